@@ -1,0 +1,1 @@
+"""What several stages need and that knows nothing of any one stage."""

@@ -1,0 +1,329 @@
+"""The typed configuration: one YAML file, checked before anything runs.
+
+Precedence, weakest first: model configuration file, cluster profile, environment
+(`EXTRACT_BATCH_SIZE`, `TRAIN_BATCH_SIZE`), `--set key=value`. A key that does not exist is an error
+that names the nearest one that does. `docs/structure.md` says which unit depends on which key.
+"""
+
+import difflib
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from common.errors import ConfigError
+
+CONFIG_FOLDER = Path(__file__).resolve().parent.parent / "config"
+
+ENVIRONMENT_KEYS = {
+    "EXTRACT_BATCH_SIZE": "extract.batch_size",
+    "TRAIN_BATCH_SIZE": "sae_training.batch_size",
+    "GHOSTTRACK_ROOT": "paths.root",
+}
+
+
+def parse_layers(value: object) -> object:
+    """Layer numbers from `"0-5,8"`, an integer or a list; sorted, without repeats. None passes through."""
+    if value is None or isinstance(value, list):
+        return value if value is None else sorted(set(value))
+    layers: set[int] = set()
+    for part in str(value).split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
+        if not match or (match[2] and int(match[2]) < int(match[1])):
+            raise ValueError(f"{value!r} is not a list of layers; write for example 0-5 or 0-5,8")
+        layers.update(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return sorted(layers)
+
+
+LayerList = Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(parse_layers)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PathsConfig(Section):
+    root: str = Field(".", description="Folder or fsspec URL under which data/, models/ and results/ appear.")
+
+
+class ModelConfig(Section):
+    base_model: str = Field(
+        description="Hub id, local folder, `package:<distribution>/<file.gguf>`, or `miniature` (a tiny model "
+        "fitted on the spot, for stub runs)."
+    )
+    revision: str | None = Field(None, description="Hub revision; null takes the default branch.")
+    d_model: int = Field(gt=0, description="Width of the residual stream; checked against the model.")
+    n_layers: int = Field(gt=0, description="Number of blocks; checked against the model.")
+    layers: LayerList | None = Field(
+        None, description="Blocks to study, such as `0-5` or `[0, 2, 4]`; null takes all."
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="Arithmetic of the language model's forward pass."
+    )
+
+    @model_validator(mode="after")
+    def _layers_exist(self) -> "ModelConfig":
+        if self.layers is not None and (not self.layers or self.layers[-1] >= self.n_layers):
+            raise ValueError(
+                f"layers {self.layers} do not fit a model of {self.n_layers} layers; "
+                f"choose from 0-{self.n_layers - 1}"
+            )
+        return self
+
+
+class DataConfig(Section):
+    questions: str = Field(
+        "factbook", description="`factbook`, a path to a .jsonl file, or `hub:<dataset>`."
+    )
+    questions_config: str | None = Field(None, description="Configuration name of the hub dataset.")
+    questions_split: str = Field("validation", description="Split of the hub dataset.")
+    questions_columns: dict[str, str] = Field(
+        default_factory=dict, description="Our field name to the hub dataset's column."
+    )
+    corpus: str = Field(
+        "factbook", description="`factbook`, a path to .txt or .jsonl, or `hub:<dataset>`."
+    )
+    corpus_config: str | None = Field(None, description="Configuration name of the hub dataset.")
+    corpus_split: str = Field("train", description="Split of the hub dataset.")
+    corpus_column: str = Field("text", description="Column or JSON field that holds the text.")
+    max_tokens: int = Field(1_000_000, gt=0, description="Tokens of the corpus, prompts included.")
+    held_out_fraction: float = Field(
+        0.1, gt=0, lt=1, description="Fraction of documents never trained on, for SAE quality."
+    )
+    prompt_fraction: float = Field(
+        0.2, ge=0, lt=1, description="Fraction of the corpus tokens that are unlabelled question prompts."
+    )
+    max_questions: int | None = Field(None, gt=0, description="Questions asked; null asks all.")
+    shots: int = Field(4, ge=0, description="Worked examples of the same relation before each question.")
+    relations: list[str] | None = Field(None, description="Relations to ask about; null asks all.")
+
+
+class ExtractConfig(Section):
+    batch_size: int = Field(16, gt=0, description="Rows a forward pass; does not change the result's meaning.")
+    max_length: int = Field(512, gt=1, description="Tokens a row.")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "float16", description="Storage type of hidden states."
+    )
+    shard_rows: int = Field(64, gt=0, description="Rows between two points at which a killed run can resume.")
+
+
+class SaeConfig(Section):
+    d_hidden: int = Field(gt=0, description="Number of latents.")
+    target_l0: float = Field(64, ge=1, description="Mean number of active latents a token, held out.")
+    shared_base: bool = Field(
+        True, description="Fine-tune each layer from one SAE trained on all layers; false trains each alone."
+    )
+
+    @model_validator(mode="after")
+    def _target_fits(self) -> "SaeConfig":
+        if self.target_l0 > self.d_hidden:
+            raise ValueError(f"target_l0 {self.target_l0} is more than the {self.d_hidden} latents of d_hidden")
+        return self
+
+
+class SaeTrainingConfig(Section):
+    batch_size: int = Field(4096, gt=0, description="Tokens a step.")
+    epochs: float = Field(20, gt=0, description="Passes over a layer's training tokens.")
+    base_epochs: float = Field(1, gt=0, description="Passes of the shared base over its pooled sample.")
+    base_tokens_per_layer: int = Field(
+        100_000, gt=0, description="Most tokens a layer gives to the pooled sample of the shared base."
+    )
+    learning_rate: float = Field(1e-4, gt=0, description="Peak learning rate of Adam.")
+
+
+class TrackingConfig(Section):
+    max_new_tokens: int = Field(12, gt=0, description="Longest answer, in tokens; it also ends at a newline.")
+    batch_size: int = Field(32, gt=0, description="Questions answered at a time.")
+    shard_questions: int = Field(
+        128, gt=0, description="Questions between two points at which a killed run can resume."
+    )
+    top_k_features: int = Field(50, gt=0, description="Strongest active latents a layer that are tracked.")
+    min_cosine: float = Field(
+        0.5, gt=0, le=1, description="Gate: decoder cosine below which two latents are never linked."
+    )
+    clusters: int = Field(32, gt=1, description="Semantic clusters of tracks.")
+
+
+class DetectionConfig(Section):
+    folds: int = Field(5, ge=2, description="Outer folds of the grouped cross-validation.")
+    inner_folds: int = Field(4, ge=2, description="Inner folds that choose model, regularisation and threshold.")
+
+
+class EvaluationConfig(Section):
+    bootstrap: int = Field(2000, ge=100, description="Resamples of groups for the intervals.")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="Coverage of the intervals.")
+
+
+class Config(Section):
+    """A whole run. Every field is documented; `docs/MODEL_CONFIGS.md` is made from these descriptions."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Names the outputs' folders.")
+    seed: int = Field(0, ge=0, description="Seed of everything random.")
+    paths: PathsConfig = Field(default_factory=PathsConfig)
+    model: ModelConfig
+    data: DataConfig = Field(default_factory=DataConfig)
+    extract: ExtractConfig = Field(default_factory=ExtractConfig)
+    sae: SaeConfig
+    sae_training: SaeTrainingConfig = Field(default_factory=SaeTrainingConfig)
+    tracking: TrackingConfig = Field(default_factory=TrackingConfig)
+    detection: DetectionConfig = Field(default_factory=DetectionConfig)
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+
+    @property
+    def layers(self) -> list[int]:
+        """The blocks to study, ascending."""
+        return self.model.layers if self.model.layers is not None else list(range(self.model.n_layers))
+
+    def value(self, key: str) -> Any:
+        """The value or section at a dotted key, as JSON-ready data."""
+        data: Any = self.model_dump(mode="json")
+        for part in key.split("."):
+            data = data[part]
+        return data
+
+
+STUB_OVERLAY: dict[str, Any] = {
+    "model": {"base_model": "miniature", "revision": None, "d_model": 64, "n_layers": 4, "dtype": "float32"},
+    "data": {"questions": "factbook", "corpus": "factbook", "max_tokens": 6000, "max_questions": 80},
+    "extract": {"batch_size": 8, "max_length": 64, "shard_rows": 24},
+    "sae": {"d_hidden": 128, "target_l0": 12},
+    "sae_training": {"batch_size": 512, "epochs": 2, "base_epochs": 2, "learning_rate": 1e-3},
+    "tracking": {"shard_questions": 32, "top_k_features": 12, "clusters": 4},
+    "evaluation": {"bootstrap": 200},
+}
+"""`--stub`: every stage does its real work on a miniature model, in seconds, under the name `<name>-stub`."""
+
+
+def load_config(
+    name_or_path: str,
+    overrides: Iterable[str] = (),
+    *,
+    cluster: str | None = None,
+    environ: Mapping[str, str] | None = None,
+    stub: bool = False,
+) -> Config:
+    """The configuration `config/model_configs/<name>.yaml` (or a path to a YAML file) with its overrides.
+
+    overrides: `key=value` texts, the value in YAML. environ defaults to the process environment.
+    Raises ConfigError for a missing file, bad YAML, an unknown key, a wrong type or a value out of range.
+    """
+    path = _find(name_or_path, "model_configs")
+    data = _read_yaml(path)
+    data.setdefault("name", path.stem)
+    if cluster is not None:
+        _merge(data, _read_yaml(_find(cluster, "clusters")).get("config", {}))
+    if stub:
+        _merge(data, STUB_OVERLAY)
+        data["model"].pop("layers", None)
+        data["name"] = f"{data['name']}-stub"
+    environ = os.environ if environ is None else environ
+    for variable, key in ENVIRONMENT_KEYS.items():
+        if environ.get(variable):
+            _assign(data, key, yaml.safe_load(environ[variable]), f"environment variable {variable}")
+    for text in overrides:
+        key, separator, value = text.partition("=")
+        if not separator:
+            raise ConfigError(f"--set {text!r} has no value; write --set key=value")
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {text!r}: the value is not valid YAML: {_first_line(error)}") from error
+        _assign(data, key.strip(), parsed, f"--set {text}")
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_describe(error)}") from error
+
+
+def available_configs() -> list[str]:
+    """Names of the model configurations that come with the product."""
+    return sorted(path.stem for path in (CONFIG_FOLDER / "model_configs").glob("*.yaml"))
+
+
+def _find(name_or_path: str, folder: str) -> Path:
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise ConfigError(f"there is no configuration file {path}")
+        return path
+    found = CONFIG_FOLDER / folder / f"{name_or_path}.yaml"
+    if found.is_file():
+        return found
+    names = sorted(entry.stem for entry in (CONFIG_FOLDER / folder).glob("*.yaml"))
+    raise ConfigError(
+        f"there is no configuration {name_or_path!r}{_suggest(name_or_path, names)}; "
+        f"there are {', '.join(names)}, or give the path of a .yaml file"
+    )
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {_first_line(error)}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} must hold a mapping of sections, such as `model:`")
+    return data
+
+
+def _merge(data: dict[str, Any], overlay: Mapping[str, Any]) -> None:
+    for key, value in overlay.items():
+        if isinstance(value, Mapping) and isinstance(data.get(key), dict):
+            _merge(data[key], value)
+        else:
+            data[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _assign(data: dict[str, Any], key: str, value: Any, source: str) -> None:
+    known = list(known_keys())
+    if key not in known and not key.startswith("data.questions_columns."):
+        raise ConfigError(f"{source}: there is no key {key!r}{_suggest(key, known)}")
+    *sections, last = key.split(".")
+    for section in sections:
+        data = data.setdefault(section, {})
+    data[last] = value
+
+
+def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterable[str]:
+    """Every dotted key of the configuration, such as `sae_training.batch_size`."""
+    for name, field in model.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            yield from known_keys(annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _suggest(key: str, known: Iterable[str]) -> str:
+    """` (did you mean X?)`: the nearest full key, or the key whose last part is nearest."""
+    known = list(known)
+    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.7)
+    if not nearest:
+        tails = {name.rsplit(".", 1)[-1]: name for name in reversed(known)}
+        tail = difflib.get_close_matches(key.rsplit(".", 1)[-1], tails, n=1, cutoff=0.7)
+        nearest = [tails[tail[0]]] if tail else []
+    return f" (did you mean {nearest[0]!r}?)" if nearest else ""
+
+
+def _describe(error: ValidationError) -> str:
+    messages = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            messages.append(f"there is no key {key!r}{_suggest(key, known_keys())}")
+        elif item["type"] == "missing":
+            messages.append(f"the key {key!r} is missing")
+        else:
+            reason = item["msg"].removeprefix("Value error, ")
+            reason = reason[:1].lower() + reason[1:]
+            shown = "" if isinstance(item["input"], dict) else f" = {item['input']!r}"
+            messages.append(f"{key}{shown}: {reason}")
+    return "; ".join(messages)
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split())

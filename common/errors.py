@@ -1,0 +1,80 @@
+"""One exception class and one exit code for each kind of trouble.
+
+A message says what was wrong, where (file, key, value) and what to do. `common.stage.main` and the
+`ghosttrack` command print it as one line and exit with the code; anything else is a defect of ours
+and keeps its traceback (exit code 1). Codes 2 and 130 belong to click (usage) and Ctrl-C.
+"""
+
+
+class GhostTrackError(Exception):
+    """Base class: a trouble the reader can mend."""
+
+    exit_code = 1
+
+
+class ConfigError(GhostTrackError):
+    """Unknown key, wrong type, value out of range."""
+
+    exit_code = 10
+
+
+class ModelSourceError(GhostTrackError):
+    """The language model cannot be found or its architecture is not supported."""
+
+    exit_code = 11
+
+
+class ModelMismatchError(GhostTrackError):
+    """The configuration or an input contradicts the model."""
+
+    exit_code = 12
+
+
+class MissingInputError(GhostTrackError):
+    """An upstream unit has no published result, or a file of it is gone."""
+
+    exit_code = 13
+
+
+class CorruptInputError(GhostTrackError):
+    """A file or manifest does not match its digest, or cannot be read."""
+
+    exit_code = 14
+
+
+class DataError(GhostTrackError):
+    """The data is malformed or too small for what is asked of it."""
+
+    exit_code = 15
+
+
+class LabelError(GhostTrackError):
+    """The labels cannot be learned from: one class only, or too few of one."""
+
+    exit_code = 16
+
+
+class StorageError(GhostTrackError):
+    """The disk is full or read-only, or a path cannot be written."""
+
+    exit_code = 17
+
+
+class BusyError(GhostTrackError):
+    """Another run is writing the same outputs."""
+
+    exit_code = 18
+
+
+class NumericError(GhostTrackError):
+    """NaN, Inf or a constant where a number was expected."""
+
+    exit_code = 19
+
+
+class StageFailedError(GhostTrackError):
+    """A stage of a run failed; the stage's own exit code is kept."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code

@@ -1,0 +1,121 @@
+"""The manifest: the record that a unit's work was done, by what, from what.
+
+An in-toto Statement (https://in-toto.io/Statement/v1) with a predicate in the shape of SLSA
+provenance and the run terms of Process Run Crate, so that other tools can read it. Published as
+JSON Schema in `docs/manifest.schema.json`.
+"""
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+PREDICATE_TYPE = "https://ghosttrack.dev/stage-run/v1"
+SCHEMA_VERSION = "1.0.0"
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+
+class Subject(Record):
+    """A published file."""
+
+    name: str
+    digest: dict[str, str]
+    media_type: str
+    annotations: dict[str, Any] = {}
+    """`size` in bytes; `shape` and `dtype` by tensor where the file holds tensors."""
+
+    @property
+    def sha256(self) -> str:
+        return self.digest["sha256"]
+
+    @property
+    def size(self) -> int:
+        return int(self.annotations["size"])
+
+
+class Dependency(Record):
+    """Something that was read: a file of another unit, the code, the model."""
+
+    name: str
+    uri: str
+    digest: dict[str, str]
+    annotations: dict[str, Any] = {}
+
+
+class BuildDefinition(Record):
+    build_type: str
+    external_parameters: dict[str, Any]
+    internal_parameters: dict[str, Any] = {}
+    resolved_dependencies: list[Dependency]
+
+
+class Builder(Record):
+    id: str
+    version: dict[str, str] = {}
+
+
+class Metadata(Record):
+    invocation_id: str
+    started_on: str
+    finished_on: str
+
+
+class RunDetails(Record):
+    builder: Builder
+    metadata: Metadata
+    byproducts: list[dict[str, str]] = []
+
+
+class Predicate(Record):
+    schema_version: str = SCHEMA_VERSION
+    stage: str
+    contract_version: int
+    unit: str
+    task_key: str
+    build_definition: BuildDefinition
+    run_details: RunDetails
+    container_image: dict[str, str] | None = None
+    action_status: Literal["CompletedActionStatus"] = "CompletedActionStatus"
+    environment: dict[str, str | None]
+    resource_usage: dict[str, float | None]
+    metrics: dict[str, Any] = {}
+
+
+class Manifest(Record):
+    type: Literal["https://in-toto.io/Statement/v1"] = Field(STATEMENT_TYPE, alias="_type")
+    subject: list[Subject]
+    predicate_type: Literal["https://ghosttrack.dev/stage-run/v1"] = PREDICATE_TYPE
+    predicate: Predicate
+
+    @property
+    def files(self) -> dict[str, Subject]:
+        return {subject.name: subject for subject in self.subject}
+
+    @property
+    def input_digests(self) -> dict[str, str]:
+        """`stage/unit/file` to sha256, for the dependencies that the task key covers."""
+        return {
+            dependency.name: dependency.digest["sha256"]
+            for dependency in self.predicate.build_definition.resolved_dependencies
+            if "sha256" in dependency.digest and dependency.annotations.get("inTaskKey")
+        }
+
+    def to_bytes(self) -> bytes:
+        data = self.model_dump(mode="json", by_alias=True)
+        return (json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a manifest file."""
+    return Manifest.model_json_schema(by_alias=True)
+
+
+def digest_line(manifest: bytes) -> str:
+    """The content of `manifest.json.sha256`, in the format of `sha256sum --check`."""
+    return f"{hashlib.sha256(manifest).hexdigest()}  manifest.json\n"

@@ -1,0 +1,470 @@
+"""The entry shape that all stages share: command line, input verification, steps, publishing.
+
+A stage hands `main` a function `run(job) -> metrics` that does one unit. Everything about files,
+manifests, claims and errors happens here, so that a stage is only its science.
+"""
+
+import contextlib
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import resource
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import click
+
+from common import logs, manifest, seeds
+from common.config import Config, known_keys, load_config, parse_layers
+from common.contract import Contract, Unit, expand, load_contract, task_key
+from common.errors import ConfigError, CorruptInputError, GhostTrackError
+from common.progress import Progress, format_bytes, format_seconds
+from common.staleness import input_digests, input_entries
+from common.staleness import state as unit_state
+from common.storage import Entry, Store, sha256_of, storage_errors
+
+MEDIA_TYPES = {
+    ".csv": "text/csv",
+    ".json": "application/json",
+    ".jsonl": "application/jsonl",
+    ".md": "text/markdown",
+    ".parquet": "application/vnd.apache.parquet",
+    ".pkl": "application/x-python-pickle",
+    ".png": "image/png",
+    ".pt": "application/x-pytorch",
+    ".safetensors": "application/vnd.safetensors",
+    ".txt": "text/plain",
+}
+
+
+@dataclass
+class Job:
+    """One unit at work: its configuration, its verified inputs, where its outputs go."""
+
+    config: Config
+    work: Unit
+    log: logging.Logger
+    staging: Path
+    entries: dict[str, Entry]
+    internal: dict[str, Any] = field(default_factory=dict)
+    """Facts about how the work was done that do not change its meaning, for the manifest."""
+
+    @property
+    def unit(self) -> str:
+        return self.work.name
+
+    @property
+    def layer(self) -> int | None:
+        return self.work.layer
+
+    def input(self, unit: str, file: str) -> Path:
+        """Path of a verified input, such as `input("extract/all", "index.pt")`."""
+        return self.entries[unit].file(file)
+
+    def input_dir(self, unit: str) -> Path:
+        """Folder of an input unit of which every file is read."""
+        return self.entries[unit].path
+
+    def input_metrics(self, unit: str) -> dict[str, Any]:
+        """The metrics that an input unit recorded in its manifest."""
+        return self.entries[unit].manifest.predicate.metrics
+
+    def output(self, name: str) -> Path:
+        """Path to write an output file at; it is published when the unit is done."""
+        return self.staging / "out" / name
+
+    def scratch(self, name: str) -> Path:
+        """Path for work in progress that is not published; it is there again after a crash."""
+        path = self.staging / "scratch" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def done(self, step: str) -> bool:
+        return (self.staging / "steps" / f"{step}.json").exists()
+
+    def step(self, name: str, function: Callable[[], object]) -> bool:
+        """Do a piece of work once; a run that was killed and starts again skips what is finished.
+
+        The files that `function` writes must be complete and fsynced (or be replaced by rename) when
+        it returns. Returns whether the work was done now.
+        """
+        if self.done(name):
+            return False
+        function()
+        receipt = self.staging / "steps" / f"{name}.json"
+        receipt.parent.mkdir(parents=True, exist_ok=True)
+        temporary = receipt.with_suffix(".new")
+        with temporary.open("w") as file:
+            json.dump({"finishedOn": _now()}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(receipt)
+        return True
+
+    def progress(self, total: float, unit: str = "it", what: str = "", initial: float = 0) -> Progress:
+        return Progress(total, unit, f"{self.work.stage} {what or self.unit}", initial)
+
+
+def main(stage_folder: Path, run: Callable[[Job], dict[str, Any]]) -> None:
+    """Run a stage's command line and end the process with its exit code."""
+    contract = load_contract(stage_folder)
+    try:
+        _command(contract, run).main(prog_name=f"python -m stages.{contract.stage}", standalone_mode=False)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        print(f"{contract.stage}: interrupted; the next run goes on from here", file=sys.stderr)
+        sys.exit(130)
+    except GhostTrackError as error:
+        print(f"{contract.stage}: error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def run_units(
+    contract: Contract,
+    run: Callable[[Job], dict[str, Any]],
+    config: Config,
+    *,
+    layers: list[int] | None = None,
+    names: tuple[str, ...] = (),
+    log: logging.Logger,
+) -> None:
+    """Do the units of a stage that are not up to date, in order."""
+    store = Store(config.paths.root)
+    chosen = select_units(expand(contract, config), config, layers, names)
+    for number, unit in enumerate(chosen, start=1):
+        label = unit.label if len(chosen) == 1 else f"{unit.label} ({number} of {len(chosen)})"
+        if unit_state(store, unit).reason is None:
+            log.info(f"{label}: up to date", extra={"unit": unit.name})
+            continue
+        with store.claim(unit):
+            _run_unit(store, unit, run, config, log, label)
+
+
+def select_units(
+    units: list[Unit], config: Config, layers: list[int] | None, names: tuple[str, ...]
+) -> list[Unit]:
+    """The units with these names, and of the per-layer units those of these layers. Raises ConfigError."""
+    if names:
+        unknown = sorted(set(names) - {unit.name for unit in units})
+        if unknown:
+            raise ConfigError(f"there is no unit {unknown[0]!r}; there are {', '.join(u.name for u in units)}")
+        units = [unit for unit in units if unit.name in names]
+    if layers is None:
+        return units
+    stage = units[0].stage
+    if all(unit.layer is None for unit in units):
+        raise ConfigError(
+            f"{stage} works on all layers at once, so --layers means nothing to it; "
+            "choose layers for the whole run with --set model.layers=0-5"
+        )
+    if outside := sorted(set(layers) - set(config.layers)):
+        raise ConfigError(
+            f"--layers: layer {outside[0]} is out of range; {config.name} studies layers "
+            f"{describe_layers(config.layers)}"
+        )
+    return [unit for unit in units if unit.layer is None or unit.layer in layers]
+
+
+def describe_layers(layers: list[int]) -> str:
+    """`0-5,8` for [0, 1, 2, 3, 4, 5, 8]."""
+    runs: list[list[int]] = []
+    for layer in layers:
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+def _run_unit(
+    store: Store,
+    unit: Unit,
+    run: Callable[[Job], dict[str, Any]],
+    config: Config,
+    log: logging.Logger,
+    label: str,
+) -> None:
+    entries = input_entries(store, unit)
+    digests = input_digests(unit, entries)
+    for read in unit.reads:
+        prefix = f"{read.name}/"
+        store.verify(
+            entries[read.name], [name[len(prefix) :] for name in digests if name.startswith(prefix)]
+        )
+    key = task_key(unit, digests)
+    if store.kept(unit.stage, key):
+        store.point(unit, key)
+        log.info(f"{label}: taken from an earlier run", extra={"unit": unit.name, "taskKey": key})
+        return
+    staging = store.staging(unit, key)
+    job = Job(config, unit, log, staging, entries)
+    resumed = store.finished_steps(unit)
+    log.info(
+        f"{label}: " + (f"goes on after {resumed} finished steps" if resumed else "starts"),
+        extra={"unit": unit.name, "taskKey": key},
+    )
+    started, start = _now(), time.monotonic()
+    try:
+        with storage_errors(store.root):
+            metrics = run(job)
+            subjects = [
+                _subject(job.output(name)) for name in sorted(p.name for p in (staging / "out").iterdir())
+            ]
+        _check_outputs(unit, {subject.name for subject in subjects})
+    except BaseException as error:
+        store.record_failure(
+            unit, {"stage": unit.stage, "unit": unit.name, "taskKey": key, "error": f"{type(error).__name__}: {error}",
+                   "startedOn": started, "finishedOn": _now(), "invocationId": invocation_id()}
+        )  # fmt: skip
+        raise
+    elapsed = time.monotonic() - start
+    statement = manifest.Manifest(
+        subject=subjects,
+        predicate=manifest.Predicate(
+            stage=unit.stage,
+            contract_version=unit.version,
+            unit=unit.name,
+            task_key=key,
+            build_definition=manifest.BuildDefinition(
+                build_type=f"https://ghosttrack.dev/stage/{unit.stage}/v{unit.version}",
+                external_parameters=unit.parameters,
+                internal_parameters=job.internal,
+                resolved_dependencies=_dependencies(digests, entries),
+            ),
+            run_details=manifest.RunDetails(
+                builder=_builder(),
+                metadata=manifest.Metadata(
+                    invocation_id=invocation_id(), started_on=started, finished_on=_now()
+                ),
+            ),
+            container_image=_container_image(),
+            environment=_environment(),
+            resource_usage=_resource_usage(elapsed),
+            metrics=metrics,
+        ),
+    )
+    store.publish(unit, key, statement)
+    size = sum(subject.size for subject in subjects)
+    log.info(
+        f"{label}: done in {format_seconds(elapsed)}, {len(subjects)} files, {format_bytes(size)}",
+        extra={"unit": unit.name, "taskKey": key, "metrics": metrics},
+    )
+
+
+def _check_outputs(unit: Unit, written: set[str]) -> None:
+    if unit.publishes_folder:
+        return
+    if written != set(unit.writes):
+        missing, extra = sorted(set(unit.writes) - written), sorted(written - set(unit.writes))
+        raise RuntimeError(f"{unit.label} broke its contract: missing files {missing}, unknown files {extra}")
+
+
+def _subject(path: Path) -> manifest.Subject:
+    annotations: dict[str, Any] = {"size": path.stat().st_size}
+    if path.suffix == ".pt":
+        import torch
+
+        content = torch.load(path, mmap=True, weights_only=True)
+        if isinstance(content, dict):
+            annotations["tensors"] = {
+                name: {"shape": list(value.shape), "dtype": str(value.dtype).removeprefix("torch.")}
+                for name, value in content.items()
+                if isinstance(value, torch.Tensor)
+            }
+    return manifest.Subject(
+        name=path.name,
+        digest={"sha256": sha256_of(path)},
+        media_type=MEDIA_TYPES.get(path.suffix, "application/octet-stream"),
+        annotations=annotations,
+    )
+
+
+def _dependencies(digests: dict[str, str], entries: dict[str, Entry]) -> list[manifest.Dependency]:
+    files = [
+        manifest.Dependency(name=name, uri=f"../{name.split('/')[0]}/{entries[unit].key}/{file}",
+                            digest={"sha256": digest}, annotations={"inTaskKey": True})
+        for name, digest in digests.items()
+        for unit, file in [name.rsplit("/", 1)]
+    ]  # fmt: skip
+    manifests = [
+        manifest.Dependency(name=f"{unit}/manifest.json", uri=f"../{unit.split('/')[0]}/{entry.key}/manifest.json",
+                            digest={"sha256": entry.manifest_sha256})
+        for unit, entry in entries.items()
+    ]  # fmt: skip
+    return files + manifests + _code()
+
+
+def _code() -> list[manifest.Dependency]:
+    """The commit that the code was at, when it runs from a checkout."""
+    folder = Path(__file__).resolve().parent.parent
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        dirty = bool(git("status", "--porcelain", "--untracked-files=no"))
+        return [
+            manifest.Dependency(name="code", uri="git+ghosttrack", digest={"gitCommit": git("rev-parse", "HEAD")},
+                                annotations={"dirty": dirty})
+        ]  # fmt: skip
+    return []
+
+
+def _builder() -> manifest.Builder:
+    versions = {"ghosttrack": _version("ghosttrack") or "source"}
+    return manifest.Builder(id="slurm" if os.environ.get("SLURM_JOB_ID") else "local", version=versions)
+
+
+def _container_image() -> dict[str, str] | None:
+    digest = os.environ.get("GHOSTTRACK_IMAGE_SHA256")
+    if digest is None:
+        return None
+    name = os.environ.get("APPTAINER_CONTAINER", os.environ.get("GHOSTTRACK_IMAGE", "unnamed"))
+    return {"@type": "ContainerImage", "additionalType": "SIFImage", "sha256": digest, "name": name}
+
+
+def invocation_id() -> str:
+    """`<cluster>/<job>/<restart>` under SLURM, else `<host>/<pid>/<start>`."""
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is None:
+        return f"{socket.gethostname()}/{os.getpid()}/{_PROCESS_START:.0f}"
+    array = os.environ.get("SLURM_ARRAY_JOB_ID")
+    name = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else job
+    cluster = os.environ.get("SLURM_CLUSTER_NAME", "slurm")
+    return f"{cluster}/{name}/{os.environ.get('SLURM_RESTART_COUNT', '0')}"
+
+
+def _environment() -> dict[str, str | None]:
+    facts: dict[str, str | None] = {
+        "host": socket.gethostname(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        **{name: _version(name) for name in ("torch", "transformers", "numpy", "scikit-learn")},
+        "cuda": None,
+        "gpu": None,
+        "threads": None,
+    }
+    if torch := sys.modules.get("torch"):
+        facts["threads"] = str(torch.get_num_threads())
+        if torch.cuda.is_available():
+            facts["cuda"], facts["gpu"] = torch.version.cuda, torch.cuda.get_device_name()
+    return facts
+
+
+def _resource_usage(elapsed: float) -> dict[str, float | None]:
+    scale = 1 if sys.platform == "darwin" else 1024
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    gpu = None
+    if (torch := sys.modules.get("torch")) and torch.cuda.is_available():
+        gpu = float(torch.cuda.max_memory_allocated())
+    return {
+        "elapsedSec": round(elapsed, 3),
+        "cpuSec": round(usage.ru_utime + usage.ru_stime, 3),
+        "maxRSS": float(usage.ru_maxrss * scale),
+        "gpuPeakBytes": gpu,
+    }
+
+
+def _version(distribution: str) -> str | None:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+_PROCESS_START = time.time()
+
+
+def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options by which every command chooses a configuration."""
+    for option in reversed(
+        [
+            click.option("--config", "config_name", required=True, metavar="NAME",
+                         help="A name from config/model_configs, or the path of a YAML file."),
+            click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
+                         help="Override one key of the configuration; may be repeated."),
+            click.option("--stub", is_flag=True,
+                         help="Do the real work on a miniature model, in seconds, under the name NAME-stub."),
+        ]
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def parse_layer_option(context: click.Context, parameter: click.Parameter, value: str | None) -> Any:
+    try:
+        return parse_layers(value)
+    except ValueError as error:
+        raise ConfigError(f"--layers: {error}") from error
+
+
+def _command(contract: Contract, run: Callable[[Job], dict[str, Any]]) -> click.Group:
+    @click.group(invoke_without_command=True, help=_help(contract))
+    @click.option("--config", "config_name", metavar="NAME",
+                  help="A name from config/model_configs, or the path of a YAML file.")
+    @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
+                  help="Override one key of the configuration; may be repeated.")
+    @click.option("--layers", callback=parse_layer_option, metavar="0-5", help="Only these layers' units.")
+    @click.option("--unit", "names", multiple=True, metavar="UNIT", help="Only this unit; may be repeated.")
+    @click.option("--stub", is_flag=True,
+                  help="Do the real work on a miniature model, in seconds, under the name NAME-stub.")
+    @click.option("--log-file", type=click.Path(dir_okay=False, path_type=Path),
+                  help="Append structured logs (JSON lines) here.")
+    @click.pass_context
+    def group(context: click.Context, config_name: str | None, overrides: tuple[str, ...],
+              layers: list[int] | None, names: tuple[str, ...], stub: bool, log_file: Path | None) -> None:
+        if context.invoked_subcommand:
+            return
+        if config_name is None:
+            raise click.UsageError("which configuration? give --config NAME")
+        config = load_config(config_name, overrides, stub=stub)
+        with storage_errors(log_file or Path()):
+            log = logs.set_up(contract.stage, log_file)
+        try:
+            if "torch" in _imports(contract):
+                seeds.seed_everything(config.seed)
+            run_units(contract, run, config, layers=layers, names=names, log=log)
+        except Exception as error:
+            for handler in log.handlers[1:]:  # the terminal gets the one clear line from main()
+                handler.handle(log.makeRecord(log.name, logging.ERROR, __file__, 0, str(error), (), sys.exc_info()))
+            raise
+
+    @group.command(help="What this stage reads, writes and depends on.")
+    @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+    def describe(as_json: bool) -> None:
+        description = {
+            **contract.model_dump(mode="json"),
+            "contractVersion": contract.version,
+            "parameterSchema": Config.model_json_schema(),
+        }
+        click.echo(json.dumps(description, indent=2) if as_json else _help(contract).replace("\b\n", ""))
+
+    return group  # fmt: skip
+
+
+def _help(contract: Contract) -> str:
+    lines = [contract.summary, ""]
+    for unit in contract.units:
+        lines += ["\b", f"Unit {unit.name}"]
+        lines += [f"  reads   {source}: {', '.join(files)}" for source, files in unit.reads.items()]
+        lines += [f"  writes  {unit.folder}/{name}" for name in unit.writes]
+        lines += [f"  depends on {', '.join(unit.parameters)}", ""]
+    return "\n".join(lines)
