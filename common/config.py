@@ -76,17 +76,13 @@ class ModelConfig(Section):
 
 
 class DataConfig(Section):
-    questions: str = Field(
-        "factbook", description="`factbook`, a path to a .jsonl file, or `hub:<dataset>`."
-    )
+    questions: str = Field("factbook", description="`factbook`, a path to a .jsonl file, or `hub:<dataset>`.")
     questions_config: str | None = Field(None, description="Configuration name of the hub dataset.")
     questions_split: str = Field("validation", description="Split of the hub dataset.")
     questions_columns: dict[str, str] = Field(
         default_factory=dict, description="Our field name to the hub dataset's column."
     )
-    corpus: str = Field(
-        "factbook", description="`factbook`, a path to .txt or .jsonl, or `hub:<dataset>`."
-    )
+    corpus: str = Field("factbook", description="`factbook`, a path to .txt or .jsonl, or `hub:<dataset>`.")
     corpus_config: str | None = Field(None, description="Configuration name of the hub dataset.")
     corpus_split: str = Field("train", description="Split of the hub dataset.")
     corpus_column: str = Field("text", description="Column or JSON field that holds the text.")
@@ -103,7 +99,9 @@ class DataConfig(Section):
 
 
 class ExtractConfig(Section):
-    batch_size: int = Field(16, gt=0, description="Rows a forward pass; does not change the result's meaning.")
+    batch_size: int = Field(
+        16, gt=0, description="Rows a forward pass; does not change the result's meaning."
+    )
     max_length: int = Field(512, gt=1, description="Tokens a row.")
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
         "float16", description="Storage type of hidden states."
@@ -121,7 +119,9 @@ class SaeConfig(Section):
     @model_validator(mode="after")
     def _target_fits(self) -> "SaeConfig":
         if self.target_l0 > self.d_hidden:
-            raise ValueError(f"target_l0 {self.target_l0} is more than the {self.d_hidden} latents of d_hidden")
+            raise ValueError(
+                f"target_l0 {self.target_l0} is more than the {self.d_hidden} latents of d_hidden"
+            )
         return self
 
 
@@ -150,7 +150,9 @@ class TrackingConfig(Section):
 
 class DetectionConfig(Section):
     folds: int = Field(5, ge=2, description="Outer folds of the grouped cross-validation.")
-    inner_folds: int = Field(4, ge=2, description="Inner folds that choose model, regularisation and threshold.")
+    inner_folds: int = Field(
+        4, ge=2, description="Inner folds that choose model, regularisation and threshold."
+    )
 
 
 class EvaluationConfig(Section):

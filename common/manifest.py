@@ -12,8 +12,6 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
-PREDICATE_TYPE = "https://ghosttrack.dev/stage-run/v1"
 SCHEMA_VERSION = "1.0.0"
 
 
@@ -88,9 +86,9 @@ class Predicate(Record):
 
 
 class Manifest(Record):
-    type: Literal["https://in-toto.io/Statement/v1"] = Field(STATEMENT_TYPE, alias="_type")
+    type: Literal["https://in-toto.io/Statement/v1"] = Field("https://in-toto.io/Statement/v1", alias="_type")
     subject: list[Subject]
-    predicate_type: Literal["https://ghosttrack.dev/stage-run/v1"] = PREDICATE_TYPE
+    predicate_type: Literal["https://ghosttrack.dev/stage-run/v1"] = "https://ghosttrack.dev/stage-run/v1"
     predicate: Predicate
 
     @property

@@ -101,7 +101,9 @@ def auroc_by_block(labels: ArrayLike, scores: ArrayLike, blocks: ArrayLike, weig
 def decision_metrics(labels: ArrayLike, predicted: ArrayLike, weights: Floats) -> DecisionMetrics:
     """Precision, recall, F1 and accuracy of 0/1 decisions (1 = called wrong); labels, predicted: [n]."""
     y, p = np.asarray(labels, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
-    tp, called, positives, correct, total = (weights @ np.stack([y * p, p, y, y == p, np.ones_like(y)], axis=1)).T
+    tp, called, positives, correct, total = (
+        weights @ np.stack([y * p, p, y, y == p, np.ones_like(y)], axis=1)
+    ).T
     with np.errstate(invalid="ignore", divide="ignore"):
         return DecisionMetrics(tp / called, tp / positives, 2 * tp / (called + positives), correct / total)
 

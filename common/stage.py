@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -24,9 +24,9 @@ from typing import Any
 import click
 
 from common import logs, manifest, seeds
-from common.config import Config, known_keys, load_config, parse_layers
+from common.config import Config, load_config, parse_layers
 from common.contract import Contract, Unit, expand, load_contract, task_key
-from common.errors import ConfigError, CorruptInputError, GhostTrackError
+from common.errors import ConfigError, GhostTrackError
 from common.progress import Progress, format_bytes, format_seconds
 from common.staleness import input_digests, input_entries
 from common.staleness import state as unit_state
@@ -114,11 +114,18 @@ class Job:
         return Progress(total, unit, f"{self.work.stage} {what or self.unit}", initial)
 
 
-def main(stage_folder: Path, run: Callable[[Job], dict[str, Any]]) -> None:
-    """Run a stage's command line and end the process with its exit code."""
+Run = Callable[[Job], dict[str, Any]]
+"""Does one unit; returns its metrics."""
+
+
+def main(stage_folder: Path, load: Callable[[], Run]) -> None:
+    """Run a stage's command line and end the process with its exit code.
+
+    load: imports and returns the stage's run function; late, so that `--help` needs no torch.
+    """
     contract = load_contract(stage_folder)
     try:
-        _command(contract, run).main(prog_name=f"python -m stages.{contract.stage}", standalone_mode=False)
+        _command(contract, load).main(prog_name=f"python -m stages.{contract.stage}", standalone_mode=False)
     except click.exceptions.Exit as error:
         sys.exit(error.exit_code)
     except click.ClickException as error:
@@ -134,7 +141,7 @@ def main(stage_folder: Path, run: Callable[[Job], dict[str, Any]]) -> None:
 
 def run_units(
     contract: Contract,
-    run: Callable[[Job], dict[str, Any]],
+    run: Run,
     config: Config,
     *,
     layers: list[int] | None = None,
@@ -160,7 +167,9 @@ def select_units(
     if names:
         unknown = sorted(set(names) - {unit.name for unit in units})
         if unknown:
-            raise ConfigError(f"there is no unit {unknown[0]!r}; there are {', '.join(u.name for u in units)}")
+            raise ConfigError(
+                f"there is no unit {unknown[0]!r}; there are {', '.join(u.name for u in units)}"
+            )
         units = [unit for unit in units if unit.name in names]
     if layers is None:
         return units
@@ -192,7 +201,7 @@ def describe_layers(layers: list[int]) -> str:
 def _run_unit(
     store: Store,
     unit: Unit,
-    run: Callable[[Job], dict[str, Any]],
+    run: Run,
     config: Config,
     log: logging.Logger,
     label: str,
@@ -201,9 +210,7 @@ def _run_unit(
     digests = input_digests(unit, entries)
     for read in unit.reads:
         prefix = f"{read.name}/"
-        store.verify(
-            entries[read.name], [name[len(prefix) :] for name in digests if name.startswith(prefix)]
-        )
+        store.verify(entries[read.name], [name[len(prefix) :] for name in digests if name.startswith(prefix)])
     key = task_key(unit, digests)
     if store.kept(unit.stage, key):
         store.point(unit, key)
@@ -393,22 +400,6 @@ def _now() -> str:
 _PROCESS_START = time.time()
 
 
-def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options by which every command chooses a configuration."""
-    for option in reversed(
-        [
-            click.option("--config", "config_name", required=True, metavar="NAME",
-                         help="A name from config/model_configs, or the path of a YAML file."),
-            click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
-                         help="Override one key of the configuration; may be repeated."),
-            click.option("--stub", is_flag=True,
-                         help="Do the real work on a miniature model, in seconds, under the name NAME-stub."),
-        ]
-    ):  # fmt: skip
-        command = option(command)
-    return command
-
-
 def parse_layer_option(context: click.Context, parameter: click.Parameter, value: str | None) -> Any:
     try:
         return parse_layers(value)
@@ -416,21 +407,43 @@ def parse_layer_option(context: click.Context, parameter: click.Parameter, value
         raise ConfigError(f"--layers: {error}") from error
 
 
-def _command(contract: Contract, run: Callable[[Job], dict[str, Any]]) -> click.Group:
+def _command(contract: Contract, load: Callable[[], Run]) -> click.Group:
     @click.group(invoke_without_command=True, help=_help(contract))
-    @click.option("--config", "config_name", metavar="NAME",
-                  help="A name from config/model_configs, or the path of a YAML file.")
-    @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
-                  help="Override one key of the configuration; may be repeated.")
+    @click.option(
+        "--config",
+        "config_name",
+        metavar="NAME",
+        help="A name from config/model_configs, or the path of a YAML file.",
+    )
+    @click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Override one key of the configuration; may be repeated.",
+    )
     @click.option("--layers", callback=parse_layer_option, metavar="0-5", help="Only these layers' units.")
     @click.option("--unit", "names", multiple=True, metavar="UNIT", help="Only this unit; may be repeated.")
-    @click.option("--stub", is_flag=True,
-                  help="Do the real work on a miniature model, in seconds, under the name NAME-stub.")
-    @click.option("--log-file", type=click.Path(dir_okay=False, path_type=Path),
-                  help="Append structured logs (JSON lines) here.")
+    @click.option(
+        "--stub",
+        is_flag=True,
+        help="Do the real work on a miniature model, in seconds, under the name NAME-stub.",
+    )
+    @click.option(
+        "--log-file",
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="Append structured logs (JSON lines) here.",
+    )
     @click.pass_context
-    def group(context: click.Context, config_name: str | None, overrides: tuple[str, ...],
-              layers: list[int] | None, names: tuple[str, ...], stub: bool, log_file: Path | None) -> None:
+    def group(
+        context: click.Context,
+        config_name: str | None,
+        overrides: tuple[str, ...],
+        layers: list[int] | None,
+        names: tuple[str, ...],
+        stub: bool,
+        log_file: Path | None,
+    ) -> None:
         if context.invoked_subcommand:
             return
         if config_name is None:
@@ -439,12 +452,15 @@ def _command(contract: Contract, run: Callable[[Job], dict[str, Any]]) -> click.
         with storage_errors(log_file or Path()):
             log = logs.set_up(contract.stage, log_file)
         try:
-            if "torch" in _imports(contract):
+            run = load()
+            if "torch" in sys.modules:
                 seeds.seed_everything(config.seed)
             run_units(contract, run, config, layers=layers, names=names, log=log)
         except Exception as error:
             for handler in log.handlers[1:]:  # the terminal gets the one clear line from main()
-                handler.handle(log.makeRecord(log.name, logging.ERROR, __file__, 0, str(error), (), sys.exc_info()))
+                handler.handle(
+                    log.makeRecord(log.name, logging.ERROR, __file__, 0, str(error), (), sys.exc_info())
+                )
             raise
 
     @group.command(help="What this stage reads, writes and depends on.")

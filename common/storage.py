@@ -432,5 +432,3 @@ def _read_json(path: Path, default: Any) -> Any:
         return json.loads(path.read_bytes())
     except (OSError, ValueError):
         return default
-
-

@@ -1,0 +1,1 @@
+"""The pipeline: one package a stage; each is run as `python -m stages.<name>`."""

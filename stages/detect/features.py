@@ -1,0 +1,387 @@
+"""How the tracks of an answer behave, as numbers: one feature vector a question.
+
+Seven families (`FAMILIES`) are measured on each cell, that is on one token position of one question, and then read
+at four places: the last prompt token, the first and the last answer token, and the mean over the answer tokens. The
+input is the table of track nodes and nothing else: no text, label, gold answer or logit can reach a feature.
+
+Series over layers are summarised by their mean in the early, middle and late third of the layers. All of it is
+counting and sorting on flat arrays, linear in the number of nodes; questions are independent of each other, so a
+long table can be worked through in pieces (`stages/detect/tables.py`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import CorruptInputError, NumericError
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+FAMILIES = {
+    "entropy": "how evenly the activation is spread over the tracks",
+    "churn": "births and deaths of tracks from layer to layer",
+    "competition": "how far the strongest track leads, and how often the lead changes hands",
+    "stability": "how little latents and activations change along a track",
+    "dominance": "share of the activation held by the strongest tracks",
+    "density": "tracks alive, and their activation in all",
+    "lifetime": "how many layers tracks live",
+}
+PLACES = ("prompt", "first", "last", "mean")
+"""Last prompt token, first answer token, last answer token, mean over the answer tokens."""
+
+PROMPT_POSITION = 0
+
+
+class Tracks(NamedTuple):
+    """Track nodes, sorted by question, position, track, layer; see `tracks.parquet` in docs/structure.md."""
+
+    question: Ints  # [n_nodes] row number of the question
+    position: Ints  # [n_nodes] 0 last prompt token, 1… answer tokens
+    track: Ints  # [n_nodes] number of the track within question and position
+    layer: Ints  # [n_nodes] block number of the language model
+    activation: Floats  # [n_nodes] > 0
+    link: Floats  # [n_nodes] decoder cosine to the track's previous node, NaN at birth
+
+
+class FeatureTable(NamedTuple):
+    """values: [n_questions, n_features], NaN in the rows of questions that have no such position."""
+
+    values: Floats
+    names: list[str]  # "<place>.<family>.<measure>"
+
+
+def family_of(feature: str) -> str:
+    """The family of a feature name: `last.entropy.early` → `entropy`."""
+    return feature.split(".")[1]
+
+
+def question_features(tracks: Tracks, n_questions: int, layers: list[int]) -> FeatureTable:
+    """Features of questions 0…n_questions−1.
+
+    layers: the blocks that were tracked, ascending; `tracks` may hold nodes of these only.
+    Raises NumericError for activations or cosines that are not finite, CorruptInputError for a table out of order.
+    """
+    cells = Cells.of(tracks, layers)
+    values, names = cell_features(cells)
+    question, position = cells.question, cells.position
+    answer = position > PROMPT_POSITION
+    last = np.zeros(n_questions, dtype=np.int64)
+    np.maximum.at(last, question, position)
+
+    table = np.full((len(PLACES), n_questions, len(names)), np.nan)
+    for place, rows in (
+        ("prompt", position == PROMPT_POSITION),
+        ("first", position == PROMPT_POSITION + 1),
+        ("last", answer & (position == last[question])),
+    ):
+        table[PLACES.index(place), question[rows]] = values[rows]
+    table[PLACES.index("mean")] = _mean_by(question[answer], values[answer], n_questions)
+    return FeatureTable(
+        values=np.concatenate(list(table), axis=1),
+        names=[f"{place}.{name}" for place in PLACES for name in names],
+    )
+
+
+def _mean_by(group: Ints, values: Floats, n_groups: int) -> Floats:
+    """Means of consecutive rows with the same group, [n_groups, n_columns]; NaN for groups without rows."""
+    means = np.full((n_groups, values.shape[1]), np.nan)
+    if len(group):
+        starts = np.flatnonzero(np.append(True, group[1:] != group[:-1]))
+        counts = np.diff(np.append(starts, len(group)))
+        means[group[starts]] = np.add.reduceat(values, starts, axis=0) / counts[:, None]
+    return means
+
+
+@dataclass(frozen=True)
+class Cells:
+    """Track nodes arranged by cell (question × position) and layer, with the sums that several families share.
+
+    Arrays of shape [n_cells, n_layers] count or add up the nodes of one cell in one layer.
+    """
+
+    question: Ints  # [n_cells]
+    position: Ints  # [n_cells]
+    n_layers: int
+    slot: Ints  # [n_nodes] cell · n_layers + layer index
+    layer: Ints  # [n_nodes] layer index, 0…n_layers−1
+    activation: Floats  # [n_nodes]
+    link: Floats  # [n_nodes]
+    track: Ints  # [n_nodes] number of the track, unique over all cells
+    track_cell: Ints  # [n_tracks]
+
+    @classmethod
+    def of(cls, tracks: Tracks, layers: list[int]) -> Cells:
+        """Checks the order and the numbers of a table of nodes and arranges it."""
+        known = np.asarray(layers, dtype=np.int64)
+        layer = np.searchsorted(known, tracks.layer)
+        if len(layer) and (layer.max() == len(known) or (known[layer] != tracks.layer).any()):
+            raise CorruptInputError(
+                f"tracks hold layer {_first_unknown(tracks.layer, known)}, which is not among the configured layers "
+                f"{layers}; run track again"
+            )
+        for name, bad in (
+            ("activation", ~(np.isfinite(tracks.activation) & (tracks.activation >= 0))),
+            ("link", np.isinf(tracks.link)),
+        ):
+            if bad.any():
+                row = int(np.argmax(bad))
+                raise NumericError(
+                    f"track node {row} (question {tracks.question[row]}, position {tracks.position[row]}, layer "
+                    f"{tracks.layer[row]}) has {name} {getattr(tracks, name)[row]}; run track again"
+                )
+        new_cell = _changes(tracks.question) | _changes(tracks.position)
+        new_track = new_cell | _changes(tracks.track)
+        _check_order(tracks, new_cell, new_track)
+        cell = np.cumsum(new_cell) - 1
+        return cls(
+            question=tracks.question[new_cell].astype(np.int64),
+            position=tracks.position[new_cell].astype(np.int64),
+            n_layers=len(known),
+            slot=cell * len(known) + layer,
+            layer=layer,
+            activation=tracks.activation.astype(np.float64),
+            link=tracks.link.astype(np.float64),
+            track=np.cumsum(new_track) - 1,
+            track_cell=cell[new_track],
+        )
+
+    @property
+    def n_cells(self) -> int:
+        return len(self.question)
+
+    def sums(self, weights: Floats | None = None, rows: NDArray[np.bool_] | None = None) -> Floats:
+        """Sum of `weights` (or count of nodes) by cell and layer, over the nodes `rows`; [n_cells, n_layers]."""
+        slot = self.slot if rows is None else self.slot[rows]
+        chosen = weights if weights is None or rows is None else weights[rows]
+        flat = np.bincount(slot, chosen, minlength=self.n_cells * self.n_layers)
+        return flat.reshape(self.n_cells, self.n_layers).astype(np.float64)
+
+    @cached_property
+    def born(self) -> NDArray[np.bool_]:
+        """[n_nodes] first node of its track."""
+        return _changes(self.track)
+
+    @cached_property
+    def ended(self) -> NDArray[np.bool_]:
+        """[n_nodes] last node of its track."""
+        return np.append(self.born[1:], True)[: len(self.track)]
+
+    @cached_property
+    def alive(self) -> Floats:
+        return self.sums()
+
+    @cached_property
+    def mass(self) -> Floats:
+        """Total activation by cell and layer."""
+        return self.sums(self.activation)
+
+    @cached_property
+    def by_strength(self) -> Ints:
+        """[n_nodes] node numbers by cell and layer, strongest first; equal ones in the order of their tracks."""
+        strength = self.activation.astype(np.float32).view(np.uint32).astype(np.uint64)
+        key = (self.slot.astype(np.uint64) << np.uint64(32)) | (np.uint64(0xFFFFFFFF) - strength)
+        return np.argsort(key, kind="stable")
+
+    @cached_property
+    def rank(self) -> Ints:
+        """[n_nodes] place of each node of `by_strength` in its cell and layer, 0 the strongest."""
+        slot = self.slot[self.by_strength]
+        starts = np.cumsum(self.alive.ravel()) - self.alive.ravel()
+        return np.arange(len(slot)) - starts[slot].astype(np.int64)
+
+    def at_rank(self, values: NDArray, rank: int, missing: float) -> NDArray:
+        """The value of the node of this rank by cell and layer, [n_cells, n_layers]."""
+        nodes = self.by_strength[self.rank == rank]
+        out = np.full(self.n_cells * self.n_layers, missing, dtype=values.dtype)
+        out[self.slot[nodes]] = values[nodes]
+        return out.reshape(self.n_cells, self.n_layers)
+
+    @cached_property
+    def lengths(self) -> Ints:
+        """[n_tracks] nodes a track."""
+        return np.bincount(self.track, minlength=len(self.track_cell))
+
+    def thirds(self, name: str, values: Floats, where: NDArray[np.bool_]) -> dict[str, Floats]:
+        """Mean over the layers of each third where `where` holds, 0 where it never does; [n_cells] each."""
+        parts = np.array_split(np.arange(self.n_layers), 3)
+        means = {}
+        for part, columns in zip(("early", "middle", "late"), parts, strict=True):
+            if len(columns):
+                counts = where[:, columns].sum(axis=1)
+                total = np.where(where[:, columns], values[:, columns], 0.0).sum(axis=1)
+                means[f"{name}_{part}"] = _ratio(total, counts)
+        return means
+
+    def slope(self, values: Floats, where: NDArray[np.bool_]) -> Floats:
+        """Least-squares slope over depth (0 first layer, 1 last) through the layers where `where` holds; [n_cells]."""
+        depth = np.linspace(0.0, 1.0, self.n_layers)[None, :]
+        count = where.sum(axis=1)
+        centred = np.where(where, depth - _ratio((where * depth).sum(axis=1), count)[:, None], 0.0)
+        return _ratio((centred * np.where(where, values, 0.0)).sum(axis=1), (centred**2).sum(axis=1))
+
+
+def cell_features(cells: Cells) -> tuple[Floats, list[str]]:
+    """All measures of every cell: [n_cells, n_measures] and names `<family>.<measure>`."""
+    measured = {
+        "entropy": _entropy(cells),
+        "churn": _churn(cells),
+        "competition": _competition(cells),
+        "stability": _stability(cells),
+        "dominance": _dominance(cells),
+        "density": _density(cells),
+        "lifetime": _lifetime(cells),
+    }
+    names = [f"{family}.{measure}" for family, measures in measured.items() for measure in measures]
+    columns = [column for measures in measured.values() for column in measures.values()]
+    return np.stack(columns, axis=1).astype(np.float64), names
+
+
+def _entropy(cells: Cells) -> dict[str, Floats]:
+    """Shannon entropy (nats) of the shares of activation, by layer."""
+    a = cells.activation
+    a_log_a = cells.sums(a * np.log(np.where(a > 0, a, 1.0)))
+    some = cells.mass > 0
+    entropy = np.where(some, np.log(np.where(some, cells.mass, 1.0)) - _ratio(a_log_a, cells.mass), 0.0)
+    return {**cells.thirds("spread", entropy, some), "spread_slope": cells.slope(entropy, some)}
+
+
+def _churn(cells: Cells) -> dict[str, Floats]:
+    """Share of a layer's tracks that were born in it (not in the first) or die after it (not in the last)."""
+    inner = np.arange(cells.n_layers)
+    some = cells.alive > 0
+    births = _ratio(cells.sums(rows=cells.born), cells.alive)
+    deaths = _ratio(cells.sums(rows=cells.ended), cells.alive)
+    return {
+        **cells.thirds("births", births, some & (inner > 0)),
+        **cells.thirds("deaths", deaths, some & (inner < cells.n_layers - 1)),
+    }
+
+
+def _competition(cells: Cells) -> dict[str, Floats]:
+    """Lead of the strongest track over the second, (a₁ − a₂) / a₁, and how steadily one track holds the lead."""
+    some = cells.mass > 0
+    first = cells.at_rank(cells.activation, 0, 0.0)
+    margin = _ratio(first - cells.at_rank(cells.activation, 1, 0.0), first)
+    leader = cells.at_rank(cells.track, 0, -1)
+    changed = (leader[:, 1:] != leader[:, :-1]) & some[:, 1:] & some[:, :-1]
+    final = leader[:, -1]
+    final_length = np.where(final >= 0, cells.lengths[np.maximum(final, 0)], 0) if len(cells.lengths) else final * 0
+    return {
+        **cells.thirds("margin", margin, some),
+        "lead_changes": changed.mean(axis=1) if cells.n_layers > 1 else np.zeros(cells.n_cells),
+        "longest_lead": _longest_run(changed | ~some[:, 1:]) / cells.n_layers,
+        "final_leader_life": final_length / cells.n_layers,
+    }
+
+
+def _stability(cells: Cells) -> dict[str, Floats]:
+    """Along links: decoder cosine and relative change of activation, by the layer that the link leads to."""
+    linked = ~cells.born
+    before = np.roll(cells.activation, 1)
+    change = _ratio(np.abs(cells.activation - before), cells.activation + before)
+    count = cells.sums(rows=linked)
+    some = count > 0
+    kept = _ratio(cells.sums(cells.activation, rows=~cells.ended), cells.mass)
+    inner = np.arange(cells.n_layers) < cells.n_layers - 1
+    return {
+        **cells.thirds("cosine", _ratio(cells.sums(np.nan_to_num(cells.link), rows=linked), count), some),
+        **cells.thirds("variation", _ratio(cells.sums(change, rows=linked), count), some),
+        **cells.thirds("persistence", kept, (cells.mass > 0) & inner),
+    }
+
+
+def _dominance(cells: Cells) -> dict[str, Floats]:
+    """Share of the strongest track and of the five strongest, and the Gini coefficient of the activations."""
+    some = cells.mass > 0
+    share = _ratio(cells.at_rank(cells.activation, 0, 0.0), cells.mass)
+    slot, strongest = cells.slot[cells.by_strength], cells.activation[cells.by_strength]
+    top = cells.rank < 5
+    size = cells.n_cells * cells.n_layers
+    top5 = np.bincount(slot[top], strongest[top], minlength=size).reshape(cells.mass.shape)
+    by_rank = np.bincount(slot, strongest * cells.rank, minlength=size).reshape(cells.mass.shape)
+    gini = 1 - _ratio(1.0, cells.alive) - 2 * _ratio(by_rank, cells.alive * cells.mass)
+    return {
+        **cells.thirds("top_share", share, some),
+        **cells.thirds("top5_share", _ratio(top5, cells.mass), some),
+        **cells.thirds("gini", gini, some),
+    }
+
+
+def _density(cells: Cells) -> dict[str, Floats]:
+    """Tracks alive by layer, and the logarithm of their activation in all."""
+    every = np.ones(cells.alive.shape, dtype=bool)
+    return {
+        **cells.thirds("alive", cells.alive, every),
+        "alive_slope": cells.slope(cells.alive, every),
+        **cells.thirds("log_mass", np.log1p(cells.mass), every),
+    }
+
+
+def _lifetime(cells: Cells) -> dict[str, Floats]:
+    """Distribution of the tracks' lengths, in fractions of the depth."""
+    cell, n = cells.track_cell, cells.n_cells
+    length = cells.lengths / cells.n_layers
+    mass = np.bincount(cells.track, cells.activation, minlength=len(cell))
+    count = np.bincount(cell, minlength=n)
+    mean = np.bincount(cell, length, minlength=n) / count
+    square = np.bincount(cell, length**2, minlength=n) / count
+    longest = np.zeros(n)
+    np.maximum.at(longest, cell, length)
+    return {
+        "mean": mean,
+        "spread": np.sqrt(np.maximum(square - mean**2, 0.0)),
+        "weighted_mean": _ratio(np.bincount(cell, length * mass, minlength=n), np.bincount(cell, mass, minlength=n)),
+        "single_layer": np.bincount(cell, cells.lengths == 1, minlength=n) / count,
+        "half_depth": np.bincount(cell, length >= 0.5, minlength=n) / count,
+        "longest": longest,
+    }
+
+
+def _longest_run(broken: NDArray[np.bool_]) -> Ints:
+    """Longest stretch of layers without a break; broken: [n_cells, n_layers − 1] break between neighbours."""
+    run = np.ones(len(broken), dtype=np.int64)
+    best = run.copy()
+    for column in broken.T:
+        run = np.where(column, 1, run + 1)
+        best = np.maximum(best, run)
+    return best
+
+
+def _ratio(numerator: Floats | float, denominator: NDArray) -> Floats:
+    """numerator / denominator, 0 where the denominator is 0."""
+    top, bottom = np.broadcast_arrays(np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64))
+    return np.divide(top, bottom, out=np.zeros(top.shape), where=bottom != 0)
+
+
+def _changes(values: NDArray) -> NDArray[np.bool_]:
+    """[n] whether a value differs from the one before; the first does."""
+    return np.append(True, values[1:] != values[:-1])[: len(values)]
+
+
+def _first_unknown(layers: Ints, known: Ints) -> int:
+    return int(layers[~np.isin(layers, known)][0])
+
+
+def _check_order(tracks: Tracks, new_cell: NDArray[np.bool_], new_track: NDArray[np.bool_]) -> None:
+    """Rows must ascend by question, position, track and layer, without repeats."""
+    def falls(values: Ints) -> NDArray[np.bool_]:
+        return np.append(False, values[1:] < values[:-1])[: len(values)]
+
+    same_question = ~_changes(tracks.question)
+    bad = (
+        falls(tracks.question)
+        | (same_question & falls(tracks.position))
+        | (~new_cell & falls(tracks.track))
+        | (~new_track & (falls(tracks.layer) | ~_changes(tracks.layer)))
+    )
+    if bad.any():
+        raise CorruptInputError(
+            f"track node {int(np.argmax(bad))} is out of order; nodes must ascend by question, position, track and "
+            "layer; run track again"
+        )

