@@ -149,6 +149,12 @@ class TrackingConfig(Section):
 
 
 class DetectionConfig(Section):
+    detectors: list[Literal["tracks", "logits", "tracks+logits"]] = Field(
+        ["tracks", "logits", "tracks+logits"],
+        min_length=1,
+        description="What each detector sees: how tracks behave, token probabilities, or both. "
+        "The first one's scores and decisions are the published ones.",
+    )
     folds: int = Field(5, ge=2, description="Outer folds of the grouped cross-validation.")
     inner_folds: int = Field(
         4, ge=2, description="Inner folds that choose model, regularisation and threshold."

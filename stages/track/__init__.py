@@ -1,0 +1,1 @@
+"""Phase 3: answers, labels, and feature tracks across layers."""

@@ -1,0 +1,14 @@
+"""`python -m stages.track`."""
+
+from pathlib import Path
+
+from common.stage import Run, main
+
+
+def load() -> Run:
+    from stages.track.run import run
+
+    return run
+
+
+main(Path(__file__).parent, load)
