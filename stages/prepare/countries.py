@@ -17,7 +17,7 @@ _NOT_COUNTRIES = frozenset({"xx", "ee", "xo", "xq", "zh", "zn", "oo", "ay", "um"
 
 _NAMES = {
     "cf": "Republic of the Congo",
-    "cg": "Democratic Republic of the Congo",
+    "cg": "DR Congo",
     "ct": "Central African Republic",
     "sh": "Saint Helena",
     "fm": "Micronesia",
@@ -31,6 +31,7 @@ _NAMES = {
     "ga": "Gambia",
     "bf": "Bahamas",
     "ck": "Cocos Islands",
+    "vc": "Saint Vincent",
     "vq": "United States Virgin Islands",
 }
 """Short names where the package has none, or one that no sentence would use."""
@@ -41,21 +42,17 @@ _OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "bk": ("Bosnia", "Bosnia-Herzegovina"),
     "bx": ("Brunei Darussalam",),
     "cf": ("Congo", "Congo-Brazzaville"),
-    "cg": ("DRC", "DR Congo", "Congo", "Congo-Kinshasa", "Zaire"),
+    "cg": ("DRC", "Democratic Republic of the Congo", "Congo", "Congo-Kinshasa", "Zaire"),
     "ct": ("CAR",),
     "cv": ("Cape Verde",),
-    "cw": ("Cook Island",),
-    "ei": ("Republic of Ireland",),
     "ez": ("Czech Republic",),
     "fk": ("Falklands", "Malvinas"),
     "fm": ("Federated States of Micronesia", "FSM"),
     "fo": ("Faeroe Islands", "Faroes"),
     "gz": ("Gaza", "Palestine", "Palestinian Territories"),
-    "ic": ("Republic of Iceland",),
     "iv": ("Ivory Coast",),
     "kn": ("DPRK", "Democratic People's Republic of Korea"),
     "ks": ("Republic of Korea", "ROK"),
-    "kt": ("Christmas",),
     "la": ("Lao PDR",),
     "mc": ("Macao",),
     "mk": ("Macedonia",),
@@ -71,7 +68,7 @@ _OTHER_NAMES: dict[str, tuple[str, ...]] = {
     "tw": ("Republic of China",),
     "uk": ("UK", "Britain", "Great Britain", "U.K."),
     "us": ("US", "USA", "U.S.", "U.S.A.", "America", "United States of America"),
-    "vc": ("St. Vincent and the Grenadines", "Saint Vincent"),
+    "vc": ("Saint Vincent and the Grenadines", "St. Vincent and the Grenadines", "St. Vincent"),
     "vq": ("US Virgin Islands", "U.S. Virgin Islands", "Virgin Islands"),
     "vt": ("Holy See", "Vatican"),
     "we": ("Palestine", "Palestinian Territories"),
@@ -94,11 +91,21 @@ _SOVEREIGN_WORDS = (
 
 _ARTICLE_ENDINGS = ("islands", "republic", "emirates", "kingdom", "states", "strip", "bank", "territory")
 _ARTICLE_NAMES = frozenset(
-    {"bahamas", "gambia", "netherlands", "philippines", "maldives", "seychelles", "comoros", "isle of man"}
+    {
+        "bahamas",
+        "gambia",
+        "netherlands",
+        "philippines",
+        "maldives",
+        "seychelles",
+        "comoros",
+        "isle of man",
+        "dr congo",
+    }
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Country:
     """A country or territory. `aliases` are all accepted names, `name` first; `fields` is the package's JSON."""
 
@@ -135,7 +142,9 @@ def load_countries() -> tuple[Country, ...]:
     for code, fields in sorted(raw_entries().items()):
         if code in _NOT_COUNTRIES:
             continue
-        name = _NAMES.get(code) or drop_brackets(_text(fields, "Government", "Country name", "conventional short form"))
+        name = _NAMES.get(code) or drop_brackets(
+            _text(fields, "Government", "Country name", "conventional short form")
+        )
         if not name or name == "none":
             continue
         name = name.removeprefix("The ")

@@ -10,10 +10,12 @@ _TAG = re.compile(r"<[^>]+>")
 _SPACES = re.compile(r"[^\S\n]+")
 _NOTE = re.compile(r"(?:^|[\s;,(*])note(?: \d+)?\s*(?::|-|–)", re.IGNORECASE)
 
-PARTICLES = frozenset(
-    "a al and am an and at auf aux d da das de del della den der des di do dos du e ech ed el els en es et "
-    "i im in la las le les ni nad na o ob od of on or pod pri s sous sul sur the to upon v van ve von y z".split()
-)
+_PARTICLE_WORDS = """
+a al and am an at auf aux d da das de del della den der des di do dos du e ech ed el els en es et
+i im in la las le les ni nad na o ob od of on or pod pri s sous sul sur the to upon v van ve von y
+z
+"""
+PARTICLES = frozenset(_PARTICLE_WORDS.split())
 
 
 def strip_markup(text: str) -> str:
@@ -78,7 +80,7 @@ def is_clean_name(text: str, most_words: int = 4) -> bool:
     if re.search(r"[^\w\s'’ʻʼ.\-/&]|\d|_|--", text) or "/" in text:
         return False
     words = text.split()
-    if len(words) > most_words:
+    if len(words) > most_words or "-" in words:
         return False
     return all(w[0].isupper() or w[0] in "'’ʻ" or w in PARTICLES or "-" in w or "'" in w for w in words)
 

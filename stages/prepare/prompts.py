@@ -1,0 +1,201 @@
+"""Few-shot cloze prompts: worked examples of a relation, then the same sentence cut off before its answer.
+
+A prompt is `prefix + query`. The prefix, shared by all questions of a relation, has one line a shot; the
+query ends without a space, so that the model goes on with ` answer` and a newline.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from common.errors import DataError
+from common.seeds import generator
+from stages.prepare.countries import spoken
+from stages.prepare.facts import Fact
+from stages.prepare.relations import COUNTRY_SUBJECTS
+from stages.prepare.text import fold, slug
+
+TEMPLATES: Mapping[str, str] = {
+    "anthem": 'The song "{subject}" is the national anthem of',
+    "border": "A country that shares a land border with {subject} is",
+    "calling_code": "The international telephone calling code of {subject} is",
+    "capital": "The capital of {subject} is",
+    "capital_of": "{subject} is the capital of",
+    "city": "The city of {subject} is in the country of",
+    "continent": "The continent where {subject} is located is",
+    "currency": "The currency of {subject} is the",
+    "currency_code": "The three-letter currency code of {subject} is",
+    "demonym": "The nationality of a person from {subject} is",
+    "division": "The region called {subject} is in the country of",
+    "heritage": "The World Heritage Site {subject} is in the country of",
+    "independence_from": "{subject} gained its independence from",
+    "independence_year": "{subject} became independent in the year",
+    "internet_code": "The internet country code of {subject} is",
+    "lake": "The lake called {subject} is in the country of",
+    "largest_city": "The largest city in {subject} is",
+    "local_name": "The local name {subject} stands for the country of",
+    "official_language": "An official language of {subject} is",
+    "peak": "The peak called {subject} is in the country of",
+    "port": "The port of {subject} is in the country of",
+    "religion": "The largest religious group in {subject} is",
+    "river": "The {subject} river flows through the country of",
+}
+QUESTION_TEMPLATE = "Q: {subject}\nA:"
+"""The form of relations without a template: the subject is a whole question."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A line of `questions.jsonl`; the prompt is `prefix + query`, `aliases` holds `answer` too."""
+
+    id: str
+    relation: str
+    subject: str
+    prefix: str
+    query: str
+    answer: str
+    aliases: tuple[str, ...]
+
+    @property
+    def prompt(self) -> str:
+        return self.prefix + self.query
+
+    def record(self) -> dict[str, object]:
+        """The question as JSON-ready data."""
+        return {**asdict(self), "aliases": list(self.aliases)}
+
+
+def ask(
+    facts: Sequence[Fact],
+    *,
+    shots: int,
+    seed: int,
+    most: int | None = None,
+    relations: Sequence[str] | None = None,
+    short_relations_without_shots: bool = False,
+) -> list[Question]:
+    """Questions from facts, sorted by relation and id: a sample that is even over the relations.
+
+    shots: facts of each relation set aside as worked examples; they and their subjects are never asked
+    in that relation. most: at most so many questions in all. relations: only these.
+    short_relations_without_shots: ask a relation of too few facts without worked examples; else it is
+    left out. Raises DataError for a relation that does not exist or when nothing is left to ask.
+    """
+    by_relation: defaultdict[str, list[Fact]] = defaultdict(list)
+    for fact in facts:
+        by_relation[fact.relation].append(fact)
+    if relations is not None:
+        if unknown := [name for name in relations if name not in by_relation]:
+            raise DataError(
+                f"data.relations names {unknown[0]!r}, which the questions do not have; "
+                f"they have {', '.join(sorted(by_relation))}"
+            )
+        by_relation = defaultdict(list, {name: by_relation[name] for name in relations})
+    examples: dict[str, list[Fact]] = {}
+    pools: dict[str, list[Fact]] = {}
+    for relation, members in sorted(by_relation.items()):
+        count = shots
+        if len(members) < shots + 1:
+            if not short_relations_without_shots:
+                continue
+            count = 0
+        examples[relation] = choose_shots(members, count, generator(seed, "shots", relation))
+        taken = {fold(fact.subject) for fact in examples[relation]}
+        pools[relation] = [fact for fact in members if fold(fact.subject) not in taken]
+    asked = stratified_sample(pools, most, seed)
+    if not any(asked.values()):
+        raise DataError(
+            f"no question is left: no relation has more than data.shots = {shots} facts; lower data.shots"
+        )
+    questions = []
+    for relation, members in asked.items():
+        prefix = "".join(f"{cloze(fact)} {completion(fact)}\n" for fact in examples[relation])
+        questions += [question(fact, prefix) for fact in members]
+    return with_unique_ids(sorted(questions, key=lambda q: (q.relation, q.id, q.subject)))
+
+
+def choose_shots(members: Sequence[Fact], count: int, random: np.random.Generator) -> list[Fact]:
+    """`count` facts with different answers as far as there are any, so that no answer looks like a habit."""
+    chosen: list[Fact] = []
+    later: list[Fact] = []
+    answers: set[str] = set()
+    for index in random.permutation(len(members)):
+        fact = members[index]
+        (later if fact.answer in answers else chosen).append(fact)
+        answers.add(fact.answer)
+        if len(chosen) == count:
+            break
+    return [*chosen, *later][:count]
+
+
+def stratified_sample(
+    pools: Mapping[str, Sequence[Fact]], most: int | None, seed: int
+) -> dict[str, list[Fact]]:
+    """As even a share of each pool as its size allows, `most` in all (None: everything)."""
+    quota = even_quota({name: len(pool) for name, pool in pools.items()}, most)
+    sample = {}
+    for name, pool in pools.items():
+        order = generator(seed, "questions", name).permutation(len(pool))[: quota[name]]
+        sample[name] = [pool[index] for index in sorted(order)]
+    return sample
+
+
+def even_quota(sizes: Mapping[str, int], most: int | None) -> dict[str, int]:
+    """How many to take from each pool: equal numbers, small pools wholly, remainders in order of name."""
+    if most is None:
+        return dict(sizes)
+    quota = dict.fromkeys(sizes, 0)
+    left = min(most, sum(sizes.values()))
+    while left:
+        open_pools = sorted(name for name in sizes if quota[name] < sizes[name])
+        share = max(1, left // len(open_pools))
+        for name in open_pools:
+            taken = min(share, sizes[name] - quota[name], left)
+            quota[name] += taken
+            left -= taken
+    return quota
+
+
+def cloze(fact: Fact) -> str:
+    """The sentence up to the answer, without a space at its end."""
+    template = TEMPLATES.get(fact.relation, QUESTION_TEMPLATE)
+    subject = spoken(fact.subject) if fact.relation in COUNTRY_SUBJECTS else fact.subject
+    sentence = template.format(subject=subject)
+    return sentence[0].upper() + sentence[1:]
+
+
+def completion(fact: Fact) -> str:
+    """The answer as the sentence goes on with it: `the Bahamas` for a country that takes an article."""
+    return spoken(fact.answer) if fact.relation in TEMPLATES else fact.answer
+
+
+def question(fact: Fact, prefix: str) -> Question:
+    """The question that asks for a fact after a prefix of worked examples."""
+    return Question(
+        id=f"{fact.relation}/{slug(fact.subject)}",
+        relation=fact.relation,
+        subject=fact.subject,
+        prefix=prefix,
+        query=cloze(fact),
+        answer=fact.answer,
+        aliases=fact.aliases,
+    )
+
+
+def with_unique_ids(questions: Iterable[Question]) -> list[Question]:
+    """The questions, those that share an id told apart by a digest of their text; ids do not hang on order."""
+    groups: defaultdict[str, list[Question]] = defaultdict(list)
+    for item in questions:
+        groups[item.id].append(item)
+    renamed = []
+    for members in groups.values():
+        for item in members:
+            if len(members) == 1:
+                renamed.append(item)
+                continue
+            digest = hashlib.sha256(f"{item.prompt}\0{item.answer}".encode()).hexdigest()[:8]
+            renamed.append(Question(**{**asdict(item), "id": f"{item.id}-{digest}"}))
+    return renamed
