@@ -146,6 +146,9 @@ class TrackingConfig(Section):
         0.5, gt=0, le=1, description="Gate: decoder cosine below which two latents are never linked."
     )
     clusters: int = Field(32, gt=1, description="Semantic clusters of tracks.")
+    strongest_tracks: int = Field(
+        12, gt=0, description="Tracks a position written to hypothesis_trajectories.json; tracks.parquet has all."
+    )
 
 
 class DetectionConfig(Section):

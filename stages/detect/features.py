@@ -6,11 +6,13 @@ input is the table of track nodes and nothing else: no text, label, gold answer 
 
 Series over layers are summarised by their mean in the early, middle and late third of the layers. All of it is
 counting and sorting on flat arrays, linear in the number of nodes; questions are independent of each other, so a
-long table can be worked through in pieces (`stages/detect/tables.py`).
+long table is worked through in pieces (`features_of_batches`).
 """
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -18,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import CorruptInputError, NumericError
+from common.errors import CorruptInputError, DataError, NumericError
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -86,6 +88,40 @@ def question_features(tracks: Tracks, n_questions: int, layers: list[int]) -> Fe
         values=np.concatenate(list(table), axis=1),
         names=[f"{place}.{name}" for place in PLACES for name in names],
     )
+
+
+def features_of_batches(batches: Iterable[Tracks], n_questions: int, layers: list[int]) -> FeatureTable:
+    """`question_features` of a table that comes in consecutive pieces, cut anywhere; memory is that of one piece."""
+    result: FeatureTable | None = None
+    rest: Tracks | None = None
+    for batch in itertools.chain(batches, [None]):
+        if batch is None:
+            whole, rest = rest, None
+        else:
+            joined = Tracks(*map(np.concatenate, zip(rest, batch, strict=True))) if rest else batch
+            if not len(joined.question):
+                continue
+            cut = int(np.argmax(joined.question == joined.question[-1]))
+            whole, rest = Tracks(*(c[:cut] for c in joined)), Tracks(*(c[cut:] for c in joined))
+        if whole is None or not len(whole.question):
+            continue
+        low, high = int(whole.question.min()), int(whole.question.max())
+        if low < 0 or high >= n_questions:
+            raise CorruptInputError(
+                f"tracks speak of questions {low} to {high}, but there are {n_questions}; run track again"
+            )
+        piece = question_features(
+            whole._replace(question=whole.question.astype(np.int64) - low), high - low + 1, layers
+        )
+        if result is None:
+            result = FeatureTable(np.full((n_questions, len(piece.names)), np.nan), piece.names)
+        present = np.unique(whole.question)
+        if np.isfinite(result.values[present]).any():
+            raise CorruptInputError(f"tracks of question {present[0]} stand in two places; run track again")
+        result.values[present] = piece.values[present - low]
+    if result is None:
+        raise DataError("there is not a single track node: no latent was active; raise sae.target_l0")
+    return result
 
 
 def _mean_by(group: Ints, values: Floats, n_groups: int) -> Floats:
