@@ -147,7 +147,9 @@ class TrackingConfig(Section):
     )
     clusters: int = Field(32, gt=1, description="Semantic clusters of tracks.")
     strongest_tracks: int = Field(
-        12, gt=0, description="Tracks a position written to hypothesis_trajectories.json; tracks.parquet has all."
+        12,
+        gt=0,
+        description="Tracks a position written to hypothesis_trajectories.json; tracks.parquet has all.",
     )
 
 

@@ -1,0 +1,48 @@
+"""Questions in the order in which they are cheapest to answer: those with a common prefix together."""
+
+import json
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from common.errors import CorruptInputError
+
+
+class Batch(NamedTuple):
+    """Questions answered in one forward pass. numbers: lines of questions.jsonl, from 0."""
+
+    prefix: str
+    numbers: list[int]
+
+
+def read_questions(path: Path) -> list[dict[str, Any]]:
+    """Every line of questions.jsonl. Raises CorruptInputError naming the line."""
+    questions = []
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                question = json.loads(line)
+                question["prefix"], question["query"], question["aliases"]
+            except (ValueError, KeyError, TypeError) as error:
+                raise CorruptInputError(
+                    f"{path}, line {number}: not a question ({error}); run the prepare stage again"
+                ) from error
+            questions.append(question)
+    return questions
+
+
+def plan_shards(prefixes: list[str], shard_size: int, batch_size: int) -> list[list[Batch]]:
+    """Shards of batches that cover all questions; a batch never mixes prefixes."""
+    order = sorted(range(len(prefixes)), key=lambda number: (prefixes[number], number))
+    return [
+        list(_batches(order[start : start + shard_size], prefixes, batch_size))
+        for start in range(0, len(order), shard_size)
+    ]
+
+
+def _batches(numbers: list[int], prefixes: list[str], batch_size: int) -> Iterator[Batch]:
+    for prefix, group in groupby(numbers, key=lambda number: prefixes[number]):
+        members = list(group)
+        for start in range(0, len(members), batch_size):
+            yield Batch(prefix, members[start : start + batch_size])
