@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from common.errors import ConfigError
 
@@ -37,6 +37,17 @@ def parse_layers(value: object) -> object:
             raise ValueError(f"{value!r} is not a list of layers; write for example 0-5 or 0-5,8")
         layers.update(range(int(match[1]), int(match[2] or match[1]) + 1))
     return sorted(layers)
+
+
+def describe_layers(layers: Iterable[int]) -> str:
+    """`0-5,8` for [0, 1, 2, 3, 4, 5, 8]."""
+    runs: list[list[int]] = []
+    for layer in layers:
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 LayerList = Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(parse_layers)]
@@ -158,7 +169,7 @@ class DetectionConfig(Section):
         ["tracks", "logits", "tracks+logits"],
         min_length=1,
         description="What each detector sees: how tracks behave, token probabilities, or both. "
-        "The first one's scores and decisions are the published ones.",
+        "The first must see tracks; its scores and decisions are the published ones.",
     )
     folds: int = Field(5, ge=2, description="Outer folds of the grouped cross-validation.")
     inner_folds: int = Field(
@@ -225,31 +236,46 @@ def load_config(
     Raises ConfigError for a missing file, bad YAML, an unknown key, a wrong type or a value out of range.
     """
     path = _find(name_or_path, "model_configs")
-    data = _read_yaml(path)
+    data = {key: value for key, value in _read_yaml(path).items() if value is not None}
     data.setdefault("name", path.stem)
     if cluster is not None:
-        _merge(data, _read_yaml(_find(cluster, "clusters")).get("config", {}))
+        profile = _find(cluster, "clusters")
+        for key, value in _leaves(load_cluster(profile).config):
+            _assign(data, key, value, str(profile))
     if stub:
         _merge(data, STUB_OVERLAY)
         data["model"].pop("layers", None)
         data["name"] = f"{data['name']}-stub"
     environ = os.environ if environ is None else environ
     for variable, key in ENVIRONMENT_KEYS.items():
-        if environ.get(variable):
-            _assign(data, key, yaml.safe_load(environ[variable]), f"environment variable {variable}")
+        if value := environ.get(variable):
+            source = f"environment variable {variable}"
+            _assign(data, key, _parse_value(value, source), source)
     for text in overrides:
         key, separator, value = text.partition("=")
         if not separator:
             raise ConfigError(f"--set {text!r} has no value; write --set key=value")
-        try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {text!r}: the value is not valid YAML: {_first_line(error)}") from error
-        _assign(data, key.strip(), parsed, f"--set {text}")
+        _assign(data, key.strip(), _parse_value(value, f"--set {text}"), f"--set {text}")
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_describe(error)}") from error
+        raise ConfigError(f"{path}: {_describe(error, known_keys())}") from error
+
+
+class ClusterProfile(Section):
+    """`config/clusters/<site>.yaml`: what is particular to a machine or a site."""
+
+    summary: str = ""
+    config: dict[str, Any] = {}
+    """Values that replace the model configuration's, in the same sections."""
+
+
+def load_cluster(path: Path) -> ClusterProfile:
+    """Read and check a cluster profile."""
+    try:
+        return ClusterProfile.model_validate(_read_yaml(path))
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_describe(error, ClusterProfile.model_fields)}") from error
 
 
 def available_configs() -> list[str]:
@@ -276,6 +302,8 @@ def _find(name_or_path: str, folder: str) -> Path:
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid YAML: {_first_line(error)}") from error
     if not isinstance(data, dict):
@@ -291,13 +319,30 @@ def _merge(data: dict[str, Any], overlay: Mapping[str, Any]) -> None:
             data[key] = dict(value) if isinstance(value, Mapping) else value
 
 
+def _parse_value(text: str, source: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source}: the value is not valid YAML: {_first_line(error)}") from error
+
+
+def _leaves(data: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
 def _assign(data: dict[str, Any], key: str, value: Any, source: str) -> None:
     known = list(known_keys())
     if key not in known and not key.startswith("data.questions_columns."):
         raise ConfigError(f"{source}: there is no key {key!r}{_suggest(key, known)}")
     *sections, last = key.split(".")
     for section in sections:
-        data = data.setdefault(section, {})
+        if not isinstance(data.get(section), dict):
+            data[section] = {}
+        data = data[section]
     data[last] = value
 
 
@@ -322,12 +367,13 @@ def _suggest(key: str, known: Iterable[str]) -> str:
     return f" (did you mean {nearest[0]!r}?)" if nearest else ""
 
 
-def _describe(error: ValidationError) -> str:
+def _describe(error: ValidationError, known: Iterable[str]) -> str:
+    known = list(known)
     messages = []
     for item in error.errors():
         key = ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
-            messages.append(f"there is no key {key!r}{_suggest(key, known_keys())}")
+            messages.append(f"there is no key {key!r}{_suggest(key, known)}")
         elif item["type"] == "missing":
             messages.append(f"the key {key!r} is missing")
         else:

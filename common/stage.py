@@ -24,7 +24,7 @@ from typing import Any
 import click
 
 from common import logs, manifest, seeds
-from common.config import Config, load_config, parse_layers
+from common.config import Config, describe_layers, load_config, parse_layers
 from common.contract import Contract, Unit, expand, load_contract, task_key
 from common.errors import ConfigError, GhostTrackError
 from common.progress import Progress, format_bytes, format_seconds
@@ -185,17 +185,6 @@ def select_units(
             f"{describe_layers(config.layers)}"
         )
     return [unit for unit in units if unit.layer is None or unit.layer in layers]
-
-
-def describe_layers(layers: list[int]) -> str:
-    """`0-5,8` for [0, 1, 2, 3, 4, 5, 8]."""
-    runs: list[list[int]] = []
-    for layer in layers:
-        if runs and layer == runs[-1][-1] + 1:
-            runs[-1].append(layer)
-        else:
-            runs.append([layer])
-    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
 def _run_unit(
@@ -422,6 +411,9 @@ def _command(contract: Contract, load: Callable[[], Run]) -> click.Group:
         metavar="KEY=VALUE",
         help="Override one key of the configuration; may be repeated.",
     )
+    @click.option(
+        "--cluster", metavar="NAME", help="A profile from config/clusters, or the path of a YAML file."
+    )
     @click.option("--layers", callback=parse_layer_option, metavar="0-5", help="Only these layers' units.")
     @click.option("--unit", "names", multiple=True, metavar="UNIT", help="Only this unit; may be repeated.")
     @click.option(
@@ -439,6 +431,7 @@ def _command(contract: Contract, load: Callable[[], Run]) -> click.Group:
         context: click.Context,
         config_name: str | None,
         overrides: tuple[str, ...],
+        cluster: str | None,
         layers: list[int] | None,
         names: tuple[str, ...],
         stub: bool,
@@ -448,7 +441,7 @@ def _command(contract: Contract, load: Callable[[], Run]) -> click.Group:
             return
         if config_name is None:
             raise click.UsageError("which configuration? give --config NAME")
-        config = load_config(config_name, overrides, stub=stub)
+        config = load_config(config_name, overrides, cluster=cluster, stub=stub)
         with storage_errors(log_file or Path()):
             log = logs.set_up(contract.stage, log_file)
         try:

@@ -97,37 +97,17 @@ class Store:
         Raises MissingInputError or CorruptInputError naming the file and the mend.
         """
         record = self._verified_record(entry)
-        seen = {} if deep else _read_json(record, {})
-        subjects = entry.manifest.files
-        changed = False
-        for name in subjects if files is None else files:
-            if name not in subjects:
-                raise MissingInputError(
-                    f"{entry.path} has no file {name!r}; run the stage again with the same configuration"
-                )
-            path, subject = entry.file(name), subjects[name]
-            try:
-                status = path.stat()
-            except OSError as error:
-                raise MissingInputError(f"{path} is gone; `ghosttrack run` makes it again") from error
-            if status.st_size != subject.size:
-                raise CorruptInputError(
-                    f"{path} has {status.st_size} bytes and should have {subject.size}; "
-                    "`ghosttrack run` makes it again"
-                )
-            stamp = [status.st_size, status.st_mtime_ns]
-            if seen.get(name) != stamp:
-                if (found := sha256_of(path)) != subject.sha256:
-                    raise CorruptInputError(
-                        f"{path} does not match its manifest (sha256 {found[:12]}…, recorded "
-                        f"{subject.sha256[:12]}…); `ghosttrack run` makes it again"
-                    )
-                seen[name] = stamp
-                changed = True
-        if changed:
-            with contextlib.suppress(OSError):  # a reader without write permission hashes again next time
-                record.parent.mkdir(parents=True, exist_ok=True)
-                _replace(record, json.dumps(seen).encode())
+        known: dict[str, list[int]] = _read_json(record, {})
+        seen = dict(known)
+        try:
+            for name in entry.manifest.files if files is None else files:
+                stamp = seen.pop(name, None)  # put back once it is found to be good
+                seen[name] = _checked_stamp(entry, name, None if deep else stamp)
+        finally:
+            if seen != known:
+                with contextlib.suppress(OSError):  # a reader without write permission hashes again next time
+                    record.parent.mkdir(parents=True, exist_ok=True)
+                    _replace(record, json.dumps(seen).encode())
 
     def public_links(self, unit: Unit) -> dict[Path, str]:
         """Public path to relative link target, through the unit's pointer."""
@@ -341,6 +321,31 @@ def sha256_of(path: Path) -> str:
         while block := file.read(1 << 22):
             digest.update(block)
     return digest.hexdigest()
+
+
+def _checked_stamp(entry: Entry, name: str, known_good: list[int] | None) -> list[int]:
+    """Size and time of a file that matches its manifest; hashed unless the stamp is known to be good."""
+    mend = "`ghosttrack run` makes it again"
+    if name not in entry.manifest.files:
+        raise MissingInputError(
+            f"{entry.path} has no file {name!r}; run the stage again with the same configuration"
+        )
+    path, subject = entry.file(name), entry.manifest.files[name]
+    try:
+        status = path.stat()
+        stamp = [status.st_size, status.st_mtime_ns]
+        if status.st_size != subject.size:
+            raise CorruptInputError(
+                f"{path} has {status.st_size} bytes and should have {subject.size}; {mend}"
+            )
+        if stamp != known_good and (found := sha256_of(path)) != subject.sha256:
+            raise CorruptInputError(
+                f"{path} does not match its manifest (sha256 {found[:12]}…, recorded "
+                f"{subject.sha256[:12]}…); {mend}"
+            )
+    except OSError as error:
+        raise MissingInputError(f"{path} is gone or cannot be read; {mend}") from error
+    return stamp
 
 
 def process_start(pid: int) -> float | None:
