@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
 from common.errors import ModelMismatchError, ModelSourceError
 
@@ -41,7 +43,7 @@ class _StopForward(Exception):
 class LanguageModel:
     """A causal language model with named parts."""
 
-    model: nn.Module
+    model: PreTrainedModel
     tokenizer: Any
     backbone: nn.Module
     blocks: nn.ModuleList
@@ -109,9 +111,6 @@ def load_language_model(folder: Path, dtype: str = "float32") -> LanguageModel:
     dtype: arithmetic of the forward pass. Raises ModelSourceError for a folder that does not load or
     an architecture that is not in `FAMILIES`.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-    from transformers.utils import logging as transformers_logging
-
     transformers_logging.disable_progress_bar()
     try:
         kind = AutoConfig.from_pretrained(folder).model_type

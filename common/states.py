@@ -6,11 +6,11 @@ use independent of the number of tokens.
 """
 
 import os
+import tempfile
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 
 from common.errors import CorruptInputError
 
@@ -19,10 +19,16 @@ MAP_SHARED = 1
 
 def reserve(path: Path, n_tokens: int, d_model: int, dtype: torch.dtype) -> None:
     """Create a states file of zeros with its blocks allocated, so that a full disk shows now, as OSError."""
-    with FakeTensorMode(), torch.serialization.skip_data():
-        torch.save({"states": torch.empty(n_tokens, d_model, dtype=dtype)}, path)
+    with tempfile.NamedTemporaryFile(dir=path.parent) as sparse:
+        # A shared map of a sparse file: a tensor of any size that takes neither memory nor disk.
+        sparse.truncate(n_tokens * d_model * dtype.itemsize)
+        shape = torch.from_file(sparse.name, shared=True, size=n_tokens * d_model, dtype=dtype)
+        shape = shape.view(n_tokens, d_model)
+        with torch.serialization.skip_data():
+            torch.save({"states": shape}, path)
     with path.open("r+b") as file:
-        os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
+        if hasattr(os, "posix_fallocate"):  # macOS has none
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
         os.fsync(file.fileno())
 
 

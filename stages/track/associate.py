@@ -83,9 +83,9 @@ def follow(latents: Tensor, activations: Tensor, decoders: list[Tensor], gate: f
         numbers = born[:, None] + np.cumsum(new, axis=1, dtype=np.int32) - 1
         track[:, layer][new] = numbers[new]
         born += new.sum(axis=1, dtype=np.int32)
-    problem, layer_index, _ = (axis.astype(np.int32) for axis in np.nonzero(active))
+    owner, layer_index, _ = np.nonzero(active)
     return Tracks(
-        problem=problem,
+        problem=owner.astype(np.int32),
         layer=layer_index.astype(np.int16),
         latent=latents.numpy()[active].astype(np.int32),
         activation=activations.numpy()[active].astype(np.float32),

@@ -108,14 +108,14 @@ def answer_batch(
             ids = best[:, None]
             mask = torch.cat([mask, mask.new_ones(count, 1)], dim=1)
             positions = positions[:, -1:] + 1
-    table = [torch.stack(values, dim=1).cpu() for values in (chosen, logprobs, entropies, states)]
+    columns = (torch.stack(values, dim=1).cpu() for values in (chosen, logprobs, entropies, states))
     return [
-        _answer(model.tokenizer, *(values[row] for values in table), ends.cpu(), max_new_tokens)
-        for row in range(count)
+        _cut(model.tokenizer, row_ids, row_logprobs, row_entropies, row_states, ends.cpu(), max_new_tokens)
+        for row_ids, row_logprobs, row_entropies, row_states in zip(*columns, strict=True)
     ]
 
 
-def _answer(
+def _cut(
     tokenizer: Any, ids: Tensor, logprobs: Tensor, entropies: Tensor, states: Tensor, ends: Tensor, limit: int
 ) -> Answer:
     """Cut one row of a batch at its end. ids, logprobs, entropies: [n_steps]; states: [n_steps, n_layers, d_model]."""

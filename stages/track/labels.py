@@ -1,7 +1,8 @@
 """Is the model's own answer right? Normalised whole-word match against the gold answer and its aliases.
 
-The definitions are those of the evaluation protocol: label 1 is a wrong answer; an empty answer, an
-echo of the subject or a refusal is neither right nor wrong and is excluded by that reason.
+Label 1 is a wrong answer. An empty answer, an echo of the question or a refusal says nothing that
+could be right or wrong and is excluded by that reason; an answer that only repeats the subject ("the
+capital of Ghana is Ghana") does say something, and is wrong unless it is right.
 """
 
 import re
@@ -31,7 +32,7 @@ def normalise(text: str) -> str:
     return " ".join(word for word in words if word not in ("a", "an", "the")) or " ".join(words)
 
 
-def judge(answer: str, aliases: list[str], subject: str | None = None) -> Judgement:
+def judge(answer: str, aliases: list[str], query: str = "") -> Judgement:
     """Compare an answer with the right ones; any alias as a run of whole words in the answer is right."""
     said = normalise(answer)
     if not said:
@@ -41,6 +42,6 @@ def judge(answer: str, aliases: list[str], subject: str | None = None) -> Judgem
         return Judgement(0, int(said not in golds), None)
     if said in REFUSALS:
         return Judgement(None, None, "refusal")
-    if subject and said == normalise(subject):
+    if (asked := normalise(query)) and said.startswith(asked):
         return Judgement(None, None, "echo")
     return Judgement(1, 1, None)

@@ -108,7 +108,7 @@ def _encode(states: Tensor, saes: list[JumpReLUSAE], k: int) -> tuple[Tensor, Te
 
 def _record(question: dict[str, Any], answer: Answer) -> dict[str, Any]:
     """A line of generations.jsonl."""
-    judgement = judge(answer.text, question["aliases"], question.get("subject"))
+    judgement = judge(answer.text, question["aliases"], question["query"])
     return {
         "id": question["id"],
         "relation": question["relation"],

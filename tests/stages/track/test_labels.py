@@ -1,0 +1,38 @@
+import pytest
+
+from stages.track.labels import judge, normalise
+
+
+@pytest.mark.parametrize(
+    ("answer", "aliases", "label", "strict"),
+    [
+        ("Paris", ["Paris"], 0, 0),
+        ("paris.", ["Paris"], 0, 0),
+        ("Paris, France", ["Paris"], 0, 1),
+        ("the Netherlands", ["Netherlands"], 0, 0),
+        ("São Tomé", ["Sao Tome"], 0, 0),
+        ("N'Djamena", ["N'Djamena", "Ndjamena"], 0, 0),
+        ("Parisian", ["Paris"], 1, 1),
+        ("Lyon", ["Paris", "City of Light"], 1, 1),
+        ("New York", ["York New"], 1, 1),
+    ],
+)
+def test_right_means_a_gold_answer_in_whole_words(answer, aliases, label, strict):
+    assert judge(answer, aliases) == (label, strict, None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [("", "empty"), (" .", "empty"), ("unknown", "refusal"), ("The capital of Ghana is", "echo")],
+)
+def test_answers_that_say_nothing_are_excluded_by_reason(answer, reason):
+    assert judge(answer, ["Accra"], "The capital of Ghana is") == (None, None, reason)
+
+
+def test_repeating_the_subject_is_wrong_unless_it_is_right():
+    assert judge("Ghana", ["Accra"], "The capital of Ghana is").label == 1
+    assert judge("Monaco", ["Monaco"], "The capital of Monaco is").label == 0
+
+
+def test_an_answer_that_is_only_an_article_keeps_it():
+    assert normalise("The") == "the"
