@@ -72,9 +72,13 @@ def read_answers(path: Path) -> list[Answer]:
             except ValidationError as error:
                 first = error.errors()[0]
                 key = ".".join(map(str, first["loc"])) or "line"
-                raise CorruptInputError(f"{path} line {number}: {key}: {first['msg']}; run track again") from error
+                raise CorruptInputError(
+                    f"{path} line {number}: {key}: {first['msg']}; run track again"
+                ) from error
             except ValueError as error:
-                raise CorruptInputError(f"{path} line {number} is not JSON: {error}; run track again") from error
+                raise CorruptInputError(
+                    f"{path} line {number} is not JSON: {error}; run track again"
+                ) from error
     seen: set[str] = set()
     for answer in answers:
         if answer.id in seen:

@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from common.errors import ConfigError
 
@@ -175,6 +183,15 @@ class DetectionConfig(Section):
     inner_folds: int = Field(
         4, ge=2, description="Inner folds that choose model, regularisation and threshold."
     )
+
+    @field_validator("detectors")
+    @classmethod
+    def _first_sees_tracks(cls, value: list[str]) -> list[str]:
+        if "tracks" not in value[0].split("+"):
+            raise ValueError("the first detector must see tracks; write for example [tracks, logits]")
+        if len(set(value)) != len(value):
+            raise ValueError("a detector is listed twice")
+        return value
 
 
 class EvaluationConfig(Section):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from common.calibration import Platt, fit_platt
 from common.errors import NumericError
@@ -73,7 +73,9 @@ def out_of_fold(
     with threadpool_limits(1):
         for fold in range(int(folds.max()) + 1):
             train, test = labelled & (folds != fold), complete & (folds == fold)
-            fitted = fit_nested(values[train], labels[train], groups[train], inner_folds, seed + fold, candidates)
+            fitted = fit_nested(
+                values[train], labels[train], groups[train], inner_folds, seed + fold, candidates
+            )
             if test.any():
                 probability[test] = fitted.probability(values[test])
             threshold[folds == fold] = fitted.threshold
@@ -105,7 +107,12 @@ def fit_nested(
 
 
 def importance(
-    scored: OutOfFold, values: Floats, labels: Floats, folds: Ints, columns: dict[str, list[int]], seed: int,
+    scored: OutOfFold,
+    values: Floats,
+    labels: Floats,
+    folds: Ints,
+    columns: dict[str, list[int]],
+    seed: int,
     repeats: int = 3,
 ) -> dict[str, float]:
     """How much held-out AUROC is lost when some columns are shuffled among the held-out rows.

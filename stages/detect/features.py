@@ -15,7 +15,7 @@ import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from common.errors import CorruptInputError, DataError, NumericError
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Numbers = NDArray[Any]
 
 FAMILIES = {
     "entropy": "how evenly the activation is spread over the tracks",
@@ -98,11 +99,11 @@ def features_of_batches(batches: Iterable[Tracks], n_questions: int, layers: lis
         if batch is None:
             whole, rest = rest, None
         else:
-            joined = Tracks(*map(np.concatenate, zip(rest, batch, strict=True))) if rest else batch
+            joined = batch if rest is None else _after(rest, batch)
             if not len(joined.question):
                 continue
             cut = int(np.argmax(joined.question == joined.question[-1]))
-            whole, rest = Tracks(*(c[:cut] for c in joined)), Tracks(*(c[cut:] for c in joined))
+            whole, rest = _rows(joined, slice(None, cut)), _rows(joined, slice(cut, None))
         if whole is None or not len(whole.question):
             continue
         low, high = int(whole.question.min()), int(whole.question.max())
@@ -122,6 +123,16 @@ def features_of_batches(batches: Iterable[Tracks], n_questions: int, layers: lis
     if result is None:
         raise DataError("there is not a single track node: no latent was active; raise sae.target_l0")
     return result
+
+
+def _rows(tracks: Tracks, rows: slice) -> Tracks:
+    columns: list[Numbers] = [column[rows] for column in tracks]
+    return Tracks(*columns)
+
+
+def _after(first: Tracks, second: Tracks) -> Tracks:
+    columns: list[Numbers] = [np.concatenate(pair) for pair in zip(first, second, strict=True)]
+    return Tracks(*columns)
 
 
 def _mean_by(group: Ints, values: Floats, n_groups: int) -> Floats:
@@ -231,7 +242,7 @@ class Cells:
         starts = np.cumsum(self.alive.ravel()) - self.alive.ravel()
         return np.arange(len(slot)) - starts[slot].astype(np.int64)
 
-    def at_rank(self, values: NDArray, rank: int, missing: float) -> NDArray:
+    def at_rank(self, values: Numbers, rank: int, missing: float) -> Numbers:
         """The value of the node of this rank by cell and layer, [n_cells, n_layers]."""
         nodes = self.by_strength[self.rank == rank]
         out = np.full(self.n_cells * self.n_layers, missing, dtype=values.dtype)
@@ -307,7 +318,9 @@ def _competition(cells: Cells) -> dict[str, Floats]:
     leader = cells.at_rank(cells.track, 0, -1)
     changed = (leader[:, 1:] != leader[:, :-1]) & some[:, 1:] & some[:, :-1]
     final = leader[:, -1]
-    final_length = np.where(final >= 0, cells.lengths[np.maximum(final, 0)], 0) if len(cells.lengths) else final * 0
+    final_length = (
+        np.where(final >= 0, cells.lengths[np.maximum(final, 0)], 0) if len(cells.lengths) else final * 0
+    )
     return {
         **cells.thirds("margin", margin, some),
         "lead_changes": changed.mean(axis=1) if cells.n_layers > 1 else np.zeros(cells.n_cells),
@@ -372,7 +385,9 @@ def _lifetime(cells: Cells) -> dict[str, Floats]:
     return {
         "mean": mean,
         "spread": np.sqrt(np.maximum(square - mean**2, 0.0)),
-        "weighted_mean": _ratio(np.bincount(cell, length * mass, minlength=n), np.bincount(cell, mass, minlength=n)),
+        "weighted_mean": _ratio(
+            np.bincount(cell, length * mass, minlength=n), np.bincount(cell, mass, minlength=n)
+        ),
         "single_layer": np.bincount(cell, cells.lengths == 1, minlength=n) / count,
         "half_depth": np.bincount(cell, length >= 0.5, minlength=n) / count,
         "longest": longest,
@@ -389,13 +404,15 @@ def _longest_run(broken: NDArray[np.bool_]) -> Ints:
     return best
 
 
-def _ratio(numerator: Floats | float, denominator: NDArray) -> Floats:
+def _ratio(numerator: Numbers | float, denominator: Numbers) -> Floats:
     """numerator / denominator, 0 where the denominator is 0."""
-    top, bottom = np.broadcast_arrays(np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64))
+    top, bottom = np.broadcast_arrays(
+        np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64)
+    )
     return np.divide(top, bottom, out=np.zeros(top.shape), where=bottom != 0)
 
 
-def _changes(values: NDArray) -> NDArray[np.bool_]:
+def _changes(values: Numbers) -> NDArray[np.bool_]:
     """[n] whether a value differs from the one before; the first does."""
     return np.append(True, values[1:] != values[:-1])[: len(values)]
 
@@ -406,6 +423,7 @@ def _first_unknown(layers: Ints, known: Ints) -> int:
 
 def _check_order(tracks: Tracks, new_cell: NDArray[np.bool_], new_track: NDArray[np.bool_]) -> None:
     """Rows must ascend by question, position, track and layer, without repeats."""
+
     def falls(values: Ints) -> NDArray[np.bool_]:
         return np.append(False, values[1:] < values[:-1])[: len(values)]
 

@@ -16,7 +16,9 @@ from common.errors import DataError, LabelError
 
 Ints = NDArray[np.int64]
 
-_MEND = "ask more questions (data.max_questions), other relations (data.relations), or use fewer detection.folds"
+_MEND = (
+    "ask more questions (data.max_questions), other relations (data.relations), or use fewer detection.folds"
+)
 
 
 def grouped_folds(labels: ArrayLike, groups: ArrayLike, n_folds: int, seed: int) -> Ints:
@@ -29,7 +31,9 @@ def grouped_folds(labels: ArrayLike, groups: ArrayLike, n_folds: int, seed: int)
     check_classes(y, n_folds)
     n_groups = int(codes.max()) + 1
     if n_groups < n_folds:
-        raise DataError(f"{len(y)} labelled questions fall into {n_groups} group(s), fewer than {n_folds} folds; {_MEND}")
+        raise DataError(
+            f"{len(y)} labelled questions fall into {n_groups} group(s), fewer than {n_folds} folds; {_MEND}"
+        )
     splitter = StratifiedGroupKFold(n_splits=n_folds, shuffle=True, random_state=seed)
     folds = np.full(len(y), -1, dtype=np.int64)
     with warnings.catch_warnings():
@@ -59,7 +63,9 @@ def check_classes(labels: ArrayLike, n_folds: int) -> None:
                 f"ask {'easier' if name == 'correct' else 'harder'} questions or other relations (data.relations)"
             )
         if count < n_folds:
-            raise LabelError(f"only {count} {name} answers among {len(y)} labelled, fewer than {n_folds} folds; {_MEND}")
+            raise LabelError(
+                f"only {count} {name} answers among {len(y)} labelled, fewer than {n_folds} folds; {_MEND}"
+            )
 
 
 def assert_groups_whole(folds: ArrayLike, groups: ArrayLike) -> None:

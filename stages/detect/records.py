@@ -92,7 +92,9 @@ def detector_summary(
         "auroc": auroc(labels[rows], scored.probability[rows]),
         "families": {
             name: {"n_features": len(families[name]), "auroc_loss": loss}
-            for name, loss in importance(scored, table.values, labels, folds, families, seed, repeats=5).items()
+            for name, loss in importance(
+                scored, table.values, labels, folds, families, seed, repeats=5
+            ).items()
         },
         "top_features": [
             {

@@ -17,7 +17,7 @@ from common.answers import Answer, read_answers
 from common.errors import CorruptInputError, NumericError
 from common.stage import Job
 from stages.detect import records
-from stages.detect.crossval import out_of_fold
+from stages.detect.crossval import OutOfFold, out_of_fold
 from stages.detect.features import FeatureTable, Tracks, features_of_batches
 from stages.detect.folds import check_classes, grouped_folds, spread_to
 from stages.detect.logits import logit_features
@@ -41,7 +41,8 @@ def run(job: Job) -> dict[str, Any]:
     labelled_folds = grouped_folds(labels[labelled], groups[labelled], settings.folds, job.config.seed)
     folds = spread_to(labelled_folds, groups[labelled], groups, settings.folds)
 
-    scored, summaries = {}, {}
+    scored: dict[str, OutOfFold] = {}
+    summaries: dict[str, dict[str, Any]] = {}
     with job.progress(settings.folds * len(settings.detectors), unit="fold", what="fitting") as progress:
         for detector in settings.detectors:
             progress.note(detector)
@@ -50,7 +51,9 @@ def run(job: Job) -> dict[str, Any]:
                 table.values, labels, groups, folds, inner_folds=settings.inner_folds, seed=job.config.seed,
                 on_fold=progress.update,
             )  # fmt: skip
-            summaries[detector] = records.detector_summary(table, labels, folds, scored[detector], job.config.seed)
+            summaries[detector] = records.detector_summary(
+                table, labels, folds, scored[detector], job.config.seed
+            )
 
     questions = records.question_records(answers, folds, scored)
     sample = records.sample_summary(answers)
@@ -82,10 +85,14 @@ def _signals(job: Job, answers: list[Answer]) -> dict[str, FeatureTable]:
 def track_batches(path: Path, nodes_at_once: int = NODES_AT_ONCE) -> Iterator[Tracks]:
     """The table of track nodes, piece by piece. Raises CorruptInputError if it cannot be read."""
     try:
-        for batch in pq.ParquetFile(path).iter_batches(batch_size=nodes_at_once, columns=list(Tracks._fields)):
+        for batch in pq.ParquetFile(path).iter_batches(
+            batch_size=nodes_at_once, columns=list(Tracks._fields)
+        ):
             yield Tracks(*(batch.column(name).to_numpy(zero_copy_only=False) for name in Tracks._fields))
     except (pa.ArrowException, KeyError, OSError) as error:
-        raise CorruptInputError(f"{path} cannot be read as a table of tracks: {error}; run track again") from error
+        raise CorruptInputError(
+            f"{path} cannot be read as a table of tracks: {error}; run track again"
+        ) from error
 
 
 def _check_complete(tables: dict[str, FeatureTable], answers: list[Answer]) -> None:
@@ -109,4 +116,6 @@ def _joined(tables: list[FeatureTable]) -> FeatureTable:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    path.write_text(
+        json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
+    )

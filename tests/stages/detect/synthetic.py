@@ -89,7 +89,9 @@ def tracks(
                         "layer": np.tile(np.array(layers, dtype=np.int16), width),
                         "latent": rng.integers(0, 64, width * depth).astype(np.int32),
                         "activation": activation.ravel().astype(np.float32),
-                        "link": np.where(born, np.nan, rng.uniform(0.5, 1, born.shape)).ravel().astype(np.float32),
+                        "link": np.where(born, np.nan, rng.uniform(0.5, 1, born.shape))
+                        .ravel()
+                        .astype(np.float32),
                     }
                 )
             )
@@ -98,7 +100,9 @@ def tracks(
 
 def write_track_unit(folder: Path, lines: list[dict[str, Any]], table: pd.DataFrame) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "generations.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    (folder / "generations.jsonl").write_text(
+        "".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8"
+    )
     table.to_parquet(folder / "tracks.parquet", index=False)
     return folder
 

@@ -1,0 +1,66 @@
+"""Tell what came out: a summary on the terminal, and a Markdown file with pictures that can be sent as a folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from common.errors import CorruptInputError
+from common.stage import Job
+from stages.report import tables
+from stages.report.page import PICTURES, data_sentence, page, surest
+
+SCHEMA_VERSION = 1
+
+
+def run(job: Job) -> dict[str, Any]:
+    report = read(job.input("evaluate/all", "final_report.json"), "evaluate")
+    detection = read(job.input("detect/all", "detection_metrics.json"), "detect")
+    scores = read(job.input("detect/all", "hallucination_scores.json"), "detect")
+    text = page(report, detection, surest(scores["questions"]))
+    job.output("report.md").write_text(text, encoding="utf-8")
+    for picture in PICTURES:
+        shutil.copyfile(job.input("evaluate/all", picture), job.output(picture))
+    summarise(Console(file=sys.stdout, highlight=False), report)
+    return {"headline": report["headline"]}
+
+
+def read(path: Path, stage: str) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version = content["schema_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptInputError(f"{path} cannot be read ({error}); run {stage} again") from error
+    if version != SCHEMA_VERSION:
+        raise CorruptInputError(
+            f"{path} has schema version {version}, not {SCHEMA_VERSION}; run {stage} again"
+        )
+    return dict(content)
+
+
+def summarise(console: Console, report: dict[str, Any]) -> None:
+    """The finding, the methods and the expectations, compact enough for one screen."""
+    console.print()
+    console.print(f"[bold]{report['name']}[/bold]  {report['headline']}")
+    console.print(data_sentence(report["data"]))
+    methods = tables.methods(report, ("auroc", "auroc_within_relation", "f1"), digits=2)
+    methods = [[name, *figures] for name, _, *figures in methods]
+    expected = [row[:-1] for row in tables.expectations(report)]
+    for rows in (methods, expected):
+        console.print(_table(rows))
+    console.print(f"intervals: {report['confidence']:.0%}, over groups of questions")
+
+
+def _table(rows: list[list[str]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in rows[0]:
+        table.add_column(title, no_wrap=True)
+    for row in rows[1:]:
+        table.add_row(*row)
+    return table
