@@ -377,6 +377,12 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise StorageError(f"cannot write {error.filename or path}: {meaning}") from error
 
 
+def claim_is_alive(claim: Path) -> bool:
+    """Whether the process that made a claim file still works under it."""
+    holder = _read_json(claim, None)
+    return bool(holder) and _is_alive(claim, holder)
+
+
 def _is_alive(path: Path, holder: dict[str, Any]) -> bool:
     if holder.get("host") == socket.gethostname():
         started = process_start(int(holder["pid"]))

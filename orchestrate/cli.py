@@ -1,0 +1,200 @@
+"""The `ghosttrack` command. Thin: each command asks one module and prints what it says."""
+
+import functools
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from common.contract import expand
+from common.errors import ConfigError, CorruptInputError, GhostTrackError, MissingInputError
+from common.progress import format_bytes
+from common.storage import Store
+from orchestrate.clean import clean as clean_results
+from orchestrate.executor import Executor
+from orchestrate.local import LocalExecutor
+from orchestrate.logbook import follow_events, read_events
+from orchestrate.render import Terminal
+from orchestrate.request import Request
+from orchestrate.status import stage_statuses
+from orchestrate.verify import verify_units
+from orchestrate.why import choose, explain
+
+Command = Callable[..., None]
+
+
+def main() -> None:
+    """Run the command line and end the process with its exit code (`common/errors.py`)."""
+    try:
+        ghosttrack.main(prog_name="ghosttrack", standalone_mode=False)
+    except click.exceptions.Exit as error:
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.Abort):
+        print("ghosttrack: interrupted; give the same command again to go on", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # `ghosttrack logs | head`
+        sys.stderr.close()
+        sys.exit(141)
+    except GhostTrackError as error:
+        print(f"ghosttrack: error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def takes_config(command: Command) -> Command:
+    """Give a command the configuration argument and its options; it gets a Request as `request`."""
+
+    @click.argument("config", metavar="CONFIG")
+    @click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Override one key of the configuration; may be repeated.",
+    )
+    @click.option(
+        "--cluster", metavar="NAME", help="A profile from config/clusters, or the path of a YAML file."
+    )
+    @click.option(
+        "--stub", is_flag=True, help="Real work on a miniature model, in seconds, under the name CONFIG-stub."
+    )
+    @functools.wraps(command)
+    def wrapped(
+        config: str, overrides: tuple[str, ...], cluster: str | None, stub: bool, **others: Any
+    ) -> None:
+        command(request=Request.of(config, overrides, stub=stub, cluster=cluster), **others)
+
+    return wrapped  # fmt: skip
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ghosttrack")
+def ghosttrack() -> None:
+    """Why does a language model hallucinate? Plan, run and watch the pipeline.
+
+    CONFIG is a name from config/model_configs (demo, gpt2-medium, …) or the path of a YAML file.
+    """
+
+
+@ghosttrack.command()
+@takes_config
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+def plan(request: Request, as_json: bool) -> None:
+    """Show every unit, why it must run, and what it will take. Changes nothing."""
+    terminal, found = Terminal(), request.plan()
+    if as_json:
+        terminal.json(found.to_json())
+    else:
+        terminal.plan(found)
+
+
+@ghosttrack.command()
+@takes_config
+def run(request: Request) -> None:
+    """Bring everything up to date: run what is stale, and nothing else.
+
+    A run that was stopped or killed goes on where it was when the command is given again.
+    """
+    terminal, found = Terminal(), request.plan()
+    if found.stale:
+        terminal.plan(found)
+        executor: Executor = LocalExecutor(terminal)
+        executor.execute(request, found)
+    else:
+        terminal.line(f"{request.config.name}: nothing is stale, all {len(found.units)} units are up to date")
+    folders = sorted(
+        {unit.folder for contract in request.contracts for unit in expand(contract, request.config)}
+    )
+    terminal.heading("Results")
+    for folder in folders:
+        terminal.line(f"  {found.root / folder}")
+
+
+@ghosttrack.command()
+@takes_config
+def status(request: Request) -> None:
+    """Show what is done, stale, failed and running."""
+    store = Store(request.config.paths.root)
+    Terminal().status(request.config.name, stage_statuses(store, request.plan()))
+
+
+@ghosttrack.command()
+@takes_config
+@click.argument("unit")
+def why(request: Request, unit: str) -> None:
+    """Say why UNIT (such as track/all, or a stage for all of its units) must run."""
+    terminal, found = Terminal(), request.plan()
+    for planned in choose(found, unit):
+        for line in explain(found, planned):
+            terminal.line(line)
+
+
+@ghosttrack.command()
+@takes_config
+@click.option("--deep", is_flag=True, help="Hash every file again, unchanged ones too.")
+def verify(request: Request, deep: bool) -> None:
+    """Check every published file against its manifest; names each bad one (exit code 14)."""
+    units = [unit for contract in request.contracts for unit in expand(contract, request.config)]
+    verdict = verify_units(Store(request.config.paths.root), units, deep=deep)
+    terminal = Terminal()
+    terminal.findings(verdict.findings)
+    if verdict.findings:
+        raise CorruptInputError(
+            f"{request.config.name}: {len(verdict.findings)} of {verdict.files} files are bad; "
+            f"`ghosttrack run` makes them again"
+        )
+    if verdict.unpublished:
+        more = f" and {len(verdict.unpublished) - 1} more" if len(verdict.unpublished) > 1 else ""
+        raise MissingInputError(
+            f"{request.config.name}: {verdict.unpublished[0]}{more} have no result; `ghosttrack run` makes them"
+        )
+    terminal.line(
+        f"{request.config.name}: {verdict.files} files, {format_bytes(verdict.size)}, "
+        f"all match their manifests{' (all hashed again)' if deep else ''}"
+    )
+
+
+@ghosttrack.command()
+@takes_config
+@click.argument("stage", required=False)
+@click.option(
+    "-n", "count", type=click.IntRange(min=0), default=50, show_default=True, help="Last lines to show."
+)
+@click.option("-f", "follow", is_flag=True, help="Go on with new lines as they are written; end with Ctrl-C.")
+def logs(request: Request, stage: str | None, count: int, follow: bool) -> None:
+    """Show the stages' logs in order of time, or one STAGE's."""
+    names = [contract.stage for contract in request.contracts]
+    if stage is not None and stage not in names:
+        raise ConfigError(f"there is no stage {stage!r}; there are {', '.join(names)}")
+    pattern = f"{stage or '*'}.jsonl"
+    files = sorted(request.logs.glob(pattern))
+    terminal = Terminal()
+    if not files and not follow:
+        raise MissingInputError(
+            f"there are no logs {request.logs / pattern} yet; `ghosttrack run` writes them"
+        )
+    events = read_events(files)
+    for event in events[max(len(events) - count, 0) :]:
+        terminal.event(event)
+    if follow:
+        for event in follow_events(request.logs, pattern):
+            terminal.event(event)
+
+
+@ghosttrack.command()
+@takes_config
+def clean(request: Request) -> None:
+    """Remove CONFIG's results, and stored results that no configuration points to any more."""
+    units = [unit for contract in request.contracts for unit in expand(contract, request.config)]
+    removed = clean_results(Store(request.config.paths.root), units, request.config.name)
+    terminal = Terminal()
+    for name in removed.names:
+        terminal.line(f"removed {name}")
+    terminal.line(f"{request.config.name}: removed {len(removed.names)} items, {format_bytes(removed.size)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+"""How long a unit will take and how many bytes it will write.
+
+From the manifest of the same unit's last run where there is one (or of another layer of the same
+stage), scaled by the ratio of the formulas below under the new and the old parameters. Otherwise from
+the formulas alone, over the rate of a matrix product measured now. With n layers studied of N blocks,
+width d, h latents, T corpus tokens, Q questions, and P = 12·N·d² block parameters:
+
+| unit | FLOP | bytes |
+|---|---|---|
+| prepare/model | – | 4·(P + 50,000·d) |
+| prepare/corpus | – | 12·T |
+| extract/all | 2·P·T + 2·N·d·L·T (attention; L tokens a row) | n·T·d·(bytes of a number) + 14·T, exact |
+| sae_train/base | 10·d·h a sample | 4·(2·d·h + 2·h + d), exact but for headers |
+| sae_train/layer_i | 10·d·h a sample | the same |
+| track/all | Q·(prompt + answer)·2·(P + 50,000·d) + Q·answer·n·2·d·h | 24·Q·answer·n·k (k tracked latents) |
+
+A sample of sae_train is a training token times the number of epochs. The remaining stages are seconds
+long and grow with Q. The shares of the peak rate (`EFFICIENCY`) were measured on two CPU cores.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from common.config import Config
+from common.contract import Unit
+from common.storage import Entry
+
+START_SECONDS = 5.0
+"""A stage's process: imports, reading inputs, publishing."""
+VOCABULARY = 50_000
+ALL_QUESTIONS = 5_000
+"""Questions where the configuration sets no limit."""
+TOKENS_PER_PROMPT = 20
+TOKENS_PER_ANSWER = 6
+READ_RATE = 50e6
+"""Bytes a second at which model weights arrive and are converted."""
+TOKENIZER_RATE = 100e3
+"""Tokens a second."""
+GPU_RATE = 2e13
+"""FLOP a second of one GPU where there is one: it cannot be measured without importing torch."""
+EFFICIENCY = {"extract": 0.5, "sae_train": 0.4, "track": 0.15}
+"""Share of the matrix product's rate that a stage reaches."""
+ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+
+
+@dataclass(frozen=True)
+class Work:
+    """The quantities that the formulas are made of."""
+
+    layers: int
+    blocks: int
+    width: int
+    latents: int
+    tokens: int
+    row: int
+    item_bytes: int
+    train_tokens: float
+    epochs: float
+    base_samples: float
+    questions: int
+    top_k: int
+    answer: int
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any]) -> "Work":
+        """From dotted keys of a configuration, `layers` among them."""
+        train_tokens = settings["data.max_tokens"] * (1 - settings["data.held_out_fraction"])
+        layers = len(settings["layers"])
+        return cls(
+            layers=layers,
+            blocks=settings["model.n_layers"],
+            width=settings["model.d_model"],
+            latents=settings["sae.d_hidden"],
+            tokens=settings["data.max_tokens"],
+            row=settings["extract.max_length"],
+            item_bytes=ITEM_BYTES[settings["extract.dtype"]],
+            train_tokens=train_tokens,
+            epochs=settings["sae_training.epochs"],
+            base_samples=min(settings["sae_training.base_tokens_per_layer"], train_tokens)
+            * layers
+            * settings["sae_training.base_epochs"],
+            questions=settings["data.max_questions"] or ALL_QUESTIONS,
+            top_k=settings["tracking.top_k_features"],
+            answer=min(settings["tracking.max_new_tokens"], TOKENS_PER_ANSWER),
+        )
+
+    @property
+    def block_parameters(self) -> float:
+        return 12 * self.blocks * self.width**2
+
+    @property
+    def model_parameters(self) -> float:
+        return self.block_parameters + VOCABULARY * self.width
+
+    def flop(self, unit: Unit) -> float:
+        """Arithmetic of a unit."""
+        if unit.stage == "extract":
+            attention = 2 * self.blocks * self.width * self.row * self.tokens
+            return 2 * self.block_parameters * self.tokens + attention
+        if unit.stage == "sae_train":
+            samples = self.base_samples if unit.layer is None else self.train_tokens * self.epochs
+            return 10 * self.width * self.latents * samples
+        if unit.stage == "track":
+            answers = 2 * self.model_parameters * (TOKENS_PER_PROMPT + self.answer)
+            encoding = 2 * self.width * self.latents * self.layers * (1 + self.answer)
+            return self.questions * (answers + encoding)
+        return 0.0
+
+    def other_seconds(self, unit: Unit) -> float:
+        """Time of a unit that is not matrix products."""
+        return {
+            "prepare/model": 4 * self.model_parameters / READ_RATE,
+            "prepare/questions": 2.0,
+            "prepare/corpus": self.tokens / TOKENIZER_RATE,
+            "track/all": self.questions * (1 + self.answer) * self.layers * 4e-5,
+            "detect/all": 10 + 0.03 * self.questions,
+            "evaluate/all": 5 + 0.002 * self.questions,
+        }.get(unit.label, 0.0)
+
+    def size(self, unit: Unit) -> float:
+        """Bytes that a unit writes."""
+        if unit.stage == "sae_train":
+            return 4.0 * (2 * self.width * self.latents + 2 * self.latents + self.width)
+        answers = self.questions * (1 + self.answer)
+        return {
+            "prepare/model": 4 * self.model_parameters,
+            "prepare/questions": 600.0 * self.questions,
+            "prepare/corpus": 12.0 * self.tokens,
+            "extract/all": float(self.layers * self.tokens * self.width * self.item_bytes + 14 * self.tokens),
+            "track/all": 24.0 * answers * self.layers * self.top_k,
+            "detect/all": 2e3 * self.questions,
+            "evaluate/all": 5e5,
+        }.get(unit.label, 1e5)
+
+
+class Estimator:
+    """Predictions for the units of one configuration.
+
+    entries: `stage/unit` to its published result, of the units that have one.
+    """
+
+    def __init__(self, config: Config, entries: Mapping[str, Entry]) -> None:
+        settings = dict(_flatten(config.model_dump(mode="json")), layers=config.layers)
+        earlier = dict(settings)
+        for entry in entries.values():
+            parameters = entry.manifest.predicate.build_definition.external_parameters
+            earlier.update({key: value for key, value in parameters.items() if key in settings})
+        self._now, self._earlier = Work.of(settings), Work.of(earlier)
+        self._entries = entries
+        self._by_stage: dict[str, list[Entry]] = {}
+        for label, entry in entries.items():
+            if "/layer_" in label:
+                self._by_stage.setdefault(label.split("/")[0], []).append(entry)
+        self._rate: float | None = None
+
+    def predict(self, unit: Unit, *, gpu: bool = False) -> tuple[float, float]:
+        """Seconds and bytes. gpu: the stage uses a GPU if there is one."""
+        measured = [self._entries[unit.label]] if unit.label in self._entries else []
+        if not measured and unit.layer is not None:
+            measured = self._by_stage.get(unit.stage, [])
+        if measured:
+            # only a ratio is taken, so any plausible rate does for the formula
+            growth = self._seconds(self._now, unit, 1e11) / self._seconds(self._earlier, unit, 1e11)
+            size_growth = self._now.size(unit) / self._earlier.size(unit)
+            seconds = sum(elapsed_of(entry) for entry in measured) / len(measured)
+            size = sum(size_of(entry) for entry in measured) / len(measured)
+            return seconds * growth, size * size_growth
+        return self._seconds(self._now, unit, self._arithmetic_rate(gpu)), self._now.size(unit)
+
+    def _seconds(self, work: Work, unit: Unit, rate: float) -> float:
+        start = START_SECONDS if unit.layer is None else START_SECONDS / 20  # layers share a process
+        arithmetic = work.flop(unit) / (rate * EFFICIENCY.get(unit.stage, 1.0))
+        return start + arithmetic + work.other_seconds(unit)
+
+    def _arithmetic_rate(self, gpu: bool) -> float:
+        if gpu and Path("/dev/nvidiactl").exists():
+            return GPU_RATE
+        if self._rate is None:
+            self._rate = measure_rate()
+        return self._rate
+
+
+def measure_rate(size: int = 768, seconds: float = 0.05) -> float:
+    """FLOP a second of a float32 matrix product on this machine's cores, while nothing else disturbs it."""
+    import numpy as np
+
+    matrix = np.ones((size, size), dtype=np.float32)
+    fastest, end = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < end or fastest == float("inf"):
+        start = time.perf_counter()
+        matrix @ matrix
+        fastest = min(fastest, time.perf_counter() - start)
+    return 2.0 * size**3 / fastest
+
+
+def finished_at(entry: Entry) -> datetime:
+    """When a result was finished (UTC)."""
+    text = entry.manifest.predicate.run_details.metadata.finished_on
+    return datetime.fromisoformat(text.replace("Z", "+00:00"))
+
+
+def elapsed_of(entry: Entry) -> float:
+    return entry.manifest.predicate.resource_usage.get("elapsedSec") or 0.0
+
+
+def size_of(entry: Entry) -> int:
+    return sum(subject.size for subject in entry.manifest.subject)
+
+
+def _flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in data.items():
+        flat.update(
+            _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+        )
+    return flat

@@ -1,0 +1,52 @@
+"""The structured logs of a run's stages, read back in order."""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+POLL_SECONDS = 0.5
+
+
+@dataclass(frozen=True)
+class Event:
+    """One logged line."""
+
+    time: datetime
+    """Local time."""
+    stage: str
+    level: str
+    message: str
+    traceback: str = ""
+
+
+def read_events(files: list[Path]) -> list[Event]:
+    """All events of some log files, oldest first."""
+    events = [event for file in files for event in _parse(file, file.read_text(encoding="utf-8"))]
+    return sorted(events, key=lambda event: event.time)
+
+
+def follow_events(folder: Path, pattern: str) -> Iterator[Event]:
+    """Events as they are written, from now on, in files that may not exist yet; never ends."""
+    positions = {file: file.stat().st_size for file in folder.glob(pattern)}
+    while True:
+        for file in sorted(folder.glob(pattern)):
+            with file.open(encoding="utf-8") as opened:
+                opened.seek(positions.get(file, 0))
+                text = opened.read()
+                whole = text[: text.rfind("\n") + 1]
+                positions[file] = positions.get(file, 0) + len(whole.encode())
+            yield from _parse(file, whole)
+        time.sleep(POLL_SECONDS)
+
+
+def _parse(file: Path, text: str) -> Iterator[Event]:
+    for line in text.splitlines():
+        try:
+            data = json.loads(line)
+            moment = datetime.fromisoformat(data["time"].replace("Z", "+00:00")).astimezone()
+            yield Event(moment, file.stem, data["level"], data["message"], data.get("traceback", ""))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue  # the end of a line that a killed process did not finish

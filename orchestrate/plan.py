@@ -1,0 +1,192 @@
+"""What there is to do: every unit of every stage, whether it must run and why, and what that will take.
+
+Reads the configuration, the contracts and the store, changes nothing and imports no stage; `torch`
+stays out of the process.
+"""
+
+import re
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common.config import Config, describe_layers
+from common.contract import Contract, Unit, expand, task_key
+from common.errors import CorruptInputError, GhostTrackError
+from common.staleness import Reason, input_digests, input_entries, state
+from common.storage import Entry, Store
+from orchestrate.estimate import Estimator
+
+
+@dataclass(frozen=True)
+class PlannedUnit:
+    """A unit, why it must run (None: it is up to date), and what running it is expected to take."""
+
+    unit: Unit
+    entry: Entry | None
+    reason: Reason | None
+    kept: bool
+    """A result with the unit's key is there from an earlier run and needs only to be pointed to."""
+    seconds: float
+    size: float
+    """Bytes that its outputs will take."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    config: Config
+    root: Path
+    stages: list[str]
+    """In the order in which they run."""
+    units: list[PlannedUnit]
+    free: int
+    """Free bytes of the disk that takes the results."""
+
+    @property
+    def stale(self) -> list[PlannedUnit]:
+        return [planned for planned in self.units if planned.reason]
+
+    @property
+    def seconds(self) -> float:
+        return sum(planned.seconds for planned in self.stale)
+
+    @property
+    def size(self) -> float:
+        return sum(planned.size for planned in self.stale)
+
+    @property
+    def fits(self) -> bool:
+        return self.size < self.free
+
+    def of_stage(self, stage: str) -> list[PlannedUnit]:
+        return [planned for planned in self.units if planned.unit.stage == stage]
+
+    def stale_of(self, stage: str) -> list[PlannedUnit]:
+        return [planned for planned in self.of_stage(stage) if planned.reason]
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "config": self.config.name,
+            "root": str(self.root),
+            "units": [
+                {
+                    "stage": planned.unit.stage,
+                    "unit": planned.unit.name,
+                    "reason": str(planned.reason) if planned.reason else None,
+                    "kept": planned.kept,
+                    "predictedSeconds": round(planned.seconds, 1),
+                    "predictedBytes": round(planned.size),
+                }
+                for planned in self.units
+            ],
+            "staleUnits": len(self.stale),
+            "predictedSeconds": round(self.seconds, 1),
+            "predictedBytes": round(self.size),
+            "freeBytes": self.free,
+        }
+
+
+class Snapshot(Store):
+    """A store whose pointers and manifests are read once, for the length of one plan."""
+
+    def __init__(self, root: str) -> None:
+        super().__init__(root)
+        self._seen: dict[tuple[str, str, str], Entry | CorruptInputError | None] = {}
+
+    def current(self, name: str, stage: str, unit: str) -> Entry | None:
+        address = (name, stage, unit)
+        if address not in self._seen:
+            try:
+                self._seen[address] = super().current(*address)
+            except CorruptInputError as error:
+                self._seen[address] = error
+        found = self._seen[address]
+        if isinstance(found, CorruptInputError):
+            raise found
+        return found
+
+
+def make_plan(config: Config, contracts: Iterable[Contract]) -> Plan:
+    """The state of every unit, upstream first. A unit that reads one which will run is taken to be stale."""
+    store = Snapshot(config.paths.root)
+    contracts = list(contracts)
+    gpu = {contract.stage: contract.gpu for contract in contracts}
+    states = []
+    stale: set[str] = set()
+    for contract in contracts:
+        for unit in expand(contract, config):
+            found = state(store, unit, stale)
+            if found.reason:
+                stale.add(unit.label)
+            states.append((unit, found, found.reason is not None and _is_kept(store, unit, stale)))
+    entries = {unit.label: found.entry for unit, found, _ in states if found.entry}
+    estimator = Estimator(config, entries)
+    planned = [
+        PlannedUnit(unit, found.entry, found.reason, kept, *estimate)
+        for unit, found, kept in states
+        for estimate in [
+            (0.0, 0.0) if kept or not found.reason else estimator.predict(unit, gpu=gpu[unit.stage])
+        ]
+    ]
+    return Plan(config, store.root, [c.stage for c in contracts], planned, free_bytes(store.root))
+
+
+@dataclass(frozen=True)
+class Group:
+    """Units of a stage that differ in their layer only: `layer_0-5,8` stands for seven units."""
+
+    stage: str
+    names: str
+    state: str
+    units: list[PlannedUnit]
+
+
+def fold(plan: Plan) -> list[Group]:
+    """The plan in few lines, in the order in which stages run."""
+    groups: dict[tuple[str, str, str], list[PlannedUnit]] = {}
+    for planned in plan.units:
+        unit = planned.unit
+        groups.setdefault((unit.stage, _pattern(unit, unit.name), state_of(planned)), []).append(planned)
+    return [
+        Group(stage, _names(pattern, members), text, members)
+        for (stage, pattern, text), members in groups.items()
+    ]
+
+
+def state_of(planned: PlannedUnit) -> str:
+    """Why a unit must run, in a few words; its own layer reads `layer_*`, so that layers can be folded."""
+    if planned.reason is None:
+        return "up to date"
+    text = _pattern(planned.unit, str(planned.reason))
+    return text + (" (kept from an earlier run)" if planned.kept else "")
+
+
+def free_bytes(folder: Path) -> int:
+    """Free bytes where `folder` is or will be."""
+    folder = folder.resolve()
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def _is_kept(store: Store, unit: Unit, stale: set[str]) -> bool:
+    """Whether the result that is asked for lies in the store from an earlier run (verified when it is used)."""
+    if any(read.name in stale for read in unit.reads):
+        return False
+    try:
+        key = task_key(unit, input_digests(unit, input_entries(store, unit)))
+    except GhostTrackError:
+        return False
+    current = store.folder / "current" / unit.config_name / unit.stage / unit.name
+    found = store.folder / unit.stage / key
+    return found.is_dir() and found.resolve() != current.resolve()
+
+
+def _pattern(unit: Unit, text: str) -> str:
+    return text if unit.layer is None else re.sub(rf"layer_{unit.layer}(?!\d)", "layer_*", text)
+
+
+def _names(pattern: str, members: list[PlannedUnit]) -> str:
+    layers = [planned.unit.layer for planned in members if planned.unit.layer is not None]
+    return pattern.replace("*", describe_layers(layers))

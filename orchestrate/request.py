@@ -1,0 +1,57 @@
+"""What the user asked for: a configuration with its overrides, and how to hand it to a stage."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from common.config import Config, load_config
+from common.contract import STAGES_FOLDER, Contract, load_contracts
+from common.storage import Store
+from orchestrate.plan import Plan, make_plan
+
+
+@dataclass(frozen=True)
+class Request:
+    config: Config
+    contracts: list[Contract]
+    options: list[str]
+    """Command line options that give a stage the same configuration."""
+    stages_folder: Path = field(default=STAGES_FOLDER)
+
+    @classmethod
+    def of(
+        cls,
+        config_name: str,
+        overrides: Sequence[str] = (),
+        *,
+        stub: bool = False,
+        cluster: str | None = None,
+        stages_folder: Path = STAGES_FOLDER,
+    ) -> "Request":
+        """Raises ConfigError as `common.config.load_config` does."""
+        config = load_config(config_name, overrides, cluster=cluster, stub=stub)
+        options = ["--config", config_name]
+        for override in overrides:
+            options += ["--set", override]
+        if cluster is not None:
+            options += ["--cluster", cluster]
+        if stub:
+            options.append("--stub")
+        return cls(config, load_contracts(stages_folder), options, stages_folder)
+
+    @property
+    def logs(self) -> Path:
+        """Folder of the logs: a JSON lines file and a raw output file a stage."""
+        return Store(self.config.paths.root).root / "runs" / self.config.name / "logs"
+
+    def plan(self) -> Plan:
+        """The state of things now."""
+        return make_plan(self.config, self.contracts)
+
+    def stage_command(self, stage: str, units: Sequence[str] = ()) -> list[str]:
+        """The command line of a stage's process. units: only these; all when empty."""
+        command = [sys.executable, "-m", f"stages.{stage}", *self.options]
+        for unit in units:
+            command += ["--unit", unit]
+        return [*command, "--log-file", str(self.logs / f"{stage}.jsonl")]

@@ -1,0 +1,67 @@
+"""Where a run stands: what is done, what is stale or failed, who is working on what."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from common.storage import Store
+from orchestrate.estimate import elapsed_of, finished_at, size_of
+from orchestrate.plan import Plan, PlannedUnit
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    stage: str
+    units: int
+    done: int
+    stale: int
+    """Units to run that have not failed."""
+    failed: int
+    running: str
+    """Who is writing which unit now, or what was left half done."""
+    last_finished: datetime | None
+    elapsed: float
+    """Seconds of work behind the published results."""
+    size: int
+    failures: list[str]
+
+
+def stage_statuses(store: Store, plan: Plan) -> list[StageStatus]:
+    return [_stage_status(store, stage, plan.of_stage(stage)) for stage in plan.stages]
+
+
+def _stage_status(store: Store, stage: str, units: list[PlannedUnit]) -> StageStatus:
+    entries = [planned.entry for planned in units if planned.entry]
+    stale = [planned for planned in units if planned.reason]
+    failures = {planned.unit.name: text for planned in stale if (text := _failure(store, planned))}
+    return StageStatus(
+        stage=stage,
+        units=len(units),
+        done=len(units) - len(stale),
+        stale=len(stale) - len(failures),
+        failed=len(failures),
+        running=", ".join(_activity(store, stale)),
+        last_finished=max(map(finished_at, entries), default=None),
+        elapsed=sum(map(elapsed_of, entries)),
+        size=sum(map(size_of, entries)),
+        failures=[f"{name}: {text}" for name, text in failures.items()],
+    )
+
+
+def _failure(store: Store, planned: PlannedUnit) -> str | None:
+    """The last attempt's error, if it is younger than the published result."""
+    attempts = store.failures(planned.unit)
+    if not attempts:
+        return None
+    last = attempts[-1]
+    if planned.entry and last.get("finishedOn", "") <= f"{finished_at(planned.entry):%Y-%m-%dT%H:%M:%SZ}":
+        return None
+    return f"{last.get('error', 'failed')} ({last.get('finishedOn', 'unknown time')})"
+
+
+def _activity(store: Store, stale: Iterable[PlannedUnit]) -> Iterable[str]:
+    for planned in stale:
+        if holder := store.claim_holder(planned.unit):
+            yield f"{planned.unit.name} by process {holder['pid']} on {holder['host']}"
+        elif steps := store.finished_steps(planned.unit):
+            yield f"{planned.unit.name} stopped after {steps} steps"

@@ -1,0 +1,57 @@
+"""Every published file of a configuration against its manifest, every public name against the store."""
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from common.contract import Unit
+from common.errors import CorruptInputError, MissingInputError
+from common.storage import Store
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A damaged file of a unit."""
+
+    unit: str
+    trouble: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    findings: list[Finding]
+    unpublished: list[str]
+    """Units that have no result."""
+    files: int
+    size: int
+
+
+def verify_units(store: Store, units: Iterable[Unit], *, deep: bool = False) -> Verdict:
+    """deep: hash every file again, whether it was hashed since it last changed or not."""
+    findings: list[Finding] = []
+    unpublished: list[str] = []
+    files = size = 0
+    for unit in units:
+        try:
+            entry = store.current(unit.config_name, unit.stage, unit.name)
+        except CorruptInputError as error:
+            findings.append(Finding(unit.label, str(error).removeprefix(f"{unit.label}: ")))
+            continue
+        if entry is None:
+            unpublished.append(unit.label)
+            continue
+        for subject in entry.manifest.subject:
+            files += 1
+            size += subject.size
+            try:
+                store.verify(entry, [subject.name], deep=deep)
+            except (CorruptInputError, MissingInputError) as error:
+                findings.append(Finding(unit.label, str(error)))
+        for public, target in store.public_links(unit).items():
+            if not public.is_symlink() or os.readlink(public) != target:
+                findings.append(
+                    Finding(
+                        unit.label, f"{public} is not the link to the result; `ghosttrack run` makes it again"
+                    )
+                )
+    return Verdict(findings, unpublished, files, size)
