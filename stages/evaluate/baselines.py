@@ -84,6 +84,7 @@ def relation_prior(relation: Ints, labels: Floats, folds: Ints) -> Method:
         inner = np.zeros(len(labels))
         for other in np.unique(folds[train]):
             rest, held = train & (folds != other), train & (folds == other)
+            rest = rest if rest.any() else train  # two folds leave nothing else to count on
             inner[held] = smoothed_share(relation[rest], labels[rest], relation[held])
         predicted[test] = probability[test] >= best_f1_threshold(labels[train], inner[train])
     description = "share of wrong answers of the same relation in the other folds"

@@ -119,3 +119,33 @@ def job(stage: str, settings: Config, folder: Path, inputs: dict[str, Path]) -> 
 
 def published(folder: Path) -> Path:
     return folder / "out"
+
+
+def write_sae_units(folder: Path, layers: list[int], l0: float = 64.0, mse: float = 0.005) -> dict[str, Path]:
+    units = {}
+    for layer in layers:
+        unit = folder / f"layer_{layer}"
+        unit.mkdir(parents=True, exist_ok=True)
+        quality = {"l0": l0, "fvu": 0.2, "mse": mse, "dead_fraction": 0.01}
+        (unit / f"sae_layer_{layer}_metrics.json").write_text(json.dumps(quality))
+        units[f"sae_train/layer_{layer}"] = unit
+    return units
+
+
+def run_all(folder: Path, n: int = 160, strength: float = 0.7, seed: int = 0) -> Path:
+    """detect, evaluate and report on made-up tracks."""
+    from stages.detect.run import run as detect
+    from stages.evaluate.run import run as evaluate
+    from stages.report.run import run as report
+
+    settings = config(detection={"detectors": ["tracks", "logits"], "folds": 4, "inner_folds": 3})
+    lines, wrong = answers(n, strength, seed)
+    units = {
+        "track/all": write_track_unit(folder / "track", lines, tracks(lines, wrong, settings.layers, strength=strength)),
+        "detect/all": published(folder / "detect"),
+        "evaluate/all": published(folder / "evaluate"),
+        **write_sae_units(folder / "sae", settings.layers),
+    }  # fmt: skip
+    for stage, run in (("detect", detect), ("evaluate", evaluate), ("report", report)):
+        run(job(stage, settings, folder / stage, units))
+    return folder

@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+
+from stages.evaluate.bootstrap import centred, figure, group_weights
+
+
+def test_groups_are_drawn_whole_and_as_often_as_there_are_groups():
+    groups = ["b", "a", "a", "c", "b"]
+    weights = group_weights(groups, 500, seed=0)
+    assert (weights[:, 1] == weights[:, 2]).all()
+    assert (weights[:, 0] == weights[:, 4]).all()
+    assert (weights[:, [0, 1, 3]].sum(axis=1) == 3).all()
+    np.testing.assert_allclose(weights.mean(axis=0), 1, atol=0.15)
+    np.testing.assert_array_equal(weights, group_weights(groups, 500, seed=0))
+
+
+def test_the_interval_of_a_mean_is_that_of_theory():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=400)
+    weights = group_weights(np.arange(400), 4000, seed=1)
+    found = figure(values.mean(), weights @ values / 400, 0.95)
+    width = 1.96 * values.std() / 20
+    assert found.low == pytest.approx(values.mean() - width, abs=0.01)
+    assert found.high == pytest.approx(values.mean() + width, abs=0.01)
+
+
+def test_clustered_rows_widen_the_interval():
+    values = np.repeat(np.random.default_rng(0).normal(size=40), 10)
+    weights = [group_weights(g, 2000, seed=1) for g in (np.arange(400), np.repeat(np.arange(40), 10))]
+    alone, clustered = (np.std(w @ values / w.sum(axis=1)) for w in weights)
+    assert clustered == pytest.approx(alone * np.sqrt(10), rel=0.15)
+
+
+def test_undefined_figures_are_null_and_undefined_resamples_left_out():
+    assert figure(float("nan"), np.full(9, np.nan), 0.95).model_dump() == {
+        "value": None,
+        "low": None,
+        "high": None,
+    }
+    assert figure(1.0, np.array([np.nan, 1.0, 1.0]), 0.95).low == 1.0
+
+
+def test_centred_figures_lie_about_their_value_and_stay_positive():
+    moved = centred(0.02, np.array([0.03, 0.05, 0.07]))
+    assert moved.tolist() == pytest.approx([0.0, 0.02, 0.04])
