@@ -1,0 +1,58 @@
+# The front door. `make help` lists the targets; the first use makes .venv from the pinned lock files.
+#
+#   make gpt2-medium EXTRACT_BATCH_SIZE=12 TRAIN_BATCH_SIZE=96 ARGS="--set model.layers=0-5"
+
+MODELS := demo smollm2-135m gpt2-small gpt2-medium
+MODEL  ?= demo
+ARGS   ?=
+VENV   ?= .venv
+# The first Python that is new enough; PYTHON=… chooses another.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$p && break; done)
+LOCKS  := containers/requirements.lock containers/requirements-nodeps.lock
+
+export EXTRACT_BATCH_SIZE TRAIN_BATCH_SIZE PYTHON
+
+.DEFAULT_GOAL := help
+.PHONY: help $(MODELS) plan status test images clean lock
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z$$][^=]*:.*## / { sub(/\$$\(MODELS\)/, "demo, …", $$1); printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@echo "  Models: $(MODELS). Each takes EXTRACT_BATCH_SIZE=… TRAIN_BATCH_SIZE=… ARGS=\"--set key=value\"."
+
+$(MODELS): $(VENV)/.installed ## Run the pipeline on a model, as far as it is stale
+	@$(VENV)/bin/ghosttrack run $@ $(ARGS)
+
+plan: $(VENV)/.installed ## Show what would run and why (MODEL=demo)
+	@$(VENV)/bin/ghosttrack plan $(MODEL) $(ARGS)
+
+status: $(VENV)/.installed ## Show what is done, stale, failed and running (MODEL=demo)
+	@$(VENV)/bin/ghosttrack status $(MODEL) $(ARGS)
+
+test: $(VENV)/.installed-dev ## Format check, lint, types and tests
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/pytest $(ARGS)
+
+clean: $(VENV)/.installed ## Remove a model's results (MODEL=demo)
+	@$(VENV)/bin/ghosttrack clean $(MODEL) $(ARGS)
+
+images:
+	@echo "container images are not built yet" >&2; exit 1
+
+lock: ## Resolve the pinned lock files anew from pyproject.toml
+	containers/lock.sh
+
+$(VENV)/.installed: pyproject.toml $(LOCKS)
+	@test -n "$(PYTHON)" || { echo "GhostTrack needs Python 3.10 or newer; name it with PYTHON=…" >&2; exit 1; }
+	@echo "installing into $(VENV): once, a few minutes"
+	@$(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/pip install -q -r containers/requirements.lock
+	@$(VENV)/bin/pip install -q --no-deps -r containers/requirements-nodeps.lock
+	@$(VENV)/bin/pip install -q --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed containers/requirements-dev.lock
+	@$(VENV)/bin/pip install -q -r containers/requirements-dev.lock
+	@touch $@

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Writes requirements.lock and requirements-dev.lock anew: every package with its exact version, one set for
+# Python 3.10 and later. CUDA libraries are left out: pip takes those that the chosen torch build asks for.
+# Usage: make lock
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+python=${PYTHON:-python3}
+"$python" -m venv build/uv
+build/uv/bin/pip install -q uv
+
+resolve() {
+    build/uv/bin/uv pip compile -q --universal --python-version 3.10 --no-annotate --no-header "$@" pyproject.toml |
+        grep -vE "^(nvidia|cuda|triton)[-=]|== '(emscripten|win32)'" |
+        sed -E "s/ and sys_platform != 'emscripten'//; s/ ; sys_platform != 'emscripten'$//"
+}
+
+head="# Made by \`make lock\` from pyproject.toml; do not edit."
+{ echo "$head"; resolve; } > containers/requirements.lock.new
+mv containers/requirements.lock.new containers/requirements.lock
+{
+    echo "$head Tests and lint, beside requirements.lock."
+    resolve --extra dev -c containers/requirements.lock | grep -vxFf containers/requirements.lock
+} > containers/requirements-dev.lock.new
+mv containers/requirements-dev.lock.new containers/requirements-dev.lock
