@@ -77,7 +77,8 @@ class PlainUnpickler(pickle.Unpickler):
     """Refuses everything but what numpy needs to rebuild an array."""
 
     def find_class(self, module, name):
-        assert module.startswith("numpy") and name in {
+        assert module.startswith("numpy")
+        assert name in {
             "_reconstruct",
             "ndarray",
             "dtype",
