@@ -8,12 +8,16 @@ from stages.prepare.text import ascii_letters, fold
 
 @dataclass(frozen=True)
 class Fact:
-    """A relation, a subject, the answer, and all right answers (`aliases`, `answer` first)."""
+    """A relation, a subject, the answer, and all right answers (`aliases`, `answer` first).
+
+    question: the question in words, for facts that no sentence of `prompts.TEMPLATES` asks for.
+    """
 
     relation: str
     subject: str
     answer: str
     aliases: tuple[str, ...]
+    question: str | None = None
 
 
 def make_fact(relation: str, subject: str, answers: Sequence[str]) -> Fact | None:

@@ -4,8 +4,9 @@ It sees the other half only as context and never learns its answers, so that the
 real right and real wrong answers of a model. Not for science: 4 blocks of 64 dimensions.
 """
 
+import contextlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,11 +65,22 @@ def build(seed: int) -> tuple[nn.Module, Any]:
     facts = world(seed)
     texts = [document.text[:2000] for document in prose()[::40]]
     tokenizer = _tokenizer([_line(fact) for fact in facts for _ in range(40)] + texts)
-    with torch.random.fork_rng():
+    with torch.random.fork_rng(), _one_thread():
         torch.manual_seed(seed)
         model = _model(len(tokenizer), tokenizer.eos_token_id)
         _fit(model, tokenizer, facts, texts, generator(seed, NAME, "rows"))
     return model.eval(), tokenizer
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Threads only wait for one another in work this small, and their number would change the result."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _line(fact: Fact) -> str:

@@ -43,8 +43,6 @@ TEMPLATES: Mapping[str, str] = {
     "religion": "The largest religious group in {subject} is",
     "river": "The {subject} river flows through the country of",
 }
-QUESTION_TEMPLATE = "Q: {subject}\nA:"
-"""The form of relations without a template: the subject is a whole question."""
 
 
 @dataclass(frozen=True)
@@ -160,8 +158,10 @@ def even_quota(sizes: Mapping[str, int], most: int | None) -> dict[str, int]:
 
 
 def cloze(fact: Fact) -> str:
-    """The sentence up to the answer, without a space at its end."""
-    template = TEMPLATES.get(fact.relation, QUESTION_TEMPLATE)
+    """The sentence up to the answer, or `Q: …` and `A:`, without a space at its end."""
+    if fact.question is not None:
+        return f"Q: {fact.question}\nA:"
+    template = TEMPLATES[fact.relation]
     subject = spoken(fact.subject) if fact.relation in COUNTRY_SUBJECTS else fact.subject
     sentence = template.format(subject=subject)
     return sentence[0].upper() + sentence[1:]
@@ -169,7 +169,7 @@ def cloze(fact: Fact) -> str:
 
 def completion(fact: Fact) -> str:
     """The answer as the sentence goes on with it: `the Bahamas` for a country that takes an article."""
-    return spoken(fact.answer) if fact.relation in TEMPLATES else fact.answer
+    return spoken(fact.answer) if fact.question is None else fact.answer
 
 
 def question(fact: Fact, prefix: str) -> Question:

@@ -74,6 +74,9 @@ def check(model: nn.Module, tokenizer: Any, source: str, d_model: int, n_layers:
 
 def save(model: nn.Module, tokenizer: Any, folder: Path) -> None:
     """Write the snapshot: one float32 safetensors file, config without quantisation, tokenizer."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
     folder.mkdir(parents=True, exist_ok=True)
     plain: Any = _without_quantisation(model)
     plain.save_pretrained(folder, max_shard_size="1TB")
@@ -152,10 +155,13 @@ def _one_gguf_parse() -> Iterator[None]:
     tokenizer, the configuration and the weights again, and builds the map of tensor names for every
     module of the model: 30 of 37 seconds for SmolLM2-135M.
     """
-    import gguf
-    from transformers import modeling_gguf_pytorch_utils as loader
+    import gguf as gguf_module
+    from transformers import modeling_gguf_pytorch_utils
 
-    class Reader(gguf.GGUFReader):
+    gguf: Any = gguf_module
+    loader: Any = modeling_gguf_pytorch_utils
+
+    class Reader(gguf_module.GGUFReader):
         def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> Any:
             if "_plain" not in self.__dict__:
                 self._plain = np.asarray(self.data)  # an ndarray slices ten times faster than a memmap

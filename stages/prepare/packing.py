@@ -1,0 +1,224 @@
+"""The tokenised corpus as one packed stream: prose documents with unlabelled question prompts mixed in.
+
+Row r of the forward pass is tokens [r·L, (r+1)·L). A segment (a run of one document) never crosses a row;
+`position` restarts at 0 with each segment, so that nothing is lost to padding and no document sees another.
+SAEs trained on prose alone fit question prompts badly, hence the prompts.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from common.errors import DataError
+from common.seeds import generator
+
+PROSE, PROMPT = 0, 1
+MOST_SHARE_OF_A_DOCUMENT = 0.05
+"""Longer documents are cut, so that a small corpus is not one document."""
+_CHARACTERS_A_BATCH = 2_000_000
+
+Tokenize = Callable[[list[str]], list[list[int]]]
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """tokens, doc, position: [n_tokens] int32. held_out (bool), kind (uint8, PROSE or PROMPT): [n_docs]."""
+
+    tokens: Tensor
+    doc: Tensor
+    position: Tensor
+    held_out: Tensor
+    kind: Tensor
+    skipped_empty: int
+    duplicates: int
+
+    def tensors(self) -> dict[str, Tensor]:
+        """As they stand in `corpus.pt`."""
+        return {
+            "tokens": self.tokens,
+            "doc": self.doc,
+            "position": self.position,
+            "doc_held_out": self.held_out,
+            "doc_kind": self.kind,
+        }
+
+
+def build(
+    texts: Sequence[str],
+    prompts: Sequence[str],
+    tokenize: Tokenize,
+    *,
+    max_tokens: int,
+    row_length: int,
+    prompt_fraction: float,
+    held_out_fraction: float,
+    seed: int,
+) -> Corpus:
+    """Shuffle, tokenise, pack and split. At most `max_tokens` tokens; fewer only when the text runs out.
+
+    Prompts are whole, and make up to `prompt_fraction` of `max_tokens`. The held-out split is by document:
+    a prompt is a document of its own, and equal texts are one document, so no text is on both sides.
+    Raises DataError for a corpus that has not two documents to split.
+    """
+    asked, _ = _tokenized(
+        list(dict.fromkeys(prompts)), tokenize, int(max_tokens * prompt_fraction), None, seed, "prompts"
+    )
+    asked = [tokens[-row_length:] for tokens in asked]
+    prose_budget = max_tokens - sum(map(len, asked))
+    longest = max(row_length, int(prose_budget * MOST_SHARE_OF_A_DOCUMENT))
+    prose, counts = _tokenized(texts, tokenize, prose_budget, longest, seed, "prose")
+    if len(prose) < 2:
+        raise DataError(
+            f"the corpus has {len(prose)} document(s) in data.max_tokens = {max_tokens} tokens, and a held-out "
+            "split needs at least 2: raise data.max_tokens or give more documents in data.corpus"
+        )
+    tokens, doc, position = pack(prose, asked, row_length, generator(seed, "order"))
+    held_out = np.concatenate(
+        [
+            split(len(prose), held_out_fraction, generator(seed, "held out", "prose")),
+            split(len(asked), held_out_fraction, generator(seed, "held out", "prompts")),
+        ]
+    )
+    kind = np.repeat(np.array([PROSE, PROMPT], dtype=np.uint8), [len(prose), len(asked)])
+    return Corpus(
+        torch.from_numpy(tokens),
+        torch.from_numpy(doc),
+        torch.from_numpy(position),
+        torch.from_numpy(held_out),
+        torch.from_numpy(kind),
+        *counts,
+    )
+
+
+def split(n: int, fraction: float, random: np.random.Generator) -> NDArray[np.bool_]:
+    """Which of n documents are held out: about the fraction, at least one on each side (if n is 2 or more)."""
+    held_out = np.zeros(n, dtype=bool)
+    if n >= 2:
+        count = min(max(1, round(fraction * n)), n - 1)
+        held_out[random.permutation(n)[:count]] = True
+    return held_out
+
+
+def pack(
+    prose: Sequence[Sequence[int]],
+    prompts: Sequence[Sequence[int]],
+    row_length: int,
+    random: np.random.Generator,
+) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
+    """The stream (tokens, doc, position: int32 [n_tokens]) of all documents in random order.
+
+    doc counts prose first, then prompts. A prompt that does not fit into what is left of a row waits for
+    the next row, and prose, which may be cut anywhere, fills the gap (so the longest prose comes last); when
+    there is no prose left, the prompt loses its beginning.
+    """
+    longest = max(range(len(prose)), key=lambda index: len(prose[index]))
+    order = random.permutation(len(prose) + len(prompts))
+    queue = deque(int(index) for index in order if index != longest)
+    queue.append(longest)
+    pieces: list[Sequence[int]] = []
+    docs: list[int] = []
+    used = [0] * len(prose)
+    waiting: deque[int] = deque()
+    space = row_length
+    while queue or waiting:
+        index, count = _next_segment(queue, waiting, prose, prompts, used, space)
+        if index < len(prose):
+            piece = prose[index][used[index] : used[index] + count]
+            used[index] += count
+            if used[index] < len(prose[index]):
+                queue.appendleft(index)
+        else:
+            piece = prompts[index - len(prose)][-count:]
+        pieces.append(piece)
+        docs.append(index)
+        space -= count
+        if space == 0:
+            space = row_length
+    lengths = np.array([len(piece) for piece in pieces])
+    starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
+    tokens = np.fromiter((token for piece in pieces for token in piece), dtype=np.int32, count=lengths.sum())
+    position = np.arange(lengths.sum()) - starts
+    return tokens, np.repeat(docs, lengths).astype(np.int32), position.astype(np.int32)
+
+
+def _next_segment(
+    queue: deque[int],
+    waiting: deque[int],
+    prose: Sequence[Sequence[int]],
+    prompts: Sequence[Sequence[int]],
+    used: Sequence[int],
+    space: int,
+) -> tuple[int, int]:
+    """The document that goes next, taken from its queue, and how many of its tokens fit into the space."""
+    for _ in range(len(waiting)):
+        index = waiting.popleft()
+        if len(prompts[index - len(prose)]) <= space:
+            return index, len(prompts[index - len(prose)])
+        waiting.append(index)
+    while queue:
+        index = queue.popleft()
+        if index < len(prose):
+            return index, min(space, len(prose[index]) - used[index])
+        length = len(prompts[index - len(prose)])
+        if length <= space:
+            return index, length
+        waiting.append(index)
+    index = waiting.popleft()
+    return index, min(space, len(prompts[index - len(prose)]))
+
+
+def _tokenized(
+    texts: Sequence[str], tokenize: Tokenize, budget: int, longest: int | None, seed: int, name: str
+) -> tuple[list[list[int]], tuple[int, int]]:
+    """Documents as tokens, in random order, until the budget is met, each cut at `longest`.
+
+    The document that meets the budget is cut if documents may be (`longest` given), else left out.
+    Also returns how many empty texts and repeats were passed over on the way.
+    """
+    documents: list[list[int]] = []
+    seen: set[int] = set()
+    empty = repeats = 0
+    order = generator(seed, name).permutation(len(texts))
+    for batch in _batches(texts, order, min(5 * budget, _CHARACTERS_A_BATCH)):
+        if budget <= 0:
+            break
+        fresh = []
+        for text in batch:
+            key = hash(text)
+            if not text.strip():
+                empty += 1
+            elif key in seen:
+                repeats += 1
+            else:
+                seen.add(key)
+                fresh.append(text)
+        for tokens in tokenize(fresh) if fresh else []:
+            if longest is None and len(tokens) > budget:
+                return documents, (empty, repeats)
+            tokens = tokens[: min(budget, longest or budget)]
+            if tokens:
+                documents.append(tokens)
+                budget -= len(tokens)
+            if budget <= 0:
+                break
+    return documents, (empty, repeats)
+
+
+def _batches(texts: Sequence[str], order: NDArray[np.int64], characters: int) -> Iterator[list[str]]:
+    """The texts in an order, in batches of at least so many characters, but for the last."""
+    batch: list[str] = []
+    size = 0
+    for index in order:
+        text = texts[int(index)] or ""
+        batch.append(text)
+        size += len(text)
+        if size >= characters:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

@@ -1,0 +1,186 @@
+"""Phase 0: the model as a folder, the questions as JSON lines, the corpus as packed tokens."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from common.config import Config
+from common.errors import ConfigError, ModelMismatchError, ModelSourceError
+from common.seeds import generator
+from common.stage import Job
+from stages.prepare import factbook, miniature, packing, snapshot, sources
+from stages.prepare.facts import Fact
+from stages.prepare.prompts import Question, ask, even_quota, with_unique_ids
+
+
+def run(job: Job) -> dict[str, Any]:
+    """Do one unit: `model`, `questions` or `corpus`; returns its metrics."""
+    return {"model": prepare_model, "questions": prepare_questions, "corpus": prepare_corpus}[job.unit](job)
+
+
+def prepare_model(job: Job) -> dict[str, Any]:
+    """Write the snapshot folder. Raises ModelSourceError and ModelMismatchError."""
+    settings = job.config.model
+    if settings.base_model == miniature.NAME:
+        model, tokenizer = miniature.build(job.config.seed)
+    else:
+        model, tokenizer = snapshot.load_source(settings.base_model, settings.revision)
+    snapshot.check(model, tokenizer, settings.base_model, settings.d_model, settings.n_layers)
+    snapshot.save(model, tokenizer, job.output("config.json").parent)
+    config: Any = model.config
+    if commit := getattr(config, "_commit_hash", None):
+        job.internal["modelCommit"] = commit
+    return {
+        "model_type": config.model_type,
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "vocabulary": len(tokenizer),
+    }
+
+
+def prepare_questions(job: Job) -> dict[str, Any]:
+    """Write `questions.jsonl`. Raises DataError."""
+    questions, facts = questions_of(job.config)
+    with job.output("questions.jsonl").open("w", encoding="utf-8") as file:
+        for question in questions:
+            file.write(json.dumps(question.record(), ensure_ascii=False) + "\n")
+    counts = Counter(question.relation for question in questions)
+    job.log.info(f"{len(questions)} questions over {len(counts)} relations")
+    return {"questions": len(questions), "facts": facts, "relations": dict(sorted(counts.items()))}
+
+
+def questions_of(config: Config) -> tuple[list[Question], int]:
+    """The questions that a configuration asks, and how many facts they were chosen from.
+
+    The miniature model is asked about the small world that it half knows.
+    """
+    data = config.data
+    if data.questions == sources.FACTBOOK:
+        small = config.model.base_model == miniature.NAME
+        facts: Sequence[Fact] = miniature.world(config.seed) if small else factbook.facts()
+        relations = None if small else data.relations
+        questions = ask(
+            facts, shots=data.shots, seed=config.seed, most=data.max_questions, relations=relations
+        )
+        return questions, len(facts)
+    if data.questions.startswith(sources.HUB_PREFIX):
+        name = data.questions.removeprefix(sources.HUB_PREFIX)
+        rows = sources.read_hub_questions(
+            name, data.questions_config, data.questions_split, data.questions_columns
+        )
+    elif data.questions.endswith(".jsonl"):
+        rows = sources.read_jsonl_questions(Path(data.questions).expanduser())
+    else:
+        raise ConfigError(
+            f"data.questions = {data.questions!r} must be factbook, the path of a .jsonl file or hub:<dataset>"
+        )
+    return _ask_rows(rows, config), len(rows.facts) + len(rows.prompts)
+
+
+def _ask_rows(rows: sources.Rows, config: Config) -> list[Question]:
+    """Questions of a file or dataset; `max_questions` is shared between the two forms by their numbers."""
+    data = config.data
+    prompts, facts = rows.prompts, rows.facts
+    if data.relations is not None:
+        known = {prompt.relation for prompt in prompts} | {fact.relation for fact in facts}
+        if unknown := sorted(set(data.relations) - known):
+            raise ConfigError(
+                f"data.relations names {unknown[0]!r}, which the questions do not have; they have "
+                f"{', '.join(sorted(known))}"
+            )
+        prompts = [prompt for prompt in prompts if prompt.relation in data.relations]
+        facts = [fact for fact in facts if fact.relation in data.relations]
+    most = even_quota({"facts": len(facts), "prompts": len(prompts)}, data.max_questions)
+    order = generator(config.seed, "prompts to ask").permutation(len(prompts))[: most["prompts"]]
+    questions = [prompts[index] for index in sorted(order)]
+    if facts:
+        questions += ask(
+            facts,
+            shots=data.shots,
+            seed=config.seed,
+            most=None if data.max_questions is None else most["facts"],
+            short_relations_without_shots=True,
+        )
+    return with_unique_ids(sorted(questions, key=lambda q: (q.relation, q.id, q.query)))
+
+
+def prepare_corpus(job: Job) -> dict[str, Any]:
+    """Write `corpus.pt`. Raises DataError, ModelMismatchError."""
+    data, length = job.config.data, job.config.extract.max_length
+    folder = job.input_dir("prepare/model")
+    tokenize = _tokenizer(folder, length)
+    with job.input("prepare/questions", "questions.jsonl").open(encoding="utf-8") as lines:
+        prompts = [record["prefix"] + record["query"] for record in map(json.loads, lines)]
+    texts = corpus_texts(job.config)
+    with job.progress(data.max_tokens, "tok", "corpus") as progress:
+
+        def tokenize_and_count(batch: list[str]) -> list[list[int]]:
+            tokens = tokenize(batch)
+            progress.update(sum(map(len, tokens)))
+            return tokens
+
+        corpus = packing.build(
+            texts,
+            prompts,
+            tokenize_and_count,
+            max_tokens=data.max_tokens,
+            row_length=length,
+            prompt_fraction=data.prompt_fraction,
+            held_out_fraction=data.held_out_fraction,
+            seed=job.config.seed,
+        )
+    torch.save(corpus.tensors(), job.output("corpus.pt"))
+    of_prompts = corpus.kind[corpus.doc.long()] == packing.PROMPT
+    if corpus.skipped_empty:
+        job.log.warning(f"{corpus.skipped_empty} empty documents were left out")
+    if len(corpus.tokens) < data.max_tokens - length:
+        job.log.info(
+            f"the text ends after {len(corpus.tokens)} of data.max_tokens = {data.max_tokens} tokens"
+        )
+    return {
+        "tokens": len(corpus.tokens),
+        "prompt_tokens": int(of_prompts.sum()),
+        "held_out_tokens": int(corpus.held_out[corpus.doc.long()].sum()),
+        "documents": int((corpus.kind == packing.PROSE).sum()),
+        "prompts": int((corpus.kind == packing.PROMPT).sum()),
+        "held_out_documents": int(corpus.held_out.sum()),
+        "skipped_empty": corpus.skipped_empty,
+        "duplicates": corpus.duplicates,
+    }
+
+
+def corpus_texts(config: Config) -> Sequence[str]:
+    """The texts of `data.corpus`. Raises DataError, ConfigError."""
+    data = config.data
+    if data.corpus == sources.FACTBOOK:
+        return [document.text for document in factbook.prose()]
+    if data.corpus.startswith(sources.HUB_PREFIX):
+        name = data.corpus.removeprefix(sources.HUB_PREFIX)
+        return sources.read_hub_corpus(name, data.corpus_config, data.corpus_split, data.corpus_column)
+    return sources.read_local_corpus(Path(data.corpus).expanduser(), data.corpus_column)
+
+
+def _tokenizer(folder: Path, row_length: int) -> packing.Tokenize:
+    """The snapshot's tokenizer as a function. Raises when rows are longer than the model can see."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    try:
+        longest = getattr(AutoConfig.from_pretrained(folder), "max_position_embeddings", None)
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    except (OSError, ValueError) as error:
+        raise ModelSourceError(
+            f"{folder} is not a usable snapshot: {' '.join(str(error).split())}"
+        ) from error
+    if longest is not None and row_length > longest:
+        raise ModelMismatchError(
+            f"extract.max_length = {row_length}, but the model sees at most {longest} tokens; "
+            f"set extract.max_length: {longest} or less"
+        )
+
+    def tokenize(texts: list[str]) -> list[list[int]]:
+        return tokenizer(texts, verbose=False, return_attention_mask=False).input_ids
+
+    return tokenize
