@@ -16,7 +16,10 @@ from stages.prepare.relations import PLACE_RELATIONS, RELATIONS, city, divisions
 from stages.prepare.text import fold, strip_markup
 
 MOST_COUNTRIES = 3
-"""A thing that lies in more countries than this is too ambiguous to ask about."""
+"""A name that means something in more countries than this is too ambiguous to ask about."""
+
+_SHARED = frozenset({"river", "lake", "peak"})
+"""Relations whose subjects are one thing in several countries, all of them right answers."""
 
 _SHORTEST_FIELD = 40
 """Characters below which a field is a figure or a label, not prose."""
@@ -46,7 +49,8 @@ def facts() -> tuple[Fact, ...]:
             if country.population
             for subject, answers in read(country)
         ]
-        for _, subject, answers in merge_subjects(gathered, MOST_COUNTRIES):
+        most = len(gathered) if relation in _SHARED else MOST_COUNTRIES
+        for _, subject, answers in merge_subjects(gathered, most):
             if relation in PLACE_RELATIONS:
                 namesakes = places[fold(subject)]
                 if len(namesakes) > MOST_COUNTRIES or fold(subject) in country_names:

@@ -175,38 +175,54 @@ def _next_segment(
 def _tokenized(
     texts: Sequence[str], tokenize: Tokenize, budget: int, longest: int | None, seed: int, name: str
 ) -> tuple[list[list[int]], tuple[int, int]]:
-    """Documents as tokens, in random order, until the budget is met, each cut at `longest`.
+    """Documents as tokens, in random order, until the budget is met.
 
-    The document that meets the budget is cut if documents may be (`longest` given), else left out.
-    Also returns how many empty texts and repeats were passed over on the way.
+    longest: cut documents here (but see `cut_to_budget`), and the last one to meet the budget exactly;
+    None: documents stay whole, and one that does not fit ends the list. Also returns how many empty
+    texts and repeats were passed over on the way.
     """
     documents: list[list[int]] = []
-    seen: set[int] = set()
+    seen: set[str] = set()
     empty = repeats = 0
+    left = budget
     order = generator(seed, name).permutation(len(texts))
     for batch in _batches(texts, order, min(5 * budget, _CHARACTERS_A_BATCH)):
-        if budget <= 0:
+        if left <= 0:
             break
         fresh = []
         for text in batch:
-            key = hash(text)
             if not text.strip():
                 empty += 1
-            elif key in seen:
+            elif text in seen:
                 repeats += 1
             else:
-                seen.add(key)
+                seen.add(text)
                 fresh.append(text)
         for tokens in tokenize(fresh) if fresh else []:
-            if longest is None and len(tokens) > budget:
-                return documents, (empty, repeats)
-            tokens = tokens[: min(budget, longest or budget)]
+            if left <= 0 or (longest is None and len(tokens) > left):
+                left = 0
+                break
             if tokens:
                 documents.append(tokens)
-                budget -= len(tokens)
-            if budget <= 0:
-                break
+                left -= min(len(tokens), longest or len(tokens))
+    if longest is not None:
+        lengths = cut_to_budget([len(tokens) for tokens in documents], budget, longest)
+        documents = [tokens[:length] for tokens, length in zip(documents, lengths, strict=True) if length]
     return documents, (empty, repeats)
+
+
+def cut_to_budget(lengths: Sequence[int], budget: int, longest: int) -> list[int]:
+    """How many tokens of each document to keep: at most `longest`, `budget` in all.
+
+    Where the documents end before the budget is met, the limit on one document rises as far as it must.
+    """
+    while sum(min(length, longest) for length in lengths) < min(budget, sum(lengths)):
+        longest += max(1, longest // 8)
+    kept = []
+    for length in lengths:
+        kept.append(min(length, longest, budget))
+        budget -= kept[-1]
+    return kept
 
 
 def _batches(texts: Sequence[str], order: NDArray[np.int64], characters: int) -> Iterator[list[str]]:

