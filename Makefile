@@ -48,11 +48,11 @@ $(VENV)/.installed: pyproject.toml $(LOCKS)
 	@test -n "$(PYTHON)" || { echo "GhostTrack needs Python 3.10 or newer; name it with PYTHON=…" >&2; exit 1; }
 	@echo "installing into $(VENV): once, a few minutes"
 	@$(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/pip install -q -r containers/requirements.lock
-	@$(VENV)/bin/pip install -q --no-deps -r containers/requirements-nodeps.lock
-	@$(VENV)/bin/pip install -q --no-deps --no-build-isolation -e .
+	@$(VENV)/bin/pip install -q --no-compile -r containers/requirements.lock
+	@$(VENV)/bin/pip install -q --no-compile --no-deps -r containers/requirements-nodeps.lock
+	@$(VENV)/bin/pip install -q --no-compile --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed containers/requirements-dev.lock
-	@$(VENV)/bin/pip install -q -r containers/requirements-dev.lock
+	@$(VENV)/bin/pip install -q --no-compile -r containers/requirements-dev.lock
 	@touch $@

@@ -5,6 +5,7 @@ manifests, claims and errors happens here, so that a stage is only its science.
 """
 
 import contextlib
+import functools
 import importlib.metadata
 import json
 import logging
@@ -23,7 +24,7 @@ from typing import Any
 
 import click
 
-from common import logs, manifest, seeds
+from common import logs, manifest
 from common.config import Config, describe_layers, load_config, parse_layers
 from common.contract import Contract, Unit, expand, load_contract, task_key
 from common.errors import ConfigError, GhostTrackError
@@ -303,6 +304,7 @@ def _dependencies(digests: dict[str, str], entries: dict[str, Entry]) -> list[ma
     return files + manifests + _code()
 
 
+@functools.cache
 def _code() -> list[manifest.Dependency]:
     """The commit that the code was at, when it runs from a checkout."""
     folder = Path(__file__).resolve().parent.parent
@@ -447,6 +449,8 @@ def _command(contract: Contract, load: Callable[[], Run]) -> click.Group:
         try:
             run = load()
             if "torch" in sys.modules:
+                from common import seeds
+
                 seeds.seed_everything(config.seed)
             run_units(contract, run, config, layers=layers, names=names, log=log)
         except Exception as error:

@@ -5,7 +5,9 @@ import shlex
 import signal
 import time
 from datetime import datetime, timezone
+from pathlib import Path
 
+import common
 from common.errors import StageFailedError
 from common.progress import format_seconds
 from common.storage import storage_errors
@@ -72,9 +74,9 @@ def _describe(stale: list[PlannedUnit]) -> str:
 
 
 def _environment(request: Request) -> dict[str, str]:
-    """Ours, with the stages' code found first whatever folder this is run from."""
-    code = str(request.stages_folder.parent)
-    path = os.pathsep.join([code, *filter(None, [os.environ.get("PYTHONPATH")])])
+    """Ours, with the code found first, whatever folder this is run from."""
+    folders = [request.stages_folder.parent, Path(common.__file__).parent.parent]
+    path = os.pathsep.join([*map(str, folders), *filter(None, [os.environ.get("PYTHONPATH")])])
     return {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
 
 

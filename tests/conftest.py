@@ -1,0 +1,62 @@
+import functools
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from common.config import ENVIRONMENT_KEYS
+from orchestrate.local import LocalExecutor
+from orchestrate.render import Terminal
+from tests.fake_project import FakeProject
+
+
+@pytest.fixture(autouse=True)
+def _no_overrides_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ENVIRONMENT_KEYS:
+        monkeypatch.delenv(variable, raising=False)
+
+
+def write_small_config(folder: Path, name: str = "small", **changes: object) -> Path:
+    """Write `<name>.yaml`: a small valid configuration whose root is `folder/root`, with changed sections."""
+    settings = {
+        "paths": {"root": str(folder / "root")},
+        "model": {"base_model": "nowhere", "d_model": 4, "n_layers": 3},
+        "sae": {"d_hidden": 8, "target_l0": 2},
+        **changes,
+    }
+    path = folder / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+@pytest.fixture
+def write_config(tmp_path: Path) -> Callable[..., Path]:
+    """Writes a small configuration, with changes: `write_config(sae={"d_hidden": 8})`."""
+    return functools.partial(write_small_config, tmp_path)
+
+
+@pytest.fixture
+def project(tmp_path: Path, write_config: Callable[..., Path]) -> FakeProject:
+    """Three stages without science, and a configuration for them."""
+    return FakeProject(tmp_path, write_config())
+
+
+@pytest.fixture(scope="session")
+def finished_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of a fake project in which everything has run."""
+    folder = tmp_path_factory.mktemp("finished")
+    project = FakeProject(folder, write_small_config(folder))
+    request = project.request()
+    LocalExecutor(Terminal()).execute(request, request.plan())
+    project.calls()
+    return project.root
+
+
+@pytest.fixture
+def finished(project: FakeProject, finished_root: Path) -> FakeProject:
+    """A fake project in which everything has run."""
+    project.root.rmdir()
+    shutil.copytree(finished_root, project.root, symlinks=True)
+    return project
