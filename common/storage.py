@@ -263,21 +263,28 @@ class Store:
         """Remove the claim of a dead process. Raises BusyError when the holder lives."""
         holder = _read_json(path, None)
         if holder is None:
-            time.sleep(0.05)  # the holder is just writing or removing it
-            if path.exists() and time.time() - path.stat().st_mtime > HEARTBEAT:
-                path.unlink(missing_ok=True)
+            time.sleep(0.05)  # the holder is just removing it
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > HEARTBEAT:  # it is not a claim
+                    path.unlink()
             return
         if _is_alive(path, holder):
             raise BusyError(
                 f"{unit.config_name}: {unit.label} is being written by process {holder['pid']} on {holder['host']}; "
                 "wait for it, or stop it first"
             )
-        aside = path.with_name(f"{path.name}.dead-{os.getpid()}")
-        with contextlib.suppress(FileNotFoundError):
-            path.rename(aside)
-            if _read_json(aside, None) != holder:  # another process had taken over in between: give it back
-                os.link(aside, path)
-            aside.unlink()
+        breaking = path.with_suffix(".breaking")  # while it exists, the dead claim cannot become somebody's
+        if not _create_exclusively(breaking, b""):
+            time.sleep(0.05)
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - breaking.stat().st_mtime > HEARTBEAT:  # its maker was killed
+                    breaking.unlink()
+            return
+        try:
+            if _read_json(path, None) == holder:
+                path.unlink()
+        finally:
+            breaking.unlink(missing_ok=True)
 
     def _push(self, unit: Unit, key: str) -> None:
         assert self.remote

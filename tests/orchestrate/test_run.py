@@ -13,6 +13,7 @@ import pytest
 
 import orchestrate.request
 from common.errors import StageFailedError
+from common.storage import process_start
 from orchestrate import cli
 from orchestrate.local import LocalExecutor
 from orchestrate.render import Terminal
@@ -160,7 +161,7 @@ def wait_for(file: Path, seconds: float = 20) -> None:
 
 def wait_until_gone(pid: int, seconds: float = 20) -> None:
     end = time.monotonic() + seconds
-    while Path(f"/proc/{pid}").exists():
+    while process_start(pid) is not None:
         assert time.monotonic() < end, f"process {pid} lives on"
         time.sleep(0.02)
 

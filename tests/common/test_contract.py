@@ -1,0 +1,90 @@
+"""Units and task keys: what a result's identity depends on, and what it does not."""
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from common.config import load_config
+from common.contract import Contract, Unit, expand, key_of, task_key
+
+CONTRACT = Contract.model_validate(
+    {
+        "stage": "sae_train", "phase": 2, "version": 1, "summary": "", "gpu": True,
+        "units": [
+            {"name": "base", "reads": {"extract/all": ["layer_{layers}_states.pt", "index.pt"]},
+             "parameters": ["seed", "layers"], "folder": "models/{name}", "writes": ["sae_base.pt"]},
+            {"name": "layer_{layer}", "reads": {"sae_train/base": ["sae_base.pt"], "extract/all": ["layer_{layer}_states.pt"]},
+             "parameters": ["sae", "sae_training.epochs"], "folder": "models/{name}", "writes": ["sae_layer_{layer}.pt"]},
+            {"name": "all", "reads": {"sae_train/layer_{layers}": ["sae_layer_{layers}.pt"], "prepare/model": ["*"]},
+             "parameters": [], "folder": "results/{name}", "writes": ["*"]},
+        ],
+    }
+)  # fmt: skip
+
+
+@pytest.fixture
+def units(write_config: Callable[..., Path]) -> dict[str, Unit]:
+    config = load_config(str(write_config()), ["model.layers=0,2"])
+    return {unit.name: unit for unit in expand(CONTRACT, config)}
+
+
+def test_units_follow_the_layers(units: dict[str, Unit]) -> None:
+    assert list(units) == ["base", "layer_0", "layer_2", "all"]
+    assert [unit.layer for unit in units.values()] == [None, 0, 2, None]
+    assert units["base"].reads[0].files == ["layer_0_states.pt", "layer_2_states.pt", "index.pt"]
+    assert units["layer_2"].reads[1].files == ["layer_2_states.pt"]
+    assert [(read.name, read.files) for read in units["all"].reads] == [
+        ("sae_train/layer_0", ["sae_layer_0.pt"]),
+        ("sae_train/layer_2", ["sae_layer_2.pt"]),
+        ("prepare/model", ["*"]),
+    ]
+    assert units["layer_2"].folder == "models/small"
+    assert units["layer_2"].manifest_name == "layer_2.manifest.json"
+    assert units["all"].publishes_folder
+
+
+def test_parameters_are_those_that_the_contract_names(units: dict[str, Unit]) -> None:
+    assert units["base"].parameters == {"seed": 0, "layers": [0, 2]}
+    assert units["layer_0"].parameters == {
+        "sae.d_hidden": 8, "sae.target_l0": 2.0, "sae.shared_base": True, "sae_training.epochs": 20.0,
+    }  # fmt: skip
+
+
+def test_the_key_is_stable() -> None:
+    """A golden key: if it changes, everybody's results become stale. Bump contract versions instead."""
+    digests = {"extract/all/index.pt": "ab" * 32}
+    key = key_of("sae_train", 1, "layer_3", {"seed": 0, "sae.d_hidden": 8, "text": "é"}, digests)
+    canonical = (
+        '{"contractVersion":1,"inputs":{"extract/all/index.pt":"' + "ab" * 32 + '"},'
+        '"parameters":{"sae.d_hidden":8,"seed":0,"text":"é"},"stage":"sae_train","unit":"layer_3"}'
+    )
+    assert key == hashlib.sha256(canonical.encode()).hexdigest()
+    assert key == "4b6998ee4b9bc6578705960ce00f7e6141ee519a5eaded4fcdeec63c4fdb5ccc"
+
+
+def test_the_key_changes_with_what_matters(units: dict[str, Unit]) -> None:
+    unit, digests = units["layer_0"], {"extract/all/layer_0_states.pt": "1" * 64}
+    key = task_key(unit, digests)
+    changed = [
+        task_key(unit, {"extract/all/layer_0_states.pt": "2" * 64}),
+        task_key(unit, {}),
+        task_key(unit.model_copy(update={"version": 2}), digests),
+        task_key(unit.model_copy(update={"name": "layer_1"}), digests),
+        task_key(unit.model_copy(update={"stage": "track"}), digests),
+        task_key(unit.model_copy(update={"parameters": {**unit.parameters, "sae.d_hidden": 9}}), digests),
+    ]
+    assert len({key, *changed}) == 7
+
+
+def test_the_key_does_not_change_with_names_and_places(
+    write_config: Callable[..., Path], tmp_path: Path
+) -> None:
+    path = write_config()
+    first = expand(CONTRACT, load_config(str(path)))
+    second = expand(CONTRACT, load_config(str(path), ["name=other", f"paths.root={tmp_path}/elsewhere"]))
+    for one, other in zip(first, second, strict=True):
+        assert one.folder != other.folder
+        assert task_key(one, {"a": "b"}) == task_key(other, {"a": "b"})
+    assert task_key(first[0], {"a": "1", "b": "2"}) == task_key(first[0], {"b": "2", "a": "1"})
