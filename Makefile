@@ -38,8 +38,8 @@ test: $(VENV)/.installed-dev ## Format check, lint, types and tests
 clean: $(VENV)/.installed ## Remove a model's results (MODEL=demo)
 	@$(VENV)/bin/ghosttrack clean $(MODEL) $(ARGS)
 
-images:
-	@echo "container images are not built yet" >&2; exit 1
+images: $(VENV)/.installed ## Build stages/*.sif with Apptainer (STAGES="track detect" for some)
+	@$(VENV)/bin/python apptainer/build.py $(STAGES)
 
 lock: ## Resolve the pinned lock files anew from pyproject.toml
 	containers/lock.sh

@@ -24,7 +24,7 @@ from typing import Any
 
 import click
 
-from common import logs, manifest
+from common import image, logs, manifest
 from common.config import Config, describe_layers, load_config, parse_layers
 from common.contract import Contract, Unit, expand, load_contract, task_key
 from common.errors import ConfigError, GhostTrackError
@@ -247,7 +247,7 @@ def _run_unit(
                     invocation_id=invocation_id(), started_on=started, finished_on=_now()
                 ),
             ),
-            container_image=_container_image(),
+            container_image=image.container_image(),
             environment=_environment(),
             resource_usage=_resource_usage(elapsed),
             metrics=metrics,
@@ -306,7 +306,9 @@ def _dependencies(digests: dict[str, str], entries: dict[str, Entry]) -> list[ma
 
 @functools.cache
 def _code() -> list[manifest.Dependency]:
-    """The commit that the code was at, when it runs from a checkout."""
+    """The commit that the code was at, when it runs from a checkout or in an image that was built from one."""
+    if revision := image.facts().get("revision"):
+        return [_code_at(revision.removesuffix("-dirty"), dirty=revision.endswith("-dirty"))]
     folder = Path(__file__).resolve().parent.parent
 
     def git(*arguments: str) -> str:
@@ -315,24 +317,19 @@ def _code() -> list[manifest.Dependency]:
 
     with contextlib.suppress(OSError, subprocess.CalledProcessError):
         dirty = bool(git("status", "--porcelain", "--untracked-files=no"))
-        return [
-            manifest.Dependency(name="code", uri="git+ghosttrack", digest={"gitCommit": git("rev-parse", "HEAD")},
-                                annotations={"dirty": dirty})
-        ]  # fmt: skip
+        return [_code_at(git("rev-parse", "HEAD"), dirty)]
     return []
 
 
+def _code_at(commit: str, dirty: bool) -> manifest.Dependency:
+    return manifest.Dependency(
+        name="code", uri="git+ghosttrack", digest={"gitCommit": commit}, annotations={"dirty": dirty}
+    )
+
+
 def _builder() -> manifest.Builder:
-    versions = {"ghosttrack": _version("ghosttrack") or "source"}
+    versions = {"ghosttrack": image.facts().get("version") or _version("ghosttrack") or "source"}
     return manifest.Builder(id="slurm" if os.environ.get("SLURM_JOB_ID") else "local", version=versions)
-
-
-def _container_image() -> dict[str, str] | None:
-    digest = os.environ.get("GHOSTTRACK_IMAGE_SHA256")
-    if digest is None:
-        return None
-    name = os.environ.get("APPTAINER_CONTAINER", os.environ.get("GHOSTTRACK_IMAGE", "unnamed"))
-    return {"@type": "ContainerImage", "additionalType": "SIFImage", "sha256": digest, "name": name}
 
 
 def invocation_id() -> str:

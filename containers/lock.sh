@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Writes requirements.lock and requirements-dev.lock anew: every package with its exact version, one set for
+# Writes requirements.lock, requirements-dev.lock and slim.lock anew: every package with its exact version, one set for
 # Python 3.10 and later. CUDA libraries are left out: pip takes those that the chosen torch build asks for.
 # Usage: make lock
 set -euo pipefail
@@ -10,16 +10,21 @@ python=${PYTHON:-python3}
 build/uv/bin/pip install -q uv
 
 resolve() {
-    build/uv/bin/uv pip compile -q --universal --python-version 3.10 --no-annotate --no-header "$@" pyproject.toml |
+    build/uv/bin/uv pip compile -q --universal --python-version 3.10 --no-annotate --no-header "$@" |
         grep -vE "^(nvidia|cuda|triton)[-=]|== '(emscripten|win32)'" |
         sed -E "s/ and sys_platform != 'emscripten'//; s/ ; sys_platform != 'emscripten'$//"
 }
 
 head="# Made by \`make lock\` from pyproject.toml; do not edit."
-{ echo "$head"; resolve; } > containers/requirements.lock.new
+{ echo "$head"; resolve pyproject.toml; } > containers/requirements.lock.new
 mv containers/requirements.lock.new containers/requirements.lock
 {
     echo "$head Tests and lint, beside requirements.lock."
-    resolve --extra dev -c containers/requirements.lock | grep -vxFf containers/requirements.lock
+    resolve --extra dev -c containers/requirements.lock pyproject.toml | grep -vxFf containers/requirements.lock
 } > containers/requirements-dev.lock.new
 mv containers/requirements-dev.lock.new containers/requirements-dev.lock
+{
+    echo "$head For the images without torch: the part of requirements.lock that slim.in needs."
+    resolve -c containers/requirements.lock containers/slim.in
+} > containers/slim.lock.new
+mv containers/slim.lock.new containers/slim.lock
