@@ -110,16 +110,17 @@ class Work:
             return self.questions * (answers + encoding)
         return 0.0
 
-    def other_seconds(self, unit: Unit) -> float:
-        """Time of a unit that is not matrix products."""
-        return {
+    def seconds(self, unit: Unit, rate: float) -> float:
+        """Time of a unit's work at this rate of a matrix product, FLOP a second."""
+        others = {
             "prepare/model": 4 * self.model_parameters / READ_RATE,
             "prepare/questions": 2.0,
             "prepare/corpus": self.tokens / TOKENIZER_RATE,
             "track/all": self.questions * (1 + self.answer) * self.layers * 4e-5,
             "detect/all": 10 + 0.03 * self.questions,
             "evaluate/all": 5 + 0.002 * self.questions,
-        }.get(unit.label, 0.0)
+        }
+        return self.flop(unit) / (rate * EFFICIENCY.get(unit.stage, 1.0)) + others.get(unit.label, 0.0)
 
     def size(self, unit: Unit) -> float:
         """Bytes that a unit writes."""
@@ -163,18 +164,15 @@ class Estimator:
         if not measured and unit.layer is not None:
             measured = self._by_stage.get(unit.stage, [])
         if measured:
-            # only a ratio is taken, so any plausible rate does for the formula
-            growth = self._seconds(self._now, unit, 1e11) / self._seconds(self._earlier, unit, 1e11)
-            size_growth = self._now.size(unit) / self._earlier.size(unit)
             seconds = sum(elapsed_of(entry) for entry in measured) / len(measured)
             size = sum(size_of(entry) for entry in measured) / len(measured)
-            return seconds * growth, size * size_growth
-        return self._seconds(self._now, unit, self._arithmetic_rate(gpu)), self._now.size(unit)
-
-    def _seconds(self, work: Work, unit: Unit, rate: float) -> float:
-        start = START_SECONDS if unit.layer is None else START_SECONDS / 20  # layers share a process
-        arithmetic = work.flop(unit) / (rate * EFFICIENCY.get(unit.stage, 1.0))
-        return start + arithmetic + work.other_seconds(unit)
+            fixed = min(_start_seconds(unit), seconds)
+            # only a ratio is taken, so any plausible rate does for the formula
+            before, now = (work.seconds(unit, 1e11) for work in (self._earlier, self._now))
+            growth = now / before if before else 1.0
+            return fixed + (seconds - fixed) * growth, size * self._now.size(unit) / self._earlier.size(unit)
+        work_seconds = self._now.seconds(unit, self._arithmetic_rate(gpu))
+        return _start_seconds(unit) + work_seconds, self._now.size(unit)
 
     def _arithmetic_rate(self, gpu: bool) -> float:
         if gpu and Path("/dev/nvidiactl").exists():
@@ -182,6 +180,10 @@ class Estimator:
         if self._rate is None:
             self._rate = measure_rate()
         return self._rate
+
+
+def _start_seconds(unit: Unit) -> float:
+    return START_SECONDS if unit.layer is None else START_SECONDS / 20  # layers share a process
 
 
 def measure_rate(size: int = 768, seconds: float = 0.05) -> float:

@@ -3,17 +3,9 @@
 import difflib
 
 from common.errors import ConfigError
+from common.staleness import Reason
 from orchestrate.estimate import finished_at
 from orchestrate.plan import Plan, PlannedUnit
-
-MEANINGS = {
-    "missing": "it has no published result",
-    "param": "a parameter that matters to its result has changed",
-    "input": "something that it reads has changed or will change",
-    "image": "it was made with another container image",
-    "contract": "the meaning of its outputs has changed (contract version)",
-    "corrupt": "its published result is damaged",
-}
 
 
 def choose(plan: Plan, name: str) -> list[PlannedUnit]:
@@ -40,13 +32,22 @@ def explain(plan: Plan, planned: PlannedUnit) -> list[str]:
     lines: list[str] = []
     current: PlannedUnit | None = planned
     while current is not None and current.reason is not None:
-        reason = current.reason
-        detail = f": {reason.detail}" if reason.detail else ""
-        begin = (
-            f"{current.unit.label} must run, {reason.kind}: "
-            if not lines
-            else f"because {current.unit.label}: "
+        upstream = by_label.get(current.reason.detail) if current.reason.kind == "input" else None
+        begin = "because " if lines else ""
+        lines.append(
+            f"{'  ' * len(lines)}{begin}{current.unit.label} must run: {_sentence(current.reason, upstream)}"
         )
-        lines.append(f"{'  ' * len(lines)}{begin}{MEANINGS[reason.kind]}{detail}")
-        current = by_label.get(reason.detail) if reason.kind == "input" else None
+        current = upstream
     return lines
+
+
+def _sentence(reason: Reason, upstream: PlannedUnit | None) -> str:
+    meaning = {
+        "missing": f"{reason.detail} is missing" if reason.detail else "it has no published result",
+        "param": f"a parameter that matters to its result has changed: {reason.detail}",
+        "input": f"it reads {reason.detail}, which {'will run' if upstream else 'has changed'}",
+        "image": f"it was made with another container image: {reason.detail}",
+        "contract": f"the meaning of its outputs has changed, contract version {reason.detail}",
+        "corrupt": f"its published result is damaged: {reason.detail}",
+    }[reason.kind]
+    return f"{meaning} ({reason.kind})"
