@@ -1,0 +1,112 @@
+"""The import rule and the shape of a stage, as docs/structure.md states them."""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from common.config import load_config
+from common.contract import ALL_FILES, expand, load_contracts
+
+ROOT = Path(__file__).parents[1]
+STAGES = sorted(path.name for path in (ROOT / "stages").iterdir() if (path / "__init__.py").exists())
+ORDER = ["prepare", "extract", "sae_train", "track", "detect", "evaluate", "report"]
+
+
+def imports(file: Path) -> Iterator[str]:
+    """Dotted names that a file imports, wherever in the file."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: relative imports hide where a name comes from"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def offences(folder: str, forbidden: tuple[str, ...]) -> list[str]:
+    return [
+        f"{file.relative_to(ROOT)} imports {name}"
+        for file in sorted((ROOT / folder).rglob("*.py"))
+        for name in imports(file)
+        if any(name == each or name.startswith(f"{each}.") for each in forbidden)
+    ]
+
+
+def test_common_imports_neither_stages_nor_the_orchestrator() -> None:
+    assert offences("common", ("stages", "orchestrate")) == []
+
+
+def test_the_orchestrator_imports_no_stage_and_no_torch() -> None:
+    assert (
+        offences("orchestrate", ("stages", "torch", "transformers", "common.language_model", "common.sae"))
+        == []
+    )
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_imports_no_other_stage(stage: str) -> None:
+    others = tuple(f"stages.{other}" for other in STAGES if other != stage)
+    assert offences(f"stages/{stage}", ("orchestrate", *others)) == []
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_has_its_shape(stage: str) -> None:
+    names = {path.name for path in (ROOT / "stages" / stage).iterdir()}
+    assert {"contract.yaml", "__main__.py", "run.py"} <= names
+
+
+def test_all_stages_are_there_in_order() -> None:
+    assert [contract.stage for contract in load_contracts()] == ORDER
+    assert sorted(ORDER) == STAGES
+
+
+def test_every_read_is_a_file_that_an_earlier_unit_writes() -> None:
+    config = load_config("demo", environ={})
+    written: dict[str, list[str]] = {}
+    for contract in load_contracts():
+        for unit in expand(contract, config):
+            for read in unit.reads:
+                assert read.name in written, f"{unit.label} reads {read.name}, which no earlier unit is"
+                if read.files != [ALL_FILES] and written[read.name] != [ALL_FILES]:
+                    assert set(read.files) <= set(written[read.name]), f"{unit.label} reads {read.files}"
+            written[unit.label] = unit.writes
+
+
+def test_no_two_units_publish_the_same_name() -> None:
+    seen: dict[str, str] = {}
+    for contract in load_contracts():
+        for unit in expand(contract, load_config("demo", environ={})):
+            names = [""] if unit.publishes_folder else [*unit.writes, unit.manifest_name]
+            for name in names:
+                path = f"{unit.folder}/{name}"
+                assert path not in seen, f"{unit.label} and {seen[path]} both publish {path}"
+                seen[path] = unit.label
+
+
+def test_planning_loads_no_torch() -> None:
+    code = (
+        "import sys; from orchestrate.request import Request; from orchestrate import cli;"
+        "Request.of('demo').plan();"
+        "print([name for name in ('torch', 'transformers', 'sklearn', 'pandas', 'datasets') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_describes_itself_without_torch(stage: str) -> None:
+    code = (
+        "import runpy, sys; sys.argv = ['x', 'describe', '--json'];\n"
+        f"try: runpy.run_module('stages.{stage}', run_name='__main__')\n"
+        "finally: assert 'torch' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    description = json.loads(done.stdout)
+    assert description["stage"] == stage
+    assert description["contractVersion"] >= 1
+    assert description["units"][0]["writes"]
+    assert "sae_training" in description["parameterSchema"]["properties"]

@@ -1,0 +1,123 @@
+"""The finished demo: every file of the reference page's tree is there, opens, and says something.
+
+Not part of `make test`: run `make demo` first, then `pytest -m demo`.
+"""
+
+import csv
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from common.config import load_config
+from common.contract import expand, load_contracts
+
+pytestmark = pytest.mark.demo
+
+CONFIG = load_config("demo")
+ROOT = Path(CONFIG.paths.root)
+CACHE = ROOT / "data/cache/demo"
+SAES = ROOT / "models/checkpoints/demo"
+TRACKING, DETECTION, EVALUATION = (
+    ROOT / "results/demo" / name for name in ("tracking", "detection", "evaluation")
+)
+
+
+def load(path: Path) -> Any:
+    return torch.load(path, weights_only=True, mmap=path.stat().st_size > 1e7)
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"), parse_constant=pytest.fail)
+
+
+def test_every_file_of_every_contract_is_there_with_its_manifest() -> None:
+    for contract in load_contracts():
+        for unit in expand(contract, CONFIG):
+            folder = ROOT / unit.folder
+            names = [] if unit.publishes_folder else unit.writes
+            for name in [*names, unit.manifest_name]:
+                assert (folder / name).stat().st_size > 0, folder / name
+
+
+def test_the_reference_page_s_tree_is_there() -> None:
+    layers = range(CONFIG.model.n_layers)
+    expected = [
+        *(TRACKING / name for name in ("hypothesis_trajectories.json", "semantic_clusters.pkl", "feature_activations.pt")),
+        *(DETECTION / name for name in ("hallucination_scores.json", "classifications.csv", "detection_metrics.json")),
+        *(EVALUATION / name for name in ("final_report.json", "confusion_matrix.png", "roc_curve.png")),
+        *(SAES / f"sae_layer_{i}_best.pt" for i in layers),
+        *(CACHE / "hidden_states" / f"layer_{i}_states.pt" for i in layers),
+    ]  # fmt: skip
+    assert [str(path) for path in expected if not path.is_file()] == []
+
+
+def test_hidden_states_are_finite_and_aligned() -> None:
+    index = load(CACHE / "hidden_states/index.pt")
+    n_tokens = len(index["token"])
+    assert n_tokens <= CONFIG.data.max_tokens
+    assert 0 < index["held_out"].float().mean() < 0.5
+    for layer in CONFIG.layers:
+        states = load(CACHE / f"hidden_states/layer_{layer}_states.pt")["states"]
+        assert states.shape == (n_tokens, CONFIG.model.d_model)
+        assert bool(torch.isfinite(states[:500].float()).all())
+        assert bool(states[:500].any())
+
+
+def test_saes_open_and_keep_to_their_sparsity() -> None:
+    for layer in CONFIG.layers:
+        assert load(SAES / f"sae_layer_{layer}_best.pt")
+        metrics = read_json(SAES / f"sae_layer_{layer}_metrics.json")
+        assert 50 <= metrics["l0"] <= 100, layer
+        assert 0 < metrics["fvu"] < 1, layer
+
+
+def test_the_model_answered_enough_questions_some_right_some_wrong() -> None:
+    lines = (TRACKING / "generations.jsonl").read_text(encoding="utf-8").splitlines()
+    answers = [json.loads(line) for line in lines]
+    labels = [answer["label"] for answer in answers if answer["label"] is not None]
+    assert len(labels) >= 600
+    assert 0.2 <= labels.count(0) / len(labels) <= 0.6
+    assert len({answer["relation"] for answer in answers}) >= 10
+
+
+def test_tracking_files_open() -> None:
+    assert read_json(TRACKING / "hypothesis_trajectories.json")
+    assert load(TRACKING / "feature_activations.pt")
+    with (TRACKING / "semantic_clusters.pkl").open("rb") as file:
+        assert pickle.load(file)
+
+
+def test_every_question_has_a_score() -> None:
+    lines = (TRACKING / "generations.jsonl").read_text(encoding="utf-8").splitlines()
+    labelled = {answer["id"] for answer in map(json.loads, lines) if answer["label"] is not None}
+    with (DETECTION / "classifications.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert labelled <= {row["id"] for row in rows}
+    assert read_json(DETECTION / "hallucination_scores.json")
+    assert read_json(DETECTION / "detection_metrics.json")
+
+
+def test_the_final_report_has_figures() -> None:
+    text = json.dumps(read_json(EVALUATION / "final_report.json"))
+    for word in ("auroc", "auprc", "precision", "recall", "f1"):
+        assert word in text.lower()
+
+
+@pytest.mark.parametrize("name", ["confusion_matrix.png", "roc_curve.png"])
+def test_a_plot_opens_and_shows_something(name: str) -> None:
+    from PIL import Image
+
+    with Image.open(EVALUATION / name) as image:
+        assert image.format == "PNG"
+        pixels = np.asarray(image.convert("L"))
+    assert min(pixels.shape) >= 300
+    assert pixels.std() > 5
+
+
+def test_the_report_is_there() -> None:
+    assert "#" in (ROOT / "results/demo/report/report.md").read_text(encoding="utf-8")
