@@ -1,0 +1,91 @@
+"""The tests of real images run only where they are asked for: `pytest -m apptainer`.
+
+Where Apptainer is missing they skip; with GHOSTTRACK_REQUIRE_APPTAINER=1 they fail instead.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.apptainer.build_module import REPOSITORY, build
+
+NUMERIC_LIBRARIES = ("OPENBLAS_", "OMP_", "MKL_")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if "apptainer" in (config.option.markexpr or ""):
+        return
+    asleep = [item for item in items if item.get_closest_marker("apptainer")]
+    if asleep:
+        config.hook.pytest_deselected(items=asleep)
+        items[:] = [item for item in items if item not in asleep]
+
+
+@dataclass(frozen=True)
+class Image:
+    """A built image; calls run it shut off from this machine but for what is bound."""
+
+    file: Path
+
+    def __call__(self, *arguments: str, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+        return self.apptainer("run", "--cleanenv", "--containall", "--no-home", *options, arguments=arguments)
+
+    def apptainer(
+        self, action: str, *options: str, arguments: tuple[str, ...] = (), folder: Path | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        # Root in a container or virtual machine may lack a capability that Apptainer asks for outside a namespace.
+        namespace = ["--userns"] if build.restricted_root() and action in ("run", "exec") else []
+        command = ["apptainer", "--silent", action, *namespace, *options, str(self.file), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, cwd=folder)
+
+
+@pytest.fixture(scope="session")
+def image() -> Callable[[str], Image]:
+    """Gives a stage's image, built if it is missing or out of date."""
+    if shutil.which("apptainer") is None:
+        if os.environ.get("GHOSTTRACK_REQUIRE_APPTAINER") == "1":
+            pytest.fail("apptainer is not installed, and GHOSTTRACK_REQUIRE_APPTAINER=1")
+        pytest.skip("apptainer is not installed")
+
+    def get(stage: str) -> Image:
+        done = subprocess.run([sys.executable, "apptainer/build.py", stage], cwd=REPOSITORY, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+        assert done.returncode == 0, done.stdout
+        return Image(REPOSITORY / "stages" / f"{stage}.sif")
+
+    return get
+
+
+def bare(stage: str, root: Path) -> None:
+    """Run a stage of the stub configuration without an image."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"stages.{stage}", "--config", "demo", "--stub"], cwd=REPOSITORY, text=True,
+        env={**os.environ, "GHOSTTRACK_ROOT": str(root)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.fixture(scope="session")
+def stub_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of a stub run by bare stages, up to detect."""
+    root = tmp_path_factory.mktemp("bare")
+    for stage in ("prepare", "extract", "sae_train", "track", "detect"):
+        bare(stage, root)
+    return root
+
+
+@pytest.fixture(scope="session")
+def numeric_environment() -> tuple[str, ...]:
+    """Options that give the image this machine's settings of numeric libraries, on which last digits depend."""
+    return tuple(
+        option
+        for name, value in os.environ.items()
+        if name.startswith(NUMERIC_LIBRARIES)
+        for option in ("--env", f"{name}={value}")
+    )

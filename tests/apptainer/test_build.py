@@ -1,0 +1,51 @@
+"""What goes into an image, without building one."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.apptainer.build_module import REPOSITORY, build
+
+CONTAINERS = REPOSITORY / "containers"
+
+
+def lines(name: str) -> set[str]:
+    return {line for line in (CONTAINERS / name).read_text().splitlines() if not line.startswith("#")}
+
+
+def test_the_slim_images_have_the_versions_of_the_lock_file_and_no_torch() -> None:
+    slim = lines("slim.lock")
+    assert slim <= lines("requirements.lock")
+    assert not [line for line in slim if line.startswith(("torch", "transformers"))]
+
+
+def test_pins_are_those_of_the_images_python() -> None:
+    lock = "# a comment\na==1 ; python_full_version < '3.11'\na==2 ; python_full_version >= '3.11'\nb==3 ; sys_platform == 'win32'\n"
+    assert build.pinned(lock) == ["a==2"]
+
+
+def test_an_image_holds_its_own_stage_and_no_other() -> None:
+    names = set(build.code_files("detect"))
+    assert {
+        "stages/detect/contract.yaml",
+        "stages/detect/run.py",
+        "common/stage.py",
+        "entrypoint.sh",
+    } <= names
+    assert "config/model_configs/demo.yaml" in names
+    assert {name.split("/")[1] for name in names if name.startswith("stages/")} == {"detect"}
+    assert not [name for name in names if "__pycache__" in name or name.endswith(".sif")]
+
+
+def test_an_unknown_stage_is_one_clear_error(capsys: pytest.CaptureFixture[str]) -> None:
+    assert build.main(["trakc"]) == 1
+    assert "there is no stage 'trakc'" in capsys.readouterr().err
+
+
+def test_a_base_that_does_not_exist_is_one_clear_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GHOSTTRACK_IMAGE_BASE", str(tmp_path / "nowhere"))
+    monkeypatch.setenv("GHOSTTRACK_IMAGE_CACHE", str(tmp_path / "cache"))
+    with pytest.raises(build.BuildError, match="GHOSTTRACK_IMAGE_BASE: there is no"):
+        build.Builder().bootstrap()
