@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from common.config import Config
+from common.fingerprint import SOURCE_KEYS, content_of
 
 STAGES_FOLDER = Path(__file__).resolve().parent.parent / "stages"
 ALL_FILES = "*"
@@ -108,6 +109,9 @@ def load_contract(stage_folder: Path) -> Contract:
 def expand(contract: Contract, config: Config) -> list[Unit]:
     """The units of a stage under a configuration, in the order in which they can run."""
     settings = config.model_dump(mode="json")
+    for key in SOURCE_KEYS:
+        section, name = key.split(".")
+        settings[section][name] = content_of(settings[section][name])
     units = []
     for template in contract.units:
         for layer in config.layers if "{layer}" in template.name else [None]:

@@ -28,10 +28,11 @@ from common import image, logs, manifest
 from common.config import Config, describe_layers, load_config, parse_layers
 from common.contract import Contract, Unit, expand, load_contract, task_key
 from common.errors import ConfigError, GhostTrackError
+from common.hashing import sha256_of
 from common.progress import Progress, format_bytes, format_seconds
 from common.staleness import input_digests, input_entries
 from common.staleness import state as unit_state
-from common.storage import Entry, Store, sha256_of, storage_errors
+from common.storage import Entry, Store, storage_errors
 
 MEDIA_TYPES = {
     ".csv": "text/csv",

@@ -31,6 +31,7 @@ from pydantic import ValidationError
 
 from common.contract import Unit, key_of
 from common.errors import BusyError, CorruptInputError, MissingInputError, StorageError
+from common.hashing import sha256_of
 from common.manifest import Manifest, digest_line
 
 MANIFEST = "manifest.json"
@@ -319,15 +320,6 @@ class Store:
             arriving.rename(entry)
         pointer = self._pointer(name, stage, unit)
         _link(pointer, os.path.relpath(entry, pointer.parent))
-
-
-def sha256_of(path: Path) -> str:
-    """Hex sha256 of a file's content."""
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 22):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _checked_stamp(entry: Entry, name: str, known_good: list[int] | None) -> list[int]:

@@ -57,7 +57,7 @@ def page(
         f"Model `{report['model']}`, {len(report['layers'])} layers, seed {report['seed']}. Every answer is the "
         "model's own greedy one; scores are out of fold, with all questions on a subject in one fold; classifier, "
         "calibration and threshold were chosen on inner folds. Methods without tracks were scored on the same folds. "
-        f"To repeat it: `ghosttrack run --config {report['name']}`; every input, parameter and digest is in the "
+        f"To repeat it: `ghosttrack run {report['name']}`; every input, parameter and digest is in the "
         "`manifest.json` beside each result.",
     ]
     return "\n\n".join(sections) + "\n"
