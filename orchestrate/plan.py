@@ -119,7 +119,7 @@ def make_plan(config: Config, contracts: Iterable[Contract]) -> Plan:
             found = state(store, unit, stale)
             if found.reason:
                 stale.add(unit.label)
-            states.append((unit, found, found.reason is not None and _is_kept(store, unit, stale)))
+            states.append((unit, found, _is_kept(store, unit, found.reason, stale)))
     entries = {unit.label: found.entry for unit, found, _ in states if found.entry}
     estimator = Estimator(config, entries)
     planned = [
@@ -170,17 +170,15 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def _is_kept(store: Store, unit: Unit, stale: set[str]) -> bool:
-    """Whether the result that is asked for lies in the store from an earlier run (verified when it is used)."""
-    if any(read.name in stale for read in unit.reads):
+def _is_kept(store: Store, unit: Unit, reason: Reason | None, stale: set[str]) -> bool:
+    """Whether a stale unit's result lies in the store from an earlier run (it is verified when it is used)."""
+    if reason is None or reason.kind == "corrupt" or any(read.name in stale for read in unit.reads):
         return False
     try:
         key = task_key(unit, input_digests(unit, input_entries(store, unit)))
     except GhostTrackError:
         return False
-    current = store.folder / "current" / unit.config_name / unit.stage / unit.name
-    found = store.folder / unit.stage / key
-    return found.is_dir() and found.resolve() != current.resolve()
+    return (store.folder / unit.stage / key).is_dir()
 
 
 def _pattern(unit: Unit, text: str) -> str:

@@ -1,0 +1,271 @@
+"""Plans, reasons and verdicts over the fake stages, without running anything."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from common.config import load_config
+from common.contract import Contract, expand, load_contracts
+from common.errors import BusyError, ConfigError, GhostTrackError
+from common.storage import Store
+from orchestrate import estimate
+from orchestrate.clean import clean
+from orchestrate.estimate import Estimator, Work, measure_rate
+from orchestrate.plan import Plan, fold, make_plan
+from orchestrate.status import stage_statuses
+from orchestrate.verify import verify_units
+from orchestrate.why import choose, explain
+from tests.fake_project import FakeProject
+
+
+def lines(plan: Plan) -> list[str]:
+    return [f"{group.stage} {group.names} {group.state}" for group in fold(plan)]
+
+
+def units_of(project: FakeProject) -> list:  # type: ignore[type-arg]
+    request = project.request()
+    return [unit for contract in request.contracts for unit in expand(contract, request.config)]
+
+
+def damage(project: FakeProject, name: str, text: str = "broken") -> Path:
+    file = (project.root / name).resolve()
+    file.chmod(0o644)
+    file.write_text(text)
+    return file
+
+
+# ---- plan
+
+
+def test_layers_of_the_same_state_share_a_line(project: FakeProject) -> None:
+    assert lines(project.request().plan()) == [
+        "source all missing", "layers base missing", "layers layer_0-2 missing", "sink all missing",
+    ]  # fmt: skip
+
+
+def test_a_layer_of_another_state_has_its_own_line(finished: FakeProject) -> None:
+    (finished.root / "models/checkpoints/small/layer_1.txt").unlink()
+    plan = finished.request().plan()
+    assert lines(plan) == [
+        "source all up to date",
+        "layers base up to date",
+        "layers layer_0,2 up to date",
+        "layers layer_1 missing:a public name (kept from an earlier run)",
+        "sink all input:layers/layer_1",
+    ]
+    assert [planned.unit.label for planned in plan.stale] == ["layers/layer_1", "sink/all"]
+
+
+def test_reasons_that_differ_in_the_layer_only_are_folded(finished: FakeProject) -> None:
+    damage(finished, "models/checkpoints/small/base.txt")
+    assert "layers layer_0-2 input:layers/base" in lines(finished.request().plan())
+
+
+def test_a_finished_project_has_nothing_to_do(finished: FakeProject) -> None:
+    plan = finished.request().plan()
+    assert plan.stale == []
+    assert (plan.seconds, plan.size) == (0, 0)
+
+
+def test_a_plan_changes_nothing(finished: FakeProject) -> None:
+    before = {path: path.lstat().st_mtime_ns for path in finished.root.rglob("*")}
+    finished.request("sae.d_hidden=16").plan()
+    assert {path: path.lstat().st_mtime_ns for path in finished.root.rglob("*")} == before
+
+
+def test_a_plan_as_json(finished: FakeProject) -> None:
+    data = json.loads(json.dumps(finished.request("tracking.top_k_features=7").plan().to_json()))
+    assert data["staleUnits"] == 1
+    assert data["units"][-1]["reason"] == "param:tracking.top_k_features 50→7"
+    assert data["units"][0]["reason"] is None
+    assert data["freeBytes"] > 0
+
+
+def test_a_plan_that_does_not_fit_the_disk_says_so(
+    project: FakeProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert project.request().plan().fits
+    monkeypatch.setattr("orchestrate.plan.free_bytes", lambda folder: 1000)
+    assert not project.request().plan().fits
+
+
+def test_planning_thirty_layers_is_quick() -> None:
+    config, contracts = load_config("demo", environ={}), load_contracts()
+    make_plan(config, contracts)
+    start = time.process_time()
+    make_plan(config, contracts)
+    assert time.process_time() - start < 0.5  # 0.1 s and the 50 ms of the measured rate, on an idle machine
+
+
+# ---- estimates
+
+
+def predicted(contracts: list[Contract], label: str, *overrides: str) -> tuple[float, float]:
+    config = load_config("gpt2-medium", overrides, environ={})
+    units = {unit.label: unit for contract in contracts for unit in expand(contract, config)}
+    return Estimator(config, {}).predict(units[label])
+
+
+def test_the_bytes_of_hidden_states_are_exact() -> None:
+    contracts = load_contracts()
+    tokens = 9_600_000
+    assert predicted(contracts, "extract/all")[1] == 24 * tokens * 1024 * 2 + 14 * tokens
+    assert predicted(contracts, "extract/all", "model.layers=0-5", "extract.dtype=float32")[1] == (
+        6 * tokens * 1024 * 4 + 14 * tokens
+    )
+    assert predicted(contracts, "sae_train/layer_3")[1] == 4 * (2 * 1024 * 5120 + 2 * 5120 + 1024)
+
+
+def test_arithmetic_of_training_is_ten_d_h_a_sample() -> None:
+    config = load_config("gpt2-medium", environ={})
+    unit = next(u for c in load_contracts() for u in expand(c, config) if u.label == "sae_train/layer_0")
+    work = Estimator(config, {})._now
+    assert work.flop(unit) == pytest.approx(10 * 1024 * 5120 * 9_600_000 * 0.9 * 20)
+    assert isinstance(work, Work)
+
+
+def test_the_rate_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert 1e8 < measure_rate(128, 0.005) < 1e14
+
+
+def test_an_earlier_run_is_scaled(finished: FakeProject, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never() -> float:
+        raise AssertionError("there is nothing to measure")
+
+    monkeypatch.setattr(estimate, "measure_rate", never)
+    plan = finished.request("sae.d_hidden=16").plan()
+    base = next(planned for planned in plan.stale if planned.unit.label == "layers/base")
+    assert base.entry
+    assert base.seconds == pytest.approx(estimate.elapsed_of(base.entry))
+    assert base.size == pytest.approx(estimate.size_of(base.entry))
+
+
+# ---- why
+
+
+def why(project: FakeProject, name: str, *overrides: str) -> list[str]:
+    plan = project.request(*overrides).plan()
+    return [line for planned in choose(plan, name) for line in explain(plan, planned)]
+
+
+def test_why_follows_the_change_upstream(finished: FakeProject) -> None:
+    assert why(finished, "sink/all", "sae.d_hidden=16") == [
+        "sink/all must run: it reads layers/layer_0, which will run (input)",
+        "  because layers/layer_0 must run: a parameter that matters to its result has changed: sae.d_hidden 8→16 (param)",
+    ]  # fmt: skip
+    assert why(finished, "layers/layer_1", "seed=3")[-1].endswith("seed 0→3 (param)")
+
+
+def test_why_of_a_stage_is_of_all_its_units(finished: FakeProject) -> None:
+    assert len(why(finished, "layers")) == 4
+    assert "layers/base is up to date: finished" in why(finished, "layers")[0]
+
+
+def test_why_names_the_damaged_file(finished: FakeProject) -> None:
+    file = damage(finished, "results/small/sink/joined.json")
+    (line,) = why(finished, "sink")
+    assert "its published result is damaged" in line
+    assert str(file) in line
+
+
+def test_why_of_what_is_not_there_suggests(finished: FakeProject) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'layers/layer_1'"):
+        why(finished, "layer/layer_1")
+
+
+# ---- status
+
+
+def test_status_counts_done_stale_and_failed(finished: FakeProject) -> None:
+    request = finished.request("sae.d_hidden=16")
+    store = Store(str(finished.root))
+    layer = next(planned.unit for planned in request.plan().units if planned.unit.name == "layer_1")
+    store.record_failure(layer, {"error": "NumericError: NaN", "finishedOn": "2999-01-01T00:00:00Z"})
+    with store.claim(request.plan().units[1].unit):
+        statuses = {status.stage: status for status in stage_statuses(store, request.plan())}
+    assert (statuses["source"].done, statuses["source"].stale) == (1, 0)
+    layers = statuses["layers"]
+    assert (layers.units, layers.done, layers.stale, layers.failed) == (4, 0, 3, 1)
+    assert layers.failures == ["layer_1: NumericError: NaN (2999-01-01T00:00:00Z)"]
+    assert layers.running.startswith("base by process")
+    assert layers.size > 0
+    assert layers.last_finished
+
+
+def test_an_old_failure_is_forgotten(finished: FakeProject) -> None:
+    request = finished.request("sae.d_hidden=16")
+    store = Store(str(finished.root))
+    store.record_failure(request.plan().units[1].unit, {"error": "x", "finishedOn": "2000-01-01T00:00:00Z"})
+    assert sum(status.failed for status in stage_statuses(store, request.plan())) == 0
+
+
+# ---- verify
+
+
+def test_verify_names_every_bad_file(finished: FakeProject) -> None:
+    store = Store(str(finished.root))
+    assert verify_units(store, units_of(finished), deep=True).findings == []
+    bad = [damage(finished, f"models/checkpoints/small/layer_{i}.txt") for i in (0, 2)]
+    gone = (finished.root / "data/cache/small/source/number.txt").resolve()
+    gone.unlink()
+    link = finished.root / "results/small/sink/joined.json"
+    link.unlink()
+    manifest = damage(finished, "models/checkpoints/small/base.manifest.json")
+    verdict = verify_units(store, units_of(finished))
+    text = "\n".join(f"{finding.unit} {finding.trouble}" for finding in verdict.findings)
+    for path in [*bad, gone, link, manifest]:
+        assert str(path) in text
+    assert len(verdict.findings) == 5
+    assert verdict.unpublished == []
+
+
+def test_verify_knows_what_never_ran(project: FakeProject) -> None:
+    assert len(verify_units(Store(str(project.root)), units_of(project)).unpublished) == 6
+
+
+# ---- clean
+
+
+def test_clean_removes_one_configuration_and_what_nobody_points_to(
+    finished: FakeProject, write_config: object
+) -> None:
+    store = Store(str(finished.root))
+    precious = finished.root / "results/small/sink/notes.txt"
+    precious.write_text("mine")
+    other = finished.root / ".store/current/other/source/all"
+    other.parent.mkdir(parents=True)
+    shared = (finished.root / ".store/current/small/source/all").resolve()
+    other.symlink_to(Path("../../../source") / shared.name)
+    removed = clean(store, units_of(finished), "small")
+    assert removed.size > 0
+    assert "models/checkpoints/small/layer_2.txt" in removed.names
+    assert shared.is_dir(), "another configuration still points to it"
+    assert not list((finished.root / ".store").glob("layers/*"))
+    assert not (finished.root / "models").exists()
+    assert precious.read_text() == "mine"
+    assert clean(store, units_of(finished), "small").names == []
+
+
+def test_clean_takes_links_of_layers_that_are_no_longer_studied(finished: FakeProject) -> None:
+    request = finished.request("model.layers=0")
+    units = [unit for contract in request.contracts for unit in expand(contract, request.config)]
+    clean(Store(str(finished.root)), units, "small")
+    assert not (finished.root / "models").exists()
+
+
+def test_clean_waits_for_nobody(finished: FakeProject) -> None:
+    store = Store(str(finished.root))
+    with store.claim(units_of(finished)[0]), pytest.raises(BusyError, match="is writing"):
+        clean(store, units_of(finished), "small")
+    assert (finished.root / "results/small/sink/joined.json").exists()
+
+
+def test_errors_of_ours_have_distinct_codes() -> None:
+    def kinds(kind: type[GhostTrackError]) -> list[type[GhostTrackError]]:
+        return [each for sub in kind.__subclasses__() for each in [sub, *kinds(sub)]]
+
+    codes = [kind.exit_code for kind in kinds(GhostTrackError) if "exit_code" in vars(kind)]
+    assert len(set(codes)) == len(codes)
+    assert not {0, 1, 2, 130} & set(codes)
