@@ -3,6 +3,7 @@
 Where Apptainer is missing they skip; with GHOSTTRACK_REQUIRE_APPTAINER=1 they fail instead.
 """
 
+import functools
 import os
 import shutil
 import subprocess
@@ -53,13 +54,20 @@ def image() -> Callable[[str], Image]:
             pytest.fail("apptainer is not installed, and GHOSTTRACK_REQUIRE_APPTAINER=1")
         pytest.skip("apptainer is not installed")
 
+    @functools.cache
     def get(stage: str) -> Image:
-        done = subprocess.run([sys.executable, "apptainer/build.py", stage], cwd=REPOSITORY, text=True,
-                              stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
-        assert done.returncode == 0, done.stdout
+        build_image(stage)
         return Image(REPOSITORY / "stages" / f"{stage}.sif")
 
     return get
+
+
+def build_image(stage: str) -> str:
+    """Build a stage's image unless it is up to date; what the builder said."""
+    done = subprocess.run([sys.executable, "apptainer/build.py", stage], cwd=REPOSITORY, text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    return done.stdout
 
 
 def bare(stage: str, root: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.apptainer.conftest import Image
+from tests.apptainer.conftest import Image, build_image
 
 pytestmark = pytest.mark.apptainer
 STAGES = ["detect", "extract"]
@@ -55,6 +55,7 @@ def test_an_image_is_small_labelled_and_explains_itself(image: Callable[[str], I
 @pytest.mark.parametrize("stage", STAGES)
 def test_an_image_that_is_up_to_date_is_not_built_again(image: Callable[[str], Image], stage: str) -> None:
     before = image(stage).file.stat()
+    assert "up to date" in build_image(stage)
     after = image(stage).file.stat()
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
