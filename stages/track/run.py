@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from common.sae import JumpReLUSAE
 from torch import Tensor
 
 from common.errors import DataError
 from common.language_model import LanguageModel, load_language_model
+from common.sae import JumpReLUSAE
 from common.stage import Job
 from stages.track import outputs
 from stages.track.associate import follow

@@ -1,0 +1,155 @@
+"""The whole pipeline on the miniature model: end to end, again, changed, killed and damaged."""
+
+import json
+import os
+import random
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from common.config import load_config
+from common.contract import Unit, expand, load_contracts
+from common.hashing import sha256_of
+from common.storage import Store
+
+pytestmark = pytest.mark.slow
+
+CODE = Path(__file__).parents[1]
+STAGES = ["prepare", "extract", "sae_train", "track", "detect", "evaluate", "report"]
+RESULTS = "results/demo-stub"
+
+
+class Pipeline:
+    """`ghosttrack run demo --stub` under a root of its own."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.store = Store(str(root))
+
+    def command(self, *overrides: str) -> list[str]:
+        options = [part for each in (f"paths.root={self.root}", *overrides) for part in ("--set", each)]
+        return [sys.executable, "-m", "orchestrate", "run", "demo", "--stub", *options]
+
+    def start(self, *overrides: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            self.command(*overrides), cwd=CODE, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+
+    def run(self, *overrides: str) -> str:
+        """What the command printed; it must succeed."""
+        running = self.start(*overrides)
+        output, _ = running.communicate()
+        assert running.returncode == 0, output
+        return output
+
+    def units(self) -> list[Unit]:
+        config = load_config("demo", [f"paths.root={self.root}"], stub=True, environ={})
+        return [unit for contract in load_contracts() for unit in expand(contract, config)]
+
+    def digests(self) -> dict[str, str]:
+        """Of every published file whose content is science; models are compared through what is made of them."""
+        return {
+            path.relative_to(self.root).as_posix(): sha256_of(path)
+            for folder in ("models/checkpoints/demo-stub", RESULTS, "data/cache/demo-stub/hidden_states")
+            for path in sorted((self.root / folder).rglob("*"))
+            if path.suffix in (".pt", ".json", ".jsonl", ".csv", ".parquet") and "manifest" not in path.name
+        }
+
+
+def ran(output: str) -> list[str]:
+    """The units that a run worked on."""
+    return re.findall(r"^\w+: (\S+)(?: \(\d+ of \d+\))?: (?:starts|goes on)", output, flags=re.MULTILINE)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    """A pipeline that ran through in one go."""
+    pipeline = Pipeline(tmp_path_factory.mktemp("pipeline") / "root")
+    output = pipeline.run()
+    assert sorted(ran(output)) == sorted(unit.label for unit in pipeline.units())
+    return pipeline
+
+
+@pytest.fixture
+def finished(undisturbed: Pipeline, tmp_path: Path) -> Pipeline:
+    """A copy of it, to be changed."""
+    shutil.copytree(undisturbed.root, tmp_path / "root", symlinks=True)
+    return Pipeline(tmp_path / "root")
+
+
+def test_every_output_is_there(undisturbed: Pipeline) -> None:
+    for unit in undisturbed.units():
+        folder = undisturbed.root / unit.folder
+        for name in [] if unit.publishes_folder else unit.writes:
+            assert (folder / name).stat().st_size > 0
+        assert json.loads((folder / unit.manifest_name).read_text())["predicate"]["unit"] == unit.name
+    scores = json.loads((undisturbed.root / RESULTS / "detection/hallucination_scores.json").read_text())
+    assert scores
+
+
+def test_a_second_run_has_nothing_to_do(undisturbed: Pipeline) -> None:
+    before = undisturbed.digests()
+    start = time.monotonic()
+    output = undisturbed.run()
+    assert "nothing is stale" in output
+    assert ran(output) == []
+    assert time.monotonic() - start < 10
+    assert undisturbed.digests() == before
+
+
+def test_a_tracking_parameter_reruns_tracking_and_what_follows(finished: Pipeline) -> None:
+    output = finished.run("tracking.top_k_features=8")
+    assert ran(output) == ["track/all", "detect/all", "evaluate/all", "report/all"]
+    assert "param:tracking.top_k_features 12→8" in output
+
+
+def test_a_tampered_layer_is_made_again_and_comes_out_the_same(finished: Pipeline) -> None:
+    before = finished.digests()
+    file = finished.root / "models/checkpoints/demo-stub/sae_layer_1_best.pt"
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.chmod(0o644)
+    file.write_bytes(content)
+    output = finished.run()
+    assert "corrupt:" in output
+    assert ran(output) == ["sae_train/layer_1"]
+    assert "came out the same" in output
+    assert finished.digests() == before
+
+
+def kill_during(pipeline: Pipeline, stage: str, delay: float) -> int:
+    """Start the pipeline, wait until a process works on `stage`, and kill it `delay` seconds later; exit code."""
+    running = pipeline.start()
+    units = [unit for unit in pipeline.units() if unit.stage == stage]
+    while running.poll() is None:
+        holders = [holder for unit in units if (holder := pipeline.store.claim_holder(unit))]
+        if holders:
+            time.sleep(delay)
+            try:
+                os.kill(holders[0]["pid"], 9)
+            except ProcessLookupError:  # the stage was quicker
+                running.kill()
+            break
+        time.sleep(0.01)
+    running.communicate()
+    return running.returncode
+
+
+def test_killed_in_every_stage_it_comes_to_the_same_results(undisturbed: Pipeline, tmp_path: Path) -> None:
+    pipeline = Pipeline(tmp_path / "root")
+    seed = random.randrange(10**6)
+    print(f"seed of the moments: {seed}")
+    moments = random.Random(seed)
+    for stage in STAGES:
+        delay = moments.uniform(0, 3 if stage in ("prepare", "sae_train", "detect") else 1)
+        code = kill_during(pipeline, stage, delay)
+        print(f"{stage}: killed after {delay:.2f} s, exit code {code}")
+    pipeline.run()
+    assert pipeline.digests() == undisturbed.digests()
+    assert "nothing is stale" in pipeline.run()
