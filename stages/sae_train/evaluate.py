@@ -91,7 +91,7 @@ def fvu_at_target(
 
 
 class Moments:
-    """Running sums for the mean-centred FVU, in float64."""
+    """Running sums for the mean-centred FVU: chunks in float32, added up in float64."""
 
     def __init__(self, width: int) -> None:
         self._count = 0
@@ -101,9 +101,9 @@ class Moments:
     def add(self, values: Tensor, reconstruction: Tensor) -> None:
         """values, reconstruction: [n, width]."""
         self._count += len(values)
-        self._sum += values.sum(0, dtype=torch.float64).cpu()
-        self._square += float(values.square().sum(dtype=torch.float64))
-        self._error += float((values - reconstruction).square().sum(dtype=torch.float64))
+        self._sum += values.sum(0).cpu()
+        self._square += float(values.square().sum(1).sum(dtype=torch.float64))
+        self._error += float((values - reconstruction).square_().sum(1).sum(dtype=torch.float64))
 
     def fvu(self) -> float:
         """Σ‖x - x̂‖² / Σ‖x - x̄‖²."""

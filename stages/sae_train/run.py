@@ -27,7 +27,7 @@ from stages.sae_train.training import Recipe, Trained, train
 
 CHECK_SHARE = 64
 """A check of the held-out documents looks at one token for so many that are trained on, and at least LEAST."""
-LEAST_CHECK_TOKENS = 1024
+LEAST_CHECK_TOKENS = 512
 NOTE_EVERY = 20
 """Steps between two looks at the loss: reading it makes a device wait."""
 L0_TOLERANCE = 0.05
