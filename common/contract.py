@@ -85,8 +85,8 @@ class Unit(BaseModel):
 
     @property
     def manifest_name(self) -> str:
-        """Name of the public link to the manifest, beside the outputs; units share folders."""
-        return "manifest.json" if self.name == "all" else f"{self.name}.manifest.json"
+        """Public name of the manifest beside the outputs; units that share a folder put their name before it."""
+        return "manifest.json" if self.name == "all" or self.publishes_folder else f"{self.name}.manifest.json"
 
 
 def stage_names() -> list[str]:
