@@ -86,7 +86,9 @@ class Unit(BaseModel):
     @property
     def manifest_name(self) -> str:
         """Public name of the manifest beside the outputs; units that share a folder put their name before it."""
-        return "manifest.json" if self.name == "all" or self.publishes_folder else f"{self.name}.manifest.json"
+        return (
+            "manifest.json" if self.name == "all" or self.publishes_folder else f"{self.name}.manifest.json"
+        )
 
 
 def stage_names() -> list[str]:
