@@ -91,11 +91,6 @@ class Unit(BaseModel):
         )
 
 
-def stage_names() -> list[str]:
-    """The stages in the order in which they run."""
-    return [contract.stage for contract in load_contracts()]
-
-
 def load_contracts(folder: Path = STAGES_FOLDER) -> list[Contract]:
     """All contracts in the order of their phases; stages without a phase come last."""
     contracts = [load_contract(path.parent) for path in folder.glob("*/contract.yaml")]

@@ -4,7 +4,7 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 
-from common.hashing import sha256_of
+from common.files import sha256_of
 
 SOURCE_KEYS = ("data.questions", "data.corpus", "model.base_model")
 """Configuration keys that may name a local file or folder."""

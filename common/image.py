@@ -10,7 +10,7 @@ import json
 import os
 from pathlib import Path
 
-from common.hashing import sha256_of
+from common.files import sha256_of
 
 FACTS_FILE = Path(__file__).resolve().parent.parent / "image.json"
 

@@ -25,10 +25,11 @@ from typing import Any
 import click
 
 from common import image, logs, manifest
+from common.command import run_command
 from common.config import Config, describe_layers, load_config, parse_layers
 from common.contract import Contract, Unit, expand, load_contract, task_key
-from common.errors import ConfigError, GhostTrackError
-from common.hashing import sha256_of
+from common.errors import ConfigError
+from common.files import sha256_of
 from common.progress import Progress, format_bytes, format_seconds
 from common.staleness import input_digests, input_entries
 from common.staleness import state as unit_state
@@ -76,10 +77,6 @@ class Job:
         """Folder of an input unit of which every file is read."""
         return self.entries[unit].path
 
-    def input_metrics(self, unit: str) -> dict[str, Any]:
-        """The metrics that an input unit recorded in its manifest."""
-        return self.entries[unit].manifest.predicate.metrics
-
     def output(self, name: str) -> Path:
         """Path to write an output file at; it is published when the unit is done."""
         return self.staging / "out" / name
@@ -126,19 +123,7 @@ def main(stage_folder: Path, load: Callable[[], Run]) -> None:
     load: imports and returns the stage's run function; late, so that `--help` needs no torch.
     """
     contract = load_contract(stage_folder)
-    try:
-        _command(contract, load).main(prog_name=f"python -m stages.{contract.stage}", standalone_mode=False)
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        print(f"{contract.stage}: interrupted; the next run goes on from here", file=sys.stderr)
-        sys.exit(130)
-    except GhostTrackError as error:
-        print(f"{contract.stage}: error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_command(_command(contract, load), contract.stage, f"python -m stages.{contract.stage}")
 
 
 def run_units(
@@ -209,7 +194,7 @@ def _run_unit(
         return
     staging = store.staging(unit, key)
     job = Job(config, unit, log, staging, entries)
-    resumed = store.finished_steps(unit)
+    resumed = store.finished_steps(unit, key)
     log.info(
         f"{label}: " + (f"goes on after {resumed} finished steps" if resumed else "starts"),
         extra={"unit": unit.name, "taskKey": key},

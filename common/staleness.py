@@ -1,5 +1,6 @@
 """Whether a unit's published result still is what the configuration asks for, and if not, why."""
 
+from collections.abc import Set
 from dataclasses import dataclass
 from typing import Literal
 
@@ -61,7 +62,7 @@ def input_digests(unit: Unit, entries: dict[str, Entry]) -> dict[str, str]:
     return digests
 
 
-def state(store: Store, unit: Unit, stale_upstream: set[str] = frozenset(), *, deep: bool = False) -> State:  # type: ignore[assignment]
+def state(store: Store, unit: Unit, stale_upstream: Set[str] = frozenset(), *, deep: bool = False) -> State:
     """A unit's state. stale_upstream: `stage/unit` of the units that will run before it.
 
     Files are verified as `Store.verify` says; `deep` hashes all of them again.

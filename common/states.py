@@ -44,12 +44,3 @@ def open_states(path: Path) -> Tensor:
         return torch.load(path, mmap=True, weights_only=True)["states"]
     except (RuntimeError, KeyError, EOFError, ValueError) as error:
         raise CorruptInputError(f"{path} is not a states file: {error}") from error
-
-
-def sync(path: Path) -> None:
-    """Bring rows written through a shared map to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -31,7 +31,7 @@ from pydantic import ValidationError
 
 from common.contract import Unit, key_of
 from common.errors import BusyError, CorruptInputError, MissingInputError, StorageError
-from common.hashing import sha256_of
+from common.files import fsync, sha256_of
 from common.manifest import Manifest, digest_line
 
 MANIFEST = "manifest.json"
@@ -129,10 +129,19 @@ class Store:
     # ---- writing
 
     def staging(self, unit: Unit, key: str) -> Path:
-        """The folder in which a unit's work goes on; what a killed run left there is still there."""
+        """The folder in which a unit's work goes on; what a killed run left there is still there.
+
+        But for a manifest: a run that was killed while it published writes it anew.
+        """
         path = self._unit_path("staging", unit) / key
         with storage_errors(path):
+            if not (
+                path / "out"
+            ).exists():  # renamed away by a run that died just then: its steps went with it
+                shutil.rmtree(path, ignore_errors=True)
             (path / "out").mkdir(parents=True, exist_ok=True)
+            for leftover in (path / "out").glob(f"*{MANIFEST}*"):
+                leftover.unlink()
         return path
 
     @contextlib.contextmanager
@@ -166,29 +175,33 @@ class Store:
         content = manifest.to_bytes()
         with storage_errors(final):
             for subject in manifest.subject:
-                _fsync(out / subject.name)
-                (out / subject.name).chmod(0o444)
+                fsync(out / subject.name)
             _replace(out / f"{MANIFEST}.sha256", digest_line(content).encode())
             _replace(out / MANIFEST, content)
             final.parent.mkdir(parents=True, exist_ok=True)
             if final.exists():  # same key, found damaged: set aside, it is not ours to delete
                 final.rename(final.with_name(f"{key}.corrupt-{time.time_ns()}"))
             out.rename(final)
-            _fsync(final.parent)
+            fsync(final.parent)
             entry = self._open(final, unit.label)
             stamps = {}
             for subject in manifest.subject:
+                entry.file(subject.name).chmod(
+                    0o444
+                )  # not before: in staging, a run that was killed goes on writing
                 status = entry.file(subject.name).stat()
                 stamps[subject.name] = [status.st_size, status.st_mtime_ns]
             record = self._verified_record(entry)
             record.parent.mkdir(parents=True, exist_ok=True)
             _replace(record, json.dumps(stamps).encode())
         self.point(unit, key)
-        shutil.rmtree(self._unit_path("staging", unit), ignore_errors=True)
+        shutil.rmtree(
+            self._unit_path("staging", unit), ignore_errors=True
+        )  # work under other keys is abandoned
         return entry
 
     def point(self, unit: Unit, key: str) -> None:
-        """Let a kept result be the unit's current one, and make its public names."""
+        """Let a kept result be the unit's current one, make its public names, and end the work on it."""
         pointer = self._pointer(unit.config_name, unit.stage, unit.name)
         with storage_errors(pointer):
             _link(pointer, os.path.relpath(self.folder / unit.stage / key, pointer.parent))
@@ -196,6 +209,7 @@ class Store:
                 _link(public, target)
         if self.remote:
             self._push(unit, key)
+        shutil.rmtree(self._unit_path("staging", unit) / key, ignore_errors=True)
 
     def record_failure(self, unit: Unit, record: dict[str, Any]) -> None:
         """Append a failed attempt; never raises, since it runs while an error is on its way."""
@@ -217,9 +231,9 @@ class Store:
         holder = _read_json(path, None)
         return holder if holder and _is_alive(path, holder) else None
 
-    def finished_steps(self, unit: Unit) -> int:
-        """How many steps of work in progress can be continued from."""
-        return sum(1 for _ in self._unit_path("staging", unit).glob("*/steps/*.json"))
+    def finished_steps(self, unit: Unit, key: str = "*") -> int:
+        """How many steps of work in progress, under this key or any, can be continued from."""
+        return sum(1 for _ in self._unit_path("staging", unit).glob(f"{key}/steps/*.json"))
 
     # ---- internals
 
@@ -412,7 +426,7 @@ def _replace(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
-    _fsync(path.parent)
+    fsync(path.parent)
 
 
 def _link(path: Path, target: str) -> None:
@@ -426,15 +440,7 @@ def _link(path: Path, target: str) -> None:
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(target)
     temporary.replace(path)
-    _fsync(path.parent)
-
-
-def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    fsync(path.parent)
 
 
 def _read_json(path: Path, default: Any) -> Any:

@@ -1,14 +1,14 @@
 """The `ghosttrack` command. Thin: each command asks one module and prints what it says."""
 
 import functools
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import click
 
+from common.command import run_command
 from common.contract import expand
-from common.errors import ConfigError, CorruptInputError, GhostTrackError, MissingInputError
+from common.errors import ConfigError, CorruptInputError, MissingInputError
 from common.progress import format_bytes
 from common.storage import Store
 from orchestrate.clean import clean as clean_results
@@ -26,22 +26,7 @@ Command = Callable[..., None]
 
 def main() -> None:
     """Run the command line and end the process with its exit code (`common/errors.py`)."""
-    try:
-        ghosttrack.main(prog_name="ghosttrack", standalone_mode=False)
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        print("ghosttrack: interrupted; give the same command again to go on", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:  # `ghosttrack logs | head`
-        sys.stderr.close()
-        sys.exit(141)
-    except GhostTrackError as error:
-        print(f"ghosttrack: error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    run_command(ghosttrack, "ghosttrack", "ghosttrack")
 
 
 def takes_config(command: Command) -> Command:

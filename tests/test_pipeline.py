@@ -14,7 +14,7 @@ import pytest
 
 from common.config import load_config
 from common.contract import Unit, expand, load_contracts
-from common.hashing import sha256_of
+from common.files import sha256_of
 from common.storage import Store
 
 pytestmark = pytest.mark.slow

@@ -8,6 +8,7 @@ import torch
 
 from common import states
 from common.errors import DataError, ModelMismatchError, StorageError
+from common.files import fsync
 from common.language_model import load_language_model
 from common.progress import format_bytes
 from common.stage import Job
@@ -53,7 +54,7 @@ def run(job: Job) -> dict[str, Any]:
                 write_states(model, tokens, positions, start, rows, length, layers, out)
                 progress.update(rows * length)
             for path in paths.values():
-                states.sync(path)
+                fsync(path)
 
         for number in todo:
             job.step(_step(number), lambda number=number: do_shard(number))  # type: ignore[misc]

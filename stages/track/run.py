@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from common.errors import DataError
+from common.files import fsync
 from common.language_model import LanguageModel, load_language_model
 from common.sae import JumpReLUSAE
 from common.stage import Job
@@ -59,11 +60,14 @@ def run(job: Job) -> dict[str, Any]:
                 "activation": tracks.activation, "link": tracks.link,
             }  # fmt: skip
             nodes = {name: np.asarray(columns[name], dtype=kind) for name, kind in NODE_TYPES.items()}
-            np.savez(job.scratch(f"{_step(number)}.npz"), **nodes)  # type: ignore[arg-type]
+            arrays, lines = job.scratch(f"{_step(number)}.npz"), job.scratch(f"{_step(number)}.jsonl")
+            np.savez(arrays, **nodes)  # type: ignore[arg-type]
             outputs.write_jsonl(
-                job.scratch(f"{_step(number)}.jsonl"),
+                lines,
                 ({"line": line, **_record(questions[line], answers[line])} for line in sorted(answers)),
             )
+            for file in (arrays, lines):
+                fsync(file)
 
         for number in todo:
             job.step(_step(number), lambda number=number: do_shard(number))  # type: ignore[misc]

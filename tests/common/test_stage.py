@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import json
+import shutil
 import sys
 import textwrap
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from common.contract import expand, load_contract
 from common.errors import DataError, NumericError
 from common.stage import Job, Run, main
 from common.storage import Store
+from tests.common.test_storage import crash_points
 
 UPPER = """
     stage: upper
@@ -323,6 +325,39 @@ def test_two_runs_at_once_are_kept_apart(stages: Stages, capsys: pytest.CaptureF
 
 
 # ---- going on after a crash
+
+
+def write_upper_in_steps(job: Job) -> dict[str, Any]:
+    """Like an extraction: what a step wrote is opened again, so it must be there and writable."""
+    job.step("make", lambda: write_upper(job))
+    for name in ("a.txt", "b.json"):
+        assert job.output(name).stat().st_mode & 0o200, "an ordinary user could not go on"
+    return {"letters": 6}
+
+
+def test_wherever_it_dies_the_next_run_comes_to_the_same(
+    stages: Stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert stages.upper(run=write_upper_in_steps) == 0
+    expected = stages.results()
+
+    def from_the_start() -> None:
+        shutil.rmtree(stages.root)
+        stages.upper(run=write_upper_in_steps)
+
+    crashes = 0
+    for _ in crash_points(from_the_start, monkeypatch):
+        crashes += 1
+        shutil.rmtree(stages.root / ".store" / "claims", ignore_errors=True)  # its holder is dead
+        assert stages.upper(run=write_upper_in_steps) == 0
+        assert stages.results() == expected
+        # A result that is damaged later is made anew, not gone on with from what its first run left behind.
+        entry = stages.store.current("small", "upper", "all")
+        assert entry
+        entry.file("a.txt").unlink()
+        assert stages.upper(run=write_upper_in_steps) == 0
+        assert stages.results() == expected
+    assert crashes > 20
 
 
 def test_finished_steps_are_not_done_again(stages: Stages, capsys: pytest.CaptureFixture[str]) -> None:

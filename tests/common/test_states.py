@@ -5,6 +5,7 @@ import torch
 
 from common import states
 from common.errors import CorruptInputError
+from common.files import fsync
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
@@ -14,7 +15,7 @@ def test_rows_written_in_place_are_read_back_by_plain_torch(tmp_path, dtype):
     rows = torch.randn(40, 16).to(dtype)
     out = states.open_for_writing(path)
     out[30:70] = rows
-    states.sync(path)
+    fsync(path)
     del out
     loaded = torch.load(path, weights_only=True)["states"]
     assert loaded.shape == (100, 16)
