@@ -16,14 +16,15 @@ import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     field_validator,
     model_validator,
 )
 
+from common.cluster import ClusterProfile
 from common.errors import ConfigError
+from common.schema import Section
 
 CONFIG_FOLDER = Path(__file__).resolve().parent.parent / "config"
 
@@ -59,10 +60,6 @@ def describe_layers(layers: Iterable[int]) -> str:
 
 
 LayerList = Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(parse_layers)]
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class PathsConfig(Section):
@@ -122,8 +119,20 @@ class ExtractConfig(Section):
         16, gt=0, description="Rows a forward pass; does not change the result's meaning."
     )
     max_length: int = Field(512, gt=1, description="Tokens a row.")
-    dtype: Literal["float32", "bfloat16", "float16"] = Field(
-        "float16", description="Storage type of hidden states."
+    dtype: Literal["float32", "bfloat16", "float16", "int8"] = Field(
+        "float16", description="Storage type of hidden states; int8 has a scale a row."
+    )
+    layers_per_wave: int | None = Field(
+        None,
+        gt=0,
+        description="Layers whose states one forward pass writes; null takes all in one. Smaller waves need less "
+        "disk at a time, and a forward pass each.",
+    )
+    max_disk_gb: float | None = Field(
+        None,
+        gt=0,
+        description="Most GB (10⁹ bytes) of hidden states on disk at a time. Where all waves together take more, "
+        "a wave's states are removed once the SAEs trained on them verify; null: no bound.",
     )
     shard_rows: int = Field(64, gt=0, description="Rows between two points at which a killed run can resume.")
 
@@ -219,6 +228,12 @@ class Config(Section):
         """The blocks to study, ascending."""
         return self.model.layers if self.model.layers is not None else list(range(self.model.n_layers))
 
+    @property
+    def groups(self) -> list[list[int]]:
+        """The blocks to study, in the waves in which their states are extracted."""
+        size = self.extract.layers_per_wave or len(self.layers)
+        return [self.layers[start : start + size] for start in range(0, len(self.layers), size)]
+
     def value(self, key: str) -> Any:
         """The value or section at a dotted key, as JSON-ready data."""
         data: Any = self.model_dump(mode="json")
@@ -256,9 +271,8 @@ def load_config(
     data = {key: value for key, value in _read_yaml(path).items() if value is not None}
     data.setdefault("name", path.stem)
     if cluster is not None:
-        profile = _find(cluster, "clusters")
-        for key, value in _leaves(load_cluster(profile).config):
-            _assign(data, key, value, str(profile))
+        for key, value in _leaves(load_cluster(cluster).config):
+            _assign(data, key, value, f"cluster profile {cluster}")
     if stub:
         _merge(data, STUB_OVERLAY)
         data["model"].pop("layers", None)
@@ -279,20 +293,13 @@ def load_config(
         raise ConfigError(f"{path}: {_describe(error, known_keys())}") from error
 
 
-class ClusterProfile(Section):
-    """`config/clusters/<site>.yaml`: what is particular to a machine or a site."""
-
-    summary: str = ""
-    config: dict[str, Any] = {}
-    """Values that replace the model configuration's, in the same sections."""
-
-
-def load_cluster(path: Path) -> ClusterProfile:
-    """Read and check a cluster profile."""
+def load_cluster(name_or_path: str) -> ClusterProfile:
+    """The profile `config/clusters/<name>.yaml`, or that of a path, checked. Raises ConfigError."""
+    path = _find(name_or_path, "clusters")
     try:
         return ClusterProfile.model_validate(_read_yaml(path))
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_describe(error, ClusterProfile.model_fields)}") from error
+        raise ConfigError(f"{path}: {_describe(error, known_keys(ClusterProfile))}") from error
 
 
 def available_configs() -> list[str]:

@@ -6,47 +6,55 @@ a stage. `task_key` is the identity of a unit's result: same key, same meaning, 
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
 
-from common.config import Config
+from common.config import Config, describe_layers
 from common.fingerprint import SOURCE_KEYS, content_of
+from common.schema import Section
 
 STAGES_FOLDER = Path(__file__).resolve().parent.parent / "stages"
 ALL_FILES = "*"
 
 
-class UnitTemplate(BaseModel):
-    """A `units:` entry of a contract; `{layer}`, `{layers}` and `{name}` stand for values of a configuration."""
+class UnitTemplate(Section):
+    """A `units:` entry of a contract.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    `{name}` stands for the configuration's name. A name with `{layer}` makes a unit of each layer, one
+    with `{group}` a unit of each wave of layers; there, `{member}` stands for each of the wave's layers,
+    and for a unit of a layer, `{group}` is the wave that it is in. `{layers}` and `{groups}` stand for
+    all of them.
+    """
 
     name: str
-    reads: dict[str, list[str]] = {}
-    parameters: list[str] = []
+    when: Literal["one_group", "several_groups"] | None = None
+    """The unit exists only where all layers are in one wave, or only where they are not."""
+    temporary: bool = False
+    """The files may be removed once everything that reads them has been made and verifies."""
+    reads: dict[str, list[str]] = Field(default_factory=dict)
+    parameters: list[str] = Field(default_factory=list)
     folder: str
     writes: list[str]
 
 
-class Contract(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class Contract(Section):
     stage: str
     phase: int | None
     version: int
     summary: str
     gpu: bool
+    ranks: Literal["shared", "apart", "none"] = "none"
+    """How several processes of the stage work: on one unit together, each on units of its own, or not at all."""
     units: list[UnitTemplate]
 
 
-class Read(BaseModel):
+class Read(Section):
     """Files that a unit reads from another unit. `files == ["*"]`: all of them."""
-
-    model_config = ConfigDict(frozen=True)
 
     stage: str
     unit: str
@@ -57,16 +65,20 @@ class Read(BaseModel):
         return f"{self.stage}/{self.unit}"
 
 
-class Unit(BaseModel):
+class Unit(Section):
     """One piece of work of a stage under one configuration."""
-
-    model_config = ConfigDict(frozen=True)
 
     config_name: str
     stage: str
     version: int
     name: str
     layer: int | None
+    """The layer of a unit of a layer."""
+    layers: list[int] = Field(default_factory=list)
+    """The layers of a unit of a layer or of a wave; empty where it has to do with no layers in particular."""
+    index: int | None = None
+    """Index in a job array: the number of the wave, or the layer where there is one wave only."""
+    temporary: bool = False
     reads: list[Read]
     parameters: dict[str, Any]
     """Dotted key to value, for the parameters that matter to the result."""
@@ -109,31 +121,33 @@ def expand(contract: Contract, config: Config) -> list[Unit]:
     for key in SOURCE_KEYS:
         section, name = key.split(".")
         settings[section][name] = content_of(settings[section][name])
-    units = []
-    for template in contract.units:
-        for layer in config.layers if "{layer}" in template.name else [None]:
-            units.append(
-                Unit(
-                    config_name=config.name,
-                    stage=contract.stage,
-                    version=contract.version,
-                    name=_fill(template.name, layer),
-                    layer=layer,
-                    reads=list(_reads(template, layer, config.layers)),
-                    parameters={
-                        key: value
-                        for parameter in template.parameters
-                        for key, value in _flatten(parameter, _look_up(settings, parameter, config.layers))
-                    },
-                    folder=template.folder.replace("{name}", config.name),
-                    writes=[
-                        _fill(name, each)
-                        for name in template.writes
-                        for each in (config.layers if "{layers}" in name else [layer])
-                    ],
-                )
-            )
-    return units
+    places = _Places(config.layers, config.groups)
+    kind = "one_group" if len(config.groups) == 1 else "several_groups"
+    return [
+        Unit(
+            config_name=config.name,
+            stage=contract.stage,
+            version=contract.version,
+            name=place.fill(template.name)[0],
+            layer=place.layer,
+            layers=place.layers,
+            index=place.index,
+            temporary=template.temporary,
+            reads=[
+                Read(stage=stage, unit=unit, files=[name for file in files for name in other.fill(file)])
+                for source, files in template.reads.items()
+                for other in places.named_by(source, place)
+                for stage, _, unit in [other.fill(source)[0].partition("/")]
+            ],
+            parameters=parameters,
+            folder=template.folder.replace("{name}", config.name),
+            writes=[name for file in template.writes for name in place.fill(file)],
+        )
+        for template in contract.units
+        if template.when in (None, kind)
+        for parameters in [_parameters(template, settings, config.layers)]
+        for place in places.named_by(template.name)
+    ]
 
 
 def task_key(unit: Unit, input_digests: Mapping[str, str]) -> str:
@@ -158,21 +172,74 @@ def key_of(
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def _fill(pattern: str, layer: int | None) -> str:
-    if layer is None:
-        return pattern
-    return pattern.replace("{layers}", str(layer)).replace("{layer}", str(layer))
+@dataclass(frozen=True)
+class _Place:
+    """What the placeholders stand for in one unit: name to values."""
+
+    values: Mapping[str, Sequence[int | str]]
+    index: int | None = None
+
+    @property
+    def layer(self) -> int | None:
+        return int(self.values["layer"][0]) if "layer" in self.values else None
+
+    @property
+    def layers(self) -> list[int]:
+        return [int(layer) for layer in self.values.get("layer") or self.values.get("member", ())]
+
+    def fill(self, pattern: str) -> list[str]:
+        """The texts that a pattern stands for: one, or one for each value of a plural placeholder."""
+        texts = [pattern]
+        for name, values in self.values.items():
+            marker = f"{{{name}}}"
+            if marker in pattern:
+                texts = [text.replace(marker, str(value)) for text in texts for value in values]
+        return texts
 
 
-def _reads(template: UnitTemplate, layer: int | None, layers: list[int]) -> Iterator[Read]:
-    for source, files in template.reads.items():
-        for each in layers if "{layers}" in source else [layer]:
-            stage, _, unit = _fill(source, each).partition("/")
-            names: list[str] = []
-            for file in files:
-                many = "{layers}" in file and "{layers}" not in source
-                names += [_fill(file, other) for other in (layers if many else [each])]
-            yield Read(stage=stage, unit=unit, files=names)
+class _Places:
+    """The places of one configuration: everywhere at once, each wave, each layer."""
+
+    def __init__(self, layers: list[int], groups: list[list[int]]) -> None:
+        names = [describe_layers(group) for group in groups]
+        everywhere: dict[str, Sequence[int | str]] = {"layers": layers, "groups": names}
+        several = len(groups) > 1
+        self._nowhere = _Place(everywhere)
+        self._by_group = [
+            _Place({**everywhere, "group": [name], "member": group}, number if several else None)
+            for number, (group, name) in enumerate(zip(groups, names, strict=True))
+        ]
+        self._by_layer = [
+            _Place({**place.values, "layer": [layer]}, number if several else layer)
+            for number, (group, place) in enumerate(zip(groups, self._by_group, strict=True))
+            for layer in group
+        ]
+
+    def named_by(self, pattern: str, here: _Place | None = None) -> list[_Place]:
+        """The places of the units that a name stands for, seen from the unit `here`.
+
+        Through a plural name, the plural placeholders in the names of files mean the unit that is read.
+        """
+        if "{layers}" in pattern:
+            return [_Place({**p.values, "layers": p.values["layer"]}, p.index) for p in self._by_layer]
+        if "{groups}" in pattern:
+            return [
+                _Place({**p.values, "groups": p.values["group"], "layers": p.values["member"]}, p.index)
+                for p in self._by_group
+            ]
+        if here is not None:
+            return [here]
+        if "{layer}" in pattern:
+            return self._by_layer
+        return self._by_group if "{group}" in pattern else [self._nowhere]
+
+
+def _parameters(template: UnitTemplate, settings: Mapping[str, Any], layers: list[int]) -> dict[str, Any]:
+    return {
+        key: value
+        for parameter in template.parameters
+        for key, value in _flatten(parameter, _look_up(settings, parameter, layers))
+    }
 
 
 def _look_up(settings: Mapping[str, Any], key: str, layers: list[int]) -> Any:

@@ -72,6 +72,18 @@ class NumericError(GhostTrackError):
     exit_code = 19
 
 
+class StopRequested(GhostTrackError):
+    """The work was asked to stop (stop-file, deadline) and can be gone on with; `EX_TEMPFAIL` of sysexits.h."""
+
+    exit_code = 75
+
+
+class RankLostError(GhostTrackError):
+    """Another process of the same stage has failed; that one tells why."""
+
+    exit_code = 20
+
+
 class StageFailedError(GhostTrackError):
     """A stage of a run failed; the stage's own exit code is kept."""
 

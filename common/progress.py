@@ -15,16 +15,18 @@ class Progress:
     """Counts work done. Use as a context manager.
 
     total and every update are in `unit`s; `initial` counts what an earlier run had done, which is
-    left out of the rate.
+    left out of the rate. `shown=False`: counts, but shows nothing.
     """
 
-    def __init__(self, total: float, unit: str = "it", what: str = "", initial: float = 0) -> None:
+    def __init__(
+        self, total: float, unit: str = "it", what: str = "", initial: float = 0, *, shown: bool = True
+    ) -> None:
         on_terminal = sys.stderr.isatty() and os.environ.get("GHOSTTRACK_PROGRESS") != "lines"
         self._bar = tqdm(
             total=total, initial=initial, unit=unit, desc=what, unit_scale=True, dynamic_ncols=True,
-            disable=not on_terminal, smoothing=0.1,
+            disable=not (on_terminal and shown), smoothing=0.1,
         )  # fmt: skip
-        self._lines = not on_terminal
+        self._lines = shown and not on_terminal
         self._what, self._unit, self._total = what, unit, total
         self._initial, self._done, self._note = initial, initial, ""
         self._start = self._printed = time.monotonic()

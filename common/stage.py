@@ -24,13 +24,14 @@ from typing import Any
 
 import click
 
-from common import image, logs, manifest
+from common import image, launch, logs, manifest, ranks, stop
 from common.command import run_command
 from common.config import Config, describe_layers, load_config, parse_layers
 from common.contract import Contract, Unit, expand, load_contract, task_key
-from common.errors import ConfigError
+from common.errors import BusyError, ConfigError, MissingInputError, StopRequested
 from common.files import sha256_of
 from common.progress import Progress, format_bytes, format_seconds
+from common.sampler import Sampler
 from common.staleness import input_digests, input_entries
 from common.staleness import state as unit_state
 from common.storage import Entry, Store, storage_errors
@@ -60,6 +61,10 @@ class Job:
     entries: dict[str, Entry]
     internal: dict[str, Any] = field(default_factory=dict)
     """Facts about how the work was done that do not change its meaning, for the manifest."""
+    rank: int = 0
+    """This process's number among those that do the unit together."""
+    ranks: int = 1
+    """How many processes do the unit together."""
 
     @property
     def unit(self) -> str:
@@ -94,10 +99,12 @@ class Job:
         """Do a piece of work once; a run that was killed and starts again skips what is finished.
 
         The files that `function` writes must be complete and fsynced (or be replaced by rename) when
-        it returns. Returns whether the work was done now.
+        it returns. Returns whether the work was done now. Where several processes do the unit together, each
+        calls this for steps of its own. Raises StopRequested before the work if a stop was asked for.
         """
         if self.done(name):
             return False
+        stop.check()
         function()
         receipt = self.staging / "steps" / f"{name}.json"
         receipt.parent.mkdir(parents=True, exist_ok=True)
@@ -109,8 +116,20 @@ class Job:
         temporary.replace(receipt)
         return True
 
+    def once(self, name: str, function: Callable[[], object]) -> None:
+        """A step that one process does for all; all go on when it is done."""
+        if self.rank == 0:
+            self.step(name, function)
+        self.barrier()
+
+    def barrier(self) -> None:
+        """Wait for the other processes that do the unit. Raises RankLostError when one of them has failed."""
+        if self.ranks > 1:
+            ranks.barrier()
+
     def progress(self, total: float, unit: str = "it", what: str = "", initial: float = 0) -> Progress:
-        return Progress(total, unit, f"{self.work.stage} {what or self.unit}", initial)
+        """Rate and time left; of the processes that do a unit together, the first shows its own share."""
+        return Progress(total, unit, f"{self.work.stage} {what or self.unit}", initial, shown=self.rank == 0)
 
 
 Run = Callable[[Job], dict[str, Any]]
@@ -135,16 +154,43 @@ def run_units(
     names: tuple[str, ...] = (),
     log: logging.Logger,
 ) -> None:
-    """Do the units of a stage that are not up to date, in order."""
+    """Do the units of a stage that are not up to date, in order.
+
+    A unit whose files were released counts as up to date unless it is asked for by name.
+    """
     store = Store(config.paths.root)
     chosen = select_units(expand(contract, config), config, layers, names)
+    together = contract.ranks == "shared" and ranks.count() > 1
     for number, unit in enumerate(chosen, start=1):
+        stop.check()
         label = unit.label if len(chosen) == 1 else f"{unit.label} ({number} of {len(chosen)})"
-        if unit_state(store, unit).reason is None:
-            log.info(f"{label}: up to date", extra={"unit": unit.name})
-            continue
-        with store.claim(unit):
-            _run_unit(store, unit, run, config, log, label)
+        found = unit_state(store, unit)
+        if together:
+            ranks.barrier()  # all have seen the same state before one of them changes it
+        if found.reason is None and not (found.entry and found.entry.released and unit.name in names):
+            if ranks.rank() == 0:
+                log.info(f"{label}: up to date", extra={"unit": unit.name})
+        elif together:
+            with store.claim(unit) if ranks.rank() == 0 else contextlib.nullcontext():
+                _run_unit(store, unit, run, config, log, label, ranks.rank(), ranks.count())
+        elif ranks.count() > 1:
+            _run_apart(store, unit, run, config, log, label)
+        else:
+            with store.claim(unit):
+                _run_unit(store, unit, run, config, log, label)
+
+
+def _run_apart(store: Store, unit: Unit, run: Run, config: Config, log: logging.Logger, label: str) -> None:
+    """Do a unit unless another rank has it. What is not of one layer the first rank does, while the others wait."""
+    try:
+        if unit.layer is not None or ranks.rank() == 0:
+            with store.claim(unit):
+                if unit_state(store, unit).reason is not None:  # not done since it was looked at
+                    _run_unit(store, unit, run, config, log, label)
+    except BusyError:
+        log.debug(f"{label}: another process has it", extra={"unit": unit.name})
+    if unit.layer is None:
+        ranks.barrier()
 
 
 def select_units(
@@ -181,32 +227,55 @@ def _run_unit(
     config: Config,
     log: logging.Logger,
     label: str,
+    rank: int = 0,
+    count: int = 1,
 ) -> None:
+    """rank, count: of the processes that do this unit together."""
     entries = input_entries(store, unit)
     digests = input_digests(unit, entries)
     for read in unit.reads:
+        if entries[read.name].released:
+            raise MissingInputError(
+                f"{unit.label} needs {read.name}, whose files were removed after everything was made from them; "
+                "`ghosttrack run` makes them again"
+            )
         prefix = f"{read.name}/"
         store.verify(entries[read.name], [name[len(prefix) :] for name in digests if name.startswith(prefix)])
     key = task_key(unit, digests)
-    if store.kept(unit.stage, key):
-        store.point(unit, key)
+    kept = store.kept(unit.stage, key)
+    if count > 1:
+        ranks.barrier()
+    if kept:
+        if rank == 0:
+            store.point(unit, key)
         log.info(f"{label}: taken from an earlier run", extra={"unit": unit.name, "taskKey": key})
         return
+    if rank == 0:
+        store.staging(unit, key)
+    if count > 1:
+        ranks.barrier()
     staging = store.staging(unit, key)
-    job = Job(config, unit, log, staging, entries)
+    job = Job(config, unit, log, staging, entries, rank=rank, ranks=count)
     resumed = store.finished_steps(unit, key)
-    log.info(
-        f"{label}: " + (f"goes on after {resumed} finished steps" if resumed else "starts"),
-        extra={"unit": unit.name, "taskKey": key},
-    )
-    started, start = _now(), time.monotonic()
+    if rank == 0:
+        log.info(
+            f"{label}: " + (f"goes on after {resumed} finished steps" if resumed else "starts"),
+            extra={"unit": unit.name, "taskKey": key},
+        )
+    started, start, sampler = _now(), time.monotonic(), Sampler()
     try:
-        with storage_errors(store.root):
+        with sampler, storage_errors(store.root):
             metrics = run(job)
+            job.barrier()
+            if rank > 0:
+                ranks.barrier()  # until the first has published
+                return
             subjects = [
                 _subject(job.output(name)) for name in sorted(p.name for p in (staging / "out").iterdir())
             ]
         _check_outputs(unit, {subject.name for subject in subjects})
+    except StopRequested:
+        raise
     except BaseException as error:
         store.record_failure(
             unit, {"stage": unit.stage, "unit": unit.name, "taskKey": key, "error": f"{type(error).__name__}: {error}",
@@ -235,11 +304,12 @@ def _run_unit(
             ),
             container_image=image.container_image(),
             environment=_environment(),
-            resource_usage=_resource_usage(elapsed),
+            resource_usage={**_resource_usage(elapsed), **sampler.usage(), "processes": float(count)},
             metrics=metrics,
         ),
     )
     store.publish(unit, key, statement)
+    job.barrier()
     size = sum(subject.size for subject in subjects)
     log.info(
         f"{label}: done in {format_seconds(elapsed)}, {len(subjects)} files, {format_bytes(size)}",
@@ -411,6 +481,18 @@ def _command(contract: Contract, load: Callable[[], Run]) -> click.Group:
         type=click.Path(dir_okay=False, path_type=Path),
         help="Append structured logs (JSON lines) here.",
     )
+    @click.option(
+        "--processes",
+        type=click.IntRange(min=1),
+        default=1,
+        help="Processes on this machine, by accelerate launch.",
+    )
+    @click.option(
+        "--machines", type=click.IntRange(min=1), default=1, help="Machines that this is started on, by srun."
+    )
+    @click.option(
+        "--main-process", metavar="HOST:PORT", help="The first of several machines, and a free port there."
+    )
     @click.pass_context
     def group(
         context: click.Context,
@@ -421,21 +503,35 @@ def _command(contract: Contract, load: Callable[[], Run]) -> click.Group:
         names: tuple[str, ...],
         stub: bool,
         log_file: Path | None,
+        processes: int,
+        machines: int,
+        main_process: str | None,
     ) -> None:
         if context.invoked_subcommand:
             return
         if config_name is None:
             raise click.UsageError("which configuration? give --config NAME")
         config = load_config(config_name, overrides, cluster=cluster, stub=stub)
+        if processes * machines > 1 and ranks.count() == 1:
+            if contract.ranks == "none":
+                raise ConfigError(
+                    f"{contract.stage} runs as one process; leave out --processes and --machines"
+                )
+            context.exit(
+                launch.launch(f"stages.{contract.stage}", sys.argv[1:], processes=processes, machines=machines,
+                              main_process=main_process)
+            )  # fmt: skip
         with storage_errors(log_file or Path()):
             log = logs.set_up(contract.stage, log_file)
         try:
             run = load()
+            ranks.join()
             if "torch" in sys.modules:
                 from common import seeds
 
                 seeds.seed_everything(config.seed)
             run_units(contract, run, config, layers=layers, names=names, log=log)
+            ranks.leave()
         except Exception as error:
             for handler in log.handlers[1:]:  # the terminal gets the one clear line from main()
                 handler.handle(

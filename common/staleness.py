@@ -8,7 +8,7 @@ from common.contract import ALL_FILES, Unit, task_key
 from common.errors import CorruptInputError, MissingInputError
 from common.storage import Entry, Store
 
-Kind = Literal["missing", "param", "input", "image", "contract", "corrupt"]
+Kind = Literal["missing", "param", "input", "image", "contract", "corrupt", "released"]
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,8 @@ def state(store: Store, unit: Unit, stale_upstream: Set[str] = frozenset(), *, d
         return State(entry, Reason("input", str(error)))
     if task_key(unit, digests) != entry.key:
         return State(entry, Reason("input", _changed_input(entry.manifest.input_digests, digests)))
+    if entry.released:  # what was made from it is there, so it need not be
+        return State(entry, None)
     try:
         store.verify(entry, deep=deep)
     except (CorruptInputError, MissingInputError) as error:

@@ -35,6 +35,8 @@ from common.files import fsync, sha256_of
 from common.manifest import Manifest, digest_line
 
 MANIFEST = "manifest.json"
+RELEASED = "released.json"
+"""In the folder of a result whose files were removed once nothing needed them; its manifest stays."""
 HEARTBEAT = 20.0
 """Seconds between two signs of life of a claim."""
 CLAIM_EXPIRES = 300.0
@@ -52,6 +54,11 @@ class Entry:
     @property
     def key(self) -> str:
         return self.manifest.predicate.task_key
+
+    @property
+    def released(self) -> bool:
+        """Whether its files were removed, since everything that read them had been made."""
+        return (self.path / RELEASED).exists()
 
     def file(self, name: str) -> Path:
         return self.path / name
@@ -86,6 +93,8 @@ class Store:
         path = self.folder / stage / key
         try:
             entry = self._open(path, stage) if path.is_dir() else None
+            if entry and entry.released:
+                return None
             if entry:
                 self.verify(entry)
         except (CorruptInputError, MissingInputError):
@@ -179,6 +188,8 @@ class Store:
             _replace(out / f"{MANIFEST}.sha256", digest_line(content).encode())
             _replace(out / MANIFEST, content)
             final.parent.mkdir(parents=True, exist_ok=True)
+            if (final / RELEASED).exists():  # same key: its files are back
+                shutil.rmtree(final)
             if final.exists():  # same key, found damaged: set aside, it is not ours to delete
                 final.rename(final.with_name(f"{key}.corrupt-{time.time_ns()}"))
             out.rename(final)
@@ -210,6 +221,30 @@ class Store:
         if self.remote:
             self._push(unit, key)
         shutil.rmtree(self._unit_path("staging", unit) / key, ignore_errors=True)
+
+    def release(self, unit: Unit) -> int:
+        """Remove the files of a unit's result but keep its manifest, which says what they were; the bytes freed.
+
+        The mark that they are gone is written first: a crash on the way leaves a released result with files
+        that the next call removes.
+        """
+        entry = self.current(unit.config_name, unit.stage, unit.name)
+        if entry is None:
+            return 0
+        freed = 0
+        with storage_errors(entry.path):
+            content = {"files": sorted(entry.manifest.files), "releasedOn": time.time()}
+            _replace(entry.path / RELEASED, json.dumps(content, indent=2).encode())
+            manifest = self.root / unit.folder / unit.manifest_name
+            for public in self.public_links(unit):
+                if public != manifest and public.is_symlink():
+                    public.unlink()
+            for name in entry.manifest.files:
+                with contextlib.suppress(FileNotFoundError):
+                    freed += entry.file(name).stat().st_size
+                    entry.file(name).unlink()
+            self._verified_record(entry).unlink(missing_ok=True)
+        return freed
 
     def record_failure(self, unit: Unit, record: dict[str, Any]) -> None:
         """Append a failed attempt; never raises, since it runs while an error is on its way."""

@@ -16,7 +16,7 @@ from stages.extract.forward import batches, plan_shards, write_states
 
 
 def run(job: Job) -> dict[str, Any]:
-    settings, layers = job.config.extract, job.config.layers
+    settings, layers = job.config.extract, job.work.layers or job.config.layers
     corpus = torch.load(job.input("prepare/corpus", "corpus.pt"), weights_only=True)
     tokens, positions = corpus["tokens"], corpus["position"]
     if not len(tokens):
@@ -68,7 +68,7 @@ def run(job: Job) -> dict[str, Any]:
             "held_out": corpus["doc_held_out"][documents],
             "kind": corpus["doc_kind"][documents],
         },
-        job.output("index.pt"),
+        job.output(f"index_{job.unit}.pt"),
     )
     job.internal.update(batchSize=settings.batch_size, shards=len(shards), shardsDoneNow=len(todo))
     return {

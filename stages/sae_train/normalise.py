@@ -51,7 +51,7 @@ def fit_layer(
     """
     if len(states) != len(position):
         raise CorruptInputError(
-            f"layer {layer}: {len(states)} states but {len(position)} tokens in index.pt; "
+            f"layer {layer}: {len(states)} states but {len(position)} tokens in its index; "
             "run extract again (`ghosttrack run`)"
         )
     norms = torch.cat([_norms(layer, start, chunk) for start, chunk in _chunks(states)])

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from common.contract import Read
 from common.errors import CorruptInputError
 from common.sae import JumpReLUSAE
 from common.seeds import generator
@@ -127,8 +128,9 @@ def follow(
 
 
 def read_index(job: Job) -> dict[str, Tensor]:
-    """The columns of index.pt. Raises CorruptInputError."""
-    path = job.input("extract/all", "index.pt")
+    """The columns of the index beside the states that this unit reads. Raises CorruptInputError."""
+    source = states_source(job)
+    path = job.input(source.name, f"index_{source.unit}.pt")
     try:
         index = torch.load(path, mmap=True, weights_only=True)
         return {name: index[name] for name in ("doc", "position", "held_out")}
@@ -136,9 +138,14 @@ def read_index(job: Job) -> dict[str, Tensor]:
         raise CorruptInputError(f"{path} is not a token index ({error}); run extract again") from error
 
 
+def states_source(job: Job) -> Read:
+    """The unit whose states this one reads: a wave of layers, or a sample of all of them."""
+    return next(read for read in job.work.reads if read.stage == "extract")
+
+
 def open_layer(job: Job, number: int, index: dict[str, Tensor]) -> LayerStates:
     """A layer's checked, memory-mapped states; batches of it go to the GPU where there is one."""
-    states = open_states(job.input("extract/all", f"layer_{number}_states.pt"))
+    states = open_states(job.input(states_source(job).name, f"layer_{number}_states.pt"))
     check_width(number, states, job.config.model.d_model)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return fit_layer(number, states, index["position"], index["held_out"], device)

@@ -1,6 +1,7 @@
 """States that are sums of a few known directions, and a job that runs the stage on files of them."""
 
 import logging
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -14,6 +15,7 @@ from common.stage import Job
 from stages.sae_train.normalise import LayerStates, fit_layer
 
 ROOT = Path(__file__).resolve().parents[3]
+INDEX = re.compile(r"index_.*\.pt")
 SEGMENT = 40
 """Tokens of a segment; a segment is a document."""
 
@@ -71,6 +73,10 @@ def job(settings: Config, unit: str, root: Path, extract: Path) -> Job:
     [work] = [u for u in expand(load_contract(ROOT / "stages" / "sae_train"), settings) if u.name == unit]
     folder = root / unit
     (folder / "out").mkdir(parents=True)
-    inputs = {"extract/all": extract, "sae_train/base": root / "base" / "out"}
-    entries = {name: SimpleNamespace(path=path, file=path.joinpath) for name, path in inputs.items()}
+    entries = {
+        read.name: SimpleNamespace(path=extract, file=lambda name: extract / INDEX.sub("index.pt", name))
+        if read.stage == "extract"
+        else SimpleNamespace(path=root / "base" / "out", file=(root / "base" / "out").joinpath)
+        for read in work.reads
+    }
     return Job(settings, work, logging.getLogger("test"), folder, cast(Any, entries))
