@@ -1,9 +1,5 @@
 """The `ghosttrack` command. Thin: each command asks one module and prints what it says."""
 
-import functools
-from collections.abc import Callable
-from typing import Any
-
 import click
 
 from common.command import run_command
@@ -15,44 +11,17 @@ from orchestrate.clean import clean as clean_results
 from orchestrate.executor import Executor
 from orchestrate.local import LocalExecutor
 from orchestrate.logbook import follow_events, read_events
+from orchestrate.options import takes_config
 from orchestrate.render import Terminal
 from orchestrate.request import Request
 from orchestrate.status import stage_statuses
 from orchestrate.verify import verify_units
 from orchestrate.why import choose, explain
 
-Command = Callable[..., None]
-
 
 def main() -> None:
     """Run the command line and end the process with its exit code (`common/errors.py`)."""
     run_command(ghosttrack, "ghosttrack", "ghosttrack")
-
-
-def takes_config(command: Command) -> Command:
-    """Give a command the configuration argument and its options; it gets a Request as `request`."""
-
-    @click.argument("config", metavar="CONFIG")
-    @click.option(
-        "--set",
-        "overrides",
-        multiple=True,
-        metavar="KEY=VALUE",
-        help="Override one key of the configuration; may be repeated.",
-    )
-    @click.option(
-        "--cluster", metavar="NAME", help="A profile from config/clusters, or the path of a YAML file."
-    )
-    @click.option(
-        "--stub", is_flag=True, help="Real work on a miniature model, in seconds, under the name CONFIG-stub."
-    )
-    @functools.wraps(command)
-    def wrapped(
-        config: str, overrides: tuple[str, ...], cluster: str | None, stub: bool, **others: Any
-    ) -> None:
-        command(request=Request.of(config, overrides, stub=stub, cluster=cluster), **others)
-
-    return wrapped  # fmt: skip
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

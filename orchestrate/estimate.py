@@ -9,7 +9,8 @@ width d, h latents, T corpus tokens, Q questions, and P = 12·N·d² block param
 |---|---|---|
 | prepare/model | – | 4·(P + 50,000·d) |
 | prepare/corpus | – | 12·T |
-| extract/all | 2·P·T + 2·N·d·L·T (attention; L tokens a row) | n·T·d·(bytes of a number) + 14·T, exact |
+| extract/layers_a-b | (2·P·T + 2·N·d·L·T)·b/N (attention; L tokens a row) | m·T·(d·(bytes of a number) + (bytes of a scale)) + 14·T, exact but for headers; m layers |
+| extract/sample | the same, T the sample's tokens, b = N | the same |
 | sae_train/base | 10·d·h a sample | 4·(2·d·h + 2·h + d), exact but for headers |
 | sae_train/layer_i | 10·d·h a sample | the same |
 | track/all | Q·(prompt + answer)·2·(P + 50,000·d) + Q·answer·n·2·d·h | 24·Q·answer·n·k (k tracked latents) |
@@ -44,7 +45,11 @@ GPU_RATE = 2e13
 """FLOP a second of one GPU where there is one: it cannot be measured without importing torch."""
 EFFICIENCY = {"extract": 0.5, "sae_train": 0.4, "track": 0.15}
 """Share of the matrix product's rate that a stage reaches."""
-ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2}
+ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
+SCALE_BYTES = {"int8": 4}
+"""Beside every row, in storage types that need it."""
+INDEX_BYTES = 14
+"""A token in an index: token, document, position, held out, kind."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,10 @@ class Work:
     latents: int
     tokens: int
     row: int
-    item_bytes: int
+    row_bytes: int
+    """A token's state of one layer, as it is stored."""
+    base_tokens: float
+    """A layer's tokens in the pooled sample that the shared base is trained on."""
     train_tokens: float
     epochs: float
     base_samples: float
@@ -70,19 +78,20 @@ class Work:
         """From dotted keys of a configuration, `layers` among them."""
         train_tokens = settings["data.max_tokens"] * (1 - settings["data.held_out_fraction"])
         layers = len(settings["layers"])
+        dtype, width = settings["extract.dtype"], settings["model.d_model"]
+        base_tokens = min(settings["sae_training.base_tokens_per_layer"], train_tokens)
         return cls(
             layers=layers,
             blocks=settings["model.n_layers"],
-            width=settings["model.d_model"],
+            width=width,
             latents=settings["sae.d_hidden"],
             tokens=settings["data.max_tokens"],
             row=settings["extract.max_length"],
-            item_bytes=ITEM_BYTES[settings["extract.dtype"]],
+            row_bytes=width * ITEM_BYTES[dtype] + SCALE_BYTES.get(dtype, 0),
+            base_tokens=base_tokens,
             train_tokens=train_tokens,
             epochs=settings["sae_training.epochs"],
-            base_samples=min(settings["sae_training.base_tokens_per_layer"], train_tokens)
-            * layers
-            * settings["sae_training.base_epochs"],
+            base_samples=base_tokens * layers * settings["sae_training.base_epochs"],
             questions=settings["data.max_questions"] or ALL_QUESTIONS,
             top_k=settings["tracking.top_k_features"],
             answer=min(settings["tracking.max_new_tokens"], TOKENS_PER_ANSWER),
@@ -99,8 +108,9 @@ class Work:
     def flop(self, unit: Unit) -> float:
         """Arithmetic of a unit."""
         if unit.stage == "extract":
-            attention = 2 * self.blocks * self.width * self.row * self.tokens
-            return 2 * self.block_parameters * self.tokens + attention
+            depth = (unit.layers[-1] + 1) / self.blocks if unit.layers else 1.0
+            attention = 2 * self.blocks * self.width * self.row
+            return depth * (2 * self.block_parameters + attention) * self._extracted(unit)
         if unit.stage == "sae_train":
             samples = self.base_samples if unit.layer is None else self.train_tokens * self.epochs
             return 10 * self.width * self.latents * samples
@@ -126,16 +136,24 @@ class Work:
         """Bytes that a unit writes."""
         if unit.stage == "sae_train":
             return 4.0 * (2 * self.width * self.latents + 2 * self.latents + self.width)
+        if unit.stage == "extract":
+            layers = len(unit.layers) or self.layers
+            return self._extracted(unit) * float(layers * self.row_bytes + INDEX_BYTES)
         answers = self.questions * (1 + self.answer)
         return {
             "prepare/model": 4 * self.model_parameters,
             "prepare/questions": 600.0 * self.questions,
             "prepare/corpus": 12.0 * self.tokens,
-            "extract/all": float(self.layers * self.tokens * self.width * self.item_bytes + 14 * self.tokens),
             "track/all": 24.0 * answers * self.layers * self.top_k,
             "detect/all": 2e3 * self.questions,
             "evaluate/all": 5e5,
         }.get(unit.label, 1e5)
+
+    def _extracted(self, unit: Unit) -> float:
+        """Tokens whose states a unit of extract writes: all, or those of the pooled sample."""
+        if unit.layers:
+            return self.tokens
+        return min(self.base_tokens * self.tokens / self.train_tokens, self.tokens)
 
 
 class Estimator:
@@ -145,7 +163,7 @@ class Estimator:
     """
 
     def __init__(self, config: Config, entries: Mapping[str, Entry]) -> None:
-        settings = dict(_flatten(config.model_dump(mode="json")), layers=config.layers)
+        settings = settings_of(config)
         earlier = dict(settings)
         for entry in entries.values():
             parameters = entry.manifest.predicate.build_definition.external_parameters
@@ -182,6 +200,11 @@ class Estimator:
         return self._rate
 
 
+def settings_of(config: Config) -> dict[str, Any]:
+    """Dotted key to value, `layers` among them."""
+    return dict(_flatten(config.model_dump(mode="json")), layers=config.layers)
+
+
 def _start_seconds(unit: Unit) -> float:
     return START_SECONDS if unit.layer is None else START_SECONDS / 20  # layers share a process
 
@@ -210,6 +233,7 @@ def elapsed_of(entry: Entry) -> float:
 
 
 def size_of(entry: Entry) -> int:
+    """Bytes that a result took when it was made."""
     return sum(subject.size for subject in entry.manifest.subject)
 
 

@@ -14,9 +14,11 @@ from typing import Any
 from common.config import Config, describe_layers
 from common.contract import Contract, Unit, expand, task_key
 from common.errors import CorruptInputError, GhostTrackError
-from common.staleness import Reason, input_digests, input_entries, state
-from common.storage import Entry, Store
+from common.progress import format_bytes
+from common.staleness import Reason, State, input_digests, input_entries, state
+from common.storage import RELEASED, Entry, Store
 from orchestrate.estimate import Estimator
+from orchestrate.waves import Waves, refusal, waves_of
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Plan:
     units: list[PlannedUnit]
     free: int
     """Free bytes of the disk that takes the results."""
+    waves: Waves
+    """What the hidden states take."""
 
     @property
     def stale(self) -> list[PlannedUnit]:
@@ -52,12 +56,30 @@ class Plan:
         return sum(planned.seconds for planned in self.stale)
 
     @property
-    def size(self) -> float:
-        return sum(planned.size for planned in self.stale)
+    def waves_at_a_time(self) -> int | None:
+        """Waves of hidden states that may be on disk at a time; None where all may."""
+        return self.waves.at_a_time if self.waves.bounded else None
 
     @property
-    def fits(self) -> bool:
-        return self.size < self.free
+    def size(self) -> float:
+        """Bytes that the disk must have for it: of the waves, as many as are there at a time."""
+        lasting = sum(planned.size for planned in self.stale if not planned.unit.temporary)
+        states = sum(planned.size for planned in self.stale if planned.unit.temporary)
+        return lasting + min(states, self.waves.peak)
+
+    @property
+    def refusal(self) -> str | None:
+        """Why this cannot be run on this disk, and what can be done; None where it can."""
+        if any(planned.unit.temporary for planned in self.stale):
+            lasting = sum(planned.size for planned in self.stale if not planned.unit.temporary)
+            if found := refusal(self.config, self.waves, self.free - lasting):
+                return found
+        if self.size < self.free:
+            return None
+        return (
+            f"the results take {format_bytes(self.size)} and {self.root.resolve()} has {format_bytes(self.free)} free; "
+            "choose another folder with --set paths.root=…"
+        )
 
     def of_stage(self, stage: str) -> list[PlannedUnit]:
         return [planned for planned in self.units if planned.unit.stage == stage]
@@ -84,6 +106,7 @@ class Plan:
             "predictedSeconds": round(self.seconds, 1),
             "predictedBytes": round(self.size),
             "freeBytes": self.free,
+            "refusal": self.refusal,
         }
 
 
@@ -120,6 +143,7 @@ def make_plan(config: Config, contracts: Iterable[Contract]) -> Plan:
             if found.reason:
                 stale.add(unit.label)
             states.append((unit, found, _is_kept(store, unit, found.reason, stale)))
+    states = _with_released_inputs(states)
     entries = {unit.label: found.entry for unit, found, _ in states if found.entry}
     estimator = Estimator(config, entries)
     planned = [
@@ -129,7 +153,24 @@ def make_plan(config: Config, contracts: Iterable[Contract]) -> Plan:
             (0.0, 0.0) if kept or not found.reason else estimator.predict(unit, gpu=gpu[unit.stage])
         ]
     ]
-    return Plan(config, store.root, [c.stage for c in contracts], planned, free_bytes(store.root))
+    waves = waves_of(config, (unit for unit, _, _ in states))
+    return Plan(config, store.root, [c.stage for c in contracts], planned, free_bytes(store.root), waves)
+
+
+def _with_released_inputs(states: list[tuple[Unit, State, bool]]) -> list[tuple[Unit, State, bool]]:
+    """The states, with a reason for every unit whose files were removed and are needed once more.
+
+    It will come out as it was, so that nothing else becomes stale by it.
+    """
+    needed_by: dict[str, str] = {}
+    found = []
+    for unit, now, kept in reversed(states):
+        if now.reason is None and now.entry and now.entry.released and unit.label in needed_by:
+            now = State(now.entry, Reason("released", needed_by[unit.label]))
+        if now.reason and not kept:
+            needed_by.update({read.name: unit.label for read in unit.reads})
+        found.append((unit, now, kept))
+    return found[::-1]
 
 
 @dataclass(frozen=True)
@@ -178,7 +219,8 @@ def _is_kept(store: Store, unit: Unit, reason: Reason | None, stale: set[str]) -
         key = task_key(unit, input_digests(unit, input_entries(store, unit)))
     except GhostTrackError:
         return False
-    return (store.folder / unit.stage / key).is_dir()
+    result = store.folder / unit.stage / key
+    return result.is_dir() and not (result / RELEASED).exists()
 
 
 def _pattern(unit: Unit, text: str) -> str:

@@ -56,12 +56,19 @@ class Terminal:
             f"{format_seconds(plan.seconds)} and {format_bytes(plan.size)}; "
             f"{format_bytes(plan.free)} free in {plan.root.resolve()}"
         )
-        if not plan.fits:
+        if plan.waves.count > 1:
             self.line(
-                "The results will not fit on this disk: lower data.max_tokens, choose fewer model.layers, "
-                "or another folder with --set paths.root=…",
-                "bold red",
+                f"hidden states: {plan.waves.count} waves of at most {format_bytes(plan.waves.wave)} and a sample of "
+                f"{format_bytes(plan.waves.sample)}"
+                + (
+                    f"; {plan.waves.at_a_time} waves on disk at a time, {format_bytes(plan.waves.peak)}, "
+                    "each removed when its SAEs are trained"
+                    if plan.waves.bounded
+                    else f"; {format_bytes(plan.waves.total)} in all"
+                )
             )
+        if plan.refusal:
+            self.line(f"This does not fit: {plan.refusal}", "bold red")
 
     def status(self, name: str, stages: Iterable[StageStatus]) -> None:
         table = _table("stage", ">done", ">stale", ">failed", "running", "last finished", ">elapsed", ">size")

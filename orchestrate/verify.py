@@ -40,6 +40,8 @@ def verify_units(store: Store, units: Iterable[Unit], *, deep: bool = False) -> 
         if entry is None:
             unpublished.append(unit.label)
             continue
+        if entry.released:
+            continue
         for subject in entry.manifest.subject:
             files += 1
             size += subject.size

@@ -48,6 +48,7 @@ def _sentence(reason: Reason, upstream: PlannedUnit | None) -> str:
         "input": f"it reads {reason.detail}, which {'will run' if upstream else 'has changed'}",
         "image": f"it was made with another container image: {reason.detail}",
         "contract": f"the meaning of its outputs has changed, contract version {reason.detail}",
+        "released": f"its files were removed after use, and {reason.detail} needs them again",
         "corrupt": f"its published result is damaged: {reason.detail}",
     }[reason.kind]
     return f"{meaning} ({reason.kind})"

@@ -1,0 +1,80 @@
+"""Hidden states on a bounded disk: how many waves of layers may be there at a time, or why not even one."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from common.config import Config
+from common.contract import Unit
+from common.progress import format_bytes
+from orchestrate.estimate import Work, settings_of
+
+
+@dataclass(frozen=True)
+class Waves:
+    """What the hidden states of a configuration take on disk, in bytes."""
+
+    total: float
+    """All waves and the pooled sample."""
+    sample: float
+    wave: float
+    """The largest wave."""
+    count: int
+    limit: float | None
+    """`extract.max_disk_gb`."""
+
+    @property
+    def bounded(self) -> bool:
+        """Whether they must not all be there at once."""
+        return self.limit is not None and self.total > self.limit
+
+    @property
+    def at_a_time(self) -> int:
+        """Waves that the limit has room for."""
+        if self.limit is None or not self.bounded:
+            return self.count
+        return int((self.limit - self.sample) // self.wave)
+
+    @property
+    def peak(self) -> float:
+        """The most that is there at any time."""
+        return self.sample + min(self.at_a_time, self.count) * self.wave
+
+
+def waves_of(config: Config, units: Iterable[Unit]) -> Waves:
+    """units: those of the plan; only what is temporary is looked at."""
+    work = Work.of(settings_of(config))
+    sizes = [(work.size(unit), bool(unit.layers)) for unit in units if unit.temporary]
+    waves = [size for size, is_wave in sizes if is_wave]
+    sample = sum(size for size, is_wave in sizes if not is_wave)
+    limit = config.extract.max_disk_gb
+    return Waves(
+        total=sample + sum(waves),
+        sample=sample,
+        wave=max(waves, default=0.0),
+        count=len(waves),
+        limit=None if limit is None else limit * 1e9,
+    )
+
+
+def refusal(config: Config, waves: Waves, free: float) -> str | None:
+    """Why the states cannot be kept on this disk, with what can be done; None where they can.
+
+    free: bytes that the disk has for what is not there yet.
+    """
+    limit = waves.limit if waves.limit is not None else float("inf")
+    room = min(limit, free)
+    least = waves.sample + waves.wave
+    needed = least if waves.bounded or (waves.limit is None and waves.count > 1) else waves.total
+    fits = waves.at_a_time >= 1 and (waves.peak if waves.bounded else waves.total) <= free
+    if fits:
+        return None
+    by = "extract.max_disk_gb allows" if limit <= free else "the disk has"
+    layers = len(config.layers)
+    smaller = max(1, int((config.extract.layers_per_wave or layers) * room / max(needed, 1)))
+    tokens = int(config.data.max_tokens * room / max(needed, 1))
+    return (
+        f"the hidden states take {format_bytes(waves.total)} in all and at least {format_bytes(least)} at a time, and "
+        f"{by} {format_bytes(room)}. Fewer layers a wave: extract.layers_per_wave={smaller} with "
+        f"extract.max_disk_gb={room / 1e9:.3g}; a smaller type: extract.dtype=int8 (now {config.extract.dtype}); "
+        f"fewer tokens: data.max_tokens={tokens} (now {config.data.max_tokens})"
+    )
