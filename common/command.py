@@ -13,9 +13,9 @@ def run_command(command: click.Command, name: str, program: str) -> None:
     name: begins the lines about troubles; program: how the usage line calls the command.
     """
     try:
-        command.main(prog_name=program, standalone_mode=False)
-    except click.exceptions.Exit as error:
-        sys.exit(error.exit_code)
+        code = command.main(prog_name=program, standalone_mode=False)
+        if code:  # of `context.exit(code)`
+            sys.exit(code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -4,17 +4,33 @@ import os
 import shlex
 import signal
 import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
 import common
 from common.errors import StageFailedError
-from common.progress import format_seconds
-from common.storage import storage_errors
+from common.progress import format_bytes, format_seconds
+from common.storage import Store, storage_errors
+from orchestrate.chain import Link, chain_of
 from orchestrate.child import run_child
+from orchestrate.gc import release
 from orchestrate.plan import Plan, PlannedUnit
 from orchestrate.render import Terminal
 from orchestrate.request import Request
+
+Commander = Callable[[Request, str, Sequence[str]], list[str]]
+"""Makes the command line that runs some units of a stage."""
+
+
+@dataclass
+class Step:
+    """Units that one process of a stage runs, and what may be released after it."""
+
+    stage: str
+    units: list[str]
+    release: list[str] = field(default_factory=list)
 
 
 class LocalExecutor:
@@ -24,24 +40,35 @@ class LocalExecutor:
     upstream result came out the same, the unit is up to date and what follows it too.
     """
 
-    def __init__(self, terminal: Terminal) -> None:
+    def __init__(self, terminal: Terminal, command: Commander = Request.stage_command) -> None:
         self._terminal = terminal
+        self._command = command
 
     def execute(self, request: Request, plan: Plan) -> None:
-        expected = [stage for stage in plan.stages if plan.stale_of(stage)]
-        for number, stage in enumerate(expected, start=1):
-            stale = request.plan().stale_of(stage) if number > 1 else plan.stale_of(stage)
-            title = f"[{number}/{len(expected)}] {stage}"
-            if not stale:
+        steps = steps_of(chain_of(plan))
+        now = plan
+        for number, step in enumerate(steps, start=1):
+            stale = [planned for planned in now.stale_of(step.stage) if planned.unit.name in step.units]
+            title = f"[{number}/{len(steps)}] {step.stage}"
+            if stale:
+                self._terminal.heading(f"{title}: {_describe(stale)}")
+                everything = len(stale) == len(now.of_stage(step.stage))
+                named = [p.unit.name for p in stale] if not everything or _released(stale) else []
+                self._run_stage(request, step.stage, named)
+                now = request.plan()
+                self._check(request, now, step)
+            else:
                 self._terminal.heading(f"{title}: up to date after all, its inputs came out the same")
-                continue
-            self._terminal.heading(f"{title}: {_describe(stale)}")
-            self._run_stage(request, stage, stale)
+            if step.release:
+                freed = release(Store(request.config.paths.root), now, step.release)
+                self._terminal.line(
+                    f"{', '.join(step.release)}: no longer needed, {format_bytes(freed)} freed"
+                )
+                now = request.plan()
 
-    def _run_stage(self, request: Request, stage: str, stale: list[PlannedUnit]) -> None:
-        chosen = [planned.unit.name for planned in stale]
-        everything = len(chosen) == len(request.plan().of_stage(stage))
-        command = request.stage_command(stage, () if everything else chosen)
+    def _run_stage(self, request: Request, stage: str, names: list[str]) -> None:
+        """names: of the units; empty for all that are not up to date."""
+        command = self._command(request, stage, names)
         log_file = request.logs / f"{stage}.log"
         start = time.monotonic()
         with storage_errors(log_file):
@@ -58,12 +85,36 @@ class LocalExecutor:
                 f"{_mend(code)}, then give the same command again: finished work is kept",
                 code if code > 0 else 128 - code,
             )
-        if left := request.plan().stale_of(stage):
+
+    @staticmethod
+    def _check(request: Request, now: Plan, step: Step) -> None:
+        left = [planned for planned in now.stale_of(step.stage) if planned.unit.name in step.units]
+        if left:
             raise StageFailedError(
-                f"{stage} ended without an error, but {left[0].unit.label} still must run "
-                f"({left[0].reason}); its output is above and in {log_file}. Does another run change its inputs?",
+                f"{step.stage} ended without an error, but {left[0].unit.label} still must run "
+                f"({left[0].reason}); its output is above and in {request.logs / step.stage}.log. "
+                "Does another run change its inputs?",
                 1,
             )
+
+
+def steps_of(chain: Iterable[Link]) -> list[Step]:
+    """The chain, one process after another. Neighbours of one stage share a process: to start one takes seconds."""
+    steps: list[Step] = []
+    for link in chain:
+        for task in link.tasks:
+            for stage, units in task.stages.items():
+                if steps and steps[-1].stage == stage and not steps[-1].release:
+                    steps[-1].units += units
+                else:
+                    steps.append(Step(stage, list(units)))
+            steps[-1].release = [planned.unit.label for planned in task.release]
+    return steps
+
+
+def _released(stale: list[PlannedUnit]) -> bool:
+    """Whether one of them is up to date but for its files, and so has to be named to be run."""
+    return any(planned.reason is not None and planned.reason.kind == "released" for planned in stale)
 
 
 def _describe(stale: list[PlannedUnit]) -> str:

@@ -61,20 +61,30 @@ def refusal(config: Config, waves: Waves, free: float) -> str | None:
 
     free: bytes that the disk has for what is not there yet.
     """
-    limit = waves.limit if waves.limit is not None else float("inf")
-    room = min(limit, free)
-    least = waves.sample + waves.wave
-    needed = least if waves.bounded or (waves.limit is None and waves.count > 1) else waves.total
-    fits = waves.at_a_time >= 1 and (waves.peak if waves.bounded else waves.total) <= free
-    if fits:
+    if waves.at_a_time >= 1 and waves.peak <= free:
         return None
-    by = "extract.max_disk_gb allows" if limit <= free else "the disk has"
-    layers = len(config.layers)
-    smaller = max(1, int((config.extract.layers_per_wave or layers) * room / max(needed, 1)))
-    tokens = int(config.data.max_tokens * room / max(needed, 1))
+    room = min(free, waves.limit or free)
+    by = "the disk has" if room == free else "extract.max_disk_gb allows"
+    least = waves.sample + waves.wave
     return (
-        f"the hidden states take {format_bytes(waves.total)} in all and at least {format_bytes(least)} at a time, and "
-        f"{by} {format_bytes(room)}. Fewer layers a wave: extract.layers_per_wave={smaller} with "
-        f"extract.max_disk_gb={room / 1e9:.3g}; a smaller type: extract.dtype=int8 (now {config.extract.dtype}); "
-        f"fewer tokens: data.max_tokens={tokens} (now {config.data.max_tokens})"
+        f"the hidden states take {format_bytes(waves.total)} in all, {format_bytes(least)} for a wave of layers and the "
+        f"sample of the others, and {by} {format_bytes(room)}. What would help: "
+        + "; ".join(_alternatives(config, waves, room))
     )
+
+
+def _alternatives(config: Config, waves: Waves, room: float) -> Iterable[str]:
+    gigabytes = int(room / 1e8) / 10
+    least = waves.sample + waves.wave
+    if waves.count > 1 and least <= room:
+        yield f"a lower bound, so that fewer waves are there at a time: extract.max_disk_gb={gigabytes}"
+    a_layer = waves.wave / max(max(map(len, config.groups)), 1)
+    layers = int((room - waves.sample) / a_layer) if a_layer else 0
+    if 1 <= layers < (config.extract.layers_per_wave or len(config.layers)):
+        yield f"fewer layers a wave: extract.layers_per_wave={layers} with extract.max_disk_gb={gigabytes}"
+    if config.extract.dtype != "int8":
+        yield f"a smaller type: extract.dtype=int8 (now {config.extract.dtype})"
+    share = (
+        (room - waves.sample) / waves.wave if room > waves.sample else room / least
+    )  # the sample is as large
+    yield f"fewer tokens: data.max_tokens={int(config.data.max_tokens * share)} (now {config.data.max_tokens})"

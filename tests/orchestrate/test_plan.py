@@ -86,9 +86,9 @@ def test_a_plan_as_json(finished: FakeProject) -> None:
 def test_a_plan_that_does_not_fit_the_disk_says_so(
     project: FakeProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert project.request().plan().fits
+    assert project.request().plan().refusal is None
     monkeypatch.setattr("orchestrate.plan.free_bytes", lambda folder: 1000)
-    assert not project.request().plan().fits
+    assert "1 kB free" in str(project.request().plan().refusal)
 
 
 def test_planning_thirty_layers_is_quick() -> None:
@@ -111,10 +111,11 @@ def predicted(contracts: list[Contract], label: str, *overrides: str) -> tuple[f
 def test_the_bytes_of_hidden_states_are_exact() -> None:
     contracts = load_contracts()
     tokens = 9_600_000
-    assert predicted(contracts, "extract/all")[1] == 24 * tokens * 1024 * 2 + 14 * tokens
-    assert predicted(contracts, "extract/all", "model.layers=0-5", "extract.dtype=float32")[1] == (
-        6 * tokens * 1024 * 4 + 14 * tokens
-    )
+    whole = ("extract.layers_per_wave=null", "extract.dtype=float16")
+    assert predicted(contracts, "extract/layers_0-23", *whole)[1] == (24 * 1024 * 2 + 14) * tokens
+    six = ("extract.layers_per_wave=6", "extract.dtype=int8")
+    assert predicted(contracts, "extract/layers_6-11", *six)[1] == (6 * (1024 + 4) + 14) * tokens
+    assert predicted(contracts, "extract/sample", *six)[1] == pytest.approx((24 * 1028 + 14) * 100_000 / 0.9)
     assert predicted(contracts, "sae_train/layer_3")[1] == 4 * (2 * 1024 * 5120 + 2 * 5120 + 1024)
 
 
