@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common.config import Config, load_config
+from common.cluster import ClusterProfile
+from common.config import Config, load_cluster, load_config
 from common.contract import STAGES_FOLDER, Contract, load_contracts
 from common.storage import Store
 from orchestrate.plan import Plan, make_plan
@@ -17,6 +18,8 @@ class Request:
     contracts: list[Contract]
     options: list[str]
     """Command line options that give a stage the same configuration."""
+    profile: ClusterProfile = field(default_factory=ClusterProfile)
+    """What is particular to the machine."""
     stages_folder: Path = field(default=STAGES_FOLDER)
 
     @classmethod
@@ -38,20 +41,30 @@ class Request:
             options += ["--cluster", cluster]
         if stub:
             options.append("--stub")
-        return cls(config, load_contracts(stages_folder), options, stages_folder)
+        profile = ClusterProfile() if cluster is None else load_cluster(cluster)
+        return cls(config, load_contracts(stages_folder), options, profile, stages_folder)
+
+    @property
+    def folder(self) -> Path:
+        """What is kept of the run besides its results: logs, job scripts, what was submitted."""
+        return Store(self.config.paths.root).root / "runs" / self.config.name
 
     @property
     def logs(self) -> Path:
         """Folder of the logs: a JSON lines file and a raw output file a stage."""
-        return Store(self.config.paths.root).root / "runs" / self.config.name / "logs"
+        return self.folder / "logs"
 
     def plan(self) -> Plan:
         """The state of things now."""
         return make_plan(self.config, self.contracts)
 
-    def stage_command(self, stage: str, units: Sequence[str] = ()) -> list[str]:
-        """The command line of a stage's process. units: only these; all when empty."""
-        command = [sys.executable, "-m", f"stages.{stage}", *self.options]
+    def stage_arguments(self, stage: str, units: Sequence[str] = ()) -> list[str]:
+        """What a stage is called with, whichever way it is started. units: only these; all when empty."""
+        arguments = list(self.options)
         for unit in units:
-            command += ["--unit", unit]
-        return [*command, "--log-file", str(self.logs / f"{stage}.jsonl")]
+            arguments += ["--unit", unit]
+        return [*arguments, "--log-file", str(self.logs / f"{stage}.jsonl")]
+
+    def stage_command(self, stage: str, units: Sequence[str] = ()) -> list[str]:
+        """The command line of a stage's process on this machine, without a container."""
+        return [sys.executable, "-m", f"stages.{stage}", *self.stage_arguments(stage, units)]
