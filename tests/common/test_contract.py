@@ -88,3 +88,83 @@ def test_the_key_does_not_change_with_names_and_places(
         assert one.folder != other.folder
         assert task_key(one, {"a": "b"}) == task_key(other, {"a": "b"})
     assert task_key(first[0], {"a": "1", "b": "2"}) == task_key(first[0], {"b": "2", "a": "1"})
+
+
+WAVES = Contract.model_validate(
+    {
+        "stage": "extract", "phase": 1, "version": 1, "summary": "", "gpu": True, "ranks": "shared",
+        "units": [
+            {"name": "sample", "when": "several_groups", "temporary": True, "parameters": ["layers"],
+             "folder": "data/{name}/sample", "writes": ["layer_{layers}_states.pt"]},
+            {"name": "layers_{group}", "temporary": True, "parameters": [],
+             "folder": "data/{name}", "writes": ["layer_{member}_states.pt", "index_{group}.pt"]},
+        ],
+    }
+)  # fmt: skip
+READERS = Contract.model_validate(
+    {
+        "stage": "sae_train", "phase": 2, "version": 1, "summary": "", "gpu": True,
+        "units": [
+            {"name": "base", "when": "one_group", "parameters": [], "folder": "m", "writes": ["base.pt"],
+             "reads": {"extract/layers_{groups}": ["layer_{layers}_states.pt", "index_{groups}.pt"]}},
+            {"name": "base", "when": "several_groups", "parameters": [], "folder": "m", "writes": ["base.pt"],
+             "reads": {"extract/sample": ["layer_{layers}_states.pt"]}},
+            {"name": "layer_{layer}", "parameters": [], "folder": "m", "writes": ["{layer}.pt"],
+             "reads": {"extract/layers_{group}": ["layer_{layer}_states.pt", "index_{group}.pt"]}},
+            {"name": "all", "parameters": [], "folder": "m", "writes": ["all.pt"],
+             "reads": {"extract/layers_{groups}": ["layer_{layers}_states.pt", "index_{groups}.pt"]}},
+        ],
+    }
+)  # fmt: skip
+
+
+def waves(write_config: Callable[..., Path], contract: Contract, per_wave: int | None) -> dict[str, Unit]:
+    model = {"base_model": "nowhere", "d_model": 4, "n_layers": 6, "layers": "0-3,5"}
+    config = load_config(str(write_config(model=model, extract={"layers_per_wave": per_wave})))
+    return {unit.name: unit for unit in expand(contract, config)}
+
+
+def reads_of(unit: Unit) -> dict[str, list[str]]:
+    return {read.name: read.files for read in unit.reads}
+
+
+def test_one_wave_holds_all_layers(write_config: Callable[..., Path]) -> None:
+    [wave] = waves(write_config, WAVES, None).values()
+    assert (wave.name, wave.layers, wave.index, wave.temporary) == (
+        "layers_0-3,5",
+        [0, 1, 2, 3, 5],
+        None,
+        True,
+    )
+    readers = waves(write_config, READERS, None)
+    everything = ["layer_0_states.pt", "layer_1_states.pt", "layer_2_states.pt", "layer_3_states.pt",
+                  "layer_5_states.pt", "index_0-3,5.pt"]  # fmt: skip
+    assert reads_of(readers["base"]) == {"extract/layers_0-3,5": everything}
+    assert {name: unit.index for name, unit in readers.items()} == {
+        "base": None, "layer_0": 0, "layer_1": 1, "layer_2": 2, "layer_3": 3, "layer_5": 5, "all": None,
+    }  # fmt: skip
+    assert not any(unit.temporary for unit in readers.values())
+
+
+def test_layers_share_the_index_of_their_wave(write_config: Callable[..., Path]) -> None:
+    units = waves(write_config, WAVES, 2)
+    assert {name: (unit.layers, unit.index) for name, unit in units.items()} == {
+        "sample": ([], None), "layers_0-1": ([0, 1], 0), "layers_2-3": ([2, 3], 1), "layers_5": ([5], 2),
+    }  # fmt: skip
+    assert units["sample"].writes == [f"layer_{i}_states.pt" for i in (0, 1, 2, 3, 5)]
+    assert units["layers_2-3"].writes == ["layer_2_states.pt", "layer_3_states.pt", "index_2-3.pt"]
+    readers = waves(write_config, READERS, 2)
+    assert reads_of(readers["base"]) == {"extract/sample": units["sample"].writes}
+    assert reads_of(readers["layer_3"]) == {"extract/layers_2-3": ["layer_3_states.pt", "index_2-3.pt"]}
+    assert [readers[f"layer_{i}"].index for i in (0, 1, 2, 3, 5)] == [0, 0, 1, 1, 2]
+    assert reads_of(readers["all"]) == {name: unit.writes for name, unit in (
+        (unit.label, unit) for unit in units.values() if unit.layers)}  # fmt: skip
+
+
+def test_how_layers_are_cut_into_waves_does_not_change_a_layer_s_parameters(
+    write_config: Callable[..., Path],
+) -> None:
+    one, other = (waves(write_config, READERS, per_wave) for per_wave in (None, 2))
+    assert {name: unit.parameters for name, unit in one.items()} == {
+        name: unit.parameters for name, unit in other.items()
+    }

@@ -110,3 +110,13 @@ def test_a_dangling_pointer_is_damage(store: Store) -> None:
     assert entry
     shutil.rmtree(entry.path)
     assert reason(store).startswith("corrupt:")
+
+
+def test_a_released_result_is_not_stale_until_its_parameters_change(store: Store) -> None:
+    store.release(unit_of("alpha", seed=0))
+    found = state(store, unit_of("alpha", seed=0))
+    assert found.reason is None
+    assert found.entry
+    assert found.entry.released
+    assert str(state(store, unit_of("alpha", seed=1)).reason) == "param:seed 0→1"
+    assert beta(store).reason is None  # what was made from it still is

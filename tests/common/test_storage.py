@@ -482,3 +482,49 @@ def test_a_remote_root_is_pushed_to_and_read_from(tmp_path: Path, monkeypatch: p
     here = Store(root)
     assert entry_of(here, unit).file("b.txt").read_text() == "TWO"
     assert here.current("mine", "never", "all") is None
+
+
+def test_a_release_frees_the_files_and_keeps_what_they_were(store: Store) -> None:
+    unit = unit_of()
+    publish(store, unit, "one")
+    assert store.release(unit) == len("oneONE")
+    entry = entry_of(store, unit)
+    assert entry.released
+    assert public_files(store, unit) == {}
+    assert (store.root / unit.folder / "manifest.json").exists()
+    assert sorted(entry.manifest.files) == ["a.txt", "b.txt"]
+    assert store.kept(unit.stage, entry.key) is None
+    assert store.release(unit) == 0
+    assert store.release(unit_of("nothing")) == 0
+
+
+def test_a_released_result_that_is_made_again_is_whole(store: Store) -> None:
+    unit = unit_of()
+    publish(store, unit, "one")
+    store.release(unit)
+    publish(store, unit, "one")
+    assert not entry_of(store, unit).released
+    assert public_files(store, unit) == {"a.txt": "one", "b.txt": "ONE"}
+    store.verify(entry_of(store, unit), deep=True)
+    assert store.links_are_whole(unit)
+
+
+def test_a_crash_in_a_release_is_gone_on_with(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    unit = unit_of()
+    saved = store.root.with_name("saved")
+    publish(store, unit, "one")
+    shutil.copytree(store.root, saved, symlinks=True)
+    died = 0
+    for _ in crash_points(lambda: store.release(unit), monkeypatch):
+        died += 1
+        entry = entry_of(store, unit)
+        if entry.released:
+            store.release(unit)
+            assert public_files(store, unit) == {}
+            assert not entry.file("a.txt").exists()
+        else:
+            store.verify(entry, deep=True)
+            assert store.links_are_whole(unit)
+        shutil.rmtree(store.root)
+        shutil.copytree(saved, store.root, symlinks=True)
+    assert died >= 4
