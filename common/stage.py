@@ -75,7 +75,7 @@ class Job:
         return self.work.layer
 
     def input(self, unit: str, file: str) -> Path:
-        """Path of a verified input, such as `input("extract/all", "index.pt")`."""
+        """Path of a verified input, such as `input("prepare/corpus", "corpus.pt")`."""
         return self.entries[unit].file(file)
 
     def input_dir(self, unit: str) -> Path:
