@@ -1,0 +1,73 @@
+"""What the executor relies on is true of the real scheduler."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.slurm.cluster import PURGED_AFTER, Cluster
+
+pytestmark = pytest.mark.slurm
+
+
+def test_a_failed_element_holds_its_own_successor_only(slurm: Cluster) -> None:
+    first = slurm.submit("--array=0,2", script="[ $SLURM_ARRAY_TASK_ID = 0 ]")
+    second = slurm.submit("--array=0,2", f"--dependency=aftercorr:{first}", script="true")
+    slurm.wait_for(f"{second}_0", "COMPLETED")
+    assert slurm.job(f"{second}_2")["Reason"] in ("Dependency", "DependencyNeverSatisfied")
+    slurm.wait(lambda: slurm.job(f"{second}_2").get("Reason") == "DependencyNeverSatisfied")
+
+
+def test_a_dependency_on_a_failed_job_that_is_forgotten_never_comes_true_or_is_refused(
+    slurm: Cluster,
+) -> None:
+    """Whatever happens to it, a stage verifies its inputs itself."""
+    failed = slurm.submit(script="exit 1")
+    slurm.wait_for(failed, "", seconds=PURGED_AFTER + 30)
+    done = slurm.call("sbatch", "--parsable", f"--dependency=afterok:{failed}", "--wrap=true")
+    if done.returncode == 0:  # accepted, with the dependency lifted or not
+        slurm.wait(
+            lambda: slurm.job(done.stdout.strip()).get("JobState") in ("COMPLETED", "PENDING", "RUNNING")
+        )
+    else:
+        assert "dependency" in done.stderr.lower()
+
+
+def test_the_batch_shell_gets_the_signal_and_a_requeued_job_counts_its_restarts(
+    slurm: Cluster, tmp_path: Path
+) -> None:
+    job = slurm.submit(
+        "--requeue",
+        "--open-mode=append",
+        script=f"""
+        trap 'echo stopped-$SLURM_RESTART_COUNT >> {tmp_path}/said; scontrol requeue $SLURM_JOB_ID; sleep 30' USR1
+        if [ ${{SLURM_RESTART_COUNT:-0}} = 1 ]; then echo again >> {tmp_path}/said; exit 0; fi
+        touch {tmp_path}/ready
+        sleep 60 & wait""",
+    )
+    slurm.wait(lambda: (tmp_path / "ready").exists())
+    assert slurm.call("scancel", "--signal=USR1", "--batch", job).returncode == 0
+    slurm.wait_for(job, "COMPLETED")
+    assert (tmp_path / "said").read_text().splitlines() == ["stopped-", "again"]
+
+
+def test_a_job_s_environment_can_be_empty(slurm: Cluster, tmp_path: Path) -> None:
+    os.environ["GHOSTTRACK_LEAK"] = "1"
+    try:
+        job = slurm.submit("--export=NIL", script=f"env > {tmp_path}/env")
+    finally:
+        del os.environ["GHOSTTRACK_LEAK"]
+    slurm.wait_for(job, "COMPLETED")
+    text = (tmp_path / "env").read_text()
+    assert "GHOSTTRACK_LEAK" not in text
+    assert "SLURM_JOB_ID" in text
+
+
+def test_a_silent_scheduler_is_noticed_within_seconds(slurm: Cluster) -> None:
+    with slurm.silent():
+        start = time.monotonic()
+        done = slurm.call("sbatch", "--wrap=true")
+        assert done.returncode != 0
+        assert "timed out" in done.stderr
+        assert time.monotonic() - start < 30
