@@ -1,8 +1,8 @@
 """Language models for inference: loading a snapshot, and reading the residual stream at block outputs.
 
 Hidden states are block outputs, before the final norm: `hidden_states[-1]` of Hugging Face is after
-it, so the blocks are hooked. To add an architecture, add a line to `FAMILIES` and a case to
-`tests/common/test_language_model.py`.
+it, so the blocks are hooked. To add an architecture, add a line to `FAMILIES` and one to `FAMILIES` of
+`tests/tiny_models.py`, with which all tests of architectures run on it.
 """
 
 import contextlib
@@ -28,9 +28,17 @@ class Family:
     final_norm: str
 
 
+_LLAMA = Family("model", "model.layers", "model.norm")
 FAMILIES = {
+    "gemma2": _LLAMA,
+    "gemma3_text": _LLAMA,
     "gpt2": Family("transformer", "transformer.h", "transformer.ln_f"),
-    "llama": Family("model", "model.layers", "model.norm"),
+    "gpt_neox": Family("gpt_neox", "gpt_neox.layers", "gpt_neox.final_layer_norm"),
+    "llama": _LLAMA,
+    "phi": Family("model", "model.layers", "model.final_layernorm"),
+    "phi3": _LLAMA,
+    "qwen2": _LLAMA,
+    "qwen3": _LLAMA,
 }
 """Hugging Face `model_type` to family."""
 
@@ -142,6 +150,6 @@ def family_of(model_type: str) -> Family:
     if model_type not in FAMILIES:
         raise ModelSourceError(
             f"the architecture {model_type!r} is not supported yet; supported are {', '.join(sorted(FAMILIES))}. "
-            "To add it, add a line to FAMILIES in common/language_model.py"
+            "To add it, say in FAMILIES in common/language_model.py where it keeps its backbone, blocks and final norm"
         )
     return FAMILIES[model_type]

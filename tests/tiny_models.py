@@ -1,14 +1,40 @@
 """Random models of a few thousand weights, one for each supported architecture, as snapshot folders."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
+import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 VOCABULARY = 256
+"""Tokens in use; models have some more, since the tokenizer class of Qwen2 adds one of its own."""
 N_LAYERS = 3
 D_MODEL = 32
+WINDOW = 6
+"""Tokens that the sliding-window layers of the Gemmas see."""
+_COMMON = {
+    "vocab_size": VOCABULARY + 8, "hidden_size": D_MODEL, "intermediate_size": 64, "num_hidden_layers": N_LAYERS,
+    "num_attention_heads": 4, "max_position_embeddings": 128,
+}  # fmt: skip
+_GROUPED = {**_COMMON, "num_key_value_heads": 2}
+_GEMMA = {**_GROUPED, "head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": WINDOW,
+          "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}  # fmt: skip
+FAMILIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "gemma2": ("Gemma2", _GEMMA),
+    "gemma3_text": ("Gemma3Text", _GEMMA),
+    "gpt2": ("GPT2", {"vocab_size": VOCABULARY + 8, "n_positions": 128, "n_embd": D_MODEL, "n_layer": N_LAYERS, "n_head": 4}),
+    "gpt_neox": ("GPTNeoX", _COMMON),
+    "llama": ("Llama", _GROUPED),
+    "phi": ("Phi", _COMMON),
+    "phi3": ("Phi3", {**_GROUPED, "pad_token_id": 0}),
+    "qwen2": ("Qwen2", _GROUPED),
+    "qwen3": ("Qwen3", {**_GROUPED, "head_dim": 8}),
+}  # fmt: skip
+"""Hugging Face `model_type` to the names of its classes and the sizes of a tiny one."""
+_MODEL_CLASSES = {"gpt2": "GPT2LMHeadModel", "gemma3_text": "Gemma3ForCausalLM"}
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:
@@ -20,23 +46,21 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
 
 
-def save_random_model(folder: Path, family: str) -> Path:
-    """Write a random model of `family` ("gpt2" or "llama") and its tokenizer to a folder."""
+def random_model(family: str) -> PreTrainedModel:
+    """A model with random weights, norms and biases among them."""
+    name, settings = FAMILIES[family]
+    make_config: Callable[..., Any] = getattr(transformers, f"{name}Config")
+    model_class = getattr(transformers, _MODEL_CLASSES.get(family, f"{name}ForCausalLM"))
     torch.manual_seed(1)
-    if family == "gpt2":
-        model = GPT2LMHeadModel(
-            GPT2Config(vocab_size=VOCABULARY, n_positions=128, n_embd=D_MODEL, n_layer=N_LAYERS, n_head=4)
-        )
-    else:
-        model = LlamaForCausalLM(
-            LlamaConfig(
-                vocab_size=VOCABULARY, hidden_size=D_MODEL, intermediate_size=64, num_hidden_layers=N_LAYERS,
-                num_attention_heads=4, num_key_value_heads=2, max_position_embeddings=128,
-            )
-        )  # fmt: skip
+    model = model_class(make_config(**settings, bos_token_id=None, eos_token_id=None))
     with torch.no_grad():  # away from the initialisation, where norms are the identity
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
-    model.save_pretrained(folder)
+    return model
+
+
+def save_random_model(folder: Path, family: str) -> Path:
+    """Write a random model and its tokenizer to a folder."""
+    random_model(family).save_pretrained(folder)
     byte_tokenizer().save_pretrained(folder)
     return folder

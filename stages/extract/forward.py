@@ -1,12 +1,14 @@
-"""The forward pass over a packed corpus, row by row, all layers at once."""
+"""The forward pass over a packed corpus, batch by batch, all layers at once."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from common.errors import NumericError
 from common.language_model import LanguageModel
+from common.states import StatesWriter
 
 
 def plan_shards(n_tokens: int, length: int, shard_rows: int) -> list[tuple[int, int]]:
@@ -29,36 +31,62 @@ def write_states(
     model: LanguageModel,
     tokens: Tensor,
     positions: Tensor,
-    start: int,
-    rows: int,
-    length: int,
-    layers: Sequence[int],
-    out: dict[int, Tensor],
+    batch: tuple[int, int, int],
+    out: Mapping[int, StatesWriter],
 ) -> None:
-    """Run one batch and store every layer's block outputs.
+    """Run one batch and store the block outputs of the layers of `out`.
 
-    tokens, positions: int32 [n_tokens], the whole corpus. start, rows, length: one item of `batches`.
-    out: layer to [n_tokens, d_model]; rows [start, start + rows·length) are assigned, in out's dtype.
-    Raises NumericError naming layer and token for a state that is not finite in the storage type.
+    tokens, positions: int32 [n_tokens], the whole corpus. batch: an item of `batches`. out: layer to the file
+    whose rows [start, start + rows·length) are written. Raises NumericError naming layer and row for a state
+    that is not finite or too large for the file's type.
     """
+    start, rows, length = batch
     stop = start + rows * length
     device = model.device
 
     def sink(layer: int, states: Tensor) -> None:
-        target = out[layer][start:stop]
-        target.copy_(states.reshape(rows * length, -1))
-        finite = torch.isfinite(target).all(dim=1)
-        if not bool(finite.all()):
-            token = start + int((~finite).nonzero()[0])
-            raise NumericError(
-                f"layer {layer}, token {token} of the corpus: the hidden state is not finite as {target.dtype}; "
-                "store in a wider type with --set extract.dtype=bfloat16 (or float32), "
-                "or check the model's weights"
-            )
+        flat = states.reshape(rows * length, -1)
+        if not out[layer].write(start, flat):
+            raise NumericError(_not_finite(layer, start, flat, out[layer].dtype))
 
     model.read_blocks(
         tokens[start:stop].long().view(rows, length).to(device),
         positions[start:stop].long().view(rows, length).to(device),
-        layers,
+        list(out),
         sink,
     )
+
+
+def _not_finite(layer: int, start: int, states: Tensor, dtype: torch.dtype) -> str:
+    finite = torch.isfinite(states if dtype == torch.int8 else states.to(dtype)).all(dim=1)
+    row = start + int((~finite).nonzero()[0])
+    kind = str(dtype).removeprefix("torch.")
+    if not bool(torch.isfinite(states).all()):
+        return (
+            f"layer {layer}, row {row}: the hidden state holds NaN or Inf; check the model's weights, or compute in "
+            "a wider type with --set model.dtype=float32"
+        )
+    return (
+        f"layer {layer}, row {row}: the hidden state is too large for {kind}; store in another type with "
+        "--set extract.dtype=bfloat16 (or int8, float32)"
+    )
+
+
+def flop_per_token(model: LanguageModel, last: int, length: int) -> float:
+    """Arithmetic of the forward pass up to and with block `last`: 2 a weight of its matrices, and causal attention."""
+    weights = sum(p.numel() for block in model.blocks[: last + 1] for p in block.parameters() if p.ndim == 2)
+    return 2.0 * weights + 2.0 * (last + 1) * model.d_model * length
+
+
+def peak_flops(device: torch.device, dtype: torch.dtype, size: int = 1024, seconds: float = 0.2) -> float:
+    """FLOP a second of a matrix product on this device, measured now: the fastest of several."""
+    size = size if device.type == "cpu" else 8 * size
+    matrix = torch.ones(size, size, device=device, dtype=dtype)
+    fastest, end = float("inf"), time.perf_counter() + seconds
+    while time.perf_counter() < end or fastest == float("inf"):
+        start = time.perf_counter()
+        matrix @ matrix
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        fastest = min(fastest, time.perf_counter() - start)
+    return 2.0 * size**3 / fastest

@@ -1,84 +1,155 @@
-"""Write every layer's states shard by shard; a killed run goes on after its last finished shard."""
+"""Write every layer's states shard by shard; a killed run goes on after its last finished shard.
 
+Where several processes do it together, each takes every so-many-th shard and writes its own rows.
+"""
+
+import contextlib
+import functools
 import shutil
 import time
+from dataclasses import dataclass
 from typing import Any
 
+import psutil
 import torch
+from accelerate.utils import find_executable_batch_size
 
 from common import states
-from common.errors import DataError, ModelMismatchError, StorageError
-from common.files import fsync
-from common.language_model import load_language_model
-from common.progress import format_bytes
+from common.errors import ConfigError, NumericError, StorageError
+from common.language_model import LanguageModel, load_language_model
+from common.progress import Progress, format_bytes
+from common.sampling import sampled_rows
+from common.seeds import generator
 from common.stage import Job
-from stages.extract.forward import batches, plan_shards, write_states
+from stages.extract.corpus import Corpus, read_corpus, sample_of
+from stages.extract.forward import batches, flop_per_token, peak_flops, plan_shards, write_states
+
+POSITION_ZERO = (
+    "kept, as every token; position 0 begins a segment, and SAEs are not trained on it (attention sink)"
+)
 
 
 def run(job: Job) -> dict[str, Any]:
     settings, layers = job.config.extract, job.work.layers or job.config.layers
-    corpus = torch.load(job.input("prepare/corpus", "corpus.pt"), weights_only=True)
-    tokens, positions = corpus["tokens"], corpus["position"]
-    if not len(tokens):
-        raise DataError("the corpus has no tokens; raise data.max_tokens")
     model = load_language_model(job.input_dir("prepare/model"), job.config.model.dtype)
-    if int(tokens.max()) >= model.unembedding.shape[0]:
-        raise ModelMismatchError(
-            "corpus.pt has token ids the model does not know; it was made with another tokenizer. "
-            "Run the prepare stage again"
-        )
-    dtype = getattr(torch, settings.dtype)
+    before = psutil.Process().memory_info().rss
+    corpus = corpus_of(job, model)
+    dtype = states.DTYPES[settings.dtype]
     paths = {layer: job.output(f"layer_{layer}_states.pt") for layer in layers}
 
     def reserve() -> None:
-        needed = len(layers) * len(tokens) * model.d_model * dtype.itemsize
+        needed = len(layers) * len(corpus) * model.d_model * dtype.itemsize
         free = shutil.disk_usage(job.staging).free
         if needed > free:
             raise StorageError(
                 f"the hidden states need {format_bytes(needed)} and {job.staging} has {format_bytes(free)} free; "
-                "lower data.max_tokens, choose fewer model.layers, or another paths.root"
+                "lower data.max_tokens or extract.layers_per_wave, take extract.dtype=int8, or another paths.root"
             )
         for path in paths.values():
-            states.reserve(path, len(tokens), model.d_model, dtype)
+            states.reserve(path, len(corpus), model.d_model, dtype)
 
-    job.step("reserve", reserve)
-    out = {layer: states.open_for_writing(path) for layer, path in paths.items()}
-    shards = plan_shards(len(tokens), settings.max_length, settings.shard_rows)
-    todo = [number for number in range(len(shards)) if not job.done(_step(number))]
-    done_before = len(tokens) - sum(shards[number][1] - shards[number][0] for number in todo)
+    job.once("reserve", reserve)
+    shards = plan_shards(len(corpus), settings.max_length, settings.shard_rows)
+    mine = [number for number in range(len(shards)) if number % job.ranks == job.rank]
+    todo = [number for number in mine if not job.done(step_of(number))]
+    peak = peak_flops(model.device, model.model.dtype)
     started = time.monotonic()
-    with job.progress(len(tokens), "tok", f"{len(layers)} layers", initial=done_before) as progress:
-
-        def do_shard(number: int) -> None:
-            for start, rows, length in batches(*shards[number], settings.max_length, settings.batch_size):
-                write_states(model, tokens, positions, start, rows, length, layers, out)
-                progress.update(rows * length)
-            for path in paths.values():
-                fsync(path)
-
-        for number in todo:
-            job.step(_step(number), lambda number=number: do_shard(number))  # type: ignore[misc]
+    with contextlib.ExitStack() as files:
+        out = {layer: files.enter_context(states.StatesWriter(path)) for layer, path in paths.items()}
+        forward = ForwardPass(job, model, corpus, out, settings.batch_size)
+        forward.do({number: shards[number] for number in mine})
     elapsed = time.monotonic() - started
-    documents = corpus["doc"].long()
-    torch.save(
-        {
-            "token": tokens,
-            "doc": corpus["doc"],
-            "position": positions,
-            "held_out": corpus["doc_held_out"][documents],
-            "kind": corpus["doc_kind"][documents],
-        },
-        job.output(f"index_{job.unit}.pt"),
-    )
-    job.internal.update(batchSize=settings.batch_size, shards=len(shards), shardsDoneNow=len(todo))
+    job.once("index", lambda: torch.save(corpus.index(), job.output(f"index_{job.unit}.pt")))
+    job.internal.update(
+        batchSize=settings.batch_size, batchSizeUsed=forward.batch_size, shards=len(shards), shardsDoneNow=len(todo),
+        positionZero=POSITION_ZERO,
+    )  # fmt: skip
+    done = sum(shards[number][1] - shards[number][0] for number in todo)
+    flops = flop_per_token(model, max(layers), settings.max_length) * done / elapsed
     return {
-        "tokens": len(tokens),
+        "tokens": len(corpus),
         "layers": len(layers),
         "d_model": model.d_model,
         "bytes": sum(path.stat().st_size for path in paths.values()),
-        "tokens_per_second": round((len(tokens) - done_before) / elapsed, 1) if todo else None,
+        "tokens_per_second": round(done / elapsed * job.ranks, 1) if todo else None,
+        "model_flop_utilisation": round(flops / peak, 3) if todo else None,
+        "gemm_flops": peak,
+        "bytes_beyond_the_model": max(0, psutil.Process().memory_info().rss - before),
     }
 
 
-def _step(number: int) -> str:
-    return f"shard_{number:05}"
+def corpus_of(job: Job, model: LanguageModel) -> Corpus:
+    """What this unit reads: all of the corpus, or of it the pooled sample of all layers."""
+    corpus = read_corpus(job.input("prepare/corpus", "corpus.pt"), model.unembedding.shape[0])
+    if job.work.layers:
+        return corpus
+    length = job.config.extract.max_length
+    count = sampled_rows(
+        len(corpus), length, job.config.sae_training.base_tokens_per_layer, job.config.data.held_out_fraction
+    )
+    return (
+        corpus if count is None else sample_of(corpus, length, count, generator(job.config.seed, "extract"))
+    )
+
+
+@dataclass
+class ForwardPass:
+    """One process's way through its shards."""
+
+    job: Job
+    model: LanguageModel
+    corpus: Corpus
+    out: dict[int, states.StatesWriter]
+    batch_size: int
+    """Rows a forward pass that memory was enough for so far."""
+    written: int = 0
+    """Bytes."""
+    _into_shard: int = 0
+    """Tokens of the shard at work that are written."""
+
+    def do(self, shards: dict[int, tuple[int, int]]) -> None:
+        """Do the shards that are not done, each a step. shards: number to token range.
+
+        Where memory runs out it goes on from there with half the batch. Raises ConfigError where one row is too much.
+        """
+        sizes = {number: stop - start for number, (start, stop) in shards.items()}
+        before = sum(size for number, size in sizes.items() if self.job.done(step_of(number)))
+        what = f"{self.job.unit}, {len(self.out)} layers"
+
+        def go_on(batch_size: int) -> None:
+            if batch_size < self.batch_size:
+                self.job.log.warning(f"out of memory: {batch_size} rows a forward pass from here on")
+                self.batch_size = batch_size
+            for number, tokens in shards.items():
+                self.job.step(step_of(number), functools.partial(self._shard, number, *tokens, progress))
+
+        with self.job.progress(sum(sizes.values()), "tok", what, initial=before) as progress:
+            try:
+                find_executable_batch_size(go_on, self.batch_size, lambda: self.batch_size // 2)()
+            except RuntimeError as error:
+                if "reached zero" not in str(error):
+                    raise
+                raise ConfigError(
+                    "memory is not enough for one row of the corpus; lower extract.max_length, or take "
+                    "model.dtype=bfloat16"
+                ) from error
+
+    def _shard(self, number: int, start: int, stop: int, progress: Progress) -> None:
+        length = self.job.config.extract.max_length
+        for batch in batches(start + self._into_shard, stop, length, self.batch_size):
+            tokens = batch[1] * batch[2]
+            try:
+                write_states(self.model, self.corpus.token, self.corpus.position, batch, self.out)
+            except NumericError as error:
+                raise NumericError(f"shard {number}, {error}") from error
+            self._into_shard += tokens
+            self.written += tokens * sum(file.row_bytes for file in self.out.values())
+            progress.update(tokens)
+            progress.note(f"{format_bytes(self.written)} written")
+        for file in self.out.values():
+            file.sync()
+        self._into_shard = 0
+
+
+def step_of(shard: int) -> str:
+    return f"shard_{shard:05}"

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from common.errors import CorruptInputError, DataError, ModelMismatchError, NumericError
+from common.states import States
 
 OUTLIER_FACTOR = 10.0
 """A state whose norm is this many times the median of its layer is an outlier."""
@@ -22,8 +23,8 @@ class LayerStates:
     """A layer's states with their normalisation, x = (state - mean) · scale, so that E‖x‖² = d_model."""
 
     layer: int
-    states: Tensor
-    """[n_tokens, d_model], any float type, memory-mapped; the model's units"""
+    states: States
+    """[n_tokens, d_model], memory-mapped; the model's units"""
     train: Tensor
     """Rows to train on, int64, ascending: kept tokens of documents that are not held out"""
     held_out: Tensor
@@ -37,11 +38,15 @@ class LayerStates:
 
     def normalised(self, rows: Tensor) -> Tensor:
         """rows: [n] int64, on the CPU → [n, d_model] float32, on the device of `mean`."""
-        return self.states[rows].to(self.mean.device).float().sub_(self.mean).mul_(self.scale)
+        return self.states[rows].to(self.mean.device).sub_(self.mean).mul_(self.scale)
 
 
 def fit_layer(
-    layer: int, states: Tensor, position: Tensor, held_out: Tensor, device: torch.device | str = "cpu"
+    layer: int,
+    states: States,
+    position: Tensor,
+    held_out: Tensor,
+    device: torch.device | str = "cpu",
 ) -> LayerStates:
     """Check a layer's states and measure their normalisation on the training tokens.
 
@@ -81,21 +86,21 @@ def fit_layer(
     )  # fmt: skip
 
 
-def check_width(layer: int, states: Tensor, d_model: int) -> None:
+def check_width(layer: int, states: States, d_model: int) -> None:
     """Raise ModelMismatchError unless states is [n_tokens, d_model]."""
-    if states.ndim != 2 or states.shape[1] != d_model:
+    if len(states.shape) != 2 or states.shape[1] != d_model:
         raise ModelMismatchError(
             f"layer {layer}: the states have shape {list(states.shape)} and model.d_model is {d_model}; "
             "correct model.d_model or run extract again"
         )
 
 
-def _chunks(states: Tensor) -> list[tuple[int, Tensor]]:
+def _chunks(states: States) -> list[tuple[int, Tensor]]:
     return [(start, states[start : start + CHUNK_ROWS]) for start in range(0, len(states), CHUNK_ROWS)]
 
 
 def _norms(layer: int, start: int, chunk: Tensor) -> Tensor:
-    norms = torch.linalg.vector_norm(chunk.float(), dim=1)
+    norms = torch.linalg.vector_norm(chunk, dim=1)
     if not norms.isfinite().all():
         token = start + int((~norms.isfinite()).nonzero()[0])
         raise NumericError(
@@ -105,16 +110,16 @@ def _norms(layer: int, start: int, chunk: Tensor) -> Tensor:
     return norms
 
 
-def _moments(states: Tensor, rows: Tensor) -> tuple[Tensor, float]:
+def _moments(states: States, rows: Tensor) -> tuple[Tensor, float]:
     """Mean [d_model] float32 and total variance E‖state - mean‖² of the rows; one pass.
 
     Chunks are summed in float32 (reductions in float64 are ten times slower) and added up in float64. The sums
     are taken about the mean of the first rows, so that a large mean does not swallow the variance.
     """
-    centre = states[rows[:CHUNK_ROWS]].float().mean(0)
+    centre = states[rows[:CHUNK_ROWS]].mean(0)
     total, square = torch.zeros(states.shape[1], dtype=torch.float64), 0.0
     for part in rows.split(CHUNK_ROWS):
-        centred = states[part].float().sub_(centre)
+        centred = states[part].sub_(centre)
         total += centred.sum(0)
         square += float(centred.square_().sum(1).sum(dtype=torch.float64))
     shift = total / len(rows)

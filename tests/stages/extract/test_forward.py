@@ -1,22 +1,35 @@
+"""Shards, batches, and one batch's way from tokens to files."""
+
+from pathlib import Path
+
 import pytest
 import torch
 
 from common.errors import NumericError
-from common.language_model import load_language_model
-from stages.extract.forward import batches, plan_shards, write_states
+from common.language_model import LanguageModel, load_language_model
+from common.states import StatesWriter, open_states, reserve
+from stages.extract.forward import batches, flop_per_token, peak_flops, plan_shards, write_states
 from tests.tiny_models import D_MODEL, N_LAYERS, VOCABULARY, save_random_model
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
+def model(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
     return load_language_model(save_random_model(tmp_path_factory.mktemp("model"), "llama"))
+
+
+def writers(folder: Path, n_tokens: int, dtype: torch.dtype = torch.float32) -> dict[int, StatesWriter]:
+    out = {}
+    for layer in range(N_LAYERS):
+        reserve(folder / f"{layer}.pt", n_tokens, D_MODEL, dtype)
+        out[layer] = StatesWriter(folder / f"{layer}.pt")
+    return out
 
 
 @pytest.mark.parametrize(
     ("n_tokens", "length", "rows", "batch"), [(1000, 16, 4, 3), (64, 16, 4, 4), (5, 8, 2, 2)]
 )
-def test_batches_cover_every_token_once_in_order(n_tokens, length, rows, batch):
-    covered = []
+def test_batches_cover_every_token_once_in_order(n_tokens: int, length: int, rows: int, batch: int) -> None:
+    covered: list[int] = []
     for shard in plan_shards(n_tokens, length, rows):
         for start, count, width in batches(*shard, length, batch):
             assert count <= batch
@@ -25,34 +38,58 @@ def test_batches_cover_every_token_once_in_order(n_tokens, length, rows, batch):
     assert covered == list(range(n_tokens))
 
 
-def test_states_do_not_depend_on_batch_or_packing(model):
+def test_states_do_not_depend_on_batch_or_packing(model: LanguageModel, tmp_path: Path) -> None:
     tokens = torch.randint(VOCABULARY, (53,), dtype=torch.int32)
-    positions = torch.cat(
-        [torch.arange(9), torch.arange(7), torch.arange(16), torch.arange(16), torch.arange(5)]
-    ).int()
-    out = {layer: torch.zeros(53, D_MODEL) for layer in range(N_LAYERS)}
-    for start, rows, length in batches(0, 53, 16, 2):
-        write_states(model, tokens, positions, start, rows, length, range(N_LAYERS), out)
+    positions = torch.cat([torch.arange(n) for n in (9, 7, 16, 16, 5)]).int()
+    out = writers(tmp_path, 53)
+    for batch in batches(0, 53, 16, 2):
+        write_states(model, tokens, positions, batch, out)
     segment = {}
     model.read_blocks(
         tokens[9:16].long()[None], torch.arange(7)[None], range(N_LAYERS),
         lambda layer, states: segment.__setitem__(layer, states[0].clone()),
     )  # fmt: skip
     for layer in range(N_LAYERS):
-        torch.testing.assert_close(out[layer][9:16], segment[layer], rtol=1e-4, atol=1e-4)
-        assert out[layer].abs().sum(dim=1).min() > 0
+        stored = open_states(tmp_path / f"{layer}.pt")[0:53]
+        torch.testing.assert_close(stored[9:16], segment[layer], rtol=1e-4, atol=1e-4)
+        assert stored.abs().sum(dim=1).min() > 0
 
 
-def test_a_state_that_overflows_the_storage_type_names_layer_and_token(model):
+@pytest.mark.parametrize(
+    ("value", "dtype", "message"),
+    [(float("nan"), torch.float32, r"layer 1, row 5: .* NaN or Inf; .*model\.dtype"),
+     (float("inf"), torch.int8, r"layer 1, row 5: .* NaN or Inf"),
+     (1e6, torch.float16, r"layer 1, row 5: .* too large for float16; .*extract\.dtype")],
+)  # fmt: skip
+def test_a_state_that_cannot_be_stored_names_layer_and_row(
+    model: LanguageModel, tmp_path: Path, value: float, dtype: torch.dtype, message: str
+) -> None:
     tokens = torch.randint(VOCABULARY, (8,), dtype=torch.int32)
-    out = {0: torch.zeros(8, D_MODEL), 1: torch.zeros(8, D_MODEL)}
 
-    def poison(module, arguments, output):
-        output[0, 5, 0] = float("nan")
+    def poison(module: object, arguments: object, output: torch.Tensor) -> None:
+        output[0, 5, 0] = value
 
     handle = model.blocks[1].register_forward_hook(poison, prepend=True)
     try:
-        with pytest.raises(NumericError, match=r"layer 1, token 5 .*extract\.dtype"):
-            write_states(model, tokens, torch.arange(8).int(), 0, 1, 8, [0, 1], out)
+        with pytest.raises(NumericError, match=message):
+            write_states(model, tokens, torch.arange(8).int(), (0, 1, 8), writers(tmp_path, 8, dtype))
     finally:
         handle.remove()
+
+
+def test_the_arithmetic_of_a_forward_pass_is_counted(model: LanguageModel) -> None:
+    """Against torch's own counter, which counts the attention of all pairs where half of them are masked."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    length = 16
+    model.model.set_attn_implementation("eager")  # made of products that it knows
+    with FlopCounterMode(display=False) as counter:
+        model.backbone(input_ids=torch.zeros(1, length, dtype=torch.long), use_cache=False)
+    pairs = 2 * N_LAYERS * D_MODEL * length * length
+    model.model.set_attn_implementation("sdpa")
+    assert flop_per_token(model, N_LAYERS - 1, length) * length == counter.get_total_flops() - pairs
+    assert flop_per_token(model, 0, length) * N_LAYERS == flop_per_token(model, N_LAYERS - 1, length)
+
+
+def test_the_peak_is_above_what_one_small_product_reaches() -> None:
+    assert peak_flops(torch.device("cpu"), torch.float32, 256, 0.05) > 1e8

@@ -12,6 +12,7 @@ from torch import Tensor
 from common.config import Config
 from common.contract import expand, load_contract
 from common.stage import Job
+from common.states import States
 from stages.sae_train.normalise import LayerStates, fit_layer
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -45,7 +46,7 @@ def make_index(n_tokens: int) -> dict[str, Tensor]:
 
 def layer_of(states: Tensor, number: int = 0) -> LayerStates:
     index = make_index(len(states))
-    return fit_layer(number, states, index["position"], index["held_out"])
+    return fit_layer(number, States(states), index["position"], index["held_out"])
 
 
 def write_extract(folder: Path, layers: dict[int, Tensor]) -> None:

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from common.errors import CorruptInputError, DataError, ModelMismatchError, NumericError
+from common.states import States
 from stages.sae_train.normalise import check_width, fit_layer
 from tests.stages.sae_train.synthetic import layer_of, make_index, sparse_states
 
@@ -30,11 +31,11 @@ def test_sinks_and_first_positions_are_left_out_of_everything_but_the_unmasked_r
 def test_held_out_documents_do_not_train() -> None:
     states = sparse_states(2000, 24, 40, 4)
     index = make_index(2000)
-    layer = fit_layer(0, states, index["position"], index["held_out"])
+    layer = fit_layer(0, States(states), index["position"], index["held_out"])
     assert not index["held_out"][layer.train].any()
     assert index["held_out"][layer.held_out].all()
     states[index["held_out"]] *= 3
-    again = fit_layer(0, states, index["position"], index["held_out"])
+    again = fit_layer(0, States(states), index["position"], index["held_out"])
     assert torch.equal(layer.mean, again.mean)
     assert layer.scale == again.scale
 
@@ -59,16 +60,16 @@ def test_states_without_information_are_refused() -> None:
 def test_states_that_do_not_fit_are_refused() -> None:
     index = make_index(400)
     with pytest.raises(CorruptInputError, match="300 states but 400 tokens"):
-        fit_layer(2, torch.ones(300, 24), index["position"], index["held_out"])
+        fit_layer(2, States(torch.ones(300, 24)), index["position"], index["held_out"])
     with pytest.raises(ModelMismatchError, match=r"layer 2: .*\[400, 24\].*d_model is 32"):
-        check_width(2, torch.ones(400, 24), 32)
+        check_width(2, States(torch.ones(400, 24)), 32)
 
 
 def test_nothing_to_train_or_measure_on_is_an_error() -> None:
     states, index = sparse_states(400, 24, 40, 4), make_index(400)
     with pytest.raises(DataError, match="0 held-out tokens"):
-        fit_layer(0, states, index["position"], torch.zeros(400, dtype=torch.bool))
+        fit_layer(0, States(states), index["position"], torch.zeros(400, dtype=torch.bool))
     with pytest.raises(DataError, match="0 training tokens"):
-        fit_layer(0, states, index["position"], torch.ones(400, dtype=torch.bool))
+        fit_layer(0, States(states), index["position"], torch.ones(400, dtype=torch.bool))
     with pytest.raises(DataError, match="first of its segment"):
-        fit_layer(0, states, torch.zeros(400), index["held_out"])
+        fit_layer(0, States(states), torch.zeros(400), index["held_out"])

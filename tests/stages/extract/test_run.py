@@ -1,0 +1,332 @@
+"""The stage from files to files: exact bytes, waves and sample, processes, kills, and troubles on the way."""
+
+import errno
+import logging
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from common.config import Config
+from common.errors import (
+    ConfigError,
+    CorruptInputError,
+    DataError,
+    ModelMismatchError,
+    NumericError,
+    StorageError,
+)
+from common.states import open_states
+from common.storage import Store
+from stages.extract import run as stage
+from stages.extract.forward import write_states
+from tests.stages.extract.corpora import (
+    LENGTH,
+    TOKENS,
+    configured,
+    digests,
+    extract,
+    packed,
+    prepare,
+    result,
+)
+from tests.tiny_models import D_MODEL, N_LAYERS
+
+CODE = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    config = configured(tmp_path / "root")
+    prepare(config)
+    return config
+
+
+def metrics_of(config: Config) -> dict[str, Any]:
+    entry = result(config)
+    assert entry
+    return entry.manifest.predicate.metrics
+
+
+def internal_of(config: Config) -> dict[str, Any]:
+    entry = result(config)
+    assert entry
+    return entry.manifest.predicate.build_definition.internal_parameters
+
+
+def test_every_token_of_every_layer_is_stored_beside_what_it_is(config: Config) -> None:
+    extract(config)
+    folder, corpus = Path(config.paths.root) / "data/cache/tiny/hidden_states", packed()
+    for layer in range(N_LAYERS):
+        states = open_states(folder / f"layer_{layer}_states.pt")
+        assert states.shape == (TOKENS, D_MODEL)
+        assert (states[0:TOKENS].abs().sum(1) > 0).all()
+    index = torch.load(folder / "index_layers_0-2.pt", weights_only=True)
+    documents = corpus["doc"].long()
+    assert torch.equal(index["token"], corpus["tokens"])
+    assert torch.equal(index["doc"], corpus["doc"])
+    assert torch.equal(index["position"], corpus["position"])
+    assert torch.equal(index["held_out"], corpus["doc_held_out"][documents])
+    assert torch.equal(index["kind"], corpus["doc_kind"][documents])
+    metrics = metrics_of(config)
+    assert (metrics["tokens"], metrics["layers"], metrics["d_model"]) == (TOKENS, N_LAYERS, D_MODEL)
+    assert metrics["tokens_per_second"] > 0
+    assert 0 < metrics["model_flop_utilisation"] < 1
+    internal = internal_of(config)
+    assert (internal["batchSize"], internal["batchSizeUsed"]) == (2, 2)
+    assert "attention sink" in internal["positionZero"]
+
+
+def test_waves_hold_what_one_wave_holds_and_the_sample_is_rows_of_it(config: Config) -> None:
+    extract(config)
+    whole = Path(config.paths.root) / "data/cache/tiny/hidden_states"
+    waves = configured(Path(config.paths.root).with_name("waves"), layers_per_wave=2)
+    prepare(waves)
+    extract(waves)
+    folder = Path(waves.paths.root) / "data/cache/tiny/hidden_states"
+    for layer in range(N_LAYERS):
+        file = f"layer_{layer}_states.pt"
+        assert torch.equal(open_states(folder / file)[0:TOKENS], open_states(whole / file)[0:TOKENS])
+    index = torch.load(folder / "sample/index_sample.pt", weights_only=True)
+    everything = torch.load(whole / "index_layers_0-2.pt", weights_only=True)
+    count = -(-100 // LENGTH)  # 90 tokens to train on are 100 of all, in whole rows
+    assert len(index["token"]) == count * LENGTH
+    rows = [
+        row for row in range(TOKENS // LENGTH)
+        if any(all(torch.equal(index[name][at : at + LENGTH], everything[name][row * LENGTH : (row + 1) * LENGTH])
+                   for name in everything) for at in range(0, count * LENGTH, LENGTH))
+    ]  # fmt: skip
+    assert len(rows) == count
+    chosen = (torch.tensor(rows)[:, None] * LENGTH + torch.arange(LENGTH)).flatten()
+    for layer in range(N_LAYERS):
+        file = f"layer_{layer}_states.pt"
+        sample = open_states(folder / "sample" / file)[0 : len(chosen)]
+        torch.testing.assert_close(sample, open_states(whole / file)[chosen], rtol=1e-4, atol=1e-4)
+
+
+def test_the_plan_knows_the_bytes(config: Config) -> None:
+    """But for the headers of the files."""
+    from common.contract import expand, load_contract
+    from orchestrate.estimate import Estimator
+
+    for changes in ({}, {"dtype": "int8"}, {"dtype": "float16", "layers_per_wave": 2}):
+        settings = configured(Path(config.paths.root).with_name(f"root-{len(changes)}"), **changes)
+        prepare(settings)
+        extract(settings)
+        for unit in expand(load_contract(CODE / "stages/extract"), settings):
+            entry = result(settings, unit.name)
+            assert entry
+            size = sum(subject.size for subject in entry.manifest.subject)
+            predicted = Estimator(settings, {}).predict(unit)[1]
+            assert 0 <= size - predicted <= 4096 * len(entry.manifest.subject)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_two_processes_write_the_bytes_of_one(config: Config, tmp_path: Path, dtype: str) -> None:
+    import yaml
+
+    alone, together = (configured(tmp_path / name, dtype=dtype) for name in ("alone", "together"))
+    for each, processes in ((alone, 1), (together, 2)):
+        prepare(each)
+        file = tmp_path / "tiny.yaml"
+        file.write_text(yaml.safe_dump(each.model_dump(mode="json", exclude={"name"})))
+        done = subprocess.run(
+            [sys.executable, "-m", "stages.extract", "--config", str(file), "--processes", str(processes)],
+            cwd=CODE, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    assert digests(alone) == digests(together)
+    entry = result(together)
+    assert entry
+    assert entry.manifest.predicate.resource_usage["processes"] == 2
+    assert internal_of(together)["shardsDoneNow"] == 6  # the first rank's half of 11
+
+
+def run_and_say_so(config: Config, started: Any) -> None:
+    torch.set_num_threads(1)
+    started.set()
+    extract(config)
+
+
+def steps(config: Config) -> dict[str, int]:
+    folder = Path(config.paths.root) / ".store/staging/tiny/extract"
+    return {path.name: path.stat().st_mtime_ns for path in folder.glob("*/*/steps/*.json")}
+
+
+@pytest.mark.slow
+def test_twenty_kills_change_nothing_and_no_shard_is_done_twice(tmp_path: Path) -> None:
+    undisturbed, killed = (configured(tmp_path / name, shard_rows=1) for name in ("one", "other"))
+    corpus = packed(LENGTH * 2500)
+    processes = multiprocessing.get_context("forkserver")  # each starts with everything imported
+    processes.set_forkserver_preload(["tests.stages.extract.corpora"])
+    for each in (undisturbed, killed):
+        prepare(each, corpus)
+    started = processes.Event()
+    run = processes.Process(target=run_and_say_so, args=(undisturbed, started))
+    run.start()
+    started.wait()
+    begun = time.monotonic()
+    run.join()
+    whole = time.monotonic() - begun
+    luck, seen = random.Random(5), dict[str, int]()
+    kills = in_the_middle = 0
+    while kills < 20:
+        started.clear()
+        run = processes.Process(target=run_and_say_so, args=(killed, started))
+        run.start()
+        started.wait()
+        run.join(luck.uniform(0, whole / 12))
+        if not run.is_alive():
+            break
+        os.kill(run.pid or 0, signal.SIGKILL)
+        run.join()
+        kills += 1
+        now = steps(killed)
+        assert seen.items() <= now.items()  # no receipt was written anew
+        in_the_middle += len(now) > len(seen)
+        seen = now
+    assert kills == 20, "it came to its end too early"
+    assert in_the_middle >= 5
+    extract(killed)
+    assert digests(undisturbed) == digests(killed)
+
+
+class Crowded:
+    """A forward pass for which memory is enough up to so many rows."""
+
+    def __init__(self, rows: int) -> None:
+        self.rows, self.seen = rows, list[tuple[int, int]]()
+
+    def __call__(
+        self, model: Any, tokens: Any, positions: Any, batch: tuple[int, int, int], out: Any
+    ) -> None:
+        if batch[1] > self.rows:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
+        self.seen.append(batch[:2])
+        write_states(model, tokens, positions, batch, out)
+
+
+def test_where_memory_runs_out_the_batch_is_halved(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = configured(Path(config.paths.root), batch_size=8, shard_rows=8)
+    crowded = Crowded(3)
+    monkeypatch.setattr(stage, "write_states", crowded)
+    extract(settings)
+    internal = internal_of(settings)
+    assert (internal["batchSize"], internal["batchSizeUsed"]) == (8, 2)
+    assert sorted(crowded.seen) == sorted(set(crowded.seen))  # nothing twice
+    assert sum(rows for _, rows in crowded.seen) == 22
+    monkeypatch.undo()
+    plain = configured(Path(config.paths.root).with_name("plain"), batch_size=2, shard_rows=8)
+    prepare(plain)
+    extract(plain)
+    assert digests(plain) == digests(settings)
+
+
+def test_where_no_row_fits_into_memory_it_says_so(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stage, "write_states", Crowded(0))
+    with pytest.raises(ConfigError, match=r"one row .*extract\.max_length"):
+        extract(config)
+    assert result(config) is None
+
+
+def test_a_broken_state_names_layer_shard_and_row_and_publishes_nothing(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load = stage.load_language_model
+
+    def broken(*arguments: Any) -> Any:
+        model = load(*arguments)
+        calls = []
+
+        def poison(module: object, inputs: object, output: torch.Tensor) -> None:
+            calls.append(1)
+            if len(calls) == 4:
+                output[1, 3] = float("nan")
+
+        model.blocks[2].register_forward_hook(poison)
+        return model
+
+    monkeypatch.setattr(stage, "load_language_model", broken)
+    with pytest.raises(NumericError, match=rf"shard 3, layer 2, row {7 * LENGTH + 3}: .*NaN"):
+        extract(config)
+    assert result(config) is None
+    assert not (Path(config.paths.root) / "data/cache/tiny/hidden_states").exists()
+    monkeypatch.undo()
+    extract(config)
+    assert internal_of(config)["shardsDoneNow"] == 8  # of 11
+
+
+def test_a_disk_that_fills_up_half_way_loses_nothing(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, calls = os.pwrite, []
+
+    def filling(*arguments: Any) -> int:
+        calls.append(1)
+        if len(calls) > 20:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return whole(*arguments)
+
+    monkeypatch.setattr(os, "pwrite", filling)
+    with pytest.raises(StorageError, match="the disk is full"):
+        extract(config)
+    assert result(config) is None
+    monkeypatch.undo()
+    extract(config)
+    assert 0 < internal_of(config)["shardsDoneNow"] < 11
+
+
+def test_a_disk_that_is_too_small_is_noticed_before_the_forward_pass(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from types import SimpleNamespace
+
+    monkeypatch.setattr(stage.shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
+    with pytest.raises(StorageError, match=r"need 131 kB .* 1 kB free; .*extract\.dtype=int8"):
+        extract(config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [({"tokens": torch.zeros(0, dtype=torch.int32), "doc": torch.zeros(0, dtype=torch.int32),
+       "position": torch.zeros(0, dtype=torch.int32)}, DataError, "no tokens"),
+     ({"tokens": torch.full((TOKENS,), 50_000, dtype=torch.int32)}, ModelMismatchError, "another tokenizer"),
+     ({"tokens": torch.zeros(5, dtype=torch.int32)}, CorruptInputError, "differ in length"),
+     ({"doc": torch.full((TOKENS,), 9999, dtype=torch.int32)}, CorruptInputError, "not a packed corpus")],
+)  # fmt: skip
+def test_a_corpus_that_is_none_is_one_clear_error(
+    tmp_path: Path, changes: dict[str, torch.Tensor], error: type[Exception], message: str
+) -> None:
+    config = configured(tmp_path / "root")
+    prepare(config, packed() | changes)
+    with pytest.raises(error, match=message):
+        extract(config)
+
+
+def test_released_states_come_out_as_they_were(config: Config) -> None:
+    extract(config)
+    before = digests(config)
+    store = Store(config.paths.root)
+    entry = result(config)
+    assert entry
+    from common.contract import expand, load_contract
+
+    [unit] = expand(load_contract(CODE / "stages/extract"), config)
+    assert store.release(unit) > TOKENS * D_MODEL * N_LAYERS * 4
+    extract(config)
+    assert result(config).released  # type: ignore[union-attr]
+    from common.contract import load_contract as load
+    from common.stage import run_units
+
+    run_units(
+        load(CODE / "stages/extract"), stage.run, config, names=(unit.name,), log=logging.getLogger("test")
+    )
+    assert digests(config) == before
+    assert not result(config).released  # type: ignore[union-attr]
