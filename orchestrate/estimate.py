@@ -28,6 +28,7 @@ from typing import Any
 
 from common.config import Config
 from common.contract import Unit
+from common.sampling import sampled_rows
 from common.storage import Entry
 
 START_SECONDS = 5.0
@@ -66,6 +67,8 @@ class Work:
     """A token's state of one layer, as it is stored."""
     base_tokens: float
     """A layer's tokens in the pooled sample that the shared base is trained on."""
+    held_out: float
+    """Fraction of the documents."""
     train_tokens: float
     epochs: float
     base_samples: float
@@ -89,6 +92,7 @@ class Work:
             row=settings["extract.max_length"],
             row_bytes=width * ITEM_BYTES[dtype] + SCALE_BYTES.get(dtype, 0),
             base_tokens=base_tokens,
+            held_out=settings["data.held_out_fraction"],
             train_tokens=train_tokens,
             epochs=settings["sae_training.epochs"],
             base_samples=base_tokens * layers * settings["sae_training.base_epochs"],
@@ -151,9 +155,8 @@ class Work:
 
     def _extracted(self, unit: Unit) -> float:
         """Tokens whose states a unit of extract writes: all, or those of the pooled sample."""
-        if unit.layers:
-            return self.tokens
-        return min(self.base_tokens * self.tokens / self.train_tokens, self.tokens)
+        rows = sampled_rows(self.tokens, self.row, self.base_tokens, self.held_out)
+        return self.tokens if unit.layers or rows is None else rows * self.row
 
 
 class Estimator:
