@@ -84,6 +84,18 @@ class RankLostError(GhostTrackError):
     exit_code = 20
 
 
+class SchedulerError(GhostTrackError):
+    """The cluster's scheduler refused something, or does not answer."""
+
+    exit_code = 21
+
+
+class ImageError(GhostTrackError):
+    """A container image is missing, or is not what it was."""
+
+    exit_code = 22
+
+
 class StageFailedError(GhostTrackError):
     """A stage of a run failed; the stage's own exit code is kept."""
 

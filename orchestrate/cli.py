@@ -8,13 +8,12 @@ from common.errors import ConfigError, CorruptInputError, MissingInputError
 from common.progress import format_bytes
 from common.storage import Store
 from orchestrate.clean import clean as clean_results
-from orchestrate.executor import Executor
-from orchestrate.local import LocalExecutor
 from orchestrate.logbook import follow_events, read_events
 from orchestrate.options import takes_config
 from orchestrate.render import Terminal
 from orchestrate.request import Request
 from orchestrate.status import stage_statuses
+from orchestrate.submitting import cancel, render, rerun, run
 from orchestrate.verify import verify_units
 from orchestrate.why import choose, explain
 
@@ -33,6 +32,10 @@ def ghosttrack() -> None:
     """
 
 
+for command in (run, render, rerun, cancel):
+    ghosttrack.add_command(command)
+
+
 @ghosttrack.command()
 @takes_config
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
@@ -43,28 +46,6 @@ def plan(request: Request, as_json: bool) -> None:
         terminal.json(found.to_json())
     else:
         terminal.plan(found)
-
-
-@ghosttrack.command()
-@takes_config
-def run(request: Request) -> None:
-    """Bring everything up to date: run what is stale, and nothing else.
-
-    A run that was stopped or killed goes on where it was when the command is given again.
-    """
-    terminal, found = Terminal(), request.plan()
-    if found.stale:
-        terminal.plan(found)
-        executor: Executor = LocalExecutor(terminal)
-        executor.execute(request, found)
-    else:
-        terminal.line(f"{request.config.name}: nothing is stale, all {len(found.units)} units are up to date")
-    folders = sorted(
-        {unit.folder for contract in request.contracts for unit in expand(contract, request.config)}
-    )
-    terminal.heading("Results")
-    for folder in folders:
-        terminal.line(f"  {found.root / folder}")
 
 
 @ghosttrack.command()

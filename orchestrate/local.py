@@ -76,7 +76,7 @@ class LocalExecutor:
             log = log_file.open("a", encoding="utf-8")
         with log:
             log.write(f"===== {datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ} {shlex.join(command)}\n")
-            code = run_child(command, _environment(request), log)
+            code = run_child(command, {**os.environ, **code_variables(request)}, log)
             elapsed = format_seconds(time.monotonic() - start)
             log.write(f"===== {_ending(code)} after {elapsed}\n")
         if code:
@@ -124,11 +124,11 @@ def _describe(stale: list[PlannedUnit]) -> str:
     return f"{units}{reasons[0]}{more}"
 
 
-def _environment(request: Request) -> dict[str, str]:
-    """Ours, with the code found first, whatever folder this is run from."""
+def code_variables(request: Request) -> dict[str, str]:
+    """Variables by which a process finds our code first, whatever folder it is run from."""
     folders = [request.stages_folder.parent, Path(common.__file__).parent.parent]
     path = os.pathsep.join([*map(str, folders), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
+    return {"PYTHONPATH": path, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
 
 
 def _ending(code: int) -> str:

@@ -1,14 +1,17 @@
-"""The argument and the options that every command about a configuration has."""
+"""The argument and the options that commands about a configuration share."""
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import click
 
+from common.cluster import ClusterProfile
 from orchestrate.request import Request
+from orchestrate.slurm import scheduler
 
 Command = Callable[..., None]
+ExecutorName = Literal["local", "slurm"]
 
 
 def takes_config(command: Command) -> Command:
@@ -35,3 +38,35 @@ def takes_config(command: Command) -> Command:
         command(request=Request.of(config, overrides, stub=stub, cluster=cluster), **others)
 
     return wrapped  # fmt: skip
+
+
+def takes_executor(command: Command) -> Command:
+    """Give a command `--executor` and `--container`; it gets what they or the profile say, as names."""
+
+    @click.option(
+        "--executor",
+        type=click.Choice(["local", "slurm"]),
+        help="Where stages run; else as the profile says, else slurm where there is an sbatch.",
+    )
+    @click.option(
+        "--container",
+        type=click.Choice(["apptainer", "none"]),
+        help="Whether stages run in their images; else as the profile says.",
+    )
+    @functools.wraps(command)
+    def wrapped(
+        executor: ExecutorName | None, container: str | None, request: Request, **others: Any
+    ) -> None:
+        profile = request.profile
+        command(
+            request=request,
+            executor=executor or executor_of(profile),
+            contained=(container or profile.container) == "apptainer",
+            **others,
+        )
+
+    return wrapped  # fmt: skip
+
+
+def executor_of(profile: ClusterProfile) -> ExecutorName:
+    return profile.executor or ("slurm" if scheduler.available() else "local")

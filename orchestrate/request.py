@@ -58,12 +58,28 @@ class Request:
         """The state of things now."""
         return make_plan(self.config, self.contracts)
 
+    @property
+    def name(self) -> str:
+        """The configuration as the user named it."""
+        return self.options[1]
+
+    def processes_of(self, stage: str) -> int:
+        """Processes of a stage on a machine, where the profile gives it several and it can share its work."""
+        [contract] = [contract for contract in self.contracts if contract.stage == stage]
+        return 1 if contract.ranks == "none" else self.profile.resources_of(stage).processes_per_node
+
     def stage_arguments(self, stage: str, units: Sequence[str] = ()) -> list[str]:
         """What a stage is called with, whichever way it is started. units: only these; all when empty."""
-        arguments = list(self.options)
+        arguments = [*self.options, "--log-file", str(self.logs.resolve() / f"{stage}.jsonl")]
+        if (processes := self.processes_of(stage)) > 1:
+            arguments += ["--processes", str(processes)]
         for unit in units:
             arguments += ["--unit", unit]
-        return [*arguments, "--log-file", str(self.logs / f"{stage}.jsonl")]
+        return arguments
+
+    def own_command(self, command: str, *arguments: str) -> list[str]:
+        """The command line of a command of the orchestrator about this configuration."""
+        return [sys.executable, "-m", "orchestrate", command, *self.options[1:], *arguments]
 
     def stage_command(self, stage: str, units: Sequence[str] = ()) -> list[str]:
         """The command line of a stage's process on this machine, without a container."""

@@ -1,0 +1,167 @@
+"""How a stage is started in its Apptainer image: shut off from the machine but for what it reads and writes.
+
+The root folder is bound read-only; what a stage writes lies under it and is bound on top: the store (where the results
+of all other stages are read-only again, so that a stage cannot touch them), the run's folder and the public folders.
+Staging and results are one mount, since publishing is a rename.
+"""
+
+import contextlib
+import json
+import os
+import subprocess
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.cluster import ClusterProfile
+from common.contract import expand
+from common.errors import ImageError
+from common.files import sha256_of
+from common.fingerprint import SOURCE_KEYS
+from common.storage import Store
+from orchestrate.request import Request
+
+CAP_SYS_RESOURCE = 24
+
+
+@dataclass(frozen=True)
+class Image:
+    stage: str
+    path: Path
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Images:
+    """The images of a run's stages, as they were when it began."""
+
+    by_stage: Mapping[str, Image]
+
+    @property
+    def digests(self) -> dict[str, str]:
+        """Stage to sha256."""
+        return {stage: image.sha256 for stage, image in self.by_stage.items()}
+
+    def command(self, request: Request, stage: str, units: Sequence[str]) -> list[str]:
+        """The command line that runs units of a stage in its image; all that are stale when `units` is empty."""
+        return run_command(self.by_stage[stage], request, units)
+
+
+def images_of(profile: ClusterProfile, stages: Iterable[str]) -> Images:
+    """The images of these stages, each hashed once and, where the profile names a public key, verified.
+
+    Raises ImageError for one that is missing, unsigned or was changed after it was signed.
+    """
+    return Images({stage: _image(profile, stage) for stage in stages})
+
+
+def run_command(image: Image, request: Request, units: Sequence[str]) -> list[str]:
+    """`apptainer run …` for units of the image's stage."""
+    profile, stage = request.profile, image.stage
+    gpus = profile.resources_of(stage).gpus > 0
+    variables = {
+        "GHOSTTRACK_IMAGE": str(image.path),
+        "GHOSTTRACK_IMAGE_SHA256": image.sha256,
+        **({} if stage == "prepare" else {"HF_HUB_OFFLINE": "1"}),
+        **profile.environment,
+    }
+    command = ["apptainer", "run", "--cleanenv", "--containall", "--no-home"]
+    if is_restricted_root():
+        command.append("--userns")
+    if gpus:
+        command.append("--nv")
+    for source, mode in binds(request, stage).items():
+        command += ["--bind", f"{source}:{source}:{mode}"]
+    for bind in profile.binds:
+        command += ["--bind", bind]
+    command += ["--pwd", str(Path.cwd())]
+    for name, value in variables.items():
+        command += ["--env", f"{name}={value}"]
+    return [*command, str(image.path), *request.stage_arguments(stage, units)]
+
+
+def binds(request: Request, stage: str) -> dict[str, str]:
+    """Path to `ro` or `rw`, in the order in which they are mounted; the folders are made. Paths are the same inside."""
+    store = Store(request.config.paths.root)
+    root = store.root.resolve()
+    other_stages = [contract.stage for contract in request.contracts if contract.stage != stage]
+    public = {
+        (root / unit.folder).parent if unit.publishes_folder else root / unit.folder
+        for contract in request.contracts
+        if contract.stage == stage
+        for unit in expand(contract, request.config)
+    }
+    chosen: dict[Path, str] = {Path.cwd(): "ro", root: "ro"}
+    for source in sources(request):
+        chosen.setdefault(source, "ro")
+    for folder in [root / ".store", request.folder.resolve(), *sorted(public)]:
+        folder.mkdir(parents=True, exist_ok=True)
+        chosen[folder] = "rw"
+    for other in other_stages:
+        folder = root / ".store" / other
+        folder.mkdir(exist_ok=True)
+        chosen[folder] = "ro"
+    if stage == "prepare":
+        cache = Path(os.environ.get("HF_HOME") or Path.home() / ".cache/huggingface")
+        if cache.is_dir():
+            chosen[cache.resolve()] = "rw"
+    return {str(path): mode for path, mode in chosen.items()}
+
+
+def sources(request: Request) -> list[Path]:
+    """Files and folders of this machine that the configuration names: models, questions, corpora, itself."""
+    settings = request.config.model_dump()
+    named = [settings[section][key] for section, key in (name.split(".") for name in SOURCE_KEYS)]
+    named += [settings["model"]["base_model"], *request.options]
+    found = [Path(str(name)).resolve() for name in named if "/" in str(name) and Path(str(name)).exists()]
+    return list(dict.fromkeys(found))
+
+
+def is_restricted_root() -> bool:
+    """Whether this is root without a capability that Apptainer asks of root; a user namespace does without."""
+    if os.geteuid() != 0:
+        return False
+    lines = Path("/proc/self/status").read_text().splitlines()
+    permitted = next(int(line.split()[1], 16) for line in lines if line.startswith("CapPrm"))
+    return not permitted & (1 << CAP_SYS_RESOURCE)
+
+
+def _image(profile: ClusterProfile, stage: str) -> Image:
+    path = (Path(profile.images) / f"{stage}.sif").resolve()
+    if not path.is_file():
+        raise ImageError(f"there is no image {path}; build it with `make images STAGES={stage}`, or say in the "
+                         "cluster profile where it is (images)")  # fmt: skip
+    if profile.public_key:
+        _verify(path, Path(profile.public_key))
+    return Image(stage, path, _digest(path))
+
+
+def _verify(path: Path, key: Path) -> None:
+    if not key.is_file():
+        raise ImageError(f"there is no public key {key}; correct public_key in the cluster profile")
+    done = subprocess.run(
+        ["apptainer", "verify", "--key", str(key), str(path)],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
+    if done.returncode:
+        complaint = done.stderr.strip().splitlines()[-1:] or ["no reason given"]
+        raise ImageError(
+            f"{path} does not bear a good signature of {key}: {complaint[0]}; build and sign it again, "
+            "or take it from where you trust it"
+        )
+
+
+def _digest(path: Path) -> str:
+    """sha256, remembered beside the image for as long as its size and time are the same."""
+    status, beside = path.stat(), path.with_name(f".{path.name}.sha256")
+    stamp = [status.st_size, status.st_mtime_ns, status.st_ino]
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        known = json.loads(beside.read_text())
+        if known["stamp"] == stamp:
+            return str(known["sha256"])
+    digest = sha256_of(path)
+    with contextlib.suppress(OSError):  # in a folder that is not ours it is hashed each time
+        beside.write_text(json.dumps({"stamp": stamp, "sha256": digest}))
+    return digest

@@ -1,0 +1,175 @@
+"""The only place that talks to SLURM: sbatch, squeue, scancel, each with patience for a scheduler that does not answer."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.errors import SchedulerError
+
+WAITS = (2.0, 5.0, 15.0, 30.0)
+"""Seconds before each new try of a call that got no answer."""
+PATIENCE = 120.0
+"""Seconds that one call may take."""
+NO_ANSWER = (
+    "timed out", "Unable to contact slurm controller", "Connection refused", "Resource temporarily unavailable",
+    "Zero Bytes were transmitted", "Transport endpoint", "Slurm backup controller in standby",
+)  # fmt: skip
+"""In the texts of SLURM's commands when the scheduler could not be asked; anything else is its answer."""
+MENDS = {
+    "partition": "correct slurm.partition in the cluster profile; `sinfo -s` lists the partitions",
+    "account": "correct slurm.account in the cluster profile; `sacctmgr show associations user=$USER` lists yours",
+    "qos": "correct slurm.qos in the cluster profile",
+    "node configuration": "ask for less in `resources` of the cluster profile; `sinfo -o '%P %c %m %G'` shows what nodes have",
+    "time limit": "ask for less time in `resources` of the cluster profile",
+    "feature": "correct slurm.constraint in the cluster profile",
+}
+"""A word of sbatch's refusal to what can be done."""
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class QueuedJob:
+    """A job or array element that the scheduler knows, be it over or not."""
+
+    name: str
+    """`17` or `17_4`."""
+    state: str
+    """RUNNING, PENDING, FAILED, OUT_OF_MEMORY, …"""
+    reason: str
+    elapsed: str
+    node: str
+
+    @property
+    def active(self) -> bool:
+        """Whether it runs or still may."""
+        return self.state in ("PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "REQUEUED")
+
+    @property
+    def stuck(self) -> bool:
+        """Whether it waits for something that will never be."""
+        return self.state == "PENDING" and self.reason == "DependencyNeverSatisfied"
+
+
+def available() -> bool:
+    return shutil.which("sbatch") is not None
+
+
+def submit(script: Path, name: str, comment: str, dependency: str | None, tell: Tell) -> str:
+    """Submit a script; the job's id. A call without an answer that was heard after all is not repeated.
+
+    Raises SchedulerError with what sbatch said, and the mend.
+    """
+    command = ["sbatch", "--parsable", f"--comment={comment}"]
+    if dependency:
+        command.append(f"--dependency={dependency}")
+
+    def accepted() -> str | None:
+        listed = _call(["squeue", "--noheader", f"--name={name}", "--format=%F|%k"])
+        jobs = [line.partition("|") for line in listed.splitlines()]
+        return next((job for job, _, remark in jobs if remark == comment), None)
+
+    answer = _patiently([*command, str(script)], tell, accepted)
+    return answer.strip().split(";")[0]
+
+
+def queue(jobs: Sequence[str]) -> dict[str, QueuedJob]:
+    """Name to what the scheduler knows of these jobs and their elements, in one call. Forgotten ones are missing.
+
+    Raises SchedulerError when it does not answer.
+    """
+    if not jobs:
+        return {}
+    try:
+        text = _call(
+            [
+                "squeue",
+                "--noheader",
+                "--array",
+                "--states=all",
+                f"--jobs={','.join(jobs)}",
+                "--format=%i|%T|%r|%M|%N",
+            ]
+        )
+    except SchedulerError as error:
+        if "Invalid job id" in str(error):  # it has forgotten all of them
+            return {}
+        raise
+    found = {}
+    for line in text.splitlines():
+        name, state, reason, elapsed, node = line.strip().split("|")
+        found[name] = QueuedJob(name, state, reason, elapsed, node)
+    return found
+
+
+def cancel(jobs: Iterable[str], tell: Tell) -> None:
+    """Cancel jobs that the scheduler knows, with all their elements, in one call."""
+    if ids := sorted(set(jobs)):
+        _patiently(["scancel", *ids], tell, lambda: None)
+
+
+def _call(command: Sequence[str]) -> str:
+    """What a command prints. Raises SchedulerError with what it complained of."""
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C must not end it half way
+            env={**os.environ, "LC_ALL": "C"},
+        )  # fmt: skip
+    except FileNotFoundError as error:
+        raise SchedulerError(
+            f"there is no {command[0]} on this machine; run on a login node of the cluster, or with --executor local"
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise SchedulerError(f"{command[0]}: timed out after {PATIENCE:.0f} s") from error
+    if done.returncode:
+        complaint = " ".join(line.removeprefix(f"{command[0]}: error: ") for line in done.stderr.splitlines())
+        raise SchedulerError(f"{command[0]}: {complaint or f'exit code {done.returncode}'}")
+    return done.stdout
+
+
+def _patiently(command: Sequence[str], tell: Tell, accepted: Callable[[], str | None]) -> str:
+    """Call again and again while there is no answer. accepted: finds what an unanswered call has done after all."""
+    for wait in (*WAITS, None):
+        try:
+            return _call(command)
+        except SchedulerError as error:
+            if not any(text in str(error) for text in NO_ANSWER):
+                raise SchedulerError(f"{error}; {_mend(str(error))}") from error
+            if wait is None:
+                raise SchedulerError(
+                    f"{error}; the scheduler did not answer {len(WAITS) + 1} times. Nothing is lost: give the "
+                    "command again when `scontrol ping` says UP"
+                ) from error
+            tell(f"{command[0]} gets no answer ({error}); trying again in {wait:.0f} s")
+            time.sleep(wait)
+        with contextlib.suppress(SchedulerError):
+            if found := accepted():
+                return found
+    raise AssertionError("unreachable")
+
+
+def _mend(complaint: str) -> str:
+    for word, mend in MENDS.items():
+        if word in complaint.lower():
+            return mend
+    return "correct the cluster profile (--cluster), `ghosttrack doctor` looks for more"
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Hold back Ctrl-C until the end of the context, so that what was done is also recorded."""
+    pressed = []
+    before = signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt

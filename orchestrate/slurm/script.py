@@ -1,0 +1,253 @@
+"""Job scripts: one for each link of the chain, readable, and able to be submitted by hand.
+
+A script holds everything but its dependencies (`sbatch --dependency=afterok:… script`). It ends with its stage's exit
+code. When the time limit or a preemption comes near, SLURM signals the batch shell, which makes a stop-file; the stage
+sees it, ends at its next step with exit code 75, and the script puts itself back into the queue.
+"""
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from common.cluster import ClusterProfile, Resources, seconds_of
+from common.config import ENVIRONMENT_KEYS, describe_layers
+from orchestrate.chain import Link, Task
+
+PASSED_ON = (
+    "HOME",
+    "USER",
+    "PATH",
+    "LANG",
+    "TMPDIR",
+    "HF_HOME",
+    "HF_TOKEN_PATH",
+    "XDG_CACHE_HOME",
+    *ENVIRONMENT_KEYS,
+)
+"""Variables that a job has as they were at submission; a job's environment holds nothing else of the submitter's."""
+RUN_TIME = (
+    "GHOSTTRACK_STOP_FILE", "GHOSTTRACK_DEADLINE", "GHOSTTRACK_GRACE", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES",
+    "SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_CLUSTER_NAME", "SLURM_RESTART_COUNT",
+    "SLURM_PROCID",
+)  # fmt: skip
+"""Variables that are known in the job only, and that a stage in a container must see."""
+MOST_RESTARTS = 50
+PORTS = "$((20000 + SLURM_JOB_ID % 20000))"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all scripts of a run have in common."""
+
+    name: str
+    """The configuration's."""
+    folder: Path
+    """The run's, absolute."""
+    working_folder: Path
+    profile: ClusterProfile
+    commands: Mapping[str, Sequence[str]]
+    """Stage to its command line without units."""
+    release_command: Sequence[str]
+    """The command line to which `--unit LABEL` is added to remove states that are not needed any more."""
+    shares_work: Mapping[str, bool]
+    """Stage to whether it can run as several processes."""
+    contained: bool
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Further variables of every job."""
+
+
+def job_name(setting: Setting, link: Link) -> str:
+    return f"{setting.name}.{link.name}"
+
+
+def resources_of(profile: ClusterProfile, link: Link) -> Resources:
+    """What the link's jobs ask for: of its stages, the most of each."""
+    asked = [profile.resources_of(stage) for stage in link.stages]
+    largest = max(asked, key=lambda r: (r.gpus * r.nodes, r.cpus))
+    return largest.model_copy(
+        update={"time": max(asked, key=lambda r: seconds_of(r.time)).time, "cpus": max(r.cpus for r in asked)}
+    )
+
+
+def render(setting: Setting, link: Link, resources: Resources) -> str:
+    """The script of a link."""
+    array = f"--array={_array(setting, link)}" if link.is_array else None
+    log = f"{setting.folder}/logs/%x-{'%A_%a' if link.is_array else '%j'}.out"
+    tasks = [_task(setting, task) for task in link.tasks]
+    return "\n".join(
+        [
+            *_header(setting, job_name(setting, link), log, resources, array),
+            "",
+            f"# {setting.name}: {link.name} ({', '.join(link.stages)}). Written by ghosttrack; by hand:",
+            f"#   sbatch [--dependency=afterok:JOB] {setting.folder}/jobs/{link.name}.sbatch",
+            *_preparation(setting, resources),
+            "",
+            *(line for stage in link.stages for line in _function(setting, stage, resources)),
+            *(_by_index(link.tasks, tasks) if link.is_array else tasks[0]),
+            "",
+        ]
+    )
+
+
+def render_whole(setting: Setting, command: Sequence[str], resources: Resources) -> str:
+    """One script that runs the whole chain in one job, one stage after another. command: that runs it."""
+    return "\n".join(
+        [
+            *_header(setting, setting.name, f"{setting.folder}/logs/%x-%j.out", resources, None),
+            "",
+            f"# {setting.name}: the whole pipeline in one job. Written by ghosttrack; submit it with `sbatch`.",
+            *_preparation(setting, resources),
+            "",
+            f"attend {shlex.join(command)}",
+            "",
+        ]
+    )
+
+
+def _header(setting: Setting, name: str, log: str, resources: Resources, array: str | None) -> list[str]:
+    slurm = setting.profile.slurm
+    options = [
+        f"--job-name={name}",
+        f"--output={log}",
+        "--open-mode=append",
+        f"--chdir={setting.working_folder}",
+        "--export=NIL",
+        "--requeue",
+        f"--signal=B:USR1@{slurm.grace}",
+        array,
+        f"--time={resources.time}",
+        f"--nodes={resources.nodes}",
+        "--ntasks-per-node=1",
+        f"--cpus-per-task={resources.cpus}",
+        f"--mem={resources.memory}",
+        f"--gres={resources.gres or f'gpu:{resources.gpus}'}" if resources.gpus or resources.gres else None,
+        *(
+            f"--{option}={value}" if value else None
+            for option, value in {
+                "account": slurm.account,
+                "partition": resources.partition or slurm.partition,
+                "qos": resources.qos or slurm.qos,
+                "constraint": resources.constraint or slurm.constraint,
+                "reservation": slurm.reservation,
+            }.items()
+        ),
+        "--kill-on-invalid-dep=yes" if slurm.kill_on_invalid_dependency else None,
+        *slurm.options,
+    ]
+    return ["#!/bin/bash", *(f"#SBATCH {option}" for option in options if option)]
+
+
+def _preparation(setting: Setting, resources: Resources) -> list[str]:
+    profile, folder = setting.profile, shlex.quote(str(setting.folder))
+    variables = {name: os.environ[name] for name in PASSED_ON if os.environ.get(name)}
+    variables |= {"LC_ALL": "C.UTF-8", **setting.environment}
+    threads = max(1, resources.cpus // resources.processes_per_node)
+    return [
+        "set -euo pipefail",
+        "",
+        *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
+        f"export OMP_NUM_THREADS={threads}",
+        *(f"export {name}={shlex.quote(value)}" for name, value in profile.environment.items()),
+        *(f"module load {shlex.quote(module)}" for module in profile.modules),
+        *profile.setup,
+        "",
+        f"run={folder}",
+        "job=${SLURM_ARRAY_JOB_ID:-$SLURM_JOB_ID}${SLURM_ARRAY_TASK_ID:+_$SLURM_ARRAY_TASK_ID}",
+        'mkdir -p "$run/jobs/stop" "$run/jobs/ended"',
+        "",
+        "# A stage stops at its next step when this file is there, or when the deadline comes near.",
+        'export GHOSTTRACK_STOP_FILE="$run/jobs/stop/$job"',
+        f"export GHOSTTRACK_GRACE={profile.slurm.grace}",
+        f"export GHOSTTRACK_DEADLINE=${{SLURM_JOB_END_TIME:-$(($(date +%s) + {seconds_of(resources.time)}))}}",
+        'rm -f "$GHOSTTRACK_STOP_FILE"',
+        "signalled=0",
+        "trap 'signalled=1; touch \"$GHOSTTRACK_STOP_FILE\"' USR1",
+        *(
+            [
+                "",
+                "# Of these variables nothing else gets into a container.",
+                f"for name in {' '.join(RUN_TIME)}; do",
+                '    [ -z "${!name:-}" ] || export "APPTAINERENV_$name=${!name}"',
+                "done",
+            ]
+            if setting.contained
+            else []
+        ),
+        "",
+        "started=$(date -u +%FT%TZ)",
+        "at_end() {",
+        "    code=$?",
+        "    trap - EXIT",
+        '    printf \'{"exitCode": %d, "startedOn": "%s", "endedOn": "%s", "restarts": %d, "node": "%s"}\\n\' \\',
+        '        "$code" "$started" "$(date -u +%FT%TZ)" "${SLURM_RESTART_COUNT:-0}" "${SLURMD_NODENAME:-}" \\',
+        '        > "$run/jobs/ended/.$job" && mv "$run/jobs/ended/.$job" "$run/jobs/ended/$job.json"',
+        f"    if [ $code -eq 75 ] && [ ${{SLURM_RESTART_COUNT:-0}} -lt {MOST_RESTARTS} ]; then",
+        '        echo "stopped as it was asked to; back into the queue, from where it goes on"',
+        '        scontrol requeue "$job" && sleep 60',
+        "    fi",
+        "    exit $code",
+        "}",
+        "trap at_end EXIT",
+        "",
+        "# Runs a command in the background, so that the signal is heard at once; its exit code.",
+        "attend() {",
+        "    local code child",
+        '    "$@" &',
+        "    child=$!",
+        "    while signalled=0; code=0; wait $child || code=$?; [ $signalled -eq 1 ] && [ $code -gt 128 ]; do :; done",
+        "    return $code",
+        "}",
+    ]
+
+
+def _function(setting: Setting, stage: str, resources: Resources) -> list[str]:
+    """A shell function that runs units of a stage."""
+    command = list(setting.commands[stage])
+    if setting.shares_work[stage]:
+        if resources.nodes > 1:
+            command = [
+                "srun",
+                "--export=ALL",
+                "--kill-on-bad-exit=1",
+                *command,
+                "--machines",
+                str(resources.nodes),
+            ]
+    text = shlex.join(command)
+    if setting.shares_work[stage] and resources.nodes > 1:
+        return [
+            f"{stage}() {{",
+            '    local main; main=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
+            f'    attend {text} --main-process "$main:{PORTS}" "$@"',
+            "}",
+            "",
+        ]
+    return [f"{stage}() {{", f'    attend {text} "$@"', "}", ""]
+
+
+def _task(setting: Setting, task: Task) -> list[str]:
+    lines = [
+        f"{stage} " + " ".join(f"--unit {shlex.quote(unit)}" for unit in units)
+        for stage, units in task.stages.items()
+    ]
+    if task.release:
+        release = [*setting.release_command]
+        for planned in task.release:
+            release += ["--unit", planned.unit.label]
+        lines.append(f"attend {shlex.join(release)}")
+    return lines
+
+
+def _by_index(tasks: Sequence[Task], bodies: Sequence[Sequence[str]]) -> list[str]:
+    lines = ["case $SLURM_ARRAY_TASK_ID in"]
+    for task, body in zip(tasks, bodies, strict=True):
+        lines += [f"{task.index})", *(f"    {line}" for line in body), "    ;;"]
+    return [*lines, '*) echo "there is no task $SLURM_ARRAY_TASK_ID" >&2; exit 2 ;;', "esac"]
+
+
+def _array(setting: Setting, link: Link) -> str:
+    """`0-5,8`, or `0-5,8%3` where only so many may run at a time: for the disk's sake, or the site's."""
+    bounds = [bound for bound in (link.throttle, setting.profile.slurm.throttle) if bound]
+    return describe_layers(link.indices) + (f"%{min(bounds)}" if bounds else "")

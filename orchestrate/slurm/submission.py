@@ -1,0 +1,110 @@
+"""What was submitted for a run: `runs/<name>/submission.json`, rewritten whole after every job.
+
+Whoever asks later, another terminal or another day, knows from it which jobs belong to the run.
+"""
+
+import os
+from datetime import datetime, timezone
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic.alias_generators import to_camel
+
+from common.cluster import Resources
+from common.errors import CorruptInputError
+from common.storage import storage_errors
+
+FILE = "submission.json"
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+
+class TaskRecord(Record):
+    """A job, or an element of a job array."""
+
+    index: int | None
+    units: list[str]
+    """`stage/unit`, in the order in which they run."""
+
+
+class JobRecord(Record):
+    """One sbatch call: a job or a job array."""
+
+    link: str
+    job_id: str
+    tasks: list[TaskRecord]
+    dependency: str | None
+    script: Path
+    resources: Resources
+    predicted_seconds: float
+    submitted_on: datetime
+
+    def name_of(self, task: TaskRecord) -> str:
+        """What the scheduler calls a task: `17`, or `17_4` in an array."""
+        return self.job_id if task.index is None else f"{self.job_id}_{task.index}"
+
+
+class Submission(Record):
+    name: str
+    token: str
+    """In every job's comment; tells this submission's jobs from others of the same name."""
+    container: str
+    images: dict[str, str] = Field(default_factory=dict)
+    """Stage to the image's sha256."""
+    attempt: int = 0
+    """Retries by cause that led to this submission."""
+    jobs: list[JobRecord] = Field(default_factory=list)
+    complete: bool = False
+    """Whether the whole chain was submitted."""
+    earlier: list[JobRecord] = Field(default_factory=list)
+    """Jobs of former submissions of this run."""
+
+    @property
+    def job_ids(self) -> list[str]:
+        return [job.job_id for job in self.jobs]
+
+
+def read_submission(folder: Path) -> Submission | None:
+    """The record of a run folder, or None where nothing was submitted. Raises CorruptInputError."""
+    path = folder / FILE
+    try:
+        return Submission.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except ValidationError as error:
+        raise CorruptInputError(
+            f"{path} cannot be read ({error.error_count()} faults); move it away, and cancel its jobs by hand"
+        ) from error
+
+
+def write_submission(folder: Path, submission: Submission) -> None:
+    path = folder / FILE
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{os.getpid()}")
+        temporary.write_text(submission.model_dump_json(by_alias=True, indent=1) + "\n")
+        temporary.replace(path)
+
+
+class Ending(Record):
+    """How a job's script ended, written by itself: `jobs/ended/<job>.json`. A job that was killed has none."""
+
+    exit_code: int
+    started_on: datetime
+    ended_on: datetime
+    restarts: int = 0
+    node: str = ""
+
+
+def read_ending(folder: Path, job: str) -> Ending | None:
+    """folder: the run's; job: as the scheduler calls it."""
+    try:
+        return Ending.model_validate_json((folder / "jobs" / "ended" / f"{job}.json").read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def now() -> datetime:
+    return datetime.now(timezone.utc)

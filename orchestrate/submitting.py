@@ -1,0 +1,134 @@
+"""Commands that bring a configuration up to date, here or through a scheduler, or take that back."""
+
+from pathlib import Path
+
+import click
+
+from common.contract import expand
+from common.errors import MissingInputError, StorageError
+from orchestrate.chain import chain_of
+from orchestrate.container import Images, images_of
+from orchestrate.executor import Executor
+from orchestrate.local import LocalExecutor
+from orchestrate.options import ExecutorName, takes_config, takes_executor
+from orchestrate.plan import Plan
+from orchestrate.render import Terminal
+from orchestrate.request import Request
+from orchestrate.slurm import scheduler
+from orchestrate.slurm.submission import read_submission
+from orchestrate.slurm.submit import SlurmExecutor, setting_of, write_scripts, write_whole
+
+
+@click.command()
+@takes_config
+@takes_executor
+def run(request: Request, executor: ExecutorName, contained: bool) -> None:
+    """Bring everything up to date: run what is stale, and nothing else.
+
+    A run that was stopped or killed goes on where it was when the command is given again. With SLURM, the whole
+    chain is submitted in one go.
+    """
+    bring_up_to_date(request, executor, contained)
+
+
+@click.command()
+@takes_config
+@takes_executor
+def render(request: Request, executor: ExecutorName, contained: bool) -> None:
+    """Write the job scripts without submitting them: one a link of the chain, and one for the whole."""
+    terminal, plan = Terminal(), request.plan()
+    chain = chain_of(plan)
+    setting = setting_of(request, _images(request, plan, contained))
+    whole = Path("jobs") / f"{request.config.name.replace('-', '_')}_full_pipeline.sbatch"
+    container = "apptainer" if contained else "none"
+    command = request.own_command("run", "--executor", "local", "--container", container)
+    write_whole(setting, command, chain, whole)
+    for script, _ in write_scripts(setting, chain).values():
+        terminal.line(str(script))
+    terminal.line(str(whole))
+    terminal.line(
+        f"`sbatch {whole}` runs everything in one job; `ghosttrack run` submits the others as a chain"
+    )
+
+
+@click.command()
+@takes_config
+def cancel(request: Request) -> None:
+    """Cancel what was submitted for CONFIG and is not over."""
+    submission = read_submission(request.folder)
+    if submission is None:
+        raise MissingInputError(
+            f"{request.config.name}: nothing was submitted ({request.folder} has no record)"
+        )
+    terminal = Terminal()
+    left = active_jobs(submission.job_ids)
+    scheduler.cancel({name.split("_")[0] for name in left}, terminal.line)
+    terminal.line(
+        f"{request.config.name}: {len(left)} jobs cancelled; `ghosttrack run` goes on from what is finished"
+        if left
+        else f"{request.config.name}: no job of it is left in the queue"
+    )
+
+
+@click.command()
+@takes_config
+@takes_executor
+def rerun(request: Request, executor: ExecutorName, contained: bool) -> None:
+    """Submit again what has failed and what waits for it, and nothing else."""
+    submission = read_submission(request.folder)
+    if submission is not None:
+        known = scheduler.queue(submission.job_ids)
+        stuck = {name.split("_")[0] for name, job in known.items() if job.stuck}
+        running = {name.split("_")[0] for name, job in known.items() if job.active and not job.stuck}
+        scheduler.cancel(stuck - running if not _only_waits(known) else stuck | running, Terminal().line)
+    bring_up_to_date(request, executor, contained)
+
+
+def _only_waits(known: dict[str, scheduler.QueuedJob]) -> bool:
+    """Whether nothing runs any more and what is left waits, at first or second hand, for what failed."""
+    left = [job for job in known.values() if job.active]
+    return all(job.state == "PENDING" and job.reason.startswith("Dependency") for job in left) and any(
+        job.stuck for job in left
+    )
+
+
+def active_jobs(ids: list[str]) -> list[str]:
+    return [name for name, job in scheduler.queue(ids).items() if job.active]
+
+
+def bring_up_to_date(request: Request, executor: ExecutorName, contained: bool) -> None:
+    terminal, plan = Terminal(), request.plan()
+    if not plan.stale:
+        terminal.line(f"{request.config.name}: nothing is stale, all {len(plan.units)} units are up to date")
+        _show_results(terminal, request, plan)
+        return
+    terminal.plan(plan)
+    if plan.refusal:
+        raise StorageError(plan.refusal)
+    images = _images(request, plan, contained)
+    way: Executor
+    if executor == "local":
+        way = LocalExecutor(terminal, images.command) if images else LocalExecutor(terminal)
+        way.execute(request, plan)
+        _show_results(terminal, request, plan)
+    else:
+        way = SlurmExecutor(terminal, images)
+        way.execute(request, plan)
+        terminal.line(
+            f"{request.config.name} is submitted; `ghosttrack watch {request.name}` follows it, "
+            f"`ghosttrack cancel {request.name}` takes it back"
+        )
+
+
+def _images(request: Request, plan: Plan, contained: bool) -> Images | None:
+    stages = list(dict.fromkeys(planned.unit.stage for planned in plan.stale))
+    return images_of(request.profile, stages) if contained else None
+
+
+def _show_results(terminal: Terminal, request: Request, plan: Plan) -> None:
+    folders = sorted(
+        {unit.folder for contract in request.contracts for unit in expand(contract, request.config)}
+    )
+    terminal.heading("Results")
+    for folder in folders:
+        terminal.line(f"  {plan.root / folder}")
