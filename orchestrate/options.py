@@ -46,11 +46,13 @@ def takes_executor(command: Command) -> Command:
     @click.option(
         "--executor",
         type=click.Choice(["local", "slurm"]),
+        envvar="GHOSTTRACK_EXECUTOR",
         help="Where stages run; else as the profile says, else slurm where there is an sbatch.",
     )
     @click.option(
         "--container",
         type=click.Choice(["apptainer", "none"]),
+        envvar="GHOSTTRACK_CONTAINER",
         help="Whether stages run in their images; else as the profile says.",
     )
     @functools.wraps(command)

@@ -61,8 +61,8 @@ def cancel(request: Request) -> None:
             f"{request.config.name}: nothing was submitted ({request.folder} has no record)"
         )
     terminal = Terminal()
-    left = active_jobs(submission.job_ids)
-    scheduler.cancel({name.split("_")[0] for name in left}, terminal.line)
+    left = [job for job in scheduler.queue(submission.job_ids).values() if job.active]
+    scheduler.cancel({job.job_id for job in left}, terminal.line)
     terminal.line(
         f"{request.config.name}: {len(left)} jobs cancelled; `ghosttrack run` goes on from what is finished"
         if left
@@ -78,22 +78,9 @@ def rerun(request: Request, executor: ExecutorName, contained: bool) -> None:
     submission = read_submission(request.folder)
     if submission is not None:
         known = scheduler.queue(submission.job_ids)
-        stuck = {name.split("_")[0] for name, job in known.items() if job.stuck}
-        running = {name.split("_")[0] for name, job in known.items() if job.active and not job.stuck}
-        scheduler.cancel(stuck - running if not _only_waits(known) else stuck | running, Terminal().line)
+        if scheduler.are_blocked(known.values()):
+            scheduler.cancel({job.job_id for job in known.values() if job.active}, Terminal().line)
     bring_up_to_date(request, executor, contained)
-
-
-def _only_waits(known: dict[str, scheduler.QueuedJob]) -> bool:
-    """Whether nothing runs any more and what is left waits, at first or second hand, for what failed."""
-    left = [job for job in known.values() if job.active]
-    return all(job.state == "PENDING" and job.reason.startswith("Dependency") for job in left) and any(
-        job.stuck for job in left
-    )
-
-
-def active_jobs(ids: list[str]) -> list[str]:
-    return [name for name, job in scheduler.queue(ids).items() if job.active]
 
 
 def bring_up_to_date(request: Request, executor: ExecutorName, contained: bool) -> None:

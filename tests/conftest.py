@@ -1,4 +1,5 @@
 import functools
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,10 @@ from common.config import ENVIRONMENT_KEYS
 from orchestrate.local import LocalExecutor
 from orchestrate.render import Terminal
 from tests.fake_project import FakeProject
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    os.environ["GHOSTTRACK_EXECUTOR"] = "local"  # the machine of whoever runs the tests may have an sbatch
 
 
 @pytest.fixture(autouse=True)

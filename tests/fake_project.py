@@ -5,7 +5,9 @@ output. `layers/base` and `layers/layer_<i>` read it and write their layer; `sin
 """
 
 import textwrap
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 from orchestrate.request import Request
 
@@ -81,21 +83,22 @@ RUN = """
             if what == "sleep":
                 (root / "asleep").write_text(str(os.getpid()))
                 time.sleep(60)
+            if what == "steps":
+                for number in range(60):
+                    job.step(str(number), lambda: (time.sleep(0.1), (root / "steps.txt").open("a").write("x")))
             if what == "kill":
                 os.kill(os.getpid(), 9)
-            raise NumericError(what)
+            if what != "steps":
+                raise NumericError(what)
+        texts = [job.input(read.name, file).read_text() for read in job.work.reads for file in read.files]
         if job.work.stage == "source":
             job.output("number.txt").write_text(str(job.config.seed // 10))
-        elif job.unit == "base":
-            number = job.input("source/all", "number.txt").read_text()
-            job.output("base.txt").write_text(f"{number} {job.config.sae.d_hidden}")
-        elif job.layer is not None:
-            base = job.input("layers/base", "base.txt").read_text()
-            job.output(f"layer_{job.layer}.txt").write_text(f"{base} {job.layer}")
-        else:
-            parts = [job.input(f"layers/layer_{i}", f"layer_{i}.txt").read_text() for i in job.config.layers]
-            joined = {"parts": parts, "top": job.config.tracking.top_k_features}
+        elif job.work.writes == ["joined.json"]:
+            joined = {"parts": texts, "top": job.config.tracking.top_k_features}
             job.output("joined.json").write_text(json.dumps(joined))
+        else:
+            mine = job.config.sae.d_hidden if job.layer is None else job.layer
+            job.output(job.work.writes[0]).write_text(" ".join([*texts, str(mine)]))
         return {"n": 1}
     """
 
@@ -103,12 +106,14 @@ RUN = """
 class FakeProject:
     """A stages folder, a configuration file and a root under one temporary folder."""
 
-    def __init__(self, folder: Path, config_file: Path) -> None:
+    def __init__(
+        self, folder: Path, config_file: Path, contracts: Mapping[str, str] = MappingProxyType(CONTRACTS)
+    ) -> None:
         self.config_file = config_file
         self.root = folder / "root"
         self.root.mkdir()
         self.stages = folder / "code" / "stages"
-        for stage, contract in CONTRACTS.items():
+        for stage, contract in contracts.items():
             home = self.stages / stage
             home.mkdir(parents=True)
             (home / "__init__.py").touch()
@@ -117,11 +122,11 @@ class FakeProject:
             (home / "run.py").write_text(textwrap.dedent(RUN))
         (self.stages / "__init__.py").touch()
 
-    def request(self, *overrides: str) -> Request:
-        return Request.of(str(self.config_file), overrides, stages_folder=self.stages)
+    def request(self, *overrides: str, cluster: str | None = None) -> Request:
+        return Request.of(str(self.config_file), overrides, cluster=cluster, stages_folder=self.stages)
 
     def trouble(self, unit: str, what: str | None) -> None:
-        """Let a unit fail with the message `what`, or "sleep", or "kill"; None: all is well again."""
+        """Let a unit fail with the message `what`; or "sleep", "kill", "steps" (sixty of them); None: all is well again."""
         path = self.root / f"trouble-{unit.replace('/', '-')}"
         if what is None:
             path.unlink()

@@ -47,6 +47,11 @@ class QueuedJob:
     node: str
 
     @property
+    def job_id(self) -> str:
+        """Of an element, its array's."""
+        return self.name.split("_")[0]
+
+    @property
     def active(self) -> bool:
         """Whether it runs or still may."""
         return self.state in ("PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "REQUEUED")
@@ -55,6 +60,13 @@ class QueuedJob:
     def stuck(self) -> bool:
         """Whether it waits for something that will never be."""
         return self.state == "PENDING" and self.reason == "DependencyNeverSatisfied"
+
+
+def are_blocked(jobs: Iterable[QueuedJob]) -> bool:
+    """Whether nothing runs any more, and what is left waits, at first or second hand, for what failed."""
+    left = [job for job in jobs if job.active]
+    waiting = all(job.state == "PENDING" and job.reason.startswith("Dependency") for job in left)
+    return waiting and any(job.stuck for job in left)
 
 
 def available() -> bool:

@@ -205,18 +205,18 @@ def _preparation(setting: Setting, resources: Resources) -> list[str]:
 def _function(setting: Setting, stage: str, resources: Resources) -> list[str]:
     """A shell function that runs units of a stage."""
     command = list(setting.commands[stage])
-    if setting.shares_work[stage]:
-        if resources.nodes > 1:
-            command = [
-                "srun",
-                "--export=ALL",
-                "--kill-on-bad-exit=1",
-                *command,
-                "--machines",
-                str(resources.nodes),
-            ]
+    several = setting.shares_work[stage] and resources.nodes > 1
+    if several:
+        command = [
+            "srun",
+            "--export=ALL",
+            "--kill-on-bad-exit=1",
+            *command,
+            "--machines",
+            str(resources.nodes),
+        ]
     text = shlex.join(command)
-    if setting.shares_work[stage] and resources.nodes > 1:
+    if several:
         return [
             f"{stage}() {{",
             '    local main; main=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',

@@ -1,0 +1,309 @@
+"""A chain on a real SLURM: from submission to results, through failures, stops and a scheduler that is silent."""
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from common.errors import BusyError, SchedulerError
+from common.storage import Store
+from orchestrate.chain import chain_of
+from orchestrate.render import Terminal
+from orchestrate.request import Request
+from orchestrate.slurm import scheduler
+from orchestrate.slurm.submission import Submission, read_ending, read_submission
+from orchestrate.slurm.submit import SlurmExecutor
+from tests.conftest import write_small_config
+from tests.fake_project import CONTRACTS, FakeProject
+from tests.slurm.cluster import PURGED_AFTER, Cluster
+
+pytestmark = pytest.mark.slurm
+
+HEADS = """
+    stage: heads
+    phase: 2
+    version: 1
+    summary: Follows each layer.
+    gpu: false
+    units:
+      - name: "layer_{layer}"
+        reads: {"layers/layer_{layer}": ["layer_{layer}.txt"]}
+        parameters: [seed]
+        folder: models/heads/{name}
+        writes: ["head_{layer}.txt"]
+"""
+SINK = CONTRACTS["sink"].replace('"layers/layer_{layers}": ["layer_{layers}.txt"]',
+                                 '"heads/layer_{layers}": ["head_{layers}.txt"]').replace("phase: 2", "phase: 3")  # fmt: skip
+
+
+class Run:
+    """A fake project that is submitted."""
+
+    def __init__(self, folder: Path, cluster: Cluster, name: str = "small", **profile: object) -> None:
+        self.project = FakeProject(
+            folder, write_small_config(folder, name), CONTRACTS | {"heads": HEADS, "sink": SINK}
+        )
+        self.slurm = cluster
+        self.profile = folder / "site.yaml"
+        settings = {"resources": {"default": {"cpus": 1, "memory": "1G", "time": "0:10:00"}}, **profile}
+        self.profile.write_text(yaml.safe_dump(settings))
+
+    def request(self, *overrides: str) -> Request:
+        return self.project.request(*overrides, cluster=str(self.profile))
+
+    def submit(self, *overrides: str) -> Submission:
+        request = self.request(*overrides)
+        SlurmExecutor(Terminal()).execute(request, request.plan())
+        return self.submission()
+
+    def submission(self) -> Submission:
+        found = read_submission(self.request().folder)
+        assert found
+        return found
+
+    def job(self, link: str) -> str:
+        [job] = [job.job_id for job in self.submission().jobs if job.link == link]
+        return job
+
+    def states(self) -> dict[str, str]:
+        """Job to state, where it is stuck to that."""
+        known = scheduler.queue(self.submission().job_ids)
+        return {name: job.reason if job.stuck else job.state for name, job in known.items()}
+
+    def wait(self, check: Callable[[], bool], seconds: float = 90) -> None:
+        self.slurm.wait(check, seconds)
+
+    def wait_for_end(self) -> None:
+        """Until nothing runs or may still run."""
+
+        def over() -> bool:
+            known = scheduler.queue(self.submission().job_ids).values()
+            return scheduler.are_blocked(known) or not any(job.active for job in known)
+
+        self.wait(over)
+
+    def stale(self) -> list[str]:
+        return [planned.unit.label for planned in self.request().plan().stale]
+
+
+@pytest.fixture
+def run(tmp_path: Path, slurm: Cluster) -> Run:
+    return Run(tmp_path, slurm)
+
+
+def test_a_chain_is_submitted_in_one_go_and_runs_to_its_end(run: Run) -> None:
+    submission = run.submit()
+    assert [job.link for job in submission.jobs] == ["source", "base", "layers", "heads", "sink"]
+    assert submission.complete
+    ids = {job.link: job.job_id for job in submission.jobs}
+    assert submission.jobs[3].dependency == f"aftercorr:{ids['layers']}"
+    assert submission.jobs[4].dependency == f"afterok:{ids['heads']}"
+    with pytest.raises(BusyError, match=r"jobs of it are in the queue.*ghosttrack watch"):
+        run.submit()
+    run.wait(lambda: run.stale() == [])
+    folder = run.request().folder
+    run.wait(lambda: read_ending(folder, ids["sink"]) is not None)
+    ending = read_ending(folder, f"{ids['layers']}_1")
+    assert ending
+    assert (ending.exit_code, ending.restarts) == (0, 0)
+    log = folder / "logs" / f"small.layers-{ids['layers']}_1.out"
+    assert "layers/layer_1: done" in log.read_text()
+    entry = Store(str(run.project.root)).current("small", "layers", "layer_1")
+    assert entry
+    details = entry.manifest.predicate.run_details
+    assert details.builder.id == "slurm"
+    assert details.metadata.invocation_id == f"test/{ids['layers']}_1/0"
+    assert run.project.calls().count("layers/layer_1") == 1
+
+
+def test_a_failed_element_holds_its_own_followers_and_rerun_does_the_rest(run: Run) -> None:
+    run.project.trouble("layers/layer_1", "no luck")
+    run.submit()
+    run.wait_for_end()
+    layers, heads, sink = (run.job(link) for link in ("layers", "heads", "sink"))
+    states = run.states()
+    assert states[f"{layers}_1"] == "FAILED"
+    assert states[f"{heads}_1"] == "DependencyNeverSatisfied"
+    assert states[sink] == "PENDING"  # for what waits for ever
+    assert run.stale() == ["layers/layer_1", "heads/layer_1", "sink/all"]
+    ending = read_ending(run.request().folder, f"{layers}_1")
+    assert ending
+    assert ending.exit_code == 19
+    run.project.trouble("layers/layer_1", None)
+    run.project.calls()
+    done = run_command(run, "rerun")
+    assert done.returncode == 0, done.stderr
+    submission = run.submission()
+    assert [(job.link, [task.index for task in job.tasks]) for job in submission.jobs] == [
+        ("layers", [1]), ("heads", [1]), ("sink", [None]),
+    ]  # fmt: skip
+    assert {job.link for job in submission.earlier} == {"source", "base", "layers", "heads", "sink"}
+    run.wait(lambda: run.stale() == [])
+    assert run.project.calls() == ["layers/layer_1", "heads/layer_1", "sink/all"]
+
+
+def run_command(run: Run, *arguments: str, path: str = "") -> "subprocess.CompletedProcess[str]":
+    return start_command(run, *arguments, path=path, wait=True)
+
+
+def start_command(run: Run, command: str, *, path: str = "", wait: bool = False):  # type: ignore[no-untyped-def]
+    """The real command line, on the stages of the fake project."""
+    program = f"""
+import pathlib, sys
+import common.contract, orchestrate.request
+of = orchestrate.request.Request.of.__func__
+def of_fake(cls, *arguments, **options):
+    return of(cls, *arguments, **options, stages_folder=pathlib.Path({str(run.project.stages)!r}))
+orchestrate.request.Request.of = classmethod(of_fake)
+sys.argv = ["ghosttrack", {command!r}, {str(run.project.config_file)!r}, "--cluster", {str(run.profile)!r}]
+sys.argv += ["--executor", "slurm"] if {command!r} in ("run", "rerun") else []
+from orchestrate.cli import main
+main()
+"""
+    environment = {**os.environ, "PATH": f"{path}:{os.environ['PATH']}" if path else os.environ["PATH"]}
+    options = {"env": environment, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    if wait:
+        return subprocess.run([sys.executable, "-c", program], check=False, **options)  # type: ignore[call-overload]
+    return subprocess.Popen([sys.executable, "-c", program], **options)  # type: ignore[call-overload]
+
+
+def test_a_job_whose_dependency_was_lifted_verifies_its_inputs_and_does_no_harm(run: Run) -> None:
+    run.project.trouble("source/all", "no source")
+    run.submit()
+    run.wait(lambda: run.slurm.job(run.job("source")).get("JobState") == "FAILED")
+    run.wait(lambda: run.slurm.job(run.job("source")) == {}, PURGED_AFTER + 60)  # forgotten
+    script = run.request().folder / "jobs/base.sbatch"
+    done = run.slurm.call("sbatch", "--parsable", str(script))  # as if nobody had said what to wait for
+    assert done.returncode == 0, done.stderr
+    job = done.stdout.strip()
+    run.wait(lambda: read_ending(run.request().folder, job) is not None)
+    ending = read_ending(run.request().folder, job)
+    assert ending
+    assert ending.exit_code == 13
+    log = (run.request().folder / f"logs/small.base-{job}.out").read_text()
+    assert "needs source/all, which has no published result" in log
+    assert not (run.project.root / "models").exists()
+
+
+def test_a_job_that_is_told_to_stop_goes_on_from_where_it_was(run: Run) -> None:
+    run.project.trouble("source/all", "steps")
+    run.submit()
+    job, steps = run.job("source"), run.project.root / "steps.txt"
+    run.wait(lambda: steps.exists() and len(steps.read_text()) >= 5)
+    assert run.slurm.call("scancel", "--signal=USR1", "--batch", job).returncode == 0
+    run.wait(lambda: run.slurm.job(job).get("Restarts") == "1")
+    at_stop = len(steps.read_text())
+    assert at_stop < 60
+    run.wait(lambda: run.stale() == [])
+    assert len(steps.read_text()) == 60  # nothing twice
+    entry = Store(str(run.project.root)).current("small", "source", "all")
+    assert entry
+    assert entry.manifest.predicate.run_details.metadata.invocation_id == f"test/{job}/1"
+    log = (run.request().folder / f"logs/small.source-{job}.out").read_text()
+    assert "back into the queue" in log
+    assert f"goes on after {at_stop} finished steps" in log
+
+
+def test_cancel_takes_everything_back(run: Run) -> None:
+    run.project.trouble("source/all", "sleep")
+    run.submit()
+    run.wait(lambda: run.states()[run.job("source")] == "RUNNING")
+    done = run_command(run, "cancel")
+    assert done.returncode == 0, done.stderr
+    assert "9 jobs cancelled" in done.stdout
+    run.wait_for_end()
+    assert not any(job.active for job in scheduler.queue(run.submission().job_ids).values())
+    assert "no job of it is left" in run_command(run, "cancel").stdout
+    run.project.trouble("source/all", None)
+    run.submit()
+    run.wait(lambda: run.stale() == [])
+
+
+def test_two_runs_side_by_side_do_not_meet(tmp_path: Path, slurm: Cluster) -> None:
+    runs = []
+    for name in ("mine", "yours"):
+        (tmp_path / name).mkdir()
+        runs.append(Run(tmp_path / name, slurm, name))
+    for run in runs:
+        run.submit()
+    for run in runs:
+        run.wait(lambda run=run: run.stale() == [])  # type: ignore[misc]
+        assert len(set(run.project.calls())) == 9
+
+
+def test_ctrl_c_during_submission_leaves_a_record_of_all_that_was_submitted(run: Run, tmp_path: Path) -> None:
+    run.project.trouble("source/all", "sleep")
+    slow = tmp_path / "slow"
+    slow.mkdir()
+    real = subprocess.run(["which", "sbatch"], capture_output=True, text=True, check=True).stdout.strip()
+    (slow / "sbatch").write_text(
+        f'#!/bin/sh\ntouch {tmp_path}/called\n{real} "$@"; code=$?; sleep 2; exit $code\n'
+    )
+    (slow / "sbatch").chmod(0o755)
+    running = start_command(run, "run", path=str(slow))
+    run.wait((tmp_path / "called").exists)
+    time.sleep(0.5)  # the job is accepted, and nobody knows its number yet
+    running.send_signal(signal.SIGINT)
+    output, error = running.communicate(timeout=60)
+    assert running.returncode == 130, error
+    assert "1 of 5 jobs are submitted and recorded" in output
+    submission = run.submission()
+    assert not submission.complete
+    assert [line.split()[0] for line in run.slurm.queue()] == submission.job_ids
+    assert run_command(run, "cancel").returncode == 0
+    run.wait(lambda: not run.slurm.queue())
+
+
+def test_a_partition_that_is_none_is_one_clear_error(tmp_path: Path, slurm: Cluster) -> None:
+    run = Run(tmp_path, slurm, slurm={"partition": "nowhere"})
+    with pytest.raises(SchedulerError, match=r"(?i)invalid partition.*sinfo -s"):
+        run.submit()
+    assert read_submission(run.request().folder) is None
+    assert not slurm.queue()
+
+
+def test_a_scheduler_that_is_silent_for_a_while_loses_nothing(
+    run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(scheduler, "WAITS", (1.0, 1.0, 1.0, 1.0))
+    silence = run.slurm.silent()
+    silence.__enter__()
+    threading.Timer(7, lambda: silence.__exit__(None, None, None)).start()
+    run.submit()
+    assert "gets no answer" in capsys.readouterr().out
+    run.wait(lambda: run.stale() == [])
+    calls = run.project.calls()
+    assert sorted(calls) == sorted(set(calls))
+    assert len(run.submission().jobs) == 5
+
+
+def test_a_scheduler_that_stays_silent_is_one_clear_error(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler, "WAITS", (0.1,))
+    with run.slurm.silent(), pytest.raises(SchedulerError, match=r"did not answer 2 times.*scontrol ping"):
+        run.submit()
+    run.slurm.cancel_all()
+
+
+def test_a_script_can_be_submitted_by_hand(run: Run) -> None:
+    request = run.request()
+    from orchestrate.slurm.submit import setting_of, write_scripts
+
+    scripts = write_scripts(setting_of(request, None), chain_of(request.plan()))
+    before = ""
+    for link in ("source", "base", "layers", "heads", "sink"):
+        script = scripts[link][0]
+        assert script.stat().st_mode & stat.S_IXUSR
+        options = [f"--dependency=afterok:{before}"] if before else []
+        before = run.slurm.call("sbatch", "--parsable", *options, str(script)).stdout.strip()
+    run.wait(lambda: run.stale() == [])
+    joined = json.loads((run.project.root / "results/small/sink/joined.json").read_text())
+    assert len(joined["parts"]) == 3
