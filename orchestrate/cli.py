@@ -4,17 +4,16 @@ import click
 
 from common.command import run_command
 from common.contract import expand
-from common.errors import ConfigError, CorruptInputError, MissingInputError
+from common.errors import CorruptInputError, MissingInputError
 from common.progress import format_bytes
 from common.storage import Store
 from orchestrate.clean import clean as clean_results
-from orchestrate.logbook import follow_events, read_events
 from orchestrate.options import takes_config
 from orchestrate.render import Terminal
 from orchestrate.request import Request
-from orchestrate.status import stage_statuses
 from orchestrate.submitting import cancel, render, rerun, run
 from orchestrate.verify import verify_units
+from orchestrate.watching import advice, du, gc, gpu, logs, status, watch
 from orchestrate.why import choose, explain
 
 
@@ -32,7 +31,7 @@ def ghosttrack() -> None:
     """
 
 
-for command in (run, render, rerun, cancel):
+for command in (run, render, rerun, cancel, status, watch, logs, du, gpu, advice, gc):
     ghosttrack.add_command(command)
 
 
@@ -46,14 +45,6 @@ def plan(request: Request, as_json: bool) -> None:
         terminal.json(found.to_json())
     else:
         terminal.plan(found)
-
-
-@ghosttrack.command()
-@takes_config
-def status(request: Request) -> None:
-    """Show what is done, stale, failed and running."""
-    store = Store(request.config.paths.root)
-    Terminal().status(request.config.name, stage_statuses(store, request.plan()))
 
 
 @ghosttrack.command()
@@ -90,33 +81,6 @@ def verify(request: Request, deep: bool) -> None:
         f"{request.config.name}: {verdict.files} files, {format_bytes(verdict.size)}, "
         f"all match their manifests{' (all hashed again)' if deep else ''}"
     )
-
-
-@ghosttrack.command()
-@takes_config
-@click.argument("stage", required=False)
-@click.option(
-    "-n", "count", type=click.IntRange(min=0), default=50, show_default=True, help="Last lines to show."
-)
-@click.option("-f", "follow", is_flag=True, help="Go on with new lines as they are written; end with Ctrl-C.")
-def logs(request: Request, stage: str | None, count: int, follow: bool) -> None:
-    """Show the stages' logs in order of time, or one STAGE's."""
-    names = [contract.stage for contract in request.contracts]
-    if stage is not None and stage not in names:
-        raise ConfigError(f"there is no stage {stage!r}; there are {', '.join(names)}")
-    pattern = f"{stage or '*'}.jsonl"
-    files = sorted(request.logs.glob(pattern))
-    terminal = Terminal()
-    if not files and not follow:
-        raise MissingInputError(
-            f"there are no logs {request.logs / pattern} yet; `ghosttrack run` writes them"
-        )
-    events = read_events(files)
-    for event in events[max(len(events) - count, 0) :]:
-        terminal.event(event)
-    if follow:
-        for event in follow_events(request.logs, pattern):
-            terminal.event(event)
 
 
 @ghosttrack.command()

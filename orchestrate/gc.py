@@ -1,10 +1,18 @@
-"""Removes hidden states that nothing needs any more: temporary results whose every reader is done and verifies."""
+"""Finds and removes what nothing needs any more.
 
+Temporary results whose every reader is done and verifies (hidden states), work in progress under keys that are asked for
+no more, and damaged results that were set aside.
+"""
+
+import shutil
 from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
 
 from common.errors import CorruptInputError, MissingInputError
 from common.storage import Store
 from orchestrate.plan import Plan, PlannedUnit
+from orchestrate.usage import folder_size
 
 
 def releasable(plan: Plan) -> list[PlannedUnit]:
@@ -43,3 +51,35 @@ def _verifies(store: Store, planned: PlannedUnit) -> bool:
     except (CorruptInputError, MissingInputError):
         return False
     return True
+
+
+@dataclass(frozen=True)
+class Rubbish:
+    """A folder that can go."""
+
+    path: Path
+    size: int
+    what: str
+
+
+def rubbish(store: Store, plan: Plan) -> list[Rubbish]:
+    """Abandoned work of this configuration, and results that were found damaged and set aside."""
+    found = [
+        (path, "a damaged result that was set aside")
+        for path in sorted(store.folder.glob("*/*.corrupt-*"))
+        if path.is_dir()
+    ]
+    for planned in plan.units:
+        unit = planned.unit
+        if planned.reason is None and store.claim_holder(unit) is None:
+            staging = store.folder / "staging" / unit.config_name / unit.stage / unit.name
+            found += [
+                (path, "work that was abandoned") for path in sorted(staging.glob("*")) if path.is_dir()
+            ]
+    return [Rubbish(path, folder_size(path), what) for path, what in found]
+
+
+def remove(item: Rubbish) -> int:
+    """The bytes freed."""
+    shutil.rmtree(item.path)
+    return item.size

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -30,15 +30,27 @@ def read_events(files: list[Path]) -> list[Event]:
 
 def follow_events(folder: Path, pattern: str) -> Iterator[Event]:
     """Events as they are written, from now on, in files that may not exist yet; never ends."""
-    positions = {file: file.stat().st_size for file in folder.glob(pattern)}
+    for file, line in _follow(folder, [pattern]):
+        yield from _parse(file, line)
+
+
+def follow_lines(folder: Path, patterns: Iterable[str]) -> Iterator[str]:
+    """Lines as they are written, from now on, in files that may not exist yet; never ends."""
+    for _, line in _follow(folder, list(patterns)):
+        yield line
+
+
+def _follow(folder: Path, patterns: Sequence[str]) -> Iterator[tuple[Path, str]]:
+    positions = {file: file.stat().st_size for pattern in patterns for file in folder.glob(pattern)}
     while True:
-        for file in sorted(folder.glob(pattern)):
-            with file.open(encoding="utf-8") as opened:
+        for file in sorted({file for pattern in patterns for file in folder.glob(pattern)}):
+            with file.open("rb") as opened:
                 opened.seek(positions.get(file, 0))
                 text = opened.read()
-                whole = text[: text.rfind("\n") + 1]
-                positions[file] = positions.get(file, 0) + len(whole.encode())
-            yield from _parse(file, whole)
+            whole = text[: text.rfind(b"\n") + 1]
+            positions[file] = positions.get(file, 0) + len(whole)
+            for line in whole.decode(errors="replace").splitlines():
+                yield file, line
         time.sleep(POLL_SECONDS)
 
 

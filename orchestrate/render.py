@@ -1,17 +1,22 @@
 """Everything the command prints: tables and lines, for a terminal or for a file."""
 
+import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
 from typing import Any
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from common.progress import format_bytes, format_seconds
 from orchestrate.logbook import Event
 from orchestrate.plan import Plan, fold
-from orchestrate.status import StageStatus
+from orchestrate.slurm.progress import expected_end
+from orchestrate.status import Overview
+from orchestrate.usage import Advice, DiskUse, GpuUse
 from orchestrate.verify import Finding
 
 PLAIN_WIDTH = 140
@@ -70,28 +75,52 @@ class Terminal:
         if plan.refusal:
             self.line(f"This does not fit: {plan.refusal}", "bold red")
 
-    def status(self, name: str, stages: Iterable[StageStatus]) -> None:
-        table = _table("stage", ">done", ">stale", ">failed", "running", "last finished", ">elapsed", ">size")
-        failures = []
-        for stage in stages:
-            whole = stage.done == stage.units
-            finished = f"{stage.last_finished.astimezone():%Y-%m-%d %H:%M}" if stage.last_finished else ""
-            table.add_row(
-                stage.stage,
-                f"{stage.done}/{stage.units}",
-                str(stage.stale or ""),
-                Text(str(stage.failed or ""), style="red"),
-                Text(stage.running),
-                finished,
-                format_seconds(stage.elapsed) if stage.elapsed else "",
-                format_bytes(stage.size) if stage.size else "",
-                style="green" if whole else "",
-            )
-            failures += [f"{stage.stage}: {failure}" for failure in stage.failures]
-        self.heading(name)
+    def overview(self, seen: Overview) -> None:
+        self.console.print(view_of(seen))
+
+    @contextlib.contextmanager
+    def live(self) -> Iterator[Callable[[Overview], None]]:
+        """Gives a function that shows the state of things, over what it showed before where this is a terminal."""
+        if not self.console.is_terminal:
+            yield self.overview
+            return
+        with Live(console=self.console, auto_refresh=False) as live:
+            yield lambda seen: live.update(view_of(seen, looked=True), refresh=True)
+
+    def disk(self, uses: Iterable[DiskUse], run_folder: int, plan: Plan) -> None:
+        table = _table("stage", ">now", ">removed", ">in progress", ">to come")
+        uses = list(uses)
+        for use in uses:
+            table.add_row(use.stage, *(_bytes(n) for n in (use.now, use.released, use.staging, use.to_come)))
         self.console.print(table)
-        for failure in failures:
-            self.line(failure, "red")
+        here = sum(use.now + use.staging for use in uses) + run_folder
+        self.line(
+            f"{plan.config.name}: {format_bytes(here)} on disk, {format_bytes(run_folder)} of it logs and job scripts; "
+            f"{format_bytes(plan.size)} to come, {format_bytes(plan.free)} free in {plan.root.resolve()}"
+        )
+
+    def gpus(self, uses: Iterable[GpuUse]) -> None:
+        table = _table("stage", ">units", ">utilisation", ">most memory")
+        for use in uses:
+            busy = "" if use.utilisation is None else f"{use.utilisation:.0f} %"
+            table.add_row(use.stage, str(use.units), busy, _bytes(use.memory or 0))
+        self.console.print(table)
+
+    def advice(self, found: Iterable[Advice]) -> None:
+        table = _table("stage", ">time", ">of asked", ">memory", ">of asked", ">busy cores", ">of asked")
+        found = list(found)
+        for use in found:
+            table.add_row(
+                use.stage, format_seconds(use.seconds), _share(use.time_share), format_bytes(use.memory),
+                _share(use.memory_share), f"{use.cores:.1f}", _share(use.core_share),
+            )  # fmt: skip
+        self.console.print(table)
+        self.line("For the cluster profile, with a quarter more memory and half as much time again:")
+        self.line("resources:")
+        for use in found:
+            ask = use.proposal
+            gpus = f", gpus: {ask.gpus}" if ask.gpus else ""
+            self.line(f'  {use.stage}: {{cpus: {ask.cpus}, memory: {ask.memory}, time: "{ask.time}"{gpus}}}')
 
     def findings(self, findings: Iterable[Finding]) -> None:
         for finding in findings:
@@ -105,6 +134,92 @@ class Terminal:
         if event.traceback:
             text.append("\n" + event.traceback.rstrip(), style="dim")
         self.console.print(text, soft_wrap=True)
+
+
+def view_of(seen: Overview, looked: bool = False) -> Group:
+    """The stages, the jobs, and what is wrong. looked: say when."""
+    parts: list[RenderableType] = [Text(seen.name, style="bold"), _stages(seen)]
+    failures = [f"{stage.stage}: {failure}" for stage in seen.stages for failure in stage.failures]
+    if seen.links:
+        parts += [Text(), _jobs(seen)]
+        if seen.active:
+            parts.append(
+                Text(f"expected to be through at {expected_end(seen.links).astimezone():%Y-%m-%d %H:%M}")
+            )
+    parts += [Text(failure, style="red") for failure in failures]
+    for trouble in [trouble for link in seen.links for trouble in link.troubles]:
+        parts.append(
+            Text(
+                f"job {trouble.job} ({', '.join(trouble.units)}): {trouble.cause}; {trouble.mend}",
+                style="red",
+            )
+        )
+        if trouble.tail:
+            parts.append(Text(f"  {trouble.log}:", style="dim"))
+            parts += [Text(f"    {line}", style="dim") for line in trouble.tail]
+    if seen.trouble:
+        parts.append(
+            Text(
+                f"the scheduler could not be asked, so this is what the results say: {seen.trouble}",
+                style="yellow",
+            )
+        )
+    if looked:
+        parts.append(
+            Text(f"seen at {datetime.now():%H:%M:%S}; Ctrl-C ends the looking, not the work", style="dim")
+        )
+    return Group(*parts)
+
+
+def _stages(seen: Overview) -> Table:
+    table = _table("stage", ">done", ">stale", ">failed", "running", "last finished", ">elapsed", ">size")
+    for stage in seen.stages:
+        whole = stage.done == stage.units
+        finished = f"{stage.last_finished.astimezone():%Y-%m-%d %H:%M}" if stage.last_finished else ""
+        table.add_row(
+            stage.stage,
+            f"{stage.done}/{stage.units}",
+            str(stage.stale or ""),
+            Text(str(stage.failed or ""), style="red"),
+            Text(stage.running),
+            finished,
+            format_seconds(stage.elapsed) if stage.elapsed else "",
+            format_bytes(stage.size) if stage.size else "",
+            style="green" if whole else "",
+        )
+    return table
+
+
+def _jobs(seen: Overview) -> Table:
+    table = _table(
+        "job",
+        "link",
+        ">done",
+        ">running",
+        ">waiting",
+        ">failed",
+        ">elapsed",
+        ">tasks/h",
+        ">left",
+        "why it waits",
+    )
+    for link in seen.links:
+        rate = f"{3600 * link.done / link.seconds:.3g}" if link.done and link.seconds else ""
+        table.add_row(
+            link.job, link.link, f"{link.done}/{link.tasks}", str(link.running or ""), str(link.waiting or ""),
+            Text(str(link.failed or ""), style="red"), format_seconds(link.seconds) if link.seconds else "", rate,
+            format_seconds(link.left) if link.left else "", link.reason,
+            style="green" if link.done == link.tasks else "",
+        )  # fmt: skip
+    return table
+
+
+def _bytes(count: float) -> str:
+    return format_bytes(count) if count else ""
+
+
+def _share(share: float | None) -> str:
+    return "" if share is None else f"{share:.0%}"
 
 
 def _table(*columns: str) -> Table:

@@ -1,12 +1,16 @@
 """Where a run stands: what is done, what is stale or failed, who is working on what."""
 
+import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 
 from common.storage import Store
 from orchestrate.estimate import elapsed_of, finished_at, size_of
 from orchestrate.plan import Plan, PlannedUnit
+from orchestrate.slurm.progress import LinkStatus
+from orchestrate.slurm.submission import Submission
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,34 @@ class StageStatus:
     """Seconds of work behind the published results."""
     size: int
     failures: list[str]
+
+
+@dataclass(frozen=True)
+class Overview:
+    """All that `ghosttrack status` shows."""
+
+    name: str
+    plan: Plan
+    stages: list[StageStatus]
+    submission: Submission | None
+    links: list[LinkStatus]
+    active: bool
+    """Whether a submitted job runs or still may, as far as one can know."""
+    trouble: str
+    """Why the scheduler's word is missing."""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "config": self.name,
+            "stages": [_plain(stage) for stage in self.stages],
+            "jobs": [_plain(link) for link in self.links],
+            "active": self.active,
+            "trouble": self.trouble or None,
+        }
+
+
+def _plain(record: Any) -> Any:
+    return json.loads(json.dumps(asdict(record), default=str))
 
 
 def stage_statuses(store: Store, plan: Plan) -> list[StageStatus]:

@@ -5,10 +5,12 @@ Where SLURM is missing they skip; with GHOSTTRACK_REQUIRE_SLURM=1 they fail inst
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.slurm.cluster import Cluster, missing_programs
+from tests.slurm.runs import Run
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -39,3 +41,8 @@ def slurm(running_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator
     monkeypatch.setenv("SLURM_CONF", running_cluster.environment["SLURM_CONF"])
     yield running_cluster
     running_cluster.cancel_all()
+
+
+@pytest.fixture
+def run(tmp_path: Path, slurm: Cluster) -> Run:
+    return Run(tmp_path, slurm)

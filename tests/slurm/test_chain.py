@@ -1,103 +1,24 @@
 """A chain on a real SLURM: from submission to results, through failures, stops and a scheduler that is silent."""
 
 import json
-import os
 import signal
 import stat
 import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
 
 from common.errors import BusyError, SchedulerError
 from common.storage import Store
 from orchestrate.chain import chain_of
-from orchestrate.render import Terminal
-from orchestrate.request import Request
 from orchestrate.slurm import scheduler
-from orchestrate.slurm.submission import Submission, read_ending, read_submission
-from orchestrate.slurm.submit import SlurmExecutor
-from tests.conftest import write_small_config
-from tests.fake_project import CONTRACTS, FakeProject
+from orchestrate.slurm.submission import read_ending, read_submission
 from tests.slurm.cluster import PURGED_AFTER, Cluster
+from tests.slurm.runs import Run, run_command, start_command
 
 pytestmark = pytest.mark.slurm
-
-HEADS = """
-    stage: heads
-    phase: 2
-    version: 1
-    summary: Follows each layer.
-    gpu: false
-    units:
-      - name: "layer_{layer}"
-        reads: {"layers/layer_{layer}": ["layer_{layer}.txt"]}
-        parameters: [seed]
-        folder: models/heads/{name}
-        writes: ["head_{layer}.txt"]
-"""
-SINK = CONTRACTS["sink"].replace('"layers/layer_{layers}": ["layer_{layers}.txt"]',
-                                 '"heads/layer_{layers}": ["head_{layers}.txt"]').replace("phase: 2", "phase: 3")  # fmt: skip
-
-
-class Run:
-    """A fake project that is submitted."""
-
-    def __init__(self, folder: Path, cluster: Cluster, name: str = "small", **profile: object) -> None:
-        self.project = FakeProject(
-            folder, write_small_config(folder, name), CONTRACTS | {"heads": HEADS, "sink": SINK}
-        )
-        self.slurm = cluster
-        self.profile = folder / "site.yaml"
-        settings = {"resources": {"default": {"cpus": 1, "memory": "1G", "time": "0:10:00"}}, **profile}
-        self.profile.write_text(yaml.safe_dump(settings))
-
-    def request(self, *overrides: str) -> Request:
-        return self.project.request(*overrides, cluster=str(self.profile))
-
-    def submit(self, *overrides: str) -> Submission:
-        request = self.request(*overrides)
-        SlurmExecutor(Terminal()).execute(request, request.plan())
-        return self.submission()
-
-    def submission(self) -> Submission:
-        found = read_submission(self.request().folder)
-        assert found
-        return found
-
-    def job(self, link: str) -> str:
-        [job] = [job.job_id for job in self.submission().jobs if job.link == link]
-        return job
-
-    def states(self) -> dict[str, str]:
-        """Job to state, where it is stuck to that."""
-        known = scheduler.queue(self.submission().job_ids)
-        return {name: job.reason if job.stuck else job.state for name, job in known.items()}
-
-    def wait(self, check: Callable[[], bool], seconds: float = 90) -> None:
-        self.slurm.wait(check, seconds)
-
-    def wait_for_end(self) -> None:
-        """Until nothing runs or may still run."""
-
-        def over() -> bool:
-            known = scheduler.queue(self.submission().job_ids).values()
-            return scheduler.are_blocked(known) or not any(job.active for job in known)
-
-        self.wait(over)
-
-    def stale(self) -> list[str]:
-        return [planned.unit.label for planned in self.request().plan().stale]
-
-
-@pytest.fixture
-def run(tmp_path: Path, slurm: Cluster) -> Run:
-    return Run(tmp_path, slurm)
 
 
 def test_a_chain_is_submitted_in_one_go_and_runs_to_its_end(run: Run) -> None:
@@ -149,31 +70,6 @@ def test_a_failed_element_holds_its_own_followers_and_rerun_does_the_rest(run: R
     assert {job.link for job in submission.earlier} == {"source", "base", "layers", "heads", "sink"}
     run.wait(lambda: run.stale() == [])
     assert run.project.calls() == ["layers/layer_1", "heads/layer_1", "sink/all"]
-
-
-def run_command(run: Run, *arguments: str, path: str = "") -> "subprocess.CompletedProcess[str]":
-    return start_command(run, *arguments, path=path, wait=True)
-
-
-def start_command(run: Run, command: str, *, path: str = "", wait: bool = False):  # type: ignore[no-untyped-def]
-    """The real command line, on the stages of the fake project."""
-    program = f"""
-import pathlib, sys
-import common.contract, orchestrate.request
-of = orchestrate.request.Request.of.__func__
-def of_fake(cls, *arguments, **options):
-    return of(cls, *arguments, **options, stages_folder=pathlib.Path({str(run.project.stages)!r}))
-orchestrate.request.Request.of = classmethod(of_fake)
-sys.argv = ["ghosttrack", {command!r}, {str(run.project.config_file)!r}, "--cluster", {str(run.profile)!r}]
-sys.argv += ["--executor", "slurm"] if {command!r} in ("run", "rerun") else []
-from orchestrate.cli import main
-main()
-"""
-    environment = {**os.environ, "PATH": f"{path}:{os.environ['PATH']}" if path else os.environ["PATH"]}
-    options = {"env": environment, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    if wait:
-        return subprocess.run([sys.executable, "-c", program], check=False, **options)  # type: ignore[call-overload]
-    return subprocess.Popen([sys.executable, "-c", program], **options)  # type: ignore[call-overload]
 
 
 def test_a_job_whose_dependency_was_lifted_verifies_its_inputs_and_does_no_harm(run: Run) -> None:

@@ -1,0 +1,182 @@
+"""Where submitted jobs stand: what the scheduler says, what the jobs' scripts wrote at their end, what the store holds.
+
+Works without accounting (sacct): what the scheduler has forgotten is judged by the other two.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from orchestrate.slurm.scheduler import QueuedJob
+from orchestrate.slurm.submission import JobRecord, Submission, TaskRecord, now, read_ending
+
+TAIL = 8
+"""Lines of a failed job's log that are shown."""
+RERUN = "then `ghosttrack rerun {config}`"
+MENDS = {
+    "OUT_OF_MEMORY": "it asked for {memory}: raise resources.{stage}.memory in the cluster profile, or lower the batch "
+    f"size; {RERUN}",
+    "TIMEOUT": "it had {time}; finished steps are kept: `ghosttrack rerun {config}` goes on from there, with more "
+    "resources.{stage}.time if one step does not fit",
+    "NODE_FAIL": "its node failed, which is nobody's fault: `ghosttrack rerun {config}`",
+    "BOOT_FAIL": "its node did not come up: `ghosttrack rerun {config}`",
+    "PREEMPTED": "another job took its place: `ghosttrack rerun {config}` goes on from the finished steps",
+    "CANCELLED": "it was cancelled: `ghosttrack rerun {config}` goes on from what is finished",
+    "DEADLINE": f"the scheduler found no time for it before its deadline; {RERUN}",
+    "DependencyNeverSatisfied": "it waits for a job that failed: mend that one, " + RERUN,
+    "held": "it was requeued and held after trouble on its node: `scontrol release {job}`, or `ghosttrack cancel {config}`",
+    "vanished": f"the scheduler has forgotten it and it left no note, so it was killed or lost; {RERUN}",
+    "FAILED": f"what its log says has to be mended; {RERUN}",
+}
+"""What a state means and what can be done."""
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A task that failed or will never start."""
+
+    job: str
+    units: list[str]
+    cause: str
+    """A key of MENDS."""
+    mend: str
+    log: Path
+    tail: list[str]
+    """The last lines of its log."""
+
+
+@dataclass(frozen=True)
+class LinkStatus:
+    link: str
+    job: str
+    tasks: int
+    done: int
+    running: int
+    waiting: int
+    failed: int
+    seconds: float
+    """Since its first task began, or how long it took."""
+    left: float
+    """Seconds that it is expected to need yet."""
+    reason: str
+    """Why it waits."""
+    troubles: list[Trouble]
+
+
+def link_statuses(
+    submission: Submission, known: Mapping[str, QueuedJob], stale: Iterable[str], folder: Path, config: str
+) -> list[LinkStatus]:
+    """One for each submitted job or array, in order.
+
+    known: from `scheduler.queue`. stale: `stage/unit` of what the plan would run. folder: the run's. config: as the
+    user calls it.
+    """
+    stale = set(stale)
+    return [_link_status(job, known, stale, folder, submission.name, config) for job in submission.jobs]
+
+
+def expected_end(links: Iterable[LinkStatus]) -> datetime:
+    """When the chain will be through if all goes as predicted; its links run one after another."""
+    return now() + timedelta(seconds=sum(link.left for link in links))
+
+
+def _link_status(
+    job: JobRecord, known: Mapping[str, QueuedJob], stale: set[str], folder: Path, name: str, config: str
+) -> LinkStatus:
+    states = {task.index: _state(job, task, known, stale, folder) for task in job.tasks}
+    counts = {
+        kind: sum(1 for state in states.values() if state == kind) for kind in ("done", "running", "waiting")
+    }
+    troubles = [
+        _trouble(job, task, states[task.index], folder, name, config)
+        for task in job.tasks
+        if states[task.index] in MENDS
+    ]
+    seconds = _seconds(job, known, folder)
+    unfinished = counts["running"] + counts["waiting"]
+    return LinkStatus(
+        link=job.link,
+        job=job.job_id,
+        tasks=len(job.tasks),
+        **counts,
+        failed=len(troubles),
+        seconds=seconds,
+        left=max(job.predicted_seconds - seconds, 0.0) if unfinished else 0.0,
+        reason=next(
+            (known[n].reason for n in map(job.name_of, job.tasks) if n in known and states_wait(known[n])), ""
+        ),
+        troubles=troubles,
+    )
+
+
+def states_wait(job: QueuedJob) -> bool:
+    return job.state == "PENDING" and job.reason != "None"
+
+
+def _state(
+    job: JobRecord, task: TaskRecord, known: Mapping[str, QueuedJob], stale: set[str], folder: Path
+) -> str:
+    """done, running, waiting, or a key of MENDS."""
+    queued = known.get(job.name_of(task))
+    if queued and queued.stuck:
+        return "DependencyNeverSatisfied"
+    if queued and queued.active:
+        if "held" in queued.reason.lower():
+            return "held"
+        return "waiting" if queued.state in ("PENDING", "REQUEUED") else "running"
+    if not stale.intersection(task.units):
+        return "done"
+    if queued and queued.state != "COMPLETED":
+        return queued.state if queued.state in MENDS else "FAILED"
+    ending = read_ending(folder, job.name_of(task))
+    if ending is None:
+        return "vanished" if queued is None else "done"
+    return "FAILED" if ending.exit_code else "done"  # what is stale by now was not when it ended
+
+
+def _trouble(job: JobRecord, task: TaskRecord, cause: str, folder: Path, name: str, config: str) -> Trouble:
+    number = job.job_id if task.index is None else f"{job.job_id}_{task.index}"
+    log = folder / "logs" / f"{name}.{job.link}-{number}.out"
+    stage = task.units[0].split("/")[0]
+    mend = MENDS[cause].format(
+        memory=job.resources.memory,
+        time=job.resources.time,
+        stage=stage,
+        config=config,
+        job=job.name_of(task),
+    )
+    return Trouble(job.name_of(task), task.units, cause, mend, log, _tail(log))
+
+
+def _tail(log: Path) -> list[str]:
+    try:
+        text = log.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    lines = [line.split("\r")[-1].rstrip() for line in text.splitlines()]
+    return [line for line in lines if line][-TAIL:]
+
+
+def _seconds(job: JobRecord, known: Mapping[str, QueuedJob], folder: Path) -> float:
+    times = []
+    for task in job.tasks:
+        queued, ending = known.get(job.name_of(task)), read_ending(folder, job.name_of(task))
+        if queued and queued.active:
+            times.append(_clock(queued.elapsed))
+        elif ending:
+            times.append((ending.ended_on - ending.started_on).total_seconds())
+    return max(times, default=0.0)
+
+
+def _clock(text: str) -> float:
+    """Seconds of squeue's `1-02:03:04`, `2:03` or `INVALID`."""
+    days, _, clock = text.rpartition("-")
+    try:
+        parts = [int(part) for part in clock.split(":")]
+    except ValueError:
+        return 0.0
+    seconds = 0
+    for part in parts:
+        seconds = seconds * 60 + part
+    return float(seconds + 86400 * int(days or 0))

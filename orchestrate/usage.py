@@ -1,0 +1,151 @@
+"""What results took and take: bytes on disk, GPUs, and what to ask a scheduler for next time."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from common.cluster import Resources, bytes_of, seconds_of
+from common.storage import Store
+from orchestrate.estimate import elapsed_of, size_of
+from orchestrate.plan import Plan, PlannedUnit
+
+MEMORY_MARGIN, TIME_MARGIN = 1.25, 1.5
+
+
+@dataclass(frozen=True)
+class DiskUse:
+    """Bytes of a stage."""
+
+    stage: str
+    now: int
+    """Of published results."""
+    released: int
+    """That were removed since nothing needs them."""
+    staging: int
+    """Of work in progress."""
+    to_come: float
+    """That stale units will write, as predicted."""
+
+
+def disk_use(store: Store, plan: Plan) -> list[DiskUse]:
+    uses = []
+    for stage in plan.stages:
+        units = plan.of_stage(stage)
+        entries = [planned.entry for planned in units if planned.entry]
+        uses.append(
+            DiskUse(
+                stage=stage,
+                now=sum(size_of(entry) for entry in entries if not entry.released),
+                released=sum(size_of(entry) for entry in entries if entry.released),
+                staging=folder_size(store.folder / "staging" / plan.config.name / stage),
+                to_come=sum(planned.size for planned in units if planned.reason),
+            )
+        )
+    return uses
+
+
+def folder_size(folder: Path) -> int:
+    """Bytes that the files of a folder take on disk; reserved ones count in full."""
+    return sum(
+        path.lstat().st_blocks * 512 for path in folder.rglob("*") if path.is_file() and not path.is_symlink()
+    )
+
+
+@dataclass(frozen=True)
+class GpuUse:
+    """Of a stage's units: mean and peak over those that were measured."""
+
+    stage: str
+    units: int
+    utilisation: float | None
+    """0–100."""
+    memory: float | None
+    """Bytes."""
+
+
+def gpu_use(plan: Plan) -> list[GpuUse]:
+    uses = []
+    for stage in plan.stages:
+        usages = [_usage(planned) for planned in plan.of_stage(stage) if planned.entry]
+        seen = [value for usage in usages if (value := usage.get("gpuUtilisation")) is not None]
+        memory = [value for usage in usages if (value := usage.get("gpuMemoryPeak")) is not None]
+        uses.append(
+            GpuUse(stage, len(usages), sum(seen) / len(seen) if seen else None, max(memory, default=None))
+        )
+    return uses
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What a stage's jobs used of what they asked for, and what to ask for next time."""
+
+    stage: str
+    asked: Resources | None
+    """None: they were not submitted."""
+    seconds: float
+    """The longest unit."""
+    memory: float
+    """Bytes, the most that a unit's processes had."""
+    cores: float
+    """Kept busy on average in the unit that kept most busy."""
+    proposal: Resources
+
+    @property
+    def memory_share(self) -> float | None:
+        return self.memory / bytes_of(self.asked.memory) if self.asked else None
+
+    @property
+    def time_share(self) -> float | None:
+        return self.seconds / seconds_of(self.asked.time) if self.asked else None
+
+    @property
+    def core_share(self) -> float | None:
+        return self.cores / self.asked.cpus if self.asked else None
+
+
+def advice(plan: Plan, asked: Mapping[str, Resources]) -> list[Advice]:
+    """For every stage that has run. asked: stage to what its jobs asked for, where it was submitted."""
+    found = []
+    for stage in plan.stages:
+        done = [planned for planned in plan.of_stage(stage) if planned.entry]
+        if not done:
+            continue
+        seconds = max(elapsed_of(planned.entry) for planned in done if planned.entry)
+        memory = max(_most_memory(_usage(planned)) for planned in done)
+        cores = max(_cores(_usage(planned)) for planned in done)
+        found.append(
+            Advice(
+                stage,
+                asked.get(stage),
+                seconds,
+                memory,
+                cores,
+                _proposal(asked.get(stage), seconds, memory, cores),
+            )
+        )
+    return found
+
+
+def _proposal(asked: Resources | None, seconds: float, memory: float, cores: float) -> Resources:
+    minutes = max(10, math.ceil(seconds * TIME_MARGIN / 600) * 10)
+    return (asked or Resources()).model_copy(
+        update={
+            "memory": f"{max(1, math.ceil(memory * MEMORY_MARGIN / 1e9))}G",
+            "time": f"{minutes // 60}:{minutes % 60:02}:00",
+            "cpus": max(1, math.ceil(cores)),
+        }
+    )
+
+
+def _usage(planned: PlannedUnit) -> dict[str, float | None]:
+    return planned.entry.manifest.predicate.resource_usage if planned.entry else {}
+
+
+def _most_memory(usage: Mapping[str, float | None]) -> float:
+    return max(usage.get("treePeakRSS") or 0.0, usage.get("maxRSS") or 0.0)
+
+
+def _cores(usage: Mapping[str, float | None]) -> float:
+    elapsed, cpu = usage.get("elapsedSec") or 0.0, usage.get("cpuSec") or 0.0
+    return cpu / elapsed if elapsed >= 1 else 1.0

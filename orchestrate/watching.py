@@ -1,0 +1,211 @@
+"""Commands that look: at what is done and running, at logs, at what was used; and the one that tidies up."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from common.cluster import Resources
+from common.errors import ConfigError, MissingInputError, SchedulerError, StageFailedError
+from common.progress import format_bytes
+from common.storage import Store
+from orchestrate.estimate import size_of
+from orchestrate.gc import Rubbish, releasable, release, remove, rubbish
+from orchestrate.logbook import follow_events, follow_lines, read_events
+from orchestrate.options import takes_config
+from orchestrate.plan import Plan
+from orchestrate.render import Terminal
+from orchestrate.request import Request
+from orchestrate.slurm import scheduler
+from orchestrate.slurm.progress import LinkStatus, link_statuses
+from orchestrate.slurm.submission import Submission, read_submission
+from orchestrate.status import Overview, stage_statuses
+from orchestrate.usage import advice as advice_of
+from orchestrate.usage import disk_use, folder_size, gpu_use
+
+
+def overview(request: Request) -> Overview:
+    """The state of things now, with one call to the scheduler if anything was submitted."""
+    plan = request.plan()
+    submission = read_submission(request.folder)
+    links: list[LinkStatus] = []
+    trouble = ""
+    active = False
+    if submission:
+        try:
+            known = scheduler.queue(submission.job_ids)
+            active = any(job.active for job in known.values()) and not scheduler.are_blocked(known.values())
+        except SchedulerError as error:
+            known, trouble, active = {}, str(error), True
+        if not trouble:
+            stale = [planned.unit.label for planned in plan.stale]
+            links = link_statuses(submission, known, stale, request.folder, request.name)
+    store = Store(request.config.paths.root)
+    return Overview(
+        request.config.name, plan, stage_statuses(store, plan), submission, links, active, trouble
+    )
+
+
+@click.command()
+@takes_config
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+def status(request: Request, as_json: bool) -> None:
+    """Show what is done, stale, failed and running, and where its jobs stand."""
+    terminal, seen = Terminal(), overview(request)
+    if as_json:
+        terminal.json(seen.to_json())
+    else:
+        terminal.overview(seen)
+
+
+@click.command()
+@takes_config
+@click.option(
+    "--every", type=click.FloatRange(min=1), default=10.0, show_default=True, help="Seconds between looks."
+)
+def watch(request: Request, every: float) -> None:
+    """Show the status again and again, until everything is done or nothing runs any more.
+
+    Ctrl-C ends the looking; what runs goes on.
+    """
+    terminal = Terminal()
+    with terminal.live() as show:
+        seen = _watch(lambda: overview(request), every, show)
+    if failed := [trouble for link in seen.links for trouble in link.troubles]:
+        raise StageFailedError(
+            f"{request.config.name}: {failed[0].units[0]}: {failed[0].cause}; {failed[0].mend}", 1
+        )
+
+
+def _watch(look: Callable[[], Overview], every: float, show: Callable[[Overview], None]) -> Overview:
+    while True:
+        seen = look()
+        show(seen)
+        if not seen.plan.stale or (seen.submission and not seen.active):
+            return seen
+        time.sleep(every)
+
+
+@click.command()
+@takes_config
+@click.argument("stage", required=False)
+@click.option(
+    "-n", "count", type=click.IntRange(min=0), default=50, show_default=True, help="Last lines to show."
+)
+@click.option("-f", "follow", is_flag=True, help="Go on with new lines as they are written; end with Ctrl-C.")
+@click.option(
+    "--raw", is_flag=True, help="All that the processes and jobs printed, not only what they logged."
+)
+def logs(request: Request, stage: str | None, count: int, follow: bool, raw: bool) -> None:
+    """Show the stages' logs in order of time, or one STAGE's."""
+    names = [contract.stage for contract in request.contracts]
+    if stage is not None and stage not in names:
+        raise ConfigError(f"there is no stage {stage!r}; there are {', '.join(names)}")
+    terminal = Terminal()
+    patterns = _raw_patterns(request, stage) if raw else [f"{stage or '*'}.jsonl"]
+    files = sorted({file for pattern in patterns for file in request.logs.glob(pattern)}, key=_changed)
+    if not files and not follow:
+        raise MissingInputError(
+            f"there are no logs {request.logs / patterns[0]} yet; `ghosttrack run` writes them"
+        )
+    if raw:
+        lines = [line for file in files for line in file.read_text(errors="replace").splitlines()]
+        for line in lines[max(len(lines) - count, 0) :]:
+            terminal.line(line)
+        if follow:
+            for line in follow_lines(request.logs, patterns):
+                terminal.line(line)
+        return
+    events = read_events(files)
+    for event in events[max(len(events) - count, 0) :]:
+        terminal.event(event)
+    if follow:
+        for event in follow_events(request.logs, patterns[0]):
+            terminal.event(event)
+
+
+def _raw_patterns(request: Request, stage: str | None) -> list[str]:
+    if stage is None:
+        return ["*.log", "*.out"]
+    submission = read_submission(request.folder)
+    jobs = [job for job in submission.jobs if any(u.startswith(f"{stage}/") for t in job.tasks for u in t.units)] if submission else []  # fmt: skip
+    return [f"{stage}.log", *(f"{request.config.name}.{job.link}-*.out" for job in jobs)]
+
+
+def _changed(file: Path) -> float:
+    return file.stat().st_mtime
+
+
+@click.command()
+@takes_config
+def du(request: Request) -> None:
+    """Show what every stage takes on disk, and what is expected to come."""
+    plan = request.plan()
+    Terminal().disk(disk_use(Store(request.config.paths.root), plan), folder_size(request.folder), plan)
+
+
+@click.command()
+@takes_config
+def gpu(request: Request) -> None:
+    """Show how busy the GPUs were and how much of their memory was used, as the manifests have it."""
+    uses = gpu_use(request.plan())
+    if not any(use.memory is not None for use in uses):
+        Terminal().line(f"{request.config.name}: no result was made with a GPU")
+        return
+    Terminal().gpus(uses)
+
+
+@click.command()
+@takes_config
+def advice(request: Request) -> None:
+    """Show what jobs used of what they asked for, and what to ask for next time."""
+    plan = request.plan()
+    submission = read_submission(request.folder)
+    asked = _asked(submission) if submission else {}
+    found = advice_of(plan, asked)
+    if not found:
+        raise MissingInputError(f"{request.config.name}: nothing has run yet; `ghosttrack run` first")
+    Terminal().advice(found)
+
+
+def _asked(submission: Submission) -> dict[str, Resources]:
+    return {
+        unit.split("/")[0]: job.resources
+        for job in [*submission.earlier, *submission.jobs]
+        for task in job.tasks
+        for unit in task.units
+    }
+
+
+@click.command()
+@takes_config
+@click.option(
+    "--unit", "labels", multiple=True, metavar="UNIT", help="Only this unit's files; may be repeated."
+)
+@click.option("--yes", is_flag=True, help="Remove what is listed.")
+def gc(request: Request, labels: tuple[str, ...], yes: bool) -> None:
+    """List what nothing needs any more, and remove it with --yes.
+
+    Hidden states whose every reader is made and verifies, work that was abandoned, and damaged results that were set
+    aside. Results of earlier settings are left: `ghosttrack clean` removes them.
+    """
+    terminal, store = Terminal(), Store(request.config.paths.root)
+    plan: Plan = request.plan()
+    found = releasable(plan)
+    if labels:
+        found = [planned for planned in found if planned.unit.label in labels]
+    others: list[Rubbish] = [] if labels else rubbish(store, plan)
+    for planned in found:
+        terminal.line(
+            f"{planned.unit.label}: {format_bytes(size_of(planned.entry) if planned.entry else 0)}, everything made from it verifies"
+        )
+    for item in others:
+        terminal.line(f"{item.path}: {format_bytes(item.size)}, {item.what}")
+    if not found and not others:
+        terminal.line(f"{request.config.name}: there is nothing to remove")
+    elif yes:
+        freed = release(store, plan, [planned.unit.label for planned in found]) + sum(map(remove, others))
+        terminal.line(f"{request.config.name}: {format_bytes(freed)} freed")
+    else:
+        terminal.line("nothing is removed yet; give --yes to do it")

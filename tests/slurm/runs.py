@@ -1,0 +1,109 @@
+"""A project without science that is submitted to the test cluster."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import yaml
+
+from orchestrate.render import Terminal
+from orchestrate.request import Request
+from orchestrate.slurm import scheduler
+from orchestrate.slurm.submission import Submission, read_submission
+from orchestrate.slurm.submit import SlurmExecutor
+from tests.conftest import write_small_config
+from tests.fake_project import CONTRACTS, FakeProject
+from tests.slurm.cluster import Cluster
+
+HEADS = """
+    stage: heads
+    phase: 2
+    version: 1
+    summary: Follows each layer.
+    gpu: false
+    units:
+      - name: "layer_{layer}"
+        reads: {"layers/layer_{layer}": ["layer_{layer}.txt"]}
+        parameters: [seed]
+        folder: models/heads/{name}
+        writes: ["head_{layer}.txt"]
+"""
+SINK = CONTRACTS["sink"].replace('"layers/layer_{layers}": ["layer_{layers}.txt"]',
+                                 '"heads/layer_{layers}": ["head_{layers}.txt"]').replace("phase: 2", "phase: 3")  # fmt: skip
+
+
+class Run:
+    """A fake project that is submitted."""
+
+    def __init__(self, folder: Path, cluster: Cluster, name: str = "small", **profile: object) -> None:
+        self.project = FakeProject(
+            folder, write_small_config(folder, name), CONTRACTS | {"heads": HEADS, "sink": SINK}
+        )
+        self.slurm = cluster
+        self.profile = folder / "site.yaml"
+        settings = {"resources": {"default": {"cpus": 1, "memory": "1G", "time": "0:10:00"}}, **profile}
+        self.profile.write_text(yaml.safe_dump(settings))
+
+    def request(self, *overrides: str) -> Request:
+        return self.project.request(*overrides, cluster=str(self.profile))
+
+    def submit(self, *overrides: str) -> Submission:
+        request = self.request(*overrides)
+        SlurmExecutor(Terminal()).execute(request, request.plan())
+        return self.submission()
+
+    def submission(self) -> Submission:
+        found = read_submission(self.request().folder)
+        assert found
+        return found
+
+    def job(self, link: str) -> str:
+        [job] = [job.job_id for job in self.submission().jobs if job.link == link]
+        return job
+
+    def states(self) -> dict[str, str]:
+        """Job to state, where it is stuck to that."""
+        known = scheduler.queue(self.submission().job_ids)
+        return {name: job.reason if job.stuck else job.state for name, job in known.items()}
+
+    def wait(self, check: Callable[[], bool], seconds: float = 90) -> None:
+        self.slurm.wait(check, seconds)
+
+    def wait_for_end(self) -> None:
+        """Until nothing runs or may still run."""
+
+        def over() -> bool:
+            known = scheduler.queue(self.submission().job_ids).values()
+            return scheduler.are_blocked(known) or not any(job.active for job in known)
+
+        self.wait(over)
+
+    def stale(self) -> list[str]:
+        return [planned.unit.label for planned in self.request().plan().stale]
+
+
+def run_command(run: Run, *arguments: str, path: str = "") -> "subprocess.CompletedProcess[str]":
+    return start_command(run, *arguments, path=path, wait=True)
+
+
+def start_command(run: Run, command: str, *, path: str = "", wait: bool = False):  # type: ignore[no-untyped-def]
+    """The real command line, on the stages of the fake project."""
+    program = f"""
+import pathlib, sys
+import common.contract, orchestrate.request
+of = orchestrate.request.Request.of.__func__
+def of_fake(cls, *arguments, **options):
+    return of(cls, *arguments, **options, stages_folder=pathlib.Path({str(run.project.stages)!r}))
+orchestrate.request.Request.of = classmethod(of_fake)
+sys.argv = ["ghosttrack", {command!r}, {str(run.project.config_file)!r}, "--cluster", {str(run.profile)!r}]
+sys.argv += ["--executor", "slurm"] if {command!r} in ("run", "rerun") else []
+from orchestrate.cli import main
+main()
+"""
+    environment = {**os.environ, "PATH": f"{path}:{os.environ['PATH']}" if path else os.environ["PATH"]}
+    options = {"env": environment, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    if wait:
+        return subprocess.run([sys.executable, "-c", program], check=False, **options)  # type: ignore[call-overload]
+    return subprocess.Popen([sys.executable, "-c", program], **options)  # type: ignore[call-overload]
