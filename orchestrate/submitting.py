@@ -15,7 +15,7 @@ from orchestrate.plan import Plan
 from orchestrate.render import Terminal
 from orchestrate.request import Request
 from orchestrate.slurm import scheduler
-from orchestrate.slurm.submission import read_submission
+from orchestrate.slurm.submission import read_submission, write_submission
 from orchestrate.slurm.submit import SlurmExecutor, setting_of, write_scripts, write_whole
 
 
@@ -62,7 +62,10 @@ def cancel(request: Request) -> None:
         )
     terminal = Terminal()
     left = [job for job in scheduler.queue(submission.job_ids).values() if job.active]
-    scheduler.cancel({job.job_id for job in left}, terminal.line)
+    with scheduler.uninterrupted():
+        scheduler.cancel({job.job_id for job in left}, terminal.line)
+        if left:
+            write_submission(request.folder, submission.model_copy(update={"cancelled": True}))
     terminal.line(
         f"{request.config.name}: {len(left)} jobs cancelled; `ghosttrack run` goes on from what is finished"
         if left

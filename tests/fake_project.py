@@ -82,7 +82,7 @@ RUN = """
             what = trouble.read_text()
             if what == "sleep":
                 (root / "asleep").write_text(str(os.getpid()))
-                time.sleep(60)
+                time.sleep(600)
             if what == "steps":
                 for number in range(60):
                     job.step(str(number), lambda: (time.sleep(0.1), (root / "steps.txt").open("a").write("x")))

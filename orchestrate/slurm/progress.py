@@ -73,7 +73,7 @@ def link_statuses(
     user calls it.
     """
     stale = set(stale)
-    return [_link_status(job, known, stale, folder, submission.name, config) for job in submission.jobs]
+    return [_link_status(job, submission, known, stale, folder, config) for job in submission.jobs]
 
 
 def expected_end(links: Iterable[LinkStatus]) -> datetime:
@@ -82,14 +82,21 @@ def expected_end(links: Iterable[LinkStatus]) -> datetime:
 
 
 def _link_status(
-    job: JobRecord, known: Mapping[str, QueuedJob], stale: set[str], folder: Path, name: str, config: str
+    job: JobRecord,
+    submission: Submission,
+    known: Mapping[str, QueuedJob],
+    stale: set[str],
+    folder: Path,
+    config: str,
 ) -> LinkStatus:
     states = {task.index: _state(job, task, known, stale, folder) for task in job.tasks}
+    if submission.cancelled:
+        states = {index: "CANCELLED" if state == "vanished" else state for index, state in states.items()}
     counts = {
         kind: sum(1 for state in states.values() if state == kind) for kind in ("done", "running", "waiting")
     }
     troubles = [
-        _trouble(job, task, states[task.index], folder, name, config)
+        _trouble(job, task, states[task.index], folder, submission.name, config)
         for task in job.tasks
         if states[task.index] in MENDS
     ]

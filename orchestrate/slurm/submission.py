@@ -58,6 +58,8 @@ class Submission(Record):
     jobs: list[JobRecord] = Field(default_factory=list)
     complete: bool = False
     """Whether the whole chain was submitted."""
+    cancelled: bool = False
+    """Whether `ghosttrack cancel` took it back."""
     earlier: list[JobRecord] = Field(default_factory=list)
     """Jobs of former submissions of this run."""
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from orchestrate.render import Terminal
+from orchestrate.slurm import scheduler
 from orchestrate.slurm.progress import LinkStatus
 from orchestrate.watching import overview
 from tests.slurm.cluster import PURGED_AFTER
@@ -68,11 +69,23 @@ def test_cancelled_and_forgotten_jobs_are_known_for_what_they_are(run: Run) -> N
     run.wait(lambda: links(run)["source"].running == 1)
     assert run_command(run, "cancel").returncode == 0
     run.wait(lambda: causes(run).get("source/all") == "CANCELLED")
-    run.wait(lambda: causes(run).get("source/all") in ("vanished", "FAILED"), PURGED_AFTER + 60)
+    run.wait(lambda: not scheduler.queue(run.submission().job_ids), PURGED_AFTER + 60)
+    assert set(causes(run).values()) <= {"CANCELLED", "FAILED"}
+    assert causes(run)["sink/all"] == "CANCELLED"
+
+
+def test_a_job_that_is_gone_without_a_word_is_known_to_be(run: Run) -> None:
+    run.project.trouble("source/all", "sleep")
+    submission = run.submit()
+    run.wait(lambda: links(run)["source"].running == 1)
+    run.slurm.call("scancel", "--signal=KILL", "--full", *submission.job_ids)
+    run.slurm.cancel_all()
+    run.wait(lambda: not scheduler.queue(submission.job_ids), PURGED_AFTER + 60)
+    assert causes(run)["source/all"] in ("vanished", "FAILED")
     assert causes(run)["sink/all"] == "vanished"
     done = run_command(run, "status")
     assert done.returncode == 0
-    assert "rerun" in done.stdout
+    assert "it was killed or lost" in done.stdout
 
 
 def test_a_job_out_of_time_is_known_for_it(run: Run) -> None:
