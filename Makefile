@@ -5,6 +5,12 @@
 MODELS := demo smollm2-135m gpt2-small gpt2-medium
 MODEL  ?= demo
 ARGS   ?=
+# Where and how stages run: EXECUTOR=local|slurm CONTAINER=apptainer|none CLUSTER=<profile of config/clusters>.
+EXECUTOR  ?=
+CONTAINER ?=
+CLUSTER   ?=
+WHERE     := $(if $(CLUSTER),--cluster $(CLUSTER))
+HOW       := $(WHERE) $(if $(EXECUTOR),--executor $(EXECUTOR)) $(if $(CONTAINER),--container $(CONTAINER))
 VENV   ?= .venv
 # The first Python that is new enough; PYTHON=… chooses another.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
@@ -18,16 +24,17 @@ export EXTRACT_BATCH_SIZE TRAIN_BATCH_SIZE PYTHON
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z$$][^=]*:.*## / { sub(/\$$\(MODELS\)/, "demo, …", $$1); printf "  make %-10s %s\n", $$1, $$2 }' Makefile
-	@echo "  Models: $(MODELS). Each takes EXTRACT_BATCH_SIZE=… TRAIN_BATCH_SIZE=… ARGS=\"--set key=value\"."
+	@echo "  Models: $(MODELS). Each takes EXTRACT_BATCH_SIZE=… TRAIN_BATCH_SIZE=… ARGS=\"--set key=value\","
+	@echo "  and on a cluster EXECUTOR=local|slurm CONTAINER=apptainer|none CLUSTER=<profile>."
 
 $(MODELS): $(VENV)/.installed ## Run the pipeline on a model, as far as it is stale
-	@$(VENV)/bin/ghosttrack run $@ $(ARGS)
+	@$(VENV)/bin/ghosttrack run $@ $(HOW) $(ARGS)
 
 plan: $(VENV)/.installed ## Show what would run and why (MODEL=demo)
-	@$(VENV)/bin/ghosttrack plan $(MODEL) $(ARGS)
+	@$(VENV)/bin/ghosttrack plan $(MODEL) $(WHERE) $(ARGS)
 
 status: $(VENV)/.installed ## Show what is done, stale, failed and running (MODEL=demo)
-	@$(VENV)/bin/ghosttrack status $(MODEL) $(ARGS)
+	@$(VENV)/bin/ghosttrack status $(MODEL) $(WHERE) $(ARGS)
 
 test: $(VENV)/.installed-dev ## Format check, lint, types and tests
 	$(VENV)/bin/ruff format --check .

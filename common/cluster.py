@@ -34,6 +34,9 @@ class Resources(Section):
     memory: Memory = Field("16G", description="Memory a node: --mem.")
     time: Time = Field("4:00:00", description="Time limit, [days-]hours:minutes:seconds.")
     gpus: int = Field(0, ge=0, description="GPUs a node.")
+    gpu_tflops: float = Field(
+        20.0, gt=0, description="TFLOP/s of one GPU in matrix products, for the hours that the plan predicts."
+    )
     gres: str | None = Field(None, description="--gres where `gpu:<gpus>` is not what the site calls them.")
     nodes: int = Field(1, gt=0, description="Nodes a job; more than one runs `accelerate launch` on each.")
     processes: int | None = Field(

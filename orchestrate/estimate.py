@@ -23,7 +23,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from common.config import Config
@@ -42,8 +41,6 @@ READ_RATE = 50e6
 """Bytes a second at which model weights arrive and are converted."""
 TOKENIZER_RATE = 100e3
 """Tokens a second."""
-GPU_RATE = 2e13
-"""FLOP a second of one GPU where there is one: it cannot be measured without importing torch."""
 EFFICIENCY = {"extract": 0.5, "sae_train": 0.4, "track": 0.15}
 """Share of the matrix product's rate that a stage reaches."""
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
@@ -179,8 +176,8 @@ class Estimator:
                 self._by_stage.setdefault(label.split("/")[0], []).append(entry)
         self._rate: float | None = None
 
-    def predict(self, unit: Unit, *, gpu: bool = False) -> tuple[float, float]:
-        """Seconds and bytes. gpu: the stage uses a GPU if there is one."""
+    def predict(self, unit: Unit, gpu_rate: float | None = None) -> tuple[float, float]:
+        """Seconds and bytes. gpu_rate: FLOP a second, where the stage uses GPUs; else this machine's, measured."""
         measured = [self._entries[unit.label]] if unit.label in self._entries else []
         if not measured and unit.layer is not None:
             measured = self._by_stage.get(unit.stage, [])
@@ -192,12 +189,10 @@ class Estimator:
             before, now = (work.seconds(unit, 1e11) for work in (self._earlier, self._now))
             growth = now / before if before else 1.0
             return fixed + (seconds - fixed) * growth, size * self._now.size(unit) / self._earlier.size(unit)
-        work_seconds = self._now.seconds(unit, self._arithmetic_rate(gpu))
+        work_seconds = self._now.seconds(unit, gpu_rate or self._arithmetic_rate())
         return _start_seconds(unit) + work_seconds, self._now.size(unit)
 
-    def _arithmetic_rate(self, gpu: bool) -> float:
-        if gpu and Path("/dev/nvidiactl").exists():
-            return GPU_RATE
+    def _arithmetic_rate(self) -> float:
         if self._rate is None:
             self._rate = measure_rate()
         return self._rate

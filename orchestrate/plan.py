@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from common.cluster import ClusterProfile
 from common.config import Config, describe_layers
 from common.contract import Contract, Unit, expand, task_key
 from common.errors import CorruptInputError, GhostTrackError
@@ -33,6 +34,8 @@ class PlannedUnit:
     seconds: float
     size: float
     """Bytes that its outputs will take."""
+    gpus: int = 0
+    """That its job holds meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,10 @@ class Plan:
     @property
     def seconds(self) -> float:
         return sum(planned.seconds for planned in self.stale)
+
+    @property
+    def gpu_hours(self) -> float:
+        return sum(planned.seconds * planned.gpus for planned in self.stale) / 3600
 
     @property
     def waves_at_a_time(self) -> int | None:
@@ -104,6 +111,7 @@ class Plan:
             ],
             "staleUnits": len(self.stale),
             "predictedSeconds": round(self.seconds, 1),
+            "predictedGpuHours": round(self.gpu_hours, 2),
             "predictedBytes": round(self.size),
             "freeBytes": self.free,
             "refusal": self.refusal,
@@ -130,11 +138,14 @@ class Snapshot(Store):
         return found
 
 
-def make_plan(config: Config, contracts: Iterable[Contract]) -> Plan:
-    """The state of every unit, upstream first. A unit that reads one which will run is taken to be stale."""
+def make_plan(config: Config, contracts: Iterable[Contract], profile: ClusterProfile | None = None) -> Plan:
+    """The state of every unit, upstream first. A unit that reads one which will run is taken to be stale.
+
+    profile: of the machine that it would run on.
+    """
     store = Snapshot(config.paths.root)
     contracts = list(contracts)
-    gpu = {contract.stage: contract.gpu for contract in contracts}
+    gpus = {contract.stage: _gpus(contract, profile or ClusterProfile()) for contract in contracts}
     states = []
     stale: set[str] = set()
     for contract in contracts:
@@ -147,14 +158,22 @@ def make_plan(config: Config, contracts: Iterable[Contract]) -> Plan:
     entries = {unit.label: found.entry for unit, found, _ in states if found.entry}
     estimator = Estimator(config, entries)
     planned = [
-        PlannedUnit(unit, found.entry, found.reason, kept, *estimate)
+        PlannedUnit(unit, found.entry, found.reason, kept, *estimate, gpus=gpus[unit.stage][0])
         for unit, found, kept in states
         for estimate in [
-            (0.0, 0.0) if kept or not found.reason else estimator.predict(unit, gpu=gpu[unit.stage])
+            (0.0, 0.0) if kept or not found.reason else estimator.predict(unit, gpus[unit.stage][1])
         ]
     ]
     waves = waves_of(config, (unit for unit, _, _ in states))
     return Plan(config, store.root, [c.stage for c in contracts], planned, free_bytes(store.root), waves)
+
+
+def _gpus(contract: Contract, profile: ClusterProfile) -> tuple[int, float | None]:
+    """GPUs that a job of the stage holds, and the FLOP a second of those that work."""
+    asked = profile.resources_of(contract.stage)
+    count = asked.gpus * asked.nodes
+    at_work = 0 if not contract.gpu else count if contract.ranks == "shared" else min(count, 1)
+    return count, at_work * asked.gpu_tflops * 1e12 or None
 
 
 def _with_released_inputs(states: list[tuple[Unit, State, bool]]) -> list[tuple[Unit, State, bool]]:

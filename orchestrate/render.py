@@ -56,9 +56,10 @@ class Terminal:
                 style="dim" if fresh else "",
             )
         self.console.print(table)
+        gpu_hours = f" ({plan.gpu_hours:.1f} GPU-hours)" if plan.gpu_hours else ""
         self.line(
             f"{plan.config.name}: {len(plan.stale)} of {len(plan.units)} units to run, about "
-            f"{format_seconds(plan.seconds)} and {format_bytes(plan.size)}; "
+            f"{format_seconds(plan.seconds)}{gpu_hours} and {format_bytes(plan.size)}; "
             f"{format_bytes(plan.free)} free in {plan.root.resolve()}"
         )
         if plan.waves.count > 1:

@@ -56,7 +56,7 @@ class Request:
 
     def plan(self) -> Plan:
         """The state of things now."""
-        return make_plan(self.config, self.contracts)
+        return make_plan(self.config, self.contracts, self.profile)
 
     @property
     def name(self) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from common.config import load_config
+from common.config import describe_layers, load_config
 from common.contract import expand, load_contracts
 
 pytestmark = pytest.mark.demo
@@ -57,7 +57,7 @@ def test_the_reference_page_s_tree_is_there() -> None:
 
 
 def test_hidden_states_are_finite_and_aligned() -> None:
-    index = load(CACHE / "hidden_states/index.pt")
+    index = load(CACHE / f"hidden_states/index_layers_{describe_layers(CONFIG.layers)}.pt")
     n_tokens = len(index["token"])
     assert n_tokens <= CONFIG.data.max_tokens
     assert 0 < index["held_out"].float().mean() < 0.5
