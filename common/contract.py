@@ -124,7 +124,7 @@ def expand(contract: Contract, config: Config) -> list[Unit]:
     places = _Places(config.layers, config.groups)
     kind = "one_group" if len(config.groups) == 1 else "several_groups"
     return [
-        Unit(
+        Unit.model_construct(  # nothing here is a user's, and there are many
             config_name=config.name,
             stage=contract.stage,
             version=contract.version,
@@ -134,14 +134,14 @@ def expand(contract: Contract, config: Config) -> list[Unit]:
             index=place.index,
             temporary=template.temporary,
             reads=[
-                Read(stage=stage, unit=unit, files=[name for file in files for name in other.fill(file)])
+                Read.model_construct(stage=stage, unit=unit, files=other.fill_all(files))
                 for source, files in template.reads.items()
                 for other in places.named_by(source, place)
                 for stage, _, unit in [other.fill(source)[0].partition("/")]
             ],
             parameters=parameters,
             folder=template.folder.replace("{name}", config.name),
-            writes=[name for file in template.writes for name in place.fill(file)],
+            writes=place.fill_all(template.writes),
         )
         for template in contract.units
         if template.when in (None, kind)
@@ -190,11 +190,19 @@ class _Place:
     def fill(self, pattern: str) -> list[str]:
         """The texts that a pattern stands for: one, or one for each value of a plural placeholder."""
         texts = [pattern]
+        if "{" not in pattern:
+            return texts
         for name, values in self.values.items():
             marker = f"{{{name}}}"
             if marker in pattern:
                 texts = [text.replace(marker, str(value)) for text in texts for value in values]
         return texts
+
+    def fill_all(self, patterns: list[str]) -> list[str]:
+        """The texts of several patterns, one after another."""
+        if "{" not in "".join(patterns):
+            return patterns
+        return [text for pattern in patterns for text in self.fill(pattern)]
 
 
 class _Places:
