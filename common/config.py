@@ -231,8 +231,9 @@ class Config(Section):
     @property
     def groups(self) -> list[list[int]]:
         """The blocks to study, in the waves in which their states are extracted."""
-        size = self.extract.layers_per_wave or len(self.layers)
-        return [self.layers[start : start + size] for start in range(0, len(self.layers), size)]
+        layers = self.layers
+        size = self.extract.layers_per_wave or len(layers)
+        return [layers[start : start + size] for start in range(0, len(layers), size)]
 
     def value(self, key: str) -> Any:
         """The value or section at a dotted key, as JSON-ready data."""

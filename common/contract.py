@@ -4,6 +4,7 @@ A contract is data (`stages/<name>/contract.yaml`), so that the orchestrator pla
 a stage. `task_key` is the identity of a unit's result: same key, same meaning, nothing to do.
 """
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -121,8 +122,9 @@ def expand(contract: Contract, config: Config) -> list[Unit]:
     for key in SOURCE_KEYS:
         section, name = key.split(".")
         settings[section][name] = content_of(settings[section][name])
-    places = _Places(config.layers, config.groups)
-    kind = "one_group" if len(config.groups) == 1 else "several_groups"
+    layers, groups = config.layers, config.groups
+    places = _places(tuple(layers), tuple(map(tuple, groups)))
+    kind = "one_group" if len(groups) == 1 else "several_groups"
     return [
         Unit.model_construct(  # nothing here is a user's, and there are many
             config_name=config.name,
@@ -145,7 +147,7 @@ def expand(contract: Contract, config: Config) -> list[Unit]:
         )
         for template in contract.units
         if template.when in (None, kind)
-        for parameters in [_parameters(template, settings, config.layers)]
+        for parameters in [_parameters(template, settings, layers)]
         for place in places.named_by(template.name)
     ]
 
@@ -208,7 +210,7 @@ class _Place:
 class _Places:
     """The places of one configuration: everywhere at once, each wave, each layer."""
 
-    def __init__(self, layers: list[int], groups: list[list[int]]) -> None:
+    def __init__(self, layers: Sequence[int], groups: Sequence[Sequence[int]]) -> None:
         names = [describe_layers(group) for group in groups]
         everywhere: dict[str, Sequence[int | str]] = {"layers": layers, "groups": names}
         several = len(groups) > 1
@@ -240,6 +242,12 @@ class _Places:
         if "{layer}" in pattern:
             return self._by_layer
         return self._by_group if "{group}" in pattern else [self._nowhere]
+
+
+@functools.lru_cache(maxsize=64)
+def _places(layers: tuple[int, ...], groups: tuple[tuple[int, ...], ...]) -> _Places:
+    """Made once for all contracts and for all models of the same depth."""
+    return _Places(layers, groups)
 
 
 def _parameters(template: UnitTemplate, settings: Mapping[str, Any], layers: list[int]) -> dict[str, Any]:

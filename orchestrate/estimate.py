@@ -19,6 +19,7 @@ A sample of sae_train is a training token times the number of epochs. The remain
 long and grow with Q. The shares of the peak rate (`EFFICIENCY`) were measured on two CPU cores.
 """
 
+import functools
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -174,7 +175,6 @@ class Estimator:
         for label, entry in entries.items():
             if "/layer_" in label:
                 self._by_stage.setdefault(label.split("/")[0], []).append(entry)
-        self._rate: float | None = None
 
     def predict(self, unit: Unit, gpu_rate: float | None = None) -> tuple[float, float]:
         """Seconds and bytes. gpu_rate: FLOP a second, where the stage uses GPUs; else this machine's, measured."""
@@ -189,13 +189,8 @@ class Estimator:
             before, now = (work.seconds(unit, 1e11) for work in (self._earlier, self._now))
             growth = now / before if before else 1.0
             return fixed + (seconds - fixed) * growth, size * self._now.size(unit) / self._earlier.size(unit)
-        work_seconds = self._now.seconds(unit, gpu_rate or self._arithmetic_rate())
+        work_seconds = self._now.seconds(unit, gpu_rate or measure_rate())
         return _start_seconds(unit) + work_seconds, self._now.size(unit)
-
-    def _arithmetic_rate(self) -> float:
-        if self._rate is None:
-            self._rate = measure_rate()
-        return self._rate
 
 
 def settings_of(config: Config) -> dict[str, Any]:
@@ -207,8 +202,9 @@ def _start_seconds(unit: Unit) -> float:
     return START_SECONDS if unit.layer is None else START_SECONDS / 20  # layers share a process
 
 
+@functools.cache
 def measure_rate(size: int = 768, seconds: float = 0.05) -> float:
-    """FLOP a second of a float32 matrix product on this machine's cores, while nothing else disturbs it."""
+    """FLOP a second of a float32 matrix product on this machine's cores, while nothing else disturbs it; measured once."""
     import numpy as np
 
     matrix = np.ones((size, size), dtype=np.float32)

@@ -4,6 +4,7 @@ Reads the configuration, the contracts and the store, changes nothing and import
 stays out of the process.
 """
 
+import os
 import re
 import shutil
 from collections.abc import Iterable
@@ -124,18 +125,31 @@ class Snapshot(Store):
     def __init__(self, root: str) -> None:
         super().__init__(root)
         self._seen: dict[tuple[str, str, str], Entry | CorruptInputError | None] = {}
+        self._pointers: dict[tuple[str, str], set[str]] = {}
 
     def current(self, name: str, stage: str, unit: str) -> Entry | None:
         address = (name, stage, unit)
         if address not in self._seen:
             try:
-                self._seen[address] = super().current(*address)
+                self._seen[address] = super().current(*address) if self._has(*address) else None
             except CorruptInputError as error:
                 self._seen[address] = error
         found = self._seen[address]
         if isinstance(found, CorruptInputError):
             raise found
         return found
+
+    def _has(self, name: str, stage: str, unit: str) -> bool:
+        """Whether there may be a pointer; folders of pointers are listed once, which is quicker than many looks."""
+        if self.remote:
+            return True
+        if (name, stage) not in self._pointers:
+            try:
+                found = set(os.listdir(self.folder / "current" / name / stage))
+            except OSError:
+                found = set()
+            self._pointers[name, stage] = found
+        return unit in self._pointers[name, stage]
 
 
 def make_plan(config: Config, contracts: Iterable[Contract], profile: ClusterProfile | None = None) -> Plan:
