@@ -1,5 +1,6 @@
 """What the user asked for: a configuration with its overrides, and how to hand it to a stage."""
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -60,8 +61,8 @@ class Request:
 
     @property
     def name(self) -> str:
-        """The configuration as the user named it."""
-        return self.options[1]
+        """The configuration as the user named it, with the options that belong to it: to be typed after a command."""
+        return shlex.join(self.options[1:])
 
     def processes_of(self, stage: str) -> int:
         """Processes of a stage on a machine, where the profile gives it several and it can share its work."""

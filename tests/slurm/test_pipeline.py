@@ -82,7 +82,7 @@ def test_the_stub_chain_gives_what_the_local_executor_gives(
 ) -> None:
     chosen = options(tmp_path / "root")
     if bounded:  # a wave at a time, released when its SAEs are trained
-        chosen.append("extract.max_disk_gb=0.02")
+        chosen.append("extract.max_disk_gb=0.005")
     common = ["demo", "--stub", *sets(chosen), "--cluster", str(profile(tmp_path))]
     said = ghosttrack("run", *common, "--executor", "slurm")
     config = load_config("demo", chosen, stub=True, environ={})
