@@ -11,7 +11,7 @@ from orchestrate.clean import clean as clean_results
 from orchestrate.options import takes_config
 from orchestrate.render import Terminal
 from orchestrate.request import Request
-from orchestrate.submitting import cancel, render, rerun, run
+from orchestrate.submitting import cancel, doctor, render, rerun, run
 from orchestrate.verify import verify_units
 from orchestrate.watching import advice, du, gc, gpu, logs, status, watch
 from orchestrate.why import choose, explain
@@ -31,7 +31,7 @@ def ghosttrack() -> None:
     """
 
 
-for command in (run, render, rerun, cancel, status, watch, logs, du, gpu, advice, gc):
+for command in (doctor, run, render, rerun, cancel, status, watch, logs, du, gpu, advice, gc):
     ghosttrack.add_command(command)
 
 

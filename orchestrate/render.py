@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from common.progress import format_bytes, format_seconds
+from orchestrate.doctor import Diagnosis
 from orchestrate.logbook import Event
 from orchestrate.plan import Plan, fold
 from orchestrate.slurm.progress import expected_end
@@ -122,6 +123,14 @@ class Terminal:
             ask = use.proposal
             gpus = f", gpus: {ask.gpus}" if ask.gpus else ""
             self.line(f'  {use.stage}: {{cpus: {ask.cpus}, memory: {ask.memory}, time: "{ask.time}"{gpus}}}')
+
+    def diagnosis(self, found: Diagnosis) -> None:
+        style = {"ok": "green", "warning": "yellow", "trouble": "red"}[found.level]
+        text = Text(f"{found.level:<8} ", style=style)
+        text.append(f"{found.what}: {found.seen}", style="default")
+        if found.mend:
+            text.append(f"\n         {found.mend}", style="bold")
+        self.console.print(text, soft_wrap=True)
 
     def findings(self, findings: Iterable[Finding]) -> None:
         for finding in findings:

@@ -8,6 +8,7 @@ from common.contract import expand
 from common.errors import MissingInputError, StorageError
 from orchestrate.chain import chain_of
 from orchestrate.container import Images, images_of
+from orchestrate.doctor import examine, raise_for
 from orchestrate.executor import Executor
 from orchestrate.local import LocalExecutor
 from orchestrate.options import ExecutorName, takes_config, takes_executor
@@ -49,6 +50,18 @@ def render(request: Request, executor: ExecutorName, contained: bool) -> None:
     terminal.line(
         f"`sbatch {whole}` runs everything in one job; `ghosttrack run` submits the others as a chain"
     )
+
+
+@click.command()
+@takes_config
+@takes_executor
+def doctor(request: Request, executor: ExecutorName, contained: bool) -> None:
+    """Look for what would stand in the way of a run, and say the mend."""
+    terminal, found = Terminal(), []
+    for diagnosis in examine(request, executor, contained):
+        found.append(diagnosis)
+        terminal.diagnosis(diagnosis)
+    raise_for(found)
 
 
 @click.command()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from common.cluster import Resources, SlurmProfile
 from common.errors import SchedulerError
 
 WAITS = (2.0, 5.0, 15.0, 30.0)
@@ -31,7 +32,18 @@ MENDS = {
 }
 """A word of sbatch's refusal to what can be done."""
 
+KEPT_WITHIN_JOBS = ("SLURM_CONF", "SLURM_CLUSTERS")
+
 Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The most that a job may ask for on a partition; None where there is no limit."""
+
+    megabytes: int | None = None
+    """Memory of its largest node."""
+    seconds: int | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +103,34 @@ def submit(script: Path, name: str, comment: str, dependency: str | None, tell: 
     return answer.strip().split(";")[0]
 
 
+def test(slurm: SlurmProfile, resources: Resources) -> str:
+    """What sbatch would do with a job that asks for this. Raises SchedulerError with the mend where it would refuse."""
+    options = [f"--{name}={value}" for name, value in requests(slurm, resources).items()]
+    command = ["sbatch", "--test-only", *options, "--wrap=true"]
+    try:
+        return _call(command, both=True).strip().removeprefix("sbatch: ").splitlines()[-1]
+    except SchedulerError as error:
+        raise SchedulerError(f"{error}; {_mend(str(error))}") from error
+
+
+def requests(slurm: SlurmProfile, resources: Resources) -> dict[str, str]:
+    """What a job asks for, as names and values of sbatch's options."""
+    asked = {
+        "time": resources.time,
+        "nodes": str(resources.nodes),
+        "ntasks-per-node": "1",
+        "cpus-per-task": str(resources.cpus),
+        "mem": resources.memory,
+        "gres": resources.gres or (f"gpu:{resources.gpus}" if resources.gpus else None),
+        "account": slurm.account,
+        "partition": resources.partition or slurm.partition,
+        "qos": resources.qos or slurm.qos,
+        "constraint": resources.constraint or slurm.constraint,
+        "reservation": slurm.reservation,
+    }
+    return {name: value for name, value in asked.items() if value}
+
+
 def queue(jobs: Sequence[str]) -> dict[str, QueuedJob]:
     """Name to what the scheduler knows of these jobs and their elements, in one call. Forgotten ones are missing.
 
@@ -120,19 +160,47 @@ def queue(jobs: Sequence[str]) -> dict[str, QueuedJob]:
     return found
 
 
+def limits(partition: str | None) -> Limits:
+    """Of a partition, or of the default one. Raises SchedulerError."""
+    lines = [
+        line.strip().split("|") for line in _call(["sinfo", "--noheader", "--format=%P|%l|%m"]).splitlines()
+    ]
+    wanted = [
+        (time, memory)
+        for name, time, memory in lines
+        if (name.endswith("*") if partition is None else name.rstrip("*") in partition.split(","))
+    ]
+    times = [seconds_of_limit(time) for time, _ in wanted]
+    return Limits(
+        megabytes=max((int(memory.rstrip("+")) for _, memory in wanted), default=None),
+        seconds=None if None in times else max((time for time in times if time), default=None),
+    )
+
+
+def seconds_of_limit(text: str) -> int | None:
+    """Seconds of sinfo's `1-00:00:00`, `10:00` or `infinite`."""
+    days, _, clock = text.rpartition("-")
+    if not clock[:1].isdigit():
+        return None
+    seconds = 0
+    for part in clock.split(":"):
+        seconds = seconds * 60 + int(part)
+    return seconds + 86400 * int(days or 0)
+
+
 def cancel(jobs: Iterable[str], tell: Tell) -> None:
     """Cancel jobs that the scheduler knows, with all their elements, in one call."""
     if ids := sorted(set(jobs)):
         _patiently(["scancel", *ids], tell, lambda: None)
 
 
-def _call(command: Sequence[str]) -> str:
-    """What a command prints. Raises SchedulerError with what it complained of."""
+def _call(command: Sequence[str], both: bool = False) -> str:
+    """What a command prints; `both`: as an error, too. Raises SchedulerError with what it complained of."""
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C must not end it half way
-            env={**os.environ, "LC_ALL": "C"},
+            env=_environment(),
         )  # fmt: skip
     except FileNotFoundError as error:
         raise SchedulerError(
@@ -143,7 +211,16 @@ def _call(command: Sequence[str]) -> str:
     if done.returncode:
         complaint = " ".join(line.removeprefix(f"{command[0]}: error: ") for line in done.stderr.splitlines())
         raise SchedulerError(f"{command[0]}: {complaint or f'exit code {done.returncode}'}")
-    return done.stdout
+    return done.stdout + (done.stderr if both else "")
+
+
+def _environment() -> dict[str, str]:
+    """Of a call; within a job, without what is said there about the job itself."""
+    within = "SLURM_JOB_ID" in os.environ
+    own = {
+        name for name in os.environ if within and name.startswith("SLURM_") and name not in KEPT_WITHIN_JOBS
+    }
+    return {name: value for name, value in os.environ.items() if name not in own} | {"LC_ALL": "C"}
 
 
 def _patiently(command: Sequence[str], tell: Tell, accepted: Callable[[], str | None]) -> str:

@@ -1,0 +1,307 @@
+"""What could go wrong with a run on this machine, looked for before it costs anything.
+
+Every check gives findings: what was looked at, what was seen, and where that is trouble, the mend.
+"""
+
+import contextlib
+import fcntl
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from common.cluster import ClusterProfile, Resources
+from common.errors import ConfigError, ImageError, SchedulerError
+from common.progress import format_bytes
+from orchestrate.container import images_of
+from orchestrate.plan import Plan
+from orchestrate.request import Request
+from orchestrate.slurm import scheduler
+
+Level = Literal["ok", "warning", "trouble"]
+CLOCK_TOLERANCE = 5.0
+"""Seconds that a file server's clock may be off."""
+HUB = "hub:"
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    level: Level
+    what: str
+    seen: str
+    mend: str = ""
+
+
+def examine(request: Request, executor: str, contained: bool) -> Iterator[Diagnosis]:
+    """All checks, each as it is done."""
+    plan = request.plan()
+    yield from disk(plan)
+    yield from file_system(plan.root)
+    yield from sources(request, plan)
+    if executor == "slurm":
+        yield from cluster(request.profile, stages_to_run(plan), plan.root)
+    if contained:
+        yield from apptainer()
+        yield from images(request.profile, stages_to_run(plan))
+
+
+def stages_to_run(plan: Plan) -> list[str]:
+    return list(dict.fromkeys(planned.unit.stage for planned in plan.stale))
+
+
+def disk(plan: Plan) -> Iterator[Diagnosis]:
+    """Free space and quota against what the plan predicts."""
+    seen = f"{format_bytes(plan.size)} to come, {format_bytes(plan.free)} free in {plan.root.resolve()}"
+    if plan.refusal:
+        yield Diagnosis("trouble", "disk", seen, plan.refusal)
+    elif plan.size > 0.8 * plan.free:
+        yield Diagnosis(
+            "warning",
+            "disk",
+            seen,
+            "other users of the disk may need it too: free some, or use another root with --set paths.root=…",
+        )
+    else:
+        yield Diagnosis("ok", "disk", seen)
+    if (left := quota_left(plan.root)) is not None:
+        seen = f"{format_bytes(left)} left of your quota"
+        enough = plan.size <= left
+        yield Diagnosis("ok" if enough else "trouble", "quota", seen, "" if enough else
+                        f"{format_bytes(plan.size)} are needed: ask for more, or use another root with --set paths.root=…")  # fmt: skip
+
+
+def quota_left(folder: Path) -> float | None:
+    """Bytes that the user's quota leaves on the file system of a folder; None where there is none to be seen."""
+    if shutil.which("quota") is None:
+        return None
+    done = subprocess.run(
+        ["quota", "--raw-grace", "--no-wrap", "--show-mntpoint", "--hide-device", "--local-only"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    mount = _mount_of(folder)
+    for line in done.stdout.splitlines():
+        fields = line.split()
+        if fields and fields[0] == str(mount) and len(fields) > 3:
+            with contextlib.suppress(ValueError):
+                used, soft, hard = (int(field.rstrip("*")) for field in fields[1:4])
+                if limit := hard or soft:
+                    return max(0, limit - used) * 1024.0
+    return None
+
+
+def _mount_of(folder: Path) -> Path:
+    folder = folder.resolve()
+    while not os.path.ismount(folder):
+        folder = folder.parent
+    return folder
+
+
+def file_system(root: Path) -> Iterator[Diagnosis]:
+    """What the store relies on: renames, hard links and symbolic links, locks, and a clock that agrees."""
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=root, prefix=".doctor-") as name:
+            folder = Path(name)
+            missing = [text for text, works in ABILITIES.items() if not _works(works, folder)]
+            probe = folder / "clock"
+            probe.touch()
+            skew = probe.stat().st_mtime - time.time()
+    except OSError as error:
+        yield Diagnosis("trouble", "file system", f"{root.resolve()} cannot be written: {error.strerror}",
+                        "choose another root with --set paths.root=…")  # fmt: skip
+        return
+    if missing:
+        yield Diagnosis("trouble", "file system", f"{root.resolve()} has no {', '.join(missing)}",
+                        "choose a root on another file system with --set paths.root=…")  # fmt: skip
+    else:
+        yield Diagnosis("ok", "file system", f"{root.resolve()}: {', '.join(ABILITIES)}")
+    if abs(skew) > CLOCK_TOLERANCE:
+        yield Diagnosis("warning", "clock", f"the file server's clock is {skew:+.0f} s off",
+                        "have it set; claims of other machines may look dead or alive for too long")  # fmt: skip
+    else:
+        yield Diagnosis("ok", "clock", f"{abs(skew):.1f} s between this machine and its file server")
+
+
+def _replaces(folder: Path) -> None:
+    for name in ("one", "other"):
+        (folder / name).write_text(name)
+    (folder / "one").replace(folder / "other")
+    assert (folder / "other").read_text() == "one"
+
+
+def _links(folder: Path) -> None:
+    (folder / "linked").touch()
+    os.link(folder / "linked", folder / "hard")
+    (folder / "soft").symlink_to("linked")
+    assert (folder / "soft").exists()
+
+
+def _locks(folder: Path) -> None:
+    with (folder / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _syncs(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+ABILITIES: dict[str, Callable[[Path], None]] = {
+    "atomic renames": _replaces,
+    "hard and symbolic links": _links,
+    "locks": _locks,
+    "synced folders": _syncs,
+}
+"""What a file system must be able to do to a function that tries it in a folder; an error means that it cannot."""
+
+
+def _works(attempt: Callable[[Path], None], folder: Path) -> bool:
+    try:
+        attempt(folder)
+    except (OSError, AssertionError):
+        return False
+    return True
+
+
+def sources(request: Request, plan: Plan) -> Iterator[Diagnosis]:
+    """Whether model and data are there already, or can be had; compute nodes are often offline."""
+    settings = request.config
+    if not plan.stale_of("prepare"):
+        yield Diagnosis("ok", "model and data", "the prepare stage is done: no node needs a network")
+        return
+    offline = os.environ.get("HF_HUB_OFFLINE") == "1"
+    wanted = {"model.base_model": settings.model.base_model, "data.questions": settings.data.questions,
+              "data.corpus": settings.data.corpus}  # fmt: skip
+    remote = {
+        key: value.removeprefix(HUB)
+        for key, value in wanted.items()
+        if value.startswith(HUB) or (key == "model.base_model" and _is_hub_model(value))
+    }
+    if not remote:
+        yield Diagnosis("ok", "model and data", "all local: no network is needed")
+    for key, name in remote.items():
+        kind = "models" if key == "model.base_model" else "datasets"
+        if is_cached(kind, name):
+            yield Diagnosis("ok", key, f"{name} is in the hub's cache")
+        else:
+            yield Diagnosis(
+                "trouble" if offline else "warning", key, f"{name} is not in the hub's cache"
+                + (" and HF_HUB_OFFLINE=1" if offline else ""),
+                f"where compute nodes are offline, run `python -m stages.prepare --config {request.name}` "
+                "on a machine with a network and this root first",
+            )  # fmt: skip
+
+
+def _is_hub_model(name: str) -> bool:
+    return name != "miniature" and not name.startswith("package:") and not Path(name).expanduser().exists()
+
+
+def is_cached(kind: str, name: str) -> bool:
+    """Whether the hub's cache on this machine has a snapshot of a model or dataset."""
+    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache/huggingface")
+    cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+    return any((cache / f"{kind}--{name.replace('/', '--')}" / "snapshots").glob("*/*"))
+
+
+def cluster(profile: ClusterProfile, stages: Iterable[str], root: Path) -> Iterator[Diagnosis]:
+    """Whether SLURM would take what each stage asks for, and whether jobs see the root."""
+    if not scheduler.available():
+        yield Diagnosis(
+            "trouble",
+            "slurm",
+            "there is no sbatch on this machine",
+            "run on a login node, or with --executor local",
+        )
+        return
+    asked: dict[Resources, list[str]] = {}
+    for stage in stages:
+        asked.setdefault(profile.resources_of(stage), []).append(stage)
+    for resources, names in asked.items():
+        try:
+            seen = scheduler.test(profile.slurm, resources)
+        except SchedulerError as error:
+            yield Diagnosis(
+                "trouble",
+                f"slurm: {', '.join(names)}",
+                str(error).split("; ")[0],
+                str(error).split("; ", 1)[-1],
+            )
+        else:
+            yield Diagnosis("ok", f"slurm: {', '.join(names)}", seen)
+    if _mount_of(root) == Path("/") or _kind_of(root) in ("tmpfs", "overlay"):
+        yield Diagnosis("warning", "shared root", f"{root.resolve()} may lie on this machine's own disk",
+                        "where jobs run on other machines, take a shared folder with --set paths.root=…")  # fmt: skip
+
+
+def _kind_of(folder: Path) -> str:
+    """The type of a folder's file system, as the kernel calls it; "" where it cannot be seen."""
+    mount = str(_mount_of(folder))
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/mounts").read_text().splitlines():
+            fields = line.split()
+            if fields[1] == mount:
+                return fields[2]
+    return ""
+
+
+def apptainer() -> Iterator[Diagnosis]:
+    """Whether Apptainer is there and can mount an image without unpacking it."""
+    if shutil.which("apptainer") is None:
+        yield Diagnosis(
+            "trouble",
+            "apptainer",
+            "there is none on this machine",
+            "load its module (modules in the profile), or --container none",
+        )
+        return
+    done = subprocess.run(["apptainer", "--version"], capture_output=True, text=True)
+    yield Diagnosis("ok", "apptainer", done.stdout.strip() or done.stderr.strip())
+    limit = Path("/proc/sys/user/max_user_namespaces")
+    clone = Path("/proc/sys/kernel/unprivileged_userns_clone")
+    if (limit.exists() and limit.read_text().strip() == "0") or (
+        clone.exists() and clone.read_text().strip() == "0"
+    ):
+        yield Diagnosis(
+            "warning",
+            "user namespaces",
+            "switched off",
+            "an Apptainer that was installed setuid does without; else ask the site",
+        )
+    else:
+        yield Diagnosis("ok", "user namespaces", "allowed")
+    mounts = {"squashfuse": shutil.which("squashfuse") or shutil.which("squashfuse_ll", path="/usr/libexec/apptainer/bin"),
+              "/dev/fuse": os.access("/dev/fuse", os.R_OK | os.W_OK)}  # fmt: skip
+    if missing := [name for name, there in mounts.items() if not there]:
+        yield Diagnosis("warning", "mounting images", f"no {' and no '.join(missing)}",
+                        "without them every start unpacks the whole image; ask the site")  # fmt: skip
+    else:
+        yield Diagnosis("ok", "mounting images", "squashfuse and /dev/fuse are usable")
+
+
+def images(profile: ClusterProfile, stages: Iterable[str]) -> Iterator[Diagnosis]:
+    """Whether the image of every stage is there, signed where that is asked for, and what its digest is."""
+    for stage in stages:
+        try:
+            image = images_of(profile, [stage]).by_stage[stage]
+        except ImageError as error:
+            text, _, mend = str(error).partition("; ")
+            yield Diagnosis("trouble", f"image of {stage}", text, mend)
+        else:
+            yield Diagnosis("ok", f"image of {stage}", f"{image.path}, sha256 {image.sha256[:12]}…")
+
+
+def raise_for(found: Iterable[Diagnosis]) -> None:
+    """Raise ConfigError with a count where something is trouble."""
+    troubles = [diagnosis for diagnosis in found if diagnosis.level == "trouble"]
+    if troubles:
+        raise ConfigError(
+            f"{len(troubles)} things stand in the way, {troubles[0].what} first; the mends are above"
+        )
