@@ -82,6 +82,10 @@ class Request:
         """The command line of a command of the orchestrator about this configuration."""
         return [sys.executable, "-m", "orchestrate", command, *self.options[1:], *arguments]
 
+    def module_command(self, module: str, *arguments: str) -> list[str]:
+        """The command line of a module that takes a configuration like the orchestrator's commands."""
+        return [sys.executable, "-m", module, *self.options[1:], *arguments]
+
     def stage_command(self, stage: str, units: Sequence[str] = ()) -> list[str]:
         """The command line of a stage's process on this machine, without a container."""
         return [sys.executable, "-m", f"stages.{stage}", *self.stage_arguments(stage, units)]

@@ -14,6 +14,7 @@ from pathlib import Path
 from common.cluster import ClusterProfile, Resources, seconds_of
 from common.config import ENVIRONMENT_KEYS, describe_layers
 from orchestrate.chain import Link, Task
+from orchestrate.slurm.scheduler import requests
 
 PASSED_ON = (
     "HOME",
@@ -34,6 +35,8 @@ RUN_TIME = (
 )  # fmt: skip
 """Variables that are known in the job only, and that a stage in a container must see."""
 MOST_RESTARTS = 50
+MEDIC = "retry"
+MEDIC_RESOURCES = Resources(cpus=1, memory="1G", time="0:15:00")
 PORTS = "$((20000 + SLURM_JOB_ID % 20000))"
 
 
@@ -106,6 +109,23 @@ def render_whole(setting: Setting, command: Sequence[str], resources: Resources)
     )
 
 
+def render_medic(setting: Setting, command: Sequence[str]) -> str:
+    """The script of the small job that retries by cause. command: that does it."""
+    return "\n".join(
+        [
+            *_header(
+                setting, f"{setting.name}.{MEDIC}", f"{setting.folder}/logs/%x-%j.out", MEDIC_RESOURCES, None
+            ),
+            "",
+            f"# {setting.name}: looks why a job has failed, and submits what is left, with more of what it lacked.",
+            *_preparation(setting, MEDIC_RESOURCES),
+            "",
+            f"attend {shlex.join(command)}",
+            "",
+        ]
+    )
+
+
 def _header(setting: Setting, name: str, log: str, resources: Resources, array: str | None) -> list[str]:
     slurm = setting.profile.slurm
     options = [
@@ -117,22 +137,7 @@ def _header(setting: Setting, name: str, log: str, resources: Resources, array: 
         "--requeue",
         f"--signal=B:USR1@{slurm.grace}",
         array,
-        f"--time={resources.time}",
-        f"--nodes={resources.nodes}",
-        "--ntasks-per-node=1",
-        f"--cpus-per-task={resources.cpus}",
-        f"--mem={resources.memory}",
-        f"--gres={resources.gres or f'gpu:{resources.gpus}'}" if resources.gpus or resources.gres else None,
-        *(
-            f"--{option}={value}" if value else None
-            for option, value in {
-                "account": slurm.account,
-                "partition": resources.partition or slurm.partition,
-                "qos": resources.qos or slurm.qos,
-                "constraint": resources.constraint or slurm.constraint,
-                "reservation": slurm.reservation,
-            }.items()
-        ),
+        *(f"--{name}={value}" for name, value in requests(slurm, resources).items()),
         "--kill-on-invalid-dep=yes" if slurm.kill_on_invalid_dependency else None,
         *slurm.options,
     ]

@@ -56,6 +56,8 @@ class Submission(Record):
     attempt: int = 0
     """Retries by cause that led to this submission."""
     jobs: list[JobRecord] = Field(default_factory=list)
+    medic: str | None = None
+    """The job that retries by cause, where the profile asks for one."""
     complete: bool = False
     """Whether the whole chain was submitted."""
     cancelled: bool = False
@@ -65,7 +67,8 @@ class Submission(Record):
 
     @property
     def job_ids(self) -> list[str]:
-        return [job.job_id for job in self.jobs]
+        """Of all jobs, the one that retries among them."""
+        return [*(job.job_id for job in self.jobs), *filter(None, [self.medic])]
 
 
 def read_submission(folder: Path) -> Submission | None:

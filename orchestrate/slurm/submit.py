@@ -1,8 +1,11 @@
 """Submits a chain in one go: a script and an sbatch call for each link, nothing that stays alive."""
 
+import os
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from common.cluster import Resources
 from common.errors import BusyError, SchedulerError, StorageError
@@ -14,7 +17,15 @@ from orchestrate.plan import Plan
 from orchestrate.render import Terminal
 from orchestrate.request import Request
 from orchestrate.slurm import scheduler
-from orchestrate.slurm.script import Setting, job_name, render, render_whole, resources_of
+from orchestrate.slurm.script import (
+    MEDIC,
+    Setting,
+    job_name,
+    render,
+    render_medic,
+    render_whole,
+    resources_of,
+)
 from orchestrate.slurm.submission import (
     JobRecord,
     Submission,
@@ -24,20 +35,28 @@ from orchestrate.slurm.submission import (
     write_submission,
 )
 
-Adjust = Callable[[str, Resources], Resources]
-"""A link's name and what its jobs ask for, to what they shall ask for."""
+
+@dataclass(frozen=True)
+class Treatment:
+    """What a retry by cause does otherwise than the submission before it."""
+
+    attempt: int = 0
+    """Retries so far, this one included."""
+    resources: Mapping[str, Resources] = field(default_factory=dict)
+    """Link to what its jobs ask for instead of what the profile says."""
+    excluded: Sequence[str] = ()
+    """Nodes that failed."""
 
 
 class SlurmExecutor:
     """Hands the whole chain to SLURM and returns."""
 
     def __init__(
-        self, terminal: Terminal, images: Images | None = None, adjust: Adjust | None = None, attempt: int = 0
+        self, terminal: Terminal, images: Images | None = None, treatment: Treatment | None = None
     ) -> None:
-        """images: where stages run in containers. adjust, attempt: of a retry by cause."""
+        """images: where stages run in containers. treatment: of a retry by cause."""
         self._terminal, self._images = terminal, images
-        self._adjust = adjust or (lambda link, resources: resources)
-        self._attempt = attempt
+        self._treatment = treatment or Treatment()
 
     def execute(self, request: Request, plan: Plan) -> None:
         """Raises BusyError while jobs of an earlier submission may still run, SchedulerError when SLURM refuses."""
@@ -46,16 +65,18 @@ class SlurmExecutor:
         if before:
             _refuse_when_active(request, before)
         chain = chain_of(plan)
-        setting = setting_of(request, self._images)
-        scripts = write_scripts(setting, chain, self._adjust)
+        setting = _without(setting_of(request, self._images), self._treatment.excluded)
+        scripts = write_scripts(setting, chain, self._treatment.resources)
         submission = Submission(
             name=request.config.name, token=uuid.uuid4().hex[:12],
             container="apptainer" if self._images else "none",
             images=self._images.digests if self._images else {},
-            attempt=self._attempt, earlier=[*before.earlier, *before.jobs] if before else [],
+            attempt=self._treatment.attempt, earlier=[*before.earlier, *before.jobs] if before else [],
         )  # fmt: skip
         try:
             self._submit(setting, chain, scripts, submission)
+            if self._treatment.attempt < request.profile.slurm.retry.attempts:
+                submit_medic(request, setting, submission, self._treatment.excluded, self._terminal)
         except SchedulerError as error:
             if not submission.jobs:
                 raise
@@ -103,6 +124,54 @@ class SlurmExecutor:
             self._terminal.line(f"job {ids[link.name]}: {link.name}, {_count(link)}{waits}")
 
 
+def submit_medic(
+    request: Request,
+    setting: Setting,
+    submission: Submission,
+    excluded: Sequence[str],
+    terminal: Terminal,
+    after: Sequence[str] | None = None,
+) -> None:
+    """Submit the job that retries by cause, where the profile asks for it, and record it.
+
+    It starts when a job has failed, or when all is done and it has nothing to do; or after the jobs `after`.
+    """
+    if not request.profile.slurm.retry.enabled:
+        return
+    command = request.module_command(
+        "orchestrate.slurm.retry", "--stages", str(request.stages_folder.resolve())
+    )
+    for node in excluded:
+        command += ["--exclude", node]
+    path = setting.folder / "jobs" / f"{MEDIC}.sbatch"
+    _write(path, render_medic(setting, command))
+    ids = [job.job_id for job in submission.jobs]
+    dependency = (
+        f"afterany:{':'.join(after)}"
+        if after
+        else "?".join([f"afterok:{ids[-1]}", *(f"afternotok:{job}" for job in ids)])
+    )
+    with scheduler.uninterrupted():
+        submission.medic = scheduler.submit(
+            path,
+            f"{setting.name}.{MEDIC}",
+            f"{submission.token}/{MEDIC}-{uuid.uuid4().hex[:6]}",
+            dependency,
+            terminal.line,
+        )
+        write_submission(setting.folder, submission)
+    terminal.line(f"job {submission.medic}: looks after the others when one fails")
+
+
+def _without(setting: Setting, nodes: Sequence[str]) -> Setting:
+    if not nodes:
+        return setting
+    slurm = setting.profile.slurm
+    options = [*slurm.options, f"--exclude={','.join(nodes)}"]
+    profile = setting.profile.model_copy(update={"slurm": slurm.model_copy(update={"options": options})})
+    return replace(setting, profile=profile)
+
+
 def setting_of(request: Request, images: Images | None) -> Setting:
     """What the scripts of a run have in common."""
     release = request.own_command("gc", "--yes")
@@ -125,18 +194,19 @@ def setting_of(request: Request, images: Images | None) -> Setting:
 
 
 def write_scripts(
-    setting: Setting, chain: list[Link], adjust: Adjust = lambda link, resources: resources
+    setting: Setting, chain: list[Link], instead: Mapping[str, Resources] = MappingProxyType({})
 ) -> dict[str, tuple[Path, Resources]]:
-    """Write every link's script to `runs/<name>/jobs/`; link to script and what it asks for."""
+    """Write every link's script to `runs/<name>/jobs/`; link to script and what it asks for.
+
+    instead: link to what its jobs ask for, where that is not what the profile says.
+    """
     scripts = {}
     for link in chain:
-        resources = adjust(link.name, resources_of(setting.profile, link))
+        resources = instead.get(link.name) or resources_of(setting.profile, link)
         path = setting.folder / "jobs" / f"{link.name}.sbatch"
-        with storage_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            (setting.folder / "logs").mkdir(exist_ok=True)  # slurmd opens the log before the script runs
-            path.write_text(render(setting, link, resources), encoding="utf-8")
-            path.chmod(0o755)
+        with storage_errors(path):  # slurmd opens the log before the script runs
+            (setting.folder / "logs").mkdir(parents=True, exist_ok=True)
+        _write(path, render(setting, link, resources))
         scripts[link.name] = path, resources
     return scripts
 
@@ -147,16 +217,20 @@ def write_whole(setting: Setting, command: list[str], chain: list[Link], path: P
     if not asked:
         raise StorageError(f"{setting.name}: nothing is stale, so there is nothing to submit")
     largest = max(asked, key=lambda resources: (resources.gpus, resources.cpus))
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(
-            render_whole(setting, command, largest.model_copy(update={"nodes": 1})), encoding="utf-8"
-        )
-        path.chmod(0o755)
+    _write(path, render_whole(setting, command, largest.model_copy(update={"nodes": 1})))
+
+
+def _write(script: Path, text: str) -> None:
+    with storage_errors(script):
+        script.parent.mkdir(parents=True, exist_ok=True)
+        script.write_text(text, encoding="utf-8")
+        script.chmod(0o755)
 
 
 def _refuse_when_active(request: Request, submission: Submission) -> None:
-    active = [job.name for job in scheduler.queue(submission.job_ids).values() if job.active]
+    own = os.environ.get("SLURM_JOB_ID")  # of the job that retries
+    known = scheduler.queue(submission.job_ids).values()
+    active = [job.name for job in known if job.active and job.job_id != own]
     if active:
         raise BusyError(
             f"{request.config.name}: {len(active)} jobs of it are in the queue or run ({active[0]}); follow them with "
