@@ -24,6 +24,7 @@ def medic_log(run: Run, job: str | None) -> str:
 
 def test_a_killed_task_gets_more_memory_and_the_chain_goes_on_by_itself(run: Run) -> None:
     run.project.trouble("layers/layer_1", "kill once")
+    run.project.trouble("heads/layer_0", "steps")  # for some seconds
     medic = run.submit().medic
     run.wait(lambda: run.stale() == [], 150)
     submission = run.submission()
@@ -32,7 +33,9 @@ def test_a_killed_task_gets_more_memory_and_the_chain_goes_on_by_itself(run: Run
         ("layers", [1]), ("heads", [1]), ("sink", [None]),
     ]  # fmt: skip
     assert [job.resources.memory for job in submission.jobs] == ["1536M", "1G", "1G"]
-    assert "layers: OUT_OF_MEMORY; retry 1 of 1" in medic_log(run, medic)
+    assert "looks after the others" in medic_log(run, medic)  # later, when nothing runs any more
+    logs = run.request().logs.glob("small.retry-*.out")
+    assert sum("layers: OUT_OF_MEMORY; retry 1 of 1" in log.read_text() for log in logs) == 1
     assert submission.medic is None  # the attempts are used up
     calls = run.project.calls()
     assert sorted(calls) == sorted([*set(calls), "layers/layer_1"])
