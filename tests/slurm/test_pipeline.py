@@ -80,10 +80,16 @@ def stub(root: Path) -> Config:
 def test_the_stub_chain_gives_what_the_local_executor_gives(
     slurm: Cluster, tmp_path: Path, local: dict[str, tuple[str, dict[str, str]]], bounded: bool
 ) -> None:
+    """Unbounded, with two processes a job through accelerate."""
     chosen = options(tmp_path / "root")
     if bounded:  # a wave at a time, released when its SAEs are trained
         chosen.append("extract.max_disk_gb=0.005")
-    common = ["demo", "--stub", *sets(chosen), "--cluster", str(profile(tmp_path))]
+        site = profile(tmp_path)
+    else:
+        one = {"cpus": 4, "memory": "8G", "time": "1:00:00"}
+        two = {**one, "processes": 2}
+        site = profile(tmp_path, resources={"default": one, "extract": two, "sae_train": two})
+    common = ["demo", "--stub", *sets(chosen), "--cluster", str(site)]
     said = ghosttrack("run", *common, "--executor", "slurm")
     config = load_config("demo", chosen, stub=True, environ={})
     submission = read_submission(tmp_path / "root/runs" / config.name)
@@ -92,6 +98,9 @@ def test_the_stub_chain_gives_what_the_local_executor_gives(
     assert ("removed when its SAEs are trained" in said) is bounded
     ghosttrack("watch", *common, "--every", "2")
     assert science(config) == local
+    entry = Store(config.paths.root).current(config.name, "extract", "layers_0-1")
+    assert entry
+    assert entry.manifest.predicate.resource_usage["processes"] == (1 if bounded else 2)
     states = list((tmp_path / "root/data/cache/demo-stub/hidden_states").glob("layer_*_states.pt"))
     assert len(states) == (0 if bounded else len(config.layers))
     assert "nothing is stale" in ghosttrack("run", *common, "--executor", "slurm")
