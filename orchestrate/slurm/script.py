@@ -37,6 +37,11 @@ RUN_TIME = (
 MOST_RESTARTS = 50
 MEDIC = "retry"
 MEDIC_RESOURCES = Resources(cpus=1, memory="1G", time="0:15:00")
+OWN_NODE = (
+    "export APPTAINERENV_SLURM_PROCID=$SLURM_PROCID "
+    '${CUDA_VISIBLE_DEVICES:+"APPTAINERENV_CUDA_VISIBLE_DEVICES=$CUDA_VISIBLE_DEVICES"}; exec "$@"'
+)
+"""On each of several nodes: a container gets the number and the GPUs of its own node, not the batch script's."""
 PORTS = "$((20000 + SLURM_JOB_ID % 20000))"
 
 
@@ -215,7 +220,12 @@ def _function(setting: Setting, stage: str, resources: Resources) -> list[str]:
         command = [
             "srun",
             "--export=ALL",
-            "--kill-on-bad-exit=1",
+            f"--ntasks={resources.nodes}",
+            "--ntasks-per-node=1",
+            f"--cpus-per-task={resources.cpus}",  # not inherited from SLURM 22.05 to 23.02
+            "--kill-on-bad-exit=0",  # all of them stop when they are asked to, with the same exit code
+            "--wait=60",
+            *(["bash", "-c", OWN_NODE, "node"] if setting.contained else []),
             *command,
             "--machines",
             str(resources.nodes),

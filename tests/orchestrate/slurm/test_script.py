@@ -1,0 +1,142 @@
+"""Rendered job scripts, compared with golden files; GHOSTTRACK_WRITE_GOLDEN=1 writes these anew, to be read in the diff."""
+
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from common.cluster import ClusterProfile, Resources
+from common.contract import Unit
+from orchestrate.chain import Link, Task
+from orchestrate.plan import PlannedUnit
+from orchestrate.slurm.script import PASSED_ON, Setting, render, render_medic, render_whole, resources_of
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in PASSED_ON:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"HOME": "/home/me", "USER": "me", "PATH": "/usr/bin:/bin"}.items():
+        monkeypatch.setenv(name, value)
+
+
+def setting(profile: ClusterProfile | None = None, processes: int = 1, contained: bool = False) -> Setting:
+    front = ["apptainer", "run", "--cleanenv", "--containall"] if contained else ["python", "-m"]
+    more = ["--processes", str(processes)] if processes > 1 else []
+    return Setting(
+        name="gpt2-medium",
+        folder=Path("/scratch/me/runs/gpt2-medium"),
+        working_folder=Path("/home/me/ghosttrack"),
+        profile=profile or ClusterProfile(),
+        commands={
+            stage: [
+                *front,
+                f"stages/{stage}.sif" if contained else f"stages.{stage}",
+                "--config",
+                "gpt2-medium",
+                *more,
+            ]
+            for stage in ("prepare", "extract", "sae_train", "track")
+        },
+        release_command=["python", "-m", "orchestrate", "gc", "gpt2-medium", "--yes"],
+        shares_work={"prepare": False, "extract": True, "sae_train": True, "track": False},
+        contained=contained,
+    )
+
+
+def planned(stage: str, name: str) -> PlannedUnit:
+    unit = Unit(
+        config_name="gpt2-medium", stage=stage, version=1, name=name, layer=None, reads=[], parameters={},
+        folder="data", writes=["*"],
+    )  # fmt: skip
+    return PlannedUnit(unit, None, None, False, 60.0, 1.0)
+
+
+def link(
+    name: str,
+    units: dict[int | None, Sequence[tuple[str, str]]],
+    throttle: int | None = None,
+    release: bool = False,
+) -> Link:
+    tasks = []
+    for index, names in units.items():
+        members = [planned(*each) for each in names]
+        tasks.append(Task(index, members, members[:1] if release else []))
+    return Link(name, tasks, throttle, {})
+
+
+def check(name: str, script: str) -> None:
+    file = GOLDEN / f"{name}.sbatch"
+    if os.environ.get("GHOSTTRACK_WRITE_GOLDEN") == "1":
+        file.write_text(script)
+    assert script == file.read_text()
+    assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
+
+
+def rendered(where: Setting, which: Link) -> str:
+    return render(where, which, resources_of(where.profile, which))
+
+
+def test_one_process() -> None:
+    check(
+        "one_process",
+        rendered(setting(), link("prepare", {None: [("prepare", "model"), ("prepare", "corpus")]})),
+    )
+
+
+def test_a_sparse_array() -> None:
+    array = link("sae_train", {index: [("sae_train", f"layer_{index}")] for index in (0, 1, 2, 7)})
+    profile = ClusterProfile.model_validate({
+        "modules": ["cuda/12.1"], "setup": ["ulimit -n 4096"], "environment": {"NCCL_DEBUG": "WARN"},
+        "slurm": {"account": "lab", "partition": "gpu", "qos": "long", "throttle": 2, "options": ["--exclude=n7"]},
+        "resources": {"sae_train": {"cpus": 16, "memory": "120G", "time": "1-12:00:00", "gpus": 1}},
+    })  # fmt: skip
+    check("sparse_array", rendered(setting(profile), array))
+
+
+def test_four_gpus_on_one_node() -> None:
+    profile = ClusterProfile(resources={"extract": Resources(cpus=64, memory="480G", gpus=4)})
+    where = setting(profile, processes=4)
+    check("four_gpus", rendered(where, link("extract", {None: [("extract", "layers_0-23")]})))
+
+
+def test_two_nodes() -> None:
+    profile = ClusterProfile(resources={"extract": Resources(cpus=64, memory="480G", gpus=4, nodes=2)})
+    where = setting(profile, processes=4)
+    check("two_nodes", rendered(where, link("extract", {None: [("extract", "layers_0-23")]})))
+
+
+def test_waves_on_a_bounded_disk() -> None:
+    waves: dict[int | None, Sequence[tuple[str, str]]] = {
+        number: [
+            ("extract", f"layers_{first}-{first + 1}"),
+            *(("sae_train", f"layer_{first + i}") for i in (0, 1)),
+        ]
+        for number, first in enumerate((0, 2, 4))
+    }
+    check("bounded_waves", rendered(setting(), link("layers", waves, throttle=2, release=True)))
+
+
+def test_in_containers() -> None:
+    profile = ClusterProfile(resources={"extract": Resources(gpus=1, nodes=2)})
+    where = setting(profile, contained=True)
+    script = rendered(where, link("extract", {None: [("extract", "layers_0-23")]}))
+    check("two_nodes_contained", script)
+    check("contained", rendered(setting(contained=True), link("track", {None: [("track", "all")]})))
+
+
+def test_the_whole_in_one_job_and_the_medic() -> None:
+    check(
+        "whole", render_whole(setting(), ["python", "-m", "orchestrate", "run", "gpt2-medium"], Resources())
+    )
+    check("medic", render_medic(setting(), ["python", "-m", "orchestrate.slurm.retry", "gpt2-medium"]))
+
+
+def test_names_are_quoted() -> None:
+    where = setting(ClusterProfile(environment={"GREETING": "it's $HOME; rm x"}))
+    script = rendered(where, link("prepare", {None: [("prepare", "model")]}))
+    assert """export GREETING='it'"'"'s $HOME; rm x'""" in script
