@@ -65,7 +65,7 @@ def run_command(image: Image, request: Request, units: Sequence[str]) -> list[st
         **({} if stage == "prepare" else {"HF_HUB_OFFLINE": "1"}),
         **profile.environment,
     }
-    command = ["apptainer", "run", "--cleanenv", "--containall", "--no-home"]
+    command = ["apptainer", "--quiet", "run", "--cleanenv", "--containall", "--no-home"]
     if is_restricted_root():
         command.append("--userns")
     if gpus:
