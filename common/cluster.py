@@ -11,7 +11,8 @@ from pydantic import BeforeValidator, Field
 
 from common.schema import Section
 
-SCALES = {"K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12}
+SCALES = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+"""SLURM counts memory in powers of 1024."""
 
 
 def _as_time(value: object) -> object:

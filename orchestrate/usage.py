@@ -131,7 +131,7 @@ def _proposal(asked: Resources | None, seconds: float, memory: float, cores: flo
     minutes = max(10, math.ceil(seconds * TIME_MARGIN / 600) * 10)
     return (asked or Resources()).model_copy(
         update={
-            "memory": f"{max(1, math.ceil(memory * MEMORY_MARGIN / 1e9))}G",
+            "memory": f"{max(1, math.ceil(memory * MEMORY_MARGIN / 2**30))}G",
             "time": f"{minutes // 60}:{minutes % 60:02}:00",
             "cpus": max(1, math.ceil(cores)),
         }

@@ -218,7 +218,10 @@ def _environment() -> dict[str, str]:
     """Of a call; within a job, without what is said there about the job itself."""
     within = "SLURM_JOB_ID" in os.environ
     own = {
-        name for name in os.environ if within and name.startswith("SLURM_") and name not in KEPT_WITHIN_JOBS
+        name
+        for name in os.environ
+        if name.startswith("SBATCH_")  # would say otherwise than the script
+        or (within and name.startswith("SLURM_") and name not in KEPT_WITHIN_JOBS)
     }
     return {name: value for name, value in os.environ.items() if name not in own} | {"LC_ALL": "C"}
 

@@ -28,6 +28,8 @@ PASSED_ON = (
     *ENVIRONMENT_KEYS,
 )
 """Variables that a job has as they were at submission; a job's environment holds nothing else of the submitter's."""
+KEPT = ("SLURM*", "*_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "MODULE*", "LMOD*", "BASH_ENV", "KRB5CCNAME")
+"""Patterns of variables that a job keeps of its environment."""
 RUN_TIME = (
     "GHOSTTRACK_STOP_FILE", "GHOSTTRACK_DEADLINE", "GHOSTTRACK_GRACE", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES",
     "SLURM_JOB_ID", "SLURM_ARRAY_JOB_ID", "SLURM_ARRAY_TASK_ID", "SLURM_CLUSTER_NAME", "SLURM_RESTART_COUNT",
@@ -138,7 +140,7 @@ def _header(setting: Setting, name: str, log: str, resources: Resources, array: 
         f"--output={log}",
         "--open-mode=append",
         f"--chdir={setting.working_folder}",
-        "--export=NIL",
+        "--export=ALL",  # NIL is not known before 23.02, NONE reads the user's login files; the script cleans up
         "--requeue",
         f"--signal=B:USR1@{slurm.grace}",
         array,
@@ -157,6 +159,10 @@ def _preparation(setting: Setting, resources: Resources) -> list[str]:
     return [
         "set -euo pipefail",
         "",
+        "# Of the environment of whoever submits this nothing counts but the scheduler's own variables and the modules'.",
+        "for name in $(compgen -e); do",
+        f'    case $name in {"|".join(KEPT)}) ;; *) unset "$name" ;; esac',
+        "done",
         *(f"export {name}={shlex.quote(value)}" for name, value in variables.items()),
         f"export OMP_NUM_THREADS={threads}",
         *(f"export {name}={shlex.quote(value)}" for name, value in profile.environment.items()),

@@ -46,6 +46,20 @@ def test_a_chain_is_submitted_in_one_go_and_runs_to_its_end(run: Run) -> None:
     assert run.project.calls().count("layers/layer_1") == 1
 
 
+def test_a_job_sees_nothing_of_the_submitter_s_environment(
+    tmp_path: Path, slurm: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LEAK", "1")
+    monkeypatch.setenv("SBATCH_JOB_NAME", "another")
+    run = Run(tmp_path, slurm, setup=[f"env > {tmp_path}/environment"], environment={"MINE": "yes"})
+    run.submit()
+    run.wait(lambda: run.stale() == [])
+    lines = (tmp_path / "environment").read_text().splitlines()
+    assert "MINE=yes" in lines
+    assert "SLURM_JOB_NAME=small.sink" in lines
+    assert not [line for line in lines if line.startswith(("LEAK", "VIRTUAL_ENV"))]
+
+
 def test_a_failed_element_holds_its_own_followers_and_rerun_does_the_rest(run: Run) -> None:
     run.project.trouble("layers/layer_1", "no luck")
     run.submit()
