@@ -49,3 +49,22 @@ def test_a_base_that_does_not_exist_is_one_clear_error(
     monkeypatch.setenv("GHOSTTRACK_IMAGE_CACHE", str(tmp_path / "cache"))
     with pytest.raises(build.BuildError, match="GHOSTTRACK_IMAGE_BASE: there is no"):
         build.Builder().bootstrap()
+
+
+def test_the_containerfile_makes_what_the_definitions_make() -> None:
+    """Locks, folders, variables and entry point of both; no engine for Containerfiles runs here."""
+    containerfile = (CONTAINERS / "Containerfile").read_text()
+    definitions = "".join((REPOSITORY / "apptainer" / name).read_text() for name in ("base.def", "stage.def"))
+    for lock in ("requirements.lock", "requirements-nodeps.lock", "slim.lock"):
+        assert lock in containerfile
+        assert lock in str(build.LOCKS)
+    for part in ("/opt/packages", "/opt/ghosttrack", "entrypoint.sh", "PYTHONSAFEPATH=1", "PYTHONNOUSERSITE=1",
+                 "GHOSTTRACK_STAGE", "PYTHONPATH=/opt/ghosttrack:/opt/packages"):  # fmt: skip
+        assert part in containerfile, part
+        assert part in definitions, part
+    copied = {
+        line.split()[1].split("/")[0]
+        for line in containerfile.splitlines()
+        if line.startswith("COPY ") and "--from" not in line
+    }
+    assert copied == {"containers", "config", "common", "stages"}

@@ -1,0 +1,85 @@
+"""The command line that starts a stage in its image, and images that are not there or were changed."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from common.cluster import ClusterProfile, Resources
+from common.errors import ImageError
+from orchestrate import container
+from orchestrate.container import binds, images_of, run_command
+from tests.fake_project import FakeProject
+
+
+@pytest.fixture
+def profile(tmp_path: Path) -> ClusterProfile:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for stage in ("source", "layers"):
+        (folder / f"{stage}.sif").write_bytes(stage.encode())
+    return ClusterProfile(images=str(folder), environment={"MINE": "1"}, binds=["/data:/data:ro"])
+
+
+def test_a_missing_image_is_named_with_the_command_that_builds_it(profile: ClusterProfile) -> None:
+    with pytest.raises(
+        ImageError, match=r"there is no image .*sink\.sif; build it with `make images STAGES=sink`"
+    ):
+        images_of(profile, ["source", "sink"])
+
+
+def test_an_image_is_hashed_once_and_again_when_it_has_changed(
+    profile: ClusterProfile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[Path] = []
+    whole = container.sha256_of
+    monkeypatch.setattr(container, "sha256_of", lambda path: (hashed.append(path), whole(path))[1])
+    first = images_of(profile, ["source"]).digests
+    assert images_of(profile, ["source"]).digests == first
+    assert len(hashed) == 1
+    (Path(profile.images) / "source.sif").write_bytes(b"something else")
+    assert images_of(profile, ["source"]).digests != first
+    assert len(hashed) == 2
+
+
+def test_a_stage_sees_its_root_read_only_but_for_what_it_writes(project: FakeProject) -> None:
+    request, root = project.request(), project.root.resolve()
+    modes = binds(request, "layers")
+    assert modes[str(root)] == "ro"
+    assert modes[f"{root}/.store"] == "rw"
+    assert modes[f"{root}/.store/source"] == modes[f"{root}/.store/sink"] == "ro"
+    assert f"{root}/.store/layers" not in modes  # in one mount with its staging folder, for the rename
+    assert modes[f"{root}/models/checkpoints/small"] == "rw"
+    assert modes[f"{root}/runs/small"] == "rw"
+    assert not [path for path in modes if "results" in path]
+    paths = list(modes)
+    assert paths.index(str(root)) < paths.index(f"{root}/.store") < paths.index(f"{root}/.store/source")
+    assert modes[str(project.config_file.resolve())] == "ro"  # given as a path
+
+
+def test_the_command_shuts_the_stage_off_and_tells_it_which_image_it_is_in(
+    project: FakeProject, profile: ClusterProfile
+) -> None:
+    request = replace(project.request(), profile=profile)
+    image = images_of(profile, ["layers"]).by_stage["layers"]
+    command = run_command(image, request, ["layer_1"])
+    for option in ("--cleanenv", "--containall", "--no-home", "/data:/data:ro", "MINE=1", "HF_HUB_OFFLINE=1",
+                   f"GHOSTTRACK_IMAGE_SHA256={image.sha256}"):  # fmt: skip
+        assert option in command
+    assert "--nv" not in command
+    assert command[command.index(str(image.path)) + 1 :] == request.stage_arguments("layers", ["layer_1"])
+
+
+def test_gpus_are_passed_through_where_the_profile_asks_for_some(
+    project: FakeProject, profile: ClusterProfile
+) -> None:
+    with_gpus = profile.model_copy(update={"resources": {"layers": Resources(gpus=2)}})
+    request = replace(project.request(), profile=with_gpus)
+    image = images_of(profile, ["layers"]).by_stage["layers"]
+    assert "--nv" in run_command(image, request, [])
+
+
+def test_a_key_that_is_not_there_is_one_clear_error(profile: ClusterProfile, tmp_path: Path) -> None:
+    signed = profile.model_copy(update={"public_key": str(tmp_path / "nobody.pem")})
+    with pytest.raises(ImageError, match=r"there is no public key .*nobody\.pem"):
+        images_of(signed, ["source"])
