@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from common.cluster import ClusterProfile, Resources
+from common.cluster import ClusterProfile, Resources, seconds_of
 from common.errors import ConfigError, ImageError, SchedulerError
-from common.progress import format_bytes
+from common.progress import format_bytes, format_seconds
 from orchestrate.container import images_of
 from orchestrate.plan import Plan
 from orchestrate.request import Request
@@ -227,6 +227,7 @@ def cluster(profile: ClusterProfile, stages: Iterable[str], root: Path) -> Itera
     for resources, names in asked.items():
         try:
             seen = scheduler.test(profile.slurm, resources)
+            most = scheduler.limits(resources.partition or profile.slurm.partition).seconds
         except SchedulerError as error:
             yield Diagnosis(
                 "trouble",
@@ -235,7 +236,16 @@ def cluster(profile: ClusterProfile, stages: Iterable[str], root: Path) -> Itera
                 str(error).split("; ", 1)[-1],
             )
         else:
-            yield Diagnosis("ok", f"slurm: {', '.join(names)}", seen)
+            if (
+                most is not None and seconds_of(resources.time) > most
+            ):  # many sites take such a job and never start it
+                yield Diagnosis(
+                    "trouble", f"slurm: {', '.join(names)}",
+                    f"{resources.time} are asked for, above the partition's time limit of {format_seconds(most)}",
+                    "ask for less time in `resources` of the cluster profile: work that is stopped goes on where it was",
+                )  # fmt: skip
+            else:
+                yield Diagnosis("ok", f"slurm: {', '.join(names)}", seen)
     if _mount_of(root) == Path("/") or _kind_of(root) in ("tmpfs", "overlay"):
         yield Diagnosis("warning", "shared root", f"{root.resolve()} may lie on this machine's own disk",
                         "where jobs run on other machines, take a shared folder with --set paths.root=…")  # fmt: skip

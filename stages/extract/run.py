@@ -72,7 +72,7 @@ def run(job: Job) -> dict[str, Any]:
         "d_model": model.d_model,
         "bytes": sum(path.stat().st_size for path in paths.values()),
         "tokens_per_second": round(done / elapsed * job.ranks, 1) if todo else None,
-        "model_flop_utilisation": round(flops / peak, 3) if todo else None,
+        "model_flop_utilisation": float(f"{flops / peak:.3g}") if todo else None,
         "gemm_flops": peak,
         "bytes_beyond_the_model": max(0, psutil.Process().memory_info().rss - before),
     }

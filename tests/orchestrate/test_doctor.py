@@ -1,0 +1,136 @@
+"""What the doctor finds, and the mend that it says."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from common.cluster import ClusterProfile
+from common.errors import ConfigError
+from orchestrate import doctor
+from orchestrate.doctor import Diagnosis, examine, raise_for
+from orchestrate.request import Request
+from tests.fake_project import FakeProject
+
+
+def levels(found: list[Diagnosis]) -> dict[str, str]:
+    return {diagnosis.what: diagnosis.level for diagnosis in found}
+
+
+def test_a_healthy_machine_is_found_healthy(project: FakeProject, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "sources", lambda *_: iter(()))  # a fake project has no prepare stage
+    found = list(examine(project.request(), "local", contained=False))
+    assert levels(found) == {"disk": "ok", "file system": "ok", "clock": "ok"}
+    raise_for(found)
+    assert not list(project.root.glob(".doctor-*"))
+
+
+def test_a_disk_that_is_too_small_is_trouble_with_the_way_out() -> None:
+    request = Request.of("gpt2-medium")
+    plan = replace(request.plan(), free=int(50e9))
+    [found] = list(doctor.disk(plan))[:1]
+    assert found.level == "trouble"
+    assert "184 GB to come, 50 GB free" in found.seen
+    assert "extract.layers_per_wave=" in found.mend
+    plan = replace(request.plan(), free=int(200e9))
+    assert next(doctor.disk(plan)).level == "warning"
+    plan = replace(request.plan(), free=int(900e9))
+    assert next(doctor.disk(plan)).level == "ok"
+
+
+def test_a_quota_that_is_too_small_is_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mount = doctor._mount_of(tmp_path)
+    (tmp_path / "quota").write_text(
+        f"#!/bin/sh\necho 'Disk quotas for user me'\necho '{mount} 90000* 80000 100000 0 3 0 0 0'\n"
+    )
+    (tmp_path / "quota").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    assert doctor.quota_left(tmp_path) == 10_000 * 1024
+    plan = Request.of("gpt2-medium").plan()
+    found = {d.what: d for d in doctor.disk(replace(plan, root=tmp_path, free=int(900e9)))}
+    assert found["quota"].level == "trouble"
+    assert "184 GB are needed" in found["quota"].mend
+
+
+def test_a_root_that_cannot_be_written_is_trouble(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    [found] = doctor.file_system(file / "root")
+    assert found.level == "trouble"
+    assert "another root with --set paths.root=" in found.mend
+
+
+def test_a_file_system_without_links_is_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(os, "link", refuse)
+    found = {d.what: d for d in doctor.file_system(tmp_path)}
+    assert found["file system"].level == "trouble"
+    assert "has no hard and symbolic links" in found["file system"].seen
+
+
+def test_a_clock_that_is_off_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = doctor.time.time
+    monkeypatch.setattr(doctor.time, "time", lambda: now() - 3600)
+    found = {d.what: d for d in doctor.file_system(tmp_path)}
+    assert found["clock"].level == "warning"
+    assert "+3600 s off" in found["clock"].seen
+
+
+@pytest.mark.parametrize(("offline", "level"), [("1", "trouble"), ("", "warning")])
+def test_what_is_not_in_the_hub_s_cache_must_be_fetched_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: str, level: str
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", offline)
+    snapshot = tmp_path / "hub/datasets--Salesforce--wikitext/snapshots/abc"
+    snapshot.mkdir(parents=True)
+    (snapshot / "data.parquet").touch()
+    request = Request.of("gpt2-medium", [f"paths.root={tmp_path}"])
+    found = {d.what: d for d in doctor.sources(request, request.plan())}
+    assert found["data.corpus"].level == "ok"
+    assert found["model.base_model"].level == found["data.questions"].level == level
+    assert "stages.prepare" in found["model.base_model"].mend
+
+
+def test_what_is_local_needs_no_network(tmp_path: Path) -> None:
+    request = Request.of("demo", [f"paths.root={tmp_path}"], stub=True)
+    [found] = doctor.sources(request, request.plan())
+    assert found.level == "ok"
+
+
+def test_no_sbatch_and_no_apptainer_are_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert [d.level for d in doctor.cluster(ClusterProfile(), ["extract"], tmp_path)] == ["trouble"]
+    assert [d.level for d in doctor.apptainer()] == ["trouble"]
+
+
+def test_a_missing_image_is_trouble(tmp_path: Path) -> None:
+    (tmp_path / "track.sif").write_bytes(b"an image")
+    found = list(doctor.images(ClusterProfile(images=str(tmp_path)), ["track", "detect"]))
+    assert levels(found) == {"image of track": "ok", "image of detect": "trouble"}
+    assert "make images STAGES=detect" in found[1].mend + found[1].seen
+
+
+def test_the_command_prints_all_and_ends_with_one_line_about_the_trouble(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "orchestrate", "doctor", "demo", "--stub", "--executor", "local",
+         "--container", "apptainer", "--set", f"paths.root={tmp_path}"],
+        cwd=Path(__file__).parents[2], capture_output=True, text=True,
+        env={**os.environ, "PATH": str(tmp_path)},
+    )  # fmt: skip
+    assert done.returncode == 10
+    assert "trouble  apptainer: there is none on this machine" in done.stdout
+    assert "ok       file system" in done.stdout
+    assert "things stand in the way, apptainer first" in done.stderr
+
+
+def test_no_trouble_is_no_error() -> None:
+    raise_for([Diagnosis("ok", "a", "b"), Diagnosis("warning", "a", "b", "c")])
+    with pytest.raises(ConfigError, match="1 things"):
+        raise_for([Diagnosis("trouble", "a", "b", "c")])
