@@ -1,0 +1,89 @@
+"""The looking commands on a local run: what they print, and when they end."""
+
+import json
+
+import pytest
+from click.testing import CliRunner, Result
+
+from common.cluster import Resources
+from orchestrate import options
+from orchestrate.cli import ghosttrack
+from orchestrate.request import Request
+from orchestrate.usage import Advice, advice
+from tests.fake_project import FakeProject
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, finished: FakeProject):  # type: ignore[no-untyped-def]
+    """Calls a command on the finished fake project."""
+    request = finished.request()
+    monkeypatch.setattr(options.Request, "of", classmethod(lambda cls, *_, **__: request))
+
+    def run(*arguments: str) -> Result:
+        command, *others = arguments
+        return CliRunner().invoke(ghosttrack, [command, "small", *others], catch_exceptions=False)
+
+    return run
+
+
+def test_status_as_a_table_and_as_json(call) -> None:  # type: ignore[no-untyped-def]
+    assert "layers" in call("status").output
+    data = json.loads(call("status", "--json").output)
+    assert {stage["stage"]: stage["done"] for stage in data["stages"]} == {
+        "source": 1,
+        "layers": 4,
+        "sink": 1,
+    }
+    assert data["jobs"] == []
+
+
+def test_watch_ends_at_once_when_all_is_done(call) -> None:  # type: ignore[no-untyped-def]
+    assert call("watch").exit_code == 0
+
+
+def test_du_counts_what_is_there_and_what_will_come(call, finished: FakeProject) -> None:  # type: ignore[no-untyped-def]
+    text = call("du").output
+    assert "on disk" in text
+    finished.trouble("source/all", "x")
+    assert call("du").exit_code == 0
+
+
+def test_gpu_says_that_there_was_none(call) -> None:  # type: ignore[no-untyped-def]
+    assert "no result was made with a GPU" in call("gpu").output
+
+
+def test_advice_is_a_piece_of_a_profile(call) -> None:  # type: ignore[no-untyped-def]
+    import yaml
+
+    text = call("advice").output
+    profile = yaml.safe_load(text[text.index("resources:") :])
+    for resources in profile["resources"].values():
+        Resources.model_validate(resources)
+
+
+def test_gc_lists_first(call, finished: FakeProject) -> None:  # type: ignore[no-untyped-def]
+    assert "nothing to remove" in call("gc").output
+    aside = finished.root / ".store/layers/abc.corrupt-1"
+    aside.mkdir()
+    assert "nothing is removed yet" in call("gc").output
+    assert aside.exists()
+    assert "freed" in call("gc", "--yes").output
+    assert not aside.exists()
+
+
+def test_raw_logs_hold_what_was_printed(call) -> None:  # type: ignore[no-untyped-def]
+    assert "=====" in call("logs", "--raw").output
+    assert "layers/layer_1: done" in call("logs", "layers", "--raw", "-n", "200").output
+
+
+def test_advice_compares_with_what_was_asked_for(finished: FakeProject) -> None:
+    request: Request = finished.request()
+    asked = {"layers": Resources(cpus=8, memory="32G", time="4:00:00", gpus=2)}
+    found: dict[str, Advice] = {each.stage: each for each in advice(request.plan(), asked)}
+    layers, source = found["layers"], found["source"]
+    assert source.time_share is None
+    assert layers.memory_share == pytest.approx(layers.memory / (32 * 2**30))
+    assert layers.time_share == pytest.approx(layers.seconds / 14400)
+    assert layers.proposal.gpus == 2
+    assert layers.proposal.time == "0:10:00"
+    assert layers.proposal.memory == "1G"
