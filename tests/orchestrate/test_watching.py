@@ -73,7 +73,7 @@ def test_gc_lists_first(call, finished: FakeProject) -> None:  # type: ignore[no
 
 def test_raw_logs_hold_what_was_printed(call) -> None:  # type: ignore[no-untyped-def]
     assert "=====" in call("logs", "--raw").output
-    assert "layers/layer_1: done" in call("logs", "layers", "--raw", "-n", "200").output
+    assert "layers/layer_1 (3 of 4): done" in call("logs", "layers", "--raw", "-n", "200").output
 
 
 def test_advice_compares_with_what_was_asked_for(finished: FakeProject) -> None:
