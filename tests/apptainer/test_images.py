@@ -77,7 +77,8 @@ def test_an_image_gives_the_bytes_of_a_bare_run(
     results = published(root, stage)
     assert results == published(stub_run, stage)
     assert all(content == recorded for content, recorded in results.values())
-    manifest = json.loads((root / f".store/current/demo-stub/{stage}/all/manifest.json").read_text())
+    [unit] = (root / f".store/current/demo-stub/{stage}").iterdir()
+    manifest = json.loads((unit / "manifest.json").read_text())
     recorded = manifest["predicate"]["containerImage"]
     assert recorded["sha256"] == sha256
     assert recorded["name"] == str(built.file)
