@@ -40,7 +40,7 @@ test: $(VENV)/.installed-dev ## Format check, lint, types and tests
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/pytest $(ARGS)
+	$(VENV)/bin/pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 clean: $(VENV)/.installed ## Remove a model's results (MODEL=demo)
 	@$(VENV)/bin/ghosttrack clean $(MODEL) $(ARGS)

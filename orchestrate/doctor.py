@@ -19,6 +19,7 @@ from common.cluster import ClusterProfile, Resources, seconds_of
 from common.errors import ConfigError, ImageError, SchedulerError
 from common.progress import format_bytes, format_seconds
 from orchestrate.container import images_of
+from orchestrate.disk import mount_of
 from orchestrate.plan import Plan
 from orchestrate.request import Request
 from orchestrate.slurm import scheduler
@@ -55,7 +56,7 @@ def stages_to_run(plan: Plan) -> list[str]:
 
 
 def disk(plan: Plan) -> Iterator[Diagnosis]:
-    """Free space and quota against what the plan predicts."""
+    """What may still be written, free space and quota, against what the plan predicts."""
     seen = f"{format_bytes(plan.size)} to come, {format_bytes(plan.free)} free in {plan.root.resolve()}"
     if plan.refusal:
         yield Diagnosis("trouble", "disk", seen, plan.refusal)
@@ -68,37 +69,6 @@ def disk(plan: Plan) -> Iterator[Diagnosis]:
         )
     else:
         yield Diagnosis("ok", "disk", seen)
-    if (left := quota_left(plan.root)) is not None:
-        seen = f"{format_bytes(left)} left of your quota"
-        enough = plan.size <= left
-        yield Diagnosis("ok" if enough else "trouble", "quota", seen, "" if enough else
-                        f"{format_bytes(plan.size)} are needed: ask for more, or use another root with --set paths.root=…")  # fmt: skip
-
-
-def quota_left(folder: Path) -> float | None:
-    """Bytes that the user's quota leaves on the file system of a folder; None where there is none to be seen."""
-    if shutil.which("quota") is None:
-        return None
-    done = subprocess.run(
-        ["quota", "--raw-grace", "--no-wrap", "--show-mntpoint", "--hide-device", "--local-only"],
-        capture_output=True, text=True,
-    )  # fmt: skip
-    mount = _mount_of(folder)
-    for line in done.stdout.splitlines():
-        fields = line.split()
-        if fields and fields[0] == str(mount) and len(fields) > 3:
-            with contextlib.suppress(ValueError):
-                used, soft, hard = (int(field.rstrip("*")) for field in fields[1:4])
-                if limit := hard or soft:
-                    return max(0, limit - used) * 1024.0
-    return None
-
-
-def _mount_of(folder: Path) -> Path:
-    folder = folder.resolve()
-    while not os.path.ismount(folder):
-        folder = folder.parent
-    return folder
 
 
 def file_system(root: Path) -> Iterator[Diagnosis]:
@@ -246,14 +216,14 @@ def cluster(profile: ClusterProfile, stages: Iterable[str], root: Path) -> Itera
                 )  # fmt: skip
             else:
                 yield Diagnosis("ok", f"slurm: {', '.join(names)}", seen)
-    if _mount_of(root) == Path("/") or _kind_of(root) in ("tmpfs", "overlay"):
+    if mount_of(root) == Path("/") or _kind_of(root) in ("tmpfs", "overlay"):
         yield Diagnosis("warning", "shared root", f"{root.resolve()} may lie on this machine's own disk",
                         "where jobs run on other machines, take a shared folder with --set paths.root=…")  # fmt: skip
 
 
 def _kind_of(folder: Path) -> str:
     """The type of a folder's file system, as the kernel calls it; "" where it cannot be seen."""
-    mount = str(_mount_of(folder))
+    mount = str(mount_of(folder))
     with contextlib.suppress(OSError):
         for line in Path("/proc/mounts").read_text().splitlines():
             fields = line.split()

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from common.errors import CorruptInputError, MissingInputError
 from common.storage import Store
+from orchestrate.disk import folder_size
 from orchestrate.plan import Plan, PlannedUnit
-from orchestrate.usage import folder_size
 
 
 def releasable(plan: Plan) -> list[PlannedUnit]:

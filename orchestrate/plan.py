@@ -6,7 +6,6 @@ stays out of the process.
 
 import os
 import re
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,8 @@ from common.errors import CorruptInputError, GhostTrackError
 from common.progress import format_bytes
 from common.staleness import Reason, State, input_digests, input_entries, state
 from common.storage import RELEASED, Entry, Store
-from orchestrate.estimate import Estimator
+from orchestrate.disk import folder_size, free_bytes
+from orchestrate.estimate import Estimator, size_of
 from orchestrate.waves import Waves, refusal, waves_of
 
 
@@ -47,9 +47,11 @@ class Plan:
     """In the order in which they run."""
     units: list[PlannedUnit]
     free: int
-    """Free bytes of the disk that takes the results."""
+    """Bytes that may still be written where the results go."""
     waves: Waves
     """What the hidden states take."""
+    staged: int = 0
+    """Bytes of hidden states that lie there half written."""
 
     @property
     def stale(self) -> list[PlannedUnit]:
@@ -71,16 +73,29 @@ class Plan:
     @property
     def size(self) -> float:
         """Bytes that the disk must have for it: of the waves, as many as are there at a time."""
-        lasting = sum(planned.size for planned in self.stale if not planned.unit.temporary)
         states = sum(planned.size for planned in self.stale if planned.unit.temporary)
-        return lasting + min(states, self.waves.peak)
+        return self._lasting + max(0.0, min(states, self.waves.peak - self._finished_states) - self.staged)
+
+    @property
+    def _lasting(self) -> float:
+        """Bytes to come that stay."""
+        return sum(planned.size for planned in self.stale if not planned.unit.temporary)
+
+    @property
+    def _finished_states(self) -> float:
+        """Bytes of hidden states that are there and up to date."""
+        return sum(
+            size_of(planned.entry)
+            for planned in self.units
+            if planned.unit.temporary and not planned.reason and planned.entry and not planned.entry.released
+        )
 
     @property
     def refusal(self) -> str | None:
         """Why this cannot be run on this disk, and what can be done; None where it can."""
         if any(planned.unit.temporary for planned in self.stale):
-            lasting = sum(planned.size for planned in self.stale if not planned.unit.temporary)
-            if found := refusal(self.config, self.waves, self.free - lasting):
+            room = self.free - self._lasting + self._finished_states + self.staged
+            if found := refusal(self.config, self.waves, room):
                 return found
         if self.size < self.free:
             return None
@@ -179,7 +194,19 @@ def make_plan(config: Config, contracts: Iterable[Contract], profile: ClusterPro
         ]
     ]
     waves = waves_of(config, (unit for unit, _, _ in states))
-    return Plan(config, store.root, [c.stage for c in contracts], planned, free_bytes(store.root), waves)
+    return Plan(
+        config=config,
+        root=store.root,
+        stages=[contract.stage for contract in contracts],
+        units=planned,
+        free=free_bytes(store.root),
+        waves=waves,
+        staged=sum(
+            folder_size(store.folder / "staging" / config.name / contract.stage)
+            for contract in contracts
+            if any(pattern.temporary for pattern in contract.units)
+        ),
+    )
 
 
 def _gpus(contract: Contract, profile: ClusterProfile) -> tuple[int, float | None]:
@@ -234,14 +261,6 @@ def state_of(planned: PlannedUnit) -> str:
         return "up to date"
     text = _pattern(planned.unit, str(planned.reason))
     return text + (" (kept from an earlier run)" if planned.kept else "")
-
-
-def free_bytes(folder: Path) -> int:
-    """Free bytes where `folder` is or will be."""
-    folder = folder.resolve()
-    while not folder.exists():
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
 
 
 def _is_kept(store: Store, unit: Unit, reason: Reason | None, stale: set[str]) -> bool:

@@ -3,10 +3,10 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from common.cluster import Resources, bytes_of, seconds_of
 from common.storage import Store
+from orchestrate.disk import folder_size
 from orchestrate.estimate import elapsed_of, size_of
 from orchestrate.plan import Plan, PlannedUnit
 
@@ -43,13 +43,6 @@ def disk_use(store: Store, plan: Plan) -> list[DiskUse]:
             )
         )
     return uses
-
-
-def folder_size(folder: Path) -> int:
-    """Bytes that the files of a folder take on disk; reserved ones count in full."""
-    return sum(
-        path.lstat().st_blocks * 512 for path in folder.rglob("*") if path.is_file() and not path.is_symlink()
-    )
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from common.cluster import Resources
 from common.errors import ConfigError, MissingInputError, SchedulerError, StageFailedError
 from common.progress import format_bytes
 from common.storage import Store
+from orchestrate.disk import folder_size
 from orchestrate.estimate import size_of
 from orchestrate.gc import Rubbish, releasable, release, remove, rubbish
 from orchestrate.logbook import follow_events, follow_lines, read_events
@@ -22,7 +23,7 @@ from orchestrate.slurm.progress import LinkStatus, link_statuses
 from orchestrate.slurm.submission import Submission, read_submission
 from orchestrate.status import Overview, stage_statuses
 from orchestrate.usage import advice as advice_of
-from orchestrate.usage import disk_use, folder_size, gpu_use
+from orchestrate.usage import disk_use, gpu_use
 
 
 def overview(request: Request) -> Overview:

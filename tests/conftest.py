@@ -17,6 +17,12 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["GHOSTTRACK_EXECUTOR"] = "local"  # the machine of whoever runs the tests may have an sbatch
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that take long first, so that workers end together."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(autouse=True)
 def _no_overrides_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ENVIRONMENT_KEYS:

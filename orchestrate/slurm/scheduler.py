@@ -23,6 +23,8 @@ NO_ANSWER = (
 )  # fmt: skip
 """In the texts of SLURM's commands when the scheduler could not be asked; anything else is its answer."""
 MENDS = {
+    "configuration source": "SLURM's programs are here and no cluster is: run here with --executor local (EXECUTOR=local "
+    "of make, GHOSTTRACK_EXECUTOR), or point SLURM_CONF at the cluster's slurm.conf",
     "partition": "correct slurm.partition in the cluster profile; `sinfo -s` lists the partitions",
     "account": "correct slurm.account in the cluster profile; `sacctmgr show associations user=$USER` lists yours",
     "qos": "correct slurm.qos in the cluster profile",

@@ -41,20 +41,6 @@ def test_a_disk_that_is_too_small_is_trouble_with_the_way_out() -> None:
     assert next(doctor.disk(plan)).level == "ok"
 
 
-def test_a_quota_that_is_too_small_is_trouble(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mount = doctor._mount_of(tmp_path)
-    (tmp_path / "quota").write_text(
-        f"#!/bin/sh\necho 'Disk quotas for user me'\necho '{mount} 90000* 80000 100000 0 3 0 0 0'\n"
-    )
-    (tmp_path / "quota").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert doctor.quota_left(tmp_path) == 10_000 * 1024
-    plan = Request.of("gpt2-medium").plan()
-    found = {d.what: d for d in doctor.disk(replace(plan, root=tmp_path, free=int(900e9)))}
-    assert found["quota"].level == "trouble"
-    assert "184 GB are needed" in found["quota"].mend
-
-
 def test_a_root_that_cannot_be_written_is_trouble(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()

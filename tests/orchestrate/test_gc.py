@@ -1,7 +1,9 @@
 """Temporary results: released when nothing needs them, made again when something does, never more than the disk holds."""
 
+import shutil
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -80,6 +82,19 @@ def store_of(project: FakeProject) -> Store:
 
 def unit_of(request: Request, label: str) -> Unit:
     return next(planned.unit for planned in request.plan().units if planned.unit.label == label)
+
+
+def test_states_that_are_there_count_as_room(waves: FakeProject, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = waves.request()
+    run(request)
+    shutil.rmtree((waves.root / ".store/current/small/states/layers_2").resolve())
+    plan = request.plan()
+    [wave] = [planned for planned in plan.stale if planned.unit.temporary]
+    lasting = sum(planned.size for planned in plan.stale) - wave.size
+    small = replace(plan, waves=replace(plan.waves, wave=10.0, total=30.0))  # two layers' are there, 16 bytes
+    assert small.size == lasting + min(wave.size, 30 - 2 * len("layers_0"))
+    assert replace(small, free=int(lasting) + 15).refusal is None
+    assert replace(small, free=int(lasting) + 13).refusal
 
 
 def test_states_are_kept_until_all_that_reads_them_is_made(waves: FakeProject) -> None:
