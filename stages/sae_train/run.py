@@ -21,6 +21,7 @@ from common.stage import Job
 from common.states import open_states
 from stages.sae_train import evaluate
 from stages.sae_train.batches import Batches
+from stages.sae_train.checkpoint import Checkpoint
 from stages.sae_train.initialise import SAMPLES_PER_LATENT, initial_parameters
 from stages.sae_train.jumprelu import Parameters, StepResult
 from stages.sae_train.normalise import LayerStates, check_width, fit_layer
@@ -111,7 +112,12 @@ def follow(
 ) -> Trained:
     """Train with a progress line: samples a second, time left, L0, loss, held-out FVU."""
     checked = ""
-    with job.progress(recipe.steps * batches.batch_size, "samples", what) as progress:
+    checkpoint = Checkpoint(job.scratch("training.pt"))
+    done = checkpoint.found["steps_done"] if checkpoint.found else 0
+    if done:
+        job.log.info(f"{what}: goes on after step {done} of {recipe.steps}")
+    samples = recipe.steps * batches.batch_size
+    with job.progress(samples, "samples", what, initial=done * batches.batch_size) as progress:
 
         def on_step(step: int, result: StepResult) -> None:
             progress.update(batches.batch_size)
@@ -124,7 +130,7 @@ def follow(
             checked = f", held-out FVU {fvu:.3f}"
             return fvu
 
-        return train(parameters, batches, recipe, check, on_step)
+        return train(parameters, batches, recipe, check, on_step, checkpoint)
 
 
 def read_index(job: Job) -> dict[str, Tensor]:

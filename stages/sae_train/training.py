@@ -1,18 +1,21 @@
 """The training loop: Adam, learning rate, dead latents, and the choice of the best checkpoint.
 
-Nothing here knows of files. The order of the batches, the start and the arithmetic are fixed by the seed, so
-the same machine gives the same bytes again.
+The order of the batches, the start and the arithmetic are fixed by the seed, so the same machine gives the same
+bytes again, also where training was interrupted.
 """
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from common.errors import NumericError
 from stages.sae_train.batches import Batches
+from stages.sae_train.checkpoint import Checkpoint
 from stages.sae_train.jumprelu import Gradients, Parameters, StepResult, normalise_rows_, training_step
 
 WARMUP = 0.05
@@ -52,12 +55,15 @@ class Trained:
 
 
 class Trainer:
-    """Parameters under training; one `step` a batch."""
+    """Parameters under training, and all that has come of it so far; one `step` a batch."""
 
     def __init__(self, parameters: Parameters, recipe: Recipe, batch_size: int) -> None:
         self.parameters = parameters
         self.recipe = recipe
         self.steps_done = 0
+        self.seconds = 0.0
+        self.checks: list[tuple[int, float]] = []
+        self.best: Parameters | None = None
         self._weights = [
             parameters.encoder, parameters.encoder_bias, parameters.decoder, parameters.decoder_bias,
         ]  # fmt: skip
@@ -70,6 +76,38 @@ class Trainer:
         self._buffer = torch.empty(batch_size, d_hidden, device=device)
         self._window = max(1, min(DEAD_WINDOW, recipe.steps * batch_size // 4) // batch_size)
         self._fired_at = torch.zeros(d_hidden, dtype=torch.int64, device=device)
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on, for `restore`. Batches are a function of seed and step alone."""
+        return {
+            "parameters": vars(self.parameters),
+            "optimiser": self._optimiser.state_dict(),
+            "fired_at": self._fired_at,
+            "steps_done": self.steps_done,
+            "seconds": self.seconds,
+            "checks": self.checks,
+            "best": self.best and vars(self.best),
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        device = self._fired_at.device
+        for name, value in state["parameters"].items():
+            getattr(self.parameters, name).copy_(value)
+        self._optimiser.load_state_dict(state["optimiser"])
+        self._fired_at.copy_(state["fired_at"])
+        self.steps_done, self.seconds = state["steps_done"], state["seconds"]
+        self.checks = [(step, fvu) for step, fvu in state["checks"]]
+        if state["best"]:
+            self.best = Parameters(**{name: value.to(device) for name, value in state["best"].items()})
+
+    def check(self, held_out_fvu: Callable[[Parameters], float]) -> None:
+        """Look at the held-out documents, and keep these parameters if none were better there."""
+        candidate = self.parameters.clone()
+        fvu = held_out_fvu(candidate)
+        if fvu < min((fvu for _, fvu in self.checks if not math.isnan(fvu)), default=math.inf):
+            self.best = candidate
+        self.checks.append((self.steps_done, fvu))
 
     def step(self, batch: Tensor) -> StepResult:
         """One update. batch: [batch_size, d_model] normalised states."""
@@ -111,32 +149,33 @@ def train(
     recipe: Recipe,
     held_out_fvu: Callable[[Parameters], float],
     on_step: Callable[[int, StepResult], None] = lambda step, result: None,
+    checkpoint: Checkpoint | None = None,
 ) -> Trained:
     """Train in place and return the best checkpoint.
 
     held_out_fvu: sets the offset for the target L0 on held-out documents and returns the FVU there;
-    on_step: called after every step with the number of steps done, for the progress line.
+    on_step: called after every step with the number of steps done, for the progress line; checkpoint: where
+    training goes on from, and what it leaves. Raises StopRequested if a stop was asked for, NumericError where
+    training diverged.
     """
     trainer = Trainer(parameters, recipe, batches.batch_size)
+    if checkpoint and checkpoint.found:
+        trainer.restore(checkpoint.found)
     check_at = {round(recipe.steps * number / CHECKS) for number in range(1, CHECKS + 1)}
-    best, best_fvu = parameters, float("inf")
-    checks: list[tuple[int, float]] = []
-    seconds = 0.0
     with torch.no_grad():
-        for step in range(recipe.steps):
+        while trainer.steps_done < recipe.steps:
             start = time.perf_counter()
-            result = trainer.step(batches.batch(step))
-            seconds += time.perf_counter() - start
-            on_step(step + 1, result)
-            if step + 1 in check_at:
-                candidate = parameters.clone()
-                fvu = held_out_fvu(candidate)
-                checks.append((step + 1, fvu))
-                if fvu < best_fvu:
-                    best, best_fvu = candidate, fvu
-    if best_fvu == float("inf"):
+            result = trainer.step(batches.batch(trainer.steps_done))
+            trainer.seconds += time.perf_counter() - start
+            if trainer.steps_done in check_at:
+                trainer.check(held_out_fvu)
+            on_step(trainer.steps_done, result)
+            if checkpoint:
+                checkpoint.after_step(trainer.state)
+    if trainer.best is None:
         raise NumericError(
-            f"training diverged (held-out FVU {checks[-1][1]}); lower sae_training.learning_rate "
+            f"training diverged (held-out FVU {trainer.checks[-1][1]}); lower sae_training.learning_rate "
             f"({recipe.learning_rate:g})"
         )
-    return Trained(best, checks, seconds, recipe.steps * batches.batch_size, trainer.fired())
+    n_tokens = recipe.steps * batches.batch_size
+    return Trained(trainer.best, trainer.checks, trainer.seconds, n_tokens, trainer.fired())

@@ -73,7 +73,7 @@ def job(settings: Config, unit: str, root: Path, extract: Path) -> Job:
     """A job of the stage that writes to root/<unit>/out and finds the base in root/base/out."""
     [work] = [u for u in expand(load_contract(ROOT / "stages" / "sae_train"), settings) if u.name == unit]
     folder = root / unit
-    (folder / "out").mkdir(parents=True)
+    (folder / "out").mkdir(parents=True, exist_ok=True)
     entries = {
         read.name: SimpleNamespace(path=extract, file=lambda name: extract / INDEX.sub("index.pt", name))
         if read.stage == "extract"

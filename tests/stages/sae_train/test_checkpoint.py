@@ -1,0 +1,135 @@
+"""Training that is interrupted comes to the same weights, bit for bit."""
+
+import functools
+import multiprocessing
+import os
+import random
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from common.errors import StopRequested
+from stages.sae_train import evaluate, run
+from stages.sae_train.batches import Batches
+from stages.sae_train.checkpoint import Checkpoint
+from stages.sae_train.initialise import initial_parameters
+from stages.sae_train.jumprelu import Parameters
+from stages.sae_train.normalise import LayerStates
+from stages.sae_train.training import Recipe, Trained, train
+from tests.stages.sae_train.synthetic import config, job, layer_of, sparse_states, write_extract
+
+D_HIDDEN, TARGET, STEPS = 96, 8, 40
+
+
+@pytest.fixture(scope="module")
+def layer() -> LayerStates:
+    return layer_of(sparse_states(2000, 32, 60, 5))
+
+
+def fit(layer: LayerStates, checkpoint: Checkpoint | None = None, die_after: int | None = None) -> Trained:
+    """die_after: a step after which it dies before anything is saved of it."""
+    batches = Batches([layer], 64, seed=0)
+    parameters = initial_parameters(batches.sample(4 * D_HIDDEN, 0), D_HIDDEN, TARGET, seed=0)
+
+    def held_out_fvu(candidate: Parameters) -> float:
+        return evaluate.fvu_at_target(candidate, [layer], [layer.held_out], TARGET).mean
+
+    def on_step(step: int, _: object) -> None:
+        if step == die_after:
+            raise KeyboardInterrupt
+
+    return train(parameters, batches, Recipe(STEPS, 3e-3, TARGET), held_out_fvu, on_step, checkpoint)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(layer: LayerStates) -> Trained:
+    return fit(layer)
+
+
+def same(one: Trained, other: Trained) -> bool:
+    pairs = zip(vars(one.best).values(), vars(other.best).values(), strict=True)
+    return (
+        all(torch.equal(a, b) for a, b in pairs)
+        and one.checks == other.checks
+        and torch.equal(one.fired, other.fired)
+    )
+
+
+@pytest.mark.parametrize("every", [0.0, 1e9])
+def test_dying_after_any_step_changes_nothing(
+    layer: LayerStates, undisturbed: Trained, tmp_path: Path, every: float
+) -> None:
+    path = tmp_path / "training.pt"
+    for step in range(3, STEPS, 4):
+        with pytest.raises(KeyboardInterrupt):
+            fit(layer, Checkpoint(path, every), die_after=step)
+        saved = Checkpoint(path).found
+        assert (saved["steps_done"] if saved else None) == (step - 1 if every == 0 else None)
+    assert same(fit(layer, Checkpoint(path, every)), undisturbed)
+
+
+def test_a_stop_is_obeyed_at_the_next_step_and_loses_none(
+    layer: LayerStates, undisturbed: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, stop = tmp_path / "training.pt", tmp_path / "stop"
+    monkeypatch.setenv("GHOSTTRACK_STOP_FILE", str(stop))
+    stop.touch()
+    for step in range(1, 8):
+        with pytest.raises(StopRequested):
+            fit(layer, Checkpoint(path))
+        assert (Checkpoint(path).found or {})["steps_done"] == step
+    stop.unlink()
+    assert same(fit(layer, Checkpoint(path)), undisturbed)
+
+
+def test_what_cannot_be_read_is_begun_anew(layer: LayerStates, undisturbed: Trained, tmp_path: Path) -> None:
+    path = tmp_path / "training.pt"
+    with pytest.raises(KeyboardInterrupt):
+        fit(layer, Checkpoint(path, every=0.0), die_after=9)
+    os.truncate(path, path.stat().st_size // 2)
+    assert same(fit(layer, Checkpoint(path)), undisturbed)
+
+
+def run_often_saved(root: Path, extract: Path, started: Any) -> None:
+    torch.set_num_threads(1)
+    run.Checkpoint = functools.partial(Checkpoint, every=0.05)  # type: ignore[misc,assignment]
+    started.set()
+    run.run(job(SETTINGS, "base", root, extract))
+
+
+SETTINGS = config([1, 2], sae_training={"base_epochs": 15})
+
+
+@pytest.mark.slow
+def test_kills_at_random_moments_change_no_byte(tmp_path: Path) -> None:
+    extract, alone, killed = (tmp_path / name for name in ("extract", "alone", "killed"))
+    states = sparse_states(2400, 24, 40, 4)
+    write_extract(extract, {1: states, 2: 3 * states.roll(1, 1)})
+    run.run(job(SETTINGS, "base", alone, extract))
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["stages.sae_train.run"])
+    luck, started, seen = random.Random(2), processes.Event(), 0
+    checkpoint = killed / "base/scratch/training.pt"
+    for _ in range(5):
+        started.clear()
+        process = processes.Process(target=run_often_saved, args=(killed, extract, started))
+        process.start()
+        started.wait()
+        before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
+        while not checkpoint.exists() or checkpoint.stat().st_mtime_ns == before:
+            assert process.is_alive(), "it came to its end too early"
+            time.sleep(0.002)
+        time.sleep(luck.uniform(0, 0.1))
+        os.kill(process.pid or 0, signal.SIGKILL)
+        process.join()
+        saved = Checkpoint(checkpoint).found
+        assert saved
+        assert saved["steps_done"] > seen
+        seen = saved["steps_done"]
+    run.run(job(SETTINGS, "base", killed, extract))
+    for name in ("sae_base.pt", "base_metrics.json"):
+        assert (killed / "base/out" / name).read_bytes() == (alone / "base/out" / name).read_bytes()
