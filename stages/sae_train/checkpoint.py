@@ -35,7 +35,7 @@ class Checkpoint:
     def _load(self) -> dict[str, Any] | None:
         try:
             return dict(torch.load(self._path, map_location="cpu", weights_only=True))
-        except (FileNotFoundError, pickle.UnpicklingError, RuntimeError, EOFError):
+        except (OSError, pickle.UnpicklingError, RuntimeError, EOFError):
             return None
 
     def _save(self, state: dict[str, Any]) -> None:
