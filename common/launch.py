@@ -6,8 +6,11 @@ failed (its command line ends with 1 and a page of traces whatever went wrong).
 
 import logging
 import os
+import signal
 import sys
 from collections.abc import Sequence
+
+import click
 
 from common.config import CONFIG_FOLDER
 from common.errors import ConfigError
@@ -39,8 +42,16 @@ def launch(
     try:
         launch_command(parsed)
     except ChildFailedError as error:
-        code = error.get_first_failure()[1].exitcode
-        return code if code > 0 else 128 - code
+        rank, failure = error.get_first_failure()
+        if failure.exitcode > 0:
+            return int(failure.exitcode)
+        name = signal.Signals(-failure.exitcode).name
+        click.echo(
+            f"{module}: error: process {rank} was killed ({name}), and the others were ended; out of memory, if nobody "
+            "did it. Give the command again to go on from the finished steps",
+            err=True,
+        )
+        return 128 - int(failure.exitcode)
     return 0
 
 

@@ -34,7 +34,7 @@ from common.progress import Progress, format_bytes, format_seconds
 from common.sampler import Sampler
 from common.staleness import input_digests, input_entries
 from common.staleness import state as unit_state
-from common.storage import Entry, Store, storage_errors
+from common.storage import Entry, Store, storage_errors, work_group
 
 MEDIA_TYPES = {
     ".csv": "text/csv",
@@ -188,6 +188,8 @@ def _run_apart(store: Store, unit: Unit, run: Run, config: Config, log: logging.
                 if unit_state(store, unit).reason is not None:  # not done since it was looked at
                     _run_unit(store, unit, run, config, log, label)
     except BusyError:
+        if (store.claim_holder(unit) or {}).get("group") != work_group():
+            raise  # not one of those that work beside this one
         log.debug(f"{label}: another process has it", extra={"unit": unit.name})
     if unit.layer is None:
         ranks.barrier()
@@ -262,10 +264,12 @@ def _run_unit(
             f"{label}: " + (f"goes on after {resumed} finished steps" if resumed else "starts"),
             extra={"unit": unit.name, "taskKey": key},
         )
-    started, start, sampler = _now(), time.monotonic(), Sampler()
+    started, start, cpu, sampler = _now(), time.monotonic(), _cpu_seconds(), Sampler()
     try:
         with sampler, storage_errors(store.root):
             metrics = run(job)
+            used = _resource_usage(time.monotonic() - start, _cpu_seconds() - cpu)
+            (staging / f"usage_{rank}.json").write_text(json.dumps(used))
             job.barrier()
             if rank > 0:
                 ranks.barrier()  # until the first has published
@@ -282,7 +286,7 @@ def _run_unit(
                    "startedOn": started, "finishedOn": _now(), "invocationId": invocation_id()}
         )  # fmt: skip
         raise
-    elapsed = time.monotonic() - start
+    usage = _together([json.loads((staging / f"usage_{each}.json").read_text()) for each in range(count)])
     statement = manifest.Manifest(
         subject=subjects,
         predicate=manifest.Predicate(
@@ -304,7 +308,7 @@ def _run_unit(
             ),
             container_image=image.container_image(),
             environment=_environment(),
-            resource_usage={**_resource_usage(elapsed), **sampler.usage(), "processes": float(count)},
+            resource_usage={**usage, **sampler.usage(), "processes": float(count)},
             metrics=metrics,
         ),
     )
@@ -312,7 +316,7 @@ def _run_unit(
     job.barrier()
     size = sum(subject.size for subject in subjects)
     log.info(
-        f"{label}: done in {format_seconds(elapsed)}, {len(subjects)} files, {format_bytes(size)}",
+        f"{label}: done in {format_seconds(usage['elapsedSec'] or 0.0)}, {len(subjects)} files, {format_bytes(size)}",
         extra={"unit": unit.name, "taskKey": key, "metrics": metrics},
     )
 
@@ -416,18 +420,31 @@ def _environment() -> dict[str, str | None]:
     return facts
 
 
-def _resource_usage(elapsed: float) -> dict[str, float | None]:
+def _cpu_seconds() -> float:
+    """Of this process and of the children that it has waited for, since they began."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in used)
+
+
+def _resource_usage(elapsed: float, cpu: float) -> dict[str, float | None]:
+    """Of one process on one unit. maxRSS: bytes, the most since the process began."""
     scale = 1 if sys.platform == "darwin" else 1024
-    usage = resource.getrusage(resource.RUSAGE_SELF)
     gpu = None
     if (torch := sys.modules.get("torch")) and torch.cuda.is_available():
         gpu = float(torch.cuda.max_memory_allocated())
     return {
         "elapsedSec": round(elapsed, 3),
-        "cpuSec": round(usage.ru_utime + usage.ru_stime, 3),
-        "maxRSS": float(usage.ru_maxrss * scale),
+        "cpuSec": round(cpu, 3),
+        "maxRSS": float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale),
         "gpuPeakBytes": gpu,
     }
+
+
+def _together(usages: list[dict[str, float | None]]) -> dict[str, float | None]:
+    """Of the processes that did a unit together: the longest time, and the sum of all that they used."""
+    known = {name: [value for usage in usages if (value := usage[name]) is not None] for name in usages[0]}
+    total = {name: sum(values) if values else None for name, values in known.items()}
+    return total | {"elapsedSec": max(known["elapsedSec"])}
 
 
 def _version(distribution: str) -> str | None:

@@ -20,6 +20,7 @@ from torch import Tensor
 from common.errors import CorruptInputError
 
 QUANTISED_MAX = 127
+SCALE_BYTES = 4
 DTYPES: Mapping[str, torch.dtype] = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
@@ -60,7 +61,7 @@ class StatesWriter:
 
     @property
     def row_bytes(self) -> int:
-        return self._width * self.dtype.itemsize + (4 if "scale" in self._offsets else 0)
+        return row_bytes(self._width, self.dtype)
 
     def write(self, start: int, rows: Tensor) -> bool:
         """Store rows [n, d_model] of any float type from row `start` on.
@@ -74,7 +75,7 @@ class StatesWriter:
         values = rows
         if self.dtype == torch.int8:
             values, scale = quantise(rows)
-            self._put("scale", start * 4, scale)
+            self._put("scale", start * SCALE_BYTES, scale)
         self._put("states", start * self._width * self.dtype.itemsize, values.to(self.dtype))
         return True
 
@@ -103,8 +104,16 @@ def quantise(rows: Tensor) -> tuple[Tensor, Tensor]:
     return steps.round_().clamp_(-QUANTISED_MAX, QUANTISED_MAX).to(torch.int8), scale
 
 
+def row_bytes(d_model: int, dtype: torch.dtype) -> int:
+    """Bytes that a row takes, its scale included."""
+    return d_model * dtype.itemsize + (SCALE_BYTES if dtype == torch.int8 else 0)
+
+
 def reserve(path: Path, n_rows: int, d_model: int, dtype: torch.dtype) -> None:
-    """Create a states file of zeros with its blocks allocated, so that a full disk shows now, as OSError."""
+    """Create a states file of zeros with its blocks allocated, so that a full disk shows now, as OSError.
+
+    A kill on the way may leave files of other names in its folder.
+    """
     shapes: dict[str, tuple[tuple[int, ...], torch.dtype]] = {"states": ((n_rows, d_model), dtype)}
     if dtype == torch.int8:
         shapes["scale"] = ((n_rows,), torch.float32)

@@ -155,9 +155,16 @@ class Store:
 
     @contextlib.contextmanager
     def claim(self, unit: Unit) -> Iterator[None]:
-        """Hold the right to write a unit. Raises BusyError when a living process holds it."""
+        """Hold the right to write a unit. Raises BusyError when a living process holds it.
+
+        Within a job of a scheduler, a claim of another job on another machine is waited for until it has expired: its
+        holder may have been killed a moment ago.
+        """
         path = self._unit_path("claims", unit).with_suffix(".json")
-        mine = {"host": socket.gethostname(), "pid": os.getpid(), "started": process_start(os.getpid())}
+        mine = {
+            "host": socket.gethostname(), "pid": os.getpid(), "started": process_start(os.getpid()),
+            "group": work_group(),
+        }  # fmt: skip
         with storage_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             while not _create_exclusively(path, json.dumps(mine).encode()):
@@ -318,7 +325,7 @@ class Store:
                 if time.time() - path.stat().st_mtime > HEARTBEAT:  # it is not a claim
                     path.unlink()
             return
-        if _is_alive(path, holder):
+        if _is_alive(path, holder) and not _expires(path, holder):
             raise BusyError(
                 f"{unit.config_name}: {unit.label} is being written by process {holder['pid']} on {holder['host']}; "
                 "wait for it, or stop it first"
@@ -429,6 +436,28 @@ def claim_is_alive(claim: Path) -> bool:
     """Whether the process that made a claim file still works under it."""
     holder = _read_json(claim, None)
     return bool(holder) and _is_alive(claim, holder)
+
+
+def work_group() -> str:
+    """Who works together: one start of a scheduler's job, or the processes of one parent."""
+    if job := os.environ.get("SLURM_JOB_ID"):
+        return f"slurm/{job}/{os.environ.get('SLURM_RESTART_COUNT', '0')}"
+    return f"{socket.gethostname()}/{os.getppid()}"
+
+
+def _expires(path: Path, holder: dict[str, Any]) -> bool:
+    """Wait for a claim of another job on another machine; whether it expired rather than being renewed."""
+    if "SLURM_JOB_ID" not in os.environ or holder.get("host") == socket.gethostname():
+        return False
+    if holder.get("group") == work_group():
+        return False
+    with contextlib.suppress(OSError):
+        renewed = path.stat().st_mtime
+        while _is_alive(path, holder):
+            if path.stat().st_mtime != renewed:
+                return False
+            time.sleep(1.0)
+    return True
 
 
 def _is_alive(path: Path, holder: dict[str, Any]) -> bool:

@@ -21,9 +21,12 @@ from common.progress import Progress, format_bytes
 from common.sampling import sampled_rows
 from common.seeds import generator
 from common.stage import Job
+from common.storage import Store
 from stages.extract.corpus import Corpus, read_corpus, sample_of
 from stages.extract.forward import batches, flop_per_token, peak_flops, plan_shards, write_states
 
+HEADERS = 0.01
+"""Share of the room that the headers of files may take beyond the plan's prediction, where files are tiny."""
 POSITION_ZERO = (
     "kept, as every token; position 0 begins a segment, and SAEs are not trained on it (attention sink)"
 )
@@ -38,13 +41,9 @@ def run(job: Job) -> dict[str, Any]:
     paths = {layer: job.output(f"layer_{layer}_states.pt") for layer in layers}
 
     def reserve() -> None:
-        needed = len(layers) * len(corpus) * model.d_model * dtype.itemsize
-        free = shutil.disk_usage(job.staging).free
-        if needed > free:
-            raise StorageError(
-                f"the hidden states need {format_bytes(needed)} and {job.staging} has {format_bytes(free)} free; "
-                "lower data.max_tokens or extract.layers_per_wave, take extract.dtype=int8, or another paths.root"
-            )
+        for leftover in job.output("").iterdir():  # of a run that was killed while it reserved
+            leftover.unlink()
+        check_room(job, len(layers) * len(corpus) * states.row_bytes(model.d_model, dtype))
         for path in paths.values():
             states.reserve(path, len(corpus), model.d_model, dtype)
 
@@ -76,6 +75,38 @@ def run(job: Job) -> dict[str, Any]:
         "gemm_flops": peak,
         "bytes_beyond_the_model": max(0, psutil.Process().memory_info().rss - before),
     }
+
+
+def check_room(job: Job, needed: int) -> None:
+    """Raise StorageError where the disk, or `extract.max_disk_gb`, has no room for this unit's states.
+
+    needed: their bytes. A scheduler bounds how many waves are at work; those that failed keep their states too.
+    """
+    settings = job.config
+    limit, others = settings.extract.max_disk_gb, states_of_others(job)
+    if limit is not None and others + needed > limit * 1e9 * (1 + HEADERS):
+        raise StorageError(
+            f"{job.unit}: its hidden states take {format_bytes(needed)}, those of others already take "
+            f"{format_bytes(others)}, and extract.max_disk_gb allows {limit:g} GB; bring the others to their end first, "
+            f"with `ghosttrack rerun {settings.name}` when nothing of this run is at work any more"
+        )
+    free = shutil.disk_usage(job.staging).free
+    if needed > free:
+        raise StorageError(
+            f"the hidden states need {format_bytes(needed)} and {job.staging} has {format_bytes(free)} free; "
+            "lower data.max_tokens or extract.layers_per_wave, take extract.dtype=int8, or another paths.root"
+        )
+
+
+def states_of_others(job: Job) -> int:
+    """Bytes of the hidden states that other units of this configuration have, finished or in progress."""
+    store = Store(job.config.paths.root)
+    staged, current = (
+        store.folder / kind / job.config.name / job.work.stage for kind in ("staging", "current")
+    )
+    files = [*staged.glob("*/*/out/*_states.pt"), *current.glob("*/*_states.pt")]
+    own = {staged / job.unit, current / job.unit}
+    return sum(file.stat().st_size for file in files if not own.intersection(file.parents))
 
 
 def corpus_of(job: Job, model: LanguageModel) -> Corpus:

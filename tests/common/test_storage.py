@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,7 +20,7 @@ import pytest
 from common import storage
 from common.contract import Unit
 from common.errors import BusyError, CorruptInputError, MissingInputError, StorageError
-from common.storage import Store, claim_is_alive, process_start
+from common.storage import Store, claim_is_alive, process_start, work_group
 from tests.common.results import manifest_of, publish, unit_of
 
 
@@ -276,6 +277,39 @@ def test_a_claim_keeps_others_out_and_is_given_back(store: Store) -> None:
             pass
     assert store.claim_holder(unit) is None
     with store.claim(unit):
+        pass
+
+
+def write_claim(store: Store, **holder: object) -> Path:
+    """A claim of a process on another machine, renewed just now."""
+    claim = store.folder / "claims/mine/alpha/all.json"
+    claim.parent.mkdir(parents=True)
+    claim.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": 0.0, **holder}))
+    return claim
+
+
+def test_a_job_waits_for_a_claim_of_a_job_that_may_have_been_killed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "18")
+    monkeypatch.setattr(storage, "CLAIM_EXPIRES", 2.0)
+    write_claim(store, group="slurm/17/0")
+    with store.claim(unit_of()):
+        pass
+
+
+def test_a_job_does_not_wait_for_a_claim_that_is_renewed_or_its_own_job_s(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "18")
+    claim = write_claim(store, group="slurm/17/0")
+    monkeypatch.setattr(storage.time, "sleep", lambda _: os.utime(claim, (1, time.time() - 1)))
+    with pytest.raises(BusyError, match="on elsewhere"), store.claim(unit_of()):
+        pass
+    claim.unlink()
+    claim.parent.rmdir()
+    write_claim(store, group=work_group())
+    with pytest.raises(BusyError, match="on elsewhere"), store.claim(unit_of()):
         pass
 
 

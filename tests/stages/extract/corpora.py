@@ -76,9 +76,9 @@ def _publish(store: Store, unit: Unit, write: Any) -> None:
     store.publish(unit, key, statement)
 
 
-def extract(config: Config) -> None:
-    """Run the stage in this process."""
-    run_units(load_contract(STAGES / "extract"), run, config, log=logging.getLogger("test"))
+def extract(config: Config, *names: str) -> None:
+    """Run the stage in this process: all of its units, or those of these names."""
+    run_units(load_contract(STAGES / "extract"), run, config, names=names, log=logging.getLogger("test"))
 
 
 def result(config: Config, unit: str = f"layers_0-{N_LAYERS - 1}") -> Entry | None:

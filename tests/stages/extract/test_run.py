@@ -1,10 +1,10 @@
 """The stage from files to files: exact bytes, waves and sample, processes, kills, and troubles on the way."""
 
 import errno
-import logging
 import multiprocessing
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -151,6 +151,36 @@ def test_two_processes_write_the_bytes_of_one(config: Config, tmp_path: Path, dt
     assert internal_of(together)["shardsDoneNow"] == 6  # the first rank's half of 11
 
 
+@pytest.mark.slow
+def test_a_rank_that_is_killed_is_named_and_its_shards_are_done_by_the_next_run(tmp_path: Path) -> None:
+    import psutil
+    import yaml
+
+    alone, together = (configured(tmp_path / name, shard_rows=1) for name in ("alone", "together"))
+    for each in (alone, together):
+        prepare(each, packed(LENGTH * 400))
+    extract(alone)
+    file = tmp_path / "tiny.yaml"
+    file.write_text(yaml.safe_dump(together.model_dump(mode="json", exclude={"name"})))
+    command = [sys.executable, "-m", "stages.extract", "--config", str(file), "--processes", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    running = subprocess.Popen(command, cwd=CODE, env=environment, stderr=subprocess.PIPE, text=True)
+    while len(steps(together)) < 20:
+        assert running.poll() is None
+        time.sleep(0.01)
+    ranks = [each for each in psutil.Process(running.pid).children() if "stages.extract" in each.cmdline()]
+    assert len(ranks) == 2
+    ranks[1].kill()
+    assert running.wait(timeout=60) == 137
+    assert running.stderr
+    assert re.search(r"error: process \d was killed \(SIGKILL\)", running.stderr.read())
+    assert result(together) is None
+    done = len(steps(together))
+    subprocess.run(command, cwd=CODE, env=environment, check=True, capture_output=True)
+    assert digests(together) == digests(alone)
+    assert internal_of(together)["shardsDoneNow"] <= 201 - done / 4  # of the first rank
+
+
 def run_and_say_so(config: Config, started: Any) -> None:
     torch.set_num_threads(1)
     started.set()
@@ -287,6 +317,50 @@ def test_a_disk_that_is_too_small_is_noticed_before_the_forward_pass(
         extract(config)
 
 
+def test_what_a_kill_while_reserving_left_is_cleared_away(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reserve = stage.states.reserve
+
+    def killed(path: Path, *others: Any) -> None:
+        reserve(path, *others)
+        path.with_name("tmpabc").write_bytes(b"a sparse file's place")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stage.states, "reserve", killed)
+    with pytest.raises(KeyboardInterrupt):
+        extract(config)
+    monkeypatch.undo()
+    extract(config)
+    assert result(config)
+
+
+def test_states_that_others_still_have_count_against_the_bound(
+    config: Config, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wave that failed half way keeps its states, and the scheduler starts the next one."""
+    bound = 2.6 * TOKENS * D_MODEL * 4 / 1e9  # of three layers, one a wave
+    waves = configured(Path(config.paths.root).with_name("waves"), layers_per_wave=1, max_disk_gb=bound)
+    prepare(waves)
+    whole, calls = os.pwrite, []
+
+    def filling(*arguments: Any) -> int:
+        calls.append(1)
+        if len(calls) > 5:
+            raise OSError(errno.EIO, "Input/output error")
+        return whole(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", filling)
+        with pytest.raises(OSError, match="Input/output"):
+            extract(waves, "layers_0")
+    extract(waves, "layers_1")
+    with pytest.raises(StorageError, match=r"layers_2: .*max_disk_gb allows .*ghosttrack rerun tiny"):
+        extract(waves, "layers_2")
+    extract(waves, "layers_0")
+    assert result(waves, "layers_0")
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [({"tokens": torch.zeros(0, dtype=torch.int32), "doc": torch.zeros(0, dtype=torch.int32),
@@ -316,11 +390,6 @@ def test_released_states_come_out_as_they_were(config: Config) -> None:
     assert store.release(unit) > TOKENS * D_MODEL * N_LAYERS * 4
     extract(config)
     assert result(config).released  # type: ignore[union-attr]
-    from common.contract import load_contract as load
-    from common.stage import run_units
-
-    run_units(
-        load(CODE / "stages/extract"), stage.run, config, names=(unit.name,), log=logging.getLogger("test")
-    )
+    extract(config, unit.name)
     assert digests(config) == before
     assert not result(config).released  # type: ignore[union-attr]
