@@ -35,6 +35,13 @@ ENVIRONMENT_KEYS = {
 }
 
 
+def environment_overrides(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """`key=value` of what environment variables override."""
+    return [
+        f"{key}={value}" for variable, key in ENVIRONMENT_KEYS.items() if (value := environ.get(variable))
+    ]
+
+
 def parse_layers(value: object) -> object:
     """Layer numbers from `"0-5,8"`, an integer or a list; sorted, without repeats. None passes through."""
     if value is None or isinstance(value, list):

@@ -18,7 +18,7 @@ from common.contract import expand
 from common.errors import ImageError
 from common.files import sha256_of
 from common.fingerprint import SOURCE_KEYS
-from common.storage import Store
+from common.storage import Store, storage_errors
 from orchestrate.request import Request
 
 CAP_SYS_RESOURCE = 24
@@ -62,7 +62,8 @@ def run_command(image: Image, request: Request, units: Sequence[str]) -> list[st
     variables = {
         "GHOSTTRACK_IMAGE": str(image.path),
         "GHOSTTRACK_IMAGE_SHA256": image.sha256,
-        **({} if stage == "prepare" else {"HF_HUB_OFFLINE": "1"}),
+        **(hub_variables() if stage == "prepare" else {}),
+        **({"HF_HUB_OFFLINE": "1"} if stage != "prepare" or os.environ.get("HF_HUB_OFFLINE") == "1" else {}),
         **profile.environment,
     }
     command = ["apptainer", "--quiet", "run", "--cleanenv", "--containall", "--no-home"]
@@ -94,18 +95,25 @@ def binds(request: Request, stage: str) -> dict[str, str]:
     chosen: dict[Path, str] = {Path.cwd(): "ro", root: "ro"}
     for source in sources(request):
         chosen.setdefault(source, "ro")
-    for folder in [root / ".store", request.folder.resolve(), *sorted(public)]:
-        folder.mkdir(parents=True, exist_ok=True)
+    writable = [root / ".store", request.folder.resolve(), *sorted(public)]
+    if stage == "prepare":
+        writable += map(Path, hub_variables().values())
+    for folder in writable:
         chosen[folder] = "rw"
     for other in other_stages:
-        folder = root / ".store" / other
-        folder.mkdir(exist_ok=True)
-        chosen[folder] = "ro"
-    if stage == "prepare":
-        cache = Path(os.environ.get("HF_HOME") or Path.home() / ".cache/huggingface")
-        if cache.is_dir():
-            chosen[cache.resolve()] = "rw"
+        chosen[root / ".store" / other] = "ro"
+    with storage_errors(root):
+        for folder in chosen:
+            if not folder.exists():
+                folder.mkdir(parents=True)
     return {str(path): mode for path, mode in chosen.items()}
+
+
+def hub_variables() -> dict[str, str]:
+    """Folders of what comes from a model hub, as variables. A token lies in HF_HOME; it is not written into scripts."""
+    named = {"HF_HOME": str(Path.home() / ".cache/huggingface")}
+    named |= {name: os.environ[name] for name in ("HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE") if os.environ.get(name)}
+    return {name: str(Path(folder).resolve()) for name, folder in named.items()}
 
 
 def sources(request: Request) -> list[Path]:

@@ -4,7 +4,6 @@ Every check gives findings: what was looked at, what was seen, and where that is
 """
 
 import contextlib
-import fcntl
 import os
 import shutil
 import subprocess
@@ -28,6 +27,7 @@ Level = Literal["ok", "warning", "trouble"]
 CLOCK_TOLERANCE = 5.0
 """Seconds that a file server's clock may be off."""
 HUB = "hub:"
+WEIGHTS = ("*.safetensors", "*.bin", "*.gguf")
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def disk(plan: Plan) -> Iterator[Diagnosis]:
 
 
 def file_system(root: Path) -> Iterator[Diagnosis]:
-    """What the store relies on: renames, hard links and symbolic links, locks, and a clock that agrees."""
+    """What the store relies on: renames, hard links and symbolic links, and a clock that agrees."""
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=root, prefix=".doctor-") as name:
@@ -111,11 +111,6 @@ def _links(folder: Path) -> None:
     assert (folder / "soft").exists()
 
 
-def _locks(folder: Path) -> None:
-    with (folder / "lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
 def _syncs(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -127,7 +122,6 @@ def _syncs(folder: Path) -> None:
 ABILITIES: dict[str, Callable[[Path], None]] = {
     "atomic renames": _replaces,
     "hard and symbolic links": _links,
-    "locks": _locks,
     "synced folders": _syncs,
 }
 """What a file system must be able to do to a function that tries it in a folder; an error means that it cannot."""
@@ -175,10 +169,17 @@ def _is_hub_model(name: str) -> bool:
 
 
 def is_cached(kind: str, name: str) -> bool:
-    """Whether the hub's cache on this machine has a snapshot of a model or dataset."""
+    """Whether the hub's cache on this machine has a whole snapshot of a model or dataset."""
     home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache/huggingface")
-    cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
-    return any((cache / f"{kind}--{name.replace('/', '--')}" / "snapshots").glob("*/*"))
+    cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub") / f"{kind}--{name.replace('/', '--')}"
+    if any(cache.glob("blobs/*.incomplete")):
+        return False
+    return any(
+        all(path.exists() for path in snapshot.rglob("*"))  # links to what was fetched
+        and (kind != "models" or ((snapshot / "config.json").exists() and any(any(snapshot.rglob(kind)) for kind in WEIGHTS)))
+        and any(snapshot.iterdir())
+        for snapshot in cache.glob("snapshots/*")
+    )
 
 
 def cluster(profile: ClusterProfile, stages: Iterable[str], root: Path) -> Iterator[Diagnosis]:

@@ -14,9 +14,11 @@ Command = Callable[..., None]
 ExecutorName = Literal["local", "slurm"]
 
 
-def takes_config(command: Command) -> Command:
-    """Give a command the configuration argument and its options; it gets a Request as `request`."""
+def takes_config(command: Command, *, as_submitted: bool = False) -> Command:
+    """Give a command the configuration argument and its options; it gets a Request as `request`.
 
+    as_submitted: options that are not given are those of what was last submitted for the configuration.
+    """
     @click.argument("config", metavar="CONFIG")
     @click.option(
         "--set",
@@ -35,9 +37,13 @@ def takes_config(command: Command) -> Command:
     def wrapped(
         config: str, overrides: tuple[str, ...], cluster: str | None, stub: bool, **others: Any
     ) -> None:
-        command(request=Request.of(config, overrides, stub=stub, cluster=cluster), **others)
+        of = Request.as_submitted if as_submitted else Request.of
+        command(request=of(config, overrides, stub=stub, cluster=cluster), **others)
 
     return wrapped  # fmt: skip
+
+
+takes_submitted_config = functools.partial(takes_config, as_submitted=True)
 
 
 def takes_executor(command: Command) -> Command:

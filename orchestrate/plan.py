@@ -73,8 +73,13 @@ class Plan:
     @property
     def size(self) -> float:
         """Bytes that the disk must have for it: of the waves, as many as are there at a time."""
-        states = sum(planned.size for planned in self.stale if planned.unit.temporary)
-        return self._lasting + max(0.0, min(states, self.waves.peak - self._finished_states) - self.staged)
+        return self._lasting + max(0.0, self._states - self._finished_states - self.staged)
+
+    @property
+    def _states(self) -> float:
+        """Bytes of hidden states that will be there at a time, finished ones included."""
+        to_come = sum(planned.size for planned in self.stale if planned.unit.temporary)
+        return min(to_come + self._finished_states, self.waves.peak)
 
     @property
     def _lasting(self) -> float:
@@ -95,7 +100,7 @@ class Plan:
         """Why this cannot be run on this disk, and what can be done; None where it can."""
         if any(planned.unit.temporary for planned in self.stale):
             room = self.free - self._lasting + self._finished_states + self.staged
-            if found := refusal(self.config, self.waves, room):
+            if found := refusal(self.config, self.waves, self._states, room):
                 return found
         if self.size < self.free:
             return None

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from common.cluster import ClusterProfile
-from common.config import Config, load_cluster, load_config
+from common.config import Config, environment_overrides, load_cluster, load_config
 from common.contract import STAGES_FOLDER, Contract, load_contracts
 from common.storage import Store
 from orchestrate.plan import Plan, make_plan
+from orchestrate.slurm.submission import read_submission
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,14 @@ class Request:
         cluster: str | None = None,
         stages_folder: Path = STAGES_FOLDER,
     ) -> "Request":
-        """Raises ConfigError as `common.config.load_config` does."""
+        """Raises ConfigError as `common.config.load_config` does.
+
+        What environment variables override becomes an override like others, so that jobs and containers, which have an
+        environment of their own, and a later `rerun` compute the same.
+        """
         config = load_config(config_name, overrides, cluster=cluster, stub=stub)
         options = ["--config", config_name]
-        for override in overrides:
+        for override in dict.fromkeys([*environment_overrides(), *overrides]):
             options += ["--set", override]
         if cluster is not None:
             options += ["--cluster", cluster]
@@ -44,6 +49,37 @@ class Request:
             options.append("--stub")
         profile = ClusterProfile() if cluster is None else load_cluster(cluster)
         return cls(config, load_contracts(stages_folder), options, profile, stages_folder)
+
+    @classmethod
+    def as_submitted(
+        cls,
+        config_name: str,
+        overrides: Sequence[str] = (),
+        *,
+        stub: bool = False,
+        cluster: str | None = None,
+    ) -> "Request":
+        """With the overrides and the profile of what was last submitted, where none are given."""
+        given = cls.of(config_name, overrides, stub=stub, cluster=cluster)
+        submission = read_submission(given.folder)
+        if submission is None or (overrides and cluster):
+            return given
+        return cls.of(
+            config_name, overrides or submission.overrides, stub=stub, cluster=cluster or submission.cluster
+        )
+
+    @property
+    def overrides(self) -> list[str]:
+        """`key=value` of everything that is not as the configuration file says."""
+        return [
+            value for option, value in zip(self.options, self.options[1:], strict=False) if option == "--set"
+        ]
+
+    @property
+    def cluster(self) -> str | None:
+        """The profile's name or path."""
+        at = self.options.index("--cluster") if "--cluster" in self.options else None
+        return None if at is None else self.options[at + 1]
 
     @property
     def folder(self) -> Path:

@@ -11,7 +11,7 @@ from orchestrate.container import Images, images_of
 from orchestrate.doctor import examine, raise_for
 from orchestrate.executor import Executor
 from orchestrate.local import LocalExecutor
-from orchestrate.options import ExecutorName, takes_config, takes_executor
+from orchestrate.options import ExecutorName, takes_config, takes_executor, takes_submitted_config
 from orchestrate.plan import Plan
 from orchestrate.render import Terminal
 from orchestrate.request import Request
@@ -65,7 +65,7 @@ def doctor(request: Request, executor: ExecutorName, contained: bool) -> None:
 
 
 @click.command()
-@takes_config
+@takes_submitted_config
 def cancel(request: Request) -> None:
     """Cancel what was submitted for CONFIG and is not over."""
     submission = read_submission(request.folder)
@@ -74,7 +74,7 @@ def cancel(request: Request) -> None:
             f"{request.config.name}: nothing was submitted ({request.folder} has no record)"
         )
     terminal = Terminal()
-    left = [job for job in scheduler.queue(submission.job_ids).values() if job.active]
+    left = [job for job in scheduler.queue(submission.job_ids, terminal.line).values() if job.active]
     with scheduler.uninterrupted():
         scheduler.cancel({job.job_id for job in left}, terminal.line)
         if left:
@@ -87,15 +87,19 @@ def cancel(request: Request) -> None:
 
 
 @click.command()
-@takes_config
+@takes_submitted_config
 @takes_executor
 def rerun(request: Request, executor: ExecutorName, contained: bool) -> None:
-    """Submit again what has failed and what waits for it, and nothing else."""
-    submission = read_submission(request.folder)
+    """Submit again what has failed and what waits for it, and nothing else.
+
+    Options that are not given are as they were when it was last submitted.
+    """
+    submission, terminal = read_submission(request.folder), Terminal()
     if submission is not None:
-        known = scheduler.queue(submission.job_ids)
+        terminal.line(f"again: {request.name}")
+        known = scheduler.queue(submission.job_ids, terminal.line)
         if scheduler.are_blocked(known.values()):
-            scheduler.cancel({job.job_id for job in known.values() if job.active}, Terminal().line)
+            scheduler.cancel({job.job_id for job in known.values() if job.active}, terminal.line)
     bring_up_to_date(request, executor, contained)
 
 

@@ -14,7 +14,7 @@ from orchestrate.disk import folder_size
 from orchestrate.estimate import size_of
 from orchestrate.gc import Rubbish, releasable, release, remove, rubbish
 from orchestrate.logbook import follow_events, follow_lines, read_events
-from orchestrate.options import takes_config
+from orchestrate.options import takes_config, takes_submitted_config
 from orchestrate.plan import Plan
 from orchestrate.render import Terminal
 from orchestrate.request import Request
@@ -49,7 +49,7 @@ def overview(request: Request) -> Overview:
 
 
 @click.command()
-@takes_config
+@takes_submitted_config
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 def status(request: Request, as_json: bool) -> None:
     """Show what is done, stale, failed and running, and where its jobs stand."""
@@ -61,7 +61,7 @@ def status(request: Request, as_json: bool) -> None:
 
 
 @click.command()
-@takes_config
+@takes_submitted_config
 @click.option(
     "--every", type=click.FloatRange(min=1), default=10.0, show_default=True, help="Seconds between looks."
 )
@@ -89,7 +89,7 @@ def _watch(look: Callable[[], Overview], every: float, show: Callable[[Overview]
 
 
 @click.command()
-@takes_config
+@takes_submitted_config
 @click.argument("stage", required=False)
 @click.option(
     "-n", "count", type=click.IntRange(min=0), default=50, show_default=True, help="Last lines to show."
@@ -139,7 +139,7 @@ def _changed(file: Path) -> float:
 
 
 @click.command()
-@takes_config
+@takes_submitted_config
 def du(request: Request) -> None:
     """Show what every stage takes on disk, and what is expected to come."""
     plan = request.plan()
@@ -147,7 +147,7 @@ def du(request: Request) -> None:
 
 
 @click.command()
-@takes_config
+@takes_submitted_config
 def gpu(request: Request) -> None:
     """Show how busy the GPUs were and how much of their memory was used, as the manifests have it."""
     uses = gpu_use(request.plan())
@@ -158,7 +158,7 @@ def gpu(request: Request) -> None:
 
 
 @click.command()
-@takes_config
+@takes_submitted_config
 def advice(request: Request) -> None:
     """Show what jobs used of what they asked for, and what to ask for next time."""
     plan = request.plan()

@@ -56,12 +56,12 @@ def waves_of(config: Config, units: Iterable[Unit]) -> Waves:
     )
 
 
-def refusal(config: Config, waves: Waves, free: float) -> str | None:
+def refusal(config: Config, waves: Waves, needed: float, free: float) -> str | None:
     """Why the states cannot be kept on this disk, with what can be done; None where they can.
 
-    free: bytes that the disk has for what is not there yet.
+    needed: bytes of those that will be there at a time. free: bytes that the disk has for them.
     """
-    if waves.at_a_time >= 1 and waves.peak <= free:
+    if waves.at_a_time >= 1 and needed <= free:
         return None
     room = min(free, waves.limit or free)
     by = "the disk has" if room == free else "extract.max_disk_gb allows"

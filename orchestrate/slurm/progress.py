@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from common.cluster import seconds_of
 from orchestrate.slurm.scheduler import QueuedJob
+from orchestrate.slurm.script import TERMINATED
 from orchestrate.slurm.submission import JobRecord, Submission, TaskRecord, now, read_ending
 
 TAIL = 8
@@ -30,6 +32,9 @@ MENDS = {
     "FAILED": f"what its log says has to be mended; {RERUN}",
 }
 """What a state means and what can be done."""
+CAUSES = {137: "OUT_OF_MEMORY", 75: "TIMEOUT", 143: "CANCELLED"}
+"""Exit codes of a script that say more than FAILED: its stage was killed, which nobody but the kernel does; it was asked
+to stop once too often; the scheduler ended it."""
 
 
 @dataclass(frozen=True)
@@ -129,17 +134,21 @@ def _state(
     if queued and queued.stuck:
         return "DependencyNeverSatisfied"
     if queued and queued.active:
-        if "held" in queued.reason.lower():
+        if "held" in queued.reason.lower() or "hold" in f"{queued.state} {queued.reason}".lower():
             return "held"
         return "waiting" if queued.state in ("PENDING", "REQUEUED") else "running"
     if not stale.intersection(task.units):
         return "done"
-    if queued and queued.state != "COMPLETED":
-        return queued.state if queued.state in MENDS else "FAILED"
     ending = read_ending(folder, job.name_of(task))
+    if queued and queued.state not in ("COMPLETED", "FAILED"):
+        return queued.state if queued.state in MENDS else "FAILED"
     if ending is None:
-        return "vanished" if queued is None else "done"
-    return "FAILED" if ending.exit_code else "done"  # what is stale by now was not when it ended
+        return "vanished" if queued is None else "FAILED" if queued.state == "FAILED" else "done"
+    if not ending.exit_code:
+        return "done"  # what is stale by now was not when it ended
+    if ending.exit_code == TERMINATED and ending.seconds > 0.95 * seconds_of(job.resources.time):
+        return "TIMEOUT"
+    return CAUSES.get(ending.exit_code, "FAILED")
 
 
 def _trouble(job: JobRecord, task: TaskRecord, cause: str, folder: Path, name: str, config: str) -> Trouble:
@@ -172,7 +181,7 @@ def _seconds(job: JobRecord, known: Mapping[str, QueuedJob], folder: Path) -> fl
         if queued and queued.active:
             times.append(_clock(queued.elapsed))
         elif ending:
-            times.append((ending.ended_on - ending.started_on).total_seconds())
+            times.append(ending.seconds)
     return max(times, default=0.0)
 
 

@@ -24,17 +24,15 @@ from orchestrate.plan import Plan
 from orchestrate.render import Terminal
 from orchestrate.request import Request
 from orchestrate.slurm import scheduler
-from orchestrate.slurm.progress import Trouble, link_statuses
+from orchestrate.slurm.progress import link_statuses
 from orchestrate.slurm.scheduler import Limits, QueuedJob
-from orchestrate.slurm.submission import Submission, read_ending, read_submission
+from orchestrate.slurm.submission import Submission, read_submission
 from orchestrate.slurm.submit import SlurmExecutor, Treatment, setting_of, submit_medic
 
 MEGABYTES = {"K": 1 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0**2}
 NODE_CAUSES = ("NODE_FAIL", "BOOT_FAIL")
 FOLLOWERS = ("DependencyNeverSatisfied",)
 """Not causes: these wait for what failed."""
-KILLED, STOPPED = 137, 75
-"""Exit codes of a stage that was killed, and of one that was asked to stop once too often."""
 LOOKS, PAUSE = 12, 5.0
 """Looks at a queue whose state is not settled, and seconds between them."""
 
@@ -118,7 +116,7 @@ def failures_of(
     return [
         Failure(
             status.link,
-            _cause(trouble, request.folder),
+            trouble.cause,
             known[trouble.job].node if trouble.job in known else "",
             any(store.finished_steps(units[label]) for label in trouble.units if label in units),
         )
@@ -128,21 +126,13 @@ def failures_of(
     ]
 
 
-def _cause(trouble: Trouble, folder: Path) -> str:
-    """Where nobody watches a job's memory, its script alone knows that the stage was killed."""
-    ending = read_ending(folder, trouble.job)
-    if trouble.cause == "FAILED" and ending:
-        return {KILLED: "OUT_OF_MEMORY", STOPPED: "TIMEOUT"}.get(ending.exit_code, trouble.cause)
-    return trouble.cause
-
-
 def look_after(request: Request, excluded: Sequence[str], terminal: Terminal) -> None:
     """Retry what failed, or wait for what still runs. Raises StageFailedError where nothing can be done."""
     submission = read_submission(request.folder)
     if submission is None or submission.cancelled:
         terminal.line("nothing is submitted any more")
         return
-    known = _settled([job.job_id for job in submission.jobs])
+    known = _settled([job.job_id for job in submission.jobs], terminal)
     if going := [job.name for job in known.values() if _goes_on(job)]:
         setting = setting_of(request, None)
         submit_medic(request, setting, submission, excluded, terminal, after=going)
@@ -152,6 +142,12 @@ def look_after(request: Request, excluded: Sequence[str], terminal: Terminal) ->
         terminal.line("all is done")
         return
     failures = failures_of(request, submission, known, plan)
+    if not failures:
+        terminal.line(
+            f"no job has failed, yet {len(plan.stale)} units must run: configuration or code have changed since. "
+            f"`ghosttrack run {request.name}` submits them"
+        )
+        return
     before = Treatment(submission.attempt, {}, excluded)
     asked = {job.link: job.resources for job in submission.jobs}
     slurm = request.profile.slurm
@@ -175,10 +171,10 @@ def _goes_on(job: QueuedJob) -> bool:
     return job.active and not (job.state == "PENDING" and job.reason.startswith("Dependency"))
 
 
-def _settled(jobs: Sequence[str]) -> dict[str, QueuedJob]:
+def _settled(jobs: Sequence[str], terminal: Terminal) -> dict[str, QueuedJob]:
     """What is known of the jobs, once the scheduler has looked at what waits for those that ended."""
     for _ in range(LOOKS):
-        known = scheduler.queue(jobs)
+        known = scheduler.queue(jobs, terminal.line)
         waiting = [job for job in known.values() if job.active]
         if not waiting or any(_goes_on(job) or job.stuck for job in waiting):
             break

@@ -25,6 +25,8 @@ NO_ANSWER = (
 MENDS = {
     "configuration source": "SLURM's programs are here and no cluster is: run here with --executor local (EXECUTOR=local "
     "of make, GHOSTTRACK_EXECUTOR), or point SLURM_CONF at the cluster's slurm.conf",
+    "job submit limit": "so many jobs at a time are not allowed here: wait for others to end, or ask for less",
+    "invalid account": "correct slurm.account in the cluster profile; `sacctmgr show associations user=$USER` lists yours",
     "partition": "correct slurm.partition in the cluster profile; `sinfo -s` lists the partitions",
     "account": "correct slurm.account in the cluster profile; `sacctmgr show associations user=$USER` lists yours",
     "qos": "correct slurm.qos in the cluster profile",
@@ -32,9 +34,19 @@ MENDS = {
     "time limit": "ask for less time in `resources` of the cluster profile",
     "feature": "correct slurm.constraint in the cluster profile",
 }
-"""A word of sbatch's refusal to what can be done."""
+"""Words of sbatch's refusal to what can be done; the first that it holds count."""
+OVER = (
+    "BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "LAUNCH_FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED",
+    "RECONFIG_FAIL", "REVOKED", "TIMEOUT",
+)  # fmt: skip
+"""States of a job that runs no more and never will again."""
 
 KEPT_WITHIN_JOBS = ("SLURM_CONF", "SLURM_CLUSTERS")
+
+
+class NoAnswerError(SchedulerError):
+    """The scheduler could not be asked; whether it took the last job is not known."""
+
 
 Tell = Callable[[str], None]
 
@@ -68,7 +80,7 @@ class QueuedJob:
     @property
     def active(self) -> bool:
         """Whether it runs or still may."""
-        return self.state in ("PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "REQUEUED")
+        return self.state not in OVER
 
     @property
     def stuck(self) -> bool:
@@ -108,9 +120,10 @@ def submit(script: Path, name: str, comment: str, dependency: str | None, tell: 
 def test(slurm: SlurmProfile, resources: Resources) -> str:
     """What sbatch would do with a job that asks for this. Raises SchedulerError with the mend where it would refuse."""
     options = [f"--{name}={value}" for name, value in requests(slurm, resources).items()]
-    command = ["sbatch", "--test-only", *options, "--wrap=true"]
+    command = ["sbatch", "--test-only", *options, *slurm.options, "--wrap=true"]
     try:
-        return _call(command, both=True).strip().removeprefix("sbatch: ").splitlines()[-1]
+        said = _call(command, both=True).strip().splitlines() or ["sbatch would take it"]
+        return said[-1].removeprefix("sbatch: ")
     except SchedulerError as error:
         raise SchedulerError(f"{error}; {_mend(str(error))}") from error
 
@@ -133,24 +146,17 @@ def requests(slurm: SlurmProfile, resources: Resources) -> dict[str, str]:
     return {name: value for name, value in asked.items() if value}
 
 
-def queue(jobs: Sequence[str]) -> dict[str, QueuedJob]:
+def queue(jobs: Sequence[str], tell: Tell | None = None) -> dict[str, QueuedJob]:
     """Name to what the scheduler knows of these jobs and their elements, in one call. Forgotten ones are missing.
 
-    Raises SchedulerError when it does not answer.
+    tell: who is told of waiting for an answer; None does not wait. Raises SchedulerError when there is none.
     """
     if not jobs:
         return {}
+    listing = f"--jobs={','.join(jobs)}"
+    command = ["squeue", "--noheader", "--array", "--states=all", listing, "--format=%i|%T|%r|%M|%N"]
     try:
-        text = _call(
-            [
-                "squeue",
-                "--noheader",
-                "--array",
-                "--states=all",
-                f"--jobs={','.join(jobs)}",
-                "--format=%i|%T|%r|%M|%N",
-            ]
-        )
+        text = _patiently(command, tell) if tell else _call(command)
     except SchedulerError as error:
         if "Invalid job id" in str(error):  # it has forgotten all of them
             return {}
@@ -193,7 +199,7 @@ def seconds_of_limit(text: str) -> int | None:
 def cancel(jobs: Iterable[str], tell: Tell) -> None:
     """Cancel jobs that the scheduler knows, with all their elements, in one call."""
     if ids := sorted(set(jobs)):
-        _patiently(["scancel", *ids], tell, lambda: None)
+        _patiently(["scancel", *ids], tell)
 
 
 def _call(command: Sequence[str], both: bool = False) -> str:
@@ -228,24 +234,28 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in own} | {"LC_ALL": "C"}
 
 
-def _patiently(command: Sequence[str], tell: Tell, accepted: Callable[[], str | None]) -> str:
-    """Call again and again while there is no answer. accepted: finds what an unanswered call has done after all."""
+def _patiently(command: Sequence[str], tell: Tell, accepted: Callable[[], str | None] | None = None) -> str:
+    """Call again and again while there is no answer.
+
+    accepted: finds what an unanswered call has done after all; without an answer to that, the call is not repeated.
+    """
+    unanswered = False
     for wait in (*WAITS, None):
         try:
+            if unanswered and accepted and (found := accepted()):
+                return found
+            unanswered = True
             return _call(command)
         except SchedulerError as error:
             if not any(text in str(error) for text in NO_ANSWER):
                 raise SchedulerError(f"{error}; {_mend(str(error))}") from error
             if wait is None:
-                raise SchedulerError(
-                    f"{error}; the scheduler did not answer {len(WAITS) + 1} times. Nothing is lost: give the "
-                    "command again when `scontrol ping` says UP"
+                raise NoAnswerError(
+                    f"{error}; the scheduler did not answer {len(WAITS) + 1} times. Give the command again when "
+                    "`scontrol ping` says UP"
                 ) from error
             tell(f"{command[0]} gets no answer ({error}); trying again in {wait:.0f} s")
             time.sleep(wait)
-        with contextlib.suppress(SchedulerError):
-            if found := accepted():
-                return found
     raise AssertionError("unreachable")
 
 

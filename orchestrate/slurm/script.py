@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common.cluster import ClusterProfile, Resources, seconds_of
-from common.config import ENVIRONMENT_KEYS, describe_layers
+from common.cluster import ClusterProfile, Resources, bytes_of, seconds_of
+from common.config import describe_layers
 from orchestrate.chain import Link, Task
 from orchestrate.slurm.scheduler import requests
 
@@ -21,14 +21,21 @@ PASSED_ON = (
     "USER",
     "PATH",
     "LANG",
-    "TMPDIR",
     "HF_HOME",
     "HF_TOKEN_PATH",
     "XDG_CACHE_HOME",
-    *ENVIRONMENT_KEYS,
 )
 """Variables that a job has as they were at submission; a job's environment holds nothing else of the submitter's."""
-KEPT = ("SLURM*", "*_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "MODULE*", "LMOD*", "BASH_ENV", "KRB5CCNAME")
+KEPT = (
+    "SLURM*",
+    "TMPDIR",
+    "*_VISIBLE_DEVICES",
+    "GPU_DEVICE_ORDINAL",
+    "MODULE*",
+    "LMOD*",
+    "BASH_ENV",
+    "KRB5CCNAME",
+)
 """Patterns of variables that a job keeps of its environment."""
 RUN_TIME = (
     "GHOSTTRACK_STOP_FILE", "GHOSTTRACK_DEADLINE", "GHOSTTRACK_GRACE", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES",
@@ -37,6 +44,8 @@ RUN_TIME = (
 )  # fmt: skip
 """Variables that are known in the job only, and that a stage in a container must see."""
 MOST_RESTARTS = 50
+TERMINATED = 143
+"""Exit code of a script that the scheduler ended."""
 MEDIC = "retry"
 MEDIC_RESOURCES = Resources(cpus=1, memory="1G", time="0:15:00")
 OWN_NODE = (
@@ -74,17 +83,24 @@ def job_name(setting: Setting, link: Link) -> str:
 
 def resources_of(profile: ClusterProfile, link: Link) -> Resources:
     """What the link's jobs ask for: of its stages, the most of each."""
-    asked = [profile.resources_of(stage) for stage in link.stages]
-    largest = max(asked, key=lambda r: (r.gpus * r.nodes, r.cpus))
-    return largest.model_copy(
-        update={"time": max(asked, key=lambda r: seconds_of(r.time)).time, "cpus": max(r.cpus for r in asked)}
+    return most_of([profile.resources_of(stage) for stage in link.stages])
+
+
+def most_of(asked: Sequence[Resources]) -> Resources:
+    """The most of each: GPUs and nodes as who asks for most of them, and where that is, the partition."""
+    return max(asked, key=lambda r: (r.gpus * r.nodes, r.cpus)).model_copy(
+        update={
+            "time": max(asked, key=lambda r: seconds_of(r.time)).time,
+            "memory": max(asked, key=lambda r: bytes_of(r.memory)).memory,
+            "cpus": max(r.cpus for r in asked),
+        }
     )
 
 
 def render(setting: Setting, link: Link, resources: Resources) -> str:
     """The script of a link."""
     array = f"--array={_array(setting, link)}" if link.is_array else None
-    log = f"{setting.folder}/logs/%x-{'%A_%a' if link.is_array else '%j'}.out"
+    log = _log(setting, "%A_%a" if link.is_array else "%j")
     tasks = [_task(setting, task) for task in link.tasks]
     return "\n".join(
         [
@@ -105,7 +121,7 @@ def render_whole(setting: Setting, command: Sequence[str], resources: Resources)
     """One script that runs the whole chain in one job, one stage after another. command: that runs it."""
     return "\n".join(
         [
-            *_header(setting, setting.name, f"{setting.folder}/logs/%x-%j.out", resources, None),
+            *_header(setting, setting.name, _log(setting, "%j"), resources, None),
             "",
             f"# {setting.name}: the whole pipeline in one job. Written by ghosttrack; submit it with `sbatch`.",
             *_preparation(setting, resources),
@@ -120,9 +136,7 @@ def render_medic(setting: Setting, command: Sequence[str]) -> str:
     """The script of the small job that retries by cause. command: that does it."""
     return "\n".join(
         [
-            *_header(
-                setting, f"{setting.name}.{MEDIC}", f"{setting.folder}/logs/%x-%j.out", MEDIC_RESOURCES, None
-            ),
+            *_header(setting, f"{setting.name}.{MEDIC}", _log(setting, "%j"), MEDIC_RESOURCES, None),
             "",
             f"# {setting.name}: looks why a job has failed, and submits what is left, with more of what it lacked.",
             *_preparation(setting, MEDIC_RESOURCES),
@@ -131,6 +145,10 @@ def render_medic(setting: Setting, command: Sequence[str]) -> str:
             "",
         ]
     )
+
+
+def _log(setting: Setting, job: str) -> str:
+    return str(setting.folder).replace("%", "%%") + f"/logs/%x-{job}.out"
 
 
 def _header(setting: Setting, name: str, log: str, resources: Resources, array: str | None) -> list[str]:
@@ -148,7 +166,7 @@ def _header(setting: Setting, name: str, log: str, resources: Resources, array: 
         "--kill-on-invalid-dep=yes" if slurm.kill_on_invalid_dependency else None,
         *slurm.options,
     ]
-    return ["#!/bin/bash", *(f"#SBATCH {option}" for option in options if option)]
+    return ["#!/bin/bash", *(f"#SBATCH {shlex.quote(option)}" for option in options if option)]
 
 
 def _preparation(setting: Setting, resources: Resources) -> list[str]:
@@ -177,9 +195,10 @@ def _preparation(setting: Setting, resources: Resources) -> list[str]:
         'export GHOSTTRACK_STOP_FILE="$run/jobs/stop/$job"',
         f"export GHOSTTRACK_GRACE={profile.slurm.grace}",
         f"export GHOSTTRACK_DEADLINE=${{SLURM_JOB_END_TIME:-$(($(date +%s) + {seconds_of(resources.time)}))}}",
-        'rm -f "$GHOSTTRACK_STOP_FILE"',
+        'rm -f "$GHOSTTRACK_STOP_FILE" "$run/jobs/ended/$job.json"',
         "signalled=0",
         "trap 'signalled=1; touch \"$GHOSTTRACK_STOP_FILE\"' USR1",
+        f"trap 'exit {TERMINATED}' TERM  # cancelled, out of time, or preempted; else the exit code would be 0",
         *(
             [
                 "",

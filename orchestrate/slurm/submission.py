@@ -51,6 +51,10 @@ class Submission(Record):
     token: str
     """In every job's comment; tells this submission's jobs from others of the same name."""
     container: str
+    cluster: str | None = None
+    """The profile's name or path."""
+    overrides: list[str] = Field(default_factory=list)
+    """`key=value`, as they were given."""
     images: dict[str, str] = Field(default_factory=dict)
     """Stage to the image's sha256."""
     attempt: int = 0
@@ -101,6 +105,10 @@ class Ending(Record):
     ended_on: datetime
     restarts: int = 0
     node: str = ""
+
+    @property
+    def seconds(self) -> float:
+        return (self.ended_on - self.started_on).total_seconds()
 
 
 def read_ending(folder: Path, job: str) -> Ending | None:

@@ -17,10 +17,12 @@ from orchestrate.plan import Plan
 from orchestrate.render import Terminal
 from orchestrate.request import Request
 from orchestrate.slurm import scheduler
+from orchestrate.slurm.scheduler import NoAnswerError
 from orchestrate.slurm.script import (
     MEDIC,
     Setting,
     job_name,
+    most_of,
     render,
     render_medic,
     render_whole,
@@ -63,13 +65,14 @@ class SlurmExecutor:
         folder = request.folder.resolve()
         before = read_submission(folder)
         if before:
-            _refuse_when_active(request, before)
+            _refuse_when_active(request, before, self._terminal.line)
         chain = chain_of(plan)
         setting = _without(setting_of(request, self._images), self._treatment.excluded)
         scripts = write_scripts(setting, chain, self._treatment.resources)
         submission = Submission(
             name=request.config.name, token=uuid.uuid4().hex[:12],
             container="apptainer" if self._images else "none",
+            cluster=request.cluster, overrides=request.overrides,
             images=self._images.digests if self._images else {},
             attempt=self._treatment.attempt, earlier=[*before.earlier, *before.jobs] if before else [],
         )  # fmt: skip
@@ -77,6 +80,11 @@ class SlurmExecutor:
             self._submit(setting, chain, scripts, submission)
             if self._treatment.attempt < request.profile.slurm.retry.attempts:
                 submit_medic(request, setting, submission, self._treatment.excluded, self._terminal)
+        except NoAnswerError as error:
+            raise NoAnswerError(
+                f"{error}. {len(submission.jobs)} of {len(chain)} jobs are submitted and recorded; they go on, and the "
+                f"rest can be submitted when they are through. `ghosttrack cancel {request.name}` takes them back"
+            ) from error
         except SchedulerError as error:
             if not submission.jobs:
                 raise
@@ -167,7 +175,9 @@ def _without(setting: Setting, nodes: Sequence[str]) -> Setting:
     if not nodes:
         return setting
     slurm = setting.profile.slurm
-    options = [*slurm.options, f"--exclude={','.join(nodes)}"]
+    before = [option.partition("=")[2] for option in slurm.options if option.startswith("--exclude=")]
+    others = [option for option in slurm.options if not option.startswith("--exclude=")]
+    options = [*others, f"--exclude={','.join([*before, *nodes])}"]  # sbatch takes the last one only
     profile = setting.profile.model_copy(update={"slurm": slurm.model_copy(update={"options": options})})
     return replace(setting, profile=profile)
 
@@ -216,8 +226,7 @@ def write_whole(setting: Setting, command: list[str], chain: list[Link], path: P
     asked = [resources_of(setting.profile, link) for link in chain]
     if not asked:
         raise StorageError(f"{setting.name}: nothing is stale, so there is nothing to submit")
-    largest = max(asked, key=lambda resources: (resources.gpus, resources.cpus))
-    _write(path, render_whole(setting, command, largest.model_copy(update={"nodes": 1})))
+    _write(path, render_whole(setting, command, most_of(asked).model_copy(update={"nodes": 1})))
 
 
 def _write(script: Path, text: str) -> None:
@@ -227,9 +236,9 @@ def _write(script: Path, text: str) -> None:
         script.chmod(0o755)
 
 
-def _refuse_when_active(request: Request, submission: Submission) -> None:
+def _refuse_when_active(request: Request, submission: Submission, tell: scheduler.Tell) -> None:
     own = os.environ.get("SLURM_JOB_ID")  # of the job that retries
-    known = scheduler.queue(submission.job_ids).values()
+    known = scheduler.queue(submission.job_ids, tell).values()
     active = [job.name for job in known if job.active and job.job_id != own]
     if active:
         raise BusyError(
