@@ -112,7 +112,11 @@ def binds(request: Request, stage: str) -> dict[str, str]:
 def hub_variables() -> dict[str, str]:
     """Folders of what comes from a model hub, as variables. A token lies in HF_HOME; it is not written into scripts."""
     named = {"HF_HOME": str(Path.home() / ".cache/huggingface")}
-    named |= {name: os.environ[name] for name in ("HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE") if os.environ.get(name)}
+    named |= {
+        name: os.environ[name]
+        for name in ("HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE")
+        if os.environ.get(name)
+    }
     return {name: str(Path(folder).resolve()) for name, folder in named.items()}
 
 

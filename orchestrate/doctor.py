@@ -176,7 +176,10 @@ def is_cached(kind: str, name: str) -> bool:
         return False
     return any(
         all(path.exists() for path in snapshot.rglob("*"))  # links to what was fetched
-        and (kind != "models" or ((snapshot / "config.json").exists() and any(any(snapshot.rglob(kind)) for kind in WEIGHTS)))
+        and (
+            kind != "models"
+            or ((snapshot / "config.json").exists() and any(any(snapshot.rglob(kind)) for kind in WEIGHTS))
+        )
         and any(snapshot.iterdir())
         for snapshot in cache.glob("snapshots/*")
     )

@@ -19,6 +19,7 @@ def takes_config(command: Command, *, as_submitted: bool = False) -> Command:
 
     as_submitted: options that are not given are those of what was last submitted for the configuration.
     """
+
     @click.argument("config", metavar="CONFIG")
     @click.option(
         "--set",

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from common.cluster import ClusterProfile, Resources, bytes_of, seconds_of
 from common.config import describe_layers
+from common.errors import ImageError
 from orchestrate.chain import Link, Task
 from orchestrate.slurm.scheduler import requests
 
@@ -72,9 +73,14 @@ class Setting:
     """The command line to which `--unit LABEL` is added to remove states that are not needed any more."""
     shares_work: Mapping[str, bool]
     """Stage to whether it can run as several processes."""
-    contained: bool
+    images: Mapping[str, tuple[Path, str]] = field(default_factory=dict)
+    """Stage to its image and that file's sha256, where stages run in containers."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """Further variables of every job."""
+
+    @property
+    def contained(self) -> bool:
+        return bool(self.images)
 
 
 def job_name(setting: Setting, link: Link) -> str:
@@ -206,6 +212,13 @@ def _preparation(setting: Setting, resources: Resources) -> list[str]:
                 f"for name in {' '.join(RUN_TIME)}; do",
                 '    [ -z "${!name:-}" ] || export "APPTAINERENV_$name=${!name}"',
                 "done",
+                "",
+                "# Ends the job where an image is not what it was at submission; the manifests name its sha256.",
+                "unchanged() {",
+                '    echo "$2  $1" | sha256sum --check --status && return',
+                '    echo "error: $1 is missing or was changed since submission; submit again, with what it is now" >&2',
+                f"    exit {ImageError.exit_code}",
+                "}",
             ]
             if setting.contained
             else []
@@ -256,15 +269,19 @@ def _function(setting: Setting, stage: str, resources: Resources) -> list[str]:
             str(resources.nodes),
         ]
     text = shlex.join(command)
+    check = (
+        [f"    unchanged {shlex.join(map(str, setting.images[stage]))}"] if stage in setting.images else []
+    )
     if several:
         return [
             f"{stage}() {{",
+            *check,
             '    local main; main=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
             f'    attend {text} --main-process "$main:{PORTS}" "$@"',
             "}",
             "",
         ]
-    return [f"{stage}() {{", f'    attend {text} "$@"', "}", ""]
+    return [f"{stage}() {{", *check, f'    attend {text} "$@"', "}", ""]
 
 
 def _task(setting: Setting, task: Task) -> list[str]:

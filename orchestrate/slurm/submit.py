@@ -198,7 +198,7 @@ def setting_of(request: Request, images: Images | None) -> Setting:
         },
         release_command=release,
         shares_work={contract.stage: contract.ranks != "none" for contract in request.contracts},
-        contained=images is not None,
+        images={stage: (image.path, image.sha256) for stage, image in images.by_stage.items()} if images else {},
         environment=code_variables(request),
     )  # fmt: skip
 

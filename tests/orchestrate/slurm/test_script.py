@@ -1,14 +1,21 @@
 """Rendered job scripts, compared with golden files; GHOSTTRACK_WRITE_GOLDEN=1 writes these anew, to be read in the diff."""
 
+import contextlib
+import hashlib
+import json
 import os
+import signal
 import subprocess
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from common.cluster import ClusterProfile, Resources
 from common.contract import Unit
+from common.errors import ImageError
 from orchestrate.chain import Link, Task
 from orchestrate.plan import PlannedUnit
 from orchestrate.slurm.script import PASSED_ON, Setting, render, render_medic, render_whole, resources_of
@@ -44,7 +51,9 @@ def setting(profile: ClusterProfile | None = None, processes: int = 1, contained
         },
         release_command=["python", "-m", "orchestrate", "gc", "gpt2-medium", "--yes"],
         shares_work={"prepare": False, "extract": True, "sae_train": True, "track": False},
-        contained=contained,
+        images={stage: (Path(f"stages/{stage}.sif"), 64 * "0") for stage in ("extract", "track")}
+        if contained
+        else {},
     )
 
 
@@ -134,6 +143,47 @@ def test_the_whole_in_one_job_and_the_medic() -> None:
         "whole", render_whole(setting(), ["python", "-m", "orchestrate", "run", "gpt2-medium"], Resources())
     )
     check("medic", render_medic(setting(), ["python", "-m", "orchestrate.slurm.retry", "gpt2-medium"]))
+
+
+def test_an_image_that_was_changed_since_submission_does_not_run(tmp_path: Path) -> None:
+    image = tmp_path / "track.sif"
+    image.write_bytes(b"as it was")
+    digest = hashlib.sha256(b"as it was").hexdigest()
+    where = replace(
+        setting(), folder=tmp_path, images={"track": (image, digest)}, commands={"track": ["touch", str(tmp_path / "ran")]}
+    )  # fmt: skip
+    script = rendered(where, link("track", {None: [("track", "all")]})).replace("track --unit all", "track")
+
+    def run() -> "subprocess.CompletedProcess[str]":
+        environment = {"PATH": os.environ["PATH"], "SLURM_JOB_ID": "17"}
+        return subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True)
+
+    image.write_bytes(b"tampered")
+    done = run()
+    assert done.returncode == ImageError.exit_code
+    assert f"{image} is missing or was changed" in done.stderr
+    assert not (tmp_path / "ran").exists()
+    image.write_bytes(b"as it was")
+    assert run().returncode == 0
+    assert (tmp_path / "ran").exists()
+
+
+def test_what_the_scheduler_ends_leaves_a_note_that_says_so(tmp_path: Path) -> None:
+    where = replace(setting(), folder=tmp_path, commands={"track": ["sleep", "60"]})
+    script = rendered(where, link("track", {None: [("track", "all")]})).replace("track --unit all", "track")
+    ended = tmp_path / "jobs/ended/17.json"
+    ended.parent.mkdir(parents=True)
+    ended.write_text("an earlier start's")
+    environment = {"PATH": os.environ["PATH"], "SLURM_JOB_ID": "17"}
+    running = subprocess.Popen(["bash", "-c", script], env=environment, start_new_session=True)
+    while ended.exists():
+        time.sleep(0.01)
+    time.sleep(0.2)
+    running.terminate()
+    assert running.wait(timeout=10) == 143
+    assert json.loads(ended.read_text())["exitCode"] == 143
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(running.pid, signal.SIGKILL)
 
 
 def test_names_are_quoted() -> None:
