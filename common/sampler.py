@@ -4,6 +4,7 @@ Sampled by a thread, so that it works without the scheduler's accounting. The fi
 """
 
 import contextlib
+import os
 import shutil
 import subprocess
 import threading
@@ -72,8 +73,10 @@ def tree_memory() -> float:
 
 
 def gpu_samples() -> list[tuple[float, float]]:
-    """Utilisation (0–100) and used bytes of every visible GPU; empty where they cannot be asked."""
+    """Utilisation (0–100) and used bytes of each GPU that this process may use; empty where they cannot be asked."""
     command = ["nvidia-smi", "--query-gpu=utilization.gpu,memory.used", "--format=csv,noheader,nounits"]
+    if mine := os.environ.get("CUDA_VISIBLE_DEVICES"):  # nvidia-smi itself looks at all of the machine's
+        command.append(f"--id={mine}")
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
         rows = [line.split(",") for line in done.stdout.splitlines() if line.strip()]

@@ -1,7 +1,7 @@
 """What results took and take: bytes on disk, GPUs, and what to ask a scheduler for next time."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from common.cluster import Resources, bytes_of, seconds_of
@@ -77,7 +77,7 @@ class Advice:
     asked: Resources | None
     """None: they were not submitted."""
     seconds: float
-    """The longest unit."""
+    """Of the task that took longest: the units of the stage that it does one after another."""
     memory: float
     """Bytes, the most that a unit's processes had."""
     cores: float
@@ -104,7 +104,7 @@ def advice(plan: Plan, asked: Mapping[str, Resources]) -> list[Advice]:
         done = [planned for planned in plan.of_stage(stage) if planned.entry]
         if not done:
             continue
-        seconds = max(elapsed_of(planned.entry) for planned in done if planned.entry)
+        seconds = _longest_task(done)
         memory = max(_most_memory(_usage(planned)) for planned in done)
         cores = max(_cores(_usage(planned)) for planned in done)
         found.append(
@@ -118,6 +118,16 @@ def advice(plan: Plan, asked: Mapping[str, Resources]) -> list[Advice]:
             )
         )
     return found
+
+
+def _longest_task(done: Iterable[PlannedUnit]) -> float:
+    """Seconds; units of the same index are one task's."""
+    tasks: dict[tuple[int | None, str], float] = {}
+    for planned in done:
+        index = planned.unit.index
+        task = index, "" if index is not None else planned.unit.name
+        tasks[task] = tasks.get(task, 0.0) + (elapsed_of(planned.entry) if planned.entry else 0.0)
+    return max(tasks.values())
 
 
 def _proposal(asked: Resources | None, seconds: float, memory: float, cores: float) -> Resources:

@@ -83,14 +83,14 @@ RUN = """
             if what == "sleep":
                 (root / "asleep").write_text(str(os.getpid()))
                 time.sleep(600)
-            if what == "steps":
-                for number in range(60):
+            if what.startswith("steps"):
+                for number in range(int(what.removeprefix("steps") or 60)):
                     job.step(str(number), lambda: (time.sleep(0.1), (root / "steps.txt").open("a").write("x")))
             if what == "kill once":
                 trouble.unlink()
             if what.startswith("kill"):
                 os.kill(os.getpid(), 9)
-            if what != "steps":
+            if not what.startswith("steps"):
                 raise NumericError(what)
         texts = [job.input(read.name, file).read_text() for read in job.work.reads for file in read.files]
         if job.work.stage == "source":
@@ -128,7 +128,7 @@ class FakeProject:
         return Request.of(str(self.config_file), overrides, cluster=cluster, stages_folder=self.stages)
 
     def trouble(self, unit: str, what: str | None) -> None:
-        """Let a unit fail with the message `what`; or "sleep", "kill", "steps" (sixty of them); None: all is well again."""
+        """Let a unit fail with the message `what`; or "sleep", "kill", "steps" (sixty of them) or "steps 90"; None: all is well again."""
         path = self.root / f"trouble-{unit.replace('/', '-')}"
         if what is None:
             path.unlink()

@@ -61,7 +61,7 @@ class LinkStatus:
     waiting: int
     failed: int
     seconds: float
-    """Since its first task began, or how long it took."""
+    """From the start of its first task until now, or to the end of its last."""
     left: float
     """Seconds that it is expected to need yet."""
     reason: str
@@ -175,14 +175,17 @@ def _tail(log: Path) -> list[str]:
 
 
 def _seconds(job: JobRecord, known: Mapping[str, QueuedJob], folder: Path) -> float:
-    times = []
+    looked, starts, ends = now(), [], []
     for task in job.tasks:
         queued, ending = known.get(job.name_of(task)), read_ending(folder, job.name_of(task))
         if queued and queued.active:
-            times.append(_clock(queued.elapsed))
+            if elapsed := _clock(queued.elapsed):
+                starts.append(looked - timedelta(seconds=elapsed))
+                ends.append(looked)
         elif ending:
-            times.append(ending.seconds)
-    return max(times, default=0.0)
+            starts.append(ending.started_on)
+            ends.append(ending.ended_on)
+    return (max(ends) - min(starts)).total_seconds() if starts else 0.0
 
 
 def _clock(text: str) -> float:

@@ -1,5 +1,6 @@
 """Submits a chain in one go: a script and an sbatch call for each link, nothing that stays alive."""
 
+import math
 import os
 import uuid
 from collections.abc import Mapping, Sequence
@@ -123,7 +124,8 @@ class SlurmExecutor:
                         link=link.name, job_id=ids[link.name], dependency=dependency, script=script,
                         tasks=[TaskRecord(index=t.index, units=[p.unit.label for p in t.units]) for t in link.tasks],
                         resources=resources, submitted_on=now(),
-                        predicted_seconds=max(task.seconds for task in link.tasks),
+                        predicted_seconds=max(task.seconds for task in link.tasks)
+                        * math.ceil(len(link.tasks) / (link.throttle or len(link.tasks))),
                     )
                 )  # fmt: skip
                 submission.complete = len(submission.jobs) == len(chain)

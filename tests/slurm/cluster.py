@@ -54,6 +54,9 @@ JobAcctGatherType=jobacct_gather/none
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} Gres=gpu:4 State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=1-00:00:00 State=UP
 PartitionName=short Nodes=ALL MaxTime=00:10:00 State=UP
+PartitionName=scavenge Nodes=ALL GraceTime=2 PriorityTier=0 State=UP
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 """
 
 

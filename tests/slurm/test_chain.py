@@ -15,7 +15,7 @@ from common.storage import Store
 from orchestrate.chain import chain_of
 from orchestrate.slurm import scheduler
 from orchestrate.slurm.submission import read_ending, read_submission
-from tests.slurm.cluster import PURGED_AFTER, Cluster
+from tests.slurm.cluster import CPUS, PURGED_AFTER, Cluster
 from tests.slurm.runs import Run, run_command, start_command
 
 pytestmark = pytest.mark.slurm
@@ -92,7 +92,7 @@ def test_a_job_whose_dependency_was_lifted_verifies_its_inputs_and_does_no_harm(
     run.wait(lambda: run.slurm.job(run.job("source")).get("JobState") == "FAILED")
     run.wait(lambda: run.slurm.job(run.job("source")) == {}, PURGED_AFTER + 60)  # forgotten
     script = run.request().folder / "jobs/base.sbatch"
-    done = run.slurm.call("sbatch", "--parsable", str(script))  # as if nobody had said what to wait for
+    done = run.slurm.call("sbatch", "--parsable", f"--dependency=afterok:{run.job('source')}", str(script))
     assert done.returncode == 0, done.stderr
     job = done.stdout.strip()
     run.wait(lambda: read_ending(run.request().folder, job) is not None)
@@ -121,6 +121,42 @@ def test_a_job_that_is_told_to_stop_goes_on_from_where_it_was(run: Run) -> None:
     log = (run.request().folder / f"logs/small.source-{job}.out").read_text()
     assert "back into the queue" in log
     assert f"goes on after {at_stop} finished steps" in log
+
+
+def test_before_its_time_limit_a_job_stops_and_goes_on_in_another_start(
+    slurm: Cluster, tmp_path: Path
+) -> None:
+    minute = {"default": {"cpus": 1, "memory": "1G", "time": "0:01:00"}}
+    run = Run(
+        tmp_path, slurm, resources=minute, slurm={"grace": 53}
+    )  # seven seconds for six of work and its start
+    run.project.trouble("source/all", "steps")
+    run.submit()
+    job, steps = run.job("source"), run.project.root / "steps.txt"
+    run.wait(lambda: run.slurm.job(job).get("Restarts") == "1")
+    assert 0 < len(steps.read_text()) < 60
+    run.wait(lambda: "source/all" not in run.stale(), 300)
+    assert len(steps.read_text()) == 60  # nothing twice
+    run_command(run, "cancel")
+
+
+def test_a_preempted_job_goes_on_when_there_is_room_again(slurm: Cluster, tmp_path: Path) -> None:
+    run = Run(tmp_path, slurm, slurm={"partition": "scavenge"})
+    run.project.trouble(
+        "source/all", "steps 450"
+    )  # slurmctld looks every half a minute who has had his grace
+    run.submit()
+    job, steps = run.job("source"), run.project.root / "steps.txt"
+    run.wait(lambda: steps.exists() and len(steps.read_text()) >= 5)
+    urgent = slurm.submit(
+        "--partition=main", f"--cpus-per-task={CPUS}", "--mem=60G", script="#!/bin/sh\nsleep 3\n"
+    )
+    run.wait(lambda: run.slurm.job(job).get("Restarts") == "1", 120)
+    assert len(steps.read_text()) < 450
+    run.wait(lambda: run.slurm.job(urgent) == {} or run.slurm.job(urgent)["JobState"] == "COMPLETED")
+    run.wait(lambda: "source/all" not in run.stale(), 300)
+    assert len(steps.read_text()) in (450, 451)  # nothing twice but for the step that it was in
+    run_command(run, "cancel")
 
 
 def test_cancel_takes_everything_back(run: Run) -> None:
