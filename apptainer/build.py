@@ -33,6 +33,10 @@ BASE_SQUASHFS = "-comp zstd -Xcompression-level 1"
 STAGE_SQUASHFS = "-comp zstd -Xcompression-level 6"
 """Bases are only built upon, so that time counts; stages are kept and moved. Level 9 is 1 % smaller and takes 1.4 times as long."""
 LOCKS = {"torch": ("requirements.lock", "requirements-nodeps.lock"), "slim": ("slim.lock",)}
+DIGESTS = "containers/wheels.sha256"
+"""sha256 of each package's file, as it was when `make lock` and a build had been tried."""
+OWN_BUILDS = "torch-"
+"""Of these files indices serve builds of their own under one version: CUDA or CPU, as the site has it."""
 CAP_SYS_RESOURCE = 24
 
 
@@ -45,6 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make images", description="Build the images of the stages.")
     parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"some of {', '.join(known)}; all if none")
     parser.add_argument("--force", action="store_true", help="build anew what is up to date, too")
+    parser.add_argument(
+        "--pin", action="store_true", help=f"write {DIGESTS} from the packages downloaded before"
+    )
     options = parser.parse_args(arguments)
     try:
         if unknown := sorted(set(options.stages) - set(known)):
@@ -52,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if shutil.which("apptainer") is None:
             raise BuildError("apptainer is not installed; images need Apptainer 1.2 or newer")
         builder = Builder(force=options.force)
+        if options.pin:
+            return builder.pin()
         for stage in options.stages or known:
             builder.stage(stage)
     except BuildError as error:
@@ -190,6 +199,7 @@ class Builder:
             # With dependencies where the lock file allows: torch chooses its own CUDA libraries.
             alone = ["--no-deps"] if "nodeps" in name else []
             self.run([*command, *alone, *pinned(text(f"containers/{name}"))], self.cache / "pip.log")
+        check_digests(half)
         import pip
 
         shutil.copytree(Path(pip.__file__).parent, half / "pip", ignore=shutil.ignore_patterns("__pycache__"))
@@ -198,6 +208,13 @@ class Builder:
             if old != folder:
                 shutil.rmtree(old)
         return folder
+
+    def pin(self) -> int:
+        """Write down the digests of all packages that this machine has downloaded for images."""
+        found = {name: value for kind in LOCKS for name, value in digests(self.wheels(kind)).items()}
+        (ROOT / DIGESTS).write_text("".join(f"{found[name]}  {name}\n" for name in sorted(found)))
+        say(f"{DIGESTS}: {len(found)} packages")
+        return 0
 
     def build(
         self, image: Path, definition: str, squashfs: str, variables: Mapping[str, str], *options: str
@@ -230,6 +247,27 @@ class Builder:
             if "docker" in tail or "registry" in tail:
                 hint = "\nWithout an image registry: GHOSTTRACK_IMAGE_BASE=debootstrap make images (as root)"
             raise BuildError(f"{command[0]} failed with exit code {code}; {log} says\n{tail}{hint}")
+
+
+def digests(wheels: Path) -> dict[str, str]:
+    """File to sha256, of those that are the same wherever they come from."""
+    files = [path for path in wheels.glob("*.whl") if not path.name.startswith(OWN_BUILDS)]
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def check_digests(wheels: Path) -> None:
+    """Raise BuildError for a package whose file is not the one that was pinned; say which were not pinned."""
+    pins = dict(reversed(line.split()) for line in text(DIGESTS).splitlines())
+    found = digests(wheels)
+    if wrong := sorted(name for name, value in found.items() if pins.get(name, value) != value):
+        raise BuildError(
+            f"{wrong[0]} is another file than {DIGESTS} says; do not use it; where you "
+            "know why, take its line out and pin it anew with `python apptainer/build.py --pin`"
+        )
+    if unknown := sorted(set(found) - set(pins)):
+        say(
+            f"{len(unknown)} packages have no digest in {DIGESTS} (another platform?), among them {unknown[0]}"
+        )
 
 
 def restricted_root() -> bool:

@@ -21,6 +21,9 @@ from common.language_model import family_of
 
 PACKAGE_PREFIX = "package:"
 
+LEAST_OF_VOCABULARY = 0.9
+"""Share of a model's embeddings that its own tokenizer knows: models are padded by a few in a hundred at most."""
+
 
 def load_source(source: str, revision: str | None = None) -> tuple[nn.Module, Any]:
     """The causal language model (float32, on the CPU) and the fast tokenizer of a source.
@@ -69,6 +72,11 @@ def check(model: nn.Module, tokenizer: Any, source: str, d_model: int, n_layers:
         raise ModelMismatchError(
             f"the tokenizer of {source} has token ids up to {largest}, but the model only "
             f"{embedding.weight.shape[0]} embeddings; the tokenizer belongs to another model"
+        )
+    if largest < LEAST_OF_VOCABULARY * embedding.weight.shape[0]:
+        raise ModelMismatchError(
+            f"the tokenizer of {source} has token ids up to {largest} only, and the model {embedding.weight.shape[0]} "
+            "embeddings; the tokenizer belongs to another model"
         )
 
 

@@ -37,6 +37,25 @@ def test_an_image_holds_its_own_stage_and_no_other() -> None:
     assert not [name for name in names if "__pycache__" in name or name.endswith(".sif")]
 
 
+def test_a_package_that_is_not_the_pinned_file_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pins = (REPOSITORY / build.DIGESTS).read_text().splitlines()
+    pinned = {name.split("-")[0] for name in (line.split()[1] for line in pins)}
+    for kind in build.LOCKS:
+        for lock in build.LOCKS[kind]:
+            for pin in build.pinned((CONTAINERS / lock).read_text()):
+                name = pin.split("==")[0].lower().replace("-", "_").replace(".", "_")
+                assert name in pinned or name == "torch", name
+    file = tmp_path / pins[0].split()[1]
+    file.write_bytes(b"something else")
+    with pytest.raises(build.BuildError, match=r"is another file than containers/wheels\.sha256 says"):
+        build.check_digests(tmp_path)
+    file.rename(tmp_path / "new-1.0-py3-none-any.whl")
+    build.check_digests(tmp_path)
+    assert "1 packages have no digest" in capsys.readouterr().out
+
+
 def test_an_unknown_stage_is_one_clear_error(capsys: pytest.CaptureFixture[str]) -> None:
     assert build.main(["trakc"]) == 1
     assert "there is no stage 'trakc'" in capsys.readouterr().err

@@ -70,6 +70,23 @@ def test_the_command_shuts_the_stage_off_and_tells_it_which_image_it_is_in(
     assert command[command.index(str(image.path)) + 1 :] == request.stage_arguments("layers", ["layer_1"])
 
 
+def test_prepare_keeps_what_it_fetches_and_writes_no_token_into_a_script(
+    project: FakeProject, profile: ClusterProfile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    request = replace(project.request(), profile=profile)
+    assert binds(request, "prepare")[str(tmp_path / "hub")] == "rw"
+    assert (tmp_path / "hub").is_dir()
+    image = replace(images_of(profile, ["source"]).by_stage["source"], stage="prepare")
+    request = replace(request, contracts=[request.contracts[0].model_copy(update={"stage": "prepare"})])
+    command = run_command(image, request, [])
+    assert f"HF_HOME={tmp_path}/hub" in command
+    assert "HF_HUB_OFFLINE=1" not in command
+    assert "secret" not in " ".join(command)
+
+
 def test_gpus_are_passed_through_where_the_profile_asks_for_some(
     project: FakeProject, profile: ClusterProfile
 ) -> None:

@@ -41,6 +41,26 @@ def test_a_disk_that_is_too_small_is_trouble_with_the_way_out() -> None:
     assert next(doctor.disk(plan)).level == "ok"
 
 
+def test_a_cache_is_complete_when_weights_are_there_and_nothing_is_half_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    model = tmp_path / "hub/models--me--mine"
+    snapshot = model / "snapshots/abc"
+    assert not doctor.is_cached("models", "me/mine")
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").touch()
+    assert not doctor.is_cached("models", "me/mine")
+    (snapshot / "model.safetensors").symlink_to("../../blobs/1")
+    assert not doctor.is_cached("models", "me/mine")  # a link to nothing
+    (model / "blobs").mkdir()
+    (model / "blobs/1").touch()
+    assert doctor.is_cached("models", "me/mine")
+    (model / "blobs/2.incomplete").touch()
+    assert not doctor.is_cached("models", "me/mine")
+
+
 def test_a_root_that_cannot_be_written_is_trouble(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
