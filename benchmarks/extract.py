@@ -25,6 +25,7 @@ from torch import Tensor
 
 from common.language_model import LanguageModel, load_language_model
 from common.states import DTYPES, StatesWriter, reserve
+from stages.extract.corpus import read_corpus
 from stages.extract.forward import batches, write_states
 
 LENGTH, BATCH, EVERY = 256, 8, 10
@@ -158,18 +159,32 @@ def measure_speed(snapshot: Path, folder: Path, dtype: torch.dtype, quick: bool)
 
 
 def measure_memory(snapshot: Path, n_tokens: int, dtype: torch.dtype) -> int:
-    """MiB resident at most while n_tokens are extracted, less those before the first batch, when all is loaded."""
+    """MiB resident at most from reading a corpus of n_tokens to its index, less those before, when the model is loaded."""
     model = load_language_model(snapshot)
-    tokens, positions = packed(model, n_tokens)
-    with tempfile.TemporaryDirectory() as folder:
-        out = open_files(Path(folder) / "states", model, n_tokens, dtype)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_corpus(folder / "corpus.pt", model, n_tokens)
         for parameter in model.model.parameters():  # a mapped file's pages count once they are touched
             parameter.sum()
         before = _resident("VmRSS")
         Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here on
+        corpus = read_corpus(folder / "corpus.pt", model.unembedding.shape[0])
+        out = open_files(folder / "states", model, n_tokens, dtype)
         for batch in batches(0, n_tokens, LENGTH, BATCH):
-            write_states(model, tokens, positions, batch, out)
+            write_states(model, corpus.token, corpus.position, batch, out)
+        torch.save(corpus.index(), folder / "index.pt")
         return round((_resident("VmHWM") - before) / 1024)
+
+
+def write_corpus(path: Path, model: LanguageModel, n_tokens: int) -> None:
+    """As the prepare stage writes one."""
+    tokens, positions = packed(model, n_tokens)
+    doc = torch.arange(n_tokens, dtype=torch.int32) // SEGMENT
+    kind = torch.zeros(int(doc[-1]) + 1, dtype=torch.uint8)
+    torch.save(
+        {"tokens": tokens, "doc": doc, "position": positions, "doc_held_out": kind.bool(), "doc_kind": kind},
+        path,
+    )
 
 
 def _resident(name: str) -> int:

@@ -253,6 +253,17 @@ class Store:
             self._verified_record(entry).unlink(missing_ok=True)
         return freed
 
+    def others_at_work(self, unit: Unit) -> list[str]:
+        """Other configurations that share a unit's result and are writing something now."""
+        mine = self._pointer(unit.config_name, unit.stage, unit.name).resolve()
+        return sorted(
+            name.name
+            for name in (self.folder / "current").glob("*")
+            if name.name != unit.config_name
+            and (name / unit.stage / unit.name).resolve() == mine
+            and any(map(claim_is_alive, (self.folder / "claims" / name.name).rglob("*.json")))
+        )
+
     def record_failure(self, unit: Unit, record: dict[str, Any]) -> None:
         """Append a failed attempt; never raises, since it runs while an error is on its way."""
         folder = self._unit_path("attempts", unit)

@@ -32,13 +32,16 @@ def releasable(plan: Plan) -> list[PlannedUnit]:
 def release(store: Store, plan: Plan, labels: Iterable[str]) -> int:
     """Remove the files of those of these units that are releasable and whose readers verify; the bytes freed.
 
-    labels: `stage/unit`. What is still needed, or read by something damaged, is left.
+    labels: `stage/unit`. What is still needed, read by something damaged, or shared with a configuration that is at work
+    is left.
     """
     labels = set(labels)
     freed = 0
     for planned in releasable(plan):
         readers = [p for p in plan.units if any(r.name == planned.unit.label for r in p.unit.reads)]
-        if planned.unit.label in labels and all(_verifies(store, reader) for reader in readers):
+        if planned.unit.label not in labels or store.others_at_work(planned.unit):
+            continue
+        if all(_verifies(store, reader) for reader in readers):
             freed += store.release(planned.unit)
     return freed
 

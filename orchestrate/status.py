@@ -75,7 +75,7 @@ def _stage_status(store: Store, stage: str, units: list[PlannedUnit]) -> StageSt
         running=", ".join(_activity(store, stale)),
         last_finished=max(map(finished_at, entries), default=None),
         elapsed=sum(map(elapsed_of, entries)),
-        size=sum(map(size_of, entries)),
+        size=sum(size_of(entry) for entry in entries if not entry.released),
         failures=[f"{name}: {text}" for name, text in failures.items()],
     )
 

@@ -42,12 +42,9 @@ def read_corpus(path: Path, vocabulary: int) -> Corpus:
     Raises DataError for one without tokens, ModelMismatchError for one of another tokenizer, CorruptInputError.
     """
     try:
-        stored = torch.load(path, weights_only=True)
+        stored = torch.load(path, mmap=True, weights_only=True)
         token, doc, position = (stored[name] for name in ("tokens", "doc", "position"))
-        documents = doc.long()
-        corpus = Corpus(
-            token, doc, position, stored["doc_held_out"][documents], stored["doc_kind"][documents]
-        )
+        corpus = Corpus(token, doc, position, stored["doc_held_out"][doc], stored["doc_kind"][doc])
     except (RuntimeError, KeyError, IndexError, EOFError, ValueError, TypeError) as error:
         raise CorruptInputError(
             f"{path} is not a packed corpus: {error}; run the prepare stage again"

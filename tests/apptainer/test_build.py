@@ -77,7 +77,8 @@ def test_the_containerfile_makes_what_the_definitions_make() -> None:
     for lock in ("requirements.lock", "requirements-nodeps.lock", "slim.lock"):
         assert lock in containerfile
         assert lock in str(build.LOCKS)
-    for part in ("/opt/packages", "/opt/ghosttrack", "entrypoint.sh", "PYTHONSAFEPATH=1", "PYTHONNOUSERSITE=1",
+    assert "image.json" in containerfile
+    for part in ("/opt/packages", "/opt/ghosttrack", "entrypoint.sh", "wheels.sha256", "PYTHONSAFEPATH=1", "PYTHONNOUSERSITE=1",
                  "GHOSTTRACK_STAGE", "PYTHONPATH=/opt/ghosttrack:/opt/packages"):  # fmt: skip
         assert part in containerfile, part
         assert part in definitions, part

@@ -84,6 +84,18 @@ def unit_of(request: Request, label: str) -> Unit:
     return next(planned.unit for planned in request.plan().units if planned.unit.label == label)
 
 
+def test_states_that_another_configuration_is_working_on_are_left(waves: FakeProject) -> None:
+    request = waves.request()
+    run(request)
+    store, plan = Store(str(waves.root)), request.plan()
+    labels = [planned.unit.label for planned in releasable(plan)]
+    shutil.copytree(store.folder / "current/small", store.folder / "current/other", symlinks=True)
+    unit = plan.units[-1].unit.model_copy(update={"config_name": "other"})
+    with store.claim(unit):
+        assert release(store, plan, labels) == 0
+    assert release(store, plan, labels) > 0
+
+
 def test_states_that_are_there_count_as_room(waves: FakeProject, monkeypatch: pytest.MonkeyPatch) -> None:
     request = waves.request()
     run(request)
