@@ -6,12 +6,14 @@ import json
 import shutil
 import sys
 import textwrap
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from common import stage
 from common.config import load_config
 from common.contract import expand, load_contract
 from common.errors import DataError, NumericError
@@ -122,6 +124,29 @@ def test_units_are_published_with_a_manifest(stages: Stages) -> None:
     assert predicate["resourceUsage"]["maxRSS"] > 1e6
     upper = json.loads((stages.root / "data/small/manifest.json").read_text())
     assert upper["predicate"]["metrics"] == {"letters": 6}
+
+
+def test_a_unit_is_charged_with_its_own_time_only(stages: Stages) -> None:
+    def busy_first(job: Job) -> dict[str, Any]:
+        end = time.process_time() + (0.5 if job.layer == 0 else 0.0)
+        while time.process_time() < end:
+            pass
+        return write_lower(job)
+
+    assert stages.upper() == 0
+    assert stages.lower(run=busy_first) == 0
+    entries = [stages.store.current("small", "lower", f"layer_{layer}") for layer in (0, 1)]
+    first, second = [entry.manifest.predicate.resource_usage["cpuSec"] for entry in entries if entry]
+    assert (first or 0) >= 0.5
+    assert (second or 0) < 0.4
+
+
+def test_what_processes_used_together_is_their_sum() -> None:
+    one = {"elapsedSec": 3.0, "cpuSec": 2.0, "maxRSS": 100.0, "gpuPeakBytes": None}
+    other = {"elapsedSec": 4.0, "cpuSec": 1.0, "maxRSS": 50.0, "gpuPeakBytes": None}
+    assert stage._together([one, other]) == {
+        "elapsedSec": 4.0, "cpuSec": 3.0, "maxRSS": 150.0, "gpuPeakBytes": None,
+    }  # fmt: skip
 
 
 def _targets(predicate: dict[str, Any]) -> dict[str, Any]:

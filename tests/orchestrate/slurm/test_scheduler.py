@@ -1,0 +1,74 @@
+"""Patience with a scheduler that answers now and then. The real one's silence is tested in tests/slurm."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from common.errors import SchedulerError
+from orchestrate.slurm import scheduler
+from orchestrate.slurm.scheduler import NoAnswerError, QueuedJob
+
+SILENCE = SchedulerError("sbatch: timed out after 120 s")
+
+
+class Answers:
+    """Stands for SLURM's commands: an answer or an error each time that one is called."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, **answers: list[object]) -> None:
+        self.answers, self.calls = answers, list[str]()
+        monkeypatch.setattr(scheduler, "_call", self)
+        monkeypatch.setattr(scheduler.time, "sleep", lambda seconds: None)
+
+    def __call__(self, command: Sequence[str]) -> str:
+        self.calls.append(command[0])
+        answer = self.answers[command[0]].pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return str(answer)
+
+    def submit(self) -> str:
+        return scheduler.submit(Path("job.sbatch"), "name", "token/link", None, lambda text: None)
+
+
+def test_a_submission_that_was_heard_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = Answers(monkeypatch, sbatch=[SILENCE], squeue=["16|other/link\n17|token/link\n"])
+    assert answers.submit() == "17"
+    assert answers.calls == ["sbatch", "squeue"]
+
+
+def test_a_submission_is_repeated_only_when_the_queue_says_that_it_was_not_heard(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answers = Answers(monkeypatch, sbatch=[SILENCE, "18\n"], squeue=[SILENCE, SILENCE, ""])
+    assert answers.submit() == "18"
+    assert answers.calls == ["sbatch", "squeue", "squeue", "squeue", "sbatch"]
+
+
+def test_a_scheduler_that_stays_silent_is_not_asked_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = Answers(monkeypatch, sbatch=[SILENCE], squeue=[SILENCE] * 9)
+    with pytest.raises(NoAnswerError, match=r"did not answer 5 times.*scontrol ping"):
+        answers.submit()
+    assert answers.calls.count("sbatch") == 1
+
+
+@pytest.mark.parametrize(
+    ("complaint", "mend"),
+    [("Batch job submission failed: Invalid account or account/partition combination specified", "slurm.account"),
+     ("invalid partition specified: nowhere", "slurm.partition"),
+     ("Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)", "so many jobs"),
+     ("fatal: Could not establish a configuration source", "--executor local"),
+     ("something nobody has seen", "ghosttrack doctor")],
+)  # fmt: skip
+def test_a_refusal_is_said_with_what_can_be_done(
+    monkeypatch: pytest.MonkeyPatch, complaint: str, mend: str
+) -> None:
+    answers = Answers(monkeypatch, sbatch=[SchedulerError(f"sbatch: {complaint}")])
+    with pytest.raises(SchedulerError, match=mend):
+        answers.submit()
+
+
+@pytest.mark.parametrize("state", ["RUNNING", "PENDING", "REQUEUE_HOLD", "SIGNALING", "STAGE_OUT", "STOPPED"])
+def test_a_state_that_is_not_an_end_is_active(state: str) -> None:
+    assert QueuedJob("17", state, "None", "0:10", "").active
+    assert not QueuedJob("17", "NODE_FAIL", "None", "0:10", "").active
