@@ -87,4 +87,5 @@ def _alternatives(config: Config, waves: Waves, room: float) -> Iterable[str]:
     share = (
         (room - waves.sample) / waves.wave if room > waves.sample else room / least
     )  # the sample is as large
-    yield f"fewer tokens: data.max_tokens={int(config.data.max_tokens * share)} (now {config.data.max_tokens})"
+    if share < 1:
+        yield f"fewer tokens: data.max_tokens={int(config.data.max_tokens * share)} (now {config.data.max_tokens})"

@@ -62,6 +62,7 @@ def test_a_lower_bound_is_proposed_where_a_wave_fits() -> None:
     config, waves = states_of()
     text = str(refusal(config, waves, waves.peak, free=100 * GB))
     assert "extract.max_disk_gb=100.0" in text
+    assert "fewer tokens" not in text  # all of them would fit
     other, lower = states_of("extract.max_disk_gb=100.0")
     assert lower.at_a_time == 1
     assert refusal(other, lower, lower.peak, free=100 * GB) is None
