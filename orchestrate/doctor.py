@@ -16,6 +16,7 @@ from typing import Literal
 
 from common.cluster import ClusterProfile, Resources, seconds_of
 from common.errors import ConfigError, ImageError, SchedulerError
+from common.files import fsync
 from common.progress import format_bytes, format_seconds
 from orchestrate.container import images_of
 from orchestrate.disk import mount_of
@@ -111,18 +112,10 @@ def _links(folder: Path) -> None:
     assert (folder / "soft").exists()
 
 
-def _syncs(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 ABILITIES: dict[str, Callable[[Path], None]] = {
     "atomic renames": _replaces,
     "hard and symbolic links": _links,
-    "synced folders": _syncs,
+    "synced folders": fsync,
 }
 """What a file system must be able to do to a function that tries it in a folder; an error means that it cannot."""
 
