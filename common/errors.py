@@ -65,6 +65,11 @@ class BusyError(GhostTrackError):
 
     exit_code = 18
 
+    def __init__(self, message: str, group: str | None = None) -> None:
+        """group: of the processes that work together, the one that is writing (`common.storage.work_group`)."""
+        super().__init__(message)
+        self.group = group
+
 
 class NumericError(GhostTrackError):
     """NaN, Inf or a constant where a number was expected."""

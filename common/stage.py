@@ -187,8 +187,8 @@ def _run_apart(store: Store, unit: Unit, run: Run, config: Config, log: logging.
             with store.claim(unit):
                 if unit_state(store, unit).reason is not None:  # not done since it was looked at
                     _run_unit(store, unit, run, config, log, label)
-    except BusyError:
-        if (store.claim_holder(unit) or {}).get("group") != work_group():
+    except BusyError as error:
+        if error.group != work_group():
             raise  # not one of those that work beside this one
         log.debug(f"{label}: another process has it", extra={"unit": unit.name})
     if unit.layer is None:

@@ -339,7 +339,8 @@ class Store:
         if _is_alive(path, holder) and not _expires(path, holder):
             raise BusyError(
                 f"{unit.config_name}: {unit.label} is being written by process {holder['pid']} on {holder['host']}; "
-                "wait for it, or stop it first"
+                "wait for it, or stop it first",
+                holder.get("group"),
             )
         breaking = path.with_suffix(".breaking")  # while it exists, the dead claim cannot become somebody's
         if not _create_exclusively(breaking, b""):

@@ -21,7 +21,7 @@ def test_only_the_gpus_of_the_process_count(tmp_path: Path, monkeypatch: pytest.
     assert len(gpu_samples()) == 4
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,3")
     assert gpu_samples() == [(10.0, 11 * 2**20), (30.0, 13 * 2**20)]
-    with Sampler(interval=0.01) as sampler:
+    with Sampler() as sampler:
         pass
     assert sampler.usage()["gpuUtilisation"] == 20.0
     assert sampler.usage()["gpuMemoryPeak"] == 13 * 2**20

@@ -273,6 +273,7 @@ def test_a_claim_keeps_others_out_and_is_given_back(store: Store) -> None:
         with pytest.raises(BusyError, match=f"process {os.getpid()}") as raised, store.claim(unit):
             pass
         assert raised.value.exit_code == 18
+        assert raised.value.group == work_group()
         with store.claim(unit_of("beta")):
             pass
     assert store.claim_holder(unit) is None
