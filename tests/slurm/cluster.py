@@ -71,8 +71,9 @@ class Cluster:
 
     def __enter__(self) -> "Cluster":
         host = socket.gethostname().split(".")[0]
-        for name in ("state", "spool", "munge"):
+        for name in ("state", "munge"):
             (self.folder / name).mkdir(mode=0o700)
+        (self.folder / "spool").mkdir(mode=0o755)  # every user's scripts are read from there
         controller, node = _free_ports(2)
         self.file.write_text(
             CONFIGURATION.format(

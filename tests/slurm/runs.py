@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -88,8 +89,10 @@ def run_command(run: Run, *arguments: str, path: str = "") -> "subprocess.Comple
     return start_command(run, *arguments, path=path, wait=True)
 
 
-def start_command(run: Run, command: str, *, path: str = "", wait: bool = False):  # type: ignore[no-untyped-def]
-    """The real command line, on the stages of the fake project."""
+def start_command(  # type: ignore[no-untyped-def]
+    run: Run, command: str, *, path: str = "", wait: bool = False, python: str = sys.executable, **others: Any
+):
+    """The real command line, on the stages of the fake project. others: of subprocess, such as the user."""
     program = f"""
 import pathlib, sys
 import common.contract, orchestrate.request
@@ -103,7 +106,13 @@ from orchestrate.cli import main
 main()
 """
     environment = {**os.environ, "PATH": f"{path}:{os.environ['PATH']}" if path else os.environ["PATH"]}
-    options = {"env": environment, "text": True, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    options = {
+        "env": environment,
+        "text": True,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        **others,
+    }
     if wait:
-        return subprocess.run([sys.executable, "-c", program], check=False, **options)  # type: ignore[call-overload]
-    return subprocess.Popen([sys.executable, "-c", program], **options)  # type: ignore[call-overload]
+        return subprocess.run([python, "-c", program], check=False, **options)  # type: ignore[call-overload]
+    return subprocess.Popen([python, "-c", program], **options)  # type: ignore[call-overload]

@@ -1,12 +1,17 @@
 """A chain on a real SLURM: from submission to results, through failures, stops and a scheduler that is silent."""
 
 import json
+import os
 import signal
 import stat
 import subprocess
+import sys
+import sysconfig
+import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,6 +24,8 @@ from tests.slurm.cluster import CPUS, PURGED_AFTER, Cluster
 from tests.slurm.runs import Run, run_command, start_command
 
 pytestmark = pytest.mark.slurm
+
+CODE = Path(__file__).parents[2]
 
 
 def test_a_chain_is_submitted_in_one_go_and_runs_to_its_end(run: Run) -> None:
@@ -184,6 +191,54 @@ def test_two_runs_side_by_side_do_not_meet(tmp_path: Path, slurm: Cluster) -> No
     for run in runs:
         run.wait(lambda run=run: run.stale() == [])  # type: ignore[misc]
         assert len(set(run.project.calls())) == 9
+
+
+NOBODY = 65534
+
+
+def test_two_users_side_by_side_do_not_meet(slurm: Cluster) -> None:
+    """The same configuration of root and of an ordinary user, who takes the system's Python: root's may be shut away."""
+    python = f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"
+    packages = f"{CODE}:{sysconfig.get_paths()['purelib']}"
+    ordinary: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+    if os.geteuid() != 0:
+        pytest.skip("only root can submit as two users")
+    try:
+        environment = {"PYTHONPATH": packages, "PYTHONDONTWRITEBYTECODE": "1"}
+        subprocess.run(
+            [python, "-c", "import orchestrate.cli"], env=environment, cwd="/", check=True, **ordinary
+        )
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip(f"an ordinary user cannot read this code or run {python}")
+    for parent in [slurm.folder, *slurm.folder.parents]:
+        if Path(tempfile.gettempdir()) in parent.parents:
+            parent.chmod(0o755)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        (folder / "mine").mkdir()
+        (folder / "yours").mkdir()
+        mine = Run(folder / "mine", slurm)
+        yours = Run(folder / "yours", slurm)
+        for path in [folder / "yours", *(folder / "yours").rglob("*")]:
+            os.chown(path, NOBODY, NOBODY)
+        mine.project.trouble("source/all", "steps")  # so that both are there at a time
+        mine.submit()
+        environment |= {
+            "PATH": os.environ["PATH"], "HOME": str(folder / "yours"), "SLURM_CONF": str(slurm.file),
+        }  # fmt: skip
+        done = start_command(
+            yours, "run", wait=True, python=python, env=environment, cwd=folder / "yours", **ordinary
+        )
+        assert done.returncode == 0, done.stderr
+        owners = {line.split()[0] for line in slurm.ask("squeue", "-h", "-o", "%U %i").splitlines()}
+        assert owners == {"0", str(NOBODY)}
+        for run in (mine, yours):
+            run.wait(lambda run=run: run.stale() == [])  # type: ignore[misc]
+            assert len(set(run.project.calls())) == 9
+        [entry] = [Store(str(yours.project.root)).current("small", "sink", "all")]
+        assert entry
+        assert entry.path.stat().st_uid == NOBODY
 
 
 def test_ctrl_c_during_submission_leaves_a_record_of_all_that_was_submitted(run: Run, tmp_path: Path) -> None:
