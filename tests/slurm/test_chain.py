@@ -147,6 +147,24 @@ def test_before_its_time_limit_a_job_stops_and_goes_on_in_another_start(
     run_command(run, "cancel")
 
 
+def test_a_job_whose_node_fails_goes_on_when_the_node_is_back(run: Run) -> None:
+    run.project.trouble("source/all", "steps")
+    run.submit()
+    job, steps = run.job("source"), run.project.root / "steps.txt"
+    run.wait(lambda: steps.exists() and len(steps.read_text()) >= 5)
+    node = run.slurm.ask("sinfo", "-h", "-o", "%n").strip()
+    try:
+        assert (
+            run.slurm.call("scontrol", "update", f"nodename={node}", "state=down", "reason=test").returncode
+            == 0
+        )
+        run.wait(lambda: run.slurm.job(job).get("Restarts") == "1")
+    finally:
+        run.slurm.call("scontrol", "update", f"nodename={node}", "state=resume")
+    run.wait(lambda: run.stale() == [], 300)
+    assert len(steps.read_text()) in (60, 61)  # nothing twice but for the step that it was in
+
+
 def test_a_preempted_job_goes_on_when_there_is_room_again(slurm: Cluster, tmp_path: Path) -> None:
     run = Run(tmp_path, slurm, slurm={"partition": "scavenge"})
     run.project.trouble(
