@@ -15,6 +15,8 @@ from common.errors import SchedulerError
 
 WAITS = (2.0, 5.0, 15.0, 30.0)
 """Seconds before each new try of a call that got no answer."""
+SETTLING = 3.0
+"""Seconds for a scheduler that answers again to do what had reached it."""
 PATIENCE = 120.0
 """Seconds that one call may take."""
 NO_ANSWER = (
@@ -242,8 +244,12 @@ def _patiently(command: Sequence[str], tell: Tell, accepted: Callable[[], str | 
     unanswered = False
     for wait in (*WAITS, None):
         try:
-            if unanswered and accepted and (found := accepted()):
-                return found
+            if unanswered and accepted:
+                if found := accepted():
+                    return found
+                time.sleep(SETTLING)  # what it heard before it fell silent it may do only now
+                if found := accepted():
+                    return found
             unanswered = True
             return _call(command)
         except SchedulerError as error:

@@ -81,7 +81,8 @@ def test_a_job_that_is_gone_without_a_word_is_known_to_be(run: Run) -> None:
     run.slurm.call("scancel", "--signal=KILL", "--full", *submission.job_ids)
     run.slurm.cancel_all()
     run.wait(lambda: not scheduler.queue(submission.job_ids), PURGED_AFTER + 60)
-    assert causes(run)["source/all"] in ("vanished", "FAILED")
+    # Whether its script could still write a note, and of what, is a race.
+    assert causes(run)["source/all"] in ("vanished", "FAILED", "CANCELLED", "OUT_OF_MEMORY")
     assert causes(run)["sink/all"] == "vanished"
     done = run_command(run, "status")
     assert done.returncode == 0

@@ -40,9 +40,14 @@ def test_a_submission_that_was_heard_is_not_repeated(monkeypatch: pytest.MonkeyP
 def test_a_submission_is_repeated_only_when_the_queue_says_that_it_was_not_heard(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    answers = Answers(monkeypatch, sbatch=[SILENCE, "18\n"], squeue=[SILENCE, SILENCE, ""])
+    answers = Answers(monkeypatch, sbatch=[SILENCE, "18\n"], squeue=[SILENCE, SILENCE, "", ""])
     assert answers.submit() == "18"
-    assert answers.calls == ["sbatch", "squeue", "squeue", "squeue", "sbatch"]
+    assert answers.calls == ["sbatch", "squeue", "squeue", "squeue", "squeue", "sbatch"]
+
+
+def test_what_is_heard_late_is_not_submitted_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = Answers(monkeypatch, sbatch=[SILENCE], squeue=["", "17|token/link\n"])
+    assert answers.submit() == "17"
 
 
 def test_a_scheduler_that_stays_silent_is_not_asked_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
