@@ -55,9 +55,21 @@ NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} Gres=gpu:4 St
 PartitionName=main Nodes=ALL Default=YES MaxTime=1-00:00:00 State=UP
 PartitionName=short Nodes=ALL MaxTime=00:10:00 State=UP
 PartitionName=scavenge Nodes=ALL GraceTime=2 PriorityTier=0 State=UP
+PartitionName=members Nodes=ALL State=UP
+JobSubmitPlugins=lua
 PreemptType=preempt/partition_prio
 PreemptMode=REQUEUE
 """
+
+ACCOUNTS = """
+function slurm_job_submit(job, partitions, user)
+    if job.partition == "members" and job.account ~= "physics" then return slurm.ESLURM_INVALID_ACCOUNT end
+    return slurm.SUCCESS
+end
+function slurm_job_modify(job, record, partitions, user) return slurm.SUCCESS end
+return slurm.SUCCESS
+"""
+"""Sites without an accounting database have the controller itself check accounts so."""
 
 
 class Cluster:
@@ -81,6 +93,7 @@ class Cluster:
                 cpus=CPUS, memory=MEMORY_MB, purged_after=PURGED_AFTER,
             )
         )  # fmt: skip
+        (self.folder / "job_submit.lua").write_text(ACCOUNTS)
         devices = [self.folder / f"gpu{number}" for number in range(4)]  # nobody opens them
         for device in devices:
             device.touch()

@@ -280,6 +280,19 @@ def test_ctrl_c_during_submission_leaves_a_record_of_all_that_was_submitted(run:
     run.wait(lambda: not run.slurm.queue())
 
 
+def test_no_account_is_one_clear_error(tmp_path: Path, slurm: Cluster) -> None:
+    run = Run(tmp_path, slurm, slurm={"partition": "members"})
+    with pytest.raises(
+        SchedulerError, match=r"Invalid account.*correct slurm\.account in the cluster profile"
+    ):
+        run.submit()
+    assert read_submission(run.request().folder) is None
+    (tmp_path / "member").mkdir()
+    member = Run(tmp_path / "member", slurm, slurm={"partition": "members", "account": "physics"})
+    member.submit()
+    member.wait(lambda: member.stale() == [])
+
+
 def test_a_partition_that_is_none_is_one_clear_error(tmp_path: Path, slurm: Cluster) -> None:
     run = Run(tmp_path, slurm, slurm={"partition": "nowhere"})
     with pytest.raises(SchedulerError, match=r"(?i)invalid partition.*sinfo -s"):
