@@ -71,12 +71,12 @@ def check(model: nn.Module, tokenizer: Any, source: str, d_model: int, n_layers:
     if largest >= embedding.weight.shape[0]:
         raise ModelMismatchError(
             f"the tokenizer of {source} has token ids up to {largest}, but the model only "
-            f"{embedding.weight.shape[0]} embeddings; the tokenizer belongs to another model"
+            f"{embedding.weight.shape[0]} embeddings; the tokenizer belongs to another model; put the model's own beside its weights (model.base_model)"
         )
     if largest < LEAST_OF_VOCABULARY * embedding.weight.shape[0]:
         raise ModelMismatchError(
             f"the tokenizer of {source} has token ids up to {largest} only, and the model {embedding.weight.shape[0]} "
-            "embeddings; the tokenizer belongs to another model"
+            "embeddings; the tokenizer belongs to another model; put the model's own beside its weights (model.base_model)"
         )
 
 
