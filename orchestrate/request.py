@@ -41,7 +41,8 @@ class Request:
         """
         config = load_config(config_name, overrides, cluster=cluster, stub=stub)
         options = ["--config", config_name]
-        for override in dict.fromkeys([*environment_overrides(), *overrides]):
+        given = [*environment_overrides(), *overrides]
+        for override in reversed(dict.fromkeys(reversed(given))):  # without repeats, the last of each
             options += ["--set", override]
         if cluster is not None:
             options += ["--cluster", cluster]
@@ -59,14 +60,13 @@ class Request:
         stub: bool = False,
         cluster: str | None = None,
     ) -> "Request":
-        """With the overrides and the profile of what was last submitted, where none are given."""
+        """With what is not given as it was when the configuration was last submitted: overrides and profile."""
         given = cls.of(config_name, overrides, stub=stub, cluster=cluster)
         submission = read_submission(given.folder)
-        if submission is None or (overrides and cluster):
+        if submission is None:
             return given
-        return cls.of(
-            config_name, overrides or submission.overrides, stub=stub, cluster=cluster or submission.cluster
-        )
+        merged = [*submission.overrides, *overrides]  # of a key that is there twice the last one counts
+        return cls.of(config_name, merged, stub=stub, cluster=cluster or submission.cluster)
 
     @property
     def overrides(self) -> list[str]:

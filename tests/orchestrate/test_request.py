@@ -39,3 +39,7 @@ def test_what_was_submitted_is_followed_with_its_own_options(tmp_path: Path) -> 
     assert again.options == first.options
     assert again.profile.resources_of("track").cpus == 3
     assert Request.as_submitted(file, ["sae.d_hidden=32"]).config.sae.d_hidden == 32
+    other = Request.as_submitted(file, ["sae.target_l0=3"])
+    assert (other.config.sae.d_hidden, other.config.sae.target_l0) == (16, 3)  # what is not given is kept
+    back_and_forth = Request.of(file, ["sae.d_hidden=16", "sae.d_hidden=32", "sae.d_hidden=16"])
+    assert Request.of(file, back_and_forth.overrides).config.sae.d_hidden == 16
