@@ -23,9 +23,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from common.corpus import read_corpus
 from common.language_model import LanguageModel, load_language_model
 from common.states import DTYPES, StatesWriter, reserve
-from stages.extract.corpus import read_corpus
 from stages.extract.forward import batches, write_states
 
 LENGTH, BATCH, EVERY = 256, 8, 10
@@ -48,7 +48,7 @@ def main() -> None:
                 f"{options.model} holds no model: run `make demo` first, or give --model or --shape gpt2-medium"
             )
         speeds = measure_speed(options.model, folder, DTYPES[options.dtype], options.quick)
-        sizes = (5_000, 20_000) if options.quick else (50_000, 500_000)
+        sizes = [5_000, 20_000] if options.quick else options.memory_tokens
         memory = {size: in_a_process_of_its_own(options, size) for size in sizes}
     print(
         json.dumps(
@@ -71,6 +71,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--shape", choices=["gpt2-medium"], help="random weights of this shape instead")
     parser.add_argument("--dtype", choices=list(DTYPES), default="float16", help="storage type of the states")
     parser.add_argument("--folder", type=Path, help="where scratch files go; 35 kB a token for 30 layers")
+    parser.add_argument("--memory-tokens", type=int, nargs="+", default=[50_000, 500_000], metavar="N",
+                        help="corpora for which memory is measured; half a million tokens take long")  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="fewer tokens and turns")
     parser.add_argument("--memory", type=int, help=argparse.SUPPRESS)
     return parser.parse_args()

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import torch
 
+from common.corpus import Corpus, read_corpus
 from common.language_model import load_language_model
 from common.states import DTYPES, StatesWriter, open_states, reserve
-from stages.extract.corpus import Corpus, read_corpus
 from stages.extract.forward import batches, write_states
 from stages.sae_train import evaluate
 from stages.sae_train.batches import Batches

@@ -150,6 +150,24 @@ class SaeConfig(Section):
     shared_base: bool = Field(
         True, description="Fine-tune each layer from one SAE trained on all layers; false trains each alone."
     )
+    pretrained: str | None = Field(
+        None,
+        description="Folders of SAELens SAEs to take instead of training, such as `saes/layer_{layer}`; then no "
+        "states are extracted either. null trains.",
+    )
+
+    def pretrained_folder(self, layer: int) -> Path:
+        """Where the SAELens SAE of a layer is; only with `pretrained`."""
+        return Path(str(self.pretrained).replace("{layer}", str(layer))).expanduser()
+
+    @field_validator("pretrained")
+    @classmethod
+    def _names_a_folder_for_each_layer(cls, value: str | None) -> str | None:
+        if value is not None and "{layer}" not in value:
+            raise ValueError(
+                "it must hold {layer}, which stands for a layer's number; write saes/layer_{layer}"
+            )
+        return value
 
     @model_validator(mode="after")
     def _target_fits(self) -> "SaeConfig":
@@ -168,6 +186,22 @@ class SaeTrainingConfig(Section):
         100_000, gt=0, description="Most tokens a layer gives to the pooled sample of the shared base."
     )
     learning_rate: float = Field(1e-4, gt=0, description="Peak learning rate of Adam.")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="Arithmetic of the encoder's product; auto: bfloat16 where the processor has instructions for it. "
+        "All else is float32.",
+    )
+    layers_together: int = Field(
+        1,
+        gt=0,
+        description="Layers that one process trains side by side; worth it on a GPU that small batches leave idle. "
+        "Does not change the result's meaning.",
+    )
+    splice_tokens: int = Field(
+        4096,
+        ge=3,
+        description="Held-out tokens that the model reads with SAEs in it, to measure the loss recovered.",
+    )
 
 
 class TrackingConfig(Section):
@@ -254,8 +288,14 @@ STUB_OVERLAY: dict[str, Any] = {
     "model": {"base_model": "miniature", "revision": None, "d_model": 64, "n_layers": 4, "dtype": "float32"},
     "data": {"questions": "factbook", "corpus": "factbook", "max_tokens": 6000, "max_questions": 80},
     "extract": {"batch_size": 8, "max_length": 64, "shard_rows": 24},
-    "sae": {"d_hidden": 128, "target_l0": 12},
-    "sae_training": {"batch_size": 512, "epochs": 2, "base_epochs": 2, "learning_rate": 1e-3},
+    "sae": {"d_hidden": 128, "target_l0": 12, "pretrained": None},
+    "sae_training": {
+        "batch_size": 512,
+        "epochs": 2,
+        "base_epochs": 2,
+        "learning_rate": 1e-3,
+        "splice_tokens": 128,
+    },
     "tracking": {"shard_questions": 32, "top_k_features": 12, "clusters": 4},
     "evaluation": {"bootstrap": 200},
 }

@@ -16,11 +16,14 @@ import yaml
 from pydantic import Field
 
 from common.config import Config, describe_layers
-from common.fingerprint import SOURCE_KEYS, content_of
+from common.fingerprint import SOURCE_KEYS, content_of, content_of_sae
 from common.schema import Section
 
 STAGES_FOLDER = Path(__file__).resolve().parent.parent / "stages"
 ALL_FILES = "*"
+PRETRAINED = "sae.pretrained"
+Condition = Literal["one_group", "several_groups", "trained", "pretrained"]
+"""All layers are in one wave of extraction, or in several; the SAEs are trained here, or taken ready-made."""
 
 
 class UnitTemplate(Section):
@@ -33,10 +36,12 @@ class UnitTemplate(Section):
     """
 
     name: str
-    when: Literal["one_group", "several_groups"] | None = None
-    """The unit exists only where all layers are in one wave, or only where they are not."""
+    when: list[Condition] = Field(default_factory=list)
+    """The unit exists only where all of these hold."""
     temporary: bool = False
     """The files may be removed once everything that reads them has been made and verifies."""
+    together: str | None = None
+    """Key of the configuration that says how many units of this kind a process may do side by side."""
     reads: dict[str, list[str]] = Field(default_factory=dict)
     parameters: list[str] = Field(default_factory=list)
     folder: str
@@ -80,6 +85,8 @@ class Unit(Section):
     index: int | None = None
     """Index in a job array: the number of the wave, or the layer where there is one wave only."""
     temporary: bool = False
+    together: int = 1
+    """How many units like this one a process may do side by side."""
     reads: list[Read]
     parameters: dict[str, Any]
     """Dotted key to value, for the parameters that matter to the result."""
@@ -124,7 +131,10 @@ def expand(contract: Contract, config: Config) -> list[Unit]:
         settings[section][name] = content_of(settings[section][name])
     layers, groups = config.layers, config.groups
     places = _places(tuple(layers), tuple(map(tuple, groups)))
-    kind = "one_group" if len(groups) == 1 else "several_groups"
+    holding = {
+        "one_group" if len(groups) == 1 else "several_groups",
+        "trained" if config.sae.pretrained is None else "pretrained",
+    }
     return [
         Unit.model_construct(  # nothing here is a user's, and there are many
             config_name=config.name,
@@ -135,6 +145,7 @@ def expand(contract: Contract, config: Config) -> list[Unit]:
             layers=place.layers,
             index=place.index,
             temporary=template.temporary,
+            together=_look_up(settings, template.together, layers) if template.together else 1,
             reads=[
                 Read.model_construct(stage=stage, unit=unit, files=other.fill_all(files))
                 for source, files in template.reads.items()
@@ -146,9 +157,10 @@ def expand(contract: Contract, config: Config) -> list[Unit]:
             writes=place.fill_all(template.writes),
         )
         for template in contract.units
-        if template.when in (None, kind)
-        for parameters in [_parameters(template, settings, layers)]
+        if holding.issuperset(template.when)
+        for shared in [_parameters(template, settings, layers)]
         for place in places.named_by(template.name)
+        for parameters in [_with_contents(shared, config, place.layers)]
     ]
 
 
@@ -256,6 +268,15 @@ def _parameters(template: UnitTemplate, settings: Mapping[str, Any], layers: lis
         for parameter in template.parameters
         for key, value in _flatten(parameter, _look_up(settings, parameter, layers))
     }
+
+
+def _with_contents(parameters: dict[str, Any], config: Config, layers: list[int]) -> dict[str, Any]:
+    """The parameters of a unit of these layers; SAEs that it takes ready-made count by their content."""
+    if parameters.get(PRETRAINED) is None:
+        return parameters
+    folders = [config.sae.pretrained_folder(layer) for layer in layers or config.layers]
+    contents = [content_of_sae(folder) or "missing" for folder in folders]
+    return {**parameters, PRETRAINED: contents[0] if len(contents) == 1 else contents}
 
 
 def _look_up(settings: Mapping[str, Any], key: str, layers: list[int]) -> Any:

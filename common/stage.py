@@ -7,6 +7,7 @@ manifests, claims and errors happens here, so that a stage is only its science.
 import contextlib
 import functools
 import importlib.metadata
+import itertools
 import json
 import logging
 import os
@@ -16,7 +17,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -134,15 +135,20 @@ class Job:
 
 Run = Callable[[Job], dict[str, Any]]
 """Does one unit; returns its metrics."""
+RunTogether = Callable[[Sequence[Job]], list[dict[str, Any]]]
+"""Does several units side by side; returns the metrics of each."""
 
 
-def main(stage_folder: Path, load: Callable[[], Run]) -> None:
+def main(
+    stage_folder: Path, load: Callable[[], Run], load_together: Callable[[], RunTogether] | None = None
+) -> None:
     """Run a stage's command line and end the process with its exit code.
 
-    load: imports and returns the stage's run function; late, so that `--help` needs no torch.
+    load: imports and returns the stage's run function; late, so that `--help` needs no torch. load_together: the same
+    for the units that the contract lets a process do in one go.
     """
     contract = load_contract(stage_folder)
-    run_command(_command(contract, load), contract.stage, f"python -m stages.{contract.stage}")
+    run_command(_command(contract, load, load_together), contract.stage, f"python -m stages.{contract.stage}")
 
 
 def run_units(
@@ -153,19 +159,35 @@ def run_units(
     layers: list[int] | None = None,
     names: tuple[str, ...] = (),
     log: logging.Logger,
+    run_together: RunTogether | None = None,
 ) -> None:
     """Do the units of a stage that are not up to date, in order.
 
     A unit whose files were released counts as up to date unless it is asked for by name.
     """
     store = Store(config.paths.root)
-    chosen = select_units(expand(contract, config), config, layers, names)
+    units = expand(contract, config)
+    if not units:
+        raise ConfigError(f"{contract.stage} has nothing to do for {config.name}: sae.pretrained is set, so that no states "
+                          "are extracted; go on with the next stage, or all with `ghosttrack run`")  # fmt: skip
+    chosen = select_units(units, config, layers, names)
     together = contract.ranks == "shared" and ranks.count() > 1
-    for number, unit in enumerate(chosen, start=1):
+    number = 0
+    while number < len(chosen):
+        unit = chosen[number]
+        number += 1
         stop.check()
+        if run_together and unit.together > 1:
+            beside = [unit, *itertools.takewhile(lambda other: other.together > 1, chosen[number:])]
+            number += len(beside) - 1
+            _run_side_by_side(store, beside, run_together, config, log)
+            continue
         label = unit.label if len(chosen) == 1 else f"{unit.label} ({number} of {len(chosen)})"
+        alone = not together and unit.layer is None
+        if alone:
+            ranks.barrier()  # what the others have of the units before it is done
         found = unit_state(store, unit)
-        if together:
+        if together or alone:
             ranks.barrier()  # all have seen the same state before one of them changes it
         if found.reason is None and not (found.entry and found.entry.released and unit.name in names):
             if ranks.rank() == 0:
@@ -180,6 +202,37 @@ def run_units(
                 _run_unit(store, unit, run, config, log, label)
 
 
+def _run_side_by_side(
+    store: Store, units: list[Unit], run: RunTogether, config: Config, log: logging.Logger
+) -> None:
+    """Do units that may share a process, so many at a time; with several ranks, each takes its share of them."""
+    stale = [unit for unit in units if unit_state(store, unit).reason is not None]
+    ranks.barrier()  # all have counted before one of them changes something
+    size = min(units[0].together, -(-len(stale) // ranks.count()))
+    for unit in units:
+        if unit not in stale and ranks.rank() == 0:
+            log.info(f"{unit.label}: up to date", extra={"unit": unit.name})
+    while stale:
+        stop.check()
+        with contextlib.ExitStack() as stack:
+            works: list[_Work] = []
+            while stale and len(works) < size:
+                unit = stale.pop(0)
+                try:
+                    stack.enter_context(store.claim(unit))
+                except BusyError as error:
+                    if ranks.count() == 1 or error.group != work_group():
+                        raise
+                    continue  # another rank has it
+                if unit_state(store, unit).reason is not None:  # not done since it was looked at
+                    work = stack.enter_context(_at_work(store, unit, config, log, unit.label))
+                    works += [work] if work else []
+            if works:
+                found = run([work.job for work in works])
+                for work, metrics in zip(works, found, strict=True):
+                    work.finish(metrics, share=len(works))
+
+
 def _run_apart(store: Store, unit: Unit, run: Run, config: Config, log: logging.Logger, label: str) -> None:
     """Do a unit unless another rank has it. What is not of one layer the first rank does, while the others wait."""
     try:
@@ -192,13 +245,16 @@ def _run_apart(store: Store, unit: Unit, run: Run, config: Config, log: logging.
             raise  # not one of those that work beside this one
         log.debug(f"{label}: another process has it", extra={"unit": unit.name})
     if unit.layer is None:
-        ranks.barrier()
+        ranks.barrier()  # what reads it may start
 
 
 def select_units(
     units: list[Unit], config: Config, layers: list[int] | None, names: tuple[str, ...]
 ) -> list[Unit]:
-    """The units with these names, and of the per-layer units those of these layers. Raises ConfigError."""
+    """The units with these names, and of the per-layer units those of these layers. Raises ConfigError.
+
+    A unit that reads units of all layers of its own stage is left out where not all are chosen.
+    """
     if names:
         unknown = sorted(set(names) - {unit.name for unit in units})
         if unknown:
@@ -219,7 +275,12 @@ def select_units(
             f"--layers: layer {outside[0]} is out of range; {config.name} studies layers "
             f"{describe_layers(config.layers)}"
         )
-    return [unit for unit in units if unit.layer is None or unit.layer in layers]
+    left_out = {unit.label for unit in units if unit.layer is not None and unit.layer not in layers}
+    return [
+        unit
+        for unit in units
+        if unit.label not in left_out and not any(read.name in left_out for read in unit.reads)
+    ]
 
 
 def _run_unit(
@@ -233,6 +294,37 @@ def _run_unit(
     count: int = 1,
 ) -> None:
     """rank, count: of the processes that do this unit together."""
+    with _at_work(store, unit, config, log, label, rank, count) as work:
+        if work:
+            work.finish(run(work.job))
+
+
+class _Work:
+    """A unit at work, from the check of its inputs until it is published."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.metrics: dict[str, Any] = {}
+        self._start, self._cpu = time.monotonic(), _cpu_seconds()
+
+    def finish(self, metrics: dict[str, Any], share: int = 1) -> None:
+        """It is done. share: the units that were done in this time."""
+        self.metrics = metrics
+        used = _resource_usage((time.monotonic() - self._start) / share, (_cpu_seconds() - self._cpu) / share)
+        (self.job.staging / f"usage_{self.job.rank}.json").write_text(json.dumps(used))
+
+
+@contextlib.contextmanager
+def _at_work(
+    store: Store,
+    unit: Unit,
+    config: Config,
+    log: logging.Logger,
+    label: str,
+    rank: int = 0,
+    count: int = 1,
+) -> Iterator[_Work | None]:
+    """A unit with its inputs verified, published at the end of the block; None where an earlier run has made it."""
     entries = input_entries(store, unit)
     digests = input_digests(unit, entries)
     for read in unit.reads:
@@ -251,6 +343,7 @@ def _run_unit(
         if rank == 0:
             store.point(unit, key)
         log.info(f"{label}: taken from an earlier run", extra={"unit": unit.name, "taskKey": key})
+        yield None
         return
     if rank == 0:
         store.staging(unit, key)
@@ -264,12 +357,10 @@ def _run_unit(
             f"{label}: " + (f"goes on after {resumed} finished steps" if resumed else "starts"),
             extra={"unit": unit.name, "taskKey": key},
         )
-    started, start, cpu, sampler = _now(), time.monotonic(), _cpu_seconds(), Sampler()
+    started, work, sampler = _now(), _Work(job), Sampler()
     try:
         with sampler, storage_errors(store.root):
-            metrics = run(job)
-            used = _resource_usage(time.monotonic() - start, _cpu_seconds() - cpu)
-            (staging / f"usage_{rank}.json").write_text(json.dumps(used))
+            yield work
             job.barrier()
             if rank > 0:
                 ranks.barrier()  # until the first has published
@@ -309,7 +400,7 @@ def _run_unit(
             container_image=image.container_image(),
             environment=_environment(),
             resource_usage={**usage, **sampler.usage(), "processes": float(count)},
-            metrics=metrics,
+            metrics=work.metrics,
         ),
     )
     store.publish(unit, key, statement)
@@ -317,7 +408,7 @@ def _run_unit(
     size = sum(subject.size for subject in subjects)
     log.info(
         f"{label}: done in {format_seconds(usage['elapsedSec'] or 0.0)}, {len(subjects)} files, {format_bytes(size)}",
-        extra={"unit": unit.name, "taskKey": key, "metrics": metrics},
+        extra={"unit": unit.name, "taskKey": key, "metrics": work.metrics},
     )
 
 
@@ -468,7 +559,9 @@ def parse_layer_option(context: click.Context, parameter: click.Parameter, value
         raise ConfigError(f"--layers: {error}") from error
 
 
-def _command(contract: Contract, load: Callable[[], Run]) -> click.Group:
+def _command(
+    contract: Contract, load: Callable[[], Run], load_together: Callable[[], RunTogether] | None
+) -> click.Group:
     @click.group(invoke_without_command=True, help=_help(contract))
     @click.option(
         "--config",
@@ -541,13 +634,13 @@ def _command(contract: Contract, load: Callable[[], Run]) -> click.Group:
         with storage_errors(log_file or Path()):
             log = logs.set_up(contract.stage, log_file)
         try:
-            run = load()
+            run, run_together = load(), load_together and load_together()
             ranks.join()
             if "torch" in sys.modules:
                 from common import seeds
 
                 seeds.seed_everything(config.seed)
-            run_units(contract, run, config, layers=layers, names=names, log=log)
+            run_units(contract, run, config, layers=layers, names=names, log=log, run_together=run_together)
             ranks.leave()
         except Exception as error:
             for handler in log.handlers[1:]:  # the terminal gets the one clear line from main()

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from common.stage import Run, main
+from common.stage import Run, RunTogether, main
 
 
 def load() -> Run:
@@ -11,4 +11,10 @@ def load() -> Run:
     return run
 
 
-main(Path(__file__).parent, load)
+def load_together() -> RunTogether:
+    from stages.sae_train.run import run_together
+
+    return run_together
+
+
+main(Path(__file__).parent, load, load_together)

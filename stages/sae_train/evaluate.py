@@ -21,6 +21,9 @@ MOST_TOKENS = 65_536
 OVER_DENSE = 0.1
 """A latent that fires on more than this fraction of tokens says little by firing."""
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+L0_BINS = 40
+LEAST_RATE, RATE_STEP = -5.0, 0.25
+"""Of the firing-rate histogram, log10; one in MOST_TOKENS is within."""
 
 
 def thin(rows: Tensor, most: int = MOST_TOKENS) -> Tensor:
@@ -61,10 +64,11 @@ def active_margins(parameters: Parameters, batch: Tensor, offset: Tensor) -> Ten
 
 
 class Checked(NamedTuple):
-    """Held-out FVU at the target L0: of each layer, and their mean."""
+    """Held-out FVU at the target L0: of each layer, and their mean; and the L0 that was reached, on average."""
 
     by_layer: list[float]
     mean: float
+    l0: float
 
 
 def fvu_at_target(
@@ -74,20 +78,23 @@ def fvu_at_target(
 
     Leaves parameters.offset at the layers' mean.
     """
-    fvus, offsets = [], []
+    fvus, offsets, l0s = [], [], []
     for layer, some in zip(layers, rows, strict=True):
         parameters.offset.copy_(calibrated_offset(parameters, layer, some, target_l0))
         offsets.append(parameters.offset.clone())
         thresholds = parameters.thresholds()
-        moments = Moments(layer.states.shape[1])
+        moments, n_active = Moments(layer.states.shape[1]), 0
         for part in some.split(CHUNK_ROWS):
             batch = layer.normalised(part)
             preactivations = torch.addmm(parameters.encoder_bias, batch, parameters.encoder.T)
-            acts = preactivations * (preactivations > thresholds)
+            active = preactivations > thresholds
+            n_active += int(active.sum())
+            acts = preactivations * active
             moments.add(batch, torch.addmm(parameters.decoder_bias, acts, parameters.decoder))
         fvus.append(moments.fvu())
+        l0s.append(n_active / len(some))
     parameters.offset.copy_(torch.stack(offsets).mean())
-    return Checked(fvus, sum(fvus) / len(fvus))
+    return Checked(fvus, sum(fvus) / len(fvus), sum(l0s) / len(l0s))
 
 
 class Moments:
@@ -105,13 +112,59 @@ class Moments:
         self._square += float(values.square().sum(1).sum(dtype=torch.float64))
         self._error += float((values - reconstruction).square_().sum(1).sum(dtype=torch.float64))
 
+    def mean(self) -> Tensor:
+        """x̄: [width] float64, on the CPU."""
+        return self._sum / self._count
+
+    def spread(self) -> float:
+        """Σ‖x - x̄‖²."""
+        return self._square - float(self._sum.square().sum()) / self._count
+
     def fvu(self) -> float:
         """Σ‖x - x̂‖² / Σ‖x - x̄‖²."""
-        return self._error / (self._square - float(self._sum.square().sum()) / self._count)
+        return self._error / self.spread()
 
     def mse(self) -> float:
         """Mean over tokens and coordinates of (x - x̂)²."""
         return self._error / (self._count * len(self._sum))
+
+
+class Tally:
+    """What a SAE does on states that come in chunks."""
+
+    def __init__(self, sae: JumpReLUSAE) -> None:
+        self.sae = sae
+        self.masked, self.unmasked = Moments(sae.d_model), Moments(sae.d_model)
+        self._fired = torch.zeros(sae.d_hidden, device=sae.W_enc.device)
+        self._counts: list[Tensor] = []
+
+    def add(self, states: Tensor, keep: Tensor) -> None:
+        """states: [n, d_model], the model's units; keep: bool [n], neither position 0 nor outliers."""
+        acts = self.sae.encode(states)
+        batch, reconstruction = self.sae.normalise(states), self.sae.normalise(self.sae.decode(acts))
+        active = (acts > 0)[keep]
+        self._counts.append(active.sum(1).float())
+        self._fired += active.sum(0)
+        self.masked.add(batch[keep], reconstruction[keep])
+        self.unmasked.add(batch, reconstruction)
+
+    def figures(self, fired_before: Tensor | bool = False) -> dict[str, Any]:
+        """fired_before: bool [d_hidden], latents that are not dead although they did not fire here; else see `measure`."""
+        l0 = torch.cat(self._counts)
+        rates = self._fired / len(l0)
+        return {
+            "l0": float(l0.mean()),
+            "l0_quantiles": _quantiles(l0),
+            "l0_histogram": l0_histogram(l0),
+            "fvu": self.masked.fvu(),
+            "fvu_unmasked": self.unmasked.fvu(),
+            "mse": self.masked.mse(),
+            "over_dense_fraction": float((rates > OVER_DENSE).float().mean()),
+            "firing_rate_quantiles": _quantiles(rates),
+            "firing_rate_histogram": firing_rate_histogram(rates),
+            "dead_fraction": float(((self._fired == 0) & ~torch.as_tensor(fired_before)).float().mean()),
+            "held_out_tokens": len(l0),
+        }
 
 
 def measure(sae: JumpReLUSAE, layer: LayerStates, fired_in_training: Tensor) -> dict[str, Any]:
@@ -120,37 +173,31 @@ def measure(sae: JumpReLUSAE, layer: LayerStates, fired_in_training: Tensor) -> 
     fired_in_training: bool [d_hidden], whether a latent fired in the last window of training tokens; dead is
     one that fired neither there nor here. mse is in normalised units (1 is the mean variance of a coordinate);
     fvu_unmasked takes in position 0 and outliers; l0_quantiles are over tokens, firing_rate_quantiles over
-    latents.
+    latents; see `l0_histogram` and `firing_rate_histogram` for the histograms.
     """
     rows = thin(layer.held_out_all)
     kept = torch.isin(rows, layer.held_out, assume_unique=True)
     device = sae.W_enc.device
-    fired = torch.zeros(sae.d_hidden, device=device)
-    counts: list[Tensor] = []
-    masked, unmasked = Moments(sae.d_model), Moments(sae.d_model)
+    tally = Tally(sae)
     for part, keep in zip(rows.split(CHUNK_ROWS), kept.split(CHUNK_ROWS), strict=True):
-        states = layer.states[part].to(device)
-        acts = sae.encode(states)
-        batch, reconstruction = sae.normalise(states), sae.normalise(sae.decode(acts))
-        keep = keep.to(device)
-        active = (acts > 0)[keep]
-        counts.append(active.sum(1).float())
-        fired += active.sum(0)
-        masked.add(batch[keep], reconstruction[keep])
-        unmasked.add(batch, reconstruction)
-    l0 = torch.cat(counts)
-    rates = fired / len(l0)
-    return {
-        "l0": float(l0.mean()),
-        "l0_quantiles": _quantiles(l0),
-        "fvu": masked.fvu(),
-        "fvu_unmasked": unmasked.fvu(),
-        "mse": masked.mse(),
-        "over_dense_fraction": float((rates > OVER_DENSE).float().mean()),
-        "firing_rate_quantiles": _quantiles(rates),
-        "dead_fraction": float(((fired == 0) & ~fired_in_training).float().mean()),
-        "held_out_tokens": len(l0),
-    }
+        tally.add(layer.states[part].to(device), keep.to(device))
+    return tally.figures(fired_in_training)
+
+
+def l0_histogram(l0: Tensor) -> dict[str, list[int]]:
+    """Tokens by active latents, in at most L0_BINS bins of equal whole width: counts[i] is of [edges[i], edges[i + 1])."""
+    low, high = int(l0.min()), int(l0.max())
+    width = -(-(high - low + 1) // L0_BINS)
+    bins = (l0.long() - low) // width
+    counts = torch.bincount(bins).tolist()
+    return {"edges": [low + width * number for number in range(len(counts) + 1)], "counts": counts}
+
+
+def firing_rate_histogram(rates: Tensor) -> dict[str, Any]:
+    """Latents by log10 of the share of tokens on which they fire, bins the same for all layers; never: those that do not."""
+    edges = [LEAST_RATE + RATE_STEP * number for number in range(round(-LEAST_RATE / RATE_STEP) + 1)]
+    counts, _ = torch.histogram(rates[rates > 0].log10().cpu(), torch.tensor(edges))
+    return {"log10_edges": edges, "counts": counts.long().tolist(), "never": int((rates == 0).sum())}
 
 
 def _quantiles(values: Tensor) -> dict[str, float]:
@@ -177,15 +224,3 @@ def unseen_l0(parameters: Parameters, layer: LayerStates, target_l0: float, docu
         )
         found.append(count / len(here))
     return found
-
-
-def identity(decoder: Tensor, base: Tensor) -> dict[str, float]:
-    """How much latent j is still the base's latent j. decoder, base: [d_hidden, d_model], unit rows.
-
-    base_cosine: mean cosine of each latent to its own base latent; base_self_match: fraction of latents whose
-    nearest base latent is their own.
-    """
-    own = (decoder * base).sum(1)
-    nearest = torch.cat([(rows @ base.T).argmax(1) for rows in decoder.split(CHUNK_ROWS)])
-    match = nearest == torch.arange(len(decoder), device=decoder.device)
-    return {"base_cosine": float(own.mean()), "base_self_match": float(match.float().mean())}

@@ -1,8 +1,9 @@
-"""One training step of a JumpReLU sparse autoencoder, with the gradients written out.
+"""One training step of a stack of JumpReLU sparse autoencoders, with the gradients written out.
 
 The step is dense only where it must be, in the encoder's product. Everything after the threshold touches the
 few active pairs (token, latent), through gather-and-sum kernels (`embedding_bag`), so that a step costs
-2·d·h FLOP a token and a little, in place of the 10·d·h of a dense step.
+2·d·h FLOP a token and a little, in place of the 10·d·h of a dense step. The product may be in bfloat16, where the
+processor has instructions for it; parameters, gradients and everything after the product are float32.
 
 JumpReLU with straight-through thresholds: Rajamanoharan et al. 2024, "Jumping Ahead". Two things differ.
 Sparsity has no penalty: every batch has exactly `target_l0` active latents a token on average, since one
@@ -10,8 +11,12 @@ scalar `offset`, common to all thresholds, is set by selection (as in BatchTopK,
 the thresholds' gradient carries the Lagrange multiplier of that constraint in closed form: a latent whose
 marginal activations help the reconstruction less than the average latent's is raised, the others are lowered,
 and there is no λ to tune. Dead latents feel Anthropic's pre-activation loss (January 2025 update).
+
+The SAEs of a stack share nothing but the calls: each has the numbers that it would have alone, on a CPU bit for bit.
+Sums over an SAE's own latents or tokens are therefore taken row by row, never across the stack.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,9 +32,9 @@ matters little."""
 
 @dataclass
 class Parameters:
-    """Everything that is learned. Inputs are normalised states; all float32.
+    """Everything that is learned by one SAE, or by a stack of n_saes of them with that dimension in front; float32.
 
-    encoder, decoder: [d_hidden, d_model] (a row a latent; decoder rows have unit norm);
+    Inputs are normalised states. encoder, decoder: [d_hidden, d_model] (a row a latent; decoder rows have unit norm);
     encoder_bias, raw_threshold: [d_hidden]; decoder_bias: [d_model];
     offset: scalar; latent j is active where its pre-activation is above relu(raw_threshold[j] + offset).
     """
@@ -42,15 +47,25 @@ class Parameters:
     offset: Tensor
 
     def thresholds(self) -> Tensor:
-        return (self.raw_threshold + self.offset).relu()
+        return (self.raw_threshold + self.offset.unsqueeze(-1)).relu()
 
     def clone(self) -> "Parameters":
         return Parameters(**{name: value.clone() for name, value in vars(self).items()})
 
+    @classmethod
+    def stacked(cls, each: Sequence["Parameters"]) -> "Parameters":
+        """A stack with copies of these."""
+        return cls(**{name: torch.stack([getattr(one, name) for one in each]) for name in vars(each[0])})
+
+    def unstacked(self) -> list["Parameters"]:
+        """The SAEs of a stack, as views."""
+        columns = [value.unbind(0) for value in vars(self).values()]
+        return [Parameters(*values) for values in zip(*columns, strict=True)]
+
 
 @dataclass
 class Gradients:
-    """Of the loss, the batch mean of ‖x - x̂‖² / d_model; shapes as in Parameters."""
+    """Of each SAE's loss, the batch mean of ‖x - x̂‖² / d_model; shapes as in a stack's Parameters."""
 
     encoder: Tensor
     encoder_bias: Tensor
@@ -61,7 +76,7 @@ class Gradients:
 
 @dataclass
 class StepResult:
-    """loss: scalar tensor; active: scalar tensor, active latents a token; fired: bool [d_hidden]."""
+    """loss: [n_saes]; active: [n_saes], active latents a token; fired: bool [n_saes, d_hidden]."""
 
     gradients: Gradients
     loss: Tensor
@@ -70,18 +85,24 @@ class StepResult:
 
 
 def normalise_rows_(matrix: Tensor) -> None:
-    """Scale every row to unit norm, in place; zero rows stay."""
-    matrix.div_(torch.linalg.vector_norm(matrix, dim=1, keepdim=True).clamp_(min=1e-12))
+    """Scale every row [..., width] to unit norm, in place; zero rows stay."""
+    matrix.div_(torch.linalg.vector_norm(matrix, dim=-1, keepdim=True).clamp_(min=1e-12))
 
 
-def margins_of(parameters: Parameters, batch: Tensor, buffer: Tensor | None = None) -> Tensor:
-    """Pre-activation less raw threshold, one number to compare with the offset: [n, d_hidden].
+def product_dtype(wanted: str, device: torch.device) -> torch.dtype:
+    """The arithmetic of the encoder's product: "float32", "bfloat16", or "auto" for bfloat16 where it is fast."""
+    if wanted != "auto":
+        return torch.bfloat16 if wanted == "bfloat16" else torch.float32
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if fast else torch.float32
 
-    buffer: [at least n, d_hidden], taken for the result.
-    """
-    bias = parameters.encoder_bias - parameters.raw_threshold
-    out = None if buffer is None else buffer[: len(batch)]
-    return torch.addmm(bias, batch, parameters.encoder.T, out=out)
+
+def margins_of(parameters: Parameters, batch: Tensor) -> Tensor:
+    """Pre-activation of one SAE less its raw threshold, to compare with the offset: [n, d_hidden]; float32 product."""
+    return torch.addmm(parameters.encoder_bias - parameters.raw_threshold, batch, parameters.encoder.T)
 
 
 def kth_largest(values: Tensor, count: int) -> Tensor:
@@ -94,85 +115,98 @@ def kth_largest(values: Tensor, count: int) -> Tensor:
 
 
 def training_step(
-    parameters: Parameters, batch: Tensor, target_l0: float, *, dead: Tensor | None = None,
-    buffer: Tensor | None = None,
-) -> StepResult:  # fmt: skip
-    """Loss and gradients on one batch; sets `parameters.offset` to the batch's own.
+    stack: Parameters, batch: Tensor, target_l0: float, products: Tensor, *, dead: Tensor | None = None
+) -> StepResult:
+    """Losses and gradients on a batch for each SAE of a stack; sets `stack.offset` to the batches' own.
 
-    batch: [n, d_model] float32, normalised states; dead: bool [d_hidden], latents to wake;
-    buffer: [at least n, d_hidden] float32 to work in.
+    batch: [n_saes, n_tokens, d_model] float32, normalised states; products: [n_saes, n_tokens, d_hidden] to work in,
+    of the type in which the encoder's product is taken; dead: bool [n_saes, d_hidden], latents to wake.
     """
-    n_tokens, d_model = batch.shape
-    d_hidden = len(parameters.raw_threshold)
+    n_saes, n_tokens, d_model = batch.shape
+    d_hidden = stack.raw_threshold.shape[1]
     half_window = WINDOW / 2
     wanted = max(round(target_l0 * n_tokens), 1)
+    encoder_bias, raw_thresholds = stack.encoder_bias.view(-1), stack.raw_threshold.view(-1)
+    decoders, inputs = stack.decoder.view(-1, d_model), batch.view(-1, d_model)
 
-    margins = margins_of(parameters, batch, buffer).view(-1)
-    pairs, pair_margins = _candidates(margins, parameters, wanted)
-    parameters.offset.copy_(kth_largest(pair_margins, wanted))
-    close = (pair_margins > parameters.offset - half_window).nonzero().view(-1)
-    pairs, pair_margins = pairs.index_select(0, close), pair_margins.index_select(0, close)
-    rows = torch.div(pairs, d_hidden, rounding_mode="floor")
-    columns = pairs - rows * d_hidden
+    # A pair is a token and a latent: rows count through the tokens of all SAEs, columns through their latents.
+    dtype = products.dtype
+    torch.bmm(batch.to(dtype), stack.encoder.to(dtype).transpose(1, 2), out=products)
+    pairs, rows, columns, of_sae = _candidates(products, stack, wanted)
+    preactivations = products.view(-1).index_select(0, pairs).float()
+    preactivations += encoder_bias.index_select(0, columns)
+    margins = preactivations - raw_thresholds.index_select(0, columns)
+    stack.offset.copy_(_kth_largest_of_each(margins, of_sae, n_saes, wanted))
+    close = (margins > (stack.offset - half_window).index_select(0, of_sae)).nonzero().view(-1)
+    rows, columns = rows.index_select(0, close), columns.index_select(0, close)
+    preactivations = preactivations.index_select(0, close)
 
-    thresholds = parameters.thresholds().index_select(0, columns)
-    preactivations = parameters.raw_threshold.index_select(0, columns).add_(pair_margins)
+    thresholds = stack.thresholds().view(-1).index_select(0, columns)
     active = preactivations > thresholds
     activations = preactivations * active
 
-    row_offsets = _segment_offsets(rows, n_tokens)
-    error = weighted_sums(parameters.decoder, columns, row_offsets, activations)
-    error.add_(parameters.decoder_bias).sub_(batch)
-    loss = error.square().sum() / (n_tokens * d_model)
+    row_offsets = _segment_offsets(rows, n_saes * n_tokens)
+    error = weighted_sums(decoders, columns, row_offsets, activations).view_as(batch)
+    error.add_(stack.decoder_bias.unsqueeze(1)).sub_(batch)
+    loss = error.square().sum(2).sum(1) / (n_tokens * d_model)
 
-    gradient_out = error.mul_(2.0 / (n_tokens * d_model))
-    gradient_acts = pair_products(gradient_out, parameters.decoder, rows, columns, row_offsets)
+    gradient_out = error.mul_(2.0 / (n_tokens * d_model)).view(-1, d_model)
+    gradient_acts = pair_products(gradient_out, decoders, rows, columns, row_offsets)
     near = ((preactivations - thresholds).abs_() < half_window).float()
     gradient_thresholds = -thresholds * gradient_acts * near
     gradient_pre = gradient_acts * active
 
     # The same pairs by latent: sums over tokens, in a fixed order.
     sorted_columns, order = torch.sort(columns, stable=True)
-    offsets = _segment_offsets(sorted_columns, d_hidden)
+    offsets = _segment_offsets(sorted_columns, n_saes * d_hidden)
     order_rows, gradient_pre = rows.index_select(0, order), gradient_pre.index_select(0, order)
     sums = segment_sums(
         torch.stack([gradient_thresholds, near, active.float()], dim=1).index_select(0, order), offsets
     )
-    pull, density, times_fired = sums.unbind(1)
-    multiplier = pull.sum() / density.sum().clamp_(min=1.0)
+    pull, density, times_fired = sums.view(n_saes, d_hidden, 3).unbind(2)
+    multiplier = pull.sum(1, keepdim=True) / density.sum(1, keepdim=True).clamp_(min=1.0)
     gradients = Gradients(
-        encoder=weighted_sums(batch, order_rows, offsets, gradient_pre),
-        encoder_bias=segment_sums(gradient_pre, offsets),
-        decoder=weighted_sums(gradient_out, order_rows, offsets, activations.index_select(0, order)),
-        decoder_bias=gradient_out.sum(0),
+        encoder=weighted_sums(inputs, order_rows, offsets, gradient_pre).view_as(stack.encoder),
+        encoder_bias=segment_sums(gradient_pre, offsets).view(n_saes, d_hidden),
+        decoder=weighted_sums(gradient_out, order_rows, offsets, activations.index_select(0, order)).view_as(
+            stack.decoder
+        ),
+        decoder_bias=gradient_out.view_as(batch).sum(1),
         raw_threshold=(pull - multiplier * density) / WINDOW,
     )
     fired = times_fired > 0
     if dead is not None:
         _wake(gradients, batch, (dead & ~fired).float() * (DEAD_WEIGHT / d_hidden))
-    return StepResult(gradients, loss, times_fired.sum() / n_tokens, fired)
+    return StepResult(gradients, loss, times_fired.sum(1) / n_tokens, fired)
 
 
-def _candidates(margins: Tensor, parameters: Parameters, wanted: int) -> tuple[Tensor, Tensor]:
-    """Flat indices and margins of the positive pre-activations among which are the `wanted` largest margins.
+def _candidates(products: Tensor, stack: Parameters, wanted: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Pairs with a positive pre-activation among which are the `wanted` largest margins of each SAE.
 
-    They reach WINDOW below the last batch's offset, or down to zero when that was too high.
+    They reach WINDOW below the last batch's offset, or down to zero when that was too high. Returns for each pair its
+    index in `products`, its row, its column and its SAE; int64 [n_pairs], ascending.
     """
-    d_hidden = len(parameters.raw_threshold)
-    for bound in (parameters.offset - WINDOW, -parameters.raw_threshold.max()):
-        pairs = (margins > bound).nonzero().view(-1)
-        found = margins.index_select(0, pairs)
-        raw = parameters.raw_threshold.index_select(0, pairs % d_hidden)
-        positive = (found + raw > 0).nonzero().view(-1)
-        if len(positive) > wanted:
+    n_saes, n_tokens, d_hidden = products.shape
+    for lowest in (stack.raw_threshold + (stack.offset - WINDOW).unsqueeze(1), 0.0 * stack.raw_threshold):
+        bound = (lowest.clamp_(min=0.0) - stack.encoder_bias).to(products.dtype)
+        pairs = (products > bound.unsqueeze(1)).view(-1).nonzero().view(-1)
+        rows = torch.div(pairs, d_hidden, rounding_mode="floor")
+        of_sae = torch.div(rows, n_tokens, rounding_mode="floor")
+        if int(torch.bincount(of_sae, minlength=n_saes).min()) > wanted:
             break
-    return pairs.index_select(0, positive), found.index_select(0, positive)
+    return pairs, rows, pairs - (rows - of_sae) * d_hidden, of_sae
+
+
+def _kth_largest_of_each(margins: Tensor, of_sae: Tensor, n_saes: int, count: int) -> Tensor:
+    """`kth_largest` of each SAE's margins [n_pairs], which stand one SAE after another: [n_saes]."""
+    sizes = torch.bincount(of_sae, minlength=n_saes).tolist()
+    return torch.stack([kth_largest(some, count) for some in margins.split(sizes)])
 
 
 def _wake(gradients: Gradients, batch: Tensor, weight: Tensor) -> None:
     """Add the gradient of Σ_j weight_j · mean relu(threshold_j - z_j); these latents are silent in the batch."""
     gradients.encoder_bias.sub_(weight)
-    gradients.encoder.addr_(weight, batch.mean(0), alpha=-1.0)
+    gradients.encoder.baddbmm_(weight.unsqueeze(2), batch.mean(1, keepdim=True), alpha=-1.0)
 
 
 def _segment_offsets(sorted_keys: Tensor, n_segments: int) -> Tensor:

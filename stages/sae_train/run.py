@@ -6,13 +6,14 @@ The metrics files hold what a second run would find again; how long it took goes
 import json
 import math
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from common.config import describe_layers
 from common.contract import Read
 from common.errors import CorruptInputError
 from common.sae import JumpReLUSAE
@@ -22,21 +23,35 @@ from common.states import open_states
 from stages.sae_train import evaluate
 from stages.sae_train.batches import Batches
 from stages.sae_train.checkpoint import Checkpoint
+from stages.sae_train.identity import to_base
 from stages.sae_train.initialise import SAMPLES_PER_LATENT, initial_parameters
-from stages.sae_train.jumprelu import Parameters, StepResult
+from stages.sae_train.jumprelu import Parameters, StepResult, product_dtype
 from stages.sae_train.normalise import LayerStates, check_width, fit_layer
-from stages.sae_train.training import Recipe, Trained, train
+from stages.sae_train.pretrained import import_layer
+from stages.sae_train.quality import measure_quality
+from stages.sae_train.training import L0_TOLERANCE, Recipe, Run, train
 
 CHECK_SHARE = 64
 """A check of the held-out documents looks at one token for so many that are trained on, and at least LEAST."""
 LEAST_CHECK_TOKENS = 512
 NOTE_EVERY = 20
 """Steps between two looks at the loss: reading it makes a device wait."""
-L0_TOLERANCE = 0.05
 
 
 def run(job: Job) -> dict[str, Any]:
-    return train_base(job) if job.layer is None else train_layer(job, job.layer)
+    if job.unit == "quality":
+        return measure_quality(job)
+    if job.layer is None:
+        return train_base(job)
+    if job.config.sae.pretrained is not None:
+        return import_layer(job, job.layer)
+    [metrics] = run_together([job])
+    return metrics
+
+
+def run_together(jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    """Units of layers, trained side by side."""
+    return train_layers(jobs)
 
 
 def train_base(job: Job) -> dict[str, Any]:
@@ -52,85 +67,114 @@ def train_base(job: Job) -> dict[str, Any]:
         each = -(-check_tokens(batches, training.base_epochs) // len(layers))
         rows = [evaluate.thin(layer.held_out, each) for layer in layers]
 
-        def held_out_fvu(candidate: Parameters) -> float:
-            return evaluate.fvu_at_target(candidate, layers, rows, settings.target_l0).mean
+        def check(candidate: Parameters) -> evaluate.Checked:
+            return evaluate.fvu_at_target(candidate, layers, rows, settings.target_l0)
 
-        recipe = Recipe(batches.steps(training.base_epochs), training.learning_rate, settings.target_l0)
-        trained = follow(job, parameters, batches, recipe, held_out_fvu, f"base of {len(layers)} layers")
-        parameters, timing = trained.best, speed(trained)
-        checked = evaluate.fvu_at_target(parameters, layers, rows, settings.target_l0)
+        what = f"base of {len(layers)} layers"
+        training_run = new_run(job, parameters, batches, training.base_epochs, check, what)
+        parameters, timing = follow([job], [training_run], what)[0], speed(training_run)
+        checked = check(parameters)
         by_layer = dict(zip(map(str, job.config.layers), checked.by_layer, strict=True))
-        metrics |= {"fvu": checked.mean, "fvu_by_layer": by_layer, **history(trained)}
+        metrics |= {"fvu": checked.mean, "fvu_by_layer": by_layer, **history(training_run)}
     to_sae(parameters, None, settings.target_l0).save(job.output("sae_base.pt"))
     write_json(job.output("base_metrics.json"), metrics)
     return metrics | timing
 
 
-def train_layer(job: Job, number: int) -> dict[str, Any]:
-    """The SAE of one layer, from the base or, where layers are independent, from its own data."""
+def train_layers(jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    """The SAE of each layer, from the base or, where layers are independent, from its own data."""
+    layers = [open_layer(job, layer_of(job), read_index(job)) for job in jobs]
+    runs = [layer_run(job, layer) for job, layer in zip(jobs, layers, strict=True)]
+    numbers = describe_layers(layer_of(job) for job in jobs)
+    best = follow(jobs, runs, f"layer {numbers}" if len(jobs) == 1 else f"layers {numbers}")
+    return [finish_layer(*each) for each in zip(jobs, layers, runs, best, strict=True)]
+
+
+def layer_run(job: Job, layer: LayerStates) -> Run:
     settings, training = job.config.sae, job.config.sae_training
-    target = settings.target_l0
-    index = read_index(job)
-    layer = open_layer(job, number, index)
     batches = Batches([layer], training.batch_size, seed_of(job))
-    base = JumpReLUSAE.load(job.input("sae_train/base", "sae_base.pt"), d_model=job.config.model.d_model)
-    base = base.to(layer.mean.device)
-    parameters = from_sae(base) if settings.shared_base else start(job, batches)
+    parameters = from_sae(read_base(job, layer)) if settings.shared_base else start(job, batches)
     rows = evaluate.thin(layer.held_out, check_tokens(batches, training.epochs))
 
-    def held_out_fvu(candidate: Parameters) -> float:
-        return evaluate.fvu_at_target(candidate, [layer], [rows], target).mean
+    def check(candidate: Parameters) -> evaluate.Checked:
+        return evaluate.fvu_at_target(candidate, [layer], [rows], settings.target_l0)
 
-    recipe = Recipe(batches.steps(training.epochs), training.learning_rate, target)
-    trained = follow(job, parameters, batches, recipe, held_out_fvu, f"layer {number}")
-    best = trained.best
+    return new_run(job, parameters, batches, training.epochs, check, f"layer {layer.layer}")
+
+
+def finish_layer(job: Job, layer: LayerStates, run: Run, best: Parameters) -> dict[str, Any]:
+    """Publish the SAE of a layer with its metrics."""
+    settings, number = job.config.sae, layer.layer
+    target = settings.target_l0
     best.offset.copy_(evaluate.calibrated_offset(best, layer, evaluate.thin(layer.held_out), target))
     sae = to_sae(best, layer, target)
     sae.save(job.output(f"sae_layer_{number}_best.pt"))
 
-    metrics = {"layer": number, "target_l0": target, **evaluate.measure(sae, layer, trained.fired)}
-    metrics["l0_unseen"] = evaluate.unseen_l0(best, layer, target, index["doc"])
+    metrics = {"layer": number, "target_l0": target, **evaluate.measure(sae, layer, run.fired())}
+    metrics["l0_unseen"] = evaluate.unseen_l0(best, layer, target, read_index(job)["doc"])
     if settings.shared_base:
-        metrics |= evaluate.identity(sae.W_dec, base.W_dec)
-    metrics |= history(trained)
+        metrics |= to_base(sae.W_dec, read_base(job, layer).W_dec)
+    metrics |= history(run)
     if abs(metrics["l0"] - target) > L0_TOLERANCE * target:
         job.log.warning(
             f"layer {number}: L0 is {metrics['l0']:.1f} where {target:g} was asked for; too few latents have a "
             "positive pre-activation: raise sae.d_hidden or lower sae.target_l0"
         )
     write_json(job.output(f"sae_layer_{number}_metrics.json"), metrics)
-    return metrics | speed(trained)
+    return metrics | speed(run)
 
 
-def follow(
+def new_run(
     job: Job,
     parameters: Parameters,
     batches: Batches,
-    recipe: Recipe,
-    held_out_fvu: Callable[[Parameters], float],
-    what: str,
-) -> Trained:
-    """Train with a progress line: samples a second, time left, L0, loss, held-out FVU."""
-    checked = ""
-    checkpoint = Checkpoint(job.scratch("training.pt"))
-    done = checkpoint.found["steps_done"] if checkpoint.found else 0
-    if done:
-        job.log.info(f"{what}: goes on after step {done} of {recipe.steps}")
-    samples = recipe.steps * batches.batch_size
-    with job.progress(samples, "samples", what, initial=done * batches.batch_size) as progress:
+    epochs: float,
+    check: Callable[[Parameters], evaluate.Checked],
+    name: str,
+) -> Run:
+    """A training that goes on from where an earlier process left it."""
+    training, device = job.config.sae_training, parameters.encoder.device
+    dtype = product_dtype(training.dtype, device)
+    job.internal["arithmetic"] = str(dtype).removeprefix("torch.")
+    recipe = Recipe(batches.steps(epochs), training.learning_rate, job.config.sae.target_l0, dtype)
+    run = Run(parameters, batches, recipe, check, Checkpoint(job.scratch("training.pt")), name)
+    if run.steps_done:
+        job.log.info(f"{name}: goes on after step {run.steps_done} of {recipe.steps}")
+    return run
 
-        def on_step(step: int, result: StepResult) -> None:
-            progress.update(batches.batch_size)
-            if step % NOTE_EVERY == 0:
-                progress.note(f"L0 {float(result.active):.1f}, loss {float(result.loss):.3f}{checked}")
 
-        def check(candidate: Parameters) -> float:
-            nonlocal checked
-            fvu = held_out_fvu(candidate)
-            checked = f", held-out FVU {fvu:.3f}"
-            return fvu
+def follow(jobs: Sequence[Job], runs: Sequence[Run], what: str) -> list[Parameters]:
+    """Train with a progress line: samples a second, time left, L0, loss, dead latents, held-out FVU. The best of each.
 
-        return train(parameters, batches, recipe, check, on_step, checkpoint)
+    Layers that cannot be stacked, since one of them has less than a batch of tokens, are trained one after another.
+    """
+    done = sum(run.steps_done * run.batches.batch_size for run in runs)
+    with jobs[0].progress(sum(run.n_tokens for run in runs), "samples", what, initial=done) as progress:
+
+        def on_step(going: Sequence[Run], result: StepResult) -> None:
+            progress.update(sum(run.batches.batch_size for run in going))
+            if going[0].steps_done % NOTE_EVERY == 0:
+                l0, loss = float(result.active.mean()), float(result.loss.mean())
+                dead = 1.0 - float(torch.stack([run.fired() for run in going]).float().mean())
+                checks = [run.checks[-1].fvu for run in going if run.checks]
+                checked = f", held-out FVU {sum(checks) / len(checks):.3f}" if checks else ""
+                progress.note(f"L0 {l0:.1f}, loss {loss:.3f}, dead {dead:.1%}{checked}")
+
+        best: dict[str, Parameters] = {}
+        for size in dict.fromkeys(run.batches.batch_size for run in runs):
+            alike = [run for run in runs if run.batches.batch_size == size]
+            best |= zip([run.name for run in alike], train(alike, on_step), strict=True)
+    return [best[run.name] for run in runs]
+
+
+def layer_of(job: Job) -> int:
+    assert job.layer is not None
+    return job.layer
+
+
+def read_base(job: Job, layer: LayerStates) -> JumpReLUSAE:
+    path = job.input("sae_train/base", "sae_base.pt")
+    return JumpReLUSAE.load(path, d_model=job.config.model.d_model).to(layer.mean.device)
 
 
 def read_index(job: Job) -> dict[str, Tensor]:
@@ -193,20 +237,26 @@ def from_sae(sae: JumpReLUSAE) -> Parameters:
     )  # fmt: skip
 
 
-def history(trained: Trained) -> dict[str, Any]:
+def history(run: Run) -> dict[str, Any]:
     """What a second run would find again."""
     return {
-        "training_tokens": trained.n_tokens,
-        "checks": [{"step": step, "held_out_fvu": fvu} for step, fvu in trained.checks],
+        "training_tokens": run.n_tokens,
+        "checks": [
+            {
+                "step": check.step,
+                "tokens": check.step * run.batches.batch_size,
+                "held_out_fvu": check.fvu,
+                "held_out_l0": check.l0,
+            }
+            for check in run.checks
+        ],
+        "curve": run.curve(),
     }
 
 
-def speed(trained: Trained) -> dict[str, float]:
+def speed(run: Run) -> dict[str, float]:
     """What it would not; for the manifest."""
-    return {
-        "seconds": trained.seconds,
-        "samples_per_second": trained.n_tokens / trained.seconds,
-    }
+    return {"seconds": run.seconds, "samples_per_second": run.n_tokens / run.seconds}
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -1,22 +1,31 @@
 """The training loop: Adam, learning rate, dead latents, and the choice of the best checkpoint.
 
-The order of the batches, the start and the arithmetic are fixed by the seed, so the same machine gives the same
-bytes again, also where training was interrupted.
+Several SAEs train side by side, as a stack that steps together; each comes to what it would come to alone. The order
+of the batches, the start and the arithmetic are fixed by the seed, so the same machine gives the same bytes again,
+also where training was interrupted, or the SAEs are stacked otherwise than before.
 """
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from common.errors import NumericError
+from common import stop
+from common.errors import CorruptInputError, NumericError
 from stages.sae_train.batches import Batches
 from stages.sae_train.checkpoint import Checkpoint
-from stages.sae_train.jumprelu import Gradients, Parameters, StepResult, normalise_rows_, training_step
+from stages.sae_train.evaluate import Checked
+from stages.sae_train.jumprelu import (
+    Gradients,
+    Parameters,
+    StepResult,
+    normalise_rows_,
+    training_step,
+)
 
 WARMUP = 0.05
 """Fraction of the steps over which the learning rate rises."""
@@ -28,112 +37,222 @@ CHECKS = 4
 """Times that the held-out documents are looked at."""
 DEAD_WINDOW = 1_000_000
 """A latent that has not fired for so many training tokens (or a quarter of a shorter run) is dead."""
+L0_TOLERANCE = 0.05
+"""How far from the target, relatively, the held-out L0 may be."""
+CURVE_POINTS = 200
+"""Points of a loss curve that are kept; each is a mean over steps."""
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")
+"""What Adam knows of a parameter."""
 
 
 @dataclass
 class Recipe:
-    """steps; learning_rate: Adam's peak; target_l0: active latents a token."""
+    """steps; learning_rate: Adam's peak; target_l0: active latents a token; dtype: of the encoder's product."""
 
     steps: int
     learning_rate: float
     target_l0: float
+    dtype: torch.dtype = torch.float32
+
+
+class Check(NamedTuple):
+    """A look at the held-out documents after so many steps."""
+
+    step: int
+    fvu: float
+    l0: float
 
 
 @dataclass
-class Trained:
-    """best: parameters at the check with the lowest held-out FVU, offset calibrated; checks: (step, FVU) of each.
+class Run:
+    """The training of one SAE: what it is to do, and all that has come of it so far.
 
-    seconds: in training steps, checks left out; fired: bool [d_hidden], whether a latent fired in the last
-    window of training tokens.
+    check: sets the offset for the target L0 on held-out documents and measures the FVU there.
     """
 
-    best: Parameters
-    checks: list[tuple[int, float]]
-    seconds: float
-    n_tokens: int
-    fired: Tensor
+    parameters: Parameters
+    batches: Batches
+    recipe: Recipe
+    check: Callable[[Parameters], Checked]
+    checkpoint: Checkpoint | None = None
+    name: str = "the SAE"
+    steps_done: int = 0
+    seconds: float = 0.0
+    checks: list[Check] = field(default_factory=list)
+    best: Parameters | None = None
+    """Parameters at the best check, offset calibrated."""
+    fired_at: Tensor = field(init=False)
+    """[d_hidden] int64, the last step at which a latent fired."""
+    curves: Tensor = field(init=False)
+    """[3, steps] float32: loss, active latents a token and fraction of dead latents of each step."""
+    moments: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    """Adam's, by parameter; empty before the first step."""
 
+    def __post_init__(self) -> None:
+        raw = self.parameters.raw_threshold
+        self.fired_at = torch.zeros(len(raw), dtype=torch.int64, device=raw.device)
+        self.curves = torch.zeros(3, self.recipe.steps, device=raw.device)
+        if self.checkpoint and self.checkpoint.found:
+            self._restore(self.checkpoint.found)
 
-class Trainer:
-    """Parameters under training, and all that has come of it so far; one `step` a batch."""
+    @property
+    def finished(self) -> bool:
+        return self.steps_done >= self.recipe.steps
 
-    def __init__(self, parameters: Parameters, recipe: Recipe, batch_size: int) -> None:
-        self.parameters = parameters
-        self.recipe = recipe
-        self.steps_done = 0
-        self.seconds = 0.0
-        self.checks: list[tuple[int, float]] = []
-        self.best: Parameters | None = None
-        self._weights = [
-            parameters.encoder, parameters.encoder_bias, parameters.decoder, parameters.decoder_bias,
-        ]  # fmt: skip
-        self._optimiser = torch.optim.Adam(
-            [{"params": self._weights}, {"params": [parameters.raw_threshold]}],
-            lr=recipe.learning_rate, betas=(0.9, 0.999), fused=True,
-        )  # fmt: skip
-        d_hidden = len(parameters.raw_threshold)
-        device = parameters.encoder.device
-        self._buffer = torch.empty(batch_size, d_hidden, device=device)
-        self._window = max(1, min(DEAD_WINDOW, recipe.steps * batch_size // 4) // batch_size)
-        self._fired_at = torch.zeros(d_hidden, dtype=torch.int64, device=device)
+    @property
+    def n_tokens(self) -> int:
+        return self.recipe.steps * self.batches.batch_size
 
-    def state(self) -> dict[str, Any]:
-        """All that the next step depends on, for `restore`. Batches are a function of seed and step alone."""
-        return {
-            "parameters": vars(self.parameters),
-            "optimiser": self._optimiser.state_dict(),
-            "fired_at": self._fired_at,
-            "steps_done": self.steps_done,
-            "seconds": self.seconds,
-            "checks": self.checks,
-            "best": self.best and vars(self.best),
-        }
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from there."""
-        device = self._fired_at.device
-        for name, value in state["parameters"].items():
-            getattr(self.parameters, name).copy_(value)
-        self._optimiser.load_state_dict(state["optimiser"])
-        self._fired_at.copy_(state["fired_at"])
-        self.steps_done, self.seconds = state["steps_done"], state["seconds"]
-        self.checks = [(step, fvu) for step, fvu in state["checks"]]
-        if state["best"]:
-            self.best = Parameters(**{name: value.to(device) for name, value in state["best"].items()})
-
-    def check(self, held_out_fvu: Callable[[Parameters], float]) -> None:
-        """Look at the held-out documents, and keep these parameters if none were better there."""
-        candidate = self.parameters.clone()
-        fvu = held_out_fvu(candidate)
-        if fvu < min((fvu for _, fvu in self.checks if not math.isnan(fvu)), default=math.inf):
-            self.best = candidate
-        self.checks.append((self.steps_done, fvu))
-
-    def step(self, batch: Tensor) -> StepResult:
-        """One update. batch: [batch_size, d_model] normalised states."""
-        result = training_step(
-            self.parameters, batch, self.recipe.target_l0, dead=~self.fired(), buffer=self._buffer
-        )
-        self.steps_done += 1
-        self._fired_at.masked_fill_(result.fired, self.steps_done)
-        self._update(result.gradients)
-        return result
+    @property
+    def window(self) -> int:
+        """Steps without firing after which a latent is dead."""
+        return max(1, min(DEAD_WINDOW, self.n_tokens // 4) // self.batches.batch_size)
 
     def fired(self) -> Tensor:
         """bool [d_hidden]: fired within the last window of training tokens."""
-        return self._fired_at > self.steps_done - self._window
+        return self.fired_at > self.steps_done - self.window
+
+    def after_step(self, loss: Tensor, active: Tensor, fired: Tensor) -> None:
+        """loss, active: scalars; fired: bool [d_hidden]."""
+        self.steps_done += 1
+        self.fired_at.masked_fill_(fired, self.steps_done)
+        dead = 1.0 - self.fired().float().mean()
+        self.curves[:, self.steps_done - 1] = torch.stack([loss, active, dead])
+        if self.steps_done in {round(self.recipe.steps * n / CHECKS) for n in range(1, CHECKS + 1)}:
+            self._look()
+
+    def curve(self) -> dict[str, list[float]]:
+        """Training tokens seen, and loss, l0 and dead_fraction: means over equal stretches of the steps."""
+        stretches = self.curves[:, : self.steps_done].tensor_split(min(CURVE_POINTS, self.steps_done), dim=1)
+        ends = torch.tensor([part.shape[1] for part in stretches]).cumsum(0) * self.batches.batch_size
+        means = torch.stack([part.mean(1) for part in stretches], dim=1)
+        names = ("loss", "l0", "dead_fraction")
+        return {"tokens": ends.tolist(), **dict(zip(names, means.tolist(), strict=True))}
+
+    def state(self) -> dict[str, Any]:
+        """All that the next step depends on. Batches are a function of seed and step alone."""
+        return {
+            # A view would be saved with all that it is a view of.
+            "parameters": {name: value.clone() for name, value in vars(self.parameters).items()},
+            "moments": self.moments,
+            "fired_at": self.fired_at,
+            "curves": self.curves,
+            "steps_done": self.steps_done,
+            "seconds": self.seconds,
+            "checks": [tuple(check) for check in self.checks],
+            "best": self.best and vars(self.best),
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        """Go on from there. Raises CorruptInputError where it is the state of another training."""
+        shapes = {name: value.shape for name, value in vars(self.parameters).items()}
+        found = {name: value.shape for name, value in state["parameters"].items()}
+        if shapes != found or state["curves"].shape != self.curves.shape:
+            raise CorruptInputError(
+                f"{self.checkpoint and self.checkpoint.path} is a checkpoint of another training (shapes "
+                f"{ {name: list(shape) for name, shape in found.items()} }); remove it to begin anew"
+            )
+        for name, value in state["parameters"].items():
+            getattr(self.parameters, name).copy_(value)
+        device = self.fired_at.device
+        self.moments = {
+            name: {key: value.to(device) for key, value in known.items()}
+            for name, known in state["moments"].items()
+        }
+        self.fired_at.copy_(state["fired_at"])
+        self.curves.copy_(state["curves"])
+        self.steps_done, self.seconds = state["steps_done"], state["seconds"]
+        self.checks = [Check(*check) for check in state["checks"]]
+        if state["best"]:
+            self.best = Parameters(**{name: value.to(device) for name, value in state["best"].items()})
+
+    def _look(self) -> None:
+        """Look at the held-out documents, and keep these parameters if none were better at the target L0 there."""
+        candidate = self.parameters.clone()
+        found = self.check(candidate)
+        now = Check(self.steps_done, found.mean, found.l0)
+        if not math.isnan(now.fvu) and self._badness(now) < min(
+            map(self._badness, self.checks), default=(True, math.inf)
+        ):
+            self.best = candidate
+        self.checks.append(now)
+
+    def _badness(self, check: Check) -> tuple[bool, float]:
+        """To sort by: first whether the target L0 was missed, then the FVU."""
+        missed = abs(check.l0 - self.recipe.target_l0) > L0_TOLERANCE * self.recipe.target_l0
+        return missed, math.inf if math.isnan(check.fvu) else check.fvu
+
+
+class Stack:
+    """Runs that step together: their parameters become views of stacked ones, under one fused optimiser."""
+
+    def __init__(self, runs: Sequence[Run]) -> None:
+        self.runs = list(runs)
+        self.stack = Parameters.stacked([run.parameters for run in runs])
+        for run, parameters in zip(runs, self.stack.unstacked(), strict=True):
+            run.parameters = parameters
+        groups = []
+        for run in runs:
+            learned = {name: value for name, value in vars(run.parameters).items() if name != "offset"}
+            thresholds = learned.pop("raw_threshold")
+            groups += [{"params": list(learned.values())}, {"params": [thresholds]}]
+        self._optimiser = torch.optim.Adam(groups, lr=0.0, betas=(0.9, 0.999), fused=True)
+        for run in runs:
+            for name, known in run.moments.items():
+                self._optimiser.state[getattr(run.parameters, name)] = known
+        n_saes, d_hidden = self.stack.raw_threshold.shape
+        self._products = torch.empty(
+            n_saes, runs[0].batches.batch_size, d_hidden, device=self.stack.encoder.device,
+            dtype=runs[0].recipe.dtype,
+        )  # fmt: skip
+
+    def step(self) -> StepResult:
+        """One update of each, on a batch of its own."""
+        start = time.perf_counter()
+        batch = torch.stack([run.batches.batch(run.steps_done) for run in self.runs])
+        dead = torch.stack([~run.fired() for run in self.runs])
+        result = training_step(self.stack, batch, self.runs[0].recipe.target_l0, self._products, dead=dead)
+        self._update(result.gradients)
+        seconds = (time.perf_counter() - start) / len(self.runs)
+        for run, *found in zip(self.runs, result.loss, result.active, result.fired, strict=True):
+            run.seconds += seconds
+            run.after_step(*found)
+        return result
 
     def _update(self, gradients: Gradients) -> None:
-        found = [gradients.encoder, gradients.encoder_bias, gradients.decoder, gradients.decoder_bias]
-        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(found)))
-        torch._foreach_mul_(found, (CLIP / (norm + 1e-6)).clamp_(max=1.0))
-        for weight, gradient in zip(self._weights, found, strict=True):
-            weight.grad = gradient
-        self.parameters.raw_threshold.grad = gradients.raw_threshold
-        for group in self._optimiser.param_groups:
-            group["lr"] = self.recipe.learning_rate * rate_factor(self.steps_done - 1, self.recipe.steps)
+        clip = clip_factors(gradients)
+        for name, gradient in vars(gradients).items():
+            if name != "raw_threshold":
+                gradient.mul_(clip.view(-1, *[1] * (gradient.dim() - 1)))
+            for run, own in zip(self.runs, gradient, strict=True):
+                getattr(run.parameters, name).grad = own
+        rates = [
+            run.recipe.learning_rate * rate_factor(run.steps_done, run.recipe.steps) for run in self.runs
+        ]
+        for group, rate in zip(
+            self._optimiser.param_groups, [r for r in rates for _ in range(2)], strict=True
+        ):
+            group["lr"] = rate
         self._optimiser.step()
-        normalise_rows_(self.parameters.decoder)
+        normalise_rows_(self.stack.decoder)
+        for run in self.runs:
+            if not run.moments:
+                run.moments = {
+                    name: {key: self._optimiser.state[value][key] for key in MOMENTS}
+                    for name, value in vars(run.parameters).items()
+                    if name != "offset"
+                }
+
+
+def clip_factors(gradients: Gradients) -> Tensor:
+    """What each SAE's gradient is to be multiplied by so that its norm, thresholds left out, is at most CLIP: [n_saes]."""
+    norms = [
+        torch.linalg.vector_norm(gradient, dim=-1).view(len(gradient), -1)
+        for name, gradient in vars(gradients).items()
+        if name != "raw_threshold"
+    ]
+    total = torch.linalg.vector_norm(torch.cat(norms, dim=1), dim=1)
+    return (CLIP / (total + 1e-6)).clamp_(max=1.0)
 
 
 def rate_factor(step: int, steps: int) -> float:
@@ -144,38 +263,37 @@ def rate_factor(step: int, steps: int) -> float:
 
 
 def train(
-    parameters: Parameters,
-    batches: Batches,
-    recipe: Recipe,
-    held_out_fvu: Callable[[Parameters], float],
-    on_step: Callable[[int, StepResult], None] = lambda step, result: None,
-    checkpoint: Checkpoint | None = None,
-) -> Trained:
-    """Train in place and return the best checkpoint.
+    runs: Sequence[Run], on_step: Callable[[Sequence[Run], StepResult], None] = lambda runs, result: None
+) -> list[Parameters]:
+    """Bring every run to its end, as one stack, and give the best of each; the longer ones go on without the others.
 
-    held_out_fvu: sets the offset for the target L0 on held-out documents and returns the FVU there;
-    on_step: called after every step with the number of steps done, for the progress line; checkpoint: where
-    training goes on from, and what it leaves. Raises StopRequested if a stop was asked for, NumericError where
-    training diverged.
+    All have the same shapes, batch size, target L0 and dtype. on_step: called after every step with those that
+    took it, for the progress line. Raises StopRequested if a stop was asked for, NumericError where training diverged.
     """
-    trainer = Trainer(parameters, recipe, batches.batch_size)
-    if checkpoint and checkpoint.found:
-        trainer.restore(checkpoint.found)
-    check_at = {round(recipe.steps * number / CHECKS) for number in range(1, CHECKS + 1)}
     with torch.no_grad():
-        while trainer.steps_done < recipe.steps:
-            start = time.perf_counter()
-            result = trainer.step(batches.batch(trainer.steps_done))
-            trainer.seconds += time.perf_counter() - start
-            if trainer.steps_done in check_at:
-                trainer.check(held_out_fvu)
-            on_step(trainer.steps_done, result)
-            if checkpoint:
-                checkpoint.after_step(trainer.state)
-    if trainer.best is None:
+        while going := [run for run in runs if not run.finished]:
+            stack = Stack(going)
+            while not any(run.finished for run in going):
+                result = stack.step()
+                on_step(going, result)
+                save(going)
+    return [_best(run) for run in runs]
+
+
+def _best(run: Run) -> Parameters:
+    if run.best is None:
         raise NumericError(
-            f"training diverged (held-out FVU {trainer.checks[-1][1]}); lower sae_training.learning_rate "
-            f"({recipe.learning_rate:g})"
+            f"{run.name}: training diverged (held-out FVU {run.checks[-1].fvu}); lower "
+            f"sae_training.learning_rate ({run.recipe.learning_rate:g})"
         )
-    n_tokens = recipe.steps * batches.batch_size
-    return Trained(trainer.best, trainer.checks, trainer.seconds, n_tokens, trainer.fired())
+    return run.best
+
+
+def save(runs: Sequence[Run]) -> None:
+    """Save what is due, and everything before a stop. Raises StopRequested."""
+    stopping = stop.requested()
+    for run in runs:
+        if run.checkpoint and (stopping or run.checkpoint.due):
+            run.checkpoint.save(run.state())
+    if stopping:
+        stop.check()

@@ -29,11 +29,18 @@ CONTRACT = """
         folder: models/{{name}}
         writes: [base.txt]
       - name: "layer_{{layer}}"
+        together: sae_training.layers_together
         reads: {{crowd/base: [base.txt]}}
         parameters: [seed]
         folder: models/{{name}}
         writes: ["layer_{{layer}}.txt"]
+      - name: after
+        reads: {{"crowd/layer_{{layers}}": ["layer_{{layers}}.txt"]}}
+        parameters: [seed]
+        folder: models/{{name}}
+        writes: [after.txt]
 """
+UNITS = ["base", "layer_0", "layer_1", "layer_2", "after"]
 MAIN = """
     from pathlib import Path
     from common.stage import main
@@ -42,7 +49,11 @@ MAIN = """
         from stages.crowd.run import run
         return run
 
-    main(Path(__file__).parent, load)
+    def load_together():
+        from stages.crowd.run import run_together
+        return run_together
+
+    main(Path(__file__).parent, load, load_together)
 """
 RUN = """
     import os, time
@@ -51,7 +62,7 @@ RUN = """
 
     def run(job):
         root = Path(job.config.paths.root)
-        name = "base.txt" if job.layer is None else f"layer_{job.layer}.txt"
+        name = f"{job.unit}.txt"
 
         def piece(number):
             if (root / f"trouble-{os.environ['RANK']}").exists():
@@ -70,6 +81,13 @@ RUN = """
         if job.rank == 0:
             job.output(name).write_text("".join(job.scratch(str(n)).read_text() for n in range(6)))
         return {"ranks": job.ranks}
+
+    def run_together(jobs):
+        root = Path(jobs[0].config.paths.root)
+        with (root / "groups.txt").open("a") as file:
+            file.write(f"{os.environ['RANK']} {' '.join(job.unit for job in jobs)}\\n")
+        time.sleep(0.5)  # so that no rank takes all
+        return [{**run(job), "beside": len(jobs)} for job in jobs]
 """
 
 
@@ -90,8 +108,8 @@ class Crowd:
             **os.environ, "PYTHONPATH": f"{folder / 'code'}:{CODE}", "OMP_NUM_THREADS": "1",
         }  # fmt: skip
 
-    def run(self, processes: int, **environment: str) -> "subprocess.CompletedProcess[str]":
-        command = [sys.executable, "-m", "stages.crowd", "--config", str(self.config)]
+    def run(self, processes: int, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+        command = [sys.executable, "-m", "stages.crowd", "--config", str(self.config), *arguments]
         command += ["--processes", str(processes)] if processes > 1 else []
         variables = {**self.environment, **({"RANK": "0"} if processes == 1 else {}), **environment}
         return subprocess.run(command, capture_output=True, text=True, env=variables, cwd=self.root)
@@ -122,20 +140,20 @@ def test_ranks_share_a_unit_and_the_result_is_one_process_s(crowd: Crowd) -> Non
     done = crowd.run(2)
     assert done.returncode == 0, done.stderr
     calls = crowd.calls()
-    assert len(calls) == 4 * 6
+    assert len(calls) == 5 * 6
     assert {(number, rank) for _, number, rank in calls} == {(str(n), str(n % 2)) for n in range(6)}
-    together = {unit: crowd.output(unit) for unit in ("base", "layer_0", "layer_1", "layer_2")}
+    together = {unit: crowd.output(unit) for unit in UNITS}
     entry = Store(str(crowd.root)).current("small", "crowd", "base")
     assert entry
     assert entry.manifest.predicate.resource_usage["processes"] == 2
-    assert done.stderr.count("crowd/base (1 of 4): starts") == 1
+    assert done.stderr.count("crowd/base (1 of 5): starts") == 1
     (crowd.root / ".store").rename(crowd.root / "gone")
     assert crowd.run(1).returncode == 0
     assert {unit: crowd.output(unit) for unit in together} == together
     again = crowd.run(2)
     assert again.returncode == 0
     assert "up to date" in again.stderr
-    assert len(crowd.calls()) == 2 * 4 * 6
+    assert len(crowd.calls()) == 2 * 5 * 6
 
 
 @pytest.mark.slow
@@ -144,11 +162,56 @@ def test_ranks_take_layers_of_their_own_after_the_base(crowd: Crowd) -> None:
     done = crowd.run(2)
     assert done.returncode == 0, done.stderr
     calls = crowd.calls()
-    assert len(calls) == 4 * 6  # nothing twice
+    assert len(calls) == 5 * 6  # nothing twice
     by_unit = {unit: {rank for each, _, rank in calls if each == unit} for unit, _, _ in calls}
-    assert by_unit["base"] == {"0"}
+    assert by_unit["base"] == by_unit["after"] == {"0"}
     assert all(len(ranks) == 1 for ranks in by_unit.values())
     assert {rank for ranks in by_unit.values() for rank in ranks} == {"0", "1"}
+
+
+@pytest.mark.slow
+@apart
+def test_layers_are_done_side_by_side_so_many_at_a_time(crowd: Crowd) -> None:
+    two = ("--set", "sae_training.layers_together=2")
+    assert crowd.run(1, *two).returncode == 0
+    groups = (crowd.root / "groups.txt").read_text().splitlines()
+    assert groups == ["0 layer_0 layer_1", "0 layer_2"]
+    together = {unit: crowd.output(unit) for unit in UNITS}
+    entry = Store(str(crowd.root)).current("small", "crowd", "layer_1")
+    assert entry
+    assert entry.manifest.predicate.metrics["beside"] == 2
+    assert not crowd.run(1).stderr.count("starts"), "how many stand side by side is not in the key"
+    (crowd.root / ".store").rename(crowd.root / "gone")
+    assert crowd.run(1).returncode == 0
+    assert {unit: crowd.output(unit) for unit in UNITS} == together
+
+
+@pytest.mark.slow
+@apart
+def test_there_are_as_many_groups_as_processes(crowd: Crowd) -> None:
+    done = crowd.run(2, "--set", "sae_training.layers_together=3")
+    assert done.returncode == 0, done.stderr
+    groups = [line.split() for line in (crowd.root / "groups.txt").read_text().splitlines()]
+    assert {rank for rank, *_ in groups} == {"0", "1"}
+    assert sorted(unit for _, *units in groups for unit in units) == UNITS[1:4]
+    assert sorted(len(units) for _, *units in groups) == [1, 2]
+    assert len(crowd.calls()) == 5 * 6
+
+
+@pytest.mark.slow
+@apart
+def test_what_fails_side_by_side_publishes_none_and_says_so_of_all(crowd: Crowd) -> None:
+    (crowd.root / "trouble-0").touch()
+    together = ("--set", "sae_training.layers_together=3")
+    assert crowd.run(1, "--unit", "base", *together).returncode != 0
+    (crowd.root / "trouble-0").unlink()
+    assert crowd.run(1, "--unit", "base", *together).returncode == 0
+    (crowd.root / "trouble-0").touch()
+    assert crowd.run(1, *together).returncode == 19
+    assert not (crowd.root / "models/small/layer_0.txt").exists()
+    (crowd.root / "trouble-0").unlink()
+    assert crowd.run(1, *together).returncode == 0
+    assert len(crowd.calls()) == 5 * 6
 
 
 @pytest.mark.slow
@@ -162,7 +225,7 @@ def test_a_rank_that_fails_ends_the_others_with_its_own_code(crowd: Crowd) -> No
     assert not (crowd.root / "models").exists()
     (crowd.root / "trouble-1").unlink()
     assert crowd.run(2).returncode == 0
-    assert len({(unit, number) for unit, number, _ in crowd.calls()}) == 4 * 6
+    assert len({(unit, number) for unit, number, _ in crowd.calls()}) == 5 * 6
 
 
 @pytest.mark.slow

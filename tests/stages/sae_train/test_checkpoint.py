@@ -6,20 +6,21 @@ import os
 import random
 import signal
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from common.errors import StopRequested
+from common.errors import CorruptInputError, StopRequested
 from stages.sae_train import evaluate, run
 from stages.sae_train.batches import Batches
 from stages.sae_train.checkpoint import Checkpoint
 from stages.sae_train.initialise import initial_parameters
 from stages.sae_train.jumprelu import Parameters
 from stages.sae_train.normalise import LayerStates
-from stages.sae_train.training import Recipe, Trained, train
+from stages.sae_train.training import Recipe, Run, train
 from tests.stages.sae_train.synthetic import config, job, layer_of, sparse_states, write_extract
 
 D_HIDDEN, TARGET, STEPS = 96, 8, 40
@@ -30,68 +31,115 @@ def layer() -> LayerStates:
     return layer_of(sparse_states(2000, 32, 60, 5))
 
 
-def fit(layer: LayerStates, checkpoint: Checkpoint | None = None, die_after: int | None = None) -> Trained:
-    """die_after: a step after which it dies before anything is saved of it."""
+def new_run(layer: LayerStates, path: Path | None = None, every: float = 0.0) -> Run:
     batches = Batches([layer], 64, seed=0)
     parameters = initial_parameters(batches.sample(4 * D_HIDDEN, 0), D_HIDDEN, TARGET, seed=0)
 
-    def held_out_fvu(candidate: Parameters) -> float:
-        return evaluate.fvu_at_target(candidate, [layer], [layer.held_out], TARGET).mean
+    def check(candidate: Parameters) -> evaluate.Checked:
+        return evaluate.fvu_at_target(candidate, [layer], [layer.held_out], TARGET)
 
-    def on_step(step: int, _: object) -> None:
-        if step == die_after:
+    checkpoint = Checkpoint(path, every) if path else None
+    return Run(parameters, batches, Recipe(STEPS, 3e-3, TARGET), check, checkpoint)
+
+
+def fit(run: Run, *beside: Run, die_after: int | None = None) -> Run:
+    """die_after: a step after which it dies before anything is saved of it."""
+
+    def on_step(going: Sequence[Run], _: object) -> None:
+        if going[0].steps_done == die_after:
             raise KeyboardInterrupt
 
-    return train(parameters, batches, Recipe(STEPS, 3e-3, TARGET), held_out_fvu, on_step, checkpoint)
+    train([run, *beside], on_step)
+    return run
 
 
 @pytest.fixture(scope="module")
-def undisturbed(layer: LayerStates) -> Trained:
-    return fit(layer)
+def undisturbed(layer: LayerStates) -> Run:
+    return fit(new_run(layer))
 
 
-def same(one: Trained, other: Trained) -> bool:
+def same(one: Run, other: Run) -> bool:
+    assert one.best
+    assert other.best
     pairs = zip(vars(one.best).values(), vars(other.best).values(), strict=True)
     return (
         all(torch.equal(a, b) for a, b in pairs)
         and one.checks == other.checks
-        and torch.equal(one.fired, other.fired)
+        and one.curve() == other.curve()
+        and torch.equal(one.fired(), other.fired())
     )
 
 
 @pytest.mark.parametrize("every", [0.0, 1e9])
 def test_dying_after_any_step_changes_nothing(
-    layer: LayerStates, undisturbed: Trained, tmp_path: Path, every: float
+    layer: LayerStates, undisturbed: Run, tmp_path: Path, every: float
 ) -> None:
     path = tmp_path / "training.pt"
     for step in range(3, STEPS, 4):
         with pytest.raises(KeyboardInterrupt):
-            fit(layer, Checkpoint(path, every), die_after=step)
+            fit(new_run(layer, path, every), die_after=step)
         saved = Checkpoint(path).found
         assert (saved["steps_done"] if saved else None) == (step - 1 if every == 0 else None)
-    assert same(fit(layer, Checkpoint(path, every)), undisturbed)
+    assert same(fit(new_run(layer, path, every)), undisturbed)
 
 
 def test_a_stop_is_obeyed_at_the_next_step_and_loses_none(
-    layer: LayerStates, undisturbed: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    layer: LayerStates, undisturbed: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, stop = tmp_path / "training.pt", tmp_path / "stop"
     monkeypatch.setenv("GHOSTTRACK_STOP_FILE", str(stop))
     stop.touch()
     for step in range(1, 8):
         with pytest.raises(StopRequested):
-            fit(layer, Checkpoint(path))
+            fit(new_run(layer, path, 1e9))
         assert (Checkpoint(path).found or {})["steps_done"] == step
     stop.unlink()
-    assert same(fit(layer, Checkpoint(path)), undisturbed)
+    assert same(fit(new_run(layer, path, 1e9)), undisturbed)
 
 
-def test_what_cannot_be_read_is_begun_anew(layer: LayerStates, undisturbed: Trained, tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_begun_anew(layer: LayerStates, undisturbed: Run, tmp_path: Path) -> None:
     path = tmp_path / "training.pt"
     with pytest.raises(KeyboardInterrupt):
-        fit(layer, Checkpoint(path, every=0.0), die_after=9)
+        fit(new_run(layer, path), die_after=9)
     os.truncate(path, path.stat().st_size // 2)
-    assert same(fit(layer, Checkpoint(path)), undisturbed)
+    assert same(fit(new_run(layer, path, 1e9)), undisturbed)
+
+
+def test_layers_go_on_in_another_stack_than_they_began_in(
+    layer: LayerStates, undisturbed: Run, tmp_path: Path
+) -> None:
+    """One was alone when it was interrupted, the other two stood together; then all three go on, two behind one."""
+    names = ["a.pt", "b.pt", "c.pt"]
+    with pytest.raises(KeyboardInterrupt):
+        fit(new_run(layer, tmp_path / "a.pt"), die_after=7)
+    with pytest.raises(KeyboardInterrupt):
+        fit(*(new_run(layer, tmp_path / name) for name in names[1:]), die_after=20)
+    runs = [new_run(layer, tmp_path / name, 1e9) for name in names]
+    assert [run.steps_done for run in runs] == [6, 19, 19]
+    fit(*runs)
+    assert all(same(run, undisturbed) for run in runs)
+
+
+def test_a_checkpoint_of_a_stack_holds_its_own_layer_only(layer: LayerStates, tmp_path: Path) -> None:
+    alone, together = tmp_path / "alone.pt", tmp_path / "together.pt"
+    with pytest.raises(KeyboardInterrupt):
+        fit(new_run(layer, alone), die_after=3)
+    with pytest.raises(KeyboardInterrupt):
+        fit(new_run(layer, together), *(new_run(layer) for _ in range(3)), die_after=3)
+    assert together.stat().st_size == pytest.approx(alone.stat().st_size, rel=0.01)
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(layer: LayerStates, tmp_path: Path) -> None:
+    path = tmp_path / "training.pt"
+    with pytest.raises(KeyboardInterrupt):
+        fit(new_run(layer, path), die_after=3)
+    run = new_run(layer)
+    wider = initial_parameters(run.batches.sample(400, 0), D_HIDDEN + 8, TARGET, seed=0)
+    for parameters, steps in ((wider, STEPS), (run.parameters, STEPS + 4)):
+        with pytest.raises(
+            CorruptInputError, match=r"training\.pt is a checkpoint of another training.*remove it"
+        ):
+            Run(parameters, run.batches, Recipe(steps, 3e-3, TARGET), run.check, Checkpoint(path))
 
 
 def run_often_saved(root: Path, extract: Path, started: Any) -> None:

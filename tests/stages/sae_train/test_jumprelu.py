@@ -4,7 +4,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from stages.sae_train.jumprelu import WINDOW, Parameters, kth_largest, training_step
+from stages.sae_train.jumprelu import (
+    WINDOW,
+    Parameters,
+    StepResult,
+    kth_largest,
+    product_dtype,
+    training_step,
+)
 
 D_MODEL, D_HIDDEN, N_TOKENS, TARGET = 10, 32, 50, 5
 
@@ -19,6 +26,20 @@ def make_parameters(offset: float = 0.0) -> Parameters:
         raw_threshold=torch.rand(D_HIDDEN, generator=g) / 2,
         offset=torch.tensor(offset),
     )
+
+
+def step(
+    parameters: Parameters, batch: Tensor, target: float, dead: Tensor | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> StepResult:  # fmt: skip
+    """A step of one SAE; what comes of it without the dimension of the stack."""
+    stack = Parameters.stacked([parameters])
+    products = torch.empty(1, *batch.shape[:-1], D_HIDDEN, dtype=dtype)
+    dead = None if dead is None else dead.unsqueeze(0)
+    result = training_step(stack, batch.unsqueeze(0), target, products, dead=dead)
+    parameters.offset.copy_(stack.offset[0])
+    gradients = type(result.gradients)(**{name: value[0] for name, value in vars(result.gradients).items()})
+    return StepResult(gradients, result.loss[0], result.active[0], result.fired[0])
 
 
 @pytest.fixture
@@ -62,7 +83,7 @@ def dense_reference(p: Parameters, batch: Tensor) -> tuple[Tensor, dict[str, Ten
 @pytest.mark.parametrize("stale_offset", [-5.0, 0.5, 100.0])
 def test_the_sparse_step_has_the_gradients_of_the_dense_one(batch: Tensor, stale_offset: float) -> None:
     parameters = make_parameters(stale_offset)
-    result = training_step(parameters, batch, TARGET)
+    result = step(parameters, batch, TARGET)
     loss, gradients = dense_reference(parameters, batch)
     assert float(result.loss) == pytest.approx(float(loss), rel=1e-5)
     for name, expected in gradients.items():
@@ -74,7 +95,7 @@ def test_the_sparse_step_has_the_gradients_of_the_dense_one(batch: Tensor, stale
 def test_every_batch_has_exactly_the_target_number_of_active_latents(batch: Tensor) -> None:
     for target in (1, 2.5, 5):
         parameters = make_parameters()
-        result = training_step(parameters, batch, target)
+        result = step(parameters, batch, target)
         z = batch @ parameters.encoder.T + parameters.encoder_bias
         active = z > parameters.thresholds()
         assert float(result.active) == pytest.approx(target, rel=1e-6)
@@ -85,7 +106,7 @@ def test_every_batch_has_exactly_the_target_number_of_active_latents(batch: Tens
 def test_negative_preactivations_never_count_as_active(batch: Tensor) -> None:
     parameters = make_parameters()
     parameters.encoder_bias -= 2.0  # hardly any latent is positive now
-    result = training_step(parameters, batch, 20)
+    result = step(parameters, batch, 20)
     z = batch @ parameters.encoder.T + parameters.encoder_bias
     assert float(result.active) == pytest.approx(float((z > 0).sum() / N_TOKENS))
 
@@ -93,16 +114,56 @@ def test_negative_preactivations_never_count_as_active(batch: Tensor) -> None:
 def test_a_silent_batch_has_a_loss_and_finite_gradients(batch: Tensor) -> None:
     parameters = make_parameters()
     parameters.encoder_bias -= 100.0
-    result = training_step(parameters, batch, TARGET)
+    result = step(parameters, batch, TARGET)
     assert float(result.active) == 0
     assert all(gradient.isfinite().all() for gradient in vars(result.gradients).values())
 
 
-def test_a_working_buffer_changes_nothing(batch: Tensor) -> None:
-    plain = training_step(make_parameters(), batch, TARGET)
-    buffered = training_step(make_parameters(), batch, TARGET, buffer=torch.empty(N_TOKENS + 7, D_HIDDEN))
-    assert torch.equal(plain.gradients.encoder, buffered.gradients.encoder)
-    assert torch.equal(plain.gradients.raw_threshold, buffered.gradients.raw_threshold)
+def test_a_stack_gives_each_sae_what_it_has_alone_bit_for_bit() -> None:
+    g = torch.Generator().manual_seed(7)
+    batches = torch.randn(3, N_TOKENS, D_MODEL, generator=g)
+    each = [make_parameters(offset) for offset in (-5.0, 0.5, 100.0)]
+    for number, parameters in enumerate(each):
+        parameters.encoder += 0.1 * number
+        parameters.encoder_bias -= 0.3 * number
+    dead = torch.rand(3, D_HIDDEN, generator=g) < 0.3
+    stack = Parameters.stacked(each)
+    together = training_step(stack, batches, TARGET, torch.empty(3, N_TOKENS, D_HIDDEN), dead=dead)
+    for number, (parameters, own) in enumerate(zip(each, stack.unstacked(), strict=True)):
+        alone = step(parameters, batches[number], TARGET, dead[number])
+        assert torch.equal(together.loss[number], alone.loss)
+        assert torch.equal(together.active[number], alone.active)
+        assert torch.equal(together.fired[number], alone.fired)
+        assert torch.equal(own.offset, parameters.offset)
+        for name, gradient in vars(together.gradients).items():
+            assert torch.equal(gradient[number], getattr(alone.gradients, name)), name
+
+
+def test_bfloat16_is_the_same_step_but_for_its_rounding(batch: Tensor) -> None:
+    exact, parameters = step(make_parameters(), batch, TARGET), make_parameters()
+    rounded = step(parameters, batch, TARGET, dtype=torch.bfloat16)
+    assert float(rounded.loss) == pytest.approx(float(exact.loss), rel=0.02)
+    assert not torch.equal(rounded.loss, exact.loss)
+    for name, gradient in vars(rounded.gradients).items():
+        assert gradient.dtype == torch.float32, name
+    cosine = torch.cosine_similarity(
+        rounded.gradients.encoder.view(-1), exact.gradients.encoder.view(-1), dim=0
+    )
+    assert cosine > 0.99
+
+
+def test_the_arithmetic_is_that_of_the_processor() -> None:
+    cpu = torch.device("cpu")
+    assert product_dtype("float32", cpu) == torch.float32
+    assert product_dtype("bfloat16", cpu) == torch.bfloat16
+    has_it = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    assert (product_dtype("auto", cpu) == torch.bfloat16) == has_it
+
+
+def test_without_the_instructions_it_is_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    assert product_dtype("auto", torch.device("cpu")) == torch.float32
 
 
 def test_dead_latents_are_pushed_up_and_others_are_left_alone(batch: Tensor) -> None:
@@ -111,8 +172,8 @@ def test_dead_latents_are_pushed_up_and_others_are_left_alone(batch: Tensor) -> 
     dead = torch.zeros(D_HIDDEN, dtype=torch.bool)
     dead[3] = True
     batch = batch + 0.5
-    plain = training_step(parameters, batch, TARGET).gradients
-    woken = training_step(parameters, batch, TARGET, dead=dead).gradients
+    plain = step(parameters, batch, TARGET).gradients
+    woken = step(parameters, batch, TARGET, dead=dead).gradients
     assert plain.encoder_bias[3] == 0
     assert woken.encoder_bias[3] < 0
     mean = batch.mean(0)

@@ -10,7 +10,7 @@ import torch
 
 from common.errors import CorruptInputError, ModelMismatchError, NumericError
 from common.sae import JumpReLUSAE
-from stages.sae_train.run import run
+from stages.sae_train.run import run, run_together
 from tests.stages.sae_train.synthetic import config, job, sparse_states, write_extract
 
 LAYERS = [1, 2]
@@ -76,6 +76,17 @@ def test_a_second_run_writes_the_same_bytes(
 ) -> None:
     root, _ = finished
     run_all(tmp_path, extract)
+    for path in sorted(root.glob("*/out/*")):
+        assert path.read_bytes() == (tmp_path / path.relative_to(root)).read_bytes(), path.name
+
+
+def test_layers_side_by_side_write_the_same_bytes(
+    finished: tuple[Path, Any], tmp_path: Path, extract: Path
+) -> None:
+    root, _ = finished
+    settings = config(LAYERS)
+    run(job(settings, "base", tmp_path, extract))
+    run_together([job(settings, f"layer_{layer}", tmp_path, extract) for layer in LAYERS])
     for path in sorted(root.glob("*/out/*")):
         assert path.read_bytes() == (tmp_path / path.relative_to(root)).read_bytes(), path.name
 
