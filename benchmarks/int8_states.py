@@ -23,7 +23,7 @@ from stages.sae_train import evaluate
 from stages.sae_train.batches import Batches
 from stages.sae_train.initialise import SAMPLES_PER_LATENT, initial_parameters
 from stages.sae_train.normalise import LayerStates, fit_layer
-from stages.sae_train.run import to_sae
+from stages.sae_train.stored import to_sae
 from stages.sae_train.training import Recipe, train
 
 LENGTH, BATCH = 256, 8

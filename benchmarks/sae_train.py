@@ -46,7 +46,7 @@ from stages.sae_train.identity import compare  # noqa: E402
 from stages.sae_train.initialise import SAMPLES_PER_LATENT, initial_parameters  # noqa: E402
 from stages.sae_train.jumprelu import Parameters, product_dtype  # noqa: E402
 from stages.sae_train.normalise import LayerStates, fit_layer  # noqa: E402
-from stages.sae_train.run import from_sae, to_sae  # noqa: E402
+from stages.sae_train.stored import from_sae, to_sae  # noqa: E402
 from stages.sae_train.training import Recipe, Run, Stack, train  # noqa: E402
 
 D_MODEL, D_HIDDEN, TARGET = 1024, 5120, 64.0
@@ -175,7 +175,7 @@ def peer_trainer(
     sae = JumpReLUTrainingSAE(JumpReLUTrainingSAEConfig(d_in=d_model, d_sae=d_hidden, **chosen))
     recipe = SAETrainerConfig(
         total_training_samples=steps * size, train_batch_size_samples=size, lr=rate,
-        lr_warm_up_steps=max(1, steps // 20), lr_decay_steps=max(1, steps * 3 // 10),
+        lr_end=rate / 10, lr_warm_up_steps=max(1, steps // 20), lr_decay_steps=max(1, steps * 3 // 10),
     )  # fmt: skip
     return SAETrainer(recipe, sae, data)
 

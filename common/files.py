@@ -1,6 +1,8 @@
 """Digests of files, and bringing files to the disk."""
 
+import contextlib
 import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -12,6 +14,20 @@ def sha256_of(path: Path) -> str:
         while block := file.read(1 << 22):
             digest.update(block)
     return digest.hexdigest()
+
+
+def remembered_sha256(path: Path) -> str:
+    """sha256, remembered beside the file for as long as its size and time are the same. Raises OSError."""
+    status, beside = path.stat(), path.with_name(f".{path.name}.sha256")
+    stamp = [status.st_size, status.st_mtime_ns, status.st_ino]
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        known = json.loads(beside.read_text())
+        if known["stamp"] == stamp:
+            return str(known["sha256"])
+    digest = sha256_of(path)
+    with contextlib.suppress(OSError):  # in a folder that is not ours it is hashed each time
+        beside.write_text(json.dumps({"stamp": stamp, "sha256": digest}))
+    return digest
 
 
 def fsync(path: Path) -> None:

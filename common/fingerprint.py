@@ -4,12 +4,14 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 
-from common.files import sha256_of
+from common.files import remembered_sha256, sha256_of
 
 SOURCE_KEYS = ("data.questions", "data.corpus", "model.base_model")
 """Configuration keys that may name a local file or folder."""
 HASHED_BYTES = 1 << 20
 """Files of a folder up to this size are hashed; of larger ones (weights) name and size count."""
+SAE_FILES = ("cfg.json", "sae_weights.safetensors")
+"""Of a SAELens folder, those that make the SAE."""
 
 
 def content_of(value: object) -> object:
@@ -28,6 +30,18 @@ def content_of(value: object) -> object:
                 digest.update(_of_file(file, status.st_size, status.st_mtime_ns).encode())
         return f"sha256:{digest.hexdigest()}"
     return value
+
+
+def content_of_sae(folder: Path) -> str | None:
+    """`sha256:…` of the files that make a SAELens SAE, weights whole: two of one shape differ only there.
+
+    None where one is missing or cannot be read.
+    """
+    try:
+        digests = [remembered_sha256(folder / name) for name in SAE_FILES]
+    except OSError:
+        return None
+    return f"sha256:{hashlib.sha256(' '.join(digests).encode()).hexdigest()}"
 
 
 @lru_cache(maxsize=1024)

@@ -85,6 +85,62 @@ class LanguageModel:
             for handle in handles:
                 handle.remove()
 
+    @contextlib.contextmanager
+    def replacing(
+        self, layers: Sequence[int], replacement: Callable[[int, Tensor], Tensor]
+    ) -> Iterator[None]:
+        """Within the context, the output of each listed block is `replacement(layer, output)`, of the same shape."""
+
+        def hook_of(layer: int) -> Callable[[nn.Module, Any, Any], Any]:
+            def hook(module: nn.Module, arguments: Any, output: Any) -> Any:
+                if isinstance(output, Tensor):
+                    return replacement(layer, output)
+                return (replacement(layer, output[0]), *output[1:])
+
+            return hook
+
+        handles = [self.blocks[layer].register_forward_hook(hook_of(layer)) for layer in layers]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    @contextlib.contextmanager
+    def going_on_after(self, layer: int, states: Tensor) -> Iterator[None]:
+        """Within the context, block `layer` puts out `states` [batch, position, d_model]; no block up to it is computed."""
+
+        def pass_on(hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
+            return hidden_states
+
+        def put_out(*_: Any, **__: Any) -> Tensor:
+            return states
+
+        skipped = list(self.blocks)[: layer + 1]
+        for block in skipped:
+            block.forward = put_out if block is skipped[-1] else pass_on
+        try:
+            yield
+        finally:
+            for block in skipped:
+                del block.forward  # the class's own is there again
+
+    @torch.inference_mode()
+    def final_states(self, input_ids: Tensor, position_ids: Tensor) -> Tensor:
+        """One whole forward pass up to and with the final norm: [batch, position, d_model].
+
+        input_ids, position_ids: as for `read_blocks`.
+        """
+        output = self.backbone(input_ids=input_ids, position_ids=position_ids, use_cache=False)
+        return output.last_hidden_state
+
+    @torch.inference_mode()
+    def logits(self, final: Tensor) -> Tensor:
+        """final: [..., d_model], states after the final norm → [..., n_vocabulary]."""
+        logits = self.model.get_output_embeddings()(final)
+        cap = getattr(self.model.config, "final_logit_softcapping", None)
+        return logits if cap is None else cap * torch.tanh(logits / cap)
+
     @torch.inference_mode()
     def read_blocks(
         self,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common.contract import Unit
+from common.contract import Contract
 from common.errors import BusyError
 from common.storage import Store, claim_is_alive, storage_errors
 
@@ -22,14 +22,19 @@ class Removed:
     size: int = 0
 
 
-def clean(store: Store, units: Iterable[Unit], config_name: str) -> Removed:
-    """Raises BusyError while anything is being written under the root, StorageError when it cannot delete."""
+def clean(store: Store, contracts: Iterable[Contract], config_name: str) -> Removed:
+    """Of all units that the stages ever have: settings decide which exist, and may have been others.
+
+    Raises BusyError while anything is being written under the root, StorageError when it cannot delete."""
     _refuse_when_busy(store)
     removed = Removed()
-    units = list(units)
+    folders = {
+        store.root / template.folder.replace("{name}", config_name)
+        for contract in contracts
+        for template in contract.units
+    }
     with storage_errors(store.root):
-        folders = {store.root / unit.folder for unit in units}
-        for public in _public_names(store, units, config_name):
+        for public in _public_names(folders, config_name):
             public.unlink()
             removed.names.append(_relative(store, public))
         for folder in sorted(folders, key=lambda path: -len(path.parts)):
@@ -55,9 +60,8 @@ def _refuse_when_busy(store: Store) -> None:
             )
 
 
-def _public_names(store: Store, units: Iterable[Unit], config_name: str) -> list[Path]:
+def _public_names(folders: set[Path], config_name: str) -> list[Path]:
     """Links through this configuration's pointers, those of layers that it no longer studies too."""
-    folders = {store.root / unit.folder for unit in units}
     candidates = folders | {path for folder in folders if folder.is_dir() for path in folder.iterdir()}
     mine = f".store/current/{config_name}/"
     return sorted(path for path in candidates if path.is_symlink() and mine in os.readlink(path))

@@ -11,6 +11,7 @@ from orchestrate.clean import clean as clean_results
 from orchestrate.options import takes_config
 from orchestrate.render import Terminal
 from orchestrate.request import Request
+from orchestrate.saes import sae
 from orchestrate.submitting import cancel, doctor, render, rerun, run
 from orchestrate.verify import verify_units
 from orchestrate.watching import advice, du, gc, gpu, logs, status, watch
@@ -31,7 +32,7 @@ def ghosttrack() -> None:
     """
 
 
-for command in (doctor, run, render, rerun, cancel, status, watch, logs, du, gpu, advice, gc):
+for command in (doctor, run, render, rerun, cancel, status, watch, logs, du, gpu, advice, gc, sae):
     ghosttrack.add_command(command)
 
 
@@ -87,8 +88,7 @@ def verify(request: Request, deep: bool) -> None:
 @takes_config
 def clean(request: Request) -> None:
     """Remove CONFIG's results, and stored results that no configuration points to any more."""
-    units = [unit for contract in request.contracts for unit in expand(contract, request.config)]
-    removed = clean_results(Store(request.config.paths.root), units, request.config.name)
+    removed = clean_results(Store(request.config.paths.root), request.contracts, request.config.name)
     terminal = Terminal()
     for name in removed.names:
         terminal.line(f"removed {name}")

@@ -5,8 +5,6 @@ of all other stages are read-only again, so that a stage cannot touch them), the
 Staging and results are one mount, since publishing is a rename.
 """
 
-import contextlib
-import json
 import os
 import subprocess
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +14,7 @@ from pathlib import Path
 from common.cluster import ClusterProfile
 from common.contract import expand
 from common.errors import ImageError
-from common.files import sha256_of
+from common.files import remembered_sha256
 from common.fingerprint import SOURCE_KEYS
 from common.storage import Store, storage_errors
 from orchestrate.request import Request
@@ -121,11 +119,14 @@ def hub_variables() -> dict[str, str]:
 
 
 def sources(request: Request) -> list[Path]:
-    """Files and folders of this machine that the configuration names: models, questions, corpora, itself."""
+    """Files and folders of this machine that the configuration names: models, questions, corpora, SAEs, itself."""
     settings = request.config.model_dump()
     named = [settings[section][key] for section, key in (name.split(".") for name in SOURCE_KEYS)]
     named += [settings["model"]["base_model"], *request.options]
     found = [Path(str(name)).resolve() for name in named if "/" in str(name) and Path(str(name)).exists()]
+    if request.config.sae.pretrained is not None:
+        folders = [request.config.sae.pretrained_folder(layer) for layer in request.config.layers]
+        found += [folder.resolve() for folder in folders if folder.exists()]
     return list(dict.fromkeys(found))
 
 
@@ -145,7 +146,7 @@ def _image(profile: ClusterProfile, stage: str) -> Image:
                          "cluster profile where it is (images)")  # fmt: skip
     if profile.public_key:
         _verify(path, Path(profile.public_key))
-    return Image(stage, path, _digest(path))
+    return Image(stage, path, remembered_sha256(path))
 
 
 def _verify(path: Path, key: Path) -> None:
@@ -163,17 +164,3 @@ def _verify(path: Path, key: Path) -> None:
             f"{path} does not bear a good signature of {key}: {complaint[0]}; build and sign it again, "
             "or take it from where you trust it"
         )
-
-
-def _digest(path: Path) -> str:
-    """sha256, remembered beside the image for as long as its size and time are the same."""
-    status, beside = path.stat(), path.with_name(f".{path.name}.sha256")
-    stamp = [status.st_size, status.st_mtime_ns, status.st_ino]
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        known = json.loads(beside.read_text())
-        if known["stamp"] == stamp:
-            return str(known["sha256"])
-    digest = sha256_of(path)
-    with contextlib.suppress(OSError):  # in a folder that is not ours it is hashed each time
-        beside.write_text(json.dumps({"stamp": stamp, "sha256": digest}))
-    return digest

@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import Literal
 
 from common.cluster import ClusterProfile, Resources, seconds_of
+from common.config import Config
+from common.contract import PRETRAINED
 from common.errors import ConfigError, ImageError, SchedulerError
 from common.files import fsync
+from common.fingerprint import SAE_FILES, content_of_sae
 from common.progress import format_bytes, format_seconds
 from orchestrate.container import images_of
 from orchestrate.disk import mount_of
@@ -129,8 +132,10 @@ def _works(attempt: Callable[[Path], None], folder: Path) -> bool:
 
 
 def sources(request: Request, plan: Plan) -> Iterator[Diagnosis]:
-    """Whether model and data are there already, or can be had; compute nodes are often offline."""
+    """Whether model, data and SAEs are there already, or can be had; compute nodes are often offline."""
     settings = request.config
+    if settings.sae.pretrained is not None:
+        yield pretrained_saes(settings)
     if not plan.stale_of("prepare"):
         yield Diagnosis("ok", "model and data", "the prepare stage is done: no node needs a network")
         return
@@ -155,6 +160,16 @@ def sources(request: Request, plan: Plan) -> Iterator[Diagnosis]:
                 f"where compute nodes are offline, run `python -m stages.prepare --config {request.name}` "
                 "on a machine with a network and this root first",
             )  # fmt: skip
+
+
+def pretrained_saes(config: Config) -> Diagnosis:
+    """Whether there is a folder with the files of a SAE for every layer."""
+    folders = [config.sae.pretrained_folder(layer) for layer in config.layers]
+    missing = [folder for folder in folders if content_of_sae(folder) is None]
+    if not missing:
+        return Diagnosis("ok", PRETRAINED, f"{len(folders)} SAEs in {config.sae.pretrained}")
+    return Diagnosis("trouble", PRETRAINED, f"{missing[0]} has no {' and '.join(SAE_FILES)}",
+                     "correct it, or choose the layers that there are with --set model.layers=0-5")  # fmt: skip
 
 
 def _is_hub_model(name: str) -> bool:

@@ -12,7 +12,8 @@ width d, h latents, T corpus tokens, Q questions, and P = 12·N·d² block param
 | extract/layers_a-b | (2·P·T + 2·N·d·L·T)·b/N (attention; L tokens a row) | m·T·(d·(bytes of a number) + (bytes of a scale)) + 14·T, exact but for headers; m layers |
 | extract/sample | the same, T the sample's tokens, b = N | the same |
 | sae_train/base | 10·d·h a sample | 4·(2·d·h + 2·h + d), exact but for headers |
-| sae_train/layer_i | 10·d·h a sample | the same |
+| sae_train/layer_i | 10·d·h a sample; none with sae.pretrained | the same |
+| sae_train/quality | S·n·3·(P + 2·50,000·d) + 4·n·d·h² (S spliced tokens; half the model is computed on average) | 1.6e5 a page, n + 1 pages |
 | track/all | Q·(prompt + answer)·2·(P + 50,000·d) + Q·answer·n·2·d·h | 24·Q·answer·n·k (k tracked latents) |
 
 A sample of sae_train is a training token times the number of epochs. The remaining stages are seconds
@@ -47,6 +48,8 @@ EFFICIENCY = {"extract": 0.5, "sae_train": 0.4, "track": 0.15}
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 SCALE_BYTES = {"int8": 4}
 """Beside every row, in storage types that need it."""
+PAGE_BYTES = 1.6e5
+"""A page of figures, and its share of the JSON."""
 INDEX_BYTES = 14
 """A token in an index: token, document, position, held out, kind."""
 
@@ -70,6 +73,9 @@ class Work:
     train_tokens: float
     epochs: float
     base_samples: float
+    splice_tokens: int
+    pretrained: bool
+    """Whether SAEs are read instead of trained."""
     questions: int
     top_k: int
     answer: int
@@ -94,6 +100,8 @@ class Work:
             train_tokens=train_tokens,
             epochs=settings["sae_training.epochs"],
             base_samples=base_tokens * layers * settings["sae_training.base_epochs"],
+            splice_tokens=settings["sae_training.splice_tokens"],
+            pretrained=settings["sae.pretrained"] is not None,
             questions=settings["data.max_questions"] or ALL_QUESTIONS,
             top_k=settings["tracking.top_k_features"],
             answer=min(settings["tracking.max_new_tokens"], TOKENS_PER_ANSWER),
@@ -113,6 +121,9 @@ class Work:
             depth = (unit.layers[-1] + 1) / self.blocks if unit.layers else 1.0
             attention = 2 * self.blocks * self.width * self.row
             return depth * (2 * self.block_parameters + attention) * self._extracted(unit)
+        if unit.label == "sae_train/quality":
+            losses = 3 * self.splice_tokens * (self.block_parameters + 2 * VOCABULARY * self.width)
+            return self.layers * (losses + 4 * self.width * self.latents**2)
         if unit.stage == "sae_train":
             samples = self.base_samples if unit.layer is None else self.train_tokens * self.epochs
             return 10 * self.width * self.latents * samples
@@ -124,6 +135,8 @@ class Work:
 
     def seconds(self, unit: Unit, rate: float) -> float:
         """Time of a unit's work at this rate of a matrix product, FLOP a second."""
+        if self.pretrained and unit.stage == "sae_train" and unit.layer is not None:
+            return self.size(unit) / READ_RATE
         others = {
             "prepare/model": 4 * self.model_parameters / READ_RATE,
             "prepare/questions": 2.0,
@@ -136,6 +149,8 @@ class Work:
 
     def size(self, unit: Unit) -> float:
         """Bytes that a unit writes."""
+        if unit.label == "sae_train/quality":
+            return PAGE_BYTES * (self.layers + 1)
         if unit.stage == "sae_train":
             return 4.0 * (2 * self.width * self.latents + 2 * self.latents + self.width)
         if unit.stage == "extract":

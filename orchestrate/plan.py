@@ -44,7 +44,7 @@ class Plan:
     config: Config
     root: Path
     stages: list[str]
-    """In the order in which they run."""
+    """Those that have units, in the order in which they run."""
     units: list[PlannedUnit]
     free: int
     """Bytes that may still be written where the results go."""
@@ -202,7 +202,7 @@ def make_plan(config: Config, contracts: Iterable[Contract], profile: ClusterPro
     return Plan(
         config=config,
         root=store.root,
-        stages=[contract.stage for contract in contracts],
+        stages=list(dict.fromkeys(unit.stage for unit, _, _ in states)),
         units=planned,
         free=free_bytes(store.root),
         waves=waves,

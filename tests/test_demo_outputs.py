@@ -76,6 +76,17 @@ def test_saes_open_and_keep_to_their_sparsity() -> None:
         assert 0 < metrics["fvu"] < 1, layer
 
 
+def test_saes_are_measured_in_the_model_and_keep_their_identity() -> None:
+    quality = read_json(SAES / "sae_quality.json")
+    assert [layer["layer"] for layer in quality["layers"]] == CONFIG.layers
+    for layer in quality["layers"]:
+        assert 0 < layer["splice"]["kl_recovered"]["mean"] < 1, layer["layer"]
+        assert 0 < layer["splice"]["ce_recovered"]["zero"] <= 1.05, layer["layer"]
+    assert quality["all_layers"]["kl_recovered"]["zero"] > 0
+    for pair in quality["identity"]["adjacent"]:
+        assert pair["self_match"] > 0.5 > 100 * quality["identity"]["random"]["self_match"], pair["layer"]
+
+
 def test_the_model_answered_enough_questions_some_right_some_wrong() -> None:
     lines = (TRACKING / "generations.jsonl").read_text(encoding="utf-8").splitlines()
     answers = [json.loads(line) for line in lines]
@@ -108,11 +119,20 @@ def test_the_final_report_has_figures() -> None:
         assert word in text.lower()
 
 
-@pytest.mark.parametrize("name", ["confusion_matrix.png", "roc_curve.png"])
-def test_a_plot_opens_and_shows_something(name: str) -> None:
+@pytest.mark.parametrize(
+    "path",
+    [
+        EVALUATION / "confusion_matrix.png",
+        EVALUATION / "roc_curve.png",
+        SAES / "sae_identity.png",
+        SAES / "sae_layer_7.png",
+    ],
+    ids=lambda path: path.name,
+)
+def test_a_plot_opens_and_shows_something(path: Path) -> None:
     from PIL import Image
 
-    with Image.open(EVALUATION / name) as image:
+    with Image.open(path) as image:
         assert image.format == "PNG"
         pixels = np.asarray(image.convert("L"))
     assert min(pixels.shape) >= 300

@@ -123,6 +123,26 @@ def test_a_tampered_layer_is_made_again_and_comes_out_the_same(finished: Pipelin
     assert finished.digests() == before
 
 
+def test_exported_saes_stand_in_for_extraction_and_training(finished: Pipeline, tmp_path: Path) -> None:
+    export = [sys.executable, "-m", "orchestrate", "sae", "export", "demo", "--stub", "--set",
+              f"paths.root={finished.root}", "--output", str(tmp_path / "saes")]  # fmt: skip
+    subprocess.run(export, cwd=CODE, stdin=subprocess.DEVNULL, check=True)
+    output = finished.run("name=imported", f"sae.pretrained={tmp_path}/saes/layer_{{layer}}")
+    assert "prepare/model (1 of 3): taken from an earlier run" in output
+    assert not [label for label in ran(output) if label.startswith(("extract/", "sae_train/base"))]
+    assert {"sae_train/layer_0", "track/all", "report/all"} <= set(ran(output))
+    trained, imported = (
+        json.loads((finished.root / f"results/{name}/detection/hallucination_scores.json").read_text())[
+            "questions"
+        ]
+        for name in ("demo-stub", "imported")
+    )
+    assert [question["id"] for question in imported] == [question["id"] for question in trained]
+    assert [question["score"] for question in imported] == pytest.approx(
+        [question["score"] for question in trained], abs=0.01
+    )
+
+
 def kill_during(pipeline: Pipeline, stage: str, delay: float) -> int:
     """Start the pipeline, wait until a process works on `stage`, and kill it `delay` seconds later; exit code."""
     running = pipeline.start()

@@ -30,24 +30,22 @@ def headline(detector: MethodReport, baseline: MethodReport, comparison: Compari
 
 def expectations(detector: MethodReport, f1_all_wrong: float, sae: Sequence[SaeLayer]) -> list[Expectation]:
     """The reference page's four expected figures; an interval over layers is their range."""
-    mse = [layer.mse for layer in sae if layer.mse is not None]
-    l0 = [layer.l0 for layer in sae if layer.l0 is not None]
-    fvu = [layer.fvu for layer in sae if layer.fvu is not None]
+    mse, l0 = [layer.mse for layer in sae], [layer.l0 for layer in sae]
+    fvu = np.mean([layer.fvu for layer in sae])
     auroc, f1 = detector.figures.auroc, detector.figures.f1
-    shown = f"{np.mean(fvu):.2f}" if fvu else "unknown"
     return [
         Expectation(
             metric="Reconstruction loss",
             wanted=f"< {MSE_WANTED}",
             found=_range(mse),
-            met=max(mse) < MSE_WANTED if mse else None,
-            note=f"mean over layers, range over layers; the share of variance unexplained is {shown}",
+            met=max(mse) < MSE_WANTED,
+            note=f"mean over layers, range over layers; the share of variance unexplained is {fvu:.2f}",
         ),
         Expectation(
             metric="Active features",
             wanted=f"{L0_WANTED[0]}–{L0_WANTED[1]}",
             found=_range(l0),
-            met=L0_WANTED[0] <= min(l0) and max(l0) <= L0_WANTED[1] if l0 else None,
+            met=L0_WANTED[0] <= min(l0) and max(l0) <= L0_WANTED[1],
             note="mean over layers, range over layers; met if every layer is inside",
         ),
         Expectation(
@@ -80,6 +78,4 @@ def interval(figure: Figure, signed: bool = False, digits: int = 3) -> str:
 
 
 def _range(values: Sequence[float]) -> Figure:
-    if not values:
-        return Figure(value=None, low=None, high=None)
     return Figure(value=float(np.mean(values)), low=min(values), high=max(values))

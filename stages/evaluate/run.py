@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from common.stage import Job
 from stages.evaluate import plots, scorecard
 from stages.evaluate.baselines import Method, baselines
 from stages.evaluate.findings import AUROC_WANTED, expectations, headline
-from stages.evaluate.schema import Confusion, DataCard, FinalReport, SaeLayer, TrackingSummary
+from stages.evaluate.schema import Confusion, DataCard, FinalReport, SaeLayer, SaeStack, TrackingSummary
 
 SCORES_SCHEMA_VERSION = 1
+QUALITY_SCHEMA_VERSION = 1
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -61,10 +63,7 @@ def run(job: Job) -> dict[str, Any]:
         )
     ]
     data = data_card(answers)
-    sae = [
-        read_sae(layer, job.input(f"sae_train/layer_{layer}", f"sae_layer_{layer}_metrics.json"))
-        for layer in job.config.layers
-    ]
+    sae, stack = read_sae(job.input("sae_train/quality", "sae_quality.json"), job.config.layers)
     report = FinalReport(
         name=job.config.name,
         model=job.config.model.base_model,
@@ -80,6 +79,7 @@ def run(job: Job) -> dict[str, Any]:
         confusion=confusion(labels, records),
         relations=scorecard.relation_reports(sample, values),
         sae=sae,
+        sae_all_layers=stack,
         tracking=tracking_summary(
             pd.read_parquet(job.input("detect/all", "features.parquet")), len(job.config.layers)
         ),
@@ -173,14 +173,38 @@ def confusion(labels: NDArray[np.float64], records: list[dict[str, Any]]) -> Con
     )
 
 
-def read_sae(layer: int, path: Path) -> SaeLayer:
+def read_sae(path: Path, layers: Sequence[int]) -> tuple[list[SaeLayer], SaeStack]:
+    """Quality of these layers' SAEs, and of all of them at once. Raises CorruptInputError."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        return SaeLayer(layer=layer, **{key: found.get(key) for key in ("l0", "fvu", "mse", "dead_fraction")})
-    except (ValueError, AttributeError) as error:
+        quality = json.loads(path.read_text(encoding="utf-8"))
+        version = quality["schema_version"]
+        matches = {pair["layer"]: pair["self_match"] for pair in quality["identity"]["adjacent"]}
+        found = [
+            SaeLayer(
+                **{name: record[name] for name in ("layer", "l0", "fvu", "mse", "dead_fraction")},
+                ce_recovered=record["splice"]["ce_recovered"]["mean"],
+                kl_recovered=record["splice"]["kl_recovered"]["mean"],
+                next_self_match=matches.get(record["layer"]),
+            )
+            for record in quality["layers"]
+        ]
+        whole = quality["all_layers"]
+        stack = SaeStack(
+            ce_recovered=whole["ce_recovered"]["mean"],
+            kl_recovered=whole["kl_recovered"]["mean"],
+            fvu_at_the_end=whole["error_by_depth"][-1]["fvu"],
+        )
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise CorruptInputError(
-            f"{path} is not a file of SAE metrics ({error}); run sae_train again"
+            f"{path} is not a file of SAE quality ({' '.join(str(error).split())}); run sae_train again"
         ) from error
+    if version != QUALITY_SCHEMA_VERSION:
+        raise CorruptInputError(
+            f"{path} has schema version {version}, not {QUALITY_SCHEMA_VERSION}; run sae_train again"
+        )
+    if [layer.layer for layer in found] != list(layers):
+        raise CorruptInputError(f"{path} is of other layers than are studied; run sae_train again")
+    return found, stack
 
 
 def tracking_summary(features: pd.DataFrame, n_layers: int) -> TrackingSummary:

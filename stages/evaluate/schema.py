@@ -96,13 +96,30 @@ class DataCard(Record):
 
 
 class SaeLayer(Record):
-    """Held-out quality of one layer's SAE; null where sae_train did not record it."""
+    """Held-out quality of one layer's SAE; null where it is not defined."""
 
     layer: int
-    l0: float | None = Field(description="Mean number of active latents a token.")
-    fvu: float | None = Field(description="Fraction of variance unexplained.")
-    mse: float | None = Field(description="Reconstruction loss on normalised states.")
-    dead_fraction: float | None
+    l0: float = Field(description="Mean number of active latents a token.")
+    fvu: float = Field(description="Fraction of variance unexplained.")
+    mse: float = Field(description="Reconstruction loss on normalised states.")
+    dead_fraction: float
+    ce_recovered: float | None = Field(
+        description="Share of mean-ablation's cross-entropy that the SAE in the block's place does not lose."
+    )
+    kl_recovered: float | None = Field(description="The same for KL to the model as it is.")
+    next_self_match: float | None = Field(
+        description="Share of latents whose nearest in the next layer is the one with the same number."
+    )
+
+
+class SaeStack(Record):
+    """All layers' SAEs in the model at once."""
+
+    ce_recovered: float | None = Field(description="As of a layer, against all layers' means.")
+    kl_recovered: float | None
+    fvu_at_the_end: float = Field(
+        description="Variance of the last layer's state that is lost, errors of all layers before it included."
+    )
 
 
 class TrackingSummary(Record):
@@ -142,5 +159,6 @@ class FinalReport(Record):
     confusion: Confusion
     relations: list[RelationReport]
     sae: list[SaeLayer]
+    sae_all_layers: SaeStack
     tracking: TrackingSummary
     expectations: list[Expectation]

@@ -15,6 +15,7 @@ import torch
 from accelerate.utils import find_executable_batch_size
 
 from common import states
+from common.corpus import Corpus, read_corpus
 from common.errors import ConfigError, NumericError, StorageError
 from common.language_model import LanguageModel, load_language_model
 from common.progress import Progress, format_bytes
@@ -22,7 +23,7 @@ from common.sampling import sampled_rows
 from common.seeds import generator
 from common.stage import Job
 from common.storage import Store
-from stages.extract.corpus import Corpus, read_corpus, sample_of
+from stages.extract.corpus import sample_of
 from stages.extract.forward import batches, flop_per_token, peak_flops, plan_shards, write_states
 
 HEADERS = 0.01

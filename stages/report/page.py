@@ -50,6 +50,7 @@ def page(
         f"{tracking['births_share']:.0%} of them were born there. A track lives {tracking['mean_life_layers']:.1f} of "
         f"{len(report['layers'])} layers on average; {tracking['single_layer_share']:.0%} live in one layer only.",
         "## Sparse autoencoders",
+        sae_sentence(report["sae_all_layers"]),
         tables.markdown(tables.sae(report)),
         "## Answers that the detector is surest about",
         tables.markdown(example_rows(examples)),
@@ -68,6 +69,19 @@ def data_sentence(data: Mapping[str, Any]) -> str:
     return (
         f"{data['n_labelled']:,} of {data['n_questions']:,} questions have a label (left out: {excluded}); the model "
         f"answered {data['n_right']:,} of them correctly ({1 - data['prevalence']:.0%})."
+    )
+
+
+def sae_sentence(stack: Mapping[str, Any]) -> str:
+    """How the table below is to be read, and all layers at once."""
+    return (
+        "Measured on held-out documents. Recovered is the share of the loss that the model does not lose when a SAE's "
+        "reconstruction takes the place of a block's output, where 0% is what the mean state in its place would do; with "
+        f"all layers' SAEs in place at once it is {tables.share(stack['ce_recovered'])} of the cross-entropy and "
+        f"{tables.share(stack['kl_recovered'])} of KL, and the last layer's state has lost "
+        f"{tables.share(stack['fvu_at_the_end'])} of its variance. A feature is the same one in the next layer where its "
+        "nearest decoder direction there has its number. The pages `sae_layer_<i>.png` and `sae_identity.png` beside the "
+        "SAEs show it all."
     )
 
 

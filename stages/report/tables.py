@@ -27,6 +27,10 @@ def number(value: float | None, digits: int = 3, signed: bool = False) -> str:
     return f"{value:{'+' if signed else ''},.{digits}f}".replace("-", "−")
 
 
+def share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1%}".replace("-", "−")
+
+
 def figure(entry: Json, digits: int = 3, signed: bool = False) -> str:
     """`0.812 [0.780, 0.840]`."""
     value, low, high = (number(entry[key], digits, signed) for key in ("value", "low", "high"))
@@ -79,10 +83,13 @@ def sae(report: Json) -> list[list[str]]:
         "variance unexplained (FVU)",
         "reconstruction loss",
         "dead features",
+        "cross-entropy recovered",
+        "KL recovered",
+        "same feature in the next layer",
     ]
     rows = [
-        [str(s["layer"]), number(s["l0"], 1), number(s["fvu"]), number(s["mse"]),
-         "–" if s["dead_fraction"] is None else f"{s['dead_fraction']:.1%}"]
+        [str(s["layer"]), number(s["l0"], 1), number(s["fvu"]), number(s["mse"]), share(s["dead_fraction"]),
+         share(s["ce_recovered"]), share(s["kl_recovered"]), share(s["next_self_match"])]
         for s in report["sae"]
     ]  # fmt: skip
     return [header, *rows]

@@ -4,7 +4,6 @@ The metrics files hold what a second run would find again; how long it took goes
 """
 
 import json
-import math
 import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -29,6 +28,7 @@ from stages.sae_train.jumprelu import Parameters, StepResult, product_dtype
 from stages.sae_train.normalise import LayerStates, check_width, fit_layer
 from stages.sae_train.pretrained import import_layer
 from stages.sae_train.quality import measure_quality
+from stages.sae_train.stored import from_sae, to_sae
 from stages.sae_train.training import L0_TOLERANCE, Recipe, Run, train
 
 CHECK_SHARE = 64
@@ -214,27 +214,6 @@ def seed_of(job: Job) -> int:
 def check_tokens(batches: Batches, epochs: float) -> int:
     """Held-out tokens for one check on the way."""
     return max(LEAST_CHECK_TOKENS, round(epochs * batches.n_tokens / CHECK_SHARE))
-
-
-def to_sae(parameters: Parameters, layer: LayerStates | None, target_l0: float) -> JumpReLUSAE:
-    """The inference form; without a layer, for inputs that are normalised already."""
-    d_model = len(parameters.decoder_bias)
-    return JumpReLUSAE(
-        W_enc=parameters.encoder.T.contiguous(), b_enc=parameters.encoder_bias, W_dec=parameters.decoder,
-        b_dec=parameters.decoder_bias, threshold=parameters.thresholds(),
-        mean=layer.mean if layer else parameters.decoder_bias.new_zeros(d_model),
-        scale=layer.scale if layer else 1.0,
-        norm_limit=layer.norm_limit if layer else math.inf,
-        layer=layer.layer if layer else None, target_l0=target_l0,
-    ).folded()  # fmt: skip
-
-
-def from_sae(sae: JumpReLUSAE) -> Parameters:
-    """Parameters to go on from; what was learned of the thresholds stays in them, the offset starts at 0."""
-    return Parameters(
-        encoder=sae.W_enc.T.contiguous(), encoder_bias=sae.b_enc.clone(), decoder=sae.W_dec.clone(),
-        decoder_bias=sae.b_dec.clone(), raw_threshold=sae.threshold.clone(), offset=sae.b_enc.new_zeros(()),
-    )  # fmt: skip
 
 
 def history(run: Run) -> dict[str, Any]:

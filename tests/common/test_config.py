@@ -210,3 +210,16 @@ def test_the_template_has_every_key_with_its_default() -> None:
 def test_layers_are_described_in_short() -> None:
     assert describe_layers([0, 1, 2, 5, 7, 8]) == "0-2,5,7-8"
     assert describe_layers([]) == ""
+
+
+def test_pretrained_saes_have_a_folder_for_each_layer(write_config: Callable[..., Path]) -> None:
+    sae = load_config(str(write_config()), ["sae.pretrained=~/saes/{layer}/layer_{layer}"]).sae
+    assert sae.pretrained_folder(7) == Path.home() / "saes/7/layer_7"
+    with pytest.raises(ConfigError, match=r"sae\.pretrained = 'saes': it must hold \{layer\}"):
+        load_config(str(write_config()), ["sae.pretrained=saes"])
+
+
+def test_a_stub_run_trains_its_own_saes(write_config: Callable[..., Path]) -> None:
+    path = write_config(sae={"d_hidden": 8, "target_l0": 2, "pretrained": "saes/layer_{layer}"})
+    assert load_config(str(path)).sae.pretrained
+    assert load_config(str(path), stub=True).sae.pretrained is None

@@ -48,7 +48,8 @@ def test_units_follow_the_layers(units: dict[str, Unit]) -> None:
 def test_parameters_are_those_that_the_contract_names(units: dict[str, Unit]) -> None:
     assert units["base"].parameters == {"seed": 0, "layers": [0, 2]}
     assert units["layer_0"].parameters == {
-        "sae.d_hidden": 8, "sae.target_l0": 2.0, "sae.shared_base": True, "sae_training.epochs": 20.0,
+        "sae.d_hidden": 8, "sae.target_l0": 2.0, "sae.shared_base": True, "sae.pretrained": None,
+        "sae_training.epochs": 20.0,
     }  # fmt: skip
 
 
@@ -94,7 +95,7 @@ WAVES = Contract.model_validate(
     {
         "stage": "extract", "phase": 1, "version": 1, "summary": "", "gpu": True, "ranks": "shared",
         "units": [
-            {"name": "sample", "when": "several_groups", "temporary": True, "parameters": ["layers"],
+            {"name": "sample", "when": ["several_groups"], "temporary": True, "parameters": ["layers"],
              "folder": "data/{name}/sample", "writes": ["layer_{layers}_states.pt"]},
             {"name": "layers_{group}", "temporary": True, "parameters": [],
              "folder": "data/{name}", "writes": ["layer_{member}_states.pt", "index_{group}.pt"]},
@@ -105,9 +106,9 @@ READERS = Contract.model_validate(
     {
         "stage": "sae_train", "phase": 2, "version": 1, "summary": "", "gpu": True,
         "units": [
-            {"name": "base", "when": "one_group", "parameters": [], "folder": "m", "writes": ["base.pt"],
+            {"name": "base", "when": ["one_group"], "parameters": [], "folder": "m", "writes": ["base.pt"],
              "reads": {"extract/layers_{groups}": ["layer_{layers}_states.pt", "index_{groups}.pt"]}},
-            {"name": "base", "when": "several_groups", "parameters": [], "folder": "m", "writes": ["base.pt"],
+            {"name": "base", "when": ["several_groups"], "parameters": [], "folder": "m", "writes": ["base.pt"],
              "reads": {"extract/sample": ["layer_{layers}_states.pt"]}},
             {"name": "layer_{layer}", "parameters": [], "folder": "m", "writes": ["{layer}.pt"],
              "reads": {"extract/layers_{group}": ["layer_{layer}_states.pt", "index_{group}.pt"]}},

@@ -1,6 +1,7 @@
+from common import files
 from common.config import load_config
 from common.contract import expand, load_contracts
-from common.fingerprint import content_of
+from common.fingerprint import content_of, content_of_sae
 
 
 def test_a_local_file_counts_by_content_not_by_place(tmp_path):
@@ -42,3 +43,33 @@ def test_units_depend_on_the_content_of_a_local_question_file(tmp_path):
     assert str(questions) not in str(before)
     questions.write_text("second")
     assert parameters()["data.questions"] != before["data.questions"]
+
+
+def write_sae(folder, weights):
+    folder.mkdir(exist_ok=True)
+    (folder / "cfg.json").write_text("{}")
+    (folder / "sae_weights.safetensors").write_bytes(weights)
+
+
+def test_a_sae_counts_by_all_of_its_weights_and_not_by_its_place(tmp_path):
+    size = 3 << 20  # more than is hashed of other folders
+    write_sae(tmp_path / "a", bytes(size))
+    write_sae(tmp_path / "b", bytes(size))
+    before = content_of_sae(tmp_path / "a")
+    assert before == content_of_sae(tmp_path / "b")
+    assert str(before).startswith("sha256:")
+    (tmp_path / "a" / "sparsity.safetensors").write_bytes(b"not part of the function")
+    assert content_of_sae(tmp_path / "a") == before
+    write_sae(tmp_path / "b", bytes(size - 1) + b"x")
+    assert content_of_sae(tmp_path / "b") != before
+    (tmp_path / "b" / "sae_weights.safetensors").unlink()
+    assert content_of_sae(tmp_path / "b") is None
+
+
+def test_unchanged_weights_are_hashed_once(tmp_path, monkeypatch):
+    hashed = []
+    whole = files.sha256_of
+    monkeypatch.setattr(files, "sha256_of", lambda path: (hashed.append(path), whole(path))[1])
+    write_sae(tmp_path / "a", b"one")
+    assert content_of_sae(tmp_path / "a") == content_of_sae(tmp_path / "a")
+    assert len(hashed) == 2  # two files

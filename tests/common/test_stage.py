@@ -15,7 +15,7 @@ import pytest
 
 from common import stage
 from common.config import load_config
-from common.contract import expand, load_contract
+from common.contract import STAGES_FOLDER, expand, load_contract
 from common.errors import DataError, NumericError
 from common.stage import Job, Run, main
 from common.storage import Store
@@ -179,6 +179,22 @@ def test_layers_and_units_can_be_chosen(stages: Stages) -> None:
     assert [name for name in stages.results() if "layer" in name] == [
         "results/small/layer_0.txt",
         "results/small/layer_2.txt",
+    ]
+
+
+def test_what_reads_all_layers_is_left_out_where_some_are_chosen() -> None:
+    config = load_config("demo", ["model.layers=0-2"], environ={})
+    units = expand(load_contract(STAGES_FOLDER / "sae_train"), config)
+    assert [unit.name for unit in stage.select_units(units, config, [0, 2], ())] == [
+        "base",
+        "layer_0",
+        "layer_2",
+    ]
+    assert [unit.name for unit in stage.select_units(units, config, [0, 1, 2], ())] == [
+        unit.name for unit in units
+    ]
+    assert [unit.name for unit in stage.select_units(units, config, None, ())] == [
+        unit.name for unit in units
     ]
 
 

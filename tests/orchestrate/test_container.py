@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from common import files
 from common.cluster import ClusterProfile, Resources
 from common.errors import ImageError
-from orchestrate import container
 from orchestrate.container import binds, images_of, run_command
 from tests.fake_project import FakeProject
 
@@ -32,8 +32,8 @@ def test_an_image_is_hashed_once_and_again_when_it_has_changed(
     profile: ClusterProfile, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hashed: list[Path] = []
-    whole = container.sha256_of
-    monkeypatch.setattr(container, "sha256_of", lambda path: (hashed.append(path), whole(path))[1])
+    whole = files.sha256_of
+    monkeypatch.setattr(files, "sha256_of", lambda path: (hashed.append(path), whole(path))[1])
     first = images_of(profile, ["source"]).digests
     assert images_of(profile, ["source"]).digests == first
     assert len(hashed) == 1
@@ -100,3 +100,11 @@ def test_a_key_that_is_not_there_is_one_clear_error(profile: ClusterProfile, tmp
     signed = profile.model_copy(update={"public_key": str(tmp_path / "nobody.pem")})
     with pytest.raises(ImageError, match=r"there is no public key .*nobody\.pem"):
         images_of(signed, ["source"])
+
+
+def test_a_stage_sees_the_saes_that_it_takes(project: FakeProject, tmp_path: Path) -> None:
+    for layer in (0, 2):
+        (tmp_path / f"saes/layer_{layer}").mkdir(parents=True)
+    modes = binds(project.request(f"sae.pretrained={tmp_path}/saes/layer_{{layer}}"), "layers")
+    saes = {path: mode for path, mode in modes.items() if "/saes/" in path}
+    assert saes == {f"{tmp_path.resolve()}/saes/layer_{layer}": "ro" for layer in (0, 2)}

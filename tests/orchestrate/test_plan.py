@@ -11,6 +11,7 @@ from common.contract import Contract, expand, load_contracts
 from common.errors import BusyError, ConfigError, GhostTrackError
 from common.storage import Store
 from orchestrate import estimate
+from orchestrate.chain import chain_of
 from orchestrate.clean import clean
 from orchestrate.estimate import Estimator, Work, measure_rate
 from orchestrate.plan import Plan, fold, make_plan
@@ -127,6 +128,29 @@ def test_arithmetic_of_training_is_ten_d_h_a_sample() -> None:
     assert isinstance(work, Work)
 
 
+def test_quality_is_half_a_pass_for_each_loss_of_each_layer_and_a_page_a_layer() -> None:
+    config = load_config("gpt2-medium", environ={})
+    unit = next(u for c in load_contracts() for u in expand(c, config) if u.label == "sae_train/quality")
+    work = Estimator(config, {})._now
+    losses = 3 * 4096 * (12 * 24 * 1024**2 + 2 * 50_000 * 1024)
+    assert work.flop(unit) == 24 * (losses + 4 * 1024 * 5120**2)
+    assert work.size(unit) == pytest.approx(4e6)
+
+
+@pytest.mark.parametrize(("limit", "waits_for"), [(1000, "sae_train"), (200, "layers")])
+def test_quality_waits_for_the_saes_of_every_wave(tmp_path: Path, limit: int, waits_for: str) -> None:
+    changes = [f"paths.root={tmp_path}", f"extract.max_disk_gb={limit}"]
+    plan = make_plan(load_config("gpt2-medium", changes, environ={}), load_contracts())
+    links = {link.name: link for link in chain_of(plan)}
+    assert links["quality"].after == {"prepare": "afterok", waits_for: "afterok"}
+    assert not links["quality"].is_array
+    assert links["evaluate"].after["quality"] == "afterok"
+    assert "quality" not in links["track"].after
+    states = {planned.unit.label for planned in plan.units if planned.unit.temporary}
+    [quality] = [planned.unit for planned in plan.units if planned.unit.label == "sae_train/quality"]
+    assert not states & {read.name for read in quality.reads}, "waves are released without it"
+
+
 def test_the_rate_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 1e8 < measure_rate(128, 0.005) < 1e14
 
@@ -239,27 +263,26 @@ def test_clean_removes_one_configuration_and_what_nobody_points_to(
     other.parent.mkdir(parents=True)
     shared = (finished.root / ".store/current/small/source/all").resolve()
     other.symlink_to(Path("../../../source") / shared.name)
-    removed = clean(store, units_of(finished), "small")
+    removed = clean(store, finished.request().contracts, "small")
     assert removed.size > 0
     assert "models/checkpoints/small/layer_2.txt" in removed.names
     assert shared.is_dir(), "another configuration still points to it"
     assert not list((finished.root / ".store").glob("layers/*"))
     assert not (finished.root / "models").exists()
     assert precious.read_text() == "mine"
-    assert clean(store, units_of(finished), "small").names == []
+    assert clean(store, finished.request().contracts, "small").names == []
 
 
 def test_clean_takes_links_of_layers_that_are_no_longer_studied(finished: FakeProject) -> None:
     request = finished.request("model.layers=0")
-    units = [unit for contract in request.contracts for unit in expand(contract, request.config)]
-    clean(Store(str(finished.root)), units, "small")
+    clean(Store(str(finished.root)), request.contracts, "small")
     assert not (finished.root / "models").exists()
 
 
 def test_clean_waits_for_nobody(finished: FakeProject) -> None:
     store = Store(str(finished.root))
     with store.claim(units_of(finished)[0]), pytest.raises(BusyError, match="is writing"):
-        clean(store, units_of(finished), "small")
+        clean(store, finished.request().contracts, "small")
     assert (finished.root / "results/small/sink/joined.json").exists()
 
 

@@ -94,7 +94,7 @@ def test_the_stub_chain_gives_what_the_local_executor_gives(
     config = load_config("demo", chosen, stub=True, environ={})
     submission = read_submission(tmp_path / "root/runs" / config.name)
     assert submission
-    assert len(submission.jobs) <= 8
+    assert len(submission.jobs) <= 9
     assert ("removed when its SAEs are trained" in said) is bounded
     ghosttrack("watch", *common, "--every", "2")
     assert science(config) == local
@@ -132,6 +132,7 @@ def test_gpt2_medium_from_make_to_the_final_report(slurm: Cluster, tmp_path: Pat
     """The shipped configuration: 24 layers of 1,024 in waves of 6, 5,120 latents; little text, one epoch."""
     settings = gpt2_medium.build(tmp_path)
     settings += [f"paths.root={tmp_path / 'root'}", "data.max_tokens=4000", "sae_training.epochs=1"]
+    settings += ["sae_training.splice_tokens=128"]
     resources = {"cpus": 4, "memory": "12G", "time": "2:00:00"}  # two at a time on this machine's fake CPUs
     site = profile(tmp_path, environment={}, resources={"default": resources})
     environment = Path(sys.prefix)
@@ -144,7 +145,7 @@ def test_gpt2_medium_from_make_to_the_final_report(slurm: Cluster, tmp_path: Pat
     config = load_config("gpt2-medium", [*settings, "extract.batch_size=8"], environ={})
     submission = read_submission(tmp_path / "root/runs/gpt2-medium")
     assert submission
-    assert len(submission.jobs) == 8
+    assert len(submission.jobs) == 9
     ghosttrack("watch", "gpt2-medium", *sets(settings), "--cluster", str(site), "--every", "5")
     root = tmp_path / "root"
     results, saes = root / "results/gpt2-medium", root / "models/checkpoints/gpt2-medium"
@@ -154,6 +155,7 @@ def test_gpt2_medium_from_make_to_the_final_report(slurm: Cluster, tmp_path: Pat
         *(results / "detection" / n for n in ("hallucination_scores.json", "classifications.csv", "detection_metrics.json")),
         *(results / "evaluation" / n for n in ("final_report.json", "confusion_matrix.png", "roc_curve.png")),
         *(saes / f"sae_layer_{i}_best.pt" for i in range(24)),
+        *(saes / name for name in ("sae_quality.json", "sae_identity.png", "sae_layer_23.png")),
         *(states / f"layer_{i}_states.pt" for i in range(24)),
     ]:  # fmt: skip
         assert path.stat().st_size > 0, path

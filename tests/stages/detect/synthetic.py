@@ -121,15 +121,23 @@ def published(folder: Path) -> Path:
     return folder / "out"
 
 
-def write_sae_units(folder: Path, layers: list[int], l0: float = 64.0, mse: float = 0.005) -> dict[str, Path]:
-    units = {}
-    for layer in layers:
-        unit = folder / f"layer_{layer}"
-        unit.mkdir(parents=True, exist_ok=True)
-        quality = {"l0": l0, "fvu": 0.2, "mse": mse, "dead_fraction": 0.01}
-        (unit / f"sae_layer_{layer}_metrics.json").write_text(json.dumps(quality))
-        units[f"sae_train/layer_{layer}"] = unit
-    return units
+def write_sae_quality(
+    folder: Path, layers: list[int], l0: float = 64.0, mse: float = 0.005
+) -> dict[str, Path]:
+    """sae_quality.json of these layers."""
+    recovered = {"ce_recovered": {"zero": 0.98, "mean": 0.9}, "kl_recovered": {"zero": 0.97, "mean": None}}
+    quality = {
+        "schema_version": 1,
+        "layers": [
+            {"layer": layer, "l0": l0, "fvu": 0.2, "mse": mse, "dead_fraction": 0.01, "splice": recovered}
+            for layer in layers
+        ],
+        "all_layers": {**recovered, "error_by_depth": [{"layer": layer, "fvu": 0.4} for layer in layers]},
+        "identity": {"adjacent": [{"layer": layer, "self_match": 0.995} for layer in layers[:-1]]},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "sae_quality.json").write_text(json.dumps(quality))
+    return {"sae_train/quality": folder}
 
 
 def run_all(folder: Path, n: int = 160, strength: float = 0.7, seed: int = 0) -> Path:
@@ -144,7 +152,7 @@ def run_all(folder: Path, n: int = 160, strength: float = 0.7, seed: int = 0) ->
         "track/all": write_track_unit(folder / "track", lines, tracks(lines, wrong, settings.layers, strength=strength)),
         "detect/all": published(folder / "detect"),
         "evaluate/all": published(folder / "evaluate"),
-        **write_sae_units(folder / "sae", settings.layers),
+        **write_sae_quality(folder / "sae", settings.layers),
     }  # fmt: skip
     for stage, run in (("detect", detect), ("evaluate", evaluate), ("report", report)):
         run(job(stage, settings, folder / stage, units))

@@ -8,7 +8,7 @@ from sklearn.metrics import confusion_matrix, roc_auc_score
 
 from common.contract import load_contract
 from common.errors import CorruptInputError
-from stages.evaluate.run import run
+from stages.evaluate.run import read_sae, run
 from stages.evaluate.schema import FinalReport
 from tests.stages.detect import synthetic
 
@@ -25,7 +25,7 @@ def evaluate(finished_run, folder, **changes):
     units = {
         "track/all": finished_run / "track",
         "detect/all": folder / "detect",
-        **synthetic.write_sae_units(folder / "sae", settings.layers, l0=120.0, mse=0.3),
+        **synthetic.write_sae_quality(folder / "sae", settings.layers, l0=120.0, mse=0.3),
     }
     if not (folder / "detect").exists():
         shutil.copytree(synthetic.published(finished_run / "detect"), folder / "detect")
@@ -70,6 +70,37 @@ def test_expectations_say_met_or_not(finished_run, tmp_path, report):
     )
     assert {e.metric: e.met for e in other.expectations}["Reconstruction loss"] is False
     assert {e.metric: e.met for e in other.expectations}["Active features"] is False
+
+
+def test_quality_of_the_saes_is_beside_the_rest(report):
+    assert [layer.layer for layer in report.sae] == report.layers
+    first, last = report.sae[0], report.sae[-1]
+    assert (first.l0, first.fvu, first.ce_recovered, first.kl_recovered) == (64.0, 0.2, 0.9, None)
+    assert (first.next_self_match, last.next_self_match) == (0.995, None)
+    assert (report.sae_all_layers.ce_recovered, report.sae_all_layers.fvu_at_the_end) == (0.9, 0.4)
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda q: q["layers"].pop(), "of other layers"),
+        (lambda q: q.update(schema_version=9), "schema version 9"),
+        (lambda q: q["layers"][0].pop("fvu"), "not a file of SAE quality .*'fvu'"),
+        (lambda q: q["layers"][0].update(l0=None), "not a file of SAE quality"),
+        (lambda q: q["all_layers"].update(error_by_depth=[]), "not a file of SAE quality"),
+    ],
+)
+def test_quality_that_does_not_fit_is_refused(tmp_path, damage, message):
+    path = synthetic.write_sae_quality(tmp_path, [0, 1])["sae_train/quality"] / "sae_quality.json"
+    assert len(read_sae(path, [0, 1])[0]) == 2
+    quality = json.loads(path.read_text())
+    damage(quality)
+    path.write_text(json.dumps(quality))
+    with pytest.raises(CorruptInputError, match=f"{message}.*run sae_train again"):
+        read_sae(path, [0, 1])
+    path.write_text("{")
+    with pytest.raises(CorruptInputError, match="not a file of SAE quality"):
+        read_sae(path, [0, 1])
 
 
 def test_pictures_open_and_are_not_blank(finished_run):

@@ -38,7 +38,9 @@ def test_every_method_and_expectation_is_listed(folder, final):
         assert tables.figure(method["figures"]["auroc"]) in text
     for row in final["expectations"]:
         assert f"| {row['metric']} | {row['wanted']} |" in text
+    assert "| 0 | 64.0 | 0.200 | 0.005 | 1.0% | 90.0% | – | 99.5% |" in text
     assert f"| {len(final['layers']) - 1} | 64.0 |" in text
+    assert "with all layers' SAEs in place at once it is 90.0% of the cross-entropy" in text
 
 
 def test_pictures_lie_beside_the_page(folder):

@@ -84,9 +84,11 @@ def test_layers_side_by_side_write_the_same_bytes(
     finished: tuple[Path, Any], tmp_path: Path, extract: Path
 ) -> None:
     root, _ = finished
-    settings = config(LAYERS)
+    settings = config(LAYERS, sae_training={"layers_together": 2})
     run(job(settings, "base", tmp_path, extract))
-    run_together([job(settings, f"layer_{layer}", tmp_path, extract) for layer in LAYERS])
+    jobs = [job(settings, f"layer_{layer}", tmp_path, extract) for layer in LAYERS]
+    assert [each.work.together for each in jobs] == [2, 2]
+    run_together(jobs)
     for path in sorted(root.glob("*/out/*")):
         assert path.read_bytes() == (tmp_path / path.relative_to(root)).read_bytes(), path.name
 

@@ -12,7 +12,7 @@ from stages.sae_train.evaluate import Checked
 from stages.sae_train.initialise import initial_parameters
 from stages.sae_train.jumprelu import Gradients, Parameters
 from stages.sae_train.normalise import LayerStates
-from stages.sae_train.run import from_sae, to_sae
+from stages.sae_train.stored import from_sae, to_sae
 from stages.sae_train.training import CLIP, Recipe, Run, clip_factors, rate_factor, train
 from tests.stages.sae_train.synthetic import layer_of, sparse_states
 

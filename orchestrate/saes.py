@@ -1,0 +1,115 @@
+"""Commands about trained SAEs: as folders that SAELens loads."""
+
+import os
+import shutil
+from pathlib import Path
+
+import click
+
+from common.config import Config, describe_layers, parse_layers
+from common.errors import ConfigError, MissingInputError, StorageError
+from common.progress import format_bytes
+from common.storage import Store, storage_errors
+from orchestrate.disk import folder_size
+from orchestrate.options import takes_config
+from orchestrate.plan import PlannedUnit
+from orchestrate.render import Terminal
+from orchestrate.request import Request
+
+
+@click.group()
+def sae() -> None:
+    """Use trained SAEs elsewhere."""
+
+
+@sae.command()
+@takes_config
+@click.option(
+    "--output",
+    required=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder to write layer_0, layer_1, … into.",
+)
+@click.option("--layers", metavar="0-5", help="Only these layers.")
+@click.option("--force", is_flag=True, help="Replace layer folders that are there already.")
+def export(request: Request, output: Path, layers: str | None, force: bool) -> None:
+    """Write the published SAEs as folders that SAELens loads with the same outputs."""
+    config, terminal = request.config, Terminal()
+    chosen = chosen_layers(config, layers)
+    units = {p.unit.layer: p for p in request.plan().of_stage("sae_train") if p.unit.layer in chosen}
+    files = {layer: published_sae(request, units[layer]) for layer in chosen}
+    folders = {layer: output / f"layer_{layer}" for layer in chosen}
+    for planned in units.values():
+        if planned.reason:
+            terminal.line(f"note: {planned.unit.label} is not what would be made now ({planned.reason})")
+    for folder in folders.values():
+        if not force and folder.exists() and any(folder.iterdir()):
+            raise StorageError(f"{folder} is there already; give --force to replace it, or another --output")
+    for layer, folder in folders.items():
+        with storage_errors(folder):
+            write(files[layer], folder, layer, config)
+        terminal.line(f"{folder}: {format_bytes(folder_size(folder))}")
+    terminal.line(f"SAELens loads one with `sae_lens.SAE.load_from_disk({str(folders[chosen[0]])!r})`;")
+    terminal.line(
+        f"GhostTrack takes them instead of training with --set 'sae.pretrained={output}/layer_{{layer}}'"
+        + (f" --set model.layers={describe_layers(chosen)}" if chosen != config.layers else "")
+    )
+
+
+def chosen_layers(config: Config, layers: str | None) -> list[int]:
+    """Raises ConfigError for layers that the configuration does not study."""
+    try:
+        parsed = parse_layers(layers)
+    except ValueError as error:
+        raise ConfigError(f"--layers: {error}") from error
+    if not isinstance(parsed, list):
+        return config.layers
+    if outside := [layer for layer in parsed if layer not in config.layers]:
+        raise ConfigError(
+            f"--layers: layer {outside[0]} is out of range; {config.name} studies layers "
+            f"{describe_layers(config.layers)}"
+        )
+    return parsed
+
+
+def published_sae(request: Request, planned: PlannedUnit) -> Path:
+    """The verified file. Raises MissingInputError or CorruptInputError."""
+    layer = planned.unit.layer
+    if planned.entry is None:
+        raise MissingInputError(
+            f"{request.config.name}: the SAE of layer {layer} has no result; `ghosttrack run` makes it, or choose the "
+            "layers that there are with --layers"
+        )
+    name = f"sae_layer_{layer}_best.pt"
+    Store(request.config.paths.root).verify(planned.entry, [name])
+    return planned.entry.file(name)
+
+
+def write(file: Path, folder: Path, layer: int, config: Config) -> None:
+    """Write a layer's folder beside its place and change it over when it is whole."""
+    from common import saelens  # late: it takes torch with it
+
+    new, old = (folder.with_name(f".{folder.name}.{word}.{os.getpid()}") for word in ("new", "old"))
+    try:
+        saelens.export(file, new, layer=layer, metadata=metadata_of(config))
+        if folder.exists():
+            folder.replace(old)
+        new.replace(folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def metadata_of(config: Config) -> dict[str, object]:
+    """What SAELens may know of how a SAE was made."""
+    return {
+        "model_name": _without_place(config.model.base_model),
+        "dataset_path": _without_place(config.data.corpus),
+        "context_size": config.extract.max_length,
+    }
+
+
+def _without_place(source: str) -> str:
+    """A source's name; of a local one, not where it lies."""
+    path = Path(source).expanduser()
+    return path.name if path.exists() else source

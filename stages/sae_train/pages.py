@@ -1,0 +1,311 @@
+"""Pictures of what was measured: a page for each layer's SAE, and one of how latents keep their identity over depth.
+
+Colours are those of Okabe and Ito 2008, which colour-blind readers can tell apart. Figures are made without pyplot,
+so nothing depends on a display or on global state.
+"""
+
+from __future__ import annotations
+
+import math
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+BLUE, ORANGE, GREEN, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#9A9A9A", "#222222"
+TITLE, LABEL, TICK = 15, 11, 10
+DPI = 110
+HEADROOM = 1.2
+"""Axis over data, for the legend."""
+OVER_DENSE = 0.1
+"""Firing rate beyond which a latent is called over-dense, as in `evaluate`."""
+
+Json = Mapping[str, Any]
+
+
+def draw_layer(path: Path, record: Json, report: Json) -> None:
+    """One layer on one page. record: its entry of `report["layers"]`; report: sae_quality.json."""
+    canvas = layer_page(record, report)
+    canvas.savefig(path, dpi=DPI)
+
+
+def draw_identity(path: Path, report: Json) -> None:
+    """Identity of latents, and the error of all SAEs together, over depth. report: sae_quality.json."""
+    canvas = identity_page(report)
+    canvas.savefig(path, dpi=DPI)
+
+
+def layer_page(record: Json, report: Json) -> Canvas:
+    canvas = _canvas(headline(record))
+    (loss, dead, l0), (rates, recovered, same) = canvas.subplots(
+        2, 3, gridspec_kw={"wspace": 0.22, "hspace": 0.36}
+    )
+    for axes in (loss, dead, l0, rates, recovered, same):
+        _plain(axes)
+    if "curve" in record:
+        _loss(loss, record)
+        _dead(dead, record)
+    else:
+        _no_training(loss, record)
+        dead.set_axis_off()
+    _l0(l0, record)
+    _rates(rates, record)
+    _recovered(recovered, record, report)
+    _neighbours(same, record, report)
+    return canvas
+
+
+def headline(record: Json) -> str:
+    """Two lines of key figures."""
+    recovered = record["splice"]["ce_recovered"]["mean"]
+    where = "held-out states" if record["measured_on"] == "held_out_states" else "the spliced text"
+    return (
+        f"Layer {record['layer']}: L0 {record['l0']:.1f} of {record['target_l0']:g} · FVU {record['fvu']:.3f} "
+        f"({record['fvu_unmasked']:.3f} with position 0 and outliers) · MSE {record['mse']:.3f}\n"
+        f"dead {record['dead_fraction']:.1%} · over-dense {record['over_dense_fraction']:.1%} · cross-entropy "
+        f"recovered {percent(recovered)} of mean-ablation · {record['held_out_tokens']:,} tokens of {where}"
+    )
+
+
+def percent(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.1%}".replace("-", "−")
+
+
+def _loss(axes: Axes, record: Json) -> None:
+    curve, checks = record["curve"], [check for check in record["checks"] if "tokens" in check]
+    axes.plot(curve["tokens"], curve["loss"], color=BLUE, linewidth=1.4, label="training loss (MSE)")
+    axes.plot([c["tokens"] for c in checks], [c["held_out_fvu"] for c in checks], color=ORANGE, marker="o",
+              markersize=6, linewidth=1.2, linestyle="--", label="held-out FVU")  # fmt: skip
+    axes.set_title("Loss in training", fontsize=LABEL, loc="left", color=INK)
+    _tokens_axis(axes)
+    axes.set_ylim(bottom=0)
+    _legend(axes)
+
+
+def _dead(axes: Axes, record: Json) -> None:
+    curve = record["curve"]
+    axes.plot(curve["tokens"], [100 * value for value in curve["dead_fraction"]], color=BLUE, linewidth=1.4)
+    axes.set_title("Dead latents in training, %", fontsize=LABEL, loc="left", color=INK)
+    _tokens_axis(axes)
+    top = max([1.0, *(100 * value for value in curve["dead_fraction"])])
+    axes.set_ylim(0, 1.1 * top)
+
+
+def _no_training(axes: Axes, record: Json) -> None:
+    axes.set_axis_off()
+    text = ["No curves: this SAE was not trained here."] if record.get("pretrained") else ["No curves."]
+    if source := record.get("source"):
+        text += textwrap.wrap(f"It is from {source}", 44)
+    axes.text(0.0, 0.95, "\n".join(text), fontsize=LABEL, color=INK, va="top", transform=axes.transAxes)
+
+
+def _l0(axes: Axes, record: Json) -> None:
+    found = record["l0_histogram"]
+    edges, counts = found["edges"], found["counts"]
+    total = sum(counts)
+    axes.stairs([100 * count / total for count in counts], edges, fill=True, color=BLUE, alpha=0.75)
+    quantiles = record["l0_quantiles"]
+    for name, colour in (("0.05", GREY), ("0.5", INK), ("0.95", GREY)):
+        axes.axvline(quantiles[name], color=colour, linewidth=1.2, linestyle=":")
+    axes.axvline(record["target_l0"], color=ORANGE, linewidth=1.4, linestyle="--", label="target of the mean")
+    axes.set_title("Active latents a token, % of tokens", fontsize=LABEL, loc="left", color=INK)
+    axes.set_xlabel(
+        f"5% {quantiles['0.05']:.0f} · median {quantiles['0.5']:.0f} · 95% {quantiles['0.95']:.0f}",
+        fontsize=LABEL,
+    )
+    axes.set_ylim(0, HEADROOM * 100 * max(counts) / total)
+    _legend(axes)
+
+
+def _rates(axes: Axes, record: Json) -> None:
+    found = record["firing_rate_histogram"]
+    axes.stairs(found["counts"], found["log10_edges"], fill=True, color=BLUE, alpha=0.75)
+    axes.axvline(
+        math.log10(OVER_DENSE), color=ORANGE, linewidth=1.4, linestyle="--", label="over-dense beyond"
+    )
+    low = math.floor(found["log10_edges"][0])
+    axes.set_xticks(range(low, 1), [_power(number) for number in range(low, 1)])
+    axes.set_title("Latents by firing rate", fontsize=LABEL, loc="left", color=INK)
+    axes.set_xlabel(f"share of tokens that a latent fires on; {found['never']:,} never did", fontsize=LABEL)
+    axes.set_ylim(0, HEADROOM * max(1, *found["counts"]))
+    _legend(axes)
+
+
+def _recovered(axes: Axes, record: Json, report: Json) -> None:
+    """Bars of the layer alone, and all layers at once beside them."""
+    names = [("ce_recovered", "cross-entropy"), ("kl_recovered", "KL")]
+    bars = [(name, against) for name, _ in names for against in ("zero", "mean")]
+    for offset, losses, colour, label in (
+        (-0.2, record["splice"], BLUE, "this layer alone"),
+        (0.2, report["all_layers"], GREEN, "all layers at once"),
+    ):
+        values = [losses[name][against] for name, against in bars]
+        heights = [100 * min(1.0, max(0.0, value or 0.0)) for value in values]
+        axes.bar(
+            [place + offset for place in range(len(bars))], heights, width=0.38, color=colour, label=label
+        )
+        for place, (height, value) in enumerate(zip(heights, values, strict=True)):
+            text = "–" if value is None else f"{100 * value:.0f}".replace("-", "−")
+            axes.text(place + offset, height + 1.5, text, ha="center", fontsize=TICK, color=INK)
+    axes.set_xticks(range(len(bars)), ["CE\nzero", "CE\nmean", "KL\nzero", "KL\nmean"])
+    axes.set_ylim(0, 128)
+    axes.set_yticks(range(0, 101, 25))
+    axes.set_title("Loss recovered against ablation, %", fontsize=LABEL, loc="left", color=INK)
+    _legend(axes, columns=2)
+
+
+def _neighbours(axes: Axes, record: Json, report: Json) -> None:
+    """Cosine and self-match of this layer's latents to those of base and neighbours; random directions in grey."""
+    layer, same = record["layer"], report["identity"]
+    rows: list[tuple[str, float, float]] = []
+    if "base_cosine" in record:
+        rows.append(("base", record["base_cosine"], record["base_self_match"]))
+    for pair in same["adjacent"]:
+        if layer in (pair["layer"], pair["next"]):
+            other = pair["layer"] if layer == pair["next"] else pair["next"]
+            rows.append((f"layer {other}", pair["cosine"], pair["self_match"]))
+    random = same["random"]
+    rows.append(("random", random["cosine"], random["self_match"]))
+    for place, (name, cosine, match) in enumerate(rows):
+        colours = (GREY, GREY) if name == "random" else (BLUE, GREEN)
+        for offset, value, colour in ((-0.2, cosine, colours[0]), (0.2, match, colours[1])):
+            axes.barh(place + offset, max(value, 0.0), height=0.38, color=colour)
+            axes.text(max(value, 0.0) + 0.02, place + offset, f"{value:.2f}".replace("-", "−"), va="center",
+                      fontsize=TICK, color=INK)  # fmt: skip
+    axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
+    axes.set_ylim(len(rows) - 0.4, -1.0)
+    axes.set_xlim(0, 1.18)
+    axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
+    axes.set_title("Are latents the same ones as in …", fontsize=LABEL, loc="left", color=INK)
+    handles = [
+        Patch(color=BLUE, label="decoder cosine"),
+        Patch(color=GREEN, label="nearest is itself"),
+    ]
+    axes.legend(handles=handles, fontsize=TICK, frameon=False, loc="upper right", ncols=2, columnspacing=1.0)
+
+
+def identity_page(report: Json) -> Canvas:
+    whole = report["all_layers"]["ce_recovered"]
+    canvas = _canvas(
+        "Do latents keep their identity over depth, and what do all SAEs together do?\n"
+        f"all layers at once: cross-entropy recovered {percent(whole['zero'])} of zero-, {percent(whole['mean'])} of "
+        f"mean-ablation · {report['text']['tokens']:,} held-out tokens"
+    )
+    (cosines, matches), (recovered, errors) = canvas.subplots(
+        2, 2, gridspec_kw={"wspace": 0.12, "hspace": 0.36}
+    )
+    for axes in (cosines, matches, recovered, errors):
+        _plain(axes)
+        axes.set_xlabel("layer", fontsize=LABEL)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _cosines(cosines, report["identity"])
+    _matches(matches, report["identity"])
+    _recovered_by_depth(recovered, report)
+    _errors(errors, report)
+    return canvas
+
+
+def _cosines(axes: Axes, same: Json) -> None:
+    pairs, random = same["adjacent"], same["random"]
+    layers = [pair["layer"] for pair in pairs]
+    low, high = ([pair["cosine_quantiles"][q] for pair in pairs] for q in ("0.05", "0.95"))
+    axes.fill_between(layers, low, high, color=BLUE, alpha=0.15, linewidth=0, label="5–95% of latents")
+    axes.plot(layers, [p["cosine_quantiles"]["0.5"] for p in pairs], color=BLUE, marker="o", markersize=4,
+              linewidth=1.6, label="same latent in the next layer, median")  # fmt: skip
+    axes.plot(layers, [p["nearest_cosine"] for p in pairs], color=GREEN, linewidth=1.4, linestyle="--",
+              label="nearest latent there, mean")  # fmt: skip
+    axes.axhspan(random["cosine_quantiles"]["0.05"], random["cosine_quantiles"]["0.95"], color=GREY, alpha=0.3,
+                 linewidth=0, label="same latent, random directions")  # fmt: skip
+    axes.axhline(random["nearest_cosine"], color=GREY, linewidth=1.4, linestyle="--", label="nearest, random")
+    axes.set_title("Decoder cosine to the next layer", fontsize=LABEL, loc="left", color=INK)
+    axes.set_ylim(min([random["cosine_quantiles"]["0.05"], *low]) - 0.05, 1.05)
+    _legend(axes, where="center right")
+
+
+def _matches(axes: Axes, same: Json) -> None:
+    for entries, colour, style, label in (
+        (same["adjacent"], BLUE, "-", "in the next layer"),
+        (same["to_first"], ORANGE, "--", "in the first layer (drift)"),
+    ):
+        axes.plot([e["layer"] for e in entries], [100 * e["self_match"] for e in entries], color=colour,
+                  linestyle=style, marker="o", markersize=4, linewidth=1.6, label=f"itself {label}")  # fmt: skip
+    first = same["to_first"]
+    axes.plot([e["layer"] for e in first], [100 * e["cosine"] for e in first], color=ORANGE, linewidth=1.2,
+              linestyle=":", label="cosine to the first layer, mean · 100")  # fmt: skip
+    axes.axhline(100 * same["random"]["self_match"], color=GREY, linewidth=1.4, label="random directions")
+    axes.set_title("Latents whose nearest is itself, %", fontsize=LABEL, loc="left", color=INK)
+    axes.set_ylim(-3, 105)
+    _legend(axes, where="best")
+
+
+def _recovered_by_depth(axes: Axes, report: Json) -> None:
+    layers = [record["layer"] for record in report["layers"]]
+    lowest = 0.0
+    for name, colour, label in (("ce_recovered", BLUE, "cross-entropy"), ("kl_recovered", GREEN, "KL")):
+        for against, style in (("zero", ":"), ("mean", "-")):
+            values = [record["splice"][name][against] for record in report["layers"]]
+            shown = [math.nan if value is None else 100 * value for value in values]
+            axes.plot(layers, shown, color=colour, linestyle=style, marker="o", markersize=4, linewidth=1.6,
+                      label=f"{label} against {against}")  # fmt: skip
+            lowest = min([lowest, *(value for value in shown if not math.isnan(value))])
+    axes.axhline(100, color=GREY, linewidth=1, linestyle=":")
+    axes.set_title("Loss recovered, each layer alone, %", fontsize=LABEL, loc="left", color=INK)
+    axes.set_ylim(max(lowest, -100) - 3, 105)
+    _legend(axes, where="best")
+
+
+def _errors(axes: Axes, report: Json) -> None:
+    depth = report["all_layers"]["error_by_depth"]
+    axes.plot([e["layer"] for e in depth], [e["fvu"] for e in depth], color=ORANGE, marker="o", markersize=4,
+              linewidth=1.6, label="all SAEs up to the layer at once")  # fmt: skip
+    axes.plot([e["layer"] for e in depth], [e["fvu_alone"] for e in depth], color=BLUE, marker="o", markersize=4,
+              linewidth=1.6, label="the layer's SAE alone")  # fmt: skip
+    axes.set_title("Variance unexplained on the same text (FVU)", fontsize=LABEL, loc="left", color=INK)
+    axes.set_ylim(bottom=0)
+    _legend(axes, where="best")
+
+
+def _canvas(title: str) -> Canvas:
+    canvas = Canvas(figsize=(13.5, 8.2))
+    canvas.subplots_adjust(left=0.05, right=0.985, bottom=0.075, top=0.86)
+    canvas.suptitle(title, fontsize=TITLE, x=0.015, y=0.975, ha="left", color=INK)
+    return canvas
+
+
+def _plain(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=TICK, colors=INK)
+
+
+def _tokens_axis(axes: Axes) -> None:
+    axes.set_xlabel("tokens", fontsize=LABEL)
+    axes.xaxis.set_major_formatter(lambda value, _: _count(value))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
+
+
+def _count(value: float) -> str:
+    """`20k`, `1.5M`."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:g}{letter}"
+    return f"{value:g}"
+
+
+def _power(number: int) -> str:
+    return {0: "all", -1: "10%", -2: "1%", -3: "0.1%"}.get(
+        number, f"10{str(number).translate(_SUPERSCRIPTS)}"
+    )
+
+
+_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def _legend(
+    axes: Axes, where: Literal["upper right", "center right", "best"] = "upper right", columns: int = 1
+) -> None:
+    axes.legend(fontsize=TICK, frameon=False, loc=where, ncols=columns)

@@ -1,0 +1,239 @@
+"""How good all SAEs of a model are, once they are there: measured inside the model, and beside one another.
+
+`sae_quality.json` is what later stages read; a page for each layer and one for identity are for people.
+"""
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from common.corpus import read_corpus
+from common.errors import CorruptInputError, NumericError
+from common.language_model import LanguageModel, load_language_model
+from common.sae import JumpReLUSAE
+from common.seeds import generator
+from common.stage import Job
+from stages.sae_train import identity, pages, splice
+from stages.sae_train.evaluate import Tally
+
+SCHEMA_VERSION = 1
+
+
+def measure_quality(job: Job) -> dict[str, Any]:
+    """Write the unit's files; a summary for the manifest."""
+    model = load_language_model(job.input_dir("prepare/model"), job.config.model.dtype)
+    saes = read_saes(job, model)
+    records = {layer: read_record(job, layer) for layer in saes}
+    spliced = measure_splice(job, model, saes)
+    same = measure_identity(job, saes)
+    report = {
+        "schema_version": SCHEMA_VERSION,
+        "text": spliced.pop("text"),
+        "layers": [merged(records[layer], found) for layer, found in spliced.pop("layers").items()],
+        "all_layers": spliced.pop("all_layers"),
+        "identity": same,
+    }
+    write_json(job.output("sae_quality.json"), report)
+    for record in report["layers"]:
+        pages.draw_layer(job.output(f"sae_layer_{record['layer']}.png"), record, report)
+    pages.draw_identity(job.output("sae_identity.png"), report)
+    return summary(report)
+
+
+def summary(report: Mapping[str, Any]) -> dict[str, Any]:
+    """What matters most, for the manifest."""
+    layers = report["layers"]
+    whole = report["all_layers"]
+    matches = [pair["self_match"] for pair in report["identity"]["adjacent"]]
+    return {
+        "ce_recovered_mean_ablation": _mean([record["splice"]["ce_recovered"]["mean"] for record in layers]),
+        "kl_recovered_mean_ablation": _mean([record["splice"]["kl_recovered"]["mean"] for record in layers]),
+        "all_layers_ce_recovered_mean_ablation": whole["ce_recovered"]["mean"],
+        "all_layers_fvu_at_the_end": whole["error_by_depth"][-1]["fvu"],
+        "self_match_min": min(matches, default=None),
+        "self_match_mean": _mean(matches),
+    }
+
+
+def merged(record: Mapping[str, Any], found: Mapping[str, Any]) -> dict[str, Any]:
+    """A layer's own metrics with what was measured in the model.
+
+    record: its metrics file; found: `figures` (of the SAE on the spliced text) and `splice`. Where the file has no
+    figures, as that of an imported SAE, those on the spliced text stand in; `measured_on` says which.
+    """
+    own = "fvu" in record
+    figures = {} if own else found["figures"]
+    where = "held_out_states" if own else "splice"
+    return {**figures, **record, "measured_on": where, "splice": found["splice"]}
+
+
+def read_saes(job: Job, model: LanguageModel) -> dict[int, JumpReLUSAE]:
+    """Every layer's SAE, on the model's device."""
+    return {
+        layer: JumpReLUSAE.load(
+            job.input(f"sae_train/layer_{layer}", f"sae_layer_{layer}_best.pt"),
+            d_model=model.d_model, layer=layer,
+        ).to(model.device)
+        for layer in job.config.layers
+    }  # fmt: skip
+
+
+def read_record(job: Job, layer: int) -> dict[str, Any]:
+    """A layer's metrics file. Raises CorruptInputError."""
+    path = job.input(f"sae_train/layer_{layer}", f"sae_layer_{layer}_metrics.json")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if record["layer"] != layer:
+            raise ValueError(f"it is of layer {record['layer']}")
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptInputError(
+            f"{path} is not a file of SAE metrics ({error}); run sae_train again"
+        ) from error
+    return dict(record)
+
+
+def measure_splice(job: Job, model: LanguageModel, saes: Mapping[int, JumpReLUSAE]) -> dict[str, Any]:
+    """Losses with SAEs in the model, and the SAEs' figures on the same text; a batch and layer is a step."""
+    text = held_out(job, model)
+    rows = splice.rows_at_a_time(
+        text.token.shape[1], model.unembedding.shape[0], job.config.extract.batch_size
+    )
+    batches = text.batches(rows)
+    n_predictions = int(text.predicts.sum())
+
+    path = job.scratch("clean.pt")
+    job.step("clean", lambda: torch.save(clean_figures(model, batches, saes), path))
+    known = torch.load(path, weights_only=True)
+    means = {layer: known["layers"][layer]["mean"].to(model.device) for layer in saes}
+
+    names = [*map(str, saes), "all"]
+    done = sum(job.done(_step(number, name)) for number in range(len(batches)) for name in names)
+    with job.progress(len(batches) * len(names), "passes", "splice", initial=done) as progress:
+        for number, batch in enumerate(batches):
+            todo = [name for name in names if not job.done(_step(number, name))]
+            if not todo:
+                continue
+            clean = splice.read_clean(model, batch, list(saes))
+            for name in todo:
+                target = job.scratch(f"{_step(number, name)}.json")
+                progress.note(f"layer {name}" if name != "all" else "all layers")
+                job.step(
+                    _step(number, name), functools.partial(_splice, target, model, clean, saes, means, name)
+                )
+                progress.update()
+
+    parts = {
+        name: [read_json(job.scratch(f"{_step(number, name)}.json")) for number in range(len(batches))]
+        for name in names
+    }
+    losses = {
+        name: splice.recovery(splice.add_up([part["losses"] for part in found]), known["ce"], n_predictions)
+        for name, found in parts.items()
+    }
+    error_by_depth = [
+        {
+            "layer": layer,
+            "fvu": sum(part["errors"][str(layer)] for part in parts["all"]) / found["spread"],
+            "fvu_alone": found["figures"]["fvu"],
+        }
+        for layer, found in known["layers"].items()
+    ]
+    return {
+        "text": {
+            "tokens": int(text.real.sum()),
+            "predictions": n_predictions,
+            "segments": int((text.real & (text.position == 0)).sum()),
+            "ce": known["ce"] / n_predictions,
+        },
+        "layers": {
+            layer: {"figures": known["layers"][layer]["figures"], "splice": losses[str(layer)]} for layer in saes
+        },
+        "all_layers": {**losses["all"], "error_by_depth": error_by_depth},
+    }  # fmt: skip
+
+
+def held_out(job: Job, model: LanguageModel) -> splice.Text:
+    """What the model reads."""
+    settings = job.config
+    corpus = read_corpus(job.input("prepare/corpus", "corpus.pt"), model.unembedding.shape[0])
+    random = generator(settings.seed, "sae_train", job.unit)
+    return splice.held_out_text(
+        corpus, settings.sae_training.splice_tokens, settings.extract.max_length, random
+    )
+
+
+@torch.inference_mode()
+def clean_figures(
+    model: LanguageModel, batches: Sequence[splice.Text], saes: Mapping[int, JumpReLUSAE]
+) -> dict[str, Any]:
+    """The model by itself: `ce` (sum, nats) and of each layer the mean of its kept states, their spread
+    Σ‖state - mean‖² in the model's units, and the SAE's figures on them.
+
+    Raises NumericError where the model's loss is not finite.
+    """
+    tallies = {layer: Tally(sae) for layer, sae in saes.items()}
+    ce = 0.0
+    for batch in batches:
+        clean = splice.read_clean(model, batch, list(saes))
+        ce += clean.ce
+        for layer, sae in saes.items():
+            states = clean.states[layer]
+            kept = splice.kept_mask(sae, clean.text, states)
+            tallies[layer].add(states[clean.text.real], kept[clean.text.real])
+    if not torch.tensor(ce).isfinite():
+        raise NumericError(
+            "the model's loss on held-out text is not finite; compute in a wider type with --set model.dtype=float32"
+        )
+    return {"ce": ce, "layers": {layer: _known(sae, tallies[layer]) for layer, sae in saes.items()}}
+
+
+def _known(sae: JumpReLUSAE, tally: Tally) -> dict[str, Any]:
+    return {
+        "mean": (tally.masked.mean() / sae.scale).float() + sae.mean.cpu(),
+        "spread": tally.masked.spread() / sae.scale**2,
+        "figures": tally.figures(),
+    }
+
+
+def _step(number: int, name: str) -> str:
+    return f"splice_{number}_{name}"
+
+
+def _splice(
+    path: Path, model: LanguageModel, clean: splice.Clean, saes: Mapping[int, JumpReLUSAE],
+    means: Mapping[int, Tensor], name: str,
+) -> None:  # fmt: skip
+    """Measure one layer, or "all", on one batch and write the sums."""
+    if name == "all":
+        losses, errors = splice.all_layers(model, clean, saes, means)
+        write_json(path, {"losses": losses, "errors": errors})
+    else:
+        layer = int(name)
+        write_json(path, {"losses": splice.layer_alone(model, clean, saes[layer], means[layer], layer)})
+
+
+def measure_identity(job: Job, saes: Mapping[int, JumpReLUSAE]) -> dict[str, Any]:
+    path = job.scratch("identity.json")
+    seed = int(generator(job.config.seed, "sae_train", "identity").integers(2**31))
+    decoders = {layer: sae.W_dec for layer, sae in saes.items()}
+    job.step("identity", lambda: write_json(path, identity.report(decoders, seed)))
+    return read_json(path)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Of those that are defined."""
+    found = [value for value in values if value is not None]
+    return sum(found) / len(found) if found else None
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
