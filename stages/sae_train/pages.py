@@ -266,7 +266,7 @@ def _errors(axes: Axes, report: Json) -> None:
     axes.plot([e["layer"] for e in depth], [e["fvu_alone"] for e in depth], color=BLUE, marker="o", markersize=4,
               linewidth=1.6, label="the layer's SAE alone")  # fmt: skip
     axes.set_title("Variance unexplained on the same text (FVU)", fontsize=LABEL, loc="left", color=INK)
-    axes.set_ylim(bottom=0)
+    axes.set_yscale("log")  # a SAE may amplify what is far from its training states, layer after layer
     _legend(axes, where="best")
 
 
