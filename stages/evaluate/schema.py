@@ -1,15 +1,22 @@
-"""What `final_report.json` holds, field by field. `FinalReport.model_json_schema()` is its JSON Schema.
+"""What `final_report.json` holds, field by field; published as `docs/final_report.schema.json`.
 
-Label 1 (wrong) is the positive class everywhere: precision is the share of alarms that were wrong answers.
+Label 1 (wrong) is the positive class everywhere: precision is the share of alarms that were wrong answers. Every
+figure stands with its interval; null is a figure that is not defined, never one that was left out. Definitions of the
+metrics are in `common/metrics.py`, of the intervals in `stages/evaluate/bootstrap.py`.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+import json
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+
+Kind = Literal["detector", "baseline", "rung", "early"]
+Metric = Literal["auroc", "auroc_within_relation"]
+Verdict = Literal["better", "worse", "not told apart", "undefined"]
 
 
 class Record(BaseModel):
@@ -25,6 +32,8 @@ class Figure(Record):
 
 
 class Figures(Record):
+    """The figures of one method on one split."""
+
     auroc: Figure = Field(
         description="P(score of a wrong answer > score of a right one), all questions pooled."
     )
@@ -38,49 +47,171 @@ class Figures(Record):
         description="Average precision, right answers positive; chance is 1 − prevalence."
     )
     precision: Figure = Field(
-        description="At the threshold that each fold chose on its training side, as are:"
+        description="At the threshold that each training side chose on its inner folds, as are:"
     )
     recall: Figure
     f1: Figure
     accuracy: Figure
     brier: Figure = Field(description="Mean squared error of the calibrated probability.")
-    ece: Figure = Field(description="Expected calibration error, 15 bins of equal mass.")
+    brier_skill: Figure = Field(description="1 − Brier / Brier of always saying the prevalence.")
+    ece_before: Figure = Field(
+        description="Expected calibration error of the probability before calibration."
+    )
+    ece: Figure = Field(description="The same after calibration; 15 bins of equal mass.")
+    aurc: Figure = Field(description="Area under the risk–coverage curve; lower is better.")
+    e_aurc: Figure = Field(description="AURC − AURC of an oracle that puts every right answer first.")
+    prr: Figure = Field(
+        description="Prediction rejection ratio: (A − A_random) / (A_oracle − A_random), rejection up to all."
+    )
+    prr_half: Figure = Field(description="The same with at most half of the answers rejected.")
+    coverage_80: Figure = Field(
+        description="Largest share of answers that can be kept, least suspicious first, at an accuracy of 80 %."
+    )
+    coverage_90: Figure = Field(description="The same at an accuracy of 90 %.")
+
+
+class MethodCard(Record):
+    """What a method is; its figures are in the splits."""
+
+    name: str
+    title: str = Field(description="As plots and tables call it.")
+    kind: Kind = Field(
+        description="A detector sees tracks, a baseline does not; a rung is a detector on other associations of the same "
+        "latents; an early method sees the first layers only."
+    )
+    description: str
+    signals: list[str] = Field(description="What it sees, such as tracks, lens, logits.")
+    rung: str | None = Field(description="The association that a rung's tracks were made by.")
+    layer: int | None = Field(description="The last layer that an early method sees.")
+    before_answer: bool = Field(description="Sees the prompt alone: known before a token is generated.")
 
 
 class MethodReport(Record):
     name: str
-    kind: Literal["detector", "baseline"] = Field(description="A detector sees tracks, a baseline does not.")
-    description: str
+    kind: Kind
     figures: Figures
 
 
 class Comparison(Record):
-    """Paired difference of AUROC, detector − baseline, on the same resamples."""
+    """Paired difference, method − against, on the same resamples of the same questions."""
 
-    detector: str
-    baseline: str
-    metric: Literal["auroc", "auroc_within_relation"]
-    difference: Figure
-    verdict: Literal["better", "worse", "not told apart"] = Field(
-        description="Whether the interval excludes zero."
+    about: Literal["detector", "association", "increment"] = Field(
+        description="detector: a detector against the best baseline. association: a rung against no association or "
+        "random association. increment: the same signals with and without tracks."
     )
+    method: str
+    against: str
+    metric: Metric
+    difference: Figure
+    verdict: Verdict = Field(description="Whether the interval excludes zero.")
+
+
+class Confusion(Record):
+    """Decisions of the main detector, mean over repeats, each at the threshold of its training side."""
+
+    wrong_called_wrong: float
+    wrong_called_right: float
+    right_called_wrong: float
+    right_called_right: float
+
+
+class Curve(Record):
+    """Points of one method's curve, at most 101, mean over repeats; low and high: the pointwise interval of y."""
+
+    method: str
+    x: list[float]
+    y: list[float]
+    low: list[float] | None
+    high: list[float] | None
+
+
+class Curves(Record):
+    """Of the main methods: the main detector, the best baseline and those named beside them in the plots."""
+
+    roc: list[Curve] = Field(description="x: false alarm rate, y: share of wrong answers found.")
+    precision_recall: list[Curve] = Field(description="x: recall of wrong answers, y: precision.")
+    reliability: list[Curve] = Field(
+        description="x: mean calibrated probability in a bin of equal mass, y: share wrong there."
+    )
+    risk_coverage: list[Curve] = Field(description="x: share of answers kept, y: share wrong among them.")
+
+
+class SplitReport(Record):
+    """One way to hold questions back, and every method on it."""
+
+    split: str = Field(description="grouped, test, relations, answers or transfer.")
+    title: str
+    description: str
+    n: int = Field(description="Labelled questions scored.")
+    n_wrong: int
+    n_right: int
+    prevalence: float = Field(description="Share wrong.")
+    n_groups: int
+    n_relations: int
+    repeats: int
+    f1_all_called_wrong: float = Field(description="F1 of calling every answer wrong: what F1 is worth here.")
+    methods: list[MethodReport] = Field(
+        description="Detectors, baselines, rungs, early ones; each kind by falling AUROC."
+    )
+    best_baseline: dict[Metric, str] = Field(
+        description="The baseline with the highest value, chosen after the fact in its favour; empty without one."
+    )
+    comparisons: list[Comparison]
+    confusion: Confusion | None = Field(description="Of the main detector; null if it was not scored here.")
+    curves: Curves
 
 
 class RelationReport(Record):
     relation: str
     n: int
     n_wrong: int
-    auroc: dict[str, Figure] = Field(description="Method → AUROC inside the relation.")
+    auroc: dict[str, Figure] = Field(description="Main methods → AUROC inside the relation, grouped split.")
 
 
-class Confusion(Record):
-    """Decisions of the first detector on the labelled questions, each at its fold's threshold."""
+class EarlyPoint(Record):
+    """What is known after some layers."""
 
-    wrong_called_wrong: int
-    wrong_called_right: int
-    right_called_wrong: int
-    right_called_right: int
-    thresholds: list[float] = Field(description="On the calibrated probability, one a fold.")
+    method: str
+    layer: int | None = Field(description="Last layer seen; null: all of them.")
+    depth: float = Field(description="Share of the studied layers seen, 0 to 1.")
+    before_answer: bool
+    auroc: Figure
+    auroc_within_relation: Figure
+
+
+class Permutation(Record):
+    """The main detector's protocol on labels permuted within relations."""
+
+    n: int
+    observed: float = Field(description="AUROC with the true labels, by the same protocol.")
+    mean: float
+    low: float = Field(description="Smallest of all permutations.")
+    high: float = Field(description="Largest of all permutations.")
+    p_value: float = Field(description="(1 + permutations at least as good) / (n + 1).")
+    auroc: list[float]
+    met: bool = Field(description="Mean within 0.48 to 0.52, and the observed one beyond every permutation.")
+
+
+class ErrorType(Record):
+    """Wrong answers of one type, and how well the main detector tells them from all right answers."""
+
+    name: str
+    description: str
+    n: int
+    share: float = Field(description="Of all wrong answers.")
+    auroc: Figure = Field(description="Answers of this type against all right answers.")
+    baseline_auroc: Figure = Field(description="The same by the best baseline.")
+    found: Figure = Field(description="Share that the main detector calls wrong.")
+
+
+class StrictReport(Record):
+    """The grouped split's scores against the strict labels; nothing was fitted on them."""
+
+    n: int
+    n_wrong: int
+    disagree: int = Field(description="Questions whose strict label is not the lenient one.")
+    kappa: float | None = Field(description="Cohen's kappa between the two.")
+    methods: list[MethodReport] = Field(description="Detectors and baselines.")
 
 
 class DataCard(Record):
@@ -90,9 +221,10 @@ class DataCard(Record):
     n_right: int
     prevalence: float = Field(description="Share of labelled answers that are wrong.")
     excluded: dict[str, int] = Field(description="Reason → questions left out of fitting and figures.")
-    n_groups: int
+    unexplained: int = Field(description="Left out without a reason.")
+    n_groups: int = Field(description="Groups of questions that never cross a fold.")
+    largest_group: int = Field(description="Questions in the largest.")
     n_relations: int
-    f1_all_called_wrong: float = Field(description="F1 of calling every answer wrong: what F1 is worth here.")
 
 
 class SaeLayer(Record):
@@ -122,23 +254,28 @@ class SaeStack(Record):
     )
 
 
-class TrackingSummary(Record):
-    """Means over all questions at the last answer token."""
-
-    mean_life_layers: float = Field(description="Layers that a track lives.")
-    single_layer_share: float = Field(description="Share of tracks that live in one layer only.")
-    tracks_per_layer: float
-    births_share: float = Field(description="Share of a layer's tracks that were born in it.")
-
-
 class Expectation(Record):
-    """A row of the reference page's table of expected quality."""
+    """A row of a table of expected quality."""
 
     metric: str
+    source: Literal["reference page", "this project"] = Field(
+        description="The expectations of the reference page, and the harder ones set here beside them."
+    )
     wanted: str
     found: Figure
-    met: bool | None
+    met: bool | None = Field(description="null: not measured.")
     note: str
+
+
+class Headline(Record):
+    """The finding in words, for the top of every page; a negative is said as plainly as a positive."""
+
+    detector: str = Field(description="Whether the main detector beats the best baseline, by how much.")
+    tracking: str = Field(description="Whether tracking helps, by how much, over which baseline.")
+    helps: bool | None = Field(
+        description="Association beats random and none, and tracks add to the other signals: all three intervals above "
+        "zero. null: not all of them were measured."
+    )
 
 
 class FinalReport(Record):
@@ -149,16 +286,37 @@ class FinalReport(Record):
     seed: int
     confidence: float = Field(description="Coverage of every interval.")
     resamples: int = Field(description="Bootstrap resamples of groups.")
-    headline: str = Field(description="The finding in one sentence.")
+    headline: Headline
     data: DataCard
-    methods: list[MethodReport] = Field(description="Detectors first, each kind by falling AUROC.")
-    best_baseline: str = Field(
-        description="The baseline with the highest AUROC, chosen after the fact in its favour."
+    detector: str = Field(description="The main detector, whose scores and decisions are the published ones.")
+    main_methods: list[str] = Field(
+        description="Those with curves: the main detector, the best baseline, other detectors, a baseline a signal."
     )
-    comparisons: list[Comparison]
-    confusion: Confusion
-    relations: list[RelationReport]
+    methods: list[MethodCard]
+    splits: list[SplitReport] = Field(description="grouped first.")
+    absent: list[str] = Field(
+        description="What could have been measured and was not, a sentence each; the rest is shown."
+    )
+    relations: list[RelationReport] = Field(description="The most frequent first.")
+    early_warning: list[EarlyPoint] = Field(description="By rising depth; those before the answer first.")
+    permutation: Permutation | None
+    error_types: list[ErrorType]
+    strict: StrictReport | None
     sae: list[SaeLayer]
     sae_all_layers: SaeStack
-    tracking: TrackingSummary
     expectations: list[Expectation]
+
+    def split(self, name: str) -> SplitReport | None:
+        return next((each for each in self.splits if each.split == name), None)
+
+    def card(self, method: str) -> MethodCard:
+        return next(each for each in self.methods if each.name == method)
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of `final_report.json`."""
+    return FinalReport.model_json_schema()
+
+
+if __name__ == "__main__":
+    print(json.dumps(json_schema(), indent=2))
