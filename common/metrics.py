@@ -3,8 +3,9 @@
 Every function takes `weights`, a weight a row in each of B resamples ([B, n]), and returns B values, so that two
 thousand bootstrap replicates cost a few matrix operations and a point estimate is the case of one row of ones.
 Label 1 (wrong) is the positive class; a higher score means more likely wrong. Definitions: Fawcett 2006 (ROC), Davis
-and Goadrich 2006 (average precision as a sum over distinct thresholds), Naeini et al. 2015 (ECE). Not here:
-resampling itself (`stages/evaluate/bootstrap.py`) and calibration (`common/calibration.py`).
+and Goadrich 2006 (average precision as a sum over distinct thresholds), Naeini et al. 2015 (ECE), Geifman, Uziel and
+El-Yaniv 2019 (risk–coverage), Malinin and Gales 2021 and lm-polygraph (prediction rejection). Not here: resampling
+itself (`stages/evaluate/bootstrap.py`) and calibration (`common/calibration.py`).
 """
 
 from __future__ import annotations
@@ -13,19 +14,30 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import digamma
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-_VALUES_AT_ONCE = 1_000_000  # rows x resamples held in memory together
+_VALUES_AT_ONCE = 250_000  # rows x resamples worked on together: an array of them fits the cache
 
 
 class RankMetrics(NamedTuple):
-    """Threshold-free metrics of B resamples; NaN where a resample lacks a class."""
+    """Threshold-free metrics of B resamples; NaN where a resample lacks a class.
+
+    The last six are of selective answering: answers are kept from the least suspicious on, and the risk is the share
+    of wrong ones among those kept. Answers of equal score are kept together.
+    """
 
     auroc: Floats  # [B] P(score of a wrong answer > score of a right one), ties count one half
     auprc_wrong: Floats  # [B] average precision, wrong answers positive
     auprc_right: Floats  # [B] average precision, right answers positive, ranked from the low end
+    aurc: Floats  # [B] mean over answers of the risk when just they and less suspicious ones are kept
+    e_aurc: Floats  # [B] aurc − that of an oracle that puts every right answer first
+    prr: Floats  # [B] (A − A_random) / (A_oracle − A_random), A = 1 − aurc; 0 chance, 1 oracle
+    prr_half: Floats  # [B] the same with A over the keeping of more than half
+    coverage_80: Floats  # [B] largest share that can be kept at an accuracy of at least 0.8
+    coverage_90: Floats  # [B] at least 0.9
 
 
 class DecisionMetrics(NamedTuple):
@@ -43,39 +55,89 @@ def ones(n_rows: int) -> Floats:
 
 
 def rank_metrics(labels: ArrayLike, scores: ArrayLike, weights: Floats) -> RankMetrics:
-    """AUROC and average precision both ways.
+    """All threshold-free metrics.
 
-    labels: [n] 0/1; scores: [n] finite; weights: [B, n] non-negative. Equals scikit-learn's `roc_auc_score` and
-    `average_precision_score` with `sample_weight`.
+    labels: [n] 0/1; scores: [n] finite; weights: [B, n] counts of each row. AUROC and average precision equal
+    scikit-learn's `roc_auc_score` and `average_precision_score` with `sample_weight`.
     """
     y, s = np.asarray(labels, dtype=np.float64), np.asarray(scores, dtype=np.float64)
     order = np.argsort(-s, kind="stable")
-    y, s = y[order], s[order]
-    ends = np.flatnonzero(np.append(s[1:] != s[:-1], True))  # last row of each run of equal scores
-    parts = [_rank_metrics_of_sorted(y, ends, weights[rows][:, order]) for rows in _batches(weights.shape)]
+    y, starts = y[order], _run_starts(s[order])
+    parts = [
+        _rank_metrics_of_sorted(y, starts, weights[rows].take(order, axis=1))
+        for rows in _batches(weights.shape)
+    ]
     return RankMetrics(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def _rank_metrics_of_sorted(y: Floats, ends: Ints, w: Floats) -> tuple[Floats, Floats, Floats]:
-    """`rank_metrics` for rows in descending order of score; thresholds lie after the rows `ends`."""
-    tp = np.cumsum(w * y, axis=1)[:, ends]
-    fp = np.cumsum(w, axis=1)[:, ends] - tp
-    positives, negatives = tp[:, -1], fp[:, -1]
-    d_tp, d_fp = np.diff(tp, axis=1, prepend=0.0), np.diff(fp, axis=1, prepend=0.0)
-    above_tp, above_fp = tp - d_tp, fp - d_fp
-    below_tp, below_fp = positives[:, None] - above_tp, negatives[:, None] - above_fp
+def _rank_metrics_of_sorted(y: Floats, starts: Ints, weights: Floats) -> RankMetrics:
+    """`rank_metrics` for rows in descending order of score; `starts`: first row of each run of equal scores."""
+    d_tp, d_all = _by_run(weights * y, starts), _by_run(weights, starts)
+    d_fp = d_all - d_tp
+    tp, above = np.cumsum(d_tp, axis=1), np.cumsum(d_all, axis=1)
+    wrong, total = tp[:, -1].copy(), above[:, -1].copy()
+    right = total - wrong
+    kept, kept_wrong = total[:, None] - above + d_all, wrong[:, None] - tp + d_tp
+    precision, risk = _ratio(tp, above), _ratio(kept_wrong, kept)
+    tp -= 0.5 * d_tp
+    right_risk, wrong_risk = _row_dot(d_fp, risk), _row_dot(d_tp, risk)
+    half = np.ceil(total / 2)
+    beyond_half = np.clip(kept - half[:, None], 0.0, d_all)
     with np.errstate(invalid="ignore", divide="ignore"):
-        auroc = (d_fp * (above_tp + 0.5 * d_tp)).sum(axis=1) / (positives * negatives)
-        ap_wrong = _weighted_ratio(d_tp, tp, tp + fp) / positives
-        ap_right = _weighted_ratio(d_fp, below_fp, below_fp + below_tp) / negatives
-    missing = (positives == 0) | (negatives == 0)
-    return tuple(np.where(missing, np.nan, value) for value in (auroc, ap_wrong, ap_right))  # type: ignore[return-value]
+        base = wrong / total
+        aurc = (right_risk + wrong_risk) / total
+        best = (wrong - right * _harmonic(right, total)) / total
+        risk_half = _row_dot(beyond_half, risk) / (total - half)
+        kept_right_first = np.maximum(right - half, 0) + right * _harmonic(np.maximum(right, half), total)
+        best_half = 1 - kept_right_first / (total - half)
+        values = RankMetrics(
+            auroc=_row_dot(d_fp, tp) / (wrong * right),
+            auprc_wrong=_row_dot(d_tp, precision) / wrong,
+            auprc_right=(right - right_risk) / right,
+            aurc=aurc,
+            e_aurc=aurc - best,
+            prr=(base - aurc) / (base - best),
+            prr_half=(base - risk_half) / (base - best_half),
+            coverage_80=_coverage(kept, risk, 0.8),
+            coverage_90=_coverage(kept, risk, 0.9),
+        )
+    missing = (wrong == 0) | (right == 0)
+    return RankMetrics(*(np.where(missing, np.nan, value) for value in values))
 
 
-def _weighted_ratio(weight: Floats, numerator: Floats, denominator: Floats) -> Floats:
-    """Row sums of weight · numerator / denominator, empty denominators counting nothing."""
-    ratio = np.divide(numerator, denominator, out=np.zeros_like(numerator), where=denominator > 0)
-    return np.asarray((weight * ratio).sum(axis=1))
+def _run_starts(ordered: Floats) -> Ints:
+    """First row of each run of equal values."""
+    return np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))
+
+
+def _by_run(values: Floats, starts: Ints) -> Floats:
+    """Sums over runs of columns, [B, n_runs]."""
+    return values if len(starts) == values.shape[1] else np.add.reduceat(values, starts, axis=1)
+
+
+def _ratio(numerator: Floats, denominator: Floats) -> Floats:
+    """Quotient, 0 where the denominator is (and with it the numerator)."""
+    return numerator / np.maximum(denominator, 1e-300)
+
+
+def _row_dot(left: Floats, right: Floats) -> Floats:
+    return np.einsum("bk,bk->b", left, right)
+
+
+def _harmonic(start: Floats, end: Floats) -> Floats:
+    """Σ 1/k over start < k ≤ end."""
+    return np.asarray(digamma(end + 1) - digamma(start + 1))
+
+
+def _coverage(kept: Floats, risk: Floats, accuracy: float) -> Floats:
+    """Largest share of the rows that can be kept at a risk of at most 1 − accuracy; 0 if none.
+
+    `kept` falls along a row, so that the first run that qualifies is the answer; where nothing is kept the risk is 0.
+    """
+    allowed = np.concatenate([risk <= 1 - accuracy + 1e-12, np.ones((len(risk), 1), dtype=bool)], axis=1)
+    first = np.argmax(allowed, axis=1)
+    padded = np.minimum(first, kept.shape[1] - 1)
+    return np.where(first < kept.shape[1], kept[np.arange(len(kept)), padded], 0.0) / kept[:, 0]
 
 
 def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -87,15 +149,26 @@ def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
 def auroc_by_block(labels: ArrayLike, scores: ArrayLike, blocks: ArrayLike, weights: Floats) -> Floats:
     """AUROC inside each block (relation) of each resample.
 
-    blocks: [n] block number 0…m−1; returns [B, m], NaN where a block lacks a class in a resample.
+    blocks: [n] block number 0…m−1, none empty; returns [B, m], NaN where a block lacks a class in a resample.
     """
-    y, s, b = np.asarray(labels), np.asarray(scores), np.asarray(blocks)
-    result = np.full((len(weights), int(b.max(initial=-1)) + 1), np.nan)
-    for block in range(result.shape[1]):
-        rows = np.flatnonzero(b == block)
-        if len(np.unique(y[rows])) == 2:
-            result[:, block] = rank_metrics(y[rows], s[rows], weights[:, rows]).auroc
-    return result
+    y, s, b = np.asarray(labels, dtype=np.float64), np.asarray(scores), np.asarray(blocks)
+    order = np.lexsort((-s, b))
+    y, b = y[order], b[order]
+    starts = np.union1d(_run_starts(s[order]), _run_starts(b))
+    first_run = np.searchsorted(starts, _run_starts(b))
+    results = []
+    for rows in _batches(weights.shape):
+        w = weights[rows].take(order, axis=1)
+        d_tp, d_all = _by_run(w * y, starts), _by_run(w, starts)
+        d_fp = d_all - d_tp
+        before = np.cumsum(d_tp, axis=1) - d_tp
+        wrong, right = np.add.reduceat(d_tp, first_run, axis=1), np.add.reduceat(d_fp, first_run, axis=1)
+        pairs = (
+            np.add.reduceat(d_fp * (before + 0.5 * d_tp), first_run, axis=1) - right * before[:, first_run]
+        )
+        with np.errstate(invalid="ignore", divide="ignore"):
+            results.append(np.where(wrong * right > 0, pairs / (wrong * right), np.nan))
+    return np.concatenate(results)
 
 
 def decision_metrics(labels: ArrayLike, predicted: ArrayLike, weights: Floats) -> DecisionMetrics:
@@ -112,6 +185,14 @@ def brier(labels: ArrayLike, probabilities: ArrayLike, weights: Floats) -> Float
     """Mean squared error of the probability of being wrong, [B]; 0 is perfect."""
     y, p = np.asarray(labels, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
     return np.asarray(weights @ (p - y) ** 2 / weights.sum(axis=1))
+
+
+def brier_skill(labels: ArrayLike, probabilities: ArrayLike, weights: Floats) -> Floats:
+    """1 − Brier / Brier of always saying the resample's share of wrong answers, [B]; NaN where a class is missing."""
+    share = weights @ np.asarray(labels, dtype=np.float64) / weights.sum(axis=1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        skill = 1 - brier(labels, probabilities, weights) / (share * (1 - share))
+    return np.where(np.isfinite(skill), skill, np.nan)
 
 
 def equal_mass_bins(probabilities: ArrayLike, n_bins: int = 15) -> Ints:
