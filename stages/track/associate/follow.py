@@ -1,0 +1,58 @@
+"""One interface to all associators."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import numpy as np
+from torch import Tensor
+
+from common.errors import ModelMismatchError
+from stages.track.associate.nulls import dealt_anew, no_links, same_number
+from stages.track.associate.record import Tracks
+from stages.track.associate.scanwise import track_by_scan
+from stages.track.association import Association, Scans
+
+Associator = Literal["none", "random", "feature_id", "nearest", "marginals", "hypotheses"]
+
+BLOCK = 512
+"""Problems at a time: their look-up tables stay in the processor's cache."""
+
+
+def follow(
+    scans: Scans,
+    association: Association,
+    associator: Associator,
+    decoders: Sequence[Tensor],
+    *,
+    seed: int,
+    given: Tracks | None = None,
+) -> Tracks:
+    """Tracks of many problems over all layers; the same bits in every run, however problems are grouped.
+
+    decoders: a layer's [d_hidden, d_model] with unit rows, those that the association was fitted to. seed and given are
+    for `random` alone: the tracks whose births, lengths and deaths it keeps, those of `nearest` unless given.
+    Raises ModelMismatchError where scans, decoders and association are not of the same layers.
+    """
+    n_layers = scans.latents.shape[1]
+    if not n_layers == len(decoders) == len(association.layers):
+        raise ModelMismatchError(
+            f"scans of {n_layers} layers, {len(decoders)} SAEs and an association model of {len(association.layers)} "
+            "layers do not belong together; run the track stage again"
+        )
+    if associator == "random":
+        if given is None:
+            given = follow(scans, association, "nearest", decoders, seed=seed)
+        return dealt_anew(scans, given, decoders, seed)
+    way = _ways(association, decoders)[associator]
+    starts = range(0, max(len(scans.latents), 1), BLOCK)
+    blocks = [way(scans.part(start, start + BLOCK)) for start in starts]
+    return Tracks(*(np.concatenate(columns) for columns in zip(*blocks, strict=True)))
+
+
+def _ways(association: Association, decoders: Sequence[Tensor]) -> dict[str, Callable[[Scans], Tracks]]:
+    return {
+        "none": lambda scans: no_links(scans, decoders),
+        "feature_id": lambda scans: same_number(scans, decoders),
+        "nearest": lambda scans: track_by_scan(scans, association, soft=False),
+        "marginals": lambda scans: track_by_scan(scans, association, soft=True),
+    }

@@ -1,0 +1,382 @@
+"""The fitted association model: how a feature that is seen at one layer is seen at the next, or the one after.
+
+Layers are scans and active latents are detections. All of the model is estimated from scans of held-out text, without
+labels and without knowing which latents are the same feature. What tells them is co-activation: neighbouring latents
+(mutually nearest among the active) that are active in the *same* token, in excess of those that are neighbours when the
+later layer's scan is taken from *another* token. Whatever links by direction alone is in both counts and cancels, so that
+SAEs without shared features give an excess of nearly nothing, and links that the model thinks improbable.
+
+With h(c) and h'(c) the numbers of such pairs of cosine c, in the same and in another token:
+
+    P(true | c) = 1 - h'(c) / h(c)          p1(c) ∝ h(c) - h'(c)          p0(c): random pairs, by firing rates
+
+P(true | c) and p1/p0 do not fall as the cosine rises (isotonic regression).
+"""
+
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.isotonic import IsotonicRegression
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor
+
+from common.errors import CorruptInputError, DataError, NumericError
+from stages.track.neighbours import Neighbours, active_pairs, nearest_latents
+
+FORMAT = "ghosttrack.association"
+VERSION = 1
+
+GAPS = (1, 2)
+"""A track may go unseen at one layer."""
+BINS = 100
+"""Of the cosine, over [-1, 1]."""
+DENSE = 0.1
+"""Firing rate above which a latent takes no part in the estimates: that it is active twice proves nothing."""
+LEAST_VARIANCE = 1e-3
+"""Of log-activation: 3 %, well below what two layers differ by."""
+MOST_CERTAIN = 0.999
+"""Largest probability of detection and of survival, so that a missed detection is never impossible."""
+
+Floats = NDArray[np.float64]
+
+
+class Scans(NamedTuple):
+    """The strongest active latents of each layer, a problem being one position of one text.
+
+    latents: int64 [n_problems, n_layers, k]; activations: float32 [n_problems, n_layers, k], falling, 0 where fewer
+    than k latents are active.
+    """
+
+    latents: NDArray[np.int64]
+    activations: NDArray[np.float32]
+
+    def part(self, start: int, stop: int) -> "Scans":
+        """Problems start to stop."""
+        return Scans(self.latents[start:stop], self.activations[start:stop])
+
+
+@dataclass
+class Association:
+    """What `fit` found. `l` numbers the tracked layers from 0; a row l of a pair is for layer l to l + gap.
+
+    Probabilities are of a feature that exists; activations enter by their natural logarithm.
+    """
+
+    layers: list[int]
+    """The model's layers that are tracked."""
+    neighbours: dict[int, list[Neighbours]]
+    """By gap: a table a pair of layers."""
+    log_ratio: dict[int, Tensor]
+    """By gap: log p1(c)/p0(c), float64 [n_pairs, BINS]."""
+    survival: Tensor
+    """Probability that a feature of layer l is still there at l + 1: [n_layers - 1]"""
+    detection: Tensor
+    """Logistic regression of being there *and* among the k strongest at l + 1 on the log-activation at l: intercept and
+    slope, [n_layers - 1, 2]"""
+    drift: Tensor
+    """Mean change of log-activation from l to l + 1: [n_layers - 1]"""
+    change_variance: Tensor
+    """Variance of that change, measurement noise taken off: [n_layers - 1]"""
+    noise_variance: Tensor
+    """Of a measured log-activation about the feature's own: []"""
+    level_mean: Tensor
+    """Mean log-activation of all detections: [n_layers]"""
+    level_variance: Tensor
+    """[n_layers]"""
+    births: Tensor
+    """Expected number of features that begin at a layer and last, a scan: [n_layers]"""
+    clutter: Tensor
+    """Expected number of detections that belong to no lasting feature, a scan: [n_layers]"""
+    provenance: dict[str, Any]
+    """Plain values: where the scans came from, how many, the seed."""
+    scores: dict[int, list[NDArray[np.float32]]] = field(init=False, repr=False, compare=False)
+    """By gap and pair: log p1/p0 of every entry of the table, [d_before, n]."""
+    widths: dict[int, list[NDArray[np.int64]]] = field(init=False, repr=False, compare=False)
+    """By gap and pair: how many neighbours of each latent have a positive score: the gate on the cosine, [d_before]."""
+
+    def __post_init__(self) -> None:
+        middles = _bin_middles()
+        self.scores = {
+            gap: [
+                np.interp(table.cosines.numpy(), middles, row.numpy()).astype(np.float32)
+                for table, row in zip(self.neighbours[gap], self.log_ratio[gap], strict=True)
+            ]
+            for gap in GAPS
+        }
+        self.widths = {gap: [(score > 0).sum(1) for score in self.scores[gap]] for gap in GAPS}
+
+    def seen(self, pair: int, log_activation: NDArray[Any]) -> Floats:
+        """Probability that a feature of this log-activation at layer `pair` is detected at the next."""
+        intercept, slope = self.detection[pair].tolist()
+        return np.minimum(
+            1 / (1 + np.exp(-(intercept + slope * log_activation))), MOST_CERTAIN * float(self.survival[pair])
+        )
+
+    def save(self, path: Path) -> None:
+        """Write a plain dictionary that `torch.load(path, weights_only=True)` reads."""
+        content = {f.name: getattr(self, f.name) for f in fields(self) if f.init}
+        content["neighbours"] = {
+            gap: [tuple(table) for table in tables] for gap, tables in self.neighbours.items()
+        }
+        torch.save({"format": FORMAT, "version": VERSION, **content}, path)
+
+    @classmethod
+    def load(cls, path: Path) -> "Association":
+        """Raises CorruptInputError for a file that is no association model of this version."""
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+            raise CorruptInputError(
+                f"{path} is not a readable .pt file; run `ghosttrack run` to make it anew"
+            ) from error
+        names = {f.name for f in fields(cls) if f.init}
+        if (
+            not isinstance(content, dict)
+            or (content.get("format"), content.get("version")) != (FORMAT, VERSION)
+            or not names <= content.keys()
+        ):
+            raise CorruptInputError(
+                f"{path} is not a {FORMAT} file of version {VERSION}; run `ghosttrack run` to make it anew"
+            )
+        known = {name: content[name] for name in names}
+        known["neighbours"] = {
+            gap: [Neighbours(*table) for table in tables] for gap, tables in known["neighbours"].items()
+        }
+        return cls(**known)
+
+
+def fit(
+    scans: Scans,
+    decoders: Sequence[Tensor],
+    layers: Sequence[int],
+    seed: int,
+    provenance: dict[str, Any] | None = None,
+) -> Association:
+    """The association model of these SAEs.
+
+    scans: of held-out text, one a token; decoders: a layer's [d_hidden, d_model] with unit rows, widths d_hidden may
+    differ; layers: the model's numbers of them. provenance: plain values to be kept with it.
+    Raises DataError for fewer than two scans, NumericError for activations that are not finite.
+    """
+    n_scans, n_layers, k = scans.latents.shape
+    if n_scans < 2:
+        raise DataError("the association model needs scans of at least two tokens of held-out text")
+    if not np.isfinite(scans.activations).all():
+        raise NumericError("activations of the held-out text hold NaN or Inf; train the SAEs again")
+    other = np.random.default_rng(seed).permutation(n_scans)
+    active = scans.activations > 0
+    level = np.log(scans.activations, where=active, out=np.zeros(active.shape, dtype=np.float64))
+    rates = [_firing_rates(scans, layer, len(decoder)) for layer, decoder in enumerate(decoders)]
+    tables: dict[int, list[Neighbours]] = {gap: [] for gap in GAPS}
+    ratios: dict[int, list[Floats]] = {gap: [] for gap in GAPS}
+    links: dict[int, list[_Links]] = {gap: [] for gap in GAPS}
+    for gap in GAPS:
+        for layer in range(n_layers - gap):
+            table = nearest_latents(decoders[layer], decoders[layer + gap])
+            ratio, found = _compare(scans, active, table, layer, gap, other, rates)
+            tables[gap].append(table)
+            ratios[gap].append(ratio)
+            links[gap].append(found)
+    return Association(
+        layers=list(layers),
+        neighbours=tables,
+        log_ratio={gap: torch.from_numpy(np.array(ratios[gap]).reshape(-1, BINS)) for gap in GAPS},
+        **_dynamics(level, active, links),
+        provenance={"scans": n_scans, "k": k, "seed": seed, **(provenance or {})},
+    )
+
+
+class _Links(NamedTuple):
+    """Mutually nearest pairs of one pair of layers, a value a pair, and how probably they are true."""
+
+    problem: NDArray[np.int64]
+    before: NDArray[np.int64]
+    after: NDArray[np.int64]
+    true: Floats
+
+
+def _compare(
+    scans: Scans,
+    active: NDArray[np.bool_],
+    table: Neighbours,
+    layer: int,
+    gap: int,
+    other: NDArray[np.int64],
+    rates: list[Floats],
+) -> tuple[Floats, _Links]:
+    """log p1/p0 by bin of the cosine, [BINS], and the pairs of the same token."""
+    rate, rate_after = rates[layer], rates[layer + gap]
+    counts = []
+    for order in (other, np.arange(len(other))):  # the same token last: its pairs are kept
+        pairs, cosine = _mutual(scans, active, table, layer, layer + gap, order)
+        sparse = (rate[scans.latents[pairs.problem, layer, pairs.before]] <= DENSE) & (
+            rate_after[scans.latents[order[pairs.problem], layer + gap, pairs.after]] <= DENSE
+        )
+        counts.append(np.bincount(_bins(cosine[sparse]), minlength=BINS).astype(np.float64))
+    chance, together = counts
+    true = np.maximum(_rising((together - chance) / np.maximum(together, 1), together), 0)
+    excess = true * together
+    ids, cosines = table.ids.numpy(), table.cosines.numpy()
+    rate, rate_after = np.where(rate <= DENSE, rate, 0), np.where(rate_after <= DENSE, rate_after, 0)
+    random = np.bincount(
+        _bins(cosines.ravel()), weights=(rate[:, None] * rate_after[ids]).ravel(), minlength=BINS
+    ) / max(rate.sum() * rate_after.sum(), 1e-300)
+    # Half a pair more everywhere: a bin that no random pair is in does not make a link certain.
+    random += 0.5 / (len(other) * max(rate.sum() * rate_after.sum(), 1))
+    ratio = _rising((excess + 0.5 / BINS) / (excess.sum() + 0.5) / random, random)
+    return np.log(ratio), _Links(pairs.problem, pairs.before, pairs.after, true[_bins(cosine)])
+
+
+def _mutual(
+    scans: Scans,
+    active: NDArray[np.bool_],
+    table: Neighbours,
+    layer: int,
+    later: int,
+    order: NDArray[np.int64],
+) -> tuple[Any, Floats]:
+    """Pairs that are each other's nearest among the active, and their cosines; the later scans taken in `order`."""
+    every = np.full(len(table.ids), table.ids.shape[1])
+    pairs = active_pairs(
+        table, every, scans.latents[:, layer], active[:, layer], scans.latents[order, later], active[order, later]
+    )  # fmt: skip
+    cosine = table.cosines.numpy()[scans.latents[pairs.problem, layer, pairs.before], pairs.place].astype(
+        np.float64
+    )
+    k = scans.latents.shape[2]
+    best = np.ones(len(cosine), dtype=bool)
+    for rank in (pairs.before, pairs.after):
+        key = pairs.problem * k + rank
+        falling = np.lexsort((-cosine, key))
+        first = np.r_[True, np.diff(key[falling]) > 0][: len(key)]
+        best[falling[~first]] = False
+    return type(pairs)(*(column[best] for column in pairs)), cosine[best]
+
+
+def _dynamics(level: Floats, active: NDArray[np.bool_], links: dict[int, list[_Links]]) -> dict[str, Tensor]:
+    """Everything but the cosines. level: log-activations [n_scans, n_layers, k], 0 where inactive."""
+    n_scans, n_layers, k = level.shape
+    shape = (n_layers, n_scans, k)
+    # Probability that a detection goes on to the next layer, comes from the one before, or comes from two before.
+    onward, comes, returns = np.zeros(shape), np.zeros(shape), np.zeros(shape)
+    for layer, pair in enumerate(links[1]):
+        onward[layer][pair.problem, pair.before] = pair.true
+        comes[layer + 1][pair.problem, pair.after] = pair.true
+    for layer, pair in enumerate(links[2]):
+        returns[layer + 2][pair.problem, pair.after] = pair.true
+    here = active.transpose(1, 0, 2)
+    level = level.transpose(1, 0, 2)
+
+    drift, spread = _changes(level, links[1])
+    spread_over_two = _changes(level, links[2])[1]
+    # Noise is in the change over two layers twice, in the two changes over one layer four times.
+    doubled = spread[:-1] + spread[1:] - spread_over_two
+    noise = max(float(np.mean(doubled)) / 2, LEAST_VARIANCE) if len(doubled) else LEAST_VARIANCE
+
+    detection, survival = np.zeros((n_layers - 1, 2)), np.ones(n_layers - 1)
+    for layer in range(n_layers - 1):
+        weight = comes[layer] if layer else here[layer].astype(np.float64)
+        detection[layer] = _logistic(
+            level[layer][here[layer]], onward[layer][here[layer]], weight[here[layer]]
+        )
+        if layer < n_layers - 2:
+            pair = links[2][layer]
+            later = (1 - onward[layer][pair.problem, pair.before]) * pair.true
+            later *= 1 - comes[layer + 2][pair.problem, pair.after]
+            total = max(weight.sum(), 1.0)
+            next_seen = (weight * onward[layer]).sum() / total
+            after_miss = (weight[pair.problem, pair.before] * later).sum() / total
+            # s d = next_seen and s (1 - d) s d = after_miss, taking s and d alike at the two layers.
+            survival[layer] = min((after_miss + next_seen**2) / max(next_seen, 1e-9), MOST_CERTAIN)
+        elif layer:
+            survival[layer] = survival[layer - 1]
+    if n_layers > 2:  # at the first layer it cannot be told which detections are features that exist already
+        detection[0], survival[0] = detection[1], survival[1]
+
+    births, clutter = _new_ones(here, onward, comes, returns)
+    levels = [values[mask] if mask.any() else np.zeros(1) for values, mask in zip(level, here, strict=True)]
+    arrays = {
+        "survival": survival,
+        "detection": detection,
+        "drift": drift,
+        "change_variance": np.maximum(spread - 2 * noise, LEAST_VARIANCE),
+        "noise_variance": np.array(noise),
+        "level_mean": np.array([values.mean() for values in levels]),
+        "level_variance": np.array([max(values.var(), LEAST_VARIANCE) for values in levels]),
+        "births": births,
+        "clutter": clutter,
+    }
+    return {name: torch.from_numpy(values) for name, values in arrays.items()}
+
+
+def _changes(level: Floats, links: list[_Links]) -> tuple[Floats, Floats]:
+    """Mean and variance of the change of log-activation over true links, a value a pair of layers."""
+    mean, variance = np.zeros(len(links)), np.ones(len(links))
+    for layer, pair in enumerate(links):
+        if pair.true.sum() < 1:
+            continue  # nothing to learn from, and no link will be made by it
+        gap = len(level) - len(links)
+        change = level[layer + gap][pair.problem, pair.after] - level[layer][pair.problem, pair.before]
+        mean[layer] = np.average(change, weights=pair.true)
+        variance[layer] = np.average((change - mean[layer]) ** 2, weights=pair.true)
+    return mean, np.maximum(variance, LEAST_VARIANCE)
+
+
+def _new_ones(
+    here: NDArray[np.bool_], onward: Floats, comes: Floats, returns: Floats
+) -> tuple[Floats, Floats]:
+    """Expected births and clutter a scan: [n_layers] each.
+
+    A detection that comes from nowhere is a birth as often as it goes on, beside how often one that comes from
+    somewhere does.
+    """
+    n_layers, n_scans, _ = here.shape
+    new = here * (1 - comes) * (1 - returns)
+    number = new.sum((1, 2)) / n_scans
+    lasting = np.ones(n_layers)
+    for layer in range(n_layers - 1):
+        old_ones = max(layer, 1) if n_layers > 2 else layer
+        old = (comes[old_ones] * onward[old_ones]).sum() / max(comes[old_ones].sum(), 1e-9)
+        goes_on = (new[layer] * onward[layer]).sum() / max(new[layer].sum(), 1e-9)
+        lasting[layer] = np.clip(goes_on / max(old, 1e-9), 1 - MOST_CERTAIN, MOST_CERTAIN)
+    if n_layers > 1:
+        lasting[-1] = lasting[-2]
+    number = np.maximum(number, 1 / n_scans)
+    return number * lasting, number * (1 - lasting)
+
+
+def _logistic(level: Floats, outcome: Floats, weight: Floats) -> Floats:
+    """Intercept and slope of a weighted logistic regression of probabilities `outcome` on `level`."""
+    centre = float(level.mean()) if len(level) else 0.0
+    # One observation of each kind at the mean, so that an estimate exists where none of a kind was seen.
+    x = np.concatenate([level, level, [centre, centre]])
+    y = np.repeat([1, 0, 1, 0], [len(level), len(level), 1, 1])
+    weights = np.concatenate([weight * outcome, weight * (1 - outcome), [0.5, 0.5]])
+    model = LogisticRegression(C=1e3).fit(x[:, None] - centre, y, sample_weight=weights)
+    slope = float(model.coef_[0, 0])
+    return np.array([float(model.intercept_[0]) - slope * centre, slope])
+
+
+def _firing_rates(scans: Scans, layer: int, d_hidden: int) -> Floats:
+    latents = scans.latents[:, layer][scans.activations[:, layer] > 0]
+    return np.bincount(latents, minlength=d_hidden) / len(scans.latents)
+
+
+def _rising(values: Floats, weights: Floats) -> Floats:
+    """The nearest sequence, by weighted squares, that does not fall."""
+    regression = IsotonicRegression()
+    return np.asarray(regression.fit_transform(np.arange(len(values)), values, sample_weight=weights + 1e-12))
+
+
+def _bins(cosine: NDArray[Any]) -> NDArray[np.int64]:
+    return np.clip(((cosine + 1) * (BINS / 2)).astype(np.int64), 0, BINS - 1)
+
+
+def _bin_middles() -> Floats:
+    return (np.arange(BINS) + 0.5) * (2 / BINS) - 1
