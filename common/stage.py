@@ -140,15 +140,22 @@ RunTogether = Callable[[Sequence[Job]], list[dict[str, Any]]]
 
 
 def main(
-    stage_folder: Path, load: Callable[[], Run], load_together: Callable[[], RunTogether] | None = None
+    stage_folder: Path,
+    load: Callable[[], Run],
+    load_together: Callable[[], RunTogether] | None = None,
+    commands: Sequence[click.Command] = (),
 ) -> None:
     """Run a stage's command line and end the process with its exit code.
 
     load: imports and returns the stage's run function; late, so that `--help` needs no torch. load_together: the same
-    for the units that the contract lets a process do in one go.
+    for the units that the contract lets a process do in one go. commands: what the stage can be asked for besides its
+    units.
     """
     contract = load_contract(stage_folder)
-    run_command(_command(contract, load, load_together), contract.stage, f"python -m stages.{contract.stage}")
+    group = _command(contract, load, load_together)
+    for command in commands:
+        group.add_command(command)
+    run_command(group, contract.stage, f"python -m stages.{contract.stage}")
 
 
 def run_units(

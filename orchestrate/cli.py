@@ -12,6 +12,7 @@ from orchestrate.options import takes_config
 from orchestrate.render import Terminal
 from orchestrate.request import Request
 from orchestrate.saes import sae
+from orchestrate.showing import compare, crate, dashboard, export
 from orchestrate.submitting import cancel, doctor, render, rerun, run
 from orchestrate.verify import verify_units
 from orchestrate.watching import advice, du, gc, gpu, logs, status, watch
@@ -32,7 +33,7 @@ def ghosttrack() -> None:
     """
 
 
-for command in (doctor, run, render, rerun, cancel, status, watch, logs, du, gpu, advice, gc, sae):
+for command in (doctor, run, render, rerun, cancel, status, watch, logs, du, gpu, advice, gc, sae, dashboard, compare, export, crate):
     ghosttrack.add_command(command)
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from common.stage import Run, main
+from stages.report.commands import compare, crate, dashboard, export
 
 
 def load() -> Run:
@@ -11,4 +12,4 @@ def load() -> Run:
     return run
 
 
-main(Path(__file__).parent, load)
+main(Path(__file__).parent, load, commands=(dashboard, compare, export, crate))

@@ -1,0 +1,63 @@
+"""Commands that show finished results. The stage `report` does the work, in a process of its own."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import click
+
+from orchestrate.local import code_variables
+from orchestrate.options import takes_config
+from orchestrate.request import Request
+
+_OUTPUT = click.option(
+    "--output", metavar="PATH", help="Where to write; the default is named when it is done."
+)
+
+
+@click.command()
+@takes_config
+@_OUTPUT
+@click.pass_context
+def dashboard(context: click.Context, request: Request, output: str | None) -> None:
+    """Write CONFIG's results as one HTML file to look at: trajectories, features, figures. Needs no network."""
+    _report(context, request, "dashboard", output)
+
+
+@click.command()
+@takes_config
+@_OUTPUT
+@click.pass_context
+def export(context: click.Context, request: Request, output: str | None) -> None:
+    """Write CONFIG's results for a paper: LaTeX and CSV tables, vector figures, macros, provenance."""
+    _report(context, request, "export", output)
+
+
+@click.command()
+@takes_config
+@_OUTPUT
+@click.pass_context
+def crate(context: click.Context, request: Request, output: str | None) -> None:
+    """Write CONFIG's finished run as an RO-Crate: the results with machine-readable provenance."""
+    _report(context, request, "crate", output)
+
+
+@click.command()
+@click.argument("results", nargs=-1, required=True)
+@click.option("--output", metavar="FOLDER", help="Write Markdown, HTML and plots here too.")
+@click.pass_context
+def compare(context: click.Context, results: tuple[str, ...], output: str | None) -> None:
+    """Compare the RESULTS of two or more models: folders such as results/gpt2-small, or their names."""
+    context.exit(_run([*results, *(["--output", output] if output else [])], "compare"))
+
+
+def _report(context: click.Context, request: Request, command: str, output: str | None) -> None:
+    context.exit(_run([*request.options, *(["--output", output] if output else [])], command, request))
+
+
+def _run(arguments: Sequence[str], command: str, request: Request | None = None) -> int:
+    """Exit code of a command of the stage `report`; what it says goes to this terminal."""
+    variables = code_variables(request) if request else {}
+    line = [sys.executable, "-m", "stages.report", command, *arguments]
+    return subprocess.run(line, env={**os.environ, **variables}, check=False).returncode

@@ -1,0 +1,128 @@
+"""What the stage can be asked for besides its unit: results to look at, to compare, to put in a paper, to hand on."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from common.config import Config, load_config
+from common.errors import ConfigError
+from common.progress import format_bytes, format_seconds
+from common.storage import Store, storage_errors
+
+
+def takes_config(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the options that name a configuration; it gets it as `config`."""
+
+    @click.option(
+        "--config",
+        "name",
+        required=True,
+        metavar="NAME",
+        help="A name from config/model_configs, or the path of a YAML file.",
+    )
+    @click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Override one key of the configuration.",
+    )
+    @click.option(
+        "--cluster", metavar="NAME", help="A profile from config/clusters, or the path of a YAML file."
+    )
+    @click.option("--stub", is_flag=True, help="The results of a stub run.")
+    @functools.wraps(command)
+    def wrapped(
+        name: str, overrides: tuple[str, ...], cluster: str | None, stub: bool, **others: Any
+    ) -> None:
+        command(config=load_config(name, overrides, cluster=cluster, stub=stub), **others)
+
+    return wrapped
+
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@takes_config
+@click.option("--output", type=_PATH, help="The file to write; results/<name>/dashboard.html when left out.")
+def dashboard(config: Config, output: Path | None) -> None:
+    """One HTML file with all that there is to see of a run."""
+    from stages.report.dashboard.build import build
+    from stages.report.results import Results
+
+    start = time.monotonic()
+    results = Results.open(config.paths.root, config.name)
+    output = output or _folder(config) / "dashboard.html"
+    page = build(results)
+    write(output, page)
+    click.echo(
+        f"{output}: {format_bytes(len(page))}, made in {format_seconds(time.monotonic() - start)}; open it in a browser"
+    )
+
+
+@click.command()
+@takes_config
+@click.option("--output", type=_PATH, help="The folder to write into; paper/<name> when left out.")
+def export(config: Config, output: Path | None) -> None:
+    """Tables, figures, macros and provenance for a paper."""
+    from stages.report.paper.export import export as export_paper
+    from stages.report.results import Results
+
+    output = output or Path("paper") / config.name
+    files = export_paper(Results.open(config.paths.root, config.name), output)
+    click.echo(
+        f"{output}: {len(files)} files; \\input{{{output}/macros.tex}} and the tables, or compile {output}/results.tex"
+    )
+
+
+@click.command()
+@takes_config
+@click.option("--output", type=_PATH, help="The folder to write; crate/<name> when left out.")
+@click.option("--metadata-only", is_flag=True, help="Leave out the results themselves.")
+def crate(config: Config, output: Path | None, metadata_only: bool) -> None:
+    """A finished run as an RO-Crate."""
+    from stages.report.crate import write_crate
+    from stages.report.results import Results
+
+    output = output or Path("crate") / config.name
+    with storage_errors(output):
+        count = write_crate(Results.open(config.paths.root, config.name), output, files=not metadata_only)
+    click.echo(f"{output}: ro-crate-metadata.json describes {count} files")
+
+
+@click.command()
+@click.argument("results", nargs=-1)
+@click.option("--small", metavar="FOLDER", help="The smaller model's results.")
+@click.option("--medium", metavar="FOLDER", help="The larger model's results.")
+@click.option("--output", type=_PATH, help="A folder for comparison.md, comparison.html and the plots.")
+def compare(results: tuple[str, ...], small: str | None, medium: str | None, output: Path | None) -> None:
+    """Two or more models beside each other."""
+    from stages.report.compare.show import compare_results
+    from stages.report.results import Results
+
+    places = [*(place for place in (small, medium) if place), *results]
+    if len(places) < 2:
+        raise ConfigError(
+            "a comparison needs the results of two models or more; give folders such as results/gpt2-small"
+        )
+    compare_results([Results.at(place) for place in places], output)
+
+
+def _folder(config: Config) -> Path:
+    return Store(config.paths.root).root / "results" / config.name
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file and change it over when it is whole."""
+    with storage_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_name(f".{path.name}.new")
+        new.write_text(text, encoding="utf-8")
+        new.replace(path)

@@ -1,0 +1,178 @@
+"""The dashboard: one HTML file that holds a run's results, to be opened from a disk or sent by mail.
+
+Nothing in it comes from the network: styles and code are inline and admitted by their digests alone (Content Security
+Policy), so that text in questions could not run even if it were taken for markup. The data are blocks (`packing.py`) in
+inert script elements after the code; the page decodes a block when it is looked at.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import html
+from importlib import resources
+from typing import Any
+
+import numpy as np
+
+from common.errors import MissingInputError
+from stages.report.dashboard import run_card
+from stages.report.dashboard.features import FEATURES_A_BLOCK, FeatureBook, feature_block
+from stages.report.dashboard.packing import pack
+from stages.report.dashboard.questions import (
+    ANSWERS,
+    DETAILS,
+    QUESTIONS_A_BLOCK,
+    TRACKS,
+    Detail,
+    features_in,
+    has_tracks,
+    index,
+    question_block,
+    read_trajectories,
+    tokens_in,
+)
+from stages.report.results import Results
+
+LIMIT = 38e6
+"""Bytes that the file should stay under."""
+SCRIPTS = ("data.js", "dom.js", "charts.js", "trajectory.js", "overview.js", "sae.js", "results.js", "explorer.js",
+           "feature.js", "main.js")  # fmt: skip
+REPORTS = {
+    "final_report.json": ("evaluate/all", "final_report.json"),
+    "sae_quality.json": ("sae_train/quality", "sae_quality.json"),
+    "validation.json": ("track/validation", "validation.json"),
+}
+"""Files that the page holds whole, since it shows their numbers."""
+VERSIONS = {"final_report.json": 2, "sae_quality.json": 1}
+"""Of those that the page can show."""
+SAMPLE = 12
+"""Blocks packed to see how large a page gets."""
+
+
+def build(results: Results, limit: float = LIMIT) -> str:
+    """The page. Raises CorruptInputError for a result that is not what its manifest says."""
+    records = results.lines(ANSWERS, "generations.jsonl") if results.has(ANSWERS, "generations.jsonl") else []
+    scores = results.json_if_there("detect/all", "hallucination_scores.json")
+    width = 1 << 20
+    found = read_trajectories(results, width)
+    book = FeatureBook(results, found.census, [record["id"] for record in records])
+
+    def question_blocks(detail: Detail, some: slice = slice(None)) -> list[str]:
+        starts = range(0, len(records), QUESTIONS_A_BLOCK)[some]
+        return [
+            question_block(range(start, min(start + QUESTIONS_A_BLOCK, len(records))), records, found, detail)
+            for start in starts
+        ]
+
+    def feature_blocks(detail: Detail, some: slice = slice(None)) -> list[str]:
+        features = features_in(found, detail, width)
+        starts = range(0, len(features), FEATURES_A_BLOCK)[some]
+        return [
+            feature_block(
+                [
+                    book.page(feature, detail.contexts)
+                    for feature in features[start : start + FEATURES_A_BLOCK].tolist()
+                ]
+            )
+            for start in starts
+        ]
+
+    run = run_block(results, records)
+    questions = pack(index(records, scores["questions"] if scores else []))
+    tokens = pack(token_texts(results, tokens_in(found)))
+    room = limit - len(run) - len(questions) - len(tokens) - 3e5
+
+    def size(detail: Detail) -> float:
+        total = 0.0
+        for count, blocks in (
+            (-(-len(records) // QUESTIONS_A_BLOCK), question_blocks),
+            (-(-len(features_in(found, detail, width)) // FEATURES_A_BLOCK), feature_blocks),
+        ):
+            sample = blocks(detail, slice(None, None, max(1, count // SAMPLE)))
+            total += count * float(np.mean([len(block) for block in sample])) if sample else 0.0
+        return total
+
+    detail = next((each for each in DETAILS if size(each) * 1.03 < room), DETAILS[-1])
+    features = features_in(found, detail, width)
+    blocks = {
+        "questions": questions,
+        "tokens": tokens,
+        "features": pack(
+            {
+                "a_block": FEATURES_A_BLOCK,
+                "promoted": [book.promoted(feature) for feature in features.tolist()],
+            },
+            {"layer": features // width, "latent": features % width},
+        ),
+        **{f"q{number}": block for number, block in enumerate(question_blocks(detail))},
+        **{f"f{number}": block for number, block in enumerate(feature_blocks(detail))},
+    }
+    return page(results.name, run, blocks)
+
+
+def run_block(results: Results, records: list[dict[str, Any]]) -> str:
+    """All that the pages about the whole run are made of."""
+    reports = {name: results.json_if_there(*place) for name, place in REPORTS.items()}
+    old = [
+        name
+        for name, version in VERSIONS.items()
+        if reports[name] and reports[name].get("schema_version") != version
+    ]
+    old_files = ["/".join(REPORTS[name]) for name in old]
+    if results.has(TRACKS, "tracks.parquet") and not has_tracks(results):
+        old_files.append(f"{TRACKS}/tracks.parquet")
+    absent = results.absent(run_card.PARTS) + [
+        {"what": "made by an earlier version", "file": file, "mend": f"ghosttrack run {results.name}"}
+        for file in old_files
+    ]
+    return pack(
+        {
+            "name": results.name,
+            "questions": len(records),
+            "questions_a_block": QUESTIONS_A_BLOCK,
+            "reports": {name: None if name in old else content for name, content in reports.items()},
+            "digests": {
+                name: results.digest(*place) for name, place in REPORTS.items() if results.has(*place)
+            },
+            "stages": run_card.stage_cards(results),
+            "provenance": run_card.provenance(results),
+            "absent": absent,
+        }
+    )
+
+
+def token_texts(results: Results, ids: list[int]) -> dict[str, str]:
+    """Text of the tokens that are named by number."""
+    if not ids:
+        return {}
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(str(results.path("prepare/model", "tokenizer.json")))
+    except MissingInputError:
+        return {}
+    return {str(number): tokenizer.decode([number], skip_special_tokens=False) for number in ids}
+
+
+def page(name: str, run: str, blocks: dict[str, str]) -> str:
+    style = _web("style.css")
+    script = '"use strict";\n(() => {\n' + "\n".join(_web(file) for file in SCRIPTS) + "\n})();\n"
+    policy = f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}; base-uri 'none'; form-action 'none'"
+    head = _web("page.html")
+    for key, value in {"POLICY": policy, "TITLE": html.escape(f"GhostTrack: {name}"), "STYLE": style, "SCRIPT": script,
+                       "RUN": _inert("run", run)}.items():  # fmt: skip
+        head = head.replace(f"<!--{key}-->", value)
+    return head + "\n".join(_inert(key, block) for key, block in blocks.items()) + "\n</body>\n</html>\n"
+
+
+def _inert(key: str, block: str) -> str:
+    return f'<script type="text/plain" id="block-{key}">{block}</script>'
+
+
+def _web(file: str) -> str:
+    return resources.files("stages.report.dashboard").joinpath("web", file).read_text(encoding="utf-8")
+
+
+def _digest(text: str) -> str:
+    return "'sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() + "'"

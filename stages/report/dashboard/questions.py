@@ -1,0 +1,287 @@
+"""The blocks of the question explorer: an index of all questions, and their trajectories, some questions to a block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from common.errors import CorruptInputError
+from stages.report.dashboard.packing import pack, thousandths
+from stages.report.dashboard.tracks import STRONGEST, Census, Nodes, matches, ranks, whole_questions
+from stages.report.results import Results
+
+ANSWERS, TRACKS = "track/answers", "track/all"
+NODES_AT_ONCE = 1_500_000
+QUESTIONS_A_BLOCK = 20
+CANDIDATES = 8
+"""Candidate answers of a position that are shown."""
+
+NODE_COLUMNS = ("question", "position", "layer", "latent", "activation", "track", "link", "posterior", "existence", "effect")  # fmt: skip
+NULL_COLUMNS = ("random_track", "random_link")
+LAYER_COLUMNS = ("n_active", "births", "deaths", "association_entropy", "error", "margin", "competition_entropy", "leader")  # fmt: skip
+LENS_COLUMNS = ("logprob", "rival_logprob", "entropy", "top", "rank")
+WHOLE = {
+    "layer",
+    "latent",
+    "track",
+    "random_track",
+    "n_active",
+    "births",
+    "deaths",
+    "leader",
+    "top",
+    "rank",
+    "token",
+}
+"""Columns of whole numbers; the others go as thousandths."""
+TEXTS = ("prompt", "gold", "aliases", "subject", "group", "strict_label", "tokens", "token_ids", "logprobs",
+         "entropies", "samples", "subject_found")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Detail:
+    """How much of each question and feature the page holds."""
+
+    positions: int
+    """Positions of a question: the last prompt token, the subject, the answer tokens from the first."""
+    tracks: int
+    null_tracks: int
+    contexts: int
+
+
+DETAILS = (
+    Detail(12, STRONGEST, 12, 10),
+    Detail(6, 16, 10, 8),
+    Detail(3, 16, 8, 6),
+    Detail(3, 12, 6, 4),
+    Detail(2, 12, 6, 4),
+    Detail(2, 10, 5, 3),
+    Detail(1, 10, 5, 3),
+    Detail(1, 6, 3, 2),
+)
+"""Fullest first; a page takes the first that keeps it small enough."""
+
+
+@dataclass
+class Trajectories:
+    """The strongest nodes of every cell with what else is known of the cell; each table sorted by cell and then as drawn.
+
+    A table is its columns, and `cell` [n]: question · 4096 + position + 1.
+    """
+
+    nodes: dict[str, NDArray[Any]]
+    null: dict[str, NDArray[Any]]
+    layers: dict[str, NDArray[Any]]
+    lens: dict[str, NDArray[Any]]
+    candidates: dict[str, NDArray[Any]]
+    census: Census
+
+
+def read_trajectories(results: Results, width: int) -> Trajectories:
+    """width: latents of a SAE, at least. Tables that are not there are empty."""
+    census = Census(width)
+    kept: list[tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]] = []
+    if has_tracks(results):
+        for nodes in whole_questions(_batches(results)):
+            census.add(nodes)
+            kept.append((_kept(nodes, "track"), _kept(nodes, "random_track")))
+    nodes, null = (
+        {name: np.concatenate([piece[which][name] for piece in kept]) for name in kept[0][which]}
+        if kept
+        else {}
+        for which in (0, 1)
+    )
+    return Trajectories(
+        nodes,
+        null,
+        _table(results, TRACKS, "layers.parquet", LAYER_COLUMNS, ("layer",)),
+        _table(results, ANSWERS, "lens.parquet", LENS_COLUMNS, ("layer",)),
+        _table(results, ANSWERS, "candidates.parquet", ("token", "logprob"), ("rank",)),
+        census,
+    )
+
+
+def has_tracks(results: Results) -> bool:
+    """Whether there are tracks of this version, ladder and all."""
+    wanted = {"tracks.parquet": NODE_COLUMNS, "ladder.parquet": NULL_COLUMNS}
+    return all(
+        results.has(TRACKS, file) and set(columns) <= set(pq.read_schema(results.path(TRACKS, file)).names)
+        for file, columns in wanted.items()
+    )
+
+
+def _batches(results: Results) -> Iterator[Nodes]:
+    tracks = pq.ParquetFile(results.path(TRACKS, "tracks.parquet"))
+    ladder = pq.ParquetFile(results.path(TRACKS, "ladder.parquet"))
+    if tracks.metadata.num_rows != ladder.metadata.num_rows:
+        raise CorruptInputError("ladder.parquet has other rows than tracks.parquet; run track again")
+    pairs = zip(
+        tracks.iter_batches(NODES_AT_ONCE, columns=list(NODE_COLUMNS)),
+        ladder.iter_batches(NODES_AT_ONCE, columns=list(NULL_COLUMNS)),
+        strict=True,
+    )
+    for pair in pairs:
+        yield {
+            name: batch.column(name).to_numpy(zero_copy_only=False)
+            for batch in pair
+            for name in batch.schema.names
+        }
+
+
+def _kept(nodes: Nodes, track: str) -> dict[str, NDArray[Any]]:
+    """The nodes of the strongest tracks by one associator, track by track."""
+    rank = ranks(nodes, nodes[track])
+    rows = np.flatnonzero(rank < STRONGEST)
+    cell = nodes["question"].astype(np.int64) * 4096 + nodes["position"] + 1
+    rows = rows[np.lexsort((nodes["layer"][rows], rank[rows], cell[rows]))]
+    wanted = [name for name in (*NODE_COLUMNS, *NULL_COLUMNS) if name not in ("question", "position")]
+    return {"cell": cell[rows], "place": rank[rows], **{name: nodes[name][rows] for name in wanted}}
+
+
+def _table(
+    results: Results, unit: str, file: str, columns: Sequence[str], order: Sequence[str]
+) -> dict[str, NDArray[Any]]:
+    if not results.has(unit, file):
+        return {}
+    path = results.path(unit, file)
+    try:
+        table = pq.read_table(path, columns=["question", "position", *order, *columns])
+    except (pa.ArrowException, KeyError, OSError) as error:
+        raise CorruptInputError(f"{path} cannot be read as a table ({error}); run track again") from error
+    values = {name: table.column(name).to_numpy() for name in table.column_names}
+    cell = values.pop("question").astype(np.int64) * 4096 + values.pop("position") + 1
+    rows = np.lexsort((*(values[name] for name in reversed(order)), cell))
+    return {"cell": cell[rows], **{name: column[rows] for name, column in values.items()}}
+
+
+def kept_positions(cells: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """Of one question's cells, the first `count` positions to show: 0, −1, 1, 2, …"""
+    positions = cells % 4096 - 1
+    order = np.argsort(np.where(positions == 0, -2, positions), kind="stable")
+    return np.sort(positions[order[:count]])
+
+
+def question_block(
+    numbers: Sequence[int], records: Sequence[Mapping[str, Any]], found: Trajectories, detail: Detail
+) -> str:
+    """The questions `numbers` with their trajectories."""
+    heads, columns = [], {}
+    rows: dict[str, list[NDArray[np.int64]]] = {name: [] for name in _tables(found)}
+    lengths = dict.fromkeys(rows, 0)
+    for number in numbers:
+        cells = []
+        span = (
+            [
+                np.searchsorted(found.layers["cell"], number * 4096),
+                np.searchsorted(found.layers["cell"], (number + 1) * 4096),
+            ]
+            if found.layers
+            else [0, 0]
+        )
+        there = (
+            np.unique(found.layers["cell"][span[0] : span[1]])
+            if found.layers
+            else np.array([], dtype=np.int64)
+        )
+        for position in kept_positions(there, detail.positions).tolist():
+            cell: dict[str, Any] = {"position": position}
+            for name, table in _tables(found).items():
+                picked = _rows(table, number * 4096 + position + 1, name, detail)
+                cell[name] = [lengths[name], lengths[name] + len(picked)]
+                lengths[name] += len(picked)
+                rows[name].append(picked)
+            cells.append(cell)
+        record = records[number]
+        heads.append(
+            {**{key: record.get(key) for key in TEXTS if record.get(key) is not None}, "cells": cells}
+        )
+    for name, table in _tables(found).items():
+        picked = np.concatenate(rows[name]) if rows[name] else np.array([], dtype=np.int64)
+        for column in table:
+            if column == "cell":
+                continue
+            values = table[column][picked]
+            columns[f"{name}.{column}"] = (
+                values if column in WHOLE or column == "place" else thousandths(values)
+            )
+    return pack(heads, columns)
+
+
+def _tables(found: Trajectories) -> dict[str, dict[str, NDArray[Any]]]:
+    node = ("cell", "place", "layer", "latent", "activation", "effect")
+    tables = {
+        "nodes": {name: found.nodes[name] for name in (*node, "track", "link", "posterior", "existence")}
+        if found.nodes
+        else {},
+        "null": {name: found.null[name] for name in (*node, "random_track", "random_link")}
+        if found.null
+        else {},
+        "layers": found.layers,
+        "lens": found.lens,
+        "candidates": found.candidates,
+    }
+    return {name: table for name, table in tables.items() if table}
+
+
+def _rows(table: Mapping[str, NDArray[Any]], cell: int, name: str, detail: Detail) -> NDArray[np.int64]:
+    start, stop = np.searchsorted(table["cell"], [cell, cell + 1])
+    rows = np.arange(start, stop)
+    if name == "nodes":
+        return rows[table["place"][rows] < detail.tracks]
+    if name == "null":
+        return rows[table["place"][rows] < detail.null_tracks]
+    return rows[:CANDIDATES] if name == "candidates" else rows
+
+
+def features_in(found: Trajectories, detail: Detail, width: int) -> NDArray[np.int64]:
+    """Features (layer · width + latent) of the tracks that are drawn, ascending."""
+    if not found.nodes:
+        return np.array([], dtype=np.int64)
+    drawn = found.nodes["place"] < detail.tracks
+    return np.unique(found.nodes["layer"][drawn].astype(np.int64) * width + found.nodes["latent"][drawn])
+
+
+def tokens_in(found: Trajectories) -> list[int]:
+    """Ids of the tokens that lens and candidates name."""
+    ids = [table[column] for table, column in ((found.lens, "top"), (found.candidates, "token")) if table]
+    return np.unique(np.concatenate(ids)).tolist() if ids else []
+
+
+def index(records: Sequence[Mapping[str, Any]], scores: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A short record a question for lists and search, in the order of generations.jsonl.
+
+    records: generations.jsonl; scores: the records of hallucination_scores.json, or none.
+    """
+    scored = {score["id"]: score for score in scores}
+    labels = np.array(
+        [np.nan if record["label"] is None else record["label"] for record in records], dtype=np.float64
+    )
+    length = np.array([len(record["tokens"]) for record in records])
+    confidence = np.array([np.mean(record["logprobs"]) if record["logprobs"] else 0.0 for record in records])
+    relation = np.array([record["relation"] for record in records], dtype=str)
+    beside, same = matches(labels, relation, length, confidence)
+    found = []
+    for number, record in enumerate(records):
+        entry = {
+            "id": record["id"],
+            "relation": record["relation"],
+            "question": record["prompt"].rsplit("\n", 1)[-1],
+            "answer": record["answer"],
+            "gold": record["gold"],
+            "label": record["label"],
+            "excluded": record["excluded"],
+            "beside": int(beside[number]),
+            "same_relation": bool(same[number]),
+        }
+        if score := scored.get(record["id"]):
+            entry["scored"] = {
+                key: value for key, value in score.items() if key not in entry and key != "group"
+            }
+        found.append(entry)
+    return found

@@ -1,0 +1,86 @@
+"""What the overview says of a run: its stages, what they took, and where each result came from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from common.manifest import Manifest
+from stages.report.results import STAGES, Results
+
+PARTS = (
+    ("questions and answers", "track/answers", "generations.jsonl"),
+    ("the logit lens", "track/answers", "lens.parquet"),
+    ("candidate answers", "track/answers", "candidates.parquet"),
+    ("tracks", "track/all", "tracks.parquet"),
+    ("the random association", "track/all", "ladder.parquet"),
+    ("the competition of answers, layer by layer", "track/all", "layers.parquet"),
+    ("firing rates and tokens of features", "track/association", "latents.parquet"),
+    ("contexts of features", "track/association", "contexts.parquet"),
+    ("quality of the SAEs", "sae_train/quality", "sae_quality.json"),
+    ("scores of the questions", "detect/all", "hallucination_scores.json"),
+    ("figures of the detector", "evaluate/all", "final_report.json"),
+)
+"""What the page shows, and the file that it is read from."""
+
+
+def stage_cards(results: Results) -> list[dict[str, Any]]:
+    """A record a stage that has results: units, seconds, memory, bytes, when, where, by which code."""
+    cards = []
+    for stage in STAGES:
+        found = [entry for label, entry in results.entries.items() if label.startswith(f"{stage}/")]
+        if not found:
+            continue
+        predicates = [entry.manifest.predicate for entry in found]
+        usage = [predicate.resource_usage for predicate in predicates]
+        cards.append(
+            {
+                "stage": stage,
+                "units": len(found),
+                "seconds": sum(each.get("elapsedSec") or 0.0 for each in usage),
+                "cpu_seconds": sum(each.get("cpuSec") or 0.0 for each in usage),
+                "memory": max(
+                    max(each.get("treePeakRSS") or 0.0, each.get("maxRSS") or 0.0) for each in usage
+                ),
+                "gpu_memory": max(
+                    each.get("gpuMemoryPeak") or each.get("gpuPeakBytes") or 0.0 for each in usage
+                )
+                or None,
+                "bytes": sum(subject.size for entry in found for subject in entry.manifest.subject),
+                "started": min(predicate.run_details.metadata.started_on for predicate in predicates),
+                "finished": max(predicate.run_details.metadata.finished_on for predicate in predicates),
+            }
+        )
+    return cards
+
+
+def provenance(results: Results) -> list[dict[str, Any]]:
+    """A record a unit: its task key, the digest of its manifest, the code and the machine that made it."""
+    rows = []
+    for label, entry in results.entries.items():
+        predicate = entry.manifest.predicate
+        rows.append(
+            {
+                "unit": label,
+                "task_key": entry.key,
+                "manifest": entry.manifest_sha256,
+                "seconds": predicate.resource_usage.get("elapsedSec"),
+                "finished": predicate.run_details.metadata.finished_on,
+                "code": code_of(entry.manifest),
+                "environment": {
+                    key: value for key, value in predicate.environment.items() if value is not None
+                },
+                "files": {
+                    name: [subject.size, subject.sha256] for name, subject in entry.manifest.files.items()
+                },
+                "released": entry.released,
+            }
+        )
+    return rows
+
+
+def code_of(manifest: Manifest) -> str | None:
+    """The commit, with `-dirty` where the files were not as it has them; None where it is not known."""
+    for dependency in manifest.predicate.build_definition.resolved_dependencies:
+        if commit := dependency.digest.get("gitCommit"):
+            return commit + ("-dirty" if dependency.annotations.get("dirty") else "")
+    return None

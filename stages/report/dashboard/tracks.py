@@ -1,0 +1,197 @@
+"""Which tracks the page draws, and what all tracks together say of features. Functions on arrays of track nodes.
+
+Nodes are the rows of `tracks.parquet` beside those of `ladder.parquet`, sorted by question, position and layer. A cell is
+a position of a question. A page cannot hold every track of thousands of questions: of each cell it has the strongest, by
+activation and by effect on the answer in turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Nodes = Mapping[str, NDArray[Any]]
+Ints = NDArray[np.int64]
+
+STRONGEST = 20
+"""Most tracks of a cell that are drawn."""
+EXAMPLES = 5
+"""Questions named on the page of a feature."""
+
+
+def whole_questions(batches: Iterable[Nodes]) -> Iterator[Nodes]:
+    """The same rows in pieces that end where a question ends."""
+    rest: dict[str, NDArray[Any]] | None = None
+    for batch in batches:
+        joined = {name: np.concatenate([rest[name], batch[name]]) if rest else batch[name] for name in batch}
+        question = joined["question"]
+        if not len(question):
+            continue
+        cut = int(np.searchsorted(question, question[-1]))
+        if cut:
+            yield {name: values[:cut] for name, values in joined.items()}
+        rest = {name: values[cut:] for name, values in joined.items()}
+    if rest:
+        yield rest
+
+
+def ranks(nodes: Nodes, track: NDArray[Any]) -> Ints:
+    """Of each node, the place of its track among those of its cell, [n]: 0 is the strongest.
+
+    track: [n] number of the node's track within its cell, by any associator. The order takes the first by total
+    activation, the first by total size of effect, the second by activation, and so on.
+    """
+    cell = _cell(nodes)
+    key, row = np.unique(cell * (int(track.max(initial=0)) + 1) + track, return_inverse=True)
+    owner = key // (int(track.max(initial=0)) + 1)
+    activation = np.bincount(row, nodes["activation"], len(key))
+    effect = np.bincount(row, np.abs(np.nan_to_num(nodes["effect"])), len(key))
+    turn = np.minimum(2 * _rank_within(owner, activation), 2 * _rank_within(owner, effect) + 1)
+    return _rank_within(owner, -turn.astype(np.float64))[row]
+
+
+def _cell(nodes: Nodes) -> Ints:
+    return nodes["question"].astype(np.int64) * 4096 + nodes["position"] + 1
+
+
+def _rank_within(owner: Ints, strength: NDArray[Any]) -> Ints:
+    """Place of each value among those of its owner, the largest first; owner: ascending."""
+    order = np.lexsort((-strength, owner))
+    first = np.searchsorted(owner, owner)
+    rank = np.empty(len(owner), dtype=np.int64)
+    rank[order] = np.arange(len(owner))
+    return rank - first
+
+
+class Links(NamedTuple):
+    """How often a latent's track goes on in a latent of a later layer. A row a pair, sorted by source."""
+
+    source: Ints
+    """layer · width + latent"""
+    target: Ints
+    times: Ints
+    cosine: NDArray[np.float64]
+    posterior: NDArray[np.float64]
+    """Mean over the links."""
+
+
+class Examples(NamedTuple):
+    """Where latents are most active. A row a place, sorted by feature and falling activation."""
+
+    feature: Ints
+    question: Ints
+    position: Ints
+    activation: NDArray[np.float64]
+
+
+@dataclass
+class Census:
+    """Counts over all nodes, a piece after another; a feature is layer · width + latent."""
+
+    width: int
+    _links: list[Links] = field(default_factory=list)
+    _examples: list[Examples] = field(default_factory=list)
+
+    def add(self, nodes: Nodes) -> None:
+        feature = nodes["layer"].astype(np.int64) * self.width + nodes["latent"]
+        self._links.append(links_of(nodes, feature))
+        self._examples.append(
+            strongest_places(feature, nodes["question"], nodes["position"], nodes["activation"])
+        )
+        if len(self._links) >= 16:
+            self._merge()
+
+    @property
+    def seen(self) -> bool:
+        return bool(self._links)
+
+    def _merge(self) -> None:
+        self._links = [merged_links(self._links)]
+        joined = (np.concatenate(column) for column in zip(*self._examples, strict=True))
+        self._examples = [strongest_places(*joined)]
+
+    def result(self) -> tuple[Links, Examples]:
+        self._merge()
+        return self._links[0], self._examples[0]
+
+
+def links_of(nodes: Nodes, feature: Ints) -> Links:
+    """The links of some nodes, counted by pair."""
+    key = _cell(nodes) * (int(nodes["track"].max(initial=0)) + 1) + nodes["track"]
+    order = np.argsort(key, kind="stable")
+    goes_on = key[order][1:] == key[order][:-1]
+    before, after = order[:-1][goes_on], order[1:][goes_on]
+    ones = np.ones(len(after), dtype=np.int64)
+    return merged_links(
+        [
+            Links(
+                feature[before],
+                feature[after],
+                ones,
+                nodes["link"][after],
+                np.nan_to_num(nodes["posterior"][after]),
+            )
+        ]
+    )
+
+
+def merged_links(pieces: Iterable[Links]) -> Links:
+    source, target, times, cosine, posterior = (
+        np.concatenate(column) for column in zip(*pieces, strict=True)
+    )
+    span = int(target.max(initial=0)) + 1
+    key, first, row = np.unique(source * span + target, return_index=True, return_inverse=True)
+    total = np.bincount(row, times, len(key))
+    mean = np.bincount(row, posterior * times, len(key)) / np.maximum(total, 1)
+    return Links(key // span, key % span, total.astype(np.int64), cosine[first].astype(np.float64), mean)
+
+
+def strongest_places(
+    feature: Ints, question: NDArray[Any], position: NDArray[Any], activation: NDArray[Any]
+) -> Examples:
+    """Of each feature the places where it is most active, a place a question."""
+    order = np.lexsort((-activation, question, feature))
+    feature, question, position, activation = (x[order] for x in (feature, question, position, activation))
+    new = np.append(True, (feature[1:] != feature[:-1]) | (question[1:] != question[:-1]))[: len(feature)]
+    feature, question, position, activation = (x[new] for x in (feature, question, position, activation))
+    order = np.lexsort((-activation, feature))
+    feature, question, position, activation = (x[order] for x in (feature, question, position, activation))
+    keep = np.arange(len(feature)) - np.searchsorted(feature, feature) < EXAMPLES
+    return Examples(
+        feature[keep],
+        question[keep].astype(np.int64),
+        position[keep].astype(np.int64),
+        activation[keep].astype(np.float64),
+    )
+
+
+def matches(
+    label: NDArray[np.float64], relation: NDArray[Any], length: NDArray[Any], confidence: NDArray[np.float64]
+) -> tuple[Ints, NDArray[np.bool_]]:
+    """Of each question the one to set beside it, and whether it is of the same relation; −1 where there is none.
+
+    A wrong answer is set beside a right one and a right one beside a wrong one: of the same relation where it has one,
+    else of any; then the nearest number of answer tokens, then the nearest confidence, then the first.
+    label: [n] 1 wrong, 0 right, NaN excluded (set beside a right one); relation, length: [n] answer tokens;
+    confidence: [n] mean log-probability of the answer.
+    """
+    found, same = np.full(len(label), -1, dtype=np.int64), np.zeros(len(label), dtype=bool)
+    pools = {value: np.flatnonzero(label == value) for value in (0.0, 1.0)}
+    by_relation = {
+        (value, name): pool[relation[pool] == name]
+        for value, pool in pools.items()
+        for name in np.unique(relation)
+    }
+    for number in range(len(label)):
+        wanted = 1.0 if label[number] == 0 else 0.0
+        pool = by_relation[wanted, relation[number]]
+        same[number] = len(pool) > 0
+        pool = pool if len(pool) else pools[wanted]
+        if len(pool):
+            away = np.abs(length[pool] - length[number]) * 1e6 + np.abs(confidence[pool] - confidence[number])
+            found[number] = pool[np.argmin(away)]
+    return found, same

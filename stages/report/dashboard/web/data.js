@@ -1,0 +1,129 @@
+// Blocks of data: decoded when they are first wanted, the large ones forgotten when others take their place.
+
+const MISSING = -2147483648;
+const WINDOW = 24;
+const decoded = new Map();
+
+const parsed = new Promise((done) => {
+  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", done, { once: true });
+  else done();
+});
+
+function block(name) {
+  if (decoded.has(name)) {
+    const found = decoded.get(name);
+    decoded.delete(name);
+    decoded.set(name, found);
+    return found;
+  }
+  const found = read(name);
+  decoded.set(name, found);
+  const large = [...decoded.keys()].filter((key) => /^[qf]\d/.test(key));
+  for (const key of large.slice(0, Math.max(0, large.length - WINDOW))) decoded.delete(key);
+  return found;
+}
+
+async function read(name) {
+  let element = document.getElementById(`block-${name}`);
+  if (!element || !element.nextSibling) {
+    await parsed;
+    element = document.getElementById(`block-${name}`);
+  }
+  if (!element) throw new Error(`this file has no block ${name}`);
+  const bytes = fromBase64(element.textContent);
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const buffer = await new Response(stream).arrayBuffer();
+  const length = new DataView(buffer).getUint32(0, true);
+  const head = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
+  const kinds = { int8: Int8Array, int16: Int16Array, int32: Int32Array };
+  const columns = {};
+  for (const [key, [kind, count, offset]] of Object.entries(head.columns)) {
+    columns[key] = new kinds[kind](buffer, 4 + length + offset, count);
+  }
+  return { data: head.data, columns };
+}
+
+function fromBase64(text) {
+  if (Uint8Array.fromBase64) return Uint8Array.fromBase64(text);
+  const binary = atob(text);
+  const bytes = new Uint8Array(binary.length);
+  for (let i = 0; i < binary.length; i++) bytes[i] = binary.charCodeAt(i);
+  return bytes;
+}
+
+// A number of a column of thousandths; null where there is none.
+const real = (value) => (value === undefined || value === MISSING ? null : value / 1000);
+
+let run; // what the pages about the whole run are made of
+const report = () => run.reports["final_report.json"];
+
+// The value at a JSON pointer of one of the run's files.
+function at(file, pointer) {
+  let value = run.reports[file];
+  for (const part of pointer.split("/").slice(1)) value = value?.[part.replaceAll("~1", "/").replaceAll("~0", "~")];
+  return value === undefined ? null : value;
+}
+
+let questionList;
+async function questions() {
+  if (!questionList) {
+    questionList = (await block("questions")).data;
+    questionList.forEach((question, number) => {
+      question.number = number;
+      question.search = [question.id, question.question, question.answer, question.gold, question.relation].join("\n").toLowerCase();
+    });
+    questionList.byId = new Map(questionList.map((question) => [question.id, question]));
+  }
+  return questionList;
+}
+
+// A question with its texts and its cells; each cell gives its tables' rows.
+async function details(question) {
+  const name = `q${Math.floor(question.number / run.questions_a_block)}`;
+  const { data, columns } = await block(name);
+  const record = data[question.number % run.questions_a_block];
+  const table = (cell, kind) => {
+    const [start, stop] = cell[kind] ?? [0, 0];
+    const prefix = `${kind}.`;
+    const names = Object.keys(columns).filter((key) => key.startsWith(prefix));
+    const rows = [];
+    for (let i = start; i < stop; i++) {
+      const row = {};
+      for (const key of names) {
+        const column = key.slice(prefix.length);
+        row[column] = WHOLE.has(column) ? columns[key][i] : real(columns[key][i]);
+      }
+      rows.push(row);
+    }
+    return rows;
+  };
+  const cells = record.cells.map((cell) => ({
+    position: cell.position,
+    nodes: () => table(cell, "nodes"),
+    null: () => table(cell, "null"),
+    layers: () => table(cell, "layers"),
+    lens: () => table(cell, "lens"),
+    candidates: () => table(cell, "candidates"),
+  }));
+  return { ...record, cells };
+}
+
+const WHOLE = new Set(["layer", "latent", "track", "random_track", "n_active", "births", "deaths", "leader", "top", "rank", "token", "place"]);
+
+let featureIndex;
+async function features() {
+  if (!featureIndex) {
+    const { data, columns } = await block("features");
+    const place = new Map();
+    for (let i = 0; i < (columns.layer?.length ?? 0); i++) place.set(`${columns.layer[i]}/${columns.latent[i]}`, i);
+    featureIndex = { aBlock: data.a_block, promoted: data.promoted, place };
+  }
+  return featureIndex;
+}
+
+async function feature(layer, latent) {
+  const index = await features();
+  const place = index.place.get(`${layer}/${latent}`);
+  if (place === undefined) return null;
+  return (await block(`f${Math.floor(place / index.aBlock)}`)).data[place % index.aBlock];
+}

@@ -1,0 +1,75 @@
+// Elements, and numbers as text. Text is only ever inserted as text.
+
+const SVG = "http://www.w3.org/2000/svg";
+
+function fill(element, attributes, children) {
+  for (const [key, value] of Object.entries(attributes ?? {})) {
+    if (value === null || value === undefined || value === false) continue;
+    if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
+    else element.setAttribute(key, value === true ? "" : String(value));
+  }
+  for (const child of children.flat(Infinity)) {
+    if (child !== null && child !== undefined && child !== false) element.append(child);
+  }
+  return element;
+}
+
+const h = (tag, attributes, ...children) => fill(document.createElement(tag), attributes, children);
+const s = (tag, attributes, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
+
+// As the report's tables have it: `1,234.500`, a real minus sign, a dash for what is not defined.
+function fixed(value, digits = 3, signed = false) {
+  if (value === null || value === undefined || !Number.isFinite(value)) return "–";
+  const text = Math.abs(value).toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  const negative = value < 0 && /[1-9]/.test(text);
+  return (negative ? "−" : signed ? "+" : "") + text;
+}
+const share = (value, digits = 1) => (value === null || value === undefined ? "–" : `${fixed(value * 100, digits)}%`);
+
+// A number of one of the run's files with its interval where it has one; the element says where it is from.
+function figure(file, pointer, { digits = 3, signed = false, percent = false } = {}) {
+  const entry = at(file, pointer);
+  const show = (value) => (percent ? share(value, 1) : fixed(value, digits, signed));
+  const isFigure = entry !== null && typeof entry === "object";
+  const value = isFigure ? entry.value : entry;
+  const interval = isFigure && entry.low !== null && entry.low !== undefined ? ` [${show(entry.low)}, ${show(entry.high)}]` : "";
+  return h("span", { class: "number", "data-source": `${file}#${pointer}`, "data-digits": percent ? 1 : digits, "data-percent": percent },
+    show(value), interval && h("span", { class: "interval" }, interval));
+}
+
+function table(head, rows, { caption, numeric = [] } = {}) {
+  const cell = (tag, content, i) => h(tag, { class: numeric.includes(i) ? "right" : null, scope: tag === "th" ? "col" : null }, content);
+  return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption ?? "Table" },
+    h("table", null, caption && h("caption", null, caption),
+      h("thead", null, h("tr", null, head.map((content, i) => cell("th", content, i)))),
+      h("tbody", null, rows.map((row) => h("tr", null, row.map((content, i) => cell("td", content, i)))))));
+}
+
+const section = (title, ...children) => h("section", null, h("h2", null, title), ...children);
+const note = (...children) => h("p", { class: "note" }, ...children);
+const link = (target, ...children) => h("a", { href: target }, ...children);
+const folded = (title, ...children) => h("details", null, h("summary", null, title), ...children);
+
+const questionLink = (id, position) =>
+  `#/question/${encodeURIComponent(id)}${position === undefined ? "" : `?position=${position}`}`;
+const featureLink = (layer, latent) => `#/feature/${layer}/${latent}`;
+
+// A token as it can be seen: spaces and line ends have signs.
+const visible = (token) => (token === null || token === undefined ? "?" : token.replace(/ /g, "␣").replace(/\n/g, "⏎").replace(/\t/g, "⇥") || "∅");
+const plain = (token) => (token ?? "?").trim() || visible(token);
+
+function seconds(value) {
+  if (value === null || value === undefined) return "–";
+  if (value < 90) return `${value.toFixed(value < 10 ? 1 : 0)} s`;
+  if (value < 5400) return `${(value / 60).toFixed(1)} min`;
+  return `${(value / 3600).toFixed(1)} h`;
+}
+
+function bytes(value) {
+  if (!value) return "–";
+  const units = ["B", "kB", "MB", "GB", "TB"];
+  const step = Math.min(Math.floor(Math.log10(value) / 3), units.length - 1);
+  return `${(value / 1000 ** step).toFixed(step ? 1 : 0)} ${units[step]}`;
+}
+
+const plural = (count, word) => `${count.toLocaleString("en-US")} ${word}${count === 1 ? "" : "s"}`;

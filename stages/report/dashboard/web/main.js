@@ -1,0 +1,68 @@
+// Which page is shown follows from the address alone, so that every page can be linked to.
+
+const PAGES = [["overview", "Overview"], ["results", "Results"], ["questions", "Questions"], ["sae", "SAEs"]];
+
+function parseAddress() {
+  const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
+  return { parts: path.split("/").filter(Boolean).map(decodeURIComponent), query: new URLSearchParams(query) };
+}
+
+async function pageOf({ parts, query }) {
+  const [name, ...rest] = parts;
+  if (name === undefined || name === "overview") return overviewPage();
+  if (name === "results") return resultsPage(query);
+  if (name === "questions") return questionsPage(query);
+  if (name === "question") return questionPage(rest.join("/"), query);
+  if (name === "sae") return saePage(rest[0]);
+  if (name === "feature") return featurePage(Number(rest[0]), Number(rest[1]));
+  return [section("Not found", note(`There is no page ${name}.`))];
+}
+
+let visit = 0;
+async function show() {
+  const mine = ++visit, start = performance.now(), content = document.getElementById("content");
+  const address = parseAddress();
+  let found;
+  try {
+    found = await pageOf(address);
+  } catch (error) {
+    console.error(error);
+    found = [section("This page cannot be shown", note(String(error.message ?? error)))];
+  }
+  if (mine !== visit) return;
+  content.replaceChildren(...found.flat(Infinity).filter(Boolean));
+  const current = { question: "questions", feature: "questions" }[address.parts[0]] ?? address.parts[0] ?? "overview";
+  for (const anchor of document.querySelectorAll("#pages a")) anchor.toggleAttribute("aria-current", anchor.dataset.page === current);
+  const heading = content.querySelector("h2")?.textContent ?? "";
+  document.title = `${heading} · ${run.name} · GhostTrack`;
+  document.getElementById("announce").textContent = heading;
+  window.scrollTo(0, 0);
+  requestAnimationFrame(() => {
+    content.dataset.milliseconds = (performance.now() - start).toFixed(1);
+    content.dataset.shown = location.hash;
+  });
+}
+
+async function begin() {
+  run = (await block("run")).data;
+  document.getElementById("run-name").replaceChildren("GhostTrack ", h("small", null, run.name));
+  document.getElementById("pages").append(...PAGES.map(([page, name]) => h("li", null, h("a", { href: `#/${page}`, "data-page": page }, name))));
+  document.getElementById("theme").addEventListener("click", () => {
+    const root = document.documentElement;
+    const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+    root.dataset.theme = dark ? "light" : "dark";
+  });
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "/" && !event.target.closest?.("input, select, textarea")) {
+      event.preventDefault();
+      const go = () => document.getElementById("find")?.focus();
+      if (document.getElementById("find")) go();
+      else { location.hash = "#/questions"; setTimeout(go, 150); }
+    }
+  });
+  addEventListener("hashchange", () => show());
+  await show();
+  document.documentElement.dataset.ready = (performance.now()).toFixed(0);
+}
+
+begin();

@@ -1,0 +1,66 @@
+// What the run found, what it took, and where each result came from.
+
+function overviewPage() {
+  const found = report();
+  const finding = found
+    ? section("The finding",
+        h("p", { class: "finding" }, found.headline.detector), h("p", { class: "finding" }, found.headline.tracking),
+        h("dl", { class: "cards" },
+          card("questions", h("span", { class: "number", "data-source": "final_report.json#/data/n_labelled", "data-digits": 0 }, fixed(found.data.n_labelled, 0)), `of ${fixed(found.data.n_questions, 0)} have a label`),
+          card("answered wrongly", figure("final_report.json", "/data/prevalence", { percent: true }), `${fixed(found.data.n_wrong, 0)} wrong, ${fixed(found.data.n_right, 0)} right`),
+          ...mainCards(found)),
+        excludedWords(found))
+    : section("The finding", note("This run has no evaluation yet."));
+  return [
+    ...absentNote(),
+    finding,
+    found && section("Expected and found", table(["what", "wanted", "found", "", "note"],
+      found.expectations.map((each, i) => [each.metric, each.wanted, figure("final_report.json", `/expectations/${i}/found`), each.met === null ? "not measured" : each.met ? "✓ met" : "✗ not met", each.note]),
+      { caption: "Expected quality", numeric: [2] })),
+    section("Stages", stageBars(), table(["stage", "units", "time", "processor time", "most memory", "GPU memory", "on disk", "finished"],
+      run.stages.map((each) => [each.stage, each.units, seconds(each.seconds), seconds(each.cpu_seconds), bytes(each.memory), bytes(each.gpu_memory), bytes(each.bytes), each.finished.replace("T", " ").replace("Z", " UTC")]),
+      { caption: "What each stage took", numeric: [1, 2, 3, 4, 5, 6] })),
+    section("Where it came from", note("A manifest lies beside each result: inputs, parameters, code and machine. Digests are sha256."),
+      Object.entries(run.digests).length > 0 && table(["file shown here", "sha256"], Object.entries(run.digests).map(([name, digest]) => [name, h("code", null, digest)]), { caption: "Files shown here" }),
+      folded(`${plural(run.provenance.length, "unit")} with their keys`, table(["unit", "task key", "manifest", "code", "made with", "time", "finished"],
+        run.provenance.map((each) => [each.unit, h("code", { title: each.task_key }, each.task_key.slice(0, 12)), h("code", { title: each.manifest }, each.manifest.slice(0, 12)), h("code", { title: each.code }, shortCommit(each.code)),
+          [each.environment.gpu, each.environment.torch && `torch ${each.environment.torch}`, `Python ${each.environment.python ?? "?"}`].filter(Boolean).join(", "), seconds(each.seconds), each.finished]), { caption: "Units", numeric: [5] }))),
+  ];
+}
+
+const shortCommit = (code) => (code ? code.slice(0, 10) + (code.endsWith("-dirty") ? " (changed)" : "") : "–");
+
+const card = (name, value, words) => h("div", null, h("dt", null, name), h("dd", null, value), words && h("dd", { class: "note" }, words));
+
+function mainCards(found) {
+  const grouped = found.splits[0];
+  if (!grouped) return [];
+  const at = (name) => grouped.methods.findIndex((each) => each.name === name);
+  const titleOf = (name) => found.methods.find((each) => each.name === name)?.title ?? name;
+  const base = grouped.best_baseline.auroc;
+  const cards = [[found.detector, "AUROC, all questions", "auroc"], [found.detector, "AUROC within a relation", "auroc_within_relation"]];
+  if (base) cards.push([base, "AUROC of the best without tracks", "auroc"]);
+  return cards.filter(([name]) => at(name) >= 0).map(([name, words, metric]) => card(words, figure("final_report.json", `/splits/0/methods/${at(name)}/figures/${metric}`), titleOf(name)));
+}
+
+function excludedWords(found) {
+  const reasons = Object.entries(found.data.excluded);
+  return note(`Left out: ${reasons.length ? reasons.map(([reason, count]) => `${count} ${reason}`).join(", ") : "none"}. Intervals: ${share(found.confidence, 0)}, bootstrap over ${plural(found.data.n_groups, "group")} of questions, ${plural(found.resamples, "resample")}. Positive class: a wrong answer. Model ${found.model}, ${plural(found.layers.length, "layer")}, seed ${found.seed}.`);
+}
+
+function absentNote() {
+  if (!run.absent.length) return [];
+  return [h("aside", { class: "absent", "aria-label": "What is not in this page" }, h("p", null, "Not in this page, since the run has not made it:"),
+    h("ul", null, run.absent.map((each) => h("li", null, `${each.what} (${each.file}): `, h("code", null, each.mend)))))];
+}
+
+function stageBars() {
+  const most = Math.max(...run.stages.map((each) => each.seconds), 1e-9), total = run.stages.reduce((sum, each) => sum + each.seconds, 0);
+  return h("figure", { class: "chart wide" }, h("figcaption", null, `Time of the units: ${seconds(total)} in all`),
+    s("svg", { viewBox: `0 0 760 ${run.stages.length * 26 + 6}`, role: "img", "aria-label": run.stages.map((each) => `${each.stage} ${seconds(each.seconds)}`).join(", ") },
+      run.stages.map((each, i) => [
+        s("text", { class: "label", x: 100, y: 20 + i * 26, "text-anchor": "end" }, each.stage),
+        s("rect", { class: "bar", x: 110, y: 7 + i * 26, height: 18, width: Math.max((each.seconds / most) * 540, 1) }),
+        s("text", { class: "tick", x: 116 + (each.seconds / most) * 540, y: 21 + i * 26 }, seconds(each.seconds)),
+      ])));
+}

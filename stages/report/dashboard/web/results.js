@@ -1,0 +1,102 @@
+// How well wrong answers are found: every method, every split, with intervals.
+
+function resultsPage(query) {
+  const found = report();
+  if (!found) return [...absentNote(), section("Results", note("This run has no evaluation yet."))];
+  const number = Math.max(0, found.splits.findIndex((each) => each.split === query.get("split")));
+  const split = found.splits[number];
+  return [
+    section("Results",
+      h("p", { class: "finding" }, found.headline.detector), h("p", { class: "finding" }, found.headline.tracking),
+      found.absent.length > 0 && folded(`Not measured: ${plural(found.absent.length, "thing")}`, h("ul", null, found.absent.map((words) => h("li", null, words)))),
+      found.splits.length > 1 && h("nav", { "aria-label": "Ways to hold questions back", class: "choices" }, found.splits.map((each, i) => h("a", { href: `#/results?split=${encodeURIComponent(each.split)}`, "aria-current": i === number ? "true" : null }, each.title)))),
+    split && section(split.title, note(split.description, ` ${fixed(split.n, 0)} questions, ${fixed(split.n_wrong, 0)} answered wrongly (${share(split.prevalence)}), ${plural(split.n_groups, "group")}, ${plural(split.repeats, "repeat")}. Calling every answer wrong would have F1 ${fixed(split.f1_all_called_wrong)}.`)),
+    split && methodsSection(found, split, number),
+    split && curvesSection(found, split),
+    split && ladderSection(found, split, number),
+    split && comparisonsSection(found, split, number),
+    number === 0 && earlySection(found),
+    split?.confusion && section("Decisions of the main detector", table(["", "called wrong", "called right"], [
+      ["was wrong", figure("final_report.json", `/splits/${number}/confusion/wrong_called_wrong`, { digits: 1 }), figure("final_report.json", `/splits/${number}/confusion/wrong_called_right`, { digits: 1 })],
+      ["was right", figure("final_report.json", `/splits/${number}/confusion/right_called_wrong`, { digits: 1 }), figure("final_report.json", `/splits/${number}/confusion/right_called_right`, { digits: 1 })]], { caption: "Mean over repeats, each at the threshold of its training side", numeric: [1, 2] })),
+    number === 0 && restSections(found),
+  ];
+}
+
+const methodTitle = (found, name) => found.methods.find((each) => each.name === name)?.title ?? name;
+const METRICS = [["auroc", "AUROC"], ["auroc_within_relation", "AUROC within relation"], ["auprc_wrong", "AUPRC (wrong)"], ["auprc_right", "AUPRC (right)"], ["f1", "F1"], ["precision", "precision"], ["recall", "recall"], ["accuracy", "accuracy"],
+  ["brier", "Brier"], ["brier_skill", "Brier skill"], ["ece_before", "ECE before calibration"], ["ece", "ECE"], ["aurc", "AURC"], ["e_aurc", "E-AURC"], ["prr", "PRR"], ["prr_half", "PRR, half rejected"], ["coverage_80", "coverage at 80 %"], ["coverage_90", "coverage at 90 %"]];
+
+function methodsSection(found, split, number) {
+  const shown = split.methods.map((method, i) => ({ ...method, i })).filter((method) => method.kind === "detector" || method.kind === "baseline");
+  const ordered = [...shown].sort((a, b) => (b.figures.auroc.value ?? 0) - (a.figures.auroc.value ?? 0));
+  const description = (name) => found.methods.find((each) => each.name === name)?.description;
+  return section("Methods", note("Filled: AUROC of all questions; hollow: within a relation. Blue methods see tracks."),
+    forest({ title: `AUROC, ${share(found.confidence, 0)} intervals`, xLabel: "AUROC", guide: [{ x: 0.5, text: "chance" }],
+      rows: ordered.map((method) => ({ name: methodTitle(found, method.name), kind: method.kind, values: [method.figures.auroc, method.figures.auroc_within_relation] })) }),
+    table(["method", "sees tracks", ...METRICS.map(([, name]) => name)], shown.map((method) => [
+      h("span", { title: description(method.name) }, methodTitle(found, method.name)), method.kind === "detector" ? "yes" : "no",
+      ...METRICS.map(([key]) => figure("final_report.json", `/splits/${number}/methods/${method.i}/figures/${key}`))]),
+      { caption: `Methods on ${split.title}`, numeric: METRICS.map((_, i) => i + 2) }),
+    folded("What the methods are", h("dl", null, found.methods.map((each) => [h("dt", null, each.title), h("dd", null, each.description, each.signals.length > 0 && ` Sees: ${each.signals.join(", ")}.`)]))));
+}
+
+function curvesSection(found, split) {
+  const chart = (kind, title, xLabel, yLabel, more) => {
+    const curves = split.curves[kind];
+    return curves.length > 0 && lineChart({ title, xLabel, yLabel, x: [0, 1], y: [0, 1], ...more,
+      series: curves.slice(0, 6).map((curve, i) => ({ name: methodTitle(found, curve.method), points: curve.x.map((x, k) => [x, curve.y[k]]), low: i === 0 ? curve.low : null, high: curve.high, dots: kind === "reliability" })) });
+  };
+  return section("Curves", h("div", { class: "charts" },
+    chart("roc", "ROC", "right answers called wrong", "wrong answers called wrong", { diagonal: [0, 1] }),
+    chart("precision_recall", "Precision and recall of wrong answers", "recall", "precision", { marks: [{ y: split.prevalence, text: "prevalence" }] }),
+    chart("reliability", "Reliability", "probability of being wrong", "share wrong", { diagonal: [0, 1] }),
+    chart("risk_coverage", "Risk and coverage", "share of answers kept", "share wrong among them", { y: [0, Math.max(split.prevalence, ...split.curves.risk_coverage.flatMap((curve) => curve.y)) * 1.08] })),
+    note("The shaded band is the pointwise interval of the first method."));
+}
+
+function ladderSection(found, split, number) {
+  const rungs = split.methods.map((method, i) => ({ ...method, i, card: found.methods.find((each) => each.name === method.name) })).filter((method) => method.kind === "rung");
+  if (!rungs.length) return null;
+  const order = ["none", "random", "feature_id", "nearest", "marginals", "hypotheses", "independent"];
+  rungs.sort((a, b) => order.indexOf(a.card?.rung) - order.indexOf(b.card?.rung));
+  return section("Ablation ladder", note("The same latents and the same signals with other associations between layers. Tracking helps only where a rung beats no association and random association."),
+    forest({ title: "AUROC of each rung", xLabel: "AUROC", rows: rungs.map((rung) => ({ name: rung.card?.title ?? rung.name, kind: "detector", values: [rung.figures.auroc, rung.figures.auroc_within_relation] })) }),
+    table(["association", "what it is", "AUROC", "AUROC within relation", "F1"], rungs.map((rung) => [rung.card?.title ?? rung.name, rung.card?.description ?? "",
+      ...["auroc", "auroc_within_relation", "f1"].map((key) => figure("final_report.json", `/splits/${number}/methods/${rung.i}/figures/${key}`))]), { caption: "Ladder", numeric: [2, 3, 4] }));
+}
+
+function comparisonsSection(found, split, number) {
+  if (!split.comparisons.length) return null;
+  const about = { detector: "detector against the best without tracks", association: "association against a null", increment: "with tracks against without" };
+  return section("Do tracks help?", note("Paired differences on the same resamples of the same questions."), table(["question", "method", "against", "figure", "difference", "verdict"],
+    split.comparisons.map((each, i) => [about[each.about], methodTitle(found, each.method), methodTitle(found, each.against), METRICS.find(([key]) => key === each.metric)?.[1] ?? each.metric,
+      figure("final_report.json", `/splits/${number}/comparisons/${i}/difference`, { signed: true }), each.verdict]), { caption: "Paired differences", numeric: [4] }));
+}
+
+function earlySection(found) {
+  const points = found.early_warning;
+  if (!points.length) return null;
+  const series = [true, false].map((before) => {
+    const some = points.filter((each) => each.before_answer === before);
+    return { name: before ? "before the answer (prompt alone)" : "with the answer", dots: true, points: some.map((each) => [each.depth, each.auroc.value]), low: some.map((each) => each.auroc.low), high: some.map((each) => each.auroc.high) };
+  }).filter((each) => each.points.length);
+  return section("Early warning", note("What is known after the first layers alone."),
+    h("div", { class: "charts" }, lineChart({ title: "AUROC by share of the layers seen", series, xLabel: "share of layers", yLabel: "AUROC", x: [0, 1], xTick: (value) => share(value, 0) })),
+    table(["method", "last layer", "when", "AUROC", "AUROC within relation"], points.map((each, i) => [methodTitle(found, each.method), each.layer ?? "all", each.before_answer ? "before the answer" : "with the answer", figure("final_report.json", `/early_warning/${i}/auroc`), figure("final_report.json", `/early_warning/${i}/auroc_within_relation`)]), { caption: "Early warning", numeric: [1, 3, 4] }));
+}
+
+function restSections(found) {
+  const main = found.relations.length ? Object.keys(found.relations[0].auroc) : [];
+  const escape = (key) => key.replaceAll("~", "~0").replaceAll("/", "~1");
+  return [
+    found.permutation && section("Permuted labels", note(`The same protocol on labels permuted within relations: ${found.permutation.n} times.`),
+      h("dl", { class: "cards" }, card("observed AUROC", figure("final_report.json", "/permutation/observed")), card("mean of the permuted", figure("final_report.json", "/permutation/mean")), card("p", figure("final_report.json", "/permutation/p_value", { digits: 4 })), card("as it should be", found.permutation.met ? "yes" : "no"))),
+    found.error_types.length > 0 && section("Kinds of wrong answers", table(["kind", "what it is", "answers", "share", "AUROC", "best without tracks", "found"],
+      found.error_types.map((each, i) => [each.name, each.description, fixed(each.n, 0), figure("final_report.json", `/error_types/${i}/share`, { percent: true }), ...["auroc", "baseline_auroc", "found"].map((key) => figure("final_report.json", `/error_types/${i}/${key}`))]), { caption: "Kinds of wrong answers", numeric: [2, 3, 4, 5, 6] })),
+    found.relations.length > 0 && section("Relations", table(["relation", "questions", "wrong", ...main.map((name) => `AUROC of ${methodTitle(found, name)}`)],
+      found.relations.map((each, i) => [link(`#/questions?relation=${encodeURIComponent(each.relation)}`, each.relation), fixed(each.n, 0), share(each.n_wrong / each.n, 0), ...main.map((name) => figure("final_report.json", `/relations/${i}/auroc/${escape(name)}`))]), { caption: "Relations", numeric: [1, 2, ...main.map((_, i) => i + 3)] })),
+    found.strict && section("Against strict labels", note(`${fixed(found.strict.disagree, 0)} of ${fixed(found.strict.n, 0)} labels differ where only an exact match counts (kappa ${fixed(found.strict.kappa)}).`),
+      table(["method", "AUROC", "AUROC within relation"], found.strict.methods.map((each, i) => [methodTitle(found, each.name), ...["auroc", "auroc_within_relation"].map((key) => figure("final_report.json", `/strict/methods/${i}/figures/${key}`))]), { caption: "Strict labels", numeric: [1, 2] })),
+  ];
+}

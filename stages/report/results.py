@@ -1,0 +1,118 @@
+"""A run's published results, opened for reading wherever they lie; every file is checked before it is read.
+
+A run may be half finished: what is not there is listed, with the command that makes it. What is there and does not match
+its manifest is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from common.errors import ConfigError, CorruptInputError, MissingInputError
+from common.storage import Entry, Store
+
+STAGES = ("prepare", "extract", "sae_train", "track", "detect", "evaluate")
+"""In the order in which they run."""
+
+
+@dataclass
+class Results:
+    """entries: `stage/unit` to the result that counts now, in the order in which they can have been made."""
+
+    store: Store
+    name: str
+    entries: dict[str, Entry]
+    _verified: set[tuple[str, str]] = field(default_factory=set)
+
+    @classmethod
+    def open(cls, root: str, name: str) -> Results:
+        """Of the configuration `name` under a root. Raises MissingInputError if it has no result at all, CorruptInputError."""
+        store = Store(root)
+        folder = store.folder / "current" / name
+        entries = {}
+        for stage in STAGES:
+            for pointer in sorted((folder / stage).glob("*"), key=_unit_order):
+                entry = store.current(name, stage, pointer.name)
+                if entry is not None:
+                    entries[f"{stage}/{pointer.name}"] = entry
+        if not entries:
+            raise MissingInputError(
+                f"{name} has no results under {store.root}; `ghosttrack run {name}` makes them"
+            )
+        return cls(store, name, entries)
+
+    @classmethod
+    def at(cls, place: str) -> Results:
+        """Of a folder `<root>/results/<name>`, or of a name with results under the working folder."""
+        path = Path(place)
+        if path.parent.name == "results" or path.is_dir():
+            path = path.resolve()
+            if path.parent.name != "results":
+                raise ConfigError(f"{place} is no folder of results; give one such as results/demo")
+            return cls.open(str(path.parent.parent), path.name)
+        return cls.open(".", place)
+
+    def has(self, unit: str, file: str) -> bool:
+        entry = self.entries.get(unit)
+        return entry is not None and file in entry.manifest.files and not entry.released
+
+    def path(self, unit: str, file: str) -> Path:
+        """A file whose content has its digest. Raises MissingInputError or CorruptInputError."""
+        if not self.has(unit, file):
+            raise MissingInputError(
+                f"{self.name}: {unit} has no {file}; `ghosttrack run {self.name}` makes it"
+            )
+        entry = self.entries[unit]
+        if (unit, file) not in self._verified:
+            self.store.verify(entry, [file], deep=True)
+            self._verified.add((unit, file))
+        return entry.file(file)
+
+    def first(self, units: Iterable[str], file: str) -> str | None:
+        """The first of these units that has the file."""
+        return next((unit for unit in units if self.has(unit, file)), None)
+
+    def json(self, unit: str, file: str) -> Any:
+        path = self.path(unit, file)
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise CorruptInputError(
+                f"{path} is not JSON ({error}); run {unit.split('/')[0]} again"
+            ) from error
+
+    def json_if_there(self, unit: str, file: str) -> Any:
+        """None where there is no such file."""
+        return self.json(unit, file) if self.has(unit, file) else None
+
+    def lines(self, unit: str, file: str) -> list[dict[str, Any]]:
+        """The records of a JSON Lines file."""
+        path = self.path(unit, file)
+        try:
+            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+        except ValueError as error:
+            raise CorruptInputError(
+                f"{path} is not JSON Lines ({error}); run {unit.split('/')[0]} again"
+            ) from error
+
+    def digest(self, unit: str, file: str) -> str:
+        """sha256 of a file, as its manifest has it."""
+        return self.entries[unit].manifest.files[file].sha256
+
+    def absent(self, wanted: Iterable[tuple[str, str, str]]) -> list[dict[str, str]]:
+        """Of (what it is, unit, file) those that are not there, each with the command that makes it."""
+        return [
+            {"what": what, "file": f"{unit}/{file}", "mend": f"ghosttrack run {self.name}"}
+            for what, unit, file in wanted
+            if not self.has(unit, file)
+        ]
+
+
+def _unit_order(pointer: Path) -> tuple[str, int]:
+    """layer_10 after layer_9."""
+    stem, _, number = pointer.name.rpartition("_")
+    return (stem, int(number)) if number.isdigit() else (pointer.name, -1)

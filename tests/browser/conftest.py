@@ -1,0 +1,60 @@
+"""The tests in a real browser run only where they are asked for: `pytest -m browser`.
+
+Chromium comes from the distribution (`.ci/install-browser`). Where it is missing they skip; with
+GHOSTTRACK_REQUIRE_BROWSER=1 they fail instead.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from stages.report.dashboard.build import build
+from stages.report.results import Results
+from tests.browser.chromium import Chromium, executable
+from tests.stages.report.synthetic import make_run
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if "browser" in (config.option.markexpr or ""):
+        return
+    asleep = [item for item in items if item.get_closest_marker("browser")]
+    if asleep:
+        config.hook.pytest_deselected(items=asleep)
+        items[:] = [item for item in items if item not in asleep]
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Chromium]:
+    if executable() is None:
+        text = "there is no Chromium (.ci/install-browser)"
+        if os.environ.get("GHOSTTRACK_REQUIRE_BROWSER") == "1":
+            pytest.fail(f"{text}, and GHOSTTRACK_REQUIRE_BROWSER=1")
+        pytest.skip(text)
+    with Chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="session")
+def made_up(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """A whole run of random numbers; its first question's texts are markup."""
+    root = tmp_path_factory.mktemp("made-up")
+    make_run(root)
+    return Results.open(str(root), "made-up")
+
+
+@pytest.fixture(scope="session")
+def file(made_up: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "dashboard.html"
+    path.write_text(build(made_up), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def page(browser: Chromium, file: Path) -> Chromium:
+    """The dashboard, opened anew."""
+    browser.console.clear()
+    browser.call("Page.navigate", url="about:blank")
+    browser.open(file)
+    return browser

@@ -1,0 +1,220 @@
+"""What the dashboard file holds, without a browser."""
+
+import base64
+import hashlib
+import itertools
+import re
+import shutil
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from common.errors import CorruptInputError, MissingInputError
+from stages.report.dashboard import packing, tracks
+from stages.report.dashboard.build import build
+from stages.report.results import Results
+from tests.stages.report.synthetic import MARKUP, make_run
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("run")
+    make_run(root)
+    return root
+
+
+@pytest.fixture(scope="module")
+def results(root):
+    return Results.open(str(root), "made-up")
+
+
+@pytest.fixture(scope="module")
+def page(results):
+    return build(results)
+
+
+@pytest.fixture(scope="module")
+def nodes(results):
+    frame = pq.read_table(results.path("track/all", "tracks.parquet")).to_pandas()
+    return {name: frame[name].to_numpy() for name in frame}
+
+
+def blocks(page):
+    return dict(re.findall(r'<script type="text/plain" id="block-(\w+)">([^<]*)</script>', page))
+
+
+def test_a_block_comes_back_as_it_was():
+    columns = {"a": np.array([1, -128, 127]), "b": np.array([40_000, -3]), "c": np.array([], dtype=int)}
+    header, back = packing.unpack(packing.pack({"text": "ä<b>"}, columns))
+    assert header == {"text": "ä<b>"}
+    assert [back[name].dtype.name for name in "abc"] == ["int8", "int32", "int8"]
+    for name, values in columns.items():
+        np.testing.assert_array_equal(back[name], values)
+
+
+def test_thousandths_round_as_text_does():
+    values = np.random.default_rng(0).normal(0, 3, 2000)
+    assert [f"{v / 1000:.3f}" for v in packing.thousandths(values)] == [
+        f"{round(v, 3) + 0.0:.3f}" for v in values
+    ]
+    assert packing.thousandths([np.nan, -np.inf]).tolist() == [packing.MISSING] * 2
+
+
+def test_the_strongest_tracks_by_activation_and_by_effect_in_turn(nodes):
+    found = tracks.ranks(nodes, nodes["track"])
+    for question, position in ((0, -1), (3, 0), (7, 2)):
+        rows = np.flatnonzero((nodes["question"] == question) & (nodes["position"] == position))
+        names = np.unique(nodes["track"][rows])
+        by = {
+            key: sorted(names, key=lambda t: -sum(abs(nodes[key][r]) for r in rows if nodes["track"][r] == t))
+            for key in ("activation", "effect")
+        }
+        order = []
+        for pair in zip(by["activation"], by["effect"], strict=True):
+            order += [track for track in dict.fromkeys(pair) if track not in order]
+        ranked = sorted(names, key=lambda t: found[rows[nodes["track"][rows] == t][0]])
+        assert ranked == order
+
+
+def test_batches_are_cut_between_questions(nodes):
+    n = len(nodes["question"])
+    cuts = [0, 10, 11, n // 3, n - 5, n]
+    pieces = list(
+        tracks.whole_questions({k: v[a:b] for k, v in nodes.items()} for a, b in itertools.pairwise(cuts))
+    )
+    assert sum(len(piece["question"]) for piece in pieces) == n
+    last = [set(piece["question"]) for piece in pieces]
+    assert all(a.isdisjoint(b) for i, a in enumerate(last) for b in last[i + 1 :])
+
+
+def test_the_census_counts_links_as_one_by_one(nodes):
+    census = tracks.Census(1000)
+    for piece in tracks.whole_questions(
+        [{k: v[:900] for k, v in nodes.items()}, {k: v[900:] for k, v in nodes.items()}]
+    ):
+        census.add(piece)
+    links, examples = census.result()
+    counted: dict[tuple[int, int], list[float]] = {}
+    last: dict[tuple[int, int, int], int] = {}
+    strongest: dict[int, dict[int, float]] = {}
+    for row in range(len(nodes["question"])):
+        track = tuple(int(nodes[name][row]) for name in ("question", "position", "track"))
+        feature = int(nodes["layer"][row]) * 1000 + int(nodes["latent"][row])
+        if track in last:
+            counted.setdefault((last[track], feature), []).append(float(nodes["posterior"][row]))
+        last[track] = feature
+        best = strongest.setdefault(feature, {})
+        best[track[0]] = max(best.get(track[0], 0.0), float(nodes["activation"][row]))
+    assert {
+        (int(s), int(t)): int(n) for s, t, n in zip(links.source, links.target, links.times, strict=True)
+    } == {pair: len(v) for pair, v in counted.items()}
+    for s, t, mean in zip(links.source, links.target, links.posterior, strict=True):
+        assert mean == pytest.approx(np.mean(counted[int(s), int(t)]), abs=1e-6)
+    for feature, best in list(strongest.items())[:40]:
+        found = examples.activation[examples.feature == feature]
+        np.testing.assert_allclose(found, sorted(best.values(), reverse=True)[: tracks.EXAMPLES])
+
+
+def test_a_wrong_answer_stands_beside_a_right_one_of_its_relation():
+    label = np.array([1, 0, 0, 0, 1, np.nan])
+    relation = np.array(["a", "a", "a", "b", "c", "b"])
+    length = np.array([2, 5, 2, 2, 2, 1])
+    beside, same = tracks.matches(label, relation, length, np.zeros(6))
+    assert beside.tolist() == [2, 0, 0, 0, 2, 3]
+    assert same.tolist() == [True, True, True, False, False, True]
+
+
+def test_everyone_right_leaves_nobody_to_stand_beside():
+    beside, _ = tracks.matches(np.zeros(3), np.array(["a"] * 3), np.ones(3), np.zeros(3))
+    assert beside.tolist() == [-1, -1, -1]
+
+
+def test_numbers_of_trajectories_are_those_of_the_tables(page, nodes):
+    found, columns = packing.unpack(blocks(page)["q0"])
+    cell = next(cell for cell in found[3]["cells"] if cell["position"] == 1)
+    start, stop = cell["nodes"]
+    rows = np.flatnonzero((nodes["question"] == 3) & (nodes["position"] == 1))
+    shown = sorted(
+        zip(
+            *(
+                columns[f"nodes.{name}"][start:stop].tolist()
+                for name in ("track", "layer", "latent", "activation", "effect")
+            ),
+            strict=True,
+        )
+    )
+    wanted = sorted(
+        (
+            int(nodes["track"][r]),
+            int(nodes["layer"][r]),
+            int(nodes["latent"][r]),
+            *(round(float(nodes[name][r]) * 1000) for name in ("activation", "effect")),
+        )
+        for r in rows
+    )
+    assert shown == wanted
+
+
+def test_texts_are_never_markup_in_the_file(page):
+    assert MARKUP not in page
+    assert "onerror" not in page
+    assert page.count("<script>") == 1
+
+
+def test_only_our_own_script_and_style_are_admitted(page):
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1]
+    for tag in ("script", "style"):
+        content = re.search(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)[1]
+        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy
+    assert "default-src 'none'" in policy
+    assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", page)
+    assert "innerHTML" not in page
+    assert "insertAdjacentHTML" not in page
+
+
+def test_a_small_limit_leaves_out_detail_but_no_question(results, page):
+    small = build(results, limit=500e3)
+    assert len(small) < len(page)
+    found, _ = packing.unpack(blocks(small)["q0"])
+    assert len(found) == 20
+    assert all(record["cells"] for record in found)
+
+
+def test_the_same_results_make_the_same_file(results, page):
+    assert build(results) == page
+
+
+def test_a_tampered_result_is_refused_by_name(root, tmp_path):
+    shutil.copytree(root, tmp_path / "copy", symlinks=True)
+    [file] = (tmp_path / "copy/.store/detect").glob("*/hallucination_scores.json")
+    file.chmod(0o644)
+    file.write_text(file.read_text().replace('"predicted": 1', '"predicted": 0', 1))
+    with pytest.raises(CorruptInputError, match=r"hallucination_scores\.json"):
+        build(Results.open(str(tmp_path / "copy"), "made-up"))
+
+
+def test_a_tampered_manifest_is_refused_by_name(root, tmp_path):
+    shutil.copytree(root, tmp_path / "copy", symlinks=True)
+    [file] = (tmp_path / "copy/.store/evaluate").glob("*/manifest.json")
+    file.write_text(file.read_text().replace("123.4", "12.4"))
+    with pytest.raises(CorruptInputError, match="evaluate/all"):
+        Results.open(str(tmp_path / "copy"), "made-up")
+
+
+@pytest.mark.parametrize(
+    "missing",
+    ["evaluate/all", "detect/all", "track/all", "track/association", "sae_train/quality", "track/answers"],
+)
+def test_a_missing_stage_is_named_and_the_rest_is_there(tmp_path, missing):
+    make_run(tmp_path, questions=5, without=[missing])
+    run, _ = packing.unpack(blocks(build(Results.open(str(tmp_path), "made-up")))["run"])
+    assert any(entry["file"].startswith(missing) for entry in run["absent"])
+    assert missing not in {unit["unit"] for unit in run["provenance"]}
+    assert len(run["provenance"]) == 6
+
+
+def test_no_results_at_all(tmp_path):
+    with pytest.raises(MissingInputError, match="ghosttrack run nothing"):
+        Results.open(str(tmp_path), "nothing")
