@@ -214,9 +214,9 @@ def _compare(
     rate, rate_after = rates[layer], rates[layer + gap]
     counts = []
     for order in (other, np.arange(len(other))):  # the same token last: its pairs are kept
-        pairs, cosine = _mutual(scans, active, table, layer, layer + gap, order)
-        sparse = (rate[scans.latents[pairs.problem, layer, pairs.before]] <= DENSE) & (
-            rate_after[scans.latents[order[pairs.problem], layer + gap, pairs.after]] <= DENSE
+        problem, before, after, cosine = _mutual(scans, active, table, layer, layer + gap, order)
+        sparse = (rate[scans.latents[problem, layer, before]] <= DENSE) & (
+            rate_after[scans.latents[order[problem], layer + gap, after]] <= DENSE
         )
         counts.append(np.bincount(_bins(cosine[sparse]), minlength=BINS).astype(np.float64))
     chance, together = counts
@@ -230,7 +230,7 @@ def _compare(
     # Half a pair more everywhere: a bin that no random pair is in does not make a link certain.
     random += 0.5 / (len(other) * max(rate.sum() * rate_after.sum(), 1))
     ratio = _rising((excess + 0.5 / BINS) / (excess.sum() + 0.5) / random, random)
-    return np.log(ratio), _Links(pairs.problem, pairs.before, pairs.after, true[_bins(cosine)])
+    return np.log(ratio), _Links(problem, before, after, true[_bins(cosine)])
 
 
 def _mutual(
@@ -240,23 +240,25 @@ def _mutual(
     layer: int,
     later: int,
     order: NDArray[np.int64],
-) -> tuple[Any, Floats]:
-    """Pairs that are each other's nearest among the active, and their cosines; the later scans taken in `order`."""
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], Floats]:
+    """Pairs that are each other's nearest among the active: problem, ranks before and after, cosine; the later scans are
+    taken in `order`."""
     every = np.full(len(table.ids), table.ids.shape[1])
+    problem, before = np.nonzero(active[:, layer])
+    latent = scans.latents[problem, layer, before]
     pairs = active_pairs(
-        table, every, scans.latents[:, layer], active[:, layer], scans.latents[order, later], active[order, later]
+        table, every, problem, latent, scans.latents[order, later], active[order, later]
     )  # fmt: skip
-    cosine = table.cosines.numpy()[scans.latents[pairs.problem, layer, pairs.before], pairs.place].astype(
-        np.float64
-    )
+    cosine = table.cosines.numpy()[latent[pairs.earlier], pairs.place].astype(np.float64)
+    problem, before = problem[pairs.earlier], before[pairs.earlier]
     k = scans.latents.shape[2]
     best = np.ones(len(cosine), dtype=bool)
-    for rank in (pairs.before, pairs.after):
-        key = pairs.problem * k + rank
+    for rank in (before, pairs.after):
+        key = problem * k + rank
         falling = np.lexsort((-cosine, key))
         first = np.r_[True, np.diff(key[falling]) > 0][: len(key)]
         best[falling[~first]] = False
-    return type(pairs)(*(column[best] for column in pairs)), cosine[best]
+    return problem[best], before[best], pairs.after[best], cosine[best]
 
 
 def _dynamics(level: Floats, active: NDArray[np.bool_], links: dict[int, list[_Links]]) -> dict[str, Tensor]:

@@ -32,11 +32,10 @@ class Neighbours(NamedTuple):
 class Pairs(NamedTuple):
     """Active latents of two layers of one problem that are neighbours; a value a pair, [n_pairs].
 
-    problem: row of the problem; before, after: ranks in the two scans; place: column of the table, 0 the nearest.
+    earlier: which of the latents given; after: rank in the later scan; place: column of the table, 0 the nearest.
     """
 
-    problem: NDArray[np.int64]
-    before: NDArray[np.int64]
+    earlier: NDArray[np.int64]
     after: NDArray[np.int64]
     place: NDArray[np.int64]
 
@@ -62,26 +61,28 @@ def nearest_latents(before: Tensor, after: Tensor) -> Neighbours:
 def active_pairs(
     table: Neighbours,
     widths: NDArray[np.int64],
-    before: NDArray[np.int64],
-    live: NDArray[np.bool_],
+    problem: NDArray[np.int64],
+    latent: NDArray[np.int64],
     after: NDArray[np.int64],
     active: NDArray[np.bool_],
 ) -> Pairs:
-    """The pairs of active latents that the table knows, ordered by problem, rank before and place.
+    """The pairs of latents that the table knows, ordered by the earlier latent and place.
 
-    widths: [d_before], how many of a latent's neighbours are let in, nearest first; before, after: latents of the two
-    scans, [n_problems, k]; live, active: which of them count, [n_problems, k].
+    widths: [d_before], how many of a latent's neighbours are let in, nearest first; problem, latent: [n], latents of the
+    earlier layer and the problem each is of; after, active: the later scans, [n_problems, k], and which latents count.
     """
     rank_of = np.full((len(after), table.d_after), -1, dtype=np.int16)
-    problem, rank = np.nonzero(active)
-    rank_of[problem, after[problem, rank]] = rank
-    problem, rank = np.nonzero(live)
-    latent = before[problem, rank]
-    counts = widths[latent]
-    ends = np.cumsum(counts)
-    row = np.repeat(np.arange(len(latent)), counts)
-    place = np.arange(len(row)) - np.repeat(ends - counts, counts)
-    found = rank_of[problem[row], table.ids.numpy()[latent[row], place]]
+    scan, rank = np.nonzero(active)
+    rank_of[scan, after[scan, rank]] = rank
+    earlier, place = ragged(np.zeros(len(latent), dtype=np.int64), widths[latent])
+    found = rank_of[problem[earlier], table.ids.numpy()[latent[earlier], place]]
     kept = found >= 0
-    row = row[kept]
-    return Pairs(problem[row], rank[row], found[kept].astype(np.int64), place[kept])
+    return Pairs(earlier[kept], found[kept].astype(np.int64), place[kept])
+
+
+def ragged(
+    starts: NDArray[np.int64], counts: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Runs of consecutive numbers, one after another: which run each is of, and the number. starts, counts: [n_runs]."""
+    run = np.repeat(np.arange(len(counts)), counts)
+    return run, np.arange(len(run)) - (np.cumsum(counts) - counts - starts)[run]

@@ -5,7 +5,6 @@ with drift), a direction (the latent's decoder row, through the neighbour tables
 lasting feature at all. A track lives on while it was seen at the last layer, or at the one before with r above a floor.
 """
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -20,51 +19,50 @@ LEAST_EXISTENCE = 0.05
 """A track that was missed and probably never was is given up."""
 
 
-class Candidates(NamedTuple):
-    """Tracks and detections of one scan that may belong together, a value a pair, ordered by problem and track.
+class Living(NamedTuple):
+    """Tracks that go on to the scan of a layer, a value a track. Each is known by the detection it was last seen at.
 
-    problem; gap: 1 or 2 layers since the track was seen; before, after: ranks of the track's last detection and of the
-    new one. log_odds: log-likelihood ratio of "the track gave this detection" to "the track was missed, and the detection
-    is a birth or clutter"; mean, variance: the state if it did; cosine of the decoder rows.
+    problem; start: its layer; rank: in that scan. mean, variance: of log-activation, just after it; existence: the
+    probability, then, that there is a lasting feature.
     """
 
     problem: NDArray[np.int64]
-    gap: NDArray[np.int64]
-    before: NDArray[np.int64]
+    start: NDArray[np.int64]
+    rank: NDArray[np.int64]
+    mean: Floats
+    variance: Floats
+    existence: Floats
+
+
+class Candidates(NamedTuple):
+    """Tracks and detections of one scan that may belong together, a value a pair, ordered by track.
+
+    track: which of the living; after: rank of the detection. log_odds: log-likelihood ratio of "the track gave this
+    detection" to "the track was missed, and the detection is a birth or clutter"; mean, variance: the state if it did;
+    cosine of the decoder rows.
+    """
+
+    track: NDArray[np.int64]
     after: NDArray[np.int64]
     log_odds: Floats
     mean: Floats
     variance: Floats
     cosine: NDArray[np.float32]
 
-    def row(self, k: int) -> NDArray[np.int64]:
-        """A number for each track: int64 [n_candidates] in [0, n_problems · 2k)."""
-        return (self.problem * len(GAPS) + self.gap - 1) * k + self.before
 
-    def column(self, k: int) -> NDArray[np.int64]:
-        """A number for each detection: int64 [n_candidates] in [0, n_problems · k)."""
-        return self.problem * k + self.after
+class Detections(NamedTuple):
+    """Scans with what is used of them at every step, [n_problems, n_layers, k]: latents int64, active bool, and level,
+    the log-activation float64 (0 where inactive)."""
 
-
-@dataclass
-class States:
-    """Of the track that each detection belongs to, just after it: [n_problems, n_layers, k]."""
-
+    latents: NDArray[np.int64]
     active: NDArray[np.bool_]
     level: Floats
-    """The measured log-activation, 0 where inactive."""
-    mean: Floats
-    variance: Floats
-    existence: Floats
-    followed: NDArray[np.bool_]
-    """Whether the track has been seen again."""
 
     @classmethod
-    def of(cls, scans: Scans) -> "States":
+    def of(cls, scans: Scans) -> "Detections":
         active = scans.activations > 0
         level = np.log(scans.activations, where=active, out=np.zeros(active.shape))
-        empty = np.zeros(active.shape)
-        return cls(active, level, level.copy(), empty, empty.copy(), np.zeros_like(active))
+        return cls(scans.latents, active, level)
 
 
 def born(association: Association, layer: int) -> tuple[float, float]:
@@ -73,64 +71,73 @@ def born(association: Association, layer: int) -> tuple[float, float]:
     return float(association.noise_variance), births / (births + clutter)
 
 
-def candidates(scans: Scans, states: States, association: Association, layer: int) -> Candidates:
-    """Every pair of a living track and a detection of `layer` that passes the gates."""
-    parts = [_candidates(scans, states, association, layer, gap) for gap in GAPS if layer >= gap]
+def weigh(
+    detections: Detections, living: Living, association: Association, layer: int
+) -> tuple[Candidates, Floats]:
+    """Every pair of a living track and a detection of `layer` that passes the gates, and for each living track the
+    logarithm of the probability that it is not detected at this layer."""
+    log_missed = np.zeros(len(living.problem))
+    parts = []
+    for gap in GAPS:
+        mine = np.flatnonzero(living.start == layer - gap)
+        if len(mine):
+            found, log_missed[mine] = _weigh(
+                detections, Living(*(column[mine] for column in living)), association, layer, gap
+            )
+            parts.append(found._replace(track=mine[found.track]))
+    if not parts:
+        empty = np.zeros(0, dtype=np.int64)
+        return Candidates(empty, empty, *[np.zeros(0)] * 3, np.zeros(0, dtype=np.float32)), log_missed
     together = [np.concatenate(columns) for columns in zip(*parts, strict=True)]
-    order = np.lexsort((together[2], together[1], together[0]))
-    return Candidates(*(column[order] for column in together))
+    order = np.argsort(together[0], kind="stable")
+    return Candidates(*(column[order] for column in together)), log_missed
 
 
-def _candidates(scans: Scans, states: States, association: Association, layer: int, gap: int) -> Candidates:
+def after_a_miss(living: Living, association: Association, layer: int) -> Floats:
+    """Existence probabilities of tracks last seen at `layer - 1` and not at `layer`: [n_living]."""
+    seen = association.seen(layer - 1, living.mean)
+    survival = float(association.survival[layer - 1])
+    return living.existence * (survival - seen) / (1 - living.existence * seen)
+
+
+def _weigh(
+    detections: Detections, living: Living, association: Association, layer: int, gap: int
+) -> tuple[Candidates, Floats]:
+    """`weigh` of tracks that were all last seen at layer - gap."""
     start = layer - gap
-    living = states.active[:, start]
-    if gap > 1:
-        living = living & ~states.followed[:, start]
-    mean, variance, exists = (a[:, start] for a in (states.mean, states.variance, states.existence))
-    for pair in range(start, layer - 1):  # missed on the way
-        exists = _missed(association, pair, mean, exists)
-        living = living & (exists > LEAST_EXISTENCE)
-        mean, variance = _predict(association, pair, mean, variance)
-    expected = exists * association.seen(layer - 1, mean)
-    mean, variance = _predict(association, layer - 1, mean, variance)
-    table = association.neighbours[gap][start]
-    pairs = active_pairs(
-        table, association.widths[gap][start], scans.latents[:, start], living, scans.latents[:, layer],
-        states.active[:, layer],
+    if gap > 1:  # missed on the way
+        living = living._replace(
+            existence=after_a_miss(living, association, start + 1),
+            mean=living.mean + float(association.drift[start]),
+            variance=living.variance + float(association.change_variance[start]),
+        )
+    detected = living.existence * association.seen(layer - 1, living.mean)
+    mean = living.mean + float(association.drift[layer - 1])
+    variance = living.variance + float(association.change_variance[layer - 1])
+    table, latent = association.neighbours[gap][start], detections.latents[living.problem, start, living.rank]
+    track, after, place = active_pairs(
+        table, association.widths[gap][start], living.problem, latent, detections.latents[:, layer],
+        detections.active[:, layer],
     )  # fmt: skip
-    track = pairs.problem, pairs.before
-    latent = scans.latents[pairs.problem, start, pairs.before]
-    measured = states.level[pairs.problem, layer, pairs.after]
+    measured = detections.level[living.problem[track], layer, after]
     noise = float(association.noise_variance)
     innovation, spread = measured - mean[track], variance[track] + noise
     log_odds = (
-        np.log(expected[track] / (1 - expected[track]))
-        + association.scores[gap][start][latent, pairs.place]
+        np.log(detected / (1 - detected))[track]
+        + association.scores[gap][start][latent[track], place]
         + _log_normal(innovation, spread)
         - _log_normal(
-            measured - float(association.level_mean[layer]),
-            np.array(float(association.level_variance[layer])),
+            measured - float(association.level_mean[layer]), float(association.level_variance[layer])
         )
         - np.log(float(association.births[layer] + association.clutter[layer]))
     )
     gain = variance[track] / spread
     found = Candidates(
-        pairs.problem, np.full(len(latent), gap), pairs.before, pairs.after, log_odds,
-        mean[track] + gain * innovation, gain * noise, table.cosines.numpy()[latent, pairs.place],
+        track, after, log_odds, mean[track] + gain * innovation, gain * noise,
+        table.cosines.numpy()[latent[track], place],
     )  # fmt: skip
-    kept = log_odds > np.log(LEAST_ODDS)
-    return Candidates(*(column[kept] for column in found))
+    return Candidates(*(column[log_odds > np.log(LEAST_ODDS)] for column in found)), np.log(1 - detected)
 
 
-def _predict(association: Association, pair: int, mean: Floats, variance: Floats) -> tuple[Floats, Floats]:
-    return mean + float(association.drift[pair]), variance + float(association.change_variance[pair])
-
-
-def _missed(association: Association, pair: int, mean: Floats, exists: Floats) -> Floats:
-    """Existence probability after no detection at the next layer."""
-    seen = association.seen(pair, mean)
-    return exists * (float(association.survival[pair]) - seen) / (1 - exists * seen)
-
-
-def _log_normal(distance: Floats, variance: Floats) -> Floats:
+def _log_normal(distance: Floats, variance: Floats | float) -> Floats:
     return -0.5 * (np.log(2 * np.pi * variance) + distance**2 / variance)

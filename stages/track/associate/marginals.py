@@ -38,7 +38,7 @@ def link_probabilities(
     n_rows: int,
     n_columns: int,
 ) -> Marginals:
-    """problem: int64 [n], not falling; row, column: int64 [n], tracks and detections, unique over problems."""
+    """problem: int64 [n]; row, column: int64 [n], tracks and detections, unique over problems."""
     odds = np.exp(np.minimum(log_odds, LARGEST_LOG_ODDS))
     to_row = np.ones(len(odds))
     to_column = np.zeros(len(odds))
@@ -54,7 +54,9 @@ def link_probabilities(
         moves = np.abs(new - to_row[left]) > TOLERANCE
         to_row[left] = new
         # A problem stops when it is settled, so that its figures do not depend on the problems beside it.
-        left = left[np.isin(problem[left], problem[left][moves])]
+        moving = np.zeros(problem[left].max() + 1, dtype=bool)
+        moving[problem[left][moves]] = True
+        left = left[moving[problem[left]]]
     weighted = odds * to_row
     missed = 1 / (1 + np.bincount(row, weighted, minlength=n_rows))
     unlinked = 1 / (1 + np.bincount(column, to_column, minlength=n_columns))

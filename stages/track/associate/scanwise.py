@@ -9,74 +9,90 @@ track's state is averaged over all detections that it may have given.
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.track.associate.filter import Candidates, States, born, candidates
+from stages.track.associate.filter import (
+    LEAST_EXISTENCE,
+    Candidates,
+    Detections,
+    Living,
+    after_a_miss,
+    born,
+    weigh,
+)
 from stages.track.associate.marginals import Marginals, link_probabilities
 from stages.track.associate.nearest import best_pairs
 from stages.track.associate.record import Tracks, empty_tracks, number_tracks
-from stages.track.association import GAPS, Association, Floats, Scans
+from stages.track.association import Association, Floats, Scans
 
 
 def track_by_scan(scans: Scans, association: Association, soft: bool) -> Tracks:
     """soft: by marginals; else nearest neighbour."""
     n_problems, n_layers, k = scans.latents.shape
-    states, tracks = States.of(scans), empty_tracks(scans)
+    detections, tracks = Detections.of(scans), empty_tracks(scans)
+    active, mean, variance, existence = (
+        detections.active, detections.level.copy(), np.zeros(scans.latents.shape), np.zeros(scans.latents.shape)
+    )  # fmt: skip
+    missed = _no_tracks()
     for layer in range(n_layers):
-        states.variance[:, layer], new_existence = born(association, layer)
+        variance[:, layer], new_existence = born(association, layer)
+        existence[:, layer] = np.where(active[:, layer], new_existence, 0)
         if not layer:
-            states.existence[:, 0] = np.where(states.active[:, 0], new_existence, 0)
             continue
-        pairs = candidates(scans, states, association, layer)
-        row, column = pairs.row(k), pairs.column(k)
+        problem, rank = np.nonzero(active[:, layer - 1])
+        state = (array[problem, layer - 1, rank] for array in (mean, variance, existence))
+        fresh = Living(problem, np.full(len(problem), layer - 1), rank, *state)
+        living = Living(*(np.concatenate(columns) for columns in zip(missed, fresh, strict=True)))
+        pairs, _ = weigh(detections, living, association, layer)
+        column = living.problem[pairs.track] * k + pairs.after
         marginals = link_probabilities(
-            pairs.problem, row, column, pairs.log_odds, n_problems * len(GAPS) * k, n_problems * k
+            living.problem[pairs.track],
+            pairs.track,
+            column,
+            pairs.log_odds,
+            len(living.problem),
+            n_problems * k,
         )
         gain = marginals.linked - marginals.unlinked[column] if soft else pairs.log_odds
-        chosen = best_pairs(row, column, gain)
+        chosen = best_pairs(pairs.track, column, gain)
         unlinked = marginals.unlinked.reshape(n_problems, k)
-        states.existence[:, layer] = np.where(states.active[:, layer], 1 - unlinked * (1 - new_existence), 0)
-        tracks.existence[:, layer] = states.existence[:, layer]
+        existence[:, layer] = np.where(active[:, layer], 1 - unlinked * (1 - new_existence), 0)
         tracks.posterior[:, layer] = unlinked
-        tracks.entropy[:, layer] = _entropy(pairs, marginals, states.active[:, layer])
-        _link(tracks, states, pairs, marginals, chosen, layer, soft)
-    tracks.existence[:, 0] = states.existence[:, 0]
-    return number_tracks(tracks, states.active)
+        tracks.entropy[:, layer] = _entropy(living.problem[pairs.track], marginals, active[:, layer])
+        track = pairs.track[chosen]
+        where = living.problem[track], layer, pairs.after[chosen]
+        tracks.previous[where] = living.start[track] * k + living.rank[track]
+        tracks.link[where] = pairs.cosine[chosen]
+        tracks.posterior[where] = marginals.linked[chosen]
+        states = _averaged(pairs, marginals) if soft else (pairs.mean, pairs.variance)
+        mean[where], variance[where] = (values[chosen] for values in states)
+        missed = _missed(fresh, track - len(missed.problem), association, layer)
+    tracks.existence[:] = existence
+    return number_tracks(tracks, active)
 
 
-def _link(
-    tracks: Tracks,
-    states: States,
-    pairs: Candidates,
-    marginals: Marginals,
-    chosen: NDArray[np.bool_],
-    layer: int,
-    soft: bool,
-) -> None:
-    k = tracks.track.shape[2]
-    problem, after = pairs.problem[chosen], pairs.after[chosen]
-    start, before = layer - pairs.gap[chosen], pairs.before[chosen]
-    tracks.previous[problem, layer, after] = start * k + before
-    tracks.link[problem, layer, after] = pairs.cosine[chosen]
-    tracks.posterior[problem, layer, after] = marginals.linked[chosen]
-    states.followed[problem, start, before] = True
-    mean, variance = pairs.mean, pairs.variance
-    if soft:
-        mean, variance = _averaged(pairs, marginals, pairs.row(k))
-    states.mean[problem, layer, after] = mean[chosen]
-    states.variance[problem, layer, after] = variance[chosen]
+def _no_tracks() -> Living:
+    numbers, values = np.zeros(0, dtype=np.int64), np.zeros(0)
+    return Living(numbers, numbers, numbers, values, values, values)
 
 
-def _averaged(pairs: Candidates, marginals: Marginals, row: NDArray[np.int64]) -> tuple[Floats, Floats]:
+def _missed(fresh: Living, seen: NDArray[np.int64], association: Association, layer: int) -> Living:
+    """Those of the tracks seen at the last layer that go on unseen. seen: which were seen again (negative: no matter)."""
+    kept = after_a_miss(fresh, association, layer) > LEAST_EXISTENCE
+    kept[seen[seen >= 0]] = False
+    return Living(*(column[kept] for column in fresh))
+
+
+def _averaged(pairs: Candidates, marginals: Marginals) -> tuple[Floats, Floats]:
     """Each pair's track's state over all detections it may have given: the moments of the mixture."""
-    weight = marginals.linked / np.maximum(1 - marginals.missed[row], 1e-12)
-    mean = np.bincount(row, weight * pairs.mean)[row]
-    second = np.bincount(row, weight * (pairs.variance + pairs.mean**2))[row]
-    return mean, np.maximum(second - mean**2, pairs.variance.min(initial=np.inf))
+    weight = marginals.linked / np.maximum(1 - marginals.missed[pairs.track], 1e-12)
+    mean = np.bincount(pairs.track, weight * pairs.mean)[pairs.track]
+    spread = weight * (pairs.variance + (pairs.mean - mean) ** 2)
+    return mean, np.bincount(pairs.track, spread)[pairs.track]
 
 
-def _entropy(pairs: Candidates, marginals: Marginals, active: NDArray[np.bool_]) -> Floats:
+def _entropy(problem: NDArray[np.int64], marginals: Marginals, active: NDArray[np.bool_]) -> Floats:
     """Mean over a scan's detections of the entropy of where each comes from, nats: [n_problems]."""
     n_problems, k = active.shape
-    terms = np.bincount(pairs.problem, _surprise(marginals.linked), minlength=n_problems)
+    terms = np.bincount(problem, _surprise(marginals.linked), minlength=n_problems)
     terms += (_surprise(marginals.unlinked).reshape(n_problems, k) * active).sum(1)
     return terms / np.maximum(active.sum(1), 1)
 
