@@ -1,18 +1,19 @@
 """Intervals by resampling groups of questions.
 
 Questions on one subject succeed or fail together, so whole groups are drawn with replacement (cluster bootstrap;
-Field and Welsh 2007) and every figure is recomputed in each resample. All methods see the same resamples: the
-interval of a difference is that of the paired differences. Intervals are percentile intervals.
+Field and Welsh 2007) and every figure is recomputed in each resample. All methods, and all repeats of a
+cross-validation, see the same resamples: the interval of a difference is that of the paired differences, and the
+figure of a resample is the mean over its repeats, so that repeats make a figure steadier without making a question
+count more than once. Intervals are percentile intervals. They say how far the figure would move with other questions,
+not with another training set.
 """
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stages.evaluate.schema import Figure
+from stages.evaluate.schema import Figure, Verdict
 
 Floats = NDArray[np.float64]
 
@@ -25,25 +26,32 @@ def group_weights(groups: ArrayLike, resamples: int, seed: int) -> Floats:
     return drawn[:, codes].astype(np.float64)
 
 
-def figure(value: float, resampled: Floats, confidence: float) -> Figure:
-    """A value with its percentile interval; resamples in which the figure is not defined are left out."""
+def figure(values: Floats, confidence: float) -> Figure:
+    """values: [1 + B], the sample's own first; resamples in which the figure is not defined are left out.
+
+    Undefined as a whole where the sample's is, or where more than half of the resamples are.
+    """
+    value, resampled = float(values[0]), values[1:]
+    defined = resampled[np.isfinite(resampled)]
+    if not np.isfinite(value) or 2 * len(defined) < len(resampled):
+        return Figure(value=value if np.isfinite(value) else None, low=None, high=None)
     tail = (1 - confidence) / 2
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", RuntimeWarning
-        )  # all resamples undefined: the interval is undefined too
-        low, high = np.nanquantile(resampled, [tail, 1 - tail])
-    return Figure(value=_finite(value), low=_finite(low), high=_finite(high))
+    low, high = np.quantile(defined, [tail, 1 - tail])
+    return Figure(value=value, low=float(low), high=float(high))
 
 
-def centred(value: float, resampled: Floats) -> Floats:
-    """The resamples of a figure that cannot be negative and grows with noise (ECE), moved so that their mean is `value`.
+def centred(values: Floats) -> Floats:
+    """[1 + B] of a figure that cannot be negative and grows with noise (ECE), resamples moved to have the mean `values[0]`.
 
     Resampling adds to such a figure about as much again as sampling did; without this the interval lies above the
     value.
     """
-    return np.maximum(resampled - (np.nanmean(resampled) - value), 0.0)
+    resampled = values[1:]
+    return np.append(values[0], np.maximum(resampled - (resampled.mean() - values[0]), 0.0))
 
 
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
+def verdict(difference: Figure) -> Verdict:
+    """Whether the interval of a difference excludes zero."""
+    if difference.low is None or difference.high is None:
+        return "undefined"
+    return "better" if difference.low > 0 else "worse" if difference.high < 0 else "not told apart"

@@ -1,68 +1,194 @@
-"""From figures to statements: the headline, and the reference page's expectations with met or not met."""
+"""From figures to statements: the headlines, and expectations with met or not met."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from stages.evaluate.schema import Comparison, Expectation, Figure, MethodReport, SaeLayer
+from stages.evaluate.schema import (
+    Comparison,
+    Expectation,
+    Figure,
+    Headline,
+    MethodCard,
+    MethodReport,
+    Permutation,
+    SaeLayer,
+    SplitReport,
+)
 
 L0_WANTED = (50, 100)
 MSE_WANTED = 0.01
 AUROC_WANTED = 0.90
 F1_WANTED = 0.85
+HELD_OUT_WANTED = 0.87
+WITHIN_WANTED = 0.82
+ECE_WANTED = 0.03
+
+ASSOCIATIONS = {
+    "none": "no association", "random": "random association", "feature_id": "association by feature number",
+    "nearest": "nearest-neighbour association", "marginals": "association by marginal probabilities",
+    "hypotheses": "multi-hypothesis association", "independent": "association of independently trained SAEs",
+}  # fmt: skip
 
 
-def headline(detector: MethodReport, baseline: MethodReport, comparison: Comparison) -> str:
-    """Whether the detector beats the best baseline, with both figures and the paired interval."""
-    says = {
-        "better": "beats the best method without tracks",
-        "worse": "does worse than the best method without tracks",
-        "not told apart": "cannot be told apart from the best method without tracks",
-    }[comparison.verdict]
-    ours, theirs = detector.figures.auroc.value, baseline.figures.auroc.value
-    return (
-        f"Detector {detector.name!r} {says}, {baseline.name}: AUROC {number(ours)} against {number(theirs)}, "
-        f"paired difference {interval(comparison.difference, signed=True)}."
+def headline(
+    detector: str, cards: Mapping[str, MethodCard], splits: Mapping[str, SplitReport], main_rung: str | None
+) -> Headline:
+    """main_rung: the rung of the association that the detector's tracks were made by."""
+    grouped = splits["grouped"]
+    tracking, helps = tracking_sentence(grouped, cards, detector, main_rung)
+    return Headline(detector=detector_sentence(detector, cards, splits), tracking=tracking, helps=helps)
+
+
+def detector_sentence(
+    detector: str, cards: Mapping[str, MethodCard], splits: Mapping[str, SplitReport]
+) -> str:
+    """Whether the main detector beats the best baseline: pooled, within relations, and with relations held out."""
+    parts: list[str] = []
+    for split, metric, where in (
+        ("grouped", "auroc", ""),
+        ("grouped", "auroc_within_relation", "within relations "),
+        ("relations", "auroc", "with relations held out "),
+    ):
+        report = splits.get(split)
+        found = report and comparison(report.comparisons, "detector", detector, metric)
+        if not report or not found:
+            continue
+        ours, theirs = (
+            getattr(method_of(report, name).figures, metric) for name in (detector, found.against)
+        )
+        baseline = f" ({cards[found.against].title})" if parts else f", {cards[found.against].title}"
+        if parts:
+            parts.append(
+                f"{where}it {_verb(found)} it{baseline}: {number(ours.value)} against {number(theirs.value)}, "
+                f"{interval(found.difference, signed=True)}"
+            )
+        else:
+            parts.append(
+                f"{_verb(found)} the best method without tracks{baseline}: AUROC {number(ours.value)} against "
+                f"{number(theirs.value)}, paired difference {interval(found.difference, signed=True)}"
+            )
+    name = cards[detector].title
+    if not parts:
+        return f"The detector ({name}) was scored without a baseline beside it."
+    return f"The detector ({name}) {'; '.join(parts)}."
+
+
+def tracking_sentence(
+    report: SplitReport, cards: Mapping[str, MethodCard], detector: str, main_rung: str | None
+) -> tuple[str, bool | None]:
+    """Whether tracking helps, from three paired differences, and whether all three are above zero."""
+    against = [
+        each
+        for each in report.comparisons
+        if each.about == "association" and each.method == main_rung and each.metric == "auroc"
+    ]
+    increments = [each for each in report.comparisons if each.about == "increment" and each.metric == "auroc"]
+    increments = [each for each in increments if each.method == detector] or increments[:1]
+    if not against + increments:
+        return "Whether tracking helps was not measured: no association was compared.", None
+
+    parts = [
+        f"{ASSOCIATIONS[cards[main_rung or ''].rung or '']} over {ASSOCIATIONS[cards[each.against].rung or '']} "
+        f"{interval(each.difference, signed=True)} ({each.verdict})"
+        for each in against
+    ] + [
+        f"tracks added to {' + '.join(cards[each.against].signals)} {interval(each.difference, signed=True)} "
+        f"({each.verdict})"
+        for each in increments
+    ]
+    better = [each.verdict == "better" for each in against + increments]
+    if len(against) == 2 and increments:
+        helps = all(better)
+        opening = "Tracking helps" if helps else "Tracking does not help" if not any(better) else (
+            f"Tracking helps in {sum(better)} of {len(better)} comparisons, which is not enough to say that it helps"
+        )  # fmt: skip
+    else:
+        helps, opening = None, "Whether tracking helps was measured in part"
+    return f"{opening}. Differences of AUROC: {'; '.join(parts)}.", helps
+
+
+def comparison(found: Iterable[Comparison], about: str, method: str, metric: str) -> Comparison | None:
+    return next(
+        (each for each in found if (each.about, each.method, each.metric) == (about, method, metric)), None
     )
 
 
-def expectations(detector: MethodReport, f1_all_wrong: float, sae: Sequence[SaeLayer]) -> list[Expectation]:
-    """The reference page's four expected figures; an interval over layers is their range."""
+def method_of(report: SplitReport, name: str) -> MethodReport:
+    return next(each for each in report.methods if each.name == name)
+
+
+def _verb(found: Comparison) -> str:
+    return {"better": "beats", "worse": "does worse than"}.get(found.verdict, "cannot be told apart from")
+
+
+def expectations(
+    detector: str, splits: Mapping[str, SplitReport], sae: Sequence[SaeLayer], permutation: Permutation | None
+) -> list[Expectation]:
+    """The reference page's four expected figures, where an interval over layers is their range; then our own."""
     mse, l0 = [layer.mse for layer in sae], [layer.l0 for layer in sae]
     fvu = np.mean([layer.fvu for layer in sae])
-    auroc, f1 = detector.figures.auroc, detector.figures.f1
-    return [
+    grouped = splits["grouped"]
+    figures = method_of(grouped, detector).figures
+    rows = [
         Expectation(
-            metric="Reconstruction loss",
-            wanted=f"< {MSE_WANTED}",
-            found=_range(mse),
+            metric="Reconstruction loss", source="reference page", wanted=f"< {MSE_WANTED}", found=_range(mse),
             met=max(mse) < MSE_WANTED,
             note=f"mean over layers, range over layers; the share of variance unexplained is {fvu:.2f}",
         ),
         Expectation(
-            metric="Active features",
-            wanted=f"{L0_WANTED[0]}–{L0_WANTED[1]}",
-            found=_range(l0),
-            met=L0_WANTED[0] <= min(l0) and max(l0) <= L0_WANTED[1],
+            metric="Active features", source="reference page", wanted=f"{L0_WANTED[0]}–{L0_WANTED[1]}",
+            found=_range(l0), met=L0_WANTED[0] <= min(l0) and max(l0) <= L0_WANTED[1],
             note="mean over layers, range over layers; met if every layer is inside",
         ),
+        _above("AUROC", "reference page", AUROC_WANTED, figures.auroc, "all questions pooled"),
+        _above("F1", "reference page", F1_WANTED, figures.f1,
+               f"calling every answer wrong gives {grouped.f1_all_called_wrong:.2f}"),
+    ]  # fmt: skip
+    rows.append(
+        _above("AUROC within relations", "this project", WITHIN_WANTED, figures.auroc_within_relation,
+               "mean over relations")
+    )  # fmt: skip
+    if held_out := splits.get("relations"):
+        scored = [each for each in held_out.methods if each.name == detector]
+        rows += [
+            _above(
+                "AUROC, relations held out",
+                "this project",
+                HELD_OUT_WANTED,
+                each.figures.auroc,
+                "all questions pooled",
+            )
+            for each in scored
+        ]
+    rows.append(
         Expectation(
-            metric="AUROC",
-            wanted=f"> {AUROC_WANTED:.2f}",
-            found=auroc,
-            met=auroc.value > AUROC_WANTED if auroc.value is not None else None,
-            note=f"detector {detector.name!r}, all questions pooled",
-        ),
-        Expectation(
-            metric="F1",
-            wanted=f"> {F1_WANTED:.2f}",
-            found=f1,
-            met=f1.value > F1_WANTED if f1.value is not None else None,
-            note=f"detector {detector.name!r}; calling every answer wrong gives {f1_all_wrong:.2f}",
-        ),
-    ]
+            metric="Calibration error (ECE)", source="this project", wanted=f"≤ {ECE_WANTED}", found=figures.ece,
+            met=None if figures.ece.value is None else figures.ece.value <= ECE_WANTED, note="15 bins of equal mass",
+        )
+    )  # fmt: skip
+    if permutation:
+        rows.append(
+            Expectation(
+                metric="AUROC, labels permuted", source="this project", wanted="0.48–0.52",
+                found=Figure(value=permutation.mean, low=permutation.low, high=permutation.high), met=permutation.met,
+                note=f"mean and range of {permutation.n:,} permutations within relations; the real one must be beyond them all",
+            )
+        )  # fmt: skip
+    return rows
+
+
+def _above(metric: str, source: str, wanted: float, found: Figure, note: str) -> Expectation:
+    return Expectation(
+        metric=metric,
+        source="reference page" if source == "reference page" else "this project",
+        wanted=f"{'>' if source == 'reference page' else '≥'} {wanted:.2f}",
+        found=found,
+        met=None if found.value is None else found.value > wanted,
+        note=note,
+    )
 
 
 def number(value: float | None, signed: bool = False, digits: int = 3) -> str:

@@ -1,138 +1,109 @@
-"""Three pictures to be read at a glance: ROC curves, the confusion matrix, and AUROCs with their intervals.
+"""Pictures of the final report, each to be read at a glance; drawn from its figures alone.
 
-Colours are those of Okabe and Ito 2008, which colour-blind readers can tell apart. Figures are made without pyplot,
-so nothing depends on a display or on global state.
+Colours are those of Okabe and Ito 2008, which colour-blind readers can tell apart, and no meaning rests on colour
+alone. Figures are made without pyplot, so nothing depends on a display or on global state.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Rectangle
-from numpy.typing import NDArray
 
-from stages.evaluate.baselines import Method
-from stages.evaluate.findings import number
-from stages.evaluate.schema import Confusion, Figure, MethodReport
+from stages.evaluate.findings import AUROC_WANTED, number
+from stages.evaluate.schema import Comparison, Curve, Figure, FinalReport, MethodReport, SplitReport
 
-Floats = NDArray[np.float64]
-
-BLUE, ORANGE, GREEN, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#9A9A9A", "#222222"
-DETECTOR_COLOURS = (BLUE, GREEN, "#CC79A7", "#56B4E9")
+BLUE, ORANGE, GREEN, PINK, SKY, YELLOW = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#B58900"
+GREY, INK, MUTED = "#9A9A9A", "#222222", "#666666"
+LINES = ((BLUE, "-"), (ORANGE, (0, (5, 2))), (GREEN, "-."), (PINK, (0, (1, 1.2))), (SKY, (0, (9, 3))), (YELLOW, (0, (3, 1))))  # fmt: skip
+"""Of the main methods, in their order."""
 TITLE, LABEL, TICK = 19, 16, 14
 DPI = 130
-MAX_BAND_RESAMPLES = 400
-
-TITLES = {
-    "tracks": "tracks",
-    "tracks+logits": "tracks + token probabilities",
-    "logits": "token probabilities, trained",
-    "logprob_mean": "mean log-probability",
-    "logprob_min": "lowest log-probability",
-    "token_entropy": "token entropy",
-    "answer_length": "answer length",
-    "relation_identity": "relation alone",
-}
 
 
-def title_of(name: str) -> str:
-    return TITLES.get(name, name)
-
-
-def roc_curve(labels: Floats, scores: Floats) -> tuple[Floats, Floats]:
-    """False and true alarm rates at every threshold, from (0, 0) to (1, 1)."""
-    order = np.argsort(-scores, kind="stable")
-    y, s = labels[order], scores[order]
-    ends = np.flatnonzero(np.append(s[1:] != s[:-1], True))
-    tp, fp = np.cumsum(y)[ends], np.cumsum(1 - y)[ends]
-    return np.append(0.0, fp / fp[-1]), np.append(0.0, tp / tp[-1])
-
-
-def roc_band(labels: Floats, scores: Floats, weights: Floats, grid: Floats, confidence: float) -> Floats:
-    """Pointwise interval of the true alarm rate over resamples, [2, n_grid]; grid: false alarm rates."""
-    order = np.argsort(-scores, kind="stable")
-    y, s, w = labels[order], scores[order], weights[:MAX_BAND_RESAMPLES][:, order]
-    ends = np.flatnonzero(np.append(s[1:] != s[:-1], True))
-    tp = np.cumsum(w * y, axis=1)[:, ends]
-    fp = np.cumsum(w, axis=1)[:, ends] - tp
-    curves = [
-        np.interp(grid, np.append(0.0, f / f[-1]), np.append(0.0, t / t[-1]))
-        for t, f in zip(tp, fp, strict=True)
-        if t[-1] and f[-1]
-    ]
-    tail = (1 - confidence) / 2
-    return np.quantile(curves, [tail, 1 - tail], axis=0)
-
-
-def plot_roc(
-    path: Path, labels: Floats, methods: Sequence[Method], reports: Sequence[MethodReport], best_baseline: str,
-    weights: Floats, confidence: float,
-) -> None:  # fmt: skip
-    """The detectors in colour, the first with its band; the best baseline dashed; the other baselines in grey."""
-    by_name = {report.name: report for report in reports}
-    canvas, axes = _canvas(8.6, 8.2)
+def plot_roc(path: Path, report: FinalReport) -> None:
+    canvas, axes = _canvas(8.8, 8.4)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":", zorder=1)
-    detectors = [method for method in methods if method.kind == "detector"]
-    colours = dict(zip([m.name for m in detectors], DETECTOR_COLOURS, strict=False)) | {best_baseline: ORANGE}
-    entries: list[tuple[Figure | None, str, str]] = []
-    for method in reversed(methods):
-        colour = colours.get(method.name)
-        x, y = roc_curve(labels, method.score)
-        axes.plot(
-            x,
-            y,
-            color=colour or GREY,
-            linestyle="--" if method.name == best_baseline else "-",
-            linewidth=3.2 if colour else 1.1,
-            alpha=1.0 if colour else 0.7,
-            zorder=3 if colour else 2,
-        )
-        if colour:
-            entries.append((by_name[method.name].figures.auroc, title_of(method.name), colour))
-    first = detectors[0]
-    grid = np.linspace(0, 1, 201)
-    low, high = roc_band(labels, first.score, weights, grid, confidence)
-    axes.fill_between(grid, low, high, color=colours[first.name], alpha=0.15, linewidth=0, zorder=2)
-    entries.sort(key=lambda entry: -((entry[0] and entry[0].value) or 0))
-    if len(methods) > len(entries):
-        entries.append((None, "other methods without tracks", "#707070"))
-    for row, (figure, name, colour) in enumerate(reversed(entries)):
-        text = name if figure is None else f"{name}  {_short(figure)}"
-        axes.text(0.985, 0.035 + 0.058 * row, text, color=colour, fontsize=LABEL - 1, ha="right", va="bottom",
-                  fontweight="normal" if figure is None else "bold", zorder=5,
-                  bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1})  # fmt: skip
-    axes.text(0.985, 0.035 + 0.058 * len(entries), f"AUROC [{confidence:.0%} interval]", color=INK,
-              fontsize=TICK, ha="right", va="bottom")  # fmt: skip
-    axes.set(xlim=(0, 1), ylim=(0, 1.005))
-    axes.set_aspect("equal")
-    axes.set_xlabel("right answers called wrong", fontsize=LABEL)
-    axes.set_ylabel("wrong answers called wrong", fontsize=LABEL)
-    _percent_ticks(axes)
-    axes.set_title("How well wrong answers are found", fontsize=TITLE, loc="left", pad=14, color=INK)
+    grouped = _grouped(report)
+    _draw_curves(axes, report, grouped.curves.roc, start=(0.0, 0.0), banded=2)
+    _legend(axes, report, {m.name: m.figures.auroc for m in grouped.methods}, "AUROC", loc="lower right")
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+    axes.set_xlabel("right answers called wrong (false alarms)", fontsize=LABEL)
+    axes.set_ylabel("wrong answers found", fontsize=LABEL)
+    _percent(axes.set_xticks)
+    _percent(axes.set_yticks)
+    _title(axes, f"ROC: telling {grouped.n_wrong:,} wrong from {grouped.n_right:,} right answers")
     canvas.savefig(path, dpi=DPI)
 
 
-def plot_confusion(path: Path, confusion: Confusion, detector: str) -> None:
+def plot_risk_coverage(path: Path, report: FinalReport) -> None:
+    canvas, axes = _canvas(9.4, 7.2)
+    grouped = _grouped(report)
+    top = min(1.0, 1.15 * max(max(curve.y) for curve in grouped.curves.risk_coverage))
+    for risk in (0.1, 0.2):
+        axes.axhline(risk, color=GREY, linewidth=1, linestyle=":", zorder=1)
+        axes.text(1.005, risk, f"{1 - risk:.0%}\naccuracy", fontsize=TICK - 2, color=MUTED, va="center")
+    _draw_curves(axes, report, grouped.curves.risk_coverage, banded=2)
+    _legend(axes, report, {m.name: m.figures.prr for m in grouped.methods}, "PRR", loc="best")
+    axes.set(xlim=(0, 1), ylim=(0, top))
+    axes.set_xlabel("coverage: share of answers kept, least suspicious first", fontsize=LABEL)
+    axes.set_ylabel("risk: share wrong among those kept", fontsize=LABEL)
+    _percent(axes.set_xticks)
+    _percent(axes.set_yticks, top, 0.1)
+    _title(axes, "Risk and coverage: what abstaining buys")
+    canvas.savefig(path, dpi=DPI)
+
+
+def plot_reliability(path: Path, report: FinalReport) -> None:
+    """The main detector and the best baseline."""
+    canvas, axes = _canvas(8.8, 8.4)
+    grouped = _grouped(report)
+    figures = {m.name: m.figures for m in grouped.methods}
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":", zorder=1)
+    for marker, curve in zip("os", grouped.curves.reliability, strict=False):
+        colour, style = _line(report, curve.method)
+        found = figures[curve.method]
+        label = f"{_title_of(report, curve.method)}: {_short(found.ece, 3)}\n(before calibration {number(found.ece_before.value)})"
+        axes.plot(curve.x, curve.y, color=colour, linestyle=style, linewidth=2, marker=marker, markersize=9, label=label,
+                  markerfacecolor=colour if marker == "o" else "white", markeredgewidth=2, zorder=3)  # fmt: skip
+        if curve.low is not None and curve.high is not None:
+            axes.vlines(curve.x, curve.low, curve.high, color=colour, linewidth=1.8, alpha=0.6, zorder=2)
+    axes.legend(fontsize=TICK, loc="upper left", frameon=False, title="expected calibration error",
+                title_fontsize=TICK, alignment="left")  # fmt: skip
+    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+    axes.set_xlabel("probability of being wrong, as said", fontsize=LABEL)
+    axes.set_ylabel("share that was wrong", fontsize=LABEL)
+    _percent(axes.set_xticks)
+    _percent(axes.set_yticks)
+    _title(axes, "Reliability, 15 bins of equal mass")
+    canvas.savefig(path, dpi=DPI)
+
+
+def plot_confusion(path: Path, report: FinalReport) -> None:
     """Two rows (what the answer was) by two columns (what the detector called it), with counts and row shares."""
+    canvas, axes = _canvas(8.4, 7.6)
+    found = _grouped(report).confusion
+    assert found is not None, "the main detector is always scored on the grouped split"
     counts = np.array(
         [
-            [confusion.wrong_called_wrong, confusion.wrong_called_right],
-            [confusion.right_called_wrong, confusion.right_called_right],
+            [found.wrong_called_wrong, found.wrong_called_right],
+            [found.right_called_wrong, found.right_called_right],
         ]
     )
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    canvas, axes = _canvas(8.2, 7.4)
-    good = np.eye(2, dtype=bool)
     for row in range(2):
         for column in range(2):
-            colour = BLUE if good[row, column] else ORANGE
-            strength = 0.10 + 0.45 * share[row, column]
-            axes.add_patch(_tile(column, row, colour, strength))
-            axes.text(column, row - 0.06, f"{counts[row, column]:,}", color=INK, fontsize=40, ha="center",
+            colour = BLUE if row == column else ORANGE
+            axes.add_patch(
+                Rectangle((column - 0.485, row - 0.485), 0.97, 0.97, facecolor=colour, linewidth=0,
+                          alpha=0.10 + 0.45 * share[row, column])
+            )  # fmt: skip
+            axes.text(column, row - 0.06, f"{counts[row, column]:,.0f}", color=INK, fontsize=40, ha="center",
                       va="center", fontweight="bold")  # fmt: skip
             axes.text(column, row + 0.24, f"{share[row, column]:.0%} of {('wrong', 'right')[row]} answers", color=INK,
                       fontsize=LABEL, ha="center", va="center")  # fmt: skip
@@ -141,51 +112,229 @@ def plot_confusion(path: Path, confusion: Confusion, detector: str) -> None:
     axes.set_yticks([0, 1], ["was\nwrong", "was\nright"], fontsize=LABEL)
     axes.xaxis.tick_top()
     axes.tick_params(length=0)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
-    axes.set_title(
-        f"Decisions of the detector ({title_of(detector)})", fontsize=TITLE, loc="left", pad=18, color=INK
+    axes.spines[:].set_visible(False)
+    repeats = _grouped(report).repeats
+    _title(
+        axes,
+        f"Decisions of {_title_of(report, report.detector)}"
+        + (f", mean of {repeats} repeats" * (repeats > 1)),
     )
     canvas.savefig(path, dpi=DPI)
 
 
-def plot_metrics(path: Path, reports: Sequence[MethodReport], wanted: float, confidence: float) -> None:
-    """Forest plot: every method's AUROC, pooled (filled) and within relation (hollow), with intervals."""
-    rows = sorted(reports, key=lambda report: report.figures.auroc.value or 0)
-    canvas, axes = _canvas(11.5, 1.9 + 0.78 * len(rows))
-    lows = [
-        f.low for r in rows for f in (r.figures.auroc, r.figures.auroc_within_relation) if f.low is not None
-    ]
-    left = min(0.45, *lows) - 0.01 if lows else 0.4
-    for position, report in enumerate(rows):
-        colour = BLUE if report.kind == "detector" else "#555555"
-        for figure, offset, fill in (
-            (report.figures.auroc, 0.16, colour),
-            (report.figures.auroc_within_relation, -0.18, "white"),
-        ):
-            if figure.value is not None and figure.low is not None and figure.high is not None:
-                axes.plot(
-                    [figure.low, figure.high], [position + offset] * 2, color=colour, linewidth=2.4, zorder=2
-                )
-                axes.plot(figure.value, position + offset, marker="o", markersize=10, markerfacecolor=fill,
-                          markeredgecolor=colour, markeredgewidth=2.2, zorder=3)  # fmt: skip
-            axes.text(1.012, position + offset, _short(figure), fontsize=TICK - 1, va="center", color=colour,
-                      fontweight="bold" if fill == colour else "normal")  # fmt: skip
-    top = len(rows) - 0.42
-    for x, text, side in ((0.5, "chance", "left"), (wanted, f"wanted {wanted:.2f}", "center")):
-        axes.axvline(x, color=GREY, linewidth=1.2, linestyle=":", zorder=1)
-        axes.text(x, top, f" {text}", fontsize=TICK - 1, color="#707070", va="bottom", ha=side)
-    axes.set(xlim=(left, 1.0), ylim=(-0.6, top))
-    axes.set_yticks(range(len(rows)), [title_of(report.name) for report in rows], fontsize=LABEL)
-    for tick, report in zip(axes.get_yticklabels(), rows, strict=True):
-        tick.set_color(BLUE if report.kind == "detector" else INK)
-    axes.tick_params(axis="y", length=0)
-    axes.spines["left"].set_visible(False)
-    axes.set_xlabel(
-        f"AUROC, {confidence:.0%} interval: ● all questions   ○ within a relation", fontsize=LABEL
+def plot_metrics(path: Path, report: FinalReport) -> None:
+    """Forest plot: AUROC of every method, pooled (filled) and within relation (hollow), a panel a split."""
+    splits = [split for split in report.splits if split.split in ("grouped", "relations")]
+    rows = [m for m in reversed(splits[0].methods) if m.kind in ("detector", "baseline")]
+    rows.sort(key=lambda m: m.figures.auroc.value or 0)
+    canvas = Canvas(figsize=(7.5 + 5.2 * len(splits), 2.3 + 0.62 * len(rows)), layout="constrained")
+    panels = np.atleast_1d(canvas.subplots(1, len(splits), sharey=True))
+    for axes, split in zip(panels, splits, strict=True):
+        by_name = {m.name: m for m in split.methods}
+        present = [by_name.get(m.name) for m in rows]
+        _forest(axes, present, lambda m: BLUE if m.kind == "detector" else "#555555")
+        axes.set_xlim(axes.get_xlim()[0], max(AUROC_WANTED + 0.02, axes.get_xlim()[1]))
+        axes.axvline(AUROC_WANTED, color=GREY, linewidth=1.2, linestyle=":", zorder=1)
+        axes.text(
+            AUROC_WANTED, len(rows) - 0.4, f"{AUROC_WANTED:.2f}", fontsize=TICK - 2, color=MUTED, ha="center"
+        )
+        axes.set_xlabel("AUROC: ● all questions   ○ within a relation", fontsize=LABEL - 1)
+        _title(axes, split.title, size=LABEL + 1, pad=22)
+    panels[0].set_yticks(range(len(rows)), [_title_of(report, m.name) for m in rows], fontsize=LABEL - 1)
+    for tick, m in zip(panels[0].get_yticklabels(), rows, strict=True):
+        tick.set_color(BLUE if m.kind == "detector" else INK)
+        tick.set_fontweight("bold" if m.name == report.detector else "normal")
+    canvas.suptitle(
+        "Methods that see tracks (blue) and methods that do not", fontsize=TITLE, color=INK, x=0.02, ha="left"
     )
-    axes.set_title("Methods that see tracks (blue) and methods that do not", fontsize=TITLE, loc="left", pad=30,
-                   color=INK)  # fmt: skip
+    canvas.savefig(path, dpi=DPI)
+
+
+def plot_ablation(path: Path, report: FinalReport) -> None:
+    """The ladder: AUROC of each association on the same latents, and what it gains over none and over random."""
+    grouped = _grouped(report)
+    order = list(reversed([card.name for card in report.methods if card.kind == "rung"]))
+    by_name = {m.name: m for m in grouped.methods}
+    rungs = [by_name[name] for name in order if name in by_name]
+    if not rungs:
+        _say(path, "The ablation ladder was not measured.")
+        return
+    pooled = [each for each in grouped.comparisons if each.metric == "auroc"]
+    differences = [each for each in pooled if each.about == "association"]
+    increments = [each for each in pooled if each.about == "increment"]
+    n_rows = max(len(rungs), len(differences) + len(increments))
+    canvas = Canvas(figsize=(17, 2.6 + 0.62 * n_rows), layout="constrained")
+    left, right = canvas.subplots(1, 2, width_ratios=[1, 1])
+    _forest(left, rungs, lambda m: GREY if report.card(m.name).rung in ("none", "random") else BLUE)
+    left.set_yticks(range(len(rungs)), [_title_of(report, m.name) for m in rungs], fontsize=LABEL - 1)
+    left.set_xlabel("AUROC: ● all questions   ○ within a relation", fontsize=LABEL - 1)
+    _title(left, "The same features on other associations", size=LABEL + 1)
+    _differences(right, report, [*reversed(increments), *reversed(differences)])
+    _title(right, "Paired differences of AUROC, all questions", size=LABEL + 1)
+    canvas.savefig(path, dpi=DPI)
+
+
+def plot_early_warning(path: Path, report: FinalReport) -> None:
+    """AUROC from the layers up to l, from the prompt alone and with the answer."""
+    if not report.early_warning:
+        _say(path, "Early warning was not measured.")
+        return
+    canvas, axes = _canvas(10.4, 6.8)
+    series: dict[tuple[bool, str], list[tuple[float, Figure]]] = {}
+    for point in report.early_warning:
+        what = " + ".join(report.card(point.method).signals) or "detector"
+        series.setdefault((point.before_answer, what), []).append(
+            (point.depth * len(report.layers), point.auroc)
+        )
+    shapes = zip(LINES, "osD^vP", strict=True)
+    for ((before, what), points), ((colour, style), marker) in zip(series.items(), shapes, strict=False):
+        x = [depth for depth, _ in points]
+        y = np.array(
+            [[np.nan if value is None else value for value in (f.value, f.low, f.high)] for _, f in points]
+        ).T
+        label = f"{what}, {'prompt alone: before a token is generated' if before else 'prompt and answer'}"
+        axes.plot(
+            x,
+            y[0],
+            color=colour,
+            linestyle=style,
+            marker=marker,
+            markersize=8,
+            linewidth=2.6,
+            label=label,
+            zorder=3,
+        )
+        axes.fill_between(x, y[1], y[2], color=colour, alpha=0.15, linewidth=0)
+    axes.axhline(0.5, color=GREY, linewidth=1, linestyle=":")
+    axes.text(0.6, 0.503, "chance", fontsize=TICK - 1, color=MUTED)
+    axes.set_xlim(0.5, len(report.layers) + 0.5)
+    axes.set_xlabel("layers read", fontsize=LABEL)
+    axes.set_ylabel("AUROC, all questions", fontsize=LABEL)
+    axes.legend(fontsize=TICK, frameon=False, loc="best")
+    _title(axes, "Early warning: how soon it is known")
+    canvas.savefig(path, dpi=DPI)
+
+
+PICTURES: dict[str, Callable[[Path, FinalReport], None]] = {
+    "metrics.png": plot_metrics,
+    "roc_curve.png": plot_roc,
+    "confusion_matrix.png": plot_confusion,
+    "reliability.png": plot_reliability,
+    "risk_coverage.png": plot_risk_coverage,
+    "ablation.png": plot_ablation,
+    "early_warning.png": plot_early_warning,
+}
+
+
+def _grouped(report: FinalReport) -> SplitReport:
+    return report.splits[0]
+
+
+def _title_of(report: FinalReport, method: str) -> str:
+    return report.card(method).title
+
+
+def _line(report: FinalReport, method: str) -> tuple[str, Any]:
+    return LINES[report.main_methods.index(method)]
+
+
+def _draw_curves(
+    axes: Axes, report: FinalReport, curves: Sequence[Curve], banded: int, start: tuple[float, float] | None = None
+) -> None:  # fmt: skip
+    """The main methods, the last below the first; the first `banded` with their intervals."""
+    for place, curve in reversed(list(enumerate(curves))):
+        colour, style = _line(report, curve.method)
+        x, y = ([start[0], *curve.x], [start[1], *curve.y]) if start else (curve.x, curve.y)
+        width = 3.2 if place == 0 else 2.2
+        axes.plot(x, y, color=colour, linestyle=style, linewidth=width, zorder=10 - place)
+        if place < banded and curve.low is not None and curve.high is not None:
+            axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.14, linewidth=0, zorder=2)
+
+
+def _legend(
+    axes: Axes,
+    report: FinalReport,
+    figures: Mapping[str, Figure],
+    what: str,
+    loc: Literal["best", "lower right"],
+) -> None:
+    """The main methods by falling figure."""
+    shown = [name for name in report.main_methods if name in figures]
+    shown.sort(key=lambda name: -(figures[name].value or 0))
+    handles = [
+        axes.plot([], [], color=_line(report, name)[0], linestyle=_line(report, name)[1], linewidth=3)[0]
+        for name in shown
+    ]
+    labels = [f"{_title_of(report, name)}  {_short(figures[name])}" for name in shown]
+    legend = axes.legend(handles, labels, fontsize=TICK, loc=loc, frameon=True, framealpha=0.9, edgecolor="none", handlelength=2.6,
+                         title=f"{what}, {report.confidence:.0%} interval", title_fontsize=TICK)  # fmt: skip
+    legend.set_zorder(20)
+
+
+def _forest(
+    axes: Axes, rows: Sequence[MethodReport | None], colour_of: Callable[[MethodReport], str]
+) -> None:
+    """A row a method: AUROC pooled, filled, and within relation, hollow, with intervals and the pooled one in figures."""
+    bounds = [
+        bound
+        for m in rows
+        if m
+        for f in (m.figures.auroc, m.figures.auroc_within_relation)
+        for bound in (f.low, f.value, f.high)
+        if bound is not None
+    ] or [0.5, 1.0]
+    margin = 0.04 * (max(bounds) - min(bounds)) + 0.002
+    left, right = min(bounds) - margin, max(bounds) + margin
+    for position, m in enumerate(rows):
+        if m is None:
+            axes.text(left + 0.01, position, "not scored", fontsize=TICK - 2, color=MUTED, va="center")
+            continue
+        colour = colour_of(m)
+        for figure, offset, fill in (
+            (m.figures.auroc, 0.14, colour),
+            (m.figures.auroc_within_relation, -0.18, "white"),
+        ):
+            if figure.value is None:
+                continue
+            if figure.low is not None and figure.high is not None:
+                axes.plot(
+                    [figure.low, figure.high], [position + offset] * 2, color=colour, linewidth=2.2, zorder=2
+                )
+            axes.plot(figure.value, position + offset, marker="o", markersize=8.5, markerfacecolor=fill,
+                      markeredgecolor=colour, markeredgewidth=2, zorder=3)  # fmt: skip
+        axes.text(1.01, position + 0.14, _short(m.figures.auroc), fontsize=TICK - 2, va="center", color=colour,
+                  transform=axes.get_yaxis_transform())  # fmt: skip
+    if left < 0.5:
+        axes.axvline(0.5, color=GREY, linewidth=1.2, linestyle=":", zorder=1)
+    axes.set(xlim=(left, right), ylim=(-0.6, len(rows) - 0.4))
+    _bare(axes)
+
+
+def _differences(axes: Axes, report: FinalReport, rows: Sequence[Comparison]) -> None:
+    """A row a comparison; what lies right of zero is a gain."""
+    for position, each in enumerate(rows):
+        colour = {"better": BLUE, "worse": ORANGE}.get(each.verdict, MUTED)
+        d = each.difference
+        if d.value is not None:
+            if d.low is not None and d.high is not None:
+                axes.plot([d.low, d.high], [position] * 2, color=colour, linewidth=2.4, zorder=2)
+            axes.plot(d.value, position, marker={"better": ">", "worse": "<"}.get(each.verdict, "o"), markersize=10,
+                      color=colour, zorder=3)  # fmt: skip
+        axes.text(1.01, position, _short(d, 3, signed=True), fontsize=TICK - 2, va="center", color=colour,
+                  transform=axes.get_yaxis_transform())  # fmt: skip
+    axes.axvline(0, color=INK, linewidth=1.2, zorder=1)
+    labels = [f"{_title_of(report, each.method)} − {_title_of(report, each.against)}" for each in rows]
+    axes.set_yticks(range(len(rows)), labels, fontsize=TICK)
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.set_xlabel("◂ worse      better ▸", fontsize=LABEL - 1)
+    _bare(axes)
+
+
+def _say(path: Path, text: str) -> None:
+    """A picture of a sentence, where there is nothing to draw."""
+    canvas, axes = _canvas(8.4, 4.8)
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, text, fontsize=TITLE, color=INK, ha="center", va="center", transform=axes.transAxes)
     canvas.savefig(path, dpi=DPI)
 
 
@@ -198,19 +347,25 @@ def _canvas(width: float, height: float) -> tuple[Canvas, Axes]:
     return canvas, axes
 
 
-def _tile(column: int, row: int, colour: str, strength: float) -> Rectangle:
-    return Rectangle((column - 0.485, row - 0.485), 0.97, 0.97, facecolor=colour, alpha=strength, linewidth=0)
+def _bare(axes: Axes) -> None:
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.tick_params(axis="x", labelsize=TICK, colors=INK)
+    axes.tick_params(axis="y", length=0)
 
 
-def _percent_ticks(axes: Axes) -> None:
-    ticks = np.linspace(0, 1, 6)
-    axes.set_xticks(ticks, [f"{tick:.0%}" for tick in ticks])
-    axes.set_yticks(ticks, [f"{tick:.0%}" for tick in ticks])
+def _title(axes: Axes, text: str, size: int = TITLE, pad: int = 14) -> None:
+    axes.set_title(text, fontsize=size, loc="left", pad=pad, color=INK)
 
 
-def _short(figure: Figure) -> str:
+def _percent(setter: Callable[..., object], last: float = 1.0, step: float = 0.2) -> None:
+    ticks = np.arange(0, last + 1e-9, step)
+    setter(ticks, [f"{tick:.0%}" for tick in ticks])
+
+
+def _short(figure: Figure, digits: int = 2, signed: bool = False) -> str:
     if figure.value is None:
         return "not defined"
-    return (
-        f"{number(figure.value, digits=2)} [{number(figure.low, digits=2)}, {number(figure.high, digits=2)}]"
-    )
+    value = number(figure.value, signed, digits)
+    if figure.low is None or figure.high is None:
+        return value
+    return f"{value} [{number(figure.low, signed, digits)}, {number(figure.high, signed, digits)}]"

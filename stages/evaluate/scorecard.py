@@ -1,31 +1,37 @@
-"""Every figure of every method with its interval, and the paired differences between methods."""
+"""Every figure of every method on a split with its interval, and the paired differences between methods."""
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from common import metrics
-from stages.evaluate.baselines import Method
-from stages.evaluate.bootstrap import centred, figure, group_weights
-from stages.evaluate.schema import Comparison, Figure, Figures, MethodReport, RelationReport
+from stages.evaluate.bootstrap import centred, figure, group_weights, verdict
+from stages.evaluate.schema import Comparison, Figures, Kind, MethodCard, MethodReport, Metric
+from stages.evaluate.scores import Scores, Split
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
-RankedBy = Literal["auroc", "auroc_within_relation"]
+
+METRICS: tuple[Metric, ...] = ("auroc", "auroc_within_relation")
+RELATION_ONLY = {"relation"}
+"""A method that sees nothing else gives all questions of a relation the same score, up to what its fold left out."""
 
 
 class Sample(NamedTuple):
-    """The n labelled questions and how they are resampled."""
+    """The n labelled questions of a split and how they are resampled."""
 
     labels: Floats  # [n] 1 wrong
     relation: Ints  # [n] relation number
     relations: list[str]  # names by number
-    weights: Floats  # [B, n] from `group_weights`
+    weights: Floats  # [1 + B, n]: the sample itself, then `group_weights`
     confidence: float
 
     @classmethod
@@ -34,83 +40,168 @@ class Sample(NamedTuple):
         seed: int,
     ) -> Sample:  # fmt: skip
         names, numbers = np.unique(list(relations), return_inverse=True)
-        return cls(labels, numbers, names.tolist(), group_weights(groups, resamples, seed), confidence)
+        weights = np.concatenate([metrics.ones(len(labels)), group_weights(groups, resamples, seed)])
+        return cls(labels, numbers, names.tolist(), weights, confidence)
+
+    def only(self, rows: NDArray[np.bool_], labels: Floats | None = None) -> Sample:
+        """The same resamples of some of the rows, or with other labels."""
+        names, numbers = np.unique(self.relation[rows], return_inverse=True)
+        return Sample(
+            (self.labels if labels is None else labels)[rows], numbers, [self.relations[name] for name in names],
+            self.weights[:, rows], self.confidence,
+        )  # fmt: skip
 
 
 class Values(NamedTuple):
-    """Figures of one method: the sample's in row 0, the resamples' after it."""
+    """Figures of one method, mean over its repeats: the sample's in row 0, the resamples' after it."""
 
     by_name: dict[str, Floats]  # figure → [1 + B]
     by_relation: Floats  # [1 + B, n_relations] AUROC, NaN where a class is missing
 
 
-def measure(sample: Sample, method: Method) -> Values:
+def measure(sample: Sample, scores: Scores, card: MethodCard) -> Values:
     """All figures of a method in the sample and in each resample."""
-    y, weights = sample.labels, np.concatenate([metrics.ones(len(sample.labels)), sample.weights])
-    ranks = metrics.rank_metrics(y, method.score, weights)
-    decisions = metrics.decision_metrics(y, method.predicted, weights)
-    ece = metrics.expected_calibration_error(y, method.probability, weights)
-    inside = np.zeros(len(y)) if method.constant_in_relation else method.score
-    by_relation = metrics.auroc_by_block(y, inside, sample.relation, weights)
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", RuntimeWarning
-        )  # no relation with both classes: NaN, which is the answer
-        within = np.nanmean(by_relation, axis=1)
+    repeats = [
+        _one_repeat(sample, *columns, card=card)
+        for columns in zip(
+            scores.score, scores.probability, scores.raw_probability, scores.predicted, strict=True
+        )
+    ]
+    values = Values(
+        {name: np.mean([each.by_name[name] for each in repeats], axis=0) for name in repeats[0].by_name},
+        np.mean([each.by_relation for each in repeats], axis=0),
+    )
+    for name in ("ece", "ece_before"):
+        values.by_name[name] = centred(values.by_name[name])
+    return values
+
+
+def _one_repeat(
+    sample: Sample, score: Floats, probability: Floats, raw_probability: Floats, predicted: Ints, card: MethodCard
+) -> Values:  # fmt: skip
+    y, weights = sample.labels, sample.weights
+    ranking = _ranking(sample, score, card)
     return Values(
         {
-            **ranks._asdict(),
-            "auroc_within_relation": within,
-            **decisions._asdict(),
-            "brier": metrics.brier(y, method.probability, weights),
-            "ece": np.append(ece[0], centred(ece[0], ece[1:])),
+            **metrics.rank_metrics(y, score, weights)._asdict(),
+            "auroc_within_relation": ranking.by_name["auroc_within_relation"],
+            **metrics.decision_metrics(y, predicted, weights)._asdict(),
+            "brier": metrics.brier(y, probability, weights),
+            "brier_skill": metrics.brier_skill(y, probability, weights),
+            "ece": metrics.expected_calibration_error(y, probability, weights),
+            "ece_before": metrics.expected_calibration_error(y, raw_probability, weights),
         },
-        by_relation,
+        ranking.by_relation,
     )
 
 
-def method_report(sample: Sample, method: Method, values: Values) -> MethodReport:
-    return MethodReport(
-        name=method.name,
-        kind="detector" if method.kind == "detector" else "baseline",
-        description=method.description,
-        figures=Figures(**{name: _figure(column, sample) for name, column in values.by_name.items()}),
+def measure_ranking(sample: Sample, scores: Scores, card: MethodCard) -> Values:
+    """AUROC alone, pooled and within relations."""
+    everything = np.zeros(len(sample.labels), dtype=np.int64)
+    pooled = [
+        metrics.auroc_by_block(sample.labels, score, everything, sample.weights)[:, 0]
+        for score in scores.score
+    ]
+    inside = [_ranking(sample, score, card) for score in scores.score]
+    return Values(
+        {
+            "auroc": np.mean(pooled, axis=0),
+            "auroc_within_relation": np.mean(
+                [each.by_name["auroc_within_relation"] for each in inside], axis=0
+            ),
+        },
+        np.mean([each.by_relation for each in inside], axis=0),
     )
 
 
-def best(candidates: Sequence[str], values: dict[str, Values], metric: RankedBy) -> str:
+def _ranking(sample: Sample, score: Floats, card: MethodCard) -> Values:
+    same_in_relation = bool(card.signals) and set(card.signals) <= RELATION_ONLY
+    by_relation = metrics.auroc_by_block(
+        sample.labels, np.zeros_like(score) if same_in_relation else score, sample.relation, sample.weights
+    )
+    with warnings.catch_warnings():
+        # No relation with both classes: NaN, which is the answer.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return Values({"auroc_within_relation": np.nanmean(by_relation, axis=1)}, by_relation)
+
+
+def measure_all(
+    sample: Sample, split: Split, cards: Mapping[str, MethodCard], on_method: Callable[[], None]
+) -> dict[str, Values]:
+    """Every method of a split, side by side on all cores; early methods by their ranking alone.
+
+    One thread a method, so that the result does not depend on how many there are.
+    """
+
+    def one(name: str) -> Values:
+        card = cards[name]
+        return (measure_ranking if card.kind == "early" else measure)(sample, split.methods[name], card)
+
+    values = {}
+    with threadpool_limits(1), ThreadPoolExecutor(os.cpu_count()) as pool:
+        for name, found in zip(split.methods, pool.map(one, split.methods), strict=True):
+            values[name] = found
+            on_method()
+    return values
+
+
+def method_report(sample: Sample, card: MethodCard, values: Values) -> MethodReport:
+    figures = {name: figure(values.by_name[name], sample.confidence) for name in Figures.model_fields}
+    return MethodReport(name=card.name, kind=card.kind, figures=Figures(**figures))
+
+
+def best(candidates: Sequence[str], values: Mapping[str, Values], metric: Metric) -> str:
     """The method with the highest value of a metric; of equal ones the first."""
     return max(candidates, key=lambda name: np.nan_to_num(values[name].by_name[metric][0], nan=-1.0))
 
 
 def compare(
-    sample: Sample, values: dict[str, Values], detector: str, baseline: str, metric: RankedBy
-) -> Comparison:
-    """Paired difference detector − baseline."""
-    difference = _figure(values[detector].by_name[metric] - values[baseline].by_name[metric], sample)
-    verdict: Literal["better", "worse", "not told apart"] = "not told apart"
-    if difference.low is not None and difference.low > 0:
-        verdict = "better"
-    elif difference.high is not None and difference.high < 0:
-        verdict = "worse"
+    sample: Sample, values: Mapping[str, Values], method: str, against: str, metric: Metric,
+    about: Literal["detector", "association", "increment"] = "detector",
+) -> Comparison:  # fmt: skip
+    """Paired difference method − against."""
+    difference = figure(values[method].by_name[metric] - values[against].by_name[metric], sample.confidence)
     return Comparison(
-        detector=detector, baseline=baseline, metric=metric, difference=difference, verdict=verdict
-    )
+        about=about, method=method, against=against, metric=metric, difference=difference,
+        verdict=verdict(difference),
+    )  # fmt: skip
 
 
-def relation_reports(sample: Sample, values: dict[str, Values]) -> list[RelationReport]:
-    """A row a relation, the most frequent first."""
-    rows = [
-        RelationReport(
-            relation=name,
-            n=int((sample.relation == number).sum()),
-            n_wrong=int(sample.labels[sample.relation == number].sum()),
-            auroc={method: _figure(v.by_relation[:, number], sample) for method, v in values.items()},
-        )
-        for number, name in enumerate(sample.relations)
+def comparisons(
+    sample: Sample,
+    values: Mapping[str, Values],
+    cards: Mapping[str, MethodCard],
+    best_baseline: Mapping[Metric, str],
+) -> list[Comparison]:
+    """Detectors against the best baseline, rungs against no and random association, signals with and without tracks."""
+    pairs: list[tuple[Literal["detector", "association", "increment"], str, Mapping[Metric, str]]] = []
+    kinds: dict[Kind, list[str]] = {
+        kind: [name for name in values if cards[name].kind == kind]
+        for kind in ("detector", "baseline", "rung")
+    }
+    if best_baseline:
+        pairs += [("detector", name, best_baseline) for name in kinds["detector"]]
+    nulls = [name for null in ("random", "none") for name in kinds["rung"] if cards[name].rung == null]
+    pairs += [
+        ("association", name, dict.fromkeys(METRICS, null))
+        for name in kinds["rung"] if name not in nulls
+        for null in nulls
+    ]  # fmt: skip
+    pairs += [
+        ("increment", name, dict.fromkeys(METRICS, without))
+        for name in kinds["detector"]
+        if (without := without_tracks(name, [*kinds["detector"], *kinds["baseline"]], cards))
     ]
-    return sorted(rows, key=lambda row: (-row.n, row.relation))
+    return [
+        compare(sample, values, method, against[metric], metric, about)
+        for about, method, against in pairs
+        for metric in METRICS
+    ]
 
 
-def _figure(column: Floats, sample: Sample) -> Figure:
-    return figure(float(column[0]), column[1:], sample.confidence)
+def without_tracks(name: str, candidates: Sequence[str], cards: Mapping[str, MethodCard]) -> str | None:
+    """The method that sees what this one sees except tracks."""
+    signals = set(cards[name].signals)
+    if "tracks" not in signals or signals == {"tracks"}:
+        return None
+    return next((other for other in candidates if set(cards[other].signals) == signals - {"tracks"}), None)

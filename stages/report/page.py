@@ -7,72 +7,122 @@ from typing import Any
 
 from stages.report import tables
 
-PICTURES = ("metrics.png", "roc_curve.png", "confusion_matrix.png")
+PICTURES = (
+    "metrics.png", "ablation.png", "roc_curve.png", "confusion_matrix.png", "reliability.png", "risk_coverage.png",
+    "early_warning.png",
+)  # fmt: skip
+
+Json = Mapping[str, Any]
 
 
-def page(
-    report: Mapping[str, Any], detection: Mapping[str, Any], examples: Sequence[Mapping[str, Any]]
-) -> str:
-    """report: final_report.json; detection: detection_metrics.json; examples: records of hallucination_scores.json."""
-    data, tracking = report["data"], report["tracking"]
-    detector = first_detector(detection)
+def page(report: Json, examples: Sequence[Json], sources: Sequence[Sequence[str]]) -> str:
+    """report: final_report.json; examples: records of hallucination_scores.json; sources: header and a row a file read."""
+    grouped, called = report["splits"][0], tables.titles(report)
     sections = [
         f"# {report['name']}: do hypothesis tracks show wrong answers?",
-        report["headline"],
-        data_sentence(data),
-        f"The best method without tracks was chosen after the fact, in its favour. Intervals: {report['confidence']:.0%},"
-        f" bootstrap over {data['n_groups']:,} groups of questions, {report['resamples']:,} resamples; differences are"
-        " paired. Positive class: a wrong answer.",
+        f"**{report['headline']['tracking']}**",
+        f"**{report['headline']['detector']}**",
+        data_sentence(report["data"]),
+        *(["Not measured:\n\n" + "\n".join(f"- {sentence}" for sentence in report["absent"])] if report["absent"] else []),
+        f"Positive class: a wrong answer. Intervals: {report['confidence']:.0%}, {report['resamples']:,} bootstrap resamples "
+        f"of {grouped['n_groups']:,} groups of questions; {_repeats(grouped)}Differences are paired: both methods on the "
+        "same resamples. The best baseline was chosen after the fact, in its favour.",
         "![AUROC of every method](metrics.png)",
-        "## Methods",
-        tables.markdown(
-            tables.methods(report, ("auroc", "auroc_within_relation", "auprc_wrong", "auprc_right"))
-        ),
-        "\n".join(f"- `{m['name']}`: {m['description']}" for m in report["methods"]),
-        "At the threshold that each fold chose on its training side (best F1), and the calibration:",
-        tables.markdown(tables.methods(report, ("precision", "recall", "f1", "accuracy", "brier", "ece"))),
-        f"Calling every answer wrong would have F1 {tables.number(data['f1_all_called_wrong'])}.",
-        "## Do tracks help?",
-        tables.markdown(tables.comparisons(report)),
-        "![ROC curves](roc_curve.png)",
-        "![Confusion matrix](confusion_matrix.png)",
         "## Expected quality",
         tables.markdown(tables.expectations(report)),
-        "## What the detector rests on",
-        f"Classifiers chosen by the inner folds: {tables.choices(detection, detector)}. The table says how much "
-        "held-out AUROC falls when a family of features is shuffled among the questions; families overlap, so the "
-        "losses do not add up.",
-        tables.markdown(tables.families(detection, detector)),
+        "## Does tracking help?",
+        report["headline"]["tracking"],
+        *_ladder(report, grouped),
+        "The same signals with tracks and without:",
+        *_comparisons(report, grouped, "increment"),
+        "Methods that see tracks against the best that does not:",
+        *_comparisons(report, grouped, "detector"),
+        "## Methods",
+        f"{grouped['title']}: {_lower(grouped['description'])}",
+        tables.markdown(tables.methods(report, grouped, tables.RANKING)),
+        "At the threshold that each training side chose on its inner folds (best F1), and the calibration:",
+        tables.markdown(tables.methods(report, grouped, tables.DECISIONS)),
+        f"Calling every answer wrong would have F1 {tables.number(grouped['f1_all_called_wrong'])}. With abstention, the most "
+        "suspicious first:",
+        tables.markdown(tables.methods(report, grouped, tables.SELECTION)),
+        "\n".join(
+            f"- {called[m['name']]} (`{m['name']}`): {m['description']}"
+            for m in report["methods"] if m["kind"] in ("detector", "baseline")
+        ),
+        "![ROC curves](roc_curve.png)",
+        "![Confusion matrix](confusion_matrix.png)",
+        "![Reliability](reliability.png)",
+        "![Risk and coverage](risk_coverage.png)",
+        "## Harder splits",
+        "\n".join(f"- **{split['title']}**: {_lower(split['description'])}" for split in report["splits"]),
+        f"The detector ({called[report['detector']]}) on each:",
+        tables.markdown(tables.splits(report)),
+        *[part for split in report["splits"][1:] for part in _split(report, split)],
+        "## Early warning",
+        *_early_warning(report),
+        "## Controls",
+        permutation_sentence(report["permutation"]),
+        strict_sentence(report),
+        *([tables.markdown(tables.methods(report, report["strict"], (*tables.RANKING[:2], "f1")))] if report["strict"] else []),
+        "## Kinds of error",
+        *_error_types(report),
         "## Relations",
-        tables.markdown(tables.relations(report, detector)),
-        "## Tracks",
-        f"At the last answer token a layer holds {tracking['tracks_per_layer']:.1f} tracks on average; "
-        f"{tracking['births_share']:.0%} of them were born there. A track lives {tracking['mean_life_layers']:.1f} of "
-        f"{len(report['layers'])} layers on average; {tracking['single_layer_share']:.0%} live in one layer only.",
+        tables.markdown(tables.relations(report)),
+        "## Data",
+        tables.markdown([["", ""], *tables.data(report)]),
         "## Sparse autoencoders",
         sae_sentence(report["sae_all_layers"]),
         tables.markdown(tables.sae(report)),
         "## Answers that the detector is surest about",
         tables.markdown(example_rows(examples)),
-        "## How it was run",
-        f"Model `{report['model']}`, {len(report['layers'])} layers, seed {report['seed']}. Every answer is the "
-        "model's own greedy one; scores are out of fold, with all questions on a subject in one fold; classifier, "
-        "calibration and threshold were chosen on inner folds. Methods without tracks were scored on the same folds. "
-        f"To repeat it: `ghosttrack run {report['name']}`; every input, parameter and digest is in the "
-        "`manifest.json` beside each result.",
-    ]
+        "## Where it came from",
+        f"Model `{report['model']}`, {len(report['layers'])} layers, seed {report['seed']}. Every answer is the model's own "
+        "greedy one. Everything that was fitted or chosen (layer, features, regularisation, calibration, threshold) was so "
+        "on the training side of the fold that it scores; the frozen test was opened once. To repeat it: "
+        f"`ghosttrack run {report['name']}`. The files that this page was made from; their inputs, parameters, code and "
+        "machine are in the `manifest.json` beside them:",
+        tables.markdown(sources),
+    ]  # fmt: skip
     return "\n\n".join(sections) + "\n"
 
 
-def data_sentence(data: Mapping[str, Any]) -> str:
-    excluded = ", ".join(f"{count} {reason}" for reason, count in data["excluded"].items()) or "none"
+def data_sentence(data: Json) -> str:
+    excluded = ", ".join(f"{count:,} {reason}" for reason, count in data["excluded"].items()) or "none"
     return (
         f"{data['n_labelled']:,} of {data['n_questions']:,} questions have a label (left out: {excluded}); the model "
         f"answered {data['n_right']:,} of them correctly ({1 - data['prevalence']:.0%})."
     )
 
 
-def sae_sentence(stack: Mapping[str, Any]) -> str:
+def permutation_sentence(permutation: Json | None) -> str:
+    if permutation is None:
+        return "Labels were not permuted."
+    beyond = (
+        "beyond every one of them"
+        if permutation["observed"] > permutation["high"]
+        else "not beyond all of them"
+    )
+    return (
+        f"With labels permuted within relations, {permutation['n']:,} times, the same protocol has a mean AUROC of "
+        f"{tables.number(permutation['mean'])} ({tables.number(permutation['low'])} to {tables.number(permutation['high'])}); "
+        f"with the true labels it has {tables.number(permutation['observed'])}, {beyond} "
+        f"(p = {permutation['p_value']:.3g})."
+    )
+
+
+def strict_sentence(report: Json) -> str:
+    strict = report["strict"]
+    if strict is None:
+        return "There are no strict labels."
+    kappa = "" if strict["kappa"] is None else f" (kappa {strict['kappa']:.2f})"
+    return (
+        f"Labels are lenient: an answer is right when a gold answer or alias stands in its first line. By strict labels "
+        f"(exact match) {strict['disagree']:,} of {strict['n']:,} answers are judged otherwise{kappa}; "
+        "the same scores against them, nothing fitted again:"
+    )
+
+
+def sae_sentence(stack: Json) -> str:
     """How the table below is to be read, and all layers at once."""
     return (
         "Measured on held-out documents. Recovered is the share of the loss that the model does not lose when a SAE's "
@@ -85,25 +135,80 @@ def sae_sentence(stack: Mapping[str, Any]) -> str:
     )
 
 
-def first_detector(detection: Mapping[str, Any]) -> str:
-    """The detector whose scores are published: the first that was fitted."""
-    return str(next(iter(detection["detectors"])))
-
-
-def surest(records: Sequence[Mapping[str, Any]], each: int = 4) -> list[Mapping[str, Any]]:
+def surest(records: Sequence[Json], each: int = 4) -> list[Json]:
     """The labelled answers with the highest scores and those with the lowest."""
     scored = [record for record in records if record["label"] is not None and record["score"] is not None]
     scored.sort(key=lambda record: (-record["score"], record["id"]))
     return scored if len(scored) <= 2 * each else [*scored[:each], *scored[-each:]]
 
 
-def example_rows(records: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+def example_rows(records: Sequence[Json]) -> list[list[str]]:
     rows = [
         [_inline(record["question"]), _inline(record["answer"]), _inline(record["gold"]),
          "wrong" if record["label"] else "right", f"{record['score']:.0%}"]
         for record in records
     ]  # fmt: skip
     return [["question", "the model's answer", "right answer", "it was", "probability of being wrong"], *rows]
+
+
+def _ladder(report: Json, split: Json) -> list[str]:
+    rows = tables.ladder(report, split)
+    if len(rows) == 1:
+        return ["No other association was tried."]
+    return [
+        "The same features on the same latents and folds, with other associations between layers:",
+        tables.markdown(rows),
+        "![The ladder of associations](ablation.png)",
+    ]
+
+
+def _comparisons(report: Json, split: Json, about: str) -> list[str]:
+    rows = tables.comparisons(report, split, about)
+    return [tables.markdown(rows)] if len(rows) > 1 else ["not compared."]
+
+
+def _split(report: Json, split: Json) -> list[str]:
+    """A harder split in full."""
+    parts = [
+        f"### {split['title']}",
+        f"{split['n']:,} questions of {split['n_relations']:,} relations in {split['n_groups']:,} groups, "
+        f"{split['prevalence']:.0%} wrong. {_repeats(split)}",
+        tables.markdown(
+            tables.methods(report, split, (*tables.RANKING[:2], "f1", "brier_skill", "ece", "prr"))
+        ),
+    ]
+    compared = [tables.comparisons(report, split, about) for about in ("detector", "increment")]
+    parts += [tables.markdown(rows) for rows in (*compared, tables.ladder(report, split)) if len(rows) > 1]
+    return parts
+
+
+def _early_warning(report: Json) -> list[str]:
+    if not report["early_warning"]:
+        return ["It was not measured how soon a wrong answer is known."]
+    return [
+        "AUROC from the first layers alone, and from the prompt alone, before a token of the answer is generated:",
+        "![Early warning](early_warning.png)",
+        tables.markdown(tables.early_warning(report)),
+    ]
+
+
+def _error_types(report: Json) -> list[str]:
+    if not report["error_types"]:
+        return ["Wrong answers were not told apart by kind."]
+    return ["Each kind of wrong answer against all right ones:", tables.markdown(tables.error_types(report))]
+
+
+def _repeats(split: Json) -> str:
+    if split["repeats"] == 1:
+        return ""
+    return (
+        f"The cross-validation was repeated {split['repeats']} times; a figure is the mean over repeats, in each resample "
+        "as in the sample. "
+    )
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
 
 
 def _inline(text: str) -> str:

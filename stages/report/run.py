@@ -16,42 +16,48 @@ from common.stage import Job
 from stages.report import tables
 from stages.report.page import PICTURES, data_sentence, page, surest
 
-SCHEMA_VERSION = 1
+REPORT_VERSION = 2
+SCORES_VERSION = 2
 
 
 def run(job: Job) -> dict[str, Any]:
-    report = read(job.input("evaluate/all", "final_report.json"), "evaluate")
-    detection = read(job.input("detect/all", "detection_metrics.json"), "detect")
-    scores = read(job.input("detect/all", "hallucination_scores.json"), "detect")
-    text = page(report, detection, surest(scores["questions"]))
+    report = read(job.input("evaluate/all", "final_report.json"), REPORT_VERSION, "evaluate")
+    scores = read(job.input("detect/all", "hallucination_scores.json"), SCORES_VERSION, "detect")
+    sources = [["result", "task key", "manifest (sha256)"]]
+    sources += [
+        [f"`{name}`", f"`{entry.key[:16]}`", f"`{entry.manifest_sha256[:16]}`"]
+        for name, entry in job.entries.items()
+    ]
+    text = page(report, surest(scores["questions"]), sources)
     job.output("report.md").write_text(text, encoding="utf-8")
     for picture in PICTURES:
         shutil.copyfile(job.input("evaluate/all", picture), job.output(picture))
     summarise(Console(file=sys.stdout, highlight=False), report)
-    return {"headline": report["headline"]}
+    return {"headline": report["headline"]["detector"], "tracking": report["headline"]["tracking"]}
 
 
-def read(path: Path, stage: str) -> dict[str, Any]:
+def read(path: Path, wanted: int, stage: str) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         version = content["schema_version"]
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptInputError(f"{path} cannot be read ({error}); run {stage} again") from error
-    if version != SCHEMA_VERSION:
-        raise CorruptInputError(
-            f"{path} has schema version {version}, not {SCHEMA_VERSION}; run {stage} again"
-        )
+    if version != wanted:
+        raise CorruptInputError(f"{path} has schema version {version}, not {wanted}; run {stage} again")
     return dict(content)
 
 
 def summarise(console: Console, report: dict[str, Any]) -> None:
-    """The finding, the methods and the expectations, compact enough for one screen."""
+    """The finding, the main methods and the expectations, compact enough for one screen."""
     console.print()
-    console.print(f"[bold]{report['name']}[/bold]  {report['headline']}")
+    console.print(f"[bold]{report['name']}[/bold]  {report['headline']['tracking']}")
+    console.print(report["headline"]["detector"])
     console.print(data_sentence(report["data"]))
-    methods = tables.methods(report, ("auroc", "auroc_within_relation", "f1"), digits=2)
+    grouped = report["splits"][0]
+    main = {**grouped, "methods": [m for m in grouped["methods"] if m["name"] in report["main_methods"]]}
+    methods = tables.methods(report, main, ("auroc", "auroc_within_relation", "f1"), digits=2)
     methods = [[name, *figures] for name, _, *figures in methods]
-    expected = [row[:-1] for row in tables.expectations(report)]
+    expected = [row[:-2] for row in tables.expectations(report)]
     for rows in (methods, expected):
         console.print(_table(rows))
     console.print(f"intervals: {report['confidence']:.0%}, over groups of questions")

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 Json = Mapping[str, Any]
+Rows = list[list[str]]
 
 FIGURES = {
-    "auroc": "AUROC",
-    "auroc_within_relation": "AUROC within relation",
-    "auprc_wrong": "AUPRC (wrong)",
-    "auprc_right": "AUPRC (right)",
-    "precision": "precision",
-    "recall": "recall",
-    "f1": "F1",
-    "accuracy": "accuracy",
-    "brier": "Brier",
-    "ece": "ECE",
-}
+    "auroc": "AUROC", "auroc_within_relation": "AUROC within relation", "auprc_wrong": "AUPRC (wrong)",
+    "auprc_right": "AUPRC (right)", "precision": "precision", "recall": "recall", "f1": "F1", "accuracy": "accuracy",
+    "brier": "Brier", "brier_skill": "Brier skill", "ece_before": "ECE before calibration", "ece": "ECE", "aurc": "AURC",
+    "e_aurc": "E-AURC", "prr": "PRR", "prr_half": "PRR, half rejected", "coverage_80": "coverage at 80 %",
+    "coverage_90": "coverage at 90 %",
+}  # fmt: skip
+RANKING = ("auroc", "auroc_within_relation", "auprc_wrong", "auprc_right")
+DECISIONS = ("precision", "recall", "f1", "accuracy", "brier", "brier_skill", "ece_before", "ece")
+SELECTION = ("aurc", "e_aurc", "prr", "prr_half", "coverage_80", "coverage_90")
+KINDS = {"detector": "sees tracks", "baseline": "no tracks", "rung": "rung"}
 
 
 def number(value: float | None, digits: int = 3, signed: bool = False) -> str:
@@ -37,46 +37,175 @@ def figure(entry: Json, digits: int = 3, signed: bool = False) -> str:
     return f"{value} [{low}, {high}]" if entry["low"] is not None else value
 
 
-def methods(report: Json, names: Sequence[str], digits: int = 3) -> list[list[str]]:
+def split_of(report: Json, name: str) -> Json | None:
+    return next((split for split in report["splits"] if split["split"] == name), None)
+
+
+def titles(report: Json) -> dict[str, str]:
+    """Method → what it is called."""
+    return {card["name"]: card["title"] for card in report["methods"]}
+
+
+def methods(
+    report: Json, split: Json, names: Sequence[str], kinds: Iterable[str] = ("detector", "baseline"), digits: int = 3
+) -> Rows:  # fmt: skip
     """Header and a row a method, with the figures `names`."""
-    header = ["method", "tracks", *(FIGURES[name] for name in names)]
+    called, wanted = titles(report), set(kinds)
+    rows = [
+        [called[m["name"]], KINDS[m["kind"]], *(figure(m["figures"][name], digits) for name in names)]
+        for m in split["methods"]
+        if m["kind"] in wanted
+    ]
+    return [["method", "", *(FIGURES[name] for name in names)], *rows]
+
+
+def comparisons(report: Json, split: Json, about: str) -> Rows:
+    """Header and a row a pair of methods, pooled and within relation side by side."""
+    called = titles(report)
+    pairs: dict[tuple[str, str, str], dict[str, str]] = {}
+    for each in split["comparisons"]:
+        if each["about"] == about:
+            # The best baseline may be another one within relations: then it has a row of its own.
+            row = pairs.setdefault((each["method"], each["against"], about), {})
+            row[each["metric"]] = f"{figure(each['difference'], signed=True)}, {each['verdict']}"
     rows = [
         [
-            m["name"],
-            "yes" if m["kind"] == "detector" else "no",
-            *(figure(m["figures"][name], digits) for name in names),
+            called[method],
+            called[against],
+            *(row.get(metric, "–") for metric in ("auroc", "auroc_within_relation")),
         ]
-        for m in report["methods"]
+        for (method, against, _), row in pairs.items()
+    ]
+    return [["method", "against", "AUROC", "AUROC within relation"], *rows]
+
+
+def ladder(report: Json, split: Json) -> Rows:
+    """Header and a row a rung: its AUROC, and what it gains over random and over no association."""
+    rung_of = {card["name"]: card["rung"] for card in report["methods"] if card["kind"] == "rung"}
+    gained = {
+        (each["method"], rung_of.get(each["against"]), each["metric"]): f"{figure(each['difference'], signed=True)}, "
+        f"{each['verdict']}"
+        for each in split["comparisons"]
+        if each["about"] == "association"
+    }  # fmt: skip
+    figures = {m["name"]: m["figures"] for m in split["methods"] if m["kind"] == "rung"}
+    metrics, nulls = ("auroc", "auroc_within_relation"), ("random", "none")
+    rows = [
+        [titles(report)[name], *(figure(figures[name][metric]) for metric in metrics),
+         *(gained.get((name, null, metric), "") for metric in metrics for null in nulls)]
+        for name in rung_of if name in figures
+    ]  # fmt: skip
+    header = [
+        "association", "AUROC", "AUROC within relation", "over random", "over none", "over random, within relation",
+        "over none, within relation",
+    ]  # fmt: skip
+    return [header, *rows]
+
+
+def splits(report: Json) -> Rows:
+    """Header and a row a split: the main detector, the best baseline there, and the difference."""
+    rows = []
+    for split in report["splits"]:
+        aurocs = {m["name"]: m["figures"] for m in split["methods"]}
+        detector, best = report["detector"], split["best_baseline"].get("auroc")
+        difference = next(
+            (each for each in split["comparisons"]
+             if (each["about"], each["method"], each["metric"]) == ("detector", detector, "auroc")), None
+        )  # fmt: skip
+        rows.append(
+            [
+                split["title"],
+                f"{split['n']:,}",
+                f"{split['prevalence']:.0%}",
+                *(
+                    figure(aurocs[detector][name]) if detector in aurocs else "not scored"
+                    for name in ("auroc", "auroc_within_relation", "f1")
+                ),
+                f"{titles(report)[best]}: {figure(aurocs[best]['auroc'])}" if best else "–",
+                f"{figure(difference['difference'], signed=True)}, {difference['verdict']}"
+                if difference
+                else "–",
+            ]
+        )
+    header = [
+        "split",
+        "questions",
+        "wrong",
+        "AUROC",
+        "AUROC within relation",
+        "F1",
+        "best baseline",
+        "difference",
     ]
     return [header, *rows]
 
 
-def comparisons(report: Json) -> list[list[str]]:
-    header = ["detector", "against", "figure", "difference", "verdict"]
-    rows = [
-        [
-            c["detector"],
-            c["baseline"],
-            FIGURES[c["metric"]],
-            figure(c["difference"], signed=True),
-            c["verdict"],
-        ]
-        for c in report["comparisons"]
-    ]
-    return [header, *rows]
-
-
-def expectations(report: Json) -> list[list[str]]:
+def expectations(report: Json) -> Rows:
     verdict = {True: "met", False: "not met", None: "unknown"}
     rows = [
         [e["metric"], e["wanted"], figure(e["found"], 1 if e["metric"] == "Active features" else 3),
-         verdict[e["met"]], e["note"]]
+         verdict[e["met"]], e["source"], e["note"]]
         for e in report["expectations"]
     ]  # fmt: skip
-    return [["expected", "wanted", "found", "", "note"], *rows]
+    return [["expected", "wanted", "found", "", "whose", "note"], *rows]
 
 
-def sae(report: Json) -> list[list[str]]:
+def early_warning(report: Json, most: int = 12) -> Rows:
+    """Header and at most `most` rows, evenly chosen."""
+    points = report["early_warning"]
+    step = -(-len(points) // most)
+    signals = {card["name"]: " + ".join(card["signals"]) for card in report["methods"]}
+    rows = [
+        [
+            "prompt alone" if point["before_answer"] else "prompt and answer",
+            signals[point["method"]],
+            f"{point['depth']:.0%}",
+            figure(point["auroc"]),
+            figure(point["auroc_within_relation"]),
+        ]
+        for number, point in enumerate(points)
+        if (len(points) - 1 - number) % step == 0
+    ]
+    return [["seen", "signals", "depth", "AUROC", "AUROC within relation"], *rows]
+
+
+def error_types(report: Json) -> Rows:
+    rows = [
+        [e["name"].replace("_", " "), f"{e['n']:,} ({e['share']:.0%})", figure(e["auroc"]), figure(e["baseline_auroc"]),
+         figure(e["found"]), e["description"]]
+        for e in report["error_types"]
+    ]  # fmt: skip
+    header = [
+        "type",
+        "wrong answers",
+        "AUROC",
+        "AUROC of the best baseline",
+        "share called wrong",
+        "what it is",
+    ]
+    return [header, *rows]
+
+
+def data(report: Json) -> Rows:
+    """The data card."""
+    card = report["data"]
+    excluded = [[f"left out: {reason}", f"{count:,}"] for reason, count in card["excluded"].items()]
+    return [
+        ["questions", f"{card['n_questions']:,}"],
+        ["with a label", f"{card['n_labelled']:,}"],
+        ["answered wrong", f"{card['n_wrong']:,} ({card['prevalence']:.1%})"],
+        ["answered right", f"{card['n_right']:,}"],
+        *excluded,
+        ["left out without a reason", f"{card['unexplained']:,}"],
+        [
+            "groups that never cross a fold",
+            f"{card['n_groups']:,} (largest: {card['largest_group']:,} questions)",
+        ],
+        ["relations", f"{card['n_relations']:,}"],
+    ]
+
+
+def sae(report: Json) -> Rows:
     header = [
         "layer",
         "active features (L0)",
@@ -95,29 +224,22 @@ def sae(report: Json) -> list[list[str]]:
     return [header, *rows]
 
 
-def relations(report: Json, method: str) -> list[list[str]]:
+def relations(report: Json) -> Rows:
+    best = report["splits"][0]["best_baseline"].get("auroc")
+    shown = [report["detector"], *([best] if best else [])]
     rows = [
-        [r["relation"], f"{r['n']:,}", f"{r['n_wrong'] / r['n']:.0%}", figure(r["auroc"][method])]
+        [
+            r["relation"],
+            f"{r['n']:,}",
+            f"{r['n_wrong'] / r['n']:.0%}",
+            *(figure(r["auroc"][name]) for name in shown),
+        ]
         for r in report["relations"]
     ]
-    return [["relation", "questions", "wrong", f"AUROC of {method}"], *rows]
-
-
-def families(detection: Json, detector: str) -> list[list[str]]:
-    found = detection["detectors"][detector]["families"]
-    rows = [
-        [name, str(entry["n_features"]), number(entry["auroc_loss"], signed=True)]
-        for name, entry in sorted(found.items(), key=lambda item: -item[1]["auroc_loss"])
+    return [
+        ["relation", "questions", "wrong", *(f"AUROC of {titles(report)[name]}" for name in shown)],
+        *rows,
     ]
-    return [["family", "features", "AUROC lost without it"], *rows]
-
-
-def choices(detection: Json, detector: str) -> str:
-    """The classifiers that the folds chose: `linear, C=0.01 (4 folds), …`."""
-    chosen = [fold["chosen"] for fold in detection["detectors"][detector]["folds"]]
-    return "; ".join(
-        f"{name} ({chosen.count(name)} of {len(chosen)} folds)" for name in dict.fromkeys(chosen)
-    )
 
 
 def markdown(rows: Sequence[Sequence[str]]) -> str:

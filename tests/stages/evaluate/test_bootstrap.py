@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from stages.evaluate.bootstrap import centred, figure, group_weights
+from stages.evaluate.bootstrap import centred, figure, group_weights, verdict
+from stages.evaluate.schema import Figure
 
 
 def test_groups_are_drawn_whole_and_as_often_as_there_are_groups():
@@ -18,7 +19,7 @@ def test_the_interval_of_a_mean_is_that_of_theory():
     rng = np.random.default_rng(0)
     values = rng.normal(size=400)
     weights = group_weights(np.arange(400), 4000, seed=1)
-    found = figure(values.mean(), weights @ values / 400, 0.95)
+    found = figure(np.append(values.mean(), weights @ values / 400), 0.95)
     width = 1.96 * values.std() / 20
     assert found.low == pytest.approx(values.mean() - width, abs=0.01)
     assert found.high == pytest.approx(values.mean() + width, abs=0.01)
@@ -32,14 +33,20 @@ def test_clustered_rows_widen_the_interval():
 
 
 def test_undefined_figures_are_null_and_undefined_resamples_left_out():
-    assert figure(float("nan"), np.full(9, np.nan), 0.95).model_dump() == {
-        "value": None,
-        "low": None,
-        "high": None,
-    }
-    assert figure(1.0, np.array([np.nan, 1.0, 1.0]), 0.95).low == 1.0
+    nan = float("nan")
+    assert figure(np.full(10, nan), 0.95) == Figure(value=None, low=None, high=None)
+    assert figure(np.array([1.0, nan, 1.0, 1.0]), 0.95).low == 1.0
+    assert figure(np.array([1.0, nan, nan, 1.0]), 0.95) == Figure(value=1.0, low=None, high=None)
 
 
 def test_centred_figures_lie_about_their_value_and_stay_positive():
-    moved = centred(0.02, np.array([0.03, 0.05, 0.07]))
-    assert moved.tolist() == pytest.approx([0.0, 0.02, 0.04])
+    assert centred(np.array([0.02, 0.03, 0.05, 0.07])).tolist() == pytest.approx([0.02, 0.0, 0.02, 0.04])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "said"),
+    [(0.01, 0.02, "better"), (-0.02, -0.01, "worse"), (-0.01, 0.01, "not told apart"), (0.0, 0.01, "not told apart"),
+     (None, None, "undefined")],
+)  # fmt: skip
+def test_a_verdict_is_whether_the_interval_excludes_zero(low, high, said):
+    assert verdict(Figure(value=0.0, low=low, high=high)) == said

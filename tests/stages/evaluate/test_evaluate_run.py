@@ -1,75 +1,161 @@
 import json
-import shutil
+import re
 
+import jsonschema
 import matplotlib.image
 import numpy as np
+import pandas as pd
 import pytest
-from sklearn.metrics import confusion_matrix, roc_auc_score
+from sklearn.metrics import cohen_kappa_score, confusion_matrix, roc_auc_score
 
 from common.contract import load_contract
 from common.errors import CorruptInputError
-from stages.evaluate.run import read_sae, run
-from stages.evaluate.schema import FinalReport
+from stages.evaluate.sae import read_sae
+from stages.evaluate.schema import FinalReport, json_schema
 from tests.stages.detect import synthetic
+from tests.stages.evaluate import scored
 
 
 @pytest.fixture
-def report(finished_run) -> FinalReport:
-    path = synthetic.published(finished_run / "evaluate") / "final_report.json"
-    return FinalReport.model_validate_json(path.read_text())
+def folder(evaluated):
+    return synthetic.published(evaluated / "evaluate")
 
 
-def evaluate(finished_run, folder, **changes):
-    """evaluate again, on copies that a test may damage first."""
-    settings = synthetic.config(**changes)
-    units = {
-        "track/all": finished_run / "track",
-        "detect/all": folder / "detect",
-        **synthetic.write_sae_quality(folder / "sae", settings.layers, l0=120.0, mse=0.3),
-    }
-    if not (folder / "detect").exists():
-        shutil.copytree(synthetic.published(finished_run / "detect"), folder / "detect")
-    run(synthetic.job("evaluate", settings, folder / "evaluate", units))
-    return synthetic.published(folder / "evaluate")
+@pytest.fixture
+def report(folder) -> FinalReport:
+    return FinalReport.model_validate_json((folder / "final_report.json").read_text())
 
 
-def test_figures_are_those_of_the_published_scores(finished_run, report):
-    path = synthetic.published(finished_run / "detect") / "hallucination_scores.json"
-    records = [r for r in json.loads(path.read_text())["questions"] if r["label"] is not None]
-    labels, scores = [r["label"] for r in records], [r["score"] for r in records]
-    tracks = next(m for m in report.methods if m.name == "tracks")
-    assert tracks.figures.auroc.value == pytest.approx(roc_auc_score(labels, scores))
-    assert tracks.figures.auroc.low < tracks.figures.auroc.value < tracks.figures.auroc.high
-    c = report.confusion
-    assert [[c.right_called_right, c.right_called_wrong], [c.wrong_called_right, c.wrong_called_wrong]] == (
-        confusion_matrix(labels, [r["predicted"] for r in records]).tolist()
+@pytest.fixture
+def records(evaluated):
+    questions = json.loads((evaluated / "detect/hallucination_scores.json").read_text())["questions"]
+    return [record for record in questions if record["label"] is not None]
+
+
+def rows_of(evaluated, method, split="grouped"):
+    """[(labels, scores, decisions)] of each repeat."""
+    table = pd.read_parquet(evaluated / "detect/scores.parquet")
+    table = table[(table["method"] == method) & (table["split"] == split)].sort_values("question")
+    return [rows for _, rows in table.groupby("repeat")]
+
+
+def test_the_file_is_what_its_schema_says(folder):
+    jsonschema.validate(json.loads((folder / "final_report.json").read_text()), json_schema())
+
+
+def test_figures_are_those_of_the_published_scores(evaluated, report, records):
+    labels = [record["label"] for record in records]
+    grouped = report.split("grouped")
+    full = next(m for m in grouped.methods if m.name == "full")
+    repeats = rows_of(evaluated, "full")
+    assert full.figures.auroc.value == pytest.approx(
+        np.mean([roc_auc_score(labels, r["score"]) for r in repeats])
     )
-    assert report.data.n_wrong == sum(labels)
+    assert full.figures.auroc.low < full.figures.auroc.value < full.figures.auroc.high
+    c = grouped.confusion
+    expected = np.mean([confusion_matrix(labels, r["predicted"]) for r in repeats], axis=0)
+    found = [[c.right_called_right, c.right_called_wrong], [c.wrong_called_right, c.wrong_called_wrong]]
+    np.testing.assert_allclose(found, expected)
+    assert (report.data.n_wrong, report.data.n_labelled) == (sum(labels), len(labels))
     assert sum(report.data.excluded.values()) + len(labels) == report.data.n_questions
+    assert report.data.unexplained == 0
 
 
-def test_every_baseline_stands_beside_the_detector(report):
-    kinds = {method.name: method.kind for method in report.methods}
-    assert kinds == {"tracks": "detector"} | dict.fromkeys(
-        ("logits", "logprob_mean", "logprob_min", "token_entropy", "answer_length", "relation_identity"),
-        "baseline",
+def test_every_method_stands_in_every_split(report):
+    assert [split.split for split in report.splits] == ["grouped", "test", "relations"]
+    expected = [method["name"] for method in scored.METHODS if method["kind"] != "early"]
+    for split in report.splits:
+        assert sorted(m.name for m in split.methods) == sorted(expected)
+        kinds = [m.kind for m in split.methods]
+        assert kinds == sorted(kinds, key=["detector", "baseline", "rung"].index)
+        assert split.best_baseline["auroc"] == "white_box"
+    assert report.main_methods[:2] == ["full", "white_box"]
+    assert report.split("test").n < report.split("grouped").n
+    assert report.split("grouped").repeats == 2
+
+
+def test_the_headline_says_what_was_found(report):
+    assert re.search(
+        r"tracks \+ white box\) beats the best method without tracks, white box: AUROC 0\.\d+ against 0\.\d+, paired "
+        r"difference \+0\.\d+ \[\+0\.\d+, \+0\.\d+\]; within relations .*; with relations held out ",
+        report.headline.detector,
     )
-    aurocs = {m.name: m.figures.auroc.value for m in report.methods if m.kind == "baseline"}
-    assert report.best_baseline == max(aurocs, key=aurocs.__getitem__)
-    assert report.comparisons[0].baseline == report.best_baseline
-    assert {c.metric for c in report.comparisons} == {"auroc", "auroc_within_relation"}
-    assert report.best_baseline in report.headline
+    assert report.headline.tracking.startswith("Tracking helps. Differences of AUROC: ")
+    assert report.headline.helps is True
+    for part in ("over random association", "over no association", "tracks added to lens + logits"):
+        assert part in report.headline.tracking
 
 
-def test_expectations_say_met_or_not(finished_run, tmp_path, report):
-    met = {e.metric: e.met for e in report.expectations}
-    assert met["Reconstruction loss"] is True
-    assert met["Active features"] is True
-    other = FinalReport.model_validate_json(
-        (evaluate(finished_run, tmp_path) / "final_report.json").read_text()
+def test_a_negative_is_said_as_plainly(tmp_path, monkeypatch):
+    monkeypatch.setitem(scored.STRENGTH, "ladder_marginals", 0.5)
+    monkeypatch.setitem(scored.STRENGTH, "full", 0.9)
+    out = scored.evaluate(tmp_path, scored.write(tmp_path / "detect"))
+    headline = FinalReport.model_validate_json((out / "final_report.json").read_text()).headline
+    assert "does worse than the best method without tracks" in headline.detector
+    assert headline.tracking.startswith("Tracking does not help. ")
+    assert "(worse)" in headline.tracking
+    assert headline.helps is False
+
+
+def test_without_a_ladder_nothing_is_claimed(tmp_path):
+    few = [m for m in scored.METHODS if m["name"] in ("full", "logprob_mean")]
+    out = scored.evaluate(tmp_path, scored.write(tmp_path / "detect", methods=few, splits={"grouped": 1}))
+    report = FinalReport.model_validate_json((out / "final_report.json").read_text())
+    assert report.headline.helps is None
+    assert "was not measured" in report.headline.tracking
+    assert "Relations held out: not scored." in report.absent
+    assert report.early_warning == []
+    assert (out / "ablation.png").stat().st_size > 0
+
+
+def test_expectations_say_met_or_not(evaluated, report, tmp_path):
+    met = {e.metric: e.met for e in report.expectations if e.source == "reference page"}
+    assert met == {"Reconstruction loss": True, "Active features": True, "AUROC": True, "F1": True}
+    assert {e.metric for e in report.expectations if e.source == "this project"} == {
+        "AUROC within relations", "AUROC, relations held out", "Calibration error (ECE)", "AUROC, labels permuted",
+    }  # fmt: skip
+    out = scored.evaluate(tmp_path, evaluated / "detect", l0=120.0, mse=0.3)
+    other = FinalReport.model_validate_json((out / "final_report.json").read_text())
+    assert [e.met for e in other.expectations][:2] == [False, False]
+
+
+def test_early_warning_has_a_point_a_method(report):
+    assert [(p.before_answer, p.layer, round(p.depth, 3)) for p in report.early_warning] == [
+        (True, 0, 0.167), (True, 1, 0.333), (False, 0, 0.167), (False, 1, 0.333),
+    ]  # fmt: skip
+    for shallow, deep in (report.early_warning[:2], report.early_warning[2:]):
+        assert shallow.auroc.value < deep.auroc.value
+
+
+def test_error_types_are_set_against_all_right_answers(evaluated, report, records):
+    [unknown] = [e for e in report.error_types if e.name == "unknown_subject"]
+    kept = np.array([r["label"] == 0 or r["error_type"] == "unknown_subject" for r in records])
+    labels = np.array([r["label"] for r in records])[kept]
+    repeats = rows_of(evaluated, "full")
+    expected = np.mean([roc_auc_score(labels, r["score"][kept]) for r in repeats])
+    assert unknown.n == labels.sum()
+    assert unknown.auroc.value == pytest.approx(expected)
+    assert unknown.found.value == pytest.approx(
+        np.mean([r["predicted"][kept][labels == 1].mean() for r in repeats])
     )
-    assert {e.metric: e.met for e in other.expectations}["Reconstruction loss"] is False
-    assert {e.metric: e.met for e in other.expectations}["Active features"] is False
+    assert sum(e.share for e in report.error_types) == pytest.approx(1)
+
+
+def test_strict_labels_judge_the_same_scores(evaluated, report, records):
+    strict = [r["strict_label"] for r in records]
+    assert report.strict.kappa == pytest.approx(cohen_kappa_score([r["label"] for r in records], strict))
+    assert report.strict.n_wrong == sum(strict)
+    found = next(m for m in report.strict.methods if m.name == "full").figures.auroc.value
+    assert found == pytest.approx(
+        np.mean([roc_auc_score(strict, r["score"]) for r in rows_of(evaluated, "full")])
+    )
+
+
+def test_the_permutation_control_is_judged(evaluated, report):
+    drawn = json.loads((evaluated / "detect/detection_metrics.json").read_text())["permutation"]["auroc"]
+    assert report.permutation.mean == pytest.approx(np.mean(drawn))
+    assert report.permutation.p_value == pytest.approx(1 / 51)
+    assert report.permutation.met is True
 
 
 def test_quality_of_the_saes_is_beside_the_rest(report):
@@ -103,37 +189,18 @@ def test_quality_that_does_not_fit_is_refused(tmp_path, damage, message):
         read_sae(path, [0, 1])
 
 
-def test_pictures_open_and_are_not_blank(finished_run):
-    out = synthetic.published(finished_run / "evaluate")
+def test_pictures_open_and_are_not_blank(folder):
     [unit] = load_contract(synthetic.ROOT / "stages" / "evaluate").units
-    assert sorted(path.name for path in out.iterdir()) == sorted(unit.writes)
-    for name in ("roc_curve.png", "confusion_matrix.png", "metrics.png"):
-        pixels = matplotlib.image.imread(out / name)
-        assert min(pixels.shape[:2]) > 600
-        assert np.ptp(pixels) > 0.5
+    assert sorted(path.name for path in folder.iterdir()) == sorted(unit.writes)
+    pictures = sorted(folder.glob("*.png"))
+    assert len(pictures) == 7
+    for picture in pictures:
+        pixels = matplotlib.image.imread(picture)
+        assert min(pixels.shape[:2]) > 450, picture.name
+        assert np.ptp(pixels) > 0.5, picture.name
 
 
-def test_the_same_input_gives_the_same_bytes(finished_run, tmp_path):
-    first, second = (evaluate(finished_run, tmp_path / name) for name in "ab")
+def test_the_same_input_gives_the_same_bytes(evaluated, tmp_path):
+    first, second = (scored.evaluate(tmp_path / name, evaluated / "detect") for name in "ab")
     for path in first.iterdir():
         assert path.read_bytes() == (second / path.name).read_bytes(), path.name
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lambda s: s["questions"].pop(), "different questions"),
-        (lambda s: s["questions"][0].update(label=1 - (s["questions"][0]["label"] or 0)), "different questions or labels"),
-        (lambda s: s.update(schema_version=99), "schema version 99"),
-        (lambda s: s.pop("questions"), "not a file of scores"),
-        (lambda s: next(q for q in s["questions"] if q["label"] is not None).update(score=None), "no score"),
-    ],
-)  # fmt: skip
-def test_scores_that_do_not_fit_are_refused(finished_run, tmp_path, damage, message):
-    shutil.copytree(synthetic.published(finished_run / "detect"), tmp_path / "detect")
-    path = tmp_path / "detect" / "hallucination_scores.json"
-    scores = json.loads(path.read_text())
-    damage(scores)
-    path.write_text(json.dumps(scores))
-    with pytest.raises(CorruptInputError, match=message):
-        evaluate(finished_run, tmp_path)

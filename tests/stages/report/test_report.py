@@ -8,46 +8,85 @@ from rich.console import Console
 from common.contract import load_contract
 from common.errors import CorruptInputError
 from stages.report import tables
-from stages.report.page import surest
+from stages.report.page import page, surest
 from stages.report.run import read, summarise
 from tests.stages.detect import synthetic
 
 
 @pytest.fixture
-def folder(finished_run):
-    return synthetic.published(finished_run / "report")
+def folder(evaluated):
+    return synthetic.published(evaluated / "report")
 
 
 @pytest.fixture
-def final(finished_run):
-    return json.loads((synthetic.published(finished_run / "evaluate") / "final_report.json").read_text())
+def text(folder):
+    return (folder / "report.md").read_text()
 
 
-def test_the_finding_comes_first(folder, final):
-    paragraphs = (folder / "report.md").read_text().split("\n\n")
-    assert paragraphs[1] == final["headline"]
+@pytest.fixture
+def final(evaluated):
+    return json.loads((synthetic.published(evaluated / "evaluate") / "final_report.json").read_text())
+
+
+def test_the_finding_comes_first(text, final):
+    paragraphs = text.split("\n\n")
+    assert paragraphs[1:3] == [f"**{final['headline'][part]}**" for part in ("tracking", "detector")]
     assert re.search(
-        r"(beats|does worse than|cannot be told apart from) .*paired difference .*\[.*\]", paragraphs[1]
+        r"(beats|does worse than|cannot be told apart from) .*paired difference .*\[.*\]", paragraphs[2]
     )
 
 
-def test_every_method_and_expectation_is_listed(folder, final):
-    text = (folder / "report.md").read_text()
-    for method in final["methods"]:
-        assert f"| {method['name']} |" in text
-        assert tables.figure(method["figures"]["auroc"]) in text
+def test_every_figure_of_every_split_is_listed(text, final):
+    titles = {card["name"]: card["title"] for card in final["methods"]}
+    for split in final["splits"]:
+        for method in split["methods"]:
+            if method["kind"] != "rung":
+                assert f"| {titles[method['name']]} |" in text
+            assert tables.figure(method["figures"]["auroc"]) in text
+        for each in split["comparisons"]:
+            assert tables.figure(each["difference"], signed=True) in text
+    for method in final["splits"][0]["methods"]:
+        if method["kind"] != "rung":
+            for name in tables.FIGURES:
+                assert tables.figure(method["figures"][name]) in text, name
+
+
+def test_what_is_expected_counted_and_absent_is_told(text, final):
     for row in final["expectations"]:
         assert f"| {row['metric']} | {row['wanted']} |" in text
+        assert {True: "| met |", False: "| not met |"}[row["met"]] in text
+    assert "- Semantic entropy: detection.samples is 0." in text
+    assert f"| left out: empty | {final['data']['excluded']['empty']} |" in text
+    assert "| unknown subject |" in text
+    assert f"answers are judged otherwise (kappa {final['strict']['kappa']:.2f})" in text
+    assert "beyond every one of them" in text
     assert "| 0 | 64.0 | 0.200 | 0.005 | 1.0% | 90.0% | – | 99.5% |" in text
-    assert f"| {len(final['layers']) - 1} | 64.0 |" in text
     assert "with all layers' SAEs in place at once it is 90.0% of the cross-entropy" in text
+    assert f"| `evaluate/all` | `{'0' * 16}` | `{'1' * 16}` |" in text
 
 
-def test_pictures_lie_beside_the_page(folder):
+def test_tables_have_as_many_cells_in_every_row(text):
+    for table in re.findall(r"(?:^\|.*\|$\n?)+", text, flags=re.MULTILINE):
+        assert len({row.count("|") for row in table.strip().splitlines()}) == 1, table
+
+
+def test_what_was_not_measured_leaves_a_sentence(final):
+    bare = {
+        **final, "early_warning": [], "error_types": [], "strict": None, "permutation": None, "splits": final["splits"][:1],
+    }  # fmt: skip
+    bare["splits"] = [{**bare["splits"][0], "comparisons": [], "best_baseline": {}}]
+    bare["splits"][0]["methods"] = [m for m in bare["splits"][0]["methods"] if m["kind"] == "detector"]
+    text = page(bare, [], [["result", "task key", "manifest (sha256)"]])
+    for sentence in ("No other association was tried.", "Labels were not permuted.", "There are no strict labels.",
+                     "not told apart by kind", "not measured how soon"):  # fmt: skip
+        assert sentence in text
+
+
+def test_pictures_lie_beside_the_page(folder, text):
     [unit] = load_contract(synthetic.ROOT / "stages" / "report").units
     assert sorted(path.name for path in folder.iterdir()) == sorted(unit.writes)
-    pictures = re.findall(r"!\[.*?\]\((.*?)\)", (folder / "report.md").read_text())
-    assert len(pictures) == 3
+    pictures = re.findall(r"!\[.*?\]\((.*?)\)", text)
+    assert sorted(pictures) == sorted(set(unit.writes) - {"report.md"})
     assert all((folder / picture).read_bytes()[:4] == b"\x89PNG" for picture in pictures)
 
 
@@ -57,9 +96,10 @@ def test_the_summary_fits_a_terminal_of_eighty_columns(final):
     lines = screen.getvalue().splitlines()
     assert all(len(line.rstrip()) <= 80 for line in lines)
     assert any(
-        line.startswith("tracks ") and re.search(r"0\.\d\d \[0\.\d\d, [01]\.\d\d\]", line) for line in lines
+        line.startswith("tracks + white box ") and re.search(r"0\.\d\d \[0\.\d\d, [01]\.\d\d\]", line)
+        for line in lines
     )
-    assert len(lines) < 30
+    assert len(lines) < 45
 
 
 def test_markdown_cells_keep_their_bars():
@@ -76,7 +116,7 @@ def test_an_unreadable_input_is_named(tmp_path):
     path = tmp_path / "final_report.json"
     path.write_text("{")
     with pytest.raises(CorruptInputError, match=r"final_report\.json cannot be read .*run evaluate again"):
-        read(path, "evaluate")
+        read(path, 2, "evaluate")
     path.write_text('{"schema_version": 7}')
-    with pytest.raises(CorruptInputError, match="schema version 7"):
-        read(path, "evaluate")
+    with pytest.raises(CorruptInputError, match="schema version 7, not 2"):
+        read(path, 2, "evaluate")

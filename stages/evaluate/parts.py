@@ -1,0 +1,220 @@
+"""The parts of the final report, each from scores and resampled values."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from sklearn.metrics import cohen_kappa_score
+
+from stages.evaluate import scorecard
+from stages.evaluate.bootstrap import figure
+from stages.evaluate.curves import curves
+from stages.evaluate.schema import (
+    Confusion,
+    DataCard,
+    EarlyPoint,
+    ErrorType,
+    Metric,
+    Permutation,
+    RelationReport,
+    SplitReport,
+    StrictReport,
+)
+from stages.evaluate.scorecard import Sample, Values
+from stages.evaluate.scores import SPLITS, Detection, Permutations, Questions, Split
+
+MAIN_METHODS = 6
+
+
+def chosen_for_plots(detection: Detection, values: Mapping[str, Values]) -> list[str]:
+    """The main detector, the best baseline, other detectors, then the best baseline of each further signal."""
+    ranked = sorted(values, key=lambda name: -np.nan_to_num(values[name].by_name["auroc"][0]))
+    baselines = [name for name in ranked if detection.cards[name].kind == "baseline"]
+    others = [
+        name for name in ranked if detection.cards[name].kind == "detector" and name != detection.detector
+    ]
+    chosen = [detection.detector, *baselines[:1], *others[:2]]
+    for name in baselines[1:]:
+        alone = len(detection.cards[name].signals) <= 1
+        if alone and not any(
+            detection.cards[name].signals == detection.cards[each].signals for each in chosen
+        ):
+            chosen.append(name)
+    return chosen[:MAIN_METHODS]
+
+
+def split_report(
+    detection: Detection, split: Split, sample: Sample, values: Mapping[str, Values], main_methods: Sequence[str]
+) -> SplitReport:  # fmt: skip
+    cards = detection.cards
+    kinds = ("detector", "baseline", "rung")
+    reports = sorted(
+        (
+            scorecard.method_report(sample, cards[name], values[name])
+            for name in values
+            if cards[name].kind in kinds
+        ),
+        key=lambda report: (kinds.index(report.kind), -(report.figures.auroc.value or 0), report.name),
+    )
+    baselines = [report.name for report in reports if report.kind == "baseline"]
+    best: dict[Metric, str] = (
+        {metric: scorecard.best(baselines, values, metric) for metric in scorecard.METRICS}
+        if baselines
+        else {}
+    )
+    wrong = int(split.label.sum())
+    main = split.methods.get(detection.detector)
+    return SplitReport(
+        split=split.name,
+        title=SPLITS[split.name].title,
+        description=SPLITS[split.name].description,
+        n=len(split.rows),
+        n_wrong=wrong,
+        n_right=len(split.rows) - wrong,
+        prevalence=wrong / len(split.rows),
+        n_groups=len(np.unique(split.group)),
+        n_relations=len(sample.relations),
+        repeats=len(next(iter(split.methods.values())).score),
+        f1_all_called_wrong=2 * wrong / (wrong + len(split.rows)),
+        methods=reports,
+        best_baseline=best,
+        comparisons=scorecard.comparisons(sample, values, cards, best),
+        confusion=None if main is None else Confusion(
+            wrong_called_wrong=float(main.predicted[:, split.label == 1].sum(axis=1).mean()),
+            wrong_called_right=float((1 - main.predicted[:, split.label == 1]).sum(axis=1).mean()),
+            right_called_wrong=float(main.predicted[:, split.label == 0].sum(axis=1).mean()),
+            right_called_right=float((1 - main.predicted[:, split.label == 0]).sum(axis=1).mean()),
+        ),
+        curves=curves(sample, {name: split.methods[name] for name in main_methods if name in split.methods}),
+    )  # fmt: skip
+
+
+def data_card(questions: Questions) -> DataCard:
+    labelled = np.isfinite(questions.label)
+    wrong = int((questions.label == 1).sum())
+    reasons = Counter(
+        reason for reason, kept in zip(questions.excluded, labelled, strict=True) if not kept and reason
+    )
+    groups = Counter(questions.group[labelled].tolist())
+    n = int(labelled.sum())
+    return DataCard(
+        n_questions=len(questions.id),
+        n_labelled=n,
+        n_wrong=wrong,
+        n_right=n - wrong,
+        prevalence=wrong / n,
+        excluded=dict(sorted(reasons.items())),
+        unexplained=len(questions.id) - n - reasons.total(),
+        n_groups=len(groups),
+        largest_group=max(groups.values()),
+        n_relations=len(np.unique(questions.relation[labelled])),
+    )
+
+
+def relation_reports(
+    sample: Sample, split: Split, values: Mapping[str, Values], methods: Sequence[str]
+) -> list[RelationReport]:
+    """A row a relation, the most frequent first."""
+    rows = [
+        RelationReport(
+            relation=name,
+            n=int((sample.relation == number).sum()),
+            n_wrong=int(sample.labels[sample.relation == number].sum()),
+            auroc={m: figure(values[m].by_relation[:, number], sample.confidence) for m in methods},
+        )
+        for number, name in enumerate(sample.relations)
+    ]
+    return sorted(rows, key=lambda row: (-row.n, row.relation))
+
+
+def early_warning(
+    detection: Detection, sample: Sample, values: Mapping[str, Values], layers: Sequence[int]
+) -> list[EarlyPoint]:
+    points = [
+        EarlyPoint(
+            method=name,
+            layer=card.layer,
+            depth=1.0 if card.layer is None else sum(layer <= card.layer for layer in layers) / len(layers),
+            before_answer=card.before_answer,
+            auroc=figure(values[name].by_name["auroc"], sample.confidence),
+            auroc_within_relation=figure(values[name].by_name["auroc_within_relation"], sample.confidence),
+        )
+        for name, card in detection.cards.items()
+        if card.kind == "early" and name in values
+    ]
+    return sorted(points, key=lambda point: (not point.before_answer, point.depth, point.method))
+
+
+def permutation_report(found: Permutations | None) -> Permutation | None:
+    if found is None:
+        return None
+    permuted = np.array(found.auroc)
+    return Permutation(
+        n=len(permuted),
+        observed=found.observed,
+        mean=float(permuted.mean()),
+        low=float(permuted.min()),
+        high=float(permuted.max()),
+        p_value=float((1 + (permuted >= found.observed).sum()) / (len(permuted) + 1)),
+        auroc=permuted.tolist(),
+        met=bool(0.48 <= permuted.mean() <= 0.52 and found.observed > permuted.max()),
+    )
+
+
+def error_types(detection: Detection, sample: Sample, split: Split, baseline: str | None) -> list[ErrorType]:
+    """Wrong answers of one type against all right ones, by the main detector and by the best baseline."""
+    reports = []
+    types = np.array([each or "" for each in split.error_type])
+    for name, description in detection.error_types.items():
+        mine = (types == name) & (split.label == 1)
+        if not mine.any():
+            continue
+        rows = mine | (split.label == 0)
+        smaller = sample.only(rows)
+        aurocs = {}
+        for method in (detection.detector, *([baseline] if baseline else [])):
+            measured = scorecard.measure_ranking(
+                smaller, split.methods[method].only(rows), detection.cards[method]
+            )
+            aurocs[method] = figure(measured.by_name["auroc"], sample.confidence)
+        called = split.methods[detection.detector].predicted[:, mine].mean(axis=0)
+        weights = sample.weights[:, mine]
+        with np.errstate(invalid="ignore"):
+            found = weights @ called / weights.sum(axis=1)
+        reports.append(
+            ErrorType(
+                name=name,
+                description=description,
+                n=int(mine.sum()),
+                share=float(mine.sum() / split.label.sum()),
+                auroc=aurocs[detection.detector],
+                baseline_auroc=aurocs[baseline]
+                if baseline
+                else figure(np.array([np.nan]), sample.confidence),
+                found=figure(found, sample.confidence),
+            )
+        )
+    return reports
+
+
+def strict_report(
+    detection: Detection, sample: Sample, split: Split, methods: Sequence[str]
+) -> StrictReport | None:
+    """The same scores against the strict labels; None if there are none, or of one class only."""
+    rows = np.isfinite(split.strict)
+    if len(np.unique(split.strict[rows])) < 2:
+        return None
+    strict = sample.only(rows, split.strict)
+    reports = []
+    for name in methods:
+        measured = scorecard.measure(strict, split.methods[name].only(rows), detection.cards[name])
+        reports.append(scorecard.method_report(strict, detection.cards[name], measured))
+    return StrictReport(
+        n=int(rows.sum()),
+        n_wrong=int(split.strict[rows].sum()),
+        disagree=int((split.strict != split.label)[rows].sum()),
+        kappa=float(cohen_kappa_score(split.label[rows], split.strict[rows])),
+        methods=reports,
+    )

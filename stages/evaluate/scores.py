@@ -1,0 +1,313 @@
+"""What `detect` publishes, read and checked: questions, methods, and every method's scores on every split.
+
+Nothing is fitted or repaired here. What contradicts itself is an error; what could be there and is not (a split, a
+method in a split) is left out and said in `Detection.absent`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from common.errors import CorruptInputError, LabelError, NumericError
+from stages.evaluate.schema import MethodCard
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Names = NDArray[np.str_]
+
+SCHEMA_VERSION = 2
+MAIN_SPLIT = "grouped"
+VALUES = ("score", "probability", "raw_probability", "predicted")
+
+
+class SplitText(NamedTuple):
+    title: str
+    description: str
+
+
+SPLITS = {
+    "grouped": SplitText("Grouped cross-validation", "All questions on a subject, and their paraphrases, in one fold."),
+    "test": SplitText("Frozen test", "Held back from every choice and scored once, at the end."),
+    "relations": SplitText("Relations held out", "No question of a scored relation was trained on."),
+    "answers": SplitText("Answers held out", "No right answer of a scored question was one in training."),
+    "transfer": SplitText("Other data set", "Trained on one data set, scored on another, nothing fitted again."),
+}  # fmt: skip
+"""The ways to hold questions back, in the order of the report."""
+
+
+class Questions(NamedTuple):
+    """The n questions that answers were labelled for, in the order of generations.jsonl."""
+
+    id: list[str]
+    relation: Names  # [n]
+    group: Names  # [n] what must share a fold
+    label: Floats  # [n] 1 wrong, 0 right, NaN left out
+    strict: Floats  # [n] by exact match; NaN where there is none
+    excluded: list[str | None]  # reason
+    error_type: list[str | None]  # of wrong answers
+
+
+class Scores(NamedTuple):
+    """One method's results on the n questions of a split, in R repeats."""
+
+    score: Floats  # [R, n] higher: more likely wrong
+    probability: Floats  # [R, n] calibrated
+    raw_probability: Floats  # [R, n] before calibration
+    predicted: Ints  # [R, n] 1: called wrong
+
+    def only(self, rows: NDArray[np.bool_]) -> Scores:
+        return Scores(
+            self.score[:, rows],
+            self.probability[:, rows],
+            self.raw_probability[:, rows],
+            self.predicted[:, rows],
+        )
+
+
+class Split(NamedTuple):
+    """The n labelled questions of a split and the methods that scored all of them."""
+
+    name: str
+    rows: Ints  # [n] line of generations.jsonl (of the other data set's questions in `transfer`)
+    label: Floats  # [n]
+    strict: Floats  # [n]
+    relation: Names  # [n]
+    group: Names  # [n]
+    error_type: list[str | None]
+    methods: dict[str, Scores]
+
+
+class Permutations(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+
+    observed: float
+    auroc: list[float]
+
+
+class Detection(NamedTuple):
+    """All that evaluation needs of `detect`."""
+
+    detector: str  # the main one
+    rung: str | None  # the rung whose association the detector's tracks were made by
+    cards: dict[str, MethodCard]
+    questions: Questions
+    splits: dict[str, Split]  # in the order of SPLITS
+    permutation: Permutations | None
+    error_types: dict[str, str]  # name → description
+    absent: list[str]
+
+
+def read_detection(questions_path: Path, metrics_path: Path, scores_path: Path) -> Detection:
+    """Raises CorruptInputError for files that contradict themselves or each other, NumericError for NaN scores,
+    LabelError if the questions of the main split are all right or all wrong."""
+    metrics = _read_json(metrics_path)
+    cards, detector = _cards(metrics, metrics_path)
+    questions, others = read_questions(questions_path)
+    absent = [str(sentence) for sentence in metrics.get("absent", [])]
+    splits = {
+        name: split
+        for name, table in _tables(scores_path).items()
+        if (
+            split := _split(
+                name, table, others if name == "transfer" else questions, cards, scores_path, absent
+            )
+        )
+    }
+    if MAIN_SPLIT not in splits or detector not in splits[MAIN_SPLIT].methods:
+        raise CorruptInputError(
+            f"{scores_path} has no complete scores of detector {detector!r} on split {MAIN_SPLIT!r}; run detect again"
+        )
+    told = " ".join(absent)
+    absent += [
+        f"{text.title}: not scored."
+        for name, text in SPLITS.items()
+        if name not in splits and text.title not in told
+    ]
+    return Detection(
+        detector=detector,
+        rung=next(
+            (card.name for card in cards.values() if card.rung and card.rung == metrics.get("associator")),
+            None,
+        ),
+        cards=cards,
+        questions=questions,
+        splits={name: splits[name] for name in SPLITS if name in splits},
+        permutation=_permutations(metrics, metrics_path),
+        error_types=dict(metrics.get("error_types") or {}),
+        absent=absent,
+    )
+
+
+def read_questions(path: Path) -> tuple[Questions, Questions]:
+    """hallucination_scores.json: a record a question, and those of the other data set of split `transfer`, if any."""
+    content = _read_json(path)
+    if content.get("schema_version") != SCHEMA_VERSION:
+        raise CorruptInputError(
+            f"{path} has schema version {content.get('schema_version')}, not {SCHEMA_VERSION}; run detect again"
+        )
+    try:
+        return _questions(content["questions"]), _questions(content.get("other_questions", []))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CorruptInputError(
+            f"{path} is not a file of scored questions ({error!r}); run detect again"
+        ) from error
+
+
+def _questions(records: Sequence[Mapping[str, Any]]) -> Questions:
+    return Questions(
+        id=[str(record["id"]) for record in records],
+        relation=np.array([str(record["relation"]) for record in records]),
+        group=np.array([str(record["group"]) for record in records]),
+        label=_labels([record["label"] for record in records]),
+        strict=_labels([record.get("strict_label") for record in records]),
+        excluded=[record["excluded"] for record in records],
+        error_type=[record.get("error_type") for record in records],
+    )
+
+
+def _labels(values: Sequence[int | None]) -> Floats:
+    if not set(values) <= {0, 1, None}:
+        raise ValueError("labels must be 0 (right), 1 (wrong) or null")
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CorruptInputError(f"{path} is not JSON ({error}); run detect again") from error
+    if not isinstance(content, dict):
+        raise CorruptInputError(f"{path} is not a JSON object; run detect again")
+    return content
+
+
+def _cards(metrics: Mapping[str, Any], path: Path) -> tuple[dict[str, MethodCard], str]:
+    try:
+        cards = [
+            MethodCard(
+                name=entry["name"],
+                title=entry.get("title") or entry["name"].replace("_", " "),
+                kind=entry["kind"],
+                description=entry["description"],
+                signals=entry.get("signals", []),
+                rung=entry.get("rung"),
+                layer=entry.get("layer"),
+                before_answer=entry.get("before_answer", False),
+            )
+            for entry in metrics["methods"]
+        ]
+        detector = str(metrics["detector"])
+    except (KeyError, TypeError, AttributeError, ValidationError) as error:
+        message = error.errors()[0]["msg"] if isinstance(error, ValidationError) else repr(error)
+        raise CorruptInputError(
+            f"{path} does not list the methods that were scored ({message}); run detect again"
+        ) from error
+    by_name = {card.name: card for card in cards}
+    if detector not in by_name or by_name[detector].kind != "detector":
+        raise CorruptInputError(f"{path}: {detector!r} is not one of its detectors; run detect again")
+    return by_name, detector
+
+
+def _permutations(metrics: Mapping[str, Any], path: Path) -> Permutations | None:
+    if not metrics.get("permutation"):
+        return None
+    try:
+        return Permutations.model_validate(metrics["permutation"])
+    except ValidationError as error:
+        raise CorruptInputError(
+            f"{path}: permutation: {error.errors()[0]['msg']}; run detect again"
+        ) from error
+
+
+def _tables(path: Path) -> dict[str, pd.DataFrame]:
+    """The rows of each split."""
+    columns = ["question", "split", "repeat", "method", *VALUES]
+    try:
+        table = pq.read_table(path, columns=columns, read_dictionary=["split", "method"]).to_pandas()
+    except (pa.ArrowException, KeyError, OSError) as error:
+        raise CorruptInputError(
+            f"{path} cannot be read as a table of scores: {error}; run detect again"
+        ) from error
+    if unknown := sorted(set(table["split"].cat.categories) - set(SPLITS)):
+        raise CorruptInputError(
+            f"{path} has unknown splits {unknown}, known are {list(SPLITS)}; run detect again"
+        )
+    return {str(name): rows for name, rows in table.groupby("split", observed=True)}
+
+
+def _split(
+    name: str, table: pd.DataFrame, questions: Questions, cards: Mapping[str, MethodCard], path: Path, absent: list[str]
+) -> Split | None:  # fmt: skip
+    """None, with a sentence in `absent`, for a side split that has one class only."""
+    if unknown := sorted(set(table["method"].cat.remove_unused_categories().cat.categories) - set(cards)):
+        raise CorruptInputError(
+            f"{path}: methods {unknown} are not in detection_metrics.json; run detect again"
+        )
+    if table["question"].min() < 0 or table["question"].max() >= len(questions.id):
+        raise CorruptInputError(
+            f"{path}: split {name!r} has question {int(table['question'].max())}, but there are {len(questions.id)}; "
+            "run detect again"
+        )
+    labelled = table[np.isfinite(questions.label[table["question"]])]
+    rows, repeats = np.unique(labelled["question"]), np.unique(labelled["repeat"])
+    labels = questions.label[rows]
+    if len(np.unique(labels)) < 2:
+        which = (
+            "no labelled answers"
+            if not len(rows)
+            else f"{len(rows)} answers, all {'wrong' if labels[0] else 'right'}"
+        )
+        message = f"split {name!r} has {which}: there is nothing to tell apart"
+        if name == MAIN_SPLIT:
+            raise LabelError(f"{path}: {message}; ask more questions or other relations (data.relations)")
+        absent.append(f"{SPLITS[name].title}: {message}.")
+        return None
+    methods = {}
+    for method in cards:
+        mine = labelled[labelled["method"] == method].sort_values(["repeat", "question"], kind="stable")
+        if mine.empty:
+            if name == MAIN_SPLIT:
+                absent.append(f"{SPLITS[name].title}: {cards[method].title} was not scored.")
+            continue
+        if (
+            len(mine) != len(rows) * len(repeats)
+            or not (mine["question"].to_numpy().reshape(len(repeats), -1) == rows).all()
+        ):
+            absent.append(
+                f"{SPLITS[name].title}: {cards[method].title} scored {len(mine):,} of "
+                f"{len(rows) * len(repeats):,} answers and is left out."
+            )
+            continue
+        for column in VALUES:
+            if not np.isfinite(mine[column].to_numpy(dtype=np.float64)).all():
+                bad = int(np.argmin(np.isfinite(mine[column].to_numpy(dtype=np.float64))))
+                raise NumericError(
+                    f"{path}: {column} of question {questions.id[mine['question'].iloc[bad]]!r} by {method!r} in split "
+                    f"{name!r} is {mine[column].iloc[bad]}; run detect again"
+                )
+        shape = (len(repeats), len(rows))
+        score, probability, raw_probability = (
+            mine[column].to_numpy(dtype=np.float64).reshape(shape) for column in VALUES[:3]
+        )
+        predicted = mine["predicted"].to_numpy(dtype=np.int64).reshape(shape)
+        methods[method] = Scores(score, probability, raw_probability, predicted)
+    return Split(
+        name=name,
+        rows=rows.astype(np.int64),
+        label=labels,
+        strict=questions.strict[rows],
+        relation=questions.relation[rows],
+        group=questions.group[rows],
+        error_type=[questions.error_type[row] for row in rows],
+        methods=methods,
+    )

@@ -1,0 +1,139 @@
+"""What `detect` publishes, made up: questions, methods of every kind and their scores on every split.
+
+Each method's score is the hidden wrongness plus noise of its own strength, so that their order is known: the main
+detector beats the best baseline, real association beats none and random, and deeper layers know more.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from tests.stages.detect import synthetic
+
+STRENGTH = {
+    "full": 2.2, "tracks": 1.3, "white_box": 1.7, "logprob_mean": 1.2, "relation_prior": 0.0, "ladder_none": 0.9,
+    "ladder_random": 0.95, "ladder_marginals": 1.3, "early_prompt_0": 0.4, "early_prompt_1": 0.8, "early_0": 0.6, "early_1": 1.2,
+}  # fmt: skip
+METHODS: list[dict[str, Any]] = [
+    {"name": "full", "kind": "detector", "description": "everything", "signals": ["tracks", "logits", "lens"],
+     "title": "tracks + white box"},
+    {"name": "tracks", "kind": "detector", "description": "tracks alone", "signals": ["tracks"]},
+    {"name": "white_box", "kind": "baseline", "description": "without tracks", "signals": ["lens", "logits"],
+     "title": "white box"},
+    {"name": "logprob_mean", "kind": "baseline", "description": "minus mean log-probability", "signals": ["logits"]},
+    {"name": "relation_prior", "kind": "baseline", "description": "share wrong of the relation", "signals": ["relation"]},
+    *({"name": f"ladder_{rung}", "kind": "rung", "rung": rung, "description": rung, "signals": ["tracks"],
+       "title": f"{rung} association"} for rung in ("none", "random", "marginals")),
+    *({"name": f"early_{'prompt_' if before else ''}{layer}", "kind": "early", "layer": layer, "before_answer": before,
+       "description": "first layers", "signals": ["tracks"]} for before in (True, False) for layer in (0, 1)),
+]  # fmt: skip
+ERROR_TYPES = {"unknown_subject": "weak subject tracks", "prior_default": "the relation's commonest answer"}
+
+
+def questions(n: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Records of hallucination_scores.json; two questions a group, five relations of different difficulty."""
+    rng = np.random.default_rng(seed)
+    relation = rng.integers(0, 5, n)
+    wrong = rng.random(n) < np.array([0.2, 0.4, 0.6, 0.7, 0.9])[relation]
+    records = []
+    for i in range(n):
+        excluded = "empty" if i % 50 == 49 else None
+        records.append(
+            {
+                "id": f"q{i}", "relation": f"relation {relation[i]}", "group": f"g{i // 2}",
+                "question": f"Subject {i // 2} has the attribute", "answer": f"answer {i}", "gold": f"gold {i}",
+                "label": None if excluded else int(wrong[i]), "excluded": excluded,
+                "strict_label": None if excluded else int(wrong[i] or i % 10 == 0),
+                "error_type": list(ERROR_TYPES)[i % 2] if wrong[i] and not excluded else None,
+                "score": None if excluded else float(wrong[i]),
+            }
+        )  # fmt: skip
+    return records
+
+
+def scores(
+    records: list[dict[str, Any]],
+    splits: dict[str, int],
+    methods: list[dict[str, Any]] = METHODS,
+    seed: int = 1,
+) -> pd.DataFrame:
+    """scores.parquet; splits: name → repeats. `test` has a fifth of the questions, the others all."""
+    rng = np.random.default_rng(seed)
+    labelled = np.array([i for i, record in enumerate(records) if record["label"] is not None])
+    label = np.array([records[i]["label"] for i in labelled])
+    share = {name: np.mean([r["label"] for r in records if r["relation"] == name and r["label"] is not None])
+             for name in {record["relation"] for record in records}}  # fmt: skip
+    tables = []
+    own = {method["name"]: rng.normal(size=len(labelled)) for method in methods}
+    common = rng.normal(size=len(labelled))
+    for split, repeats in splits.items():
+        kept = labelled % 10 < 2 if split == "test" else np.full(len(labelled), True)
+        for method in methods:
+            strength = STRENGTH[method["name"]] * (0.8 if split in ("relations", "transfer") else 1.0)
+            for repeat in range(repeats):
+                noise = 0.7 * common + 0.6 * own[method["name"]] + 0.3 * rng.normal(size=len(labelled))
+                logit = strength * (2 * label - 1) + 1.5 * noise
+                if method["signals"] == ["relation"]:
+                    p = np.array([share[records[i]["relation"]] for i in labelled]) + 1e-3 * rng.normal(
+                        size=len(labelled)
+                    )
+                    logit = np.log(p.clip(0.01, 0.99) / (1 - p.clip(0.01, 0.99)))
+                probability = 1 / (1 + np.exp(-logit))
+                tables.append(
+                    pd.DataFrame(
+                        {
+                            "question": labelled[kept].astype(np.int32), "split": split, "repeat": np.int8(repeat),
+                            "method": method["name"], "fold": (labelled[kept] // 2 % 5).astype(np.int16),
+                            "score": logit[kept], "probability": probability[kept],
+                            "raw_probability": 1 / (1 + np.exp(-2 * logit[kept])),
+                            "predicted": (probability[kept] > 0.5).astype(np.int8),
+                        }
+                    )
+                )  # fmt: skip
+    return pd.concat(tables, ignore_index=True).sample(frac=1, random_state=seed)
+
+
+def write(
+    folder: Path, n: int = 300, splits: dict[str, int] | None = None, methods: list[dict[str, Any]] = METHODS
+) -> Path:
+    """The unit detect/all."""
+    folder.mkdir(parents=True, exist_ok=True)
+    records = questions(n)
+    rng = np.random.default_rng(3)
+    metrics = {
+        "schema_version": 2, "detector": "full", "associator": "marginals", "methods": methods, "error_types": ERROR_TYPES,
+        "permutation": {"n": 50, "observed": 0.93, "auroc": (0.5 + 0.02 * rng.normal(size=50)).tolist()},
+        "absent": ["Semantic entropy: detection.samples is 0."],
+    }  # fmt: skip
+    table = scores(records, splits or {"grouped": 2, "test": 1, "relations": 1}, methods)
+    (folder / "hallucination_scores.json").write_text(
+        json.dumps({"schema_version": 2, "detector": "full", "questions": records})
+    )
+    (folder / "detection_metrics.json").write_text(json.dumps(metrics))
+    table.to_parquet(folder / "scores.parquet", index=False)
+    return folder
+
+
+def evaluate(folder: Path, detect: Path, l0: float = 64.0, mse: float = 0.005) -> Path:
+    """The files that evaluate makes of a folder that `write` made."""
+    from stages.evaluate.run import run
+
+    settings = synthetic.config()
+    units = {"detect/all": detect, **synthetic.write_sae_quality(folder / "sae", settings.layers, l0, mse)}
+    run(synthetic.job("evaluate", settings, folder / "evaluate", units))
+    return synthetic.published(folder / "evaluate")
+
+
+def run_all(folder: Path) -> Path:
+    """Made-up scores, evaluate and report."""
+    from stages.report.run import run
+
+    detect = write(folder / "detect")
+    units = {"detect/all": detect, "evaluate/all": evaluate(folder, detect)}
+    run(synthetic.job("report", synthetic.config(), folder / "report", units))
+    return folder
