@@ -57,18 +57,17 @@ def detector_sentence(
         if not report or not found:
             continue
         ours, theirs = (
-            getattr(method_of(report, name).figures, metric) for name in (detector, found.against)
+            number(getattr(method_of(report, name).figures, metric).value)
+            for name in (detector, found.against)
         )
-        baseline = f" ({cards[found.against].title})" if parts else f", {cards[found.against].title}"
+        baseline = cards[found.against].title
+        gain = interval(found.difference, signed=True)
         if parts:
-            parts.append(
-                f"{where}it {_verb(found)} it{baseline}: {number(ours.value)} against {number(theirs.value)}, "
-                f"{interval(found.difference, signed=True)}"
-            )
+            parts.append(f"{where}it {_verb(found)} {baseline}: {ours} against {theirs}, {gain}")
         else:
             parts.append(
-                f"{_verb(found)} the best method without tracks{baseline}: AUROC {number(ours.value)} against "
-                f"{number(theirs.value)}, paired difference {interval(found.difference, signed=True)}"
+                f"{_verb(found)} the best method without tracks, {baseline}: AUROC {ours} against {theirs}, "
+                f"paired difference {gain}"
             )
     name = cards[detector].title
     if not parts:

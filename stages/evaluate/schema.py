@@ -151,7 +151,7 @@ class SplitReport(Record):
     repeats: int
     f1_all_called_wrong: float = Field(description="F1 of calling every answer wrong: what F1 is worth here.")
     methods: list[MethodReport] = Field(
-        description="Detectors, baselines, rungs, early ones; each kind by falling AUROC."
+        description="Detectors, baselines, rungs; each kind by falling AUROC. Early methods are in `early_warning`."
     )
     best_baseline: dict[Metric, str] = Field(
         description="The baseline with the highest value, chosen after the fact in its favour; empty without one."

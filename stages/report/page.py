@@ -25,7 +25,7 @@ def page(report: Json, examples: Sequence[Json], sources: Sequence[Sequence[str]
         data_sentence(report["data"]),
         *(["Not measured:\n\n" + "\n".join(f"- {sentence}" for sentence in report["absent"])] if report["absent"] else []),
         f"Positive class: a wrong answer. Intervals: {report['confidence']:.0%}, {report['resamples']:,} bootstrap resamples "
-        f"of {grouped['n_groups']:,} groups of questions; {_repeats(grouped)}Differences are paired: both methods on the "
+        f"of {grouped['n_groups']:,} groups of questions. {_repeats(grouped)}Differences are paired: both methods on the "
         "same resamples. The best baseline was chosen after the fact, in its favour.",
         "![AUROC of every method](metrics.png)",
         "## Expected quality",
