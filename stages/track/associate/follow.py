@@ -7,6 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from common.errors import ModelMismatchError
+from stages.track.associate.hypotheses import track_by_hypotheses
 from stages.track.associate.nulls import dealt_anew, no_links, same_number
 from stages.track.associate.record import Tracks
 from stages.track.associate.scanwise import track_by_scan
@@ -54,5 +55,6 @@ def _ways(association: Association, decoders: Sequence[Tensor]) -> dict[str, Cal
         "none": lambda scans: no_links(scans, decoders),
         "feature_id": lambda scans: same_number(scans, decoders),
         "nearest": lambda scans: track_by_scan(scans, association, soft=False),
+        "hypotheses": lambda scans: track_by_hypotheses(scans, association),
         "marginals": lambda scans: track_by_scan(scans, association, soft=True),
     }
