@@ -150,6 +150,11 @@ class SaeConfig(Section):
     shared_base: bool = Field(
         True, description="Fine-tune each layer from one SAE trained on all layers; false trains each alone."
     )
+    independent_twin: bool = Field(
+        False,
+        description="Also train each layer's SAE apart, for the ablation; means nothing with sae.pretrained or without "
+        "sae.shared_base.",
+    )
     pretrained: str | None = Field(
         None,
         description="Folders of SAELens SAEs to take instead of training, such as `saes/layer_{layer}`; then no "
@@ -210,6 +215,11 @@ class TrackingConfig(Section):
     shard_questions: int = Field(
         128, gt=0, description="Questions between two points at which a killed run can resume."
     )
+    candidates: int = Field(
+        16,
+        ge=2,
+        description="Likeliest next tokens a position that are kept, between which the tracks compete.",
+    )
     top_k_features: int = Field(50, gt=0, description="Strongest active latents a layer that are tracked.")
     min_cosine: float = Field(
         0.5, gt=0, le=1, description="Gate: decoder cosine below which two latents are never linked."
@@ -233,6 +243,12 @@ class DetectionConfig(Section):
     inner_folds: int = Field(
         4, ge=2, description="Inner folds that choose model, regularisation and threshold."
     )
+    samples: int = Field(
+        0,
+        ge=0,
+        description="Answers drawn at random for each question, for detectors that compare them; 0 draws none.",
+    )
+    temperature: float = Field(1.0, gt=0, description="Temperature at which they are drawn.")
 
     @field_validator("detectors")
     @classmethod

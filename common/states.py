@@ -13,6 +13,7 @@ import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -50,14 +51,44 @@ class States:
         return values if self._scale is None else values.mul_(self._scale[rows, None])
 
 
-class StatesWriter:
-    """Writes rows of a reserved file in place. Use as a context manager."""
+_File = TypeVar("_File", bound="TensorFile")
+
+
+class TensorFile:
+    """Fills the tensors of a reserved file in place, rows at a time. Use as a context manager."""
 
     def __init__(self, path: Path) -> None:
-        stored = _load(path)
-        self.dtype, self._width = stored["states"].dtype, stored["states"].shape[1]
-        self._offsets = dict(zip(stored, _offsets(path), strict=True))
+        self.stored = _load(path)
+        self._offsets = dict(zip(self.stored, _offsets(path), strict=True))
         self._file = os.open(path, os.O_RDWR)
+
+    def put(self, name: str, start: int, rows: Tensor) -> None:
+        """Write rows [n, …] of the tensor's own type at row `start`."""
+        kept = self.stored[name]
+        assert rows.dtype == kept.dtype and rows.shape[1:] == kept.shape[1:]
+        data = memoryview(rows.contiguous().cpu().flatten().view(torch.uint8).numpy().data)
+        place = self._offsets[name] + start * kept.dtype.itemsize * kept.shape[1:].numel()
+        while data:
+            count = os.pwrite(self._file, data, place)
+            data, place = data[count:], place + count
+
+    def sync(self) -> None:
+        """Return when what was written is on the disk."""
+        os.fsync(self._file)
+
+    def __enter__(self: _File) -> _File:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._file)
+
+
+class StatesWriter(TensorFile):
+    """Writes a layer's states."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.dtype, self._width = self.stored["states"].dtype, self.stored["states"].shape[1]
 
     @property
     def row_bytes(self) -> int:
@@ -75,26 +106,9 @@ class StatesWriter:
         values = rows
         if self.dtype == torch.int8:
             values, scale = quantise(rows)
-            self._put("scale", start * SCALE_BYTES, scale)
-        self._put("states", start * self._width * self.dtype.itemsize, values.to(self.dtype))
+            self.put("scale", start, scale)
+        self.put("states", start, values.to(self.dtype))
         return True
-
-    def sync(self) -> None:
-        """Return when what was written is on the disk."""
-        os.fsync(self._file)
-
-    def _put(self, name: str, offset: int, values: Tensor) -> None:
-        data = memoryview(values.contiguous().cpu().flatten().view(torch.uint8).numpy().data)
-        place = self._offsets[name] + offset
-        while data:
-            count = os.pwrite(self._file, data, place)
-            data, place = data[count:], place + count
-
-    def __enter__(self) -> "StatesWriter":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._file)
 
 
 def quantise(rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,13 +124,18 @@ def row_bytes(d_model: int, dtype: torch.dtype) -> int:
 
 
 def reserve(path: Path, n_rows: int, d_model: int, dtype: torch.dtype) -> None:
-    """Create a states file of zeros with its blocks allocated, so that a full disk shows now, as OSError.
-
-    A kill on the way may leave files of other names in its folder.
-    """
+    """Create a layer's states file of zeros; see `reserve_tensors`."""
     shapes: dict[str, tuple[tuple[int, ...], torch.dtype]] = {"states": ((n_rows, d_model), dtype)}
     if dtype == torch.int8:
         shapes["scale"] = ((n_rows,), torch.float32)
+    reserve_tensors(path, shapes)
+
+
+def reserve_tensors(path: Path, shapes: Mapping[str, tuple[tuple[int, ...], torch.dtype]]) -> None:
+    """Create a file of tensors of zeros with its blocks allocated, so that a full disk shows now, as OSError.
+
+    A kill on the way may leave files of other names in its folder.
+    """
     with contextlib.ExitStack() as stack, torch.serialization.skip_data():
         tensors = {}
         for name, (shape, kind) in shapes.items():

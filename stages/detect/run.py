@@ -27,7 +27,7 @@ NODES_AT_ONCE = 2_000_000
 
 def run(job: Job) -> dict[str, Any]:
     settings = job.config.detection
-    answers = read_answers(job.input("track/all", "generations.jsonl"))
+    answers = read_answers(job.input("track/answers", "generations.jsonl"))
     labels = np.array([np.nan if answer.label is None else answer.label for answer in answers])
     labelled = ~np.isnan(labels)
     check_classes(labels[labelled], settings.folds)

@@ -25,6 +25,11 @@ def write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
             file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+def read_jsonl(path: Path) -> list[dict[str, Any]]:
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in file]
+
+
 def write_parquet(path: Path, nodes: Nodes) -> None:
     pq.write_table(pa.table(dict(nodes)), path, compression="zstd")
 

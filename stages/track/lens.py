@@ -1,0 +1,53 @@
+"""The logit lens: what each block output would predict if the model ended there (nostalgebraist 2020).
+
+Final norm and unembedding over the whole vocabulary, with the model's soft cap if it has one. After the last block it
+is the model's own distribution.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from common.language_model import LanguageModel
+
+CHUNK_ROWS = 256
+"""Rows whose logits are made at a time: 50 MB for 50,000 tokens."""
+
+
+class Lens(NamedTuple):
+    """A value a row, [n]. logprob, rival_logprob: float32, of the emitted token and of its rival, nats; entropy:
+    float32, nats; top: int32, the likeliest token; rank: int32, how many tokens are likelier than the emitted one."""
+
+    logprob: NDArray[np.float32]
+    rival_logprob: NDArray[np.float32]
+    entropy: NDArray[np.float32]
+    top: NDArray[np.int32]
+    rank: NDArray[np.int32]
+
+
+@torch.inference_mode()
+def read_lens(model: LanguageModel, states: Tensor, emitted: Tensor, rival: Tensor) -> Lens:
+    """states: [n, d_model] block outputs; emitted, rival: int64 [n], tokens to look for."""
+    columns: list[list[Tensor]] = [[] for _ in Lens._fields]
+    for rows, first, second in zip(
+        states.split(CHUNK_ROWS), emitted.split(CHUNK_ROWS), rival.split(CHUNK_ROWS), strict=True
+    ):
+        final = model.final_norm(rows.to(model.device, model.unembedding.dtype))
+        logits = model.logits(final).float()
+        highest, top = logits.max(dim=1, keepdim=True)
+        logits -= highest
+        asked = logits.gather(1, torch.stack([first, second], dim=1).to(model.device))
+        work = torch.empty_like(logits)
+        rank = torch.gt(logits, asked[:, :1], out=work).sum(dim=1)
+        weight = torch.exp(logits, out=work)
+        total = weight.sum(dim=1)
+        mean = torch.linalg.vecdot(weight, logits) / total
+        log_total = total.log()
+        found = (asked[:, 0] - log_total, asked[:, 1] - log_total, log_total - mean, top[:, 0], rank)
+        for column, values in zip(columns, found, strict=True):
+            column.append(values.cpu())
+    logprob, rival_logprob, entropy, likeliest, rank = (torch.cat(column).numpy() for column in columns)
+    return Lens(logprob, rival_logprob, entropy, likeliest.astype(np.int32), rank.astype(np.int32))

@@ -1,0 +1,262 @@
+"""Unit `answers`: the model's answers and what is read while it gives them, shard by shard of the questions.
+
+Where several processes do it together, each takes every so-many-th shard.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from common.errors import DataError, NumericError
+from common.files import fsync
+from common.language_model import LanguageModel, load_language_model
+from common.progress import Progress
+from common.seeds import generator
+from common.stage import Job
+from common.states import TensorFile, reserve_tensors
+from stages.track import outputs
+from stages.track.generate import (
+    Answer,
+    Query,
+    encode_query,
+    ending_tokens,
+    greedy_answers,
+    prefix_cache,
+    read_prompts,
+    sampled_answers,
+)
+from stages.track.labels import judge, normalise
+from stages.track.lens import Lens, read_lens
+from stages.track.questions import Batch, plan_shards, read_questions
+
+Columns = dict[str, np.ndarray]
+
+
+def run(job: Job) -> dict[str, Any]:
+    settings = job.config.tracking
+    questions = read_questions(job.input("prepare/questions", "questions.jsonl"))
+    if not questions:
+        raise DataError("questions.jsonl is empty; check data.questions and data.relations")
+    shards = plan_shards([q["prefix"] for q in questions], settings.shard_questions, settings.batch_size)
+    mine = [number for number in range(len(shards)) if number % job.ranks == job.rank]
+    sizes = {number: sum(len(batch.numbers) for batch in shards[number]) for number in mine}
+    before = sum(size for number, size in sizes.items() if job.done(_step(number)))
+    if before < sum(sizes.values()):
+        model = load_language_model(job.input_dir("prepare/model"), job.config.model.dtype)
+        ends = ending_tokens(model.tokenizer, model.unembedding.shape[0])
+        with job.progress(sum(sizes.values()), "questions", "answers", before) as progress:
+            for number in mine:
+                job.step(
+                    _step(number),
+                    lambda number=number: _do_shard(
+                        job, model, questions, number, shards[number], ends, progress
+                    ),  # type: ignore[misc]
+                )
+    job.barrier()
+    if job.rank:
+        return {}
+    records = _gather_records(job, len(shards))
+    _gather_states(job, records, len(shards))
+    for name in ("lens", "candidates"):
+        outputs.write_parquet(job.output(f"{name}.parquet"), _gather_columns(job, name, len(shards)))
+    outputs.write_jsonl(job.output("generations.jsonl"), records)
+    return _metrics(job, records)
+
+
+def _do_shard(
+    job: Job,
+    model: LanguageModel,
+    questions: list[dict[str, Any]],
+    number: int,
+    batches: list[Batch],
+    ends: torch.Tensor,
+    progress: Progress,
+) -> None:
+    """Answer a shard's questions and write its files to scratch, in the order of its questions."""
+    answers: dict[int, Answer] = {}
+    lines: list[dict[str, Any]] = []
+    for batch in batches:
+        for line, query, answer, samples in _answer(job, model, batch, questions, ends):
+            answers[line] = answer
+            lines.append({"line": line, **_record(questions[line], query, answer, samples)})
+        progress.update(len(batch.numbers))
+    order = sorted(answers)
+    states = torch.cat([answers[line].states for line in order])
+    stored = states.half()
+    if not bool(stored.isfinite().all()):
+        raise NumericError(
+            f"shard {number}: a block output is not finite or too large for float16 (65,504); "
+            "check model.dtype and the model"
+        )
+    owners = [(line, place) for line in order for place in answers[line].positions]
+    content = {
+        "question": torch.tensor([line for line, _ in owners], dtype=torch.int32),
+        "position": torch.tensor([place for _, place in owners], dtype=torch.int16),
+        "states": stored,
+    }
+    lens = _lens_columns(model, job.config.layers, states, owners, answers)
+    candidates = _candidate_columns(answers, order)
+    files = [
+        job.scratch(f"{_step(number)}.{ending}") for ending in ("pt", "lens.npz", "candidates.npz", "jsonl")
+    ]
+    torch.save(content, files[0])
+    np.savez(files[1], **lens)  # type: ignore[arg-type]
+    np.savez(files[2], **candidates)  # type: ignore[arg-type]
+    outputs.write_jsonl(files[3], sorted(lines, key=lambda record: record["line"]))
+    for file in files:
+        fsync(file)
+
+
+def _answer(
+    job: Job, model: LanguageModel, batch: Batch, questions: list[dict[str, Any]], ends: torch.Tensor
+) -> Iterator[tuple[int, Query, Answer, list[str] | None]]:
+    """Line number, query, answer and sampled answers, for the questions of a batch."""
+    settings, sampling, layers = job.config.tracking, job.config.detection, job.config.layers
+    asked = [questions[number] for number in batch.numbers]
+    cache, prefix_length = prefix_cache(model, batch.prefix)
+    queries = [encode_query(model, question["query"], question["subject"]) for question in asked]
+    longest = getattr(model.model.config, "max_position_embeddings", None)
+    for place, (question, query) in enumerate(zip(asked, queries, strict=True)):
+        length = prefix_length + len(query.tokens)
+        if not query.tokens or length < 2:  # position 0 is a sink and is never tracked
+            raise DataError(f"question {question['id']!r}: its prompt is shorter than two tokens")
+        if longest and length + settings.max_new_tokens > longest:
+            raise DataError(
+                f"question {question['id']!r}: its prompt of {length} tokens does not fit the model's "
+                f"context of {longest}; lower data.shots or remove the question"
+            )
+        if query.subject == 0 and prefix_length == 0:
+            queries[place] = query._replace(subject=None)
+    prompts = read_prompts(model, cache, prefix_length, queries, layers)
+    answers = greedy_answers(
+        model, prompts, queries, layers, ends, settings.max_new_tokens, settings.candidates
+    )
+    samples: list[list[str]] | list[None] = [None] * len(asked)
+    if sampling.samples:
+        shape = (sampling.samples, settings.max_new_tokens)
+        draws = np.stack([generator(job.config.seed, "samples", q["id"]).random(shape) for q in asked])
+        samples = sampled_answers(model, prompts, ends, settings.max_new_tokens, sampling.temperature, draws)
+    yield from zip(batch.numbers, queries, answers, samples, strict=True)
+
+
+def _record(
+    question: dict[str, Any], query: Query, answer: Answer, samples: list[str] | None
+) -> dict[str, Any]:
+    """A line of generations.jsonl."""
+    judgement = judge(answer.text, question["aliases"], question["query"])
+    record = {
+        "id": question["id"],
+        "relation": question["relation"],
+        "subject": question["subject"],
+        "group": normalise(question["subject"]) or question["id"],
+        "prompt": question["prefix"] + question["query"],
+        "answer": answer.text,
+        "gold": question["answer"],
+        "aliases": question["aliases"],
+        "label": judgement.label,
+        "strict_label": judgement.strict,
+        "excluded": judgement.excluded,
+        "subject_found": query.subject is not None,
+        "token_ids": answer.token_ids,
+        "tokens": answer.tokens,
+        "logprobs": answer.logprobs,
+        "entropies": answer.entropies,
+    }
+    return record if samples is None else {**record, "samples": samples}
+
+
+def _lens_columns(
+    model: LanguageModel,
+    layers: list[int],
+    states: torch.Tensor,
+    owners: list[tuple[int, int]],
+    answers: dict[int, Answer],
+) -> Columns:
+    """A row a (question, position, layer). states: [n_positions, n_layers, d_model], whose owners are (line, position)."""
+    two = torch.stack([answers[line].candidates[max(place, 0), :2] for line, place in owners])
+    emitted, rival = (column.repeat_interleave(len(layers)) for column in two.T)
+    lens: Lens = read_lens(model, states.flatten(0, 1), emitted, rival)
+    owner = np.repeat(np.array(owners), len(layers), axis=0)
+    return {
+        "question": owner[:, 0].astype(np.int32),
+        "position": owner[:, 1].astype(np.int16),
+        "layer": np.tile(np.array(layers, dtype=np.int16), len(owners)),
+        **lens._asdict(),
+    }
+
+
+def _candidate_columns(answers: dict[int, Answer], order: list[int]) -> Columns:
+    """A row a (question, position, rank)."""
+    counts = [answers[line].candidates.shape for line in order]
+    return {
+        "question": np.concatenate([np.full(n * m, line, np.int32) for line, (n, m) in zip(order, counts, strict=True)]),
+        "position": np.concatenate([np.repeat(np.arange(n, dtype=np.int16), m) for n, m in counts]),
+        "rank": np.concatenate([np.tile(np.arange(m, dtype=np.int16), n) for n, m in counts]),
+        "token": torch.cat([answers[line].candidates.flatten() for line in order]).numpy().astype(np.int32),
+        "logprob": torch.cat([answers[line].candidate_logprobs.flatten() for line in order]).numpy(),
+    }  # fmt: skip
+
+
+def _gather_records(job: Job, n_shards: int) -> list[dict[str, Any]]:
+    """All shards' records in the order of questions.jsonl."""
+    records: list[dict[str, Any]] = []
+    for number in range(n_shards):
+        with job.scratch(f"{_step(number)}.jsonl").open(encoding="utf-8") as lines:
+            records += map(json.loads, lines)
+    records.sort(key=lambda record: record.pop("line"))
+    return records
+
+
+def _gather_states(job: Job, records: list[dict[str, Any]], n_shards: int) -> None:
+    """Write states.pt without holding more than a question's states."""
+    counts = [len(record["token_ids"]) + 1 + record["subject_found"] for record in records]
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    total, path = int(starts[-1]), job.output("states.pt")
+    first = torch.load(job.scratch(f"{_step(0)}.pt"), mmap=True, weights_only=True)
+    reserve_tensors(
+        path, {name: ((total, *values.shape[1:]), values.dtype) for name, values in first.items()}
+    )
+    with TensorFile(path) as file:
+        for number in range(n_shards):
+            shard = torch.load(job.scratch(f"{_step(number)}.pt"), mmap=True, weights_only=True)
+            lines, sizes = shard["question"].unique_consecutive(return_counts=True)
+            places = torch.cumsum(sizes, 0) - sizes
+            for line, place, size in zip(lines.tolist(), places.tolist(), sizes.tolist(), strict=True):
+                for name, values in shard.items():
+                    file.put(name, int(starts[line]), values[place : place + size])
+        file.sync()
+
+
+def _gather_columns(job: Job, name: str, n_shards: int) -> Columns:
+    """A table's rows from all shards, by question; within a question they are in order already."""
+    pieces: list[Columns] = []
+    for number in range(n_shards):
+        with np.load(job.scratch(f"{_step(number)}.{name}.npz")) as arrays:
+            pieces.append(dict(arrays))
+    table = {column: np.concatenate([piece[column] for piece in pieces]) for column in pieces[0]}
+    order = np.argsort(table["question"], kind="stable")
+    return {column: values[order] for column, values in table.items()}
+
+
+def _metrics(job: Job, records: list[dict[str, Any]]) -> dict[str, Any]:
+    labels = [record["label"] for record in records if record["label"] is not None]
+    lengths = [len(record["token_ids"]) for record in records]
+    return {
+        "questions": len(records),
+        "labelled": len(labels),
+        "accuracy": round(1 - sum(labels) / len(labels), 4) if labels else None,
+        "excluded": dict(Counter(record["excluded"] for record in records if record["label"] is None)),
+        "subject_not_found": sum(not record["subject_found"] for record in records),
+        "positions": sum(lengths) + len(records) + sum(record["subject_found"] for record in records),
+        "answer_tokens": round(float(np.mean(lengths)), 3),
+        "longest_answers": sum(length == job.config.tracking.max_new_tokens for length in lengths),
+        "samples": job.config.detection.samples,
+    }
+
+
+def _step(number: int) -> str:
+    return f"shard_{number:05}"
