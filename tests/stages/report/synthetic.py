@@ -279,6 +279,7 @@ def scores(rng: np.random.Generator, records: Sequence[Mapping[str, Any]]) -> li
         found.append(
             {
                 **{key: record[key] for key in ("id", "relation", "group", "answer", "gold", "label", "strict_label", "excluded")},
+                "question": record["prompt"].rsplit("\n", 1)[-1],
                 "fold": int(rng.integers(5)), "score": score, "threshold": 0.48, "predicted": int(score >= 0.48),
                 "contributions": [{"feature": "last.churn.late", "contribution": 0.4, "words": "more births and deaths in the late layers than in 93% of right answers"},
                                   {"feature": "first.entropy.mid", "contribution": -0.2, "words": "activation is spread less evenly than usual"}],

@@ -1,0 +1,124 @@
+"""What there is to compare of a run, from its published results; None where a run has not made it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from stages.report.dashboard.run_card import stage_cards
+from stages.report.results import Results
+
+Json = Mapping[str, Any]
+REPORT_VERSION = 2
+
+
+class Interval(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+    value: float | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+class ModelFacts(BaseModel):
+    """One column of the comparison."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    model: str | None
+    layers: int | None
+    width: int | None
+    latents: int | None
+    model_bytes: int | None
+    seconds: dict[str, float]
+    """Of the units of a stage, one after another."""
+    bytes: dict[str, int]
+    """Written by a stage, what was removed since included."""
+    memory: float
+    questions: int | None
+    wrong: int | None
+    detector: str | None
+    best_baseline: str | None
+    figures: dict[str, Interval]
+    """Of the main detector on the first split: auroc, auroc_within_relation, f1; `baseline` is the best baseline's AUROC."""
+    sae: list[dict[str, float | None]]
+    """A record a layer: depth (0 first block, 1 last), fvu, l0, ce_recovered, dead_fraction."""
+
+
+def facts_of(results: Results) -> ModelFacts:
+    """Raises CorruptInputError for a result that is not what its manifest says."""
+    report = _report(results)
+    parameters = _parameters(results)
+    cards = stage_cards(results)
+    split = report["splits"][0] if report and report["splits"] else None
+    model = results.entries.get("prepare/model")
+    layers = parameters.get("layers")
+    return ModelFacts(
+        name=results.name,
+        model=report["model"] if report else parameters.get("model.base_model"),
+        layers=len(layers) if layers else None,
+        width=_width(results, parameters),
+        latents=parameters.get("sae.d_hidden"),
+        model_bytes=sum(subject.size for subject in model.manifest.subject) if model else None,
+        seconds={card["stage"]: card["seconds"] for card in cards},
+        bytes={card["stage"]: card["bytes"] for card in cards},
+        memory=max((card["memory"] for card in cards), default=0.0),
+        questions=report["data"]["n_labelled"] if report else None,
+        wrong=report["data"]["n_wrong"] if report else None,
+        detector=report["detector"] if report else None,
+        best_baseline=(split["best_baseline"].get("auroc") or None) if split else None,
+        figures=_figures(report, split),
+        sae=_sae(results),
+    )
+
+
+def _report(results: Results) -> Json | None:
+    report = results.json_if_there("evaluate/all", "final_report.json")
+    return report if report and report.get("schema_version") == REPORT_VERSION else None
+
+
+def _parameters(results: Results) -> dict[str, Any]:
+    """All parameters that any unit depended on."""
+    found: dict[str, Any] = {}
+    for entry in results.entries.values():
+        found |= entry.manifest.predicate.build_definition.external_parameters
+    return found
+
+
+def _width(results: Results, parameters: Json) -> int | None:
+    if "model.d_model" in parameters:
+        return int(parameters["model.d_model"])
+    config = results.json_if_there("prepare/model", "config.json") or {}
+    return config.get("hidden_size") or config.get("n_embd")
+
+
+def _figures(report: Json | None, split: Json | None) -> dict[str, Interval]:
+    if report is None or split is None:
+        return {}
+    by_name = {method["name"]: method["figures"] for method in split["methods"]}
+    main, base = by_name.get(report["detector"], {}), by_name.get(split["best_baseline"].get("auroc", ""), {})
+    found = {key: main[key] for key in ("auroc", "auroc_within_relation", "f1") if key in main}
+    if "auroc" in base:
+        found["baseline"] = base["auroc"]
+    return {key: Interval(**figure) for key, figure in found.items()}
+
+
+def _sae(results: Results) -> list[dict[str, float | None]]:
+    quality = results.json_if_there("sae_train/quality", "sae_quality.json")
+    if not quality:
+        return []
+    last = max([each["layer"] for each in quality["layers"]] + [1])
+    return [
+        {
+            "layer": each["layer"],
+            "depth": each["layer"] / last,
+            "fvu": each["fvu"],
+            "l0": each["l0"],
+            "dead_fraction": each["dead_fraction"],
+            "ce_recovered": each["splice"]["ce_recovered"]["mean"],
+        }
+        for each in quality["layers"]
+    ]

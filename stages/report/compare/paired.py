@@ -1,0 +1,102 @@
+"""Differences between two models on the questions that both were asked, with paired intervals.
+
+Each model gave its own answers, so it has its own labels and scores; what is shared is the questions. Groups of questions
+are drawn with replacement, the same for both models (cluster bootstrap; Field and Welsh 2007), and the interval is the
+percentile interval of the differences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.metrics import auroc_by_block, rank_metrics
+from stages.report.compare.facts import Interval
+
+Floats = NDArray[np.float64]
+RESAMPLES, CONFIDENCE, SEED = 2000, 0.95, 0
+FEWEST = 20
+"""Shared questions below which nothing is compared."""
+
+
+class Difference(NamedTuple):
+    """second − first."""
+
+    n: int
+    """Questions that both have a label and a score for."""
+    auroc: Interval
+    within_relation: Interval
+    accuracy: Interval
+    """Of the models themselves: share of right answers."""
+    first: dict[str, float]
+    """auroc, within_relation and accuracy of the first model on the shared questions."""
+    second: dict[str, float]
+
+
+Records = Sequence[Mapping[str, Any]]
+
+
+def compare_pair(first: Records, second: Records) -> Difference | None:
+    """Records of hallucination_scores.json of two models. None where they share too few questions to compare."""
+    others = {record["id"]: record for record in second}
+    pairs = [
+        (record, others[record["id"]])
+        for record in first
+        if record["id"] in others and _usable(record) and _usable(others[record["id"]])
+        and record["question"] == others[record["id"]]["question"]
+    ]  # fmt: skip
+    if len(pairs) < FEWEST:
+        return None
+    sides = [[pair[side] for pair in pairs] for side in (0, 1)]
+    labels = [np.array([record["label"] for record in side], dtype=np.float64) for side in sides]
+    if any(len(np.unique(each)) < 2 for each in labels):
+        return None
+    scores = [np.array([record["score"] for record in side]) for side in sides]
+    relation = np.unique([record["relation"] for record in sides[0]], return_inverse=True)[1]
+    weights = np.concatenate(
+        [np.ones((1, len(pairs))), group_weights([record["group"] for record in sides[0]])]
+    )
+    found = [
+        {
+            "auroc": rank_metrics(label, score, weights).auroc,
+            "within_relation": mean_of_defined(auroc_by_block(label, score, relation, weights)),
+            "accuracy": (weights * (1 - label)).sum(axis=1) / weights.sum(axis=1),
+        }
+        for label, score in zip(labels, scores, strict=True)
+    ]
+    auroc, within, accuracy = (
+        interval(found[1][key] - found[0][key]) for key in ("auroc", "within_relation", "accuracy")
+    )
+    own = [{key: float(values[0]) for key, values in side.items()} for side in found]
+    return Difference(len(pairs), auroc, within, accuracy, own[0], own[1])
+
+
+def _usable(record: Mapping[str, Any]) -> bool:
+    return record["label"] is not None and record.get("score") is not None
+
+
+def group_weights(groups: Sequence[str]) -> Floats:
+    """How often each row is drawn in each resample, [RESAMPLES, n]; rows of a group are drawn together."""
+    codes = np.unique(np.asarray(groups), return_inverse=True)[1]
+    count = int(codes.max()) + 1
+    drawn = np.random.default_rng(SEED).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
+    return drawn[:, codes].astype(np.float64)
+
+
+def mean_of_defined(values: Floats) -> Floats:
+    """Mean over the columns that are defined, [B, m] to [B]; NaN where none is."""
+    known = np.isfinite(values)
+    count = known.sum(axis=1)
+    return np.where(count > 0, np.where(known, values, 0.0).sum(axis=1) / np.maximum(count, 1), np.nan)
+
+
+def interval(values: Floats) -> Interval:
+    """values: the sample's own first, then the resamples'; those not defined are left out."""
+    defined = values[1:][np.isfinite(values[1:])]
+    if not np.isfinite(values[0]) or 2 * len(defined) < len(values):
+        return Interval(value=float(values[0]) if np.isfinite(values[0]) else None)
+    low, high = np.quantile(defined, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Interval(value=float(values[0]), low=float(low), high=float(high))

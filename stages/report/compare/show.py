@@ -1,0 +1,334 @@
+"""The comparison of models as text for the terminal, as Markdown and as HTML, with its plots."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import itertools
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from matplotlib.figure import Figure as Canvas
+from rich.console import Console
+from rich.table import Table
+
+from common.progress import format_bytes, format_seconds
+from common.storage import storage_errors
+from stages.report import tables
+from stages.report.compare.facts import Interval, ModelFacts, facts_of
+from stages.report.compare.paired import CONFIDENCE, RESAMPLES, Difference, compare_pair
+from stages.report.results import STAGES, Results
+
+Rows = list[list[str]]
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#8A7400")
+MARKS = ("o", "s", "^", "D", "v", "P")
+
+
+def compare_results(results: Sequence[Results], output: Path | None) -> None:
+    """Print the comparison; with `output`, write comparison.md, comparison.html and the plots there."""
+    facts = [facts_of(each) for each in results]
+    pairs = paired(results)
+    console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 120)
+    for title, rows in parts(facts, pairs):
+        console.print(f"\n[bold]{title}[/bold]")
+        console.print(_terminal(rows))
+    for line in notes(facts, pairs):
+        console.print(line, style="dim")
+    if output is None:
+        return
+    with storage_errors(output):
+        output.mkdir(parents=True, exist_ok=True)
+        plots = draw(facts)
+        for name, content in plots.items():
+            (output / name).write_text(content, encoding="utf-8")
+        (output / "comparison.md").write_text(markdown(facts, pairs, list(plots)), encoding="utf-8")
+        (output / "comparison.html").write_text(page(facts, pairs, plots), encoding="utf-8")
+    console.print(f"\n{output}: comparison.md, comparison.html, {', '.join(plots)}")
+
+
+def paired(results: Sequence[Results]) -> dict[tuple[str, str], Difference | None]:
+    """Each model against each one before it."""
+    records = [
+        (each.json_if_there("detect/all", "hallucination_scores.json") or {"questions": []})["questions"]
+        for each in results
+    ]
+    return {
+        (results[a].name, results[b].name): compare_pair(records[a], records[b])
+        for a, b in itertools.combinations(range(len(results)), 2)
+    }
+
+
+def parts(
+    facts: Sequence[ModelFacts], pairs: dict[tuple[str, str], Difference | None]
+) -> list[tuple[str, Rows]]:
+    """Titled tables: header and rows."""
+    found = [
+        ("Models", models(facts)),
+        ("Detection, each model on its own questions", detection(facts)),
+        ("SAEs by relative depth", saes(facts)),
+    ]
+    if any(pairs.values()):
+        found.append(("On the questions that both were asked, second − first", differences(pairs)))
+    return [(title, rows) for title, rows in found if len(rows) > 1]
+
+
+def notes(facts: Sequence[ModelFacts], pairs: dict[tuple[str, str], Difference | None]) -> list[str]:
+    """What to know when reading the tables, and what is missing."""
+    lines = [
+        f"{first} and {second} share too few questions with labels and scores for paired intervals; no difference is shown."
+        for (first, second), found in pairs.items()
+        if found is None
+    ]
+    if any(pairs.values()):
+        lines.append(
+            f"Paired intervals: {CONFIDENCE:.0%}, {RESAMPLES:,} bootstrap resamples of groups of shared questions, the same for both."
+        )
+    lines += [
+        f"{each.name} has no evaluation yet; `ghosttrack run {each.name}` makes it."
+        for each in facts
+        if not each.figures
+    ]
+    lines += [f"{each.name} has no measured SAEs yet." for each in facts if not each.sae]
+    return lines
+
+
+def models(facts: Sequence[ModelFacts]) -> Rows:
+    """A row a property, a column a model; with two models, the ratio."""
+    rows = [
+        _row("layers studied", [each.layers for each in facts]),
+        _row("width", [each.width for each in facts]),
+        _row("latents of a SAE", [each.latents for each in facts]),
+        _row("model on disk", [each.model_bytes for each in facts], format_bytes),
+        _row("time in all", [sum(each.seconds.values()) for each in facts], format_seconds),
+        *(_row(f"  {stage}", [each.seconds.get(stage) for each in facts], format_seconds) for stage in STAGES if any(stage in each.seconds for each in facts)),
+        _row("storage in all", [sum(each.bytes.values()) for each in facts], format_bytes),
+        *(_row(f"  {stage}", [each.bytes.get(stage) for each in facts], format_bytes) for stage in STAGES if any(stage in each.bytes for each in facts)),
+        _row("most memory of a unit", [each.memory for each in facts], format_bytes),
+    ]  # fmt: skip
+    header = ["", *(each.name for each in facts), *(["ratio"] if len(facts) == 2 else [])]
+    return [
+        header,
+        ["model", *(each.model or "–" for each in facts), *([""] if len(facts) == 2 else [])],
+        *rows,
+    ]
+
+
+def _row(title: str, values: Sequence[float | None], show=lambda value: f"{value:,.0f}") -> list[str]:  # type: ignore[no-untyped-def]
+    ratio = []
+    if len(values) == 2:
+        first, second = values
+        ratio = [f"{second / first:.2f}×" if first and second else "–"]
+    return [title, *("–" if value is None else show(value) for value in values), *ratio]
+
+
+def detection(facts: Sequence[ModelFacts]) -> Rows:
+    names = {
+        "auroc": "AUROC",
+        "auroc_within_relation": "AUROC within relation",
+        "f1": "F1",
+        "baseline": "AUROC of the best baseline",
+    }
+    rows = [["model", "questions", "wrong", "detector", *names.values(), "best baseline"]]
+    for each in facts:
+        if each.figures and each.questions:
+            rows.append(
+                [each.name, f"{each.questions:,}", tables.share((each.wrong or 0) / each.questions), each.detector or "–",
+                 *(figure(each.figures.get(key)) for key in names), each.best_baseline or "–"]
+            )  # fmt: skip
+    return rows
+
+
+def figure(entry: Interval | None, signed: bool = False) -> str:
+    return "–" if entry is None else tables.figure(entry.model_dump(), signed=signed)
+
+
+def saes(facts: Sequence[ModelFacts], steps: int = 4) -> Rows:
+    """Means over the layers whose depth lies in each part of the model."""
+    columns = (
+        ("fvu", "FVU", tables.number),
+        ("ce_recovered", "cross-entropy recovered", tables.share),
+        ("l0", "L0", lambda value: tables.number(value, 1)),
+    )
+    rows = [["depth", *(f"{each.name}: {name}" for each in facts for _, name, _ in columns)]]
+    if not any(each.sae for each in facts):
+        return rows
+    for step in range(steps):
+        low, high = step / steps, (step + 1) / steps
+        cells = []
+        for each in facts:
+            layers = [
+                layer
+                for layer in each.sae
+                if low <= (layer["depth"] or 0.0) < high or (high == 1 and layer["depth"] == 1)
+            ]
+            for key, _, show in columns:
+                known = [value for layer in layers if (value := layer[key]) is not None]
+                cells.append(show(sum(known) / len(known)) if known else "–")
+        rows.append([f"{low:.0%}–{high:.0%}", *cells])
+    return rows
+
+
+def differences(pairs: dict[tuple[str, str], Difference | None]) -> Rows:
+    rows = [["first", "second", "questions", "AUROC", "AUROC within relation", "share answered correctly"]]
+    for (first, second), found in pairs.items():
+        if found:
+            rows.append(
+                [first, second, f"{found.n:,}", *(
+                    f"{tables.number(found.first[key])} → {tables.number(found.second[key])}: {figure(difference, signed=True)}"
+                    for key, difference in (("auroc", found.auroc), ("within_relation", found.within_relation), ("accuracy", found.accuracy))
+                )]
+            )  # fmt: skip
+    return rows
+
+
+def markdown(
+    facts: Sequence[ModelFacts], pairs: dict[tuple[str, str], Difference | None], plots: Sequence[str]
+) -> str:
+    pieces = [f"# {' and '.join(each.name for each in facts)}"]
+    for title, rows in parts(facts, pairs):
+        pieces += [f"## {title}", tables.markdown(rows)]
+    pieces += [f"![{name.removesuffix('.svg').replace('_', ' ')}]({name})" for name in plots]
+    pieces += notes(facts, pairs)
+    return "\n\n".join(pieces) + "\n"
+
+
+def page(
+    facts: Sequence[ModelFacts], pairs: dict[tuple[str, str], Difference | None], plots: dict[str, str]
+) -> str:
+    """One HTML file without scripts."""
+    pieces = []
+    for title, rows in parts(facts, pairs):
+        head, *body = (
+            "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row)
+            for tag, row in zip(["th"] + ["td"] * len(rows), rows, strict=False)
+        )
+        pieces.append(
+            f"<h2>{html.escape(title)}</h2><div><table><thead><tr>{head}</tr></thead><tbody>{''.join(f'<tr>{row}</tr>' for row in body)}</tbody></table></div>"
+        )
+    for name, content in plots.items():
+        alternative = html.escape(name.removesuffix(".svg").replace("_", " "))
+        pieces.append(
+            f'<img alt="{alternative}" src="data:image/svg+xml;base64,{base64.b64encode(content.encode()).decode()}">'
+        )
+    pieces += [f"<p>{html.escape(line)}</p>" for line in notes(facts, pairs)]
+    title = html.escape(" and ".join(each.name for each in facts))
+    return PAGE.replace("{title}", title).replace("{body}", "\n".join(pieces))
+
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; img-src data:">
+<title>{title}</title><style>
+:root { color-scheme: light dark; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 75rem; margin: 1rem auto; padding: 0 1rem; }
+table { border-collapse: collapse; font-size: .92rem; } div { overflow-x: auto; }
+th, td { text-align: left; padding: .25rem .8rem .25rem 0; border-bottom: 1px solid color-mix(in srgb, currentColor 25%, transparent); white-space: pre; }
+img { max-width: 100%; background: white; margin: .6rem 0; }
+</style></head><body><h1>{title}</h1>
+{body}
+</body></html>
+"""
+
+
+def draw(facts: Sequence[ModelFacts]) -> dict[str, str]:
+    """File name to SVG: SAE quality over relative depth, AUROCs, time and storage of the stages."""
+    plots = {}
+    if any(each.sae for each in facts):
+        plots["sae_by_depth.svg"] = sae_plot(facts)
+    if any(each.figures for each in facts):
+        plots["auroc.svg"] = auroc_plot(facts)
+    return {**plots, "time_and_storage.svg": cost_plot(facts)}
+
+
+def sae_plot(facts: Sequence[ModelFacts]) -> str:
+    canvas = Canvas(figsize=(11, 3.8), layout="constrained")
+    for axes, (key, title) in zip(
+        canvas.subplots(1, 3),
+        (
+            ("fvu", "variance unexplained (FVU)"),
+            ("ce_recovered", "cross-entropy recovered"),
+            ("l0", "active features (L0)"),
+        ),
+        strict=True,
+    ):
+        for number, each in enumerate(facts):
+            known = [(layer["depth"], layer[key]) for layer in each.sae if layer[key] is not None]
+            if known:
+                x, y = zip(*known, strict=True)
+                axes.plot(
+                    x, y, color=COLOURS[number % 6], marker=MARKS[number % 6], markersize=4, label=each.name
+                )
+        axes.set_xlabel("depth (0 first block, 1 last)")
+        axes.set_title(title, loc="left", fontsize=11)
+        axes.spines[["top", "right"]].set_visible(False)
+    canvas.axes[0].legend(frameon=False)
+    return _svg(canvas)
+
+
+def auroc_plot(facts: Sequence[ModelFacts]) -> str:
+    shown = [each for each in facts if each.figures]
+    canvas = Canvas(figsize=(8, 1.2 + 0.9 * len(shown)), layout="constrained")
+    axes = canvas.add_subplot()
+    kinds = (
+        ("auroc", "detector", 0.22, "full"),
+        ("auroc_within_relation", "detector, within a relation", 0.0, "none"),
+        ("baseline", "best baseline", -0.22, "full"),
+    )
+    for row, each in enumerate(reversed(shown)):
+        for key, label, offset, style in kinds:
+            entry = each.figures.get(key)
+            if entry is None or entry.value is None:
+                continue
+            colour = "#707070" if key == "baseline" else COLOURS[0]
+            if entry.low is not None and entry.high is not None:
+                axes.plot([entry.low, entry.high], [row + offset] * 2, color=colour, linewidth=2)
+            axes.plot([entry.value], [row + offset], color=colour, marker="o", fillstyle=style, linestyle="none",
+                      label=label if row == 0 else None)  # fmt: skip
+    axes.set_yticks(range(len(shown)), [each.name for each in reversed(shown)])
+    axes.set_xlabel("AUROC with 95 % interval")
+    axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    return _svg(canvas)
+
+
+def cost_plot(facts: Sequence[ModelFacts]) -> str:
+    canvas = Canvas(figsize=(11, 1.2 + 0.5 * len(facts) * 2), layout="constrained")
+    left, right = canvas.subplots(1, 2)
+    for axes, title, scale, values in (
+        (left, "hours", 3600.0, [each.seconds for each in facts]),
+        (
+            right,
+            "GB on disk",
+            1e9,
+            [{stage: float(size) for stage, size in each.bytes.items()} for each in facts],
+        ),
+    ):
+        start = [0.0] * len(facts)
+        for number, stage in enumerate(STAGES):
+            amounts = [each.get(stage, 0.0) / scale for each in values]
+            axes.barh(
+                [each.name for each in facts], amounts, left=start, label=stage, color=COLOURS[number % 6]
+            )
+            start = [a + b for a, b in zip(start, amounts, strict=True)]
+        axes.set_title(title, loc="left", fontsize=11)
+        axes.invert_yaxis()
+        axes.spines[["top", "right"]].set_visible(False)
+    right.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return _svg(canvas)
+
+
+def _svg(canvas: Canvas) -> str:
+    file = io.StringIO()
+    canvas.savefig(file, format="svg", metadata={"Date": None})
+    return file.getvalue()
+
+
+def _terminal(rows: Rows) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in rows[0]:
+        table.add_column(title, overflow="fold")
+    for row in rows[1:]:
+        table.add_row(*row)
+    return table

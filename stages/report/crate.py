@@ -1,0 +1,167 @@
+"""A finished run as an RO-Crate: its files with what made them, in JSON-LD that other tools read.
+
+RO-Crate 1.1 (https://w3id.org/ro/crate/1.1). Every unit is a `CreateAction` whose objects are the files that it read, whose
+results are the files that it wrote, and whose instrument is the stage. Hidden states and the snapshot of the model are
+not packed: they are named with their digests and can be made again.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from common.errors import MissingInputError, StorageError
+from common.storage import Entry
+from stages.report.dashboard.run_card import code_of
+from stages.report.results import Results
+
+Json = dict[str, Any]
+LEFT_OUT = ("extract", "prepare/model")
+"""Stages and units whose files are named only."""
+NEEDED = "evaluate/all"
+CONTEXT = [
+    "https://w3id.org/ro/crate/1.1/context",
+    {
+        "sha256": "https://w3id.org/ro/terms/workflow-run#sha256",
+        "taskKey": "https://ghosttrack.dev/stage-run/v1#taskKey",
+    },
+]
+
+
+def write_crate(results: Results, folder: Path, *, files: bool = True) -> int:
+    """Write the crate; the number of files that it describes. files: copy them too, verified.
+
+    Raises MissingInputError for a run that is not finished, StorageError where the folder has something else in it.
+    """
+    if NEEDED not in results.entries:
+        raise MissingInputError(
+            f"{results.name} is not finished: it has no evaluation; `ghosttrack run {results.name}` makes it"
+        )
+    if folder.exists() and any(folder.iterdir()) and not (folder / "ro-crate-metadata.json").exists():
+        raise StorageError(f"{folder} is no RO-Crate and is not empty; choose another --output")
+    folder.mkdir(parents=True, exist_ok=True)
+    packed = {
+        label
+        for label in results.entries
+        if files and not _left_out(label) and not results.entries[label].released
+    }
+    for label in sorted(packed):
+        for name in results.entries[label].manifest.files:
+            target = folder / _path(label, name)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)
+            shutil.copyfile(results.path(label, name), target)
+        (folder / _path(label, "manifest.json")).write_bytes(
+            results.entries[label].file("manifest.json").read_bytes()
+        )
+    metadata = metadata_of(results, packed)
+    content = json.dumps(metadata, indent=1, ensure_ascii=False) + "\n"
+    (folder / "ro-crate-metadata.json").write_text(content, encoding="utf-8")
+    return sum(len(entry.manifest.files) for entry in results.entries.values())
+
+
+def metadata_of(results: Results, packed: set[str]) -> Json:
+    """The content of `ro-crate-metadata.json`. packed: labels of the units whose files are in the crate."""
+    report = results.json_if_there(NEEDED, "final_report.json") or {}
+    headline = report.get("headline") or {}
+    actions = [_action(label, entry, results, packed) for label, entry in results.entries.items()]
+    parts = [
+        entity for label, entry in results.entries.items() for entity in _files(label, entry, label in packed)
+    ]
+    stages = dict.fromkeys(label.split("/")[0] for label in results.entries)
+    root = {
+        "@id": "./",
+        "@type": "Dataset",
+        "name": f"GhostTrack run {results.name}",
+        "description": " ".join(filter(None, (headline.get("detector"), headline.get("tracking"))))
+        or "A run of GhostTrack.",
+        "datePublished": max(
+            entry.manifest.predicate.run_details.metadata.finished_on for entry in results.entries.values()
+        ),
+        "license": {"@id": "https://spdx.org/licenses/MIT"},
+        "hasPart": [_ref(part["@id"]) for part in parts if part["@type"] == "File"],
+        "mentions": [_ref(action["@id"]) for action in actions],
+    }
+    return {
+        "@context": CONTEXT,
+        "@graph": [
+            {"@id": "ro-crate-metadata.json", "@type": "CreativeWork", "about": _ref("./"),
+             "conformsTo": _ref("https://w3id.org/ro/crate/1.1")},
+            root,
+            {"@id": "https://spdx.org/licenses/MIT", "@type": "CreativeWork", "name": "MIT License"},
+            *({"@id": f"#stage-{stage}", "@type": "SoftwareApplication", "name": f"GhostTrack stage {stage}",
+               "softwareVersion": _version(results, stage)} for stage in stages),
+            *actions,
+            *parts,
+        ],
+    }  # fmt: skip
+
+
+def _action(label: str, entry: Entry, results: Results, packed: set[str]) -> Json:
+    predicate = entry.manifest.predicate
+    metadata = predicate.run_details.metadata
+    read = [name for name in entry.manifest.input_digests if name.rsplit("/", 1)[0] in results.entries]
+    return {
+        "@id": f"#unit-{label.replace('/', '-')}",
+        "@type": "CreateAction",
+        "name": label,
+        "startTime": metadata.started_on,
+        "endTime": metadata.finished_on,
+        "actionStatus": {"@id": "http://schema.org/CompletedActionStatus"},
+        "instrument": _ref(f"#stage-{label.split('/')[0]}"),
+        "object": [_ref(_file_id(name, packed)) for name in read],
+        "result": [_ref(_file_id(f"{label}/{name}", packed)) for name in entry.manifest.files],
+        "taskKey": entry.key,
+        "description": "parameters: " + json.dumps(predicate.build_definition.external_parameters, sort_keys=True, ensure_ascii=False),
+    }  # fmt: skip
+
+
+def _files(label: str, entry: Entry, packed: bool) -> list[Json]:
+    found = [
+        {
+            "@id": _identity(label, name, packed),
+            "@type": "File" if packed else "CreativeWork",
+            "name": name,
+            "encodingFormat": subject.media_type,
+            "contentSize": str(subject.size),
+            "sha256": subject.sha256,
+        }
+        for name, subject in entry.manifest.files.items()
+    ]
+    if packed:
+        found.append(
+            {"@id": _path(label, "manifest.json"), "@type": "File", "name": f"manifest of {label}", "encodingFormat": "application/json",
+             "contentSize": str(entry.file("manifest.json").stat().st_size), "sha256": entry.manifest_sha256}
+        )  # fmt: skip
+    return found
+
+
+def _file_id(name: str, packed: set[str]) -> str:
+    label, file = name.rsplit("/", 1)
+    return _identity(label, file, label in packed)
+
+
+def _identity(label: str, name: str, packed: bool) -> str:
+    """A path in the crate, or a name for what is not in it."""
+    return _path(label, name) if packed else f"#not-packed-{label.replace('/', '-')}-{name}"
+
+
+def _path(label: str, name: str) -> str:
+    return f"{label}/{name}"
+
+
+def _left_out(label: str) -> bool:
+    return any(label == each or label.startswith(f"{each}/") for each in LEFT_OUT)
+
+
+def _version(results: Results, stage: str) -> str:
+    entry = next(entry for label, entry in results.entries.items() if label.startswith(f"{stage}/"))
+    released = entry.manifest.predicate.run_details.builder.version.get("ghosttrack", "unknown")
+    return f"{released} at {code_of(entry.manifest) or 'an unknown commit'}"
+
+
+def _ref(identity: str) -> Mapping[str, str]:
+    return {"@id": identity}

@@ -1,0 +1,126 @@
+"""A run's numbers for a paper: tables, figures, macros, the methods' references, and where each number is from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from common.errors import CorruptInputError, MissingInputError
+from common.storage import storage_errors
+from stages.report.dashboard.run_card import code_of
+from stages.report.paper.figures import write_figures
+from stages.report.paper.numbers import QUALITY, REPORT, Number, latex, numbers_of
+from stages.report.paper.tabulate import as_csv, as_latex, tables_of
+from stages.report.results import Results
+
+REPORT_VERSION = 2
+
+
+def export(results: Results, folder: Path) -> list[str]:
+    """Write everything; the names of the files. Raises MissingInputError where there is no evaluation."""
+    if not results.has(*REPORT):
+        raise MissingInputError(
+            f"{results.name} has no evaluation to export; `ghosttrack run {results.name}` makes it"
+        )
+    report = results.json(*REPORT)
+    if report.get("schema_version") != REPORT_VERSION:
+        raise CorruptInputError(
+            f"{results.name}: {REPORT[1]} has schema version {report.get('schema_version')}, not {REPORT_VERSION}; "
+            f"`ghosttrack run {results.name}` makes it again"
+        )
+    numbers = numbers_of(report, results.json_if_there(*QUALITY))
+    found = tables_of(report)
+    files = {
+        "macros.tex": macros(numbers),
+        "methods.bib": resources.files("stages.report.paper")
+        .joinpath("methods.bib")
+        .read_text(encoding="utf-8"),
+        "PROVENANCE.txt": provenance(results, numbers),
+        **{f"tables/{table.name}.tex": as_latex(table) for table in found},
+        **{f"tables/{table.name}.csv": as_csv(table) for table in found},
+    }
+    with storage_errors(folder):
+        for name in ("tables", "figures"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        figures = write_figures(report, folder / "figures")
+        files["results.tex"] = document(report, [table.name for table in found], figures)
+        for name, content in files.items():
+            (folder / name).write_text(content, encoding="utf-8")
+    return [*files, *(f"figures/{name}" for name in figures)]
+
+
+def macros(numbers: Sequence[Number]) -> str:
+    lines = [
+        rf"\newcommand{{\{number.macro}}}{{{latex(number.text) if number.value == number.text else number.text}}}"
+        for number in numbers
+    ]
+    return (
+        "% Made by `ghosttrack export`; PROVENANCE.txt says where each number is from.\n"
+        + "\n".join(lines)
+        + "\n"
+    )
+
+
+def provenance(results: Results, numbers: Sequence[Number]) -> str:
+    """Each number with the pointer into its file, and each file with its digest and that of its manifest."""
+    lines = [
+        f"Numbers of {results.name}. Each line: macro, value in full, file and place in it (JSON pointer).",
+        "",
+    ]
+    for unit, file in dict.fromkeys((number.unit, number.file) for number in numbers):
+        entry = results.entries[unit]
+        lines += [
+            f"{file}",
+            f"  unit      {unit}",
+            f"  sha256    {results.digest(unit, file)}",
+            f"  manifest  sha256 {entry.manifest_sha256}",
+            f"  task key  {entry.key}",
+            f"  code      {code_of(entry.manifest) or 'unknown'}",
+            f"  finished  {entry.manifest.predicate.run_details.metadata.finished_on}",
+            "",
+        ]
+    lines += [f"\\{n.macro}\t{_full(n)}\t{n.file}#{n.pointer}" for n in numbers]
+    lines += [
+        "",
+        "Tables and figures are drawn from final_report.json alone. Check it all with",
+        f"  ghosttrack verify {results.name} --deep",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _full(number: Number) -> str:
+    return "with its interval" if number.value is None and number.macro.endswith("CI") else str(number.value)
+
+
+def document(report: Mapping[str, Any], names: Sequence[str], figures: Sequence[str]) -> str:
+    """A document that shows everything that was exported."""
+    inputs = "\n".join(rf"\input{{tables/{name}}}" for name in names)
+    pictures = "\n".join(
+        rf"\begin{{figure}}[htbp]\centering\includegraphics[width=\linewidth]{{figures/{name}}}\caption{{{latex(name.removesuffix('.pdf').replace('_', ' '))}.}}\end{{figure}}"
+        for name in figures
+    )
+    return rf"""\documentclass[twocolumn]{{article}}
+\usepackage[T1]{{fontenc}}
+\usepackage[utf8]{{inputenc}}
+\usepackage{{lmodern,booktabs,graphicx}}
+\usepackage[margin=2cm]{{geometry}}
+\extrafloats{{100}}
+\input{{macros}}
+\title{{Results of {latex(report["name"])}}}
+\date{{}}
+\begin{{document}}
+\maketitle
+\noindent {latex(report["headline"]["detector"])} {latex(report["headline"]["tracking"])}
+
+Of \GTNQuestions{{}} questions \GTNLabelled{{}} have a label; \GTprevalence{{}} were answered wrongly. The detector reaches
+an AUROC of \GTaurocCI{{}}. Autoencoders are JumpReLU~\cite{{rajamanoharan2024jumprelu}}; intervals are
+\GTconfidence{{}} cluster bootstrap intervals~\cite{{field2007bootstrapping}}.
+{inputs}
+{pictures}
+\clearpage
+\bibliographystyle{{plain}}
+\bibliography{{methods}}
+\end{{document}}
+"""

@@ -1,0 +1,142 @@
+"""Vector figures at the width of a column, with embedded fonts. Colours are those of Okabe and Ito 2008."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure as Canvas
+
+Json = Mapping[str, Any]
+COLUMN = 3.25
+"""Inches."""
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#8A7400")
+STYLES = ("-", "--", ":", "-.", (0, (6, 2)), (0, (2, 1)))
+SETTINGS: dict[Any, Any] = {
+    "pdf.fonttype": 42,
+    "font.size": 8,
+    "axes.linewidth": 0.6,
+    "lines.linewidth": 1.3,
+    "svg.fonttype": "none",
+}
+CURVES = {
+    "roc": ("false alarm rate", "wrong answers found"),
+    "precision_recall": ("recall", "precision"),
+    "reliability": ("probability of being wrong", "share wrong"),
+    "risk_coverage": ("share of answers kept", "share wrong among them"),
+}
+
+
+def write_figures(report: Json, folder: Path) -> list[str]:
+    """Names of the PDFs, of those that the report has numbers for."""
+    split = report["splits"][0]
+    titles = {card["name"]: card["title"] for card in report["methods"]}
+    drawings: dict[str, tuple[Callable[[Axes], None], float]] = {}
+    for kind in CURVES:
+        if split["curves"][kind]:
+            drawings[kind] = (lambda axes, kind=kind: _curves(axes, split, kind, titles)), 2.6  # type: ignore[misc]
+    for name, kinds in (("methods", ("detector", "baseline")), ("ladder", ("rung",))):
+        methods = [method for method in split["methods"] if method["kind"] in kinds]
+        if methods:
+            drawings[name] = (lambda axes, m=methods: _forest(axes, m, titles)), 0.7 + 0.21 * len(methods)  # type: ignore[misc]
+    if report["early_warning"]:
+        drawings["early_warning"] = (lambda axes: _early(axes, report["early_warning"])), 2.3
+    if report["sae"]:
+        drawings["sae_fvu"] = (lambda axes: _saes(axes, report["sae"])), 2.1
+    names = []
+    with mpl.rc_context(SETTINGS):
+        for name, (draw, height) in drawings.items():
+            canvas = Canvas(figsize=(COLUMN, height), layout="constrained")
+            axes = canvas.add_subplot()
+            axes.spines[["top", "right"]].set_visible(False)
+            draw(axes)
+            canvas.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
+            names.append(f"{name}.pdf")
+    return names
+
+
+def _curves(axes: Axes, split: Json, kind: str, titles: Mapping[str, str]) -> None:
+    for number, curve in enumerate(split["curves"][kind][:6]):
+        colour = COLOURS[number]
+        marker = "o" if kind == "reliability" else None
+        axes.plot(
+            curve["x"],
+            curve["y"],
+            color=colour,
+            linestyle=STYLES[number],
+            marker=marker,
+            markersize=2.5,
+            label=titles[curve["method"]],
+        )
+        if number == 0 and curve["low"] is not None:
+            axes.fill_between(curve["x"], curve["low"], curve["high"], color=colour, alpha=0.15, linewidth=0)
+    if kind in ("roc", "reliability"):
+        axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.7, linestyle=":")
+    axes.set_xlabel(CURVES[kind][0])
+    axes.set_ylabel(CURVES[kind][1])
+    axes.set_xlim(0, 1)
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False, fontsize=6.5)
+
+
+def _forest(axes: Axes, methods: Sequence[Json], titles: Mapping[str, str]) -> None:
+    rows = sorted(methods, key=lambda method: method["figures"]["auroc"]["value"] or 0)
+    for row, method in enumerate(rows):
+        colour = "#606060" if method["kind"] == "baseline" else COLOURS[0]
+        for key, offset, face in (("auroc", 0.15, colour), ("auroc_within_relation", -0.15, "white")):
+            figure = method["figures"][key]
+            if figure["value"] is None:
+                continue
+            if figure["low"] is not None:
+                axes.plot([figure["low"], figure["high"]], [row + offset] * 2, color=colour, linewidth=1)
+            axes.plot(
+                figure["value"],
+                row + offset,
+                marker="o",
+                markersize=3.2,
+                markerfacecolor=face,
+                markeredgecolor=colour,
+            )
+    axes.set_yticks(range(len(rows)), [titles[method["name"]] for method in rows])
+    axes.set_xlabel("AUROC; hollow: within a relation")
+
+
+def _early(axes: Axes, points: Sequence[Json]) -> None:
+    for number, before in enumerate((True, False)):
+        some = [
+            point
+            for point in points
+            if point["before_answer"] is before and point["auroc"]["value"] is not None
+        ]
+        if some:
+            depth = [point["depth"] for point in some]
+            axes.plot(depth, [point["auroc"]["value"] for point in some], color=COLOURS[number], marker="o", markersize=3,
+                      linestyle=STYLES[number], label="before the answer" if before else "with the answer")  # fmt: skip
+            if all(point["auroc"]["low"] is not None for point in some):
+                axes.fill_between(
+                    depth,
+                    [p["auroc"]["low"] for p in some],
+                    [p["auroc"]["high"] for p in some],
+                    color=COLOURS[number],
+                    alpha=0.15,
+                    linewidth=0,
+                )
+    axes.set_xlabel("share of the layers seen")
+    axes.set_ylabel("AUROC")
+    axes.legend(frameon=False, fontsize=6.5)
+
+
+def _saes(axes: Axes, layers: Sequence[Json]) -> None:
+    axes.plot(
+        [each["layer"] for each in layers],
+        [each["fvu"] for each in layers],
+        color=COLOURS[0],
+        marker="o",
+        markersize=2.5,
+    )
+    axes.set_xlabel("layer")
+    axes.set_ylabel("variance unexplained")
+    axes.set_ylim(bottom=0)

@@ -1,0 +1,154 @@
+"""The comparison of models: the same numbers as in their files, paired where questions are shared."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from stages.report.compare.facts import facts_of
+from stages.report.compare.paired import RESAMPLES, compare_pair
+from stages.report.compare.show import compare_results, markdown, page, paired
+from stages.report.results import Results
+from tests.stages.report.synthetic import make_run
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    make_run(root, "small", questions=80)
+    make_run(root, "large", questions=80, layers=10, seed=1)
+    make_run(root, "elsewhere", questions=40, seed=2, prefix="other/")
+    make_run(root, "unfinished", questions=10, without=["evaluate/all", "detect/all", "sae_train/quality"])
+    return root
+
+
+@pytest.fixture(scope="module")
+def runs(root):
+    return {name: Results.open(str(root), name) for name in ("small", "large", "elsewhere", "unfinished")}
+
+
+def scores(results):
+    return results.json("detect/all", "hallucination_scores.json")["questions"]
+
+
+def test_facts_are_those_of_the_files(runs):
+    facts, report = facts_of(runs["large"]), runs["large"].json("evaluate/all", "final_report.json")
+    main = next(m for m in report["splits"][0]["methods"] if m["name"] == report["detector"])
+    assert facts.figures["auroc"].model_dump() == main["figures"]["auroc"]
+    assert (facts.layers, facts.width, facts.latents) == (10, 32, 64)
+    assert facts.seconds["track"] == pytest.approx(3 * 123.4)
+    assert facts.bytes["track"] == sum(
+        s.size
+        for label, entry in runs["large"].entries.items()
+        if label.startswith("track/")
+        for s in entry.manifest.subject
+    )
+    assert [each["depth"] for each in facts.sae] == pytest.approx(np.linspace(0, 1, 10))
+
+
+def test_paired_differences_agree_with_a_bootstrap_by_hand(runs):
+    found = compare_pair(scores(runs["small"]), scores(runs["large"]))
+    pairs = [
+        (a, b)
+        for a, b in zip(scores(runs["small"]), scores(runs["large"]), strict=True)
+        if a["label"] is not None
+    ]
+    labels, values = (np.array([[r[key] for r in pair] for pair in pairs]).T for key in ("label", "score"))
+    assert found.n == len(pairs)
+    first, second = (roc_auc_score(labels[side], values[side]) for side in (0, 1))
+    assert found.first["auroc"] == pytest.approx(first)
+    assert found.auroc.value == pytest.approx(second - first)
+    assert found.accuracy.value == pytest.approx(labels[0].mean() - labels[1].mean())
+    rng, drawn = np.random.default_rng(5), []
+    for _ in range(RESAMPLES):
+        rows = rng.integers(0, len(pairs), len(pairs))
+        drawn.append(
+            roc_auc_score(labels[1][rows], values[1][rows]) - roc_auc_score(labels[0][rows], values[0][rows])
+        )
+    assert [found.auroc.low, found.auroc.high] == pytest.approx(
+        np.quantile(drawn, [0.025, 0.975]).tolist(), abs=0.012
+    )
+
+
+def test_a_model_does_not_differ_from_itself(runs):
+    found = compare_pair(scores(runs["small"]), scores(runs["small"]))
+    assert found.auroc.model_dump() == {"value": 0.0, "low": 0.0, "high": 0.0}
+
+
+def test_models_without_shared_questions_are_shown_without_differences(runs, capsys):
+    assert paired([runs["small"], runs["elsewhere"]]) == {("small", "elsewhere"): None}
+    compare_results([runs["small"], runs["elsewhere"]], None)
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "share too few questions" in shown
+    assert "second − first" not in shown
+    assert "AUROC" in shown
+
+
+def test_questions_with_one_id_and_other_texts_are_not_shared(runs):
+    other = [{**record, "question": "Something else"} for record in scores(runs["large"])]
+    assert compare_pair(scores(runs["small"]), other) is None
+
+
+def test_what_an_unfinished_run_lacks_is_said(runs):
+    facts = [facts_of(runs["small"]), facts_of(runs["unfinished"])]
+    text = markdown(facts, paired([runs["small"], runs["unfinished"]]), [])
+    assert "unfinished has no evaluation yet; `ghosttrack run unfinished` makes it." in text
+    assert "| layers studied | 6 | 6 | 1.00× |" in text
+
+
+def test_html_shows_texts_as_text(runs):
+    facts = [
+        facts_of(runs["small"]).model_copy(update={"model": "<script>alert(1)</script>"}),
+        facts_of(runs["large"]),
+    ]
+    text = page(facts, {}, {})
+    assert "<script>" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+
+
+def test_the_command_of_the_reference_page(root, tmp_path):
+    command = [sys.executable, "-m", "stages.report", "compare", "--small", f"{root}/results/small", "--medium", f"{root}/results/large",
+               "--output", str(tmp_path / "out")]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "layers studied" in done.stdout
+    names = {path.name for path in (tmp_path / "out").iterdir()}
+    assert {
+        "comparison.md",
+        "comparison.html",
+        "sae_by_depth.svg",
+        "auroc.svg",
+        "time_and_storage.svg",
+    } == names
+    report = json.loads((root / "results/large/evaluate/final_report.json").read_text())
+    auroc = next(m for m in report["splits"][0]["methods"] if m["name"] == report["detector"])["figures"][
+        "auroc"
+    ]
+    assert (
+        f"{auroc['value']:.3f} [{auroc['low']:.3f}, {auroc['high']:.3f}]"
+        in (tmp_path / "out/comparison.md").read_text()
+    )
+
+
+def test_one_model_is_no_comparison(root):
+    done = subprocess.run(
+        [sys.executable, "-m", "orchestrate", "compare", f"{root}/results/small"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 10
+    assert "two models or more" in done.stderr
+
+
+def test_a_folder_without_results_is_named(root):
+    done = subprocess.run(
+        [sys.executable, "-m", "orchestrate", "compare", f"{root}/results/small", f"{root}/results/nothing"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 13
+    assert "nothing has no results" in done.stderr

@@ -1,0 +1,105 @@
+"""The RO-Crate, read back by the `rocrate` package."""
+
+import hashlib
+import json
+
+import pytest
+from rocrate.rocrate import ROCrate
+
+from common.errors import MissingInputError, StorageError
+from stages.report.crate import write_crate
+from stages.report.results import Results
+from tests.stages.report.synthetic import make_run
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    root = tmp_path_factory.mktemp("run")
+    make_run(root)
+    return Results.open(str(root), "made-up")
+
+
+@pytest.fixture(scope="module")
+def folder(results, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("crate") / "made-up"
+    assert write_crate(results, folder) == sum(
+        len(entry.manifest.files) for entry in results.entries.values()
+    )
+    return folder
+
+
+def test_rocrate_reads_every_file_and_action(results, folder):
+    crate = ROCrate(folder)
+    files = {entity.id: entity for entity in crate.data_entities}
+    assert set(files) == {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} - {
+        "ro-crate-metadata.json"
+    }
+    for name, entity in files.items():
+        content = (folder / name).read_bytes()
+        assert entity["sha256"] == hashlib.sha256(content).hexdigest()
+        assert entity["contentSize"] == str(len(content))
+    actions = {
+        entity["name"]: entity for entity in crate.contextual_entities if entity.type == "CreateAction"
+    }
+    assert set(actions) == set(results.entries)
+    made = actions["evaluate/all"]
+    assert made["startTime"] == "2026-01-01T00:00:00Z"
+    assert made["instrument"]["name"] == "GhostTrack stage evaluate"
+    assert [entity.id for entity in made["result"]] == ["evaluate/all/final_report.json"]
+    assert {entity.id for entity in made["object"]} == {
+        "detect/all/hallucination_scores.json",
+        "detect/all/detection_metrics.json",
+    }
+
+
+def test_every_reference_leads_to_an_entity(folder):
+    graph = json.loads((folder / "ro-crate-metadata.json").read_text())["@graph"]
+    known = {entity["@id"] for entity in graph}
+    assert len(known) == len(graph)
+
+    def references(value):
+        if isinstance(value, dict):
+            if set(value) == {"@id"}:
+                yield value["@id"]
+            for inner in value.values():
+                yield from references(inner)
+        elif isinstance(value, list):
+            for inner in value:
+                yield from references(inner)
+
+    dangling = {
+        each
+        for entity in graph
+        for value in list(entity.values())
+        for each in references(value)
+        if each not in known
+    }
+    assert all(each.startswith(("http://", "https://")) for each in dangling), dangling
+
+
+def test_it_survives_a_round_trip_through_the_library(folder, tmp_path):
+    ROCrate(folder).write(tmp_path / "again")
+    again = ROCrate(tmp_path / "again")
+    assert {e.id for e in again.data_entities} == {e.id for e in ROCrate(folder).data_entities}
+    assert again.name == "GhostTrack run made-up"
+
+
+def test_metadata_alone(results, tmp_path):
+    write_crate(results, tmp_path / "bare", files=False)
+    assert [path.name for path in (tmp_path / "bare").iterdir()] == ["ro-crate-metadata.json"]
+    crate = ROCrate(tmp_path / "bare")
+    assert not list(crate.data_entities)
+    assert any(entity.get("name") == "final_report.json" for entity in crate.contextual_entities)
+
+
+def test_an_unfinished_run_is_refused(tmp_path):
+    make_run(tmp_path, questions=5, without=["evaluate/all"])
+    with pytest.raises(MissingInputError, match="not finished"):
+        write_crate(Results.open(str(tmp_path), "made-up"), tmp_path / "crate")
+
+
+def test_a_folder_with_something_else_in_it_is_left_alone(results, tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(StorageError, match=r"is no RO-Crate"):
+        write_crate(results, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]

@@ -1,0 +1,158 @@
+"""The export for a paper: every number is the one in its file, and the LaTeX compiles."""
+
+import csv
+import os
+import re
+import shutil
+import subprocess
+import unicodedata
+
+import pytest
+
+from common.errors import CorruptInputError, MissingInputError
+from stages.report.paper.export import export
+from stages.report.paper.numbers import at, camel, latex, numbers_of
+from stages.report.results import Results
+from tests.stages.report.synthetic import make_run
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    root = tmp_path_factory.mktemp("run")
+    make_run(root, "made_up-1")
+    return Results.open(str(root), "made_up-1")
+
+
+@pytest.fixture(scope="module")
+def folder(results, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("paper") / "results"
+    files = export(results, folder)
+    assert sorted(files) == sorted(
+        str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def report(results):
+    return results.json("evaluate/all", "final_report.json")
+
+
+def test_every_macro_is_the_number_in_its_file(results, folder):
+    macros = dict(re.findall(r"\\newcommand\{\\(\w+)\}\{(.*)\}", (folder / "macros.tex").read_text()))
+    lines = [
+        line.split("\t")
+        for line in (folder / "PROVENANCE.txt").read_text().splitlines()
+        if line.startswith("\\GT")
+    ]
+    assert {line[0][1:] for line in lines} == set(macros)
+    assert len(lines) > 300
+    places = {"final_report.json": "evaluate/all", "sae_quality.json": "sae_train/quality"}
+    for macro, value, place in lines:
+        file, pointer = place.split("#")
+        exact = at(results.json(places[file], file), pointer)
+        shown = macros[macro[1:]].replace(r"\ensuremath{-}", "-")
+        if macro.endswith("CI"):
+            numbers = [float(text.replace(",", "")) for text in re.findall(r"[-+]?\d+\.\d+", shown)]
+            assert numbers == [round(exact[key], 3) for key in ("value", "low", "high")], macro
+        elif isinstance(exact, float):
+            assert float(value) == exact
+            scale = 100 if r"\%" in shown else 1
+            digits = len(re.sub(r"\\.*", "", shown).partition(".")[2])
+            assert float(re.sub(r"\\.*", "", shown)) == pytest.approx(
+                exact * scale, abs=0.5000001 * 10**-digits
+            ), macro
+
+
+def test_the_main_numbers_have_short_names(folder, report):
+    macros = (folder / "macros.tex").read_text()
+    main = next(m for m in report["splits"][0]["methods"] if m["name"] == report["detector"])["figures"]
+    assert rf"\newcommand{{\GTauroc}}{{{main['auroc']['value']:.3f}}}" in macros
+    assert rf"\newcommand{{\GTaurocLow}}{{{main['auroc']['low']:.3f}}}" in macros
+    assert rf"\newcommand{{\GTfOne}}{{{main['f1']['value']:.3f}}}" in macros
+    assert r"\GTbaselineAuroc}" in macros
+
+
+def test_macro_names_are_letters_and_never_clash(report):
+    assert camel("tracks+logits_2") == "TracksPlusLogitsTwo"
+    names = [number.macro for number in numbers_of(report, None)]
+    assert all(re.fullmatch(r"[A-Za-z]+", name) for name in names)
+    assert len(set(names)) == len(names)
+
+
+def test_each_file_is_tied_to_its_manifest(results, folder):
+    text = (folder / "PROVENANCE.txt").read_text()
+    for unit, file in (("evaluate/all", "final_report.json"), ("sae_train/quality", "sae_quality.json")):
+        assert results.entries[unit].manifest_sha256 in text
+        assert results.digest(unit, file) in text
+        assert results.entries[unit].key in text
+
+
+def test_tables_have_all_digits_in_csv_and_rounded_ones_in_latex(folder, report):
+    rows = list(csv.DictReader((folder / "tables/methods.csv").open()))
+    methods = [m for m in report["splits"][0]["methods"] if m["kind"] in ("detector", "baseline")]
+    latex_table = (folder / "tables/methods.tex").read_text()
+    for row, method in zip(rows, methods, strict=True):
+        figure = method["figures"]["auroc"]
+        assert [float(row[f"AUROC{suffix}"]) for suffix in ("", " low", " high")] == [
+            figure[key] for key in ("value", "low", "high")
+        ]
+        assert f"{figure['value']:.3f} [{figure['low']:.3f}, {figure['high']:.3f}]" in latex_table
+    assert r"\toprule" in latex_table
+
+
+def test_figures_embed_their_fonts_and_fit_a_column(folder):
+    figures = sorted((folder / "figures").glob("*.pdf"))
+    assert {"roc.pdf", "methods.pdf", "ladder.pdf", "early_warning.pdf"} <= {path.name for path in figures}
+    for path in figures:
+        content = path.read_bytes()
+        assert b"/FontFile2" in content, path.name
+        assert b"/Type3" not in content
+        width = float(re.search(rb"/MediaBox \[ ?0 0 ([\d.]+)", content)[1])
+        assert width == pytest.approx(3.25 * 72, abs=0.5)
+
+
+def test_special_characters_are_escaped():
+    assert (
+        latex("50% of a_b & {c} \\ #1 −0.3")
+        == r"50\% of a\_b \& \{c\} \textbackslash{} \#1 \ensuremath{-}0.3"
+    )
+    assert latex("Zürich, 東京") == "Zürich, ??"
+
+
+def test_the_latex_compiles(folder, tmp_path):
+    if shutil.which("pdflatex") is None:
+        if os.environ.get("GHOSTTRACK_REQUIRE_LATEX") == "1":
+            pytest.fail("there is no pdflatex (.ci/install-browser), and GHOSTTRACK_REQUIRE_LATEX=1")
+        pytest.skip("there is no pdflatex (.ci/install-browser)")
+    copy = shutil.copytree(folder, tmp_path / "paper")
+    for command in ("pdflatex", "bibtex", "pdflatex", "pdflatex"):
+        options = ["-interaction=nonstopmode", "-halt-on-error"] if command == "pdflatex" else []
+        done = subprocess.run(
+            [command, *options, "results"], cwd=copy, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout[-2000:]
+    assert "undefined" not in done.stdout
+    assert "Overfull" not in done.stdout
+    if shutil.which("pdftotext"):
+        text = subprocess.run(
+            ["pdftotext", "-layout", "results.pdf", "-"], cwd=copy, capture_output=True, text=True, check=True
+        ).stdout
+        macro = re.search(r"\\GTaurocCI\}\{(.*)\}", (folder / "macros.tex").read_text())[1]
+        assert macro in unicodedata.normalize("NFKC", " ".join(text.split()))
+
+
+def test_without_an_evaluation_nothing_is_written(tmp_path):
+    make_run(tmp_path, without=["evaluate/all"], questions=5)
+    with pytest.raises(MissingInputError, match="no evaluation"):
+        export(Results.open(str(tmp_path), "made-up"), tmp_path / "paper")
+    assert not (tmp_path / "paper").exists()
+
+
+def test_a_tampered_report_is_refused_by_name(tmp_path):
+    make_run(tmp_path, questions=5)
+    [file] = (tmp_path / ".store/evaluate").glob("*/final_report.json")
+    file.chmod(0o644)
+    file.write_text(file.read_text().replace("0.66", "0.99"))
+    with pytest.raises(CorruptInputError, match=r"final_report\.json"):
+        export(Results.open(str(tmp_path), "made-up"), tmp_path / "paper")
