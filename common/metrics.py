@@ -19,7 +19,7 @@ from scipy.special import digamma
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-_VALUES_AT_ONCE = 250_000  # rows x resamples worked on together: an array of them fits the cache
+_VALUES_AT_ONCE = 40_000  # rows x resamples worked on together: a dozen arrays of them fit the cache
 
 
 class RankMetrics(NamedTuple):
