@@ -15,6 +15,8 @@ import torch
 
 from common.config import describe_layers, load_config
 from common.contract import expand, load_contracts
+from stages.evaluate.plots import PICTURES
+from stages.evaluate.schema import FinalReport
 
 pytestmark = pytest.mark.demo
 
@@ -113,17 +115,27 @@ def test_every_question_has_a_score() -> None:
     assert read_json(DETECTION / "detection_metrics.json")
 
 
-def test_the_final_report_has_figures() -> None:
-    text = json.dumps(read_json(EVALUATION / "final_report.json"))
-    for word in ("auroc", "auprc", "precision", "recall", "f1"):
-        assert word in text.lower()
+def test_the_final_report_answers_whether_tracking_helps() -> None:
+    report = FinalReport.model_validate(read_json(EVALUATION / "final_report.json"))
+    assert report.headline.helps is not None
+    assert {split.split for split in report.splits} >= {"grouped", "test", "relations"}
+    kinds = [method.kind for method in report.methods]
+    assert kinds.count("baseline") >= 8
+    assert kinds.count("rung") >= 5
+    for method in report.splits[0].methods:
+        figure = method.figures.auroc
+        assert figure.low is not None, method.name
+        assert figure.value is not None, method.name
+        assert figure.high is not None, method.name
+        assert figure.low <= figure.value <= figure.high, method.name
+    assert report.permutation is not None
+    assert 0.45 < report.permutation.mean < 0.55
 
 
 @pytest.mark.parametrize(
     "path",
     [
-        EVALUATION / "confusion_matrix.png",
-        EVALUATION / "roc_curve.png",
+        *(EVALUATION / name for name in PICTURES),
         SAES / "sae_identity.png",
         SAES / "sae_layer_7.png",
     ],
