@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from common.errors import CorruptInputError, ModelMismatchError, NumericError
 
@@ -82,14 +83,8 @@ class JumpReLUSAE:
         states: [n, d_model], the model's units. Returns (latent int32 [n, k], activation float32 [n, k]); where
         fewer than k latents are active, the rest of the row is latent 0 with activation 0.
         """
-        k_found = min(k, self.d_hidden)
-        latent = torch.zeros(len(states), k, dtype=torch.int32, device=states.device)
-        activation = torch.zeros(len(states), k, device=states.device)
-        for start in range(0, len(states), CHUNK_ROWS):
-            rows = slice(start, start + CHUNK_ROWS)
-            values, indices = self.encode(states[rows]).topk(k_found, dim=-1)
-            activation[rows, :k_found] = values
-            latent[rows, :k_found] = indices.to(torch.int32) * (values > 0)
+        parts = [strongest(self.encode(rows), k) for rows in states.split(CHUNK_ROWS)]
+        latent, activation = (torch.cat(columns) for columns in zip(*parts, strict=True))
         return latent, activation
 
     def is_outlier(self, states: Tensor) -> Tensor:
@@ -144,6 +139,14 @@ class JumpReLUSAE:
 
     def _of_layer(self) -> str:
         return "" if self.layer is None else f" of layer {self.layer}"
+
+
+def strongest(acts: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k strongest active latents of each row of activations [n, d_hidden]; see `JumpReLUSAE.top_k`."""
+    found = min(k, acts.shape[1])
+    values, indices = acts.topk(found, dim=-1)
+    latent = functional.pad(indices.to(torch.int32) * (values > 0), (0, k - found))
+    return latent, functional.pad(values, (0, k - found))
 
 
 def _from_content(path: Path, content: Any) -> JumpReLUSAE:

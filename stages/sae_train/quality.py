@@ -14,6 +14,7 @@ from torch import Tensor
 
 from common.corpus import read_corpus
 from common.errors import CorruptInputError, NumericError
+from common.held_out import Text, held_out_text
 from common.language_model import LanguageModel, load_language_model
 from common.sae import JumpReLUSAE
 from common.seeds import generator
@@ -157,19 +158,19 @@ def measure_splice(job: Job, model: LanguageModel, saes: Mapping[int, JumpReLUSA
     }  # fmt: skip
 
 
-def held_out(job: Job, model: LanguageModel) -> splice.Text:
+def held_out(job: Job, model: LanguageModel) -> Text:
     """What the model reads."""
     settings = job.config
     corpus = read_corpus(job.input("prepare/corpus", "corpus.pt"), model.unembedding.shape[0])
     random = generator(settings.seed, "sae_train", job.unit)
-    return splice.held_out_text(
+    return held_out_text(
         corpus, settings.sae_training.splice_tokens, settings.extract.max_length, random
     )
 
 
 @torch.inference_mode()
 def clean_figures(
-    model: LanguageModel, batches: Sequence[splice.Text], saes: Mapping[int, JumpReLUSAE]
+    model: LanguageModel, batches: Sequence[Text], saes: Mapping[int, JumpReLUSAE]
 ) -> dict[str, Any]:
     """The model by itself: `ce` (sum, nats) and of each layer the mean of its kept states, their spread
     Σ‖state - mean‖² in the model's units, and the SAE's figures on them.

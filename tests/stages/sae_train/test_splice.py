@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from common.errors import DataError
+from common.held_out import LEAST_SEGMENT, Text, held_out_text
 from common.language_model import LanguageModel, load_language_model
 from stages.sae_train import splice
 from tests.stages.sae_train import spliced
@@ -29,18 +30,18 @@ def gpt2(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
     return load_language_model(save_random_model(tmp_path_factory.mktemp("model"), "gpt2"))
 
 
-def text(n_tokens: int = 1000) -> splice.Text:
-    return splice.held_out_text(spliced.corpus(), n_tokens, spliced.LENGTH, np.random.default_rng(0))
+def text(n_tokens: int = 1000) -> Text:
+    return held_out_text(spliced.corpus(), n_tokens, spliced.LENGTH, np.random.default_rng(0))
 
 
-def segments_of(found: splice.Text) -> list[Tensor]:
+def segments_of(found: Text) -> list[Tensor]:
     """The real tokens of each segment."""
     token, begins = found.token[found.real], (found.position == 0)[found.real]
     starts = [*begins.nonzero().view(-1).tolist(), len(token)]
     return [token[a:b] for a, b in itertools.pairwise(starts)]
 
 
-def limits(model: LanguageModel, found: splice.Text) -> list[float]:
+def limits(model: LanguageModel, found: Text) -> list[float]:
     """By layer, a norm that some states of the text have and others do not."""
     states = splice.read_clean(model, found, LAYERS).states
     return [float(states[layer][found.real].norm(dim=-1).quantile(0.8)) for layer in LAYERS]
@@ -163,7 +164,7 @@ def test_only_kept_states_are_replaced() -> None:
 def held_out_segments() -> list[list[int]]:
     corpus, start, found = spliced.corpus(), 0, []
     for number, size in enumerate(spliced.SEGMENTS):
-        if number > 0 and size >= splice.LEAST_SEGMENT:
+        if number > 0 and size >= LEAST_SEGMENT:
             found.append(corpus.token[start : start + size].tolist())
         start += size
     return found
@@ -190,8 +191,8 @@ def test_text_ends_at_the_number_of_tokens_asked_for() -> None:
 
 
 def test_text_depends_on_the_seed_alone() -> None:
-    def draw(seed: int) -> splice.Text:
-        return splice.held_out_text(spliced.corpus(), 20, spliced.LENGTH, np.random.default_rng(seed))
+    def draw(seed: int) -> Text:
+        return held_out_text(spliced.corpus(), 20, spliced.LENGTH, np.random.default_rng(seed))
 
     assert torch.equal(draw(1).token, draw(1).token)
     assert any(not torch.equal(draw(1).token, draw(seed).token) for seed in range(2, 6))
@@ -200,7 +201,7 @@ def test_text_depends_on_the_seed_alone() -> None:
 def test_no_held_out_segment_is_a_clear_error() -> None:
     corpus = replace(spliced.corpus(), held_out=torch.zeros(sum(spliced.SEGMENTS), dtype=torch.bool))
     with pytest.raises(DataError, match=r"no held-out document has a segment .* raise data\.max_tokens"):
-        splice.held_out_text(corpus, 100, spliced.LENGTH, np.random.default_rng(0))
+        held_out_text(corpus, 100, spliced.LENGTH, np.random.default_rng(0))
 
 
 def test_batches_hold_every_row_once(tmp_path: Path) -> None:
