@@ -122,7 +122,7 @@ class Census:
 def links_of(nodes: Nodes, feature: Ints) -> Links:
     """The links of some nodes, counted by pair."""
     key = _cell(nodes) * (int(nodes["track"].max(initial=0)) + 1) + nodes["track"]
-    order = np.argsort(key, kind="stable")
+    order = np.argsort(key * (int(nodes["layer"].max(initial=0)) + 1) + nodes["layer"])
     goes_on = key[order][1:] == key[order][:-1]
     before, after = order[:-1][goes_on], order[1:][goes_on]
     ones = np.ones(len(after), dtype=np.int64)
@@ -153,20 +153,34 @@ def merged_links(pieces: Iterable[Links]) -> Links:
 def strongest_places(
     feature: Ints, question: NDArray[Any], position: NDArray[Any], activation: NDArray[Any]
 ) -> Examples:
-    """Of each feature the places where it is most active, a place a question."""
-    order = np.lexsort((-activation, question, feature))
-    feature, question, position, activation = (x[order] for x in (feature, question, position, activation))
-    new = np.append(True, (feature[1:] != feature[:-1]) | (question[1:] != question[:-1]))[: len(feature)]
-    feature, question, position, activation = (x[new] for x in (feature, question, position, activation))
-    order = np.lexsort((-activation, feature))
-    feature, question, position, activation = (x[order] for x in (feature, question, position, activation))
-    keep = np.arange(len(feature)) - np.searchsorted(feature, feature) < EXAMPLES
+    """Of each feature the places where it is most active, a place a question. activation: positive."""
+    enough = EXAMPLES * (int(position.max(initial=0)) + 2)  # so many rows hold that many questions
+    rows = _first_of_each(feature, activation, enough)
+    rows = rows[
+        np.lexsort((question[rows], feature[rows]))
+    ]  # stable: the strongest of a question stays first
+    pair = feature[rows] * (int(question.max(initial=0)) + 1) + question[rows]
+    rows = rows[np.append(True, pair[1:] != pair[:-1])[: len(rows)]]
+    rows = rows[_first_of_each(feature[rows], activation[rows], EXAMPLES)]
     return Examples(
-        feature[keep],
-        question[keep].astype(np.int64),
-        position[keep].astype(np.int64),
-        activation[keep].astype(np.float64),
+        feature[rows],
+        question[rows].astype(np.int64),
+        position[rows].astype(np.int64),
+        activation[rows].astype(np.float64),
     )
+
+
+def _first_of_each(feature: Ints, activation: NDArray[Any], count: int) -> Ints:
+    """Rows sorted by feature and falling activation, the first of each feature.
+
+    The bits of positive floats are in the order of the floats, so one integer sorts by both.
+    """
+    bits = activation.astype(np.float32).view(np.int32).astype(np.int64)
+    order = np.argsort((feature << 32) | (0x7FFFFFFF - bits))
+    ordered = feature[order]
+    new = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)])
+    place = np.arange(len(ordered)) - np.repeat(new, np.diff(np.append(new, len(ordered))))
+    return order[place < count]
 
 
 def matches(

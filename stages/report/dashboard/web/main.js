@@ -63,6 +63,8 @@ async function begin() {
   addEventListener("hashchange", () => show());
   await show();
   document.documentElement.dataset.ready = (performance.now()).toFixed(0);
+  // what every question page wants, before one is asked for
+  await Promise.all([questions(), block("tokens"), features()]).catch((error) => console.error(error));
 }
 
 begin();

@@ -1,0 +1,214 @@
+"""The parts of docs/MODEL_CONFIGS.md that come from the code: every key, and what two models are predicted to take.
+
+`python -m orchestrate.model_configs` writes them anew between their marks; with `--check` it only says whether they are in
+step (exit code 1 where they are not).
+"""
+
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+
+from common.cluster import ClusterProfile
+from common.config import CONFIG_FOLDER, Config, load_cluster, load_config
+from common.contract import Contract, Unit, expand, load_contracts
+from common.progress import format_bytes, format_seconds
+from orchestrate.estimate import Estimator, Work, settings_of
+
+DOCUMENT = CONFIG_FOLDER.parent / "docs" / "MODEL_CONFIGS.md"
+SMALL, MEDIUM, PROFILE = "gpt2-small", "gpt2-medium", "example-a100"
+INTERPRETER_BYTES = 0.5e9
+"""A process with torch and transformers loaded."""
+FLOAT = 4
+"""Bytes."""
+
+
+def parts() -> dict[str, str]:
+    """Mark to Markdown."""
+    return {"keys": keys(), "comparison": comparison(), "batches": batches()}
+
+
+def keys() -> str:
+    """A table a section of the configuration."""
+    return "\n\n".join(_sections(Config, ""))
+
+
+def _sections(model: type[BaseModel], prefix: str) -> Iterator[str]:
+    rows, sections = [], []
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            sections.append((name, field.annotation))
+            continue
+        default = (
+            "*(required)*"
+            if field.is_required()
+            else f"`{_shown(field.get_default(call_default_factory=True))}`"
+        )
+        if name == "name":
+            default = "the file's name"
+        rows.append([f"`{prefix}{name}`", default, (field.description or "").replace("|", "\\|")])
+    if rows:
+        title = f"### {prefix.rstrip('.')}\n\n" if prefix else ""
+        yield title + _table(["key", "default", "meaning"], rows)
+    for name, section in sections:
+        yield from _sections(section, f"{prefix}{name}.")
+
+
+def _shown(value: Any) -> str:
+    return (
+        "null"
+        if value is None
+        else str(value).lower()
+        if isinstance(value, bool)
+        else str(value).replace("'", "")
+    )
+
+
+def comparison() -> str:
+    """GPT-2 small beside medium: settings, and the estimator's time, memory and storage with their ratios."""
+    small, medium = (
+        Predicted(load_config(name, environ={}), load_cluster(PROFILE)) for name in (SMALL, MEDIUM)
+    )
+    rows = [
+        _row("layers", small.layers, medium.layers),
+        _row("width (`model.d_model`)", small.config.model.d_model, medium.config.model.d_model),
+        _row("latents of a SAE (`sae.d_hidden`)", small.config.sae.d_hidden, medium.config.sae.d_hidden),
+        _row(
+            "rows a forward pass (`extract.batch_size`)",
+            small.config.extract.batch_size,
+            medium.config.extract.batch_size,
+        ),
+        _row(
+            "tokens a training step (`sae_training.batch_size`)",
+            small.config.sae_training.batch_size,
+            medium.config.sae_training.batch_size,
+        ),
+        _row("time, all units one after another", small.seconds, medium.seconds, format_seconds),
+        *(
+            _row(f"  {stage}", small.by_stage[stage], medium.by_stage[stage], format_seconds)
+            for stage in small.by_stage
+        ),
+        _row("hidden states, all at once", small.states, medium.states, format_bytes),
+        _row("SAEs", small.saes, medium.saes, format_bytes),
+        _row("everything else", small.rest, medium.rest, format_bytes),
+        _row("memory: a forward pass", small.memory("extract"), medium.memory("extract"), format_bytes),
+        _row("memory: training a SAE", small.memory("sae_train"), medium.memory("sae_train"), format_bytes),
+        _row("memory: answers and tracks", small.memory("track"), medium.memory("track"), format_bytes),
+    ]
+    return _table(["", SMALL, MEDIUM, "ratio"], rows)
+
+
+def batches() -> str:
+    """What the batch sizes do to the memory of GPT-2 Medium."""
+    config, profile = load_config(MEDIUM, environ={}), load_cluster(PROFILE)
+    rows = []
+    for extract, train in ((4, 32), (8, 64), (12, 96), (16, 128), (20, 160), (32, 256), (64, 4096)):
+        changed = config.model_copy(
+            update={"extract": config.extract.model_copy(update={"batch_size": extract}),
+                    "sae_training": config.sae_training.model_copy(update={"batch_size": train})}
+        )  # fmt: skip
+        predicted = Predicted(changed, profile)
+        rows.append(
+            [
+                str(extract),
+                format_bytes(predicted.memory("extract")),
+                str(train),
+                format_bytes(predicted.memory("sae_train")),
+            ]
+        )
+    return _table(["`EXTRACT_BATCH_SIZE`", "memory", "`TRAIN_BATCH_SIZE`", "memory"], rows)
+
+
+class Predicted:
+    """What a whole run of a configuration is expected to take where nothing has run yet."""
+
+    def __init__(self, config: Config, profile: ClusterProfile) -> None:
+        self.config, self.layers = config, len(config.layers)
+        self._work = Work.of(settings_of(config))
+        estimator = Estimator(config, {})
+        self.by_stage: dict[str, float] = {}
+        sizes: dict[str, float] = {}
+        for contract in load_contracts():
+            rate = gpu_rate(contract, profile)
+            for unit in expand(contract, config):
+                seconds, size = estimator.predict(unit, rate)
+                self.by_stage[unit.stage] = self.by_stage.get(unit.stage, 0.0) + seconds
+                kind = _kind(unit)
+                sizes[kind] = sizes.get(kind, 0.0) + size
+        self.seconds = sum(self.by_stage.values())
+        self.states, self.saes, self.rest = (sizes.get(kind, 0.0) for kind in ("states", "saes", "rest"))
+
+    def memory(self, stage: str) -> float:
+        """Bytes of one process, on the device where the arithmetic is done: parameters, and what a batch takes.
+
+        A forward pass keeps the outputs of all blocks and of the block at work (4·d wide) of a batch; training keeps
+        weights, gradients and Adam's two moments, and a batch's latents with what their gradient needs; tracking
+        keeps all layers' SAEs beside the model.
+        """
+        work, config = self._work, self.config
+        model = FLOAT * work.model_parameters
+        sae = FLOAT * 2 * work.width * work.latents
+        if stage == "extract":
+            tokens = config.extract.batch_size * config.extract.max_length
+            return INTERPRETER_BYTES + model + FLOAT * tokens * work.width * (work.layers + 14)
+        if stage == "sae_train":
+            return (
+                INTERPRETER_BYTES
+                + 4 * sae
+                + FLOAT * config.sae_training.batch_size * 3 * (work.latents + work.width)
+            )
+        return (
+            INTERPRETER_BYTES
+            + model
+            + work.layers * sae
+            + FLOAT * config.tracking.batch_size * work.answer * work.layers * work.latents
+        )
+
+
+def gpu_rate(contract: Contract, profile: ClusterProfile) -> float:
+    """FLOP a second of the GPUs that a job of the stage works on. Stages without GPUs have next to no arithmetic."""
+    asked = profile.resources_of(contract.stage)
+    count = asked.gpus * asked.nodes
+    return max(count if contract.ranks == "shared" else min(count, 1), 1) * asked.gpu_tflops * 1e12
+
+
+def _kind(unit: Unit) -> str:
+    if unit.stage == "extract":
+        return "states"
+    return "saes" if unit.stage == "sae_train" and unit.layer is not None else "rest"
+
+
+def _row(title: str, small: float, medium: float, show: Any = lambda value: f"{value:,}") -> list[str]:
+    return [title, show(small), show(medium), f"{medium / small:.2f}×" if small else "–"]
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(row) + " |" for row in (header, *rows)]
+    return "\n".join([lines[0], "|" + "---|" * len(header), *lines[1:]])
+
+
+def filled(text: str, content: Mapping[str, str]) -> str:
+    """A document with what stands between the marks `<!-- made: name -->` and `<!-- end -->` replaced."""
+    for name, part in content.items():
+        pattern = re.compile(rf"(<!-- made: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        text, count = pattern.subn(lambda found, part=part: f"{found[1]}{part}\n{found[2]}", text)  # type: ignore[misc]
+        if count != 1:
+            raise ValueError(f"{DOCUMENT} has {count} places for {name}, not one")
+    return text
+
+
+def main(arguments: Sequence[str], document: Path = DOCUMENT) -> int:
+    """The exit code."""
+    old = document.read_text(encoding="utf-8")
+    new = filled(old, parts())
+    if "--check" in arguments:
+        return int(old != new)
+    document.write_text(new, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
