@@ -8,12 +8,14 @@ inert script elements after the code; the page decodes a block when it is looked
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import html
 from importlib import resources
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from common.errors import MissingInputError
 from stages.report.dashboard import run_card
@@ -46,7 +48,7 @@ REPORTS = {
 """Files that the page holds whole, since it shows their numbers."""
 VERSIONS = {"final_report.json": 2, "sae_quality.json": 1}
 """Of those that the page can show."""
-SAMPLE = 12
+SAMPLE = 6
 """Blocks packed to see how large a page gets."""
 
 
@@ -65,8 +67,12 @@ def build(results: Results, limit: float = LIMIT) -> str:
             for start in starts
         ]
 
+    @functools.cache
+    def drawn(detail: Detail) -> NDArray[np.int64]:
+        return features_in(found, detail, width)
+
     def feature_blocks(detail: Detail, some: slice = slice(None)) -> list[str]:
-        features = features_in(found, detail, width)
+        features = drawn(detail)
         starts = range(0, len(features), FEATURES_A_BLOCK)[some]
         return [
             feature_block(
@@ -87,14 +93,14 @@ def build(results: Results, limit: float = LIMIT) -> str:
         total = 0.0
         for count, blocks in (
             (-(-len(records) // QUESTIONS_A_BLOCK), question_blocks),
-            (-(-len(features_in(found, detail, width)) // FEATURES_A_BLOCK), feature_blocks),
+            (-(-len(drawn(detail)) // FEATURES_A_BLOCK), feature_blocks),
         ):
             sample = blocks(detail, slice(None, None, max(1, count // SAMPLE)))
             total += count * float(np.mean([len(block) for block in sample])) if sample else 0.0
         return total
 
     detail = next((each for each in DETAILS if size(each) * 1.03 < room), DETAILS[-1])
-    features = features_in(found, detail, width)
+    features = drawn(detail)
     blocks = {
         "questions": questions,
         "tokens": tokens,

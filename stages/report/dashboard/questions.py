@@ -176,19 +176,7 @@ def question_block(
     lengths = dict.fromkeys(rows, 0)
     for number in numbers:
         cells = []
-        span = (
-            [
-                np.searchsorted(found.layers["cell"], number * 4096),
-                np.searchsorted(found.layers["cell"], (number + 1) * 4096),
-            ]
-            if found.layers
-            else [0, 0]
-        )
-        there = (
-            np.unique(found.layers["cell"][span[0] : span[1]])
-            if found.layers
-            else np.array([], dtype=np.int64)
-        )
+        there = _cells_of(found.layers, number)
         for position in kept_positions(there, detail.positions).tolist():
             cell: dict[str, Any] = {"position": position}
             for name, table in _tables(found).items():
@@ -211,6 +199,15 @@ def question_block(
                 values if column in WHOLE or column == "place" else thousandths(values)
             )
     return pack(heads, columns)
+
+
+def _cells_of(layers: Mapping[str, NDArray[Any]], number: int) -> NDArray[np.int64]:
+    """The cells of a question, ascending. layers: the table that has all of them."""
+    if not layers:
+        return np.array([], dtype=np.int64)
+    start, stop = np.searchsorted(layers["cell"], [number * 4096, (number + 1) * 4096])
+    cells = layers["cell"][start:stop]
+    return cells[np.append(True, cells[1:] != cells[:-1])[: len(cells)]]
 
 
 def _tables(found: Trajectories) -> dict[str, dict[str, NDArray[Any]]]:
@@ -244,7 +241,8 @@ def features_in(found: Trajectories, detail: Detail, width: int) -> NDArray[np.i
     if not found.nodes:
         return np.array([], dtype=np.int64)
     drawn = found.nodes["place"] < detail.tracks
-    return np.unique(found.nodes["layer"][drawn].astype(np.int64) * width + found.nodes["latent"][drawn])
+    feature = np.sort(found.nodes["layer"][drawn].astype(np.int64) * width + found.nodes["latent"][drawn])
+    return feature[np.append(True, feature[1:] != feature[:-1])[: len(feature)]]
 
 
 def tokens_in(found: Trajectories) -> list[int]:
