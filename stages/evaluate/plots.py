@@ -68,7 +68,7 @@ def plot_reliability(path: Path, report: FinalReport) -> None:
     for marker, curve in zip("os", grouped.curves.reliability, strict=False):
         colour, style = _line(report, curve.method)
         found = figures[curve.method]
-        label = f"{_title_of(report, curve.method)}: {_short(found.ece, 3)}\n(before calibration {number(found.ece_before.value)})"
+        label = f"{_title_of(report, curve.method)}: {_short(found.ece)}\n(before calibration {number(found.ece_before.value)})"
         axes.plot(curve.x, curve.y, color=colour, linestyle=style, linewidth=2, marker=marker, markersize=9, label=label,
                   markerfacecolor=colour if marker == "o" else "white", markeredgewidth=2, zorder=3)  # fmt: skip
         if curve.low is not None and curve.high is not None:
@@ -127,19 +127,21 @@ def plot_metrics(path: Path, report: FinalReport) -> None:
     splits = [split for split in report.splits if split.split in ("grouped", "relations")]
     rows = [m for m in reversed(splits[0].methods) if m.kind in ("detector", "baseline")]
     rows.sort(key=lambda m: m.figures.auroc.value or 0)
-    canvas = Canvas(figsize=(7.5 + 5.2 * len(splits), 2.3 + 0.62 * len(rows)), layout="constrained")
+    canvas = _sheet(7.5 + 5.4 * len(splits), 2.4 + 0.62 * len(rows))
     panels = np.atleast_1d(canvas.subplots(1, len(splits), sharey=True))
     for axes, split in zip(panels, splits, strict=True):
         by_name = {m.name: m for m in split.methods}
         present = [by_name.get(m.name) for m in rows]
         _forest(axes, present, lambda m: BLUE if m.kind == "detector" else "#555555")
-        axes.set_xlim(axes.get_xlim()[0], max(AUROC_WANTED + 0.02, axes.get_xlim()[1]))
         axes.axvline(AUROC_WANTED, color=GREY, linewidth=1.2, linestyle=":", zorder=1)
         axes.text(
             AUROC_WANTED, len(rows) - 0.4, f"{AUROC_WANTED:.2f}", fontsize=TICK - 2, color=MUTED, ha="center"
         )
         axes.set_xlabel("AUROC: ● all questions   ○ within a relation", fontsize=LABEL - 1)
         _title(axes, split.title, size=LABEL + 1, pad=22)
+    limits = [axes.get_xlim() for axes in panels]
+    for axes in panels:
+        axes.set_xlim(min(low for low, _ in limits), max(AUROC_WANTED + 0.02, *(high for _, high in limits)))
     panels[0].set_yticks(range(len(rows)), [_title_of(report, m.name) for m in rows], fontsize=LABEL - 1)
     for tick, m in zip(panels[0].get_yticklabels(), rows, strict=True):
         tick.set_color(BLUE if m.kind == "detector" else INK)
@@ -163,7 +165,7 @@ def plot_ablation(path: Path, report: FinalReport) -> None:
     differences = [each for each in pooled if each.about == "association"]
     increments = [each for each in pooled if each.about == "increment"]
     n_rows = max(len(rungs), len(differences) + len(increments))
-    canvas = Canvas(figsize=(17, 2.6 + 0.62 * n_rows), layout="constrained")
+    canvas = _sheet(17, 2.6 + 0.62 * n_rows)
     left, right = canvas.subplots(1, 2, width_ratios=[1, 1])
     _forest(left, rungs, lambda m: GREY if report.card(m.name).rung in ("none", "random") else BLUE)
     left.set_yticks(range(len(rungs)), [_title_of(report, m.name) for m in rungs], fontsize=LABEL - 1)
@@ -320,7 +322,7 @@ def _differences(axes: Axes, report: FinalReport, rows: Sequence[Comparison]) ->
                 axes.plot([d.low, d.high], [position] * 2, color=colour, linewidth=2.4, zorder=2)
             axes.plot(d.value, position, marker={"better": ">", "worse": "<"}.get(each.verdict, "o"), markersize=10,
                       color=colour, zorder=3)  # fmt: skip
-        axes.text(1.01, position, _short(d, 3, signed=True), fontsize=TICK - 2, va="center", color=colour,
+        axes.text(1.01, position, _short(d, signed=True), fontsize=TICK - 2, va="center", color=colour,
                   transform=axes.get_yaxis_transform())  # fmt: skip
     axes.axvline(0, color=INK, linewidth=1.2, zorder=1)
     labels = [f"{_title_of(report, each.method)} − {_title_of(report, each.against)}" for each in rows]
@@ -338,9 +340,14 @@ def _say(path: Path, text: str) -> None:
     canvas.savefig(path, dpi=DPI)
 
 
-def _canvas(width: float, height: float) -> tuple[Canvas, Axes]:
+def _sheet(width: float, height: float) -> Canvas:
     canvas = Canvas(figsize=(width, height), layout="constrained")
     canvas.get_layout_engine().set(w_pad=0.14, h_pad=0.14)  # type: ignore[union-attr,call-arg]
+    return canvas
+
+
+def _canvas(width: float, height: float) -> tuple[Canvas, Axes]:
+    canvas = _sheet(width, height)
     axes = canvas.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=TICK, colors=INK)
@@ -351,6 +358,8 @@ def _bare(axes: Axes) -> None:
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="x", labelsize=TICK, colors=INK)
     axes.tick_params(axis="y", length=0)
+    axes.grid(axis="y", color="#E6E6E6", linewidth=1)
+    axes.set_axisbelow(True)
 
 
 def _title(axes: Axes, text: str, size: int = TITLE, pad: int = 14) -> None:
@@ -362,7 +371,7 @@ def _percent(setter: Callable[..., object], last: float = 1.0, step: float = 0.2
     setter(ticks, [f"{tick:.0%}" for tick in ticks])
 
 
-def _short(figure: Figure, digits: int = 2, signed: bool = False) -> str:
+def _short(figure: Figure, digits: int = 3, signed: bool = False) -> str:
     if figure.value is None:
         return "not defined"
     value = number(figure.value, signed, digits)
