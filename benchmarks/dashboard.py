@@ -1,4 +1,4 @@
-"""How long the dashboard takes to build and to show: `python benchmarks/dashboard.py [--quick]`.
+"""How long the dashboard takes to build and to show: `python -m benchmarks.dashboard [--quick]`.
 
 Made-up results of 5,000 questions on 30 layers, with as many track nodes a question as the demo has, are built into one
 file, which a headless Chromium opens: from the start of loading until the first page is laid out, and from a click on a
