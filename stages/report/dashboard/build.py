@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import MissingInputError
 from stages.report.dashboard import run_card
 from stages.report.dashboard.features import FEATURES_A_BLOCK, FeatureBook, feature_block
 from stages.report.dashboard.packing import pack
@@ -34,6 +33,7 @@ from stages.report.dashboard.questions import (
     read_trajectories,
     tokens_in,
 )
+from stages.report.dashboard.vocabulary import token_texts
 from stages.report.results import Results
 
 LIMIT = 38e6
@@ -86,7 +86,7 @@ def build(results: Results, limit: float = LIMIT) -> str:
 
     run = run_block(results, records)
     questions = pack(index(records, scores["questions"] if scores else []))
-    tokens = pack(token_texts(results, tokens_in(found)))
+    tokens = pack(texts_of_tokens(results, tokens_in(found)))
     room = limit - len(run) - len(questions) - len(tokens) - 3e5
 
     def size(detail: Detail) -> float:
@@ -148,17 +148,14 @@ def run_block(results: Results, records: list[dict[str, Any]]) -> str:
     )
 
 
-def token_texts(results: Results, ids: list[int]) -> dict[str, str]:
+def texts_of_tokens(results: Results, ids: list[int]) -> dict[str, str]:
     """Text of the tokens that are named by number."""
-    if not ids:
-        return {}
-    from tokenizers import Tokenizer
-
-    try:
-        tokenizer = Tokenizer.from_file(str(results.path("prepare/model", "tokenizer.json")))
-    except MissingInputError:
-        return {}
-    return {str(number): tokenizer.decode([number], skip_special_tokens=False) for number in ids}
+    tokenizer = results.json_if_there("prepare/model", "tokenizer.json")
+    return (
+        {}
+        if tokenizer is None
+        else {str(number): text for number, text in token_texts(tokenizer, ids).items()}
+    )
 
 
 def page(name: str, run: str, blocks: dict[str, str]) -> str:

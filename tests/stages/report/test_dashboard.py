@@ -3,16 +3,19 @@
 import base64
 import hashlib
 import itertools
+import json
 import re
 import shutil
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from common.errors import CorruptInputError, MissingInputError
 from stages.report.dashboard import packing, tracks
 from stages.report.dashboard.build import build
+from stages.report.dashboard.vocabulary import token_texts
 from stages.report.results import Results
 from tests.stages.report.synthetic import MARKUP, make_run
 
@@ -172,6 +175,32 @@ def test_only_our_own_script_and_style_are_admitted(page):
     assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", page)
     assert "innerHTML" not in page
     assert "insertAdjacentHTML" not in page
+
+
+def test_tokens_read_as_the_tokenizer_decodes_them():
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer, tokenizer.decoder = (
+        pre_tokenizers.ByteLevel(add_prefix_space=False),
+        decoders.ByteLevel(),
+    )
+    texts = ["The capital of Österreich is Wien\n", "東京 😀 a\tb"] * 3
+    tokenizer.train_from_iterator(
+        texts,
+        trainers.BpeTrainer(
+            vocab_size=320,
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            special_tokens=["<|end|>"],
+            show_progress=False,
+        ),
+    )
+    ids = list(range(tokenizer.get_vocab_size()))
+    found = token_texts(json.loads(tokenizer.to_str()), [*ids, 10**6])
+    assert found == {number: tokenizer.decode([number], skip_special_tokens=False) for number in ids}
+
+
+def test_vocabularies_that_mark_spaces():
+    tokenizer = {"model": {"vocab": [["<unk>", 0.0], ["▁Paris", -1.0], ["<0x0A>", -2.0]]}, "decoder": None}
+    assert token_texts(tokenizer, [1, 2]) == {1: " Paris", 2: "\n"}
 
 
 def test_a_small_limit_leaves_out_detail_but_no_question(results, page):
