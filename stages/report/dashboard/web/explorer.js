@@ -109,9 +109,8 @@ function trajectorySection(question, record, cell, tokens, promoted, other, besi
   const changes = leadChanges(layers);
   const places = h("nav", { class: "choices", "aria-label": "Positions" }, record.cells.map((each) => h("a", { href: questionLink(question.id, each.position), "aria-current": each === cell ? "true" : null },
     each.position < 0 ? "subject" : each.position === 0 ? "last prompt token" : visible(record.tokens?.[each.position - 1]))));
-  const words = changes.length
-    ? h("ul", { class: "changes" }, changes.map((change) => h("li", null, `Layer ${change.layer}: the lead goes from ${visible(rivals.text(rivals.list[change.from]?.token))} to ${visible(rivals.text(rivals.list[change.to]?.token))}.`)))
-    : note("The lead never changes.");
+  const list = h("ul", { class: "changes" }, changes.map((change) => h("li", null, `Layer ${change.layer}: the lead goes from ${visible(rivals.text(rivals.list[change.from]?.token))} to ${visible(rivals.text(rivals.list[change.to]?.token))}.`)));
+  const words = !layers.length ? null : !changes.length ? note("The lead never changes.") : changes.length <= 8 ? list : folded(`The lead changes ${changes.length} times`, list);
   const picture = h("div", { class: "scroll" }, trajectory({ nodes, layers, lens, rivals, promoted, width: 1180, name: `Trajectory of ${question.question}` }));
   picture.addEventListener("keydown", (event) => {
     const lane = event.target.closest?.(".lane");
@@ -131,7 +130,7 @@ function trajectorySection(question, record, cell, tokens, promoted, other, besi
   }
   if (nulls.length) {
     small.push(h("div", null, h("h3", null, "The same latents, associated at random"),
-      h("p", null, "Births, deaths and lengths as above, partners drawn within the gate: what tracks look like without continuity."),
+      h("p", null, "As many births, deaths and lengths, but the latents that go on are dealt out anew: what tracks look like without continuity."),
       trajectory({ nodes: nulls, layers: [], lens: [], rivals, promoted, width: 580, labels: false, track: "random_track", link: "random_link", noAssociation: true, name: "Random association" })));
   }
   return section("Trajectory", places,
