@@ -22,8 +22,9 @@ from common.schema import Section
 STAGES_FOLDER = Path(__file__).resolve().parent.parent / "stages"
 ALL_FILES = "*"
 PRETRAINED = "sae.pretrained"
-Condition = Literal["one_group", "several_groups", "trained", "pretrained"]
-"""All layers are in one wave of extraction, or in several; the SAEs are trained here, or taken ready-made."""
+Condition = Literal["one_group", "several_groups", "trained", "pretrained", "twin"]
+"""All layers are in one wave of extraction, or in several; the SAEs are trained here, or taken ready-made; beside those
+from the shared base, there are SAEs that were trained apart."""
 
 
 class UnitTemplate(Section):
@@ -135,6 +136,8 @@ def expand(contract: Contract, config: Config) -> list[Unit]:
         "one_group" if len(groups) == 1 else "several_groups",
         "trained" if config.sae.pretrained is None else "pretrained",
     }
+    if config.sae.independent_twin and config.sae.shared_base and "trained" in holding:
+        holding.add("twin")
     return [
         Unit.model_construct(  # nothing here is a user's, and there are many
             config_name=config.name,

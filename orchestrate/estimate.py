@@ -1,7 +1,7 @@
 """How long a unit will take and how many bytes it will write.
 
-From the manifest of the same unit's last run where there is one (or of another layer of the same
-stage), scaled by the ratio of the formulas below under the new and the old parameters. Otherwise from
+From the manifest of the same unit's last run where there is one (or of the same unit of
+another layer), scaled by the ratio of the formulas below under the new and the old parameters. Otherwise from
 the formulas alone, over the rate of a matrix product measured now. With n layers studied of N blocks,
 width d, h latents, T corpus tokens, Q questions, and P = 12·N·d² block parameters:
 
@@ -11,8 +11,9 @@ width d, h latents, T corpus tokens, Q questions, and P = 12·N·d² block param
 | prepare/corpus | – | 12·T |
 | extract/layers_a-b | (2·P·T + 2·N·d·L·T)·b/N (attention; L tokens a row) | m·T·(d·(bytes of a number) + (bytes of a scale)) + 14·T, exact but for headers; m layers |
 | extract/sample | the same, T the sample's tokens, b = N | the same |
-| sae_train/base | 10·d·h a sample | 4·(2·d·h + 2·h + d), exact but for headers |
-| sae_train/layer_i | 10·d·h a sample; none with sae.pretrained | the same |
+| sae_train/base | d·(2·h + 600·L0) a sample | 4·(2·d·h + 2·h + d), exact but for headers |
+| sae_train/layer_i | the same; none with sae.pretrained | the same |
+| sae_train/independent_i | the same, and its share of the base's samples | the same |
 | sae_train/quality | S·n·3·(P + 2·50,000·d) + 4·n·d·h² (S spliced tokens; half the model is computed on average) | 1.6e5 a page, n + 1 pages |
 | track/all | Q·(prompt + answer)·2·(P + 50,000·d) + Q·answer·n·2·d·h | 24·Q·answer·n·k (k tracked latents) |
 
@@ -21,6 +22,7 @@ long and grow with Q. The shares of the peak rate (`EFFICIENCY`) were measured o
 """
 
 import functools
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -43,8 +45,12 @@ READ_RATE = 50e6
 """Bytes a second at which model weights arrive and are converted."""
 TOKENIZER_RATE = 100e3
 """Tokens a second."""
-EFFICIENCY = {"extract": 0.5, "sae_train": 0.4, "track": 0.15}
-"""Share of the matrix product's rate that a stage reaches."""
+EFFICIENCY = {"extract": 0.5, "sae_train": 3.0, "track": 0.15}
+"""Share of the float32 matrix product's rate that a stage reaches; SAE training has a product in bfloat16."""
+GPU_EFFICIENCY = {**EFFICIENCY, "sae_train": 0.4}
+"""Of a GPU's rate, which is that of its fast arithmetic already."""
+ACTIVE_FLOP = 600
+"""FLOP in whose time one number of an active latent's row is read, summed and updated."""
 ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 SCALE_BYTES = {"int8": 4}
 """Beside every row, in storage types that need it."""
@@ -74,6 +80,7 @@ class Work:
     epochs: float
     base_samples: float
     splice_tokens: int
+    target_l0: float
     pretrained: bool
     """Whether SAEs are read instead of trained."""
     questions: int
@@ -101,6 +108,7 @@ class Work:
             epochs=settings["sae_training.epochs"],
             base_samples=base_tokens * layers * settings["sae_training.base_epochs"],
             splice_tokens=settings["sae_training.splice_tokens"],
+            target_l0=settings["sae.target_l0"],
             pretrained=settings["sae.pretrained"] is not None,
             questions=settings["data.max_questions"] or ALL_QUESTIONS,
             top_k=settings["tracking.top_k_features"],
@@ -126,15 +134,17 @@ class Work:
             return self.layers * (losses + 4 * self.width * self.latents**2)
         if unit.stage == "sae_train":
             samples = self.base_samples if unit.layer is None else self.train_tokens * self.epochs
-            return 10 * self.width * self.latents * samples
+            if unit.name.startswith("independent_"):
+                samples += self.base_samples / self.layers
+            return self.width * (2 * self.latents + ACTIVE_FLOP * self.target_l0) * samples
         if unit.stage == "track":
             answers = 2 * self.model_parameters * (TOKENS_PER_PROMPT + self.answer)
             encoding = 2 * self.width * self.latents * self.layers * (1 + self.answer)
             return self.questions * (answers + encoding)
         return 0.0
 
-    def seconds(self, unit: Unit, rate: float) -> float:
-        """Time of a unit's work at this rate of a matrix product, FLOP a second."""
+    def seconds(self, unit: Unit, rate: float, efficiency: Mapping[str, float] = EFFICIENCY) -> float:
+        """Time of a unit's work at this rate of a matrix product, FLOP a second, of which a stage reaches a share."""
         if self.pretrained and unit.stage == "sae_train" and unit.layer is not None:
             return self.size(unit) / READ_RATE
         others = {
@@ -145,7 +155,7 @@ class Work:
             "detect/all": 10 + 0.03 * self.questions,
             "evaluate/all": 5 + 0.002 * self.questions,
         }
-        return self.flop(unit) / (rate * EFFICIENCY.get(unit.stage, 1.0)) + others.get(unit.label, 0.0)
+        return self.flop(unit) / (rate * efficiency.get(unit.stage, 1.0)) + others.get(unit.label, 0.0)
 
     def size(self, unit: Unit) -> float:
         """Bytes that a unit writes."""
@@ -186,16 +196,15 @@ class Estimator:
             earlier.update({key: value for key, value in parameters.items() if key in settings})
         self._now, self._earlier = Work.of(settings), Work.of(earlier)
         self._entries = entries
-        self._by_stage: dict[str, list[Entry]] = {}
+        self._by_kind: dict[str, list[Entry]] = {}
         for label, entry in entries.items():
-            if "/layer_" in label:
-                self._by_stage.setdefault(label.split("/")[0], []).append(entry)
+            self._by_kind.setdefault(_kind(label), []).append(entry)
 
     def predict(self, unit: Unit, gpu_rate: float | None = None) -> tuple[float, float]:
         """Seconds and bytes. gpu_rate: FLOP a second, where the stage uses GPUs; else this machine's, measured."""
         measured = [self._entries[unit.label]] if unit.label in self._entries else []
         if not measured and unit.layer is not None:
-            measured = self._by_stage.get(unit.stage, [])
+            measured = self._by_kind.get(_kind(unit.label), [])
         if measured:
             seconds = sum(elapsed_of(entry) for entry in measured) / len(measured)
             size = sum(size_of(entry) for entry in measured) / len(measured)
@@ -204,8 +213,16 @@ class Estimator:
             before, now = (work.seconds(unit, 1e11) for work in (self._earlier, self._now))
             growth = now / before if before else 1.0
             return fixed + (seconds - fixed) * growth, size * self._now.size(unit) / self._earlier.size(unit)
-        work_seconds = self._now.seconds(unit, gpu_rate or measure_rate())
+        if gpu_rate:
+            work_seconds = self._now.seconds(unit, gpu_rate, GPU_EFFICIENCY)
+        else:
+            work_seconds = self._now.seconds(unit, measure_rate())
         return _start_seconds(unit) + work_seconds, self._now.size(unit)
+
+
+def _kind(label: str) -> str:
+    """What a unit has in common with those of other layers."""
+    return re.sub(r"_\d+$", "", label)
 
 
 def settings_of(config: Config) -> dict[str, Any]:

@@ -281,7 +281,9 @@ def _is_kept(store: Store, unit: Unit, reason: Reason | None, stale: set[str]) -
 
 
 def _pattern(unit: Unit, text: str) -> str:
-    return text if unit.layer is None else re.sub(rf"layer_{unit.layer}(?!\d)", "layer_*", text)
+    if unit.layer is None:
+        return text
+    return re.sub(rf"(layer|independent)_{unit.layer}(?!\d)", r"\1_*", text)
 
 
 def _names(pattern: str, members: list[PlannedUnit]) -> str:

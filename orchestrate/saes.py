@@ -36,7 +36,8 @@ def export(request: Request, output: Path, layers: str | None, force: bool) -> N
     """Write the published SAEs as folders that SAELens loads with the same outputs."""
     config, terminal = request.config, Terminal()
     chosen = chosen_layers(config, layers)
-    units = {p.unit.layer: p for p in request.plan().of_stage("sae_train") if p.unit.layer in chosen}
+    planned_units = {planned.unit.name: planned for planned in request.plan().of_stage("sae_train")}
+    units = {layer: planned_units[f"layer_{layer}"] for layer in chosen}
     files = {layer: published_sae(request, units[layer]) for layer in chosen}
     folders = {layer: output / f"layer_{layer}" for layer in chosen}
     for planned in units.values():

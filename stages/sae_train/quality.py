@@ -163,9 +163,7 @@ def held_out(job: Job, model: LanguageModel) -> Text:
     settings = job.config
     corpus = read_corpus(job.input("prepare/corpus", "corpus.pt"), model.unembedding.shape[0])
     random = generator(settings.seed, "sae_train", job.unit)
-    return held_out_text(
-        corpus, settings.sae_training.splice_tokens, settings.extract.max_length, random
-    )
+    return held_out_text(corpus, settings.sae_training.splice_tokens, settings.extract.max_length, random)
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""Train the shared base, or fine-tune one layer from it; the only module of this stage that touches files.
+"""Train the shared base, fine-tune one layer from it, or train one apart; the only module of this stage that touches files.
 
 The metrics files hold what a second run would find again; how long it took goes to the manifest.
 """
@@ -82,7 +82,7 @@ def train_base(job: Job) -> dict[str, Any]:
 
 
 def train_layers(jobs: Sequence[Job]) -> list[dict[str, Any]]:
-    """The SAE of each layer, from the base or, where layers are independent, from its own data."""
+    """The SAE of each layer, from the base or, where it is to be independent, from its own data."""
     layers = [open_layer(job, layer_of(job), read_index(job)) for job in jobs]
     runs = [layer_run(job, layer) for job, layer in zip(jobs, layers, strict=True)]
     numbers = describe_layers(layer_of(job) for job in jobs)
@@ -93,26 +93,30 @@ def train_layers(jobs: Sequence[Job]) -> list[dict[str, Any]]:
 def layer_run(job: Job, layer: LayerStates) -> Run:
     settings, training = job.config.sae, job.config.sae_training
     batches = Batches([layer], training.batch_size, seed_of(job))
-    parameters = from_sae(read_base(job, layer)) if settings.shared_base else start(job, batches)
-    rows = evaluate.thin(layer.held_out, check_tokens(batches, training.epochs))
+    parameters = from_sae(read_base(job, layer)) if has_base(job) else start(job, batches)
+    epochs = training.epochs
+    if is_twin(job):  # as many tokens of the layer as the base and the layer's own SAE have seen
+        of_base = min(training.base_tokens_per_layer, len(layer.train))
+        epochs += training.base_epochs * of_base / len(layer.train)
+    rows = evaluate.thin(layer.held_out, check_tokens(batches, epochs))
 
     def check(candidate: Parameters) -> evaluate.Checked:
         return evaluate.fvu_at_target(candidate, [layer], [rows], settings.target_l0)
 
-    return new_run(job, parameters, batches, training.epochs, check, f"layer {layer.layer}")
+    name = f"layer {layer.layer} apart" if is_twin(job) else f"layer {layer.layer}"
+    return new_run(job, parameters, batches, epochs, check, name)
 
 
 def finish_layer(job: Job, layer: LayerStates, run: Run, best: Parameters) -> dict[str, Any]:
     """Publish the SAE of a layer with its metrics."""
-    settings, number = job.config.sae, layer.layer
-    target = settings.target_l0
+    number, target = layer.layer, job.config.sae.target_l0
     best.offset.copy_(evaluate.calibrated_offset(best, layer, evaluate.thin(layer.held_out), target))
     sae = to_sae(best, layer, target)
-    sae.save(job.output(f"sae_layer_{number}_best.pt"))
+    sae.save(job.output(f"sae_layer_{number}_{'independent' if is_twin(job) else 'best'}.pt"))
 
     metrics = {"layer": number, "target_l0": target, **evaluate.measure(sae, layer, run.fired())}
     metrics["l0_unseen"] = evaluate.unseen_l0(best, layer, target, read_index(job)["doc"])
-    if settings.shared_base:
+    if has_base(job):
         metrics |= to_base(sae.W_dec, read_base(job, layer).W_dec)
     metrics |= history(run)
     if abs(metrics["l0"] - target) > L0_TOLERANCE * target:
@@ -120,7 +124,8 @@ def finish_layer(job: Job, layer: LayerStates, run: Run, best: Parameters) -> di
             f"layer {number}: L0 is {metrics['l0']:.1f} where {target:g} was asked for; too few latents have a "
             "positive pre-activation: raise sae.d_hidden or lower sae.target_l0"
         )
-    write_json(job.output(f"sae_layer_{number}_metrics.json"), metrics)
+    of_twin = "independent_" if is_twin(job) else ""
+    write_json(job.output(f"sae_layer_{number}_{of_twin}metrics.json"), metrics)
     return metrics | speed(run)
 
 
@@ -170,6 +175,16 @@ def follow(jobs: Sequence[Job], runs: Sequence[Run], what: str) -> list[Paramete
 def layer_of(job: Job) -> int:
     assert job.layer is not None
     return job.layer
+
+
+def is_twin(job: Job) -> bool:
+    """Whether this is the layer's second SAE, for the ablation."""
+    return job.unit == f"independent_{job.layer}"
+
+
+def has_base(job: Job) -> bool:
+    """Whether the layer's SAE starts from the shared base."""
+    return job.config.sae.shared_base and not is_twin(job)
 
 
 def read_base(job: Job, layer: LayerStates) -> JumpReLUSAE:

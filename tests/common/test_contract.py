@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from common.config import load_config
-from common.contract import Contract, Unit, expand, key_of, task_key
+from common.contract import STAGES_FOLDER, Contract, Unit, expand, key_of, load_contract, task_key
 
 CONTRACT = Contract.model_validate(
     {
@@ -48,8 +48,8 @@ def test_units_follow_the_layers(units: dict[str, Unit]) -> None:
 def test_parameters_are_those_that_the_contract_names(units: dict[str, Unit]) -> None:
     assert units["base"].parameters == {"seed": 0, "layers": [0, 2]}
     assert units["layer_0"].parameters == {
-        "sae.d_hidden": 8, "sae.target_l0": 2.0, "sae.shared_base": True, "sae.pretrained": None,
-        "sae_training.epochs": 20.0,
+        "sae.d_hidden": 8, "sae.target_l0": 2.0, "sae.shared_base": True, "sae.independent_twin": False,
+        "sae.pretrained": None, "sae_training.epochs": 20.0,
     }  # fmt: skip
 
 
@@ -169,3 +169,24 @@ def test_how_layers_are_cut_into_waves_does_not_change_a_layer_s_parameters(
     assert {name: unit.parameters for name, unit in one.items()} == {
         name: unit.parameters for name, unit in other.items()
     }
+
+
+def test_twins_are_trained_where_there_is_a_base_to_be_apart_from(write_config: Callable[..., Path]) -> None:
+    contract = load_contract(STAGES_FOLDER / "sae_train")
+
+    def units(**sae: object) -> dict[str, Unit]:
+        config = load_config(
+            str(write_config(sae={"d_hidden": 8, "target_l0": 2.0, **sae})), ["model.layers=0,2"]
+        )
+        return {unit.name: unit for unit in expand(contract, config)}
+
+    without, with_twins = units(), units(independent_twin=True)
+    assert set(with_twins) - set(without) == {"independent_0", "independent_2"}
+    twin = with_twins["independent_2"]
+    assert (twin.layer, twin.index) == (2, 2)
+    assert [read.stage for read in twin.reads] == ["extract"]
+    assert set(twin.writes).isdisjoint(with_twins["layer_2"].writes)
+    for name, unit in without.items():  # the others know nothing of it
+        assert task_key(unit, {}) == task_key(with_twins[name], {})
+    for settings in ({"shared_base": False}, {"pretrained": "saes/{layer}"}):
+        assert not any(name.startswith("independent") for name in units(independent_twin=True, **settings))

@@ -120,11 +120,15 @@ def test_the_bytes_of_hidden_states_are_exact() -> None:
     assert predicted(contracts, "sae_train/layer_3")[1] == 4 * (2 * 1024 * 5120 + 2 * 5120 + 1024)
 
 
-def test_arithmetic_of_training_is_ten_d_h_a_sample() -> None:
-    config = load_config("gpt2-medium", environ={})
-    unit = next(u for c in load_contracts() for u in expand(c, config) if u.label == "sae_train/layer_0")
+def test_arithmetic_of_training_is_a_dense_product_and_the_active_latents() -> None:
+    config = load_config("gpt2-medium", ["sae.independent_twin=true"], environ={})
+    units = {u.label: u for c in load_contracts() for u in expand(c, config)}
     work = Estimator(config, {})._now
-    assert work.flop(unit) == pytest.approx(10 * 1024 * 5120 * 9_600_000 * 0.9 * 20)
+    a_sample, tokens = 1024 * (2 * 5120 + 600 * 64), 9_600_000 * 0.9
+    assert work.flop(units["sae_train/layer_0"]) == pytest.approx(a_sample * tokens * 20)
+    # A twin sees as many tokens of its layer as the base and the layer's SAE together.
+    base = work.flop(units["sae_train/base"]) / 24
+    assert work.flop(units["sae_train/independent_0"]) == pytest.approx(a_sample * tokens * 20 + base)
     assert isinstance(work, Work)
 
 

@@ -112,6 +112,39 @@ def test_independent_saes_do_not_look_at_the_base(tmp_path: Path, extract: Path)
     assert ((first @ second.T).argmax(1) == torch.arange(64)).float().mean() < 0.3
 
 
+def test_a_twin_has_the_same_tokens_and_no_base(
+    finished: tuple[Path, Any], tmp_path: Path, extract: Path
+) -> None:
+    root, metrics = finished
+    settings = config(LAYERS, sae={"independent_twin": True})
+    found = {layer: run(job(settings, f"independent_{layer}", tmp_path, extract)) for layer in LAYERS}
+    seen = metrics["base"]["curve"]["tokens"][-1] / len(LAYERS) + metrics["layer_1"]["training_tokens"]
+    assert found[1]["training_tokens"] == pytest.approx(seen, abs=settings.sae_training.batch_size)
+    assert "base_cosine" not in found[1]
+    twins = [
+        JumpReLUSAE.load(
+            tmp_path / f"independent_{layer}/out/sae_layer_{layer}_independent.pt", layer=layer
+        ).W_dec
+        for layer in LAYERS
+    ]
+    assert ((twins[0] @ twins[1].T).argmax(1) == torch.arange(64)).float().mean() < 0.3
+    written = json.loads((tmp_path / "independent_1/out/sae_layer_1_independent_metrics.json").read_text())
+    assert written["l0"] == pytest.approx(6, rel=0.05)
+
+
+def test_twins_side_by_side_with_the_others_write_the_same_bytes(
+    finished: tuple[Path, Any], tmp_path: Path, extract: Path
+) -> None:
+    root, _ = finished
+    settings = config(LAYERS, sae={"independent_twin": True}, sae_training={"layers_together": 2})
+    run(job(settings, "independent_1", tmp_path / "alone", extract))
+    run(job(settings, "base", tmp_path, extract))
+    run_together([job(settings, unit, tmp_path, extract) for unit in ("layer_1", "independent_1")])
+    for path in [*root.glob("layer_1/out/*"), *(tmp_path / "alone").glob("*/out/*")]:
+        start = tmp_path / "alone" if path.is_relative_to(tmp_path) else root
+        assert path.read_bytes() == (tmp_path / path.relative_to(start)).read_bytes(), path.name
+
+
 def spoil(extract: Path, folder: Path, states: torch.Tensor) -> Path:
     shutil.copytree(extract, folder)
     torch.save({"states": states}, folder / "layer_2_states.pt")
