@@ -221,8 +221,20 @@ class TrackingConfig(Section):
         description="Likeliest next tokens a position that are kept, between which the tracks compete.",
     )
     top_k_features: int = Field(50, gt=0, description="Strongest active latents a layer that are tracked.")
-    min_cosine: float = Field(
-        0.5, gt=0, le=1, description="Gate: decoder cosine below which two latents are never linked."
+    fit_tokens: int = Field(
+        16_384,
+        ge=64,
+        description="Tokens of held-out text to which the association model is fitted.",
+    )
+    associator: Literal["nearest", "marginals", "hypotheses"] = Field(
+        "marginals",
+        description="What makes the published tracks: global nearest neighbour, joint probabilistic marginals, or "
+        "multiple hypotheses.",
+    )
+    ladder: list[Literal["none", "random", "feature_id", "nearest", "marginals", "hypotheses"]] = Field(
+        ["none", "random", "feature_id", "nearest", "marginals", "hypotheses"],
+        description="Associators whose tracks are written beside them, to be compared: no association, random with the "
+        "same births and lengths, same number of latent, and the three real ones.",
     )
     clusters: int = Field(32, gt=1, description="Semantic clusters of tracks.")
     strongest_tracks: int = Field(

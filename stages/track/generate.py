@@ -179,10 +179,8 @@ def greedy_answers(
                 kept[number].append(value)
         if step == max_new_tokens or not steps.keep(likeliest.indices[:, 0]):
             break
-        found: list[Tensor] = []
-        with model.reading(layers, lambda _, output: found.append(output[:, -1].float())):
-            steps.go_on()
-        for number, state in zip(steps.number.tolist(), torch.stack(found, dim=1).cpu(), strict=True):
+        reached = _last_states(model, layers, steps)
+        for number, state in zip(steps.number.tolist(), reached, strict=True):
             states[number].append(state)
     answers = []
     for number, query in enumerate(queries):
@@ -234,6 +232,14 @@ def sampled_answers(
         steps.go_on()
     decoded = [model.tokenizer.decode(text).strip() for text in texts]
     return [decoded[start : start + n_samples] for start in range(0, len(decoded), n_samples)]
+
+
+def _last_states(model: LanguageModel, layers: Sequence[int], steps: "_Rows") -> Tensor:
+    """Lets the rows go on by a token; the block outputs at it: [n, n_layers, d_model], on the CPU."""
+    found: list[Tensor] = []
+    with model.reading(layers, lambda _, output: found.append(output[:, -1].float())):
+        steps.go_on()
+    return torch.stack(found, dim=1).cpu()
 
 
 class _Rows:

@@ -49,5 +49,5 @@ def read_lens(model: LanguageModel, states: Tensor, emitted: Tensor, rival: Tens
         found = (asked[:, 0] - log_total, asked[:, 1] - log_total, log_total - mean, top[:, 0], rank)
         for column, values in zip(columns, found, strict=True):
             column.append(values.cpu())
-    logprob, rival_logprob, entropy, likeliest, rank = (torch.cat(column).numpy() for column in columns)
-    return Lens(logprob, rival_logprob, entropy, likeliest.astype(np.int32), rank.astype(np.int32))
+    logprob, rival_logprob, entropy, *tokens = (torch.cat(column).numpy() for column in columns)
+    return Lens(logprob, rival_logprob, entropy, *(values.astype(np.int32) for values in tokens))

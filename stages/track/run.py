@@ -3,9 +3,9 @@
 from typing import Any
 
 from common.stage import Job
-from stages.track import run_answers, run_tracks
+from stages.track import run_answers, run_association, run_tracks
 
-UNITS = {"answers": run_answers.run, "all": run_tracks.run}
+UNITS = {"answers": run_answers.run, "association": run_association.run, "all": run_tracks.run}
 
 
 def run(job: Job) -> dict[str, Any]:

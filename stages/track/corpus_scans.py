@@ -1,0 +1,153 @@
+"""What SAEs see in held-out text: scans for the association model, and statistics and contexts of every latent."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from common.held_out import Text
+from common.language_model import LanguageModel
+from common.sae import JumpReLUSAE, strongest
+from stages.track.association import Scans
+
+TOKENS_BEFORE = 12
+TOKENS_AFTER = 6
+
+
+@dataclass(frozen=True)
+class CorpusScans:
+    """scans: of the kept tokens. row, column: int64 [n_scans], where in the text each of them is.
+
+    firing_rate, mean_activation (over the tokens at which it is active): float64 [d_hidden], of each layer.
+    at_start, outliers: tokens that were left out: at position 0, and for the norm of a state at some layer.
+    beyond_k: active latents, a scan and layer, that are not among the k strongest.
+    """
+
+    scans: Scans
+    row: NDArray[np.int64]
+    column: NDArray[np.int64]
+    firing_rate: list[NDArray[np.float64]]
+    mean_activation: list[NDArray[np.float64]]
+    at_start: int
+    outliers: int
+    beyond_k: float
+
+
+@torch.inference_mode()
+def scan_text(
+    model: LanguageModel,
+    text: Text,
+    saes: Sequence[JumpReLUSAE],
+    layers: Sequence[int],
+    k: int,
+    rows_at_a_time: int,
+    done: Callable[[int], None],
+) -> CorpusScans:
+    """Read the text and encode every kept token with the SAEs. done: told the number of tokens after each batch."""
+    kept_rows, kept_columns, latents, activations = [], [], [], []
+    counts = [torch.zeros(sae.d_hidden, dtype=torch.float64) for sae in saes]
+    sums = [torch.zeros(sae.d_hidden, dtype=torch.float64) for sae in saes]
+    outliers, beyond = 0, 0
+    for start, batch in _batches(text, rows_at_a_time):
+        states = _states_of(model, batch, layers)
+        usable = batch.real & (batch.position > 0)
+        strange = torch.stack(
+            [sae.is_outlier(states[layer]) for layer, sae in zip(layers, saes, strict=True)]
+        ).any(0)
+        outliers += int((usable & strange).sum())
+        kept = usable & ~strange
+        found = []
+        for layer, sae, count, total in zip(layers, saes, counts, sums, strict=True):
+            acts = sae.encode(states.pop(layer)[kept])
+            active = acts > 0
+            count += active.sum(0)
+            total += acts.sum(0, dtype=torch.float64)
+            beyond += int((active.sum(1) - k).clamp(min=0).sum())
+            found.append(strongest(acts, k))
+        row, column = kept.nonzero(as_tuple=True)
+        kept_rows.append(row + start)
+        kept_columns.append(column)
+        latents.append(torch.stack([latent for latent, _ in found], dim=1))
+        activations.append(torch.stack([activation for _, activation in found], dim=1))
+        done(int(batch.real.sum()))
+    n_scans = max(sum(map(len, kept_rows)), 1)
+    return CorpusScans(
+        scans=Scans(torch.cat(latents).long().numpy(), torch.cat(activations).numpy()),
+        row=torch.cat(kept_rows).numpy(),
+        column=torch.cat(kept_columns).numpy(),
+        firing_rate=[(count / n_scans).numpy() for count in counts],
+        mean_activation=[(total / count.clamp(min=1)).numpy() for count, total in zip(counts, sums, strict=True)],
+        at_start=int((text.real & (text.position == 0)).sum()),
+        outliers=outliers,
+        beyond_k=beyond / (n_scans * len(saes)),
+    )  # fmt: skip
+
+
+def _states_of(model: LanguageModel, text: Text, layers: Sequence[int]) -> dict[int, Tensor]:
+    """Layer to block outputs [n_rows, length, d_model]."""
+    states: dict[int, Tensor] = {}
+
+    def keep(layer: int, output: Tensor) -> None:
+        states[layer] = output.cpu()
+
+    model.read_blocks(text.token.to(model.device), text.position.to(model.device), layers, keep)
+    return states
+
+
+def _batches(text: Text, rows: int) -> Iterator[tuple[int, Text]]:
+    start = 0
+    for batch in text.batches(rows):
+        yield start, batch
+        start += len(batch.token)
+
+
+def top_contexts(
+    found: CorpusScans, text: Text, pieces: Sequence[str], layers: Sequence[int], count: int
+) -> dict[str, list[object]]:
+    """The tokens at which each latent is most active, with the text around them: columns, a value a context.
+
+    pieces: the text of every token of the vocabulary. Ordered by layer, latent and rank.
+    """
+    columns: dict[str, list[object]] = {
+        name: [] for name in ("layer", "latent", "rank", "activation", "before", "token", "after")
+    }
+    token, position = text.token.numpy(), text.position.numpy()
+    around: dict[int, tuple[str, str, str]] = {}
+    for index, layer in enumerate(layers):
+        latents, activations = found.scans.latents[:, index], found.scans.activations[:, index]
+        scan, _ = active = np.nonzero(activations > 0)
+        latent, activation = latents[active], activations[active]
+        order = np.lexsort((scan, -activation, latent))
+        scan, latent, activation = scan[order], latent[order], activation[order]
+        first = np.searchsorted(latent, latent, side="left")
+        rank = np.arange(len(latent)) - first
+        top = rank < count
+        for one in scan[top].tolist():
+            if one not in around:
+                around[one] = _around(token, position, found.row[one], found.column[one], pieces)
+        columns["layer"] += [layer] * int(top.sum())
+        columns["latent"] += latent[top].tolist()
+        columns["rank"] += rank[top].tolist()
+        columns["activation"] += activation[top].tolist()
+        for name, place in (("before", 0), ("token", 1), ("after", 2)):
+            columns[name] += [around[one][place] for one in scan[top].tolist()]
+    return columns
+
+
+def _around(
+    token: NDArray[np.int64], position: NDArray[np.int64], row: int, column: int, pieces: Sequence[str]
+) -> tuple[str, str, str]:
+    """Text before, of and after a token, within its segment."""
+    start = max(column - TOKENS_BEFORE, column - int(position[row, column]))
+    stop = column + 1
+    while (
+        stop < min(column + 1 + TOKENS_AFTER, token.shape[1])
+        and position[row, stop] == position[row, stop - 1] + 1
+    ):
+        stop += 1
+    texts = [pieces[one] for one in token[row, start:stop].tolist()]
+    here = column - start
+    return "".join(texts[:here]), texts[here], "".join(texts[here + 1 :])

@@ -1,0 +1,70 @@
+"""From a direction in the residual stream to what it does to the logits: direct logit attribution.
+
+The final norm is a division by a scale of the whole state and a gain a coordinate (for LayerNorm, after the mean over
+coordinates is taken off). With the scale held at that of the final state, the logits are linear in what is written to
+the stream, and the direct effect of a direction on a token is its product with the token's row of the unembedding.
+A soft cap of the logits is left out: it keeps their order.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from common.language_model import LanguageModel
+
+DIRECTIONS_AT_A_TIME = 256
+"""Directions whose effects on all tokens are made at a time."""
+
+
+@dataclass(frozen=True)
+class ReadOut:
+    """weight: [n_vocabulary, d_model] float32, the unembedding with the final norm's gain (and centring) in it, so that
+    effects are weight @ direction / scale. centred: whether the norm takes off the mean."""
+
+    weight: Tensor
+    centred: bool
+
+    @classmethod
+    @torch.inference_mode()
+    def of(cls, model: LanguageModel) -> "ReadOut":
+        """Gain and centring are found by asking the norm, since families differ in how they store them."""
+        sign = torch.ones(model.d_model, device=model.device)
+        sign[
+            1::2
+        ] = -1  # mean 0 and mean square 1, so that every norm leaves it as it is but for gain and bias
+        gain = _odd_part(model, sign) * sign
+        centred = bool(_odd_part(model, sign.abs()).abs().amax() < 0.1 * gain.abs().amax())
+        weight = model.unembedding.float() * gain
+        if centred:
+            weight -= weight.mean(dim=1, keepdim=True)
+        return cls(weight.cpu(), centred)
+
+    def scale(self, final: Tensor) -> Tensor:
+        """What the final norm divides states [..., d_model] by: [...]."""
+        if self.centred:
+            final = final - final.mean(dim=-1, keepdim=True)
+        return final.float().square().mean(dim=-1).sqrt()
+
+    def promoted(
+        self, directions: Tensor, pieces: Sequence[str], count: int
+    ) -> tuple[list[list[str]], list[list[str]]]:
+        """The tokens whose logits each direction [n, d_model] raises and lowers most, as texts, the most first.
+
+        pieces: the text of every token of the tokenizer.
+        """
+        raised: list[list[str]] = []
+        lowered: list[list[str]] = []
+        for part in directions.split(DIRECTIONS_AT_A_TIME):
+            effect = part @ self.weight[: len(pieces)].T
+            for kept, sign in ((raised, 1), (lowered, -1)):
+                best = (sign * effect).topk(count, dim=1).indices.tolist()
+                kept += [[pieces[token] for token in row] for row in best]
+        return raised, lowered
+
+
+def _odd_part(model: LanguageModel, states: Tensor) -> Tensor:
+    """What the norm makes of states, its bias taken off: float32."""
+    both = [model.final_norm(sign * states.to(model.unembedding.dtype)).float() for sign in (1, -1)]
+    return (both[0] - both[1]) / 2

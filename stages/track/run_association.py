@@ -1,0 +1,115 @@
+"""Unit `association`: the association model fitted to held-out text, and what every latent is about."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from common.corpus import read_corpus
+from common.held_out import Text, held_out_text
+from common.language_model import LanguageModel, load_language_model
+from common.sae import JumpReLUSAE
+from common.seeds import generator
+from common.stage import Job
+from stages.track.association import Association, fit
+from stages.track.corpus_scans import CorpusScans, scan_text, top_contexts
+from stages.track.readout import ReadOut
+from stages.track.saes import load_saes
+
+PROMOTED = 8
+"""Tokens a latent that are named, each way."""
+CONTEXTS = 4
+"""Contexts a latent."""
+
+
+def run(job: Job) -> dict[str, Any]:
+    if job.rank:
+        return {}
+    layers, saes = job.config.layers, load_saes(job)
+    model = load_language_model(job.input_dir("prepare/model"), job.config.model.dtype)
+    association, found, text = fit_to_text(job, model, saes)
+    association.save(job.output("association.pt"))
+    job.output("association.json").write_text(json.dumps(summary(association), indent=2) + "\n", "utf-8")
+    pieces = model.tokenizer.batch_decode([[token] for token in range(len(model.tokenizer))])
+    contexts = top_contexts(found, text, pieces, layers, CONTEXTS)
+    pq.write_table(_contexts_table(contexts), job.output("contexts.parquet"), compression="zstd")
+    read_out, tables = ReadOut.of(model), []
+    with job.progress(len(layers), "layers", "promoted tokens") as progress:
+        for place, (layer, sae) in enumerate(zip(layers, saes, strict=True)):
+            tables.append(_latents_table(layer, sae, found, place, read_out, pieces))
+            progress.update(1)
+    pq.write_table(pa.concat_tables(tables), job.output("latents.parquet"), compression="zstd")
+    return figures(association, found)
+
+
+def fit_to_text(
+    job: Job, model: LanguageModel, saes: list[JumpReLUSAE]
+) -> tuple[Association, CorpusScans, Text]:
+    """The association model of SAEs, what they see in the held-out text, and the text."""
+    settings = job.config
+    corpus = read_corpus(job.input("prepare/corpus", "corpus.pt"), model.unembedding.shape[0])
+    random = generator(settings.seed, "track", "association")
+    text = held_out_text(corpus, settings.tracking.fit_tokens, settings.extract.max_length, random)
+    n_tokens = int(text.real.sum())
+    with job.progress(n_tokens, "tok", "held-out text") as progress:
+        found = scan_text(
+            model, text, saes, settings.layers, settings.tracking.top_k_features, settings.extract.batch_size,
+            progress.update,
+        )  # fmt: skip
+    provenance = {"tokens": n_tokens, "text": "held-out documents", "model": settings.model.base_model}
+    decoders = [sae.W_dec for sae in saes]
+    return fit(found.scans, decoders, settings.layers, settings.seed, provenance), found, text
+
+
+def summary(association: Association) -> dict[str, Any]:
+    """The fitted figures by layer, as JSON-ready data."""
+    numbers = {
+        name: np.round(getattr(association, name).numpy(), 5).tolist()
+        for name in ("survival", "detection", "drift", "change_variance", "noise_variance", "level_mean",
+                     "level_variance", "births", "clutter")
+    }  # fmt: skip
+    return {
+        "schema_version": 1,
+        "layers": association.layers,
+        "provenance": association.provenance,
+        **numbers,
+        "log_ratio": {str(gap): np.round(ratio.numpy(), 4).tolist() for gap, ratio in association.log_ratio.items()},
+    }  # fmt: skip
+
+
+def figures(association: Association, found: CorpusScans) -> dict[str, Any]:
+    alive = [float((rate > 0).mean()) for rate in found.firing_rate]
+    return {
+        "scans": len(found.scans.latents),
+        "left_out": {"position_0": found.at_start, "norm_outlier": found.outliers},
+        "active_beyond_top_k": round(found.beyond_k, 3),
+        "alive_latents": round(float(np.mean(alive)), 4),
+        "mean_survival": round(float(association.survival.mean()), 4) if len(association.survival) else None,
+        "births_a_layer": round(float(association.births.mean()), 3),
+        "clutter_a_layer": round(float(association.clutter.mean()), 3),
+    }
+
+
+def _contexts_table(columns: dict[str, list[object]]) -> pa.Table:
+    kinds = {"layer": pa.int16(), "latent": pa.int32(), "rank": pa.int16(), "activation": pa.float32()}
+    return pa.table(
+        {name: pa.array(values, kinds.get(name, pa.string())) for name, values in columns.items()}
+    )
+
+
+def _latents_table(
+    layer: int, sae: JumpReLUSAE, found: CorpusScans, place: int, read_out: ReadOut, pieces: list[str]
+) -> pa.Table:
+    raised, lowered = read_out.promoted(sae.W_dec, pieces, PROMOTED)
+    return pa.table(
+        {
+            "layer": pa.array(np.full(sae.d_hidden, layer), pa.int16()),
+            "latent": pa.array(np.arange(sae.d_hidden), pa.int32()),
+            "firing_rate": pa.array(found.firing_rate[place], pa.float32()),
+            "mean_activation": pa.array(found.mean_activation[place], pa.float32()),
+            "promoted": raised,
+            "suppressed": lowered,
+        }
+    )

@@ -1,0 +1,28 @@
+"""The SAEs of all tracked layers, checked against the model that they are used with."""
+
+from common.errors import MissingInputError
+from common.sae import JumpReLUSAE
+from common.stage import Job
+
+
+def load_saes(job: Job) -> list[JumpReLUSAE]:
+    """The SAE of each layer. Raises MissingInputError, ModelMismatchError naming the layer."""
+    return [_load(job, f"sae_train/layer_{i}", f"sae_layer_{i}_best.pt", i) for i in job.config.layers]
+
+
+def load_twins(job: Job) -> list[JumpReLUSAE]:
+    """The SAEs that were trained apart, without a shared base."""
+    return [
+        _load(job, f"sae_train/independent_{i}", f"sae_layer_{i}_independent.pt", i)
+        for i in job.config.layers
+    ]
+
+
+def _load(job: Job, unit: str, file: str, layer: int) -> JumpReLUSAE:
+    path = job.input(unit, file)
+    if not path.is_file():
+        raise MissingInputError(
+            f"the SAE of layer {layer} is missing: {path}; `ghosttrack run` makes it, or leave the layer out "
+            "with model.layers"
+        )
+    return JumpReLUSAE.load(path, d_model=job.config.model.d_model, layer=layer)
