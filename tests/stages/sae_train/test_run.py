@@ -115,7 +115,7 @@ def test_independent_saes_do_not_look_at_the_base(tmp_path: Path, extract: Path)
 def test_a_twin_has_the_same_tokens_and_no_base(
     finished: tuple[Path, Any], tmp_path: Path, extract: Path
 ) -> None:
-    root, metrics = finished
+    _, metrics = finished
     settings = config(LAYERS, sae={"independent_twin": True})
     found = {layer: run(job(settings, f"independent_{layer}", tmp_path, extract)) for layer in LAYERS}
     seen = metrics["base"]["curve"]["tokens"][-1] / len(LAYERS) + metrics["layer_1"]["training_tokens"]
