@@ -30,7 +30,9 @@ def main() -> None:
     questions = 500 if parser.parse_args().quick else 5000
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        make_run(folder, questions=questions, layers=LAYERS, latents=LATENTS, positions=POSITIONS, tracks=TRACKS)
+        make_run(
+            folder, questions=questions, layers=LAYERS, latents=LATENTS, positions=POSITIONS, tracks=TRACKS
+        )
         start = time.perf_counter()
         results = Results.open(str(folder), "made-up")
         page = folder / "dashboard.html"
