@@ -36,7 +36,7 @@ GAPS = (1, 2)
 """A track may go unseen at one layer."""
 BINS = 100
 """Of the cosine, over [-1, 1]."""
-DENSE = 0.1
+DENSE = 0.3
 """Firing rate above which a latent takes no part in the estimates: that it is active twice proves nothing."""
 LEAST_VARIANCE = 1e-3
 """Of log-activation: 3 %, well below what two layers differ by."""
@@ -295,7 +295,9 @@ def _dynamics(level: Floats, active: NDArray[np.bool_], links: dict[int, list[_L
             next_seen = (weight * onward[layer]).sum() / total
             after_miss = (weight[pair.problem, pair.before] * later).sum() / total
             # s d = next_seen and s (1 - d) s d = after_miss, taking s and d alike at the two layers.
-            survival[layer] = min((after_miss + next_seen**2) / max(next_seen, 1e-9), MOST_CERTAIN)
+            survival[layer] = np.clip(
+                (after_miss + next_seen**2) / max(next_seen, 1e-9), 1 - MOST_CERTAIN, MOST_CERTAIN
+            )
         elif layer:
             survival[layer] = survival[layer - 1]
     if n_layers > 2:  # at the first layer it cannot be told which detections are features that exist already

@@ -102,7 +102,7 @@ class _Children(NamedTuple):
 
 
 def track_by_hypotheses(scans: Scans, association: Association) -> Tracks:
-    n_problems, n_layers, k = scans.latents.shape
+    _, n_layers, k = scans.latents.shape
     detections, tracks = Detections.of(scans), empty_tracks(scans)
     forest = _empty()
     for layer in range(n_layers):

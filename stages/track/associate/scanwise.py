@@ -93,7 +93,7 @@ def _entropy(problem: NDArray[np.int64], marginals: Marginals, active: NDArray[n
     """Mean over a scan's detections of the entropy of where each comes from, nats: [n_problems]."""
     n_problems, k = active.shape
     terms = np.bincount(problem, _surprise(marginals.linked), minlength=n_problems)
-    terms += (_surprise(marginals.unlinked).reshape(n_problems, k) * active).sum(1)
+    terms = terms + (_surprise(marginals.unlinked).reshape(n_problems, k) * active).sum(1)
     return terms / np.maximum(active.sum(1), 1)
 
 
