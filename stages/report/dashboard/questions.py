@@ -86,20 +86,17 @@ class Trajectories:
 def read_trajectories(results: Results, width: int) -> Trajectories:
     """width: latents of a SAE, at least. Tables that are not there are empty."""
     census = Census(width)
-    kept: list[tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]] = []
+    kept: list[dict[str, NDArray[Any]]] = []
+    null: list[dict[str, NDArray[Any]]] = []
     if has_tracks(results):
         for nodes in whole_questions(_batches(results)):
             census.add(nodes)
-            kept.append((_kept(nodes, "track"), _kept(nodes, "random_track")))
-    nodes, null = (
-        {name: np.concatenate([piece[which][name] for piece in kept]) for name in kept[0][which]}
-        if kept
-        else {}
-        for which in (0, 1)
-    )
+            kept.append(_kept(nodes, "track"))
+            if "random_track" in nodes:
+                null.append(_kept(nodes, "random_track"))
     return Trajectories(
-        nodes,
-        null,
+        _joined(kept),
+        _joined(null),
         _table(results, TRACKS, "layers.parquet", LAYER_COLUMNS, ("layer",)),
         _table(results, ANSWERS, "lens.parquet", LENS_COLUMNS, ("layer",)),
         _table(results, ANSWERS, "candidates.parquet", ("token", "logprob"), ("rank",)),
@@ -108,30 +105,33 @@ def read_trajectories(results: Results, width: int) -> Trajectories:
 
 
 def has_tracks(results: Results) -> bool:
-    """Whether there are tracks of this version, ladder and all."""
-    wanted = {"tracks.parquet": NODE_COLUMNS, "ladder.parquet": NULL_COLUMNS}
-    return all(
-        results.has(TRACKS, file) and set(columns) <= set(pq.read_schema(results.path(TRACKS, file)).names)
-        for file, columns in wanted.items()
-    )
+    """Whether there are tracks of this version."""
+    return _has_columns(results, "tracks.parquet", NODE_COLUMNS)
+
+
+def _has_columns(results: Results, file: str, columns: Sequence[str]) -> bool:
+    return results.has(TRACKS, file) and set(columns) <= set(pq.read_schema(results.path(TRACKS, file)).names)
 
 
 def _batches(results: Results) -> Iterator[Nodes]:
+    """The nodes, with their tracks by random association where `tracking.ladder` has it."""
     tracks = pq.ParquetFile(results.path(TRACKS, "tracks.parquet"))
-    ladder = pq.ParquetFile(results.path(TRACKS, "ladder.parquet"))
-    if tracks.metadata.num_rows != ladder.metadata.num_rows:
-        raise CorruptInputError("ladder.parquet has other rows than tracks.parquet; run track again")
-    pairs = zip(
-        tracks.iter_batches(NODES_AT_ONCE, columns=list(NODE_COLUMNS)),
-        ladder.iter_batches(NODES_AT_ONCE, columns=list(NULL_COLUMNS)),
-        strict=True,
-    )
-    for pair in pairs:
+    readers = [tracks.iter_batches(NODES_AT_ONCE, columns=list(NODE_COLUMNS))]
+    if _has_columns(results, "ladder.parquet", NULL_COLUMNS):
+        ladder = pq.ParquetFile(results.path(TRACKS, "ladder.parquet"))
+        if tracks.metadata.num_rows != ladder.metadata.num_rows:
+            raise CorruptInputError("ladder.parquet has other rows than tracks.parquet; run track again")
+        readers.append(ladder.iter_batches(NODES_AT_ONCE, columns=list(NULL_COLUMNS)))
+    for batches in zip(*readers, strict=True):
         yield {
             name: batch.column(name).to_numpy(zero_copy_only=False)
-            for batch in pair
+            for batch in batches
             for name in batch.schema.names
         }
+
+
+def _joined(pieces: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
+    return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]} if pieces else {}
 
 
 def _kept(nodes: Nodes, track: str) -> dict[str, NDArray[Any]]:
@@ -140,7 +140,7 @@ def _kept(nodes: Nodes, track: str) -> dict[str, NDArray[Any]]:
     rows = np.flatnonzero(rank < STRONGEST)
     cell = nodes["question"].astype(np.int64) * 4096 + nodes["position"] + 1
     rows = rows[np.lexsort((nodes["layer"][rows], rank[rows], cell[rows]))]
-    wanted = [name for name in (*NODE_COLUMNS, *NULL_COLUMNS) if name not in ("question", "position")]
+    wanted = [name for name in nodes if name not in ("question", "position")]
     return {"cell": cell[rows], "place": rank[rows], **{name: nodes[name][rows] for name in wanted}}
 
 

@@ -30,6 +30,7 @@ from stages.evaluate.schema import FinalReport
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 WORDS = ["Paris", "Lyon", "Rome", "Oslo", "Lima", "Cairo", "Kyiv", "Bern", "Riga", "Quito", "Accra", "Doha"]
 RELATIONS = ("capital", "currency", "river", "border")
+NULL_RUNG = "random"
 MARKUP = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>&amp;"\'`</script>'
 """In the first question's text and answer, its features' tokens and contexts."""
 
@@ -199,9 +200,9 @@ def track_nodes(
     columns = {name: values[order] for name, values in columns.items()}
     # random association: within a layer of a cell, latents exchange their tracks
     shuffled = np.lexsort((rng.random(len(row)), columns["layer"], columns["position"], columns["question"]))
-    ladder = {"random_track": columns["track"][shuffled], "random_link": rng.uniform(-0.2, 0.6, len(row)).astype(np.float16),
+    ladder = {f"{NULL_RUNG}_track": columns["track"][shuffled], f"{NULL_RUNG}_link": rng.uniform(-0.2, 0.6, len(row)).astype(np.float16),
               "none_track": np.arange(len(row), dtype=np.int64) % 30000}  # fmt: skip
-    ladder["random_link"][np.isnan(columns["link"][shuffled])] = np.nan
+    ladder[f"{NULL_RUNG}_link"][np.isnan(columns["link"][shuffled])] = np.nan
     return columns, ladder
 
 

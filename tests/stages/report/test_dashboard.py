@@ -17,6 +17,7 @@ from stages.report.dashboard import packing, tracks
 from stages.report.dashboard.build import build
 from stages.report.dashboard.vocabulary import token_texts
 from stages.report.results import Results
+from tests.stages.report import synthetic
 from tests.stages.report.synthetic import MARKUP, make_run
 
 
@@ -242,6 +243,14 @@ def test_a_missing_stage_is_named_and_the_rest_is_there(tmp_path, missing):
     assert any(entry["file"].startswith(missing) for entry in run["absent"])
     assert missing not in {unit["unit"] for unit in run["provenance"]}
     assert len(run["provenance"]) == 6
+
+
+def test_without_the_random_rung_there_are_tracks_and_no_null(tmp_path, monkeypatch):
+    monkeypatch.setattr(synthetic, "NULL_RUNG", "other")
+    make_run(tmp_path, questions=5)
+    _, columns = packing.unpack(blocks(build(Results.open(str(tmp_path), "made-up")))["q0"])
+    assert len(columns["nodes.track"]) > 0
+    assert not any(name.startswith("null.") for name in columns)
 
 
 def test_no_results_at_all(tmp_path):
