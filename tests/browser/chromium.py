@@ -137,15 +137,14 @@ class Chromium:
         ]
         return [url for url in urls if not url.startswith(("data:", "blob:"))]
 
-    def screenshot(self, path: Path, *, full: bool = False) -> None:
-        found = self.call(
-            "Page.captureScreenshot", captureBeyondViewport=full, **({"clip": self._whole()} if full else {})
+    def screenshot(self, path: Path, of: str = "body") -> None:
+        """Of the first element that a selector finds, whole, also where it does not fit the window."""
+        box = self.run(
+            f"(() => {{ const box = document.querySelector({json.dumps(of)}).getBoundingClientRect(); "
+            "return {x: box.x + scrollX, y: box.y + scrollY, width: box.width, height: Math.min(box.height, 6000)} })()"
         )
+        found = self.call("Page.captureScreenshot", captureBeyondViewport=True, clip={**box, "scale": 1})
         path.write_bytes(base64.b64decode(found["data"]))
-
-    def _whole(self) -> dict[str, float]:
-        size = self.call("Page.getLayoutMetrics")["cssContentSize"]
-        return {"x": 0, "y": 0, "width": size["width"], "height": min(size["height"], 6000), "scale": 1}
 
     def _call(self, method: str, session: str | None = None, **parameters: Any) -> dict[str, Any]:
         self._number += 1
