@@ -11,6 +11,8 @@ import base64
 import functools
 import hashlib
 import html
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from importlib import resources
 from typing import Any
 
@@ -56,36 +58,33 @@ def build(results: Results, limit: float = LIMIT) -> str:
     """The page. Raises CorruptInputError for a result that is not what its manifest says."""
     records = results.lines(ANSWERS, "generations.jsonl") if results.has(ANSWERS, "generations.jsonl") else []
     scores = results.json_if_there("detect/all", "hallucination_scores.json")
+    scored = scores["questions"] if scores else []
+    reasons = {score["id"]: score.get("contributions") for score in scored}
+    records = [{**record, "contributions": reasons.get(record["id"])} for record in records]
     width = 1 << 20
     found = read_trajectories(results, width)
     book = FeatureBook(results, found.census, [record["id"] for record in records])
 
     def question_blocks(detail: Detail, some: slice = slice(None)) -> list[str]:
-        starts = range(0, len(records), QUESTIONS_A_BLOCK)[some]
-        return [
-            question_block(range(start, min(start + QUESTIONS_A_BLOCK, len(records))), records, found, detail)
-            for start in starts
-        ]
+        def block(start: int) -> str:
+            numbers = range(start, min(start + QUESTIONS_A_BLOCK, len(records)))
+            return question_block(numbers, records, found, detail)
+
+        return _in_threads(block, range(0, len(records), QUESTIONS_A_BLOCK)[some])
 
     @functools.cache
     def drawn(detail: Detail) -> NDArray[np.int64]:
         return features_in(found, detail, width)
 
     def feature_blocks(detail: Detail, some: slice = slice(None)) -> list[str]:
-        features = drawn(detail)
-        starts = range(0, len(features), FEATURES_A_BLOCK)[some]
-        return [
-            feature_block(
-                [
-                    book.page(feature, detail.contexts)
-                    for feature in features[start : start + FEATURES_A_BLOCK].tolist()
-                ]
-            )
-            for start in starts
-        ]
+        def block(start: int) -> str:
+            features = drawn(detail)[start : start + FEATURES_A_BLOCK].tolist()
+            return feature_block([book.page(feature, detail.contexts) for feature in features])
+
+        return _in_threads(block, range(0, len(drawn(detail)), FEATURES_A_BLOCK)[some])
 
     run = run_block(results, records)
-    questions = pack(index(records, scores["questions"] if scores else []))
+    questions = pack(index(records, scored))
     tokens = pack(texts_of_tokens(results, tokens_in(found)))
     room = limit - len(run) - len(questions) - len(tokens) - 3e5
 
@@ -115,6 +114,12 @@ def build(results: Results, limit: float = LIMIT) -> str:
         **{f"f{number}": block for number, block in enumerate(feature_blocks(detail))},
     }
     return page(results.name, run, blocks)
+
+
+def _in_threads(work: Callable[[int], str], items: Iterable[int]) -> list[str]:
+    """Results in the order of the items; compression, the half of it, leaves the other thread to work."""
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(work, items))
 
 
 def run_block(results: Results, records: list[dict[str, Any]]) -> str:

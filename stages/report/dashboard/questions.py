@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from stages.report.results import Results
 ANSWERS, TRACKS = "track/answers", "track/all"
 NODES_AT_ONCE = 1_500_000
 QUESTIONS_A_BLOCK = 20
-CANDIDATES = 8
+CANDIDATES = 16
 """Candidate answers of a position that are shown."""
 
 NODE_COLUMNS = ("question", "position", "layer", "latent", "activation", "track", "link", "posterior", "existence", "effect")  # fmt: skip
@@ -40,8 +41,10 @@ WHOLE = {
     "token",
 }
 """Columns of whole numbers; the others go as thousandths."""
+SCORE_KEYS = ("score", "threshold", "predicted", "interval", "error_type")
+"""Of a question's record in hallucination_scores.json, what lists and search need."""
 TEXTS = ("prompt", "gold", "aliases", "subject", "group", "strict_label", "tokens", "token_ids", "logprobs",
-         "entropies", "samples", "subject_found")  # fmt: skip
+         "entropies", "samples", "subject_found", "contributions")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -88,12 +91,14 @@ def read_trajectories(results: Results, width: int) -> Trajectories:
     census = Census(width)
     kept: list[dict[str, NDArray[Any]]] = []
     null: list[dict[str, NDArray[Any]]] = []
-    if has_tracks(results):
-        for nodes in whole_questions(_batches(results)):
-            census.add(nodes)
-            kept.append(_kept(nodes, "track"))
+    pieces = whole_questions(_batches(results)) if has_tracks(results) else []
+    with ThreadPoolExecutor(3) as pool:  # sorting, which is most of it, leaves the other threads to work
+        for nodes in pieces:
+            counted, drawn = pool.submit(census.add, nodes), pool.submit(_kept, nodes, "track")
             if "random_track" in nodes:
                 null.append(_kept(nodes, "random_track"))
+            kept.append(drawn.result())
+            counted.result()
     return Trajectories(
         _joined(kept),
         _joined(null),
@@ -278,8 +283,6 @@ def index(records: Sequence[Mapping[str, Any]], scores: Sequence[Mapping[str, An
             "same_relation": bool(same[number]),
         }
         if score := scored.get(record["id"]):
-            entry["scored"] = {
-                key: value for key, value in score.items() if key not in entry and key != "group"
-            }
+            entry["scored"] = {key: score[key] for key in SCORE_KEYS if key in score}
         found.append(entry)
     return found

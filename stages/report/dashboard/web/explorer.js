@@ -80,7 +80,7 @@ async function questionPage(id, query) {
       verdict(question, record),
       tokensOf(record)),
     cell ? trajectorySection(question, record, cell, tokens.data, promoted, other, beside) : section("Trajectory", note("This run has no trajectories yet."), ...absentNote()),
-    contributionsSection(question),
+    contributionsSection(record.contributions),
     section("Asked as", h("pre", { class: "prompt" }, record.prompt), record.samples?.length > 0 && folded(`${plural(record.samples.length, "sampled answer")}`, h("ul", null, record.samples.map((text) => h("li", null, text)))),
       note(`Question ${question.id}; relation ${question.relation}; subject ${record.subject}; group ${record.group}; accepted answers: ${record.aliases?.join(", ") ?? question.gold}.`)),
   ];
@@ -143,8 +143,7 @@ function trajectorySection(question, record, cell, tokens, promoted, other, besi
     rivals.list.length > 0 && folded("Candidate answers of the model", table(["token", "log-probability"], rivals.list.map((each) => [visible(rivals.text(each.token)), fixed(each.logprob)]), { caption: "Candidates", numeric: [1] })));
 }
 
-function contributionsSection(question) {
-  const parts = question.scored?.contributions;
+function contributionsSection(parts) {
   if (!parts?.length) return null;
   const most = Math.max(...parts.map((each) => Math.abs(each.contribution)), 1e-9);
   return section("Why the detector says so", h("ul", { class: "contributions" }, parts.map((each) => h("li", null,

@@ -4,8 +4,8 @@ const LANE = 21;
 
 // What competes at a position: the token the model emits next, and its strongest rival.
 function contestants(record, cells, cell, tokens) {
-  const emitted = record.token_ids?.[Math.max(cell.position, 0)];
-  const list = cell.candidates().length ? cell.candidates() : cells.find((each) => each.position === 0)?.candidates() ?? [];
+  const own = cell.candidates(), list = own.length ? own : cells.find((each) => each.position === 0)?.candidates() ?? [];
+  const emitted = record.token_ids?.[Math.max(cell.position, 0)] ?? list[0]?.token; // greedy: the end is the likeliest too
   const rival = list.find((candidate) => candidate.token !== emitted)?.token;
   const name = (token, fallback) => (token === undefined ? fallback : tokens[token] ?? fallback);
   const spoken = record.tokens?.[Math.max(cell.position, 0)];
