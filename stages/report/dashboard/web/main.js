@@ -32,7 +32,10 @@ async function show() {
   if (mine !== visit) return;
   content.replaceChildren(...found.flat(Infinity).filter(Boolean));
   const current = { question: "questions", feature: "questions" }[address.parts[0]] ?? address.parts[0] ?? "overview";
-  for (const anchor of document.querySelectorAll("#pages a")) anchor.toggleAttribute("aria-current", anchor.dataset.page === current);
+  for (const anchor of document.querySelectorAll("#pages a")) {
+    if (anchor.dataset.page === current) anchor.setAttribute("aria-current", "page");
+    else anchor.removeAttribute("aria-current");
+  }
   const heading = content.querySelector("h2")?.textContent ?? "";
   document.title = `${heading} · ${run.name} · GhostTrack`;
   document.getElementById("announce").textContent = heading;
