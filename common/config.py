@@ -324,7 +324,7 @@ STUB_OVERLAY: dict[str, Any] = {
         "learning_rate": 1e-3,
         "splice_tokens": 128,
     },
-    "tracking": {"shard_questions": 32, "top_k_features": 12, "clusters": 4},
+    "tracking": {"shard_questions": 32, "top_k_features": 12, "clusters": 4, "fit_tokens": 1024},
     "evaluation": {"bootstrap": 200},
 }
 """`--stub`: every stage does its real work on a miniature model, in seconds, under the name `<name>-stub`."""

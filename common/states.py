@@ -65,7 +65,7 @@ class TensorFile:
     def put(self, name: str, start: int, rows: Tensor) -> None:
         """Write rows [n, …] of the tensor's own type at row `start`."""
         kept = self.stored[name]
-        assert rows.dtype == kept.dtype and rows.shape[1:] == kept.shape[1:]
+        assert (rows.dtype, rows.shape[1:]) == (kept.dtype, kept.shape[1:])
         data = memoryview(rows.contiguous().cpu().flatten().view(torch.uint8).numpy().data)
         place = self._offsets[name] + start * kept.dtype.itemsize * kept.shape[1:].numel()
         while data:
@@ -154,6 +154,8 @@ def reserve_tensors(path: Path, shapes: Mapping[str, tuple[tuple[int, ...], torc
 def open_states(path: Path) -> States:
     """The states of a file, memory-mapped. Raises CorruptInputError."""
     stored = _load(path)
+    if "states" not in stored:
+        raise CorruptInputError(f"{path} is not a states file: it has no 'states'")
     values, scale = stored["states"], stored.get("scale")
     if (values.dtype == torch.int8) != (scale is not None) or (
         scale is not None and len(scale) != len(values)
@@ -164,11 +166,12 @@ def open_states(path: Path) -> States:
 
 def _load(path: Path) -> dict[str, Tensor]:
     try:
-        stored = torch.load(path, mmap=True, weights_only=True)
-        stored["states"].shape  # noqa: B018
-    except (RuntimeError, KeyError, EOFError, ValueError, TypeError, AttributeError) as error:
+        stored = dict(torch.load(path, mmap=True, weights_only=True))
+        for tensor in stored.values():
+            tensor.shape  # noqa: B018
+    except (RuntimeError, EOFError, ValueError, TypeError, AttributeError) as error:
         raise CorruptInputError(f"{path} is not a states file: {error}") from error
-    return dict(stored)
+    return stored
 
 
 def _offsets(path: Path) -> list[int]:

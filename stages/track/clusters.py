@@ -1,4 +1,9 @@
-"""Semantic clusters: which directions the tracks of a run carry, labelled by the tokens they promote."""
+"""Semantic clusters: which directions the tracks of a run carry, and what they promote.
+
+A latent is described by its decoder direction and by the profile of its direct effects on all tokens, in equal parts.
+The distance between two profiles needs no profile: with M the read-out's second moments over tokens, it is that of
+M^(1/2) times the directions.
+"""
 
 from typing import Any
 
@@ -8,50 +13,57 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from torch import Tensor
 
+MOST_LATENTS = 4000
+"""Latents with the highest total activation take part."""
 
-def promoted_tokens(
-    directions: Tensor, norm_weight: Tensor, unembedding: Tensor, tokenizer: Any, count: int = 8
-) -> list[list[str]]:
-    """The tokens whose logits each direction raises most, relative to all directions' mean.
 
-    directions: [n, d_model]; norm_weight: [d_model], the final norm's gain; unembedding: [n_vocabulary, d_model].
-    """
-    logits = (directions * norm_weight) @ unembedding[: len(tokenizer)].T
-    best = logits.topk(count, dim=1).indices
-    return [[tokenizer.decode([token]) for token in row] for row in best.tolist()]
+def effect_geometry(read_out: Tensor) -> Tensor:
+    """M^(1/2), [d_model, d_model]. read_out: [n_vocabulary, d_model]."""
+    moments = (read_out.T @ read_out).double() / len(read_out)
+    values, vectors = torch.linalg.eigh(moments)
+    return (vectors * values.clamp(min=0).sqrt() @ vectors.T).float()
 
 
 def cluster_latents(
-    layers: NDArray[np.int16],
-    latents: NDArray[np.int32],
-    activations: NDArray[np.float32],
-    decoders: dict[int, Tensor],
+    weight: list[NDArray[np.float64]],
+    layers: list[int],
+    decoders: list[Tensor],
+    geometry: Tensor,
     n_clusters: int,
     seed: int,
-    most: int = 4000,
 ) -> list[dict[str, Any]]:
-    """Spherical k-means over the decoder vectors of the latents that tracks pass through.
+    """k-means over the latents that tracks pass through, weighted by their total activation.
 
-    layers, latents, activations: a value a track node. decoders: layer to [d_hidden, d_model], unit rows.
-    The `most` latents with the highest total activation take part, weighted by it. Returns clusters by
-    falling weight: `{"id", "weight", "centroid": float32 [d_model], "members": int32 [n, 2] of (layer, latent)}`.
+    weight: total activation of every latent, [d_hidden] a layer; decoders: [d_hidden, d_model], unit rows; geometry: from
+    `effect_geometry`. Returns clusters by falling weight: `{"id", "weight", "centroid": float32 [d_model] unit decoder
+    direction, "members": int32 [n, 2] of (layer, latent), heaviest first}`; none where no latent is active.
     """
-    nodes, inverse = np.unique(np.stack([layers, latents], axis=1), axis=0, return_inverse=True)
-    weight = np.bincount(inverse.ravel(), weights=activations)
-    chosen = np.sort(np.argsort(-weight, kind="stable")[:most])
-    nodes, weight = nodes[chosen], weight[chosen]
-    vectors = torch.stack([decoders[int(layer)][int(latent)] for layer, latent in nodes]).numpy()
+    place = np.concatenate([np.full(len(values), index) for index, values in enumerate(weight)])
+    latent = np.concatenate([np.arange(len(values)) for values in weight])
+    total = np.concatenate(weight)
+    chosen = np.argsort(-total, kind="stable")[:MOST_LATENTS]
+    chosen = chosen[total[chosen] > 0]
+    if not len(chosen):
+        return []
+    place, latent, total = place[chosen], latent[chosen], total[chosen]
+    vectors = torch.stack([decoders[i][j] for i, j in zip(place.tolist(), latent.tolist(), strict=True)])
+    profiles = torch.nn.functional.normalize(vectors @ geometry, dim=1)
     means = KMeans(min(n_clusters, len(vectors)), n_init=1, random_state=seed)
-    assigned = means.fit_predict(vectors, sample_weight=weight / weight.mean())
+    assigned = means.fit_predict(
+        torch.cat([vectors, profiles], dim=1).numpy(), sample_weight=total / total.mean()
+    )
+    directions = vectors.numpy()
     clusters = []
     for number in np.unique(assigned):
-        members = assigned == number
-        centroid = (vectors[members] * weight[members, None]).sum(axis=0)
+        inside = assigned == number
+        centroid = (directions[inside] * total[inside, None]).sum(axis=0)
         clusters.append(
             {
-                "weight": float(weight[members].sum()),
-                "centroid": (centroid / np.linalg.norm(centroid)).astype(np.float32),
-                "members": nodes[members].astype(np.int32),
+                "weight": float(total[inside].sum()),
+                "centroid": (centroid / max(float(np.linalg.norm(centroid)), 1e-12)).astype(np.float32),
+                "members": np.stack([np.array(layers)[place[inside]], latent[inside]], axis=1).astype(
+                    np.int32
+                ),
             }
         )
     clusters.sort(key=lambda cluster: -cluster["weight"])

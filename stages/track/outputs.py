@@ -1,8 +1,8 @@
-"""The files of the tracking phase, written from plain arrays."""
+"""The files of the tracking phase, written piece by piece so that memory does not grow with them."""
 
 import json
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,12 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-SCHEMA_VERSION = 1
+from common.states import TensorFile, reserve_tensors
 
-Nodes = Mapping[str, NDArray[Any]]
-"""Track nodes, a value a node, sorted by question, position, track and layer: `question` int32,
-`position` int16, `track` int32, `layer` int16, `latent` int32, `activation` float32, `link` float32."""
+SCHEMA_VERSION = 2
+
+Rows = Mapping[str, NDArray[Any]]
+"""Column to values."""
 
 
 def write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
@@ -30,82 +31,99 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
         return [json.loads(line) for line in file]
 
 
-def write_parquet(path: Path, nodes: Nodes) -> None:
-    pq.write_table(pa.table(dict(nodes)), path, compression="zstd")
+def write_parquet(path: Path, columns: Rows) -> None:
+    pq.write_table(pa.table(dict(columns)), path, compression="zstd")
 
 
-def write_activations(path: Path, nodes: Nodes, layers: list[int], question_ids: list[str]) -> None:
-    """`feature_activations.pt`: the active latents as coordinates; opens with `torch.load(weights_only=True)`."""
-    columns = ("question", "position", "layer", "latent", "activation")
-    torch.save(
-        {
-            "schema_version": SCHEMA_VERSION,
-            **{name: torch.from_numpy(np.ascontiguousarray(nodes[name])) for name in columns},
-            "layers": layers,
-            "question_ids": question_ids,
-        },
+def read_parquet(path: Path) -> dict[str, NDArray[Any]]:
+    table = pq.read_table(path)
+    return {name: table[name].to_numpy() for name in table.column_names}
+
+
+def join_parquet(path: Path, pieces: Sequence[Path]) -> None:
+    """One file of the rows of several, a row group each."""
+    with pq.ParquetWriter(path, pq.read_schema(pieces[0]), compression="zstd") as writer:
+        for piece in pieces:
+            writer.write_table(pq.read_table(piece))
+
+
+def write_activations(
+    path: Path,
+    pieces: Iterable[Rows],
+    n_nodes: int,
+    owner: NDArray[np.int64],
+    layers: list[int],
+    d_hidden: int,
+) -> None:
+    """`feature_activations.pt`: a sparse matrix in compressed rows, a row a (question, position, layer).
+
+    pieces: nodes in order, with `question, position, layer, latent, activation`; owner: [n_problems, 2], question and
+    position. Opens with `torch.load(weights_only=True)`; `torch.sparse_csr_tensor(crow, latent, activation, shape)` is
+    the matrix. Row `problem · n_layers + place of the layer in layers`; activation float16.
+    """
+    n_rows = len(owner) * len(layers)
+    crow = np.zeros(n_rows + 1, dtype=np.int64)
+    reserve_tensors(
         path,
+        {
+            "question": ((len(owner),), torch.int32),
+            "position": ((len(owner),), torch.int16),
+            "layers": ((len(layers),), torch.int16),
+            "shape": ((2,), torch.int64),
+            "crow": ((n_rows + 1,), torch.int64),
+            "latent": ((n_nodes,), torch.int32),
+            "activation": ((n_nodes,), torch.float16),
+        },
     )
+    place_of = {layer: place for place, layer in enumerate(layers)}
+    places = np.array([place_of.get(layer, -1) for layer in range(max(layers) + 1)])
+    starts = {tuple(pair): number for number, pair in enumerate(owner.tolist())}
+    with TensorFile(path) as file:
+        written = 0
+        for nodes in pieces:
+            pairs, inverse = np.unique(
+                np.stack([nodes["question"], nodes["position"]], axis=1), axis=0, return_inverse=True
+            )
+            problem = np.array([starts[tuple(pair)] for pair in pairs.tolist()], dtype=np.int64)[
+                inverse.ravel()
+            ]
+            np.add.at(crow, problem * len(layers) + places[nodes["layer"]] + 1, 1)
+            file.put("latent", written, torch.from_numpy(nodes["latent"].astype(np.int32)))
+            file.put("activation", written, torch.from_numpy(nodes["activation"].astype(np.float16)))
+            written += len(nodes["latent"])
+        for name, values in (
+            ("question", owner[:, 0].astype(np.int32)),
+            ("position", owner[:, 1].astype(np.int16)),
+            ("layers", np.array(layers, dtype=np.int16)),
+            ("shape", np.array([n_rows, d_hidden])),
+            ("crow", np.cumsum(crow)),
+        ):
+            file.put(name, 0, torch.from_numpy(values))
+        file.sync()
 
 
-def write_clusters(path: Path, clusters: list[dict[str, Any]], layers: list[int]) -> None:
-    """`semantic_clusters.pkl`: plain builtins and numpy arrays only."""
-    with path.open("wb") as file:
-        pickle.dump(
-            {"schema_version": SCHEMA_VERSION, "layers": layers, "clusters": clusters}, file, protocol=4
-        )
+def write_clusters(folder: Path, clusters: list[dict[str, Any]], layers: list[int]) -> None:
+    """`semantic_clusters.pkl`, plain builtins and numpy arrays only, and its JSON twin."""
+    content = {"schema_version": SCHEMA_VERSION, "layers": layers, "clusters": clusters}
+    with (folder / "semantic_clusters.pkl").open("wb") as file:
+        pickle.dump(content, file, protocol=4)
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, default=lambda array: array.tolist())
+    (folder / "semantic_clusters.json").write_text(text + "\n", encoding="utf-8")
 
 
 def write_trajectories(
-    path: Path,
-    generations: list[dict[str, Any]],
-    nodes: Nodes,
-    layers: list[int],
-    strongest: int,
-) -> None:
-    """`hypothesis_trajectories.json`, a question at a time so that memory does not grow with the file.
-
-    A track is `{"id", "birth", "death", "mean_link", "path": [[layer, latent, activation], ...]}`; death is
-    the last layer at which it is seen. A position keeps its `strongest` tracks by total activation.
-    """
-    question, position = nodes["question"], nodes["position"]
+    path: Path, head: Mapping[str, Any], questions: Iterator[dict[str, Any]]
+) -> dict[str, int]:
+    """`hypothesis_trajectories.json`, a question at a time. Returns how many tracks it names and leaves out."""
+    named = left_out = 0
     with path.open("w", encoding="utf-8") as file:
-        head = {"schema_version": SCHEMA_VERSION, "layers": layers, "tracks_per_position": strongest}
-        file.write(json.dumps(head)[:-1] + ', "questions": [')
-        for number, generation in enumerate(generations):
-            start, stop = np.searchsorted(question, [number, number + 1])
-            record = {
-                key: generation[key]
-                for key in ("id", "relation", "prompt", "answer", "gold", "label", "excluded")
-            }
-            record["positions"] = [
-                {
-                    "position": int(place),
-                    "token": "(prompt)" if place == 0 else generation["tokens"][place - 1],
-                    "tracks": _strongest_tracks(nodes, start + np.flatnonzero(position[start:stop] == place), strongest),
-                }
-                for place in np.unique(position[start:stop]).tolist()
-            ]  # fmt: skip
-            file.write(("," if number else "") + "\n" + json.dumps(record, ensure_ascii=False))
+        start = json.dumps({"schema_version": SCHEMA_VERSION, **head}, ensure_ascii=False)
+        file.write(start[:-1] + ', "questions": [')
+        for number, record in enumerate(questions):
+            named += sum(len(place["tracks"]) for place in record["positions"])
+            left_out += sum(place["tracks_left_out"] for place in record["positions"])
+            file.write(
+                ("," if number else "") + "\n" + json.dumps(record, ensure_ascii=False, allow_nan=False)
+            )
         file.write("\n]}\n")
-
-
-def _strongest_tracks(nodes: Nodes, rows: NDArray[np.intp], count: int) -> list[dict[str, Any]]:
-    track, activation = nodes["track"][rows], nodes["activation"][rows]
-    numbers, first, length = np.unique(track, return_index=True, return_counts=True)
-    total = np.add.reduceat(activation, first)
-    tracks = []
-    for index in np.argsort(-total, kind="stable")[:count]:
-        piece = rows[first[index] : first[index] + length[index]]
-        links = nodes["link"][piece][1:]
-        path = zip(nodes["layer"][piece], nodes["latent"][piece], nodes["activation"][piece], strict=True)
-        tracks.append(
-            {
-                "id": int(numbers[index]),
-                "birth": int(nodes["layer"][piece[0]]),
-                "death": int(nodes["layer"][piece[-1]]),
-                "mean_link": round(float(links.mean()), 4) if len(links) else None,
-                "path": [[int(layer), int(latent), round(float(value), 3)] for layer, latent, value in path],
-            }
-        )
-    return tracks
+    return {"named": named, "left_out": left_out}

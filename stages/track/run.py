@@ -5,7 +5,12 @@ from typing import Any
 from common.stage import Job
 from stages.track import run_answers, run_association, run_tracks
 
-UNITS = {"answers": run_answers.run, "association": run_association.run, "all": run_tracks.run}
+UNITS = {
+    "answers": run_answers.run,
+    "association": run_association.run,
+    "all": run_tracks.run,
+    "independent": run_tracks.run_independent,
+}
 
 
 def run(job: Job) -> dict[str, Any]:

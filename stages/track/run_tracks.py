@@ -1,99 +1,269 @@
-"""Unit `all`: encode the states with the SAEs and follow their latents, then write the files of the tracking phase."""
+"""Units `all` and `independent`: encode the states with the SAEs and follow their latents, a shard of questions a step."""
 
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from common.language_model import LanguageModel, load_language_model
+from common.errors import ConfigError, CorruptInputError
+from common.files import fsync
+from common.language_model import load_language_model
 from common.sae import JumpReLUSAE
+from common.seeds import generator
 from common.stage import Job
 from stages.track import outputs
-from stages.track.associate import follow
-from stages.track.clusters import cluster_latents, promoted_tokens
+from stages.track.association import Association
+from stages.track.clusters import cluster_latents, effect_geometry
+from stages.track.follow_states import follow_states
+from stages.track.readout import ReadOut
+from stages.track.run_association import figures, fit_to_text
+from stages.track.saes import load_saes, load_twins
+from stages.track.trajectories import Labels, question_record
 
-NODE_TYPES = {
-    "question": np.int32, "position": np.int16, "track": np.int32, "layer": np.int16,
-    "latent": np.int32, "activation": np.float32, "link": np.float32,
-}  # fmt: skip
+QUESTIONS_A_SHARD = 128
+"""Not a setting: random association is drawn shard by shard."""
+TABLES = ("tracks", "ladder", "layers")
+CLUSTER_TOKENS = 10
+CLUSTER_CONTEXTS = 5
 
 
 def run(job: Job) -> dict[str, Any]:
     if job.rank:
         return {}
-    settings, layers = job.config.tracking, job.config.layers
+    saes = load_saes(job)
+    association = Association.load(job.input("track/association", "association.pt"))
     model = load_language_model(job.input_dir("prepare/model"), job.config.model.dtype)
-    saes = {
-        layer: JumpReLUSAE.load(job.input(f"sae_train/layer_{layer}", f"sae_layer_{layer}_best.pt"))
-        for layer in layers
-    }
-    generations = outputs.read_jsonl(job.input("track/answers", "generations.jsonl"))
-    stored = torch.load(job.input("track/answers", "states.pt"), mmap=True, weights_only=True)
-    pieces = []
-    for rows in torch.arange(len(stored["states"])).split(2048):
-        latents, activations = _encode(
-            stored["states"][rows].float(), list(saes.values()), settings.top_k_features
+    read_out, tokenizer = ReadOut.of(model), model.tokenizer
+    del model
+    answers = _Answers(job)
+    shards = track_all(job, saes, association, read_out, answers, job.config.tracking.ladder)
+    for table in TABLES:
+        outputs.join_parquet(
+            job.output(f"{table}.parquet"), [job.scratch(f"{step}.{table}.parquet") for step in shards]
         )
-        tracks = follow(latents, activations, [sae.W_dec for sae in saes.values()], settings.min_cosine)
-        columns = {
-            "question": stored["question"].numpy()[rows][tracks.problem],
-            "position": stored["position"].numpy()[rows][tracks.problem],
-            "track": tracks.track, "layer": np.array(layers)[tracks.layer], "latent": tracks.latent,
-            "activation": tracks.activation, "link": tracks.link,
-        }  # fmt: skip
-        pieces.append({name: np.asarray(columns[name], dtype=kind) for name, kind in NODE_TYPES.items()})
-    nodes = {name: np.concatenate([piece[name] for piece in pieces]) for name in NODE_TYPES}
-    order = np.lexsort((nodes["layer"], nodes["track"], nodes["position"], nodes["question"]))
-    nodes = {name: values[order] for name, values in nodes.items()}
-    _write(job, model, saes, generations, nodes)
-    return _metrics(nodes)
-
-
-def _encode(states: Tensor, saes: list[JumpReLUSAE], k: int) -> tuple[Tensor, Tensor]:
-    """The strongest latents of every layer: two [n_problems, n_layers, k]. states: [n_problems, n_layers, d_model]."""
-    pairs = [sae.top_k(states[:, index], k) for index, sae in enumerate(saes)]
-    return (
-        torch.stack([latents for latents, _ in pairs], dim=1).long(),
-        torch.stack([activations for _, activations in pairs], dim=1),
-    )
-
-
-def _write(
-    job: Job,
-    model: LanguageModel,
-    saes: dict[int, JumpReLUSAE],
-    generations: list[dict[str, Any]],
-    nodes: dict[str, np.ndarray],
-) -> None:
-    settings, layers = job.config.tracking, job.config.layers
-    clusters = cluster_latents(
-        nodes["layer"], nodes["latent"], nodes["activation"],
-        {layer: sae.W_dec for layer, sae in saes.items()}, settings.clusters, job.config.seed,
+    weight = _total_activation(job, shards, saes)
+    pieces = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
+    clusters = _clusters(job, saes, weight, read_out, pieces)
+    outputs.write_clusters(job.output(""), clusters, job.config.layers)
+    nodes = pq.ParquetFile(job.output("tracks.parquet")).metadata.num_rows
+    outputs.write_activations(
+        job.output("feature_activations.pt"), _tables(job, shards, "tracks"), nodes, answers.owner,
+        job.config.layers, max(sae.d_hidden for sae in saes),
     )  # fmt: skip
-    centroids = torch.from_numpy(np.stack([cluster["centroid"] for cluster in clusters]))
-    norm_weight = getattr(model.final_norm, "weight", torch.ones(model.d_model)).float().cpu()
-    labels = promoted_tokens(centroids, norm_weight, model.unembedding.float().cpu(), model.tokenizer)
-    for cluster, tokens in zip(clusters, labels, strict=True):
-        cluster["tokens"] = tokens
-    outputs.write_clusters(job.output("semantic_clusters.pkl"), clusters, layers)
-    outputs.write_parquet(job.output("tracks.parquet"), nodes)
-    ids = [generation["id"] for generation in generations]
-    outputs.write_activations(job.output("feature_activations.pt"), nodes, layers, ids)
-    outputs.write_trajectories(
-        job.output("hypothesis_trajectories.json"), generations, nodes, layers, settings.strongest_tracks
+    with job.progress(len(answers.generations), "questions", "trajectories") as progress:
+
+        def records() -> Iterator[dict[str, Any]]:
+            for record in _records(job, answers, shards, _labels(job, clusters, pieces)):
+                progress.update(1)
+                yield record
+
+        head = {"layers": job.config.layers, "associator": job.config.tracking.associator}
+        written = outputs.write_trajectories(job.output("hypothesis_trajectories.json"), head, records())
+    return {**_metrics(job, shards), "tracks_in_trajectories": written["named"], "clusters": len(clusters),
+            "left_out": {"active_beyond_top_k": _beyond(job, shards), "weaker_than_trajectories_hold": written["left_out"],
+                         "scans_without_active_latent": _empty_scans(job, shards)}}  # fmt: skip
+
+
+def run_independent(job: Job) -> dict[str, Any]:
+    """The same tracks of SAEs that were trained apart, for the ablation."""
+    if job.rank:
+        return {}
+    saes = load_twins(job)
+    model = load_language_model(job.input_dir("prepare/model"), job.config.model.dtype)
+    association, found, _ = fit_to_text(job, model, saes)
+    read_out = ReadOut.of(model)
+    del model
+    shards = track_all(job, saes, association, read_out, _Answers(job), [])
+    pieces = [job.scratch(f"{step}.tracks.parquet") for step in shards]
+    outputs.join_parquet(job.output("tracks_independent.parquet"), pieces)
+    return {**_metrics(job, shards), "association": figures(association, found)}
+
+
+class _Answers:
+    """What unit `answers` wrote. owner: int64 [n_problems, 2], question and position; states: memory-mapped."""
+
+    def __init__(self, job: Job) -> None:
+        self.generations = outputs.read_jsonl(job.input("track/answers", "generations.jsonl"))
+        path = job.input("track/answers", "states.pt")
+        stored = torch.load(path, mmap=True, weights_only=True)
+        self.states: Tensor = stored["states"]
+        if self.states.shape[1] != len(job.config.layers):
+            raise CorruptInputError(
+                f"{path} has states of {self.states.shape[1]} layers, not of {len(job.config.layers)}; "
+                "run the track stage again"
+            )
+        self.owner = torch.stack([stored["question"].long(), stored["position"].long()], dim=1).numpy()
+        self.candidates = outputs.read_parquet(job.input("track/answers", "candidates.parquet"))
+        self.m = int(self.candidates["rank"].max()) + 1
+        tokens = self.candidates["token"].reshape(-1, self.m)
+        first = np.searchsorted(self.candidates["question"][:: self.m], self.owner[:, 0])
+        self.tokens = torch.from_numpy(tokens[first + np.maximum(self.owner[:, 1], 0)].astype(np.int64))
+        """int64 [n_problems, m], the candidates that compete at each."""
+
+
+def track_all(
+    job: Job,
+    saes: list[JumpReLUSAE],
+    association: Association,
+    read_out: ReadOut,
+    answers: _Answers,
+    ladder: Sequence[Any],
+) -> list[str]:
+    """Write the tables of each shard to scratch; the names of the shards."""
+    settings, layers = job.config.tracking, job.config.layers
+    most = len(layers) * settings.top_k_features
+    if most > np.iinfo(np.int16).max:
+        raise ConfigError(
+            f"{len(layers)} layers of {settings.top_k_features} latents can be {most:,} tracks, and tracks are numbered to "
+            "32,767; lower tracking.top_k_features or choose fewer layers with model.layers"
+        )
+    count = len(answers.generations)
+    starts = range(0, count, QUESTIONS_A_SHARD)
+    names = [f"tracks_{number:05}" for number in range(len(starts))]
+    before = sum(
+        min(QUESTIONS_A_SHARD, count - start)
+        for start, name in zip(starts, names, strict=True)
+        if job.done(name)
     )
+    with job.progress(count, "questions", "tracks", before) as progress:
+
+        def do(name: str, start: int) -> None:
+            low, high = np.searchsorted(answers.owner[:, 0], [start, start + QUESTIONS_A_SHARD])
+            found = follow_states(
+                answers.states[low:high], answers.owner[low:high], answers.tokens[low:high], saes, association,
+                read_out, k=settings.top_k_features, associator=settings.associator, ladder=ladder,
+                seed=int(generator(job.config.seed, "random association", name).integers(2**32)),
+            )  # fmt: skip
+            tables = {"tracks": found.nodes, "ladder": found.ladder, "layers": found.layers}
+            for table, columns in tables.items():
+                if columns:
+                    path = job.scratch(f"{name}.{table}.parquet")
+                    outputs.write_parquet(path, columns)
+                    fsync(path)
+            path = job.scratch(f"{name}.beyond")
+            path.write_text(str(found.beyond_k))
+            fsync(path)
+            progress.update(min(QUESTIONS_A_SHARD, count - start))
+
+        for name, start in zip(names, starts, strict=True):
+            job.step(name, lambda name=name, start=start: do(name, start))  # type: ignore[misc]
+    return names
 
 
-def _metrics(nodes: dict[str, np.ndarray]) -> dict[str, Any]:
-    starts = np.isnan(nodes["link"])
-    lengths = np.diff(np.append(np.flatnonzero(starts), len(starts)))
-    life = np.repeat(lengths, lengths)
+def _tables(job: Job, shards: list[str], table: str) -> Iterator[dict[str, NDArray[Any]]]:
+    for step in shards:
+        yield outputs.read_parquet(job.scratch(f"{step}.{table}.parquet"))
+
+
+def _total_activation(job: Job, shards: list[str], saes: list[JumpReLUSAE]) -> list[NDArray[np.float64]]:
+    """Of each latent over all positions: [d_hidden] a layer."""
+    totals = [np.zeros(sae.d_hidden) for sae in saes]
+    for nodes in _tables(job, shards, "tracks"):
+        for total, layer in zip(totals, job.config.layers, strict=True):
+            rows = nodes["layer"] == layer
+            total += np.bincount(
+                nodes["latent"][rows], weights=nodes["activation"][rows], minlength=len(total)
+            )
+    return totals
+
+
+def _clusters(
+    job: Job,
+    saes: list[JumpReLUSAE],
+    weight: list[NDArray[np.float64]],
+    read_out: ReadOut,
+    pieces: list[str],
+) -> list[dict[str, Any]]:
+    """Clusters with what they promote and the strongest contexts of their heaviest latents."""
+    decoders = [sae.W_dec for sae in saes]
+    clusters = cluster_latents(
+        weight, job.config.layers, decoders, effect_geometry(read_out.weight), job.config.tracking.clusters, job.config.seed
+    )  # fmt: skip
+    if not clusters:
+        return []
+    centroids = torch.from_numpy(np.stack([cluster["centroid"] for cluster in clusters]))
+    raised, _ = read_out.promoted(centroids, pieces, CLUSTER_TOKENS)
+    contexts = pq.read_table(job.input("track/association", "contexts.parquet")).to_pandas()
+    best = contexts[contexts["rank"] == 0].set_index(["layer", "latent"])
+    known = set(best.index)
+    for cluster, tokens in zip(clusters, raised, strict=True):
+        cluster["tokens"] = tokens
+        members = [pair for pair in map(tuple, cluster["members"].tolist()) if pair in known]
+        cluster["contexts"] = [
+            {"layer": layer, "latent": latent, **{name: best.loc[(layer, latent), name] for name in ("before", "token", "after")}}
+            for layer, latent in members[:CLUSTER_CONTEXTS]
+        ]  # fmt: skip
+    return clusters
+
+
+def _labels(job: Job, clusters: list[dict[str, Any]], pieces: list[str]) -> Labels:
+    table = pq.read_table(
+        job.input("track/association", "latents.parquet"), columns=["layer", "latent", "promoted"]
+    )
+    pairs = zip(table["layer"].to_pylist(), table["latent"].to_pylist(), strict=True)
+    promoted = dict(zip(pairs, table["promoted"].to_pylist(), strict=True))
+    number_of = {
+        (layer, latent): cluster["id"]
+        for cluster in clusters
+        for layer, latent in cluster["members"].tolist()
+    }
+    return Labels(pieces, promoted, number_of)
+
+
+def _records(job: Job, answers: _Answers, shards: list[str], labels: Labels) -> Iterator[dict[str, Any]]:
+    """The questions' records in order."""
+    candidates = answers.candidates
+    strongest = job.config.tracking.strongest_tracks
+    for number, (nodes, layers) in enumerate(
+        zip(_tables(job, shards, "tracks"), _tables(job, shards, "layers"), strict=True)
+    ):
+        first = number * QUESTIONS_A_SHARD
+        for line in range(first, min(first + QUESTIONS_A_SHARD, len(answers.generations))):
+            yield question_record(
+                answers.generations[line], line, _rows_of(nodes, line), _rows_of(layers, line),
+                _rows_of(candidates, line), strongest, labels,
+            )  # fmt: skip
+
+
+def _rows_of(table: dict[str, NDArray[Any]], question: int) -> dict[str, NDArray[Any]]:
+    start, stop = np.searchsorted(table["question"], [question, question + 1])
+    return {name: values[start:stop] for name, values in table.items()}
+
+
+def _metrics(job: Job, shards: list[str]) -> dict[str, Any]:
+    """Sums over the shards; a track's life is the number of layers at which it is seen."""
+    tracks = nodes = linked = later = 0
+    weight = weighted = 0.0
+    for table in _tables(job, shards, "tracks"):
+        code = (
+            (table["question"].astype(np.int64) << 32)
+            + ((table["position"].astype(np.int64) + 1) << 16)
+            + table["track"]
+        )
+        _, owner, life = np.unique(code, return_inverse=True, return_counts=True)
+        tracks += len(life)
+        nodes += len(code)
+        linked += int((~np.isnan(table["link"])).sum())
+        later += int((table["layer"] > min(job.config.layers)).sum())
+        activation = table["activation"].astype(np.float64)
+        weight += float(activation.sum())
+        weighted += float((life[owner.ravel()] * activation).sum())
     return {
-        "positions": len(np.unique(np.stack([nodes["question"], nodes["position"]]), axis=1).T),
-        "tracks": int(starts.sum()),
-        "nodes": len(starts),
-        "mean_track_life": round(float(lengths.mean()), 3),
-        "activation_weighted_track_life": round(float(np.average(life, weights=nodes["activation"])), 3),
-        "linked_fraction": round(float((~starts).sum() / max((nodes["layer"] > nodes["layer"].min()).sum(), 1)), 4),
-    }  # fmt: skip
+        "tracks": tracks,
+        "nodes": nodes,
+        "mean_track_life": round(nodes / max(tracks, 1), 3),
+        "activation_weighted_track_life": round(weighted / max(weight, 1e-12), 3),
+        "linked_fraction": round(linked / max(later, 1), 4),
+    }
+
+
+def _beyond(job: Job, shards: list[str]) -> int:
+    return sum(int(job.scratch(f"{step}.beyond").read_text()) for step in shards)
+
+
+def _empty_scans(job: Job, shards: list[str]) -> int:
+    return sum(int((table["n_active"] == 0).sum()) for table in _tables(job, shards, "layers"))

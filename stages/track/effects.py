@@ -1,0 +1,69 @@
+"""What active latents do to the logits of the candidate answers, and how the candidates compete over the layers.
+
+Direct effects (`readout`): activation · decoder · unembedding over the scale of the final state. The latents that are
+active at a layer make up that state, so that their effects add up to what the layer says about the candidates.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Competition(NamedTuple):
+    """Of each position and layer, [n_problems, n_layers]: margin, float32, effect on the emitted token less that on the
+    best other candidate; entropy, float32, nats, of the softmax of the effects over the candidates; leader, int16, rank
+    of the candidate with the largest effect (0: the emitted token)."""
+
+    margin: Tensor
+    entropy: Tensor
+    leader: Tensor
+
+
+def node_effects(
+    latents: Tensor, activations: Tensor, decoder: Tensor, difference: Tensor, scale: Tensor
+) -> Tensor:
+    """Direct effect of each active latent of one layer on the logit of one token less that of another: [n, k].
+
+    latents, activations: [n, k]; decoder: [d_hidden, d_model], in the model's units; difference: [n, d_model], of the
+    two tokens' rows of the read-out; scale: [n], of the final state.
+    """
+    every = difference @ decoder.T
+    return activations * every.gather(1, latents) / scale[:, None]
+
+
+def candidate_effects(
+    latents: Tensor, activations: Tensor, decoder: Tensor, rows: Tensor, scale: Tensor
+) -> Tensor:
+    """Summed direct effects of a layer's active latents on each candidate: [n, m]. rows: [n, m, d_model], of the read-out."""
+    written = torch.nn.functional.embedding_bag(latents, decoder, per_sample_weights=activations, mode="sum")
+    return torch.bmm(rows, written[:, :, None])[:, :, 0] / scale[:, None]
+
+
+def compete(effects: Tensor) -> Competition:
+    """effects: [n_problems, n_layers, m ≥ 2], the emitted token first."""
+    share = effects.log_softmax(-1)
+    return Competition(
+        margin=effects[..., 0] - effects[..., 1:].amax(-1),
+        entropy=-(share.exp() * share).sum(-1),
+        leader=effects.argmax(-1).to(torch.int16),
+    )
+
+
+class Course(NamedTuple):
+    """How the lead went over the layers. commitment: the layer from which on the emitted token leads, None where it does
+    not lead at the end; lead_changes: how often the leader changes; late_override: whether it takes the lead for good in
+    the last quarter of the layers, from another."""
+
+    commitment: int | None
+    lead_changes: int
+    late_override: bool
+
+
+def course(leader: list[int], layers: list[int]) -> Course:
+    """leader: rank of the leading candidate at each layer."""
+    changes = [place for place in range(1, len(leader)) if leader[place] != leader[place - 1]]
+    if not leader or leader[-1] != 0:
+        return Course(None, len(changes), False)
+    start = changes[-1] if changes else 0
+    return Course(layers[start], len(changes), start > 0 and 4 * start >= 3 * len(layers))

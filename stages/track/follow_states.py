@@ -1,0 +1,138 @@
+"""From the states at some positions to rows of the tables: nodes, their tracks on every rung of the ladder, and layers."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from common.sae import JumpReLUSAE, strongest
+from stages.track.associate.follow import Associator, follow
+from stages.track.associate.record import Tracks
+from stages.track.association import Association, Scans
+from stages.track.effects import candidate_effects, compete, node_effects
+from stages.track.readout import ReadOut
+
+Columns = dict[str, NDArray[np.generic]]
+
+NODE_COLUMNS = ("question", "position", "layer", "latent", "activation", "track", "link", "posterior", "existence", "effect")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Followed:
+    """nodes, ladder: a value a node, sorted by question, position, layer and falling activation. layers: a value a
+    (question, position, layer). beyond_k: active latents that are not among the k strongest."""
+
+    nodes: Columns
+    ladder: Columns
+    layers: Columns
+    beyond_k: int
+
+
+@torch.inference_mode()
+def follow_states(
+    states: Tensor,
+    owner: NDArray[np.int64],
+    candidates: Tensor,
+    saes: Sequence[JumpReLUSAE],
+    association: Association,
+    read_out: ReadOut,
+    *,
+    k: int,
+    associator: Associator,
+    ladder: Sequence[Associator],
+    seed: int,
+) -> Followed:
+    """states: [n, n_layers, d_model], any float type; owner: [n, 2], question and position of each; candidates: int64
+    [n, m], tokens that compete at each, the emitted one first. seed: for random association."""
+    n, n_layers, _ = states.shape
+    scale = read_out.scale(states[:, -1].float())
+    rows = read_out.weight[candidates]
+    difference = rows[:, 0] - rows[:, 1]
+    latents, activations, effects, of_candidates, errors, counts = [], [], [], [], [], []
+    for place, sae in enumerate(saes):
+        here = states[:, place].float()
+        acts = sae.encode(here)
+        latent, activation = strongest(acts, k)
+        latent = latent.long()
+        decoder = sae.W_dec / sae.scale
+        effects.append(node_effects(latent, activation, decoder, difference, scale))
+        of_candidates.append(candidate_effects(latent, activation, decoder, rows, scale))
+        spread = (here - sae.mean).square().sum(1).clamp(min=1e-12)
+        errors.append((here - sae.decode(acts)).square().sum(1) / spread)
+        counts.append((acts > 0).sum(1))
+        latents.append(latent)
+        activations.append(activation)
+    scans = Scans(torch.stack(latents, 1).numpy(), torch.stack(activations, 1).numpy())
+    decoders = [sae.W_dec for sae in saes]
+    rungs = _rungs(scans, association, decoders, associator, ladder, seed)
+    tracks, active = rungs[associator], scans.activations > 0
+    competition = compete(torch.stack(of_candidates, 1))
+    problem, place_of, _ = np.nonzero(active)
+    layers = np.array(association.layers, dtype=np.int16)
+    nodes: Columns = {
+        "question": owner[problem, 0].astype(np.int32),
+        "position": owner[problem, 1].astype(np.int16),
+        "layer": layers[place_of],
+        "latent": scans.latents[active].astype(np.int32),
+        "activation": scans.activations[active],
+        "track": tracks.track[active].astype(np.int16),
+        "link": tracks.link[active],
+        "posterior": tracks.posterior[active],
+        "existence": tracks.existence[active],
+        "effect": torch.stack(effects, 1).numpy()[active],
+    }
+    columns: Columns = {}
+    for name in ladder:
+        columns[f"{name}_track"] = rungs[name].track[active].astype(np.int16)
+        columns[f"{name}_link"] = rungs[name].link[active].astype(np.float16)
+    births, deaths = births_and_deaths(tracks, active)
+    counted = torch.stack(counts, 1).numpy()
+    discarded = rungs["hypotheses"].discarded if "hypotheses" in rungs else tracks.discarded
+    per_layer: Columns = {
+        "question": owner[:, 0].repeat(n_layers).astype(np.int32),
+        "position": owner[:, 1].repeat(n_layers).astype(np.int16),
+        "layer": np.tile(layers, n),
+        "n_active": counted.ravel().astype(np.int32),
+        "births": births.ravel(),
+        "deaths": deaths.ravel(),
+        "association_entropy": tracks.entropy.ravel().astype(np.float32),
+        "discarded_mass": discarded.ravel().astype(np.float32),
+        "error": torch.stack(errors, 1).numpy().ravel(),
+        "margin": competition.margin.numpy().ravel(),
+        "competition_entropy": competition.entropy.numpy().ravel(),
+        "leader": competition.leader.numpy().ravel(),
+    }
+    return Followed(nodes, columns, per_layer, int(np.maximum(counted - k, 0).sum()))
+
+
+def _rungs(
+    scans: Scans,
+    association: Association,
+    decoders: Sequence[Tensor],
+    associator: Associator,
+    ladder: Sequence[Associator],
+    seed: int,
+) -> dict[Associator, Tracks]:
+    """The published tracks and those of the ladder, each associator once; random is dealt from the published ones."""
+    rungs = {associator: follow(scans, association, associator, decoders, seed=seed)}
+    for name in ladder:
+        if name not in rungs:
+            rungs[name] = follow(scans, association, name, decoders, seed=seed, given=rungs[associator])
+    return rungs
+
+
+def births_and_deaths(
+    tracks: Tracks, active: NDArray[np.bool_]
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """Tracks that begin at a layer, and that are seen at it last (the last layer left out): [n_problems, n_layers]."""
+    n, n_layers, k = active.shape
+    births = (active & (tracks.previous < 0)).sum(2, dtype=np.int32)
+    ends = active.reshape(n, -1).copy()
+    problem, layer, rank = np.nonzero(tracks.previous >= 0)
+    ends[problem, tracks.previous[problem, layer, rank]] = False
+    deaths = ends.reshape(n, n_layers, k).sum(2, dtype=np.int32)
+    deaths[:, -1] = 0
+    return births, deaths
