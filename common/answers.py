@@ -32,6 +32,15 @@ class Answer(BaseModel):
     """Natural log-probability of each answer token when it was chosen."""
     entropies: list[float]
     """Entropy in nats of the distribution that each answer token was chosen from."""
+    token_ids: list[int] = []
+    aliases: list[str] = []
+    """Every right answer. For labels and groups; a feature must not see it."""
+    strict_label: int | None = None
+    """The label by exact match with a right answer."""
+    subject_found: bool = True
+    """Whether the subject stands in the prompt, so that there is a position -1."""
+    samples: list[str] = []
+    """Further answers drawn at random; empty unless `detection.samples` asks for them."""
 
     @field_validator("id", "group", "gold", mode="before")
     @classmethod

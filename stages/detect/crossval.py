@@ -1,135 +1,214 @@
-"""Nested, grouped cross-validation: an honest score for every question.
+"""One fold: everything is fitted, chosen, calibrated and given its threshold on the training side, then scores the test.
 
-The outer folds hold questions back; on what remains, inner folds choose the classifier by AUROC, fit the calibration
-(Platt) and choose the threshold (best F1), all on scores of rows that the scoring model had not seen. The chosen
-classifier is then fitted on the whole training side and scores the held-out fold. Nothing is chosen on held-out rows.
+The training side is a smaller world of its own: its inner folds give every training row a score by fits that had not seen
+it, and on these scores the kind of model is chosen by AUROC, the probability calibrated (Platt) and the threshold set (best
+F1). The held-out rows are scored once, by the fits on the whole training side.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
 
 from common.calibration import Platt, fit_platt
-from common.errors import NumericError
 from common.metrics import auroc, best_f1_threshold
-from stages.detect.folds import grouped_folds
-from stages.detect.models import CANDIDATES, Candidate, Model
+from stages.detect.columns import TREES, Columns, Experts, fit_experts
+from stages.detect.data import Data
+from stages.detect.fitted.linear import fit_linear
+from stages.detect.methods import (
+    ADDITIVE_ONLY,
+    LENGTH_SIGNALS,
+    SINGLE,
+    STACKS,
+    Method,
+    Scored,
+)
+from stages.detect.models import ADDITIVE, EVERY, Candidate, Model
+from stages.detect.protocol.splits import Fold
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+TABLES = ("text", "logits", "samples", "lens", "error", "tracks", "competition")
+TREE_TABLES = ("lens", "tracks")
+RUNG_TREES = TREES
 
-class FoldModel(NamedTuple):
-    """What one training side chose, and the classifier fitted on all of it."""
 
+class Side(NamedTuple):
+    """A training side with its experts, the held-out columns of its rows, and the columns of the test rows."""
+
+    labels: Floats
+    inner: Ints
+    experts: Experts
+    train: Columns
+    test: Columns
+    cells: NDArray[np.float32]  # [n_train, n_cells] held-out probe scores
+    test_cells: NDArray[np.float32]
+
+
+class Decided(NamedTuple):
+    """What a method says of the test rows of a fold."""
+
+    score: Floats
+    probability: Floats
+    predicted: Ints
+    raw_probability: Floats
     chosen: str
-    inner_auroc: dict[str, float]  # candidate → AUROC of its inner out-of-fold scores
     threshold: float  # on the calibrated probability
-    model: Model
-    platt: Platt
-
-    def probability(self, values: Floats) -> Floats:
-        """Calibrated probability of being wrong, [n]."""
-        return self.platt(self.model.score(values))
 
 
-class OutOfFold(NamedTuple):
-    """Scores of all rows by models that had not seen their group."""
-
-    probability: Floats  # [n] NaN for rows with missing features
-    threshold: Floats  # [n] of the row's fold
-    models: list[FoldModel]  # one a fold
-
-
-def out_of_fold(
-    values: Floats,
-    labels: Floats,
-    groups: Ints,
-    folds: Ints,
-    *,
-    inner_folds: int,
-    seed: int,
-    candidates: Sequence[Candidate] = CANDIDATES,
-    on_fold: Callable[[], None] = lambda: None,
-) -> OutOfFold:
-    """Fits on the labelled rows of all folds but one and scores every row of that one.
-
-    values: [n, n_features]; labels: [n] 1 wrong, 0 right, NaN excluded from fitting; groups: [n] group numbers;
-    folds: [n] outer fold numbers, a group in one only. One thread, so that equal input gives equal bits.
-    """
-    labelled = ~np.isnan(labels)
-    complete = np.isfinite(values).all(axis=1)
-    if (labelled & ~complete).any():
-        row = int(np.argmax(labelled & ~complete))
-        column = int(np.argmin(np.isfinite(values[row])))
-        raise NumericError(f"feature {column} of question {row} is {values[row, column]}; run track again")
-    probability, threshold = np.full(len(labels), np.nan), np.full(len(labels), np.nan)
-    models = []
-    with threadpool_limits(1):
-        for fold in range(int(folds.max()) + 1):
-            train, test = labelled & (folds != fold), complete & (folds == fold)
-            fitted = fit_nested(
-                values[train], labels[train], groups[train], inner_folds, seed + fold, candidates
-            )
-            if test.any():
-                probability[test] = fitted.probability(values[test])
-            threshold[folds == fold] = fitted.threshold
-            models.append(fitted)
-            on_fold()
-    return OutOfFold(probability, threshold, models)
-
-
-def fit_nested(
-    values: Floats, labels: Floats, groups: Ints, inner_folds: int, seed: int, candidates: Sequence[Candidate]
-) -> FoldModel:
-    """Chooses, calibrates and fits on one training side; all rows labelled, groups kept whole in the inner folds."""
-    inner = grouped_folds(labels, groups, inner_folds, seed)
-    scores = np.zeros((len(candidates), len(labels)))
-    for fold in range(inner_folds):
-        train, test = inner != fold, inner == fold
-        for row, candidate in enumerate(candidates):
-            scores[row, test] = candidate.fit(values[train], labels[train], seed).score(values[test])
-    aurocs = [auroc(labels, row) for row in scores]
-    best = int(np.argmax(aurocs))
-    platt = fit_platt(scores[best], labels)
-    return FoldModel(
-        chosen=candidates[best].name,
-        inner_auroc={candidate.name: value for candidate, value in zip(candidates, aurocs, strict=True)},
-        threshold=best_f1_threshold(labels, platt(scores[best])),
-        model=candidates[best].fit(values, labels, seed),
-        platt=platt,
+def fit_side(data: Data, labels: Floats, fold: Fold, seed: int) -> Side:
+    """data, labels: of all questions."""
+    train, test = data.of(fold.train), data.of(fold.test)
+    own = labels[fold.train]
+    experts, columns, cells = fit_experts(
+        train, own, fold.inner, seed,
+        [name for name in TABLES if name in data.tables], [name for name in TREE_TABLES if name in data.tables],
+    )  # fmt: skip
+    return Side(
+        own, fold.inner, experts, columns, experts.columns(test), cells, experts.probes.score(test.states)
     )
 
 
-def importance(
-    scored: OutOfFold,
-    values: Floats,
-    labels: Floats,
-    folds: Ints,
-    columns: dict[str, list[int]],
-    seed: int,
-    repeats: int = 3,
-) -> dict[str, float]:
-    """How much held-out AUROC is lost when some columns are shuffled among the held-out rows.
+def decide(scored: Scored, labels: Floats) -> Decided:
+    """Calibration and threshold from the training rows' held-out scores, applied to the test rows."""
+    platt = fit_platt(scored.held_out, labels)
+    threshold = best_f1_threshold(labels, platt(scored.held_out))
+    probability = platt(scored.test)
+    if scored.log_odds:
+        raw = 1 / (1 + np.exp(-scored.test))
+    else:  # a score without a scale: the share of training answers that it puts lower
+        raw = np.searchsorted(np.sort(scored.held_out), scored.test) / len(scored.held_out)
+    return Decided(
+        scored.test, probability, (probability >= threshold).astype(np.int64), raw, scored.chosen, threshold
+    )
 
-    columns: name → column numbers shuffled together. Mean over folds and `repeats`; folds with one class are left out.
-    """  # fmt: skip
-    generator = np.random.default_rng(seed)
-    losses: dict[str, list[float]] = {name: [] for name in columns}
-    with threadpool_limits(1):
-        for fold, fitted in enumerate(scored.models):
-            rows = np.flatnonzero((folds == fold) & ~np.isnan(labels))
-            if len(np.unique(labels[rows])) < 2:
-                continue
-            whole = auroc(labels[rows], fitted.model.score(values[rows]))
-            for name, numbers in columns.items():
-                for _ in range(repeats):
-                    shuffled = values[rows]
-                    shuffled[:, numbers] = shuffled[generator.permutation(len(rows))][:, numbers]
-                    losses[name].append(whole - auroc(labels[rows], fitted.model.score(shuffled)))
-    return {name: float(np.mean(loss)) if loss else float("nan") for name, loss in losses.items()}
+
+def signed(train: Floats, test: Floats, labels: Floats, chosen: str = "") -> Scored:
+    """A single number as a score: turned round if higher means right in training; a missing one counts as the mean."""
+    middle = float(np.nanmean(train)) if np.isfinite(train).any() else 0.0
+    train, test = np.nan_to_num(train, nan=middle), np.nan_to_num(test, nan=middle)
+    sign = -1.0 if auroc(labels, train) < 0.5 else 1.0
+    return Scored(sign * train, sign * test, chosen, False)
+
+
+def fit_stack(
+    values: Floats, labels: Floats, inner: Ints, seed: int, candidates: Sequence[Candidate]
+) -> tuple[Model, Floats, str]:
+    """The candidate with the best inner AUROC fitted on all rows, its held-out scores, and its name."""
+    scores = np.zeros((len(candidates), len(labels)))
+    for fold in np.unique(inner):
+        train, own = inner != fold, inner == fold
+        for row, candidate in enumerate(candidates):
+            scores[row, own] = candidate.fit(values[train], labels[train], seed).score(values[own])
+    best = int(np.argmax([auroc(labels, row) for row in scores]))
+    return candidates[best].fit(values, labels, seed), scores[best], candidates[best].name
+
+
+def score_tfidf(train: Sequence[str], test: Sequence[str], labels: Floats, inner: Ints) -> Scored:
+    """Logistic regression on the TF-IDF of words and pairs of words of the question."""
+
+    def fit(texts: Sequence[str], y: Floats, asked: Sequence[str]) -> Floats:
+        words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, token_pattern=r"\S+")
+        model = LogisticRegression(C=1.0, max_iter=500).fit(words.fit_transform(texts), y)
+        return np.asarray(model.decision_function(words.transform(asked)))
+
+    held_out = np.zeros(len(train))
+    for fold in np.unique(inner):
+        rest, own = np.flatnonzero(inner != fold), np.flatnonzero(inner == fold)
+        held_out[own] = fit([train[row] for row in rest], labels[rest], [train[row] for row in own])
+    return Scored(held_out, fit(train, labels, test), "logistic regression", True)
+
+
+def methods_of(
+    data: Data, side: Side, fold: Fold, labels: Floats, seed: int, early_layers: Sequence[int]
+) -> Iterator[tuple[Method, Scored]]:
+    """Every method with its scores on one fold."""
+    yield from _baselines(data, side, fold)
+    for name, (title, signals, description) in STACKS.items():
+        present = [signal for signal in signals if signal in side.train.signals]
+        if name != "full" and "tracks" in signals and "tracks" not in present:
+            continue
+        candidates = ADDITIVE if name in ADDITIVE_ONLY else EVERY
+        model, held_out, chosen = fit_stack(
+            side.train.of(present), side.labels, side.inner, seed, candidates
+        )
+        yield (
+            Method(name, title, "detector", description, present),
+            Scored(held_out, model.score(side.test.of(present)), chosen, True),
+        )
+    yield from _rungs(data, side, fold, seed)
+    yield from _early(data, side, fold, early_layers)
+
+
+def _baselines(data: Data, side: Side, fold: Fold) -> Iterator[tuple[Method, Scored]]:
+    for name, (column, title) in SINGLE.items():
+        if column in side.train.names:
+            signals = LENGTH_SIGNALS.get(name, [side.train.signals[side.train.names.index(column)]])
+            chosen = side.experts.probes.cell_name(side.experts.probes.best, data.layers) if name == "linear_probe" else ""
+            yield (
+                Method(name, title, "baseline", f"{title[0].upper()}{title[1:]}; sign learned in training.", signals),
+                signed(side.train.column(column), side.test.column(column), side.labels, chosen),
+            )
+    questions = [item.question for item in data.asked]
+    yield (
+        Method("question_tfidf", "words of the question", "baseline", "TF-IDF of the question, logistic regression.", ["question"]),
+        score_tfidf([questions[row] for row in fold.train], [questions[row] for row in fold.test], side.labels, side.inner),
+    )  # fmt: skip
+
+
+def _rungs(data: Data, side: Side, fold: Fold, seed: int) -> Iterator[tuple[Method, Scored]]:
+    """The same features and models on the tracks of every association."""
+    for name in sorted(data.tables):
+        if not name.startswith("rung/"):
+            continue
+        rung = name.removeprefix("rung/")
+        values = data.tables[name].values
+        train, test = values[fold.train], values[fold.test]
+        linear, linear_scores = fit_linear(train, side.labels, side.inner)
+        trees, tree_scores, _ = fit_stack(train, side.labels, side.inner, seed, (RUNG_TREES,))
+        columns = np.stack([linear_scores, tree_scores], axis=1)
+        model, held_out, chosen = fit_stack(columns, side.labels, side.inner, seed, ADDITIVE[-1:])
+        scores = model.score(np.stack([linear.score(test), trees.score(test)], axis=1))
+        yield (
+            Method(name, f"tracks, {rung.replace('_', ' ')}", "rung", "Track features of this association.", ["tracks"], rung),
+            Scored(held_out, scores, chosen, True),
+        )  # fmt: skip
+
+
+def _early(data: Data, side: Side, fold: Fold, early_layers: Sequence[int]) -> Iterator[tuple[Method, Scored]]:
+    """Ridge regressions on the probes and the logit lens of the layers up to l, with the answer and from the prompt alone."""
+    depth = len(data.layers)
+    lens = data.tables["lens"]
+    curve_layer = np.array([int(name.rsplit(".", 1)[1]) if name[-1].isdigit() else -1 for name in lens.names])
+    in_prompt = np.array([name.split(".")[1] in ("subject", "prompt") for name in lens.names])
+    cell_layer = np.tile(data.layers, side.cells.shape[1] // depth)
+    cell_in_prompt = np.arange(side.cells.shape[1]) // depth < 2
+    for layer in early_layers:
+        for before in (True, False):
+            cells = (cell_layer <= layer) & (cell_in_prompt | (not before))
+            curves = (curve_layer >= 0) & (curve_layer <= layer) & (in_prompt | (not before))
+            train = np.concatenate([side.cells[:, cells], lens.values[fold.train][:, curves]], axis=1)
+            test = np.concatenate([side.test_cells[:, cells], lens.values[fold.test][:, curves]], axis=1)
+            model, held_out = fit_linear(train, side.labels, side.inner)
+            last = layer == early_layers[-1]
+            name = f"early/{layer}{'/prompt' if before else ''}" if not (before and last) else "prompt"
+            yield (
+                Method(
+                    name, f"layers up to {layer}{', prompt alone' if before else ''}", "early",
+                    "Probes and logit lens of the layers up to this one.", ["probe", "lens"], None, layer, before,
+                ),
+                Scored(held_out, model.score(test), f"ridge, penalty {model.penalty:g}", False),
+            )  # fmt: skip
+
+
+def fit_final(side: Side, signals: list[str], seed: int, candidates: Sequence[Candidate]) -> tuple[Model, Platt, float, str]:
+    """Model, calibration and threshold of a training side, to be kept."""
+    model, held_out, chosen = fit_stack(side.train.of(signals), side.labels, side.inner, seed, candidates)
+    platt = fit_platt(held_out, side.labels)
+    return model, platt, best_f1_threshold(side.labels, platt(held_out)), chosen

@@ -1,104 +1,154 @@
-"""The classifiers among which the inner folds choose.
+"""The two kinds of model that put a detector's columns together.
 
-A linear one whose score is a sum of feature contributions, over a range of regularisation, and boosted trees in two
-sizes. Each is fitted on training rows only, the cleaning of columns included: columns that are constant there are
-dropped, the others standardised and clipped.
+`Additive` is a logistic regression: its score is an intercept and one contribution a column, exactly. `Boosted` is
+gradient boosting of small trees (scikit-learn's), kept as plain arrays so that it can be stored and read anywhere.
+`Both` adds up the two. A missing value counts as the column's mean.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
+from stages.detect.fitted.ridge import Singles, Standardiser
+
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
-_CLIP = 6.0  # standard deviations; one wild value must not decide an answer
 
+@dataclass(frozen=True)
+class Additive:
+    """Log-odds = intercept + Σ weight · standardised column."""
 
-class Model(Protocol):
+    mean: Singles
+    rate: Singles
+    weights: Floats
+    intercept: float
+
+    def contributions(self, values: Floats) -> Floats:
+        """[n, n_columns], in log-odds; with the intercept they add up to the score."""
+        return _standard(self, values) * self.weights
+
     def score(self, values: Floats) -> Floats:
-        """Log-odds of being wrong, [n]; values: [n, n_features] raw features."""
-        ...
+        return np.asarray(self.contributions(values).sum(axis=1) + self.intercept)
+
+
+@dataclass(frozen=True)
+class Boosted:
+    """Trees as arrays over nodes, all trees one after another; a leaf is its own child."""
+
+    mean: Singles
+    rate: Singles
+    baseline: float
+    roots: Ints  # [n_trees] first node of each tree
+    feature: Ints  # [n_nodes] column compared
+    threshold: Floats  # [n_nodes] left where value ≤ threshold
+    left: Ints  # [n_nodes]
+    right: Ints  # [n_nodes]
+    value: Floats  # [n_nodes] what a leaf adds
+    depth: int  # longest path
+
+    def score(self, values: Floats) -> Floats:
+        x = _standard(self, values)
+        rows = np.arange(len(x))
+        total = np.full(len(x), self.baseline)
+        for root in self.roots:
+            node = np.full(len(x), root)
+            for _ in range(self.depth):
+                goes_left = x[rows, self.feature[node]] <= self.threshold[node]
+                node = np.where(goes_left, self.left[node], self.right[node])
+            total += self.value[node]
+        return total
+
+
+@dataclass(frozen=True)
+class Both:
+    """Mean of the log-odds of the two."""
+
+    additive: Additive
+    boosted: Boosted
+
+    def score(self, values: Floats) -> Floats:
+        return (self.additive.score(values) + self.boosted.score(values)) / 2
+
+
+Model = Additive | Boosted | Both
 
 
 class Candidate(NamedTuple):
-    """A classifier and its settings: `fit(values [n, n_features], labels [n], seed)`."""
+    """A kind of model with its settings: `fit(values [n, n_columns], labels [n], seed)`."""
 
     name: str
     fit: Callable[[Floats, Floats, int], Model]
 
 
-class Scaler(NamedTuple):
-    """Columns that vary in the training rows, their means and standard deviations."""
-
-    kept: NDArray[np.int64]
-    mean: Floats
-    scale: Floats
-
-    @classmethod
-    def fit(cls, values: Floats) -> Scaler:
-        spread = np.ptp(values, axis=0)
-        kept = np.flatnonzero(spread > 1e-9 * np.maximum(1.0, np.abs(values).max(axis=0)))
-        return cls(kept, values[:, kept].mean(axis=0), values[:, kept].std(axis=0))
-
-    def __call__(self, values: Floats) -> Floats:
-        return np.clip((values[:, self.kept] - self.mean) / self.scale, -_CLIP, _CLIP)
+def _standard(model: Additive | Boosted, values: Floats) -> Floats:
+    return np.nan_to_num(Standardiser(model.mean, model.rate)(values)).astype(np.float64)
 
 
-class Linear(NamedTuple):
-    """Log-odds = intercept + Σ weight · standardised feature."""
-
-    scaler: Scaler
-    weights: Floats
-    intercept: float
-
-    def score(self, values: Floats) -> Floats:
-        return np.asarray(self.scaler(values) @ self.weights + self.intercept)
-
-
-class Boosted(NamedTuple):
-    scaler: Scaler
-    trees: HistGradientBoostingClassifier
-
-    def score(self, values: Floats) -> Floats:
-        return np.asarray(self.trees.decision_function(self.scaler(values)))
-
-
-def linear(c: float) -> Candidate:
+def additive(c: float) -> Candidate:
     """Logistic regression with an L2 penalty of strength 1 / c."""
 
-    def fit(values: Floats, labels: Floats, seed: int) -> Linear:
-        scaler = Scaler.fit(values)
-        x = scaler(values)
-        if x.shape[1] == 0:
-            return Linear(scaler, np.zeros(0), float(np.log(labels.mean() / (1 - labels.mean()))))
+    def fit(values: Floats, labels: Floats, seed: int) -> Additive:
+        standardiser = Standardiser.fit(values)
+        x = np.nan_to_num(standardiser(values)).astype(np.float64)
         model = LogisticRegression(C=c, max_iter=1000, tol=1e-5).fit(x, labels)
-        return Linear(scaler, model.coef_[0].astype(np.float64), float(model.intercept_[0]))
+        return Additive(*standardiser, model.coef_[0].astype(np.float64), float(model.intercept_[0]))
 
-    return Candidate(f"linear, C={c:g}", fit)
+    return Candidate(f"additive, C={c:g}", fit)
 
 
-def boosted(rounds: int, leaves: int) -> Candidate:
+def boosted(rounds: int, leaves: int, rate: float = 0.06) -> Candidate:
     """Histogram gradient boosting of `rounds` small trees."""
 
-    def fit(values: Floats, labels: Floats, seed: int) -> Model:
-        scaler = Scaler.fit(values)
-        x = scaler(values)
-        if x.shape[1] == 0:
-            return linear(1.0).fit(values, labels, seed)
+    def fit(values: Floats, labels: Floats, seed: int) -> Boosted:
+        standardiser = Standardiser.fit(values)
+        x = np.nan_to_num(standardiser(values)).astype(np.float64)
         trees = HistGradientBoostingClassifier(
-            max_iter=rounds, max_leaf_nodes=leaves, learning_rate=0.08, min_samples_leaf=20, l2_regularization=1.0,
+            max_iter=rounds, max_leaf_nodes=leaves, learning_rate=rate, min_samples_leaf=20, l2_regularization=5.0,
             max_bins=63, max_features=0.3, early_stopping=False, random_state=seed,
-        )  # fmt: skip
-        return Boosted(scaler, trees.fit(x, labels))
+        ).fit(x, labels)  # fmt: skip
+        return Boosted(*standardiser, *_arrays(trees))
 
     return Candidate(f"boosted trees, {rounds} × {leaves} leaves", fit)
 
 
-CANDIDATES = (linear(0.001), linear(0.01), linear(0.1), linear(1.0), boosted(60, 4), boosted(60, 10))
+def both(one: Candidate, other: Candidate) -> Candidate:
+    def fit(values: Floats, labels: Floats, seed: int) -> Both:
+        first, second = one.fit(values, labels, seed), other.fit(values, labels, seed)
+        assert isinstance(first, Additive) and isinstance(second, Boosted)
+        return Both(first, second)
+
+    return Candidate(f"{one.name} + {other.name}", fit)
+
+
+def _arrays(trees: HistGradientBoostingClassifier) -> tuple[float, Ints, Ints, Floats, Ints, Ints, Floats, int]:
+    """The fields of `Boosted` after the standardiser's; a test compares its scores with the trees' own."""
+    nodes = [predictor.nodes for (predictor,) in trees._predictors]
+    sizes = np.array([len(tree) for tree in nodes], dtype=np.int64)
+    roots = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
+    every = np.concatenate(nodes)
+    start, own = np.repeat(roots, sizes), np.arange(len(every))
+    leaf = every["is_leaf"].astype(bool)
+    return (
+        float(trees._baseline_prediction.item()),
+        roots,
+        np.where(leaf, 0, every["feature_idx"]).astype(np.int64),
+        np.where(leaf, 0.0, every["num_threshold"]).astype(np.float64),
+        np.where(leaf, own, start + every["left"]).astype(np.int64),
+        np.where(leaf, own, start + every["right"]).astype(np.int64),
+        np.where(leaf, every["value"], 0.0).astype(np.float64),
+        int(every["depth"].max()),
+    )
+
+
+ADDITIVE = (additive(0.001), additive(0.01), additive(0.1))
+BOOSTED = (boosted(60, 4), boosted(120, 6))
+EVERY = (*ADDITIVE, *BOOSTED, both(ADDITIVE[1], BOOSTED[1]))
 """Simplest first: of equally good ones, the first is taken."""

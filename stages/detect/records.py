@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from common.answers import Answer
 from common.metrics import auroc
 from stages.detect.crossval import OutOfFold, importance
-from stages.detect.features import FeatureTable, family_of
+from stages.detect.features.table import FeatureTable, family_of
 
 SCHEMA_VERSION = 1
 TOP_FEATURES = 20

@@ -18,8 +18,8 @@ from common.errors import CorruptInputError, NumericError
 from common.stage import Job
 from stages.detect import records
 from stages.detect.crossval import OutOfFold, out_of_fold
-from stages.detect.features import FeatureTable, Tracks, features_of_batches
-from stages.detect.folds import check_classes, grouped_folds, spread_to
+from stages.detect.features.table import FeatureTable, Tracks, features_of_batches
+from stages.detect.protocol.folds import check_classes, grouped_folds, spread_to
 from stages.detect.logits import logit_features
 
 NODES_AT_ONCE = 2_000_000

@@ -5,9 +5,9 @@ could be right or wrong and is excluded by that reason; an answer that only repe
 capital of Ghana is Ghana") does say something, and is wrong unless it is right.
 """
 
-import re
-import unicodedata
 from typing import NamedTuple
+
+from common.text import normalise
 
 REFUSALS = {
     "i do not know", "i dont know", "unknown", "not known", "none", "na", "n a", "not available",
@@ -21,15 +21,6 @@ class Judgement(NamedTuple):
     label: int | None
     strict: int | None
     excluded: str | None
-
-
-def normalise(text: str) -> str:
-    """Lower case without accents, punctuation, articles or doubled spaces (the SQuAD convention)."""
-    text = unicodedata.normalize("NFKD", text.casefold())
-    text = "".join(character for character in text if not unicodedata.combining(character))
-    text = re.sub(r"['’`]", "", text)
-    words = re.sub(r"[^\w\s]|_", " ", text).split()
-    return " ".join(word for word in words if word not in ("a", "an", "the")) or " ".join(words)
 
 
 def judge(answer: str, aliases: list[str], query: str = "") -> Judgement:

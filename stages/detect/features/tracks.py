@@ -1,18 +1,17 @@
 """How the tracks of an answer behave, as numbers: one feature vector a question.
 
-Seven families (`FAMILIES`) are measured on each cell, that is on one token position of one question, and then read
-at four places: the last prompt token, the first and the last answer token, and the mean over the answer tokens. The
-input is the table of track nodes and nothing else: no text, label, gold answer or logit can reach a feature.
+Eight families (`FAMILIES`) are measured on each cell, that is on one token position of one question, at four places:
+the last subject token, the last prompt token, the first and the last answer token. The input is the table of track
+nodes and nothing else: no text, label or gold answer can reach a feature.
 
 Series over layers are summarised by their mean in the early, middle and late third of the layers. All of it is
 counting and sorting on flat arrays, linear in the number of nodes; questions are independent of each other, so a
-long table is worked through in pieces (`features_of_batches`).
+long table is worked through in pieces (`features_of_pieces`).
 """
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -21,6 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import CorruptInputError, DataError, NumericError
+from stages.detect.evidence import PLACES
+from stages.detect.features.table import FeatureTable
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -34,11 +35,8 @@ FAMILIES = {
     "dominance": "share of the activation held by the strongest tracks",
     "density": "tracks alive, and their activation in all",
     "lifetime": "how many layers tracks live",
+    "answers": "what tracks do for the answer against its rival, by their direct effects on the logits",
 }
-PLACES = ("prompt", "first", "last", "mean")
-"""Last prompt token, first answer token, last answer token, mean over the answer tokens."""
-
-PROMPT_POSITION = 0
 
 
 class Tracks(NamedTuple):
@@ -50,18 +48,12 @@ class Tracks(NamedTuple):
     layer: Ints  # [n_nodes] block number of the language model
     activation: Floats  # [n_nodes] > 0
     link: Floats  # [n_nodes] decoder cosine to the track's previous node, NaN at birth
-
-
-class FeatureTable(NamedTuple):
-    """values: [n_questions, n_features], NaN in the rows of questions that have no such position."""
-
-    values: Floats
-    names: list[str]  # "<place>.<family>.<measure>"
+    effect: Floats  # [n_nodes] direct effect on logit(emitted next token) − logit(strongest rival)
 
 
 def family_of(feature: str) -> str:
-    """The family of a feature name: `last.entropy.early` → `entropy`."""
-    return feature.split(".")[1]
+    """The family of a feature name: `tracks.last.entropy.early` → `entropy`."""
+    return feature.split(".")[2]
 
 
 def question_features(tracks: Tracks, n_questions: int, layers: list[int]) -> FeatureTable:
@@ -73,76 +65,90 @@ def question_features(tracks: Tracks, n_questions: int, layers: list[int]) -> Fe
     cells = Cells.of(tracks, layers)
     values, names = cell_features(cells)
     question, position = cells.question, cells.position
-    answer = position > PROMPT_POSITION
+    answer = position > 0
     last = np.zeros(n_questions, dtype=np.int64)
     np.maximum.at(last, question, position)
 
     table = np.full((len(PLACES), n_questions, len(names)), np.nan)
     for place, rows in (
-        ("prompt", position == PROMPT_POSITION),
-        ("first", position == PROMPT_POSITION + 1),
+        ("subject", position == -1),
+        ("prompt", position == 0),
+        ("first", position == 1),
         ("last", answer & (position == last[question])),
     ):
         table[PLACES.index(place), question[rows]] = values[rows]
-    table[PLACES.index("mean")] = _mean_by(question[answer], values[answer], n_questions)
     return FeatureTable(
         values=np.concatenate(list(table), axis=1),
-        names=[f"{place}.{name}" for place in PLACES for name in names],
+        names=[f"tracks.{place}.{name}" for place in PLACES for name in names],
     )
 
 
-def features_of_batches(batches: Iterable[Tracks], n_questions: int, layers: list[int]) -> FeatureTable:
-    """`question_features` of a table that comes in consecutive pieces, cut anywhere; memory is that of one piece."""
-    result: FeatureTable | None = None
-    rest: Tracks | None = None
-    for batch in itertools.chain(batches, [None]):
-        if batch is None:
-            whole, rest = rest, None
-        else:
-            joined = batch if rest is None else _after(rest, batch)
-            if not len(joined.question):
-                continue
-            cut = int(np.argmax(joined.question == joined.question[-1]))
-            whole, rest = _rows(joined, slice(None, cut)), _rows(joined, slice(cut, None))
-        if whole is None or not len(whole.question):
+def sorted_tracks(columns: Mapping[str, Numbers], rung: str | None = None) -> Tracks:
+    """Nodes as the association `rung` links them (columns `<rung>_track`, `<rung>_link`), in the order of its tracks.
+
+    columns: of tracks.parquet, with `rung` those of ladder.parquet too; rows in any order within a position.
+    """
+    prefix = "" if rung is None else f"{rung}_"
+    track = columns[f"{prefix}track"].astype(np.int64)
+    layer = columns["layer"].astype(np.int64)
+    cell = columns["question"].astype(np.int64) * 65536 + columns["position"].astype(np.int64) + 1
+    order = np.argsort((cell * (int(track.max(initial=0)) + 1) + track) * (int(layer.max(initial=0)) + 1) + layer)
+    return Tracks(
+        columns["question"].astype(np.int64)[order], columns["position"].astype(np.int64)[order], track[order],
+        layer[order], columns["activation"].astype(np.float64)[order],
+        columns[f"{prefix}link"].astype(np.float64)[order], columns["effect"].astype(np.float64)[order],
+    )  # fmt: skip
+
+
+def whole_questions(batches: Iterable[dict[str, Numbers]]) -> Iterator[dict[str, Numbers]]:
+    """Consecutive pieces of a table, cut again so that no question is spread over two; memory is that of one piece."""
+    rest: dict[str, Numbers] | None = None
+    for batch in batches:
+        if rest is not None:
+            batch = {name: np.concatenate([rest[name], values]) for name, values in batch.items()}
+        question = batch["question"]
+        if not len(question):
             continue
-        low, high = int(whole.question.min()), int(whole.question.max())
+        cut = int(np.argmax(question == question[-1]))
+        rest = {name: values[cut:] for name, values in batch.items()}
+        if cut:
+            yield {name: values[:cut] for name, values in batch.items()}
+    if rest is not None:
+        yield rest
+
+
+def features_of_pieces(
+    pieces: Iterable[dict[str, Numbers]], n_questions: int, layers: list[int], rungs: Sequence[str | None]
+) -> dict[str | None, FeatureTable]:
+    """`question_features` by rung (None: the run's own tracks) of a table that comes piece by piece of whole questions.
+
+    Raises CorruptInputError for questions that do not exist or stand in two places, DataError for an empty table.
+    """
+    tables: dict[str | None, FeatureTable] = {}
+    seen = np.zeros(n_questions, dtype=bool)
+    for piece in pieces:
+        question = piece["question"].astype(np.int64)
+        present = np.unique(question)
+        low, high = int(present[0]), int(present[-1])
         if low < 0 or high >= n_questions:
             raise CorruptInputError(
                 f"tracks speak of questions {low} to {high}, but there are {n_questions}; run track again"
             )
-        piece = question_features(
-            whole._replace(question=whole.question.astype(np.int64) - low), high - low + 1, layers
-        )
-        if result is None:
-            result = FeatureTable(np.full((n_questions, len(piece.names)), np.nan), piece.names)
-        present = np.unique(whole.question)
-        if np.isfinite(result.values[present]).any():
-            raise CorruptInputError(f"tracks of question {present[0]} stand in two places; run track again")
-        result.values[present] = piece.values[present - low]
-    if result is None:
+        if seen[present].any():
+            raise CorruptInputError(
+                f"tracks of question {present[seen[present]][0]} stand in two places; run track again"
+            )
+        seen[present] = True
+        for rung in rungs:
+            found = question_features(
+                sorted_tracks({**piece, "question": question - low}, rung), high - low + 1, layers
+            )
+            if rung not in tables:
+                tables[rung] = FeatureTable(np.full((n_questions, len(found.names)), np.nan), found.names)
+            tables[rung].values[present] = found.values[present - low]
+    if not tables:
         raise DataError("there is not a single track node: no latent was active; raise sae.target_l0")
-    return result
-
-
-def _rows(tracks: Tracks, rows: slice) -> Tracks:
-    columns: list[Numbers] = [column[rows] for column in tracks]
-    return Tracks(*columns)
-
-
-def _after(first: Tracks, second: Tracks) -> Tracks:
-    columns: list[Numbers] = [np.concatenate(pair) for pair in zip(first, second, strict=True)]
-    return Tracks(*columns)
-
-
-def _mean_by(group: Ints, values: Floats, n_groups: int) -> Floats:
-    """Means of consecutive rows with the same group, [n_groups, n_columns]; NaN for groups without rows."""
-    means = np.full((n_groups, values.shape[1]), np.nan)
-    if len(group):
-        starts = np.flatnonzero(np.append(True, group[1:] != group[:-1]))
-        counts = np.diff(np.append(starts, len(group)))
-        means[group[starts]] = np.add.reduceat(values, starts, axis=0) / counts[:, None]
-    return means
+    return tables
 
 
 @dataclass(frozen=True)
@@ -159,6 +165,7 @@ class Cells:
     layer: Ints  # [n_nodes] layer index, 0…n_layers−1
     activation: Floats  # [n_nodes]
     link: Floats  # [n_nodes]
+    effect: Floats  # [n_nodes]
     track: Ints  # [n_nodes] number of the track, unique over all cells
     track_cell: Ints  # [n_tracks]
 
@@ -175,6 +182,7 @@ class Cells:
         for name, bad in (
             ("activation", ~(np.isfinite(tracks.activation) & (tracks.activation >= 0))),
             ("link", np.isinf(tracks.link)),
+            ("effect", ~np.isfinite(tracks.effect)),
         ):
             if bad.any():
                 row = int(np.argmax(bad))
@@ -194,6 +202,7 @@ class Cells:
             layer=layer,
             activation=tracks.activation.astype(np.float64),
             link=tracks.link.astype(np.float64),
+            effect=tracks.effect.astype(np.float64),
             track=np.cumsum(new_track) - 1,
             track_cell=cell[new_track],
         )
@@ -283,6 +292,7 @@ def cell_features(cells: Cells) -> tuple[Floats, list[str]]:
         "dominance": _dominance(cells),
         "density": _density(cells),
         "lifetime": _lifetime(cells),
+        "answers": _answers(cells),
     }
     names = [f"{family}.{measure}" for family, measures in measured.items() for measure in measures]
     columns = [column for measures in measured.values() for column in measures.values()]
@@ -391,6 +401,46 @@ def _lifetime(cells: Cells) -> dict[str, Floats]:
         "single_layer": np.bincount(cell, cells.lengths == 1, minlength=n) / count,
         "half_depth": np.bincount(cell, length >= 0.5, minlength=n) / count,
         "longest": longest,
+    }
+
+
+def _answers(cells: Cells) -> dict[str, Floats]:
+    """Direct effects for the answer (positive) and against it, summed by layer and by track.
+
+    A track's effect is the sum over its nodes. Long tracks live at least a quarter of the depth.
+    """
+    cell, n = cells.track_cell, cells.n_cells
+    every = np.ones((n, cells.n_layers), dtype=bool)
+    effect = np.bincount(cells.track, cells.effect, minlength=len(cell))
+    birth = np.zeros(len(cell))
+    birth[cells.track[cells.born]] = cells.layer[cells.born] / cells.n_layers
+    length = cells.lengths / cells.n_layers
+    pro, contra = np.maximum(effect, 0.0), np.maximum(-effect, 0.0)
+
+    def total(weights: Floats) -> Floats:
+        return np.bincount(cell, weights, minlength=n).astype(np.float64)
+
+    best_pro, best_contra = np.zeros(n), np.zeros(n)
+    np.maximum.at(best_pro, cell, pro)
+    np.maximum.at(best_contra, cell, contra)
+    size = total(np.abs(effect))
+    share = _ratio(np.abs(effect), size[cell])
+    long = length >= 0.25
+    return {
+        **cells.thirds("margin", cells.sums(cells.effect), every),
+        **cells.thirds("conflict", cells.sums(np.abs(cells.effect)), every),
+        "pro": total(pro),
+        "contra": total(contra),
+        "strongest_pro": best_pro,
+        "strongest_contra": best_contra,
+        "lead": best_pro - best_contra,
+        "spread": -total(share * np.log(np.where(share > 0, share, 1.0))),
+        "pro_life": _ratio(total(pro * length), total(pro)),
+        "contra_life": _ratio(total(contra * length), total(contra)),
+        "pro_birth": _ratio(total(pro * birth), total(pro)),
+        "contra_birth": _ratio(total(contra * birth), total(contra)),
+        "long_pro": total(pro * long),
+        "long_contra": total(contra * long),
     }
 
 

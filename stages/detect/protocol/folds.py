@@ -34,12 +34,7 @@ def grouped_folds(labels: ArrayLike, groups: ArrayLike, n_folds: int, seed: int)
         raise DataError(
             f"{len(y)} labelled questions fall into {n_groups} group(s), fewer than {n_folds} folds; {_MEND}"
         )
-    splitter = StratifiedGroupKFold(n_splits=n_folds, shuffle=True, random_state=seed)
-    folds = np.full(len(y), -1, dtype=np.int64)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # classes thinner than folds are judged below
-        for fold, (_, test) in enumerate(splitter.split(np.zeros(len(y)), y, codes)):
-            folds[test] = fold
+    folds = deal(y, codes, n_folds, seed)
     for fold in range(n_folds):
         inside = folds == fold
         if not inside.any() or len(np.unique(y[~inside])) < 2:
@@ -75,13 +70,13 @@ def assert_groups_whole(folds: ArrayLike, groups: ArrayLike) -> None:
         raise AssertionError("a group of questions is spread over several folds")
 
 
-def spread_to(folds: Ints, groups: ArrayLike, all_groups: ArrayLike, n_folds: int) -> Ints:
-    """Folds for rows that took no part in the division (unlabelled ones).
-
-    A row whose group was divided gets that group's fold, so that the model that scores it has not seen its group;
-    other groups are dealt out in the order of their names.
-    """
-    known = dict(zip(np.asarray(groups).tolist(), folds.tolist(), strict=True))
-    rest = sorted(set(np.asarray(all_groups).tolist()) - set(known))
-    known |= {group: number % n_folds for number, group in enumerate(rest)}
-    return np.array([known[group] for group in np.asarray(all_groups).tolist()], dtype=np.int64)
+def deal(labels: ArrayLike, keys: ArrayLike, n_folds: int, seed: int) -> Ints:
+    """Folds that keep equal keys together and the classes as balanced as that allows, [n]; nothing is refused."""
+    y, codes = np.asarray(labels), np.unique(np.asarray(keys), return_inverse=True)[1]
+    splitter = StratifiedGroupKFold(n_splits=n_folds, shuffle=True, random_state=seed)
+    folds = np.full(len(y), -1, dtype=np.int64)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # classes thinner than folds are judged by the caller
+        for fold, (_, test) in enumerate(splitter.split(np.zeros(len(y)), y, codes)):
+            folds[test] = fold
+    return folds

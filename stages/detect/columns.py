@@ -1,0 +1,138 @@
+"""From signals to the columns that a detector weighs: stacking (Wolpert 1992).
+
+A signal of hundreds of features or states is first made a few columns by a fit of its own; the column of a training row
+comes from a fit that had not seen its inner fold, so that the model on top learns how far each signal can be trusted on
+new questions. Signals of a handful of features are columns as they stand.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.detect.data import Data
+from stages.detect.evidence import PLACES
+from stages.detect.fitted import habits as habit_counts
+from stages.detect.fitted.habits import Habits, fit_habits
+from stages.detect.fitted.latents import LatentProbe, fit_latents
+from stages.detect.fitted.linear import Linear, fit_linear
+from stages.detect.fitted.probes import Probes, fit_probes, place_means
+from stages.detect.models import Boosted, boosted
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+RAW = {"text", "logits", "samples"}
+"""Signals whose features are columns themselves, beside their score."""
+PART_OF = {"competition": "tracks"}
+"""Tables that belong to another signal."""
+TREES = boosted(80, 6)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Columns of n rows, with the signal that each belongs to."""
+
+    values: Floats  # [n, n_columns]
+    names: list[str]
+    signals: list[str]
+
+    def of(self, wanted: list[str]) -> Floats:
+        """The columns of these signals, [n, k]."""
+        return self.values[:, self.where(wanted)]
+
+    def where(self, wanted: list[str]) -> Ints:
+        return np.flatnonzero(np.isin(self.signals, wanted))
+
+    def column(self, name: str) -> Floats:
+        return self.values[:, self.names.index(name)]
+
+
+@dataclass(frozen=True)
+class Experts:
+    """The fits of one training side, from which the columns of any question follow."""
+
+    probes: Probes
+    ensemble: Linear  # of the probes' scores
+    habits: Habits
+    scores: dict[str, Linear]  # signal → ridge regression on its table
+    trees: dict[str, Boosted]  # signal → boosted trees on its table
+    latents: LatentProbe | None = field(default=None)
+
+    def columns(self, data: Data) -> Columns:
+        """The columns of all questions of `data`."""
+        cells = self.probes.score(data.states)
+        return self._assemble(
+            data, cells, self.ensemble.score(cells),
+            self.habits.columns(data.asked, data.tokens, data.logprobs),
+            {name: fitted.score(data.tables[name].values) for name, fitted in self.scores.items()},
+            {name: fitted.score(data.tables[name].values) for name, fitted in self.trees.items()},
+            None if self.latents is None or data.latents is None else self.latents.score(data.latents),
+        )  # fmt: skip
+
+    def _assemble(
+        self, data: Data, cells: NDArray[np.float32], ensemble: Floats, habits: Floats, scores: dict[str, Floats],
+        trees: dict[str, Floats], latents: Floats | None,
+    ) -> Columns:  # fmt: skip
+        values: list[Floats] = []
+        names: list[str] = []
+        signals: list[str] = []
+
+        def add(signal: str, block: Floats, own: list[str]) -> None:
+            values.append(block.reshape(len(data), -1))
+            names.extend(own)
+            signals.extend([PART_OF.get(signal, signal)] * len(own))
+
+        add("probe", place_means(cells, len(data.layers)), [f"probe.{place}.mean" for place in PLACES])
+        add("probe", cells[:, self.probes.best].astype(np.float64), ["probe.best"])
+        add("probe", ensemble, ["probe.ensemble"])
+        add("habits", habits, [f"habits.{name}" for name in habit_counts.NAMES])
+        for name, score in scores.items():
+            add(name, score, [f"{name}.score"])
+        for name, score in trees.items():
+            add(name, score, [f"{name}.trees"])
+        if latents is not None:
+            add("latents", latents, ["latents.score"])
+        for name in sorted(RAW & set(data.tables)):
+            add(name, data.tables[name].values, data.tables[name].names)
+        return Columns(np.concatenate(values, axis=1), names, signals)
+
+
+def fit_experts(
+    data: Data, labels: Floats, inner: Ints, seed: int, tables: list[str], tree_tables: list[str]
+) -> tuple[Experts, Columns, NDArray[np.float32]]:
+    """The experts of one training side, the held-out columns of its rows, and the probes' held-out scores [n, n_cells].
+
+    data: of the training rows; labels, inner: [n]. tables: signals scored by a ridge regression; tree_tables: those
+    scored by boosted trees too.
+    """
+    rows = np.arange(len(data))
+    probes, cells = fit_probes(data.states, rows, labels, inner)
+    ensemble, ensemble_scores = fit_linear(cells, labels, inner)
+    habits, habit_columns = fit_habits(data.asked, data.tokens, data.logprobs, labels, inner)
+    linear = {name: fit_linear(data.tables[name].values, labels, inner) for name in tables}
+    trees = {name: _fit_trees(data.tables[name].values, labels, inner, seed) for name in tree_tables}
+    latent_probe, latent_scores = (
+        (None, None) if data.latents is None else fit_latents(data.latents, labels, inner)
+    )
+    experts = Experts(
+        probes, ensemble, habits, {name: fitted for name, (fitted, _) in linear.items()},
+        {name: fitted for name, (fitted, _) in trees.items()}, latent_probe,
+    )  # fmt: skip
+    columns = experts._assemble(
+        data, cells, ensemble_scores, habit_columns, {name: scores for name, (_, scores) in linear.items()},
+        {name: scores for name, (_, scores) in trees.items()}, latent_scores,
+    )  # fmt: skip
+    return experts, columns, cells
+
+
+def _fit_trees(values: Floats, labels: Floats, inner: Ints, seed: int) -> tuple[Boosted, Floats]:
+    held_out = np.zeros(len(labels))
+    for fold in np.unique(inner):
+        train, own = inner != fold, inner == fold
+        held_out[own] = TREES.fit(values[train], labels[train], seed).score(values[own])
+    fitted = TREES.fit(values, labels, seed)
+    assert isinstance(fitted, Boosted)
+    return fitted, held_out

@@ -1,0 +1,42 @@
+"""All that the fits of a run may draw on: feature tables by signal, states, latents, candidates, for the same n questions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
+
+from stages.detect.evidence import Asked, Halves
+from stages.detect.features.table import FeatureTable
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+class Data(NamedTuple):
+    asked: list[Asked]
+    layers: list[int]
+    tables: dict[str, FeatureTable]  # signal → features; the ladder's as "rung/<name>"
+    states: Halves  # [n, 4, n_layers, d_model]
+    latents: csr_matrix | None  # [n, n_layers · d_hidden]; None where only the token signals are wanted
+    tokens: Ints  # [n, m] candidates for the first answer token
+    logprobs: Floats  # [n, m]
+
+    def __len__(self) -> int:
+        return len(self.asked)
+
+    def of(self, rows: Ints | Sequence[int]) -> Data:
+        """The same of some questions."""
+        rows = np.asarray(rows, dtype=np.int64)
+        return Data(
+            [self.asked[row] for row in rows],
+            self.layers,
+            {name: FeatureTable(table.values[rows], table.names) for name, table in self.tables.items()},
+            self.states[rows],
+            None if self.latents is None else self.latents[rows],
+            self.tokens[rows],
+            self.logprobs[rows],
+        )

@@ -1,0 +1,133 @@
+"""What is known of each answer, arranged by question: everything that features may be made of, and nothing else.
+
+No gold answer, alias or label is in here. Arrays over places have four entries a question (`PLACES`); a question without
+such a position (its subject is not in the prompt, its answer has no tokens) has NaN there.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from common.answers import Answer
+from common.errors import CorruptInputError, NumericError
+from common.text import normalise
+
+Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
+Halves = NDArray[np.float16]
+Ints = NDArray[np.int64]
+
+PLACES = ("subject", "prompt", "first", "last")
+"""Last subject token, last prompt token, first and last answer token."""
+BEFORE_ANSWER = ("subject", "prompt")
+"""Places that are read before the first token is generated."""
+
+LENS = ("logprob", "rival_logprob", "entropy", "rank")
+
+
+class Asked(NamedTuple):
+    """A question and its answer as a feature may see them."""
+
+    relation: str
+    subject: str
+    question: str
+    prefix: str  # the worked examples before the question
+    answer: str
+    said: str  # the answer, normalised
+    token_ids: list[int]
+    logprobs: list[float]
+    entropies: list[float]
+    samples: list[str]
+
+    @classmethod
+    def of(cls, answer: Answer) -> Asked:
+        prefix = answer.prompt[: len(answer.prompt.rstrip("\n")) - len(answer.question)]
+        return cls(
+            answer.relation, answer.subject, answer.question, prefix, answer.answer, normalise(answer.answer),
+            answer.token_ids, answer.logprobs, answer.entropies, answer.samples,
+        )  # fmt: skip
+
+
+class Evidence(NamedTuple):
+    """All of n questions."""
+
+    asked: list[Asked]
+    states: Halves  # [n, 4, n_layers, d_model] block outputs
+    lens: dict[str, Singles]  # LENS → [n, 4, n_layers]
+    candidate_tokens: Ints  # [n, m] likeliest first answer tokens, the first is the one that was said
+    candidate_logprobs: Floats  # [n, m]
+
+    def __len__(self) -> int:
+        return len(self.asked)
+
+
+def place_rows(question: Ints, position: Ints, n_questions: int) -> Ints:
+    """Row of each question's places in a table sorted by question and position, [n_questions, 4]; −1 where absent.
+
+    Raises CorruptInputError for a table that is out of order or speaks of questions that do not exist.
+    """
+    if len(question) and (question.min() < 0 or question.max() >= n_questions):
+        raise CorruptInputError(
+            f"the table speaks of questions {question.min()} to {question.max()}, but there are {n_questions}; "
+            "run track again"
+        )
+    step = np.diff(question)
+    if (step < 0).any() or ((step == 0) & (np.diff(position) <= 0)).any():
+        raise CorruptInputError("the table is not sorted by question and position; run track again")
+    rows = np.full((n_questions, len(PLACES)), -1, dtype=np.int64)
+    numbers = np.arange(len(question))
+    for place, wanted in enumerate((-1, 0, 1)):
+        found = position == wanted
+        rows[question[found], place] = numbers[found]
+    answers = position > 0
+    rows[question[answers], 3] = numbers[answers]  # the last one written is the last position
+    return rows
+
+
+def states_by_place(question: Ints, position: Ints, states: Halves, n_questions: int) -> Halves:
+    """states: [n_rows, n_layers, d_model] → [n_questions, 4, n_layers, d_model]. Raises NumericError for NaN or Inf."""
+    rows = place_rows(question, position, n_questions)
+    result = np.full((n_questions, len(PLACES), *states.shape[1:]), np.nan, dtype=np.float16)
+    for place in range(len(PLACES)):
+        there = np.flatnonzero(rows[:, place] >= 0)
+        result[there, place] = states[rows[there, place]]
+        finite = np.isfinite(result[there, place].max(axis=(1, 2))) & np.isfinite(result[there, place].min(axis=(1, 2)))
+        if not finite.all():
+            bad = there[np.argmin(finite)]
+            raise NumericError(f"states of question {bad}, {PLACES[place]} are not all finite; run track again")
+    return result
+
+
+def lens_by_place(table: pd.DataFrame, n_questions: int, layers: list[int]) -> dict[str, Singles]:
+    """lens.parquet as arrays over places and layers. Raises CorruptInputError, NumericError."""
+    depth = len(layers)
+    question, position = table["question"].to_numpy(), table["position"].to_numpy()
+    if len(table) % depth or (table["layer"].to_numpy().reshape(-1, depth) != layers).any():
+        raise CorruptInputError(f"lens.parquet does not have the layers {layers} at every position; run track again")
+    rows = place_rows(question[::depth].astype(np.int64), position[::depth].astype(np.int64), n_questions)
+    there = rows >= 0
+    result = {}
+    for name in LENS:
+        values = table[name].to_numpy(dtype=np.float32).reshape(-1, depth)
+        if not np.isfinite(values).all():
+            bad = int(np.argmin(np.isfinite(values).all(axis=1)))
+            raise NumericError(f"lens.parquet: {name} of question {question[bad * depth]} is not finite; run track again")
+        result[name] = np.full((n_questions, len(PLACES), depth), np.nan, dtype=np.float32)
+        result[name][there] = values[rows[there]]
+    return result
+
+
+def first_candidates(table: pd.DataFrame, n_questions: int) -> tuple[Ints, Floats]:
+    """The candidates for the first answer token: tokens and log-probabilities, [n_questions, m]. Raises CorruptInputError."""
+    first = table[table["position"] == 0]
+    count = int(first["rank"].max()) + 1 if len(first) else 0
+    if len(first) != n_questions * count or (first["question"].to_numpy() != np.arange(n_questions).repeat(count)).any():
+        raise CorruptInputError("candidates.parquet does not have position 0 of every question; run track again")
+    return (
+        first["token"].to_numpy(dtype=np.int64).reshape(n_questions, count),
+        first["logprob"].to_numpy(dtype=np.float64).reshape(n_questions, count),
+    )

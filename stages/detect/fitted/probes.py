@@ -1,0 +1,78 @@
+"""Linear probes of hidden states: one ridge regression for every place and layer, and what they say together.
+
+SAPLMA (Azaria and Mitchell 2023) and P(IK) (Kadavath et al. 2022) are such probes at one place and layer. Here the best
+cell is chosen on the inner folds, and the mean over the layers of a place is a steadier score than any one of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.metrics import ones, rank_metrics
+from stages.detect.evidence import PLACES, Halves
+from stages.detect.fitted.ridge import Ints, Singles, Standardiser, fit_ridges
+
+Floats = NDArray[np.float64]
+
+PENALTIES = (0.1, 1.0)
+"""For standardised states, per training row."""
+
+
+@dataclass(frozen=True)
+class Probes:
+    """A probe a cell (place, layer), cells in the order of places, then layers."""
+
+    mean: Singles  # [n_cells, d_model]
+    rate: Singles  # [n_cells, d_model]
+    weights: Singles  # [n_cells, d_model]
+    spread: Singles  # [n_cells] standard deviation of the held-out scores: its reciprocal weighs a cell in a mean
+    auroc: Floats  # [n_cells] of the held-out scores
+    penalty: Floats  # [n_cells]
+
+    @property
+    def best(self) -> int:
+        return int(np.argmax(self.auroc))
+
+    def cell_name(self, cell: int, layers: list[int]) -> str:
+        return f"{PLACES[cell // len(layers)]}, layer {layers[cell % len(layers)]}"
+
+    def score(self, states: Halves) -> Singles:
+        """states: [n, 4, n_layers, d_model] → [n, n_cells], each cell in units of its spread; 0 where absent."""
+        n, places, depth, _ = states.shape
+        scores = np.zeros((n, places * depth), dtype=np.float32)
+        for cell in range(places * depth):
+            z = Standardiser(self.mean[cell], self.rate[cell])(states[:, cell // depth, cell % depth].astype(np.float32))
+            scores[:, cell] = np.nan_to_num(z) @ self.weights[cell] / self.spread[cell]
+        return scores
+
+
+def fit_probes(states: Halves, rows: Ints, labels: Floats, inner: Ints) -> tuple[Probes, Singles]:
+    """The probes fitted on all `rows`, and [len(rows), n_cells] held-out scores in units of their spread.
+
+    states: [n, 4, n_layers, d_model] of all questions, NaN where a place is absent.
+    """
+    _, places, depth, width = states.shape
+    n_cells = places * depth
+    parts = [np.zeros((n_cells, width), dtype=np.float32) for _ in range(3)]
+    held_out = np.zeros((len(rows), n_cells), dtype=np.float32)
+    spread, area, penalty = np.ones(n_cells, dtype=np.float32), np.zeros(n_cells), np.zeros(n_cells)
+    once = ones(len(rows))
+    for cell in range(n_cells):
+        values = states[rows, cell // depth, cell % depth].astype(np.float32)
+        standardiser = Standardiser.fit(values)
+        ridges = fit_ridges(np.nan_to_num(standardiser(values)), labels[:, None], inner, PENALTIES)
+        areas = [float(rank_metrics(labels, scores[:, 0], once).auroc[0]) for scores in ridges.held_out]
+        best = int(np.argmax(areas))
+        for part, found in zip(parts, (*standardiser, ridges.weights[best, :, 0]), strict=True):
+            part[cell] = found
+        held_out[:, cell] = ridges.held_out[best, :, 0] - ridges.centre[0]
+        spread[cell], area[cell], penalty[cell] = held_out[:, cell].std() or 1.0, areas[best], PENALTIES[best]
+    return Probes(*parts, spread, area, penalty), held_out / spread
+
+
+def place_means(scores: Singles, depth: int) -> Floats:
+    """Mean over the layers of each place: [n, n_cells] → [n, 4]."""
+    return scores.reshape(len(scores), -1, depth).mean(axis=2).astype(np.float64)

@@ -1,0 +1,40 @@
+"""What is learned from and measured on, and every question that is not, by reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.answers import Answer
+from common.errors import DataError
+
+UNEXPLAINED = "unexplained"
+MOST_UNEXPLAINED = 0.005
+"""Share of questions that may lack a label or features without a reason."""
+
+
+def exclusions(answers: Sequence[Answer], complete: NDArray[np.bool_]) -> list[str | None]:
+    """Why each question is left out, None for those that are in.
+
+    complete: [n] whether every signal has finite features of the question. Raises DataError if more than
+    `MOST_UNEXPLAINED` of all questions lack a label without a reason, or have a label but lack features.
+    """
+    reasons = [
+        answer.reason if answer.label is None else None if there else "no_features"
+        for answer, there in zip(answers, complete, strict=True)
+    ]
+    bad = [row for row, reason in enumerate(reasons) if reason in (UNEXPLAINED, "no_features")]
+    if len(bad) > MOST_UNEXPLAINED * len(answers):
+        raise DataError(
+            f"{len(bad)} of {len(answers)} questions have no label, or no features, without a reason (the first is "
+            f"{answers[bad[0]].id!r}: {reasons[bad[0]]}); at most {MOST_UNEXPLAINED:.1%} may; run track again"
+        )
+    return reasons
+
+
+def count_reasons(reasons: Sequence[str | None]) -> dict[str, int]:
+    """Reason → number of questions."""
+    return dict(sorted(Counter(reason for reason in reasons if reason is not None).items()))

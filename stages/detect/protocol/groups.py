@@ -1,0 +1,76 @@
+"""Which questions must share a fold: connected components over what they have in common.
+
+Two questions are joined when they ask the same text, when they ask about the same subject (all paraphrases of a fact
+do), or when they are one fact read both ways: `The capital of Fiji is` and `Suva is the capital of`, where each one's
+subject is the other's answer. The third holds between relations only: a relation that is its own inverse (countries that
+share a border) would chain all countries into one group. Equal answers alone join nothing, since hundreds of questions
+have the answer `United States`; the answer-disjoint split is there for that.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.answers import Answer
+from common.errors import LabelError
+from common.text import normalise
+
+Ints = NDArray[np.int64]
+
+
+def question_groups(answers: Sequence[Answer]) -> Ints:
+    """Number of each question's group, [n], in order of first sight."""
+    subjects = [normalise(answer.subject) for answer in answers]
+    asking: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+    for row, (subject, answer) in enumerate(zip(subjects, answers, strict=True)):
+        asking[subject, normalise(answer.gold)].append(row)
+    keys: list[list[Hashable]] = []
+    for row, (subject, answer) in enumerate(zip(subjects, answers, strict=True)):
+        shared: list[Hashable] = [("group", answer.group), ("question", normalise(answer.question))]
+        if subject:
+            shared.append(("subject", subject))
+        for other in asking.get((normalise(answer.gold), subject), []):
+            if answers[other].relation != answer.relation:
+                shared.append(("fact", min(row, other), max(row, other)))
+        keys.append(shared)
+    return components(keys)
+
+
+def components(keys: Iterable[Iterable[Hashable]]) -> Ints:
+    """Connected components of rows that share a key, numbered in order of first sight (union-find with path halving)."""
+    parents: list[int] = []
+    first: dict[Hashable, int] = {}
+
+    def root(row: int) -> int:
+        while parents[row] != row:
+            parents[row] = parents[parents[row]]
+            row = parents[row]
+        return row
+
+    for row, shared in enumerate(keys):
+        parents.append(row)
+        for key in shared:
+            one, other = root(row), root(first.setdefault(key, row))
+            parents[max(one, other)] = min(one, other)
+    roots = [root(row) for row in range(len(parents))]
+    numbers = {name: number for number, name in enumerate(dict.fromkeys(roots))}
+    return np.array([numbers[name] for name in roots], dtype=np.int64)
+
+
+def refuse_conflicts(answers: Sequence[Answer]) -> None:
+    """Raises LabelError if one prompt is asked twice and its answer counts once as right and once as wrong."""
+    seen: dict[str, Answer] = {}
+    for answer in answers:
+        if answer.label is None:
+            continue
+        other = seen.setdefault(answer.prompt, answer)
+        if other.label != answer.label:
+            raise LabelError(
+                f"questions {other.id!r} and {answer.id!r} have the same prompt, but the answer {answer.answer!r} is "
+                f"labelled {other.label} in one and {answer.label} in the other; give both the same right answers "
+                "(aliases) or remove one"
+            )

@@ -1,0 +1,126 @@
+"""Who is learned from and who is scored: every split is a list of folds, and nothing of a fold's test rows is trained on.
+
+One seeded fifth of the groups is the frozen test: split `test` trains on all other rows (the development rows) and scores
+it, once. All other splits live on the development rows alone:
+
+- `grouped`, repeated: whole groups are held out;
+- `relations`: whole relations are held out; a subject may have been seen in another relation;
+- `answers`: neither the group nor the answer that the model gave is seen in training. Since groups and answers together
+  hang in one piece, rows are divided by both at once and a fold is one part of the one crossed with one of the other.
+
+The inner folds of a training side, on which everything is chosen, hold out what the outer folds do.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stages.detect.protocol.folds import assert_groups_whole, deal, grouped_folds
+
+Ints = NDArray[np.int64]
+
+TEST_FRACTION = 0.2
+
+
+class Rows(NamedTuple):
+    """The labelled questions; all arrays are [n]."""
+
+    row: Ints  # numbers by which folds name them
+    label: Ints  # 1 wrong, 0 right
+    group: Ints
+    relation: Ints
+    answer: Ints  # number of the normalised answer that the model gave
+
+    def where(self, chosen: NDArray[np.bool_]) -> Rows:
+        return Rows(*(column[chosen] for column in self))
+
+
+class Fold(NamedTuple):
+    """A training side and the rows that are scored by what it fits."""
+
+    train: Ints  # row numbers, ascending
+    test: Ints  # row numbers, ascending
+    inner: Ints  # [len(train)] inner fold of each training row
+
+
+class Split(NamedTuple):
+    name: str
+    repeat: int
+    folds: list[Fold]
+
+
+class Plan(NamedTuple):
+    """How finely the rows are divided."""
+
+    repeats: int
+    folds: int
+    inner_folds: int
+    relation_folds: int  # 0 leaves the split out
+    answer_folds: int  # parts of groups and of answers: this many squared folds; 0 leaves the split out
+
+
+def all_splits(rows: Rows, plan: Plan, seed: int) -> list[Split]:
+    """Every split of the protocol. `relations` and `answers` need more relations and answers than folds.
+
+    Raises LabelError or DataError where the rows cannot be divided.
+    """
+    frozen = grouped_folds(rows.label, rows.group, round(1 / TEST_FRACTION), seed) == 0
+    development = rows.where(~frozen)
+    splits = []
+    for repeat in range(plan.repeats):
+        outer = grouped_folds(development.label, development.group, plan.folds, seed + 1 + repeat)
+        splits.append(
+            Split("grouped", repeat, [
+                _fold(development, outer != fold, outer == fold, "group", plan.inner_folds, seed + 1 + repeat)
+                for fold in range(plan.folds)
+            ])
+        )  # fmt: skip
+    splits.append(Split("test", 0, [_fold(rows, ~frozen, frozen, "group", plan.inner_folds, seed + 1)]))
+    if plan.relation_folds > 1 and len(np.unique(development.relation)) > plan.relation_folds:
+        outer = deal(development.label, development.relation, plan.relation_folds, seed)
+        splits.append(
+            Split("relations", 0, [
+                _fold(development, outer != fold, outer == fold, "relation", plan.inner_folds, seed)
+                for fold in range(plan.relation_folds)
+            ])
+        )  # fmt: skip
+    if plan.answer_folds > 1 and len(np.unique(development.answer)) > plan.answer_folds:
+        by_answer = deal(development.label, development.answer, plan.answer_folds, seed)
+        by_group = deal(development.label, development.group, plan.answer_folds, seed)
+        splits.append(
+            Split("answers", 0, [
+                _fold(development, (by_answer != one) & (by_group != other), (by_answer == one) & (by_group == other),
+                      "answer", plan.inner_folds, seed)
+                for one in range(plan.answer_folds) for other in range(plan.answer_folds)
+            ])
+        )  # fmt: skip
+    scoring = (Split(s.name, s.repeat, [fold for fold in s.folds if len(fold.test)]) for s in splits)
+    return [split for split in scoring if _can_be_learned(rows, split)]
+
+
+def _can_be_learned(rows: Rows, split: Split) -> bool:
+    """Whether every inner training side has both classes; few relations or answers may leave one without."""
+    label = dict(zip(rows.row.tolist(), rows.label.tolist(), strict=True))
+    return all(
+        len({label[row] for row in fold.train[fold.inner != inner].tolist()}) == 2
+        for fold in split.folds
+        for inner in np.unique(fold.inner)
+    )
+
+
+def _fold(
+    rows: Rows, train: NDArray[np.bool_], test: NDArray[np.bool_], held_out: str, inner_folds: int, seed: int
+) -> Fold:
+    """held_out: the field of `Rows` that no row of the test shares with a training row."""
+    side = rows.where(train)
+    used = train | test
+    assert_groups_whole(test[used], getattr(rows, held_out)[used])
+    keys = getattr(side, held_out)
+    inner_folds = min(inner_folds, len(np.unique(keys)))
+    divide = grouped_folds if held_out == "group" else deal
+    inner = divide(side.label, keys, inner_folds, seed)
+    order = np.argsort(side.row)
+    return Fold(side.row[order], np.sort(rows.row[test]), inner[order])
