@@ -94,7 +94,7 @@ def tracking_sentence(
         f"{interval(each.difference, signed=True)} ({each.verdict})"
         for each in against
     ] + [
-        f"tracks added to {' + '.join(cards[each.against].signals)} {interval(each.difference, signed=True)} "
+        f"tracks added to {cards[each.against].title} {interval(each.difference, signed=True)} "
         f"({each.verdict})"
         for each in increments
     ]

@@ -82,7 +82,7 @@ def test_the_headline_says_what_was_found(report):
     )
     assert report.headline.tracking.startswith("Tracking helps. Differences of AUROC: ")
     assert report.headline.helps is True
-    for part in ("over random association", "over no association", "tracks added to lens + logits"):
+    for part in ("over random association", "over no association", "tracks added to white box"):
         assert part in report.headline.tracking
 
 
