@@ -10,7 +10,8 @@ Sparsity has no penalty: every batch has exactly `target_l0` active latents a to
 scalar `offset`, common to all thresholds, is set by selection (as in BatchTopK, Bussmann et al. 2024). And
 the thresholds' gradient carries the Lagrange multiplier of that constraint in closed form: a latent whose
 marginal activations help the reconstruction less than the average latent's is raised, the others are lowered,
-and there is no λ to tune. Dead latents feel Anthropic's pre-activation loss (January 2025 update).
+and there is no λ to tune. Silent latents feel Anthropic's pre-activation loss (January 2025 update), in
+steps of a fixed size: see `wake_`.
 
 The SAEs of a stack share nothing but the calls: each has the numbers that it would have alone, on a CPU bit for bit.
 Sums over an SAE's own latents or tokens are therefore taken row by row, never across the stack.
@@ -25,9 +26,6 @@ from torch import Tensor
 WINDOW = 0.3
 """Width of the rectangle kernel around a threshold. A state has unit variance a coordinate and encoder rows
 start near unit norm, so pre-activations have a spread near 1 whatever the width of the model."""
-DEAD_WEIGHT = 1e-3
-"""Weight of the pre-activation loss of dead latents. Adam rescales what has no other gradient, so that its size
-matters little."""
 
 
 @dataclass
@@ -114,13 +112,11 @@ def kth_largest(values: Tensor, count: int) -> Tensor:
     return values.kthvalue(len(values) - count).values
 
 
-def training_step(
-    stack: Parameters, batch: Tensor, target_l0: float, products: Tensor, *, dead: Tensor | None = None
-) -> StepResult:
+def training_step(stack: Parameters, batch: Tensor, target_l0: float, products: Tensor) -> StepResult:
     """Losses and gradients on a batch for each SAE of a stack; sets `stack.offset` to the batches' own.
 
     batch: [n_saes, n_tokens, d_model] float32, normalised states; products: [n_saes, n_tokens, d_hidden] to work in,
-    of the type in which the encoder's product is taken; dead: bool [n_saes, d_hidden], latents to wake.
+    of the type in which the encoder's product is taken.
     """
     n_saes, n_tokens, d_model = batch.shape
     d_hidden = stack.raw_threshold.shape[1]
@@ -174,10 +170,7 @@ def training_step(
         decoder_bias=gradient_out.view_as(batch).sum(1),
         raw_threshold=(pull - multiplier * density) / WINDOW,
     )
-    fired = times_fired > 0
-    if dead is not None:
-        _wake(gradients, batch, (dead & ~fired).float() * (DEAD_WEIGHT / d_hidden))
-    return StepResult(gradients, loss, times_fired.sum(1) / n_tokens, fired)
+    return StepResult(gradients, loss, times_fired.sum(1) / n_tokens, times_fired > 0)
 
 
 def _candidates(products: Tensor, stack: Parameters, wanted: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -203,10 +196,16 @@ def _kth_largest_of_each(margins: Tensor, of_sae: Tensor, n_saes: int, count: in
     return torch.stack([kth_largest(some, count) for some in margins.split(sizes)])
 
 
-def _wake(gradients: Gradients, batch: Tensor, weight: Tensor) -> None:
-    """Add the gradient of Σ_j weight_j · mean relu(threshold_j - z_j); these latents are silent in the batch."""
-    gradients.encoder_bias.sub_(weight)
-    gradients.encoder.baddbmm_(weight.unsqueeze(2), batch.mean(1, keepdim=True), alpha=-1.0)
+def wake_(stack: Parameters, silent: Tensor, size: Tensor) -> None:
+    """A step down the gradient of Σ_j mean relu(threshold_j - z_j) over silent latents, in place.
+
+    silent: bool [n_saes, d_hidden]; size: [n_saes]. The gradient is 1 for a threshold and -1 for a bias, and for an
+    encoder's row the mean of the inputs, which are centred: that one is left out. It does not go through Adam, which
+    remembers gradients of when the latent fired, a million times as large, and would hardly move it.
+    """
+    moved = silent * size.unsqueeze(-1)
+    stack.encoder_bias.add_(moved)
+    stack.raw_threshold.sub_(moved)
 
 
 def _segment_offsets(sorted_keys: Tensor, n_segments: int) -> Tensor:

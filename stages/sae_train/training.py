@@ -25,6 +25,7 @@ from stages.sae_train.jumprelu import (
     StepResult,
     normalise_rows_,
     training_step,
+    wake_,
 )
 
 WARMUP = 0.05
@@ -37,6 +38,10 @@ CHECKS = 4
 """Times that the held-out documents are looked at."""
 DEAD_WINDOW = 1_000_000
 """A latent that has not fired for so many training tokens (or a quarter of a shorter run) is dead."""
+REST = 1 / 4
+"""Fraction of that window after which a silent latent begins to be woken."""
+WAKING = 1.0
+"""How far it would be moved towards its threshold in a whole window; pre-activations have a spread near 1."""
 L0_TOLERANCE = 0.05
 """How far from the target, relatively, the held-out L0 may be."""
 CURVE_POINTS = 200
@@ -111,6 +116,10 @@ class Run:
     def fired(self) -> Tensor:
         """bool [d_hidden]: fired within the last window of training tokens."""
         return self.fired_at > self.steps_done - self.window
+
+    def silent(self) -> Tensor:
+        """bool [d_hidden]: has not fired for so long that it is to be woken."""
+        return self.fired_at <= self.steps_done - max(1, round(REST * self.window))
 
     def after_step(self, loss: Tensor, active: Tensor, fired: Tensor) -> None:
         """loss, active: scalars; fired: bool [d_hidden]."""
@@ -210,9 +219,11 @@ class Stack:
         """One update of each, on a batch of its own."""
         start = time.perf_counter()
         batch = torch.stack([run.batches.batch(run.steps_done) for run in self.runs])
-        dead = torch.stack([~run.fired() for run in self.runs])
-        result = training_step(self.stack, batch, self.runs[0].recipe.target_l0, self._products, dead=dead)
+        silent = torch.stack([run.silent() for run in self.runs])
+        result = training_step(self.stack, batch, self.runs[0].recipe.target_l0, self._products)
         self._update(result.gradients)
+        sizes = silent.new_tensor([WAKING / run.window for run in self.runs], dtype=torch.float32)
+        wake_(self.stack, silent & ~result.fired, sizes)
         seconds = (time.perf_counter() - start) / len(self.runs)
         for run, *found in zip(self.runs, result.loss, result.active, result.fired, strict=True):
             run.seconds += seconds

@@ -11,6 +11,7 @@ from stages.sae_train.jumprelu import (
     kth_largest,
     product_dtype,
     training_step,
+    wake_,
 )
 
 D_MODEL, D_HIDDEN, N_TOKENS, TARGET = 10, 32, 50, 5
@@ -29,14 +30,12 @@ def make_parameters(offset: float = 0.0) -> Parameters:
 
 
 def step(
-    parameters: Parameters, batch: Tensor, target: float, dead: Tensor | None = None,
-    dtype: torch.dtype = torch.float32,
-) -> StepResult:  # fmt: skip
+    parameters: Parameters, batch: Tensor, target: float, dtype: torch.dtype = torch.float32
+) -> StepResult:
     """A step of one SAE; what comes of it without the dimension of the stack."""
     stack = Parameters.stacked([parameters])
     products = torch.empty(1, *batch.shape[:-1], D_HIDDEN, dtype=dtype)
-    dead = None if dead is None else dead.unsqueeze(0)
-    result = training_step(stack, batch.unsqueeze(0), target, products, dead=dead)
+    result = training_step(stack, batch.unsqueeze(0), target, products)
     parameters.offset.copy_(stack.offset[0])
     gradients = type(result.gradients)(**{name: value[0] for name, value in vars(result.gradients).items()})
     return StepResult(gradients, result.loss[0], result.active[0], result.fired[0])
@@ -126,11 +125,10 @@ def test_a_stack_gives_each_sae_what_it_has_alone_bit_for_bit() -> None:
     for number, parameters in enumerate(each):
         parameters.encoder += 0.1 * number
         parameters.encoder_bias -= 0.3 * number
-    dead = torch.rand(3, D_HIDDEN, generator=g) < 0.3
     stack = Parameters.stacked(each)
-    together = training_step(stack, batches, TARGET, torch.empty(3, N_TOKENS, D_HIDDEN), dead=dead)
+    together = training_step(stack, batches, TARGET, torch.empty(3, N_TOKENS, D_HIDDEN))
     for number, (parameters, own) in enumerate(zip(each, stack.unstacked(), strict=True)):
-        alone = step(parameters, batches[number], TARGET, dead[number])
+        alone = step(parameters, batches[number], TARGET)
         assert torch.equal(together.loss[number], alone.loss)
         assert torch.equal(together.active[number], alone.active)
         assert torch.equal(together.fired[number], alone.fired)
@@ -166,20 +164,26 @@ def test_without_the_instructions_it_is_float32(monkeypatch: pytest.MonkeyPatch)
     assert product_dtype("auto", torch.device("cpu")) == torch.float32
 
 
-def test_dead_latents_are_pushed_up_and_others_are_left_alone(batch: Tensor) -> None:
-    parameters = make_parameters()
-    parameters.encoder_bias[3] = -100.0
-    dead = torch.zeros(D_HIDDEN, dtype=torch.bool)
-    dead[3] = True
-    batch = batch + 0.5
-    plain = step(parameters, batch, TARGET).gradients
-    woken = step(parameters, batch, TARGET, dead=dead).gradients
-    assert plain.encoder_bias[3] == 0
-    assert woken.encoder_bias[3] < 0
-    mean = batch.mean(0)
-    assert torch.allclose(woken.encoder[3] / woken.encoder_bias[3], mean, rtol=1e-4)
-    others = torch.arange(D_HIDDEN) != 3
-    assert torch.equal(plain.encoder[others], woken.encoder[others])
+def test_silent_latents_go_down_the_gradient_of_the_pre_activation_loss(batch: Tensor) -> None:
+    """Against autograd; the encoder's own gradient is the mean of the inputs, which are centred in training."""
+    each = [make_parameters(), make_parameters()]
+    silent = torch.zeros(2, D_HIDDEN, dtype=torch.bool)
+    silent[0, 3] = silent[1, 5] = True
+    stack, sizes = Parameters.stacked(each), torch.tensor([0.1, 0.3])
+    wake_(stack, silent, sizes)
+    batch = batch - batch.mean(0)
+    for number, (before, after) in enumerate(zip(each, stack.unstacked(), strict=True)):
+        encoder = before.encoder.clone().requires_grad_()
+        bias = (before.encoder_bias - 100 * silent[number]).requires_grad_()
+        threshold = before.raw_threshold.clone().requires_grad_()
+        (threshold - batch @ encoder.T - bias).relu().mean(0)[silent[number]].sum().backward()
+        assert encoder.grad is not None
+        assert float(encoder.grad.abs().max()) < 1e-5
+        for name, leaf in (("encoder_bias", bias), ("raw_threshold", threshold)):
+            expected = getattr(before, name) - sizes[number] * leaf.grad
+            assert torch.allclose(getattr(after, name), expected), name
+        for name in ("encoder", "decoder", "decoder_bias", "offset"):
+            assert torch.equal(getattr(after, name), getattr(before, name)), name
 
 
 def test_kth_largest() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from common.errors import NumericError
-from stages.sae_train import evaluate
+from stages.sae_train import evaluate, training
 from stages.sae_train.batches import Batches
 from stages.sae_train.evaluate import Checked
 from stages.sae_train.initialise import initial_parameters
@@ -127,6 +127,20 @@ def test_layers_that_train_as_a_stack_come_to_what_they_would_come_to_alone() ->
         assert one.checks == other.checks
         assert one.curve() == other.curve()
         assert torch.equal(one.fired_at, other.fired_at)
+
+
+def test_latents_that_start_far_below_their_thresholds_are_woken(
+    layer: LayerStates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dead() -> float:
+        run = new_run(layer)
+        run.parameters.encoder_bias[:40] -= 2.0
+        [best] = train([run])
+        return float(evaluate.measure(to_sae(best, layer, 16), layer, run.fired())["dead_fraction"])
+
+    assert dead() == 0
+    monkeypatch.setattr(training, "WAKING", 0.0)
+    assert dead() > 0.05
 
 
 def test_the_curve_is_that_of_the_training(trained: tuple[Run, Parameters]) -> None:
