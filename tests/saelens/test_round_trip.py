@@ -48,11 +48,12 @@ def assert_same(found: dict[str, Tensor], acts: Tensor, out: Tensor, norms: Tens
     theirs = found["acts"] if norms is None else found["acts"] * norms
     both = (theirs > 0) & (acts > 0)
     assert both.sum() > 1000
-    assert ((theirs > 0) != (acts > 0)).float().mean() < 1e-4
+    carried = (theirs > 0) != (acts > 0)
+    assert carried.float().mean() < 1e-4
     assert torch.allclose(theirs[both], acts[both], rtol=1e-3, atol=1e-3 * float(acts.max()))
     error = (found["out"] - out).norm(dim=1) / out.norm(dim=1)
     assert error.quantile(0.99) < 1e-4
-    assert error.max() < 0.05
+    assert error[~carried.any(1)].max() < 1e-4
 
 
 @pytest.mark.parametrize(("d_model", "d_hidden"), [(1024, 5120), (64, 128)])

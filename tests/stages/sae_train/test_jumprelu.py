@@ -180,6 +180,7 @@ def test_silent_latents_go_down_the_gradient_of_the_pre_activation_loss(batch: T
         assert encoder.grad is not None
         assert float(encoder.grad.abs().max()) < 1e-5
         for name, leaf in (("encoder_bias", bias), ("raw_threshold", threshold)):
+            assert leaf.grad is not None
             expected = getattr(before, name) - sizes[number] * leaf.grad
             assert torch.allclose(getattr(after, name), expected), name
         for name in ("encoder", "decoder", "decoder_bias", "offset"):
