@@ -3,13 +3,14 @@
 from typing import Any
 
 from common.stage import Job
-from stages.track import run_answers, run_association, run_tracks
+from stages.track import run_answers, run_association, run_tracks, run_validation
 
 UNITS = {
     "answers": run_answers.run,
     "association": run_association.run,
     "all": run_tracks.run,
     "independent": run_tracks.run_independent,
+    "validation": run_validation.run,
 }
 
 

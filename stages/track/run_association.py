@@ -49,18 +49,28 @@ def fit_to_text(
 ) -> tuple[Association, CorpusScans, Text]:
     """The association model of SAEs, what they see in the held-out text, and the text."""
     settings = job.config
+    found, text = scan_held_out(job, model, saes, settings.tracking.fit_tokens)
+    provenance = {
+        "tokens": int(text.real.sum()), "text": "held-out documents", "model": settings.model.base_model,
+    }  # fmt: skip
+    decoders = [sae.W_dec for sae in saes]
+    return fit(found.scans, decoders, settings.layers, settings.seed, provenance), found, text
+
+
+def scan_held_out(
+    job: Job, model: LanguageModel, saes: list[JumpReLUSAE], n_tokens: int
+) -> tuple[CorpusScans, Text]:
+    """What SAEs see in about so many tokens of held-out text, and the text."""
+    settings = job.config
     corpus = read_corpus(job.input("prepare/corpus", "corpus.pt"), model.unembedding.shape[0])
     random = generator(settings.seed, "track", "association")
-    text = held_out_text(corpus, settings.tracking.fit_tokens, settings.extract.max_length, random)
-    n_tokens = int(text.real.sum())
-    with job.progress(n_tokens, "tok", "held-out text") as progress:
+    text = held_out_text(corpus, n_tokens, settings.extract.max_length, random)
+    with job.progress(int(text.real.sum()), "tok", "held-out text") as progress:
         found = scan_text(
             model, text, saes, settings.layers, settings.tracking.top_k_features, settings.extract.batch_size,
             progress.update,
         )  # fmt: skip
-    provenance = {"tokens": n_tokens, "text": "held-out documents", "model": settings.model.base_model}
-    decoders = [sae.W_dec for sae in saes]
-    return fit(found.scans, decoders, settings.layers, settings.seed, provenance), found, text
+    return found, text
 
 
 def summary(association: Association) -> dict[str, Any]:

@@ -1,0 +1,192 @@
+"""Unit `validation`: put the tracker to the test and write down in figures and in words whether it passed."""
+
+import json
+from typing import Any
+
+import numpy as np
+
+from common.held_out import Text
+from common.language_model import load_language_model
+from common.sae import JumpReLUSAE
+from common.seeds import generator
+from common.stage import Job
+from stages.track import validation
+from stages.track.associate.follow import follow
+from stages.track.association import Association, Scans, fit
+from stages.track.corpus_scans import CorpusScans
+from stages.track.run_association import scan_held_out
+from stages.track.saes import load_saes
+from stages.track.validation_plot import draw
+
+SCENE_PROBLEMS = (300, 80)
+"""To fit to, and to score."""
+MOST_SCANS = 4096
+TESTED_TOKENS = 64
+"""At each of which a link a layer is tested."""
+TOKENS_AT_A_TIME = 16
+LATEST_POSITION = 48
+"""Of a tested token, so that it is cheap to read again."""
+
+
+def run(job: Job) -> dict[str, Any]:
+    if job.rank:
+        return {}
+    settings, seed = job.config, job.config.seed
+    saes = load_saes(job)
+    association = Association.load(job.input("track/association", "association.pt"))
+    model = load_language_model(job.input_dir("prepare/model"), settings.model.dtype)
+    with job.progress(4, "questions", "validation") as progress:
+        scenes = validation.scene_scores(*SCENE_PROBLEMS, seed)
+        progress.update(1)
+        found, text = scan_held_out(job, model, saes, min(settings.tracking.fit_tokens, MOST_SCANS))
+        even, odd = _halves(found)
+        likelihood, life = _likelihood_and_life(even, odd, saes, settings.layers, seed)
+        progress.update(2)
+        tracks = follow(found.scans, association, "nearest", [sae.W_dec for sae in saes], seed=seed)
+        chosen = _tokens_to_test(found, text, seed)
+        links = validation.sample_links(found.scans, tracks, chosen, settings.layers, seed)
+        drops = validation.ablate(
+            model,
+            text,
+            found.row[chosen],
+            found.column[chosen],
+            saes,
+            settings.layers,
+            links,
+            TOKENS_AT_A_TIME,
+        )
+        progress.update(1)
+    verdicts = [
+        validation.judge_scenes(scenes),
+        validation.judge_likelihood(likelihood["linked"], likelihood["random"]),
+        validation.judge_life(life["real"], life["permuted"], len(settings.layers)),
+        validation.judge_causes(drops, links.token),
+    ]
+    report = {
+        "schema_version": 1,
+        "passed": all(verdict.passed is not False for verdict in verdicts),
+        "verdicts": [verdict._asdict() for verdict in verdicts],
+        "scenes": {
+            scene: {
+                name: {measure: round(float(np.mean(values)), 4) for measure, values in measures.items()}
+                for name, measures in associators.items()
+            }
+            for scene, associators in scenes.items()
+        },
+        "likelihood": {
+            "tokens": len(likelihood["linked"]),
+            **{name: _mean(values) for name, values in likelihood.items()},
+        },
+        "life": life,
+        "causes": {
+            "links": len(drops.linked),
+            "drop_linked": _mean(drops.linked),
+            "drop_control": _mean(drops.control),
+            "precision": _mean(drops.linked > drops.control),
+            "by_layer": [
+                {
+                    "layer": settings.layers[place],
+                    "links": int((here := links.layer == place).sum()),
+                    "drop_linked": _mean(drops.linked[here]),
+                    "drop_control": _mean(drops.control[here]),
+                }
+                for place in np.unique(links.layer).tolist()
+            ],
+        },
+    }
+    job.output("validation.json").write_text(
+        json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8"
+    )
+    job.output("validation.md").write_text(words(report), "utf-8")
+    draw(job.output("validation.png"), report, likelihood, drops)
+    return {
+        "passed": report["passed"],
+        "failed": [verdict.question for verdict in verdicts if verdict.passed is False],
+        "not_told": [verdict.question for verdict in verdicts if verdict.passed is None],
+        "life": life,
+        "causes": {name: value for name, value in report["causes"].items() if name != "by_layer"},  # type: ignore[attr-defined]
+    }
+
+
+def _halves(found: CorpusScans) -> tuple[Scans, Scans]:
+    """Scans of the even and of the odd rows of the text, which share no segment; of every other token if there is one row."""
+    odd = found.row % 2 == 1
+    if not odd.any():
+        odd = np.arange(len(odd)) % 2 == 1
+    return tuple(Scans(found.scans.latents[half], found.scans.activations[half]) for half in (~odd, odd))  # type: ignore[return-value]
+
+
+def _tokens_to_test(found: CorpusScans, text: Text, seed: int) -> np.ndarray:
+    """Rows of the scans, ascending."""
+    position = text.position.numpy()[found.row, found.column]
+    early = np.flatnonzero(position <= LATEST_POSITION)
+    return np.sort(generator(seed, "track", "tested tokens").permutation(early)[:TESTED_TOKENS])
+
+
+def _likelihood_and_life(
+    fitted_to: Scans, tried_on: Scans, saes: list[JumpReLUSAE], layers: list[int], seed: int
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """Log densities by kind of link, a value a token that has links; mean life by kind of decoder."""
+    decoders = [sae.W_dec for sae in saes]
+    association = fit(fitted_to, decoders, layers, seed)
+    linked = follow(tried_on, association, "nearest", decoders, seed=seed)
+    dealt = follow(tried_on, association, "random", decoders, seed=seed, given=linked)
+    values, there = validation.link_likelihoods(tried_on, linked, association)
+    others, _ = validation.link_likelihoods(tried_on, dealt, association)
+    shuffled = validation.permuted(decoders, seed)
+    nothing = follow(tried_on, fit(fitted_to, shuffled, layers, seed), "nearest", shuffled, seed=seed)
+    life = {
+        "real": round(validation.weighted_life(tried_on, linked), 3),
+        "permuted": round(validation.weighted_life(tried_on, nothing), 3),
+        "random": round(validation.weighted_life(tried_on, dealt), 3),
+        "linked_fraction": round(_linked_fraction(tried_on, linked.previous), 4),
+        "linked_fraction_permuted": round(_linked_fraction(tried_on, nothing.previous), 4),
+    }
+    return {"linked": values[there], "random": others[there]}, life
+
+
+def _linked_fraction(scans: Scans, previous: np.ndarray) -> float:
+    """Of the detections after the first layer, how many continue one."""
+    active = (scans.activations > 0)[:, 1:]
+    return float((previous[:, 1:][active] >= 0).mean()) if active.any() else 0.0
+
+
+def words(report: dict[str, Any]) -> str:
+    """The report in Markdown."""
+    verdict = {True: "passed", False: "failed", None: "not told"}
+    lines = [
+        "# Validation of the tracker",
+        "",
+        "All four passed." if all(v["passed"] for v in report["verdicts"]) else
+        f"{sum(v['passed'] is True for v in report['verdicts'])} of {len(report['verdicts'])} passed.",
+        "",
+    ]  # fmt: skip
+    for each in report["verdicts"]:
+        lines += [f"## {each['question']}", "", f"**{verdict[each['passed']]}.** {each['words']}", ""]
+    lines += [
+        "## Planted scenes",
+        "",
+        "| scene | associator | GOSPA ↓ | MOTA ↑ | IDF1 ↑ |",
+        "|---|---|---|---|---|",
+    ]
+    for scene, associators in report["scenes"].items():
+        for name, means in associators.items():
+            lines.append(
+                f"| {scene} | {name} | {means['gospa']:.3f} | {means['mota']:.3f} | {means['idf1']:.3f} |"
+            )
+    lines += [
+        "",
+        "## Causes by layer",
+        "",
+        "| layer | links | drop of the linked | drop with the control |",
+        "|---|---|---|---|",
+    ]
+    for layer in report["causes"]["by_layer"]:
+        lines.append(
+            f"| {layer['layer']} | {layer['links']} | {layer['drop_linked']:.3f} | {layer['drop_control']:.3f} |"
+        )
+    return "\n".join([*lines, "", "![The same in pictures](validation.png)", ""])
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return round(float(np.mean(values)), 4) if len(values) else None

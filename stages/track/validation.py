@@ -1,0 +1,329 @@
+"""Whether tracks can be believed, before anything is built on them: four questions, each against what chance would give.
+
+Planted scenes: does an associator find features whose truth is known? Likelihood: do fitted links foretell how active a
+feature is at the next layer, in text they were not fitted to, better than links dealt at random? Life: do tracks outlast
+those of decoders whose rows were permuted? Causes: does taking a latent out of the stream lower the latent that it is linked
+to more than it lowers the same latent to take out one of the same strength that it is not linked to?
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+from torch import Tensor
+
+from common.held_out import Text
+from common.language_model import LanguageModel
+from common.sae import JumpReLUSAE
+from stages.track.associate.follow import Associator, follow
+from stages.track.associate.record import Tracks
+from stages.track.association import Association, Scans, fit
+from stages.track.scenes import SCENES, Scene, plant, scores
+
+ASSOCIATORS: tuple[Associator, ...] = ("none", "random", "feature_id", "nearest", "marginals", "hypotheses")
+SCORES = ("gospa", "mota", "idf1")
+SIGNIFICANT = 0.01
+LEAST_LIFE_RATIO = 5.0
+LEAST_PROBLEMS = 10
+
+
+class Verdict(NamedTuple):
+    """A question, whether it was answered as it should be (None: there was nothing to tell it from), and in words how."""
+
+    question: str
+    passed: bool | None
+    words: str
+
+
+def scene_scores(n_fit: int, n_test: int, seed: int) -> dict[str, dict[str, dict[str, list[float]]]]:
+    """Scene → associator → measure → a value a problem. Fitted on other problems of the same scene."""
+    found: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for name, planted in SCENES.items():
+        scene = plant(planted, n_fit + n_test, seed)
+        association = fit(scene.scans.part(0, n_fit), scene.decoders, range(planted.n_layers), seed)
+        test = Scene(scene.decoders, scene.scans.part(n_fit, n_fit + n_test), scene.truth[n_fit:])
+        found[name] = {}
+        for associator in ASSOCIATORS:
+            tracks = follow(test.scans, association, associator, test.decoders, seed=seed)
+            each = np.array(scores(test, tracks), dtype=np.float64)
+            found[name][associator] = {key: each[:, i].tolist() for i, key in enumerate(SCORES)}
+    return found
+
+
+def judge_scenes(found: dict[str, dict[str, dict[str, list[float]]]]) -> Verdict:
+    """Multi-hypothesis against nearest neighbour on the scenes with clutter or dropouts together, by GOSPA, paired."""
+    question = "Are planted features found, and better by several hypotheses than by one?"
+    hard = [name for name in ("dropout", "clutter", "all") if name in found]
+    many, one, dealt = (
+        np.concatenate([found[name][associator]["gospa"] for name in hard])
+        for associator in ("hypotheses", "nearest", "random")
+    )
+    p = _less(many, one)
+    passed = p < SIGNIFICANT and many.mean() < dealt.mean()
+    return Verdict(
+        question, bool(passed),
+        f"Where detections are missed or false, the mean GOSPA (lower is better) is {many.mean():.3f} with several "
+        f"hypotheses, {one.mean():.3f} with the nearest neighbour (one-sided paired p = {p:.2g}) and {dealt.mean():.3f} "
+        f"with random association of the same births and lengths; {len(many)} problems.",
+    )  # fmt: skip
+
+
+def link_likelihoods(
+    scans: Scans, tracks: Tracks, association: Association
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Mean log density of a linked latent's log-activation, given that of the latent it continues, over the links of one
+    layer of each problem; and which problems have such a link. [n_problems] each, nats."""
+    n, n_layers, k = scans.latents.shape
+    total, count = np.zeros(n), np.zeros(n)
+    level = np.log(np.maximum(scans.activations, 1e-12)).astype(np.float64)
+    flat = level.reshape(n, -1)
+    noise = float(association.noise_variance)
+    for layer in range(1, n_layers):
+        problem, rank = np.nonzero(tracks.previous[:, layer] // k == layer - 1)
+        rank, problem = rank[keep := tracks.previous[problem, layer, rank] >= 0], problem[keep]
+        change = level[problem, layer, rank] - flat[problem, tracks.previous[problem, layer, rank]]
+        density = stats.norm.logpdf(
+            change,
+            float(association.drift[layer - 1]),
+            np.sqrt(float(association.change_variance[layer - 1]) + 2 * noise),
+        )
+        np.add.at(total, problem, density)
+        np.add.at(count, problem, 1)
+    return total / np.maximum(count, 1), count > 0
+
+
+def judge_likelihood(linked: NDArray[np.float64], dealt: NDArray[np.float64]) -> Verdict:
+    question = "Do links foretell activations in text that they were not fitted to?"
+    if len(linked) < LEAST_PROBLEMS:
+        return Verdict(
+            question,
+            None,
+            f"There were links at {len(linked)} tokens only, too few to tell; raise tracking.fit_tokens.",
+        )
+    p = _less(-linked, -dealt)
+    return Verdict(
+        question, p < SIGNIFICANT and float(linked.mean()) > float(dealt.mean()),
+        f"The log density of the next layer's log-activation is {linked.mean():.3f} nats a link for the links that were "
+        f"made, and {dealt.mean():.3f} for links dealt at random with the same births, lengths and deaths "
+        f"(one-sided paired p = {p:.2g}); {len(linked)} tokens.",
+    )  # fmt: skip
+
+
+def weighted_life(scans: Scans, tracks: Tracks) -> float:
+    """Mean number of layers at which a track is seen, over its nodes, weighted by their activation; 0 without nodes."""
+    _, n_layers, k = scans.latents.shape
+    active = scans.activations > 0
+    problem = np.nonzero(active)[0]
+    code = problem * (n_layers * k) + tracks.track[active]
+    _, owner, life = np.unique(code, return_inverse=True, return_counts=True)
+    weight = scans.activations[active]
+    return float(np.average(life[owner.ravel()], weights=weight)) if len(weight) else 0.0
+
+
+def permuted(decoders: Sequence[Tensor], seed: int) -> list[Tensor]:
+    """The same directions, dealt to the latents at random, at each layer by itself."""
+    random = np.random.default_rng(seed)
+    return [decoder[torch.from_numpy(random.permutation(len(decoder)))] for decoder in decoders]
+
+
+def judge_life(life: float, permuted_life: float, depth: int) -> Verdict:
+    """Where there are fewer than ten layers, half of them is what is asked for."""
+    ratio, least = life / max(permuted_life, 1e-12), min(LEAST_LIFE_RATIO, depth / 2)
+    return Verdict(
+        "Do tracks last, and only where directions are shared?", bool(ratio >= least),
+        f"The activation-weighted mean life of a track is {life:.2f} of {depth} layers, and {permuted_life:.2f} where the "
+        f"rows of the decoders were permuted, {ratio:.1f} times less; at least {least:g} times is asked for.",
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Links:
+    """Links to be tested by intervention, [n] each. token: which of the chosen tokens; layer: place of the earlier
+    latent's layer; source, target: latents at it and at the next; control: the latent active at the source's layer and
+    token whose activation is nearest to the source's, and which the target does not continue. *_activation: float32."""
+
+    token: NDArray[np.int64]
+    layer: NDArray[np.int64]
+    source: NDArray[np.int64]
+    target: NDArray[np.int64]
+    control: NDArray[np.int64]
+    source_activation: NDArray[np.float32]
+    control_activation: NDArray[np.float32]
+
+
+def sample_links(
+    scans: Scans, tracks: Tracks, chosen: NDArray[np.int64], layers: Sequence[int], seed: int
+) -> Links:
+    """At each chosen problem and each pair of neighbouring layers, one link at random.
+
+    chosen: int64, rows of the scans. Layers that are not neighbours in the model give none.
+    """
+    random = np.random.default_rng(seed)
+    k = scans.latents.shape[2]
+    columns: list[tuple[Any, ...]] = []
+    for layer in range(1, scans.latents.shape[1]):
+        if layers[layer] != layers[layer - 1] + 1:
+            continue
+        for number, one in enumerate(chosen.tolist()):
+            linked = np.flatnonzero(tracks.previous[one, layer] >= (layer - 1) * k)
+            if not len(linked):
+                continue
+            target = int(random.choice(linked))
+            source = int(tracks.previous[one, layer, target]) - (layer - 1) * k
+            here = scans.activations[one, layer - 1]
+            distance = np.abs(np.log(np.maximum(here, 1e-12)) - np.log(here[source]))
+            distance[(here <= 0) | (np.arange(k) == source)] = np.inf
+            control = int(distance.argmin())
+            if np.isfinite(distance[control]):
+                before, after = scans.latents[one, layer - 1], scans.latents[one, layer]
+                columns.append(
+                    (
+                        number,
+                        layer - 1,
+                        before[source],
+                        after[target],
+                        before[control],
+                        here[source],
+                        here[control],
+                    )
+                )
+    kinds = (np.int64,) * 5 + (np.float32,) * 2
+    values = list(zip(*columns, strict=True)) if columns else [()] * len(kinds)
+    return Links(*(np.array(one, dtype=kind) for one, kind in zip(values, kinds, strict=True)))
+
+
+class Drops(NamedTuple):
+    """What of the target's activation goes when a latent is taken out at the token: 1 all of it, negative where it grows.
+    linked: the one it is linked to; control: the other. [n] each, float64."""
+
+    linked: NDArray[np.float64]
+    control: NDArray[np.float64]
+
+
+@torch.inference_mode()
+def ablate(
+    model: LanguageModel,
+    text: Text,
+    row: NDArray[np.int64],
+    column: NDArray[np.int64],
+    saes: Sequence[JumpReLUSAE],
+    layers: Sequence[int],
+    links: Links,
+    tokens_at_a_time: int,
+) -> Drops:
+    """Take latents out of block outputs, activation · decoder less at one token, and read the next block's output.
+
+    row, column: [n_tokens], where in the text the chosen tokens are.
+    """
+    linked, control = np.zeros(len(links.token)), np.zeros(len(links.token))
+    for start in range(0, len(row), tokens_at_a_time):
+        part = slice(start, start + tokens_at_a_time)
+        bench = _Bench.of(model, text, row[part], column[part], saes, layers)
+        mine = (links.token >= start) & (links.token < start + tokens_at_a_time)
+        for place in np.unique(links.layer[mine]).tolist():
+            which = np.flatnonzero(mine & (links.layer == place))
+            at = (place, links.token[which] - start, links.target[which])
+            source, activation = links.source[which], links.source_activation[which]
+            clean = np.maximum(bench.target_without(*at, source, 0 * activation), 1e-12)
+            linked[which] = 1 - bench.target_without(*at, source, activation) / clean
+            other = bench.target_without(*at, links.control[which], links.control_activation[which])
+            control[which] = 1 - other / clean
+    return Drops(linked, control)
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """Some tokens, each with what it sees before it, and the model's states there: tokens and positions [n, length], the
+    token's place [n], layer → states [n, length, d_model]."""
+
+    model: LanguageModel
+    saes: Sequence[JumpReLUSAE]
+    layers: Sequence[int]
+    token: Tensor
+    position: Tensor
+    last: Tensor
+    states: dict[int, Tensor]
+
+    @classmethod
+    def of(
+        cls,
+        model: LanguageModel,
+        text: Text,
+        row: NDArray[np.int64],
+        column: NDArray[np.int64],
+        saes: Sequence[JumpReLUSAE],
+        layers: Sequence[int],
+    ) -> "_Bench":
+        token, position, last = _contexts(text, row, column)
+        bench = cls(model, saes, layers, token.to(model.device), position.to(model.device), last, {})
+        model.read_blocks(bench.token, bench.position, layers, bench.states.__setitem__)
+        return bench
+
+    def target_without(
+        self,
+        place: int,
+        number: NDArray[np.int64],
+        target: NDArray[np.int64],
+        latent: NDArray[np.int64],
+        activation: NDArray[np.float32],
+    ) -> NDArray[np.float64]:
+        """Activations of targets at the layer after `place` when latents of this much are taken out at it: [n].
+
+        number: [n], which of the tokens.
+        """
+        layer, sae, later = self.layers[place], self.saes[place], self.saes[place + 1]
+        rows, batch = torch.from_numpy(number), torch.arange(len(number))
+        taken = torch.from_numpy(activation)[:, None] * sae.W_dec[torch.from_numpy(latent)] / sae.scale
+        changed = self.states[layer][rows].clone()
+        changed[batch, self.last[rows]] -= taken.to(changed)
+        reached: dict[int, Tensor] = {}
+        with self.model.going_on_after(layer, changed):
+            self.model.read_blocks(self.token[rows], self.position[rows], [layer + 1], reached.__setitem__)
+        acts = later.encode(reached[layer + 1][batch, self.last[rows]].float().cpu())
+        return acts[batch, torch.from_numpy(target)].double().numpy()
+
+
+def _contexts(text: Text, row: NDArray[np.int64], column: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
+    """Each token with what it sees of its segment, alone: tokens and positions [n, length], and the token's place [n].
+
+    Padding on the right is a segment of its own.
+    """
+    last = text.position[torch.from_numpy(row), torch.from_numpy(column)]
+    width = int(last.max()) + 1
+    token, position = torch.zeros((2, len(row), width), dtype=torch.long)
+    for number, (one, end, size) in enumerate(
+        zip(row.tolist(), column.tolist(), (last + 1).tolist(), strict=True)
+    ):
+        token[number, :size] = text.token[one, end + 1 - size : end + 1]
+        position[number, :size] = torch.arange(size)
+    return token, position, last
+
+
+def judge_causes(drops: Drops, token: NDArray[np.int64]) -> Verdict:
+    """Paired over tokens, since the links of one token hang together. token: [n_links]."""
+    question = "Are links causal?"
+    numbers, owner = np.unique(token, return_inverse=True)
+    if len(numbers) < LEAST_PROBLEMS:
+        return Verdict(
+            question, None, f"There were links to test at {len(numbers)} tokens only, too few to tell."
+        )
+    linked, control = (np.bincount(owner, values) / np.bincount(owner) for values in drops)
+    p, precision = _less(-linked, -control), float((drops.linked > drops.control).mean())
+    return Verdict(
+        question, p < SIGNIFICANT and precision > 0.5,
+        f"Taking a latent out lowers the one it is linked to at the next layer by {drops.linked.mean():.0%} of its "
+        f"activation, and taking out another of the same strength lowers that same latent by {drops.control.mean():.0%} "
+        f"(one-sided p = {p:.2g}, paired over {len(numbers)} tokens); the link's drop is the larger in {precision:.1%} of "
+        f"{len(token)} links.",
+    )  # fmt: skip
+
+
+def _less(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """One-sided p of Wilcoxon's signed-rank test that first is less than second; 1 where they are the same."""
+    if np.array_equal(first, second):
+        return 1.0
+    return float(stats.wilcoxon(first, second, alternative="less").pvalue)

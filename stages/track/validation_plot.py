@@ -1,0 +1,64 @@
+"""The picture of the validation: scenes, life, likelihood and causes, a panel each. Colours of Okabe and Ito 2008."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from stages.track.validation import Drops
+
+COLOURS = {
+    "none": "#9A9A9A", "random": "#CC79A7", "feature_id": "#E69F00", "nearest": "#0072B2", "marginals": "#009E73",
+    "hypotheses": "#D55E00",
+}  # fmt: skip
+REAL, NULL = "#0072B2", "#9A9A9A"
+
+
+def draw(
+    path: Path, report: Mapping[str, Any], likelihood: Mapping[str, NDArray[np.float64]], drops: Drops
+) -> None:
+    """report: validation.json; likelihood: log densities a token by kind of link."""
+    figure = Figure(figsize=(12, 8), layout="constrained")
+    axes = figure.subplots(2, 2)
+    scenes = report["scenes"]
+    width = 0.8 / len(COLOURS)
+    for number, (name, colour) in enumerate(COLOURS.items()):
+        heights = [scenes[scene][name]["gospa"] for scene in scenes]
+        axes[0, 0].bar(
+            np.arange(len(scenes)) + (number - 2.5) * width, heights, width, color=colour, label=name
+        )
+    axes[0, 0].set_xticks(range(len(scenes)), list(scenes))
+    axes[0, 0].set(title="Planted scenes", ylabel="mean GOSPA (lower is better)")
+    axes[0, 0].legend(fontsize=8, ncols=2)
+    life = report["life"]
+    kinds = {
+        "real": "decoders as they are",
+        "random": "same lengths,\ndealt at random",
+        "permuted": "decoders permuted",
+    }
+    axes[0, 1].bar(list(kinds.values()), [life[kind] for kind in kinds], color=[REAL, NULL, NULL])
+    axes[0, 1].set(title="Life of tracks", ylabel="activation-weighted mean, layers")
+    if len(likelihood["linked"]):
+        bins = np.histogram_bin_edges(np.concatenate([likelihood["linked"], likelihood["random"]]), 40)
+        for kind, colour in (("random", NULL), ("linked", REAL)):
+            axes[1, 0].hist(likelihood[kind], bins, color=colour, alpha=0.7, label=kind)
+        axes[1, 0].legend()
+    axes[1, 0].set(
+        title="Log density of the next activation", xlabel="nats a link, mean of a token", ylabel="tokens"
+    )
+    by_layer = report["causes"]["by_layer"]
+    places = [layer["layer"] for layer in by_layer]
+    for key, colour, label in (
+        ("drop_linked", REAL, "linked latent"),
+        ("drop_control", NULL, "control of equal strength"),
+    ):
+        axes[1, 1].plot(places, [layer[key] for layer in by_layer], "o-", color=colour, label=label)
+    axes[1, 1].axhline(0, color="#222222", linewidth=0.8)
+    axes[1, 1].set(
+        title="Taken out at layer l", xlabel="layer l", ylabel="share of the latent at l + 1 that goes"
+    )
+    axes[1, 1].legend()
+    figure.savefig(path, dpi=110)
