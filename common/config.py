@@ -245,15 +245,30 @@ class TrackingConfig(Section):
 
 
 class DetectionConfig(Section):
-    detectors: list[Literal["tracks", "logits", "tracks+logits"]] = Field(
-        ["tracks", "logits", "tracks+logits"],
-        min_length=1,
-        description="What each detector sees: how tracks behave, token probabilities, or both. "
-        "The first must see tracks; its scores and decisions are the published ones.",
+    repeats: int = Field(
+        2, ge=1, description="Repetitions of the grouped cross-validation, each with folds of its own."
     )
     folds: int = Field(5, ge=2, description="Outer folds of the grouped cross-validation.")
     inner_folds: int = Field(
-        4, ge=2, description="Inner folds that choose model, regularisation and threshold."
+        4, ge=2, description="Inner folds that choose signals, model, regularisation and threshold."
+    )
+    relation_folds: int = Field(
+        5, ge=0, description="Parts in which whole relations are held out; 0 leaves that split out."
+    )
+    answer_folds: int = Field(
+        2,
+        ge=0,
+        description="Parts of answers and of groups that are held out together, so that there are this many squared "
+        "folds; 0 leaves that split out.",
+    )
+    permutations: int = Field(
+        200, ge=0, description="Refits on labels shuffled within relations, for the control; 0 leaves it out."
+    )
+    early_points: int = Field(6, ge=1, description="Depths at which early warning is measured.")
+    transfer: str | None = Field(
+        None,
+        description="Detection folder of another configuration of the same model, such as results/<name>/detection: its "
+        "stored detector scores these questions too. null: none.",
     )
     samples: int = Field(
         0,
@@ -261,15 +276,6 @@ class DetectionConfig(Section):
         description="Answers drawn at random for each question, for detectors that compare them; 0 draws none.",
     )
     temperature: float = Field(1.0, gt=0, description="Temperature at which they are drawn.")
-
-    @field_validator("detectors")
-    @classmethod
-    def _first_sees_tracks(cls, value: list[str]) -> list[str]:
-        if "tracks" not in value[0].split("+"):
-            raise ValueError("the first detector must see tracks; write for example [tracks, logits]")
-        if len(set(value)) != len(value):
-            raise ValueError("a detector is listed twice")
-        return value
 
 
 class EvaluationConfig(Section):

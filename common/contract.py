@@ -22,9 +22,9 @@ from common.schema import Section
 STAGES_FOLDER = Path(__file__).resolve().parent.parent / "stages"
 ALL_FILES = "*"
 PRETRAINED = "sae.pretrained"
-Condition = Literal["one_group", "several_groups", "trained", "pretrained", "twin"]
+Condition = Literal["one_group", "several_groups", "trained", "pretrained", "twin", "no_twin"]
 """All layers are in one wave of extraction, or in several; the SAEs are trained here, or taken ready-made; beside those
-from the shared base, there are SAEs that were trained apart."""
+from the shared base, there are SAEs that were trained apart, or there are none."""
 
 
 class UnitTemplate(Section):
@@ -138,6 +138,8 @@ def expand(contract: Contract, config: Config) -> list[Unit]:
     }
     if config.sae.independent_twin and config.sae.shared_base and "trained" in holding:
         holding.add("twin")
+    else:
+        holding.add("no_twin")
     return [
         Unit.model_construct(  # nothing here is a user's, and there are many
             config_name=config.name,

@@ -28,7 +28,7 @@ RAW = {"text", "logits", "samples"}
 """Signals whose features are columns themselves, beside their score."""
 PART_OF = {"competition": "tracks"}
 """Tables that belong to another signal."""
-TREES = boosted(80, 6)
+TREES = boosted(60, 8, rate=0.1, share=0.15)
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from stages.detect.methods import (
     Method,
     Scored,
 )
-from stages.detect.models import ADDITIVE, EVERY, Candidate, Model
+from stages.detect.models import ADDITIVE, BOOSTED, Additive, Boosted, Both, Candidate, Model
 from stages.detect.protocol.splits import Fold
 
 Floats = NDArray[np.float64]
@@ -36,7 +36,6 @@ Ints = NDArray[np.int64]
 
 TABLES = ("text", "logits", "samples", "lens", "error", "tracks", "competition")
 TREE_TABLES = ("lens", "tracks")
-RUNG_TREES = TREES
 
 
 class Side(NamedTuple):
@@ -97,17 +96,47 @@ def signed(train: Floats, test: Floats, labels: Floats, chosen: str = "") -> Sco
     return Scored(sign * train, sign * test, chosen, False)
 
 
-def fit_stack(
-    values: Floats, labels: Floats, inner: Ints, seed: int, candidates: Sequence[Candidate]
-) -> tuple[Model, Floats, str]:
-    """The candidate with the best inner AUROC fitted on all rows, its held-out scores, and its name."""
-    scores = np.zeros((len(candidates), len(labels)))
+def held_out_scores(candidate: Candidate, values: Floats, labels: Floats, inner: Ints, seed: int) -> Floats:
+    """Score of each row by a fit without its inner fold, [n]."""
+    scores = np.zeros(len(labels))
     for fold in np.unique(inner):
         train, own = inner != fold, inner == fold
-        for row, candidate in enumerate(candidates):
-            scores[row, own] = candidate.fit(values[train], labels[train], seed).score(values[own])
+        scores[own] = candidate.fit(values[train], labels[train], seed).score(values[own])
+    return scores
+
+
+def fit_additive(values: Floats, labels: Floats, inner: Ints, seed: int) -> tuple[Additive, Floats, str]:
+    """The additive model whose penalty has the best inner AUROC, its held-out scores, and its name."""
+    scores = [held_out_scores(candidate, values, labels, inner, seed) for candidate in ADDITIVE]
     best = int(np.argmax([auroc(labels, row) for row in scores]))
-    return candidates[best].fit(values, labels, seed), scores[best], candidates[best].name
+    model = ADDITIVE[best].fit(values, labels, seed)
+    assert isinstance(model, Additive)
+    return model, scores[best], ADDITIVE[best].name
+
+
+def fit_boosted(
+    values: Floats, labels: Floats, inner: Ints, seed: int, trees: Candidate = BOOSTED
+) -> tuple[Boosted, Floats, str]:
+    scores = held_out_scores(trees, values, labels, inner, seed)
+    model = trees.fit(values, labels, seed)
+    assert isinstance(model, Boosted)
+    return model, scores, trees.name
+
+
+def fit_stack(values: Floats, labels: Floats, inner: Ints, seed: int) -> tuple[Model, Floats, str]:
+    """The best by inner AUROC of the additive model, boosted trees and both together; ties go to the simpler one."""
+    additive, additive_scores, additive_name = fit_additive(values, labels, inner, seed)
+    boosted, boosted_scores, boosted_name = fit_boosted(values, labels, inner, seed)
+    choices: list[tuple[Model, Floats, str]] = [
+        (additive, additive_scores, additive_name),
+        (boosted, boosted_scores, boosted_name),
+        (
+            Both(additive, boosted),
+            (additive_scores + boosted_scores) / 2,
+            f"{additive_name} + {boosted_name}",
+        ),
+    ]
+    return choices[int(np.argmax([auroc(labels, scores) for _, scores, _ in choices]))]
 
 
 def score_tfidf(train: Sequence[str], test: Sequence[str], labels: Floats, inner: Ints) -> Scored:
@@ -121,7 +150,9 @@ def score_tfidf(train: Sequence[str], test: Sequence[str], labels: Floats, inner
     held_out = np.zeros(len(train))
     for fold in np.unique(inner):
         rest, own = np.flatnonzero(inner != fold), np.flatnonzero(inner == fold)
-        held_out[own] = fit([train[row] for row in rest], labels[rest], [train[row] for row in own])
+        held_out[own] = fit(
+            [train[row] for row in rest.tolist()], labels[rest], [train[row] for row in own.tolist()]
+        )
     return Scored(held_out, fit(train, labels, test), "logistic regression", True)
 
 
@@ -134,10 +165,8 @@ def methods_of(
         present = [signal for signal in signals if signal in side.train.signals]
         if name != "full" and "tracks" in signals and "tracks" not in present:
             continue
-        candidates = ADDITIVE if name in ADDITIVE_ONLY else EVERY
-        model, held_out, chosen = fit_stack(
-            side.train.of(present), side.labels, side.inner, seed, candidates
-        )
+        fit = fit_additive if name in ADDITIVE_ONLY else fit_stack
+        model, held_out, chosen = fit(side.train.of(present), side.labels, side.inner, seed)
         yield (
             Method(name, title, "detector", description, present),
             Scored(held_out, model.score(side.test.of(present)), chosen, True),
@@ -150,9 +179,19 @@ def _baselines(data: Data, side: Side, fold: Fold) -> Iterator[tuple[Method, Sco
     for name, (column, title) in SINGLE.items():
         if column in side.train.names:
             signals = LENGTH_SIGNALS.get(name, [side.train.signals[side.train.names.index(column)]])
-            chosen = side.experts.probes.cell_name(side.experts.probes.best, data.layers) if name == "linear_probe" else ""
+            chosen = (
+                side.experts.probes.cell_name(side.experts.probes.best, data.layers)
+                if name == "linear_probe"
+                else ""
+            )
             yield (
-                Method(name, title, "baseline", f"{title[0].upper()}{title[1:]}; sign learned in training.", signals),
+                Method(
+                    name,
+                    title,
+                    "baseline",
+                    f"{title[0].upper()}{title[1:]}; sign learned in training.",
+                    signals,
+                ),
                 signed(side.train.column(column), side.test.column(column), side.labels, chosen),
             )
     questions = [item.question for item in data.asked]
@@ -171,9 +210,9 @@ def _rungs(data: Data, side: Side, fold: Fold, seed: int) -> Iterator[tuple[Meth
         values = data.tables[name].values
         train, test = values[fold.train], values[fold.test]
         linear, linear_scores = fit_linear(train, side.labels, side.inner)
-        trees, tree_scores, _ = fit_stack(train, side.labels, side.inner, seed, (RUNG_TREES,))
+        trees, tree_scores, _ = fit_boosted(train, side.labels, side.inner, seed, TREES)
         columns = np.stack([linear_scores, tree_scores], axis=1)
-        model, held_out, chosen = fit_stack(columns, side.labels, side.inner, seed, ADDITIVE[-1:])
+        model, held_out, chosen = fit_additive(columns, side.labels, side.inner, seed)
         scores = model.score(np.stack([linear.score(test), trees.score(test)], axis=1))
         yield (
             Method(name, f"tracks, {rung.replace('_', ' ')}", "rung", "Track features of this association.", ["tracks"], rung),
@@ -181,7 +220,9 @@ def _rungs(data: Data, side: Side, fold: Fold, seed: int) -> Iterator[tuple[Meth
         )  # fmt: skip
 
 
-def _early(data: Data, side: Side, fold: Fold, early_layers: Sequence[int]) -> Iterator[tuple[Method, Scored]]:
+def _early(
+    data: Data, side: Side, fold: Fold, early_layers: Sequence[int]
+) -> Iterator[tuple[Method, Scored]]:
     """Ridge regressions on the probes and the logit lens of the layers up to l, with the answer and from the prompt alone."""
     depth = len(data.layers)
     lens = data.tables["lens"]
@@ -207,8 +248,8 @@ def _early(data: Data, side: Side, fold: Fold, early_layers: Sequence[int]) -> I
             )  # fmt: skip
 
 
-def fit_final(side: Side, signals: list[str], seed: int, candidates: Sequence[Candidate]) -> tuple[Model, Platt, float, str]:
-    """Model, calibration and threshold of a training side, to be kept."""
-    model, held_out, chosen = fit_stack(side.train.of(signals), side.labels, side.inner, seed, candidates)
+def fit_final(side: Side, signals: list[str], seed: int) -> tuple[Model, Floats, Platt, float, str]:
+    """Model, held-out scores, calibration, threshold and choice of a training side, to be kept."""
+    model, held_out, chosen = fit_stack(side.train.of(signals), side.labels, side.inner, seed)
     platt = fit_platt(held_out, side.labels)
-    return model, platt, best_f1_threshold(side.labels, platt(held_out)), chosen
+    return model, held_out, platt, best_f1_threshold(side.labels, platt(held_out)), chosen

@@ -95,10 +95,14 @@ def states_by_place(question: Ints, position: Ints, states: Halves, n_questions:
     for place in range(len(PLACES)):
         there = np.flatnonzero(rows[:, place] >= 0)
         result[there, place] = states[rows[there, place]]
-        finite = np.isfinite(result[there, place].max(axis=(1, 2))) & np.isfinite(result[there, place].min(axis=(1, 2)))
+        finite = np.isfinite(result[there, place].max(axis=(1, 2))) & np.isfinite(
+            result[there, place].min(axis=(1, 2))
+        )
         if not finite.all():
             bad = there[np.argmin(finite)]
-            raise NumericError(f"states of question {bad}, {PLACES[place]} are not all finite; run track again")
+            raise NumericError(
+                f"states of question {bad}, {PLACES[place]} are not all finite; run track again"
+            )
     return result
 
 
@@ -107,7 +111,9 @@ def lens_by_place(table: pd.DataFrame, n_questions: int, layers: list[int]) -> d
     depth = len(layers)
     question, position = table["question"].to_numpy(), table["position"].to_numpy()
     if len(table) % depth or (table["layer"].to_numpy().reshape(-1, depth) != layers).any():
-        raise CorruptInputError(f"lens.parquet does not have the layers {layers} at every position; run track again")
+        raise CorruptInputError(
+            f"lens.parquet does not have the layers {layers} at every position; run track again"
+        )
     rows = place_rows(question[::depth].astype(np.int64), position[::depth].astype(np.int64), n_questions)
     there = rows >= 0
     result = {}
@@ -115,7 +121,9 @@ def lens_by_place(table: pd.DataFrame, n_questions: int, layers: list[int]) -> d
         values = table[name].to_numpy(dtype=np.float32).reshape(-1, depth)
         if not np.isfinite(values).all():
             bad = int(np.argmin(np.isfinite(values).all(axis=1)))
-            raise NumericError(f"lens.parquet: {name} of question {question[bad * depth]} is not finite; run track again")
+            raise NumericError(
+                f"lens.parquet: {name} of question {question[bad * depth]} is not finite; run track again"
+            )
         result[name] = np.full((n_questions, len(PLACES), depth), np.nan, dtype=np.float32)
         result[name][there] = values[rows[there]]
     return result
@@ -125,8 +133,13 @@ def first_candidates(table: pd.DataFrame, n_questions: int) -> tuple[Ints, Float
     """The candidates for the first answer token: tokens and log-probabilities, [n_questions, m]. Raises CorruptInputError."""
     first = table[table["position"] == 0]
     count = int(first["rank"].max()) + 1 if len(first) else 0
-    if len(first) != n_questions * count or (first["question"].to_numpy() != np.arange(n_questions).repeat(count)).any():
-        raise CorruptInputError("candidates.parquet does not have position 0 of every question; run track again")
+    if (
+        len(first) != n_questions * count
+        or (first["question"].to_numpy() != np.arange(n_questions).repeat(count)).any()
+    ):
+        raise CorruptInputError(
+            "candidates.parquet does not have position 0 of every question; run track again"
+        )
     return (
         first["token"].to_numpy(dtype=np.int64).reshape(n_questions, count),
         first["logprob"].to_numpy(dtype=np.float64).reshape(n_questions, count),

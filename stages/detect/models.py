@@ -7,6 +7,7 @@ gradient boosting of small trees (scikit-learn's), kept as plain arrays so that 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -17,6 +18,9 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
 from stages.detect.fitted.ridge import Singles, Standardiser
+
+# scikit-learn warns that its settings do not reach the threads that bin columns; none are set here.
+warnings.filterwarnings("ignore", message=".*sklearn.utils.parallel.delayed.*", category=UserWarning)
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -104,51 +108,42 @@ def additive(c: float) -> Candidate:
     return Candidate(f"additive, C={c:g}", fit)
 
 
-def boosted(rounds: int, leaves: int, rate: float = 0.06) -> Candidate:
-    """Histogram gradient boosting of `rounds` small trees."""
+def boosted(rounds: int, leaves: int, rate: float = 0.07, share: float = 0.3) -> Candidate:
+    """Histogram gradient boosting of `rounds` small trees; `share` of the columns are tried at each split."""
 
     def fit(values: Floats, labels: Floats, seed: int) -> Boosted:
         standardiser = Standardiser.fit(values)
         x = np.nan_to_num(standardiser(values)).astype(np.float64)
         trees = HistGradientBoostingClassifier(
             max_iter=rounds, max_leaf_nodes=leaves, learning_rate=rate, min_samples_leaf=20, l2_regularization=5.0,
-            max_bins=63, max_features=0.3, early_stopping=False, random_state=seed,
+            max_bins=63, max_features=share, early_stopping=False, random_state=seed,
         ).fit(x, labels)  # fmt: skip
-        return Boosted(*standardiser, *_arrays(trees))
+        return _boosted(standardiser, trees)
 
     return Candidate(f"boosted trees, {rounds} × {leaves} leaves", fit)
 
 
-def both(one: Candidate, other: Candidate) -> Candidate:
-    def fit(values: Floats, labels: Floats, seed: int) -> Both:
-        first, second = one.fit(values, labels, seed), other.fit(values, labels, seed)
-        assert isinstance(first, Additive) and isinstance(second, Boosted)
-        return Both(first, second)
-
-    return Candidate(f"{one.name} + {other.name}", fit)
-
-
-def _arrays(trees: HistGradientBoostingClassifier) -> tuple[float, Ints, Ints, Floats, Ints, Ints, Floats, int]:
-    """The fields of `Boosted` after the standardiser's; a test compares its scores with the trees' own."""
+def _boosted(standardiser: Standardiser, trees: HistGradientBoostingClassifier) -> Boosted:
+    """The trees as arrays; a test compares their scores with the trees' own."""
     nodes = [predictor.nodes for (predictor,) in trees._predictors]
     sizes = np.array([len(tree) for tree in nodes], dtype=np.int64)
     roots = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
     every = np.concatenate(nodes)
     start, own = np.repeat(roots, sizes), np.arange(len(every))
     leaf = every["is_leaf"].astype(bool)
-    return (
-        float(trees._baseline_prediction.item()),
-        roots,
-        np.where(leaf, 0, every["feature_idx"]).astype(np.int64),
-        np.where(leaf, 0.0, every["num_threshold"]).astype(np.float64),
-        np.where(leaf, own, start + every["left"]).astype(np.int64),
-        np.where(leaf, own, start + every["right"]).astype(np.int64),
-        np.where(leaf, every["value"], 0.0).astype(np.float64),
-        int(every["depth"].max()),
+    return Boosted(
+        *standardiser,
+        baseline=float(trees._baseline_prediction.item()),
+        roots=roots,
+        feature=np.where(leaf, 0, every["feature_idx"]).astype(np.int64),
+        threshold=np.where(leaf, 0.0, every["num_threshold"]).astype(np.float64),
+        left=np.where(leaf, own, start + every["left"]).astype(np.int64),
+        right=np.where(leaf, own, start + every["right"]).astype(np.int64),
+        value=np.where(leaf, every["value"], 0.0).astype(np.float64),
+        depth=int(every["depth"].max()),
     )
 
 
 ADDITIVE = (additive(0.001), additive(0.01), additive(0.1))
-BOOSTED = (boosted(60, 4), boosted(120, 6))
-EVERY = (*ADDITIVE, *BOOSTED, both(ADDITIVE[1], BOOSTED[1]))
 """Simplest first: of equally good ones, the first is taken."""
+BOOSTED = boosted(100, 6)

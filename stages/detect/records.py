@@ -1,4 +1,4 @@
-"""The detector's results as plain records: scores a question, and what was chosen and why a detector."""
+"""The detector's results as plain records and tables: what each file of the unit holds."""
 
 from __future__ import annotations
 
@@ -7,51 +7,66 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from common.answers import Answer
-from common.metrics import auroc
-from stages.detect.crossval import OutOfFold, importance
-from stages.detect.features.table import FeatureTable, family_of
+from stages.detect.crossval import Decided
+from stages.detect.methods import Method
 
-SCHEMA_VERSION = 1
-TOP_FEATURES = 20
+SCHEMA_VERSION = 2
+
+Ints = NDArray[np.int64]
 
 CSV_COLUMNS = ("id", "relation", "question", "answer", "gold", "label", "excluded", "score", "threshold", "predicted",
                "fold")  # fmt: skip
 
 
-def question_records(
-    answers: Sequence[Answer], folds: NDArray[np.int64], scored: Mapping[str, OutOfFold]
-) -> list[dict[str, Any]]:
-    """A record a question; `score` is the out-of-fold probability of being wrong by the first detector of `scored`.
-
-    `predicted` is 1 (wrong) where score ≥ threshold; score and predicted are null for answers without tracks.
-    """
-    main = next(iter(scored))
-    return [
+def score_rows(split: str, repeat: int, fold: int, test: Ints, method: str, decided: Decided) -> pd.DataFrame:
+    """Rows of scores.parquet: what a method says of the test rows of a fold."""
+    return pd.DataFrame(
         {
-            "id": answer.id,
-            "relation": answer.relation,
-            "group": answer.group,
-            "question": answer.question,
-            "answer": answer.answer,
-            "gold": answer.gold,
-            "label": answer.label,
-            "excluded": answer.reason,
-            "fold": int(folds[row]),
-            **_decision(scored[main], row),
-            "detectors": {name: _decision(result, row) for name, result in scored.items()},
+            "question": test.astype(np.int32),
+            "split": split,
+            "repeat": np.int8(repeat),
+            "method": method,
+            "fold": np.int16(fold),
+            "score": decided.score.astype(np.float64),
+            "probability": decided.probability.astype(np.float64),
+            "predicted": decided.predicted.astype(np.int8),
+            "raw_probability": decided.raw_probability.astype(np.float64),
         }
-        for row, answer in enumerate(answers)
-    ]
+    )
 
 
-def _decision(result: OutOfFold, row: int) -> dict[str, Any]:
-    score, threshold = float(result.probability[row]), float(result.threshold[row])
-    if np.isnan(score):
-        return {"score": None, "threshold": threshold, "predicted": None}
-    return {"score": score, "threshold": threshold, "predicted": int(score >= threshold)}
+def score_table(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """scores.parquet: a row a (split, repeat, method, question), in this order."""
+    table = pd.concat(parts, ignore_index=True)
+    return table.sort_values(["split", "repeat", "method", "question"], kind="stable", ignore_index=True)
+
+
+def question_record(
+    answer: Answer, group: int, reason: str | None, error_type: str | None, competition: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A question without its scores."""
+    return {
+        "id": answer.id,
+        "relation": answer.relation,
+        "group": f"g{group}",
+        "question": answer.question,
+        "answer": answer.answer,
+        "gold": answer.gold,
+        "label": answer.label if reason is None else None,
+        "strict_label": answer.strict_label if reason is None else None,
+        "excluded": reason,
+        "error_type": error_type,
+        "competition": dict(competition),
+        "split": None,
+        "fold": None,
+        "score": None,
+        "threshold": None,
+        "predicted": None,
+    }
 
 
 def csv_rows(records: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
@@ -60,59 +75,30 @@ def csv_rows(records: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
     return [list(CSV_COLUMNS), *rows]
 
 
-def sample_summary(answers: Sequence[Answer]) -> dict[str, Any]:
+def sample_summary(answers: Sequence[Answer], reasons: Sequence[str | None], groups: Ints) -> dict[str, Any]:
     """Counts of what was learned from, and of what was left out by reason."""
-    labels = [answer.label for answer in answers if answer.label is not None]
+    kept = [row for row, reason in enumerate(reasons) if reason is None]
+    labels = [answers[row].label or 0 for row in kept]
     return {
         "n_questions": len(answers),
-        "n_labelled": len(labels),
+        "n_labelled": len(kept),
         "n_wrong": sum(labels),
         "n_right": len(labels) - sum(labels),
+        "n_wrong_strict": sum(answers[row].strict_label or 0 for row in kept),
         "prevalence": sum(labels) / len(labels) if labels else None,
-        "n_groups": len({answer.group for answer in answers if answer.label is not None}),
-        "n_relations": len({answer.relation for answer in answers if answer.label is not None}),
-        "excluded": dict(sorted(Counter(answer.reason for answer in answers if answer.reason).items())),
+        "n_groups": len(np.unique(groups[kept])),
+        "largest_group": int(np.bincount(groups[kept]).max()) if kept else 0,
+        "n_relations": len({answers[row].relation for row in kept}),
+        "n_without_subject": sum(not answers[row].subject_found for row in kept),
+        "excluded": dict(sorted(Counter(reason for reason in reasons if reason).items())),
     }
 
 
-def detector_summary(
-    table: FeatureTable, labels: NDArray[np.float64], folds: NDArray[np.int64], scored: OutOfFold, seed: int
-) -> dict[str, Any]:
-    """Out-of-fold AUROC, what each fold chose, and which features and families the held-out scores rest on."""
-    rows = ~np.isnan(labels)
-    families: dict[str, list[int]] = {}
-    for column, name in enumerate(table.names):
-        families.setdefault(family_of(name), []).append(column)
-    losses = importance(
-        scored, table.values, labels, folds, {n: [c] for c, n in enumerate(table.names)}, seed, repeats=2
-    )
-    top = sorted(losses, key=lambda name: (-losses[name], name))[:TOP_FEATURES]
-    return {
-        "n_features": len(table.names),
-        "auroc": auroc(labels[rows], scored.probability[rows]),
-        "families": {
-            name: {"n_features": len(families[name]), "auroc_loss": loss}
-            for name, loss in importance(
-                scored, table.values, labels, folds, families, seed, repeats=5
-            ).items()
-        },
-        "top_features": [
-            {
-                "feature": name,
-                "family": family_of(name),
-                "auroc_loss": losses[name],
-                "auroc_alone": auroc(labels[rows], table.values[rows, table.names.index(name)]),
-            }
-            for name in top
-        ],
-        "folds": [
-            {
-                "fold": fold,
-                "n_labelled": int((rows & (folds == fold)).sum()),
-                "chosen": model.chosen,
-                "inner_auroc": model.inner_auroc,
-                "threshold": model.threshold,
-            }
-            for fold, model in enumerate(scored.models)
-        ],
-    }
+def method_record(method: Method, choices: Sequence[tuple[str, int, int, str, float]]) -> dict[str, Any]:
+    """choices: (split, repeat, fold, what the training side chose, threshold)."""
+    record: dict[str, Any] = dict(method._asdict())
+    record["folds"] = [
+        {"split": split, "repeat": repeat, "fold": fold, "chosen": chosen, "threshold": threshold}
+        for split, repeat, fold, chosen, threshold in choices
+    ]
+    return record

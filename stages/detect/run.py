@@ -1,118 +1,306 @@
-"""Detect wrong answers from how their tracks behave: features, nested cross-validation, scores of every question."""
+"""Tell wrong answers from right ones by every method of the protocol, and keep the detector that does it best."""
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from common.answers import Answer, read_answers
-from common.errors import CorruptInputError, NumericError
+from common.calibration import fit_platt
+from common.metrics import auroc
 from common.stage import Job
+from stages.detect import detector as saved
 from stages.detect import records
-from stages.detect.crossval import OutOfFold, out_of_fold
-from stages.detect.features.table import FeatureTable, Tracks, features_of_batches
-from stages.detect.protocol.folds import check_classes, grouped_folds, spread_to
-from stages.detect.logits import logit_features
+from stages.detect.crossval import Decided, Side, decide, fit_side, methods_of
+from stages.detect.data import Data
+from stages.detect.error_types import ERROR_TYPES, error_types
+from stages.detect.evidence import PLACES
+from stages.detect.explain import Reason, competition_of, reasons, reference_of
+from stages.detect.methods import MAIN, STACKS, Method, Scored
+from stages.detect.permutation import Permutations, permutation_control
+from stages.detect.protocol.exclusions import exclusions
+from stages.detect.protocol.folds import check_classes
+from stages.detect.protocol.groups import question_groups, refuse_conflicts
+from stages.detect.protocol.splits import Fold, Plan, Rows, Split, all_splits
+from stages.detect.reading import Files, complete, read_data, steps
+from stages.detect.transfer import transferred
 
-NODES_AT_ONCE = 2_000_000
+THREADS = 2
+PROMPT = PLACES.index("prompt")
+PERMUTED_TABLES = ("logits", "lens", "error", "tracks", "competition")
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+class FoldResult(NamedTuple):
+    methods: list[tuple[Method, Decided]]
+    side: Side | None  # of the frozen test's fold, whose detector is kept
+    reasons: list[Reason] | None  # of the test rows, where they are published
 
 
 def run(job: Job) -> dict[str, Any]:
     settings = job.config.detection
     answers = read_answers(job.input("track/answers", "generations.jsonl"))
-    labels = np.array([np.nan if answer.label is None else answer.label for answer in answers])
-    labelled = ~np.isnan(labels)
-    check_classes(labels[labelled], settings.folds)
+    refuse_conflicts(answers)
+    check_classes([answer.label for answer in answers if answer.label is not None], settings.folds)
+    files = input_files(job)
+    with job.progress(steps(files.tracks), unit="piece", what="features") as progress:
+        data, leader = read_data(files, answers, job.config.layers, job.config.sae.d_hidden, progress.update)
+    excluded = exclusions(answers, complete(data))
+    groups = question_groups(answers)
+    labels = np.array(
+        [np.nan if a.label is None or why else a.label for a, why in zip(answers, excluded, strict=True)]
+    )
+    rows = protocol_rows(answers, data, labels, groups)
+    check_classes(rows.label, settings.folds)
+    plan = Plan(
+        settings.repeats, settings.folds, settings.inner_folds, settings.relation_folds, settings.answer_folds
+    )
+    splits = all_splits(rows, plan, job.config.seed)
+    job.log.info(
+        f"{len(rows.row)} labelled questions in {len(np.unique(rows.group))} groups, {len(splits)} splits"
+    )
 
-    tables = _signals(job, answers)
-    _check_complete(tables, answers)
-    job.log.info(f"{tables['tracks'].values.shape[1]} track features of {len(answers)} questions")
+    results = list(_score_all(job, data, labels, splits))
+    names = [answer.id for answer in answers]
+    test_split = next(split for split in splits if split.name == "test")
+    side = next(result.side for _, _, _, result in results if result.side is not None)
+    kept = saved.keep(
+        side,
+        job.config.layers,
+        provenance(job),
+        [names[row] for row in test_split.folds[0].train],
+        job.config.seed,
+    )
+    saved.save(kept, job.output(saved.JSON_FILE), job.output(saved.ARRAY_FILE))
+    main_folds = next(split.folds for split in splits if split.name == "grouped")
+    control = _permutations(job, data, labels, rows, side, main_folds)
 
-    group_names = np.array([answer.group for answer in answers])
-    groups = np.unique(group_names, return_inverse=True)[1]
-    labelled_folds = grouped_folds(labels[labelled], groups[labelled], settings.folds, job.config.seed)
-    folds = spread_to(labelled_folds, groups[labelled], groups, settings.folds)
-
-    scored: dict[str, OutOfFold] = {}
-    summaries: dict[str, dict[str, Any]] = {}
-    with job.progress(settings.folds * len(settings.detectors), unit="fold", what="fitting") as progress:
-        for detector in settings.detectors:
-            progress.note(detector)
-            table = _joined([tables[signal] for signal in detector.split("+")])
-            scored[detector] = out_of_fold(
-                table.values, labels, groups, folds, inner_folds=settings.inner_folds, seed=job.config.seed,
-                on_fold=progress.update,
-            )  # fmt: skip
-            summaries[detector] = records.detector_summary(
-                table, labels, folds, scored[detector], job.config.seed
-            )
-
-    questions = records.question_records(answers, folds, scored)
-    sample = records.sample_summary(answers)
+    tables = [
+        records.score_rows(split.name, split.repeat, number, split.folds[number].test, method.name, decided)
+        for split, number, _, result in results
+        for method, decided in result.methods
+    ]
+    if settings.transfer is not None:
+        tables.append(transferred(Path(settings.transfer).expanduser(), data, labels, provenance(job)))
+    types = error_types(answers, data.tokens, leader[:, PROMPT])
+    questions = [
+        records.question_record(
+            answer, int(groups[row]), excluded[row], types[row] if excluded[row] is None else None,
+            competition_of(leader[row, PROMPT], job.config.layers),
+        )
+        for row, answer in enumerate(answers)
+    ]  # fmt: skip
+    _add_scores(questions, results)
+    sample = records.sample_summary(answers, excluded, groups)
+    methods = _method_records(results)
+    records.score_table(tables).to_parquet(job.output("scores.parquet"), index=False)
     _write_json(
         job.output("hallucination_scores.json"),
-        {"schema_version": records.SCHEMA_VERSION, "detector": settings.detectors[0], "questions": questions},
-    )
+        {
+            "schema_version": records.SCHEMA_VERSION, "detector": MAIN, "questions": questions,
+            "other_questions": questions if settings.transfer is not None else [],
+        },
+    )  # fmt: skip
     _write_json(
         job.output("detection_metrics.json"),
-        {"schema_version": records.SCHEMA_VERSION, **sample, "detectors": summaries},
+        {
+            "schema_version": records.SCHEMA_VERSION,
+            **sample,
+            "detector": MAIN,
+            "associator": job.config.tracking.associator,
+            "methods": methods,
+            "splits": [
+                {"name": s.name, "repeat": s.repeat, "folds": [[len(f.train), len(f.test)] for f in s.folds]}
+                for s in splits
+            ],
+            "permutation": {**control._asdict(), "p_value": control.p_value} if control else None,
+            "error_types": ERROR_TYPES,
+            "absent": _absent(splits, settings.transfer),
+        },
     )
     with job.output("classifications.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(records.csv_rows(questions))
-    features = pd.DataFrame(tables["tracks"].values, columns=tables["tracks"].names)
-    features.insert(0, "id", [answer.id for answer in answers])
-    features.to_parquet(job.output("features.parquet"), index=False)
-    return {**sample, "auroc": {name: summary["auroc"] for name, summary in summaries.items()}}
+    _write_features(job.output("features.parquet"), names, data)
+    return {**sample, "auroc": _aurocs(results, labels)}
 
 
-def _signals(job: Job, answers: list[Answer]) -> dict[str, FeatureTable]:
-    """The feature tables that detectors may be made of. No table sees gold answers, aliases or labels."""
-    batches = track_batches(job.input("track/all", "tracks.parquet"))
+def input_files(job: Job) -> Files:
+    twin = job.entries.get("track/independent")
+    return Files(
+        states=job.input("track/answers", "states.pt"),
+        lens=job.input("track/answers", "lens.parquet"),
+        candidates=job.input("track/answers", "candidates.parquet"),
+        tracks=job.input("track/all", "tracks.parquet"),
+        ladder=job.input("track/all", "ladder.parquet"),
+        layers=job.input("track/all", "layers.parquet"),
+        independent=None if twin is None else job.input("track/independent", "tracks_independent.parquet"),
+        rungs=job.config.tracking.ladder,
+    )
+
+
+def protocol_rows(answers: Sequence[Answer], data: Data, labels: Floats, groups: Ints) -> Rows:
+    """The labelled questions as the protocol divides them."""
+    kept = np.flatnonzero(~np.isnan(labels))
+    relation = np.unique([answer.relation for answer in answers], return_inverse=True)[1]
+    said = np.unique([item.said for item in data.asked], return_inverse=True)[1]
+    return Rows(kept, labels[kept].astype(np.int64), groups[kept], relation[kept], said[kept])
+
+
+def provenance(job: Job) -> dict[str, str]:
+    """Digests of the model and of the SAEs behind the inputs, by which a stored detector knows its own."""
     return {
-        "tracks": features_of_batches(batches, len(answers), job.config.layers),
-        "logits": logit_features([a.logprobs for a in answers], [a.entropies for a in answers]),
+        what: _digest_of(job, unit, prefix)
+        for what, unit, prefix in (
+            ("model", "track/answers", "prepare/model/"),
+            ("saes", "track/all", "sae_train/"),
+        )
     }
 
 
-def track_batches(path: Path, nodes_at_once: int = NODES_AT_ONCE) -> Iterator[Tracks]:
-    """The table of track nodes, piece by piece. Raises CorruptInputError if it cannot be read."""
-    try:
-        for batch in pq.ParquetFile(path).iter_batches(
-            batch_size=nodes_at_once, columns=list(Tracks._fields)
-        ):
-            yield Tracks(*(batch.column(name).to_numpy(zero_copy_only=False) for name in Tracks._fields))
-    except (pa.ArrowException, KeyError, OSError) as error:
-        raise CorruptInputError(
-            f"{path} cannot be read as a table of tracks: {error}; run track again"
-        ) from error
+def _digest_of(job: Job, unit: str, prefix: str) -> str:
+    digests = job.entries[unit].manifest.input_digests
+    own = sorted(f"{name} {digest}" for name, digest in digests.items() if name.startswith(prefix))
+    return hashlib.sha256("\n".join(own).encode()).hexdigest()
 
 
-def _check_complete(tables: dict[str, FeatureTable], answers: list[Answer]) -> None:
-    """Every labelled answer must have every feature."""
-    for signal, table in tables.items():
-        incomplete = ~np.isfinite(table.values)
-        for row in np.flatnonzero(incomplete.any(axis=1)):
-            if answers[row].label is not None:
-                name = table.names[int(np.argmax(incomplete[row]))]
-                raise NumericError(
-                    f"question {answers[row].id!r} has a label but no finite {signal} feature {name!r}: "
-                    f"a token position without tracks or with NaN; run track again"
-                )
+def _score_all(
+    job: Job, data: Data, labels: Floats, splits: Sequence[Split]
+) -> Iterator[tuple[Split, int, Fold, FoldResult]]:
+    """Every fold of every split, two at a time; each on one thread, so that equal input gives equal bits."""
+    seed, layers = job.config.seed, job.config.layers
+    points = np.unique(np.linspace(0, len(layers) - 1, job.config.detection.early_points).round().astype(int))
+    early = [layers[point] for point in points]
+    tasks = [(split, number, fold) for split in splits for number, fold in enumerate(split.folds)]
+
+    def one(task: tuple[Split, int, Fold]) -> FoldResult:
+        split, _, fold = task
+        with threadpool_limits(1, user_api="openmp"):
+            side = fit_side(data, labels, fold, seed)
+            scored = list(methods_of(data, side, fold, labels, seed, early))
+            methods = [(method, decide(scores, side.labels)) for method, scores in scored]
+            why = _explain(side, fold, scored, seed) if _published(split) else None
+        progress.update()
+        return FoldResult(methods, side if split.name == "test" else None, why)
+
+    with (
+        job.progress(len(tasks), unit="fold", what="fitting and scoring") as progress,
+        threadpool_limits(1),
+        ThreadPoolExecutor(THREADS) as pool,
+    ):
+        for (split, number, fold), result in zip(tasks, pool.map(one, tasks), strict=True):
+            yield split, number, fold, result
 
 
-def _joined(tables: list[FeatureTable]) -> FeatureTable:
-    return FeatureTable(
-        np.concatenate([table.values for table in tables], axis=1),
-        [name for table in tables for name in table.names],
+def _published(split: Split) -> bool:
+    """Whether hallucination_scores.json has this split's scores: every question is in one test of these."""
+    return split.name == "test" or (split.name == "grouped" and split.repeat == 0)
+
+
+def _explain(side: Side, fold: Fold, scored: Sequence[tuple[Method, Scored]], seed: int) -> list[Reason]:
+    signals = [signal for signal in STACKS[MAIN][1] if signal in side.train.signals]
+    main = next(scores for method, scores in scored if method.name == MAIN)
+    reference = reference_of(side, signals, main.held_out, [str(row) for row in fold.train], seed)
+    return reasons(reference, side.test.of(signals), fit_platt(main.held_out, side.labels)(main.test))
+
+
+def _permutations(
+    job: Job, data: Data, labels: Floats, rows: Rows, side: Side, folds: Sequence[Fold]
+) -> Permutations | None:
+    refits = job.config.detection.permutations
+    if not refits:
+        return None
+    best, depth = side.experts.probes.best, len(data.layers)
+    cell = data.states[:, best // depth, best % depth].astype(np.float32)
+    tables = [data.tables[name].values.astype(np.float32) for name in PERMUTED_TABLES if name in data.tables]
+    relation = np.full(len(data), -1, dtype=np.int64)
+    relation[rows.row] = rows.relation
+    with threadpool_limits(1):
+        return permutation_control(
+            np.concatenate([*tables, cell], axis=1), labels, relation, folds, refits, job.config.seed
+        )
+
+
+def _add_scores(
+    questions: list[dict[str, Any]], results: Sequence[tuple[Split, int, Fold, FoldResult]]
+) -> None:
+    """Scores, decisions and reasons of the published splits, in place."""
+    for split, number, fold, result in results:
+        if result.reasons is None:
+            continue
+        main = next(decided for method, decided in result.methods if method.name == MAIN)
+        for place, row in enumerate(fold.test.tolist()):
+            why = dict(result.reasons[place])
+            nearest = why.pop("nearest_right")
+            questions[row] |= {
+                "split": split.name,
+                "fold": number,
+                "score": float(main.probability[place]),
+                "threshold": float(main.threshold),
+                "predicted": int(main.predicted[place]),
+                **why,
+                "nearest_right": None if nearest is None else questions[int(nearest)]["id"],
+            }
+
+
+def _method_records(results: Sequence[tuple[Split, int, Fold, FoldResult]]) -> list[dict[str, Any]]:
+    methods: dict[str, Method] = {}
+    choices: dict[str, list[tuple[str, int, int, str, float]]] = {}
+    for split, number, _, result in results:
+        for method, decided in result.methods:
+            methods.setdefault(method.name, method)
+            choices.setdefault(method.name, []).append(
+                (split.name, split.repeat, number, decided.chosen, float(decided.threshold))
+            )
+    return [records.method_record(method, choices[name]) for name, method in methods.items()]
+
+
+def _absent(splits: Sequence[Split], transfer: str | None) -> list[str]:
+    names = {split.name for split in splits}
+    sentences = {
+        "relations": "Relations held out: too few relations, or a fold without both classes.",
+        "answers": "Answers held out: too few different answers, or a fold without both classes.",
+    }
+    return [sentence for name, sentence in sentences.items() if name not in names] + (
+        ["Other data set: detection.transfer names no detector."] if transfer is None else []
     )
+
+
+def _aurocs(results: Sequence[tuple[Split, int, Fold, FoldResult]], labels: Floats) -> dict[str, float]:
+    """Method → AUROC of the first grouped repeat, for the manifest and the log."""
+    found: dict[str, list[tuple[Ints, Floats]]] = {}
+    for split, _, fold, result in results:
+        if split.name == "grouped" and split.repeat == 0:
+            for method, decided in result.methods:
+                if method.kind != "early":
+                    found.setdefault(method.name, []).append((fold.test, decided.probability))
+    return {
+        name: round(
+            auroc(labels[np.concatenate([t for t, _ in parts])], np.concatenate([p for _, p in parts])), 4
+        )
+        for name, parts in found.items()
+    }
+
+
+def _write_features(path: Path, ids: Sequence[str], data: Data) -> None:
+    tables = [table for name, table in data.tables.items() if not name.startswith("rung/")]
+    frame = pd.DataFrame(
+        np.concatenate([table.values for table in tables], axis=1).astype(np.float32),
+        columns=[name for table in tables for name in table.names],
+    )
+    frame.insert(0, "id", list(ids))
+    frame.to_parquet(path, index=False)
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:

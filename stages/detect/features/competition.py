@@ -18,11 +18,15 @@ Floats = NDArray[np.float64]
 COMPETITION = ("n_active", "births", "deaths", "association_entropy", "margin", "competition_entropy")
 
 
-def curves_by_place(table: pd.DataFrame, names: Sequence[str], n_questions: int, layers: list[int]) -> dict[str, Floats]:
+def curves_by_place(
+    table: pd.DataFrame, names: Sequence[str], n_questions: int, layers: list[int]
+) -> dict[str, Floats]:
     """Columns as [n_questions, 4, n_layers]; NaN where a place is absent. Raises CorruptInputError."""
     depth = len(layers)
     if len(table) % depth or (table["layer"].to_numpy().reshape(-1, depth) != layers).any():
-        raise CorruptInputError(f"layers.parquet does not have the layers {layers} at every position; run track again")
+        raise CorruptInputError(
+            f"layers.parquet does not have the layers {layers} at every position; run track again"
+        )
     question = table["question"].to_numpy(dtype=np.int64)[::depth]
     rows = place_rows(question, table["position"].to_numpy(dtype=np.int64)[::depth], n_questions)
     there = rows >= 0
@@ -55,7 +59,11 @@ def lead_changes(leader: Floats) -> FeatureTable:
         "layers_led": ours.mean(axis=2),
         "commitment": (depth - held) / depth,
     }
-    columns = [np.where(absent, np.nan, values)[:, place] for place in range(len(PLACES)) for values in measures.values()]
+    columns = [
+        np.where(absent, np.nan, values)[:, place]
+        for place in range(len(PLACES))
+        for values in measures.values()
+    ]
     return FeatureTable(
         np.stack(columns, axis=1), [f"competition.{place}.{name}" for place in PLACES for name in measures]
     )

@@ -27,4 +27,6 @@ def joined(tables: Sequence[FeatureTable]) -> FeatureTable:
 
 def from_columns(columns: dict[str, Sequence[float] | Floats]) -> FeatureTable:
     """A table of named columns of equal length."""
-    return FeatureTable(np.stack([np.asarray(c, dtype=np.float64) for c in columns.values()], axis=1), list(columns))
+    return FeatureTable(
+        np.stack([np.asarray(c, dtype=np.float64) for c in columns.values()], axis=1), list(columns)
+    )

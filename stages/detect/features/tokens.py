@@ -18,6 +18,7 @@ def token_features(asked: Sequence[Asked], candidate_logprobs: Floats) -> Featur
 
     candidate_logprobs: [n, m] of the likeliest first tokens, falling.
     """
+
     def over(values: list[list[float]], how: object) -> list[float]:
         return [how(np.asarray(v)) if v else np.nan for v in values]  # type: ignore[operator]
 

@@ -92,7 +92,9 @@ def sorted_tracks(columns: Mapping[str, Numbers], rung: str | None = None) -> Tr
     track = columns[f"{prefix}track"].astype(np.int64)
     layer = columns["layer"].astype(np.int64)
     cell = columns["question"].astype(np.int64) * 65536 + columns["position"].astype(np.int64) + 1
-    order = np.argsort((cell * (int(track.max(initial=0)) + 1) + track) * (int(layer.max(initial=0)) + 1) + layer)
+    order = np.argsort(
+        (cell * (int(track.max(initial=0)) + 1) + track) * (int(layer.max(initial=0)) + 1) + layer
+    )
     return Tracks(
         columns["question"].astype(np.int64)[order], columns["position"].astype(np.int64)[order], track[order],
         layer[order], columns["activation"].astype(np.float64)[order],

@@ -88,8 +88,10 @@ def fit_habits(
     held_out = np.zeros((len(asked), len(NAMES)))
     for fold in np.unique(inner):
         rest, own = np.flatnonzero(inner != fold), np.flatnonzero(inner == fold)
-        habits = count_habits([asked[row] for row in rest], tokens[rest], logprobs[rest], labels[rest])
-        held_out[own] = habits.columns([asked[row] for row in own], tokens[own], logprobs[own])
+        habits = count_habits(
+            [asked[row] for row in rest.tolist()], tokens[rest], logprobs[rest], labels[rest]
+        )
+        held_out[own] = habits.columns([asked[row] for row in own.tolist()], tokens[own], logprobs[own])
     return count_habits(asked, tokens, logprobs, labels), held_out
 
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix  # type: ignore[import-untyped]
+from scipy.sparse import csr_matrix
 
 from common.metrics import auroc
 from stages.detect.fitted.ridge import Ints, Singles, Standardiser, fit_ridges
@@ -50,7 +50,9 @@ def telling_columns(values: csr_matrix, labels: Floats, kept: int = KEPT) -> Int
     square = np.asarray(values.multiply(values).sum(axis=0)).ravel()
     spread = np.sqrt(np.maximum(square / n - (total / n) ** 2, 0.0))
     frequent = np.bincount(values.indices, minlength=values.shape[1]) >= 5
-    merit = np.where(frequent & (spread > 0), np.abs(values.T @ centred) / np.where(spread > 0, spread, 1.0), -1.0)
+    merit = np.where(
+        frequent & (spread > 0), np.abs(values.T @ centred) / np.where(spread > 0, spread, 1.0), -1.0
+    )
     best = np.argsort(-merit, kind="stable")[:kept]
     return np.sort(best[merit[best] >= 0]).astype(np.int64)
 

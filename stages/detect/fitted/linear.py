@@ -39,6 +39,10 @@ def fit_linear(
     ridges = fit_ridges(np.nan_to_num(standardiser(values)), labels[:, None], inner, penalties)
     best = int(np.argmax([auroc(labels, scores[:, 0]) for scores in ridges.held_out]))
     fitted = Linear(
-        standardiser.mean, standardiser.rate, ridges.weights[best, :, 0], float(ridges.centre[0]), penalties[best]
+        standardiser.mean,
+        standardiser.rate,
+        ridges.weights[best, :, 0],
+        float(ridges.centre[0]),
+        penalties[best],
     )
     return fitted, ridges.held_out[best, :, 0].astype(np.float64)

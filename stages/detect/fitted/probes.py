@@ -28,7 +28,9 @@ class Probes:
     mean: Singles  # [n_cells, d_model]
     rate: Singles  # [n_cells, d_model]
     weights: Singles  # [n_cells, d_model]
-    spread: Singles  # [n_cells] standard deviation of the held-out scores: its reciprocal weighs a cell in a mean
+    spread: (
+        Singles  # [n_cells] standard deviation of the held-out scores: its reciprocal weighs a cell in a mean
+    )
     auroc: Floats  # [n_cells] of the held-out scores
     penalty: Floats  # [n_cells]
 
@@ -44,7 +46,9 @@ class Probes:
         n, places, depth, _ = states.shape
         scores = np.zeros((n, places * depth), dtype=np.float32)
         for cell in range(places * depth):
-            z = Standardiser(self.mean[cell], self.rate[cell])(states[:, cell // depth, cell % depth].astype(np.float32))
+            z = Standardiser(self.mean[cell], self.rate[cell])(
+                states[:, cell // depth, cell % depth].astype(np.float32)
+            )
             scores[:, cell] = np.nan_to_num(z) @ self.weights[cell] / self.spread[cell]
         return scores
 
@@ -70,7 +74,8 @@ def fit_probes(states: Halves, rows: Ints, labels: Floats, inner: Ints) -> tuple
             part[cell] = found
         held_out[:, cell] = ridges.held_out[best, :, 0] - ridges.centre[0]
         spread[cell], area[cell], penalty[cell] = held_out[:, cell].std() or 1.0, areas[best], PENALTIES[best]
-    return Probes(*parts, spread, area, penalty), held_out / spread
+    mean, rate, weights = parts
+    return Probes(mean, rate, weights, spread, area, penalty), (held_out / spread).astype(np.float32)
 
 
 def place_means(scores: Singles, depth: int) -> Floats:

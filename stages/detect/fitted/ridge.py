@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve  # type: ignore[import-untyped]
+from scipy.linalg import cho_factor, cho_solve
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
@@ -72,7 +72,7 @@ def fit_ridges(z: Singles, labels: Floats, inner: Ints, penalties: Sequence[floa
             if part is None:
                 weights[number] = solved
             else:
-                held_out[number, part] = z[part] @ solved + kept.label_sum / kept.count
+                held_out[number, part] = z[part] @ solved + kept.label_sum / kept.n_rows
     return Ridges(held_out, weights, labels.mean(axis=0))
 
 
@@ -81,19 +81,25 @@ class _Moments(NamedTuple):
     product: Singles  # [d, k] columns with labels
     column_sum: Singles  # [d]
     label_sum: Singles  # [k]
-    count: int
+    n_rows: int
 
     @classmethod
     def of(cls, z: Singles, y: Singles) -> _Moments:
         return cls(z.T @ z, z.T @ y, z.sum(axis=0), y.sum(axis=0), len(z))
 
     def without(self, other: _Moments) -> _Moments:
-        return _Moments(*(ours - theirs for ours, theirs in zip(self, other, strict=True)))
+        return _Moments(
+            self.gram - other.gram,
+            self.product - other.product,
+            self.column_sum - other.column_sum,
+            self.label_sum - other.label_sum,
+            self.n_rows - other.n_rows,
+        )
 
     def solve(self, penalty: float) -> Singles:
         """Weights [d, k] of the regression of centred labels."""
         system = self.gram.copy()
-        system.flat[:: len(system) + 1] += penalty * self.count
-        target = self.product - np.outer(self.column_sum, self.label_sum / self.count)
+        system.flat[:: len(system) + 1] += penalty * self.n_rows
+        target = self.product - np.outer(self.column_sum, self.label_sum / self.n_rows)
         factor = cho_factor(system, lower=True, overwrite_a=True, check_finite=False)
         return np.asarray(cho_solve(factor, target, check_finite=False), dtype=np.float32)

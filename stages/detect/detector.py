@@ -1,0 +1,153 @@
+"""A detector to keep: fit it, score answers that nobody labelled, say why, and store it without pickle.
+
+    detector = fit(data, labels, fold, provenance)
+    probability = detector.score(data)              # of answers of the same model, read by the same SAEs
+    reasons = detector.explain(data)
+    save(detector, folder); detector = load(folder)
+
+What it was fitted on is part of it: `require` refuses answers of another model or latents of other SAEs.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.calibration import Platt
+from common.errors import CorruptInputError, ModelMismatchError
+from stages.detect.columns import Columns, Experts
+from stages.detect.crossval import Side, fit_final, fit_side
+from stages.detect.data import Data
+from stages.detect.explain import Reason, Reference, reasons, reference_of
+from stages.detect.fitted.habits import Habits
+from stages.detect.fitted.latents import LatentProbe
+from stages.detect.fitted.linear import Linear
+from stages.detect.fitted.probes import Probes
+from stages.detect.methods import MAIN, STACKS
+from stages.detect.models import Additive, Boosted, Both, Model
+from stages.detect.protocol.splits import Fold
+from stages.detect.store import flatten, unflatten
+
+Floats = NDArray[np.float64]
+
+VERSION = 1
+JSON_FILE, ARRAY_FILE = "detector.json", "detector.npz"
+
+
+@dataclass(frozen=True)
+class Detector:
+    version: int
+    provenance: dict[str, str]
+    """Digests of what it was fitted on: `model` and `saes`."""
+    layers: list[int]
+    signals: list[str]
+    chosen: str
+    experts: Experts
+    model: Model
+    platt: Platt
+    threshold: float
+    """On the calibrated probability: at or above it, an answer is called wrong."""
+    reference: Reference
+
+    def require(self, provenance: dict[str, str]) -> None:
+        """Raises ModelMismatchError unless the answers come from the model and SAEs that this was fitted on."""
+        for what, name in (("model", "the model"), ("saes", "the SAEs")):
+            if self.provenance.get(what) != provenance.get(what):
+                raise ModelMismatchError(
+                    f"the detector was fitted on other files of {name} ({_short(self.provenance.get(what))}) than these "
+                    f"answers come from ({_short(provenance.get(what))}); use the detector of the same configuration, or "
+                    "run detect on these answers"
+                )
+
+    def columns(self, data: Data) -> Columns:
+        if data.layers != self.layers:
+            raise ModelMismatchError(
+                f"the detector reads layers {self.layers}, the answers were read at {data.layers}; set model.layers alike"
+            )
+        return self.experts.columns(data)
+
+    def score(self, data: Data) -> Floats:
+        """Calibrated probability that each answer is wrong, [n]."""
+        return self.platt(self.model.score(self.columns(data).of(self.signals)))
+
+    def explain(self, data: Data) -> list[Reason]:
+        """Why, a record a question; see `explain.reasons`."""
+        columns = self.columns(data)
+        probability = self.platt(self.model.score(columns.of(self.signals)))
+        return reasons(self.reference, columns.of(self.signals), probability)
+
+
+def fit(
+    data: Data, labels: Floats, fold: Fold, provenance: dict[str, str], ids: list[str], seed: int = 0
+) -> Detector:
+    """A detector fitted on the training rows of a fold, everything chosen on its inner folds.
+
+    data, labels, ids: of all questions; labels 1 wrong, 0 right. Raises LabelError where a class is missing.
+    """
+    return keep(
+        fit_side(data, labels, fold, seed), data.layers, provenance, [ids[row] for row in fold.train], seed
+    )
+
+
+def keep(side: Side, layers: list[int], provenance: dict[str, str], ids: list[str], seed: int) -> Detector:
+    """The main detector of a training side. ids: of its rows."""
+    signals = [signal for signal in STACKS[MAIN][1] if signal in side.train.signals]
+    model, held_out, platt, threshold, chosen = fit_final(side, signals, seed)
+    return Detector(
+        VERSION, provenance, layers, signals, chosen, side.experts, model, platt, threshold,
+        reference_of(side, signals, held_out, ids, seed),
+    )  # fmt: skip
+
+
+_TYPES: dict[str, Any] = {
+    each.__name__: each
+    for each in (
+        Detector,
+        Experts,
+        Probes,
+        Linear,
+        Habits,
+        LatentProbe,
+        Additive,
+        Boosted,
+        Both,
+        Platt,
+        Reference,
+    )
+}
+
+
+def save(detector: Detector, json_path: Path, array_path: Path) -> None:
+    """Two files: what it is, as JSON, and its arrays (.npz, compressed)."""
+    arrays: dict[str, NDArray[Any]] = {}
+    content = flatten(detector, arrays)
+    with array_path.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+    json_path.write_text(json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def load(folder: Path) -> Detector:
+    """The detector of a folder. Raises CorruptInputError for files that are missing, damaged or of another version."""
+    path = folder / JSON_FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        with np.load(folder / ARRAY_FILE, allow_pickle=False) as stored:
+            arrays = dict(stored)
+    except (OSError, ValueError) as error:
+        raise CorruptInputError(f"{path} is not a stored detector ({error}); run detect again") from error
+    if content.get("version") != VERSION:
+        raise CorruptInputError(
+            f"{path} has version {content.get('version')}, not {VERSION}; run detect again"
+        )
+    detector = unflatten(content, arrays, _TYPES)
+    assert isinstance(detector, Detector)
+    return detector
+
+
+def _short(digest: str | None) -> str:
+    return digest[:12] if digest else "unknown"

@@ -1,0 +1,63 @@
+"""Why an answer may be wrong, told from its candidates and tracks. Gold answers are used: this describes, it detects nothing.
+
+The first answer token decides. A candidate is right when a right answer begins with its text; texts of tokens are known
+from the answers of all questions, so a right token that no question was answered with goes unrecognised.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.answers import Answer
+from common.text import normalise
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+ERROR_TYPES = {
+    "recall_override": "A right answer led the competition of the tracks in two layers running or more, and lost.",
+    "prior_default": "The answer is the one most often given in its relation.",
+    "unknown_subject": "No right answer is among the model's candidates for the first token.",
+    "other": "A right answer was a candidate but never led.",
+}
+_LAYERS_LED = 2
+
+
+def error_types(answers: Sequence[Answer], tokens: Ints, leader: Floats) -> list[str | None]:
+    """The type of each wrong answer, None for others.
+
+    tokens: [n, m] candidates for the first answer token; leader: [n, n_layers] rank of the leading candidate at the last
+    prompt token.
+    """
+    texts = {
+        token: normalise(text)
+        for answer in answers
+        for token, text in zip(answer.token_ids, answer.tokens, strict=True)
+    }
+    given: defaultdict[str, Counter[str]] = defaultdict(Counter)
+    for answer in answers:
+        given[answer.relation][normalise(answer.answer)] += 1
+    result: list[str | None] = []
+    for row, answer in enumerate(answers):
+        if answer.label != 1:
+            result.append(None)
+            continue
+        golds = [normalise(alias) for alias in (answer.aliases or [answer.gold])]
+        right = [
+            rank
+            for rank, token in enumerate(tokens[row].tolist())
+            if (text := texts.get(token, "")) and any(gold.startswith(text) for gold in golds)
+        ]
+        led = np.isin(leader[row], right)
+        said, (common, count) = normalise(answer.answer), given[answer.relation].most_common(1)[0]
+        if (np.convolve(led, np.ones(_LAYERS_LED), "valid") >= _LAYERS_LED).any():
+            result.append("recall_override")
+        elif said == common and count > 1:
+            result.append("prior_default")
+        else:
+            result.append("other" if right else "unknown_subject")
+    return result

@@ -1,0 +1,106 @@
+"""Why a question was scored as it was: contributions that add up, an interval, and the nearest answer that was right.
+
+The contributions are those of the additive model on the same columns; its log-odds are their sum and the intercept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.calibration import fit_platt
+from stages.detect.crossval import Side, fit_additive
+from stages.detect.models import Additive
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Reason = dict[str, Any]
+
+NEIGHBOURS = 200
+"""Training answers of nearest probability, whose share of wrong ones gives the interval."""
+SHOWN = 8
+_Z = 1.959964
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What an explanation compares with: the training side."""
+
+    additive: Additive
+    names: list[str]  # of the columns
+    probability: Floats  # [n] held-out, calibrated, ascending
+    wrong: Floats  # [n] labels in that order
+    right_ids: list[str]
+    right_place: NDArray[np.float32]  # [n_right, n_columns] contributions of the right answers
+
+
+def reference_of(side: Side, signals: list[str], held_out: Floats, ids: list[str], seed: int) -> Reference:
+    """held_out: the main detector's scores of the training rows; ids: of these rows."""
+    values = side.train.of(signals)
+    additive, _, _ = fit_additive(values, side.labels, side.inner, seed)
+    probability = fit_platt(held_out, side.labels)(held_out)
+    order = np.argsort(probability, kind="stable")
+    right = np.flatnonzero(side.labels == 0)
+    return Reference(
+        additive, [side.train.names[number] for number in side.train.where(signals)],
+        probability[order], side.labels[order], [ids[row] for row in right],
+        additive.contributions(values[right]).astype(np.float32),
+    )  # fmt: skip
+
+
+def reasons(reference: Reference, values: Floats, probability: Floats) -> list[Reason]:
+    """A record a question. values: [n, n_columns]; probability: [n] calibrated.
+
+    `interval` is Wilson's 95 % interval of the share of wrong answers among the training answers of nearest probability;
+    `contributions` the strongest columns, with `rest` and `intercept` they add up to `additive_log_odds`.
+    """
+    parts = reference.additive.contributions(values)
+    place = parts.astype(np.float32)
+    squares = (reference.right_place**2).sum(axis=1)
+    records = []
+    for row in range(len(values)):
+        strongest = np.argsort(-np.abs(parts[row]), kind="stable")[:SHOWN]
+        distance = squares - 2 * reference.right_place @ place[row]
+        records.append(
+            {
+                "interval": list(_interval(reference, float(probability[row]))),
+                "contributions": {
+                    reference.names[number]: round(float(parts[row, number]), 4) for number in strongest
+                },
+                "rest": round(float(parts[row].sum() - parts[row, strongest].sum()), 4),
+                "intercept": round(reference.additive.intercept, 4),
+                "additive_log_odds": round(float(parts[row].sum() + reference.additive.intercept), 4),
+                "nearest_right": reference.right_ids[int(np.argmin(distance))] if len(squares) else None,
+            }
+        )
+    return records
+
+
+def _interval(reference: Reference, probability: float) -> tuple[float, float]:
+    count = min(NEIGHBOURS, len(reference.probability))
+    start = int(np.searchsorted(reference.probability, probability)) - count // 2
+    start = min(max(start, 0), len(reference.probability) - count)
+    share = float(reference.wrong[start : start + count].mean())
+    centre = (share + _Z**2 / (2 * count)) / (1 + _Z**2 / count)
+    half = _Z / (1 + _Z**2 / count) * np.sqrt(share * (1 - share) / count + _Z**2 / (4 * count**2))
+    return round(max(0.0, centre - half), 4), round(min(1.0, centre + half), 4)
+
+
+def competition_of(leader: Floats, layers: list[int]) -> Reason:
+    """Which candidate answer led by its tracks' effects, layer by layer at the last prompt token.
+
+    leader: [n_layers] rank of the leader, 0 the answer that was given. `won_at`: the layer from which it led to the end.
+    """
+    if np.isnan(leader).any():
+        return {"leaders": [], "won_at": None}
+    ranks = leader.astype(int).tolist()
+    runs: list[list[int]] = []
+    for layer, rank in zip(layers, ranks, strict=True):
+        if runs and runs[-1][2] == rank:
+            runs[-1][1] = layer
+        else:
+            runs.append([layer, layer, rank])
+    return {"leaders": runs, "won_at": runs[-1][0] if ranks[-1] == 0 else None}

@@ -1,0 +1,64 @@
+"""What a readable model reaches when labels mean nothing: shuffled inside each relation, and everything fitted again.
+
+The model is a ridge regression on the features as they stand and the states of one cell; its closed form takes hundreds of
+label columns at once (see `fitted/ridge.py`). The statistic is the AUROC within relations, since shuffling inside relations
+leaves the relations' own difficulty as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.metrics import auroc_by_block, ones
+from stages.detect.fitted.ridge import Standardiser, fit_ridges
+from stages.detect.protocol.splits import Fold
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+PENALTY = 0.3
+
+
+class Permutations(NamedTuple):
+    observed: float
+    auroc: list[float]
+
+    @property
+    def p_value(self) -> float:
+        return (1 + sum(value >= self.observed for value in self.auroc)) / (len(self.auroc) + 1)
+
+
+def permutation_control(
+    values: NDArray[np.floating],
+    labels: Floats,
+    relation: Ints,
+    folds: Sequence[Fold],
+    refits: int,
+    seed: int,
+) -> Permutations:
+    """values: [n, d] of all questions; labels: [n]; relation: [n] numbers; folds: of one split."""
+    rows = np.sort(np.concatenate([fold.test for fold in folds]))
+    generator = np.random.default_rng(seed)
+    shuffled = np.repeat(labels[:, None], refits + 1, axis=1)
+    for number in range(1, refits + 1):
+        for block in np.unique(relation[rows]):
+            own = rows[relation[rows] == block]
+            shuffled[own, number] = labels[generator.permutation(own)]
+    scores = np.zeros(shuffled.shape)
+    for fold in folds:
+        standardiser = Standardiser.fit(values[fold.train])
+        train, test = (np.nan_to_num(standardiser(values[part])) for part in (fold.train, fold.test))
+        nothing = np.zeros(0, dtype=np.int64)
+        fitted = fit_ridges(train, shuffled[fold.train], nothing, (PENALTY,))
+        scores[fold.test] = test @ fitted.weights[0]
+    blocks = np.unique(relation[rows], return_inverse=True)[1]
+    once = ones(len(rows))
+    found = [
+        float(np.nanmean(auroc_by_block(shuffled[rows, number], scores[rows, number], blocks, once)))
+        for number in range(refits + 1)
+    ]
+    return Permutations(found[0], found[1:])

@@ -1,0 +1,204 @@
+"""The files of the tracking phase as `Data`: the edge between the store and the functions on arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
+
+from common.answers import Answer
+from common.errors import CorruptInputError
+from common.text import normalise
+from stages.detect.data import Data
+from stages.detect.evidence import Asked, Halves, first_candidates, lens_by_place, states_by_place
+from stages.detect.features.competition import COMPETITION, curves_by_place, layer_features, lead_changes
+from stages.detect.features.lens import lens_features
+from stages.detect.features.table import FeatureTable, joined
+from stages.detect.features.tokens import sample_features, token_features
+from stages.detect.features.tracks import features_of_pieces
+from stages.detect.features.words import surface_features
+
+Columns = dict[str, NDArray[Any]]
+NODE_COLUMNS = ("question", "position", "layer", "latent", "activation", "track", "link", "effect")
+THREADS = 2
+
+
+class Files(NamedTuple):
+    """Where the tracking phase's files are. ladder: names of the associations to compare."""
+
+    states: Path
+    lens: Path
+    candidates: Path
+    tracks: Path
+    ladder: Path
+    layers: Path
+    independent: Path | None
+    rungs: Sequence[str]
+
+
+def read_data(
+    files: Files,
+    answers: Sequence[Answer],
+    layers: list[int],
+    d_hidden: int,
+    on_piece: Callable[[], None] = lambda: None,
+) -> tuple[Data, NDArray[np.float64]]:
+    """All that the fits may see, and the leading candidate by place and layer, [n, 4, n_layers].
+
+    Raises CorruptInputError for files that cannot be read or contradict the answers, NumericError for NaN or Inf.
+    """
+    n = len(answers)
+    asked = [Asked.of(answer) for answer in answers]
+    tokens, logprobs = first_candidates(_table(files.candidates), n)
+    curves = curves_by_place(_table(files.layers), [*COMPETITION, "error", "leader"], n, layers)
+    leader = curves.pop("leader")
+    error = {"fvu": np.log(np.maximum(curves.pop("error"), 1e-9))}
+    last = np.array([len(answer.tokens) for answer in answers], dtype=np.int64)
+    tables = {
+        "text": surface_features(asked),
+        "logits": token_features(asked, logprobs),
+        "lens": lens_features(lens_by_place(_table(files.lens), n, layers), layers),
+        "error": layer_features(error, "error", layers),
+        "competition": joined([layer_features(curves, "competition", layers), lead_changes(leader)]),
+    }
+    if any(item.samples for item in asked):
+        tables["samples"] = sample_features(asked, [[normalise(s) for s in item.samples] for item in asked])
+    found, latents = _track_tables(files, last, layers, d_hidden, on_piece)
+    tables |= found
+    return Data(asked, layers, tables, _states(files.states, n), latents, tokens, logprobs), leader
+
+
+def complete(data: Data) -> NDArray[np.bool_]:
+    """[n] whether a question has every feature of prompt and answer; a subject may be absent from a prompt."""
+    result = np.ones(len(data), dtype=bool)
+    for table in data.tables.values():
+        needed = [number for number, name in enumerate(table.names) if ".subject." not in name]
+        result &= np.isfinite(table.values[:, needed]).all(axis=1)
+    return result
+
+
+def _track_tables(
+    files: Files, last: NDArray[np.int64], layers: list[int], d_hidden: int, on_piece: Callable[[], None]
+) -> tuple[dict[str, FeatureTable], csr_matrix]:
+    """Track features by signal and rung, and the latents at the last answer token."""
+    n = len(last)
+    if steps(files.tracks) != steps(files.ladder):
+        raise CorruptInputError(f"{files.ladder} has other rows than {files.tracks}; run track again")
+    groups = range(steps(files.tracks))
+    rungs: list[str | None] = [None, *files.rungs]
+
+    def piece(group: int) -> tuple[dict[str | None, FeatureTable], NDArray[np.int64], csr_matrix]:
+        own = _row_group(files.tracks, group, NODE_COLUMNS)
+        others = _row_group(
+            files.ladder, group, [f"{r}_{what}" for r in files.rungs for what in ("track", "link")]
+        )
+        if len(own["question"]) != len(next(iter(others.values()), own["question"])):
+            raise CorruptInputError(f"{files.ladder} has other rows than {files.tracks}; run track again")
+        columns = _at_places({**own, **others}, last, files.tracks)
+        first, count = int(columns["question"].min()), int(np.ptp(columns["question"])) + 1
+        local = {**columns, "question": columns["question"] - first}
+        found = features_of_pieces([local], count, layers, rungs)
+        on_piece()
+        return found, first + np.arange(count), _latents(local, last[first:], count, layers, d_hidden)
+
+    with ThreadPoolExecutor(THREADS) as pool:
+        pieces = list(pool.map(piece, groups))
+    if not pieces:
+        raise CorruptInputError(f"{files.tracks} has no rows: no latent was active; raise sae.target_l0")
+    tables: dict[str, FeatureTable] = {}
+    for rung in rungs:
+        names = pieces[0][0][rung].names
+        values = np.full((n, len(names)), np.nan)
+        for found, rows, _ in pieces:
+            here = np.isfinite(found[rung].values).any(axis=1)
+            values[rows[here]] = found[rung].values[here]
+        tables["tracks" if rung is None else f"rung/{rung}"] = FeatureTable(values, names)
+    if files.independent is not None:
+        own = _at_places(_row_groups(files.independent), last, files.independent)
+        tables["rung/independent"] = features_of_pieces([own], n, layers, [None])[None]
+    whole = sum(_spread(latents, rows, n) for _, rows, latents in pieces)
+    return tables, csr_matrix(whole)
+
+
+def _spread(latents: csr_matrix, rows: NDArray[np.int64], n: int) -> csr_matrix:
+    placed = latents.tocoo()
+    return csr_matrix((placed.data, (rows[placed.row], placed.col)), shape=(n, latents.shape[1]))
+
+
+def _latents(
+    columns: Columns, last: NDArray[np.int64], count: int, layers: list[int], d_hidden: int
+) -> csr_matrix:
+    """log(1 + activation) at the last answer token, [count, n_layers · d_hidden] float32."""
+    there = (columns["position"] > 0) & (columns["position"] == last[columns["question"]])
+    index = np.searchsorted(layers, columns["layer"][there])
+    return csr_matrix(
+        (
+            np.log1p(columns["activation"][there]).astype(np.float32),
+            (columns["question"][there], index * d_hidden + columns["latent"][there]),
+        ),
+        shape=(count, len(layers) * d_hidden),
+    )
+
+
+def _at_places(columns: Columns, last: NDArray[np.int64], path: Path) -> Columns:
+    """Rows at the places that features are read at."""
+    question, position = columns["question"].astype(np.int64), columns["position"].astype(np.int64)
+    if len(question) and (question.min() < 0 or question.max() >= len(last)):
+        raise CorruptInputError(
+            f"{path} speaks of questions {question.min()} to {question.max()}, but there are {len(last)}; run track again"
+        )
+    kept = (position <= 1) | (position == last[question])
+    return {**{name: values[kept] for name, values in columns.items()}, "question": question[kept]}
+
+
+def _row_group(path: Path, group: int, names: Sequence[str]) -> Columns:
+    return _columns(path, lambda file: file.read_row_group(group, columns=list(names)), names)
+
+
+def _row_groups(path: Path) -> Columns:
+    return _columns(path, lambda file: file.read(columns=list(NODE_COLUMNS)), NODE_COLUMNS)
+
+
+def _columns(path: Path, read: Callable[[pq.ParquetFile], pa.Table], names: Sequence[str]) -> Columns:
+    try:
+        table = read(pq.ParquetFile(path))
+        return {name: table[name].to_numpy() for name in names}
+    except (pa.ArrowException, KeyError, OSError) as error:
+        raise CorruptInputError(
+            f"{path} cannot be read as a table of tracks: {error}; run track again"
+        ) from error
+
+
+def _table(path: Path) -> pd.DataFrame:
+    try:
+        return pq.read_table(path).to_pandas()
+    except (pa.ArrowException, OSError) as error:
+        raise CorruptInputError(f"{path} cannot be read as a table: {error}; run track again") from error
+
+
+def _states(path: Path, n_questions: int) -> Halves:
+    try:
+        stored = torch.load(path, mmap=True, weights_only=True)
+        columns = [stored[name].numpy() for name in ("question", "position", "states")]
+    except (RuntimeError, KeyError, AttributeError, OSError) as error:
+        raise CorruptInputError(f"{path} cannot be read as states ({error}); run track again") from error
+    return states_by_place(columns[0].astype(np.int64), columns[1].astype(np.int64), columns[2], n_questions)
+
+
+def steps(path: Path) -> int:
+    """Pieces in which a table of tracks is read. Raises CorruptInputError."""
+    try:
+        return int(pq.ParquetFile(path).num_row_groups)
+    except (pa.ArrowException, OSError) as error:
+        raise CorruptInputError(
+            f"{path} cannot be read as a table of tracks: {error}; run track again"
+        ) from error
