@@ -1,5 +1,6 @@
 """Units `all` and `independent`: encode the states with the SAEs and follow their latents, a shard of questions a step."""
 
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -32,8 +33,6 @@ CLUSTER_CONTEXTS = 5
 
 
 def run(job: Job) -> dict[str, Any]:
-    if job.rank:
-        return {}
     saes = load_saes(job)
     association = Association.load(job.input("track/association", "association.pt"))
     model = load_language_model(job.input_dir("prepare/model"), job.config.model.dtype)
@@ -41,6 +40,8 @@ def run(job: Job) -> dict[str, Any]:
     del model
     answers = _Answers(job)
     shards = track_all(job, saes, association, read_out, answers, job.config.tracking.ladder)
+    if job.rank:
+        return {}
     for table in TABLES:
         outputs.join_parquet(
             job.output(f"{table}.parquet"), [job.scratch(f"{step}.{table}.parquet") for step in shards]
@@ -70,17 +71,24 @@ def run(job: Job) -> dict[str, Any]:
 
 def run_independent(job: Job) -> dict[str, Any]:
     """The same tracks of SAEs that were trained apart, for the ablation."""
-    if job.rank:
-        return {}
     saes = load_twins(job)
     model = load_language_model(job.input_dir("prepare/model"), job.config.model.dtype)
-    association, found, _ = fit_to_text(job, model, saes)
-    read_out = ReadOut.of(model)
-    del model
-    shards = track_all(job, saes, association, read_out, _Answers(job), [])
+    kept, figures_kept = job.scratch("association.pt"), job.scratch("association.json")
+
+    def fit_them() -> None:
+        association, found, _ = fit_to_text(job, model, saes)
+        association.save(kept)
+        figures_kept.write_text(json.dumps(figures(association, found)), "utf-8")
+        for file in (kept, figures_kept):
+            fsync(file)
+
+    job.once("association", fit_them)
+    shards = track_all(job, saes, Association.load(kept), ReadOut.of(model), _Answers(job), [])
+    if job.rank:
+        return {}
     pieces = [job.scratch(f"{step}.tracks.parquet") for step in shards]
     outputs.join_parquet(job.output("tracks_independent.parquet"), pieces)
-    return {**_metrics(job, shards), "association": figures(association, found)}
+    return {**_metrics(job, shards), "association": json.loads(figures_kept.read_text("utf-8"))}
 
 
 class _Answers:
@@ -113,7 +121,8 @@ def track_all(
     answers: _Answers,
     ladder: Sequence[Any],
 ) -> list[str]:
-    """Write the tables of each shard to scratch; the names of the shards."""
+    """Write the tables of each shard to scratch; the names of the shards. Where several processes do it together, each
+    takes every so-many-th shard, and all come back when all are done."""
     settings, layers = job.config.tracking, job.config.layers
     most = len(layers) * settings.top_k_features
     if most > np.iinfo(np.int16).max:
@@ -124,12 +133,10 @@ def track_all(
     count = len(answers.generations)
     starts = range(0, count, QUESTIONS_A_SHARD)
     names = [f"tracks_{number:05}" for number in range(len(starts))]
-    before = sum(
-        min(QUESTIONS_A_SHARD, count - start)
-        for start, name in zip(starts, names, strict=True)
-        if job.done(name)
-    )
-    with job.progress(count, "questions", "tracks", before) as progress:
+    mine = list(zip(names, starts, strict=True))[job.rank :: job.ranks]
+    sizes = {name: min(QUESTIONS_A_SHARD, count - start) for name, start in mine}
+    before = sum(size for name, size in sizes.items() if job.done(name))
+    with job.progress(sum(sizes.values()), "questions", "tracks", before) as progress:
 
         def do(name: str, start: int) -> None:
             low, high = np.searchsorted(answers.owner[:, 0], [start, start + QUESTIONS_A_SHARD])
@@ -147,10 +154,11 @@ def track_all(
             path = job.scratch(f"{name}.beyond")
             path.write_text(str(found.beyond_k))
             fsync(path)
-            progress.update(min(QUESTIONS_A_SHARD, count - start))
+            progress.update(sizes[name])
 
-        for name, start in zip(names, starts, strict=True):
+        for name, start in mine:
             job.step(name, lambda name=name, start=start: do(name, start))  # type: ignore[misc]
+    job.barrier()
     return names
 
 
