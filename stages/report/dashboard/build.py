@@ -35,6 +35,7 @@ from stages.report.dashboard.questions import (
     read_trajectories,
     tokens_in,
 )
+from stages.report.dashboard.reasons import explanation
 from stages.report.dashboard.vocabulary import token_texts
 from stages.report.results import Results
 
@@ -59,8 +60,8 @@ def build(results: Results, limit: float = LIMIT) -> str:
     records = results.lines(ANSWERS, "generations.jsonl") if results.has(ANSWERS, "generations.jsonl") else []
     scores = results.json_if_there("detect/all", "hallucination_scores.json")
     scored = scores["questions"] if scores else []
-    reasons = {score["id"]: score.get("contributions") for score in scored}
-    records = [{**record, "contributions": reasons.get(record["id"])} for record in records]
+    reasons = {score["id"]: explanation(score) for score in scored}
+    records = [{**record, "explanation": reasons.get(record["id"])} for record in records]
     width = 1 << 20
     found = read_trajectories(results, width)
     book = FeatureBook(results, found.census, [record["id"] for record in records])

@@ -44,7 +44,7 @@ WHOLE = {
 SCORE_KEYS = ("score", "threshold", "predicted", "interval", "error_type")
 """Of a question's record in hallucination_scores.json, what lists and search need."""
 TEXTS = ("prompt", "gold", "aliases", "subject", "group", "strict_label", "tokens", "token_ids", "logprobs",
-         "entropies", "samples", "subject_found", "contributions")  # fmt: skip
+         "entropies", "samples", "subject_found", "explanation")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -282,8 +282,9 @@ def scores(rng: np.random.Generator, records: Sequence[Mapping[str, Any]]) -> li
                 **{key: record[key] for key in ("id", "relation", "group", "answer", "gold", "label", "strict_label", "excluded")},
                 "question": record["prompt"].rsplit("\n", 1)[-1],
                 "fold": int(rng.integers(5)), "score": score, "threshold": 0.48, "predicted": int(score >= 0.48),
-                "contributions": [{"feature": "last.churn.late", "contribution": 0.4, "words": "more births and deaths in the late layers than in 93% of right answers"},
-                                  {"feature": "first.entropy.mid", "contribution": -0.2, "words": "activation is spread less evenly than usual"}],
+                "interval": [max(score - 0.1, 0.0), min(score + 0.1, 1.0)],
+                "contributions": {"tracks.last.churn.births.late": 0.4, "logits.min_logprob": -0.62, "lens.first.rank.4": 0.05},
+                "rest": 0.11, "intercept": -0.2, "additive_log_odds": -0.26, "nearest_right": records[1]["id"] if len(records) > 1 else None,
             }
         )  # fmt: skip
     return found

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from common.errors import CorruptInputError, MissingInputError
 from stages.report.dashboard import packing, tracks
 from stages.report.dashboard.build import build
+from stages.report.dashboard.reasons import explanation
 from stages.report.dashboard.vocabulary import token_texts
 from stages.report.results import Results
 from tests.stages.report import synthetic
@@ -251,6 +252,26 @@ def test_without_the_random_rung_there_are_tracks_and_no_null(tmp_path, monkeypa
     _, columns = packing.unpack(blocks(build(Results.open(str(tmp_path), "made-up")))["q0"])
     assert len(columns["nodes.track"]) > 0
     assert not any(name.startswith("null.") for name in columns)
+
+
+def test_contributions_are_put_in_words_largest_first():
+    found = explanation(
+        {
+            "contributions": {"lens.first.rank.4": 0.05, "tracks.last.churn.births.late": -0.4},
+            "rest": 0.1,
+            "intercept": 0.2,
+            "additive_log_odds": -0.05,
+            "nearest_right": "x",
+        }
+    )
+    assert [part["words"] for part in found["parts"]] == [
+        "tracks: churn, births in the late layers at the last answer token",
+        "logit lens: rank in layer 4 at the first answer token",
+    ]
+    assert sum(part["contribution"] for part in found["parts"]) + found["rest"] + found[
+        "intercept"
+    ] == pytest.approx(found["additive_log_odds"])
+    assert explanation({"id": "a"}) is None
 
 
 def test_no_results_at_all(tmp_path):

@@ -80,7 +80,7 @@ async function questionPage(id, query) {
       verdict(question, record),
       tokensOf(record)),
     cell ? trajectorySection(question, record, cell, tokens.data, promoted, other, beside) : section("Trajectory", note("This run has no trajectories yet."), ...absentNote()),
-    contributionsSection(record.contributions),
+    contributionsSection(record.explanation, list),
     section("Asked as", h("pre", { class: "prompt" }, record.prompt), record.samples?.length > 0 && folded(`${plural(record.samples.length, "sampled answer")}`, h("ul", null, record.samples.map((text) => h("li", null, text)))),
       note(`Question ${question.id}; relation ${question.relation}; subject ${record.subject}; group ${record.group}; accepted answers: ${record.aliases?.join(", ") ?? question.gold}.`)),
   ];
@@ -143,11 +143,20 @@ function trajectorySection(question, record, cell, tokens, promoted, other, besi
     rivals.list.length > 0 && folded("Candidate answers of the model", table(["token", "log-probability"], rivals.list.map((each) => [visible(rivals.text(each.token)), fixed(each.logprob)]), { caption: "Candidates", numeric: [1] })));
 }
 
-function contributionsSection(parts) {
-  if (!parts?.length) return null;
-  const most = Math.max(...parts.map((each) => Math.abs(each.contribution)), 1e-9);
-  return section("Why the detector says so", h("ul", { class: "contributions" }, parts.map((each) => h("li", null,
-    h("span", { class: "contribution" }, fixed(each.contribution, 3, true)),
-    s("svg", { viewBox: "0 0 100 12", width: 100, height: 12, "aria-hidden": "true" }, s("line", { class: "axis", x1: 50, x2: 50, y1: 0, y2: 12 }), s("rect", { class: each.contribution > 0 ? "against" : "for", x: each.contribution > 0 ? 50 : 50 - (Math.abs(each.contribution) / most) * 48, y: 2, height: 8, width: (Math.abs(each.contribution) / most) * 48 })),
-    " ", each.words))), note("Each is what a feature adds to the log-odds of being wrong."));
+function contributionsSection(found, list) {
+  if (!found) return null;
+  const most = Math.max(...found.parts.map((each) => Math.abs(each.contribution)), 1e-9);
+  const nearest = found.nearest_right && list.byId.get(found.nearest_right);
+  const row = (value, words, width) => h("li", null,
+    h("span", { class: "contribution" }, fixed(value, 3, true)),
+    s("svg", { viewBox: "0 0 100 12", width: 100, height: 12, "aria-hidden": "true" }, s("line", { class: "axis", x1: 50, x2: 50, y1: 0, y2: 12 }), width > 0 && s("rect", { class: value > 0 ? "against" : "for", x: value > 0 ? 50 : 50 - width, y: 2, height: 8, width })),
+    " ", words);
+  return section("Why the detector says so",
+    note("What each column adds to the log-odds of being wrong, in the additive model on the same columns; to the right: speaks for a wrong answer."),
+    h("ul", { class: "contributions" },
+      found.parts.map((each) => row(each.contribution, h("span", { title: each.feature }, `${each.words} ${each.contribution > 0 ? "(for wrong)" : "(for right)"}`), (Math.abs(each.contribution) / most) * 48)),
+      found.rest !== null && row(found.rest, "all other columns together", 0),
+      found.intercept !== null && row(found.intercept, "where every answer starts", 0),
+      found.additive_log_odds !== null && row(found.additive_log_odds, h("b", null, "log-odds of being wrong, in all"), 0)),
+    nearest && h("p", null, "The right answer that is most like it in these terms: ", link(questionLink(nearest.id), nearest.question), " → ", h("b", null, nearest.answer), "."));
 }
