@@ -34,7 +34,7 @@ def curves(sample: Sample, scored: Mapping[str, Scores]) -> Curves:
     stepped = {
         kind: [
             _band(name, GRID if kind == "roc" else GRID[1:], sample,
-                  [_on_grid(sample, score, steps, GRID if kind == "roc" else GRID[1:], reverse) for score in scores.score])
+                  [_on_grid(sample, score, steps, GRID if kind == "roc" else GRID[1:], reverse) for score in scores.probability])
             for name, scores in scored.items()
         ]
         for kind, (steps, reverse) in kinds.items()

@@ -66,7 +66,7 @@ def detector_sentence(
             parts.append(f"{where}it {_verb(found)} {baseline}: {ours} against {theirs}, {gain}")
         else:
             parts.append(
-                f"{_verb(found)} the best method without tracks, {baseline}: AUROC {ours} against {theirs}, "
+                f"{_verb(found)} the best single method without tracks, {baseline}: AUROC {ours} against {theirs}, "
                 f"paired difference {gain}"
             )
     name = cards[detector].title
@@ -90,7 +90,7 @@ def tracking_sentence(
         return "Whether tracking helps was not measured: no association was compared.", None
 
     parts = [
-        f"{ASSOCIATIONS[cards[main_rung or ''].rung or '']} over {ASSOCIATIONS[cards[each.against].rung or '']} "
+        f"{_association(cards[each.method])} over {_association(cards[each.against])} "
         f"{interval(each.difference, signed=True)} ({each.verdict})"
         for each in against
     ] + [
@@ -117,6 +117,10 @@ def comparison(found: Iterable[Comparison], about: str, method: str, metric: str
 
 def method_of(report: SplitReport, name: str) -> MethodReport:
     return next(each for each in report.methods if each.name == name)
+
+
+def _association(card: MethodCard) -> str:
+    return ASSOCIATIONS.get(card.rung or "", card.title)
 
 
 def _verb(found: Comparison) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 from sklearn.metrics import cohen_kappa_score
@@ -16,6 +16,7 @@ from stages.evaluate.schema import (
     DataCard,
     EarlyPoint,
     ErrorType,
+    MethodCard,
     Metric,
     Permutation,
     RelationReport,
@@ -29,20 +30,22 @@ MAIN_METHODS = 6
 
 
 def chosen_for_plots(detection: Detection, values: Mapping[str, Values]) -> list[str]:
-    """The main detector, the best baseline, other detectors, then the best baseline of each further signal."""
+    """The main detector, the best single baseline, tracks alone, what the main one is without tracks, other singles."""
+    cards, main = detection.cards, detection.detector
     ranked = sorted(values, key=lambda name: -np.nan_to_num(values[name].by_name["auroc"][0]))
-    baselines = [name for name in ranked if detection.cards[name].kind == "baseline"]
-    others = [
-        name for name in ranked if detection.cards[name].kind == "detector" and name != detection.detector
-    ]
-    chosen = [detection.detector, *baselines[:1], *others[:2]]
-    for name in baselines[1:]:
-        alone = len(detection.cards[name].signals) <= 1
-        if alone and not any(
-            detection.cards[name].signals == detection.cards[each].signals for each in chosen
-        ):
-            chosen.append(name)
-    return chosen[:MAIN_METHODS]
+    singles = single_baselines(cards, ranked)
+    tracks = [name for name in ranked if cards[name].kind == "detector" and cards[name].signals == ["tracks"]]
+    without = scorecard.without_tracks(main, ranked, cards)
+    chosen = dict.fromkeys([main, *singles[:1], *tracks, *([without] if without else [])])
+    for name in singles[1:]:
+        if not any(cards[name].signals == cards[each].signals for each in chosen):
+            chosen[name] = None
+    return list(chosen)[:MAIN_METHODS]
+
+
+def single_baselines(cards: Mapping[str, MethodCard], names: Iterable[str]) -> list[str]:
+    """Methods without tracks that rest on one signal; what several do together is compared with and without tracks."""
+    return [name for name in names if cards[name].kind == "baseline" and len(cards[name].signals) <= 1]
 
 
 def split_report(
@@ -58,7 +61,7 @@ def split_report(
         ),
         key=lambda report: (kinds.index(report.kind), -(report.figures.auroc.value or 0), report.name),
     )
-    baselines = [report.name for report in reports if report.kind == "baseline"]
+    baselines = single_baselines(cards, (report.name for report in reports))
     best: dict[Metric, str] = (
         {metric: scorecard.best(baselines, values, metric) for metric in scorecard.METRICS}
         if baselines
@@ -76,7 +79,7 @@ def split_report(
         prevalence=wrong / len(split.rows),
         n_groups=len(np.unique(split.group)),
         n_relations=len(sample.relations),
-        repeats=len(next(iter(split.methods.values())).score),
+        repeats=len(next(iter(split.methods.values())).probability),
         f1_all_called_wrong=2 * wrong / (wrong + len(split.rows)),
         methods=reports,
         best_baseline=best,

@@ -96,7 +96,7 @@ class Comparison(Record):
     """Paired difference, method − against, on the same resamples of the same questions."""
 
     about: Literal["detector", "association", "increment"] = Field(
-        description="detector: a detector against the best baseline. association: a rung against no association or "
+        description="detector: a detector against the best single baseline. association: a rung against no association or "
         "random association. increment: the same signals with and without tracks."
     )
     method: str
@@ -126,7 +126,7 @@ class Curve(Record):
 
 
 class Curves(Record):
-    """Of the main methods: the main detector, the best baseline and those named beside them in the plots."""
+    """Of the main methods: the `main_methods`."""
 
     roc: list[Curve] = Field(description="x: false alarm rate, y: share of wrong answers found.")
     precision_recall: list[Curve] = Field(description="x: recall of wrong answers, y: precision.")
@@ -154,7 +154,7 @@ class SplitReport(Record):
         description="Detectors, baselines, rungs; each kind by falling AUROC. Early methods are in `early_warning`."
     )
     best_baseline: dict[Metric, str] = Field(
-        description="The baseline with the highest value, chosen after the fact in its favour; empty without one."
+        description="Of the baselines on one signal, the one with the highest value, chosen after the fact in its favour; empty without one."
     )
     comparisons: list[Comparison]
     confusion: Confusion | None = Field(description="Of the main detector; null if it was not scored here.")
@@ -290,7 +290,7 @@ class FinalReport(Record):
     data: DataCard
     detector: str = Field(description="The main detector, whose scores and decisions are the published ones.")
     main_methods: list[str] = Field(
-        description="Those with curves: the main detector, the best baseline, other detectors, a baseline a signal."
+        description="Those with curves: the main detector, the best single baseline, tracks alone, all but tracks, other baselines."
     )
     methods: list[MethodCard]
     splits: list[SplitReport] = Field(description="grouped first.")

@@ -63,9 +63,7 @@ def measure(sample: Sample, scores: Scores, card: MethodCard) -> Values:
     """All figures of a method in the sample and in each resample."""
     repeats = [
         _one_repeat(sample, *columns, card=card)
-        for columns in zip(
-            scores.score, scores.probability, scores.raw_probability, scores.predicted, strict=True
-        )
+        for columns in zip(scores.probability, scores.raw_probability, scores.predicted, strict=True)
     ]
     values = Values(
         {name: np.mean([each.by_name[name] for each in repeats], axis=0) for name in repeats[0].by_name},
@@ -77,13 +75,13 @@ def measure(sample: Sample, scores: Scores, card: MethodCard) -> Values:
 
 
 def _one_repeat(
-    sample: Sample, score: Floats, probability: Floats, raw_probability: Floats, predicted: Ints, card: MethodCard
+    sample: Sample, probability: Floats, raw_probability: Floats, predicted: Ints, card: MethodCard
 ) -> Values:  # fmt: skip
     y, weights = sample.labels, sample.weights
-    ranking = _ranking(sample, score, card)
+    ranking = _ranking(sample, probability, card)
     return Values(
         {
-            **metrics.rank_metrics(y, score, weights)._asdict(),
+            **metrics.rank_metrics(y, probability, weights)._asdict(),
             "auroc_within_relation": ranking.by_name["auroc_within_relation"],
             **metrics.decision_metrics(y, predicted, weights)._asdict(),
             "brier": metrics.brier(y, probability, weights),
@@ -100,9 +98,9 @@ def measure_ranking(sample: Sample, scores: Scores, card: MethodCard) -> Values:
     everything = np.zeros(len(sample.labels), dtype=np.int64)
     pooled = [
         metrics.auroc_by_block(sample.labels, score, everything, sample.weights)[:, 0]
-        for score in scores.score
+        for score in scores.probability
     ]
-    inside = [_ranking(sample, score, card) for score in scores.score]
+    inside = [_ranking(sample, score, card) for score in scores.probability]
     return Values(
         {
             "auroc": np.mean(pooled, axis=0),

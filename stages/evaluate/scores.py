@@ -27,7 +27,7 @@ Names = NDArray[np.str_]
 
 SCHEMA_VERSION = 2
 MAIN_SPLIT = "grouped"
-VALUES = ("score", "probability", "raw_probability", "predicted")
+VALUES = ("probability", "raw_probability", "predicted")
 
 
 class SplitText(NamedTuple):
@@ -58,20 +58,18 @@ class Questions(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """One method's results on the n questions of a split, in R repeats."""
+    """One method's results on the n questions of a split, in R repeats.
 
-    score: Floats  # [R, n] higher: more likely wrong
-    probability: Floats  # [R, n] calibrated
+    Questions are ranked by the calibrated probability: unlike a raw score it means the same in every fold, whatever the
+    fold's training side chose.
+    """
+
+    probability: Floats  # [R, n] calibrated probability of being wrong
     raw_probability: Floats  # [R, n] before calibration
     predicted: Ints  # [R, n] 1: called wrong
 
     def only(self, rows: NDArray[np.bool_]) -> Scores:
-        return Scores(
-            self.score[:, rows],
-            self.probability[:, rows],
-            self.raw_probability[:, rows],
-            self.predicted[:, rows],
-        )
+        return Scores(self.probability[:, rows], self.raw_probability[:, rows], self.predicted[:, rows])
 
 
 class Split(NamedTuple):
@@ -197,7 +195,7 @@ def _cards(metrics: Mapping[str, Any], path: Path) -> tuple[dict[str, MethodCard
             MethodCard(
                 name=entry["name"],
                 title=entry.get("title") or entry["name"].replace("_", " "),
-                kind=entry["kind"],
+                kind=_kind(entry["kind"], entry.get("signals", [])),
                 description=entry["description"],
                 signals=entry.get("signals", []),
                 rung=entry.get("rung"),
@@ -216,6 +214,11 @@ def _cards(metrics: Mapping[str, Any], path: Path) -> tuple[dict[str, MethodCard
     if detector not in by_name or by_name[detector].kind != "detector":
         raise CorruptInputError(f"{path}: {detector!r} is not one of its detectors; run detect again")
     return by_name, detector
+
+
+def _kind(kind: str, signals: Sequence[str]) -> Any:
+    """A classifier on several signals is a baseline when tracks are not among them."""
+    return "baseline" if kind == "detector" and "tracks" not in signals else kind
 
 
 def _permutations(metrics: Mapping[str, Any], path: Path) -> Permutations | None:
@@ -296,11 +299,11 @@ def _split(
                     f"{name!r} is {mine[column].iloc[bad]}; run detect again"
                 )
         shape = (len(repeats), len(rows))
-        score, probability, raw_probability = (
-            mine[column].to_numpy(dtype=np.float64).reshape(shape) for column in VALUES[:3]
+        probability, raw_probability = (
+            mine[column].to_numpy(dtype=np.float64).reshape(shape) for column in VALUES[:2]
         )
         predicted = mine["predicted"].to_numpy(dtype=np.int64).reshape(shape)
-        methods[method] = Scores(score, probability, raw_probability, predicted)
+        methods[method] = Scores(probability, raw_probability, predicted)
     return Split(
         name=name,
         rows=rows.astype(np.int64),

@@ -26,7 +26,7 @@ def page(report: Json, examples: Sequence[Json], sources: Sequence[Sequence[str]
         *(["Not measured:\n\n" + "\n".join(f"- {sentence}" for sentence in report["absent"])] if report["absent"] else []),
         f"Positive class: a wrong answer. Intervals: {report['confidence']:.0%}, {report['resamples']:,} bootstrap resamples "
         f"of {grouped['n_groups']:,} groups of questions. {_repeats(grouped)}Differences are paired: both methods on the "
-        "same resamples. The best baseline was chosen after the fact, in its favour.",
+        "same resamples. The best baseline is the best on a single signal, chosen after the fact, in its favour. Questions are ranked by the calibrated probability, which means the same in every fold.",
         "![AUROC of every method](metrics.png)",
         "## Expected quality",
         tables.markdown(tables.expectations(report)),
@@ -35,7 +35,7 @@ def page(report: Json, examples: Sequence[Json], sources: Sequence[Sequence[str]
         *_ladder(report, grouped),
         "The same signals with tracks and without:",
         *_comparisons(report, grouped, "increment"),
-        "Methods that see tracks against the best that does not:",
+        "Methods that see tracks against the best single one that does not:",
         *_comparisons(report, grouped, "detector"),
         "## Methods",
         f"{grouped['title']}: {_lower(grouped['description'])}",

@@ -7,13 +7,19 @@ detector beats the best baseline, real association beats none and random, and de
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 
-from tests.stages.detect import synthetic
+from common.config import Config
+from common.contract import expand, load_contract
+from common.stage import Job
+
+ROOT = Path(__file__).resolve().parents[3]
 
 STRENGTH = {
     "full": 2.2, "tracks": 1.3, "white_box": 1.7, "logprob_mean": 1.2, "relation_prior": 0.0, "ladder_none": 0.9,
@@ -23,7 +29,7 @@ METHODS: list[dict[str, Any]] = [
     {"name": "full", "kind": "detector", "description": "everything", "signals": ["tracks", "logits", "lens"],
      "title": "tracks + white box"},
     {"name": "tracks", "kind": "detector", "description": "tracks alone", "signals": ["tracks"]},
-    {"name": "white_box", "kind": "baseline", "description": "without tracks", "signals": ["lens", "logits"],
+    {"name": "white_box", "kind": "detector", "description": "without tracks", "signals": ["lens", "logits"],
      "title": "white box"},
     {"name": "logprob_mean", "kind": "baseline", "description": "minus mean log-probability", "signals": ["logits"]},
     {"name": "relation_prior", "kind": "baseline", "description": "share wrong of the relation", "signals": ["relation"]},
@@ -119,14 +125,56 @@ def write(
     return folder
 
 
+def config() -> Config:
+    return Config.model_validate(
+        {
+            "name": "made-up",
+            "model": {"base_model": "none", "d_model": 8, "n_layers": 6},
+            "sae": {"d_hidden": 64, "target_l0": 8},
+            "evaluation": {"bootstrap": 200},
+        }
+    )
+
+
+def job(stage: str, folder: Path, inputs: dict[str, Path]) -> Job:
+    """A job of a stage that reads from plain folders and writes to `folder`."""
+    (folder / "out").mkdir(parents=True, exist_ok=True)
+    settings = config()
+    [unit] = expand(load_contract(ROOT / "stages" / stage), settings)
+    entries = {
+        name: SimpleNamespace(path=path, file=path.joinpath, key="0" * 64, manifest_sha256="1" * 64)
+        for name, path in inputs.items()
+    }
+    return Job(settings, unit, logging.getLogger("test"), folder, cast(Any, entries))
+
+
+def write_sae_quality(folder: Path, layers: list[int], l0: float = 64.0, mse: float = 0.005) -> Path:
+    """sae_quality.json of these layers."""
+    recovered = {"ce_recovered": {"zero": 0.98, "mean": 0.9}, "kl_recovered": {"zero": 0.97, "mean": None}}
+    quality = {
+        "schema_version": 1,
+        "layers": [
+            {"layer": layer, "l0": l0, "fvu": 0.2, "mse": mse, "dead_fraction": 0.01, "splice": recovered}
+            for layer in layers
+        ],
+        "all_layers": {**recovered, "error_by_depth": [{"layer": layer, "fvu": 0.4} for layer in layers]},
+        "identity": {"adjacent": [{"layer": layer, "self_match": 0.995} for layer in layers[:-1]]},
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "sae_quality.json").write_text(json.dumps(quality))
+    return folder
+
+
 def evaluate(folder: Path, detect: Path, l0: float = 64.0, mse: float = 0.005) -> Path:
     """The files that evaluate makes of a folder that `write` made."""
     from stages.evaluate.run import run
 
-    settings = synthetic.config()
-    units = {"detect/all": detect, **synthetic.write_sae_quality(folder / "sae", settings.layers, l0, mse)}
-    run(synthetic.job("evaluate", settings, folder / "evaluate", units))
-    return synthetic.published(folder / "evaluate")
+    units = {
+        "detect/all": detect,
+        "sae_train/quality": write_sae_quality(folder / "sae", config().layers, l0, mse),
+    }
+    run(job("evaluate", folder / "evaluate", units))
+    return folder / "evaluate" / "out"
 
 
 def run_all(folder: Path) -> Path:
@@ -134,6 +182,5 @@ def run_all(folder: Path) -> Path:
     from stages.report.run import run
 
     detect = write(folder / "detect")
-    units = {"detect/all": detect, "evaluate/all": evaluate(folder, detect)}
-    run(synthetic.job("report", synthetic.config(), folder / "report", units))
+    run(job("report", folder / "report", {"detect/all": detect, "evaluate/all": evaluate(folder, detect)}))
     return folder

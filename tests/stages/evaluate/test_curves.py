@@ -17,7 +17,7 @@ def drawn(request):
     score = np.round(score, 1) if request.param else score
     sample = Sample.of(labels, ["r"] * 400, list(range(400)), 200, 0.95, seed=0)
     p = 1 / (1 + np.exp(-score))
-    scores = Scores(score[None], p[None], p[None], (p[None] > 0.5).astype(int))
+    scores = Scores(p[None], p[None], (p[None] > 0.5).astype(int))
     return curves(sample, {"m": scores}), labels, score, p
 
 

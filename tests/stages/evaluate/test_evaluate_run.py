@@ -12,13 +12,12 @@ from common.contract import load_contract
 from common.errors import CorruptInputError
 from stages.evaluate.sae import read_sae
 from stages.evaluate.schema import FinalReport, json_schema
-from tests.stages.detect import synthetic
 from tests.stages.evaluate import scored
 
 
 @pytest.fixture
 def folder(evaluated):
-    return synthetic.published(evaluated / "evaluate")
+    return evaluated / "evaluate" / "out"
 
 
 @pytest.fixture
@@ -68,15 +67,15 @@ def test_every_method_stands_in_every_split(report):
         assert sorted(m.name for m in split.methods) == sorted(expected)
         kinds = [m.kind for m in split.methods]
         assert kinds == sorted(kinds, key=["detector", "baseline", "rung"].index)
-        assert split.best_baseline["auroc"] == "white_box"
-    assert report.main_methods[:2] == ["full", "white_box"]
+        assert split.best_baseline["auroc"] == "logprob_mean"
+    assert report.main_methods == ["full", "logprob_mean", "tracks", "white_box", "relation_prior"]
     assert report.split("test").n < report.split("grouped").n
     assert report.split("grouped").repeats == 2
 
 
 def test_the_headline_says_what_was_found(report):
     assert re.search(
-        r"tracks \+ white box\) beats the best method without tracks, white box: AUROC 0\.\d+ against 0\.\d+, paired "
+        r"tracks \+ white box\) beats the best single method without tracks, logprob mean: AUROC 0\.\d+ against 0\.\d+, paired "
         r"difference \+0\.\d+ \[\+0\.\d+, \+0\.\d+\]; within relations .*; with relations held out ",
         report.headline.detector,
     )
@@ -88,10 +87,10 @@ def test_the_headline_says_what_was_found(report):
 
 def test_a_negative_is_said_as_plainly(tmp_path, monkeypatch):
     monkeypatch.setitem(scored.STRENGTH, "ladder_marginals", 0.5)
-    monkeypatch.setitem(scored.STRENGTH, "full", 0.9)
+    monkeypatch.setitem(scored.STRENGTH, "full", 0.6)
     out = scored.evaluate(tmp_path, scored.write(tmp_path / "detect"))
     headline = FinalReport.model_validate_json((out / "final_report.json").read_text()).headline
-    assert "does worse than the best method without tracks" in headline.detector
+    assert "does worse than the best single method without tracks" in headline.detector
     assert headline.tracking.startswith("Tracking does not help. ")
     assert "(worse)" in headline.tracking
     assert headline.helps is False
@@ -177,7 +176,7 @@ def test_quality_of_the_saes_is_beside_the_rest(report):
     ],
 )
 def test_quality_that_does_not_fit_is_refused(tmp_path, damage, message):
-    path = synthetic.write_sae_quality(tmp_path, [0, 1])["sae_train/quality"] / "sae_quality.json"
+    path = scored.write_sae_quality(tmp_path, [0, 1]) / "sae_quality.json"
     assert len(read_sae(path, [0, 1])[0]) == 2
     quality = json.loads(path.read_text())
     damage(quality)
@@ -190,7 +189,7 @@ def test_quality_that_does_not_fit_is_refused(tmp_path, damage, message):
 
 
 def test_pictures_open_and_are_not_blank(folder):
-    [unit] = load_contract(synthetic.ROOT / "stages" / "evaluate").units
+    [unit] = load_contract(scored.ROOT / "stages" / "evaluate").units
     assert sorted(path.name for path in folder.iterdir()) == sorted(unit.writes)
     pictures = sorted(folder.glob("*.png"))
     assert len(pictures) == 7

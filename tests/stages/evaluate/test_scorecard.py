@@ -17,7 +17,7 @@ def card(name, kind="detector", signals=("tracks",), rung=None):
 def scored(*scores):
     score = np.array(scores)
     p = 1 / (1 + np.exp(-score))
-    return Scores(score, p, p**2, (p > 0.5).astype(int))
+    return Scores(p, p**2, (p > 0.5).astype(int))
 
 
 def measure(sample, *scores, **kind):

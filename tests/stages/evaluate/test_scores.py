@@ -42,7 +42,7 @@ def test_scores_are_lined_up_by_question_and_repeat(folder):
             (table["split"] == "grouped") & (table["repeat"] == repeat) & (table["method"] == "tracks")
         ]
         expected = mine.sort_values("question")
-        for column in ("score", "probability", "raw_probability", "predicted"):
+        for column in ("probability", "raw_probability", "predicted"):
             np.testing.assert_array_equal(getattr(found, column)[repeat], expected[column])
 
 
@@ -109,7 +109,7 @@ def test_all_right_is_refused(folder):
         read(folder)
 
 
-@pytest.mark.parametrize("column", ["score", "probability", "raw_probability"])
+@pytest.mark.parametrize("column", ["probability", "raw_probability"])
 def test_scores_that_are_no_numbers_are_refused(folder, column):
     def damage(table):
         table.loc[(table["question"] == 7) & (table["method"] == "tracks"), column] = np.nan

@@ -10,12 +10,12 @@ from common.errors import CorruptInputError
 from stages.report import tables
 from stages.report.page import page, surest
 from stages.report.run import read, summarise
-from tests.stages.detect import synthetic
+from tests.stages.evaluate import scored
 
 
 @pytest.fixture
 def folder(evaluated):
-    return synthetic.published(evaluated / "report")
+    return evaluated / "report" / "out"
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def text(folder):
 
 @pytest.fixture
 def final(evaluated):
-    return json.loads((synthetic.published(evaluated / "evaluate") / "final_report.json").read_text())
+    return json.loads((evaluated / "evaluate" / "out" / "final_report.json").read_text())
 
 
 def test_the_finding_comes_first(text, final):
@@ -83,7 +83,7 @@ def test_what_was_not_measured_leaves_a_sentence(final):
 
 
 def test_pictures_lie_beside_the_page(folder, text):
-    [unit] = load_contract(synthetic.ROOT / "stages" / "report").units
+    [unit] = load_contract(scored.ROOT / "stages" / "report").units
     assert sorted(path.name for path in folder.iterdir()) == sorted(unit.writes)
     pictures = re.findall(r"!\[.*?\]\((.*?)\)", text)
     assert sorted(pictures) == sorted(set(unit.writes) - {"report.md"})
