@@ -110,6 +110,10 @@ def test_more_active_latents_than_there_are_is_refused(write_config: WriteConfig
     assert "target_l0" in error_of(write_config(sae={"d_hidden": 8, "target_l0": 9}))
 
 
+def test_less_than_one_active_latent_is_refused(write_config: WriteConfig) -> None:
+    assert "sae.target_l0 = 0.5" in error_of(write_config(sae={"d_hidden": 8, "target_l0": 0.5}))
+
+
 def test_precedence_is_file_cluster_environment_set(write_config: WriteConfig, tmp_path: Path) -> None:
     path = write_config(extract={"batch_size": 1})
     cluster = tmp_path / "site.yaml"
