@@ -369,13 +369,14 @@ def _logistic(level: Floats, outcome: Floats, weight: Floats) -> Floats:
 
 def _firing_rates(scans: Scans, layer: int, d_hidden: int) -> Floats:
     latents = scans.latents[:, layer][scans.activations[:, layer] > 0]
-    return np.bincount(latents, minlength=d_hidden) / len(scans.latents)
+    return np.bincount(latents, minlength=d_hidden).astype(np.float64) / len(scans.latents)
 
 
 def _rising(values: Floats, weights: Floats) -> Floats:
     """The nearest sequence, by weighted squares, that does not fall."""
     regression = IsotonicRegression()
-    return np.asarray(regression.fit_transform(np.arange(len(values)), values, sample_weight=weights + 1e-12))
+    rising = regression.fit_transform(np.arange(len(values)), values, sample_weight=weights + 1e-12)
+    return np.array(rising, dtype=np.float64)
 
 
 def _bins(cosine: NDArray[Any]) -> NDArray[np.int64]:

@@ -4,7 +4,7 @@ A table holds the NEIGHBOURS nearest latents of every latent and their decoder c
 are looked up: a step over k active latents costs O(k) look-ups and no product of d_model numbers.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ from common.errors import ModelMismatchError
 
 NEIGHBOURS = 16
 CHUNK_ROWS = 2048
+
+Table = TypeVar("Table", bound=tuple[NDArray[Any], ...])
+"""A NamedTuple of columns."""
 
 
 class Neighbours(NamedTuple):
@@ -86,3 +89,8 @@ def ragged(
     """Runs of consecutive numbers, one after another: which run each is of, and the number. starts, counts: [n_runs]."""
     run = np.repeat(np.arange(len(counts)), counts)
     return run, np.arange(len(run)) - (np.cumsum(counts) - counts - starts)[run]
+
+
+def take(table: Table, rows: NDArray[Any]) -> Table:
+    """The rows of a table, by number or by mask."""
+    return type(table)(*(column[rows] for column in table))

@@ -75,7 +75,8 @@ def score(truth: Sequence[Snapshot], tracks: Sequence[Snapshot], cutoff: float) 
 
 
 def _gospa_over_layers(truth: Sequence[Snapshot], tracks: Sequence[Snapshot], cutoff: float) -> float:
-    total, owner = 0.0, {}
+    total = 0.0
+    owner: dict[int, int] = {}
     for there, found in zip(truth, tracks, strict=True):
         here = gospa(there.states, found.states, cutoff)
         pairs = zip(there.numbers[here.truth].tolist(), found.numbers[here.track].tolist(), strict=True)
@@ -95,7 +96,7 @@ def mota(truth: Sequence[Snapshot], tracks: Sequence[Snapshot], cutoff: float) -
         distance[distance >= cutoff] = np.inf
         names, numbers = there.numbers.tolist(), found.numbers.tolist()
         place = {number: column for column, number in enumerate(numbers)}
-        matched = {}
+        matched: dict[int, int] = {}
         for row, name in enumerate(names):
             column = place.get(owner.get(name, -1), -1)
             if column >= 0 and np.isfinite(distance[row, column]) and column not in matched.values():

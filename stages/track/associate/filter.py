@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stages.track.association import GAPS, Association, Floats, Scans
-from stages.track.neighbours import active_pairs
+from stages.track.neighbours import active_pairs, take
 
 LEAST_ODDS = 0.01
 """Gate: a pair whose odds, were it alone, are below one in a hundred is no candidate."""
@@ -81,16 +81,16 @@ def weigh(
     for gap in GAPS:
         mine = np.flatnonzero(living.start == layer - gap)
         if len(mine):
-            found, log_missed[mine] = _weigh(
-                detections, Living(*(column[mine] for column in living)), association, layer, gap
-            )
+            found, log_missed[mine] = _weigh(detections, take(living, mine), association, layer, gap)
             parts.append(found._replace(track=mine[found.track]))
     if not parts:
         empty = np.zeros(0, dtype=np.int64)
-        return Candidates(empty, empty, *[np.zeros(0)] * 3, np.zeros(0, dtype=np.float32)), log_missed
+        nothing = np.zeros(0)
+        none = Candidates(empty, empty, nothing, nothing, nothing, nothing.astype(np.float32))
+        return none, log_missed
     together = [np.concatenate(columns) for columns in zip(*parts, strict=True)]
     order = np.argsort(together[0], kind="stable")
-    return Candidates(*(column[order] for column in together)), log_missed
+    return take(Candidates(*together), order), log_missed
 
 
 def after_a_miss(living: Living, association: Association, layer: int) -> Floats:
@@ -136,7 +136,7 @@ def _weigh(
         track, after, log_odds, mean[track] + gain * innovation, gain * noise,
         table.cosines.numpy()[latent[track], place],
     )  # fmt: skip
-    return Candidates(*(column[log_odds > np.log(LEAST_ODDS)] for column in found)), np.log(1 - detected)
+    return take(found, log_odds > np.log(LEAST_ODDS)), np.log(1 - detected)
 
 
 def _log_normal(distance: Floats, variance: Floats | float) -> Floats:

@@ -13,7 +13,7 @@ pair is possible go through Murty's algorithm one by one.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ from stages.track.associate.filter import (
 from stages.track.associate.murty import k_best
 from stages.track.associate.record import Tracks, empty_tracks, number_tracks
 from stages.track.association import Association, Floats, Scans
-from stages.track.neighbours import ragged
+from stages.track.neighbours import Table, ragged, take
 
 KEPT = 5
 """Hypotheses of a cluster."""
@@ -42,7 +42,6 @@ DEPTH = 2
 """Scans that a decision waits for. A track may be missed once, so two show whether it goes on."""
 
 Ints = NDArray[np.int64]
-Table = TypeVar("Table", bound=tuple[NDArray[Any], ...])
 
 
 class Decisions(NamedTuple):
@@ -155,7 +154,7 @@ def _take_in(
     )  # fmt: skip
     run, decision = _rows(forest.decider, joint.part)
     heir, place = _rows(joint.part_of[run], children.parent)
-    inherited = heir, _take(forest.decisions, decision[place])
+    inherited = heir, take(forest.decisions, decision[place])
     holder, living = _merge([grown[0], grown[1]])
     decider, decisions = _merge([inherited, decided])
     return Forest(
@@ -256,18 +255,19 @@ def _continue(
     total = np.bincount(group, odds, minlength=n_groups)
     total += np.bincount(joint.group, beyond * np.exp(base - best[joint.group]), minlength=n_groups)
     share = odds / total[group]
-    entropy = np.bincount(group, -share * np.log(np.maximum(share, 1e-300)), minlength=n_groups)
+    surprise = -share * np.log(np.maximum(share, 1e-300))
+    entropy = np.bincount(group, surprise, minlength=n_groups).astype(np.float64)
     starts = np.flatnonzero(np.r_[True, np.diff(group[order]) > 0][: len(order)])
     place = np.arange(len(order)) - starts[np.searchsorted(starts, np.arange(len(order)), side="right") - 1]
     stays = order[(place == 0) | ((place < KEPT) & (share[order] >= LEAST_WEIGHT))]
     kept = np.bincount(group[stays], share[stays], minlength=n_groups)
-    number = np.full(len(parents), -1)
-    number[stays] = np.arange(len(stays))
-    children, pairs = number[np.concatenate(child)], np.concatenate(pair)
-    chosen = np.flatnonzero(children >= 0)
-    chosen = chosen[np.argsort(children[chosen], kind="stable")]
+    rank = np.full(len(parents), -1)
+    rank[stays] = np.arange(len(stays))
+    heirs, taken = rank[np.concatenate(child)], np.concatenate(pair)
+    chosen = np.flatnonzero(heirs >= 0)
+    chosen = chosen[np.argsort(heirs[chosen], kind="stable")]
     return (
-        _Children(parents[stays], share[stays] / kept[group[stays]], children[chosen], pairs[chosen]),
+        _Children(parents[stays], share[stays] / kept[group[stays]], heirs[chosen], taken[chosen]),
         kept * joint.kept,
         entropy,
     )
@@ -334,7 +334,7 @@ def _grow(
         goes_on &= after_a_miss(living, association, layer) > LEAST_EXISTENCE
     stays = goes_on[track[instance]]
     stays[taken] = False
-    return ((heir[stays], _take(living, track[instance[stays]])), (owner, here)), (owner, decisions)
+    return ((heir[stays], take(living, track[instance[stays]])), (owner, here)), (owner, decisions)
 
 
 def _make_final(forest: Forest, tracks: Tracks, k: int, layer: int) -> Forest:
@@ -362,9 +362,9 @@ def _make_final(forest: Forest, tracks: Tracks, k: int, layer: int) -> Forest:
         cluster=np.concatenate([cluster, len(clusters) + np.arange(len(free))]),
         weight=np.concatenate([forest.weight[several], np.ones(len(free))]),
         holder=np.concatenate([number[forest.holder[inside]], len(several) + np.arange(len(free))]),
-        living=_take(forest.living, np.concatenate([inside, free])),
+        living=take(forest.living, np.concatenate([inside, free])),
         decider=number[forest.decider[waiting]],
-        decisions=_take(forest.decisions, waiting),
+        decisions=take(forest.decisions, waiting),
     )
 
 
@@ -372,7 +372,7 @@ def _write(forest: Forest, rows: Ints, tracks: Tracks) -> Ints:
     """Write these decisions as the best hypothesis of each cluster has them; returns those that differ from it."""
     if not len(rows):
         return rows
-    hypothesis, taken = forest.decider[rows], _take(forest.decisions, rows)
+    hypothesis, taken = forest.decider[rows], take(forest.decisions, rows)
     cluster, weight = forest.cluster[hypothesis], forest.weight[hypothesis]
     n_places = tracks.previous[0].size
     place = np.unique(cluster * n_places + taken.place, return_inverse=True)[1]
@@ -398,10 +398,9 @@ def _look_back(tracks: Tracks, detections: Detections, association: Association)
     """Existence in the light of the next two scans: what goes on was there, and what came alone probably was not."""
     n_problems, n_layers, k = detections.latents.shape
     existence = tracks.existence.reshape(n_problems, -1)
-    problem, layer, rank = np.nonzero(tracks.previous >= 0)
-    earlier = tracks.previous[problem, layer, rank]
+    linked = tracks.previous >= 0
     goes_on = np.zeros((n_problems, n_layers * k))
-    goes_on[problem, earlier] = tracks.posterior[problem, layer, rank]
+    goes_on[np.nonzero(linked)[0], tracks.previous[linked]] = tracks.posterior[linked]
     existence[:] = 1 - (1 - existence) * (1 - goes_on)
     alone = detections.active & (tracks.previous < 0) & (goes_on.reshape(detections.active.shape) == 0)
     for layer in range(n_layers - 1):
@@ -418,13 +417,9 @@ def _rows(owner: Ints, wanted: Ints) -> tuple[Ints, Ints]:
     return ragged((np.cumsum(counts) - counts)[wanted], counts[wanted])
 
 
-def _take(table: Table, rows: NDArray[Any]) -> Table:
-    return type(table)(*(column[rows] for column in table))  # type: ignore[arg-type, call-arg]
-
-
 def _merge(parts: list[tuple[Ints, Table]]) -> tuple[Ints, Table]:
     """Tables with an owner a row as one, ordered by owner."""
     owner = np.concatenate([owner for owner, _ in parts])
     order = np.argsort(owner, kind="stable")
     columns = zip(*(table for _, table in parts), strict=True)
-    return owner[order], type(parts[0][1])(*(np.concatenate(column)[order] for column in columns))  # type: ignore[arg-type, call-arg]
+    return owner[order], type(parts[0][1])(*(np.concatenate(column)[order] for column in columns))

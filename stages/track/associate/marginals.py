@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from stages.track.associate.nearest import alone
 from stages.track.association import Floats
 
 TOLERANCE = 1e-6
@@ -41,22 +42,22 @@ def link_probabilities(
     """problem: int64 [n]; row, column: int64 [n], tracks and detections, unique over problems."""
     odds = np.exp(np.minimum(log_odds, LARGEST_LOG_ODDS))
     to_row = np.ones(len(odds))
-    to_column = np.zeros(len(odds))
-    left = np.arange(len(odds))
+    to_column = odds.copy()  # final where a pair stands alone
+    left = np.flatnonzero(~alone(row, column))
+    r, c = (np.unique(numbers[left], return_inverse=True)[1] for numbers in (row, column))
     for _ in range(MAX_ITERATIONS):
         if not len(left):
             break
-        r, c = (np.unique(numbers[left], return_inverse=True)[1] for numbers in (row, column))
         weighted = odds[left] * to_row[left]
-        to_column[left] = odds[left] / (1 + np.maximum(np.bincount(r, weighted)[r] - weighted, 0))
-        message = to_column[left]
-        new = 1 / (1 + np.maximum(np.bincount(c, message)[c] - message, 0))
-        moves = np.abs(new - to_row[left]) > TOLERANCE
-        to_row[left] = new
+        message = odds[left] / (1 + np.maximum(np.bincount(r, weighted)[r] - weighted, 0))
+        answer = 1 / (1 + np.maximum(np.bincount(c, message)[c] - message, 0))
+        moves = np.abs(answer - to_row[left]) > TOLERANCE
+        to_column[left], to_row[left] = message, answer
         # A problem stops when it is settled, so that its figures do not depend on the problems beside it.
         moving = np.zeros(problem[left].max() + 1, dtype=bool)
         moving[problem[left][moves]] = True
-        left = left[moving[problem[left]]]
+        goes_on = moving[problem[left]]
+        left, r, c = left[goes_on], r[goes_on], c[goes_on]
     weighted = odds * to_row
     missed = 1 / (1 + np.bincount(row, weighted, minlength=n_rows))
     unlinked = 1 / (1 + np.bincount(column, to_column, minlength=n_columns))

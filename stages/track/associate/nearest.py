@@ -20,8 +20,9 @@ def best_pairs(row: NDArray[np.int64], column: NDArray[np.int64], gain: Floats) 
 
     row, column: int64 [n], numbers of tracks and detections, unique over problems; gain: [n].
     """
-    chosen = np.zeros(len(gain), dtype=bool)
-    left = np.flatnonzero(gain > 0)
+    single = alone(row, column)
+    chosen = single & (gain > 0)
+    left = np.flatnonzero(~single & (gain > 0))
     while len(left):
         take = left[gain[left] >= _best_other(row[left], gain[left]) + _best_other(column[left], gain[left])]
         # Of equal pairs that exclude each other, the first.
@@ -40,6 +41,11 @@ def best_pairs(row: NDArray[np.int64], column: NDArray[np.int64], gain: Floats) 
         solved = which[linear_sum_assignment(gains, maximize=True)]
         chosen[solved[solved >= 0]] = True
     return chosen
+
+
+def alone(row: NDArray[np.int64], column: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which pairs share neither track nor detection with another pair."""
+    return (np.bincount(row)[row] == 1) & (np.bincount(column)[column] == 1)
 
 
 def components(row: NDArray[np.int64], column: NDArray[np.int64]) -> list[NDArray[np.int64]]:

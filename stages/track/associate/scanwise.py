@@ -22,6 +22,7 @@ from stages.track.associate.marginals import Marginals, link_probabilities
 from stages.track.associate.nearest import best_pairs
 from stages.track.associate.record import Tracks, empty_tracks, number_tracks
 from stages.track.association import Association, Floats, Scans
+from stages.track.neighbours import take
 
 
 def track_by_scan(scans: Scans, association: Association, soft: bool) -> Tracks:
@@ -78,15 +79,15 @@ def _missed(fresh: Living, seen: NDArray[np.int64], association: Association, la
     """Those of the tracks seen at the last layer that go on unseen. seen: which were seen again (negative: no matter)."""
     kept = after_a_miss(fresh, association, layer) > LEAST_EXISTENCE
     kept[seen[seen >= 0]] = False
-    return Living(*(column[kept] for column in fresh))
+    return take(fresh, kept)
 
 
 def _averaged(pairs: Candidates, marginals: Marginals) -> tuple[Floats, Floats]:
     """Each pair's track's state over all detections it may have given: the moments of the mixture."""
     weight = marginals.linked / np.maximum(1 - marginals.missed[pairs.track], 1e-12)
-    mean = np.bincount(pairs.track, weight * pairs.mean)[pairs.track]
+    mean = np.bincount(pairs.track, weight * pairs.mean).astype(np.float64)[pairs.track]
     spread = weight * (pairs.variance + (pairs.mean - mean) ** 2)
-    return mean, np.bincount(pairs.track, spread)[pairs.track]
+    return mean, np.bincount(pairs.track, spread).astype(np.float64)[pairs.track]
 
 
 def _entropy(problem: NDArray[np.int64], marginals: Marginals, active: NDArray[np.bool_]) -> Floats:
