@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
+import torch
 
 from common.config import Config
 from common.contract import expand, load_contract
@@ -29,7 +30,16 @@ def config(**changes: Any) -> Config:
             "name": "made-up",
             "model": {"base_model": "none", "d_model": 8, "n_layers": 6},
             "sae": {"d_hidden": 64, "target_l0": 8},
-            "detection": {"detectors": ["tracks"], "folds": 4, "inner_folds": 3},
+            "tracking": {"ladder": ["none", "random"]},
+            "detection": {
+                "repeats": 1,
+                "folds": 3,
+                "inner_folds": 2,
+                "relation_folds": 2,
+                "answer_folds": 0,
+                "permutations": 20,
+                "early_points": 2,
+            },
             "evaluation": {"bootstrap": 200},
             **changes,
         }
@@ -60,10 +70,21 @@ def answers(n: int, strength: float = 1.0, seed: int = 0) -> tuple[list[dict[str
                 "token_ids": list(range(n_tokens)),
                 "tokens": ["word"] * n_tokens,
                 "logprobs": (-rng.exponential(0.5 + 0.5 * strength * wrong[i], n_tokens)).tolist(),
+                "strict_label": None if reason else int(wrong[i]),
+                "subject_found": i % 7 != 0,
                 "entropies": rng.exponential(1 + 0.5 * strength * wrong[i], n_tokens).tolist(),
             }
         )
     return lines, wrong
+
+
+def places(lines: list[dict[str, Any]]) -> list[tuple[int, int]]:
+    """(question, position) of all that is read, in order."""
+    return [
+        (question, position)
+        for question, line in enumerate(lines)
+        for position in range(-1 if line["subject_found"] else 0, len(line["tokens"]) + 1)
+    ]
 
 
 def tracks(
@@ -74,47 +95,121 @@ def tracks(
     rng = np.random.default_rng(seed)
     depth = len(layers)
     tables = []
-    for question, line in enumerate(lines):
-        for position in range(len(line["tokens"]) + 1):
-            signal = strength * wrong[question] + rng.normal(0, 0.5)
-            born = rng.random((width, depth)) < 1 / (1 + np.exp(1.2 - signal))
-            born[:, 0] = True
-            activation = rng.gamma(2.0 + signal.clip(-1), 1.0, (width, depth)) + 1e-3
-            tables.append(
-                pd.DataFrame(
-                    {
-                        "question": np.int32(question),
-                        "position": np.int16(position),
-                        "track": (np.cumsum(born) - 1).astype(np.int32),
-                        "layer": np.tile(np.array(layers, dtype=np.int16), width),
-                        "latent": rng.integers(0, 64, width * depth).astype(np.int32),
-                        "activation": activation.ravel().astype(np.float32),
-                        "link": np.where(born, np.nan, rng.uniform(0.5, 1, born.shape))
-                        .ravel()
-                        .astype(np.float32),
-                    }
-                )
+    for question, position in places(lines):
+        signal = strength * wrong[question] + rng.normal(0, 0.5)
+        born = rng.random((width, depth)) < 1 / (1 + np.exp(1.2 - signal))
+        born[:, 0] = True
+        activation = rng.gamma(2.0 + signal.clip(-1), 1.0, (width, depth)) + 1e-3
+        tables.append(
+            pd.DataFrame(
+                {
+                    "question": np.int32(question),
+                    "position": np.int16(position),
+                    "layer": np.tile(np.array(layers, dtype=np.int16), width),
+                    "latent": rng.integers(0, 64, width * depth).astype(np.int32),
+                    "activation": activation.ravel().astype(np.float32),
+                    "track": (np.cumsum(born) - 1).astype(np.int16),
+                    "link": np.where(born, np.nan, rng.uniform(0.5, 1, born.shape))
+                    .ravel()
+                    .astype(np.float32),
+                    "posterior": np.float32(1),
+                    "existence": np.float32(1),
+                    "effect": rng.normal(-signal, 1.0, width * depth).astype(np.float32),
+                }
             )
-    return pd.concat(tables, ignore_index=True)
+        )
+    table = pd.concat(tables, ignore_index=True)
+    order = ["question", "position", "layer", "activation"]
+    return table.sort_values(order, ascending=[True, True, True, False], ignore_index=True)
 
 
-def write_track_unit(folder: Path, lines: list[dict[str, Any]], table: pd.DataFrame) -> Path:
+def ladder(table: pd.DataFrame, seed: int = 2) -> pd.DataFrame:
+    """ladder.parquet: no association, and a random one that knows nothing of the label."""
+    rng = np.random.default_rng(seed)
+    cell = table.groupby(["question", "position"])
+    layer_rank = table.groupby(["question", "position", "layer"]).cumcount()
+    broken = rng.random(len(table)) < 0.3
+    return pd.DataFrame(
+        {
+            "none_track": cell.cumcount().astype(np.int16),
+            "none_link": np.full(len(table), np.nan, dtype=np.float16),
+            "random_track": (layer_rank + 100 * broken * (table["layer"] + 1)).astype(np.int16),
+            "random_link": rng.uniform(0, 0.2, len(table)).astype(np.float16),
+        }
+    )
+
+
+def layer_table(lines: list[dict[str, Any]], wrong: np.ndarray, layers: list[int]) -> pd.DataFrame:
+    rng = np.random.default_rng(3)
+    rows = [(q, p, layer) for q, p in places(lines) for layer in layers]
+    frame = pd.DataFrame(rows, columns=["question", "position", "layer"])
+    names = [
+        "n_active",
+        "births",
+        "deaths",
+        "association_entropy",
+        "discarded_mass",
+        "margin",
+        "competition_entropy",
+    ]
+    for name in names:
+        frame[name] = rng.normal(size=len(rows)).astype(np.float32)
+    frame["error"] = rng.uniform(0.1, 0.5, len(rows)).astype(np.float32)
+    frame["leader"] = rng.integers(0, 3, len(rows)).astype(np.int16)
+    return frame
+
+
+def write_track_unit(
+    folder: Path, lines: list[dict[str, Any]], table: pd.DataFrame, strength: float = 0.7
+) -> Path:
+    """The files of track/answers and track/all in one folder."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "generations.jsonl").write_text(
         "".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8"
     )
+    layers, rng = config().layers, np.random.default_rng(4)
+    wrong = np.array([line["label"] or 0 for line in lines])
+    owner = np.array(places(lines))
+    states = rng.normal(size=(len(owner), len(layers), 8)) + 0.3 * strength * wrong[owner[:, 0], None, None]
+    torch.save(
+        {
+            "question": torch.tensor(owner[:, 0], dtype=torch.int32),
+            "position": torch.tensor(owner[:, 1], dtype=torch.int16),
+            "states": torch.tensor(states, dtype=torch.float16),
+        },
+        folder / "states.pt",
+    )
+    lens = pd.DataFrame(
+        [(q, p, layer) for q, p in owner.tolist() for layer in layers],
+        columns=["question", "position", "layer"],
+    )
+    for name in ("logprob", "rival_logprob", "entropy"):
+        lens[name] = -rng.exponential(1, len(lens)).astype(np.float32)
+    lens["top"], lens["rank"] = np.int32(0), rng.integers(0, 9, len(lens)).astype(np.int32)
+    lens.to_parquet(folder / "lens.parquet", index=False)
+    answered = owner[owner[:, 1] >= 0]
+    candidates = pd.DataFrame(
+        [(q, p, rank, 10 * rank + q % 3, -1.0 - rank) for q, p in answered.tolist() for rank in range(4)],
+        columns=["question", "position", "rank", "token", "logprob"],
+    )
+    candidates.to_parquet(folder / "candidates.parquet", index=False)
     table.to_parquet(folder / "tracks.parquet", index=False)
+    ladder(table).to_parquet(folder / "ladder.parquet", index=False)
+    layer_table(lines, wrong, layers).to_parquet(folder / "layers.parquet", index=False)
     return folder
+
+
+def inputs(folder: Path) -> dict[str, Path]:
+    return {"track/answers": folder, "track/all": folder}
 
 
 def job(stage: str, settings: Config, folder: Path, inputs: dict[str, Path]) -> Job:
     """A job of a stage that reads from plain folders and writes to `folder`."""
     (folder / "out").mkdir(parents=True, exist_ok=True)
     [unit] = expand(load_contract(ROOT / "stages" / stage), settings)
+    manifest = SimpleNamespace(input_digests={"prepare/model/weights": "m", "sae_train/layer_0/sae": "s"})
     entries = {
-        name: SimpleNamespace(
-            path=path, file=path.joinpath, manifest=None, key="0" * 64, manifest_sha256="1" * 64
-        )
+        name: SimpleNamespace(path=path, file=path.joinpath, manifest=manifest)
         for name, path in inputs.items()
     }
     return Job(settings, unit, logging.getLogger("test"), folder, cast(Any, entries))
@@ -124,33 +219,12 @@ def published(folder: Path) -> Path:
     return folder / "out"
 
 
-def write_sae_quality(
-    folder: Path, layers: list[int], l0: float = 64.0, mse: float = 0.005
-) -> dict[str, Path]:
-    """sae_quality.json of these layers."""
-    recovered = {"ce_recovered": {"zero": 0.98, "mean": 0.9}, "kl_recovered": {"zero": 0.97, "mean": None}}
-    quality = {
-        "schema_version": 1,
-        "layers": [
-            {"layer": layer, "l0": l0, "fvu": 0.2, "mse": mse, "dead_fraction": 0.01, "splice": recovered}
-            for layer in layers
-        ],
-        "all_layers": {**recovered, "error_by_depth": [{"layer": layer, "fvu": 0.4} for layer in layers]},
-        "identity": {"adjacent": [{"layer": layer, "self_match": 0.995} for layer in layers[:-1]]},
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "sae_quality.json").write_text(json.dumps(quality))
-    return {"sae_train/quality": folder}
-
-
 def run_all(folder: Path, n: int = 160, strength: float = 0.7, seed: int = 0) -> Path:
     """detect on made-up tracks."""
-    from stages.detect.run import run as detect
+    from stages.detect.run import run
 
-    settings = config(detection={"detectors": ["tracks", "logits"], "folds": 4, "inner_folds": 3})
+    settings = config()
     lines, wrong = answers(n, strength, seed)
-    units = {
-        "track/all": write_track_unit(folder / "track", lines, tracks(lines, wrong, settings.layers, strength=strength)),
-    }  # fmt: skip
-    detect(job("detect", settings, folder / "detect", units))
+    unit = write_track_unit(folder / "track", lines, tracks(lines, wrong, settings.layers, strength=strength))
+    run(job("detect", settings, folder / "detect", inputs(unit)))
     return folder

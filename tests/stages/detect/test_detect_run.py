@@ -6,7 +6,10 @@ import pandas as pd
 import pytest
 
 from common.contract import load_contract
-from common.errors import CorruptInputError, LabelError, NumericError
+from common.errors import CorruptInputError, DataError, LabelError, ModelMismatchError
+from common.metrics import auroc
+from stages.detect.detector import load
+from stages.detect.reading import Files, complete, read_data
 from stages.detect.run import run
 from tests.stages.detect import synthetic
 
@@ -14,74 +17,197 @@ from tests.stages.detect import synthetic
 def detect(folder, lines, table, **changes):
     settings = synthetic.config(**changes)
     unit = synthetic.write_track_unit(folder / "track", lines, table)
-    run(synthetic.job("detect", settings, folder, {"track/all": unit}))
+    run(synthetic.job("detect", settings, folder, synthetic.inputs(unit)))
     return synthetic.published(folder)
 
 
 @pytest.fixture(scope="module")
 def made_up():
-    lines, wrong = synthetic.answers(60)
+    lines, wrong = synthetic.answers(90)
     return lines, synthetic.tracks(lines, wrong, synthetic.config().layers)
 
 
-def test_every_question_has_a_record_and_every_labelled_one_a_score(finished_run):
-    out = synthetic.published(finished_run / "detect")
-    scores = json.loads((out / "hallucination_scores.json").read_text())
-    assert [record["id"] for record in scores["questions"]] == [f"q{i}" for i in range(160)]
-    for record in scores["questions"]:
-        if record["label"] is not None:
-            assert 0 <= record["score"] <= 1
-            assert record["predicted"] == int(record["score"] >= record["threshold"])
-        else:
+@pytest.fixture(scope="module")
+def out(finished_run):
+    return synthetic.published(finished_run / "detect")
+
+
+@pytest.fixture(scope="module")
+def scores(out):
+    return pd.read_parquet(out / "scores.parquet")
+
+
+def read(finished_run):
+    from common.answers import read_answers
+
+    folder = finished_run / "track"
+    files = Files(
+        *(folder / f"{name}" for name in ("states.pt", "lens.parquet", "candidates.parquet", "tracks.parquet",
+                                          "ladder.parquet", "layers.parquet")), None, ["none", "random"],
+    )  # fmt: skip
+    answers = read_answers(folder / "generations.jsonl")
+    return answers, read_data(files, answers, synthetic.config().layers, 64)[0]
+
+
+def test_every_question_has_a_record_and_every_labelled_one_a_score(out):
+    questions = json.loads((out / "hallucination_scores.json").read_text())["questions"]
+    assert [record["id"] for record in questions] == [f"q{i}" for i in range(160)]
+    for record in questions:
+        if record["label"] is None:
             assert record["excluded"] in ("empty", "echo")
-            assert (record["score"] is None) == (record["excluded"] == "empty")
-    folds = {record["group"]: set() for record in scores["questions"]}
-    for record in scores["questions"]:
-        folds[record["group"]].add(record["fold"])
-    assert all(len(each) == 1 for each in folds.values())
+            assert record["score"] is None
+        else:
+            assert record["predicted"] == int(record["score"] >= record["threshold"])
+            low, high = record["interval"]
+            assert 0 <= low < high <= 1
+            assert (record["error_type"] is None) == (record["label"] == 0)
 
 
-def test_the_files_agree_and_are_those_of_the_contract(finished_run):
-    out = synthetic.published(finished_run / "detect")
-    [unit] = load_contract(synthetic.ROOT / "stages" / "detect").units
-    assert sorted(path.name for path in out.iterdir()) == sorted(unit.writes)
-    scores = json.loads((out / "hallucination_scores.json").read_text())["questions"]
+def test_contributions_add_up_and_the_nearest_right_answer_is_right_and_of_another_group(out):
+    questions = {r["id"]: r for r in json.loads((out / "hallucination_scores.json").read_text())["questions"]}
+    for record in questions.values():
+        if record["score"] is None:
+            continue
+        total = sum(record["contributions"].values()) + record["rest"] + record["intercept"]
+        assert total == pytest.approx(record["additive_log_odds"], abs=2e-3)
+        nearest = questions[record["nearest_right"]]
+        assert nearest["label"] == 0
+        assert nearest["group"] != record["group"]
+
+
+def test_the_files_agree_and_are_those_of_the_contract(out, scores):
+    [*units] = load_contract(synthetic.ROOT / "stages" / "detect").units
+    assert all(sorted(path.name for path in out.iterdir()) == sorted(unit.writes) for unit in units)
+    questions = json.loads((out / "hallucination_scores.json").read_text())["questions"]
     with (out / "classifications.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["id"] for row in rows] == [record["id"] for record in scores]
-    assert all(
-        float(row["score"]) == record["score"]
-        for row, record in zip(rows, scores, strict=True)
-        if row["score"]
-    )
+    assert [row["id"] for row in rows] == [record["id"] for record in questions]
     metrics = json.loads((out / "detection_metrics.json").read_text())
-    assert (
-        metrics["n_wrong"] + metrics["n_right"] + sum(metrics["excluded"].values())
-        == metrics["n_questions"]
-        == 160
+    counted = metrics["n_wrong"] + metrics["n_right"] + sum(metrics["excluded"].values())
+    assert counted == metrics["n_questions"] == 160
+    assert {method["name"] for method in metrics["methods"]} == set(scores["method"])
+    assert len(metrics["permutation"]["auroc"]) == 20
+
+
+def test_every_split_scores_its_rows_once_a_method(scores):
+    assert set(scores["split"]) == {"grouped", "test", "relations"}
+    for _, part in scores.groupby(["split", "repeat"]):
+        rows = {tuple(own["question"]) for _, own in part.groupby("method")}
+        assert len(rows) == 1
+        assert len(set(next(iter(rows)))) == len(next(iter(rows)))
+    grouped = set(scores.loc[scores["split"] == "grouped", "question"])
+    assert grouped.isdisjoint(scores.loc[scores["split"] == "test", "question"])
+
+
+def test_tracks_that_know_the_label_are_found_and_random_ones_are_not_better(out, scores):
+    questions = json.loads((out / "hallucination_scores.json").read_text())["questions"]
+    grouped = scores[scores["split"] == "grouped"]
+    area = {
+        name: auroc([questions[q]["label"] for q in own["question"]], own["probability"])
+        for name, own in grouped.groupby("method")
+    }
+    assert area["tracks"] > 0.75
+    assert area["full"] > 0.75
+    assert area["relation_prior"] > 0.6
+    assert area["rung/random"] <= area["tracks"] + 0.05
+
+
+def test_no_text_and_no_row_of_features_crosses_folds(finished_run, scores):
+    answers, data = read(finished_run)
+    rows = np.concatenate([table.values for table in data.tables.values()], axis=1)
+    keys = [(answer.group, answer.prompt) for answer in answers]
+    for name in ("grouped", "test"):
+        part = scores[(scores["split"] == name) & (scores["method"] == "full")]
+        fold = dict(zip(part["question"], part["fold"], strict=True))
+        for kind in range(2):
+            of_key = {}
+            for question, number in fold.items():
+                assert of_key.setdefault(keys[question][kind], number) == number
+        prints = {}
+        for question, number in fold.items():
+            assert prints.setdefault(rows[question].tobytes(), number) == number
+
+
+def test_the_stored_detector_gives_the_scores_it_gave_before_it_was_stored(finished_run, out, scores):
+    answers, data = read(finished_run)
+    detector = load(out)
+    part = scores[(scores["split"] == "test") & (scores["method"] == "full")]
+    asked = data.of(part["question"].to_numpy())
+    np.testing.assert_allclose(detector.score(asked), part["probability"], atol=1e-5)
+    reasons = detector.explain(asked)
+    trained = set(scores.loc[scores["split"] == "grouped", "question"])
+    assert {reason["nearest_right"] for reason in reasons} <= {answers[q].id for q in trained}
+
+
+def test_a_detector_refuses_another_model_other_saes_and_other_layers(finished_run, out):
+    _, data = read(finished_run)
+    detector = load(out)
+    detector.require(detector.provenance)
+    for what, message in (("model", "other files of the model"), ("saes", "other files of the SAEs")):
+        with pytest.raises(ModelMismatchError, match=message):
+            detector.require({**detector.provenance, what: "else"})
+    with pytest.raises(ModelMismatchError, match="reads layers"):
+        detector.score(data._replace(layers=[0, 1]))
+
+
+def test_a_damaged_detector_is_refused(out, tmp_path):
+    for name in ("detector.json", "detector.npz"):
+        (tmp_path / name).write_bytes((out / name).read_bytes())
+    (tmp_path / "detector.json").write_text(
+        (out / "detector.json").read_text().replace('"Probes"', '"Probe"')
     )
-    assert metrics["detectors"]["tracks"]["auroc"] > 0.8
-    assert len(metrics["detectors"]["tracks"]["folds"]) == 4
-    assert list(pd.read_parquet(out / "features.parquet")["id"]) == [record["id"] for record in scores]
+    with pytest.raises(CorruptInputError, match="not whole"):
+        load(tmp_path)
+    (tmp_path / "detector.npz").write_bytes(b"no")
+    with pytest.raises(CorruptInputError, match="not a stored detector"):
+        load(tmp_path)
 
 
-def test_features_see_neither_gold_nor_label(tmp_path, made_up):
-    lines, table = made_up
-    rng = np.random.default_rng(0)
-    labels = rng.permutation([line["label"] for line in lines if line["label"] is not None]).tolist()
+def test_another_runs_detector_scores_these_questions_and_nothing_is_fitted_again(
+    finished_run, out, tmp_path, made_up
+):
+    found = detect(tmp_path, *made_up, detection={
+        "repeats": 1, "folds": 2, "inner_folds": 2, "relation_folds": 0, "answer_folds": 0, "permutations": 0,
+        "early_points": 1, "transfer": str(out),
+    })  # fmt: skip
+    scores = pd.read_parquet(found / "scores.parquet")
+    part = scores[scores["split"] == "transfer"]
+    from common.answers import read_answers
+
+    folder = tmp_path / "track"
+    files = Files(
+        *(folder / name for name in ("states.pt", "lens.parquet", "candidates.parquet", "tracks.parquet",
+                                     "ladder.parquet", "layers.parquet")), None, ["none", "random"],
+    )  # fmt: skip
+    answers = read_answers(folder / "generations.jsonl")
+    data = read_data(files, answers, synthetic.config().layers, 64)[0].of(part["question"].to_numpy())
+    np.testing.assert_allclose(load(out).score(data), part["probability"], atol=1e-6)
+
+
+FAST = {"repeats": 1, "folds": 2, "inner_folds": 2, "relation_folds": 0, "answer_folds": 0, "permutations": 0,
+        "early_points": 1}  # fmt: skip
+
+
+def test_features_see_neither_gold_nor_label(finished_run, tmp_path):
+    lines = [json.loads(line) for line in (finished_run / "track" / "generations.jsonl").open()]
     changed = [
-        line
-        | {"gold": "else", "aliases": ["else"]}
-        | ({} if line["label"] is None else {"label": int(labels.pop())})
-        for line in lines
+        line | {"gold": "else", "aliases": ["else"], "label": None, "excluded": "echo"} for line in lines
     ]
-    first = detect(tmp_path / "a", lines, table) / "features.parquet"
-    second = detect(tmp_path / "b", changed, table) / "features.parquet"
-    pd.testing.assert_frame_equal(pd.read_parquet(first), pd.read_parquet(second), check_exact=True)
+    _, first = read(finished_run)
+    (tmp_path / "track").mkdir()
+    for path in (finished_run / "track").iterdir():
+        (tmp_path / "track" / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "track" / "generations.jsonl").write_text(
+        "".join(json.dumps(line) + "\n" for line in changed)
+    )
+    _, second = read(tmp_path)
+    assert first.asked == second.asked
+    for name, table in first.tables.items():
+        np.testing.assert_array_equal(table.values, second.tables[name].values)
 
 
 def test_the_same_input_gives_the_same_bytes(tmp_path, made_up):
-    first, second = (detect(tmp_path / name, *made_up) for name in "ab")
+    first, second = (detect(tmp_path / name, *made_up, detection=FAST) for name in "ab")
     for path in first.iterdir():
         assert path.read_bytes() == (second / path.name).read_bytes(), path.name
 
@@ -91,28 +217,63 @@ def test_one_class_only_is_refused(tmp_path, made_up, label, missing):
     lines, table = made_up
     one_class = [line | {"label": None if line["label"] is None else label} for line in lines]
     with pytest.raises(LabelError, match=f"no {missing} answers"):
-        detect(tmp_path, one_class, table)
+        detect(tmp_path, one_class, table, detection=FAST)
 
 
-def test_a_labelled_question_without_tracks_is_named(tmp_path, made_up):
+def test_a_tiny_class_is_refused(tmp_path, made_up):
     lines, table = made_up
-    labelled = next(i for i, line in enumerate(lines) if line["label"] is not None)
-    with pytest.raises(
-        NumericError, match=f"question 'q{labelled}' has a label but no finite tracks feature"
-    ):
-        detect(tmp_path, lines, table[table.question != labelled])
+    labelled = [i for i, line in enumerate(lines) if line["label"] is not None]
+    tiny = [
+        line | {"label": None if line["label"] is None else int(i != labelled[0])}
+        for i, line in enumerate(lines)
+    ]
+    with pytest.raises(LabelError, match="only 1 correct answers"):
+        detect(tmp_path, tiny, table, detection=FAST)
 
 
-def test_a_truncated_table_is_named(tmp_path, made_up):
+def test_a_group_that_spans_everything_is_refused(tmp_path, made_up):
+    lines, table = made_up
+    with pytest.raises(DataError, match=r"1 group\(s\)"):
+        detect(tmp_path, [line | {"subject": "one"} for line in lines], table, detection=FAST)
+
+
+def test_one_prompt_with_two_labels_is_refused(tmp_path, made_up):
+    lines, table = made_up
+    pair = [i for i, line in enumerate(lines) if line["label"] is not None][:2]
+    bad = [dict(line) for line in lines]
+    for number, row in enumerate(pair):
+        bad[row] |= {"prompt": "The same question", "label": number}
+    with pytest.raises(LabelError, match="have the same prompt"):
+        detect(tmp_path, bad, table, detection=FAST)
+
+
+def test_too_many_questions_without_features_stop_the_run(tmp_path, made_up):
+    lines, table = made_up
+    labelled = [i for i, line in enumerate(lines) if line["label"] is not None][:3]
+    with pytest.raises(DataError, match="no_features"):
+        detect(tmp_path, lines, table[~table.question.isin(labelled)], detection=FAST)
+
+
+def test_a_missing_subject_is_no_trouble(finished_run):
+    answers, data = read(finished_run)
+    absent = [row for row, answer in enumerate(answers) if not answer.subject_found and answer.tokens]
+    assert absent
+    assert complete(data)[absent].all()
+
+
+def test_truncated_tables_are_named(tmp_path, made_up):
     lines, table = made_up
     unit = synthetic.write_track_unit(tmp_path / "track", lines, table)
-    path = unit / "tracks.parquet"
-    path.write_bytes(path.read_bytes()[:-500])
-    with pytest.raises(CorruptInputError, match=r"tracks\.parquet cannot be read"):
-        run(synthetic.job("detect", synthetic.config(), tmp_path, {"track/all": unit}))
+    for name in ("tracks.parquet", "lens.parquet", "states.pt"):
+        path = unit / name
+        whole = path.read_bytes()
+        path.write_bytes(whole[:-500])
+        with pytest.raises(CorruptInputError, match=name.replace(".", r"\.")):
+            run(synthetic.job("detect", synthetic.config(detection=FAST), tmp_path, synthetic.inputs(unit)))
+        path.write_bytes(whole)
 
 
 def test_a_table_without_a_column_is_named(tmp_path, made_up):
     lines, table = made_up
-    with pytest.raises(CorruptInputError, match=r"tracks\.parquet.*link"):
-        detect(tmp_path, lines, table.drop(columns="link"))
+    with pytest.raises(CorruptInputError, match=r"tracks\.parquet.*effect"):
+        detect(tmp_path, lines, table.drop(columns="effect"), detection=FAST)

@@ -5,7 +5,14 @@ import pandas as pd
 import pytest
 
 from common.errors import CorruptInputError, NumericError
-from stages.detect.features import FAMILIES, PLACES, Tracks, family_of, features_of_batches, question_features
+from stages.detect.evidence import PLACES
+from stages.detect.features.tracks import (
+    FAMILIES,
+    Tracks,
+    family_of,
+    question_features,
+    sorted_tracks,
+)
 from tests.stages.detect import synthetic
 
 LAYERS = [2, 3, 5, 8, 9, 11]
@@ -19,8 +26,12 @@ def table() -> pd.DataFrame:
     return table[kept].reset_index(drop=True)
 
 
+def columns_of(table: pd.DataFrame) -> dict[str, np.ndarray]:
+    return {name: table[name].to_numpy() for name in table}
+
+
 def tracks_of(table: pd.DataFrame) -> Tracks:
-    return Tracks(*(table[name].to_numpy() for name in Tracks._fields))
+    return sorted_tracks(columns_of(table))
 
 
 def slow_cell(cell: pd.DataFrame) -> dict[str, float]:

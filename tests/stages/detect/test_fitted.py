@@ -1,0 +1,152 @@
+"""The closed-form fits against slow and independent readings of the same."""
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_matrix
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import Ridge
+
+from common.metrics import auroc
+from stages.detect.evidence import Asked
+from stages.detect.fitted.habits import NAMES, count_habits, fit_habits
+from stages.detect.fitted.latents import fit_latents, telling_columns
+from stages.detect.fitted.linear import fit_linear
+from stages.detect.fitted.probes import fit_probes, place_means
+from stages.detect.fitted.ridge import Standardiser, fit_ridges
+from stages.detect.models import additive, boosted
+from stages.detect.permutation import permutation_control
+from stages.detect.protocol.splits import Fold
+
+
+def problem(n=240, d=20, strength=1.0, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 2, n).astype(float)
+    values = rng.normal(size=(n, d))
+    values[:, :3] += strength * labels[:, None]
+    return values, labels, np.arange(n) // 2 % 4
+
+
+def test_ridge_and_its_held_out_scores_are_those_of_fits_without_the_fold():
+    values, labels, inner = problem()
+    z = Standardiser.fit(values)(values)
+    shuffled = np.random.default_rng(1).permutation(labels)
+    found = fit_ridges(z, np.stack([labels, shuffled], axis=1), inner, (0.1, 1.0))
+    for number, penalty in enumerate((0.1, 1.0)):
+        for column, y in enumerate((labels, shuffled)):
+            for fold in range(4):
+                train = inner != fold
+                # columns are standardised once: no centring again, so the intercept is the mean label
+                model = Ridge(alpha=penalty * train.sum(), fit_intercept=False)
+                model.fit(z[train].astype(float), y[train] - y[train].mean())
+                expected = z[~train] @ model.coef_ + y[train].mean()
+                np.testing.assert_allclose(found.held_out[number, ~train, column], expected, atol=2e-3)
+
+
+def test_missing_values_count_as_the_mean_and_constant_columns_as_nothing():
+    values, labels, inner = problem()
+    holed = values.copy()
+    holed[::5, 0] = np.nan
+    standardiser = Standardiser.fit(holed)
+    kept = ~np.isnan(holed[:, 0])
+    assert standardiser.mean[0] == pytest.approx(holed[kept, 0].mean(), abs=1e-5)
+    assert 1 / standardiser.rate[0] == pytest.approx(holed[kept, 0].std(), rel=1e-4)
+    constant = np.concatenate([holed, np.full((240, 1), 7.0), np.full((240, 1), np.nan)], axis=1)
+    model, held_out = fit_linear(constant, labels, inner)
+    assert np.isfinite(model.score(constant)).all()
+    assert model.weights[-2:].tolist() == [0, 0]
+    assert auroc(labels, held_out) > 0.8
+
+
+def test_held_out_scores_know_nothing_of_their_own_labels():
+    values, labels, inner = problem(strength=0.0)
+    states = np.random.default_rng(0).normal(size=(240, 4, 2, 12)).astype(np.float16)
+    asked = [Asked(f"r{i % 3}", "", "", "", "", f"a{i}", [], [], [], []) for i in range(240)]
+    latents = csr_matrix((values > 1) * values)
+    none = np.zeros((240, 2), dtype=np.int64), np.zeros((240, 2))
+    for scores in (
+        fit_linear(values, labels, inner)[1],
+        fit_probes(states, np.arange(240), labels, inner)[1][:, 0],
+        fit_latents(latents, labels, inner)[1],
+        fit_habits(asked, *none, labels, inner)[1][:, 1],
+    ):
+        assert 0.3 < auroc(labels, scores) < 0.7
+
+
+def test_probes_find_the_cell_that_knows():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 300).astype(float)
+    states = rng.normal(size=(300, 4, 3, 10)).astype(np.float16)
+    states[:, 2, 1] += labels[:, None]
+    states[::9, 0] = np.nan  # a subject that is not in the prompt
+    probes, held_out = fit_probes(states, np.arange(300), labels, np.arange(300) % 3)
+    assert probes.best == 2 * 3 + 1
+    assert probes.cell_name(probes.best, [0, 5, 9]) == "first, layer 5"
+    assert probes.auroc[probes.best] > 0.9
+    assert np.isfinite(held_out).all()
+    scores = probes.score(states)
+    assert (scores[::9, :3] == 0).all()
+    np.testing.assert_allclose(place_means(scores, 3)[:, 2], scores[:, 6:9].mean(axis=1), rtol=1e-5)
+
+
+def test_telling_latents_are_those_that_correlate():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 200).astype(float)
+    dense = rng.random((200, 30)) * (rng.random((200, 30)) < 0.3)
+    dense[:, 4] += labels * (rng.random(200) < 0.8)
+    dense[:, 9] = 0
+    dense[0, 9] = 5  # active once
+    expected = np.array([abs(np.corrcoef(dense[:, c], labels)[0, 1]) for c in range(30)])
+    expected[9] = -1
+    assert telling_columns(csr_matrix(dense), labels, 6).tolist() == sorted(np.argsort(-expected)[:6])
+
+
+def test_habits_count_training_rows_alone():
+    def item(relation, said):
+        return Asked(relation, "", "", "", "", said, [], [], [], [])
+
+    asked = [item("a", "x"), item("a", "x"), item("a", "y"), item("b", "x")]
+    tokens = np.array([[1, 2], [1, 3], [2, 1], [1, 9]])
+    logprobs = np.log([[0.5, 0.3], [0.7, 0.2], [0.6, 0.3], [0.9, 0.05]])
+    habits = count_habits(asked, tokens, logprobs, np.array([1.0, 1.0, 0.0, 0.0]))
+    assert habits.by_both["a\tx"] == [2, 2]
+    assert habits.by_answer["x"] == [3, 2]
+    assert habits.chances["a"]["1"] == pytest.approx((0.5 + 0.7 + 0.3) / 3)
+    columns = habits.columns([item("a", "x"), item("unseen", "z")], tokens[:2], logprobs[:2])
+    assert columns[0, NAMES.index("surprise")] == pytest.approx(np.log(0.5 / (0.5 + 1e-5)))
+    assert columns[0, NAMES.index("answer_wrong_in_relation")] > columns[0, NAMES.index("relation_wrong")]
+    assert columns[1, NAMES.index("relation_wrong")] == pytest.approx(
+        0, abs=1e-9
+    )  # half of all rows are wrong
+
+
+def test_boosted_arrays_score_as_the_trees_themselves():
+    values, labels, _ = problem()
+    model = boosted(30, 5).fit(values, labels, 0)
+    x = np.nan_to_num(Standardiser.fit(values)(values)).astype(np.float64)
+    trees = HistGradientBoostingClassifier(
+        max_iter=30, max_leaf_nodes=5, learning_rate=0.07, min_samples_leaf=20, l2_regularization=5.0, max_bins=63,
+        max_features=0.3, early_stopping=False, random_state=0,
+    ).fit(x, labels)  # fmt: skip
+    fresh = np.random.default_rng(5).normal(size=(100, 20)) * 2
+    there = np.nan_to_num(Standardiser.fit(values)(fresh)).astype(np.float64)
+    np.testing.assert_allclose(model.score(fresh), trees.decision_function(there), atol=1e-9)
+
+
+def test_contributions_of_the_additive_model_add_up_to_its_score():
+    values, labels, _ = problem()
+    model = additive(0.1).fit(values, labels, 0)
+    np.testing.assert_allclose(model.contributions(values).sum(axis=1) + model.intercept, model.score(values))
+
+
+def test_shuffled_labels_are_not_found_and_real_ones_are():
+    values, labels, _ = problem(n=400)
+    relation = np.arange(400) % 4
+    fold_of = np.arange(400) // 2 % 4
+    folds = [
+        Fold(np.flatnonzero(fold_of != f), np.flatnonzero(fold_of == f), np.zeros(300, dtype=int))
+        for f in range(4)
+    ]
+    found = permutation_control(values, labels, relation, folds, 100, seed=0)
+    assert 0.47 < np.mean(found.auroc) < 0.53
+    assert found.observed > max(found.auroc)
+    assert found.p_value == pytest.approx(1 / 101)
