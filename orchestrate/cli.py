@@ -14,6 +14,7 @@ from orchestrate.request import Request
 from orchestrate.saes import sae
 from orchestrate.showing import compare, crate, dashboard, export
 from orchestrate.submitting import cancel, doctor, render, rerun, run
+from orchestrate.tracks import track
 from orchestrate.verify import verify_units
 from orchestrate.watching import advice, du, gc, gpu, logs, status, watch
 from orchestrate.why import choose, explain
@@ -33,7 +34,26 @@ def ghosttrack() -> None:
     """
 
 
-for command in (doctor, run, render, rerun, cancel, status, watch, logs, du, gpu, advice, gc, sae, dashboard, compare, export, crate):
+for command in (
+    doctor,
+    run,
+    render,
+    rerun,
+    cancel,
+    status,
+    watch,
+    logs,
+    du,
+    gpu,
+    advice,
+    gc,
+    sae,
+    track,
+    dashboard,
+    compare,
+    export,
+    crate,
+):
     ghosttrack.add_command(command)
 
 

@@ -54,7 +54,7 @@ class LocalExecutor:
                 self._terminal.heading(f"{title}: {_describe(stale)}")
                 everything = len(stale) == len(now.of_stage(step.stage))
                 named = [p.unit.name for p in stale] if not everything or _released(stale) else []
-                self._run_stage(request, step.stage, named)
+                self.run_stage(request, step.stage, named)
                 now = request.plan()
                 self._check(request, now, step)
             else:
@@ -66,7 +66,7 @@ class LocalExecutor:
                 )
                 now = request.plan()
 
-    def _run_stage(self, request: Request, stage: str, names: list[str]) -> None:
+    def run_stage(self, request: Request, stage: str, names: list[str]) -> None:
         """names: of the units; empty for all that are not up to date."""
         command = self._command(request, stage, names)
         log_file = request.logs / f"{stage}.log"
