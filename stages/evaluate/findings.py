@@ -26,12 +26,6 @@ HELD_OUT_WANTED = 0.87
 WITHIN_WANTED = 0.82
 ECE_WANTED = 0.03
 
-ASSOCIATIONS = {
-    "none": "no association", "random": "random association", "feature_id": "association by feature number",
-    "nearest": "nearest-neighbour association", "marginals": "association by marginal probabilities",
-    "hypotheses": "multi-hypothesis association", "independent": "association of independently trained SAEs",
-}  # fmt: skip
-
 
 def headline(
     detector: str, cards: Mapping[str, MethodCard], splits: Mapping[str, SplitReport], main_rung: str | None
@@ -90,7 +84,7 @@ def tracking_sentence(
         return "Whether tracking helps was not measured: no association was compared.", None
 
     parts = [
-        f"{_association(cards[each.method])} over {_association(cards[each.against])} "
+        f"{cards[each.method].title} over {cards[each.against].title} "
         f"{interval(each.difference, signed=True)} ({each.verdict})"
         for each in against
     ] + [
@@ -117,10 +111,6 @@ def comparison(found: Iterable[Comparison], about: str, method: str, metric: str
 
 def method_of(report: SplitReport, name: str) -> MethodReport:
     return next(each for each in report.methods if each.name == name)
-
-
-def _association(card: MethodCard) -> str:
-    return ASSOCIATIONS.get(card.rung or "", card.title)
 
 
 def _verb(found: Comparison) -> str:

@@ -14,6 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
 
 from stages.evaluate.findings import AUROC_WANTED, number
 from stages.evaluate.schema import Comparison, Curve, Figure, FinalReport, MethodReport, SplitReport
@@ -44,7 +45,10 @@ def plot_roc(path: Path, report: FinalReport) -> None:
 def plot_risk_coverage(path: Path, report: FinalReport) -> None:
     canvas, axes = _canvas(9.4, 7.2)
     grouped = _grouped(report)
-    top = min(1.0, 1.15 * max(max(curve.y) for curve in grouped.curves.risk_coverage))
+    steady = [
+        y for curve in grouped.curves.risk_coverage for x, y in zip(curve.x, curve.y, strict=True) if x >= 0.1
+    ]
+    top = min(1.0, 1.15 * max(steady))  # of a handful of answers the risk is anything
     for risk in (0.1, 0.2):
         axes.axhline(risk, color=GREY, linewidth=1, linestyle=":", zorder=1)
         axes.text(1.005, risk, f"{1 - risk:.0%}\naccuracy", fontsize=TICK - 2, color=MUTED, va="center")
@@ -172,7 +176,7 @@ def plot_ablation(path: Path, report: FinalReport) -> None:
     left.set_xlabel("AUROC: ● all questions   ○ within a relation", fontsize=LABEL - 1)
     _title(left, "The same features on other associations", size=LABEL + 1)
     _differences(right, report, [*reversed(increments), *reversed(differences)])
-    _title(right, "Paired differences of AUROC, all questions", size=LABEL + 1)
+    _title(right, "Paired differences of AUROC", size=LABEL + 1)
     canvas.savefig(path, dpi=DPI)
 
 
@@ -210,6 +214,7 @@ def plot_early_warning(path: Path, report: FinalReport) -> None:
     axes.axhline(0.5, color=GREY, linewidth=1, linestyle=":")
     axes.text(0.6, 0.503, "chance", fontsize=TICK - 1, color=MUTED)
     axes.set_xlim(0.5, len(report.layers) + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("layers read", fontsize=LABEL)
     axes.set_ylabel("AUROC, all questions", fontsize=LABEL)
     axes.legend(fontsize=TICK, frameon=False, loc="best")

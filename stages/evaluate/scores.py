@@ -30,6 +30,14 @@ MAIN_SPLIT = "grouped"
 VALUES = ("probability", "raw_probability", "predicted")
 
 
+ASSOCIATIONS = {
+    "none": "no association", "random": "random association", "feature_id": "association by feature number",
+    "nearest": "nearest-neighbour association", "marginals": "association by marginal probabilities",
+    "hypotheses": "multi-hypothesis association", "independent": "association of independently trained SAEs",
+}  # fmt: skip
+"""The rungs of the ladder, from the bottom."""
+
+
 class SplitText(NamedTuple):
     title: str
     description: str
@@ -194,7 +202,9 @@ def _cards(metrics: Mapping[str, Any], path: Path) -> tuple[dict[str, MethodCard
         cards = [
             MethodCard(
                 name=entry["name"],
-                title=entry.get("title") or entry["name"].replace("_", " "),
+                title=ASSOCIATIONS.get(entry.get("rung"))
+                or entry.get("title")
+                or entry["name"].replace("_", " "),
                 kind=_kind(entry["kind"], entry.get("signals", [])),
                 description=entry["description"],
                 signals=entry.get("signals", []),
@@ -210,6 +220,8 @@ def _cards(metrics: Mapping[str, Any], path: Path) -> tuple[dict[str, MethodCard
         raise CorruptInputError(
             f"{path} does not list the methods that were scored ({message}); run detect again"
         ) from error
+    order = list(ASSOCIATIONS)
+    cards.sort(key=lambda card: order.index(card.rung) if card.kind == "rung" and card.rung in order else -1)
     by_name = {card.name: card for card in cards}
     if detector not in by_name or by_name[detector].kind != "detector":
         raise CorruptInputError(f"{path}: {detector!r} is not one of its detectors; run detect again")

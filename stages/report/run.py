@@ -56,7 +56,10 @@ def summarise(console: Console, report: dict[str, Any]) -> None:
     grouped = report["splits"][0]
     main = {**grouped, "methods": [m for m in grouped["methods"] if m["name"] in report["main_methods"]]}
     methods = tables.methods(report, main, ("auroc", "auroc_within_relation", "f1"), digits=2)
-    methods = [[name, *figures] for name, _, *figures in methods]
+    methods = [
+        ["method", "AUROC", "within a relation", "F1"],
+        *([name, *rest] for name, _, *rest in methods[1:]),
+    ]
     expected = [row[:-2] for row in tables.expectations(report)]
     for rows in (methods, expected):
         console.print(_table(rows))
@@ -65,8 +68,8 @@ def summarise(console: Console, report: dict[str, Any]) -> None:
 
 def _table(rows: list[list[str]]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in rows[0]:
-        table.add_column(title, no_wrap=True)
+    for column, title in enumerate(rows[0]):
+        table.add_column(title, no_wrap=column > 0)  # names wrap, figures do not
     for row in rows[1:]:
         table.add_row(*row)
     return table

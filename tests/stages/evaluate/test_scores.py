@@ -74,7 +74,7 @@ def test_what_is_not_there_is_said_and_the_rest_is_shown(folder):
     assert "Semantic entropy: detection.samples is 0." in said
     assert "Relations held out: not scored." in said
     assert "Grouped cross-validation: white box scored 194 of 196 answers and is left out." in said
-    assert "Grouped cross-validation: none association was not scored." in said
+    assert "Grouped cross-validation: no association was not scored." in said
 
 
 def test_a_side_split_of_one_class_is_said(folder):
