@@ -384,4 +384,4 @@ def _bins(cosine: NDArray[Any]) -> NDArray[np.int64]:
 
 
 def _bin_middles() -> Floats:
-    return (np.arange(BINS) + 0.5) * (2 / BINS) - 1
+    return np.linspace(-1 + 1 / BINS, 1 - 1 / BINS, BINS)

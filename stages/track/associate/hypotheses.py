@@ -268,7 +268,7 @@ def _continue(
     chosen = chosen[np.argsort(heirs[chosen], kind="stable")]
     return (
         _Children(parents[stays], share[stays] / kept[group[stays]], heirs[chosen], taken[chosen]),
-        kept * joint.kept,
+        np.minimum(kept * joint.kept, 1),
         entropy,
     )
 
@@ -397,7 +397,7 @@ def _write(forest: Forest, rows: Ints, tracks: Tracks) -> Ints:
 def _look_back(tracks: Tracks, detections: Detections, association: Association) -> None:
     """Existence in the light of the next two scans: what goes on was there, and what came alone probably was not."""
     n_problems, n_layers, k = detections.latents.shape
-    existence = tracks.existence.reshape(n_problems, -1)
+    existence = tracks.existence.reshape(n_problems, n_layers * k)
     linked = tracks.previous >= 0
     goes_on = np.zeros((n_problems, n_layers * k))
     goes_on[np.nonzero(linked)[0], tracks.previous[linked]] = tracks.posterior[linked]
