@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,10 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-class Data(NamedTuple):
+@dataclass(frozen=True)
+class Data:
+    """n questions, in the order of generations.jsonl or a part of it."""
+
     asked: list[Asked]
     layers: list[int]
     tables: dict[str, FeatureTable]  # signal → features; the ladder's as "rung/<name>"

@@ -52,19 +52,6 @@ class Asked(NamedTuple):
         )  # fmt: skip
 
 
-class Evidence(NamedTuple):
-    """All of n questions."""
-
-    asked: list[Asked]
-    states: Halves  # [n, 4, n_layers, d_model] block outputs
-    lens: dict[str, Singles]  # LENS → [n, 4, n_layers]
-    candidate_tokens: Ints  # [n, m] likeliest first answer tokens, the first is the one that was said
-    candidate_logprobs: Floats  # [n, m]
-
-    def __len__(self) -> int:
-        return len(self.asked)
-
-
 def place_rows(question: Ints, position: Ints, n_questions: int) -> Ints:
     """Row of each question's places in a table sorted by question and position, [n_questions, 4]; −1 where absent.
 

@@ -96,7 +96,9 @@ def _track_tables(
     groups = range(steps(files.tracks))
     rungs: list[str | None] = [None, *files.rungs]
 
-    def piece(group: int) -> tuple[dict[str | None, FeatureTable], NDArray[np.int64], csr_matrix]:
+    def piece(
+        group: int,
+    ) -> tuple[dict[str | None, FeatureTable], NDArray[np.int64], NDArray[np.int64], csr_matrix]:
         own = _row_group(files.tracks, group, NODE_COLUMNS)
         others = _row_group(
             files.ladder, group, [f"{r}_{what}" for r in files.rungs for what in ("track", "link")]
@@ -108,24 +110,36 @@ def _track_tables(
         local = {**columns, "question": columns["question"] - first}
         found = features_of_pieces([local], count, layers, rungs)
         on_piece()
-        return found, first + np.arange(count), _latents(local, last[first:], count, layers, d_hidden)
+        return (
+            found,
+            np.unique(columns["question"]),
+            first + np.arange(count),
+            _latents(local, last[first:], count, layers, d_hidden),
+        )
 
     with ThreadPoolExecutor(THREADS) as pool:
         pieces = list(pool.map(piece, groups))
     if not pieces:
         raise CorruptInputError(f"{files.tracks} has no rows: no latent was active; raise sae.target_l0")
+    times = np.zeros(n, dtype=np.int64)
+    for _, present, _, _ in pieces:
+        times[present] += 1
+    if times.max() > 1:
+        raise CorruptInputError(
+            f"{files.tracks}: question {int(times.argmax())} is spread over two row groups; run track again"
+        )
     tables: dict[str, FeatureTable] = {}
     for rung in rungs:
         names = pieces[0][0][rung].names
         values = np.full((n, len(names)), np.nan)
-        for found, rows, _ in pieces:
+        for found, _, rows, _ in pieces:
             here = np.isfinite(found[rung].values).any(axis=1)
             values[rows[here]] = found[rung].values[here]
         tables["tracks" if rung is None else f"rung/{rung}"] = FeatureTable(values, names)
     if files.independent is not None:
         own = _at_places(_row_groups(files.independent), last, files.independent)
         tables["rung/independent"] = features_of_pieces([own], n, layers, [None])[None]
-    whole = sum(_spread(latents, rows, n) for _, rows, latents in pieces)
+    whole = sum(_spread(latents, rows, n) for _, _, rows, latents in pieces)
     return tables, csr_matrix(whole)
 
 

@@ -11,7 +11,7 @@ long table is worked through in pieces (`features_of_pieces`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -100,23 +100,6 @@ def sorted_tracks(columns: Mapping[str, Numbers], rung: str | None = None) -> Tr
         layer[order], columns["activation"].astype(np.float64)[order],
         columns[f"{prefix}link"].astype(np.float64)[order], columns["effect"].astype(np.float64)[order],
     )  # fmt: skip
-
-
-def whole_questions(batches: Iterable[dict[str, Numbers]]) -> Iterator[dict[str, Numbers]]:
-    """Consecutive pieces of a table, cut again so that no question is spread over two; memory is that of one piece."""
-    rest: dict[str, Numbers] | None = None
-    for batch in batches:
-        if rest is not None:
-            batch = {name: np.concatenate([rest[name], values]) for name, values in batch.items()}
-        question = batch["question"]
-        if not len(question):
-            continue
-        cut = int(np.argmax(question == question[-1]))
-        rest = {name: values[cut:] for name, values in batch.items()}
-        if cut:
-            yield {name: values[:cut] for name, values in batch.items()}
-    if rest is not None:
-        yield rest
 
 
 def features_of_pieces(

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import json
 
 import numpy as np
@@ -147,7 +148,7 @@ def test_a_detector_refuses_another_model_other_saes_and_other_layers(finished_r
         with pytest.raises(ModelMismatchError, match=message):
             detector.require({**detector.provenance, what: "else"})
     with pytest.raises(ModelMismatchError, match="reads layers"):
-        detector.score(data._replace(layers=[0, 1]))
+        detector.score(dataclasses.replace(data, layers=[0, 1]))
 
 
 def test_a_damaged_detector_is_refused(out, tmp_path):

@@ -10,6 +10,7 @@ from stages.detect.features.tracks import (
     FAMILIES,
     Tracks,
     family_of,
+    features_of_pieces,
     question_features,
     sorted_tracks,
 )
@@ -106,13 +107,12 @@ def test_features_follow_their_definitions(table):
         of_question = table[table.question == question]
         cells = {p: slow_cell(cell) for p, cell in of_question.groupby("position")}
         answer = [p for p in cells if p > 0]
-        places = {"prompt": cells.get(0)}
+        places = {"subject": cells.get(-1), "prompt": cells.get(0)}
         if answer:
             places |= {"first": cells[1], "last": cells[max(answer)]}
-            places["mean"] = {name: np.mean([cells[p][name] for p in answer]) for name in cells[1]}
         for place, expected in places.items():
             for name, value in (expected or {}).items():
-                assert frame.loc[question, f"{place}.{name}"] == pytest.approx(value, abs=1e-6), (
+                assert frame.loc[question, f"tracks.{place}.{name}"] == pytest.approx(value, abs=1e-6), (
                     question,
                     place,
                     name,
@@ -121,18 +121,25 @@ def test_features_follow_their_definitions(table):
 
 def test_every_family_is_measured_at_every_place(table):
     names = question_features(tracks_of(table), 12, LAYERS).names
-    assert {(name.split(".")[0], family_of(name)) for name in names} == {
+    assert {(name.split(".")[1], family_of(name)) for name in names} == {
         (place, family) for place in PLACES for family in FAMILIES
     }
     assert len(set(names)) == len(names)
 
 
-@pytest.mark.parametrize("size", [1, 100, 333, 10**6])
-def test_batches_give_the_same_as_the_whole(table, size):
+def test_pieces_give_the_same_as_the_whole(table):
     whole = question_features(tracks_of(table), 12, LAYERS)
-    pieces = (tracks_of(table.iloc[start : start + size]) for start in range(0, len(table), size))
-    batched = features_of_batches(pieces, 12, LAYERS)
-    np.testing.assert_array_equal(whole.values, batched.values)
+    pieces = [columns_of(table[table.question.isin(part)]) for part in ([0], [1, 2, 3, 4], range(5, 12))]
+    np.testing.assert_array_equal(whole.values, features_of_pieces(pieces, 12, LAYERS, [None])[None].values)
+
+
+def test_a_rung_has_the_tracks_of_its_own_columns(table):
+    other = table.assign(x_track=table.groupby(["question", "position"]).cumcount(), x_link=np.nan)
+    found = features_of_pieces([columns_of(other)], 12, LAYERS, [None, "x"])
+    assert found[None].names == found["x"].names
+    alone = found["x"].names.index("tracks.prompt.lifetime.single_layer")
+    assert (found["x"].values[:, alone] == 1).all()
+    assert (found[None].values[:, alone] < 1).any()
 
 
 def test_numbering_of_tracks_and_latents_does_not_matter(table):
@@ -144,9 +151,9 @@ def test_numbering_of_tracks_and_latents_does_not_matter(table):
 
 
 def test_a_question_without_answer_tokens_has_no_answer_features(table):
-    only_prompt = table[(table.question != 4) | (table.position == 0)]
+    only_prompt = table[(table.question != 4) | (table.position <= 0)]
     found = question_features(tracks_of(only_prompt), 13, LAYERS)
-    at_prompt = np.array([name.startswith("prompt.") for name in found.names])
+    at_prompt = np.array([name.split(".")[1] in ("subject", "prompt") for name in found.names])
     assert np.isfinite(found.values[4, at_prompt]).all()
     assert np.isnan(found.values[4, ~at_prompt]).all()
     assert np.isnan(found.values[12]).all()
@@ -156,27 +163,33 @@ def test_few_layers_are_enough():
     lines, wrong = synthetic.answers(5)
     for layers in ([0], [0, 1]):
         found = question_features(tracks_of(synthetic.tracks(lines, wrong, layers)), 5, layers)
-        rows = [row for row, line in enumerate(lines) if line["tokens"]]
+        rows = [row for row, line in enumerate(lines) if line["tokens"] and line["subject_found"]]
+        assert rows
         assert np.isfinite(found.values[rows]).all()
 
 
-def test_nan_activations_are_refused(table):
-    bad = table.assign(activation=table.activation.where(table.index != 50, np.nan))
-    with pytest.raises(NumericError, match=r"track node 50 .*activation nan"):
-        question_features(tracks_of(bad), 12, LAYERS)
+def test_nan_activations_and_effects_are_refused(table):
+    for column in ("activation", "effect"):
+        bad = table.assign(**{column: table[column].where(table.index != 50, np.nan)})
+        with pytest.raises(NumericError, match=rf"question {table.question[50]}, .*{column} nan"):
+            question_features(tracks_of(bad), 12, LAYERS)
 
 
 @pytest.mark.parametrize("column", ["question", "position", "track", "layer"])
-def test_a_table_out_of_order_is_refused(table, column):
-    bad = table.copy()
-    rows = np.flatnonzero(np.diff(table[column]) > 0)[:1]
-    bad.loc[[*rows, *(rows + 1)], column] = table[column].to_numpy()[[*(rows + 1), *rows]]
+def test_tracks_out_of_order_are_refused(table, column):
+    good = tracks_of(table)
+    values = getattr(good, column).copy()
+    row = int(np.flatnonzero(np.diff(values) > 0)[0])
+    swapped = np.arange(len(values))
+    swapped[[row, row + 1]] = [row + 1, row]
     with pytest.raises(CorruptInputError, match="out of order"):
-        question_features(tracks_of(bad), 12, LAYERS)
+        question_features(Tracks(*(column[swapped] for column in good)), 12, LAYERS)
 
 
 def test_unknown_layers_and_questions_are_refused(table):
     with pytest.raises(CorruptInputError, match="layer 11"):
         question_features(tracks_of(table), 12, LAYERS[:-1])
     with pytest.raises(CorruptInputError, match="but there are 10"):
-        features_of_batches([tracks_of(table)], 10, LAYERS)
+        features_of_pieces([columns_of(table)], 10, LAYERS, [None])
+    with pytest.raises(CorruptInputError, match="stand in two places"):
+        features_of_pieces([columns_of(table)] * 2, 12, LAYERS, [None])
