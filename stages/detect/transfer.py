@@ -23,10 +23,10 @@ Floats = NDArray[np.float64]
 def transferred(folder: Path, data: Data, labels: Floats, provenance: dict[str, str]) -> pd.DataFrame:
     """Rows of scores.parquet, split `transfer`. folder: a detection folder with a stored detector.
 
-    Raises CorruptInputError where there is none, ModelMismatchError where it belongs to another model.
+    Raises CorruptInputError where there is none, ModelMismatchError where it belongs to another model or other SAEs.
     """
     detector = load(folder)
-    detector.require({**provenance, "saes": detector.provenance.get("saes", "")})
+    detector.require(provenance)
     rows = np.flatnonzero(~np.isnan(labels))
     score = detector.model.score(detector.columns(data.of(rows)).of(detector.signals))
     probability = detector.platt(score)
