@@ -15,7 +15,10 @@ width d, h latents, T corpus tokens, Q questions, and P = 12·N·d² block param
 | sae_train/layer_i | the same; none with sae.pretrained | the same |
 | sae_train/independent_i | the same, and its share of the base's samples | the same |
 | sae_train/quality | S·n·3·(P + 2·50,000·d) + 4·n·d·h² (S spliced tokens; half the model is computed on average) | 1.6e5 a page, n + 1 pages |
-| track/all | Q·(prompt + answer)·2·(P + 50,000·d) + Q·answer·n·2·d·h | 24·Q·answer·n·k (k tracked latents) |
+| track/answers | Q·(prompt + answer)·2·(P + 50,000·d) + Q·answer·n·2·50,000·d (the lens) | Q·answer·n·(2·d + 24) |
+| track/association | F·(2·P + n·2·d·h) + n·h·2·50,000·d (F tokens to fit to) | n·h·600 |
+| track/all, track/independent | Q·answer·n·2·d·h, and seconds for each associator | 24·Q·answer·n·k (k tracked latents) |
+| track/validation | (F, at most 4,096)·(2·P + n·2·d·h), and a minute | 1e5 |
 
 A sample of sae_train is a training token times the number of epochs. The remaining stages are seconds
 long and grow with Q. The shares of the peak rate (`EFFICIENCY`) were measured on two CPU cores.
@@ -41,6 +44,7 @@ ALL_QUESTIONS = 5_000
 """Questions where the configuration sets no limit."""
 TOKENS_PER_PROMPT = 20
 TOKENS_PER_ANSWER = 6
+VALIDATION_TOKENS = 4096
 READ_RATE = 50e6
 """Bytes a second at which model weights arrive and are converted."""
 TOKENIZER_RATE = 100e3
@@ -86,6 +90,10 @@ class Work:
     questions: int
     top_k: int
     answer: int
+    fit_tokens: int
+    """Of held-out text, for the association model."""
+    associators: int
+    """Rungs of the ladder."""
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> "Work":
@@ -113,6 +121,8 @@ class Work:
             questions=settings["data.max_questions"] or ALL_QUESTIONS,
             top_k=settings["tracking.top_k_features"],
             answer=min(settings["tracking.max_new_tokens"], TOKENS_PER_ANSWER),
+            fit_tokens=settings["tracking.fit_tokens"],
+            associators=len(settings["tracking.ladder"]),
         )
 
     @property
@@ -138,10 +148,25 @@ class Work:
                 samples += self.base_samples / self.layers
             return self.width * (2 * self.latents + ACTIVE_FLOP * self.target_l0) * samples
         if unit.stage == "track":
-            answers = 2 * self.model_parameters * (TOKENS_PER_PROMPT + self.answer)
-            encoding = 2 * self.width * self.latents * self.layers * (1 + self.answer)
-            return self.questions * (answers + encoding)
+            return self._tracking_flop(unit)
         return 0.0
+
+    def _tracking_flop(self, unit: Unit) -> float:
+        encoding = 2 * self.width * self.latents * self.layers
+        unembedding = 2 * self.width * VOCABULARY
+        reading = 2 * self.block_parameters + encoding
+        asked = {
+            "answers": self.questions
+            * (
+                2 * self.model_parameters * (TOKENS_PER_PROMPT + self.answer)
+                + (1 + self.answer) * self.layers * unembedding
+            ),
+            "association": self.fit_tokens * reading + self.layers * self.latents * unembedding,
+            "validation": min(self.fit_tokens, VALIDATION_TOKENS) * reading,
+            "all": self.questions * (1 + self.answer) * encoding,
+            "independent": self.questions * (1 + self.answer) * encoding + self.fit_tokens * reading,
+        }
+        return float(asked[unit.name])
 
     def seconds(self, unit: Unit, rate: float, efficiency: Mapping[str, float] = EFFICIENCY) -> float:
         """Time of a unit's work at this rate of a matrix product, FLOP a second, of which a stage reaches a share."""
@@ -151,7 +176,10 @@ class Work:
             "prepare/model": 4 * self.model_parameters / READ_RATE,
             "prepare/questions": 2.0,
             "prepare/corpus": self.tokens / TOKENIZER_RATE,
-            "track/all": self.questions * (1 + self.answer) * self.layers * 4e-5,
+            "track/association": 5 + 1.5 * self.layers,
+            "track/all": self.questions * (1 + self.answer) * self.layers * (1 + self.associators) * 1e-4,
+            "track/independent": self.questions * (1 + self.answer) * self.layers * 2e-4,
+            "track/validation": 30 + 2 * self.layers,
             "detect/all": 10 + 0.03 * self.questions,
             "evaluate/all": 5 + 0.002 * self.questions,
         }
@@ -171,7 +199,10 @@ class Work:
             "prepare/model": 4 * self.model_parameters,
             "prepare/questions": 600.0 * self.questions,
             "prepare/corpus": 12.0 * self.tokens,
+            "track/answers": answers * self.layers * (2.0 * self.width + 24),
+            "track/association": 600.0 * self.layers * self.latents,
             "track/all": 24.0 * answers * self.layers * self.top_k,
+            "track/independent": 12.0 * answers * self.layers * self.top_k,
             "detect/all": 2e3 * self.questions,
             "evaluate/all": 5e5,
         }.get(unit.label, 1e5)
