@@ -6,9 +6,10 @@ labels and without knowing which latents are the same feature. What tells them i
 later layer's scan is taken from *another* token. Whatever links by direction alone is in both counts and cancels, so that
 SAEs without shared features give an excess of nearly nothing, and links that the model thinks improbable.
 
-With h(c) and h'(c) the numbers of such pairs of cosine c, in the same and in another token:
+With h(c) and h'(c) the numbers of such pairs of cosine c, in the same and in another token, and n(c) that of all
+neighbours of active latents, active or not:
 
-    P(true | c) = 1 - h'(c) / h(c)          p1(c) ∝ h(c) - h'(c)          p0(c): random pairs, by firing rates
+    T(c) = (h - h') / (1 - h'/n)      P(true | c) = T / h      p1(c) ∝ T      p0(c): random pairs, by firing rates
 
 P(true | c) and p1/p0 do not fall as the cosine rises (isotonic regression).
 """
@@ -220,9 +221,13 @@ def _compare(
         )
         counts.append(np.bincount(_bins(cosine[sparse]), minlength=BINS).astype(np.float64))
     chance, together = counts
-    true = np.maximum(_rising((together - chance) / np.maximum(together, 1), together), 0)
-    excess = true * together
     ids, cosines = table.ids.numpy(), table.cosines.numpy()
+    occurring = np.repeat(np.where(rate <= DENSE, rate, 0), ids.shape[1]) * len(other)
+    tries = np.bincount(_bins(cosines.ravel()), weights=occurring, minlength=BINS)
+    # A feature that goes on leaves no room for chance: of h, h' (1 - h/n) are chance, n being all pairs that might be.
+    excess = (together - chance) / np.maximum(1 - chance / np.maximum(tries, 1), 0.5)
+    true = np.clip(_rising(excess / np.maximum(together, 1), together), 0, 1)
+    excess = true * together
     rate, rate_after = np.where(rate <= DENSE, rate, 0), np.where(rate_after <= DENSE, rate_after, 0)
     random = np.bincount(
         _bins(cosines.ravel()), weights=(rate[:, None] * rate_after[ids]).ravel(), minlength=BINS

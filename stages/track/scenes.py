@@ -47,6 +47,8 @@ class Planted:
     """Standard deviation of the change of log-activation from layer to layer."""
     noise: float = 0.05
     """Standard deviation of measured log-activation."""
+    lasting: bool = False
+    """All features are there from the first layer to the last."""
 
 
 SCENES = {
@@ -126,8 +128,10 @@ def _problem(
     scans: list[dict[int, float]] = [{} for _ in range(planted.n_layers)]
     there: list[list[tuple[int, Floats]]] = [[] for _ in range(planted.n_layers)]
     for path in chosen:
-        birth = int(random.integers(0, planted.n_layers // 3))
-        length = int(random.integers(planted.n_layers // 3, planted.n_layers))
+        birth, length = 0, planted.n_layers
+        if not planted.lasting:
+            birth = int(random.integers(0, planted.n_layers // 3))
+            length = int(random.integers(planted.n_layers // 3, planted.n_layers))
         level = random.normal(0.5, 0.5)
         for layer in range(birth, min(birth + length, planted.n_layers)):
             if layer >= joined[path]:
