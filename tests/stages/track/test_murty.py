@@ -26,7 +26,9 @@ def test_the_k_best_are_those_of_brute_force(n_pairs):
         for k in (1, 5, 1000):
             found = k_best(row, column, gain, k)
             assert [pairs for _, pairs in found] == [pairs for _, pairs in expected[:k]]
-            np.testing.assert_allclose([total for total, _ in found], [total for total, _ in expected[:k]], atol=1e-9)
+            np.testing.assert_allclose(
+                [total for total, _ in found], [total for total, _ in expected[:k]], atol=1e-9
+            )
             if k == 1000:
                 assert len(found) == len(expected)
 
