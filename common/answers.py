@@ -10,6 +10,17 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, mo
 from common.errors import CorruptInputError, DataError
 
 
+def query_of(prompt: str) -> str:
+    """A prompt without its worked examples: its last line, or the last two where they are `Q: …` and `A:`."""
+    lines = prompt.rstrip("\n").split("\n")
+    return "\n".join(lines[-2:] if lines[-1] == "A:" else lines[-1:])
+
+
+def question_of(prompt: str) -> str:
+    """The question that a prompt asks after its worked examples, in words."""
+    return query_of(prompt).removesuffix("\nA:").removeprefix("Q: ")
+
+
 class Answer(BaseModel):
     """One question, the model's own greedy answer and its label; further fields of the line are ignored."""
 
@@ -61,9 +72,14 @@ class Answer(BaseModel):
         return self
 
     @property
+    def query(self) -> str:
+        """The prompt without its worked examples."""
+        return query_of(self.prompt)
+
+    @property
     def question(self) -> str:
-        """The question itself: the last line of the few-shot prompt."""
-        return self.prompt.rstrip("\n").rsplit("\n", 1)[-1]
+        """The question itself, in words."""
+        return question_of(self.prompt)
 
     @property
     def reason(self) -> str | None:

@@ -119,6 +119,10 @@ class DataConfig(Section):
     max_questions: int | None = Field(None, gt=0, description="Questions asked; null asks all.")
     shots: int = Field(4, ge=0, description="Worked examples of the same relation before each question.")
     relations: list[str] | None = Field(None, description="Relations to ask about; null asks all.")
+    asked: str | None = Field(
+        None,
+        description="Path of a .jsonl file of new questions, which the stored detector scores; `ghosttrack score` sets it.",
+    )
 
 
 class ExtractConfig(Section):
@@ -331,6 +335,15 @@ STUB_OVERLAY: dict[str, Any] = {
         "splice_tokens": 128,
     },
     "tracking": {"shard_questions": 32, "top_k_features": 12, "clusters": 4, "fit_tokens": 1024},
+    "detection": {
+        "repeats": 1,
+        "folds": 3,
+        "inner_folds": 2,
+        "relation_folds": 2,
+        "answer_folds": 0,
+        "permutations": 50,
+        "early_points": 3,
+    },
     "evaluation": {"bootstrap": 200},
 }
 """`--stub`: every stage does its real work on a miniature model, in seconds, under the name `<name>-stub`."""

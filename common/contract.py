@@ -22,9 +22,9 @@ from common.schema import Section
 STAGES_FOLDER = Path(__file__).resolve().parent.parent / "stages"
 ALL_FILES = "*"
 PRETRAINED = "sae.pretrained"
-Condition = Literal["one_group", "several_groups", "trained", "pretrained", "twin", "no_twin"]
+Condition = Literal["one_group", "several_groups", "trained", "pretrained", "twin", "no_twin", "asked"]
 """All layers are in one wave of extraction, or in several; the SAEs are trained here, or taken ready-made; beside those
-from the shared base, there are SAEs that were trained apart, or there are none."""
+from the shared base, there are SAEs that were trained apart, or there are none; there are new questions to score."""
 
 
 class UnitTemplate(Section):
@@ -140,6 +140,8 @@ def expand(contract: Contract, config: Config) -> list[Unit]:
         holding.add("twin")
     else:
         holding.add("no_twin")
+    if config.data.asked is not None:
+        holding.add("asked")
     return [
         Unit.model_construct(  # nothing here is a user's, and there are many
             config_name=config.name,

@@ -12,6 +12,7 @@ from orchestrate.options import takes_config
 from orchestrate.render import Terminal
 from orchestrate.request import Request
 from orchestrate.saes import sae
+from orchestrate.scoring import score
 from orchestrate.showing import compare, crate, dashboard, export
 from orchestrate.submitting import cancel, doctor, render, rerun, run
 from orchestrate.tracks import track
@@ -49,6 +50,7 @@ for command in (
     gc,
     sae,
     track,
+    score,
     dashboard,
     compare,
     export,

@@ -164,6 +164,8 @@ class Work:
             "association": self.fit_tokens * reading + self.layers * self.latents * unembedding,
             "validation": min(self.fit_tokens, VALIDATION_TOKENS) * reading,
             "all": self.questions * (1 + self.answer) * encoding,
+            "asked_answers": 0.0,  # nobody has counted the new questions
+            "asked": 0.0,
             "independent": self.questions * (1 + self.answer) * encoding + self.fit_tokens * reading,
         }
         return float(asked[unit.name])

@@ -68,6 +68,16 @@ class Request:
         merged = [*submission.overrides, *overrides]  # of a key that is there twice the last one counts
         return cls.of(config_name, merged, stub=stub, cluster=cluster or submission.cluster)
 
+    def with_override(self, override: str) -> "Request":
+        """The same with one key=value more. Raises ConfigError."""
+        return Request.of(
+            self.options[1],
+            [*self.overrides, override],
+            stub="--stub" in self.options,
+            cluster=self.cluster,
+            stages_folder=self.stages_folder,
+        )
+
     @property
     def overrides(self) -> list[str]:
         """`key=value` of everything that is not as the configuration file says."""

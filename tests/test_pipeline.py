@@ -175,3 +175,52 @@ def test_killed_in_every_stage_it_comes_to_the_same_results(undisturbed: Pipelin
     pipeline.run()
     assert pipeline.digests() == undisturbed.digests()
     assert "nothing is stale" in pipeline.run()
+
+
+def test_new_questions_are_scored_as_the_run_scored_its_own(undisturbed: Pipeline, tmp_path: Path) -> None:
+    """The stored detector has not seen the frozen test: asked again, its questions get the scores that the run gave them."""
+    published = json.loads((undisturbed.root / RESULTS / "detection/hallucination_scores.json").read_text())
+    frozen = {record["id"]: record for record in published["questions"] if record["split"] == "test"}
+    lines = (undisturbed.root / "data/cache/demo-stub/questions/questions.jsonl").read_text().splitlines()
+    again = [question for question in map(json.loads, lines) if question["id"] in frozen]
+    asked = [
+        {"id": q["id"], "prompt": q["query"], "relation": q["relation"], "subject": q["subject"],
+         "answer": q["answer"], "aliases": q["aliases"]}
+        for q in again
+    ]  # fmt: skip
+    asked.append({"question": "Who painted the harbour at night?"})
+    (tmp_path / "new.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
+    options = ["--stub", "--set", f"paths.root={undisturbed.root}"]
+    before = undisturbed.digests()
+    done = subprocess.run(
+        [sys.executable, "-m", "orchestrate", "score", "demo", *options,
+         "--input", tmp_path / "new.jsonl", "--output", tmp_path / "scores.jsonl"],
+        cwd=CODE, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"AUROC on the \d+ whose right answer was given: 0\.\d{3}", done.stdout)
+    scores = [json.loads(line) for line in (tmp_path / "scores.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in scores] == [*(row["id"] for row in asked[:-1]), f"line_{len(asked)}"]
+    assert scores[-1]["label"] is None
+    for line in scores[:-1]:
+        own = frozen[line["id"]]
+        assert line["answer"] == own["answer"]
+        assert line["label"] == own["label"]
+        if line["scored"]:
+            assert line["score"] == pytest.approx(own["score"], abs=1e-3)
+            assert sum(line["contributions"].values()) + line["rest"] + line["intercept"] == pytest.approx(
+                line["additive_log_odds"], abs=1e-3
+            )
+    after = undisturbed.digests()
+    assert {path: digest for path, digest in after.items() if "/asked/" not in path} == before
+
+
+def test_new_questions_need_a_finished_run(tmp_path: Path) -> None:
+    (tmp_path / "new.jsonl").write_text('{"question": "Who?"}\n')
+    done = subprocess.run(
+        [sys.executable, "-m", "orchestrate", "score", "demo", "--stub", "--set", f"paths.root={tmp_path}",
+         "--input", tmp_path / "new.jsonl", "--output", tmp_path / "scores.jsonl"],
+        cwd=CODE, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 13
+    assert f"ghosttrack run demo --set paths.root={tmp_path} --stub`" in done.stderr  # a command that works

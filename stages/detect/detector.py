@@ -3,7 +3,8 @@
     detector = fit(data, labels, fold, provenance)
     probability = detector.score(data)              # of answers of the same model, read by the same SAEs
     reasons = detector.explain(data)
-    save(detector, folder); detector = load(folder)
+    save(detector, folder / JSON_FILE, folder / ARRAY_FILE)
+    detector = load(folder)
 
 What it was fitted on is part of it: `require` refuses answers of another model or latents of other SAEs.
 """
@@ -76,10 +77,11 @@ class Detector:
         return self.platt(self.model.score(self.columns(data).of(self.signals)))
 
     def explain(self, data: Data) -> list[Reason]:
-        """Why, a record a question; see `explain.reasons`."""
+        """The probability and why, a record a question; see `explain.reasons`."""
         columns = self.columns(data)
         probability = self.platt(self.model.score(columns.of(self.signals)))
-        return reasons(self.reference, columns.of(self.signals), probability)
+        found = reasons(self.reference, columns.of(self.signals), probability)
+        return [{"probability": float(p), **reason} for p, reason in zip(probability, found, strict=True)]
 
 
 def fit(

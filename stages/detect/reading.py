@@ -33,16 +33,17 @@ THREADS = 2
 
 
 class Files(NamedTuple):
-    """Where the tracking phase's files are. ladder: names of the associations to compare."""
+    """Where the tracking phase's files are. rungs: names of the associations to compare; ladder: their file, None where
+    there is nothing to compare."""
 
     states: Path
     lens: Path
     candidates: Path
     tracks: Path
-    ladder: Path
     layers: Path
-    independent: Path | None
-    rungs: Sequence[str]
+    ladder: Path | None = None
+    independent: Path | None = None
+    rungs: Sequence[str] = ()
 
 
 def read_data(
@@ -91,7 +92,7 @@ def _track_tables(
 ) -> tuple[dict[str, FeatureTable], csr_matrix]:
     """Track features by signal and rung, and the latents at the last answer token."""
     n = len(last)
-    if steps(files.tracks) != steps(files.ladder):
+    if files.ladder and steps(files.tracks) != steps(files.ladder):
         raise CorruptInputError(f"{files.ladder} has other rows than {files.tracks}; run track again")
     groups = range(steps(files.tracks))
     rungs: list[str | None] = [None, *files.rungs]
@@ -100,9 +101,8 @@ def _track_tables(
         group: int,
     ) -> tuple[dict[str | None, FeatureTable], NDArray[np.int64], NDArray[np.int64], csr_matrix]:
         own = _row_group(files.tracks, group, NODE_COLUMNS)
-        others = _row_group(
-            files.ladder, group, [f"{r}_{what}" for r in files.rungs for what in ("track", "link")]
-        )
+        columns_of_rungs = [f"{rung}_{what}" for rung in files.rungs for what in ("track", "link")]
+        others = _row_group(files.ladder, group, columns_of_rungs) if files.ladder else {}
         if len(own["question"]) != len(next(iter(others.values()), own["question"])):
             raise CorruptInputError(f"{files.ladder} has other rows than {files.tracks}; run track again")
         columns = _at_places({**own, **others}, last, files.tracks)

@@ -69,6 +69,31 @@ def question_record(
     }
 
 
+def asked_record(
+    answer: Answer, threshold: float, reason: Mapping[str, Any] | None, competition: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A line of scores.jsonl: a new question, the model's answer, how likely it is wrong, and why.
+
+    reason: of `Detector.explain`; None where a signal is missing, so that there is no score.
+    """
+    known = {} if reason is None else dict(reason)
+    score = known.pop("probability", None)
+    return {
+        "id": answer.id,
+        "relation": answer.relation,
+        "question": answer.question,
+        "answer": answer.answer,
+        "scored": reason is not None,
+        "score": score,
+        "threshold": threshold,
+        "predicted": None if score is None else int(score >= threshold),
+        **known,
+        "competition": dict(competition),
+        "gold": answer.gold or None,
+        "label": answer.label,
+    }
+
+
 def csv_rows(records: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
     """Header and rows of classifications.csv; null is an empty cell."""
     rows = [["" if record[name] is None else record[name] for name in CSV_COLUMNS] for record in records]

@@ -50,6 +50,10 @@ class FoldResult(NamedTuple):
 
 
 def run(job: Job) -> dict[str, Any]:
+    return run_asked(job) if job.unit == "asked" else run_all(job)
+
+
+def run_all(job: Job) -> dict[str, Any]:
     settings = job.config.detection
     answers = read_answers(job.input("track/answers", "generations.jsonl"))
     refuse_conflicts(answers)
@@ -79,7 +83,7 @@ def run(job: Job) -> dict[str, Any]:
     kept = saved.keep(
         side,
         job.config.layers,
-        provenance(job),
+        provenance(job, "track/answers", "track/all"),
         [names[row] for row in test_split.folds[0].train],
         job.config.seed,
     )
@@ -93,7 +97,7 @@ def run(job: Job) -> dict[str, Any]:
         for method, decided in result.methods
     ]
     if settings.transfer is not None:
-        tables.append(transferred(Path(settings.transfer).expanduser(), data, labels, provenance(job)))
+        tables.append(transferred(Path(settings.transfer).expanduser(), data, labels, kept.provenance))
     types = error_types(answers, data.tokens, leader[:, PROMPT])
     questions = [
         records.question_record(
@@ -136,6 +140,43 @@ def run(job: Job) -> dict[str, Any]:
     return {**sample, "auroc": _aurocs(results, labels)}
 
 
+def run_asked(job: Job) -> dict[str, Any]:
+    """The stored detector on new questions; nothing is fitted. Raises ModelMismatchError for answers that are not its own."""
+    job.input("detect/all", saved.ARRAY_FILE)  # is there and whole; it lies beside the other
+    detector = saved.load(job.input("detect/all", saved.JSON_FILE).parent)
+    detector.require(provenance(job, "track/asked_answers", "track/asked"))
+    answers = read_answers(job.input("track/asked_answers", "generations.jsonl"))
+    files = Files(
+        states=job.input("track/asked_answers", "states.pt"),
+        lens=job.input("track/asked_answers", "lens.parquet"),
+        candidates=job.input("track/asked_answers", "candidates.parquet"),
+        tracks=job.input("track/asked", "tracks.parquet"),
+        layers=job.input("track/asked", "layers.parquet"),
+    )
+    data, leader = read_data(files, answers, job.config.layers, job.config.sae.d_hidden)
+    rows = np.flatnonzero(complete(data))
+    with threadpool_limits(1):
+        found = dict(zip(rows.tolist(), detector.explain(data.of(rows)), strict=True))
+    lines = [
+        records.asked_record(
+            answer, detector.threshold, found.get(row), competition_of(leader[row, PROMPT], data.layers)
+        )
+        for row, answer in enumerate(answers)
+    ]
+    with job.output("scores.jsonl").open("w", encoding="utf-8") as file:
+        for line in lines:
+            file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
+    known = [(line["label"], line["score"]) for line in lines if line["label"] is not None and line["scored"]]
+    labels, scores = np.array(known, dtype=np.float64).reshape(-1, 2).T
+    both = 0 < labels.sum() < len(labels)
+    return {
+        "questions": len(lines),
+        "scored": len(rows),
+        "labelled": len(labels),
+        "auroc": round(auroc(labels, scores), 4) if both else None,
+    }
+
+
 def input_files(job: Job) -> Files:
     twin = job.entries.get("track/independent")
     return Files(
@@ -158,14 +199,14 @@ def protocol_rows(answers: Sequence[Answer], data: Data, labels: Floats, groups:
     return Rows(kept, labels[kept].astype(np.int64), groups[kept], relation[kept], said[kept])
 
 
-def provenance(job: Job) -> dict[str, str]:
-    """Digests of the model and of the SAEs behind the inputs, by which a stored detector knows its own."""
+def provenance(job: Job, answers: str, tracks: str) -> dict[str, str]:
+    """Digests of the model and of the SAEs behind the inputs, by which a stored detector knows its own.
+
+    answers, tracks: the units that the inputs come from.
+    """
     return {
-        what: _digest_of(job, unit, prefix)
-        for what, unit, prefix in (
-            ("model", "track/answers", "prepare/model/"),
-            ("saes", "track/all", "sae_train/"),
-        )
+        "model": _digest_of(job, answers, "prepare/model/"),
+        "saes": _digest_of(job, tracks, "sae_train/"),
     }
 
 

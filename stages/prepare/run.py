@@ -18,8 +18,14 @@ from stages.prepare.prompts import Question, ask, even_quota, with_unique_ids
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Do one unit: `model`, `questions` or `corpus`; returns its metrics."""
-    return {"model": prepare_model, "questions": prepare_questions, "corpus": prepare_corpus}[job.unit](job)
+    """Do one unit: `model`, `questions`, `asked` or `corpus`; returns its metrics."""
+    units = {
+        "model": prepare_model,
+        "questions": prepare_questions,
+        "asked": prepare_asked,
+        "corpus": prepare_corpus,
+    }
+    return units[job.unit](job)
 
 
 def prepare_model(job: Job) -> dict[str, Any]:
@@ -44,12 +50,28 @@ def prepare_model(job: Job) -> dict[str, Any]:
 def prepare_questions(job: Job) -> dict[str, Any]:
     """Write `questions.jsonl`. Raises DataError."""
     questions, facts = questions_of(job.config)
-    with job.output("questions.jsonl").open("w", encoding="utf-8") as file:
-        for question in questions:
-            file.write(json.dumps(question.record(), ensure_ascii=False) + "\n")
+    _write_questions(job.output("questions.jsonl"), questions)
     counts = Counter(question.relation for question in questions)
     job.log.info(f"{len(questions)} questions over {len(counts)} relations")
     return {"questions": len(questions), "facts": facts, "relations": dict(sorted(counts.items()))}
+
+
+def prepare_asked(job: Job) -> dict[str, Any]:
+    """Write `asked.jsonl`, new questions in the form of `questions.jsonl`. Raises DataError."""
+    with job.input("prepare/questions", "questions.jsonl").open(encoding="utf-8") as lines:
+        examples = {record["relation"]: record["prefix"] for record in map(json.loads, lines)}
+    questions = sources.read_asked(Path(str(job.config.data.asked)).expanduser(), examples)
+    _write_questions(job.output("asked.jsonl"), questions)
+    return {
+        "questions": len(questions),
+        "with_examples": sum(bool(question.prefix) for question in questions),
+    }
+
+
+def _write_questions(path: Path, questions: Sequence[Question]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for question in questions:
+            file.write(json.dumps(question.record(), ensure_ascii=False) + "\n")
 
 
 def questions_of(config: Config) -> tuple[list[Question], int]:

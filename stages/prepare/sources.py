@@ -33,23 +33,16 @@ class Rows:
 
     def add(self, row: Mapping[str, Any], where: str) -> None:
         """Check a row and keep it. where: `file line 3`, for errors. Raises DataError."""
-        for field in ("question", "prompt"):
-            if row.get(field) is not None and not isinstance(row[field], str):
-                raise DataError(f"{where}: {field!r} must be a text, not {_shown(row[field])}")
-        question, prompt = _stripped(row.get("question")), _stripped(row.get("prompt"))
-        if bool(question) == bool(prompt):
-            raise DataError(f"{where}: give exactly one of 'question' and 'prompt', and not empty")
+        text, is_question = _asked_text(row, where)
         answer, aliases = _answers(row, where)
         relation = _label(row, "relation", where) or DEFAULT_RELATION
-        text = question or prompt
-        assert text is not None
-        subject = _label(row, "subject", where) or (question or text.strip().rsplit("\n", 1)[-1])
+        subject = _label(row, "subject", where) or (text if is_question else text.strip().rsplit("\n", 1)[-1])
         if (relation, text) in self._seen:
             self.duplicates += 1
             return
         self._seen.add((relation, text))
-        if question:
-            self.facts.append(Fact(relation, subject, answer, aliases, question))
+        if is_question:
+            self.facts.append(Fact(relation, subject, answer, aliases, text))
         else:
             name = f"{slug(relation)}/{slug(subject)}"
             self.prompts.append(Question(name, relation, subject, "", text, answer, aliases))
@@ -69,6 +62,39 @@ def read_jsonl_questions(path: Path) -> Rows:
     if not rows.facts and not rows.prompts:
         raise DataError(f"data.questions = {path}: the file has no questions")
     return rows
+
+
+def read_asked(path: Path, examples: Mapping[str, str]) -> list[Question]:
+    """New questions of a JSON Lines file, in its order; the right answer may be left out, where nobody knows it.
+
+    examples: relation to the worked examples that come before its questions; a line that names another relation, or
+    none, is asked without. Raises DataError naming the file, the line and what is wrong with it.
+    """
+    asked: dict[str, Question] = {}
+    for number, row in _jsonl(path, "data.asked"):
+        where = f"{path} line {number}"
+        if unknown := sorted(set(row) - {*FIELDS, "id"}):
+            raise DataError(
+                f"{where}: there is no field {unknown[0]!r}; the fields are id, {', '.join(FIELDS)}"
+            )
+        text, is_question = _asked_text(row, where)
+        answer, aliases = ("", ()) if row.get("answer") is None else _answers(row, where)
+        relation = _label(row, "relation", where) or DEFAULT_RELATION
+        name = _label(row, "id", where) or f"line_{number}"
+        if name in asked:
+            raise DataError(f"{where}: the id {name!r} was there before; ids must be unique")
+        asked[name] = Question(
+            id=name,
+            relation=relation,
+            subject=_label(row, "subject", where) or text.strip().rsplit("\n", 1)[-1],
+            prefix=examples.get(relation, ""),
+            query=f"Q: {text}\nA:" if is_question else text,
+            answer=answer,
+            aliases=aliases,
+        )
+    if not asked:
+        raise DataError(f"data.asked = {path}: the file has no questions")
+    return list(asked.values())
 
 
 def read_hub_questions(name: str, config: str | None, split: str, columns: Mapping[str, str]) -> Rows:
@@ -195,6 +221,17 @@ def _read_text(path: Path, key: str) -> str:
         ) from error
     except OSError as error:
         raise DataError(f"{key} = {str(path)!r} cannot be read: {error.strerror}") from error
+
+
+def _asked_text(row: Mapping[str, Any], where: str) -> tuple[str, bool]:
+    """The text of `question` or `prompt`, and whether it is a question."""
+    for field in ("question", "prompt"):
+        if row.get(field) is not None and not isinstance(row[field], str):
+            raise DataError(f"{where}: {field!r} must be a text, not {_shown(row[field])}")
+    question, prompt = _stripped(row.get("question")), _stripped(row.get("prompt"))
+    if bool(question) == bool(prompt):
+        raise DataError(f"{where}: give exactly one of 'question' and 'prompt', and not empty")
+    return (question, True) if question else (prompt or "", False)
 
 
 def _answers(row: Mapping[str, Any], where: str) -> tuple[str, tuple[str, ...]]:

@@ -29,6 +29,8 @@ def judge(answer: str, aliases: list[str], query: str = "") -> Judgement:
     if not said:
         return Judgement(None, None, "empty")
     golds = {gold for alias in aliases if (gold := normalise(alias))}
+    if not golds:
+        return Judgement(None, None, "no_gold_answer")
     if any(f" {gold} " in f" {said} " for gold in golds):
         return Judgement(0, int(said not in golds), None)
     if said in REFUSALS:

@@ -9,6 +9,8 @@ UNITS = {
     "answers": run_answers.run,
     "association": run_association.run,
     "all": run_tracks.run,
+    "asked_answers": run_answers.run_asked,
+    "asked": run_tracks.run_asked,
     "independent": run_tracks.run_independent,
     "validation": run_validation.run,
 }

@@ -37,8 +37,16 @@ Columns = dict[str, np.ndarray]
 
 
 def run(job: Job) -> dict[str, Any]:
+    return answer_all(job, read_questions(job.input("prepare/questions", "questions.jsonl")))
+
+
+def run_asked(job: Job) -> dict[str, Any]:
+    """The same for new questions, which the stored detector is to score."""
+    return answer_all(job, read_questions(job.input("prepare/asked", "asked.jsonl")))
+
+
+def answer_all(job: Job, questions: list[dict[str, Any]]) -> dict[str, Any]:
     settings = job.config.tracking
-    questions = read_questions(job.input("prepare/questions", "questions.jsonl"))
     if not questions:
         raise DataError("questions.jsonl is empty; check data.questions and data.relations")
     shards = plan_shards([q["prefix"] for q in questions], settings.shard_questions, settings.batch_size)

@@ -38,7 +38,7 @@ def run(job: Job) -> dict[str, Any]:
     model = load_language_model(job.input_dir("prepare/model"), job.config.model.dtype)
     read_out, tokenizer = ReadOut.of(model), model.tokenizer
     del model
-    answers = _Answers(job)
+    answers = _Answers(job, "track/answers")
     shards = track_all(job, saes, association, read_out, answers, job.config.tracking.ladder)
     if job.rank:
         return {}
@@ -83,7 +83,9 @@ def run_independent(job: Job) -> dict[str, Any]:
             fsync(file)
 
     job.once("association", fit_them)
-    shards = track_all(job, saes, Association.load(kept), ReadOut.of(model), _Answers(job), [])
+    shards = track_all(
+        job, saes, Association.load(kept), ReadOut.of(model), _Answers(job, "track/answers"), []
+    )
     if job.rank:
         return {}
     pieces = [job.scratch(f"{step}.tracks.parquet") for step in shards]
@@ -91,12 +93,27 @@ def run_independent(job: Job) -> dict[str, Any]:
     return {**_metrics(job, shards), "association": json.loads(figures_kept.read_text("utf-8"))}
 
 
-class _Answers:
-    """What unit `answers` wrote. owner: int64 [n_problems, 2], question and position; states: memory-mapped."""
+def run_asked(job: Job) -> dict[str, Any]:
+    """Tracks of the answers to new questions: what the stored detector reads, no more."""
+    saes = load_saes(job)
+    association = Association.load(job.input("track/association", "association.pt"))
+    read_out = ReadOut.of(load_language_model(job.input_dir("prepare/model"), job.config.model.dtype))
+    shards = track_all(job, saes, association, read_out, _Answers(job, "track/asked_answers"), [])
+    if job.rank:
+        return {}
+    for table in ("tracks", "layers"):
+        outputs.join_parquet(
+            job.output(f"{table}.parquet"), [job.scratch(f"{step}.{table}.parquet") for step in shards]
+        )
+    return _metrics(job, shards)
 
-    def __init__(self, job: Job) -> None:
-        self.generations = outputs.read_jsonl(job.input("track/answers", "generations.jsonl"))
-        path = job.input("track/answers", "states.pt")
+
+class _Answers:
+    """What a unit of answers wrote. owner: int64 [n_problems, 2], question and position; states: memory-mapped."""
+
+    def __init__(self, job: Job, unit: str) -> None:
+        self.generations = outputs.read_jsonl(job.input(unit, "generations.jsonl"))
+        path = job.input(unit, "states.pt")
         stored = torch.load(path, mmap=True, weights_only=True)
         self.states: Tensor = stored["states"]
         if self.states.shape[1] != len(job.config.layers):
@@ -105,7 +122,7 @@ class _Answers:
                 "run the track stage again"
             )
         self.owner = torch.stack([stored["question"].long(), stored["position"].long()], dim=1).numpy()
-        self.candidates = outputs.read_parquet(job.input("track/answers", "candidates.parquet"))
+        self.candidates = outputs.read_parquet(job.input(unit, "candidates.parquet"))
         self.m = int(self.candidates["rank"].max()) + 1
         tokens = self.candidates["token"].reshape(-1, self.m)
         first = np.searchsorted(self.candidates["question"][:: self.m], self.owner[:, 0])

@@ -22,6 +22,13 @@ def test_the_question_is_the_last_line_of_the_prompt(tmp_path):
     assert answer.reason is None
 
 
+def test_a_question_with_an_answer_line_is_two_lines_of_the_prompt(tmp_path):
+    prompt = "Q: Who wrote Emma?\nA: Jane Austen\nQ: Who wrote Ulysses?\nA:"
+    [answer] = read_answers(write(tmp_path / "generations.jsonl", LINE | {"prompt": prompt}))
+    assert answer.question == "Who wrote Ulysses?"
+    assert answer.query == "Q: Who wrote Ulysses?\nA:"
+
+
 def test_an_answer_without_label_or_reason_is_unexplained(tmp_path):
     [answer] = read_answers(write(tmp_path / "generations.jsonl", LINE | {"label": None}))
     assert answer.reason == "unexplained"

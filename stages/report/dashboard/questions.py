@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from common.answers import question_of
 from common.errors import CorruptInputError
 from stages.report.dashboard.packing import pack, thousandths
 from stages.report.dashboard.tracks import STRONGEST, Census, Nodes, matches, ranks, whole_questions
@@ -274,7 +275,7 @@ def index(records: Sequence[Mapping[str, Any]], scores: Sequence[Mapping[str, An
         entry = {
             "id": record["id"],
             "relation": record["relation"],
-            "question": record["prompt"].rsplit("\n", 1)[-1],
+            "question": question_of(record["prompt"]),
             "answer": record["answer"],
             "gold": record["gold"],
             "label": record["label"],

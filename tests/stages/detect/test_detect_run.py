@@ -44,7 +44,7 @@ def read(finished_run):
     folder = finished_run / "track"
     files = Files(
         *(folder / f"{name}" for name in ("states.pt", "lens.parquet", "candidates.parquet", "tracks.parquet",
-                                          "ladder.parquet", "layers.parquet")), None, ["none", "random"],
+                                          "layers.parquet", "ladder.parquet")), None, ["none", "random"],
     )  # fmt: skip
     answers = read_answers(folder / "generations.jsonl")
     return answers, read_data(files, answers, synthetic.config().layers, 64)[0]
@@ -178,7 +178,7 @@ def test_another_runs_detector_scores_these_questions_and_nothing_is_fitted_agai
     folder = tmp_path / "track"
     files = Files(
         *(folder / name for name in ("states.pt", "lens.parquet", "candidates.parquet", "tracks.parquet",
-                                     "ladder.parquet", "layers.parquet")), None, ["none", "random"],
+                                     "layers.parquet", "ladder.parquet")), None, ["none", "random"],
     )  # fmt: skip
     answers = read_answers(folder / "generations.jsonl")
     data = read_data(files, answers, synthetic.config().layers, 64)[0].of(part["question"].to_numpy())
