@@ -1,0 +1,83 @@
+"""`ghosttrack score`: new questions, the model's answers to them, and what the stored detector says of each."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from common.errors import MissingInputError
+from common.storage import Store, storage_errors
+from orchestrate.local import LocalExecutor
+from orchestrate.options import takes_config
+from orchestrate.render import Terminal
+from orchestrate.request import Request
+
+UNITS = {"prepare": ["asked"], "track": ["asked_answers", "asked"], "detect": ["asked"]}
+"""The units that score new questions, in order."""
+
+
+@click.command()
+@takes_config
+@click.option(
+    "--input",
+    "questions",
+    required=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Questions, a JSON object a line: `question` or `prompt`; if wanted id, relation, subject, answer, aliases.",
+)
+@click.option(
+    "--output",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where the scores go, a JSON object a line, in the same order.",
+)
+def score(request: Request, questions: Path, output: Path) -> None:
+    """Let the model answer new questions; say how likely each answer is wrong, and why. Fits nothing.
+
+    Uses the model, the SAEs and the detector of a finished run of CONFIG. A question whose `relation` is one of that run's
+    gets the relation's worked examples before it. Where right answers are given, their AUROC is told.
+    """
+    terminal = Terminal()
+    finish = f"ghosttrack run {request.name}"
+    request = request.with_override(f"data.asked={questions.resolve()}")
+    _refuse_unfinished(request, finish)
+    for stage, names in UNITS.items():
+        stale = [each.unit.name for each in request.plan().stale_of(stage) if each.unit.name in names]
+        if stale:
+            LocalExecutor(terminal).run_stage(request, stage, stale)
+    entry = Store(request.config.paths.root).current(request.config.name, "detect", "asked")
+    assert entry is not None  # the stage has just said that it is done
+    with storage_errors(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(entry.file("scores.jsonl"), output)
+    terminal.line(f"{output}: {_summary(entry.manifest.predicate.metrics)}")
+
+
+def _refuse_unfinished(request: Request, finish: str) -> None:
+    """Raises MissingInputError where what the new units read is not there or not up to date."""
+    plan = request.plan()
+    new = [
+        each.unit
+        for stage, names in UNITS.items()
+        for each in plan.of_stage(stage)
+        if each.unit.name in names
+    ]
+    read = {read.name for unit in new for read in unit.reads} - {unit.label for unit in new}
+    for each in plan.stale:
+        if each.unit.label in read:
+            raise MissingInputError(
+                f"{each.unit.label}: {each.reason}. New questions are scored with the model, SAEs and detector of a finished "
+                f"run; finish it with `{finish}`"
+            )
+
+
+def _summary(metrics: Mapping[str, Any]) -> str:
+    scored, asked = metrics["scored"], metrics["questions"]
+    text = f"{scored} answers scored"
+    if scored < asked:
+        text += f", {asked - scored} lack a signal (an empty answer, no active latent) and have no score"
+    if metrics["auroc"] is not None:
+        text += f"; AUROC on the {metrics['labelled']} whose right answer was given: {metrics['auroc']:.3f}"
+    return text
