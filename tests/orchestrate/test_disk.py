@@ -40,7 +40,7 @@ def test_reserved_files_count_in_full_and_links_do_not(tmp_path: Path) -> None:
 
 def test_states_that_are_half_written_need_no_room_again() -> None:
     plan = Request.of("gpt2-medium").plan()
-    assert plan.size == pytest.approx(184e9, rel=0.01)
+    assert plan.size == pytest.approx(186e9, rel=0.01)
     assert replace(plan, free=int(150e9)).refusal
     half_written = replace(plan, free=int(150e9), staged=int(59e9))
     assert half_written.refusal is None

@@ -40,7 +40,11 @@ def test_the_lens_is_the_model_s_own_last_step(model):
     entropy = -(expected.exp() * expected).sum(1)
     torch.testing.assert_close(torch.from_numpy(lens.entropy).double(), entropy, rtol=1e-4, atol=1e-4)
     assert lens.top.tolist() == expected.argmax(1).tolist()
-    assert lens.rank.tolist() == (expected > expected.gather(1, emitted[:, None])).sum(1).tolist()
+    above = expected - expected.gather(1, emitted[:, None])
+    ranks = torch.from_numpy(lens.rank)
+    # near-equal tokens may change places by rounding, no others
+    assert bool(((above > 1e-4).sum(1) <= ranks).all())
+    assert bool((ranks <= (above > -1e-4).sum(1) - 1).all())
 
 
 def test_the_read_out_with_its_scale_makes_the_logits_but_for_biases(model):

@@ -1,12 +1,12 @@
 import datetime
 from itertools import permutations
 
+import motmetrics
 import numpy as np
 import pytest
 
 from stages.track.scoring import Snapshot, gospa, idf1, mota, score
 
-motmetrics = pytest.importorskip("motmetrics")
 CUTOFF = 1.0
 
 

@@ -4,15 +4,6 @@ import datetime
 
 import numpy as np
 import pytest
-
-from stages.track.associate.follow import follow
-from stages.track.association import fit
-from stages.track.scenes import CUTOFF, Planted, plant, reported
-from stages.track.scoring import Snapshot, score
-
-pytest.importorskip("stonesoup", reason="Stone Soup is in the dev extra")
-pytest.importorskip("ortools", reason="Stone Soup's multi-frame assignment needs OR-Tools, in the dev extra")
-
 from stonesoup.dataassociator.mfa import MFADataAssociator
 from stonesoup.hypothesiser.mfa import MFAHypothesiser
 from stonesoup.hypothesiser.probability import PDAHypothesiser
@@ -26,6 +17,11 @@ from stonesoup.types.state import TaggedWeightedGaussianState
 from stonesoup.types.track import Track
 from stonesoup.types.update import GaussianMixtureUpdate
 from stonesoup.updater.kalman import KalmanUpdater
+
+from stages.track.associate.follow import follow
+from stages.track.association import fit
+from stages.track.scenes import CUTOFF, Planted, plant, reported
+from stages.track.scoring import Snapshot, score
 
 PLANTED = Planted(
     n_layers=8, d_model=8, latents=400, features=4, dropout=0.1, clutter=4.0, wander=0.2, lasting=True
