@@ -6,12 +6,12 @@ import csv
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+from joblib import Parallel, cpu_count, delayed  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
@@ -35,7 +35,8 @@ from stages.detect.protocol.splits import Fold, Plan, Rows, Split, all_splits
 from stages.detect.reading import Files, complete, read_data, steps
 from stages.detect.transfer import transferred
 
-THREADS = 2
+MOST_PROCESSES = 4
+"""Each holds a copy of what its fold is fitted on."""
 PROMPT = PLACES.index("prompt")
 PERMUTED_TABLES = ("logits", "lens", "error", "tracks", "competition")
 
@@ -219,29 +220,32 @@ def _digest_of(job: Job, unit: str, prefix: str) -> str:
 def _score_all(
     job: Job, data: Data, labels: Floats, splits: Sequence[Split]
 ) -> Iterator[tuple[Split, int, Fold, FoldResult]]:
-    """Every fold of every split, two at a time; each on one thread, so that equal input gives equal bits."""
-    seed, layers = job.config.seed, job.config.layers
+    """Every fold of every split, a process each (most of a fit is Python); each on one thread, so that equal input gives
+    equal bits whatever the number of processes."""
+    layers = job.config.layers
     points = np.unique(np.linspace(0, len(layers) - 1, job.config.detection.early_points).round().astype(int))
     early = [layers[point] for point in points]
     tasks = [(split, number, fold) for split in splits for number, fold in enumerate(split.folds)]
-
-    def one(task: tuple[Split, int, Fold]) -> FoldResult:
-        split, _, fold = task
-        with threadpool_limits(1, user_api="openmp"):
-            side = fit_side(data, labels, fold, seed)
-            scored = list(methods_of(data, side, fold, labels, seed, early))
-            methods = [(method, decide(scores, side.labels)) for method, scores in scored]
-            why = _explain(side, fold, scored, seed) if _published(split) else None
-        progress.update()
-        return FoldResult(methods, side if split.name == "test" else None, why)
-
-    with (
-        job.progress(len(tasks), unit="fold", what="fitting and scoring") as progress,
-        threadpool_limits(1),
-        ThreadPoolExecutor(THREADS) as pool,
-    ):
-        for (split, number, fold), result in zip(tasks, pool.map(one, tasks), strict=True):
+    processes = Parallel(n_jobs=min(cpu_count(), MOST_PROCESSES, len(tasks)), return_as="generator")
+    with job.progress(len(tasks), unit="fold", what="fitting and scoring") as progress:
+        results = processes(
+            delayed(_score_fold)(data, labels, split.name, _published(split), fold, early, job.config.seed)
+            for split, _, fold in tasks
+        )
+        for (split, number, fold), result in zip(tasks, results, strict=True):
+            progress.update()
             yield split, number, fold, result
+
+
+def _score_fold(
+    data: Data, labels: Floats, split: str, published: bool, fold: Fold, early: list[int], seed: int
+) -> FoldResult:
+    with threadpool_limits(1):
+        side = fit_side(data, labels, fold, seed)
+        scored = list(methods_of(data, side, fold, labels, seed, early))
+        methods = [(method, decide(scores, side.labels)) for method, scores in scored]
+        why = _explain(side, fold, scored, seed) if published else None
+    return FoldResult(methods, side if split == "test" else None, why)
 
 
 def _published(split: Split) -> bool:
