@@ -168,15 +168,15 @@ def plot_ablation(path: Path, report: FinalReport) -> None:
     pooled = [each for each in grouped.comparisons if each.metric == "auroc"]
     differences = [each for each in pooled if each.about == "association"]
     increments = [each for each in pooled if each.about == "increment"]
-    n_rows = max(len(rungs), len(differences) + len(increments))
-    canvas = _sheet(17, 2.6 + 0.62 * n_rows)
-    left, right = canvas.subplots(1, 2, width_ratios=[1, 1])
-    _forest(left, rungs, lambda m: GREY if report.card(m.name).rung in ("none", "random") else BLUE)
-    left.set_yticks(range(len(rungs)), [_title_of(report, m.name) for m in rungs], fontsize=LABEL - 1)
-    left.set_xlabel("AUROC: ● all questions   ○ within a relation", fontsize=LABEL - 1)
-    _title(left, "The same features on other associations", size=LABEL + 1)
-    _differences(right, report, [*reversed(increments), *reversed(differences)])
-    _title(right, "Paired differences of AUROC", size=LABEL + 1)
+    heights = [len(rungs) + 1, len(differences) + len(increments) + 1]
+    canvas = _sheet(14, 3.2 + 0.6 * sum(heights))
+    upper, lower = canvas.subplots(2, 1, height_ratios=heights)
+    _forest(upper, rungs, lambda m: GREY if report.card(m.name).rung in ("none", "random") else BLUE)
+    upper.set_yticks(range(len(rungs)), [_title_of(report, m.name) for m in rungs], fontsize=TICK)
+    upper.set_xlabel("AUROC: ● all questions   ○ within a relation", fontsize=LABEL - 1)
+    _title(upper, "The same features on other associations", size=LABEL + 1)
+    _differences(lower, report, [*reversed(increments), *reversed(differences)])
+    _title(lower, "Paired differences of AUROC", size=LABEL + 1)
     canvas.savefig(path, dpi=DPI)
 
 
