@@ -110,3 +110,18 @@ def test_a_stage_describes_itself_without_torch(stage: str) -> None:
     assert description["contractVersion"] >= 1
     assert description["units"][0]["writes"]
     assert "sae_training" in description["parameterSchema"]["properties"]
+
+
+@pytest.mark.parametrize("stage", ["detect", "evaluate", "report"])
+def test_stages_with_a_slim_image_do_without_torch(stage: str) -> None:
+    code = (
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name.split('.')[0] in ('torch', 'transformers'):\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        f"import stages.{stage}.run"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

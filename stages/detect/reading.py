@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
@@ -37,6 +36,7 @@ class Files(NamedTuple):
     there is nothing to compare."""
 
     states: Path
+    positions: Path
     lens: Path
     candidates: Path
     tracks: Path
@@ -75,7 +75,7 @@ def read_data(
         tables["samples"] = sample_features(asked, [[normalise(s) for s in item.samples] for item in asked])
     found, latents = _track_tables(files, last, layers, d_hidden, on_piece)
     tables |= found
-    return Data(asked, layers, tables, _states(files.states, n), latents, tokens, logprobs), leader
+    return Data(asked, layers, tables, _states(files, n), latents, tokens, logprobs), leader
 
 
 def complete(data: Data) -> NDArray[np.bool_]:
@@ -199,13 +199,20 @@ def _table(path: Path) -> pd.DataFrame:
         raise CorruptInputError(f"{path} cannot be read as a table: {error}; run track again") from error
 
 
-def _states(path: Path, n_questions: int) -> Halves:
+def _states(files: Files, n_questions: int) -> Halves:
+    owner = _table(files.positions)
     try:
-        stored = torch.load(path, mmap=True, weights_only=True)
-        columns = [stored[name].numpy() for name in ("question", "position", "states")]
-    except (RuntimeError, KeyError, AttributeError, OSError) as error:
-        raise CorruptInputError(f"{path} cannot be read as states ({error}); run track again") from error
-    return states_by_place(columns[0].astype(np.int64), columns[1].astype(np.int64), columns[2], n_questions)
+        states = np.load(files.states, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError) as error:
+        raise CorruptInputError(
+            f"{files.states} cannot be read as states ({error}); run track again"
+        ) from error
+    if states.ndim != 3 or len(states) != len(owner):
+        raise CorruptInputError(
+            f"{files.states} has shape {states.shape}, and {files.positions} {len(owner)} rows; run track again"
+        )
+    question, position = (owner[name].to_numpy(dtype=np.int64) for name in ("question", "position"))
+    return states_by_place(question, position, states, n_questions)
 
 
 def steps(path: Path) -> int:

@@ -148,7 +148,8 @@ def run_asked(job: Job) -> dict[str, Any]:
     detector.require(provenance(job, "track/asked_answers", "track/asked"))
     answers = read_answers(job.input("track/asked_answers", "generations.jsonl"))
     files = Files(
-        states=job.input("track/asked_answers", "states.pt"),
+        states=job.input("track/asked_answers", "states.npy"),
+        positions=job.input("track/asked_answers", "positions.parquet"),
         lens=job.input("track/asked_answers", "lens.parquet"),
         candidates=job.input("track/asked_answers", "candidates.parquet"),
         tracks=job.input("track/asked", "tracks.parquet"),
@@ -181,7 +182,8 @@ def run_asked(job: Job) -> dict[str, Any]:
 def input_files(job: Job) -> Files:
     twin = job.entries.get("track/independent")
     return Files(
-        states=job.input("track/answers", "states.pt"),
+        states=job.input("track/answers", "states.npy"),
+        positions=job.input("track/answers", "positions.parquet"),
         lens=job.input("track/answers", "lens.parquet"),
         candidates=job.input("track/answers", "candidates.parquet"),
         tracks=job.input("track/all", "tracks.parquet"),

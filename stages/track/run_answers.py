@@ -17,7 +17,6 @@ from common.language_model import LanguageModel, load_language_model
 from common.progress import Progress
 from common.seeds import generator
 from common.stage import Job
-from common.states import TensorFile, reserve_tensors
 from stages.track import outputs
 from stages.track.generate import (
     Answer,
@@ -220,23 +219,24 @@ def _gather_records(job: Job, n_shards: int) -> list[dict[str, Any]]:
 
 
 def _gather_states(job: Job, records: list[dict[str, Any]], n_shards: int) -> None:
-    """Write states.pt without holding more than a question's states."""
+    """Write states.npy, which needs no torch to be read, and whose rows they are; holds no more than a question's."""
     counts = [len(record["token_ids"]) + 1 + record["subject_found"] for record in records]
     starts = np.concatenate([[0], np.cumsum(counts)])
-    total, path = int(starts[-1]), job.output("states.pt")
-    first = torch.load(job.scratch(f"{_step(0)}.pt"), mmap=True, weights_only=True)
-    reserve_tensors(
-        path, {name: ((total, *values.shape[1:]), values.dtype) for name, values in first.items()}
+    first = torch.load(job.scratch(f"{_step(0)}.pt"), mmap=True, weights_only=True)["states"]
+    states = np.lib.format.open_memmap(
+        job.output("states.npy"), mode="w+", dtype=np.float16, shape=(int(starts[-1]), *first.shape[1:])
     )
-    with TensorFile(path) as file:
-        for number in range(n_shards):
-            shard = torch.load(job.scratch(f"{_step(number)}.pt"), mmap=True, weights_only=True)
-            lines, sizes = shard["question"].unique_consecutive(return_counts=True)
-            places = torch.cumsum(sizes, 0) - sizes
-            for line, place, size in zip(lines.tolist(), places.tolist(), sizes.tolist(), strict=True):
-                for name, values in shard.items():
-                    file.put(name, int(starts[line]), values[place : place + size])
-        file.sync()
+    question, position = np.empty(len(states), np.int32), np.empty(len(states), np.int16)
+    for number in range(n_shards):
+        shard = torch.load(job.scratch(f"{_step(number)}.pt"), mmap=True, weights_only=True)
+        lines, sizes = shard["question"].unique_consecutive(return_counts=True)
+        places = torch.cumsum(sizes, 0) - sizes
+        for line, place, size in zip(lines.tolist(), places.tolist(), sizes.tolist(), strict=True):
+            own = slice(int(starts[line]), int(starts[line]) + size)
+            states[own] = shard["states"][place : place + size].numpy()
+            question[own], position[own] = line, shard["position"][place : place + size].numpy()
+    states.flush()
+    outputs.write_parquet(job.output("positions.parquet"), {"question": question, "position": position})
 
 
 def _gather_columns(job: Job, name: str, n_shards: int) -> Columns:

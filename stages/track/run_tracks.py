@@ -8,7 +8,6 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from common.errors import ConfigError, CorruptInputError
 from common.files import fsync
@@ -113,15 +112,15 @@ class _Answers:
 
     def __init__(self, job: Job, unit: str) -> None:
         self.generations = outputs.read_jsonl(job.input(unit, "generations.jsonl"))
-        path = job.input(unit, "states.pt")
-        stored = torch.load(path, mmap=True, weights_only=True)
-        self.states: Tensor = stored["states"]
+        path = job.input(unit, "states.npy")
+        self.states = torch.from_numpy(np.load(path, mmap_mode="c"))
         if self.states.shape[1] != len(job.config.layers):
             raise CorruptInputError(
                 f"{path} has states of {self.states.shape[1]} layers, not of {len(job.config.layers)}; "
                 "run the track stage again"
             )
-        self.owner = torch.stack([stored["question"].long(), stored["position"].long()], dim=1).numpy()
+        positions = outputs.read_parquet(job.input(unit, "positions.parquet"))
+        self.owner = np.stack([positions["question"], positions["position"]], axis=1).astype(np.int64)
         self.candidates = outputs.read_parquet(job.input(unit, "candidates.parquet"))
         self.m = int(self.candidates["rank"].max()) + 1
         tokens = self.candidates["token"].reshape(-1, self.m)

@@ -14,7 +14,6 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
-import torch
 
 from common.config import Config
 from common.contract import expand, load_contract
@@ -171,13 +170,9 @@ def write_track_unit(
     wrong = np.array([line["label"] or 0 for line in lines])
     owner = np.array(places(lines))
     states = rng.normal(size=(len(owner), len(layers), 8)) + 0.3 * strength * wrong[owner[:, 0], None, None]
-    torch.save(
-        {
-            "question": torch.tensor(owner[:, 0], dtype=torch.int32),
-            "position": torch.tensor(owner[:, 1], dtype=torch.int16),
-            "states": torch.tensor(states, dtype=torch.float16),
-        },
-        folder / "states.pt",
+    np.save(folder / "states.npy", states.astype(np.float16))
+    pd.DataFrame(owner, columns=["question", "position"]).to_parquet(
+        folder / "positions.parquet", index=False
     )
     lens = pd.DataFrame(
         [(q, p, layer) for q, p in owner.tolist() for layer in layers],

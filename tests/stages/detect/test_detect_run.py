@@ -43,7 +43,7 @@ def read(finished_run):
 
     folder = finished_run / "track"
     files = Files(
-        *(folder / f"{name}" for name in ("states.pt", "lens.parquet", "candidates.parquet", "tracks.parquet",
+        *(folder / f"{name}" for name in ("states.npy", "positions.parquet", "lens.parquet", "candidates.parquet", "tracks.parquet",
                                           "layers.parquet", "ladder.parquet")), None, ["none", "random"],
     )  # fmt: skip
     answers = read_answers(folder / "generations.jsonl")
@@ -178,7 +178,7 @@ def test_another_runs_detector_scores_these_questions_and_nothing_is_fitted_agai
 
     folder = tmp_path / "track"
     files = Files(
-        *(folder / name for name in ("states.pt", "lens.parquet", "candidates.parquet", "tracks.parquet",
+        *(folder / name for name in ("states.npy", "positions.parquet", "lens.parquet", "candidates.parquet", "tracks.parquet",
                                      "layers.parquet", "ladder.parquet")), None, ["none", "random"],
     )  # fmt: skip
     answers = read_answers(folder / "generations.jsonl")
@@ -266,7 +266,7 @@ def test_a_missing_subject_is_no_trouble(finished_run):
 def test_truncated_tables_are_named(tmp_path, made_up):
     lines, table = made_up
     unit = synthetic.write_track_unit(tmp_path / "track", lines, table)
-    for name in ("tracks.parquet", "lens.parquet", "states.pt"):
+    for name in ("tracks.parquet", "lens.parquet", "states.npy", "positions.parquet"):
         path = unit / name
         whole = path.read_bytes()
         path.write_bytes(whole[:-500])
