@@ -18,7 +18,7 @@ from stages.track.run_association import scan_held_out
 from stages.track.saes import load_saes
 from stages.track.validation_plot import draw
 
-SCENE_PROBLEMS = (300, 80)
+SCENE_PROBLEMS = (300, 40)
 """To fit to, and to score."""
 MOST_SCANS = 4096
 TESTED_TOKENS = 64
