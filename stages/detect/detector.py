@@ -125,11 +125,11 @@ _TYPES: dict[str, Any] = {
 
 
 def save(detector: Detector, json_path: Path, array_path: Path) -> None:
-    """Two files: what it is, as JSON, and its arrays (.npz, compressed)."""
+    """Two files: what it is, as JSON, and its arrays (.npz; not compressed, which no two builds of zlib do alike)."""
     arrays: dict[str, NDArray[Any]] = {}
     content = flatten(detector, arrays)
     with array_path.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
+        np.savez(file, allow_pickle=False, **arrays)
     json_path.write_text(json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 
