@@ -84,7 +84,9 @@ def test_saes_are_measured_in_the_model_and_keep_their_identity() -> None:
     for layer in quality["layers"]:
         assert 0 < layer["splice"]["kl_recovered"]["mean"] < 1, layer["layer"]
         assert 0 < layer["splice"]["ce_recovered"]["zero"] <= 1.05, layer["layer"]
-    assert quality["all_layers"]["kl_recovered"]["zero"] > 0
+    # Thirty small SAEs at once do more harm than ablation (docs/SAES.md); none alone does.
+    alone = min(layer["splice"]["kl_recovered"]["zero"] for layer in quality["layers"])
+    assert quality["all_layers"]["kl_recovered"]["zero"] < alone
     for pair in quality["identity"]["adjacent"]:
         assert pair["self_match"] > 0.5 > 100 * quality["identity"]["random"]["self_match"], pair["layer"]
 
