@@ -567,7 +567,7 @@ def parse_layer_option(context: click.Context, parameter: click.Parameter, value
 
 
 def _command(
-    contract: Contract, load: Callable[[], Run], load_together: Callable[[], RunTogether] | None = None
+    contract: Contract, load: Callable[[], Run], load_together: Callable[[], RunTogether] | None
 ) -> click.Group:
     @click.group(invoke_without_command=True, help=_help(contract))
     @click.option(

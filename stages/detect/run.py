@@ -147,14 +147,7 @@ def run_asked(job: Job) -> dict[str, Any]:
     detector = saved.load(job.input("detect/all", saved.JSON_FILE).parent)
     detector.require(provenance(job, "track/asked_answers", "track/asked"))
     answers = read_answers(job.input("track/asked_answers", "generations.jsonl"))
-    files = Files(
-        states=job.input("track/asked_answers", "states.npy"),
-        positions=job.input("track/asked_answers", "positions.parquet"),
-        lens=job.input("track/asked_answers", "lens.parquet"),
-        candidates=job.input("track/asked_answers", "candidates.parquet"),
-        tracks=job.input("track/asked", "tracks.parquet"),
-        layers=job.input("track/asked", "layers.parquet"),
-    )
+    files = answer_files(job, "track/asked_answers", "track/asked")
     data, leader = read_data(files, answers, job.config.layers, job.config.sae.d_hidden)
     rows = np.flatnonzero(complete(data))
     with threadpool_limits(1):
@@ -180,17 +173,24 @@ def run_asked(job: Job) -> dict[str, Any]:
 
 
 def input_files(job: Job) -> Files:
-    twin = job.entries.get("track/independent")
-    return Files(
-        states=job.input("track/answers", "states.npy"),
-        positions=job.input("track/answers", "positions.parquet"),
-        lens=job.input("track/answers", "lens.parquet"),
-        candidates=job.input("track/answers", "candidates.parquet"),
-        tracks=job.input("track/all", "tracks.parquet"),
+    """What is read of the run's own questions: the ladder of associations, and the twins where there are any, beside it."""
+    twin = "track/independent" in job.entries
+    return answer_files(job, "track/answers", "track/all")._replace(
         ladder=job.input("track/all", "ladder.parquet"),
-        layers=job.input("track/all", "layers.parquet"),
-        independent=None if twin is None else job.input("track/independent", "tracks_independent.parquet"),
+        independent=job.input("track/independent", "tracks_independent.parquet") if twin else None,
         rungs=job.config.tracking.ladder,
+    )
+
+
+def answer_files(job: Job, answers: str, tracks: str) -> Files:
+    """Files of the units that answered questions and followed the answers' tracks."""
+    return Files(
+        states=job.input(answers, "states.npy"),
+        positions=job.input(answers, "positions.parquet"),
+        lens=job.input(answers, "lens.parquet"),
+        candidates=job.input(answers, "candidates.parquet"),
+        tracks=job.input(tracks, "tracks.parquet"),
+        layers=job.input(tracks, "layers.parquet"),
     )
 
 
