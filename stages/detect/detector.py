@@ -11,7 +11,9 @@ What it was fitted on is part of it: `require` refuses answers of another model 
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -125,11 +127,17 @@ _TYPES: dict[str, Any] = {
 
 
 def save(detector: Detector, json_path: Path, array_path: Path) -> None:
-    """Two files: what it is, as JSON, and its arrays (.npz; not compressed, which no two builds of zlib do alike)."""
+    """Two files: what it is, as JSON, and its arrays (.npz), the same bytes for the same detector wherever it is saved.
+
+    Not `np.savez`, whose archive tells the version of Python; not compressed, which no two builds of zlib do alike.
+    """
     arrays: dict[str, NDArray[Any]] = {}
     content = flatten(detector, arrays)
-    with array_path.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
+    with zipfile.ZipFile(array_path, "w") as archive:
+        for name, array in arrays.items():
+            entry = io.BytesIO()
+            np.lib.format.write_array(entry, array, allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), entry.getvalue())
     json_path.write_text(json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
 
 

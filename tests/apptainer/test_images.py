@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from common.contract import STAGES_FOLDER, load_contract
 from tests.apptainer.conftest import Image, build_image
 
 pytestmark = pytest.mark.apptainer
@@ -45,7 +46,7 @@ def test_an_image_is_small_labelled_and_explains_itself(image: Callable[[str], I
     inspected = json.loads(built.apptainer("inspect", "--json").stdout)
     labels = inspected["data"]["attributes"]["labels"]
     assert labels["org.ghosttrack.stage"] == stage
-    assert labels["org.ghosttrack.contractVersion"] == "1"
+    assert labels["org.ghosttrack.contractVersion"] == str(load_contract(STAGES_FOLDER / stage).version)
     assert len(labels["org.ghosttrack.lockfile.sha256"]) == 64
     assert f"Usage: python -m stages.{stage}" in built("--help").stdout
     assert json.loads(built("describe", "--json").stdout)["stage"] == stage
@@ -107,4 +108,4 @@ def test_an_error_in_an_image_is_the_bare_error_with_its_exit_code(
     missing = built("--config", "demo", "--stub", options=options)
     assert missing.returncode not in (0, 255)
     assert "detect: error: " in missing.stderr
-    assert "track/all" in missing.stderr
+    assert "needs track/answers" in missing.stderr

@@ -1,6 +1,7 @@
 import csv
 import dataclasses
 import json
+import zipfile
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ import pytest
 from common.contract import load_contract
 from common.errors import CorruptInputError, DataError, LabelError, ModelMismatchError
 from common.metrics import auroc
-from stages.detect.detector import load
+from stages.detect.detector import load, save
 from stages.detect.reading import Files, complete, read_data
 from stages.detect.run import run
 from tests.stages.detect import synthetic
@@ -150,6 +151,16 @@ def test_a_detector_refuses_another_model_other_saes_and_other_layers(finished_r
             detector.require({**detector.provenance, what: "else"})
     with pytest.raises(ModelMismatchError, match="reads layers"):
         detector.score(dataclasses.replace(data, layers=[0, 1]))
+
+
+def test_a_stored_detector_has_no_trace_of_when_and_by_which_python_it_was_written(out, tmp_path):
+    save(load(out), tmp_path / "detector.json", tmp_path / "detector.npz")
+    for name in ("detector.json", "detector.npz"):
+        assert (tmp_path / name).read_bytes() == (out / name).read_bytes()
+    entries = zipfile.ZipFile(out / "detector.npz").infolist()
+    assert {(entry.create_version, entry.compress_type, entry.date_time[0]) for entry in entries} == {
+        (20, 0, 1980)
+    }
 
 
 def test_a_damaged_detector_is_refused(out, tmp_path):
