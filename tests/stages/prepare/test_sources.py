@@ -7,6 +7,7 @@ import pytest
 
 from common.errors import ConfigError, DataError
 from stages.prepare.sources import (
+    read_asked,
     read_hub_corpus,
     read_hub_questions,
     read_jsonl_questions,
@@ -40,6 +41,40 @@ def test_questions_and_prompts_are_told_apart(tmp_path: Path) -> None:
     assert (prompt.prefix, prompt.query, prompt.answer) == ("", "Two plus two is", "4")
     assert prompt.id == "sums/two-plus-two-is"
     assert rows.duplicates == 1
+
+
+def test_new_questions_keep_order_ids_and_examples_and_need_no_answer(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "new.jsonl",
+        {"question": "Who wrote Emma?", "relation": "author", "subject": "Emma", "id": "emma"},
+        {"prompt": "Two plus two is", "answer": 4},
+    )
+    first, second = read_asked(path, {"author": "Q: Who wrote Hamlet?\nA: Shakespeare\n\n"})
+    assert (first.id, first.prefix) == ("emma", "Q: Who wrote Hamlet?\nA: Shakespeare\n\n")
+    assert (first.query, first.answer, first.aliases) == ("Q: Who wrote Emma?\nA:", "", ())
+    assert (second.id, second.relation, second.prefix) == ("line_2", "all", "")
+    assert (second.query, second.answer) == ("Two plus two is", "4")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ({"question": "R?", "id": "a"}, "the id 'a' was there before"),
+        ({"question": "R?", "answr": "a"}, "there is no field 'answr'; the fields are id, question"),
+        ({"answer": "a"}, "exactly one of 'question' and 'prompt'"),
+        ({"question": "R?", "answer": ""}, "'answer' must be a text"),
+    ],
+)
+def test_a_bad_line_of_new_questions_is_named(tmp_path: Path, line: object, message: str) -> None:
+    path = write(tmp_path / "new.jsonl", {"question": "Q?", "id": "a"}, line)
+    with pytest.raises(DataError, match=r"new\.jsonl line 2") as caught:
+        read_asked(path, {})
+    assert message in str(caught.value)
+
+
+def test_a_file_without_new_questions_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"data\.asked = .*: the file has no questions"):
+        read_asked(write(tmp_path / "new.jsonl", ""), {})
 
 
 GOOD = {"question": "Q?", "answer": "a"}
