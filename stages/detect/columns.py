@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import ModelMismatchError
 from stages.detect.data import Data
 from stages.detect.evidence import PLACES
 from stages.detect.fitted import habits as habit_counts
@@ -62,7 +63,12 @@ class Experts:
     latents: LatentProbe | None = field(default=None)
 
     def columns(self, data: Data) -> Columns:
-        """The columns of all questions of `data`."""
+        """The columns of all questions of `data`. Raises ModelMismatchError where a signal that was fitted is missing."""
+        if missing := sorted((self.scores.keys() | self.trees.keys()) - data.tables.keys()):
+            raise ModelMismatchError(
+                f"the detector was fitted with {', '.join(missing)}, which these answers do not have; "
+                "set detection.samples alike"
+            )
         cells = self.probes.score(data.states)
         return self._assemble(
             data, cells, self.ensemble.score(cells),

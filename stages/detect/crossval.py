@@ -7,6 +7,7 @@ F1). The held-out rows are scored once, by the fits on the whole training side.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ from common.calibration import Platt, fit_platt
 from common.metrics import auroc, best_f1_threshold
 from stages.detect.columns import TREES, Columns, Experts, fit_experts
 from stages.detect.data import Data
+from stages.detect.evidence import BEFORE_ANSWER
 from stages.detect.fitted.linear import fit_linear
 from stages.detect.methods import (
     ADDITIVE_ONLY,
@@ -223,13 +225,17 @@ def _rungs(data: Data, side: Side, fold: Fold, seed: int) -> Iterator[tuple[Meth
 def _early(
     data: Data, side: Side, fold: Fold, early_layers: Sequence[int]
 ) -> Iterator[tuple[Method, Scored]]:
-    """Ridge regressions on the probes and the logit lens of the layers up to l, with the answer and from the prompt alone."""
+    """Ridge regressions on the probes and the logit lens of the layers up to l, with the answer and from the prompt alone.
+
+    Of the lens only its entropy: the curves of the emitted token and its rival are of tokens that the last layer chose.
+    """
     depth = len(data.layers)
     lens = data.tables["lens"]
-    curve_layer = np.array([int(name.rsplit(".", 1)[1]) if name[-1].isdigit() else -1 for name in lens.names])
-    in_prompt = np.array([name.split(".")[1] in ("subject", "prompt") for name in lens.names])
+    entropies = [re.fullmatch(r"lens\.(\w+)\.entropy\.(\d+)", name) for name in lens.names]
+    curve_layer = np.array([int(found[2]) if found else -1 for found in entropies])
+    in_prompt = np.array([found is not None and found[1] in BEFORE_ANSWER for found in entropies])
     cell_layer = np.tile(data.layers, side.cells.shape[1] // depth)
-    cell_in_prompt = np.arange(side.cells.shape[1]) // depth < 2
+    cell_in_prompt = np.arange(side.cells.shape[1]) // depth < len(BEFORE_ANSWER)
     for layer in early_layers:
         for before in (True, False):
             cells = (cell_layer <= layer) & (cell_in_prompt | (not before))
@@ -242,7 +248,7 @@ def _early(
             yield (
                 Method(
                     name, f"layers up to {layer}{', prompt alone' if before else ''}", "early",
-                    "Probes and logit lens of the layers up to this one.", ["probe", "lens"], None, layer, before,
+                    "Probes and the logit lens' entropy, of the layers up to this one.", ["probe", "lens"], None, layer, before,
                 ),
                 Scored(held_out, model.score(test), f"ridge, penalty {model.penalty:g}", False),
             )  # fmt: skip

@@ -117,7 +117,10 @@ def lens_by_place(table: pd.DataFrame, n_questions: int, layers: list[int]) -> d
 
 
 def first_candidates(table: pd.DataFrame, n_questions: int) -> tuple[Ints, Floats]:
-    """The candidates for the first answer token: tokens and log-probabilities, [n_questions, m]. Raises CorruptInputError."""
+    """The candidates for the first answer token: tokens and log-probabilities, [n_questions, m].
+
+    Raises CorruptInputError, NumericError.
+    """
     first = table[table["position"] == 0]
     count = int(first["rank"].max()) + 1 if len(first) else 0
     if (
@@ -127,7 +130,8 @@ def first_candidates(table: pd.DataFrame, n_questions: int) -> tuple[Ints, Float
         raise CorruptInputError(
             "candidates.parquet does not have position 0 of every question; run track again"
         )
-    return (
-        first["token"].to_numpy(dtype=np.int64).reshape(n_questions, count),
-        first["logprob"].to_numpy(dtype=np.float64).reshape(n_questions, count),
-    )
+    logprobs = first["logprob"].to_numpy(dtype=np.float64).reshape(n_questions, count)
+    if not np.isfinite(logprobs).all():
+        bad = int(np.argmin(np.isfinite(logprobs).all(axis=1)))
+        raise NumericError(f"candidates.parquet: logprob of question {bad} is not finite; run track again")
+    return first["token"].to_numpy(dtype=np.int64).reshape(n_questions, count), logprobs

@@ -92,10 +92,11 @@ def _interval(reference: Reference, probability: float) -> tuple[float, float]:
 def competition_of(leader: Floats, layers: list[int]) -> Reason:
     """Which candidate answer led by its tracks' effects, layer by layer at the last prompt token.
 
-    leader: [n_layers] rank of the leader, 0 the answer that was given. `won_at`: the layer from which it led to the end.
+    leader: [n_layers] rank of the leader, 0 the answer that was given. `winner`: the rank that leads at the end; `won_at`: the
+    layer from which it does.
     """
     if np.isnan(leader).any():
-        return {"leaders": [], "won_at": None}
+        return {"leaders": [], "winner": None, "won_at": None}
     ranks = leader.astype(int).tolist()
     runs: list[list[int]] = []
     for layer, rank in zip(layers, ranks, strict=True):
@@ -103,4 +104,4 @@ def competition_of(leader: Floats, layers: list[int]) -> Reason:
             runs[-1][1] = layer
         else:
             runs.append([layer, layer, rank])
-    return {"leaders": runs, "won_at": runs[-1][0] if ranks[-1] == 0 else None}
+    return {"leaders": runs, "winner": ranks[-1], "won_at": runs[-1][0]}

@@ -1,7 +1,7 @@
 """What a readable model reaches when labels mean nothing: shuffled inside each relation, and everything fitted again.
 
-The model is a ridge regression on the features as they stand and the states of one cell; its closed form takes hundreds of
-label columns at once (see `fitted/ridge.py`). The statistic is the AUROC within relations, since shuffling inside relations
+The model is a ridge regression on the features as they stand and the states of one place and layer, which no label chose; its
+closed form takes hundreds of label columns at once (see `fitted/ridge.py`). The statistic is the AUROC within relations, since shuffling inside relations
 leaves the relations' own difficulty as it was.
 """
 

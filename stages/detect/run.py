@@ -19,6 +19,7 @@ from common.answers import Answer, read_answers
 from common.calibration import fit_platt
 from common.metrics import auroc
 from common.stage import Job
+from common.text import normalise
 from stages.detect import detector as saved
 from stages.detect import records
 from stages.detect.crossval import Decided, Side, decide, fit_side, methods_of
@@ -90,7 +91,7 @@ def run_all(job: Job) -> dict[str, Any]:
     )
     saved.save(kept, job.output(saved.JSON_FILE), job.output(saved.ARRAY_FILE))
     main_folds = next(split.folds for split in splits if split.name == "grouped")
-    control = _permutations(job, data, labels, rows, side, main_folds)
+    control = _permutations(job, data, labels, rows, main_folds)
 
     tables = [
         records.score_rows(split.name, split.repeat, number, split.folds[number].test, method.name, decided)
@@ -130,9 +131,12 @@ def run_all(job: Job) -> dict[str, Any]:
                 {"name": s.name, "repeat": s.repeat, "folds": [[len(f.train), len(f.test)] for f in s.folds]}
                 for s in splits
             ],
+            "frozen_test": hashlib.sha256(
+                "\n".join(names[row] for row in test_split.folds[0].test).encode()
+            ).hexdigest(),
             "permutation": {**control._asdict(), "p_value": control.p_value} if control else None,
             "error_types": ERROR_TYPES,
-            "absent": _absent(splits, settings.transfer),
+            "absent": _absent(splits, data, settings.transfer),
         },
     )
     with job.output("classifications.csv").open("w", newline="", encoding="utf-8") as file:
@@ -199,7 +203,8 @@ def protocol_rows(answers: Sequence[Answer], data: Data, labels: Floats, groups:
     kept = np.flatnonzero(~np.isnan(labels))
     relation = np.unique([answer.relation for answer in answers], return_inverse=True)[1]
     said = np.unique([item.said for item in data.asked], return_inverse=True)[1]
-    return Rows(kept, labels[kept].astype(np.int64), groups[kept], relation[kept], said[kept])
+    text = np.unique([normalise(answer.question) for answer in answers], return_inverse=True)[1]
+    return Rows(kept, labels[kept].astype(np.int64), groups[kept], relation[kept], said[kept], text[kept])
 
 
 def provenance(job: Job, answers: str, tracks: str) -> dict[str, str]:
@@ -263,13 +268,12 @@ def _explain(side: Side, fold: Fold, scored: Sequence[tuple[Method, Scored]], se
 
 
 def _permutations(
-    job: Job, data: Data, labels: Floats, rows: Rows, side: Side, folds: Sequence[Fold]
+    job: Job, data: Data, labels: Floats, rows: Rows, folds: Sequence[Fold]
 ) -> Permutations | None:
     refits = job.config.detection.permutations
     if not refits:
         return None
-    best, depth = side.experts.probes.best, len(data.layers)
-    cell = data.states[:, best // depth, best % depth].astype(np.float32)
+    cell = data.states[:, PLACES.index("last"), 2 * len(data.layers) // 3].astype(np.float32)
     tables = [data.tables[name].values.astype(np.float32) for name in PERMUTED_TABLES if name in data.tables]
     relation = np.full(len(data), -1, dtype=np.int64)
     relation[rows.row] = rows.relation
@@ -313,11 +317,14 @@ def _method_records(results: Sequence[tuple[Split, int, Fold, FoldResult]]) -> l
     return [records.method_record(method, choices[name]) for name, method in methods.items()]
 
 
-def _absent(splits: Sequence[Split], transfer: str | None) -> list[str]:
-    names = {split.name for split in splits}
+def _absent(splits: Sequence[Split], data: Data, transfer: str | None) -> list[str]:
+    """What the protocol has and this run has not, in words."""
+    names = {split.name for split in splits} | {name.removeprefix("rung/") for name in data.tables}
     sentences = {
         "relations": "Relations held out: too few relations, or a fold without both classes.",
         "answers": "Answers held out: too few different answers, or a fold without both classes.",
+        "samples": "Semantic entropy and self-consistency: detection.samples is 0, so nothing was sampled.",
+        "independent": "SAEs trained apart in the ladder: sae.independent_twin is false, or SAEs were imported.",
     }
     return [sentence for name, sentence in sentences.items() if name not in names] + (
         ["Other data set: detection.transfer names no detector."] if transfer is None else []

@@ -180,7 +180,7 @@ class EarlyPoint(Record):
 
 
 class Permutation(Record):
-    """The main detector's protocol on labels permuted within relations."""
+    """A ridge regression on the detector's features, by its folds, on labels permuted within relations."""
 
     n: int
     observed: float = Field(description="AUROC with the true labels, by the same protocol.")

@@ -47,7 +47,7 @@ SPLITS = {
     "grouped": SplitText("Grouped cross-validation", "All questions on a subject, and their paraphrases, in one fold."),
     "test": SplitText("Frozen test", "Held back from every choice and scored once, at the end."),
     "relations": SplitText("Relations held out", "No question of a scored relation was trained on."),
-    "answers": SplitText("Answers held out", "No right answer of a scored question was one in training."),
+    "answers": SplitText("Answers held out", "No answer that the model gave to a scored question was given to one in training; nor is its group there."),
     "transfer": SplitText("Other data set", "Trained on one data set, scored on another, nothing fitted again."),
 }  # fmt: skip
 """The ways to hold questions back, in the order of the report."""

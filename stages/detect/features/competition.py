@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from common.errors import CorruptInputError
+from common.errors import CorruptInputError, NumericError
 from stages.detect.evidence import PLACES, place_rows
 from stages.detect.features.table import FeatureTable
 
@@ -21,7 +21,7 @@ COMPETITION = ("n_active", "births", "deaths", "association_entropy", "margin", 
 def curves_by_place(
     table: pd.DataFrame, names: Sequence[str], n_questions: int, layers: list[int]
 ) -> dict[str, Floats]:
-    """Columns as [n_questions, 4, n_layers]; NaN where a place is absent. Raises CorruptInputError."""
+    """Columns as [n_questions, 4, n_layers]; NaN where a place is absent. Raises CorruptInputError, NumericError."""
     depth = len(layers)
     if len(table) % depth or (table["layer"].to_numpy().reshape(-1, depth) != layers).any():
         raise CorruptInputError(
@@ -33,6 +33,9 @@ def curves_by_place(
     result = {}
     for name in names:
         values: NDArray[Any] = table[name].to_numpy(dtype=np.float64).reshape(-1, depth)
+        if not np.isfinite(values).all():
+            bad = int(question[np.argmin(np.isfinite(values).all(axis=1))])
+            raise NumericError(f"layers.parquet: {name} of question {bad} is not finite; run track again")
         result[name] = np.full((n_questions, len(PLACES), depth), np.nan)
         result[name][there] = values[rows[there]]
     return result

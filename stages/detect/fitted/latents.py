@@ -1,4 +1,4 @@
-"""A sparse probe of SAE latents: the latents that tell most by themselves, weighed together by a ridge regression.
+"""A sparse probe of SAE latents: the latents that tell most by themselves, weighed together by a logistic regression.
 
 Gurnee et al. 2023 choose a probe's features by how well each does alone; so is it done here, on the training rows of each
 fit, inner folds included.
@@ -7,26 +7,20 @@ fit, inner folds included.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
+from sklearn.linear_model import LogisticRegression
 
 from common.metrics import auroc
-from stages.detect.fitted.ridge import Ints, Singles, Standardiser, fit_ridges
+from stages.detect.fitted.ridge import Ints, Singles, Standardiser
 
 Floats = NDArray[np.float64]
 
 KEPT = 512
-PENALTIES = (0.1, 1.0)
-
-
-class Latents(NamedTuple):
-    """values: [n, n_layers · d_hidden] log(1 + activation) at the last answer token, layer after layer."""
-
-    values: csr_matrix
-    d_hidden: int
+PENALTIES = (0.01, 0.1)
+"""For standardised columns, per training row: half of it times the squared weights is added to the mean log loss."""
 
 
 @dataclass(frozen=True)
@@ -34,12 +28,14 @@ class LatentProbe:
     columns: Ints  # [kept] column numbers, ascending
     mean: Singles
     rate: Singles
-    weights: Singles
+    weights: Floats
+    centre: float
     penalty: float
 
     def score(self, values: csr_matrix) -> Floats:
+        """Log-odds of a wrong answer, [n]."""
         z = Standardiser(self.mean, self.rate)(values[:, self.columns].toarray())
-        return (z @ self.weights).astype(np.float64)
+        return z.astype(np.float64) @ self.weights + self.centre
 
 
 def telling_columns(values: csr_matrix, labels: Floats, kept: int = KEPT) -> Ints:
@@ -58,7 +54,10 @@ def telling_columns(values: csr_matrix, labels: Floats, kept: int = KEPT) -> Int
 
 
 def fit_latents(values: csr_matrix, labels: Floats, inner: Ints) -> tuple[LatentProbe, Floats]:
-    """The probe fitted on all rows, and [n] scores of each row by a probe that had not seen its inner fold."""
+    """The probe fitted on all rows, and [n] scores of each row by a probe that had not seen its inner fold.
+
+    values: [n, n_layers · d_hidden] log(1 + activation) at the last answer token, layer after layer.
+    """
     held_out = np.zeros((len(PENALTIES), len(labels)))
     for fold in np.unique(inner):
         train, own = np.flatnonzero(inner != fold), np.flatnonzero(inner == fold)
@@ -73,8 +72,17 @@ def _fit(values: csr_matrix, labels: Floats) -> list[LatentProbe]:
     columns = telling_columns(values, labels)
     dense = values[:, columns].toarray()
     standardiser = Standardiser.fit(dense)
-    weights = fit_ridges(standardiser(dense), labels[:, None], np.zeros(0, dtype=np.int64), PENALTIES).weights
-    return [
-        LatentProbe(columns, *standardiser, weights[number, :, 0], penalty)
-        for number, penalty in enumerate(PENALTIES)
-    ]
+    z = standardiser(dense).astype(np.float64)
+    if not len(columns):  # so few rows that no latent is active in five
+        share = labels.mean()
+        nothing = LatentProbe(
+            columns, *standardiser, np.zeros(0), float(np.log(share / (1 - share))), PENALTIES[0]
+        )
+        return [nothing] * len(PENALTIES)
+    probes = []
+    for penalty in PENALTIES:
+        fitted = LogisticRegression(C=1 / (penalty * len(labels)), max_iter=200).fit(z, labels)
+        probes.append(
+            LatentProbe(columns, *standardiser, fitted.coef_[0], float(fitted.intercept_[0]), penalty)
+        )
+    return probes

@@ -2,7 +2,7 @@
 
 Two questions are joined when they ask the same text, when they ask about the same subject (all paraphrases of a fact
 do), or when they are one fact read both ways: `The capital of Fiji is` and `Suva is the capital of`, where each one's
-subject is the other's answer. The third holds between relations only: a relation that is its own inverse (countries that
+subject is the other's answer, under any of its names. The third holds between relations only: a relation that is its own inverse (countries that
 share a border) would chain all countries into one group. Equal answers alone join nothing, since hundreds of questions
 have the answer `United States`; the answer-disjoint split is there for that.
 """
@@ -27,17 +27,24 @@ def question_groups(answers: Sequence[Answer]) -> Ints:
     subjects = [normalise(answer.subject) for answer in answers]
     asking: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
     for row, (subject, answer) in enumerate(zip(subjects, answers, strict=True)):
-        asking[subject, normalise(answer.gold)].append(row)
+        for name in _names(answer):
+            asking[subject, name].append(row)
     keys: list[list[Hashable]] = []
     for row, (subject, answer) in enumerate(zip(subjects, answers, strict=True)):
         shared: list[Hashable] = [("group", answer.group), ("question", normalise(answer.question))]
         if subject:
             shared.append(("subject", subject))
-        for other in asking.get((normalise(answer.gold), subject), []):
-            if answers[other].relation != answer.relation:
-                shared.append(("fact", min(row, other), max(row, other)))
+        for name in _names(answer):
+            for other in asking.get((name, subject), []):
+                if answers[other].relation != answer.relation:
+                    shared.append(("fact", min(row, other), max(row, other)))
         keys.append(shared)
     return components(keys)
+
+
+def _names(answer: Answer) -> set[str]:
+    """The right answer's names, normalised."""
+    return {normalise(name) for name in (answer.gold, *answer.aliases)} - {""}
 
 
 def components(keys: Iterable[Iterable[Hashable]]) -> Ints:
@@ -62,15 +69,15 @@ def components(keys: Iterable[Iterable[Hashable]]) -> Ints:
 
 
 def refuse_conflicts(answers: Sequence[Answer]) -> None:
-    """Raises LabelError if one prompt is asked twice and its answer counts once as right and once as wrong."""
-    seen: dict[str, Answer] = {}
+    """Raises LabelError if one question got one answer twice that counts once as right and once as wrong."""
+    seen: dict[tuple[str, str], Answer] = {}
     for answer in answers:
         if answer.label is None:
             continue
-        other = seen.setdefault(answer.prompt, answer)
+        other = seen.setdefault((normalise(answer.question), normalise(answer.answer)), answer)
         if other.label != answer.label:
             raise LabelError(
-                f"questions {other.id!r} and {answer.id!r} have the same prompt, but the answer {answer.answer!r} is "
+                f"questions {other.id!r} and {answer.id!r} ask the same, but the answer {answer.answer!r} is "
                 f"labelled {other.label} in one and {answer.label} in the other; give both the same right answers "
                 "(aliases) or remove one"
             )

@@ -1,14 +1,15 @@
 """Who is learned from and who is scored: every split is a list of folds, and nothing of a fold's test rows is trained on.
 
-One seeded fifth of the groups is the frozen test: split `test` trains on all other rows (the development rows) and scores
-it, once. All other splits live on the development rows alone:
+A fifth of the groups, the same whatever the seed, is the frozen test: split `test` trains on all other rows (the
+development rows) and scores it, once. All other splits live on the development rows alone:
 
 - `grouped`, repeated: whole groups are held out;
-- `relations`: whole relations are held out; a subject may have been seen in another relation;
-- `answers`: neither the group nor the answer that the model gave is seen in training. Since groups and answers together
-  hang in one piece, rows are divided by both at once and a fold is one part of the one crossed with one of the other.
+- `relations`: whole relations are held out; a subject may have been seen in another relation, a text may not;
+- `answers`: neither the group nor the answer that the model gave is seen in training (the answer given, since features see
+  that one and never the right one). Since groups and answers together hang in one piece, rows are divided by both at once
+  and a fold is one part of the one crossed with one of the other.
 
-The inner folds of a training side, on which everything is chosen, hold out what the outer folds do.
+The inner folds of a training side, on which everything is chosen, hold out groups, relations or answers as the outer ones do.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from stages.detect.protocol.folds import assert_groups_whole, deal, grouped_fold
 Ints = NDArray[np.int64]
 
 TEST_FRACTION = 0.2
+FROZEN_SEED = 20
+"""Of the frozen test alone, so that no other seed deals it anew."""
 
 
 class Rows(NamedTuple):
@@ -33,6 +36,7 @@ class Rows(NamedTuple):
     group: Ints
     relation: Ints
     answer: Ints  # number of the normalised answer that the model gave
+    text: Ints  # number of the normalised question
 
     def where(self, chosen: NDArray[np.bool_]) -> Rows:
         return Rows(*(column[chosen] for column in self))
@@ -67,7 +71,7 @@ def all_splits(rows: Rows, plan: Plan, seed: int) -> list[Split]:
 
     Raises LabelError or DataError where the rows cannot be divided.
     """
-    frozen = grouped_folds(rows.label, rows.group, round(1 / TEST_FRACTION), seed) == 0
+    frozen = grouped_folds(rows.label, rows.group, round(1 / TEST_FRACTION), FROZEN_SEED) == 0
     development = rows.where(~frozen)
     splits = []
     for repeat in range(plan.repeats):
@@ -114,13 +118,15 @@ def _can_be_learned(rows: Rows, split: Split) -> bool:
 def _fold(
     rows: Rows, train: NDArray[np.bool_], test: NDArray[np.bool_], held_out: str, inner_folds: int, seed: int
 ) -> Fold:
-    """held_out: the field of `Rows` that no row of the test shares with a training row."""
+    """held_out: the field of `Rows` that no row of the test shares with a training row; a text is never shared."""
+    train = train & ~np.isin(rows.text, rows.text[test])
     side = rows.where(train)
     used = train | test
     assert_groups_whole(test[used], getattr(rows, held_out)[used])
     keys = getattr(side, held_out)
     inner_folds = min(inner_folds, len(np.unique(keys)))
     divide = grouped_folds if held_out == "group" else deal
-    inner = divide(side.label, keys, inner_folds, seed)
+    # One relation alone cannot be divided; a split with such a side is left out by its caller.
+    inner = divide(side.label, keys, inner_folds, seed) if inner_folds > 1 else np.zeros_like(keys)
     order = np.argsort(side.row)
     return Fold(side.row[order], np.sort(rows.row[test]), inner[order])

@@ -7,12 +7,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from common.answers import Answer
 from common.contract import load_contract
-from common.errors import CorruptInputError, DataError, LabelError, ModelMismatchError
+from common.errors import CorruptInputError, DataError, LabelError, ModelMismatchError, NumericError
 from common.metrics import auroc
-from stages.detect.detector import load, save
+from common.text import normalise
+from stages.detect.crossval import fit_side, methods_of
+from stages.detect.detector import fit, load, save
+from stages.detect.error_types import error_types
+from stages.detect.explain import competition_of
+from stages.detect.features.table import FeatureTable
+from stages.detect.protocol.groups import question_groups
+from stages.detect.protocol.splits import Plan, all_splits
 from stages.detect.reading import Files, complete, read_data
-from stages.detect.run import run
+from stages.detect.run import protocol_rows, run
 from tests.stages.detect import synthetic
 
 
@@ -129,6 +137,165 @@ def test_no_text_and_no_row_of_features_crosses_folds(finished_run, scores):
         prints = {}
         for question, number in fold.items():
             assert prints.setdefault(rows[question].tobytes(), number) == number
+
+
+def test_no_text_that_is_asked_twice_and_no_row_of_features_is_trained_on_where_it_is_tested(
+    finished_run,
+):
+    answers, data = read(finished_run)
+    rng = np.random.default_rng(0)
+    copied = rng.choice(
+        len(answers), 40, replace=False
+    )  # asked again in another relation, with another subject
+    again = [
+        answers[row].model_copy(update={
+            "id": f"again {row}", "relation": "another", "subject": f"other {row}", "group": f"other {row}",
+            "prompt": answers[row].prompt.upper(),
+        })
+        for row in copied.tolist()
+    ]  # fmt: skip
+    both, rows = [*answers, *again], np.r_[np.arange(len(answers)), copied]
+    data = data.of(rows)
+    labels = np.array([np.nan if answer.label is None else answer.label for answer in both])
+    prints = np.concatenate([table.values for table in data.tables.values()], axis=1)
+    splits = all_splits(protocol_rows(both, data, labels, question_groups(both)), Plan(2, 3, 2, 2, 2), 0)
+    assert {split.name for split in splits} == {"grouped", "test", "relations", "answers"}
+    for split in splits:
+        for fold in split.folds:
+            for key in (lambda row: normalise(both[row].question), lambda row: prints[row].tobytes()):
+                train, test = ({key(row) for row in side.tolist()} for side in (fold.train, fold.test))
+                assert train.isdisjoint(test)
+
+
+def test_an_early_warning_knows_neither_later_layers_nor_what_was_answered(finished_run):
+    answers, data = read(finished_run)
+    labels = np.array([np.nan if answer.label is None else answer.label for answer in answers])
+    rows = protocol_rows(answers, data, labels, question_groups(answers))
+    fold = all_splits(rows, Plan(1, 2, 2, 0, 0), 0)[0].folds[0]
+    seen = data.layers[2]
+
+    def early(given):
+        side = fit_side(given, labels, fold, 0)
+        found = {
+            method.name: scores.test
+            for method, scores in methods_of(given, side, fold, labels, 0, [seen, data.layers[-1]])
+        }
+        return found[f"early/{seen}"], found[f"early/{seen}/prompt"]
+
+    states = data.states.copy()
+    states[:, :, 3:] = np.random.default_rng(1).normal(size=states[:, :, 3:].shape)
+    lens = data.tables["lens"]
+    kept = [".entropy." in name and int(name.rsplit(".", 1)[1]) <= seen for name in lens.names]
+    other = np.where(kept, lens.values, np.random.default_rng(2).normal(size=lens.values.shape))
+    changed = dataclasses.replace(
+        data, states=states, tables={**data.tables, "lens": FeatureTable(other, lens.names)}
+    )
+    for before, after in zip(early(data), early(changed), strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_the_contributions_are_those_of_the_additive_detector_whose_scores_are_published(out, scores):
+    questions = json.loads((out / "hallucination_scores.json").read_text())["questions"]
+    own = scores[(scores["method"] == "full_additive") & (scores["repeat"] == 0)]
+    own = own[own["split"].isin(["grouped", "test"])]
+    assert len(own) == sum(record["score"] is not None for record in questions)
+    for row, score in zip(own["question"], own["score"], strict=True):
+        assert questions[row]["additive_log_odds"] == pytest.approx(score, abs=1e-3)
+
+
+BASELINES = {
+    "logprob_first", "logprob_min", "logprob_sum", "logprob_mean", "token_entropy", "answer_length", "relation_prior",
+    "linear_probe", "probe_ensemble", "sae_latents", "reconstruction_error", "logit_lens", "surface_text", "question_tfidf",
+    "semantic_entropy", "self_consistency",
+}  # fmt: skip
+
+
+def test_every_baseline_every_rung_and_every_split_where_the_run_has_what_they_need(tmp_path, made_up):
+    lines, table = made_up
+    rng = np.random.default_rng(0)
+    sampled = [line | {"samples": [str(x) for x in rng.integers(0, 3, 5)]} for line in lines]
+    unit = synthetic.write_track_unit(tmp_path / "track", sampled, table)
+    table.to_parquet(unit / "tracks_independent.parquet", index=False)
+    settings = synthetic.config(
+        sae={"d_hidden": 64, "target_l0": 8, "independent_twin": True}, detection=FAST | {"answer_folds": 2}
+    )
+    run(synthetic.job("detect", settings, tmp_path, {**synthetic.inputs(unit), "track/independent": unit}))
+    scores = pd.read_parquet(synthetic.published(tmp_path) / "scores.parquet")
+    metrics = json.loads((synthetic.published(tmp_path) / "detection_metrics.json").read_text())
+    methods = {method["name"]: method for method in metrics["methods"]}
+    assert {name for name, method in methods.items() if method["kind"] == "baseline"} == BASELINES
+    assert {name for name in methods if name.startswith("rung/")} == {
+        "rung/none",
+        "rung/random",
+        "rung/independent",
+    }
+    assert set(scores["split"]) == {"grouped", "test", "answers"}
+    assert len(metrics["frozen_test"]) == 64
+    assert metrics["absent"] == [
+        "Relations held out: too few relations, or a fold without both classes.",
+        "Other data set: detection.transfer names no detector.",
+    ]
+    synthetic.write_track_unit(tmp_path / "unsampled/track", lines, table)
+    _, unsampled = read(tmp_path / "unsampled")
+    with pytest.raises(ModelMismatchError, match="fitted with samples"):
+        load(synthetic.published(tmp_path)).score(unsampled)
+
+
+def test_a_detector_is_fitted_scores_and_explains_from_python(finished_run):
+    answers, data = read(finished_run)
+    labels = np.array([np.nan if answer.label is None else answer.label for answer in answers])
+    rows = protocol_rows(answers, data, labels, question_groups(answers))
+    fold = all_splits(rows, Plan(1, 2, 2, 0, 0), 0)[0].folds[0]
+    detector = fit(data, labels, fold, {"model": "m", "saes": "s"}, [answer.id for answer in answers])
+    asked = data.of(fold.test)
+    assert auroc(labels[fold.test], detector.score(asked)) > 0.7
+    reasons = detector.explain(asked)
+    assert [reason["probability"] for reason in reasons] == detector.score(asked).tolist()
+    assert {reason["nearest_right"] for reason in reasons} <= {answers[row].id for row in fold.train}
+
+
+def test_who_led_the_competition_and_from_which_layer_on():
+    assert competition_of(np.array([2.0, 2, 0, 0, 1]), [3, 4, 5, 8, 9]) == {
+        "leaders": [[3, 4, 2], [5, 8, 0], [9, 9, 1]], "winner": 1, "won_at": 9,
+    }  # fmt: skip
+    assert competition_of(np.array([1.0, np.nan]), [0, 1])["won_at"] is None
+
+
+def test_the_types_of_wrong_answers():
+    def answer(number, said, gold, label, token, relation="r"):
+        return Answer(
+            id=str(number), relation=relation, group=str(number), prompt=f"q{number}", answer=said, gold=gold, label=label,
+            tokens=[f" {said}"], token_ids=[token], logprobs=[0.0], entropies=[0.0],
+        )  # fmt: skip
+
+    answers = [
+        answer(0, "Rome", "Rome", 0, 1),
+        answer(1, "Rome", "Paris", 1, 1),  # the habit of its relation
+        answer(2, "Oslo", "Rome", 1, 3),  # Rome led layers 0 and 1
+        answer(3, "Oslo", "Rome", 1, 3),  # Rome led once only
+        answer(4, "Oslo", "Lima", 1, 3),  # no candidate is right
+        answer(5, "Rome", "Rome", 0, 1),
+        answer(6, "Rome", "Rome", 0, 1),
+    ]
+    tokens = np.array([[1, 3], [1, 3], [3, 1], [3, 1], [3, 1], [1, 3], [1, 3]])
+    leader = np.array(
+        [[0, 0, 0], [0, 0, 0], [1, 1, 0], [1, 0, 1], [0, 0, 0], [0, 0, 0], [0, 0, 0]], dtype=float
+    )
+    expected = [None, "prior_default", "recall_override", "other", "unknown_subject", None, None]
+    assert error_types(answers, tokens, leader) == expected
+
+
+@pytest.mark.parametrize(
+    ("file", "column"),
+    [("layers", "margin"), ("lens", "logprob"), ("candidates", "logprob"), ("tracks", "activation")],
+)
+def test_a_number_that_is_not_finite_stops_the_run_and_is_named(tmp_path, made_up, file, column):
+    unit = synthetic.write_track_unit(tmp_path / "track", *made_up)
+    table = pd.read_parquet(unit / f"{file}.parquet")
+    table.loc[3, column] = np.nan
+    table.to_parquet(unit / f"{file}.parquet", index=False)
+    with pytest.raises(NumericError, match=rf"question 0.*{column}|{column} of question 0"):
+        read(tmp_path)
 
 
 def test_the_stored_detector_gives_the_scores_it_gave_before_it_was_stored(finished_run, out, scores):
@@ -255,8 +422,8 @@ def test_one_prompt_with_two_labels_is_refused(tmp_path, made_up):
     pair = [i for i, line in enumerate(lines) if line["label"] is not None][:2]
     bad = [dict(line) for line in lines]
     for number, row in enumerate(pair):
-        bad[row] |= {"prompt": "The same question", "label": number}
-    with pytest.raises(LabelError, match="have the same prompt"):
+        bad[row] |= {"prompt": "The same question", "answer": "word", "label": number}
+    with pytest.raises(LabelError, match="ask the same"):
         detect(tmp_path, bad, table, detection=FAST)
 
 

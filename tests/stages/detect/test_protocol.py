@@ -5,7 +5,7 @@ from common.answers import Answer
 from common.errors import DataError, LabelError
 from stages.detect.protocol.exclusions import exclusions
 from stages.detect.protocol.folds import assert_groups_whole, grouped_folds
-from stages.detect.protocol.groups import components, question_groups
+from stages.detect.protocol.groups import components, question_groups, refuse_conflicts
 from stages.detect.protocol.splits import Plan, Rows, all_splits
 
 
@@ -78,11 +78,23 @@ def test_groups_join_subjects_texts_and_facts_read_both_ways():
         answer(4, "border", "Peru", "Chile", prompt="Who borders?"),
         answer(5, "border", "Chile", "Peru"),  # the inverse in one relation joins nothing
         answer(6, "x", "Malta", "y", prompt="who borders"),  # the text of 4
+        answer(7, "leader", "Siam", "Rama", aliases=["Rama X", "Rama the Tenth"]),
+        answer(8, "led", "Rama the Tenth", "Siam"),  # the fact of 7, by another of its names
     ]
     groups = question_groups(answers)
     assert groups[0] == groups[1] == groups[2]
     assert groups[3] == groups[4] == groups[6]
-    assert len({groups[0], groups[3], groups[5]}) == 3
+    assert groups[7] == groups[8]
+    assert len({groups[0], groups[3], groups[5], groups[7]}) == 4
+
+
+def test_one_question_with_one_answer_and_two_labels_is_refused_however_it_is_written():
+    first = answer(0, prompt="Who leads?", label=0)
+    refuse_conflicts([first, answer(1, prompt="Who leads?", label=0), answer(2, prompt="Who led?", label=1)])
+    with pytest.raises(
+        LabelError, match="'0' and '3' ask the same, but the answer 'a' is labelled 0 in one and 1"
+    ):
+        refuse_conflicts([first, answer(3, prompt="who leads", label=1)])
 
 
 def rows_of(n=600, seed=0):
@@ -94,6 +106,7 @@ def rows_of(n=600, seed=0):
         group,
         rng.integers(0, 12, n),
         rng.integers(0, 150, n),
+        group,  # a text is asked within one group
     )
 
 
@@ -135,6 +148,31 @@ def test_splits_that_cannot_be_made_are_left_out():
     assert "relations" not in {split.name for split in all_splits(one_relation, Plan(1, 3, 2, 4, 0), 0)}
     decided = rows._replace(relation=rows.label * 3 + rows.row % 3)  # relations all right or all wrong
     assert {s.name for s in all_splits(decided, Plan(1, 3, 2, 2, 0), 0)} >= {"grouped", "test"}
+    three = rows._replace(
+        relation=rows.row % 3
+    )  # one of two parts is a single relation, with nothing to hold out inside
+    assert "relations" not in {split.name for split in all_splits(three, Plan(1, 3, 2, 2, 0), 0)}
+
+
+def test_a_text_that_two_relations_share_is_not_trained_on_where_it_is_tested():
+    rows = rows_of()._replace(text=np.arange(600) % 200)
+    at = {int(row): place for place, row in enumerate(rows.row)}
+    for split in all_splits(rows, Plan(1, 3, 2, 4, 2), 0):
+        for fold in split.folds:
+            train, test = ({int(rows.text[at[int(row)]]) for row in side} for side in (fold.train, fold.test))
+            assert train.isdisjoint(test)
+            assert len(fold.inner) == len(fold.train)
+
+
+def test_no_seed_deals_the_frozen_test_anew():
+    def frozen(seed):
+        return (
+            next(s for s in all_splits(rows_of(), Plan(1, 3, 2, 0, 0), seed) if s.name == "test")
+            .folds[0]
+            .test
+        )
+
+    assert np.array_equal(frozen(0), frozen(7))
 
 
 def test_every_exclusion_has_a_reason_and_few_may_have_none():
