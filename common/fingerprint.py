@@ -6,7 +6,7 @@ from pathlib import Path
 
 from common.files import remembered_sha256, sha256_of
 
-SOURCE_KEYS = ("data.questions", "data.corpus", "data.asked", "model.base_model")
+SOURCE_KEYS = ("data.questions", "data.corpus", "data.asked", "model.base_model", "detection.transfer")
 """Configuration keys that may name a local file or folder."""
 HASHED_BYTES = 1 << 20
 """Files of a folder up to this size are hashed; of larger ones (weights) name and size count."""

@@ -20,7 +20,8 @@ def takes_config(command: Command, *, as_submitted: bool = False) -> Command:
     as_submitted: options that are not given are those of what was last submitted for the configuration.
     """
 
-    @click.argument("config", metavar="CONFIG")
+    @click.argument("config", metavar="CONFIG", required=False)
+    @click.option("--config", "named", metavar="CONFIG", help="The same, as the stages take it.")
     @click.option(
         "--set",
         "overrides",
@@ -36,10 +37,17 @@ def takes_config(command: Command, *, as_submitted: bool = False) -> Command:
     )
     @functools.wraps(command)
     def wrapped(
-        config: str, overrides: tuple[str, ...], cluster: str | None, stub: bool, **others: Any
+        config: str | None,
+        named: str | None,
+        overrides: tuple[str, ...],
+        cluster: str | None,
+        stub: bool,
+        **others: Any,
     ) -> None:
+        if (config is None) == (named is None):
+            raise click.UsageError("name one configuration: CONFIG or --config CONFIG")
         of = Request.as_submitted if as_submitted else Request.of
-        command(request=of(config, overrides, stub=stub, cluster=cluster), **others)
+        command(request=of(config or named or "", overrides, stub=stub, cluster=cluster), **others)
 
     return wrapped  # fmt: skip
 

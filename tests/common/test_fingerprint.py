@@ -1,6 +1,6 @@
 from common import files
 from common.config import load_config
-from common.contract import expand, load_contracts
+from common.contract import STAGES_FOLDER, expand, load_contract, load_contracts, task_key
 from common.fingerprint import content_of, content_of_sae
 
 
@@ -49,6 +49,21 @@ def write_sae(folder, weights):
     folder.mkdir(exist_ok=True)
     (folder / "cfg.json").write_text("{}")
     (folder / "sae_weights.safetensors").write_bytes(weights)
+
+
+def test_detection_depends_on_the_detector_that_it_tries_and_not_on_where_it_lies(tmp_path):
+    def keys(name):
+        (tmp_path / name / "detector.json").write_text(content)
+        config = load_config("demo", [f"detection.transfer={tmp_path / name}"])
+        return [task_key(unit, {}) for unit in expand(load_contract(STAGES_FOLDER / "detect"), config)]
+
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    content = "1"
+    first = keys("a")
+    assert keys("b") == first
+    content = "2"
+    assert keys("a") != first
 
 
 def test_a_sae_counts_by_all_of_its_weights_and_not_by_its_place(tmp_path):

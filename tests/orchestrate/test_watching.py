@@ -87,3 +87,21 @@ def test_advice_compares_with_what_was_asked_for(finished: FakeProject) -> None:
     assert layers.proposal.gpus == 2
     assert layers.proposal.time == "0:10:00"
     assert layers.proposal.memory == "1G"
+
+
+def test_a_configuration_is_named_once_as_an_argument_or_as_an_option(
+    finished: FakeProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, request = [], finished.request()
+    monkeypatch.setattr(
+        options.Request,
+        "of",
+        classmethod(lambda cls, name, *_, **__: asked.append(name) or request),
+    )
+    assert CliRunner().invoke(ghosttrack, ["status", "--config", "small"]).exit_code == 0
+    assert CliRunner().invoke(ghosttrack, ["status", "small"]).exit_code == 0
+    assert asked == ["small", "small"]
+    for wrong in (["status"], ["status", "small", "--config", "small"]):
+        result = CliRunner().invoke(ghosttrack, wrong)
+        assert result.exit_code != 0
+        assert "name one configuration: CONFIG or --config CONFIG" in result.output
