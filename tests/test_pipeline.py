@@ -10,10 +10,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from common.config import load_config
 from common.contract import Unit, expand, load_contracts
+from common.errors import MissingInputError
 from common.files import sha256_of
 from common.storage import Store
 
@@ -198,7 +200,7 @@ def test_new_questions_are_scored_as_the_run_scored_its_own(undisturbed: Pipelin
         cwd=CODE, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"AUROC on the \d+ whose right answer was given: 0\.\d{3}", done.stdout)
+    assert re.search(r"AUROC on the \d+ whose right answer was given: [01]\.\d{3}", done.stdout)
     scores = [json.loads(line) for line in (tmp_path / "scores.jsonl").read_text().splitlines()]
     assert [line["id"] for line in scores] == [*(row["id"] for row in asked[:-1]), f"line_{len(asked)}"]
     assert scores[-1]["label"] is None
@@ -213,6 +215,26 @@ def test_new_questions_are_scored_as_the_run_scored_its_own(undisturbed: Pipelin
             )
     after = undisturbed.digests()
     assert {path: digest for path, digest in after.items() if "/asked/" not in path} == before
+
+
+def test_a_finished_run_is_opened_fitted_and_scored_from_python(undisturbed: Pipeline) -> None:
+    """The same fold, seed and data: the detector that the run kept, fitted once more."""
+    from stages.detect.detector import fit, load
+    from stages.detect.opening import frozen_fold, open_run
+
+    config = load_config("demo", [f"paths.root={undisturbed.root}"], stub=True, environ={})
+    run = open_run(config)
+    fold = frozen_fold(run, config)
+    stored = load(undisturbed.root / RESULTS / "detection")
+    stored.require(run.provenance)
+    again = fit(run.data, run.labels, fold, run.provenance, run.ids, config.seed)
+    asked = run.data.of(fold.test)
+    np.testing.assert_allclose(again.score(asked), stored.score(asked), atol=1e-6)
+    published = json.loads((undisturbed.root / RESULTS / "detection/hallucination_scores.json").read_text())
+    expected = [published["questions"][row]["score"] for row in fold.test]
+    np.testing.assert_allclose(stored.score(asked), expected, atol=1e-6)
+    with pytest.raises(MissingInputError, match="no published track/answers; make it with `ghosttrack run"):
+        open_run(load_config("gpt2-small", [f"paths.root={undisturbed.root}"], environ={}))
 
 
 def test_new_questions_need_a_finished_run(tmp_path: Path) -> None:

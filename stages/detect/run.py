@@ -15,11 +15,10 @@ from joblib import Parallel, cpu_count, delayed  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from common.answers import Answer, read_answers
+from common.answers import read_answers
 from common.calibration import fit_platt
 from common.metrics import auroc
 from common.stage import Job
-from common.text import normalise
 from stages.detect import detector as saved
 from stages.detect import records
 from stages.detect.crossval import Decided, Side, decide, fit_side, methods_of
@@ -28,12 +27,10 @@ from stages.detect.error_types import ERROR_TYPES, error_types
 from stages.detect.evidence import PLACES
 from stages.detect.explain import Reason, competition_of, reasons, reference_of
 from stages.detect.methods import MAIN, STACKS, Method, Scored
+from stages.detect.opening import answer_files, input_files, provenance, read_run, splits_of
 from stages.detect.permutation import Permutations, permutation_control
-from stages.detect.protocol.exclusions import exclusions
-from stages.detect.protocol.folds import check_classes
-from stages.detect.protocol.groups import question_groups, refuse_conflicts
-from stages.detect.protocol.splits import Fold, Plan, Rows, Split, all_splits
-from stages.detect.reading import Files, complete, read_data, steps
+from stages.detect.protocol.splits import Fold, Rows, Split
+from stages.detect.reading import complete, read_data, steps
 from stages.detect.transfer import transferred
 
 MOST_PROCESSES = 4
@@ -57,37 +54,20 @@ def run(job: Job) -> dict[str, Any]:
 
 def run_all(job: Job) -> dict[str, Any]:
     settings = job.config.detection
-    answers = read_answers(job.input("track/answers", "generations.jsonl"))
-    refuse_conflicts(answers)
-    check_classes([answer.label for answer in answers if answer.label is not None], settings.folds)
-    files = input_files(job)
+    files = input_files(job.entries, job.config)
     with job.progress(steps(files.tracks), unit="piece", what="features") as progress:
-        data, leader = read_data(files, answers, job.config.layers, job.config.sae.d_hidden, progress.update)
-    excluded = exclusions(answers, complete(data))
-    groups = question_groups(answers)
-    labels = np.array(
-        [np.nan if a.label is None or why else a.label for a, why in zip(answers, excluded, strict=True)]
-    )
-    rows = protocol_rows(answers, data, labels, groups)
-    check_classes(rows.label, settings.folds)
-    plan = Plan(
-        settings.repeats, settings.folds, settings.inner_folds, settings.relation_folds, settings.answer_folds
-    )
-    splits = all_splits(rows, plan, job.config.seed)
+        opened = read_run(job.entries, job.config, progress.update)
+    answers, data, labels, rows = opened.answers, opened.data, opened.labels, opened.rows
+    splits = splits_of(opened, job.config)
     job.log.info(
         f"{len(rows.row)} labelled questions in {len(np.unique(rows.group))} groups, {len(splits)} splits"
     )
 
     results = list(_score_all(job, data, labels, splits))
-    names = [answer.id for answer in answers]
-    test_split = next(split for split in splits if split.name == "test")
+    frozen = next(split for split in splits if split.name == "test").folds[0]
     side = next(result.side for _, _, _, result in results if result.side is not None)
     kept = saved.keep(
-        side,
-        job.config.layers,
-        provenance(job, "track/answers", "track/all"),
-        [names[row] for row in test_split.folds[0].train],
-        job.config.seed,
+        side, job.config.layers, opened.provenance, [opened.ids[row] for row in frozen.train], job.config.seed
     )
     saved.save(kept, job.output(saved.JSON_FILE), job.output(saved.ARRAY_FILE))
     main_folds = next(split.folds for split in splits if split.name == "grouped")
@@ -100,16 +80,16 @@ def run_all(job: Job) -> dict[str, Any]:
     ]
     if settings.transfer is not None:
         tables.append(transferred(Path(settings.transfer).expanduser(), data, labels, kept.provenance))
-    types = error_types(answers, data.tokens, leader[:, PROMPT])
+    types = error_types(answers, data.tokens, opened.leader[:, PROMPT])
     questions = [
         records.question_record(
-            answer, int(groups[row]), excluded[row], types[row] if excluded[row] is None else None,
-            competition_of(leader[row, PROMPT], job.config.layers),
+            answer, int(opened.groups[row]), opened.excluded[row], types[row] if opened.excluded[row] is None else None,
+            competition_of(opened.leader[row, PROMPT], job.config.layers),
         )
         for row, answer in enumerate(answers)
     ]  # fmt: skip
     _add_scores(questions, results)
-    sample = records.sample_summary(answers, excluded, groups)
+    sample = records.sample_summary(answers, opened.excluded, opened.groups)
     methods = _method_records(results)
     records.score_table(tables).to_parquet(job.output("scores.parquet"), index=False)
     _write_json(
@@ -132,7 +112,7 @@ def run_all(job: Job) -> dict[str, Any]:
                 for s in splits
             ],
             "frozen_test": hashlib.sha256(
-                "\n".join(names[row] for row in test_split.folds[0].test).encode()
+                "\n".join(opened.ids[row] for row in frozen.test).encode()
             ).hexdigest(),
             "permutation": {**control._asdict(), "p_value": control.p_value} if control else None,
             "error_types": ERROR_TYPES,
@@ -141,7 +121,7 @@ def run_all(job: Job) -> dict[str, Any]:
     )
     with job.output("classifications.csv").open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(records.csv_rows(questions))
-    _write_features(job.output("features.parquet"), names, data)
+    _write_features(job.output("features.parquet"), opened.ids, data)
     return {**sample, "auroc": _aurocs(results, labels)}
 
 
@@ -149,9 +129,9 @@ def run_asked(job: Job) -> dict[str, Any]:
     """The stored detector on new questions; nothing is fitted. Raises ModelMismatchError for answers that are not its own."""
     job.input("detect/all", saved.ARRAY_FILE)  # is there and whole; it lies beside the other
     detector = saved.load(job.input("detect/all", saved.JSON_FILE).parent)
-    detector.require(provenance(job, "track/asked_answers", "track/asked"))
+    detector.require(provenance(job.entries, "track/asked_answers", "track/asked"))
     answers = read_answers(job.input("track/asked_answers", "generations.jsonl"))
-    files = answer_files(job, "track/asked_answers", "track/asked")
+    files = answer_files(job.entries, "track/asked_answers", "track/asked")
     data, leader = read_data(files, answers, job.config.layers, job.config.sae.d_hidden)
     rows = np.flatnonzero(complete(data))
     with threadpool_limits(1):
@@ -174,54 +154,6 @@ def run_asked(job: Job) -> dict[str, Any]:
         "labelled": len(labels),
         "auroc": round(auroc(labels, scores), 4) if both else None,
     }
-
-
-def input_files(job: Job) -> Files:
-    """What is read of the run's own questions: the ladder of associations, and the twins where there are any, beside it."""
-    twin = "track/independent" in job.entries
-    return answer_files(job, "track/answers", "track/all")._replace(
-        ladder=job.input("track/all", "ladder.parquet"),
-        independent=job.input("track/independent", "tracks_independent.parquet") if twin else None,
-        rungs=job.config.tracking.ladder,
-    )
-
-
-def answer_files(job: Job, answers: str, tracks: str) -> Files:
-    """Files of the units that answered questions and followed the answers' tracks."""
-    return Files(
-        states=job.input(answers, "states.npy"),
-        positions=job.input(answers, "positions.parquet"),
-        lens=job.input(answers, "lens.parquet"),
-        candidates=job.input(answers, "candidates.parquet"),
-        tracks=job.input(tracks, "tracks.parquet"),
-        layers=job.input(tracks, "layers.parquet"),
-    )
-
-
-def protocol_rows(answers: Sequence[Answer], data: Data, labels: Floats, groups: Ints) -> Rows:
-    """The labelled questions as the protocol divides them."""
-    kept = np.flatnonzero(~np.isnan(labels))
-    relation = np.unique([answer.relation for answer in answers], return_inverse=True)[1]
-    said = np.unique([item.said for item in data.asked], return_inverse=True)[1]
-    text = np.unique([normalise(answer.question) for answer in answers], return_inverse=True)[1]
-    return Rows(kept, labels[kept].astype(np.int64), groups[kept], relation[kept], said[kept], text[kept])
-
-
-def provenance(job: Job, answers: str, tracks: str) -> dict[str, str]:
-    """Digests of the model and of the SAEs behind the inputs, by which a stored detector knows its own.
-
-    answers, tracks: the units that the inputs come from.
-    """
-    return {
-        "model": _digest_of(job, answers, "prepare/model/"),
-        "saes": _digest_of(job, tracks, "sae_train/"),
-    }
-
-
-def _digest_of(job: Job, unit: str, prefix: str) -> str:
-    digests = job.entries[unit].manifest.input_digests
-    own = sorted(f"{name} {digest}" for name, digest in digests.items() if name.startswith(prefix))
-    return hashlib.sha256("\n".join(own).encode()).hexdigest()
 
 
 def _score_all(

@@ -17,10 +17,11 @@ from stages.detect.detector import fit, load, save
 from stages.detect.error_types import error_types
 from stages.detect.explain import competition_of
 from stages.detect.features.table import FeatureTable
+from stages.detect.opening import protocol_rows
 from stages.detect.protocol.groups import question_groups
 from stages.detect.protocol.splits import Plan, all_splits
 from stages.detect.reading import Files, complete, read_data
-from stages.detect.run import protocol_rows, run
+from stages.detect.run import run
 from tests.stages.detect import synthetic
 
 

@@ -1,0 +1,150 @@
+"""A run's answers and tracks as detection reads them, from the stage's inputs or, in Python, from what is published.
+
+run = open_run(load_config("demo"))
+detector = fit(run.data, run.labels, test_fold(run, load_config("demo")), run.provenance, run.ids)
+detector.score(run.data)
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.answers import Answer, read_answers
+from common.config import Config
+from common.errors import MissingInputError
+from common.storage import Entry, Store
+from common.text import normalise
+from stages.detect.data import Data
+from stages.detect.protocol.exclusions import exclusions
+from stages.detect.protocol.folds import check_classes
+from stages.detect.protocol.groups import question_groups, refuse_conflicts
+from stages.detect.protocol.splits import Fold, Plan, Rows, Split, all_splits
+from stages.detect.reading import Files, complete, read_data
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Entries = Mapping[str, Entry]
+
+
+@dataclass(frozen=True)
+class Run:
+    """n answered questions, in the order of generations.jsonl."""
+
+    answers: list[Answer]
+    data: Data
+    leader: Floats  # [n, 4, n_layers] rank of the leading candidate by place and layer
+    excluded: list[str | None]  # why a question is left out
+    groups: Ints  # [n]
+    labels: Floats  # [n] 1 wrong, 0 right, NaN left out
+    provenance: dict[str, str]  # digests of the model and the SAEs
+
+    @property
+    def ids(self) -> list[str]:
+        return [answer.id for answer in self.answers]
+
+    @property
+    def rows(self) -> Rows:
+        return protocol_rows(self.answers, self.data, self.labels, self.groups)
+
+
+def open_run(config: Config) -> Run:
+    """The published answers and tracks of a configuration. Raises MissingInputError for what is not there."""
+    store, entries = Store(config.paths.root), {}
+    for unit in (
+        "track/answers",
+        "track/all",
+        *(["track/independent"] if config.sae.independent_twin else []),
+    ):
+        entry = store.current(config.name, *unit.split("/"))
+        if entry is None:
+            raise MissingInputError(
+                f"{config.name} has no published {unit}; make it with `ghosttrack run {config.name}`"
+            )
+        entries[unit] = entry
+    return read_run(entries, config)
+
+
+def read_run(entries: Entries, config: Config, on_piece: Callable[[], None] = lambda: None) -> Run:
+    """The same from a stage's inputs. Raises LabelError, DataError for answers that nothing can be learned from."""
+    answers = read_answers(entries["track/answers"].file("generations.jsonl"))
+    refuse_conflicts(answers)
+    check_classes([a.label for a in answers if a.label is not None], config.detection.folds)
+    data, leader = read_data(
+        input_files(entries, config), answers, config.layers, config.sae.d_hidden, on_piece
+    )
+    excluded = exclusions(answers, complete(data))
+    labels = np.array(
+        [np.nan if a.label is None or why else a.label for a, why in zip(answers, excluded, strict=True)]
+    )
+    return Run(
+        answers, data, leader, excluded, question_groups(answers), labels,
+        provenance(entries, "track/answers", "track/all"),
+    )  # fmt: skip
+
+
+def splits_of(run: Run, config: Config) -> list[Split]:
+    """The run's protocol. Raises LabelError, DataError where its rows cannot be divided."""
+    settings, rows = config.detection, run.rows
+    check_classes(rows.label, settings.folds)
+    plan = Plan(
+        settings.repeats, settings.folds, settings.inner_folds, settings.relation_folds, settings.answer_folds
+    )
+    return all_splits(rows, plan, config.seed)
+
+
+def frozen_fold(run: Run, config: Config) -> Fold:
+    """All rows but the frozen test's to fit on, and those of the test."""
+    return next(split for split in splits_of(run, config) if split.name == "test").folds[0]
+
+
+def input_files(entries: Entries, config: Config) -> Files:
+    """What is read of the run's own questions: the ladder of associations, and the twins where there are any, beside it."""
+    twin = entries.get("track/independent")
+    return answer_files(entries, "track/answers", "track/all")._replace(
+        ladder=entries["track/all"].file("ladder.parquet"),
+        independent=twin.file("tracks_independent.parquet") if twin else None,
+        rungs=config.tracking.ladder,
+    )
+
+
+def answer_files(entries: Entries, answers: str, tracks: str) -> Files:
+    """Files of the units that answered questions and followed the answers' tracks."""
+    return Files(
+        states=entries[answers].file("states.npy"),
+        positions=entries[answers].file("positions.parquet"),
+        lens=entries[answers].file("lens.parquet"),
+        candidates=entries[answers].file("candidates.parquet"),
+        tracks=entries[tracks].file("tracks.parquet"),
+        layers=entries[tracks].file("layers.parquet"),
+    )
+
+
+def provenance(entries: Entries, answers: str, tracks: str) -> dict[str, str]:
+    """Digests of the model and of the SAEs behind the inputs, by which a stored detector knows its own.
+
+    answers, tracks: the units that the inputs come from.
+    """
+    return {
+        "model": _digest_of(entries[answers], "prepare/model/"),
+        "saes": _digest_of(entries[tracks], "sae_train/"),
+    }
+
+
+def _digest_of(entry: Entry, prefix: str) -> str:
+    digests = entry.manifest.input_digests
+    own = sorted(f"{name} {digest}" for name, digest in digests.items() if name.startswith(prefix))
+    return hashlib.sha256("\n".join(own).encode()).hexdigest()
+
+
+def protocol_rows(answers: Sequence[Answer], data: Data, labels: Floats, groups: Ints) -> Rows:
+    """The labelled questions as the protocol divides them."""
+    kept = np.flatnonzero(~np.isnan(labels))
+    relation = np.unique([answer.relation for answer in answers], return_inverse=True)[1]
+    said = np.unique([item.said for item in data.asked], return_inverse=True)[1]
+    text = np.unique([normalise(answer.question) for answer in answers], return_inverse=True)[1]
+    return Rows(kept, labels[kept].astype(np.int64), groups[kept], relation[kept], said[kept], text[kept])
