@@ -6,9 +6,10 @@ same batches. The floor is a dense float32 step that does nothing but its produc
 product measured here.
 
 `--quality` trains on real states instead (those of a finished `make demo`: its model and corpus): neighbouring layers from
-a shared base, each alone, each with a float32 product, and with SAELens, which sees the same tokens as often, with the best of
-several settings. FVU is on held-out documents, all at the same L0: SAELens' thresholds are shifted together to reach it, as
-ours are. Ends with one line of JSON.
+a shared base, each alone, base and layers with a float32 product, and with SAELens, which sees the same tokens as often, with
+the best of several settings. FVU is on held-out documents, all at the same L0: SAELens' thresholds are shifted together to reach
+it, as ours are. `l0_relative_error_max` is over layers and the targets 32, 64 and 100, on held-out tokens that had no say in the
+thresholds (`evaluate.unseen_l0`). Ends with one line of JSON.
 """
 
 import argparse
@@ -52,6 +53,7 @@ from stages.sae_train.training import Recipe, Run, Stack, train  # noqa: E402
 D_MODEL, D_HIDDEN, TARGET = 1024, 5120, 64.0
 DIRECTIONS, ROWS = 8192, 32_768
 BEST_DTYPE = product_dtype("auto", torch.device("cpu"))
+SAME_ARITHMETIC = BEST_DTYPE is torch.float32
 
 
 def main() -> None:
@@ -205,41 +207,40 @@ def quality(cache: Path, quick: bool) -> dict[str, object]:
     base_epochs, epochs = 1, 2
     with tempfile.TemporaryDirectory() as scratch:
         layers, document = extract(cache, numbers, tokens, Path(scratch))
-        base = trained(layers, base_epochs, TARGET)
-        starts = {
-            target: base if target == TARGET else trained(layers, base_epochs, target)
-            for target in (32.0, 100.0, TARGET)
-        }
+        starts = {target: trained(layers, base_epochs, target) for target in (32.0, 100.0, TARGET)}
+        # Where the product is in float32 anyway, there is nothing to compare.
+        exact_start = None if SAME_ARITHMETIC else trained(layers, base_epochs, TARGET, torch.float32)
         fvu: dict[str, list[float]] = {name: [] for name in ("ours", "float32", "alone", "saelens")}
-        l0_errors, unseen_errors, dead, decoders = [], [], [], []
+        l0_errors, dead, decoders = [], [], []
         for layer in layers:
             for target, start in starts.items():
                 run = training(layer, epochs, target, replace_start=start)
                 [best] = train([run])
+                unseen = evaluate.unseen_l0(best, layer, target, document)
+                l0_errors += [abs(l0 / target - 1) for l0 in unseen]
                 found = measured(best, run, layer, target)
-                l0_errors.append(abs(float(found["l0"]) / target - 1))
-                for l0 in evaluate.unseen_l0(best, layer, target, document):
-                    unseen_errors.append(abs(l0 / target - 1))
                 dead.append(float(found["dead_fraction"]))
                 if target == TARGET:
                     fvu["ours"].append(float(found["fvu"]))
                     decoders.append(to_sae(best, layer, target).W_dec)
-            exact = training(layer, epochs, TARGET, replace_start=base, dtype=torch.float32)
-            fvu["float32"].append(float(measured(train([exact])[0], exact, layer, TARGET)["fvu"]))
+            if exact_start:
+                exact = training(layer, epochs, TARGET, replace_start=exact_start, dtype=torch.float32)
+                fvu["float32"].append(float(measured(train([exact])[0], exact, layer, TARGET)["fvu"]))
             alone = training(layer, base_epochs + epochs, TARGET)
             fvu["alone"].append(float(measured(train([alone])[0], alone, layer, TARGET)["fvu"]))
             note(layer.layer, fvu)
         best_setting = min(PEER_SETTINGS, key=lambda s: peer_fvu(layers[0], base_epochs + epochs, *s))
         fvu["saelens"] = [peer_fvu(layer, base_epochs + epochs, *best_setting) for layer in layers]
-    mean = {name: statistics.mean(values) for name, values in fvu.items()}
+    mean = {name: statistics.mean(values) for name, values in fvu.items() if values}
     return {
         "fvu_ratio_to_saelens": mean["ours"] / mean["saelens"],
-        "fvu_ratio_to_alone": mean["ours"] / mean["alone"],
-        "fvu_ratio_to_float32": mean["ours"] / mean["float32"],
+        "fvu_ratio_to_independent": mean["ours"] / mean["alone"],
+        "fvu_ratio_to_float32": mean["ours"] / mean["float32"]
+        if exact_start
+        else "skipped: no bfloat16 instructions here, so that ours is float32",
         "l0_relative_error_max": max(l0_errors),
-        "l0_unseen_relative_error_max": max(unseen_errors),
         "self_match_min": min(float(compare(one, other)["self_match"]) for one, other in pairwise(decoders)),
-        "dead_fraction_max": max(dead),
+        "dead_max": max(dead),
         "fvu": {name: round(value, 4) for name, value in mean.items()},
         "saelens_settings": best_setting,
         "layers": numbers,
@@ -283,13 +284,15 @@ def training(
     )  # fmt: skip
 
 
-def trained(layers: list[LayerStates], epochs: float, target: float) -> Parameters:
+def trained(
+    layers: list[LayerStates], epochs: float, target: float, dtype: torch.dtype = BEST_DTYPE
+) -> Parameters:
     """The base of all layers, as the layers start from it."""
     batches = Batches(layers, TRAIN_BATCH, SEED)
     start = initial_parameters(batches.sample(SAMPLES_PER_LATENT * LATENTS, SEED), LATENTS, target, SEED)
     rows = [evaluate.thin(layer.held_out, 512) for layer in layers]
     run = Run(
-        start, batches, Recipe(batches.steps(epochs), RATE, target, BEST_DTYPE),
+        start, batches, Recipe(batches.steps(epochs), RATE, target, dtype),
         lambda candidate: evaluate.fvu_at_target(candidate, layers, rows, target),
     )  # fmt: skip
     [best] = train([run])
