@@ -24,7 +24,7 @@ class Batches:
         share = min(len(layer.train) for layer in self.layers)
         share = min(share, tokens_per_layer or share)
         self._rows = [_draw(layer.train, share, seed, layer.layer) for layer in self.layers]
-        self._share, self._seed = share, seed
+        self._share, self.seed = share, seed
         self.n_tokens = share * len(self.layers)
         self.batch_size = min(batch_size, self.n_tokens)
         self._order: tuple[int, Tensor] = (-1, torch.empty(0))
@@ -68,7 +68,7 @@ class Batches:
 
     def _permutation(self, epoch: int) -> Tensor:
         if self._order[0] != epoch:
-            generator = torch.Generator().manual_seed(self._seed * 1_000_003 + epoch)
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
             self._order = (epoch, torch.randperm(self.n_tokens, generator=generator))
         return self._order[1]
 

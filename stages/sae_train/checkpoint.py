@@ -1,7 +1,6 @@
 """Where training is, on disk: a run that is stopped or killed at any step goes on to the same weights, bit for bit."""
 
 import os
-import pickle
 import time
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,8 @@ class Checkpoint:
         self._wait = self._every = every
         self._saved_at = time.monotonic()
         self.found = self._load()
-        """What was saved last; None where nothing was, or where it cannot be read and training starts anew."""
+        """What was saved last, whatever that is; None where nothing was, or where it cannot be read and training
+        starts anew."""
 
     @property
     def due(self) -> bool:
@@ -40,8 +40,10 @@ class Checkpoint:
         if self._every:
             self._wait = max(self._every, SHARE * (self._saved_at - start))
 
-    def _load(self) -> dict[str, Any] | None:
+    def _load(self) -> Any:
         try:
-            return dict(torch.load(self.path, map_location="cpu", weights_only=True))
-        except (OSError, pickle.UnpicklingError, RuntimeError, EOFError):
+            return torch.load(self.path, map_location="cpu", weights_only=True)
+        except (
+            Exception
+        ):  # torch's reader fails on damaged bytes in whatever way they say: IndexError, struct.error, …
             return None

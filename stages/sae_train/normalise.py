@@ -5,6 +5,7 @@ scale; they are left out by position and by norm, and the norm limit is stored w
 in chunks from a memory-mapped file: nothing here holds a layer whole.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -95,8 +96,10 @@ def check_width(layer: int, states: States, d_model: int) -> None:
         )
 
 
-def _chunks(states: States) -> list[tuple[int, Tensor]]:
-    return [(start, states[start : start + CHUNK_ROWS]) for start in range(0, len(states), CHUNK_ROWS)]
+def _chunks(states: States) -> Iterator[tuple[int, Tensor]]:
+    """First row and rows [n, d_model] float32 of one chunk after another: read when it is asked for, not all at once."""
+    for start in range(0, len(states), CHUNK_ROWS):
+        yield start, states[start : start + CHUNK_ROWS]
 
 
 def _norms(layer: int, start: int, chunk: Tensor) -> Tensor:

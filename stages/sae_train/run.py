@@ -115,7 +115,9 @@ def finish_layer(job: Job, layer: LayerStates, run: Run, best: Parameters) -> di
     sae.save(job.output(f"sae_layer_{number}_{'independent' if is_twin(job) else 'best'}.pt"))
 
     metrics = {"layer": number, "target_l0": target, **evaluate.measure(sae, layer, run.fired())}
-    metrics["l0_unseen"] = evaluate.unseen_l0(best, layer, target, read_index(job)["doc"])
+    unseen = evaluate.unseen_l0(best, layer, target, read_index(job)["doc"])
+    metrics["l0_unseen"] = unseen
+    metrics["l0_unseen_relative_error"] = max((abs(l0 / target - 1) for l0 in unseen), default=None)
     if has_base(job):
         metrics |= to_base(sae.W_dec, read_base(job, layer).W_dec)
     metrics |= history(run)

@@ -97,8 +97,8 @@ class Run:
         raw = self.parameters.raw_threshold
         self.fired_at = torch.zeros(len(raw), dtype=torch.int64, device=raw.device)
         self.curves = torch.zeros(3, self.recipe.steps, device=raw.device)
-        if self.checkpoint and self.checkpoint.found:
-            self._restore(self.checkpoint.found)
+        if self.checkpoint and self.checkpoint.found is not None:
+            self._restore(self.checkpoint)
 
     @property
     def finished(self) -> bool:
@@ -141,6 +141,7 @@ class Run:
     def state(self) -> dict[str, Any]:
         """All that the next step depends on. Batches are a function of seed and step alone."""
         return {
+            "training": self.identity(),
             # A view would be saved with all that it is a view of.
             "parameters": {name: value.clone() for name, value in vars(self.parameters).items()},
             "moments": self.moments,
@@ -152,15 +153,37 @@ class Run:
             "best": self.best and vars(self.best),
         }
 
-    def _restore(self, state: dict[str, Any]) -> None:
-        """Go on from there. Raises CorruptInputError where it is the state of another training."""
-        shapes = {name: value.shape for name, value in vars(self.parameters).items()}
-        found = {name: value.shape for name, value in state["parameters"].items()}
-        if shapes != found or state["curves"].shape != self.curves.shape:
+    def identity(self) -> dict[str, Any]:
+        """What makes it this training and no other, the states themselves aside."""
+        d_hidden, d_model = self.parameters.encoder.shape
+        return {
+            **vars(self.recipe), "dtype": str(self.recipe.dtype), "d_model": d_model, "d_hidden": d_hidden,
+            "tokens": self.batches.n_tokens, "batch_size": self.batches.batch_size, "seed": self.batches.seed,
+        }  # fmt: skip
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        """Go on from there. Raises CorruptInputError where it is of another training, or something else altogether."""
+        try:
+            known = dict(checkpoint.found)["training"]
+            differences = [
+                f"{name} {known[name]} there, {own} here"
+                for name, own in self.identity().items()
+                if known[name] != own
+            ]
+            if not differences:
+                self._take(checkpoint.found)
+        except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             raise CorruptInputError(
-                f"{self.checkpoint and self.checkpoint.path} is a checkpoint of another training (shapes "
-                f"{ {name: list(shape) for name, shape in found.items()} }); remove it to begin anew"
+                f"{checkpoint.path} does not hold what a checkpoint of this version holds "
+                f"({type(error).__name__}: {error}); remove it to begin anew"
+            ) from error
+        if differences:
+            raise CorruptInputError(
+                f"{checkpoint.path} is a checkpoint of another training ({'; '.join(differences)}); "
+                "remove it to begin anew"
             )
+
+    def _take(self, state: dict[str, Any]) -> None:
         for name, value in state["parameters"].items():
             getattr(self.parameters, name).copy_(value)
         device = self.fired_at.device
@@ -170,7 +193,7 @@ class Run:
         }
         self.fired_at.copy_(state["fired_at"])
         self.curves.copy_(state["curves"])
-        self.steps_done, self.seconds = state["steps_done"], state["seconds"]
+        self.steps_done, self.seconds = int(state["steps_done"]), float(state["seconds"])
         self.checks = [Check(*check) for check in state["checks"]]
         if state["best"]:
             self.best = Parameters(**{name: value.to(device) for name, value in state["best"].items()})

@@ -105,6 +105,12 @@ def test_what_cannot_be_read_is_begun_anew(layer: LayerStates, undisturbed: Run,
     assert same(fit(new_run(layer, path, 1e9)), undisturbed)
 
 
+@pytest.mark.parametrize("content", [b"", b"nothing", b"0", b"\x80", b"l.", b"hA", b"I\xfa\n", b"PK\x03\x04"])
+def test_bytes_of_any_kind_are_begun_anew(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "training.pt").write_bytes(content)
+    assert Checkpoint(tmp_path / "training.pt").found is None
+
+
 def test_layers_go_on_in_another_stack_than_they_began_in(
     layer: LayerStates, undisturbed: Run, tmp_path: Path
 ) -> None:
@@ -129,17 +135,70 @@ def test_a_checkpoint_of_a_stack_holds_its_own_layer_only(layer: LayerStates, tm
     assert together.stat().st_size == pytest.approx(alone.stat().st_size, rel=0.01)
 
 
-def test_a_checkpoint_of_another_configuration_is_refused(layer: LayerStates, tmp_path: Path) -> None:
-    path = tmp_path / "training.pt"
+@pytest.fixture(scope="module")
+def interrupted(layer: LayerStates, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of `new_run` after two steps."""
+    path = tmp_path_factory.mktemp("interrupted") / "training.pt"
     with pytest.raises(KeyboardInterrupt):
         fit(new_run(layer, path), die_after=3)
-    run = new_run(layer)
-    wider = initial_parameters(run.batches.sample(400, 0), D_HIDDEN + 8, TARGET, seed=0)
-    for parameters, steps in ((wider, STEPS), (run.parameters, STEPS + 4)):
-        with pytest.raises(
-            CorruptInputError, match=r"training\.pt is a checkpoint of another training.*remove it"
-        ):
-            Run(parameters, run.batches, Recipe(steps, 3e-3, TARGET), run.check, Checkpoint(path))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"steps": STEPS + 4}, "steps 40 there, 44 here"),
+        ({"learning_rate": 1e-3}, "learning_rate 0.003 there, 0.001 here"),
+        ({"target_l0": 9}, "target_l0 8 there, 9 here"),
+        ({"dtype": torch.bfloat16}, r"dtype torch\.float32 there, torch\.bfloat16 here"),
+        ({"d_hidden": D_HIDDEN + 8}, "d_hidden 96 there, 104 here"),
+        ({"batch_size": 32}, "batch_size 64 there, 32 here"),
+        ({"seed": 1}, "seed 0 there, 1 here"),
+        ({"tokens": 500}, "tokens 1560 there, 500 here"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_checkpoint_of_another_configuration_is_refused(
+    layer: LayerStates, interrupted: Path, change: dict[str, Any], words: str
+) -> None:
+    now = {
+        "steps": STEPS, "learning_rate": 3e-3, "target_l0": TARGET, "dtype": torch.float32, "d_hidden": D_HIDDEN,
+        "batch_size": 64, "seed": 0, "tokens": None, **change,
+    }  # fmt: skip
+    batches = Batches([layer], now["batch_size"], now["seed"], now["tokens"])
+    parameters = initial_parameters(batches.sample(400, 0), now["d_hidden"], TARGET, seed=0)
+    recipe = Recipe(now["steps"], now["learning_rate"], now["target_l0"], now["dtype"])
+    with pytest.raises(
+        CorruptInputError, match=rf"training\.pt is a checkpoint of another training \({words}\); remove it"
+    ):
+        Run(parameters, batches, recipe, new_run(layer).check, Checkpoint(interrupted))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{"weights": torch.zeros(3)}, {}, {"training": 3}, {"training": {}}, torch.zeros(3), torch.tensor(0), [1], "text", 0],
+    ids=str,
+)  # fmt: skip
+def test_a_file_of_something_else_is_refused(layer: LayerStates, tmp_path: Path, content: Any) -> None:
+    path = tmp_path / "training.pt"
+    torch.save(content, path)
+    with pytest.raises(CorruptInputError, match=r"training\.pt does not hold what .* remove it"):
+        new_run(layer, path)
+
+
+@pytest.mark.parametrize(
+    "key", ["parameters", "moments", "fired_at", "curves", "steps_done", "seconds", "checks", "best"]
+)
+def test_a_checkpoint_of_which_a_part_is_wrong_is_refused(
+    layer: LayerStates, interrupted: Path, tmp_path: Path, key: str
+) -> None:
+    path = tmp_path / "training.pt"
+    state = torch.load(interrupted, weights_only=True)
+    del state[key]
+    for changed in (state, {**state, key: {"a": "b"}}, {**state, key: torch.zeros(2, 2)}):
+        torch.save(changed, path)
+        with pytest.raises(CorruptInputError, match=r"training\.pt does not hold what .* remove it"):
+            new_run(layer, path)
 
 
 def run_often_saved(root: Path, extract: Path, started: Any) -> None:

@@ -1,8 +1,12 @@
+import weakref
+
 import pytest
 import torch
+from torch import Tensor
 
 from common.errors import CorruptInputError, DataError, ModelMismatchError, NumericError
 from common.states import States
+from stages.sae_train import normalise
 from stages.sae_train.normalise import check_width, fit_layer
 from tests.stages.sae_train.synthetic import layer_of, make_index, sparse_states
 
@@ -38,6 +42,31 @@ def test_held_out_documents_do_not_train() -> None:
     again = fit_layer(0, States(states), index["position"], index["held_out"])
     assert torch.equal(layer.mean, again.mean)
     assert layer.scale == again.scale
+
+
+class Watched(States):
+    """States that know how many of their rows are in memory as float32, and how many were at most."""
+
+    here = most = 0
+
+    def __getitem__(self, rows: slice | Tensor) -> Tensor:
+        values = super().__getitem__(rows)
+        self._count(len(values))
+        weakref.finalize(values, self._count, -len(values))
+        return values
+
+    def _count(self, change: int) -> None:
+        self.here += change
+        self.most = max(self.most, self.here)
+
+
+@pytest.mark.parametrize("n_tokens", [1000, 4000])
+def test_a_layer_is_never_in_memory_whole(n_tokens: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(normalise, "CHUNK_ROWS", 128)
+    states, index = Watched(sparse_states(n_tokens, 24, 40, 4).half()), make_index(n_tokens)
+    fit_layer(0, states, index["position"], index["held_out"])
+    assert 128 <= states.most <= 3 * 128, "one that is read, the one before it, and no more with more tokens"
+    assert states.here == 0
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])

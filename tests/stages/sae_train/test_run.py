@@ -57,6 +57,8 @@ def test_the_published_sae_does_what_its_metrics_say(finished: tuple[Path, Any],
         assert metrics["fvu"] == pytest.approx(float(error), rel=1e-2)
         assert metrics["l0"] == pytest.approx(float((acts > 0).sum(1).float().mean()), rel=1e-3)
         assert metrics["l0"] == pytest.approx(6, rel=0.05)
+        assert metrics["l0_unseen"] == [pytest.approx(6, rel=0.05)] * 2
+        assert metrics["l0_unseen_relative_error"] == max(abs(l0 / 6 - 1) for l0 in metrics["l0_unseen"])
         assert metrics["fvu"] < 0.5
         assert torch.allclose(sae.W_dec.norm(dim=1), torch.ones(64), atol=1e-5)
 
