@@ -28,6 +28,8 @@ ASSOCIATORS: tuple[Associator, ...] = ("none", "random", "feature_id", "nearest"
 SCORES = ("gospa", "mota", "idf1")
 SIGNIFICANT = 0.01
 LEAST_LIFE_RATIO = 5.0
+LEAST_LIFE, DEEP = 8.0, 16
+"""Layers that a track should last, in models of at least so many layers."""
 LEAST_PROBLEMS = 10
 
 
@@ -131,12 +133,14 @@ def permuted(decoders: Sequence[Tensor], seed: int) -> list[Tensor]:
 
 
 def judge_life(life: float, permuted_life: float, depth: int) -> Verdict:
-    """Where there are fewer than ten layers, half of them is what is asked for."""
+    """Where there are fewer than ten layers, half of them is the ratio that is asked for."""
     ratio, least = life / max(permuted_life, 1e-12), min(LEAST_LIFE_RATIO, depth / 2)
+    long_enough = depth < DEEP or life >= LEAST_LIFE
+    asked = f", and {LEAST_LIFE:g} layers" if depth >= DEEP else ""
     return Verdict(
-        "Do tracks last, and only where directions are shared?", bool(ratio >= least),
+        "Do tracks last, and only where directions are shared?", bool(ratio >= least and long_enough),
         f"The activation-weighted mean life of a track is {life:.2f} of {depth} layers, and {permuted_life:.2f} where the "
-        f"rows of the decoders were permuted, {ratio:.1f} times less; at least {least:g} times is asked for.",
+        f"rows of the decoders were permuted, {ratio:.1f} times less; at least {least:g} times{asked} is asked for.",
     )  # fmt: skip
 
 
