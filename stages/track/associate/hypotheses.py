@@ -113,7 +113,7 @@ def track_by_hypotheses(scans: Scans, association: Association) -> Tracks:
         forest = _take_in(forest, detections, association, layer, tracks)
         forest = _make_final(forest, tracks, k, layer)
     _write(forest, np.arange(len(forest.decider)), tracks)
-    _look_back(tracks, detections, association)
+    look_back(tracks, detections, association)
     return number_tracks(tracks, detections.active)
 
 
@@ -401,8 +401,11 @@ def _write(forest: Forest, rows: Ints, tracks: Tracks) -> Ints:
     return rows[~agreed[choice]]
 
 
-def _look_back(tracks: Tracks, detections: Detections, association: Association) -> None:
-    """Existence in the light of the next two scans: what goes on was there, and what came alone probably was not."""
+def look_back(tracks: Tracks, detections: Detections, association: Association) -> None:
+    """Existence in the light of the next two scans: what goes on was there, and what came alone probably was not.
+
+    Changes it in place. Needs no hypotheses: the validation gives it to nearest neighbour too, to tell what they add.
+    """
     n_problems, n_layers, k = detections.latents.shape
     existence = tracks.existence.reshape(n_problems, n_layers * k)
     linked = tracks.previous >= 0

@@ -19,8 +19,9 @@ from tests.tiny_models import N_LAYERS, save_random_model
 HARD = ("dropout", "clutter", "all")
 
 
-def scenes(many: np.ndarray, one: np.ndarray, dealt: np.ndarray) -> dict:
+def scenes(many: np.ndarray, one: np.ndarray, dealt: np.ndarray, smoothed: np.ndarray | None = None) -> dict:
     ways = {"hypotheses": many, "nearest": one, "random": dealt}
+    ways[validation.SMOOTHED] = one if smoothed is None else smoothed
     return {name: {way: {"gospa": values.tolist()} for way, values in ways.items()} for name in HARD}
 
 
@@ -32,6 +33,15 @@ def test_several_hypotheses_pass_only_where_they_are_better_than_one_and_than_ch
     assert not validation.judge_scenes(scenes(alike, one, one + 1)).passed
     assert not validation.judge_scenes(scenes(one, one, one + 1)).passed
     assert not validation.judge_scenes(scenes(better, one, better - 0.01)).passed
+    assert not validation.judge_scenes(scenes(better, one, one + 1, smoothed=better)).passed
+
+
+def test_hypotheses_add_something_to_looking_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(validation, "SCENES", {name: SCENES[name] for name in HARD})
+    found = validation.scene_scores(300, 40, seed=0)
+    gospa = {way: np.mean([found[name][way]["gospa"] for name in HARD]) for way in found["all"]}
+    assert gospa["hypotheses"] < gospa[validation.SMOOTHED] < gospa["nearest"]
+    assert validation.judge_scenes(found).passed
 
 
 @pytest.fixture(scope="module")
