@@ -1,14 +1,19 @@
 """The stage from files to files: what comes in badly is handled and counted; shards and processes change no byte."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from common.errors import ConfigError, DataError, MissingInputError, ModelMismatchError
-from stages.track import run_answers
+from stages.track import run_answers, run_tracks
+from tests.stages.extract import corpora
 from tests.stages.track.tiny_run import QUESTIONS, TinyRun, sae, silent
 
 ALL = ("answers", "association", "all")
@@ -122,3 +127,43 @@ def test_a_wider_sae_is_followed_and_one_of_another_model_is_refused(plain: Tiny
     swapped = TinyRun(tmp_path / "swapped").give(saes={1: sae(2)})
     with pytest.raises(ModelMismatchError, match="SAE of layer 2, not of layer 1"):
         swapped.track(*ALL)
+
+
+def test_a_run_that_was_killed_goes_on_after_its_finished_shards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_tracks, "QUESTIONS_A_SHARD", 2)
+    whole = TinyRun(tmp_path / "whole").give().track(*ALL)
+    killed = TinyRun(tmp_path / "killed").give().track("answers", "association")
+    follow_states, calls = run_tracks.follow_states, []
+
+    def dies_in_the_third(*arguments: Any, **settings: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return follow_states(*arguments, **settings)
+
+    monkeypatch.setattr(run_tracks, "follow_states", dies_in_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        killed.track("all")
+    killed.track("all")
+    assert len(calls) == 4  # two before, one that died, and that one again
+    assert killed.digests("all") == whole.digests("all")
+    assert killed.metrics("all") == whole.metrics("all")
+
+
+@pytest.mark.slow
+def test_two_processes_write_the_bytes_of_one(tmp_path: Path) -> None:
+    alone, together = (TinyRun(tmp_path / name, shard_questions=2).give() for name in ("alone", "together"))
+    for each, processes in ((alone, 1), (together, 2)):
+        file = tmp_path / "tiny.yaml"
+        file.write_text(yaml.safe_dump(each.config.model_dump(mode="json", exclude={"name"})))
+        units = [f"--unit={unit}" for unit in ALL]
+        done = subprocess.run(
+            [sys.executable, "-m", "stages.track", "--config", str(file), *units, "--processes", str(processes)],
+            cwd=corpora.STAGES.parent, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    for unit in ALL:
+        assert alone.digests(unit) == together.digests(unit)
+    assert together.entry("answers").manifest.predicate.resource_usage["processes"] == 2
