@@ -23,7 +23,7 @@ def validate(request: Request) -> None:
     """Run the validation of the tracker, if it is not up to date, and print its report.
 
     Planted scenes, held-out likelihood, life against permuted decoders, causal links; needs the SAEs and the association
-    model, which `ghosttrack run` makes.
+    model, which `ghosttrack run` makes. Ends with exit code 1 where one of the four fails.
     """
     terminal = Terminal()
     [planned] = [each for each in request.plan().of_stage("track") if each.unit.name == "validation"]
@@ -37,5 +37,13 @@ def validate(request: Request) -> None:
         )
     terminal.line(entry.file("validation.md").read_text(encoding="utf-8"))
     report = json.loads(entry.file("validation.json").read_text(encoding="utf-8"))
-    failed = [verdict["question"] for verdict in report["verdicts"] if verdict["passed"] is False]
-    terminal.line(f"{request.config.name}: " + (f"FAILED: {'; '.join(failed)}" if failed else "passed"))
+    said = {
+        kind: [v["question"] for v in report["verdicts"] if v["passed"] is kind]
+        for kind in (True, False, None)
+    }
+    words = [f"{len(said[True])} of {len(report['verdicts'])} passed"]
+    words += [f"FAILED: {'; '.join(said[False])}"] if said[False] else []
+    words += [f"not told: {'; '.join(said[None])}"] if said[None] else []
+    terminal.line(f"{request.config.name}: {'. '.join(words)}")
+    if said[False]:
+        click.get_current_context().exit(1)

@@ -23,12 +23,11 @@ NODE_COLUMNS = ("question", "position", "layer", "latent", "activation", "track"
 @dataclass(frozen=True)
 class Followed:
     """nodes, ladder: a value a node, sorted by question, position, layer and falling activation. layers: a value a
-    (question, position, layer). beyond_k: active latents that are not among the k strongest."""
+    (question, position, layer); its n_active counts those beyond the k strongest too."""
 
     nodes: Columns
     ladder: Columns
     layers: Columns
-    beyond_k: int
 
 
 @torch.inference_mode()
@@ -107,7 +106,7 @@ def follow_states(
         "competition_entropy": competition.entropy.numpy().ravel(),
         "leader": competition.leader.numpy().ravel(),
     }
-    return Followed(nodes, columns, per_layer, int(np.maximum(counted - k, 0).sum()))
+    return Followed(nodes, columns, per_layer)
 
 
 def _rungs(

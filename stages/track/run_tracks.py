@@ -54,18 +54,20 @@ def run(job: Job) -> dict[str, Any]:
         job.output("feature_activations.pt"), _tables(job, shards, "tracks"), nodes, answers.owner,
         job.config.layers, max(sae.d_hidden for sae in saes),
     )  # fmt: skip
+    # Models have rows of unembedding beyond the tokenizer's tokens, and may put such a one among the likeliest.
+    named = [*pieces, *[""] * (len(read_out.weight) - len(pieces))]
     with job.progress(len(answers.generations), "questions", "trajectories") as progress:
 
         def records() -> Iterator[dict[str, Any]]:
-            for record in _records(job, answers, shards, _labels(job, clusters, pieces)):
+            for record in _records(job, answers, shards, _labels(job, clusters, named)):
                 progress.update(1)
                 yield record
 
         head = {"layers": job.config.layers, "associator": job.config.tracking.associator}
         written = outputs.write_trajectories(job.output("hypothesis_trajectories.json"), head, records())
-    return {**_metrics(job, shards), "tracks_in_trajectories": written["named"], "clusters": len(clusters),
-            "left_out": {"active_beyond_top_k": _beyond(job, shards), "weaker_than_trajectories_hold": written["left_out"],
-                         "scans_without_active_latent": _empty_scans(job, shards)}}  # fmt: skip
+    metrics = _metrics(job, shards, answers)
+    metrics["left_out"]["weaker_than_trajectories_hold"] = written["left_out"]
+    return {**metrics, "tracks_in_trajectories": written["named"], "clusters": len(clusters)}
 
 
 def run_independent(job: Job) -> dict[str, Any]:
@@ -82,14 +84,13 @@ def run_independent(job: Job) -> dict[str, Any]:
             fsync(file)
 
     job.once("association", fit_them)
-    shards = track_all(
-        job, saes, Association.load(kept), ReadOut.of(model), _Answers(job, "track/answers"), []
-    )
+    answers = _Answers(job, "track/answers")
+    shards = track_all(job, saes, Association.load(kept), ReadOut.of(model), answers, [])
     if job.rank:
         return {}
     pieces = [job.scratch(f"{step}.tracks.parquet") for step in shards]
     outputs.join_parquet(job.output("tracks_independent.parquet"), pieces)
-    return {**_metrics(job, shards), "association": json.loads(figures_kept.read_text("utf-8"))}
+    return {**_metrics(job, shards, answers), "association": json.loads(figures_kept.read_text("utf-8"))}
 
 
 def run_asked(job: Job) -> dict[str, Any]:
@@ -97,14 +98,15 @@ def run_asked(job: Job) -> dict[str, Any]:
     saes = load_saes(job)
     association = Association.load(job.input("track/association", "association.pt"))
     read_out = ReadOut.of(load_language_model(job.input_dir("prepare/model"), job.config.model.dtype))
-    shards = track_all(job, saes, association, read_out, _Answers(job, "track/asked_answers"), [])
+    answers = _Answers(job, "track/asked_answers")
+    shards = track_all(job, saes, association, read_out, answers, [])
     if job.rank:
         return {}
     for table in ("tracks", "layers"):
         outputs.join_parquet(
             job.output(f"{table}.parquet"), [job.scratch(f"{step}.{table}.parquet") for step in shards]
         )
-    return _metrics(job, shards)
+    return _metrics(job, shards, answers)
 
 
 class _Answers:
@@ -167,9 +169,6 @@ def track_all(
                     path = job.scratch(f"{name}.{table}.parquet")
                     outputs.write_parquet(path, columns)
                     fsync(path)
-            path = job.scratch(f"{name}.beyond")
-            path.write_text(str(found.beyond_k))
-            fsync(path)
             progress.update(sizes[name])
 
         for name, start in mine:
@@ -258,9 +257,10 @@ def _rows_of(table: dict[str, NDArray[Any]], question: int) -> dict[str, NDArray
     return {name: values[start:stop] for name, values in table.items()}
 
 
-def _metrics(job: Job, shards: list[str]) -> dict[str, Any]:
-    """Sums over the shards; a track's life is the number of layers at which it is seen."""
-    tracks = nodes = linked = later = 0
+def _metrics(job: Job, shards: list[str], answers: _Answers) -> dict[str, Any]:
+    """Sums over the shards; a track's life is the number of layers at which it is seen. left_out: by reason, what a reader
+    of the tables might look for in vain: positions, latents, whole scans."""
+    tracks = nodes = linked = later = empty = beyond = 0
     weight = weighted = 0.0
     for table in _tables(job, shards, "tracks"):
         code = (
@@ -276,18 +276,19 @@ def _metrics(job: Job, shards: list[str]) -> dict[str, Any]:
         activation = table["activation"].astype(np.float64)
         weight += float(activation.sum())
         weighted += float((life[owner.ravel()] * activation).sum())
+    for table in _tables(job, shards, "layers"):
+        empty += int((table["n_active"] == 0).sum())
+        beyond += int(np.maximum(table["n_active"] - job.config.tracking.top_k_features, 0).sum())
     return {
         "tracks": tracks,
         "nodes": nodes,
         "mean_track_life": round(nodes / max(tracks, 1), 3),
         "activation_weighted_track_life": round(weighted / max(weight, 1e-12), 3),
         "linked_fraction": round(linked / max(later, 1), 4),
+        "left_out": {
+            "subject_not_found": sum(not line["subject_found"] for line in answers.generations),
+            "empty_answer": sum(not line["token_ids"] for line in answers.generations),
+            "scans_without_active_latent": empty,
+            "active_beyond_top_k": beyond,
+        },
     }
-
-
-def _beyond(job: Job, shards: list[str]) -> int:
-    return sum(int(job.scratch(f"{step}.beyond").read_text()) for step in shards)
-
-
-def _empty_scans(job: Job, shards: list[str]) -> int:
-    return sum(int((table["n_active"] == 0).sum()) for table in _tables(job, shards, "layers"))

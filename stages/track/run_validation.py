@@ -62,9 +62,13 @@ def run(job: Job) -> dict[str, Any]:
         validation.judge_life(life["real"], life["permuted"], len(settings.layers)),
         validation.judge_causes(drops, links.token),
     ]
+    counts = {
+        name: sum(verdict.passed is kind for verdict in verdicts)
+        for name, kind in (("passed", True), ("failed", False), ("not_told", None))
+    }
     report = {
-        "schema_version": 1,
-        "passed": all(verdict.passed is not False for verdict in verdicts),
+        "schema_version": 2,
+        **counts,
         "verdicts": [verdict._asdict() for verdict in verdicts],
         "scenes": {
             scene: {
@@ -100,7 +104,7 @@ def run(job: Job) -> dict[str, Any]:
     job.output("validation.md").write_text(words(report), "utf-8")
     draw(job.output("validation.png"), report, likelihood, drops)
     return {
-        "passed": report["passed"],
+        "passed": counts["passed"],
         "failed": [verdict.question for verdict in verdicts if verdict.passed is False],
         "not_told": [verdict.question for verdict in verdicts if verdict.passed is None],
         "life": life,
@@ -157,8 +161,8 @@ def words(report: dict[str, Any]) -> str:
     lines = [
         "# Validation of the tracker",
         "",
-        "All four passed." if all(v["passed"] for v in report["verdicts"]) else
-        f"{sum(v['passed'] is True for v in report['verdicts'])} of {len(report['verdicts'])} passed.",
+        "All four passed." if report["passed"] == len(report["verdicts"]) else
+        f"{report['passed']} of {len(report['verdicts'])} passed, {report['failed']} failed, {report['not_told']} could not be told.",
         "",
     ]  # fmt: skip
     for each in report["verdicts"]:

@@ -12,7 +12,7 @@ from stages.track.validation import Drops
 
 COLOURS = {
     "none": "#9A9A9A", "random": "#CC79A7", "feature_id": "#E69F00", "nearest": "#0072B2", "marginals": "#009E73",
-    "hypotheses": "#D55E00",
+    "nearest_look_back": "#56B4E9", "hypotheses": "#D55E00",
 }  # fmt: skip
 REAL, NULL = "#0072B2", "#9A9A9A"
 
@@ -28,7 +28,11 @@ def draw(
     for number, (name, colour) in enumerate(COLOURS.items()):
         heights = [scenes[scene][name]["gospa"] for scene in scenes]
         axes[0, 0].bar(
-            np.arange(len(scenes)) + (number - 2.5) * width, heights, width, color=colour, label=name
+            np.arange(len(scenes)) + (number - (len(COLOURS) - 1) / 2) * width,
+            heights,
+            width,
+            color=colour,
+            label=name,
         )
     axes[0, 0].set_xticks(range(len(scenes)), list(scenes))
     axes[0, 0].set(title="Planted scenes", ylabel="mean GOSPA (lower is better)")

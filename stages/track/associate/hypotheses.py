@@ -6,6 +6,10 @@ hypothesis is continued in its K best ways (Murty), the best KEPT children of a 
 believed by the best one becomes final: hypotheses that disagree are dropped (N-scan pruning). A cluster with one
 hypothesis left falls apart into its tracks.
 
+`Tracks.discarded` of a scan bounds the probability of all that was dropped at it, of what had been kept until then: joint
+hypotheses (by the scans before it), children beyond the best, those too improbable, and those that N-scan pruning ended (by
+the scans up to it). What never was a candidate, by the gates, is not in it; nor is what later scans would have said.
+
 All clusters of all problems are in the same flat tables and take each step together; only hypotheses in which more than one
 pair is possible go through Murty's algorithm one by one.
 """
@@ -48,7 +52,8 @@ class Decisions(NamedTuple):
     """Where detections came from in a hypothesis, while it is not final; a value a hypothesis and detection.
 
     place, previous: detections as layer · k + rank, previous -1 for a birth. cosine of the link; existence: probability
-    that the detection belongs to a lasting feature; certainty: share of probability not dropped since.
+    that the detection belongs to a lasting feature; certainty: share of probability that taking in scans has not dropped
+    since (what N-scan pruning drops left out: links of planted scenes are less sure then than they are often right).
     """
 
     place: Ints
@@ -106,9 +111,9 @@ def track_by_hypotheses(scans: Scans, association: Association) -> Tracks:
     forest = _empty()
     for layer in range(n_layers):
         forest = _take_in(forest, detections, association, layer, tracks)
-        forest = _make_final(forest, tracks, k, layer - DEPTH)
+        forest = _make_final(forest, tracks, k, layer)
     _write(forest, np.arange(len(forest.decider)), tracks)
-    _look_back(tracks, detections, association)
+    look_back(tracks, detections, association)
     return number_tracks(tracks, detections.active)
 
 
@@ -337,15 +342,17 @@ def _grow(
     return ((heir[stays], take(living, track[instance[stays]])), (owner, here)), (owner, decisions)
 
 
-def _make_final(forest: Forest, tracks: Tracks, k: int, layer: int) -> Forest:
-    """Decisions up to `layer` are those of each cluster's best hypothesis; hypotheses that took another are dropped. Then
-    clusters with one hypothesis fall apart into their tracks."""
-    due = np.flatnonzero(forest.decisions.place // k <= layer)
+def _make_final(forest: Forest, tracks: Tracks, k: int, now: int) -> Forest:
+    """Decisions DEPTH scans before layer `now` are those of each cluster's best hypothesis; hypotheses that took another are
+    dropped, and counted. Then clusters with one hypothesis fall apart into their tracks."""
+    due = np.flatnonzero(forest.decisions.place // k <= now - DEPTH)
     against = _write(forest, due, tracks)
     good = np.ones(len(forest.cluster), dtype=bool)
     good[forest.decider[against]] = False
-    left = np.bincount(forest.cluster, forest.weight * good, minlength=len(forest.problem))
+    left = np.minimum(np.bincount(forest.cluster, forest.weight * good, minlength=len(forest.problem)), 1)
     forest.weight = forest.weight / left[forest.cluster]
+    kept = np.exp(np.bincount(forest.problem, np.log(left), minlength=len(tracks.discarded)))
+    tracks.discarded[:, now] = 1 - (1 - tracks.discarded[:, now]) * kept
     waiting = good[forest.decider]
     waiting[due] = False
     single = (np.bincount(forest.cluster[good], minlength=len(forest.problem)) == 1)[forest.cluster] & good
@@ -394,8 +401,11 @@ def _write(forest: Forest, rows: Ints, tracks: Tracks) -> Ints:
     return rows[~agreed[choice]]
 
 
-def _look_back(tracks: Tracks, detections: Detections, association: Association) -> None:
-    """Existence in the light of the next two scans: what goes on was there, and what came alone probably was not."""
+def look_back(tracks: Tracks, detections: Detections, association: Association) -> None:
+    """Existence in the light of the next two scans: what goes on was there, and what came alone probably was not.
+
+    Changes it in place. Needs no hypotheses: the validation gives it to nearest neighbour too, to tell what they add.
+    """
     n_problems, n_layers, k = detections.latents.shape
     existence = tracks.existence.reshape(n_problems, n_layers * k)
     linked = tracks.previous >= 0

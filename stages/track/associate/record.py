@@ -16,7 +16,8 @@ class Tracks(NamedTuple):
     link: float32, decoder cosine to it, NaN at birth. posterior: float32, probability of that link, or of the birth.
     existence: float32, probability that the detection belongs to a lasting feature.
     entropy: float32, mean over a scan's detections of the entropy of where each comes from, nats.
-    discarded: float32, bound on the probability of the associations that were not kept (0 where none were dropped).
+    discarded: float32, bound on the probability of the hypotheses that were dropped at the scan (0 where none were); see
+    `hypotheses`.
     """
 
     track: NDArray[np.int32]

@@ -1,7 +1,7 @@
 """A tiny model and a packed corpus as the prepare stage publishes them, in a store of their own."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +60,12 @@ def prepare(config: Config, corpus: Mapping[str, Tensor] | None = None) -> None:
     """Publish prepare/model and prepare/corpus."""
     units = {unit.name: unit for unit in expand(load_contract(STAGES / "prepare"), config)}
     store = Store(config.paths.root)
-    _publish(store, units["model"], lambda out: save_random_model(out, "llama"))
-    _publish(store, units["corpus"], lambda out: torch.save(corpus or packed(), out / "corpus.pt"))
+    publish(store, units["model"], lambda out: save_random_model(out, "llama"))
+    publish(store, units["corpus"], lambda out: torch.save(corpus or packed(), out / "corpus.pt"))
 
 
-def _publish(store: Store, unit: Unit, write: Any) -> None:
+def publish(store: Store, unit: Unit, write: Callable[[Path], object]) -> None:
+    """Publish what `write` puts into the folder that it is given as a unit's result."""
     scratch = store.root / "scratch" / unit.name
     scratch.mkdir(parents=True)
     write(scratch)

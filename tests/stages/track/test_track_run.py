@@ -1,0 +1,169 @@
+"""The stage from files to files: what comes in badly is handled and counted; shards and processes change no byte."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from common.errors import ConfigError, DataError, MissingInputError, ModelMismatchError
+from stages.track import run_answers, run_tracks
+from tests.stages.extract import corpora
+from tests.stages.track.tiny_run import QUESTIONS, TinyRun, sae, silent
+
+ALL = ("answers", "association", "all")
+
+
+def left_out(run: TinyRun, unit: str = "all") -> dict[str, int]:
+    counts: dict[str, int] = run.metrics(unit)["left_out"]
+    return counts
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
+    run = TinyRun(tmp_path_factory.mktemp("plain") / "root", twin=True).give()
+    return run.track(*ALL, "independent", "asked_answers", "asked")
+
+
+def test_every_unit_of_tracks_counts_what_it_leaves_out_and_tracks_what_there_is(plain: TinyRun) -> None:
+    for unit in ("all", "independent", "asked"):
+        counts = left_out(plain, unit)
+        assert (counts["subject_not_found"], counts["empty_answer"]) == (2, 0)
+        assert counts["scans_without_active_latent"] == 0
+        assert counts["active_beyond_top_k"] == left_out(plain)["active_beyond_top_k"] > 0
+    tracks = plain.table("all", "tracks.parquet")
+    assert plain.metrics("all")["tracks"] < len(tracks)  # some last
+    assert plain.metrics("answers")["subject_not_found"] == 2
+
+
+def test_the_first_token_of_a_sequence_is_never_tracked(plain: TinyRun) -> None:
+    positions = plain.table("answers", "positions.parquet")
+    with_subject = set(positions.question[positions.position == -1])
+    assert with_subject == {0, 3, 4}  # a prefix moves the subject of 4 off the first token
+    tracks = plain.table("all", "tracks.parquet")
+    assert set(tracks.question[tracks.position == -1]) == with_subject
+    assert set(tracks.question) == set(range(len(QUESTIONS)))
+
+
+def test_a_prompt_of_the_first_token_alone_is_refused(tmp_path: Path) -> None:
+    run = TinyRun(tmp_path / "root").give([("", "a", "a")])
+    with pytest.raises(DataError, match="'q0': its prompt is shorter than two tokens"):
+        run.track("answers")
+
+
+def test_an_empty_answer_is_counted_and_its_prompt_is_tracked(
+    plain: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = plain.entry("answers").file("generations.jsonl").read_text().splitlines()
+    first = [json.loads(line)["token_ids"][0] for line in answers]
+
+    def ends_there(tokenizer: Any, n_vocabulary: int) -> torch.Tensor:
+        return torch.arange(n_vocabulary) == first[0]
+
+    monkeypatch.setattr(run_answers, "ending_tokens", ends_there)
+    run = TinyRun(tmp_path / "root").give().track(*ALL)
+    empty = first.count(first[0])
+    assert left_out(run)["empty_answer"] == empty > 0
+    assert run.metrics("answers")["excluded"]["empty"] >= empty
+    tracks = run.table("all", "tracks.parquet")
+    assert set(tracks.position[tracks.question == 0]) == {-1, 0}
+
+
+def test_a_layer_without_active_latents_is_counted_and_the_others_are_tracked(tmp_path: Path) -> None:
+    run = TinyRun(tmp_path / "root").give(saes={1: silent(1)}).track(*ALL)
+    assert left_out(run)["scans_without_active_latent"] == run.metrics("answers")["positions"]
+    tracks = run.table("all", "tracks.parquet")
+    assert set(tracks.layer) == {0, 2}
+    assert run.table("all", "layers.parquet").query("layer == 1").n_active.eq(0).all()
+
+
+def test_active_latents_beyond_top_k_and_tracks_beyond_the_cap_are_counted(tmp_path: Path) -> None:
+    run = TinyRun(tmp_path / "root", top_k_features=3, strongest_tracks=2).give().track(*ALL)
+    counts, layers = left_out(run), run.table("all", "layers.parquet")
+    assert counts["active_beyond_top_k"] == (layers.n_active - 3).clip(lower=0).sum() > 0
+    tracks = run.table("all", "tracks.parquet")
+    assert tracks.groupby(["question", "position", "layer"]).size().max() == 3
+    named = run.metrics("all")["tracks_in_trajectories"]
+    assert named == 2 * run.metrics("answers")["positions"]
+    assert counts["weaker_than_trajectories_hold"] == run.metrics("all")["tracks"] - named > 0
+
+
+def test_more_tracks_than_can_be_numbered_are_refused(tmp_path: Path) -> None:
+    run = TinyRun(tmp_path / "root", top_k_features=11_000).give()
+    with pytest.raises(ConfigError, match=r"33,000 tracks.*lower tracking\.top_k_features"):
+        run.track(*ALL)
+
+
+def test_a_missing_sae_in_the_middle_is_named(tmp_path: Path) -> None:
+    run = TinyRun(tmp_path / "root").give(saes={1: None})
+    with pytest.raises(MissingInputError, match="sae_train/layer_1"):
+        run.track(*ALL)
+
+
+def test_a_layer_left_out_of_the_middle_is_skipped_over(tmp_path: Path) -> None:
+    run = TinyRun(tmp_path / "root", layers=[0, 2]).give().track(*ALL)
+    tracks = run.table("all", "tracks.parquet")
+    assert set(tracks.layer) == {0, 2}
+    assert tracks.link.notna().any()
+
+
+def test_a_wider_sae_is_followed_and_one_of_another_model_is_refused(plain: TinyRun, tmp_path: Path) -> None:
+    wider = TinyRun(tmp_path / "wider").give(saes={1: sae(1, 80)}).track(*ALL)
+    assert wider.table("all", "tracks.parquet").query("layer == 1").latent.max() >= 64
+    activations = torch.load(wider.entry("all").file("feature_activations.pt"), weights_only=True)
+    assert activations["shape"][1] == 80
+    narrow = torch.nn.functional.normalize(torch.ones(64, 5), dim=1)
+    other = sae(1)
+    other.W_enc, other.W_dec = narrow.T.contiguous(), narrow
+    other.b_dec, other.mean = torch.zeros(5), torch.zeros(5)
+    run = TinyRun(tmp_path / "other").give(saes={1: other})
+    with pytest.raises(ModelMismatchError, match="width 5; the model's d_model is 32"):
+        run.track(*ALL)
+    swapped = TinyRun(tmp_path / "swapped").give(saes={1: sae(2)})
+    with pytest.raises(ModelMismatchError, match="SAE of layer 2, not of layer 1"):
+        swapped.track(*ALL)
+
+
+def test_a_run_that_was_killed_goes_on_after_its_finished_shards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_tracks, "QUESTIONS_A_SHARD", 2)
+    whole = TinyRun(tmp_path / "whole").give().track(*ALL)
+    killed = TinyRun(tmp_path / "killed").give().track("answers", "association")
+    follow_states, calls = run_tracks.follow_states, []
+
+    def dies_in_the_third(*arguments: Any, **settings: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return follow_states(*arguments, **settings)
+
+    monkeypatch.setattr(run_tracks, "follow_states", dies_in_the_third)
+    with pytest.raises(KeyboardInterrupt):
+        killed.track("all")
+    killed.track("all")
+    assert len(calls) == 4  # two before, one that died, and that one again
+    assert killed.digests("all") == whole.digests("all")
+    assert killed.metrics("all") == whole.metrics("all")
+
+
+@pytest.mark.slow
+def test_two_processes_write_the_bytes_of_one(tmp_path: Path) -> None:
+    alone, together = (TinyRun(tmp_path / name, shard_questions=2).give() for name in ("alone", "together"))
+    for each, processes in ((alone, 1), (together, 2)):
+        file = tmp_path / "tiny.yaml"
+        file.write_text(yaml.safe_dump(each.config.model_dump(mode="json", exclude={"name"})))
+        units = [f"--unit={unit}" for unit in ALL]
+        done = subprocess.run(
+            [sys.executable, "-m", "stages.track", "--config", str(file), *units, "--processes", str(processes)],
+            cwd=corpora.STAGES.parent, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    for unit in ALL:
+        assert alone.digests(unit) == together.digests(unit)
+    assert together.entry("answers").manifest.predicate.resource_usage["processes"] == 2
