@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -172,11 +173,26 @@ def test_links_are_stable_and_unknown_ones_are_answered(page: Chromium) -> None:
     assert "in none of the tracks" in page.text()
     page.go("#/nonsense")
     assert "There is no page nonsense" in page.text()
+    page.go("#/question/100%")
+    assert "There is no page #/question/100%" in page.text()
+    assert page.console == []
+
+
+def test_a_broken_address_to_begin_with_still_gives_a_page(browser: Chromium, file: Path) -> None:
+    browser.call("Page.navigate", url="about:blank")
+    browser.open(file, "#/question/100%")
+    assert "There is no page #/question/100%" in browser.text()
+    browser.go("#/overview")
+    assert "The finding" in browser.text()
 
 
 def test_it_can_be_used_with_the_keyboard_and_a_screen_reader(page: Chromium) -> None:
     page.press("Tab", 9)
     assert page.run("document.activeElement.className") == "skip"
+    page.press("Enter", 13)
+    assert page.run("document.activeElement.id") == "content"
+    assert page.run("location.hash") == ""
+    assert "The finding" in page.text()
     page.go(QUESTION)
     page.run("document.querySelector('.lane').focus()")
     first = page.run("document.activeElement.dataset.track")
