@@ -178,6 +178,35 @@ def test_links_are_stable_and_unknown_ones_are_answered(page: Chromium) -> None:
     assert page.console == []
 
 
+def test_every_link_of_a_file_with_little_room_leads_to_a_page(browser: Chromium, tmp_path: Any) -> None:
+    from stages.report.dashboard.build import build
+    from tests.stages.report.synthetic import make_run
+
+    make_run(tmp_path, questions=4, positions=3, tracks=10, latents=24)
+    file = tmp_path / "small.html"
+    file.write_text(build(Results.open(str(tmp_path), "made-up"), limit=400e3))
+    browser.console.clear()
+    browser.open(file)
+    wanted, seen = ["#/overview", *EVERY_PAGE[:-1]], set()
+    while wanted:
+        fragment = wanted.pop()
+        if fragment in seen:
+            continue
+        seen.add(fragment)
+        browser.go(fragment)
+        text = browser.text()
+        assert not any(
+            words in text for words in ("Not found", "cannot be shown", "in none of the tracks")
+        ), fragment
+        wanted += browser.run(
+            "[...document.querySelectorAll('a[href^=\"#/\"], a[data-page]')].map(e => e.getAttribute('href'))"
+        )
+    kinds = [fragment.split("/")[1].split("?")[0] for fragment in seen]
+    assert kinds.count("question") >= 4
+    assert kinds.count("feature") > 40
+    assert browser.console == []
+
+
 def test_a_broken_address_to_begin_with_still_gives_a_page(browser: Chromium, file: Path) -> None:
     browser.call("Page.navigate", url="about:blank")
     browser.open(file, "#/question/100%")

@@ -17,6 +17,7 @@ function overviewPage() {
     found && section("Expected and found", table(["what", "wanted", "found", "", "note"],
       found.expectations.map((each, i) => [each.metric, each.wanted, figure("final_report.json", `/expectations/${i}/found`), each.met === null ? "not measured" : each.met ? "✓ met" : "✗ not met", each.note]),
       { caption: "Expected quality", numeric: [2] })),
+    extentSection(),
     section("Stages", stageBars(), table(["stage", "units", "time", "processor time", "most memory", "GPU memory", "on disk", "finished"],
       run.stages.map((each) => [each.stage, each.units, seconds(each.seconds), seconds(each.cpu_seconds), bytes(each.memory), bytes(each.gpu_memory), bytes(each.bytes), each.finished.replace("T", " ").replace("Z", " UTC")]),
       { caption: "What each stage took", numeric: [1, 2, 3, 4, 5, 6] })),
@@ -46,6 +47,14 @@ function mainCards(found) {
 function excludedWords(found) {
   const reasons = Object.entries(found.data.excluded);
   return note(`Left out: ${reasons.length ? reasons.map(([reason, count]) => `${count} ${reason}`).join(", ") : "none"}. Intervals: ${share(found.confidence, 0)}, bootstrap over ${plural(found.data.n_groups, "group")} of questions, ${plural(found.resamples, "resample")}. Positive class: a wrong answer. Model ${found.model}, ${plural(found.layers.length, "layer")}, seed ${found.seed}.`);
+}
+
+// What was left out, so that a browser opens the file at once.
+function extentSection() {
+  const words = { positions: "positions of questions", tracks: "tracks, the strongest of each position", features: "features with a page of their own, those on the tracks that are drawn", contexts: "contexts of features" };
+  const rows = Object.entries(run.extent).filter(([, [, all]]) => all > 0);
+  return rows.length > 0 && section("What this file holds", note("All questions. Of the rest a file that a browser opens at once has no room for everything:"),
+    h("ul", { id: "extent" }, rows.map(([key, [some, all]]) => h("li", null, `${some === all ? "all" : `${fixed(some, 0)} of`} ${fixed(all, 0)} ${words[key]}`))));
 }
 
 function absentNote() {
