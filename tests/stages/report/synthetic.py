@@ -31,6 +31,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 WORDS = ["Paris", "Lyon", "Rome", "Oslo", "Lima", "Cairo", "Kyiv", "Bern", "Riga", "Quito", "Accra", "Doha"]
 RELATIONS = ("capital", "currency", "river", "border")
 NULL_RUNG = "random"
+REPORT_VERSION = 2
 MARKUP = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>&amp;"\'`</script>'
 """In the first question's text and answer, its features' tokens and contexts."""
 
@@ -90,9 +91,10 @@ def publish(
 
 def make_run(
     root: Path, name: str = "made-up", *, questions: int = 24, layers: int = 6, latents: int = 64, positions: int = 4,
-    tracks: int = 12, seed: int = 0, without: Sequence[str] = (), prefix: str = "",
+    tracks: int = 12, seed: int = 0, without: Sequence[str] = (), prefix: str = "", blocks: int | None = None,
 ) -> Store:  # fmt: skip
-    """Publish a whole run. positions: of a question, the subject's among them; tracks: of a cell; without: units to leave out."""
+    """Publish a whole run. positions: of a question, the subject's among them; tracks: of a cell; without: units to leave out;
+    blocks: of the model, where more than are studied."""
     rng, store = np.random.default_rng(seed), Store(str(root))
     records = generations(rng, questions, positions, prefix)
     cells = np.array([(q, p) for q in range(questions) for p in range(-1, positions - 1)])
@@ -104,6 +106,7 @@ def make_run(
         "seed": 0,
         "model.base_model": "made-up",
         "model.d_model": 32,
+        "model.n_layers": blocks or layers,
         "sae.d_hidden": latents,
     }
     units: list[tuple[str, str, Files, Sequence[str]]] = [
@@ -117,7 +120,7 @@ def make_run(
                           "layers.parquet": _parquet(layer_table(rng, cells, layers))}, ("track/answers", "track/association")),
         ("detect", "all", {"hallucination_scores.json": _json({"schema_version": 2, "detector": "tracks", "questions": scored}),
                            "detection_metrics.json": _json({"schema_version": 2, "detector": "tracks"})}, ("track/all",)),
-        ("evaluate", "all", {"final_report.json": _json(report)}, ("detect/all",)),
+        ("evaluate", "all", {"final_report.json": _json({**report, "schema_version": REPORT_VERSION})}, ("detect/all",)),
     ]  # fmt: skip
     for stage, unit, files, reads in units:
         if f"{stage}/{unit}" not in without:

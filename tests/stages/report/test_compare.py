@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from common.errors import ConfigError, CorruptInputError
 from stages.report.compare.facts import facts_of
 from stages.report.compare.paired import compare_pair
-from stages.report.compare.show import compare_results, markdown, page, paired
+from stages.report.compare.show import compare_results, markdown, names_of, notes, page, paired
 from stages.report.results import Results
+from tests.stages.report import synthetic
 from tests.stages.report.synthetic import make_run
 
 
@@ -47,6 +49,46 @@ def test_facts_are_those_of_the_files(runs):
         for s in entry.manifest.subject
     )
     assert [each["depth"] for each in facts.sae] == pytest.approx(np.linspace(0, 1, 10))
+
+
+def test_depth_is_of_the_model_where_only_some_layers_are_studied(tmp_path):
+    make_run(tmp_path, "some", questions=5, layers=4, blocks=13)
+    facts = facts_of(Results.open(str(tmp_path), "some"))
+    assert [each["depth"] for each in facts.sae] == pytest.approx([0, 1 / 12, 2 / 12, 3 / 12])
+
+
+def test_a_report_of_an_earlier_version_is_called_that(tmp_path, monkeypatch):
+    monkeypatch.setattr(synthetic, "REPORT_VERSION", 1)
+    make_run(tmp_path, "old", questions=5)
+    facts = [facts_of(Results.open(str(tmp_path), "old"))]
+    [note] = [line for line in notes(facts, {}) if "old" in line]
+    assert note == (
+        "old: final_report.json was made by an earlier version and is not read; `ghosttrack run old` makes it again."
+    )
+
+
+def test_runs_of_one_name_are_told_apart_by_their_place(tmp_path):
+    for number, place in enumerate(("a", "b")):
+        make_run(tmp_path / place, "demo", questions=40, seed=number)
+    runs = [Results.at(str(tmp_path / place / "results/demo")) for place in ("a", "b")]
+    names = [f"demo ({tmp_path / place})" for place in ("a", "b")]
+    assert names_of(runs) == names
+    assert list(paired(runs)) == [(names[0], names[1])]
+    text = markdown([facts_of(run, name) for run, name in zip(runs, names, strict=True)], paired(runs), [])
+    assert all(name in text for name in names)
+    with pytest.raises(ConfigError, match="is given twice"):
+        names_of([runs[0], runs[0]])
+
+
+def test_a_tampered_result_is_refused_by_name(tmp_path):
+    make_run(tmp_path, "good", questions=5)
+    make_run(tmp_path, "bad", questions=5, seed=3)
+    report = (tmp_path / "results/bad/evaluate/final_report.json").resolve()
+    report.chmod(0o644)
+    report.write_text(report.read_text().replace("0.66", "0.99"))
+    with pytest.raises(CorruptInputError, match=r"final_report\.json"):
+        compare_results([Results.open(str(tmp_path), name) for name in ("good", "bad")], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_paired_differences_agree_with_a_bootstrap_by_hand(runs):
