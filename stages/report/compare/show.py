@@ -13,11 +13,13 @@ from pathlib import Path
 from matplotlib.figure import Figure as Canvas
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from common.errors import ConfigError
 from common.progress import format_bytes, format_seconds
 from common.storage import storage_errors
 from stages.report import tables
+from stages.report.compare import terminal
 from stages.report.compare.facts import Interval, ModelFacts, facts_of
 from stages.report.compare.paired import CONFIDENCE, RESAMPLES, Difference, compare_pair
 from stages.report.results import STAGES, Results
@@ -36,8 +38,12 @@ def compare_results(results: Sequence[Results], output: Path | None) -> None:
     for title, rows in parts(facts, pairs):
         console.print(f"\n[bold]{title}[/bold]")
         console.print(_terminal(rows))
+    for title, lines in terminal.plots(facts):
+        console.print(f"\n[bold]{title}[/bold]")
+        for line in lines:
+            console.print(Text(line), soft_wrap=True)
     for line in notes(facts, pairs):
-        console.print(line, style="dim")
+        console.print(Text(line), style="dim")
     if output is None:
         return
     with storage_errors(output):

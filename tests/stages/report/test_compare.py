@@ -9,7 +9,8 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from common.errors import ConfigError, CorruptInputError
-from stages.report.compare.facts import facts_of
+from stages.report.compare import terminal
+from stages.report.compare.facts import Interval, facts_of
 from stages.report.compare.paired import compare_pair
 from stages.report.compare.show import compare_results, markdown, names_of, notes, page, paired
 from stages.report.results import Results
@@ -172,6 +173,39 @@ def test_the_command_of_the_reference_page(root, tmp_path):
         f"{auroc['value']:.3f} [{auroc['low']:.3f}, {auroc['high']:.3f}]"
         in (tmp_path / "out/comparison.md").read_text()
     )
+
+
+def test_three_models_through_the_command_line(root, runs):
+    names = ("small", "large", "unfinished")
+    command = [sys.executable, "-m", "orchestrate", "compare", *(f"{root}/results/{name}" for name in names)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    for name in ("small", "large"):
+        report = json.loads((root / f"results/{name}/evaluate/final_report.json").read_text())
+        figures = {m["name"]: m["figures"]["auroc"] for m in report["splits"][0]["methods"]}
+        for method, title in (
+            (report["detector"], "detector"),
+            (report["splits"][0]["best_baseline"]["auroc"], "best baseline"),
+        ):
+            [line] = [line for line in lines if line.startswith(f"{name}: {title}")]
+            assert line.endswith("{value:.3f} [{low:.3f}, {high:.3f}]".format(**figures[method]))
+            assert "─" in line
+            assert line.count("o") - f"{name}: {title}".count("o") == 1
+    assert "unfinished  not measured" in done.stdout
+    assert sum("█" in line and " GB" not in line for line in lines) >= 3
+    assert "unfinished has no evaluation yet" in done.stdout
+
+
+def test_bars_and_lines_of_characters_have_the_sizes_of_their_numbers():
+    assert terminal.bar(1.0, 1.0) == "█" * 40
+    assert terminal.bar(0.5, 1.0) == "█" * 20
+    assert terminal.bar(0.0, 1.0) == ""
+    assert terminal.bar(0.0, 0.0) == ""
+    line = terminal.whisker(Interval(value=0.75, low=0.5, high=1.0), 0.0, 1.0)
+    assert line == " " * 20 + "─" * 9 + "o" + "─" * 10
+    assert terminal.sparkline([(0.0, 0.0), (0.5, 1.0), (1.0, 0.5)], 0.0, 1.0) == "▁█▅"
+    assert terminal.sparkline([(0.0, 1.0), (0.1, 3.0)], 0.0, 4.0) == "▅ "
+    assert terminal.plots([]) == []
 
 
 def test_one_model_is_no_comparison(root):
