@@ -12,12 +12,17 @@ import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
+from common.answers import read_answers
 from common.errors import CorruptInputError, DataError, MissingInputError
-from stages.report.dashboard import packing, tracks
+from stages.detect.columns import fit_experts
+from stages.detect.crossval import TABLES, TREE_TABLES
+from stages.detect.reading import Files, complete, read_data
+from stages.report.dashboard import packing, reasons, tracks
 from stages.report.dashboard.build import build
 from stages.report.dashboard.reasons import explanation
 from stages.report.dashboard.vocabulary import token_texts
 from stages.report.results import Results
+from tests.stages.detect import synthetic as made_up
 from tests.stages.report import synthetic
 from tests.stages.report.synthetic import MARKUP, make_run
 
@@ -347,6 +352,34 @@ def test_contributions_are_put_in_words_largest_first():
         "intercept"
     ] == pytest.approx(found["additive_log_odds"])
     assert explanation({"id": "a"}) is None
+
+
+def test_every_column_that_detect_weighs_has_words_of_its_own(tmp_path):
+    names = columns_of_detect(tmp_path)
+    assert {"tracks.score", "tracks.trees", "error.score", "latents.score", "samples.agreement"} <= set(names)
+    assert {name.split(".")[0] for name in names} <= set(reasons.SIGNALS)
+    assert set(names) == set(reasons.COLUMNS)
+    assert len({reasons.words(name) for name in names}) == len(names)
+    assert not any("_" in reasons.words(name) or ".score" in reasons.words(name) for name in names)
+
+
+def columns_of_detect(folder):
+    """Names of the columns that detect makes of made-up answers, those of sampled answers among them."""
+    lines, wrong = made_up.answers(90)
+    lines = [{**line, "samples": ["word", "other"]} for line in lines]
+    layers = made_up.config().layers
+    made_up.write_track_unit(folder, lines, made_up.tracks(lines, wrong, layers))
+    files = Files(**{
+        name: folder / file
+        for name, file in (("states", "states.npy"), *((name, f"{name}.parquet") for name in
+                            ("positions", "lens", "candidates", "tracks", "layers")))
+    })  # fmt: skip
+    data = read_data(files, read_answers(folder / "generations.jsonl"), layers, 64)[0]
+    rows = np.flatnonzero(complete(data))
+    tables = [[name for name in wanted if name in data.tables] for wanted in (TABLES, TREE_TABLES)]
+    return fit_experts(data.of(rows), wrong[rows].astype(float), np.arange(len(rows)) % 2, 0, *tables)[
+        1
+    ].names
 
 
 def test_no_results_at_all(tmp_path):

@@ -154,7 +154,7 @@ function contributionsSection(found, list) {
   return section("Why the detector says so",
     note("What each column adds to the log-odds of being wrong, in the additive model on the same columns; to the right: speaks for a wrong answer."),
     h("ul", { class: "contributions" },
-      found.parts.map((each) => row(each.contribution, h("span", { title: each.feature }, `${each.words} ${each.contribution > 0 ? "(for wrong)" : "(for right)"}`), (Math.abs(each.contribution) / most) * 48)),
+      found.parts.map((each) => row(each.contribution, h("span", { title: each.feature, class: "words" }, `${each.words} ${each.contribution > 0 ? "(for wrong)" : "(for right)"}`), (Math.abs(each.contribution) / most) * 48)),
       found.rest !== null && row(found.rest, "all other columns together", 0),
       found.intercept !== null && row(found.intercept, "where every answer starts", 0),
       found.additive_log_odds !== null && row(found.additive_log_odds, h("b", null, "log-odds of being wrong, in all"), 0)),
