@@ -49,9 +49,9 @@ SCRIPTS = ("data.js", "dom.js", "charts.js", "trajectory.js", "overview.js", "sa
 REPORTS = {
     "final_report.json": ("evaluate/all", "final_report.json"),
     "sae_quality.json": ("sae_train/quality", "sae_quality.json"),
-    "validation.json": ("track/validation", "validation.json"),
 }
 """Files that the page holds whole, since it shows their numbers."""
+TOKENIZER = ("prepare/model", "tokenizer.json")
 VERSIONS = {"final_report.json": 2, "sae_quality.json": 1}
 """Of those that the page can show."""
 SAMPLE = 6
@@ -116,6 +116,12 @@ def build(results: Results, limit: float = LIMIT) -> str:
 
     detail = next((each for each in DETAILS if size(each) * 1.03 < room), DETAILS[-1])
     features = shown(detail)
+    outdated = {entry["file"] for entry in run["absent"]}
+    run["digests"] = {
+        f"{unit}/{file}": results.digest(unit, file)
+        for unit, file in sorted(results.read)
+        if f"{unit}/{file}" not in outdated
+    }
     run["extent"] = {
         **extent_of(found, len(records), detail),
         "features": [len(drawn(detail)), book.n_latents],
@@ -169,7 +175,6 @@ def run_data(results: Results, records: list[dict[str, Any]]) -> dict[str, Any]:
         "questions": len(records),
         "questions_a_block": QUESTIONS_A_BLOCK,
         "reports": {name: None if name in old else content for name, content in reports.items()},
-        "digests": {name: results.digest(*place) for name, place in REPORTS.items() if results.has(*place)},
         "stages": run_card.stage_cards(results),
         "provenance": run_card.provenance(results),
         "absent": absent,
@@ -178,7 +183,7 @@ def run_data(results: Results, records: list[dict[str, Any]]) -> dict[str, Any]:
 
 def texts_of_tokens(results: Results, ids: list[int]) -> dict[str, str]:
     """Text of the tokens that are named by number."""
-    tokenizer = results.json_if_there("prepare/model", "tokenizer.json")
+    tokenizer = results.json_if_there(*TOKENIZER)
     return (
         {}
         if tokenizer is None

@@ -293,6 +293,20 @@ def test_a_page_too_large_with_the_least_detail_is_one_clear_error(results):
         build(results, limit=200e3)
 
 
+def test_the_files_named_as_shown_are_those_that_were_read(root):
+    results = Results.open(str(root), "made-up")
+    run, _ = packing.unpack(blocks(build(results))["run"])
+    assert set(run["digests"]) == {
+        "detect/all/hallucination_scores.json", "evaluate/all/final_report.json", "prepare/model/tokenizer.json",
+        "sae_train/quality/sae_quality.json", "track/all/ladder.parquet", "track/all/layers.parquet",
+        "track/all/tracks.parquet", "track/answers/candidates.parquet", "track/answers/generations.jsonl",
+        "track/answers/lens.parquet", "track/association/contexts.parquet", "track/association/latents.parquet",
+    }  # fmt: skip
+    for name, digest in run["digests"].items():
+        unit, _, file = name.rpartition("/")
+        assert hashlib.sha256(results.path(unit, file).read_bytes()).hexdigest() == digest
+
+
 def test_the_same_results_make_the_same_file(results, page):
     assert build(results) == page
 

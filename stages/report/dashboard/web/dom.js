@@ -37,6 +37,12 @@ function figure(file, pointer, { digits = 3, signed = false, percent = false } =
     show(value), interval && h("span", { class: "interval" }, interval));
 }
 
+// A number with the ends of its interval, each from a place of its own.
+function ranged(file, value, low, high, options) {
+  const ends = at(file, low) !== null && at(file, high) !== null;
+  return [figure(file, value, options), ends && h("span", { class: "interval" }, " [", figure(file, low, options), ", ", figure(file, high, options), "]")];
+}
+
 function table(head, rows, { caption, numeric = [] } = {}) {
   const cell = (tag, content, i) => h(tag, { class: numeric.includes(i) ? "right" : null, scope: tag === "th" ? "col" : null }, content);
   return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption ?? "Table" },

@@ -22,7 +22,7 @@ function overviewPage() {
       run.stages.map((each) => [each.stage, each.units, seconds(each.seconds), seconds(each.cpu_seconds), bytes(each.memory), bytes(each.gpu_memory), bytes(each.bytes), each.finished.replace("T", " ").replace("Z", " UTC")]),
       { caption: "What each stage took", numeric: [1, 2, 3, 4, 5, 6] })),
     section("Where it came from", note("A manifest lies beside each result: inputs, parameters, code and machine. Digests are sha256."),
-      Object.entries(run.digests).length > 0 && table(["file shown here", "sha256"], Object.entries(run.digests).map(([name, digest]) => [name, h("code", null, digest)]), { caption: "Files shown here" }),
+      Object.entries(run.digests).length > 0 && table(["file", "sha256"], Object.entries(run.digests).map(([name, digest]) => [name, h("code", null, digest)]), { caption: "Files shown here" }),
       folded(`${plural(run.provenance.length, "unit")} with their keys`, table(["unit", "task key", "manifest", "code", "made with", "time", "finished"],
         run.provenance.map((each) => [each.unit, h("code", { title: each.task_key }, each.task_key.slice(0, 12)), h("code", { title: each.manifest }, each.manifest.slice(0, 12)), h("code", { title: each.code }, shortCommit(each.code)),
           [each.environment.gpu, each.environment.torch && `torch ${each.environment.torch}`, `Python ${each.environment.python ?? "?"}`].filter(Boolean).join(", "), seconds(each.seconds), each.finished]), { caption: "Units", numeric: [5] }))),
