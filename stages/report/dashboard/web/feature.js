@@ -16,7 +16,7 @@ async function featurePage(layer, latent) {
     section(title, ...heading(found)),
     section("Where it is most active in the corpus", found.contexts?.length
       ? h("ol", { class: "contexts" }, found.contexts.map(([activation, before, token, after]) => h("li", null,
-          h("span", { class: "activation" }, fixed(activation, 2)), h("span", { class: "text" }, before, h("mark", { class: `heat${Math.max(1, Math.ceil((activation / most) * 4))}` }, token), after))))
+          h("span", { class: "activation" }, fixed(activation)), h("span", { class: "text" }, before, h("mark", { class: `heat${Math.max(1, Math.ceil((activation / most) * 4))}` }, token), after))))
       : note("This page has no contexts of it.")),
     section("Neighbours", h("h3", null, "Its tracks come from"), neighbours(found.from, "Features before it"), h("h3", null, "Its tracks go on to"), neighbours(found.to, "Features after it")),
     section("Questions in which it is most active", found.examples?.length

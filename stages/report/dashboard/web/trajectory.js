@@ -70,7 +70,7 @@ function trajectory({ nodes, layers, lens, rivals, promoted, width, name, track 
       parts.push(s("rect", { class: row.margin >= 0 ? "for" : "against", x: px.get(row.layer) - step * 0.36, width: step * 0.72, y: row.margin >= 0 ? middle - size : middle, height: Math.max(size, 0.6) },
         s("title", null, `layer ${row.layer}: the tracks put ${visible(rivals.text(rivals.list[row.leader]?.token))} first; the answer given over its strongest rival ${fixed(row.margin, 3, true)}; ${row.n_active} tracks, ${row.births} born, ${row.deaths} ended`)));
     }
-    if (labels) parts.push(s("text", { class: "tick", x: width - right + 6, y: y + 12 }, `+${fixed(most, 2)}`), s("text", { class: "tick", x: width - right + 6, y: y + height }, `−${fixed(most, 2)}`));
+    if (labels) parts.push(s("text", { class: "tick", x: width - right + 6, y: y + 12 }, `+${fixed(most)}`), s("text", { class: "tick", x: width - right + 6, y: y + height }, `−${fixed(most)}`));
     y += height + 6;
   }
   const top = y;
@@ -108,7 +108,7 @@ function trajectory({ nodes, layers, lens, rivals, promoted, width, name, track 
     if (last.layer !== all.at(-1)) group.append(s("path", { class: "death", d: `M${px.get(last.layer) + 5},${middle - 5}l0,10` }, s("title", null, `ends in layer ${last.layer}`)));
     if (labels) {
       group.append(s("text", { class: "lanelabel", x: left - 8, y: middle + 4, "text-anchor": "end" }, shorten(promoted(lane.loudest.layer, lane.loudest.latent) ?? `latent ${lane.loudest.latent}`, 22)));
-      group.append(s("text", { class: "tick", x: width - right + 6, y: middle + 4 }, fixed(lane.peak.effect, 2, true)));
+      group.append(s("text", { class: "tick", x: width - right + 6, y: middle + 4 }, fixed(lane.peak.effect, 3, true)));
     }
     parts.push(group);
   });
@@ -185,7 +185,7 @@ function trackTable(nodes, promoted) {
     lanes.map((lane) => [
       lane.track, promoted(lane.loudest.layer, lane.loudest.latent) ?? "–", SIDE_WORDS[lane.side], `${lane.birth}–${lane.death}`,
       fixed(Math.max(...lane.nodes.map((node) => node.existence ?? 0))), `${fixed(lane.peak.effect, 3, true)} in layer ${lane.peak.layer}`,
-      h("span", { class: "chain" }, lane.nodes.map((node, i) => [i ? " → " : "", link_(node), ` ${fixed(node.activation, 2)}${i ? ` (${fixed(node.posterior, 2)})` : ""}`])),
+      h("span", { class: "chain" }, lane.nodes.map((node, i) => [i ? " → " : "", link_(node), ` ${fixed(node.activation)}${i ? ` (${fixed(node.posterior)})` : ""}`])),
     ]), { caption: "Tracks at this position", numeric: [0, 4, 5] });
 }
 const link_ = (node) => link(featureLink(node.layer, node.latent), `${node.layer}:${node.latent}`);
