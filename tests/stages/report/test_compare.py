@@ -1,6 +1,8 @@
 """The comparison of models: the same numbers as in their files, paired where questions are shared."""
 
+import html
 import json
+import re
 import subprocess
 import sys
 
@@ -9,6 +11,7 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from common.errors import ConfigError, CorruptInputError
+from common.progress import format_bytes, format_seconds
 from stages.report.compare import terminal
 from stages.report.compare.facts import Interval, facts_of
 from stages.report.compare.paired import compare_pair
@@ -140,6 +143,103 @@ def test_what_an_unfinished_run_lacks_is_said(runs):
     text = markdown(facts, paired([runs["small"], runs["unfinished"]]), [])
     assert "unfinished has no evaluation yet; `ghosttrack run unfinished` makes it." in text
     assert "| layers studied | 6 | 6 | 1.00× |" in text
+
+
+def markdown_tables(text):
+    """Title to rows of cells."""
+    found = {}
+    for part in text.split("\n## ")[1:]:
+        lines = [line for line in part.splitlines() if line.startswith("|") and not line.startswith("|---")]
+        found[part.splitlines()[0]] = [
+            [cell.strip() for cell in line.strip("|").split("|")] for line in lines
+        ]
+    return found
+
+
+def html_tables(text):
+    cells = re.findall(r"<h2>(.*?)</h2><div><table>(.*?)</table>", text, re.DOTALL)
+    return {
+        html.unescape(title): [
+            [html.unescape(cell).strip() for cell in re.findall(r"<t[hd]>(.*?)</t[hd]>", row)]
+            for row in re.findall(r"<tr>(.*?)</tr>", table)
+        ]
+        for title, table in cells
+    }
+
+
+def test_every_cell_in_markdown_and_html_is_that_of_the_files(runs):
+    both = [runs["small"], runs["large"]]
+    facts, pairs = [facts_of(each) for each in both], paired(both)
+    found = markdown_tables(markdown(facts, pairs, []))
+    assert html_tables(page(facts, pairs, {})) == found
+    reports = [each.json("evaluate/all", "final_report.json") for each in both]
+
+    rows = {row[0]: row[1:] for row in found["Models"]}
+    assert rows["model"][:2] == [report["model"] for report in reports]
+    assert rows["layers studied"] == ["6", "10", "1.67×"]
+    assert rows["width"] == ["32", "32", "1.00×"]
+    assert rows["latents of a SAE"] == ["64", "64", "1.00×"]
+
+    def cells(title, amounts, show):
+        assert rows[title] == [*map(show, amounts), f"{amounts[1] / amounts[0]:.2f}×"], title
+
+    manifests = [{label: entry.manifest for label, entry in each.entries.items()} for each in both]
+    sizes = [{label: sum(s.size for s in m.subject) for label, m in own.items()} for own in manifests]
+    times = [
+        {label: m.predicate.resource_usage["elapsedSec"] for label, m in own.items()} for own in manifests
+    ]
+    cells("model on disk", [own["prepare/model"] for own in sizes], format_bytes)
+    cells("most memory of a unit", [1.5e9, 1.5e9], format_bytes)
+    cells("time in all", [sum(own.values()) for own in times], format_seconds)
+    cells("storage in all", [sum(own.values()) for own in sizes], format_bytes)
+    for row, amounts, show in ((0, times, format_seconds), (1, sizes, format_bytes)):
+        titles = [
+            [line[0] for line in found["Models"]].index(total) for total in ("time in all", "storage in all")
+        ]
+        for line in found["Models"][titles[row] + 1 :]:
+            if line[0] in ("storage in all", "most memory of a unit"):
+                break
+            of_stage = [
+                sum(v for label, v in own.items() if label.startswith(f"{line[0]}/")) for own in amounts
+            ]
+            assert line[1:] == [*map(show, of_stage), f"{of_stage[1] / of_stage[0]:.2f}×"], line
+
+    for report, row in zip(reports, found["Detection, each model on its own questions"][1:], strict=True):
+        methods = {m["name"]: m["figures"] for m in report["splits"][0]["methods"]}
+        base = report["splits"][0]["best_baseline"]["auroc"]
+        shown = [methods[report["detector"]][key] for key in ("auroc", "auroc_within_relation", "f1")]
+        assert row == [
+            report["name"], str(report["data"]["n_labelled"]), f"{report['data']['n_wrong'] / report['data']['n_labelled']:.1%}", report["detector"],
+            *("{value:.3f} [{low:.3f}, {high:.3f}]".format(**each) for each in (*shown, methods[base]["auroc"])), base,
+        ]  # fmt: skip
+
+    qualities = [each.json("sae_train/quality", "sae_quality.json")["layers"] for each in both]
+    for quarter, row in enumerate(found["SAEs by relative depth"][1:]):
+        wanted = [f"{quarter / 4:.0%}–{(quarter + 1) / 4:.0%}"]
+        for layers in qualities:
+            own = [each for i, each in enumerate(layers) if min(int(4 * i / (len(layers) - 1)), 3) == quarter]
+            fvu, recovered, l0 = (
+                np.mean(values) if values else None
+                for values in (
+                    [each["fvu"] for each in own],
+                    [each["splice"]["ce_recovered"]["mean"] for each in own],
+                    [each["l0"] for each in own],
+                )
+            )
+            wanted += ["–"] * 3 if fvu is None else [f"{fvu:.3f}", f"{recovered:.1%}", f"{l0:.1f}"]
+        assert row == wanted
+
+    [row] = found["On the questions that both were asked, second − first"][1:]
+    difference = compare_pair(scores(both[0]), scores(both[1]))
+    wanted = ["small", "large", str(difference.n)]
+    for key, entry in (
+        ("auroc", difference.auroc),
+        ("within_relation", difference.within_relation),
+        ("accuracy", difference.accuracy),
+    ):
+        ends = f"{entry.value:+.3f} [{entry.low:+.3f}, {entry.high:+.3f}]".replace("-", "−")
+        wanted.append(f"{difference.first[key]:.3f} → {difference.second[key]:.3f}: {ends}")
+    assert row == wanted
 
 
 def test_html_shows_texts_as_text(runs):

@@ -48,6 +48,7 @@ def test_every_macro_is_the_number_in_its_file(results, folder):
     assert {line[0][1:] for line in lines} == set(macros)
     assert len(lines) > 300
     places = {"final_report.json": "evaluate/all", "sae_quality.json": "sae_train/quality"}
+    integers = 0
     for macro, value, place in lines:
         file, pointer = place.split("#")
         exact = at(results.json(places[file], file), pointer)
@@ -62,6 +63,17 @@ def test_every_macro_is_the_number_in_its_file(results, folder):
             assert float(re.sub(r"\\.*", "", shown)) == pytest.approx(
                 exact * scale, abs=0.5000001 * 10**-digits
             ), macro
+        elif isinstance(exact, int):
+            assert value == str(exact), macro
+            assert shown.replace(",", "") == value, macro
+            integers += 1
+        elif isinstance(exact, list):  # how many there are
+            assert shown == value == str(len(exact)), macro
+        elif exact is None:
+            assert shown == "--", macro
+        else:
+            assert shown == latex(exact), macro
+    assert integers >= 8
 
 
 def test_the_main_numbers_have_short_names(folder, report):
