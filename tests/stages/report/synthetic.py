@@ -31,7 +31,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 WORDS = ["Paris", "Lyon", "Rome", "Oslo", "Lima", "Cairo", "Kyiv", "Bern", "Riga", "Quito", "Accra", "Doha"]
 RELATIONS = ("capital", "currency", "river", "border")
 NULL_RUNG = "random"
-REPORT_VERSION = 2
+REPORT_VERSION, QUALITY_VERSION = 2, 1
 MARKUP = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>&amp;"\'`</script>'
 """In the first question's text and answer, its features' tokens and contexts."""
 
@@ -305,7 +305,7 @@ def sae_quality(rng: np.random.Generator, layers: int) -> dict[str, Any]:
 
     pair = {"cosine": 0.9, "cosine_quantiles": {"0.5": 0.95}, "nearest_cosine": 0.97, "self_match": 0.93}
     return {
-        "schema_version": 1, "text": {"tokens": 256, "predictions": 246, "segments": 5, "ce": 2.7}, "layers": [layer(number) for number in range(layers)],
+        "schema_version": QUALITY_VERSION, "text": {"tokens": 256, "predictions": 246, "segments": 5, "ce": 2.7}, "layers": [layer(number) for number in range(layers)],
         "all_layers": {"ce_recovered": {"zero": 0.5, "mean": 0.4}, "kl_recovered": {"zero": 0.5, "mean": 0.4}, "error_by_depth": []},
         "identity": {"adjacent": [{"layer": number, "next": number + 1, **pair} for number in range(layers - 1)], "to_first": [], "random": {}},
     }  # fmt: skip
