@@ -95,7 +95,7 @@ class Chromium:
         self.wait("document.documentElement.dataset.ready")
 
     def go(self, fragment: str) -> float:
-        """Show another page of the file; the milliseconds that it took, until it was laid out."""
+        """Show another page of the file; the milliseconds that it took, until it was painted."""
         self.run("delete document.getElementById('content').dataset.shown; null")
         self.run(f"location.hash = {json.dumps(fragment)}; null")
         self.wait("document.getElementById('content').dataset.shown !== undefined")

@@ -45,11 +45,14 @@ async function show() {
   document.title = `${heading} · ${run.name} · GhostTrack`;
   document.getElementById("announce").textContent = heading;
   window.scrollTo(0, 0);
-  requestAnimationFrame(() => {
-    content.dataset.milliseconds = (performance.now() - start).toFixed(1);
-    content.dataset.shown = location.hash;
-  });
+  await painted();
+  if (mine !== visit) return;
+  content.dataset.milliseconds = (performance.now() - start).toFixed(1);
+  content.dataset.shown = location.hash;
 }
+
+// When what is there now is on the screen: a second frame begins once the first is drawn.
+const painted = () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
 
 async function begin() {
   run = (await block("run")).data;
