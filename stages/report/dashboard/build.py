@@ -144,7 +144,7 @@ def build(results: Results, limit: float = LIMIT) -> str:
     if len(whole) > limit:
         raise DataError(
             f"the dashboard of {results.name} takes {format_bytes(len(whole))} with as little detail as it can have, "
-            f"more than the {format_bytes(limit)} that a browser opens quickly; run with fewer questions (data)"
+            f"more than the {format_bytes(limit)} that a browser opens quickly; lower data.max_questions"
         )
     return whole
 

@@ -49,7 +49,7 @@ function curvesSection(found, split, number) {
     const curves = split.curves[kind];
     return curves.length > 0 && h("div", null, lineChart({ title, xLabel, yLabel, x: [0, 1], y: [0, 1], ...more,
       series: curves.slice(0, 6).map((curve, i) => ({ name: methodTitle(found, curve.method), points: curve.x.map((x, k) => [x, curve.y[k]]), low: i === 0 ? curve.low : null, high: curve.high, dots: kind === "reliability" })) }),
-      folded(`${title} as a table`, table(["method", xLabel, yLabel], curves.slice(0, 6).flatMap((curve, i) => spread(curve.x.length, 11).map((k) => {
+      folded(`${title} as a table`, table(["method", xLabel, yLabel], curves.slice(0, 6).flatMap((curve, i) => spread(curve.x.length, 6).map((k) => {
         const place = (key) => `/splits/${number}/curves/${kind}/${i}/${key}/${k}`;
         return [methodTitle(found, curve.method), figure("final_report.json", place("x")), ranged("final_report.json", place("y"), place("low"), place("high"))];
       })), { caption: title, numeric: [1, 2] })));
