@@ -17,10 +17,17 @@ function fill(element, attributes, children) {
 const h = (tag, attributes, ...children) => fill(document.createElement(tag), attributes, children);
 const s = (tag, attributes, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
 
+// Made once for each number of digits: to make one takes longer than to use it a hundred times.
+const formats = new Map();
+function formatOf(digits) {
+  if (!formats.has(digits)) formats.set(digits, new Intl.NumberFormat("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits }));
+  return formats.get(digits);
+}
+
 // As the report's tables have it: `1,234.500`, a real minus sign, a dash for what is not defined.
 function fixed(value, digits = 3, signed = false) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
-  const text = Math.abs(value).toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  const text = formatOf(digits).format(Math.abs(value));
   const negative = value < 0 && /[1-9]/.test(text);
   return (negative ? "−" : signed ? "+" : "") + text;
 }
