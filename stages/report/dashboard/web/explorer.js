@@ -54,9 +54,11 @@ async function questionsPage(query) {
     choose("call", "Detector ", Object.entries(CALLS).map(([key, [text]]) => [key, text])),
     choose("order", "Order ", Object.entries(ORDERS).map(([key, [text]]) => [key, text])));
   update();
-  return [section("Questions", form, count,
+  return [section("Questions", form, count, list.some((question) => question.scored?.interval) && note(INTERVAL),
     h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Questions" }, h("table", { class: "questions" }, h("thead", null, h("tr", null, ["question", "the model's answer", "right answer", "it was", "probability of being wrong", "relation"].map((name, i) => h("th", { scope: "col", class: i === 4 ? "right" : null }, name)))), body)), more)];
 }
+
+const INTERVAL = "In brackets: the 95 % interval of the share of wrong answers among the training answers that were scored most alike. The probability lies outside it where answers scored so were wrong more or less often than it says.";
 
 // One number of the question's score; the probability itself with its interval.
 function scoreOf(question, key = "score") {
@@ -97,6 +99,7 @@ function verdict(question, record) {
   if (scored?.score !== undefined && scored.score !== null) {
     const good = question.label === null ? "" : scored.predicted === question.label ? " That is so." : " That is not so.";
     said.push(h("p", null, "The detector gives it a probability of ", scoreOf(question), " of being wrong", scored.threshold !== undefined && scored.threshold !== null ? [" and calls it ", h("b", null, scored.predicted ? "wrong" : "right"), ", at a threshold of ", scoreOf(question, "threshold"), "."] : ".", good));
+    if (scored.interval) said.push(note(INTERVAL));
   }
   return said;
 }
