@@ -76,7 +76,9 @@ def export(config: Config, output: Path | None) -> None:
     from stages.report.results import Results
 
     output = output or Path("paper") / config.name
-    files = export_paper(Results.open(config.paths.root, config.name), output)
+    files, missing = export_paper(Results.open(config.paths.root, config.name), output)
+    for line in missing:
+        click.echo(f"not here: {line}")
     click.echo(
         f"{output}: {len(files)} files; \\input{{{output}/macros.tex}} and the tables, or compile {output}/results.tex"
     )

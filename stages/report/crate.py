@@ -34,7 +34,8 @@ CONTEXT = [
 def write_crate(results: Results, folder: Path, *, files: bool = True) -> int:
     """Write the crate; the number of files that it describes. files: copy them too, verified.
 
-    Raises MissingInputError for a run that is not finished, StorageError where the folder has something else in it.
+    Nothing is seen of it before all of it is there. Raises MissingInputError for a run that is not finished, StorageError
+    where the folder has something else in it, CorruptInputError for a file that is not what its manifest says.
     """
     if NEEDED not in results.entries:
         raise MissingInputError(
@@ -42,25 +43,40 @@ def write_crate(results: Results, folder: Path, *, files: bool = True) -> int:
         )
     if folder.exists() and any(folder.iterdir()) and not (folder / "ro-crate-metadata.json").exists():
         raise StorageError(f"{folder} is no RO-Crate and is not empty; choose another --output")
-    folder.mkdir(parents=True, exist_ok=True)
     packed = {
         label
         for label in results.entries
         if files and not _left_out(label) and not results.entries[label].released
     }
+    folder = folder.resolve()
+    new = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    try:
+        _fill(new, results, packed)
+        if folder.exists():  # an older crate, beside whose files the user may have put some
+            for file in sorted(path for path in new.rglob("*") if path.is_file()):
+                target = folder / file.relative_to(new)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                file.replace(target)
+        else:
+            new.rename(folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    return sum(len(entry.manifest.files) for entry in results.entries.values())
+
+
+def _fill(folder: Path, results: Results, packed: set[str]) -> None:
+    folder.mkdir(parents=True)
     for label in sorted(packed):
         for name in results.entries[label].manifest.files:
             target = folder / _path(label, name)
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.unlink(missing_ok=True)
             shutil.copyfile(results.path(label, name), target)
         (folder / _path(label, "manifest.json")).write_bytes(
             results.entries[label].file("manifest.json").read_bytes()
         )
-    metadata = metadata_of(results, packed)
-    content = json.dumps(metadata, indent=1, ensure_ascii=False) + "\n"
+    content = json.dumps(metadata_of(results, packed), indent=1, ensure_ascii=False) + "\n"
     (folder / "ro-crate-metadata.json").write_text(content, encoding="utf-8")
-    return sum(len(entry.manifest.files) for entry in results.entries.values())
 
 
 def metadata_of(results: Results, packed: set[str]) -> Json:

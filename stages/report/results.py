@@ -72,6 +72,11 @@ class Results:
             self._verified.add((unit, file))
         return entry.file(file)
 
+    @property
+    def read(self) -> frozenset[tuple[str, str]]:
+        """Unit and file of all that was read so far."""
+        return frozenset(self._verified)
+
     def first(self, units: Iterable[str], file: str) -> str | None:
         """The first of these units that has the file."""
         return next((unit for unit in units if self.has(unit, file)), None)

@@ -95,7 +95,7 @@ class Chromium:
         self.wait("document.documentElement.dataset.ready")
 
     def go(self, fragment: str) -> float:
-        """Show another page of the file; the milliseconds that it took, until it was laid out."""
+        """Show another page of the file; the milliseconds that it took, until it was painted."""
         self.run("delete document.getElementById('content').dataset.shown; null")
         self.run(f"location.hash = {json.dumps(fragment)}; null")
         self.wait("document.getElementById('content').dataset.shown !== undefined")
@@ -123,7 +123,7 @@ class Chromium:
         return str(self.run("document.getElementById('content').innerText"))
 
     def press(self, key: str, code: int = 0) -> None:
-        text = {"text": key} if len(key) == 1 else {}
+        text = {"text": {"Enter": "\r"}.get(key, key)} if len(key) == 1 or key == "Enter" else {}
         self.call("Input.dispatchKeyEvent", type="keyDown", key=key, windowsVirtualKeyCode=code, **text)
         self.call("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=code)
 

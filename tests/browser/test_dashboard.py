@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -43,6 +44,12 @@ def test_every_number_shown_is_the_one_in_its_file(page: Chromium, made_up: Resu
             assert_shown(number, look_up(made_up.json(place, file), pointer))
             seen.add(number["source"])
     assert len(seen) > 200
+    assert {
+        f"final_report.json#/splits/0/curves/{kind}/0/{key}/20"
+        for kind in ("roc", "precision_recall", "reliability", "risk_coverage")
+        for key in ("x", "y", "low", "high")
+    } <= seen
+    assert {"final_report.json#/permutation/low", "final_report.json#/permutation/high"} <= seen
     report = made_up.json("evaluate/all", "final_report.json")
     for i in range(len(report["splits"][0]["methods"])):
         kind = report["splits"][0]["methods"][i]["kind"]
@@ -58,9 +65,14 @@ def test_every_score_of_a_question_is_the_one_in_its_file(page: Chromium, made_u
     shown = numbers(page)
     page.go(QUESTION)
     shown += numbers(page)
-    assert len(shown) >= len(scores)
     for number in shown:
-        assert_shown(number, scores[number["source"].partition("#")[2]][number["key"]])
+        if number["source"].startswith("hallucination_scores.json"):
+            assert_shown(number, scores[number["source"].partition("#")[2]][number["key"]])
+    keys = [number["key"] for number in shown]
+    assert (
+        keys.count("score") == keys.count("interval") == len(scores) + 2
+    )  # the question's own, and the one beside it
+    assert "threshold" in keys
 
 
 def numbers(page: Chromium) -> list[dict[str, Any]]:
@@ -79,7 +91,13 @@ def look_up(value: Any, pointer: str) -> Any:
 
 def assert_shown(number: dict[str, Any], value: Any) -> None:
     """A figure must stand with its interval, every number rounded right."""
-    wanted = [value["value"], value["low"], value["high"]] if isinstance(value, dict) else [value]
+    wanted = (
+        [value["value"], value["low"], value["high"]]
+        if isinstance(value, dict)
+        else value
+        if isinstance(value, list)
+        else [value]
+    )
     found = [
         float(text.replace("−", "-").replace(",", ""))
         for text in re.findall(r"[−+]?\d[\d,]*\.?\d*", number["text"].replace(", ", " ; "))
@@ -88,6 +106,148 @@ def assert_shown(number: dict[str, Any], value: Any) -> None:
     scale = 100 if number["percent"] else 1
     for text, exact in zip(found, wanted, strict=True):
         assert abs(text - exact * scale) <= 0.5000001 * 10 ** -number["digits"], (number, exact)
+
+
+def rows_of(page: Chromium, caption: str) -> list[list[str]]:
+    """Texts of the cells of a table."""
+    return page.run(
+        f"[...document.querySelectorAll('table')].find(e => e.caption?.textContent === {json.dumps(caption)})"
+        "?.tBodies[0] && [...[...document.querySelectorAll('table')].find(e => e.caption?.textContent === "
+        f"{json.dumps(caption)}).tBodies[0].rows].map(row => [...row.cells].map(cell => cell.textContent))"
+    )
+
+
+def read_number(text: str) -> float:
+    return float(re.sub(r"[%,+]", "", text).replace("−", "-"))
+
+
+def table_of(made_up: Results, unit: str, file: str) -> Any:
+    import pyarrow.parquet as pq
+
+    return pq.read_table(made_up.path(unit, file)).to_pandas()
+
+
+ROUNDED = 0.0005001
+
+
+def test_the_tables_of_a_question_are_those_of_the_files(page: Chromium, made_up: Results) -> None:
+    page.go(QUESTION + "?position=1")
+
+    def cell(unit: str, file: str) -> Any:
+        table = table_of(made_up, unit, file)
+        return table[(table.question == 1) & (table.position == 1)]
+
+    nodes = cell("track/all", "tracks.parquet")
+    tracks = rows_of(page, "Tracks at this position")
+    assert len(tracks) == nodes.track.nunique()
+    for name, _, side, _, existence, effect, chain in tracks:
+        own = nodes[nodes.track == int(name)].sort_values("layer")
+        assert read_number(existence) == pytest.approx(own.existence.max(), abs=ROUNDED)
+        peak = own.loc[own.effect.abs().idxmax()]
+        assert read_number(effect.split(" ")[0]) == pytest.approx(peak.effect, abs=ROUNDED)
+        assert side in (
+            "for neither",
+            "for the answer given" if peak.effect > 0 else "for its strongest rival",
+        )
+        shown = re.findall(r"(\d+):(\d+) ([\d.]+)(?: \(([\d.]+)\))?", chain)
+        assert [(int(layer), int(latent)) for layer, latent, _, _ in shown] == list(
+            zip(own.layer, own.latent, strict=True)
+        )
+        for i, (_, _, activation, posterior) in enumerate(shown):
+            assert float(activation) == pytest.approx(own.activation.iloc[i], abs=ROUNDED)
+            assert (posterior == "") == (i == 0)
+            assert i == 0 or float(posterior) == pytest.approx(own.posterior.iloc[i], abs=ROUNDED)
+
+    columns = ["n_active", "births", "deaths", "margin", None, "competition_entropy", "association_entropy", "error", None, "rank", "logprob", "rival_logprob", "entropy"]  # fmt: skip
+    layers = (
+        cell("track/all", "layers.parquet")
+        .merge(cell("track/answers", "lens.parquet"), on="layer")
+        .set_index("layer")
+    )
+    shown_layers = rows_of(page, "Layers")
+    assert len(shown_layers) == len(layers) == 6
+    for layer, *texts in shown_layers:
+        for column, text in zip(columns, texts, strict=True):
+            if column:
+                assert read_number(text) == pytest.approx(layers[column][int(layer)], abs=ROUNDED), column
+
+    candidates = cell("track/answers", "candidates.parquet").sort_values("rank")
+    assert [read_number(text) for _, text in rows_of(page, "Candidates")] == pytest.approx(
+        candidates.logprob.tolist(), abs=ROUNDED
+    )
+
+    score = made_up.json("detect/all", "hallucination_scores.json")["questions"][1]
+    wanted = sorted(score["contributions"].values(), key=lambda value: -abs(value))
+    shown_parts = page.run("[...document.querySelectorAll('.contribution')].map(e => e.textContent)")
+    assert [read_number(text) for text in shown_parts] == pytest.approx(
+        [*wanted, score["rest"], score["intercept"], score["additive_log_odds"]], abs=ROUNDED
+    )
+
+
+def test_the_numbers_of_a_feature_are_those_of_the_files(page: Chromium, made_up: Results) -> None:
+    page.go(QUESTION)
+    target = page.run("document.querySelector('a[href^=\"#/feature\"]').getAttribute('href')")
+    layer, latent = map(int, target.split("/")[2:])
+    page.go(target)
+    own = (
+        table_of(made_up, "track/association", "latents.parquet")
+        .set_index(["layer", "latent"])
+        .loc[layer, latent]
+    )
+    rate, mean = page.run("[...document.querySelectorAll('.cards dd:not(.note)')].map(e => e.textContent)")
+    assert read_number(rate) == pytest.approx(100 * own.firing_rate, abs=ROUNDED)
+    assert read_number(mean) == pytest.approx(own.mean_activation, abs=ROUNDED)
+    contexts = table_of(made_up, "track/association", "contexts.parquet")
+    contexts = contexts[(contexts.layer == layer) & (contexts.latent == latent)].sort_values("rank")
+    shown = page.run("[...document.querySelectorAll('.contexts .activation')].map(e => e.textContent)")
+    assert [read_number(text) for text in shown] == pytest.approx(contexts.activation.tolist(), abs=ROUNDED)
+    nodes = table_of(made_up, "track/all", "tracks.parquet")
+    strongest = nodes[(nodes.layer == layer) & (nodes.latent == latent)].groupby("question").activation.max()
+    assert [read_number(row[4]) for row in rows_of(page, "Questions")] == pytest.approx(
+        strongest.sort_values(ascending=False)[:5].tolist(), abs=ROUNDED
+    )
+    after = nodes.sort_values(["question", "position", "track", "layer"])
+    same = (
+        after[["question", "position", "track"]] == after[["question", "position", "track"]].shift(-1)
+    ).all(axis=1)
+    after = after.assign(
+        to_layer=after.layer.shift(-1), to=after.latent.shift(-1), certain=after.posterior.shift(-1)
+    )[same]
+    for name, _, count, _, posterior in rows_of(page, "Features after it") or []:
+        to_layer, to = map(int, re.findall(r"\d+", name))
+        links = after[
+            (after.layer == layer)
+            & (after.latent == latent)
+            & (after.to_layer == to_layer)
+            & (after.to == to)
+        ]
+        assert int(count) == len(links)
+        assert read_number(posterior) == pytest.approx(links.certain.mean(), abs=ROUNDED)
+
+
+def test_what_stages_took_is_what_their_manifests_say(page: Chromium, made_up: Results) -> None:
+    units = {"s": 1, "min": 60, "h": 3600, "B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}
+
+    def measure(text: str) -> tuple[float, float]:
+        """The amount, and half of the last digit."""
+        number, unit = text.split(" ")
+        return float(number) * units[unit], 0.5001 * units[unit] * 10.0 ** -len(number.partition(".")[2])
+
+    page.go("#/overview")
+    shown = rows_of(page, "What each stage took")
+    assert [row[0] for row in shown] == ["prepare", "sae_train", "track", "detect", "evaluate"]
+    for stage, count, elapsed, processor, memory, _, size, _ in shown:
+        own = [entry.manifest for label, entry in made_up.entries.items() if label.startswith(f"{stage}/")]
+        usage = [manifest.predicate.resource_usage for manifest in own]
+        assert int(count) == len(own)
+        for text, exact in (
+            (elapsed, sum(each["elapsedSec"] for each in usage)),
+            (processor, sum(each["cpuSec"] for each in usage)),
+            (memory, max(each["maxRSS"] for each in usage)),
+            (size, sum(subject.size for manifest in own for subject in manifest.subject)),
+        ):
+            amount, half = measure(text)
+            assert amount == pytest.approx(exact, abs=half), (stage, text)
 
 
 def test_search_finds_and_a_click_shows_the_trajectory(page: Chromium) -> None:
@@ -172,11 +332,55 @@ def test_links_are_stable_and_unknown_ones_are_answered(page: Chromium) -> None:
     assert "in none of the tracks" in page.text()
     page.go("#/nonsense")
     assert "There is no page nonsense" in page.text()
+    page.go("#/question/100%")
+    assert "There is no page #/question/100%" in page.text()
+    assert page.console == []
+
+
+def test_every_link_of_a_file_with_little_room_leads_to_a_page(browser: Chromium, tmp_path: Any) -> None:
+    from stages.report.dashboard.build import build
+    from tests.stages.report.synthetic import make_run
+
+    make_run(tmp_path, questions=4, positions=3, tracks=10, latents=24)
+    file = tmp_path / "small.html"
+    file.write_text(build(Results.open(str(tmp_path), "made-up"), limit=400e3))
+    browser.console.clear()
+    browser.open(file)
+    wanted, seen = ["#/overview", *EVERY_PAGE[:-1]], set()
+    while wanted:
+        fragment = wanted.pop()
+        if fragment in seen:
+            continue
+        seen.add(fragment)
+        browser.go(fragment)
+        text = browser.text()
+        assert not any(
+            words in text for words in ("Not found", "cannot be shown", "in none of the tracks")
+        ), fragment
+        wanted += browser.run(
+            "[...document.querySelectorAll('a[href^=\"#/\"], a[data-page]')].map(e => e.getAttribute('href'))"
+        )
+    kinds = [fragment.split("/")[1].split("?")[0] for fragment in seen]
+    assert kinds.count("question") >= 4
+    assert kinds.count("feature") > 40
+    assert browser.console == []
+
+
+def test_a_broken_address_to_begin_with_still_gives_a_page(browser: Chromium, file: Path) -> None:
+    browser.call("Page.navigate", url="about:blank")
+    browser.open(file, "#/question/100%")
+    assert "There is no page #/question/100%" in browser.text()
+    browser.go("#/overview")
+    assert "The finding" in browser.text()
 
 
 def test_it_can_be_used_with_the_keyboard_and_a_screen_reader(page: Chromium) -> None:
     page.press("Tab", 9)
     assert page.run("document.activeElement.className") == "skip"
+    page.press("Enter", 13)
+    assert page.run("document.activeElement.id") == "content"
+    assert page.run("location.hash") == ""
+    assert "The finding" in page.text()
     page.go(QUESTION)
     page.run("document.querySelector('.lane').focus()")
     first = page.run("document.activeElement.dataset.track")
@@ -191,13 +395,69 @@ def test_it_can_be_used_with_the_keyboard_and_a_screen_reader(page: Chromium) ->
     assert page.run("document.title").startswith("The currency of land 1 is")
 
 
-@pytest.mark.parametrize("dark", [False, True])
-def test_texts_have_contrast_in_light_and_dark(page: Chromium, dark: bool) -> None:
-    page.theme(dark)
+def test_what_is_drawn_can_be_read(page: Chromium) -> None:
+    """Pictures say what they show, or a table beside them does; what scrolls can be reached and has a name."""
+    page.go(QUESTION)
+    labels = page.run(
+        "[...document.querySelectorAll('svg.trajectory')].map(e => e.getAttribute('aria-label'))"
+    )
+    assert len(labels) == 3
+    for label in labels:
+        assert "table" not in label
+        assert re.search(
+            r"\d+ tracks? over 6 layers, \d+ for the answer given, \d+ for its strongest rival, \d+ for neither",
+            label,
+        )
+    page.go("#/results")
+    for name in ("ROC", "Precision and recall of wrong answers", "Reliability", "Risk and coverage"):
+        assert len(rows_of(page, name)) >= 6
+    page.go("#/sae/2")
+    assert rows_of(page, "Active features of a token")
+    for fragment in EVERY_PAGE:
+        page.go(fragment)
+        assert page.run(
+            "[...document.querySelectorAll('.scroll')].every(e => e.tabIndex === 0 && e.getAttribute('role') === 'region' && e.getAttribute('aria-label'))"
+        )
+
+
+def test_sides_are_told_apart_by_more_than_hue(page: Chromium) -> None:
+    page.go(QUESTION)
+    for picture in ("svg.trajectory:not(.small)", "svg.trajectory.small"):
+        fills = page.run(
+            f"Object.fromEntries(['for', 'against', 'neither'].map(side => [side, [...document.querySelectorAll('{picture} .bandpiece.' + side)].map(e => getComputedStyle(e).fill)]))"
+        )
+        assert all("#hatch" in fill for fill in fills["against"])
+        assert not any("#hatch" in fill for side in ("for", "neither") for fill in fills[side])
+        assert fills["for"]
+        assert fills["against"]
+    assert page.run("document.querySelector('#hatch .stripe') !== null")
+    legend = page.run("document.querySelector('.legend').textContent")
+    assert "for the answer given" in legend
+    assert "hatched: for its strongest rival" in legend
+    assert "promotes" not in legend
+
+
+@pytest.mark.parametrize("system_is_dark", [False, True])
+def test_texts_have_contrast_in_light_and_dark_on_every_page(page: Chromium, system_is_dark: bool) -> None:
+    page.theme(system_is_dark)
     try:
         page.go(QUESTION)
-        worst = page.run(CONTRAST)
-        assert worst["ratio"] >= 4.5, worst
+        feature = page.run("document.querySelector('a[href^=\"#/feature\"]').getAttribute('href')")
+        grounds = set()
+        for dark in (
+            system_is_dark,
+            not system_is_dark,
+            system_is_dark,
+        ):  # as it is, after a press, after another
+            red = page.run("getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0]")
+            assert (int(red) < 128) == dark
+            grounds.add(red)
+            for fragment in [*EVERY_PAGE, feature]:
+                page.go(fragment)
+                worst = page.run(CONTRAST)
+                assert worst["ratio"] >= 4.5, (fragment, dark, worst)
+            page.run("document.getElementById('theme').click()")
+        assert len(grounds) == 2
     finally:
         page.theme(False)
 
@@ -205,9 +465,14 @@ def test_texts_have_contrast_in_light_and_dark(page: Chromium, dark: bool) -> No
 CONTRAST = """(() => {
   const parse = (text) => text.match(/[\\d.]+/g).map(Number);
   const light = ([r, g, b]) => [r, g, b].map((v) => { v /= 255; return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; }).reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-  const groundOf = (e) => { for (; e; e = e.parentElement) { const c = parse(getComputedStyle(e).backgroundColor); if (c.length === 3 || c[3] > 0) return c; } return [255, 255, 255]; };
+  const groundOf = (e) => {
+    if (!e) return [255, 255, 255];
+    const [r, g, b, a = 1] = parse(getComputedStyle(e).backgroundColor);
+    const below = a < 1 ? groundOf(e.parentElement) : [r, g, b];
+    return [r, g, b].map((v, i) => a * v + (1 - a) * below[i]);
+  };
   let worst = {ratio: 99};
-  for (const e of document.querySelectorAll('p, a, td, th, h2, h3, li, b, span, button, text.tick, text.label, text.lanelabel')) {
+  for (const e of document.querySelectorAll('p, a, td, th, h1, h2, h3, li, b, span, button, dt, dd, mark, caption, figcaption, summary, code, pre, label, input, select, text.tick, text.label, text.lanelabel')) {
     if (!e.textContent.trim() || e.closest('.unseen, .skip')) continue;
     const style = getComputedStyle(e), [a, b] = [light(parse(e instanceof SVGElement ? style.fill : style.color)), light(groundOf(e))];
     const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);

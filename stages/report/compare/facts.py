@@ -11,7 +11,7 @@ from stages.report.dashboard.run_card import stage_cards
 from stages.report.results import Results
 
 Json = Mapping[str, Any]
-REPORT_VERSION = 2
+REPORT_VERSION, QUALITY_VERSION = 2, 1
 
 
 class Interval(BaseModel):
@@ -28,6 +28,8 @@ class ModelFacts(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     name: str
+    """What it is called here: the run's name, with its place where several have that name."""
+    run: str
     model: str | None
     layers: int | None
     width: int | None
@@ -45,19 +47,30 @@ class ModelFacts(BaseModel):
     figures: dict[str, Interval]
     """Of the main detector on the first split: auroc, auroc_within_relation, f1; `baseline` is the best baseline's AUROC."""
     sae: list[dict[str, float | None]]
-    """A record a layer: depth (0 first block, 1 last), fvu, l0, ce_recovered, dead_fraction."""
+    """A record a layer: depth (0 the model's first block, 1 its last), fvu, l0, ce_recovered, dead_fraction."""
+    outdated: list[str]
+    """Files of an earlier version, whose figures are not read."""
 
 
-def facts_of(results: Results) -> ModelFacts:
-    """Raises CorruptInputError for a result that is not what its manifest says."""
-    report = _report(results)
+def facts_of(results: Results, name: str | None = None) -> ModelFacts:
+    """name: to call it by, where not by its own. Raises CorruptInputError for a result that is not what its manifest says."""
+    read = {
+        file: results.json_if_there(unit, file)
+        for unit, file in (("evaluate/all", "final_report.json"), ("sae_train/quality", "sae_quality.json"))
+    }
+    versions = {"final_report.json": REPORT_VERSION, "sae_quality.json": QUALITY_VERSION}
+    outdated = [
+        file for file, content in read.items() if content and content.get("schema_version") != versions[file]
+    ]
+    report, quality = (None if file in outdated else content for file, content in read.items())
     parameters = _parameters(results)
     cards = stage_cards(results)
     split = report["splits"][0] if report and report["splits"] else None
     model = results.entries.get("prepare/model")
     layers = parameters.get("layers")
     return ModelFacts(
-        name=results.name,
+        name=name or results.name,
+        run=results.name,
         model=report["model"] if report else parameters.get("model.base_model"),
         layers=len(layers) if layers else None,
         width=_width(results, parameters),
@@ -71,13 +84,9 @@ def facts_of(results: Results) -> ModelFacts:
         detector=report["detector"] if report else None,
         best_baseline=(split["best_baseline"].get("auroc") or None) if split else None,
         figures=_figures(report, split),
-        sae=_sae(results),
+        sae=_sae(quality, _blocks(results, parameters)),
+        outdated=outdated,
     )
-
-
-def _report(results: Results) -> Json | None:
-    report = results.json_if_there("evaluate/all", "final_report.json")
-    return report if report and report.get("schema_version") == REPORT_VERSION else None
 
 
 def _parameters(results: Results) -> dict[str, Any]:
@@ -95,6 +104,14 @@ def _width(results: Results, parameters: Json) -> int | None:
     return config.get("hidden_size") or config.get("n_embd")
 
 
+def _blocks(results: Results, parameters: Json) -> int | None:
+    """Of the model, studied or not."""
+    if "model.n_layers" in parameters:
+        return int(parameters["model.n_layers"])
+    config = results.json_if_there("prepare/model", "config.json") or {}
+    return config.get("num_hidden_layers") or config.get("n_layer")
+
+
 def _figures(report: Json | None, split: Json | None) -> dict[str, Interval]:
     if report is None or split is None:
         return {}
@@ -106,11 +123,11 @@ def _figures(report: Json | None, split: Json | None) -> dict[str, Interval]:
     return {key: Interval(**figure) for key, figure in found.items()}
 
 
-def _sae(results: Results) -> list[dict[str, float | None]]:
-    quality = results.json_if_there("sae_train/quality", "sae_quality.json")
+def _sae(quality: Json | None, blocks: int | None) -> list[dict[str, float | None]]:
+    """blocks: of the model; where that is not known, the last studied layer counts as its last."""
     if not quality:
         return []
-    last = max([each["layer"] for each in quality["layers"]] + [1])
+    last = max(blocks - 1, 1) if blocks else max([each["layer"] for each in quality["layers"]] + [1])
     return [
         {
             "layer": each["layer"],

@@ -13,10 +13,13 @@ from pathlib import Path
 from matplotlib.figure import Figure as Canvas
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from common.errors import ConfigError
 from common.progress import format_bytes, format_seconds
 from common.storage import storage_errors
 from stages.report import tables
+from stages.report.compare import terminal
 from stages.report.compare.facts import Interval, ModelFacts, facts_of
 from stages.report.compare.paired import CONFIDENCE, RESAMPLES, Difference, compare_pair
 from stages.report.results import STAGES, Results
@@ -28,14 +31,19 @@ MARKS = ("o", "s", "^", "D", "v", "P")
 
 def compare_results(results: Sequence[Results], output: Path | None) -> None:
     """Print the comparison; with `output`, write comparison.md, comparison.html and the plots there."""
-    facts = [facts_of(each) for each in results]
+    names = names_of(results)
+    facts = [facts_of(each, name) for each, name in zip(results, names, strict=True)]
     pairs = paired(results)
     console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 120)
     for title, rows in parts(facts, pairs):
         console.print(f"\n[bold]{title}[/bold]")
         console.print(_terminal(rows))
+    for title, lines in terminal.plots(facts):
+        console.print(f"\n[bold]{title}[/bold]")
+        for line in lines:
+            console.print(Text(line), soft_wrap=True)
     for line in notes(facts, pairs):
-        console.print(line, style="dim")
+        console.print(Text(line), style="dim")
     if output is None:
         return
     with storage_errors(output):
@@ -48,14 +56,24 @@ def compare_results(results: Sequence[Results], output: Path | None) -> None:
     console.print(f"\n{output}: comparison.md, comparison.html, {', '.join(plots)}")
 
 
+def names_of(results: Sequence[Results]) -> list[str]:
+    """What to call each: its name, with its root where another run has the same name. Raises ConfigError for one run twice."""
+    places = [(each.name, str(each.store.root.resolve())) for each in results]
+    if doubled := next((place for place in places if places.count(place) > 1), None):
+        raise ConfigError(f"{doubled[1]}/results/{doubled[0]} is given twice; compare it with another run")
+    names = [name for name, _ in places]
+    return [f"{name} ({root})" if names.count(name) > 1 else name for name, root in places]
+
+
 def paired(results: Sequence[Results]) -> dict[tuple[str, str], Difference | None]:
     """Each model against each one before it."""
     records = [
         (each.json_if_there("detect/all", "hallucination_scores.json") or {"questions": []})["questions"]
         for each in results
     ]
+    names = names_of(results)
     return {
-        (results[a].name, results[b].name): compare_pair(records[a], records[b])
+        (names[a], names[b]): compare_pair(records[a], records[b])
         for a, b in itertools.combinations(range(len(results)), 2)
     }
 
@@ -85,12 +103,15 @@ def notes(facts: Sequence[ModelFacts], pairs: dict[tuple[str, str], Difference |
         lines.append(
             f"Paired intervals: {CONFIDENCE:.0%}, {RESAMPLES:,} bootstrap resamples of groups of shared questions, the same for both."
         )
-    lines += [
-        f"{each.name} has no evaluation yet; `ghosttrack run {each.name}` makes it."
-        for each in facts
-        if not each.figures
-    ]
-    lines += [f"{each.name} has no measured SAEs yet." for each in facts if not each.sae]
+    for each in facts:
+        lines += [
+            f"{each.name}: {file} was made by an earlier version and is not read; `ghosttrack run {each.run}` makes it again."
+            for file in each.outdated
+        ]
+        if not each.figures and "final_report.json" not in each.outdated:
+            lines.append(f"{each.name} has no evaluation yet; `ghosttrack run {each.run}` makes it.")
+        if not each.sae and "sae_quality.json" not in each.outdated:
+            lines.append(f"{each.name} has no measured SAEs yet; `ghosttrack run {each.run}` makes them.")
     return lines
 
 

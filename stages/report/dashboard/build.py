@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import DataError
+from common.progress import format_bytes
 from stages.report.dashboard import run_card
 from stages.report.dashboard.features import FEATURES_A_BLOCK, FeatureBook, feature_block
 from stages.report.dashboard.packing import pack
@@ -28,6 +30,7 @@ from stages.report.dashboard.questions import (
     QUESTIONS_A_BLOCK,
     TRACKS,
     Detail,
+    extent_of,
     features_in,
     has_tracks,
     index,
@@ -46,9 +49,9 @@ SCRIPTS = ("data.js", "dom.js", "charts.js", "trajectory.js", "overview.js", "sa
 REPORTS = {
     "final_report.json": ("evaluate/all", "final_report.json"),
     "sae_quality.json": ("sae_train/quality", "sae_quality.json"),
-    "validation.json": ("track/validation", "validation.json"),
 }
 """Files that the page holds whole, since it shows their numbers."""
+TOKENIZER = ("prepare/model", "tokenizer.json")
 VERSIONS = {"final_report.json": 2, "sae_quality.json": 1}
 """Of those that the page can show."""
 SAMPLE = 6
@@ -56,7 +59,8 @@ SAMPLE = 6
 
 
 def build(results: Results, limit: float = LIMIT) -> str:
-    """The page. Raises CorruptInputError for a result that is not what its manifest says."""
+    """The page. Raises CorruptInputError for a result that is not what its manifest says, DataError where the page has
+    no room even for the least detail."""
     records = results.lines(ANSWERS, "generations.jsonl") if results.has(ANSWERS, "generations.jsonl") else []
     scores = results.json_if_there("detect/all", "hallucination_scores.json")
     scored = scores["questions"] if scores else []
@@ -77,30 +81,52 @@ def build(results: Results, limit: float = LIMIT) -> str:
     def drawn(detail: Detail) -> NDArray[np.int64]:
         return features_in(found, detail, width)
 
+    @functools.cache
+    def shown(detail: Detail) -> NDArray[np.int64]:
+        """With what the drawn ones name as neighbours, so that no link leads nowhere."""
+        return np.union1d(drawn(detail), book.named_by(drawn(detail)))
+
     def feature_blocks(detail: Detail, some: slice = slice(None)) -> list[str]:
         def block(start: int) -> str:
-            features = drawn(detail)[start : start + FEATURES_A_BLOCK].tolist()
-            return feature_block([book.page(feature, detail.contexts) for feature in features])
+            features = shown(detail)[start : start + FEATURES_A_BLOCK]
+            whole = np.isin(features, drawn(detail))
+            return feature_block(
+                [
+                    book.page(feature, detail.contexts) if own else book.card(feature)
+                    for feature, own in zip(features.tolist(), whole, strict=True)
+                ]
+            )
 
-        return _in_threads(block, range(0, len(drawn(detail)), FEATURES_A_BLOCK)[some])
+        return _in_threads(block, range(0, len(shown(detail)), FEATURES_A_BLOCK)[some])
 
-    run = run_block(results, records)
+    run = run_data(results, records)
     questions = pack(index(records, scored))
     tokens = pack(texts_of_tokens(results, tokens_in(found)))
-    room = limit - len(run) - len(questions) - len(tokens) - 3e5
+    room = limit - len(pack(run)) - len(questions) - len(tokens) - 3e5
 
     def size(detail: Detail) -> float:
         total = 0.0
         for count, blocks in (
             (-(-len(records) // QUESTIONS_A_BLOCK), question_blocks),
-            (-(-len(drawn(detail)) // FEATURES_A_BLOCK), feature_blocks),
+            (-(-len(shown(detail)) // FEATURES_A_BLOCK), feature_blocks),
         ):
             sample = blocks(detail, slice(None, None, max(1, count // SAMPLE)))
             total += count * float(np.mean([len(block) for block in sample])) if sample else 0.0
         return total
 
     detail = next((each for each in DETAILS if size(each) * 1.03 < room), DETAILS[-1])
-    features = drawn(detail)
+    features = shown(detail)
+    outdated = {entry["file"] for entry in run["absent"]}
+    run["digests"] = {
+        f"{unit}/{file}": results.digest(unit, file)
+        for unit, file in sorted(results.read)
+        if f"{unit}/{file}" not in outdated
+    }
+    run["extent"] = {
+        **extent_of(found, len(records), detail),
+        "features": [len(drawn(detail)), book.n_latents],
+        "contexts": [book.contexts_of(drawn(detail), detail.contexts), book.n_contexts],
+    }
     blocks = {
         "questions": questions,
         "tokens": tokens,
@@ -114,7 +140,13 @@ def build(results: Results, limit: float = LIMIT) -> str:
         **{f"q{number}": block for number, block in enumerate(question_blocks(detail))},
         **{f"f{number}": block for number, block in enumerate(feature_blocks(detail))},
     }
-    return page(results.name, run, blocks)
+    whole = page(results.name, pack(run), blocks)
+    if len(whole) > limit:
+        raise DataError(
+            f"the dashboard of {results.name} takes {format_bytes(len(whole))} with as little detail as it can have, "
+            f"more than the {format_bytes(limit)} that a browser opens quickly; lower data.max_questions"
+        )
+    return whole
 
 
 def _in_threads(work: Callable[[int], str], items: Iterable[int]) -> list[str]:
@@ -123,7 +155,7 @@ def _in_threads(work: Callable[[int], str], items: Iterable[int]) -> list[str]:
         return list(pool.map(work, items))
 
 
-def run_block(results: Results, records: list[dict[str, Any]]) -> str:
+def run_data(results: Results, records: list[dict[str, Any]]) -> dict[str, Any]:
     """All that the pages about the whole run are made of."""
     reports = {name: results.json_if_there(*place) for name, place in REPORTS.items()}
     old = [
@@ -138,25 +170,20 @@ def run_block(results: Results, records: list[dict[str, Any]]) -> str:
         {"what": "made by an earlier version", "file": file, "mend": f"ghosttrack run {results.name}"}
         for file in old_files
     ]
-    return pack(
-        {
-            "name": results.name,
-            "questions": len(records),
-            "questions_a_block": QUESTIONS_A_BLOCK,
-            "reports": {name: None if name in old else content for name, content in reports.items()},
-            "digests": {
-                name: results.digest(*place) for name, place in REPORTS.items() if results.has(*place)
-            },
-            "stages": run_card.stage_cards(results),
-            "provenance": run_card.provenance(results),
-            "absent": absent,
-        }
-    )
+    return {
+        "name": results.name,
+        "questions": len(records),
+        "questions_a_block": QUESTIONS_A_BLOCK,
+        "reports": {name: None if name in old else content for name, content in reports.items()},
+        "stages": run_card.stage_cards(results),
+        "provenance": run_card.provenance(results),
+        "absent": absent,
+    }
 
 
 def texts_of_tokens(results: Results, ids: list[int]) -> dict[str, str]:
     """Text of the tokens that are named by number."""
-    tokenizer = results.json_if_there("prepare/model", "tokenizer.json")
+    tokenizer = results.json_if_there(*TOKENIZER)
     return (
         {}
         if tokenizer is None

@@ -85,6 +85,8 @@ class Trajectories:
     lens: dict[str, NDArray[Any]]
     candidates: dict[str, NDArray[Any]]
     census: Census
+    n_tracks: int
+    """Of all cells, drawn or not."""
 
 
 def read_trajectories(results: Results, width: int) -> Trajectories:
@@ -92,6 +94,7 @@ def read_trajectories(results: Results, width: int) -> Trajectories:
     census = Census(width)
     kept: list[dict[str, NDArray[Any]]] = []
     null: list[dict[str, NDArray[Any]]] = []
+    n_tracks = 0
     pieces = whole_questions(_batches(results)) if has_tracks(results) else []
     with ThreadPoolExecutor(3) as pool:  # sorting, which is most of it, leaves the other threads to work
         for nodes in pieces:
@@ -99,7 +102,7 @@ def read_trajectories(results: Results, width: int) -> Trajectories:
             if "random_track" in nodes:
                 null.append(_kept(nodes, "random_track"))
             kept.append(drawn.result())
-            counted.result()
+            n_tracks += counted.result()
     return Trajectories(
         _joined(kept),
         _joined(null),
@@ -107,6 +110,7 @@ def read_trajectories(results: Results, width: int) -> Trajectories:
         _table(results, ANSWERS, "lens.parquet", LENS_COLUMNS, ("layer",)),
         _table(results, ANSWERS, "candidates.parquet", ("token", "logprob"), ("rank",)),
         census,
+        n_tracks,
     )
 
 
@@ -240,6 +244,19 @@ def _rows(table: Mapping[str, NDArray[Any]], cell: int, name: str, detail: Detai
     if name == "null":
         return rows[table["place"][rows] < detail.null_tracks]
     return rows[:CANDIDATES] if name == "candidates" else rows
+
+
+def extent_of(found: Trajectories, questions: int, detail: Detail) -> dict[str, list[int]]:
+    """How many positions and tracks the page holds, and how many there are."""
+    every, kept = [_cells_of(found.layers, number) for number in range(questions)], []
+    for number, cells in enumerate(every):
+        kept.append(number * 4096 + kept_positions(cells, detail.positions) + 1)
+    extent = {"positions": [sum(map(len, kept)), sum(map(len, every))]}
+    if found.nodes and kept:
+        shown = np.isin(found.nodes["cell"], np.concatenate(kept)) & (found.nodes["place"] < detail.tracks)
+        pairs = found.nodes["cell"][shown] * STRONGEST + found.nodes["place"][shown]
+        extent["tracks"] = [len(np.unique(pairs)), found.n_tracks]
+    return extent
 
 
 def features_in(found: Trajectories, detail: Detail, width: int) -> NDArray[np.int64]:

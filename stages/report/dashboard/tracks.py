@@ -96,14 +96,17 @@ class Census:
     _links: list[Links] = field(default_factory=list)
     _examples: list[Examples] = field(default_factory=list)
 
-    def add(self, nodes: Nodes) -> None:
+    def add(self, nodes: Nodes) -> int:
+        """Count some nodes; the number of their tracks."""
         feature = nodes["layer"].astype(np.int64) * self.width + nodes["latent"]
-        self._links.append(links_of(nodes, feature))
+        links = links_of(nodes, feature)
+        self._links.append(links)
         self._examples.append(
             strongest_places(feature, nodes["question"], nodes["position"], nodes["activation"])
         )
         if len(self._links) >= 16:
             self._merge()
+        return len(feature) - int(links.times.sum())  # every node but a track's first has a link
 
     @property
     def seen(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from common.errors import CorruptInputError, MissingInputError
 from common.storage import storage_errors
@@ -15,11 +15,17 @@ from stages.report.paper.numbers import QUALITY, REPORT, Number, latex, numbers_
 from stages.report.paper.tabulate import as_csv, as_latex, tables_of
 from stages.report.results import Results
 
-REPORT_VERSION = 2
+REPORT_VERSION, QUALITY_VERSION = 2, 1
 
 
-def export(results: Results, folder: Path) -> list[str]:
-    """Write everything; the names of the files. Raises MissingInputError where there is no evaluation."""
+class Exported(NamedTuple):
+    files: list[str]
+    missing: list[str]
+    """What the export would have of a whole run and has not, each with what mends it."""
+
+
+def export(results: Results, folder: Path) -> Exported:
+    """Write everything that there is. Raises MissingInputError where there is no evaluation."""
     if not results.has(*REPORT):
         raise MissingInputError(
             f"{results.name} has no evaluation to export; `ghosttrack run {results.name}` makes it"
@@ -30,14 +36,19 @@ def export(results: Results, folder: Path) -> list[str]:
             f"{results.name}: {REPORT[1]} has schema version {report.get('schema_version')}, not {REPORT_VERSION}; "
             f"`ghosttrack run {results.name}` makes it again"
         )
-    numbers = numbers_of(report, results.json_if_there(*QUALITY))
-    found = tables_of(report)
+    quality = results.json_if_there(*QUALITY)
+    if quality and quality.get("schema_version") != QUALITY_VERSION:
+        quality = None
+    numbers = numbers_of(report, quality)
+    tables = tables_of(report)
+    found = [table for table in tables if table.rows]
+    missing = _missing(results, report, quality, [table.name for table in tables if not table.rows])
     files = {
         "macros.tex": macros(numbers),
         "methods.bib": resources.files("stages.report.paper")
         .joinpath("methods.bib")
         .read_text(encoding="utf-8"),
-        "PROVENANCE.txt": provenance(results, numbers),
+        "PROVENANCE.txt": provenance(results, numbers, missing),
         **{f"tables/{table.name}.tex": as_latex(table) for table in found},
         **{f"tables/{table.name}.csv": as_csv(table) for table in found},
     }
@@ -48,7 +59,20 @@ def export(results: Results, folder: Path) -> list[str]:
         files["results.tex"] = document(report, [table.name for table in found], figures)
         for name, content in files.items():
             (folder / name).write_text(content, encoding="utf-8")
-    return [*files, *(f"figures/{name}" for name in figures)]
+    return Exported([*files, *(f"figures/{name}" for name in figures)], missing)
+
+
+def _missing(
+    results: Results, report: Mapping[str, Any], quality: Mapping[str, Any] | None, empty: Sequence[str]
+) -> list[str]:
+    lines = []
+    if quality is None:
+        why = "is of an earlier version" if results.has(*QUALITY) else "is not there"
+        lines.append(
+            f"the macros of the SAEs (\\GTsaeLayer…): {'/'.join(QUALITY)} {why}; `ghosttrack run {results.name}` makes it"
+        )
+    lines += [f"the table {name}: {REPORT[1]} has no rows for it" for name in empty]
+    return lines + [f"not measured: {words}" for words in report["absent"]]
 
 
 def macros(numbers: Sequence[Number]) -> str:
@@ -63,8 +87,8 @@ def macros(numbers: Sequence[Number]) -> str:
     )
 
 
-def provenance(results: Results, numbers: Sequence[Number]) -> str:
-    """Each number with the pointer into its file, and each file with its digest and that of its manifest."""
+def provenance(results: Results, numbers: Sequence[Number], missing: Sequence[str] = ()) -> str:
+    """Each number with the pointer into its file, each file with its digest and that of its manifest, and what is missing."""
     lines = [
         f"Numbers of {results.name}. Each line: macro, value in full, file and place in it (JSON pointer).",
         "",
@@ -82,6 +106,8 @@ def provenance(results: Results, numbers: Sequence[Number]) -> str:
             "",
         ]
     lines += [f"\\{n.macro}\t{_full(n)}\t{n.file}#{n.pointer}" for n in numbers]
+    if missing:
+        lines += ["", "Not here:", *(f"  {line}" for line in missing)]
     lines += [
         "",
         "Tables and figures are drawn from final_report.json alone. Check it all with",
@@ -120,6 +146,8 @@ an AUROC of \GTaurocCI{{}}. Autoencoders are JumpReLU~\cite{{rajamanoharan2024ju
 {inputs}
 {pictures}
 \clearpage
+\nocite{{*}}
+\raggedright
 \bibliographystyle{{plain}}
 \bibliography{{methods}}
 \end{{document}}

@@ -29,7 +29,7 @@ RUNGS = ("none", "random", "feature_id", "nearest", "marginals", "hypotheses", "
 
 
 def tables_of(report: Json) -> list[Table]:
-    """All tables that the report has rows for."""
+    """All tables; those that the report has nothing for are without rows."""
     titles = {card["name"]: card["title"] for card in report["methods"]}
     cards = {card["name"]: card for card in report["methods"]}
     found = []
@@ -81,7 +81,7 @@ def tables_of(report: Json) -> list[Table]:
               [[name, report["data"][key]] for key, name in (("n_questions", "questions"), ("n_labelled", "with a label"), ("n_wrong", "answered wrongly"),
                ("n_right", "answered correctly"), ("n_groups", "groups"), ("n_relations", "relations"))]),
     ]  # fmt: skip
-    return [table for table in found if table.rows]
+    return found
 
 
 def as_latex(table: Table) -> str:

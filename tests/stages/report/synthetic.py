@@ -31,6 +31,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 WORDS = ["Paris", "Lyon", "Rome", "Oslo", "Lima", "Cairo", "Kyiv", "Bern", "Riga", "Quito", "Accra", "Doha"]
 RELATIONS = ("capital", "currency", "river", "border")
 NULL_RUNG = "random"
+REPORT_VERSION, QUALITY_VERSION = 2, 1
 MARKUP = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>&amp;"\'`</script>'
 """In the first question's text and answer, its features' tokens and contexts."""
 
@@ -90,9 +91,10 @@ def publish(
 
 def make_run(
     root: Path, name: str = "made-up", *, questions: int = 24, layers: int = 6, latents: int = 64, positions: int = 4,
-    tracks: int = 12, seed: int = 0, without: Sequence[str] = (), prefix: str = "",
+    tracks: int = 12, seed: int = 0, without: Sequence[str] = (), prefix: str = "", blocks: int | None = None, vocabulary: Sequence[str] = (),
 ) -> Store:  # fmt: skip
-    """Publish a whole run. positions: of a question, the subject's among them; tracks: of a cell; without: units to leave out."""
+    """Publish a whole run. positions: of a question, the subject's among them; tracks: of a cell; without: units to leave out;
+    blocks: of the model, where more than are studied; vocabulary: words of contexts and latents, the commonest first."""
     rng, store = np.random.default_rng(seed), Store(str(root))
     records = generations(rng, questions, positions, prefix)
     cells = np.array([(q, p) for q in range(questions) for p in range(-1, positions - 1)])
@@ -104,6 +106,7 @@ def make_run(
         "seed": 0,
         "model.base_model": "made-up",
         "model.d_model": 32,
+        "model.n_layers": blocks or layers,
         "sae.d_hidden": latents,
     }
     units: list[tuple[str, str, Files, Sequence[str]]] = [
@@ -111,13 +114,13 @@ def make_run(
         ("sae_train", "quality", {"sae_quality.json": _json(sae_quality(rng, layers))}, ("prepare/model",)),
         ("track", "answers", {"generations.jsonl": _lines(records), "lens.parquet": _parquet(lens(rng, cells, layers)),
                               "candidates.parquet": _parquet(candidates(rng, cells, records))}, ("prepare/model",)),
-        ("track", "association", {"latents.parquet": _parquet(latent_table(rng, layers, latents)),
-                                  "contexts.parquet": _parquet(context_table(rng, nodes, 5))}, ("prepare/model",)),
+        ("track", "association", {"latents.parquet": _parquet(latent_table(rng, layers, latents, vocabulary)),
+                                  "contexts.parquet": _parquet(context_table(rng, nodes, 5, vocabulary))}, ("prepare/model",)),
         ("track", "all", {"tracks.parquet": _parquet(nodes), "ladder.parquet": _parquet(ladder),
                           "layers.parquet": _parquet(layer_table(rng, cells, layers))}, ("track/answers", "track/association")),
         ("detect", "all", {"hallucination_scores.json": _json({"schema_version": 2, "detector": "tracks", "questions": scored}),
                            "detection_metrics.json": _json({"schema_version": 2, "detector": "tracks"})}, ("track/all",)),
-        ("evaluate", "all", {"final_report.json": _json(report)}, ("detect/all",)),
+        ("evaluate", "all", {"final_report.json": _json({**report, "schema_version": REPORT_VERSION})}, ("detect/all",)),
     ]  # fmt: skip
     for stage, unit, files, reads in units:
         if f"{stage}/{unit}" not in without:
@@ -250,26 +253,42 @@ def layer_table(rng: np.random.Generator, cells: np.ndarray, layers: int) -> dic
     }  # fmt: skip
 
 
-def latent_table(rng: np.random.Generator, layers: int, latents: int) -> dict[str, Any]:
+def latent_table(
+    rng: np.random.Generator, layers: int, latents: int, vocabulary: Sequence[str] = ()
+) -> dict[str, Any]:
     n = layers * latents
     words = [MARKUP if row % 50 == 0 else f" w{row % 500}" for row in range(n)]
+    tokens = rng.choice(vocabulary, (n, 16)) if vocabulary else np.array([])
     return {
         "layer": np.repeat(np.arange(layers), latents).astype(np.int16), "latent": np.tile(np.arange(latents), layers).astype(np.int32),
         "firing_rate": rng.beta(1, 60, n).astype(np.float32), "mean_activation": rng.gamma(2, 1, n).astype(np.float32),
-        "promoted": [[word, " Paris", f" w{row % 13}", " of", " the"] for row, word in enumerate(words)],
-        "suppressed": [[" Rome", word, " no", " it", " w3"] for word in words],
+        "promoted": tokens[:, :8].tolist() if vocabulary else [[word, " Paris", f" w{row % 13}", " of", " the"] for row, word in enumerate(words)],
+        "suppressed": tokens[:, 8:].tolist() if vocabulary else [[" Rome", word, " no", " it", " w3"] for word in words],
     }  # fmt: skip
 
 
-def context_table(rng: np.random.Generator, nodes: Mapping[str, np.ndarray], count: int) -> dict[str, Any]:
+def zipf(count: int) -> np.ndarray:
+    """Chances of words, the commonest first, about as in a text."""
+    chances = 1 / (np.arange(count) + 2.7)
+    return chances / chances.sum()
+
+
+def context_table(
+    rng: np.random.Generator, nodes: Mapping[str, np.ndarray], count: int, vocabulary: Sequence[str] = ()
+) -> dict[str, Any]:
     used = np.unique(np.stack([nodes["layer"], nodes["latent"]], axis=1), axis=0)
     n = len(used) * count
-    words = rng.choice(["and", "land", "the", "rivers", "of", "a", "republic", MARKUP], (n, 24))
+    words = (
+        rng.choice(vocabulary, (n, 13), p=zipf(len(vocabulary)))
+        if vocabulary
+        else rng.choice(["and", "land", "the", "rivers", "of", "a", "republic", MARKUP], (n, 24))
+    )
+    middle = 8 if vocabulary else 14
     return {
         "layer": np.repeat(used[:, 0], count).astype(np.int16), "latent": np.repeat(used[:, 1], count).astype(np.int32),
         "rank": np.tile(np.arange(count), len(used)).astype(np.int16),
         "activation": -np.sort(-rng.gamma(3, 2, (len(used), count)), axis=1).ravel().astype(np.float32),
-        "before": [" ".join(row[:14]) for row in words], "token": [f" {row[14]}" for row in words], "after": [" " + " ".join(row[15:]) for row in words],
+        "before": [" ".join(row[:middle]) for row in words], "token": [f" {row[middle]}" for row in words], "after": [" " + " ".join(row[middle + 1 :]) for row in words],
     }  # fmt: skip
 
 
@@ -302,7 +321,7 @@ def sae_quality(rng: np.random.Generator, layers: int) -> dict[str, Any]:
 
     pair = {"cosine": 0.9, "cosine_quantiles": {"0.5": 0.95}, "nearest_cosine": 0.97, "self_match": 0.93}
     return {
-        "schema_version": 1, "text": {"tokens": 256, "predictions": 246, "segments": 5, "ce": 2.7}, "layers": [layer(number) for number in range(layers)],
+        "schema_version": QUALITY_VERSION, "text": {"tokens": 256, "predictions": 246, "segments": 5, "ce": 2.7}, "layers": [layer(number) for number in range(layers)],
         "all_layers": {"ce_recovered": {"zero": 0.5, "mean": 0.4}, "kl_recovered": {"zero": 0.5, "mean": 0.4}, "error_by_depth": []},
         "identity": {"adjacent": [{"layer": number, "next": number + 1, **pair} for number in range(layers - 1)], "to_first": [], "random": {}},
     }  # fmt: skip

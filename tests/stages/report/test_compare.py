@@ -1,6 +1,8 @@
 """The comparison of models: the same numbers as in their files, paired where questions are shared."""
 
+import html
 import json
+import re
 import subprocess
 import sys
 
@@ -8,10 +10,14 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from stages.report.compare.facts import facts_of
+from common.errors import ConfigError, CorruptInputError
+from common.progress import format_bytes, format_seconds
+from stages.report.compare import terminal
+from stages.report.compare.facts import Interval, facts_of
 from stages.report.compare.paired import compare_pair
-from stages.report.compare.show import compare_results, markdown, page, paired
+from stages.report.compare.show import compare_results, markdown, names_of, notes, page, paired
 from stages.report.results import Results
+from tests.stages.report import synthetic
 from tests.stages.report.synthetic import make_run
 
 
@@ -47,6 +53,46 @@ def test_facts_are_those_of_the_files(runs):
         for s in entry.manifest.subject
     )
     assert [each["depth"] for each in facts.sae] == pytest.approx(np.linspace(0, 1, 10))
+
+
+def test_depth_is_of_the_model_where_only_some_layers_are_studied(tmp_path):
+    make_run(tmp_path, "some", questions=5, layers=4, blocks=13)
+    facts = facts_of(Results.open(str(tmp_path), "some"))
+    assert [each["depth"] for each in facts.sae] == pytest.approx([0, 1 / 12, 2 / 12, 3 / 12])
+
+
+def test_a_report_of_an_earlier_version_is_called_that(tmp_path, monkeypatch):
+    monkeypatch.setattr(synthetic, "REPORT_VERSION", 1)
+    make_run(tmp_path, "old", questions=5)
+    facts = [facts_of(Results.open(str(tmp_path), "old"))]
+    [note] = [line for line in notes(facts, {}) if "old" in line]
+    assert note == (
+        "old: final_report.json was made by an earlier version and is not read; `ghosttrack run old` makes it again."
+    )
+
+
+def test_runs_of_one_name_are_told_apart_by_their_place(tmp_path):
+    for number, place in enumerate(("a", "b")):
+        make_run(tmp_path / place, "demo", questions=40, seed=number)
+    runs = [Results.at(str(tmp_path / place / "results/demo")) for place in ("a", "b")]
+    names = [f"demo ({tmp_path / place})" for place in ("a", "b")]
+    assert names_of(runs) == names
+    assert list(paired(runs)) == [(names[0], names[1])]
+    text = markdown([facts_of(run, name) for run, name in zip(runs, names, strict=True)], paired(runs), [])
+    assert all(name in text for name in names)
+    with pytest.raises(ConfigError, match="is given twice"):
+        names_of([runs[0], runs[0]])
+
+
+def test_a_tampered_result_is_refused_by_name(tmp_path):
+    make_run(tmp_path, "good", questions=5)
+    make_run(tmp_path, "bad", questions=5, seed=3)
+    report = (tmp_path / "results/bad/evaluate/final_report.json").resolve()
+    report.chmod(0o644)
+    report.write_text(report.read_text().replace("0.66", "0.99"))
+    with pytest.raises(CorruptInputError, match=r"final_report\.json"):
+        compare_results([Results.open(str(tmp_path), name) for name in ("good", "bad")], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_paired_differences_agree_with_a_bootstrap_by_hand(runs):
@@ -99,6 +145,103 @@ def test_what_an_unfinished_run_lacks_is_said(runs):
     assert "| layers studied | 6 | 6 | 1.00× |" in text
 
 
+def markdown_tables(text):
+    """Title to rows of cells."""
+    found = {}
+    for part in text.split("\n## ")[1:]:
+        lines = [line for line in part.splitlines() if line.startswith("|") and not line.startswith("|---")]
+        found[part.splitlines()[0]] = [
+            [cell.strip() for cell in line.strip("|").split("|")] for line in lines
+        ]
+    return found
+
+
+def html_tables(text):
+    cells = re.findall(r"<h2>(.*?)</h2><div><table>(.*?)</table>", text, re.DOTALL)
+    return {
+        html.unescape(title): [
+            [html.unescape(cell).strip() for cell in re.findall(r"<t[hd]>(.*?)</t[hd]>", row)]
+            for row in re.findall(r"<tr>(.*?)</tr>", table)
+        ]
+        for title, table in cells
+    }
+
+
+def test_every_cell_in_markdown_and_html_is_that_of_the_files(runs):
+    both = [runs["small"], runs["large"]]
+    facts, pairs = [facts_of(each) for each in both], paired(both)
+    found = markdown_tables(markdown(facts, pairs, []))
+    assert html_tables(page(facts, pairs, {})) == found
+    reports = [each.json("evaluate/all", "final_report.json") for each in both]
+
+    rows = {row[0]: row[1:] for row in found["Models"]}
+    assert rows["model"][:2] == [report["model"] for report in reports]
+    assert rows["layers studied"] == ["6", "10", "1.67×"]
+    assert rows["width"] == ["32", "32", "1.00×"]
+    assert rows["latents of a SAE"] == ["64", "64", "1.00×"]
+
+    def cells(title, amounts, show):
+        assert rows[title] == [*map(show, amounts), f"{amounts[1] / amounts[0]:.2f}×"], title
+
+    manifests = [{label: entry.manifest for label, entry in each.entries.items()} for each in both]
+    sizes = [{label: sum(s.size for s in m.subject) for label, m in own.items()} for own in manifests]
+    times = [
+        {label: m.predicate.resource_usage["elapsedSec"] for label, m in own.items()} for own in manifests
+    ]
+    cells("model on disk", [own["prepare/model"] for own in sizes], format_bytes)
+    cells("most memory of a unit", [1.5e9, 1.5e9], format_bytes)
+    cells("time in all", [sum(own.values()) for own in times], format_seconds)
+    cells("storage in all", [sum(own.values()) for own in sizes], format_bytes)
+    for row, amounts, show in ((0, times, format_seconds), (1, sizes, format_bytes)):
+        titles = [
+            [line[0] for line in found["Models"]].index(total) for total in ("time in all", "storage in all")
+        ]
+        for line in found["Models"][titles[row] + 1 :]:
+            if line[0] in ("storage in all", "most memory of a unit"):
+                break
+            of_stage = [
+                sum(v for label, v in own.items() if label.startswith(f"{line[0]}/")) for own in amounts
+            ]
+            assert line[1:] == [*map(show, of_stage), f"{of_stage[1] / of_stage[0]:.2f}×"], line
+
+    for report, row in zip(reports, found["Detection, each model on its own questions"][1:], strict=True):
+        methods = {m["name"]: m["figures"] for m in report["splits"][0]["methods"]}
+        base = report["splits"][0]["best_baseline"]["auroc"]
+        shown = [methods[report["detector"]][key] for key in ("auroc", "auroc_within_relation", "f1")]
+        assert row == [
+            report["name"], str(report["data"]["n_labelled"]), f"{report['data']['n_wrong'] / report['data']['n_labelled']:.1%}", report["detector"],
+            *("{value:.3f} [{low:.3f}, {high:.3f}]".format(**each) for each in (*shown, methods[base]["auroc"])), base,
+        ]  # fmt: skip
+
+    qualities = [each.json("sae_train/quality", "sae_quality.json")["layers"] for each in both]
+    for quarter, row in enumerate(found["SAEs by relative depth"][1:]):
+        wanted = [f"{quarter / 4:.0%}–{(quarter + 1) / 4:.0%}"]
+        for layers in qualities:
+            own = [each for i, each in enumerate(layers) if min(int(4 * i / (len(layers) - 1)), 3) == quarter]
+            fvu, recovered, l0 = (
+                np.mean(values) if values else None
+                for values in (
+                    [each["fvu"] for each in own],
+                    [each["splice"]["ce_recovered"]["mean"] for each in own],
+                    [each["l0"] for each in own],
+                )
+            )
+            wanted += ["–"] * 3 if fvu is None else [f"{fvu:.3f}", f"{recovered:.1%}", f"{l0:.1f}"]
+        assert row == wanted
+
+    [row] = found["On the questions that both were asked, second − first"][1:]
+    difference = compare_pair(scores(both[0]), scores(both[1]))
+    wanted = ["small", "large", str(difference.n)]
+    for key, entry in (
+        ("auroc", difference.auroc),
+        ("within_relation", difference.within_relation),
+        ("accuracy", difference.accuracy),
+    ):
+        ends = f"{entry.value:+.3f} [{entry.low:+.3f}, {entry.high:+.3f}]".replace("-", "−")
+        wanted.append(f"{difference.first[key]:.3f} → {difference.second[key]:.3f}: {ends}")
+    assert row == wanted
+
+
 def test_html_shows_texts_as_text(runs):
     facts = [
         facts_of(runs["small"]).model_copy(update={"model": "<script>alert(1)</script>"}),
@@ -130,6 +273,39 @@ def test_the_command_of_the_reference_page(root, tmp_path):
         f"{auroc['value']:.3f} [{auroc['low']:.3f}, {auroc['high']:.3f}]"
         in (tmp_path / "out/comparison.md").read_text()
     )
+
+
+def test_three_models_through_the_command_line(root, runs):
+    names = ("small", "large", "unfinished")
+    command = [sys.executable, "-m", "orchestrate", "compare", *(f"{root}/results/{name}" for name in names)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    for name in ("small", "large"):
+        report = json.loads((root / f"results/{name}/evaluate/final_report.json").read_text())
+        figures = {m["name"]: m["figures"]["auroc"] for m in report["splits"][0]["methods"]}
+        for method, title in (
+            (report["detector"], "detector"),
+            (report["splits"][0]["best_baseline"]["auroc"], "best baseline"),
+        ):
+            [line] = [line for line in lines if line.startswith(f"{name}: {title}")]
+            assert line.endswith("{value:.3f} [{low:.3f}, {high:.3f}]".format(**figures[method]))
+            assert "─" in line
+            assert line.count("o") - f"{name}: {title}".count("o") == 1
+    assert "unfinished  not measured" in done.stdout
+    assert sum("█" in line and " GB" not in line for line in lines) >= 3
+    assert "unfinished has no evaluation yet" in done.stdout
+
+
+def test_bars_and_lines_of_characters_have_the_sizes_of_their_numbers():
+    assert terminal.bar(1.0, 1.0) == "█" * 40
+    assert terminal.bar(0.5, 1.0) == "█" * 20
+    assert terminal.bar(0.0, 1.0) == ""
+    assert terminal.bar(0.0, 0.0) == ""
+    line = terminal.whisker(Interval(value=0.75, low=0.5, high=1.0), 0.0, 1.0)
+    assert line == " " * 20 + "─" * 9 + "o" + "─" * 10
+    assert terminal.sparkline([(0.0, 0.0), (0.5, 1.0), (1.0, 0.5)], 0.0, 1.0) == "▁█▅"
+    assert terminal.sparkline([(0.0, 1.0), (0.1, 3.0)], 0.0, 4.0) == "▅ "
+    assert terminal.plots([]) == []
 
 
 def test_one_model_is_no_comparison(root):

@@ -6,7 +6,7 @@ import json
 import pytest
 from rocrate.rocrate import ROCrate
 
-from common.errors import MissingInputError, StorageError
+from common.errors import CorruptInputError, MissingInputError, StorageError
 from stages.report.crate import write_crate
 from stages.report.results import Results
 from tests.stages.report.synthetic import make_run
@@ -103,3 +103,28 @@ def test_a_folder_with_something_else_in_it_is_left_alone(results, tmp_path):
     with pytest.raises(StorageError, match=r"is no RO-Crate"):
         write_crate(results, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_tampered_file_leaves_nothing_behind_and_can_be_tried_again(tmp_path):
+    make_run(tmp_path, questions=5)
+    [file] = (tmp_path / ".store/track").glob("*/tracks.parquet")  # others are copied before it
+    good = file.read_bytes()
+    file.chmod(0o644)
+    file.write_bytes(good[:-9] + b"x" + good[-8:])
+    with pytest.raises(CorruptInputError, match=r"tracks\.parquet"):
+        write_crate(Results.open(str(tmp_path), "made-up"), tmp_path / "out/crate")
+    assert list((tmp_path / "out").iterdir()) == []
+    file.write_bytes(good)
+    write_crate(Results.open(str(tmp_path), "made-up"), tmp_path / "out/crate")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["crate"]
+    assert ROCrate(tmp_path / "out/crate").name == "GhostTrack run made-up"
+
+
+def test_a_crate_is_written_over_and_what_lies_beside_it_stays(results, tmp_path):
+    folder = tmp_path / "crate"
+    write_crate(results, folder, files=False)
+    (folder / "notes.txt").write_text("mine")
+    write_crate(results, folder)
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert len(list(ROCrate(folder).data_entities)) > 10
+    assert [path.name for path in tmp_path.iterdir()] == ["crate"]

@@ -12,12 +12,17 @@ import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from common.errors import CorruptInputError, MissingInputError
-from stages.report.dashboard import packing, tracks
+from common.answers import read_answers
+from common.errors import CorruptInputError, DataError, MissingInputError
+from stages.detect.columns import fit_experts
+from stages.detect.crossval import TABLES, TREE_TABLES
+from stages.detect.reading import Files, complete, read_data
+from stages.report.dashboard import packing, reasons, tracks
 from stages.report.dashboard.build import build
 from stages.report.dashboard.reasons import explanation
 from stages.report.dashboard.vocabulary import token_texts
 from stages.report.results import Results
+from tests.stages.detect import synthetic as made_up
 from tests.stages.report import synthetic
 from tests.stages.report.synthetic import MARKUP, make_run
 
@@ -37,6 +42,12 @@ def results(root):
 @pytest.fixture(scope="module")
 def page(results):
     return build(results)
+
+
+@pytest.fixture(scope="module")
+def small_page(results):
+    """With the least detail."""
+    return build(results, limit=500e3)
 
 
 @pytest.fixture(scope="module")
@@ -205,12 +216,95 @@ def test_vocabularies_that_mark_spaces():
     assert token_texts(tokenizer, [1, 2]) == {1: " Paris", 2: "\n"}
 
 
-def test_a_small_limit_leaves_out_detail_but_no_question(results, page):
-    small = build(results, limit=500e3)
-    assert len(small) < len(page)
-    found, _ = packing.unpack(blocks(small)["q0"])
+def test_a_small_limit_leaves_out_detail_but_no_question(small_page, page):
+    assert len(small_page) < len(page)
+    found, _ = packing.unpack(blocks(small_page)["q0"])
     assert len(found) == 20
     assert all(record["cells"] for record in found)
+
+
+def test_every_feature_that_a_page_links_to_has_a_page(tmp_path):
+    make_run(tmp_path, questions=3, positions=3, tracks=30, latents=400)
+    small = blocks(build(Results.open(str(tmp_path), "made-up"), limit=430e3))
+    index, columns = packing.unpack(small["features"])
+    known = set(zip(columns["layer"].tolist(), columns["latent"].tolist(), strict=True))
+    pages = [page for key in small if re.fullmatch(r"f\d+", key) for page in packing.unpack(small[key])[0]]
+    assert len(pages) == len(known) == len(index["promoted"])
+    whole = [page for page in pages if "from" in page]
+    named = {tuple(row[:2]) for page in whole for row in page["from"] + page["to"]}
+    drawn = set()
+    for key in small:
+        if re.fullmatch(r"q\d+", key):
+            _, nodes = packing.unpack(small[key])
+            drawn |= set(zip(nodes["nodes.layer"].tolist(), nodes["nodes.latent"].tolist(), strict=True))
+    assert named | drawn <= known
+    assert drawn <= {(page["layer"], page["latent"]) for page in whole}
+    assert len(whole) < len(pages)
+    assert all("firing_rate" in page for page in pages)
+
+
+def test_neighbours_are_the_most_frequent_links(page, nodes):
+    counted: dict[tuple[int, int], dict[tuple[int, int], int]] = {}
+    last: dict[tuple[int, int, int], tuple[int, int]] = {}
+    for row in range(len(nodes["question"])):
+        track = tuple(int(nodes[name][row]) for name in ("question", "position", "track"))
+        feature = (int(nodes["layer"][row]), int(nodes["latent"][row]))
+        if track in last:
+            after = counted.setdefault(last[track], {})
+            after[feature] = after.get(feature, 0) + 1
+        last[track] = feature
+    found, _ = packing.unpack(blocks(page)["f0"])
+    for entry in found:
+        after = counted.get((entry["layer"], entry["latent"]), {})
+        assert [row[2] for row in entry["to"]] == sorted(after.values(), reverse=True)[:6]
+        assert all(after[tuple(row[:2])] == row[2] for row in entry["to"])
+
+
+def test_what_was_left_out_is_counted(results, page, nodes, small_page):
+    whole, _ = packing.unpack(blocks(page)["run"])
+    small = blocks(small_page)
+    extent = packing.unpack(small["run"])[0]["extent"]
+    cells = [
+        cell
+        for key in small
+        if re.fullmatch(r"q\d+", key)
+        for record in packing.unpack(small[key])[0]
+        for cell in record["cells"]
+    ]
+    assert extent["positions"] == [len(cells), 24 * 4]
+    every = len(set(zip(*(nodes[name].tolist() for name in ("question", "position", "track")), strict=True)))
+    assert whole["extent"]["tracks"] == [every, every]
+    tracks_shown = 0
+    for key in small:
+        if re.fullmatch(r"q\d+", key):
+            heads, columns = packing.unpack(small[key])
+            for record in heads:
+                for cell in record["cells"]:
+                    tracks_shown += len(set(columns["nodes.track"][slice(*cell["nodes"])].tolist()))
+    assert extent["tracks"] == [tracks_shown, every]
+    pages = [page for key in small if re.fullmatch(r"f\d+", key) for page in packing.unpack(small[key])[0]]
+    assert extent["features"] == [sum("from" in page for page in pages), 6 * 64]
+    contexts = pq.read_table(results.path("track/association", "contexts.parquet"))
+    assert extent["contexts"] == [sum(len(page.get("contexts", [])) for page in pages), len(contexts)]
+
+
+def test_a_page_too_large_with_the_least_detail_is_one_clear_error(results):
+    with pytest.raises(DataError, match=r"made-up takes .* more than the 200"):
+        build(results, limit=200e3)
+
+
+def test_the_files_named_as_shown_are_those_that_were_read(root):
+    results = Results.open(str(root), "made-up")
+    run, _ = packing.unpack(blocks(build(results))["run"])
+    assert set(run["digests"]) == {
+        "detect/all/hallucination_scores.json", "evaluate/all/final_report.json", "prepare/model/tokenizer.json",
+        "sae_train/quality/sae_quality.json", "track/all/ladder.parquet", "track/all/layers.parquet",
+        "track/all/tracks.parquet", "track/answers/candidates.parquet", "track/answers/generations.jsonl",
+        "track/answers/lens.parquet", "track/association/contexts.parquet", "track/association/latents.parquet",
+    }  # fmt: skip
+    for name, digest in run["digests"].items():
+        unit, _, file = name.rpartition("/")
+        assert hashlib.sha256(results.path(unit, file).read_bytes()).hexdigest() == digest
 
 
 def test_the_same_results_make_the_same_file(results, page):
@@ -272,6 +366,34 @@ def test_contributions_are_put_in_words_largest_first():
         "intercept"
     ] == pytest.approx(found["additive_log_odds"])
     assert explanation({"id": "a"}) is None
+
+
+def test_every_column_that_detect_weighs_has_words_of_its_own(tmp_path):
+    names = columns_of_detect(tmp_path)
+    assert {"tracks.score", "tracks.trees", "error.score", "latents.score", "samples.agreement"} <= set(names)
+    assert {name.split(".")[0] for name in names} <= set(reasons.SIGNALS)
+    assert set(names) == set(reasons.COLUMNS)
+    assert len({reasons.words(name) for name in names}) == len(names)
+    assert not any("_" in reasons.words(name) or ".score" in reasons.words(name) for name in names)
+
+
+def columns_of_detect(folder):
+    """Names of the columns that detect makes of made-up answers, those of sampled answers among them."""
+    lines, wrong = made_up.answers(90)
+    lines = [{**line, "samples": ["word", "other"]} for line in lines]
+    layers = made_up.config().layers
+    made_up.write_track_unit(folder, lines, made_up.tracks(lines, wrong, layers))
+    files = Files(**{
+        name: folder / file
+        for name, file in (("states", "states.npy"), *((name, f"{name}.parquet") for name in
+                            ("positions", "lens", "candidates", "tracks", "layers")))
+    })  # fmt: skip
+    data = read_data(files, read_answers(folder / "generations.jsonl"), layers, 64)[0]
+    rows = np.flatnonzero(complete(data))
+    tables = [[name for name in wanted if name in data.tables] for wanted in (TABLES, TREE_TABLES)]
+    return fit_experts(data.of(rows), wrong[rows].astype(float), np.arange(len(rows)) % 2, 0, *tables)[
+        1
+    ].names
 
 
 def test_no_results_at_all(tmp_path):

@@ -13,6 +13,7 @@ from common.errors import CorruptInputError, MissingInputError
 from stages.report.paper.export import export
 from stages.report.paper.numbers import at, camel, latex, numbers_of
 from stages.report.results import Results
+from tests.stages.report import synthetic
 from tests.stages.report.synthetic import make_run
 
 
@@ -26,7 +27,7 @@ def results(tmp_path_factory):
 @pytest.fixture(scope="module")
 def folder(results, tmp_path_factory):
     folder = tmp_path_factory.mktemp("paper") / "results"
-    files = export(results, folder)
+    files, _ = export(results, folder)
     assert sorted(files) == sorted(
         str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()
     )
@@ -48,6 +49,7 @@ def test_every_macro_is_the_number_in_its_file(results, folder):
     assert {line[0][1:] for line in lines} == set(macros)
     assert len(lines) > 300
     places = {"final_report.json": "evaluate/all", "sae_quality.json": "sae_train/quality"}
+    integers = 0
     for macro, value, place in lines:
         file, pointer = place.split("#")
         exact = at(results.json(places[file], file), pointer)
@@ -62,6 +64,17 @@ def test_every_macro_is_the_number_in_its_file(results, folder):
             assert float(re.sub(r"\\.*", "", shown)) == pytest.approx(
                 exact * scale, abs=0.5000001 * 10**-digits
             ), macro
+        elif isinstance(exact, int):
+            assert value == str(exact), macro
+            assert shown.replace(",", "") == value, macro
+            integers += 1
+        elif isinstance(exact, list):  # how many there are
+            assert shown == value == str(len(exact)), macro
+        elif exact is None:
+            assert shown == "--", macro
+        else:
+            assert shown == latex(exact), macro
+    assert integers >= 8
 
 
 def test_the_main_numbers_have_short_names(folder, report):
@@ -129,7 +142,12 @@ def test_the_latex_compiles(folder, tmp_path):
     for command in ("pdflatex", "bibtex", "pdflatex", "pdflatex"):
         options = ["-interaction=nonstopmode", "-halt-on-error"] if command == "pdflatex" else []
         done = subprocess.run(
-            [command, *options, "results"], cwd=copy, capture_output=True, text=True, check=False
+            [command, *options, "results"],
+            cwd=copy,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
         )
         assert done.returncode == 0, done.stdout[-2000:]
     assert "undefined" not in done.stdout
@@ -140,6 +158,50 @@ def test_the_latex_compiles(folder, tmp_path):
         ).stdout
         macro = re.search(r"\\GTaurocCI\}\{(.*)\}", (folder / "macros.tex").read_text())[1]
         assert macro in unicodedata.normalize("NFKC", " ".join(text.split()))
+
+
+def test_what_a_run_lacks_is_said(tmp_path, monkeypatch):
+    make_run(tmp_path, "bare", questions=5, without=["sae_train/quality"])
+    found = export(Results.open(str(tmp_path), "bare"), tmp_path / "paper")
+    [saes, *others] = found.missing
+    assert saes.startswith("the macros of the SAEs")
+    assert "sae_train/quality/sae_quality.json is not there; `ghosttrack run bare` makes it" in saes
+    assert others == ["not measured: transfer: no second data set"]
+    provenance = (tmp_path / "paper/PROVENANCE.txt").read_text()
+    assert all(f"  {line}" in provenance for line in found.missing)
+    assert "GTsaeLayer" not in (tmp_path / "paper/macros.tex").read_text()
+
+    monkeypatch.setattr(synthetic, "QUALITY_VERSION", 0)
+    make_run(tmp_path / "old", "old", questions=5)
+    assert (
+        "is of an earlier version"
+        in export(Results.open(str(tmp_path / "old"), "old"), tmp_path / "again").missing[0]
+    )
+
+
+def test_tables_without_rows_are_named(tmp_path, monkeypatch):
+    whole = synthetic.final_report
+    monkeypatch.setattr(synthetic, "final_report", lambda *given: {**whole(*given), "early_warning": []})
+    make_run(tmp_path, questions=5)
+    found = export(Results.open(str(tmp_path), "made-up"), tmp_path / "paper")
+    assert "the table early_warning: final_report.json has no rows for it" in found.missing
+    assert "tables/early_warning.tex" not in found.files
+
+
+def test_every_method_has_its_reference(folder):
+    text = (folder / "methods.bib").read_text()
+    keys = re.findall(r"^@\w+\{(\w+),", text, re.MULTILINE)
+    assert len(set(keys)) == len(keys)
+    for author, year in (
+        ("Farquhar", 2024),
+        ("Kuhn", 2023),
+        ("Malinin", 2021),
+        ("Rahmathullah", 2017),
+        ("Wolpert", 1992),
+        ("Azaria", 2023),
+    ):
+        assert re.search(rf"author = \{{[^\n]*{author}[^@]*year = \{{{year}\}}", text), author
+    assert text.count("{") == text.count("}")
 
 
 def test_without_an_evaluation_nothing_is_written(tmp_path):

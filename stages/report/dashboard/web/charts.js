@@ -64,7 +64,7 @@ function forest({ title, rows, guide, xLabel, width = 760 }) {
   const [low, high] = extent([...all.flatMap((each) => [each.value, each.low ?? each.value, each.high ?? each.value]), ...(guide ?? []).map((each) => each.x)]);
   const px = (value) => left + ((value - low) / (high - low || 1)) * (width - left - right);
   return h("figure", { class: "chart wide" }, h("figcaption", null, title),
-    s("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${title}. The table beside it has the numbers.` },
+    s("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${title}. The table after it has the numbers.` },
       ticksOf(low, high).map((tick) => [
         s("line", { class: "grid", x1: px(tick), x2: px(tick), y1: top, y2: height - bottom }),
         s("text", { class: "tick", x: px(tick), y: height - bottom + 17, "text-anchor": "middle" }, tickText(tick)),
@@ -93,7 +93,7 @@ function bars({ title, values, label, xLabel, yLabel, width = 420, height = 230 
   const left = 54, right = 10, top = 12, bottom = 46, high = Math.max(...values, 1e-12);
   const step = (width - left - right) / values.length;
   return h("figure", { class: "chart" }, h("figcaption", null, title),
-    s("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": title },
+    s("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${title}. The table after it has the numbers.` },
       ticksOf(0, high, 4).map((tick) => [
         s("line", { class: "grid", x1: left, x2: width - right, y1: height - bottom - (tick / high) * (height - top - bottom), y2: height - bottom - (tick / high) * (height - top - bottom) }),
         s("text", { class: "tick", x: left - 6, y: height - bottom - (tick / high) * (height - top - bottom) + 4, "text-anchor": "end" }, tickText(tick)),
@@ -101,5 +101,6 @@ function bars({ title, values, label, xLabel, yLabel, width = 420, height = 230 
       values.map((value, i) => s("rect", { class: "bar", x: left + i * step + 0.5, width: Math.max(step - 1, 0.5), y: height - bottom - (value / high) * (height - top - bottom), height: (value / high) * (height - top - bottom) }, s("title", null, `${label(i)}: ${tickText(value)}`))),
       values.map((_, i) => (i % Math.ceil(values.length / 6) === 0) && s("text", { class: "tick", x: left + i * step, y: height - bottom + 17, "text-anchor": "middle" }, label(i))),
       s("text", { class: "label", x: (left + width - right) / 2, y: height - 8, "text-anchor": "middle" }, xLabel),
-      s("text", { class: "label", transform: `translate(13 ${(top + height - bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, yLabel)));
+      s("text", { class: "label", transform: `translate(13 ${(top + height - bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, yLabel)),
+    folded(`${title} as a table`, table([`${xLabel}, from`, yLabel], values.map((value, i) => [label(i), fixed(value, 0)]), { caption: title, numeric: [0, 1] })));
 }

@@ -17,10 +17,17 @@ function fill(element, attributes, children) {
 const h = (tag, attributes, ...children) => fill(document.createElement(tag), attributes, children);
 const s = (tag, attributes, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
 
+// Made once for each number of digits: to make one takes longer than to use it a hundred times.
+const formats = new Map();
+function formatOf(digits) {
+  if (!formats.has(digits)) formats.set(digits, new Intl.NumberFormat("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits }));
+  return formats.get(digits);
+}
+
 // As the report's tables have it: `1,234.500`, a real minus sign, a dash for what is not defined.
 function fixed(value, digits = 3, signed = false) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
-  const text = Math.abs(value).toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  const text = formatOf(digits).format(Math.abs(value));
   const negative = value < 0 && /[1-9]/.test(text);
   return (negative ? "−" : signed ? "+" : "") + text;
 }
@@ -35,6 +42,12 @@ function figure(file, pointer, { digits = 3, signed = false, percent = false } =
   const interval = isFigure && entry.low !== null && entry.low !== undefined ? ` [${show(entry.low)}, ${show(entry.high)}]` : "";
   return h("span", { class: "number", "data-source": `${file}#${pointer}`, "data-digits": percent ? 1 : digits, "data-percent": percent },
     show(value), interval && h("span", { class: "interval" }, interval));
+}
+
+// A number with the ends of its interval, each from a place of its own.
+function ranged(file, value, low, high, options) {
+  const ends = at(file, low) !== null && at(file, high) !== null;
+  return [figure(file, value, options), ends && h("span", { class: "interval" }, " [", figure(file, low, options), ", ", figure(file, high, options), "]")];
 }
 
 function table(head, rows, { caption, numeric = [] } = {}) {

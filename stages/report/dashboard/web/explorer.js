@@ -54,11 +54,18 @@ async function questionsPage(query) {
     choose("call", "Detector ", Object.entries(CALLS).map(([key, [text]]) => [key, text])),
     choose("order", "Order ", Object.entries(ORDERS).map(([key, [text]]) => [key, text])));
   update();
-  return [section("Questions", form, count,
-    h("div", { class: "scroll" }, h("table", { class: "questions" }, h("thead", null, h("tr", null, ["question", "the model's answer", "right answer", "it was", "probability of being wrong", "relation"].map((name, i) => h("th", { scope: "col", class: i === 4 ? "right" : null }, name)))), body)), more)];
+  return [section("Questions", form, count, list.some((question) => question.scored?.interval) && note(INTERVAL),
+    h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Questions" }, h("table", { class: "questions" }, h("thead", null, h("tr", null, ["question", "the model's answer", "right answer", "it was", "probability of being wrong", "relation"].map((name, i) => h("th", { scope: "col", class: i === 4 ? "right" : null }, name)))), body)), more)];
 }
 
-const scoreOf = (question, key = "score") => h("span", { class: "number", "data-source": `hallucination_scores.json#${question.id}`, "data-key": key, "data-digits": 3 }, fixed(question.scored[key]));
+const INTERVAL = "In brackets: the 95 % interval of the share of wrong answers among the training answers that were scored most alike. The probability lies outside it where answers scored so were wrong more or less often than it says.";
+
+// One number of the question's score; the probability itself with its interval.
+function scoreOf(question, key = "score") {
+  const part = (name, text, kind = "number") => h("span", { class: kind, "data-source": `hallucination_scores.json#${question.id}`, "data-key": name, "data-digits": 3 }, text);
+  const interval = key === "score" && question.scored.interval;
+  return [part(key, fixed(question.scored[key])), interval && part("interval", ` [${interval.map((end) => fixed(end)).join(", ")}]`, "interval")];
+}
 
 async function questionPage(id, query) {
   const list = await questions(), question = list.byId.get(id);
@@ -92,7 +99,7 @@ function verdict(question, record) {
   if (scored?.score !== undefined && scored.score !== null) {
     const good = question.label === null ? "" : scored.predicted === question.label ? " That is so." : " That is not so.";
     said.push(h("p", null, "The detector gives it a probability of ", scoreOf(question), " of being wrong", scored.threshold !== undefined && scored.threshold !== null ? [" and calls it ", h("b", null, scored.predicted ? "wrong" : "right"), ", at a threshold of ", scoreOf(question, "threshold"), "."] : ".", good));
-    if (scored.interval) said.push(note(`Interval of the probability: ${fixed(scored.interval[0])} to ${fixed(scored.interval[1])}.`));
+    if (scored.interval) said.push(note(INTERVAL));
   }
   return said;
 }
@@ -111,7 +118,7 @@ function trajectorySection(question, record, cell, tokens, promoted, other, besi
     each.position < 0 ? "subject" : each.position === 0 ? "last prompt token" : visible(record.tokens?.[each.position - 1]))));
   const list = h("ul", { class: "changes" }, changes.map((change) => h("li", null, `Layer ${change.layer}: the lead goes from ${visible(rivals.text(rivals.list[change.from]?.token))} to ${visible(rivals.text(rivals.list[change.to]?.token))}.`)));
   const words = !layers.length ? null : !changes.length ? note("The lead never changes.") : changes.length <= 8 ? list : folded(`The lead changes ${changes.length} times`, list);
-  const picture = h("div", { class: "scroll" }, trajectory({ nodes, layers, lens, rivals, promoted, width: 1180, name: `Trajectory of ${question.question}` }));
+  const picture = h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Trajectory, with a track a lane" }, trajectory({ nodes, layers, lens, rivals, promoted, width: 1180, name: `Trajectory of ${question.question}` }));
   picture.addEventListener("keydown", (event) => {
     const lane = event.target.closest?.(".lane");
     if (!lane || !["ArrowDown", "ArrowUp"].includes(event.key)) return;
@@ -124,7 +131,7 @@ function trajectorySection(question, record, cell, tokens, promoted, other, besi
     if (its) {
       const theirs = contestants(beside, beside.cells, its, tokens);
       small.push(h("div", null, h("h3", null, other.label === 0 ? "Beside it, a right answer" : "Beside it, a wrong answer", question.same_relation ? " of the same relation" : " (its relation has none)"),
-        h("p", null, link(questionLink(other.id, its.position), other.question), " → ", h("b", null, other.answer), " ", outcome(other), probabilityOf(other) !== null && [", probability ", scoreOf(other)]),
+        h("p", null, link(questionLink(other.id, its.position), other.question), " → ", h("b", null, other.answer), " ", outcome(other), probabilityOf(other) !== null && [", probability of being wrong ", scoreOf(other)], ". Its page has its tables."),
         trajectory({ nodes: its.nodes(), layers: its.layers(), lens: its.lens(), rivals: theirs, promoted, width: 580, labels: false, name: `Trajectory of ${other.question}` })));
     }
   }
@@ -134,12 +141,12 @@ function trajectorySection(question, record, cell, tokens, promoted, other, besi
       trajectory({ nodes: nulls, layers: [], lens: [], rivals, promoted, width: 580, labels: false, track: "random_track", link: "random_link", noAssociation: true, name: "Random association" })));
   }
   return section("Trajectory", places,
-    h("p", null, `How the ${nodes.length ? "strongest tracks" : "layers"} at this position lean between `, h("b", { class: "for" }, visible(rivals.emittedText)), ", which the model said, and ", h("b", { class: "against" }, visible(rivals.rivalText)), ", its strongest rival. Each lane is a track, named by the tokens that it promotes; the number at its end is its largest effect on the difference of the two logits."),
+    h("p", null, `How the ${nodes.length ? "strongest tracks" : "layers"} at this position lean between `, h("b", { class: "for" }, visible(rivals.emittedText)), ", which the model said, and, hatched, ", h("b", { class: "against" }, visible(rivals.rivalText)), ", its strongest rival. Each lane is a track, named by the tokens that it promotes; the number at its end is its largest effect on the difference of the two logits."),
     legendOfTrajectory(rivals), picture, words,
     small.length > 0 && h("div", { class: "pair" }, small),
     folded("Tracks as a table, with their features", trackTable(nodes, promoted)),
-    layers.length > 0 && folded("Layers as a table", table(["layer", "latents", "births", "deaths", "margin", "leader", "entropy of the competition", "entropy of the association", "SAE error", "lens reads", "its rank of the answer"],
-      layers.map((row) => { const read = lens.find((each) => each.layer === row.layer); return [row.layer, row.n_active, row.births, row.deaths, fixed(row.margin, 3, true), visible(rivals.text(rivals.list[row.leader]?.token)), fixed(row.competition_entropy), fixed(row.association_entropy), fixed(row.error), read ? visible(rivals.text(read.top)) : "–", read ? read.rank : "–"]; }), { caption: "Layers", numeric: [0, 1, 2, 3, 4, 6, 7, 8, 10] })),
+    layers.length > 0 && folded("Layers as a table", table(["layer", "latents", "births", "deaths", "margin", "leader", "entropy of the competition", "entropy of the association", "SAE error", "lens reads", "its rank of the answer", "its log-probability of the answer", "and of the rival", "its entropy"],
+      layers.map((row) => { const read = lens.find((each) => each.layer === row.layer); return [row.layer, row.n_active, row.births, row.deaths, fixed(row.margin, 3, true), visible(rivals.text(rivals.list[row.leader]?.token)), fixed(row.competition_entropy), fixed(row.association_entropy), fixed(row.error), read ? visible(rivals.text(read.top)) : "–", read ? read.rank : "–", fixed(read?.logprob), fixed(read?.rival_logprob), fixed(read?.entropy)]; }), { caption: "Layers", numeric: [0, 1, 2, 3, 4, 6, 7, 8, 10, 11, 12, 13] })),
     rivals.list.length > 0 && folded("Candidate answers of the model", table(["token", "log-probability"], rivals.list.map((each) => [visible(rivals.text(each.token)), fixed(each.logprob)]), { caption: "Candidates", numeric: [1] })));
 }
 
@@ -154,7 +161,7 @@ function contributionsSection(found, list) {
   return section("Why the detector says so",
     note("What each column adds to the log-odds of being wrong, in the additive model on the same columns; to the right: speaks for a wrong answer."),
     h("ul", { class: "contributions" },
-      found.parts.map((each) => row(each.contribution, h("span", { title: each.feature }, `${each.words} ${each.contribution > 0 ? "(for wrong)" : "(for right)"}`), (Math.abs(each.contribution) / most) * 48)),
+      found.parts.map((each) => row(each.contribution, h("span", { title: each.feature, class: "words" }, `${each.words} ${each.contribution > 0 ? "(for wrong)" : "(for right)"}`), (Math.abs(each.contribution) / most) * 48)),
       found.rest !== null && row(found.rest, "all other columns together", 0),
       found.intercept !== null && row(found.intercept, "where every answer starts", 0),
       found.additive_log_odds !== null && row(found.additive_log_odds, h("b", null, "log-odds of being wrong, in all"), 0)),

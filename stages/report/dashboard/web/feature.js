@@ -9,19 +9,14 @@ async function featurePage(layer, latent) {
   const neighbours = (rows, words) => rows?.length
     ? table(["feature", "promotes", "tracks", "decoder cosine", "mean link posterior"], rows.map(([l, f, count, cosine, posterior]) => [link(featureLink(l, f), `layer ${l}, ${f}`), promotes(l, f), fixed(count, 0), fixed(cosine), fixed(posterior)]), { caption: words, numeric: [2, 3, 4] })
     : note("none");
+  if (!found.from && !found.contexts) // named by another feature, and on no track that is drawn
+    return [section(title, ...heading(found), note("None of the tracks that this file draws goes through it, so that is all that the file has of it."))];
   const most = Math.max(...(found.contexts ?? []).map((each) => each[0]), 1e-9);
   return [
-    section(title,
-      h("p", { class: "near" }, link(`#/sae/${layer}`, `the SAE of layer ${layer}`)),
-      h("dl", { class: "cards" },
-        card("fires on", found.firing_rate === undefined ? "–" : share(found.firing_rate, 3), "of the corpus's tokens"),
-        card("mean activation", found.mean_activation === undefined ? "–" : fixed(found.mean_activation), "where it fires")),
-      h("div", { class: "pair" },
-        h("div", null, h("h3", null, "Promotes"), tokenList(found.promoted, "for")),
-        h("div", null, h("h3", null, "Suppresses"), tokenList(found.suppressed, "against")))),
+    section(title, ...heading(found)),
     section("Where it is most active in the corpus", found.contexts?.length
       ? h("ol", { class: "contexts" }, found.contexts.map(([activation, before, token, after]) => h("li", null,
-          h("span", { class: "activation" }, fixed(activation, 2)), h("span", { class: "text" }, before, h("mark", { class: `heat${Math.max(1, Math.ceil((activation / most) * 4))}` }, token), after))))
+          h("span", { class: "activation" }, fixed(activation)), h("span", { class: "text" }, before, h("mark", { class: `heat${Math.max(1, Math.ceil((activation / most) * 4))}` }, token), after))))
       : note("This page has no contexts of it.")),
     section("Neighbours", h("h3", null, "Its tracks come from"), neighbours(found.from, "Features before it"), h("h3", null, "Its tracks go on to"), neighbours(found.to, "Features after it")),
     section("Questions in which it is most active", found.examples?.length
@@ -32,6 +27,16 @@ async function featurePage(layer, latent) {
       : note("none")),
   ];
 }
+
+const heading = (found) => [
+  h("p", { class: "near" }, link(`#/sae/${found.layer}`, `the SAE of layer ${found.layer}`)),
+  h("dl", { class: "cards" },
+    card("fires on", found.firing_rate === undefined ? "–" : share(found.firing_rate, 3), "of the corpus's tokens"),
+    card("mean activation", found.mean_activation === undefined ? "–" : fixed(found.mean_activation), "where it fires")),
+  h("div", { class: "pair" },
+    h("div", null, h("h3", null, "Promotes"), tokenList(found.promoted, "for")),
+    h("div", null, h("h3", null, "Suppresses"), tokenList(found.suppressed, "against"))),
+];
 
 const tokenList = (tokens, kind) => (tokens?.length ? h("ul", { class: "tokens" }, tokens.map((token) => h("li", { class: kind }, visible(token)))) : note("not known"));
 const positionName = (position) => (position < 0 ? "end of the subject" : position === 0 ? "last prompt token" : `answer token ${position}`);

@@ -15,19 +15,24 @@ async function pageOf({ parts, query }) {
   if (name === "question") return questionPage(rest.join("/"), query);
   if (name === "sae") return saePage(rest[0]);
   if (name === "feature") return featurePage(Number(rest[0]), Number(rest[1]));
-  return [section("Not found", note(`There is no page ${name}.`))];
+  return [noSuchPage(name)];
 }
+
+const noSuchPage = (name) => section("Not found", note(`There is no page ${name}.`), h("p", null, link("#/overview", "Overview")));
 
 let visit = 0;
 async function show() {
   const mine = ++visit, start = performance.now(), content = document.getElementById("content");
-  const address = parseAddress();
-  let found;
+  let address = { parts: [] }, found;
   try {
+    address = parseAddress();
     found = await pageOf(address);
   } catch (error) {
-    console.error(error);
-    found = [section("This page cannot be shown", note(String(error.message ?? error)))];
+    if (error instanceof URIError) found = [noSuchPage(location.hash)];
+    else {
+      console.error(error);
+      found = [section("This page cannot be shown", note(String(error.message ?? error)))];
+    }
   }
   if (mine !== visit) return;
   content.replaceChildren(...found.flat(Infinity).filter(Boolean));
@@ -40,16 +45,24 @@ async function show() {
   document.title = `${heading} · ${run.name} · GhostTrack`;
   document.getElementById("announce").textContent = heading;
   window.scrollTo(0, 0);
-  requestAnimationFrame(() => {
-    content.dataset.milliseconds = (performance.now() - start).toFixed(1);
-    content.dataset.shown = location.hash;
-  });
+  await painted();
+  if (mine !== visit) return;
+  content.dataset.milliseconds = (performance.now() - start).toFixed(1);
+  content.dataset.shown = location.hash;
 }
+
+// When what is there now is on the screen: a second frame begins once the first is drawn.
+const painted = () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
 
 async function begin() {
   run = (await block("run")).data;
   document.getElementById("run-name").replaceChildren("GhostTrack ", h("small", null, run.name));
   document.getElementById("pages").append(...PAGES.map(([page, name]) => h("li", null, h("a", { href: `#/${page}`, "data-page": page }, name))));
+  // the address says which page is shown, so the link must not change it
+  document.querySelector(".skip").addEventListener("click", (event) => {
+    event.preventDefault();
+    document.getElementById("content").focus();
+  });
   document.getElementById("theme").addEventListener("click", () => {
     const root = document.documentElement;
     const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;

@@ -17,11 +17,12 @@ function overviewPage() {
     found && section("Expected and found", table(["what", "wanted", "found", "", "note"],
       found.expectations.map((each, i) => [each.metric, each.wanted, figure("final_report.json", `/expectations/${i}/found`), each.met === null ? "not measured" : each.met ? "✓ met" : "✗ not met", each.note]),
       { caption: "Expected quality", numeric: [2] })),
+    extentSection(),
     section("Stages", stageBars(), table(["stage", "units", "time", "processor time", "most memory", "GPU memory", "on disk", "finished"],
       run.stages.map((each) => [each.stage, each.units, seconds(each.seconds), seconds(each.cpu_seconds), bytes(each.memory), bytes(each.gpu_memory), bytes(each.bytes), each.finished.replace("T", " ").replace("Z", " UTC")]),
       { caption: "What each stage took", numeric: [1, 2, 3, 4, 5, 6] })),
     section("Where it came from", note("A manifest lies beside each result: inputs, parameters, code and machine. Digests are sha256."),
-      Object.entries(run.digests).length > 0 && table(["file shown here", "sha256"], Object.entries(run.digests).map(([name, digest]) => [name, h("code", null, digest)]), { caption: "Files shown here" }),
+      Object.entries(run.digests).length > 0 && table(["file", "sha256"], Object.entries(run.digests).map(([name, digest]) => [name, h("code", null, digest)]), { caption: "Files shown here" }),
       folded(`${plural(run.provenance.length, "unit")} with their keys`, table(["unit", "task key", "manifest", "code", "made with", "time", "finished"],
         run.provenance.map((each) => [each.unit, h("code", { title: each.task_key }, each.task_key.slice(0, 12)), h("code", { title: each.manifest }, each.manifest.slice(0, 12)), h("code", { title: each.code }, shortCommit(each.code)),
           [each.environment.gpu, each.environment.torch && `torch ${each.environment.torch}`, `Python ${each.environment.python ?? "?"}`].filter(Boolean).join(", "), seconds(each.seconds), each.finished]), { caption: "Units", numeric: [5] }))),
@@ -46,6 +47,14 @@ function mainCards(found) {
 function excludedWords(found) {
   const reasons = Object.entries(found.data.excluded);
   return note(`Left out: ${reasons.length ? reasons.map(([reason, count]) => `${count} ${reason}`).join(", ") : "none"}. Intervals: ${share(found.confidence, 0)}, bootstrap over ${plural(found.data.n_groups, "group")} of questions, ${plural(found.resamples, "resample")}. Positive class: a wrong answer. Model ${found.model}, ${plural(found.layers.length, "layer")}, seed ${found.seed}.`);
+}
+
+// What was left out, so that a browser opens the file at once.
+function extentSection() {
+  const words = { positions: "positions of questions", tracks: "tracks, the strongest of each position", features: "features with a page of their own, those on the tracks that are drawn", contexts: "contexts of features" };
+  const rows = Object.entries(run.extent).filter(([, [, all]]) => all > 0);
+  return rows.length > 0 && section("What this file holds", note("All questions. Of the rest a file that a browser opens at once has no room for everything:"),
+    h("ul", { id: "extent" }, rows.map(([key, [some, all]]) => h("li", null, `${some === all ? "all" : `${fixed(some, 0)} of`} ${fixed(all, 0)} ${words[key]}`))));
 }
 
 function absentNote() {

@@ -12,7 +12,7 @@ function resultsPage(query) {
       found.splits.length > 1 && h("nav", { "aria-label": "Ways to hold questions back", class: "choices" }, found.splits.map((each, i) => h("a", { href: `#/results?split=${encodeURIComponent(each.split)}`, "aria-current": i === number ? "true" : null }, each.title)))),
     split && section(split.title, note(split.description, ` ${fixed(split.n, 0)} questions, ${fixed(split.n_wrong, 0)} answered wrongly (${share(split.prevalence)}), ${plural(split.n_groups, "group")}, ${plural(split.repeats, "repeat")}. Calling every answer wrong would have F1 ${fixed(split.f1_all_called_wrong)}.`)),
     split && methodsSection(found, split, number),
-    split && curvesSection(found, split),
+    split && curvesSection(found, split, number),
     split && ladderSection(found, split, number),
     split && comparisonsSection(found, split, number),
     number === 0 && earlySection(found),
@@ -41,11 +41,18 @@ function methodsSection(found, split, number) {
     folded("What the methods are", h("dl", null, found.methods.map((each) => [h("dt", null, each.title), h("dd", null, each.description, each.signals.length > 0 && ` Sees: ${each.signals.join(", ")}.`)]))));
 }
 
-function curvesSection(found, split) {
+// At most `most` of the numbers 0 to count - 1, the first and the last among them.
+const spread = (count, most) => (count <= most ? [...Array(count).keys()] : [...Array(most).keys()].map((i) => Math.round((i * (count - 1)) / (most - 1))));
+
+function curvesSection(found, split, number) {
   const chart = (kind, title, xLabel, yLabel, more) => {
     const curves = split.curves[kind];
-    return curves.length > 0 && lineChart({ title, xLabel, yLabel, x: [0, 1], y: [0, 1], ...more,
-      series: curves.slice(0, 6).map((curve, i) => ({ name: methodTitle(found, curve.method), points: curve.x.map((x, k) => [x, curve.y[k]]), low: i === 0 ? curve.low : null, high: curve.high, dots: kind === "reliability" })) });
+    return curves.length > 0 && h("div", null, lineChart({ title, xLabel, yLabel, x: [0, 1], y: [0, 1], ...more,
+      series: curves.slice(0, 6).map((curve, i) => ({ name: methodTitle(found, curve.method), points: curve.x.map((x, k) => [x, curve.y[k]]), low: i === 0 ? curve.low : null, high: curve.high, dots: kind === "reliability" })) }),
+      folded(`${title} as a table`, table(["method", xLabel, yLabel], curves.slice(0, 6).flatMap((curve, i) => spread(curve.x.length, 6).map((k) => {
+        const place = (key) => `/splits/${number}/curves/${kind}/${i}/${key}/${k}`;
+        return [methodTitle(found, curve.method), figure("final_report.json", place("x")), ranged("final_report.json", place("y"), place("low"), place("high"))];
+      })), { caption: title, numeric: [1, 2] })));
   };
   return section("Curves", h("div", { class: "charts" },
     chart("roc", "ROC", "right answers called wrong", "wrong answers called wrong", { diagonal: [0, 1] }),
@@ -91,7 +98,7 @@ function restSections(found) {
   const escape = (key) => key.replaceAll("~", "~0").replaceAll("/", "~1");
   return [
     found.permutation && section("Permuted labels", note(`The same protocol on labels permuted within relations: ${found.permutation.n} times.`),
-      h("dl", { class: "cards" }, card("observed AUROC", figure("final_report.json", "/permutation/observed")), card("mean of the permuted", figure("final_report.json", "/permutation/mean")), card("p", figure("final_report.json", "/permutation/p_value", { digits: 4 })), card("as it should be", found.permutation.met ? "yes" : "no"))),
+      h("dl", { class: "cards" }, card("observed AUROC", figure("final_report.json", "/permutation/observed")), card("mean of the permuted", ranged("final_report.json", "/permutation/mean", "/permutation/low", "/permutation/high")), card("p", figure("final_report.json", "/permutation/p_value", { digits: 4 })), card("as it should be", found.permutation.met ? "yes" : "no"))),
     found.error_types.length > 0 && section("Kinds of wrong answers", table(["kind", "what it is", "answers", "share", "AUROC", "best without tracks", "found"],
       found.error_types.map((each, i) => [each.name, each.description, fixed(each.n, 0), figure("final_report.json", `/error_types/${i}/share`, { percent: true }), ...["auroc", "baseline_auroc", "found"].map((key) => figure("final_report.json", `/error_types/${i}/${key}`))]), { caption: "Kinds of wrong answers", numeric: [2, 3, 4, 5, 6] })),
     found.relations.length > 0 && section("Relations", table(["relation", "questions", "wrong", ...main.map((name) => `AUROC of ${methodTitle(found, name)}`)],

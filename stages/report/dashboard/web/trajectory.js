@@ -34,7 +34,7 @@ function lanesOf(nodes, trackColumn, linkColumn) {
 }
 
 const sideOf = (effect, strongest) => (Math.abs(effect ?? 0) < 0.08 * strongest ? "neither" : effect > 0 ? "for" : "against");
-const SIDE_WORDS = { for: "for the answer", against: "for its rival", neither: "for neither" };
+const SIDE_WORDS = { for: "for the answer given", against: "for its strongest rival", neither: "for neither" };
 
 // Layers at which the leading candidate is another one than a layer before.
 function leadChanges(layers) {
@@ -68,9 +68,9 @@ function trajectory({ nodes, layers, lens, rivals, promoted, width, name, track 
       if (row.margin === null) continue;
       const size = (Math.abs(row.margin) / most) * (height / 2 - 3);
       parts.push(s("rect", { class: row.margin >= 0 ? "for" : "against", x: px.get(row.layer) - step * 0.36, width: step * 0.72, y: row.margin >= 0 ? middle - size : middle, height: Math.max(size, 0.6) },
-        s("title", null, `layer ${row.layer}: the tracks put ${rivals.text(rivals.list[row.leader]?.token)} first; margin of the answer ${fixed(row.margin, 3, true)}; ${row.n_active} tracks, ${row.births} born, ${row.deaths} ended`)));
+        s("title", null, `layer ${row.layer}: the tracks put ${visible(rivals.text(rivals.list[row.leader]?.token))} first; the answer given over its strongest rival ${fixed(row.margin, 3, true)}; ${row.n_active} tracks, ${row.births} born, ${row.deaths} ended`)));
     }
-    if (labels) parts.push(s("text", { class: "tick", x: width - right + 6, y: y + 12 }, `+${fixed(most, 2)}`), s("text", { class: "tick", x: width - right + 6, y: y + height }, `−${fixed(most, 2)}`));
+    if (labels) parts.push(s("text", { class: "tick", x: width - right + 6, y: y + 12 }, `+${fixed(most)}`), s("text", { class: "tick", x: width - right + 6, y: y + height }, `−${fixed(most)}`));
     y += height + 6;
   }
   const top = y;
@@ -97,10 +97,10 @@ function trajectory({ nodes, layers, lens, rivals, promoted, width, name, track 
         const weight = next.posterior ?? 1;
         group.append(s("path", { class: `bandpiece ${sideOf(next.effect, strongest)}${weight < 0.5 ? " doubtful" : ""}`, "fill-opacity": noAssociation ? 0.55 : (0.18 + 0.72 * weight).toFixed(2),
           d: `M${a},${middle - p}L${b},${middle - q}L${b},${middle + q}L${a},${middle + p}Z` },
-          s("title", null, `layers ${node.layer}–${next.layer}: ${next.posterior === undefined ? "" : `link posterior ${fixed(next.posterior)}, `}decoder cosine ${fixed(next.link)}, activation ${fixed(next.activation)}, effect ${fixed(next.effect, 3, true)}`)));
+          s("title", null, `layers ${node.layer}–${next.layer}: ${next.posterior === undefined ? "" : `link posterior ${fixed(next.posterior)}, `}decoder cosine ${fixed(next.link)}, activation ${fixed(next.activation)}, effect ${fixed(next.effect, 3, true)} (${SIDE_WORDS[sideOf(next.effect, strongest)]})`)));
       } else if (j === 0) {
         group.append(s("circle", { class: `nodepiece ${sideOf(node.effect, strongest)}`, cx: px.get(node.layer), cy: middle, r: Math.max(thick(node) / 2, 2) },
-          s("title", null, `layer ${node.layer} only: activation ${fixed(node.activation)}, effect ${fixed(node.effect, 3, true)}`)));
+          s("title", null, `layer ${node.layer} only: activation ${fixed(node.activation)}, effect ${fixed(node.effect, 3, true)} (${SIDE_WORDS[sideOf(node.effect, strongest)]})`)));
       }
     });
     const first = lane.nodes[0], last = lane.nodes.at(-1);
@@ -108,7 +108,7 @@ function trajectory({ nodes, layers, lens, rivals, promoted, width, name, track 
     if (last.layer !== all.at(-1)) group.append(s("path", { class: "death", d: `M${px.get(last.layer) + 5},${middle - 5}l0,10` }, s("title", null, `ends in layer ${last.layer}`)));
     if (labels) {
       group.append(s("text", { class: "lanelabel", x: left - 8, y: middle + 4, "text-anchor": "end" }, shorten(promoted(lane.loudest.layer, lane.loudest.latent) ?? `latent ${lane.loudest.latent}`, 22)));
-      group.append(s("text", { class: "tick", x: width - right + 6, y: middle + 4 }, fixed(lane.peak.effect, 2, true)));
+      group.append(s("text", { class: "tick", x: width - right + 6, y: middle + 4 }, fixed(lane.peak.effect, 3, true)));
     }
     parts.push(group);
   });
@@ -128,13 +128,21 @@ function trajectory({ nodes, layers, lens, rivals, promoted, width, name, track 
       const kind = row.top === rivals.emitted ? "for" : row.top === rivals.rival ? "against" : "other";
       const x = px.get(row.layer);
       parts.push(s("rect", { class: `lens ${kind}`, x: x - step / 2 + 0.5, width: step - 1, y, height, rx: 2 },
-        s("title", null, `layer ${row.layer}: the lens reads ${visible(rivals.text(row.top))}; the answer has rank ${row.rank}, log-probability ${fixed(row.logprob)}, its rival ${fixed(row.rival_logprob)}; entropy ${fixed(row.entropy)}`)));
+        s("title", null, `layer ${row.layer}: the lens reads ${visible(rivals.text(row.top))}; the answer given has rank ${row.rank}, log-probability ${fixed(row.logprob)}, its strongest rival ${fixed(row.rival_logprob)}; entropy ${fixed(row.entropy)}`)));
       if (labels) parts.push(s("text", { class: `lenstext ${kind}`, transform: `translate(${x + 3.5} ${y + height - 5}) rotate(-90)` }, shorten(plain(rivals.text(row.top)), 10)));
     }
     y += height + 8;
   }
   if (lens.length && labels) y = lensCurves(parts, lens, px, y, left, width - right, title, rivals);
-  return s("svg", { viewBox: `0 0 ${width} ${y}`, role: labels ? "group" : "img", class: labels ? "trajectory" : "trajectory small", "aria-label": `${name}: ${lanes.length} tracks over ${all.length} layers. The table below has the same.` }, parts);
+  return s("svg", { viewBox: `0 0 ${width} ${y}`, role: labels ? "group" : "img", class: labels ? "trajectory" : "trajectory small", "aria-label": `${name}: ${pictureWords(lanes, all, layers)}` }, parts);
+}
+
+// What the picture shows, for who does not see it.
+function pictureWords(lanes, all, layers) {
+  const sides = Object.entries(SIDE_WORDS).map(([side, words]) => `${lanes.filter((lane) => lane.side === side).length} ${words}`);
+  const lives = lanes.map((lane) => lane.death - lane.birth + 1), mean = lives.reduce((sum, life) => sum + life, 0) / Math.max(lives.length, 1);
+  const changes = layers.length ? ` The lead changes ${plural(leadChanges(layers).length, "time")}.` : "";
+  return `${plural(lanes.length, "track")} over ${plural(all.length, "layer")}, ${sides.join(", ")}; they live ${fixed(mean, 1)} layers on average.${changes}`;
 }
 
 function lensCurves(parts, lens, px, y, left, right, title, rivals) {
@@ -160,9 +168,9 @@ function legendOfTrajectory(rivals) {
   const mark = (...shapes) => s("svg", { viewBox: "0 0 34 14", width: 34, height: 14, "aria-hidden": "true" }, shapes);
   const item = (picture, ...words) => h("li", null, picture, ...words);
   return h("ul", { class: "legend" },
-    item(mark(s("rect", { class: "for", x: 0, y: 2, width: 34, height: 10 })), "promotes the answer ", h("b", null, visible(rivals.emittedText))),
-    item(mark(s("rect", { class: "against", x: 0, y: 2, width: 34, height: 10 })), "promotes its strongest rival ", h("b", null, visible(rivals.rivalText))),
-    item(mark(s("rect", { class: "neither", x: 0, y: 2, width: 34, height: 10 })), "neither, or another"),
+    item(mark(s("rect", { class: "for", x: 0, y: 2, width: 34, height: 10 })), "for the answer given, ", h("b", null, visible(rivals.emittedText))),
+    item(mark(s("rect", { class: "against", x: 0, y: 2, width: 34, height: 10 })), "hatched: for its strongest rival, ", h("b", null, visible(rivals.rivalText))),
+    item(mark(s("rect", { class: "neither", x: 0, y: 2, width: 34, height: 10 })), "for neither; in the strips: another token"),
     item(mark(s("path", { class: "bandpiece neither", "fill-opacity": 0.8, d: "M0,6L34,1L34,13L0,8Z" })), "width: activation; strength: link posterior, outlined below 0.5"),
     item(mark(s("circle", { class: "birth", cx: 17, cy: 7, r: 4 })), "born"),
     item(mark(s("path", { class: "death", d: "M17,2l0,10" })), "ends"),
@@ -177,7 +185,7 @@ function trackTable(nodes, promoted) {
     lanes.map((lane) => [
       lane.track, promoted(lane.loudest.layer, lane.loudest.latent) ?? "–", SIDE_WORDS[lane.side], `${lane.birth}–${lane.death}`,
       fixed(Math.max(...lane.nodes.map((node) => node.existence ?? 0))), `${fixed(lane.peak.effect, 3, true)} in layer ${lane.peak.layer}`,
-      h("span", { class: "chain" }, lane.nodes.map((node, i) => [i ? " → " : "", link_(node), ` ${fixed(node.activation, 2)}${i ? ` (${fixed(node.posterior, 2)})` : ""}`])),
+      h("span", { class: "chain" }, lane.nodes.map((node, i) => [i ? " → " : "", link_(node), ` ${fixed(node.activation)}${i ? ` (${fixed(node.posterior)})` : ""}`])),
     ]), { caption: "Tracks at this position", numeric: [0, 4, 5] });
 }
 const link_ = (node) => link(featureLink(node.layer, node.latent), `${node.layer}:${node.latent}`);
