@@ -1,8 +1,9 @@
 """What a readable model reaches when labels mean nothing: shuffled inside each relation, and everything fitted again.
 
 The model is a ridge regression on the features as they stand and the states of one place and layer, which no label chose; its
-closed form takes hundreds of label columns at once (see `fitted/ridge.py`). The statistic is the AUROC within relations, since shuffling inside relations
-leaves the relations' own difficulty as it was.
+closed form takes hundreds of label columns at once (see `fitted/ridge.py`). The statistic is the mean AUROC inside a relation
+and fold: shuffling inside relations leaves their own difficulty as it was, and a relation's fixed number of wrong answers makes
+what one fold trains on say the opposite of what it is tested on, so that scores of different folds must not be compared.
 """
 
 from __future__ import annotations
@@ -55,7 +56,11 @@ def permutation_control(
         nothing = np.zeros(0, dtype=np.int64)
         fitted = fit_ridges(train, shuffled[fold.train], nothing, (PENALTY,))
         scores[fold.test] = test @ fitted.weights[0]
-    blocks = np.unique(relation[rows], return_inverse=True)[1]
+    scored_by = np.full(len(labels), -1)
+    for number, fold in enumerate(folds):
+        scored_by[fold.test] = number
+    pairs = np.stack([relation[rows], scored_by[rows]], axis=1)
+    blocks = np.unique(pairs, axis=0, return_inverse=True)[1].ravel()
     once = ones(len(rows))
     found = [
         float(np.nanmean(auroc_by_block(shuffled[rows, number], scores[rows, number], blocks, once)))

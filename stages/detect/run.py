@@ -253,8 +253,8 @@ def _absent(splits: Sequence[Split], data: Data, transfer: str | None) -> list[s
     """What the protocol has and this run has not, in words."""
     names = {split.name for split in splits} | {name.removeprefix("rung/") for name in data.tables}
     sentences = {
-        "relations": "Relations held out: too few relations, or a fold without both classes.",
-        "answers": "Answers held out: too few different answers, or a fold without both classes.",
+        "relations": "Relations held out: detection.relation_folds is 0, too few relations, or a fold without both classes.",
+        "answers": "Answers held out: detection.answer_folds is 0, too few different answers, or a fold without both classes.",
         "samples": "Semantic entropy and self-consistency: detection.samples is 0, so nothing was sampled.",
         "independent": "SAEs trained apart in the ladder: sae.independent_twin is false, or SAEs were imported.",
     }

@@ -183,7 +183,7 @@ class Permutation(Record):
     """A ridge regression on the detector's features, by its folds, on labels permuted within relations."""
 
     n: int
-    observed: float = Field(description="AUROC with the true labels, by the same protocol.")
+    observed: float = Field(description="Mean AUROC inside a relation and fold, with the true labels.")
     mean: float
     low: float = Field(description="Smallest of all permutations.")
     high: float = Field(description="Largest of all permutations.")

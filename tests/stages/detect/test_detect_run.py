@@ -233,7 +233,7 @@ def test_every_baseline_every_rung_and_every_split_where_the_run_has_what_they_n
     assert set(scores["split"]) == {"grouped", "test", "answers"}
     assert len(metrics["frozen_test"]) == 64
     assert metrics["absent"] == [
-        "Relations held out: too few relations, or a fold without both classes.",
+        "Relations held out: detection.relation_folds is 0, too few relations, or a fold without both classes.",
         "Other data set: detection.transfer names no detector.",
     ]
     synthetic.write_track_unit(tmp_path / "unsampled/track", lines, table)

@@ -150,3 +150,17 @@ def test_shuffled_labels_are_not_found_and_real_ones_are():
     assert 0.47 < np.mean(found.auroc) < 0.53
     assert found.observed > max(found.auroc)
     assert found.p_value == pytest.approx(1 / 101)
+
+
+def test_shuffled_labels_stand_at_chance_where_features_name_the_relation():
+    """With few questions a relation, the rest of its labels tell the held-out ones' opposite."""
+    rng = np.random.default_rng(0)
+    relation, fold_of = np.arange(320) % 16, np.arange(320) // 16 % 5
+    labels = rng.integers(0, 2, 320).astype(float)
+    values = np.concatenate([np.eye(16)[relation], rng.normal(size=(320, 4))], axis=1)
+    folds = [
+        Fold(np.flatnonzero(fold_of != f), np.flatnonzero(fold_of == f), np.zeros(256, dtype=int))
+        for f in range(5)
+    ]
+    found = permutation_control(values, labels, relation, folds, 100, seed=0)
+    assert 0.48 < np.mean(found.auroc) < 0.52
