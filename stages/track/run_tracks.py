@@ -67,7 +67,15 @@ def run(job: Job) -> dict[str, Any]:
         written = outputs.write_trajectories(job.output("hypothesis_trajectories.json"), head, records())
     metrics = _metrics(job, shards, answers)
     metrics["left_out"]["weaker_than_trajectories_hold"] = written["left_out"]
-    return {**metrics, "tracks_in_trajectories": written["named"], "clusters": len(clusters)}
+    active = sum(int((total > 0).sum()) for total in weight)
+    clustered = sum(len(cluster["members"]) for cluster in clusters)
+    return {
+        **metrics,
+        "tracks_in_trajectories": written["named"],
+        "clusters": len(clusters),
+        "latents_in_clusters": clustered,
+        "active_latents_without_cluster": active - clustered,
+    }
 
 
 def run_independent(job: Job) -> dict[str, Any]:

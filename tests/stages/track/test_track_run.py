@@ -1,5 +1,6 @@
 """The stage from files to files: what comes in badly is handled and counted; shards and processes change no byte."""
 
+import io
 import json
 import os
 import subprocess
@@ -7,13 +8,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
 from common.errors import ConfigError, DataError, MissingInputError, ModelMismatchError
+from common.language_model import load_language_model
 from stages.track import run_answers, run_tracks
 from tests.stages.extract import corpora
+from tests.stages.track.test_outputs import PlainUnpickler
 from tests.stages.track.tiny_run import QUESTIONS, TinyRun, sae, silent
 
 ALL = ("answers", "association", "all")
@@ -39,6 +43,36 @@ def test_every_unit_of_tracks_counts_what_it_leaves_out_and_tracks_what_there_is
     tracks = plain.table("all", "tracks.parquet")
     assert plain.metrics("all")["tracks"] < len(tracks)  # some last
     assert plain.metrics("answers")["subject_not_found"] == 2
+
+
+def test_clusters_have_the_tokens_they_promote_and_contexts_of_their_latents(plain: TinyRun) -> None:
+    folder = plain.entry("all").path
+    content = PlainUnpickler(io.BytesIO((folder / "semantic_clusters.pkl").read_bytes())).load()
+    snapshot = plain.store.current(plain.config.name, "prepare", "model")
+    assert snapshot
+    model = load_language_model(snapshot.path, "float32")
+    centred = isinstance(model.final_norm, torch.nn.LayerNorm)
+    gain = model.final_norm.weight.detach().double().numpy()  # type: ignore[union-attr]
+    unembedding = model.unembedding.detach().double().numpy()[: len(model.tokenizer)]
+    contexts = plain.table("association", "contexts.parquet")
+    best = contexts[contexts["rank"] == 0].set_index(["layer", "latent"])
+    tracks = plain.table("all", "tracks.parquet")
+    seen = set(zip(tracks.layer.tolist(), tracks.latent.tolist(), strict=True))
+    members = [tuple(pair) for cluster in content["clusters"] for pair in cluster["members"].tolist()]
+    assert len(members) == len(set(members)) == plain.metrics("all")["latents_in_clusters"]
+    assert set(members) == seen
+    assert plain.metrics("all")["active_latents_without_cluster"] == 0
+    for cluster in content["clusters"]:
+        direction = cluster["centroid"] - centred * cluster["centroid"].mean()
+        most = int(np.argmax(unembedding @ (gain * direction)))
+        assert cluster["tokens"][0] == model.tokenizer.decode([most])
+        assert cluster["contexts"]
+        for context in cluster["contexts"]:
+            pair = (context["layer"], context["latent"])
+            assert pair in {tuple(member) for member in cluster["members"].tolist()}
+            assert (context["before"], context["token"], context["after"]) == tuple(
+                best.loc[pair, ["before", "token", "after"]]
+            )
 
 
 def test_the_first_token_of_a_sequence_is_never_tracked(plain: TinyRun) -> None:
