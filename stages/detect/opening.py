@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from common.answers import Answer, read_answers
 from common.config import Config
+from common.contract import STAGES_FOLDER, expand, load_contract
 from common.errors import MissingInputError
 from common.storage import Entry, Store
 from common.text import normalise
@@ -55,17 +56,14 @@ class Run:
 def open_run(config: Config) -> Run:
     """The published answers and tracks of a configuration. Raises MissingInputError for what is not there."""
     store, entries = Store(config.paths.root), {}
-    for unit in (
-        "track/answers",
-        "track/all",
-        *(["track/independent"] if config.sae.independent_twin else []),
-    ):
-        entry = store.current(config.name, *unit.split("/"))
+    contract = load_contract(STAGES_FOLDER / "detect")
+    for read in next(unit for unit in expand(contract, config) if unit.name == "all").reads:
+        label, entry = f"{read.stage}/{read.unit}", store.current(config.name, read.stage, read.unit)
         if entry is None:
             raise MissingInputError(
-                f"{config.name} has no published {unit}; make it with `ghosttrack run {config.name}`"
+                f"{config.name} has no published {label}; make it with `ghosttrack run {config.name}`"
             )
-        entries[unit] = entry
+        entries[label] = entry
     return read_run(entries, config)
 
 

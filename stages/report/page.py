@@ -103,7 +103,8 @@ def permutation_sentence(permutation: Json | None) -> str:
         else "not beyond all of them"
     )
     return (
-        f"With labels permuted within relations, {permutation['n']:,} times, the same protocol has a mean AUROC of "
+        f"With labels permuted within relations, {permutation['n']:,} times, a ridge regression on the same features and folds has a mean AUROC "
+        f"inside a relation and fold of "
         f"{tables.number(permutation['mean'])} ({tables.number(permutation['low'])} to {tables.number(permutation['high'])}); "
         f"with the true labels it has {tables.number(permutation['observed'])}, {beyond} "
         f"(p = {permutation['p_value']:.3g})."

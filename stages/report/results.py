@@ -15,6 +15,8 @@ from typing import Any
 from common.errors import ConfigError, CorruptInputError, MissingInputError
 from common.storage import Entry, Store
 
+REPORT_VERSION, QUALITY_VERSION = 2, 1
+"""Of final_report.json and sae_quality.json, as this version reads them."""
 STAGES = ("prepare", "extract", "sae_train", "track", "detect", "evaluate")
 """In the order in which they run."""
 

@@ -15,8 +15,8 @@ from common.errors import CorruptInputError
 from common.stage import Job
 from stages.report import tables
 from stages.report.page import PICTURES, data_sentence, page, surest
+from stages.report.results import REPORT_VERSION
 
-REPORT_VERSION = 2
 SCORES_VERSION = 2
 
 

@@ -43,7 +43,5 @@ class Checkpoint:
     def _load(self) -> Any:
         try:
             return torch.load(self.path, map_location="cpu", weights_only=True)
-        except (
-            Exception
-        ):  # torch's reader fails on damaged bytes in whatever way they say: IndexError, struct.error, …
+        except Exception:  # what torch's reader raises for damaged bytes depends on the bytes
             return None

@@ -8,10 +8,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from stages.report.dashboard.run_card import stage_cards
-from stages.report.results import Results
+from stages.report.results import QUALITY_VERSION, REPORT_VERSION, Results
 
 Json = Mapping[str, Any]
-REPORT_VERSION, QUALITY_VERSION = 2, 1
 
 
 class Interval(BaseModel):

@@ -40,7 +40,7 @@ from stages.report.dashboard.questions import (
 )
 from stages.report.dashboard.reasons import explanation
 from stages.report.dashboard.vocabulary import token_texts
-from stages.report.results import Results
+from stages.report.results import QUALITY_VERSION, REPORT_VERSION, Results
 
 LIMIT = 38e6
 """Bytes that the file should stay under."""
@@ -52,7 +52,7 @@ REPORTS = {
 }
 """Files that the page holds whole, since it shows their numbers."""
 TOKENIZER = ("prepare/model", "tokenizer.json")
-VERSIONS = {"final_report.json": 2, "sae_quality.json": 1}
+VERSIONS = {"final_report.json": REPORT_VERSION, "sae_quality.json": QUALITY_VERSION}
 """Of those that the page can show."""
 SAMPLE = 6
 """Blocks packed to see how large a page gets."""

@@ -13,9 +13,7 @@ from stages.report.dashboard.run_card import code_of
 from stages.report.paper.figures import write_figures
 from stages.report.paper.numbers import QUALITY, REPORT, Number, latex, numbers_of
 from stages.report.paper.tabulate import as_csv, as_latex, tables_of
-from stages.report.results import Results
-
-REPORT_VERSION, QUALITY_VERSION = 2, 1
+from stages.report.results import QUALITY_VERSION, REPORT_VERSION, Results
 
 
 class Exported(NamedTuple):

@@ -97,7 +97,7 @@ function restSections(found) {
   const main = found.relations.length ? Object.keys(found.relations[0].auroc) : [];
   const escape = (key) => key.replaceAll("~", "~0").replaceAll("/", "~1");
   return [
-    found.permutation && section("Permuted labels", note(`The same protocol on labels permuted within relations: ${found.permutation.n} times.`),
+    found.permutation && section("Permuted labels", note(`A ridge regression on the same features and folds, on labels permuted within relations: ${found.permutation.n} times. Mean AUROC inside a relation and fold.`),
       h("dl", { class: "cards" }, card("observed AUROC", figure("final_report.json", "/permutation/observed")), card("mean of the permuted", ranged("final_report.json", "/permutation/mean", "/permutation/low", "/permutation/high")), card("p", figure("final_report.json", "/permutation/p_value", { digits: 4 })), card("as it should be", found.permutation.met ? "yes" : "no"))),
     found.error_types.length > 0 && section("Kinds of wrong answers", table(["kind", "what it is", "answers", "share", "AUROC", "best without tracks", "found"],
       found.error_types.map((each, i) => [each.name, each.description, fixed(each.n, 0), figure("final_report.json", `/error_types/${i}/share`, { percent: true }), ...["auroc", "baseline_auroc", "found"].map((key) => figure("final_report.json", `/error_types/${i}/${key}`))]), { caption: "Kinds of wrong answers", numeric: [2, 3, 4, 5, 6] })),
