@@ -5,7 +5,7 @@ one pass a layer, as the upstream project did it: for each layer a forward pass 
 states, of which that layer's are stored as float32. Of the last way, one layer in ten is run and counted tenfold.
 
 The model is that of a finished `make demo`, or with `--shape gpt2-medium` random weights of that shape, made here. Memory
-is measured in two processes of their own, which extract 50,000 and 500,000 tokens (with `--quick` 5,000 and 20,000) after
+is measured in two processes of their own, which extract 50,000 and 500,000 tokens (with `--quick` 2,500 and 10,000) after
 a first batch: the most that was resident, less what was before the first batch. Ends with one line of JSON.
 """
 
@@ -48,7 +48,7 @@ def main() -> None:
                 f"{options.model} holds no model: run `make demo` first, or give --model or --shape gpt2-medium"
             )
         speeds = measure_speed(options.model, folder, DTYPES[options.dtype], options.quick)
-        sizes = [5_000, 20_000] if options.quick else options.memory_tokens
+        sizes = [2_500, 10_000] if options.quick else options.memory_tokens
         memory = {size: in_a_process_of_its_own(options, size) for size in sizes}
     print(
         json.dumps(
