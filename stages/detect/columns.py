@@ -29,6 +29,8 @@ RAW = {"text", "logits", "samples"}
 """Signals whose features are columns themselves, beside their score."""
 PART_OF = {"competition": "tracks"}
 """Tables that belong to another signal."""
+TREE_SCORE = ".trees"
+"""Ends the name of a column that boosted trees made of a signal's table."""
 TREES = boosted(60, 8, rate=0.1, share=0.15)
 
 
@@ -40,12 +42,15 @@ class Columns:
     names: list[str]
     signals: list[str]
 
-    def of(self, wanted: list[str]) -> Floats:
-        """The columns of these signals, [n, k]."""
-        return self.values[:, self.where(wanted)]
+    def of(self, wanted: list[str], linear: bool = False) -> Floats:
+        """The columns of these signals, [n, k]; with `linear` without the scores of trees, which nobody can take apart."""
+        return self.values[:, self.where(wanted, linear)]
 
-    def where(self, wanted: list[str]) -> Ints:
-        return np.flatnonzero(np.isin(self.signals, wanted))
+    def where(self, wanted: list[str], linear: bool = False) -> Ints:
+        chosen = np.isin(self.signals, wanted)
+        if linear:
+            chosen &= ~np.char.endswith(self.names, TREE_SCORE)
+        return np.flatnonzero(chosen)
 
     def column(self, name: str) -> Floats:
         return self.values[:, self.names.index(name)]
@@ -98,7 +103,7 @@ class Experts:
         for name, score in scores.items():
             add(name, score, [f"{name}.score"])
         for name, score in trees.items():
-            add(name, score, [f"{name}.trees"])
+            add(name, score, [name + TREE_SCORE])
         if latents is not None:
             add("latents", latents, ["latents.score"])
         for name in sorted(RAW & set(data.tables)):

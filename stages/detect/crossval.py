@@ -167,11 +167,12 @@ def methods_of(
         present = [signal for signal in signals if signal in side.train.signals]
         if name != "full" and "tracks" in signals and "tracks" not in present:
             continue
-        fit = fit_additive if name in ADDITIVE_ONLY else fit_stack
-        model, held_out, chosen = fit(side.train.of(present), side.labels, side.inner, seed)
+        linear = name in ADDITIVE_ONLY
+        fit = fit_additive if linear else fit_stack
+        model, held_out, chosen = fit(side.train.of(present, linear), side.labels, side.inner, seed)
         yield (
             Method(name, title, "detector", description, present),
-            Scored(held_out, model.score(side.test.of(present)), chosen, True),
+            Scored(held_out, model.score(side.test.of(present, linear)), chosen, True),
         )
     yield from _rungs(data, side, fold, seed)
     yield from _early(data, side, fold, early_layers)

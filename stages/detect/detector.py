@@ -38,7 +38,7 @@ from stages.detect.store import flatten, unflatten
 
 Floats = NDArray[np.float64]
 
-VERSION = 1
+VERSION = 2
 JSON_FILE, ARRAY_FILE = "detector.json", "detector.npz"
 
 
@@ -82,7 +82,7 @@ class Detector:
         """The probability and why, a record a question; see `explain.reasons`."""
         columns = self.columns(data)
         probability = self.platt(self.model.score(columns.of(self.signals)))
-        found = reasons(self.reference, columns.of(self.signals), probability)
+        found = reasons(self.reference, columns.of(self.signals, linear=True), probability)
         return [{"probability": float(p), **reason} for p, reason in zip(probability, found, strict=True)]
 
 

@@ -1,6 +1,7 @@
 """Why a question was scored as it was: contributions that add up, an interval, and the nearest answer that was right.
 
-The contributions are those of the additive model on the same columns; its log-odds are their sum and the intercept.
+The contributions are those of the additive model on the same columns, scores of trees left out; its log-odds are their sum
+and the intercept.
 """
 
 from __future__ import annotations
@@ -39,20 +40,20 @@ class Reference:
 
 def reference_of(side: Side, signals: list[str], held_out: Floats, ids: list[str], seed: int) -> Reference:
     """held_out: the main detector's scores of the training rows; ids: of these rows."""
-    values = side.train.of(signals)
+    values = side.train.of(signals, linear=True)
     additive, _, _ = fit_additive(values, side.labels, side.inner, seed)
     probability = fit_platt(held_out, side.labels)(held_out)
     order = np.argsort(probability, kind="stable")
     right = np.flatnonzero(side.labels == 0)
     return Reference(
-        additive, [side.train.names[number] for number in side.train.where(signals)],
+        additive, [side.train.names[number] for number in side.train.where(signals, linear=True)],
         probability[order], side.labels[order], [ids[row] for row in right],
         additive.contributions(values[right]).astype(np.float32),
     )  # fmt: skip
 
 
 def reasons(reference: Reference, values: Floats, probability: Floats) -> list[Reason]:
-    """A record a question. values: [n, n_columns]; probability: [n] calibrated.
+    """A record a question. values: [n, n_columns], of the reference's columns; probability: [n] calibrated.
 
     `interval` is Wilson's 95 % interval of the share of wrong answers among the training answers of nearest probability;
     `contributions` the strongest columns, with `rest` and `intercept` they add up to `additive_log_odds`.

@@ -50,7 +50,7 @@ STACKS: dict[str, tuple[str, list[str], str]] = {
     "full": ("everything", [*WITHOUT_TRACKS, *TRACKS], "Every signal; kind of model chosen on the inner folds."),
     "full_additive": (
         "everything, additive", [*WITHOUT_TRACKS, *TRACKS],
-        "Every signal; a logistic regression, whose score is a sum of contributions.",
+        "Every signal but scores of trees; a logistic regression, whose score is a sum of contributions.",
     ),
     "without_tracks": ("everything but tracks", WITHOUT_TRACKS, "Every signal except the tracks."),
 }  # fmt: skip

@@ -27,10 +27,8 @@ PARTS = {"early": "in the early layers", "middle": "in the middle layers", "late
 
 COLUMNS = {
     "tracks.score": "how its tracks are born, last, compete and die, every measure weighed together",
-    "tracks.trees": "how its tracks are born, last, compete and die, measures in combination",
     "competition.score": "which candidate answers its tracks push, layer by layer, weighed together",
     "lens.score": "when the answer comes up along the layers and how steadily, weighed together",
-    "lens.trees": "when the answer comes up along the layers and how steadily, measures in combination",
     "error.score": "how much of the hidden states the SAEs cannot rebuild, all layers together",
     "latents.score": "which SAE features are active at the last answer token",
     **{f"probe.{place}.mean": f"what is read from them {where}, mean over the layers" for place, where in PLACES.items()},

@@ -255,6 +255,28 @@ def test_a_detector_is_fitted_scores_and_explains_from_python(finished_run):
     assert {reason["nearest_right"] for reason in reasons} <= {answers[row].id for row in fold.train}
 
 
+def test_an_explanation_is_linear_in_the_features_behind_its_columns(finished_run):
+    answers, data = read(finished_run)
+    labels = np.array([np.nan if answer.label is None else answer.label for answer in answers])
+    rows = protocol_rows(answers, data, labels, question_groups(answers))
+    fold = all_splits(rows, Plan(1, 2, 2, 0, 0), 0)[0].folds[0]
+    detector = fit(data, labels, fold, {"model": "m", "saes": "s"}, [answer.id for answer in answers])
+    asked = data.of(fold.test)
+
+    def log_odds(share):  # of answers with this share of the next answer's track features
+        own = asked.tables["tracks"]
+        mixed = (1 - share) * own.values + share * np.roll(own.values, 1, axis=0)
+        tables = {**asked.tables, "tracks": FeatureTable(mixed, own.names)}
+        explained = detector.explain(dataclasses.replace(asked, tables=tables))
+        assert not any(".trees" in name for reason in explained for name in reason["contributions"])
+        return np.array([reason["additive_log_odds"] for reason in explained])
+
+    here, there = log_odds(0.0), log_odds(1.0)
+    assert np.abs(here - there).max() > 0.1
+    off = np.abs(log_odds(0.5) - (here + there) / 2)
+    assert np.quantile(off, 0.8) < 1e-3  # not all: wild features are clipped
+
+
 def test_who_led_the_competition_and_from_which_layer_on():
     assert competition_of(np.array([2.0, 2, 0, 0, 1]), [3, 4, 5, 8, 9]) == {
         "leaders": [[3, 4, 2], [5, 8, 0], [9, 9, 1]], "winner": 1, "won_at": 9,

@@ -368,9 +368,9 @@ def test_contributions_are_put_in_words_largest_first():
     assert explanation({"id": "a"}) is None
 
 
-def test_every_column_that_detect_weighs_has_words_of_its_own(tmp_path):
+def test_every_column_that_an_explanation_weighs_has_words_of_its_own(tmp_path):
     names = columns_of_detect(tmp_path)
-    assert {"tracks.score", "tracks.trees", "error.score", "latents.score", "samples.agreement"} <= set(names)
+    assert {"tracks.score", "lens.score", "error.score", "latents.score", "samples.agreement"} <= set(names)
     assert {name.split(".")[0] for name in names} <= set(reasons.SIGNALS)
     assert set(names) == set(reasons.COLUMNS)
     assert len({reasons.words(name) for name in names}) == len(names)
@@ -378,7 +378,7 @@ def test_every_column_that_detect_weighs_has_words_of_its_own(tmp_path):
 
 
 def columns_of_detect(folder):
-    """Names of the columns that detect makes of made-up answers, those of sampled answers among them."""
+    """Names of the columns that detect's additive model weighs, of made-up answers, those of sampled answers among them."""
     lines, wrong = made_up.answers(90)
     lines = [{**line, "samples": ["word", "other"]} for line in lines]
     layers = made_up.config().layers
@@ -391,9 +391,8 @@ def columns_of_detect(folder):
     data = read_data(files, read_answers(folder / "generations.jsonl"), layers, 64)[0]
     rows = np.flatnonzero(complete(data))
     tables = [[name for name in wanted if name in data.tables] for wanted in (TABLES, TREE_TABLES)]
-    return fit_experts(data.of(rows), wrong[rows].astype(float), np.arange(len(rows)) % 2, 0, *tables)[
-        1
-    ].names
+    _, columns, _ = fit_experts(data.of(rows), wrong[rows].astype(float), np.arange(len(rows)) % 2, 0, *tables)
+    return [columns.names[number] for number in columns.where(columns.signals, linear=True)]
 
 
 def test_no_results_at_all(tmp_path):
