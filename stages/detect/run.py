@@ -196,7 +196,9 @@ def _explain(side: Side, fold: Fold, scored: Sequence[tuple[Method, Scored]], se
     signals = [signal for signal in STACKS[MAIN][1] if signal in side.train.signals]
     main = next(scores for method, scores in scored if method.name == MAIN)
     reference = reference_of(side, signals, main.held_out, [str(row) for row in fold.train], seed)
-    return reasons(reference, side.test.of(signals, linear=True), fit_platt(main.held_out, side.labels)(main.test))
+    return reasons(
+        reference, side.test.of(signals, linear=True), fit_platt(main.held_out, side.labels)(main.test)
+    )
 
 
 def _permutations(

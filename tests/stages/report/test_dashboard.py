@@ -391,7 +391,9 @@ def columns_of_detect(folder):
     data = read_data(files, read_answers(folder / "generations.jsonl"), layers, 64)[0]
     rows = np.flatnonzero(complete(data))
     tables = [[name for name in wanted if name in data.tables] for wanted in (TABLES, TREE_TABLES)]
-    _, columns, _ = fit_experts(data.of(rows), wrong[rows].astype(float), np.arange(len(rows)) % 2, 0, *tables)
+    _, columns, _ = fit_experts(
+        data.of(rows), wrong[rows].astype(float), np.arange(len(rows)) % 2, 0, *tables
+    )
     return [columns.names[number] for number in columns.where(columns.signals, linear=True)]
 
 
