@@ -1,7 +1,6 @@
 """Why an answer may be wrong, told from its candidates and tracks. Gold answers are used: this describes, it detects nothing.
 
-The first answer token decides. A candidate is right when a right answer begins with its text; texts of tokens are known
-from the answers of all questions, so a right token that no question was answered with goes unrecognised.
+The first answer token decides. A candidate is right when a right answer begins with its text.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from common.answers import Answer
 from common.text import normalise
 
 Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 ERROR_TYPES = {
     "recall_override": "A right answer led the competition of the tracks in two layers running or more, and lost.",
@@ -27,17 +25,14 @@ ERROR_TYPES = {
 _LAYERS_LED = 2
 
 
-def error_types(answers: Sequence[Answer], tokens: Ints, leader: Floats) -> list[str | None]:
+def error_types(
+    answers: Sequence[Answer], candidates: Sequence[Sequence[str]], leader: Floats
+) -> list[str | None]:
     """The type of each wrong answer, None for others.
 
-    tokens: [n, m] candidates for the first answer token; leader: [n, n_layers] rank of the leading candidate at the last
-    prompt token.
+    candidates: texts of the candidates for the first answer token, by question and rank; leader: [n, n_layers] rank of the
+    leading candidate at the last prompt token.
     """
-    texts = {
-        token: normalise(text)
-        for answer in answers
-        for token, text in zip(answer.token_ids, answer.tokens, strict=True)
-    }
     given: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for answer in answers:
         given[answer.relation][normalise(answer.answer)] += 1
@@ -49,8 +44,8 @@ def error_types(answers: Sequence[Answer], tokens: Ints, leader: Floats) -> list
         golds = [normalise(alias) for alias in (answer.aliases or [answer.gold])]
         right = [
             rank
-            for rank, token in enumerate(tokens[row].tolist())
-            if (text := texts.get(token, "")) and any(gold.startswith(text) for gold in golds)
+            for rank, candidate in enumerate(candidates[row])
+            if (text := normalise(candidate)) and any(gold.startswith(text) for gold in golds)
         ]
         led = np.isin(leader[row], right)
         said, (common, count) = normalise(answer.answer), given[answer.relation].most_common(1)[0]

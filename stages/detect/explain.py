@@ -90,19 +90,24 @@ def _interval(reference: Reference, probability: float) -> tuple[float, float]:
     return round(max(0.0, centre - half), 4), round(min(1.0, centre + half), 4)
 
 
-def competition_of(leader: Floats, layers: list[int]) -> Reason:
-    """Which candidate answer led by its tracks' effects, layer by layer at the last prompt token.
+def competition_of(leader: Floats, layers: list[int], candidates: list[str]) -> Reason:
+    """Which candidate answer led by its tracks' effects, from layer to layer at the last prompt token.
 
-    leader: [n_layers] rank of the leader, 0 the answer that was given. `winner`: the rank that leads at the end; `won_at`: the
-    layer from which it does.
+    leader: [n_layers] rank of the leader, 0 the answer that was given; candidates: texts by rank. `winner`: who leads at the
+    end; `won_at`: the layer from which it does.
     """
     if np.isnan(leader).any():
         return {"leaders": [], "winner": None, "won_at": None}
-    ranks = leader.astype(int).tolist()
-    runs: list[list[int]] = []
-    for layer, rank in zip(layers, ranks, strict=True):
-        if runs and runs[-1][2] == rank:
-            runs[-1][1] = layer
+    leaders: list[Reason] = []
+    for layer, rank in zip(layers, leader.astype(int).tolist(), strict=True):
+        if leaders and leaders[-1]["rank"] == rank:
+            leaders[-1]["last_layer"] = layer
         else:
-            runs.append([layer, layer, rank])
-    return {"leaders": runs, "winner": ranks[-1], "won_at": runs[-1][0]}
+            leaders.append(
+                {"candidate": candidates[rank], "rank": rank, "first_layer": layer, "last_layer": layer}
+            )
+    return {
+        "leaders": leaders,
+        "winner": leaders[-1]["candidate"],
+        "won_at": leaders[-1]["first_layer"],
+    }

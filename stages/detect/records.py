@@ -14,7 +14,7 @@ from common.answers import Answer
 from stages.detect.crossval import Decided
 from stages.detect.methods import Method
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 Ints = NDArray[np.int64]
 

@@ -19,6 +19,7 @@ from common.answers import read_answers
 from common.calibration import fit_platt
 from common.metrics import auroc
 from common.stage import Job
+from common.vocabulary import token_texts
 from stages.detect import detector as saved
 from stages.detect import records
 from stages.detect.crossval import Decided, Side, decide, fit_side, methods_of
@@ -80,11 +81,12 @@ def run_all(job: Job) -> dict[str, Any]:
     ]
     if settings.transfer is not None:
         tables.append(transferred(Path(settings.transfer).expanduser(), data, labels, kept.provenance))
-    types = error_types(answers, data.tokens, opened.leader[:, PROMPT])
+    candidates = _candidates(job, data.tokens)
+    types = error_types(answers, candidates, opened.leader[:, PROMPT])
     questions = [
         records.question_record(
             answer, int(opened.groups[row]), opened.excluded[row], types[row] if opened.excluded[row] is None else None,
-            competition_of(opened.leader[row, PROMPT], job.config.layers),
+            competition_of(opened.leader[row, PROMPT], job.config.layers, candidates[row]),
         )
         for row, answer in enumerate(answers)
     ]  # fmt: skip
@@ -133,12 +135,15 @@ def run_asked(job: Job) -> dict[str, Any]:
     answers = read_answers(job.input("track/asked_answers", "generations.jsonl"))
     files = answer_files(job.entries, "track/asked_answers", "track/asked")
     data, leader = read_data(files, answers, job.config.layers, job.config.sae.d_hidden)
-    rows = np.flatnonzero(complete(data))
+    rows, candidates = np.flatnonzero(complete(data)), _candidates(job, data.tokens)
     with threadpool_limits(1):
         found = dict(zip(rows.tolist(), detector.explain(data.of(rows)), strict=True))
     lines = [
         records.asked_record(
-            answer, detector.threshold, found.get(row), competition_of(leader[row, PROMPT], data.layers)
+            answer,
+            detector.threshold,
+            found.get(row),
+            competition_of(leader[row, PROMPT], data.layers, candidates[row]),
         )
         for row, answer in enumerate(answers)
     ]
@@ -154,6 +159,14 @@ def run_asked(job: Job) -> dict[str, Any]:
         "labelled": len(labels),
         "auroc": round(auroc(labels, scores), 4) if both else None,
     }
+
+
+def _candidates(job: Job, tokens: Ints) -> list[list[str]]:
+    """Texts of the candidates for the first answer token, by question and rank. tokens: [n, m]."""
+    tokenizer = json.loads(job.input("prepare/model", "tokenizer.json").read_text(encoding="utf-8"))
+    # A model may have rows of unembedding beyond its tokenizer's tokens.
+    texts = dict.fromkeys(np.unique(tokens).tolist(), "") | token_texts(tokenizer, np.unique(tokens).tolist())
+    return [[texts[token] for token in row] for row in tokens.tolist()]
 
 
 def _score_all(

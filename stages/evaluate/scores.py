@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Names = NDArray[np.str_]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 MAIN_SPLIT = "grouped"
 VALUES = ("probability", "raw_probability", "predicted")
 

@@ -17,7 +17,7 @@ from stages.report import tables
 from stages.report.page import PICTURES, data_sentence, page, surest
 from stages.report.results import REPORT_VERSION
 
-SCORES_VERSION = 2
+SCORES_VERSION = 3
 
 
 def run(job: Job) -> dict[str, Any]:

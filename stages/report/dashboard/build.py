@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from common.errors import DataError
 from common.progress import format_bytes
+from common.vocabulary import token_texts
 from stages.report.dashboard import run_card
 from stages.report.dashboard.features import FEATURES_A_BLOCK, FeatureBook, feature_block
 from stages.report.dashboard.packing import pack
@@ -39,7 +40,6 @@ from stages.report.dashboard.questions import (
     tokens_in,
 )
 from stages.report.dashboard.reasons import explanation
-from stages.report.dashboard.vocabulary import token_texts
 from stages.report.results import QUALITY_VERSION, REPORT_VERSION, Results
 
 LIMIT = 38e6

@@ -188,6 +188,10 @@ def write_track_unit(
         columns=["question", "position", "rank", "token", "logprob"],
     )
     candidates.to_parquet(folder / "candidates.parquet", index=False)
+    vocabulary = {f"Ġword{number}": number for number in range(40)}
+    (folder / "tokenizer.json").write_text(
+        json.dumps({"model": {"vocab": vocabulary}, "decoder": {"type": "ByteLevel"}}), encoding="utf-8"
+    )
     table.to_parquet(folder / "tracks.parquet", index=False)
     ladder(table).to_parquet(folder / "ladder.parquet", index=False)
     layer_table(lines, wrong, layers).to_parquet(folder / "layers.parquet", index=False)
@@ -195,7 +199,7 @@ def write_track_unit(
 
 
 def inputs(folder: Path) -> dict[str, Path]:
-    return {"track/answers": folder, "track/all": folder}
+    return {"track/answers": folder, "track/all": folder, "prepare/model": folder}
 
 
 def job(stage: str, settings: Config, folder: Path, inputs: dict[str, Path]) -> Job:

@@ -278,10 +278,12 @@ def test_an_explanation_is_linear_in_the_features_behind_its_columns(finished_ru
 
 
 def test_who_led_the_competition_and_from_which_layer_on():
-    assert competition_of(np.array([2.0, 2, 0, 0, 1]), [3, 4, 5, 8, 9]) == {
-        "leaders": [[3, 4, 2], [5, 8, 0], [9, 9, 1]], "winner": 1, "won_at": 9,
-    }  # fmt: skip
-    assert competition_of(np.array([1.0, np.nan]), [0, 1])["won_at"] is None
+    found = competition_of(np.array([2.0, 2, 0, 0, 1]), [3, 4, 5, 8, 9], [" Rome", " Oslo", " Lima"])
+    assert [tuple(led.values()) for led in found["leaders"]] == [
+        (" Lima", 2, 3, 4), (" Rome", 0, 5, 8), (" Oslo", 1, 9, 9),
+    ]  # fmt: skip
+    assert (found["winner"], found["won_at"]) == (" Oslo", 9)
+    assert competition_of(np.array([1.0, np.nan]), [0, 1], ["a", "b"])["won_at"] is None
 
 
 def test_the_types_of_wrong_answers():
@@ -300,12 +302,12 @@ def test_the_types_of_wrong_answers():
         answer(5, "Rome", "Rome", 0, 1),
         answer(6, "Rome", "Rome", 0, 1),
     ]
-    tokens = np.array([[1, 3], [1, 3], [3, 1], [3, 1], [3, 1], [1, 3], [1, 3]])
+    candidates = [[" Oslo", " Rome"] if number in (2, 3, 4) else [" Rome", " Oslo"] for number in range(7)]
     leader = np.array(
         [[0, 0, 0], [0, 0, 0], [1, 1, 0], [1, 0, 1], [0, 0, 0], [0, 0, 0], [0, 0, 0]], dtype=float
     )
     expected = [None, "prior_default", "recall_override", "other", "unknown_subject", None, None]
-    assert error_types(answers, tokens, leader) == expected
+    assert error_types(answers, candidates, leader) == expected
 
 
 @pytest.mark.parametrize(

@@ -112,13 +112,13 @@ def write(
     records = questions(n)
     rng = np.random.default_rng(3)
     metrics = {
-        "schema_version": 2, "detector": "full", "associator": "marginals", "methods": methods, "error_types": ERROR_TYPES,
+        "schema_version": 3, "detector": "full", "associator": "marginals", "methods": methods, "error_types": ERROR_TYPES,
         "permutation": {"n": 50, "observed": 0.93, "auroc": (0.5 + 0.02 * rng.normal(size=50)).tolist()},
         "absent": ["Semantic entropy: detection.samples is 0."],
     }  # fmt: skip
     table = scores(records, splits or {"grouped": 2, "test": 1, "relations": 1}, methods)
     (folder / "hallucination_scores.json").write_text(
-        json.dumps({"schema_version": 2, "detector": "full", "questions": records})
+        json.dumps({"schema_version": 3, "detector": "full", "questions": records})
     )
     (folder / "detection_metrics.json").write_text(json.dumps(metrics))
     table.to_parquet(folder / "scores.parquet", index=False)

@@ -125,7 +125,7 @@ def test_scores_that_are_no_numbers_are_refused(folder, column):
 @pytest.mark.parametrize(
     ("name", "damage", "message"),
     [
-        ("hallucination_scores.json", lambda c: c.update(schema_version=9), "schema version 9, not 2"),
+        ("hallucination_scores.json", lambda c: c.update(schema_version=9), "schema version 9, not 3"),
         ("hallucination_scores.json", lambda c: c["questions"][0].pop("group"), "not a file of scored questions .*group"),
         ("hallucination_scores.json", lambda c: c["questions"][0].update(label=2), "labels must be 0"),
         ("hallucination_scores.json", lambda c: c.update(questions=c["questions"][:50]), "has question 9[0-9], but there are 50"),

@@ -118,8 +118,8 @@ def make_run(
                                   "contexts.parquet": _parquet(context_table(rng, nodes, 5, vocabulary))}, ("prepare/model",)),
         ("track", "all", {"tracks.parquet": _parquet(nodes), "ladder.parquet": _parquet(ladder),
                           "layers.parquet": _parquet(layer_table(rng, cells, layers))}, ("track/answers", "track/association")),
-        ("detect", "all", {"hallucination_scores.json": _json({"schema_version": 2, "detector": "tracks", "questions": scored}),
-                           "detection_metrics.json": _json({"schema_version": 2, "detector": "tracks"})}, ("track/all",)),
+        ("detect", "all", {"hallucination_scores.json": _json({"schema_version": 3, "detector": "tracks", "questions": scored}),
+                           "detection_metrics.json": _json({"schema_version": 3, "detector": "tracks"})}, ("track/all",)),
         ("evaluate", "all", {"final_report.json": _json({**report, "schema_version": REPORT_VERSION})}, ("detect/all",)),
     ]  # fmt: skip
     for stage, unit, files, reads in units:

@@ -14,13 +14,13 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from common.answers import read_answers
 from common.errors import CorruptInputError, DataError, MissingInputError
+from common.vocabulary import token_texts
 from stages.detect.columns import fit_experts
 from stages.detect.crossval import TABLES, TREE_TABLES
 from stages.detect.reading import Files, complete, read_data
 from stages.report.dashboard import packing, reasons, tracks
 from stages.report.dashboard.build import build
 from stages.report.dashboard.reasons import explanation
-from stages.report.dashboard.vocabulary import token_texts
 from stages.report.results import Results
 from tests.stages.detect import synthetic as made_up
 from tests.stages.report import synthetic

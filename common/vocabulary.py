@@ -1,4 +1,4 @@
-"""Texts of tokens from a tokenizer.json, without a tokenizer: all that a picture needs is what a number stands for.
+"""Texts of tokens from a tokenizer.json, without a tokenizer: all that a reader needs is what a number stands for.
 
 Byte-level vocabularies (GPT-2 and most models since) write each byte as a printable character; others mark spaces by `▁`
 and bytes as `<0x0A>`. A token that is a part of a character reads as the replacement character, as tokenizers decode it.
