@@ -233,7 +233,7 @@ def test_a_finished_run_is_opened_fitted_and_scored_from_python(undisturbed: Pip
     published = json.loads((undisturbed.root / RESULTS / "detection/hallucination_scores.json").read_text())
     expected = [published["questions"][row]["score"] for row in fold.test]
     np.testing.assert_allclose(stored.score(asked), expected, atol=1e-6)
-    with pytest.raises(MissingInputError, match="no published track/answers; make it with `ghosttrack run"):
+    with pytest.raises(MissingInputError, match="no published prepare/model; make it with `ghosttrack run"):
         open_run(load_config("gpt2-small", [f"paths.root={undisturbed.root}"], environ={}))
 
 
