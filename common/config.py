@@ -156,8 +156,8 @@ class SaeConfig(Section):
     )
     independent_twin: bool = Field(
         False,
-        description="Also train each layer's SAE apart, for the ablation; means nothing with sae.pretrained or without "
-        "sae.shared_base.",
+        description="Also train each layer's SAE apart, for the ablation; means nothing without sae.shared_base, and "
+        "with sae.pretrained it is sae.pretrained_independent that counts.",
     )
     pretrained: str | None = Field(
         None,
@@ -165,11 +165,18 @@ class SaeConfig(Section):
         "states are extracted either. null trains.",
     )
 
-    def pretrained_folder(self, layer: int) -> Path:
-        """Where the SAELens SAE of a layer is; only with `pretrained`."""
-        return Path(str(self.pretrained).replace("{layer}", str(layer))).expanduser()
+    pretrained_independent: str | None = Field(
+        None,
+        description="The same of SAEs that were trained apart, for the ablation, such as `saes/independent_{layer}`; "
+        "means nothing without sae.pretrained.",
+    )
 
-    @field_validator("pretrained")
+    def pretrained_folder(self, layer: int, independent: bool = False) -> Path:
+        """Where the SAELens SAE of a layer is; only with `pretrained`, and `pretrained_independent`."""
+        folders = self.pretrained_independent if independent else self.pretrained
+        return Path(str(folders).replace("{layer}", str(layer))).expanduser()
+
+    @field_validator("pretrained", "pretrained_independent")
     @classmethod
     def _names_a_folder_for_each_layer(cls, value: str | None) -> str | None:
         if value is not None and "{layer}" not in value:

@@ -21,7 +21,7 @@ from common.schema import Section
 
 STAGES_FOLDER = Path(__file__).resolve().parent.parent / "stages"
 ALL_FILES = "*"
-PRETRAINED = "sae.pretrained"
+PRETRAINED, PRETRAINED_INDEPENDENT = "sae.pretrained", "sae.pretrained_independent"
 Condition = Literal["one_group", "several_groups", "trained", "pretrained", "twin", "no_twin", "asked"]
 """All layers are in one wave of extraction, or in several; the SAEs are trained here, or taken ready-made; beside those
 from the shared base, there are SAEs that were trained apart, or there are none; there are new questions to score."""
@@ -136,10 +136,10 @@ def expand(contract: Contract, config: Config) -> list[Unit]:
         "one_group" if len(groups) == 1 else "several_groups",
         "trained" if config.sae.pretrained is None else "pretrained",
     }
-    if config.sae.independent_twin and config.sae.shared_base and "trained" in holding:
-        holding.add("twin")
-    else:
-        holding.add("no_twin")
+    twin = config.sae.independent_twin and config.sae.shared_base
+    if "pretrained" in holding:
+        twin = config.sae.pretrained_independent is not None
+    holding.add("twin" if twin else "no_twin")
     if config.data.asked is not None:
         holding.add("asked")
     return [
@@ -279,11 +279,15 @@ def _parameters(template: UnitTemplate, settings: Mapping[str, Any], layers: lis
 
 def _with_contents(parameters: dict[str, Any], config: Config, layers: list[int]) -> dict[str, Any]:
     """The parameters of a unit of these layers; SAEs that it takes ready-made count by their content."""
-    if parameters.get(PRETRAINED) is None:
-        return parameters
-    folders = [config.sae.pretrained_folder(layer) for layer in layers or config.layers]
-    contents = [content_of_sae(folder) or "missing" for folder in folders]
-    return {**parameters, PRETRAINED: contents[0] if len(contents) == 1 else contents}
+    for key in (PRETRAINED, PRETRAINED_INDEPENDENT):
+        if parameters.get(key) is not None:
+            folders = [
+                config.sae.pretrained_folder(layer, key == PRETRAINED_INDEPENDENT)
+                for layer in layers or config.layers
+            ]
+            contents = [content_of_sae(folder) or "missing" for folder in folders]
+            parameters = {**parameters, key: contents[0] if len(contents) == 1 else contents}
+    return parameters
 
 
 def _look_up(settings: Mapping[str, Any], key: str, layers: list[int]) -> Any:

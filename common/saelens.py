@@ -221,7 +221,7 @@ def _check_place(path: Path, hook_name: str | None, layer: int) -> None:
         what = "which is no block's output" if found is None or found < 0 else f"the output of block {found}"
         raise ModelMismatchError(
             f"{path}: hook_name is {hook_name!r}, {what}, and layer {layer} needs blocks.{layer}.hook_resid_post; "
-            "correct sae.pretrained"
+            "correct sae.pretrained or sae.pretrained_independent"
         )
 
 
@@ -271,7 +271,7 @@ def _read_weights(path: Path, d_model: int, d_hidden: int) -> dict[str, Tensor]:
 
 def _missing(path: Path) -> MissingInputError:
     return MissingInputError(
-        f"there is no {path}; a SAELens folder holds {CONFIG_FILE} and {WEIGHTS_FILE}. Correct sae.pretrained, or "
+        f"there is no {path}; a SAELens folder holds {CONFIG_FILE} and {WEIGHTS_FILE}. Correct sae.pretrained or sae.pretrained_independent, or "
         "choose the layers that there are with --set model.layers=0-5"
     )
 

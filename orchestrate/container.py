@@ -124,9 +124,11 @@ def sources(request: Request) -> list[Path]:
     named = [settings[section][key] for section, key in (name.split(".") for name in SOURCE_KEYS)]
     named += [settings["model"]["base_model"], *request.options]
     found = [Path(str(name)).resolve() for name in named if "/" in str(name) and Path(str(name)).exists()]
-    if request.config.sae.pretrained is not None:
-        folders = [request.config.sae.pretrained_folder(layer) for layer in request.config.layers]
-        found += [folder.resolve() for folder in folders if folder.exists()]
+    sae = request.config.sae
+    for independent, given in ((False, sae.pretrained), (True, sae.pretrained_independent)):
+        if given is not None:
+            folders = [sae.pretrained_folder(layer, independent) for layer in request.config.layers]
+            found += [folder.resolve() for folder in folders if folder.exists()]
     return list(dict.fromkeys(found))
 
 

@@ -16,7 +16,7 @@ from typing import Literal
 
 from common.cluster import ClusterProfile, Resources, seconds_of
 from common.config import Config
-from common.contract import PRETRAINED
+from common.contract import PRETRAINED, PRETRAINED_INDEPENDENT
 from common.errors import ConfigError, ImageError, SchedulerError
 from common.files import fsync
 from common.fingerprint import SAE_FILES, content_of_sae
@@ -135,7 +135,9 @@ def sources(request: Request, plan: Plan) -> Iterator[Diagnosis]:
     """Whether model, data and SAEs are there already, or can be had; compute nodes are often offline."""
     settings = request.config
     if settings.sae.pretrained is not None:
-        yield pretrained_saes(settings)
+        yield pretrained_saes(settings, PRETRAINED)
+        if settings.sae.pretrained_independent is not None:
+            yield pretrained_saes(settings, PRETRAINED_INDEPENDENT)
     if not plan.stale_of("prepare"):
         yield Diagnosis("ok", "model and data", "the prepare stage is done: no node needs a network")
         return
@@ -162,13 +164,13 @@ def sources(request: Request, plan: Plan) -> Iterator[Diagnosis]:
             )  # fmt: skip
 
 
-def pretrained_saes(config: Config) -> Diagnosis:
-    """Whether there is a folder with the files of a SAE for every layer."""
-    folders = [config.sae.pretrained_folder(layer) for layer in config.layers]
+def pretrained_saes(config: Config, key: str) -> Diagnosis:
+    """Whether there is a folder with the files of a SAE for every layer. key: that names the folders."""
+    folders = [config.sae.pretrained_folder(layer, key == PRETRAINED_INDEPENDENT) for layer in config.layers]
     missing = [folder for folder in folders if content_of_sae(folder) is None]
     if not missing:
-        return Diagnosis("ok", PRETRAINED, f"{len(folders)} SAEs in {config.sae.pretrained}")
-    return Diagnosis("trouble", PRETRAINED, f"{missing[0]} has no {' and '.join(SAE_FILES)}",
+        return Diagnosis("ok", key, f"{len(folders)} SAEs in {config.value(key)}")
+    return Diagnosis("trouble", key, f"{missing[0]} has no {' and '.join(SAE_FILES)}",
                      "correct it, or choose the layers that there are with --set model.layers=0-5")  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from common.config import Config, describe_layers, parse_layers
+from common.contract import PRETRAINED, PRETRAINED_INDEPENDENT
 from common.errors import ConfigError, MissingInputError, StorageError
 from common.progress import format_bytes
 from common.storage import Store, storage_errors
@@ -31,15 +32,21 @@ def sae() -> None:
     help="Folder to write layer_0, layer_1, … into.",
 )
 @click.option("--layers", metavar="0-5", help="Only these layers.")
+@click.option(
+    "--independent", is_flag=True, help="Those that were trained apart, as independent_0, independent_1, …."
+)
 @click.option("--force", is_flag=True, help="Replace layer folders that are there already.")
-def export(request: Request, output: Path, layers: str | None, force: bool) -> None:
+def export(request: Request, output: Path, layers: str | None, independent: bool, force: bool) -> None:
     """Write the published SAEs as folders that SAELens loads with the same outputs."""
     config, terminal = request.config, Terminal()
     chosen = chosen_layers(config, layers)
     planned_units = {planned.unit.name: planned for planned in request.plan().of_stage("sae_train")}
-    units = {layer: planned_units[f"layer_{layer}"] for layer in chosen}
-    files = {layer: published_sae(request, units[layer]) for layer in chosen}
-    folders = {layer: output / f"layer_{layer}" for layer in chosen}
+    kind, key = ("independent", PRETRAINED_INDEPENDENT) if independent else ("layer", PRETRAINED)
+    if f"{kind}_{chosen[0]}" not in planned_units:
+        raise ConfigError(f"{config.name} has no SAEs that were trained apart; set sae.independent_twin")
+    units = {layer: planned_units[f"{kind}_{layer}"] for layer in chosen}
+    files = {layer: published_sae(request, planned) for layer, planned in units.items()}
+    folders = {layer: output / f"{kind}_{layer}" for layer in chosen}
     for planned in units.values():
         if planned.reason:
             terminal.line(f"note: {planned.unit.label} is not what would be made now ({planned.reason})")
@@ -52,7 +59,7 @@ def export(request: Request, output: Path, layers: str | None, force: bool) -> N
         terminal.line(f"{folder}: {format_bytes(folder_size(folder))}")
     terminal.line(f"SAELens loads one with `sae_lens.SAE.load_from_disk({str(folders[chosen[0]])!r})`;")
     terminal.line(
-        f"GhostTrack takes them instead of training with --set 'sae.pretrained={output}/layer_{{layer}}'"
+        f"GhostTrack takes them instead of training with --set '{key}={output}/{kind}_{{layer}}'"
         + (f" --set model.layers={describe_layers(chosen)}" if chosen != config.layers else "")
     )
 
@@ -81,7 +88,7 @@ def published_sae(request: Request, planned: PlannedUnit) -> Path:
             f"{request.config.name}: the SAE of layer {layer} has no result; `ghosttrack run` makes it, or choose the "
             "layers that there are with --layers"
         )
-    name = f"sae_layer_{layer}_best.pt"
+    name = planned.unit.writes[0]
     Store(request.config.paths.root).verify(planned.entry, [name])
     return planned.entry.file(name)
 

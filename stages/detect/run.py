@@ -271,7 +271,7 @@ def _absent(splits: Sequence[Split], data: Data, transfer: str | None) -> list[s
         "relations": "Relations held out: detection.relation_folds is 0, too few relations, or a fold without both classes.",
         "answers": "Answers held out: detection.answer_folds is 0, too few different answers, or a fold without both classes.",
         "samples": "Semantic entropy and self-consistency: detection.samples is 0, so nothing was sampled.",
-        "independent": "SAEs trained apart in the ladder: sae.independent_twin is false, or SAEs were imported.",
+        "independent": "SAEs trained apart in the ladder: sae.independent_twin is false, or SAEs were imported without sae.pretrained_independent.",
     }
     return [sentence for name, sentence in sentences.items() if name not in names] + (
         ["Other data set: detection.transfer names no detector."] if transfer is None else []

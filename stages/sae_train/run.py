@@ -44,7 +44,7 @@ def run(job: Job) -> dict[str, Any]:
     if job.layer is None:
         return train_base(job)
     if job.config.sae.pretrained is not None:
-        return import_layer(job, job.layer)
+        return import_layer(job, job.layer, *files_of(job), is_twin(job))
     [metrics] = run_together([job])
     return metrics
 
@@ -112,7 +112,8 @@ def finish_layer(job: Job, layer: LayerStates, run: Run, best: Parameters) -> di
     number, target = layer.layer, job.config.sae.target_l0
     best.offset.copy_(evaluate.calibrated_offset(best, layer, evaluate.thin(layer.held_out), target))
     sae = to_sae(best, layer, target)
-    sae.save(job.output(f"sae_layer_{number}_{'independent' if is_twin(job) else 'best'}.pt"))
+    sae_file, metrics_file = files_of(job)
+    sae.save(job.output(sae_file))
 
     metrics = {"layer": number, "target_l0": target, **evaluate.measure(sae, layer, run.fired())}
     unseen = evaluate.unseen_l0(best, layer, target, read_index(job)["doc"])
@@ -126,8 +127,7 @@ def finish_layer(job: Job, layer: LayerStates, run: Run, best: Parameters) -> di
             f"layer {number}: L0 is {metrics['l0']:.1f} where {target:g} was asked for; too few latents have a "
             "positive pre-activation: raise sae.d_hidden or lower sae.target_l0"
         )
-    of_twin = "independent_" if is_twin(job) else ""
-    write_json(job.output(f"sae_layer_{number}_{of_twin}metrics.json"), metrics)
+    write_json(job.output(metrics_file), metrics)
     return metrics | speed(run)
 
 
@@ -182,6 +182,12 @@ def layer_of(job: Job) -> int:
 def is_twin(job: Job) -> bool:
     """Whether this is the layer's second SAE, for the ablation."""
     return job.unit == f"independent_{job.layer}"
+
+
+def files_of(job: Job) -> tuple[str, str]:
+    """Names of the layer's SAE and of what is measured of it."""
+    sae, metrics = ("independent", "independent_metrics") if is_twin(job) else ("best", "metrics")
+    return f"sae_layer_{job.layer}_{sae}.pt", f"sae_layer_{job.layer}_{metrics}.json"
 
 
 def has_base(job: Job) -> bool:

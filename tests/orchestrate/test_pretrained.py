@@ -71,6 +71,39 @@ def test_every_stage_finds_the_same_files_either_way(saes: Path) -> None:
     }
 
 
+def test_saes_that_were_trained_apart_are_taken_from_folders_of_their_own(saes: Path) -> None:
+    for layer in LAYERS:
+        write_sae(saes / f"independent_{layer}", f"apart {layer}")
+    given = f"sae.pretrained_independent={saes}/independent_{{layer}}"
+    found = units(config(saes, given))
+    for layer in LAYERS:
+        unit = found[f"sae_train/independent_{layer}"]
+        assert unit.reads == []
+        assert unit.parameters["sae.pretrained_independent"].startswith("sha256:")
+        assert unit.writes[0] == f"sae_layer_{layer}_independent.pt"
+    assert "track/independent" in found
+    assert all(read.name in found for unit in found.values() for read in unit.reads)
+    without = units(config(saes, "sae.independent_twin=true"))  # cannot be trained where nothing is
+    assert not [label for label in without if "independent" in label]
+    write_sae(saes / "independent_1", "another")
+    after = units(config(saes, given))
+    changed = [label for label in found if found[label].parameters != after[label].parameters]
+    assert changed == ["sae_train/independent_1"]
+    request = Request.of(
+        "gpt2-medium",
+        [
+            f"paths.root={saes.parent / 'root'}",
+            "model.layers=0-2",
+            f"sae.pretrained={saes}/layer_{{layer}}",
+            given,
+        ],
+    )
+    (saes / "independent_2/cfg.json").unlink()
+    seen = {d.what: d for d in sources(request, request.plan())}
+    assert (seen["sae.pretrained"].level, seen["sae.pretrained_independent"].level) == ("ok", "trouble")
+    assert "independent_2 has no cfg.json" in seen["sae.pretrained_independent"].seen
+
+
 def test_a_sae_counts_by_its_content_and_for_its_layer_only(saes: Path) -> None:
     before = units(config(saes))
     elsewhere = saes.parent / "elsewhere"

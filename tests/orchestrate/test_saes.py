@@ -27,6 +27,7 @@ class Project:
         self.folder = folder
         settings = ["model.d_model=6", "sae.d_hidden=20", "sae.target_l0=5", "model.layers=0-2", "data.corpus=" + str(folder),
                     f"paths.root={folder}/root", f"sae.pretrained={folder}/given/layer_{{layer}}"]  # fmt: skip
+        self.settings = settings
         self.options = [part for each in settings for part in ("--set", each)]
         for layer in range(3):
             sae = replace(make_sae(6, 20, seed=layer), layer=layer)
@@ -74,6 +75,38 @@ def test_every_layer_gets_a_folder(project: Project, capsys: pytest.CaptureFixtu
     assert f"load_from_disk('{output}/layer_0')" in said
     assert f"sae.pretrained={output}/layer_{{layer}}" in said
     assert "note:" not in said
+
+
+def test_saes_that_were_trained_apart_are_exported_beside_the_others(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ConfigError, match=r"has no SAEs that were trained apart; set sae\.independent_twin"):
+        project.export("--independent")
+    for layer in range(3):
+        sae = replace(make_sae(6, 20, seed=10 + layer), layer=layer)
+        saelens.write(sae, project.folder / f"given/independent_{layer}", {})
+    given = f"sae.pretrained_independent={project.folder}/given/independent_{{layer}}"
+    with pytest.raises(MissingInputError, match="the SAE of layer 0 has no result"):
+        project.export("--independent", "--set", given)
+    run_units(
+        load_contract(STAGES / "sae_train"), run, load_config("gpt2-medium", [*project.settings, given], environ={}),
+        names=("independent_0", "independent_1", "independent_2"), log=logging.getLogger("test"),
+    )  # fmt: skip
+    project.export()
+    output = project.export("--independent", "--set", given)
+    assert names(output) == [f"{kind}_{layer}" for kind in ("independent", "layer") for layer in range(3)]
+    assert f"sae.pretrained_independent={output}/independent_{{layer}}" in capsys.readouterr().out
+    published = {
+        "layer": project.published(1),
+        "independent": project.published(1).with_name("sae_layer_1_independent.pt"),
+    }
+    written = {
+        kind: saelens.read(output / f"{kind}_1", layer=1, d_model=6, d_hidden=20, target_l0=1).sae
+        for kind in published
+    }
+    for kind, sae in written.items():
+        assert sae.W_dec.allclose(JumpReLUSAE.load(published[kind]).W_dec, atol=1e-6)
+    assert not written["layer"].W_dec.allclose(written["independent"].W_dec, atol=1e-2)
 
 
 def test_layers_can_be_chosen(project: Project, capsys: pytest.CaptureFixture[str]) -> None:

@@ -40,6 +40,22 @@ def test_a_layer_is_taken_as_it_was_exported(tmp_path: Path) -> None:
     }  # fmt: skip
 
 
+def test_a_sae_that_was_trained_apart_goes_beside_the_layers_own(tmp_path: Path) -> None:
+    exported(tmp_path)
+    apart = replace(make_sae(24, 64, seed=5), layer=2)
+    saelens.write(apart, tmp_path / "saes/independent_2", {})
+    folders = {name: str(tmp_path / f"saes/{kind}_{{layer}}")
+               for name, kind in (("pretrained", "layer"), ("pretrained_independent", "independent"))}  # fmt: skip
+    run(job(config([1, 2], sae=folders), "independent_2", tmp_path, tmp_path))
+    out = tmp_path / "independent_2/out"
+    assert sorted(path.name for path in out.iterdir()) == [
+        "sae_layer_2_independent.pt", "sae_layer_2_independent_metrics.json",
+    ]  # fmt: skip
+    found = JumpReLUSAE.load(out / "sae_layer_2_independent.pt", d_model=24, layer=2)
+    states = 3 * torch.randn(100, 24, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(found.decode(found.encode(states)), apart.decode(apart.encode(states)), atol=1e-3)
+
+
 def test_widths_and_layers_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     exported(tmp_path)
     with pytest.raises(ModelMismatchError, match=r"--set sae\.d_hidden=64"):
