@@ -92,19 +92,16 @@ def _track_tables(
 ) -> tuple[dict[str, FeatureTable], csr_matrix]:
     """Track features by signal and rung, and the latents at the last answer token."""
     n = len(last)
-    if files.ladder and steps(files.tracks) != steps(files.ladder):
+    if files.ladder and _row_counts(files.tracks) != _row_counts(files.ladder):
         raise CorruptInputError(f"{files.ladder} has other rows than {files.tracks}; run track again")
-    groups = range(steps(files.tracks))
     rungs: list[str | None] = [None, *files.rungs]
 
     def piece(
-        group: int,
-    ) -> tuple[dict[str | None, FeatureTable], NDArray[np.int64], NDArray[np.int64], csr_matrix]:
-        own = _row_group(files.tracks, group, NODE_COLUMNS)
+        groups: list[int],
+    ) -> tuple[dict[str | None, FeatureTable], NDArray[np.int64], csr_matrix]:
+        own = _row_groups(files.tracks, groups, NODE_COLUMNS)
         columns_of_rungs = [f"{rung}_{what}" for rung in files.rungs for what in ("track", "link")]
-        others = _row_group(files.ladder, group, columns_of_rungs) if files.ladder else {}
-        if len(own["question"]) != len(next(iter(others.values()), own["question"])):
-            raise CorruptInputError(f"{files.ladder} has other rows than {files.tracks}; run track again")
+        others = _row_groups(files.ladder, groups, columns_of_rungs) if files.ladder else {}
         columns = _at_places({**own, **others}, last, files.tracks)
         first, count = int(columns["question"].min()), int(np.ptp(columns["question"])) + 1
         local = {**columns, "question": columns["question"] - first}
@@ -112,34 +109,27 @@ def _track_tables(
         on_piece()
         return (
             found,
-            np.unique(columns["question"]),
             first + np.arange(count),
             _latents(local, last[first:], count, layers, d_hidden),
         )
 
     with ThreadPoolExecutor(THREADS) as pool:
-        pieces = list(pool.map(piece, groups))
+        pieces = list(pool.map(piece, pieces_of(files.tracks)))
     if not pieces:
         raise CorruptInputError(f"{files.tracks} has no rows: no latent was active; raise sae.target_l0")
-    times = np.zeros(n, dtype=np.int64)
-    for _, present, _, _ in pieces:
-        times[present] += 1
-    if times.max() > 1:
-        raise CorruptInputError(
-            f"{files.tracks}: question {int(times.argmax())} is spread over two row groups; run track again"
-        )
     tables: dict[str, FeatureTable] = {}
     for rung in rungs:
         names = pieces[0][0][rung].names
         values = np.full((n, len(names)), np.nan)
-        for found, _, rows, _ in pieces:
+        for found, rows, _ in pieces:
             here = np.isfinite(found[rung].values).any(axis=1)
             values[rows[here]] = found[rung].values[here]
         tables["tracks" if rung is None else f"rung/{rung}"] = FeatureTable(values, names)
     if files.independent is not None:
-        own = _at_places(_row_groups(files.independent), last, files.independent)
+        every = range(len(_row_counts(files.independent)))
+        own = _at_places(_row_groups(files.independent, every, NODE_COLUMNS), last, files.independent)
         tables["rung/independent"] = features_of_pieces([own], n, layers, [None])[None]
-    whole = sum(_spread(latents, rows, n) for _, _, rows, latents in pieces)
+    whole = sum(_spread(latents, rows, n) for _, rows, latents in pieces)
     return tables, csr_matrix(whole)
 
 
@@ -174,17 +164,9 @@ def _at_places(columns: Columns, last: NDArray[np.int64], path: Path) -> Columns
     return {**{name: values[kept] for name, values in columns.items()}, "question": question[kept]}
 
 
-def _row_group(path: Path, group: int, names: Sequence[str]) -> Columns:
-    return _columns(path, lambda file: file.read_row_group(group, columns=list(names)), names)
-
-
-def _row_groups(path: Path) -> Columns:
-    return _columns(path, lambda file: file.read(columns=list(NODE_COLUMNS)), NODE_COLUMNS)
-
-
-def _columns(path: Path, read: Callable[[pq.ParquetFile], pa.Table], names: Sequence[str]) -> Columns:
+def _row_groups(path: Path, groups: Sequence[int], names: Sequence[str]) -> Columns:
     try:
-        table = read(pq.ParquetFile(path))
+        table = pq.ParquetFile(path).read_row_groups(list(groups), columns=list(names))
         return {name: table[name].to_numpy() for name in names}
     except (pa.ArrowException, KeyError, OSError) as error:
         raise CorruptInputError(
@@ -215,11 +197,31 @@ def _states(files: Files, n_questions: int) -> Halves:
     return states_by_place(question, position, states, n_questions)
 
 
-def steps(path: Path) -> int:
-    """Pieces in which a table of tracks is read. Raises CorruptInputError."""
+def pieces_of(path: Path) -> list[list[int]]:
+    """The row groups of a table of tracks, together those that share a question: what is read at a time.
+
+    A writer starts a new row group at a number of rows of its own choice. Raises CorruptInputError.
+    """
+    pieces: list[list[int]] = []
+    highest = -1
+    for group, rows in enumerate(_row_counts(path)):
+        if not rows:
+            continue
+        question = _row_groups(path, [group], ["question"])["question"]
+        if pieces and question.min() <= highest:
+            pieces[-1].append(group)
+        else:
+            pieces.append([group])
+        highest = max(highest, int(question.max()))
+    return pieces
+
+
+def _row_counts(path: Path) -> list[int]:
+    """Rows of each row group. Raises CorruptInputError."""
     try:
-        return int(pq.ParquetFile(path).num_row_groups)
+        found = pq.ParquetFile(path).metadata
     except (pa.ArrowException, OSError) as error:
         raise CorruptInputError(
             f"{path} cannot be read as a table of tracks: {error}; run track again"
         ) from error
+    return [found.row_group(group).num_rows for group in range(found.num_row_groups)]

@@ -31,7 +31,7 @@ from stages.detect.methods import MAIN, STACKS, Method, Scored
 from stages.detect.opening import answer_files, input_files, provenance, read_run, splits_of
 from stages.detect.permutation import Permutations, permutation_control
 from stages.detect.protocol.splits import Fold, Rows, Split
-from stages.detect.reading import complete, read_data, steps
+from stages.detect.reading import complete, pieces_of, read_data
 from stages.detect.transfer import transferred
 
 MOST_PROCESSES = 4
@@ -56,7 +56,7 @@ def run(job: Job) -> dict[str, Any]:
 def run_all(job: Job) -> dict[str, Any]:
     settings = job.config.detection
     files = input_files(job.entries, job.config)
-    with job.progress(steps(files.tracks), unit="piece", what="features") as progress:
+    with job.progress(len(pieces_of(files.tracks)), unit="piece", what="features") as progress:
         opened = read_run(job.entries, job.config, progress.update)
     answers, data, labels, rows = opened.answers, opened.data, opened.labels, opened.rows
     splits = splits_of(opened, job.config)

@@ -5,6 +5,7 @@ import zipfile
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from common.answers import Answer
@@ -20,7 +21,7 @@ from stages.detect.features.table import FeatureTable
 from stages.detect.opening import protocol_rows
 from stages.detect.protocol.groups import question_groups
 from stages.detect.protocol.splits import Plan, all_splits
-from stages.detect.reading import Files, complete, read_data
+from stages.detect.reading import Files, complete, pieces_of, read_data
 from stages.detect.run import run
 from tests.stages.detect import synthetic
 
@@ -275,6 +276,33 @@ def test_an_explanation_is_linear_in_the_features_behind_its_columns(finished_ru
     assert np.abs(here - there).max() > 0.1
     off = np.abs(log_odds(0.5) - (here + there) / 2)
     assert np.quantile(off, 0.8) < 1e-3  # not all: wild features are clipped
+
+
+def test_row_groups_that_share_a_question_are_read_together(tmp_path, made_up):
+    """As pyarrow cuts a table of more rows than it puts into one."""
+    unit = synthetic.write_track_unit(tmp_path / "track", *made_up)
+    _, whole = read(tmp_path)
+    assert pieces_of(unit / "tracks.parquet") == [[0]]
+    second_half = pq.read_table(unit / "tracks.parquet")["question"].to_numpy() >= 45
+    for name in ("tracks", "ladder"):
+        table = pq.read_table(unit / f"{name}.parquet")
+        with pq.ParquetWriter(unit / f"{name}.parquet", table.schema) as writer:
+            writer.write_table(table.filter(~second_half), row_group_size=1001)
+            writer.write_table(table.filter(second_half))
+    *cut, last = pieces_of(unit / "tracks.parquet")
+    assert cut == [list(range(last[0]))]
+    assert len(cut[0]) > 1
+    _, pieced = read(tmp_path)
+    for name, table in whole.tables.items():
+        np.testing.assert_array_equal(table.values, pieced.tables[name].values)
+    assert (whole.latents != pieced.latents).nnz == 0
+
+
+def test_a_ladder_of_other_tracks_is_refused(tmp_path, made_up):
+    unit = synthetic.write_track_unit(tmp_path / "track", *made_up)
+    pd.read_parquet(unit / "ladder.parquet")[:-1].to_parquet(unit / "ladder.parquet", index=False)
+    with pytest.raises(CorruptInputError, match=r"ladder\.parquet has other rows than .*tracks\.parquet"):
+        read(tmp_path)
 
 
 def test_who_led_the_competition_and_from_which_layer_on():
