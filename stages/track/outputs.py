@@ -41,7 +41,7 @@ def read_parquet(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def join_parquet(path: Path, pieces: Sequence[Path]) -> None:
-    """One file of the rows of several, a row group each."""
+    """One file of the rows of several, a row group each, or more where pyarrow cuts a long one."""
     with pq.ParquetWriter(path, pq.read_schema(pieces[0]), compression="zstd") as writer:
         for piece in pieces:
             writer.write_table(pq.read_table(piece))
