@@ -171,10 +171,14 @@ def comparisons(
     cards: Mapping[str, MethodCard],
     best_baseline: Mapping[Metric, str],
 ) -> list[Comparison]:
-    """Detectors against the best baseline, rungs against no and random association, signals with and without tracks."""
+    """Detectors against the best baseline, rungs against no and random association, signals with and without tracks.
+
+    Of detectors that see the same signals only the first is compared with and without tracks: another kind of model on them
+    would differ by more than the tracks.
+    """
     pairs: list[tuple[Literal["detector", "association", "increment"], str, Mapping[Metric, str]]] = []
     kinds: dict[Kind, list[str]] = {
-        kind: [name for name in values if cards[name].kind == kind]
+        kind: [name for name in cards if name in values and cards[name].kind == kind]
         for kind in ("detector", "baseline", "rung")
     }
     if best_baseline:
@@ -185,10 +189,12 @@ def comparisons(
         for name in kinds["rung"] if name not in nulls
         for null in nulls
     ]  # fmt: skip
+    first_with = {frozenset(cards[name].signals): name for name in reversed(kinds["detector"])}
     pairs += [
         ("increment", name, dict.fromkeys(METRICS, without))
         for name in kinds["detector"]
-        if (without := without_tracks(name, [*kinds["detector"], *kinds["baseline"]], cards))
+        if name == first_with[frozenset(cards[name].signals)]
+        and (without := without_tracks(name, [*kinds["detector"], *kinds["baseline"]], cards))
     ]
     return [
         compare(sample, values, method, against[metric], metric, about)

@@ -120,7 +120,7 @@ def test_every_question_of_the_issue_is_compared(sample):
     cards = {
         each.name: each
         for each in (
-            card("all", signals=["tracks", "lens"]), card("tracks"), card("lens", "baseline", ["lens"]),
+            card("all", signals=["tracks", "lens"]), card("all_otherwise", signals=["tracks", "lens"]), card("tracks"), card("lens", "baseline", ["lens"]),
             card("none", "rung", rung="none"), card("random", "rung", rung="random"),
             card("marginals", "rung", rung="marginals"),
         )
@@ -129,7 +129,7 @@ def test_every_question_of_the_issue_is_compared(sample):
     values = {name: measure(sample, rng.normal(size=240) + sample.labels) for name in cards}
     found = scorecard.comparisons(sample, values, cards, dict.fromkeys(scorecard.METRICS, "lens"))
     assert {(each.about, each.method, each.against) for each in found} == {
-        ("detector", "all", "lens"), ("detector", "tracks", "lens"), ("association", "marginals", "none"),
-        ("association", "marginals", "random"), ("increment", "all", "lens"),
+        ("detector", "all", "lens"), ("detector", "all_otherwise", "lens"), ("detector", "tracks", "lens"),
+        ("association", "marginals", "none"), ("association", "marginals", "random"), ("increment", "all", "lens"),
     }  # fmt: skip
-    assert len(found) == 2 * 5
+    assert len(found) == 2 * 6
