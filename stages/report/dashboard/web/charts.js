@@ -53,13 +53,15 @@ function legendOf(names) {
 function extent(values) {
   const known = values.filter((value) => value !== null && value !== undefined && Number.isFinite(value));
   if (!known.length) return [0, 1];
-  const low = Math.min(...known), high = Math.max(...known), room = (high - low || Math.abs(high) || 1) * 0.06;
+  const low = Math.min(...known), high = Math.max(...known);
+  // Values that differ by less than a hundredth are drawn as the level line that they are.
+  const room = Math.max((high - low) * 0.06, Math.abs(high) * 0.01) || 0.06;
   return [low >= 0 && low - room < 0 ? 0 : low - room, high + room];
 }
 
 // rows: {name, kind, values: [{value, low, high, fill}]}: a line a row, a mark and an interval for each value.
-function forest({ title, rows, guide, xLabel, width = 760 }) {
-  const left = 250, right = 16, step = 30, top = 8, bottom = 44, height = top + bottom + step * rows.length;
+function forest({ title, rows, guide, xLabel, width = 900 }) {
+  const left = 372, right = 16, step = 30, top = 8, bottom = 44, height = top + bottom + step * rows.length;
   const all = rows.flatMap((row) => row.values).filter((each) => each && each.value !== null);
   const [low, high] = extent([...all.flatMap((each) => [each.value, each.low ?? each.value, each.high ?? each.value]), ...(guide ?? []).map((each) => each.x)]);
   const px = (value) => left + ((value - low) / (high - low || 1)) * (width - left - right);
@@ -74,7 +76,7 @@ function forest({ title, rows, guide, xLabel, width = 760 }) {
       rows.map((row, i) => {
         const middle = top + step * (i + 0.5);
         return [
-          s("text", { class: "label", x: left - 10, y: middle + 4, "text-anchor": "end" }, shorten(row.name, 36)),
+          s("text", { class: "label", x: left - 10, y: middle + 4, "text-anchor": "end" }, shorten(row.name, 54)),
           row.values.map((each, j) => {
             if (!each || each.value === null) return null;
             const where = middle + (j - (row.values.length - 1) / 2) * 11;
