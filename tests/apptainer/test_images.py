@@ -108,4 +108,4 @@ def test_an_error_in_an_image_is_the_bare_error_with_its_exit_code(
     missing = built("--config", "demo", "--stub", options=options)
     assert missing.returncode not in (0, 255)
     assert "detect: error: " in missing.stderr
-    assert "needs track/answers" in missing.stderr
+    assert "needs prepare/model" in missing.stderr
