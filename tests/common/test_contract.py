@@ -49,7 +49,7 @@ def test_parameters_are_those_that_the_contract_names(units: dict[str, Unit]) ->
     assert units["base"].parameters == {"seed": 0, "layers": [0, 2]}
     assert units["layer_0"].parameters == {
         "sae.d_hidden": 8, "sae.target_l0": 2.0, "sae.shared_base": True, "sae.independent_twin": False,
-        "sae.pretrained": None, "sae_training.epochs": 20.0,
+        "sae.pretrained": None, "sae.pretrained_independent": None, "sae_training.epochs": 20.0,
     }  # fmt: skip
 
 
