@@ -43,7 +43,9 @@ def export(request: Request, output: Path, layers: str | None, independent: bool
     planned_units = {planned.unit.name: planned for planned in request.plan().of_stage("sae_train")}
     kind, key = ("independent", PRETRAINED_INDEPENDENT) if independent else ("layer", PRETRAINED)
     if f"{kind}_{chosen[0]}" not in planned_units:
-        raise ConfigError(f"{config.name} has no SAEs that were trained apart; set sae.independent_twin")
+        raise ConfigError(
+            f"{config.name} has no SAEs that were trained apart; set sae.independent_twin or sae.pretrained_independent"
+        )
     units = {layer: planned_units[f"{kind}_{layer}"] for layer in chosen}
     files = {layer: published_sae(request, planned) for layer, planned in units.items()}
     folders = {layer: output / f"{kind}_{layer}" for layer in chosen}
