@@ -105,7 +105,7 @@ class Builder:
         with tempfile.TemporaryDirectory(dir=self.cache) as folder:
             code = Path(folder, "ghosttrack")
             for name, content in {**files, "image.json": json.dumps(facts, indent=1).encode()}.items():
-                path = code / name
+                path = code / in_image(name)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
             (code / "entrypoint.sh").chmod(0o755)
@@ -299,8 +299,8 @@ def run_mapped(command: list[str], **options: object) -> int:
 
 
 def code_files(stage: str) -> dict[str, bytes]:
-    """What a stage's image holds of this repository, by path in the image."""
-    patterns = ["common/*.py", f"stages/{stage}/**/*", "config/**/*.yaml"]
+    """What a stage's image holds of this repository, by path in the repository; `in_image` says where."""
+    patterns = ["common/**/*.py", f"stages/{stage}/**/*", "config/**/*.yaml", "src/ghosttrack/*.py"]
     paths = sorted(path for pattern in patterns for path in ROOT.glob(pattern))
     files = {
         path.relative_to(ROOT).as_posix(): path.read_bytes()
@@ -308,6 +308,11 @@ def code_files(stage: str) -> dict[str, bytes]:
         if path.is_file() and "__pycache__" not in path.parts
     }
     return {**files, "entrypoint.sh": (ROOT / "containers/entrypoint.sh").read_bytes()}
+
+
+def in_image(name: str) -> str:
+    """Where a file of the repository stands in an image: the package is whole there, without links."""
+    return name if name == "entrypoint.sh" else f"ghosttrack/{name.removeprefix('src/ghosttrack/')}"
 
 
 def pinned(lock: str) -> list[str]:

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.report.dashboard.build import build
-from stages.report.results import Results
+from ghosttrack.stages.report.dashboard.build import build
+from ghosttrack.stages.report.results import Results
 from tests.browser.chromium import Chromium
 from tests.stages.report.synthetic import make_run
 

@@ -23,10 +23,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from common.corpus import read_corpus
-from common.language_model import LanguageModel, load_language_model
-from common.states import DTYPES, StatesWriter, reserve
-from stages.extract.forward import batches, write_states
+from ghosttrack.common.formats.corpus import read_corpus
+from ghosttrack.common.formats.states import DTYPES, StatesWriter, reserve
+from ghosttrack.common.models.language_model import LanguageModel, load_language_model
+from ghosttrack.stages.extract.forward import batches, write_states
 
 LENGTH, BATCH, EVERY = 256, 8, 10
 SEGMENT = 64

@@ -15,16 +15,16 @@ from pathlib import Path
 
 import torch
 
-from common.corpus import Corpus, read_corpus
-from common.language_model import load_language_model
-from common.states import DTYPES, StatesWriter, open_states, reserve
-from stages.extract.forward import batches, write_states
-from stages.sae_train import evaluate
-from stages.sae_train.batches import Batches
-from stages.sae_train.initialise import SAMPLES_PER_LATENT, initial_parameters
-from stages.sae_train.normalise import LayerStates, fit_layer
-from stages.sae_train.stored import to_sae
-from stages.sae_train.training import Recipe, train
+from ghosttrack.common.formats.corpus import Corpus, read_corpus
+from ghosttrack.common.formats.states import DTYPES, StatesWriter, open_states, reserve
+from ghosttrack.common.models.language_model import load_language_model
+from ghosttrack.stages.extract.forward import batches, write_states
+from ghosttrack.stages.sae_train import evaluate
+from ghosttrack.stages.sae_train.batches import Batches
+from ghosttrack.stages.sae_train.initialise import SAMPLES_PER_LATENT, initial_parameters
+from ghosttrack.stages.sae_train.normalise import LayerStates, fit_layer
+from ghosttrack.stages.sae_train.stored import to_sae
+from ghosttrack.stages.sae_train.training import Recipe, train
 
 LENGTH, BATCH = 256, 8
 LATENTS, TARGET, TRAIN_BATCH, RATE, SEED = 2304, 64.0, 512, 1e-3, 0

@@ -15,13 +15,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from common.config import Config, load_config
-from common.contract import Contract, load_contracts
-from orchestrate.plan import Plan, make_plan
-from orchestrate.render import Terminal
-from orchestrate.request import Request
-from orchestrate.slurm.submit import SlurmExecutor
-from orchestrate.watching import overview
+from ghosttrack.common.config.load import load_config
+from ghosttrack.common.config.schema import Config
+from ghosttrack.common.engine.contract import Contract, load_contracts
+from ghosttrack.orchestrate.plan import Plan, make_plan
+from ghosttrack.orchestrate.render import Terminal
+from ghosttrack.orchestrate.request import Request
+from ghosttrack.orchestrate.slurm.submit import SlurmExecutor
+from ghosttrack.orchestrate.watching import overview
 
 MODELS, LAYERS, SHARDS = 100, 48, 200
 REPEATS = 3

@@ -39,19 +39,19 @@ except ImportError:
 import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
-from common.corpus import read_corpus  # noqa: E402
-from common.language_model import load_language_model  # noqa: E402
-from common.states import States, StatesWriter, open_states, reserve  # noqa: E402
-from stages.extract.forward import batches as passes  # noqa: E402
-from stages.extract.forward import write_states  # noqa: E402
-from stages.sae_train import evaluate  # noqa: E402
-from stages.sae_train.batches import Batches  # noqa: E402
-from stages.sae_train.identity import compare  # noqa: E402
-from stages.sae_train.initialise import SAMPLES_PER_LATENT, initial_parameters  # noqa: E402
-from stages.sae_train.jumprelu import Parameters, product_dtype  # noqa: E402
-from stages.sae_train.normalise import LayerStates, fit_layer  # noqa: E402
-from stages.sae_train.stored import from_sae, to_sae  # noqa: E402
-from stages.sae_train.training import Recipe, Run, Stack, train  # noqa: E402
+from ghosttrack.common.formats.corpus import read_corpus  # noqa: E402
+from ghosttrack.common.formats.states import States, StatesWriter, open_states, reserve  # noqa: E402
+from ghosttrack.common.models.language_model import load_language_model  # noqa: E402
+from ghosttrack.stages.extract.forward import batches as passes  # noqa: E402
+from ghosttrack.stages.extract.forward import write_states  # noqa: E402
+from ghosttrack.stages.sae_train import evaluate  # noqa: E402
+from ghosttrack.stages.sae_train.batches import Batches  # noqa: E402
+from ghosttrack.stages.sae_train.identity import compare  # noqa: E402
+from ghosttrack.stages.sae_train.initialise import SAMPLES_PER_LATENT, initial_parameters  # noqa: E402
+from ghosttrack.stages.sae_train.jumprelu import Parameters, product_dtype  # noqa: E402
+from ghosttrack.stages.sae_train.normalise import LayerStates, fit_layer  # noqa: E402
+from ghosttrack.stages.sae_train.stored import from_sae, to_sae  # noqa: E402
+from ghosttrack.stages.sae_train.training import Recipe, Run, Stack, train  # noqa: E402
 
 D_MODEL, D_HIDDEN, TARGET = 1024, 5120, 64.0
 DIRECTIONS, ROWS = 8192, 32_768

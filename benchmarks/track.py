@@ -29,16 +29,16 @@ import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from common.config import TrackingConfig
-from common.sae import JumpReLUSAE
-from stages.track import outputs
-from stages.track.associate.follow import follow
-from stages.track.associate.hypotheses import KEPT
-from stages.track.association import Association, Scans, fit
-from stages.track.follow_states import follow_states
-from stages.track.readout import ReadOut
-from stages.track.run_tracks import QUESTIONS_A_SHARD
-from stages.track.trajectories import Labels, question_record
+from ghosttrack.common.config.schema import TrackingConfig
+from ghosttrack.common.models.sae import JumpReLUSAE
+from ghosttrack.stages.track import outputs
+from ghosttrack.stages.track.associate.follow import follow
+from ghosttrack.stages.track.associate.hypotheses import KEPT
+from ghosttrack.stages.track.association import Association, Scans, fit
+from ghosttrack.stages.track.follow_states import follow_states
+from ghosttrack.stages.track.readout import ReadOut
+from ghosttrack.stages.track.run_tracks import QUESTIONS_A_SHARD
+from ghosttrack.stages.track.trajectories import Labels, question_record
 
 N_LAYERS, K, D_HIDDEN, D_MODEL = 24, 50, 5120, 1024
 DRIFT = 0.45

@@ -1,6 +1,6 @@
 """One exception class and one exit code for each kind of trouble.
 
-A message says what was wrong, where (file, key, value) and what to do. `common.stage.main` and the
+A message says what was wrong, where (file, key, value) and what to do. `ghosttrack.common.engine.stage.main` and the
 `ghosttrack` command print it as one line and exit with the code; anything else is a defect of ours
 and keeps its traceback (exit code 1). Codes 2 and 130 belong to click (usage) and Ctrl-C.
 """
@@ -66,7 +66,7 @@ class BusyError(GhostTrackError):
     exit_code = 18
 
     def __init__(self, message: str, group: str | None = None) -> None:
-        """group: of the processes that work together, the one that is writing (`common.storage.work_group`)."""
+        """group: of the processes that work together, the one that is writing (`ghosttrack.common.engine.storage.work_group`)."""
         super().__init__(message)
         self.group = group
 

@@ -1,5 +1,5 @@
-"""`python -m orchestrate`: the `ghosttrack` command from a checkout that is not installed."""
+"""`python -m ghosttrack.orchestrate`: the `ghosttrack` command from a checkout that is not installed."""
 
-from orchestrate.cli import main
+from ghosttrack.orchestrate.cli import main
 
 main()

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from orchestrate.plan import Plan, PlannedUnit
+from ghosttrack.orchestrate.plan import Plan, PlannedUnit
 
 Kind = Literal["afterok", "aftercorr"]
 

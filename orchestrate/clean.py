@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common.contract import Contract
-from common.errors import BusyError
-from common.storage import Store, claim_is_alive, storage_errors
+from ghosttrack.common.engine.contract import Contract
+from ghosttrack.common.engine.storage import Store, claim_is_alive, storage_errors
+from ghosttrack.common.errors import BusyError
 
 WORK = ("current", "staging", "claims", "attempts", "verified")
 """Folders of the store that hold no results."""

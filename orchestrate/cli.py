@@ -2,23 +2,23 @@
 
 import click
 
-from common.command import run_command
-from common.contract import expand
-from common.errors import CorruptInputError, MissingInputError
-from common.progress import format_bytes
-from common.storage import Store
-from orchestrate.clean import clean as clean_results
-from orchestrate.options import takes_config
-from orchestrate.render import Terminal
-from orchestrate.request import Request
-from orchestrate.saes import sae
-from orchestrate.scoring import score
-from orchestrate.showing import compare, crate, dashboard, export
-from orchestrate.submitting import cancel, doctor, render, rerun, run
-from orchestrate.tracks import track
-from orchestrate.verify import verify_units
-from orchestrate.watching import advice, du, gc, gpu, logs, status, watch
-from orchestrate.why import choose, explain
+from ghosttrack.common.engine.command import run_command
+from ghosttrack.common.engine.contract import expand
+from ghosttrack.common.engine.progress import format_bytes
+from ghosttrack.common.engine.storage import Store
+from ghosttrack.common.errors import CorruptInputError, MissingInputError
+from ghosttrack.orchestrate.clean import clean as clean_results
+from ghosttrack.orchestrate.options import takes_config
+from ghosttrack.orchestrate.render import Terminal
+from ghosttrack.orchestrate.request import Request
+from ghosttrack.orchestrate.saes import sae
+from ghosttrack.orchestrate.scoring import score
+from ghosttrack.orchestrate.showing import compare, crate, dashboard, export
+from ghosttrack.orchestrate.submitting import cancel, doctor, render, rerun, run
+from ghosttrack.orchestrate.tracks import track
+from ghosttrack.orchestrate.verify import verify_units
+from ghosttrack.orchestrate.watching import advice, du, gc, gpu, logs, status, watch
+from ghosttrack.orchestrate.why import choose, explain
 
 
 def main() -> None:

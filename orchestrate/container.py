@@ -11,13 +11,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.cluster import ClusterProfile
-from common.contract import expand
-from common.errors import ImageError
-from common.files import remembered_sha256
-from common.fingerprint import SOURCE_KEYS
-from common.storage import Store, storage_errors
-from orchestrate.request import Request
+from ghosttrack.common.config.cluster import ClusterProfile
+from ghosttrack.common.engine.contract import expand
+from ghosttrack.common.engine.fingerprint import SOURCE_KEYS
+from ghosttrack.common.engine.storage import Store, storage_errors
+from ghosttrack.common.errors import ImageError
+from ghosttrack.common.files import remembered_sha256
+from ghosttrack.orchestrate.request import Request
 
 CAP_SYS_RESOURCE = 24
 

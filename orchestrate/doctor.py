@@ -14,18 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from common.cluster import ClusterProfile, Resources, seconds_of
-from common.config import Config
-from common.contract import PRETRAINED, PRETRAINED_INDEPENDENT
-from common.errors import ConfigError, ImageError, SchedulerError
-from common.files import fsync
-from common.fingerprint import SAE_FILES, content_of_sae
-from common.progress import format_bytes, format_seconds
-from orchestrate.container import images_of
-from orchestrate.disk import mount_of
-from orchestrate.plan import Plan
-from orchestrate.request import Request
-from orchestrate.slurm import scheduler
+from ghosttrack.common.config.cluster import ClusterProfile, Resources, seconds_of
+from ghosttrack.common.config.schema import Config
+from ghosttrack.common.engine.contract import PRETRAINED, PRETRAINED_INDEPENDENT
+from ghosttrack.common.engine.fingerprint import SAE_FILES, content_of_sae
+from ghosttrack.common.engine.progress import format_bytes, format_seconds
+from ghosttrack.common.errors import ConfigError, ImageError, SchedulerError
+from ghosttrack.common.files import fsync
+from ghosttrack.orchestrate.container import images_of
+from ghosttrack.orchestrate.disk import mount_of
+from ghosttrack.orchestrate.plan import Plan
+from ghosttrack.orchestrate.request import Request
+from ghosttrack.orchestrate.slurm import scheduler
 
 Level = Literal["ok", "warning", "trouble"]
 CLOCK_TOLERANCE = 5.0
@@ -159,7 +159,7 @@ def sources(request: Request, plan: Plan) -> Iterator[Diagnosis]:
             yield Diagnosis(
                 "trouble" if offline else "warning", key, f"{name} is not in the hub's cache"
                 + (" and HF_HUB_OFFLINE=1" if offline else ""),
-                f"where compute nodes are offline, run `python -m stages.prepare --config {request.name}` "
+                f"where compute nodes are offline, run `python -m ghosttrack.stages.prepare --config {request.name}` "
                 "on a machine with a network and this root first",
             )  # fmt: skip
 

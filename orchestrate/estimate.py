@@ -32,10 +32,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from common.config import Config
-from common.contract import Unit
-from common.sampling import sampled_rows
-from common.storage import Entry
+from ghosttrack.common.config.schema import Config
+from ghosttrack.common.engine.contract import Unit
+from ghosttrack.common.engine.storage import Entry
+from ghosttrack.common.maths.sampling import sampled_rows
 
 START_SECONDS = 5.0
 """A stage's process: imports, reading inputs, publishing."""

@@ -2,8 +2,8 @@
 
 from typing import Protocol
 
-from orchestrate.plan import Plan
-from orchestrate.request import Request
+from ghosttrack.orchestrate.plan import Plan
+from ghosttrack.orchestrate.request import Request
 
 
 class Executor(Protocol):

@@ -9,10 +9,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.errors import CorruptInputError, MissingInputError
-from common.storage import Store
-from orchestrate.disk import folder_size
-from orchestrate.plan import Plan, PlannedUnit
+from ghosttrack.common.engine.storage import Store
+from ghosttrack.common.errors import CorruptInputError, MissingInputError
+from ghosttrack.orchestrate.disk import folder_size
+from ghosttrack.orchestrate.plan import Plan, PlannedUnit
 
 
 def releasable(plan: Plan) -> list[PlannedUnit]:

@@ -9,16 +9,17 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 
-import common
-from common.errors import StageFailedError
-from common.progress import format_bytes, format_seconds
-from common.storage import Store, storage_errors
-from orchestrate.chain import Link, chain_of
-from orchestrate.child import run_child
-from orchestrate.gc import release
-from orchestrate.plan import Plan, PlannedUnit
-from orchestrate.render import Terminal
-from orchestrate.request import Request
+import ghosttrack
+from ghosttrack.common.engine.contract import STAGES_FOLDER
+from ghosttrack.common.engine.progress import format_bytes, format_seconds
+from ghosttrack.common.engine.storage import Store, storage_errors
+from ghosttrack.common.errors import StageFailedError
+from ghosttrack.orchestrate.chain import Link, chain_of
+from ghosttrack.orchestrate.child import run_child
+from ghosttrack.orchestrate.gc import release
+from ghosttrack.orchestrate.plan import Plan, PlannedUnit
+from ghosttrack.orchestrate.render import Terminal
+from ghosttrack.orchestrate.request import Request
 
 Commander = Callable[[Request, str, Sequence[str]], list[str]]
 """Makes the command line that runs some units of a stage."""
@@ -126,7 +127,9 @@ def _describe(stale: list[PlannedUnit]) -> str:
 
 def code_variables(request: Request) -> dict[str, str]:
     """Variables by which a process finds our code first, whatever folder it is run from."""
-    folders = [request.stages_folder.parent, Path(common.__file__).parent.parent]
+    folders = [Path(ghosttrack.__file__).parent.parent]
+    if request.stages_folder != STAGES_FOLDER:
+        folders.insert(0, request.stages_folder.parent)
     path = os.pathsep.join([*map(str, folders), *filter(None, [os.environ.get("PYTHONPATH")])])
     return {"PYTHONPATH": path, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
 

@@ -1,6 +1,6 @@
 """The parts of docs/MODEL_CONFIGS.md that come from the code: every key, and what two models are predicted to take.
 
-`python -m orchestrate.model_configs` writes them anew between their marks; with `--check` it only says whether they are in
+`python -m ghosttrack.orchestrate.model_configs` writes them anew between their marks; with `--check` it only says whether they are in
 step (exit code 1 where they are not).
 """
 
@@ -12,11 +12,12 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from common.cluster import ClusterProfile
-from common.config import CONFIG_FOLDER, Config, load_cluster, load_config
-from common.contract import Contract, Unit, expand, load_contracts
-from common.progress import format_bytes, format_seconds
-from orchestrate.estimate import Estimator, Work, settings_of
+from ghosttrack.common.config.cluster import ClusterProfile
+from ghosttrack.common.config.load import CONFIG_FOLDER, load_cluster, load_config
+from ghosttrack.common.config.schema import Config
+from ghosttrack.common.engine.contract import Contract, Unit, expand, load_contracts
+from ghosttrack.common.engine.progress import format_bytes, format_seconds
+from ghosttrack.orchestrate.estimate import Estimator, Work, settings_of
 
 DOCUMENT = CONFIG_FOLDER.parent / "docs" / "MODEL_CONFIGS.md"
 SMALL, MEDIUM, PROFILE = "gpt2-small", "gpt2-medium", "example-a100"

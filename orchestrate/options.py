@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 import click
 
-from common.cluster import ClusterProfile
-from orchestrate.request import Request
-from orchestrate.slurm import scheduler
+from ghosttrack.common.config.cluster import ClusterProfile
+from ghosttrack.orchestrate.request import Request
+from ghosttrack.orchestrate.slurm import scheduler
 
 Command = Callable[..., None]
 ExecutorName = Literal["local", "slurm"]

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common.cluster import ClusterProfile
-from common.config import Config, describe_layers
-from common.contract import Contract, Unit, expand, task_key
-from common.errors import CorruptInputError, GhostTrackError
-from common.progress import format_bytes
-from common.staleness import Reason, State, input_digests, input_entries, state
-from common.storage import RELEASED, Entry, Store
-from orchestrate.disk import folder_size, free_bytes
-from orchestrate.estimate import Estimator, size_of
-from orchestrate.waves import Waves, refusal, waves_of
+from ghosttrack.common.config.cluster import ClusterProfile
+from ghosttrack.common.config.schema import Config, describe_layers
+from ghosttrack.common.engine.contract import Contract, Unit, expand, task_key
+from ghosttrack.common.engine.progress import format_bytes
+from ghosttrack.common.engine.staleness import Reason, State, input_digests, input_entries, state
+from ghosttrack.common.engine.storage import RELEASED, Entry, Store
+from ghosttrack.common.errors import CorruptInputError, GhostTrackError
+from ghosttrack.orchestrate.disk import folder_size, free_bytes
+from ghosttrack.orchestrate.estimate import Estimator, size_of
+from ghosttrack.orchestrate.waves import Waves, refusal, waves_of
 
 
 @dataclass(frozen=True)

@@ -11,14 +11,14 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from common.progress import format_bytes, format_seconds
-from orchestrate.doctor import Diagnosis
-from orchestrate.logbook import Event
-from orchestrate.plan import Plan, fold
-from orchestrate.slurm.progress import expected_end
-from orchestrate.status import Overview
-from orchestrate.usage import Advice, DiskUse, GpuUse
-from orchestrate.verify import Finding
+from ghosttrack.common.engine.progress import format_bytes, format_seconds
+from ghosttrack.orchestrate.doctor import Diagnosis
+from ghosttrack.orchestrate.logbook import Event
+from ghosttrack.orchestrate.plan import Plan, fold
+from ghosttrack.orchestrate.slurm.progress import expected_end
+from ghosttrack.orchestrate.status import Overview
+from ghosttrack.orchestrate.usage import Advice, DiskUse, GpuUse
+from ghosttrack.orchestrate.verify import Finding
 
 PLAIN_WIDTH = 140
 """Columns where the output is not a terminal."""

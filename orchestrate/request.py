@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common.cluster import ClusterProfile
-from common.config import Config, environment_overrides, load_cluster, load_config
-from common.contract import STAGES_FOLDER, Contract, load_contracts
-from common.storage import Store
-from orchestrate.plan import Plan, make_plan
-from orchestrate.slurm.submission import read_submission
+from ghosttrack.common.config.cluster import ClusterProfile
+from ghosttrack.common.config.load import environment_overrides, load_cluster, load_config
+from ghosttrack.common.config.schema import Config
+from ghosttrack.common.engine.contract import STAGES_FOLDER, Contract, load_contracts, stage_module
+from ghosttrack.common.engine.storage import Store
+from ghosttrack.orchestrate.plan import Plan, make_plan
+from ghosttrack.orchestrate.slurm.submission import read_submission
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class Request:
         cluster: str | None = None,
         stages_folder: Path = STAGES_FOLDER,
     ) -> "Request":
-        """Raises ConfigError as `common.config.load_config` does.
+        """Raises ConfigError as `ghosttrack.common.config.load.load_config` does.
 
         What environment variables override becomes an override like others, so that jobs and containers, which have an
         environment of their own, and a later `rerun` compute the same.
@@ -126,7 +127,7 @@ class Request:
 
     def own_command(self, command: str, *arguments: str) -> list[str]:
         """The command line of a command of the orchestrator about this configuration."""
-        return [sys.executable, "-m", "orchestrate", command, *self.options[1:], *arguments]
+        return [sys.executable, "-m", "ghosttrack.orchestrate", command, *self.options[1:], *arguments]
 
     def module_command(self, module: str, *arguments: str) -> list[str]:
         """The command line of a module that takes a configuration like the orchestrator's commands."""
@@ -134,4 +135,9 @@ class Request:
 
     def stage_command(self, stage: str, units: Sequence[str] = ()) -> list[str]:
         """The command line of a stage's process on this machine, without a container."""
-        return [sys.executable, "-m", f"stages.{stage}", *self.stage_arguments(stage, units)]
+        return [
+            sys.executable,
+            "-m",
+            stage_module(self.stages_folder / stage),
+            *self.stage_arguments(stage, units),
+        ]

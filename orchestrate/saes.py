@@ -6,16 +6,16 @@ from pathlib import Path
 
 import click
 
-from common.config import Config, describe_layers, parse_layers
-from common.contract import PRETRAINED, PRETRAINED_INDEPENDENT
-from common.errors import ConfigError, MissingInputError, StorageError
-from common.progress import format_bytes
-from common.storage import Store, storage_errors
-from orchestrate.disk import folder_size
-from orchestrate.options import takes_config
-from orchestrate.plan import PlannedUnit
-from orchestrate.render import Terminal
-from orchestrate.request import Request
+from ghosttrack.common.config.schema import Config, describe_layers, parse_layers
+from ghosttrack.common.engine.contract import PRETRAINED, PRETRAINED_INDEPENDENT
+from ghosttrack.common.engine.progress import format_bytes
+from ghosttrack.common.engine.storage import Store, storage_errors
+from ghosttrack.common.errors import ConfigError, MissingInputError, StorageError
+from ghosttrack.orchestrate.disk import folder_size
+from ghosttrack.orchestrate.options import takes_config
+from ghosttrack.orchestrate.plan import PlannedUnit
+from ghosttrack.orchestrate.render import Terminal
+from ghosttrack.orchestrate.request import Request
 
 
 @click.group()
@@ -97,7 +97,7 @@ def published_sae(request: Request, planned: PlannedUnit) -> Path:
 
 def write(file: Path, folder: Path, layer: int, config: Config) -> None:
     """Write a layer's folder beside its place and change it over when it is whole."""
-    from common import saelens  # late: it takes torch with it
+    from ghosttrack.common.models import saelens  # late: it takes torch with it
 
     new, old = (folder.with_name(f".{folder.name}.{word}.{os.getpid()}") for word in ("new", "old"))
     try:

@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from common.errors import MissingInputError
-from common.storage import Store, storage_errors
-from orchestrate.local import LocalExecutor
-from orchestrate.options import takes_config
-from orchestrate.render import Terminal
-from orchestrate.request import Request
+from ghosttrack.common.engine.storage import Store, storage_errors
+from ghosttrack.common.errors import MissingInputError
+from ghosttrack.orchestrate.local import LocalExecutor
+from ghosttrack.orchestrate.options import takes_config
+from ghosttrack.orchestrate.render import Terminal
+from ghosttrack.orchestrate.request import Request
 
 UNITS = {"prepare": ["asked"], "track": ["asked_answers", "asked"], "detect": ["asked"]}
 """The units that score new questions, in order."""

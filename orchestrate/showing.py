@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import click
 
-from orchestrate.local import code_variables
-from orchestrate.options import takes_config
-from orchestrate.request import Request
+from ghosttrack.orchestrate.local import code_variables
+from ghosttrack.orchestrate.options import takes_config
+from ghosttrack.orchestrate.request import Request
 
 _OUTPUT = click.option(
     "--output", metavar="PATH", help="Where to write; the default is named when it is done."
@@ -59,5 +59,5 @@ def _report(context: click.Context, request: Request, command: str, output: str 
 def _run(arguments: Sequence[str], command: str, request: Request | None = None) -> int:
     """Exit code of a command of the stage `report`; what it says goes to this terminal."""
     variables = code_variables(request) if request else {}
-    line = [sys.executable, "-m", "stages.report", command, *arguments]
+    line = [sys.executable, "-m", "ghosttrack.stages.report", command, *arguments]
     return subprocess.run(line, env={**os.environ, **variables}, check=False).returncode

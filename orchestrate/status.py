@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from common.storage import Store
-from orchestrate.estimate import elapsed_of, finished_at, size_of
-from orchestrate.plan import Plan, PlannedUnit
-from orchestrate.slurm.progress import LinkStatus
-from orchestrate.slurm.submission import Submission
+from ghosttrack.common.engine.storage import Store
+from ghosttrack.orchestrate.estimate import elapsed_of, finished_at, size_of
+from ghosttrack.orchestrate.plan import Plan, PlannedUnit
+from ghosttrack.orchestrate.slurm.progress import LinkStatus
+from ghosttrack.orchestrate.slurm.submission import Submission
 
 
 @dataclass(frozen=True)

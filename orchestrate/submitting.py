@@ -4,20 +4,20 @@ from pathlib import Path
 
 import click
 
-from common.contract import expand
-from common.errors import MissingInputError, StorageError
-from orchestrate.chain import chain_of
-from orchestrate.container import Images, images_of
-from orchestrate.doctor import examine, raise_for
-from orchestrate.executor import Executor
-from orchestrate.local import LocalExecutor
-from orchestrate.options import ExecutorName, takes_config, takes_executor, takes_submitted_config
-from orchestrate.plan import Plan
-from orchestrate.render import Terminal
-from orchestrate.request import Request
-from orchestrate.slurm import scheduler
-from orchestrate.slurm.submission import read_submission, write_submission
-from orchestrate.slurm.submit import SlurmExecutor, setting_of, write_scripts, write_whole
+from ghosttrack.common.engine.contract import expand
+from ghosttrack.common.errors import MissingInputError, StorageError
+from ghosttrack.orchestrate.chain import chain_of
+from ghosttrack.orchestrate.container import Images, images_of
+from ghosttrack.orchestrate.doctor import examine, raise_for
+from ghosttrack.orchestrate.executor import Executor
+from ghosttrack.orchestrate.local import LocalExecutor
+from ghosttrack.orchestrate.options import ExecutorName, takes_config, takes_executor, takes_submitted_config
+from ghosttrack.orchestrate.plan import Plan
+from ghosttrack.orchestrate.render import Terminal
+from ghosttrack.orchestrate.request import Request
+from ghosttrack.orchestrate.slurm import scheduler
+from ghosttrack.orchestrate.slurm.submission import read_submission, write_submission
+from ghosttrack.orchestrate.slurm.submit import SlurmExecutor, setting_of, write_scripts, write_whole
 
 
 @click.command()

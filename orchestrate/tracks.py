@@ -4,12 +4,12 @@ import json
 
 import click
 
-from common.errors import MissingInputError
-from common.storage import Store
-from orchestrate.local import LocalExecutor
-from orchestrate.options import takes_config
-from orchestrate.render import Terminal
-from orchestrate.request import Request
+from ghosttrack.common.engine.storage import Store
+from ghosttrack.common.errors import MissingInputError
+from ghosttrack.orchestrate.local import LocalExecutor
+from ghosttrack.orchestrate.options import takes_config
+from ghosttrack.orchestrate.render import Terminal
+from ghosttrack.orchestrate.request import Request
 
 
 @click.group()

@@ -4,11 +4,11 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from common.cluster import Resources, bytes_of, seconds_of
-from common.storage import Store
-from orchestrate.disk import folder_size
-from orchestrate.estimate import elapsed_of, size_of
-from orchestrate.plan import Plan, PlannedUnit
+from ghosttrack.common.config.cluster import Resources, bytes_of, seconds_of
+from ghosttrack.common.engine.storage import Store
+from ghosttrack.orchestrate.disk import folder_size
+from ghosttrack.orchestrate.estimate import elapsed_of, size_of
+from ghosttrack.orchestrate.plan import Plan, PlannedUnit
 
 MEMORY_MARGIN, TIME_MARGIN = 1.25, 1.5
 

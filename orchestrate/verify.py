@@ -4,9 +4,9 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from common.contract import Unit
-from common.errors import CorruptInputError, MissingInputError
-from common.storage import Store
+from ghosttrack.common.engine.contract import Unit
+from ghosttrack.common.engine.storage import Store
+from ghosttrack.common.errors import CorruptInputError, MissingInputError
 
 
 @dataclass(frozen=True)

@@ -6,24 +6,24 @@ from pathlib import Path
 
 import click
 
-from common.cluster import Resources
-from common.errors import ConfigError, MissingInputError, SchedulerError, StageFailedError
-from common.progress import format_bytes
-from common.storage import Store
-from orchestrate.disk import folder_size
-from orchestrate.estimate import size_of
-from orchestrate.gc import Rubbish, releasable, release, remove, rubbish
-from orchestrate.logbook import follow_events, follow_lines, read_events
-from orchestrate.options import takes_config, takes_submitted_config
-from orchestrate.plan import Plan
-from orchestrate.render import Terminal
-from orchestrate.request import Request
-from orchestrate.slurm import scheduler
-from orchestrate.slurm.progress import LinkStatus, link_statuses
-from orchestrate.slurm.submission import Submission, read_submission
-from orchestrate.status import Overview, stage_statuses
-from orchestrate.usage import advice as advice_of
-from orchestrate.usage import disk_use, gpu_use
+from ghosttrack.common.config.cluster import Resources
+from ghosttrack.common.engine.progress import format_bytes
+from ghosttrack.common.engine.storage import Store
+from ghosttrack.common.errors import ConfigError, MissingInputError, SchedulerError, StageFailedError
+from ghosttrack.orchestrate.disk import folder_size
+from ghosttrack.orchestrate.estimate import size_of
+from ghosttrack.orchestrate.gc import Rubbish, releasable, release, remove, rubbish
+from ghosttrack.orchestrate.logbook import follow_events, follow_lines, read_events
+from ghosttrack.orchestrate.options import takes_config, takes_submitted_config
+from ghosttrack.orchestrate.plan import Plan
+from ghosttrack.orchestrate.render import Terminal
+from ghosttrack.orchestrate.request import Request
+from ghosttrack.orchestrate.slurm import scheduler
+from ghosttrack.orchestrate.slurm.progress import LinkStatus, link_statuses
+from ghosttrack.orchestrate.slurm.submission import Submission, read_submission
+from ghosttrack.orchestrate.status import Overview, stage_statuses
+from ghosttrack.orchestrate.usage import advice as advice_of
+from ghosttrack.orchestrate.usage import disk_use, gpu_use
 
 
 def overview(request: Request) -> Overview:

@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from common.config import Config
-from common.contract import Unit
-from common.progress import format_bytes
-from orchestrate.estimate import Work, settings_of
+from ghosttrack.common.config.schema import Config
+from ghosttrack.common.engine.contract import Unit
+from ghosttrack.common.engine.progress import format_bytes
+from ghosttrack.orchestrate.estimate import Work, settings_of
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,10 @@
 
 import difflib
 
-from common.errors import ConfigError
-from common.staleness import Reason
-from orchestrate.estimate import finished_at
-from orchestrate.plan import Plan, PlannedUnit
+from ghosttrack.common.engine.staleness import Reason
+from ghosttrack.common.errors import ConfigError
+from ghosttrack.orchestrate.estimate import finished_at
+from ghosttrack.orchestrate.plan import Plan, PlannedUnit
 
 
 def choose(plan: Plan, name: str) -> list[PlannedUnit]:

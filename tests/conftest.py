@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from common.config import ENVIRONMENT_KEYS
-from orchestrate.local import LocalExecutor
-from orchestrate.render import Terminal
+from ghosttrack.common.config.load import ENVIRONMENT_KEYS
+from ghosttrack.orchestrate.local import LocalExecutor
+from ghosttrack.orchestrate.render import Terminal
 from tests.fake_project import FakeProject
 
 

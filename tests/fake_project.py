@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from orchestrate.request import Request
+from ghosttrack.orchestrate.request import Request
 
 CONTRACTS = {
     "source": """
@@ -59,19 +59,15 @@ CONTRACTS = {
 
 MAIN = """
     from pathlib import Path
-    from common.stage import main
+    from ghosttrack.common.engine.stage import main
 
-    def load():
-        from stages.{stage}.run import run
-        return run
-
-    main(Path(__file__).parent, load)
+    main(Path(__file__).parent)
     """
 
 RUN = """
     import json, os, time
     from pathlib import Path
-    from common.errors import NumericError
+    from ghosttrack.common.errors import NumericError
 
     def run(job):
         root = Path(job.config.paths.root)

@@ -10,8 +10,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from stages.prepare.factbook import facts, prose
-from stages.prepare.prompts import TEMPLATES
+from ghosttrack.stages.prepare.factbook import facts, prose
+from ghosttrack.stages.prepare.prompts import TEMPLATES
 
 N_LAYERS, D_MODEL = 24, 1024
 N_QUESTIONS = 48

@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from common.config import load_config
-from common.contract import ALL_FILES, expand, load_contracts
+from ghosttrack.common.config.load import load_config
+from ghosttrack.common.engine.contract import ALL_FILES, expand, load_contracts
 
 ROOT = Path(__file__).parents[1]
-STAGES = sorted(path.name for path in (ROOT / "stages").iterdir() if (path / "__init__.py").exists())
+STAGES = sorted(path.parent.name for path in (ROOT / "stages").glob("*/contract.yaml"))
 ORDER = ["prepare", "extract", "sae_train", "track", "detect", "evaluate", "report"]
 
 
@@ -32,8 +33,21 @@ def offences(folder: str, forbidden: tuple[str, ...]) -> list[str]:
         f"{file.relative_to(ROOT)} imports {name}"
         for file in sorted((ROOT / folder).rglob("*.py"))
         for name in imports(file)
-        if any(name == each or name.startswith(f"{each}.") for each in forbidden)
+        if any(re.match(rf"(ghosttrack\.)?{re.escape(each)}(\.|$)", name) for each in forbidden)
     ]
+
+
+def test_our_code_has_one_name() -> None:
+    """Imported as `common` or `stages` a module would be loaded a second time, beside `ghosttrack.common`."""
+    tops = ("common", "stages", "orchestrate")
+    found = [
+        f"{file.relative_to(ROOT)} imports {name}"
+        for folder in ("common", "stages", "orchestrate", "tests", "benchmarks", "apptainer")
+        for file in sorted((ROOT / folder).rglob("*.py"))
+        for name in imports(file)
+        if name.split(".")[0] in tops
+    ]
+    assert found == []
 
 
 def test_common_imports_neither_stages_nor_the_orchestrator() -> None:
@@ -42,7 +56,16 @@ def test_common_imports_neither_stages_nor_the_orchestrator() -> None:
 
 def test_the_orchestrator_imports_no_stage_and_no_torch() -> None:
     assert (
-        offences("orchestrate", ("stages", "torch", "transformers", "common.language_model", "common.sae"))
+        offences(
+            "orchestrate",
+            (
+                "stages",
+                "torch",
+                "transformers",
+                "ghosttrack.common.models.language_model",
+                "ghosttrack.common.models.sae",
+            ),
+        )
         == []
     )
 
@@ -89,7 +112,7 @@ def test_no_two_units_publish_the_same_name() -> None:
 
 def test_planning_loads_no_torch() -> None:
     code = (
-        "import sys; from orchestrate.request import Request; from orchestrate import cli;"
+        "import sys; from ghosttrack.orchestrate.request import Request; from ghosttrack.orchestrate import cli;"
         "Request.of('demo').plan();"
         "print([name for name in ('torch', 'transformers', 'sklearn', 'pandas', 'datasets') if name in sys.modules])"
     )
@@ -101,7 +124,7 @@ def test_planning_loads_no_torch() -> None:
 def test_a_stage_describes_itself_without_torch(stage: str) -> None:
     code = (
         "import runpy, sys; sys.argv = ['x', 'describe', '--json'];\n"
-        f"try: runpy.run_module('stages.{stage}', run_name='__main__')\n"
+        f"try: runpy.run_module('ghosttrack.stages.{stage}', run_name='__main__')\n"
         "finally: assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -121,7 +144,7 @@ def test_stages_with_a_slim_image_do_without_torch(stage: str) -> None:
         "        if name.split('.')[0] in ('torch', 'transformers'):\n"
         "            raise ModuleNotFoundError(name)\n"
         "sys.meta_path.insert(0, Absent())\n"
-        f"import stages.{stage}.run"
+        f"import ghosttrack.stages.{stage}.run"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

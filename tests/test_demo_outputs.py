@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 import torch
 
-from common.config import describe_layers, load_config
-from common.contract import expand, load_contracts
-from stages.evaluate.plots import PICTURES
-from stages.evaluate.schema import FinalReport
+from ghosttrack.common.config.load import load_config
+from ghosttrack.common.config.schema import describe_layers
+from ghosttrack.common.engine.contract import expand, load_contracts
+from ghosttrack.stages.evaluate.plots import PICTURES
+from ghosttrack.stages.evaluate.schema import FinalReport
 
 pytestmark = pytest.mark.demo
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from common.config import load_config
-from common.contract import Unit, expand, load_contracts
-from common.errors import MissingInputError
-from common.files import sha256_of
-from common.storage import Store
+from ghosttrack.common.config.load import load_config
+from ghosttrack.common.engine.contract import Unit, expand, load_contracts
+from ghosttrack.common.engine.storage import Store
+from ghosttrack.common.errors import MissingInputError
+from ghosttrack.common.files import sha256_of
 
 pytestmark = pytest.mark.slow
 
@@ -35,7 +35,7 @@ class Pipeline:
 
     def command(self, *overrides: str) -> list[str]:
         options = [part for each in (f"paths.root={self.root}", *overrides) for part in ("--set", each)]
-        return [sys.executable, "-m", "orchestrate", "run", "demo", "--stub", *options]
+        return [sys.executable, "-m", "ghosttrack.orchestrate", "run", "demo", "--stub", *options]
 
     def start(self, *overrides: str) -> "subprocess.Popen[str]":
         return subprocess.Popen(
@@ -128,7 +128,7 @@ def test_a_tampered_layer_is_made_again_and_comes_out_the_same(finished: Pipelin
 
 
 def test_exported_saes_stand_in_for_extraction_and_training(finished: Pipeline, tmp_path: Path) -> None:
-    export = [sys.executable, "-m", "orchestrate", "sae", "export", "demo", "--stub", "--set",
+    export = [sys.executable, "-m", "ghosttrack.orchestrate", "sae", "export", "demo", "--stub", "--set",
               f"paths.root={finished.root}", "--output", str(tmp_path / "saes")]  # fmt: skip
     subprocess.run(export, cwd=CODE, stdin=subprocess.DEVNULL, check=True)
     output = finished.run("name=imported", f"sae.pretrained={tmp_path}/saes/layer_{{layer}}")
@@ -195,7 +195,7 @@ def test_new_questions_are_scored_as_the_run_scored_its_own(undisturbed: Pipelin
     options = ["--stub", "--set", f"paths.root={undisturbed.root}"]
     before = undisturbed.digests()
     done = subprocess.run(
-        [sys.executable, "-m", "orchestrate", "score", "demo", *options,
+        [sys.executable, "-m", "ghosttrack.orchestrate", "score", "demo", *options,
          "--input", tmp_path / "new.jsonl", "--output", tmp_path / "scores.jsonl"],
         cwd=CODE, capture_output=True, text=True, check=False,
     )  # fmt: skip
@@ -219,8 +219,8 @@ def test_new_questions_are_scored_as_the_run_scored_its_own(undisturbed: Pipelin
 
 def test_a_finished_run_is_opened_fitted_and_scored_from_python(undisturbed: Pipeline) -> None:
     """The same fold, seed and data: the detector that the run kept, fitted once more."""
-    from stages.detect.detector import fit, load
-    from stages.detect.opening import frozen_fold, open_run
+    from ghosttrack.stages.detect.detector import fit, load
+    from ghosttrack.stages.detect.opening import frozen_fold, open_run
 
     config = load_config("demo", [f"paths.root={undisturbed.root}"], stub=True, environ={})
     run = open_run(config)
@@ -240,7 +240,7 @@ def test_a_finished_run_is_opened_fitted_and_scored_from_python(undisturbed: Pip
 def test_new_questions_need_a_finished_run(tmp_path: Path) -> None:
     (tmp_path / "new.jsonl").write_text('{"question": "Who?"}\n')
     done = subprocess.run(
-        [sys.executable, "-m", "orchestrate", "score", "demo", "--stub", "--set", f"paths.root={tmp_path}",
+        [sys.executable, "-m", "ghosttrack.orchestrate", "score", "demo", "--stub", "--set", f"paths.root={tmp_path}",
          "--input", tmp_path / "new.jsonl", "--output", tmp_path / "scores.jsonl"],
         cwd=CODE, capture_output=True, text=True, check=False,
     )  # fmt: skip

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from common.cluster import seconds_of
-from orchestrate.slurm.scheduler import QueuedJob
-from orchestrate.slurm.script import TERMINATED
-from orchestrate.slurm.submission import JobRecord, Submission, TaskRecord, now, read_ending
+from ghosttrack.common.config.cluster import seconds_of
+from ghosttrack.orchestrate.slurm.scheduler import QueuedJob
+from ghosttrack.orchestrate.slurm.script import TERMINATED
+from ghosttrack.orchestrate.slurm.submission import JobRecord, Submission, TaskRecord, now, read_ending
 
 TAIL = 8
 """Lines of a failed job's log that are shown."""

@@ -13,21 +13,21 @@ from pathlib import Path
 
 import click
 
-from common.cluster import Resources, RetryConfig, seconds_of
-from common.command import run_command
-from common.contract import load_contracts
-from common.errors import StageFailedError
-from common.storage import Store
-from orchestrate.container import images_of
-from orchestrate.options import takes_config
-from orchestrate.plan import Plan
-from orchestrate.render import Terminal
-from orchestrate.request import Request
-from orchestrate.slurm import scheduler
-from orchestrate.slurm.progress import link_statuses
-from orchestrate.slurm.scheduler import Limits, QueuedJob
-from orchestrate.slurm.submission import Submission, read_submission
-from orchestrate.slurm.submit import SlurmExecutor, Treatment, setting_of, submit_medic
+from ghosttrack.common.config.cluster import Resources, RetryConfig, seconds_of
+from ghosttrack.common.engine.command import run_command
+from ghosttrack.common.engine.contract import load_contracts
+from ghosttrack.common.engine.storage import Store
+from ghosttrack.common.errors import StageFailedError
+from ghosttrack.orchestrate.container import images_of
+from ghosttrack.orchestrate.options import takes_config
+from ghosttrack.orchestrate.plan import Plan
+from ghosttrack.orchestrate.render import Terminal
+from ghosttrack.orchestrate.request import Request
+from ghosttrack.orchestrate.slurm import scheduler
+from ghosttrack.orchestrate.slurm.progress import link_statuses
+from ghosttrack.orchestrate.slurm.scheduler import Limits, QueuedJob
+from ghosttrack.orchestrate.slurm.submission import Submission, read_submission
+from ghosttrack.orchestrate.slurm.submit import SlurmExecutor, Treatment, setting_of, submit_medic
 
 MEGABYTES = {"K": 1 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0**2}
 NODE_CAUSES = ("NODE_FAIL", "BOOT_FAIL")
@@ -194,4 +194,4 @@ def retry(request: Request, excluded: tuple[str, ...], stages: Path | None) -> N
 
 
 if __name__ == "__main__":
-    run_command(retry, "retry", "python -m orchestrate.slurm.retry")
+    run_command(retry, "retry", "python -m ghosttrack.orchestrate.slurm.retry")

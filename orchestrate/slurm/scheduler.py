@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from common.cluster import Resources, SlurmProfile
-from common.errors import SchedulerError
+from ghosttrack.common.config.cluster import Resources, SlurmProfile
+from ghosttrack.common.errors import SchedulerError
 
 WAITS = (2.0, 5.0, 15.0, 30.0)
 """Seconds before each new try of a call that got no answer."""

@@ -11,11 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from common.cluster import ClusterProfile, Resources, bytes_of, seconds_of
-from common.config import describe_layers
-from common.errors import ImageError
-from orchestrate.chain import Link, Task
-from orchestrate.slurm.scheduler import requests
+from ghosttrack.common.config.cluster import ClusterProfile, Resources, bytes_of, seconds_of
+from ghosttrack.common.config.schema import describe_layers
+from ghosttrack.common.errors import ImageError
+from ghosttrack.orchestrate.chain import Link, Task
+from ghosttrack.orchestrate.slurm.scheduler import requests
 
 PASSED_ON = (
     "HOME",

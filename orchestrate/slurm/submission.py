@@ -10,9 +10,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from common.cluster import Resources
-from common.errors import CorruptInputError
-from common.storage import storage_errors
+from ghosttrack.common.config.cluster import Resources
+from ghosttrack.common.engine.storage import storage_errors
+from ghosttrack.common.errors import CorruptInputError
 
 FILE = "submission.json"
 

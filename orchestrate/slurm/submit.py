@@ -8,18 +8,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from common.cluster import Resources
-from common.errors import BusyError, SchedulerError, StorageError
-from common.storage import storage_errors
-from orchestrate.chain import Link, chain_of
-from orchestrate.container import Images
-from orchestrate.local import code_variables
-from orchestrate.plan import Plan
-from orchestrate.render import Terminal
-from orchestrate.request import Request
-from orchestrate.slurm import scheduler
-from orchestrate.slurm.scheduler import NoAnswerError
-from orchestrate.slurm.script import (
+from ghosttrack.common.config.cluster import Resources
+from ghosttrack.common.engine.storage import storage_errors
+from ghosttrack.common.errors import BusyError, SchedulerError, StorageError
+from ghosttrack.orchestrate.chain import Link, chain_of
+from ghosttrack.orchestrate.container import Images
+from ghosttrack.orchestrate.local import code_variables
+from ghosttrack.orchestrate.plan import Plan
+from ghosttrack.orchestrate.render import Terminal
+from ghosttrack.orchestrate.request import Request
+from ghosttrack.orchestrate.slurm import scheduler
+from ghosttrack.orchestrate.slurm.scheduler import NoAnswerError
+from ghosttrack.orchestrate.slurm.script import (
     MEDIC,
     Setting,
     job_name,
@@ -29,7 +29,7 @@ from orchestrate.slurm.script import (
     render_whole,
     resources_of,
 )
-from orchestrate.slurm.submission import (
+from ghosttrack.orchestrate.slurm.submission import (
     JobRecord,
     Submission,
     TaskRecord,
@@ -149,7 +149,7 @@ def submit_medic(
     if not request.profile.slurm.retry.enabled:
         return
     command = request.module_command(
-        "orchestrate.slurm.retry", "--stages", str(request.stages_folder.resolve())
+        "ghosttrack.orchestrate.slurm.retry", "--stages", str(request.stages_folder.resolve())
     )
     for node in excluded:
         command += ["--exclude", node]

@@ -1,14 +1,7 @@
-"""`python -m stages.detect`."""
+"""`python -m ghosttrack.stages.detect`."""
 
 from pathlib import Path
 
-from common.stage import Run, main
+from ghosttrack.common.engine.stage import main
 
-
-def load() -> Run:
-    from stages.detect.run import run
-
-    return run
-
-
-main(Path(__file__).parent, load)
+main(Path(__file__).parent)

@@ -12,15 +12,15 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import ModelMismatchError
-from stages.detect.data import Data
-from stages.detect.evidence import PLACES
-from stages.detect.fitted import habits as habit_counts
-from stages.detect.fitted.habits import Habits, fit_habits
-from stages.detect.fitted.latents import LatentProbe, fit_latents
-from stages.detect.fitted.linear import Linear, fit_linear
-from stages.detect.fitted.probes import Probes, fit_probes, place_means
-from stages.detect.models import Boosted, boosted
+from ghosttrack.common.errors import ModelMismatchError
+from ghosttrack.stages.detect.data import Data
+from ghosttrack.stages.detect.evidence import PLACES
+from ghosttrack.stages.detect.fitted import habits as habit_counts
+from ghosttrack.stages.detect.fitted.habits import Habits, fit_habits
+from ghosttrack.stages.detect.fitted.latents import LatentProbe, fit_latents
+from ghosttrack.stages.detect.fitted.linear import Linear, fit_linear
+from ghosttrack.stages.detect.fitted.probes import Probes, fit_probes, place_means
+from ghosttrack.stages.detect.models import Boosted, boosted
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from common.calibration import Platt, fit_platt
-from common.metrics import auroc, best_f1_threshold
-from stages.detect.columns import TREES, Columns, Experts, fit_experts
-from stages.detect.data import Data
-from stages.detect.evidence import BEFORE_ANSWER
-from stages.detect.fitted.linear import fit_linear
-from stages.detect.methods import (
+from ghosttrack.common.maths.calibration import Platt, fit_platt
+from ghosttrack.common.maths.metrics import auroc, best_f1_threshold
+from ghosttrack.stages.detect.columns import TREES, Columns, Experts, fit_experts
+from ghosttrack.stages.detect.data import Data
+from ghosttrack.stages.detect.evidence import BEFORE_ANSWER
+from ghosttrack.stages.detect.fitted.linear import fit_linear
+from ghosttrack.stages.detect.methods import (
     ADDITIVE_ONLY,
     LENGTH_SIGNALS,
     SINGLE,
@@ -30,8 +30,8 @@ from stages.detect.methods import (
     Method,
     Scored,
 )
-from stages.detect.models import ADDITIVE, BOOSTED, Additive, Boosted, Both, Candidate, Model
-from stages.detect.protocol.splits import Fold
+from ghosttrack.stages.detect.models import ADDITIVE, BOOSTED, Additive, Boosted, Both, Candidate, Model
+from ghosttrack.stages.detect.protocol.splits import Fold
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

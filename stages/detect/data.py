@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from stages.detect.evidence import Asked, Halves
-from stages.detect.features.table import FeatureTable
+from ghosttrack.stages.detect.evidence import Asked, Halves
+from ghosttrack.stages.detect.features.table import FeatureTable
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -21,20 +21,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.calibration import Platt
-from common.errors import CorruptInputError, ModelMismatchError
-from stages.detect.columns import Columns, Experts
-from stages.detect.crossval import Side, fit_final, fit_side
-from stages.detect.data import Data
-from stages.detect.explain import Reason, Reference, reasons, reference_of
-from stages.detect.fitted.habits import Habits
-from stages.detect.fitted.latents import LatentProbe
-from stages.detect.fitted.linear import Linear
-from stages.detect.fitted.probes import Probes
-from stages.detect.methods import MAIN, STACKS
-from stages.detect.models import Additive, Boosted, Both, Model
-from stages.detect.protocol.splits import Fold
-from stages.detect.store import flatten, unflatten
+from ghosttrack.common.errors import CorruptInputError, ModelMismatchError
+from ghosttrack.common.maths.calibration import Platt
+from ghosttrack.stages.detect.columns import Columns, Experts
+from ghosttrack.stages.detect.crossval import Side, fit_final, fit_side
+from ghosttrack.stages.detect.data import Data
+from ghosttrack.stages.detect.explain import Reason, Reference, reasons, reference_of
+from ghosttrack.stages.detect.fitted.habits import Habits
+from ghosttrack.stages.detect.fitted.latents import LatentProbe
+from ghosttrack.stages.detect.fitted.linear import Linear
+from ghosttrack.stages.detect.fitted.probes import Probes
+from ghosttrack.stages.detect.methods import MAIN, STACKS
+from ghosttrack.stages.detect.models import Additive, Boosted, Both, Model
+from ghosttrack.stages.detect.protocol.splits import Fold
+from ghosttrack.stages.detect.store import flatten, unflatten
 
 Floats = NDArray[np.float64]
 

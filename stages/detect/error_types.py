@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from common.answers import Answer
-from common.text import normalise
+from ghosttrack.common.formats.answers import Answer
+from ghosttrack.common.maths.text import normalise
 
 Floats = NDArray[np.float64]
 

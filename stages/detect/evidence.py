@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from common.answers import Answer
-from common.errors import CorruptInputError, NumericError
-from common.text import normalise
+from ghosttrack.common.errors import CorruptInputError, NumericError
+from ghosttrack.common.formats.answers import Answer
+from ghosttrack.common.maths.text import normalise
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]

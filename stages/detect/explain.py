@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.calibration import fit_platt
-from stages.detect.crossval import Side, fit_additive
-from stages.detect.models import Additive
+from ghosttrack.common.maths.calibration import fit_platt
+from ghosttrack.stages.detect.crossval import Side, fit_additive
+from ghosttrack.stages.detect.models import Additive
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 
-from stages.detect.fitted.ridge import Singles, Standardiser
+from ghosttrack.stages.detect.fitted.ridge import Singles, Standardiser
 
 # scikit-learn warns that its settings do not reach the threads that bin columns; none are set here.
 warnings.filterwarnings("ignore", message=".*sklearn.utils.parallel.delayed.*", category=UserWarning)

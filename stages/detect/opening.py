@@ -14,18 +14,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from common.answers import Answer, read_answers
-from common.config import Config
-from common.contract import STAGES_FOLDER, expand, load_contract
-from common.errors import MissingInputError
-from common.storage import Entry, Store
-from common.text import normalise
-from stages.detect.data import Data
-from stages.detect.protocol.exclusions import exclusions
-from stages.detect.protocol.folds import check_classes
-from stages.detect.protocol.groups import question_groups, refuse_conflicts
-from stages.detect.protocol.splits import Fold, Plan, Rows, Split, all_splits
-from stages.detect.reading import Files, complete, read_data
+from ghosttrack.common.config.schema import Config
+from ghosttrack.common.engine.contract import STAGES_FOLDER, expand, load_contract
+from ghosttrack.common.engine.storage import Entry, Store
+from ghosttrack.common.errors import MissingInputError
+from ghosttrack.common.formats.answers import Answer, read_answers
+from ghosttrack.common.maths.text import normalise
+from ghosttrack.stages.detect.data import Data
+from ghosttrack.stages.detect.protocol.exclusions import exclusions
+from ghosttrack.stages.detect.protocol.folds import check_classes
+from ghosttrack.stages.detect.protocol.groups import question_groups, refuse_conflicts
+from ghosttrack.stages.detect.protocol.splits import Fold, Plan, Rows, Split, all_splits
+from ghosttrack.stages.detect.reading import Files, complete, read_data
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from common.metrics import auroc_by_block, ones
-from stages.detect.fitted.ridge import Standardiser, fit_ridges
-from stages.detect.protocol.splits import Fold
+from ghosttrack.common.maths.metrics import auroc_by_block, ones
+from ghosttrack.stages.detect.fitted.ridge import Standardiser, fit_ridges
+from ghosttrack.stages.detect.protocol.splits import Fold
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -14,17 +14,22 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from common.answers import Answer
-from common.errors import CorruptInputError
-from common.text import normalise
-from stages.detect.data import Data
-from stages.detect.evidence import Asked, Halves, first_candidates, lens_by_place, states_by_place
-from stages.detect.features.competition import COMPETITION, curves_by_place, layer_features, lead_changes
-from stages.detect.features.lens import lens_features
-from stages.detect.features.table import FeatureTable, joined
-from stages.detect.features.tokens import sample_features, token_features
-from stages.detect.features.tracks import features_of_pieces
-from stages.detect.features.words import surface_features
+from ghosttrack.common.errors import CorruptInputError
+from ghosttrack.common.formats.answers import Answer
+from ghosttrack.common.maths.text import normalise
+from ghosttrack.stages.detect.data import Data
+from ghosttrack.stages.detect.evidence import Asked, Halves, first_candidates, lens_by_place, states_by_place
+from ghosttrack.stages.detect.features.competition import (
+    COMPETITION,
+    curves_by_place,
+    layer_features,
+    lead_changes,
+)
+from ghosttrack.stages.detect.features.lens import lens_features
+from ghosttrack.stages.detect.features.table import FeatureTable, joined
+from ghosttrack.stages.detect.features.tokens import sample_features, token_features
+from ghosttrack.stages.detect.features.tracks import features_of_pieces
+from ghosttrack.stages.detect.features.words import surface_features
 
 Columns = dict[str, NDArray[Any]]
 NODE_COLUMNS = ("question", "position", "layer", "latent", "activation", "track", "link", "effect")

@@ -10,9 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from common.answers import Answer
-from stages.detect.crossval import Decided
-from stages.detect.methods import Method
+from ghosttrack.common.formats.answers import Answer
+from ghosttrack.stages.detect.crossval import Decided
+from ghosttrack.stages.detect.methods import Method
 
 SCHEMA_VERSION = 3
 

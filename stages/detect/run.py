@@ -15,24 +15,24 @@ from joblib import Parallel, cpu_count, delayed  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from common.answers import read_answers
-from common.calibration import fit_platt
-from common.metrics import auroc
-from common.stage import Job
-from common.vocabulary import token_texts
-from stages.detect import detector as saved
-from stages.detect import records
-from stages.detect.crossval import Decided, Side, decide, fit_side, methods_of
-from stages.detect.data import Data
-from stages.detect.error_types import ERROR_TYPES, error_types
-from stages.detect.evidence import PLACES
-from stages.detect.explain import Reason, competition_of, reasons, reference_of
-from stages.detect.methods import MAIN, STACKS, Method, Scored
-from stages.detect.opening import answer_files, input_files, provenance, read_run, splits_of
-from stages.detect.permutation import Permutations, permutation_control
-from stages.detect.protocol.splits import Fold, Rows, Split
-from stages.detect.reading import complete, pieces_of, read_data
-from stages.detect.transfer import transferred
+from ghosttrack.common.engine.stage import Job
+from ghosttrack.common.formats.answers import read_answers
+from ghosttrack.common.maths.calibration import fit_platt
+from ghosttrack.common.maths.metrics import auroc
+from ghosttrack.common.models.vocabulary import token_texts
+from ghosttrack.stages.detect import detector as saved
+from ghosttrack.stages.detect import records
+from ghosttrack.stages.detect.crossval import Decided, Side, decide, fit_side, methods_of
+from ghosttrack.stages.detect.data import Data
+from ghosttrack.stages.detect.error_types import ERROR_TYPES, error_types
+from ghosttrack.stages.detect.evidence import PLACES
+from ghosttrack.stages.detect.explain import Reason, competition_of, reasons, reference_of
+from ghosttrack.stages.detect.methods import MAIN, STACKS, Method, Scored
+from ghosttrack.stages.detect.opening import answer_files, input_files, provenance, read_run, splits_of
+from ghosttrack.stages.detect.permutation import Permutations, permutation_control
+from ghosttrack.stages.detect.protocol.splits import Fold, Rows, Split
+from ghosttrack.stages.detect.reading import complete, pieces_of, read_data
+from ghosttrack.stages.detect.transfer import transferred
 
 MOST_PROCESSES = 4
 """Each holds a copy of what its fold is fitted on."""

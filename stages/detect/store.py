@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import CorruptInputError
+from ghosttrack.common.errors import CorruptInputError
 
 Arrays = dict[str, NDArray[Any]]
 

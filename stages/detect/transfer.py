@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from stages.detect.crossval import Decided
-from stages.detect.data import Data
-from stages.detect.detector import load
-from stages.detect.methods import MAIN
-from stages.detect.records import score_rows
+from ghosttrack.stages.detect.crossval import Decided
+from ghosttrack.stages.detect.data import Data
+from ghosttrack.stages.detect.detector import load
+from ghosttrack.stages.detect.methods import MAIN
+from ghosttrack.stages.detect.records import score_rows
 
 Floats = NDArray[np.float64]
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from stages.evaluate.schema import Figure, Verdict
+from ghosttrack.stages.evaluate.schema import Figure, Verdict
 
 Floats = NDArray[np.float64]
 

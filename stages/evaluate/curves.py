@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from common.metrics import equal_mass_bins
-from stages.evaluate.schema import Curve, Curves
-from stages.evaluate.scorecard import Sample
-from stages.evaluate.scores import Scores
+from ghosttrack.common.maths.metrics import equal_mass_bins
+from ghosttrack.stages.evaluate.schema import Curve, Curves
+from ghosttrack.stages.evaluate.scorecard import Sample
+from ghosttrack.stages.evaluate.scores import Scores
 
 Floats = NDArray[np.float64]
 Steps = Callable[[Floats, Floats], tuple[Floats, Floats]]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from stages.evaluate.schema import (
+from ghosttrack.stages.evaluate.schema import (
     Comparison,
     Expectation,
     Figure,

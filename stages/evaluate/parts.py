@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from sklearn.metrics import cohen_kappa_score
 
-from stages.evaluate import scorecard
-from stages.evaluate.bootstrap import figure
-from stages.evaluate.curves import curves
-from stages.evaluate.schema import (
+from ghosttrack.stages.evaluate import scorecard
+from ghosttrack.stages.evaluate.bootstrap import figure
+from ghosttrack.stages.evaluate.curves import curves
+from ghosttrack.stages.evaluate.schema import (
     Confusion,
     DataCard,
     EarlyPoint,
@@ -23,8 +23,8 @@ from stages.evaluate.schema import (
     SplitReport,
     StrictReport,
 )
-from stages.evaluate.scorecard import Sample, Values
-from stages.evaluate.scores import SPLITS, Detection, Permutations, Questions, Split
+from ghosttrack.stages.evaluate.scorecard import Sample, Values
+from ghosttrack.stages.evaluate.scores import SPLITS, Detection, Permutations, Questions, Split
 
 MAIN_METHODS = 6
 

@@ -16,8 +16,15 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from stages.evaluate.findings import AUROC_WANTED, number
-from stages.evaluate.schema import Comparison, Curve, Figure, FinalReport, MethodReport, SplitReport
+from ghosttrack.stages.evaluate.findings import AUROC_WANTED, number
+from ghosttrack.stages.evaluate.schema import (
+    Comparison,
+    Curve,
+    Figure,
+    FinalReport,
+    MethodReport,
+    SplitReport,
+)
 
 BLUE, ORANGE, GREEN, PINK, SKY, YELLOW = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#B58900"
 GREY, INK, MUTED = "#9A9A9A", "#222222", "#666666"

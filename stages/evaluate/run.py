@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from common.stage import Job
-from stages.evaluate import parts, plots, scorecard
-from stages.evaluate.findings import expectations, headline
-from stages.evaluate.sae import read_sae
-from stages.evaluate.schema import FinalReport
-from stages.evaluate.scorecard import Sample
-from stages.evaluate.scores import MAIN_SPLIT, read_detection
+from ghosttrack.common.engine.stage import Job
+from ghosttrack.stages.evaluate import parts, plots, scorecard
+from ghosttrack.stages.evaluate.findings import expectations, headline
+from ghosttrack.stages.evaluate.sae import read_sae
+from ghosttrack.stages.evaluate.schema import FinalReport
+from ghosttrack.stages.evaluate.scorecard import Sample
+from ghosttrack.stages.evaluate.scores import MAIN_SPLIT, read_detection
 
 
 def run(job: Job) -> dict[str, Any]:

@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from common.errors import CorruptInputError
-from stages.evaluate.schema import SaeLayer, SaeStack
+from ghosttrack.common.errors import CorruptInputError
+from ghosttrack.stages.evaluate.schema import SaeLayer, SaeStack
 
 QUALITY_SCHEMA_VERSION = 1
 

@@ -2,7 +2,7 @@
 
 Label 1 (wrong) is the positive class everywhere: precision is the share of alarms that were wrong answers. Every
 figure stands with its interval; null is a figure that is not defined, never one that was left out. Definitions of the
-metrics are in `common/metrics.py`, of the intervals in `stages/evaluate/bootstrap.py`.
+metrics are in `common/maths/metrics.py`, of the intervals in `stages/evaluate/bootstrap.py`.
 """
 
 from __future__ import annotations

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from common import metrics
-from stages.evaluate.bootstrap import centred, figure, group_weights, verdict
-from stages.evaluate.schema import Comparison, Figures, Kind, MethodCard, MethodReport, Metric
-from stages.evaluate.scores import Scores, Split
+from ghosttrack.common.maths import metrics
+from ghosttrack.stages.evaluate.bootstrap import centred, figure, group_weights, verdict
+from ghosttrack.stages.evaluate.schema import Comparison, Figures, Kind, MethodCard, MethodReport, Metric
+from ghosttrack.stages.evaluate.scores import Scores, Split
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from common.errors import CorruptInputError, LabelError, NumericError
-from stages.evaluate.schema import MethodCard
+from ghosttrack.common.errors import CorruptInputError, LabelError, NumericError
+from ghosttrack.stages.evaluate.schema import MethodCard
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

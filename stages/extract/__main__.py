@@ -1,14 +1,7 @@
-"""`python -m stages.extract`."""
+"""`python -m ghosttrack.stages.extract`."""
 
 from pathlib import Path
 
-from common.stage import Run, main
+from ghosttrack.common.engine.stage import main
 
-
-def load() -> Run:
-    from stages.extract.run import run
-
-    return run
-
-
-main(Path(__file__).parent, load)
+main(Path(__file__).parent)

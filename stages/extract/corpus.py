@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from common.corpus import Corpus
+from ghosttrack.common.formats.corpus import Corpus
 
 
 def sample_of(corpus: Corpus, length: int, count: int, random: np.random.Generator) -> Corpus:

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from common.errors import NumericError
-from common.language_model import LanguageModel
-from common.states import StatesWriter
+from ghosttrack.common.errors import NumericError
+from ghosttrack.common.formats.states import StatesWriter
+from ghosttrack.common.models.language_model import LanguageModel
 
 
 def plan_shards(n_tokens: int, length: int, shard_rows: int) -> list[tuple[int, int]]:

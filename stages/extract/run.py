@@ -14,17 +14,17 @@ import psutil
 import torch
 from accelerate.utils import find_executable_batch_size
 
-from common import states
-from common.corpus import Corpus, read_corpus
-from common.errors import ConfigError, NumericError, StorageError
-from common.language_model import LanguageModel, load_language_model
-from common.progress import Progress, format_bytes
-from common.sampling import sampled_rows
-from common.seeds import generator
-from common.stage import Job
-from common.storage import Store
-from stages.extract.corpus import sample_of
-from stages.extract.forward import batches, flop_per_token, peak_flops, plan_shards, write_states
+from ghosttrack.common.engine.progress import Progress, format_bytes
+from ghosttrack.common.engine.stage import Job
+from ghosttrack.common.engine.storage import Store
+from ghosttrack.common.errors import ConfigError, NumericError, StorageError
+from ghosttrack.common.formats import states
+from ghosttrack.common.formats.corpus import Corpus, read_corpus
+from ghosttrack.common.maths.sampling import sampled_rows
+from ghosttrack.common.maths.seeds import generator
+from ghosttrack.common.models.language_model import LanguageModel, load_language_model
+from ghosttrack.stages.extract.corpus import sample_of
+from ghosttrack.stages.extract.forward import batches, flop_per_token, peak_flops, plan_shards, write_states
 
 HEADERS = 0.01
 """Share of the room that the headers of files may take beyond the plan's prediction, where files are tiny."""

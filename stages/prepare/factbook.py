@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from stages.prepare.countries import load_countries, raw_entries, spoken
-from stages.prepare.facts import Fact, make_fact, merge_subjects
-from stages.prepare.relations import PLACE_RELATIONS, RELATIONS, city, divisions, port
-from stages.prepare.text import fold, strip_markup
+from ghosttrack.stages.prepare.countries import load_countries, raw_entries, spoken
+from ghosttrack.stages.prepare.facts import Fact, make_fact, merge_subjects
+from ghosttrack.stages.prepare.relations import PLACE_RELATIONS, RELATIONS, city, divisions, port
+from ghosttrack.stages.prepare.text import fold, strip_markup
 
 MOST_COUNTRIES = 3
 """A name that means something in more countries than this is too ambiguous to ask about."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from stages.prepare.text import ascii_letters, fold
+from ghosttrack.stages.prepare.text import ascii_letters, fold
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from common.seeds import generator
-from stages.prepare.factbook import facts as all_facts
-from stages.prepare.factbook import prose
-from stages.prepare.facts import Fact
-from stages.prepare.prompts import cloze, completion
+from ghosttrack.common.maths.seeds import generator
+from ghosttrack.stages.prepare.factbook import facts as all_facts
+from ghosttrack.stages.prepare.factbook import prose
+from ghosttrack.stages.prepare.facts import Fact
+from ghosttrack.stages.prepare.prompts import cloze, completion
 
 NAME = "miniature"
 D_MODEL = 64

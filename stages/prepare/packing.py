@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.errors import DataError
-from common.seeds import generator
+from ghosttrack.common.errors import DataError
+from ghosttrack.common.maths.seeds import generator
 
 PROSE, PROMPT = 0, 1
 MOST_SHARE_OF_A_DOCUMENT = 0.05

@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from common.errors import DataError
-from common.seeds import generator
-from stages.prepare.countries import spoken
-from stages.prepare.facts import Fact
-from stages.prepare.relations import COUNTRY_SUBJECTS
-from stages.prepare.text import fold, slug
+from ghosttrack.common.errors import DataError
+from ghosttrack.common.maths.seeds import generator
+from ghosttrack.stages.prepare.countries import spoken
+from ghosttrack.stages.prepare.facts import Fact
+from ghosttrack.stages.prepare.relations import COUNTRY_SUBJECTS
+from ghosttrack.stages.prepare.text import fold, slug
 
 TEMPLATES: Mapping[str, str] = {
     "anthem": 'The song "{subject}" is the national anthem of',

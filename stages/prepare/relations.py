@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 
-from stages.prepare.countries import Country, load_countries
-from stages.prepare.text import (
+from ghosttrack.stages.prepare.countries import Country, load_countries
+from ghosttrack.stages.prepare.text import (
     PARTICLES,
     ascii_letters,
     drop_brackets,

@@ -8,13 +8,13 @@ from typing import Any
 
 import torch
 
-from common.config import Config
-from common.errors import ConfigError, ModelMismatchError, ModelSourceError
-from common.seeds import generator
-from common.stage import Job
-from stages.prepare import factbook, miniature, packing, snapshot, sources
-from stages.prepare.facts import Fact
-from stages.prepare.prompts import Question, ask, even_quota, with_unique_ids
+from ghosttrack.common.config.schema import Config
+from ghosttrack.common.engine.stage import Job
+from ghosttrack.common.errors import ConfigError, ModelMismatchError, ModelSourceError
+from ghosttrack.common.maths.seeds import generator
+from ghosttrack.stages.prepare import factbook, miniature, packing, snapshot, sources
+from ghosttrack.stages.prepare.facts import Fact
+from ghosttrack.stages.prepare.prompts import Question, ask, even_quota, with_unique_ids
 
 
 def run(job: Job) -> dict[str, Any]:

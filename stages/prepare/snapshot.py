@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from common.errors import ModelMismatchError, ModelSourceError
-from common.language_model import family_of
+from ghosttrack.common.errors import ModelMismatchError, ModelSourceError
+from ghosttrack.common.models.language_model import family_of
 
 PACKAGE_PREFIX = "package:"
 

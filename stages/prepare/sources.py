@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from common.errors import ConfigError, DataError
-from stages.prepare.facts import Fact
-from stages.prepare.prompts import Question
-from stages.prepare.text import ascii_letters, slug
+from ghosttrack.common.errors import ConfigError, DataError
+from ghosttrack.stages.prepare.facts import Fact
+from ghosttrack.stages.prepare.prompts import Question
+from ghosttrack.stages.prepare.text import ascii_letters, slug
 
 HUB_PREFIX = "hub:"
 FACTBOOK = "factbook"

@@ -1,15 +1,7 @@
-"""`python -m stages.report`."""
+"""`python -m ghosttrack.stages.report`."""
 
 from pathlib import Path
 
-from common.stage import Run, main
-from stages.report.commands import compare, crate, dashboard, export
+from ghosttrack.common.engine.stage import main
 
-
-def load() -> Run:
-    from stages.report.run import run
-
-    return run
-
-
-main(Path(__file__).parent, load, commands=(dashboard, compare, export, crate))
+main(Path(__file__).parent)

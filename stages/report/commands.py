@@ -10,10 +10,11 @@ from typing import Any
 
 import click
 
-from common.config import Config, load_config
-from common.errors import ConfigError
-from common.progress import format_bytes, format_seconds
-from common.storage import Store, storage_errors
+from ghosttrack.common.config.load import load_config
+from ghosttrack.common.config.schema import Config
+from ghosttrack.common.engine.progress import format_bytes, format_seconds
+from ghosttrack.common.engine.storage import Store, storage_errors
+from ghosttrack.common.errors import ConfigError
 
 
 def takes_config(command: Callable[..., None]) -> Callable[..., None]:
@@ -54,8 +55,8 @@ _PATH = click.Path(path_type=Path)
 @click.option("--output", type=_PATH, help="The file to write; results/<name>/dashboard.html when left out.")
 def dashboard(config: Config, output: Path | None) -> None:
     """One HTML file with all that there is to see of a run."""
-    from stages.report.dashboard.build import build
-    from stages.report.results import Results
+    from ghosttrack.stages.report.dashboard.build import build
+    from ghosttrack.stages.report.results import Results
 
     start = time.monotonic()
     results = Results.open(config.paths.root, config.name)
@@ -72,8 +73,8 @@ def dashboard(config: Config, output: Path | None) -> None:
 @click.option("--output", type=_PATH, help="The folder to write into; paper/<name> when left out.")
 def export(config: Config, output: Path | None) -> None:
     """Tables, figures, macros and provenance for a paper."""
-    from stages.report.paper.export import export as export_paper
-    from stages.report.results import Results
+    from ghosttrack.stages.report.paper.export import export as export_paper
+    from ghosttrack.stages.report.results import Results
 
     output = output or Path("paper") / config.name
     files, missing = export_paper(Results.open(config.paths.root, config.name), output)
@@ -90,8 +91,8 @@ def export(config: Config, output: Path | None) -> None:
 @click.option("--metadata-only", is_flag=True, help="Leave out the results themselves.")
 def crate(config: Config, output: Path | None, metadata_only: bool) -> None:
     """A finished run as an RO-Crate."""
-    from stages.report.crate import write_crate
-    from stages.report.results import Results
+    from ghosttrack.stages.report.crate import write_crate
+    from ghosttrack.stages.report.results import Results
 
     output = output or Path("crate") / config.name
     with storage_errors(output):
@@ -106,8 +107,8 @@ def crate(config: Config, output: Path | None, metadata_only: bool) -> None:
 @click.option("--output", type=_PATH, help="A folder for comparison.md, comparison.html and the plots.")
 def compare(results: tuple[str, ...], small: str | None, medium: str | None, output: Path | None) -> None:
     """Two or more models beside each other."""
-    from stages.report.compare.show import compare_results
-    from stages.report.results import Results
+    from ghosttrack.stages.report.compare.show import compare_results
+    from ghosttrack.stages.report.results import Results
 
     places = [*(place for place in (small, medium) if place), *results]
     if len(places) < 2:
@@ -115,6 +116,9 @@ def compare(results: tuple[str, ...], small: str | None, medium: str | None, out
             "a comparison needs the results of two models or more; give folders such as results/gpt2-small"
         )
     compare_results([Results.at(place) for place in places], output)
+
+
+COMMANDS = (dashboard, compare, export, crate)
 
 
 def _folder(config: Config) -> Path:

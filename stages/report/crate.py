@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from common.errors import MissingInputError, StorageError
-from common.storage import Entry
-from stages.report.dashboard.run_card import code_of
-from stages.report.results import Results
+from ghosttrack.common.engine.storage import Entry
+from ghosttrack.common.errors import MissingInputError, StorageError
+from ghosttrack.stages.report.dashboard.run_card import code_of
+from ghosttrack.stages.report.results import Results
 
 Json = dict[str, Any]
 LEFT_OUT = ("extract", "prepare/model")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stages.report import tables
+from ghosttrack.stages.report import tables
 
 PICTURES = (
     "metrics.png", "ablation.png", "roc_curve.png", "confusion_matrix.png", "reliability.png", "risk_coverage.png",

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from common.errors import ConfigError, CorruptInputError, MissingInputError
-from common.storage import Entry, Store
+from ghosttrack.common.engine.storage import Entry, Store
+from ghosttrack.common.errors import ConfigError, CorruptInputError, MissingInputError
 
 REPORT_VERSION, QUALITY_VERSION = 2, 1
 """Of final_report.json and sae_quality.json, as this version reads them."""

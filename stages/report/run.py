@@ -11,11 +11,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from common.errors import CorruptInputError
-from common.stage import Job
-from stages.report import tables
-from stages.report.page import PICTURES, data_sentence, page, surest
-from stages.report.results import REPORT_VERSION
+from ghosttrack.common.engine.stage import Job
+from ghosttrack.common.errors import CorruptInputError
+from ghosttrack.stages.report import tables
+from ghosttrack.stages.report.page import PICTURES, data_sentence, page, surest
+from ghosttrack.stages.report.results import REPORT_VERSION
 
 SCORES_VERSION = 3
 

@@ -1,20 +1,7 @@
-"""`python -m stages.sae_train`."""
+"""`python -m ghosttrack.stages.sae_train`."""
 
 from pathlib import Path
 
-from common.stage import Run, RunTogether, main
+from ghosttrack.common.engine.stage import main
 
-
-def load() -> Run:
-    from stages.sae_train.run import run
-
-    return run
-
-
-def load_together() -> RunTogether:
-    from stages.sae_train.run import run_together
-
-    return run_together
-
-
-main(Path(__file__).parent, load, load_together)
+main(Path(__file__).parent)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from stages.sae_train.normalise import LayerStates
+from ghosttrack.stages.sae_train.normalise import LayerStates
 
 
 class Batches:

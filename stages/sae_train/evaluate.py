@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from common.sae import JumpReLUSAE
-from stages.sae_train.jumprelu import Parameters, kth_largest, margins_of
-from stages.sae_train.normalise import LayerStates
+from ghosttrack.common.models.sae import JumpReLUSAE
+from ghosttrack.stages.sae_train.jumprelu import Parameters, kth_largest, margins_of
+from ghosttrack.stages.sae_train.normalise import LayerStates
 
 CHUNK_ROWS = 2048
 BOUND_ROWS = 256

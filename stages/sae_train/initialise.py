@@ -10,7 +10,7 @@ directions.
 import torch
 from torch import Tensor
 
-from stages.sae_train.jumprelu import Parameters, kth_largest, margins_of, normalise_rows_
+from ghosttrack.stages.sae_train.jumprelu import Parameters, kth_largest, margins_of, normalise_rows_
 
 ROUNDS = 8
 PURSUIT_STEPS = 8

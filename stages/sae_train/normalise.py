@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from common.errors import CorruptInputError, DataError, ModelMismatchError, NumericError
-from common.states import States
+from ghosttrack.common.errors import CorruptInputError, DataError, ModelMismatchError, NumericError
+from ghosttrack.common.formats.states import States
 
 OUTLIER_FACTOR = 10.0
 """A state whose norm is this many times the median of its layer is an outlier."""

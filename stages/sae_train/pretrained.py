@@ -3,12 +3,12 @@
 import json
 from typing import Any
 
-from common import saelens
-from common.stage import Job
+from ghosttrack.common.engine.stage import Job
+from ghosttrack.common.models import saelens
 
 
 def import_layer(job: Job, layer: int, sae_file: str, metrics_file: str, independent: bool) -> dict[str, Any]:
-    """Write the layer's SAE and a metrics file that says where it comes from; see `common.saelens.read` for errors.
+    """Write the layer's SAE and a metrics file that says where it comes from; see `ghosttrack.common.models.saelens.read` for errors.
 
     independent: whether it is the one that was trained apart.
     """

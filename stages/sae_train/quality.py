@@ -12,15 +12,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from common.corpus import read_corpus
-from common.errors import CorruptInputError, NumericError
-from common.held_out import Text, held_out_text
-from common.language_model import LanguageModel, load_language_model
-from common.sae import JumpReLUSAE
-from common.seeds import generator
-from common.stage import Job
-from stages.sae_train import identity, pages, splice
-from stages.sae_train.evaluate import Tally
+from ghosttrack.common.engine.stage import Job
+from ghosttrack.common.errors import CorruptInputError, NumericError
+from ghosttrack.common.formats.corpus import read_corpus
+from ghosttrack.common.maths.seeds import generator
+from ghosttrack.common.models.held_out import Text, held_out_text
+from ghosttrack.common.models.language_model import LanguageModel, load_language_model
+from ghosttrack.common.models.sae import JumpReLUSAE
+from ghosttrack.stages.sae_train import identity, pages, splice
+from ghosttrack.stages.sae_train.evaluate import Tally
 
 SCHEMA_VERSION = 1
 

@@ -12,24 +12,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from common.config import describe_layers
-from common.contract import Read
-from common.errors import CorruptInputError
-from common.sae import JumpReLUSAE
-from common.seeds import generator
-from common.stage import Job
-from common.states import open_states
-from stages.sae_train import evaluate
-from stages.sae_train.batches import Batches
-from stages.sae_train.checkpoint import Checkpoint
-from stages.sae_train.identity import to_base
-from stages.sae_train.initialise import SAMPLES_PER_LATENT, initial_parameters
-from stages.sae_train.jumprelu import Parameters, StepResult, product_dtype
-from stages.sae_train.normalise import LayerStates, check_width, fit_layer
-from stages.sae_train.pretrained import import_layer
-from stages.sae_train.quality import measure_quality
-from stages.sae_train.stored import from_sae, to_sae
-from stages.sae_train.training import L0_TOLERANCE, Recipe, Run, train
+from ghosttrack.common.config.schema import describe_layers
+from ghosttrack.common.engine.contract import Read
+from ghosttrack.common.engine.stage import Job
+from ghosttrack.common.errors import CorruptInputError
+from ghosttrack.common.formats.states import open_states
+from ghosttrack.common.maths.seeds import generator
+from ghosttrack.common.models.sae import JumpReLUSAE
+from ghosttrack.stages.sae_train import evaluate
+from ghosttrack.stages.sae_train.batches import Batches
+from ghosttrack.stages.sae_train.checkpoint import Checkpoint
+from ghosttrack.stages.sae_train.identity import to_base
+from ghosttrack.stages.sae_train.initialise import SAMPLES_PER_LATENT, initial_parameters
+from ghosttrack.stages.sae_train.jumprelu import Parameters, StepResult, product_dtype
+from ghosttrack.stages.sae_train.normalise import LayerStates, check_width, fit_layer
+from ghosttrack.stages.sae_train.pretrained import import_layer
+from ghosttrack.stages.sae_train.quality import measure_quality
+from ghosttrack.stages.sae_train.stored import from_sae, to_sae
+from ghosttrack.stages.sae_train.training import L0_TOLERANCE, Recipe, Run, train
 
 CHECK_SHARE = 64
 """A check of the held-out documents looks at one token for so many that are trained on, and at least LEAST."""

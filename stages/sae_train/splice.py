@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from common.held_out import Text
-from common.language_model import LanguageModel
-from common.sae import JumpReLUSAE
+from ghosttrack.common.models.held_out import Text
+from ghosttrack.common.models.language_model import LanguageModel
+from ghosttrack.common.models.sae import JumpReLUSAE
 
 HELD_NUMBERS = 1 << 26
 """Most log-probabilities of the model that are kept at a time (4 bytes each)."""

@@ -2,9 +2,9 @@
 
 import math
 
-from common.sae import JumpReLUSAE
-from stages.sae_train.jumprelu import Parameters
-from stages.sae_train.normalise import LayerStates
+from ghosttrack.common.models.sae import JumpReLUSAE
+from ghosttrack.stages.sae_train.jumprelu import Parameters
+from ghosttrack.stages.sae_train.normalise import LayerStates
 
 
 def to_sae(parameters: Parameters, layer: LayerStates | None, target_l0: float) -> JumpReLUSAE:

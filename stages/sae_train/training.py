@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from common import stop
-from common.errors import CorruptInputError, NumericError
-from stages.sae_train.batches import Batches
-from stages.sae_train.checkpoint import Checkpoint
-from stages.sae_train.evaluate import Checked
-from stages.sae_train.jumprelu import (
+from ghosttrack.common.engine import stop
+from ghosttrack.common.errors import CorruptInputError, NumericError
+from ghosttrack.stages.sae_train.batches import Batches
+from ghosttrack.stages.sae_train.checkpoint import Checkpoint
+from ghosttrack.stages.sae_train.evaluate import Checked
+from ghosttrack.stages.sae_train.jumprelu import (
     Gradients,
     Parameters,
     StepResult,

@@ -27,8 +27,8 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from common.errors import CorruptInputError, DataError, NumericError
-from stages.track.neighbours import Neighbours, active_pairs, nearest_latents
+from ghosttrack.common.errors import CorruptInputError, DataError, NumericError
+from ghosttrack.stages.track.neighbours import Neighbours, active_pairs, nearest_latents
 
 FORMAT = "ghosttrack.association"
 VERSION = 1

@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.held_out import Text
-from common.language_model import LanguageModel
-from common.sae import JumpReLUSAE, strongest
-from stages.track.association import Scans
+from ghosttrack.common.models.held_out import Text
+from ghosttrack.common.models.language_model import LanguageModel
+from ghosttrack.common.models.sae import JumpReLUSAE, strongest
+from ghosttrack.stages.track.association import Scans
 
 TOKENS_BEFORE = 12
 TOKENS_AFTER = 6

@@ -8,12 +8,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.sae import JumpReLUSAE, strongest
-from stages.track.associate.follow import Associator, follow
-from stages.track.associate.record import Tracks
-from stages.track.association import Association, Scans
-from stages.track.effects import candidate_effects, compete, node_effects
-from stages.track.readout import ReadOut
+from ghosttrack.common.models.sae import JumpReLUSAE, strongest
+from ghosttrack.stages.track.associate.follow import Associator, follow
+from ghosttrack.stages.track.associate.record import Tracks
+from ghosttrack.stages.track.association import Association, Scans
+from ghosttrack.stages.track.effects import candidate_effects, compete, node_effects
+from ghosttrack.stages.track.readout import ReadOut
 
 Columns = dict[str, NDArray[np.generic]]
 

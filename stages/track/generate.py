@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import DynamicCache
 
-from common.language_model import LanguageModel
+from ghosttrack.common.models.language_model import LanguageModel
 
 SUBJECT = -1
 

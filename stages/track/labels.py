@@ -7,7 +7,7 @@ capital of Ghana is Ghana") does say something, and is wrong unless it is right.
 
 from typing import NamedTuple
 
-from common.text import normalise
+from ghosttrack.common.maths.text import normalise
 
 REFUSALS = {
     "i do not know", "i dont know", "unknown", "not known", "none", "na", "n a", "not available",

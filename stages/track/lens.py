@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.language_model import LanguageModel
+from ghosttrack.common.models.language_model import LanguageModel
 
 CHUNK_ROWS = 256
 """Rows whose logits are made at a time: 50 MB for 50,000 tokens."""

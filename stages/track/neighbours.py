@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from common.errors import ModelMismatchError
+from ghosttrack.common.errors import ModelMismatchError
 
 NEIGHBOURS = 16
 CHUNK_ROWS = 2048

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from common.states import TensorFile, reserve_tensors
+from ghosttrack.common.formats.states import TensorFile, reserve_tensors
 
 SCHEMA_VERSION = 2
 

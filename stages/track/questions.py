@@ -6,7 +6,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from common.errors import CorruptInputError
+from ghosttrack.common.errors import CorruptInputError
 
 
 class Batch(NamedTuple):

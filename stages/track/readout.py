@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from common.language_model import LanguageModel
+from ghosttrack.common.models.language_model import LanguageModel
 
 DIRECTIONS_AT_A_TIME = 256
 """Directions whose effects on all tokens are made at a time."""

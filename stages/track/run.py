@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from common.stage import Job
-from stages.track import run_answers, run_association, run_tracks, run_validation
+from ghosttrack.common.engine.stage import Job
+from ghosttrack.stages.track import run_answers, run_association, run_tracks, run_validation
 
 UNITS = {
     "answers": run_answers.run,

@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from common.errors import DataError, NumericError
-from common.files import fsync
-from common.language_model import LanguageModel, load_language_model
-from common.progress import Progress
-from common.seeds import generator
-from common.stage import Job
-from stages.track import outputs
-from stages.track.generate import (
+from ghosttrack.common.engine.progress import Progress
+from ghosttrack.common.engine.stage import Job
+from ghosttrack.common.errors import DataError, NumericError
+from ghosttrack.common.files import fsync
+from ghosttrack.common.maths.seeds import generator
+from ghosttrack.common.models.language_model import LanguageModel, load_language_model
+from ghosttrack.stages.track import outputs
+from ghosttrack.stages.track.generate import (
     Answer,
     Query,
     encode_query,
@@ -28,9 +28,9 @@ from stages.track.generate import (
     read_prompts,
     sampled_answers,
 )
-from stages.track.labels import judge, normalise
-from stages.track.lens import Lens, read_lens
-from stages.track.questions import Batch, plan_shards, read_questions
+from ghosttrack.stages.track.labels import judge, normalise
+from ghosttrack.stages.track.lens import Lens, read_lens
+from ghosttrack.stages.track.questions import Batch, plan_shards, read_questions
 
 Columns = dict[str, np.ndarray]
 

@@ -7,16 +7,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from common.corpus import read_corpus
-from common.held_out import Text, held_out_text
-from common.language_model import LanguageModel, load_language_model
-from common.sae import JumpReLUSAE
-from common.seeds import generator
-from common.stage import Job
-from stages.track.association import Association, fit
-from stages.track.corpus_scans import CorpusScans, scan_text, top_contexts
-from stages.track.readout import ReadOut
-from stages.track.saes import load_saes
+from ghosttrack.common.engine.stage import Job
+from ghosttrack.common.formats.corpus import read_corpus
+from ghosttrack.common.maths.seeds import generator
+from ghosttrack.common.models.held_out import Text, held_out_text
+from ghosttrack.common.models.language_model import LanguageModel, load_language_model
+from ghosttrack.common.models.sae import JumpReLUSAE
+from ghosttrack.stages.track.association import Association, fit
+from ghosttrack.stages.track.corpus_scans import CorpusScans, scan_text, top_contexts
+from ghosttrack.stages.track.readout import ReadOut
+from ghosttrack.stages.track.saes import load_saes
 
 PROMOTED = 8
 """Tokens a latent that are named, each way."""

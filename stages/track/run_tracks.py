@@ -9,20 +9,20 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from common.errors import ConfigError, CorruptInputError
-from common.files import fsync
-from common.language_model import load_language_model
-from common.sae import JumpReLUSAE
-from common.seeds import generator
-from common.stage import Job
-from stages.track import outputs
-from stages.track.association import Association
-from stages.track.clusters import cluster_latents, effect_geometry
-from stages.track.follow_states import follow_states
-from stages.track.readout import ReadOut
-from stages.track.run_association import figures, fit_to_text
-from stages.track.saes import load_saes, load_twins
-from stages.track.trajectories import Labels, question_record
+from ghosttrack.common.engine.stage import Job
+from ghosttrack.common.errors import ConfigError, CorruptInputError
+from ghosttrack.common.files import fsync
+from ghosttrack.common.maths.seeds import generator
+from ghosttrack.common.models.language_model import load_language_model
+from ghosttrack.common.models.sae import JumpReLUSAE
+from ghosttrack.stages.track import outputs
+from ghosttrack.stages.track.association import Association
+from ghosttrack.stages.track.clusters import cluster_latents, effect_geometry
+from ghosttrack.stages.track.follow_states import follow_states
+from ghosttrack.stages.track.readout import ReadOut
+from ghosttrack.stages.track.run_association import figures, fit_to_text
+from ghosttrack.stages.track.saes import load_saes, load_twins
+from ghosttrack.stages.track.trajectories import Labels, question_record
 
 QUESTIONS_A_SHARD = 128
 """Not a setting: random association is drawn shard by shard."""

@@ -5,18 +5,18 @@ from typing import Any
 
 import numpy as np
 
-from common.held_out import Text
-from common.language_model import load_language_model
-from common.sae import JumpReLUSAE
-from common.seeds import generator
-from common.stage import Job
-from stages.track import validation
-from stages.track.associate.follow import follow
-from stages.track.association import Association, Scans, fit
-from stages.track.corpus_scans import CorpusScans
-from stages.track.run_association import scan_held_out
-from stages.track.saes import load_saes
-from stages.track.validation_plot import draw
+from ghosttrack.common.engine.stage import Job
+from ghosttrack.common.maths.seeds import generator
+from ghosttrack.common.models.held_out import Text
+from ghosttrack.common.models.language_model import load_language_model
+from ghosttrack.common.models.sae import JumpReLUSAE
+from ghosttrack.stages.track import validation
+from ghosttrack.stages.track.associate.follow import follow
+from ghosttrack.stages.track.association import Association, Scans, fit
+from ghosttrack.stages.track.corpus_scans import CorpusScans
+from ghosttrack.stages.track.run_association import scan_held_out
+from ghosttrack.stages.track.saes import load_saes
+from ghosttrack.stages.track.validation_plot import draw
 
 SCENE_PROBLEMS = (300, 40)
 """To fit to, and to score."""

@@ -1,8 +1,8 @@
 """The SAEs of all tracked layers, checked against the model that they are used with."""
 
-from common.errors import MissingInputError
-from common.sae import JumpReLUSAE
-from common.stage import Job
+from ghosttrack.common.engine.stage import Job
+from ghosttrack.common.errors import MissingInputError
+from ghosttrack.common.models.sae import JumpReLUSAE
 
 
 def load_saes(job: Job) -> list[JumpReLUSAE]:

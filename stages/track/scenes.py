@@ -15,9 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stages.track.associate.record import Tracks
-from stages.track.association import Floats, Scans
-from stages.track.scoring import Score, Snapshot, score
+from ghosttrack.stages.track.associate.record import Tracks
+from ghosttrack.stages.track.association import Floats, Scans
+from ghosttrack.stages.track.scoring import Score, Snapshot, score
 
 CUTOFF = 0.7
 """Distance of states, (direction, log-activation), beyond which a track has found nothing: 40 degrees."""

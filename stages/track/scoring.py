@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from stages.track.association import Floats
+from ghosttrack.stages.track.association import Floats
 
 
 class Snapshot(NamedTuple):

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from stages.track.effects import course
+from ghosttrack.stages.track.effects import course
 
 Rows = Mapping[str, NDArray[Any]]
 LEAST_OVERLAP = 0.3

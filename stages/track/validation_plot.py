@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from stages.track.validation import Drops
+from ghosttrack.stages.track.validation import Drops
 
 COLOURS = {
     "none": "#9A9A9A", "random": "#CC79A7", "feature_id": "#E69F00", "nearest": "#0072B2", "marginals": "#009E73",

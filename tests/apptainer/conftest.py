@@ -73,7 +73,7 @@ def build_image(stage: str) -> str:
 def bare(stage: str, root: Path) -> None:
     """Run a stage of the stub configuration without an image."""
     done = subprocess.run(
-        [sys.executable, "-m", f"stages.{stage}", "--config", "demo", "--stub"], cwd=REPOSITORY, text=True,
+        [sys.executable, "-m", f"ghosttrack.stages.{stage}", "--config", "demo", "--stub"], cwd=REPOSITORY, text=True,
         env={**os.environ, "GHOSTTRACK_ROOT": str(root)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout

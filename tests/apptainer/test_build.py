@@ -29,7 +29,7 @@ def test_an_image_holds_its_own_stage_and_no_other() -> None:
     assert {
         "stages/detect/contract.yaml",
         "stages/detect/run.py",
-        "common/stage.py",
+        "common/engine/stage.py",
         "entrypoint.sh",
     } <= names
     assert "config/model_configs/demo.yaml" in names

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from common.cluster import ClusterProfile
-from common.errors import ImageError
-from orchestrate.container import binds, images_of, is_restricted_root
+from ghosttrack.common.config.cluster import ClusterProfile
+from ghosttrack.common.errors import ImageError
+from ghosttrack.orchestrate.container import binds, images_of, is_restricted_root
 from tests.apptainer.conftest import Image
 from tests.fake_project import FakeProject
 

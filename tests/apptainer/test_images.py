@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from common.contract import STAGES_FOLDER, load_contract
+from ghosttrack.common.engine.contract import STAGES_FOLDER, load_contract
 from tests.apptainer.conftest import Image, build_image
 
 pytestmark = pytest.mark.apptainer
@@ -48,7 +48,7 @@ def test_an_image_is_small_labelled_and_explains_itself(image: Callable[[str], I
     assert labels["org.ghosttrack.stage"] == stage
     assert labels["org.ghosttrack.contractVersion"] == str(load_contract(STAGES_FOLDER / stage).version)
     assert len(labels["org.ghosttrack.lockfile.sha256"]) == 64
-    assert f"Usage: python -m stages.{stage}" in built("--help").stdout
+    assert f"Usage: python -m ghosttrack.stages.{stage}" in built("--help").stdout
     assert json.loads(built("describe", "--json").stdout)["stage"] == stage
     assert "reads" in built.apptainer("run-help").stdout
 

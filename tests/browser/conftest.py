@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from stages.report.dashboard.build import build
-from stages.report.results import Results
+from ghosttrack.stages.report.dashboard.build import build
+from ghosttrack.stages.report.results import Results
 from tests.browser.chromium import Chromium, executable
 from tests.stages.report.synthetic import make_run
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from stages.report.results import Results
+from ghosttrack.stages.report.results import Results
 from tests.browser.chromium import Chromium
 from tests.stages.report.synthetic import MARKUP
 
@@ -338,7 +338,7 @@ def test_links_are_stable_and_unknown_ones_are_answered(page: Chromium) -> None:
 
 
 def test_every_link_of_a_file_with_little_room_leads_to_a_page(browser: Chromium, tmp_path: Any) -> None:
-    from stages.report.dashboard.build import build
+    from ghosttrack.stages.report.dashboard.build import build
     from tests.stages.report.synthetic import make_run
 
     make_run(tmp_path, questions=4, positions=3, tracks=10, latents=24)
@@ -483,7 +483,7 @@ CONTRAST = """(() => {
 
 
 def test_what_a_half_finished_run_lacks_is_named(browser: Chromium, tmp_path: Any) -> None:
-    from stages.report.dashboard.build import build
+    from ghosttrack.stages.report.dashboard.build import build
     from tests.stages.report.synthetic import make_run
 
     make_run(tmp_path, without=["evaluate/all", "detect/all", "track/association"])

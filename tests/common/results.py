@@ -4,8 +4,8 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from common.contract import Read, Unit, key_of
-from common.manifest import (
+from ghosttrack.common.engine.contract import Read, Unit, key_of
+from ghosttrack.common.engine.manifest import (
     BuildDefinition,
     Builder,
     Dependency,
@@ -15,7 +15,7 @@ from common.manifest import (
     RunDetails,
     Subject,
 )
-from common.storage import Entry, Store
+from ghosttrack.common.engine.storage import Entry, Store
 
 
 def unit_of(stage: str = "alpha", *, reads: Mapping[str, list[str]] | None = None, **parameters: Any) -> Unit:

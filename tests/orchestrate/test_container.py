@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from common import files
-from common.cluster import ClusterProfile, Resources
-from common.errors import ImageError
-from orchestrate.container import binds, images_of, run_command
+from ghosttrack.common import files
+from ghosttrack.common.config.cluster import ClusterProfile, Resources
+from ghosttrack.common.errors import ImageError
+from ghosttrack.orchestrate.container import binds, images_of, run_command
 from tests.fake_project import FakeProject
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrate.disk import folder_size, free_bytes, mount_of, quota_left
-from orchestrate.request import Request
+from ghosttrack.orchestrate.disk import folder_size, free_bytes, mount_of, quota_left
+from ghosttrack.orchestrate.request import Request
 
 
 def test_what_is_left_of_a_quota_is_all_that_may_be_written(

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from common.cluster import ClusterProfile
-from common.errors import ConfigError
-from orchestrate import doctor
-from orchestrate.doctor import Diagnosis, examine, raise_for
-from orchestrate.request import Request
+from ghosttrack.common.config.cluster import ClusterProfile
+from ghosttrack.common.errors import ConfigError
+from ghosttrack.orchestrate import doctor
+from ghosttrack.orchestrate.doctor import Diagnosis, examine, raise_for
+from ghosttrack.orchestrate.request import Request
 from tests.fake_project import FakeProject
 
 
@@ -125,7 +125,7 @@ def test_a_missing_image_is_trouble(tmp_path: Path) -> None:
 
 def test_the_command_prints_all_and_ends_with_one_line_about_the_trouble(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "orchestrate", "doctor", "demo", "--stub", "--executor", "local",
+        [sys.executable, "-m", "ghosttrack.orchestrate", "doctor", "demo", "--stub", "--executor", "local",
          "--container", "apptainer", "--set", f"paths.root={tmp_path}"],
         cwd=Path(__file__).parents[2], capture_output=True, text=True,
         env={**os.environ, "PATH": str(tmp_path)},

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from common.contract import Unit
-from common.errors import BusyError
-from common.storage import Store
-from orchestrate.gc import releasable, release, remove, rubbish
-from orchestrate.local import LocalExecutor
-from orchestrate.render import Terminal
-from orchestrate.request import Request
+from ghosttrack.common.engine.contract import Unit
+from ghosttrack.common.engine.storage import Store
+from ghosttrack.common.errors import BusyError
+from ghosttrack.orchestrate.gc import releasable, release, remove, rubbish
+from ghosttrack.orchestrate.local import LocalExecutor
+from ghosttrack.orchestrate.render import Terminal
+from ghosttrack.orchestrate.request import Request
 from tests.fake_project import CONTRACTS, FakeProject
 
 STATES = """

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import pytest
 
-from common.config import load_config
-from common.contract import Contract, expand, load_contracts
-from common.errors import BusyError, ConfigError, GhostTrackError
-from common.storage import Store
-from orchestrate import estimate
-from orchestrate.chain import chain_of
-from orchestrate.clean import clean
-from orchestrate.estimate import Estimator, Work, measure_rate
-from orchestrate.plan import Plan, fold, make_plan
-from orchestrate.status import stage_statuses
-from orchestrate.verify import verify_units
-from orchestrate.why import choose, explain
+from ghosttrack.common.config.load import load_config
+from ghosttrack.common.engine.contract import Contract, expand, load_contracts
+from ghosttrack.common.engine.storage import Store
+from ghosttrack.common.errors import BusyError, ConfigError, GhostTrackError
+from ghosttrack.orchestrate import estimate
+from ghosttrack.orchestrate.chain import chain_of
+from ghosttrack.orchestrate.clean import clean
+from ghosttrack.orchestrate.estimate import Estimator, Work, measure_rate
+from ghosttrack.orchestrate.plan import Plan, fold, make_plan
+from ghosttrack.orchestrate.status import stage_statuses
+from ghosttrack.orchestrate.verify import verify_units
+from ghosttrack.orchestrate.why import choose, explain
 from tests.fake_project import FakeProject
 
 
@@ -88,7 +88,7 @@ def test_a_plan_that_does_not_fit_the_disk_says_so(
     project: FakeProject, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert project.request().plan().refusal is None
-    monkeypatch.setattr("orchestrate.plan.free_bytes", lambda folder: 1000)
+    monkeypatch.setattr("ghosttrack.orchestrate.plan.free_bytes", lambda folder: 1000)
     assert "1 kB free" in str(project.request().plan().refusal)
 
 

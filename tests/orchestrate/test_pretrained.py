@@ -7,18 +7,19 @@ from typing import Any, cast
 
 import pytest
 
-from common.config import Config, load_config
-from common.contract import Unit, expand, load_contract, load_contracts
-from common.errors import ConfigError
-from common.stage import run_units
-from common.storage import Store
-from orchestrate.chain import chain_of
-from orchestrate.clean import clean
-from orchestrate.doctor import sources
-from orchestrate.local import LocalExecutor
-from orchestrate.plan import make_plan
-from orchestrate.render import Terminal
-from orchestrate.request import Request
+from ghosttrack.common.config.load import load_config
+from ghosttrack.common.config.schema import Config
+from ghosttrack.common.engine.contract import Unit, expand, load_contract, load_contracts
+from ghosttrack.common.engine.stage import run_units
+from ghosttrack.common.engine.storage import Store
+from ghosttrack.common.errors import ConfigError
+from ghosttrack.orchestrate.chain import chain_of
+from ghosttrack.orchestrate.clean import clean
+from ghosttrack.orchestrate.doctor import sources
+from ghosttrack.orchestrate.local import LocalExecutor
+from ghosttrack.orchestrate.plan import make_plan
+from ghosttrack.orchestrate.render import Terminal
+from ghosttrack.orchestrate.request import Request
 from tests.fake_project import FakeProject
 
 STAGES = Path(__file__).parents[2] / "stages"

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrate.request import Request
-from orchestrate.slurm.submission import Submission, write_submission
+from ghosttrack.orchestrate.request import Request
+from ghosttrack.orchestrate.slurm.submission import Submission, write_submission
 from tests.conftest import write_small_config
 
 

@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-import orchestrate.request
-from common.errors import StageFailedError
-from common.storage import process_start
-from orchestrate import cli
-from orchestrate.local import LocalExecutor
-from orchestrate.render import Terminal
+from ghosttrack.common.engine.storage import process_start
+from ghosttrack.common.errors import StageFailedError
+from ghosttrack.orchestrate import cli, request
+from ghosttrack.orchestrate.local import LocalExecutor
+from ghosttrack.orchestrate.render import Terminal
 from tests.fake_project import FakeProject
 
 ALL = ["source/all", "layers/base", "layers/layer_0", "layers/layer_1", "layers/layer_2", "sink/all"]
@@ -114,12 +113,12 @@ def test_the_command_says_what_it_does(
         cli.main()
         return capsys.readouterr().out
 
-    original = orchestrate.request.Request.of.__func__  # type: ignore[attr-defined]
+    original = request.Request.of.__func__  # type: ignore[attr-defined]
 
     def of(cls: type, *arguments: object, **options: object) -> object:
         return original(cls, *arguments, **options, stages_folder=project.stages)
 
-    monkeypatch.setattr(orchestrate.request.Request, "of", classmethod(of))
+    monkeypatch.setattr(request.Request, "of", classmethod(of))
     config = str(project.config_file)
     first = ghosttrack("run", config)
     assert "6 of 6 units to run" in first
@@ -139,7 +138,7 @@ def test_the_command_says_what_it_does(
 
 def start_in_background(project: FakeProject) -> "subprocess.Popen[str]":
     script = (
-        "import sys; from pathlib import Path; from orchestrate import cli; from orchestrate.request import Request\n"
+        "import sys; from pathlib import Path; from ghosttrack.orchestrate import cli; from ghosttrack.orchestrate.request import Request\n"
         "of = Request.of.__func__\n"
         f"Request.of = classmethod(lambda cls, *a, **k: of(cls, *a, **k, stages_folder=Path({str(project.stages)!r})))\n"
         f"sys.argv = ['ghosttrack', 'run', {str(project.config_file)!r}]\n"

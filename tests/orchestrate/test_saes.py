@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from common import saelens
-from common.config import load_config
-from common.contract import load_contract
-from common.errors import ConfigError, CorruptInputError, MissingInputError, StorageError
-from common.sae import JumpReLUSAE
-from common.stage import run_units
-from orchestrate import cli
-from stages.sae_train.run import run
+from ghosttrack.common.config.load import load_config
+from ghosttrack.common.engine.contract import load_contract
+from ghosttrack.common.engine.stage import run_units
+from ghosttrack.common.errors import ConfigError, CorruptInputError, MissingInputError, StorageError
+from ghosttrack.common.models import saelens
+from ghosttrack.common.models.sae import JumpReLUSAE
+from ghosttrack.orchestrate import cli
+from ghosttrack.stages.sae_train.run import run
 from tests.common.test_sae import make_sae
 
 STAGES = Path(__file__).parents[2] / "stages"

@@ -18,7 +18,7 @@ def config(write_config: Callable[..., Path], tmp_path: Path) -> Path:
 
 
 def ghosttrack(*arguments: object, folder: Path) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "orchestrate", *map(str, arguments)]
+    command = [sys.executable, "-m", "ghosttrack.orchestrate", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
 
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from common.config import load_config
-from common.contract import expand, load_contract
-from common.storage import Store
-from orchestrate import cli
-from orchestrate.local import LocalExecutor
+from ghosttrack.common.config.load import load_config
+from ghosttrack.common.engine.contract import expand, load_contract
+from ghosttrack.common.engine.storage import Store
+from ghosttrack.orchestrate import cli
+from ghosttrack.orchestrate.local import LocalExecutor
 from tests.stages.extract.corpora import STAGES, publish
 
 

@@ -5,11 +5,11 @@ import json
 import pytest
 from click.testing import CliRunner, Result
 
-from common.cluster import Resources
-from orchestrate import options
-from orchestrate.cli import ghosttrack
-from orchestrate.request import Request
-from orchestrate.usage import Advice, advice
+from ghosttrack.common.config.cluster import Resources
+from ghosttrack.orchestrate import options
+from ghosttrack.orchestrate.cli import ghosttrack
+from ghosttrack.orchestrate.request import Request
+from ghosttrack.orchestrate.usage import Advice, advice
 from tests.fake_project import FakeProject
 
 

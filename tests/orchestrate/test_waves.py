@@ -4,9 +4,10 @@ import re
 
 import pytest
 
-from common.config import Config, load_config
-from common.contract import Unit, expand, load_contracts
-from orchestrate.waves import Waves, refusal, waves_of
+from ghosttrack.common.config.load import load_config
+from ghosttrack.common.config.schema import Config
+from ghosttrack.common.engine.contract import Unit, expand, load_contracts
+from ghosttrack.orchestrate.waves import Waves, refusal, waves_of
 
 GB = 1e9
 

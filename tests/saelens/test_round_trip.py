@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from common import saelens
-from common.errors import ModelMismatchError
-from common.sae import JumpReLUSAE
+from ghosttrack.common.errors import ModelMismatchError
+from ghosttrack.common.models import saelens
+from ghosttrack.common.models.sae import JumpReLUSAE
 from tests.saelens.conftest import Command
 
 pytestmark = pytest.mark.saelens

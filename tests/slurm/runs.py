@@ -9,11 +9,11 @@ from typing import Any
 
 import yaml
 
-from orchestrate.render import Terminal
-from orchestrate.request import Request
-from orchestrate.slurm import scheduler
-from orchestrate.slurm.submission import Submission, read_submission
-from orchestrate.slurm.submit import SlurmExecutor
+from ghosttrack.orchestrate.render import Terminal
+from ghosttrack.orchestrate.request import Request
+from ghosttrack.orchestrate.slurm import scheduler
+from ghosttrack.orchestrate.slurm.submission import Submission, read_submission
+from ghosttrack.orchestrate.slurm.submit import SlurmExecutor
 from tests.conftest import write_small_config
 from tests.fake_project import CONTRACTS, FakeProject
 from tests.slurm.cluster import Cluster
@@ -95,14 +95,14 @@ def start_command(  # type: ignore[no-untyped-def]
     """The real command line, on the stages of the fake project. others: of subprocess, such as the user."""
     program = f"""
 import pathlib, sys
-import common.contract, orchestrate.request
+import ghosttrack.common.engine.contract, orchestrate.request
 of = orchestrate.request.Request.of.__func__
 def of_fake(cls, *arguments, **options):
     return of(cls, *arguments, **options, stages_folder=pathlib.Path({str(run.project.stages)!r}))
 orchestrate.request.Request.of = classmethod(of_fake)
 sys.argv = ["ghosttrack", {command!r}, {str(run.project.config_file)!r}, "--cluster", {str(run.profile)!r}]
 sys.argv += ["--executor", "slurm"] if {command!r} in ("run", "rerun") else []
-from orchestrate.cli import main
+from ghosttrack.orchestrate.cli import main
 main()
 """
     environment = {**os.environ, "PATH": f"{path}:{os.environ['PATH']}" if path else os.environ["PATH"]}

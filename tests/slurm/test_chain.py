@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from common.errors import BusyError, SchedulerError
-from common.storage import Store
-from orchestrate.chain import chain_of
-from orchestrate.slurm import scheduler
-from orchestrate.slurm.submission import read_ending, read_submission
+from ghosttrack.common.engine.storage import Store
+from ghosttrack.common.errors import BusyError, SchedulerError
+from ghosttrack.orchestrate.chain import chain_of
+from ghosttrack.orchestrate.slurm import scheduler
+from ghosttrack.orchestrate.slurm.submission import read_ending, read_submission
 from tests.slurm.cluster import CPUS, PURGED_AFTER, Cluster
 from tests.slurm.runs import Run, run_command, start_command
 
@@ -222,7 +222,11 @@ def test_two_users_side_by_side_do_not_meet(slurm: Cluster) -> None:
     try:
         environment = {"PYTHONPATH": packages, "PYTHONDONTWRITEBYTECODE": "1"}
         subprocess.run(
-            [python, "-c", "import orchestrate.cli"], env=environment, cwd="/", check=True, **ordinary
+            [python, "-c", "import ghosttrack.orchestrate.cli"],
+            env=environment,
+            cwd="/",
+            check=True,
+            **ordinary,
         )
     except (OSError, subprocess.CalledProcessError):
         pytest.skip(f"an ordinary user cannot read this code or run {python}")
@@ -325,7 +329,7 @@ def test_a_scheduler_that_stays_silent_is_one_clear_error(run: Run, monkeypatch:
 
 def test_a_script_can_be_submitted_by_hand(run: Run) -> None:
     request = run.request()
-    from orchestrate.slurm.submit import setting_of, write_scripts
+    from ghosttrack.orchestrate.slurm.submit import setting_of, write_scripts
 
     scripts = write_scripts(setting_of(request, None), chain_of(request.plan()))
     before = ""

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from common.cluster import ClusterProfile
-from orchestrate.doctor import cluster
+from ghosttrack.common.config.cluster import ClusterProfile
+from ghosttrack.orchestrate.doctor import cluster
 from tests.slurm.cluster import Cluster
 
 pytestmark = pytest.mark.slurm

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrate.slurm import scheduler
+from ghosttrack.orchestrate.slurm import scheduler
 from tests.slurm.cluster import MEMORY_MB, Cluster
 from tests.slurm.runs import Run
 

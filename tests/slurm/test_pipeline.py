@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from common.config import Config, load_config
-from common.contract import expand, load_contracts
-from common.storage import Store
-from orchestrate.slurm.submission import read_submission
+from ghosttrack.common.config.load import load_config
+from ghosttrack.common.config.schema import Config
+from ghosttrack.common.engine.contract import expand, load_contracts
+from ghosttrack.common.engine.storage import Store
+from ghosttrack.orchestrate.slurm.submission import read_submission
 from tests import gpt2_medium
 from tests.slurm.cluster import Cluster
 
@@ -36,9 +37,9 @@ def profile(folder: Path, **changes: object) -> Path:
 
 
 def ghosttrack(*arguments: str, folder: Path = CODE) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(CODE), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(CODE / "src"), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, "-m", "orchestrate", *arguments],
+        [sys.executable, "-m", "ghosttrack.orchestrate", *arguments],
         cwd=folder, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]

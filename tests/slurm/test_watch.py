@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from orchestrate.render import Terminal
-from orchestrate.slurm import scheduler
-from orchestrate.slurm.progress import LinkStatus
-from orchestrate.watching import overview
+from ghosttrack.orchestrate.render import Terminal
+from ghosttrack.orchestrate.slurm import scheduler
+from ghosttrack.orchestrate.slurm.progress import LinkStatus
+from ghosttrack.orchestrate.watching import overview
 from tests.slurm.cluster import PURGED_AFTER
 from tests.slurm.runs import Run, run_command
 

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from common.errors import CorruptInputError, NumericError
-from stages.detect.evidence import PLACES, place_rows
-from stages.detect.features.table import FeatureTable
+from ghosttrack.common.errors import CorruptInputError, NumericError
+from ghosttrack.stages.detect.evidence import PLACES, place_rows
+from ghosttrack.stages.detect.features.table import FeatureTable
 
 Floats = NDArray[np.float64]
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.detect.evidence import PLACES
-from stages.detect.features.table import FeatureTable
+from ghosttrack.stages.detect.evidence import PLACES
+from ghosttrack.stages.detect.features.table import FeatureTable
 
 Singles = NDArray[np.float32]
 Floats = NDArray[np.float64]

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.detect.evidence import Asked
-from stages.detect.features.table import FeatureTable, from_columns
+from ghosttrack.stages.detect.evidence import Asked
+from ghosttrack.stages.detect.features.table import FeatureTable, from_columns
 
 Floats = NDArray[np.float64]
 

@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import CorruptInputError, DataError, NumericError
-from stages.detect.evidence import PLACES
-from stages.detect.features.table import FeatureTable
+from ghosttrack.common.errors import CorruptInputError, DataError, NumericError
+from ghosttrack.stages.detect.evidence import PLACES
+from ghosttrack.stages.detect.features.table import FeatureTable
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

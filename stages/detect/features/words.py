@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from common.text import normalise
-from stages.detect.evidence import Asked
-from stages.detect.features.table import FeatureTable, from_columns
+from ghosttrack.common.maths.text import normalise
+from ghosttrack.stages.detect.evidence import Asked
+from ghosttrack.stages.detect.features.table import FeatureTable, from_columns
 
 _NEGATIONS = {"not", "no", "never", "none", "cannot", "nobody", "nothing"}
 _HEDGES = {"may", "might", "perhaps", "possibly", "probably", "likely", "some", "about", "generally", "often"}

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.detect.evidence import Asked
-from stages.detect.fitted.ridge import Ints
+from ghosttrack.stages.detect.evidence import Asked
+from ghosttrack.stages.detect.fitted.ridge import Ints
 
 Floats = NDArray[np.float64]
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
 
-from common.metrics import auroc
-from stages.detect.fitted.ridge import Ints, Singles, Standardiser
+from ghosttrack.common.maths.metrics import auroc
+from ghosttrack.stages.detect.fitted.ridge import Ints, Singles, Standardiser
 
 Floats = NDArray[np.float64]
 

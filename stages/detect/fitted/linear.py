@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from common.metrics import auroc
-from stages.detect.fitted.ridge import Ints, Singles, Standardiser, fit_ridges
+from ghosttrack.common.maths.metrics import auroc
+from ghosttrack.stages.detect.fitted.ridge import Ints, Singles, Standardiser, fit_ridges
 
 Floats = NDArray[np.float64]
 

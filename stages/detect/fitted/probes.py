@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from common.metrics import ones, rank_metrics
-from stages.detect.evidence import PLACES, Halves
-from stages.detect.fitted.ridge import Ints, Singles, Standardiser, fit_ridges
+from ghosttrack.common.maths.metrics import ones, rank_metrics
+from ghosttrack.stages.detect.evidence import PLACES, Halves
+from ghosttrack.stages.detect.fitted.ridge import Ints, Singles, Standardiser, fit_ridges
 
 Floats = NDArray[np.float64]
 

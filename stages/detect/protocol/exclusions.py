@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from common.answers import Answer
-from common.errors import DataError
+from ghosttrack.common.errors import DataError
+from ghosttrack.common.formats.answers import Answer
 
 UNEXPLAINED = "unexplained"
 MOST_UNEXPLAINED = 0.005

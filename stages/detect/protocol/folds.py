@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import StratifiedGroupKFold
 
-from common.errors import DataError, LabelError
+from ghosttrack.common.errors import DataError, LabelError
 
 Ints = NDArray[np.int64]
 

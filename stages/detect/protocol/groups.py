@@ -15,9 +15,9 @@ from collections.abc import Hashable, Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from common.answers import Answer
-from common.errors import LabelError
-from common.text import normalise
+from ghosttrack.common.errors import LabelError
+from ghosttrack.common.formats.answers import Answer
+from ghosttrack.common.maths.text import normalise
 
 Ints = NDArray[np.int64]
 

@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.detect.protocol.folds import assert_groups_whole, deal, grouped_folds
+from ghosttrack.stages.detect.protocol.folds import assert_groups_whole, deal, grouped_folds
 
 Ints = NDArray[np.int64]
 

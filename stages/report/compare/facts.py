@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from stages.report.dashboard.run_card import stage_cards
-from stages.report.results import QUALITY_VERSION, REPORT_VERSION, Results
+from ghosttrack.stages.report.dashboard.run_card import stage_cards
+from ghosttrack.stages.report.results import QUALITY_VERSION, REPORT_VERSION, Results
 
 Json = Mapping[str, Any]
 

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from common.metrics import auroc_by_block, rank_metrics
-from stages.report.compare.facts import Interval
+from ghosttrack.common.maths.metrics import auroc_by_block, rank_metrics
+from ghosttrack.stages.report.compare.facts import Interval
 
 Floats = NDArray[np.float64]
 RESAMPLES, CONFIDENCE, SEED = 2000, 0.95, 0

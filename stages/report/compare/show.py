@@ -15,14 +15,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from common.errors import ConfigError
-from common.progress import format_bytes, format_seconds
-from common.storage import storage_errors
-from stages.report import tables
-from stages.report.compare import terminal
-from stages.report.compare.facts import Interval, ModelFacts, facts_of
-from stages.report.compare.paired import CONFIDENCE, RESAMPLES, Difference, compare_pair
-from stages.report.results import STAGES, Results
+from ghosttrack.common.engine.progress import format_bytes, format_seconds
+from ghosttrack.common.engine.storage import storage_errors
+from ghosttrack.common.errors import ConfigError
+from ghosttrack.stages.report import tables
+from ghosttrack.stages.report.compare import terminal
+from ghosttrack.stages.report.compare.facts import Interval, ModelFacts, facts_of
+from ghosttrack.stages.report.compare.paired import CONFIDENCE, RESAMPLES, Difference, compare_pair
+from ghosttrack.stages.report.results import STAGES, Results
 
 Rows = list[list[str]]
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#8A7400")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from common.progress import format_bytes, format_seconds
-from stages.report import tables
-from stages.report.compare.facts import Interval, ModelFacts
+from ghosttrack.common.engine.progress import format_bytes, format_seconds
+from ghosttrack.stages.report import tables
+from ghosttrack.stages.report.compare.facts import Interval, ModelFacts
 
 WIDTH = 40
 STEPS = "▁▂▃▄▅▆▇█"

@@ -19,13 +19,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import DataError
-from common.progress import format_bytes
-from common.vocabulary import token_texts
-from stages.report.dashboard import run_card
-from stages.report.dashboard.features import FEATURES_A_BLOCK, FeatureBook, feature_block
-from stages.report.dashboard.packing import pack
-from stages.report.dashboard.questions import (
+from ghosttrack.common.engine.progress import format_bytes
+from ghosttrack.common.errors import DataError
+from ghosttrack.common.models.vocabulary import token_texts
+from ghosttrack.stages.report.dashboard import run_card
+from ghosttrack.stages.report.dashboard.features import FEATURES_A_BLOCK, FeatureBook, feature_block
+from ghosttrack.stages.report.dashboard.packing import pack
+from ghosttrack.stages.report.dashboard.questions import (
     ANSWERS,
     DETAILS,
     QUESTIONS_A_BLOCK,
@@ -39,8 +39,8 @@ from stages.report.dashboard.questions import (
     read_trajectories,
     tokens_in,
 )
-from stages.report.dashboard.reasons import explanation
-from stages.report.results import QUALITY_VERSION, REPORT_VERSION, Results
+from ghosttrack.stages.report.dashboard.reasons import explanation
+from ghosttrack.stages.report.results import QUALITY_VERSION, REPORT_VERSION, Results
 
 LIMIT = 38e6
 """Bytes that the file should stay under."""
@@ -207,7 +207,11 @@ def _inert(key: str, block: str) -> str:
 
 
 def _web(file: str) -> str:
-    return resources.files("stages.report.dashboard").joinpath("web", file).read_text(encoding="utf-8")
+    return (
+        resources.files("ghosttrack.stages.report.dashboard")
+        .joinpath("web", file)
+        .read_text(encoding="utf-8")
+    )
 
 
 def _digest(text: str) -> str:

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow.parquet as pq
 
-from stages.report.dashboard.packing import pack
-from stages.report.dashboard.tracks import Census, Examples, Ints, Links
-from stages.report.results import Results
+from ghosttrack.stages.report.dashboard.packing import pack
+from ghosttrack.stages.report.dashboard.tracks import Census, Examples, Ints, Links
+from ghosttrack.stages.report.results import Results
 
 UNIT = "track/association"
 FEATURES_A_BLOCK = 60

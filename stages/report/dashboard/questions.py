@@ -12,11 +12,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from common.answers import question_of
-from common.errors import CorruptInputError
-from stages.report.dashboard.packing import pack, thousandths
-from stages.report.dashboard.tracks import STRONGEST, Census, Nodes, matches, ranks, whole_questions
-from stages.report.results import Results
+from ghosttrack.common.errors import CorruptInputError
+from ghosttrack.common.formats.answers import question_of
+from ghosttrack.stages.report.dashboard.packing import pack, thousandths
+from ghosttrack.stages.report.dashboard.tracks import (
+    STRONGEST,
+    Census,
+    Nodes,
+    matches,
+    ranks,
+    whole_questions,
+)
+from ghosttrack.stages.report.results import Results
 
 ANSWERS, TRACKS = "track/answers", "track/all"
 NODES_AT_ONCE = 1_500_000

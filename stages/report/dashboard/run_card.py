@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from common.manifest import Manifest
-from stages.report.results import STAGES, Results
+from ghosttrack.common.engine.manifest import Manifest
+from ghosttrack.stages.report.results import STAGES, Results
 
 PARTS = (
     ("questions and answers", "track/answers", "generations.jsonl"),

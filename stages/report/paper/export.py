@@ -7,13 +7,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from common.errors import CorruptInputError, MissingInputError
-from common.storage import storage_errors
-from stages.report.dashboard.run_card import code_of
-from stages.report.paper.figures import write_figures
-from stages.report.paper.numbers import QUALITY, REPORT, Number, latex, numbers_of
-from stages.report.paper.tabulate import as_csv, as_latex, tables_of
-from stages.report.results import QUALITY_VERSION, REPORT_VERSION, Results
+from ghosttrack.common.engine.storage import storage_errors
+from ghosttrack.common.errors import CorruptInputError, MissingInputError
+from ghosttrack.stages.report.dashboard.run_card import code_of
+from ghosttrack.stages.report.paper.figures import write_figures
+from ghosttrack.stages.report.paper.numbers import QUALITY, REPORT, Number, latex, numbers_of
+from ghosttrack.stages.report.paper.tabulate import as_csv, as_latex, tables_of
+from ghosttrack.stages.report.results import QUALITY_VERSION, REPORT_VERSION, Results
 
 
 class Exported(NamedTuple):
@@ -43,7 +43,7 @@ def export(results: Results, folder: Path) -> Exported:
     missing = _missing(results, report, quality, [table.name for table in tables if not table.rows])
     files = {
         "macros.tex": macros(numbers),
-        "methods.bib": resources.files("stages.report.paper")
+        "methods.bib": resources.files("ghosttrack.stages.report.paper")
         .joinpath("methods.bib")
         .read_text(encoding="utf-8"),
         "PROVENANCE.txt": provenance(results, numbers, missing),

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stages.report import tables
-from stages.report.paper.numbers import latex
+from ghosttrack.stages.report import tables
+from ghosttrack.stages.report.paper.numbers import latex
 
 Json = Mapping[str, Any]
 Cell = str | int | float | None | Mapping[str, Any]

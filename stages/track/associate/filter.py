@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.track.association import GAPS, Association, Floats, Scans
-from stages.track.neighbours import active_pairs, take
+from ghosttrack.stages.track.association import GAPS, Association, Floats, Scans
+from ghosttrack.stages.track.neighbours import active_pairs, take
 
 LEAST_ODDS = 0.01
 """Gate: a pair whose odds, were it alone, are below one in a hundred is no candidate."""

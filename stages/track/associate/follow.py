@@ -6,12 +6,12 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
-from common.errors import ModelMismatchError
-from stages.track.associate.hypotheses import track_by_hypotheses
-from stages.track.associate.nulls import dealt_anew, no_links, same_number
-from stages.track.associate.record import Tracks
-from stages.track.associate.scanwise import track_by_scan
-from stages.track.association import Association, Scans
+from ghosttrack.common.errors import ModelMismatchError
+from ghosttrack.stages.track.associate.hypotheses import track_by_hypotheses
+from ghosttrack.stages.track.associate.nulls import dealt_anew, no_links, same_number
+from ghosttrack.stages.track.associate.record import Tracks
+from ghosttrack.stages.track.associate.scanwise import track_by_scan
+from ghosttrack.stages.track.association import Association, Scans
 
 Associator = Literal["none", "random", "feature_id", "nearest", "marginals", "hypotheses"]
 

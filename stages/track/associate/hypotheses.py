@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from stages.track.associate.filter import (
+from ghosttrack.stages.track.associate.filter import (
     LEAST_EXISTENCE,
     Candidates,
     Detections,
@@ -33,10 +33,10 @@ from stages.track.associate.filter import (
     born,
     weigh,
 )
-from stages.track.associate.murty import k_best
-from stages.track.associate.record import Tracks, empty_tracks, number_tracks
-from stages.track.association import Association, Floats, Scans
-from stages.track.neighbours import Table, ragged, take
+from ghosttrack.stages.track.associate.murty import k_best
+from ghosttrack.stages.track.associate.record import Tracks, empty_tracks, number_tracks
+from ghosttrack.stages.track.association import Association, Floats, Scans
+from ghosttrack.stages.track.neighbours import Table, ragged, take
 
 KEPT = 5
 """Hypotheses of a cluster."""

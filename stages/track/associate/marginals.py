@@ -13,8 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.track.associate.nearest import alone
-from stages.track.association import Floats
+from ghosttrack.stages.track.associate.nearest import alone
+from ghosttrack.stages.track.association import Floats
 
 TOLERANCE = 1e-6
 MAX_ITERATIONS = 500

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from stages.track.association import Floats
+from ghosttrack.stages.track.association import Floats
 
 FEW_PAIRS = 4
 """Up to here all associations are simply listed."""

@@ -12,7 +12,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from stages.track.association import Floats
+from ghosttrack.stages.track.association import Floats
 
 
 def best_pairs(row: NDArray[np.int64], column: NDArray[np.int64], gain: Floats) -> NDArray[np.bool_]:

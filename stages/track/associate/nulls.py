@@ -9,8 +9,8 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
-from stages.track.associate.record import Tracks, empty_tracks, number_tracks
-from stages.track.association import GAPS, Scans
+from ghosttrack.stages.track.associate.record import Tracks, empty_tracks, number_tracks
+from ghosttrack.stages.track.association import GAPS, Scans
 
 
 def no_links(scans: Scans, decoders: Sequence[Tensor]) -> Tracks:

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.track.association import Scans
+from ghosttrack.stages.track.association import Scans
 
 
 class Tracks(NamedTuple):

@@ -9,7 +9,7 @@ track's state is averaged over all detections that it may have given.
 import numpy as np
 from numpy.typing import NDArray
 
-from stages.track.associate.filter import (
+from ghosttrack.stages.track.associate.filter import (
     LEAST_EXISTENCE,
     Candidates,
     Detections,
@@ -18,11 +18,11 @@ from stages.track.associate.filter import (
     born,
     weigh,
 )
-from stages.track.associate.marginals import Marginals, link_probabilities
-from stages.track.associate.nearest import best_pairs
-from stages.track.associate.record import Tracks, empty_tracks, number_tracks
-from stages.track.association import Association, Floats, Scans
-from stages.track.neighbours import take
+from ghosttrack.stages.track.associate.marginals import Marginals, link_probabilities
+from ghosttrack.stages.track.associate.nearest import best_pairs
+from ghosttrack.stages.track.associate.record import Tracks, empty_tracks, number_tracks
+from ghosttrack.stages.track.association import Association, Floats, Scans
+from ghosttrack.stages.track.neighbours import take
 
 
 def track_by_scan(scans: Scans, association: Association, soft: bool) -> Tracks:

@@ -2,10 +2,10 @@
 
 import pytest
 
-from common.cluster import Resources, RetryConfig
-from orchestrate.slurm.retry import Failure, treatment
-from orchestrate.slurm.scheduler import Limits, seconds_of_limit
-from orchestrate.slurm.submit import Treatment
+from ghosttrack.common.config.cluster import Resources, RetryConfig
+from ghosttrack.orchestrate.slurm.retry import Failure, treatment
+from ghosttrack.orchestrate.slurm.scheduler import Limits, seconds_of_limit
+from ghosttrack.orchestrate.slurm.submit import Treatment
 
 ASKED = {
     "extract": Resources(memory="16G", time="2:00:00"),

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import SchedulerError
-from orchestrate.slurm import scheduler
-from orchestrate.slurm.scheduler import NoAnswerError, QueuedJob
+from ghosttrack.common.errors import SchedulerError
+from ghosttrack.orchestrate.slurm import scheduler
+from ghosttrack.orchestrate.slurm.scheduler import NoAnswerError, QueuedJob
 
 SILENCE = SchedulerError("sbatch: timed out after 120 s")
 

@@ -13,12 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from common.cluster import ClusterProfile, Resources
-from common.contract import Unit
-from common.errors import ImageError
-from orchestrate.chain import Link, Task
-from orchestrate.plan import PlannedUnit
-from orchestrate.slurm.script import PASSED_ON, Setting, render, render_medic, render_whole, resources_of
+from ghosttrack.common.config.cluster import ClusterProfile, Resources
+from ghosttrack.common.engine.contract import Unit
+from ghosttrack.common.errors import ImageError
+from ghosttrack.orchestrate.chain import Link, Task
+from ghosttrack.orchestrate.plan import PlannedUnit
+from ghosttrack.orchestrate.slurm.script import (
+    PASSED_ON,
+    Setting,
+    render,
+    render_medic,
+    render_whole,
+    resources_of,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -49,7 +56,7 @@ def setting(profile: ClusterProfile | None = None, processes: int = 1, contained
             ]
             for stage in ("prepare", "extract", "sae_train", "track")
         },
-        release_command=["python", "-m", "orchestrate", "gc", "gpt2-medium", "--yes"],
+        release_command=["python", "-m", "ghosttrack.orchestrate", "gc", "gpt2-medium", "--yes"],
         shares_work={"prepare": False, "extract": True, "sae_train": True, "track": False},
         images={stage: (Path(f"stages/{stage}.sif"), 64 * "0") for stage in ("extract", "track")}
         if contained
@@ -140,9 +147,15 @@ def test_in_containers() -> None:
 
 def test_the_whole_in_one_job_and_the_medic() -> None:
     check(
-        "whole", render_whole(setting(), ["python", "-m", "orchestrate", "run", "gpt2-medium"], Resources())
+        "whole",
+        render_whole(
+            setting(), ["python", "-m", "ghosttrack.orchestrate", "run", "gpt2-medium"], Resources()
+        ),
     )
-    check("medic", render_medic(setting(), ["python", "-m", "orchestrate.slurm.retry", "gpt2-medium"]))
+    check(
+        "medic",
+        render_medic(setting(), ["python", "-m", "ghosttrack.orchestrate.slurm.retry", "gpt2-medium"]),
+    )
 
 
 def test_an_image_that_was_changed_since_submission_does_not_run(tmp_path: Path) -> None:

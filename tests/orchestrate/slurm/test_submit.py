@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import StorageError
-from orchestrate.chain import chain_of
-from orchestrate.slurm.submit import setting_of, write_scripts
+from ghosttrack.common.errors import StorageError
+from ghosttrack.orchestrate.chain import chain_of
+from ghosttrack.orchestrate.slurm.submit import setting_of, write_scripts
 from tests.common.test_storage import run_in_child
 from tests.fake_project import FakeProject
 

@@ -15,9 +15,9 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from common.config import Config
-from common.contract import expand, load_contract
-from common.stage import Job
+from ghosttrack.common.config.schema import Config
+from ghosttrack.common.engine.contract import expand, load_contract
+from ghosttrack.common.engine.stage import Job
 
 ROOT = Path(__file__).resolve().parents[3]
 EXCLUDED = {"empty": 0.01, "echo": 0.01}
@@ -220,7 +220,7 @@ def published(folder: Path) -> Path:
 
 def run_all(folder: Path, n: int = 160, strength: float = 0.7, seed: int = 0) -> Path:
     """detect on made-up tracks."""
-    from stages.detect.run import run
+    from ghosttrack.stages.detect.run import run
 
     settings = config()
     lines, wrong = answers(n, strength, seed)

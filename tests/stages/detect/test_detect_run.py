@@ -8,21 +8,27 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from common.answers import Answer
-from common.contract import load_contract
-from common.errors import CorruptInputError, DataError, LabelError, ModelMismatchError, NumericError
-from common.metrics import auroc
-from common.text import normalise
-from stages.detect.crossval import fit_side, methods_of
-from stages.detect.detector import fit, load, save
-from stages.detect.error_types import error_types
-from stages.detect.explain import competition_of
-from stages.detect.features.table import FeatureTable
-from stages.detect.opening import protocol_rows
-from stages.detect.protocol.groups import question_groups
-from stages.detect.protocol.splits import Plan, all_splits
-from stages.detect.reading import Files, complete, pieces_of, read_data
-from stages.detect.run import run
+from ghosttrack.common.engine.contract import load_contract
+from ghosttrack.common.errors import (
+    CorruptInputError,
+    DataError,
+    LabelError,
+    ModelMismatchError,
+    NumericError,
+)
+from ghosttrack.common.formats.answers import Answer
+from ghosttrack.common.maths.metrics import auroc
+from ghosttrack.common.maths.text import normalise
+from ghosttrack.stages.detect.crossval import fit_side, methods_of
+from ghosttrack.stages.detect.detector import fit, load, save
+from ghosttrack.stages.detect.error_types import error_types
+from ghosttrack.stages.detect.explain import competition_of
+from ghosttrack.stages.detect.features.table import FeatureTable
+from ghosttrack.stages.detect.opening import protocol_rows
+from ghosttrack.stages.detect.protocol.groups import question_groups
+from ghosttrack.stages.detect.protocol.splits import Plan, all_splits
+from ghosttrack.stages.detect.reading import Files, complete, pieces_of, read_data
+from ghosttrack.stages.detect.run import run
 from tests.stages.detect import synthetic
 
 
@@ -50,7 +56,7 @@ def scores(out):
 
 
 def read(finished_run):
-    from common.answers import read_answers
+    from ghosttrack.common.formats.answers import read_answers
 
     folder = finished_run / "track"
     files = Files(
@@ -401,7 +407,7 @@ def test_another_runs_detector_scores_these_questions_and_nothing_is_fitted_agai
     })  # fmt: skip
     scores = pd.read_parquet(found / "scores.parquet")
     part = scores[scores["split"] == "transfer"]
-    from common.answers import read_answers
+    from ghosttrack.common.formats.answers import read_answers
 
     folder = tmp_path / "track"
     files = Files(

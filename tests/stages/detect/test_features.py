@@ -4,9 +4,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from common.errors import CorruptInputError, NumericError
-from stages.detect.evidence import PLACES
-from stages.detect.features.tracks import (
+from ghosttrack.common.errors import CorruptInputError, NumericError
+from ghosttrack.stages.detect.evidence import PLACES
+from ghosttrack.stages.detect.features.tracks import (
     FAMILIES,
     Tracks,
     family_of,

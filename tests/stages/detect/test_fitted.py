@@ -6,16 +6,16 @@ from scipy.sparse import csr_matrix
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import Ridge
 
-from common.metrics import auroc
-from stages.detect.evidence import Asked
-from stages.detect.fitted.habits import NAMES, count_habits, fit_habits
-from stages.detect.fitted.latents import fit_latents, telling_columns
-from stages.detect.fitted.linear import fit_linear
-from stages.detect.fitted.probes import fit_probes, place_means
-from stages.detect.fitted.ridge import Standardiser, fit_ridges
-from stages.detect.models import additive, boosted
-from stages.detect.permutation import permutation_control
-from stages.detect.protocol.splits import Fold
+from ghosttrack.common.maths.metrics import auroc
+from ghosttrack.stages.detect.evidence import Asked
+from ghosttrack.stages.detect.fitted.habits import NAMES, count_habits, fit_habits
+from ghosttrack.stages.detect.fitted.latents import fit_latents, telling_columns
+from ghosttrack.stages.detect.fitted.linear import fit_linear
+from ghosttrack.stages.detect.fitted.probes import fit_probes, place_means
+from ghosttrack.stages.detect.fitted.ridge import Standardiser, fit_ridges
+from ghosttrack.stages.detect.models import additive, boosted
+from ghosttrack.stages.detect.permutation import permutation_control
+from ghosttrack.stages.detect.protocol.splits import Fold
 
 
 def problem(n=240, d=20, strength=1.0, seed=0):

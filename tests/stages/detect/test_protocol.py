@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 
-from common.answers import Answer
-from common.errors import DataError, LabelError
-from stages.detect.protocol.exclusions import exclusions
-from stages.detect.protocol.folds import assert_groups_whole, grouped_folds
-from stages.detect.protocol.groups import components, question_groups, refuse_conflicts
-from stages.detect.protocol.splits import Plan, Rows, all_splits
+from ghosttrack.common.errors import DataError, LabelError
+from ghosttrack.common.formats.answers import Answer
+from ghosttrack.stages.detect.protocol.exclusions import exclusions
+from ghosttrack.stages.detect.protocol.folds import assert_groups_whole, grouped_folds
+from ghosttrack.stages.detect.protocol.groups import components, question_groups, refuse_conflicts
+from ghosttrack.stages.detect.protocol.splits import Plan, Rows, all_splits
 
 
 def test_groups_stay_whole_and_classes_balanced():

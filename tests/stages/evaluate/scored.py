@@ -15,9 +15,9 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 
-from common.config import Config
-from common.contract import expand, load_contract
-from common.stage import Job
+from ghosttrack.common.config.schema import Config
+from ghosttrack.common.engine.contract import expand, load_contract
+from ghosttrack.common.engine.stage import Job
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -167,7 +167,7 @@ def write_sae_quality(folder: Path, layers: list[int], l0: float = 64.0, mse: fl
 
 def evaluate(folder: Path, detect: Path, l0: float = 64.0, mse: float = 0.005) -> Path:
     """The files that evaluate makes of a folder that `write` made."""
-    from stages.evaluate.run import run
+    from ghosttrack.stages.evaluate.run import run
 
     units = {
         "detect/all": detect,
@@ -179,7 +179,7 @@ def evaluate(folder: Path, detect: Path, l0: float = 64.0, mse: float = 0.005) -
 
 def run_all(folder: Path) -> Path:
     """Made-up scores, evaluate and report."""
-    from stages.report.run import run
+    from ghosttrack.stages.report.run import run
 
     detect = write(folder / "detect")
     run(job("report", folder / "report", {"detect/all": detect, "evaluate/all": evaluate(folder, detect)}))

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from stages.evaluate.bootstrap import centred, figure, group_weights, verdict
-from stages.evaluate.schema import Figure
+from ghosttrack.stages.evaluate.bootstrap import centred, figure, group_weights, verdict
+from ghosttrack.stages.evaluate.schema import Figure
 
 
 def test_groups_are_drawn_whole_and_as_often_as_there_are_groups():

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import precision_recall_curve, roc_auc_score, roc_curve
 
-from common.metrics import rank_metrics
-from stages.evaluate.curves import GRID, curves
-from stages.evaluate.scorecard import Sample
-from stages.evaluate.scores import Scores
+from ghosttrack.common.maths.metrics import rank_metrics
+from ghosttrack.stages.evaluate.curves import GRID, curves
+from ghosttrack.stages.evaluate.scorecard import Sample
+from ghosttrack.stages.evaluate.scores import Scores
 
 
 @pytest.fixture(params=[False, True], ids=["distinct", "ties"])

@@ -8,10 +8,10 @@ import pandas as pd
 import pytest
 from sklearn.metrics import cohen_kappa_score, confusion_matrix, roc_auc_score
 
-from common.contract import load_contract
-from common.errors import CorruptInputError
-from stages.evaluate.sae import read_sae
-from stages.evaluate.schema import FinalReport, json_schema
+from ghosttrack.common.engine.contract import load_contract
+from ghosttrack.common.errors import CorruptInputError
+from ghosttrack.stages.evaluate.sae import read_sae
+from ghosttrack.stages.evaluate.schema import FinalReport, json_schema
 from tests.stages.evaluate import scored
 
 

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import brier_score_loss, f1_score, roc_auc_score
 
-from stages.evaluate import scorecard
-from stages.evaluate.schema import Figures, MethodCard
-from stages.evaluate.scores import Scores
+from ghosttrack.stages.evaluate import scorecard
+from ghosttrack.stages.evaluate.schema import Figures, MethodCard
+from ghosttrack.stages.evaluate.scores import Scores
 
 
 def card(name, kind="detector", signals=("tracks",), rung=None):

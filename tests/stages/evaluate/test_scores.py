@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from common.errors import CorruptInputError, LabelError, NumericError
-from stages.evaluate.scores import read_detection
+from ghosttrack.common.errors import CorruptInputError, LabelError, NumericError
+from ghosttrack.stages.evaluate.scores import read_detection
 from tests.stages.evaluate import scored
 
 

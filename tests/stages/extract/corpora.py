@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from common.config import Config
-from common.contract import Unit, expand, load_contract
-from common.stage import run_units
-from common.storage import Entry, Store
-from stages.extract.run import run
+from ghosttrack.common.config.schema import Config
+from ghosttrack.common.engine.contract import Unit, expand, load_contract
+from ghosttrack.common.engine.stage import run_units
+from ghosttrack.common.engine.storage import Entry, Store
+from ghosttrack.stages.extract.run import run
 from tests.common.results import manifest_of
 from tests.tiny_models import D_MODEL, N_LAYERS, VOCABULARY, save_random_model
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from common.errors import NumericError
-from common.language_model import LanguageModel, load_language_model
-from common.states import StatesWriter, open_states, reserve
-from stages.extract.forward import batches, flop_per_token, peak_flops, plan_shards, write_states
+from ghosttrack.common.errors import NumericError
+from ghosttrack.common.formats.states import StatesWriter, open_states, reserve
+from ghosttrack.common.models.language_model import LanguageModel, load_language_model
+from ghosttrack.stages.extract.forward import batches, flop_per_token, peak_flops, plan_shards, write_states
 from tests.tiny_models import D_MODEL, N_LAYERS, VOCABULARY, save_random_model
 
 

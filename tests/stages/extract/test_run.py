@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 import torch
 
-from common.config import Config
-from common.errors import (
+from ghosttrack.common.config.schema import Config
+from ghosttrack.common.engine.storage import Store
+from ghosttrack.common.errors import (
     ConfigError,
     CorruptInputError,
     DataError,
@@ -24,10 +25,9 @@ from common.errors import (
     NumericError,
     StorageError,
 )
-from common.states import open_states
-from common.storage import Store
-from stages.extract import run as stage
-from stages.extract.forward import write_states
+from ghosttrack.common.formats.states import open_states
+from ghosttrack.stages.extract import run as stage
+from ghosttrack.stages.extract.forward import write_states
 from tests.stages.extract.corpora import (
     LENGTH,
     TOKENS,
@@ -114,8 +114,8 @@ def test_waves_hold_what_one_wave_holds_and_the_sample_is_rows_of_it(config: Con
 
 def test_the_plan_knows_the_bytes(config: Config) -> None:
     """But for the headers of the files."""
-    from common.contract import expand, load_contract
-    from orchestrate.estimate import Estimator
+    from ghosttrack.common.engine.contract import expand, load_contract
+    from ghosttrack.orchestrate.estimate import Estimator
 
     for changes in ({}, {"dtype": "int8"}, {"dtype": "float16", "layers_per_wave": 2}):
         settings = configured(Path(config.paths.root).with_name(f"root-{len(changes)}"), **changes)
@@ -140,7 +140,7 @@ def test_two_processes_write_the_bytes_of_one(config: Config, tmp_path: Path, dt
         file = tmp_path / "tiny.yaml"
         file.write_text(yaml.safe_dump(each.model_dump(mode="json", exclude={"name"})))
         done = subprocess.run(
-            [sys.executable, "-m", "stages.extract", "--config", str(file), "--processes", str(processes)],
+            [sys.executable, "-m", "ghosttrack.stages.extract", "--config", str(file), "--processes", str(processes)],
             cwd=CODE, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
@@ -162,13 +162,17 @@ def test_a_rank_that_is_killed_is_named_and_its_shards_are_done_by_the_next_run(
     extract(alone)
     file = tmp_path / "tiny.yaml"
     file.write_text(yaml.safe_dump(together.model_dump(mode="json", exclude={"name"})))
-    command = [sys.executable, "-m", "stages.extract", "--config", str(file), "--processes", "2"]
+    command = [sys.executable, "-m", "ghosttrack.stages.extract", "--config", str(file), "--processes", "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     running = subprocess.Popen(command, cwd=CODE, env=environment, stderr=subprocess.PIPE, text=True)
     while len(steps(together)) < 20:
         assert running.poll() is None
         time.sleep(0.01)
-    ranks = [each for each in psutil.Process(running.pid).children() if "stages.extract" in each.cmdline()]
+    ranks = [
+        each
+        for each in psutil.Process(running.pid).children()
+        if "ghosttrack.stages.extract" in each.cmdline()
+    ]
     assert len(ranks) == 2
     ranks[1].kill()
     assert running.wait(timeout=60) == 137
@@ -384,7 +388,7 @@ def test_released_states_come_out_as_they_were(config: Config) -> None:
     store = Store(config.paths.root)
     entry = result(config)
     assert entry
-    from common.contract import expand, load_contract
+    from ghosttrack.common.engine.contract import expand, load_contract
 
     [unit] = expand(load_contract(CODE / "stages/extract"), config)
     assert store.release(unit) > TOKENS * D_MODEL * N_LAYERS * 4

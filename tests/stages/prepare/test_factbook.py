@@ -6,11 +6,18 @@ from collections import Counter
 
 import pytest
 
-from stages.prepare.countries import load_countries
-from stages.prepare.factbook import facts, prose
-from stages.prepare.facts import make_fact, merge_subjects
-from stages.prepare.prompts import TEMPLATES
-from stages.prepare.text import drop_brackets, drop_notes, fold, is_clean_name, split_list, strip_markup
+from ghosttrack.stages.prepare.countries import load_countries
+from ghosttrack.stages.prepare.factbook import facts, prose
+from ghosttrack.stages.prepare.facts import make_fact, merge_subjects
+from ghosttrack.stages.prepare.prompts import TEMPLATES
+from ghosttrack.stages.prepare.text import (
+    drop_brackets,
+    drop_notes,
+    fold,
+    is_clean_name,
+    split_list,
+    strip_markup,
+)
 
 
 def look_up(relation: str) -> dict[str, set[str]]:

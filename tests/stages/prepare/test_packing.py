@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from common.errors import DataError
-from common.seeds import generator
-from stages.prepare.packing import PROMPT, PROSE, Corpus, build, cut_to_budget, pack, split
+from ghosttrack.common.errors import DataError
+from ghosttrack.common.maths.seeds import generator
+from ghosttrack.stages.prepare.packing import PROMPT, PROSE, Corpus, build, cut_to_budget, pack, split
 
 
 def words_to_numbers(texts: list[str]) -> list[list[int]]:

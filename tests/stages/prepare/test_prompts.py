@@ -4,11 +4,11 @@ from collections import Counter
 
 import pytest
 
-from common.errors import DataError
-from stages.prepare.factbook import facts
-from stages.prepare.facts import Fact
-from stages.prepare.prompts import ask, even_quota
-from stages.prepare.text import fold
+from ghosttrack.common.errors import DataError
+from ghosttrack.stages.prepare.factbook import facts
+from ghosttrack.stages.prepare.facts import Fact
+from ghosttrack.stages.prepare.prompts import ask, even_quota
+from ghosttrack.stages.prepare.text import fold
 
 
 def made_up(relation: str, count: int) -> list[Fact]:

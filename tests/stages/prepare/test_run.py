@@ -8,11 +8,11 @@ import torch
 from click.testing import CliRunner
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from common import stage
-from common.config import load_config
-from common.contract import load_contract
-from common.errors import ConfigError, DataError, GhostTrackError
-from stages.prepare import miniature, run
+from ghosttrack.common.config.load import load_config
+from ghosttrack.common.engine import stage
+from ghosttrack.common.engine.contract import load_contract
+from ghosttrack.common.errors import ConfigError, DataError, GhostTrackError
+from ghosttrack.stages.prepare import miniature, run
 
 STAGE = Path(run.__file__).parent
 YAML = """

@@ -15,8 +15,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from common.errors import ModelMismatchError, ModelSourceError
-from stages.prepare import snapshot
+from ghosttrack.common.errors import ModelMismatchError, ModelSourceError
+from ghosttrack.stages.prepare import snapshot
 
 
 def tiny_tokenizer(size: int = 20) -> Any:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from common.errors import ConfigError, DataError
-from stages.prepare.sources import (
+from ghosttrack.common.errors import ConfigError, DataError
+from ghosttrack.stages.prepare.sources import (
     read_asked,
     read_hub_corpus,
     read_hub_questions,

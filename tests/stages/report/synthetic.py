@@ -12,9 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tokenizers import Tokenizer, models
 
-from common.contract import Read, Unit, task_key
-from common.files import sha256_of
-from common.manifest import (
+from ghosttrack.common.engine.contract import Read, Unit, task_key
+from ghosttrack.common.engine.manifest import (
     BuildDefinition,
     Builder,
     Dependency,
@@ -24,8 +23,9 @@ from common.manifest import (
     RunDetails,
     Subject,
 )
-from common.storage import Entry, Store
-from stages.evaluate.schema import FinalReport
+from ghosttrack.common.engine.storage import Entry, Store
+from ghosttrack.common.files import sha256_of
+from ghosttrack.stages.evaluate.schema import FinalReport
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 WORDS = ["Paris", "Lyon", "Rome", "Oslo", "Lima", "Cairo", "Kyiv", "Bern", "Riga", "Quito", "Accra", "Doha"]

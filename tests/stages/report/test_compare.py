@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from common.errors import ConfigError, CorruptInputError
-from common.progress import format_bytes, format_seconds
-from stages.report.compare import terminal
-from stages.report.compare.facts import Interval, facts_of
-from stages.report.compare.paired import compare_pair
-from stages.report.compare.show import compare_results, markdown, names_of, notes, page, paired
-from stages.report.results import Results
+from ghosttrack.common.engine.progress import format_bytes, format_seconds
+from ghosttrack.common.errors import ConfigError, CorruptInputError
+from ghosttrack.stages.report.compare import terminal
+from ghosttrack.stages.report.compare.facts import Interval, facts_of
+from ghosttrack.stages.report.compare.paired import compare_pair
+from ghosttrack.stages.report.compare.show import compare_results, markdown, names_of, notes, page, paired
+from ghosttrack.stages.report.results import Results
 from tests.stages.report import synthetic
 from tests.stages.report.synthetic import make_run
 
@@ -253,7 +253,7 @@ def test_html_shows_texts_as_text(runs):
 
 
 def test_the_command_of_the_reference_page(root, tmp_path):
-    command = [sys.executable, "-m", "stages.report", "compare", "--small", f"{root}/results/small", "--medium", f"{root}/results/large",
+    command = [sys.executable, "-m", "ghosttrack.stages.report", "compare", "--small", f"{root}/results/small", "--medium", f"{root}/results/large",
                "--output", str(tmp_path / "out")]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "layers studied" in done.stdout
@@ -277,7 +277,13 @@ def test_the_command_of_the_reference_page(root, tmp_path):
 
 def test_three_models_through_the_command_line(root, runs):
     names = ("small", "large", "unfinished")
-    command = [sys.executable, "-m", "orchestrate", "compare", *(f"{root}/results/{name}" for name in names)]
+    command = [
+        sys.executable,
+        "-m",
+        "ghosttrack.orchestrate",
+        "compare",
+        *(f"{root}/results/{name}" for name in names),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     lines = done.stdout.splitlines()
     for name in ("small", "large"):
@@ -310,7 +316,7 @@ def test_bars_and_lines_of_characters_have_the_sizes_of_their_numbers():
 
 def test_one_model_is_no_comparison(root):
     done = subprocess.run(
-        [sys.executable, "-m", "orchestrate", "compare", f"{root}/results/small"],
+        [sys.executable, "-m", "ghosttrack.orchestrate", "compare", f"{root}/results/small"],
         capture_output=True,
         text=True,
         check=False,
@@ -321,7 +327,14 @@ def test_one_model_is_no_comparison(root):
 
 def test_a_folder_without_results_is_named(root):
     done = subprocess.run(
-        [sys.executable, "-m", "orchestrate", "compare", f"{root}/results/small", f"{root}/results/nothing"],
+        [
+            sys.executable,
+            "-m",
+            "ghosttrack.orchestrate",
+            "compare",
+            f"{root}/results/small",
+            f"{root}/results/nothing",
+        ],
         capture_output=True,
         text=True,
         check=False,

@@ -6,9 +6,9 @@ import json
 import pytest
 from rocrate.rocrate import ROCrate
 
-from common.errors import CorruptInputError, MissingInputError, StorageError
-from stages.report.crate import write_crate
-from stages.report.results import Results
+from ghosttrack.common.errors import CorruptInputError, MissingInputError, StorageError
+from ghosttrack.stages.report.crate import write_crate
+from ghosttrack.stages.report.results import Results
 from tests.stages.report.synthetic import make_run
 
 

@@ -12,16 +12,16 @@ import pyarrow.parquet as pq
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from common.answers import read_answers
-from common.errors import CorruptInputError, DataError, MissingInputError
-from common.vocabulary import token_texts
-from stages.detect.columns import fit_experts
-from stages.detect.crossval import TABLES, TREE_TABLES
-from stages.detect.reading import Files, complete, read_data
-from stages.report.dashboard import packing, reasons, tracks
-from stages.report.dashboard.build import build
-from stages.report.dashboard.reasons import explanation
-from stages.report.results import Results
+from ghosttrack.common.errors import CorruptInputError, DataError, MissingInputError
+from ghosttrack.common.formats.answers import read_answers
+from ghosttrack.common.models.vocabulary import token_texts
+from ghosttrack.stages.detect.columns import fit_experts
+from ghosttrack.stages.detect.crossval import TABLES, TREE_TABLES
+from ghosttrack.stages.detect.reading import Files, complete, read_data
+from ghosttrack.stages.report.dashboard import packing, reasons, tracks
+from ghosttrack.stages.report.dashboard.build import build
+from ghosttrack.stages.report.dashboard.reasons import explanation
+from ghosttrack.stages.report.results import Results
 from tests.stages.detect import synthetic as made_up
 from tests.stages.report import synthetic
 from tests.stages.report.synthetic import MARKUP, make_run

@@ -9,10 +9,10 @@ import unicodedata
 
 import pytest
 
-from common.errors import CorruptInputError, MissingInputError
-from stages.report.paper.export import export
-from stages.report.paper.numbers import at, camel, latex, numbers_of
-from stages.report.results import Results
+from ghosttrack.common.errors import CorruptInputError, MissingInputError
+from ghosttrack.stages.report.paper.export import export
+from ghosttrack.stages.report.paper.numbers import at, camel, latex, numbers_of
+from ghosttrack.stages.report.results import Results
 from tests.stages.report import synthetic
 from tests.stages.report.synthetic import make_run
 

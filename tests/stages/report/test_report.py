@@ -5,11 +5,11 @@ import re
 import pytest
 from rich.console import Console
 
-from common.contract import load_contract
-from common.errors import CorruptInputError
-from stages.report import tables
-from stages.report.page import page, surest
-from stages.report.run import read, summarise
+from ghosttrack.common.engine.contract import load_contract
+from ghosttrack.common.errors import CorruptInputError
+from ghosttrack.stages.report import tables
+from ghosttrack.stages.report.page import page, surest
+from ghosttrack.stages.report.run import read, summarise
 from tests.stages.evaluate import scored
 
 

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from common.corpus import Corpus
-from common.language_model import LanguageModel
-from common.sae import JumpReLUSAE
+from ghosttrack.common.formats.corpus import Corpus
+from ghosttrack.common.models.language_model import LanguageModel
+from ghosttrack.common.models.sae import JumpReLUSAE
 from tests.tiny_models import D_MODEL, VOCABULARY
 
 D_HIDDEN = 48

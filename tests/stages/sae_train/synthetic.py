@@ -9,11 +9,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from common.config import Config
-from common.contract import expand, load_contract
-from common.stage import Job
-from common.states import States
-from stages.sae_train.normalise import LayerStates, fit_layer
+from ghosttrack.common.config.schema import Config
+from ghosttrack.common.engine.contract import expand, load_contract
+from ghosttrack.common.engine.stage import Job
+from ghosttrack.common.formats.states import States
+from ghosttrack.stages.sae_train.normalise import LayerStates, fit_layer
 
 ROOT = Path(__file__).resolve().parents[3]
 INDEX = re.compile(r"index_.*\.pt")

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from stages.sae_train.batches import Batches
-from stages.sae_train.normalise import LayerStates
+from ghosttrack.stages.sae_train.batches import Batches
+from ghosttrack.stages.sae_train.normalise import LayerStates
 from tests.stages.sae_train.synthetic import layer_of, sparse_states
 
 

@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 import torch
 
-from common.errors import CorruptInputError, StopRequested
-from stages.sae_train import evaluate, run
-from stages.sae_train.batches import Batches
-from stages.sae_train.checkpoint import Checkpoint
-from stages.sae_train.initialise import initial_parameters
-from stages.sae_train.jumprelu import Parameters
-from stages.sae_train.normalise import LayerStates
-from stages.sae_train.training import Recipe, Run, train
+from ghosttrack.common.errors import CorruptInputError, StopRequested
+from ghosttrack.stages.sae_train import evaluate, run
+from ghosttrack.stages.sae_train.batches import Batches
+from ghosttrack.stages.sae_train.checkpoint import Checkpoint
+from ghosttrack.stages.sae_train.initialise import initial_parameters
+from ghosttrack.stages.sae_train.jumprelu import Parameters
+from ghosttrack.stages.sae_train.normalise import LayerStates
+from ghosttrack.stages.sae_train.training import Recipe, Run, train
 from tests.stages.sae_train.synthetic import config, job, layer_of, sparse_states, write_extract
 
 D_HIDDEN, TARGET, STEPS = 96, 8, 40
@@ -218,7 +218,7 @@ def test_kills_at_random_moments_change_no_byte(tmp_path: Path) -> None:
     write_extract(extract, {1: states, 2: 3 * states.roll(1, 1)})
     run.run(job(SETTINGS, "base", alone, extract))
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["stages.sae_train.run"])
+    processes.set_forkserver_preload(["ghosttrack.stages.sae_train.run"])
     luck, started, seen = random.Random(2), processes.Event(), 0
     checkpoint = killed / "base/scratch/training.pt"
     for _ in range(5):

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from common.sae import JumpReLUSAE
-from stages.sae_train import evaluate
-from stages.sae_train.evaluate import Tally, calibrated_offset, interleaved, unseen_l0
-from stages.sae_train.initialise import initial_parameters
-from stages.sae_train.stored import to_sae
+from ghosttrack.common.models.sae import JumpReLUSAE
+from ghosttrack.stages.sae_train import evaluate
+from ghosttrack.stages.sae_train.evaluate import Tally, calibrated_offset, interleaved, unseen_l0
+from ghosttrack.stages.sae_train.initialise import initial_parameters
+from ghosttrack.stages.sae_train.stored import to_sae
 from tests.stages.sae_train import spliced
 from tests.stages.sae_train.synthetic import SEGMENT, layer_of, sparse_states
 from tests.tiny_models import D_MODEL

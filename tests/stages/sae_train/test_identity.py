@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stages.sae_train import identity
+from ghosttrack.stages.sae_train import identity
 
 D_HIDDEN, D_MODEL = 300, 24
 

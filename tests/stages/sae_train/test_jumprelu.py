@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from stages.sae_train.jumprelu import (
+from ghosttrack.stages.sae_train.jumprelu import (
     WINDOW,
     Parameters,
     StepResult,

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from common.errors import CorruptInputError, DataError, ModelMismatchError, NumericError
-from common.states import States
-from stages.sae_train import normalise
-from stages.sae_train.normalise import check_width, fit_layer
+from ghosttrack.common.errors import CorruptInputError, DataError, ModelMismatchError, NumericError
+from ghosttrack.common.formats.states import States
+from ghosttrack.stages.sae_train import normalise
+from ghosttrack.stages.sae_train.normalise import check_width, fit_layer
 from tests.stages.sae_train.synthetic import layer_of, make_index, sparse_states
 
 

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 from matplotlib.text import Text
 
-from stages.sae_train import pages
+from ghosttrack.stages.sae_train import pages
 
 EDGES = [-5 + 0.25 * step for step in range(21)]
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from common import saelens
-from common.errors import MissingInputError, ModelMismatchError
-from common.sae import JumpReLUSAE
-from stages.sae_train.run import run
+from ghosttrack.common.errors import MissingInputError, ModelMismatchError
+from ghosttrack.common.models import saelens
+from ghosttrack.common.models.sae import JumpReLUSAE
+from ghosttrack.stages.sae_train.run import run
 from tests.common.test_sae import make_sae
 from tests.stages.sae_train.synthetic import config, job
 

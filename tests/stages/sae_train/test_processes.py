@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from common.files import sha256_of
+from ghosttrack.common.files import sha256_of
 
 pytestmark = pytest.mark.slow
 
@@ -16,7 +16,7 @@ CODE = Path(__file__).parents[3]
 
 
 def stage(name: str, root: Path, *options: str) -> None:
-    command = [sys.executable, "-m", f"stages.{name}", "--config", "demo", "--stub"]
+    command = [sys.executable, "-m", f"ghosttrack.stages.{name}", "--config", "demo", "--stub"]
     settings = ("--set", f"paths.root={root}", "--set", "sae.independent_twin=true")
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(

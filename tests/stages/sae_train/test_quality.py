@@ -12,14 +12,14 @@ import pytest
 import torch
 from matplotlib.image import imread
 
-from common.contract import expand, load_contract
-from common.errors import CorruptInputError, ModelMismatchError
-from common.language_model import load_language_model
-from common.sae import JumpReLUSAE
-from common.stage import Job
-from stages.sae_train import pages, quality, splice
-from stages.sae_train.evaluate import Tally
-from stages.sae_train.run import run
+from ghosttrack.common.engine.contract import expand, load_contract
+from ghosttrack.common.engine.stage import Job
+from ghosttrack.common.errors import CorruptInputError, ModelMismatchError
+from ghosttrack.common.models.language_model import load_language_model
+from ghosttrack.common.models.sae import JumpReLUSAE
+from ghosttrack.stages.sae_train import pages, quality, splice
+from ghosttrack.stages.sae_train.evaluate import Tally
+from ghosttrack.stages.sae_train.run import run
 from tests.stages.sae_train import spliced
 from tests.stages.sae_train.synthetic import ROOT, config
 from tests.stages.sae_train.test_pages import record

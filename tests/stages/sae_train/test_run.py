@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from common.errors import CorruptInputError, ModelMismatchError, NumericError
-from common.sae import JumpReLUSAE
-from stages.sae_train.run import run, run_together
+from ghosttrack.common.errors import CorruptInputError, ModelMismatchError, NumericError
+from ghosttrack.common.models.sae import JumpReLUSAE
+from ghosttrack.stages.sae_train.run import run, run_together
 from tests.stages.sae_train.synthetic import config, job, sparse_states, write_extract
 
 LAYERS = [1, 2]

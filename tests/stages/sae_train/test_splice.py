@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from common.errors import DataError
-from common.held_out import LEAST_SEGMENT, Text, held_out_text
-from common.language_model import LanguageModel, load_language_model
-from stages.sae_train import splice
+from ghosttrack.common.errors import DataError
+from ghosttrack.common.models.held_out import LEAST_SEGMENT, Text, held_out_text
+from ghosttrack.common.models.language_model import LanguageModel, load_language_model
+from ghosttrack.stages.sae_train import splice
 from tests.stages.sae_train import spliced
 from tests.tiny_models import FAMILIES, N_LAYERS, VOCABULARY, save_random_model
 

@@ -5,15 +5,15 @@ import math
 import pytest
 import torch
 
-from common.errors import NumericError
-from stages.sae_train import evaluate, training
-from stages.sae_train.batches import Batches
-from stages.sae_train.evaluate import Checked
-from stages.sae_train.initialise import initial_parameters
-from stages.sae_train.jumprelu import Gradients, Parameters
-from stages.sae_train.normalise import LayerStates
-from stages.sae_train.stored import from_sae, to_sae
-from stages.sae_train.training import CLIP, Recipe, Run, clip_factors, rate_factor, train
+from ghosttrack.common.errors import NumericError
+from ghosttrack.stages.sae_train import evaluate, training
+from ghosttrack.stages.sae_train.batches import Batches
+from ghosttrack.stages.sae_train.evaluate import Checked
+from ghosttrack.stages.sae_train.initialise import initial_parameters
+from ghosttrack.stages.sae_train.jumprelu import Gradients, Parameters
+from ghosttrack.stages.sae_train.normalise import LayerStates
+from ghosttrack.stages.sae_train.stored import from_sae, to_sae
+from ghosttrack.stages.sae_train.training import CLIP, Recipe, Run, clip_factors, rate_factor, train
 from tests.stages.sae_train.synthetic import SEGMENT, layer_of, sparse_states
 
 D_MODEL, D_HIDDEN = 48, 160

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from common.errors import DataError, ModelMismatchError, NumericError
-from stages.track.associate.follow import BLOCK, follow
-from stages.track.association import Association, Scans, fit
-from stages.track.scenes import SCENES, plant, scores
+from ghosttrack.common.errors import DataError, ModelMismatchError, NumericError
+from ghosttrack.stages.track.associate.follow import BLOCK, follow
+from ghosttrack.stages.track.association import Association, Scans, fit
+from ghosttrack.stages.track.scenes import SCENES, plant, scores
 
 MODELS = ("nearest", "marginals", "hypotheses")
 EVERY = ("none", "random", "feature_id", *MODELS)

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from common.language_model import load_language_model
-from stages.track.generate import (
+from ghosttrack.common.models.language_model import load_language_model
+from ghosttrack.stages.track.generate import (
     encode,
     encode_query,
     end_of_subject,

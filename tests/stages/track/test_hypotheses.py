@@ -6,8 +6,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from stages.track.associate import hypotheses
-from stages.track.associate.filter import (
+from ghosttrack.stages.track.associate import hypotheses
+from ghosttrack.stages.track.associate.filter import (
     LEAST_EXISTENCE,
     Candidates,
     Detections,
@@ -16,10 +16,10 @@ from stages.track.associate.filter import (
     born,
     weigh,
 )
-from stages.track.associate.follow import follow
-from stages.track.associate.record import Tracks
-from stages.track.association import Association, Scans, fit
-from stages.track.scenes import Planted, Scene, plant
+from ghosttrack.stages.track.associate.follow import follow
+from ghosttrack.stages.track.associate.record import Tracks
+from ghosttrack.stages.track.association import Association, Scans, fit
+from ghosttrack.stages.track.scenes import Planted, Scene, plant
 
 PLANTED = Planted(
     n_layers=6,

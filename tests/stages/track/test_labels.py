@@ -1,6 +1,6 @@
 import pytest
 
-from stages.track.labels import judge, normalise
+from ghosttrack.stages.track.labels import judge, normalise
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from stages.track.associate.murty import k_best
+from ghosttrack.stages.track.associate.murty import k_best
 
 
 def by_brute_force(row, column, gain):

@@ -9,11 +9,11 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from stages.track import outputs
-from stages.track.clusters import cluster_latents, effect_geometry
-from stages.track.follow_states import NODE_COLUMNS
-from stages.track.questions import plan_shards, read_questions
-from stages.track.trajectories import Labels, question_record
+from ghosttrack.stages.track import outputs
+from ghosttrack.stages.track.clusters import cluster_latents, effect_geometry
+from ghosttrack.stages.track.follow_states import NODE_COLUMNS
+from ghosttrack.stages.track.questions import plan_shards, read_questions
+from ghosttrack.stages.track.trajectories import Labels, question_record
 
 
 @pytest.fixture
@@ -190,7 +190,7 @@ def test_shards_cover_all_questions_and_never_mix_prefixes():
 
 
 def test_a_damaged_question_file_names_the_line(tmp_path):
-    from common.errors import CorruptInputError
+    from ghosttrack.common.errors import CorruptInputError
 
     path = tmp_path / "questions.jsonl"
     path.write_text('{"prefix": "", "query": "q", "aliases": []}\n{"prefix": ""}\n')

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from common.language_model import load_language_model
-from stages.track.effects import candidate_effects, compete, course, node_effects
-from stages.track.lens import read_lens
-from stages.track.readout import ReadOut
+from ghosttrack.common.models.language_model import load_language_model
+from ghosttrack.stages.track.effects import candidate_effects, compete, course, node_effects
+from ghosttrack.stages.track.lens import read_lens
+from ghosttrack.stages.track.readout import ReadOut
 from tests.tiny_models import D_MODEL, FAMILIES, VOCABULARY, save_random_model
 
 

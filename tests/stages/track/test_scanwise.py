@@ -5,8 +5,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from stages.track.associate.marginals import link_probabilities
-from stages.track.associate.nearest import best_pairs
+from ghosttrack.stages.track.associate.marginals import link_probabilities
+from ghosttrack.stages.track.associate.nearest import best_pairs
 
 
 def random_pairs(random, n_rows=4, n_columns=4, share=0.6):

@@ -5,7 +5,7 @@ import motmetrics
 import numpy as np
 import pytest
 
-from stages.track.scoring import Snapshot, gospa, idf1, mota, score
+from ghosttrack.stages.track.scoring import Snapshot, gospa, idf1, mota, score
 
 CUTOFF = 1.0
 

@@ -18,10 +18,10 @@ from stonesoup.types.track import Track
 from stonesoup.types.update import GaussianMixtureUpdate
 from stonesoup.updater.kalman import KalmanUpdater
 
-from stages.track.associate.follow import follow
-from stages.track.association import fit
-from stages.track.scenes import CUTOFF, Planted, plant, reported
-from stages.track.scoring import Snapshot, score
+from ghosttrack.stages.track.associate.follow import follow
+from ghosttrack.stages.track.association import fit
+from ghosttrack.stages.track.scenes import CUTOFF, Planted, plant, reported
+from ghosttrack.stages.track.scoring import Snapshot, score
 
 PLANTED = Planted(
     n_layers=8, d_model=8, latents=400, features=4, dropout=0.1, clutter=4.0, wander=0.2, lasting=True

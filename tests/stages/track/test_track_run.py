@@ -13,9 +13,9 @@ import pytest
 import torch
 import yaml
 
-from common.errors import ConfigError, DataError, MissingInputError, ModelMismatchError
-from common.language_model import load_language_model
-from stages.track import run_answers, run_tracks
+from ghosttrack.common.errors import ConfigError, DataError, MissingInputError, ModelMismatchError
+from ghosttrack.common.models.language_model import load_language_model
+from ghosttrack.stages.track import run_answers, run_tracks
 from tests.stages.extract import corpora
 from tests.stages.track.test_outputs import PlainUnpickler
 from tests.stages.track.tiny_run import QUESTIONS, TinyRun, sae, silent
@@ -194,7 +194,7 @@ def test_two_processes_write_the_bytes_of_one(tmp_path: Path) -> None:
         file.write_text(yaml.safe_dump(each.config.model_dump(mode="json", exclude={"name"})))
         units = [f"--unit={unit}" for unit in ALL]
         done = subprocess.run(
-            [sys.executable, "-m", "stages.track", "--config", str(file), *units, "--processes", str(processes)],
+            [sys.executable, "-m", "ghosttrack.stages.track", "--config", str(file), *units, "--processes", str(processes)],
             cwd=corpora.STAGES.parent, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from common.held_out import held_out_text
-from common.language_model import load_language_model
-from stages.track import validation
-from stages.track.associate.follow import follow
-from stages.track.associate.record import empty_tracks, number_tracks
-from stages.track.association import Scans, fit
-from stages.track.run_validation import words
-from stages.track.scenes import SCENES, Scene, plant
-from stages.track.validation import Drops, Links, Verdict
+from ghosttrack.common.models.held_out import held_out_text
+from ghosttrack.common.models.language_model import load_language_model
+from ghosttrack.stages.track import validation
+from ghosttrack.stages.track.associate.follow import follow
+from ghosttrack.stages.track.associate.record import empty_tracks, number_tracks
+from ghosttrack.stages.track.association import Scans, fit
+from ghosttrack.stages.track.run_validation import words
+from ghosttrack.stages.track.scenes import SCENES, Scene, plant
+from ghosttrack.stages.track.validation import Drops, Links, Verdict
 from tests.stages.sae_train.spliced import corpus, identity_sae
 from tests.tiny_models import N_LAYERS, save_random_model
 

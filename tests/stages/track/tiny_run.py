@@ -10,12 +10,12 @@ from typing import Any
 import pyarrow.parquet as pq
 import torch
 
-from common.config import Config
-from common.contract import Contract, Unit, expand, load_contract
-from common.sae import JumpReLUSAE
-from common.stage import run_units
-from common.storage import Entry, Store
-from stages.track.run import run
+from ghosttrack.common.config.schema import Config
+from ghosttrack.common.engine.contract import Contract, Unit, expand, load_contract
+from ghosttrack.common.engine.stage import run_units
+from ghosttrack.common.engine.storage import Entry, Store
+from ghosttrack.common.models.sae import JumpReLUSAE
+from ghosttrack.stages.track.run import run
 from tests.stages.extract import corpora
 from tests.tiny_models import D_MODEL
 

@@ -1,0 +1,1 @@
+"""What a user writes: configurations and cluster profiles, checked."""

@@ -1,0 +1,127 @@
+"""A cluster profile, `config/clusters/<site>.yaml`: all that is particular to a machine or a site.
+
+Its `config` section replaces values of the model configuration; the rest says how jobs are submitted, what
+each stage asks for, and how a container is started there.
+"""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from ghosttrack.common.config.schema import Section
+
+SCALES = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+"""SLURM counts memory in powers of 1024."""
+
+
+def _as_time(value: object) -> object:
+    """YAML 1.1 reads 4:00:00 as a number in base 60."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        return value
+    minutes, seconds = divmod(value, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}"
+
+
+Time = Annotated[str, BeforeValidator(_as_time), Field(pattern=r"^(\d+-)?\d+:\d\d:\d\d$")]
+Memory = Annotated[str, Field(pattern=r"^\d+(\.\d+)?[KMGT]$")]
+
+
+class Resources(Section):
+    """What a job of a stage asks for. An array's every element asks for as much."""
+
+    cpus: int = Field(4, gt=0, description="Cores a process's node gives: --cpus-per-task.")
+    memory: Memory = Field("16G", description="Memory a node: --mem.")
+    time: Time = Field("4:00:00", description="Time limit, [days-]hours:minutes:seconds.")
+    gpus: int = Field(0, ge=0, description="GPUs a node.")
+    gpu_tflops: float = Field(
+        20.0, gt=0, description="TFLOP/s of one GPU in matrix products, for the hours that the plan predicts."
+    )
+    gres: str | None = Field(None, description="--gres where `gpu:<gpus>` is not what the site calls them.")
+    nodes: int = Field(1, gt=0, description="Nodes a job; more than one runs `accelerate launch` on each.")
+    processes: int | None = Field(
+        None, gt=0, description="Processes a node; null takes one a GPU, at least one."
+    )
+    partition: str | None = Field(None, description="Another partition than the profile's.")
+    qos: str | None = Field(None, description="Another QOS than the profile's.")
+    constraint: str | None = Field(None, description="Another constraint than the profile's.")
+
+    @property
+    def processes_per_node(self) -> int:
+        return self.processes or max(self.gpus, 1)
+
+
+class RetryConfig(Section):
+    """Retry by cause, by a small job that starts when a job has failed."""
+
+    enabled: bool = Field(False, description="Submit the retry job with the chain.")
+    attempts: int = Field(2, gt=0, description="Retries of a chain at most.")
+    memory_factor: float = Field(1.5, gt=1, description="More memory after OUT_OF_MEMORY.")
+    time_factor: float = Field(
+        2.0, gt=1, description="More time after TIMEOUT, where the stage cannot resume."
+    )
+
+
+class SlurmProfile(Section):
+    account: str | None = Field(None, description="--account")
+    partition: str | None = Field(None, description="--partition; null takes the cluster's default.")
+    qos: str | None = Field(None, description="--qos")
+    constraint: str | None = Field(None, description="--constraint")
+    reservation: str | None = Field(None, description="--reservation")
+    options: list[str] = Field(
+        default_factory=list, description="Further `#SBATCH` options, as written there."
+    )
+    throttle: int | None = Field(
+        None, gt=0, description="Elements of an array that run at a time; null: all."
+    )
+    grace: int = Field(
+        120,
+        ge=10,
+        description="Seconds before the time limit at which a job is told to stop and be requeued.",
+    )
+    kill_on_invalid_dependency: bool = Field(
+        False, description="--kill-on-invalid-dep; some sites forbid it, `ghosttrack cancel` does the same."
+    )
+    retry: RetryConfig = Field(default_factory=RetryConfig)
+
+
+class ClusterProfile(Section):
+    """All keys of `config/clusters/<site>.yaml`."""
+
+    summary: str = Field("", description="A line about the machine.")
+    config: dict[str, Any] = Field(
+        default_factory=dict, description="Values that replace the model configuration's, in its sections."
+    )
+    executor: Literal["local", "slurm"] | None = Field(
+        None, description="Where stages run; null: slurm where there is an `sbatch`, else local."
+    )
+    container: Literal["apptainer", "none"] = Field("none", description="Whether stages run in their images.")
+    images: str = Field("stages", description="Folder of the images `<stage>.sif`.")
+    public_key: str | None = Field(
+        None, description="Public key (PEM) that the images' signatures are verified with at submission."
+    )
+    binds: list[str] = Field(default_factory=list, description="Further `--bind` values for containers.")
+    modules: list[str] = Field(default_factory=list, description="Environment modules to load in a job.")
+    setup: list[str] = Field(default_factory=list, description="Shell lines at the start of a job.")
+    environment: dict[str, str] = Field(default_factory=dict, description="Variables of a job's environment.")
+    slurm: SlurmProfile = Field(default_factory=SlurmProfile)
+    resources: dict[str, Resources] = Field(
+        default_factory=dict, description="Stage to what its jobs ask for; `default` for the others."
+    )
+
+    def resources_of(self, stage: str) -> Resources:
+        return self.resources.get(stage) or self.resources.get("default") or Resources()
+
+
+def bytes_of(memory: str) -> float:
+    """Bytes of a SLURM memory size such as `16G`."""
+    return float(memory[:-1]) * SCALES[memory[-1]]
+
+
+def seconds_of(time: str) -> int:
+    """Seconds of a SLURM time such as `1-12:00:00`."""
+    match = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)", time)
+    assert match, time
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds

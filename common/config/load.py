@@ -1,0 +1,220 @@
+"""Reads the typed configuration: one YAML file, checked before anything runs.
+
+Precedence, weakest first: model configuration file, cluster profile, environment
+(`EXTRACT_BATCH_SIZE`, `TRAIN_BATCH_SIZE`), `--set key=value`. A key that does not exist is an error
+that names the nearest one that does. `docs/structure.md` says which unit depends on which key.
+"""
+
+import difflib
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from ghosttrack.common.config.cluster import ClusterProfile
+from ghosttrack.common.config.schema import Config
+from ghosttrack.common.errors import ConfigError
+from ghosttrack.common.package import package_folder
+
+CONFIG_FOLDER = package_folder("config")
+
+ENVIRONMENT_KEYS = {
+    "EXTRACT_BATCH_SIZE": "extract.batch_size",
+    "TRAIN_BATCH_SIZE": "sae_training.batch_size",
+    "GHOSTTRACK_ROOT": "paths.root",
+}
+
+
+def environment_overrides(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """`key=value` of what environment variables override."""
+    return [
+        f"{key}={value}" for variable, key in ENVIRONMENT_KEYS.items() if (value := environ.get(variable))
+    ]
+
+
+STUB_OVERLAY: dict[str, Any] = {
+    "model": {"base_model": "miniature", "revision": None, "d_model": 64, "n_layers": 4, "dtype": "float32"},
+    "data": {"questions": "factbook", "corpus": "factbook", "max_tokens": 6000, "max_questions": 80},
+    "extract": {"batch_size": 8, "max_length": 64, "shard_rows": 24},
+    "sae": {"d_hidden": 128, "target_l0": 12, "pretrained": None},
+    "sae_training": {
+        "batch_size": 512,
+        "epochs": 2,
+        "base_epochs": 2,
+        "learning_rate": 1e-3,
+        "splice_tokens": 128,
+    },
+    "tracking": {"shard_questions": 32, "top_k_features": 12, "clusters": 4, "fit_tokens": 1024},
+    "detection": {
+        "repeats": 1,
+        "folds": 3,
+        "inner_folds": 2,
+        "relation_folds": 2,
+        "answer_folds": 0,
+        "permutations": 50,
+        "early_points": 3,
+    },
+    "evaluation": {"bootstrap": 200},
+}
+"""`--stub`: every stage does its real work on a miniature model, in seconds, under the name `<name>-stub`."""
+
+
+def load_config(
+    name_or_path: str,
+    overrides: Iterable[str] = (),
+    *,
+    cluster: str | None = None,
+    environ: Mapping[str, str] | None = None,
+    stub: bool = False,
+) -> Config:
+    """The configuration `config/model_configs/<name>.yaml` (or a path to a YAML file) with its overrides.
+
+    overrides: `key=value` texts, the value in YAML. environ defaults to the process environment.
+    Raises ConfigError for a missing file, bad YAML, an unknown key, a wrong type or a value out of range.
+    """
+    path = _find(name_or_path, "model_configs")
+    data = {key: value for key, value in _read_yaml(path).items() if value is not None}
+    data.setdefault("name", path.stem)
+    if cluster is not None:
+        for key, value in _leaves(load_cluster(cluster).config):
+            _assign(data, key, value, f"cluster profile {cluster}")
+    if stub:
+        _merge(data, STUB_OVERLAY)
+        data["model"].pop("layers", None)
+        data["name"] = f"{data['name']}-stub"
+    environ = os.environ if environ is None else environ
+    for variable, key in ENVIRONMENT_KEYS.items():
+        if value := environ.get(variable):
+            source = f"environment variable {variable}"
+            _assign(data, key, _parse_value(value, source), source)
+    for text in overrides:
+        key, separator, value = text.partition("=")
+        if not separator:
+            raise ConfigError(f"--set {text!r} has no value; write --set key=value")
+        _assign(data, key.strip(), _parse_value(value, f"--set {text}"), f"--set {text}")
+    try:
+        return Config.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_describe(error, known_keys())}") from error
+
+
+def load_cluster(name_or_path: str) -> ClusterProfile:
+    """The profile `config/clusters/<name>.yaml`, or that of a path, checked. Raises ConfigError."""
+    path = _find(name_or_path, "clusters")
+    try:
+        return ClusterProfile.model_validate(_read_yaml(path))
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {_describe(error, known_keys(ClusterProfile))}") from error
+
+
+def available_configs() -> list[str]:
+    """Names of the model configurations that come with the product."""
+    return sorted(path.stem for path in (CONFIG_FOLDER / "model_configs").glob("*.yaml"))
+
+
+def _find(name_or_path: str, folder: str) -> Path:
+    path = Path(name_or_path)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise ConfigError(f"there is no configuration file {path}")
+        return path
+    found = CONFIG_FOLDER / folder / f"{name_or_path}.yaml"
+    if found.is_file():
+        return found
+    names = sorted(entry.stem for entry in (CONFIG_FOLDER / folder).glob("*.yaml"))
+    raise ConfigError(
+        f"there is no configuration {name_or_path!r}{_suggest(name_or_path, names)}; "
+        f"there are {', '.join(names)}, or give the path of a .yaml file"
+    )
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {_first_line(error)}") from error
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} must hold a mapping of sections, such as `model:`")
+    return data
+
+
+def _merge(data: dict[str, Any], overlay: Mapping[str, Any]) -> None:
+    for key, value in overlay.items():
+        if isinstance(value, Mapping) and isinstance(data.get(key), dict):
+            _merge(data[key], value)
+        else:
+            data[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _parse_value(text: str, source: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source}: the value is not valid YAML: {_first_line(error)}") from error
+
+
+def _leaves(data: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _assign(data: dict[str, Any], key: str, value: Any, source: str) -> None:
+    known = list(known_keys())
+    if key not in known and not key.startswith("data.questions_columns."):
+        raise ConfigError(f"{source}: there is no key {key!r}{_suggest(key, known)}")
+    *sections, last = key.split(".")
+    for section in sections:
+        if not isinstance(data.get(section), dict):
+            data[section] = {}
+        data = data[section]
+    data[last] = value
+
+
+def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterable[str]:
+    """Every dotted key of the configuration, such as `sae_training.batch_size`."""
+    for name, field in model.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            yield from known_keys(annotation, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+def _suggest(key: str, known: Iterable[str]) -> str:
+    """` (did you mean X?)`: the nearest full key, or the key whose last part is nearest."""
+    known = list(known)
+    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.7)
+    if not nearest:
+        tails = {name.rsplit(".", 1)[-1]: name for name in reversed(known)}
+        tail = difflib.get_close_matches(key.rsplit(".", 1)[-1], tails, n=1, cutoff=0.7)
+        nearest = [tails[tail[0]]] if tail else []
+    return f" (did you mean {nearest[0]!r}?)" if nearest else ""
+
+
+def _describe(error: ValidationError, known: Iterable[str]) -> str:
+    known = list(known)
+    messages = []
+    for item in error.errors():
+        key = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            messages.append(f"there is no key {key!r}{_suggest(key, known)}")
+        elif item["type"] == "missing":
+            messages.append(f"the key {key!r} is missing")
+        else:
+            reason = item["msg"].removeprefix("Value error, ")
+            reason = reason[:1].lower() + reason[1:]
+            shown = "" if isinstance(item["input"], dict) else f" = {item['input']!r}"
+            messages.append(f"{key}{shown}: {reason}")
+    return "; ".join(messages)
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,304 @@
+"""The typed configuration: every section and key, with its type, bounds and description.
+
+`docs/MODEL_CONFIGS.md` is made from the descriptions. Unknown keys are errors, values do not change.
+"""
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+
+class Section(BaseModel):
+    """The base of everything that a user writes in YAML."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def parse_layers(value: object) -> object:
+    """Layer numbers from `"0-5,8"`, an integer or a list; sorted, without repeats. None passes through."""
+    if value is None or isinstance(value, list):
+        return value if value is None else sorted(set(value))
+    layers: set[int] = set()
+    for part in str(value).split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
+        if not match or (match[2] and int(match[2]) < int(match[1])):
+            raise ValueError(f"{value!r} is not a list of layers; write for example 0-5 or 0-5,8")
+        layers.update(range(int(match[1]), int(match[2] or match[1]) + 1))
+    return sorted(layers)
+
+
+def describe_layers(layers: Iterable[int]) -> str:
+    """`0-5,8` for [0, 1, 2, 3, 4, 5, 8]."""
+    runs: list[list[int]] = []
+    for layer in layers:
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+
+
+LayerList = Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(parse_layers)]
+
+
+class PathsConfig(Section):
+    root: str = Field(".", description="Folder or fsspec URL under which data/, models/ and results/ appear.")
+
+
+class ModelConfig(Section):
+    base_model: str = Field(
+        description="Hub id, local folder, `package:<distribution>/<file.gguf>`, or `miniature` (a tiny model "
+        "fitted on the spot, for stub runs)."
+    )
+    revision: str | None = Field(None, description="Hub revision; null takes the default branch.")
+    d_model: int = Field(gt=0, description="Width of the residual stream; checked against the model.")
+    n_layers: int = Field(gt=0, description="Number of blocks; checked against the model.")
+    layers: LayerList | None = Field(
+        None, description="Blocks to study, such as `0-5` or `[0, 2, 4]`; null takes all."
+    )
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="Arithmetic of the language model's forward pass."
+    )
+
+    @model_validator(mode="after")
+    def _layers_exist(self) -> "ModelConfig":
+        if self.layers is not None and (not self.layers or self.layers[-1] >= self.n_layers):
+            raise ValueError(
+                f"layers {self.layers} do not fit a model of {self.n_layers} layers; "
+                f"choose from 0-{self.n_layers - 1}"
+            )
+        return self
+
+
+class DataConfig(Section):
+    questions: str = Field("factbook", description="`factbook`, a path to a .jsonl file, or `hub:<dataset>`.")
+    questions_config: str | None = Field(None, description="Configuration name of the hub dataset.")
+    questions_split: str = Field("validation", description="Split of the hub dataset.")
+    questions_columns: dict[str, str] = Field(
+        default_factory=dict, description="Our field name to the hub dataset's column."
+    )
+    corpus: str = Field("factbook", description="`factbook`, a path to .txt or .jsonl, or `hub:<dataset>`.")
+    corpus_config: str | None = Field(None, description="Configuration name of the hub dataset.")
+    corpus_split: str = Field("train", description="Split of the hub dataset.")
+    corpus_column: str = Field("text", description="Column or JSON field that holds the text.")
+    max_tokens: int = Field(1_000_000, gt=0, description="Tokens of the corpus, prompts included.")
+    held_out_fraction: float = Field(
+        0.1, gt=0, lt=1, description="Fraction of documents never trained on, for SAE quality."
+    )
+    prompt_fraction: float = Field(
+        0.2, ge=0, lt=1, description="Fraction of the corpus tokens that are unlabelled question prompts."
+    )
+    max_questions: int | None = Field(None, gt=0, description="Questions asked; null asks all.")
+    shots: int = Field(4, ge=0, description="Worked examples of the same relation before each question.")
+    relations: list[str] | None = Field(None, description="Relations to ask about; null asks all.")
+    asked: str | None = Field(
+        None,
+        description="Path of a .jsonl file of new questions, which the stored detector scores; `ghosttrack score` sets it.",
+    )
+
+
+class ExtractConfig(Section):
+    batch_size: int = Field(
+        16, gt=0, description="Rows a forward pass; does not change the result's meaning."
+    )
+    max_length: int = Field(512, gt=1, description="Tokens a row.")
+    dtype: Literal["float32", "bfloat16", "float16", "int8"] = Field(
+        "float16", description="Storage type of hidden states; int8 has a scale a row."
+    )
+    layers_per_wave: int | None = Field(
+        None,
+        gt=0,
+        description="Layers whose states one forward pass writes; null takes all in one. Smaller waves need less "
+        "disk at a time, and a forward pass each.",
+    )
+    max_disk_gb: float | None = Field(
+        None,
+        gt=0,
+        description="Most GB (10⁹ bytes) of hidden states on disk at a time. Where all waves together take more, "
+        "a wave's states are removed once the SAEs trained on them verify; null: no bound.",
+    )
+    shard_rows: int = Field(64, gt=0, description="Rows between two points at which a killed run can resume.")
+
+
+class SaeConfig(Section):
+    d_hidden: int = Field(gt=0, description="Number of latents.")
+    target_l0: float = Field(64, ge=1, description="Mean number of active latents a token, held out.")
+    shared_base: bool = Field(
+        True, description="Fine-tune each layer from one SAE trained on all layers; false trains each alone."
+    )
+    independent_twin: bool = Field(
+        False,
+        description="Also train each layer's SAE apart, for the ablation; means nothing without sae.shared_base, and "
+        "with sae.pretrained it is sae.pretrained_independent that counts.",
+    )
+    pretrained: str | None = Field(
+        None,
+        description="Folders of SAELens SAEs to take instead of training, such as `saes/layer_{layer}`; then no "
+        "states are extracted either. null trains.",
+    )
+
+    pretrained_independent: str | None = Field(
+        None,
+        description="The same of SAEs that were trained apart, for the ablation, such as `saes/independent_{layer}`; "
+        "means nothing without sae.pretrained.",
+    )
+
+    def pretrained_folder(self, layer: int, independent: bool = False) -> Path:
+        """Where the SAELens SAE of a layer is; only with `pretrained`, and `pretrained_independent`."""
+        folders = self.pretrained_independent if independent else self.pretrained
+        return Path(str(folders).replace("{layer}", str(layer))).expanduser()
+
+    @field_validator("pretrained", "pretrained_independent")
+    @classmethod
+    def _names_a_folder_for_each_layer(cls, value: str | None) -> str | None:
+        if value is not None and "{layer}" not in value:
+            raise ValueError(
+                "it must hold {layer}, which stands for a layer's number; write saes/layer_{layer}"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _target_fits(self) -> "SaeConfig":
+        if self.target_l0 > self.d_hidden:
+            raise ValueError(
+                f"target_l0 {self.target_l0} is more than the {self.d_hidden} latents of d_hidden"
+            )
+        return self
+
+
+class SaeTrainingConfig(Section):
+    batch_size: int = Field(4096, gt=0, description="Tokens a step.")
+    epochs: float = Field(20, gt=0, description="Passes over a layer's training tokens.")
+    base_epochs: float = Field(1, gt=0, description="Passes of the shared base over its pooled sample.")
+    base_tokens_per_layer: int = Field(
+        100_000, gt=0, description="Most tokens a layer gives to the pooled sample of the shared base."
+    )
+    learning_rate: float = Field(1e-4, gt=0, description="Peak learning rate of Adam.")
+    dtype: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto",
+        description="Arithmetic of the encoder's product; auto: bfloat16 where the processor has instructions for it. "
+        "All else is float32.",
+    )
+    layers_together: int = Field(
+        1,
+        gt=0,
+        description="Layers that one process trains side by side; worth it on a GPU that small batches leave idle. "
+        "Does not change the result's meaning.",
+    )
+    splice_tokens: int = Field(
+        4096,
+        ge=3,
+        description="Held-out tokens that the model reads with SAEs in it, to measure the loss recovered.",
+    )
+
+
+class TrackingConfig(Section):
+    max_new_tokens: int = Field(12, gt=0, description="Longest answer, in tokens; it also ends at a newline.")
+    batch_size: int = Field(32, gt=0, description="Questions answered at a time.")
+    shard_questions: int = Field(
+        128, gt=0, description="Questions between two points at which a killed run can resume."
+    )
+    candidates: int = Field(
+        16,
+        ge=2,
+        description="Likeliest next tokens a position that are kept, between which the tracks compete.",
+    )
+    top_k_features: int = Field(50, gt=0, description="Strongest active latents a layer that are tracked.")
+    fit_tokens: int = Field(
+        16_384,
+        ge=64,
+        description="Tokens of held-out text to which the association model is fitted.",
+    )
+    associator: Literal["nearest", "marginals", "hypotheses"] = Field(
+        "marginals",
+        description="What makes the published tracks: global nearest neighbour, joint probabilistic marginals, or "
+        "multiple hypotheses.",
+    )
+    ladder: list[Literal["none", "random", "feature_id", "nearest", "marginals", "hypotheses"]] = Field(
+        ["none", "random", "feature_id", "nearest", "marginals", "hypotheses"],
+        description="Associators whose tracks are written beside them, to be compared: no association, random with the "
+        "same births and lengths, same number of latent, and the three real ones.",
+    )
+    clusters: int = Field(32, gt=1, description="Semantic clusters of tracks.")
+    strongest_tracks: int = Field(
+        12,
+        gt=0,
+        description="Tracks a position written to hypothesis_trajectories.json; tracks.parquet has all.",
+    )
+
+
+class DetectionConfig(Section):
+    repeats: int = Field(
+        2, ge=1, description="Repetitions of the grouped cross-validation, each with folds of its own."
+    )
+    folds: int = Field(5, ge=2, description="Outer folds of the grouped cross-validation.")
+    inner_folds: int = Field(
+        4, ge=2, description="Inner folds that choose signals, model, regularisation and threshold."
+    )
+    relation_folds: int = Field(
+        5, ge=0, description="Parts in which whole relations are held out; 0 leaves that split out."
+    )
+    answer_folds: int = Field(
+        2,
+        ge=0,
+        description="Parts of answers and of groups that are held out together, so that there are this many squared "
+        "folds; 0 leaves that split out.",
+    )
+    permutations: int = Field(
+        200, ge=0, description="Refits on labels shuffled within relations, for the control; 0 leaves it out."
+    )
+    early_points: int = Field(6, ge=1, description="Depths at which early warning is measured.")
+    transfer: str | None = Field(
+        None,
+        description="Detection folder of another configuration of the same model, such as results/<name>/detection: its "
+        "stored detector scores these questions too. null: none.",
+    )
+    samples: int = Field(
+        0,
+        ge=0,
+        description="Answers drawn at random for each question, for detectors that compare them; 0 draws none.",
+    )
+    temperature: float = Field(1.0, gt=0, description="Temperature at which they are drawn.")
+
+
+class EvaluationConfig(Section):
+    bootstrap: int = Field(2000, ge=100, description="Resamples of groups for the intervals.")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="Coverage of the intervals.")
+
+
+class Config(Section):
+    """A whole run. Every field is documented; `docs/MODEL_CONFIGS.md` is made from these descriptions."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Names the outputs' folders.")
+    seed: int = Field(0, ge=0, description="Seed of everything random.")
+    paths: PathsConfig = Field(default_factory=PathsConfig)
+    model: ModelConfig
+    data: DataConfig = Field(default_factory=DataConfig)
+    extract: ExtractConfig = Field(default_factory=ExtractConfig)
+    sae: SaeConfig
+    sae_training: SaeTrainingConfig = Field(default_factory=SaeTrainingConfig)
+    tracking: TrackingConfig = Field(default_factory=TrackingConfig)
+    detection: DetectionConfig = Field(default_factory=DetectionConfig)
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+
+    @property
+    def layers(self) -> list[int]:
+        """The blocks to study, ascending."""
+        return self.model.layers if self.model.layers is not None else list(range(self.model.n_layers))
+
+    @property
+    def groups(self) -> list[list[int]]:
+        """The blocks to study, in the waves in which their states are extracted."""
+        layers = self.layers
+        size = self.extract.layers_per_wave or len(layers)
+        return [layers[start : start + size] for start in range(0, len(layers), size)]
+
+    def value(self, key: str) -> Any:
+        """The value or section at a dotted key, as JSON-ready data."""
+        data: Any = self.model_dump(mode="json")
+        for part in key.split("."):
+            data = data[part]
+        return data

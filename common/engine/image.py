@@ -1,0 +1,43 @@
+"""The container image that this process runs in: what the manifest says about it.
+
+An image holds `image.json` beside the code (see apptainer/build.py). The digest of the image file comes from whoever
+started it (GHOSTTRACK_IMAGE_SHA256), or from the file itself where the container can see it.
+"""
+
+import contextlib
+import functools
+import json
+import os
+from pathlib import Path
+
+from ghosttrack.common.files import sha256_of
+from ghosttrack.common.package import package_folder
+
+FACTS_FILE = package_folder("image.json")
+
+
+@functools.cache
+def facts() -> dict[str, str]:
+    """What the image was built from: `version`, `revision` (the code's commit), `inputs` (a digest); {} outside one."""
+    with contextlib.suppress(OSError):
+        found: dict[str, str] = json.loads(FACTS_FILE.read_text(encoding="utf-8"))
+        return found
+    return {}
+
+
+@functools.cache
+def container_image() -> dict[str, str] | None:
+    """The manifest's `containerImage`; without a `sha256` if the image file can't be seen from inside."""
+    name = os.environ.get("APPTAINER_CONTAINER") or os.environ.get("GHOSTTRACK_IMAGE")
+    digest = os.environ.get("GHOSTTRACK_IMAGE_SHA256")
+    if not name and not digest:
+        return None
+    if not digest and name:
+        with contextlib.suppress(OSError):
+            digest = sha256_of(Path(name))
+    image = {"@type": "ContainerImage", "additionalType": "SIFImage", "name": name or "unnamed"}
+    if digest:
+        image["sha256"] = digest
+    if inputs := facts().get("inputs"):
+        image["inputsSha256"] = inputs
+    return image

@@ -1,0 +1,112 @@
+"""The model's answers as the stages after `track` read them: `generations.jsonl`, checked line by line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+
+from ghosttrack.common.errors import CorruptInputError, DataError
+
+
+def query_of(prompt: str) -> str:
+    """A prompt without its worked examples: its last line, or the last two where they are `Q: …` and `A:`."""
+    lines = prompt.rstrip("\n").split("\n")
+    return "\n".join(lines[-2:] if lines[-1] == "A:" else lines[-1:])
+
+
+def question_of(prompt: str) -> str:
+    """The question that a prompt asks after its worked examples, in words."""
+    return query_of(prompt).removesuffix("\nA:").removeprefix("Q: ")
+
+
+class Answer(BaseModel):
+    """One question, the model's own greedy answer and its label; further fields of the line are ignored."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    id: str
+    relation: str
+    subject: str = ""
+    group: str
+    """Questions that must share a fold, such as all on one subject."""
+    prompt: str
+    answer: str
+    gold: str
+    label: int | None
+    """1 wrong, 0 right, None excluded."""
+    excluded: str | None = None
+    """Why there is no label."""
+    tokens: list[str]
+    logprobs: list[float]
+    """Natural log-probability of each answer token when it was chosen."""
+    entropies: list[float]
+    """Entropy in nats of the distribution that each answer token was chosen from."""
+    token_ids: list[int] = []
+    aliases: list[str] = []
+    """Every right answer. For labels and groups; a feature must not see it."""
+    strict_label: int | None = None
+    """The label by exact match with a right answer."""
+    subject_found: bool = True
+    """Whether the subject stands in the prompt, so that there is a position -1."""
+    samples: list[str] = []
+    """Further answers drawn at random; empty unless `detection.samples` asks for them."""
+
+    @field_validator("id", "group", "gold", mode="before")
+    @classmethod
+    def _as_text(cls, value: object) -> object:
+        return str(value) if isinstance(value, int) else value
+
+    @field_validator("label")
+    @classmethod
+    def _is_binary(cls, value: int | None) -> int | None:
+        if value not in (0, 1, None):
+            raise ValueError("must be 0 (right), 1 (wrong) or null")
+        return value
+
+    @model_validator(mode="after")
+    def _lengths_agree(self) -> Answer:
+        if not len(self.tokens) == len(self.logprobs) == len(self.entropies):
+            raise ValueError("tokens, logprobs and entropies must have one value an answer token")
+        return self
+
+    @property
+    def query(self) -> str:
+        """The prompt without its worked examples."""
+        return query_of(self.prompt)
+
+    @property
+    def question(self) -> str:
+        """The question itself, in words."""
+        return question_of(self.prompt)
+
+    @property
+    def reason(self) -> str | None:
+        """Why the answer is left out of fitting and figures; None if it is in."""
+        return None if self.label is not None else self.excluded or "unexplained"
+
+
+def read_answers(path: Path) -> list[Answer]:
+    """All lines in order. Raises CorruptInputError for a bad line, DataError for an id that comes twice."""
+    answers = []
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                answers.append(Answer.model_validate(json.loads(line)))
+            except ValidationError as error:
+                first = error.errors()[0]
+                key = ".".join(map(str, first["loc"])) or "line"
+                raise CorruptInputError(
+                    f"{path} line {number}: {key}: {first['msg']}; run track again"
+                ) from error
+            except ValueError as error:
+                raise CorruptInputError(
+                    f"{path} line {number} is not JSON: {error}; run track again"
+                ) from error
+    seen: set[str] = set()
+    for answer in answers:
+        if answer.id in seen:
+            raise DataError(f"{path}: question id {answer.id!r} occurs twice; ids must be unique")
+        seen.add(answer.id)
+    return answers

@@ -1,0 +1,1 @@
+"""Numbers that several stages need: metrics, calibration, seeds."""

@@ -1,0 +1,1 @@
+"""Language models and SAEs, as several stages use them."""

@@ -1,0 +1,1 @@
+"""Why does a language model hallucinate? Follow its features across layers as competing hypothesis tracks."""

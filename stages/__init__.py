@@ -1,1 +1,0 @@
-"""The pipeline: one package a stage; each is run as `python -m stages.<name>`."""

@@ -1,1 +1,0 @@
-"""Phase 1: the residual stream of every layer from one forward pass."""

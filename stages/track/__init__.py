@@ -1,1 +1,0 @@
-"""Phase 3: answers, labels, and feature tracks across layers."""

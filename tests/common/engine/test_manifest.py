@@ -1,0 +1,67 @@
+"""The manifest file is what its published schema says, and nothing else passes for one."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from pydantic import ValidationError
+
+from ghosttrack.common.engine.manifest import Manifest, json_schema
+from tests.common.results import manifest_of, unit_of
+
+SCHEMA_FILE = Path(__file__).parents[3] / "docs" / "manifest.schema.json"
+
+
+@pytest.fixture
+def data() -> dict[str, Any]:
+    _, statement = manifest_of(unit_of(seed=0), {"a.txt": b"one"}, {"prepare/all/x": "ab" * 32})
+    return json.loads(statement.to_bytes())
+
+
+def test_the_published_schema_is_the_code_s() -> None:
+    assert json.loads(SCHEMA_FILE.read_text()) == json_schema(), (
+        "write it anew: python -m ghosttrack.common.engine.manifest > docs/manifest.schema.json"
+    )
+
+
+def test_a_manifest_is_an_in_toto_statement_that_the_schema_accepts(data: dict[str, Any]) -> None:
+    jsonschema.Draft202012Validator.check_schema(json_schema())
+    jsonschema.validate(data, json_schema())
+    assert data["_type"] == "https://in-toto.io/Statement/v1"
+    assert data["subject"][0]["digest"].keys() == {"sha256"}
+    predicate = data["predicate"]
+    assert {
+        "buildDefinition",
+        "runDetails",
+        "actionStatus",
+        "environment",
+        "resourceUsage",
+    } <= predicate.keys()
+    assert predicate["buildDefinition"]["externalParameters"] == {"seed": 0}
+
+
+def test_a_manifest_survives_its_file(data: dict[str, Any]) -> None:
+    manifest = Manifest.model_validate(data)
+    assert Manifest.model_validate_json(manifest.to_bytes()) == manifest
+    assert manifest.input_digests == {"prepare/all/x": "ab" * 32}
+    assert manifest.files["a.txt"].size == 3
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data.pop("subject"),
+        lambda data: data.update(extra=1),
+        lambda data: data.update(_type="https://in-toto.io/Statement/v0.1"),
+        lambda data: data["predicate"].update(actionStatus="FailedActionStatus"),
+        lambda data: data["predicate"].pop("taskKey"),
+    ],
+)
+def test_what_is_not_a_manifest_is_refused_by_schema_and_code(data: dict[str, Any], damage: Any) -> None:
+    damage(data)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(data, json_schema())
+    with pytest.raises(ValidationError):
+        Manifest.model_validate(data)

@@ -1,0 +1,566 @@
+"""What the store promises: the old complete result or the new one, never a mix, and no damage unnoticed."""
+
+import json
+import multiprocessing
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+
+from ghosttrack.common.engine import storage
+from ghosttrack.common.engine.contract import Unit
+from ghosttrack.common.engine.storage import Store, claim_is_alive, process_start, work_group
+from ghosttrack.common.errors import BusyError, CorruptInputError, MissingInputError, StorageError
+from tests.common.results import manifest_of, publish, unit_of
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    root = tmp_path / "root"
+    root.mkdir()
+    return Store(str(root))
+
+
+def public_files(store: Store, unit: Unit) -> dict[str, str]:
+    folder = store.root / unit.folder
+    return {name: (folder / name).read_text() for name in unit.writes if (folder / name).exists()}
+
+
+def entry_of(store: Store, unit: Unit) -> storage.Entry:
+    entry = store.current(unit.config_name, unit.stage, unit.name)
+    assert entry
+    return entry
+
+
+def test_a_published_result_has_public_names_and_a_manifest(store: Store) -> None:
+    unit = unit_of()
+    publish(store, unit, "one")
+    folder = store.root / "results/mine/alpha"
+    assert public_files(store, unit) == {"a.txt": "one", "b.txt": "ONE"}
+    assert not os.path.isabs(os.readlink(folder / "a.txt"))
+    assert json.loads((folder / "manifest.json").read_text())["_type"] == "https://in-toto.io/Statement/v1"
+    entry = entry_of(store, unit)
+    subprocess.run(["sha256sum", "--check", "--quiet", "manifest.json.sha256"], cwd=entry.path, check=True)
+    store.verify(entry, deep=True)
+    assert store.links_are_whole(unit)
+    assert not (store.folder / "staging/mine/alpha/all").exists()
+
+
+def test_the_root_can_be_moved(store: Store, tmp_path: Path) -> None:
+    unit = unit_of()
+    publish(store, unit, "one")
+    store.root.rename(tmp_path / "moved")
+    moved = Store(str(tmp_path / "moved"))
+    assert public_files(moved, unit) == {"a.txt": "one", "b.txt": "ONE"}
+    moved.verify(entry_of(moved, unit))
+
+
+class CrashError(Exception):
+    """The power goes off."""
+
+
+def crash_points(run: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """Run again and again, dying before the first, the second, … change of the file system, until it gets through."""
+    for survived in range(1000):
+        left = survived
+
+        def dying(name: str, original: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*arguments: Any, **options: Any) -> Any:
+                nonlocal left
+                if name == "open" and not any(set("wax") & set(str(a)) for a in arguments[1:2]):
+                    return original(*arguments, **options)
+                if left == 0:
+                    raise CrashError(name)
+                left -= 1
+                return original(*arguments, **options)
+
+            return call
+
+        with monkeypatch.context() as patch:
+            for name in (
+                "rename",
+                "replace",
+                "unlink",
+                "symlink_to",
+                "mkdir",
+                "chmod",
+                "write_bytes",
+                "open",
+            ):
+                patch.setattr(Path, name, dying(name, getattr(Path, name)))
+            for name in ("fsync", "link"):
+                patch.setattr(os, name, dying(name, getattr(os, name)))
+            try:
+                run()
+                crashed = False
+            except CrashError:
+                crashed = True
+        if not crashed:
+            return
+        yield survived
+    raise AssertionError("never got through")
+
+
+@pytest.mark.parametrize("before", [None, "old"])
+def test_a_crash_at_any_step_leaves_the_old_result_or_the_new(
+    store: Store, monkeypatch: pytest.MonkeyPatch, before: str | None
+) -> None:
+    unit = unit_of(seed=1)
+    new = {"a.txt": "new", "b.txt": "NEW"}
+    old = {"a.txt": "old", "b.txt": "OLD"} if before else {}
+    saved = store.root.with_name("saved")
+    if before:
+        publish(store, unit_of(seed=0), before)
+    shutil.copytree(store.root, saved, symlinks=True)
+    seen = []
+
+    def from_the_start() -> None:
+        shutil.rmtree(store.root)
+        shutil.copytree(saved, store.root, symlinks=True)
+        publish(store, unit, "new")
+
+    for _ in crash_points(from_the_start, monkeypatch):
+        files = public_files(store, unit)
+        assert files in (old, new) or (not before and files.items() <= new.items())
+        if entry := store.current("mine", "alpha", "all"):
+            store.verify(entry, deep=True)
+            assert files.items() <= {n: entry.file(n).read_text() for n in unit.writes}.items()
+        seen.append(files)
+        publish(store, unit, "new")  # the next run gets through whatever was left behind
+        assert public_files(store, unit) == new
+        store.verify(entry_of(store, unit), deep=True)
+        assert store.links_are_whole(unit)
+    assert len(seen) > 20
+    assert new in seen
+    assert old in seen
+
+
+@pytest.mark.parametrize(
+    ("damage", "error", "expected"),
+    [
+        (lambda file: file.write_text("ONe"), CorruptInputError, "does not match its manifest"),
+        (lambda file: file.write_text("ON"), CorruptInputError, "has 2 bytes and should have 3"),
+        (lambda file: file.unlink(), MissingInputError, "gone"),
+    ],
+)
+def test_a_damaged_file_is_named_with_the_mend(
+    store: Store, damage: Callable[[Path], None], error: type[Exception], expected: str
+) -> None:
+    unit = unit_of()
+    entry = publish(store, unit, "one")
+    entry.file("b.txt").chmod(0o644)
+    damage(entry.file("b.txt"))
+    store.verify(entry, ["a.txt"])
+    for deep in (False, True):
+        with pytest.raises(error) as raised:
+            store.verify(entry, deep=deep)
+        assert expected in str(raised.value)
+        assert str(entry.file("b.txt")) in str(raised.value)
+        assert "ghosttrack run" in str(raised.value)
+
+
+def test_damage_behind_an_unchanged_time_is_found_by_deep_and_remembered(store: Store) -> None:
+    entry = publish(store, unit_of(), "one")
+    file = entry.file("a.txt")
+    times = file.stat()
+    file.chmod(0o644)
+    file.write_text("two")
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    store.verify(entry)
+    with pytest.raises(CorruptInputError):
+        store.verify(entry, deep=True)
+    with pytest.raises(CorruptInputError):
+        store.verify(entry)
+
+
+def test_a_file_is_hashed_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = publish(store, unit_of(), "one")
+    shutil.rmtree(store.folder / "verified")
+    hashed: list[Path] = []
+    original = storage.sha256_of
+
+    def counting(path: Path) -> str:
+        hashed.append(path)
+        return original(path)
+
+    monkeypatch.setattr(storage, "sha256_of", counting)
+    store.verify(entry, ["a.txt"])
+    store.verify(entry)
+    store.verify(entry)
+    assert [path.name for path in hashed] == ["a.txt", "b.txt"]
+    store.verify(entry, ["a.txt"], deep=True)
+    store.verify(entry)
+    assert [path.name for path in hashed] == ["a.txt", "b.txt", "a.txt"]
+
+
+@pytest.mark.parametrize("how", ["digest", "content", "truncated", "no digest", "key", "moved"])
+def test_a_damaged_manifest_is_refused(store: Store, how: str) -> None:
+    unit = unit_of(seed=0)
+    entry = publish(store, unit, "one")
+    file, digest = entry.path / "manifest.json", entry.path / "manifest.json.sha256"
+    if how == "digest":
+        digest.write_text("0" * 64 + "  manifest.json\n")
+    elif how == "content":
+        file.write_text(file.read_text().replace('"seed": 0', '"seed": 1'))
+    elif how == "truncated":
+        file.write_bytes(file.read_bytes()[:100])
+    elif how == "no digest":
+        digest.unlink()
+    elif how == "key":  # a forged manifest with the right digest
+        _, other = manifest_of(unit_of(seed=7), {"a.txt": b"one"})
+        file.write_bytes(other.to_bytes())
+        digest.write_text(storage.digest_line(other.to_bytes()))
+    else:
+        other = publish(store, unit_of(seed=7), "two")
+        shutil.rmtree(entry.path)
+        other.path.rename(entry.path)
+        store.point(unit, entry.key)
+    with pytest.raises(CorruptInputError, match=r"alpha/all: .*ghosttrack run"):
+        store.current("mine", "alpha", "all")
+
+
+def test_a_damaged_result_is_set_aside_when_made_again(store: Store) -> None:
+    unit = unit_of()
+    entry = publish(store, unit, "one")
+    entry.file("a.txt").chmod(0o644)
+    entry.file("a.txt").write_text("bad")
+    assert store.kept("alpha", entry.key) is None
+    publish(store, unit, "one")
+    store.verify(entry_of(store, unit), deep=True)
+    aside = list((store.folder / "alpha").glob("*.corrupt-*"))
+    assert [path.joinpath("a.txt").read_text() for path in aside] == ["bad"]
+
+
+def test_a_kept_result_can_be_pointed_to_again(store: Store) -> None:
+    first, second = unit_of(seed=0), unit_of(seed=1)
+    key = publish(store, first, "one").key
+    publish(store, second, "two")
+    assert public_files(store, first)["a.txt"] == "two"
+    assert store.kept("alpha", key)
+    store.point(first, key)
+    assert public_files(store, first)["a.txt"] == "one"
+
+
+def test_a_file_of_somebody_else_is_not_overwritten(store: Store) -> None:
+    unit = unit_of()
+    mine = store.root / "results/mine/alpha/a.txt"
+    mine.parent.mkdir(parents=True)
+    mine.write_text("precious")
+    with pytest.raises(StorageError, match="move it away"):
+        publish(store, unit, "one")
+    assert mine.read_text() == "precious"
+
+
+# ---- claims
+
+
+def test_a_claim_keeps_others_out_and_is_given_back(store: Store) -> None:
+    unit = unit_of()
+    with store.claim(unit):
+        holder = store.claim_holder(unit)
+        assert holder
+        assert holder["pid"] == os.getpid()
+        with pytest.raises(BusyError, match=f"process {os.getpid()}") as raised, store.claim(unit):
+            pass
+        assert raised.value.exit_code == 18
+        assert raised.value.group == work_group()
+        with store.claim(unit_of("beta")):
+            pass
+    assert store.claim_holder(unit) is None
+    with store.claim(unit):
+        pass
+
+
+def write_claim(store: Store, **holder: object) -> Path:
+    """A claim of a process on another machine, renewed just now."""
+    claim = store.folder / "claims/mine/alpha/all.json"
+    claim.parent.mkdir(parents=True)
+    claim.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": 0.0, **holder}))
+    return claim
+
+
+def test_a_job_waits_for_a_claim_of_a_job_that_may_have_been_killed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "18")
+    monkeypatch.setattr(storage, "CLAIM_EXPIRES", 2.0)
+    write_claim(store, group="slurm/17/0")
+    with store.claim(unit_of()):
+        pass
+
+
+def test_a_job_does_not_wait_for_a_claim_that_is_renewed_or_its_own_job_s(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "18")
+    claim = write_claim(store, group="slurm/17/0")
+    monkeypatch.setattr(storage.time, "sleep", lambda _: os.utime(claim, (1, time.time() - 1)))
+    with pytest.raises(BusyError, match="on elsewhere"), store.claim(unit_of()):
+        pass
+    claim.unlink()
+    claim.parent.rmdir()
+    write_claim(store, group=work_group())
+    with pytest.raises(BusyError, match="on elsewhere"), store.claim(unit_of()):
+        pass
+
+
+HOLD = """
+import sys
+from ghosttrack.common.engine.storage import Store
+from tests.common.results import unit_of
+with Store(sys.argv[1]).claim(unit_of()):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_claim_of_another_process_holds_while_it_lives(store: Store) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(store.root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        cwd=Path(__file__).parents[3],
+    )  # fmt: skip
+    assert holder.stdout
+    assert holder.stdout.readline() == "held\n"
+    with pytest.raises(BusyError, match=f"process {holder.pid}"), store.claim(unit_of()):
+        pass
+    holder.kill()
+    holder.communicate()
+    claim = store.folder / "claims/mine/alpha/all.json"
+    assert claim.exists()
+    assert not claim_is_alive(claim)
+    with store.claim(unit_of()):
+        assert claim_is_alive(claim)
+    assert not claim.exists()
+
+
+def test_a_claim_of_another_host_dies_without_signs_of_life(store: Store) -> None:
+    claim = store.folder / "claims/mine/alpha/all.json"
+    claim.parent.mkdir(parents=True)
+    claim.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": 0.0}))
+    with pytest.raises(BusyError, match="elsewhere"), store.claim(unit_of()):
+        pass
+    os.utime(claim, (0, 0))
+    with store.claim(unit_of()):
+        pass
+
+
+def test_a_reused_process_id_is_not_the_holder(store: Store) -> None:
+    claim = store.folder / "claims/mine/alpha/all.json"
+    claim.parent.mkdir(parents=True)
+    mine = {"host": storage.socket.gethostname(), "pid": os.getpid(), "started": 1.0}
+    claim.write_text(json.dumps(mine))
+    with store.claim(unit_of()):
+        pass
+
+
+def _try_claim(root: str, start: Any, results: Any) -> None:
+    start.wait()
+    try:
+        with Store(root).claim(unit_of()):
+            results.put("held")
+            start.wait()
+    except BusyError:
+        results.put("busy")
+        start.wait()
+
+
+def test_of_many_at_once_one_gets_the_claim(store: Store) -> None:
+    """Four processes find the claim of a dead one at the same moment."""
+    claim = store.folder / "claims/mine/alpha/all.json"
+    claim.parent.mkdir(parents=True)
+    claim.write_text(json.dumps({"host": storage.socket.gethostname(), "pid": os.getpid(), "started": 1.0}))
+    fork = multiprocessing.get_context("fork")
+    start, results = fork.Barrier(4), fork.Queue()
+    processes = [fork.Process(target=_try_claim, args=(str(store.root), start, results)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    outcomes = sorted(results.get(timeout=20) for _ in processes)
+    for process in processes:
+        process.join()
+    assert outcomes == ["busy", "busy", "busy", "held"]
+
+
+def test_when_a_process_started() -> None:
+    assert process_start(os.getpid()) == process_start(os.getpid())
+    assert process_start(2**22 + 1) is None
+
+
+# ---- disks
+
+
+def run_in_child(function: Callable[[], None]) -> None:
+    """Run a function in a forked process that may lose rights or space; its exception becomes ours."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            function()
+        except BaseException as error:
+            os.write(writer, f"{type(error).__name__}: {error}".encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with os.fdopen(reader) as file:
+        if message := file.read():
+            raise AssertionError(message)
+    os.waitpid(child, 0)
+
+
+def test_a_read_only_folder_is_one_clear_error(store: Store) -> None:
+    unit = unit_of(seed=1)
+    publish(store, unit_of(seed=0), "old")
+    for folder in [store.root, *(path for path in store.root.rglob("*") if path.is_dir())]:
+        folder.chmod(0o555)
+
+    def as_nobody() -> None:
+        if os.getuid() == 0:  # root may write anywhere
+            os.setgid(65534)
+            os.setuid(65534)
+        with pytest.raises(StorageError, match=r"permission denied.*paths.root") as raised:
+            publish(store, unit, "new")
+        assert raised.value.exit_code == 17
+        with pytest.raises(StorageError), store.claim(unit):
+            pass
+        store.verify(entry_of(store, unit), deep=True)  # reading still works
+        assert public_files(store, unit) == {"a.txt": "old", "b.txt": "OLD"}
+
+    for parent in store.root.parents:  # let nobody through pytest's private folders
+        if parent.stat().st_uid == os.getuid() and Path(tempfile.gettempdir()) in parent.parents:
+            parent.chmod(parent.stat().st_mode | 0o055)
+    try:
+        run_in_child(as_nobody)
+    finally:
+        for folder in [store.root, *(path for path in store.root.rglob("*") if path.is_dir())]:
+            folder.chmod(0o755)
+
+
+def test_a_file_size_limit_is_one_clear_error_and_changes_nothing(store: Store) -> None:
+    publish(store, unit_of(seed=0), "old")
+    unit = unit_of(seed=1)
+    key, _ = manifest_of(unit, {})
+    out = store.staging(unit, key) / "out"
+
+    def with_little_space() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+        with pytest.raises(StorageError) as raised, storage.storage_errors(out):
+            (out / "a.txt").write_bytes(b"x" * 5000)
+        assert raised.value.exit_code == 17
+
+    run_in_child(with_little_space)
+    assert public_files(store, unit) == {"a.txt": "old", "b.txt": "OLD"}
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)]
+    if os.getuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root can mount a small disk here; the file size limit's test covers the error")
+    yield disk
+    subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+def test_a_full_disk_is_one_clear_error_and_changes_nothing(small_disk: Path) -> None:
+    store = Store(str(small_disk))
+    publish(store, unit_of(seed=0), "old")
+    with pytest.raises(StorageError, match="disk is full") as raised, storage.storage_errors(small_disk):
+        publish(store, unit_of(seed=1), "new" * 100_000)
+    assert raised.value.exit_code == 17
+    for folder in small_disk.glob(".store/staging/*/*/*/*/out/*"):
+        folder.unlink()
+    filler = small_disk / "filler"
+    with pytest.raises(OSError, match="No space"):
+        filler.write_bytes(b"x" * 70_000)
+    with pytest.raises(StorageError, match="disk is full"), storage.storage_errors(small_disk):
+        publish(store, unit_of(seed=2), "new")
+    assert public_files(store, unit_of()) == {"a.txt": "old", "b.txt": "OLD"}
+    filler.unlink()
+    publish(store, unit_of(seed=2), "new")
+    assert public_files(store, unit_of()) == {"a.txt": "new", "b.txt": "NEW"}
+
+
+# ---- attempts, remote roots
+
+
+def test_failed_attempts_are_kept_in_order(store: Store) -> None:
+    unit = unit_of()
+    assert store.failures(unit) == []
+    store.record_failure(unit, {"error": "first"})
+    store.record_failure(unit, {"error": "second"})
+    assert [attempt["error"] for attempt in store.failures(unit)] == ["first", "second"]
+    assert {attempt["actionStatus"] for attempt in store.failures(unit)} == {"FailedActionStatus"}
+
+
+def test_a_remote_root_is_pushed_to_and_read_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = f"memory://{uuid.uuid4().hex}"
+    memory = fsspec.filesystem("memory")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "here"))
+    unit = unit_of()
+    publish(Store(root), unit, "one")
+    assert memory.cat_file(f"{root}/results/mine/alpha/a.txt") == b"one"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another machine"))
+    there = Store(root)
+    there.verify(entry_of(there, unit), deep=True)
+    assert entry_of(there, unit).file("b.txt").read_text() == "ONE"
+    publish(there, unit_of(seed=1), "two")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "here"))
+    here = Store(root)
+    assert entry_of(here, unit).file("b.txt").read_text() == "TWO"
+    assert here.current("mine", "never", "all") is None
+
+
+def test_a_release_frees_the_files_and_keeps_what_they_were(store: Store) -> None:
+    unit = unit_of()
+    publish(store, unit, "one")
+    assert store.release(unit) == len("oneONE")
+    entry = entry_of(store, unit)
+    assert entry.released
+    assert public_files(store, unit) == {}
+    assert (store.root / unit.folder / "manifest.json").exists()
+    assert sorted(entry.manifest.files) == ["a.txt", "b.txt"]
+    assert store.kept(unit.stage, entry.key) is None
+    assert store.release(unit) == 0
+    assert store.release(unit_of("nothing")) == 0
+
+
+def test_a_released_result_that_is_made_again_is_whole(store: Store) -> None:
+    unit = unit_of()
+    publish(store, unit, "one")
+    store.release(unit)
+    publish(store, unit, "one")
+    assert not entry_of(store, unit).released
+    assert public_files(store, unit) == {"a.txt": "one", "b.txt": "ONE"}
+    store.verify(entry_of(store, unit), deep=True)
+    assert store.links_are_whole(unit)
+
+
+def test_a_crash_in_a_release_is_gone_on_with(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    unit = unit_of()
+    saved = store.root.with_name("saved")
+    publish(store, unit, "one")
+    shutil.copytree(store.root, saved, symlinks=True)
+    died = 0
+    for _ in crash_points(lambda: store.release(unit), monkeypatch):
+        died += 1
+        entry = entry_of(store, unit)
+        if entry.released:
+            store.release(unit)
+            assert public_files(store, unit) == {}
+            assert not entry.file("a.txt").exists()
+        else:
+            store.verify(entry, deep=True)
+            assert store.links_are_whole(unit)
+        shutil.rmtree(store.root)
+        shutil.copytree(saved, store.root, symlinks=True)
+    assert died >= 4
