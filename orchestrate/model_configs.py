@@ -13,13 +13,13 @@ from typing import Any
 from pydantic import BaseModel
 
 from ghosttrack.common.config.cluster import ClusterProfile
-from ghosttrack.common.config.load import CONFIG_FOLDER, load_cluster, load_config
+from ghosttrack.common.config.load import load_cluster, load_config
 from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.contract import Contract, Unit, expand, load_contracts
 from ghosttrack.common.engine.progress import format_bytes, format_seconds
 from ghosttrack.orchestrate.estimate import Estimator, Work, settings_of
 
-DOCUMENT = CONFIG_FOLDER.parent / "docs" / "MODEL_CONFIGS.md"
+DOCUMENT = Path("docs/MODEL_CONFIGS.md")
 SMALL, MEDIUM, PROFILE = "gpt2-small", "gpt2-medium", "example-a100"
 INTERPRETER_BYTES = 0.5e9
 """A process with torch and transformers loaded."""

@@ -144,7 +144,7 @@ def start_in_background(project: FakeProject) -> "subprocess.Popen[str]":
         f"sys.argv = ['ghosttrack', 'run', {str(project.config_file)!r}]\n"
         "cli.main()"
     )
-    code = Path(cli.__file__).parent.parent
+    code = Path(cli.__file__).parents[2]
     return subprocess.Popen(
         [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         env={**os.environ, "PYTHONPATH": str(code)}, cwd=project.root,

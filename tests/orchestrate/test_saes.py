@@ -15,7 +15,7 @@ from ghosttrack.common.models import saelens
 from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.orchestrate import cli
 from ghosttrack.stages.sae_train.run import run
-from tests.common.test_sae import make_sae
+from tests.common.models.test_sae import make_sae
 
 STAGES = Path(__file__).parents[2] / "stages"
 

@@ -215,7 +215,7 @@ NOBODY = 65534
 def test_two_users_side_by_side_do_not_meet(slurm: Cluster) -> None:
     """The same configuration of root and of an ordinary user, who takes the system's Python: root's may be shut away."""
     python = f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"
-    packages = f"{CODE}:{sysconfig.get_paths()['purelib']}"
+    packages = f"{CODE / 'src'}:{sysconfig.get_paths()['purelib']}"
     ordinary: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
     if os.geteuid() != 0:
         pytest.skip("only root can submit as two users")

@@ -20,7 +20,7 @@ from ghosttrack.common.engine.contract import STAGES_FOLDER, expand, load_contra
 from ghosttrack.common.engine.stage import Job, Run, main
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.errors import DataError, NumericError
-from tests.common.test_storage import crash_points
+from tests.common.engine.test_storage import crash_points
 
 UPPER = """
     stage: upper

@@ -15,7 +15,7 @@ from torch import Tensor
 from ghosttrack.common.errors import CorruptInputError, MissingInputError, ModelMismatchError, NumericError
 from ghosttrack.common.models import saelens
 from ghosttrack.common.models.sae import JumpReLUSAE
-from tests.common.test_sae import make_sae
+from tests.common.models.test_sae import make_sae
 
 D_MODEL, D_HIDDEN = 6, 20
 Change = Callable[[dict[str, Any], dict[str, Tensor]], object]

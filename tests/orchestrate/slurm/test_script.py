@@ -49,7 +49,7 @@ def setting(profile: ClusterProfile | None = None, processes: int = 1, contained
         commands={
             stage: [
                 *front,
-                f"stages/{stage}.sif" if contained else f"stages.{stage}",
+                f"stages/{stage}.sif" if contained else f"ghosttrack.stages.{stage}",
                 "--config",
                 "gpt2-medium",
                 *more,

@@ -9,7 +9,7 @@ import pytest
 from ghosttrack.common.errors import StorageError
 from ghosttrack.orchestrate.chain import chain_of
 from ghosttrack.orchestrate.slurm.submit import setting_of, write_scripts
-from tests.common.test_storage import run_in_child
+from tests.common.engine.test_storage import run_in_child
 from tests.fake_project import FakeProject
 
 NOBODY = 65534

@@ -11,7 +11,7 @@ from ghosttrack.common.errors import MissingInputError, ModelMismatchError
 from ghosttrack.common.models import saelens
 from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.stages.sae_train.run import run
-from tests.common.test_sae import make_sae
+from tests.common.models.test_sae import make_sae
 from tests.stages.sae_train.synthetic import config, job
 
 
