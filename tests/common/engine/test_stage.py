@@ -298,7 +298,7 @@ def test_a_missing_upstream_unit_names_the_stage_to_run(
     stages: Stages, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert stages.lower() == 13
-    assert "python -m stages.upper" in capsys.readouterr().err
+    assert "stages.upper" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
