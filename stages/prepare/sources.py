@@ -115,14 +115,14 @@ def read_hub_questions(name: str, config: str | None, split: str, columns: Mappi
     if "question" in columns and "prompt" not in columns:
         mapping.pop("prompt", None)
     for field, column in mapping.items():
-        if column.split(".")[0] not in available:
+        if not _has_column(dataset.features, column):
             raise DataError(
                 f"data.questions_columns.{field} = {column!r}, but the dataset {name} has the columns "
-                f"{', '.join(available)}"
+                f"{', '.join(_columns(dataset.features))}"
             )
     if "answer" not in mapping or not {"question", "prompt"} & set(mapping):
         raise DataError(
-            f"the dataset {name} has the columns {', '.join(available)}; say with data.questions_columns which "
+            f"the dataset {name} has the columns {', '.join(_columns(dataset.features))}; say with data.questions_columns which "
             "of them are 'question' and 'answer'"
         )
     rows = Rows()
@@ -267,6 +267,23 @@ def _label(row: Mapping[str, Any], field: str, where: str) -> str | None:
 
 def _stripped(text: str | None) -> str | None:
     return text.rstrip(" ") if text and text.strip() else None
+
+
+def _columns(features: Mapping[str, Any]) -> list[str]:
+    """Columns of a dataset as questions_columns names them: `answer.value` of a struct."""
+    return [
+        f"{name}.{inner}" if inner else name
+        for name, feature in features.items()
+        for inner in (_columns(feature) if isinstance(feature, Mapping) and feature else [""])
+    ]
+
+
+def _has_column(features: Any, column: str) -> bool:
+    for part in column.split("."):
+        if not isinstance(features, Mapping) or part not in features:
+            return False
+        features = features[part]
+    return True
 
 
 def _nested(record: Mapping[str, Any], column: str) -> Any:
