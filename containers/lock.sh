@@ -16,11 +16,11 @@ resolve() {
 }
 
 head="# Made by \`make lock\` from pyproject.toml; do not edit."
-{ echo "$head"; resolve pyproject.toml; } > containers/requirements.lock.new
+{ echo "$head"; resolve --extra demo pyproject.toml; } > containers/requirements.lock.new
 mv containers/requirements.lock.new containers/requirements.lock
 {
     echo "$head Tests and lint, beside requirements.lock."
-    resolve --extra dev -c containers/requirements.lock pyproject.toml | grep -vxFf containers/requirements.lock
+    resolve --extra demo --extra dev -c containers/requirements.lock pyproject.toml | grep -vxFf containers/requirements.lock
 } > containers/requirements-dev.lock.new
 mv containers/requirements-dev.lock.new containers/requirements-dev.lock
 {

@@ -202,7 +202,7 @@ def filled(text: str, content: Mapping[str, str]) -> str:
 
 
 def main(arguments: Sequence[str], document: Path = DOCUMENT) -> int:
-    """The exit code."""
+    """The exit code. Raises FileNotFoundError outside a clone: an installed package has no docs."""
     old = document.read_text(encoding="utf-8")
     new = filled(old, parts())
     if "--check" in arguments:

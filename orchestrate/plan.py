@@ -17,7 +17,7 @@ from ghosttrack.common.engine.contract import Contract, Unit, expand, task_key
 from ghosttrack.common.engine.progress import format_bytes
 from ghosttrack.common.engine.staleness import Reason, State, input_digests, input_entries, state
 from ghosttrack.common.engine.storage import RELEASED, Entry, Store
-from ghosttrack.common.errors import CorruptInputError, GhostTrackError
+from ghosttrack.common.errors import ConfigError, CorruptInputError, GhostTrackError
 from ghosttrack.orchestrate.disk import folder_size, free_bytes
 from ghosttrack.orchestrate.estimate import Estimator, size_of
 from ghosttrack.orchestrate.waves import Waves, refusal, waves_of
@@ -188,6 +188,8 @@ def make_plan(config: Config, contracts: Iterable[Contract], profile: ClusterPro
             if found.reason:
                 stale.add(unit.label)
             states.append((unit, found, _is_kept(store, unit, found.reason, stale)))
+    if not states:
+        raise ConfigError(f"{config.name} has no unit of work: none of the stages has one for it")
     states = _with_released_inputs(states)
     entries = {unit.label: found.entry for unit, found, _ in states if found.entry}
     estimator = Estimator(config, entries)

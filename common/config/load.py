@@ -125,6 +125,10 @@ def _find(name_or_path: str, folder: str) -> Path:
     if found.is_file():
         return found
     names = sorted(entry.stem for entry in (CONFIG_FOLDER / folder).glob("*.yaml"))
+    if not names:
+        raise ConfigError(
+            f"{found.parent} has no configuration: the installation is not whole, install ghosttrack again"
+        )
     raise ConfigError(
         f"there is no configuration {name_or_path!r}{_suggest(name_or_path, names)}; "
         f"there are {', '.join(names)}, or give the path of a .yaml file"

