@@ -17,9 +17,11 @@ def sha256_of(path: Path) -> str:
 
 
 def remembered_sha256(path: Path) -> str:
-    """sha256, remembered beside the file for as long as its size and time are the same. Raises OSError."""
-    status, beside = path.stat(), path.with_name(f".{path.name}.sha256")
-    stamp = [status.st_size, status.st_mtime_ns, status.st_ino]
+    """sha256, remembered beside the file for as long as its size, both its times and its inode are the same.
+
+    Writing sets the time of change (ctime) even where the time of modification is put back. Raises OSError.
+    """
+    beside, stamp = path.with_name(f".{path.name}.sha256"), list(stamp_of(path))
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         known = json.loads(beside.read_text())
         if known["stamp"] == stamp:
@@ -28,6 +30,12 @@ def remembered_sha256(path: Path) -> str:
     with contextlib.suppress(OSError):  # in a folder that is not ours it is hashed each time
         beside.write_text(json.dumps({"stamp": stamp, "sha256": digest}))
     return digest
+
+
+def stamp_of(path: Path) -> tuple[int, int, int, int]:
+    """Size, time of modification, time of change and inode: other where the content has become another."""
+    status = path.stat()
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def fsync(path: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ghosttrack.common.config.cluster import ClusterProfile
 from ghosttrack.common.engine.contract import expand
-from ghosttrack.common.engine.fingerprint import SOURCE_KEYS
+from ghosttrack.common.engine.fingerprint import SOURCE_KEYS, local_path
 from ghosttrack.common.engine.storage import Store, storage_errors
 from ghosttrack.common.errors import ImageError
 from ghosttrack.common.files import remembered_sha256
@@ -70,13 +70,22 @@ def run_command(image: Image, request: Request, units: Sequence[str]) -> list[st
     if gpus:
         command.append("--nv")
     for source, mode in binds(request, stage).items():
-        command += ["--bind", f"{source}:{source}:{mode}"]
+        command += bind_option(source, mode)
     for bind in profile.binds:
         command += ["--bind", bind]
     command += ["--pwd", str(Path.cwd())]
     for name, value in variables.items():
         command += ["--env", f"{name}={value}"]
     return [*command, str(image.path), *request.stage_arguments(stage, units)]
+
+
+def bind_option(path: str, mode: str) -> list[str]:
+    """The option that makes a path visible inside; colons and commas, which separate the parts of `--bind`, are its own."""
+    if not {":", ",", '"'} & set(path):
+        return ["--bind", f"{path}:{path}:{mode}"]
+    quoted = path.replace('"', '""')
+    fields = ["type=bind", f'"source={quoted}"', f'"destination={quoted}"', *(["ro"] if mode == "ro" else [])]
+    return ["--mount", ",".join(fields)]  # fields of CSV
 
 
 def binds(request: Request, stage: str) -> dict[str, str]:
@@ -120,10 +129,8 @@ def hub_variables() -> dict[str, str]:
 
 def sources(request: Request) -> list[Path]:
     """Files and folders of this machine that the configuration names: models, questions, corpora, SAEs, itself."""
-    settings = request.config.model_dump()
-    named = [settings[section][key] for section, key in (name.split(".") for name in SOURCE_KEYS)]
-    named += [settings["model"]["base_model"], *request.options]
-    found = [Path(str(name)).resolve() for name in named if "/" in str(name) and Path(str(name)).exists()]
+    named = [*map(request.config.value, SOURCE_KEYS), *request.options]
+    found = [each for path in map(local_path, named) if path for each in (path.absolute(), path.resolve())]
     sae = request.config.sae
     for independent, given in ((False, sae.pretrained), (True, sae.pretrained_independent)):
         if given is not None:

@@ -17,10 +17,11 @@ from typing import Literal
 from ghosttrack.common.config.cluster import ClusterProfile, Resources, seconds_of
 from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.contract import PRETRAINED, PRETRAINED_INDEPENDENT
-from ghosttrack.common.engine.fingerprint import SAE_FILES, content_of_sae
+from ghosttrack.common.engine.fingerprint import HUB_PREFIX, SAE_FILES, content_of_sae, local_path
 from ghosttrack.common.engine.progress import format_bytes, format_seconds
 from ghosttrack.common.errors import ConfigError, ImageError, SchedulerError
 from ghosttrack.common.files import fsync
+from ghosttrack.common.models.source import MINIATURE, PACKAGE_PREFIX
 from ghosttrack.orchestrate.container import images_of
 from ghosttrack.orchestrate.disk import mount_of
 from ghosttrack.orchestrate.plan import Plan
@@ -30,7 +31,6 @@ from ghosttrack.orchestrate.slurm import scheduler
 Level = Literal["ok", "warning", "trouble"]
 CLOCK_TOLERANCE = 5.0
 """Seconds that a file server's clock may be off."""
-HUB = "hub:"
 WEIGHTS = ("*.safetensors", "*.bin", "*.gguf")
 
 
@@ -145,9 +145,10 @@ def sources(request: Request, plan: Plan) -> Iterator[Diagnosis]:
     wanted = {"model.base_model": settings.model.base_model, "data.questions": settings.data.questions,
               "data.corpus": settings.data.corpus}  # fmt: skip
     remote = {
-        key: value.removeprefix(HUB)
+        key: value.removeprefix(HUB_PREFIX)
         for key, value in wanted.items()
-        if value.startswith(HUB) or (key == "model.base_model" and _is_hub_model(value))
+        if local_path(value) is None
+        and (value.startswith(HUB_PREFIX) or (key == "model.base_model" and _is_hub_model(value)))
     }
     if not remote:
         yield Diagnosis("ok", "model and data", "all local: no network is needed")
@@ -175,7 +176,7 @@ def pretrained_saes(config: Config, key: str) -> Diagnosis:
 
 
 def _is_hub_model(name: str) -> bool:
-    return name != "miniature" and not name.startswith("package:") and not Path(name).expanduser().exists()
+    return name != MINIATURE and not name.startswith(PACKAGE_PREFIX)
 
 
 def is_cached(kind: str, name: str) -> bool:

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from ghosttrack.common.config.cluster import ClusterProfile
 from ghosttrack.common.config.load import load_cluster, load_config
-from ghosttrack.common.config.schema import Config
+from ghosttrack.common.config.schema import SIZES, Config
 from ghosttrack.common.engine.contract import Contract, Unit, expand, load_contracts
 from ghosttrack.common.engine.progress import format_bytes, format_seconds
 from ghosttrack.orchestrate.estimate import Estimator, Work, settings_of
@@ -50,6 +50,8 @@ def _sections(model: type[BaseModel], prefix: str) -> Iterator[str]:
         )
         if name == "name":
             default = "the file's name"
+        elif name in SIZES:
+            default = "the model's"
         rows.append([f"`{prefix}{name}`", default, (field.description or "").replace("|", "\\|")])
     if rows:
         title = f"### {prefix.rstrip('.')}\n\n" if prefix else ""

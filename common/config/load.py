@@ -6,19 +6,25 @@ that names the nearest one that does. `docs/structure.md` says which unit depend
 """
 
 import difflib
+import functools
 import os
+import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Union, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from ghosttrack.common.config.cluster import ClusterProfile
-from ghosttrack.common.config.schema import Config
-from ghosttrack.common.errors import ConfigError
+from ghosttrack.common.config.schema import SIZES, Config
+from ghosttrack.common.errors import ConfigError, ModelMismatchError, ModelSourceError
+from ghosttrack.common.models.sizes import sizes_of
+from ghosttrack.common.models.source import MINIATURE, locate
 from ghosttrack.common.package import package_folder
 
+COLUMNS = "data.questions_columns."
+"""Below it every key is one of our fields."""
 CONFIG_FOLDER = package_folder("config")
 
 ENVIRONMENT_KEYS = {
@@ -36,7 +42,13 @@ def environment_overrides(environ: Mapping[str, str] = os.environ) -> list[str]:
 
 
 STUB_OVERLAY: dict[str, Any] = {
-    "model": {"base_model": "miniature", "revision": None, "d_model": 64, "n_layers": 4, "dtype": "float32"},
+    "model": {
+        "base_model": MINIATURE,
+        "revision": None,
+        "d_model": None,
+        "n_layers": None,
+        "dtype": "float32",
+    },
     "data": {"questions": "factbook", "corpus": "factbook", "max_tokens": 6000, "max_questions": 80},
     "extract": {"batch_size": 8, "max_length": 64, "shard_rows": 24},
     "sae": {"d_hidden": 128, "target_l0": 12, "pretrained": None},
@@ -73,7 +85,9 @@ def load_config(
     """The configuration `config/model_configs/<name>.yaml` (or a path to a YAML file) with its overrides.
 
     overrides: `key=value` texts, the value in YAML. environ defaults to the process environment.
-    Raises ConfigError for a missing file, bad YAML, an unknown key, a wrong type or a value out of range.
+    model.d_model and model.n_layers are read from the model where they are not given. Raises ConfigError for a missing
+    file, bad YAML, an unknown key, a wrong type or a value out of range; ModelSourceError for a model whose sizes are
+    needed and cannot be read, ModelMismatchError for sizes that are not those of a model on this machine.
     """
     path = _find(name_or_path, "model_configs")
     data = {key: value for key, value in _read_yaml(path).items() if value is not None}
@@ -89,16 +103,43 @@ def load_config(
     for variable, key in ENVIRONMENT_KEYS.items():
         if value := environ.get(variable):
             source = f"environment variable {variable}"
-            _assign(data, key, _parse_value(value, source), source)
+            _assign(data, key, _parse_value(key, value, source), source)
     for text in overrides:
         key, separator, value = text.partition("=")
         if not separator:
             raise ConfigError(f"--set {text!r} has no value; write --set key=value")
-        _assign(data, key.strip(), _parse_value(value, f"--set {text}"), f"--set {text}")
+        key = key.strip()
+        _assign(data, key, _parse_value(key, value, f"--set {text}"), f"--set {text}")
+    if isinstance(data.get("model"), dict):
+        data["model"] = with_sizes(data["model"])
     try:
         return Config.model_validate(data)
     except ValidationError as error:
         raise ConfigError(f"{path}: {_describe(error, known_keys())}") from error
+
+
+def with_sizes(model: Mapping[str, Any]) -> dict[str, Any]:
+    """The section `model` with the model's own sizes where it gives none. See `load_config` for errors."""
+    source = model.get("base_model")
+    given = {key: model[key] for key in SIZES if model.get(key) is not None}
+    if not isinstance(source, str):
+        return dict(model)  # whoever checks the types says so
+    if len(given) == len(SIZES):
+        try:
+            if locate(source).hub is not None:
+                return dict(model)  # `prepare` looks at it
+            sizes = sizes_of(source)
+        except ModelSourceError:
+            return dict(model)  # `prepare` says what is wrong with it; another stage need not have it
+    else:
+        sizes = sizes_of(source, model.get("revision"))
+    real = {key: getattr(sizes, key) for key in SIZES}
+    for key, value in given.items():
+        if value != real[key]:
+            raise ModelMismatchError(
+                f"model.{key} = {value}, but {source} has {real[key]}; set model.{key}: {real[key]}, or leave it out"
+            )
+    return {**model, **real}
 
 
 def load_cluster(name_or_path: str) -> ClusterProfile:
@@ -155,11 +196,30 @@ def _merge(data: dict[str, Any], overlay: Mapping[str, Any]) -> None:
             data[key] = dict(value) if isinstance(value, Mapping) else value
 
 
-def _parse_value(text: str, source: str) -> Any:
+def _parse_value(key: str, text: str, source: str) -> Any:
+    """The value of a key in YAML; that of a key that takes text is the text itself, and `null` where it may be none."""
+    if key.startswith(COLUMNS):
+        return text
+    if key in (kinds := _text_keys()):
+        return None if kinds[key] and text == "null" else text
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ConfigError(f"{source}: the value is not valid YAML: {_first_line(error)}") from error
+
+
+@functools.cache
+def _text_keys() -> dict[str, bool]:
+    """Key that takes text to whether it may be null."""
+    found = {}
+    for key, annotation in _annotations(Config):
+        options = (
+            get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+        )
+        real = [option for option in options if option is not type(None)]
+        if all(option is str or get_origin(option) is Literal for option in real):
+            found[key] = type(None) in options
+    return found
 
 
 def _leaves(data: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
@@ -172,7 +232,7 @@ def _leaves(data: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, An
 
 def _assign(data: dict[str, Any], key: str, value: Any, source: str) -> None:
     known = list(known_keys())
-    if key not in known and not key.startswith("data.questions_columns."):
+    if key not in known and not key.startswith(COLUMNS):
         raise ConfigError(f"{source}: there is no key {key!r}{_suggest(key, known)}")
     *sections, last = key.split(".")
     for section in sections:
@@ -184,12 +244,16 @@ def _assign(data: dict[str, Any], key: str, value: Any, source: str) -> None:
 
 def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterable[str]:
     """Every dotted key of the configuration, such as `sae_training.batch_size`."""
+    return (key for key, _ in _annotations(model, prefix))
+
+
+def _annotations(model: type[BaseModel], prefix: str = "") -> Iterable[tuple[str, Any]]:
     for name, field in model.model_fields.items():
         annotation = field.annotation
         if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            yield from known_keys(annotation, f"{prefix}{name}.")
+            yield from _annotations(annotation, f"{prefix}{name}.")
         else:
-            yield f"{prefix}{name}"
+            yield f"{prefix}{name}", annotation
 
 
 def _suggest(key: str, known: Iterable[str]) -> str:

@@ -48,14 +48,30 @@ class PathsConfig(Section):
     root: str = Field(".", description="Folder or fsspec URL under which data/, models/ and results/ appear.")
 
 
+SIZES = ("d_model", "n_layers")
+"""Keys of `model` that the model itself knows, so that they need not be given."""
+
+
+def _not_required(schema: dict[str, Any]) -> None:
+    schema["required"] = [name for name in schema["required"] if name not in SIZES]
+
+
 class ModelConfig(Section):
+    model_config = ConfigDict(json_schema_extra=_not_required)
+
     base_model: str = Field(
-        description="Hub id, local folder, `package:<distribution>/<file.gguf>`, or `miniature` (a tiny model "
+        description="Hub id, local folder or `.gguf` file, `package:<distribution>/<file.gguf>`, or `miniature` (a tiny model "
         "fitted on the spot, for stub runs)."
     )
     revision: str | None = Field(None, description="Hub revision; null takes the default branch.")
-    d_model: int = Field(gt=0, description="Width of the residual stream; checked against the model.")
-    n_layers: int = Field(gt=0, description="Number of blocks; checked against the model.")
+    d_model: int = Field(
+        gt=0,
+        description="Width of the residual stream; where it is not given, read from the model, else checked against it.",
+    )
+    n_layers: int = Field(
+        gt=0,
+        description="Number of blocks; where it is not given, read from the model, else checked against it.",
+    )
     layers: LayerList | None = Field(
         None, description="Blocks to study, such as `0-5` or `[0, 2, 4]`; null takes all."
     )

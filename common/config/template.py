@@ -16,8 +16,8 @@ HEAD = """\
 # Every key of a configuration, with its description and its default. Made by
 # `python -m ghosttrack.common.config.template`; keys without a default carry GPT-2 Small's value.
 #
-# To study another model: copy this file to config/model_configs/<name>.yaml, set `model` and `sae`, drop
-# what you do not change, and run `ghosttrack plan <name>`.
+# To study another model: `ghosttrack init <name> --model <hub id, folder or .gguf file>` writes a file of what it needs;
+# what is here can be added to it.
 # Precedence: this file < --cluster profile < EXTRACT_BATCH_SIZE, TRAIN_BATCH_SIZE < --set key=value.
 """
 EXAMPLES = {"name": "gpt2-small", "base_model": "gpt2", "d_model": 768, "n_layers": 12, "d_hidden": 3840}

@@ -139,7 +139,8 @@ def expand(contract: Contract, config: Config) -> list[Unit]:
     settings = config.model_dump(mode="json")
     for key in SOURCE_KEYS:
         section, name = key.split(".")
-        settings[section][name] = content_of(settings[section][name])
+        if any({key, section} & set(template.parameters) for template in contract.units):
+            settings[section][name] = content_of(settings[section][name])
     layers, groups = config.layers, config.groups
     places = _places(tuple(layers), tuple(map(tuple, groups)))
     holding = {

@@ -1,35 +1,49 @@
 """Local sources by content: a task key holds what a file says, never where it lies."""
 
+import functools
 import hashlib
-from functools import lru_cache
 from pathlib import Path
 
-from ghosttrack.common.files import remembered_sha256, sha256_of
+from ghosttrack.common.errors import ConfigError
+from ghosttrack.common.files import remembered_sha256, sha256_of, stamp_of
+from ghosttrack.common.models.source import MINIATURE, PACKAGE_PREFIX
 
 SOURCE_KEYS = ("data.questions", "data.corpus", "data.asked", "model.base_model", "detection.transfer")
 """Configuration keys that may name a local file or folder."""
-HASHED_BYTES = 1 << 20
-"""Files of a folder up to this size are hashed; of larger ones (weights) name and size count."""
+HUB_PREFIX = "hub:"
+"""Before a data set's name, or a local folder that is laid out like one."""
+BUILT_IN = ("factbook", MINIATURE)
+SMALL_BYTES = 1 << 20
+"""Up to this size a file is hashed by every process; the digest of a larger one is remembered beside it."""
 SAE_FILES = ("cfg.json", "sae_weights.safetensors")
 """Of a SAELens folder, those that make the SAE."""
 
 
 def content_of(value: object) -> object:
-    """`sha256:…` of the content where `value` is the path of a local file or folder; else `value` itself."""
-    if not isinstance(value, str) or ":" in value:
+    """`sha256:…` of the content where `value` is the path of a local file or folder; else `value` itself.
+
+    A package is named by its distribution and file, which its version fixes. Raises ConfigError for a file that cannot be
+    read.
+    """
+    path = local_path(value)
+    if path is None:
         return value
-    path = Path(value).expanduser()
-    if path.is_file():
-        return f"sha256:{_of_file(path, path.stat().st_size, path.stat().st_mtime_ns)}"
-    if path.is_dir():
-        digest = hashlib.sha256()
-        for file in sorted(entry for entry in path.rglob("*") if entry.is_file()):
-            status = file.stat()
-            digest.update(f"{file.relative_to(path).as_posix()}\0{status.st_size}\0".encode())
-            if status.st_size <= HASHED_BYTES:
-                digest.update(_of_file(file, status.st_size, status.st_mtime_ns).encode())
-        return f"sha256:{digest.hexdigest()}"
-    return value
+    try:
+        digest = _of_folder(path) if path.is_dir() else _of_file(path)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}; mend its permissions") from error
+    return f"{HUB_PREFIX if str(value).startswith(HUB_PREFIX) else ''}sha256:{digest}"
+
+
+def local_path(value: object) -> Path | None:
+    """The file or folder of this machine that a source names, if it names one."""
+    if not isinstance(value, str) or value in BUILT_IN or value.startswith(PACKAGE_PREFIX):
+        return None
+    try:
+        path = Path(value.removeprefix(HUB_PREFIX)).expanduser()
+        return path if path.exists() else None
+    except (OSError, RuntimeError):  # a name too long for a file; a home that is not there
+        return None
 
 
 def content_of_sae(folder: Path) -> str | None:
@@ -44,6 +58,22 @@ def content_of_sae(folder: Path) -> str | None:
     return f"sha256:{hashlib.sha256(' '.join(digests).encode()).hexdigest()}"
 
 
-@lru_cache(maxsize=1024)
-def _of_file(path: Path, size: int, changed: int) -> str:
+def _of_folder(folder: Path) -> str:
+    """Names and contents of all files, but for hidden ones, which no reader of a model or data set opens."""
+    digest = hashlib.sha256()
+    for file in sorted(entry for entry in folder.rglob("*") if entry.is_file()):
+        name = file.relative_to(folder)
+        if not any(part.startswith(".") for part in name.parts):
+            digest.update(f"{name.as_posix()}\0{_of_file(file)}\0".encode())
+    return digest.hexdigest()
+
+
+def _of_file(path: Path) -> str:
+    if path.stat().st_size > SMALL_BYTES:
+        return remembered_sha256(path)
+    return _of_small_file(path, stamp_of(path))
+
+
+@functools.lru_cache(maxsize=4096)
+def _of_small_file(path: Path, stamp: tuple[int, ...]) -> str:
     return sha256_of(path)

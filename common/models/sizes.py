@@ -1,0 +1,171 @@
+"""How large a model is, read from its `config.json` or its GGUF header without loading it, or `torch`.
+
+`model.d_model` and `model.n_layers` need not be given: they are read here, and held against the model where they are.
+"""
+
+import functools
+import json
+import math
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ghosttrack.common.errors import ModelSourceError
+from ghosttrack.common.models import gguf_header
+from ghosttrack.common.models.source import MINIATURE, Place, locate
+
+WIDTHS = ("hidden_size", "n_embd", "d_model", "model_dim", "n_embed", "hidden_dim", "dim")
+DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_transformer_layers")
+CONTEXTS = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_seq_len",
+    "max_sequence_length",
+    "n_ctx",
+    "seq_length",
+)
+"""What configurations call a model's sizes, in the order in which they are looked for."""
+TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    d_model: int
+    n_layers: int
+    architecture: str
+    context: int | None = None
+    """Most tokens that the model sees."""
+    parameters: int | None = None
+    """Numbers in its weights, where the files tell."""
+    chat: bool = False
+    """Whether its tokenizer has a chat template."""
+
+
+MINIATURE_SIZES = Sizes(d_model=64, n_layers=4, architecture="llama")
+
+
+def sizes_of(source: str, revision: str | None = None) -> Sizes:
+    """The sizes of `model.base_model`. Raises ModelSourceError where it cannot be found or does not tell."""
+    if source == MINIATURE:
+        return MINIATURE_SIZES
+    place = locate(source)
+    if place.gguf:
+        return _of_gguf(place.gguf, place.gguf.stat().st_mtime_ns)
+    return _of_config(source, _folder_of(source, place, revision))
+
+
+def _folder_of(source: str, place: Place, revision: str | None) -> Path:
+    """The folder with the model's `config.json`; of a hub's model in the hub's cache, where it is put if need be."""
+    if place.folder:
+        if (place.folder / "config.json").is_file():
+            return place.folder
+        raise ModelSourceError(_without_config(source, place.folder))
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import EntryNotFoundError
+
+    try:
+        found = try_to_load_from_cache(source, "config.json", revision=revision)
+        path = found if isinstance(found, str) else hf_hub_download(source, "config.json", revision=revision)
+        for name in ("tokenizer_config.json", *TEMPLATE_FILES):
+            if not isinstance(found, str):
+                try:
+                    hf_hub_download(source, name, revision=revision)
+                except EntryNotFoundError:
+                    continue
+    except Exception as error:  # httpx, huggingface_hub and the file system each have their own
+        text = " ".join(str(error).split())
+        raise ModelSourceError(
+            f"model.base_model = {source!r}: its config.json cannot be had from the hub ({text[:200]}); give a local folder or "
+            "a .gguf file, or say model.d_model and model.n_layers"
+        ) from error
+    return Path(path).parent
+
+
+def _without_config(source: str, folder: Path) -> str:
+    if (folder / "adapter_config.json").is_file():
+        return (
+            f"model.base_model = {source!r} holds a PEFT adapter without its base model; merge it (`merge_and_unload`), save the "
+            "whole model and name that folder"
+        )
+    if files := sorted(folder.glob("*.gguf")):
+        return f"model.base_model = {source!r} is a folder of GGUF files; name the file: {files[0]}"
+    return f"model.base_model = {source!r} has no config.json; name the folder that `save_pretrained` wrote"
+
+
+def _of_config(source: str, folder: Path) -> Sizes:
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        assert isinstance(config, dict)
+    except (OSError, ValueError, AssertionError) as error:
+        raise ModelSourceError(
+            f"{folder / 'config.json'} cannot be read as a model's configuration ({error}); fetch it again"
+        ) from error
+    inner = config.get("text_config")
+    text = {**config, **inner} if isinstance(inner, dict) else config
+    d_model, n_layers = _first(text, WIDTHS), _first(text, DEPTHS)
+    if (
+        d_model is None or n_layers is None
+    ):  # what is left out has its class's default, which transformers knows
+        d_model, n_layers = _by_transformers(source, folder)
+    return Sizes(
+        d_model, n_layers, str(config.get("model_type", "unknown")), _first(text, CONTEXTS), _weights(folder), _chats(folder)
+    )  # fmt: skip
+
+
+def _first(config: dict[str, Any], names: tuple[str, ...]) -> int | None:
+    return next((value for name in names if isinstance(value := config.get(name), int) and value > 0), None)
+
+
+def _by_transformers(source: str, folder: Path) -> tuple[int, int]:
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(folder).get_text_config()
+        return int(config.hidden_size), int(config.num_hidden_layers)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        text = " ".join(str(error).split())
+        raise ModelSourceError(
+            f"model.base_model = {source!r}: its config.json does not tell its width and depth ({text[:200]}); say model.d_model "
+            "and model.n_layers"
+        ) from error
+
+
+def _weights(folder: Path) -> int | None:
+    """Numbers in a folder's safetensors, from their headers; None where there are none."""
+    total = 0
+    for path in folder.glob("*.safetensors"):
+        with path.open("rb") as file:
+            try:
+                [length] = struct.unpack("<Q", file.read(8))
+                header = json.loads(file.read(min(length, 1 << 27)))
+            except (ValueError, struct.error):
+                return None
+        total += sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+    return total or None
+
+
+def _chats(folder: Path) -> bool:
+    if any((folder / name).is_file() for name in TEMPLATE_FILES):
+        return True
+    try:
+        return bool(
+            json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")).get("chat_template")
+        )
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+@functools.lru_cache(maxsize=8)
+def _of_gguf(path: Path, changed: int) -> Sizes:
+    """changed: time of the last change, so that another file of the name is read anew."""
+    header = gguf_header.read(path)
+    values, architecture = header.values, str(header.values.get("general.architecture"))
+    width, depth = (values.get(f"{architecture}.{name}") for name in ("embedding_length", "block_count"))
+    if not isinstance(width, int) or not isinstance(depth, int):
+        raise ModelSourceError(
+            f"{path} does not tell its width and depth (general.architecture is {architecture!r}); it is no language model"
+        )
+    return Sizes(
+        width, depth, architecture, values.get(f"{architecture}.context_length"), header.weights, "tokenizer.chat_template" in values
+    )  # fmt: skip

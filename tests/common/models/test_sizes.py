@@ -1,0 +1,100 @@
+"""A model's sizes without loading it: held against transformers' own reading, and the package gguf's."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import gguf
+import numpy as np
+import pytest
+import transformers
+
+from ghosttrack.common.errors import ModelSourceError
+from ghosttrack.common.models import gguf_header
+from ghosttrack.common.models.sizes import sizes_of
+
+CONFIGS = ["BloomConfig", "FalconConfig", "GPT2Config", "GPTJConfig", "GPTNeoConfig", "GPTNeoXConfig", "Gemma3Config",
+           "LlamaConfig", "MixtralConfig", "MptConfig", "OPTConfig", "Olmo2Config", "Qwen3Config", "StableLmConfig"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_configuration_of_any_family(name: str, tmp_path: Path) -> None:
+    config = getattr(transformers, name)()
+    config.save_pretrained(tmp_path)
+    sizes = sizes_of(str(tmp_path))
+    text = config.get_text_config()
+    assert (sizes.d_model, sizes.n_layers) == (text.hidden_size, text.num_hidden_layers)
+    assert sizes.architecture == config.model_type
+
+
+def test_weights_are_counted_and_a_template_is_seen(tmp_path: Path) -> None:
+    config = transformers.GPT2Config(n_embd=32, n_layer=2, n_head=2, vocab_size=50, n_positions=64)
+    model = transformers.GPT2LMHeadModel(config)
+    model.save_pretrained(tmp_path)
+    sizes = sizes_of(str(tmp_path))
+    assert sizes.parameters == sum(parameter.numel() for parameter in model.parameters())
+    assert sizes.context == 64
+    assert not sizes.chat
+    (tmp_path / "chat_template.jinja").write_text("{{ messages }}")
+    assert sizes_of(str(tmp_path)).chat
+
+
+def write_gguf(path: Path, architecture: str = "llama") -> None:
+    writer = gguf.GGUFWriter(path, architecture)
+    writer.add_block_count(3)
+    writer.add_embedding_length(48)
+    writer.add_context_length(512)
+    writer.add_token_list(["a", "bé", "c"])
+    writer.add_token_scores([0.5, 1.0, 2.0])
+    writer.add_chat_template("{{ messages }}")
+    writer.add_tensor("token_embd.weight", np.zeros((3, 48), dtype=np.float32))
+    writer.add_tensor("output_norm.weight", np.zeros(48, dtype=np.float16))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+def test_a_gguf_header_is_read_as_its_own_package_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    write_gguf(path)
+    header, reader = gguf_header.read(path), gguf.GGUFReader(path)
+    assert set(header.values) == {key for key in reader.fields if not key.startswith("GGUF.")}
+    assert header.weights == sum(int(tensor.n_elements) for tensor in reader.tensors)
+    assert header.values["tokenizer.ggml.tokens"] == 3
+    sizes = sizes_of(str(path))
+    assert (sizes.d_model, sizes.n_layers, sizes.context, sizes.chat) == (48, 3, 512, True)
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ModelSourceError, match=r"m\.gguf is not a GGUF file that can be read"):
+        gguf_header.read(path)
+
+
+def test_what_is_no_model_is_refused_in_one_line_with_the_mend(tmp_path: Path) -> None:
+    cases = {
+        "adapter": ({"adapter_config.json": "{}"}, "PEFT adapter without its base model; merge it"),
+        "gguf": ({"m.gguf": ""}, "folder of GGUF files; name the file: .*m.gguf"),
+        "empty": ({}, "has no config.json"),
+        "broken": ({"config.json": "{"}, "cannot be read as a model's configuration"),
+        "odd": ({"config.json": json.dumps({"model_type": "nobody-knows"})}, "say model.d_model and model.n_layers"),
+    }  # fmt: skip
+    for name, (files, words) in cases.items():
+        folder = tmp_path / name
+        folder.mkdir()
+        for file, text in files.items():
+            (folder / file).write_text(text)
+        with pytest.raises(ModelSourceError, match=words) as caught:
+            sizes_of(str(folder))
+        assert "\n" not in str(caught.value)
+    (tmp_path / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(ModelSourceError, match=r"is a file and no \.gguf"):
+        sizes_of(str(tmp_path / "pytorch_model.bin"))
+
+
+def test_torch_stays_out(tmp_path: Path) -> None:
+    transformers.MptConfig().save_pretrained(tmp_path)
+    code = "import sys; from ghosttrack.common.models.sizes import sizes_of; sizes_of(sys.argv[1]); print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"
