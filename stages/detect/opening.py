@@ -19,6 +19,12 @@ from ghosttrack.common.engine.contract import STAGES_FOLDER, expand, load_contra
 from ghosttrack.common.engine.storage import Entry, Store
 from ghosttrack.common.errors import MissingInputError
 from ghosttrack.common.formats.answers import Answer, read_answers
+from ghosttrack.common.formats.candidates import CANDIDATES
+from ghosttrack.common.formats.ladder import LADDER
+from ghosttrack.common.formats.layers import LAYERS
+from ghosttrack.common.formats.lens import LENS
+from ghosttrack.common.formats.positions import POSITIONS
+from ghosttrack.common.formats.tracks import INDEPENDENT, TRACKS
 from ghosttrack.common.maths.text import normalise
 from ghosttrack.stages.detect.data import Data
 from ghosttrack.stages.detect.protocol.exclusions import exclusions
@@ -104,8 +110,8 @@ def input_files(entries: Entries, config: Config) -> Files:
     """What is read of the run's own questions: the ladder of associations, and the twins where there are any, beside it."""
     twin = entries.get("track/independent")
     return answer_files(entries, "track/answers", "track/all")._replace(
-        ladder=entries["track/all"].file("ladder.parquet"),
-        independent=twin.file("tracks_independent.parquet") if twin else None,
+        ladder=entries["track/all"].file(LADDER.name),
+        independent=twin.file(INDEPENDENT.name) if twin else None,
         rungs=config.tracking.ladder,
     )
 
@@ -114,11 +120,11 @@ def answer_files(entries: Entries, answers: str, tracks: str) -> Files:
     """Files of the units that answered questions and followed the answers' tracks."""
     return Files(
         states=entries[answers].file("states.npy"),
-        positions=entries[answers].file("positions.parquet"),
-        lens=entries[answers].file("lens.parquet"),
-        candidates=entries[answers].file("candidates.parquet"),
-        tracks=entries[tracks].file("tracks.parquet"),
-        layers=entries[tracks].file("layers.parquet"),
+        positions=entries[answers].file(POSITIONS.name),
+        lens=entries[answers].file(LENS.name),
+        candidates=entries[answers].file(CANDIDATES.name),
+        tracks=entries[tracks].file(TRACKS.name),
+        layers=entries[tracks].file(LAYERS.name),
     )
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
@@ -16,6 +15,11 @@ from scipy.sparse import csr_matrix
 
 from ghosttrack.common.errors import CorruptInputError
 from ghosttrack.common.formats.answers import Answer
+from ghosttrack.common.formats.candidates import CANDIDATES
+from ghosttrack.common.formats.ladder import columns_of
+from ghosttrack.common.formats.layers import LAYERS
+from ghosttrack.common.formats.lens import LENS
+from ghosttrack.common.formats.positions import POSITIONS
 from ghosttrack.common.maths.text import normalise
 from ghosttrack.stages.detect.data import Data
 from ghosttrack.stages.detect.evidence import Asked, Halves, first_candidates, lens_by_place, states_by_place
@@ -64,15 +68,18 @@ def read_data(
     """
     n = len(answers)
     asked = [Asked.of(answer) for answer in answers]
-    tokens, logprobs = first_candidates(_table(files.candidates), n)
-    curves = curves_by_place(_table(files.layers), [*COMPETITION, "error", "leader"], n, layers)
+    tokens, logprobs = first_candidates(CANDIDATES.frame(files.candidates), n)
+    wanted = [*COMPETITION, "error", "leader"]
+    curves = curves_by_place(
+        LAYERS.frame(files.layers, ["question", "position", "layer", *wanted]), wanted, n, layers
+    )
     leader = curves.pop("leader")
     error = {"fvu": np.log(np.maximum(curves.pop("error"), 1e-9))}
     last = np.array([len(answer.tokens) for answer in answers], dtype=np.int64)
     tables = {
         "text": surface_features(asked),
         "logits": token_features(asked, logprobs),
-        "lens": lens_features(lens_by_place(_table(files.lens), n, layers), layers),
+        "lens": lens_features(lens_by_place(LENS.frame(files.lens), n, layers), layers),
         "error": layer_features(error, "error", layers),
         "competition": joined([layer_features(curves, "competition", layers), lead_changes(leader)]),
     }
@@ -105,8 +112,7 @@ def _track_tables(
         groups: list[int],
     ) -> tuple[dict[str | None, FeatureTable], NDArray[np.int64], csr_matrix]:
         own = _row_groups(files.tracks, groups, NODE_COLUMNS)
-        columns_of_rungs = [f"{rung}_{what}" for rung in files.rungs for what in ("track", "link")]
-        others = _row_groups(files.ladder, groups, columns_of_rungs) if files.ladder else {}
+        others = _row_groups(files.ladder, groups, columns_of(files.rungs)) if files.ladder else {}
         columns = _at_places({**own, **others}, last, files.tracks)
         first, count = int(columns["question"].min()), int(np.ptp(columns["question"])) + 1
         local = {**columns, "question": columns["question"] - first}
@@ -179,26 +185,19 @@ def _row_groups(path: Path, groups: Sequence[int], names: Sequence[str]) -> Colu
         ) from error
 
 
-def _table(path: Path) -> pd.DataFrame:
-    try:
-        return pq.read_table(path).to_pandas()
-    except (pa.ArrowException, OSError) as error:
-        raise CorruptInputError(f"{path} cannot be read as a table: {error}; run track again") from error
-
-
 def _states(files: Files, n_questions: int) -> Halves:
-    owner = _table(files.positions)
+    owner = POSITIONS.read(files.positions)
     try:
         states = np.load(files.states, mmap_mode="r", allow_pickle=False)
     except (ValueError, OSError) as error:
         raise CorruptInputError(
             f"{files.states} cannot be read as states ({error}); run track again"
         ) from error
-    if states.ndim != 3 or len(states) != len(owner):
+    if states.ndim != 3 or len(states) != len(owner["question"]):
         raise CorruptInputError(
-            f"{files.states} has shape {states.shape}, and {files.positions} {len(owner)} rows; run track again"
+            f"{files.states} has shape {states.shape}, and {files.positions} {len(owner['question'])} rows; run track again"
         )
-    question, position = (owner[name].to_numpy(dtype=np.int64) for name in ("question", "position"))
+    question, position = (owner[name].astype(np.int64) for name in ("question", "position"))
     return states_by_place(question, position, states, n_questions)
 
 

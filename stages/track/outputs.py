@@ -2,7 +2,7 @@
 
 import json
 import pickle
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +38,6 @@ def write_parquet(path: Path, columns: Rows) -> None:
 def read_parquet(path: Path) -> dict[str, NDArray[Any]]:
     table = pq.read_table(path)
     return {name: table[name].to_numpy() for name in table.column_names}
-
-
-def join_parquet(path: Path, pieces: Sequence[Path]) -> None:
-    """One file of the rows of several, a row group each, or more where pyarrow cuts a long one."""
-    with pq.ParquetWriter(path, pq.read_schema(pieces[0]), compression="zstd") as writer:
-        for piece in pieces:
-            writer.write_table(pq.read_table(piece))
 
 
 def write_activations(

@@ -15,6 +15,9 @@ from ghosttrack.common.engine.progress import Progress
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.errors import DataError, NumericError
 from ghosttrack.common.files import fsync
+from ghosttrack.common.formats.candidates import CANDIDATES
+from ghosttrack.common.formats.lens import LENS
+from ghosttrack.common.formats.positions import POSITIONS
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.common.models.language_model import LanguageModel, load_language_model
 from ghosttrack.stages.track import outputs
@@ -68,8 +71,8 @@ def answer_all(job: Job, questions: list[dict[str, Any]]) -> dict[str, Any]:
         return {}
     records = _gather_records(job, len(shards))
     _gather_states(job, records, len(shards))
-    for name in ("lens", "candidates"):
-        outputs.write_parquet(job.output(f"{name}.parquet"), _gather_columns(job, name, len(shards)))
+    for name, table in (("lens", LENS), ("candidates", CANDIDATES)):
+        table.write(job.output(table.name), _gather_columns(job, name, len(shards)))
     outputs.write_jsonl(job.output("generations.jsonl"), records)
     return _metrics(job, records)
 
@@ -236,7 +239,7 @@ def _gather_states(job: Job, records: list[dict[str, Any]], n_shards: int) -> No
             states[own] = shard["states"][place : place + size].numpy()
             question[own], position[own] = line, shard["position"][place : place + size].numpy()
     states.flush()
-    outputs.write_parquet(job.output("positions.parquet"), {"question": question, "position": position})
+    POSITIONS.write(job.output(POSITIONS.name), {"question": question, "position": position})
 
 
 def _gather_columns(job: Job, name: str, n_shards: int) -> Columns:

@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.formats.corpus import read_corpus
+from ghosttrack.common.formats.latent_contexts import LATENT_CONTEXTS
+from ghosttrack.common.formats.latents import LATENTS
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.common.models.held_out import Text, held_out_text
 from ghosttrack.common.models.language_model import LanguageModel, load_language_model
@@ -34,13 +35,13 @@ def run(job: Job) -> dict[str, Any]:
     job.output("association.json").write_text(json.dumps(summary(association), indent=2) + "\n", "utf-8")
     pieces = model.tokenizer.batch_decode([[token] for token in range(len(model.tokenizer))])
     contexts = top_contexts(found, text, pieces, layers, CONTEXTS)
-    pq.write_table(_contexts_table(contexts), job.output("contexts.parquet"), compression="zstd")
+    LATENT_CONTEXTS.write(job.output(LATENT_CONTEXTS.name), _contexts_table(contexts))
     read_out, tables = ReadOut.of(model), []
     with job.progress(len(layers), "layers", "promoted tokens") as progress:
         for place, (layer, sae) in enumerate(zip(layers, saes, strict=True)):
             tables.append(_latents_table(layer, sae, found, place, read_out, pieces))
             progress.update(1)
-    pq.write_table(pa.concat_tables(tables), job.output("latents.parquet"), compression="zstd")
+    LATENTS.write(job.output(LATENTS.name), pa.concat_tables(tables))
     return figures(association, found)
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,14 @@ from numpy.typing import NDArray
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.errors import ConfigError, CorruptInputError
 from ghosttrack.common.files import fsync
+from ghosttrack.common.formats.candidates import CANDIDATES
+from ghosttrack.common.formats.cells import cell_of
+from ghosttrack.common.formats.ladder import LADDER
+from ghosttrack.common.formats.latent_contexts import LATENT_CONTEXTS
+from ghosttrack.common.formats.latents import LATENTS
+from ghosttrack.common.formats.layers import LAYERS
+from ghosttrack.common.formats.positions import POSITIONS
+from ghosttrack.common.formats.tracks import INDEPENDENT, TRACKS
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.common.models.language_model import load_language_model
 from ghosttrack.common.models.sae import JumpReLUSAE
@@ -26,7 +35,8 @@ from ghosttrack.stages.track.trajectories import Labels, question_record
 
 QUESTIONS_A_SHARD = 128
 """Not a setting: random association is drawn shard by shard."""
-TABLES = ("tracks", "ladder", "layers")
+TABLES = {"tracks": TRACKS, "ladder": LADDER, "layers": LAYERS}
+"""Of a shard, in scratch: what its rows become."""
 CLUSTER_TOKENS = 10
 CLUSTER_CONTEXTS = 5
 
@@ -41,15 +51,13 @@ def run(job: Job) -> dict[str, Any]:
     shards = track_all(job, saes, association, read_out, answers, job.config.tracking.ladder)
     if job.rank:
         return {}
-    for table in TABLES:
-        outputs.join_parquet(
-            job.output(f"{table}.parquet"), [job.scratch(f"{step}.{table}.parquet") for step in shards]
-        )
+    for name, table in TABLES.items():
+        table.join(job.output(table.name), _pieces(job, shards, name))
     weight = _total_activation(job, shards, saes)
     pieces = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
     clusters = _clusters(job, saes, weight, read_out, pieces)
     outputs.write_clusters(job.output(""), clusters, job.config.layers)
-    nodes = pq.ParquetFile(job.output("tracks.parquet")).metadata.num_rows
+    nodes = pq.ParquetFile(job.output(TRACKS.name)).metadata.num_rows
     outputs.write_activations(
         job.output("feature_activations.pt"), _tables(job, shards, "tracks"), nodes, answers.owner,
         job.config.layers, max(sae.d_hidden for sae in saes),
@@ -96,8 +104,7 @@ def run_independent(job: Job) -> dict[str, Any]:
     shards = track_all(job, saes, Association.load(kept), ReadOut.of(model), answers, [])
     if job.rank:
         return {}
-    pieces = [job.scratch(f"{step}.tracks.parquet") for step in shards]
-    outputs.join_parquet(job.output("tracks_independent.parquet"), pieces)
+    INDEPENDENT.join(job.output(INDEPENDENT.name), _pieces(job, shards, "tracks"))
     return {**_metrics(job, shards, answers), "association": json.loads(figures_kept.read_text("utf-8"))}
 
 
@@ -110,10 +117,8 @@ def run_asked(job: Job) -> dict[str, Any]:
     shards = track_all(job, saes, association, read_out, answers, [])
     if job.rank:
         return {}
-    for table in ("tracks", "layers"):
-        outputs.join_parquet(
-            job.output(f"{table}.parquet"), [job.scratch(f"{step}.{table}.parquet") for step in shards]
-        )
+    for name in ("tracks", "layers"):
+        TABLES[name].join(job.output(TABLES[name].name), _pieces(job, shards, name))
     return _metrics(job, shards, answers)
 
 
@@ -129,9 +134,9 @@ class _Answers:
                 f"{path} has states of {self.states.shape[1]} layers, not of {len(job.config.layers)}; "
                 "run the track stage again"
             )
-        positions = outputs.read_parquet(job.input(unit, "positions.parquet"))
+        positions = POSITIONS.read(job.input(unit, POSITIONS.name))
         self.owner = np.stack([positions["question"], positions["position"]], axis=1).astype(np.int64)
-        self.candidates = outputs.read_parquet(job.input(unit, "candidates.parquet"))
+        self.candidates = CANDIDATES.read(job.input(unit, CANDIDATES.name))
         self.m = int(self.candidates["rank"].max()) + 1
         tokens = self.candidates["token"].reshape(-1, self.m)
         first = np.searchsorted(self.candidates["question"][:: self.m], self.owner[:, 0])
@@ -185,9 +190,13 @@ def track_all(
     return names
 
 
+def _pieces(job: Job, shards: list[str], table: str) -> list[Path]:
+    return [job.scratch(f"{step}.{table}.parquet") for step in shards]
+
+
 def _tables(job: Job, shards: list[str], table: str) -> Iterator[dict[str, NDArray[Any]]]:
-    for step in shards:
-        yield outputs.read_parquet(job.scratch(f"{step}.{table}.parquet"))
+    for piece in _pieces(job, shards, table):
+        yield outputs.read_parquet(piece)
 
 
 def _total_activation(job: Job, shards: list[str], saes: list[JumpReLUSAE]) -> list[NDArray[np.float64]]:
@@ -218,7 +227,7 @@ def _clusters(
         return []
     centroids = torch.from_numpy(np.stack([cluster["centroid"] for cluster in clusters]))
     raised, _ = read_out.promoted(centroids, pieces, CLUSTER_TOKENS)
-    contexts = pq.read_table(job.input("track/association", "contexts.parquet")).to_pandas()
+    contexts = LATENT_CONTEXTS.frame(job.input("track/association", LATENT_CONTEXTS.name))
     best = contexts[contexts["rank"] == 0].set_index(["layer", "latent"])
     known = set(best.index)
     for cluster, tokens in zip(clusters, raised, strict=True):
@@ -232,9 +241,7 @@ def _clusters(
 
 
 def _labels(job: Job, clusters: list[dict[str, Any]], pieces: list[str]) -> Labels:
-    table = pq.read_table(
-        job.input("track/association", "latents.parquet"), columns=["layer", "latent", "promoted"]
-    )
+    table = LATENTS.table(job.input("track/association", LATENTS.name), ["layer", "latent", "promoted"])
     pairs = zip(table["layer"].to_pylist(), table["latent"].to_pylist(), strict=True)
     promoted = dict(zip(pairs, table["promoted"].to_pylist(), strict=True))
     number_of = {
@@ -271,11 +278,7 @@ def _metrics(job: Job, shards: list[str], answers: _Answers) -> dict[str, Any]:
     tracks = nodes = linked = later = empty = beyond = 0
     weight = weighted = 0.0
     for table in _tables(job, shards, "tracks"):
-        code = (
-            (table["question"].astype(np.int64) << 32)
-            + ((table["position"].astype(np.int64) + 1) << 16)
-            + table["track"]
-        )
+        code = (cell_of(table["question"], table["position"]) << 16) + table["track"]
         _, owner, life = np.unique(code, return_inverse=True, return_counts=True)
         tracks += len(life)
         nodes += len(code)

@@ -20,16 +20,17 @@ from numpy.typing import NDArray
 
 from ghosttrack.common.engine.progress import format_bytes
 from ghosttrack.common.errors import DataError
+from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.common.models.vocabulary import token_texts
 from ghosttrack.common.package import package_file
 from ghosttrack.stages.report.dashboard import run_card
 from ghosttrack.stages.report.dashboard.features import FEATURES_A_BLOCK, FeatureBook, feature_block
 from ghosttrack.stages.report.dashboard.packing import pack
 from ghosttrack.stages.report.dashboard.questions import (
-    ANSWERS,
+    ANSWERS_UNIT,
     DETAILS,
     QUESTIONS_A_BLOCK,
-    TRACKS,
+    TRACKS_UNIT,
     Detail,
     extent_of,
     features_in,
@@ -61,7 +62,11 @@ SAMPLE = 6
 def build(results: Results, limit: float = LIMIT) -> str:
     """The page. Raises CorruptInputError for a result that is not what its manifest says, DataError where the page has
     no room even for the least detail."""
-    records = results.lines(ANSWERS, "generations.jsonl") if results.has(ANSWERS, "generations.jsonl") else []
+    records = (
+        results.lines(ANSWERS_UNIT, "generations.jsonl")
+        if results.has(ANSWERS_UNIT, "generations.jsonl")
+        else []
+    )
     scores = results.json_if_there("detect/all", "hallucination_scores.json")
     scored = scores["questions"] if scores else []
     reasons = {score["id"]: explanation(score) for score in scored}
@@ -164,8 +169,8 @@ def run_data(results: Results, records: list[dict[str, Any]]) -> dict[str, Any]:
         if reports[name] and reports[name].get("schema_version") != version
     ]
     old_files = ["/".join(REPORTS[name]) for name in old]
-    if results.has(TRACKS, "tracks.parquet") and not has_tracks(results):
-        old_files.append(f"{TRACKS}/tracks.parquet")
+    if results.has(TRACKS_UNIT, TRACKS.name) and not has_tracks(results):
+        old_files.append(f"{TRACKS_UNIT}/{TRACKS.name}")
     absent = results.absent(run_card.PARTS) + [
         {"what": "made by an earlier version", "file": file, "mend": f"ghosttrack run {results.name}"}
         for file in old_files

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow.parquet as pq
 
+from ghosttrack.common.formats.file import Table
+from ghosttrack.common.formats.latent_contexts import LATENT_CONTEXTS
+from ghosttrack.common.formats.latents import LATENTS
 from ghosttrack.stages.report.dashboard.packing import pack
 from ghosttrack.stages.report.dashboard.tracks import Census, Examples, Ints, Links
 from ghosttrack.stages.report.results import Results
@@ -43,8 +45,8 @@ class FeatureBook:
     def __init__(self, results: Results, census: Census, questions: Sequence[str]) -> None:
         """questions: ids, in the order of their numbers."""
         self._width, self._questions = census.width, questions
-        self._latents = self._indexed(results, "latents.parquet")
-        self._contexts = self._indexed(results, "contexts.parquet")
+        self._latents = self._indexed(results, LATENTS)
+        self._contexts = self._indexed(results, LATENT_CONTEXTS)
         self._links: Links | None = None
         self._examples: Examples | None = None
         if census.seen:
@@ -52,11 +54,11 @@ class FeatureBook:
         self._before = None if self._links is None else Beside.of(self._links.target, self._links)
         self._after = None if self._links is None else Beside.of(self._links.source, self._links)
 
-    def _indexed(self, results: Results, file: str) -> tuple[Ints, dict[str, Any]] | None:
+    def _indexed(self, results: Results, file: Table) -> tuple[Ints, dict[str, Any]] | None:
         """Features of the rows, ascending, and the columns in that order."""
-        if not results.has(UNIT, file):
+        if not results.has(UNIT, file.name):
             return None
-        table = pq.read_table(results.path(UNIT, file))
+        table = file.table(results.path(UNIT, file.name))
         feature = table["layer"].to_numpy().astype(np.int64) * self._width + table["latent"].to_numpy()
         order = (
             np.lexsort((table["rank"].to_numpy(), feature))

@@ -8,12 +8,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ghosttrack.common.errors import CorruptInputError
 from ghosttrack.common.formats.answers import question_of
+from ghosttrack.common.formats.candidates import CANDIDATES
+from ghosttrack.common.formats.cells import cell_of, cells_of, position_of
+from ghosttrack.common.formats.file import Table
+from ghosttrack.common.formats.ladder import LADDER, columns_of
+from ghosttrack.common.formats.layers import LAYERS
+from ghosttrack.common.formats.lens import LENS
+from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.stages.report.dashboard.packing import pack, thousandths
 from ghosttrack.stages.report.dashboard.tracks import (
     STRONGEST,
@@ -25,14 +31,14 @@ from ghosttrack.stages.report.dashboard.tracks import (
 )
 from ghosttrack.stages.report.results import Results
 
-ANSWERS, TRACKS = "track/answers", "track/all"
+ANSWERS_UNIT, TRACKS_UNIT = "track/answers", "track/all"
 NODES_AT_ONCE = 1_500_000
 QUESTIONS_A_BLOCK = 20
-CANDIDATES = 16
+CANDIDATES_SHOWN = 16
 """Candidate answers of a position that are shown."""
 
-NODE_COLUMNS = ("question", "position", "layer", "latent", "activation", "track", "link", "posterior", "existence", "effect")  # fmt: skip
-NULL_COLUMNS = ("random_track", "random_link")
+NODE_COLUMNS = TRACKS.names
+NULL_COLUMNS = columns_of(["random"])
 LAYER_COLUMNS = ("n_active", "births", "deaths", "association_entropy", "error", "margin", "competition_entropy", "leader")  # fmt: skip
 LENS_COLUMNS = ("logprob", "rival_logprob", "entropy", "top", "rank")
 WHOLE = {
@@ -83,7 +89,7 @@ DETAILS = (
 class Trajectories:
     """The strongest nodes of every cell with what else is known of the cell; each table sorted by cell and then as drawn.
 
-    A table is its columns, and `cell` [n]: question · 4096 + position + 1.
+    A table is its columns, and `cell` [n] (`ghosttrack.common.formats.cells`).
     """
 
     nodes: dict[str, NDArray[Any]]
@@ -113,9 +119,9 @@ def read_trajectories(results: Results, width: int) -> Trajectories:
     return Trajectories(
         _joined(kept),
         _joined(null),
-        _table(results, TRACKS, "layers.parquet", LAYER_COLUMNS, ("layer",)),
-        _table(results, ANSWERS, "lens.parquet", LENS_COLUMNS, ("layer",)),
-        _table(results, ANSWERS, "candidates.parquet", ("token", "logprob"), ("rank",)),
+        _table(results, TRACKS_UNIT, LAYERS, LAYER_COLUMNS, ("layer",)),
+        _table(results, ANSWERS_UNIT, LENS, LENS_COLUMNS, ("layer",)),
+        _table(results, ANSWERS_UNIT, CANDIDATES, ("token", "logprob"), ("rank",)),
         census,
         n_tracks,
     )
@@ -123,21 +129,23 @@ def read_trajectories(results: Results, width: int) -> Trajectories:
 
 def has_tracks(results: Results) -> bool:
     """Whether there are tracks of this version."""
-    return _has_columns(results, "tracks.parquet", NODE_COLUMNS)
+    return _has_columns(results, TRACKS, NODE_COLUMNS)
 
 
-def _has_columns(results: Results, file: str, columns: Sequence[str]) -> bool:
-    return results.has(TRACKS, file) and set(columns) <= set(pq.read_schema(results.path(TRACKS, file)).names)
+def _has_columns(results: Results, table: Table, columns: Sequence[str]) -> bool:
+    if not results.has(TRACKS_UNIT, table.name):
+        return False
+    return set(columns) <= set(pq.read_schema(results.path(TRACKS_UNIT, table.name)).names)
 
 
 def _batches(results: Results) -> Iterator[Nodes]:
     """The nodes, with their tracks by random association where `tracking.ladder` has it."""
-    tracks = pq.ParquetFile(results.path(TRACKS, "tracks.parquet"))
+    tracks = pq.ParquetFile(results.path(TRACKS_UNIT, TRACKS.name))
     readers = [tracks.iter_batches(NODES_AT_ONCE, columns=list(NODE_COLUMNS))]
-    if _has_columns(results, "ladder.parquet", NULL_COLUMNS):
-        ladder = pq.ParquetFile(results.path(TRACKS, "ladder.parquet"))
+    if _has_columns(results, LADDER, NULL_COLUMNS):
+        ladder = pq.ParquetFile(results.path(TRACKS_UNIT, LADDER.name))
         if tracks.metadata.num_rows != ladder.metadata.num_rows:
-            raise CorruptInputError("ladder.parquet has other rows than tracks.parquet; run track again")
+            raise CorruptInputError(f"{LADDER.name} has other rows than {TRACKS.name}; run track again")
         readers.append(ladder.iter_batches(NODES_AT_ONCE, columns=list(NULL_COLUMNS)))
     for batches in zip(*readers, strict=True):
         yield {
@@ -155,31 +163,26 @@ def _kept(nodes: Nodes, track: str) -> dict[str, NDArray[Any]]:
     """The nodes of the strongest tracks by one associator, track by track."""
     rank = ranks(nodes, nodes[track])
     rows = np.flatnonzero(rank < STRONGEST)
-    cell = nodes["question"].astype(np.int64) * 4096 + nodes["position"] + 1
+    cell = cell_of(nodes["question"], nodes["position"])
     rows = rows[np.lexsort((nodes["layer"][rows], rank[rows], cell[rows]))]
     wanted = [name for name in nodes if name not in ("question", "position")]
     return {"cell": cell[rows], "place": rank[rows], **{name: nodes[name][rows] for name in wanted}}
 
 
 def _table(
-    results: Results, unit: str, file: str, columns: Sequence[str], order: Sequence[str]
+    results: Results, unit: str, file: Table, columns: Sequence[str], order: Sequence[str]
 ) -> dict[str, NDArray[Any]]:
-    if not results.has(unit, file):
+    if not results.has(unit, file.name):
         return {}
-    path = results.path(unit, file)
-    try:
-        table = pq.read_table(path, columns=["question", "position", *order, *columns])
-    except (pa.ArrowException, KeyError, OSError) as error:
-        raise CorruptInputError(f"{path} cannot be read as a table ({error}); run track again") from error
-    values = {name: table.column(name).to_numpy() for name in table.column_names}
-    cell = values.pop("question").astype(np.int64) * 4096 + values.pop("position") + 1
+    values = file.read(results.path(unit, file.name), ["question", "position", *order, *columns])
+    cell = cell_of(values.pop("question"), values.pop("position"))
     rows = np.lexsort((*(values[name] for name in reversed(order)), cell))
     return {"cell": cell[rows], **{name: column[rows] for name, column in values.items()}}
 
 
 def kept_positions(cells: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     """Of one question's cells, the first `count` positions to show: 0, −1, 1, 2, …"""
-    positions = cells % 4096 - 1
+    positions = position_of(cells)
     order = np.argsort(np.where(positions == 0, -2, positions), kind="stable")
     return np.sort(positions[order[:count]])
 
@@ -197,7 +200,7 @@ def question_block(
         for position in kept_positions(there, detail.positions).tolist():
             cell: dict[str, Any] = {"position": position}
             for name, table in _tables(found).items():
-                picked = _rows(table, number * 4096 + position + 1, name, detail)
+                picked = _rows(table, cell_of(number, position), name, detail)
                 cell[name] = [lengths[name], lengths[name] + len(picked)]
                 lengths[name] += len(picked)
                 rows[name].append(picked)
@@ -222,7 +225,7 @@ def _cells_of(layers: Mapping[str, NDArray[Any]], number: int) -> NDArray[np.int
     """The cells of a question, ascending. layers: the table that has all of them."""
     if not layers:
         return np.array([], dtype=np.int64)
-    start, stop = np.searchsorted(layers["cell"], [number * 4096, (number + 1) * 4096])
+    start, stop = np.searchsorted(layers["cell"], cells_of(number))
     cells = layers["cell"][start:stop]
     return cells[np.append(True, cells[1:] != cells[:-1])[: len(cells)]]
 
@@ -250,14 +253,14 @@ def _rows(table: Mapping[str, NDArray[Any]], cell: int, name: str, detail: Detai
         return rows[table["place"][rows] < detail.tracks]
     if name == "null":
         return rows[table["place"][rows] < detail.null_tracks]
-    return rows[:CANDIDATES] if name == "candidates" else rows
+    return rows[:CANDIDATES_SHOWN] if name == "candidates" else rows
 
 
 def extent_of(found: Trajectories, questions: int, detail: Detail) -> dict[str, list[int]]:
     """How many positions and tracks the page holds, and how many there are."""
     every, kept = [_cells_of(found.layers, number) for number in range(questions)], []
     for number, cells in enumerate(every):
-        kept.append(number * 4096 + kept_positions(cells, detail.positions) + 1)
+        kept.append(cell_of(number, kept_positions(cells, detail.positions)))
     extent = {"positions": [sum(map(len, kept)), sum(map(len, every))]}
     if found.nodes and kept:
         shown = np.isin(found.nodes["cell"], np.concatenate(kept)) & (found.nodes["place"] < detail.tracks)

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ghosttrack.common.formats.cells import cell_of
+
 Nodes = Mapping[str, NDArray[Any]]
 Ints = NDArray[np.int64]
 
@@ -55,7 +57,7 @@ def ranks(nodes: Nodes, track: NDArray[Any]) -> Ints:
 
 
 def _cell(nodes: Nodes) -> Ints:
-    return nodes["question"].astype(np.int64) * 4096 + nodes["position"] + 1
+    return cell_of(nodes["question"], nodes["position"])
 
 
 def _rank_within(owner: Ints, strength: NDArray[Any]) -> Ints:

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.stages.track import outputs
 from ghosttrack.stages.track.clusters import cluster_latents, effect_geometry
 from ghosttrack.stages.track.follow_states import NODE_COLUMNS
@@ -122,7 +123,7 @@ def test_joined_tables_keep_every_row_and_type(tmp_path, nodes):
     for number, part in enumerate((slice(0, 2), slice(2, 5))):
         pieces.append(tmp_path / f"{number}.parquet")
         outputs.write_parquet(pieces[-1], {name: values[part] for name, values in nodes.items()})
-    outputs.join_parquet(tmp_path / "tracks.parquet", pieces)
+    TRACKS.join(tmp_path / TRACKS.name, pieces)
     table = pq.read_table(tmp_path / "tracks.parquet")
     for name, values in nodes.items():
         read = table[name].to_numpy()

@@ -1,0 +1,183 @@
+"""What a published file is: its name, its version, what stands in it, and the one way to read and to write it.
+
+Every file that another stage, the report or the orchestrator reads has a module beside this one that makes one of these;
+its name stands nowhere else but in the contract of the stage that writes it. Nothing here loads torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ghosttrack.common.errors import CorruptInputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of a stage. name: may hold `{layer}` or `{group}`; content: what is in it, in a sentence or two."""
+
+    name: str
+    stage: str
+    content: str
+
+    def of(self, place: object) -> str:
+        """The name of the file of one layer, or of one wave of layers."""
+        return self.name.replace("{layer}", str(place)).replace("{group}", str(place))
+
+    def corrupt(self, path: Path, why: object) -> CorruptInputError:
+        """The error for a file that is not what its name says."""
+        return CorruptInputError(
+            f"{path} is not a whole {self.name} ({' '.join(str(why).split())}); run {self.stage} again"
+        )
+
+
+@dataclass(frozen=True)
+class Json(File):
+    """A JSON object; `schema_version` says what it looks like, where it has a version."""
+
+    version: int | None = None
+    indent: int | None = 1
+
+    def read(self, path: Path) -> dict[str, Any]:
+        """Raises CorruptInputError for what is no JSON object or is of another version."""
+        content = read_json(path, self)
+        if not isinstance(content, dict):
+            raise self.corrupt(path, "it is not a JSON object")
+        if self.version is not None and content.get("schema_version") != self.version:
+            raise CorruptInputError(
+                f"{path} has schema version {content.get('schema_version')}, not {self.version}; run {self.stage} again"
+            )
+        return content
+
+    def is_current(self, content: Mapping[str, Any]) -> bool:
+        """Whether what was read is of the version that is written now."""
+        return content.get("schema_version") == self.version
+
+    def write(self, path: Path, content: Mapping[str, Any]) -> None:
+        """content: without its version."""
+        head = {} if self.version is None else {"schema_version": self.version}
+        write_json(path, {**head, **content}, self.indent)
+
+
+@dataclass(frozen=True)
+class Lines(File):
+    """JSON Lines: a record a line."""
+
+    def read(self, path: Path) -> list[dict[str, Any]]:
+        """Every record. Raises CorruptInputError naming the line."""
+        records = []
+        with path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                try:
+                    record = json.loads(line)
+                except ValueError as error:
+                    raise CorruptInputError(
+                        f"{path} line {number} is not JSON ({error}); run {self.stage} again"
+                    ) from error
+                records.append(record)
+        return records
+
+    def write(self, path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+        with path.open("w", encoding="utf-8") as file:
+            for record in records:
+                file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+@dataclass(frozen=True)
+class Column:
+    """type: `int32`, `float32`, `string`, …; meaning: what it says, with its unit."""
+
+    name: str
+    type: str
+    meaning: str = ""
+
+
+@dataclass(frozen=True)
+class Table(File):
+    """A Parquet file. content: what a row is, and how rows are sorted."""
+
+    columns: tuple[Column, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        return [column.name for column in self.columns]
+
+    def read(self, path: Path, columns: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
+        """Column to values; all of them, or these. Raises CorruptInputError."""
+        table = self.table(path, columns)
+        return {name: table[name].to_numpy() for name in table.column_names}
+
+    def frame(self, path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """The same as a DataFrame. Raises CorruptInputError."""
+        return self.table(path, columns).to_pandas()
+
+    def table(self, path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+        """The same as an Arrow table. Raises CorruptInputError."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            table = pq.read_table(path, columns=None if columns is None else list(columns))
+        except (pa.ArrowException, KeyError, OSError) as error:
+            raise self.corrupt(path, error) from error
+        if missing := set(self.names if columns is None else columns) - set(table.column_names):
+            raise self.corrupt(path, f"it has no column {min(missing)!r}")
+        return table
+
+    def write(self, path: Path, columns: Arrays | pa.Table) -> None:
+        """columns: as declared, in this order and of these types."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        table = columns if isinstance(columns, pa.Table) else pa.table(dict(columns))
+        found = [(field.name, str(field.type)) for field in table.schema]
+        declared = [(column.name, _ARROW_NAMES.get(column.type, column.type)) for column in self.columns]
+        assert found == declared, f"{self.name}: {found} is not as declared"
+        pq.write_table(table, path, compression="zstd")
+
+    def join(self, path: Path, pieces: Sequence[Path]) -> None:
+        """One file of the rows of several, a row group each, or more where pyarrow cuts a long one."""
+        import pyarrow.parquet as pq
+
+        with pq.ParquetWriter(path, pq.read_schema(pieces[0]), compression="zstd") as writer:
+            for piece in pieces:
+                writer.write_table(pq.read_table(piece))
+
+
+def read_json(path: Path, file: File) -> Any:
+    """The content of a JSON file. Raises CorruptInputError."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CorruptInputError(f"{path} is not JSON ({error}); run {file.stage} again") from error
+
+
+def write_json(path: Path, content: object, indent: int | None = 1) -> None:
+    """JSON that any reader takes: UTF-8, no NaN or Inf, which raise ValueError; numpy arrays as lists."""
+    text = json.dumps(
+        content, indent=indent, ensure_ascii=False, allow_nan=False, default=lambda array: array.tolist()
+    )
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+_ARROW_NAMES = {"float16": "halffloat", "float32": "float", "float64": "double"}
+"""How Arrow writes types that have another name elsewhere."""
+
+QUESTION = Column("question", "int32", "line of generations.jsonl, from 0")
+POSITION = Column(
+    "position",
+    "int16",
+    "−1 last token of the subject, 0 last prompt token, 1… answer tokens; position p ≥ 0 predicts answer token p + 1",
+)
+LAYER = Column("layer", "int16", "block of the model, from 0")
+LATENT = Column("latent", "int32", "unit of the layer's SAE")
