@@ -66,7 +66,7 @@ class BusyError(GhostTrackError):
     exit_code = 18
 
     def __init__(self, message: str, group: str | None = None) -> None:
-        """group: of the processes that work together, the one that is writing (`ghosttrack.common.engine.storage.work_group`)."""
+        """group: of the processes that work together, the one that is writing (`ghosttrack.common.engine.claims.work_group`)."""
         super().__init__(message)
         self.group = group
 

@@ -102,13 +102,14 @@ def binds(request: Request, stage: str) -> dict[str, str]:
     chosen: dict[Path, str] = {Path.cwd(): "ro", root: "ro"}
     for source in sources(request):
         chosen.setdefault(source, "ro")
-    writable = [root / ".store", request.folder.resolve(), *sorted(public)]
+    writable = [request.folder.resolve(), *sorted(public)]
     if stage == "prepare":
         writable += map(Path, hub_variables().values())
     for folder in writable:
         chosen[folder] = "rw"
-    for other in other_stages:
-        chosen[root / ".store" / other] = "ro"
+    chosen |= {
+        root / path.relative_to(store.root): mode for path, mode in store.bound(stage, other_stages).items()
+    }
     with storage_errors(root):
         for folder in chosen:
             if not folder.exists():

@@ -67,18 +67,11 @@ class Rubbish:
 
 def rubbish(store: Store, plan: Plan) -> list[Rubbish]:
     """Abandoned work of this configuration, and results that were found damaged and set aside."""
-    found = [
-        (path, "a damaged result that was set aside")
-        for path in sorted(store.folder.glob("*/*.corrupt-*"))
-        if path.is_dir()
-    ]
+    found = [(path, "a damaged result that was set aside") for path in store.set_aside()]
     for planned in plan.units:
         unit = planned.unit
         if planned.reason is None and store.claim_holder(unit) is None:
-            staging = store.folder / "staging" / unit.config_name / unit.stage / unit.name
-            found += [
-                (path, "work that was abandoned") for path in sorted(staging.glob("*")) if path.is_dir()
-            ]
+            found += [(path, "work that was abandoned") for path in store.abandoned(unit)]
     return [Rubbish(path, folder_size(path), what) for path, what in found]
 
 

@@ -4,7 +4,6 @@ Reads the configuration, the contracts and the store, changes nothing and import
 stays out of the process.
 """
 
-import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from ghosttrack.common.config.schema import Config, describe_layers
 from ghosttrack.common.engine.contract import Contract, Unit, expand, task_key
 from ghosttrack.common.engine.progress import format_bytes
 from ghosttrack.common.engine.staleness import Reason, State, input_digests, input_entries, state
-from ghosttrack.common.engine.storage import RELEASED, Entry, Store
+from ghosttrack.common.engine.storage import Entry, Store
 from ghosttrack.common.errors import ConfigError, CorruptInputError, GhostTrackError
 from ghosttrack.orchestrate.disk import folder_size, free_bytes
 from ghosttrack.orchestrate.estimate import Estimator, size_of
@@ -161,14 +160,8 @@ class Snapshot(Store):
 
     def _has(self, name: str, stage: str, unit: str) -> bool:
         """Whether there may be a pointer; folders of pointers are listed once, which is quicker than many looks."""
-        if self.remote:
-            return True
         if (name, stage) not in self._pointers:
-            try:
-                found = set(os.listdir(self.folder / "current" / name / stage))
-            except OSError:
-                found = set()
-            self._pointers[name, stage] = found
+            self._pointers[name, stage] = set(self.published(name, stage))
         return unit in self._pointers[name, stage]
 
 
@@ -209,7 +202,7 @@ def make_plan(config: Config, contracts: Iterable[Contract], profile: ClusterPro
         free=free_bytes(store.root),
         waves=waves,
         staged=sum(
-            folder_size(store.folder / "staging" / config.name / contract.stage)
+            folder_size(store.in_progress(config.name, contract.stage))
             for contract in contracts
             if any(pattern.temporary for pattern in contract.units)
         ),
@@ -278,8 +271,7 @@ def _is_kept(store: Store, unit: Unit, reason: Reason | None, stale: set[str]) -
         key = task_key(unit, input_digests(unit, input_entries(store, unit)))
     except GhostTrackError:
         return False
-    result = store.folder / unit.stage / key
-    return result.is_dir() and not (result / RELEASED).exists()
+    return store.has_result(unit.stage, key)
 
 
 def _pattern(unit: Unit, text: str) -> str:

@@ -94,6 +94,6 @@ def _failure(store: Store, planned: PlannedUnit) -> str | None:
 def _activity(store: Store, stale: Iterable[PlannedUnit]) -> Iterable[str]:
     for planned in stale:
         if holder := store.claim_holder(planned.unit):
-            yield f"{planned.unit.name} by process {holder['pid']} on {holder['host']}"
+            yield f"{planned.unit.name} by process {holder.pid} on {holder.host}"
         elif steps := store.finished_steps(planned.unit):
             yield f"{planned.unit.name} stopped after {steps} steps"

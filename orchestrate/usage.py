@@ -38,7 +38,7 @@ def disk_use(store: Store, plan: Plan) -> list[DiskUse]:
                 stage=stage,
                 now=sum(size_of(entry) for entry in entries if not entry.released),
                 released=sum(size_of(entry) for entry in entries if entry.released),
-                staging=folder_size(store.folder / "staging" / plan.config.name / stage),
+                staging=folder_size(store.in_progress(plan.config.name, stage)),
                 to_come=sum(planned.size for planned in units if planned.reason),
             )
         )

@@ -45,7 +45,7 @@ LayerList = Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(parse_l
 
 
 class PathsConfig(Section):
-    root: str = Field(".", description="Folder or fsspec URL under which data/, models/ and results/ appear.")
+    root: str = Field(".", description="Folder under which data/, models/ and results/ appear.")
 
 
 SIZES = ("d_model", "n_layers")

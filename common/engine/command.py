@@ -4,6 +4,7 @@ import sys
 
 import click
 
+from ghosttrack.common.engine.storage_errors import storage_error
 from ghosttrack.common.errors import GhostTrackError
 
 
@@ -25,6 +26,9 @@ def run_command(command: click.Command, name: str, program: str) -> None:
     except BrokenPipeError:  # `ghosttrack logs | head`
         sys.stderr.close()
         sys.exit(141)
-    except GhostTrackError as error:
-        print(f"{name}: error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    except Exception as error:
+        found = error if isinstance(error, GhostTrackError) else storage_error(error)
+        if found is None:
+            raise
+        print(f"{name}: error: {found}", file=sys.stderr)
+        sys.exit(found.exit_code)

@@ -7,9 +7,9 @@ JSON Schema in `docs/manifest.schema.json`.
 
 import hashlib
 import json
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 SCHEMA_VERSION = "1.0.0"
@@ -19,10 +19,17 @@ class Record(BaseModel):
     model_config = ConfigDict(extra="forbid", alias_generator=to_camel, populate_by_name=True)
 
 
+def plain_name(name: str) -> str:
+    """A name that stays in the folder that it is looked up in. Raises ValueError for one that does not."""
+    if name in ("", ".", "..") or not name.isprintable() or "/" in name or "\\" in name:
+        raise ValueError(f"{name!r} is no plain file name")
+    return name
+
+
 class Subject(Record):
     """A published file."""
 
-    name: str
+    name: Annotated[str, AfterValidator(plain_name)]
     digest: dict[str, str]
     media_type: str
     annotations: dict[str, Any] = {}

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ghosttrack.common.engine.contract import ALL_FILES, Unit, task_key
+from ghosttrack.common.engine.entry import broken_promise
 from ghosttrack.common.engine.storage import Entry, Store
 from ghosttrack.common.errors import CorruptInputError, MissingInputError
 
@@ -87,6 +88,8 @@ def state(store: Store, unit: Unit, stale_upstream: Set[str] = frozenset(), *, d
         return State(entry, Reason("input", str(error)))
     if task_key(unit, digests) != entry.key:
         return State(entry, Reason("input", _changed_input(entry.manifest.input_digests, digests)))
+    if broken := broken_promise(unit, entry.manifest.files):
+        return State(entry, Reason("corrupt", f"its manifest has {broken}"))
     if entry.released:  # what was made from it is there, so it need not be
         return State(entry, None)
     try:

@@ -101,13 +101,10 @@ def check_room(job: Job, needed: int) -> None:
 
 def states_of_others(job: Job) -> int:
     """Bytes of the hidden states that other units of this configuration have, finished or in progress."""
-    store = Store(job.config.paths.root)
-    staged, current = (
-        store.folder / kind / job.config.name / job.work.stage for kind in ("staging", "current")
+    files = Store(job.config.paths.root).files_at(job.config.name, job.work.stage)
+    return sum(
+        file.stat().st_size for unit, file in files if unit != job.unit and file.name.endswith("_states.pt")
     )
-    files = [*staged.glob("*/*/out/*_states.pt"), *current.glob("*/*_states.pt")]
-    own = {staged / job.unit, current / job.unit}
-    return sum(file.stat().st_size for file in files if not own.intersection(file.parents))
 
 
 def corpus_of(job: Job, model: LanguageModel) -> Corpus:

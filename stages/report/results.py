@@ -34,13 +34,12 @@ class Results:
     def open(cls, root: str, name: str) -> Results:
         """Of the configuration `name` under a root. Raises MissingInputError if it has no result at all, CorruptInputError."""
         store = Store(root)
-        folder = store.folder / "current" / name
         entries = {}
         for stage in STAGES:
-            for pointer in sorted((folder / stage).glob("*"), key=_unit_order):
-                entry = store.current(name, stage, pointer.name)
+            for unit in sorted(store.published(name, stage), key=_unit_order):
+                entry = store.current(name, stage, unit)
                 if entry is not None:
-                    entries[f"{stage}/{pointer.name}"] = entry
+                    entries[f"{stage}/{unit}"] = entry
         if not entries:
             raise MissingInputError(
                 f"{name} has no results under {store.root}; `ghosttrack run {name}` makes them"
@@ -119,7 +118,7 @@ class Results:
         ]
 
 
-def _unit_order(pointer: Path) -> tuple[str, int]:
+def _unit_order(unit: str) -> tuple[str, int]:
     """layer_10 after layer_9."""
-    stem, _, number = pointer.name.rpartition("_")
-    return (stem, int(number)) if number.isdigit() else (pointer.name, -1)
+    stem, _, number = unit.rpartition("_")
+    return (stem, int(number)) if number.isdigit() else (unit, -1)

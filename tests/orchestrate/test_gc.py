@@ -89,7 +89,9 @@ def test_states_that_another_configuration_is_working_on_are_left(waves: FakePro
     run(request)
     store, plan = Store(str(waves.root)), request.plan()
     labels = [planned.unit.label for planned in releasable(plan)]
-    shutil.copytree(store.folder / "current/small", store.folder / "current/other", symlinks=True)
+    shutil.copytree(
+        store.layout.folder / "current/small", store.layout.folder / "current/other", symlinks=True
+    )
     unit = plan.units[-1].unit.model_copy(update={"config_name": "other"})
     with store.claim(unit):
         assert release(store, plan, labels) == 0
@@ -169,7 +171,7 @@ def test_rubbish_is_abandoned_work_and_damage_that_was_set_aside(waves: FakeProj
     unit = unit_of(request, "trained/layer_0")
     abandoned = store.staging(unit, "0" * 64)
     (abandoned / "out/part").write_text("half")
-    aside = store.folder / "trained/abc.corrupt-1"
+    aside = store.layout.folder / "trained/abc.corrupt-1"
     aside.mkdir()
     found = rubbish(store, request.plan())
     assert {item.path for item in found} == {abandoned, aside}

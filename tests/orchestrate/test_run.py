@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ghosttrack.common.engine.storage import process_start
+from ghosttrack.common.engine.claims import process_start
 from ghosttrack.common.errors import StageFailedError
 from ghosttrack.orchestrate import cli, request
 from ghosttrack.orchestrate.local import LocalExecutor

@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 
 from ghosttrack.common.config.load import load_config
-from ghosttrack.common.engine import stage
 from ghosttrack.common.engine.contract import STAGES_FOLDER, expand, load_contract
+from ghosttrack.common.engine.runner import select_units
 from ghosttrack.common.engine.stage import Job, Run, main
 from ghosttrack.common.engine.storage import Store
+from ghosttrack.common.engine.usage import together
 from ghosttrack.common.errors import DataError, NumericError
 from tests.common.engine.test_storage import crash_points
 
@@ -146,7 +147,7 @@ def test_a_unit_is_charged_with_its_own_time_only(stages: Stages) -> None:
 def test_what_processes_used_together_is_their_sum() -> None:
     one = {"elapsedSec": 3.0, "cpuSec": 2.0, "maxRSS": 100.0, "gpuPeakBytes": None}
     other = {"elapsedSec": 4.0, "cpuSec": 1.0, "maxRSS": 50.0, "gpuPeakBytes": None}
-    assert stage._together([one, other]) == {
+    assert together([one, other]) == {
         "elapsedSec": 4.0, "cpuSec": 3.0, "maxRSS": 150.0, "gpuPeakBytes": None,
     }  # fmt: skip
 
@@ -187,17 +188,13 @@ def test_layers_and_units_can_be_chosen(stages: Stages) -> None:
 def test_what_reads_all_layers_is_left_out_where_some_are_chosen() -> None:
     config = load_config("demo", ["model.layers=0-2"], environ={})
     units = expand(load_contract(STAGES_FOLDER / "sae_train"), config)
-    assert [unit.name for unit in stage.select_units(units, config, [0, 2], ())] == [
+    assert [unit.name for unit in select_units(units, config, [0, 2], ())] == [
         "base",
         "layer_0",
         "layer_2",
     ]
-    assert [unit.name for unit in stage.select_units(units, config, [0, 1, 2], ())] == [
-        unit.name for unit in units
-    ]
-    assert [unit.name for unit in stage.select_units(units, config, None, ())] == [
-        unit.name for unit in units
-    ]
+    assert [unit.name for unit in select_units(units, config, [0, 1, 2], ())] == [unit.name for unit in units]
+    assert [unit.name for unit in select_units(units, config, None, ())] == [unit.name for unit in units]
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ def test_an_input_that_came_out_the_same(store: Store) -> None:
 
 
 def test_an_input_that_is_gone(store: Store) -> None:
-    (store.folder / "current/mine/alpha/all").unlink()
+    (store.layout.folder / "current/mine/alpha/all").unlink()
     assert "alpha/all, which has no published result" in reason(store)
 
 

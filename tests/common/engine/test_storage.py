@@ -9,18 +9,24 @@ import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pytest
 
-from ghosttrack.common.engine import storage
+from ghosttrack.common.engine import claims, verification
+from ghosttrack.common.engine.claims import holder_of, process_start, work_group
 from ghosttrack.common.engine.contract import Unit
-from ghosttrack.common.engine.storage import Store, claim_is_alive, process_start, work_group
-from ghosttrack.common.errors import BusyError, CorruptInputError, MissingInputError, StorageError
+from ghosttrack.common.engine.manifest import digest_line
+from ghosttrack.common.engine.storage import Entry, Store, storage_errors
+from ghosttrack.common.errors import (
+    BusyError,
+    ConfigError,
+    CorruptInputError,
+    MissingInputError,
+    StorageError,
+)
 from tests.common.results import manifest_of, publish, unit_of
 
 
@@ -36,7 +42,7 @@ def public_files(store: Store, unit: Unit) -> dict[str, str]:
     return {name: (folder / name).read_text() for name in unit.writes if (folder / name).exists()}
 
 
-def entry_of(store: Store, unit: Unit) -> storage.Entry:
+def entry_of(store: Store, unit: Unit) -> Entry:
     entry = store.current(unit.config_name, unit.stage, unit.name)
     assert entry
     return entry
@@ -53,7 +59,7 @@ def test_a_published_result_has_public_names_and_a_manifest(store: Store) -> Non
     subprocess.run(["sha256sum", "--check", "--quiet", "manifest.json.sha256"], cwd=entry.path, check=True)
     store.verify(entry, deep=True)
     assert store.links_are_whole(unit)
-    assert not (store.folder / "staging/mine/alpha/all").exists()
+    assert not (store.layout.folder / "staging/mine/alpha/all").exists()
 
 
 def test_the_root_can_be_moved(store: Store, tmp_path: Path) -> None:
@@ -169,31 +175,58 @@ def test_a_damaged_file_is_named_with_the_mend(
         assert "ghosttrack run" in str(raised.value)
 
 
-def test_damage_behind_an_unchanged_time_is_found_by_deep_and_remembered(store: Store) -> None:
+def test_damage_behind_an_unchanged_time_is_found(store: Store) -> None:
     entry = publish(store, unit_of(), "one")
     file = entry.file("a.txt")
     times = file.stat()
     file.chmod(0o644)
     file.write_text("two")
     os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
-    store.verify(entry)
-    with pytest.raises(CorruptInputError):
-        store.verify(entry, deep=True)
-    with pytest.raises(CorruptInputError):
-        store.verify(entry)
+    for deep in (False, True, False):
+        with pytest.raises(CorruptInputError):
+            store.verify(entry, deep=deep)
+
+
+def test_what_is_read_is_hashed_again_after_a_while(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bits rot without a trace in the file's times: only a digest finds that."""
+    entry = publish(store, unit_of(), "one")
+    file, real = entry.file("a.txt"), verification.mark_of
+    good = file.stat()
+    file.chmod(0o644)
+    file.write_text("two")
+
+    def as_if_nothing_had_happened(path: Path, hashed: int | None = None) -> list[int]:
+        mark = real(path, hashed)
+        times = [good.st_size, good.st_mtime_ns, good.st_ctime_ns, good.st_ino]
+        return [*times, mark[4]] if path == file else mark
+
+    monkeypatch.setattr(verification, "mark_of", as_if_nothing_had_happened)
+    store.verify(entry)  # nobody reads it now
+    store.verify(entry, trusted_for=60)
+    with pytest.raises(CorruptInputError, match=r"a.txt does not match"):
+        store.verify(entry, trusted_for=0)
+    in_eight_days = time.time_ns() + 8 * 86400 * 10**9
+    with monkeypatch.context() as later:
+        later.setattr(verification.time, "time_ns", lambda: in_eight_days)
+        with pytest.raises(CorruptInputError):
+            store.verify(entry)
+    with monkeypatch.context() as set_back:
+        set_back.setattr(verification.time, "time_ns", lambda: 10**18)
+        with pytest.raises(CorruptInputError):  # a clock that was set back proves nothing
+            store.verify(entry)
 
 
 def test_a_file_is_hashed_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     entry = publish(store, unit_of(), "one")
-    shutil.rmtree(store.folder / "verified")
+    shutil.rmtree(store.layout.folder / "verified")
     hashed: list[Path] = []
-    original = storage.sha256_of
+    original = verification.sha256_of
 
     def counting(path: Path) -> str:
         hashed.append(path)
         return original(path)
 
-    monkeypatch.setattr(storage, "sha256_of", counting)
+    monkeypatch.setattr(verification, "sha256_of", counting)
     store.verify(entry, ["a.txt"])
     store.verify(entry)
     store.verify(entry)
@@ -219,7 +252,7 @@ def test_a_damaged_manifest_is_refused(store: Store, how: str) -> None:
     elif how == "key":  # a forged manifest with the right digest
         _, other = manifest_of(unit_of(seed=7), {"a.txt": b"one"})
         file.write_bytes(other.to_bytes())
-        digest.write_text(storage.digest_line(other.to_bytes()))
+        digest.write_text(digest_line(other.to_bytes()))
     else:
         other = publish(store, unit_of(seed=7), "two")
         shutil.rmtree(entry.path)
@@ -234,10 +267,10 @@ def test_a_damaged_result_is_set_aside_when_made_again(store: Store) -> None:
     entry = publish(store, unit, "one")
     entry.file("a.txt").chmod(0o644)
     entry.file("a.txt").write_text("bad")
-    assert store.kept("alpha", entry.key) is None
+    assert store.kept(unit, entry.key) is None
     publish(store, unit, "one")
     store.verify(entry_of(store, unit), deep=True)
-    aside = list((store.folder / "alpha").glob("*.corrupt-*"))
+    aside = list((store.layout.folder / "alpha").glob("*.corrupt-*"))
     assert [path.joinpath("a.txt").read_text() for path in aside] == ["bad"]
 
 
@@ -246,7 +279,7 @@ def test_a_kept_result_can_be_pointed_to_again(store: Store) -> None:
     key = publish(store, first, "one").key
     publish(store, second, "two")
     assert public_files(store, first)["a.txt"] == "two"
-    assert store.kept("alpha", key)
+    assert store.kept(first, key)
     store.point(first, key)
     assert public_files(store, first)["a.txt"] == "one"
 
@@ -269,7 +302,7 @@ def test_a_claim_keeps_others_out_and_is_given_back(store: Store) -> None:
     with store.claim(unit):
         holder = store.claim_holder(unit)
         assert holder
-        assert holder["pid"] == os.getpid()
+        assert holder.pid == os.getpid()
         with pytest.raises(BusyError, match=f"process {os.getpid()}") as raised, store.claim(unit):
             pass
         assert raised.value.exit_code == 18
@@ -283,7 +316,7 @@ def test_a_claim_keeps_others_out_and_is_given_back(store: Store) -> None:
 
 def write_claim(store: Store, **holder: object) -> Path:
     """A claim of a process on another machine, renewed just now."""
-    claim = store.folder / "claims/mine/alpha/all.json"
+    claim = store.layout.folder / "claims/mine/alpha/all.json"
     claim.parent.mkdir(parents=True)
     claim.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": 0.0, **holder}))
     return claim
@@ -293,7 +326,7 @@ def test_a_job_waits_for_a_claim_of_a_job_that_may_have_been_killed(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "18")
-    monkeypatch.setattr(storage, "CLAIM_EXPIRES", 2.0)
+    monkeypatch.setattr(claims, "CLAIM_EXPIRES", 2.0)
     write_claim(store, group="slurm/17/0")
     with store.claim(unit_of()):
         pass
@@ -304,7 +337,7 @@ def test_a_job_does_not_wait_for_a_claim_that_is_renewed_or_its_own_job_s(
 ) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "18")
     claim = write_claim(store, group="slurm/17/0")
-    monkeypatch.setattr(storage.time, "sleep", lambda _: os.utime(claim, (1, time.time() - 1)))
+    monkeypatch.setattr(claims.time, "sleep", lambda _: os.utime(claim, (1, time.time() - 1)))
     with pytest.raises(BusyError, match="on elsewhere"), store.claim(unit_of()):
         pass
     claim.unlink()
@@ -335,16 +368,16 @@ def test_a_claim_of_another_process_holds_while_it_lives(store: Store) -> None:
         pass
     holder.kill()
     holder.communicate()
-    claim = store.folder / "claims/mine/alpha/all.json"
+    claim = store.layout.folder / "claims/mine/alpha/all.json"
     assert claim.exists()
-    assert not claim_is_alive(claim)
+    assert not holder_of(claim)
     with store.claim(unit_of()):
-        assert claim_is_alive(claim)
+        assert holder_of(claim)
     assert not claim.exists()
 
 
 def test_a_claim_of_another_host_dies_without_signs_of_life(store: Store) -> None:
-    claim = store.folder / "claims/mine/alpha/all.json"
+    claim = store.layout.folder / "claims/mine/alpha/all.json"
     claim.parent.mkdir(parents=True)
     claim.write_text(json.dumps({"host": "elsewhere", "pid": 1, "started": 0.0}))
     with pytest.raises(BusyError, match="elsewhere"), store.claim(unit_of()):
@@ -355,9 +388,9 @@ def test_a_claim_of_another_host_dies_without_signs_of_life(store: Store) -> Non
 
 
 def test_a_reused_process_id_is_not_the_holder(store: Store) -> None:
-    claim = store.folder / "claims/mine/alpha/all.json"
+    claim = store.layout.folder / "claims/mine/alpha/all.json"
     claim.parent.mkdir(parents=True)
-    mine = {"host": storage.socket.gethostname(), "pid": os.getpid(), "started": 1.0}
+    mine = {"host": claims.socket.gethostname(), "pid": os.getpid(), "started": 1.0}
     claim.write_text(json.dumps(mine))
     with store.claim(unit_of()):
         pass
@@ -376,9 +409,9 @@ def _try_claim(root: str, start: Any, results: Any) -> None:
 
 def test_of_many_at_once_one_gets_the_claim(store: Store) -> None:
     """Four processes find the claim of a dead one at the same moment."""
-    claim = store.folder / "claims/mine/alpha/all.json"
+    claim = store.layout.folder / "claims/mine/alpha/all.json"
     claim.parent.mkdir(parents=True)
-    claim.write_text(json.dumps({"host": storage.socket.gethostname(), "pid": os.getpid(), "started": 1.0}))
+    claim.write_text(json.dumps({"host": claims.socket.gethostname(), "pid": os.getpid(), "started": 1.0}))
     fork = multiprocessing.get_context("fork")
     start, results = fork.Barrier(4), fork.Queue()
     processes = [fork.Process(target=_try_claim, args=(str(store.root), start, results)) for _ in range(4)]
@@ -452,7 +485,7 @@ def test_a_file_size_limit_is_one_clear_error_and_changes_nothing(store: Store) 
 
     def with_little_space() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
-        with pytest.raises(StorageError) as raised, storage.storage_errors(out):
+        with pytest.raises(StorageError) as raised, storage_errors(out):
             (out / "a.txt").write_bytes(b"x" * 5000)
         assert raised.value.exit_code == 17
 
@@ -474,7 +507,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 def test_a_full_disk_is_one_clear_error_and_changes_nothing(small_disk: Path) -> None:
     store = Store(str(small_disk))
     publish(store, unit_of(seed=0), "old")
-    with pytest.raises(StorageError, match="disk is full") as raised, storage.storage_errors(small_disk):
+    with pytest.raises(StorageError, match="disk is full") as raised, storage_errors(small_disk):
         publish(store, unit_of(seed=1), "new" * 100_000)
     assert raised.value.exit_code == 17
     for folder in small_disk.glob(".store/staging/*/*/*/*/out/*"):
@@ -482,7 +515,7 @@ def test_a_full_disk_is_one_clear_error_and_changes_nothing(small_disk: Path) ->
     filler = small_disk / "filler"
     with pytest.raises(OSError, match="No space"):
         filler.write_bytes(b"x" * 70_000)
-    with pytest.raises(StorageError, match="disk is full"), storage.storage_errors(small_disk):
+    with pytest.raises(StorageError, match="disk is full"), storage_errors(small_disk):
         publish(store, unit_of(seed=2), "new")
     assert public_files(store, unit_of()) == {"a.txt": "old", "b.txt": "OLD"}
     filler.unlink()
@@ -490,7 +523,7 @@ def test_a_full_disk_is_one_clear_error_and_changes_nothing(small_disk: Path) ->
     assert public_files(store, unit_of()) == {"a.txt": "new", "b.txt": "NEW"}
 
 
-# ---- attempts, remote roots
+# ---- attempts, roots
 
 
 def test_failed_attempts_are_kept_in_order(store: Store) -> None:
@@ -502,22 +535,15 @@ def test_failed_attempts_are_kept_in_order(store: Store) -> None:
     assert {attempt["actionStatus"] for attempt in store.failures(unit)} == {"FailedActionStatus"}
 
 
-def test_a_remote_root_is_pushed_to_and_read_from(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = f"memory://{uuid.uuid4().hex}"
-    memory = fsspec.filesystem("memory")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "here"))
-    unit = unit_of()
-    publish(Store(root), unit, "one")
-    assert memory.cat_file(f"{root}/results/mine/alpha/a.txt") == b"one"
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "another machine"))
-    there = Store(root)
-    there.verify(entry_of(there, unit), deep=True)
-    assert entry_of(there, unit).file("b.txt").read_text() == "ONE"
-    publish(there, unit_of(seed=1), "two")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "here"))
-    here = Store(root)
-    assert entry_of(here, unit).file("b.txt").read_text() == "TWO"
-    assert here.current("mine", "never", "all") is None
+@pytest.mark.parametrize("root", ["s3://bucket/runs", "memory://x", "simplecache::s3://bucket", "foo://"])
+def test_a_root_that_is_no_folder_is_refused(root: str) -> None:
+    with pytest.raises(ConfigError, match=r"paths.root: .* is no folder") as raised:
+        Store(root)
+    assert raised.value.exit_code == 10
+
+
+def test_a_root_may_be_a_file_url(tmp_path: Path) -> None:
+    assert Store(f"file://{tmp_path}").root == Store(str(tmp_path)).root == tmp_path
 
 
 def test_a_release_frees_the_files_and_keeps_what_they_were(store: Store) -> None:
@@ -529,7 +555,7 @@ def test_a_release_frees_the_files_and_keeps_what_they_were(store: Store) -> Non
     assert public_files(store, unit) == {}
     assert (store.root / unit.folder / "manifest.json").exists()
     assert sorted(entry.manifest.files) == ["a.txt", "b.txt"]
-    assert store.kept(unit.stage, entry.key) is None
+    assert store.kept(unit, entry.key) is None
     assert store.release(unit) == 0
     assert store.release(unit_of("nothing")) == 0
 

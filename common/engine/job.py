@@ -1,0 +1,104 @@
+"""What a stage's `run` gets: the unit, its configuration, its verified inputs, and where its outputs go."""
+
+import json
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ghosttrack.common.config.schema import Config
+from ghosttrack.common.engine import ranks, stop
+from ghosttrack.common.engine.contract import Unit
+from ghosttrack.common.engine.progress import Progress
+from ghosttrack.common.engine.provenance import now
+from ghosttrack.common.engine.storage import Entry
+
+
+@dataclass
+class Job:
+    """One unit at work: its configuration, its verified inputs, where its outputs go."""
+
+    config: Config
+    work: Unit
+    log: logging.Logger
+    staging: Path
+    entries: dict[str, Entry]
+    internal: dict[str, Any] = field(default_factory=dict)
+    """Facts about how the work was done that do not change its meaning, for the manifest."""
+    rank: int = 0
+    """This process's number among those that do the unit together."""
+    ranks: int = 1
+    """How many processes do the unit together."""
+
+    @property
+    def unit(self) -> str:
+        return self.work.name
+
+    @property
+    def layer(self) -> int | None:
+        return self.work.layer
+
+    def input(self, unit: str, file: str) -> Path:
+        """Path of a verified input, such as `input("prepare/corpus", "corpus.pt")`."""
+        return self.entries[unit].file(file)
+
+    def input_dir(self, unit: str) -> Path:
+        """Folder of an input unit of which every file is read."""
+        return self.entries[unit].path
+
+    def output(self, name: str) -> Path:
+        """Path to write an output file at; it is published when the unit is done."""
+        return self.staging / "out" / name
+
+    def scratch(self, name: str) -> Path:
+        """Path for work in progress that is not published; it is there again after a crash."""
+        path = self.staging / "scratch" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def done(self, step: str) -> bool:
+        return (self.staging / "steps" / f"{step}.json").exists()
+
+    def step(self, name: str, function: Callable[[], object]) -> bool:
+        """Do a piece of work once; a run that was killed and starts again skips what is finished.
+
+        The files that `function` writes must be complete and fsynced (or be replaced by rename) when
+        it returns. Returns whether the work was done now. Where several processes do the unit together, each
+        calls this for steps of its own. Raises StopRequested before the work if a stop was asked for.
+        """
+        if self.done(name):
+            return False
+        stop.check()
+        function()
+        receipt = self.staging / "steps" / f"{name}.json"
+        receipt.parent.mkdir(parents=True, exist_ok=True)
+        temporary = receipt.with_suffix(".new")
+        with temporary.open("w") as file:
+            json.dump({"finishedOn": now()}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(receipt)
+        return True
+
+    def once(self, name: str, function: Callable[[], object]) -> None:
+        """A step that one process does for all; all go on when it is done."""
+        if self.rank == 0:
+            self.step(name, function)
+        self.barrier()
+
+    def barrier(self) -> None:
+        """Wait for the other processes that do the unit. Raises RankLostError when one of them has failed."""
+        if self.ranks > 1:
+            ranks.barrier()
+
+    def progress(self, total: float, unit: str = "it", what: str = "", initial: float = 0) -> Progress:
+        """Rate and time left; of the processes that do a unit together, the first shows its own share."""
+        return Progress(total, unit, f"{self.work.stage} {what or self.unit}", initial, shown=self.rank == 0)
+
+
+Run = Callable[[Job], dict[str, Any]]
+"""Does one unit; returns its metrics."""
+RunTogether = Callable[[Sequence[Job]], list[dict[str, Any]]]
+"""Does several units side by side; returns the metrics of each."""

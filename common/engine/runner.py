@@ -1,0 +1,163 @@
+"""Which units of a stage a process does, in which order, alone or together with other processes."""
+
+import contextlib
+import itertools
+import logging
+
+from ghosttrack.common.config.schema import Config, describe_layers
+from ghosttrack.common.engine import ranks, stop
+from ghosttrack.common.engine.claims import work_group
+from ghosttrack.common.engine.contract import Contract, Unit, expand
+from ghosttrack.common.engine.job import Run, RunTogether
+from ghosttrack.common.engine.staleness import state as unit_state
+from ghosttrack.common.engine.storage import Store
+from ghosttrack.common.engine.work import Work, at_work
+from ghosttrack.common.errors import BusyError, ConfigError
+
+
+def run_units(
+    contract: Contract,
+    run: Run,
+    config: Config,
+    *,
+    layers: list[int] | None = None,
+    names: tuple[str, ...] = (),
+    log: logging.Logger,
+    run_together: RunTogether | None = None,
+) -> None:
+    """Do the units of a stage that are not up to date, in order.
+
+    A unit whose files were released counts as up to date unless it is asked for by name.
+    """
+    store = Store(config.paths.root)
+    units = expand(contract, config)
+    if not units:
+        raise ConfigError(f"{contract.stage} has nothing to do for {config.name}: sae.pretrained is set, so that no states "
+                          "are extracted; go on with the next stage, or all with `ghosttrack run`")  # fmt: skip
+    chosen = select_units(units, config, layers, names)
+    together = contract.ranks == "shared" and ranks.count() > 1
+    number = 0
+    while number < len(chosen):
+        unit = chosen[number]
+        number += 1
+        stop.check()
+        if run_together and unit.together > 1:
+            beside = [unit, *itertools.takewhile(lambda other: other.together > 1, chosen[number:])]
+            number += len(beside) - 1
+            _run_side_by_side(store, beside, run_together, config, log)
+            continue
+        label = unit.label if len(chosen) == 1 else f"{unit.label} ({number} of {len(chosen)})"
+        alone = not together and unit.layer is None
+        if alone:
+            ranks.barrier()  # what the others have of the units before it is done
+        found = unit_state(store, unit)
+        if together or alone:
+            ranks.barrier()  # all have seen the same state before one of them changes it
+        if found.reason is None and not (found.entry and found.entry.released and unit.name in names):
+            if ranks.rank() == 0:
+                log.info(f"{label}: up to date", extra={"unit": unit.name})
+        elif together:
+            with store.claim(unit) if ranks.rank() == 0 else contextlib.nullcontext():
+                _run_unit(store, unit, run, config, log, label, ranks.rank(), ranks.count())
+        elif ranks.count() > 1:
+            _run_apart(store, unit, run, config, log, label)
+        else:
+            with store.claim(unit):
+                _run_unit(store, unit, run, config, log, label)
+
+
+def _run_side_by_side(
+    store: Store, units: list[Unit], run: RunTogether, config: Config, log: logging.Logger
+) -> None:
+    """Do units that may share a process, so many at a time; with several ranks, each takes its share of them."""
+    stale = [unit for unit in units if unit_state(store, unit).reason is not None]
+    ranks.barrier()  # all have counted before one of them changes something
+    size = min(units[0].together, -(-len(stale) // ranks.count()))
+    for unit in units:
+        if unit not in stale and ranks.rank() == 0:
+            log.info(f"{unit.label}: up to date", extra={"unit": unit.name})
+    while stale:
+        stop.check()
+        with contextlib.ExitStack() as stack:
+            works: list[Work] = []
+            while stale and len(works) < size:
+                unit = stale.pop(0)
+                try:
+                    stack.enter_context(store.claim(unit))
+                except BusyError as error:
+                    if ranks.count() == 1 or error.group != work_group():
+                        raise
+                    continue  # another rank has it
+                if unit_state(store, unit).reason is not None:  # not done since it was looked at
+                    work = stack.enter_context(at_work(store, unit, config, log, unit.label))
+                    works += [work] if work else []
+            if works:
+                found = run([work.job for work in works])
+                for work, metrics in zip(works, found, strict=True):
+                    work.finish(metrics, share=len(works))
+
+
+def _run_apart(store: Store, unit: Unit, run: Run, config: Config, log: logging.Logger, label: str) -> None:
+    """Do a unit unless another rank has it. What is not of one layer the first rank does, while the others wait."""
+    try:
+        if unit.layer is not None or ranks.rank() == 0:
+            with store.claim(unit):
+                if unit_state(store, unit).reason is not None:  # not done since it was looked at
+                    _run_unit(store, unit, run, config, log, label)
+    except BusyError as error:
+        if error.group != work_group():
+            raise  # not one of those that work beside this one
+        log.debug(f"{label}: another process has it", extra={"unit": unit.name})
+    if unit.layer is None:
+        ranks.barrier()  # what reads it may start
+
+
+def select_units(
+    units: list[Unit], config: Config, layers: list[int] | None, names: tuple[str, ...]
+) -> list[Unit]:
+    """The units with these names, and of the per-layer units those of these layers. Raises ConfigError.
+
+    A unit that reads units of all layers of its own stage is left out where not all are chosen.
+    """
+    if names:
+        unknown = sorted(set(names) - {unit.name for unit in units})
+        if unknown:
+            raise ConfigError(
+                f"there is no unit {unknown[0]!r}; there are {', '.join(u.name for u in units)}"
+            )
+        units = [unit for unit in units if unit.name in names]
+    if layers is None:
+        return units
+    stage = units[0].stage
+    if all(unit.layer is None for unit in units):
+        raise ConfigError(
+            f"{stage} works on all layers at once, so --layers means nothing to it; "
+            "choose layers for the whole run with --set model.layers=0-5"
+        )
+    if outside := sorted(set(layers) - set(config.layers)):
+        raise ConfigError(
+            f"--layers: layer {outside[0]} is out of range; {config.name} studies layers "
+            f"{describe_layers(config.layers)}"
+        )
+    left_out = {unit.label for unit in units if unit.layer is not None and unit.layer not in layers}
+    return [
+        unit
+        for unit in units
+        if unit.label not in left_out and not any(read.name in left_out for read in unit.reads)
+    ]
+
+
+def _run_unit(
+    store: Store,
+    unit: Unit,
+    run: Run,
+    config: Config,
+    log: logging.Logger,
+    label: str,
+    rank: int = 0,
+    count: int = 1,
+) -> None:
+    """rank, count: of the processes that do this unit together."""
+    with at_work(store, unit, config, log, label, rank, count) as work:
+        if work:
+            work.finish(run(work.job))
