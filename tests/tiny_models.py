@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import transformers
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 VOCABULARY = 256
@@ -46,6 +46,30 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer)
 
 
+def bos_tokenizer() -> PreTrainedTokenizerFast:
+    """A token a byte, and one before every text, as Llama 3 and Gemma have it."""
+    backend = byte_tokenizer().backend_tokenizer
+    backend.add_special_tokens(["<bos>", "<eos>"])
+    bos = backend.token_to_id("<bos>")
+    backend.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", bos)])
+    return PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<bos>", eos_token="<eos>")
+
+
+def sentence_piece_tokenizer() -> PreTrainedTokenizerFast:
+    """Puts a space in front of every text that it is given, as Llama 2 and Phi-3 do; 256 tokens or fewer."""
+    pieces = ["▁the", "▁of", "▁is", "▁capital", "▁one", *(chr(code) for code in range(33, 127)), "▁", "\n"]
+    vocabulary = [("<unk>", 0.0), ("<s>", 0.0), ("</s>", 0.0), *((piece, -3.0) for piece in pieces)]
+    backend = Tokenizer(models.Unigram(vocabulary, unk_id=0))
+    backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
+    )
+    backend.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token="<s>", eos_token="</s>", unk_token="<unk>"
+    )
+
+
 def random_model(family: str) -> PreTrainedModel:
     """A model with random weights, norms and biases among them."""
     name, settings = FAMILIES[family]
@@ -59,8 +83,10 @@ def random_model(family: str) -> PreTrainedModel:
     return model
 
 
-def save_random_model(folder: Path, family: str) -> Path:
+def save_random_model(
+    folder: Path, family: str, tokenizer: Callable[[], PreTrainedTokenizerFast] = byte_tokenizer
+) -> Path:
     """Write a random model and its tokenizer to a folder."""
     random_model(family).save_pretrained(folder)
-    byte_tokenizer().save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
     return folder

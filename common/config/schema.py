@@ -212,7 +212,12 @@ class SaeTrainingConfig(Section):
 
 
 class TrackingConfig(Section):
-    max_new_tokens: int = Field(12, gt=0, description="Longest answer, in tokens; it also ends at a newline.")
+    max_new_tokens: int = Field(12, gt=0, description="Longest answer, in tokens.")
+    stop: list[Annotated[str, Field(min_length=1)]] = Field(
+        ["\n"],
+        description="Texts that end an answer, as the model's end tokens do, and are not of it; [] leaves the end to the "
+        "model.",
+    )
     batch_size: int = Field(32, gt=0, description="Questions answered at a time.")
     shard_questions: int = Field(
         128, gt=0, description="Questions between two points at which a killed run can resume."

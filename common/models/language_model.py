@@ -6,6 +6,8 @@ it, so the blocks are hooked. To add an architecture, add a line to `FAMILIES` a
 """
 
 import contextlib
+import functools
+import inspect
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from ghosttrack.common.errors import ModelMismatchError, ModelSourceError
@@ -62,6 +64,29 @@ class LanguageModel:
     @property
     def d_model(self) -> int:
         return self.unembedding.shape[1]
+
+    @property
+    def n_vocabulary(self) -> int:
+        """Tokens that have a logit; a tokenizer may know fewer."""
+        return self.unembedding.shape[0]
+
+    @property
+    def longest(self) -> int | None:
+        """Tokens that the model sees at most; None: its configuration names no bound."""
+        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+
+    def end_tokens(self) -> tuple[list[int], list[int]]:
+        """The tokens that end a text: of tokenizer, config and generation config. Also those that do not exist."""
+        config: Any = self.model.config
+        kept = [self.tokenizer.eos_token_id]
+        for holder in (config, config.get_text_config(), getattr(self.model, "generation_config", None)):
+            ends = getattr(holder, "eos_token_id", None)
+            kept += ends if isinstance(ends, (list, tuple)) else [ends]
+        known = sorted({int(token) for token in kept if token is not None})
+        return (
+            [token for token in known if 0 <= token < self.n_vocabulary],
+            [token for token in known if not 0 <= token < self.n_vocabulary],
+        )
 
     @property
     def device(self) -> torch.device:
@@ -124,6 +149,39 @@ class LanguageModel:
         finally:
             for block in skipped:
                 del block.forward  # the class's own is there again
+
+    @functools.cached_property
+    def caches(self) -> bool:
+        """Whether keys and values are all that the blocks keep of earlier tokens."""
+        kinds = getattr(self.model.config.get_text_config(), "layer_types", None) or ["full_attention"]
+        return {"full_attention", "sliding_attention"}.issuperset(kinds)
+
+    @torch.inference_mode()
+    def run(
+        self,
+        input_ids: Tensor,
+        cache: DynamicCache | None = None,
+        before: int = 0,
+        mask: Tensor | None = None,
+        positions: Tensor | None = None,
+    ) -> Tensor:
+        """One forward pass up to and with the final norm: [batch, position, d_model].
+
+        input_ids: [batch, position]; cache: of `before` tokens of each row, which grows. mask: [batch, before +
+        position], 0 for columns that are not to be seen; positions: [batch, position], where they do not just count
+        on from `before`.
+        """
+        if positions is None:
+            positions = torch.arange(before, before + input_ids.shape[1], device=input_ids.device)[None]
+        places = {"position_ids": positions} if "position_ids" in self._arguments else {}
+        return self.backbone(
+            input_ids=input_ids, attention_mask=mask, past_key_values=cache, use_cache=cache is not None, **places
+        ).last_hidden_state  # fmt: skip
+
+    @functools.cached_property
+    def _arguments(self) -> frozenset[str]:
+        """What the backbone's forward pass can be given."""
+        return frozenset(inspect.signature(self.backbone.forward).parameters)
 
     @torch.inference_mode()
     def final_states(self, input_ids: Tensor, position_ids: Tensor) -> Tensor:

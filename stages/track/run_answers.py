@@ -3,6 +3,7 @@
 Where several processes do it together, each takes every so-many-th shard.
 """
 
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -20,16 +21,16 @@ from ghosttrack.common.formats.lens import LENS
 from ghosttrack.common.formats.positions import POSITIONS
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.common.models.language_model import LanguageModel, load_language_model
+from ghosttrack.common.models.prompts import Prompt, encode_prompt
+from ghosttrack.common.models.reading import Prefix
 from ghosttrack.stages.track import outputs
 from ghosttrack.stages.track.generate import (
     Answer,
-    Query,
-    encode_query,
-    ending_tokens,
+    Ends,
     greedy_answers,
-    prefix_cache,
     read_prompts,
     sampled_answers,
+    shared_prefix,
 )
 from ghosttrack.stages.track.labels import judge, normalise
 from ghosttrack.stages.track.lens import Lens, read_lens
@@ -57,7 +58,7 @@ def answer_all(job: Job, questions: list[dict[str, Any]]) -> dict[str, Any]:
     before = sum(size for number, size in sizes.items() if job.done(_step(number)))
     if before < sum(sizes.values()):
         model = load_language_model(job.input_dir("prepare/model"), job.config.model.dtype)
-        ends = ending_tokens(model.tokenizer, model.unembedding.shape[0])
+        ends = _ends(job, model)
         with job.progress(sum(sizes.values()), "questions", "answers", before) as progress:
             for number in mine:
                 job.step(
@@ -83,17 +84,23 @@ def _do_shard(
     questions: list[dict[str, Any]],
     number: int,
     batches: list[Batch],
-    ends: torch.Tensor,
+    ends: Ends,
     progress: Progress,
 ) -> None:
     """Answer a shard's questions and write its files to scratch, in the order of its questions."""
     answers: dict[int, Answer] = {}
     lines: list[dict[str, Any]] = []
-    for batch in batches:
-        for line, query, answer, samples in _answer(job, model, batch, questions, ends):
-            answers[line] = answer
-            lines.append({"line": line, **_record(questions[line], query, answer, samples)})
-        progress.update(len(batch.numbers))
+    prompts = {line: _prompt(job, model, questions[line]) for batch in batches for line in batch.numbers}
+    prefix: Prefix | None = None
+    for _, alike in itertools.groupby(batches, key=lambda batch: batch.prefix):
+        members = list(alike)
+        of_all = [prompts[line] for batch in members for line in batch.numbers]
+        prefix = shared_prefix(model, of_all, prefix)
+        for batch in members:
+            for line, answer, samples in _answer(job, model, batch, questions, prompts, prefix, ends):
+                answers[line] = answer
+                lines.append({"line": line, **_record(questions[line], prompts[line], answer, samples)})
+            progress.update(len(batch.numbers))
     order = sorted(answers)
     states = torch.cat([answers[line].states for line in order])
     stored = states.half()
@@ -121,40 +128,60 @@ def _do_shard(
         fsync(file)
 
 
+def _ends(job: Job, model: LanguageModel) -> Ends:
+    """What ends an answer: what ends a text of the model, and `tracking.stop`."""
+    tokens, absent = model.end_tokens()
+    if absent:
+        job.log.warning(
+            f"end tokens {absent} of the model's configuration are beyond its vocabulary of {model.n_vocabulary}; "
+            "they are ignored"
+        )
+    return Ends(model, job.config.tracking.stop, tokens)
+
+
+def _prompt(job: Job, model: LanguageModel, question: dict[str, Any]) -> Prompt:
+    """A question's prompt as tokens. Raises DataError for one that is too short or that the model cannot hold."""
+    most = job.config.tracking.max_new_tokens
+    try:
+        prompt = encode_prompt(
+            model, question["prefix"] + question["query"], question["subject"], len(question["prefix"])
+        )
+    except DataError as error:
+        raise DataError(f"question {question['id']!r}: {error}") from error
+    longest, length = model.longest, len(prompt.tokens)
+    if longest and length + most > longest:
+        raise DataError(
+            f"question {question['id']!r}: its prompt of {length} tokens does not fit the model's "
+            f"context of {longest}; lower data.shots or remove the question"
+        )
+    return prompt
+
+
 def _answer(
-    job: Job, model: LanguageModel, batch: Batch, questions: list[dict[str, Any]], ends: torch.Tensor
-) -> Iterator[tuple[int, Query, Answer, list[str] | None]]:
-    """Line number, query, answer and sampled answers, for the questions of a batch."""
+    job: Job,
+    model: LanguageModel,
+    batch: Batch,
+    questions: list[dict[str, Any]],
+    prompts: dict[int, Prompt],
+    prefix: Prefix,
+    ends: Ends,
+) -> Iterator[tuple[int, Answer, list[str] | None]]:
+    """Line number, answer and sampled answers, for the questions of a batch."""
     settings, sampling, layers = job.config.tracking, job.config.detection, job.config.layers
-    asked = [questions[number] for number in batch.numbers]
-    cache, prefix_length = prefix_cache(model, batch.prefix)
-    queries = [encode_query(model, question["query"], question["subject"]) for question in asked]
-    longest = getattr(model.model.config, "max_position_embeddings", None)
-    for place, (question, query) in enumerate(zip(asked, queries, strict=True)):
-        length = prefix_length + len(query.tokens)
-        if not query.tokens or length < 2:  # position 0 is a sink and is never tracked
-            raise DataError(f"question {question['id']!r}: its prompt is shorter than two tokens")
-        if longest and length + settings.max_new_tokens > longest:
-            raise DataError(
-                f"question {question['id']!r}: its prompt of {length} tokens does not fit the model's "
-                f"context of {longest}; lower data.shots or remove the question"
-            )
-        if query.subject == 0 and prefix_length == 0:
-            queries[place] = query._replace(subject=None)
-    prompts = read_prompts(model, cache, prefix_length, queries, layers)
-    answers = greedy_answers(
-        model, prompts, queries, layers, ends, settings.max_new_tokens, settings.candidates
-    )
+    asked = [prompts[number] for number in batch.numbers]
+    read = read_prompts(model, asked, layers, prefix)
+    answers = greedy_answers(model, asked, read, layers, ends, settings.max_new_tokens, settings.candidates)
     samples: list[list[str]] | list[None] = [None] * len(asked)
     if sampling.samples:
         shape = (sampling.samples, settings.max_new_tokens)
-        draws = np.stack([generator(job.config.seed, "samples", q["id"]).random(shape) for q in asked])
-        samples = sampled_answers(model, prompts, ends, settings.max_new_tokens, sampling.temperature, draws)
-    yield from zip(batch.numbers, queries, answers, samples, strict=True)
+        ids = [questions[number]["id"] for number in batch.numbers]
+        draws = np.stack([generator(job.config.seed, "samples", name).random(shape) for name in ids])
+        samples = sampled_answers(model, read, ends, settings.max_new_tokens, sampling.temperature, draws)
+    yield from zip(batch.numbers, answers, samples, strict=True)
 
 
 def _record(
-    question: dict[str, Any], query: Query, answer: Answer, samples: list[str] | None
+    question: dict[str, Any], prompt: Prompt, answer: Answer, samples: list[str] | None
 ) -> dict[str, Any]:
     """A line of generations.jsonl."""
     judgement = judge(answer.text, question["aliases"], question["query"])
@@ -170,7 +197,7 @@ def _record(
         "label": judgement.label,
         "strict_label": judgement.strict,
         "excluded": judgement.excluded,
-        "subject_found": query.subject is not None,
+        "subject_found": prompt.subject is not None,
         "token_ids": answer.token_ids,
         "tokens": answer.tokens,
         "logprobs": answer.logprobs,

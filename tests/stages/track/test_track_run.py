@@ -16,6 +16,7 @@ import yaml
 from ghosttrack.common.errors import ConfigError, DataError, MissingInputError, ModelMismatchError
 from ghosttrack.common.models.language_model import load_language_model
 from ghosttrack.stages.track import run_answers, run_tracks
+from ghosttrack.stages.track.generate import Ends
 from tests.stages.extract import corpora
 from tests.stages.track.test_outputs import PlainUnpickler
 from tests.stages.track.tiny_run import QUESTIONS, TinyRun, sae, silent
@@ -86,7 +87,7 @@ def test_the_first_token_of_a_sequence_is_never_tracked(plain: TinyRun) -> None:
 
 def test_a_prompt_of_the_first_token_alone_is_refused(tmp_path: Path) -> None:
     run = TinyRun(tmp_path / "root").give([("", "a", "a")])
-    with pytest.raises(DataError, match="'q0': its prompt is shorter than two tokens"):
+    with pytest.raises(DataError, match="'q0': the prompt 'a' is shorter than two tokens"):
         run.track("answers")
 
 
@@ -96,10 +97,7 @@ def test_an_empty_answer_is_counted_and_its_prompt_is_tracked(
     answers = plain.entry("answers").file("generations.jsonl").read_text().splitlines()
     first = [json.loads(line)["token_ids"][0] for line in answers]
 
-    def ends_there(tokenizer: Any, n_vocabulary: int) -> torch.Tensor:
-        return torch.arange(n_vocabulary) == first[0]
-
-    monkeypatch.setattr(run_answers, "ending_tokens", ends_there)
+    monkeypatch.setattr(run_answers, "_ends", lambda _, model: Ends(model, [], [first[0]]))
     run = TinyRun(tmp_path / "root").give().track(*ALL)
     empty = first.count(first[0])
     assert left_out(run)["empty_answer"] == empty > 0
