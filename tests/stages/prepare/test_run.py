@@ -33,7 +33,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def prepare(folder: Path, *overrides: str) -> None:
-    command = stage._command(load_contract(STAGE), lambda: run.run, None)
+    command = stage._command(load_contract(STAGE), "ghosttrack.stages.prepare")
     arguments = ["--config", str(folder / "small.yaml")]
     for override in (f"paths.root={folder}", *overrides):
         arguments += ["--set", override]
