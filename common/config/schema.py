@@ -110,6 +110,12 @@ class DataConfig(Section):
     max_questions: int | None = Field(None, gt=0, description="Questions asked; null asks all.")
     shots: int = Field(4, ge=0, description="Worked examples of the same relation before each question.")
     relations: list[str] | None = Field(None, description="Relations to ask about; null asks all.")
+    matching: Literal["auto", "exact", "contains", "number", "choice", "yes_no", "f1"] = Field(
+        "auto",
+        description="When an answer counts as right. auto: by the kind of the right answer (option, yes or no, number, date, "
+        "name); exact: nothing else is said; contains: a right answer in whole words, not denied; number: by value and unit; "
+        "choice: the option's letter or text; yes_no; f1: half of the words in common.",
+    )
     asked: str | None = Field(
         None,
         description="Path of a .jsonl file of new questions, which the stored detector scores; `ghosttrack score` sets it.",

@@ -1,13 +1,96 @@
-"""Texts as they are compared: the SQuAD convention, used for answers, subjects and questions alike."""
+"""Texts as they are compared: one key for what differs in form only, in any script, and never for what differs in content.
+
+Case, width (NFKC), accents of Latin, Greek and Cyrillic letters, sentence punctuation and an article in front are form. Marks
+of other scripts (a dakuten, a vowel sign), symbols, currency and emoji, signs and separators of numbers, and the `++` of C++
+are content.
+"""
 
 import re
 import unicodedata
+from functools import lru_cache
+
+import regex
+
+_NO_DECOMPOSITION = str.maketrans("øłđıħ", "oldih") | {ord("æ"): "ae", ord("œ"): "oe"}
+_BARE_SCRIPT = regex.compile(r"[\p{Latin}\p{Greek}\p{Cyrillic}]")
+_BREVE = "\u0306"  # й is a letter of its own, not an и with an accent
+_INVISIBLE = regex.compile(r"[\p{Cf}\p{Variation_Selector}--[\u200d\U000E0020-\U000E007F]]|\u0640", regex.V1)
+_SUPERSCRIPT = re.compile("[²³¹⁰⁴-⁹]+")
+_FRACTION = re.compile("(\\d?)([¼-¾⅐-⅞])")
+_INITIALS = regex.compile(
+    r"(?<![\p{L}\p{N}])(?:\p{L}\.\s?){2,}(?![\p{L}\p{N}])|(?<![\p{L}\p{N}])(?:\p{L}\.)+\p{L}(?![\p{L}\p{N}])"
+)
+_APOSTROPHE = regex.compile(r"(?<=\p{L})['’`ʼʻ‘](?=\p{L})|(?<=s)['’`](?=\s|$)|(?<=^|\s)['’ʻ‘](?=\p{L})")
+_ARTICLE = regex.compile(r"^[^\p{L}\p{N}\p{S}]*(?:a|an|the)\s+(?=\S)")
+_EMPHASIS = regex.compile(r"(?<!\p{L})\*+(?=\p{L})|(?<=\*\p{L}+|\p{L}{2})\*+(?!\p{L})|\*\*+")
+_TOKEN = regex.compile(
+    r"""[-−+±]?(?<![\p{L}\p{N}][-−+])(?:(?<=[-−+±])|(?<![\p{N}]))\p{N}+(?:[.,:/⁄^٫٬]\p{N}+)*%?(?!\p{L})  # a number, its sign and marks
+      | [\p{L}\p{M}\p{N}]+(?:[+\#]+(?!\p{L}))?                                 # a word, with the signs of C++ and F#
+      | \p{Regional_Indicator}{2} | \p{Extended_Pictographic}\X?               # a flag, an emoji
+      | [^\s]                                                                 # any other sign
+    """,
+    regex.VERBOSE,
+)  # fmt: skip
+_SENTENCE = frozenset("""\
+.,;:!?¿¡…'"’‘“”„«»‹›`()[]{}。、，．！？；：「」『』（）【】《》〈〉・·।॥؟،؛।_|~""")
+_HYPHENS = frozenset("-‐‑‒–—―−")
+_JOINTS = regex.compile(
+    r"(?<=[\p{L}\p{M}])[\p{Pd}](?=[\p{L}\p{N}])|(?<=\p{N})[\p{Pd}](?=\p{L})|(?<=\p{L}|^)_(?=\p{L}|$)|(?<=\p{L})/(?=\p{L})|(?<=\s)[–—―](?=\s)"
+)
 
 
+def compatible(text: str) -> str:
+    """NFKC without invisible characters; `10²` becomes `10^2` and `3½` becomes `3 1/2`, not other numbers."""
+    text = _FRACTION.sub(lambda m: f"{m[1]}{' ' if m[1] else ''}{unicodedata.normalize('NFKC', m[2])}", text)
+    text = _SUPERSCRIPT.sub(lambda m: "^" + unicodedata.normalize("NFKC", m[0]), text)
+    return unicodedata.normalize("NFKC", _INVISIBLE.sub("", text))
+
+
+def ascii_digits(text: str) -> str:
+    """Decimal digits of any script as 0 to 9."""
+    return "".join(str(unicodedata.decimal(c)) if c.isdecimal() and not c.isascii() else c for c in text)
+
+
+def fold_marks(text: str) -> str:
+    """Compatibility forms (NFKC), case folded, without the accents of Latin, Greek and Cyrillic letters."""
+    text = compatible(text).casefold().translate(_NO_DECOMPOSITION)
+    kept: list[str] = []
+    bare = False
+    for character in unicodedata.normalize("NFD", text):
+        if not unicodedata.combining(character):
+            bare = bool(_BARE_SCRIPT.match(character))
+        elif bare and not (character == _BREVE and kept[-1] in "иіу"):
+            continue
+        kept.append(character)
+    return unicodedata.normalize("NFC", "".join(kept))
+
+
+@lru_cache(maxsize=65_536)
 def normalise(text: str) -> str:
-    """Lower case without accents, punctuation, articles or doubled spaces (the SQuAD convention)."""
-    text = unicodedata.normalize("NFKD", text.casefold())
-    text = "".join(character for character in text if not unicodedata.combining(character))
-    text = re.sub(r"['’`]", "", text)
-    words = re.sub(r"[^\w\s]|_", " ", text).split()
-    return " ".join(word for word in words if word not in ("a", "an", "the")) or " ".join(words)
+    """The key of a text: its words and signs with single spaces between them; empty only where nothing is said."""
+    text = _INITIALS.sub(lambda m: m[0].replace(".", "").replace(" ", "") + " ", text)
+    text = _JOINTS.sub(" ", _EMPHASIS.sub("", _APOSTROPHE.sub("", fold_marks(text)))).replace("&", " and ")
+    text = _ARTICLE.sub("", text)
+    words = [_number(token) for token in _TOKEN.findall(text) if token not in _SENTENCE]
+    return " ".join(word for place, word in enumerate(words) if word != "-" or _is_sign(words, place))
+
+
+def _is_sign(words: list[str], place: int) -> bool:
+    """Whether a dash is a minus or part of a range, and not a pause between words."""
+    beside = words[max(place - 1, 0) : place] + words[place + 1 : place + 2]
+    return len(words) == 1 or any(word[-1].isdecimal() or (len(word) == 1 and word != "-") for word in beside)
+
+
+def _number(token: str) -> str:
+    """A number's digits as ASCII, without the commas between its thousands; other tokens as they are."""
+    if token in _HYPHENS:
+        return "-"
+    if not any(character.isdecimal() for character in token):
+        return token
+    token = ascii_digits(token)
+    token = re.sub("[−–—]", "-", token).replace("٬", ",").replace("٫", ".").replace("⁄", "/")
+    return (
+        token.replace(",", "")
+        if re.fullmatch(r"[-+]?[1-9]\d{0,2}(,\d{2,3})*,\d{3}(\.\d+)?%?", token)
+        else token
+    )

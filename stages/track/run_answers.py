@@ -20,6 +20,7 @@ from ghosttrack.common.formats.candidates import CANDIDATES
 from ghosttrack.common.formats.lens import LENS
 from ghosttrack.common.formats.positions import POSITIONS
 from ghosttrack.common.maths.seeds import generator
+from ghosttrack.common.maths.text import normalise
 from ghosttrack.common.models.language_model import LanguageModel, load_language_model
 from ghosttrack.common.models.prompts import Prompt, encode_prompt
 from ghosttrack.common.models.reading import Prefix
@@ -32,7 +33,7 @@ from ghosttrack.stages.track.generate import (
     sampled_answers,
     shared_prefix,
 )
-from ghosttrack.stages.track.labels import judge, normalise
+from ghosttrack.stages.track.labels import judge
 from ghosttrack.stages.track.lens import Lens, read_lens
 from ghosttrack.stages.track.questions import Batch, plan_shards, read_questions
 
@@ -99,7 +100,12 @@ def _do_shard(
         for batch in members:
             for line, answer, samples in _answer(job, model, batch, questions, prompts, prefix, ends):
                 answers[line] = answer
-                lines.append({"line": line, **_record(questions[line], prompts[line], answer, samples)})
+                lines.append(
+                    {
+                        "line": line,
+                        **_record(questions[line], prompts[line], answer, samples, job.config.data.matching),
+                    }
+                )
             progress.update(len(batch.numbers))
     order = sorted(answers)
     states = torch.cat([answers[line].states for line in order])
@@ -181,10 +187,12 @@ def _answer(
 
 
 def _record(
-    question: dict[str, Any], prompt: Prompt, answer: Answer, samples: list[str] | None
+    question: dict[str, Any], prompt: Prompt, answer: Answer, samples: list[str] | None, matching: str
 ) -> dict[str, Any]:
     """A line of generations.jsonl."""
-    judgement = judge(answer.text, question["aliases"], question["query"])
+    judgement = judge(
+        answer.text, question["aliases"], question["query"], matching, question.get("choices") or ()
+    )
     record = {
         "id": question["id"],
         "relation": question["relation"],
@@ -197,6 +205,7 @@ def _record(
         "label": judgement.label,
         "strict_label": judgement.strict,
         "excluded": judgement.excluded,
+        "matched": judgement.matched,
         "subject_found": prompt.subject is not None,
         "token_ids": answer.token_ids,
         "tokens": answer.tokens,

@@ -18,7 +18,7 @@ from ghosttrack.stages.track.labels import judge, normalise
     ],
 )
 def test_right_means_a_gold_answer_in_whole_words(answer, aliases, label, strict):
-    assert judge(answer, aliases) == (label, strict, None)
+    assert judge(answer, aliases)[:3] == (label, strict, None)
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_right_means_a_gold_answer_in_whole_words(answer, aliases, label, strict
     [("", "empty"), (" .", "empty"), ("unknown", "refusal"), ("The capital of Ghana is", "echo")],
 )
 def test_answers_that_say_nothing_are_excluded_by_reason(answer, reason):
-    assert judge(answer, ["Accra"], "The capital of Ghana is") == (None, None, reason)
+    assert judge(answer, ["Accra"], "The capital of Ghana is")[:3] == (None, None, reason)
 
 
 def test_repeating_the_subject_is_wrong_unless_it_is_right():
@@ -36,3 +36,13 @@ def test_repeating_the_subject_is_wrong_unless_it_is_right():
 
 def test_an_answer_that_is_only_an_article_keeps_it():
     assert normalise("The") == "the"
+
+
+def test_what_other_matchers_say_is_kept_beside_the_label():
+    assert judge("Paris, France", ["Paris"]).matched == {"exact": 1, "contains": 0, "f1": 0}
+    assert judge("about 5", ["5"]).matched["number"] == 0
+
+
+@pytest.mark.parametrize("gold", ["£", "😀", "?"])
+def test_a_sign_can_be_the_right_answer(gold):
+    assert judge(gold, [gold])[:3] == (0, 0, None)

@@ -1,0 +1,1 @@
+"""When an answer counts as right: matchers on plain strings, one module a kind of answer."""

@@ -1,0 +1,124 @@
+"""Answers that choose: a lettered option (`A`, `(b)`, `A. Paris`, `The answer is C`), or yes and no."""
+
+import re
+from collections.abc import Sequence
+
+import regex
+
+from ghosttrack.common.maths.text import compatible, normalise
+from ghosttrack.stages.track.matching.mentions import NEGATIONS, denied_before, states
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+_YES = """yes yeah yep yup true correct right affirmative certainly absolutely definitely indeed oui si sí ja да sim はい 是 对 對 예 네 हाँ نعم evet"""
+_NO = """
+no nope false incorrect wrong negative non nein нет não nao いいえ 否 不 不是 아니요 아니오 नहीं لا hayır hayir
+"""
+YES, NO = frozenset(_YES.split()), frozenset(_NO.split())
+_SAID = re.compile(r"\b(?:answer|verdict|statement|claim|this|that|it) (?:is|was) (not )?(\w+)")
+_ALONE = regex.compile(r"[\s()\[\]*\"'“”:]*([A-Za-z])[\s()\[\]*\"'“”.,:!]*")
+_LEADING = regex.compile(r"[\s*\"'“(\[]*([A-Za-z])\**(?:[.):\]]+|\s+[-–—:])\s*\**(?=\S)")
+_NAMED = regex.compile(
+    r"(?i:\b(?:answer|option|choice|letter)(?:\s+(?:is|was|would be))?\s*:?\s*\**[(\[\"'“]?)([A-Z])(?![\p{L}\p{N}+#'’])"
+    r"|[(\[]([A-Za-z])[)\]]"
+)
+_ONE_LETTER = regex.compile(r"(?<![\p{L}\p{N}'’])(?![AI]\s+(?!is\b)\p{Ll})([A-Z])(?![\p{L}\p{N}+#'’])")
+
+
+def is_letter(text: str) -> bool:
+    """Whether a right answer is the letter of an option."""
+    return bool(re.fullmatch(r"\(?[A-J]\)?[.:]?", text.strip()))
+
+
+def options_said(answer: str, n_options: int | None = None) -> set[str]:
+    """Letters of the options that an answer chooses; letters that it denies are left out."""
+    answer = compatible(answer)
+    for pattern in (_ALONE, _LEADING):
+        match = (pattern.fullmatch if pattern is _ALONE else pattern.match)(answer)
+        if match and _exists(match[1], n_options):
+            return {match[1].upper()}
+    for pattern in (_NAMED, _ONE_LETTER):
+        found = {
+            letter.upper()
+            for match in pattern.finditer(answer)
+            if _exists(letter := next(filter(None, match.groups())), n_options)
+            and not denied_before(answer[: match.start()])
+        }
+        if found:
+            return found
+    return set()
+
+
+def chooses(answer: str, gold: str, choices: Sequence[str] = ()) -> bool:
+    """Whether the answer chooses the option that `gold` names, by its letter or by its text, and no other.
+
+    gold: a letter, one of the choices, or both (`A. Paris`).
+    """
+    wanted, text = _wanted(gold, choices)
+    said = options_said(answer, len(choices) or None)
+    body = _LEADING.sub("", compatible(answer), count=1) if _LEADING.match(answer) else answer
+    if said:
+        others = [choice for choice in choices if choice != text and normalise(choice) == normalise(body)]
+        return said == {wanted} and not others if wanted else bool(text) and states(answer, text or "")
+    if text is None:
+        return False
+    rivals = [choice for choice in choices if choice != text and states(answer, choice)]
+    return states(answer, text) and not any(text not in rival for rival in rivals)
+
+
+def _wanted(gold: str, choices: Sequence[str]) -> tuple[str | None, str | None]:
+    """Letter and text of the right option, each None where it is not known."""
+    keys = [normalise(choice) for choice in choices]
+    if (key := normalise(gold)) in keys:
+        place = keys.index(key)
+        return LETTERS[place], choices[place]
+    if is_letter(gold):
+        letter = next(c for c in gold if c.isalpha())
+        place = LETTERS.index(letter)
+        return letter, choices[place] if place < len(choices) else None
+    if match := _LEADING.match(gold):
+        return match[1].upper(), gold[match.end() :]
+    return None, gold
+
+
+def _exists(letter: str, n_options: int | None) -> bool:
+    return LETTERS.index(letter.upper()) < (n_options or 10)
+
+
+def pole(text: str) -> bool | None:
+    """True where a text is `yes` or `true` and nothing else, False for `no` and `false`, None for others."""
+    word = text.strip().rstrip(".!").casefold()
+    if word in YES - {"right", "correct", "si"} or word in ("si", "sí"):
+        return True
+    return False if word in NO - {"wrong", "incorrect", "negative", "不"} else None
+
+
+def verdict(answer: str) -> bool | None:
+    """Whether an answer says yes (True) or no (False); None where it says neither or both."""
+    words = normalise(answer).split()
+    if not words:
+        return None
+    if words[:2] in (["yes", "and"], ["yes", "or"], ["true", "or"], ["no", "and"]) and len(words) < 4:
+        return None
+    if len(words) == 1 and words[0] in ("t", "f", "y", "n"):
+        return words[0] in ("t", "y")
+    if words[0] in YES and words[1:2] == ["not"]:
+        return False
+    if words[0] in YES | NO and not (words[0] == "no" and words[1:2] in (["one"], ["doubt"])):
+        return words[0] in YES
+    named = _SAID.search(" ".join(words))
+    if named and named[2] in YES | NO:
+        return (named[2] in YES) != bool(named[1])
+    found = set()
+    for place, word in enumerate(words):
+        if word in YES | NO:
+            turned = any(
+                before in NEGATIONS - {"no", "wrong", "incorrect"}
+                for before in words[max(place - 3, 0) : place]
+            )
+            found.add((word in YES) != turned)
+    if len(found) == 1:
+        return found.pop()
+    spaceless = [
+        pole for pole, names in ((True, ("はい",)), (False, ("いいえ",))) if answer.strip().startswith(names)
+    ]
+    return spaceless[0] if spaceless else None

@@ -1,0 +1,139 @@
+"""The matchers by name. `auto` reads from each right answer what kind it is; every other one may be asked for by name."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from ghosttrack.common.maths.text import normalise
+from ghosttrack.stages.track.matching.choices import chooses, is_letter, pole, verdict
+from ghosttrack.stages.track.matching.dates import dates, whole_date
+from ghosttrack.stages.track.matching.mentions import denied_before, states
+from ghosttrack.stages.track.matching.quantities import (
+    quantities,
+    roman_numerals,
+    spell_out,
+    whole_quantity,
+    with_numerals,
+)
+
+F1_RIGHT = 0.5
+"""Least token F1 of a right answer."""
+
+
+class Key(NamedTuple):
+    """What an answer is compared with. golds: all right answers; choices: the options, where there were any."""
+
+    golds: tuple[str, ...]
+    choices: tuple[str, ...] = ()
+
+
+def exact(answer: str, key: Key) -> bool:
+    """The answer is a right one and nothing else, but for form; numbers and dates by their value."""
+    return any(_is(answer, gold) for gold in key.golds)
+
+
+def contains(answer: str, key: Key) -> bool:
+    """The answer states a right one in whole words and does not deny it."""
+    if any(states(answer, gold) for gold in key.golds):
+        return True
+    numbered = [gold for gold in map(with_numerals, key.golds) if any(c.isdecimal() for c in gold)]
+    return bool(numbered) and any(states(with_numerals(answer), gold) for gold in numbered)
+
+
+def number(answer: str, key: Key) -> bool:
+    """The answer holds the number, by value and unit; as a range only where the right answer is one."""
+    return any(_holds_number(answer, gold) for gold in key.golds)
+
+
+def date(answer: str, key: Key) -> bool:
+    """The answer holds the date, however it is written; it may say more than the right answer, not less."""
+    said = [
+        reading
+        for found in dates(answer)
+        if not denied_before(answer[: found.start])
+        for reading in found.readings
+    ]
+    return any(wanted.within(one) for gold in key.golds for wanted in whole_date(gold) for one in said)
+
+
+def choice(answer: str, key: Key) -> bool:
+    """The answer chooses the right option, by letter or text, and no other."""
+    return any(chooses(answer, gold, key.choices) for gold in key.golds)
+
+
+def yes_no(answer: str, key: Key) -> bool:
+    """The answer says yes or no as a right one does."""
+    said = verdict(answer)
+    return said is not None and any(pole(gold) is said for gold in key.golds)
+
+
+def f1(answer: str, key: Key) -> bool:
+    """Half of the words in common or more, by F1 (SQuAD)."""
+    return any(token_f1(answer, gold) >= F1_RIGHT for gold in key.golds)
+
+
+def auto(answer: str, key: Key) -> bool:
+    """By the kind of each right answer: option, yes or no, number, date, or name."""
+    if key.choices:
+        return choice(answer, key)
+    return any(KINDS[kind_of(gold)](answer, Key((gold,))) for gold in key.golds)
+
+
+MATCHERS: dict[str, Callable[[str, Key], bool]] = {
+    "auto": auto, "exact": exact, "contains": contains, "number": number, "choice": choice, "yes_no": yes_no, "f1": f1,
+}  # fmt: skip
+KINDS: dict[str, Callable[[str, Key], bool]] = MATCHERS | {"date": lambda a, k: date(a, k) or contains(a, k)}
+
+
+def kind_of(gold: str) -> str:
+    """What kind of answer a right one is, which says how `auto` compares it."""
+    if pole(gold) is not None:
+        return "yes_no"
+    if is_letter(gold):
+        return "choice"
+    if whole_date(gold):
+        return "date"
+    return "number" if whole_quantity(gold) else "contains"
+
+
+def token_f1(answer: str, gold: str) -> float:
+    """Harmonic mean of precision and recall of words (Rajpurkar et al. 2016)."""
+    said, wanted = normalise(answer).split(), normalise(gold).split()
+    common = (Counter(said) & Counter(wanted)).total()
+    return 2 * common / (len(said) + len(wanted)) if common else 0.0
+
+
+def applicable(golds: Sequence[str], choices: Sequence[str]) -> list[str]:
+    """Matchers that can say something of such right answers, for the table of their disagreements."""
+    kinds = {kind_of(gold) for gold in golds}
+    special = [kind for kind in ("number", "yes_no") if kind in kinds]
+    return ["exact", "contains", "f1", *special, *(["choice"] if choices or "choice" in kinds else [])]
+
+
+def _is(answer: str, gold: str) -> bool:
+    if answer.strip() == gold.strip():
+        return True
+    if (said := normalise(answer)) and said == normalise(gold):
+        return True
+    one, other = whole_quantity(answer), whole_quantity(gold)
+    if one and other:
+        return one.same(other)
+    return bool(set(whole_date(answer)) & set(whole_date(gold)))
+
+
+def _holds_number(answer: str, gold: str) -> bool:
+    wanted = whole_quantity(gold)
+    if wanted is None:
+        return False
+    text = spell_out(answer)
+    if any(
+        q.same(wanted) and not denied_before(text[: q.start], "0")
+        for q in (*quantities(text), *roman_numerals(text))
+    ):
+        return True
+    years = {reading.year for found in dates(answer) for reading in found.readings}
+    if wanted.dimension is None and wanted.value in years:
+        return True
+    return not quantities(spell_out(gold)) and states(answer, gold)

@@ -1,0 +1,148 @@
+"""Does an answer state a name? As whole words (as a part, in scripts without spaces), where it is not denied.
+
+`Guinea` is not in `Guinea-Bissau`, nor `C` in `C++`; `Newton` is in `Newton's laws`, `서울` in `서울입니다`. `Paris` is not stated
+by `not Paris`, but is by `Paris, not London` and by `not London but Paris`.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import regex
+
+from ghosttrack.common.maths.text import normalise
+
+_JOINED, _POSSESSED = "\ue000", "\ue001"  # private-use characters, which no answer means
+_COMPOUND = regex.compile(r"(?<=\p{L})[-‐‑–](?=\p{Lu}\p{Ll})")
+_POSSESSIVE = regex.compile(r"(?<=\p{L})['’`ʼ]s(?!\p{L})")
+_CLAUSE = regex.compile(
+    r"[,;:!?\n()…—。、，！？；：（）।؟،]+(?!\d)|(?<=[\p{L}\p{N}]{3})\.(?=\s|$)|\s[-–]+\s|\b(?:but|however|although)\b",
+    regex.I,
+)
+_SPACELESS = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]")
+_KATAKANA = regex.compile(r"[\p{Katakana}ー]")
+_HANGUL = regex.compile(r"\p{Hangul}$")
+_PARTICLES = regex.compile(
+    "(?:은|는|이|가|을|를|의|에|에서|으로|로|와|과|도|만|요|이요|이다|다|입니다|예요|이에요|이라고|라고|이며|이고|였다|이었다|였습니다|이었습니다)"
+)
+_NEGATIONS = """
+not never neither nor no non without cannot cant isnt wasnt arent werent dont doesnt didnt wont wouldnt couldnt shouldnt
+hasnt havent hadnt aint unlike except excluding incorrect incorrectly wrong wrongly
+nicht kein keine keinen nie pas jamais nunca não nao sin ohne sans не ни нет nem
+"""
+NEGATIONS = frozenset(_NEGATIONS.split())
+_PHRASES = (("rather", "than"), ("instead", "of"), ("other", "than"), ("far", "from"))
+_AFFIRMING = "only just merely simply until later less more fewer earlier doubt question wonder surprisingly"
+_AFFIRMED = frozenset(_AFFIRMING.split())
+_DENIED_AFTER = regex.compile(
+    r"^\s*(?:ではありません|ではない|じゃない|でない|不是|가 아니|이 아니|은 아니|는 아니|\s*(?:is|was|would be) (?:incorrect|wrong|false|not (?:correct|right|true|the (?:right |correct )?answer)))"
+)
+_DENIED_BEFORE = regex.compile(r"(?:不是|并非|並非|而非|不在|非|没有|ไม่ใช่)$")
+_REACH = 7
+"""Words between a negation and what it denies, at most."""
+_COMMON = "us it who no in or me is as at be am an so to we he my by of on if up do go"
+_COMMON_WORDS = frozenset(_COMMON.split())
+
+
+class _Words(NamedTuple):
+    """Words in order with their other spellings, the clause each is in, and whether it is joined to the next by a hyphen."""
+
+    spellings: list[frozenset[str]]
+    clause: list[int]
+    joined: list[bool]
+
+
+def states(answer: str, name: str) -> bool:
+    """Whether the answer states the name and does not deny it, at least once."""
+    key = normalise(name)
+    if not key:
+        return bool(name.strip()) and name.strip() in answer
+    if _SPACELESS.search(key):
+        return _states_part(answer, key)
+    if name.isupper() and len(name) <= 3 and key in _COMMON_WORDS and normalise(answer) != key:
+        return bool(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", answer))
+    said, wanted = _words(answer), _words(name).spellings
+    return any(not denied(said.spellings, said.clause, place) for place in _places(said, wanted))
+
+
+def denied(words: Sequence[frozenset[str]], clause: Sequence[int], place: int) -> bool:
+    """Whether a negation of the same clause stands before the word at a place."""
+    for back in range(place - 1, max(place - 1 - _REACH, -1), -1):
+        if clause[back] != clause[place]:
+            break
+        after = words[back + 1] if back + 1 < len(words) else frozenset()
+        if words[back] & NEGATIONS and not after & _AFFIRMED:
+            numero = "no" in words[back] and back + 1 == place and any(w[0].isdecimal() for w in words[place])
+            return not numero
+        if any(one in words[back] and other in after for one, other in _PHRASES):
+            return True
+    return False
+
+
+def denied_before(text: str, what: str = "\ue003") -> bool:
+    """Whether the text ends in a clause that denies what comes next. what: a stand-in for it, of its kind."""
+    words = _words(f"{text} {what}")
+    return denied(words.spellings, words.clause, len(words.spellings) - 1)
+
+
+def _places(said: _Words, wanted: Sequence[frozenset[str]]) -> Iterator[int]:
+    """Where the wanted words stand, without cutting a hyphenated name in two."""
+    length = len(wanted)
+    for start in range(len(said.spellings) - length + 1):
+        window = said.spellings[start : start + length]
+        last = start + length - 1
+        if not all(map(_same_word, window, wanted)):
+            continue
+        if (start and said.joined[start - 1]) or said.joined[last]:
+            continue
+        if not _denied_after(said, last):
+            yield start
+
+
+def _same_word(said: frozenset[str], wanted: frozenset[str]) -> bool:
+    if said & wanted:
+        return True
+    return any(
+        _HANGUL.search(gold) and word.startswith(gold) and _PARTICLES.fullmatch(word[len(gold) :])
+        for gold in wanted
+        for word in said
+    )
+
+
+def _denied_after(said: _Words, last: int) -> bool:
+    rest = " ".join(min(words, key=len) for words in said.spellings[last + 1 : last + 7])
+    return bool(_DENIED_AFTER.match(rest)) or any(
+        word.endswith("아닙니다") for word in said.spellings[min(last + 1, len(said.spellings) - 1)]
+    )
+
+
+@lru_cache(maxsize=16_384)
+def _words(text: str) -> _Words:
+    text = _COMPOUND.sub(f" {_JOINED} ", _POSSESSIVE.sub(f" {_POSSESSED} ", text))
+    result = _Words([], [], [])
+    for number, piece in enumerate(_CLAUSE.split(text)):
+        for word in normalise(piece).split():
+            if word == _JOINED and result.joined:
+                result.joined[-1] = True
+            elif word == _POSSESSED and result.spellings:
+                (owner, *_) = result.spellings[-1]
+                result.spellings[-1] = frozenset({owner, f"{owner}s"})
+            elif word not in (_JOINED, _POSSESSED):
+                result.spellings.append(frozenset({word}))
+                result.clause.append(number)
+                result.joined.append(False)
+    return result
+
+
+def _states_part(answer: str, key: str) -> bool:
+    """The same where words are not set apart; a name in katakana is a whole run of it."""
+    said, key = normalise(answer).replace(" ", ""), key.replace(" ", "")
+    for match in re.finditer(re.escape(key), said):
+        before, after = said[: match.start()], said[match.end() :]
+        edges = ((before[-1:], key[0]), (after[:1], key[-1]))
+        if any(_KATAKANA.match(outer) and _KATAKANA.match(inner) for outer, inner in edges):
+            continue
+        if not _DENIED_BEFORE.search(before) and not _DENIED_AFTER.match(after):
+            return True
+    return False

@@ -1,0 +1,247 @@
+"""Numbers as numbers: signs, thousands, decimals, fractions, words, Roman numerals, powers, units and ranges in a text.
+
+Spelled numbers are read by text2num (English). A number inside a name (`COVID-19`, `R2D2`, `10:30`) is none.
+"""
+
+import re
+from fractions import Fraction
+from functools import lru_cache
+from typing import NamedTuple
+
+import regex
+from text_to_num import alpha2digit
+
+from ghosttrack.common.maths.text import ascii_digits, compatible
+
+_SCALES = {
+    "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12, "lakh": 10**5,
+    "crore": 10**7, "mn": 10**6, "mio": 10**6, "bn": 10**9, "k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9,
+}  # fmt: skip
+_FRACTIONS = {"half": 2, "halves": 2, "third": 3, "3rd": 3, "quarter": 4, "fourth": 4, "4th": 4, "fifth": 5, "5th": 5,
+              "sixth": 6, "6th": 6, "seventh": 7, "7th": 7, "eighth": 8, "8th": 8, "ninth": 9, "9th": 9, "tenth": 10,
+              "10th": 10}  # fmt: skip
+_UNITS: dict[str, tuple[str, Fraction]] = {}
+for _dimension, _table in {
+    "length": {"1000": "km kilometre kilometer", "1": "m metre meter", "0.01": "cm centimetre centimeter",
+               "0.001": "mm millimetre millimeter", "1609.344": "mi mile", "0.3048": "ft foot feet", "0.0254": "inch inches",
+               "0.9144": "yd yard"},
+    "area": {"1000000": "km^2 km2 sqkm", "1": "m^2 m2", "10000": "ha hectare", "4046.8564224": "acre",
+             "2589988.110336": "mi^2 sqmi"},
+    "mass": {"1": "kg kilogram kilo", "0.001": "g gram", "0.000001": "mg milligram", "1000": "t tonne",
+             "0.45359237": "lb lbs"},
+    "time": {"1": "s sec second", "60": "min minute", "3600": "h hr hour", "86400": "day", "604800": "week"},
+    "volume": {"1": "l litre liter", "0.001": "ml millilitre milliliter"},
+    "speed": {"1": "km/h kmh kph", "1.609344": "mph", "3.6": "m/s"},
+    "share": {"0.01": "% percent per-cent", "0.001": "‰"},
+    "celsius": {"1": "°c celsius"}, "fahrenheit": {"1": "°f fahrenheit"}, "kelvin": {"1": "kelvin"},
+    "years": {"1": "year yr"}, "months": {"1": "month"}, "degrees": {"1": "° degree"},
+    "before": {"1": "bc bce"}, "after": {"1": "ad ce"},
+    "USD": {"1": "$ usd us$ dollar"}, "EUR": {"1": "€ eur euro"}, "GBP": {"1": "£ gbp"}, "JPY": {"1": "¥ jpy yen"},
+    "INR": {"1": "₹ inr rupee"}, "RUB": {"1": "₽ rub ruble rouble"}, "KRW": {"1": "₩ krw won"}, "CNY": {"1": "cny yuan"},
+}.items():  # fmt: skip
+    for _factor, _names in _table.items():
+        for _name in _names.split():
+            _UNITS[_name] = _UNITS[f"{_name}s"] = (_dimension, Fraction(_factor))
+
+_GAP = "[ \u00a0\u202f\u2009]"
+_QUANTITY = regex.compile(
+    rf"""(?<!\p{{L}}[-–.,:/']|\p{{N}}[.,:/']|\p{{L}}|\p{{N}})
+    (?P<sign>(?:(?<![\p{{L}}\p{{N}})\]][ ]?)[-−–+]|\b(?:minus|negative)\s)?)
+    (?P<currency>(?:US\$|\p{{Sc}}|\b(?:USD|EUR|GBP)\b)?)\s?(?P<inner>[-−]?)
+    (?: (?:(?P<whole>\d+)(?:\s+|\s+and\s+))?(?P<top>\d+)\s?/\s?(?P<bottom>[1-9]\d*)(?![/\d])
+      | (?P<number>\d{{1,3}}(?:{_GAP}\d{{3}})+(?:[.,]\d+)?(?!\d) | \d+(?:[.,'’]\d+)* | [.]\d+)
+        (?:[eE](?P<exponent>[-+]?\d+)(?!\w) | \s?(?:×|x|\*)\s?10\^(?P<power>[-−]?\d+) | \^(?P<raised>\d+))?
+    )(?![:/^]\d|[.,]?\d)
+    (?:(?:st|nd|rd|th)\b)?
+    (?:[ -]?(?P<scale>(?i:hundred|thousand|million|billion|trillion|dozen|lakh|crore|mn|mio|bn)\b|(?<=\d)[kKMB]\b))?
+    (?:[ \u00a0-]?(?P<unit>%|(?i:degrees?\s(?:celsius|fahrenheit|[CF]\b))|‰|°\s?[CF]?\b|°|\p{{Sc}}|(?i:sq(?:uare|\.)?\s|cubic\s|us\s)?\p{{L}}+(?:\^[23]|[23](?!\d)|/[hs]\b)?))?
+    """,
+    regex.VERBOSE,
+)
+_ROMAN = regex.compile(
+    r"(?<![\p{L}\p{N}])(?=[MDCLXVI]{2})M{0,3}(CM|CD|D?C{0,3})(XC|XL|L?X{0,3})(IX|IV|V?I{0,3})(?![\p{L}\p{N}])"
+)
+_RANGE = re.compile(r"\s?(?:[-–—]|to|and|until)\s?", re.IGNORECASE)
+_LATER_EQUALS = re.compile(r"(?:[^.;!?\n=]|[.]\d)*=")
+
+
+_WORDS = "|".join(name for name in _SCALES if len(name) > 3)
+_CALENDAR = re.compile(r"(?<!\d)\d{4}(-\d\d?-\d\d?)(?!\d)|(?<!\d)(\d\d?/\d\d?/)\d{4}(?!\d)")
+
+
+class Quantity(NamedTuple):
+    """A number with what it counts. dimension: None without a unit. upper: the other end of a range. start, end: in the text."""
+
+    value: Fraction
+    dimension: str | None
+    upper: Fraction | None
+    start: int
+    end: int
+    stated: Fraction
+    """The number as it is written, before its unit is applied."""
+
+    def same(self, other: "Quantity") -> bool:
+        """Equal numbers of one kind; a unit that only one of them names is taken as understood."""
+        if self.upper is None or other.upper is None:
+            if self.upper is not other.upper:
+                return False
+        elif not _close(self.upper, other.upper):
+            return False
+        if self.dimension == other.dimension:
+            return _close(self.value, other.value)
+        if None not in (self.dimension, other.dimension):
+            return False
+        share = "share" in (self.dimension, other.dimension) and _close(self.value, other.value)
+        return share or _close(self.stated, other.stated)
+
+
+def spell_out(text: str) -> str:
+    """The text with ASCII digits and with its spelled numbers in digits; positions in it are those of `quantities`."""
+    text = (
+        ascii_digits(compatible(text)).replace("−", "-").replace("⁄", "/").replace("٫", ".").replace("٬", ",")
+    )
+    text = re.sub(r"(?<=[a-z])-(?=(?:half|third|quarter|fifth)s?\b)", " ", text)
+    text = re.sub(r"\bper cent\b", "percent", text)
+    text = re.sub(rf"\ban? (?=(?:{_WORDS}|half|third|quarter)\b)", "one ", text, flags=re.IGNORECASE)
+    text = re.sub(rf"(?<![\w.,])(\d+(?:\.\d+)?) ?({_WORDS})\b", _scaled, text, flags=re.IGNORECASE)
+    plain = alpha2digit(text, "en", 0) if re.search("[A-Za-z]{3}", text) else text
+    if plain != text:  # nineteen twelve is a year
+        plain = re.sub(r"\b(1\d|20) (\d\d)\b(?! \d)", lambda m: m[0] if m[0] in text else m[1] + m[2], plain)
+    plain = re.sub(r"\b(\d+) and (?:1|one|a) half\b(?: (1(?:000)+)\b)?", _and_a_half, plain)
+    names = "|".join(_FRACTIONS)
+    plain = re.sub(rf"\b(\d+)[ -]({names})s?\b", lambda m: f"{m[1]}/{_FRACTIONS[m[2]]}", plain)
+    return re.sub(r"(?<![\w/])half\b", "1/2", plain)
+
+
+def _scaled(match: "re.Match[str]") -> str:
+    """`1.5 million` in digits."""
+    value = Fraction(match[1]) * _SCALES[match[2].lower()]
+    return str(value.numerator) if value.denominator == 1 else match[0]
+
+
+def _and_a_half(match: "re.Match[str]") -> str:
+    """`1 and a half`, and that of a million."""
+    return str((2 * int(match[1]) + 1) * int(match[2]) // 2) if match[2] else f"{match[1]}.5"
+
+
+@lru_cache(maxsize=16_384)
+def quantities(text: str) -> tuple[Quantity, ...]:
+    """The quantities of a text that `spell_out` gave, in order, ranges as one; terms left of an equals sign are left out."""
+    days = [match.span(1) for match in _CALENDAR.finditer(text)]
+    found = [
+        quantity
+        for match in _QUANTITY.finditer(text)
+        if (quantity := _quantity(match)) and not any(a <= quantity.start < b for a, b in days)
+    ]
+    merged: list[Quantity] = []
+    for quantity in found:
+        last = merged[-1] if merged else None
+        between = text[last.end : quantity.start] if last else ""
+        if last and last.upper is None and _RANGE.fullmatch(between) and _is_range(text, last, between):
+            unit = quantity.dimension or last.dimension
+            merged[-1] = Quantity(last.value, unit, quantity.value, last.start, quantity.end, last.stated)
+        else:
+            merged.append(quantity)
+    return tuple(q for q in merged if not _LATER_EQUALS.match(text, q.end))
+
+
+def whole_quantity(text: str) -> Quantity | None:
+    """The quantity that a text is, if it is nothing else: `5 km`, `about` is too much, `007` is a code and no number."""
+    text = spell_out(text).strip(' \n()[]*"“”').rstrip(". ")
+    if re.match(r"0\d", text):
+        return None
+    romans = roman_numerals(text)
+    if len(romans) == 1 and _ROMAN.fullmatch(text):
+        return romans[0]
+    found = quantities(text)
+    return found[0] if len(found) == 1 and (found[0].start, found[0].end) == (0, len(text)) else None
+
+
+def with_numerals(text: str) -> str:
+    """The text with spelled and Roman numbers in digits: `World War Two` and `World War II` are `World War 2`."""
+    text = spell_out(text)
+    for roman in reversed(roman_numerals(text)):
+        text = f"{text[: roman.start]}{roman.value}{text[roman.end :]}"
+    return text
+
+
+def roman_numerals(text: str) -> list[Quantity]:
+    """Roman numerals of two letters and more, in capitals."""
+    values = {"M": 1000, "D": 500, "C": 100, "L": 50, "X": 10, "V": 5, "I": 1}
+    found = []
+    for match in _ROMAN.finditer(text):
+        digits = [values[letter] for letter in match[0]]
+        pairs = zip(digits, [*digits[1:], 0], strict=True)
+        value = Fraction(sum(-digit if digit < after else digit for digit, after in pairs))
+        found.append(Quantity(value, None, None, match.start(), match.end(), value))
+    return found
+
+
+def _quantity(match: "regex.Match[str]") -> Quantity | None:
+    value = _value(match)
+    if value is None:
+        return None
+    if "-" in (match["sign"].strip(), match["inner"]) or match["sign"].strip() in ("–", "minus", "negative"):
+        value = -value
+    scale = match["scale"] or ""
+    value *= _SCALES.get(scale, _SCALES.get(scale.lower(), 1))
+    end, unit = match.end("scale") if match["scale"] else _number_end(match), None
+    word = match["unit"] or ""
+    name = re.sub(r"^(us|sq|square|cubic)\.?\s", "", word.lower().replace(" ", " "))
+    if re.match(r"(?i)sq", word) and " " in word:
+        short = {"kilometre": "km", "kilometer": "km", "metre": "m", "meter": "m", "mile": "mi"}
+        name = f"{short.get(name.rstrip('s'), name)}^2"
+    name = (
+        re.sub(r"(?:°|degrees?)\s", "°", name)
+        .replace("°celsius", "celsius")
+        .replace("°fahrenheit", "fahrenheit")
+    )
+    decade = word == "s" and match.start("unit") == end and match.string[end - 1] == "0"
+    if name in _UNITS and not decade:
+        unit, end = _UNITS[name], match.end("unit")
+    elif word and match.start("unit") == end and word[0].isalpha():
+        return None  # 1990s, 7up: part of a name
+    if match["currency"]:
+        unit = _UNITS.get(match["currency"].lower(), (match["currency"], Fraction(1)))
+    dimension, factor = unit or (None, Fraction(1))
+    return Quantity(value * factor, dimension, None, match.start(), end, value)
+
+
+def _number_end(match: "regex.Match[str]") -> int:
+    """Where the digits and an ordinal's letters end."""
+    ends = [match.end(name) for name in ("bottom", "number", "exponent", "power", "raised") if match[name]]
+    ordinal = re.match(r"(?:st|nd|rd|th)\b", match.string[max(ends) :])
+    return max(ends) + (ordinal.end() if ordinal else 0)
+
+
+def _value(match: "regex.Match[str]") -> Fraction | None:
+    if match["top"]:
+        return Fraction(int(match["whole"] or 0)) + Fraction(int(match["top"]), int(match["bottom"]))
+    digits = re.sub(rf"{_GAP}", "", match["number"])
+    digits = re.sub(r"['’](?=\d{3}(?:\D|$))", "", digits)
+    if re.fullmatch(r"[1-9]\d{0,2}(,\d{2,3})*,\d{3}(\.\d+)?", digits):
+        digits = digits.replace(",", "")
+    elif re.fullmatch(r"\d{1,3}(\.\d{3})+,\d+|[1-9]\d{0,2}(\.\d{3}){2,}", digits):
+        digits = digits.replace(".", "").replace(",", ".")
+    elif re.fullmatch(r"\d+,\d+", digits):
+        digits = digits.replace(",", ".")
+    if not re.fullmatch(r"\d*\.?\d+", digits):
+        return None
+    value = Fraction(digits)
+    power = (match["exponent"] or match["power"] or "0").replace("−", "-")
+    if abs(int(power)) > 400 or len(match["raised"] or "") > 3:
+        return None
+    return (value ** int(match["raised"]) if match["raised"] else value) * Fraction(10) ** int(power)
+
+
+def _is_range(text: str, first: Quantity, between: str) -> bool:
+    """`5-10`, `from 5 to 10`, `between 5 and 10`; but `5 and 10` are two numbers."""
+    if between.strip().lower() != "and":
+        return True
+    return bool(re.search(r"\bbetween\s*$", text[: first.start], re.IGNORECASE))
+
+
+def _close(one: Fraction, other: Fraction) -> bool:
+    return (
+        abs(one - other) <= Fraction(1, 10**6) * max(abs(one), abs(other)) if one and other else one == other
+    )
