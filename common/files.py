@@ -4,7 +4,23 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
+
+from ghosttrack.common.errors import ConfigError
+
+
+def root_folder(root: str) -> Path:
+    """The absolute folder that `paths.root` names: a path, or a `file://` URL. Raises ConfigError for other protocols."""
+    protocol = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)(://|::)", root)
+    if protocol and root.startswith("file://"):
+        root = root.removeprefix("file://")
+    elif protocol:
+        raise ConfigError(
+            f"paths.root: {root!r} is no folder; results are published by renames, which {protocol[1]} does not have: "
+            "give a folder of a local or shared file system, and copy finished results from there"
+        )
+    return Path(os.path.abspath(os.path.expanduser(root)))
 
 
 def sha256_of(path: Path) -> str:

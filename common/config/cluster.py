@@ -5,7 +5,7 @@ each stage asks for, and how a container is started there.
 """
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -24,8 +24,9 @@ def _as_time(value: object) -> object:
     return f"{hours}:{minutes:02}:{seconds:02}"
 
 
-Time = Annotated[str, BeforeValidator(_as_time), Field(pattern=r"^(\d+-)?\d+:\d\d:\d\d$")]
-Memory = Annotated[str, Field(pattern=r"^\d+(\.\d+)?[KMGT]$")]
+Time = Annotated[str, BeforeValidator(_as_time), Field(pattern=r"^(\d{1,5}-)?\d{1,6}:\d\d:\d\d$")]
+Memory = Annotated[str, Field(pattern=r"^\d{1,9}(\.\d{1,6})?[KMGT]$")]
+VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 
 
 class Resources(Section):
@@ -89,6 +90,8 @@ class SlurmProfile(Section):
 class ClusterProfile(Section):
     """All keys of `config/clusters/<site>.yaml`."""
 
+    free_text: ClassVar[frozenset[str]] = frozenset({"setup"})
+
     summary: str = Field("", description="A line about the machine.")
     config: dict[str, Any] = Field(
         default_factory=dict, description="Values that replace the model configuration's, in its sections."
@@ -104,7 +107,9 @@ class ClusterProfile(Section):
     binds: list[str] = Field(default_factory=list, description="Further `--bind` values for containers.")
     modules: list[str] = Field(default_factory=list, description="Environment modules to load in a job.")
     setup: list[str] = Field(default_factory=list, description="Shell lines at the start of a job.")
-    environment: dict[str, str] = Field(default_factory=dict, description="Variables of a job's environment.")
+    environment: dict[VariableName, str] = Field(
+        default_factory=dict, description="Variables of a job's environment."
+    )
     slurm: SlurmProfile = Field(default_factory=SlurmProfile)
     resources: dict[str, Resources] = Field(
         default_factory=dict, description="Stage to what its jobs ask for; `default` for the others."

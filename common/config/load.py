@@ -13,11 +13,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from ghosttrack.common.config.cluster import ClusterProfile
 from ghosttrack.common.config.schema import SIZES, Config
+from ghosttrack.common.config.yaml_text import parse_yaml
 from ghosttrack.common.errors import ConfigError, ModelMismatchError, ModelSourceError
 from ghosttrack.common.models.sizes import sizes_of
 from ghosttrack.common.models.source import MINIATURE, locate
@@ -109,7 +109,7 @@ def load_config(
         if not separator:
             raise ConfigError(f"--set {text!r} has no value; write --set key=value")
         key = key.strip()
-        _assign(data, key, _parse_value(key, value, f"--set {text}"), f"--set {text}")
+        _assign(data, key, _parse_value(key, value, _short(f"--set {text}")), _short(f"--set {text}"))
     if isinstance(data.get("model"), dict):
         data["model"] = with_sizes(data["model"])
     try:
@@ -178,10 +178,10 @@ def _find(name_or_path: str, folder: str) -> Path:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise ConfigError(f"{path} is not valid YAML: {_first_line(error)}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{path} must hold a mapping of sections, such as `model:`")
@@ -203,8 +203,8 @@ def _parse_value(key: str, text: str, source: str) -> Any:
     if key in (kinds := _text_keys()):
         return None if kinds[key] and text == "null" else text
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
+        return parse_yaml(text)
+    except ValueError as error:
         raise ConfigError(f"{source}: the value is not valid YAML: {_first_line(error)}") from error
 
 
@@ -279,10 +279,14 @@ def _describe(error: ValidationError, known: Iterable[str]) -> str:
         else:
             reason = item["msg"].removeprefix("Value error, ")
             reason = reason[:1].lower() + reason[1:]
-            shown = "" if isinstance(item["input"], dict) else f" = {item['input']!r}"
-            messages.append(f"{key}{shown}: {reason}")
+            shown = "" if isinstance(item["input"], dict) else f" = {_short(repr(item['input']))}"
+            messages.append(f"{key}{shown}: {reason}" if key else reason)
     return "; ".join(messages)
 
 
 def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    return _short(" ".join(str(error).split()))
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 300 else f"{text[:300]} …"

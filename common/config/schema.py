@@ -4,17 +4,74 @@
 """
 
 import re
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from ghosttrack.common.errors import ConfigError
+from ghosttrack.common.files import root_folder
 
 
 class Section(BaseModel):
     """The base of everything that a user writes in YAML."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    free_text: ClassVar[frozenset[str]] = frozenset()
+    """Fields whose texts may have several lines."""
+    files: ClassVar[frozenset[str]] = frozenset()
+    """Fields that may name a file."""
+
+    @model_validator(mode="after")
+    def _is_plain(self) -> "Section":
+        """Every text in one line, every number one that can mean something: texts get into scripts, numbers into sums."""
+        for name in type(self).model_fields:
+            for value in _scalars(getattr(self, name, None)):
+                if isinstance(value, str):
+                    refuse_control_characters(name, value, "\n\t" if name in self.free_text else "")
+                    if name in self.files and any(
+                        len(part.encode()) > LONGEST_NAME for part in value.split("/")
+                    ):
+                        raise ValueError(
+                            f"{name} has a part longer than a file's name can be ({LONGEST_NAME} bytes)"
+                        )
+                elif isinstance(value, (int, float)) and abs(value) > LARGEST:
+                    raise ValueError(f"{name} is larger than anything that it can mean ({LARGEST:g})")
+        return self
+
+
+LARGEST = 10**15
+LONGEST_TEXT = 65_536
+LONGEST_NAME = 255
+
+
+def refuse_control_characters(name: str, text: str, allowed: str = "") -> None:
+    """Raise ValueError for a text with a line break or another character that does not print as itself."""
+    if len(text) > LONGEST_TEXT:
+        raise ValueError(f"{name} has {len(text)} characters; {LONGEST_TEXT} are the most")
+    for character in text:
+        if unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") and character not in allowed:
+            raise ValueError(
+                f"{name} holds the control character {character!r}; write it in one line without it"
+            )
+
+
+def _scalars(value: object) -> Iterator[object]:
+    """The texts and numbers of a field, but for those of a section in it, which looks at its own."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield key
+            yield from _scalars(inner)
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for inner in value:
+            yield from _scalars(inner)
+    else:
+        yield value
+
+
+MOST_LAYERS = 10_000
 
 
 def parse_layers(value: object) -> object:
@@ -23,7 +80,7 @@ def parse_layers(value: object) -> object:
         return value if value is None else sorted(set(value))
     layers: set[int] = set()
     for part in str(value).split(","):
-        match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
+        match = re.fullmatch(r"\s*(\d{1,4})(?:\s*-\s*(\d{1,4}))?\s*", part)
         if not match or (match[2] and int(match[2]) < int(match[1])):
             raise ValueError(f"{value!r} is not a list of layers; write for example 0-5 or 0-5,8")
         layers.update(range(int(match[1]), int(match[2] or match[1]) + 1))
@@ -41,11 +98,26 @@ def describe_layers(layers: Iterable[int]) -> str:
     return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
 
 
-LayerList = Annotated[list[Annotated[int, Field(ge=0)]], BeforeValidator(parse_layers)]
+LayerList = Annotated[list[Annotated[int, Field(ge=0, lt=MOST_LAYERS)]], BeforeValidator(parse_layers)]
 
 
 class PathsConfig(Section):
-    root: str = Field(".", description="Folder under which data/, models/ and results/ appear.")
+    files = frozenset({"root"})
+    root: str = Field(
+        ".",
+        min_length=1,
+        max_length=1000,
+        description="Folder under which data/, models/ and results/ appear.",
+    )
+
+    @field_validator("root")
+    @classmethod
+    def _is_a_folder(cls, value: str) -> str:
+        try:
+            root_folder(value)
+        except ConfigError as error:
+            raise ValueError(str(error).removeprefix("paths.root: ")) from error
+        return value
 
 
 SIZES = ("d_model", "n_layers")
@@ -58,6 +130,7 @@ def _not_required(schema: dict[str, Any]) -> None:
 
 class ModelConfig(Section):
     model_config = ConfigDict(json_schema_extra=_not_required)
+    files = frozenset({"base_model"})
 
     base_model: str = Field(
         description="Hub id, local folder or `.gguf` file, `package:<distribution>/<file.gguf>`, or `miniature` (a tiny model "
@@ -66,10 +139,12 @@ class ModelConfig(Section):
     revision: str | None = Field(None, description="Hub revision; null takes the default branch.")
     d_model: int = Field(
         gt=0,
+        le=1 << 20,
         description="Width of the residual stream; where it is not given, read from the model, else checked against it.",
     )
     n_layers: int = Field(
         gt=0,
+        le=MOST_LAYERS,
         description="Number of blocks; where it is not given, read from the model, else checked against it.",
     )
     layers: LayerList | None = Field(
@@ -90,6 +165,8 @@ class ModelConfig(Section):
 
 
 class DataConfig(Section):
+    files = frozenset({"questions", "corpus", "asked"})
+
     questions: str = Field("factbook", description="`factbook`, a path to a .jsonl file, or `hub:<dataset>`.")
     questions_config: str | None = Field(None, description="Configuration name of the hub dataset.")
     questions_split: str = Field("validation", description="Split of the hub dataset.")
@@ -146,7 +223,9 @@ class ExtractConfig(Section):
 
 
 class SaeConfig(Section):
-    d_hidden: int = Field(gt=0, description="Number of latents.")
+    files = frozenset({"pretrained", "pretrained_independent"})
+
+    d_hidden: int = Field(gt=0, le=1 << 26, description="Number of latents.")
     target_l0: float = Field(64, ge=1, description="Mean number of active latents a token, held out.")
     shared_base: bool = Field(
         True, description="Fine-tune each layer from one SAE trained on all layers; false trains each alone."
@@ -193,8 +272,10 @@ class SaeConfig(Section):
 
 class SaeTrainingConfig(Section):
     batch_size: int = Field(4096, gt=0, description="Tokens a step.")
-    epochs: float = Field(20, gt=0, description="Passes over a layer's training tokens.")
-    base_epochs: float = Field(1, gt=0, description="Passes of the shared base over its pooled sample.")
+    epochs: float = Field(20, gt=0, le=1e6, description="Passes over a layer's training tokens.")
+    base_epochs: float = Field(
+        1, gt=0, le=1e6, description="Passes of the shared base over its pooled sample."
+    )
     base_tokens_per_layer: int = Field(
         100_000, gt=0, description="Most tokens a layer gives to the pooled sample of the shared base."
     )
@@ -258,8 +339,13 @@ class TrackingConfig(Section):
 
 
 class DetectionConfig(Section):
+    files = frozenset({"transfer"})
+
     repeats: int = Field(
-        2, ge=1, description="Repetitions of the grouped cross-validation, each with folds of its own."
+        2,
+        ge=1,
+        le=1000,
+        description="Repetitions of the grouped cross-validation, each with folds of its own.",
     )
     folds: int = Field(5, ge=2, description="Outer folds of the grouped cross-validation.")
     inner_folds: int = Field(
@@ -299,7 +385,9 @@ class EvaluationConfig(Section):
 class Config(Section):
     """A whole run. Every field is documented; `docs/MODEL_CONFIGS.md` is made from these descriptions."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="Names the outputs' folders.")
+    name: str = Field(
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100, description="Names the outputs' folders."
+    )
     seed: int = Field(0, ge=0, description="Seed of everything random.")
     paths: PathsConfig = Field(default_factory=PathsConfig)
     model: ModelConfig

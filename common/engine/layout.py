@@ -4,11 +4,9 @@
 """
 
 import os
-import re
 from pathlib import Path
 
 from ghosttrack.common.engine.contract import Unit
-from ghosttrack.common.errors import ConfigError
 
 MANIFEST = "manifest.json"
 RELEASED = "released.json"
@@ -17,19 +15,6 @@ OF_A_CONFIGURATION = ("current", "staging", "claims", "attempts")
 """Folders of the store that hold a folder of each configuration."""
 WORK = (*OF_A_CONFIGURATION, "verified", "temporary")
 """Folders of the store that hold no results."""
-
-
-def root_folder(root: str) -> Path:
-    """The absolute folder that `paths.root` names: a path, or a `file://` URL. Raises ConfigError for other protocols."""
-    protocol = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)(://|::)", root)
-    if protocol and root.startswith("file://"):
-        root = root.removeprefix("file://")
-    elif protocol:
-        raise ConfigError(
-            f"paths.root: {root!r} is no folder; results are published by renames, which {protocol[1]} does not have: "
-            "give a folder of a local or shared file system, and copy finished results from there"
-        )
-    return Path(os.path.abspath(os.path.expanduser(root)))
 
 
 class Layout:

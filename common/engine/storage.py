@@ -16,10 +16,11 @@ from typing import Any
 from ghosttrack.common.engine import atomic, claims, publishing, verification
 from ghosttrack.common.engine.contract import Unit
 from ghosttrack.common.engine.entry import Entry, broken_promise, open_entry
-from ghosttrack.common.engine.layout import OF_A_CONFIGURATION, RELEASED, WORK, Layout, root_folder
+from ghosttrack.common.engine.layout import OF_A_CONFIGURATION, RELEASED, WORK, Layout
 from ghosttrack.common.engine.manifest import Manifest
 from ghosttrack.common.engine.storage_errors import storage_errors
 from ghosttrack.common.errors import CorruptInputError, MissingInputError
+from ghosttrack.common.files import root_folder
 
 __all__ = ["Entry", "Store", "storage_errors"]
 

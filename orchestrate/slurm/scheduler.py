@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -116,7 +117,23 @@ def submit(script: Path, name: str, comment: str, dependency: str | None, tell: 
         return next((job for job, _, remark in jobs if remark == comment), None)
 
     answer = _patiently([*command, str(script)], tell, accepted)
-    return answer.strip().split(";")[0]
+    return job_id(answer)
+
+
+def job_id(answer: str) -> str:
+    """The id in what `sbatch --parsable` printed: of sites that print a banner, the last line that is one.
+
+    Raises SchedulerError where there is none; the job may have been taken all the same, so that nothing is cancelled.
+    """
+    found = [
+        match[1] for line in answer.splitlines() if (match := re.fullmatch(r"(\d+)(;\w+)?", line.strip()))
+    ]
+    if not found:
+        raise SchedulerError(
+            f"sbatch printed no job id but {answer.strip()[:500]!r}; look with `squeue --me` whether it took the job, and "
+            "cancel that before you submit again"
+        )
+    return found[-1]
 
 
 def test(slurm: SlurmProfile, resources: Resources) -> str:
@@ -165,15 +182,18 @@ def queue(jobs: Sequence[str], tell: Tell | None = None) -> dict[str, QueuedJob]
         raise
     found = {}
     for line in text.splitlines():
-        name, state, reason, elapsed, node = line.strip().split("|")
-        found[name] = QueuedJob(name, state, reason, elapsed, node)
+        fields = line.strip().split("|")
+        if len(fields) == 5:  # anything else is a banner
+            found[fields[0]] = QueuedJob(*fields)
     return found
 
 
 def limits(partition: str | None) -> Limits:
     """Of a partition, or of the default one. Raises SchedulerError."""
     lines = [
-        line.strip().split("|") for line in _call(["sinfo", "--noheader", "--format=%P|%l|%m"]).splitlines()
+        line.strip().split("|")
+        for line in _call(["sinfo", "--noheader", "--format=%P|%l|%m"]).splitlines()
+        if line.count("|") == 2
     ]
     wanted = [
         (time, memory)

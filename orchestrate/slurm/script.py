@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ghosttrack.common.config.cluster import ClusterProfile, Resources, bytes_of, seconds_of
-from ghosttrack.common.config.schema import describe_layers
-from ghosttrack.common.errors import ImageError
+from ghosttrack.common.config.schema import describe_layers, refuse_control_characters
+from ghosttrack.common.errors import ConfigError, ImageError
 from ghosttrack.orchestrate.chain import Link, Task
 from ghosttrack.orchestrate.slurm.scheduler import requests
 
@@ -158,6 +158,7 @@ def _log(setting: Setting, job: str) -> str:
 
 
 def _header(setting: Setting, name: str, log: str, resources: Resources, array: str | None) -> list[str]:
+    """The first lines, of which bash reads nothing: a line break in them would start a command."""
     slurm = setting.profile.slurm
     options = [
         f"--job-name={name}",
@@ -172,7 +173,13 @@ def _header(setting: Setting, name: str, log: str, resources: Resources, array: 
         "--kill-on-invalid-dep=yes" if slurm.kill_on_invalid_dependency else None,
         *slurm.options,
     ]
-    return ["#!/bin/bash", *(f"#SBATCH {shlex.quote(option)}" for option in options if option)]
+    lines = ["#!/bin/bash", *(f"#SBATCH {shlex.quote(option)}" for option in options if option)]
+    for text in (*lines, str(setting.folder)):
+        try:
+            refuse_control_characters("a line of the job script", text)
+        except ValueError as error:
+            raise ConfigError(f"{error}: {text!r}") from error
+    return lines
 
 
 def _preparation(setting: Setting, resources: Resources) -> list[str]:

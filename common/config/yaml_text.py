@@ -1,0 +1,55 @@
+"""YAML that somebody else wrote: read within bounds, and every way in which it can be wrong is one ValueError."""
+
+from typing import Any
+
+import yaml
+
+LONGEST = 1 << 20
+"""Characters. A configuration has a few thousand."""
+DEEPEST = 32
+MOST_ALIASES = 100
+
+
+def parse_yaml(text: str) -> Any:
+    """The value that a YAML text stands for. Raises ValueError with what is wrong, in one line."""
+    if len(text) > LONGEST:
+        raise ValueError(f"it has {len(text)} characters; {LONGEST} are the most")
+    try:
+        depth = aliases = 0
+        for event in yaml.parse(text, Loader=yaml.SafeLoader):  # does not recurse, as building the value does
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            aliases += isinstance(event, yaml.AliasEvent)
+            if depth > DEEPEST or aliases > MOST_ALIASES:
+                raise ValueError(
+                    f"it is nested more than {DEEPEST} deep, or has more than {MOST_ALIASES} aliases"
+                )
+        value = yaml.safe_load(text)
+    except (
+        yaml.YAMLError,
+        ValueError,
+        TypeError,
+        OverflowError,
+        RecursionError,
+        AttributeError,
+        IndexError,
+        KeyError,
+    ) as error:
+        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
+    _bounded(value)
+    return value
+
+
+def _bounded(value: Any, left: list[int] | None = None, depth: int = 0) -> None:
+    """Aliases of aliases stand for more than the text shows."""
+    left = [LONGEST] if left is None else left
+    left[0] -= 1
+    if left[0] < 0 or depth > DEEPEST:
+        raise ValueError(f"it stands for more than {LONGEST} values, or holds itself")
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise ValueError(f"the key {key!r} is no text")
+            _bounded(inner, left, depth + 1)
+    elif isinstance(value, (list, set)):
+        for inner in value:
+            _bounded(inner, left, depth + 1)
