@@ -72,7 +72,7 @@ def run_command(image: Image, request: Request, units: Sequence[str]) -> list[st
     for source, mode in binds(request, stage).items():
         command += bind_option(source, mode)
     for bind in profile.binds:
-        command += ["--bind", bind]
+        command += ["--bind", ",".join(os.path.expanduser(part) for part in bind.split(","))]
     command += ["--pwd", str(Path.cwd())]
     for name, value in variables.items():
         command += ["--env", f"{name}={value}"]

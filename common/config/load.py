@@ -16,7 +16,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from ghosttrack.common.config.cluster import ClusterProfile
-from ghosttrack.common.config.schema import SIZES, Config
+from ghosttrack.common.config.schema import SIZES, Config, ModelConfig
 from ghosttrack.common.config.yaml_text import parse_yaml
 from ghosttrack.common.errors import ConfigError, ModelMismatchError, ModelSourceError
 from ghosttrack.common.models.sizes import sizes_of
@@ -124,6 +124,10 @@ def with_sizes(model: Mapping[str, Any]) -> dict[str, Any]:
     given = {key: model[key] for key in SIZES if model.get(key) is not None}
     if not isinstance(source, str):
         return dict(model)  # whoever checks the types says so
+    try:
+        ModelConfig.model_validate({**dict.fromkeys(SIZES, 1), "base_model": source})
+    except ValidationError:  # no name of anything
+        return dict(model)
     if len(given) == len(SIZES):
         try:
             if locate(source).hub is not None:

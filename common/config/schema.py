@@ -21,7 +21,7 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
     free_text: ClassVar[frozenset[str]] = frozenset()
     """Fields whose texts may have several lines."""
-    files: ClassVar[frozenset[str]] = frozenset()
+    naming_files: ClassVar[frozenset[str]] = frozenset()
     """Fields that may name a file."""
 
     @model_validator(mode="after")
@@ -31,7 +31,7 @@ class Section(BaseModel):
             for value in _scalars(getattr(self, name, None)):
                 if isinstance(value, str):
                     refuse_control_characters(name, value, "\n\t" if name in self.free_text else "")
-                    if name in self.files and any(
+                    if name in self.naming_files and any(
                         len(part.encode()) > LONGEST_NAME for part in value.split("/")
                     ):
                         raise ValueError(
@@ -76,8 +76,10 @@ MOST_LAYERS = 10_000
 
 def parse_layers(value: object) -> object:
     """Layer numbers from `"0-5,8"`, an integer or a list; sorted, without repeats. None passes through."""
-    if value is None or isinstance(value, list):
-        return value if value is None else sorted(set(value))
+    if value is None:
+        return value
+    if isinstance(value, list):
+        return sorted(set(value)) if all(isinstance(layer, int) for layer in value) else value
     layers: set[int] = set()
     for part in str(value).split(","):
         match = re.fullmatch(r"\s*(\d{1,4})(?:\s*-\s*(\d{1,4}))?\s*", part)
@@ -102,7 +104,7 @@ LayerList = Annotated[list[Annotated[int, Field(ge=0, lt=MOST_LAYERS)]], BeforeV
 
 
 class PathsConfig(Section):
-    files = frozenset({"root"})
+    naming_files = frozenset({"root"})
     root: str = Field(
         ".",
         min_length=1,
@@ -130,7 +132,7 @@ def _not_required(schema: dict[str, Any]) -> None:
 
 class ModelConfig(Section):
     model_config = ConfigDict(json_schema_extra=_not_required)
-    files = frozenset({"base_model"})
+    naming_files = frozenset({"base_model"})
 
     base_model: str = Field(
         description="Hub id, local folder or `.gguf` file, `package:<distribution>/<file.gguf>`, or `miniature` (a tiny model "
@@ -165,7 +167,7 @@ class ModelConfig(Section):
 
 
 class DataConfig(Section):
-    files = frozenset({"questions", "corpus", "asked"})
+    naming_files = frozenset({"questions", "corpus", "asked"})
 
     questions: str = Field("factbook", description="`factbook`, a path to a .jsonl file, or `hub:<dataset>`.")
     questions_config: str | None = Field(None, description="Configuration name of the hub dataset.")
@@ -223,7 +225,7 @@ class ExtractConfig(Section):
 
 
 class SaeConfig(Section):
-    files = frozenset({"pretrained", "pretrained_independent"})
+    naming_files = frozenset({"pretrained", "pretrained_independent"})
 
     d_hidden: int = Field(gt=0, le=1 << 26, description="Number of latents.")
     target_l0: float = Field(64, ge=1, description="Mean number of active latents a token, held out.")
@@ -299,6 +301,8 @@ class SaeTrainingConfig(Section):
 
 
 class TrackingConfig(Section):
+    free_text = frozenset({"stop"})
+
     max_new_tokens: int = Field(12, gt=0, description="Longest answer, in tokens.")
     stop: list[Annotated[str, Field(min_length=1)]] = Field(
         ["\n"],
@@ -339,7 +343,7 @@ class TrackingConfig(Section):
 
 
 class DetectionConfig(Section):
-    files = frozenset({"transfer"})
+    naming_files = frozenset({"transfer"})
 
     repeats: int = Field(
         2,

@@ -8,6 +8,7 @@ LONGEST = 1 << 20
 """Characters. A configuration has a few thousand."""
 DEEPEST = 32
 MOST_ALIASES = 100
+EVENTS = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def parse_yaml(text: str) -> Any:
@@ -16,7 +17,7 @@ def parse_yaml(text: str) -> Any:
         raise ValueError(f"it has {len(text)} characters; {LONGEST} are the most")
     try:
         depth = aliases = 0
-        for event in yaml.parse(text, Loader=yaml.SafeLoader):  # does not recurse, as building the value does
+        for event in yaml.parse(text, Loader=EVENTS):  # does not recurse, as building the value does
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             aliases += isinstance(event, yaml.AliasEvent)
             if depth > DEEPEST or aliases > MOST_ALIASES:

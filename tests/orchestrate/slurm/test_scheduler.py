@@ -37,6 +37,27 @@ def test_a_submission_that_was_heard_is_not_repeated(monkeypatch: pytest.MonkeyP
     assert answers.calls == ["sbatch", "squeue"]
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "17\n",
+        "17;cluster\n",
+        "Welcome!\nYour quota: 5\n17\n",
+        "  17;c  \nHave a nice day\n",
+        "12 jobs\r\n17\r\n",
+    ],
+)
+def test_the_id_is_the_last_line_that_is_one(monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
+    assert Answers(monkeypatch, sbatch=[answer]).submit() == "17"
+
+
+@pytest.mark.parametrize("answer", ["", "Welcome\n", "Submitted batch job 17\n", "17 18\n"])
+def test_an_answer_without_an_id_is_shown(monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
+    with pytest.raises(SchedulerError, match=r"no job id but .*squeue --me") as raised:
+        Answers(monkeypatch, sbatch=[answer]).submit()
+    assert answer.strip() in str(raised.value)
+
+
 def test_a_submission_is_repeated_only_when_the_queue_says_that_it_was_not_heard(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
