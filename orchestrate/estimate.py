@@ -18,6 +18,7 @@ width d, h latents, T corpus tokens, Q questions, and P = 12·N·d² block param
 | track/answers | Q·(prompt + answer)·2·(P + 50,000·d) + Q·answer·n·2·50,000·d (the lens) | Q·answer·n·(2·d + 24) |
 | track/association | F·(2·P + n·2·d·h) + n·h·2·50,000·d (F tokens to fit to) | n·h·600 |
 | track/all, track/independent | Q·answer·n·2·d·h, and seconds for each associator | 24·Q·answer·n·k (k tracked latents) |
+| track/account | Q·(prompt + answer)·2·P + 3·Q·answer·n·2·d·h | Q·answer·n·(34·m + 10·k) (m candidates) |
 | track/validation | (F, at most 4,096)·(2·P + n·2·d·h), and a minute | 1e5 |
 
 A sample of sae_train is a training token times the number of epochs. The remaining stages are seconds
@@ -89,6 +90,7 @@ class Work:
     """Whether SAEs are read instead of trained."""
     questions: int
     top_k: int
+    candidates: int
     answer: int
     fit_tokens: int
     """Of held-out text, for the association model."""
@@ -120,6 +122,7 @@ class Work:
             pretrained=settings["sae.pretrained"] is not None,
             questions=settings["data.max_questions"] or ALL_QUESTIONS,
             top_k=settings["tracking.top_k_features"],
+            candidates=settings["tracking.candidates"],
             answer=min(settings["tracking.max_new_tokens"], TOKENS_PER_ANSWER),
             fit_tokens=settings["tracking.fit_tokens"],
             associators=len(settings["tracking.ladder"]),
@@ -164,6 +167,11 @@ class Work:
             "association": self.fit_tokens * reading + self.layers * self.latents * unembedding,
             "validation": min(self.fit_tokens, VALIDATION_TOKENS) * reading,
             "all": self.questions * (1 + self.answer) * encoding,
+            "account": self.questions
+            * (
+                2 * self.block_parameters * (TOKENS_PER_PROMPT + self.answer)
+                + 3 * (1 + self.answer) * encoding
+            ),
             "asked_answers": 0.0,  # nobody has counted the new questions
             "asked": 0.0,
             "independent": self.questions * (1 + self.answer) * encoding + self.fit_tokens * reading,
@@ -204,6 +212,7 @@ class Work:
             "track/answers": answers * self.layers * (2.0 * self.width + 24),
             "track/association": 600.0 * self.layers * self.latents,
             "track/all": 24.0 * answers * self.layers * self.top_k,
+            "track/account": answers * self.layers * (34.0 * self.candidates + 10.0 * self.top_k),
             "track/independent": 12.0 * answers * self.layers * self.top_k,
             "detect/all": 2e3 * self.questions,
             "evaluate/all": 5e5,

@@ -47,7 +47,7 @@ def run(job: Job) -> dict[str, Any]:
     model = load_language_model(job.input_dir("prepare/model"), job.config.model.dtype)
     read_out, tokenizer = ReadOut.of(model), model.tokenizer
     del model
-    answers = _Answers(job, "track/answers")
+    answers = Answers(job, "track/answers")
     shards = track_all(job, saes, association, read_out, answers, job.config.tracking.ladder)
     if job.rank:
         return {}
@@ -100,7 +100,7 @@ def run_independent(job: Job) -> dict[str, Any]:
             fsync(file)
 
     job.once("association", fit_them)
-    answers = _Answers(job, "track/answers")
+    answers = Answers(job, "track/answers")
     shards = track_all(job, saes, Association.load(kept), ReadOut.of(model), answers, [])
     if job.rank:
         return {}
@@ -113,7 +113,7 @@ def run_asked(job: Job) -> dict[str, Any]:
     saes = load_saes(job)
     association = Association.load(job.input("track/association", "association.pt"))
     read_out = ReadOut.of(load_language_model(job.input_dir("prepare/model"), job.config.model.dtype))
-    answers = _Answers(job, "track/asked_answers")
+    answers = Answers(job, "track/asked_answers")
     shards = track_all(job, saes, association, read_out, answers, [])
     if job.rank:
         return {}
@@ -122,7 +122,7 @@ def run_asked(job: Job) -> dict[str, Any]:
     return _metrics(job, shards, answers)
 
 
-class _Answers:
+class Answers:
     """What a unit of answers wrote. owner: int64 [n_problems, 2], question and position; states: memory-mapped."""
 
     def __init__(self, job: Job, unit: str) -> None:
@@ -149,7 +149,7 @@ def track_all(
     saes: list[JumpReLUSAE],
     association: Association,
     read_out: ReadOut,
-    answers: _Answers,
+    answers: Answers,
     ladder: Sequence[Any],
 ) -> list[str]:
     """Write the tables of each shard to scratch; the names of the shards. Where several processes do it together, each
@@ -252,7 +252,7 @@ def _labels(job: Job, clusters: list[dict[str, Any]], pieces: list[str]) -> Labe
     return Labels(pieces, promoted, number_of)
 
 
-def _records(job: Job, answers: _Answers, shards: list[str], labels: Labels) -> Iterator[dict[str, Any]]:
+def _records(job: Job, answers: Answers, shards: list[str], labels: Labels) -> Iterator[dict[str, Any]]:
     """The questions' records in order."""
     candidates = answers.candidates
     strongest = job.config.tracking.strongest_tracks
@@ -272,7 +272,7 @@ def _rows_of(table: dict[str, NDArray[Any]], question: int) -> dict[str, NDArray
     return {name: values[start:stop] for name, values in table.items()}
 
 
-def _metrics(job: Job, shards: list[str], answers: _Answers) -> dict[str, Any]:
+def _metrics(job: Job, shards: list[str], answers: Answers) -> dict[str, Any]:
     """Sums over the shards; a track's life is the number of layers at which it is seen. left_out: by reason, what a reader
     of the tables might look for in vain: positions, latents, whole scans."""
     tracks = nodes = linked = later = empty = beyond = 0

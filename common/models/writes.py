@@ -1,0 +1,278 @@
+"""What attention and MLP of every block write to the residual stream, and attention by where it looked.
+
+A block's output is its input plus what attention wrote plus what the MLP wrote, one after the other or side by side, with
+a norm on the way out or without, in some families times a constant. Which modules write is found by computation: those
+two of a block's children whose outputs, times a constant each, add up to what the block adds. Attention's write is linear
+in the values that it read, with its pattern held (and the scale of a norm behind it): Σ over heads and over tokens read,
+so that it splits by source exactly (Elhage et al. 2021).
+"""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, DynamicCache
+from transformers.masking_utils import AttentionMaskInterface, eager_mask
+
+from ghosttrack.common.errors import ModelMismatchError
+from ghosttrack.common.models.language_model import LanguageModel
+from ghosttrack.common.models.linear_norm import LinearNorm
+
+_NAME = "ghosttrack_by_source"
+EXACT = 2e-3
+"""Relative error of a block's sum below which two of its children are what writes, in float32; rounding alone is allowed
+more in half precision."""
+EXACT_HALF = 3e-2
+SURE = 1e-5
+"""At which no other pair is looked at."""
+QUERIES_AT_A_TIME = 256
+"""Tokens whose attention patterns are held at a time, so that memory grows with the prompt and not with its square."""
+
+
+class Writes(NamedTuple):
+    """Of n chosen tokens of one text. before: [n, d_model], the stream as it enters the first block. attention: [n_blocks,
+    n, n_sources, d_model], attention_bias: [n_blocks, n, d_model] (of the projection and of a norm behind it: from no
+    token), mlp: [n_blocks, n, d_model], outputs: [n_blocks, n, d_model], block outputs. All float32, on the CPU.
+
+    outputs[l] = before + Σ over blocks to l of Σ over sources of attention + attention_bias + mlp, to rounding.
+    logits: [n, n_vocabulary], the model's own at these tokens, float32.
+    """
+
+    before: Tensor
+    attention: Tensor
+    attention_bias: Tensor
+    mlp: Tensor
+    outputs: Tensor
+    logits: Tensor
+
+
+class WriteReader:
+    """Reads what a model's blocks write, text after text; what is found of its structure is kept."""
+
+    def __init__(self, model: LanguageModel) -> None:
+        self._model = model
+        self._norms: dict[nn.Module, LinearNorm] = {}
+
+    @torch.inference_mode()
+    def read(
+        self,
+        tokens: Tensor,
+        cache: DynamicCache | None,
+        chosen: tuple[Tensor, Tensor],
+        sources: Tensor,
+        n_sources: int,
+        *,
+        by_head: bool = False,
+    ) -> Writes:
+        """tokens: int64 [batch, length], what comes after the tokens in the cache, which is used up (None: the
+        model has none of its kind); shorter texts are
+        padded on the right, where nothing sees them. chosen: int64 [n] each, rows and places in `tokens` to read at.
+        sources: int64 [n, length of the whole], which source each token of the whole text is for each chosen one, in
+        [0, n_sources). by_head: sources of `attention` are then head · n_sources + source.
+
+        Raises ModelMismatchError where a block is not the sum of its input and two of its children's outputs.
+        """
+        (row, place), model = chosen, self._model
+        start = sources.shape[1] - tokens.shape[1]
+        pieces, order = [], []
+        step = tokens.shape[1] if cache is None else QUERIES_AT_A_TIME
+        for first in range(0, tokens.shape[1], step):
+            part = tokens[:, first : first + step]
+            inside = ((place >= first) & (place < first + part.shape[1])).nonzero()[:, 0]
+            seen = sources[inside, : start + first + part.shape[1]]
+            here = row[inside], place[inside] - first
+            reader = _Reader(model, self._norms, here, seen, n_sources, by_head)
+            with reader.reading() if len(inside) else contextlib.nullcontext():
+                final = model.run(part.to(model.device), cache=cache, before=start + first)
+            if len(inside):
+                pieces.append((*reader.writes(), model.logits(reader.at_chosen(final)).float().cpu()))
+                order.append(inside)
+        back = torch.cat(order).argsort()
+        along = (0, 1, 1, 1, 1, 0)
+        columns = zip(zip(*pieces, strict=True), along, strict=True)
+        return Writes(*(torch.cat(parts, dim=axis).index_select(axis, back) for parts, axis in columns))
+
+
+@dataclass
+class _Seen:
+    """What passed through one block. children: name → output at the chosen tokens, in order of the calls."""
+
+    entered: Tensor
+    children: dict[str, Tensor]
+    by_source: Tensor | None = None
+    projected: Tensor | None = None
+    projection: Any = None
+    attention_at: int = 0
+    left: Tensor | None = None
+
+
+class _Reader:
+    """Hooks for one forward pass."""
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        norms: dict[nn.Module, LinearNorm],
+        chosen: tuple[Tensor, Tensor],
+        sources: Tensor,
+        n_sources: int,
+        by_head: bool,
+    ) -> None:
+        self._model, self._norms, self._by_head = model, norms, by_head
+        self._row, self._place = (places.to(model.device) for places in chosen)
+        self._looked = nn.functional.one_hot(sources, n_sources).float().to(model.device)
+        self._blocks: list[_Seen] = []
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        AttentionInterface.register(_NAME, self._attend)
+        AttentionMaskInterface.register(_NAME, eager_mask)
+        config = self._model.backbone.config
+        own = config._attn_implementation  # type: ignore[union-attr]
+        handles = []
+        for block in self._model.blocks:
+            handles.append(block.register_forward_pre_hook(self._enter, with_kwargs=True))
+            handles += [
+                child.register_forward_hook(self._child(name)) for name, child in block.named_children()
+            ]
+            handles.append(block.register_forward_hook(self._leave))
+        config._attn_implementation = _NAME  # type: ignore[union-attr]
+        try:
+            yield
+        finally:
+            config._attn_implementation = own  # type: ignore[union-attr]
+            for handle in handles:
+                handle.remove()
+
+    def _enter(self, module: nn.Module, arguments: Any, named: Any) -> None:
+        states = arguments[0] if arguments else named["hidden_states"]
+        self._blocks.append(_Seen(self.at_chosen(states).float(), {}))
+
+    def _child(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(module: nn.Module, arguments: Any, output: Any) -> None:
+            output = output if isinstance(output, Tensor) else output[0]
+            if isinstance(output, Tensor) and output.dim() == 3:
+                self._blocks[-1].children[name] = self.at_chosen(output).float()
+
+        return hook
+
+    def _leave(self, module: nn.Module, arguments: Any, output: Any) -> None:
+        left = output if isinstance(output, Tensor) else output[0]
+        self._blocks[-1].left = self.at_chosen(left).float()
+
+    def at_chosen(self, states: Tensor) -> Tensor:
+        return states[self._row, self._place]
+
+    def _attend(
+        self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any, **named: Any
+    ) -> Any:
+        """The family's own attention in the open, and its output at the chosen tokens by source."""
+        own = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
+        if own is None:
+            raise ModelMismatchError(
+                f"{type(module).__name__} has no eager attention, so that what it writes cannot be split by source"
+            )
+        output, weights = own(module, query, key, value, mask, **named)
+        seen = self._blocks[-1]
+        seen.attention_at = len(seen.children)
+        pattern = weights[self._row, :, self._place].float()  # [n, heads, keys]
+        values = value[self._row].repeat_interleave(pattern.shape[1] // value.shape[1], dim=1).float()
+        looked = self._looked[
+            :, None, -values.shape[2] :
+        ]  # a sliding window's cache holds the last keys only
+        seen.by_source = ((pattern[..., None] * looked).mT @ values).transpose(
+            1, 2
+        )  # [n, sources, heads, width]
+        handles: list[Any] = []
+
+        def projected(child: nn.Module, arguments: Any, result: Tensor) -> None:
+            """The first matrix that is applied after attention is its output projection."""
+            for handle in handles:
+                handle.remove()
+            seen.projection, seen.projected = child, self.at_chosen(result).float()
+
+        for child in module.modules():
+            weight = getattr(child, "weight", None)
+            if isinstance(weight, Tensor) and weight.dim() == 2:
+                handles.append(child.register_forward_hook(projected))
+        return output, weights
+
+    def writes(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """before, attention, attention_bias, mlp, outputs; see `Writes`."""
+        attention, biases, mlp = [], [], []
+        for number, seen in enumerate(self._blocks):
+            by_source = self._project(seen)
+            added, (first, second), scales = self._writers(seen, number)
+            bias = seen.projected - by_source.sum(1)  # type: ignore[operator]
+            if not _close(added, seen.projected):  # a norm behind it
+                norm = self._norm(self._model.blocks[number].get_submodule(first))
+                divisor = norm.divisor(seen.projected, added)  # type: ignore[arg-type]
+                by_source = norm.apply(by_source, divisor[:, None])
+                bias = added - by_source.sum(1)
+            write = seen.children[second]
+            attention.append(scales[0] * by_source)
+            biases.append(scales[0] * bias)
+            mlp.append(scales[1] * write)
+        outputs = [seen.left for seen in self._blocks if seen.left is not None]
+        stacks = [torch.stack(parts).cpu() for parts in (attention, biases, mlp, outputs)]
+        return self._blocks[0].entered.cpu(), stacks[0], stacks[1], stacks[2], stacks[3]
+
+    def _project(self, seen: _Seen) -> Tensor:
+        """What each source gives to the output projection's result, its bias left out: [n, n_sources, d_model]."""
+        assert seen.by_source is not None
+        given, weight = seen.by_source, seen.projection.weight.float()
+        matrix = (
+            weight.T if isinstance(seen.projection, nn.Linear) else weight
+        )  # GPT-2's Conv1D is the other way round
+        if not self._by_head:
+            return given.flatten(2) @ matrix
+        n, n_sources, n_heads, width = given.shape
+        heads = torch.einsum("nshd,hdm->nhsm", given, matrix.reshape(n_heads, width, -1))
+        return heads.reshape(n, n_heads * n_sources, -1)
+
+    def _writers(self, seen: _Seen, number: int) -> tuple[Tensor, tuple[str, str], tuple[float, float]]:
+        """What attention added before its constant, the names of the two children that write, attention's first, and what
+        each is multiplied by."""
+        change = (seen.left - seen.entered).flatten()  # type: ignore[operator]
+        names = list(seen.children)
+        pairs = list(combinations(names[seen.attention_at :], 2))
+        pairs += [
+            (late, early) for late in names[seen.attention_at :] for early in names[: seen.attention_at]
+        ]
+        limit = EXACT if self._model.unembedding.dtype == torch.float32 else EXACT_HALF
+        for fitted in (False, True):  # a constant before both only where they do not add up without
+            best: tuple[float, tuple[str, str], Tensor] | None = None
+            for pair in pairs:
+                both = torch.stack([seen.children[name].flatten() for name in pair], dim=1)
+                factors = (
+                    torch.linalg.lstsq(both, change[:, None]).solution[:, 0]
+                    if fitted
+                    else torch.ones(2).to(both)
+                )
+                error = float((both @ factors - change).norm() / change.norm().clamp(min=1e-12))
+                if best is None or error < best[0]:
+                    best = (error, pair, factors)
+                if error < SURE:
+                    break
+            if best is not None and best[0] < limit:
+                _, pair, factors = best
+                return seen.children[pair[0]], pair, (float(factors[0]), float(factors[1]))
+        raise ModelMismatchError(
+            f"block {number} of {type(self._model.model).__name__} is not the sum of its input and what two of its parts "
+            "write, so that its step cannot be accounted for by attention and MLP"
+        )
+
+    def _norm(self, module: nn.Module) -> LinearNorm:
+        if module not in self._norms:
+            model = self._model
+            self._norms[module] = LinearNorm.of(module, model.d_model, model.device, model.unembedding.dtype)
+        return self._norms[module]
+
+
+def _close(first: Tensor, second: Tensor | None) -> bool:
+    return second is not None and bool((first - second).norm() <= 1e-3 * first.norm())

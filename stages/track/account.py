@@ -1,0 +1,174 @@
+"""What the logit lens says of the candidates at a layer, taken apart without a rest: by tracks, by what the SAE leaves out,
+and by what attention and MLP wrote since the layer before.
+
+The final norm is linear with its scale held at that of the state itself, so that a candidate's logit before a soft cap is
+a sum over whatever the state is a sum of (`LinearNorm`). Functions of plain arrays; what is read of a model is in
+`common/models/writes.py`, the columns in `common/formats/account.py`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ghosttrack.common.formats.account import SOURCES, STATE, STEP
+from ghosttrack.common.models.language_model import LanguageModel
+from ghosttrack.common.models.linear_norm import LinearNorm
+from ghosttrack.common.models.sae import JumpReLUSAE
+from ghosttrack.common.models.writes import Writes
+
+
+@dataclass(frozen=True)
+class Head:
+    """How a final state becomes logits, on the CPU in float32. rows: [n_vocabulary, d_model], the unembedding; bias:
+    [n_vocabulary]; factor: what all logits are multiplied by; cap: of the soft cap, None where there is none."""
+
+    norm: LinearNorm
+    rows: Tensor
+    bias: Tensor
+    factor: float
+    cap: float | None
+
+    @classmethod
+    @torch.inference_mode()
+    def of(cls, model: LanguageModel) -> "Head":
+        norm = LinearNorm.of(model.final_norm, model.d_model, model.device, model.unembedding.dtype)
+        rows = model.unembedding
+        bias = getattr(model.model.get_output_embeddings(), "bias", None)
+        bias = torch.zeros(len(rows), device=rows.device) if bias is None else bias
+        cap = getattr(model.model.config, "final_logit_softcapping", None)
+        # Some families multiply their logits: found by asking for those of a state, the cap undone.
+        state = torch.randn(model.d_model, generator=torch.Generator().manual_seed(0)).to(rows)
+        linear = (rows @ state + bias).double()
+        asked = model.logits(state[None])[0].double()
+        raw = asked if cap is None else cap * torch.atanh((asked / cap).clamp(-1 + 1e-9, 1 - 1e-9))
+        usable = slice(None) if cap is None else asked.abs() < 0.9 * cap
+        factor = float((raw[usable] * linear[usable]).sum() / linear[usable].square().sum())
+        return cls(norm.to("cpu"), rows.float().cpu(), bias.float().cpu(), round(factor, 4), cap)
+
+    def capped(self, raw: Tensor) -> Tensor:
+        return raw if self.cap is None else self.cap * torch.tanh(raw / self.cap)
+
+
+class Account(NamedTuple):
+    """Of n positions, n_layers tracked layers and m candidates. logit, raw: [n, n_layers, m]; state: [n, n_layers,
+    len(STATE), m]; step: [n, n_layers, len(STEP), m]; constant: [n, m]; rest: [n, n_layers]. See the format's module."""
+
+    logit: Tensor
+    raw: Tensor
+    state: Tensor
+    step: Tensor
+    constant: Tensor
+    rest: Tensor
+
+
+class Active(NamedTuple):
+    """The latents that are tracked, [n, n_layers, k]: latents int64; activations float32, 0 where there is none."""
+
+    latents: Tensor
+    activations: Tensor
+
+
+def parts_of_state(state: Tensor, latents: Tensor, activations: Tensor, sae: JumpReLUSAE) -> Tensor:
+    """A state as the sum of what STATE names: [n, len(STATE), d_model]. state: [n, d_model]; latents, activations: [n, k]."""
+    decoder = sae.W_dec / sae.scale
+    tracked = torch.nn.functional.embedding_bag(latents, decoder, per_sample_weights=activations, mode="sum")
+    acts = sae.encode(state)
+    left = torch.ones_like(acts).scatter_reduce(1, latents, (activations <= 0).float(), "amin")
+    untracked = (acts * left) @ decoder
+    bias = (sae.b_dec / sae.scale + sae.mean).expand_as(state)
+    return torch.stack([tracked, untracked, bias, state - tracked - untracked - bias], dim=1)
+
+
+def states_apart(
+    writes: Writes, active: Active, saes: Sequence[JumpReLUSAE], layers: Sequence[int]
+) -> Tensor:
+    """`parts_of_state` of every tracked layer: [n, n_layers, len(STATE), d_model]."""
+    return torch.stack(
+        [
+            parts_of_state(writes.outputs[layer], active.latents[:, place], active.activations[:, place], sae)
+            for place, (layer, sae) in enumerate(zip(layers, saes, strict=True))
+        ],
+        dim=1,
+    )
+
+
+def parts_of_step(writes: Writes, layers: Sequence[int], place: int) -> Tensor:
+    """A tracked layer's state as the sum of what STEP names: [n, len(STEP), d_model]."""
+    before = layers[place - 1] if place else -1
+    blocks = slice(before + 1, layers[place] + 1)
+    carried = writes.outputs[before] if place else writes.before
+    sources = writes.attention[blocks].sum(0)
+    return torch.cat(
+        [
+            carried[:, None],
+            sources,
+            writes.attention_bias[blocks].sum(0)[:, None],
+            writes.mlp[blocks].sum(0)[:, None],
+        ],
+        dim=1,
+    )
+
+
+def take_apart(
+    writes: Writes,
+    held: Tensor,
+    candidates: Tensor,
+    layers: Sequence[int],
+    head: Head,
+    final_norm: torch.nn.Module,
+) -> Account:
+    """held: from `states_apart`; candidates: int64 [n, m]; layers: those that are tracked."""
+    assert writes.attention.shape[2] == len(SOURCES)
+    rows = head.factor * head.rows[candidates]
+    constant = (rows @ head.norm.bias) + head.factor * head.bias[candidates]
+    gained = rows * head.norm.gain
+    if head.norm.centred:
+        gained = gained - gained.mean(-1, keepdim=True)
+    raws, states, steps, rests = [], [], [], []
+    for place, layer in enumerate(layers):
+        state = writes.outputs[layer]
+        normed = _asked(final_norm, state)
+        divisor = head.norm.divisor(state, normed)
+        raw = (rows @ normed[:, :, None])[..., 0] + head.factor * head.bias[candidates]
+        came = parts_of_step(writes, layers, place)
+        both = [(part @ gained.mT) / divisor[:, None, None] for part in (held[:, place], came)]
+        sums = [part.sum(1) + constant for part in both]
+        size = torch.stack([part.abs().sum(1) for part in both]).amax(0).amax(1).clamp(min=1e-9)
+        rests.append(torch.stack([(total - raw).abs().amax(1) for total in sums]).amax(0) / size)
+        raws.append(raw)
+        states.append(both[0])
+        steps.append(both[1])
+    raw = torch.stack(raws, 1)
+    return Account(
+        head.capped(raw), raw, torch.stack(states, 1), torch.stack(steps, 1), constant, torch.stack(rests, 1)
+    )
+
+
+def columns_of(
+    account: Account, owner: NDArray[np.int64], layers: Sequence[int]
+) -> dict[str, NDArray[np.generic]]:
+    """Rows of account.parquet. owner: [n, 2], question and position."""
+    n, n_layers, m = account.raw.shape
+    constant = account.constant[:, None].expand(n, n_layers, m)
+    lists = {"logit": account.logit, "raw": account.raw, "constant": constant}
+    lists |= {name: account.state[:, :, number] for number, name in enumerate(STATE)}
+    lists |= {name: account.step[:, :, number] for number, name in enumerate(STEP)}
+    return {
+        "question": owner[:, 0].repeat(n_layers).astype(np.int32),
+        "position": owner[:, 1].repeat(n_layers).astype(np.int16),
+        "layer": np.tile(np.array(layers, dtype=np.int16), n),
+        "leader": account.raw.argmax(-1).flatten().numpy().astype(np.int16),
+        "rest": account.rest.flatten().numpy(),
+        **{name: values.reshape(-1, m).float().numpy() for name, values in lists.items()},
+    }
+
+
+def _asked(norm: torch.nn.Module, state: Tensor) -> Tensor:
+    """The model's own norm of states, float32 on the CPU."""
+    parameter = next(norm.parameters(), state)
+    return norm(state.to(parameter.device, parameter.dtype)).float().cpu()

@@ -1,0 +1,133 @@
+"""Unit `account`: read every question with its answer once more, and take apart what the lens says of the candidates and
+where each tracked latent's activation came from, a shard of questions a step.
+
+The tracked latents are those of tracks.parquet. What the SAE's other latents, its bias and its error hold is of the state
+as it is read here, in the arithmetic of the model.
+"""
+
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ghosttrack.common.engine.stage import Job
+from ghosttrack.common.files import fsync
+from ghosttrack.common.formats.account import ACCOUNT
+from ghosttrack.common.formats.origins import ORIGINS, SHARES
+from ghosttrack.common.models.language_model import LanguageModel, load_language_model
+from ghosttrack.common.models.sae import JumpReLUSAE
+from ghosttrack.common.models.writes import Writes
+from ghosttrack.stages.track.account import Head, columns_of, states_apart, take_apart
+from ghosttrack.stages.track.nodes import Nodes
+from ghosttrack.stages.track.origins import births, contributions, shares
+from ghosttrack.stages.track.questions import read_questions
+from ghosttrack.stages.track.rereading import Rereader, join_writes, text_of
+from ghosttrack.stages.track.run_tracks import QUESTIONS_A_SHARD, Answers
+from ghosttrack.stages.track.saes import load_saes
+
+QUESTIONS_AT_A_TIME = 16
+FILES = (ACCOUNT, ORIGINS)
+
+Columns = dict[str, NDArray[Any]]
+
+
+def run(job: Job) -> dict[str, Any]:
+    questions = read_questions(job.input("prepare/questions", "questions.jsonl"))
+    starts = range(0, len(questions), QUESTIONS_A_SHARD)
+    names = [f"account_{number:05}" for number in range(len(starts))]
+    mine = list(zip(names, starts, strict=True))[job.rank :: job.ranks]
+    sizes = {name: min(QUESTIONS_A_SHARD, len(questions) - start) for name, start in mine}
+    before = sum(size for name, size in sizes.items() if job.done(name))
+    desk = _Desk(job, questions) if before < sum(sizes.values()) else None
+    with job.progress(sum(sizes.values()), "questions", "account", before) as progress:
+        for name, start in mine:
+
+            def do(name: str = name, start: int = start) -> None:
+                assert desk is not None
+                shard = range(start, start + sizes[name])
+                parts = []
+                for first in range(shard.start, shard.stop, QUESTIONS_AT_A_TIME):
+                    part = range(first, min(first + QUESTIONS_AT_A_TIME, shard.stop))
+                    parts.append(desk.account(part))
+                    progress.update(len(part))
+                tables = [_join(tables) for tables in zip(*parts, strict=True)]
+                for file, table, kept in zip(FILES, tables, _kept(job, name), strict=True):
+                    file.write(kept, table)
+                    fsync(kept)
+
+            job.step(name, do)
+    job.barrier()
+    if job.rank:
+        return {}
+    pieces = [_kept(job, name) for name in names]
+    for number, file in enumerate(FILES):
+        file.join(job.output(file.name), [piece[number] for piece in pieces])
+    return _metrics([piece[0] for piece in pieces])
+
+
+class _Desk:
+    """What is needed to account for questions, loaded once."""
+
+    def __init__(self, job: Job, questions: list[dict[str, Any]]) -> None:
+        self._saes: list[JumpReLUSAE] = load_saes(job)
+        self._layers, self._questions = job.config.layers, questions
+        self._model: LanguageModel = load_language_model(
+            job.input_dir("prepare/model"), job.config.model.dtype
+        )
+        self._answers = Answers(job, "track/answers")
+        self._tracks = job.input("track/all", "tracks.parquet")
+        self._k = job.config.tracking.top_k_features
+        self._head, self._reader = Head.of(self._model), Rereader(self._model)
+
+    @torch.inference_mode()
+    def account(self, numbers: range) -> tuple[Columns, Columns]:
+        """Rows of account.parquet and of origins.parquet of some questions."""
+        rows = np.flatnonzero(np.isin(self._answers.owner[:, 0], numbers))
+        owner = self._answers.owner[rows]
+        nodes = Nodes.read(self._tracks, numbers, owner, self._layers, self._k)
+        writes = self._read(numbers, owner)
+        held = states_apart(writes, nodes.active, self._saes, self._layers)
+        account = take_apart(
+            writes, held, self._answers.tokens[rows], self._layers, self._head, self._model.final_norm
+        )
+        given = contributions(writes, held, nodes.active, nodes.previous, self._saes, self._layers)
+        of_nodes = shares(given)[nodes.where].numpy()
+        begins = nodes.previous[nodes.where].numpy() < 0
+        columns = {name: of_nodes[:, number].astype(np.float16) for number, name in enumerate(SHARES)}
+        return columns_of(account, owner, self._layers), {**columns, "birth": births(of_nodes, begins)}
+
+    def _read(self, numbers: range, owner: NDArray[np.int64]) -> Writes:
+        """Those with one prefix together."""
+        parts = []
+        for _, group in groupby(numbers, key=lambda number: self._questions[number]["prefix"]):
+            texts = [
+                text_of(
+                    self._model, self._questions[number], self._answers.generations[number]["token_ids"],
+                    owner[owner[:, 0] == number, 1],
+                )
+                for number in group
+            ]  # fmt: skip
+            parts.append(self._reader.writes(texts))
+        return join_writes(parts)
+
+
+def _kept(job: Job, name: str) -> tuple[Any, Any]:
+    return job.scratch(f"{name}.account.parquet"), job.scratch(f"{name}.origins.parquet")
+
+
+def _join(tables: tuple[Columns, ...]) -> Columns:
+    return {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
+
+
+def _metrics(pieces: list[Any]) -> dict[str, Any]:
+    """completeness: the largest relative error of any account; leader_is_emitted: share of the positions that predict at
+    whose last layer the leader is the emitted token."""
+    worst, leads, count = 0.0, 0, 0
+    for piece in pieces:
+        table = ACCOUNT.read(piece, ["position", "layer", "leader", "rest"])
+        worst = max(worst, float(table["rest"].max(initial=0.0)))
+        last = (table["layer"] == table["layer"].max(initial=0)) & (table["position"] >= 0)
+        leads, count = leads + int((table["leader"][last] == 0).sum()), count + int(last.sum())
+    return {"completeness_error": float(f"{worst:.3g}"), "leader_is_emitted": round(leads / max(count, 1), 5)}
