@@ -16,6 +16,7 @@ width d, h latents, T corpus tokens, Q questions, and P = 12·N·d² block param
 | sae_train/independent_i | the same, and its share of the base's samples | the same |
 | sae_train/quality | S·n·3·(P + 2·50,000·d) + 4·n·d·h² (S spliced tokens; half the model is computed on average) | 1.6e5 a page, n + 1 pages |
 | track/answers | Q·(prompt + answer)·2·(P + 50,000·d) + Q·answer·n·2·50,000·d (the lens) | Q·answer·n·(2·d + 24) |
+| track/contexts | Q·(1 + K)·2·(P·prompt + (P + 50,000·d)·answer) (K contexts) | 60·Q·(1 + K) |
 | track/association | F·(2·P + n·2·d·h) + n·h·2·50,000·d (F tokens to fit to) | n·h·600 |
 | track/all, track/independent | Q·answer·n·2·d·h, and seconds for each associator | 24·Q·answer·n·k (k tracked latents) |
 | track/account | Q·(prompt + answer)·2·P + 3·Q·answer·n·2·d·h | Q·answer·n·(34·m + 10·k) (m candidates) |
@@ -89,6 +90,7 @@ class Work:
     pretrained: bool
     """Whether SAEs are read instead of trained."""
     questions: int
+    contexts: int
     top_k: int
     candidates: int
     answer: int
@@ -121,6 +123,7 @@ class Work:
             target_l0=settings["sae.target_l0"],
             pretrained=settings["sae.pretrained"] is not None,
             questions=settings["data.max_questions"] or ALL_QUESTIONS,
+            contexts=settings["tracking.contexts"],
             top_k=settings["tracking.top_k_features"],
             candidates=settings["tracking.candidates"],
             answer=min(settings["tracking.max_new_tokens"], TOKENS_PER_ANSWER),
@@ -164,6 +167,11 @@ class Work:
                 2 * self.model_parameters * (TOKENS_PER_PROMPT + self.answer)
                 + (1 + self.answer) * self.layers * unembedding
             ),
+            "contexts": self.questions
+            * (1 + self.contexts)
+            * 2
+            * (self.block_parameters * TOKENS_PER_PROMPT + self.model_parameters * self.answer),
+            "asked_contexts": 0.0,
             "association": self.fit_tokens * reading + self.layers * self.latents * unembedding,
             "validation": min(self.fit_tokens, VALIDATION_TOKENS) * reading,
             "all": self.questions * (1 + self.answer) * encoding,
@@ -210,6 +218,7 @@ class Work:
             "prepare/questions": 600.0 * self.questions,
             "prepare/corpus": 12.0 * self.tokens,
             "track/answers": answers * self.layers * (2.0 * self.width + 24),
+            "track/contexts": 60.0 * self.questions * (1 + self.contexts),
             "track/association": 600.0 * self.layers * self.latents,
             "track/all": 24.0 * answers * self.layers * self.top_k,
             "track/account": answers * self.layers * (34.0 * self.candidates + 10.0 * self.top_k),

@@ -14,7 +14,11 @@ from ghosttrack.orchestrate.options import takes_config
 from ghosttrack.orchestrate.render import Terminal
 from ghosttrack.orchestrate.request import Request
 
-UNITS = {"prepare": ["asked"], "track": ["asked_answers", "asked"], "detect": ["asked"]}
+UNITS = {
+    "prepare": ["asked", "asked_contexts"],
+    "track": ["asked_answers", "asked_contexts", "asked"],
+    "detect": ["asked"],
+}
 """The units that score new questions, in order."""
 
 

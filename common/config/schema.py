@@ -318,6 +318,12 @@ class TrackingConfig(Section):
         ge=2,
         description="Likeliest next tokens a position that are kept, between which the tracks compete.",
     )
+    contexts: int = Field(
+        4,
+        ge=0,
+        description="Other worked examples (or framings) after which every answer is read again; their mean says how sure "
+        "the model is when it did not choose the answer there. 0 leaves them out.",
+    )
     top_k_features: int = Field(50, gt=0, description="Strongest active latents a layer that are tracked.")
     fit_tokens: int = Field(
         16_384,

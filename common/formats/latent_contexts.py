@@ -1,9 +1,9 @@
-"""`contexts.parquet`: where in held-out text a latent is most active."""
+"""`excerpts.parquet`: where in held-out text a latent is most active."""
 
 from ghosttrack.common.formats.file import LATENT, LAYER, Column, Table
 
 LATENT_CONTEXTS = Table(
-    "contexts.parquet",
+    "excerpts.parquet",
     "track",
     "a row a (latent, rank): where in held-out text it is most active",
     (

@@ -44,6 +44,9 @@ TEMPLATES: Mapping[str, str] = {
     "river": "The {subject} river flows through the country of",
 }
 
+RESERVED_SETS = 4
+"""Sets of further worked examples that are left where a relation has facts enough."""
+
 
 @dataclass(frozen=True)
 class Question:
@@ -103,7 +106,7 @@ def ask(
         examples[relation] = choose_shots(members, count, generator(seed, "shots", relation))
         taken = {fold(fact.subject) for fact in examples[relation]}
         pools[relation] = [fact for fact in members if fold(fact.subject) not in taken]
-    asked = stratified_sample(pools, most, seed)
+    asked = stratified_sample(pools, most, seed, shots)
     if not any(asked.values()):
         raise DataError(
             f"no question is left: no relation has more than data.shots = {shots} facts; lower data.shots"
@@ -130,10 +133,17 @@ def choose_shots(members: Sequence[Fact], count: int, random: np.random.Generato
 
 
 def stratified_sample(
-    pools: Mapping[str, Sequence[Fact]], most: int | None, seed: int
+    pools: Mapping[str, Sequence[Fact]], most: int | None, seed: int, shots: int = 0
 ) -> dict[str, list[Fact]]:
-    """As even a share of each pool as its size allows, `most` in all (None: everything)."""
-    quota = even_quota({name: len(pool) for name, pool in pools.items()}, most)
+    """As even a share of each pool as its size allows, `most` in all (None: everything).
+
+    Whole sets of `shots` facts are left for further contexts (`contexts.py`), at most a fifth of a pool.
+    """
+    reserved = {
+        name: shots * min(RESERVED_SETS, len(pool) // (5 * shots)) if shots else 0
+        for name, pool in pools.items()
+    }
+    quota = even_quota({name: len(pool) - reserved[name] for name, pool in pools.items()}, most)
     sample = {}
     for name, pool in pools.items():
         order = generator(seed, "questions", name).permutation(len(pool))[: quota[name]]

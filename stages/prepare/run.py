@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,27 @@ import torch
 from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.errors import ConfigError, ModelMismatchError, ModelSourceError
+from ghosttrack.common.formats.contexts import (
+    CONTEXTS,
+    Context,
+    contexts_by_question,
+    read_contexts,
+    write_contexts,
+)
 from ghosttrack.common.maths.seeds import generator
-from ghosttrack.stages.prepare import factbook, miniature, packing, snapshot, sources
+from ghosttrack.stages.prepare import contexts, factbook, miniature, packing, snapshot, sources
 from ghosttrack.stages.prepare.facts import Fact
 from ghosttrack.stages.prepare.prompts import Question, ask, even_quota, with_unique_ids
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Do one unit: `model`, `questions`, `asked` or `corpus`; returns its metrics."""
+    """Do one unit: `model`, `questions`, `contexts`, `asked`, `asked_contexts` or `corpus`; returns its metrics."""
     units = {
         "model": prepare_model,
         "questions": prepare_questions,
+        "contexts": prepare_contexts,
         "asked": prepare_asked,
+        "asked_contexts": prepare_asked_contexts,
         "corpus": prepare_corpus,
     }
     return units[job.unit](job)
@@ -49,11 +59,43 @@ def prepare_model(job: Job) -> dict[str, Any]:
 
 def prepare_questions(job: Job) -> dict[str, Any]:
     """Write `questions.jsonl`. Raises DataError."""
-    questions, facts = questions_of(job.config)
+    questions, spare = questions_of(job.config)
     _write_questions(job.output("questions.jsonl"), questions)
     counts = Counter(question.relation for question in questions)
     job.log.info(f"{len(questions)} questions over {len(counts)} relations")
+    facts = len(spare.facts) + len(spare.prompts)
     return {"questions": len(questions), "facts": facts, "relations": dict(sorted(counts.items()))}
+
+
+def prepare_contexts(job: Job) -> dict[str, Any]:
+    """Write `contexts.jsonl`: other worked examples for the questions. Raises DataError."""
+    questions = _read_questions(job.input("prepare/questions", "questions.jsonl"))
+    _, spare = questions_of(job.config)
+    settings = job.config
+    found = contexts.contexts_of(
+        questions, spare, settings.tracking.contexts, settings.data.shots, settings.seed
+    )
+    return _write_contexts(job, found, questions)
+
+
+def prepare_asked_contexts(job: Job) -> dict[str, Any]:
+    """The same for new questions, by the same rule."""
+    questions = _read_questions(job.input("prepare/asked", "asked.jsonl"))
+    known = read_contexts(job.input("prepare/contexts", CONTEXTS.name))
+    return _write_contexts(
+        job, contexts.contexts_of_asked(questions, known, job.config.tracking.contexts), questions
+    )
+
+
+def _write_contexts(job: Job, found: Sequence[Context], questions: Sequence[Question]) -> dict[str, Any]:
+    write_contexts(job.output(CONTEXTS.name), found)
+    own = contexts_by_question(found, [question.record() for question in questions])
+    fewer = sum(len(each) < job.config.tracking.contexts for each in own)
+    if fewer:
+        job.log.warning(
+            f"{fewer} questions have fewer than tracking.contexts = {job.config.tracking.contexts}"
+        )
+    return {"contexts": len(found), "kinds": contexts.kinds(found), "questions_with_fewer": fewer}
 
 
 def prepare_asked(job: Job) -> dict[str, Any]:
@@ -68,14 +110,24 @@ def prepare_asked(job: Job) -> dict[str, Any]:
     }
 
 
+def _read_questions(path: Path) -> list[Question]:
+    with path.open(encoding="utf-8") as lines:
+        records = [json.loads(line) for line in lines]
+    known = {field.name for field in fields(Question)}
+    return [
+        Question(**{key: value for key, value in record.items() if key in known} | {"aliases": tuple(record["aliases"])})
+        for record in records
+    ]  # fmt: skip
+
+
 def _write_questions(path: Path, questions: Sequence[Question]) -> None:
     with path.open("w", encoding="utf-8") as file:
         for question in questions:
             file.write(json.dumps(question.record(), ensure_ascii=False) + "\n")
 
 
-def questions_of(config: Config) -> tuple[list[Question], int]:
-    """The questions that a configuration asks, and how many facts they were chosen from.
+def questions_of(config: Config) -> tuple[list[Question], contexts.Spare]:
+    """The questions that a configuration asks, and all facts and prompts that they were chosen from.
 
     The miniature model is asked about the small world that it half knows.
     """
@@ -87,7 +139,7 @@ def questions_of(config: Config) -> tuple[list[Question], int]:
         questions = ask(
             facts, shots=data.shots, seed=config.seed, most=data.max_questions, relations=relations
         )
-        return questions, len(facts)
+        return questions, contexts.Spare(facts, [])
     if data.questions.startswith(sources.HUB_PREFIX):
         name = data.questions.removeprefix(sources.HUB_PREFIX)
         rows = sources.read_hub_questions(
@@ -99,7 +151,7 @@ def questions_of(config: Config) -> tuple[list[Question], int]:
         raise ConfigError(
             f"data.questions = {data.questions!r} must be factbook, the path of a .jsonl file or hub:<dataset>"
         )
-    return _ask_rows(rows, config), len(rows.facts) + len(rows.prompts)
+    return _ask_rows(rows, config), contexts.Spare(rows.facts, rows.prompts)
 
 
 def _ask_rows(rows: sources.Rows, config: Config) -> list[Question]:

@@ -43,21 +43,24 @@ class Answer(NamedTuple):
 
 
 class Ends:
-    """What ends an answer: the model's end tokens, and texts to stop at."""
+    """What ends an answer: the model's end tokens, and texts to stop at.
+
+    tokens: bool [n_vocabulary], those that end it whatever stands before them.
+    """
 
     def __init__(self, model: LanguageModel, stop: Sequence[str], end_tokens: Sequence[int]) -> None:
         """stop: texts that are not of an answer, nor is the token that completes one of them."""
         self._tokenizer = model.tokenizer
         self._longer = [text for text in stop if len(text) > 1]
         texts = model.tokenizer.batch_decode([[token] for token in range(len(model.tokenizer))])
-        self._tokens = torch.zeros(max(model.n_vocabulary, len(texts)), dtype=torch.bool)
-        self._tokens[: len(texts)] = torch.tensor([any(mark in text for mark in stop) for text in texts])
-        self._tokens = self._tokens[: model.n_vocabulary]
-        self._tokens[list(end_tokens)] = True
+        self.tokens = torch.zeros(max(model.n_vocabulary, len(texts)), dtype=torch.bool)
+        self.tokens[: len(texts)] = torch.tensor([any(mark in text for mark in stop) for text in texts])
+        self.tokens = self.tokens[: model.n_vocabulary]
+        self.tokens[list(end_tokens)] = True
 
     def reached(self, answers: Sequence[Sequence[int]], token: Tensor) -> Tensor:
         """Whether the answers (tokens so far) end with their next token [n]: bool [n], on the CPU."""
-        ended = self._tokens[token.cpu()]
+        ended = self.tokens[token.cpu()]
         for row in (~ended).nonzero()[:, 0].tolist() if self._longer else ():
             text = self._tokenizer.decode([*answers[row], int(token[row])])
             ended[row] = any(mark in text for mark in self._longer)

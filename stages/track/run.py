@@ -3,14 +3,23 @@
 from typing import Any
 
 from ghosttrack.common.engine.stage import Job
-from ghosttrack.stages.track import run_account, run_answers, run_association, run_tracks, run_validation
+from ghosttrack.stages.track import (
+    run_account,
+    run_answers,
+    run_association,
+    run_contexts,
+    run_tracks,
+    run_validation,
+)
 
 UNITS = {
     "answers": run_answers.run,
+    "contexts": run_contexts.run,
     "association": run_association.run,
     "all": run_tracks.run,
     "account": run_account.run,
     "asked_answers": run_answers.run_asked,
+    "asked_contexts": run_contexts.run_asked,
     "asked": run_tracks.run_asked,
     "independent": run_tracks.run_independent,
     "validation": run_validation.run,

@@ -197,7 +197,7 @@ def test_the_numbers_of_a_feature_are_those_of_the_files(page: Chromium, made_up
     rate, mean = page.run("[...document.querySelectorAll('.cards dd:not(.note)')].map(e => e.textContent)")
     assert read_number(rate) == pytest.approx(100 * own.firing_rate, abs=ROUNDED)
     assert read_number(mean) == pytest.approx(own.mean_activation, abs=ROUNDED)
-    contexts = table_of(made_up, "track/association", "contexts.parquet")
+    contexts = table_of(made_up, "track/association", "excerpts.parquet")
     contexts = contexts[(contexts.layer == layer) & (contexts.latent == latent)].sort_values("rank")
     shown = page.run("[...document.querySelectorAll('.contexts .activation')].map(e => e.textContent)")
     assert [read_number(text) for text in shown] == pytest.approx(contexts.activation.tolist(), abs=ROUNDED)

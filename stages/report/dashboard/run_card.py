@@ -15,7 +15,7 @@ PARTS = (
     ("the random association", "track/all", "ladder.parquet"),
     ("the competition of answers, layer by layer", "track/all", "layers.parquet"),
     ("firing rates and tokens of features", "track/association", "latents.parquet"),
-    ("contexts of features", "track/association", "contexts.parquet"),
+    ("contexts of features", "track/association", "excerpts.parquet"),
     ("quality of the SAEs", "sae_train/quality", "sae_quality.json"),
     ("scores of the questions", "detect/all", "hallucination_scores.json"),
     ("figures of the detector", "evaluate/all", "final_report.json"),

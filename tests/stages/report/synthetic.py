@@ -115,7 +115,7 @@ def make_run(
         ("track", "answers", {"generations.jsonl": _lines(records), "lens.parquet": _parquet(lens(rng, cells, layers)),
                               "candidates.parquet": _parquet(candidates(rng, cells, records))}, ("prepare/model",)),
         ("track", "association", {"latents.parquet": _parquet(latent_table(rng, layers, latents, vocabulary)),
-                                  "contexts.parquet": _parquet(context_table(rng, nodes, 5, vocabulary))}, ("prepare/model",)),
+                                  "excerpts.parquet": _parquet(context_table(rng, nodes, 5, vocabulary))}, ("prepare/model",)),
         ("track", "all", {"tracks.parquet": _parquet(nodes), "ladder.parquet": _parquet(ladder),
                           "layers.parquet": _parquet(layer_table(rng, cells, layers))}, ("track/answers", "track/association")),
         ("detect", "all", {"hallucination_scores.json": _json({"schema_version": 3, "detector": "tracks", "questions": scored}),

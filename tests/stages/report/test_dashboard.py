@@ -284,7 +284,7 @@ def test_what_was_left_out_is_counted(results, page, nodes, small_page):
     assert extent["tracks"] == [tracks_shown, every]
     pages = [page for key in small if re.fullmatch(r"f\d+", key) for page in packing.unpack(small[key])[0]]
     assert extent["features"] == [sum("from" in page for page in pages), 6 * 64]
-    contexts = pq.read_table(results.path("track/association", "contexts.parquet"))
+    contexts = pq.read_table(results.path("track/association", "excerpts.parquet"))
     assert extent["contexts"] == [sum(len(page.get("contexts", [])) for page in pages), len(contexts)]
 
 
@@ -300,7 +300,7 @@ def test_the_files_named_as_shown_are_those_that_were_read(root):
         "detect/all/hallucination_scores.json", "evaluate/all/final_report.json", "prepare/model/tokenizer.json",
         "sae_train/quality/sae_quality.json", "track/all/ladder.parquet", "track/all/layers.parquet",
         "track/all/tracks.parquet", "track/answers/candidates.parquet", "track/answers/generations.jsonl",
-        "track/answers/lens.parquet", "track/association/contexts.parquet", "track/association/latents.parquet",
+        "track/answers/lens.parquet", "track/association/excerpts.parquet", "track/association/latents.parquet",
     }  # fmt: skip
     for name, digest in run["digests"].items():
         unit, _, file = name.rpartition("/")

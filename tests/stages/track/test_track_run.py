@@ -15,7 +15,7 @@ import yaml
 
 from ghosttrack.common.errors import ConfigError, DataError, MissingInputError, ModelMismatchError
 from ghosttrack.common.models.language_model import load_language_model
-from ghosttrack.stages.track import run_answers, run_tracks
+from ghosttrack.stages.track import run_answers, run_contexts, run_tracks
 from ghosttrack.stages.track.generate import Ends
 from tests.stages.extract import corpora
 from tests.stages.track.test_outputs import PlainUnpickler
@@ -32,7 +32,7 @@ def left_out(run: TinyRun, unit: str = "all") -> dict[str, int]:
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
     run = TinyRun(tmp_path_factory.mktemp("plain") / "root", twin=True).give()
-    return run.track(*ALL, "independent", "asked_answers", "asked")
+    return run.track(*ALL, "contexts", "independent", "asked_answers", "asked_contexts", "asked")
 
 
 def test_every_unit_of_tracks_counts_what_it_leaves_out_and_tracks_what_there_is(plain: TinyRun) -> None:
@@ -55,7 +55,7 @@ def test_clusters_have_the_tokens_they_promote_and_contexts_of_their_latents(pla
     centred = isinstance(model.final_norm, torch.nn.LayerNorm)
     gain = model.final_norm.weight.detach().double().numpy()  # type: ignore[union-attr]
     unembedding = model.unembedding.detach().double().numpy()[: len(model.tokenizer)]
-    contexts = plain.table("association", "contexts.parquet")
+    contexts = plain.table("association", "excerpts.parquet")
     best = contexts[contexts["rank"] == 0].set_index(["layer", "latent"])
     tracks = plain.table("all", "tracks.parquet")
     seen = set(zip(tracks.layer.tolist(), tracks.latent.tolist(), strict=True))
@@ -161,6 +161,46 @@ def test_a_wider_sae_is_followed_and_one_of_another_model_is_refused(plain: Tiny
         swapped.track(*ALL)
 
 
+def test_every_answer_is_read_again_in_every_context(plain: TinyRun) -> None:
+    table = plain.table("contexts", "contexts.parquet")
+    answers = [
+        json.loads(line) for line in plain.entry("answers").file("generations.jsonl").read_text().splitlines()
+    ]
+    own = table[(table.context == 0) & (table.hypothesis == 0)].set_index("question")
+    for number, answer in enumerate(answers):
+        assert own.evidence[number] == pytest.approx(sum(answer["logprobs"]), abs=1e-3)
+        assert (own.text[number], own.greedy[number]) == (answer["answer"], True)
+    assert table.groupby("question").context.nunique().tolist() == [3] * len(QUESTIONS)
+    assert (table.groupby(["question", "context"]).greedy.sum() == 1).all()
+    assert plain.metrics("contexts")["contexts"] == 2
+    asked = plain.table("asked_contexts", "contexts.parquet")
+    np.testing.assert_array_equal(asked.to_numpy(), table.to_numpy())
+
+
+def test_contexts_that_were_killed_go_on_after_their_finished_shards(
+    tmp_path: Path, plain: TinyRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed = TinyRun(tmp_path / "killed", twin=True, shard_questions=2).give().track("answers")
+    done: list[int] = []
+    do_shard = run_contexts._do_shard
+
+    def dies(*arguments: Any) -> None:
+        if len(done) == 1:
+            raise KeyboardInterrupt
+        do_shard(*arguments)
+        done.append(arguments[6])
+
+    monkeypatch.setattr(run_contexts, "_do_shard", dies)
+    with pytest.raises(KeyboardInterrupt):
+        killed.track("contexts")
+    monkeypatch.setattr(run_contexts, "_do_shard", lambda *a: done.append(a[6]) or do_shard(*a))
+    killed.track("contexts")
+    assert sorted(done) == [0, 1, 2]
+    found, expected = (run.table("contexts", "contexts.parquet") for run in (killed, plain))
+    assert found.drop(columns=["evidence", "total"]).equals(expected.drop(columns=["evidence", "total"]))
+    np.testing.assert_allclose(found[["evidence", "total"]], expected[["evidence", "total"]], atol=1e-4)
+
+
 def test_a_run_that_was_killed_goes_on_after_its_finished_shards(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,7 +230,7 @@ def test_two_processes_write_the_bytes_of_one(tmp_path: Path) -> None:
     for each, processes in ((alone, 1), (together, 2)):
         file = tmp_path / "tiny.yaml"
         file.write_text(yaml.safe_dump(each.config.model_dump(mode="json", exclude={"name"})))
-        units = [f"--unit={unit}" for unit in ALL]
+        units = [f"--unit={unit}" for unit in (*ALL, "contexts")]
         done = subprocess.run(
             [sys.executable, "-m", "ghosttrack.stages.track", "--config", str(file), *units, "--processes", str(processes)],
             cwd=corpora.STAGES.parent, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},

@@ -14,6 +14,7 @@ from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.contract import Contract, Unit, expand, load_contract
 from ghosttrack.common.engine.stage import run_units
 from ghosttrack.common.engine.storage import Entry, Store
+from ghosttrack.common.formats.contexts import Context, write_contexts
 from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.stages.track.run import run
 from tests.stages.extract import corpora
@@ -84,6 +85,10 @@ class TinyRun:
         lines = [json.dumps(question(number, *each)) + "\n" for number, each in enumerate(questions)]
         for name, file in (("questions", "questions.jsonl"), ("asked", "asked.jsonl")):
             self._publish("prepare", name, lambda out, file=file: (out / file).write_text("".join(lines)))
+        contexts = [Context(relation="r", context=1, kind="examples", prefix="x y\nz is Rome\n"),
+                    Context(relation="r", context=2, kind="halved", prefix="x y\n")]  # fmt: skip
+        for name in ("contexts", "asked_contexts"):
+            self._publish("prepare", name, lambda out: write_contexts(out / "contexts.jsonl", contexts))
         for layer in self.config.layers:
             one = (saes or {}).get(layer, sae(layer))
             for unit in self.units("sae_train").values():

@@ -1,0 +1,245 @@
+"""Other contexts for the questions: further worked examples of a relation, so that an answer can be read again afresh.
+
+Where a relation has too few facts, its own examples come reversed, halved and turned; where it has no examples, facts that
+everybody knows or a sentence of instruction stand before the question. Nothing here shows an asked subject, and no context
+holds the answer of an asked question but by coincidence.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+from ghosttrack.common.formats.contexts import Context
+from ghosttrack.common.maths.seeds import generator
+from ghosttrack.stages.prepare.facts import Fact
+from ghosttrack.stages.prepare.prompts import Question, choose_shots, cloze, completion
+from ghosttrack.stages.prepare.text import fold
+
+Shot = tuple[str, str]
+
+GENERAL: tuple[tuple[str, str, str], ...] = (
+    ("What is the colour of fresh snow?", "The colour of fresh snow is", "white"),
+    ("How many legs does a spider have?", "The number of legs of a spider is", "eight"),
+    ("Which animal gives us wool?", "The animal that gives us wool is the", "sheep"),
+    ("What do bees make?", "The food that bees make is", "honey"),
+    ("Which season follows winter?", "The season that follows winter is", "spring"),
+    ("What is frozen water called?", "Frozen water is called", "ice"),
+    ("Which planet do we live on?", "The planet that we live on is", "Earth"),
+    ("How many days are in a week?", "The number of days in a week is", "seven"),
+    ("What is a young dog called?", "A young dog is called a", "puppy"),
+    ("Which metal is attracted by a magnet?", "A metal that is attracted by a magnet is", "iron"),
+    ("Which organ pumps the blood?", "The organ that pumps the blood is the", "heart"),
+    ("What is the opposite of north?", "The opposite of north is", "south"),
+    ("Which meal is eaten in the morning?", "The meal that is eaten in the morning is", "breakfast"),
+    ("What do trees grow in autumn on an oak?", "The fruit of an oak is the", "acorn"),
+    ("Which gas do we breathe to live?", "The gas that we breathe to live is", "oxygen"),
+    ("What is the first month of the year?", "The first month of the year is", "January"),
+)
+"""Question, cloze and answer: worked examples for questions that have none of their own."""
+INSTRUCTIONS = (
+    "Here is a fact.",
+    "Finish the sentence as an encyclopedia would.",
+    "The following is true.",
+    "Give the right answer, and nothing else.",
+    "A short and correct answer is wanted.",
+    "This is from a book of facts.",
+)
+"""Sentences that change the framing of a question and not its meaning."""
+
+
+class Spare(NamedTuple):
+    """What a question file holds beyond what is asked: facts, and prompts that are asked as they stand."""
+
+    facts: Sequence[Fact]
+    prompts: Sequence[Question]
+
+
+def contexts_of(
+    questions: Sequence[Question], spare: Spare, count: int, shots: int, seed: int
+) -> list[Context]:
+    """Up to `count` contexts for every relation of the questions, and for prompts that hold their own examples.
+
+    spare: may hold the asked questions too; what shares a subject with one of the same relation is not used.
+    """
+    groups: defaultdict[str, list[Question]] = defaultdict(list)
+    for question in questions:
+        groups[question.relation].append(question)
+    facts: defaultdict[str, list[Fact]] = defaultdict(list)
+    for fact in spare.facts:
+        facts[fact.relation].append(fact)
+    prompts: defaultdict[str, list[Question]] = defaultdict(list)
+    for prompt in spare.prompts:
+        prompts[prompt.relation].append(prompt)
+    found: list[Context] = []
+    for relation, members in sorted(groups.items()):
+        prefix = next((question.prefix for question in members if question.prefix), "")
+        taken = {fold(question.subject) for question in members}
+        free = [
+            fact for fact in facts[relation]
+            if fold(fact.subject) not in taken and f"{cloze(fact)} {completion(fact)}\n" not in prefix
+        ]  # fmt: skip
+        lines = [(cloze(fact), completion(fact), fact) for fact in free]
+        if not prefix:  # prompts that are asked as they stand serve as examples of each other
+            lines += [
+                (prompt.query, prompt.answer, _as_fact(prompt)) for prompt in prompts[relation]
+                if fold(prompt.subject) not in taken and "\n" not in prompt.query
+            ]  # fmt: skip
+        new = _new_sets(lines, shots or DEFAULT_SHOTS, count, seed, relation)
+        asks = members[0].query.endswith("\nA:")
+        found += _rows(relation, None, _distinct(prefix, new, asks, count))
+        for question in members:
+            own, query = split_prompt(question.query)
+            if own:
+                found += _rows(relation, question.id, _distinct(own, [], asks, count), query)
+    return found
+
+
+DEFAULT_SHOTS = 4
+"""Worked examples a context, where the questions themselves have none."""
+
+
+def contexts_of_asked(questions: Sequence[Question], known: Sequence[Context], count: int) -> list[Context]:
+    """Contexts for new questions: those of their relation, without the examples that hold a question's own subject.
+
+    known: the contexts of the finished run. A relation that it did not have gets them by the same rule as one without facts.
+    """
+    by_relation: defaultdict[str, list[Context]] = defaultdict(list)
+    for context in known:
+        if context.question is None:
+            by_relation[context.relation].append(context)
+    found: list[Context] = []
+    done: set[str] = set()
+    for question in questions:
+        own = by_relation.get(question.relation, [])
+        prefix, query = split_prompt(question.query)
+        if not own or prefix:
+            asks = question.query.endswith("\nA:")
+            variants = _distinct(prefix or question.prefix, [], asks, count)
+            found += _rows(question.relation, question.id, variants, query if prefix else None)
+            continue
+        if question.relation not in done:
+            done.add(question.relation)
+            found += own
+        subject = fold(question.subject)
+        if subject and any(_names(shot, subject) for context in own for shot in context.shots):
+            found += [_without(context, question.id, subject) for context in own]
+    return found
+
+
+def split_prompt(text: str) -> tuple[str, str]:
+    """A prompt's own worked examples (all lines but those of the question, with their line ends) and its question."""
+    lines = text.split("\n")
+    last = 2 if lines[-1] == "A:" else 1
+    head = "".join(f"{line}\n" for line in lines[:-last])
+    return (head, "\n".join(lines[-last:])) if head.strip() else ("", text)
+
+
+def examples_of(prefix: str) -> list[Shot]:
+    """The worked examples of a prefix, a line (or a `Q: …` and an `A: …`) each, joined they are the prefix again.
+
+    The parts of one are all but the last word, and that; for a line of `Q:` and `A:` the question and the answer.
+    """
+    examples: list[Shot] = []
+    lines = prefix.splitlines()
+    while lines:
+        line = lines.pop(0)
+        if lines and line.startswith("Q:") and lines[0].startswith("A: "):
+            examples.append((f"{line}\nA:", lines.pop(0).removeprefix("A: ")))
+            continue
+        head, _, last = line.rpartition(" ")
+        examples.append((head, last) if head else (line, ""))
+    return examples
+
+
+def text_of(shots: Sequence[Shot]) -> str:
+    return "".join(f"{asked} {answer}\n" if answer else f"{asked}\n" for asked, answer in shots)
+
+
+def _new_sets(
+    lines: Sequence[tuple[str, str, Fact]], shots: int, count: int, seed: int, relation: str
+) -> list[list[Shot]]:
+    """Disjoint sets of worked examples from facts that are not asked."""
+    left = list(lines)
+    sets: list[list[Shot]] = []
+    while len(sets) < count and len(left) >= shots:
+        random = generator(seed, "contexts", relation, str(len(sets)))
+        chosen = choose_shots([fact for _, _, fact in left], shots, random)
+        subjects = {fold(fact.subject) for fact in chosen}
+        text = {id(fact): (asked, answer) for asked, answer, fact in left}
+        sets.append([text[id(fact)] for fact in chosen])
+        left = [line for line in left if fold(line[2].subject) not in subjects]
+    return sets
+
+
+def _distinct(
+    prefix: str, new: Sequence[list[Shot]], asks: bool, count: int
+) -> list[tuple[str, str, list[Shot]]]:
+    """(kind, prefix, shots) of up to `count` contexts whose texts differ from the first and from each other."""
+    seen: set[str] = {prefix}
+    found: list[tuple[str, str, list[Shot]]] = []
+    for kind, before, shots in _variants(prefix, new, asks):
+        text = before + text_of(shots)
+        if len(found) < count and text not in seen:
+            seen.add(text)
+            found.append((kind, text, shots))
+    return found
+
+
+def _variants(prefix: str, new: Sequence[list[Shot]], asks: bool) -> Iterator[tuple[str, str, list[Shot]]]:
+    """(kind, text before the examples, examples), best first."""
+    yield from (("examples", "", shots) for shots in new)
+    sets = [shots for shots in (examples_of(prefix), *new) if shots]
+    for shots in sets:
+        yield "reversed", "", shots[::-1]
+    for shots in sets:
+        half = len(shots) // 2
+        if half:
+            yield "halved", "", shots[half:]
+            yield "halved", "", shots[:half]
+    for shots in sets:
+        yield from (("turned", "", shots[start:] + shots[:start]) for start in range(1, len(shots)))
+    if not sets:
+        general = [(f"Q: {q}\nA:" if asks else line, answer) for q, line, answer in GENERAL]
+        for start in range(DEFAULT_SHOTS):
+            yield "general", "", general[start::DEFAULT_SHOTS]
+    for sentence in INSTRUCTIONS:
+        yield "instruction", f"{sentence}\n", examples_of(prefix)
+
+
+def _rows(
+    relation: str,
+    question: str | None,
+    variants: Sequence[tuple[str, str, list[Shot]]],
+    query: str | None = None,
+) -> list[Context]:
+    return [
+        Context(relation=relation, question=question, context=number, kind=kind, prefix=prefix, query=query, shots=shots)
+        for number, (kind, prefix, shots) in enumerate(variants, start=1)
+    ]  # fmt: skip
+
+
+def _names(shot: Shot, subject: str) -> bool:
+    return f" {subject} " in f" {fold(' '.join(shot))} "
+
+
+def _without(context: Context, question: str, subject: str) -> Context:
+    """The context for one question, without the examples that name its subject."""
+    shots = [shot for shot in context.shots if not _names(shot, subject)]
+    before = context.prefix.removesuffix(text_of(context.shots))
+    return context.model_copy(
+        update={"question": question, "shots": shots, "prefix": before + text_of(shots)}
+    )
+
+
+def _as_fact(prompt: Question) -> Fact:
+    return Fact(prompt.relation, prompt.subject, prompt.answer, prompt.aliases, prompt.query)
+
+
+def kinds(contexts: Sequence[Context]) -> Mapping[str, int]:
+    """How many contexts of each kind, for the manifest."""
+    counts: defaultdict[str, int] = defaultdict(int)
+    for context in contexts:
+        counts[context.kind] += 1
+    return dict(sorted(counts.items()))

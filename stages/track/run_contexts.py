@@ -1,0 +1,195 @@
+"""Unit `contexts`: every candidate answer read again in every context, shard by shard of the questions.
+
+Where several processes do it together, each takes every so-many-th shard.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ghosttrack.common.engine.progress import Progress
+from ghosttrack.common.engine.stage import Job
+from ghosttrack.common.errors import CorruptInputError
+from ghosttrack.common.files import fsync
+from ghosttrack.common.formats.answers import Answer, read_answers
+from ghosttrack.common.formats.contexts import CONTEXTS, Context, contexts_by_question, read_contexts
+from ghosttrack.common.formats.evidence import EVIDENCE
+from ghosttrack.common.maths.text import normalise
+from ghosttrack.common.models.language_model import LanguageModel, load_language_model
+from ghosttrack.common.models.prompts import encode
+from ghosttrack.stages.track.generate import Ends
+from ghosttrack.stages.track.hypotheses import Standing, columns_of, rows_of
+from ghosttrack.stages.track.questions import Batch, plan_shards, read_questions
+from ghosttrack.stages.track.reread import Reader
+
+BATCHES = 2
+"""Questions are read so many batches of the answers' at a time: nothing but the candidates' tokens is unembedded."""
+
+
+class Prompt(NamedTuple):
+    """A question in a context. text: its worked examples; tokens: of all of it."""
+
+    examples: str
+    tokens: list[int]
+
+
+def run(job: Job) -> dict[str, Any]:
+    return read_all(job, ("prepare/questions", "questions.jsonl"), "prepare/contexts", "track/answers")
+
+
+def run_asked(job: Job) -> dict[str, Any]:
+    """The same for new questions, which the stored detector is to score."""
+    return read_all(job, ("prepare/asked", "asked.jsonl"), "prepare/asked_contexts", "track/asked_answers")
+
+
+def read_all(job: Job, asked: tuple[str, str], contexts: str, given: str) -> dict[str, Any]:
+    """asked: unit and file of the questions; contexts, given: units of their contexts and of the answers to them."""
+    questions = read_questions(job.input(*asked))
+    answers = read_answers(job.input(given, "generations.jsonl"))
+    if [question["id"] for question in questions] != [answer.id for answer in answers]:
+        raise CorruptInputError(f"{given} answers other questions than {asked[0]} has; run track again")
+    own = contexts_by_question(read_contexts(job.input(contexts, CONTEXTS.name)), questions)
+    settings = job.config.tracking
+    keys = ["" if any(c.question for c in each) else "\0".join([q["prefix"], *(c.prefix for c in each)])
+            for q, each in zip(questions, own, strict=True)]  # fmt: skip
+    shards = plan_shards(keys, settings.shard_questions, BATCHES * settings.batch_size)
+    mine = [number for number in range(len(shards)) if number % job.ranks == job.rank]
+    sizes = {number: sum(len(batch.numbers) for batch in shards[number]) for number in mine}
+    before = sum(size for number, size in sizes.items() if job.done(_step(number)))
+    if before < sum(sizes.values()):
+        model = load_language_model(job.input_dir("prepare/model"), job.config.model.dtype)
+        ends = Ends(model, settings.stop, model.end_tokens()[0])
+        with job.progress(sum(sizes.values()), "questions", "contexts", before) as progress:
+            for number in mine:
+                job.step(
+                    _step(number),
+                    lambda number=number: _do_shard(
+                        job, model, ends, questions, answers, own, number, shards[number], progress
+                    ),  # type: ignore[misc]
+                )
+    job.barrier()
+    if job.rank:
+        return {}
+    table = _gather(job, len(shards))
+    EVIDENCE.write(job.output(EVIDENCE.name), table)
+    return _metrics(table, answers, own)
+
+
+def _do_shard(
+    job: Job, model: LanguageModel, ends: Ends, questions: list[dict[str, Any]], answers: list[Answer],
+    contexts: list[list[Context]], number: int, batches: list[Batch], progress: Progress,
+) -> None:  # fmt: skip
+    """Write a shard's rows to scratch."""
+    rows: list[dict[str, Any]] = []
+    for batch in batches:
+        prompts = [prompts_of(model, questions[line], contexts[line]) for line in batch.numbers]
+        standings = read_batch(
+            model, ends, job.config.tracking.max_new_tokens, prompts,
+            [answers[line].token_ids for line in batch.numbers],
+        )  # fmt: skip
+        for line, standing in zip(batch.numbers, standings, strict=True):
+            rows += rows_of(line, standing, lambda tokens: model.tokenizer.decode(list(tokens)).strip())
+        progress.update(len(batch.numbers))
+    path = job.scratch(f"{_step(number)}.npz")
+    np.savez(path, **columns_of(rows))  # type: ignore[arg-type]
+    fsync(path)
+
+
+def prompts_of(model: LanguageModel, question: dict[str, Any], contexts: Sequence[Context]) -> list[Prompt]:
+    """The question in context 0 and in every other."""
+    pairs = [(question["prefix"], question["query"])]
+    pairs += [
+        (context.prefix, question["query"] if context.query is None else context.query)
+        for context in contexts
+    ]
+    return [Prompt(prefix, encode(model, prefix + query).tokens) for prefix, query in pairs]
+
+
+def read_batch(
+    model: LanguageModel,
+    ends: Ends,
+    limit: int,
+    prompts: Sequence[Sequence[Prompt]],
+    own: Sequence[list[int]],
+) -> list[Standing]:
+    """What every context says of the answers of some questions.
+
+    prompts: by question and context; own: the model's answers, token ids. A prompt that does not fit the model's window
+    is left out.
+    """
+    most = max(map(len, prompts), default=0)
+    standings = [
+        Standing(tuple(tokens), [None] * len(mine), [normalise(prompt.examples) for prompt in mine])
+        for tokens, mine in zip(own, prompts, strict=True)
+    ]
+    readers: list[Reader] = []
+    members: list[list[int]] = []
+    for context in range(most):
+        fits = [
+            row for row, mine in enumerate(prompts)
+            if context < len(mine) and not (model.longest and len(mine[context].tokens) + limit > model.longest)
+        ]  # fmt: skip
+        members.append(fits)
+        texts = [prompts[row][context].tokens for row in fits]
+        readers.append(Reader(model, texts, ends, limit))
+        if context == 0:
+            for row in fits:
+                standings[row].greedy[0] = standings[row].own
+        elif fits:
+            forced, greedy = readers[-1].force(texts, [own[row] for row in fits])
+            for row, one, said in zip(fits, forced, greedy, strict=True):
+                standings[row].greedy[context] = tuple(said)
+                standings[row].known[context, standings[row].own] = (one.evidence, one.end)
+    for context, (reader, fits) in enumerate(zip(readers, members, strict=True)):
+        wanted = {row: standings[row].unknown(context) for row in fits}
+        rows = [row for row in fits if wanted[row]]
+        texts = [prompts[row][context].tokens for row in rows]
+        found = reader.score(texts, [[list(tokens) for tokens in wanted[row]] for row in rows])
+        for row, scores in zip(rows, found, strict=True):
+            for tokens, one in zip(wanted[row], scores, strict=True):
+                standings[row].known[context, tokens] = (one.evidence, one.end)
+    return standings
+
+
+def _gather(job: Job, n_shards: int) -> dict[str, np.ndarray]:
+    pieces = []
+    for number in range(n_shards):
+        with np.load(job.scratch(f"{_step(number)}.npz")) as arrays:
+            pieces.append(dict(arrays))
+    table = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
+    order = np.argsort(table["question"], kind="stable")
+    return {name: values[order] for name, values in table.items()}
+
+
+def _metrics(
+    table: dict[str, np.ndarray], answers: list[Answer], contexts: list[list[Context]]
+) -> dict[str, Any]:
+    n = len(answers)
+    other = (table["hypothesis"] == 0) & (table["context"] > 0)
+    read = np.bincount(table["question"][other], minlength=n)
+    wanted = np.array([len(each) for each in contexts])
+    count = np.zeros(n, dtype=np.int64)
+    np.maximum.at(count, table["question"], table["hypothesis"].astype(np.int64) + 1)
+    unshown = np.bincount(table["question"][other & ~table["shows"]], minlength=n)
+    return {
+        "questions": n,
+        "contexts": round(float(read.mean()), 3),
+        "hypotheses": round(float(count.mean()), 3),
+        "agreeing": round(float(table["greedy"][other].mean()), 4) if other.any() else None,
+        "left_out": {
+            "no_context": int((wanted == 0).sum()),
+            "too_long_for_the_model": int((wanted - read).sum()),
+        },
+        "every_context_shows_the_answer": int(((unshown == 0) & (read > 0)).sum()),
+        "every_context_another_answer": int((count == 1 + read).sum() - (read == 0).sum()),
+        "empty_answers": sum(not answer.token_ids for answer in answers),
+        "kinds": dict(Counter(context.kind for each in contexts for context in each)),
+    }
+
+
+def _step(number: int) -> str:
+    return f"shard_{number:05}"

@@ -1,0 +1,126 @@
+"""Teacher forcing on cached prefixes against whole forward passes, one text at a time."""
+
+from itertools import product
+
+import pytest
+import torch
+
+from ghosttrack.common.models.language_model import load_language_model
+from ghosttrack.stages.track.generate import Ends
+from ghosttrack.stages.track.hypotheses import Standing, rows_of
+from ghosttrack.stages.track.reread import Reader
+from ghosttrack.stages.track.run_contexts import Prompt, read_batch
+from tests.tiny_models import WINDOW, save_random_model
+
+LIMIT = 5
+
+
+@pytest.fixture(scope="module", params=["gpt2", "llama", "gemma3_text", "gpt_neox"])
+def model(request, tmp_path_factory):
+    return load_language_model(save_random_model(tmp_path_factory.mktemp("model"), request.param))
+
+
+def logprobs(model, tokens):
+    with torch.inference_mode():
+        return model.model(torch.tensor([tokens])).logits[0].float().log_softmax(-1)
+
+
+def plain(model, prompt, answer, ends):
+    """Evidence and log-probability of the end, by one pass over all of it."""
+    values = logprobs(model, prompt + answer)
+    places = range(len(prompt) - 1, len(prompt) + len(answer) - 1)
+    evidence = sum(float(values[place, token]) for place, token in zip(places, answer, strict=True))
+    end = float(values[-1][ends.tokens].logsumexp(-1)) if len(answer) < LIMIT else 0.0
+    return evidence, end
+
+
+def plain_greedy(model, prompt, ends):
+    said = []
+    while len(said) < LIMIT:
+        token = int(logprobs(model, prompt + said)[-1].argmax())
+        if ends.tokens[token]:
+            break
+        said.append(token)
+    return said
+
+
+class SomeEnds(Ends):
+    """Ends that greedy answers meet: every fifth token."""
+
+    def __init__(self, model):
+        self._longer = []
+        self.tokens = torch.zeros(model.n_vocabulary, dtype=torch.bool)
+        self.tokens[::5] = True
+
+
+QUERIES = [[70, 71, 72, 73], [80], [90, 91, 92, 93, 94, 95, 96]]
+ANSWERS = [[10], [11, 12, 13], [14, 15, 16, 17, 18]]
+
+
+@pytest.mark.parametrize("prefix", [[], [30, 31, 32], list(range(30, 30 + 2 * WINDOW))])
+def test_forcing_equals_whole_passes(model, prefix):
+    ends = SomeEnds(model)
+    prompts = [prefix + query for query in QUERIES]
+    reader = Reader(model, prompts, ends, LIMIT)
+    forced, greedy = reader.force(prompts, ANSWERS)
+    for query, answer, one, said in zip(QUERIES, ANSWERS, forced, greedy, strict=True):
+        assert tuple(one) == pytest.approx(plain(model, prefix + query, answer, ends), abs=2e-4)
+        assert said == plain_greedy(model, prefix + query, ends)
+    several = [[[10], [11, 12]], [], [[13, 14, 15, 16], [], [17]]]
+    for query, answers, found in zip(QUERIES, several, reader.score(prompts, several), strict=True):
+        for answer, one in zip(answers, found, strict=True):
+            assert tuple(one) == pytest.approx(plain(model, prefix + query, answer, ends), abs=2e-4)
+
+
+def test_an_answer_that_the_context_gives_too_is_seen_as_its_greedy_one(model):
+    ends = SomeEnds(model)
+    prompts = [[40, 41, *query] for query in QUERIES]
+    reader = Reader(model, prompts, ends, LIMIT)
+    given = [plain_greedy(model, [40, 41, *query], ends) for query in QUERIES]
+    shortened = [tokens[:1] or [10] for tokens in given]
+    assert reader.force(prompts, [tokens or [10] for tokens in given])[1] == given
+    assert reader.force(prompts, shortened)[1] == given
+
+
+def test_every_hypothesis_is_read_in_every_context(model):
+    ends = SomeEnds(model)
+    prefixes = [[30, 31], [33, 34, 35], [30, 31, 36]]
+    prompts = [[Prompt("", prefix + query) for prefix in prefixes] for query in QUERIES]
+    standings = read_batch(model, ends, LIMIT, prompts, ANSWERS)
+    for standing, mine, own in zip(standings, prompts, ANSWERS, strict=True):
+        assert standing.spellings()[0] == tuple(own)
+        assert standing.greedy[1:] == [tuple(plain_greedy(model, prompt.tokens, ends)) for prompt in mine[1:]]
+        for context, tokens in product(range(3), standing.spellings()):
+            expected = plain(model, mine[context].tokens, list(tokens), ends)
+            assert standing.known[context, tokens] == pytest.approx(expected, abs=2e-4)
+
+
+def test_a_context_that_does_not_fit_the_window_is_left_out(model):
+    ends = SomeEnds(model)
+    long = list(range(1, 126))
+    [standing] = read_batch(
+        model, ends, LIMIT, [[Prompt("", QUERIES[0]), Prompt("", long), Prompt("", [3, 4])]], [[10]]
+    )
+    assert [tokens is None for tokens in standing.greedy] == [False, True, False]
+    assert {row["context"] for row in rows_of(0, standing, str)} == {0, 2}
+
+
+def test_spellings_of_one_answer_are_joined_and_a_prefix_of_another_is_not():
+    texts = {(1,): "New", (2,): "New York", (3,): "new york."}
+    standing = Standing((2,), [(2,), (1,), (3,)], ["", "New York is big".lower(), ""])
+    standing.known = {
+        (context, tokens): (evidence, -0.5)
+        for context in range(3)
+        for tokens, evidence in (((1,), -1.0), ((2,), -2.0), ((3,), -3.0))
+    }
+    rows = rows_of(7, standing, lambda tokens: texts[tuple(tokens)])
+    assert [(row["context"], row["hypothesis"], row["text"]) for row in rows[:2]] == [
+        (0, 0, "New York"),
+        (0, 1, "New"),
+    ]
+    joined = torch.logsumexp(torch.tensor([-2.5, -3.5]), 0)
+    assert rows[0]["total"] == pytest.approx(float(joined))
+    assert rows[0]["evidence"] == -2.0
+    assert rows[1]["total"] == -1.5
+    assert [row["greedy"] for row in rows] == [True, False, False, True, True, False]
+    assert [row["shows"] for row in rows] == [False, False, True, True, False, False]
