@@ -31,6 +31,16 @@ class Job:
     """This process's number among those that do the unit together."""
     ranks: int = 1
     """How many processes do the unit together."""
+    at_hand: dict[str, Any] | None = None
+    """What earlier work of this process has loaded; None where nothing is kept from unit to unit."""
+
+    def kept(self, name: str, load: Callable[[], Any]) -> Any:
+        """Something that takes long to load from the inputs; loaded once where many small jobs have the same inputs."""
+        if self.at_hand is None:
+            return load()
+        if name not in self.at_hand:
+            self.at_hand[name] = load()
+        return self.at_hand[name]
 
     @property
     def unit(self) -> str:

@@ -26,6 +26,10 @@ class Layout:
     def result(self, stage: str, key: str) -> Path:
         return self.folder / stage / key
 
+    def configurations(self) -> list[Path]:
+        """A folder of pointers for each configuration."""
+        return [path for path in (self.folder / "current").glob("*") if path.is_dir()]
+
     def pointers(self, name: str, stage: str) -> Path:
         """The folder of the pointers of a configuration's stage; a pointer is named like its unit."""
         return self.folder / "current" / name / stage

@@ -52,6 +52,11 @@ class Store:
                 raise
         return open_entry(self.layout, pointer.parent / target, f"{stage}/{unit}", stage)
 
+    def names(self) -> list[str]:
+        """The configurations that something is published of under this root."""
+        with storage_errors(self.root):
+            return sorted(path.name for path in self.layout.configurations())
+
     def published(self, name: str, stage: str) -> list[str]:
         """The units of a configuration's stage that have a result. Raises StorageError where that cannot be seen."""
         folder = self.layout.pointers(name, stage)

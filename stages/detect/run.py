@@ -130,7 +130,7 @@ def run_all(job: Job) -> dict[str, Any]:
 def run_asked(job: Job) -> dict[str, Any]:
     """The stored detector on new questions; nothing is fitted. Raises ModelMismatchError for answers that are not its own."""
     job.input("detect/all", saved.ARRAY_FILE)  # is there and whole; it lies beside the other
-    detector = saved.load(job.input("detect/all", saved.JSON_FILE).parent)
+    detector = job.kept("detector", lambda: saved.load(job.input("detect/all", saved.JSON_FILE).parent))
     detector.require(provenance(job.entries, "track/asked_answers", "track/asked"))
     answers = read_answers(job.input("track/asked_answers", "generations.jsonl"))
     files = answer_files(job.entries, "track/asked_answers", "track/asked")
@@ -163,7 +163,8 @@ def run_asked(job: Job) -> dict[str, Any]:
 
 def _candidates(job: Job, tokens: Ints) -> list[list[str]]:
     """Texts of the candidates for the first answer token, by question and rank. tokens: [n, m]."""
-    tokenizer = json.loads(job.input("prepare/model", "tokenizer.json").read_text(encoding="utf-8"))
+    path = job.input("prepare/model", "tokenizer.json")
+    tokenizer = job.kept("tokenizer", lambda: json.loads(path.read_text(encoding="utf-8")))
     # A model may have rows of unembedding beyond its tokenizer's tokens.
     texts = dict.fromkeys(np.unique(tokens).tolist(), "") | token_texts(tokenizer, np.unique(tokens).tolist())
     return [[texts[token] for token in row] for row in tokens.tolist()]

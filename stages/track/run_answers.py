@@ -58,8 +58,8 @@ def answer_all(job: Job, questions: list[dict[str, Any]]) -> dict[str, Any]:
     sizes = {number: sum(len(batch.numbers) for batch in shards[number]) for number in mine}
     before = sum(size for number, size in sizes.items() if job.done(_step(number)))
     if before < sum(sizes.values()):
-        model = load_language_model(job.input_dir("prepare/model"), job.config.model.dtype)
-        ends = _ends(job, model)
+        model = language_model_of(job)
+        ends = job.kept("ends", lambda: _ends(job, model))
         with job.progress(sum(sizes.values()), "questions", "answers", before) as progress:
             for number in mine:
                 job.step(
@@ -77,6 +77,13 @@ def answer_all(job: Job, questions: list[dict[str, Any]]) -> dict[str, Any]:
         table.write(job.output(table.name), _gather_columns(job, name, len(shards)))
     outputs.write_jsonl(job.output("generations.jsonl"), records)
     return _metrics(job, records)
+
+
+def language_model_of(job: Job) -> LanguageModel:
+    model: LanguageModel = job.kept(
+        "language model", lambda: load_language_model(job.input_dir("prepare/model"), job.config.model.dtype)
+    )
+    return model
 
 
 def _do_shard(

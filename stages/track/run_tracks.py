@@ -29,6 +29,7 @@ from ghosttrack.stages.track.association import Association
 from ghosttrack.stages.track.clusters import cluster_latents, effect_geometry
 from ghosttrack.stages.track.follow_states import follow_states
 from ghosttrack.stages.track.readout import ReadOut
+from ghosttrack.stages.track.run_answers import language_model_of
 from ghosttrack.stages.track.run_association import figures, fit_to_text
 from ghosttrack.stages.track.saes import load_saes, load_twins
 from ghosttrack.stages.track.trajectories import Labels, question_record
@@ -110,9 +111,11 @@ def run_independent(job: Job) -> dict[str, Any]:
 
 def run_asked(job: Job) -> dict[str, Any]:
     """Tracks of the answers to new questions: what the stored detector reads, no more."""
-    saes = load_saes(job)
-    association = Association.load(job.input("track/association", "association.pt"))
-    read_out = ReadOut.of(load_language_model(job.input_dir("prepare/model"), job.config.model.dtype))
+    saes = job.kept("saes", lambda: load_saes(job))
+    association = job.kept(
+        "association", lambda: Association.load(job.input("track/association", "association.pt"))
+    )
+    read_out = job.kept("read-out", lambda: ReadOut.of(language_model_of(job)))
     answers = Answers(job, "track/asked_answers")
     shards = track_all(job, saes, association, read_out, answers, [])
     if job.rank:

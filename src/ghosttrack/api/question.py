@@ -1,0 +1,181 @@
+"""One answered question: what was asked, said and right, its tracks, and a picture of how the answer came about."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from ghosttrack.api.run import Run
+    from ghosttrack.common.formats.answers import Answer
+
+PROMPT = 0
+"""The position at which the first answer token is predicted."""
+SHOWN = 5
+
+
+class Source(Protocol):
+    """Where the tables of answered questions lie: a run, or what a new question left in memory."""
+
+    def file(self, unit: str, name: str) -> Path: ...
+
+
+class Question:
+    """A question of a run. Made by `run.question(id)`."""
+
+    def __init__(
+        self, run: Run, source: Source, number: int, answer: Answer, record: Mapping[str, Any] | None
+    ) -> None:
+        self._run, self._source, self._number = run, source, number
+        self.record = record
+        """What detection says of it (a line of hallucination_scores.json), or None."""
+        self._answer = answer
+
+    # ---- what was asked and said
+
+    @property
+    def id(self) -> str:
+        return self._answer.id
+
+    @property
+    def text(self) -> str:
+        """The question, without worked examples."""
+        return self._answer.question
+
+    @property
+    def prompt(self) -> str:
+        """All that the model read."""
+        return self._answer.prompt
+
+    @property
+    def answer(self) -> str:
+        """What the model said."""
+        return self._answer.answer
+
+    @property
+    def gold(self) -> str | None:
+        """A right answer, where one is known."""
+        return self._answer.gold or None
+
+    @property
+    def wrong(self) -> bool | None:
+        """Whether the answer is wrong; None where nobody knows."""
+        return None if self._answer.label is None else bool(self._answer.label)
+
+    @property
+    def probability(self) -> float | None:
+        """How likely the answer is wrong, calibrated; None where detection has no score."""
+        return None if self.record is None else self.record["score"]
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 % interval of that probability."""
+        found = None if self.record is None else self.record.get("interval")
+        return None if found is None else (found[0], found[1])
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id}: {_short(self.text)!r} → {_short(self.answer)!r}{self._verdict()}>"
+
+    @property
+    def sentence(self) -> str:
+        """One plain sentence: asked, said, right, how sure the detector is."""
+        text = f"Asked “{self.text}”, the model says “{self.answer}”"
+        if self.wrong is not None:
+            text += ", which is wrong" if self.wrong else ", which is right"
+            if self.wrong and self.gold:
+                text += f" (right: {self.gold})"
+        return f"{text}. {self._judgement()}".strip()
+
+    def _verdict(self) -> str:
+        found = "" if self.wrong is None else ", wrong" if self.wrong else ", right"
+        return found if self.probability is None else f"{found}, {self.probability:.0%} likely wrong"
+
+    def _judgement(self) -> str:
+        if self.probability is None or self.interval is None:
+            return ""
+        low, high = self.interval
+        return f"The detector takes it for wrong with probability {self.probability:.2f} [{low:.2f}, {high:.2f}]."
+
+    # ---- tables
+
+    @cached_property
+    def tokens(self) -> pd.DataFrame:
+        """A row an answer token: text, logprob and entropy (nats)."""
+        import pandas as pd
+
+        found = self._answer
+        return pd.DataFrame(
+            {"text": found.tokens, "logprob": found.logprobs, "entropy": found.entropies},
+            index=pd.RangeIndex(1, len(found.tokens) + 1, name="position"),
+        )
+
+    @cached_property
+    def tracks(self) -> pd.DataFrame:
+        """A row an active latent: position, layer, latent, track, activation, link, posterior, existence, effect (on the
+        logit of the emitted token less its rival's), promoted (tokens that the latent speaks for)."""
+        table = self._rows("track/all", "tracks.parquet")
+        promoted = self._run.latents["promoted"] if self._run.has("track/association") else None
+        if promoted is not None:
+            keys = list(zip(table["layer"].tolist(), table["latent"].tolist(), strict=True))
+            table["promoted"] = [
+                " ".join(token.strip() for token in found[:3]) for found in promoted.loc[keys]
+            ]
+        return table
+
+    @cached_property
+    def candidates(self) -> pd.DataFrame:
+        """A row a (position, rank): token, text, logprob of the model's likeliest next tokens, the emitted one first."""
+        table = self._rows("track/answers", "candidates.parquet")
+        texts = self._run._token_texts(table["token"].tolist())
+        table.insert(3, "text", [texts.get(token, "") for token in table["token"].tolist()])
+        return table
+
+    @cached_property
+    def lens(self) -> pd.DataFrame:
+        """A row a (position, layer) of the logit lens: logprob of the emitted token, rival_logprob, entropy, top, rank."""
+        return self._rows("track/answers", "lens.parquet")
+
+    @cached_property
+    def layers(self) -> pd.DataFrame:
+        """A row a (position, layer): active latents, births, deaths, error, and the competition of the candidates."""
+        return self._rows("track/all", "layers.parquet")
+
+    def _rows(self, unit: str, name: str) -> pd.DataFrame:
+        import pyarrow.parquet as pq
+
+        path = self._source.file(unit, name)
+        table = pq.read_table(path, filters=[("question", "=", self._number)]).to_pandas()
+        return table.drop(columns="question").reset_index(drop=True)
+
+    # ---- pictures
+
+    def plot(self, position: int = PROMPT) -> Figure:
+        """How the answer came about at a position (0: where its first token is predicted), over the layers."""
+        from ghosttrack.api.picture import draw
+
+        return draw(self, position)
+
+    def _repr_html_(self) -> str:
+        import matplotlib.pyplot as plt
+
+        figure, picture = self.plot(), io.BytesIO()
+        figure.savefig(picture, format="png", dpi=110)
+        plt.close(figure)
+        source = base64.b64encode(picture.getvalue()).decode()
+        return (
+            f'<div><p>{html.escape(self.sentence)}</p><img alt="{html.escape(self.sentence)}" '
+            f'src="data:image/png;base64,{source}"></div>'
+        )
+
+
+def _short(text: str, most: int = 60) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= most else f"{line[: most - 1]}…"

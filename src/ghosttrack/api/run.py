@@ -1,0 +1,387 @@
+"""A run as an object: what has been published of it, read when it is asked for, from any folder.
+
+What was run is taken from the manifests, so that a run is the same whatever the configuration file says today.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ghosttrack.api.report import Report
+from ghosttrack.common.config.load import available_configs, load_config
+from ghosttrack.common.config.schema import Config
+from ghosttrack.common.engine.contract import Contract, Unit, expand, load_contracts
+from ghosttrack.common.engine.storage import Entry, Store
+from ghosttrack.common.errors import ConfigError, CorruptInputError, DataError, MissingInputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ghosttrack.api.asked import Asked
+    from ghosttrack.api.detector import RunDetector
+    from ghosttrack.api.question import Question
+    from ghosttrack.api.session import Session
+    from ghosttrack.common.formats.answers import Answer
+    from ghosttrack.common.models.sae import JumpReLUSAE
+
+STUB = "-stub"
+FROZEN = "test"
+"""The split whose rows the stored detector was not fitted on."""
+
+
+class RunNotice(UserWarning):
+    """Something about a run that its reader should know: a part is missing, or another version made it."""
+
+
+def open_run(name: str | Path, root: str | Path = ".", overrides: Sequence[str] = ()) -> Run:
+    """Open what a run has published so far.
+
+    name: of the run (`demo`, `demo-stub`), or the configuration file that it was made with. root: the folder it was made
+    in. overrides: `key=value`, as after `--set`, where the run has no file of its own to tell them. A run that is half
+    finished opens too; what is not there is named. Raises MissingInputError where there is nothing at all.
+    """
+    store, wanted = Store(str(root)), str(name)
+    base = _configuration(wanted, root, overrides)
+    run_name = base.name if base is not None else wanted
+    entries, notices = _entries(store, run_name)
+    if not entries:
+        there = ", ".join(store.names()) or "none"
+        raise MissingInputError(
+            f"{Path(root).resolve()} has no run {run_name!r} (there: {there}); make it with `ghosttrack run {wanted}`, or say "
+            "with root=… in which folder it was made"
+        )
+    run = Run(_config_as_run(run_name, str(root), base, entries.values()), store, entries, notices)
+    for notice in run.notices:
+        warnings.warn(notice, RunNotice, stacklevel=2)
+    return run
+
+
+class Run:
+    """One run: its questions, scores, tracks, SAEs, report and detector. Made by `ghosttrack.open`."""
+
+    def __init__(
+        self, config: Config, store: Store, entries: dict[str, Entry], notices: Sequence[str] = ()
+    ) -> None:
+        self.config = config
+        self._store, self._entries = store, entries
+        self._verified: set[tuple[str, str]] = set()
+        contracts = load_contracts()
+        expected = [unit for contract in contracts for unit in expand(contract, config)]
+        self.missing = [unit.label for unit in expected if unit.label not in entries]
+        """Units of the pipeline that have no result yet."""
+        self.notices = [*notices, *_versions(entries, contracts)]
+        if self.missing:
+            self.notices.append(
+                f"{config.name} is not finished: {_some(self.missing)} have no result; `ghosttrack run {config.name}` goes on"
+            )
+
+    @property
+    def name(self) -> str:
+        return self.config.name
+
+    @property
+    def root(self) -> Path:
+        return self._store.root
+
+    @property
+    def layers(self) -> list[int]:
+        return self.config.layers
+
+    def __repr__(self) -> str:
+        parts = [f"{len(self)} questions"] if self.has("track/answers") else []
+        parts.append(f"{len(self.layers)} layers of {self.config.model.base_model.rsplit('/', 1)[-1]}")
+        if self.missing:
+            parts.append(f"not finished: {len(self.missing)} units missing")
+        return f"<Run {self.name}: {', '.join(parts)}>"
+
+    def __len__(self) -> int:
+        return len(self.answers)
+
+    def __iter__(self) -> Iterator[Question]:
+        return (self.question(number) for number in range(len(self)))
+
+    # ---- files
+
+    def has(self, unit: str) -> bool:
+        """Whether a unit (`track/all`) is published."""
+        return unit in self._entries
+
+    def entry(self, unit: str) -> Entry:
+        """A unit's result. Raises MissingInputError naming what makes it."""
+        if unit not in self._entries:
+            raise MissingInputError(
+                f"{self.name} has no {unit} yet; `ghosttrack run {self.name}` makes it (root {self.root.resolve()})"
+            )
+        return self._entries[unit]
+
+    def file(self, unit: str, name: str) -> Path:
+        """A published file, checked against its manifest. Raises MissingInputError, CorruptInputError."""
+        entry = self.entry(unit)
+        if name not in entry.manifest.files:
+            raise MissingInputError(f"{unit} of {self.name} has no file {name}; another version made it")
+        if (unit, name) not in self._verified:
+            self._store.verify(entry, [name])
+            self._verified.add((unit, name))
+        return entry.file(name)
+
+    def json(self, unit: str, name: str) -> Any:
+        return json.loads(self.file(unit, name).read_text(encoding="utf-8"))
+
+    # ---- what was asked, said and scored
+
+    @cached_property
+    def answers(self) -> list[Answer]:
+        """The model's answers as records, in the order of the questions."""
+        from ghosttrack.common.formats.answers import read_answers
+
+        return read_answers(self.file("track/answers", "generations.jsonl"))
+
+    @cached_property
+    def questions(self) -> pd.DataFrame:
+        """A row a question, by id: relation, subject, question, and once they were answered answer, gold, wrong, excluded.
+
+        wrong: 1.0 wrong, 0.0 right, NaN where there is no label.
+        """
+        import pandas as pd
+
+        if not self.has("track/answers"):
+            path = self.file("prepare/questions", "questions.jsonl")
+            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+            table = pd.DataFrame(rows, columns=["id", "relation", "subject", "query", "answer"])
+            return table.rename(columns={"query": "question", "answer": "gold"}).set_index("id")
+        columns = ("relation", "subject", "question", "answer", "gold", "label", "excluded")
+        rows = [[answer.id, *(getattr(answer, name) for name in columns)] for answer in self.answers]
+        table = pd.DataFrame(rows, columns=["id", *columns]).rename(columns={"label": "wrong"})
+        table["wrong"] = table["wrong"].astype(float)
+        return table.set_index("id")
+
+    @cached_property
+    def scores(self) -> pd.DataFrame:
+        """A row a labelled question, by id, the likeliest to be wrong first: answer, gold, wrong, probability (of being
+        wrong, by a detector that had not seen the question), low, high, called_wrong, error_type, split."""
+        import pandas as pd
+
+        rows = [record for record in self._records.values() if record["score"] is not None]
+        names = ("id", "relation", "question", "answer", "gold")
+        table = pd.DataFrame(
+            {
+                **{name: [record[name] for record in rows] for name in names},
+                "wrong": [float(record["label"]) for record in rows],
+                "probability": [record["score"] for record in rows],
+                "low": [record["interval"][0] for record in rows],
+                "high": [record["interval"][1] for record in rows],
+                "called_wrong": [bool(record["predicted"]) for record in rows],
+                "error_type": [record["error_type"] for record in rows],
+                "split": [record["split"] for record in rows],
+            }
+        )
+        return table.sort_values("probability", ascending=False, kind="stable").set_index("id")
+
+    def question(self, which: str | int) -> Question:
+        """A question by its id, or by its number. Raises DataError naming the nearest id."""
+        from ghosttrack.api.question import Question
+
+        if isinstance(which, str):
+            if which not in self._numbers:
+                import difflib
+
+                near = difflib.get_close_matches(which, self._numbers, n=1, cutoff=0.4)
+                hint = f"; did you mean {near[0]!r}?" if near else "; run.questions lists them"
+                raise DataError(f"{self.name} has no question {which!r}{hint}")
+            which = self._numbers[which]
+        if not -len(self) <= which < len(self):
+            raise DataError(f"{self.name} has {len(self)} questions, no number {which}")
+        number = range(len(self))[which]
+        answer = self.answers[number]
+        return Question(
+            self, self, number, answer, self._records.get(answer.id) if self.has("detect/all") else None
+        )
+
+    def in_fit(self, question_id: str) -> bool:
+        """Whether the stored detector was fitted on this question."""
+        record = self._records.get(question_id)
+        return record is not None and record["score"] is not None and record["split"] != FROZEN
+
+    # ---- what it was made with
+
+    def sae(self, layer: int) -> JumpReLUSAE:
+        """The SAE of a layer: `encode`, `decode`, `top_k` on block outputs in the model's units."""
+        from ghosttrack.common.models.sae import JumpReLUSAE
+
+        if layer not in self.layers:
+            raise DataError(
+                f"{self.name} has layers {self.layers[0]} to {self.layers[-1]}, no SAE of layer {layer}"
+            )
+        path = self.file(f"sae_train/layer_{layer}", f"sae_layer_{layer}_best.pt")
+        return JumpReLUSAE.load(path, d_model=self.config.model.d_model, layer=layer)
+
+    @cached_property
+    def latents(self) -> pd.DataFrame:
+        """A row a latent, by layer and latent: firing_rate, mean_activation, promoted and suppressed tokens."""
+        import pandas as pd
+
+        return pd.read_parquet(self.file("track/association", "latents.parquet")).set_index(
+            ["layer", "latent"]
+        )
+
+    @cached_property
+    def report(self) -> Report:
+        """The report: `.text` (Markdown) and `.figures` (every number, as in final_report.json)."""
+        text = (
+            self.file("report/all", "report.md").read_text(encoding="utf-8") if self.has("report/all") else ""
+        )
+        return Report(self.name, text, self.json("evaluate/all", "final_report.json"))
+
+    @cached_property
+    def detector(self) -> RunDetector:
+        """The stored detector: `run.detector.score(["…", …])`."""
+        from ghosttrack.api.detector import RunDetector
+
+        self.entry("detect/all")
+        return RunDetector(self)
+
+    def ask(self, question: str, *, relation: str | None = None, subject: str | None = None) -> Asked:
+        """Let the model answer a new question; its tracks, and how likely the answer is wrong. Publishes nothing.
+
+        question: a text that ends with `?` is put as a question, any other text is what the model goes on with.
+        relation: one of the run's, whose worked examples then come first. subject: what it is about, where it stands in
+        the text. The first question loads the model; it stays in memory.
+        """
+        row = {"relation": relation, "subject": subject, **_as_row(question)}
+        return self._session.ask([{name: value for name, value in row.items() if value is not None}])[0]
+
+    @cached_property
+    def _session(self) -> Session:
+        from ghosttrack.api.session import Session
+
+        return Session(self)
+
+    @cached_property
+    def _records(self) -> dict[str, Mapping[str, Any]]:
+        """The lines of hallucination_scores.json by id."""
+        scores = self.json("detect/all", "hallucination_scores.json")
+        return {record["id"]: record for record in scores["questions"]}
+
+    @cached_property
+    def _fitted_prompts(self) -> dict[str, str]:
+        """Prompt to id of the questions that the stored detector was fitted on."""
+        return {answer.prompt: answer.id for answer in self.answers if self.in_fit(answer.id)}
+
+    @cached_property
+    def _tokenizer(self) -> Mapping[str, Any]:
+        tokenizer: Mapping[str, Any] = self.json("prepare/model", "tokenizer.json")
+        return tokenizer
+
+    def _token_texts(self, tokens: Sequence[int]) -> dict[int, str]:
+        from ghosttrack.common.models.vocabulary import token_texts
+
+        return token_texts(self._tokenizer, set(tokens))
+
+    @cached_property
+    def _numbers(self) -> dict[str, int]:
+        return {answer.id: number for number, answer in enumerate(self.answers)}
+
+
+def _as_row(text: str) -> dict[str, str]:
+    return {"question" if text.rstrip().endswith("?") else "prompt": text}
+
+
+def _configuration(wanted: str, root: str | Path, overrides: Sequence[str]) -> Config | None:
+    """The configuration of that name or file, as it is today; None where there is none."""
+    stub = wanted.endswith(STUB) and wanted.removesuffix(STUB) in available_configs()
+    if wanted not in available_configs() and not stub and not wanted.endswith((".yaml", ".yml")):
+        return None
+    overrides = [f"paths.root={root}", *overrides]
+    return load_config(wanted.removesuffix(STUB) if stub else wanted, overrides, environ={}, stub=stub)
+
+
+def _entries(store: Store, name: str) -> tuple[dict[str, Entry], list[str]]:
+    """What is published of a run, by unit, and notices about what cannot be read."""
+    entries, notices = {}, []
+    published = [(c.stage, unit) for c in load_contracts() for unit in store.published(name, c.stage)]
+    for stage, unit in published:
+        try:
+            entry = store.current(name, stage, unit)
+        except CorruptInputError as error:
+            notices.append(str(error))
+            continue
+        if entry is not None:
+            entries[f"{stage}/{unit}"] = entry
+    return entries, notices
+
+
+def _config_as_run(name: str, root: str, base: Config | None, entries: Iterable[Entry]) -> Config:
+    """The configuration with what the manifests say was run. Raises ConfigError where that is not enough."""
+    data: dict[str, Any] = {} if base is None else base.model_dump(mode="json")
+    for entry in entries:
+        for key, value in entry.manifest.predicate.build_definition.external_parameters.items():
+            if isinstance(value, str) and value.startswith("sha256:") and base is not None:
+                continue  # a file of the user's, by content; the configuration says where it lies
+            _put(data, "model.layers" if key == "layers" else key, value)
+    data["name"] = name
+    data["paths"] = {"root": root}
+    try:
+        return Config.model_validate(_known(data, Config))
+    except ValueError as error:
+        raise ConfigError(
+            f"what the manifests of {name} say does not make a whole configuration ({' '.join(str(error).split())[:200]}); "
+            "open it by its configuration file"
+        ) from error
+
+
+def _put(data: dict[str, Any], key: str, value: Any) -> None:
+    *sections, last = key.split(".")
+    for section in sections:
+        data = data.setdefault(section, {})
+    data[last] = value
+
+
+def _known(data: Mapping[str, Any], model: Any) -> dict[str, Any]:
+    """Without keys that this version does not have."""
+    known = {}
+    for key, value in data.items():
+        if field := model.model_fields.get(key):
+            inner = field.annotation
+            known[key] = (
+                _known(value, inner) if isinstance(value, dict) and hasattr(inner, "model_fields") else value
+            )
+    return known
+
+
+def _versions(entries: Mapping[str, Entry], contracts: Sequence[Contract]) -> list[str]:
+    """Notices about results that another version of a stage made."""
+    notices = []
+    for contract in contracts:
+        made = {
+            entry.manifest.predicate.contract_version
+            for label, entry in entries.items()
+            if label.startswith(f"{contract.stage}/")
+        } - {contract.version}
+        if made:
+            versions = " and ".join(map(str, sorted(made)))
+            notices.append(
+                f"results of {contract.stage} were made by version {versions} of the stage, and this is version "
+                f"{contract.version}: they may mean something else, or lack what is new"
+            )
+    return notices
+
+
+def _some(names: Sequence[str], most: int = 4) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def asked_units(config: Config) -> list[Unit]:
+    """The units that only new questions make, in the order in which they run. config: with `data.asked`."""
+    plain = config.model_copy(update={"data": config.data.model_copy(update={"asked": None})})
+    return [
+        unit
+        for contract in load_contracts()
+        for usual in [{unit.name for unit in expand(contract, plain)}]
+        for unit in expand(contract, config)
+        if unit.name not in usual
+    ]

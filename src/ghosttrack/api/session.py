@@ -1,0 +1,123 @@
+"""New questions without a run: the units that `ghosttrack score` runs, done in a temporary folder by this process.
+
+Model, SAEs, association model and detector are loaded once and kept. Nothing is published: the store of the run is only
+read.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ghosttrack.api.asked import Asked
+from ghosttrack.api.run import RunNotice, asked_units
+from ghosttrack.common.engine.contract import Unit
+from ghosttrack.common.engine.manifest import BuildDefinition, Dependency, Manifest, Predicate
+from ghosttrack.common.engine.progress import Progress
+from ghosttrack.common.engine.stage import Job
+from ghosttrack.common.engine.storage import Entry
+from ghosttrack.common.formats.answers import read_answers
+
+if TYPE_CHECKING:
+    from ghosttrack.api.run import Run
+
+
+class QuietJob(Job):
+    """A job of a moment: it shows no progress."""
+
+    def progress(self, total: float, unit: str = "it", what: str = "", initial: float = 0) -> Progress:
+        return Progress(total, unit, what, initial, shown=False)
+
+
+class Session:
+    """What asking needs in memory, for as long as the run is open."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self.at_hand: dict[str, Any] = {}
+        self._log = logging.getLogger("ghosttrack.asked")
+        self._log.setLevel(logging.ERROR)
+
+    def ask(self, rows: Sequence[Mapping[str, Any]]) -> list[Asked]:
+        """The answers to new questions, in order. rows: `question` or `prompt`, and if wanted `relation`, `subject`, `answer`.
+
+        Raises MissingInputError where the run has no detector yet, DataError for a row that cannot be read.
+        """
+        folder = tempfile.TemporaryDirectory(prefix="ghosttrack-")
+        scratch = Scratch(self._run, folder)
+        asked = Path(folder.name) / "questions.jsonl"
+        asked.write_text(
+            "".join(json.dumps(dict(row), ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
+        )
+        data = self._run.config.data.model_copy(update={"asked": str(asked)})
+        config = self._run.config.model_copy(update={"data": data})
+        for unit in asked_units(config):
+            job = QuietJob(
+                config, unit, self._log, scratch.folder_of(unit), scratch.inputs(unit), at_hand=self.at_hand
+            )
+            job.output("").mkdir(parents=True)
+            importlib.import_module(f"ghosttrack.stages.{unit.stage}.run").run(job)
+            scratch.made(unit, job)
+        answers = read_answers(scratch.file("track/asked_answers", "generations.jsonl"))
+        text = scratch.file("detect/asked", "scores.jsonl").read_text(encoding="utf-8")
+        records = [json.loads(line) for line in text.split("\n") if line]
+        found = [
+            Asked(self._run, scratch, number, answer, record)
+            for number, (answer, record) in enumerate(zip(answers, records, strict=True))
+        ]
+        for one in found:
+            for notice in one.notices:
+                warnings.warn(notice, RunNotice, stacklevel=4)
+        return found
+
+
+class Scratch:
+    """The files of one asking; the folder is removed when the last of its questions is forgotten."""
+
+    def __init__(self, run: Run, folder: tempfile.TemporaryDirectory[str]) -> None:
+        self._run, self._folder = run, folder
+        self._made: dict[str, Entry] = {}
+
+    def folder_of(self, unit: Unit) -> Path:
+        return Path(self._folder.name) / unit.stage / unit.name
+
+    def file(self, unit: str, name: str) -> Path:
+        """A file of the units of new questions; `track/answers` and `track/all` mean theirs."""
+        own = {"track/answers": "track/asked_answers", "track/all": "track/asked"}.get(unit, unit)
+        return self._made[own].file(name)
+
+    def inputs(self, unit: Unit) -> dict[str, Entry]:
+        """What a unit reads: of the run, verified, or made here a moment ago."""
+        entries = {}
+        for read in unit.reads:
+            if read.name in self._made:
+                entries[read.name] = self._made[read.name]
+                continue
+            entries[read.name] = self._run.entry(read.name)
+            files = entries[read.name].manifest.files if read.files == ["*"] else read.files
+            for file in files:
+                self._run.file(read.name, file)
+        return entries
+
+    def made(self, unit: Unit, job: Job) -> None:
+        """Keep what a job wrote, as a result whose manifest says no more than what it was made from."""
+        inputs = [
+            Dependency(
+                name=f"{read.name}/{name}", uri="", digest=subject.digest, annotations={"inTaskKey": True}
+            )
+            for read in unit.reads
+            if read.name not in self._made
+            for name, subject in job.entries[read.name].manifest.files.items()
+            if read.files == ["*"] or name in read.files
+        ]
+        made: Any = Manifest.model_construct  # no more of it than is read again
+        part: Any = Predicate.model_construct
+        build: Any = BuildDefinition.model_construct
+        manifest = made(subject=[], predicate=part(stage=unit.stage, build_definition=build(resolved_dependencies=inputs)))
+        self._made[unit.label] = Entry(job.output(""), manifest, "")
