@@ -119,5 +119,7 @@ class Scratch:
         made: Any = Manifest.model_construct  # no more of it than is read again
         part: Any = Predicate.model_construct
         build: Any = BuildDefinition.model_construct
-        manifest = made(subject=[], predicate=part(stage=unit.stage, build_definition=build(resolved_dependencies=inputs)))
+        manifest = made(
+            subject=[], predicate=part(stage=unit.stage, build_definition=build(resolved_dependencies=inputs))
+        )
         self._made[unit.label] = Entry(job.output(""), manifest, "")
