@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 import yaml
+from filelock import FileLock
 
 from ghosttrack.common.config.load import ENVIRONMENT_KEYS
 from ghosttrack.orchestrate.local import LocalExecutor
 from ghosttrack.orchestrate.render import Terminal
 from tests.fake_project import FakeProject
+from tests.pipeline import Pipeline, ran
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -71,3 +73,17 @@ def finished(project: FakeProject, finished_root: Path) -> FakeProject:
     project.root.rmdir()
     shutil.copytree(finished_root, project.root, symlinks=True)
     return project
+
+
+@pytest.fixture(scope="session")
+def stub_run(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    """A pipeline on the miniature model that ran through in one go: once for all processes of pytest. Not to be changed."""
+    base = tmp_path_factory.getbasetemp()
+    folder = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    pipeline, done = Pipeline(folder / "stub_run"), folder / "stub_run.done"
+    with FileLock(folder / "stub_run.lock"):
+        if not done.exists():
+            output = pipeline.run()
+            assert sorted(ran(output)) == sorted(unit.label for unit in pipeline.units())
+            done.touch()
+    return pipeline

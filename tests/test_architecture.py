@@ -50,6 +50,20 @@ def test_our_code_has_one_name() -> None:
     assert found == []
 
 
+@pytest.mark.parametrize("folder", ["common", "stages", "orchestrate"])
+def test_nothing_imports_the_public_api(folder: str) -> None:
+    """It sits above everything: `ghosttrack.api` imports stages and the orchestrator."""
+    names = {name for file in (ROOT / folder).rglob("*.py") for name in imports(file)}
+    public = {
+        "ghosttrack.open",
+        "ghosttrack.run",
+        "ghosttrack.Run",
+        "ghosttrack.Question",
+        "ghosttrack.Asked",
+    }
+    assert not [name for name in names if name in public or re.match(r"ghosttrack\.api(\.|$)", name)]
+
+
 def test_common_imports_neither_stages_nor_the_orchestrator() -> None:
     assert offences("common", ("stages", "orchestrate")) == []
 

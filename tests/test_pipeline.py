@@ -13,69 +13,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ghosttrack.common.config.load import load_config
-from ghosttrack.common.engine.contract import Unit, expand, load_contracts
-from ghosttrack.common.engine.storage import Store
-from ghosttrack.common.errors import MissingInputError
-from ghosttrack.common.files import sha256_of
+import ghosttrack as gt
+from tests.pipeline import CODE, RESULTS, Pipeline, ran
 
 pytestmark = pytest.mark.slow
 
-CODE = Path(__file__).parents[1]
 STAGES = ["prepare", "extract", "sae_train", "track", "detect", "evaluate", "report"]
-RESULTS = "results/demo-stub"
-
-
-class Pipeline:
-    """`ghosttrack run demo --stub` under a root of its own."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.store = Store(str(root))
-
-    def command(self, *overrides: str) -> list[str]:
-        options = [part for each in (f"paths.root={self.root}", *overrides) for part in ("--set", each)]
-        return [sys.executable, "-m", "ghosttrack.orchestrate", "run", "demo", "--stub", *options]
-
-    def start(self, *overrides: str) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
-            self.command(*overrides), cwd=CODE, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT, text=True,
-        )  # fmt: skip
-
-    def run(self, *overrides: str) -> str:
-        """What the command printed; it must succeed."""
-        running = self.start(*overrides)
-        output, _ = running.communicate()
-        assert running.returncode == 0, output
-        return output
-
-    def units(self) -> list[Unit]:
-        config = load_config("demo", [f"paths.root={self.root}"], stub=True, environ={})
-        return [unit for contract in load_contracts() for unit in expand(contract, config)]
-
-    def digests(self) -> dict[str, str]:
-        """Of every published file whose content is science; models are compared through what is made of them."""
-        return {
-            path.relative_to(self.root).as_posix(): sha256_of(path)
-            for folder in ("models/checkpoints/demo-stub", RESULTS, "data/cache/demo-stub/hidden_states")
-            for path in sorted((self.root / folder).rglob("*"))
-            if path.suffix in (".pt", ".json", ".jsonl", ".csv", ".parquet") and "manifest" not in path.name
-        }
-
-
-def ran(output: str) -> list[str]:
-    """The units that a run worked on."""
-    return re.findall(r"^\w+: (\S+)(?: \(\d+ of \d+\))?: (?:starts|goes on)", output, flags=re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+def undisturbed(stub_run: Pipeline) -> Pipeline:
     """A pipeline that ran through in one go."""
-    pipeline = Pipeline(tmp_path_factory.mktemp("pipeline") / "root")
-    output = pipeline.run()
-    assert sorted(ran(output)) == sorted(unit.label for unit in pipeline.units())
-    return pipeline
+    return stub_run
 
 
 @pytest.fixture
@@ -220,10 +169,12 @@ def test_new_questions_are_scored_as_the_run_scored_its_own(undisturbed: Pipelin
 def test_a_finished_run_is_opened_fitted_and_scored_from_python(undisturbed: Pipeline) -> None:
     """The same fold, seed and data: the detector that the run kept, fitted once more."""
     from ghosttrack.stages.detect.detector import fit, load
-    from ghosttrack.stages.detect.opening import frozen_fold, open_run
+    from ghosttrack.stages.detect.opening import frozen_fold, read_run
 
-    config = load_config("demo", [f"paths.root={undisturbed.root}"], stub=True, environ={})
-    run = open_run(config)
+    opened = gt.open("demo-stub", root=undisturbed.root)
+    config = opened.config
+    unit = next(unit for unit in undisturbed.units() if unit.label == "detect/all")
+    run = read_run({read.name: opened.entry(read.name) for read in unit.reads}, config)
     fold = frozen_fold(run, config)
     stored = load(undisturbed.root / RESULTS / "detection")
     stored.require(run.provenance)
@@ -233,8 +184,6 @@ def test_a_finished_run_is_opened_fitted_and_scored_from_python(undisturbed: Pip
     published = json.loads((undisturbed.root / RESULTS / "detection/hallucination_scores.json").read_text())
     expected = [published["questions"][row]["score"] for row in fold.test]
     np.testing.assert_allclose(stored.score(asked), expected, atol=1e-6)
-    with pytest.raises(MissingInputError, match="no published prepare/model; make it with `ghosttrack run"):
-        open_run(load_config("gpt2-small", [f"paths.root={undisturbed.root}"], environ={}))
 
 
 def test_new_questions_need_a_finished_run(tmp_path: Path) -> None:

@@ -1,9 +1,4 @@
-"""A run's answers and tracks as detection reads them, from the stage's inputs or, in Python, from what is published.
-
-run = open_run(load_config("demo"))
-detector = fit(run.data, run.labels, test_fold(run, load_config("demo")), run.provenance, run.ids)
-detector.score(run.data)
-"""
+"""A run's answers and tracks as detection reads them, from a stage's inputs. In Python, `ghosttrack.open` opens a run."""
 
 from __future__ import annotations
 
@@ -15,9 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ghosttrack.common.config.schema import Config
-from ghosttrack.common.engine.contract import STAGES_FOLDER, expand, load_contract
-from ghosttrack.common.engine.storage import Entry, Store
-from ghosttrack.common.errors import MissingInputError
+from ghosttrack.common.engine.storage import Entry
 from ghosttrack.common.formats.answers import Answer, read_answers
 from ghosttrack.common.formats.candidates import CANDIDATES
 from ghosttrack.common.formats.ladder import LADDER
@@ -59,22 +52,8 @@ class Run:
         return protocol_rows(self.answers, self.data, self.labels, self.groups)
 
 
-def open_run(config: Config) -> Run:
-    """The published answers and tracks of a configuration. Raises MissingInputError for what is not there."""
-    store, entries = Store(config.paths.root), {}
-    contract = load_contract(STAGES_FOLDER / "detect")
-    for read in next(unit for unit in expand(contract, config) if unit.name == "all").reads:
-        label, entry = f"{read.stage}/{read.unit}", store.current(config.name, read.stage, read.unit)
-        if entry is None:
-            raise MissingInputError(
-                f"{config.name} has no published {label}; make it with `ghosttrack run {config.name}`"
-            )
-        entries[label] = entry
-    return read_run(entries, config)
-
-
 def read_run(entries: Entries, config: Config, on_piece: Callable[[], None] = lambda: None) -> Run:
-    """The same from a stage's inputs. Raises LabelError, DataError for answers that nothing can be learned from."""
+    """The published answers and tracks. Raises LabelError, DataError for answers that nothing can be learned from."""
     answers = read_answers(entries["track/answers"].file("generations.jsonl"))
     refuse_conflicts(answers)
     check_classes([a.label for a in answers if a.label is not None], config.detection.folds)

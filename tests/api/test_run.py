@@ -1,0 +1,188 @@
+"""`import ghosttrack as gt`: what a notebook does with a run, held against the run's files and against what it published."""
+
+import json
+import shutil
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+import pandas as pd
+import pytest
+from tokenizers import Tokenizer
+
+import ghosttrack as gt
+from ghosttrack.api import run as api_run
+from ghosttrack.api.run import RunNotice
+from ghosttrack.common.config.load import load_config
+from ghosttrack.common.errors import DataError, MissingInputError
+from tests.pipeline import RESULTS, Pipeline
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def run(stub_run: Pipeline) -> gt.Run:
+    return gt.open("demo-stub", root=stub_run.root)
+
+
+@pytest.fixture(scope="module")
+def published(stub_run: Pipeline) -> list[dict]:
+    path = stub_run.root / RESULTS / "detection/hallucination_scores.json"
+    return json.loads(path.read_text())["questions"]
+
+
+def test_importing_and_opening_load_nothing_heavy(stub_run: Pipeline, tmp_path: Path) -> None:
+    code = (
+        "import sys; import ghosttrack as gt; assert not {'torch', 'pandas', 'numpy', 'pydantic'} & set(sys.modules)\n"
+        f"run = gt.open('demo-stub', root={str(stub_run.root)!r}); print(run)\n"
+        "assert not {'torch', 'transformers', 'sklearn', 'pandas'} & set(sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "<Run demo-stub: 80 questions, 4 layers of miniature>"
+
+
+def test_it_says_what_was_run_not_what_the_file_says_now(run: gt.Run, stub_run: Pipeline) -> None:
+    config = load_config("demo", [f"paths.root={stub_run.root}"], stub=True, environ={})
+    own = api_run._config_as_run("demo-stub", str(stub_run.root), None, run._entries.values())
+    assert own.detection == config.detection
+    for key in ("top_k_features", "associator", "ladder", "max_new_tokens"):
+        assert getattr(own.tracking, key) == getattr(config.tracking, key)
+    assert own.layers == config.layers
+    changed = gt.open("demo-stub", root=stub_run.root, overrides=["tracking.top_k_features=5"])
+    assert changed.config.tracking.top_k_features == config.tracking.top_k_features
+
+
+def test_questions_and_scores_are_those_of_the_files(run: gt.Run, published: list[dict]) -> None:
+    scored = [record for record in published if record["score"] is not None]
+    assert len(run.questions) == len(run) == len(published)
+    assert set(run.scores.index) == {record["id"] for record in scored}
+    for record in scored:
+        row = run.scores.loc[record["id"]]
+        assert row["probability"] == record["score"]
+        assert row["wrong"] == record["label"]
+        assert (row["low"], row["high"]) == tuple(record["interval"])
+    assert run.scores["probability"].is_monotonic_decreasing
+    assert run.questions.loc[published[0]["id"], "answer"] == published[0]["answer"]
+
+
+def test_a_question_has_its_rows_of_every_table(run: gt.Run, stub_run: Pipeline) -> None:
+    number = 7
+    question = run.question(number)
+    folder = stub_run.root / RESULTS / "tracking"
+    for table, name in ((question.tracks, "tracks"), (question.lens, "lens"), (question.layers, "layers")):
+        whole = pd.read_parquet(folder / f"{name}.parquet")
+        own = whole[whole["question"] == number].drop(columns="question").reset_index(drop=True)
+        assert len(own) > 0
+        pd.testing.assert_frame_equal(table[own.columns], own)
+    tokenizer = Tokenizer.from_file(str(stub_run.root / "data/cache/demo-stub/model/tokenizer.json"))
+    assert question.candidates["text"].tolist()[:5] == [
+        tokenizer.decode([token]) for token in question.candidates["token"].tolist()[:5]
+    ]
+    assert run.question(question.id).prompt == question.prompt
+
+
+def test_a_question_is_drawn_and_told(run: gt.Run, tmp_path: Path) -> None:
+    question = run.question(run.scores.index[0])
+    question.plot().savefig(tmp_path / "picture.png")
+    picture = matplotlib.image.imread(tmp_path / "picture.png")[..., :3]
+    assert (picture.std(axis=2) > 0.1).mean() > 0.002  # there is colour in it
+    assert question.answer in question.sentence
+    assert f"{question.probability:.2f}" in question.sentence
+    assert "data:image/png" in question._repr_html_()
+    assert len(repr(question)) < 250
+
+
+def test_what_it_was_made_with(run: gt.Run) -> None:
+    sae = run.sae(2)
+    assert (sae.layer, sae.d_hidden) == (2, 128)
+    assert "AUROC" in run.report.text
+    assert run.report.figures["name"] == "demo-stub"
+    with pytest.raises(DataError, match="no SAE of layer 9"):
+        run.sae(9)
+
+
+def test_errors_name_what_there_is(run: gt.Run, stub_run: Pipeline) -> None:
+    with pytest.raises(DataError, match="did you mean"):
+        run.question(run.questions.index[3] + "x")
+    with pytest.raises(MissingInputError, match=r"no run 'demo' \(there: .*demo-stub"):
+        gt.open("demo", root=stub_run.root)
+
+
+def files_of(root: Path) -> set[Path]:
+    return set((root / ".store").rglob("*")) | set((root / "results").rglob("*"))
+
+
+def test_asking_again_gives_the_published_score_and_publishes_nothing(
+    run: gt.Run, stub_run: Pipeline, published: list[dict]
+) -> None:
+    lines = (stub_run.root / "data/cache/demo-stub/questions/questions.jsonl").read_text().splitlines()
+    query = {record["id"]: record["query"] for record in map(json.loads, lines)}
+    wanted = [record for record in published if record["split"] == "test"][:3]
+    wanted += [record for record in published if record["split"] == "grouped"][:1]
+    before = files_of(stub_run.root)
+    rows = [
+        {
+            "prompt": query[record["id"]],
+            "relation": record["relation"],
+            "subject": run.question(record["id"])._answer.subject,
+        }
+        for record in wanted
+    ]
+    with pytest.warns(RunNotice, match="was fitted on this question"):
+        table = run.detector.score(rows)
+    assert files_of(stub_run.root) == before
+    assert table["answer"].tolist() == [record["answer"] for record in wanted]
+    assert table["in_fit"].tolist() == [False, False, False, True]
+    np.testing.assert_allclose(
+        table["probability"][:3], [record["score"] for record in wanted[:3]], atol=1e-3
+    )
+
+
+def test_a_new_question_has_all_that_a_question_of_the_run_has(run: gt.Run) -> None:
+    asked = run.ask("Who painted the harbour at night?")
+    assert asked.prompt == "Q: Who painted the harbour at night?\nA:"
+    assert asked.wrong is None
+    assert 0 <= asked.probability <= 1
+    assert set(asked.tracks["layer"]) <= set(run.layers)
+    assert asked.candidates.iloc[0]["text"] == asked.tokens["text"].iloc[0]
+    assert asked.plot().axes
+    again = run.detector.score(["Who painted the harbour at night?"])
+    assert again["probability"][0] == asked.probability
+
+
+def test_a_half_finished_run_shows_what_is_there(stub_run: Pipeline, tmp_path: Path) -> None:
+    shutil.copytree(stub_run.root, tmp_path / "root", symlinks=True)
+    current = tmp_path / "root/.store/current/demo-stub"
+    for stage in ("detect", "evaluate", "report"):
+        shutil.rmtree(current / stage)
+    with pytest.warns(RunNotice, match="not finished: detect/all, evaluate/all, report/all have no result"):
+        half = gt.open("demo-stub", root=tmp_path / "root")
+    assert half.missing == ["detect/all", "evaluate/all", "report/all"]
+    assert half.question(0).probability is None
+    assert len(half.question(0).tracks) > 0
+    with pytest.raises(MissingInputError, match="no detect/all yet; `ghosttrack run demo-stub` makes it"):
+        _ = half.scores
+    shutil.rmtree(current / "track")
+    with pytest.warns(RunNotice):
+        less = gt.open("demo-stub", root=tmp_path / "root")
+    assert less.questions["question"].str.len().min() > 0
+
+
+def test_a_run_of_another_version_gives_a_notice(stub_run: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    contracts = api_run.load_contracts()
+    older = [c.model_copy(update={"version": 1000}) if c.stage == "track" else c for c in contracts]
+    monkeypatch.setattr(api_run, "load_contracts", lambda: older)
+    with pytest.warns(RunNotice, match="results of track were made by version .* this is version 1000"):
+        gt.open("demo-stub", root=stub_run.root)
+
+
+def test_a_run_that_is_up_to_date_is_opened_at_once(stub_run: Pipeline) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RunNotice)
+        assert gt.run("demo", root=stub_run.root, stub=True).missing == []
