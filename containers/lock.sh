@@ -9,9 +9,16 @@ python=${PYTHON:-python3}
 "$python" -m venv build/uv
 build/uv/bin/pip install -q uv
 
+# Versions stay as they are locked unless pyproject.toml asks for others; UPGRADE=1 takes the newest of everything. torch is
+# the one that the images and CI have tried, and that some indices have as a build for CPUs.
+echo "torch==2.13.0" > build/torch.pin
+[ -z "${UPGRADE:-}" ] || : > containers/requirements.lock
 resolve() {
-    build/uv/bin/uv pip compile -q --universal --python-version 3.10 --no-annotate --no-header "$@" |
-        grep -vE "^(nvidia|cuda|triton)[-=]|== '(emscripten|win32)'" |
+    cp containers/requirements.lock build/preferred.txt
+    cat containers/requirements-dev.lock >> build/preferred.txt
+    build/uv/bin/uv pip compile -q --universal --python-version 3.10 --no-annotate --no-header -c build/torch.pin \
+        -o build/preferred.txt "$@" > /dev/null
+    grep -vE "^(nvidia|cuda|triton)[-=]|== '(emscripten|win32)'" build/preferred.txt |
         sed -E "s/ and sys_platform != 'emscripten'//; s/ ; sys_platform != 'emscripten'$//"
 }
 
