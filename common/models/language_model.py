@@ -235,10 +235,12 @@ def load_language_model(folder: Path, dtype: str = "float32") -> LanguageModel:
     """
     transformers_logging.disable_progress_bar()
     try:
-        kind = AutoConfig.from_pretrained(folder).model_type
+        kind = AutoConfig.from_pretrained(folder, trust_remote_code=False).model_type
         family = family_of(kind)
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype)).eval()
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, trust_remote_code=False, dtype=getattr(torch, dtype)
+        ).eval()
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ModelSourceError(
             f"{folder} is not a usable model snapshot: {' '.join(str(error).split())}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ghosttrack.common.errors import ModelSourceError
+from ghosttrack.common.errors import GhostTrackError, ModelSourceError
 from ghosttrack.common.models import gguf_header
 from ghosttrack.common.models.source import MINIATURE, Place, locate
 
@@ -50,9 +50,17 @@ def sizes_of(source: str, revision: str | None = None) -> Sizes:
     if source == MINIATURE:
         return MINIATURE_SIZES
     place = locate(source)
-    if place.gguf:
-        return _of_gguf(place.gguf, place.gguf.stat().st_mtime_ns)
-    return _of_config(source, _folder_of(source, place, revision))
+    try:
+        if place.gguf:
+            return _of_gguf(place.gguf, place.gguf.stat().st_mtime_ns)
+        return _of_config(source, _folder_of(source, place, revision))
+    except (GhostTrackError, PermissionError):
+        raise
+    except Exception as error:  # files of somebody else's, damaged in whichever way
+        text = " ".join(str(error).split())
+        raise ModelSourceError(
+            f"model.base_model = {source!r} cannot be read: {text[:200] or type(error).__name__}; fetch it again"
+        ) from error
 
 
 def _folder_of(source: str, place: Place, revision: str | None) -> Path:
@@ -121,7 +129,7 @@ def _by_transformers(source: str, folder: Path) -> tuple[int, int]:
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(folder).get_text_config()
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
         return int(config.hidden_size), int(config.num_hidden_layers)
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         text = " ".join(str(error).split())

@@ -242,8 +242,10 @@ def _tokenizer(folder: Path, row_length: int) -> packing.Tokenize:
     from transformers import AutoConfig, AutoTokenizer
 
     try:
-        longest = getattr(AutoConfig.from_pretrained(folder), "max_position_embeddings", None)
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        longest = getattr(
+            AutoConfig.from_pretrained(folder, trust_remote_code=False), "max_position_embeddings", None
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ModelSourceError(
             f"{folder} is not a usable snapshot: {' '.join(str(error).split())}"

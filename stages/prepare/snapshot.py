@@ -6,7 +6,7 @@ that come as a Python package; the package is never imported). Later stages read
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ghosttrack.common.engine.storage_errors import storage_error
 from ghosttrack.common.errors import ModelMismatchError, ModelSourceError
 from ghosttrack.common.models.language_model import family_of
 from ghosttrack.common.models.source import locate
@@ -25,7 +26,8 @@ LEAST_OF_VOCABULARY = 0.9
 def load_source(source: str, revision: str | None = None) -> tuple[nn.Module, Any]:
     """The causal language model (float32, on the CPU) and the fast tokenizer of a source.
 
-    Raises ModelSourceError when the source cannot be found or read.
+    Raises ModelSourceError when the source cannot be found or read, asks for code of its own, or has not exactly the
+    weights of its architecture, all of them finite.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging as transformers_logging
@@ -36,16 +38,54 @@ def load_source(source: str, revision: str | None = None) -> tuple[nn.Module, An
         arguments["revision"] = revision
     try:
         with _one_gguf_parse() if "gguf_file" in arguments else contextlib.nullcontext():
-            tokenizer = AutoTokenizer.from_pretrained(place, use_fast=True, **arguments)
-            model = AutoModelForCausalLM.from_pretrained(place, dtype=torch.float32, **arguments)
-    except (OSError, ValueError, KeyError, ImportError) as error:
+            tokenizer = AutoTokenizer.from_pretrained(
+                place, use_fast=True, trust_remote_code=False, **arguments
+            )
+            model, loading = AutoModelForCausalLM.from_pretrained(
+                place,
+                dtype=torch.float32,
+                trust_remote_code=False,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are named below
+                **arguments,
+            )
+    except Exception as error:  # a file of somebody else's in any of four formats, through as many libraries
+        if isinstance(error, OSError) and (found := storage_error(error)):
+            raise found from error
         raise ModelSourceError(
             f"model.base_model = {source!r} cannot be loaded: {_short(error)}; give a hub id that this machine "
             "can reach, a local folder or package:<distribution>/<file.gguf>"
         ) from error
     if not tokenizer.is_fast:
         raise ModelSourceError(f"model.base_model = {source!r} has no fast tokenizer; GhostTrack needs one")
+    if complaint := _wrong_weights(model, loading):
+        raise ModelSourceError(
+            f"model.base_model = {source!r} {complaint}; what is missing would be filled at random: take a whole copy of it"
+        )
     return model.eval(), tokenizer
+
+
+def _wrong_weights(model: nn.Module, loading: Mapping[str, Any]) -> str | None:
+    """What is wrong with a model's weights, by name; None where each is there once, of its shape, and finite.
+
+    loading: what `from_pretrained` tells under `output_loading_info`.
+    """
+    for what in ("missing", "mismatched", "unexpected"):
+        if names := sorted(
+            str(each[0] if isinstance(each, tuple) else each) for each in loading.get(f"{what}_keys", ())
+        ):
+            return f"has {what} weights: {_few(names)}"
+    wrong = [
+        name
+        for name, values in model.state_dict().items()
+        if values.is_floating_point() and not bool(torch.isfinite(values).all())
+    ]
+    return f"has weights that are not finite: {_few(wrong)}" if wrong else None
+
+
+def _few(names: list[str]) -> str:
+    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return ", ".join(names[:4]) + more
 
 
 def check(model: nn.Module, tokenizer: Any, source: str, d_model: int, n_layers: int) -> None:
