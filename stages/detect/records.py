@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ghosttrack.common.formats.answers import Answer
+from ghosttrack.common.formats.neutral import csv_cell
 from ghosttrack.stages.detect.crossval import Decided
 from ghosttrack.stages.detect.methods import Method
 
@@ -95,8 +96,10 @@ def asked_record(
 
 
 def csv_rows(records: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
-    """Header and rows of classifications.csv; null is an empty cell."""
-    rows = [["" if record[name] is None else record[name] for name in CSV_COLUMNS] for record in records]
+    """Header and rows of classifications.csv; null is an empty cell, and no text is a formula."""
+    rows = [
+        ["" if record[name] is None else csv_cell(record[name]) for name in CSV_COLUMNS] for record in records
+    ]
     return [list(CSV_COLUMNS), *rows]
 
 

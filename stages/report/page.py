@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ghosttrack.common.formats.neutral import markdown_text
 from ghosttrack.stages.report import tables
 
 PICTURES = (
@@ -67,7 +68,7 @@ def page(report: Json, examples: Sequence[Json], sources: Sequence[Sequence[str]
         "## Kinds of error",
         *_error_types(report),
         "## Relations",
-        tables.markdown(tables.relations(report)),
+        tables.markdown([[markdown_text(row[0]), *row[1:]] for row in tables.relations(report)]),
         "## Data",
         tables.markdown([["", ""], *tables.data(report)]),
         "## Sparse autoencoders",
@@ -145,7 +146,7 @@ def surest(records: Sequence[Json], each: int = 4) -> list[Json]:
 
 def example_rows(records: Sequence[Json]) -> list[list[str]]:
     rows = [
-        [_inline(record["question"]), _inline(record["answer"]), _inline(record["gold"]),
+        [markdown_text(record["question"]), markdown_text(record["answer"]), markdown_text(record["gold"]),
          "wrong" if record["label"] else "right", f"{record['score']:.0%}"]
         for record in records
     ]  # fmt: skip
@@ -210,7 +211,3 @@ def _repeats(split: Json) -> str:
 
 def _lower(text: str) -> str:
     return text[:1].lower() + text[1:]
-
-
-def _inline(text: str) -> str:
-    return " ".join(text.split())

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ghosttrack.common.formats.neutral import csv_cell
 from ghosttrack.stages.report import tables
 from ghosttrack.stages.report.paper.numbers import latex
 
@@ -142,5 +143,5 @@ def as_csv(table: Table) -> str:
         cells: list[Any] = []
         for cell in row:
             cells += [cell["value"], cell["low"], cell["high"]] if isinstance(cell, Mapping) else [cell]
-        writer.writerow(["" if cell is None else cell for cell in cells])
+        writer.writerow(["" if cell is None else csv_cell(cell) for cell in cells])
     return file.getvalue()
