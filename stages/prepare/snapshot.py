@@ -41,7 +41,7 @@ def load_source(source: str, revision: str | None = None) -> tuple[nn.Module, An
             tokenizer = AutoTokenizer.from_pretrained(
                 place, use_fast=True, trust_remote_code=False, **arguments
             )
-            model, loading = AutoModelForCausalLM.from_pretrained(
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
                 place,
                 dtype=torch.float32,
                 trust_remote_code=False,
@@ -49,6 +49,7 @@ def load_source(source: str, revision: str | None = None) -> tuple[nn.Module, An
                 ignore_mismatched_sizes=True,  # they are named below
                 **arguments,
             )
+            model, loading = loaded
     except Exception as error:  # a file of somebody else's in any of four formats, through as many libraries
         if isinstance(error, OSError) and (found := storage_error(error)):
             raise found from error
