@@ -8,6 +8,7 @@ from ghosttrack.common.engine.progress import format_bytes
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.errors import CorruptInputError, MissingInputError
 from ghosttrack.orchestrate.clean import clean as clean_results
+from ghosttrack.orchestrate.initialise import init
 from ghosttrack.orchestrate.options import takes_config
 from ghosttrack.orchestrate.render import Terminal
 from ghosttrack.orchestrate.request import Request
@@ -31,11 +32,13 @@ def main() -> None:
 def ghosttrack() -> None:
     """Why does a language model hallucinate? Plan, run and watch the pipeline.
 
-    CONFIG is a name from config/model_configs (demo, gpt2-medium, …) or the path of a YAML file.
+    CONFIG is a name from config/model_configs (demo, gpt2-medium, …), the path of a YAML file, or the name of one here
+    that `ghosttrack init` wrote.
     """
 
 
 for command in (
+    init,
     doctor,
     run,
     render,

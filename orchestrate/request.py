@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ghosttrack.common.config.cluster import ClusterProfile
-from ghosttrack.common.config.load import environment_overrides, load_cluster, load_config
-from ghosttrack.common.config.schema import Config
+from ghosttrack.common.config.load import environment_overrides, given_sizes, load_cluster, load_config
+from ghosttrack.common.config.schema import SIZES, Config
 from ghosttrack.common.engine.contract import STAGES_FOLDER, Contract, load_contracts, stage_module
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.orchestrate.plan import Plan, make_plan
@@ -118,12 +118,20 @@ class Request:
 
     def stage_arguments(self, stage: str, units: Sequence[str] = ()) -> list[str]:
         """What a stage is called with, whichever way it is started. units: only these; all when empty."""
-        arguments = [*self.options, "--log-file", str(self.logs.resolve() / f"{stage}.jsonl")]
+        arguments = [*self.options, *self._sizes(), "--log-file", str(self.logs.resolve() / f"{stage}.jsonl")]
         if (processes := self.processes_of(stage)) > 1:
             arguments += ["--processes", str(processes)]
         for unit in units:
             arguments += ["--unit", unit]
         return arguments
+
+    def _sizes(self) -> list[str]:
+        """The model's sizes where its configuration leaves them out: a stage need not reach the model to know them."""
+        if "--stub" in self.options:
+            return []
+        missing = set(SIZES) - given_sizes(self.options[1])
+        settings = [f"model.{key}={getattr(self.config.model, key)}" for key in SIZES if key in missing]
+        return [part for setting in settings for part in ("--set", setting)]
 
     def own_command(self, command: str, *arguments: str) -> list[str]:
         """The command line of a command of the orchestrator about this configuration."""

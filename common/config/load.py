@@ -82,7 +82,7 @@ def load_config(
     environ: Mapping[str, str] | None = None,
     stub: bool = False,
 ) -> Config:
-    """The configuration `config/model_configs/<name>.yaml` (or a path to a YAML file) with its overrides.
+    """The configuration `config/model_configs/<name>.yaml`, `<name>.yaml` here or a path to a YAML file, with overrides.
 
     overrides: `key=value` texts, the value in YAML. environ defaults to the process environment.
     model.d_model and model.n_layers are read from the model where they are not given. Raises ConfigError for a missing
@@ -116,6 +116,12 @@ def load_config(
         return Config.model_validate(data)
     except ValidationError as error:
         raise ConfigError(f"{path}: {_describe(error, known_keys())}") from error
+
+
+def given_sizes(name_or_path: str) -> set[str]:
+    """Which of SIZES a configuration file gives."""
+    model = _read_yaml(_find(name_or_path, "model_configs")).get("model") or {}
+    return {key for key in SIZES if model.get(key) is not None}
 
 
 def with_sizes(model: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,8 +173,9 @@ def _find(name_or_path: str, folder: str) -> Path:
             raise ConfigError(f"there is no configuration file {path}")
         return path
     found = CONFIG_FOLDER / folder / f"{name_or_path}.yaml"
-    if found.is_file():
-        return found
+    for place in (found, Path(f"{name_or_path}.yaml")):
+        if place.is_file():
+            return place
     names = sorted(entry.stem for entry in (CONFIG_FOLDER / folder).glob("*.yaml"))
     if not names:
         raise ConfigError(
@@ -176,7 +183,7 @@ def _find(name_or_path: str, folder: str) -> Path:
         )
     raise ConfigError(
         f"there is no configuration {name_or_path!r}{_suggest(name_or_path, names)}; "
-        f"there are {', '.join(names)}, or give the path of a .yaml file"
+        f"there are {', '.join(names)}, or give the path of a .yaml file; `ghosttrack init` writes one for any model"
     )
 
 
@@ -263,7 +270,8 @@ def _annotations(model: type[BaseModel], prefix: str = "") -> Iterable[tuple[str
 def _suggest(key: str, known: Iterable[str]) -> str:
     """` (did you mean X?)`: the nearest full key, or the key whose last part is nearest."""
     known = list(known)
-    nearest = difflib.get_close_matches(key, known, n=1, cutoff=0.7)
+    begun = [name for name in known if name.startswith(key)]
+    nearest = begun[:1] or difflib.get_close_matches(key, known, n=1, cutoff=0.7)
     if not nearest:
         tails = {name.rsplit(".", 1)[-1]: name for name in reversed(known)}
         tail = difflib.get_close_matches(key.rsplit(".", 1)[-1], tails, n=1, cutoff=0.7)

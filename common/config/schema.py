@@ -392,12 +392,13 @@ class EvaluationConfig(Section):
     confidence: float = Field(0.95, gt=0.5, lt=1, description="Coverage of the intervals.")
 
 
+NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+
+
 class Config(Section):
     """A whole run. Every field is documented; `docs/MODEL_CONFIGS.md` is made from these descriptions."""
 
-    name: str = Field(
-        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100, description="Names the outputs' folders."
-    )
+    name: str = Field(pattern=NAME, max_length=100, description="Names the outputs' folders.")
     seed: int = Field(0, ge=0, description="Seed of everything random.")
     paths: PathsConfig = Field(default_factory=PathsConfig)
     model: ModelConfig

