@@ -23,7 +23,7 @@ from ghosttrack.common.models.sizes import sizes_of
 from ghosttrack.common.models.source import MINIATURE, locate
 from ghosttrack.common.package import package_folder
 
-COLUMNS = "data.questions_columns."
+COLUMNS = "data.columns."
 """Below it every key is one of our fields."""
 CONFIG_FOLDER = package_folder("config")
 

@@ -169,11 +169,18 @@ class ModelConfig(Section):
 class DataConfig(Section):
     naming_files = frozenset({"questions", "corpus", "asked"})
 
-    questions: str = Field("factbook", description="`factbook`, a path to a .jsonl file, or `hub:<dataset>`.")
+    questions: str = Field(
+        "factbook",
+        description="`factbook`, a file (.jsonl, .json, .csv, .tsv, .parquet, .arrow, or one of them with "
+        ".gz), a folder that `datasets` reads, or `hub:<dataset>`.",
+    )
     questions_config: str | None = Field(None, description="Configuration name of the hub dataset.")
     questions_split: str = Field("validation", description="Split of the hub dataset.")
-    questions_columns: dict[str, str] = Field(
-        default_factory=dict, description="Our field name to the hub dataset's column."
+    columns: dict[str, str] = Field(
+        default_factory=dict,
+        description="Our field (question or prompt, answer, aliases, id, relation, subject, passage, choices, response, label, "
+        "spans) to the column of the questions' file or dataset, nested ones as `answer.value`. Fields not listed are taken "
+        "from the column of their name; well-known data sets need none.",
     )
     corpus: str = Field("factbook", description="`factbook`, a path to .txt or .jsonl, or `hub:<dataset>`.")
     corpus_config: str | None = Field(None, description="Configuration name of the hub dataset.")

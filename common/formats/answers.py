@@ -4,21 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from ghosttrack.common.errors import CorruptInputError, DataError
-
-
-def query_of(prompt: str) -> str:
-    """A prompt without its worked examples: its last line, or the last two where they are `Q: …` and `A:`."""
-    lines = prompt.rstrip("\n").split("\n")
-    return "\n".join(lines[-2:] if lines[-1] == "A:" else lines[-1:])
-
-
-def question_of(prompt: str) -> str:
-    """The question that a prompt asks after its worked examples, in words."""
-    return query_of(prompt).removesuffix("\nA:").removeprefix("Q: ")
 
 
 class Answer(BaseModel):
@@ -32,6 +22,10 @@ class Answer(BaseModel):
     group: str
     """Questions that must share a fold, such as all on one subject."""
     prompt: str
+    question: str
+    """What is asked, in plain words, without worked examples."""
+    query: str
+    """The end of the prompt that asks it, after the worked examples."""
     answer: str
     gold: str
     label: int | None
@@ -50,6 +44,10 @@ class Answer(BaseModel):
     """The label by exact match with a right answer."""
     subject_found: bool = True
     """Whether the subject stands in the prompt, so that there is a position -1."""
+    row: int | None = None
+    """Of the source file, from 1."""
+    extra: dict[str, Any] = {}
+    """The source's other columns, kept for its owner. For the reader; a feature must not see it."""
     samples: list[str] = []
     """Further answers drawn at random; empty unless `detection.samples` asks for them."""
 
@@ -72,14 +70,9 @@ class Answer(BaseModel):
         return self
 
     @property
-    def query(self) -> str:
-        """The prompt without its worked examples."""
-        return query_of(self.prompt)
-
-    @property
-    def question(self) -> str:
-        """The question itself, in words."""
-        return question_of(self.prompt)
+    def prefix(self) -> str:
+        """The prompt's worked examples."""
+        return self.prompt[: max(self.prompt.rfind(self.query), 0)]
 
     @property
     def reason(self) -> str | None:

@@ -45,9 +45,8 @@ class Asked(NamedTuple):
 
     @classmethod
     def of(cls, answer: Answer) -> Asked:
-        prefix = answer.prompt[: len(answer.prompt.rstrip("\n")) - len(answer.query)]
         return cls(
-            answer.relation, answer.subject, answer.question, prefix, answer.answer, normalise(answer.answer),
+            answer.relation, answer.subject, answer.question, answer.prefix, answer.answer, normalise(answer.answer),
             answer.token_ids, answer.logprobs, answer.entropies, answer.samples,
         )  # fmt: skip
 

@@ -1,8 +1,9 @@
 """The record of a fact, and how facts gathered from several places become one clean set. Pure functions."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from ghosttrack.stages.prepare.rows import Given
 from ghosttrack.stages.prepare.text import ascii_letters, fold
 
 
@@ -10,7 +11,8 @@ from ghosttrack.stages.prepare.text import ascii_letters, fold
 class Fact:
     """A relation, a subject, the answer, and all right answers (`aliases`, `answer` first).
 
-    question: the question in words, for facts that no sentence of `prompts.TEMPLATES` asks for.
+    question: the question in words, for facts that no sentence of `prompts.TEMPLATES` asks for. given: what else its row
+    of a file says.
     """
 
     relation: str
@@ -18,6 +20,7 @@ class Fact:
     answer: str
     aliases: tuple[str, ...]
     question: str | None = None
+    given: Given = field(default_factory=Given, hash=False)
 
 
 def make_fact(relation: str, subject: str, answers: Sequence[str]) -> Fact | None:

@@ -7,7 +7,7 @@ query ends without a space, so that the model goes on with ` answer` and a newli
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from ghosttrack.common.maths.seeds import generator
 from ghosttrack.stages.prepare.countries import spoken
 from ghosttrack.stages.prepare.facts import Fact
 from ghosttrack.stages.prepare.relations import COUNTRY_SUBJECTS
+from ghosttrack.stages.prepare.rows import LETTERS, Given
 from ghosttrack.stages.prepare.text import fold, slug
 
 TEMPLATES: Mapping[str, str] = {
@@ -50,7 +51,11 @@ RESERVED_SETS = 4
 
 @dataclass(frozen=True)
 class Question:
-    """A line of `questions.jsonl`; the prompt is `prefix + query`, `aliases` holds `answer` too."""
+    """A line of `questions.jsonl`; the prompt is `prefix + query`, `aliases` holds `answer` too.
+
+    question: what is asked, in plain words, with passage and options, without worked examples and marks. shots: the worked
+    examples behind the prefix, each question (or cloze) and completion.
+    """
 
     id: str
     relation: str
@@ -59,14 +64,23 @@ class Question:
     query: str
     answer: str
     aliases: tuple[str, ...]
+    question: str = ""
+    shots: tuple[tuple[str, str], ...] = ()
+    given: Given = field(default_factory=Given, hash=False)
 
     @property
     def prompt(self) -> str:
         return self.prefix + self.query
 
     def record(self) -> dict[str, object]:
-        """The question as JSON-ready data."""
-        return {**asdict(self), "aliases": list(self.aliases)}
+        """The question as JSON-ready data; of what a file may give, what it gives."""
+        given = {
+            name: value
+            for name, value in vars(self.given).items()
+            if value not in (None, (), {}) and name != "id"
+        }
+        own = {name: value for name, value in vars(self).items() if name != "given"}
+        return {**own, "question": self.question or self.query, **given}
 
 
 def ask(
@@ -113,8 +127,7 @@ def ask(
         )
     questions = []
     for relation, members in asked.items():
-        prefix = "".join(f"{cloze(fact)} {completion(fact)}\n" for fact in examples[relation])
-        questions += [question(fact, prefix) for fact in members]
+        questions += [question(fact, examples[relation]) for fact in members]
     return with_unique_ids(sorted(questions, key=lambda q: (q.relation, q.id, q.subject)))
 
 
@@ -170,7 +183,7 @@ def even_quota(sizes: Mapping[str, int], most: int | None) -> dict[str, int]:
 def cloze(fact: Fact) -> str:
     """The sentence up to the answer, or `Q: …` and `A:`, without a space at its end."""
     if fact.question is not None:
-        return f"Q: {fact.question}\nA:"
+        return asked(fact.question, fact.given)
     template = TEMPLATES[fact.relation]
     subject = spoken(fact.subject) if fact.relation in COUNTRY_SUBJECTS else fact.subject
     sentence = template.format(subject=subject)
@@ -182,17 +195,47 @@ def completion(fact: Fact) -> str:
     return spoken(fact.answer) if fact.question is None else fact.answer
 
 
-def question(fact: Fact, prefix: str) -> Question:
-    """The question that asks for a fact after a prefix of worked examples."""
+def asked(question: str, given: Given) -> str:
+    """`Q: …` and `A:`, after the passage if there is one, before the options if there are any."""
+    passage = f"{given.passage.strip()}\n" if given.passage else ""
+    return f"{passage}Q: {question}{options(given)}\n{'Answer:' if given.choices else 'A:'}"
+
+
+def in_words(question: str, given: Given) -> str:
+    """The question with its passage and options, without marks."""
+    passage = f"{given.passage.strip()}\n" if given.passage else ""
+    return f"{passage}{question}{options(given)}"
+
+
+def options(given: Given) -> str:
+    """A line an option, with its letter; empty without options."""
+    return "".join(f"\n{letter}. {choice}" for letter, choice in zip(LETTERS, given.choices, strict=False))
+
+
+def question(fact: Fact, examples: Sequence[Fact] = ()) -> Question:
+    """The question that asks for a fact after worked examples."""
+    prefix = "".join(f"{cloze(example)} {completion(example)}\n" for example in examples)
     return Question(
-        id=f"{fact.relation}/{slug(fact.subject)}",
+        id=fact.given.id or f"{fact.relation}/{slug(fact.subject)}",
         relation=fact.relation,
         subject=fact.subject,
         prefix=prefix,
         query=cloze(fact),
         answer=fact.answer,
         aliases=fact.aliases,
+        question=_plainly(fact),
+        shots=tuple(shot_of(example) for example in examples),
+        given=fact.given,
     )
+
+
+def shot_of(example: Fact) -> tuple[str, str]:
+    """A worked example as question (or cloze) and completion."""
+    return _plainly(example), completion(example)
+
+
+def _plainly(fact: Fact) -> str:
+    return cloze(fact) if fact.question is None else in_words(fact.question, fact.given)
 
 
 def with_unique_ids(questions: Iterable[Question]) -> list[Question]:
@@ -206,6 +249,9 @@ def with_unique_ids(questions: Iterable[Question]) -> list[Question]:
             if len(members) == 1:
                 renamed.append(item)
                 continue
-            digest = hashlib.sha256(f"{item.prompt}\0{item.answer}".encode()).hexdigest()[:8]
-            renamed.append(Question(**{**asdict(item), "id": f"{item.id}-{digest}"}))
+            given = item.given
+            digest = hashlib.sha256(
+                f"{item.prompt}\0{item.answer}{given.response or ''}{given.row or ''}".encode()
+            ).hexdigest()[:8]
+            renamed.append(replace(item, id=f"{item.id}-{digest}"))
     return renamed

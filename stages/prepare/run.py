@@ -22,7 +22,7 @@ from ghosttrack.common.formats.contexts import (
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.stages.prepare import contexts, factbook, miniature, packing, snapshot, sources
 from ghosttrack.stages.prepare.facts import Fact
-from ghosttrack.stages.prepare.prompts import Question, ask, even_quota, with_unique_ids
+from ghosttrack.stages.prepare.prompts import Question, ask, even_quota, shot_of, with_unique_ids
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -59,18 +59,53 @@ def prepare_model(job: Job) -> dict[str, Any]:
 
 def prepare_questions(job: Job) -> dict[str, Any]:
     """Write `questions.jsonl`. Raises DataError."""
-    questions, spare = questions_of(job.config)
+    questions, spare, rows = questions_of(job.config)
     _write_questions(job.output("questions.jsonl"), questions)
+    left_out = [] if rows is None else rows.left_out
+    _write_lines(job.output("left_out.jsonl"), left_out)
+    if rows is not None:
+        for warning in told(rows):
+            job.log.warning(warning)
     counts = Counter(question.relation for question in questions)
     job.log.info(f"{len(questions)} questions over {len(counts)} relations")
-    facts = len(spare.facts) + len(spare.prompts)
-    return {"questions": len(questions), "facts": facts, "relations": dict(sorted(counts.items()))}
+    return {
+        "questions": len(questions),
+        "facts": len(spare.facts) + len(spare.prompts),
+        "relations": dict(sorted(counts.items())),
+        "layout": rows and rows.layout,
+        "left_out": {} if rows is None else rows.reasons,
+        "united": 0 if rows is None else rows.united,
+        "worked_examples": 0 if rows is None else len(set_aside(rows, questions)),
+    }
+
+
+def told(rows: sources.Rows) -> list[str]:
+    """What a reader of the file's rows should know, a sentence each."""
+    firsts: dict[str, dict[str, Any]] = {}
+    for row in rows.left_out:
+        firsts.setdefault(row["reason"], row)
+    sentences = [
+        f"{rows.where}: {count} rows left out, {reason}; the first is row {firsts[reason]['row']}: {firsts[reason]['why']}"
+        for reason, count in rows.reasons.items()
+    ]
+    if rows.united:
+        sentences.append(
+            f"{rows.where}: {rows.united} rows ask what another row asks, with another answer; both are kept, and either "
+            "answer counts as right"
+        )
+    return sentences
+
+
+def set_aside(rows: sources.Rows, questions: Sequence[Question]) -> list[Fact]:
+    """The facts that are worked examples of these questions."""
+    shown = {(q.relation, shot) for q in questions for shot in q.shots}
+    return [fact for fact in rows.facts if (fact.relation, shot_of(fact)) in shown]
 
 
 def prepare_contexts(job: Job) -> dict[str, Any]:
     """Write `contexts.jsonl`: other worked examples for the questions. Raises DataError."""
     questions = _read_questions(job.input("prepare/questions", "questions.jsonl"))
-    _, spare = questions_of(job.config)
+    _, spare, _ = questions_of(job.config)
     settings = job.config
     found = contexts.contexts_of(
         questions, spare, settings.tracking.contexts, settings.data.shots, settings.seed
@@ -121,13 +156,17 @@ def _read_questions(path: Path) -> list[Question]:
 
 
 def _write_questions(path: Path, questions: Sequence[Question]) -> None:
+    _write_lines(path, [question.record() for question in questions])
+
+
+def _write_lines(path: Path, records: Sequence[dict[str, Any]]) -> None:
     with path.open("w", encoding="utf-8") as file:
-        for question in questions:
-            file.write(json.dumps(question.record(), ensure_ascii=False) + "\n")
+        for record in records:
+            file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
-def questions_of(config: Config) -> tuple[list[Question], contexts.Spare]:
-    """The questions that a configuration asks, and all facts and prompts that they were chosen from.
+def questions_of(config: Config) -> tuple[list[Question], contexts.Spare, sources.Rows | None]:
+    """The questions that a configuration asks, all facts and prompts that they were chosen from, and the rows of a file or data set.
 
     The miniature model is asked about the small world that it half knows.
     """
@@ -139,19 +178,9 @@ def questions_of(config: Config) -> tuple[list[Question], contexts.Spare]:
         questions = ask(
             facts, shots=data.shots, seed=config.seed, most=data.max_questions, relations=relations
         )
-        return questions, contexts.Spare(facts, [])
-    if data.questions.startswith(sources.HUB_PREFIX):
-        name = data.questions.removeprefix(sources.HUB_PREFIX)
-        rows = sources.read_hub_questions(
-            name, data.questions_config, data.questions_split, data.questions_columns
-        )
-    elif data.questions.endswith(".jsonl"):
-        rows = sources.read_jsonl_questions(Path(data.questions).expanduser())
-    else:
-        raise ConfigError(
-            f"data.questions = {data.questions!r} must be factbook, the path of a .jsonl file or hub:<dataset>"
-        )
-    return _ask_rows(rows, config), contexts.Spare(rows.facts, rows.prompts)
+        return questions, contexts.Spare(facts, []), None
+    rows = sources.read_questions(data.questions, data.columns, data.questions_config, data.questions_split)
+    return _ask_rows(rows, config), contexts.Spare(rows.facts, rows.prompts), rows
 
 
 def _ask_rows(rows: sources.Rows, config: Config) -> list[Question]:

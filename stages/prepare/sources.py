@@ -1,165 +1,297 @@
 """Where questions and text come from: the factbook, local files, hub datasets. Reading, and clear errors.
 
-A question of a local file or dataset has `question` or `prompt`, `answer`, and if wanted `aliases`,
-`relation` and `subject`. A `prompt` is asked as it stands; a `question` is asked as `Q: … A:` after worked
-examples of its relation.
+A question has `question` or `prompt`, `answer`, and if wanted the other `rows.FIELDS`. A `prompt` is asked as it stands; a
+`question` is asked as `Q: … A:` after worked examples of its relation, unless the row brings its own `response`.
 """
 
-import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ghosttrack.common.errors import ConfigError, DataError
 from ghosttrack.stages.prepare.facts import Fact
-from ghosttrack.stages.prepare.prompts import Question
-from ghosttrack.stages.prepare.text import ascii_letters, slug
+from ghosttrack.stages.prepare.files import Read, format_of, load, read_file, read_text
+from ghosttrack.stages.prepare.layouts import Layout, known
+from ghosttrack.stages.prepare.prompts import Question, asked, in_words
+from ghosttrack.stages.prepare.rows import FIELDS, Row, RowError, check
+from ghosttrack.stages.prepare.text import slug
 
 HUB_PREFIX = "hub:"
 FACTBOOK = "factbook"
-DEFAULT_RELATION = "all"
-FIELDS = ("question", "prompt", "answer", "aliases", "relation", "subject")
+MOST_BROKEN = 0.1
+"""Share of rows that may be broken; with more of them it is the file or its mapping that is wrong."""
+HARMLESS = frozenset({"no answer", "duplicate"})
+"""Reasons for which a row is left out that are no fault of the file."""
 
 
+@dataclass
 class Rows:
-    """The questions of a file or dataset: `facts` to be asked with worked examples, `prompts` as they stand."""
+    """The questions of a source: `facts` to be asked with worked examples, `prompts` as they stand.
 
-    def __init__(self) -> None:
-        self.facts: list[Fact] = []
-        self.prompts: list[Question] = []
-        self.duplicates = 0
-        self._seen: set[tuple[str, str]] = set()
-
-    def add(self, row: Mapping[str, Any], where: str) -> None:
-        """Check a row and keep it. where: `file line 3`, for errors. Raises DataError."""
-        text, is_question = _asked_text(row, where)
-        answer, aliases = _answers(row, where)
-        relation = _label(row, "relation", where) or DEFAULT_RELATION
-        subject = _label(row, "subject", where) or (text if is_question else text.strip().rsplit("\n", 1)[-1])
-        if (relation, text) in self._seen:
-            self.duplicates += 1
-            return
-        self._seen.add((relation, text))
-        if is_question:
-            self.facts.append(Fact(relation, subject, answer, aliases, text))
-        else:
-            name = f"{slug(relation)}/{slug(subject)}"
-            self.prompts.append(Question(name, relation, subject, "", text, answer, aliases))
-
-
-def read_jsonl_questions(path: Path) -> Rows:
-    """The questions of a JSON Lines file; blank lines are allowed.
-
-    Raises DataError naming the file, the line and what is wrong with it.
+    left_out: of every row that is not among them, its number, id, reason and what is wrong in words. united: questions
+    that were there before with another right answer; both are kept, and either answer is right in both.
     """
-    rows = Rows()
-    for number, record in _jsonl(path, "data.questions"):
-        where = f"{path} line {number}"
-        if unknown := sorted(set(record) - {*FIELDS, "id"}):
-            raise DataError(f"{where}: there is no field {unknown[0]!r}; the fields are {', '.join(FIELDS)}")
-        rows.add(record, where)
-    if not rows.facts and not rows.prompts:
-        raise DataError(f"data.questions = {path}: the file has no questions")
+
+    where: str
+    facts: list[Fact] = field(default_factory=list)
+    prompts: list[Question] = field(default_factory=list)
+    left_out: list[dict[str, Any]] = field(default_factory=list)
+    united: int = 0
+    layout: str | None = None
+
+    @property
+    def reasons(self) -> dict[str, int]:
+        """How many rows are left out, by reason."""
+        return dict(sorted(Counter(row["reason"] for row in self.left_out).items()))
+
+
+def read_questions(
+    source: str, columns: Mapping[str, str], config: str | None = None, split: str = "validation"
+) -> Rows:
+    """The questions of a file, a folder or a hub data set.
+
+    columns: our field to the source's column; a nested column is written `answer.value`. A field that is not listed is
+    taken from the column of its own name; without any mapping, well-known data sets are known by their columns
+    (`layouts`). Raises ConfigError for an unknown field or kind of source, DataError for a source that cannot be read.
+    """
+    if unknown := sorted(set(columns) - set(FIELDS)):
+        raise ConfigError(
+            f"data.columns names {unknown[0]!r}, which is not one of our fields: {', '.join(FIELDS)}"
+        )
+    where, reads = _open(source, config, split)
+    return _rows(where, _with_sources(reads, source), columns)
+
+
+def _open(source: str, config: str | None, split: str) -> tuple[str, list[Read]]:
+    """How the source is called in messages, and its rows."""
+    path = Path(source.removeprefix(HUB_PREFIX)).expanduser()
+    if source.startswith(HUB_PREFIX) or path.is_dir():
+        name = source.removeprefix(HUB_PREFIX)
+        setting = f", configuration {config!r}" if config else ""
+        table = load(name if source.startswith(HUB_PREFIX) else str(path), "data.questions",
+                     f"hub:{name}{setting}, split {split!r}", name=config, split=split)  # fmt: skip
+        return f"{name}, {split}", [Read(number, row) for number, row in enumerate(table, start=1)]
+    if format_of(path) is None:
+        raise ConfigError(
+            f"data.questions = {source!r} must be factbook, hub:<dataset>, a folder, or a file of .jsonl, .json, .csv, .tsv, "
+            ".parquet or .arrow, with or without .gz"
+        )
+    return str(path), list(read_file(path, "data.questions"))
+
+
+def _rows(where: str, reads: Sequence[Read], columns: Mapping[str, str]) -> Rows:
+    """Every row checked and sorted into what is asked how, and what is left out why. Raises DataError."""
+    rows = Rows(where)
+    names = dict.fromkeys(name for read in reads[:1000] if read.record for name in read.record)
+    layout = known(names) if not columns else None
+    rows.layout = layout.name if layout else None
+    if not layout:
+        _check_columns(reads, list(names), columns, where)
+    kept: dict[Any, Row] = {}
+    for read in reads:
+        if read.record is None:
+            rows.left_out.append(
+                {"row": read.number, "id": None, "reason": "not readable", "why": read.trouble}
+            )
+            continue
+        try:
+            for fields, extra in _fields(read.record, columns, layout):
+                row = check(fields, read.number, extra)
+                _keep(rows, kept, row)
+        except (RowError, KeyError, TypeError, ValueError, AttributeError) as error:
+            reason = error.reason if isinstance(error, RowError) else "not readable"
+            why = str(error) if isinstance(error, RowError) else f"is not as {rows.layout} has it: {error!r}"
+            name = read.record.get("id")
+            rows.left_out.append({"row": read.number, "id": name, "reason": reason, "why": why})
+    _refuse_broken(rows, len(reads))
+    for row in kept.values():
+        _sort_in(rows, row)
+    if not kept:
+        raise DataError(f"data.questions = {where}: the file has no questions{_told(rows)}")
     return rows
 
 
+def _fields(
+    record: Mapping[str, Any], columns: Mapping[str, str], layout: Layout | None
+) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """Our fields and the columns kept beside them, of each question in a record."""
+    if layout:
+        for fields in layout.convert(record):
+            taken = [value for value in fields.values() if value is not None]
+            extra = {n: value for n, value in record.items() if n not in layout.bulky and value not in taken}
+            yield fields, extra
+        return
+    mapping = {name: name for name in FIELDS if name in record} | dict(columns)
+    if "question" in columns and "prompt" not in columns:
+        mapping.pop("prompt", None)
+    taken = {column.split(".")[0] for column in mapping.values()}
+    yield (
+        {name: _nested(record, column) for name, column in mapping.items()},
+        {name: value for name, value in record.items() if name not in taken},
+    )
+
+
+def _keep(rows: Rows, kept: dict[Any, Row], row: Row) -> None:
+    """Keep a row once; one that asks the same with another answer is kept too, and both answers are right in both."""
+    given = row.given
+    key = (row.relation, row.text, given.passage, given.choices, given.response, given.label, given.spans)
+    if key not in kept:
+        kept[key] = row
+        return
+    old = kept[key]
+    if set(row.aliases) <= set(old.aliases):
+        why = f"the same as row {old.given.row}"
+        rows.left_out.append({"row": given.row, "id": given.id, "reason": "duplicate", "why": why})
+        return
+    both = tuple(dict.fromkeys((*old.aliases, *row.aliases)))
+    kept[key] = replace(old, aliases=both)
+    kept[(*key, given.row)] = replace(row, aliases=tuple(dict.fromkeys((*row.aliases, *both))))
+    rows.united += 1
+
+
+def _sort_in(rows: Rows, row: Row) -> None:
+    answer = row.aliases[0] if row.aliases else ""
+    if row.is_question and row.given.response is None:
+        rows.facts.append(Fact(row.relation, row.subject, answer, row.aliases, row.text, row.given))
+        return
+    rows.prompts.append(
+        Question(
+            id=row.given.id or f"{slug(row.relation)}/{slug(row.subject or row.text)}",
+            relation=row.relation,
+            subject=row.subject,
+            prefix="",
+            query=asked(row.text, row.given) if row.is_question else row.text,
+            answer=answer,
+            aliases=row.aliases,
+            question=in_words(row.text, row.given) if row.is_question else row.text.strip(),
+            given=row.given,
+        )
+    )
+
+
+def _refuse_broken(rows: Rows, count: int) -> None:
+    """A broken row is told and the rest goes on; many broken rows are an error. Raises DataError naming the first."""
+    broken = [row for row in rows.left_out if row["reason"] not in HARMLESS]
+    if len(broken) > MOST_BROKEN * count:
+        first = broken[0]
+        more = f" ({len(broken)} of {count} rows are broken)" if len(broken) > 1 else ""
+        raise DataError(f"{rows.where} line {first['row']}: {first['why']}{more}")
+
+
+def _told(rows: Rows) -> str:
+    """Reasons and the first row of each, for a message."""
+    if not rows.left_out:
+        return ""
+    firsts = {row["reason"]: row for row in reversed(rows.left_out)}
+    return "; left out: " + ", ".join(
+        f"{count} for {reason!r} (row {firsts[reason]['row']}: {firsts[reason]['why']})"
+        for reason, count in rows.reasons.items()
+    )
+
+
+def _check_columns(reads: Sequence[Read], names: list[str], columns: Mapping[str, str], where: str) -> None:
+    """Raises DataError for a mapping to a column that is not there, or a source without question and answer."""
+    records = [read.record for read in reads[:1000] if read.record]
+    if not records:
+        return
+    for name, column in columns.items():
+        if all(_nested(record, column) is None for record in records):
+            raise DataError(
+                f"data.columns.{name} = {column!r}, but {where} has the columns {', '.join(_paths(records[0]))}"
+            )
+    have = {*names, *columns}
+    if not {"question", "prompt"} & have or not {"answer", "response"} & have:
+        raise DataError(
+            f"{where} has the columns {', '.join(_paths(records[0]))}; say with data.columns which of them are 'question' "
+            "(or 'prompt') and 'answer' (or 'response')"
+        )
+
+
+def _paths(record: Mapping[str, Any], before: str = "") -> list[str]:
+    """Names of a record's columns, nested ones with a dot."""
+    found = []
+    for name, value in record.items():
+        found.append(f"{before}{name}")
+        if isinstance(value, Mapping):
+            found += _paths(value, f"{before}{name}.")
+    return found
+
+
+def _with_sources(reads: list[Read], source: str) -> list[Read]:
+    """RAGTruth's responses with their prompts, which its authors publish in a file beside them."""
+    prompts = Path(source).expanduser().parent / "source_info.jsonl"
+    first = next((read.record for read in reads if read.record), {})
+    if source.startswith(HUB_PREFIX) or "source_id" not in first or not prompts.exists():
+        return reads
+    infos = {str(r.record["source_id"]): r.record for r in read_file(prompts, "data.questions") if r.record}
+    return [
+        read
+        if read.record is None
+        else read._replace(record=infos.get(str(read.record["source_id"]), {}) | read.record)
+        for read in reads
+    ]
+
+
 def read_asked(path: Path, examples: Mapping[str, str]) -> list[Question]:
-    """New questions of a JSON Lines file, in its order; the right answer may be left out, where nobody knows it.
+    """New questions of a file, in its order; the right answer may be left out, where nobody knows it.
 
     examples: relation to the worked examples that come before its questions; a line that names another relation, or
     none, is asked without. Raises DataError naming the file, the line and what is wrong with it.
     """
-    asked: dict[str, Question] = {}
-    for number, row in _jsonl(path, "data.asked"):
-        where = f"{path} line {number}"
-        if unknown := sorted(set(row) - {*FIELDS, "id"}):
-            raise DataError(
-                f"{where}: there is no field {unknown[0]!r}; the fields are id, {', '.join(FIELDS)}"
-            )
-        text, is_question = _asked_text(row, where)
-        answer, aliases = ("", ()) if row.get("answer") is None else _answers(row, where)
-        relation = _label(row, "relation", where) or DEFAULT_RELATION
-        name = _label(row, "id", where) or f"line_{number}"
-        if name in asked:
+    new: dict[str, Question] = {}
+    for read in read_file(path, "data.asked"):
+        where = f"{path} line {read.number}"
+        if read.record is None:
+            raise DataError(f"{where} {read.trouble}")
+        fields = {name: value for name, value in read.record.items() if name in FIELDS}
+        extra = {name: value for name, value in read.record.items() if name not in FIELDS}
+        try:
+            row = check(fields, read.number, extra, needs_answer=False)
+        except RowError as error:
+            raise DataError(f"{where}: {error}") from error
+        name = row.given.id or f"line_{read.number}"
+        if name in new:
             raise DataError(f"{where}: the id {name!r} was there before; ids must be unique")
-        asked[name] = Question(
+        new[name] = Question(
             id=name,
-            relation=relation,
-            subject=_label(row, "subject", where) or text.strip().rsplit("\n", 1)[-1],
-            prefix=examples.get(relation, ""),
-            query=f"Q: {text}\nA:" if is_question else text,
-            answer=answer,
-            aliases=aliases,
+            relation=row.relation,
+            subject=row.subject,
+            prefix=examples.get(row.relation, ""),
+            query=asked(row.text, row.given) if row.is_question else row.text,
+            answer=row.aliases[0] if row.aliases else "",
+            aliases=row.aliases,
+            question=in_words(row.text, row.given) if row.is_question else row.text.strip(),
+            given=row.given,
         )
-    if not asked:
+    if not new:
         raise DataError(f"data.asked = {path}: the file has no questions")
-    return list(asked.values())
-
-
-def read_hub_questions(name: str, config: str | None, split: str, columns: Mapping[str, str]) -> Rows:
-    """The questions of a hub dataset (or of a local folder that `datasets` can read).
-
-    columns: our field to the dataset's column; a nested column is written `answer.value`. A field that
-    is not listed is taken from the column of its own name, if there is one. An answer that is a list
-    gives the answer (its first) and the aliases. Rows without an answer are skipped.
-    Raises ConfigError for an unknown field, DataError for a missing dataset, split or column.
-    """
-    if unknown := sorted(set(columns) - set(FIELDS)):
-        raise ConfigError(
-            f"data.questions_columns names {unknown[0]!r}, which is not one of our fields: {', '.join(FIELDS)}"
-        )
-    dataset = _load_dataset(name, config, split, "data.questions")
-    available = list(dataset.column_names)
-    mapping = {field: field for field in FIELDS if field in available} | dict(columns)
-    if "question" in columns and "prompt" not in columns:
-        mapping.pop("prompt", None)
-    for field, column in mapping.items():
-        if not _has_column(dataset.features, column):
-            raise DataError(
-                f"data.questions_columns.{field} = {column!r}, but the dataset {name} has the columns "
-                f"{', '.join(_columns(dataset.features))}"
-            )
-    if "answer" not in mapping or not {"question", "prompt"} & set(mapping):
-        raise DataError(
-            f"the dataset {name} has the columns {', '.join(_columns(dataset.features))}; say with data.questions_columns which "
-            "of them are 'question' and 'answer'"
-        )
-    rows = Rows()
-    for index, record in enumerate(dataset):
-        row = {field: _nested(record, column) for field, column in mapping.items()}
-        if isinstance(row["answer"], list):
-            row["aliases"] = [*row["answer"], *(row.get("aliases") or [])]
-            row["answer"] = row["answer"][0] if row["answer"] else None
-        if row["answer"] in (None, "") or not (row.get("question") or row.get("prompt")):
-            continue
-        rows.add(row, f"dataset {name}, {split} row {index}")
-    if not rows.facts and not rows.prompts:
-        raise DataError(
-            f"data.questions = hub:{name}: the split {split!r} has no row with question and answer"
-        )
-    return rows
+    return list(new.values())
 
 
 def read_local_corpus(path: Path, column: str) -> list[str]:
-    """The documents of a `.txt` file (separated by blank lines), of a `.jsonl` file (field `column` of each
-    line), or of every such file in a folder. Empty ones are kept, for the caller to count.
+    """The documents of a `.txt` file (separated by blank lines), of a file of rows (field `column` of each), or of every
+    such file in a folder. Empty ones are kept, for the caller to count.
 
-    Raises DataError for a missing or unreadable file, or a line without the field.
+    Raises DataError for a missing or unreadable file, or a row without the field.
     """
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.suffix in (".txt", ".jsonl"))
+        files = sorted(file for file in path.rglob("*") if _is_text(file) or format_of(file))
         if not files:
             raise DataError(f"data.corpus = {path}: the folder has no .txt or .jsonl files")
         return [document for file in files for document in read_local_corpus(file, column)]
-    if path.suffix == ".txt":
-        return re.split(r"\n[^\S\n]*\n\s*", _read_text(path, "data.corpus").strip())
-    if path.suffix != ".jsonl":
+    if _is_text(path):
+        return re.split(r"\n[^\S\n]*\n\s*", read_text(path, "data.corpus").strip())
+    if format_of(path) is None:
         raise ConfigError(
-            f"data.corpus = {str(path)!r} must be factbook, hub:<dataset>, .txt, .jsonl or a folder"
+            f"data.corpus = {str(path)!r} must be factbook, hub:<dataset>, .txt, .jsonl (or another file of rows) or a folder"
         )
     documents = []
-    for number, record in _jsonl(path, "data.corpus"):
+    for number, record, trouble in read_file(path, "data.corpus"):
+        if record is None:
+            raise DataError(f"{path} line {number} {trouble}")
         if not isinstance(record.get(column), str):
             raise DataError(
                 f"{path} line {number}: there is no text in the field {column!r} (data.corpus_column)"
@@ -170,7 +302,8 @@ def read_local_corpus(path: Path, column: str) -> list[str]:
 
 def read_hub_corpus(name: str, config: str | None, split: str, column: str) -> Sequence[str]:
     """The texts of a hub dataset, read from disk as they are indexed. Raises DataError."""
-    dataset = _load_dataset(name, config, split, "data.corpus")
+    setting = f", configuration {config!r}" if config else ""
+    dataset = load(name, "data.corpus", f"hub:{name}{setting}, split {split!r}", name=config, split=split)
     if column not in dataset.column_names:
         raise DataError(
             f"data.corpus_column = {column!r}, but the dataset {name} has the columns "
@@ -180,110 +313,8 @@ def read_hub_corpus(name: str, config: str | None, split: str, column: str) -> S
     return texts
 
 
-def _load_dataset(name: str, config: str | None, split: str, key: str) -> Any:
-    import datasets
-
-    datasets.disable_progress_bars()
-    try:
-        return datasets.load_dataset(name, config, split=split)
-    except (
-        Exception
-    ) as error:  # datasets raises a dozen kinds, some bare, for what is one trouble to the user
-        text = " ".join(str(error).split())[:300]
-        setting = f", configuration {config!r}" if config else ""
-        raise DataError(
-            f"{key} = hub:{name}{setting}, split {split!r} cannot be loaded: {text}; check the name and that this "
-            "machine can reach the hub or has the dataset in its cache"
-        ) from error
-
-
-def _jsonl(path: Path, key: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    for number, line in enumerate(_read_text(path, key).splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"{path} line {number} is not JSON: {error}") from error
-        if not isinstance(record, dict):
-            raise DataError(f"{path} line {number} must be a JSON object, not {_shown(record)}")
-        yield number, record
-
-
-def _read_text(path: Path, key: str) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError as error:
-        raise DataError(f"{key} = {str(path)!r}: there is no such file") from error
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#x}"
-        ) from error
-    except OSError as error:
-        raise DataError(f"{key} = {str(path)!r} cannot be read: {error.strerror}") from error
-
-
-def _asked_text(row: Mapping[str, Any], where: str) -> tuple[str, bool]:
-    """The text of `question` or `prompt`, and whether it is a question."""
-    for field in ("question", "prompt"):
-        if row.get(field) is not None and not isinstance(row[field], str):
-            raise DataError(f"{where}: {field!r} must be a text, not {_shown(row[field])}")
-    question, prompt = _stripped(row.get("question")), _stripped(row.get("prompt"))
-    if bool(question) == bool(prompt):
-        raise DataError(f"{where}: give exactly one of 'question' and 'prompt', and not empty")
-    return (question, True) if question else (prompt or "", False)
-
-
-def _answers(row: Mapping[str, Any], where: str) -> tuple[str, tuple[str, ...]]:
-    answer = row.get("answer")
-    if isinstance(answer, (int, float)) and not isinstance(answer, bool):
-        answer = str(answer)
-    if not isinstance(answer, str) or not answer.strip():
-        raise DataError(f"{where}: 'answer' must be a text, not {_shown(answer)}")
-    aliases = row.get("aliases")
-    aliases = [] if aliases is None else aliases
-    if not isinstance(aliases, list) or not all(isinstance(alias, str) for alias in aliases):
-        raise DataError(f"{where}: 'aliases' must be a list of texts, not {_shown(aliases)}")
-    kept = _one_line([answer, *aliases])
-    if not kept:
-        raise DataError(f"{where}: 'answer' is empty")
-    return kept[0], tuple(kept)
-
-
-def _one_line(answers: Iterable[str]) -> list[str]:
-    """The answers in one line each, with plain-letters variants, no repeats."""
-    lines = [" ".join(answer.split()) for answer in answers]
-    return list(dict.fromkeys(variant for line in lines if line for variant in (line, ascii_letters(line))))
-
-
-def _label(row: Mapping[str, Any], field: str, where: str) -> str | None:
-    value = row.get(field)
-    if value is None:
-        return None
-    if not isinstance(value, (str, int)) or isinstance(value, bool):
-        raise DataError(f"{where}: {field!r} must be a text, not {_shown(value)}")
-    return str(value).strip() or None
-
-
-def _stripped(text: str | None) -> str | None:
-    return text.rstrip(" ") if text and text.strip() else None
-
-
-def _columns(features: Mapping[str, Any]) -> list[str]:
-    """Columns of a dataset as questions_columns names them: `answer.value` of a struct."""
-    return [
-        f"{name}.{inner}" if inner else name
-        for name, feature in features.items()
-        for inner in (_columns(feature) if isinstance(feature, Mapping) and feature else [""])
-    ]
-
-
-def _has_column(features: Any, column: str) -> bool:
-    for part in column.split("."):
-        if not isinstance(features, Mapping) or part not in features:
-            return False
-        features = features[part]
-    return True
+def _is_text(path: Path) -> bool:
+    return path.name.removesuffix(".gz").endswith(".txt")
 
 
 def _nested(record: Mapping[str, Any], column: str) -> Any:
@@ -291,8 +322,3 @@ def _nested(record: Mapping[str, Any], column: str) -> Any:
     for part in column.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
     return value
-
-
-def _shown(value: object) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= 60 else f"{text[:60]}…"

@@ -23,7 +23,7 @@ def read_questions(path: Path) -> list[dict[str, Any]]:
         for number, line in enumerate(file, start=1):
             try:
                 question = json.loads(line)
-                question["prefix"], question["query"], question["aliases"]
+                question["prefix"], question["query"], question["question"], question["aliases"]
             except (ValueError, KeyError, TypeError) as error:
                 raise CorruptInputError(
                     f"{path}, line {number}: not a question ({error}); run the prepare stage again"

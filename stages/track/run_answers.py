@@ -206,6 +206,8 @@ def _record(
         "subject": question["subject"],
         "group": normalise(question["subject"]) or question["id"],
         "prompt": question["prefix"] + question["query"],
+        "question": question["question"],
+        "query": question["query"],
         "answer": answer.text,
         "gold": question["answer"],
         "aliases": question["aliases"],
@@ -219,6 +221,7 @@ def _record(
         "logprobs": answer.logprobs,
         "entropies": answer.entropies,
     }
+    record |= {name: question[name] for name in ("row", "extra") if name in question}
     return record if samples is None else {**record, "samples": samples}
 
 

@@ -12,7 +12,6 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ghosttrack.common.errors import CorruptInputError
-from ghosttrack.common.formats.answers import question_of
 from ghosttrack.common.formats.candidates import CANDIDATES
 from ghosttrack.common.formats.cells import cell_of, cells_of, position_of
 from ghosttrack.common.formats.file import Table
@@ -302,7 +301,7 @@ def index(records: Sequence[Mapping[str, Any]], scores: Sequence[Mapping[str, An
         entry = {
             "id": record["id"],
             "relation": record["relation"],
-            "question": question_of(record["prompt"]),
+            "question": record["question"],
             "answer": record["answer"],
             "gold": record["gold"],
             "label": record["label"],

@@ -114,7 +114,7 @@ def test_given_sizes_are_held_against_the_model(write_config: WriteConfig, tmp_p
         ("detection.transfer", "'quoted'"),
         ("data.questions_split", "null"),
         ("data.questions_config", "yes"),
-        ("data.questions_columns.answer", "reply #1"),
+        ("data.columns.answer", "reply #1"),
     ],
 )
 def test_text_is_taken_as_it_stands(write_config: WriteConfig, key: str, text: str) -> None:

@@ -6,7 +6,7 @@ from ghosttrack.common.errors import CorruptInputError, DataError
 from ghosttrack.common.formats.answers import read_answers
 
 LINE = {
-    "id": "a", "relation": "capital", "group": "france", "prompt": "Spain: Madrid\nFrance:", "answer": "Paris",
+    "id": "a", "relation": "capital", "group": "france", "prompt": "Spain: Madrid\nFrance:", "query": "France:", "question": "France:", "answer": "Paris",
     "gold": "Paris", "label": 0, "excluded": None, "tokens": ["Paris"], "logprobs": [-0.1], "entropies": [0.2],
 }  # fmt: skip
 
@@ -16,17 +16,21 @@ def write(path, *lines):
     return path
 
 
-def test_the_question_is_the_last_line_of_the_prompt(tmp_path):
+def test_worked_examples_are_what_stands_before_the_query(tmp_path):
     [answer] = read_answers(write(tmp_path / "generations.jsonl", LINE))
-    assert answer.question == "France:"
+    assert answer.prefix == "Spain: Madrid\n"
     assert answer.reason is None
 
 
-def test_a_question_with_an_answer_line_is_two_lines_of_the_prompt(tmp_path):
-    prompt = "Q: Who wrote Emma?\nA: Jane Austen\nQ: Who wrote Ulysses?\nA:"
-    [answer] = read_answers(write(tmp_path / "generations.jsonl", LINE | {"prompt": prompt}))
-    assert answer.question == "Who wrote Ulysses?"
-    assert answer.query == "Q: Who wrote Ulysses?\nA:"
+def test_a_passage_belongs_to_the_question(tmp_path):
+    query = "Tom lives in Rome.\nQ: Where does Tom live?\nA:"
+    line = LINE | {
+        "prompt": f"Q: Who?\nA: Ann\n{query}",
+        "query": query,
+        "question": "Tom lives in Rome.\nWhere does Tom live?",
+    }
+    [answer] = read_answers(write(tmp_path / "generations.jsonl", line))
+    assert (answer.prefix, answer.question) == ("Q: Who?\nA: Ann\n", line["question"])
 
 
 def test_an_answer_without_label_or_reason_is_unexplained(tmp_path):

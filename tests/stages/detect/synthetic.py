@@ -61,6 +61,8 @@ def answers(n: int, strength: float = 1.0, seed: int = 0) -> tuple[list[dict[str
                 "subject": f"subject {i // 2}",
                 "group": f"g{i // 2}",
                 "prompt": f"Example: yes\nSubject {i // 2} has the attribute {i % 2}",
+                "query": (query := f"Subject {i // 2} has the attribute {i % 2}"),
+                "question": query,
                 "answer": " ".join(["word"] * n_tokens),
                 "gold": f"gold {i}",
                 "aliases": [f"gold {i}"],

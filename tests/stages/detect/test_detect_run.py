@@ -158,7 +158,8 @@ def test_no_text_that_is_asked_twice_and_no_row_of_features_is_trained_on_where_
     again = [
         answers[row].model_copy(update={
             "id": f"again {row}", "relation": "another", "subject": f"other {row}", "group": f"other {row}",
-            "prompt": answers[row].prompt.upper(),
+            "prompt": answers[row].prompt.upper(), "query": answers[row].query.upper(),
+            "question": answers[row].question.upper(),
         })
         for row in copied.tolist()
     ]  # fmt: skip
@@ -477,7 +478,7 @@ def test_one_prompt_with_two_labels_is_refused(tmp_path, made_up):
     pair = [i for i, line in enumerate(lines) if line["label"] is not None][:2]
     bad = [dict(line) for line in lines]
     for number, row in enumerate(pair):
-        bad[row] |= {"prompt": "The same question", "answer": "word", "label": number}
+        bad[row] |= {"question": "The same question", "answer": "word", "label": number}
     with pytest.raises(LabelError, match="ask the same"):
         detect(tmp_path, bad, table, detection=FAST)
 

@@ -22,8 +22,8 @@ def test_trivia_and_wikitext_are_read(folder: Path, name: str, monkeypatch: pyte
     monkeypatch.chdir(folder)
     monkeypatch.setenv("HF_DATASETS_CACHE", str(folder / "cache"))
     config = load_config(name, environ={})
-    questions, facts = questions_of(config)
-    assert facts == 12
+    questions, spare, _ = questions_of(config)
+    assert len(spare.facts) == 12
     assert len(questions) == 12 - config.data.shots  # which are the worked examples
     for question in questions:
         assert question.answer in question.aliases
@@ -38,6 +38,8 @@ def test_an_answer_that_is_a_struct_is_refused_by_the_names_in_it(
 ) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("HF_DATASETS_CACHE", str(folder / "cache"))
-    config = load_config("gpt2-small", ["data.questions_columns.answer=answer.val"], environ={})
-    with pytest.raises(DataError, match=r"answer\.val'.*answer\.aliases.*answer\.value"):
+    config = load_config("gpt2-small", ["data.columns.answer=answer.val"], environ={})
+    with pytest.raises(
+        DataError, match=r"data\.columns\.answer = 'answer\.val'.*answer\.aliases.*answer\.value"
+    ):
         questions_of(config)

@@ -91,7 +91,7 @@ def test_own_questions_and_text_and_their_errors(root: Path) -> None:
     assert asked[0]["id"] == "products/two-times-two-is"
     assert sum(str(q["prefix"]).count("Q:") == 2 for q in asked) == 7
     for override, error, words in (
-        (f"data.questions={root}/own.csv", ConfigError, "jsonl"),
+        (f"data.questions={root}/own.doc", ConfigError, "jsonl"),
         ("data.relations=[suns]", ConfigError, "suns"),
         (f"data.questions={root}/none.jsonl", DataError, "no such file"),
         (f"data.corpus={root}/none.txt", DataError, "no such file"),
@@ -111,6 +111,6 @@ def test_the_miniature_is_the_same_every_time(root: Path) -> None:
 
 def test_the_questions_of_a_real_model_come_from_the_whole_factbook(tmp_path: Path) -> None:
     (tmp_path / "big.yaml").write_text(YAML.replace("miniature", "some/model").replace("80", "640"))
-    asked, facts = run.questions_of(load_config(str(tmp_path / "big.yaml"), environ={}))
+    asked, spare, _ = run.questions_of(load_config(str(tmp_path / "big.yaml"), environ={}))
     assert (len(asked), len({q.relation for q in asked})) == (640, 23)
-    assert facts >= 4000
+    assert len(spare.facts) >= 4000

@@ -1,17 +1,20 @@
 """Local files and datasets: what is read, and what each bad line is told."""
 
+import gzip
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from ghosttrack.common.errors import ConfigError, DataError
 from ghosttrack.stages.prepare.sources import (
+    Rows,
     read_asked,
     read_hub_corpus,
-    read_hub_questions,
-    read_jsonl_questions,
     read_local_corpus,
+    read_questions,
 )
 
 
@@ -20,8 +23,12 @@ def write(path: Path, *records: object) -> Path:
     return path
 
 
+def read(path: Path, **columns: str) -> Rows:
+    return read_questions(str(path), columns)
+
+
 def test_questions_and_prompts_are_told_apart(tmp_path: Path) -> None:
-    rows = read_jsonl_questions(
+    rows = read(
         write(
             tmp_path / "q.jsonl",
             {
@@ -40,7 +47,8 @@ def test_questions_and_prompts_are_told_apart(tmp_path: Path) -> None:
     assert fact.aliases == ("Jane Austen", "Austen")
     assert (prompt.prefix, prompt.query, prompt.answer) == ("", "Two plus two is", "4")
     assert prompt.id == "sums/two-plus-two-is"
-    assert rows.duplicates == 1
+    assert rows.reasons == {"duplicate": 1}
+    assert (fact.given.row, prompt.given.row) == (1, 3)
 
 
 def test_new_questions_keep_order_ids_and_examples_and_need_no_answer(tmp_path: Path) -> None:
@@ -60,9 +68,8 @@ def test_new_questions_keep_order_ids_and_examples_and_need_no_answer(tmp_path: 
     ("line", "message"),
     [
         ({"question": "R?", "id": "a"}, "the id 'a' was there before"),
-        ({"question": "R?", "answr": "a"}, "there is no field 'answr'; the fields are id, question"),
         ({"answer": "a"}, "exactly one of 'question' and 'prompt'"),
-        ({"question": "R?", "answer": ""}, "'answer' must be a text"),
+        ({"question": "R?", "answer": ["a", {}]}, "'aliases' must be a list of texts"),
     ],
 )
 def test_a_bad_line_of_new_questions_is_named(tmp_path: Path, line: object, message: str) -> None:
@@ -89,29 +96,154 @@ GOOD = {"question": "Q?", "answer": "a"}
         ({"question": "Q?", "prompt": "P", "answer": "a"}, "exactly one of"),
         ({"question": "  ", "answer": "a"}, "exactly one of"),
         ({"question": 3, "answer": "a"}, "'question' must be a text"),
-        ({"question": "Q?"}, "'answer' must be a text, not null"),
-        ({"question": "Q?", "answer": ""}, "'answer' must be a text"),
-        ({"question": "Q?", "answer": True}, "'answer' must be a text, not true"),
         ({"question": "Q?", "answer": "a", "aliases": "b"}, "'aliases' must be a list"),
         ({"question": "Q?", "answer": "a", "relation": ["r"]}, "'relation' must be a text"),
-        ({"question": "Q?", "answr": "a"}, "there is no field 'answr'"),
+        ({"question": "Q\ud83d?", "answer": "a"}, "half of a surrogate pair"),
+        ({"question": "Q?", "answer": "a", "label": 2}, "'label' must be 0 (right) or 1 (wrong), not 2"),
+        ({"question": "Q?", "answer": "x", "choices": ["b", "c"]}, "'answer' must be one of the choices"),
+        ({"question": "Q?", "response": "abc", "spans": [[0, 9, 1]]}, "outside the response's 3 characters"),
+        (
+            {"question": "Q?", "response": "abc", "spans": [[0, 2, 1], [1, 3, 0]]},
+            "overlaps one that ends at 2",
+        ),
+        ({"question": "Q?", "response": "abc", "spans": [[0, 2, 3]]}, "a span's label must be 0"),
+        ({"question": "Q?", "response": "abc", "spans": [[0, 2]]}, "a span must be [start, end, label]"),
+        ({"question": "Q?", "answer": "a", "spans": [[0, 1, 1]]}, "'spans' are places in 'response'"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, line: object, message: str) -> None:
     path = write(tmp_path / "q.jsonl", GOOD, line)
     with pytest.raises(DataError, match=r"q\.jsonl line 2") as caught:
-        read_jsonl_questions(path)
+        read(path)
     assert message in str(caught.value)
 
 
 def test_missing_empty_and_binary_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
-        read_jsonl_questions(tmp_path / "none.jsonl")
+        read(tmp_path / "none.jsonl")
     with pytest.raises(DataError, match="no questions"):
-        read_jsonl_questions(write(tmp_path / "empty.jsonl", ""))
+        read(write(tmp_path / "empty.jsonl", ""))
     (tmp_path / "b.jsonl").write_bytes(b'{"question": "\xff"}')
     with pytest.raises(DataError, match="not UTF-8"):
-        read_jsonl_questions(tmp_path / "b.jsonl")
+        read(tmp_path / "b.jsonl")
+
+
+def test_one_broken_row_of_many_is_told_and_the_rest_is_asked(tmp_path: Path) -> None:
+    lines = [{"question": f"What is {n}?", "answer": n} for n in range(40)]
+    rows = read(
+        write(tmp_path / "q.jsonl", *lines[:20], "{broken", *lines[20:], {"question": " ", "answer": "a"})
+    )
+    assert len(rows.facts) == 40
+    assert [(row["row"], row["reason"]) for row in rows.left_out] == [
+        (21, "not readable"),
+        (42, "no question"),
+    ]
+
+
+def test_an_answer_that_is_nan_is_not_given_and_a_whole_float_is_a_number(tmp_path: Path) -> None:
+    path = tmp_path / "nan.jsonl"
+    path.write_text(
+        '{"id": "a", "question": "Peru?", "answer": NaN, "aliases": null, "subject": null}\n'
+        '{"question": "Year?", "answer": 1912.0}\n{"question": "Big?", "answer": 1e+16}\n'
+        '{"question": "Small?", "answer": 1e-05}\n{"question": "inf?", "answer": Infinity}\n'
+    )
+    rows = read(path)
+    assert [fact.answer for fact in rows.facts] == ["1912", "10000000000000000", "0.00001"]
+    assert [(row["row"], row["id"], row["reason"]) for row in rows.left_out] == [
+        (1, "a", "no answer"),
+        (5, None, "no answer"),
+    ]
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\u0085", "\x1c"])
+def test_a_line_ends_at_a_newline_only(tmp_path: Path, mark: str) -> None:
+    path = tmp_path / "q.jsonl"
+    path.write_text(
+        json.dumps({"question": f"A talk{mark}by whom?", "answer": "Weir"}, ensure_ascii=False) + "\r\n",
+        "utf-8",
+    )
+    assert read(path).facts[0].question == f"A talk{mark}by whom?"
+
+
+def test_the_same_question_with_another_answer_is_kept_and_told(tmp_path: Path) -> None:
+    same = {"question": "Who is on the money?"}
+    rows = read(
+        write(
+            tmp_path / "q.jsonl",
+            {**same, "answer": "Washington", "id": "q1"},
+            {**same, "answer": "Lincoln", "id": "q2"},
+        )
+    )
+    assert [(fact.given.id, fact.answer, set(fact.aliases)) for fact in rows.facts] == [
+        ("q1", "Washington", {"Washington", "Lincoln"}), ("q2", "Lincoln", {"Washington", "Lincoln"})
+    ]  # fmt: skip
+    assert (rows.united, rows.left_out) == (1, [])
+
+
+def test_columns_that_are_not_ours_are_kept(tmp_path: Path) -> None:
+    [fact] = read(
+        write(tmp_path / "q.jsonl", {"id": 7, "question": "Q?", "answer": "a", "source": "x", "page": 3.0})
+    ).facts
+    assert (fact.given.id, dict(fact.given.extra)) == ("7", {"source": "x", "page": 3})
+
+
+ROWS = [
+    {"id": "007", "question": "Code of Namibia?", "answer": "NA"},
+    {"id": "1e5", "question": "Two\nlines, one?", "answer": "1912"},
+]
+
+
+@pytest.mark.parametrize(
+    "ending", ["jsonl", "json", "csv", "tsv", "parquet", "arrow", "jsonl.gz", "csv.gz", "json.gz"]
+)
+def test_every_format_is_read_alike(tmp_path: Path, ending: str) -> None:
+    table, path = pa.Table.from_pylist(ROWS), tmp_path / f"q.{ending}"
+    name = path.with_name(path.name.removesuffix(".gz"))
+    if ending == "parquet":
+        pq.write_table(table, path)
+    elif ending == "arrow":
+        with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+    elif "sv" in ending:
+        table.to_pandas().to_csv(name, sep="\t" if "tsv" in ending else ",", index=False)
+    else:
+        name.write_text("\n".join(map(json.dumps, ROWS)) if "jsonl" in ending else json.dumps(ROWS))
+    if ending.endswith("gz"):
+        path.write_bytes(gzip.compress(name.read_bytes()))
+    facts = read(path).facts
+    assert [(fact.given.id, fact.question, fact.answer) for fact in facts] == [
+        (row["id"], row["question"], row["answer"]) for row in ROWS
+    ]
+
+
+def test_a_table_with_a_broken_line_is_an_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "q.csv").write_text("question,answer\nA?,a\nB?,b,c,d\n")
+    with pytest.raises(DataError, match=r"q\.csv cannot be loaded: .*line 3"):
+        read(tmp_path / "q.csv")
+
+
+def test_ragtruth_s_own_files_are_joined(tmp_path: Path) -> None:
+    write(
+        tmp_path / "source_info.jsonl",
+        {
+            "source_id": "s1",
+            "task_type": "QA",
+            "source": "MARCO",
+            "source_info": {},
+            "prompt": "Answer: why?",
+        },
+    )
+    path = write(tmp_path / "response.jsonl", {
+        "id": "0", "source_id": "s1", "model": "gpt-4", "temperature": 0.7, "split": "train", "quality": "good", "response": "Because. Perhaps.",
+        "labels": [{"start": 9, "end": 17, "text": "Perhaps.", "meta": "", "label_type": "Baseless", "implicit_true": False, "due_to_null": False}],
+    })  # fmt: skip
+    [prompt] = read(path).prompts
+    assert (prompt.query, prompt.given.response, prompt.given.spans) == (
+        "Answer: why?",
+        "Because. Perhaps.",
+        ((9, 17, 1),),
+    )
+    assert (prompt.relation, prompt.given.label, prompt.given.extra["model"]) == ("QA", 1, "gpt-4")
 
 
 def trivia(folder: Path) -> Path:
@@ -128,35 +260,37 @@ def trivia(folder: Path) -> Path:
     return folder
 
 
-def test_dataset_columns_are_mapped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    columns = {"question": "text", "answer": "reply.value", "aliases": "reply.aliases", "relation": "topic"}
-    rows = read_hub_questions(str(trivia(tmp_path / "trivia")), None, "validation", columns)
+def test_columns_are_mapped(tmp_path: Path) -> None:
+    path = trivia(tmp_path / "trivia") / "validation.jsonl"
+    rows = read(path, question="text", answer="reply.value", aliases="reply.aliases", relation="topic")
     assert [(f.relation, f.question, f.aliases) for f in rows.facts] == [
         ("capital", "Capital of Peru?", ("Lima", "Lima, Peru"))
     ]
+    assert rows.reasons == {"no answer": 1}
 
 
-def test_a_list_of_answers_is_answer_and_aliases(tmp_path: Path) -> None:
+def test_a_folder_is_read_by_its_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "nq"
     folder.mkdir()
     write(folder / "train.jsonl", {"question": "Who?", "answer": ["A", "B"]})
-    rows = read_hub_questions(str(folder), None, "train", {})
-    assert (rows.facts[0].answer, rows.facts[0].aliases) == ("A", ("A", "B"))
+    for source in (str(folder), f"hub:{folder}"):
+        [fact] = read_questions(source, {}, split="train").facts
+        assert (fact.answer, fact.aliases) == ("A", ("A", "B"))
 
 
-def test_dataset_errors_name_the_key(tmp_path: Path) -> None:
-    folder = str(trivia(tmp_path / "trivia"))
-    with pytest.raises(DataError, match=r"questions_columns\.answer = 'respons'.*topic"):
-        read_hub_questions(folder, None, "validation", {"question": "text", "answer": "respons"})
+def test_errors_of_a_source_name_the_key(tmp_path: Path) -> None:
+    path = trivia(tmp_path / "trivia") / "validation.jsonl"
+    with pytest.raises(DataError, match=r"data\.columns\.answer = 'respons'.*reply\.value"):
+        read(path, question="text", answer="respons")
     with pytest.raises(ConfigError, match="'querry'"):
-        read_hub_questions(folder, None, "validation", {"querry": "text"})
-    with pytest.raises(DataError, match="'question' and 'answer'"):
-        read_hub_questions(folder, None, "validation", {})
+        read(path, querry="text")
+    with pytest.raises(DataError, match="'question'"):
+        read(path)
     with pytest.raises(DataError, match="split 'test' cannot be loaded"):
-        read_hub_questions(folder, None, "test", {})
+        read_questions(str(path.parent), {}, split="test")
     with pytest.raises(DataError, match=r"data\.corpus_column = 'body'"):
-        read_hub_corpus(folder, None, "validation", "body")
+        read_hub_corpus(str(path.parent), None, "validation", "body")
 
 
 def test_local_text_is_split_at_blank_lines(tmp_path: Path) -> None:
@@ -167,7 +301,7 @@ def test_local_text_is_split_at_blank_lines(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"b\.jsonl line 1.*'text'"):
         read_local_corpus(tmp_path / "b.jsonl", "text")
     with pytest.raises(ConfigError, match=r"data\.corpus"):
-        read_local_corpus(tmp_path / "a.csv", "text")
+        read_local_corpus(tmp_path / "a.doc", "text")
 
 
 def test_hub_corpus_is_a_sequence_of_texts(tmp_path: Path) -> None:

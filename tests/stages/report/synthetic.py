@@ -169,7 +169,7 @@ def generations(
         records.append(
             {
                 "id": f"{prefix}{relation}/land {number}", "relation": relation, "subject": f"land {number}", "group": f"land {number}",
-                "prompt": f"The {relation} of Spain is Madrid\n{question}", "answer": said if number else MARKUP, "gold": gold,
+                "prompt": f"The {relation} of Spain is Madrid\n{question}", "query": question, "question": question, "answer": said if number else MARKUP, "gold": gold,
                 "aliases": [gold], "label": None if number % 17 == 16 else wrong, "strict_label": wrong,
                 "excluded": "refusal" if number % 17 == 16 else None, "subject_found": True,
                 "token_ids": [1 + (number + wrong) % len(WORDS)] * length, "tokens": [f" {said}" if number else MARKUP] * length,

@@ -194,6 +194,6 @@ def test_a_damaged_question_file_names_the_line(tmp_path):
     from ghosttrack.common.errors import CorruptInputError
 
     path = tmp_path / "questions.jsonl"
-    path.write_text('{"prefix": "", "query": "q", "aliases": []}\n{"prefix": ""}\n')
+    path.write_text('{"prefix": "", "query": "q", "question": "q", "aliases": []}\n{"prefix": ""}\n')
     with pytest.raises(CorruptInputError, match="line 2"):
         read_questions(path)

@@ -47,7 +47,7 @@ def silent(layer: int) -> JumpReLUSAE:
 
 
 def question(number: int, prefix: str, query: str, subject: str) -> dict[str, Any]:
-    return {"id": f"q{number}", "relation": "r", "subject": subject, "prefix": prefix, "query": query,
+    return {"id": f"q{number}", "relation": "r", "subject": subject, "prefix": prefix, "query": query, "question": query,
             "answer": "x", "aliases": ["x"]}  # fmt: skip
 
 

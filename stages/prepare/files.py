@@ -1,0 +1,132 @@
+"""Records of any file that `datasets` reads, each with the place that it is from: files, folders and hub data sets.
+
+JSON and JSON Lines are read here, a record at a time: their rows may differ in types, may hold NaN and any character inside a
+text (a line ends at a newline only), and one broken row is told without losing the others.
+"""
+
+import contextlib
+import csv
+import gzip
+import io
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ghosttrack.common.errors import DataError
+
+Record = dict[str, Any]
+FORMATS = {".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet",
+           ".arrow": "arrow"}  # fmt: skip
+"""Ending, before any `.gz`, to the reader of `datasets`."""
+
+
+class Read(NamedTuple):
+    """A row of a source. number: from 1, the line in text files. record: None where it cannot be read, for `trouble`."""
+
+    number: int
+    record: Record | None
+    trouble: str = ""
+
+
+def format_of(path: Path) -> str | None:
+    """The reader of `datasets` for a file's ending; None for others."""
+    return FORMATS.get(Path(path.name.removesuffix(".gz")).suffix.lower())
+
+
+def read_file(path: Path, key: str) -> Iterator[Read]:
+    """The rows of a file. Raises DataError for a file that is missing, unreadable or of another kind."""
+    kind = format_of(path)
+    if kind is None:
+        raise DataError(
+            f"{key} = {str(path)!r}: its ending must be one of {', '.join(FORMATS)}, with or without .gz"
+        )
+    if not path.exists():
+        raise DataError(f"{key} = {str(path)!r}: there is no such file")
+    if kind == "json":
+        yield from _json(path, key)
+        return
+    options: dict[str, Any] = {}
+    if kind == "csv":
+        separator = "\t" if ".tsv" in path.name.lower() else ","
+        options = {"sep": separator, "keep_default_na": False, "features": _texts(path, separator, key)}
+    with tempfile.TemporaryDirectory() as cache:  # a changed file must never be read from an older copy
+        table = load(kind, key, str(path), data_files=str(path), split="train", cache_dir=cache, **options)
+        for number, record in enumerate(table, start=2 if kind == "csv" else 1):
+            yield Read(number, record)
+
+
+def load(source: str, key: str, shown: str, **options: Any) -> Any:
+    """`datasets.load_dataset`, whose dozen kinds of errors are one trouble to the user. Raises DataError."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    try:
+        return datasets.load_dataset(source, **options)
+    except Exception as error:
+        causes = [str(error), str(error.__cause__ or "")]
+        text = " ".join(" ".join(causes).split())[:300]
+        raise DataError(
+            f"{key} = {shown} cannot be loaded: {text}; check the name and that this machine can reach the hub or has it in "
+            "its cache"
+        ) from error
+
+
+def read_text(path: Path, key: str) -> str:
+    """A text file, unpacked if it ends in .gz. Raises DataError."""
+    try:
+        raw = path.read_bytes()
+        return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
+    except FileNotFoundError as error:
+        raise DataError(f"{key} = {str(path)!r}: there is no such file") from error
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#x}"
+        ) from error
+    except (OSError, EOFError) as error:
+        raise DataError(f"{key} = {str(path)!r} cannot be read: {error}") from error
+
+
+def _json(path: Path, key: str) -> Iterator[Read]:
+    """A list of objects, objects a line, or an object whose one list holds them (`{"data": […]}`)."""
+    text = read_text(path, key)
+    whole: Any = None
+    if ".json" in path.suffixes:
+        with contextlib.suppress(ValueError):
+            whole = json.loads(text)
+    if isinstance(whole, Mapping):
+        lists = [value for value in whole.values() if isinstance(value, list)]
+        whole = lists[0] if len(lists) == 1 and all(isinstance(one, dict) for one in lists[0]) else [whole]
+    if isinstance(whole, list):
+        for number, value in enumerate(whole, start=1):
+            yield _object(number, value)
+        return
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            try:
+                yield _object(number, json.loads(line))
+            except ValueError as error:
+                yield Read(number, None, f"is not JSON: {error}")
+
+
+def _object(number: int, value: Any) -> Read:
+    if isinstance(value, dict):
+        return Read(number, value)
+    return Read(number, None, f"must be a JSON object, not {shown(value)}")
+
+
+def _texts(path: Path, separator: str, key: str) -> Any:
+    """Every column of a table as text, so that `007`, `NA` and `1e5` stay what they are."""
+    from datasets import Features, Value
+
+    header = next(csv.reader(io.StringIO(read_text(path, key)), delimiter=separator), [])
+    if not header:
+        raise DataError(f"{key} = {str(path)!r}: the file has no questions")
+    return Features({name: Value("string") for name in header})
+
+
+def shown(value: object) -> str:
+    """A value in a message, cut at 60 characters."""
+    text = json.dumps(value, ensure_ascii=True, default=str)
+    return text if len(text) <= 60 else f"{text[:60]}…"

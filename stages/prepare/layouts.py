@@ -1,0 +1,182 @@
+"""Well-known data sets by the names of their columns: what of each is the question, the answer, the options, the response.
+
+NQ-open and GSM8K need none: `question` and `answer` are our own fields. Each layout makes one row of a data set into rows of our fields (`rows.FIELDS`). The columns are those that the data sets' own
+pages list; a data set is known where all columns of a layout are there.
+"""
+
+import ast
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+Fields = dict[str, Any]
+Convert = Callable[[Mapping[str, Any]], Iterable[Fields]]
+
+
+class Layout(NamedTuple):
+    """name; columns that must be there; what a row becomes."""
+
+    name: str
+    columns: frozenset[str]
+    convert: Convert
+    bulky: frozenset[str] = frozenset()
+    """Columns that repeat a page of text for every row, and are not kept."""
+
+
+def known(columns: Iterable[str]) -> Layout | None:
+    """The layout of a data set with these columns; None where it is none of ours, or in our own fields."""
+    have = set(columns)
+    if "relation" in have:
+        return None
+    return next((layout for layout in LAYOUTS if layout.columns <= have), None)
+
+
+def _trivia_qa(row: Mapping[str, Any]) -> Iterable[Fields]:
+    answer = row["answer"] or {}
+    yield {"id": row["question_id"], "question": row["question"], "answer": answer.get("value"),
+           "aliases": answer.get("aliases")}  # fmt: skip
+
+
+def _pop_qa(row: Mapping[str, Any]) -> Iterable[Fields]:
+    yield {"id": row.get("id"), "question": row["question"], "answer": row["obj"], "relation": row["prop"],
+           "subject": row["subj"], "aliases": _json_list(row["possible_answers"])}  # fmt: skip
+
+
+def _simple_qa(row: Mapping[str, Any]) -> Iterable[Fields]:
+    about = row["metadata"]
+    if isinstance(about, str):
+        try:
+            about = ast.literal_eval(about)
+        except (ValueError, SyntaxError):
+            about = {}
+    topic = about.get("topic") if isinstance(about, Mapping) else None
+    yield {"question": row["problem"], "answer": row["answer"], "relation": topic}
+
+
+def _truthful_qa(row: Mapping[str, Any]) -> Iterable[Fields]:
+    yield {"question": row["question"], "answer": row["best_answer"], "aliases": row["correct_answers"],
+           "relation": row["category"]}  # fmt: skip
+
+
+def _truthful_choice(row: Mapping[str, Any]) -> Iterable[Fields]:
+    options = row["mc1_targets"]
+    right = list(options["labels"]).index(1)
+    yield {
+        "question": row["question"],
+        "choices": list(options["choices"]),
+        "answer": right,
+        "relation": "truthful_qa",
+    }
+
+
+def _squad(row: Mapping[str, Any]) -> Iterable[Fields]:
+    texts = list((row["answers"] or {}).get("text", []))
+    yield {"id": row["id"], "question": row["question"], "passage": row["context"], "relation": "squad",
+           "subject": row["title"], "answer": texts[0] if texts else None, "aliases": texts}  # fmt: skip
+
+
+def _bool_q(row: Mapping[str, Any]) -> Iterable[Fields]:
+    question = str(row["question"] or "").strip()
+    asked = question and f"{question[0].upper()}{question[1:].rstrip('?')}?"
+    yield {
+        "question": asked,
+        "passage": row["passage"],
+        "answer": row["answer"],
+        "relation": "boolq",
+        "subject": question,
+    }
+
+
+def _mmlu(row: Mapping[str, Any]) -> Iterable[Fields]:
+    yield {"question": row["question"], "choices": row["choices"], "answer": row["answer"], "relation": row["subject"],
+           "subject": row["question"]}  # fmt: skip
+
+
+def _halu_qa(row: Mapping[str, Any]) -> Iterable[Fields]:
+    for column, label in (("right_answer", 0), ("hallucinated_answer", 1)):
+        yield {"question": row["question"], "passage": row["knowledge"], "answer": row["right_answer"],
+               "response": row[column], "label": label, "relation": "halueval_qa"}  # fmt: skip
+
+
+def _halu_sample(row: Mapping[str, Any]) -> Iterable[Fields]:
+    yield {"question": row["question"], "passage": row["knowledge"], "response": row["answer"],
+           "label": _yes(row["hallucination"]), "relation": "halueval_qa"}  # fmt: skip
+
+
+def _halu_dialogue(row: Mapping[str, Any]) -> Iterable[Fields]:
+    for column, label in (("right_response", 0), ("hallucinated_response", 1)):
+        yield {"prompt": f"{row['knowledge']}\n{row['dialogue_history']}\n[Assistant]:", "response": row[column],
+               "label": label, "relation": "halueval_dialogue"}  # fmt: skip
+
+
+def _halu_summary(row: Mapping[str, Any]) -> Iterable[Fields]:
+    for column, label in (("right_summary", 0), ("hallucinated_summary", 1)):
+        yield {"prompt": f"{row['document']}\nSummary:", "response": row[column], "label": label,
+               "relation": "halueval_summary"}  # fmt: skip
+
+
+def _halu_general(row: Mapping[str, Any]) -> Iterable[Fields]:
+    yield {"id": row.get("ID"), "question": row["user_query"], "response": row["chatgpt_response"],
+           "label": _yes(row["hallucination"]), "relation": "halueval_general"}  # fmt: skip
+
+
+def _ragtruth(row: Mapping[str, Any]) -> Iterable[Fields]:
+    """RAGTruth as the hub has it, a row a response with its prompt's parts."""
+    spans = _spans(row["hallucination_labels"])
+    yield {"id": row["id"], "question": row["query"], "passage": row["context"], "response": row["output"], "spans": spans,
+           "label": int(bool(spans)), "relation": row["task_type"]}  # fmt: skip
+
+
+def _ragtruth_own(row: Mapping[str, Any]) -> Iterable[Fields]:
+    """RAGTruth as its authors publish it: response.jsonl, joined with the prompts of source_info.jsonl."""
+    spans = _spans(row["labels"])
+    yield {"id": row["id"], "prompt": row.get("prompt"), "response": row["response"], "spans": spans,
+           "label": int(bool(spans)), "relation": row.get("task_type")}  # fmt: skip
+
+
+def _mu_shroom(row: Mapping[str, Any]) -> Iterable[Fields]:
+    spans = [[start, end, 1] for start, end in row["hard_labels"]]
+    yield {"id": row["id"], "question": row["model_input"], "response": row["model_output_text"], "spans": spans,
+           "label": int(bool(spans)), "relation": row.get("lang")}  # fmt: skip
+
+
+def _spans(value: Any) -> list[list[int]]:
+    labels = json.loads(value) if isinstance(value, str) else value or []
+    return [[label["start"], label["end"], 1] for label in labels]
+
+
+def _json_list(value: Any) -> Any:
+    try:
+        return json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+        return [value]
+
+
+def _yes(value: Any) -> Any:
+    return {"yes": 1, "no": 0}.get(str(value).strip().lower(), value)
+
+
+def _layout(name: str, columns: str, convert: Convert, bulky: str = "") -> Layout:
+    return Layout(name, frozenset(columns.split()), convert, frozenset(bulky.split()))
+
+
+LAYOUTS = [
+    _layout("TriviaQA", "question question_id question_source entity_pages answer", _trivia_qa,
+            "entity_pages search_results"),
+    _layout("PopQA", "subj prop obj question possible_answers", _pop_qa),
+    _layout("SimpleQA", "metadata problem answer", _simple_qa),
+    _layout("TruthfulQA", "category question best_answer correct_answers incorrect_answers", _truthful_qa),
+    _layout("TruthfulQA, options", "question mc1_targets mc2_targets", _truthful_choice),
+    _layout("SQuAD", "id title context question answers", _squad),
+    _layout("BoolQ", "question answer passage", _bool_q),
+    _layout("MMLU", "question subject choices answer", _mmlu),
+    _layout("HaluEval, QA", "knowledge question right_answer hallucinated_answer", _halu_qa),
+    _layout("HaluEval, QA samples", "knowledge question answer hallucination", _halu_sample),
+    _layout("HaluEval, dialogue", "knowledge dialogue_history right_response hallucinated_response", _halu_dialogue),
+    _layout("HaluEval, summaries", "document right_summary hallucinated_summary", _halu_summary),
+    _layout("HaluEval, general", "user_query chatgpt_response hallucination", _halu_general),
+    _layout("RAGTruth", "id query context output task_type hallucination_labels", _ragtruth, "input_str"),
+    _layout("RAGTruth, authors' files", "id source_id model labels response", _ragtruth_own, "source_info source"),
+    _layout("Mu-SHROOM", "model_input model_output_text hard_labels", _mu_shroom,
+            "soft_labels model_output_tokens model_output_logits"),
+]  # fmt: skip

@@ -1,0 +1,239 @@
+"""A row of a question file, checked: our fields from its columns, and for what reason a row is left out."""
+
+import itertools
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ghosttrack.stages.prepare.files import shown
+
+FIELDS = ("id", "question", "prompt", "passage", "choices", "answer", "aliases", "relation", "subject", "response", "label",
+          "spans")  # fmt: skip
+DEFAULT_RELATION = "all"
+_WORKED_OUT = re.compile(r"(?:^|\n)####\s*(\S.*?)\s*$")  # GSM8K's answers are worked out before it
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+Span = tuple[int, int, int]
+
+
+class RowError(Exception):
+    """A row that is left out. reason: for the count; the message says what is wrong and what to do."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a row of a file gives besides question and answer.
+
+    passage: read before the question. choices: options to choose from. response: an answer to read instead of one that the
+    model gives, with its label (1 wrong, 0 right) or labelled spans [start, end, label] in characters of it. row: number
+    in the source, from 1. extra: the columns that are not ours.
+    """
+
+    id: str | None = None
+    row: int | None = None
+    passage: str | None = None
+    choices: tuple[str, ...] = ()
+    response: str | None = None
+    label: int | None = None
+    spans: tuple[Span, ...] | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A checked row; the subject of a prompt of several lines is not guessed.
+
+    text: the question, or the prompt as it is asked. aliases: all right answers, the first in front; may be empty."""
+
+    text: str
+    is_question: bool
+    aliases: tuple[str, ...]
+    relation: str
+    subject: str
+    given: Given
+
+
+def check(record: Mapping[str, Any], number: int, extra: Mapping[str, Any], needs_answer: bool = True) -> Row:
+    """A row of our fields. Raises RowError."""
+    row = {name: _clean(value, name) for name, value in record.items()}
+    text, is_question = _asked(row)
+    choices = _texts(row, "choices")
+    aliases = _answers(row, choices)
+    response = _text(row, "response")
+    label, spans = _label(row), _spans(row, response)
+    if needs_answer and not aliases and (response is None or (label is None and spans is None)):
+        said = (
+            "'response' needs 'label', 'spans' or 'answer'"
+            if response is not None
+            else "'answer' is not given"
+        )
+        raise RowError("no answer", said)
+    given = Given(
+        id=_name(row, "id"), row=number, passage=_text(row, "passage"), choices=choices, response=response, label=label,
+        spans=spans, extra={name: _clean(value, name) for name, value in extra.items()},
+    )  # fmt: skip
+    subject = _name(row, "subject") or (text if is_question or "\n" not in text.strip() else "")
+    return Row(text, is_question, aliases, _name(row, "relation") or DEFAULT_RELATION, subject, given)
+
+
+def _clean(value: Any, name: str) -> Any:
+    """NaN and infinities are nothing, 1912.0 is 1912, arrays are lists; no text has half a character."""
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            return None
+        return int(value) if value.is_integer() and abs(value) < 2**53 else value
+    if isinstance(value, str):
+        try:
+            value.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise RowError(
+                "broken text",
+                f"{name!r} has half of a surrogate pair ({value[error.start]!a}) at character {error.start}, which is no "
+                "text; write the whole character",
+            ) from error
+        return value
+    if isinstance(value, Mapping):
+        return {key: _clean(one, name) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_clean(one, name) for one in value]
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    return value.hex() if isinstance(value, bytes) else value
+
+
+def _asked(row: Mapping[str, Any]) -> tuple[str, bool]:
+    """The text of `question` or `prompt`, and whether it is a question."""
+    for name in ("question", "prompt"):
+        if row.get(name) is not None and not isinstance(row[name], str):
+            raise RowError("no question", f"{name!r} must be a text, not {shown(row[name])}")
+    question, prompt = _stripped(row.get("question")), _stripped(row.get("prompt"))
+    if bool(question) == bool(prompt):
+        raise RowError("no question", "give exactly one of 'question' and 'prompt', and not empty")
+    return (question, True) if question else (prompt or "", False)
+
+
+def _stripped(text: str | None) -> str | None:
+    return text.rstrip(" ") if text and text.strip() else None
+
+
+def _answers(row: Mapping[str, Any], choices: Sequence[str]) -> tuple[str, ...]:
+    """All right answers; an option's letter comes before its text. () where none is given."""
+    answer, aliases = row.get("answer"), row.get("aliases")
+    if isinstance(answer, list):
+        answer, aliases = (answer or [None])[0], [*answer, *(aliases or [])]
+    if answer is None or answer == "":
+        return ()
+    if choices:
+        place = _option(answer, choices)
+        return tuple(dict.fromkeys((LETTERS[place], choices[place])))
+    if isinstance(answer, bool):
+        return ("Yes", "True") if answer else ("No", "False")
+    if isinstance(answer, (int, float)):
+        answer = _number(answer)
+    if isinstance(answer, str) and (worked := _WORKED_OUT.search(answer)):
+        answer = worked[1].replace(",", "")
+    if not isinstance(answer, str) or not answer.strip():
+        raise RowError("no answer", f"'answer' must be a text, not {shown(row.get('answer'))}")
+    others = [] if aliases is None else aliases
+    if not isinstance(others, list):
+        raise RowError("bad aliases", f"'aliases' must be a list of texts, not {shown(aliases)}")
+    texts = [_number(one) if isinstance(one, (int, float)) else one for one in others if one is not None]
+    if not all(isinstance(one, str) for one in texts):
+        raise RowError("bad aliases", f"'aliases' must be a list of texts, not {shown(aliases)}")
+    lines = [" ".join(one.split()) for one in (answer, *texts)]
+    return tuple(dict.fromkeys(line for line in lines if line))
+
+
+def _option(answer: Any, choices: Sequence[str]) -> int:
+    """The place of the right option: from 0, by letter, or by its text. Raises RowError."""
+    if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(choices):
+        return answer
+    if isinstance(answer, str):
+        if answer in choices:
+            return list(choices).index(answer)
+        letter = answer.strip().strip("().").upper()
+        if len(letter) == 1 and letter in LETTERS[: len(choices)]:
+            return LETTERS.index(letter)
+        if letter.isdecimal() and int(letter) < len(choices):
+            return int(letter)
+    raise RowError(
+        "bad answer",
+        f"'answer' must be one of the choices, its letter or its number from 0, not {shown(answer)}",
+    )
+
+
+def _number(value: float) -> str:
+    """Digits without an exponent: 1e16 is 10000000000000000."""
+    if isinstance(value, int):
+        return str(value)
+    return f"{value:f}".rstrip("0").rstrip(".") if float(f"{value:f}") == value else repr(value)
+
+
+def _label(row: Mapping[str, Any]) -> int | None:
+    value = row.get("label")
+    value = {"0": 0, "1": 1, "": None}.get(value, value) if isinstance(value, str) else value
+    if value not in (0, 1, None):
+        raise RowError("bad label", f"'label' must be 0 (right) or 1 (wrong), not {shown(value)}")
+    return None if value is None else int(value)
+
+
+def _spans(row: Mapping[str, Any], response: str | None) -> tuple[Span, ...] | None:
+    """Labelled stretches of the response, in order. Raises RowError for one outside of it or over another."""
+    value = row.get("spans")
+    if value is None:
+        return None
+    if response is None:
+        raise RowError("bad spans", "'spans' are places in 'response', which is not given")
+    spans: list[Span] = []
+    for span in value if isinstance(value, list) else [value]:
+        parts = [span.get(name) for name in ("start", "end", "label")] if isinstance(span, Mapping) else span
+        if not isinstance(parts, list) or len(parts) != 3 or not all(isinstance(part, int) for part in parts):
+            raise RowError("bad spans", f"a span must be [start, end, label], not {shown(span)}")
+        start, end, label = parts
+        if not 0 <= start < end <= len(response):
+            raise RowError(
+                "bad spans", f"the span {start}–{end} is outside the response's {len(response)} characters"
+            )
+        if label not in (0, 1):
+            raise RowError("bad label", f"a span's label must be 0 (right) or 1 (wrong), not {shown(label)}")
+        spans.append((start, end, label))
+    spans.sort()
+    for (_, end, _), (start, later, _) in itertools.pairwise(spans):
+        if start < end:
+            raise RowError("bad spans", f"the span {start}–{later} overlaps one that ends at {end}")
+    return tuple(spans)
+
+
+def _texts(row: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    value = row.get(name)
+    if value is None:
+        return ()
+    if isinstance(value, Mapping) and "text" in value:
+        value = value["text"]
+    if not isinstance(value, list) or not 2 <= len(value) <= len(LETTERS):
+        raise RowError(
+            f"bad {name}", f"{name!r} must be a list of 2 to {len(LETTERS)} texts, not {shown(value)}"
+        )
+    return tuple(" ".join(str(one).split()) for one in value)
+
+
+def _text(row: Mapping[str, Any], name: str) -> str | None:
+    value = row.get(name)
+    if value is not None and not isinstance(value, str):
+        raise RowError(f"bad {name}", f"{name!r} must be a text, not {shown(value)}")
+    return value or None
+
+
+def _name(row: Mapping[str, Any], name: str) -> str | None:
+    value = row.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, (str, int)) or isinstance(value, bool):
+        raise RowError(f"bad {name}", f"{name!r} must be a text, not {shown(value)}")
+    return str(value).strip() or None

@@ -1,0 +1,137 @@
+"""Well-known data sets in their real columns are read without a mapping."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ghosttrack.stages.prepare.layouts import LAYOUTS
+from ghosttrack.stages.prepare.sources import Rows, read_questions
+
+TRIVIA = {
+    "question": "Who wrote Emma?", "question_id": "tc_1", "question_source": "http://x", "entity_pages": {"title": []},
+    "search_results": {"title": []},
+    "answer": {"aliases": ["Austen"], "normalized_aliases": ["austen"], "matched_wiki_entity_name": "", "value": "Jane Austen",
+               "normalized_matched_wiki_entity_name": "", "normalized_value": "jane austen", "type": "WikipediaEntity"},
+}  # fmt: skip
+POP = {
+    "id": 42, "subj": "Emma", "prop": "author", "obj": "Jane Austen", "subj_id": 1, "prop_id": 2, "obj_id": 3, "s_aliases": "[]",
+    "o_aliases": "[]", "s_uri": "u", "o_uri": "u", "s_wiki_title": "Emma", "o_wiki_title": "Jane Austen", "s_pop": 5, "o_pop": 9,
+    "question": "Who is the author of Emma?", "possible_answers": '["Jane Austen", "Austen"]',
+}  # fmt: skip
+SIMPLE = {
+    "metadata": "{'topic': 'Art', 'answer_type': 'Person', 'urls': ['u']}",
+    "problem": "Who painted it?",
+    "answer": "Goya",
+}
+TRUTHFUL = {
+    "type": "Adversarial", "category": "Myths", "question": "Do fish sleep?", "best_answer": "Fish rest",
+    "correct_answers": ["Fish rest", "Yes, in a way"], "incorrect_answers": ["Never"], "source": "u",
+}  # fmt: skip
+TRUTHFUL_MC = {
+    "question": "Is glass a liquid?",
+    "mc1_targets": {"choices": ["Yes", "No, it is a solid"], "labels": [0, 1]},
+    "mc2_targets": {"choices": ["Yes", "No"], "labels": [0, 1]},
+}
+SQUAD = {"id": "5a", "title": "Norway", "context": "Oslo is the capital.", "question": "What is the capital?",
+         "answers": {"text": ["Oslo"], "answer_start": [0]}}  # fmt: skip
+BOOL = {"question": "does tom live in rome", "answer": True, "passage": "Tom lives in Rome."}
+MMLU = {"question": "What is 2 + 2?", "subject": "arithmetic", "choices": ["3", "4", "5", "6"], "answer": 1}
+GSM = {"question": "How many apples?", "answer": "He has 3 and buys 2.\n3 + 2 = <<3+2=5>>5\n#### 1,005"}
+HALU = {
+    "knowledge": "Oslo is in Norway.",
+    "question": "Where is Oslo?",
+    "right_answer": "Norway",
+    "hallucinated_answer": "Peru",
+}
+HALU_SAMPLE = {
+    "knowledge": "k",
+    "question": "Where is Oslo?",
+    "answer": "Oslo is in Peru.",
+    "hallucination": "yes",
+}
+RAG = {
+    "id": "1", "query": "Why?", "context": "Because it rains.", "output": "It rains. It snows.", "task_type": "QA", "quality": "good",
+    "model": "gpt-4", "temperature": 0.7, "hallucination_labels": '[{"start": 10, "end": 19, "text": "It snows.", "label_type": "x"}]',
+    "hallucination_labels_processed": {"baseless": 1}, "input_str": "long",
+}  # fmt: skip
+SHROOM = {
+    "id": "val-en-1", "lang": "EN", "model_input": "Who won?", "model_output_text": "Ada won in 1990.", "model_id": "m",
+    "soft_labels": [{"start": 0, "prob": 0.4, "end": 3}], "hard_labels": [[0, 3], [11, 15]], "model_output_logits": [1.0],
+    "model_output_tokens": ["Ada"],
+}  # fmt: skip
+
+
+def rows_of(folder: Path, record: dict[str, Any]) -> Rows:
+    path = folder / "rows.jsonl"
+    path.write_text(json.dumps(record) + "\n")
+    return read_questions(str(path), {})
+
+
+@pytest.mark.parametrize(
+    ("record", "layout", "question", "aliases"),
+    [
+        (TRIVIA, "TriviaQA", "Who wrote Emma?", ("Jane Austen", "Austen")),
+        ({"question": "Who?", "answer": ["A", "B"]}, None, "Who?", ("A", "B")),  # NQ-open
+        (POP, "PopQA", "Who is the author of Emma?", ("Jane Austen", "Austen")),
+        (SIMPLE, "SimpleQA", "Who painted it?", ("Goya",)),
+        (TRUTHFUL, "TruthfulQA", "Do fish sleep?", ("Fish rest", "Yes, in a way")),
+        (TRUTHFUL_MC, "TruthfulQA, options", "Is glass a liquid?", ("B", "No, it is a solid")),
+        (SQUAD, "SQuAD", "What is the capital?", ("Oslo",)),
+        (BOOL, "BoolQ", "Does tom live in rome?", ("Yes", "True")),
+        (MMLU, "MMLU", "What is 2 + 2?", ("B", "4")),
+        (GSM, None, "How many apples?", ("1005",)),
+    ],
+)
+def test_questions(
+    tmp_path: Path, record: dict[str, Any], layout: str | None, question: str, aliases: tuple[str, ...]
+) -> None:
+    rows = rows_of(tmp_path, record)
+    [fact] = rows.facts
+    assert (rows.layout, fact.question, fact.aliases) == (layout, question, aliases)
+
+
+def test_ids_relations_and_what_is_kept_beside(tmp_path: Path) -> None:
+    [pop] = rows_of(tmp_path, POP).facts
+    assert (pop.given.id, pop.relation, pop.subject, pop.given.extra["s_pop"]) == ("42", "author", "Emma", 5)
+    [simple] = rows_of(tmp_path, SIMPLE).facts
+    assert simple.relation == "Art"
+    [mmlu] = rows_of(tmp_path, MMLU).facts
+    assert (mmlu.relation, mmlu.given.choices) == ("arithmetic", ("3", "4", "5", "6"))
+    [squad] = rows_of(tmp_path, SQUAD).facts
+    assert (squad.given.id, squad.given.passage) == ("5a", "Oslo is the capital.")
+
+
+@pytest.mark.parametrize(
+    ("record", "responses"),
+    [
+        (HALU, [("Norway", 0, None), ("Peru", 1, None)]),
+        (HALU_SAMPLE, [("Oslo is in Peru.", 1, None)]),
+        ({"knowledge": "k", "dialogue_history": "[Human]: Hi", "right_response": "Yes", "hallucinated_response": "No"},
+         [("Yes", 0, None), ("No", 1, None)]),
+        ({"document": "d", "right_summary": "r", "hallucinated_summary": "h"}, [("r", 0, None), ("h", 1, None)]),
+        ({"ID": "1", "user_query": "Why?", "chatgpt_response": "So.", "hallucination": "no", "hallucination_spans": []},
+         [("So.", 0, None)]),
+        (RAG, [("It rains. It snows.", 1, ((10, 19, 1),))]),
+        (SHROOM, [("Ada won in 1990.", 1, ((0, 3, 1), (11, 15, 1)))]),
+    ],
+)  # fmt: skip
+def test_given_answers_with_their_labels(
+    tmp_path: Path, record: dict[str, Any], responses: list[Any]
+) -> None:
+    found = [(q.given.response, q.given.label, q.given.spans) for q in rows_of(tmp_path, record).prompts]
+    assert found == responses
+
+
+def test_an_unanswerable_question_is_left_out_by_its_reason(tmp_path: Path) -> None:
+    path = tmp_path / "squad.jsonl"
+    open_question = SQUAD | {"id": "5b", "answers": {"text": [], "answer_start": []}}
+    path.write_text(json.dumps(SQUAD) + "\n" + json.dumps(open_question) + "\n")
+    rows = read_questions(str(path), {})
+    assert [(row["id"], row["reason"]) for row in rows.left_out] == [("5b", "no answer")]
+
+
+def test_layouts_do_not_take_each_other_s_data_sets() -> None:
+    for layout in LAYOUTS:
+        assert next(other for other in LAYOUTS if other.columns <= layout.columns) is layout
