@@ -120,8 +120,8 @@ def _fields(
     """Our fields and the columns kept beside them, of each question in a record."""
     if layout:
         for fields in layout.convert(record):
-            taken = [value for value in fields.values() if value is not None]
-            extra = {n: value for n, value in record.items() if n not in layout.bulky and value not in taken}
+            values = [value for value in fields.values() if value is not None]
+            extra = {n: value for n, value in record.items() if n not in layout.bulky and value not in values}
             yield fields, extra
         return
     mapping = {name: name for name in FIELDS if name in record} | dict(columns)
