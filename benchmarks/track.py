@@ -30,6 +30,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 
 from ghosttrack.common.config.schema import TrackingConfig
+from ghosttrack.common.formats import trajectories
 from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.stages.track import outputs
 from ghosttrack.stages.track.associate.follow import follow
@@ -139,7 +140,7 @@ def track_shard(
         for number in range(len(here) // POSITIONS)
     )
     head = {"layers": association.layers, "associator": SETTINGS.associator}
-    outputs.write_trajectories(folder / "hypothesis_trajectories.json", head, records)
+    trajectories.write(folder / "hypothesis_trajectories.json", head, records)
 
 
 def table_of(columns: Any) -> Callable[[int], dict[str, Any]]:

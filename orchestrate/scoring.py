@@ -9,6 +9,7 @@ import click
 
 from ghosttrack.common.engine.storage import Store, storage_errors
 from ghosttrack.common.errors import MissingInputError
+from ghosttrack.common.formats.detector import ASKED_SCORES
 from ghosttrack.orchestrate.local import LocalExecutor
 from ghosttrack.orchestrate.options import takes_config
 from ghosttrack.orchestrate.render import Terminal
@@ -55,7 +56,7 @@ def score(request: Request, questions: Path, output: Path) -> None:
     assert entry is not None  # the stage has just said that it is done
     with storage_errors(output):
         output.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(entry.file("scores.jsonl"), output)
+        shutil.copyfile(entry.file(ASKED_SCORES.name), output)
     terminal.line(f"{output}: {_summary(entry.manifest.predicate.metrics)}")
 
 

@@ -1,11 +1,10 @@
 """Commands about tracking: put the tracker to the test."""
 
-import json
-
 import click
 
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.errors import MissingInputError
+from ghosttrack.common.formats.validation import VALIDATION, VALIDATION_WORDS
 from ghosttrack.orchestrate.local import LocalExecutor
 from ghosttrack.orchestrate.options import takes_config
 from ghosttrack.orchestrate.render import Terminal
@@ -35,8 +34,8 @@ def validate(request: Request) -> None:
         raise MissingInputError(
             f"{request.config.name}: the validation has no result; `ghosttrack run` makes it"
         )
-    terminal.line(entry.file("validation.md").read_text(encoding="utf-8"))
-    report = json.loads(entry.file("validation.json").read_text(encoding="utf-8"))
+    terminal.line(entry.file(VALIDATION_WORDS.name).read_text(encoding="utf-8"))
+    report = VALIDATION.read(entry.file(VALIDATION.name))
     said = {
         kind: [v["question"] for v in report["verdicts"] if v["passed"] is kind]
         for kind in (True, False, None)

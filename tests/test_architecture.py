@@ -124,6 +124,37 @@ def test_no_two_units_publish_the_same_name() -> None:
                 seen[path] = unit.label
 
 
+def texts(file: Path) -> Iterator[str]:
+    """The texts in a file's code, `{}` for what is put into them."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.value
+        elif isinstance(node, ast.JoinedStr):
+            yield "".join(str(p.value) if isinstance(p, ast.Constant) else "{}" for p in node.values)
+
+
+def test_a_published_file_is_named_in_one_module_only() -> None:
+    """That of `common/formats` that describes it; contracts name it too. Others take `<FILE>.name` from there."""
+    own = ROOT / "common" / "formats"
+    names = {
+        re.sub(r"{\w+}", "{}", text)
+        for module in own.glob("*.py")
+        if module.name != "snapshot.py"  # a folder of transformers', as others are
+        for text in texts(module)
+        if re.fullmatch(r"[\w{}]+\.(json|jsonl|parquet|pt|npy|npz|pkl|csv|png|md)", text)
+    }
+    assert len(names) > 40
+    found = [
+        f"{file.relative_to(ROOT)} has {text!r}"
+        for folder in ("common", "stages", "orchestrate")
+        for file in sorted((ROOT / folder).rglob("*.py"))
+        if own not in file.parents
+        for text in texts(file)
+        if text in names
+    ]
+    assert found == []
+
+
 def test_planning_loads_no_torch() -> None:
     code = (
         "import sys; from ghosttrack.orchestrate.request import Request; from ghosttrack.orchestrate import cli;"

@@ -16,8 +16,8 @@ import torch
 from ghosttrack.common.config.load import load_config
 from ghosttrack.common.config.schema import describe_layers
 from ghosttrack.common.engine.contract import expand, load_contracts
-from ghosttrack.stages.evaluate.plots import PICTURES
-from ghosttrack.stages.evaluate.schema import FinalReport
+from ghosttrack.common.formats.final_report import FinalReport
+from ghosttrack.common.formats.report import PICTURES
 
 pytestmark = pytest.mark.demo
 
@@ -140,7 +140,7 @@ def test_the_final_report_answers_whether_tracking_helps() -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        *(EVALUATION / name for name in PICTURES),
+        *(EVALUATION / picture.name for picture in PICTURES),
         SAES / "sae_identity.png",
         SAES / "sae_layer_7.png",
     ],

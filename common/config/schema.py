@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 
 from ghosttrack.common.errors import ConfigError
 from ghosttrack.common.files import root_folder
+from ghosttrack.common.formats.ladder import ASSOCIATORS, Associator
 
 
 class Section(BaseModel):
@@ -342,8 +343,8 @@ class TrackingConfig(Section):
         description="What makes the published tracks: global nearest neighbour, joint probabilistic marginals, or "
         "multiple hypotheses.",
     )
-    ladder: list[Literal["none", "random", "feature_id", "nearest", "marginals", "hypotheses"]] = Field(
-        ["none", "random", "feature_id", "nearest", "marginals", "hypotheses"],
+    ladder: list[Associator] = Field(
+        list(ASSOCIATORS),
         description="Associators whose tracks are written beside them, to be compared: no association, random with the "
         "same births and lengths, same number of latent, and the three real ones.",
     )

@@ -9,6 +9,18 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from ghosttrack.common.errors import CorruptInputError, DataError
+from ghosttrack.common.formats.file import Lines
+
+GENERATIONS = Lines(
+    "generations.jsonl",
+    "track",
+    "a question a line, in the order of questions.jsonl; `question` in every other file is the number of the line, from 0: "
+    "`id, relation, subject, group, prompt, question` (as in questions.jsonl), `query, answer` (the model's), `gold, aliases, label` (1 wrong, 0 right, null excluded), "
+    "`strict_label` (exact match), `excluded` (reason or null), `matched` (what each matcher that can say something of such an "
+    "answer says, 1 wrong, 0 right), `subject_found` (in the query, not at the sequence's first "
+    "token), `token_ids, tokens, logprobs, entropies` (lists, a value an answer token), `samples` (texts, with "
+    "`detection.samples`), `row, extra` (as in questions.jsonl)",
+)
 
 
 class Answer(BaseModel):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ghosttrack.common.errors import CorruptInputError
+from ghosttrack.common.errors import CorruptInputError, NumericError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -121,13 +121,19 @@ class Table(File):
         """The same as a DataFrame. Raises CorruptInputError."""
         return self.table(path, columns).to_pandas()
 
-    def table(self, path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-        """The same as an Arrow table. Raises CorruptInputError."""
+    def table(
+        self, path: Path, columns: Sequence[str] | None = None, dictionaries: Sequence[str] = ()
+    ) -> pa.Table:
+        """The same as an Arrow table. dictionaries: columns of few different texts. Raises CorruptInputError."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         try:
-            table = pq.read_table(path, columns=None if columns is None else list(columns))
+            table = pq.read_table(
+                path,
+                columns=None if columns is None else list(columns),
+                read_dictionary=list(dictionaries) or None,
+            )
         except (pa.ArrowException, KeyError, OSError) as error:
             raise self.corrupt(path, error) from error
         if missing := set(self.names if columns is None else columns) - set(table.column_names):
@@ -163,10 +169,13 @@ def read_json(path: Path, file: File) -> Any:
 
 
 def write_json(path: Path, content: object, indent: int | None = 1) -> None:
-    """JSON that any reader takes: UTF-8, no NaN or Inf, which raise ValueError; numpy arrays as lists."""
-    text = json.dumps(
-        content, indent=indent, ensure_ascii=False, allow_nan=False, default=lambda array: array.tolist()
-    )
+    """JSON that any reader takes, in UTF-8; numpy arrays as lists. Raises NumericError for NaN or Inf, which JSON lacks."""
+    try:
+        text = json.dumps(
+            content, indent=indent, ensure_ascii=False, allow_nan=False, default=lambda array: array.tolist()
+        )
+    except ValueError as error:
+        raise NumericError(f"{path.name}: a figure is not finite ({error})") from error
     path.write_text(text + "\n", encoding="utf-8")
 
 

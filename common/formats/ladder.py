@@ -1,15 +1,19 @@
 """`ladder.parquet`: tracks by every association of the ladder, to be compared; and the ladder's rungs."""
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 from ghosttrack.common.formats.file import Column, Table
 
+Associator = Literal["none", "random", "feature_id", "nearest", "marginals", "hypotheses"]
+ASSOCIATORS: tuple[Associator, ...] = get_args(Associator)
+"""From the bottom of the ladder."""
 RUNGS = {
     "none": "no association", "random": "random association", "feature_id": "association by feature number",
     "nearest": "nearest-neighbour association", "marginals": "association by marginal probabilities",
     "hypotheses": "multi-hypothesis association", "independent": "association of independently trained SAEs",
 }  # fmt: skip
-"""From the bottom: name to title. The last is of other SAEs, whose tracks have a file of their own."""
+"""Name to title. The last is of other SAEs, whose tracks have a file of their own."""
 
 LADDER = Table(
     "ladder.parquet",

@@ -12,7 +12,6 @@ What it was fitted on is part of it: `require` refuses answers of another model 
 from __future__ import annotations
 
 import io
-import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ghosttrack.common.errors import CorruptInputError, ModelMismatchError
+from ghosttrack.common.formats.detector import DETECTOR, DETECTOR_ARRAYS
 from ghosttrack.common.maths.calibration import Platt
 from ghosttrack.stages.detect.columns import Columns, Experts
 from ghosttrack.stages.detect.crossval import Side, fit_final, fit_side
@@ -39,7 +39,6 @@ from ghosttrack.stages.detect.store import flatten, unflatten
 Floats = NDArray[np.float64]
 
 VERSION = 2
-JSON_FILE, ARRAY_FILE = "detector.json", "detector.npz"
 
 
 @dataclass(frozen=True)
@@ -138,15 +137,15 @@ def save(detector: Detector, json_path: Path, array_path: Path) -> None:
             entry = io.BytesIO()
             np.lib.format.write_array(entry, array, allow_pickle=False)
             archive.writestr(zipfile.ZipInfo(f"{name}.npy"), entry.getvalue())
-    json_path.write_text(json.dumps(content, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    DETECTOR.write(json_path, content)
 
 
 def load(folder: Path) -> Detector:
     """The detector of a folder. Raises CorruptInputError for files that are missing, damaged or of another version."""
-    path = folder / JSON_FILE
+    path = folder / DETECTOR.name
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        with np.load(folder / ARRAY_FILE, allow_pickle=False) as stored:
+        content = DETECTOR.read(path)
+        with np.load(folder / DETECTOR_ARRAYS.name, allow_pickle=False) as stored:
             arrays = dict(stored)
     except (OSError, ValueError) as error:
         raise CorruptInputError(f"{path} is not a stored detector ({error}); run detect again") from error

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.storage import Entry
-from ghosttrack.common.formats.answers import Answer, read_answers
+from ghosttrack.common.formats.answer_states import ANSWER_STATES
+from ghosttrack.common.formats.answers import GENERATIONS, Answer, read_answers
 from ghosttrack.common.formats.candidates import CANDIDATES
 from ghosttrack.common.formats.ladder import LADDER
 from ghosttrack.common.formats.layers import LAYERS
@@ -54,7 +55,7 @@ class Run:
 
 def read_run(entries: Entries, config: Config, on_piece: Callable[[], None] = lambda: None) -> Run:
     """The published answers and tracks. Raises LabelError, DataError for answers that nothing can be learned from."""
-    answers = read_answers(entries["track/answers"].file("generations.jsonl"))
+    answers = read_answers(entries["track/answers"].file(GENERATIONS.name))
     refuse_conflicts(answers)
     check_classes([a.label for a in answers if a.label is not None], config.detection.folds)
     data, leader = read_data(
@@ -98,7 +99,7 @@ def input_files(entries: Entries, config: Config) -> Files:
 def answer_files(entries: Entries, answers: str, tracks: str) -> Files:
     """Files of the units that answered questions and followed the answers' tracks."""
     return Files(
-        states=entries[answers].file("states.npy"),
+        states=entries[answers].file(ANSWER_STATES.name),
         positions=entries[answers].file(POSITIONS.name),
         lens=entries[answers].file(LENS.name),
         candidates=entries[answers].file(CANDIDATES.name),

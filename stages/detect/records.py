@@ -15,8 +15,6 @@ from ghosttrack.common.formats.neutral import csv_cell
 from ghosttrack.stages.detect.crossval import Decided
 from ghosttrack.stages.detect.methods import Method
 
-SCHEMA_VERSION = 3
-
 Ints = NDArray[np.int64]
 
 CSV_COLUMNS = ("id", "relation", "question", "answer", "gold", "label", "excluded", "score", "threshold", "predicted",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +15,12 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from ghosttrack.common.engine.stage import Job
-from ghosttrack.common.formats.answers import read_answers
+from ghosttrack.common.formats.answers import GENERATIONS, read_answers
+from ghosttrack.common.formats.detection_metrics import METRICS
+from ghosttrack.common.formats.detector import ASKED_SCORES, DECISIONS, DETECTOR, DETECTOR_ARRAYS, FEATURES
+from ghosttrack.common.formats.hallucination_scores import SCORES
+from ghosttrack.common.formats.scores import SCORE_TABLE
+from ghosttrack.common.formats.snapshot import TOKENIZER
 from ghosttrack.common.maths.calibration import fit_platt
 from ghosttrack.common.maths.metrics import auroc
 from ghosttrack.common.models.vocabulary import token_texts
@@ -70,7 +74,7 @@ def run_all(job: Job) -> dict[str, Any]:
     kept = saved.keep(
         side, job.config.layers, opened.provenance, [opened.ids[row] for row in frozen.train], job.config.seed
     )
-    saved.save(kept, job.output(saved.JSON_FILE), job.output(saved.ARRAY_FILE))
+    saved.save(kept, job.output(DETECTOR.name), job.output(DETECTOR_ARRAYS.name))
     main_folds = next(split.folds for split in splits if split.name == "grouped")
     control = _permutations(job, data, labels, rows, main_folds)
 
@@ -93,18 +97,17 @@ def run_all(job: Job) -> dict[str, Any]:
     _add_scores(questions, results)
     sample = records.sample_summary(answers, opened.excluded, opened.groups)
     methods = _method_records(results)
-    records.score_table(tables).to_parquet(job.output("scores.parquet"), index=False)
-    _write_json(
-        job.output("hallucination_scores.json"),
+    records.score_table(tables).to_parquet(job.output(SCORE_TABLE.name), index=False)
+    SCORES.write(
+        job.output(SCORES.name),
         {
-            "schema_version": records.SCHEMA_VERSION, "detector": MAIN, "questions": questions,
+            "detector": MAIN, "questions": questions,
             "other_questions": questions if settings.transfer is not None else [],
         },
     )  # fmt: skip
-    _write_json(
-        job.output("detection_metrics.json"),
+    METRICS.write(
+        job.output(METRICS.name),
         {
-            "schema_version": records.SCHEMA_VERSION,
             **sample,
             "detector": MAIN,
             "associator": job.config.tracking.associator,
@@ -121,18 +124,18 @@ def run_all(job: Job) -> dict[str, Any]:
             "absent": _absent(splits, data, settings.transfer),
         },
     )
-    with job.output("classifications.csv").open("w", newline="", encoding="utf-8") as file:
+    with job.output(DECISIONS.name).open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(records.csv_rows(questions))
-    _write_features(job.output("features.parquet"), opened.ids, data)
+    _write_features(job.output(FEATURES.name), opened.ids, data)
     return {**sample, "auroc": _aurocs(results, labels)}
 
 
 def run_asked(job: Job) -> dict[str, Any]:
     """The stored detector on new questions; nothing is fitted. Raises ModelMismatchError for answers that are not its own."""
-    job.input("detect/all", saved.ARRAY_FILE)  # is there and whole; it lies beside the other
-    detector = job.kept("detector", lambda: saved.load(job.input("detect/all", saved.JSON_FILE).parent))
+    job.input("detect/all", DETECTOR_ARRAYS.name)  # is there and whole; it lies beside the other
+    detector = job.kept("detector", lambda: saved.load(job.input("detect/all", DETECTOR.name).parent))
     detector.require(provenance(job.entries, "track/asked_answers", "track/asked"))
-    answers = read_answers(job.input("track/asked_answers", "generations.jsonl"))
+    answers = read_answers(job.input("track/asked_answers", GENERATIONS.name))
     files = answer_files(job.entries, "track/asked_answers", "track/asked")
     data, leader = read_data(files, answers, job.config.layers, job.config.sae.d_hidden)
     rows, candidates = np.flatnonzero(complete(data)), _candidates(job, data.tokens)
@@ -147,9 +150,7 @@ def run_asked(job: Job) -> dict[str, Any]:
         )
         for row, answer in enumerate(answers)
     ]
-    with job.output("scores.jsonl").open("w", encoding="utf-8") as file:
-        for line in lines:
-            file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
+    ASKED_SCORES.write(job.output(ASKED_SCORES.name), lines)
     known = [(line["label"], line["score"]) for line in lines if line["label"] is not None and line["scored"]]
     labels, scores = np.array(known, dtype=np.float64).reshape(-1, 2).T
     both = 0 < labels.sum() < len(labels)
@@ -163,8 +164,8 @@ def run_asked(job: Job) -> dict[str, Any]:
 
 def _candidates(job: Job, tokens: Ints) -> list[list[str]]:
     """Texts of the candidates for the first answer token, by question and rank. tokens: [n, m]."""
-    path = job.input("prepare/model", "tokenizer.json")
-    tokenizer = job.kept("tokenizer", lambda: json.loads(path.read_text(encoding="utf-8")))
+    path = job.input("prepare/model", TOKENIZER.name)
+    tokenizer = job.kept("tokenizer", lambda: TOKENIZER.read(path))
     # A model may have rows of unembedding beyond its tokenizer's tokens.
     texts = dict.fromkeys(np.unique(tokens).tolist(), "") | token_texts(tokenizer, np.unique(tokens).tolist())
     return [[texts[token] for token in row] for row in tokens.tolist()]
@@ -303,9 +304,3 @@ def _write_features(path: Path, ids: Sequence[str], data: Data) -> None:
     )
     frame.insert(0, "id", list(ids))
     frame.to_parquet(path, index=False)
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(
-        json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8"
-    )

@@ -1,53 +1,18 @@
-"""Intervals by resampling groups of questions.
+"""Figures of the report from resamples, and what an interval of a difference says.
 
-Questions on one subject succeed or fail together, so whole groups are drawn with replacement (cluster bootstrap;
-Field and Welsh 2007) and every figure is recomputed in each resample. All methods, and all repeats of a
-cross-validation, see the same resamples: the interval of a difference is that of the paired differences, and the
-figure of a resample is the mean over its repeats, so that repeats make a figure steadier without making a question
-count more than once. Intervals are percentile intervals. They say how far the figure would move with other questions,
-not with another training set.
+All methods, and all repeats of a cross-validation, see the same resamples, and the figure of a resample is the mean over
+its repeats, so that repeats make a figure steadier without making a question count more than once.
 """
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
-from ghosttrack.stages.evaluate.schema import Figure, Verdict
-
-Floats = NDArray[np.float64]
-
-
-def group_weights(groups: ArrayLike, resamples: int, seed: int) -> Floats:
-    """How often each row is drawn in each resample, [resamples, n_rows]; rows of a group are drawn together."""
-    codes = np.unique(np.asarray(groups), return_inverse=True)[1]
-    n_groups = int(codes.max()) + 1
-    drawn = np.random.default_rng(seed).multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=resamples)
-    return drawn[:, codes].astype(np.float64)
+from ghosttrack.common.formats.final_report import Figure, Verdict
+from ghosttrack.common.maths.bootstrap import Floats, interval
 
 
 def figure(values: Floats, confidence: float) -> Figure:
-    """values: [1 + B], the sample's own first; resamples in which the figure is not defined are left out.
-
-    Undefined as a whole where the sample's is, or where more than half of the resamples are.
-    """
-    value, resampled = float(values[0]), values[1:]
-    defined = resampled[np.isfinite(resampled)]
-    if not np.isfinite(value) or 2 * len(defined) < len(resampled):
-        return Figure(value=value if np.isfinite(value) else None, low=None, high=None)
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(defined, [tail, 1 - tail])
-    return Figure(value=value, low=float(low), high=float(high))
-
-
-def centred(values: Floats) -> Floats:
-    """[1 + B] of a figure that cannot be negative and grows with noise (ECE), resamples moved to have the mean `values[0]`.
-
-    Resampling adds to such a figure about as much again as sampling did; without this the interval lies above the
-    value.
-    """
-    resampled = values[1:]
-    return np.append(values[0], np.maximum(resampled - (resampled.mean() - values[0]), 0.0))
+    """values: [1 + B], the sample's own first; see `ghosttrack.common.maths.bootstrap.interval`."""
+    return Figure(**interval(values, confidence)._asdict())
 
 
 def verdict(difference: Figure) -> Verdict:

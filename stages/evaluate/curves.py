@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from ghosttrack.common.formats.final_report import Curve, Curves
 from ghosttrack.common.maths.metrics import equal_mass_bins
-from ghosttrack.stages.evaluate.schema import Curve, Curves
 from ghosttrack.stages.evaluate.scorecard import Sample
 from ghosttrack.stages.evaluate.scores import Scores
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from ghosttrack.stages.evaluate.schema import (
+from ghosttrack.common.formats.final_report import (
     Comparison,
     Expectation,
     Figure,

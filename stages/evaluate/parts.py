@@ -8,10 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from sklearn.metrics import cohen_kappa_score
 
-from ghosttrack.stages.evaluate import scorecard
-from ghosttrack.stages.evaluate.bootstrap import figure
-from ghosttrack.stages.evaluate.curves import curves
-from ghosttrack.stages.evaluate.schema import (
+from ghosttrack.common.formats.final_report import (
     Confusion,
     DataCard,
     EarlyPoint,
@@ -23,8 +20,12 @@ from ghosttrack.stages.evaluate.schema import (
     SplitReport,
     StrictReport,
 )
+from ghosttrack.common.formats.scores import SPLITS
+from ghosttrack.stages.evaluate import scorecard
+from ghosttrack.stages.evaluate.bootstrap import figure
+from ghosttrack.stages.evaluate.curves import curves
 from ghosttrack.stages.evaluate.scorecard import Sample, Values
-from ghosttrack.stages.evaluate.scores import SPLITS, Detection, Permutations, Questions, Split
+from ghosttrack.stages.evaluate.scores import Detection, Permutations, Questions, Split
 
 MAIN_METHODS = 6
 

@@ -16,8 +16,8 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from ghosttrack.stages.evaluate.findings import AUROC_WANTED, number
-from ghosttrack.stages.evaluate.schema import (
+from ghosttrack.common.formats.file import File
+from ghosttrack.common.formats.final_report import (
     Comparison,
     Curve,
     Figure,
@@ -25,6 +25,16 @@ from ghosttrack.stages.evaluate.schema import (
     MethodReport,
     SplitReport,
 )
+from ghosttrack.common.formats.report import (
+    ABLATION_PICTURE,
+    CONFUSION_PICTURE,
+    EARLY_PICTURE,
+    METRICS_PICTURE,
+    RELIABILITY_PICTURE,
+    RISK_PICTURE,
+    ROC_PICTURE,
+)
+from ghosttrack.stages.evaluate.findings import AUROC_WANTED, number
 
 BLUE, ORANGE, GREEN, PINK, SKY, YELLOW = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#B58900"
 GREY, INK, MUTED = "#9A9A9A", "#222222", "#666666"
@@ -229,14 +239,14 @@ def plot_early_warning(path: Path, report: FinalReport) -> None:
     canvas.savefig(path, dpi=DPI)
 
 
-PICTURES: dict[str, Callable[[Path, FinalReport], None]] = {
-    "metrics.png": plot_metrics,
-    "roc_curve.png": plot_roc,
-    "confusion_matrix.png": plot_confusion,
-    "reliability.png": plot_reliability,
-    "risk_coverage.png": plot_risk_coverage,
-    "ablation.png": plot_ablation,
-    "early_warning.png": plot_early_warning,
+DRAWN: dict[File, Callable[[Path, FinalReport], None]] = {
+    METRICS_PICTURE: plot_metrics,
+    ROC_PICTURE: plot_roc,
+    CONFUSION_PICTURE: plot_confusion,
+    RELIABILITY_PICTURE: plot_reliability,
+    RISK_PICTURE: plot_risk_coverage,
+    ABLATION_PICTURE: plot_ablation,
+    EARLY_PICTURE: plot_early_warning,
 }
 
 

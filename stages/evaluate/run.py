@@ -5,20 +5,24 @@ from __future__ import annotations
 from typing import Any
 
 from ghosttrack.common.engine.stage import Job
+from ghosttrack.common.formats.detection_metrics import METRICS
+from ghosttrack.common.formats.final_report import REPORT, FinalReport
+from ghosttrack.common.formats.hallucination_scores import SCORES
+from ghosttrack.common.formats.saes import QUALITY
+from ghosttrack.common.formats.scores import MAIN_SPLIT, SCORE_TABLE
 from ghosttrack.stages.evaluate import parts, plots, scorecard
 from ghosttrack.stages.evaluate.findings import expectations, headline
 from ghosttrack.stages.evaluate.sae import read_sae
-from ghosttrack.stages.evaluate.schema import FinalReport
 from ghosttrack.stages.evaluate.scorecard import Sample
-from ghosttrack.stages.evaluate.scores import MAIN_SPLIT, read_detection
+from ghosttrack.stages.evaluate.scores import read_detection
 
 
 def run(job: Job) -> dict[str, Any]:
     settings = job.config.evaluation
     detection = read_detection(
-        job.input("detect/all", "hallucination_scores.json"),
-        job.input("detect/all", "detection_metrics.json"),
-        job.input("detect/all", "scores.parquet"),
+        job.input("detect/all", SCORES.name),
+        job.input("detect/all", METRICS.name),
+        job.input("detect/all", SCORE_TABLE.name),
     )
     samples = {
         name: Sample.of(
@@ -43,7 +47,7 @@ def run(job: Job) -> dict[str, Any]:
     best = splits[MAIN_SPLIT].best_baseline.get("auroc")
     permutation = parts.permutation_report(detection.permutation)
     strict = parts.strict_report(detection, sample, grouped, main_methods)
-    sae, stack = read_sae(job.input("sae_train/quality", "sae_quality.json"), job.config.layers)
+    sae, stack = read_sae(job.input("sae_train/quality", QUALITY.name), job.config.layers)
     report = FinalReport(
         name=job.config.name,
         model=job.config.model.base_model,
@@ -67,9 +71,9 @@ def run(job: Job) -> dict[str, Any]:
         sae_all_layers=stack,
         expectations=expectations(detection.detector, splits, sae, permutation),
     )
-    job.output("final_report.json").write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    for name, draw in plots.PICTURES.items():
-        draw(job.output(name), report)
+    report.write(job.output(REPORT.name))
+    for picture, draw in plots.DRAWN.items():
+        draw(job.output(picture.name), report)
     job.log.info(report.headline.detector)
     job.log.info(report.headline.tracking)
     return {

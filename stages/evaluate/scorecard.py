@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from ghosttrack.common.formats.final_report import Comparison, Figures, Kind, MethodCard, MethodReport, Metric
 from ghosttrack.common.maths import metrics
-from ghosttrack.stages.evaluate.bootstrap import centred, figure, group_weights, verdict
-from ghosttrack.stages.evaluate.schema import Comparison, Figures, Kind, MethodCard, MethodReport, Metric
+from ghosttrack.common.maths.bootstrap import centred, group_weights
+from ghosttrack.stages.evaluate.bootstrap import figure, verdict
 from ghosttrack.stages.evaluate.scores import Scores, Split
 
 Floats = NDArray[np.float64]

@@ -6,51 +6,27 @@ method in a split) is left out and said in `Detection.absent`.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ghosttrack.common.errors import CorruptInputError, LabelError, NumericError
-from ghosttrack.stages.evaluate.schema import MethodCard
+from ghosttrack.common.formats.detection_metrics import METRICS
+from ghosttrack.common.formats.final_report import MethodCard
+from ghosttrack.common.formats.hallucination_scores import SCORES
+from ghosttrack.common.formats.ladder import RUNGS
+from ghosttrack.common.formats.scores import MAIN_SPLIT, SCORE_TABLE, SPLITS
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Names = NDArray[np.str_]
 
-SCHEMA_VERSION = 3
-MAIN_SPLIT = "grouped"
 VALUES = ("probability", "raw_probability", "predicted")
-
-
-ASSOCIATIONS = {
-    "none": "no association", "random": "random association", "feature_id": "association by feature number",
-    "nearest": "nearest-neighbour association", "marginals": "association by marginal probabilities",
-    "hypotheses": "multi-hypothesis association", "independent": "association of independently trained SAEs",
-}  # fmt: skip
-"""The rungs of the ladder, from the bottom."""
-
-
-class SplitText(NamedTuple):
-    title: str
-    description: str
-
-
-SPLITS = {
-    "grouped": SplitText("Grouped cross-validation", "All questions on a subject, and their paraphrases, in one fold."),
-    "test": SplitText("Frozen test", "Held back from every choice and scored once, at the end."),
-    "relations": SplitText("Relations held out", "No question of a scored relation was trained on."),
-    "answers": SplitText("Answers held out", "No answer that the model gave to a scored question was given to one in training; nor is its group there."),
-    "transfer": SplitText("Other data set", "Trained on one data set, scored on another, nothing fitted again."),
-}  # fmt: skip
-"""The ways to hold questions back, in the order of the report."""
 
 
 class Questions(NamedTuple):
@@ -116,7 +92,7 @@ class Detection(NamedTuple):
 def read_detection(questions_path: Path, metrics_path: Path, scores_path: Path) -> Detection:
     """Raises CorruptInputError for files that contradict themselves or each other, NumericError for NaN scores,
     LabelError if the questions of the main split are all right or all wrong."""
-    metrics = _read_json(metrics_path)
+    metrics = METRICS.read(metrics_path)
     cards, detector = _cards(metrics, metrics_path)
     questions, others = read_questions(questions_path)
     absent = [str(sentence) for sentence in metrics.get("absent", [])]
@@ -156,11 +132,7 @@ def read_detection(questions_path: Path, metrics_path: Path, scores_path: Path) 
 
 def read_questions(path: Path) -> tuple[Questions, Questions]:
     """hallucination_scores.json: a record a question, and those of the other data set of split `transfer`, if any."""
-    content = _read_json(path)
-    if content.get("schema_version") != SCHEMA_VERSION:
-        raise CorruptInputError(
-            f"{path} has schema version {content.get('schema_version')}, not {SCHEMA_VERSION}; run detect again"
-        )
+    content = SCORES.read(path)
     try:
         return _questions(content["questions"]), _questions(content.get("other_questions", []))
     except (KeyError, TypeError, ValueError) as error:
@@ -187,24 +159,12 @@ def _labels(values: Sequence[int | None]) -> Floats:
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CorruptInputError(f"{path} is not JSON ({error}); run detect again") from error
-    if not isinstance(content, dict):
-        raise CorruptInputError(f"{path} is not a JSON object; run detect again")
-    return content
-
-
 def _cards(metrics: Mapping[str, Any], path: Path) -> tuple[dict[str, MethodCard], str]:
     try:
         cards = [
             MethodCard(
                 name=entry["name"],
-                title=ASSOCIATIONS.get(entry.get("rung"))
-                or entry.get("title")
-                or entry["name"].replace("_", " "),
+                title=RUNGS.get(entry.get("rung")) or entry.get("title") or entry["name"].replace("_", " "),
                 kind=_kind(entry["kind"], entry.get("signals", [])),
                 description=entry["description"],
                 signals=entry.get("signals", []),
@@ -220,7 +180,7 @@ def _cards(metrics: Mapping[str, Any], path: Path) -> tuple[dict[str, MethodCard
         raise CorruptInputError(
             f"{path} does not list the methods that were scored ({message}); run detect again"
         ) from error
-    order = list(ASSOCIATIONS)
+    order = list(RUNGS)
     cards.sort(key=lambda card: order.index(card.rung) if card.kind == "rung" and card.rung in order else -1)
     by_name = {card.name: card for card in cards}
     if detector not in by_name or by_name[detector].kind != "detector":
@@ -247,12 +207,7 @@ def _permutations(metrics: Mapping[str, Any], path: Path) -> Permutations | None
 def _tables(path: Path) -> dict[str, pd.DataFrame]:
     """The rows of each split."""
     columns = ["question", "split", "repeat", "method", *VALUES]
-    try:
-        table = pq.read_table(path, columns=columns, read_dictionary=["split", "method"]).to_pandas()
-    except (pa.ArrowException, KeyError, OSError) as error:
-        raise CorruptInputError(
-            f"{path} cannot be read as a table of scores: {error}; run detect again"
-        ) from error
+    table = SCORE_TABLE.table(path, columns, dictionaries=["split", "method"]).to_pandas()
     if unknown := sorted(set(table["split"].cat.categories) - set(SPLITS)):
         raise CorruptInputError(
             f"{path} has unknown splits {unknown}, known are {list(SPLITS)}; run detect again"

@@ -19,7 +19,8 @@ from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.errors import ConfigError, NumericError, StorageError
 from ghosttrack.common.formats import states
-from ghosttrack.common.formats.corpus import Corpus, read_corpus
+from ghosttrack.common.formats.corpus import CORPUS, Corpus, read_corpus
+from ghosttrack.common.formats.states import STATES
 from ghosttrack.common.maths.sampling import sampled_rows
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.common.models.language_model import LanguageModel, load_language_model
@@ -39,7 +40,7 @@ def run(job: Job) -> dict[str, Any]:
     before = psutil.Process().memory_info().rss
     corpus = corpus_of(job, model)
     dtype = states.DTYPES[settings.dtype]
-    paths = {layer: job.output(f"layer_{layer}_states.pt") for layer in layers}
+    paths = {layer: job.output(STATES.of(layer)) for layer in layers}
 
     def reserve() -> None:
         for leftover in job.output("").iterdir():  # of a run that was killed while it reserved
@@ -109,7 +110,7 @@ def states_of_others(job: Job) -> int:
 
 def corpus_of(job: Job, model: LanguageModel) -> Corpus:
     """What this unit reads: all of the corpus, or of it the pooled sample of all layers."""
-    corpus = read_corpus(job.input("prepare/corpus", "corpus.pt"), model.unembedding.shape[0])
+    corpus = read_corpus(job.input("prepare/corpus", CORPUS.name), model.unembedding.shape[0])
     if job.work.layers:
         return corpus
     length = job.config.extract.max_length

@@ -1,6 +1,5 @@
 """Phase 0: the model as a folder, the questions as JSON lines, the corpus as packed tokens."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields
@@ -19,6 +18,9 @@ from ghosttrack.common.formats.contexts import (
     read_contexts,
     write_contexts,
 )
+from ghosttrack.common.formats.corpus import CORPUS
+from ghosttrack.common.formats.questions import ASKED, LEFT_OUT, QUESTIONS
+from ghosttrack.common.formats.snapshot import CONFIG
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.stages.prepare import contexts, factbook, miniature, packing, snapshot, sources
 from ghosttrack.stages.prepare.facts import Fact
@@ -46,7 +48,7 @@ def prepare_model(job: Job) -> dict[str, Any]:
     else:
         model, tokenizer = snapshot.load_source(settings.base_model, settings.revision)
     snapshot.check(model, tokenizer, settings.base_model, settings.d_model, settings.n_layers)
-    snapshot.save(model, tokenizer, job.output("config.json").parent)
+    snapshot.save(model, tokenizer, job.output(CONFIG.name).parent)
     config: Any = model.config
     if commit := getattr(config, "_commit_hash", None):
         job.internal["modelCommit"] = commit
@@ -60,9 +62,9 @@ def prepare_model(job: Job) -> dict[str, Any]:
 def prepare_questions(job: Job) -> dict[str, Any]:
     """Write `questions.jsonl`. Raises DataError."""
     questions, spare, rows = questions_of(job.config)
-    _write_questions(job.output("questions.jsonl"), questions)
+    QUESTIONS.write(job.output(QUESTIONS.name), [question.record() for question in questions])
     left_out = [] if rows is None else rows.left_out
-    _write_lines(job.output("left_out.jsonl"), left_out)
+    LEFT_OUT.write(job.output(LEFT_OUT.name), left_out)
     if rows is not None:
         for warning in told(rows):
             job.log.warning(warning)
@@ -104,7 +106,7 @@ def set_aside(rows: sources.Rows, questions: Sequence[Question]) -> list[Fact]:
 
 def prepare_contexts(job: Job) -> dict[str, Any]:
     """Write `contexts.jsonl`: other worked examples for the questions. Raises DataError."""
-    questions = _read_questions(job.input("prepare/questions", "questions.jsonl"))
+    questions = _read_questions(job.input("prepare/questions", QUESTIONS.name))
     _, spare, _ = questions_of(job.config)
     settings = job.config
     found = contexts.contexts_of(
@@ -115,7 +117,7 @@ def prepare_contexts(job: Job) -> dict[str, Any]:
 
 def prepare_asked_contexts(job: Job) -> dict[str, Any]:
     """The same for new questions, by the same rule."""
-    questions = _read_questions(job.input("prepare/asked", "asked.jsonl"))
+    questions = _read_questions(job.input("prepare/asked", ASKED.name))
     known = read_contexts(job.input("prepare/contexts", CONTEXTS.name))
     return _write_contexts(
         job, contexts.contexts_of_asked(questions, known, job.config.tracking.contexts), questions
@@ -135,10 +137,10 @@ def _write_contexts(job: Job, found: Sequence[Context], questions: Sequence[Ques
 
 def prepare_asked(job: Job) -> dict[str, Any]:
     """Write `asked.jsonl`, new questions in the form of `questions.jsonl`. Raises DataError."""
-    with job.input("prepare/questions", "questions.jsonl").open(encoding="utf-8") as lines:
-        examples = {record["relation"]: record["prefix"] for record in map(json.loads, lines)}
+    asked_before = QUESTIONS.read(job.input("prepare/questions", QUESTIONS.name))
+    examples = {record["relation"]: record["prefix"] for record in asked_before}
     questions = sources.read_asked(Path(str(job.config.data.asked)).expanduser(), examples)
-    _write_questions(job.output("asked.jsonl"), questions)
+    QUESTIONS.write(job.output(ASKED.name), [question.record() for question in questions])
     return {
         "questions": len(questions),
         "with_examples": sum(bool(question.prefix) for question in questions),
@@ -146,23 +148,12 @@ def prepare_asked(job: Job) -> dict[str, Any]:
 
 
 def _read_questions(path: Path) -> list[Question]:
-    with path.open(encoding="utf-8") as lines:
-        records = [json.loads(line) for line in lines]
+    records = QUESTIONS.read(path)
     known = {field.name for field in fields(Question)}
     return [
         Question(**{key: value for key, value in record.items() if key in known} | {"aliases": tuple(record["aliases"])})
         for record in records
     ]  # fmt: skip
-
-
-def _write_questions(path: Path, questions: Sequence[Question]) -> None:
-    _write_lines(path, [question.record() for question in questions])
-
-
-def _write_lines(path: Path, records: Sequence[dict[str, Any]]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        for record in records:
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
 def questions_of(config: Config) -> tuple[list[Question], contexts.Spare, sources.Rows | None]:
@@ -215,8 +206,8 @@ def prepare_corpus(job: Job) -> dict[str, Any]:
     data, length = job.config.data, job.config.extract.max_length
     folder = job.input_dir("prepare/model")
     tokenize = _tokenizer(folder, length)
-    with job.input("prepare/questions", "questions.jsonl").open(encoding="utf-8") as lines:
-        prompts = [record["prefix"] + record["query"] for record in map(json.loads, lines)]
+    asked = QUESTIONS.read(job.input("prepare/questions", QUESTIONS.name))
+    prompts = [record["prefix"] + record["query"] for record in asked]
     texts = corpus_texts(job.config)
     with job.progress(data.max_tokens, "tok", "corpus") as progress:
 
@@ -235,7 +226,7 @@ def prepare_corpus(job: Job) -> dict[str, Any]:
             held_out_fraction=data.held_out_fraction,
             seed=job.config.seed,
         )
-    torch.save(corpus.tensors(), job.output("corpus.pt"))
+    torch.save(corpus.tensors(), job.output(CORPUS.name))
     of_prompts = corpus.kind[corpus.doc.long()] == packing.PROMPT
     if corpus.skipped_empty:
         job.log.warning(f"{corpus.skipped_empty} empty documents were left out")

@@ -15,6 +15,7 @@ from typing import Any
 
 from ghosttrack.common.engine.storage import Entry
 from ghosttrack.common.errors import MissingInputError, StorageError
+from ghosttrack.common.formats.final_report import REPORT
 from ghosttrack.stages.report.dashboard.run_card import code_of
 from ghosttrack.stages.report.results import Results
 
@@ -81,7 +82,7 @@ def _fill(folder: Path, results: Results, packed: set[str]) -> None:
 
 def metadata_of(results: Results, packed: set[str]) -> Json:
     """The content of `ro-crate-metadata.json`. packed: labels of the units whose files are in the crate."""
-    report = results.json_if_there(NEEDED, "final_report.json") or {}
+    report = results.json_if_there(NEEDED, REPORT.name) or {}
     headline = report.get("headline") or {}
     actions = [_action(label, entry, results, packed) for label, entry in results.entries.items()]
     parts = [

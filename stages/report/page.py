@@ -6,12 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ghosttrack.common.formats.neutral import markdown_text
+from ghosttrack.common.formats.report import (
+    ABLATION_PICTURE,
+    CONFUSION_PICTURE,
+    EARLY_PICTURE,
+    METRICS_PICTURE,
+    RELIABILITY_PICTURE,
+    RISK_PICTURE,
+    ROC_PICTURE,
+)
 from ghosttrack.stages.report import tables
-
-PICTURES = (
-    "metrics.png", "ablation.png", "roc_curve.png", "confusion_matrix.png", "reliability.png", "risk_coverage.png",
-    "early_warning.png",
-)  # fmt: skip
 
 Json = Mapping[str, Any]
 
@@ -28,7 +32,7 @@ def page(report: Json, examples: Sequence[Json], sources: Sequence[Sequence[str]
         f"Positive class: a wrong answer. Intervals: {report['confidence']:.0%}, {report['resamples']:,} bootstrap resamples "
         f"of {grouped['n_groups']:,} groups of questions. {_repeats(grouped)}Differences are paired: both methods on the "
         "same resamples. The best baseline is the best on a single signal, chosen after the fact, in its favour. Questions are ranked by the calibrated probability, which means the same in every fold.",
-        "![AUROC of every method](metrics.png)",
+        f"![AUROC of every method]({METRICS_PICTURE.name})",
         "## Expected quality",
         tables.markdown(tables.expectations(report)),
         "## Does tracking help?",
@@ -50,10 +54,10 @@ def page(report: Json, examples: Sequence[Json], sources: Sequence[Sequence[str]
             f"- {called[m['name']]} (`{m['name']}`): {m['description']}"
             for m in report["methods"] if m["kind"] in ("detector", "baseline")
         ),
-        "![ROC curves](roc_curve.png)",
-        "![Confusion matrix](confusion_matrix.png)",
-        "![Reliability](reliability.png)",
-        "![Risk and coverage](risk_coverage.png)",
+        f"![ROC curves]({ROC_PICTURE.name})",
+        f"![Confusion matrix]({CONFUSION_PICTURE.name})",
+        f"![Reliability]({RELIABILITY_PICTURE.name})",
+        f"![Risk and coverage]({RISK_PICTURE.name})",
         "## Harder splits",
         "\n".join(f"- **{split['title']}**: {_lower(split['description'])}" for split in report["splits"]),
         f"The detector ({called[report['detector']]}) on each:",
@@ -160,7 +164,7 @@ def _ladder(report: Json, split: Json) -> list[str]:
     return [
         "The same features on the same latents and folds, with other associations between layers:",
         tables.markdown(rows),
-        "![The ladder of associations](ablation.png)",
+        f"![The ladder of associations]({ABLATION_PICTURE.name})",
     ]
 
 
@@ -189,7 +193,7 @@ def _early_warning(report: Json) -> list[str]:
         return ["It was not measured how soon a wrong answer is known."]
     return [
         "AUROC from the first layers alone, and from the prompt alone, before a token of the answer is generated:",
-        "![Early warning](early_warning.png)",
+        f"![Early warning]({EARLY_PICTURE.name})",
         tables.markdown(tables.early_warning(report)),
     ]
 

@@ -15,8 +15,6 @@ from typing import Any
 from ghosttrack.common.engine.storage import Entry, Store
 from ghosttrack.common.errors import ConfigError, CorruptInputError, MissingInputError
 
-REPORT_VERSION, QUALITY_VERSION = 2, 1
-"""Of final_report.json and sae_quality.json, as this version reads them."""
 STAGES = ("prepare", "extract", "sae_train", "track", "detect", "evaluate")
 """In the order in which they run."""
 

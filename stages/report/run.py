@@ -2,49 +2,35 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import sys
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from ghosttrack.common.engine.stage import Job
-from ghosttrack.common.errors import CorruptInputError
+from ghosttrack.common.formats.final_report import REPORT
+from ghosttrack.common.formats.hallucination_scores import SCORES
+from ghosttrack.common.formats.report import PICTURES, REPORT_PAGE
 from ghosttrack.stages.report import tables
-from ghosttrack.stages.report.page import PICTURES, data_sentence, page, surest
-from ghosttrack.stages.report.results import REPORT_VERSION
-
-SCORES_VERSION = 3
+from ghosttrack.stages.report.page import data_sentence, page, surest
 
 
 def run(job: Job) -> dict[str, Any]:
-    report = read(job.input("evaluate/all", "final_report.json"), REPORT_VERSION, "evaluate")
-    scores = read(job.input("detect/all", "hallucination_scores.json"), SCORES_VERSION, "detect")
+    report = REPORT.read(job.input("evaluate/all", REPORT.name))
+    scores = SCORES.read(job.input("detect/all", SCORES.name))
     # Nothing that has a time in it: the same inputs give the same page.
     sources = [
         ["result", "task key"],
         *([f"`{name}`", f"`{entry.key[:16]}`"] for name, entry in job.entries.items()),
     ]
     text = page(report, surest(scores["questions"]), sources)
-    job.output("report.md").write_text(text, encoding="utf-8")
+    job.output(REPORT_PAGE.name).write_text(text, encoding="utf-8")
     for picture in PICTURES:
-        shutil.copyfile(job.input("evaluate/all", picture), job.output(picture))
+        shutil.copyfile(job.input("evaluate/all", picture.name), job.output(picture.name))
     summarise(Console(file=sys.stdout, highlight=False), report)
     return {"headline": report["headline"]["detector"], "tracking": report["headline"]["tracking"]}
-
-
-def read(path: Path, wanted: int, stage: str) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        version = content["schema_version"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise CorruptInputError(f"{path} cannot be read ({error}); run {stage} again") from error
-    if version != wanted:
-        raise CorruptInputError(f"{path} has schema version {version}, not {wanted}; run {stage} again")
-    return dict(content)
 
 
 def summarise(console: Console, report: dict[str, Any]) -> None:

@@ -1,9 +1,9 @@
 """Takes a layer's SAE from a SAELens folder instead of training it. How good it is, the unit `quality` measures."""
 
-import json
 from typing import Any
 
 from ghosttrack.common.engine.stage import Job
+from ghosttrack.common.formats.saes import SAE_METRICS
 from ghosttrack.common.models import saelens
 
 
@@ -22,6 +22,5 @@ def import_layer(job: Job, layer: int, sae_file: str, metrics_file: str, indepen
     )
     found.sae.save(job.output(sae_file))
     metrics = {"layer": layer, "target_l0": found.target_l0, "pretrained": True, "source": found.source}
-    text = json.dumps(metrics, indent=1)
-    job.output(metrics_file).write_text(text + "\n", encoding="utf-8")
+    SAE_METRICS.write(job.output(metrics_file), metrics)
     return metrics

@@ -13,16 +13,16 @@ import torch
 from torch import Tensor
 
 from ghosttrack.common.engine.stage import Job
-from ghosttrack.common.errors import CorruptInputError, NumericError
-from ghosttrack.common.formats.corpus import read_corpus
+from ghosttrack.common.errors import NumericError
+from ghosttrack.common.formats.corpus import CORPUS, read_corpus
+from ghosttrack.common.formats.file import write_json
+from ghosttrack.common.formats.saes import IDENTITY_PAGE, QUALITY, SAE, SAE_METRICS, SAE_PAGE
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.common.models.held_out import Text, held_out_text
 from ghosttrack.common.models.language_model import LanguageModel, load_language_model
 from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.stages.sae_train import identity, pages, splice
 from ghosttrack.stages.sae_train.evaluate import Tally
-
-SCHEMA_VERSION = 1
 
 
 def measure_quality(job: Job) -> dict[str, Any]:
@@ -33,16 +33,15 @@ def measure_quality(job: Job) -> dict[str, Any]:
     spliced = measure_splice(job, model, saes)
     same = measure_identity(job, saes)
     report = {
-        "schema_version": SCHEMA_VERSION,
         "text": spliced.pop("text"),
         "layers": [merged(records[layer], found) for layer, found in spliced.pop("layers").items()],
         "all_layers": spliced.pop("all_layers"),
         "identity": same,
     }
-    write_json(job.output("sae_quality.json"), report)
+    QUALITY.write(job.output(QUALITY.name), report)
     for record in report["layers"]:
-        pages.draw_layer(job.output(f"sae_layer_{record['layer']}.png"), record, report)
-    pages.draw_identity(job.output("sae_identity.png"), report)
+        pages.draw_layer(job.output(SAE_PAGE.of(record["layer"])), record, report)
+    pages.draw_identity(job.output(IDENTITY_PAGE.name), report)
     return summary(report)
 
 
@@ -77,7 +76,7 @@ def read_saes(job: Job, model: LanguageModel) -> dict[int, JumpReLUSAE]:
     """Every layer's SAE, on the model's device."""
     return {
         layer: JumpReLUSAE.load(
-            job.input(f"sae_train/layer_{layer}", f"sae_layer_{layer}_best.pt"),
+            job.input(f"sae_train/layer_{layer}", SAE.of(layer)),
             d_model=model.d_model, layer=layer,
         ).to(model.device)
         for layer in job.config.layers
@@ -86,16 +85,11 @@ def read_saes(job: Job, model: LanguageModel) -> dict[int, JumpReLUSAE]:
 
 def read_record(job: Job, layer: int) -> dict[str, Any]:
     """A layer's metrics file. Raises CorruptInputError."""
-    path = job.input(f"sae_train/layer_{layer}", f"sae_layer_{layer}_metrics.json")
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if record["layer"] != layer:
-            raise ValueError(f"it is of layer {record['layer']}")
-    except (ValueError, KeyError, TypeError) as error:
-        raise CorruptInputError(
-            f"{path} is not a file of SAE metrics ({error}); run sae_train again"
-        ) from error
-    return dict(record)
+    path = job.input(f"sae_train/layer_{layer}", SAE_METRICS.of(layer))
+    record = SAE_METRICS.read(path)
+    if record.get("layer") != layer:
+        raise SAE_METRICS.corrupt(path, f"it is of layer {record.get('layer')}")
+    return record
 
 
 def measure_splice(job: Job, model: LanguageModel, saes: Mapping[int, JumpReLUSAE]) -> dict[str, Any]:
@@ -129,7 +123,10 @@ def measure_splice(job: Job, model: LanguageModel, saes: Mapping[int, JumpReLUSA
                 progress.update()
 
     parts = {
-        name: [read_json(job.scratch(f"{_step(number, name)}.json")) for number in range(len(batches))]
+        name: [
+            json.loads(job.scratch(f"{_step(number, name)}.json").read_bytes())
+            for number in range(len(batches))
+        ]
         for name in names
     }
     losses = {
@@ -161,7 +158,7 @@ def measure_splice(job: Job, model: LanguageModel, saes: Mapping[int, JumpReLUSA
 def held_out(job: Job, model: LanguageModel) -> Text:
     """What the model reads."""
     settings = job.config
-    corpus = read_corpus(job.input("prepare/corpus", "corpus.pt"), model.unembedding.shape[0])
+    corpus = read_corpus(job.input("prepare/corpus", CORPUS.name), model.unembedding.shape[0])
     random = generator(settings.seed, "sae_train", job.unit)
     return held_out_text(corpus, settings.sae_training.splice_tokens, settings.extract.max_length, random)
 
@@ -221,18 +218,10 @@ def measure_identity(job: Job, saes: Mapping[int, JumpReLUSAE]) -> dict[str, Any
     seed = int(generator(job.config.seed, "sae_train", "identity").integers(2**31))
     decoders = {layer: sae.W_dec for layer, sae in saes.items()}
     job.step("identity", lambda: write_json(path, identity.report(decoders, seed)))
-    return read_json(path)
+    return json.loads(path.read_bytes())
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
     """Of those that are defined."""
     found = [value for value in values if value is not None]
     return sum(found) / len(found) if found else None
-
-
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -3,10 +3,8 @@
 The metrics files hold what a second run would find again; how long it took goes to the manifest.
 """
 
-import json
 import pickle
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,7 +14,15 @@ from ghosttrack.common.config.schema import describe_layers
 from ghosttrack.common.engine.contract import Read
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.errors import CorruptInputError
-from ghosttrack.common.formats.states import open_states
+from ghosttrack.common.formats.saes import (
+    BASE,
+    BASE_METRICS,
+    INDEPENDENT_METRICS,
+    INDEPENDENT_SAE,
+    SAE,
+    SAE_METRICS,
+)
+from ghosttrack.common.formats.states import INDEX, SAMPLE_INDEX, STATES, open_states
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.stages.sae_train import evaluate
@@ -76,8 +82,8 @@ def train_base(job: Job) -> dict[str, Any]:
         checked = check(parameters)
         by_layer = dict(zip(map(str, job.config.layers), checked.by_layer, strict=True))
         metrics |= {"fvu": checked.mean, "fvu_by_layer": by_layer, **history(training_run)}
-    to_sae(parameters, None, settings.target_l0).save(job.output("sae_base.pt"))
-    write_json(job.output("base_metrics.json"), metrics)
+    to_sae(parameters, None, settings.target_l0).save(job.output(BASE.name))
+    BASE_METRICS.write(job.output(BASE_METRICS.name), metrics)
     return metrics | timing
 
 
@@ -127,7 +133,7 @@ def finish_layer(job: Job, layer: LayerStates, run: Run, best: Parameters) -> di
             f"layer {number}: L0 is {metrics['l0']:.1f} where {target:g} was asked for; too few latents have a "
             "positive pre-activation: raise sae.d_hidden or lower sae.target_l0"
         )
-    write_json(job.output(metrics_file), metrics)
+    SAE_METRICS.write(job.output(metrics_file), metrics)
     return metrics | speed(run)
 
 
@@ -186,8 +192,8 @@ def is_twin(job: Job) -> bool:
 
 def files_of(job: Job) -> tuple[str, str]:
     """Names of the layer's SAE and of what is measured of it."""
-    sae, metrics = ("independent", "independent_metrics") if is_twin(job) else ("best", "metrics")
-    return f"sae_layer_{job.layer}_{sae}.pt", f"sae_layer_{job.layer}_{metrics}.json"
+    sae, metrics = (INDEPENDENT_SAE, INDEPENDENT_METRICS) if is_twin(job) else (SAE, SAE_METRICS)
+    return sae.of(job.layer), metrics.of(job.layer)
 
 
 def has_base(job: Job) -> bool:
@@ -196,14 +202,15 @@ def has_base(job: Job) -> bool:
 
 
 def read_base(job: Job, layer: LayerStates) -> JumpReLUSAE:
-    path = job.input("sae_train/base", "sae_base.pt")
+    path = job.input("sae_train/base", BASE.name)
     return JumpReLUSAE.load(path, d_model=job.config.model.d_model).to(layer.mean.device)
 
 
 def read_index(job: Job) -> dict[str, Tensor]:
     """The columns of the index beside the states that this unit reads. Raises CorruptInputError."""
     source = states_source(job)
-    path = job.input(source.name, f"index_{source.unit}.pt")
+    name = SAMPLE_INDEX.name if source.unit == "sample" else INDEX.of(source.unit.removeprefix("layers_"))
+    path = job.input(source.name, name)
     try:
         index = torch.load(path, mmap=True, weights_only=True)
         return {name: index[name] for name in ("doc", "position", "held_out")}
@@ -218,7 +225,7 @@ def states_source(job: Job) -> Read:
 
 def open_layer(job: Job, number: int, index: dict[str, Tensor]) -> LayerStates:
     """A layer's checked, memory-mapped states; batches of it go to the GPU where there is one."""
-    states = open_states(job.input(states_source(job).name, f"layer_{number}_states.pt"))
+    states = open_states(job.input(states_source(job).name, STATES.of(number)))
     check_width(number, states, job.config.model.d_model)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return fit_layer(number, states, index["position"], index["held_out"], device)
@@ -259,7 +266,3 @@ def history(run: Run) -> dict[str, Any]:
 def speed(run: Run) -> dict[str, float]:
     """What it would not; for the manifest."""
     return {"seconds": run.seconds, "samples_per_second": run.n_tokens / run.seconds}
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

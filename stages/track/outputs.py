@@ -1,8 +1,7 @@
 """The files of the tracking phase, written piece by piece so that memory does not grow with them."""
 
-import json
 import pickle
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,23 +11,11 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
+from ghosttrack.common.formats.clusters import CLUSTERS, PICKLED_CLUSTERS
 from ghosttrack.common.formats.states import TensorFile, reserve_tensors
-
-SCHEMA_VERSION = 2
 
 Rows = Mapping[str, NDArray[Any]]
 """Column to values."""
-
-
-def write_jsonl(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        for record in records:
-            file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    with path.open(encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
 
 
 def write_parquet(path: Path, columns: Rows) -> None:
@@ -97,26 +84,7 @@ def write_activations(
 
 def write_clusters(folder: Path, clusters: list[dict[str, Any]], layers: list[int]) -> None:
     """`semantic_clusters.pkl`, plain builtins and numpy arrays only, and its JSON twin."""
-    content = {"schema_version": SCHEMA_VERSION, "layers": layers, "clusters": clusters}
-    with (folder / "semantic_clusters.pkl").open("wb") as file:
-        pickle.dump(content, file, protocol=4)
-    text = json.dumps(content, ensure_ascii=False, allow_nan=False, default=lambda array: array.tolist())
-    (folder / "semantic_clusters.json").write_text(text + "\n", encoding="utf-8")
-
-
-def write_trajectories(
-    path: Path, head: Mapping[str, Any], questions: Iterator[dict[str, Any]]
-) -> dict[str, int]:
-    """`hypothesis_trajectories.json`, a question at a time. Returns how many tracks it names and leaves out."""
-    named = left_out = 0
-    with path.open("w", encoding="utf-8") as file:
-        start = json.dumps({"schema_version": SCHEMA_VERSION, **head}, ensure_ascii=False)
-        file.write(start[:-1] + ', "questions": [')
-        for number, record in enumerate(questions):
-            named += sum(len(place["tracks"]) for place in record["positions"])
-            left_out += sum(place["tracks_left_out"] for place in record["positions"])
-            file.write(
-                ("," if number else "") + "\n" + json.dumps(record, ensure_ascii=False, allow_nan=False)
-            )
-        file.write("\n]}\n")
-    return {"named": named, "left_out": left_out}
+    content = {"layers": layers, "clusters": clusters}
+    with (folder / PICKLED_CLUSTERS.name).open("wb") as file:
+        pickle.dump({"schema_version": CLUSTERS.version, **content}, file, protocol=4)
+    CLUSTERS.write(folder / CLUSTERS.name, content)

@@ -16,6 +16,8 @@ from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.files import fsync
 from ghosttrack.common.formats.account import ACCOUNT
 from ghosttrack.common.formats.origins import ORIGINS, SHARES
+from ghosttrack.common.formats.questions import QUESTIONS
+from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.common.models.language_model import LanguageModel, load_language_model
 from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.common.models.writes import Writes
@@ -34,7 +36,7 @@ Columns = dict[str, NDArray[Any]]
 
 
 def run(job: Job) -> dict[str, Any]:
-    questions = read_questions(job.input("prepare/questions", "questions.jsonl"))
+    questions = read_questions(job.input("prepare/questions", QUESTIONS.name))
     starts = range(0, len(questions), QUESTIONS_A_SHARD)
     names = [f"account_{number:05}" for number in range(len(starts))]
     mine = list(zip(names, starts, strict=True))[job.rank :: job.ranks]
@@ -77,7 +79,7 @@ class _Desk:
             job.input_dir("prepare/model"), job.config.model.dtype
         )
         self._answers = Answers(job, "track/answers")
-        self._tracks = job.input("track/all", "tracks.parquet")
+        self._tracks = job.input("track/all", TRACKS.name)
         self._k = job.config.tracking.top_k_features
         self._head, self._reader = Head.of(self._model), Rereader(self._model)
 

@@ -16,15 +16,17 @@ from ghosttrack.common.engine.progress import Progress
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.errors import DataError, NumericError
 from ghosttrack.common.files import fsync
+from ghosttrack.common.formats.answer_states import ANSWER_STATES
+from ghosttrack.common.formats.answers import GENERATIONS
 from ghosttrack.common.formats.candidates import CANDIDATES
 from ghosttrack.common.formats.lens import LENS
 from ghosttrack.common.formats.positions import POSITIONS
+from ghosttrack.common.formats.questions import ASKED, QUESTIONS
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.common.maths.text import normalise
 from ghosttrack.common.models.language_model import LanguageModel, load_language_model
 from ghosttrack.common.models.prompts import Prompt, encode_prompt
 from ghosttrack.common.models.reading import Prefix
-from ghosttrack.stages.track import outputs
 from ghosttrack.stages.track.generate import (
     Answer,
     Ends,
@@ -41,12 +43,12 @@ Columns = dict[str, np.ndarray]
 
 
 def run(job: Job) -> dict[str, Any]:
-    return answer_all(job, read_questions(job.input("prepare/questions", "questions.jsonl")))
+    return answer_all(job, read_questions(job.input("prepare/questions", QUESTIONS.name)))
 
 
 def run_asked(job: Job) -> dict[str, Any]:
     """The same for new questions, which the stored detector is to score."""
-    return answer_all(job, read_questions(job.input("prepare/asked", "asked.jsonl")))
+    return answer_all(job, read_questions(job.input("prepare/asked", ASKED.name)))
 
 
 def answer_all(job: Job, questions: list[dict[str, Any]]) -> dict[str, Any]:
@@ -75,7 +77,7 @@ def answer_all(job: Job, questions: list[dict[str, Any]]) -> dict[str, Any]:
     _gather_states(job, records, len(shards))
     for name, table in (("lens", LENS), ("candidates", CANDIDATES)):
         table.write(job.output(table.name), _gather_columns(job, name, len(shards)))
-    outputs.write_jsonl(job.output("generations.jsonl"), records)
+    GENERATIONS.write(job.output(GENERATIONS.name), records)
     return _metrics(job, records)
 
 
@@ -136,7 +138,7 @@ def _do_shard(
     torch.save(content, files[0])
     np.savez(files[1], **lens)  # type: ignore[arg-type]
     np.savez(files[2], **candidates)  # type: ignore[arg-type]
-    outputs.write_jsonl(files[3], sorted(lines, key=lambda record: record["line"]))
+    GENERATIONS.write(files[3], sorted(lines, key=lambda record: record["line"]))
     for file in files:
         fsync(file)
 
@@ -273,7 +275,7 @@ def _gather_states(job: Job, records: list[dict[str, Any]], n_shards: int) -> No
     starts = np.concatenate([[0], np.cumsum(counts)])
     first = torch.load(job.scratch(f"{_step(0)}.pt"), mmap=True, weights_only=True)["states"]
     states = np.lib.format.open_memmap(
-        job.output("states.npy"), mode="w+", dtype=np.float16, shape=(int(starts[-1]), *first.shape[1:])
+        job.output(ANSWER_STATES.name), mode="w+", dtype=np.float16, shape=(int(starts[-1]), *first.shape[1:])
     )
     question, position = np.empty(len(states), np.int32), np.empty(len(states), np.int16)
     for number in range(n_shards):

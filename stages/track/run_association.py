@@ -1,13 +1,13 @@
 """Unit `association`: the association model fitted to held-out text, and what every latent is about."""
 
-import json
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from ghosttrack.common.engine.stage import Job
-from ghosttrack.common.formats.corpus import read_corpus
+from ghosttrack.common.formats.association import ASSOCIATION, ASSOCIATION_FIGURES
+from ghosttrack.common.formats.corpus import CORPUS, read_corpus
 from ghosttrack.common.formats.latent_contexts import LATENT_CONTEXTS
 from ghosttrack.common.formats.latents import LATENTS
 from ghosttrack.common.maths.seeds import generator
@@ -31,8 +31,8 @@ def run(job: Job) -> dict[str, Any]:
     layers, saes = job.config.layers, load_saes(job)
     model = load_language_model(job.input_dir("prepare/model"), job.config.model.dtype)
     association, found, text = fit_to_text(job, model, saes)
-    association.save(job.output("association.pt"))
-    job.output("association.json").write_text(json.dumps(summary(association), indent=2) + "\n", "utf-8")
+    association.save(job.output(ASSOCIATION.name))
+    ASSOCIATION_FIGURES.write(job.output(ASSOCIATION_FIGURES.name), summary(association))
     pieces = model.tokenizer.batch_decode([[token] for token in range(len(model.tokenizer))])
     contexts = top_contexts(found, text, pieces, layers, CONTEXTS)
     LATENT_CONTEXTS.write(job.output(LATENT_CONTEXTS.name), _contexts_table(contexts))
@@ -63,7 +63,7 @@ def scan_held_out(
 ) -> tuple[CorpusScans, Text]:
     """What SAEs see in about so many tokens of held-out text, and the text."""
     settings = job.config
-    corpus = read_corpus(job.input("prepare/corpus", "corpus.pt"), model.unembedding.shape[0])
+    corpus = read_corpus(job.input("prepare/corpus", CORPUS.name), model.unembedding.shape[0])
     random = generator(settings.seed, "track", "association")
     text = held_out_text(corpus, n_tokens, settings.extract.max_length, random)
     with job.progress(int(text.real.sum()), "tok", "held-out text") as progress:
@@ -82,7 +82,6 @@ def summary(association: Association) -> dict[str, Any]:
                      "level_variance", "births", "clutter")
     }  # fmt: skip
     return {
-        "schema_version": 1,
         "layers": association.layers,
         "provenance": association.provenance,
         **numbers,

@@ -15,9 +15,10 @@ from ghosttrack.common.engine.progress import Progress
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.errors import CorruptInputError
 from ghosttrack.common.files import fsync
-from ghosttrack.common.formats.answers import Answer, read_answers
+from ghosttrack.common.formats.answers import GENERATIONS, Answer, read_answers
 from ghosttrack.common.formats.contexts import CONTEXTS, Context, contexts_by_question, read_contexts
 from ghosttrack.common.formats.evidence import EVIDENCE
+from ghosttrack.common.formats.questions import ASKED, QUESTIONS
 from ghosttrack.common.maths.text import normalise
 from ghosttrack.common.models.language_model import LanguageModel, load_language_model
 from ghosttrack.common.models.prompts import encode
@@ -38,18 +39,18 @@ class Prompt(NamedTuple):
 
 
 def run(job: Job) -> dict[str, Any]:
-    return read_all(job, ("prepare/questions", "questions.jsonl"), "prepare/contexts", "track/answers")
+    return read_all(job, ("prepare/questions", QUESTIONS.name), "prepare/contexts", "track/answers")
 
 
 def run_asked(job: Job) -> dict[str, Any]:
     """The same for new questions, which the stored detector is to score."""
-    return read_all(job, ("prepare/asked", "asked.jsonl"), "prepare/asked_contexts", "track/asked_answers")
+    return read_all(job, ("prepare/asked", ASKED.name), "prepare/asked_contexts", "track/asked_answers")
 
 
 def read_all(job: Job, asked: tuple[str, str], contexts: str, given: str) -> dict[str, Any]:
     """asked: unit and file of the questions; contexts, given: units of their contexts and of the answers to them."""
     questions = read_questions(job.input(*asked))
-    answers = read_answers(job.input(given, "generations.jsonl"))
+    answers = read_answers(job.input(given, GENERATIONS.name))
     if [question["id"] for question in questions] != [answer.id for answer in answers]:
         raise CorruptInputError(f"{given} answers other questions than {asked[0]} has; run track again")
     own = contexts_by_question(read_contexts(job.input(contexts, CONTEXTS.name)), questions)

@@ -13,6 +13,10 @@ from numpy.typing import NDArray
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.errors import ConfigError, CorruptInputError
 from ghosttrack.common.files import fsync
+from ghosttrack.common.formats import trajectories
+from ghosttrack.common.formats.answer_states import ACTIVATIONS, ANSWER_STATES
+from ghosttrack.common.formats.answers import GENERATIONS
+from ghosttrack.common.formats.association import ASSOCIATION
 from ghosttrack.common.formats.candidates import CANDIDATES
 from ghosttrack.common.formats.cells import cell_of
 from ghosttrack.common.formats.ladder import LADDER
@@ -44,7 +48,7 @@ CLUSTER_CONTEXTS = 5
 
 def run(job: Job) -> dict[str, Any]:
     saes = load_saes(job)
-    association = Association.load(job.input("track/association", "association.pt"))
+    association = Association.load(job.input("track/association", ASSOCIATION.name))
     model = load_language_model(job.input_dir("prepare/model"), job.config.model.dtype)
     read_out, tokenizer = ReadOut.of(model), model.tokenizer
     del model
@@ -60,7 +64,7 @@ def run(job: Job) -> dict[str, Any]:
     outputs.write_clusters(job.output(""), clusters, job.config.layers)
     nodes = pq.ParquetFile(job.output(TRACKS.name)).metadata.num_rows
     outputs.write_activations(
-        job.output("feature_activations.pt"), _tables(job, shards, "tracks"), nodes, answers.owner,
+        job.output(ACTIVATIONS.name), _tables(job, shards, "tracks"), nodes, answers.owner,
         job.config.layers, max(sae.d_hidden for sae in saes),
     )  # fmt: skip
     # Models have rows of unembedding beyond the tokenizer's tokens, and may put such a one among the likeliest.
@@ -73,7 +77,7 @@ def run(job: Job) -> dict[str, Any]:
                 yield record
 
         head = {"layers": job.config.layers, "associator": job.config.tracking.associator}
-        written = outputs.write_trajectories(job.output("hypothesis_trajectories.json"), head, records())
+        written = trajectories.write(job.output(trajectories.TRAJECTORIES.name), head, records())
     metrics = _metrics(job, shards, answers)
     metrics["left_out"]["weaker_than_trajectories_hold"] = written["left_out"]
     active = sum(int((total > 0).sum()) for total in weight)
@@ -91,7 +95,7 @@ def run_independent(job: Job) -> dict[str, Any]:
     """The same tracks of SAEs that were trained apart, for the ablation."""
     saes = load_twins(job)
     model = load_language_model(job.input_dir("prepare/model"), job.config.model.dtype)
-    kept, figures_kept = job.scratch("association.pt"), job.scratch("association.json")
+    kept, figures_kept = job.scratch("twins.pt"), job.scratch("twins.json")
 
     def fit_them() -> None:
         association, found, _ = fit_to_text(job, model, saes)
@@ -113,7 +117,7 @@ def run_asked(job: Job) -> dict[str, Any]:
     """Tracks of the answers to new questions: what the stored detector reads, no more."""
     saes = job.kept("saes", lambda: load_saes(job))
     association = job.kept(
-        "association", lambda: Association.load(job.input("track/association", "association.pt"))
+        "association", lambda: Association.load(job.input("track/association", ASSOCIATION.name))
     )
     read_out = job.kept("read-out", lambda: ReadOut.of(language_model_of(job)))
     answers = Answers(job, "track/asked_answers")
@@ -129,8 +133,8 @@ class Answers:
     """What a unit of answers wrote. owner: int64 [n_problems, 2], question and position; states: memory-mapped."""
 
     def __init__(self, job: Job, unit: str) -> None:
-        self.generations = outputs.read_jsonl(job.input(unit, "generations.jsonl"))
-        path = job.input(unit, "states.npy")
+        self.generations = GENERATIONS.read(job.input(unit, GENERATIONS.name))
+        path = job.input(unit, ANSWER_STATES.name)
         self.states = torch.from_numpy(np.load(path, mmap_mode="c"))
         if self.states.shape[1] != len(job.config.layers):
             raise CorruptInputError(

@@ -1,11 +1,12 @@
 """Unit `validation`: put the tracker to the test and write down in figures and in words whether it passed."""
 
-import json
 from typing import Any
 
 import numpy as np
 
 from ghosttrack.common.engine.stage import Job
+from ghosttrack.common.formats.association import ASSOCIATION
+from ghosttrack.common.formats.validation import VALIDATION, VALIDATION_PICTURE, VALIDATION_WORDS
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.common.models.held_out import Text
 from ghosttrack.common.models.language_model import load_language_model
@@ -33,7 +34,7 @@ def run(job: Job) -> dict[str, Any]:
         return {}
     settings, seed = job.config, job.config.seed
     saes = load_saes(job)
-    association = Association.load(job.input("track/association", "association.pt"))
+    association = Association.load(job.input("track/association", ASSOCIATION.name))
     model = load_language_model(job.input_dir("prepare/model"), settings.model.dtype)
     with job.progress(4, "questions", "validation") as progress:
         scenes = validation.scene_scores(*SCENE_PROBLEMS, seed)
@@ -67,7 +68,6 @@ def run(job: Job) -> dict[str, Any]:
         for name, kind in (("passed", True), ("failed", False), ("not_told", None))
     }
     report = {
-        "schema_version": 2,
         **counts,
         "verdicts": [verdict._asdict() for verdict in verdicts],
         "scenes": {
@@ -98,11 +98,9 @@ def run(job: Job) -> dict[str, Any]:
             ],
         },
     }
-    job.output("validation.json").write_text(
-        json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8"
-    )
-    job.output("validation.md").write_text(words(report), "utf-8")
-    draw(job.output("validation.png"), report, likelihood, drops)
+    VALIDATION.write(job.output(VALIDATION.name), report)
+    job.output(VALIDATION_WORDS.name).write_text(words(report), "utf-8")
+    draw(job.output(VALIDATION_PICTURE.name), report, likelihood, drops)
     return {
         "passed": counts["passed"],
         "failed": [verdict.question for verdict in verdicts if verdict.passed is False],
@@ -189,7 +187,7 @@ def words(report: dict[str, Any]) -> str:
         lines.append(
             f"| {layer['layer']} | {layer['links']} | {layer['drop_linked']:.3f} | {layer['drop_control']:.3f} |"
         )
-    return "\n".join([*lines, "", "![The same in pictures](validation.png)", ""])
+    return "\n".join([*lines, "", f"![The same in pictures]({VALIDATION_PICTURE.name})", ""])
 
 
 def _mean(values: np.ndarray) -> float | None:

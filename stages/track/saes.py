@@ -2,20 +2,18 @@
 
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.errors import MissingInputError
+from ghosttrack.common.formats.saes import INDEPENDENT_SAE, SAE
 from ghosttrack.common.models.sae import JumpReLUSAE
 
 
 def load_saes(job: Job) -> list[JumpReLUSAE]:
     """The SAE of each layer. Raises MissingInputError, ModelMismatchError naming the layer."""
-    return [_load(job, f"sae_train/layer_{i}", f"sae_layer_{i}_best.pt", i) for i in job.config.layers]
+    return [_load(job, f"sae_train/layer_{i}", SAE.of(i), i) for i in job.config.layers]
 
 
 def load_twins(job: Job) -> list[JumpReLUSAE]:
     """The SAEs that were trained apart, without a shared base."""
-    return [
-        _load(job, f"sae_train/independent_{i}", f"sae_layer_{i}_independent.pt", i)
-        for i in job.config.layers
-    ]
+    return [_load(job, f"sae_train/independent_{i}", INDEPENDENT_SAE.of(i), i) for i in job.config.layers]
 
 
 def _load(job: Job, unit: str, file: str, layer: int) -> JumpReLUSAE:

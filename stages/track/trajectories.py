@@ -1,6 +1,6 @@
 """What hypothesis_trajectories.json says of a question: its strongest tracks, the competition, links over the answer.
 
-The schema is docs/trajectories.schema.json.
+What each field means stands in `ghosttrack.common.formats.trajectories`.
 """
 
 from collections.abc import Mapping, Sequence

@@ -16,17 +16,17 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
+from ghosttrack.common.formats.ladder import ASSOCIATORS
 from ghosttrack.common.models.held_out import Text
 from ghosttrack.common.models.language_model import LanguageModel
 from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.stages.track.associate.filter import Detections
-from ghosttrack.stages.track.associate.follow import Associator, follow
+from ghosttrack.stages.track.associate.follow import follow
 from ghosttrack.stages.track.associate.hypotheses import look_back
 from ghosttrack.stages.track.associate.record import Tracks
 from ghosttrack.stages.track.association import Association, Scans, fit
 from ghosttrack.stages.track.scenes import SCENES, Scene, plant, scores
 
-ASSOCIATORS: tuple[Associator, ...] = ("none", "random", "feature_id", "nearest", "marginals", "hypotheses")
 SMOOTHED = "nearest_look_back"
 """Control: nearest neighbour whose existence is judged with the next scans known, as that of several hypotheses is."""
 SCORES = ("gospa", "mota", "idf1")

@@ -7,18 +7,14 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from ghosttrack.common.formats.final_report import REPORT
+from ghosttrack.common.formats.saes import QUALITY
+from ghosttrack.common.formats.snapshot import CONFIG
+from ghosttrack.common.maths.bootstrap import Interval
 from ghosttrack.stages.report.dashboard.run_card import stage_cards
-from ghosttrack.stages.report.results import QUALITY_VERSION, REPORT_VERSION, Results
+from ghosttrack.stages.report.results import Results
 
 Json = Mapping[str, Any]
-
-
-class Interval(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-    value: float | None = None
-    low: float | None = None
-    high: float | None = None
 
 
 class ModelFacts(BaseModel):
@@ -54,14 +50,11 @@ class ModelFacts(BaseModel):
 def facts_of(results: Results, name: str | None = None) -> ModelFacts:
     """name: to call it by, where not by its own. Raises CorruptInputError for a result that is not what its manifest says."""
     read = {
-        file: results.json_if_there(unit, file)
-        for unit, file in (("evaluate/all", "final_report.json"), ("sae_train/quality", "sae_quality.json"))
+        file: results.json_if_there(unit, file.name)
+        for unit, file in (("evaluate/all", REPORT), ("sae_train/quality", QUALITY))
     }
-    versions = {"final_report.json": REPORT_VERSION, "sae_quality.json": QUALITY_VERSION}
-    outdated = [
-        file for file, content in read.items() if content and content.get("schema_version") != versions[file]
-    ]
-    report, quality = (None if file in outdated else content for file, content in read.items())
+    outdated = [file.name for file, content in read.items() if content and not file.is_current(content)]
+    report, quality = (None if file.name in outdated else content for file, content in read.items())
     parameters = _parameters(results)
     cards = stage_cards(results)
     split = report["splits"][0] if report and report["splits"] else None
@@ -99,7 +92,7 @@ def _parameters(results: Results) -> dict[str, Any]:
 def _width(results: Results, parameters: Json) -> int | None:
     if "model.d_model" in parameters:
         return int(parameters["model.d_model"])
-    config = results.json_if_there("prepare/model", "config.json") or {}
+    config = results.json_if_there("prepare/model", CONFIG.name) or {}
     return config.get("hidden_size") or config.get("n_embd")
 
 
@@ -107,7 +100,7 @@ def _blocks(results: Results, parameters: Json) -> int | None:
     """Of the model, studied or not."""
     if "model.n_layers" in parameters:
         return int(parameters["model.n_layers"])
-    config = results.json_if_there("prepare/model", "config.json") or {}
+    config = results.json_if_there("prepare/model", CONFIG.name) or {}
     return config.get("num_hidden_layers") or config.get("n_layer")
 
 

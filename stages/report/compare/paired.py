@@ -1,8 +1,7 @@
 """Differences between two models on the questions that both were asked, with paired intervals.
 
-Each model gave its own answers, so it has its own labels and scores; what is shared is the questions. Groups of questions
-are drawn with replacement, the same for both models (cluster bootstrap; Field and Welsh 2007), and the interval is the
-percentile interval of the differences.
+Each model gave its own answers, so it has its own labels and scores; what is shared is the questions, and with them the
+resamples.
 """
 
 from __future__ import annotations
@@ -13,8 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ghosttrack.common.maths.bootstrap import Interval, group_weights, interval
 from ghosttrack.common.maths.metrics import auroc_by_block, rank_metrics
-from ghosttrack.stages.report.compare.facts import Interval
 
 Floats = NDArray[np.float64]
 RESAMPLES, CONFIDENCE, SEED = 2000, 0.95, 0
@@ -57,7 +56,7 @@ def compare_pair(first: Records, second: Records) -> Difference | None:
     scores = [np.array([record["score"] for record in side]) for side in sides]
     relation = np.unique([record["relation"] for record in sides[0]], return_inverse=True)[1]
     weights = np.concatenate(
-        [np.ones((1, len(pairs))), group_weights([record["group"] for record in sides[0]])]
+        [np.ones((1, len(pairs))), group_weights([record["group"] for record in sides[0]], RESAMPLES, SEED)]
     )
     found = [
         {
@@ -68,7 +67,8 @@ def compare_pair(first: Records, second: Records) -> Difference | None:
         for label, score in zip(labels, scores, strict=True)
     ]
     auroc, within, accuracy = (
-        interval(found[1][key] - found[0][key]) for key in ("auroc", "within_relation", "accuracy")
+        interval(found[1][key] - found[0][key], CONFIDENCE)
+        for key in ("auroc", "within_relation", "accuracy")
     )
     own = [{key: float(values[0]) for key, values in side.items()} for side in found]
     return Difference(len(pairs), auroc, within, accuracy, own[0], own[1])
@@ -78,25 +78,8 @@ def _usable(record: Mapping[str, Any]) -> bool:
     return record["label"] is not None and record.get("score") is not None
 
 
-def group_weights(groups: Sequence[str]) -> Floats:
-    """How often each row is drawn in each resample, [RESAMPLES, n]; rows of a group are drawn together."""
-    codes = np.unique(np.asarray(groups), return_inverse=True)[1]
-    count = int(codes.max()) + 1
-    drawn = np.random.default_rng(SEED).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
-    return drawn[:, codes].astype(np.float64)
-
-
 def mean_of_defined(values: Floats) -> Floats:
     """Mean over the columns that are defined, [B, m] to [B]; NaN where none is."""
     known = np.isfinite(values)
     count = known.sum(axis=1)
     return np.where(count > 0, np.where(known, values, 0.0).sum(axis=1) / np.maximum(count, 1), np.nan)
-
-
-def interval(values: Floats) -> Interval:
-    """values: the sample's own first, then the resamples'; those not defined are left out."""
-    defined = values[1:][np.isfinite(values[1:])]
-    if not np.isfinite(values[0]) or 2 * len(defined) < len(values):
-        return Interval(value=float(values[0]) if np.isfinite(values[0]) else None)
-    low, high = np.quantile(defined, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Interval(value=float(values[0]), low=float(low), high=float(high))

@@ -18,6 +18,9 @@ from rich.text import Text
 from ghosttrack.common.engine.progress import format_bytes, format_seconds
 from ghosttrack.common.engine.storage import storage_errors
 from ghosttrack.common.errors import ConfigError
+from ghosttrack.common.formats.final_report import REPORT
+from ghosttrack.common.formats.hallucination_scores import SCORES
+from ghosttrack.common.formats.saes import QUALITY
 from ghosttrack.stages.report import tables
 from ghosttrack.stages.report.compare import terminal
 from ghosttrack.stages.report.compare.facts import Interval, ModelFacts, facts_of
@@ -68,8 +71,7 @@ def names_of(results: Sequence[Results]) -> list[str]:
 def paired(results: Sequence[Results]) -> dict[tuple[str, str], Difference | None]:
     """Each model against each one before it."""
     records = [
-        (each.json_if_there("detect/all", "hallucination_scores.json") or {"questions": []})["questions"]
-        for each in results
+        (each.json_if_there("detect/all", SCORES.name) or {"questions": []})["questions"] for each in results
     ]
     names = names_of(results)
     return {
@@ -108,9 +110,9 @@ def notes(facts: Sequence[ModelFacts], pairs: dict[tuple[str, str], Difference |
             f"{each.name}: {file} was made by an earlier version and is not read; `ghosttrack run {each.run}` makes it again."
             for file in each.outdated
         ]
-        if not each.figures and "final_report.json" not in each.outdated:
+        if not each.figures and REPORT.name not in each.outdated:
             lines.append(f"{each.name} has no evaluation yet; `ghosttrack run {each.run}` makes it.")
-        if not each.sae and "sae_quality.json" not in each.outdated:
+        if not each.sae and QUALITY.name not in each.outdated:
             lines.append(f"{each.name} has no measured SAEs yet; `ghosttrack run {each.run}` makes them.")
     return lines
 
@@ -162,7 +164,7 @@ def detection(facts: Sequence[ModelFacts]) -> Rows:
 
 
 def figure(entry: Interval | None, signed: bool = False) -> str:
-    return "–" if entry is None else tables.figure(entry.model_dump(), signed=signed)
+    return "–" if entry is None else tables.figure(entry._asdict(), signed=signed)
 
 
 def saes(facts: Sequence[ModelFacts], steps: int = 4) -> Rows:

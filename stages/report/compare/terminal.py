@@ -37,7 +37,7 @@ def _aurocs(facts: Sequence[ModelFacts]) -> Iterator[str]:
     low, high = min([*ends, 0.5]), max(ends)
     names = _aligned([f"{name}: {title}" for name, title, _ in shown])
     for name, (_, _, entry) in zip(names, shown, strict=True):
-        yield f"{name}  {whisker(entry, low, high)}  {tables.figure(entry.model_dump())}"
+        yield f"{name}  {whisker(entry, low, high)}  {tables.figure(entry._asdict())}"
     yield f"{' ' * len(names[0])}  {tables.number(low, 2):<{WIDTH - 4}}{tables.number(high, 2)}"
 
 

@@ -20,6 +20,11 @@ from numpy.typing import NDArray
 
 from ghosttrack.common.engine.progress import format_bytes
 from ghosttrack.common.errors import DataError
+from ghosttrack.common.formats.answers import GENERATIONS
+from ghosttrack.common.formats.final_report import REPORT
+from ghosttrack.common.formats.hallucination_scores import SCORES
+from ghosttrack.common.formats.saes import QUALITY
+from ghosttrack.common.formats.snapshot import TOKENIZER
 from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.common.models.vocabulary import token_texts
 from ghosttrack.common.package import package_file
@@ -41,20 +46,14 @@ from ghosttrack.stages.report.dashboard.questions import (
     tokens_in,
 )
 from ghosttrack.stages.report.dashboard.reasons import explanation
-from ghosttrack.stages.report.results import QUALITY_VERSION, REPORT_VERSION, Results
+from ghosttrack.stages.report.results import Results
 
 LIMIT = 38e6
 """Bytes that the file should stay under."""
 SCRIPTS = ("data.js", "dom.js", "charts.js", "trajectory.js", "overview.js", "sae.js", "results.js", "explorer.js",
            "feature.js", "main.js")  # fmt: skip
-REPORTS = {
-    "final_report.json": ("evaluate/all", "final_report.json"),
-    "sae_quality.json": ("sae_train/quality", "sae_quality.json"),
-}
-"""Files that the page holds whole, since it shows their numbers."""
-TOKENIZER = ("prepare/model", "tokenizer.json")
-VERSIONS = {"final_report.json": REPORT_VERSION, "sae_quality.json": QUALITY_VERSION}
-"""Of those that the page can show."""
+REPORTS = {REPORT: "evaluate/all", QUALITY: "sae_train/quality"}
+"""Files that the page holds whole, since it shows their numbers, and their units."""
 SAMPLE = 6
 """Blocks packed to see how large a page gets."""
 
@@ -63,11 +62,9 @@ def build(results: Results, limit: float = LIMIT) -> str:
     """The page. Raises CorruptInputError for a result that is not what its manifest says, DataError where the page has
     no room even for the least detail."""
     records = (
-        results.lines(ANSWERS_UNIT, "generations.jsonl")
-        if results.has(ANSWERS_UNIT, "generations.jsonl")
-        else []
+        results.lines(ANSWERS_UNIT, GENERATIONS.name) if results.has(ANSWERS_UNIT, GENERATIONS.name) else []
     )
-    scores = results.json_if_there("detect/all", "hallucination_scores.json")
+    scores = results.json_if_there("detect/all", SCORES.name)
     scored = scores["questions"] if scores else []
     reasons = {score["id"]: explanation(score) for score in scored}
     records = [{**record, "explanation": reasons.get(record["id"])} for record in records]
@@ -162,13 +159,9 @@ def _in_threads(work: Callable[[int], str], items: Iterable[int]) -> list[str]:
 
 def run_data(results: Results, records: list[dict[str, Any]]) -> dict[str, Any]:
     """All that the pages about the whole run are made of."""
-    reports = {name: results.json_if_there(*place) for name, place in REPORTS.items()}
-    old = [
-        name
-        for name, version in VERSIONS.items()
-        if reports[name] and reports[name].get("schema_version") != version
-    ]
-    old_files = ["/".join(REPORTS[name]) for name in old]
+    reports = {file: results.json_if_there(unit, file.name) for file, unit in REPORTS.items()}
+    old = [file for file, content in reports.items() if content and not file.is_current(content)]
+    old_files = [f"{REPORTS[file]}/{file.name}" for file in old]
     if results.has(TRACKS_UNIT, TRACKS.name) and not has_tracks(results):
         old_files.append(f"{TRACKS_UNIT}/{TRACKS.name}")
     absent = results.absent(run_card.PARTS) + [
@@ -179,7 +172,7 @@ def run_data(results: Results, records: list[dict[str, Any]]) -> dict[str, Any]:
         "name": results.name,
         "questions": len(records),
         "questions_a_block": QUESTIONS_A_BLOCK,
-        "reports": {name: None if name in old else content for name, content in reports.items()},
+        "reports": {file.name: None if file in old else content for file, content in reports.items()},
         "stages": run_card.stage_cards(results),
         "provenance": run_card.provenance(results),
         "absent": absent,
@@ -188,7 +181,7 @@ def run_data(results: Results, records: list[dict[str, Any]]) -> dict[str, Any]:
 
 def texts_of_tokens(results: Results, ids: list[int]) -> dict[str, str]:
     """Text of the tokens that are named by number."""
-    tokenizer = results.json_if_there(*TOKENIZER)
+    tokenizer = results.json_if_there("prepare/model", TOKENIZER.name)
     return (
         {}
         if tokenizer is None

@@ -5,20 +5,31 @@ from __future__ import annotations
 from typing import Any
 
 from ghosttrack.common.engine.manifest import Manifest
+from ghosttrack.common.formats.answers import GENERATIONS
+from ghosttrack.common.formats.candidates import CANDIDATES
+from ghosttrack.common.formats.final_report import REPORT
+from ghosttrack.common.formats.hallucination_scores import SCORES
+from ghosttrack.common.formats.ladder import LADDER
+from ghosttrack.common.formats.latent_contexts import LATENT_CONTEXTS
+from ghosttrack.common.formats.latents import LATENTS
+from ghosttrack.common.formats.layers import LAYERS
+from ghosttrack.common.formats.lens import LENS
+from ghosttrack.common.formats.saes import QUALITY
+from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.stages.report.results import STAGES, Results
 
 PARTS = (
-    ("questions and answers", "track/answers", "generations.jsonl"),
-    ("the logit lens", "track/answers", "lens.parquet"),
-    ("candidate answers", "track/answers", "candidates.parquet"),
-    ("tracks", "track/all", "tracks.parquet"),
-    ("the random association", "track/all", "ladder.parquet"),
-    ("the competition of answers, layer by layer", "track/all", "layers.parquet"),
-    ("firing rates and tokens of features", "track/association", "latents.parquet"),
-    ("contexts of features", "track/association", "excerpts.parquet"),
-    ("quality of the SAEs", "sae_train/quality", "sae_quality.json"),
-    ("scores of the questions", "detect/all", "hallucination_scores.json"),
-    ("figures of the detector", "evaluate/all", "final_report.json"),
+    ("questions and answers", "track/answers", GENERATIONS.name),
+    ("the logit lens", "track/answers", LENS.name),
+    ("candidate answers", "track/answers", CANDIDATES.name),
+    ("tracks", "track/all", TRACKS.name),
+    ("the random association", "track/all", LADDER.name),
+    ("the competition of answers, layer by layer", "track/all", LAYERS.name),
+    ("firing rates and tokens of features", "track/association", LATENTS.name),
+    ("contexts of features", "track/association", LATENT_CONTEXTS.name),
+    ("quality of the SAEs", "sae_train/quality", QUALITY.name),
+    ("scores of the questions", "detect/all", SCORES.name),
+    ("figures of the detector", "evaluate/all", REPORT.name),
 )
 """What the page shows, and the file that it is read from."""
 

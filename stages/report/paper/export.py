@@ -8,12 +8,14 @@ from typing import Any, NamedTuple
 
 from ghosttrack.common.engine.storage import storage_errors
 from ghosttrack.common.errors import CorruptInputError, MissingInputError
+from ghosttrack.common.formats.final_report import REPORT as REPORT_FILE
+from ghosttrack.common.formats.saes import QUALITY as QUALITY_FILE
 from ghosttrack.common.package import package_file
 from ghosttrack.stages.report.dashboard.run_card import code_of
 from ghosttrack.stages.report.paper.figures import write_figures
 from ghosttrack.stages.report.paper.numbers import QUALITY, REPORT, Number, latex, numbers_of
 from ghosttrack.stages.report.paper.tabulate import as_csv, as_latex, tables_of
-from ghosttrack.stages.report.results import QUALITY_VERSION, REPORT_VERSION, Results
+from ghosttrack.stages.report.results import Results
 
 
 class Exported(NamedTuple):
@@ -29,13 +31,13 @@ def export(results: Results, folder: Path) -> Exported:
             f"{results.name} has no evaluation to export; `ghosttrack run {results.name}` makes it"
         )
     report = results.json(*REPORT)
-    if report.get("schema_version") != REPORT_VERSION:
+    if not REPORT_FILE.is_current(report):
         raise CorruptInputError(
-            f"{results.name}: {REPORT[1]} has schema version {report.get('schema_version')}, not {REPORT_VERSION}; "
+            f"{results.name}: {REPORT[1]} has schema version {report.get('schema_version')}, not {REPORT_FILE.version}; "
             f"`ghosttrack run {results.name}` makes it again"
         )
     quality = results.json_if_there(*QUALITY)
-    if quality and quality.get("schema_version") != QUALITY_VERSION:
+    if quality and not QUALITY_FILE.is_current(quality):
         quality = None
     numbers = numbers_of(report, quality)
     tables = tables_of(report)

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ghosttrack.common.formats.final_report import REPORT as REPORT_FILE
+from ghosttrack.common.formats.saes import QUALITY as QUALITY_FILE
 from ghosttrack.stages.report import tables
 
 Json = Mapping[str, Any]
@@ -25,8 +27,8 @@ class Number:
     pointer: str
 
 
-REPORT = ("evaluate/all", "final_report.json")
-QUALITY = ("sae_train/quality", "sae_quality.json")
+REPORT = ("evaluate/all", REPORT_FILE.name)
+QUALITY = ("sae_train/quality", QUALITY_FILE.name)
 
 
 def numbers_of(report: Json, quality: Json | None) -> list[Number]:

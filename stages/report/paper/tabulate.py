@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ghosttrack.common.formats.ladder import RUNGS
 from ghosttrack.common.formats.neutral import csv_cell
 from ghosttrack.stages.report import tables
 from ghosttrack.stages.report.paper.numbers import latex
@@ -24,9 +25,6 @@ class Table:
     header: Sequence[str]
     rows: Sequence[Sequence[Cell]]
     signed: bool = False
-
-
-RUNGS = ("none", "random", "feature_id", "nearest", "marginals", "hypotheses", "independent")
 
 
 def tables_of(report: Json) -> list[Table]:
@@ -57,7 +55,7 @@ def tables_of(report: Json) -> list[Table]:
             )
         rungs = sorted(
             (m for m in split["methods"] if m["kind"] == "rung"),
-            key=lambda m: RUNGS.index(cards[m["name"]]["rung"]),
+            key=lambda m: list(RUNGS).index(cards[m["name"]]["rung"]),
         )
         both = ("auroc", "auroc_within_relation")
         found.append(Table(f"ladder{suffix}", f"The same latents under other associations. {split['title']}.", ["association", *(tables.FIGURES[key] for key in both)],

@@ -1,19 +1,17 @@
 """One interface to all associators."""
 
 from collections.abc import Callable, Sequence
-from typing import Literal
 
 import numpy as np
 from torch import Tensor
 
 from ghosttrack.common.errors import ModelMismatchError
+from ghosttrack.common.formats.ladder import Associator
 from ghosttrack.stages.track.associate.hypotheses import track_by_hypotheses
 from ghosttrack.stages.track.associate.nulls import dealt_anew, no_links, same_number
 from ghosttrack.stages.track.associate.record import Tracks
 from ghosttrack.stages.track.associate.scanwise import track_by_scan
 from ghosttrack.stages.track.association import Association, Scans
-
-Associator = Literal["none", "random", "feature_id", "nearest", "marginals", "hypotheses"]
 
 BLOCK = 512
 """Problems at a time: their look-up tables stay in the processor's cache."""

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from ghosttrack.stages.evaluate.bootstrap import centred, figure, group_weights, verdict
-from ghosttrack.stages.evaluate.schema import Figure
+from ghosttrack.common.formats.final_report import Figure
+from ghosttrack.common.maths.bootstrap import centred, group_weights
+from ghosttrack.stages.evaluate.bootstrap import figure, verdict
 
 
 def test_groups_are_drawn_whole_and_as_often_as_there_are_groups():

@@ -10,8 +10,8 @@ from sklearn.metrics import cohen_kappa_score, confusion_matrix, roc_auc_score
 
 from ghosttrack.common.engine.contract import load_contract
 from ghosttrack.common.errors import CorruptInputError
+from ghosttrack.common.formats.final_report import FinalReport
 from ghosttrack.stages.evaluate.sae import read_sae
-from ghosttrack.stages.evaluate.schema import FinalReport, json_schema
 from tests.stages.evaluate import scored
 
 
@@ -39,7 +39,9 @@ def rows_of(evaluated, method, split="grouped"):
 
 
 def test_the_file_is_what_its_schema_says(folder):
-    jsonschema.validate(json.loads((folder / "final_report.json").read_text()), json_schema())
+    jsonschema.validate(
+        json.loads((folder / "final_report.json").read_text()), FinalReport.model_json_schema()
+    )
 
 
 def test_figures_are_those_of_the_published_scores(evaluated, report, records):
@@ -170,9 +172,9 @@ def test_quality_of_the_saes_is_beside_the_rest(report):
     [
         (lambda q: q["layers"].pop(), "of other layers"),
         (lambda q: q.update(schema_version=9), "schema version 9"),
-        (lambda q: q["layers"][0].pop("fvu"), "not a file of SAE quality .*'fvu'"),
-        (lambda q: q["layers"][0].update(l0=None), "not a file of SAE quality"),
-        (lambda q: q["all_layers"].update(error_by_depth=[]), "not a file of SAE quality"),
+        (lambda q: q["layers"][0].pop("fvu"), "not a whole sae_quality.json .*'fvu'"),
+        (lambda q: q["layers"][0].update(l0=None), "not a whole sae_quality.json"),
+        (lambda q: q["all_layers"].update(error_by_depth=[]), "not a whole sae_quality.json"),
     ],
 )
 def test_quality_that_does_not_fit_is_refused(tmp_path, damage, message):
@@ -184,7 +186,7 @@ def test_quality_that_does_not_fit_is_refused(tmp_path, damage, message):
     with pytest.raises(CorruptInputError, match=f"{message}.*run sae_train again"):
         read_sae(path, [0, 1])
     path.write_text("{")
-    with pytest.raises(CorruptInputError, match="not a file of SAE quality"):
+    with pytest.raises(CorruptInputError, match="is not JSON"):
         read_sae(path, [0, 1])
 
 

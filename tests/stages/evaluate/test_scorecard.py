@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import brier_score_loss, f1_score, roc_auc_score
 
+from ghosttrack.common.formats.final_report import Figures, MethodCard
 from ghosttrack.stages.evaluate import scorecard
-from ghosttrack.stages.evaluate.schema import Figures, MethodCard
 from ghosttrack.stages.evaluate.scores import Scores
 
 

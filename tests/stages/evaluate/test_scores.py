@@ -145,7 +145,7 @@ def test_files_that_contradict_each_other_are_refused(folder, name, damage, mess
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda t: t.drop(columns="raw_probability"), "cannot be read as a table of scores"),
+        (lambda t: t.drop(columns="raw_probability"), "not a whole scores.parquet .*raw_probability"),
         (lambda t: t.assign(split="elsewhere"), "unknown splits .'elsewhere'."),
         (lambda t: t[t["split"] != "grouped"], "no complete scores of detector 'full' on split 'grouped'"),
         (lambda t: t[t["method"] != "full"], "no complete scores of detector 'full' on split 'grouped'"),
@@ -160,7 +160,7 @@ def test_tables_that_lack_what_is_needed_are_refused(folder, damage, message):
 
 def test_files_that_cannot_be_read_are_named(folder):
     (folder / "scores.parquet").write_bytes(b"PAR1")
-    with pytest.raises(CorruptInputError, match=r"scores\.parquet cannot be read"):
+    with pytest.raises(CorruptInputError, match=r"scores\.parquet is not a whole"):
         read(folder)
     (folder / "detection_metrics.json").write_text("{")
     with pytest.raises(CorruptInputError, match=r"detection_metrics\.json is not JSON"):

@@ -25,7 +25,7 @@ from ghosttrack.common.engine.manifest import (
 )
 from ghosttrack.common.engine.storage import Entry, Store
 from ghosttrack.common.files import sha256_of
-from ghosttrack.stages.evaluate.schema import FinalReport
+from ghosttrack.common.formats.final_report import FinalReport
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 WORDS = ["Paris", "Lyon", "Rome", "Oslo", "Lima", "Cairo", "Kyiv", "Bern", "Riga", "Quito", "Accra", "Doha"]

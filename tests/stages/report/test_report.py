@@ -7,9 +7,10 @@ from rich.console import Console
 
 from ghosttrack.common.engine.contract import load_contract
 from ghosttrack.common.errors import CorruptInputError
+from ghosttrack.common.formats.final_report import REPORT
 from ghosttrack.stages.report import tables
 from ghosttrack.stages.report.page import page, surest
-from ghosttrack.stages.report.run import read, summarise
+from ghosttrack.stages.report.run import summarise
 from tests.stages.evaluate import scored
 
 
@@ -116,8 +117,8 @@ def test_examples_are_the_surest_at_both_ends():
 def test_an_unreadable_input_is_named(tmp_path):
     path = tmp_path / "final_report.json"
     path.write_text("{")
-    with pytest.raises(CorruptInputError, match=r"final_report\.json cannot be read .*run evaluate again"):
-        read(path, 2, "evaluate")
+    with pytest.raises(CorruptInputError, match=r"final_report\.json is not JSON .*run evaluate again"):
+        REPORT.read(path)
     path.write_text('{"schema_version": 7}')
     with pytest.raises(CorruptInputError, match="schema version 7, not 2"):
-        read(path, 2, "evaluate")
+        REPORT.read(path)

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from ghosttrack.common.formats import trajectories
 from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.stages.track import outputs
 from ghosttrack.stages.track.clusters import cluster_latents, effect_geometry
@@ -82,7 +83,7 @@ def test_tracks_beyond_the_cap_are_counted(nodes, tmp_path):
     records = [record(number, nodes, 1) for number in (0, 1)]
     assert [place["tracks_left_out"] for place in records[0]["positions"]] == [1, 0]
     path = tmp_path / "hypothesis_trajectories.json"
-    written = outputs.write_trajectories(path, {"layers": [3, 4], "associator": "nearest"}, iter(records))
+    written = trajectories.write(path, {"layers": [3, 4], "associator": "nearest"}, iter(records))
     assert written == {"named": 3, "left_out": 1}
     assert json.loads(path.read_text())["questions"][1]["excluded"] == "empty"
 
@@ -90,8 +91,8 @@ def test_tracks_beyond_the_cap_are_counted(nodes, tmp_path):
 def test_trajectories_keep_to_their_schema(nodes, tmp_path):
     path = tmp_path / "hypothesis_trajectories.json"
     records = (record(number, nodes, 5) for number in (0, 1))
-    outputs.write_trajectories(path, {"layers": [3, 4], "associator": "nearest"}, records)
-    schema = json.loads((Path(__file__).parents[3] / "docs/trajectories.schema.json").read_text())
+    trajectories.write(path, {"layers": [3, 4], "associator": "nearest"}, records)
+    schema = json.loads((Path(__file__).parents[3] / "docs/hypothesis_trajectories.schema.json").read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
     content = json.loads(path.read_text())
     jsonschema.validate(content, schema)

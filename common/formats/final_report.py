@@ -2,17 +2,25 @@
 
 Label 1 (wrong) is the positive class everywhere: precision is the share of alarms that were wrong answers. Every
 figure stands with its interval; null is a figure that is not defined, never one that was left out. Definitions of the
-metrics are in `common/maths/metrics.py`, of the intervals in `stages/evaluate/bootstrap.py`.
+metrics are in `common/maths/metrics.py`, of the intervals in `common/maths/bootstrap.py`.
 """
 
 from __future__ import annotations
 
-import json
-from typing import Any, Literal
+from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA_VERSION = 2
+from ghosttrack.common.formats.file import Json
+
+REPORT = Json(
+    "final_report.json",
+    "evaluate",
+    "every figure of every method on every split with its interval, comparisons, curves, controls; "
+    "[schema](final_report.schema.json)",
+    version=2,
+)
 
 Kind = Literal["detector", "baseline", "rung", "early"]
 Metric = Literal["auroc", "auroc_within_relation"]
@@ -279,7 +287,7 @@ class Headline(Record):
 
 
 class FinalReport(Record):
-    schema_version: int = SCHEMA_VERSION
+    schema_version: int = 2
     name: str
     model: str
     layers: list[int]
@@ -312,11 +320,5 @@ class FinalReport(Record):
     def card(self, method: str) -> MethodCard:
         return next(each for each in self.methods if each.name == method)
 
-
-def json_schema() -> dict[str, Any]:
-    """The JSON Schema of `final_report.json`."""
-    return FinalReport.model_json_schema()
-
-
-if __name__ == "__main__":
-    print(json.dumps(json_schema(), indent=2))
+    def write(self, path: Path) -> None:
+        path.write_text(self.model_dump_json(indent=REPORT.indent) + "\n", encoding="utf-8")

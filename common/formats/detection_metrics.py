@@ -1,0 +1,13 @@
+"""`detection_metrics.json`: what was scored, by which methods, on which splits."""
+
+from ghosttrack.common.formats.file import Json
+
+METRICS = Json(
+    "detection_metrics.json",
+    "detect",
+    "sample counts, `excluded` by reason; `detector` (the main one), `associator`; `methods`: `name, title, kind` (`baseline, "
+    "detector, rung, early`), `description, signals, rung, layer, before_answer`, and what each training side chose (`folds`); "
+    "`splits` (sizes); `permutation`: `observed, auroc` (of every refit), `p_value`; `frozen_test` (sha256 of its ids); "
+    "`error_types`; `absent` (what the protocol has and the run has not, in words)",
+    version=3,
+)

@@ -1,0 +1,22 @@
+"""The fitted detector, and what is made of it beside the scores: decisions, features, scores of new questions."""
+
+from ghosttrack.common.formats.file import File, Json, Lines
+
+DETECTOR = Json(
+    "detector.json",
+    "detect",
+    "the detector fitted on all rows but the frozen test's; `stages/detect/detector.py` loads, scores and explains; no pickle; "
+    "refuses another model or other SAEs",
+    indent=None,
+)
+DETECTOR_ARRAYS = File("detector.npz", "detect", "its arrays")
+DECISIONS = File("classifications.csv", "detect", "decisions as a table")
+FEATURES = File(
+    "features.parquet", "detect", "every feature of the detector, a row a question, with its `id`"
+)
+ASKED_SCORES = Lines(
+    "scores.jsonl",
+    "detect",
+    "a line a new question: `id, relation, question, answer, scored, score, threshold, predicted, interval, contributions, "
+    "rest, intercept, additive_log_odds, nearest_right, competition, gold, label`",
+)

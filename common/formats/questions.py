@@ -1,0 +1,19 @@
+"""`questions.jsonl` and `asked.jsonl`: what the model is asked; `left_out.jsonl`: what it is not."""
+
+from ghosttrack.common.formats.file import Lines
+
+QUESTIONS = Lines(
+    "questions.jsonl",
+    "prepare",
+    "a question a line: `id, relation, subject, prefix` (few-shot text, shared by a relation), `query` (cloze), `answer, "
+    "aliases` (list, answer included), `question` (what is asked, in plain words, with passage and options), `shots` (the "
+    "worked examples behind the prefix: question or cloze, and completion); where its file gives them `row` (in the file, from "
+    "1), `passage`, `choices`, `response` (an answer to read instead of one that the model gives), `label`, `spans` ([start, "
+    "end, label] in characters of the response), `extra` (its other columns); prompt = prefix + query",
+)
+LEFT_OUT = Lines(
+    "left_out.jsonl",
+    "prepare",
+    "a row of the questions' file that is not asked a line: `row, id, reason, why`",
+)
+ASKED = Lines("asked.jsonl", "prepare", "new questions, in the same form as questions.jsonl")

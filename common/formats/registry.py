@@ -1,0 +1,130 @@
+"""All published files that the modules beside this one describe, by name; and the documents made from them.
+
+`python -m ghosttrack.common.formats.registry` writes docs/files.md, the table of docs/structure.md and the JSON Schemas anew.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+import re
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from ghosttrack.common import formats
+from ghosttrack.common.engine.contract import Contract, load_contracts
+from ghosttrack.common.engine.manifest import Manifest
+from ghosttrack.common.formats.file import File, Json, Table
+from ghosttrack.common.formats.final_report import FinalReport
+from ghosttrack.common.formats.trajectories import Trajectories
+
+STRUCTURE, REFERENCE = Path("docs/structure.md"), Path("docs/files.md")
+MARKS = ("<!-- files: written by python -m ghosttrack.common.formats.registry -->", "<!-- end of files -->")
+SCHEMAS: dict[str, type[BaseModel]] = {
+    "final_report": FinalReport,
+    "hypothesis_trajectories": Trajectories,
+    "manifest": Manifest,
+}
+
+
+def files() -> dict[str, File]:
+    """Every file, by its name. Imports all modules, some of which take torch with them."""
+    found: dict[str, File] = {}
+    for module in pkgutil.iter_modules(formats.__path__, f"{formats.__name__}."):
+        if module.name == __name__:
+            continue
+        for value in vars(importlib.import_module(module.name)).values():
+            for each in value if isinstance(value, tuple) else (value,):
+                if isinstance(each, File):
+                    found[each.name] = each
+    return found
+
+
+def generic(pattern: str) -> str:
+    """A name in a contract as it stands here: `{layer}` for whichever layer, `{group}` for whichever wave."""
+    return re.sub(r"\{(layers|member)\}", "{layer}", pattern)
+
+
+def rows(contracts: list[Contract] | None = None) -> list[tuple[str, File]]:
+    """Unit and file of all that the contracts say is written; of several units, the first that writes it."""
+    known, seen, found = files(), set(), []
+    for contract in contracts or load_contracts():
+        for unit in contract.units:
+            for name in dict.fromkeys(map(generic, unit.writes)):
+                if name not in seen:
+                    seen.add(name)
+                    assert name in known, (
+                        f"{contract.stage}/{unit.name} writes {name}: describe it in common/formats"
+                    )
+                    found.append((f"{contract.stage}/{unit.name}", known[name]))
+    return found
+
+
+def table() -> str:
+    """The table of docs/structure.md."""
+    lines, before = ["| unit | file | content |", "|---|---|---|"], ""
+    for unit, file in rows():
+        name = f"`{unit}`" if unit != before else ""
+        columns = f": {', '.join(f'`{column}`' for column in file.names)}" if isinstance(file, Table) else ""
+        lines.append(f"| {name} | `{file.name}`{_version(file)} | {_cell(file.content + columns)} |")
+        before = unit
+    return "\n".join(lines)
+
+
+def reference() -> str:
+    """docs/files.md: every file with its columns."""
+    lines = [
+        "# Published files",
+        "",
+        "Written by `python -m ghosttrack.common.formats.registry` from `common/formats/`, where each file's name, version and",
+        "columns stand once. A version is in the file as `schema_version`; a reader refuses another.",
+    ]
+    for unit, file in rows():
+        lines += ["", f"## {file.name}", "", f"Of `{unit}`{_version(file)}. {_sentence(file.content)}"]
+        if isinstance(file, Table):
+            lines += ["", "| column | type | meaning |", "|---|---|---|"]
+            lines += [f"| `{each.name}` | {each.type} | {_cell(each.meaning)} |" for each in file.columns]
+    return "\n".join([*lines, ""])
+
+
+def documents() -> dict[Path, str]:
+    """Path below the repository's folder to what it should hold; of docs/structure.md only the part between the marks."""
+    schemas = {
+        Path(f"docs/{name}.schema.json"): json.dumps(
+            record.model_json_schema(by_alias=True), indent=2, ensure_ascii=False
+        )
+        + "\n"
+        for name, record in SCHEMAS.items()
+    }
+    return {STRUCTURE: table(), REFERENCE: reference(), **schemas}
+
+
+def with_table(text: str, part: str) -> str:
+    """docs/structure.md with the table in its place."""
+    head, _, rest = text.partition(MARKS[0])
+    return f"{head}{MARKS[0]}\n\n{part}\n\n{MARKS[1]}{rest.partition(MARKS[1])[2]}"
+
+
+def _version(file: File) -> str:
+    return f" (version {file.version})" if isinstance(file, Json) and file.version is not None else ""
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + "."
+
+
+def main() -> None:
+    for path, content in documents().items():
+        if path == STRUCTURE:
+            content = with_table(path.read_text(encoding="utf-8"), content)
+        path.write_text(content, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""The SAEs of a model, and how good they are."""
+
+from ghosttrack.common.formats.file import File, Json
+
+BASE = File("sae_base.pt", "sae_train", "the shared SAE (normalised inputs)")
+BASE_METRICS = Json("base_metrics.json", "sae_train", "its held-out figures and its training")
+SAE = File("sae_layer_{layer}_best.pt", "sae_train", "`ghosttrack.common.models.sae.JumpReLUSAE`")
+SAE_METRICS = Json(
+    "sae_layer_{layer}_metrics.json",
+    "sae_train",
+    "l0, fvu, mse, dead_fraction, histograms, … on held-out documents",
+)
+INDEPENDENT_SAE = File(
+    "sae_layer_{layer}_independent.pt", "sae_train", "the same trained without the base, on as many tokens"
+)
+INDEPENDENT_METRICS = Json("sae_layer_{layer}_independent_metrics.json", "sae_train", "its figures")
+QUALITY = Json(
+    "sae_quality.json",
+    "sae_train",
+    "`text`: `tokens, predictions, segments, ce` (the model's own, nats a token); `layers`: of each, its metrics file and "
+    "`measured_on` (`held_out_states`, or `splice` where the file has no figures of its own) and `splice`: `ce, kl` by what "
+    "takes the states' place (`sae, zero, mean`), `ce_recovered, kl_recovered` by ablation (`zero, mean`; null where the "
+    "ablation did no damage); `all_layers`: the same of all at once, and `error_by_depth`: `layer, fvu, fvu_alone`; `identity`: "
+    "`adjacent, to_first` (a record a pair: `cosine, cosine_quantiles, nearest_cosine, self_match`), `random`",
+    version=1,
+)
+SAE_PAGE = File("sae_layer_{layer}.png", "sae_train", "a page a layer")
+IDENTITY_PAGE = File("sae_identity.png", "sae_train", "identity, recovery and error over depth")

@@ -1,0 +1,14 @@
+"""The tracker put to the test: figures, words, a picture."""
+
+from ghosttrack.common.formats.file import File, Json
+
+VALIDATION = Json(
+    "validation.json",
+    "track",
+    "planted scenes, held-out likelihood, life against permuted decoders, causal links: figures, each passed, failed or not "
+    "told in words, and how many of each (`passed, failed, not_told`)",
+    version=2,
+    indent=2,
+)
+VALIDATION_WORDS = File("validation.md", "track", "the same in words")
+VALIDATION_PICTURE = File("validation.png", "track", "the same in pictures")

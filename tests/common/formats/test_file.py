@@ -1,0 +1,79 @@
+"""The one way to read and to write each kind of file."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ghosttrack.common.errors import CorruptInputError, NumericError
+from ghosttrack.common.formats.cells import cell_of, cells_of, position_of
+from ghosttrack.common.formats.file import QUESTION, Column, Json, Lines, Table
+
+REPORT = Json("report.json", "weigh", "weights", version=2)
+NOTES = Lines("notes.jsonl", "weigh", "notes")
+WEIGHTS = Table("weights.parquet", "weigh", "a row a question", (QUESTION, Column("weight", "float32", "kg")))
+
+
+def test_a_json_file_carries_its_version_and_is_read_back(tmp_path):
+    path = tmp_path / REPORT.name
+    REPORT.write(path, {"weights": np.array([1, 2])})
+    assert json.loads(path.read_text()) == {"schema_version": 2, "weights": [1, 2]}
+    assert REPORT.read(path)["weights"] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [('{"schema_version": 1}', "schema version 1, not 2"), ("{", "not JSON"), ("[1]", "not a JSON object")],
+)
+def test_what_is_no_such_json_file_is_refused_with_the_stage_to_run(tmp_path, text, words):
+    path = tmp_path / REPORT.name
+    path.write_text(text)
+    with pytest.raises(CorruptInputError, match=words) as error:
+        REPORT.read(path)
+    assert str(path) in str(error.value)
+    assert "run weigh again" in str(error.value)
+
+
+def test_a_figure_that_json_cannot_hold_is_refused(tmp_path):
+    with pytest.raises(NumericError, match=r"report\.json"):
+        REPORT.write(tmp_path / REPORT.name, {"weight": float("nan")})
+
+
+def test_a_damaged_line_is_named(tmp_path):
+    path = tmp_path / NOTES.name
+    NOTES.write(path, [{"a": "ü"}, {"b": 1}])
+    assert NOTES.read(path) == [{"a": "ü"}, {"b": 1}]
+    path.write_text('{"a": 1}\n{"a"\n')
+    with pytest.raises(CorruptInputError, match="line 2"):
+        NOTES.read(path)
+
+
+def test_a_table_is_written_as_declared_and_read_back(tmp_path):
+    path = tmp_path / WEIGHTS.name
+    columns = {"question": np.array([0, 1], np.int32), "weight": np.array([0.5, 2], np.float32)}
+    WEIGHTS.write(path, columns)
+    for name, values in WEIGHTS.read(path).items():
+        assert values.dtype == columns[name].dtype
+        np.testing.assert_array_equal(values, columns[name])
+    with pytest.raises(AssertionError, match="not as declared"):
+        WEIGHTS.write(path, {**columns, "weight": np.array([0.5, 2])})
+
+
+def test_a_table_that_lacks_a_column_or_is_none_is_refused(tmp_path):
+    path = tmp_path / WEIGHTS.name
+    WEIGHTS.write(path, {"question": np.zeros(1, np.int32), "weight": np.zeros(1, np.float32)})
+    with pytest.raises(CorruptInputError, match="height"):
+        WEIGHTS.read(path, ["question", "height"])
+    path.write_bytes(b"no table")
+    with pytest.raises(CorruptInputError, match="run weigh again"):
+        WEIGHTS.read(path)
+
+
+def test_cells_number_positions_in_their_order():
+    question, position = np.array([0, 0, 0, 3], np.int32), np.array([-1, 0, 32_000, -1], np.int16)
+    cells = cell_of(question, position)
+    assert (np.diff(cells) > 0).all()
+    np.testing.assert_array_equal(position_of(cells), position)
+    for number, cell in zip(question.tolist(), cells.tolist(), strict=True):
+        start, stop = cells_of(number)
+        assert start <= cell < stop
