@@ -14,7 +14,7 @@ from ghosttrack.orchestrate.render import Terminal
 from ghosttrack.orchestrate.request import Request
 from ghosttrack.orchestrate.saes import sae
 from ghosttrack.orchestrate.scoring import score
-from ghosttrack.orchestrate.showing import compare, crate, dashboard, export
+from ghosttrack.orchestrate.showing import compare, crate, dashboard, export, intervene
 from ghosttrack.orchestrate.submitting import cancel, doctor, render, rerun, run
 from ghosttrack.orchestrate.tracks import track
 from ghosttrack.orchestrate.verify import verify_units
@@ -58,6 +58,7 @@ for command in (
     compare,
     export,
     crate,
+    intervene,
 ):
     ghosttrack.add_command(command)
 

@@ -20,6 +20,7 @@ width d, h latents, T corpus tokens, Q questions, and P = 12·N·d² block param
 | track/association | F·(2·P + n·2·d·h) + n·h·2·50,000·d (F tokens to fit to) | n·h·600 |
 | track/all, track/independent | Q·answer·n·2·d·h, and seconds for each associator | 24·Q·answer·n·k (k tracked latents) |
 | track/account | Q·(prompt + answer)·2·P + 3·Q·answer·n·2·d·h | Q·answer·n·(34·m + 10·k) (m candidates) |
+| track/causes | (tracking.causes)·30·4·2·P | 1e5 |
 | track/validation | (F, at most 4,096)·(2·P + n·2·d·h), and a minute | 1e5 |
 
 A sample of sae_train is a training token times the number of epochs. The remaining stages are seconds
@@ -45,6 +46,8 @@ VOCABULARY = 50_000
 ALL_QUESTIONS = 5_000
 """Questions where the configuration sets no limit."""
 TOKENS_PER_PROMPT = 20
+CAUSES_A_QUESTION = 30
+"""Interventions, each of some four tokens."""
 TOKENS_PER_ANSWER = 6
 VALIDATION_TOKENS = 4096
 READ_RATE = 50e6
@@ -93,6 +96,7 @@ class Work:
     contexts: int
     top_k: int
     candidates: int
+    causes: int
     answer: int
     fit_tokens: int
     """Of held-out text, for the association model."""
@@ -126,6 +130,7 @@ class Work:
             contexts=settings["tracking.contexts"],
             top_k=settings["tracking.top_k_features"],
             candidates=settings["tracking.candidates"],
+            causes=settings["tracking.causes"],
             answer=min(settings["tracking.max_new_tokens"], TOKENS_PER_ANSWER),
             fit_tokens=settings["tracking.fit_tokens"],
             associators=len(settings["tracking.ladder"]),
@@ -182,6 +187,7 @@ class Work:
             ),
             "asked_answers": 0.0,  # nobody has counted the new questions
             "asked": 0.0,
+            "causes": self.causes * CAUSES_A_QUESTION * 2 * self.block_parameters * 4,
             "independent": self.questions * (1 + self.answer) * encoding + self.fit_tokens * reading,
         }
         return float(asked[unit.name])

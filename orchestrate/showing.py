@@ -1,4 +1,4 @@
-"""Commands that show finished results. The stage `report` does the work, in a process of its own."""
+"""Commands that show finished results. A stage does the work, `report` for most, in a process of its own."""
 
 import os
 import subprocess
@@ -52,12 +52,27 @@ def compare(context: click.Context, results: tuple[str, ...], output: str | None
     context.exit(_run([*results, *(["--output", output] if output else [])], "compare"))
 
 
+@click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.pass_context
+def intervene(context: click.Context, arguments: tuple[str, ...]) -> None:
+    """Take a track or a latent out of the model while it answers a question: CONFIG QUESTION --track N."""
+    config, rest = (["--config", arguments[0]], arguments[1:]) if _named(arguments) else ([], arguments)
+    context.exit(_run([*config, *(rest or ["--help"])], "intervene", stage="track"))
+
+
+def _named(arguments: Sequence[str]) -> bool:
+    return bool(arguments) and not arguments[0].startswith("-")
+
+
 def _report(context: click.Context, request: Request, command: str, output: str | None) -> None:
     context.exit(_run([*request.options, *(["--output", output] if output else [])], command, request))
 
 
-def _run(arguments: Sequence[str], command: str, request: Request | None = None) -> int:
-    """Exit code of a command of the stage `report`; what it says goes to this terminal."""
+def _run(
+    arguments: Sequence[str], command: str, request: Request | None = None, stage: str = "report"
+) -> int:
+    """Exit code of a command of a stage; what it says goes to this terminal."""
     variables = code_variables(request) if request else {}
-    line = [sys.executable, "-m", "ghosttrack.stages.report", command, *arguments]
+    line = [sys.executable, "-m", f"ghosttrack.stages.{stage}", command, *arguments]
     return subprocess.run(line, env={**os.environ, **variables}, check=False).returncode

@@ -1,0 +1,155 @@
+"""Which tracks an answer hangs on: effects predicted to first order, controls of the same size, and what was measured.
+
+Taking a track out over its life sets each of its latents to zero where it is seen. A latent that was carried on from the
+one before is partly gone already when its turn comes; what is then left to take is its activation less what the residual
+stream carried to it. That, times the gradient of the logit difference along its decoder row, summed over the track, is the
+predicted effect.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+from torch import Tensor
+
+from ghosttrack.common.models.interventions import Edit
+from ghosttrack.common.models.sae import JumpReLUSAE
+from ghosttrack.stages.track.nodes import Nodes
+from ghosttrack.stages.track.origins import own_part
+
+SET_SIZES = (1, 2, 4, 8, 16, 32, 64)
+BOOTSTRAP = 500
+
+
+class Effects(NamedTuple):
+    """Of every track at some problems, a value a track: problem, number, predicted drop, direct drop."""
+
+    problem: NDArray[np.int64]
+    number: NDArray[np.int64]
+    predicted: NDArray[np.float64]
+    direct: NDArray[np.float64]
+
+    def strongest(self, count: int) -> NDArray[np.int64]:
+        """Those that would lower the answer most if they went, the most first; only such that would lower it."""
+        order = np.argsort(-self.predicted, kind="stable")
+        return order[self.predicted[order] > 0][:count]
+
+
+def track_effects(
+    nodes: Nodes,
+    gradient: Tensor,
+    read_out: Tensor,
+    saes: Sequence[JumpReLUSAE],
+) -> Effects:
+    """gradient: [n_layers, n, d_model], of the logit difference by the state of each problem at each layer; read_out:
+    [n, d_model], by the last layer's state with the final norm's scale held (0 where a position does not predict)."""
+    active = nodes.active
+    taken, direct = torch.zeros(active.latents.shape), torch.zeros(active.latents.shape)
+    for place, sae in enumerate(saes):
+        latents = active.latents[:, place]
+        decoder = sae.W_dec[latents] / sae.scale
+        encoder = sae.scale * sae.W_enc.T[latents]
+        left = active.activations[:, place] - own_part(active, nodes.previous, place, encoder, saes)
+        taken[:, place] = left * (decoder * gradient[place][:, None]).sum(-1)
+        if place == len(saes) - 1:
+            direct[:, place] = active.activations[:, place] * (decoder * read_out[:, None]).sum(-1)
+    problem, _, _ = nodes.where
+    number = nodes.track[nodes.where]
+    code, owner = np.unique((problem * (1 << 32) + number).numpy(), return_inverse=True)
+    predicted, direct_sum = (
+        np.bincount(owner, values[nodes.where].double().numpy(), len(code)).astype(np.float64)
+        for values in (taken, direct)
+    )
+    return Effects(code >> 32, code & ((1 << 32) - 1), predicted, direct_sum)
+
+
+def edits_without(
+    nodes: Nodes,
+    layers: Sequence[int],
+    places: Sequence[int],
+    tracks: Sequence[tuple[int, int]],
+    factor: float = 0.0,
+    *,
+    at_birth: bool = False,
+) -> list[Edit]:
+    """Edits that leave `factor` of tracks' activations. places: token of each problem; tracks: problem and number."""
+    edits = []
+    for problem, number in tracks:
+        place, rank = (nodes.track[problem] == number).nonzero(as_tuple=True)
+        for at, k in list(zip(place.tolist(), rank.tolist(), strict=True))[: 1 if at_birth else None]:
+            latent, activation = (
+                nodes.active.latents[problem, at, k],
+                nodes.active.activations[problem, at, k],
+            )
+            edits.append(Edit(layers[at], places[problem], int(latent), factor * float(activation)))
+    return edits
+
+
+def control_edits(
+    nodes: Nodes, layers: Sequence[int], places: Sequence[int], tracks: Sequence[tuple[int, int]]
+) -> list[Edit]:
+    """For every node of the tracks, another latent that is active there, of the nearest activation, taken out: none of the
+    tracks' own, and each once."""
+    edits, active = [], nodes.active
+    for problem in sorted({problem for problem, _ in tracks}):
+        numbers = torch.tensor([number for one, number in tracks if one == problem])
+        own = torch.isin(nodes.track[problem], numbers)
+        for place in own.any(1).nonzero()[:, 0].tolist():
+            size = active.activations[problem, place].clamp(min=1e-12).log()
+            free = (active.activations[problem, place] > 0) & ~own[place]
+            for rank in own[place].nonzero()[:, 0].tolist():
+                distance = torch.where(free, (size - size[rank]).abs(), torch.inf)
+                nearest = int(distance.argmin())
+                if not free[nearest]:
+                    break
+                free[nearest] = False
+                edits.append(
+                    Edit(layers[place], places[problem], int(active.latents[problem, place, nearest]), 0.0)
+                )
+    return edits
+
+
+class Agreement(NamedTuple):
+    """Of measured drops with predicted ones: least-squares slope, Spearman's rank correlation, each with its 95 % interval
+    by a bootstrap of questions; n: interventions."""
+
+    slope: float
+    slope_interval: tuple[float, float]
+    rank_correlation: float
+    rank_interval: tuple[float, float]
+    n: int
+
+
+def agreement(
+    predicted: NDArray[np.float64], drop: NDArray[np.float64], question: NDArray[np.int64], seed: int
+) -> Agreement | None:
+    """None for fewer than three questions."""
+    numbers, owner = np.unique(question, return_inverse=True)
+    if len(numbers) < 3 or np.ptp(predicted) == 0:
+        return None
+    rows = [np.flatnonzero(owner == number) for number in range(len(numbers))]
+    random = np.random.default_rng(seed)
+    draws = []
+    for _ in range(BOOTSTRAP):
+        chosen = np.concatenate([rows[number] for number in random.integers(len(rows), size=len(rows))])
+        if np.ptp(predicted[chosen]) > 0 and np.ptp(drop[chosen]) > 0:
+            draws.append(_figures(predicted[chosen], drop[chosen]))
+    low, high = np.percentile(draws, [2.5, 97.5], axis=0)
+    slope, rank = _figures(predicted, drop)
+    return Agreement(slope, (low[0], high[0]), rank, (low[1], high[1]), len(drop))
+
+
+def share(flags: NDArray[np.bool_]) -> tuple[float, float, float] | None:
+    """A share with its 95 % interval (Wilson); None of nothing."""
+    if not len(flags):
+        return None
+    low, high = stats.binomtest(int(flags.sum()), len(flags)).proportion_ci(method="wilson")
+    return float(flags.mean()), float(low), float(high)
+
+
+def _figures(predicted: NDArray[np.float64], drop: NDArray[np.float64]) -> tuple[float, float]:
+    slope = float(np.polyfit(predicted, drop, 1)[0])
+    return slope, float(stats.spearmanr(predicted, drop).statistic)

@@ -1,0 +1,88 @@
+"""What the stage can be asked for besides its units: take something out of the model and see what it says."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from ghosttrack.common.config.load import load_config
+from ghosttrack.common.engine.storage import Store
+from ghosttrack.common.errors import ConfigError, MissingInputError
+
+
+@click.command()
+@click.argument("question")
+@click.option("--config", "name", required=True, metavar="NAME", help="A configuration with finished tracks.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one key of it.")
+@click.option("--cluster", metavar="NAME", help="A profile from config/clusters.")
+@click.option("--stub", is_flag=True, help="The results of a stub run.")
+@click.option("--track", "tracks", multiple=True, type=int, metavar="N", help="A track at --position.")
+@click.option("--latent", "latents", multiple=True, metavar="LAYER:LATENT", help="A latent at --position.")
+@click.option("--candidate", metavar="TEXT", help="The tracks that speak most for this candidate.")
+@click.option("--count", default=8, show_default=True, help="How many tracks --candidate takes.")
+@click.option("--position", default=0, show_default=True, help="-1 the subject, 0 the last prompt token.")
+@click.option("--factor", default=0.0, show_default=True, help="What is left of a track's activations.")
+@click.option("--at-birth", is_flag=True, help="Take a track out where it begins, not over its life.")
+@click.option("--value", type=float, help="The activation that latents get; left out, they are taken out.")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+def intervene(
+    question: str,
+    name: str,
+    overrides: tuple[str, ...],
+    cluster: str | None,
+    stub: bool,
+    tracks: tuple[int, ...],
+    latents: tuple[str, ...],
+    candidate: str | None,
+    as_json: bool,
+    **how: Any,
+) -> None:
+    """Take tracks or latents out of the model while it answers QUESTION (its id, or its line from 0), and say what changes."""
+    from ghosttrack.stages.track.intervening import Interventions
+
+    if not (tracks or latents or candidate):
+        raise ConfigError("nothing is taken out; say what with --track, --latent or --candidate")
+    config = load_config(name, overrides, cluster=cluster, stub=stub)
+    store = Store(config.paths.root)
+
+    def path(unit: str, file: str) -> Any:
+        stage, own = unit.split("/")
+        entry = store.current(config.name, stage, own)
+        if entry is None:
+            raise MissingInputError(f"{config.name}: {unit} has no result; `ghosttrack run {name}` makes it")
+        return entry.file(file) if file else entry.path
+
+    desk = Interventions.open(path, config)
+    number = desk.number(question)
+    result = desk.intervene(number, tracks, [_pair(text) for text in latents], candidate, **how)
+    click.echo(json.dumps(result, ensure_ascii=False) if as_json else words(result))
+
+
+COMMANDS = (intervene,)
+
+
+def words(result: dict[str, Any]) -> str:
+    """The result for a terminal."""
+    lines = [
+        f"{result['question']}: {result['query']}",
+        f"as it is:     {result['answer']!r} ({result['judged']})",
+        f"without {result['taken_out']}: {result['new_answer']!r} ({result['new_judged']})",
+        f"control (other latents of like activation): {result['control_answer']!r} ({result['control_judged']})",
+        "",
+        f"{'candidate':<20} {'logit':>8} {'change':>8} {'control':>8}",
+    ]
+    lines += [
+        f"{one['token']!r:<20} {one['logit']:>8.2f} {one['change']:>+8.2f} {one['control_change']:>+8.2f}"
+        for one in result["candidates"]
+    ]
+    return "\n".join(lines)
+
+
+def _pair(text: str) -> tuple[int, int]:
+    try:
+        layer, latent = map(int, text.split(":"))
+    except ValueError as error:
+        raise ConfigError(f"--latent {text}: give LAYER:LATENT, such as 12:345") from error
+    return layer, latent

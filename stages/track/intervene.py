@@ -1,0 +1,170 @@
+"""A question of a run with its tracks, ready to be intervened in: what the stage's unit, its command and the public API
+share. Reads what a run has published; writes nothing."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ghosttrack.common.errors import DataError
+from ghosttrack.common.models.interventions import Bench, Edit, gradients
+from ghosttrack.common.models.language_model import LanguageModel
+from ghosttrack.common.models.reading import GoingOn
+from ghosttrack.common.models.sae import JumpReLUSAE
+from ghosttrack.stages.track.account import Head
+from ghosttrack.stages.track.causes import Effects, control_edits, edits_without, track_effects
+from ghosttrack.stages.track.generate import Ends
+from ghosttrack.stages.track.nodes import Nodes
+from ghosttrack.stages.track.rereading import Rereader, text_of
+
+Track = tuple[int, int]
+"""Position and number."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What the model says after an intervention. logits: [m], of the candidates for the first answer token; change: [m],
+    against the model as it is; token: what it now says first; drop: of logit(emitted) - logit(strongest rival)."""
+
+    logits: NDArray[np.float32]
+    change: NDArray[np.float32]
+    token: int
+    drop: float
+
+
+class QuestionBench:
+    """The prompt of one question: tracks at its subject (-1) and at its last token (0)."""
+
+    def __init__(
+        self,
+        model: LanguageModel,
+        saes: Sequence[JumpReLUSAE],
+        layers: Sequence[int],
+        question: Mapping[str, Any],
+        rows: Mapping[str, NDArray[Any]],
+        candidates: NDArray[np.int64],
+        k: int,
+        reader: Rereader | None = None,
+    ) -> None:
+        """saes: of the tracked layers; question: of questions.jsonl; rows: the question's of tracks.parquet; candidates:
+        tokens of position 0 by rank, the emitted one first; reader: shares prefixes between questions of a model."""
+        early = rows["position"] <= 0
+        own = {name: values[early] for name, values in rows.items()}
+        self.positions = np.unique(np.append(own["position"], 0)).astype(np.int64)
+        text = text_of(model, question, [], self.positions)
+        self.places: list[int] = text.chosen.tolist()
+        number = int(rows["question"][0]) if len(rows["question"]) else 0
+        owner = np.stack([np.full(len(self.positions), number), self.positions], axis=1)
+        self.nodes = Nodes.of(own, owner, layers, k)
+        self.model, self.saes, self.layers, self.candidates = model, saes, list(layers), candidates
+        self.prefix = (reader or Rereader(model)).prefix([text])
+        on_device = {layer: sae.to(model.device) for layer, sae in zip(layers, saes, strict=True)}
+        self.bench = Bench(model, on_device, text.tokens, min(self.places), self.prefix)
+
+    def tracks(self) -> list[Track]:
+        found = {
+            (int(p), int(n))
+            for p, n in zip(self.nodes.where[0], self.nodes.track[self.nodes.where], strict=True)
+        }
+        return [(int(self.positions[problem]), number) for problem, number in sorted(found)]
+
+    def without(self, tracks: Sequence[Track], *, factor: float = 0.0, at_birth: bool = False) -> list[Edit]:
+        """Edits that take tracks out, over their lives or at their births, or leave `factor` of them. Raises DataError for a track that is not there."""
+        return edits_without(
+            self.nodes, self.layers, self.places, [self._known(track) for track in tracks], factor, at_birth=at_birth
+        )  # fmt: skip
+
+    def control(self, tracks: Sequence[Track]) -> list[Edit]:
+        """Edits of the same size that take out other latents at the same places."""
+        return control_edits(self.nodes, self.layers, self.places, [self._known(track) for track in tracks])
+
+    def latent(self, layer: int, latent: int, position: int = 0, value: float | None = None) -> list[Edit]:
+        """An edit of one latent at a position: to a value, or out (None), for which it must be active."""
+        if layer not in self.layers:
+            raise DataError(f"layer {layer} is not tracked; tracked are {', '.join(map(str, self.layers))}")
+        sae = self.saes[self.layers.index(layer)]
+        if not 0 <= latent < sae.d_hidden:
+            raise DataError(f"the SAE of layer {layer} has latents 0 to {sae.d_hidden - 1}, not {latent}")
+        place = self.places[self._problem(position)]
+        state = self.states(layer, place)
+        if value is None and float(sae.encode(state)[latent]) == 0:
+            raise DataError(
+                f"latent {latent} of layer {layer} is not active at position {position}: there is nothing to take out; "
+                "give a value to add it"
+            )
+        return [Edit(layer, place, latent, value or 0.0)]
+
+    def states(self, layer: int, place: int) -> Tensor:
+        """The model's own state at a token, [d_model] float32 on the CPU."""
+        return self.bench.states(layer, place).float().cpu()
+
+    def effects(self, head: Head, ranks: tuple[int, int] = (0, 1)) -> Effects:
+        """Predicted effects of every track on the logit of one candidate less that of another; `problem` numbers
+        `positions`."""
+        emitted, rival = (int(self.candidates[rank]) for rank in ranks)
+        first = min(self.places)
+        slopes = gradients(self.model, self.layers, self.bench.tokens, first, emitted, rival, self.prefix)
+        at = torch.tensor([place - first for place in self.places])
+        return track_effects(self.nodes, slopes[:, at], self._read_out(head, emitted, rival), self.saes)
+
+    def outcomes(self, interventions: Sequence[Sequence[Edit]]) -> list[Outcome]:
+        """What each intervention does, in batches."""
+        before = self.bench.logits[self.candidates]
+        found = []
+        for logits in self.bench.run(interventions):
+            own = logits[self.candidates]
+            drop = float((before[0] - before[1]) - (own[0] - own[1]))
+            found.append(Outcome(own.numpy(), (own - before).numpy(), int(logits.argmax()), drop))
+        return found
+
+    def answer(self, edits: Sequence[Edit], ends: Ends, max_new_tokens: int) -> str:
+        """The whole greedy answer after an intervention in the prompt."""
+        if edits:
+            rows, logits = self.bench.rows(edits)
+        else:
+            rows, logits = self.bench.rows([self._nothing()])
+        going, tokens = GoingOn(self.model, rows), list[int]()
+        for _ in range(max_new_tokens):
+            token = logits.argmax(-1)
+            if bool(ends.reached([tokens], token)[0]):
+                break
+            tokens.append(int(token))
+            logits = self.model.logits(going.step(token)[0]).float()
+        return str(self.model.tokenizer.decode(tokens)).strip()
+
+    def _nothing(self) -> Edit:
+        """An edit that changes nothing: a latent given the activation that it has."""
+        sae, place = self.saes[-1], self.places[-1]
+        value = sae.encode(self.states(self.layers[-1], place))[0]
+        return Edit(self.layers[-1], place, 0, float(value))
+
+    def _read_out(self, head: Head, emitted: int, rival: int) -> Tensor:
+        """The logit difference by the last tracked layer's state, the norm's scale held, at each position."""
+        found = torch.zeros(len(self.places), self.model.d_model)
+        state = self.states(self.layers[-1], self.places[-1])
+        normed = self.model.final_norm(state[None].to(self.model.unembedding))[0].float().cpu()
+        divisor = head.norm.divisor(state, normed)
+        row = head.factor * (head.rows[emitted] - head.rows[rival]) * head.norm.gain / divisor
+        found[-1] = row - row.mean() if head.norm.centred else row
+        return found
+
+    def _problem(self, position: int) -> int:
+        if position not in self.positions:
+            raise DataError(
+                f"there is nothing tracked at position {position} of the prompt; tracked are "
+                f"{', '.join(map(str, self.positions.tolist()))} (-1 the subject, 0 the last token)"
+            )
+        return int(np.flatnonzero(self.positions == position)[0])
+
+    def _known(self, track: Track) -> Track:
+        position, number = track
+        problem = self._problem(position)
+        if not bool((self.nodes.track[problem] == number).any()):
+            raise DataError(
+                f"there is no track {number} at position {position} of this question; tracks.parquet of this run lists them"
+            )
+        return problem, number

@@ -1,0 +1,176 @@
+"""Interventions in the questions of a run, by its published files: what the command and the public API ask for."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import torch
+
+from ghosttrack.common.config.schema import Config
+from ghosttrack.common.errors import DataError
+from ghosttrack.common.formats.answers import GENERATIONS
+from ghosttrack.common.formats.candidates import CANDIDATES
+from ghosttrack.common.formats.questions import QUESTIONS
+from ghosttrack.common.formats.saes import SAE
+from ghosttrack.common.formats.tracks import TRACKS
+from ghosttrack.common.models.interventions import Edit
+from ghosttrack.common.models.language_model import LanguageModel, load_language_model
+from ghosttrack.common.models.sae import JumpReLUSAE
+from ghosttrack.stages.track.account import Head
+from ghosttrack.stages.track.generate import Ends
+from ghosttrack.stages.track.intervene import QuestionBench
+from ghosttrack.stages.track.labels import judge
+from ghosttrack.stages.track.questions import read_questions
+from ghosttrack.stages.track.rereading import Rereader
+
+Find = Callable[[str, str], Path]
+"""The path of a file (empty: the folder) of a unit `stage/unit`."""
+
+
+@dataclass
+class Interventions:
+    """A run's model, SAEs and questions; `bench` for a question, `intervene` for the whole result."""
+
+    config: Config
+    model: LanguageModel
+    saes: list[JumpReLUSAE]
+    layers: list[int]
+    questions: list[dict[str, Any]]
+    generations: list[dict[str, Any]]
+    tracks: Path
+    candidates: dict[str, Any]
+    reader: Rereader
+    head: Head
+    _ends: Ends | None = field(default=None, repr=False)
+
+    @classmethod
+    def open(cls, find: Find, config: Config) -> "Interventions":
+        loaded = load_language_model(find("prepare/model", ""), config.model.dtype)
+        layers, width = config.layers, loaded.d_model
+        saes = [
+            JumpReLUSAE.load(find(f"sae_train/layer_{i}", SAE.of(i)), d_model=width, layer=i) for i in layers
+        ]
+        return cls(
+            config, loaded, saes, layers,
+            read_questions(find("prepare/questions", QUESTIONS.name)),
+            GENERATIONS.read(find("track/answers", GENERATIONS.name)),
+            find("track/all", TRACKS.name),
+            CANDIDATES.read(find("track/answers", CANDIDATES.name)),
+            Rereader(loaded), Head.of(loaded),
+        )  # fmt: skip
+
+    def number(self, name: str) -> int:
+        """The line of a question, by its id or its number. Raises DataError."""
+        for number, generation in enumerate(self.generations):
+            if generation["id"] == name:
+                return number
+        if name.isdigit() and int(name) < len(self.generations):
+            return int(name)
+        raise DataError(f"there is no question {name!r}; generations.jsonl lists the ids, lines are 0 to {len(self.generations) - 1}")  # fmt: skip
+
+    def bench(self, number: int) -> QuestionBench:
+        table = pq.read_table(self.tracks, filters=[("question", "==", number), ("position", "<=", 0)])
+        rows = {name: table[name].to_numpy() for name in table.column_names}
+        mine = (self.candidates["question"] == number) & (self.candidates["position"] == 0)
+        tokens = self.candidates["token"][mine].astype(np.int64)
+        k = self.config.tracking.top_k_features
+        return QuestionBench(
+            self.model, self.saes, self.layers, self.questions[number], rows, tokens, k, self.reader
+        )
+
+    def intervene(
+        self,
+        number: int,
+        tracks: Sequence[int] = (),
+        latents: Sequence[tuple[int, int]] = (),
+        candidate: str | None = None,
+        *,
+        position: int = 0,
+        factor: float = 0.0,
+        at_birth: bool = False,
+        value: float | None = None,
+        count: int = 8,
+    ) -> dict[str, Any]:
+        """Take tracks at a position, latents (layer, latent), or the `count` tracks that speak most for a candidate out of the
+        model: what it then says, and every candidate's logit, beside a control of the same size. Raises DataError."""
+        bench = self.bench(number)
+        chosen = [(position, track) for track in tracks]
+        if candidate is not None:
+            chosen += self._speaking_for(bench, candidate, count)
+        edits = bench.without(chosen, factor=factor, at_birth=at_birth)
+        for layer, latent in latents:
+            edits += bench.latent(layer, latent, position, value)
+        control = bench.control(chosen) or [self._other(bench, edit) for edit in edits]
+        outcome, beside = bench.outcomes([edits, control])
+        pieces = [self.model.tokenizer.decode([token]) for token in bench.candidates.tolist()]
+        generation, question = self.generations[number], self.questions[number]
+        said = {
+            "": generation["answer"],
+            "new_": bench.answer(edits, self.ends, self.config.tracking.max_new_tokens),
+            "control_": bench.answer(control, self.ends, self.config.tracking.max_new_tokens),
+        }
+        return {
+            "question": generation["id"],
+            "query": question["query"],
+            "taken_out": ", ".join(
+                [f"track {track} at position {place}" for place, track in chosen]
+                + [f"latent {latent} of layer {layer}" for layer, latent in latents]
+            ),
+            **{f"{key}answer": answer for key, answer in said.items()},
+            **{f"{key}judged": self._judged(answer, question) for key, answer in said.items()},
+            "drop": outcome.drop,
+            "control_drop": beside.drop,
+            "candidates": [
+                {
+                    "token": text,
+                    "logit": float(logit),
+                    "change": float(change),
+                    "control_change": float(other),
+                }
+                for text, logit, change, other in zip(
+                    pieces, outcome.logits, outcome.change, beside.change, strict=True
+                )
+            ],
+        }
+
+    @property
+    def ends(self) -> Ends:
+        if self._ends is None:
+            self._ends = Ends(self.model, self.config.tracking.stop, self.model.end_tokens()[0])
+        return self._ends
+
+    def _speaking_for(self, bench: QuestionBench, candidate: str, count: int) -> list[tuple[int, int]]:
+        """The tracks whose absence would lower a candidate most against the best other one."""
+        texts = [self.model.tokenizer.decode([token]) for token in bench.candidates.tolist()]
+        ranks = [rank for rank, text in enumerate(texts) if candidate in (text, text.strip())]
+        if not ranks:
+            raise DataError(f"{candidate!r} is no candidate; they are {', '.join(map(repr, texts))}")
+        rank = ranks[0]
+        effects = bench.effects(self.head, (rank, 0 if rank else 1))
+        return [
+            (int(bench.positions[effects.problem[one]]), int(effects.number[one]))
+            for one in effects.strongest(count)
+        ]
+
+    def _other(self, bench: QuestionBench, edit: Edit) -> Edit:
+        """The same change to the latent that is nearest in activation at the place, or to the next one where none is."""
+        at = self.layers.index(edit.layer)
+        acts = self.saes[at].encode(bench.states(edit.layer, edit.place))
+        own = float(acts[edit.latent])
+        distance = torch.where(acts > 0, (acts - own).abs(), torch.inf)
+        distance[edit.latent] = torch.inf
+        latent = int(distance.argmin()) if bool(distance.isfinite().any()) else (edit.latent + 1) % len(acts)
+        return edit._replace(latent=latent, value=float(acts[latent]) + edit.value - own)
+
+    def _judged(self, answer: str, question: dict[str, Any]) -> str:
+        judgement = judge(
+            answer,
+            question["aliases"],
+            question["query"],
+            self.config.data.matching,
+            question.get("choices") or (),
+        )
+        return {0: "right", 1: "wrong", None: judgement.excluded or "not told"}[judgement.label]

@@ -1,0 +1,177 @@
+"""Unit `causes`: take the tracks out on which answers hang, question by question, and measure what the model then says.
+
+Questions are drawn at random, three of four with a wrong answer; of each the tracks of largest predicted effect go one by
+one, and together in sets of rising size, each beside a control of the same size.
+"""
+
+import json
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from ghosttrack.common.engine.stage import Job
+from ghosttrack.common.files import fsync
+from ghosttrack.common.formats.answers import GENERATIONS
+from ghosttrack.common.formats.candidates import CANDIDATES
+from ghosttrack.common.formats.causes import CAUSES
+from ghosttrack.common.formats.questions import QUESTIONS
+from ghosttrack.common.formats.tracks import TRACKS
+from ghosttrack.common.maths.seeds import generator
+from ghosttrack.common.maths.text import normalise
+from ghosttrack.common.models.language_model import load_language_model
+from ghosttrack.stages.track.account import Head
+from ghosttrack.stages.track.causes import SET_SIZES, agreement, share
+from ghosttrack.stages.track.intervene import QuestionBench
+from ghosttrack.stages.track.questions import read_questions
+from ghosttrack.stages.track.rereading import Rereader
+from ghosttrack.stages.track.saes import load_saes
+
+ALONE = 4
+"""Of each question that are taken out alone: the strongest, and as many at random, so that figures are not of the
+strongest alone."""
+WRONG = 0.75
+"""Share of the questions whose answers are wrong, as far as there are so many."""
+QUESTIONS_A_STEP = 16
+
+Columns = dict[str, list[Any]]
+
+
+def run(job: Job) -> dict[str, Any]:
+    generations = GENERATIONS.read(job.input("track/answers", GENERATIONS.name))
+    chosen = choose_questions(
+        [line["label"] for line in generations], job.config.tracking.causes, job.config.seed
+    )
+    steps = [chosen[start : start + QUESTIONS_A_STEP] for start in range(0, len(chosen), QUESTIONS_A_STEP)]
+    names = [f"causes_{number:05}" for number in range(len(steps))]
+    mine = list(zip(names, steps, strict=True))[job.rank :: job.ranks]
+    before = sum(len(step) for name, step in mine if job.done(name))
+    total = sum(len(step) for _, step in mine)
+    desk = _Desk(job, generations) if before < total else None
+    with job.progress(total, "questions", "causes", before) as progress:
+        for name, step in mine:
+
+            def do(name: str = name, step: list[int] = step) -> None:
+                assert desk is not None
+                rows: Columns = {column: [] for column in CAUSES.names}
+                for number in step:
+                    desk.take_out(number, rows)
+                    progress.update(1)
+                path = job.scratch(f"{name}.json")
+                path.write_text(json.dumps(rows), "utf-8")
+                fsync(path)
+
+            job.step(name, do)
+    job.barrier()
+    if job.rank:
+        return {}
+    pieces = [json.loads(job.scratch(f"{name}.json").read_text("utf-8")) for name in names]
+    table = {
+        column.name: np.array(
+            [value for piece in pieces for value in piece[column.name]], dtype=_DTYPES[column.type]
+        )
+        for column in CAUSES.columns
+    }
+    CAUSES.write(job.output(CAUSES.name), table)
+    return summary(table, [line["label"] for line in generations], job.config.seed)
+
+
+_DTYPES = {"string": object, "bool": bool, **{name: name for name in ("int16", "int32", "float32")}}
+
+
+def choose_questions(labels: list[int | None], count: int, seed: int) -> list[int]:
+    """Lines of questions, ascending; only such as have a label."""
+    order = generator(seed, "causes").permutation(len(labels)).tolist()
+    wrong = [number for number in order if labels[number] == 1]
+    right = [number for number in order if labels[number] == 0]
+    n_wrong = min(len(wrong), max(round(WRONG * count), count - len(right)))
+    return sorted([*wrong[:n_wrong], *right[: count - n_wrong]])
+
+
+class _Desk:
+    """What is needed to intervene, loaded once."""
+
+    def __init__(self, job: Job, generations: list[dict[str, Any]]) -> None:
+        self._model = load_language_model(job.input_dir("prepare/model"), job.config.model.dtype)
+        self._saes, self._layers, self._seed = load_saes(job), job.config.layers, job.config.seed
+        self._k = job.config.tracking.top_k_features
+        self._questions = read_questions(job.input("prepare/questions", QUESTIONS.name))
+        self._generations = generations
+        self._tracks = job.input("track/all", TRACKS.name)
+        candidates = CANDIDATES.read(job.input("track/answers", CANDIDATES.name))
+        first = candidates["position"] == 0
+        self._candidates = {name: candidates[name][first] for name in ("question", "token")}
+        self._head, self._reader = Head.of(self._model), Rereader(self._model)
+
+    def take_out(self, number: int, rows: Columns) -> None:
+        """Adds the rows of one question."""
+        of_question = [("question", "==", number), ("position", "<=", 0)]
+        table = pq.read_table(self._tracks, filters=of_question)
+        columns = {name: table[name].to_numpy() for name in table.column_names}
+        low, high = np.searchsorted(self._candidates["question"], [number, number + 1])
+        candidates = self._candidates["token"][low:high].astype(np.int64)
+        bench = QuestionBench(
+            self._model, self._saes, self._layers, self._questions[number], columns, candidates, self._k, self._reader
+        )  # fmt: skip
+        effects = bench.effects(self._head)
+        best = effects.strongest(max(SET_SIZES))
+        others = generator(self._seed, "causes", str(number)).permutation(len(effects.number))
+        alone = [*best[:ALONE], *[one for one in others.tolist() if one not in best[:ALONE]][:ALONE]]
+        groups = [[one] for one in alone] + [best[:size].tolist() for size in SET_SIZES if size <= len(best)]
+        interventions, tracks = [], []
+        for group in groups:
+            tracks.append(
+                [(int(bench.positions[effects.problem[one]]), int(effects.number[one])) for one in group]
+            )
+            interventions += [bench.without(tracks[-1]), bench.control(tracks[-1])]
+        found = bench.outcomes(interventions)
+        emitted = int(candidates[0])
+        for place, (group, names) in enumerate(zip(groups, tracks, strict=True)):
+            own, control = found[2 * place], found[2 * place + 1]
+            row = (
+                number, "track" if place < len(alone) else "set", len(group), *names[0],
+                float(effects.predicted[group].sum()), float(effects.direct[group].sum()), own.drop, control.drop,
+                own.token, control.token, own.token != emitted, control.token != emitted,
+                self._is_right(number, own.token), self._is_right(number, emitted),
+            )  # fmt: skip
+            for column, value in zip(CAUSES.names, row, strict=True):
+                rows[column].append(value)
+
+    def _is_right(self, number: int, token: int) -> bool:
+        """Whether a right answer begins with the token's text."""
+        said = normalise(self._model.tokenizer.decode([token]))
+        return bool(said) and any(
+            normalise(gold).startswith(said) for gold in self._generations[number]["aliases"]
+        )
+
+
+def summary(table: dict[str, NDArray[Any]], labels: list[int | None], seed: int) -> dict[str, Any]:
+    """Figures for the manifest and the validation: agreement of drops with predictions, answers changed by set size."""
+    tracks = table["kind"] == "track"
+    wrong = np.array([labels[number] == 1 for number in table["question"].tolist()], dtype=bool)
+    found: dict[str, Any] = {"questions": len(np.unique(table["question"])), "interventions": 2 * len(tracks)}
+    for name in ("predicted", "direct"):
+        figures = agreement(
+            table[name][tracks].astype(np.float64), table["drop"][tracks].astype(np.float64), table["question"][tracks], seed
+        )  # fmt: skip
+        found[name] = None if figures is None else {
+            key: [round(one, 3) for one in value] if isinstance(value, tuple) else round(value, 3)
+            for key, value in figures._asdict().items()
+        }  # fmt: skip
+    found["changed"] = [
+        {
+            "size": size,
+            "wrong_answers": int(rows.sum()),
+            "changed": _rounded(share(table["changed"][rows])),
+            "control": _rounded(share(table["control_changed"][rows])),
+            "became_right": _rounded(share(table["right"][rows & ~table["was_right"]])),
+        }
+        for size in SET_SIZES
+        if (rows := ~tracks & wrong & (table["size"] == size)).any()
+    ]
+    return found
+
+
+def _rounded(values: tuple[float, float, float] | None) -> list[float] | None:
+    return None if values is None else [round(value, 3) for value in values]

@@ -1,0 +1,143 @@
+"""Which tracks an answer hangs on: predictions against measured effects where all is linear, controls, and the unit's files."""
+
+import numpy as np
+import pytest
+import torch
+
+from ghosttrack.common.errors import DataError
+from ghosttrack.common.formats.causes import CAUSES
+from ghosttrack.stages.track.causes import agreement, control_edits, edits_without, share, track_effects
+from ghosttrack.stages.track.intervening import Interventions
+from ghosttrack.stages.track.nodes import Nodes
+from ghosttrack.stages.track.run_causes import choose_questions
+from tests.stages.track.tiny_run import TinyRun, sae
+
+LAYERS = [0, 1, 2]
+
+
+def nodes():
+    """At one problem track 0 over three layers and track 1 at the first alone, with others beside them."""
+    rows = {
+        "question": np.zeros(8, np.int64), "position": np.zeros(8, np.int64),
+        "layer": np.array([0, 0, 0, 1, 1, 2, 2, 2]), "latent": np.array([5, 6, 7, 5, 8, 5, 9, 10]),
+        "activation": np.float32([3, 2, 1.9, 4, 1, 2, 1.8, 0.7]), "track": np.array([0, 1, 2, 0, 3, 0, 4, 5]),
+    }  # fmt: skip
+    return Nodes.of(rows, np.array([[0, 0]]), LAYERS, 4)
+
+
+def test_a_track_is_taken_out_where_it_is_seen_and_a_control_beside_it():
+    edits = edits_without(nodes(), LAYERS, [9], [(0, 0)])
+    assert [(e.layer, e.place, e.latent, e.value) for e in edits] == [
+        (0, 9, 5, 0),
+        (1, 9, 5, 0),
+        (2, 9, 5, 0),
+    ]
+    assert [e.value for e in edits_without(nodes(), LAYERS, [9], [(0, 0)], 0.5)] == [1.5, 2, 1]
+    assert len(edits_without(nodes(), LAYERS, [9], [(0, 0)], at_birth=True)) == 1
+    control = control_edits(nodes(), LAYERS, [9], [(0, 0)])
+    assert [(e.layer, e.latent) for e in control] == [(0, 6), (1, 8), (2, 9)]
+    both = control_edits(nodes(), LAYERS, [9], [(0, 0), (0, 1)])
+    assert [(e.layer, e.latent) for e in both] == [(0, 7), (1, 8), (2, 9)]  # one latent is left for two
+
+
+def test_predictions_are_exact_where_only_the_residual_stream_carries():
+    """By brute force: states that nothing but edits changes from layer to layer, read out by a fixed direction."""
+    random = torch.Generator().manual_seed(4)
+    read_out = torch.randn(1, 32, generator=random)
+    saes = [sae(layer) for layer in LAYERS]
+    effects = track_effects(nodes(), read_out[None].expand(3, 1, 32), read_out, saes)
+    state = torch.zeros(32)
+    for layer, activation in zip(LAYERS, (3.0, 4.0, 2.0), strict=True):
+        one = saes[layer]
+        carried = float(
+            state * one.scale @ one.W_enc[:, 5]
+        )  # what edits so far have left of it is less by this
+        state = state - (activation + carried) * one.W_dec[5] / one.scale
+    assert effects.predicted[0] == pytest.approx(-float(state @ read_out[0]), rel=1e-5)
+    last = saes[2].W_dec[5] / saes[2].scale
+    assert effects.direct[0] == pytest.approx(2 * float(last @ read_out[0]), rel=1e-5)
+    assert (effects.predicted[effects.strongest(10)] > 0).all()
+
+
+def test_agreement_has_the_slope_and_order_of_its_points():
+    random = np.random.default_rng(0)
+    predicted = random.normal(size=200)
+    found = agreement(
+        predicted, 0.5 * predicted + 0.01 * random.normal(size=200), np.repeat(np.arange(40), 5), 0
+    )
+    assert found is not None
+    assert found.slope == pytest.approx(0.5, abs=0.01)
+    assert found.slope_interval[0] < 0.5 < found.slope_interval[1]
+    assert found.rank_correlation > 0.99
+    assert agreement(predicted[:2], predicted[:2], np.array([0, 1]), 0) is None
+    assert share(np.array([True, True, False, False]))[0] == 0.5
+    assert share(np.zeros(0, bool)) is None
+
+
+def test_three_of_four_questions_are_wrong_ones_as_far_as_there_are():
+    labels = [1] * 20 + [0] * 20 + [None] * 5
+    assert sum(number < 20 for number in choose_questions(labels, 8, 0)) == 6
+    assert len(choose_questions(labels, 100, 0)) == 40
+    assert choose_questions([0, 0, 1], 2, 0)[-1] == 2
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    run = TinyRun(tmp_path_factory.mktemp("causes") / "root", causes=4).give()
+    return run.track("answers", "association", "all", "causes")
+
+
+def test_the_unit_measures_single_tracks_and_sets(run):
+    table = run.table("causes", CAUSES.name)
+    assert set(table.kind) == {"track", "set"}
+    first = table[table.question == table.question[0]]
+    assert first[first.kind == "set"]["size"].tolist() == sorted(first[first.kind == "set"]["size"])
+    assert np.isfinite(table[["predicted", "direct", "drop", "control_drop"]].to_numpy()).all()
+    assert run.metrics("causes")["interventions"] == 2 * len(table)
+
+
+@pytest.fixture(scope="module")
+def desk(run):
+    def find(unit, file):
+        stage, name = unit.split("/")
+        entry = run.store.current(run.config.name, stage, name)
+        return entry.file(file) if file else entry.path
+
+    return Interventions.open(find, run.config)
+
+
+def test_an_intervention_tells_every_candidates_change_and_the_new_answer(run, desk):
+    tracks = run.table("all", "tracks.parquet")
+    here = tracks[(tracks.question == 3) & (tracks.position == 0)]
+    number = int(here.track.value_counts().index[0])
+    found = desk.intervene(desk.number("q3"), [number])
+    assert found["answer"] == found["answer"].strip()
+    assert len(found["candidates"]) == run.config.tracking.candidates
+    assert any(one["change"] != 0 for one in found["candidates"])
+    nothing = desk.intervene(3, [number], factor=1.0)
+    assert nothing["new_answer"] == nothing["answer"]
+    assert max(abs(one["change"]) for one in nothing["candidates"]) < 0.05  # as far as states are rounded
+
+
+def test_taking_out_nothing_gives_the_answer_that_was_given(desk):
+    for number, generation in enumerate(desk.generations):
+        bench = desk.bench(number)
+        assert bench.answer([], desk.ends, desk.config.tracking.max_new_tokens) == generation["answer"]
+
+
+def test_what_is_not_there_is_said(desk):
+    with pytest.raises(DataError, match="no track 9999"):
+        desk.intervene(0, [9999])
+    with pytest.raises(DataError, match="no question 'nobody'"):
+        desk.number("nobody")
+    with pytest.raises(DataError, match="layer 77 is not tracked"):
+        desk.intervene(0, latents=[(77, 0)])
+    bench = desk.bench(0)
+    silent = int((desk.saes[0].encode(bench.states(0, bench.places[-1])) == 0).nonzero()[0])
+    with pytest.raises(DataError, match="is not active"):
+        desk.intervene(0, latents=[(0, silent)])
+    assert desk.intervene(0, latents=[(0, silent)], value=5.0)["drop"] != 0
+    with pytest.raises(DataError, match="no candidate"):
+        desk.intervene(0, candidate="something else")
+    with pytest.raises(DataError, match="position 5"):
+        desk.intervene(0, [0], position=5)
