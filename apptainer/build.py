@@ -28,7 +28,6 @@ ROOT = Path(__file__).resolve().parent.parent
 PYTHON = "3.11"
 DEBIAN = "bookworm"
 """The Debian release whose python3 is PYTHON."""
-TORCH_STAGES = ("prepare", "extract", "sae_train", "track")
 BASE_SQUASHFS = "-comp zstd -Xcompression-level 1"
 STAGE_SQUASHFS = "-comp zstd -Xcompression-level 6"
 """Bases are only built upon, so that time counts; stages are kept and moved. Level 9 is 1 % smaller and takes 1.4 times as long."""
@@ -80,20 +79,14 @@ class Builder:
 
     def stage(self, stage: str) -> Path:
         """Build one stage's image if it isn't up to date."""
-        kind = "torch" if stage in TORCH_STAGES else "slim"
         files = code_files(stage)
-        recipe = {
-            "base": self.base_inputs(kind),
-            "definition": text("apptainer/stage.def"),
-            "squashfs": STAGE_SQUASHFS,
-            "code": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
-        }
-        inputs, image = digest(recipe), ROOT / "stages" / f"{stage}.sif"
+        contract = yaml.safe_load(files[f"stages/{stage}/contract.yaml"])
+        recipe = self.recipe(files, contract)
+        kind, inputs, image = str(recipe["kind"]), digest(recipe), ROOT / "stages" / f"{stage}.sif"
         if not self.force and labels(image).get("org.ghosttrack.inputs.sha256") == inputs:
             say(f"{image.relative_to(ROOT)}: up to date")
             return image
         base = self.base(kind)
-        contract = yaml.safe_load(files[f"stages/{stage}/contract.yaml"])
         facts = {
             "stage": stage,
             "version": version(),
@@ -113,6 +106,17 @@ class Builder:
                 image, "apptainer/stage.def", STAGE_SQUASHFS, {**facts, "base": str(base), "code": str(code)}
             )
         return image
+
+    def recipe(self, files: Mapping[str, bytes], contract: Mapping[str, object]) -> dict[str, object]:
+        """All that a stage's image is made from. files: its `code_files`."""
+        kind = "torch" if contract.get("torch") else "slim"
+        return {
+            "kind": kind,
+            "base": self.base_inputs(kind),
+            "definition": text("apptainer/stage.def"),
+            "squashfs": STAGE_SQUASHFS,
+            "code": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+        }
 
     def base(self, kind: str) -> Path:
         """Build the base with torch or the slim one, if this machine doesn't have it."""
@@ -298,13 +302,14 @@ def run_mapped(command: list[str], **options: object) -> int:
     return child.returncode
 
 
-def code_files(stage: str) -> dict[str, bytes]:
+def code_files(stage: str, stages: Path = ROOT / "stages") -> dict[str, bytes]:
     """What a stage's image holds of this repository, by path in the repository; `in_image` says where."""
-    patterns = ["common/**/*.py", f"stages/{stage}/**/*", "config/**/*.yaml", "src/ghosttrack/*.py"]
-    paths = sorted(path for pattern in patterns for path in ROOT.glob(pattern))
+    patterns = ["common/**/*.py", "config/**/*.yaml", "src/ghosttrack/*.py"]
+    found = {path.relative_to(ROOT).as_posix(): path for pattern in patterns for path in ROOT.glob(pattern)}
+    found |= {f"stages/{path.relative_to(stages).as_posix()}": path for path in stages.glob(f"{stage}/**/*")}
     files = {
-        path.relative_to(ROOT).as_posix(): path.read_bytes()
-        for path in paths
+        name: path.read_bytes()
+        for name, path in sorted(found.items())
         if path.is_file() and "__pycache__" not in path.parts
     }
     return {**files, "entrypoint.sh": (ROOT / "containers/entrypoint.sh").read_bytes()}

@@ -15,16 +15,13 @@ from pydantic import BaseModel
 from ghosttrack.common.config.cluster import ClusterProfile
 from ghosttrack.common.config.load import load_cluster, load_config
 from ghosttrack.common.config.schema import SIZES, Config
-from ghosttrack.common.engine.contract import Contract, Unit, expand, load_contracts
+from ghosttrack.common.engine.contract import STAGES_FOLDER, Contract, Unit, expand, load_contracts
+from ghosttrack.common.engine.costs import costs_of
 from ghosttrack.common.engine.progress import format_bytes, format_seconds
-from ghosttrack.orchestrate.estimate import Estimator, Work, settings_of
+from ghosttrack.orchestrate.estimate import Estimator
 
 DOCUMENT = Path("docs/MODEL_CONFIGS.md")
 SMALL, MEDIUM, PROFILE = "gpt2-small", "gpt2-medium", "example-a100"
-INTERPRETER_BYTES = 0.5e9
-"""A process with torch and transformers loaded."""
-FLOAT = 4
-"""Bytes."""
 
 
 def parts() -> dict[str, str]:
@@ -130,14 +127,14 @@ class Predicted:
 
     def __init__(self, config: Config, profile: ClusterProfile) -> None:
         self.config, self.layers = config, len(config.layers)
-        self._work = Work.of(settings_of(config))
         estimator = Estimator(config, {})
+        self._quantities = estimator.now
         self.by_stage: dict[str, float] = {}
         sizes: dict[str, float] = {}
         for contract in load_contracts():
             rate = gpu_rate(contract, profile)
             for unit in expand(contract, config):
-                seconds, size = estimator.predict(unit, rate)
+                seconds, size, _ = estimator.predict(unit, rate)
                 self.by_stage[unit.stage] = self.by_stage.get(unit.stage, 0.0) + seconds
                 kind = _kind(unit)
                 sizes[kind] = sizes.get(kind, 0.0) + size
@@ -145,30 +142,8 @@ class Predicted:
         self.states, self.saes, self.rest = (sizes.get(kind, 0.0) for kind in ("states", "saes", "rest"))
 
     def memory(self, stage: str) -> float:
-        """Bytes of one process, on the device where the arithmetic is done: parameters, and what a batch takes.
-
-        A forward pass keeps the outputs of all blocks and of the block at work (4·d wide) of a batch; training keeps
-        weights, gradients and Adam's two moments, and a batch's latents with what their gradient needs; tracking
-        keeps all layers' SAEs beside the model.
-        """
-        work, config = self._work, self.config
-        model = FLOAT * work.model_parameters
-        sae = FLOAT * 2 * work.width * work.latents
-        if stage == "extract":
-            tokens = config.extract.batch_size * config.extract.max_length
-            return INTERPRETER_BYTES + model + FLOAT * tokens * work.width * (work.layers + 14)
-        if stage == "sae_train":
-            return (
-                INTERPRETER_BYTES
-                + 4 * sae
-                + FLOAT * config.sae_training.batch_size * 3 * (work.latents + work.width)
-            )
-        return (
-            INTERPRETER_BYTES
-            + model
-            + work.layers * sae
-            + FLOAT * config.tracking.batch_size * work.answer * work.layers * work.latents
-        )
+        """Bytes of one process, on the device where the arithmetic is done, as the stage tells; 0 where it does not."""
+        return costs_of(STAGES_FOLDER / stage).memory(self._quantities, self.config) or 0.0
 
 
 def gpu_rate(contract: Contract, profile: ClusterProfile) -> float:

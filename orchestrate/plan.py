@@ -12,13 +12,13 @@ from typing import Any
 
 from ghosttrack.common.config.cluster import ClusterProfile
 from ghosttrack.common.config.schema import Config, describe_layers
-from ghosttrack.common.engine.contract import Contract, Unit, expand, task_key
+from ghosttrack.common.engine.contract import STAGES_FOLDER, Contract, Unit, expand, task_key
 from ghosttrack.common.engine.progress import format_bytes
 from ghosttrack.common.engine.staleness import Reason, State, input_digests, input_entries, state
 from ghosttrack.common.engine.storage import Entry, Store
 from ghosttrack.common.errors import ConfigError, CorruptInputError, GhostTrackError
 from ghosttrack.orchestrate.disk import folder_size, free_bytes
-from ghosttrack.orchestrate.estimate import Estimator, size_of
+from ghosttrack.orchestrate.estimate import Estimate, Estimator, size_of
 from ghosttrack.orchestrate.waves import Waves, refusal, waves_of
 
 
@@ -34,6 +34,8 @@ class PlannedUnit:
     seconds: float
     size: float
     """Bytes that its outputs will take."""
+    known: bool = True
+    """Whether anything is known of time and size; both are 0 otherwise."""
     gpus: int = 0
     """That its job holds meanwhile."""
 
@@ -55,6 +57,11 @@ class Plan:
     @property
     def stale(self) -> list[PlannedUnit]:
         return [planned for planned in self.units if planned.reason]
+
+    @property
+    def unknown(self) -> list[PlannedUnit]:
+        """Stale units of which nobody knows what they take."""
+        return [planned for planned in self.stale if not planned.known]
 
     @property
     def seconds(self) -> float:
@@ -108,6 +115,13 @@ class Plan:
             "choose another folder with --set paths.root=…"
         )
 
+    def unit_that_writes(self, file: str) -> PlannedUnit:
+        """The last that does. Raises ConfigError where none does."""
+        found = [planned for planned in self.units if file in planned.unit.writes]
+        if not found:
+            raise ConfigError(f"{self.config.name} has no unit that writes {file}")
+        return found[-1]
+
     def of_stage(self, stage: str) -> list[PlannedUnit]:
         return [planned for planned in self.units if planned.unit.stage == stage]
 
@@ -124,8 +138,8 @@ class Plan:
                     "unit": planned.unit.name,
                     "reason": str(planned.reason) if planned.reason else None,
                     "kept": planned.kept,
-                    "predictedSeconds": round(planned.seconds, 1),
-                    "predictedBytes": round(planned.size),
+                    "predictedSeconds": round(planned.seconds, 1) if planned.known else None,
+                    "predictedBytes": round(planned.size) if planned.known else None,
                 }
                 for planned in self.units
             ],
@@ -185,15 +199,16 @@ def make_plan(config: Config, contracts: Iterable[Contract], profile: ClusterPro
         raise ConfigError(f"{config.name} has no unit of work: none of the stages has one for it")
     states = _with_released_inputs(states)
     entries = {unit.label: found.entry for unit, found, _ in states if found.entry}
-    estimator = Estimator(config, entries)
+    stages_folder = contracts[0].home.parent if contracts else STAGES_FOLDER
+    estimator = Estimator(config, entries, stages_folder)
     planned = [
         PlannedUnit(unit, found.entry, found.reason, kept, *estimate, gpus=gpus[unit.stage][0])
         for unit, found, kept in states
         for estimate in [
-            (0.0, 0.0) if kept or not found.reason else estimator.predict(unit, gpus[unit.stage][1])
+            Estimate(0.0, 0.0) if kept or not found.reason else estimator.predict(unit, gpus[unit.stage][1])
         ]
     ]
-    waves = waves_of(config, (unit for unit, _, _ in states))
+    waves = waves_of(config, (unit for unit, _, _ in states), estimator.size)
     return Plan(
         config=config,
         root=store.root,

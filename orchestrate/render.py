@@ -46,21 +46,23 @@ class Terminal:
         table = _table("stage", "unit", "why", ">units", ">time", ">size")
         for group in fold(plan):
             fresh = group.units[0].reason is None
+            known = all(planned.known for planned in group.units)
             count, seconds, size = _totals(group.units)
             table.add_row(
                 group.stage,
                 group.names,
                 Text(group.state),
                 str(count),
-                "" if fresh else format_seconds(seconds),
-                "" if fresh else format_bytes(size),
+                "" if fresh else format_seconds(seconds) if known else "unknown",
+                "" if fresh else format_bytes(size) if known else "unknown",
                 style="dim" if fresh else "",
             )
         self.console.print(table)
         gpu_hours = f" ({plan.gpu_hours:.1f} GPU-hours)" if plan.gpu_hours else ""
+        unknown = f", and what {len(plan.unknown)} units take is unknown" if plan.unknown else ""
         self.line(
             f"{plan.config.name}: {len(plan.stale)} of {len(plan.units)} units to run, about "
-            f"{format_seconds(plan.seconds)}{gpu_hours} and {format_bytes(plan.size)}; "
+            f"{format_seconds(plan.seconds)}{gpu_hours} and {format_bytes(plan.size)}{unknown}; "
             f"{format_bytes(plan.free)} free in {plan.root.resolve()}"
         )
         if plan.waves.count > 1:

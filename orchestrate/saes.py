@@ -11,6 +11,7 @@ from ghosttrack.common.engine.contract import PRETRAINED, PRETRAINED_INDEPENDENT
 from ghosttrack.common.engine.progress import format_bytes
 from ghosttrack.common.engine.storage import Store, storage_errors
 from ghosttrack.common.errors import ConfigError, MissingInputError, StorageError
+from ghosttrack.common.formats.saes import INDEPENDENT_SAE, SAE
 from ghosttrack.orchestrate.disk import folder_size
 from ghosttrack.orchestrate.options import takes_config
 from ghosttrack.orchestrate.plan import PlannedUnit
@@ -40,13 +41,14 @@ def export(request: Request, output: Path, layers: str | None, independent: bool
     """Write the published SAEs as folders that SAELens loads with the same outputs."""
     config, terminal = request.config, Terminal()
     chosen = chosen_layers(config, layers)
-    planned_units = {planned.unit.name: planned for planned in request.plan().of_stage("sae_train")}
     kind, key = ("independent", PRETRAINED_INDEPENDENT) if independent else ("layer", PRETRAINED)
-    if f"{kind}_{chosen[0]}" not in planned_units:
+    saes = INDEPENDENT_SAE if independent else SAE
+    writers = {file: planned for planned in request.plan().units for file in planned.unit.writes}
+    if saes.of(chosen[0]) not in writers:
         raise ConfigError(
             f"{config.name} has no SAEs that were trained apart; set sae.independent_twin or sae.pretrained_independent"
         )
-    units = {layer: planned_units[f"{kind}_{layer}"] for layer in chosen}
+    units = {layer: writers[saes.of(layer)] for layer in chosen}
     files = {layer: published_sae(request, planned) for layer, planned in units.items()}
     folders = {layer: output / f"{kind}_{layer}" for layer in chosen}
     for planned in units.values():

@@ -15,13 +15,6 @@ from ghosttrack.orchestrate.options import takes_config
 from ghosttrack.orchestrate.render import Terminal
 from ghosttrack.orchestrate.request import Request
 
-UNITS = {
-    "prepare": ["asked", "asked_contexts"],
-    "track": ["asked_answers", "asked_contexts", "asked"],
-    "detect": ["asked"],
-}
-"""The units that score new questions, in order."""
-
 
 @click.command()
 @takes_config
@@ -48,11 +41,13 @@ def score(request: Request, questions: Path, output: Path) -> None:
     finish = f"ghosttrack run {request.name}"
     request = request.with_override(f"data.asked={questions.resolve()}")
     _refuse_unfinished(request, finish)
-    for stage, names in UNITS.items():
-        stale = [each.unit.name for each in request.plan().stale_of(stage) if each.unit.name in names]
+    names = units_for_questions(request)
+    for stage in dict.fromkeys(label.split("/")[0] for label in names):
+        stale = [each.unit.name for each in request.plan().stale_of(stage) if each.unit.label in names]
         if stale:
             LocalExecutor(terminal).run_stage(request, stage, stale)
-    entry = Store(request.config.paths.root).current(request.config.name, "detect", "asked")
+    scored = request.plan().unit_that_writes(ASKED_SCORES.name).unit
+    entry = Store(request.config.paths.root).current(scored.config_name, scored.stage, scored.name)
     assert entry is not None  # the stage has just said that it is done
     with storage_errors(output):
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -60,15 +55,20 @@ def score(request: Request, questions: Path, output: Path) -> None:
     terminal.line(f"{output}: {_summary(entry.manifest.predicate.metrics)}")
 
 
+def units_for_questions(request: Request) -> list[str]:
+    """`stage/unit` of those that there are for new questions alone, in order."""
+    return [
+        f"{contract.stage}/{unit.name}"
+        for contract in request.contracts
+        for unit in contract.units
+        if "asked" in unit.when
+    ]
+
+
 def _refuse_unfinished(request: Request, finish: str) -> None:
     """Raises MissingInputError where what the new units read is not there or not up to date."""
-    plan = request.plan()
-    new = [
-        each.unit
-        for stage, names in UNITS.items()
-        for each in plan.of_stage(stage)
-        if each.unit.name in names
-    ]
+    plan, names = request.plan(), units_for_questions(request)
+    new = [each.unit for each in plan.units if each.unit.label in names]
     read = {read.name for unit in new for read in unit.reads} - {unit.label for unit in new}
     for each in plan.stale:
         if each.unit.label in read:

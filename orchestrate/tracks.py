@@ -25,10 +25,10 @@ def validate(request: Request) -> None:
     model, which `ghosttrack run` makes. Ends with exit code 1 where one of the four fails.
     """
     terminal = Terminal()
-    [planned] = [each for each in request.plan().of_stage("track") if each.unit.name == "validation"]
-    if planned.reason is not None:
-        LocalExecutor(terminal).run_stage(request, "track", ["validation"])
+    planned = request.plan().unit_that_writes(VALIDATION.name)
     unit = planned.unit
+    if planned.reason is not None:
+        LocalExecutor(terminal).run_stage(request, unit.stage, [unit.name])
     entry = Store(request.config.paths.root).current(unit.config_name, unit.stage, unit.name)
     if entry is None:
         raise MissingInputError(

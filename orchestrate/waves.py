@@ -1,12 +1,12 @@
 """Hidden states on a bounded disk: how many waves of layers may be there at a time, or why not even one."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.contract import Unit
 from ghosttrack.common.engine.progress import format_bytes
-from ghosttrack.orchestrate.estimate import Work, settings_of
+from ghosttrack.orchestrate.estimate import Estimator
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class Waves:
         return self.sample + min(self.at_a_time, self.count) * self.wave
 
 
-def waves_of(config: Config, units: Iterable[Unit]) -> Waves:
-    """units: those of the plan; only what is temporary is looked at."""
-    work = Work.of(settings_of(config))
-    sizes = [(work.size(unit), bool(unit.layers)) for unit in units if unit.temporary]
+def waves_of(config: Config, units: Iterable[Unit], size: Callable[[Unit], float] | None = None) -> Waves:
+    """units: those of the plan; only what is temporary is looked at. size: bytes of each, by its stage's formula."""
+    size = size or Estimator(config, {}).size
+    sizes = [(size(unit), bool(unit.layers)) for unit in units if unit.temporary]
     waves = [size for size, is_wave in sizes if is_wave]
     sample = sum(size for size, is_wave in sizes if not is_wave)
     limit = config.extract.max_disk_gb

@@ -64,6 +64,13 @@ MAIN = """
     main(Path(__file__).parent)
     """
 
+COSTS = """
+    from ghosttrack.common.engine.costs import Cost
+
+    def cost(quantities, unit):
+        return Cost()
+    """
+
 RUN = """
     import json, os, time
     from pathlib import Path
@@ -118,6 +125,7 @@ class FakeProject:
             (home / "contract.yaml").write_text(textwrap.dedent(contract))
             (home / "__main__.py").write_text(textwrap.dedent(MAIN).replace("{stage}", stage))
             (home / "run.py").write_text(textwrap.dedent(RUN))
+            (home / "costs.py").write_text(textwrap.dedent(COSTS))
         (self.stages / "__init__.py").touch()
 
     def request(self, *overrides: str, cluster: str | None = None) -> Request:

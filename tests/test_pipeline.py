@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 
 import ghosttrack as gt
+from ghosttrack.common.engine.contract import load_contracts
 from tests.pipeline import CODE, RESULTS, Pipeline, ran
 
 pytestmark = pytest.mark.slow
 
-STAGES = ["prepare", "extract", "sae_train", "track", "detect", "evaluate", "report"]
+STAGES = [contract.stage for contract in load_contracts()]
 
 
 @pytest.fixture(scope="module")

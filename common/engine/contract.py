@@ -54,11 +54,17 @@ class Contract(Section):
     stage: str
     phase: int | None
     version: int
+    title: str = ""
+    """What it does, in a few words."""
     summary: str
     gpu: bool
+    torch: bool = False
+    """Whether it needs torch and the model libraries, so that its image is built on that base."""
     ranks: Literal["shared", "apart", "none"] = "none"
     """How several processes of the stage work: on one unit together, each on units of its own, or not at all."""
     units: list[UnitTemplate] = Field(min_length=1)
+    home: Path = Field(default=Path(), exclude=True)
+    """The folder that it was read from, in which the stage's code and costs are."""
 
 
 class Read(Section):
@@ -129,9 +135,8 @@ def stage_module(stage_folder: Path) -> str:
 
 
 def load_contract(stage_folder: Path) -> Contract:
-    return Contract.model_validate(
-        yaml.safe_load((stage_folder / "contract.yaml").read_text(encoding="utf-8"))
-    )
+    content = yaml.safe_load((stage_folder / "contract.yaml").read_text(encoding="utf-8"))
+    return Contract.model_validate({**content, "home": stage_folder})
 
 
 def expand(contract: Contract, config: Config) -> list[Unit]:

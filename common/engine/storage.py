@@ -57,6 +57,12 @@ class Store:
         with storage_errors(self.root):
             return sorted(path.name for path in self.layout.configurations())
 
+    def stages(self, name: str) -> list[str]:
+        """The stages that have results of a configuration. Raises StorageError where that cannot be seen."""
+        folder = self.layout.pointers(name, "")
+        with storage_errors(folder):
+            return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
     def published(self, name: str, stage: str) -> list[str]:
         """The units of a configuration's stage that have a result. Raises StorageError where that cannot be seen."""
         folder = self.layout.pointers(name, stage)

@@ -7,16 +7,16 @@ its manifest is refused.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
 from ghosttrack.common.engine.storage import Entry, Store
 from ghosttrack.common.errors import ConfigError, CorruptInputError, MissingInputError
 
-STAGES = ("prepare", "extract", "sae_train", "track", "detect", "evaluate")
-"""In the order in which they run."""
+OWN = "report"
 
 
 @dataclass
@@ -32,12 +32,18 @@ class Results:
     def open(cls, root: str, name: str) -> Results:
         """Of the configuration `name` under a root. Raises MissingInputError if it has no result at all, CorruptInputError."""
         store = Store(root)
-        entries = {}
-        for stage in STAGES:
-            for unit in sorted(store.published(name, stage), key=_unit_order):
-                entry = store.current(name, stage, unit)
-                if entry is not None:
-                    entries[f"{stage}/{unit}"] = entry
+        found = {
+            stage: {
+                unit: entry
+                for unit in sorted(store.published(name, stage), key=_unit_order)
+                if (entry := store.current(name, stage, unit))
+            }
+            for stage in sorted(store.stages(name))
+            if stage != OWN
+        }
+        entries = {
+            f"{stage}/{unit}": entry for stage in _in_order(found) for unit, entry in found[stage].items()
+        }
         if not entries:
             raise MissingInputError(
                 f"{name} has no results under {store.root}; `ghosttrack run {name}` makes them"
@@ -54,6 +60,11 @@ class Results:
                 raise ConfigError(f"{place} is no folder of results; give one such as results/demo")
             return cls.open(str(path.parent.parent), path.name)
         return cls.open(".", place)
+
+    @property
+    def stages(self) -> list[str]:
+        """Those that have results, in the order in which they run."""
+        return list(dict.fromkeys(label.split("/")[0] for label in self.entries))
 
     def has(self, unit: str, file: str) -> bool:
         entry = self.entries.get(unit)
@@ -114,6 +125,16 @@ class Results:
             for what, unit, file in wanted
             if not self.has(unit, file)
         ]
+
+
+def _in_order(found: Mapping[str, Mapping[str, Entry]]) -> list[str]:
+    """The stages, each after those whose files its units have read."""
+    read = {
+        stage: {name.split("/")[0] for entry in units.values() for name in entry.manifest.input_digests}
+        - {stage}
+        for stage, units in found.items()
+    }
+    return [stage for stage in TopologicalSorter(read).static_order() if stage in found]
 
 
 def _unit_order(unit: str) -> tuple[str, int]:

@@ -2,18 +2,21 @@
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ghosttrack.common.config.load import load_config
-from ghosttrack.common.engine.contract import Contract, expand, load_contracts
+from ghosttrack.common.config.schema import Config
+from ghosttrack.common.engine.contract import STAGES_FOLDER, Contract, Unit, expand, load_contracts
+from ghosttrack.common.engine.costs import costs_of
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.errors import BusyError, ConfigError, GhostTrackError
 from ghosttrack.orchestrate import estimate
 from ghosttrack.orchestrate.chain import chain_of
 from ghosttrack.orchestrate.clean import clean
-from ghosttrack.orchestrate.estimate import Estimator, Work, measure_rate
+from ghosttrack.orchestrate.estimate import Estimator, measure_rate
 from ghosttrack.orchestrate.plan import Plan, fold, make_plan
 from ghosttrack.orchestrate.status import stage_statuses
 from ghosttrack.orchestrate.verify import verify_units
@@ -104,7 +107,7 @@ def test_planning_thirty_layers_is_quick() -> None:
 # ---- estimates
 
 
-def predicted(contracts: list[Contract], label: str, *overrides: str) -> tuple[float, float]:
+def predicted(contracts: list[Contract], label: str, *overrides: str) -> estimate.Estimate:
     config = load_config("gpt2-medium", overrides, environ={})
     units = {unit.label: unit for contract in contracts for unit in expand(contract, config)}
     return Estimator(config, {}).predict(units[label])
@@ -121,25 +124,44 @@ def test_the_bytes_of_hidden_states_are_exact() -> None:
     assert predicted(contracts, "sae_train/layer_3")[1] == 4 * (2 * 1024 * 5120 + 2 * 5120 + 1024)
 
 
+def flops(config: Config) -> Callable[[Unit], float]:
+    """The arithmetic of a unit by its stage's formula."""
+    quantities = Estimator(config, {}).now
+
+    def flop(unit: Unit) -> float:
+        cost = costs_of(STAGES_FOLDER / unit.stage).cost(quantities, unit)
+        assert cost
+        return cost.flop
+
+    return flop
+
+
+@pytest.mark.parametrize("name", ["demo", "gpt2-medium"])
+def test_every_unit_of_every_stage_has_a_cost(name: str, tmp_path: Path) -> None:
+    for more in ([], ["sae.independent_twin=true"], ["data.asked=questions.jsonl"]):
+        config = load_config(name, more, environ={})
+        units = [unit for contract in load_contracts() for unit in expand(contract, config)]
+        estimator = Estimator(config, {})
+        assert [unit.label for unit in units if not estimator.predict(unit, 1e12).known] == []
+
+
 def test_arithmetic_of_training_is_a_dense_product_and_the_active_latents() -> None:
     config = load_config("gpt2-medium", ["sae.independent_twin=true"], environ={})
     units = {u.label: u for c in load_contracts() for u in expand(c, config)}
-    work = Estimator(config, {})._now
+    flop = flops(config)
     a_sample, tokens = 1024 * (2 * 5120 + 600 * 64), 9_600_000 * 0.9
-    assert work.flop(units["sae_train/layer_0"]) == pytest.approx(a_sample * tokens * 20)
+    assert flop(units["sae_train/layer_0"]) == pytest.approx(a_sample * tokens * 20)
     # A twin sees as many tokens of its layer as the base and the layer's SAE together.
-    base = work.flop(units["sae_train/base"]) / 24
-    assert work.flop(units["sae_train/independent_0"]) == pytest.approx(a_sample * tokens * 20 + base)
-    assert isinstance(work, Work)
+    base = flop(units["sae_train/base"]) / 24
+    assert flop(units["sae_train/independent_0"]) == pytest.approx(a_sample * tokens * 20 + base)
 
 
 def test_quality_is_half_a_pass_for_each_loss_of_each_layer_and_a_page_a_layer() -> None:
     config = load_config("gpt2-medium", environ={})
     unit = next(u for c in load_contracts() for u in expand(c, config) if u.label == "sae_train/quality")
-    work = Estimator(config, {})._now
     losses = 3 * 4096 * (12 * 24 * 1024**2 + 2 * 50_000 * 1024)
-    assert work.flop(unit) == 24 * (losses + 4 * 1024 * 5120**2)
-    assert work.size(unit) == pytest.approx(4e6)
+    assert flops(config)(unit) == 24 * (losses + 4 * 1024 * 5120**2)
+    assert Estimator(config, {}).size(unit) == pytest.approx(4e6)
 
 
 @pytest.mark.parametrize(("limit", "waits_for"), [(1000, "sae_train"), (200, "layers")])

@@ -33,7 +33,10 @@ def test_a_failure_is_told_and_ends_with_exit_code_1(
     file = write_config()
     config = load_config(str(file), environ={})
     units = {unit.name: unit for unit in expand(load_contract(STAGES / "track"), config)}
-    report = {"verdicts": [{"question": name, "passed": passed} for name, passed in verdicts.items()]}
+    report = {
+        "schema_version": 2,
+        "verdicts": [{"question": name, "passed": passed} for name, passed in verdicts.items()],
+    }
 
     def write(out: Path) -> None:
         (out / "validation.json").write_text(json.dumps(report))

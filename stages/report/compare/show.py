@@ -25,7 +25,7 @@ from ghosttrack.stages.report import tables
 from ghosttrack.stages.report.compare import terminal
 from ghosttrack.stages.report.compare.facts import Interval, ModelFacts, facts_of
 from ghosttrack.stages.report.compare.paired import CONFIDENCE, RESAMPLES, Difference, compare_pair
-from ghosttrack.stages.report.results import STAGES, Results
+from ghosttrack.stages.report.results import Results
 
 Rows = list[list[str]]
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#8A7400")
@@ -125,9 +125,9 @@ def models(facts: Sequence[ModelFacts]) -> Rows:
         _row("latents of a SAE", [each.latents for each in facts]),
         _row("model on disk", [each.model_bytes for each in facts], format_bytes),
         _row("time in all", [sum(each.seconds.values()) for each in facts], format_seconds),
-        *(_row(f"  {stage}", [each.seconds.get(stage) for each in facts], format_seconds) for stage in STAGES if any(stage in each.seconds for each in facts)),
+        *(_row(f"  {stage}", [each.seconds.get(stage) for each in facts], format_seconds) for stage in _stages(facts)),
         _row("storage in all", [sum(each.bytes.values()) for each in facts], format_bytes),
-        *(_row(f"  {stage}", [each.bytes.get(stage) for each in facts], format_bytes) for stage in STAGES if any(stage in each.bytes for each in facts)),
+        *(_row(f"  {stage}", [each.bytes.get(stage) for each in facts], format_bytes) for stage in _stages(facts)),
         _row("most memory of a unit", [each.memory for each in facts], format_bytes),
     ]  # fmt: skip
     header = ["", *(each.name for each in facts), *(["ratio"] if len(facts) == 2 else [])]
@@ -329,7 +329,7 @@ def cost_plot(facts: Sequence[ModelFacts]) -> str:
         ),
     ):
         start = [0.0] * len(facts)
-        for number, stage in enumerate(STAGES):
+        for number, stage in enumerate(_stages(facts)):
             amounts = [each.get(stage, 0.0) / scale for each in values]
             axes.barh(
                 [each.name for each in facts], amounts, left=start, label=stage, color=COLOURS[number % 6]
@@ -340,6 +340,11 @@ def cost_plot(facts: Sequence[ModelFacts]) -> str:
         axes.spines[["top", "right"]].set_visible(False)
     right.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return _svg(canvas)
+
+
+def _stages(facts: Sequence[ModelFacts]) -> list[str]:
+    """All that any model has results of, in the order in which they run."""
+    return list(dict.fromkeys(stage for each in facts for stage in each.seconds))
 
 
 def _svg(canvas: Canvas) -> str:

@@ -16,7 +16,7 @@ from ghosttrack.common.formats.layers import LAYERS
 from ghosttrack.common.formats.lens import LENS
 from ghosttrack.common.formats.saes import QUALITY
 from ghosttrack.common.formats.tracks import TRACKS
-from ghosttrack.stages.report.results import STAGES, Results
+from ghosttrack.stages.report.results import Results
 
 PARTS = (
     ("questions and answers", "track/answers", GENERATIONS.name),
@@ -37,7 +37,7 @@ PARTS = (
 def stage_cards(results: Results) -> list[dict[str, Any]]:
     """A record a stage that has results: units, seconds, memory, bytes, when, where, by which code."""
     cards = []
-    for stage in STAGES:
+    for stage in results.stages:
         found = [entry for label, entry in results.entries.items() if label.startswith(f"{stage}/")]
         if not found:
             continue

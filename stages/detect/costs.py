@@ -1,0 +1,9 @@
+"""Costs of `detect`: seconds that grow with the questions."""
+
+from ghosttrack.common.engine.contract import Unit
+from ghosttrack.common.engine.costs import Cost, Quantities
+
+
+def cost(q: Quantities, unit: Unit) -> Cost | None:
+    known = {"all": Cost(seconds=10 + 0.03 * q.questions, size=2e3 * q.questions), "asked": Cost()}
+    return known.get(unit.name)

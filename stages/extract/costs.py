@@ -1,0 +1,32 @@
+"""Costs of `extract`: a forward pass over T tokens as deep as the last layer, and a state a token and layer.
+
+FLOP (2·P + 2·N·d·L)·T·depth (P block parameters, N blocks, L tokens a row); bytes exact but for headers.
+"""
+
+from ghosttrack.common.config.schema import Config
+from ghosttrack.common.engine.contract import Unit
+from ghosttrack.common.engine.costs import FLOAT, INTERPRETER_BYTES, Cost, Quantities
+from ghosttrack.common.maths.sampling import sampled_rows
+
+EFFICIENCY = 0.5
+"""Share of the float32 matrix product's rate, measured on two CPU cores."""
+INDEX_BYTES = 14
+"""A token in an index: token, document, position, held out, kind."""
+
+
+def cost(q: Quantities, unit: Unit) -> Cost | None:
+    depth = (unit.layers[-1] + 1) / q.blocks if unit.layers else 1.0
+    rows = sampled_rows(q.tokens, q.row, q.base_tokens, q.held_out)
+    tokens = q.tokens if unit.layers or rows is None else rows * q.row
+    attention = 2 * q.blocks * q.width * q.row
+    layers = len(unit.layers) or q.layers
+    return Cost(
+        flop=depth * (2 * q.block_parameters + attention) * tokens,
+        size=tokens * float(layers * q.row_bytes + INDEX_BYTES),
+    )
+
+
+def memory(q: Quantities, config: Config) -> float:
+    """A forward pass keeps the outputs of all blocks and of the block at work (4·d wide) of a batch."""
+    tokens = config.extract.batch_size * config.extract.max_length
+    return INTERPRETER_BYTES + FLOAT * q.model_parameters + FLOAT * tokens * q.width * (q.layers + 14)

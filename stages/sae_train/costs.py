@@ -1,0 +1,36 @@
+"""Costs of `sae_train`: d·(2·h + 600·L0) FLOP a sample, which is a training token times the number of epochs.
+
+The quality of n layers' SAEs takes 3 losses of S spliced tokens for each (half the model is computed on average) and
+4·n·d·h² for their identity.
+"""
+
+from ghosttrack.common.config.schema import Config
+from ghosttrack.common.engine.contract import Unit
+from ghosttrack.common.engine.costs import FLOAT, INTERPRETER_BYTES, READ_RATE, VOCABULARY, Cost, Quantities
+
+EFFICIENCY = 3.0
+"""Of the float32 matrix product's rate on two CPU cores: training has its product in bfloat16."""
+GPU_EFFICIENCY = 0.4
+"""Of a GPU's rate, which is that of its fast arithmetic already."""
+ACTIVE_FLOP = 600
+"""FLOP in whose time one number of an active latent's row is read, summed and updated."""
+PAGE_BYTES = 1.6e5
+"""A page of figures, and its share of the JSON."""
+
+
+def cost(q: Quantities, unit: Unit) -> Cost | None:
+    if unit.name == "quality":
+        losses = 3 * q.splice_tokens * (q.block_parameters + 2 * VOCABULARY * q.width)
+        return Cost(flop=q.layers * (losses + 4 * q.width * q.latents**2), size=PAGE_BYTES * (q.layers + 1))
+    if q.pretrained and unit.layer is not None:
+        return Cost(seconds=q.sae_bytes / READ_RATE, size=q.sae_bytes)
+    samples = q.base_samples if unit.layer is None else q.train_tokens * q.epochs
+    if unit.name.startswith("independent_"):
+        samples += q.base_samples / q.layers
+    return Cost(flop=q.width * (2 * q.latents + ACTIVE_FLOP * q.target_l0) * samples, size=q.sae_bytes)
+
+
+def memory(q: Quantities, config: Config) -> float:
+    """Weights, gradients and Adam's two moments, and a batch's latents with what their gradient needs."""
+    sae = FLOAT * 2 * q.width * q.latents
+    return INTERPRETER_BYTES + 4 * sae + FLOAT * config.sae_training.batch_size * 3 * (q.latents + q.width)

@@ -1,0 +1,77 @@
+"""Costs of `track`: with Q questions of some answer tokens, n layers of h latents, K contexts, F tokens to fit to.
+
+Reading a token takes 2·P FLOP for the model's P block parameters, encoding its states n·2·d·h, and a product with the
+unembedding 2·V·d; of the tracked latents k are followed a scan, for each associator of the ladder.
+"""
+
+from ghosttrack.common.config.schema import Config
+from ghosttrack.common.engine.contract import Unit
+from ghosttrack.common.engine.costs import (
+    FLOAT,
+    INTERPRETER_BYTES,
+    TOKENS_PER_PROMPT,
+    VOCABULARY,
+    Cost,
+    Quantities,
+)
+
+EFFICIENCY = 0.15
+"""Share of the float32 matrix product's rate, measured on two CPU cores."""
+VALIDATION_TOKENS = 4096
+CAUSES_A_QUESTION = 30
+"""Interventions, each of some four tokens."""
+
+
+def cost(q: Quantities, unit: Unit) -> Cost | None:
+    encoding = 2 * q.width * q.latents * q.layers
+    unembedding = 2 * q.width * VOCABULARY
+    reading = 2 * q.block_parameters + encoding
+    answers = q.questions * (1 + q.answer)
+    return {
+        "answers": Cost(
+            flop=q.questions * 2 * q.model_parameters * (TOKENS_PER_PROMPT + q.answer)
+            + answers * q.layers * unembedding,
+            size=answers * q.layers * (2.0 * q.width + 24),
+        ),
+        "contexts": Cost(
+            flop=q.questions
+            * (1 + q.contexts)
+            * 2
+            * (q.block_parameters * TOKENS_PER_PROMPT + q.model_parameters * q.answer),
+            size=60.0 * q.questions * (1 + q.contexts),
+        ),
+        "association": Cost(
+            flop=q.fit_tokens * reading + q.layers * q.latents * unembedding,
+            seconds=5 + 1.5 * q.layers,
+            size=600.0 * q.layers * q.latents,
+        ),
+        "all": Cost(
+            flop=answers * encoding,
+            seconds=answers * q.layers * (1 + q.associators) * 1e-4,
+            size=24.0 * answers * q.layers * q.top_k,
+        ),
+        "independent": Cost(
+            flop=answers * encoding + q.fit_tokens * reading,
+            seconds=answers * q.layers * 2e-4,
+            size=12.0 * answers * q.layers * q.top_k,
+        ),
+        "account": Cost(
+            flop=q.questions * 2 * q.block_parameters * (TOKENS_PER_PROMPT + q.answer)
+            + 3 * answers * encoding,
+            size=answers * q.layers * (34.0 * q.candidates + 10.0 * q.top_k),
+        ),
+        "causes": Cost(
+            flop=q.settings["tracking.causes"] * CAUSES_A_QUESTION * 4 * 2 * q.block_parameters
+        ),
+        "validation": Cost(flop=min(q.fit_tokens, VALIDATION_TOKENS) * reading, seconds=30 + 2 * q.layers),
+        "asked_answers": Cost(),  # nobody has counted the new questions
+        "asked_contexts": Cost(),
+        "asked": Cost(),
+    }.get(unit.name)
+
+
+def memory(q: Quantities, config: Config) -> float:
+    """All layers' SAEs beside the model, and a batch's latents."""
+    sae = FLOAT * 2 * q.width * q.latents
+    batch = FLOAT * config.tracking.batch_size * q.answer * q.layers * q.latents
+    return INTERPRETER_BYTES + FLOAT * q.model_parameters + q.layers * sae + batch

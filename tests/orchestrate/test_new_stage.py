@@ -1,0 +1,106 @@
+"""Another stage is a folder: planned, run, imaged and verified with no other file touched."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ghosttrack.common.engine.storage import Store
+from ghosttrack.orchestrate.container import Image, run_command
+from ghosttrack.orchestrate.local import LocalExecutor
+from ghosttrack.orchestrate.plan import Plan
+from ghosttrack.orchestrate.render import Terminal
+from ghosttrack.orchestrate.verify import verify_units
+from tests.apptainer.build_module import build
+from tests.fake_project import FakeProject
+
+CONTRACT = {
+    "stage": "weigh",
+    "phase": 3,
+    "version": 1,
+    "title": "Weights",
+    "summary": "Weighs what the sink has joined.",
+    "gpu": False,
+    "torch": True,
+    "units": [
+        {
+            "name": "all", "reads": {"sink/all": ["joined.json"]}, "parameters": ["seed"],
+            "folder": "results/{name}/weigh", "writes": ["weights.json"],
+        }
+    ],
+}  # fmt: skip
+RUN = """
+def run(job):
+    job.output("weights.json").write_text(str(len(job.input("sink/all", "joined.json").read_text())))
+    return {"n": 1}
+"""
+COSTS = """
+from ghosttrack.common.engine.costs import Cost
+
+
+def cost(quantities, unit):
+    return Cost(seconds=120.0, size=7e6)
+"""
+
+
+@pytest.fixture
+def weigh(finished: FakeProject) -> Path:
+    """The folder of a fourth stage, beside those that have run."""
+    folder = finished.stages / "weigh"
+    shutil.copytree(finished.stages / "sink", folder)
+    (folder / "contract.yaml").write_text(yaml.safe_dump(CONTRACT))
+    (folder / "run.py").write_text(RUN)
+    (folder / "costs.py").unlink()
+    return folder
+
+
+def shown(plan: Plan, capsys: pytest.CaptureFixture[str]) -> str:
+    Terminal().plan(plan)
+    return capsys.readouterr().out
+
+
+def test_it_is_planned_run_and_verified(
+    finished: FakeProject, weigh: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    request = finished.request()
+    plan = request.plan()
+    assert [planned.unit.label for planned in plan.stale] == ["weigh/all"]
+    LocalExecutor(Terminal()).execute(request, plan)
+    assert request.plan().stale == []
+    assert (finished.root / "results/small/weigh/weights.json").read_text().isdigit()
+    units = [planned.unit for planned in plan.units]
+    assert verify_units(Store(str(finished.root)), units, deep=True).findings == []
+
+
+def test_a_unit_without_a_cost_is_unknown(
+    finished: FakeProject, weigh: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = finished.request().plan()
+    line = next(line for line in shown(plan, capsys).splitlines() if line.startswith("weigh"))
+    assert line.split()[-2:] == ["unknown", "unknown"]
+    [entry] = [unit for unit in plan.to_json()["units"] if unit["stage"] == "weigh"]
+    assert entry["predictedSeconds"] is None
+
+
+def test_a_stage_tells_its_costs(
+    finished: FakeProject, weigh: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (weigh / "costs.py").write_text(COSTS)
+    [planned] = finished.request().plan().stale
+    assert planned.known
+    assert (planned.seconds, planned.size) == (125.0, 7e6)  # and five seconds to start
+
+
+def test_its_image_is_rendered(finished: FakeProject, weigh: Path, tmp_path: Path) -> None:
+    files = build.code_files("weigh", finished.stages)
+    assert {"stages/weigh/run.py", "common/engine/runner.py", "entrypoint.sh"} <= set(files)
+    assert not [name for name in files if name.startswith("stages/sink")]
+    recipe = build.Builder().recipe(files, yaml.safe_load(files["stages/weigh/contract.yaml"]))
+    assert recipe["kind"] == "torch"
+    assert recipe["code"].keys() == files.keys()
+    image = Image("weigh", tmp_path / "weigh.sif", "0" * 64)
+    command = run_command(image, finished.request(), ["all"])
+    assert command[:3] == ["apptainer", "--quiet", "run"]
+    assert str(image.path) in command
+    assert command[-2:] == ["--unit", "all"]
