@@ -179,7 +179,7 @@ def test_a_finished_run_is_opened_fitted_and_scored_from_python(undisturbed: Pip
     fold = frozen_fold(run, config)
     stored = load(undisturbed.root / RESULTS / "detection")
     stored.require(run.provenance)
-    again = fit(run.data, run.labels, fold, run.provenance, run.ids, config.seed)
+    again = fit(run.data, run.labels, fold, run.provenance, run.ids, run.groups, config.seed)
     asked = run.data.of(fold.test)
     np.testing.assert_allclose(again.score(asked), stored.score(asked), atol=1e-6)
     published = json.loads((undisturbed.root / RESULTS / "detection/hallucination_scores.json").read_text())

@@ -8,6 +8,7 @@ METRICS = Json(
     "sample counts, `excluded` by reason; `detector` (the main one), `associator`; `methods`: `name, title, kind` (`baseline, "
     "detector, rung, early`), `description, signals, rung, layer, before_answer`, and what each training side chose (`folds`); "
     "`splits` (sizes); `permutation`: `observed, auroc` (of every refit), `p_value`; `frozen_test` (sha256 of its ids); "
+    "`familiarity`: share of questions called unfamiliar, of the frozen `test` (false alarms) and of `relations` held out; "
     "`error_types`; `absent` (what the protocol has and the run has not, in words)",
     version=3,
 )

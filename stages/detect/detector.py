@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 
 from ghosttrack.common.errors import CorruptInputError, ModelMismatchError
 from ghosttrack.common.formats.detector import DETECTOR, DETECTOR_ARRAYS
-from ghosttrack.common.maths.calibration import Platt
+from ghosttrack.common.maths.calibration import Platt, fit_platt
 from ghosttrack.stages.detect.columns import Columns, Experts
 from ghosttrack.stages.detect.crossval import Side, fit_final, fit_side
 from ghosttrack.stages.detect.data import Data
 from ghosttrack.stages.detect.explain import Reason, Reference, reasons, reference_of
+from ghosttrack.stages.detect.familiarity import FALSE_ALARMS, Familiarity, fit_familiarity
 from ghosttrack.stages.detect.fitted.habits import Habits
 from ghosttrack.stages.detect.fitted.latents import LatentProbe
 from ghosttrack.stages.detect.fitted.linear import Linear
@@ -35,10 +36,12 @@ from ghosttrack.stages.detect.methods import MAIN, STACKS
 from ghosttrack.stages.detect.models import Additive, Boosted, Both, Model
 from ghosttrack.stages.detect.protocol.splits import Fold
 from ghosttrack.stages.detect.store import flatten, unflatten
+from ghosttrack.stages.detect.token_risk import TokenRisk, fit_token_risk
 
 Floats = NDArray[np.float64]
 
-VERSION = 2
+VERSION = 3
+BASELINE = "logits.min_logprob"
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,12 @@ class Detector:
     threshold: float
     """On the calibrated probability: at or above it, an answer is called wrong."""
     reference: Reference
+    familiarity: Familiarity
+    baseline: Platt
+    """Of the lowest log-probability of an answer's tokens: what is left to say where a question is unfamiliar."""
+    token_risk: TokenRisk
+    forms: list[str]
+    """Of the prompts that it was fitted on."""
 
     def require(self, provenance: dict[str, str]) -> None:
         """Raises ModelMismatchError unless the answers come from the model and SAEs that this was fitted on."""
@@ -82,28 +91,54 @@ class Detector:
         columns = self.columns(data)
         probability = self.platt(self.model.score(columns.of(self.signals)))
         found = reasons(self.reference, columns.of(self.signals, linear=True), probability)
-        return [{"probability": float(p), **reason} for p, reason in zip(probability, found, strict=True)]
+        familiar = self.familiarity.p_value(data.states)
+        baseline = self.baseline(-columns.column(BASELINE))
+        return [
+            {
+                "probability": float(probability[row]),
+                "familiarity": round(float(familiar[row]), 4),
+                "unfamiliar": bool(familiar[row] <= FALSE_ALARMS),
+                "form": asked.form,
+                "other_form": asked.form not in self.forms,
+                "baseline": round(float(baseline[row]), 4),
+                "token_risks": [
+                    round(float(risk), 4) for risk in self.token_risk(asked.logprobs, asked.entropies)
+                ],
+                **reason,
+            }
+            for row, (asked, reason) in enumerate(zip(data.asked, found, strict=True))
+        ]
 
 
 def fit(
-    data: Data, labels: Floats, fold: Fold, provenance: dict[str, str], ids: list[str], seed: int = 0
+    data: Data,
+    labels: Floats,
+    fold: Fold,
+    provenance: dict[str, str],
+    ids: list[str],
+    groups: NDArray[np.int64],
+    seed: int = 0,
 ) -> Detector:
     """A detector fitted on the training rows of a fold, everything chosen on its inner folds.
 
-    data, labels, ids: of all questions; labels 1 wrong, 0 right. Raises LabelError where a class is missing.
+    data, labels, ids, groups: of all questions; labels 1 wrong, 0 right. Raises LabelError where a class is missing.
     """
-    return keep(
-        fit_side(data, labels, fold, seed), data.layers, provenance, [ids[row] for row in fold.train], seed
-    )
+    side, rows = fit_side(data, labels, fold, seed), fold.train
+    return keep(side, data.of(rows), provenance, [ids[row] for row in rows], groups[rows], seed)
 
 
-def keep(side: Side, layers: list[int], provenance: dict[str, str], ids: list[str], seed: int) -> Detector:
-    """The main detector of a training side. ids: of its rows."""
+def keep(
+    side: Side, data: Data, provenance: dict[str, str], ids: list[str], groups: NDArray[np.int64], seed: int
+) -> Detector:
+    """The main detector of a training side. data, ids, groups: of its rows."""
     signals = [signal for signal in STACKS[MAIN][1] if signal in side.train.signals]
     model, held_out, platt, threshold, chosen = fit_final(side, signals, seed)
     return Detector(
-        VERSION, provenance, layers, signals, chosen, side.experts, model, platt, threshold,
-        reference_of(side, signals, held_out, ids, seed),
+        VERSION, provenance, data.layers, signals, chosen, side.experts, model, platt, threshold,
+        reference_of(side, signals, held_out, ids, seed), fit_familiarity(data.states, groups, seed),
+        fit_platt(-side.train.column(BASELINE), side.labels),
+        fit_token_risk([a.logprobs for a in data.asked], [a.entropies for a in data.asked], side.labels),
+        sorted({asked.form for asked in data.asked}),
     )  # fmt: skip
 
 
@@ -121,6 +156,8 @@ _TYPES: dict[str, Any] = {
         Both,
         Platt,
         Reference,
+        Familiarity,
+        TokenRisk,
     )
 }
 

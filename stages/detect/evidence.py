@@ -42,13 +42,19 @@ class Asked(NamedTuple):
     logprobs: list[float]
     entropies: list[float]
     samples: list[str]
+    form: str  # of the prompt: whether worked examples come first, and whether a sentence is completed
 
     @classmethod
     def of(cls, answer: Answer) -> Asked:
         return cls(
             answer.relation, answer.subject, answer.question, answer.prefix, answer.answer, normalise(answer.answer),
             answer.token_ids, answer.logprobs, answer.entropies, answer.samples,
+            f"{_asked_as(answer)} {'after' if answer.prefix else 'without'} worked examples",
         )  # fmt: skip
+
+
+def _asked_as(answer: Answer) -> str:
+    return "a sentence to complete" if answer.query == answer.question else "a question"
 
 
 def place_rows(question: Ints, position: Ints, n_questions: int) -> Ints:

@@ -6,6 +6,7 @@ and the intercept.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,8 @@ Ints = NDArray[np.int64]
 Reason = dict[str, Any]
 
 NEIGHBOURS = 200
-"""Training answers of nearest probability, whose share of wrong ones gives the interval."""
+"""Most training answers of nearest probability whose share of wrong ones gives the interval; a tenth of them, where that is less."""
+LEAST_NEIGHBOURS = 30
 SHOWN = 8
 _Z = 1.959964
 
@@ -55,7 +57,8 @@ def reference_of(side: Side, signals: list[str], held_out: Floats, ids: list[str
 def reasons(reference: Reference, values: Floats, probability: Floats) -> list[Reason]:
     """A record a question. values: [n, n_columns], of the reference's columns; probability: [n] calibrated.
 
-    `interval` is Wilson's 95 % interval of the share of wrong answers among the training answers of nearest probability;
+    `interval` is Wilson's 95 % interval of the share of wrong answers among the training answers of nearest probability,
+    widened to the probability itself where calibration and that share differ by more;
     `contributions` the strongest columns, with `rest` and `intercept` they add up to `additive_log_odds`.
     """
     parts = reference.additive.contributions(values)
@@ -81,13 +84,15 @@ def reasons(reference: Reference, values: Floats, probability: Floats) -> list[R
 
 
 def _interval(reference: Reference, probability: float) -> tuple[float, float]:
-    count = min(NEIGHBOURS, len(reference.probability))
+    known = len(reference.probability)
+    count = min(known, max(LEAST_NEIGHBOURS, min(NEIGHBOURS, known // 10)))
     start = int(np.searchsorted(reference.probability, probability)) - count // 2
     start = min(max(start, 0), len(reference.probability) - count)
     share = float(reference.wrong[start : start + count].mean())
     centre = (share + _Z**2 / (2 * count)) / (1 + _Z**2 / count)
     half = _Z / (1 + _Z**2 / count) * np.sqrt(share * (1 - share) / count + _Z**2 / (4 * count**2))
-    return round(max(0.0, centre - half), 4), round(min(1.0, centre + half), 4)
+    low, high = min(centre - half, probability), max(centre + half, probability)
+    return math.floor(max(0.0, low) * 1e4) / 1e4, math.ceil(min(1.0, high) * 1e4) / 1e4
 
 
 def competition_of(leader: Floats, layers: list[int], candidates: list[str]) -> Reason:

@@ -77,6 +77,8 @@ def asked_record(
     """
     known = {} if reason is None else dict(reason)
     score = known.pop("probability", None)
+    unknown = bool(known.get("unfamiliar"))
+    wrong = score is not None and score >= threshold
     return {
         "id": answer.id,
         "relation": answer.relation,
@@ -85,7 +87,8 @@ def asked_record(
         "scored": reason is not None,
         "score": score,
         "threshold": threshold,
-        "predicted": None if score is None else int(score >= threshold),
+        "verdict": None if score is None else "unfamiliar" if unknown else "wrong" if wrong else "right",
+        "predicted": None if score is None or unknown else int(wrong),
         **known,
         "competition": dict(competition),
         "gold": answer.gold or None,

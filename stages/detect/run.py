@@ -31,6 +31,7 @@ from ghosttrack.stages.detect.data import Data
 from ghosttrack.stages.detect.error_types import ERROR_TYPES, error_types
 from ghosttrack.stages.detect.evidence import PLACES
 from ghosttrack.stages.detect.explain import Reason, competition_of, reasons, reference_of
+from ghosttrack.stages.detect.familiarity import fit_familiarity
 from ghosttrack.stages.detect.methods import MAIN, STACKS, Method, Scored
 from ghosttrack.stages.detect.opening import answer_files, input_files, provenance, read_run, splits_of
 from ghosttrack.stages.detect.permutation import Permutations, permutation_control
@@ -71,9 +72,11 @@ def run_all(job: Job) -> dict[str, Any]:
     results = list(_score_all(job, data, labels, splits))
     frozen = next(split for split in splits if split.name == "test").folds[0]
     side = next(result.side for _, _, _, result in results if result.side is not None)
+    rows_kept = frozen.train
     kept = saved.keep(
-        side, job.config.layers, opened.provenance, [opened.ids[row] for row in frozen.train], job.config.seed
-    )
+        side, data.of(rows_kept), opened.provenance, [opened.ids[row] for row in rows_kept], opened.groups[rows_kept],
+        job.config.seed,
+    )  # fmt: skip
     saved.save(kept, job.output(DETECTOR.name), job.output(DETECTOR_ARRAYS.name))
     main_folds = next(split.folds for split in splits if split.name == "grouped")
     control = _permutations(job, data, labels, rows, main_folds)
@@ -120,6 +123,7 @@ def run_all(job: Job) -> dict[str, Any]:
                 "\n".join(opened.ids[row] for row in frozen.test).encode()
             ).hexdigest(),
             "permutation": {**control._asdict(), "p_value": control.p_value} if control else None,
+            "familiarity": _familiarity(splits, data, opened.groups, job.config.seed),
             "error_types": ERROR_TYPES,
             "absent": _absent(splits, data, settings.transfer),
         },
@@ -160,6 +164,18 @@ def run_asked(job: Job) -> dict[str, Any]:
         "labelled": len(labels),
         "auroc": round(auroc(labels, scores), 4) if both else None,
     }
+
+
+def _familiarity(splits: Sequence[Split], data: Data, groups: Ints, seed: int) -> dict[str, float]:
+    """Share of the questions that are called unfamiliar: of the frozen test (false alarms), and of relations held out."""
+    called: dict[str, list[bool]] = {}
+    for split in splits:
+        if split.name not in ("test", "relations") or split.repeat:
+            continue
+        for fold in split.folds:
+            fitted = fit_familiarity(data.states[fold.train], groups[fold.train], seed)
+            called.setdefault(split.name, []).extend(fitted.unfamiliar(data.states[fold.test]).tolist())
+    return {name: round(float(np.mean(found)), 4) for name, found in sorted(called.items())}
 
 
 def _candidates(job: Job, tokens: Ints) -> list[list[str]]:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+from typing import TYPE_CHECKING
+
 from ghosttrack.api.question import Question
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 class Asked(Question):
@@ -14,6 +20,28 @@ class Asked(Question):
         return self._run._fitted_prompts.get(self.prompt) is not None
 
     @property
+    def unfamiliar(self) -> bool:
+        """Whether the question is unlike all that the detector was fitted on; it calls 5 % of its own kind so."""
+        return bool(self.record and self.record.get("unfamiliar"))
+
+    @property
+    def verdict(self) -> str | None:
+        """`wrong`, `right` or `unfamiliar`; None where there is no score."""
+        return None if self.record is None else self.record["verdict"]
+
+    @property
+    def baseline(self) -> float | None:
+        """How likely the answer is wrong by its least likely token alone, calibrated."""
+        return None if self.record is None else self.record.get("baseline")
+
+    @cached_property
+    def tokens(self) -> pd.DataFrame:
+        """A row an answer token: text, logprob, entropy (nats), and risk: how likely the answer is wrong, seen up to it."""
+        table = super().tokens
+        risks = None if self.record is None else self.record.get("token_risks")
+        return table if risks is None else table.assign(risk=risks)
+
+    @property
     def notices(self) -> list[str]:
         """What a reader of the score should know, in words."""
         found = []
@@ -22,4 +50,19 @@ class Asked(Question):
             found.append(
                 f"the detector was fitted on this question ({own}): run.question({own!r}) has a score by one that was not"
             )
+        if self.record and self.record.get("other_form"):
+            found.append(f"the prompt is {self.record['form']}, a form that the detector was not fitted on")
         return found
+
+    def _verdict(self) -> str:
+        if self.unfamiliar:
+            return f", unfamiliar; {self.baseline:.0%} likely wrong by log-probability alone"
+        return super()._verdict()
+
+    def _judgement(self) -> str:
+        if self.unfamiliar:
+            return (
+                "The question is unlike all that the detector was fitted on, so its score does not count; by the "
+                f"log-probability alone the answer is wrong with probability {self.baseline:.2f}."
+            )
+        return super()._judgement()

@@ -23,7 +23,8 @@ class RunDetector:
         return f"<Detector of {self._run.name}>"
 
     def score(self, questions: Sequence[str | Mapping[str, Any]]) -> pd.DataFrame:
-        """A row a question: text, answer, probability (of being wrong), low, high, in_fit.
+        """A row a question: text, answer, verdict (wrong, right, unfamiliar), probability (of being wrong), low, high,
+        baseline (by the log-probability alone), in_fit.
 
         questions: texts as `run.ask` takes them, or records with `question` or `prompt` and if wanted `relation`, `subject`,
         `answer`. in_fit: the detector was fitted on that very question.
@@ -37,9 +38,11 @@ class RunDetector:
         table = {
             "question": [each.text for each in found],
             "answer": [each.answer for each in found],
+            "verdict": [each.verdict for each in found],
             "probability": [each.probability for each in found],
             "low": [None if each.interval is None else each.interval[0] for each in found],
             "high": [None if each.interval is None else each.interval[1] for each in found],
+            "baseline": [each.baseline for each in found],
             "in_fit": [each.in_fit for each in found],
         }
         return pd.DataFrame(table)

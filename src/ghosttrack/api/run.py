@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from ghosttrack.common.models.sae import JumpReLUSAE
 
 STUB = "-stub"
+SCORES_OF_ASKED = "detect/asked"
 FROZEN = "test"
 """The split whose rows the stored detector was not fitted on."""
 
@@ -376,12 +377,17 @@ def _some(names: Sequence[str], most: int = 4) -> str:
 
 
 def asked_units(config: Config) -> list[Unit]:
-    """The units that only new questions make, in the order in which they run. config: with `data.asked`."""
+    """What new questions need to be scored: the units that only they make, in the order in which they run.
+
+    config: with `data.asked`.
+    """
     plain = config.model_copy(update={"data": config.data.model_copy(update={"asked": None})})
-    return [
-        unit
-        for contract in load_contracts()
-        for usual in [{unit.name for unit in expand(contract, plain)}]
-        for unit in expand(contract, config)
-        if unit.name not in usual
-    ]
+    contracts = load_contracts()
+    usual = {unit.label for contract in contracts for unit in expand(contract, plain)}
+    new = [unit for contract in contracts for unit in expand(contract, config) if unit.label not in usual]
+    needed, wanted = [], {SCORES_OF_ASKED}
+    for unit in reversed(new):  # what reads comes after what it reads
+        if unit.label in wanted:
+            needed.append(unit)
+            wanted |= {read.name for read in unit.reads}
+    return needed[::-1]

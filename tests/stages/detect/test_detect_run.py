@@ -255,7 +255,14 @@ def test_a_detector_is_fitted_scores_and_explains_from_python(finished_run):
     labels = np.array([np.nan if answer.label is None else answer.label for answer in answers])
     rows = protocol_rows(answers, data, labels, question_groups(answers))
     fold = all_splits(rows, Plan(1, 2, 2, 0, 0), 0)[0].folds[0]
-    detector = fit(data, labels, fold, {"model": "m", "saes": "s"}, [answer.id for answer in answers])
+    detector = fit(
+        data,
+        labels,
+        fold,
+        {"model": "m", "saes": "s"},
+        [answer.id for answer in answers],
+        question_groups(answers),
+    )
     asked = data.of(fold.test)
     assert auroc(labels[fold.test], detector.score(asked)) > 0.7
     reasons = detector.explain(asked)
@@ -320,7 +327,7 @@ def test_who_led_the_competition_and_from_which_layer_on():
 def test_the_types_of_wrong_answers():
     def answer(number, said, gold, label, token, relation="r"):
         return Answer(
-            id=str(number), relation=relation, group=str(number), prompt=f"q{number}", answer=said, gold=gold, label=label,
+            id=str(number), relation=relation, group=str(number), prompt=f"q{number}", question=f"q{number}", query=f"q{number}", answer=said, gold=gold, label=label,
             tokens=[f" {said}"], token_ids=[token], logprobs=[0.0], entropies=[0.0],
         )  # fmt: skip
 
