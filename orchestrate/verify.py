@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ghosttrack.common.engine.contract import Unit
+from ghosttrack.common.engine.entry import broken_promise
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.errors import CorruptInputError, MissingInputError
 
@@ -40,6 +41,10 @@ def verify_units(store: Store, units: Iterable[Unit], *, deep: bool = False) -> 
         if entry is None:
             unpublished.append(unit.label)
             continue
+        if broken := broken_promise(unit, entry.manifest.files):
+            findings.append(
+                Finding(unit.label, f"its manifest has {broken}; `ghosttrack run` makes it again")
+            )
         if entry.released:
             continue
         for subject in entry.manifest.subject:

@@ -7,12 +7,16 @@ JSON Schema in `docs/manifest.schema.json`.
 
 import hashlib
 import json
+import re
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 SCHEMA_VERSION = "1.0.0"
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
+"""UTC, to the second."""
 
 
 class Record(BaseModel):
@@ -26,13 +30,34 @@ def plain_name(name: str) -> str:
     return name
 
 
+def has_size(annotations: dict[str, Any]) -> dict[str, Any]:
+    """Annotations that say how many bytes a file has. Raises ValueError for others."""
+    size = annotations.get("size")
+    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+        raise ValueError(f"size is {size!r} and should be a number of bytes")
+    return annotations
+
+
+def has_sha256(digest: dict[str, str]) -> dict[str, str]:
+    """Digests with a sha256 among them. Raises ValueError for others."""
+    if not re.fullmatch(r"[0-9a-f]{64}", digest.get("sha256", "")):
+        raise ValueError("it has no sha256")
+    return digest
+
+
+def is_moment(text: str) -> str:
+    """A time as manifests write it. Raises ValueError for anything else."""
+    datetime.strptime(text, TIME_FORMAT)
+    return text
+
+
 class Subject(Record):
     """A published file."""
 
     name: Annotated[str, AfterValidator(plain_name)]
-    digest: dict[str, str]
+    digest: Annotated[dict[str, str], AfterValidator(has_sha256)]
     media_type: str
-    annotations: dict[str, Any] = {}
+    annotations: Annotated[dict[str, Any], AfterValidator(has_size)]
     """`size` in bytes; `shape` and `dtype` by tensor where the file holds tensors."""
 
     @property
@@ -67,8 +92,8 @@ class Builder(Record):
 
 class Metadata(Record):
     invocation_id: str
-    started_on: str
-    finished_on: str
+    started_on: Annotated[str, AfterValidator(is_moment)]
+    finished_on: Annotated[str, AfterValidator(is_moment)]
 
 
 class RunDetails(Record):

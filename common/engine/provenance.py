@@ -179,4 +179,4 @@ def _version(distribution: str) -> str | None:
 
 def now() -> str:
     """This moment, as manifests and records have it: ISO 8601 in UTC, to the second."""
-    return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.now(timezone.utc).strftime(manifest.TIME_FORMAT)

@@ -50,7 +50,12 @@ class Store:
                 if pointer.exists():
                     raise CorruptInputError(f"{stage}/{unit}: {pointer} is no link; move it away") from error
                 raise
-        return open_entry(self.layout, pointer.parent / target, f"{stage}/{unit}", stage)
+        entry = open_entry(self.layout, pointer.parent / target, f"{stage}/{unit}", stage)
+        if entry.manifest.predicate.unit != unit:
+            raise CorruptInputError(
+                f"{stage}/{unit}: {pointer} leads to a result of another unit; `ghosttrack run` mends it"
+            )
+        return entry
 
     def names(self) -> list[str]:
         """The configurations that something is published of under this root."""
