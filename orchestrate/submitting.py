@@ -1,7 +1,5 @@
 """Commands that bring a configuration up to date, here or through a scheduler, or take that back."""
 
-from pathlib import Path
-
 import click
 
 from ghosttrack.common.engine.contract import expand
@@ -40,7 +38,7 @@ def render(request: Request, executor: ExecutorName, contained: bool) -> None:
     terminal, plan = Terminal(), request.plan()
     chain = chain_of(plan)
     setting = setting_of(request, _images(request, plan, contained))
-    whole = Path("jobs") / f"{request.config.name.replace('-', '_')}_full_pipeline.sbatch"
+    whole = request.folder / "jobs" / f"{request.config.name.replace('-', '_')}_full_pipeline.sbatch"
     container = "apptainer" if contained else "none"
     command = request.own_command("run", "--executor", "local", "--container", container)
     write_whole(setting, command, chain, whole)

@@ -229,6 +229,12 @@ class ExtractConfig(Section):
         description="Most GB (10⁹ bytes) of hidden states on disk at a time. Where all waves together take more, "
         "a wave's states are removed once the SAEs trained on them verify; null: no bound.",
     )
+    num_workers: int = Field(
+        8,
+        gt=0,
+        le=1024,
+        description="Threads that bring the files of a shard to the disk. Does not change the result's meaning.",
+    )
     shard_rows: int = Field(64, gt=0, description="Rows between two points at which a killed run can resume.")
 
 

@@ -7,6 +7,7 @@ import contextlib
 import functools
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -176,8 +177,10 @@ class ForwardPass:
             self.written += tokens * sum(file.row_bytes for file in self.out.values())
             progress.update(tokens)
             progress.note(f"{format_bytes(self.written)} written")
-        for file in self.out.values():
-            file.sync()
+        with ThreadPoolExecutor(self.job.config.extract.num_workers) as threads:
+            list(
+                threads.map(states.StatesWriter.sync, self.out.values())
+            )  # a list, so that errors are raised
         self._into_shard = 0
 
 

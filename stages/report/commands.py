@@ -13,17 +13,17 @@ import click
 from ghosttrack.common.config.load import load_config
 from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.progress import format_bytes, format_seconds
-from ghosttrack.common.engine.storage import Store, storage_errors
+from ghosttrack.common.engine.storage import storage_errors
 from ghosttrack.common.errors import ConfigError
 
 
-def takes_config(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the options that name a configuration; it gets it as `config`."""
+def takes_config(command: Callable[..., None], required: bool = True) -> Callable[..., None]:
+    """Give a command the options that name a configuration; it gets it as `config`, None where none is named."""
 
     @click.option(
         "--config",
         "name",
-        required=True,
+        required=required,
         metavar="NAME",
         help="A name from config/model_configs, or the path of a YAML file.",
     )
@@ -40,9 +40,10 @@ def takes_config(command: Callable[..., None]) -> Callable[..., None]:
     @click.option("--stub", is_flag=True, help="The results of a stub run.")
     @functools.wraps(command)
     def wrapped(
-        name: str, overrides: tuple[str, ...], cluster: str | None, stub: bool, **others: Any
+        name: str | None, overrides: tuple[str, ...], cluster: str | None, stub: bool, **others: Any
     ) -> None:
-        command(config=load_config(name, overrides, cluster=cluster, stub=stub), **others)
+        config = load_config(name, overrides, cluster=cluster, stub=stub) if name is not None else None
+        command(config=config, **others)
 
     return wrapped
 
@@ -51,16 +52,27 @@ _PATH = click.Path(path_type=Path)
 
 
 @click.command()
-@takes_config
+@functools.partial(takes_config, required=False)
+@click.option(
+    "--results",
+    "place",
+    metavar="FOLDER",
+    help="Results to show, such as results/demo, in place of --config.",
+)
 @click.option("--output", type=_PATH, help="The file to write; results/<name>/dashboard.html when left out.")
-def dashboard(config: Config, output: Path | None) -> None:
+def dashboard(config: Config | None, place: str | None, output: Path | None) -> None:
     """One HTML file with all that there is to see of a run."""
     from ghosttrack.stages.report.dashboard.build import build
     from ghosttrack.stages.report.results import Results
 
     start = time.monotonic()
-    results = Results.open(config.paths.root, config.name)
-    output = output or _folder(config) / "dashboard.html"
+    if config is not None:
+        results = Results.open(config.paths.root, config.name)
+    elif place is not None:
+        results = Results.at(place)
+    else:
+        raise ConfigError("whose results? give --results results/demo, or --config demo")
+    output = output or results.store.root / "results" / results.name / "dashboard.html"
     page = build(results)
     write(output, page)
     click.echo(
@@ -119,10 +131,6 @@ def compare(results: tuple[str, ...], small: str | None, medium: str | None, out
 
 
 COMMANDS = (dashboard, compare, export, crate)
-
-
-def _folder(config: Config) -> Path:
-    return Store(config.paths.root).root / "results" / config.name
 
 
 def write(path: Path, text: str) -> None:
