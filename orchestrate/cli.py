@@ -9,7 +9,7 @@ from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.errors import CorruptInputError, MissingInputError
 from ghosttrack.orchestrate.clean import clean as clean_results
 from ghosttrack.orchestrate.initialise import init
-from ghosttrack.orchestrate.options import takes_config
+from ghosttrack.orchestrate.options import takes_config, takes_strict_code
 from ghosttrack.orchestrate.render import Terminal
 from ghosttrack.orchestrate.request import Request
 from ghosttrack.orchestrate.saes import sae
@@ -65,6 +65,7 @@ for command in (
 
 @ghosttrack.command()
 @takes_config
+@takes_strict_code
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 def plan(request: Request, as_json: bool) -> None:
     """Show every unit, why it must run, and what it will take. Changes nothing."""
@@ -77,6 +78,7 @@ def plan(request: Request, as_json: bool) -> None:
 
 @ghosttrack.command()
 @takes_config
+@takes_strict_code
 @click.argument("unit")
 def why(request: Request, unit: str) -> None:
     """Say why UNIT (such as track/all, or a stage for all of its units) must run."""

@@ -1,5 +1,6 @@
 """The argument and the options that commands about a configuration share."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, Literal
@@ -53,6 +54,19 @@ def takes_config(command: Command, *, as_submitted: bool = False) -> Command:
 
 
 takes_submitted_config = functools.partial(takes_config, as_submitted=True)
+
+
+def takes_strict_code(command: Command) -> Command:
+    """Give a command `--strict-code`; its request knows."""
+
+    @click.option(
+        "--strict-code", is_flag=True, help="What other code than there is now has made is out of date, too."
+    )
+    @functools.wraps(command)
+    def wrapped(request: Request, strict_code: bool, **others: Any) -> None:
+        command(request=dataclasses.replace(request, strict_code=strict_code), **others)
+
+    return wrapped
 
 
 def takes_executor(command: Command) -> Command:

@@ -14,7 +14,14 @@ from ghosttrack.common.config.cluster import ClusterProfile
 from ghosttrack.common.config.schema import Config, describe_layers
 from ghosttrack.common.engine.contract import STAGES_FOLDER, Contract, Unit, expand, task_key
 from ghosttrack.common.engine.progress import format_bytes
-from ghosttrack.common.engine.staleness import Reason, State, input_digests, input_entries, state
+from ghosttrack.common.engine.staleness import (
+    Reason,
+    State,
+    code_changed,
+    input_digests,
+    input_entries,
+    state,
+)
 from ghosttrack.common.engine.storage import Entry, Store
 from ghosttrack.common.errors import ConfigError, CorruptInputError, GhostTrackError
 from ghosttrack.orchestrate.disk import folder_size, free_bytes
@@ -36,6 +43,8 @@ class PlannedUnit:
     """Bytes that its outputs will take."""
     known: bool = True
     """Whether anything is known of time and size; both are 0 otherwise."""
+    code_changed: bool = False
+    """The result that is there was made by other code than there is now."""
     gpus: int = 0
     """That its job holds meanwhile."""
 
@@ -138,6 +147,7 @@ class Plan:
                     "unit": planned.unit.name,
                     "reason": str(planned.reason) if planned.reason else None,
                     "kept": planned.kept,
+                    "codeChanged": planned.code_changed,
                     "predictedSeconds": round(planned.seconds, 1) if planned.known else None,
                     "predictedBytes": round(planned.size) if planned.known else None,
                 }
@@ -179,10 +189,16 @@ class Snapshot(Store):
         return unit in self._pointers[name, stage]
 
 
-def make_plan(config: Config, contracts: Iterable[Contract], profile: ClusterProfile | None = None) -> Plan:
+def make_plan(
+    config: Config,
+    contracts: Iterable[Contract],
+    profile: ClusterProfile | None = None,
+    *,
+    strict_code: bool = False,
+) -> Plan:
     """The state of every unit, upstream first. A unit that reads one which will run is taken to be stale.
 
-    profile: of the machine that it would run on.
+    profile: of the machine that it would run on. strict_code: what other code than there is now has made must run too.
     """
     store = Snapshot(config.paths.root)
     contracts = list(contracts)
@@ -190,7 +206,7 @@ def make_plan(config: Config, contracts: Iterable[Contract], profile: ClusterPro
     states = []
     stale: set[str] = set()
     for contract in contracts:
-        for unit in expand(contract, config):
+        for unit in expand(contract, config, strict_code=strict_code):
             found = state(store, unit, stale)
             if found.reason:
                 stale.add(unit.label)
@@ -202,7 +218,15 @@ def make_plan(config: Config, contracts: Iterable[Contract], profile: ClusterPro
     stages_folder = contracts[0].home.parent if contracts else STAGES_FOLDER
     estimator = Estimator(config, entries, stages_folder)
     planned = [
-        PlannedUnit(unit, found.entry, found.reason, kept, *estimate, gpus=gpus[unit.stage][0])
+        PlannedUnit(
+            unit,
+            found.entry,
+            found.reason,
+            kept,
+            *estimate,
+            gpus=gpus[unit.stage][0],
+            code_changed=found.entry is not None and code_changed(found.entry, unit),
+        )
         for unit, found, kept in states
         for estimate in [
             Estimate(0.0, 0.0) if kept or not found.reason else estimator.predict(unit, gpus[unit.stage][1])
@@ -273,14 +297,14 @@ def fold(plan: Plan) -> list[Group]:
 def state_of(planned: PlannedUnit) -> str:
     """Why a unit must run, in a few words; its own layer reads `layer_*`, so that layers can be folded."""
     if planned.reason is None:
-        return "up to date"
+        return "up to date, code changed since" if planned.code_changed else "up to date"
     text = _pattern(planned.unit, str(planned.reason))
     return text + (" (kept from an earlier run)" if planned.kept else "")
 
 
 def _is_kept(store: Store, unit: Unit, reason: Reason | None, stale: set[str]) -> bool:
     """Whether a stale unit's result lies in the store from an earlier run (it is verified when it is used)."""
-    if reason is None or reason.kind == "corrupt" or any(read.name in stale for read in unit.reads):
+    if reason is None or reason.kind in ("corrupt", "code") or any(read.name in stale for read in unit.reads):
         return False
     try:
         key = task_key(unit, input_digests(unit, input_entries(store, unit)))

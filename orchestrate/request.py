@@ -24,6 +24,8 @@ class Request:
     profile: ClusterProfile = field(default_factory=ClusterProfile)
     """What is particular to the machine."""
     stages_folder: Path = field(default=STAGES_FOLDER)
+    strict_code: bool = False
+    """Whether what other code than there is now has made must run again."""
 
     @classmethod
     def of(
@@ -104,7 +106,7 @@ class Request:
 
     def plan(self) -> Plan:
         """The state of things now."""
-        return make_plan(self.config, self.contracts, self.profile)
+        return make_plan(self.config, self.contracts, self.profile, strict_code=self.strict_code)
 
     @property
     def name(self) -> str:
@@ -119,6 +121,8 @@ class Request:
     def stage_arguments(self, stage: str, units: Sequence[str] = ()) -> list[str]:
         """What a stage is called with, whichever way it is started. units: only these; all when empty."""
         arguments = [*self.options, *self._sizes(), "--log-file", str(self.logs.resolve() / f"{stage}.jsonl")]
+        if self.strict_code:
+            arguments.append("--strict-code")
         if (processes := self.processes_of(stage)) > 1:
             arguments += ["--processes", str(processes)]
         for unit in units:

@@ -9,7 +9,13 @@ from ghosttrack.orchestrate.container import Images, images_of
 from ghosttrack.orchestrate.doctor import examine, raise_for
 from ghosttrack.orchestrate.executor import Executor
 from ghosttrack.orchestrate.local import LocalExecutor
-from ghosttrack.orchestrate.options import ExecutorName, takes_config, takes_executor, takes_submitted_config
+from ghosttrack.orchestrate.options import (
+    ExecutorName,
+    takes_config,
+    takes_executor,
+    takes_strict_code,
+    takes_submitted_config,
+)
 from ghosttrack.orchestrate.plan import Plan
 from ghosttrack.orchestrate.render import Terminal
 from ghosttrack.orchestrate.request import Request
@@ -20,6 +26,7 @@ from ghosttrack.orchestrate.slurm.submit import SlurmExecutor, setting_of, write
 
 @click.command()
 @takes_config
+@takes_strict_code
 @takes_executor
 def run(request: Request, executor: ExecutorName, contained: bool) -> None:
     """Bring everything up to date: run what is stale, and nothing else.

@@ -46,7 +46,7 @@ def _sentence(reason: Reason, upstream: PlannedUnit | None) -> str:
         "missing": f"{reason.detail} is missing" if reason.detail else "it has no published result",
         "param": f"a parameter that matters to its result has changed: {reason.detail}",
         "input": f"it reads {reason.detail}, which {'will run' if upstream else 'has changed'}",
-        "image": f"it was made with another container image: {reason.detail}",
+        "code": "the code of its stage is not what it was made with, and --strict-code was given",
         "contract": f"the meaning of its outputs has changed, contract version {reason.detail}",
         "released": f"its files were removed after use, and {reason.detail} needs them again",
         "corrupt": f"its published result is damaged: {reason.detail}",

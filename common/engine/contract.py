@@ -16,6 +16,7 @@ import yaml
 from pydantic import Field
 
 from ghosttrack.common.config.schema import Config, Section, describe_layers
+from ghosttrack.common.engine.code import code_digest
 from ghosttrack.common.engine.fingerprint import SOURCE_KEYS, content_of, content_of_sae
 from ghosttrack.common.errors import ConfigError
 from ghosttrack.common.package import package_folder
@@ -101,6 +102,10 @@ class Unit(Section):
     folder: str
     """Public folder, relative to the root."""
     writes: list[str]
+    code: str = ""
+    """Digest of the stage's code as it is now (`common/engine/code.py`)."""
+    strict_code: bool = False
+    """Whether a result that other code has made is out of date."""
 
     @property
     def label(self) -> str:
@@ -139,8 +144,9 @@ def load_contract(stage_folder: Path) -> Contract:
     return Contract.model_validate({**content, "home": stage_folder})
 
 
-def expand(contract: Contract, config: Config) -> list[Unit]:
+def expand(contract: Contract, config: Config, *, strict_code: bool = False) -> list[Unit]:
     """The units of a stage under a configuration, in the order in which they can run."""
+    code = code_digest(contract.home)
     settings = config.model_dump(mode="json")
     for key in SOURCE_KEYS:
         section, name = key.split(".")
@@ -178,6 +184,8 @@ def expand(contract: Contract, config: Config) -> list[Unit]:
             parameters=parameters,
             folder=template.folder.replace("{name}", config.name),
             writes=place.fill_all(template.writes),
+            code=code,
+            strict_code=strict_code,
         )
         for template in contract.units
         if holding.issuperset(template.when)

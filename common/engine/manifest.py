@@ -17,6 +17,8 @@ from pydantic.alias_generators import to_camel
 SCHEMA_VERSION = "1.0.0"
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 """UTC, to the second."""
+CODE = "code"
+"""Ends the name of the dependency that is the stage's code."""
 
 
 class Record(BaseModel):
@@ -135,6 +137,13 @@ class Manifest(Record):
             for dependency in self.predicate.build_definition.resolved_dependencies
             if "sha256" in dependency.digest and dependency.annotations.get("inTaskKey")
         }
+
+    @property
+    def code_digest(self) -> str:
+        """Of the stage's code that did the work; "" where it is not on record."""
+        dependencies = self.predicate.build_definition.resolved_dependencies
+        found = [d for d in dependencies if d.name == f"{self.predicate.stage}/{CODE}"]
+        return found[0].digest["sha256"] if found else ""
 
     def to_bytes(self) -> bytes:
         data = self.model_dump(mode="json", by_alias=True)

@@ -63,7 +63,7 @@ def statement_of(
                 build_type=f"https://ghosttrack.dev/stage/{unit.stage}/v{unit.version}",
                 external_parameters=unit.parameters,
                 internal_parameters=internal,
-                resolved_dependencies=_dependencies(digests, entries),
+                resolved_dependencies=[*_dependencies(digests, entries), *_stage_code(unit)],
             ),
             run_details=manifest.RunDetails(
                 builder=_builder(),
@@ -112,6 +112,18 @@ def _dependencies(digests: Mapping[str, str], entries: Mapping[str, Entry]) -> l
         for unit, entry in entries.items()
     ]  # fmt: skip
     return files + manifests + _code()
+
+
+def _stage_code(unit: Unit) -> list[manifest.Dependency]:
+    """The stage's own code with what it imports, file by file the same wherever it is installed."""
+    if not unit.code:
+        return []
+    name = f"{unit.stage}/{manifest.CODE}"
+    return [
+        manifest.Dependency(
+            name=name, uri=f"pkg:ghosttrack/stages/{unit.stage}", digest={"sha256": unit.code}
+        )
+    ]
 
 
 @functools.cache

@@ -24,13 +24,14 @@ def run_units(
     names: tuple[str, ...] = (),
     log: logging.Logger,
     run_together: RunTogether | None = None,
+    strict_code: bool = False,
 ) -> None:
     """Do the units of a stage that are not up to date, in order.
 
     A unit whose files were released counts as up to date unless it is asked for by name.
     """
     store = Store(config.paths.root)
-    units = expand(contract, config)
+    units = expand(contract, config, strict_code=strict_code)
     if not units:
         raise ConfigError(f"{contract.stage} has nothing to do for {config.name}: sae.pretrained is set, so that no states "
                           "are extracted; go on with the next stage, or all with `ghosttrack run`")  # fmt: skip

@@ -69,6 +69,11 @@ def _command(contract: Contract, module: str) -> click.Group:
     @click.option("--layers", callback=parse_layer_option, metavar="0-5", help="Only these layers' units.")
     @click.option("--unit", "names", multiple=True, metavar="UNIT", help="Only this unit; may be repeated.")
     @click.option(
+        "--strict-code",
+        is_flag=True,
+        help="Do again what other code of this stage has made.",
+    )
+    @click.option(
         "--stub",
         is_flag=True,
         help="Do the real work on a miniature model, in seconds, under the name NAME-stub.",
@@ -98,6 +103,7 @@ def _command(contract: Contract, module: str) -> click.Group:
         cluster: str | None,
         layers: list[int] | None,
         names: tuple[str, ...],
+        strict_code: bool,
         stub: bool,
         log_file: Path | None,
         processes: int,
@@ -128,7 +134,7 @@ def _command(contract: Contract, module: str) -> click.Group:
 
                 seeds.seed_everything(config.seed)
             run_units(contract, stage.run, config, layers=layers, names=names, log=log,
-                      run_together=getattr(stage, "run_together", None))  # fmt: skip
+                      run_together=getattr(stage, "run_together", None), strict_code=strict_code)  # fmt: skip
             ranks.leave()
         except Exception as error:
             for handler in log.handlers[1:]:  # the terminal gets the one clear line from main()

@@ -9,7 +9,7 @@ from ghosttrack.common.engine.entry import broken_promise
 from ghosttrack.common.engine.storage import Entry, Store
 from ghosttrack.common.errors import CorruptInputError, MissingInputError
 
-Kind = Literal["missing", "param", "input", "image", "contract", "corrupt", "released"]
+Kind = Literal["missing", "param", "input", "contract", "code", "corrupt", "released"]
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,8 @@ def state(store: Store, unit: Unit, stale_upstream: Set[str] = frozenset(), *, d
         return State(entry, Reason("input", _changed_input(entry.manifest.input_digests, digests)))
     if broken := broken_promise(unit, entry.manifest.files):
         return State(entry, Reason("corrupt", f"its manifest has {broken}"))
+    if unit.strict_code and code_changed(entry, unit):
+        return State(entry, Reason("code"))
     if entry.released:  # what was made from it is there, so it need not be
         return State(entry, None)
     try:
@@ -99,6 +101,12 @@ def state(store: Store, unit: Unit, stale_upstream: Set[str] = frozenset(), *, d
     if not store.links_are_whole(unit):
         return State(entry, Reason("missing", "a public name"))
     return State(entry, None)
+
+
+def code_changed(entry: Entry, unit: Unit) -> bool:
+    """Whether other code than there is now has made a result; False where that is not on record."""
+    made_by = entry.manifest.code_digest
+    return bool(made_by and unit.code) and made_by != unit.code
 
 
 def _changed_parameter(old: dict[str, object], new: dict[str, object]) -> str | None:

@@ -1,6 +1,7 @@
 """Another stage is a folder: planned, run, imaged and verified with no other file touched."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,25 @@ def test_its_image_is_rendered(finished: FakeProject, weigh: Path, tmp_path: Pat
     assert command[:3] == ["apptainer", "--quiet", "run"]
     assert str(image.path) in command
     assert command[-2:] == ["--unit", "all"]
+
+
+def test_other_code_is_told_and_with_strict_code_done_again(
+    finished: FakeProject, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "code changed" not in shown(finished.request().plan(), capsys)
+    run = finished.stages / "layers" / "run.py"
+    run.write_text(run.read_text() + "\n# changed\n")
+    plan = finished.request().plan()
+    assert plan.stale == []
+    assert {planned.unit.stage for planned in plan.units if planned.code_changed} == {"layers"}
+    told = [line for line in shown(plan, capsys).splitlines() if "code changed since" in line]
+    assert [line.split()[0] for line in told] == ["layers", "layers"]
+
+    strict = replace(finished.request(), strict_code=True)
+    reasons = {planned.unit.label: str(planned.reason) for planned in strict.plan().stale}
+    assert reasons["layers/base"] == "code"
+    assert reasons["sink/all"].startswith("input:layers/")
+    LocalExecutor(Terminal()).execute(strict, strict.plan())
+    assert set(finished.calls()) == {"layers/base", *(f"layers/layer_{layer}" for layer in range(3))}
+    assert strict.plan().stale == []
+    assert not any(planned.code_changed for planned in finished.request().plan().units)
