@@ -14,7 +14,7 @@ from ghosttrack.orchestrate.render import Terminal
 from ghosttrack.orchestrate.request import Request
 from ghosttrack.orchestrate.saes import sae
 from ghosttrack.orchestrate.scoring import score
-from ghosttrack.orchestrate.showing import compare, crate, dashboard, export, intervene
+from ghosttrack.orchestrate.showing import compare, crate, dashboard, data, export, intervene
 from ghosttrack.orchestrate.submitting import cancel, doctor, render, rerun, run
 from ghosttrack.orchestrate.tracks import track
 from ghosttrack.orchestrate.verify import verify_units
@@ -54,6 +54,7 @@ for command in (
     sae,
     track,
     score,
+    data,
     dashboard,
     compare,
     export,

@@ -1,15 +1,16 @@
 """`ghosttrack score`: new questions, the model's answers to them, and what the stored detector says of each."""
 
-import shutil
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
-from ghosttrack.common.engine.storage import Store, storage_errors
+from ghosttrack.common.engine.storage import Entry, Store, storage_errors
 from ghosttrack.common.errors import MissingInputError
 from ghosttrack.common.formats.detector import ASKED_SCORES
+from ghosttrack.common.formats.questions import ASKED, ASKED_LEFT_OUT
 from ghosttrack.orchestrate.local import LocalExecutor
 from ghosttrack.orchestrate.options import takes_config
 from ghosttrack.orchestrate.render import Terminal
@@ -48,11 +49,27 @@ def score(request: Request, questions: Path, output: Path) -> None:
             LocalExecutor(terminal).run_stage(request, stage, stale)
     scored = request.plan().unit_that_writes(ASKED_SCORES.name).unit
     entry = Store(request.config.paths.root).current(scored.config_name, scored.stage, scored.name)
+    asked = request.plan().unit_that_writes(ASKED.name).unit
+    questions_entry = Store(request.config.paths.root).current(asked.config_name, asked.stage, asked.name)
     assert entry is not None  # the stage has just said that it is done
+    assert questions_entry is not None
     with storage_errors(output):
         output.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(entry.file(ASKED_SCORES.name), output)
-    terminal.line(f"{output}: {_summary(entry.manifest.predicate.metrics)}")
+        output.write_text("".join(_with_left_out(entry, questions_entry)), encoding="utf-8")
+    terminal.line(
+        f"{output}: {_summary(entry.manifest.predicate.metrics, questions_entry.manifest.predicate.metrics)}"
+    )
+
+
+def _with_left_out(scored: Entry, asked: Entry) -> list[str]:
+    """The lines of scores.jsonl, and in the place of each row that could not be asked what is wrong with it."""
+    lines = scored.file(ASKED_SCORES.name).read_text(encoding="utf-8").split("\n")[:-1]
+    places, left_out = (lines_of.read(asked.file(lines_of.name)) for lines_of in (ASKED, ASKED_LEFT_OUT))
+    rows = [(place["row"], f"{line}\n") for place, line in zip(places, lines, strict=True)]
+    rows += [
+        (row["row"], json.dumps({**row, "scored": False}, ensure_ascii=False) + "\n") for row in left_out
+    ]
+    return [line for _, line in sorted(rows)]
 
 
 def units_for_questions(request: Request) -> list[str]:
@@ -78,11 +95,13 @@ def _refuse_unfinished(request: Request, finish: str) -> None:
             )
 
 
-def _summary(metrics: Mapping[str, Any]) -> str:
+def _summary(metrics: Mapping[str, Any], of_asked: Mapping[str, Any]) -> str:
     scored, asked = metrics["scored"], metrics["questions"]
     text = f"{scored} answers scored"
     if scored < asked:
         text += f", {asked - scored} lack a signal (an empty answer, no active latent) and have no score"
+    if of_asked["left_out"]:
+        text += f", {of_asked['left_out']} rows could not be asked"
     if metrics["auroc"] is not None:
         text += f"; AUROC on the {metrics['labelled']} whose right answer was given: {metrics['auroc']:.3f}"
     return text

@@ -1,4 +1,4 @@
-"""Commands that show finished results. A stage does the work, `report` for most, in a process of its own."""
+"""Commands that show results, or the questions. A stage does the work, `report` for most, in a process of its own."""
 
 import os
 import subprocess
@@ -41,6 +41,14 @@ def export(context: click.Context, request: Request, output: str | None) -> None
 def crate(context: click.Context, request: Request, output: str | None) -> None:
     """Write CONFIG's finished run as an RO-Crate: the results with machine-readable provenance."""
     _report(context, request, "crate", output)
+
+
+@click.command()
+@takes_config
+@click.pass_context
+def data(context: click.Context, request: Request) -> None:
+    """Show CONFIG's questions as the model will read them, their lengths, and what is left out. Loads no weights."""
+    context.exit(_run(request.options, "data", request, stage="prepare"))
 
 
 @click.command()

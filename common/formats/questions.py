@@ -16,4 +16,5 @@ LEFT_OUT = Lines(
     "prepare",
     "a row of the questions' file that is not asked a line: `row, id, reason, why`",
 )
+ASKED_LEFT_OUT = Lines("asked_left_out.jsonl", "prepare", "the same of the file of new questions")
 ASKED = Lines("asked.jsonl", "prepare", "new questions, in the same form as questions.jsonl")

@@ -10,7 +10,7 @@ import torch
 
 from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.stage import Job
-from ghosttrack.common.errors import ConfigError, ModelMismatchError, ModelSourceError
+from ghosttrack.common.errors import ConfigError, ModelMismatchError
 from ghosttrack.common.formats.contexts import (
     CONTEXTS,
     Context,
@@ -19,10 +19,10 @@ from ghosttrack.common.formats.contexts import (
     write_contexts,
 )
 from ghosttrack.common.formats.corpus import CORPUS
-from ghosttrack.common.formats.questions import ASKED, LEFT_OUT, QUESTIONS
+from ghosttrack.common.formats.questions import ASKED, ASKED_LEFT_OUT, LEFT_OUT, QUESTIONS
 from ghosttrack.common.formats.snapshot import CONFIG
 from ghosttrack.common.maths.seeds import generator
-from ghosttrack.stages.prepare import contexts, factbook, miniature, packing, snapshot, sources
+from ghosttrack.stages.prepare import contexts, factbook, lengths, miniature, packing, snapshot, sources
 from ghosttrack.stages.prepare.facts import Fact
 from ghosttrack.stages.prepare.prompts import Question, ask, even_quota, shot_of, with_unique_ids
 
@@ -62,23 +62,31 @@ def prepare_model(job: Job) -> dict[str, Any]:
 def prepare_questions(job: Job) -> dict[str, Any]:
     """Write `questions.jsonl`. Raises DataError."""
     questions, spare, rows = questions_of(job.config)
+    rows = rows or sources.Rows(job.config.data.questions)
+    questions, too_long = _fitting(job, questions)
+    rows.left_out += too_long
     QUESTIONS.write(job.output(QUESTIONS.name), [question.record() for question in questions])
-    left_out = [] if rows is None else rows.left_out
-    LEFT_OUT.write(job.output(LEFT_OUT.name), left_out)
-    if rows is not None:
-        for warning in told(rows):
-            job.log.warning(warning)
+    LEFT_OUT.write(job.output(LEFT_OUT.name), rows.left_out)
+    for warning in told(rows):
+        job.log.warning(warning)
     counts = Counter(question.relation for question in questions)
     job.log.info(f"{len(questions)} questions over {len(counts)} relations")
     return {
         "questions": len(questions),
         "facts": len(spare.facts) + len(spare.prompts),
         "relations": dict(sorted(counts.items())),
-        "layout": rows and rows.layout,
-        "left_out": {} if rows is None else rows.reasons,
-        "united": 0 if rows is None else rows.united,
-        "worked_examples": 0 if rows is None else len(set_aside(rows, questions)),
+        "layout": rows.layout,
+        "left_out": rows.reasons,
+        "united": rows.united,
+        "worked_examples": len(set_aside(rows, questions)),
     }
+
+
+def _fitting(job: Job, questions: Sequence[Question]) -> tuple[list[Question], list[dict[str, Any]]]:
+    """The questions that the model can hold, and what is told of the others."""
+    reader = lengths.reader_of(job.input_dir("prepare/model"))
+    sizes = lengths.lengths(reader, questions)
+    return lengths.fitting(questions, sizes, reader.longest, job.config.tracking.max_new_tokens)
 
 
 def told(rows: sources.Rows) -> list[str]:
@@ -139,10 +147,16 @@ def prepare_asked(job: Job) -> dict[str, Any]:
     """Write `asked.jsonl`, new questions in the form of `questions.jsonl`. Raises DataError."""
     asked_before = QUESTIONS.read(job.input("prepare/questions", QUESTIONS.name))
     examples = {record["relation"]: record["prefix"] for record in asked_before}
-    questions = sources.read_asked(Path(str(job.config.data.asked)).expanduser(), examples)
+    questions, left_out = sources.read_asked(Path(str(job.config.data.asked)).expanduser(), examples)
+    questions, too_long = _fitting(job, questions)
+    left_out = sorted([*left_out, *too_long], key=lambda row: row["row"])
     QUESTIONS.write(job.output(ASKED.name), [question.record() for question in questions])
+    LEFT_OUT.write(job.output(ASKED_LEFT_OUT.name), left_out)
+    for row in left_out:
+        job.log.warning(f"{job.config.data.asked} line {row['row']} is not asked: {row['why']}")
     return {
         "questions": len(questions),
+        "left_out": len(left_out),
         "with_examples": sum(bool(question.prefix) for question in questions),
     }
 
@@ -259,17 +273,7 @@ def corpus_texts(config: Config) -> Sequence[str]:
 
 def _tokenizer(folder: Path, row_length: int) -> packing.Tokenize:
     """The snapshot's tokenizer as a function. Raises when rows are longer than the model can see."""
-    from transformers import AutoConfig, AutoTokenizer
-
-    try:
-        longest = getattr(
-            AutoConfig.from_pretrained(folder, trust_remote_code=False), "max_position_embeddings", None
-        )
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        raise ModelSourceError(
-            f"{folder} is not a usable snapshot: {' '.join(str(error).split())}"
-        ) from error
+    tokenizer, longest = lengths.reader_of(folder)
     if longest is not None and row_length > longest:
         raise ModelMismatchError(
             f"extract.max_length = {row_length}, but the model sees at most {longest} tokens; "

@@ -18,6 +18,7 @@ from ghosttrack.common.engine.storage_errors import storage_error
 from ghosttrack.common.errors import ModelMismatchError, ModelSourceError
 from ghosttrack.common.models.language_model import family_of
 from ghosttrack.common.models.source import locate
+from ghosttrack.stages.prepare.lengths import Reader, reader_of
 
 LEAST_OF_VOCABULARY = 0.9
 """Share of a model's embeddings that its own tokenizer knows: models are padded by a few in a hundred at most."""
@@ -64,6 +65,15 @@ def load_source(source: str, revision: str | None = None) -> tuple[nn.Module, An
             f"model.base_model = {source!r} {complaint}; what is missing would be filled at random: take a whole copy of it"
         )
     return model.eval(), tokenizer
+
+
+def reader_of_source(source: str, revision: str | None = None) -> Reader:
+    """A source's tokenizer and how much its model can see, without its weights. Raises ModelSourceError."""
+    place, arguments = _arguments(source)
+    if revision is not None and place == source:
+        arguments["revision"] = revision
+    with _one_gguf_parse() if "gguf_file" in arguments else contextlib.nullcontext():
+        return reader_of(place, **arguments)
 
 
 def _wrong_weights(model: nn.Module, loading: Mapping[str, Any]) -> str | None:

@@ -235,26 +235,28 @@ def _with_sources(reads: list[Read], source: str) -> list[Read]:
     ]
 
 
-def read_asked(path: Path, examples: Mapping[str, str]) -> list[Question]:
-    """New questions of a file, in its order; the right answer may be left out, where nobody knows it.
+def read_asked(path: Path, examples: Mapping[str, str]) -> tuple[list[Question], list[dict[str, Any]]]:
+    """New questions of a file, in its order, and what is told of the rows that cannot be asked.
 
-    examples: relation to the worked examples that come before its questions; a line that names another relation, or
-    none, is asked without. Raises DataError naming the file, the line and what is wrong with it.
+    The right answer may be left out, where nobody knows it. examples: relation to the worked examples that come before its
+    questions; a line that names another relation, or none, is asked without. Raises DataError where no row can be asked.
     """
     new: dict[str, Question] = {}
+    left_out: list[dict[str, Any]] = []
     for read in read_file(path, "data.asked"):
-        where = f"{path} line {read.number}"
         if read.record is None:
-            raise DataError(f"{where} {read.trouble}")
+            left_out.append({"row": read.number, "id": None, "reason": "not readable", "why": read.trouble})
+            continue
         fields = {name: value for name, value in read.record.items() if name in FIELDS}
         extra = {name: value for name, value in read.record.items() if name not in FIELDS}
         try:
             row = check(fields, read.number, extra, needs_answer=False)
+            if (name := row.given.id or f"line_{read.number}") in new:
+                raise RowError("id twice", f"the id {name!r} was there before; ids must be unique")
         except RowError as error:
-            raise DataError(f"{where}: {error}") from error
-        name = row.given.id or f"line_{read.number}"
-        if name in new:
-            raise DataError(f"{where}: the id {name!r} was there before; ids must be unique")
+            given = read.record.get("id")
+            left_out.append({"row": read.number, "id": given, "reason": error.reason, "why": str(error)})
+            continue
         new[name] = Question(
             id=name,
             relation=row.relation,
@@ -267,8 +269,9 @@ def read_asked(path: Path, examples: Mapping[str, str]) -> list[Question]:
             given=row.given,
         )
     if not new:
-        raise DataError(f"data.asked = {path}: the file has no questions")
-    return list(new.values())
+        first = f"; line {left_out[0]['row']}: {left_out[0]['why']}" if left_out else ""
+        raise DataError(f"data.asked = {path}: the file has no questions{first}")
+    return list(new.values()), left_out
 
 
 def read_local_corpus(path: Path, column: str) -> list[str]:

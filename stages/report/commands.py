@@ -4,49 +4,15 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import click
 
-from ghosttrack.common.config.load import load_config
+from ghosttrack.common.config.options import takes_config
 from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.progress import format_bytes, format_seconds
 from ghosttrack.common.engine.storage import storage_errors
 from ghosttrack.common.errors import ConfigError
-
-
-def takes_config(command: Callable[..., None], required: bool = True) -> Callable[..., None]:
-    """Give a command the options that name a configuration; it gets it as `config`, None where none is named."""
-
-    @click.option(
-        "--config",
-        "name",
-        required=required,
-        metavar="NAME",
-        help="A name from config/model_configs, or the path of a YAML file.",
-    )
-    @click.option(
-        "--set",
-        "overrides",
-        multiple=True,
-        metavar="KEY=VALUE",
-        help="Override one key of the configuration.",
-    )
-    @click.option(
-        "--cluster", metavar="NAME", help="A profile from config/clusters, or the path of a YAML file."
-    )
-    @click.option("--stub", is_flag=True, help="The results of a stub run.")
-    @functools.wraps(command)
-    def wrapped(
-        name: str | None, overrides: tuple[str, ...], cluster: str | None, stub: bool, **others: Any
-    ) -> None:
-        config = load_config(name, overrides, cluster=cluster, stub=stub) if name is not None else None
-        command(config=config, **others)
-
-    return wrapped
-
 
 _PATH = click.Path(path_type=Path)
 

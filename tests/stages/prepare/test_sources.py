@@ -57,7 +57,8 @@ def test_new_questions_keep_order_ids_and_examples_and_need_no_answer(tmp_path: 
         {"question": "Who wrote Emma?", "relation": "author", "subject": "Emma", "id": "emma"},
         {"prompt": "Two plus two is", "answer": 4},
     )
-    first, second = read_asked(path, {"author": "Q: Who wrote Hamlet?\nA: Shakespeare\n\n"})
+    (first, second), left_out = read_asked(path, {"author": "Q: Who wrote Hamlet?\nA: Shakespeare\n\n"})
+    assert left_out == []
     assert (first.id, first.prefix) == ("emma", "Q: Who wrote Hamlet?\nA: Shakespeare\n\n")
     assert (first.query, first.answer, first.aliases) == ("Q: Who wrote Emma?\nA:", "", ())
     assert (second.id, second.relation, second.prefix) == ("line_2", "all", "")
@@ -72,11 +73,14 @@ def test_new_questions_keep_order_ids_and_examples_and_need_no_answer(tmp_path: 
         ({"question": "R?", "answer": ["a", {}]}, "'aliases' must be a list of texts"),
     ],
 )
-def test_a_bad_line_of_new_questions_is_named(tmp_path: Path, line: object, message: str) -> None:
-    path = write(tmp_path / "new.jsonl", {"question": "Q?", "id": "a"}, line)
-    with pytest.raises(DataError, match=r"new\.jsonl line 2") as caught:
-        read_asked(path, {})
-    assert message in str(caught.value)
+def test_a_bad_line_of_new_questions_is_told_in_its_place(tmp_path: Path, line: object, message: str) -> None:
+    path = write(
+        tmp_path / "new.jsonl", {"question": "Q?", "id": "a"}, line, {"question": "Last?", "id": "z"}
+    )
+    questions, [bad] = read_asked(path, {})
+    assert [question.id for question in questions] == ["a", "z"]
+    assert bad["row"] == 2
+    assert message in bad["why"]
 
 
 def test_a_file_without_new_questions_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,78 @@
+"""What the stage can be asked for besides its units: the questions as the model will read them, before anything expensive."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+
+import click
+import numpy as np
+
+from ghosttrack.common.config.options import takes_config
+from ghosttrack.common.config.schema import Config
+from ghosttrack.common.engine.storage import Store
+from ghosttrack.stages.prepare.lengths import Reader, fitting, lengths, reader_of
+from ghosttrack.stages.prepare.prompts import Question
+
+SHOWN = 10
+
+
+@click.command()
+@takes_config
+def data(config: Config) -> None:
+    """Ten questions as the model will read them, how long all are, and which rows are left out and why."""
+    from ghosttrack.stages.prepare.run import questions_of, set_aside, told
+
+    questions, spare, rows = questions_of(config)
+    click.echo(
+        f"{config.data.questions}: {len(questions)} questions over {len(Counter(q.relation for q in questions))} relations, "
+        f"chosen from {len(spare.facts) + len(spare.prompts)}"
+        + (f", read as {rows.layout}" if rows and rows.layout else "")
+    )
+    reader = tokenizer_of(config)
+    sizes = lengths(reader, questions)
+    kept, too_long = fitting(questions, sizes, reader.longest, config.tracking.max_new_tokens)
+    if rows:
+        rows.left_out += too_long
+        if examples := len(set_aside(rows, questions)):
+            click.echo(f"{examples} rows are worked examples and are not asked")
+        for sentence in told(rows):
+            click.echo(sentence)
+    click.echo(_sizes(sizes, reader, config.tracking.max_new_tokens))
+    for line in shown(kept):
+        click.echo(line)
+
+
+def tokenizer_of(config: Config) -> Reader:
+    """The tokenizer of the run's snapshot where there is one, else of the model's source. Loads no weights."""
+    entry = Store(config.paths.root).current(config.name, "prepare", "model")
+    if entry is not None:
+        return reader_of(entry.file("config.json").parent)
+    from ghosttrack.stages.prepare import miniature, snapshot
+
+    if config.model.base_model == miniature.NAME:
+        return Reader(miniature.build(config.seed)[1], None)
+    return snapshot.reader_of_source(config.model.base_model, config.model.revision)
+
+
+def _sizes(sizes: Sequence[int], reader: Reader, new: int) -> str:
+    middle, most = np.percentile(sizes, [50, 90]).round().astype(int)
+    bound = f" of a context of {reader.longest}" if reader.longest else ""
+    return f"tokens a prompt: {middle} at the median, {most} at 90 %, {max(sizes)} at most{bound}, with {new} for an answer"
+
+
+def shown(questions: Sequence[Question]) -> Iterator[str]:
+    """`SHOWN` questions, spread evenly: their prompts as they stand, what is right, and their own answers."""
+    for place in np.unique(np.linspace(0, len(questions) - 1, SHOWN).round().astype(int)).tolist():
+        question = questions[place]
+        yield f"\n{question.id} ({question.relation})"
+        yield from (f"    {line}" for line in question.prompt.split("\n"))
+        if question.given.response is not None:
+            yield f"  its own answer: {question.given.response[:200]}"
+            marked = question.given.spans or ()
+            yield f"  labelled: {question.given.label}, {sum(span[2] for span in marked)} wrong of {len(marked)} spans"
+        if question.aliases:
+            yield f"  right: {', '.join(question.aliases[:8])}"
+
+
+COMMANDS = (data,)

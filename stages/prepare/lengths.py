@@ -1,0 +1,59 @@
+"""How long prompts are in the model's tokens, and which of them do not fit its context. No weights are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ghosttrack.common.errors import DataError, ModelSourceError
+from ghosttrack.stages.prepare.prompts import Question
+
+TOO_LONG = "longer than the context"
+
+
+class Reader(NamedTuple):
+    """A model's tokenizer, and how many tokens the model sees at most (None: no bound is known)."""
+
+    tokenizer: Any
+    longest: int | None
+
+
+def reader_of(source: str | Path, **arguments: Any) -> Reader:
+    """Of a snapshot's folder, or of another place that transformers reads. Raises ModelSourceError."""
+    from transformers import AutoConfig, AutoTokenizer
+
+    try:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False, **arguments)
+        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **arguments)
+    except (OSError, ValueError) as error:
+        raise ModelSourceError(
+            f"{source} is not a usable snapshot: {' '.join(str(error).split())}"
+        ) from error
+    return Reader(tokenizer, getattr(config.get_text_config(), "max_position_embeddings", None))
+
+
+def lengths(reader: Reader, questions: Sequence[Question]) -> list[int]:
+    """Tokens of each prompt, with the response that it brings."""
+    texts = [question.prompt + (question.given.response or "") for question in questions]
+    return [len(ids) for ids in reader.tokenizer(texts, verbose=False).input_ids] if texts else []
+
+
+def fitting(
+    questions: Sequence[Question], sizes: Sequence[int], longest: int | None, new: int
+) -> tuple[list[Question], list[dict[str, Any]]]:
+    """The questions that the model can hold with an answer of `new` tokens, and what is told of the others.
+
+    Raises DataError where none fits.
+    """
+    kept, left_out = [], []
+    for question, size in zip(questions, sizes, strict=True):
+        needed = size if question.given.response is not None else size + new
+        if longest is None or needed <= longest:
+            kept.append(question)
+            continue
+        why = f"its prompt of {size} tokens does not fit the model's context of {longest}; shorten it or lower data.shots"
+        left_out.append({"row": question.given.row, "id": question.id, "reason": TOO_LONG, "why": why})
+    if left_out and not kept:
+        raise DataError(f"no question fits the model: of {left_out[0]['id']!r}, {left_out[0]['why']}")
+    return kept, left_out

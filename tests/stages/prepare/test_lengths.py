@@ -1,0 +1,64 @@
+"""Prompts that the model cannot hold are left out and told; the others are asked. `ghosttrack data` shows both."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from ghosttrack.common.errors import DataError
+from ghosttrack.stages.prepare.commands import data
+from ghosttrack.stages.prepare.lengths import TOO_LONG, fitting, lengths, reader_of
+from ghosttrack.stages.prepare.prompts import Question
+from ghosttrack.stages.prepare.rows import Given
+from tests.tiny_models import byte_tokenizer, random_model
+
+CONTEXT = 128  # of the tiny models
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    byte_tokenizer().save_pretrained(folder)
+    random_model("llama").config.save_pretrained(folder)  # no weights: they are not needed
+    return folder
+
+
+def asked(text: str, response: str | None = None) -> Question:
+    return Question("q", "r", "", "ab ", text, "", (), given=Given(row=3, response=response))
+
+
+def test_a_prompt_counts_in_tokens_with_its_response(folder: Path) -> None:
+    reader = reader_of(folder)
+    assert reader.longest == CONTEXT
+    assert lengths(reader, [asked("é"), asked("x", "yy")]) == [5, 6]  # a token a byte
+
+
+def test_what_does_not_fit_is_left_out_and_told(folder: Path) -> None:
+    questions = [asked("x" * 10), asked("x" * (CONTEXT - 3)), asked("x", "y" * (CONTEXT - 4))]
+    kept, [left] = fitting(questions, lengths(reader_of(folder), questions), CONTEXT, new=4)
+    assert kept == [questions[0], questions[2]]  # nothing is generated after a response
+    assert (left["row"], left["reason"]) == (3, TOO_LONG)
+    with pytest.raises(DataError, match="no question fits the model"):
+        fitting(questions[1:2], [CONTEXT], CONTEXT, new=4)
+
+
+def test_the_questions_are_shown_as_the_model_will_read_them(folder: Path, tmp_path: Path) -> None:
+    rows = [{"id": f"own-{n}", "question": f"What is {n} plus 1?", "answer": n + 1} for n in range(20)]
+    rows += [
+        {"id": "long", "question": "x" * CONTEXT, "answer": "y"},
+        {"id": "open", "question": "Why?", "answer": None},
+    ]
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "tiny.yaml").write_text(
+        f"model: {{base_model: {folder}}}\nsae: {{d_hidden: 8, target_l0: 4}}\n"
+        f"data: {{questions: {tmp_path}/q.jsonl, shots: 2}}\npaths: {{root: {tmp_path}}}\ntracking: {{max_new_tokens: 3}}\n"
+    )
+    shown = CliRunner().invoke(data, ["--config", str(tmp_path / "tiny.yaml")], catch_exceptions=False).output
+    assert "2 rows are worked examples" in shown
+    assert "no answer; the first is row 22" in shown
+    assert "longer than the context; the first is row 21" in shown
+    assert f"of a context of {CONTEXT}" in shown
+    blocks = shown.split("\n\n")[1:]
+    assert len(blocks) == 10
+    assert all(block.count("    Q: What is") == 3 and block.count("    A:") == 3 for block in blocks)
