@@ -60,15 +60,18 @@ class _Account(Table):
             writer.write_table(table)
 
     def read(
-        self, path: Path, columns: Sequence[str] | None = None, *, question: int | None = None
+        self, path: Path, columns: Sequence[str] | None = None, *, questions: range | None = None
     ) -> dict[str, NDArray[Any]]:
-        """Lists as [n, m]; of one question or of all. Raises CorruptInputError."""
+        """Lists as [n, m]; of some questions or of all. Raises CorruptInputError."""
         import pyarrow as pa
         import pyarrow.compute as pc
 
         table = self.table(path, None if columns is None else [*{"question": 0, **dict.fromkeys(columns)}])
-        if question is not None:
-            table = table.filter(pc.equal(table["question"], question))
+        if questions is not None:
+            asked = table["question"]
+            table = table.filter(
+                pc.and_(pc.greater_equal(asked, questions.start), pc.less(asked, questions.stop))
+            )
         found = {}
         for name in table.column_names if columns is None else columns:
             column = table[name].combine_chunks()

@@ -12,6 +12,10 @@ neighbours of active latents, active or not:
     T(c) = (h - h') / (1 - h'/n)      P(true | c) = T / h      p1(c) ∝ T      p0(c): random pairs, by firing rates
 
 P(true | c) and p1/p0 do not fall as the cosine rises (isotonic regression).
+
+Instead of the cosine the causal share may be compared: how much of the later latent's activation the residual stream carries
+there from the earlier, a_i g_ij / a_j with the gain g_ij = (d_i / s_l) · (s_l' w_j). Its likeness is share or 1/share, whichever
+is less than one, 1 where all is carried; nothing is assumed about how the densities run over it, they are smoothed.
 """
 
 import pickle
@@ -23,6 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
@@ -31,7 +36,7 @@ from ghosttrack.common.errors import CorruptInputError, DataError, NumericError
 from ghosttrack.stages.track.neighbours import Neighbours, active_pairs, nearest_latents
 
 FORMAT = "ghosttrack.association"
-VERSION = 1
+VERSION = 2
 
 GAPS = (1, 2)
 """A track may go unseen at one layer."""
@@ -43,6 +48,9 @@ LEAST_VARIANCE = 1e-3
 """Of log-activation: 3 %, well below what two layers differ by."""
 MOST_CERTAIN = 0.999
 """Largest probability of detection and of survival, so that a missed detection is never impossible."""
+
+SMOOTHING = 2.0
+"""Bins, of the densities of causal shares."""
 
 Floats = NDArray[np.float64]
 
@@ -96,10 +104,12 @@ class Association:
     """Expected number of detections that belong to no lasting feature, a scan: [n_layers]"""
     provenance: dict[str, Any]
     """Plain values: where the scans came from, how many, the seed."""
+    kind: str = "cosine"
+    """What likeness is of: "cosine" of decoder rows, or "causal": the tables' cosines are gains then."""
     scores: dict[int, list[NDArray[np.float32]]] = field(init=False, repr=False, compare=False)
     """By gap and pair: log p1/p0 of every entry of the table, [d_before, n]."""
     widths: dict[int, list[NDArray[np.int64]]] = field(init=False, repr=False, compare=False)
-    """By gap and pair: how many neighbours of each latent have a positive score: the gate on the cosine, [d_before]."""
+    """By gap and pair: how many neighbours of each latent have a positive score, or a positive gain: the gate, [d_before]."""
 
     def __post_init__(self) -> None:
         middles = _bin_middles()
@@ -110,7 +120,10 @@ class Association:
             ]
             for gap in GAPS
         }
-        self.widths = {gap: [(score > 0).sum(1) for score in self.scores[gap]] for gap in GAPS}
+        gates = self.scores
+        if self.kind == "causal":
+            gates = {gap: [table.cosines.numpy() for table in self.neighbours[gap]] for gap in GAPS}
+        self.widths = {gap: [(gate > 0).sum(1) for gate in gates[gap]] for gap in GAPS}
 
     def seen(self, pair: int, log_activation: NDArray[Any]) -> Floats:
         """Probability that a feature of this log-activation at layer `pair` is detected at the next."""
@@ -118,6 +131,16 @@ class Association:
         return np.minimum(
             1 / (1 + np.exp(-(intercept + slope * log_activation))), MOST_CERTAIN * float(self.survival[pair])
         )
+
+    def likelihood_ratio(
+        self, gap: int, pair: int, latent: NDArray[np.int64], place: NDArray[np.int64], change: Floats
+    ) -> NDArray[np.floating[Any]]:
+        """log p1/p0 of pairs that the table knows: [n]. latent: at layer `pair`; place: column of the table; change: of
+        log-activation from it to the later latent."""
+        if self.kind == "cosine":
+            return self.scores[gap][pair][latent, place]
+        gain = self.neighbours[gap][pair].cosines.numpy()[latent, place]
+        return np.interp(_likeness(gain, change), _bin_middles(), self.log_ratio[gap][pair].numpy())
 
     def save(self, path: Path) -> None:
         """Write a plain dictionary that `torch.load(path, weights_only=True)` reads."""
@@ -158,11 +181,13 @@ def fit(
     layers: Sequence[int],
     seed: int,
     provenance: dict[str, Any] | None = None,
+    gains: Sequence[tuple[Tensor, Tensor]] | None = None,
 ) -> Association:
     """The association model of these SAEs.
 
     scans: of held-out text, one a token; decoders: a layer's [d_hidden, d_model] with unit rows, widths d_hidden may
-    differ; layers: the model's numbers of them. provenance: plain values to be kept with it.
+    differ; layers: the model's numbers of them. provenance: plain values to be kept with it. gains: of each layer what a latent
+    writes to the stream and what it reads from it, [d_hidden, d_model] each, for causal likeness instead of cosines.
     Raises DataError for fewer than two scans, NumericError for activations that are not finite.
     """
     n_scans, n_layers, k = scans.latents.shape
@@ -179,8 +204,12 @@ def fit(
     links: dict[int, list[_Links]] = {gap: [] for gap in GAPS}
     for gap in GAPS:
         for layer in range(n_layers - gap):
-            table = nearest_latents(decoders[layer], decoders[layer + gap])
-            ratio, found = _compare(scans, active, table, layer, gap, other, rates)
+            if gains is None:
+                table = nearest_latents(decoders[layer], decoders[layer + gap])
+                ratio, found = _compare(scans, active, table, layer, gap, other, rates)
+            else:
+                table = nearest_latents(gains[layer][0], gains[layer + gap][1])
+                ratio, found = _compare_shares(scans, active, level, table, layer, gap, other, rates)
             tables[gap].append(table)
             ratios[gap].append(ratio)
             links[gap].append(found)
@@ -190,6 +219,7 @@ def fit(
         log_ratio={gap: torch.from_numpy(np.array(ratios[gap]).reshape(-1, BINS)) for gap in GAPS},
         **_dynamics(level, active, links),
         provenance={"scans": n_scans, "k": k, "seed": seed, **(provenance or {})},
+        kind="cosine" if gains is None else "causal",
     )
 
 
@@ -238,6 +268,74 @@ def _compare(
     return np.log(ratio), _Links(problem, before, after, true[_bins(cosine)])
 
 
+def _compare_shares(
+    scans: Scans,
+    active: NDArray[np.bool_],
+    level: Floats,
+    table: Neighbours,
+    layer: int,
+    gap: int,
+    other: NDArray[np.int64],
+    rates: list[Floats],
+) -> tuple[Floats, _Links]:
+    """`_compare` by causal shares. p0 is of all pairs of the table whose later latent is of another token."""
+    later, counts = layer + gap, []
+    for order in (other, np.arange(len(other))):
+        problem, before, after, likeness = _mutual(scans, active, table, layer, later, order, level)
+        sparse = (rates[layer][scans.latents[problem, layer, before]] <= DENSE) & (
+            rates[later][scans.latents[order[problem], later, after]] <= DENSE
+        )
+        counts.append(np.bincount(_bins(likeness[sparse]), minlength=BINS).astype(np.float64))
+    chance, together = (gaussian_filter1d(count, SMOOTHING, mode="nearest") for count in counts)
+    true = np.clip((together - chance) / np.maximum(together, 1), 0, 1)
+    excess = true * together
+    apart = _known_pairs(scans, active, table, layer, later, other, level)[3]
+    n_pairs = float((active[:, layer].sum(1) * active[other, later].sum(1)).sum())
+    random = gaussian_filter1d(
+        np.bincount(_bins(apart), minlength=BINS).astype(np.float64), SMOOTHING, mode="nearest"
+    )
+    random = (random + 0.5) / max(n_pairs, 1.0)
+    ratio = (excess + 0.5 / BINS) / (excess.sum() + 0.5) / random
+    return np.log(ratio), _Links(problem, before, after, true[_bins(likeness)])
+
+
+def _likeness(gain: NDArray[Any], change: Floats) -> Floats:
+    """Share or 1/share, whichever is less than 1, of what is carried in the later activation. change: log a_j - log a_i."""
+    return np.exp(-np.abs(np.log(np.maximum(gain, 1e-6)) - change))
+
+
+def _known_pairs(
+    scans: Scans,
+    active: NDArray[np.bool_],
+    table: Neighbours,
+    layer: int,
+    later: int,
+    order: NDArray[np.int64],
+    level: Floats | None,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], Floats]:
+    """Active pairs that the table knows: problem, ranks before and after, and cosine, or with `level` (log-activations)
+    the likeness of gains; the later scans are taken in `order`."""
+    every = np.full(len(table.ids), table.ids.shape[1])
+    problem, before = np.nonzero(active[:, layer])
+    latent = scans.latents[problem, layer, before]
+    pairs = active_pairs(
+        table, every, problem, latent, scans.latents[order, later], active[order, later]
+    )  # fmt: skip
+    value = table.cosines.numpy()[latent[pairs.earlier], pairs.place].astype(np.float64)
+    problem, before = problem[pairs.earlier], before[pairs.earlier]
+    if level is not None:
+        change = level[order[problem], later, pairs.after] - level[problem, layer, before]
+        positive = value > 0
+        problem, before, value, change = (
+            problem[positive],
+            before[positive],
+            value[positive],
+            change[positive],
+        )
+        return problem, before, pairs.after[positive], _likeness(value, change)
+    return problem, before, pairs.after, value
+
+
 def _mutual(
     scans: Scans,
     active: NDArray[np.bool_],
@@ -245,25 +343,18 @@ def _mutual(
     layer: int,
     later: int,
     order: NDArray[np.int64],
+    level: Floats | None = None,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], Floats]:
-    """Pairs that are each other's nearest among the active: problem, ranks before and after, cosine; the later scans are
-    taken in `order`."""
-    every = np.full(len(table.ids), table.ids.shape[1])
-    problem, before = np.nonzero(active[:, layer])
-    latent = scans.latents[problem, layer, before]
-    pairs = active_pairs(
-        table, every, problem, latent, scans.latents[order, later], active[order, later]
-    )  # fmt: skip
-    cosine = table.cosines.numpy()[latent[pairs.earlier], pairs.place].astype(np.float64)
-    problem, before = problem[pairs.earlier], before[pairs.earlier]
+    """Of `_known_pairs` those that are each other's best among the active."""
+    problem, before, after, cosine = _known_pairs(scans, active, table, layer, later, order, level)
     k = scans.latents.shape[2]
     best = np.ones(len(cosine), dtype=bool)
-    for rank in (before, pairs.after):
+    for rank in (before, after):
         key = problem * k + rank
         falling = np.lexsort((-cosine, key))
         first = np.r_[True, np.diff(key[falling]) > 0][: len(key)]
         best[falling[~first]] = False
-    return problem[best], before[best], pairs.after[best], cosine[best]
+    return problem[best], before[best], after[best], cosine[best]
 
 
 def _dynamics(level: Floats, active: NDArray[np.bool_], links: dict[int, list[_Links]]) -> dict[str, Tensor]:

@@ -1,9 +1,8 @@
 """Which tracks an answer hangs on: effects predicted to first order, controls of the same size, and what was measured.
 
-Taking a track out over its life sets each of its latents to zero where it is seen. A latent that was carried on from the
-one before is partly gone already when its turn comes; what is then left to take is its activation less what the residual
-stream carried to it. That, times the gradient of the logit difference along its decoder row, summed over the track, is the
-predicted effect.
+Taking a track out over its life sets each of its latents to zero where it is seen. A latent that the residual stream carried
+on from the ones before is partly gone already when its turn comes, or silent; only what is then left is taken. That, times
+the gradient of the logit difference along its decoder row, summed over the track, is the predicted effect.
 """
 
 from collections.abc import Sequence
@@ -18,7 +17,6 @@ from torch import Tensor
 from ghosttrack.common.models.interventions import Edit
 from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.stages.track.nodes import Nodes
-from ghosttrack.stages.track.origins import own_part
 
 SET_SIZES = (1, 2, 4, 8, 16, 32, 64)
 BOOTSTRAP = 500
@@ -46,24 +44,24 @@ def track_effects(
 ) -> Effects:
     """gradient: [n_layers, n, d_model], of the logit difference by the state of each problem at each layer; read_out:
     [n, d_model], by the last layer's state with the final norm's scale held (0 where a position does not predict)."""
-    active = nodes.active
-    taken, direct = torch.zeros(active.latents.shape), torch.zeros(active.latents.shape)
-    for place, sae in enumerate(saes):
-        latents = active.latents[:, place]
-        decoder = sae.W_dec[latents] / sae.scale
-        encoder = sae.scale * sae.W_enc.T[latents]
-        left = active.activations[:, place] - own_part(active, nodes.previous, place, encoder, saes)
-        taken[:, place] = left * (decoder * gradient[place][:, None]).sum(-1)
-        if place == len(saes) - 1:
-            direct[:, place] = active.activations[:, place] * (decoder * read_out[:, None]).sum(-1)
-    problem, _, _ = nodes.where
-    number = nodes.track[nodes.where]
+    problem, number = nodes.where[0], nodes.track[nodes.where]
     code, owner = np.unique((problem * (1 << 32) + number).numpy(), return_inverse=True)
-    predicted, direct_sum = (
-        np.bincount(owner, values[nodes.where].double().numpy(), len(code)).astype(np.float64)
-        for values in (taken, direct)
-    )
-    return Effects(code >> 32, code & ((1 << 32) - 1), predicted, direct_sum)
+    track = torch.full(nodes.track.shape, -1)
+    track[nodes.where] = torch.from_numpy(owner.ravel())
+    gone = torch.zeros(len(code), gradient.shape[2])  # what has been taken of the stream, by track
+    predicted, direct = torch.zeros(2, len(code))
+    for place, sae in enumerate(saes):
+        row, rank = (track[:, place] >= 0).nonzero(as_tuple=True)
+        own, latent = track[row, place, rank], nodes.active.latents[row, place, rank]
+        activation = nodes.active.activations[row, place, rank]
+        left = activation - sae.scale * (gone[own] * sae.W_enc.T[latent]).sum(1)
+        taken = left * (left > sae.threshold[latent])
+        change = taken[:, None] * sae.W_dec[latent] / sae.scale
+        gone[own] += change
+        predicted[own] += (change * gradient[place][row]).sum(1)
+        if place == len(saes) - 1:
+            direct[own] = activation * (sae.W_dec[latent] * read_out[row]).sum(1) / sae.scale
+    return Effects(code >> 32, code & ((1 << 32) - 1), predicted.double().numpy(), direct.double().numpy())
 
 
 def edits_without(

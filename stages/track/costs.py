@@ -60,6 +60,7 @@ def cost(q: Quantities, unit: Unit) -> Cost | None:
             + 3 * answers * encoding,
             size=answers * q.layers * (34.0 * q.candidates + 10.0 * q.top_k),
         ),
+        "shown": Cost(seconds=5 + 0.02 * q.questions, size=40e3 * q.questions),
         "causes": Cost(flop=q.settings["tracking.causes"] * CAUSES_A_QUESTION * 4 * 2 * q.block_parameters),
         "validation": Cost(flop=min(q.fit_tokens, VALIDATION_TOKENS) * reading, seconds=30 + 2 * q.layers),
         "asked_answers": Cost(),  # nobody has counted the new questions

@@ -9,6 +9,7 @@ from ghosttrack.stages.track import (
     run_association,
     run_causes,
     run_contexts,
+    run_shown,
     run_tracks,
     run_validation,
 )
@@ -19,6 +20,7 @@ UNITS = {
     "association": run_association.run,
     "all": run_tracks.run,
     "account": run_account.run,
+    "shown": run_shown.run,
     "causes": run_causes.run,
     "asked_answers": run_answers.run_asked,
     "asked_contexts": run_contexts.run_asked,

@@ -13,15 +13,12 @@ from numpy.typing import NDArray
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.errors import ConfigError, CorruptInputError
 from ghosttrack.common.files import fsync
-from ghosttrack.common.formats import trajectories
 from ghosttrack.common.formats.answer_states import ACTIVATIONS, ANSWER_STATES
 from ghosttrack.common.formats.answers import GENERATIONS
 from ghosttrack.common.formats.association import ASSOCIATION
 from ghosttrack.common.formats.candidates import CANDIDATES
 from ghosttrack.common.formats.cells import cell_of
 from ghosttrack.common.formats.ladder import LADDER
-from ghosttrack.common.formats.latent_contexts import LATENT_CONTEXTS
-from ghosttrack.common.formats.latents import LATENTS
 from ghosttrack.common.formats.layers import LAYERS
 from ghosttrack.common.formats.positions import POSITIONS
 from ghosttrack.common.formats.tracks import INDEPENDENT, TRACKS
@@ -30,27 +27,23 @@ from ghosttrack.common.models.language_model import load_language_model
 from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.stages.track import outputs
 from ghosttrack.stages.track.association import Association
-from ghosttrack.stages.track.clusters import cluster_latents, effect_geometry
 from ghosttrack.stages.track.follow_states import follow_states
 from ghosttrack.stages.track.readout import ReadOut
 from ghosttrack.stages.track.run_answers import language_model_of
 from ghosttrack.stages.track.run_association import figures, fit_to_text
 from ghosttrack.stages.track.saes import load_saes, load_twins
-from ghosttrack.stages.track.trajectories import Labels, question_record
 
 QUESTIONS_A_SHARD = 128
 """Not a setting: random association is drawn shard by shard."""
 TABLES = {"tracks": TRACKS, "ladder": LADDER, "layers": LAYERS}
 """Of a shard, in scratch: what its rows become."""
-CLUSTER_TOKENS = 10
-CLUSTER_CONTEXTS = 5
 
 
 def run(job: Job) -> dict[str, Any]:
     saes = load_saes(job)
     association = Association.load(job.input("track/association", ASSOCIATION.name))
     model = load_language_model(job.input_dir("prepare/model"), job.config.model.dtype)
-    read_out, tokenizer = ReadOut.of(model), model.tokenizer
+    read_out = ReadOut.of(model)
     del model
     answers = Answers(job, "track/answers")
     shards = track_all(job, saes, association, read_out, answers, job.config.tracking.ladder)
@@ -58,37 +51,12 @@ def run(job: Job) -> dict[str, Any]:
         return {}
     for name, table in TABLES.items():
         table.join(job.output(table.name), _pieces(job, shards, name))
-    weight = _total_activation(job, shards, saes)
-    pieces = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
-    clusters = _clusters(job, saes, weight, read_out, pieces)
-    outputs.write_clusters(job.output(""), clusters, job.config.layers)
     nodes = pq.ParquetFile(job.output(TRACKS.name)).metadata.num_rows
     outputs.write_activations(
         job.output(ACTIVATIONS.name), _tables(job, shards, "tracks"), nodes, answers.owner,
         job.config.layers, max(sae.d_hidden for sae in saes),
     )  # fmt: skip
-    # Models have rows of unembedding beyond the tokenizer's tokens, and may put such a one among the likeliest.
-    named = [*pieces, *[""] * (len(read_out.weight) - len(pieces))]
-    with job.progress(len(answers.generations), "questions", "trajectories") as progress:
-
-        def records() -> Iterator[dict[str, Any]]:
-            for record in _records(job, answers, shards, _labels(job, clusters, named)):
-                progress.update(1)
-                yield record
-
-        head = {"layers": job.config.layers, "associator": job.config.tracking.associator}
-        written = trajectories.write(job.output(trajectories.TRAJECTORIES.name), head, records())
-    metrics = _metrics(job, shards, answers)
-    metrics["left_out"]["weaker_than_trajectories_hold"] = written["left_out"]
-    active = sum(int((total > 0).sum()) for total in weight)
-    clustered = sum(len(cluster["members"]) for cluster in clusters)
-    return {
-        **metrics,
-        "tracks_in_trajectories": written["named"],
-        "clusters": len(clusters),
-        "latents_in_clusters": clustered,
-        "active_latents_without_cluster": active - clustered,
-    }
+    return _metrics(job, shards, answers)
 
 
 def run_independent(job: Job) -> dict[str, Any]:
@@ -204,79 +172,6 @@ def _pieces(job: Job, shards: list[str], table: str) -> list[Path]:
 def _tables(job: Job, shards: list[str], table: str) -> Iterator[dict[str, NDArray[Any]]]:
     for piece in _pieces(job, shards, table):
         yield outputs.read_parquet(piece)
-
-
-def _total_activation(job: Job, shards: list[str], saes: list[JumpReLUSAE]) -> list[NDArray[np.float64]]:
-    """Of each latent over all positions: [d_hidden] a layer."""
-    totals = [np.zeros(sae.d_hidden) for sae in saes]
-    for nodes in _tables(job, shards, "tracks"):
-        for total, layer in zip(totals, job.config.layers, strict=True):
-            rows = nodes["layer"] == layer
-            total += np.bincount(
-                nodes["latent"][rows], weights=nodes["activation"][rows], minlength=len(total)
-            )
-    return totals
-
-
-def _clusters(
-    job: Job,
-    saes: list[JumpReLUSAE],
-    weight: list[NDArray[np.float64]],
-    read_out: ReadOut,
-    pieces: list[str],
-) -> list[dict[str, Any]]:
-    """Clusters with what they promote and the strongest contexts of their heaviest latents."""
-    decoders = [sae.W_dec for sae in saes]
-    clusters = cluster_latents(
-        weight, job.config.layers, decoders, effect_geometry(read_out.weight), job.config.tracking.clusters, job.config.seed
-    )  # fmt: skip
-    if not clusters:
-        return []
-    centroids = torch.from_numpy(np.stack([cluster["centroid"] for cluster in clusters]))
-    raised, _ = read_out.promoted(centroids, pieces, CLUSTER_TOKENS)
-    contexts = LATENT_CONTEXTS.frame(job.input("track/association", LATENT_CONTEXTS.name))
-    best = contexts[contexts["rank"] == 0].set_index(["layer", "latent"])
-    known = set(best.index)
-    for cluster, tokens in zip(clusters, raised, strict=True):
-        cluster["tokens"] = tokens
-        members = [pair for pair in map(tuple, cluster["members"].tolist()) if pair in known]
-        cluster["contexts"] = [
-            {"layer": layer, "latent": latent, **{name: best.loc[(layer, latent), name] for name in ("before", "token", "after")}}
-            for layer, latent in members[:CLUSTER_CONTEXTS]
-        ]  # fmt: skip
-    return clusters
-
-
-def _labels(job: Job, clusters: list[dict[str, Any]], pieces: list[str]) -> Labels:
-    table = LATENTS.table(job.input("track/association", LATENTS.name), ["layer", "latent", "promoted"])
-    pairs = zip(table["layer"].to_pylist(), table["latent"].to_pylist(), strict=True)
-    promoted = dict(zip(pairs, table["promoted"].to_pylist(), strict=True))
-    number_of = {
-        (layer, latent): cluster["id"]
-        for cluster in clusters
-        for layer, latent in cluster["members"].tolist()
-    }
-    return Labels(pieces, promoted, number_of)
-
-
-def _records(job: Job, answers: Answers, shards: list[str], labels: Labels) -> Iterator[dict[str, Any]]:
-    """The questions' records in order."""
-    candidates = answers.candidates
-    strongest = job.config.tracking.strongest_tracks
-    for number, (nodes, layers) in enumerate(
-        zip(_tables(job, shards, "tracks"), _tables(job, shards, "layers"), strict=True)
-    ):
-        first = number * QUESTIONS_A_SHARD
-        for line in range(first, min(first + QUESTIONS_A_SHARD, len(answers.generations))):
-            yield question_record(
-                answers.generations[line], line, _rows_of(nodes, line), _rows_of(layers, line),
-                _rows_of(candidates, line), strongest, labels,
-            )  # fmt: skip
-
-
-def _rows_of(table: dict[str, NDArray[Any]], question: int) -> dict[str, NDArray[Any]]:
-    start, stop = np.searchsorted(table["question"], [question, question + 1])
-    return {name: values[start:stop] for name, values in table.items()}
 
 
 def _metrics(job: Job, shards: list[str], answers: Answers) -> dict[str, Any]:

@@ -119,12 +119,13 @@ def _weigh(
         table, association.widths[gap][start], living.problem, latent, detections.latents[:, layer],
         detections.active[:, layer],
     )  # fmt: skip
+    seen_at = detections.level[living.problem, start, living.rank]
     measured = detections.level[living.problem[track], layer, after]
     noise = float(association.noise_variance)
     innovation, spread = measured - mean[track], variance[track] + noise
     log_odds = (
         np.log(detected / (1 - detected))[track]
-        + association.scores[gap][start][latent[track], place]
+        + association.likelihood_ratio(gap, start, latent[track], place, measured - seen_at[track])
         + _log_normal(innovation, spread)
         - _log_normal(
             measured - float(association.level_mean[layer]), float(association.level_variance[layer])

@@ -8,7 +8,7 @@ from torch import Tensor
 from ghosttrack.common.errors import ModelMismatchError
 from ghosttrack.common.formats.ladder import Associator
 from ghosttrack.stages.track.associate.hypotheses import track_by_hypotheses
-from ghosttrack.stages.track.associate.nulls import dealt_anew, no_links, same_number
+from ghosttrack.stages.track.associate.nulls import dealt_anew, no_links, same_number, with_cosines
 from ghosttrack.stages.track.associate.record import Tracks
 from ghosttrack.stages.track.associate.scanwise import track_by_scan
 from ghosttrack.stages.track.association import Association, Scans
@@ -45,7 +45,8 @@ def follow(
     way = _ways(association, decoders)[associator]
     starts = range(0, max(len(scans.latents), 1), BLOCK)
     blocks = [way(scans.part(start, start + BLOCK)) for start in starts]
-    return Tracks(*(np.concatenate(columns) for columns in zip(*blocks, strict=True)))
+    tracks = Tracks(*(np.concatenate(columns) for columns in zip(*blocks, strict=True)))
+    return tracks if association.kind == "cosine" else with_cosines(scans, tracks, decoders)
 
 
 def _ways(association: Association, decoders: Sequence[Tensor]) -> dict[str, Callable[[Scans], Tracks]]:

@@ -13,13 +13,14 @@ import pytest
 import torch
 import yaml
 
+from ghosttrack.common.engine.contract import expand, task_key
 from ghosttrack.common.errors import ConfigError, DataError, MissingInputError, ModelMismatchError
 from ghosttrack.common.models.language_model import load_language_model
 from ghosttrack.stages.track import run_answers, run_contexts, run_tracks
 from ghosttrack.stages.track.generate import Ends
 from tests.stages.extract import corpora
 from tests.stages.track.test_outputs import PlainUnpickler
-from tests.stages.track.tiny_run import QUESTIONS, TinyRun, sae, silent
+from tests.stages.track.tiny_run import QUESTIONS, TinyRun, contract, sae, silent
 
 ALL = ("answers", "association", "all")
 
@@ -32,7 +33,9 @@ def left_out(run: TinyRun, unit: str = "all") -> dict[str, int]:
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
     run = TinyRun(tmp_path_factory.mktemp("plain") / "root", twin=True).give()
-    return run.track(*ALL, "contexts", "independent", "asked_answers", "asked_contexts", "asked")
+    return run.track(
+        *ALL, "account", "shown", "contexts", "independent", "asked_answers", "asked_contexts", "asked"
+    )
 
 
 def test_every_unit_of_tracks_counts_what_it_leaves_out_and_tracks_what_there_is(plain: TinyRun) -> None:
@@ -47,7 +50,7 @@ def test_every_unit_of_tracks_counts_what_it_leaves_out_and_tracks_what_there_is
 
 
 def test_clusters_have_the_tokens_they_promote_and_contexts_of_their_latents(plain: TinyRun) -> None:
-    folder = plain.entry("all").path
+    folder = plain.entry("shown").path
     content = PlainUnpickler(io.BytesIO((folder / "semantic_clusters.pkl").read_bytes())).load()
     snapshot = plain.store.current(plain.config.name, "prepare", "model")
     assert snapshot
@@ -60,9 +63,9 @@ def test_clusters_have_the_tokens_they_promote_and_contexts_of_their_latents(pla
     tracks = plain.table("all", "tracks.parquet")
     seen = set(zip(tracks.layer.tolist(), tracks.latent.tolist(), strict=True))
     members = [tuple(pair) for cluster in content["clusters"] for pair in cluster["members"].tolist()]
-    assert len(members) == len(set(members)) == plain.metrics("all")["latents_in_clusters"]
+    assert len(members) == len(set(members)) == plain.metrics("shown")["latents_in_clusters"]
     assert set(members) == seen
-    assert plain.metrics("all")["active_latents_without_cluster"] == 0
+    assert left_out(plain, "shown")["active_latents_without_cluster"] == 0
     for cluster in content["clusters"]:
         direction = cluster["centroid"] - centred * cluster["centroid"].mean()
         most = int(np.argmax(unembedding @ (gain * direction)))
@@ -115,14 +118,18 @@ def test_a_layer_without_active_latents_is_counted_and_the_others_are_tracked(tm
 
 
 def test_active_latents_beyond_top_k_and_tracks_beyond_the_cap_are_counted(tmp_path: Path) -> None:
-    run = TinyRun(tmp_path / "root", top_k_features=3, strongest_tracks=2).give().track(*ALL)
+    run = (
+        TinyRun(tmp_path / "root", top_k_features=3, strongest_tracks=2)
+        .give()
+        .track(*ALL, "account", "shown")
+    )
     counts, layers = left_out(run), run.table("all", "layers.parquet")
     assert counts["active_beyond_top_k"] == (layers.n_active - 3).clip(lower=0).sum() > 0
     tracks = run.table("all", "tracks.parquet")
     assert tracks.groupby(["question", "position", "layer"]).size().max() == 3
-    named = run.metrics("all")["tracks_in_trajectories"]
+    named = run.metrics("shown")["tracks_in_trajectories"]
     assert named == 2 * run.metrics("answers")["positions"]
-    assert counts["weaker_than_trajectories_hold"] == run.metrics("all")["tracks"] - named > 0
+    assert left_out(run, "shown")["weaker_than_trajectories_hold"] == run.metrics("all")["tracks"] - named > 0
 
 
 def test_more_tracks_than_can_be_numbered_are_refused(tmp_path: Path) -> None:
@@ -222,6 +229,26 @@ def test_a_run_that_was_killed_goes_on_after_its_finished_shards(
     assert len(calls) == 4  # two before, one that died, and that one again
     assert killed.digests("all") == whole.digests("all")
     assert killed.metrics("all") == whole.metrics("all")
+
+
+def test_what_is_only_shown_makes_nothing_be_tracked_again(plain: TinyRun) -> None:
+    others = plain.config.tracking.model_copy(update={"strongest_tracks": 3, "clusters": 4})
+    other = plain.config.model_copy(update={"tracking": others})
+    for unit, changes in (("all", False), ("account", False), ("shown", True)):
+        keys = [
+            task_key(each, {})
+            for config in (plain.config, other)
+            for each in expand(contract("track"), config)
+            if each.name == unit
+        ]
+        assert (keys[0] != keys[1]) == changes, unit
+
+
+def test_at_the_last_layer_the_emitted_token_leads(plain: TinyRun) -> None:
+    shown = json.loads(plain.entry("shown").file("hypothesis_trajectories.json").read_text())
+    places = [place for each in shown["questions"] for place in each["positions"] if place["position"] >= 0]
+    assert places
+    assert all(place["leader"][-1] == 0 and place["margin"][-1] >= 0 for place in places)
 
 
 @pytest.mark.slow
