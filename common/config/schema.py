@@ -253,8 +253,9 @@ class SaeConfig(Section):
     )
     pretrained: str | None = Field(
         None,
-        description="Folders of SAELens SAEs to take instead of training, such as `saes/layer_{layer}`; then no "
-        "states are extracted either. null trains.",
+        description="SAEs to take instead of training, such as `saes/layer_{layer}`: folders of SAELens, Gemma Scope (or its "
+        ".npz) or Llama Scope, or `release:<release>/<SAE id>` of SAELens' directory; then no states are extracted either. "
+        "Those of fewer latents than sae.d_hidden are filled up with dead ones. null trains.",
     )
 
     pretrained_independent: str | None = Field(

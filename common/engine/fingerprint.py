@@ -17,6 +17,10 @@ SMALL_BYTES = 1 << 20
 """Up to this size a file is hashed by every process; the digest of a larger one is remembered beside it."""
 SAE_FILES = ("cfg.json", "sae_weights.safetensors")
 """Of a SAELens folder, those that make the SAE."""
+GEMMA_SCOPE_FILES = ("params.npz",)
+LLAMA_SCOPE_FILES = ("hyperparams.json", "checkpoints/final.safetensors")
+RELEASE_PREFIX = "release:"
+"""Before `<release>/<SAE id>`, names of SAELens' directory of pretrained SAEs."""
 
 
 def content_of(value: object) -> object:
@@ -46,13 +50,24 @@ def local_path(value: object) -> Path | None:
         return None
 
 
-def content_of_sae(folder: Path) -> str | None:
-    """`sha256:…` of the files that make a SAELens SAE, weights whole: two of one shape differ only there.
+def content_of_sae(place: Path) -> str | None:
+    """`sha256:…` of the files that make a pretrained SAE, weights whole: two of one shape differ only there.
 
-    None where one is missing or cannot be read.
+    A release counts by its name. None where a file is missing or cannot be read.
     """
+    if str(place).startswith(RELEASE_PREFIX):
+        return str(place)
+    names = next(
+        (
+            names
+            for names in (SAE_FILES, GEMMA_SCOPE_FILES, LLAMA_SCOPE_FILES)
+            if (place / names[0]).is_file()
+        ),
+        SAE_FILES,
+    )
+    files = [place] if place.suffix == ".npz" else [place / name for name in names]
     try:
-        digests = [remembered_sha256(folder / name) for name in SAE_FILES]
+        digests = [remembered_sha256(file) for file in files]
     except OSError:
         return None
     return f"sha256:{hashlib.sha256(' '.join(digests).encode()).hexdigest()}"

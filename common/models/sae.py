@@ -7,6 +7,8 @@ comparable between latents and between layers.
 
     z = ((state - mean) · scale) W_enc + b_enc        acts = z · 1[z > threshold]
     reconstruction = (acts W_dec + b_dec) / scale + mean
+
+A TopK SAE that was trained elsewhere keeps only the `k` largest of these activations of a state.
 """
 
 import pickle
@@ -50,6 +52,8 @@ class JumpReLUSAE:
     """Norm above which a state is an outlier (an attention sink), in the model's units; not trained on."""
     layer: int | None
     target_l0: float
+    k: int | None = None
+    """Most active latents of a state (TopK); None: no bound."""
 
     @property
     def d_model(self) -> int:
@@ -71,7 +75,11 @@ class JumpReLUSAE:
     def encode(self, states: Tensor) -> Tensor:
         """states: [..., d_model], the model's units → activations [..., d_hidden] float32, 0 where inactive."""
         preactivations = self.normalise(states) @ self.W_enc + self.b_enc
-        return preactivations * (preactivations > self.threshold)
+        acts = preactivations * (preactivations > self.threshold)
+        if self.k is None or self.k >= self.d_hidden:
+            return acts
+        values, latents = acts.topk(self.k, dim=-1)
+        return torch.zeros_like(acts).scatter_(-1, latents, values)
 
     def decode(self, acts: Tensor) -> Tensor:
         """acts: [..., d_hidden] → reconstruction [..., d_model] float32, the model's units."""
@@ -157,6 +165,7 @@ def _from_content(path: Path, content: Any) -> JumpReLUSAE:
             f"{path} has format version {content.get('version')!r}, this program reads {VERSION}; "
             "train it again with `ghosttrack run`"
         )
+    content.setdefault("k", None)  # files of before there were TopK SAEs
     names = [field.name for field in fields(JumpReLUSAE)]
     if missing := [name for name in [*names, "d_model", "d_hidden"] if name not in content]:
         raise CorruptInputError(f"{path} has no {missing[0]!r}; train it again with `ghosttrack run`")

@@ -3,8 +3,9 @@
     acts = relu(z) · 1[z > threshold]    z = x W_enc + b_enc    reconstruction = acts W_dec + b_dec
 
 takes x in the model's own units. Writing folds the layer's mean and scale into the weights, so that the outputs are the
-same; the scale is put down beside them, so that reading finds it again. Reading takes any JumpReLU SAE of a block's
-output, refuses what would compute something else, and touches no network.
+same; the scale is put down beside them, so that reading finds it again. Reading takes the SAEs of a block's output whose
+function is that, or becomes that: standard, JumpReLU, gated, TopK and BatchTopK, by SAELens old and new. It refuses by name
+what would compute something else, and touches no network.
 """
 
 import json
@@ -21,6 +22,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_bytes
 from torch import Tensor
+from torch.nn import functional
 
 from ghosttrack.common.engine.fingerprint import SAE_FILES
 from ghosttrack.common.errors import CorruptInputError, MissingInputError, ModelMismatchError, NumericError
@@ -29,7 +31,16 @@ from ghosttrack.common.models.sae import JumpReLUSAE
 CONFIG_FILE, WEIGHTS_FILE = SAE_FILES
 FORMAT_VERSION = "6.0.0"
 """The first SAELens whose `cfg.json` this is; an earlier one (or none) makes SAELens drop the metadata."""
-TENSORS = ("W_enc", "b_enc", "W_dec", "b_dec", "threshold")
+TENSORS = {
+    "jumprelu": ("W_enc", "b_enc", "W_dec", "b_dec", "threshold"),
+    "standard": ("W_enc", "b_enc", "W_dec", "b_dec"),
+    "topk": ("W_enc", "b_enc", "W_dec", "b_dec"),
+    "batchtopk": ("W_enc", "b_enc", "W_dec", "b_dec", "topk_threshold"),
+    "gated": ("W_enc", "b_gate", "b_mag", "r_mag", "W_dec", "b_dec"),
+}
+"""Of each architecture that is read."""
+EQUAL_NORMS = 1.001
+"""Ratio of norms up to which a decoder counts as normalised."""
 UNSCALED = "scaling_factor"
 """A tensor that some versions save besides, all ones where it means nothing."""
 OUTPUT_OF = re.compile(r"blocks\.(\d+)\.(?:hook_resid_post|hook_out)|(?:\w+\.)+(\d+)")
@@ -67,8 +78,24 @@ class Settings(BaseModel):
     apply_b_dec_to_input: bool = True
     normalize_activations: str | bool = "none"
     reshape_activations: str = "none"
+    activation_fn: str = Field("relu", validation_alias=AliasChoices("activation_fn", "activation_fn_str"))
+    """Before version 6, where a TopK SAE was a standard one with another activation."""
+    activation_fn_kwargs: dict[str, Any] = {}
+    k: float | None = Field(None, gt=0)
+    rescale_acts_by_decoder_norm: bool = False
     finetuning_scaling_factor: bool = False
     metadata: Metadata
+
+    @property
+    def kind(self) -> str:
+        topk = self.architecture == "standard" and self.activation_fn == "topk"
+        return "topk" if topk else self.architecture
+
+    @property
+    def most_active(self) -> int | None:
+        """Of a TopK SAE."""
+        k = self.k or self.activation_fn_kwargs.get("k")
+        return int(k) if k and self.kind == "topk" else None
 
 
 @dataclass(frozen=True)
@@ -87,6 +114,8 @@ def write(sae: JumpReLUSAE, folder: Path, metadata: Mapping[str, Any]) -> None:
 
     metadata: what else SAELens may know, such as model_name. Raises OSError.
     """
+    if sae.k is not None:
+        raise ModelMismatchError("a TopK SAE is not exported: take it from where it came from")
     folder.mkdir(parents=True)
     tensors = {name: tensor.float().contiguous() for name, tensor in _plain(sae).items()}
     (folder / WEIGHTS_FILE).write_bytes(
@@ -130,19 +159,15 @@ def read(folder: Path, *, layer: int, d_model: int, d_hidden: int, target_l0: fl
     path = folder / CONFIG_FILE
     settings = _read_settings(path)
     _check_kind(path, settings)
-    _check_place(path, settings.metadata.hook_name, layer)
+    check_place(path, settings.metadata.hook_name, layer)
     _check_widths(path, settings, d_model, d_hidden)
-    w = _read_weights(folder / WEIGHTS_FILE, d_model, d_hidden)
-    if settings.apply_b_dec_to_input:  # (x - b_dec) W_enc + b_enc
-        w["b_enc"] = (w["b_enc"].double() - w["b_dec"].double() @ w["W_enc"].double()).float()
+    w = _as_jumprelu(settings, _read_weights(folder / WEIGHTS_FILE, settings))
     metadata = settings.metadata
-    own, known = metadata.ghosttrack, metadata.ghosttrack.target_l0 or metadata.l0
-    sae = JumpReLUSAE(
-        W_enc=w["W_enc"] / own.scale, b_enc=w["b_enc"], W_dec=w["W_dec"] * own.scale, b_dec=w["b_dec"] * own.scale,
-        threshold=w["threshold"].clamp(min=0),  # relu(z) · 1[z > t] with t < 0 is z · 1[z > 0]
-        mean=torch.zeros(d_model), scale=own.scale, norm_limit=own.norm_limit or math.inf, layer=layer,
-        target_l0=known or target_l0,
-    ).folded()  # fmt: skip
+    own, known = metadata.ghosttrack, metadata.ghosttrack.target_l0 or settings.most_active or metadata.l0
+    sae = fitting(
+        w, scale=own.scale, d_hidden=d_hidden, layer=layer, target_l0=known or target_l0,
+        norm_limit=own.norm_limit, k=settings.most_active, path=path,
+    )  # fmt: skip
     source = {
         "architecture": settings.architecture,
         "sae_lens_version": metadata.sae_lens_version,
@@ -150,6 +175,65 @@ def read(folder: Path, *, layer: int, d_model: int, d_hidden: int, target_l0: fl
         "hook_name": metadata.hook_name,
     }
     return Pretrained(sae, known, source)
+
+
+def fitting(
+    w: Mapping[str, Tensor],
+    *,
+    scale: float,
+    d_hidden: int,
+    layer: int,
+    target_l0: float,
+    path: Path,
+    norm_limit: float | None = None,
+    k: int | None = None,
+) -> JumpReLUSAE:
+    """The SAE of weights in the model's own units, with latents that are never active up to `d_hidden`.
+
+    w: W_enc [d_model, n], b_enc [n], W_dec [n, d_model], b_dec [d_model], threshold [n]. Raises ModelMismatchError for a TopK
+    SAE whose choice of latents would change with the norms of its decoder.
+    """
+    norms = torch.linalg.vector_norm(w["W_dec"], dim=1)
+    if k is not None and float(norms.max()) > EQUAL_NORMS * float(norms.min()):
+        raise ModelMismatchError(
+            f"{path}: a TopK SAE whose decoder rows have other norms each (rescale_acts_by_decoder_norm is not set), which is not "
+            "read; take one with a normalised decoder"
+        )
+    missing = d_hidden - w["W_enc"].shape[1]
+    wide = {
+        "W_enc": functional.pad(w["W_enc"], (0, missing)), "b_enc": functional.pad(w["b_enc"], (0, missing)),
+        "W_dec": functional.pad(w["W_dec"], (0, 0, 0, missing)),
+        "threshold": functional.pad(w["threshold"].clamp(min=0), (0, missing), value=1.0),
+    }  # fmt: skip
+    return JumpReLUSAE(
+        W_enc=wide["W_enc"] / scale, b_enc=wide["b_enc"], W_dec=wide["W_dec"] * scale, b_dec=w["b_dec"] * scale,
+        threshold=wide["threshold"],  # relu(z) · 1[z > t] with t < 0 is z · 1[z > 0]
+        mean=torch.zeros(w["b_dec"].shape[0]), scale=scale, norm_limit=norm_limit or math.inf, layer=layer,
+        target_l0=target_l0, k=k,
+    ).folded()  # fmt: skip
+
+
+def _as_jumprelu(settings: Settings, w: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights of the formula above for any architecture that is read; float64 where biases are put together."""
+    kind, found = settings.kind, {name: tensor.double() for name, tensor in w.items()}
+    norms = torch.linalg.vector_norm(found["W_dec"], dim=1)
+    if kind == "gated":  # the gate opens where z is above a threshold: both paths share W_enc
+        found["W_enc"] = found["W_enc"] * found["r_mag"].exp()
+        found["b_enc"] = found["b_mag"]
+        found["threshold"] = found["b_mag"] - found["r_mag"].exp() * found["b_gate"]
+    elif (
+        kind == "batchtopk"
+    ):  # the threshold that stands for the batch, over decoder norms where these rescale
+        rescaled = norms.clamp(min=1e-12) if settings.rescale_acts_by_decoder_norm else torch.ones_like(norms)
+        found["threshold"] = found["topk_threshold"] / rescaled
+    elif kind != "jumprelu":
+        found["threshold"] = torch.zeros_like(norms)
+    if kind == "topk" and settings.rescale_acts_by_decoder_norm:
+        found["W_enc"], found["b_enc"] = found["W_enc"] * norms, found["b_enc"] * norms
+        found["W_dec"] = found["W_dec"] / norms.clamp(min=1e-12)[:, None]
+    if settings.apply_b_dec_to_input:  # (x - b_dec) W_enc + b_enc
+        found["b_enc"] = found["b_enc"] - found["b_dec"] @ found["W_enc"]
+    return {name: found[name].float() for name in TENSORS["jumprelu"]}
 
 
 def _plain(sae: JumpReLUSAE) -> dict[str, Tensor]:
@@ -182,11 +266,13 @@ def _read_settings(path: Path) -> Settings:
 def _check_kind(path: Path, settings: Settings) -> None:
     """Refuse what computes something else than the formula above. Raises ModelMismatchError."""
     metadata = settings.metadata
-    if settings.architecture != "jumprelu":
+    if settings.kind not in TENSORS or settings.activation_fn not in ("relu", "topk"):
         raise ModelMismatchError(
-            f"{path}: the architecture is {settings.architecture!r} and must be 'jumprelu', the only one that is read; "
-            "choose JumpReLU SAEs"
+            f"{path}: the architecture is {settings.architecture!r} (activation {settings.activation_fn!r}), and those that are "
+            f"read are {', '.join(TENSORS)}; choose one of these"
         )
+    if settings.kind == "topk" and settings.most_active is None:
+        raise ModelMismatchError(f"{path}: a TopK SAE that does not say its k; save it again with SAELens")
     if settings.normalize_activations not in ("none", False):
         raise ModelMismatchError(
             f"{path}: normalize_activations is {settings.normalize_activations!r}: the scale is not folded into the "
@@ -210,7 +296,7 @@ def _check_kind(path: Path, settings: Settings) -> None:
         )
 
 
-def _check_place(path: Path, hook_name: str | None, layer: int) -> None:
+def check_place(path: Path, hook_name: str | None, layer: int) -> None:
     """Raises ModelMismatchError unless the SAE is of the output of block `layer`."""
     found = None
     if match := OUTPUT_OF.fullmatch(hook_name or ""):
@@ -230,15 +316,16 @@ def _check_widths(path: Path, settings: Settings, d_model: int, d_hidden: int) -
         raise ModelMismatchError(
             f"{path}: d_in is {settings.d_in} and model.d_model is {d_model}; take SAEs of this model"
         )
-    if settings.d_sae != d_hidden:
+    if settings.d_sae > d_hidden:
         raise ModelMismatchError(
             f"{path}: d_sae is {settings.d_sae} and sae.d_hidden is {d_hidden}; give "
             f"--set sae.d_hidden={settings.d_sae}"
         )
 
 
-def _read_weights(path: Path, d_model: int, d_hidden: int) -> dict[str, Tensor]:
-    """The five tensors as float32, checked."""
+def _read_weights(path: Path, settings: Settings) -> dict[str, Tensor]:
+    """The architecture's tensors as float32, checked."""
+    kind, d_model, d_hidden = settings.kind, settings.d_in, settings.d_sae
     if not path.is_file():
         raise _missing(path)
     try:
@@ -247,17 +334,22 @@ def _read_weights(path: Path, d_model: int, d_hidden: int) -> dict[str, Tensor]:
         raise _unreadable(path, str(error)) from error
     if UNSCALED in found and bool((found[UNSCALED] == 1).all()):
         del found[UNSCALED]
-    if set(found) != set(TENSORS):
-        missing, extra = sorted(set(TENSORS) - set(found)), sorted(set(found) - set(TENSORS))
+    if kind == "batchtopk" and "threshold" in found:  # as it is saved at the end of a training
+        found["topk_threshold"] = found.pop("threshold")
+    names = set(TENSORS[kind])
+    if set(found) != names:
+        missing, extra = sorted(names - set(found)), sorted(set(found) - names)
         wrong = [*(f"{name} is missing" for name in missing), *(f"{name} is unknown" for name in extra)]
         raise CorruptInputError(
-            f"{path}: {', '.join(wrong)}; a JumpReLU SAE has {', '.join(TENSORS)} and nothing else"
+            f"{path}: {', '.join(wrong)}; a SAE of the kind {kind} has {', '.join(TENSORS[kind])} and nothing else"
         )
-    shapes = {
+    shapes: dict[str, tuple[int, ...]] = {
         "W_enc": (d_model, d_hidden), "b_enc": (d_hidden,), "W_dec": (d_hidden, d_model), "b_dec": (d_model,),
-        "threshold": (d_hidden,),
+        **dict.fromkeys(("threshold", "b_gate", "b_mag", "r_mag"), (d_hidden,)), "topk_threshold": (),
     }  # fmt: skip
     for name, tensor in found.items():
+        if name == "topk_threshold" and tensor.shape == (d_hidden,):
+            shapes[name] = (d_hidden,)
         if tuple(tensor.shape) != shapes[name] or not tensor.is_floating_point():
             raise CorruptInputError(
                 f"{path}: {name} should be {list(shapes[name])} of floating-point numbers, as cfg.json says, and is "

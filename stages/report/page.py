@@ -77,6 +77,7 @@ def page(report: Json, examples: Sequence[Json], sources: Sequence[Sequence[str]
         tables.markdown([["", ""], *tables.data(report)]),
         "## Sparse autoencoders",
         sae_sentence(report["sae_all_layers"]),
+        *apart_sentence(report["sae"]),
         tables.markdown(tables.sae(report)),
         "## Answers that the detector is surest about",
         tables.markdown(example_rows(examples)),
@@ -128,6 +129,10 @@ def strict_sentence(report: Json) -> str:
     )
 
 
+SHARED = 0.5
+"""Share of features that keep their number from which SAEs count as sharing them."""
+
+
 def sae_sentence(stack: Json) -> str:
     """How the table below is to be read, and all layers at once."""
     return (
@@ -139,6 +144,19 @@ def sae_sentence(stack: Json) -> str:
         "nearest decoder direction there has its number. The pages `sae_layer_<i>.png` and `sae_identity.png` beside the "
         "SAEs show it all."
     )
+
+
+def apart_sentence(layers: Sequence[Json]) -> list[str]:
+    """What it means for tracks where most features are not the same ones in the next layer, as of SAEs trained apart."""
+    shares = [layer["next_self_match"] for layer in layers if layer["next_self_match"] is not None]
+    if not shares or sum(shares) / len(shares) >= SHARED:
+        return []
+    return [
+        f"**These SAEs do not share their features**: on average {tables.share(sum(shares) / len(shares))} of a layer's features "
+        "have their nearest decoder direction in the next layer under the same number, as it is where each layer's SAE was trained "
+        "apart (`sae.pretrained` of others, or `sae.shared_base: false`). A track then joins features that point the same way, if "
+        "any do, and is no life of one feature; births, deaths and lengths of tracks say more about the SAEs than about the model."
+    ]
 
 
 def surest(records: Sequence[Json], each: int = 4) -> list[Json]:

@@ -171,9 +171,11 @@ def tensor(name: str, value: Tensor | None) -> Change:
 
 
 BAD: dict[str, tuple[Change, type[Exception], str]] = {
-    "architecture": (setting(architecture="topk"), ModelMismatchError,
-                     r"cfg\.json: the architecture is 'topk' .*choose JumpReLU"),
-    "no architecture": (lambda s, _: s.pop("architecture"), ModelMismatchError, "'standard'"),
+    "architecture": (setting(architecture="matching_pursuit"), ModelMismatchError,
+                     r"cfg\.json: the architecture is 'matching_pursuit' .*read are jumprelu, standard, .*choose one"),
+    "activation": (setting(activation_fn_str="tanh-relu", architecture="standard"), ModelMismatchError, "'tanh-relu'"),
+    "no k": (setting(architecture="topk"), ModelMismatchError, "does not say its k"),
+    "no architecture": (lambda s, _: s.pop("architecture"), CorruptInputError, "threshold is unknown"),
     "unfolded": (setting(normalize_activations="expected_average_only_in"), ModelMismatchError,
                  "'expected_average_only_in': the scale is not folded .*at the end of the training"),
     "layer norm": (setting(normalize_activations="layer_norm"), ModelMismatchError, "'layer_norm'"),

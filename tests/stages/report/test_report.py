@@ -9,7 +9,7 @@ from ghosttrack.common.engine.contract import load_contract
 from ghosttrack.common.errors import CorruptInputError
 from ghosttrack.common.formats.final_report import REPORT
 from ghosttrack.stages.report import tables
-from ghosttrack.stages.report.page import page, surest
+from ghosttrack.stages.report.page import apart_sentence, page, surest
 from ghosttrack.stages.report.run import summarise
 from tests.stages.evaluate import scored
 
@@ -122,3 +122,13 @@ def test_an_unreadable_input_is_named(tmp_path):
     path.write_text('{"schema_version": 7}')
     with pytest.raises(CorruptInputError, match="schema version 7, not 2"):
         REPORT.read(path)
+
+
+def test_saes_that_share_no_features_are_told_and_what_it_means_for_tracks() -> None:
+    def layers(match: float) -> list[dict[str, float | None]]:
+        return [{"next_self_match": match}, {"next_self_match": match}, {"next_self_match": None}]
+
+    assert apart_sentence(layers(0.9)) == []
+    [said] = apart_sentence(layers(0.02))
+    assert "do not share their features" in said
+    assert "2%" in said
