@@ -20,7 +20,7 @@ LOCKS  := containers/requirements.lock containers/requirements-nodeps.lock
 export EXTRACT_BATCH_SIZE TRAIN_BATCH_SIZE PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help $(MODELS) plan status test images clean lock
+.PHONY: help $(MODELS) plan status test docs images clean lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z$$][^=]*:.*## / { sub(/\$$\(MODELS\)/, "demo, …", $$1); printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,9 @@ test: $(VENV)/.installed-dev ## Format check, lint, types and tests
 	$(VENV)/bin/mypy
 	$(VENV)/bin/pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
+docs: $(VENV)/.installed-docs ## Build the documentation as a site, build/site/index.html
+	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
+
 clean: $(VENV)/.installed ## Remove a model's results (MODEL=demo)
 	@$(VENV)/bin/ghosttrack clean $(MODEL) $(ARGS)
 
@@ -62,4 +65,8 @@ $(VENV)/.installed: pyproject.toml $(LOCKS)
 
 $(VENV)/.installed-dev: $(VENV)/.installed containers/requirements-dev.lock
 	@$(VENV)/bin/pip install -q --no-compile -r containers/requirements-dev.lock
+	@touch $@
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	@$(VENV)/bin/pip install -q --no-compile --no-build-isolation -e ".[docs]"
 	@touch $@

@@ -37,10 +37,6 @@ def figure(entry: Json, digits: int = 3, signed: bool = False) -> str:
     return f"{value} [{low}, {high}]" if entry["low"] is not None else value
 
 
-def split_of(report: Json, name: str) -> Json | None:
-    return next((split for split in report["splits"] if split["split"] == name), None)
-
-
 def titles(report: Json) -> dict[str, str]:
     """Method → what it is called."""
     return {card["name"]: card["title"] for card in report["methods"]}

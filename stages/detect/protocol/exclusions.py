@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -33,8 +32,3 @@ def exclusions(answers: Sequence[Answer], complete: NDArray[np.bool_]) -> list[s
             f"{answers[bad[0]].id!r}: {reasons[bad[0]]}); at most {MOST_UNEXPLAINED:.1%} may; run track again"
         )
     return reasons
-
-
-def count_reasons(reasons: Sequence[str | None]) -> dict[str, int]:
-    """Reason → number of questions."""
-    return dict(sorted(Counter(reason for reason in reasons if reason is not None).items()))
