@@ -19,7 +19,8 @@ GENERATIONS = Lines(
     "`strict_label` (exact match), `excluded` (reason or null), `matched` (what each matcher that can say something of such an "
     "answer says, 1 wrong, 0 right), `subject_found` (in the query, not at the sequence's first "
     "token), `token_ids, tokens, logprobs, entropies` (lists, a value an answer token), `samples` (texts, with "
-    "`detection.samples`), `row, extra` (as in questions.jsonl)",
+    "`detection.samples`), `row, extra` (as in questions.jsonl); of a given answer `given` (true), and `token_labels` where its "
+    "spans are labelled (1 in a wrong one, 0 in a right one, null where nothing is said of it)",
 )
 
 
@@ -56,6 +57,10 @@ class Answer(BaseModel):
     """The label by exact match with a right answer."""
     subject_found: bool = True
     """Whether the subject stands in the prompt, so that there is a position -1."""
+    given: bool = False
+    """Whether the answer was there already and only read, not given by the model."""
+    token_labels: list[int | None] = []
+    """Where spans are labelled: of each answer token 1 in a wrong one, 0 in a right one, None where nothing is said of it."""
     row: int | None = None
     """Of the source file, from 1."""
     extra: dict[str, Any] = {}

@@ -1,7 +1,7 @@
 """Questions in the order in which they are cheapest to answer: those with a common prefix together."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,13 +32,25 @@ def read_questions(path: Path) -> list[dict[str, Any]]:
     return questions
 
 
-def plan_shards(prefixes: list[str], shard_size: int, batch_size: int) -> list[list[Batch]]:
-    """Shards of batches that cover all questions; a batch never mixes prefixes."""
+SHARD_CHARACTERS = 24_000
+"""Of given answers in a shard, at most: their states are in memory together."""
+
+
+def plan_shards(
+    prefixes: list[str], shard_size: int, batch_size: int, characters: Sequence[int] | None = None
+) -> list[list[Batch]]:
+    """Shards of batches that cover all questions; a batch never mixes prefixes. characters: of each given answer."""
     order = sorted(range(len(prefixes)), key=lambda number: (prefixes[number], number))
-    return [
-        list(_batches(order[start : start + shard_size], prefixes, batch_size))
-        for start in range(0, len(order), shard_size)
-    ]
+    shards: list[list[int]] = []
+    room = 0
+    for number in order:
+        needed = characters[number] if characters else 0
+        if not shards or len(shards[-1]) == shard_size or needed > room:
+            shards.append([])
+            room = SHARD_CHARACTERS
+        shards[-1].append(number)
+        room -= needed
+    return [list(_batches(shard, prefixes, batch_size)) for shard in shards]
 
 
 def _batches(numbers: list[int], prefixes: list[str], batch_size: int) -> Iterator[Batch]:

@@ -28,6 +28,7 @@ from ghosttrack.common.models.language_model import LanguageModel, load_language
 from ghosttrack.common.models.prompts import Prompt, encode_prompt
 from ghosttrack.common.models.reading import Prefix
 from ghosttrack.stages.track.generate import (
+    SUBJECT,
     Answer,
     Ends,
     greedy_answers,
@@ -35,9 +36,11 @@ from ghosttrack.stages.track.generate import (
     sampled_answers,
     shared_prefix,
 )
+from ghosttrack.stages.track.given import encode_response, read_response
 from ghosttrack.stages.track.labels import judge
 from ghosttrack.stages.track.lens import Lens, read_lens
 from ghosttrack.stages.track.questions import Batch, plan_shards, read_questions
+from ghosttrack.stages.track.spans import token_labels
 
 Columns = dict[str, np.ndarray]
 
@@ -55,7 +58,10 @@ def answer_all(job: Job, questions: list[dict[str, Any]]) -> dict[str, Any]:
     settings = job.config.tracking
     if not questions:
         raise DataError("questions.jsonl is empty; check data.questions and data.relations")
-    shards = plan_shards([q["prefix"] for q in questions], settings.shard_questions, settings.batch_size)
+    shards = plan_shards(
+        [q["prefix"] for q in questions], settings.shard_questions, settings.batch_size,
+        [len(q.get("response", "")) for q in questions],
+    )  # fmt: skip
     mine = [number for number in range(len(shards)) if number % job.ranks == job.rank]
     sizes = {number: sum(len(batch.numbers) for batch in shards[number]) for number in mine}
     before = sum(size for number, size in sizes.items() if job.done(_step(number)))
@@ -113,6 +119,7 @@ def _do_shard(
                     {
                         "line": line,
                         **_record(questions[line], prompts[line], answer, samples, job.config.data.matching),
+                        **_of_response(model, questions[line], answer),
                     }
                 )
             progress.update(len(batch.numbers))
@@ -156,7 +163,7 @@ def _ends(job: Job, model: LanguageModel) -> Ends:
 
 def _prompt(job: Job, model: LanguageModel, question: dict[str, Any]) -> Prompt:
     """A question's prompt as tokens. Raises DataError for one that is too short or that the model cannot hold."""
-    most = job.config.tracking.max_new_tokens
+    most = 0 if "response" in question else job.config.tracking.max_new_tokens  # its length is known to fit
     try:
         prompt = encode_prompt(
             model, question["prefix"] + question["query"], question["subject"], len(question["prefix"])
@@ -183,6 +190,13 @@ def _answer(
 ) -> Iterator[tuple[int, Answer, list[str] | None]]:
     """Line number, answer and sampled answers, for the questions of a batch."""
     settings, sampling, layers = job.config.tracking, job.config.detection, job.config.layers
+    for number in batch.numbers:
+        if (text := questions[number].get("response")) is not None:
+            response = encode_response(model, questions[number]["prefix"] + questions[number]["query"], text)
+            yield number, read_response(model, prompts[number], response, layers, settings.candidates), None
+    batch = Batch(batch.prefix, [number for number in batch.numbers if "response" not in questions[number]])
+    if not batch.numbers:
+        return
     asked = [prompts[number] for number in batch.numbers]
     read = read_prompts(model, asked, layers, prefix)
     answers = greedy_answers(model, asked, read, layers, ends, settings.max_new_tokens, settings.candidates)
@@ -225,6 +239,24 @@ def _record(
     }
     record |= {name: question[name] for name in ("row", "extra") if name in question}
     return record if samples is None else {**record, "samples": samples}
+
+
+def _of_response(model: LanguageModel, question: dict[str, Any], answer: Answer) -> dict[str, Any]:
+    """Of a given answer: its label and marked tokens, where its row has them, in the place of a matcher's word."""
+    if (text := question.get("response")) is None:
+        return {}
+    response = encode_response(model, question["prefix"] + question["query"], text)
+    found: dict[str, Any] = {"answer": text, "given": True, "subject_found": SUBJECT in answer.positions}
+    if not answer.token_ids:
+        return found | {"label": None, "strict_label": None, "excluded": "empty"}
+    if not response.exact:
+        return found | {"label": None, "strict_label": None, "excluded": "response_not_given_back"}
+    if (spans := question.get("spans")) is not None:
+        found["token_labels"] = token_labels(response.offsets, spans)
+    label = question.get("label")
+    if label is None and spans is not None:
+        label = int(any(wrong for _, _, wrong in spans))
+    return found if label is None else found | {"label": label, "strict_label": label, "excluded": None}
 
 
 def _lens_columns(
