@@ -1,4 +1,4 @@
-"""Texts of tokens from a tokenizer.json, without a tokenizer: all that a reader needs is what a number stands for.
+"""Texts of tokens: of a whole vocabulary, or from a tokenizer.json alone, where a reader needs only what a number stands for.
 
 Byte-level vocabularies (GPT-2 and most models since) write each byte as a printable character; others mark spaces by `▁`
 and bytes as `<0x0A>`. A token that is a part of a character reads as the replacement character, as tokenizers decode it.
@@ -9,6 +9,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+
+def all_texts(tokenizer: Any) -> list[str]:
+    """The text of every token of a tokenizer of transformers', each decoded by itself."""
+    return list(tokenizer.batch_decode([[token] for token in range(len(tokenizer))]))
 
 
 def token_texts(tokenizer: Mapping[str, Any], ids: Iterable[int]) -> dict[int, str]:

@@ -34,10 +34,9 @@ from ghosttrack.common.formats.report import (
     RISK_PICTURE,
     ROC_PICTURE,
 )
+from ghosttrack.common.palette import BLUE, GREEN, GREY, INK, MUTED, ORANGE, PINK, RULE, SKY, YELLOW
 from ghosttrack.stages.evaluate.findings import AUROC_WANTED, number
 
-BLUE, ORANGE, GREEN, PINK, SKY, YELLOW = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#B58900"
-GREY, INK, MUTED = "#9A9A9A", "#222222", "#666666"
 LINES = ((BLUE, "-"), (ORANGE, (0, (5, 2))), (GREEN, "-."), (PINK, (0, (1, 1.2))), (SKY, (0, (9, 3))), (YELLOW, (0, (3, 1))))  # fmt: skip
 """Of the main methods, in their order."""
 TITLE, LABEL, TICK = 19, 16, 14
@@ -153,7 +152,7 @@ def plot_metrics(path: Path, report: FinalReport) -> None:
     for axes, split in zip(panels, splits, strict=True):
         by_name = {m.name: m for m in split.methods}
         present = [by_name.get(m.name) for m in rows]
-        _forest(axes, present, lambda m: BLUE if m.kind == "detector" else "#555555")
+        _forest(axes, present, lambda m: BLUE if m.kind == "detector" else MUTED)
         axes.axvline(AUROC_WANTED, color=GREY, linewidth=1.2, linestyle=":", zorder=1)
         axes.text(
             AUROC_WANTED, len(rows) - 0.4, f"{AUROC_WANTED:.2f}", fontsize=TICK - 2, color=MUTED, ha="center"
@@ -380,7 +379,7 @@ def _bare(axes: Axes) -> None:
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.tick_params(axis="x", labelsize=TICK, colors=INK)
     axes.tick_params(axis="y", length=0)
-    axes.grid(axis="y", color="#E6E6E6", linewidth=1)
+    axes.grid(axis="y", color=RULE, linewidth=1)
     axes.set_axisbelow(True)
 
 

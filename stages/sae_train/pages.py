@@ -17,7 +17,8 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-BLUE, ORANGE, GREEN, GREY, INK = "#0072B2", "#D55E00", "#009E73", "#9A9A9A", "#222222"
+from ghosttrack.common.palette import BLUE, GREEN, GREY, INK, ORANGE
+
 TITLE, LABEL, TICK = 15, 11, 10
 DPI = 110
 HEADROOM = 1.2

@@ -18,6 +18,7 @@ from torch import Tensor
 from ghosttrack.common.models.language_model import LanguageModel
 from ghosttrack.common.models.prompts import Prompt
 from ghosttrack.common.models.reading import GoingOn, Prefix, Rows, read_prefix, read_rows
+from ghosttrack.common.models.vocabulary import all_texts
 
 SUBJECT = -1
 
@@ -52,7 +53,7 @@ class Ends:
         """stop: texts that are not of an answer, nor is the token that completes one of them."""
         self._tokenizer = model.tokenizer
         self._longer = [text for text in stop if len(text) > 1]
-        texts = model.tokenizer.batch_decode([[token] for token in range(len(model.tokenizer))])
+        texts = all_texts(model.tokenizer)
         self.tokens = torch.zeros(max(model.n_vocabulary, len(texts)), dtype=torch.bool)
         self.tokens[: len(texts)] = torch.tensor([any(mark in text for mark in stop) for text in texts])
         self.tokens = self.tokens[: model.n_vocabulary]

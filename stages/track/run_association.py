@@ -14,6 +14,7 @@ from ghosttrack.common.maths.seeds import generator
 from ghosttrack.common.models.held_out import Text, held_out_text
 from ghosttrack.common.models.language_model import LanguageModel, load_language_model
 from ghosttrack.common.models.sae import JumpReLUSAE
+from ghosttrack.common.models.vocabulary import all_texts
 from ghosttrack.stages.track.association import Association, fit
 from ghosttrack.stages.track.corpus_scans import CorpusScans, scan_text, top_contexts
 from ghosttrack.stages.track.readout import ReadOut
@@ -33,7 +34,7 @@ def run(job: Job) -> dict[str, Any]:
     association, found, text = fit_to_text(job, model, saes)
     association.save(job.output(ASSOCIATION.name))
     ASSOCIATION_FIGURES.write(job.output(ASSOCIATION_FIGURES.name), summary(association))
-    pieces = model.tokenizer.batch_decode([[token] for token in range(len(model.tokenizer))])
+    pieces = all_texts(model.tokenizer)
     contexts = top_contexts(found, text, pieces, layers, CONTEXTS)
     LATENT_CONTEXTS.write(job.output(LATENT_CONTEXTS.name), _contexts_table(contexts))
     read_out, tables = ReadOut.of(model), []

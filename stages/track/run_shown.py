@@ -22,6 +22,7 @@ from ghosttrack.common.formats.latents import LATENTS
 from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.common.models.language_model import load_language_model
 from ghosttrack.common.models.sae import JumpReLUSAE
+from ghosttrack.common.models.vocabulary import all_texts
 from ghosttrack.stages.track import outputs
 from ghosttrack.stages.track.clusters import cluster_latents, effect_geometry
 from ghosttrack.stages.track.readout import ReadOut
@@ -44,7 +45,7 @@ def run(job: Job) -> dict[str, Any]:
     del model
     generations = GENERATIONS.read(job.input("track/answers", GENERATIONS.name))
     weight = _total_activation(job, saes)
-    pieces = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
+    pieces = all_texts(tokenizer)
     clusters = _clusters(job, saes, weight, read_out, pieces)
     outputs.write_clusters(job.output(""), clusters, job.config.layers)
     # Models have rows of unembedding beyond the tokenizer's tokens, and may put such a one among the likeliest.

@@ -8,13 +8,14 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from ghosttrack.common.palette import AMBER, BLUE, GREEN, GREY, INK, ORANGE, PINK, SKY
 from ghosttrack.stages.track.validation import Drops
 
 COLOURS = {
-    "none": "#9A9A9A", "random": "#CC79A7", "feature_id": "#E69F00", "nearest": "#0072B2", "marginals": "#009E73",
-    "nearest_look_back": "#56B4E9", "hypotheses": "#D55E00",
+    "none": GREY, "random": PINK, "feature_id": AMBER, "nearest": BLUE, "marginals": GREEN,
+    "nearest_look_back": SKY, "hypotheses": ORANGE,
 }  # fmt: skip
-REAL, NULL = "#0072B2", "#9A9A9A"
+REAL, NULL = BLUE, GREY
 
 
 def draw(
@@ -60,7 +61,7 @@ def draw(
         ("drop_control", NULL, "control of equal strength"),
     ):
         axes[1, 1].plot(places, [layer[key] for layer in by_layer], "o-", color=colour, label=label)
-    axes[1, 1].axhline(0, color="#222222", linewidth=0.8)
+    axes[1, 1].axhline(0, color=INK, linewidth=0.8)
     axes[1, 1].set(
         title="Taken out at layer l", xlabel="layer l", ylabel="share of the latent at l + 1 that goes"
     )

@@ -8,14 +8,15 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from ghosttrack.common.palette import BLUE, GREY, ORANGE
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from ghosttrack.api.question import Question
 
 LANES = 12
-SAID, RIVAL, QUIET = "#0072b2", "#d55e00", "#8a8a8a"
-"""Of Okabe and Ito's palette, which the colour-blind tell apart."""
+SAID, RIVAL, QUIET = BLUE, ORANGE, GREY
 
 
 def draw(question: Question, position: int) -> Figure:

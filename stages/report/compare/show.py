@@ -21,6 +21,7 @@ from ghosttrack.common.errors import ConfigError
 from ghosttrack.common.formats.final_report import REPORT
 from ghosttrack.common.formats.hallucination_scores import SCORES
 from ghosttrack.common.formats.saes import QUALITY
+from ghosttrack.common.palette import COLOURS, MUTED
 from ghosttrack.stages.report import tables
 from ghosttrack.stages.report.compare import terminal
 from ghosttrack.stages.report.compare.facts import Interval, ModelFacts, facts_of
@@ -28,7 +29,6 @@ from ghosttrack.stages.report.compare.paired import CONFIDENCE, RESAMPLES, Diffe
 from ghosttrack.stages.report.results import Results
 
 Rows = list[list[str]]
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#8A7400")
 MARKS = ("o", "s", "^", "D", "v", "P")
 
 
@@ -304,7 +304,7 @@ def auroc_plot(facts: Sequence[ModelFacts]) -> str:
             entry = each.figures.get(key)
             if entry is None or entry.value is None:
                 continue
-            colour = "#707070" if key == "baseline" else COLOURS[0]
+            colour = MUTED if key == "baseline" else COLOURS[0]
             if entry.low is not None and entry.high is not None:
                 axes.plot([entry.low, entry.high], [row + offset] * 2, color=colour, linewidth=2)
             axes.plot([entry.value], [row + offset], color=colour, marker="o", fillstyle=style, linestyle="none",

@@ -10,10 +10,11 @@ import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
+from ghosttrack.common.palette import COLOURS, GREY, MUTED
+
 Json = Mapping[str, Any]
 COLUMN = 3.25
 """Inches."""
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#8A7400")
 STYLES = ("-", "--", ":", "-.", (0, (6, 2)), (0, (2, 1)))
 SETTINGS: dict[Any, Any] = {
     "pdf.fonttype": 42,
@@ -74,7 +75,7 @@ def _curves(axes: Axes, split: Json, kind: str, titles: Mapping[str, str]) -> No
         if number == 0 and curve["low"] is not None:
             axes.fill_between(curve["x"], curve["low"], curve["high"], color=colour, alpha=0.15, linewidth=0)
     if kind in ("roc", "reliability"):
-        axes.plot([0, 1], [0, 1], color="#999999", linewidth=0.7, linestyle=":")
+        axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.7, linestyle=":")
     axes.set_xlabel(CURVES[kind][0])
     axes.set_ylabel(CURVES[kind][1])
     axes.set_xlim(0, 1)
@@ -85,7 +86,7 @@ def _curves(axes: Axes, split: Json, kind: str, titles: Mapping[str, str]) -> No
 def _forest(axes: Axes, methods: Sequence[Json], titles: Mapping[str, str]) -> None:
     rows = sorted(methods, key=lambda method: method["figures"]["auroc"]["value"] or 0)
     for row, method in enumerate(rows):
-        colour = "#606060" if method["kind"] == "baseline" else COLOURS[0]
+        colour = MUTED if method["kind"] == "baseline" else COLOURS[0]
         for key, offset, face in (("auroc", 0.15, colour), ("auroc_within_relation", -0.15, "white")):
             figure = method["figures"][key]
             if figure["value"] is None:
