@@ -61,3 +61,13 @@ def fsync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def take_room(path: Path) -> None:
+    """Take the room on the disk for all of a file that was made with its full length but holes; raises OSError.
+
+    Without it a write through a memory map to a disk that has become full is no error but the end of the process (SIGBUS).
+    """
+    with path.open("r+b") as file:
+        if hasattr(os, "posix_fallocate"):  # macOS has none
+            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)

@@ -108,7 +108,8 @@ def binds(request: Request, stage: str) -> dict[str, str]:
     for folder in writable:
         chosen[folder] = "rw"
     chosen |= {
-        root / path.relative_to(store.root): mode for path, mode in store.bound(stage, other_stages).items()
+        root / path.relative_to(store.root): mode
+        for path, mode in store.bound(request.config.name, stage, other_stages).items()
     }
     with storage_errors(root):
         for folder in chosen:

@@ -27,7 +27,10 @@ def facts() -> dict[str, str]:
 
 @functools.cache
 def container_image() -> dict[str, str] | None:
-    """The manifest's `containerImage`; without a `sha256` if the image file can't be seen from inside."""
+    """The manifest's `containerImage`; without a `sha256` if the image file can't be seen from inside.
+
+    Its name without folders: manifests leave the machine, and folders have the names of users.
+    """
     name = os.environ.get("APPTAINER_CONTAINER") or os.environ.get("GHOSTTRACK_IMAGE")
     digest = os.environ.get("GHOSTTRACK_IMAGE_SHA256")
     if not name and not digest:
@@ -35,7 +38,11 @@ def container_image() -> dict[str, str] | None:
     if not digest and name:
         with contextlib.suppress(OSError):
             digest = sha256_of(Path(name))
-    image = {"@type": "ContainerImage", "additionalType": "SIFImage", "name": name or "unnamed"}
+    image = {
+        "@type": "ContainerImage",
+        "additionalType": "SIFImage",
+        "name": Path(name).name if name else "unnamed",
+    }
     if digest:
         image["sha256"] = digest
     if inputs := facts().get("inputs"):

@@ -19,10 +19,13 @@ TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
 """UTC, to the second."""
 CODE = "code"
 """Ends the name of the dependency that is the stage's code."""
+LARGEST = 2**63
 
 
 class Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", alias_generator=to_camel, populate_by_name=True)
+    model_config = ConfigDict(
+        extra="forbid", alias_generator=to_camel, populate_by_name=True, allow_inf_nan=False
+    )
 
 
 def plain_name(name: str) -> str:
@@ -35,9 +38,20 @@ def plain_name(name: str) -> str:
 def has_size(annotations: dict[str, Any]) -> dict[str, Any]:
     """Annotations that say how many bytes a file has. Raises ValueError for others."""
     size = annotations.get("size")
-    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
+    if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size < LARGEST:
         raise ValueError(f"size is {size!r} and should be a number of bytes")
     return annotations
+
+
+def is_bounded(values: dict[str, Any]) -> dict[str, Any]:
+    """Values whose whole numbers a float can hold. Raises ValueError for others."""
+    left: list[Any] = [values]
+    while left:
+        value = left.pop()
+        left += value.values() if isinstance(value, dict) else value if isinstance(value, list) else []
+        if isinstance(value, int) and abs(value) > LARGEST:
+            raise ValueError("it has a number beyond all measure")
+    return values
 
 
 def has_sha256(digest: dict[str, str]) -> dict[str, str]:
@@ -116,7 +130,7 @@ class Predicate(Record):
     action_status: Literal["CompletedActionStatus"] = "CompletedActionStatus"
     environment: dict[str, str | None]
     resource_usage: dict[str, float | None]
-    metrics: dict[str, Any] = {}
+    metrics: Annotated[dict[str, Any], AfterValidator(is_bounded)] = {}
 
 
 class Manifest(Record):

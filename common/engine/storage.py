@@ -140,15 +140,24 @@ class Store:
         """The folder of the work in progress of a configuration's stage; it need not be there."""
         return self.layout.in_progress(name, stage)
 
-    def bound(self, stage: str, others: Iterable[str]) -> dict[Path, str]:
-        """What of the store a container of a stage sees, `rw` or `ro`, outermost first.
+    def bound(self, name: str, stage: str, others: Iterable[str]) -> dict[Path, str]:
+        """What of the store a container of a configuration's stage sees, `rw` or `ro`, outermost first.
 
-        Its results and its work are in one mount, since publishing is a rename.
+        Its results and its work are in one mount, since publishing is a rename; the results of other stages, and the
+        pointers and the work of other stages and configurations, are not its to change.
         """
-        return {
-            self.layout.folder: "rw",
-            **{self.layout.folder / other: "ro" for other in others if other != stage},
-        }
+        folder, others = self.layout.folder, [other for other in others if other != stage]
+        foreign = [
+            path
+            for kind in ("current", "staging")
+            for path in (
+                *(folder / kind / name / other for other in others),
+                *(path for path in sorted((folder / kind).glob("*")) if path.name != name),
+            )
+            if path.is_dir()
+        ]
+        results = [folder / other for other in others]
+        return {folder: "rw", **dict.fromkeys((*results, *foreign), "ro")}
 
     # ---- writing
 

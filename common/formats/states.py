@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ghosttrack.common.errors import CorruptInputError
+from ghosttrack.common.files import fsync, take_room
 from ghosttrack.common.formats.file import File
 
 STATES = File(
@@ -161,10 +162,8 @@ def reserve_tensors(path: Path, shapes: Mapping[str, tuple[tuple[int, ...], torc
             sparse.truncate(size * kind.itemsize)
             tensors[name] = torch.from_file(sparse.name, shared=True, size=size, dtype=kind).view(shape)
         torch.save(tensors, path)
-    with path.open("r+b") as file:
-        if hasattr(os, "posix_fallocate"):  # macOS has none
-            os.posix_fallocate(file.fileno(), 0, os.fstat(file.fileno()).st_size)
-        os.fsync(file.fileno())
+    take_room(path)
+    fsync(path)
 
 
 def open_states(path: Path) -> States:

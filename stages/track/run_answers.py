@@ -15,7 +15,7 @@ import torch
 from ghosttrack.common.engine.progress import Progress
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.errors import DataError, NumericError
-from ghosttrack.common.files import fsync
+from ghosttrack.common.files import fsync, take_room
 from ghosttrack.common.formats.answer_states import ANSWER_STATES
 from ghosttrack.common.formats.answers import GENERATIONS
 from ghosttrack.common.formats.candidates import CANDIDATES
@@ -309,6 +309,7 @@ def _gather_states(job: Job, records: list[dict[str, Any]], n_shards: int) -> No
     states = np.lib.format.open_memmap(
         job.output(ANSWER_STATES.name), mode="w+", dtype=np.float16, shape=(int(starts[-1]), *first.shape[1:])
     )
+    take_room(job.output(ANSWER_STATES.name))
     question, position = np.empty(len(states), np.int32), np.empty(len(states), np.int16)
     for number in range(n_shards):
         shard = torch.load(job.scratch(f"{_step(number)}.pt"), mmap=True, weights_only=True)

@@ -82,7 +82,7 @@ def test_an_image_gives_the_bytes_of_a_bare_run(
     manifest = json.loads((unit / "manifest.json").read_text())
     recorded = manifest["predicate"]["containerImage"]
     assert recorded["sha256"] == sha256
-    assert recorded["name"] == str(built.file)
+    assert recorded["name"] == built.file.name
 
 
 def test_an_image_called_plainly_uses_its_own_code_and_records_its_own_digest(

@@ -154,8 +154,10 @@ def test_a_manifest_of_any_shape(finished: Pipeline, tally: Tally) -> None:
         else:
             place[last] = chance.choice(HOSTILE)
         rewrite(entry.path, json.dumps(data).encode(errors="surrogatepass"))
-        assert reads_without_a_traceback(finished)
-        rewrite(entry.path, before)
+        try:
+            assert reads_without_a_traceback(finished), (way, last, place)
+        finally:
+            rewrite(entry.path, before)
         tally("manifest: hostile value", True)
 
 

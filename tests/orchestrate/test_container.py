@@ -1,6 +1,7 @@
 """The command line that starts a stage in its image, and images that are not there or were changed."""
 
 import csv
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,6 +42,15 @@ def test_an_image_is_hashed_once_and_again_when_it_has_changed(
     (Path(profile.images) / "source.sif").write_bytes(b"something else")
     assert images_of(profile, ["source"]).digests != first
     assert len(hashed) == 2
+
+
+def test_a_stage_cannot_change_the_pointers_and_the_work_of_others(finished: FakeProject) -> None:
+    shutil.copytree(
+        finished.root / ".store/current/small", finished.root / ".store/current/other", symlinks=True
+    )
+    modes, store = binds(finished.request(), "layers"), f"{finished.root.resolve()}/.store"
+    assert modes[f"{store}/current/small/source"] == modes[f"{store}/current/other"] == "ro"
+    assert not {f"{store}/current", f"{store}/current/small", f"{store}/current/small/layers"} & set(modes)
 
 
 def test_a_stage_sees_its_root_read_only_but_for_what_it_writes(project: FakeProject) -> None:

@@ -36,7 +36,7 @@ def test_the_digest_is_that_of_the_file_that_apptainer_names(
     found = image.container_image()
     assert found is not None
     assert found["sha256"] == hashlib.sha256(b"an image").hexdigest()
-    assert found["name"] == str(sif)
+    assert found["name"] == sif.name
 
 
 def test_the_digest_that_the_scheduler_checked_wins(monkeypatch: pytest.MonkeyPatch) -> None:
