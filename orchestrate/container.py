@@ -56,12 +56,12 @@ def images_of(profile: ClusterProfile, stages: Iterable[str]) -> Images:
 def run_command(image: Image, request: Request, units: Sequence[str]) -> list[str]:
     """`apptainer run …` for units of the image's stage."""
     profile, stage = request.profile, image.stage
-    gpus = profile.resources_of(stage).gpus > 0
+    gpus, network = profile.resources_of(stage).gpus > 0, request.contract_of(stage).network
     variables = {
         "GHOSTTRACK_IMAGE": str(image.path),
         "GHOSTTRACK_IMAGE_SHA256": image.sha256,
-        **(hub_variables() if stage == "prepare" else {}),
-        **({"HF_HUB_OFFLINE": "1"} if stage != "prepare" or os.environ.get("HF_HUB_OFFLINE") == "1" else {}),
+        **(hub_variables() if network else {}),
+        **({"HF_HUB_OFFLINE": "1"} if not network or os.environ.get("HF_HUB_OFFLINE") == "1" else {}),
         **profile.environment,
     }
     command = ["apptainer", "--quiet", "run", "--cleanenv", "--containall", "--no-home"]
@@ -103,7 +103,7 @@ def binds(request: Request, stage: str) -> dict[str, str]:
     for source in sources(request):
         chosen.setdefault(source, "ro")
     writable = [request.folder.resolve(), *sorted(public)]
-    if stage == "prepare":
+    if request.contract_of(stage).network:
         writable += map(Path, hub_variables().values())
     for folder in writable:
         chosen[folder] = "rw"

@@ -138,8 +138,11 @@ def sources(request: Request, plan: Plan) -> Iterator[Diagnosis]:
         yield pretrained_saes(settings, PRETRAINED)
         if settings.sae.pretrained_independent is not None:
             yield pretrained_saes(settings, PRETRAINED_INDEPENDENT)
-    if not plan.stale_of("prepare"):
-        yield Diagnosis("ok", "model and data", "the prepare stage is done: no node needs a network")
+    fetching = [contract.stage for contract in request.contracts if contract.network]
+    if not any(plan.stale_of(stage) for stage in fetching):
+        yield Diagnosis(
+            "ok", "model and data", f"stage {', '.join(fetching)} is done: no node needs a network"
+        )
         return
     offline = os.environ.get("HF_HUB_OFFLINE") == "1"
     wanted = {"model.base_model": settings.model.base_model, "data.questions": settings.data.questions,
@@ -160,7 +163,7 @@ def sources(request: Request, plan: Plan) -> Iterator[Diagnosis]:
             yield Diagnosis(
                 "trouble" if offline else "warning", key, f"{name} is not in the hub's cache"
                 + (" and HF_HUB_OFFLINE=1" if offline else ""),
-                f"where compute nodes are offline, run `python -m ghosttrack.stages.prepare --config {request.name}` "
+                f"where compute nodes are offline, run `python -m ghosttrack.stages.{fetching[0]} --config {request.name}` "
                 "on a machine with a network and this root first",
             )  # fmt: skip
 

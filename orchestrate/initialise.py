@@ -34,7 +34,6 @@ FACTBOOK = "factbook"
 SHARE_OF_MEMORY = 0.5
 """Of what is free; the rest is for what the estimate does not know of."""
 BATCHES = (64, 32, 16, 8, 4, 2, 1)
-GPU_STAGES = ("extract", "sae_train", "track")
 HOURS_ON_CPU, HOURS_ON_GPU = 1.0, 12.0
 
 
@@ -133,11 +132,12 @@ def init(
 def machine_of(profile: ClusterProfile) -> Machine:
     """This machine, or those of the profile where it asks for GPUs."""
     free = float(psutil.virtual_memory().available)
-    asked = max((profile.resources_of(stage).gpus for stage in GPU_STAGES), default=0)
+    resources = [profile.resources_of(contract.stage) for contract in load_contracts() if contract.gpu]
+    asked = max((each.gpus for each in resources), default=0)
     cards = _gpu_memory()
     if cards or not asked:
         return Machine(min(cards) if cards else free, bool(cards))
-    return Machine(bytes_of(min(profile.resources_of(stage).memory for stage in GPU_STAGES)), True)
+    return Machine(bytes_of(min(each.memory for each in resources)), True)
 
 
 def choose(

@@ -18,6 +18,7 @@ from ghosttrack.common.config.schema import SIZES, Config
 from ghosttrack.common.engine.contract import STAGES_FOLDER, Contract, Unit, expand, load_contracts
 from ghosttrack.common.engine.costs import costs_of
 from ghosttrack.common.engine.progress import format_bytes, format_seconds
+from ghosttrack.common.formats.saes import INDEPENDENT_SAE, SAE
 from ghosttrack.orchestrate.estimate import Estimator
 
 DOCUMENT = Path("docs/MODEL_CONFIGS.md")
@@ -154,9 +155,10 @@ def gpu_rate(contract: Contract, profile: ClusterProfile) -> float:
 
 
 def _kind(unit: Unit) -> str:
-    if unit.stage == "extract":
+    if unit.temporary:
         return "states"
-    return "saes" if unit.stage == "sae_train" and unit.layer is not None else "rest"
+    files = {saes.of(unit.layer) for saes in (SAE, INDEPENDENT_SAE)}
+    return "saes" if files & set(unit.writes) else "rest"
 
 
 def _row(title: str, small: float, medium: float, show: Any = lambda value: f"{value:,}") -> list[str]:

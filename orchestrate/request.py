@@ -113,9 +113,12 @@ class Request:
         """The configuration as the user named it, with the options that belong to it: to be typed after a command."""
         return shlex.join(self.options[1:])
 
+    def contract_of(self, stage: str) -> Contract:
+        return next(contract for contract in self.contracts if contract.stage == stage)
+
     def processes_of(self, stage: str) -> int:
         """Processes of a stage on a machine, where the profile gives it several and it can share its work."""
-        [contract] = [contract for contract in self.contracts if contract.stage == stage]
+        contract = self.contract_of(stage)
         return 1 if contract.ranks == "none" else self.profile.resources_of(stage).processes_per_node
 
     def stage_arguments(self, stage: str, units: Sequence[str] = ()) -> list[str]:

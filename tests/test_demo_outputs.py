@@ -10,13 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from ghosttrack.common.config.load import load_config
 from ghosttrack.common.config.schema import describe_layers
 from ghosttrack.common.engine.contract import expand, load_contracts
+from ghosttrack.common.formats.file import ARROW_NAMES as ARROW
+from ghosttrack.common.formats.file import Table
 from ghosttrack.common.formats.final_report import FinalReport
+from ghosttrack.common.formats.ladder import LADDER, columns_of
+from ghosttrack.common.formats.registry import files
 from ghosttrack.common.formats.report import PICTURES
 
 pytestmark = pytest.mark.demo
@@ -45,6 +50,24 @@ def test_every_file_of_every_contract_is_there_with_its_manifest() -> None:
             names = [] if unit.publishes_folder else unit.writes
             for name in [*names, unit.manifest_name]:
                 assert (folder / name).stat().st_size > 0, folder / name
+
+
+def test_tables_have_the_columns_that_are_described() -> None:
+    folders = {
+        name: ROOT / unit.folder
+        for contract in load_contracts() for unit in expand(contract, CONFIG) for name in unit.writes
+    }  # fmt: skip
+    tables = [each for each in files().values() if isinstance(each, Table) and each.name in folders]
+    assert len(tables) > 8
+    for table in tables:
+        schema = pq.read_schema(folders[table.name] / table.name)
+        if table.name == LADDER.name:
+            assert schema.names == columns_of(CONFIG.tracking.ladder)
+            continue
+        assert schema.names == table.names, table.name
+        for column in table.columns:
+            kind = str(schema.field(column.name).type).removeprefix("large_")
+            assert kind.split("<")[0] == ARROW.get(column.type, column.type).split("<")[0], column
 
 
 def test_the_reference_page_s_tree_is_there() -> None:

@@ -61,6 +61,8 @@ class Contract(Section):
     gpu: bool
     torch: bool = False
     """Whether it needs torch and the model libraries, so that its image is built on that base."""
+    network: bool = False
+    """Whether it may fetch from a model hub; what it fetches is kept where the hub's own tools look."""
     ranks: Literal["shared", "apart", "none"] = "none"
     """How several processes of the stage work: on one unit together, each on units of its own, or not at all."""
     units: list[UnitTemplate] = Field(min_length=1)

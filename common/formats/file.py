@@ -147,7 +147,7 @@ class Table(File):
 
         table = columns if isinstance(columns, pa.Table) else pa.table(dict(columns))
         found = [(field.name, str(field.type)) for field in table.schema]
-        declared = [(column.name, _ARROW_NAMES.get(column.type, column.type)) for column in self.columns]
+        declared = [(column.name, ARROW_NAMES.get(column.type, column.type)) for column in self.columns]
         assert found == declared, f"{self.name}: {found} is not as declared"
         pq.write_table(table, path, compression="zstd")
 
@@ -179,7 +179,7 @@ def write_json(path: Path, content: object, indent: int | None = 1) -> None:
     path.write_text(text + "\n", encoding="utf-8")
 
 
-_ARROW_NAMES = {"float16": "halffloat", "float32": "float", "float64": "double"}
+ARROW_NAMES = {"float16": "halffloat", "float32": "float", "float64": "double"}
 """How Arrow writes types that have another name elsewhere."""
 
 QUESTION = Column("question", "int32", "line of generations.jsonl, from 0")

@@ -88,10 +88,11 @@ def test_prepare_keeps_what_it_fetches_and_writes_no_token_into_a_script(
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     request = replace(project.request(), profile=profile)
+    fetching = request.contracts[0].model_copy(update={"stage": "prepare", "network": True})
+    request = replace(request, contracts=[fetching])
     assert binds(request, "prepare")[str(tmp_path / "hub")] == "rw"
     assert (tmp_path / "hub").is_dir()
     image = replace(images_of(profile, ["source"]).by_stage["source"], stage="prepare")
-    request = replace(request, contracts=[request.contracts[0].model_copy(update={"stage": "prepare"})])
     command = run_command(image, request, [])
     assert f"HF_HOME={tmp_path}/hub" in command
     assert "HF_HUB_OFFLINE=1" not in command
