@@ -34,8 +34,9 @@ def parts_of(stage_folder: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     waiting: set[str] = set()
     for path in stage_folder.rglob("*"):
-        if path.is_file() and "__pycache__" not in path.parts and path.name not in LEFT_OUT:
-            name = f"{stage_folder.name}/{path.relative_to(stage_folder).as_posix()}"
+        relative = path.relative_to(stage_folder)
+        if path.is_file() and not _beside(relative):
+            name = f"{stage_folder.name}/{relative.as_posix()}"
             found[name], imported = _read(path)
             waiting |= set(imported)
     while waiting:
@@ -44,6 +45,11 @@ def parts_of(stage_folder: Path) -> dict[str, str]:
             found[module], imported = _read(file)
             waiting |= {module.rpartition(".")[0], *imported} - {"ghosttrack"}
     return found
+
+
+def _beside(path: Path) -> bool:
+    """Whether a file of a stage's folder has no part in its results: caches, what editors leave, contract and costs."""
+    return path.name in LEFT_OUT or any(part == "__pycache__" or part.startswith(".") for part in path.parts)
 
 
 def _read(path: Path) -> tuple[str, tuple[str, ...]]:

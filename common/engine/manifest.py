@@ -172,7 +172,3 @@ def json_schema() -> dict[str, Any]:
 def digest_line(manifest: bytes) -> str:
     """The content of `manifest.json.sha256`, in the format of `sha256sum --check`."""
     return f"{hashlib.sha256(manifest).hexdigest()}  manifest.json\n"
-
-
-if __name__ == "__main__":
-    print(json.dumps(json_schema(), indent=2))

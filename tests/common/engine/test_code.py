@@ -43,6 +43,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("stages/weigh/contract.yaml", False),
         ("stages/weigh/costs.py", False),
         ("stages/weigh/__pycache__/run.pyc", False),
+        ("stages/weigh/.run.py.swp", False),
     ],
 )
 def test_what_it_is_made_of(stage: Path, tmp_path: Path, file: str, counts: bool) -> None:
