@@ -45,6 +45,9 @@ test: $(VENV)/.installed-dev ## Format check, lint, types and tests
 docs: $(VENV)/.installed-docs ## Build the documentation as a site, build/site/index.html
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
 
+faults: $(VENV)/.installed-dev ## The whole campaign of faults and attacks; ends in a table (hours)
+	GHOSTTRACK_FAULTS=whole $(VENV)/bin/pytest -n auto --dist load tests/faults $(ARGS)
+
 clean: $(VENV)/.installed ## Remove a model's results (MODEL=demo)
 	@$(VENV)/bin/ghosttrack clean $(MODEL) $(ARGS)
 

@@ -15,7 +15,7 @@ WHOLE = os.environ.get("GHOSTTRACK_FAULTS") == "whole"
 SEED = int(os.environ.get("GHOSTTRACK_FAULTS_SEED", "0"))
 
 settings.register_profile(
-    "quick", max_examples=150, derandomize=True, deadline=None, database=None,
+    "quick", max_examples=60, derandomize=True, deadline=None, database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much],
 )  # fmt: skip
 settings.register_profile("whole", settings.get_profile("quick"), max_examples=1500)

@@ -161,7 +161,7 @@ def test_what_rots_is_found_before_it_is_used_and_made_again(
     expected = pipeline.public()
     chance = random.Random(SEED)
     upper = [unit for unit in pipeline.units if unit.stage == "upper"]
-    for _ in range(budget(10, 300)):
+    for _ in range(budget(4, 300)):
         pipeline.restore(saved)
         shutil.rmtree(pipeline.root / ".store/lower")
         shutil.rmtree(pipeline.root / ".store/current/small/lower")

@@ -63,7 +63,7 @@ def test_killed_at_every_change_of_a_file(
     total = operations(pipeline, saved[stage], stage, reads=False).operations
     assert total > 60
     chance = random.Random(SEED)
-    points = range(total) if WHOLE else sorted(chance.sample(range(total), 30))
+    points = range(total) if WHOLE else sorted(chance.sample(range(total), 12))
     for at in points:
         pipeline.restore(saved[stage])
         killed = run(pipeline.work(stage), pipeline.root, at)
@@ -81,7 +81,7 @@ def test_every_refusal_is_one_clear_error(
     total = operations(pipeline, saved[stage], stage, reads=True).operations
     chance = random.Random(SEED + 1)
     trials = [(at, code) for at in range(total) for code in EVERYDAY]
-    for at, code in sorted(chance.sample(trials, budget(40, min(1000, len(trials))))):
+    for at, code in sorted(chance.sample(trials, budget(15, min(1000, len(trials))))):
         pipeline.restore(saved[stage])
         failed = run(pipeline.work(stage), pipeline.root, at, code, watch="all")
         assert failed.code in DOCUMENTED, f"errno {code} at {at}: exit {failed.code}\n{failed.said}"
