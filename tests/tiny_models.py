@@ -1,4 +1,4 @@
-"""Random models of a few thousand weights, one for each supported architecture, as snapshot folders."""
+"""Random models of a few thousand weights, one of each of many architectures, as snapshot folders."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -22,16 +22,44 @@ _COMMON = {
 _GROUPED = {**_COMMON, "num_key_value_heads": 2}
 _GEMMA = {**_GROUPED, "head_dim": 8, "query_pre_attn_scalar": 8, "sliding_window": WINDOW,
           "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}  # fmt: skip
+_SLIDING = {**_GROUPED, "sliding_window": WINDOW}
+_MIXED = {**_SLIDING, "layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
+_EXPERTS = {"num_experts_per_tok": 2, "moe_intermediate_size": 16}
+_OLD = {"vocab_size": VOCABULARY + 8, "n_positions": 128, "n_embd": D_MODEL, "n_layer": N_LAYERS, "n_head": 4}
 FAMILIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "bloom": ("Bloom", {"vocab_size": VOCABULARY + 8, "hidden_size": D_MODEL, "n_layer": N_LAYERS, "n_head": 4}),
+    "cohere": ("Cohere", {**_GROUPED, "logit_scale": 0.25, "pad_token_id": 0}),
+    "cohere2": ("Cohere2", {**_MIXED, "logit_scale": 0.25, "pad_token_id": 0}),
+    "falcon": ("Falcon", {**_COMMON, "alibi": False, "new_decoder_architecture": False}),
+    "gemma": ("Gemma", {**_GROUPED, "head_dim": 8, "pad_token_id": 0}),
     "gemma2": ("Gemma2", _GEMMA),
     "gemma3_text": ("Gemma3Text", _GEMMA),
-    "gpt2": ("GPT2", {"vocab_size": VOCABULARY + 8, "n_positions": 128, "n_embd": D_MODEL, "n_layer": N_LAYERS, "n_head": 4}),
+    "gpt2": ("GPT2", _OLD),
+    "gpt_neo": ("GPTNeo", {**_COMMON, "num_layers": N_LAYERS, "num_heads": 4, "window_size": WINDOW,
+                           "attention_types": [[["global", "local", "global"], 1]]}),
     "gpt_neox": ("GPTNeoX", _COMMON),
+    "gpt_oss": ("GptOss", {**_MIXED, "head_dim": 8, "num_local_experts": 4, "num_experts_per_tok": 2, "pad_token_id": 0}),
+    "gptj": ("GPTJ", {**_OLD, "rotary_dim": 4}),
+    "granite": ("Granite", {**_GROUPED, "logits_scaling": 3.0, "residual_multiplier": 0.5, "embedding_multiplier": 2.0}),
     "llama": ("Llama", _GROUPED),
+    "mistral": ("Mistral", _SLIDING),
+    "mixtral": ("Mixtral", {**_SLIDING, "num_local_experts": 4, "num_experts_per_tok": 2}),
+    "mpt": ("Mpt", {"vocab_size": VOCABULARY + 8, "d_model": D_MODEL, "n_layers": N_LAYERS, "n_heads": 4, "max_seq_len": 128}),
+    "olmo2": ("Olmo2", {**_GROUPED, "pad_token_id": 0}),
+    "olmo3": ("Olmo3", {**_MIXED, "pad_token_id": 0}),
+    "opt": ("OPT", {**_COMMON, "ffn_dim": 64, "word_embed_proj_dim": D_MODEL, "pad_token_id": 0}),
     "phi": ("Phi", _COMMON),
     "phi3": ("Phi3", {**_GROUPED, "pad_token_id": 0}),
     "qwen2": ("Qwen2", _GROUPED),
     "qwen3": ("Qwen3", {**_GROUPED, "head_dim": 8}),
+    "qwen3_moe": ("Qwen3Moe", {**_GROUPED, **_EXPERTS, "head_dim": 8, "num_experts": 4}),
+    "qwen3_next": ("Qwen3Next", {**_GROUPED, **_EXPERTS, "head_dim": 8, "num_experts": 4, "shared_expert_intermediate_size": 16,
+                                 "linear_num_value_heads": 4, "linear_num_key_heads": 2, "linear_key_head_dim": 8,
+                                 "linear_value_head_dim": 8,
+                                 "layer_types": ["linear_attention", "full_attention", "linear_attention"]}),
+    "smollm3": ("SmolLM3", {**_GROUPED, "pad_token_id": 0}),
+    "stablelm": ("StableLm", _GROUPED),
+    "starcoder2": ("Starcoder2", _SLIDING),
 }  # fmt: skip
 """Hugging Face `model_type` to the names of its classes and the sizes of a tiny one."""
 _MODEL_CLASSES = {"gpt2": "GPT2LMHeadModel", "gemma3_text": "Gemma3ForCausalLM"}

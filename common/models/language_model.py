@@ -1,48 +1,54 @@
 """Language models for inference: loading a snapshot, and reading the residual stream at block outputs.
 
 Hidden states are block outputs, before the final norm: `hidden_states[-1]` of Hugging Face is after
-it, so the blocks are hooked. To add an architecture, add a line to `FAMILIES` and one to `FAMILIES` of
-`tests/tiny_models.py`, with which all tests of architectures run on it.
+it, so the blocks are hooked. Where a model keeps its blocks, and what it can do, is found out when it is loaded
+(`structure`); a line in `FAMILIES` of `tests/tiny_models.py` runs all tests of architectures on another one.
 """
 
 import contextlib
 import functools
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from ghosttrack.common.errors import ModelMismatchError, ModelSourceError
+from ghosttrack.common.models.reading import goes_on_right
+from ghosttrack.common.models.structure import acting, close, find_structure, first_of, head_of, probe_tokens
 
 
 @dataclass(frozen=True)
-class Family:
-    """Where an architecture keeps its parts, as attribute paths from the causal language model."""
+class Segments:
+    """Rows of a packed batch as rows of one segment each, padded on the right. row, column: int64 [batch, position], where
+    each token goes."""
 
-    backbone: str
-    blocks: str
-    final_norm: str
+    row: Tensor
+    column: Tensor
 
+    @classmethod
+    def of(cls, starts: Tensor) -> "Segments":
+        """starts: bool [batch, position], where segments begin; the first column is one."""
+        place = torch.arange(starts.numel(), device=starts.device)
+        row = starts.flatten().cumsum(0) - 1
+        first = starts.flatten().nonzero()[:, 0]
+        return cls(row.view(starts.shape), (place - first[row]).view(starts.shape))
 
-_LLAMA = Family("model", "model.layers", "model.norm")
-FAMILIES = {
-    "gemma2": _LLAMA,
-    "gemma3_text": _LLAMA,
-    "gpt2": Family("transformer", "transformer.h", "transformer.ln_f"),
-    "gpt_neox": Family("gpt_neox", "gpt_neox.layers", "gpt_neox.final_layer_norm"),
-    "llama": _LLAMA,
-    "phi": Family("model", "model.layers", "model.final_layernorm"),
-    "phi3": _LLAMA,
-    "qwen2": _LLAMA,
-    "qwen3": _LLAMA,
-}
-"""Hugging Face `model_type` to family."""
+    def cut(self, values: Tensor) -> Tensor:
+        """[batch, position, …] → [segment, place, …]."""
+        shape = (int(self.row.max()) + 1, int(self.column.max()) + 1, *values.shape[2:])
+        cut = values.new_zeros(shape)
+        cut[self.row.to(values.device), self.column.to(values.device)] = values
+        return cut
+
+    def join(self, states: Tensor) -> Tensor:
+        """[segment, place, …] → [batch, position, …]."""
+        return states[self.row.to(states.device), self.column.to(states.device)]
 
 
 class _StopForward(Exception):
@@ -60,6 +66,12 @@ class LanguageModel:
     final_norm: nn.Module
     unembedding: Tensor
     """[n_vocabulary, d_model]"""
+    packs: bool
+    """Whether one row can hold segments that do not see each other; else each segment is read in a row of its own."""
+    caches: bool
+    """Whether keys and values are all that the blocks keep of earlier tokens."""
+    _layout: list["Segments"] = field(default_factory=list)
+    """How the rows of the forward pass at work were cut into segments; none, where they were not."""
 
     @property
     def d_model(self) -> int:
@@ -99,7 +111,7 @@ class LanguageModel:
 
         def hook_of(layer: int) -> Callable[[nn.Module, Any, Any], None]:
             def hook(module: nn.Module, arguments: Any, output: Any) -> None:
-                sink(layer, output if isinstance(output, Tensor) else output[0])
+                sink(layer, self._packed(first_of(output)))
 
             return hook
 
@@ -118,9 +130,8 @@ class LanguageModel:
 
         def hook_of(layer: int) -> Callable[[nn.Module, Any, Any], Any]:
             def hook(module: nn.Module, arguments: Any, output: Any) -> Any:
-                if isinstance(output, Tensor):
-                    return replacement(layer, output)
-                return (replacement(layer, output[0]), *output[1:])
+                new = self._in_segments(replacement(layer, self._packed(first_of(output))))
+                return new if isinstance(output, Tensor) else (new, *output[1:])
 
             return hook
 
@@ -139,22 +150,13 @@ class LanguageModel:
             return hidden_states
 
         def put_out(*_: Any, **__: Any) -> Tensor:
-            return states
+            return self._in_segments(states)
 
-        skipped = list(self.blocks)[: layer + 1]
-        for block in skipped:
-            block.forward = put_out if block is skipped[-1] else pass_on
-        try:
+        with contextlib.ExitStack() as stack:
+            for block in self.blocks[:layer]:
+                stack.enter_context(acting(block, pass_on))
+            stack.enter_context(acting(self.blocks[layer], put_out))
             yield
-        finally:
-            for block in skipped:
-                del block.forward  # the class's own is there again
-
-    @functools.cached_property
-    def caches(self) -> bool:
-        """Whether keys and values are all that the blocks keep of earlier tokens."""
-        kinds = getattr(self.model.config.get_text_config(), "layer_types", None) or ["full_attention"]
-        return {"full_attention", "sliding_attention"}.issuperset(kinds)
 
     @torch.inference_mode()
     def run(
@@ -173,13 +175,13 @@ class LanguageModel:
         """
         if positions is None:
             positions = torch.arange(before, before + input_ids.shape[1], device=input_ids.device)[None]
-        places = {"position_ids": positions} if "position_ids" in self._arguments else {}
+        places = {"position_ids": positions} if "position_ids" in self.arguments else {}
         return self.backbone(
             input_ids=input_ids, attention_mask=mask, past_key_values=cache, use_cache=cache is not None, **places
         ).last_hidden_state  # fmt: skip
 
     @functools.cached_property
-    def _arguments(self) -> frozenset[str]:
+    def arguments(self) -> frozenset[str]:
         """What the backbone's forward pass can be given."""
         return frozenset(inspect.signature(self.backbone.forward).parameters)
 
@@ -189,15 +191,29 @@ class LanguageModel:
 
         input_ids, position_ids: as for `read_blocks`.
         """
-        output = self.backbone(input_ids=input_ids, position_ids=position_ids, use_cache=False)
-        return output.last_hidden_state
+        starts = torch.ones_like(position_ids, dtype=torch.bool)
+        starts[:, 1:] = position_ids[:, 1:] != position_ids[:, :-1] + 1
+        if self.packs or int(starts.sum()) == len(starts):
+            return self.run(input_ids, positions=position_ids)
+        self._layout.append(Segments.of(starts))
+        try:
+            return self._packed(self.run(self._in_segments(input_ids)))
+        finally:
+            self._layout.clear()
+
+    def _packed(self, states: Tensor) -> Tensor:
+        """States as a caller has them: of segments that are read in rows of their own, in the rows of the corpus again."""
+        return self._layout[0].join(states) if self._layout else states
+
+    def _in_segments(self, values: Tensor) -> Tensor:
+        """The reverse of `_packed`."""
+        return self._layout[0].cut(values) if self._layout else values
 
     @torch.inference_mode()
     def logits(self, final: Tensor) -> Tensor:
         """final: [..., d_model], states after the final norm → [..., n_vocabulary]."""
-        logits = self.model.get_output_embeddings()(final)
-        cap = getattr(self.model.config, "final_logit_softcapping", None)
-        return logits if cap is None else cap * torch.tanh(logits / cap)
+        flat = final.reshape(1, -1, final.shape[-1])
+        return head_of(self.model, self.backbone, flat)[0].unflatten(0, final.shape[:-1])
 
     @torch.inference_mode()
     def read_blocks(
@@ -220,7 +236,7 @@ class LanguageModel:
                 raise _StopForward
 
         with self.reading(layers, stop_after_last), contextlib.suppress(_StopForward):
-            self.backbone(input_ids=input_ids, position_ids=position_ids, use_cache=False)
+            self.final_states(input_ids, position_ids)
 
 
 def choose_device() -> torch.device:
@@ -230,13 +246,11 @@ def choose_device() -> torch.device:
 def load_language_model(folder: Path, dtype: str = "float32") -> LanguageModel:
     """The model and tokenizer of a snapshot folder, ready for inference.
 
-    dtype: arithmetic of the forward pass. Raises ModelSourceError for a folder that does not load or
-    an architecture that is not in `FAMILIES`.
+    dtype: arithmetic of the forward pass. Raises ModelSourceError for a folder that does not load or a model whose parts
+    do not verify (`structure`), ModelMismatchError for a tokenizer of another model.
     """
     transformers_logging.disable_progress_bar()
     try:
-        kind = AutoConfig.from_pretrained(folder, trust_remote_code=False).model_type
-        family = family_of(kind)
         model = AutoModelForCausalLM.from_pretrained(
             folder, trust_remote_code=False, dtype=getattr(torch, dtype)
         ).eval()
@@ -246,26 +260,50 @@ def load_language_model(folder: Path, dtype: str = "float32") -> LanguageModel:
             f"{folder} is not a usable model snapshot: {' '.join(str(error).split())}"
         ) from error
     model.requires_grad_(False).to(choose_device())
-    unembedding = model.get_output_embeddings().weight
-    if len(tokenizer) > unembedding.shape[0]:
-        raise ModelMismatchError(
-            f"the tokenizer in {folder} has {len(tokenizer)} tokens and the model only "
-            f"{unembedding.shape[0]}; it belongs to another model"
-        )
-    return LanguageModel(
-        model=model,
-        tokenizer=tokenizer,
-        backbone=model.get_submodule(family.backbone),
-        blocks=model.get_submodule(family.blocks),
-        final_norm=model.get_submodule(family.final_norm),
-        unembedding=unembedding,
+    check_tokenizer(tokenizer, model.get_input_embeddings().weight.shape[0], str(folder))
+    return understand(model, tokenizer)
+
+
+def understand(model: PreTrainedModel, tokenizer: Any) -> LanguageModel:
+    """A model with its parts found and verified, and what it can do tried out. Raises ModelSourceError."""
+    parts = find_structure(model)
+    found = LanguageModel(
+        model,
+        tokenizer,
+        parts.backbone,
+        parts.blocks,
+        parts.final_norm,
+        parts.unembedding,
+        packs=True,
+        caches=True,
     )
+    found = replace(found, packs=_packs(found))
+    return replace(found, caches=_keeps_keys_only(model) and goes_on_right(found))
 
 
-def family_of(model_type: str) -> Family:
-    if model_type not in FAMILIES:
-        raise ModelSourceError(
-            f"the architecture {model_type!r} is not supported yet; supported are {', '.join(sorted(FAMILIES))}. "
-            "To add it, say in FAMILIES in common/models/language_model.py where it keeps its backbone, blocks and final norm"
+def _keeps_keys_only(model: PreTrainedModel) -> bool:
+    """Whether the configuration names no layers that keep anything but keys and values of earlier tokens."""
+    kinds = getattr(model.config.get_text_config(), "layer_types", None) or ["full_attention"]
+    return {"full_attention", "sliding_attention"}.issuperset(kinds)
+
+
+@torch.inference_mode()
+def _packs(model: LanguageModel) -> bool:
+    """Whether the model takes positions that restart for segments that do not see each other."""
+    if "position_ids" not in model.arguments:
+        return False
+    ids = probe_tokens(model.model)
+    half = ids.shape[1] // 2
+    positions = torch.arange(ids.shape[1], device=ids.device)[None] % half
+    both = model.final_states(ids, positions)
+    return all(close(both[:, part], model.run(ids[:, part])) for part in (slice(half), slice(half, None)))
+
+
+def check_tokenizer(tokenizer: Any, n_embeddings: int, source: str) -> None:
+    """Raises ModelMismatchError where a tokenizer makes tokens for which the model has no embedding."""
+    largest = max(tokenizer.get_vocab().values())
+    if largest >= n_embeddings:
+        raise ModelMismatchError(
+            f"the tokenizer of {source} has token ids up to {largest}, but the model only {n_embeddings} embeddings; the "
+            "tokenizer belongs to another model; put the model's own beside its weights (model.base_model)"
         )
-    return FAMILIES[model_type]

@@ -10,17 +10,22 @@ The cache keeps every key and value, and windows are a matter of the mask; layer
 (recurrent ones) have no cache here: their rows are read again from the start, which is slow and right.
 """
 
+from __future__ import annotations
+
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from ghosttrack.common.models.language_model import LanguageModel
 from ghosttrack.common.models.prompts import common_prefix
+from ghosttrack.common.models.structure import close, probe_tokens
+
+if TYPE_CHECKING:
+    from ghosttrack.common.models.language_model import LanguageModel
 
 
 class Prefix(NamedTuple):
@@ -191,6 +196,26 @@ class GoingOn:
         self._position = self._position + 1
         states = torch.stack(found, dim=1) if found else final.new_zeros((len(final), 0, final.shape[-1]))
         return final, states
+
+
+@torch.inference_mode()
+def goes_on_right(model: LanguageModel) -> bool:
+    """Whether rows of different lengths go on with a cache as they do without, tried on a few tokens."""
+    ids = probe_tokens(model.model, rows=2).tolist()
+    rows, after = [[*ids[0][:2], *ids[1][:4]], ids[0][:4]], torch.tensor([ids[0][4], ids[1][5]])
+    try:
+        prefix = read_prefix(model, rows, 2)
+        going = GoingOn(
+            model, read_rows(model, rows, [[len(row) - 1] for row in rows], (), prefix, keep_cache=True)
+        )
+        final, _ = going.step(after.to(model.device))
+    except (AttributeError, TypeError, ValueError, IndexError, KeyError, RuntimeError):
+        return False  # of the many ways in which a model has no keys and values of this kind
+    for row, token, found in zip(rows, after.tolist(), final, strict=True):
+        alone = model.run(torch.tensor([[*row, token]], device=model.device))[0, -1]
+        if not close(found, alone):
+            return False
+    return True
 
 
 def fork(cache: DynamicCache, rows: Tensor, gaps: Tensor | None = None) -> DynamicCache:

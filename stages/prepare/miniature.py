@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.common.models.sizes import MINIATURE_SIZES
@@ -60,7 +61,7 @@ def known(facts: Sequence[Fact]) -> list[Fact]:
     return list(facts[::2])
 
 
-def build(seed: int) -> tuple[nn.Module, Any]:
+def build(seed: int) -> tuple[PreTrainedModel, Any]:
     """The fitted model (float32) and its tokenizer; the same for the same seed on the same machine."""
     facts = world(seed)
     texts = [document.text[:2000] for document in prose()[::40]]
@@ -104,7 +105,7 @@ def _tokenizer(texts: Sequence[str]) -> Any:
     )
 
 
-def _model(vocabulary: int, end: int) -> nn.Module:
+def _model(vocabulary: int, end: int) -> PreTrainedModel:
     from transformers import LlamaConfig, LlamaForCausalLM
 
     return LlamaForCausalLM(

@@ -13,18 +13,20 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from ghosttrack.common.engine.storage_errors import storage_error
 from ghosttrack.common.errors import ModelMismatchError, ModelSourceError
-from ghosttrack.common.models.language_model import family_of
+from ghosttrack.common.models.language_model import check_tokenizer
 from ghosttrack.common.models.source import locate
+from ghosttrack.common.models.structure import find_structure
 from ghosttrack.stages.prepare.lengths import Reader, reader_of
 
 LEAST_OF_VOCABULARY = 0.9
 """Share of a model's embeddings that its own tokenizer knows: models are padded by a few in a hundred at most."""
 
 
-def load_source(source: str, revision: str | None = None) -> tuple[nn.Module, Any]:
+def load_source(source: str, revision: str | None = None) -> tuple[PreTrainedModel, Any]:
     """The causal language model (float32, on the CPU) and the fast tokenizer of a source.
 
     Raises ModelSourceError when the source cannot be found or read, asks for code of its own, or has not exactly the
@@ -99,30 +101,24 @@ def _few(names: list[str]) -> str:
     return ", ".join(names[:4]) + more
 
 
-def check(model: nn.Module, tokenizer: Any, source: str, d_model: int, n_layers: int) -> None:
+def check(model: PreTrainedModel, tokenizer: Any, source: str, d_model: int, n_layers: int) -> None:
     """Hold the configuration and the tokenizer against the real model.
 
     Raises ModelMismatchError with the key, its value and the real value; ModelSourceError for an
-    architecture that is not supported.
+    architecture whose parts do not verify.
     """
-    config: Any = model.config
-    blocks = model.get_submodule(family_of(config.model_type).blocks)
-    assert isinstance(blocks, nn.ModuleList)
-    embedding: Any = model.get_input_embeddings()  # type: ignore[operator]
+    parts = find_structure(model)
     for key, value, real in (
-        ("model.d_model", d_model, embedding.weight.shape[1]),
-        ("model.n_layers", n_layers, len(blocks)),
+        ("model.d_model", d_model, parts.unembedding.shape[1]),
+        ("model.n_layers", n_layers, len(parts.blocks)),
     ):
         if value != real:
             raise ModelMismatchError(
                 f"{key} = {value}, but {source} has {real}; set {key}: {real}, or leave it out"
             )
+    embedding: Any = model.get_input_embeddings()
+    check_tokenizer(tokenizer, embedding.weight.shape[0], source)
     largest = max(tokenizer.get_vocab().values())
-    if largest >= embedding.weight.shape[0]:
-        raise ModelMismatchError(
-            f"the tokenizer of {source} has token ids up to {largest}, but the model only "
-            f"{embedding.weight.shape[0]} embeddings; the tokenizer belongs to another model; put the model's own beside its weights (model.base_model)"
-        )
     if largest < LEAST_OF_VOCABULARY * embedding.weight.shape[0]:
         raise ModelMismatchError(
             f"the tokenizer of {source} has token ids up to {largest} only, and the model {embedding.weight.shape[0]} "

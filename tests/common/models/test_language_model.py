@@ -4,13 +4,16 @@ import pytest
 import torch
 
 from ghosttrack.common.errors import ModelMismatchError, ModelSourceError
-from ghosttrack.common.models.language_model import FAMILIES as SUPPORTED
-from ghosttrack.common.models.language_model import load_language_model
-from tests.tiny_models import D_MODEL, FAMILIES, N_LAYERS, VOCABULARY, save_random_model
-
-
-def test_every_supported_family_is_tested():
-    assert set(SUPPORTED) == set(FAMILIES)
+from ghosttrack.common.models.language_model import load_language_model, understand
+from tests.tiny_models import (
+    D_MODEL,
+    FAMILIES,
+    N_LAYERS,
+    VOCABULARY,
+    byte_tokenizer,
+    random_model,
+    save_random_model,
+)
 
 
 @pytest.fixture(scope="module", params=sorted(FAMILIES))
@@ -24,56 +27,44 @@ def capture(model, ids, positions, layers):
     return found
 
 
-def by_hand(model, ids, positions):
-    """Every block's output: its blocks called one after another on the output of the one before."""
-    calls = []
-    handles = [
-        block.register_forward_pre_hook(
-            lambda _, args, kwargs: calls.append((args, kwargs)), with_kwargs=True
-        )
-        for block in model.blocks
-    ]
+def record_of(model, ids):
+    """Hugging Face's own record of a plain forward pass: entry l is what block l is given; the last is after the norm."""
     with torch.inference_mode():
-        final = model.backbone(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state
-    for handle in handles:
-        handle.remove()
-    states = calls[0][0][0] if calls[0][0] else calls[0][1]["hidden_states"]
-    outputs = []
-    for block, (args, kwargs) in zip(model.blocks, calls, strict=True):
-        kwargs = {name: value for name, value in kwargs.items() if name != "hidden_states"}
-        with torch.inference_mode():
-            states = block(states, *args[1:], **kwargs)
-        states = states if isinstance(states, torch.Tensor) else states[0]
-        outputs.append(states)
-    return outputs, final
+        return model.model(input_ids=ids, output_hidden_states=True)
 
 
 def test_captured_states_are_block_outputs_and_the_last_is_before_the_final_norm(model):
     ids = torch.randint(VOCABULARY, (2, 10))
-    positions = torch.arange(10).expand(2, -1)
-    found = capture(model, ids, positions, range(N_LAYERS))
-    expected, final = by_hand(model, ids, positions)
-    # Hugging Face's own record: entry l+1 is the output of block l, but its last entry is post-norm.
-    with torch.inference_mode():
-        record = model.model(ids, output_hidden_states=True).hidden_states
-    for layer in range(N_LAYERS):
-        torch.testing.assert_close(found[layer], expected[layer])
-        if layer < N_LAYERS - 1:
-            torch.testing.assert_close(found[layer], record[layer + 1])
+    found = capture(model, ids, torch.arange(10).expand(2, -1), range(N_LAYERS))
+    record = record_of(model, ids)
+    for layer in range(N_LAYERS - 1):
+        torch.testing.assert_close(found[layer], record.hidden_states[layer + 1])
     last = found[N_LAYERS - 1]
     assert last.shape == (2, 10, D_MODEL)
     with torch.inference_mode():
-        torch.testing.assert_close(model.final_norm(last), final)
-    torch.testing.assert_close(record[-1], final)
+        final = model.final_norm(last)
+        torch.testing.assert_close(final, model.run(ids))
+        torch.testing.assert_close(model.logits(final), record.logits)
+        # in one matrix, before a bias and a soft cap, which keep order and differences of biases
+        cap = getattr(model.model.config, "final_logit_softcapping", None)
+        linear = final @ model.unembedding.T
+        bias = getattr(model.model.get_output_embeddings(), "bias", None)
+        linear = linear if bias is None else linear + bias
+        expected = linear if cap is None else cap * torch.tanh(linear / cap)
+        torch.testing.assert_close(expected, record.logits, rtol=1e-4, atol=1e-4)
     assert not torch.allclose(last, final, atol=1e-2)
 
 
 def test_packed_segments_do_not_see_each_other(model):
     ids = torch.randint(VOCABULARY, (2, 24))
     packed_positions = torch.cat([torch.arange(7), torch.arange(12), torch.arange(5)]).expand(2, -1)
-    packed = capture(model, ids, packed_positions, [N_LAYERS - 1])[N_LAYERS - 1]
-    alone = capture(model, ids[:, 7:19], torch.arange(12).expand(2, -1), [N_LAYERS - 1])[N_LAYERS - 1]
-    torch.testing.assert_close(packed[:, 7:19], alone, rtol=1e-4, atol=1e-4)
+    packed = capture(model, ids, packed_positions, [0, N_LAYERS - 1])
+    alone = capture(model, ids[:, 7:19], torch.arange(12).expand(2, -1), [0, N_LAYERS - 1])
+    for layer in (0, N_LAYERS - 1):
+        torch.testing.assert_close(packed[layer][:, 7:19], alone[layer], rtol=1e-4, atol=1e-4)
+    final = model.final_states(ids, packed_positions)
+    with torch.inference_mode():
+        torch.testing.assert_close(final, model.final_norm(packed[N_LAYERS - 1]), rtol=1e-4, atol=1e-4)
 
 
 def test_the_forward_stops_after_the_deepest_layer(model):
@@ -87,18 +78,41 @@ def test_the_forward_stops_after_the_deepest_layer(model):
     assert ran == [0, 1]
 
 
-def test_an_unknown_architecture_says_how_to_add_one(tmp_path):
-    from transformers import BertConfig, BertModel
+def test_a_model_that_sees_what_comes_later_or_is_no_decoder_is_refused(tmp_path):
+    from transformers import BertConfig, BertLMHeadModel
 
-    BertModel(
-        BertConfig(
-            hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8, vocab_size=16
-        )
-    ).save_pretrained(tmp_path)
-    with pytest.raises(
-        ModelSourceError, match=r"'bert' is not supported yet; supported are gemma2, .* FAMILIES"
-    ):
+    sizes = {
+        "hidden_size": 8,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 1,
+        "intermediate_size": 8,
+        "vocab_size": 264,
+    }
+    BertLMHeadModel(BertConfig(**sizes, is_decoder=True)).save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
+    with pytest.raises(ModelSourceError, match=r"architecture 'bert' .* cannot be read: "):
         load_language_model(tmp_path)
+
+
+def test_a_residual_stream_that_is_changed_between_blocks_is_refused(tmp_path, monkeypatch):
+    model = random_model("llama")
+    layer = model.model.layers[1]
+    monkeypatch.setattr(
+        layer, "forward", lambda states, *_, _own=layer.forward, **__: _own(2 * states, *_, **__)
+    )
+    assert understand(model, byte_tokenizer()).blocks is model.model.layers  # inside a block, all is its own
+    norm = model.model.norm
+    monkeypatch.setattr(norm, "forward", lambda states, _own=norm.forward: _own(states).cumsum(1))
+    with pytest.raises(ModelSourceError, match=r"'llama' .* its final norm is not a function of one state"):
+        understand(model, byte_tokenizer())
+
+
+def test_a_head_that_is_not_linear_is_refused(monkeypatch):
+    model = random_model("llama")
+    own = model.lm_head.forward
+    monkeypatch.setattr(model.lm_head, "forward", lambda states: own(states.abs()))
+    with pytest.raises(ModelSourceError, match="its logits are not linear in its final states"):
+        understand(model, byte_tokenizer())
 
 
 def test_a_folder_without_a_model_is_one_clear_error(tmp_path):
