@@ -62,6 +62,8 @@ FAMILIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "starcoder2": ("Starcoder2", _SLIDING),
 }  # fmt: skip
 """Hugging Face `model_type` to the names of its classes and the sizes of a tiny one."""
+TAKEN_APART = sorted({"gemma2", "gemma3_text", "gpt2", "gpt_neox", "llama", "phi", "phi3", "qwen2", "qwen3"})
+"""Those whose blocks are read as what attention and MLP write."""
 _MODEL_CLASSES = {"gpt2": "GPT2LMHeadModel", "gemma3_text": "Gemma3ForCausalLM"}
 
 

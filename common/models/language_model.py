@@ -70,6 +70,8 @@ class LanguageModel:
     """Whether one row can hold segments that do not see each other; else each segment is read in a row of its own."""
     caches: bool
     """Whether keys and values are all that the blocks keep of earlier tokens."""
+    beside: int | None = None
+    """How many values a block puts out beside its states; None: the states alone, not in a tuple."""
     _layout: list["Segments"] = field(default_factory=list)
     """How the rows of the forward pass at work were cut into segments; none, where they were not."""
 
@@ -146,11 +148,14 @@ class LanguageModel:
     def going_on_after(self, layer: int, states: Tensor) -> Iterator[None]:
         """Within the context, block `layer` puts out `states` [batch, position, d_model]; no block up to it is computed."""
 
-        def pass_on(hidden_states: Tensor, *_: Any, **__: Any) -> Tensor:
-            return hidden_states
+        def form(output: Tensor) -> Any:
+            return output if self.beside is None else (output, *[None] * self.beside)
 
-        def put_out(*_: Any, **__: Any) -> Tensor:
-            return self._in_segments(states)
+        def pass_on(hidden_states: Tensor, *_: Any, **__: Any) -> Any:
+            return form(hidden_states)
+
+        def put_out(*_: Any, **__: Any) -> Any:
+            return form(self._in_segments(states))
 
         with contextlib.ExitStack() as stack:
             for block in self.blocks[:layer]:
@@ -276,6 +281,7 @@ def understand(model: PreTrainedModel, tokenizer: Any) -> LanguageModel:
         parts.unembedding,
         packs=True,
         caches=True,
+        beside=parts.beside,
     )
     found = replace(found, packs=_packs(found))
     return replace(found, caches=_keeps_keys_only(model) and goes_on_right(found))

@@ -32,6 +32,8 @@ class Structure:
     blocks: nn.ModuleList
     final_norm: nn.Module
     unembedding: Tensor
+    beside: int | None
+    """How many values a block puts out beside its states; None: the states alone, not in a tuple."""
 
 
 def find_structure(model: PreTrainedModel) -> Structure:
@@ -68,7 +70,7 @@ def find_structure(model: PreTrainedModel) -> Structure:
         single = final_norm(trace.outputs[-1][0, -1:])
         if not close(single, trace.final[0, -1:]):
             raise _refused(model, "its final norm is not a function of one state")
-    return Structure(backbone, blocks, final_norm, _unembedding(model, backbone, head, trace))
+    return Structure(backbone, blocks, final_norm, _unembedding(model, backbone, head, trace), trace.beside)
 
 
 def probe_tokens(model: PreTrainedModel, rows: int = 1, count: int = PROBE_TOKENS) -> Tensor:
@@ -100,14 +102,18 @@ class _Trace:
     after: list[tuple[nn.Module, Tensor]]
     final: Tensor
     logits: Tensor
+    beside: int | None
 
 
 def _trace(model: PreTrainedModel, backbone: nn.Module, blocks: nn.ModuleList, ids: Tensor) -> _Trace | None:
     """None where the blocks are not called one after another, each on the output of the one before."""
     calls: list[tuple[nn.Module, Tensor | None, Any]] = []
+    beside: list[int | None] = []
 
     def hook(module: nn.Module, arguments: Any, keywords: Any, output: Any) -> None:
         states = arguments[0] if arguments else keywords.get("hidden_states")
+        if module is blocks[-1]:
+            beside.append(None if isinstance(output, Tensor) else len(output) - 1)
         calls.append((module, states if isinstance(states, Tensor) else None, first_of(output)))
 
     inside = {module for block in blocks for module in block.modules()}
@@ -138,7 +144,7 @@ def _trace(model: PreTrainedModel, backbone: nn.Module, blocks: nn.ModuleList, i
         and isinstance(output, Tensor)
         and same(states, outputs[-1])
     ]
-    return _Trace(outputs, after, finals[0], logits)
+    return _Trace(outputs, after, finals[0], logits, beside[-1])
 
 
 def _final_norm(trace: _Trace) -> nn.Module | None:

@@ -11,13 +11,13 @@ from ghosttrack.common.models import writes as module
 from ghosttrack.common.models.language_model import load_language_model
 from ghosttrack.common.models.linear_norm import LinearNorm
 from ghosttrack.common.models.writes import WriteReader
-from tests.tiny_models import FAMILIES, N_LAYERS, save_random_model
+from tests.tiny_models import N_LAYERS, TAKEN_APART, save_random_model
 
 LENGTH, CACHED, CHOSEN = 20, 9, (2, 5, 10)
 SOURCES = 3
 
 
-@pytest.fixture(scope="module", params=sorted(FAMILIES))
+@pytest.fixture(scope="module", params=TAKEN_APART)
 def model(request, tmp_path_factory):
     return load_language_model(save_random_model(tmp_path_factory.mktemp("model"), request.param))
 

@@ -72,13 +72,14 @@ def long_way(
             ]
 
             def hook(module, arguments, output, sae=sae, keep=keep, layer=layer):  # type: ignore[no-untyped-def]
+                whole, output = output, output if isinstance(output, Tensor) else output[0]
                 new = output.clone()
                 for t, wanted in enumerate(keep):
                     if wanted and kind == "sae":
                         new[0, t] = sae.decode(sae.encode(output[0, t]))
                     elif wanted:
                         new[0, t] = means[layer] if kind == "mean" else 0.0
-                return new
+                return new if isinstance(whole, Tensor) else (new, *whole[1:])
 
             handles.append(model.blocks[layer].register_forward_hook(hook))
         with torch.inference_mode():

@@ -15,7 +15,7 @@ from ghosttrack.stages.track.nodes import Nodes
 from ghosttrack.stages.track.origins import births, contributions, shares
 from ghosttrack.stages.track.rereading import text_of
 from tests.stages.track.tiny_run import TinyRun, sae
-from tests.tiny_models import FAMILIES, save_random_model
+from tests.tiny_models import TAKEN_APART, save_random_model
 
 LENGTH, K, M = 14, 6, 4
 PLACES = torch.tensor([3, 8, 13])
@@ -23,7 +23,7 @@ LAYERS = {"all": [0, 1, 2], "some": [0, 2]}
 OWNER = np.array([[0, -1], [0, 0], [0, 1]])
 
 
-@pytest.fixture(scope="module", params=sorted(FAMILIES))
+@pytest.fixture(scope="module", params=TAKEN_APART)
 def model(request, tmp_path_factory):
     found = load_language_model(save_random_model(tmp_path_factory.mktemp("model"), request.param))
     if request.param == "gemma2":

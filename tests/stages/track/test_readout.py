@@ -53,6 +53,8 @@ def test_the_read_out_with_its_scale_makes_the_logits_but_for_biases(model):
     with torch.inference_mode():
         head = model.model.get_output_embeddings()
         theirs = head(model.final_norm(states)) - head(model.final_norm(torch.zeros(1, D_MODEL)))
+        config = model.model.config
+        theirs *= (getattr(config, "logit_scale", None) or 1.0) / getattr(config, "logits_scaling", 1.0)
     torch.testing.assert_close(mine, theirs, rtol=2e-3, atol=2e-3)
 
 
