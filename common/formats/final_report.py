@@ -22,7 +22,8 @@ REPORT = Json(
     version=2,
 )
 
-Kind = Literal["detector", "baseline", "rung", "early"]
+Kind = Literal["detector", "baseline", "rung", "early", "control"]
+About = Literal["detector", "association", "increment", "contexts"]
 Metric = Literal["auroc", "auroc_within_relation"]
 Verdict = Literal["better", "worse", "not told apart", "undefined"]
 
@@ -103,9 +104,10 @@ class MethodReport(Record):
 class Comparison(Record):
     """Paired difference, method − against, on the same resamples of the same questions."""
 
-    about: Literal["detector", "association", "increment"] = Field(
+    about: About = Field(
         description="detector: a detector against the best single baseline. association: a rung against no association or "
-        "random association. increment: the same signals with and without tracks."
+        "random association. increment: the same signals with and without tracks. contexts: the anchored detector against its "
+        "trained part and its controls, and the anchor against the answer's own log-probability."
     )
     method: str
     against: str

@@ -25,10 +25,8 @@ from ghosttrack.stages.detect.models import Boosted, boosted
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-RAW = {"text", "logits", "samples"}
+RAW = {"text", "logits", "samples", "contexts"}
 """Signals whose features are columns themselves, beside their score."""
-PART_OF = {"competition": "tracks"}
-"""Tables that belong to another signal."""
 TREE_SCORE = ".trees"
 """Ends the name of a column that boosted trees made of a signal's table."""
 TREES = boosted(60, 8, rate=0.1, share=0.15)
@@ -72,7 +70,7 @@ class Experts:
         if missing := sorted((self.scores.keys() | self.trees.keys()) - data.tables.keys()):
             raise ModelMismatchError(
                 f"the detector was fitted with {', '.join(missing)}, which these answers do not have; "
-                "set detection.samples alike"
+                "set detection.samples and tracking.contexts alike"
             )
         cells = self.probes.score(data.states)
         return self._assemble(
@@ -94,7 +92,7 @@ class Experts:
         def add(signal: str, block: Floats, own: list[str]) -> None:
             values.append(block.reshape(len(data), -1))
             names.extend(own)
-            signals.extend([PART_OF.get(signal, signal)] * len(own))
+            signals.extend([signal] * len(own))
 
         add("probe", place_means(cells, len(data.layers)), [f"probe.{place}.mean" for place in PLACES])
         add("probe", cells[:, self.probes.best].astype(np.float64), ["probe.best"])

@@ -1,8 +1,8 @@
 """One fold: everything is fitted, chosen, calibrated and given its threshold on the training side, then scores the test.
 
 The training side is a smaller world of its own: its inner folds give every training row a score by fits that had not seen
-it, and on these scores the kind of model is chosen by AUROC, the probability calibrated (Platt) and the threshold set (best
-F1). The held-out rows are scored once, by the fits on the whole training side.
+it, and on these scores the probability is calibrated (Platt) and the threshold set (best F1). Nothing is chosen by how well
+it does there: models are averaged over fixed penalties and kinds. The held-out rows are scored once, by the fits on the whole training side.
 """
 
 from __future__ import annotations
@@ -18,19 +18,34 @@ from sklearn.linear_model import LogisticRegression
 
 from ghosttrack.common.maths.calibration import Platt, fit_platt
 from ghosttrack.common.maths.metrics import auroc, best_f1_threshold
+from ghosttrack.common.maths.seeds import generator
+from ghosttrack.stages.detect.anchored import Anchored, Novelty, fit_anchored, fit_novelty
 from ghosttrack.stages.detect.columns import TREES, Columns, Experts, fit_experts
 from ghosttrack.stages.detect.data import Data
 from ghosttrack.stages.detect.evidence import BEFORE_ANSWER
+from ghosttrack.stages.detect.features.contexts import ANCHOR, EVERY
 from ghosttrack.stages.detect.fitted.linear import fit_linear
 from ghosttrack.stages.detect.methods import (
     ADDITIVE_ONLY,
+    ANCHORED,
+    CONTROLS,
     LENGTH_SIGNALS,
     SINGLE,
     STACKS,
+    UNTRAINED,
     Method,
     Scored,
 )
-from ghosttrack.stages.detect.models import ADDITIVE, BOOSTED, Additive, Boosted, Both, Candidate, Model
+from ghosttrack.stages.detect.models import (
+    ADDITIVE,
+    BOOSTED,
+    Additive,
+    Boosted,
+    Both,
+    Candidate,
+    Model,
+    mean_of,
+)
 from ghosttrack.stages.detect.protocol.splits import Fold
 
 Floats = NDArray[np.float64]
@@ -108,12 +123,17 @@ def held_out_scores(candidate: Candidate, values: Floats, labels: Floats, inner:
 
 
 def fit_additive(values: Floats, labels: Floats, inner: Ints, seed: int) -> tuple[Additive, Floats, str]:
-    """The additive model whose penalty has the best inner AUROC, its held-out scores, and its name."""
-    scores = [held_out_scores(candidate, values, labels, inner, seed) for candidate in ADDITIVE]
-    best = int(np.argmax([auroc(labels, row) for row in scores]))
-    model = ADDITIVE[best].fit(values, labels, seed)
-    assert isinstance(model, Additive)
-    return model, scores[best], ADDITIVE[best].name
+    """The additive model, averaged over fixed penalties, its held-out scores, and its name."""
+    scores = np.zeros(len(labels))
+    for fold in np.unique(inner):
+        train, own = inner != fold, inner == fold
+        scores[own] = _additive(values[train], labels[train], seed).score(values[own])
+    return _additive(values, labels, seed), scores, "additive, mean of penalties"
+
+
+def _additive(values: Floats, labels: Floats, seed: int) -> Additive:
+    models = [candidate.fit(values, labels, seed) for candidate in ADDITIVE]
+    return mean_of([model for model in models if isinstance(model, Additive)])
 
 
 def fit_boosted(
@@ -126,19 +146,14 @@ def fit_boosted(
 
 
 def fit_stack(values: Floats, labels: Floats, inner: Ints, seed: int) -> tuple[Model, Floats, str]:
-    """The best by inner AUROC of the additive model, boosted trees and both together; ties go to the simpler one."""
+    """The additive model and boosted trees together."""
     additive, additive_scores, additive_name = fit_additive(values, labels, inner, seed)
     boosted, boosted_scores, boosted_name = fit_boosted(values, labels, inner, seed)
-    choices: list[tuple[Model, Floats, str]] = [
-        (additive, additive_scores, additive_name),
-        (boosted, boosted_scores, boosted_name),
-        (
-            Both(additive, boosted),
-            (additive_scores + boosted_scores) / 2,
-            f"{additive_name} + {boosted_name}",
-        ),
-    ]
-    return choices[int(np.argmax([auroc(labels, scores) for _, scores, _ in choices]))]
+    return (
+        Both(additive, boosted),
+        (additive_scores + boosted_scores) / 2,
+        f"{additive_name} + {boosted_name}",
+    )
 
 
 def score_tfidf(train: Sequence[str], test: Sequence[str], labels: Floats, inner: Ints) -> Scored:
@@ -163,6 +178,7 @@ def methods_of(
 ) -> Iterator[tuple[Method, Scored]]:
     """Every method with its scores on one fold."""
     yield from _baselines(data, side, fold)
+    trained: dict[str, Scored] = {}
     for name, (title, signals, description) in STACKS.items():
         present = [signal for signal in signals if signal in side.train.signals]
         if name != "full" and "tracks" in signals and "tracks" not in present:
@@ -170,15 +186,75 @@ def methods_of(
         linear = name in ADDITIVE_ONLY
         fit = fit_additive if linear else fit_stack
         model, held_out, chosen = fit(side.train.of(present, linear), side.labels, side.inner, seed)
-        yield (
-            Method(name, title, "detector", description, present),
-            Scored(held_out, model.score(side.test.of(present, linear)), chosen, True),
-        )
+        trained[name] = Scored(held_out, model.score(side.test.of(present, linear)), chosen, True)
+        yield Method(name, title, "detector", description, present), trained[name]
+    if "contexts" in side.train.signals:
+        yield from _anchored(data, side, fold, trained["full"], seed)
     yield from _rungs(data, side, fold, seed)
     yield from _early(data, side, fold, early_layers)
 
 
+def _anchored(
+    data: Data, side: Side, fold: Fold, trained: Scored, seed: int
+) -> Iterator[tuple[Method, Scored]]:
+    """The anchor joined to the main trained score, and what must not do as well in its place (`CONTROLS`)."""
+    signals = [signal for signal in STACKS["full"][1] if signal in side.train.signals]
+    weight = fit_novelty(side.train.of(signals), side.inner).weight(side.test.of(signals))
+    values = side.train.column(ANCHOR), side.test.column(ANCHOR)
+
+    def joined(train: Floats, test: Floats, weight: Floats | float = 1.0) -> Scored:
+        fitted = fit_anchored(train, trained.held_out)
+        return Scored(
+            fitted.score(train, trained.held_out), fitted.score(test, trained.test, weight), "1 : 1", False
+        )
+
+    name, title, description = ANCHORED
+    yield Method(name, title, "detector", description, ["contexts", *signals]), joined(*values, weight)
+    relation = np.array([item.relation for item in data.asked])
+    for name, (title, description) in CONTROLS.items():
+        if name == "control/own":
+            pair = tuple(-columns.column("logits.sum_logprob") for columns in (side.train, side.test))
+        elif name == "control/shown":
+            pair = tuple(columns.column(EVERY) for columns in (side.train, side.test))
+        elif name == "control/samples":
+            if "samples.agreement" not in side.train.names:
+                continue
+            pair = tuple(-columns.column("samples.agreement") for columns in (side.train, side.test))
+        elif name == "control/unweighted":
+            pair = values
+        else:
+            keys = (relation[fold.train], relation[fold.test]) if name == "control/dealt" else (None, None)
+            pair = tuple(
+                column[dealt(len(column), key, generator(seed, name, str(place)))]
+                for place, (column, key) in enumerate(zip(values, keys, strict=True))
+            )
+        train, test = (np.nan_to_num(column) for column in pair)
+        yield Method(name, title, "control", description, ["contexts", *signals]), joined(train, test)
+
+
+def dealt(count: int, key: NDArray[np.str_] | None, random: np.random.Generator) -> Ints:
+    """Row numbers dealt anew, among the rows of each key alone where there is one; no row keeps its own where it can."""
+    result = np.arange(count)
+    for value in np.unique(key) if key is not None else [None]:
+        own = np.flatnonzero(key == value) if key is not None else result.copy()
+        order = random.permutation(own)
+        result[order] = np.roll(order, 1)
+    return result
+
+
 def _baselines(data: Data, side: Side, fold: Fold) -> Iterator[tuple[Method, Scored]]:
+    for name, (column, title) in UNTRAINED.items():
+        if column in side.train.names:
+            yield (
+                Method(
+                    name,
+                    title,
+                    "baseline",
+                    f"{title[0].upper()}{title[1:]}; nothing is learned.",
+                    ["contexts"],
+                ),
+                Scored(side.train.column(column), side.test.column(column), "", False),
+            )
     for name, (column, title) in SINGLE.items():
         if column in side.train.names:
             signals = LENGTH_SIGNALS.get(name, [side.train.signals[side.train.names.index(column)]])
@@ -251,12 +327,32 @@ def _early(
                     name, f"layers up to {layer}{', prompt alone' if before else ''}", "early",
                     "Probes and the logit lens' entropy, of the layers up to this one.", ["probe", "lens"], None, layer, before,
                 ),
-                Scored(held_out, model.score(test), f"ridge, penalty {model.penalty:g}", False),
+                Scored(held_out, model.score(test), "ridge, mean of penalties", False),
             )  # fmt: skip
 
 
-def fit_final(side: Side, signals: list[str], seed: int) -> tuple[Model, Floats, Platt, float, str]:
-    """Model, held-out scores, calibration, threshold and choice of a training side, to be kept."""
+class Final(NamedTuple):
+    """The main detector of a training side, to be kept. anchored, novelty: None where there are no other contexts."""
+
+    model: Model
+    anchored: Anchored | None
+    novelty: Novelty | None
+    held_out: Floats
+    platt: Platt
+    threshold: float
+    chosen: str
+
+
+def fit_final(side: Side, signals: list[str], seed: int) -> Final:
+    """signals: of the trained part."""
     model, held_out, chosen = fit_stack(side.train.of(signals), side.labels, side.inner, seed)
+    anchored = novelty = None
+    if "contexts" in side.train.signals:
+        anchor = side.train.column(ANCHOR)
+        anchored = fit_anchored(anchor, held_out)
+        novelty = fit_novelty(side.train.of(signals), side.inner)
+        held_out = anchored.score(anchor, held_out)
     platt = fit_platt(held_out, side.labels)
-    return model, held_out, platt, best_f1_threshold(side.labels, platt(held_out)), chosen
+    return Final(
+        model, anchored, novelty, held_out, platt, best_f1_threshold(side.labels, platt(held_out)), chosen
+    )

@@ -23,11 +23,13 @@ from numpy.typing import NDArray
 from ghosttrack.common.errors import CorruptInputError, ModelMismatchError
 from ghosttrack.common.formats.detector import DETECTOR, DETECTOR_ARRAYS
 from ghosttrack.common.maths.calibration import Platt, fit_platt
+from ghosttrack.stages.detect.anchored import Anchored, Novelty
 from ghosttrack.stages.detect.columns import Columns, Experts
 from ghosttrack.stages.detect.crossval import Side, fit_final, fit_side
 from ghosttrack.stages.detect.data import Data
-from ghosttrack.stages.detect.explain import Reason, Reference, reasons, reference_of
+from ghosttrack.stages.detect.explain import Reason, Reference, explained, reasons, reference_of
 from ghosttrack.stages.detect.familiarity import FALSE_ALARMS, Familiarity, fit_familiarity
+from ghosttrack.stages.detect.features.contexts import ANCHOR
 from ghosttrack.stages.detect.fitted.habits import Habits
 from ghosttrack.stages.detect.fitted.latents import LatentProbe
 from ghosttrack.stages.detect.fitted.linear import Linear
@@ -40,7 +42,7 @@ from ghosttrack.stages.detect.token_risk import TokenRisk, fit_token_risk
 
 Floats = NDArray[np.float64]
 
-VERSION = 3
+VERSION = 4
 BASELINE = "logits.min_logprob"
 
 
@@ -51,9 +53,12 @@ class Detector:
     """Digests of what it was fitted on: `model` and `saes`."""
     layers: list[int]
     signals: list[str]
+    """Of the trained part."""
     chosen: str
     experts: Experts
     model: Model
+    anchored: Anchored | None
+    novelty: Novelty | None
     platt: Platt
     threshold: float
     """On the calibrated probability: at or above it, an answer is called wrong."""
@@ -80,17 +85,30 @@ class Detector:
             raise ModelMismatchError(
                 f"the detector reads layers {self.layers}, the answers were read at {data.layers}; set model.layers alike"
             )
+        if self.anchored is not None and "contexts" not in data.tables:
+            raise ModelMismatchError(
+                "the detector was fitted with answers read in other contexts, which these were not; set tracking.contexts "
+                "alike"
+            )
         return self.experts.columns(data)
+
+    def raw_score(self, columns: Columns) -> Floats:
+        """The score before calibration, [n]."""
+        values = columns.of(self.signals)
+        trained = self.model.score(values)
+        if self.anchored is None or self.novelty is None:
+            return trained
+        return self.anchored.score(columns.column(ANCHOR), trained, self.novelty.weight(values))
 
     def score(self, data: Data) -> Floats:
         """Calibrated probability that each answer is wrong, [n]."""
-        return self.platt(self.model.score(self.columns(data).of(self.signals)))
+        return self.platt(self.raw_score(self.columns(data)))
 
     def explain(self, data: Data) -> list[Reason]:
         """The probability and why, a record a question; see `explain.reasons`."""
         columns = self.columns(data)
-        probability = self.platt(self.model.score(columns.of(self.signals)))
-        found = reasons(self.reference, columns.of(self.signals, linear=True), probability)
+        probability = self.platt(self.raw_score(columns))
+        found = reasons(self.reference, explained(columns, self.signals), probability)
         familiar = self.familiarity.p_value(data.states)
         baseline = self.baseline(-columns.column(BASELINE))
         return [
@@ -132,11 +150,11 @@ def keep(
 ) -> Detector:
     """The main detector of a training side. data, ids, groups: of its rows."""
     signals = [signal for signal in STACKS[MAIN][1] if signal in side.train.signals]
-    model, held_out, platt, threshold, chosen = fit_final(side, signals, seed)
+    final = fit_final(side, signals, seed)
     return Detector(
-        VERSION, provenance, data.layers, signals, chosen, side.experts, model, platt, threshold,
-        reference_of(side, signals, held_out, ids, seed), fit_familiarity(data.states, groups, seed),
-        fit_platt(-side.train.column(BASELINE), side.labels),
+        VERSION, provenance, data.layers, signals, final.chosen, side.experts, final.model, final.anchored, final.novelty,
+        final.platt, final.threshold, reference_of(side, signals, final.held_out, ids, seed),
+        fit_familiarity(data.states, groups, seed), fit_platt(-side.train.column(BASELINE), side.labels),
         fit_token_risk([a.logprobs for a in data.asked], [a.entropies for a in data.asked], side.labels),
         sorted({asked.form for asked in data.asked}),
     )  # fmt: skip
@@ -154,6 +172,8 @@ _TYPES: dict[str, Any] = {
         Additive,
         Boosted,
         Both,
+        Anchored,
+        Novelty,
         Platt,
         Reference,
         Familiarity,

@@ -1,7 +1,8 @@
 """Why a question was scored as it was: contributions that add up, an interval, and the nearest answer that was right.
 
 The contributions are those of the additive model on the same columns, scores of trees left out; its log-odds are their sum
-and the intercept.
+and the intercept. Where the answer was read in other contexts, its standing there is one of the contributions: the additive
+model is then anchored as the detector is, and calibrated, with the trained part counting fully.
 """
 
 from __future__ import annotations
@@ -14,7 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ghosttrack.common.maths.calibration import fit_platt
+from ghosttrack.stages.detect.anchored import fit_anchored
+from ghosttrack.stages.detect.columns import Columns
 from ghosttrack.stages.detect.crossval import Side, fit_additive
+from ghosttrack.stages.detect.features.contexts import ANCHOR
+from ghosttrack.stages.detect.fitted.ridge import Standardiser
 from ghosttrack.stages.detect.models import Additive
 
 Floats = NDArray[np.float64]
@@ -42,16 +47,47 @@ class Reference:
 
 def reference_of(side: Side, signals: list[str], held_out: Floats, ids: list[str], seed: int) -> Reference:
     """held_out: the main detector's scores of the training rows; ids: of these rows."""
-    values = side.train.of(signals, linear=True)
-    additive, _, _ = fit_additive(values, side.labels, side.inner, seed)
+    values = explained(side.train, signals)
+    names = [side.train.names[number] for number in side.train.where(signals, linear=True)]
+    if "contexts" in side.train.signals:
+        additive = _anchored(side, values, seed)
+        names.append(ANCHOR)
+    else:
+        additive, _, _ = fit_additive(values, side.labels, side.inner, seed)
     probability = fit_platt(held_out, side.labels)(held_out)
     order = np.argsort(probability, kind="stable")
     right = np.flatnonzero(side.labels == 0)
     return Reference(
-        additive, [side.train.names[number] for number in side.train.where(signals, linear=True)],
+        additive, names,
         probability[order], side.labels[order], [ids[row] for row in right],
         additive.contributions(values[right]).astype(np.float32),
     )  # fmt: skip
+
+
+def explained(columns: Columns, signals: list[str]) -> Floats:
+    """The columns that an explanation weighs: those of the trained part, and last the anchor, where there is one."""
+    values = columns.of(signals, linear=True)
+    if "contexts" not in columns.signals:
+        return values
+    return np.column_stack([values, columns.column(ANCHOR)])
+
+
+def _anchored(side: Side, values: Floats, seed: int) -> Additive:
+    """Anchored and calibrated, the additive model is an additive model again, on one column more."""
+    additive, held_out, _ = fit_additive(values[:, :-1], side.labels, side.inner, seed)
+    anchor = values[:, -1]
+    joint = fit_anchored(anchor, held_out)
+    platt = fit_platt(joint.score(anchor, held_out), side.labels)
+    slope = platt.slope / platt.scale
+    standard = Standardiser.fit(values[:, -1:])
+    per_deviation = slope / (joint.anchor_spread * float(standard.rate[0])) if standard.rate[0] else 0.0
+    share = slope / joint.trained_spread
+    return Additive(
+        np.append(additive.mean, standard.mean).astype(np.float32),
+        np.append(additive.rate, standard.rate).astype(np.float32),
+        np.append(additive.weights * share, per_deviation),
+        share * (additive.intercept - joint.trained_mean) + platt.offset - slope * platt.centre,
+    )
 
 
 def reasons(reference: Reference, values: Floats, probability: Floats) -> list[Reason]:

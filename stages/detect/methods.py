@@ -6,6 +6,7 @@ its threshold chosen, and scores of the test rows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 
-Kind = Literal["baseline", "detector", "rung", "early"]
+Kind = Literal["baseline", "detector", "rung", "early", "control"]
 
 SINGLE = {
     "logprob_first": ("logits.first_logprob", "first token log-probability"),
@@ -29,17 +30,22 @@ SINGLE = {
     "reconstruction_error": ("error.score", "SAE reconstruction error, all layers"),
     "logit_lens": ("lens.score", "logit-lens trajectory"),
     "surface_text": ("text.score", "surface of question and answer"),
+    "context_entropy": ("contexts.entropy", "entropy of the answers over contexts"),
+    "context_churn": ("contexts.churn", "churn of the answers over contexts"),
     "semantic_entropy": ("samples.semantic_entropy", "semantic entropy of sampled answers"),
     "self_consistency": ("samples.agreement", "sampled answers that agree with the greedy one"),
 }
 """Baselines that are one column: name → (column, title). The sign is learned."""
 
+UNTRAINED = {"anchor": ("contexts.anchor", "log-probability of the answer in other contexts")}
+"""Baselines in which nothing is learned, not even a sign: the detector for domains that nobody has labelled."""
+
 LENGTH_SIGNALS = {"answer_length": ["length"], "relation_prior": ["relation"]}
 
-WITHOUT_TRACKS = ["text", "logits", "samples", "lens", "probe", "habits", "latents", "error"]
+WITHOUT_TRACKS = ["text", "logits", "samples", "lens", "probe", "habits", "latents", "error", "competition"]
 TRACKS = ["tracks"]
 STACKS: dict[str, tuple[str, list[str], str]] = {
-    "tracks": ("tracks alone", TRACKS, "Features of the tracks and of the answers that compete in them."),
+    "tracks": ("tracks alone", TRACKS, "Features of the tracks."),
     "tracks_logits": (
         "tracks and token probabilities", ["tracks", "logits", "lens"],
         "Tracks with what the token probabilities and the logit lens say.",
@@ -47,16 +53,55 @@ STACKS: dict[str, tuple[str, list[str], str]] = {
     "logits_lens": (
         "token probabilities and logit lens", ["logits", "lens"], "The same without tracks.",
     ),
-    "full": ("everything", [*WITHOUT_TRACKS, *TRACKS], "Every signal; kind of model chosen on the inner folds."),
+    "full": ("everything", [*WITHOUT_TRACKS, *TRACKS], "Every signal of one prompt; an additive model and boosted trees together."),
     "full_additive": (
         "everything, additive", [*WITHOUT_TRACKS, *TRACKS],
         "Every signal but scores of trees; a logistic regression, whose score is a sum of contributions.",
+    ),
+    "full_contexts": (
+        "everything, contexts weighed by training", [*WITHOUT_TRACKS, *TRACKS, "contexts"],
+        "Every signal, those of the other contexts among them, with learnt weights.",
     ),
     "without_tracks": ("everything but tracks", WITHOUT_TRACKS, "Every signal except the tracks."),
 }  # fmt: skip
 """Detectors: name → (title, signals, description)."""
 ADDITIVE_ONLY = {"full_additive"}
+ANCHORED = (
+    "anchored", "other contexts and everything",
+    "How the answer stands in other contexts, and the trained score of everything, with fixed weights; the trained part "
+    "counts less the farther an answer is from what was fitted.",
+)  # fmt: skip
+"""Name, title and description."""
+CONTROLS: dict[str, tuple[str, str]] = {
+    "control/unweighted": (
+        "anchored, distance not looked at",
+        "The same, the trained part always counting fully.",
+    ),
+    "control/own": (
+        "own log-probability and everything",
+        "The answer's own log-probability in the anchor's place.",
+    ),
+    "control/permuted": (
+        "permuted contexts and everything",
+        "The anchor of a question drawn at random in its place.",
+    ),
+    "control/dealt": (
+        "another question's contexts and everything",
+        "The anchor of another question of the relation.",
+    ),
+    "control/shown": ("anchored, answers shown", "Contexts that show the answer are not left out."),
+    "control/samples": (
+        "sampled answers and everything",
+        "Agreement of sampled answers in the anchor's place.",
+    ),
+}
+"""Registered before the frozen test was opened: what takes the anchor's place, with the same fixed weights."""
 MAIN = "full"
+
+
+def main_of(signals: Sequence[str]) -> str:
+    """The main detector, for what was read: the anchored one where answers were read in other contexts."""
+    return ANCHORED[0] if "contexts" in signals else MAIN
 
 
 class Method(NamedTuple):

@@ -8,7 +8,7 @@ gradient boosting of small trees (scikit-learn's), kept as plain arrays so that 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -108,6 +108,17 @@ def additive(c: float) -> Candidate:
     return Candidate(f"additive, C={c:g}", fit)
 
 
+def mean_of(models: Sequence[Additive]) -> Additive:
+    """The model whose log-odds are the mean of theirs; all standardise alike."""
+    first = models[0]
+    return Additive(
+        first.mean,
+        first.rate,
+        np.mean([model.weights for model in models], axis=0),
+        float(np.mean([model.intercept for model in models])),
+    )
+
+
 def boosted(rounds: int, leaves: int, rate: float = 0.07, share: float = 0.3) -> Candidate:
     """Histogram gradient boosting of `rounds` small trees; `share` of the columns are tried at each split."""
 
@@ -145,5 +156,5 @@ def _boosted(standardiser: Standardiser, trees: HistGradientBoostingClassifier) 
 
 
 ADDITIVE = (additive(0.001), additive(0.01), additive(0.1))
-"""Simplest first: of equally good ones, the first is taken."""
+"""Fixed penalties, over which a detector's log-odds are averaged."""
 BOOSTED = boosted(100, 6)

@@ -14,6 +14,7 @@ from ghosttrack.common.engine.storage import Entry
 from ghosttrack.common.formats.answer_states import ANSWER_STATES
 from ghosttrack.common.formats.answers import GENERATIONS, Answer, read_answers
 from ghosttrack.common.formats.candidates import CANDIDATES
+from ghosttrack.common.formats.evidence import EVIDENCE
 from ghosttrack.common.formats.ladder import LADDER
 from ghosttrack.common.formats.layers import LAYERS
 from ghosttrack.common.formats.lens import LENS
@@ -89,15 +90,15 @@ def frozen_fold(run: Run, config: Config) -> Fold:
 def input_files(entries: Entries, config: Config) -> Files:
     """What is read of the run's own questions: the ladder of associations, and the twins where there are any, beside it."""
     twin = entries.get("track/independent")
-    return answer_files(entries, "track/answers", "track/all")._replace(
+    return answer_files(entries, "track/answers", "track/all", "track/contexts")._replace(
         ladder=entries["track/all"].file(LADDER.name),
         independent=twin.file(INDEPENDENT.name) if twin else None,
         rungs=config.tracking.ladder,
     )
 
 
-def answer_files(entries: Entries, answers: str, tracks: str) -> Files:
-    """Files of the units that answered questions and followed the answers' tracks."""
+def answer_files(entries: Entries, answers: str, tracks: str, contexts: str) -> Files:
+    """Files of the units that answered questions, followed the answers' tracks and read the answers in other contexts."""
     return Files(
         states=entries[answers].file(ANSWER_STATES.name),
         positions=entries[answers].file(POSITIONS.name),
@@ -105,6 +106,7 @@ def answer_files(entries: Entries, answers: str, tracks: str) -> Files:
         candidates=entries[answers].file(CANDIDATES.name),
         tracks=entries[tracks].file(TRACKS.name),
         layers=entries[tracks].file(LAYERS.name),
+        contexts=entries[contexts].file(EVIDENCE.name),
     )
 
 

@@ -16,6 +16,7 @@ from scipy.sparse import csr_matrix
 from ghosttrack.common.errors import CorruptInputError
 from ghosttrack.common.formats.answers import Answer
 from ghosttrack.common.formats.candidates import CANDIDATES
+from ghosttrack.common.formats.evidence import EVIDENCE
 from ghosttrack.common.formats.ladder import columns_of
 from ghosttrack.common.formats.layers import LAYERS
 from ghosttrack.common.formats.lens import LENS
@@ -29,6 +30,7 @@ from ghosttrack.stages.detect.features.competition import (
     layer_features,
     lead_changes,
 )
+from ghosttrack.stages.detect.features.contexts import context_features
 from ghosttrack.stages.detect.features.lens import lens_features
 from ghosttrack.stages.detect.features.table import FeatureTable, joined
 from ghosttrack.stages.detect.features.tokens import sample_features, token_features
@@ -53,6 +55,7 @@ class Files(NamedTuple):
     ladder: Path | None = None
     independent: Path | None = None
     rungs: Sequence[str] = ()
+    contexts: Path | None = None
 
 
 def read_data(
@@ -85,6 +88,11 @@ def read_data(
     }
     if any(item.samples for item in asked):
         tables["samples"] = sample_features(asked, [[normalise(s) for s in item.samples] for item in asked])
+    if files.contexts is not None:
+        columns = [column for column in EVIDENCE.names if column != "text"]
+        evidence = EVIDENCE.read(files.contexts, columns)
+        if (evidence["context"] > 0).any():  # tracking.contexts may be 0
+            tables["contexts"] = context_features(evidence, n)
     found, latents = _track_tables(files, last, layers, d_hidden, on_piece)
     tables |= found
     return Data(asked, layers, tables, _states(files, n), latents, tokens, logprobs), leader

@@ -30,9 +30,9 @@ from ghosttrack.stages.detect.crossval import Decided, Side, decide, fit_side, m
 from ghosttrack.stages.detect.data import Data
 from ghosttrack.stages.detect.error_types import ERROR_TYPES, error_types
 from ghosttrack.stages.detect.evidence import PLACES
-from ghosttrack.stages.detect.explain import Reason, competition_of, reasons, reference_of
+from ghosttrack.stages.detect.explain import Reason, competition_of, explained, reasons, reference_of
 from ghosttrack.stages.detect.familiarity import fit_familiarity
-from ghosttrack.stages.detect.methods import MAIN, STACKS, Method, Scored
+from ghosttrack.stages.detect.methods import MAIN, STACKS, Method, Scored, main_of
 from ghosttrack.stages.detect.opening import answer_files, input_files, provenance, read_run, splits_of
 from ghosttrack.stages.detect.permutation import Permutations, permutation_control
 from ghosttrack.stages.detect.protocol.splits import Fold, Rows, Split
@@ -97,14 +97,14 @@ def run_all(job: Job) -> dict[str, Any]:
         )
         for row, answer in enumerate(answers)
     ]  # fmt: skip
-    _add_scores(questions, results)
+    _add_scores(questions, results, main_of(list(data.tables)))
     sample = records.sample_summary(answers, opened.excluded, opened.groups)
     methods = _method_records(results)
     records.score_table(tables).to_parquet(job.output(SCORE_TABLE.name), index=False)
     SCORES.write(
         job.output(SCORES.name),
         {
-            "detector": MAIN, "questions": questions,
+            "detector": main_of(list(data.tables)), "questions": questions,
             "other_questions": questions if settings.transfer is not None else [],
         },
     )  # fmt: skip
@@ -112,7 +112,7 @@ def run_all(job: Job) -> dict[str, Any]:
         job.output(METRICS.name),
         {
             **sample,
-            "detector": MAIN,
+            "detector": main_of(list(data.tables)),
             "associator": job.config.tracking.associator,
             "methods": methods,
             "splits": [
@@ -140,7 +140,7 @@ def run_asked(job: Job) -> dict[str, Any]:
     detector = job.kept("detector", lambda: saved.load(job.input("detect/all", DETECTOR.name).parent))
     detector.require(provenance(job.entries, "track/asked_answers", "track/asked"))
     answers = read_answers(job.input("track/asked_answers", GENERATIONS.name))
-    files = answer_files(job.entries, "track/asked_answers", "track/asked")
+    files = answer_files(job.entries, "track/asked_answers", "track/asked", "track/asked_contexts")
     data, leader = read_data(files, answers, job.config.layers, job.config.sae.d_hidden)
     rows, candidates = np.flatnonzero(complete(data)), _candidates(job, data.tokens)
     with threadpool_limits(1):
@@ -225,11 +225,9 @@ def _published(split: Split) -> bool:
 
 def _explain(side: Side, fold: Fold, scored: Sequence[tuple[Method, Scored]], seed: int) -> list[Reason]:
     signals = [signal for signal in STACKS[MAIN][1] if signal in side.train.signals]
-    main = next(scores for method, scores in scored if method.name == MAIN)
+    main = next(scores for method, scores in scored if method.name == main_of(side.train.signals))
     reference = reference_of(side, signals, main.held_out, [str(row) for row in fold.train], seed)
-    return reasons(
-        reference, side.test.of(signals, linear=True), fit_platt(main.held_out, side.labels)(main.test)
-    )
+    return reasons(reference, explained(side.test, signals), fit_platt(main.held_out, side.labels)(main.test))
 
 
 def _permutations(
@@ -249,13 +247,13 @@ def _permutations(
 
 
 def _add_scores(
-    questions: list[dict[str, Any]], results: Sequence[tuple[Split, int, Fold, FoldResult]]
+    questions: list[dict[str, Any]], results: Sequence[tuple[Split, int, Fold, FoldResult]], detector: str
 ) -> None:
     """Scores, decisions and reasons of the published splits, in place."""
     for split, number, fold, result in results:
         if result.reasons is None:
             continue
-        main = next(decided for method, decided in result.methods if method.name == MAIN)
+        main = next(decided for method, decided in result.methods if method.name == detector)
         for place, row in enumerate(fold.test.tolist()):
             why = dict(result.reasons[place])
             nearest = why.pop("nearest_right")
@@ -288,6 +286,7 @@ def _absent(splits: Sequence[Split], data: Data, transfer: str | None) -> list[s
     sentences = {
         "relations": "Relations held out: detection.relation_folds is 0, too few relations, or a fold without both classes.",
         "answers": "Answers held out: detection.answer_folds is 0, too few different answers, or a fold without both classes.",
+        "contexts": "Answers read in other contexts: tracking.contexts is 0.",
         "samples": "Semantic entropy and self-consistency: detection.samples is 0, so nothing was sampled.",
         "independent": "SAEs trained apart in the ladder: sae.independent_twin is false, or SAEs were imported without sae.pretrained_independent.",
     }

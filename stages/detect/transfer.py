@@ -11,10 +11,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ghosttrack.stages.detect.columns import Columns
 from ghosttrack.stages.detect.crossval import Decided
 from ghosttrack.stages.detect.data import Data
-from ghosttrack.stages.detect.detector import load
-from ghosttrack.stages.detect.methods import MAIN
+from ghosttrack.stages.detect.detector import Detector, load
+from ghosttrack.stages.detect.features.contexts import ANCHOR
+from ghosttrack.stages.detect.methods import ANCHORED, MAIN
 from ghosttrack.stages.detect.records import score_rows
 
 Floats = NDArray[np.float64]
@@ -28,10 +30,26 @@ def transferred(folder: Path, data: Data, labels: Floats, provenance: dict[str, 
     detector = load(folder)
     detector.require(provenance)
     rows = np.flatnonzero(~np.isnan(labels))
-    score = detector.model.score(detector.columns(data.of(rows)).of(detector.signals))
-    probability = detector.platt(score)
-    decided = Decided(
-        score, probability, (probability >= detector.threshold).astype(np.int64), 1 / (1 + np.exp(-score)),
-        detector.chosen, detector.threshold,
-    )  # fmt: skip
-    return score_rows("transfer", 0, 0, rows, MAIN, decided)
+    columns = detector.columns(data.of(rows))
+    tables = []
+    for method, score in _scores(detector, columns).items():
+        probability = detector.platt(score)
+        decided = Decided(
+            score, probability, (probability >= detector.threshold).astype(np.int64), 1 / (1 + np.exp(-score)),
+            detector.chosen, detector.threshold,
+        )  # fmt: skip
+        tables.append(score_rows("transfer", 0, 0, rows, method, decided))
+    return pd.concat(tables)
+
+
+def _scores(detector: Detector, columns: Columns) -> dict[str, Floats]:
+    """The detector's own score, and what it is compared with: its trained part alone, the anchor, log-probability."""
+    own = -columns.column("logits.sum_logprob")
+    if detector.anchored is None:
+        return {MAIN: detector.raw_score(columns), "logprob_sum": own}
+    return {
+        ANCHORED[0]: detector.raw_score(columns),
+        MAIN: detector.model.score(columns.of(detector.signals)),
+        "anchor": columns.column(ANCHOR),
+        "logprob_sum": own,
+    }

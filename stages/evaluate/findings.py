@@ -13,6 +13,7 @@ from ghosttrack.common.formats.final_report import (
     Headline,
     MethodCard,
     MethodReport,
+    Metric,
     Permutation,
     SaeLayer,
     SplitReport,
@@ -27,13 +28,41 @@ WITHIN_WANTED = 0.82
 ECE_WANTED = 0.03
 
 
+CONTEXT_FIGURES: tuple[tuple[str, Metric, str], ...] = (
+    ("grouped", "auroc", "all questions"),
+    ("grouped", "auroc_within_relation", "within relations"),
+    ("relations", "auroc", "relations held out"),
+    ("transfer", "auroc", "another data set"),
+)
+
+
 def headline(
     detector: str, cards: Mapping[str, MethodCard], splits: Mapping[str, SplitReport], main_rung: str | None
 ) -> Headline:
     """main_rung: the rung of the association that the detector's tracks were made by."""
     grouped = splits["grouped"]
     tracking, helps = tracking_sentence(grouped, cards, detector, main_rung)
-    return Headline(detector=detector_sentence(detector, cards, splits), tracking=tracking, helps=helps)
+    sentences = [contexts_sentence(cards, splits), detector_sentence(detector, cards, splits)]
+    return Headline(detector=" ".join(filter(None, sentences)), tracking=tracking, helps=helps)
+
+
+def contexts_sentence(cards: Mapping[str, MethodCard], splits: Mapping[str, SplitReport]) -> str:
+    """What the answers' standing in other contexts adds to everything that one prompt tells; empty where it was not read."""
+    parts: list[str] = []
+    for split, metric, where in CONTEXT_FIGURES:
+        report = splits.get(split)
+        found = report and next(
+            (each for each in report.comparisons
+             if (each.about, each.method, each.against, each.metric) == ("contexts", "anchored", "full", metric)), None
+        )  # fmt: skip
+        if found:
+            parts.append(f"{where} {interval(found.difference, signed=True)} ({found.verdict})")
+    if not parts:
+        return ""
+    return (
+        f"What candidate answers are worth in other contexts, added to {cards['full'].title} of one prompt, changes AUROC by: "
+        f"{'; '.join(parts)}."
+    )
 
 
 def detector_sentence(
@@ -79,7 +108,10 @@ def tracking_sentence(
         if each.about == "association" and each.method == main_rung and each.metric == "auroc"
     ]
     increments = [each for each in report.comparisons if each.about == "increment" and each.metric == "auroc"]
-    increments = [each for each in increments if each.method == detector] or increments[:1]
+    widest = max((len(cards[each.method].signals) for each in increments), default=0)
+    increments = [each for each in increments if each.method == detector] or [
+        each for each in increments if len(cards[each.method].signals) == widest
+    ][:1]
     if not against + increments:
         return "Whether tracking helps was not measured: no association was compared.", None
 

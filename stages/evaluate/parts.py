@@ -53,7 +53,7 @@ def split_report(
     detection: Detection, split: Split, sample: Sample, values: Mapping[str, Values], main_methods: Sequence[str]
 ) -> SplitReport:  # fmt: skip
     cards = detection.cards
-    kinds = ("detector", "baseline", "rung")
+    kinds = ("detector", "baseline", "rung", "control")
     reports = sorted(
         (
             scorecard.method_report(sample, cards[name], values[name])

@@ -6,13 +6,21 @@ import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from ghosttrack.common.formats.final_report import Comparison, Figures, Kind, MethodCard, MethodReport, Metric
+from ghosttrack.common.formats.final_report import (
+    About,
+    Comparison,
+    Figures,
+    Kind,
+    MethodCard,
+    MethodReport,
+    Metric,
+)
 from ghosttrack.common.maths import metrics
 from ghosttrack.common.maths.bootstrap import centred, group_weights
 from ghosttrack.stages.evaluate.bootstrap import figure, verdict
@@ -156,7 +164,7 @@ def best(candidates: Sequence[str], values: Mapping[str, Values], metric: Metric
 
 def compare(
     sample: Sample, values: Mapping[str, Values], method: str, against: str, metric: Metric,
-    about: Literal["detector", "association", "increment"] = "detector",
+    about: About = "detector",
 ) -> Comparison:  # fmt: skip
     """Paired difference method − against."""
     difference = figure(values[method].by_name[metric] - values[against].by_name[metric], sample.confidence)
@@ -177,7 +185,7 @@ def comparisons(
     Of detectors that see the same signals only the first is compared with and without tracks: another kind of model on them
     would differ by more than the tracks.
     """
-    pairs: list[tuple[Literal["detector", "association", "increment"], str, Mapping[Metric, str]]] = []
+    pairs: list[tuple[About, str, Mapping[Metric, str]]] = []
     kinds: dict[Kind, list[str]] = {
         kind: [name for name in cards if name in values and cards[name].kind == kind]
         for kind in ("detector", "baseline", "rung")
@@ -197,10 +205,29 @@ def comparisons(
         if name == first_with[frozenset(cards[name].signals)]
         and (without := without_tracks(name, [*kinds["detector"], *kinds["baseline"]], cards))
     ]
+    pairs += [("contexts", *pair) for pair in _of_contexts(values, cards)]
     return [
         compare(sample, values, method, against[metric], metric, about)
         for about, method, against in pairs
         for metric in METRICS
+    ]
+
+
+def _of_contexts(
+    values: Mapping[str, Values], cards: Mapping[str, MethodCard]
+) -> list[tuple[str, Mapping[Metric, str]]]:
+    """The anchored detector against its trained part, what takes the anchor's place, and the answer's own log-probability."""
+    controls = [name for name, card in cards.items() if card.kind == "control"]
+    wanted = [
+        *(("anchored", other) for other in ("full", *controls, "anchor", "logprob_sum")),
+        ("anchor", "logprob_sum"),
+        ("full", "logprob_sum"),
+        ("full_contexts", "full"),
+    ]
+    return [
+        (method, dict.fromkeys(METRICS, against))
+        for method, against in wanted
+        if "anchored" in cards and method in values and against in values
     ]
 
 

@@ -1,7 +1,8 @@
 """What training questions say of a relation and of an answer: how often it is given, how often wrong, how expected it is.
 
 A model that falls back on a habit gives the same answer to many questions of a relation. Counted on training rows alone;
-what was never seen there has the overall share. Pointwise mutual information between subject and answer (Church and
+an answer that was never seen there has the overall share. What compares with a relation's own questions is missing (NaN)
+where the relation was not seen, and counts as the mean. Pointwise mutual information between subject and answer (Church and
 Hanks 1990) is the answer's log-probability less that of its mean probability over the relation's questions.
 """
 
@@ -51,10 +52,10 @@ class Habits:
                 _log_odds(relation),
                 _log_odds(answer),
                 _log_odds(self._share(both, relation)),
-                np.log((both[0] + 0.1) / (known[0] + 1.0)) if known else np.log(0.1),
-                gain[0] if known else 0.0,
-                float((prior > prior[0]).sum()) if known else 0.0,
-                gain[0] - np.max(gain[1:], initial=gain[0] - 20.0) if known else 0.0,
+                np.log((both[0] + 0.1) / (known[0] + 1.0)) if known else np.nan,
+                gain[0] if known else np.nan,
+                float((prior > prior[0]).sum()) if known else np.nan,
+                gain[0] - np.max(gain[1:], initial=gain[0] - 20.0) if known else np.nan,
             )
         return values
 

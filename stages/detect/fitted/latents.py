@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
 
-from ghosttrack.common.maths.metrics import auroc
 from ghosttrack.stages.detect.fitted.ridge import Ints, Singles, Standardiser
 
 Floats = NDArray[np.float64]
@@ -30,7 +29,6 @@ class LatentProbe:
     rate: Singles
     weights: Floats
     centre: float
-    penalty: float
 
     def score(self, values: csr_matrix) -> Floats:
         """Log-odds of a wrong answer, [n]."""
@@ -58,31 +56,27 @@ def fit_latents(values: csr_matrix, labels: Floats, inner: Ints) -> tuple[Latent
 
     values: [n, n_layers · d_hidden] log(1 + activation) at the last answer token, layer after layer.
     """
-    held_out = np.zeros((len(PENALTIES), len(labels)))
+    held_out = np.zeros(len(labels))
     for fold in np.unique(inner):
         train, own = np.flatnonzero(inner != fold), np.flatnonzero(inner == fold)
-        for number, probe in enumerate(_fit(values[train], labels[train])):
-            held_out[number, own] = probe.score(values[own])
-    best = int(np.argmax([auroc(labels, scores) for scores in held_out]))
-    return _fit(values, labels)[best], held_out[best]
+        held_out[own] = _fit(values[train], labels[train]).score(values[own])
+    return _fit(values, labels), held_out
 
 
-def _fit(values: csr_matrix, labels: Floats) -> list[LatentProbe]:
-    """A probe a penalty."""
+def _fit(values: csr_matrix, labels: Floats) -> LatentProbe:
+    """The mean of a probe a penalty."""
     columns = telling_columns(values, labels)
     dense = values[:, columns].toarray()
     standardiser = Standardiser.fit(dense)
     z = standardiser(dense).astype(np.float64)
     if not len(columns):  # so few rows that no latent is active in five
         share = labels.mean()
-        nothing = LatentProbe(
-            columns, *standardiser, np.zeros(0), float(np.log(share / (1 - share))), PENALTIES[0]
-        )
-        return [nothing] * len(PENALTIES)
-    probes = []
-    for penalty in PENALTIES:
-        fitted = LogisticRegression(C=1 / (penalty * len(labels)), max_iter=200).fit(z, labels)
-        probes.append(
-            LatentProbe(columns, *standardiser, fitted.coef_[0], float(fitted.intercept_[0]), penalty)
-        )
-    return probes
+        return LatentProbe(columns, *standardiser, np.zeros(0), float(np.log(share / (1 - share))))
+    fits = [
+        LogisticRegression(C=1 / (penalty * len(labels)), max_iter=200).fit(z, labels)
+        for penalty in PENALTIES
+    ]
+    weights = np.mean([fitted.coef_[0] for fitted in fits], axis=0)
+    return LatentProbe(
+        columns, *standardiser, weights, float(np.mean([fitted.intercept_[0] for fitted in fits]))
+    )

@@ -18,7 +18,7 @@ from ghosttrack.stages.detect.fitted.ridge import Ints, Singles, Standardiser, f
 Floats = NDArray[np.float64]
 
 PENALTIES = (0.1, 1.0)
-"""For standardised states, per training row."""
+"""For standardised states, per training row; a probe is the mean over them."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,6 @@ class Probes:
         Singles  # [n_cells] standard deviation of the held-out scores: its reciprocal weighs a cell in a mean
     )
     auroc: Floats  # [n_cells] of the held-out scores
-    penalty: Floats  # [n_cells]
 
     @property
     def best(self) -> int:
@@ -62,20 +61,19 @@ def fit_probes(states: Halves, rows: Ints, labels: Floats, inner: Ints) -> tuple
     n_cells = places * depth
     parts = [np.zeros((n_cells, width), dtype=np.float32) for _ in range(3)]
     held_out = np.zeros((len(rows), n_cells), dtype=np.float32)
-    spread, area, penalty = np.ones(n_cells, dtype=np.float32), np.zeros(n_cells), np.zeros(n_cells)
+    spread, area = np.ones(n_cells, dtype=np.float32), np.zeros(n_cells)
     once = ones(len(rows))
     for cell in range(n_cells):
         values = states[rows, cell // depth, cell % depth].astype(np.float32)
         standardiser = Standardiser.fit(values)
         ridges = fit_ridges(np.nan_to_num(standardiser(values)), labels[:, None], inner, PENALTIES)
-        areas = [float(rank_metrics(labels, scores[:, 0], once).auroc[0]) for scores in ridges.held_out]
-        best = int(np.argmax(areas))
-        for part, found in zip(parts, (*standardiser, ridges.weights[best, :, 0]), strict=True):
+        for part, found in zip(parts, (*standardiser, ridges.weights[:, :, 0].mean(axis=0)), strict=True):
             part[cell] = found
-        held_out[:, cell] = ridges.held_out[best, :, 0] - ridges.centre[0]
-        spread[cell], area[cell], penalty[cell] = held_out[:, cell].std() or 1.0, areas[best], PENALTIES[best]
+        held_out[:, cell] = ridges.held_out[:, :, 0].mean(axis=0) - ridges.centre[0]
+        spread[cell] = held_out[:, cell].std() or 1.0
+        area[cell] = float(rank_metrics(labels, held_out[:, cell], once).auroc[0])
     mean, rate, weights = parts
-    return Probes(mean, rate, weights, spread, area, penalty), (held_out / spread).astype(np.float32)
+    return Probes(mean, rate, weights, spread, area), (held_out / spread).astype(np.float32)
 
 
 def place_means(scores: Singles, depth: int) -> Floats:

@@ -18,6 +18,7 @@ import pandas as pd
 from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.contract import expand, load_contract
 from ghosttrack.common.engine.stage import Job
+from ghosttrack.common.formats.evidence import EVIDENCE
 
 ROOT = Path(__file__).resolve().parents[3]
 EXCLUDED = {"empty": 0.01, "echo": 0.01}
@@ -160,10 +161,27 @@ def layer_table(lines: list[dict[str, Any]], wrong: np.ndarray, layers: list[int
     return frame
 
 
+def context_table(lines: list[dict[str, Any]], strength: float, contexts: int = 3) -> pd.DataFrame:
+    """contexts.parquet: the own answer and another; what is wrong is less likely in the contexts that did not choose it."""
+    rng, rows = np.random.default_rng(6), []
+    for question, line in enumerate(lines):
+        wrong = strength * (line["label"] or 0)
+        for context in range(contexts + 1):
+            own = float(sum(line["logprobs"])) if context == 0 else -rng.exponential(1 + 3 * wrong)
+            other = -rng.exponential(2.0)
+            for hypothesis, value in enumerate((own, other)):
+                rows.append(
+                    (question, context, hypothesis, f"answer {hypothesis}", value, value - 0.1, len(line["tokens"]),
+                     bool(context and rng.random() < 0.2), (hypothesis == 0) == (own >= other or context == 0))
+                )  # fmt: skip
+    frame = pd.DataFrame(rows, columns=EVIDENCE.names)
+    return frame.astype({column.name: column.type for column in EVIDENCE.columns if column.type != "string"})
+
+
 def write_track_unit(
     folder: Path, lines: list[dict[str, Any]], table: pd.DataFrame, strength: float = 0.7
 ) -> Path:
-    """The files of track/answers and track/all in one folder."""
+    """The files of track/answers, track/contexts and track/all in one folder."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "generations.jsonl").write_text(
         "".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8"
@@ -194,6 +212,7 @@ def write_track_unit(
     (folder / "tokenizer.json").write_text(
         json.dumps({"model": {"vocab": vocabulary}, "decoder": {"type": "ByteLevel"}}), encoding="utf-8"
     )
+    context_table(lines, strength).to_parquet(folder / "contexts.parquet", index=False)
     table.to_parquet(folder / "tracks.parquet", index=False)
     ladder(table).to_parquet(folder / "ladder.parquet", index=False)
     layer_table(lines, wrong, layers).to_parquet(folder / "layers.parquet", index=False)
@@ -201,7 +220,7 @@ def write_track_unit(
 
 
 def inputs(folder: Path) -> dict[str, Path]:
-    return {"track/answers": folder, "track/all": folder, "prepare/model": folder}
+    return {"track/answers": folder, "track/all": folder, "track/contexts": folder, "prepare/model": folder}
 
 
 def job(stage: str, settings: Config, folder: Path, inputs: dict[str, Path]) -> Job:

@@ -1,0 +1,85 @@
+"""Anchored scores: the answer's standing in other contexts and a trained score, added with fixed weights.
+
+s = z(A) + w · z(b): A is the anchor, which no label was asked for, b a trained log-odds, z in means and spreads of training rows
+(of b by fits that had not seen them). Learnt weights lose on other data what fixed ones keep. w is 1 where the answer is
+like what was fitted and falls with its distance from that (`Novelty`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ghosttrack.stages.detect.fitted.ridge import Singles, Standardiser
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+NEIGHBOURS = 10
+"""The training answer whose distance counts: the so-many-th nearest one."""
+
+
+@dataclass(frozen=True)
+class Novelty:
+    """How far an answer is from the training answers, in units of how far those are from each other across inner folds."""
+
+    mean: Singles
+    rate: Singles
+    place: Singles  # [n, d] training rows, standardised
+    usual: float
+
+    def weight(self, values: Floats) -> Floats:
+        """(usual distance / own distance)², at most 1, [n]. values: [n, d]."""
+        z = _standard(self.mean, self.rate, values)
+        distance = _nearest(z, self.place)
+        return np.asarray(np.minimum(1.0, self.usual / np.maximum(distance, 1e-9)) ** 2)
+
+
+def fit_novelty(values: Floats, inner: Ints) -> Novelty:
+    """values: [n, d] columns of the training rows, held out as the trained score's are; inner: [n]."""
+    standardiser = Standardiser.fit(values)
+    place = _standard(*standardiser, values)
+    distances = np.concatenate(
+        [_nearest(place[inner == fold], place[inner != fold]) for fold in np.unique(inner)]
+    )
+    return Novelty(*standardiser, place, float(np.quantile(distances, USUAL)))
+
+
+USUAL = 0.9
+"""Share of the training answers that count as usual."""
+
+
+def _standard(mean: Singles, rate: Singles, values: Floats) -> Singles:
+    return np.nan_to_num(Standardiser(mean, rate)(values))
+
+
+def _nearest(z: Singles, place: Singles) -> Floats:
+    """Distance to the NEIGHBOURS-th nearest row of `place`, or the farthest of fewer, [n]."""
+    squares = (z**2).sum(axis=1)[:, None] - 2 * z @ place.T + (place**2).sum(axis=1)
+    at = min(NEIGHBOURS, len(place)) - 1
+    return np.sqrt(np.maximum(np.partition(squares, at, axis=1)[:, at], 0.0)).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class Anchored:
+    """Means and spreads of the two parts. sign: of the anchor, −1 where a higher value means right."""
+
+    anchor_mean: float
+    anchor_spread: float
+    trained_mean: float
+    trained_spread: float
+
+    def score(self, anchor: Floats, trained: Floats, weight: Floats | float = 1.0) -> Floats:
+        return np.asarray(
+            (anchor - self.anchor_mean) / self.anchor_spread
+            + weight * (trained - self.trained_mean) / self.trained_spread
+        )
+
+
+def fit_anchored(anchor: Floats, held_out: Floats) -> Anchored:
+    """anchor: [n] of the training rows; held_out: [n] their trained scores by fits that had not seen them."""
+    return Anchored(
+        float(anchor.mean()), float(anchor.std()) or 1.0, float(held_out.mean()), float(held_out.std()) or 1.0
+    )

@@ -1,0 +1,81 @@
+"""contexts.parquet as features: how the model's own answer stands, and the others against it, in contexts it was not chosen in.
+
+Greedy decoding takes a maximum, so that the probability which a prompt gives to its own answer is inflated; another
+context did not choose the answer and reads it afresh. Contexts that show the answer are left out. The posterior over
+hypotheses in a context is the softmax of their log-probabilities; over contexts it has an entropy (of its mean), a
+disagreement (Jensen–Shannon: that entropy less the mean of the contexts' own) and a churn (mean total variation from it).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import softmax, xlogy
+
+from ghosttrack.common.errors import CorruptInputError, NumericError
+from ghosttrack.common.formats.evidence import EVIDENCE
+from ghosttrack.stages.detect.features.table import FeatureTable, from_columns
+
+Floats = NDArray[np.float64]
+Columns = Mapping[str, NDArray[Any]]
+
+ANCHOR = "contexts.anchor"
+"""− mean log-probability of the answer in the other contexts, in nats: higher is more likely wrong, no label asked."""
+EVERY = "contexts.anchor_shown"
+"""The same with the contexts that show the answer."""
+
+
+def context_features(table: Columns, n_questions: int) -> FeatureTable:
+    """Features of n answers. One without another context has its own log-probability in the anchor's place.
+
+    Raises CorruptInputError for a table that does not speak of each question, NumericError for NaN or Inf.
+    """
+    question = table["question"].astype(np.int64)
+    starts = np.searchsorted(question, np.arange(n_questions + 1))
+    if (np.diff(question) < 0).any() or (np.diff(starts) == 0).any() or starts[-1] != len(question):
+        raise CorruptInputError(
+            f"{EVIDENCE.name} is not a table of these {n_questions} questions, sorted by them; run track again"
+        )
+    finite = np.isfinite(table["evidence"]) & np.isfinite(table["total"])
+    if not finite.all():
+        raise NumericError(
+            f"{EVIDENCE.name}: the evidence of question {question[np.argmin(finite)]} is not finite; run track again"
+        )
+    rows = [
+        _features({name: values[start:stop] for name, values in table.items()})
+        for start, stop in itertools.pairwise(starts)
+    ]
+    return from_columns({name: [row[name] for row in rows] for name in rows[0]})
+
+
+def _features(own: Columns) -> dict[str, float]:
+    """Of one question's rows."""
+    is_answer = own["hypothesis"] == 0
+    other = is_answer & (own["context"] > 0)
+    at_home = float(own["evidence"][is_answer & (own["context"] == 0)][0])
+    every = own["evidence"][other].astype(np.float64) if other.any() else np.array([at_home])
+    unshown = own["evidence"][other & ~own["shows"]].astype(np.float64)
+    read = unshown if len(unshown) else every
+    count = int(own["hypothesis"].max()) + 1
+    # Rows are sorted, and every context has a row for each hypothesis.
+    posterior = softmax(own["total"].astype(np.float64).reshape(-1, count), axis=1)
+    mean = posterior.mean(axis=0)
+    entropy = float(-xlogy(mean, mean).sum())
+    return {
+        ANCHOR: -float(read.mean()),
+        EVERY: -float(every.mean()),
+        "contexts.worst": -float(read.min()),
+        "contexts.spread": float(read.std()),
+        "contexts.inflation": at_home - float(read.mean()),
+        "contexts.shown": float(own["shows"][other].mean()) if other.any() else 0.0,
+        "contexts.agreement": float(own["greedy"][other].mean()) if other.any() else 0.0,
+        "contexts.hypotheses": float(count),
+        "contexts.standing": float(mean[0]),
+        "contexts.entropy": entropy,
+        "contexts.disagreement": entropy + float(xlogy(posterior, posterior).sum(axis=1).mean()),
+        "contexts.churn": float(np.abs(posterior - mean).sum(axis=1).mean() / 2),
+    }

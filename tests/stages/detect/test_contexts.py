@@ -1,0 +1,81 @@
+"""Features of contexts by hand, and what fixed weights and the distance from what was fitted do."""
+
+import numpy as np
+import pytest
+
+from ghosttrack.common.errors import CorruptInputError, NumericError
+from ghosttrack.stages.detect.anchored import fit_anchored, fit_novelty
+from ghosttrack.stages.detect.crossval import dealt
+from ghosttrack.stages.detect.features.contexts import context_features
+
+
+def table(rows):
+    """rows: (question, context, hypothesis, evidence, total, shows, greedy)."""
+    names = ("question", "context", "hypothesis", "evidence", "total", "shows", "greedy")
+    return dict(zip(names, map(np.array, zip(*rows, strict=True)), strict=True))
+
+
+TWO = table([
+    (0, 0, 0, -0.5, np.log(0.6), False, True), (0, 0, 1, -1.0, np.log(0.2), False, False),
+    (0, 1, 0, -2.0, np.log(0.1), False, False), (0, 1, 1, -0.4, np.log(0.3), False, True),
+    (0, 2, 0, -0.2, np.log(0.4), True, True), (0, 2, 1, -3.0, np.log(0.1), False, False),
+    (1, 0, 0, -1.5, np.log(0.5), False, True),
+])  # fmt: skip
+
+
+def test_features_are_those_worked_out_by_hand():
+    features = context_features(TWO, 2)
+    first, alone = (dict(zip(features.names, row, strict=True)) for row in features.values)
+    assert first["contexts.anchor"] == pytest.approx(2.0)  # context 2 shows the answer
+    assert first["contexts.anchor_shown"] == pytest.approx(1.1)
+    assert first["contexts.inflation"] == pytest.approx(1.5)
+    assert first["contexts.agreement"] == 0.5
+    posterior = np.array([[0.75, 0.25], [0.25, 0.75], [0.8, 0.2]])
+    mean = posterior.mean(axis=0)
+
+    def entropy(p):
+        return -(p * np.log(p)).sum()
+
+    assert first["contexts.standing"] == pytest.approx(mean[0])
+    assert first["contexts.entropy"] == pytest.approx(entropy(mean))
+    assert first["contexts.disagreement"] == pytest.approx(
+        entropy(mean) - np.mean([entropy(p) for p in posterior])
+    )
+    assert first["contexts.churn"] == pytest.approx(np.mean([abs(p - mean).sum() / 2 for p in posterior]))
+    assert alone["contexts.anchor"] == pytest.approx(1.5)  # no other context: its own log-probability
+    assert alone["contexts.entropy"] == alone["contexts.churn"] == 0.0
+
+
+def test_an_answer_that_every_context_shows_is_read_in_all_of_them():
+    shown = {name: values[:6].copy() for name, values in TWO.items()}
+    shown["shows"][:] = True
+    features = context_features(shown, 1)
+    assert features.values[0, features.names.index("contexts.anchor")] == pytest.approx(1.1)
+
+
+def test_a_table_of_other_questions_or_with_nan_is_refused():
+    with pytest.raises(CorruptInputError, match="these 3 questions"):
+        context_features(TWO, 3)
+    with pytest.raises(NumericError, match="question 1 "):
+        context_features({**TWO, "evidence": np.where(TWO["question"] == 1, np.nan, TWO["evidence"])}, 2)
+
+
+def test_the_trained_part_counts_less_the_farther_an_answer_is_from_what_was_fitted():
+    rng = np.random.default_rng(0)
+    values, inner = rng.normal(size=(200, 4)), np.arange(200) % 4
+    novelty = fit_novelty(values, inner)
+    near, far, farther = (float(novelty.weight(values[:1] + shift)[0]) for shift in (0.0, 3.0, 6.0))
+    assert near > far > farther > 0
+    assert np.mean(novelty.weight(rng.normal(size=(200, 4))) == 1.0) > 0.8
+    joint = fit_anchored(values[:, 0], values[:, 1])
+    z = [(column - column.mean()) / column.std() for column in values.T[:2]]
+    np.testing.assert_allclose(joint.score(values[:, 0], values[:, 1], 0.5), z[0] + 0.5 * z[1])
+
+
+def test_dealt_rows_stay_in_their_relation_and_none_keeps_its_own():
+    key = np.array(["a", "b"])[np.arange(31) % 2]
+    order = dealt(31, key, np.random.default_rng(0))
+    assert sorted(order) == list(range(31))
+    assert (key[order] == key).all()
+    assert (order != np.arange(31)).all()
+    assert (dealt(5, None, np.random.default_rng(0)) != np.arange(5)).all()
