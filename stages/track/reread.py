@@ -32,16 +32,16 @@ class Reader:
     """Reads prompts in one context. limit: tokens of the longest answer."""
 
     def __init__(self, model: LanguageModel, prompts: Sequence[Tokens], ends: Ends, limit: int) -> None:
-        """prompts: all that will be read; what they begin with is read once."""
-        self._model, self._ends, self._limit = model, ends, limit
+        """prompts: what they begin with is read once."""
+        self._model, self._ends, self._limit, self._prompts = model, ends, limit, prompts
         self._prefix = read_prefix(model, prompts, min(map(len, prompts)) - 1) if prompts else None
+        self._kept: Rows | None = None
 
     @torch.inference_mode()
-    def force(
-        self, prompts: Sequence[Tokens], answers: Sequence[Tokens]
-    ) -> tuple[list[Forced], list[Tokens]]:
+    def force(self, answers: Sequence[Tokens]) -> tuple[list[Forced], list[Tokens]]:
         """An answer a prompt: its log-probabilities, and the greedy answer in this context."""
-        read = self._read(prompts, answers, keep_cache=True)
+        read = self._read(range(len(self._prompts)), answers, keep_cache=True)
+        self._kept = read
         forced, likeliest = self._scores(read.final, answers)
         given: list[Tokens] = []
         going: list[int] = []
@@ -50,56 +50,54 @@ class Reader:
             given.append(said)
             if not ended and len(said) < self._limit:
                 going.append(row)
-        for row, more in self._go_on(read, prompts, given, going):
+        for row, more in self._go_on(read, given, going):
             given[row] = given[row] + more
         return forced, given
 
     @torch.inference_mode()
-    def score(self, prompts: Sequence[Tokens], answers: Sequence[Sequence[Tokens]]) -> list[list[Forced]]:
-        """Log-probabilities of several answers, at least one, after every prompt."""
+    def score(self, answers: Sequence[Sequence[Tokens]]) -> list[list[Forced]]:
+        """Log-probabilities of any number of answers to every prompt."""
         owner = [row for row, own in enumerate(answers) for _ in own]
         flat = [list(answer) for own in answers for answer in own]
         if not flat:
             return [[] for _ in answers]
-        if self._model.caches:
-            final = self._after_queries(prompts, owner, flat)
-        else:
-            final = self._read([prompts[row] for row in owner], flat).final
+        final = self._after_prompts(owner, flat) if self._model.caches else self._read(owner, flat).final
         found: list[list[Forced]] = [[] for _ in answers]
         for row, one in zip(owner, self._scores(final, flat)[0], strict=True):
             found[row].append(one)
         return found
 
-    def _read(self, prompts: Sequence[Tokens], answers: Sequence[Tokens], keep_cache: bool = False) -> Rows:
+    def _read(self, rows: Sequence[int], answers: Sequence[Tokens], keep_cache: bool = False) -> Rows:
         """Prompts with an answer behind each; kept are the states that predict its tokens and its end."""
         steps = range(max(map(len, answers)) + 1)
         columns = [
-            [len(prompt) - 1 + min(step, len(answer)) for step in steps]
-            for prompt, answer in zip(prompts, answers, strict=True)
+            [len(self._prompts[row]) - 1 + min(step, len(answer)) for step in steps]
+            for row, answer in zip(rows, answers, strict=True)
         ]
-        rows = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
-        return read_rows(self._model, rows, columns, (), self._prefix, keep_cache)
+        whole = [[*self._prompts[row], *answer] for row, answer in zip(rows, answers, strict=True)]
+        return read_rows(self._model, whole, columns, (), self._prefix, keep_cache)
 
-    def _after_queries(
-        self, prompts: Sequence[Tokens], owner: Sequence[int], answers: Sequence[Tokens]
-    ) -> Tensor:
+    def _after_prompts(self, owner: Sequence[int], answers: Sequence[Tokens]) -> Tensor:
         """The same states, [n, longest + 1, d_model]: every prompt is read once, and its answers after a copy of it."""
-        read = self._read(prompts, [[] for _ in prompts], keep_cache=True)
+        asked = sorted(set(owner)) if self._kept is None else list(range(len(self._prompts)))
+        read = self._kept or self._read(asked, [[] for _ in asked], keep_cache=True)
         assert read.cache is not None
         device = self._model.device
-        rows = torch.tensor(list(owner), device=device)
+        place = {row: number for number, row in enumerate(asked)}
+        rows = torch.tensor([place[row] for row in owner], device=device)
+        before = read.final[rows, :1]
         longest = max(map(len, answers))
         if not longest:
-            return read.final[rows]
-        lengths = torch.tensor([len(prompts[row]) for row in owner], device=device)
-        width = max(map(len, prompts))
-        gaps = width - lengths
+            return before
+        lengths = torch.tensor([len(self._prompts[row]) for row in owner], device=device)
+        width = read.cache.get_seq_length()
+        gaps = width - lengths  # what was read behind a prompt is moved out
         mask = (torch.arange(width, device=device) >= gaps[:, None]).long()
         mask = torch.cat([mask, mask.new_ones(len(rows), longest)], dim=1)
         ids = torch.tensor([answer + [0] * (longest - len(answer)) for answer in answers], device=device)
         positions = lengths[:, None] + torch.arange(longest, device=device)
         final = self._model.run(ids, cache=fork(read.cache, rows, gaps), mask=mask, positions=positions)
-        return torch.cat([read.final[rows], final], dim=1)
+        return torch.cat([before, final], dim=1)
 
     def _scores(self, final: Tensor, answers: Sequence[Tokens]) -> tuple[list[Forced], list[Tokens]]:
         """final: [n, longest + 1, d_model], before each answer's tokens and its end. Also the likeliest tokens there."""
@@ -131,13 +129,11 @@ class Reader:
                 break
         return said, False
 
-    def _go_on(
-        self, read: Rows, prompts: Sequence[Tokens], given: Sequence[Tokens], going: Sequence[int]
-    ) -> list[tuple[int, Tokens]]:
+    def _go_on(self, read: Rows, given: Sequence[Tokens], going: Sequence[int]) -> list[tuple[int, Tokens]]:
         """The rest of the greedy answers of some rows, whose last token in `given` the model has not read."""
         if not going:
             return []
-        rows = [[*prompts[row], *given[row][:-1]] for row in going]
+        rows = [[*self._prompts[row], *given[row][:-1]] for row in going]
         cache = None
         if read.cache is not None:
             cache = fork(read.cache, torch.tensor(list(going), device=self._model.device))

@@ -141,17 +141,16 @@ def read_batch(
             for row in fits:
                 standings[row].greedy[0] = standings[row].own
         elif fits:
-            forced, greedy = readers[-1].force(texts, [own[row] for row in fits])
+            forced, greedy = readers[-1].force([own[row] for row in fits])
             for row, one, said in zip(fits, forced, greedy, strict=True):
                 standings[row].greedy[context] = tuple(said)
                 standings[row].known[context, standings[row].own] = (one.evidence, one.end)
-    for context, (reader, fits) in enumerate(zip(readers, members, strict=True)):
-        wanted = {row: standings[row].unknown(context) for row in fits}
-        rows = [row for row in fits if wanted[row]]
-        texts = [prompts[row][context].tokens for row in rows]
-        found = reader.score(texts, [[list(tokens) for tokens in wanted[row]] for row in rows])
-        for row, scores in zip(rows, found, strict=True):
-            for tokens, one in zip(wanted[row], scores, strict=True):
+    for context, fits in enumerate(members):
+        reader = readers.pop(0)  # and with it what it has read
+        wanted = [standings[row].unknown(context) for row in fits]
+        found = reader.score([[list(tokens) for tokens in mine] for mine in wanted])
+        for row, mine, scores in zip(fits, wanted, found, strict=True):
+            for tokens, one in zip(mine, scores, strict=True):
                 standings[row].known[context, tokens] = (one.evidence, one.end)
     return standings
 

@@ -62,13 +62,15 @@ def test_forcing_equals_whole_passes(model, prefix):
     ends = SomeEnds(model)
     prompts = [prefix + query for query in QUERIES]
     reader = Reader(model, prompts, ends, LIMIT)
-    forced, greedy = reader.force(prompts, ANSWERS)
+    forced, greedy = reader.force(ANSWERS)
     for query, answer, one, said in zip(QUERIES, ANSWERS, forced, greedy, strict=True):
         assert tuple(one) == pytest.approx(plain(model, prefix + query, answer, ends), abs=2e-4)
         assert said == plain_greedy(model, prefix + query, ends)
     several = [[[10], [11, 12]], [], [[13, 14, 15, 16], [], [17]]]
-    for query, answers, found in zip(QUERIES, several, reader.score(prompts, several), strict=True):
-        for answer, one in zip(answers, found, strict=True):
+    afresh = Reader(model, prompts, ends, LIMIT).score(several)
+    for query, answers, found, again in zip(QUERIES, several, reader.score(several), afresh, strict=True):
+        for answer, one, other in zip(answers, found, again, strict=True):
+            assert tuple(other) == pytest.approx(tuple(one), abs=2e-4)
             assert tuple(one) == pytest.approx(plain(model, prefix + query, answer, ends), abs=2e-4)
 
 
@@ -78,8 +80,8 @@ def test_an_answer_that_the_context_gives_too_is_seen_as_its_greedy_one(model):
     reader = Reader(model, prompts, ends, LIMIT)
     given = [plain_greedy(model, [40, 41, *query], ends) for query in QUERIES]
     shortened = [tokens[:1] or [10] for tokens in given]
-    assert reader.force(prompts, [tokens or [10] for tokens in given])[1] == given
-    assert reader.force(prompts, shortened)[1] == given
+    assert reader.force([tokens or [10] for tokens in given])[1] == given
+    assert reader.force(shortened)[1] == given
 
 
 def test_every_hypothesis_is_read_in_every_context(model):
