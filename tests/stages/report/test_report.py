@@ -131,4 +131,4 @@ def test_saes_that_share_no_features_are_told_and_what_it_means_for_tracks() -> 
     assert apart_sentence(layers(0.9)) == []
     [said] = apart_sentence(layers(0.02))
     assert "do not share their features" in said
-    assert "2%" in said
+    assert "2.0%" in said
