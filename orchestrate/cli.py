@@ -8,6 +8,7 @@ from ghosttrack.common.engine.progress import format_bytes
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.errors import CorruptInputError, MissingInputError
 from ghosttrack.orchestrate.clean import clean as clean_results
+from ghosttrack.orchestrate.doctor import columns
 from ghosttrack.orchestrate.initialise import init
 from ghosttrack.orchestrate.options import takes_config, takes_strict_code
 from ghosttrack.orchestrate.render import Terminal
@@ -75,6 +76,9 @@ def plan(request: Request, as_json: bool) -> None:
         terminal.json(found.to_json())
     else:
         terminal.plan(found)
+        for diagnosis in columns(request, found):
+            if diagnosis.level != "ok":
+                terminal.diagnosis(diagnosis)
 
 
 @ghosttrack.command()

@@ -7,6 +7,7 @@ import contextlib
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -17,7 +18,7 @@ from typing import Literal
 from ghosttrack.common.config.cluster import ClusterProfile, Resources, seconds_of
 from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.contract import PRETRAINED, PRETRAINED_INDEPENDENT
-from ghosttrack.common.engine.fingerprint import HUB_PREFIX, SAE_FILES, content_of_sae, local_path
+from ghosttrack.common.engine.fingerprint import BUILT_IN, HUB_PREFIX, SAE_FILES, content_of_sae, local_path
 from ghosttrack.common.engine.progress import format_bytes, format_seconds
 from ghosttrack.common.errors import ConfigError, ImageError, SchedulerError
 from ghosttrack.common.files import fsync
@@ -48,6 +49,7 @@ def examine(request: Request, executor: str, contained: bool) -> Iterator[Diagno
     yield from disk(plan)
     yield from file_system(plan.root)
     yield from sources(request, plan)
+    yield from columns(request, plan)
     if executor == "slurm":
         yield from cluster(request.profile, stages_to_run(plan), plan.root)
     if contained:
@@ -166,6 +168,31 @@ def sources(request: Request, plan: Plan) -> Iterator[Diagnosis]:
                 f"where compute nodes are offline, run `python -m ghosttrack.stages.{fetching[0]} --config {request.name}` "
                 "on a machine with a network and this root first",
             )  # fmt: skip
+
+
+def columns(request: Request, plan: Plan) -> Iterator[Diagnosis]:
+    """Whether questions and text have the columns that the configuration names, where they are at hand: before anything runs.
+
+    The stage that will read them looks at their first rows, in a process of its own.
+    """
+    data = request.config.data
+    named = [source for source in (data.questions, data.corpus) if source not in BUILT_IN]
+    stale = {planned.unit.name for planned in plan.stale_of("prepare")}
+    if not named or not stale & {"questions", "corpus"} or "--stub" in request.options:
+        return
+    if any(
+        local_path(n) is None and n.startswith(HUB_PREFIX) and not is_cached("datasets", n[len(HUB_PREFIX) :])
+        for n in named
+    ):
+        return  # it would have to be fetched
+    line = [sys.executable, "-m", "ghosttrack.stages.prepare", "columns", *request.options]
+    done = subprocess.run(line, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if done.returncode == 0:
+        yield Diagnosis("ok", "columns", f"{' and '.join(named)} have their columns")
+    else:
+        said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        text, _, mend = said.removeprefix("prepare: error: ").partition("; ")
+        yield Diagnosis("trouble", "columns", text, mend or "correct data in the configuration")
 
 
 def pretrained_saes(config: Config, key: str) -> Diagnosis:

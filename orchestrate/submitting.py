@@ -3,10 +3,10 @@
 import click
 
 from ghosttrack.common.engine.contract import expand
-from ghosttrack.common.errors import MissingInputError, StorageError
+from ghosttrack.common.errors import DataError, MissingInputError, StorageError
 from ghosttrack.orchestrate.chain import chain_of
 from ghosttrack.orchestrate.container import Images, images_of
-from ghosttrack.orchestrate.doctor import examine, raise_for
+from ghosttrack.orchestrate.doctor import columns, examine, raise_for
 from ghosttrack.orchestrate.executor import Executor
 from ghosttrack.orchestrate.local import LocalExecutor
 from ghosttrack.orchestrate.options import (
@@ -117,6 +117,9 @@ def bring_up_to_date(request: Request, executor: ExecutorName, contained: bool) 
     terminal.plan(plan)
     if plan.refusal:
         raise StorageError(plan.refusal)
+    for diagnosis in columns(request, plan):
+        if diagnosis.level == "trouble":
+            raise DataError(f"{diagnosis.seen}; {diagnosis.mend}")
     images = _images(request, plan, contained)
     way: Executor
     if executor == "local":

@@ -75,4 +75,19 @@ def shown(questions: Sequence[Question]) -> Iterator[str]:
             yield f"  right: {', '.join(question.aliases[:8])}"
 
 
-COMMANDS = (data,)
+@click.command()
+@takes_config
+def columns(config: Config) -> None:
+    """Whether questions and text are there and have their columns, from their first rows."""
+    from ghosttrack.stages.prepare import sources
+
+    asked = config.data
+    if asked.questions != sources.FACTBOOK:
+        sources.check_questions(asked.questions, asked.columns, asked.questions_config, asked.questions_split)
+        click.echo(f"{asked.questions} has its columns")
+    if asked.corpus != sources.FACTBOOK:
+        sources.check_corpus(asked.corpus, asked.corpus_config, asked.corpus_split, asked.corpus_column)
+        click.echo(f"{asked.corpus} has the column {asked.corpus_column}")
+
+
+COMMANDS = (data, columns)

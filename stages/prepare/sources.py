@@ -4,9 +4,10 @@ A question has `question` or `prompt`, `answer`, and if wanted the other `rows.F
 `question` is asked as `Q: … A:` after worked examples of its relation, unless the row brings its own `response`.
 """
 
+import itertools
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from ghosttrack.stages.prepare.text import slug
 
 HUB_PREFIX = "hub:"
 FACTBOOK = "factbook"
+FIRST_ROWS = 100
+"""Of a source, that tell its columns."""
 MOST_BROKEN = 0.1
 """Share of rows that may be broken; with more of them it is the file or its mapping that is wrong."""
 HARMLESS = frozenset({"no answer", "duplicate"})
@@ -63,6 +66,42 @@ def read_questions(
         )
     where, reads = _open(source, config, split)
     return _rows(where, _with_sources(reads, source), columns)
+
+
+def check_questions(source: str, columns: Mapping[str, str], config: str | None, split: str) -> None:
+    """Whether a source can be read and has its columns, from its first rows: the rest of a data set is not fetched.
+
+    Raises as `read_questions`.
+    """
+    path = Path(source.removeprefix(HUB_PREFIX)).expanduser()
+    if source.startswith(HUB_PREFIX) or path.is_dir():
+        place, shown = source.removeprefix(HUB_PREFIX), f"{source}, split {split!r}"
+        table = load(place if source.startswith(HUB_PREFIX) else str(path), "data.questions", shown, name=config, split=split,
+                     streaming=True)  # fmt: skip
+        reads: Iterable[Read] = (Read(number, row) for number, row in enumerate(table, start=1))
+    elif format_of(path) is None:
+        reads = _open(source, config, split)[1]  # says what is wrong with it
+    else:
+        reads = read_file(path, "data.questions")
+    first = list(itertools.islice(reads, FIRST_ROWS))
+    names = list(dict.fromkeys(name for read in first if read.record for name in read.record))
+    if columns or not known(names):
+        _check_columns(first, names, columns, source)
+
+
+def check_corpus(source: str, config: str | None, split: str, column: str) -> None:
+    """The same of text. Raises as `read_hub_corpus`, and DataError for a path where nothing is."""
+    if not source.startswith(HUB_PREFIX):
+        if not Path(source).expanduser().exists():
+            raise DataError(f"data.corpus = {source!r}: there is no such file or folder")
+        return
+    table = load(source.removeprefix(HUB_PREFIX), "data.corpus", f"{source}, split {split!r}", name=config, split=split,
+                 streaming=True)  # fmt: skip
+    names: Mapping[str, Any] = next(iter(table), {})
+    if column not in names:
+        raise DataError(
+            f"data.corpus_column = {column!r}, but the dataset {source} has the columns {', '.join(names)}"
+        )
 
 
 def _open(source: str, config: str | None, split: str) -> tuple[str, list[Read]]:
