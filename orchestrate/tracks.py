@@ -21,8 +21,8 @@ def track() -> None:
 def validate(request: Request) -> None:
     """Run the validation of the tracker, if it is not up to date, and print its report.
 
-    Planted scenes, held-out likelihood, life against permuted decoders, causal links; needs the SAEs and the association
-    model, which `ghosttrack run` makes. Ends with exit code 1 where one of the four fails.
+    Planted scenes, held-out likelihood, life against permuted decoders, causal links, completeness of accounts, predicted and
+    measured effects of taking tracks out; needs what `ghosttrack run` makes. Ends with exit code 1 where one of them fails.
     """
     terminal = Terminal()
     planned = request.plan().unit_that_writes(VALIDATION.name)

@@ -59,7 +59,13 @@ STUB_OVERLAY: dict[str, Any] = {
         "learning_rate": 1e-3,
         "splice_tokens": 128,
     },
-    "tracking": {"shard_questions": 32, "top_k_features": 12, "clusters": 4, "fit_tokens": 1024},
+    "tracking": {
+        "shard_questions": 32,
+        "top_k_features": 12,
+        "clusters": 4,
+        "fit_tokens": 1024,
+        "causes": 16,
+    },
     "detection": {
         "repeats": 1,
         "folds": 3,

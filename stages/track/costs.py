@@ -62,6 +62,7 @@ def cost(q: Quantities, unit: Unit) -> Cost | None:
         ),
         "shown": Cost(seconds=5 + 0.02 * q.questions, size=40e3 * q.questions),
         "causes": Cost(flop=q.settings["tracking.causes"] * CAUSES_A_QUESTION * 4 * 2 * q.block_parameters),
+        "reasons": Cost(seconds=5 + 0.005 * q.questions, size=1200.0 * q.questions),
         "validation": Cost(flop=min(q.fit_tokens, VALIDATION_TOKENS) * reading, seconds=30 + 2 * q.layers),
         "asked_answers": Cost(),  # nobody has counted the new questions
         "asked_contexts": Cost(),

@@ -5,17 +5,21 @@ from typing import Any
 import numpy as np
 
 from ghosttrack.common.engine.stage import Job
+from ghosttrack.common.formats.account import ACCOUNT
+from ghosttrack.common.formats.answers import GENERATIONS
 from ghosttrack.common.formats.association import ASSOCIATION
+from ghosttrack.common.formats.causes import CAUSES
 from ghosttrack.common.formats.validation import VALIDATION, VALIDATION_PICTURE, VALIDATION_WORDS
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.common.models.held_out import Text
 from ghosttrack.common.models.language_model import load_language_model
 from ghosttrack.common.models.sae import JumpReLUSAE
-from ghosttrack.stages.track import validation
+from ghosttrack.stages.track import explanations, validation
 from ghosttrack.stages.track.associate.follow import follow
 from ghosttrack.stages.track.association import Association, Scans, fit
 from ghosttrack.stages.track.corpus_scans import CorpusScans
 from ghosttrack.stages.track.run_association import scan_held_out
+from ghosttrack.stages.track.run_causes import summary
 from ghosttrack.stages.track.saes import load_saes
 from ghosttrack.stages.track.validation_plot import draw
 
@@ -62,6 +66,8 @@ def run(job: Job) -> dict[str, Any]:
         validation.judge_likelihood(likelihood["linked"], likelihood["random"]),
         validation.judge_life(life["real"], life["permuted"], len(settings.layers)),
         validation.judge_causes(drops, links.token),
+        _causal_links(even, odd, saes, settings.layers, seed),
+        *_explanations(job),
     ]
     counts = {
         name: sum(verdict.passed is kind for verdict in verdicts)
@@ -108,6 +114,38 @@ def run(job: Job) -> dict[str, Any]:
         "life": life,
         "causes": {name: value for name, value in report["causes"].items() if name != "by_layer"},  # type: ignore[attr-defined]
     }
+
+
+def _causal_links(
+    fitted_to: Scans, tried_on: Scans, saes: list[JumpReLUSAE], layers: list[int], seed: int
+) -> validation.Verdict:
+    decoders = [sae.W_dec for sae in saes]
+    gains = [(sae.W_dec / sae.scale, (sae.scale * sae.W_enc).T.contiguous()) for sae in saes]
+    by_share = fit(fitted_to, decoders, layers, seed, gains=gains)
+    by_cosine = fit(fitted_to, decoders, layers, seed)
+    causal = follow(tried_on, by_share, "nearest", decoders, seed=seed)
+    dealt = follow(tried_on, by_share, "random", decoders, seed=seed, given=causal)
+    cosine = follow(tried_on, by_cosine, "nearest", decoders, seed=seed)
+    return explanations.judge_causal_links(
+        explanations.predictive(tried_on, causal, by_share),
+        explanations.predictive(tried_on, dealt, by_share),
+        explanations.predictive(tried_on, cosine, by_cosine),
+        seed,
+    )
+
+
+def _explanations(job: Job) -> list[validation.Verdict]:
+    """Verdicts on the account and on interventions, as their units published them."""
+    account = ACCOUNT.read(job.input("track/account", ACCOUNT.name), ["position", "layer", "leader", "rest"])
+    last = (account["layer"] == max(job.config.layers)) & (account["position"] >= 0)
+    causes = CAUSES.read(job.input("track/causes", CAUSES.name))
+    labels = [line["label"] for line in GENERATIONS.read(job.input("track/answers", GENERATIONS.name))]
+    wrong = np.array([labels[number] == 1 for number in causes["question"].tolist()], dtype=bool)
+    return [
+        explanations.judge_account(account["rest"], account["leader"][last] == 0),
+        explanations.judge_predictions(summary(causes, labels, job.config.seed)["predicted"]),
+        explanations.judge_answers(causes, wrong),
+    ]
 
 
 def _halves(found: CorpusScans) -> tuple[Scans, Scans]:
@@ -159,7 +197,7 @@ def words(report: dict[str, Any]) -> str:
     lines = [
         "# Validation of the tracker",
         "",
-        "All four passed." if report["passed"] == len(report["verdicts"]) else
+        "All passed." if report["passed"] == len(report["verdicts"]) else
         f"{report['passed']} of {len(report['verdicts'])} passed, {report['failed']} failed, {report['not_told']} could not be told.",
         "",
     ]  # fmt: skip

@@ -1,0 +1,19 @@
+"""`reasons.jsonl`: where each wrong answer came from, in figures and in a sentence made of them."""
+
+from ghosttrack.common.formats.file import Lines
+
+KINDS = {
+    "recall_override": "A right answer led in two layers running or more, and lost.",
+    "prior_default": "Attention to the worked examples gives the answer more than that to the subject and the question does.",
+    "unknown_subject": "No right answer is among the model's candidates for the first token.",
+    "other": "A right answer was a candidate but never led.",
+}
+REASONS = Lines(
+    "reasons.jsonl",
+    "track",
+    "a line a wrong answer, of its first token against the right candidate, or the strongest rival where there is none: "
+    "`question, id, emitted, against, right` (whether that one is right), `kind`, `written` (by source and MLP, logits at the "
+    "last layer's scale, which with `constant` add up to `difference`), `from_layer, to_layer` (the shortest run of layers that "
+    "writes half of it), `led` (layers at which the other was ahead), `overtaken` (layer, and what wrote most there), "
+    "`smallest_set` (tracks, and what the model says without them; null where not measured or never changed), `sentence`",
+)

@@ -1,0 +1,124 @@
+"""Whether explanations can be believed: is the account complete, do measured effects agree with predicted ones, and do answers
+change when the tracks that they hang on go, and not when others do?"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from ghosttrack.stages.track.associate.record import Tracks
+from ghosttrack.stages.track.association import Association, Scans
+from ghosttrack.stages.track.validation import LEAST_PROBLEMS, SIGNIFICANT, Verdict
+
+COMPLETE = 1e-3
+SLOPE, RANK_CORRELATION = (0.8, 1.2), 0.7
+CHANGED, CONTROL_CHANGED = 0.6, 0.1
+
+
+def judge_account(rest: NDArray[np.float32], leads: NDArray[np.bool_]) -> Verdict:
+    """rest: relative error of every row; leads: of every position that predicts, whether the emitted token leads at the last
+    layer."""
+    question = "Is the account of an answer complete?"
+    if not len(leads):
+        return Verdict(question, None, "There is no position at which the model predicts.")
+    worst, share = float(rest.max()), float(leads.mean())
+    return Verdict(
+        question, worst < COMPLETE and share == 1.0,
+        f"Tracks, other latents, the SAE's bias and its error add up to the lens' logits of all candidates to {worst:.1g} of "
+        f"the parts' size (at most {COMPLETE:g} is asked for), and so does what attention and MLP wrote; the emitted token leads "
+        f"at the last layer at {share:.2%} of {len(leads):,} positions.",
+    )  # fmt: skip
+
+
+def judge_predictions(found: Mapping[str, Any] | None) -> Verdict:
+    """found: what `run_causes.summary` says of `predicted`."""
+    question = "Do the effects of taking tracks out agree with those predicted?"
+    if found is None:
+        return Verdict(question, None, "Tracks of too few questions were taken out; raise tracking.causes.")
+    slope, rank = found["slope"], found["rank_correlation"]
+    return Verdict(
+        question, SLOPE[0] <= slope <= SLOPE[1] and rank >= RANK_CORRELATION,
+        f"Over {found['n']:,} tracks the measured drop of the answer's logit is {slope:.2f} {_interval(found['slope_interval'])} of "
+        f"the predicted one ({SLOPE[0]:g} to {SLOPE[1]:g} is asked for), their rank correlation {rank:.2f} "
+        f"{_interval(found['rank_interval'])} (at least {RANK_CORRELATION:g}).",
+    )  # fmt: skip
+
+
+def judge_answers(causes: Mapping[str, NDArray[Any]], wrong: NDArray[np.bool_]) -> Verdict:
+    """causes: columns of causes.parquet; wrong: whether the answer to each row's question is wrong. Paired, at the set size at
+    which the tracks and the controls differ most."""
+    question = "Do wrong answers change when their tracks are taken out, and not when others are?"
+    rows = wrong & (causes["kind"] == "set")
+    sizes = [
+        size
+        for size in np.unique(causes["size"][rows])
+        if (rows & (causes["size"] == size)).sum() >= LEAST_PROBLEMS
+    ]
+    if not sizes:
+        return Verdict(
+            question, None, "Tracks of too few wrong answers were taken out; raise tracking.causes."
+        )
+
+    def at(size: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        chosen = rows & (causes["size"] == size)
+        return causes["changed"][chosen], causes["control_changed"][chosen]
+
+    best = max(sizes, key=lambda size: float(at(size)[0].mean() - at(size)[1].mean()))
+    own, control = at(best)
+    only, other = int((own & ~control).sum()), int((control & ~own).sum())
+    p = stats.binomtest(only, only + other, alternative="greater").pvalue if only + other else 1.0
+    reached = own.mean() >= CHANGED and control.mean() <= CONTROL_CHANGED
+    return Verdict(
+        question, bool(own.mean() >= CHANGED and p < SIGNIFICANT),
+        f"Without the {best} strongest {'track' if best == 1 else 'tracks'} {own.mean():.0%} of {len(own)} wrong answers begin "
+        f"otherwise, and {control.mean():.0%} without other latents of like activation at the same places (paired, one-sided "
+        f"p = {p:.2g}); {CHANGED:.0%} against at most {CONTROL_CHANGED:.0%} {'is reached' if reached else 'is not reached'}.",
+    )  # fmt: skip
+
+
+def predictive(scans: Scans, tracks: Tracks, association: Association) -> NDArray[np.float64]:
+    """Mean log density of all detections after the first layer, a value a problem, nats: of one that is linked given the one
+    before, of any other as of a birth. So links are compared on the same detections, whichever they leave out."""
+    active = scans.activations > 0
+    level = np.log(scans.activations, where=active, out=np.zeros(active.shape))
+    k, noise = active.shape[2], float(association.noise_variance)
+    density = np.zeros(active.shape)
+    for layer in range(1, active.shape[1]):
+        spread = np.sqrt(float(association.level_variance[layer]))
+        density[:, layer] = stats.norm.logpdf(level[:, layer], float(association.level_mean[layer]), spread)
+        problem, rank = np.nonzero(tracks.previous[:, layer] >= (layer - 1) * k)
+        change = (
+            level[problem, layer, rank] - level[problem, layer - 1, tracks.previous[problem, layer, rank] % k]
+        )
+        spread = np.sqrt(float(association.change_variance[layer - 1]) + 2 * noise)
+        density[problem, layer, rank] = stats.norm.logpdf(change, float(association.drift[layer - 1]), spread)
+    later = active[:, 1:]
+    return (density[:, 1:] * later).sum((1, 2)) / np.maximum(later.sum((1, 2)), 1)
+
+
+def judge_causal_links(
+    causal: NDArray[np.float64], dealt: NDArray[np.float64], cosine: NDArray[np.float64], seed: int
+) -> Verdict:
+    """From `predictive` of held-out tokens: of links by causal shares, the same dealt at random, and links by cosine."""
+    question = "Do links by causal shares foretell activations, better than random ones?"
+    if len(causal) < LEAST_PROBLEMS:
+        return Verdict(question, None, f"There were {len(causal)} tokens only, too few to tell.")
+    random = np.random.default_rng(seed)
+    draws = random.integers(len(causal), size=(500, len(causal)))
+    over = {}
+    for name, other in (("random", dealt), ("cosine", cosine)):
+        gain = causal - other
+        over[name] = (float(gain.mean()), *np.percentile(gain[draws].mean(1), [2.5, 97.5]))
+    kept = "are more" if over["cosine"][1] > 0 else "are not more: links by cosine stay"
+    return Verdict(
+        question, bool(over["random"][1] > 0),
+        f"Nats a detection of {len(causal)} held-out tokens over random links of the same births and lengths: "
+        f"{over['random'][0]:+.3f} [{over['random'][1]:+.3f}, {over['random'][2]:+.3f}]; over links by cosine "
+        f"{over['cosine'][0]:+.3f} [{over['cosine'][1]:+.3f}, {over['cosine'][2]:+.3f}], so that they {kept}.",
+    )  # fmt: skip
+
+
+def _interval(values: Any) -> str:
+    return f"[{values[0]:.2f}, {values[1]:.2f}]"

@@ -1,0 +1,133 @@
+"""Where an answer came from, told from its account and from interventions: what wrote the difference to the candidate that
+should have won, at which layers, whether that one was ever ahead and what overtook it.
+
+What a layer writes is read with that layer's scale of the final norm. Carried on to the last layer it shrinks by the ratio of
+the scales, which the account holds: `carried` is what stood there before, read anew. So all layers' writes add up to the
+last layer's difference.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ghosttrack.common.formats.account import SOURCES, STATE, STEP
+
+Floats = NDArray[np.float64]
+WRITERS = STEP[1:]
+LAYERS_LED = 2
+_NAMES = {
+    **{f"attention_{source}": f"attention to {words}" for source, words in zip(
+        SOURCES, ("the worked examples", "the subject", "the question's other words", "the answer so far", "the position itself"),
+        strict=True)},
+    "attention_bias": "attention's biases", "mlp": "the MLPs",
+}  # fmt: skip
+
+
+class Written(NamedTuple):
+    """What each of WRITERS of each layer gives to a difference of two candidates' logits before a soft cap, at the last
+    layer's scale: by_layer [n_layers, len(WRITERS)]; start: what entered the first block; constant: of the biases; ahead:
+    [n_layers], the difference at each layer, at its own scale."""
+
+    by_layer: Floats
+    start: float
+    constant: float
+    ahead: Floats
+
+
+def written(account: Mapping[str, NDArray[Any]], first: int, second: int) -> Written:
+    """account: rows of one position, by layer; first, second: ranks."""
+    wide = {name: account[name].astype(np.float64) for name in (*STATE, *STEP, "constant", "raw")}
+    held = np.sum([wide[name] for name in STATE], axis=0)  # [n_layers, m]
+    # How the scale changes from a layer to the next, by least squares over the candidates, which it is the same for.
+    ratio = (wide["carried"][1:] * held[:-1]).sum(1) / np.maximum((held[:-1] ** 2).sum(1), 1e-12)
+    onward = np.append(np.cumprod(ratio[::-1])[::-1], 1.0)
+    steps = np.stack([wide[name][:, first] - wide[name][:, second] for name in WRITERS], axis=1)
+    entered = wide["carried"][0, first] - wide["carried"][0, second]
+    apart = wide["raw"][:, first] - wide["raw"][:, second]
+    return Written(
+        steps * onward[:, None],
+        float(entered * onward[0]),
+        float(wide["constant"][-1, first] - wide["constant"][-1, second]),
+        apart,
+    )
+
+
+def shortest_run(gains: Floats) -> tuple[int, int]:
+    """First and last place of the shortest run whose sum is at least half of the whole, the whole being positive; all places
+    where it is not."""
+    total = np.concatenate([[0.0], np.cumsum(gains)])
+    for length in range(1, len(gains) + 1):
+        sums = total[length:] - total[:-length]
+        if total[-1] > 0 and sums.max() >= total[-1] / 2:
+            return int(sums.argmax()), int(sums.argmax()) + length - 1
+    return 0, len(gains) - 1
+
+
+def runs(led: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """First and last place of every run of true values."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], led.astype(np.int8), [0]])))
+    return [(int(start), int(stop) - 1) for start, stop in edges.reshape(-1, 2)]
+
+
+def reason(
+    account: Mapping[str, NDArray[Any]], right: Sequence[int], layers: Sequence[int], texts: Sequence[str]
+) -> dict[str, Any]:
+    """What REASONS names of one wrong answer, but for the smallest set and the sentence. right: ranks of right candidates;
+    texts: of the candidates."""
+    against = right[0] if right else 1
+    found = written(account, 0, against)
+    by_writer = {name: float(found.by_layer[:, number].sum()) for number, name in enumerate(WRITERS)}
+    begins, ends = shortest_run(found.by_layer.sum(1))
+    behind = runs(found.ahead < 0)
+    led = [run for run in behind if run[1] - run[0] + 1 >= LAYERS_LED]
+    overtaken = None
+    if behind and behind[-1][1] + 1 < len(layers):
+        at = behind[-1][1] + 1
+        overtaken = {"layer": layers[at], "by": WRITERS[int(found.by_layer[at].argmax())]}
+    habit = by_writer["attention_examples"]
+    own = by_writer["attention_subject"] + by_writer["attention_question"]
+    if not right:
+        kind = "unknown_subject"
+    elif led:
+        kind = "recall_override"
+    else:
+        kind = "prior_default" if habit > max(own, 0.0) else "other"
+    return {
+        "emitted": texts[0], "against": texts[against], "right": bool(right), "kind": kind,
+        "difference": float(found.ahead[-1]), "constant": found.constant,
+        "written": {"before": found.start, **by_writer},
+        "from_layer": layers[begins], "to_layer": layers[ends],
+        "led": [[layers[start], layers[stop]] for start, stop in behind], "overtaken": overtaken,
+    }  # fmt: skip
+
+
+def sentence(found: Mapping[str, Any]) -> str:
+    """One sentence of a reason's figures."""
+    gains = {name: value for name, value in found["written"].items() if name in _NAMES and value > 0}
+    whole = max(sum(gains.values()), 1e-12)
+    best = sorted(gains, key=lambda name: -gains[name])[:2]
+    what = (
+        " and ".join(f"{_NAMES[name]} ({gains[name] / whole:.0%})" for name in best)
+        or "nothing in the blocks"
+    )
+    other = "the right answer" if found["right"] else "its rival"
+    parts = [
+        f"{found['emitted']!r} beat {other} {found['against']!r} by {found['difference']:.1f} logits, for which {what} spoke "
+        f"most, half of it between layers {found['from_layer']} and {found['to_layer']}"
+    ]
+    if found["overtaken"]:
+        first, last = found["led"][-1]
+        where = f"layer {first}" if first == last else f"layers {first} to {last}"
+        parts.append(
+            f"{other} was ahead last at {where}, until {_NAMES[found['overtaken']['by']]} of layer "
+            f"{found['overtaken']['layer']} overtook it"
+        )
+    else:
+        parts.append(f"{other} was never ahead" if not found["led"] else f"{other} is ahead at the end too")
+    if smallest := found.get("smallest_set"):
+        verdict = "which is right" if smallest["right"] else "which is wrong too"
+        tracks = "1 track" if smallest["size"] == 1 else f"{smallest['size']} tracks"
+        parts.append(f"without {tracks} the model says {smallest['says']!r}, {verdict}")
+    return "; ".join(parts) + "."

@@ -1,0 +1,83 @@
+"""Unit `reasons`: where each wrong answer came from, from the account of its first token and from what interventions showed."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from transformers import AutoTokenizer
+
+from ghosttrack.common.engine.stage import Job
+from ghosttrack.common.formats.account import ACCOUNT
+from ghosttrack.common.formats.answers import GENERATIONS
+from ghosttrack.common.formats.candidates import CANDIDATES
+from ghosttrack.common.formats.causes import CAUSES
+from ghosttrack.common.formats.reasons import REASONS
+from ghosttrack.common.maths.text import normalise
+from ghosttrack.stages.track.reasons import reason, sentence
+
+QUESTIONS_AT_A_TIME = 256
+
+
+def run(job: Job) -> dict[str, Any]:
+    if job.rank:
+        return {}
+    generations = GENERATIONS.read(job.input("track/answers", GENERATIONS.name))
+    tokenizer = AutoTokenizer.from_pretrained(job.input_dir("prepare/model"))
+    candidates = CANDIDATES.read(job.input("track/answers", CANDIDATES.name))
+    first = candidates["position"] == 0
+    tokens, of = candidates["token"][first], candidates["question"][first]
+    causes = CAUSES.read(job.input("track/causes", CAUSES.name))
+    lines = []
+    with job.progress(len(generations), "questions", "reasons") as progress:
+        for start in range(0, len(generations), QUESTIONS_AT_A_TIME):
+            numbers = range(start, min(start + QUESTIONS_AT_A_TIME, len(generations)))
+            account = ACCOUNT.read(job.input("track/account", ACCOUNT.name), questions=numbers)
+            for number in numbers:
+                if generations[number]["label"] != 1:
+                    continue
+                own = (account["question"] == number) & (account["position"] == 0)
+                rows = {name: values[own] for name, values in account.items()}
+                texts = [str(tokenizer.decode([token])) for token in tokens[of == number].tolist()]
+                right = right_ranks(texts, generations[number]["aliases"])
+                found = reason(rows, right, job.config.layers, texts)
+                found["smallest_set"] = smallest_set(causes, number, tokenizer)
+                lines.append(
+                    {
+                        "question": number,
+                        "id": generations[number]["id"],
+                        **found,
+                        "sentence": sentence(found),
+                    }
+                )
+            progress.update(len(numbers))
+    REASONS.write(job.output(REASONS.name), lines)
+    measured = [line for line in lines if line["smallest_set"]]
+    return {
+        "wrong_answers": len(lines),
+        "kinds": dict(Counter(line["kind"] for line in lines)),
+        "with_smallest_set": len(measured),
+        "right_without_it": sum(line["smallest_set"]["right"] for line in measured),
+    }
+
+
+def right_ranks(texts: list[str], aliases: list[str]) -> list[int]:
+    """Ranks of the candidates with which a right answer begins; rank 0, the first token of a wrong answer, is none."""
+    golds = [normalise(alias) for alias in aliases]
+    return [
+        rank for rank, text in enumerate(texts)
+        if rank and (said := normalise(text)) and any(gold.startswith(said) for gold in golds)
+    ]  # fmt: skip
+
+
+def smallest_set(causes: dict[str, NDArray[Any]], question: int, tokenizer: Any) -> dict[str, Any] | None:
+    """The fewest of the strongest tracks without which the first token is another."""
+    rows = np.flatnonzero((causes["question"] == question) & (causes["kind"] == "set") & causes["changed"])
+    if not len(rows):
+        return None
+    row = rows[np.argmin(causes["size"][rows])]
+    return {
+        "size": int(causes["size"][row]),
+        "says": tokenizer.decode([int(causes["token"][row])]),
+        "right": bool(causes["right"][row]),
+    }
