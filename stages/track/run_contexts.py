@@ -20,12 +20,13 @@ from ghosttrack.common.formats.contexts import CONTEXTS, Context, contexts_by_qu
 from ghosttrack.common.formats.evidence import EVIDENCE
 from ghosttrack.common.formats.questions import ASKED, QUESTIONS
 from ghosttrack.common.maths.text import normalise
-from ghosttrack.common.models.language_model import LanguageModel, load_language_model
+from ghosttrack.common.models.language_model import LanguageModel
 from ghosttrack.common.models.prompts import encode
 from ghosttrack.stages.track.generate import Ends
 from ghosttrack.stages.track.hypotheses import Standing, columns_of, rows_of
 from ghosttrack.stages.track.questions import Batch, plan_shards, read_questions
 from ghosttrack.stages.track.reread import Reader
+from ghosttrack.stages.track.run_answers import language_model_of
 
 BATCHES = 2
 """Questions are read so many batches of the answers' at a time: nothing but the candidates' tokens is unembedded."""
@@ -62,7 +63,7 @@ def read_all(job: Job, asked: tuple[str, str], contexts: str, given: str) -> dic
     sizes = {number: sum(len(batch.numbers) for batch in shards[number]) for number in mine}
     before = sum(size for number, size in sizes.items() if job.done(_step(number)))
     if before < sum(sizes.values()):
-        model = load_language_model(job.input_dir("prepare/model"), job.config.model.dtype)
+        model = language_model_of(job)
         ends = Ends(model, settings.stop, model.end_tokens()[0])
         with job.progress(sum(sizes.values()), "questions", "contexts", before) as progress:
             for number in mine:
