@@ -25,6 +25,9 @@ from ghosttrack.stages.prepare.lengths import Reader, reader_of
 LEAST_OF_VOCABULARY = 0.9
 """Share of a model's embeddings that its own tokenizer knows: models are padded by a few in a hundred at most."""
 
+CONSTANTS = (".masked_bias", ".inv_freq")
+"""Ends of names that older checkpoints have for what is no weight: a mask's fill value, the rotary frequencies."""
+
 
 def load_source(source: str, revision: str | None = None) -> tuple[PreTrainedModel, Any]:
     """The causal language model (float32, on the CPU) and the fast tokenizer of a source.
@@ -84,9 +87,10 @@ def _wrong_weights(model: nn.Module, loading: Mapping[str, Any]) -> str | None:
     loading: what `from_pretrained` tells under `output_loading_info`.
     """
     for what in ("missing", "mismatched", "unexpected"):
-        if names := sorted(
+        found = (
             str(each[0] if isinstance(each, tuple) else each) for each in loading.get(f"{what}_keys", ())
-        ):
+        )
+        if names := sorted(name for name in found if what != "unexpected" or not name.endswith(CONSTANTS)):
             return f"has {what} weights: {_few(names)}"
     wrong = [
         name

@@ -83,6 +83,12 @@ def test_a_whole_model_is_taken(folder: Path) -> None:
     assert model.get_parameter(WEIGHT).shape == (8, 8)
 
 
+def test_constants_of_older_checkpoints_are_no_unexpected_weights(folder: Path) -> None:
+    change(folder, lambda weights: weights.update({"model.layers.0.attn.masked_bias": torch.tensor(-1e4)}))
+    model, _ = snapshot.load_source(str(folder))
+    assert model.get_parameter(WEIGHT).shape == (8, 8)
+
+
 def test_code_in_a_model_folder_is_refused_not_asked_for(
     folder: Path, monkeypatch: pytest.MonkeyPatch, tally: Tally
 ) -> None:
