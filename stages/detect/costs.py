@@ -5,5 +5,9 @@ from ghosttrack.common.engine.costs import Cost, Quantities
 
 
 def cost(q: Quantities, unit: Unit) -> Cost | None:
-    known = {"all": Cost(seconds=10 + 0.03 * q.questions, size=2e3 * q.questions), "asked": Cost()}
+    known = {
+        "all": Cost(seconds=10 + 0.03 * q.questions, size=2e3 * q.questions),
+        "tokens": Cost(),
+        "asked": Cost(),
+    }
     return known.get(unit.name)

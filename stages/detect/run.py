@@ -55,6 +55,10 @@ class FoldResult(NamedTuple):
 
 
 def run(job: Job) -> dict[str, Any]:
+    if job.unit == "tokens":
+        from ghosttrack.stages.detect import tokens
+
+        return tokens.run(job)
     return run_asked(job) if job.unit == "asked" else run_all(job)
 
 

@@ -1,0 +1,109 @@
+"""What is known of every token of a long answer when it has been written: nothing of later tokens is in it.
+
+A row a labelled token. Token t is written from position t − 1 and read at position t; both are known once it stands there.
+Right answers are not in here, but for the labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from ghosttrack.common.formats.answers import Answer
+
+Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
+Ints = NDArray[np.int64]
+
+LENS_COLUMNS = ("logprob", "rival_logprob", "entropy", "rank")
+LAYER_COLUMNS = (
+    "n_active",
+    "births",
+    "deaths",
+    "association_entropy",
+    "error",
+    "margin",
+    "competition_entropy",
+)
+
+
+class Tokens(NamedTuple):
+    """n labelled tokens, in order of question and token.
+
+    question, token: [n], token from 1. label: [n] 1 in a wrong span. logprob, entropy: [n]. tables: signal to columns [n, d].
+    states: [n, n_layers, d_model] at the token.
+    """
+
+    question: Ints
+    token: Ints
+    label: Ints
+    logprob: Floats
+    entropy: Floats
+    tables: dict[str, Singles]
+    states: NDArray[np.float16]
+
+
+def read_tokens(
+    answers: Sequence[Answer], positions: tuple[Ints, Ints], states: Path, lens: pd.DataFrame, layers: pd.DataFrame,
+    depth: int,
+) -> Tokens:  # fmt: skip
+    """Of answers with labelled spans. positions: question and position of the rows of `states`; depth: layers a position."""
+    owner = [
+        (line, place, label)
+        for line, answer in enumerate(answers)
+        for place, label in enumerate(answer.token_labels, start=1)
+        if label is not None
+    ]
+    question, token, label = np.array(owner, dtype=np.int64).reshape(-1, 3).T
+    logprob = np.array([answers[q].logprobs[t - 1] for q, t in zip(question, token, strict=True)])
+    entropy = np.array([answers[q].entropies[t - 1] for q, t in zip(question, token, strict=True)])
+    rows = _rows(*positions, question, token)
+    loaded = np.load(states, mmap_mode="r", allow_pickle=False)
+    so_far = _so_far(answers, question, token)
+    return Tokens(
+        question, token, label, logprob, entropy,
+        {
+            "token": np.column_stack([logprob, entropy, np.log(token), so_far]).astype(np.float32),
+            "lens": _of_layers(lens, LENS_COLUMNS, depth, question, token - 1),
+            "tracks": _of_layers(layers, LAYER_COLUMNS, depth, question, token),
+        },
+        loaded[rows],
+    )  # fmt: skip
+
+
+def _so_far(answers: Sequence[Answer], question: Ints, token: Ints) -> Floats:
+    """Mean and least log-probability of the answer's tokens up to each, [n, 2]."""
+    found = np.empty((len(question), 2))
+    for number in np.unique(question):
+        values = np.array(answers[number].logprobs)
+        both = np.column_stack(
+            [np.cumsum(values) / np.arange(1, len(values) + 1), np.minimum.accumulate(values)]
+        )
+        own = question == number
+        found[own] = both[token[own] - 1]
+    return found
+
+
+def _of_layers(
+    table: pd.DataFrame, columns: Sequence[str], depth: int, question: Ints, position: Ints
+) -> Singles:
+    """Columns at all layers of a position side by side, [n, depth · n_columns]; ranks and errors by their logarithm."""
+    values = table[list(columns)].to_numpy(dtype=np.float32).reshape(-1, depth, len(columns))
+    for number, name in enumerate(columns):
+        if name in ("rank", "error"):
+            values[:, :, number] = np.log1p(np.maximum(values[:, :, number], 0))
+    there = table[["question", "position"]].to_numpy(dtype=np.int64)[::depth]
+    rows = _rows(there[:, 0], there[:, 1], question, position)
+    return values[rows].reshape(len(question), -1)
+
+
+def _rows(owners: Ints, places: Ints, question: Ints, position: Ints) -> Ints:
+    """Row of each (question, position) in a table that is sorted by both."""
+    span = int(max(places.max(), position.max())) + 2
+    key, wanted = owners * span + places + 1, question * span + position + 1
+    return np.searchsorted(key, wanted)

@@ -1,0 +1,215 @@
+"""Unit `tokens`: a risk for every token of long answers whose spans are labelled, and how good it is by token, span and answer.
+
+Documents (question groups) are held out whole. What is compared: the token's log-probability and entropy, the lens, a probe at
+each layer, the tracks, and the detector, which sees them all; each a ridge regression whose penalty inner folds choose. Answers
+are judged by their riskiest token (Obeso et al. 2025).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from ghosttrack.common.engine.stage import Job
+from ghosttrack.common.formats.answers import GENERATIONS, read_answers
+from ghosttrack.common.formats.layers import LAYERS
+from ghosttrack.common.formats.lens import LENS
+from ghosttrack.common.formats.positions import POSITIONS
+from ghosttrack.common.formats.token_scores import TOKEN_METRICS, TOKEN_SCORES
+from ghosttrack.common.maths.bootstrap import group_weights, interval
+from ghosttrack.common.maths.metrics import auroc, best_f1_threshold, rank_metrics
+from ghosttrack.stages.detect.fitted.ridge import Standardiser, fit_ridges
+from ghosttrack.stages.detect.protocol.folds import deal
+from ghosttrack.stages.detect.protocol.groups import question_groups
+from ghosttrack.stages.detect.token_features import LAYER_COLUMNS, Tokens, read_tokens
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
+DETECTOR, PLAIN = "detector", ("logprob", "entropy")
+FALSE_ALARMS = 0.1
+
+
+def run(job: Job) -> dict[str, Any]:
+    config = job.config
+    answers = read_answers(job.input("track/answers", GENERATIONS.name))
+    if not any(answer.token_labels for answer in answers):
+        return _nothing(job, "no answer has labelled spans")
+    owner = POSITIONS.read(job.input("track/answers", POSITIONS.name))
+    tokens = read_tokens(
+        answers,
+        (owner["question"].astype(np.int64), owner["position"].astype(np.int64)),
+        job.input("track/answers", "states.npy"),
+        LENS.frame(job.input("track/answers", LENS.name)),
+        LAYERS.frame(job.input("track/all", LAYERS.name), ["question", "position", *LAYER_COLUMNS]),
+        len(config.layers),
+    )
+    groups = question_groups(answers)[tokens.question]
+    enough = min(len(np.unique(groups[tokens.label == label])) for label in (0, 1))
+    if enough < config.detection.folds:
+        return _nothing(job, f"{enough} documents with wrong (or right) spans, fewer than detection.folds")
+    with threadpool_limits(1):
+        scores, thresholds = out_of_fold(
+            tokens, groups, config.layers, config.detection.folds, config.detection.inner_folds, config.seed
+        )
+    weights = np.concatenate(
+        [np.ones((1, len(groups))), group_weights(groups, config.evaluation.bootstrap, config.seed)]
+    )
+    report = figures(tokens, scores, thresholds, weights, config.evaluation.confidence)
+    TOKEN_METRICS.write(job.output(TOKEN_METRICS.name), report)
+    text = [answers[q].tokens[t - 1] for q, t in zip(tokens.question, tokens.token, strict=True)]
+    TOKEN_SCORES.write(job.output(TOKEN_SCORES.name), {
+        "question": tokens.question.astype(np.int32), "position": tokens.token.astype(np.int16), "token": text,
+        "label": tokens.label.astype(np.int8), "risk": scores[DETECTOR].astype(np.float32),
+        "logprob": tokens.logprob.astype(np.float32), "entropy": tokens.entropy.astype(np.float32),
+    })  # fmt: skip
+    return {
+        "tokens": len(groups),
+        "wrong": int(tokens.label.sum()),
+        "documents": len(np.unique(groups)),
+        **{f"auroc_{name}": report["methods"][name]["token_auroc"][0] for name in (DETECTOR, *PLAIN)},
+    }
+
+
+def _nothing(job: Job, why: str) -> dict[str, Any]:
+    TOKEN_METRICS.write(job.output(TOKEN_METRICS.name), {"why_not": why, "methods": {}})
+    empty = {column.name: np.array([], dtype=object if column.type == "string" else column.type)
+             for column in TOKEN_SCORES.columns}  # fmt: skip
+    TOKEN_SCORES.write(job.output(TOKEN_SCORES.name), empty)
+    return {"tokens": 0, "why_not": why}
+
+
+def out_of_fold(
+    tokens: Tokens, groups: Ints, layers: Sequence[int], folds: int, inner: int, seed: int
+) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    """Method to risks [n], each from a fit that saw nothing of the token's document, and to the threshold that its training
+    side chose [n]."""
+    n = len(groups)
+    fold = deal(tokens.label, groups, folds, seed)
+    scores: dict[str, Floats] = {}
+    thresholds: dict[str, Floats] = {}
+    for number in range(folds):
+        test, train = np.flatnonzero(fold == number), np.flatnonzero(fold != number)
+        label = tokens.label[train]
+        inside = deal(label, groups[train], inner, seed + 1)
+        found = {
+            "logprob": (-tokens.logprob[train], -tokens.logprob[test]),
+            "entropy": (tokens.entropy[train], tokens.entropy[test]),
+        }
+        for name in ("lens", "tracks"):
+            found[name] = _ridge(tokens.tables[name], train, test, label, inside)
+        for place, layer in enumerate(layers):
+            found[f"probe_{layer}"] = _ridge(tokens.states[:, place], train, test, label, inside)
+        learnt = [name for name in found if name not in PLAIN]
+        both = np.empty((n, len(learnt)), dtype=np.float32)  # inner held-out scores where the detector learns
+        for column, name in enumerate(learnt):
+            both[train, column], both[test, column] = found[name]
+        everything = np.column_stack(
+            [tokens.tables["token"], tokens.tables["lens"], tokens.tables["tracks"], both]
+        )
+        found[DETECTOR] = _ridge(everything, train, test, label, inside)
+        for name, (of_train, of_test) in found.items():
+            scores.setdefault(name, np.empty(n))[test] = of_test
+            thresholds.setdefault(name, np.empty(n))[test] = best_f1_threshold(label, of_train)
+    return scores, thresholds
+
+
+def _ridge(values: NDArray[Any], train: Ints, test: Ints, label: Ints, inner: Ints) -> tuple[Floats, Floats]:
+    """Scores of the training rows by fits without their inner fold, and of the test rows; penalty by inner AUROC."""
+    standard = Standardiser.fit(values[train])
+    z = standard(values[train])
+    fitted = fit_ridges(z, label[:, None].astype(np.float64), inner, PENALTIES)
+    best = int(np.argmax([auroc(label, held[:, 0]) for held in fitted.held_out]))
+    return fitted.held_out[best, :, 0].astype(np.float64), (
+        standard(values[test]) @ fitted.weights[best, :, 0] + fitted.centre[0]
+    ).astype(np.float64)
+
+
+def figures(
+    tokens: Tokens,
+    scores: Mapping[str, Floats],
+    thresholds: Mapping[str, Floats],
+    weights: Floats,
+    confidence: float,
+) -> dict[str, Any]:
+    """Every figure [value, low, high] of each method, and the detector's lead over the plain scores, paired.
+
+    weights: [1 + B, n], the sample's own in front; tokens of a document have one weight.
+    """
+    answer_of, first = np.unique(tokens.question, return_index=True)
+    wrong = np.array([tokens.label[tokens.question == one].max() for one in answer_of])
+    per_token, per_answer, methods = {}, {}, {}
+    for name, score in scores.items():
+        ranks = rank_metrics(tokens.label, score, weights)
+        worst = np.array([score[tokens.question == one].max() for one in answer_of])
+        both = 0 < wrong.sum() < len(wrong)
+        of_answers = (
+            rank_metrics(wrong, worst, weights[:, first]).auroc if both else np.full(len(weights), np.nan)
+        )
+        flagged = score >= thresholds[name]
+        per_token[name], per_answer[name] = ranks.auroc, of_answers
+        methods[name] = {
+            "token_auroc": list(interval(ranks.auroc, confidence)),
+            "token_auprc": list(interval(ranks.auprc_wrong, confidence)),
+            "recall_at_0.1_false_alarms": list(interval(recall_at(tokens.label, score, weights), confidence)),
+            "span_f1": list(interval(span_f1(tokens, flagged, weights), confidence)),
+            "answer_auroc": list(interval(of_answers, confidence)),
+        }
+    lead = {
+        name: {
+            "token_auroc": list(interval(per_token[DETECTOR] - per_token[name], confidence)),
+            "answer_auroc": list(interval(per_answer[DETECTOR] - per_answer[name], confidence)),
+        }
+        for name in scores
+        if name != DETECTOR
+    }
+    return {
+        "tokens": len(tokens.label), "wrong_tokens": int(tokens.label.sum()), "answers": len(answer_of),
+        "wrong_answers": int(wrong.sum()), "methods": methods, "detector_less": lead,
+    }  # fmt: skip
+
+
+def recall_at(label: Ints, score: Floats, weights: Floats, rate: float = FALSE_ALARMS) -> Floats:
+    """Share of wrong tokens that are flagged where at most `rate` of the right ones are, [B]."""
+    order = np.argsort(-score, kind="stable")
+    ends = np.flatnonzero(
+        np.append(np.diff(score[order]) != 0, True)
+    )  # tokens of one score are flagged together
+    found = np.full(len(weights), np.nan)
+    for number, weight in enumerate(weights):
+        right = np.cumsum(weight[order] * (label[order] == 0))[ends]
+        wrong = np.cumsum(weight[order] * (label[order] == 1))[ends]
+        if right[-1] and wrong[-1]:
+            allowed = np.flatnonzero(right <= rate * right[-1])
+            found[number] = wrong[allowed[-1]] / wrong[-1] if len(allowed) else 0.0
+    return found
+
+
+def span_f1(tokens: Tokens, flagged: NDArray[np.bool_], weights: Floats) -> Floats:
+    """F1 of spans, [B]: a wrong span is found where a token of it is flagged, a flagged run is right where it touches one."""
+    spans, runs = runs_of(tokens, tokens.label == 1), runs_of(tokens, flagged)
+    hit = np.array([flagged[start:stop].any() for start, stop in spans], dtype=float)
+    good = np.array([(tokens.label[start:stop] == 1).any() for start, stop in runs], dtype=float)
+    of_spans, of_runs = (weights[:, [start for start, _ in parts]] for parts in (spans, runs))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        recall = (of_spans @ hit) / of_spans.sum(axis=1)
+        precision = (of_runs @ good) / of_runs.sum(axis=1) if runs else np.zeros(len(weights))
+        return np.nan_to_num(2 * precision * recall / (precision + recall))
+
+
+def runs_of(tokens: Tokens, chosen: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Runs [start, stop) of chosen rows that stand side by side in one answer."""
+    table = pd.DataFrame({"question": tokens.question, "token": tokens.token})[chosen]
+    rows = np.flatnonzero(chosen)
+    if not len(rows):
+        return []
+    new = (table.question.diff() != 0) | (table.token.diff() != 1)
+    starts = np.flatnonzero(new)
+    stops = np.append(starts[1:], len(rows))
+    return [(int(rows[start]), int(rows[stop - 1]) + 1) for start, stop in zip(starts, stops, strict=True)]
