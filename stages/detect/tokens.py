@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from ghosttrack.common.engine.stage import Job
+from ghosttrack.common.formats.answer_states import ANSWER_STATES
 from ghosttrack.common.formats.answers import GENERATIONS, read_answers
 from ghosttrack.common.formats.layers import LAYERS
 from ghosttrack.common.formats.lens import LENS
@@ -45,7 +46,7 @@ def run(job: Job) -> dict[str, Any]:
     tokens = read_tokens(
         answers,
         (owner["question"].astype(np.int64), owner["position"].astype(np.int64)),
-        job.input("track/answers", "states.npy"),
+        job.input("track/answers", ANSWER_STATES.name),
         LENS.frame(job.input("track/answers", LENS.name)),
         LAYERS.frame(job.input("track/all", LAYERS.name), ["question", "position", *LAYER_COLUMNS]),
         len(config.layers),

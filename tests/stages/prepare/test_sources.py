@@ -311,3 +311,17 @@ def test_local_text_is_split_at_blank_lines(tmp_path: Path) -> None:
 def test_hub_corpus_is_a_sequence_of_texts(tmp_path: Path) -> None:
     texts = read_hub_corpus(str(trivia(tmp_path / "trivia")), None, "validation", "text")
     assert [texts[index] for index in range(len(texts))] == ["Capital of Peru?", "Unanswered?"]
+
+
+def test_passages_with_a_question_are_as_many_questions_as_there_are_rows(tmp_path: Path) -> None:
+    """Their last lines are all the same; the question is the whole prompt, and no subject is guessed from it."""
+    names = [f"Sam number {n}" for n in range(60)]
+    path = write(tmp_path / "boolq.jsonl", *(
+        {"id": f"b-{n}", "prompt": f"Passage: {name} lives in Lima.\nQuestion: does {name} live in Oslo?\nAnswer (yes or no):",
+         "answer": "No", "relation": "boolq"}
+        for n, name in enumerate(names)
+    ))  # fmt: skip
+    prompts = read(path).prompts
+    assert [prompt.id for prompt in prompts] == [f"b-{n}" for n in range(60)]
+    assert len({prompt.question for prompt in prompts}) == 60
+    assert {prompt.subject for prompt in prompts} == {""}
