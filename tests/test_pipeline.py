@@ -58,7 +58,8 @@ def test_a_second_run_has_nothing_to_do(undisturbed: Pipeline) -> None:
 def test_a_tracking_parameter_reruns_tracking_and_what_follows(finished: Pipeline) -> None:
     output = finished.run("tracking.top_k_features=8")
     assert ran(output) == [
-        "track/association", "track/all", "track/validation", "detect/all", "evaluate/all", "report/all"
+        "track/association", "track/all", "track/account", "track/shown", "track/causes", "track/reasons",
+        "track/validation", "detect/all", "evaluate/all", "report/all",
     ]  # fmt: skip
     assert "param:tracking.top_k_features 12→8" in output
 
