@@ -4,6 +4,7 @@ import click
 
 from ghosttrack.common.engine.contract import expand
 from ghosttrack.common.errors import DataError, MissingInputError, StorageError
+from ghosttrack.common.formats.report import REPORT_PAGE
 from ghosttrack.orchestrate.chain import chain_of
 from ghosttrack.orchestrate.container import Images, images_of
 from ghosttrack.orchestrate.doctor import columns, examine, raise_for
@@ -141,9 +142,15 @@ def _images(request: Request, plan: Plan, contained: bool) -> Images | None:
 
 
 def _show_results(terminal: Terminal, request: Request, plan: Plan) -> None:
-    folders = sorted(
-        {unit.folder for contract in request.contracts for unit in expand(contract, request.config)}
-    )
+    """What to open next, where the run writes a report; else the folders that its results are in."""
+    units = [unit for contract in request.contracts for unit in expand(contract, request.config)]
     terminal.heading("Results")
-    for folder in folders:
+    reports = [
+        plan.root / unit.folder / REPORT_PAGE.name for unit in units if REPORT_PAGE.name in unit.writes
+    ]
+    for report in reports:
+        terminal.line(f"  read     {report}")
+        terminal.line(f"  look     ghosttrack dashboard {request.name}")
+        terminal.line(f"  ask      ghosttrack.open({request.config.name!r}).ask(…) in Python")
+    for folder in [] if reports else sorted({unit.folder for unit in units}):
         terminal.line(f"  {plan.root / folder}")

@@ -67,7 +67,7 @@ def answer_all(job: Job, questions: list[dict[str, Any]]) -> dict[str, Any]:
     before = sum(size for number, size in sizes.items() if job.done(_step(number)))
     if before < sum(sizes.values()):
         model = language_model_of(job)
-        ends = job.kept("ends", lambda: _ends(job, model))
+        ends = job.kept("ends", lambda: ends_of(job, model))
         with job.progress(sum(sizes.values()), "questions", "answers", before) as progress:
             for number in mine:
                 job.step(
@@ -106,7 +106,7 @@ def _do_shard(
     """Answer a shard's questions and write its files to scratch, in the order of its questions."""
     answers: dict[int, Answer] = {}
     lines: list[dict[str, Any]] = []
-    prompts = {line: _prompt(job, model, questions[line]) for batch in batches for line in batch.numbers}
+    prompts = {line: prompt_of(job, model, questions[line]) for batch in batches for line in batch.numbers}
     prefix: Prefix | None = None
     for _, alike in itertools.groupby(batches, key=lambda batch: batch.prefix):
         members = list(alike)
@@ -150,7 +150,7 @@ def _do_shard(
         fsync(file)
 
 
-def _ends(job: Job, model: LanguageModel) -> Ends:
+def ends_of(job: Job, model: LanguageModel) -> Ends:
     """What ends an answer: what ends a text of the model, and `tracking.stop`."""
     tokens, absent = model.end_tokens()
     if absent:
@@ -161,7 +161,7 @@ def _ends(job: Job, model: LanguageModel) -> Ends:
     return Ends(model, job.config.tracking.stop, tokens)
 
 
-def _prompt(job: Job, model: LanguageModel, question: dict[str, Any]) -> Prompt:
+def prompt_of(job: Job, model: LanguageModel, question: dict[str, Any]) -> Prompt:
     """A question's prompt as tokens. Raises DataError for one that is too short or that the model cannot hold."""
     most = 0 if "response" in question else job.config.tracking.max_new_tokens  # its length is known to fit
     try:

@@ -156,6 +156,15 @@ def test_a_new_question_has_all_that_a_question_of_the_run_has(run: gt.Run) -> N
     assert again["probability"][0] == asked.probability
 
 
+def test_streaming_says_what_asking_says_token_by_token(run: gt.Run) -> None:
+    record = run.question(3)
+    given = {"relation": record._answer.relation, "subject": record._answer.subject}
+    streamed = list(run.stream(record.text, **given))
+    asked = run.ask(record.text, **given)
+    assert "".join(token.text for token in streamed).strip() == asked.answer == record.answer
+    np.testing.assert_allclose([token.risk for token in streamed], asked.tokens["risk"], atol=1e-3)
+
+
 def test_a_half_finished_run_shows_what_is_there(stub_run: Pipeline, tmp_path: Path) -> None:
     shutil.copytree(stub_run.root, tmp_path / "root", symlinks=True)
     current = tmp_path / "root/.store/current/demo-stub"

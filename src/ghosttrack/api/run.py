@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ghosttrack.api.asked import Asked
     from ghosttrack.api.detector import RunDetector
     from ghosttrack.api.question import Question
-    from ghosttrack.api.session import Session
+    from ghosttrack.api.session import Session, Token
     from ghosttrack.common.formats.answers import Answer
     from ghosttrack.common.models.sae import JumpReLUSAE
 
@@ -253,8 +253,14 @@ class Run:
         relation: one of the run's, whose worked examples then come first. subject: what it is about, where it stands in
         the text. The first question loads the model; it stays in memory.
         """
-        row = {"relation": relation, "subject": subject, **_as_row(question)}
-        return self._session.ask([{name: value for name, value in row.items() if value is not None}])[0]
+        return self._session.ask([_as_row(question, relation=relation, subject=subject)])[0]
+
+    def stream(
+        self, question: str, *, relation: str | None = None, subject: str | None = None
+    ) -> Iterator[Token]:
+        """The answer to a new question token by token, as the model speaks: `.text` and `.risk`, how likely the answer is
+        wrong by all that was said so far. Takes what `ask` takes."""
+        return self._session.stream(_as_row(question, relation=relation, subject=subject))
 
     @cached_property
     def _session(self) -> Session:
@@ -288,8 +294,9 @@ class Run:
         return {answer.id: number for number, answer in enumerate(self.answers)}
 
 
-def _as_row(text: str) -> dict[str, str]:
-    return {"question" if text.rstrip().endswith("?") else "prompt": text}
+def _as_row(text: str, **labels: str | None) -> dict[str, str]:
+    known = {name: value for name, value in labels.items() if value is not None}
+    return {"question" if text.rstrip().endswith("?") else "prompt": text, **known}
 
 
 def _configuration(wanted: str, root: str | Path, overrides: Sequence[str]) -> Config | None:

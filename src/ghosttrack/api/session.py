@@ -11,21 +11,38 @@ import json
 import logging
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ghosttrack.api.asked import Asked
 from ghosttrack.api.run import RunNotice, asked_units
+from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.contract import Unit
 from ghosttrack.common.engine.manifest import BuildDefinition, Dependency, Manifest, Predicate
 from ghosttrack.common.engine.progress import Progress
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.engine.storage import Entry
 from ghosttrack.common.formats.answers import read_answers
+from ghosttrack.common.formats.detector import DETECTOR, DETECTOR_ARRAYS
 
 if TYPE_CHECKING:
     from ghosttrack.api.run import Run
+
+
+ASKED, ANSWERS, DETECTED = "prepare/asked", "track/asked_answers", "detect/all"
+
+
+class Token(NamedTuple):
+    """What the model has just said: text, and how likely the answer is wrong, judged by all that it has said so far.
+
+    logprob, entropy: of the distribution that the token was chosen from, nats.
+    """
+
+    text: str
+    risk: float
+    logprob: float
+    entropy: float
 
 
 class QuietJob(Job):
@@ -49,21 +66,9 @@ class Session:
 
         Raises MissingInputError where the run has no detector yet, DataError for a row that cannot be read.
         """
-        folder = tempfile.TemporaryDirectory(prefix="ghosttrack-")
-        scratch = Scratch(self._run, folder)
-        asked = Path(folder.name) / "questions.jsonl"
-        asked.write_text(
-            "".join(json.dumps(dict(row), ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
-        )
-        data = self._run.config.data.model_copy(update={"asked": str(asked)})
-        config = self._run.config.model_copy(update={"data": data})
+        scratch, config = self._begin(rows)
         for unit in asked_units(config):
-            job = QuietJob(
-                config, unit, self._log, scratch.folder_of(unit), scratch.inputs(unit), at_hand=self.at_hand
-            )
-            job.output("").mkdir(parents=True)
-            importlib.import_module(f"ghosttrack.stages.{unit.stage}.run").run(job)
-            scratch.made(unit, job)
+            self._do(unit, config, scratch)
         answers = read_answers(scratch.file("track/asked_answers", "generations.jsonl"))
         text = scratch.file("detect/asked", "scores.jsonl").read_text(encoding="utf-8")
         records = [json.loads(line) for line in text.split("\n") if line]
@@ -75,6 +80,54 @@ class Session:
             for notice in one.notices:
                 warnings.warn(notice, RunNotice, stacklevel=4)
         return found
+
+    def stream(self, row: Mapping[str, Any]) -> Iterator[Token]:
+        """The answer to one new question, token by token with its risk, as the model speaks."""
+        from ghosttrack.stages.detect.detector import load
+        from ghosttrack.stages.track.questions import read_questions
+        from ghosttrack.stages.track.run_answers import ends_of, language_model_of, prompt_of
+        from ghosttrack.stages.track.speak import speak
+
+        scratch, config = self._begin([row])
+        units = asked_units(config)
+        asked = next(unit for unit in units if unit.label == ASKED)
+        self._do(asked, config, scratch)
+        answering = next(unit for unit in units if unit.label == ANSWERS)
+        job = self._job(answering, config, scratch)
+        folder = self._run.file(DETECTED, DETECTOR.name).parent
+        self._run.file(DETECTED, DETECTOR_ARRAYS.name)
+        detector = job.kept("detector", lambda: load(folder))
+        model = language_model_of(job)
+        ends = job.kept("ends", lambda: ends_of(job, model))
+        [question] = read_questions(job.input(ASKED, "asked.jsonl"))
+        logprobs: list[float] = []
+        entropies: list[float] = []
+        for spoken in speak(model, prompt_of(job, model, question), ends, config.tracking.max_new_tokens):
+            logprobs.append(spoken.logprob)
+            entropies.append(spoken.entropy)
+            risk = float(detector.token_risk(logprobs, entropies)[-1])
+            yield Token(spoken.text, risk, spoken.logprob, spoken.entropy)
+
+    def _begin(self, rows: Sequence[Mapping[str, Any]]) -> tuple[Scratch, Config]:
+        """A temporary folder with the questions in it, and the configuration that asks them."""
+        folder = tempfile.TemporaryDirectory(prefix="ghosttrack-")
+        asked = Path(folder.name) / "questions.jsonl"
+        asked.write_text(
+            "".join(json.dumps(dict(row), ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
+        )
+        data = self._run.config.data.model_copy(update={"asked": str(asked)})
+        return Scratch(self._run, folder), self._run.config.model_copy(update={"data": data})
+
+    def _job(self, unit: Unit, config: Config, scratch: Scratch) -> QuietJob:
+        folder, inputs = scratch.folder_of(unit), scratch.inputs(unit)
+        job = QuietJob(config, unit, self._log, folder, inputs, at_hand=self.at_hand)
+        job.output("").mkdir(parents=True)
+        return job
+
+    def _do(self, unit: Unit, config: Config, scratch: Scratch) -> None:
+        job = self._job(unit, config, scratch)
+        importlib.import_module(f"ghosttrack.stages.{unit.stage}.run").run(job)
+        scratch.made(unit, job)
 
 
 class Scratch:

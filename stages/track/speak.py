@@ -1,0 +1,45 @@
+"""One greedy answer, token by token as it unfolds, with what the model's distribution says of each token."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from transformers import DynamicCache
+
+from ghosttrack.common.models.language_model import LanguageModel
+from ghosttrack.common.models.prompts import Prompt
+from ghosttrack.stages.track.generate import Ends
+
+UNFINISHED = "\ufffd"
+"""What a tokenizer decodes to where a character's last byte is still to come."""
+
+
+class Spoken(NamedTuple):
+    """text: what the token adds to the answer. logprob, entropy: of the distribution that it was chosen from, nats."""
+
+    token: int
+    text: str
+    logprob: float
+    entropy: float
+
+
+@torch.inference_mode()
+def speak(model: LanguageModel, prompt: Prompt, ends: Ends, max_new_tokens: int) -> Iterator[Spoken]:
+    """The answer's tokens, each as soon as it is chosen; the same as `greedy_answers` gives."""
+    cache = DynamicCache(config=model.model.config)
+    said: list[int] = []
+    written = ""
+    tokens = torch.tensor([prompt.tokens], device=model.device)
+    for _ in range(max_new_tokens):
+        logits = model.model(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
+        distribution = logits[0, -1].float().log_softmax(-1)
+        token = distribution.argmax()
+        if bool(ends.reached([said], token[None])[0]):
+            return
+        said.append(int(token))
+        text = model.tokenizer.decode(said)
+        added = "" if text.endswith(UNFINISHED) else text[len(written) :]
+        written += added
+        entropy = -(distribution.exp() * distribution).sum()
+        yield Spoken(said[-1], added, float(distribution[token]), float(entropy))
+        tokens = token[None, None]
