@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ghosttrack.api.asked import Asked
     from ghosttrack.api.making import run
     from ghosttrack.api.question import Question
-    from ghosttrack.api.run import Run, open_run
+    from ghosttrack.api.run import Run, RunNotice, open_run
 
     open = open_run
 
@@ -26,10 +26,11 @@ _PLACES = {
     "Asked": "asked.Asked",
     "Question": "question.Question",
     "Run": "run.Run",
+    "RunNotice": "run.RunNotice",
     "open": "run.open_run",
     "run": "making.run",
 }
-__all__ = ["Asked", "Question", "Run", "open", "run"]
+__all__ = ["Asked", "Question", "Run", "RunNotice", "open", "run"]
 
 
 def __getattr__(name: str) -> Any:

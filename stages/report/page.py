@@ -139,8 +139,7 @@ def sae_sentence(stack: Json) -> str:
         "Measured on held-out documents. Recovered is the share of the loss that the model does not lose when a SAE's "
         "reconstruction takes the place of a block's output, where 0% is what the mean state in its place would do; with "
         f"all layers' SAEs in place at once it is {tables.share(stack['ce_recovered'])} of the cross-entropy and "
-        f"{tables.share(stack['kl_recovered'])} of KL, and the last layer's state has lost "
-        f"{tables.share(stack['fvu_at_the_end'])} of its variance. A feature is the same one in the next layer where its "
+        f"{tables.share(stack['kl_recovered'])} of KL, and {_end(stack['fvu_at_the_end'])}. A feature is the same one in the next layer where its "
         "nearest decoder direction there has its number. The pages `sae_layer_<i>.png` and `sae_identity.png` beside the "
         "SAEs show it all."
     )
@@ -157,6 +156,13 @@ def apart_sentence(layers: Sequence[Json]) -> list[str]:
         "apart (`sae.pretrained` of others, or `sae.shared_base: false`). A track then joins features that point the same way, if "
         "any do, and is no life of one feature; births, deaths and lengths of tracks say more about the SAEs than about the model."
     ]
+
+
+def _end(fvu: float | None) -> str:
+    """What is left of the last layer's state with every SAE in place."""
+    if fvu is not None and fvu > 1:
+        return "the last layer's state is further from the model's own than its mean is"
+    return f"the last layer's state has lost {tables.share(fvu)} of its variance"
 
 
 def surest(records: Sequence[Json], each: int = 4) -> list[Json]:

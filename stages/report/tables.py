@@ -27,8 +27,16 @@ def number(value: float | None, digits: int = 3, signed: bool = False) -> str:
     return f"{value:{'+' if signed else ''},.{digits}f}".replace("-", "−")
 
 
+MOST_SHARE = 10.0
+
+
 def share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1%}".replace("-", "−")
+    """A percentage; beyond ten times the whole the digits say nothing more."""
+    if value is None:
+        return "–"
+    if abs(value) > MOST_SHARE:
+        return f"{'below −' if value < 0 else 'over '}{MOST_SHARE:,.0%}"
+    return f"{value:.1%}".replace("-", "−")
 
 
 def figure(entry: Json, digits: int = 3, signed: bool = False) -> str:

@@ -72,5 +72,6 @@ def _quoted(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """Without what matplotlib would take for mathematics, and without line breaks."""
-    return " ".join(text.replace("$", r"\$").split())
+    """Without what matplotlib would take for mathematics, without line breaks, and with control characters as numbers."""
+    line = " ".join(text.replace("$", r"\$").split())
+    return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in line)

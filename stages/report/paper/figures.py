@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,11 @@ from matplotlib.figure import Figure as Canvas
 from ghosttrack.common.palette import COLOURS, GREY, MUTED
 
 Json = Mapping[str, Any]
-COLUMN = 3.25
-"""Inches."""
+COLUMN, PAGE = 3.25, 6.75
+"""Inches: the width of a column, and of the page, where names of methods stand beside the axis."""
+LEGEND_ROW = 0.14
+WRAPPED = 64
+"""Inches a row of the legend; characters of a method's name a line."""
 STYLES = ("-", "--", ":", "-.", (0, (6, 2)), (0, (2, 1)))
 SETTINGS: dict[Any, Any] = {
     "pdf.fonttype": 42,
@@ -33,30 +37,45 @@ CURVES = {
 
 def write_figures(report: Json, folder: Path) -> list[str]:
     """Names of the PDFs, of those that the report has numbers for."""
+    with mpl.rc_context(SETTINGS):
+        found = drawn(report)
+        for name, canvas in found.items():
+            canvas.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
+    return [f"{name}.pdf" for name in found]
+
+
+def drawn(report: Json) -> dict[str, Canvas]:
+    """The figures by name."""
     split = report["splits"][0]
     titles = {card["name"]: card["title"] for card in report["methods"]}
-    drawings: dict[str, tuple[Callable[[Axes], None], float]] = {}
+    found = {}
     for kind in CURVES:
-        if split["curves"][kind]:
-            drawings[kind] = (lambda axes, kind=kind: _curves(axes, split, kind, titles)), 2.6  # type: ignore[misc]
+        if curves := split["curves"][kind]:
+            found[kind] = _canvas(
+                COLUMN, 2.3, lambda axes, kind=kind: _curves(axes, split, kind, titles), len(curves[:6])
+            )  # type: ignore[misc]
     for name, kinds in (("methods", ("detector", "baseline")), ("ladder", ("rung",))):
-        methods = [method for method in split["methods"] if method["kind"] in kinds]
-        if methods:
-            drawings[name] = (lambda axes, m=methods: _forest(axes, m, titles)), 0.7 + 0.21 * len(methods)  # type: ignore[misc]
+        if methods := [method for method in split["methods"] if method["kind"] in kinds]:
+            height = 0.7 + 0.21 * len(methods)
+            found[name] = _canvas(PAGE, height, lambda axes, m=methods: _forest(axes, m, titles))  # type: ignore[misc]
     if report["early_warning"]:
-        drawings["early_warning"] = (lambda axes: _early(axes, report["early_warning"])), 2.3
+        found["early_warning"] = _canvas(COLUMN, 2.1, lambda axes: _early(axes, report["early_warning"]), 1)
     if report["sae"]:
-        drawings["sae_fvu"] = (lambda axes: _saes(axes, report["sae"])), 2.1
-    names = []
-    with mpl.rc_context(SETTINGS):
-        for name, (draw, height) in drawings.items():
-            canvas = Canvas(figsize=(COLUMN, height), layout="constrained")
-            axes = canvas.add_subplot()
-            axes.spines[["top", "right"]].set_visible(False)
-            draw(axes)
-            canvas.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
-            names.append(f"{name}.pdf")
-    return names
+        found["sae_fvu"] = _canvas(COLUMN, 2.1, lambda axes: _saes(axes, report["sae"]))
+    return found
+
+
+def _canvas(width: float, height: float, draw: Callable[[Axes], None], legend_rows: int = 0) -> Canvas:
+    """One axis, and below it the legend of what is drawn, so that it covers no data. legend_rows: of one column."""
+    canvas = Canvas(figsize=(width, height + LEGEND_ROW * legend_rows), layout="constrained")
+    axes = canvas.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    draw(axes)
+    if legend_rows:
+        columns = 2 if legend_rows == 1 else 1
+        canvas.legend(loc="outside lower center", ncols=columns, frameon=False, fontsize=6.5)
+    canvas.draw_without_rendering()  # the layout settles at the second drawing
+    return canvas
 
 
 def _curves(axes: Axes, split: Json, kind: str, titles: Mapping[str, str]) -> None:
@@ -80,7 +99,6 @@ def _curves(axes: Axes, split: Json, kind: str, titles: Mapping[str, str]) -> No
     axes.set_ylabel(CURVES[kind][1])
     axes.set_xlim(0, 1)
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, fontsize=6.5)
 
 
 def _forest(axes: Axes, methods: Sequence[Json], titles: Mapping[str, str]) -> None:
@@ -101,7 +119,7 @@ def _forest(axes: Axes, methods: Sequence[Json], titles: Mapping[str, str]) -> N
                 markerfacecolor=face,
                 markeredgecolor=colour,
             )
-    axes.set_yticks(range(len(rows)), [titles[method["name"]] for method in rows])
+    axes.set_yticks(range(len(rows)), [textwrap.fill(titles[method["name"]], WRAPPED) for method in rows])
     axes.set_xlabel("AUROC; hollow: within a relation")
 
 
@@ -127,7 +145,6 @@ def _early(axes: Axes, points: Sequence[Json]) -> None:
                 )
     axes.set_xlabel("share of the layers seen")
     axes.set_ylabel("AUROC")
-    axes.legend(frameon=False, fontsize=6.5)
 
 
 def _saes(axes: Axes, layers: Sequence[Json]) -> None:

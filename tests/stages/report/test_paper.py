@@ -8,11 +8,14 @@ import subprocess
 import unicodedata
 
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from ghosttrack.common.errors import CorruptInputError, MissingInputError
 from ghosttrack.stages.report.paper.export import export
+from ghosttrack.stages.report.paper.figures import drawn
 from ghosttrack.stages.report.paper.numbers import at, camel, latex, numbers_of
 from ghosttrack.stages.report.results import Results
+from ghosttrack.stages.report.tables import share
 from tests.stages.report import synthetic
 from tests.stages.report.synthetic import make_run
 
@@ -114,7 +117,7 @@ def test_tables_have_all_digits_in_csv_and_rounded_ones_in_latex(folder, report)
     assert r"\toprule" in latex_table
 
 
-def test_figures_embed_their_fonts_and_fit_a_column(folder):
+def test_figures_embed_their_fonts_and_fit_a_column_or_the_page(folder):
     figures = sorted((folder / "figures").glob("*.pdf"))
     assert {"roc.pdf", "methods.pdf", "ladder.pdf", "early_warning.pdf"} <= {path.name for path in figures}
     for path in figures:
@@ -122,7 +125,8 @@ def test_figures_embed_their_fonts_and_fit_a_column(folder):
         assert b"/FontFile2" in content, path.name
         assert b"/Type3" not in content
         width = float(re.search(rb"/MediaBox \[ ?0 0 ([\d.]+)", content)[1])
-        assert width == pytest.approx(3.25 * 72, abs=0.5)
+        column = 6.75 if path.name in ("methods.pdf", "ladder.pdf") else 3.25  # names stand beside the axis
+        assert width == pytest.approx(column * 72, abs=0.5)
 
 
 def test_special_characters_are_escaped():
@@ -218,3 +222,28 @@ def test_a_tampered_report_is_refused_by_name(tmp_path):
     file.write_text(file.read_text().replace("0.66", "0.99"))
     with pytest.raises(CorruptInputError, match=r"final_report\.json"):
         export(Results.open(str(tmp_path), "made-up"), tmp_path / "paper")
+
+
+def test_every_figure_has_an_axis_with_ink_whole_text_and_a_legend_beside_the_data(report):
+    found = drawn(report)
+    assert {"methods", "roc", "reliability", "risk_coverage"} <= set(found)
+    for name, canvas in found.items():
+        FigureCanvasAgg(canvas).draw()
+        renderer = canvas.canvas.get_renderer()
+        [axes] = canvas.axes
+        inches = axes.get_window_extent(renderer).width / canvas.dpi
+        assert inches > 1.5, f"{name}: its axis is {inches:.2f} inches wide"
+        assert axes.lines, name
+        drawn_in = canvas.get_tightbbox(renderer)  # inches; of all that is seen, text too
+        width, height = canvas.get_size_inches()
+        assert min(drawn_in.x0, drawn_in.y0) > -0.02, f"{name} is cut"
+        assert drawn_in.x1 < width + 0.02, f"{name} is cut"
+        assert drawn_in.y1 < height + 0.02, f"{name} is cut"
+        assert axes.get_legend() is None
+        for legend in canvas.legends:
+            assert not legend.get_window_extent(renderer).overlaps(axes.get_window_extent(renderer)), name
+
+
+def test_a_share_beyond_all_bounds_is_not_told_to_the_digit():
+    assert share(311559077.849) == "over 1,000%"
+    assert share(-0.031) == "−3.1%"
