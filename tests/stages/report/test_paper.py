@@ -7,12 +7,13 @@ import shutil
 import subprocess
 import unicodedata
 
+import matplotlib as mpl
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from ghosttrack.common.errors import CorruptInputError, MissingInputError
 from ghosttrack.stages.report.paper.export import export
-from ghosttrack.stages.report.paper.figures import drawn
+from ghosttrack.stages.report.paper.figures import SETTINGS, drawn
 from ghosttrack.stages.report.paper.numbers import at, camel, latex, numbers_of
 from ghosttrack.stages.report.results import Results
 from ghosttrack.stages.report.tables import share
@@ -225,7 +226,8 @@ def test_a_tampered_report_is_refused_by_name(tmp_path):
 
 
 def test_every_figure_has_an_axis_with_ink_whole_text_and_a_legend_beside_the_data(report):
-    found = drawn(report)
+    with mpl.rc_context(SETTINGS):
+        found = drawn(report)
     assert {"methods", "roc", "reliability", "risk_coverage"} <= set(found)
     for name, canvas in found.items():
         FigureCanvasAgg(canvas).draw()
