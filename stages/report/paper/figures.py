@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -51,13 +52,12 @@ def drawn(report: Json) -> dict[str, Canvas]:
     found = {}
     for kind in CURVES:
         if curves := split["curves"][kind]:
-            found[kind] = _canvas(
-                COLUMN, 2.3, lambda axes, kind=kind: _curves(axes, split, kind, titles), len(curves[:6])
-            )  # type: ignore[misc]
+            draw = functools.partial(_curves, split=split, kind=kind, titles=titles)
+            found[kind] = _canvas(COLUMN, 2.3, draw, len(curves[:6]))
     for name, kinds in (("methods", ("detector", "baseline")), ("ladder", ("rung",))):
         if methods := [method for method in split["methods"] if method["kind"] in kinds]:
-            height = 0.7 + 0.21 * len(methods)
-            found[name] = _canvas(PAGE, height, lambda axes, m=methods: _forest(axes, m, titles))  # type: ignore[misc]
+            draw = functools.partial(_forest, methods=methods, titles=titles)
+            found[name] = _canvas(PAGE, 0.7 + 0.21 * len(methods), draw)
     if report["early_warning"]:
         found["early_warning"] = _canvas(COLUMN, 2.1, lambda axes: _early(axes, report["early_warning"]), 1)
     if report["sae"]:
