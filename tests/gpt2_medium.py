@@ -1,27 +1,25 @@
-"""A model of GPT-2 Medium's shape with random weights, and questions of which it answers every other one right.
+"""A model of GPT-2 Medium's shape with random weights, and the data sets of its configuration as the hub lays them out.
 
-A random model knows nothing, so the gold answers are made from what it says: that, or something that nobody says.
+A random model knows nothing, so every other gold answer is made from what it says to the question.
 """
 
-import json
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from ghosttrack.stages.prepare.factbook import facts, prose
-from ghosttrack.stages.prepare.prompts import TEMPLATES
+from ghosttrack.stages.prepare.factbook import prose
+from tests import hub
 
 N_LAYERS, D_MODEL = 24, 1024
 N_QUESTIONS = 48
-RELATIONS = ("capital", "currency_code")
 NEW_TOKENS = 4
 """Tokens of an answer; to be given as tracking.max_new_tokens."""
 
 
 def build(folder: Path) -> list[str]:
-    """Write `model/` and `questions.jsonl`; the `--set` values that let a configuration use them."""
+    """Write `model/` and the two data sets; the `--set` values that let a configuration use them."""
     torch.manual_seed(0)
     tokenizer = _tokenizer()
     # wider than GPT-2's initialisation, so that the answer depends on the question
@@ -33,17 +31,12 @@ def build(folder: Path) -> list[str]:
     ).eval()  # fmt: skip
     model.save_pretrained(folder / "model")
     tokenizer.save_pretrained(folder / "model")
-    questions = folder / "questions.jsonl"
-    records = [
-        {"prompt": prompt, "relation": relation, "subject": subject, "answer": answer}
-        for number, (relation, subject, prompt) in enumerate(_prompts())
-        for answer in [_said(model, tokenizer, prompt) if number % 2 else f"nobody says {number}"]
-    ]
-    questions.write_text("".join(json.dumps(record) + "\n" for record in records))
+    hub.stand_in(folder, N_QUESTIONS, said=lambda question: _said(model, tokenizer, f"Q: {question}\nA:"))
     return [
         f"model.base_model={folder / 'model'}",
-        f"data.questions={questions}",
-        "data.corpus=factbook",
+        f"data.questions=hub:{folder / 'mandarjoshi/trivia_qa'}",
+        f"data.corpus=hub:{folder / 'Salesforce/wikitext'}",
+        "data.shots=0",
         f"data.max_questions={N_QUESTIONS}",
         f"tracking.max_new_tokens={NEW_TOKENS}",
     ]
@@ -60,16 +53,6 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     )  # fmt: skip
     pairs.train_from_iterator([document.text for document in prose()[::20]], trainer)
     return PreTrainedTokenizerFast(tokenizer_object=pairs, bos_token="<|end|>", eos_token="<|end|>")
-
-
-def _prompts() -> list[tuple[str, str, str]]:
-    """Relation, subject and prompt; a subject once only."""
-    chosen = {
-        fact.subject: (relation, fact.subject, TEMPLATES[relation].format(subject=fact.subject))
-        for number, relation in enumerate(RELATIONS)
-        for fact in [fact for fact in facts() if fact.relation == relation][number :: len(RELATIONS)]
-    }
-    return list(chosen.values())[:: len(chosen) // N_QUESTIONS][:N_QUESTIONS]
 
 
 @torch.inference_mode()

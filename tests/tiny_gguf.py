@@ -32,10 +32,12 @@ def save_tiny_gguf(path: Path, architecture: str = "llama") -> None:
     writer.add_vocab_size(config.vocab_size)
     words = byte_tokenizer().get_vocab()
     tokens = sorted(words, key=words.__getitem__)
+    pair = tokens[:2]  # a merge that hardly any text has: there must be one
+    tokens.append("".join(pair))
     writer.add_tokenizer_model("gpt2")
     writer.add_token_list([*tokens, *(f"<unused{i}>" for i in range(config.vocab_size - len(tokens)))])
     writer.add_token_types([1] * config.vocab_size)
-    writer.add_token_merges([f"{tokens[0]} {tokens[1]}"])
+    writer.add_token_merges([" ".join(pair)])
     writer.add_eos_token_id(config.vocab_size - 1)
     writer.add_bos_token_id(config.vocab_size - 1)
     for name, tensor in model.state_dict().items():

@@ -1,0 +1,65 @@
+"""A model of which nothing is known: two commands to the report, in a folder of the user's."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from ghosttrack.stages.prepare.factbook import facts
+from ghosttrack.stages.prepare.snapshot import load_source
+from tests.tiny_models import save_random_model
+
+pytestmark = pytest.mark.slow
+
+N_QUESTIONS = 80
+FAMILY = "phi"
+SHORT = [
+    part
+    for setting in ("data.max_tokens=6000", "detection.folds=2", "detection.inner_folds=2", "detection.relation_folds=0",
+                    "detection.permutations=5", "evaluation.bootstrap=100", "tracking.max_new_tokens=4",
+                    "tracking.clusters=4", "tracking.top_k_features=12")
+    for part in ("--set", setting)
+]  # fmt: skip
+"""Only less of everything: nothing that a model would need."""
+
+
+def write_questions(source: str, path: Path) -> None:
+    """Of every other one the right answer is how the model's own begins: a random model knows nothing."""
+    model, tokenizer = load_source(source)
+    chosen = [fact for fact in facts() if fact.relation in ("capital", "continent")][:N_QUESTIONS]
+    with path.open("w", encoding="utf-8") as file:
+        for number, fact in enumerate(chosen):
+            prompt = f"The {fact.relation} of {fact.subject} is"
+            ids = tokenizer(prompt, return_tensors="pt").input_ids
+            with torch.inference_mode():
+                said = model.generate(ids, max_new_tokens=4, do_sample=False, pad_token_id=0)  # type: ignore[operator]
+            own = tokenizer.decode(said[0, ids.shape[1] :]).split("\n")[0].strip()
+            answer = own if number % 2 and own else fact.answer
+            row = {"prompt": prompt, "answer": answer, "relation": fact.relation, "subject": fact.subject}
+            file.write(json.dumps(row) + "\n")
+
+
+def ghosttrack(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "ghosttrack.orchestrate", *arguments], cwd=folder, capture_output=True, text=True,
+        stdin=subprocess.DEVNULL, env={**os.environ, "GHOSTTRACK_EXECUTOR": "local"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_two_commands_from_a_model_to_the_report(tmp_path: Path) -> None:
+    source = save_random_model(tmp_path / "model", FAMILY)
+    write_questions(str(source), tmp_path / "questions.jsonl")
+    ghosttrack(
+        tmp_path, "init", "mine", "--model", "model", "--questions", "questions.jsonl", "--hours", "0.01"
+    )
+    ghosttrack(tmp_path, "run", "mine", *SHORT)
+    report = json.loads((tmp_path / "results/mine/evaluation/final_report.json").read_text())
+    assert report["name"] == "mine"
+    assert report["model"] == str(source)
+    assert (tmp_path / "results/mine/report/report.md").stat().st_size
