@@ -80,10 +80,16 @@ def run(job: Job) -> dict[str, Any]:
 
 def _nothing(job: Job, why: str) -> dict[str, Any]:
     TOKEN_METRICS.write(job.output(TOKEN_METRICS.name), {"why_not": why, "methods": {}})
-    empty = {column.name: np.array([], dtype=object if column.type == "string" else column.type)
-             for column in TOKEN_SCORES.columns}  # fmt: skip
-    TOKEN_SCORES.write(job.output(TOKEN_SCORES.name), empty)
+    TOKEN_SCORES.write(job.output(TOKEN_SCORES.name), no_tokens())
     return {"tokens": 0, "why_not": why}
+
+
+def no_tokens() -> dict[str, NDArray[Any]]:
+    """The columns of token_scores.parquet without rows."""
+    return {
+        column.name: np.array([], dtype=str if column.type == "string" else column.type)
+        for column in TOKEN_SCORES.columns
+    }
 
 
 def out_of_fold(

@@ -6,8 +6,17 @@ import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from ghosttrack.common.formats.answers import Answer
+from ghosttrack.common.formats.token_scores import TOKEN_SCORES
 from ghosttrack.stages.detect.token_features import LAYER_COLUMNS, LENS_COLUMNS, Tokens, read_tokens
-from ghosttrack.stages.detect.tokens import DETECTOR, figures, out_of_fold, recall_at, runs_of, span_f1
+from ghosttrack.stages.detect.tokens import (
+    DETECTOR,
+    figures,
+    no_tokens,
+    out_of_fold,
+    recall_at,
+    runs_of,
+    span_f1,
+)
 
 DEPTH, WIDTH, DOCUMENTS, LENGTH = 2, 6, 40, 12
 
@@ -110,3 +119,8 @@ def test_spans_are_found_and_runs_are_right_where_they_touch():
         2 * (1 / 3) * (1 / 2) / (1 / 3 + 1 / 2)
     )
     assert span_f1(tokens, flagged & False, np.ones((1, 9)))[0] == 0
+
+
+def test_an_empty_table_of_tokens_has_the_declared_columns(tmp_path):
+    TOKEN_SCORES.write(tmp_path / TOKEN_SCORES.name, no_tokens())
+    assert len(TOKEN_SCORES.frame(tmp_path / TOKEN_SCORES.name)) == 0
