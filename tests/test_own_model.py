@@ -1,4 +1,4 @@
-"""A model of which nothing is known: two commands to the report, in a folder of the user's."""
+"""A model of which nothing is known: two commands to the report, in a folder of the user's; and a .gguf file as a model."""
 
 import json
 import os
@@ -11,7 +11,8 @@ import torch
 
 from ghosttrack.stages.prepare.factbook import facts
 from ghosttrack.stages.prepare.snapshot import load_source
-from tests.tiny_models import save_random_model
+from tests.tiny_gguf import save_tiny_gguf
+from tests.tiny_models import random_model, save_random_model
 
 pytestmark = pytest.mark.slow
 
@@ -63,3 +64,15 @@ def test_two_commands_from_a_model_to_the_report(tmp_path: Path) -> None:
     assert report["name"] == "mine"
     assert report["model"] == str(source)
     assert (tmp_path / "results/mine/report/report.md").stat().st_size
+
+
+def test_a_gguf_file_is_the_model_that_was_written_to_it(tmp_path: Path) -> None:
+    """From the snapshot on, nothing knows what a model came from."""
+    save_tiny_gguf(tmp_path / "model.gguf")
+    loaded, tokenizer = load_source(str(tmp_path / "model.gguf"))
+    ids = torch.arange(40).view(1, -1)
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            loaded(ids).logits, random_model("llama").eval()(ids).logits, rtol=1e-4, atol=1e-4
+        )
+    assert tokenizer.decode(tokenizer("The capital of France is").input_ids) == "The capital of France is"
