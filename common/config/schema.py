@@ -150,6 +150,11 @@ class ModelConfig(Section):
         le=MOST_LAYERS,
         description="Number of blocks; where it is not given, read from the model, else checked against it.",
     )
+    bos: Literal["auto", "always", "never"] = Field(
+        "auto",
+        description="Whether texts begin with the BOS token; auto: as the tokenizer has it, unless the other way predicts prose "
+        "better by more than 0.05 nats a token.",
+    )
     layers: LayerList | None = Field(
         None, description="Blocks to study, such as `0-5` or `[0, 2, 4]`; null takes all."
     )

@@ -22,7 +22,7 @@ from ghosttrack.common.formats.corpus import CORPUS
 from ghosttrack.common.formats.questions import ASKED, ASKED_LEFT_OUT, LEFT_OUT, QUESTIONS
 from ghosttrack.common.formats.snapshot import CONFIG
 from ghosttrack.common.maths.seeds import generator
-from ghosttrack.stages.prepare import contexts, factbook, lengths, miniature, packing, snapshot, sources
+from ghosttrack.stages.prepare import bos, contexts, factbook, lengths, miniature, packing, snapshot, sources
 from ghosttrack.stages.prepare.facts import Fact
 from ghosttrack.stages.prepare.prompts import Question, ask, even_quota, shot_of, with_unique_ids
 
@@ -48,6 +48,12 @@ def prepare_model(job: Job) -> dict[str, Any]:
     else:
         model, tokenizer = snapshot.load_source(settings.base_model, settings.revision)
     snapshot.check(model, tokenizer, settings.base_model, settings.d_model, settings.n_layers)
+    tokenizer, beginning = bos.decide(model, tokenizer, settings.bos)
+    if beginning["bos"] != beginning["tokenizer_adds_bos"]:
+        job.log.warning(
+            f"texts begin {'with' if beginning['bos'] else 'without'} a BOS token, against the tokenizer: the loss on prose is "
+            f"{beginning['loss_with_bos']} nats a token with it and {beginning['loss_without_bos']} without (model.bos = {settings.bos})"
+        )
     snapshot.save(model, tokenizer, job.output(CONFIG.name).parent)
     config: Any = model.config
     if commit := getattr(config, "_commit_hash", None):
@@ -56,6 +62,7 @@ def prepare_model(job: Job) -> dict[str, Any]:
         "model_type": config.model_type,
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "vocabulary": len(tokenizer),
+        **beginning,
     }
 
 

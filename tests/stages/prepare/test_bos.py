@@ -1,0 +1,56 @@
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from ghosttrack.common.errors import ConfigError
+from ghosttrack.stages.prepare import bos
+from tests.tiny_models import bos_tokenizer, byte_tokenizer, random_model
+
+
+class Needs(torch.nn.Module):
+    """Predicts the true next token where the text begins with this token, or where it does not."""
+
+    def __init__(self, token: int, wanted: bool) -> None:
+        super().__init__()
+        self.token, self.wanted = token, wanted
+        self.config = random_model("llama").config
+
+    def forward(self, input_ids: torch.Tensor, use_cache: bool) -> object:
+        logits = torch.zeros(*input_ids.shape, 264)
+        if (int(input_ids[0, 0]) == self.token) == self.wanted:
+            logits.scatter_(2, input_ids.roll(-1, dims=1)[..., None], 5.0)
+        return type("Output", (), {"logits": logits})
+
+
+def forgetful():
+    """Knows a BOS and does not put it there."""
+    return bos.beginning_with(bos_tokenizer(), None)
+
+
+@pytest.mark.parametrize("make", [bos_tokenizer, forgetful])
+@pytest.mark.parametrize("needed", [True, False])
+def test_auto_takes_what_the_model_needs_and_the_snapshot_keeps_it(make, needed, tmp_path):
+    tokenizer = make()
+    token, text = tokenizer.bos_token_id, "some text"
+    chosen, found = bos.decide(Needs(token, needed), tokenizer, "auto")
+    assert found["bos"] == needed
+    assert (found["loss_with_bos"] < found["loss_without_bos"]) == needed
+    chosen.save_pretrained(tmp_path)
+    own = byte_tokenizer()(text).input_ids
+    assert AutoTokenizer.from_pretrained(tmp_path)(text).input_ids == ([token, *own] if needed else own)
+
+
+def test_without_a_clear_difference_the_tokenizer_is_left_as_it_is():
+    model = random_model("llama").eval()
+    for make in (bos_tokenizer, forgetful):
+        tokenizer = make()
+        chosen, found = bos.decide(model, tokenizer, "auto")
+        if abs(found["loss_with_bos"] - found["loss_without_bos"]) <= bos.CLEARLY:
+            assert chosen is tokenizer
+    assert bos.decide(model, bos_tokenizer(), "never")[0]("a").input_ids == byte_tokenizer()("a").input_ids
+    assert bos.decide(model, forgetful(), "always")[0]("a").input_ids == bos_tokenizer()("a").input_ids
+
+
+def test_a_bos_that_does_not_exist_cannot_be_demanded():
+    with pytest.raises(ConfigError, match="neither the tokenizer nor"):
+        bos.decide(random_model("llama"), byte_tokenizer(), "always")
