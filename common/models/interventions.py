@@ -198,7 +198,7 @@ def gradients(
         final = model.backbone(
             input_ids=ids, past_key_values=cache, use_cache=cache is not None
         ).last_hidden_state[0, -1]
-        logits = _head(model, final)
+        logits = _head(model, final[None])[0]
         (logits[more] - logits[less]).float().backward()
     grads = [states.grad[0, first - before :].float().cpu() for states in found]  # type: ignore[index]
     return torch.stack(grads)
