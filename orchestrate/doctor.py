@@ -190,7 +190,9 @@ def columns(request: Request, plan: Plan) -> Iterator[Diagnosis]:
     if done.returncode == 0:
         yield Diagnosis("ok", "columns", f"{' and '.join(named)} have their columns")
     else:
-        said = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+        # Libraries' own threads may have a last word when a process ends with an error.
+        lines = done.stderr.strip().splitlines() or ["no reason given"]
+        said = next((line for line in reversed(lines) if line.startswith("prepare: error: ")), lines[-1])
         text, _, mend = said.removeprefix("prepare: error: ").partition("; ")
         yield Diagnosis("trouble", "columns", text, mend or "correct data in the configuration")
 

@@ -218,7 +218,8 @@ class LanguageModel:
     def logits(self, final: Tensor) -> Tensor:
         """final: [..., d_model], states after the final norm → [..., n_vocabulary]."""
         flat = final.reshape(1, -1, final.shape[-1])
-        return head_of(self.model, self.backbone, flat)[0].unflatten(0, final.shape[:-1])
+        logits = head_of(self.model, self.backbone, flat)[0]
+        return logits.reshape(*final.shape[:-1], logits.shape[-1])
 
     @torch.inference_mode()
     def read_blocks(
