@@ -120,3 +120,13 @@ def save_random_model(
     random_model(family).save_pretrained(folder)
     tokenizer().save_pretrained(folder)
     return folder
+
+
+def save_large_model(folder: Path, factor: float) -> Path:
+    """Write a model whose residual stream is some `factor` times as large from block 1 on."""
+    model = random_model("llama")
+    with torch.no_grad():
+        model.get_submodule("model.layers.1.mlp.down_proj").get_parameter("weight").mul_(factor)
+    model.save_pretrained(folder)
+    byte_tokenizer().save_pretrained(folder)
+    return folder

@@ -219,8 +219,10 @@ class ExtractConfig(Section):
         16, gt=0, description="Rows a forward pass; does not change the result's meaning."
     )
     max_length: int = Field(512, gt=1, description="Tokens a row.")
-    dtype: Literal["float32", "bfloat16", "float16", "int8"] = Field(
-        "float16", description="Storage type of hidden states; int8 has a scale a row."
+    dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = Field(
+        "auto",
+        description="Storage type of hidden states; auto: float16 where a layer's states leave room in it, else bfloat16; "
+        "int8 has a scale a row.",
     )
     layers_per_wave: int | None = Field(
         None,

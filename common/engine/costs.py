@@ -25,7 +25,7 @@ TOKENS_PER_PROMPT = 20
 TOKENS_PER_ANSWER = 6
 READ_RATE = 50e6
 """Bytes a second at which model weights arrive and are converted."""
-ITEM_BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
+ITEM_BYTES = {"auto": 2, "float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 SCALE_BYTES = {"int8": 4}
 """Beside every row, in storage types that need it."""
 INTERPRETER_BYTES = 0.5e9

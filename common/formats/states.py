@@ -25,7 +25,7 @@ from ghosttrack.common.formats.file import File
 STATES = File(
     "layer_{layer}_states.pt",
     "extract",
-    '`{"states": [n_tokens, d_model]}` in `extract.dtype`, block outputs, with `"scale": [n_tokens]` float32 beside int8; opens '
+    '`{"states": [n_tokens, d_model]}` in `extract.dtype` (under `auto`, the one that fits the layer), block outputs, with `"scale": [n_tokens]` float32 beside int8; opens '
     "with `torch.load(mmap=True, weights_only=True)`, reads as float32 through `common/formats/states.py`",
 )
 INDEX = File(
@@ -45,7 +45,15 @@ DTYPES: Mapping[str, torch.dtype] = {
     "float16": torch.float16,
     "int8": torch.int8,
 }
-"""`extract.dtype` to the type of the stored numbers."""
+"""`extract.dtype` to the type of the stored numbers, `auto` aside."""
+ROOM = 2.0
+"""How many times the largest number measured float16 must hold to be taken under `auto`."""
+
+
+def roomy_dtype(largest: float) -> torch.dtype:
+    """The storage type under `auto`: float16 where it holds ROOM times the largest number measured, else bfloat16."""
+    fits = largest * ROOM <= torch.finfo(torch.float16).max
+    return torch.float16 if fits else torch.bfloat16
 
 
 class States:
@@ -111,11 +119,15 @@ class StatesWriter(TensorFile):
     def row_bytes(self) -> int:
         return row_bytes(self._width, self.dtype)
 
-    def write(self, start: int, rows: Tensor) -> bool:
+    def write(self, start: int, rows: Tensor, *, clamped: bool = False) -> bool:
         """Store rows [n, d_model] of any float type from row `start` on.
 
-        Returns False, and stores nothing, where one is not finite or too large for the type.
+        Returns False, and stores nothing, where one is not finite or too large for the type; with `clamped`, finite
+        numbers beyond it are stored as its largest.
         """
+        if clamped and bool(torch.isfinite(rows).all()):
+            bound = torch.finfo(self.dtype).max
+            rows = rows.float().clamp(-bound, bound)
         low, high = torch.aminmax(rows)  # NaN where there is one
         largest = torch.finfo(rows.dtype if self.dtype == torch.int8 else self.dtype).max
         if not (bool(high <= largest) and bool(low >= -largest)):

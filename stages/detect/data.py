@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from ghosttrack.stages.detect.evidence import Asked, Halves
+from ghosttrack.stages.detect.evidence import Asked, States
 from ghosttrack.stages.detect.features.table import FeatureTable
 
 Floats = NDArray[np.float64]
@@ -23,7 +23,7 @@ class Data:
     asked: list[Asked]
     layers: list[int]
     tables: dict[str, FeatureTable]  # signal → features; the ladder's as "rung/<name>"
-    states: Halves  # [n, 4, n_layers, d_model]
+    states: States  # [n, 4, n_layers, d_model]
     latents: csr_matrix | None  # [n, n_layers · d_hidden]; None where only the token signals are wanted
     tokens: Ints  # [n, m] candidates for the first answer token
     logprobs: Floats  # [n, m]

@@ -18,7 +18,8 @@ from ghosttrack.common.maths.text import normalise
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
-Halves = NDArray[np.float16]
+States = NDArray[np.float16] | NDArray[np.float32]
+"""As `track` stored them."""
 Ints = NDArray[np.int64]
 
 PLACES = ("subject", "prompt", "first", "last")
@@ -80,10 +81,10 @@ def place_rows(question: Ints, position: Ints, n_questions: int) -> Ints:
     return rows
 
 
-def states_by_place(question: Ints, position: Ints, states: Halves, n_questions: int) -> Halves:
+def states_by_place(question: Ints, position: Ints, states: States, n_questions: int) -> States:
     """states: [n_rows, n_layers, d_model] → [n_questions, 4, n_layers, d_model]. Raises NumericError for NaN or Inf."""
     rows = place_rows(question, position, n_questions)
-    result = np.full((n_questions, len(PLACES), *states.shape[1:]), np.nan, dtype=np.float16)
+    result = np.full((n_questions, len(PLACES), *states.shape[1:]), np.nan, dtype=states.dtype)
     for place in range(len(PLACES)):
         there = np.flatnonzero(rows[:, place] >= 0)
         result[there, place] = states[rows[there, place]]

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ghosttrack.common.maths.seeds import generator
-from ghosttrack.stages.detect.evidence import PLACES
+from ghosttrack.stages.detect.evidence import PLACES, States
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -36,18 +36,18 @@ class Familiarity:
     known: NDArray[np.float16]  # [m, d_model] standardised, of unit length
     distances: Floats  # [m] ascending: of each to its k-th nearest of another group
 
-    def p_value(self, states: NDArray[np.float16]) -> Floats:
+    def p_value(self, states: States) -> Floats:
         """states: [n, 4, n_layers, d_model] → [n], the share of training questions at least as far from the others."""
         here = _standard(states[:, PROMPT, self.place].astype(np.float32), self.mean, self.spread)
         far = _nearest(1 - here @ self.known.T.astype(np.float32))
         at_least = len(self.distances) - np.searchsorted(self.distances, far - 1e-6)
         return (1 + at_least) / (1 + len(self.distances))
 
-    def unfamiliar(self, states: NDArray[np.float16]) -> NDArray[np.bool_]:
+    def unfamiliar(self, states: States) -> NDArray[np.bool_]:
         return self.p_value(states) <= FALSE_ALARMS
 
 
-def fit_familiarity(states: NDArray[np.float16], groups: Ints, seed: int) -> Familiarity:
+def fit_familiarity(states: States, groups: Ints, seed: int) -> Familiarity:
     """states: [n, 4, n_layers, d_model] of the training questions; groups: [n], questions on one thing."""
     place = states.shape[2] // 2
     rows = np.sort(generator(seed, "familiarity").permutation(len(states))[:MOST_KEPT])

@@ -23,7 +23,7 @@ from ghosttrack.common.formats.lens import LENS
 from ghosttrack.common.formats.positions import POSITIONS
 from ghosttrack.common.maths.text import normalise
 from ghosttrack.stages.detect.data import Data
-from ghosttrack.stages.detect.evidence import Asked, Halves, first_candidates, lens_by_place, states_by_place
+from ghosttrack.stages.detect.evidence import Asked, States, first_candidates, lens_by_place, states_by_place
 from ghosttrack.stages.detect.features.competition import (
     COMPETITION,
     curves_by_place,
@@ -193,7 +193,7 @@ def _row_groups(path: Path, groups: Sequence[int], names: Sequence[str]) -> Colu
         ) from error
 
 
-def _states(files: Files, n_questions: int) -> Halves:
+def _states(files: Files, n_questions: int) -> States:
     owner = POSITIONS.read(files.positions)
     try:
         states = np.load(files.states, mmap_mode="r", allow_pickle=False)

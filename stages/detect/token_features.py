@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ghosttrack.common.formats.answers import Answer
+from ghosttrack.stages.detect.evidence import States
 
 Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
@@ -45,7 +46,7 @@ class Tokens(NamedTuple):
     logprob: Floats
     entropy: Floats
     tables: dict[str, Singles]
-    states: NDArray[np.float16]
+    states: States
 
 
 def read_tokens(

@@ -10,6 +10,9 @@ from ghosttrack.common.errors import NumericError
 from ghosttrack.common.formats.states import StatesWriter
 from ghosttrack.common.models.language_model import LanguageModel
 
+MEASURED_ROWS = 4
+"""Rows of the corpus whose largest number decides the storage type."""
+
 
 def plan_shards(n_tokens: int, length: int, shard_rows: int) -> list[tuple[int, int]]:
     """Token ranges [start, stop) of `shard_rows` rows of `length` tokens; the last may be shorter."""
@@ -33,21 +36,27 @@ def write_states(
     positions: Tensor,
     batch: tuple[int, int, int],
     out: Mapping[int, StatesWriter],
-) -> None:
-    """Run one batch and store the block outputs of the layers of `out`.
+    *,
+    clamped: bool = False,
+) -> set[int]:
+    """Run one batch and store the block outputs of the layers of `out`; the layers where numbers were clamped.
 
     tokens, positions: int32 [n_tokens], the whole corpus. batch: an item of `batches`. out: layer to the file
     whose rows [start, start + rows·length) are written. Raises NumericError naming layer and row for a state
-    that is not finite or too large for the file's type.
+    that is not finite, or too large for the file's type unless `clamped`, which stores the type's largest number there.
     """
     start, rows, length = batch
     stop = start + rows * length
     device = model.device
+    beyond: set[int] = set()
 
     def sink(layer: int, states: Tensor) -> None:
         flat = states.reshape(rows * length, -1)
-        if not out[layer].write(start, flat):
+        if out[layer].write(start, flat):
+            return
+        if not (clamped and out[layer].write(start, flat, clamped=True)):
             raise NumericError(_not_finite(layer, start, flat, out[layer].dtype))
+        beyond.add(layer)
 
     model.read_blocks(
         tokens[start:stop].long().view(rows, length).to(device),
@@ -55,6 +64,25 @@ def write_states(
         list(out),
         sink,
     )
+    return beyond
+
+
+def largest_states(
+    model: LanguageModel, tokens: Tensor, positions: Tensor, length: int, layers: list[int]
+) -> dict[int, float]:
+    """Layer to the largest absolute finite number of its block outputs in rows spread over the corpus."""
+    starts = range(0, len(tokens), length)
+    largest = dict.fromkeys(layers, 0.0)
+
+    def sink(layer: int, states: Tensor) -> None:
+        finite = torch.where(torch.isfinite(states), states, torch.zeros_like(states))
+        largest[layer] = max(largest[layer], float(finite.abs().max()))
+
+    for start in starts[:: max(1, len(starts) // MEASURED_ROWS)]:
+        row = slice(start, start + length)
+        ids, places = (part[row].long()[None].to(model.device) for part in (tokens, positions))
+        model.read_blocks(ids, places, layers, sink)
+    return largest
 
 
 def _not_finite(layer: int, start: int, states: Tensor, dtype: torch.dtype) -> str:
@@ -68,7 +96,7 @@ def _not_finite(layer: int, start: int, states: Tensor, dtype: torch.dtype) -> s
         )
     return (
         f"layer {layer}, row {row}: the hidden state is too large for {kind}; store in another type with "
-        "--set extract.dtype=bfloat16 (or int8, float32)"
+        "--set extract.dtype=auto (or bfloat16, int8, float32)"
     )
 
 

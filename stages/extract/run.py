@@ -8,7 +8,7 @@ import functools
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import psutil
@@ -26,7 +26,14 @@ from ghosttrack.common.maths.sampling import sampled_rows
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.common.models.language_model import LanguageModel, load_language_model
 from ghosttrack.stages.extract.corpus import sample_of
-from ghosttrack.stages.extract.forward import batches, flop_per_token, peak_flops, plan_shards, write_states
+from ghosttrack.stages.extract.forward import (
+    batches,
+    flop_per_token,
+    largest_states,
+    peak_flops,
+    plan_shards,
+    write_states,
+)
 
 HEADERS = 0.01
 """Share of the room that the headers of files may take beyond the plan's prediction, where files are tiny."""
@@ -40,15 +47,16 @@ def run(job: Job) -> dict[str, Any]:
     model = load_language_model(job.input_dir("prepare/model"), job.config.model.dtype)
     before = psutil.Process().memory_info().rss
     corpus = corpus_of(job, model)
-    dtype = states.DTYPES[settings.dtype]
     paths = {layer: job.output(STATES.of(layer)) for layer in layers}
 
     def reserve() -> None:
         for leftover in job.output("").iterdir():  # of a run that was killed while it reserved
             leftover.unlink()
-        check_room(job, len(layers) * len(corpus) * states.row_bytes(model.d_model, dtype))
-        for path in paths.values():
-            states.reserve(path, len(corpus), model.d_model, dtype)
+        dtypes = dtypes_of(job, model, corpus, layers)
+        row = sum(states.row_bytes(model.d_model, dtype) for dtype in dtypes.values())
+        check_room(job, len(corpus) * row)
+        for layer, path in paths.items():
+            states.reserve(path, len(corpus), model.d_model, dtypes[layer])
 
     job.once("reserve", reserve)
     shards = plan_shards(len(corpus), settings.max_length, settings.shard_rows)
@@ -78,6 +86,21 @@ def run(job: Job) -> dict[str, Any]:
         "gemm_flops": peak,
         "bytes_beyond_the_model": max(0, psutil.Process().memory_info().rss - before),
     }
+
+
+def dtypes_of(job: Job, model: LanguageModel, corpus: Corpus, layers: list[int]) -> dict[int, torch.dtype]:
+    """The storage type of each layer: the one configured, or under `auto` the one with room for what is measured."""
+    settings = job.config.extract
+    if settings.dtype != "auto":
+        return dict.fromkeys(layers, states.DTYPES[settings.dtype])
+    largest = largest_states(model, corpus.token, corpus.position, settings.max_length, layers)
+    dtypes = {layer: states.roomy_dtype(number) for layer, number in largest.items()}
+    if wide := [layer for layer, dtype in dtypes.items() if dtype != torch.float16]:
+        job.log.info(
+            f"layers {wide} are stored as bfloat16: their states reach {max(largest.values()):,.0f}, "
+            "which leaves no room in float16"
+        )
+    return dtypes
 
 
 def check_room(job: Job, needed: int) -> None:
@@ -137,6 +160,8 @@ class ForwardPass:
     """Bytes."""
     _into_shard: int = 0
     """Tokens of the shard at work that are written."""
+    _clamped: set[int] = field(default_factory=set)
+    """Layers whose states went beyond the type that was measured to hold them."""
 
     def do(self, shards: dict[int, tuple[int, int]]) -> None:
         """Do the shards that are not done, each a step. shards: number to token range.
@@ -170,9 +195,18 @@ class ForwardPass:
         for batch in batches(start + self._into_shard, stop, length, self.batch_size):
             tokens = batch[1] * batch[2]
             try:
-                write_states(self.model, self.corpus.token, self.corpus.position, batch, self.out)
+                beyond = write_states(
+                    self.model, self.corpus.token, self.corpus.position, batch, self.out,
+                    clamped=self.job.config.extract.dtype == "auto",
+                )  # fmt: skip
             except NumericError as error:
                 raise NumericError(f"shard {number}, {error}") from error
+            if beyond - self._clamped:
+                self.job.log.warning(
+                    f"layers {sorted(beyond - self._clamped)}: states beyond float16 in shard {number}, more than {states.ROOM:g} "
+                    "times what was measured, are stored as its largest number; extract.dtype=bfloat16 holds them"
+                )
+                self._clamped |= beyond
             self._into_shard += tokens
             self.written += tokens * sum(file.row_bytes for file in self.out.values())
             progress.update(tokens)

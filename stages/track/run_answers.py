@@ -125,12 +125,11 @@ def _do_shard(
             progress.update(len(batch.numbers))
     order = sorted(answers)
     states = torch.cat([answers[line].states for line in order])
+    if not bool(states.isfinite().all()):
+        raise NumericError(f"shard {number}: a block output is not finite; check model.dtype and the model")
     stored = states.half()
     if not bool(stored.isfinite().all()):
-        raise NumericError(
-            f"shard {number}: a block output is not finite or too large for float16 (65,504); "
-            "check model.dtype and the model"
-        )
+        stored = states.float()  # numpy has no bfloat16
     owners = [(line, place) for line in order for place in answers[line].positions]
     content = {
         "question": torch.tensor([line for line, _ in owners], dtype=torch.int32),
@@ -305,14 +304,20 @@ def _gather_states(job: Job, records: list[dict[str, Any]], n_shards: int) -> No
     """Write states.npy, which needs no torch to be read, and whose rows they are; holds no more than a question's."""
     counts = [len(record["token_ids"]) + 1 + record["subject_found"] for record in records]
     starts = np.concatenate([[0], np.cumsum(counts)])
-    first = torch.load(job.scratch(f"{_step(0)}.pt"), mmap=True, weights_only=True)["states"]
+    shards = [
+        torch.load(job.scratch(f"{_step(number)}.pt"), mmap=True, weights_only=True)
+        for number in range(n_shards)
+    ]
+    fits = all(shard["states"].dtype == torch.float16 for shard in shards)
     states = np.lib.format.open_memmap(
-        job.output(ANSWER_STATES.name), mode="w+", dtype=np.float16, shape=(int(starts[-1]), *first.shape[1:])
+        job.output(ANSWER_STATES.name),
+        mode="w+",
+        dtype=np.float16 if fits else np.float32,
+        shape=(int(starts[-1]), *shards[0]["states"].shape[1:]),
     )
     take_room(job.output(ANSWER_STATES.name))
     question, position = np.empty(len(states), np.int32), np.empty(len(states), np.int16)
-    for number in range(n_shards):
-        shard = torch.load(job.scratch(f"{_step(number)}.pt"), mmap=True, weights_only=True)
+    for shard in shards:
         lines, sizes = shard["question"].unique_consecutive(return_counts=True)
         places = torch.cumsum(sizes, 0) - sizes
         for line, place, size in zip(lines.tolist(), places.tolist(), sizes.tolist(), strict=True):

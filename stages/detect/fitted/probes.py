@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ghosttrack.common.maths.metrics import ones, rank_metrics
-from ghosttrack.stages.detect.evidence import PLACES, Halves
+from ghosttrack.stages.detect.evidence import PLACES, States
 from ghosttrack.stages.detect.fitted.ridge import Ints, Singles, Standardiser, fit_ridges
 
 Floats = NDArray[np.float64]
@@ -40,7 +40,7 @@ class Probes:
     def cell_name(self, cell: int, layers: list[int]) -> str:
         return f"{PLACES[cell // len(layers)]}, layer {layers[cell % len(layers)]}"
 
-    def score(self, states: Halves) -> Singles:
+    def score(self, states: States) -> Singles:
         """states: [n, 4, n_layers, d_model] → [n, n_cells], each cell in units of its spread; 0 where absent."""
         n, places, depth, _ = states.shape
         scores = np.zeros((n, places * depth), dtype=np.float32)
@@ -52,7 +52,7 @@ class Probes:
         return scores
 
 
-def fit_probes(states: Halves, rows: Ints, labels: Floats, inner: Ints) -> tuple[Probes, Singles]:
+def fit_probes(states: States, rows: Ints, labels: Floats, inner: Ints) -> tuple[Probes, Singles]:
     """The probes fitted on all `rows`, and [len(rows), n_cells] held-out scores in units of their spread.
 
     states: [n, 4, n_layers, d_model] of all questions, NaN where a place is absent.

@@ -11,7 +11,16 @@ import torch
 
 from ghosttrack.common.errors import CorruptInputError
 from ghosttrack.common.formats import states
-from ghosttrack.common.formats.states import DTYPES, States, StatesWriter, open_states, quantise, reserve
+from ghosttrack.common.formats.states import (
+    DTYPES,
+    ROOM,
+    States,
+    StatesWriter,
+    open_states,
+    quantise,
+    reserve,
+    roomy_dtype,
+)
 
 
 def write(path: Path, start: int, rows: torch.Tensor) -> bool:
@@ -146,3 +155,8 @@ def test_a_file_that_holds_no_states_is_named(tmp_path: Path, content: object) -
 def test_states_can_be_made_of_a_tensor() -> None:
     rows = torch.randn(5, 3)
     assert torch.equal(States(rows)[1:3], rows[1:3])
+
+
+def test_auto_takes_float16_only_with_room_to_spare() -> None:
+    assert roomy_dtype(0) == roomy_dtype(65_504 / ROOM) == torch.float16
+    assert roomy_dtype(65_504 / ROOM + 1) == torch.bfloat16

@@ -56,11 +56,15 @@ def configured(root: Path, **extract: Any) -> Config:
     )
 
 
-def prepare(config: Config, corpus: Mapping[str, Tensor] | None = None) -> None:
+def prepare(
+    config: Config,
+    corpus: Mapping[str, Tensor] | None = None,
+    write_model: Callable[[Path], object] = lambda out: save_random_model(out, "llama"),
+) -> None:
     """Publish prepare/model and prepare/corpus."""
     units = {unit.name: unit for unit in expand(load_contract(STAGES / "prepare"), config)}
     store = Store(config.paths.root)
-    publish(store, units["model"], lambda out: save_random_model(out, "llama"))
+    publish(store, units["model"], write_model)
     publish(store, units["corpus"], lambda out: torch.save(corpus or packed(), out / "corpus.pt"))
 
 

@@ -8,7 +8,14 @@ import torch
 from ghosttrack.common.errors import NumericError
 from ghosttrack.common.formats.states import StatesWriter, open_states, reserve
 from ghosttrack.common.models.language_model import LanguageModel, load_language_model
-from ghosttrack.stages.extract.forward import batches, flop_per_token, peak_flops, plan_shards, write_states
+from ghosttrack.stages.extract.forward import (
+    batches,
+    flop_per_token,
+    largest_states,
+    peak_flops,
+    plan_shards,
+    write_states,
+)
 from tests.tiny_models import D_MODEL, N_LAYERS, VOCABULARY, save_random_model
 
 
@@ -93,3 +100,22 @@ def test_the_arithmetic_of_a_forward_pass_is_counted(model: LanguageModel) -> No
 
 def test_the_peak_is_above_what_one_small_product_reaches() -> None:
     assert peak_flops(torch.device("cpu"), torch.float32, 256, 0.05) > 1e8
+
+
+def test_what_goes_beyond_the_measured_type_is_its_largest_number_and_told(
+    model: LanguageModel, tmp_path: Path
+) -> None:
+    tokens = torch.randint(VOCABULARY, (8,), dtype=torch.int32)
+
+    def poison(module: object, arguments: object, output: torch.Tensor) -> None:
+        output[0, 5, :2] = torch.tensor([1e6, -1e6])
+
+    handle = model.blocks[N_LAYERS - 1].register_forward_hook(poison, prepend=True)
+    try:
+        out = writers(tmp_path, 8, torch.float16)
+        beyond = write_states(model, tokens, torch.arange(8).int(), (0, 1, 8), out, clamped=True)
+        assert largest_states(model, tokens, torch.arange(8).int(), 8, [0, N_LAYERS - 1])[N_LAYERS - 1] == 1e6
+    finally:
+        handle.remove()
+    assert beyond == {N_LAYERS - 1}
+    assert open_states(tmp_path / f"{N_LAYERS - 1}.pt")[5:6][0, :2].tolist() == [65504.0, -65504.0]

@@ -38,7 +38,7 @@ from tests.stages.extract.corpora import (
     prepare,
     result,
 )
-from tests.tiny_models import D_MODEL, N_LAYERS
+from tests.tiny_models import D_MODEL, N_LAYERS, save_large_model
 
 CODE = Path(__file__).parents[3]
 
@@ -397,3 +397,29 @@ def test_released_states_come_out_as_they_were(config: Config) -> None:
     extract(config, unit.name)
     assert digests(config) == before
     assert not result(config).released  # type: ignore[union-attr]
+
+
+def stored_types(config: Config) -> list[torch.dtype]:
+    folder = Path(config.paths.root) / "data/cache/tiny/hidden_states"
+    files = [folder / f"layer_{layer}_states.pt" for layer in range(N_LAYERS)]
+    return [torch.load(file, mmap=True, weights_only=True)["states"].dtype for file in files]
+
+
+def test_auto_stores_each_layer_in_a_type_that_holds_it(tmp_path: Path) -> None:
+    config = configured(tmp_path / "root", dtype="auto")
+    prepare(config, write_model=lambda out: save_large_model(out, 1e6))
+    extract(config)
+    assert stored_types(config) == [torch.float16, torch.bfloat16, torch.bfloat16]
+    folder = Path(config.paths.root) / "data/cache/tiny/hidden_states"
+    largest = open_states(folder / "layer_1_states.pt")[0:TOKENS].abs().max()
+    assert 65_504 < largest < float("inf")
+
+
+def test_auto_writes_the_bytes_of_float16_where_that_has_room(config: Config, tmp_path: Path) -> None:
+    written = []
+    for dtype in ("auto", "float16"):
+        settings = configured(tmp_path / dtype, dtype=dtype)
+        prepare(settings)
+        extract(settings)
+        written.append(digests(settings))
+    assert written[0] == written[1]

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from ghosttrack.stages.track.generate import Ends
 from tests.stages.extract import corpora
 from tests.stages.track.test_outputs import PlainUnpickler
 from tests.stages.track.tiny_run import QUESTIONS, TinyRun, contract, sae, silent
+from tests.tiny_models import save_large_model
 
 ALL = ("answers", "association", "all")
 
@@ -266,3 +268,36 @@ def test_two_processes_write_the_bytes_of_one(tmp_path: Path) -> None:
     for unit in ALL:
         assert alone.digests(unit) == together.digests(unit)
     assert together.entry("answers").manifest.predicate.resource_usage["processes"] == 2
+
+
+def test_states_too_large_for_float16_are_stored_as_float32_and_tracked(tmp_path: Path) -> None:
+    run = TinyRun(tmp_path / "root", shard_questions=2).give(
+        saes={layer: replace(sae(layer), scale=3e-6) for layer in range(3)},
+        write_model=lambda out: save_large_model(out, 1e6),
+    )
+    run.track(*ALL)
+    states = np.load(run.entry("answers").file("states.npy"))
+    assert states.dtype == np.float32
+    assert 65_504 < np.abs(states).max() < np.inf
+    positions, generations = (
+        run.table("answers", "positions.parquet"),
+        run.entry("answers").file("generations.jsonl"),
+    )
+    first = json.loads(generations.read_text().splitlines()[0])
+    model = load_language_model(run.store.current(run.config.name, "prepare", "model").path, "float32")  # type: ignore[union-attr]
+    text = torch.tensor([[*model.tokenizer(first["prompt"])["input_ids"], *first["token_ids"]]])
+    own = positions[(positions.question == 0) & (positions.position > 0)]
+    length = text.shape[1] - len(first["token_ids"])
+    whole: dict[int, torch.Tensor] = {}
+    model.read_blocks(
+        text,
+        torch.arange(text.shape[1])[None],
+        run.config.layers,
+        lambda layer, read: whole.update({layer: read[0].clone()}),
+    )
+    for row, position in zip(own.index, own.position, strict=True):
+        for place, layer in enumerate(run.config.layers):
+            expected = whole[layer][length + position - 1].numpy()
+            np.testing.assert_allclose(
+                states[row, place], expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max()
+            )

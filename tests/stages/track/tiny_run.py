@@ -18,7 +18,7 @@ from ghosttrack.common.formats.contexts import Context, write_contexts
 from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.stages.track.run import run
 from tests.stages.extract import corpora
-from tests.tiny_models import D_MODEL
+from tests.tiny_models import D_MODEL, save_random_model
 
 D_HIDDEN = 64
 QUESTIONS = [
@@ -79,9 +79,10 @@ class TinyRun:
         self,
         questions: Sequence[tuple[str, str, str]] = QUESTIONS,
         saes: Mapping[int, JumpReLUSAE | None] | None = None,
+        write_model: Callable[[Path], object] = lambda out: save_random_model(out, "llama"),
     ) -> "TinyRun":
-        """saes: those that are not as the others; None leaves one out."""
-        corpora.prepare(self.config)
+        """saes: those that are not as the others; None leaves one out. write_model: of another model's snapshot."""
+        corpora.prepare(self.config, write_model=write_model)
         lines = [json.dumps(question(number, *each)) + "\n" for number, each in enumerate(questions)]
         for name, file in (("questions", "questions.jsonl"), ("asked", "asked.jsonl")):
             self._publish("prepare", name, lambda out, file=file: (out / file).write_text("".join(lines)))
