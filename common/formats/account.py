@@ -6,7 +6,8 @@ Lists hold a value a candidate of candidates.parquet by rank, in logits before a
         = carried + Σ attention_<source> + attention_bias + mlp + constant         how it came about since the layer before
 
 `carried` is what stood in the stream at the layer before (at the first layer: what enters the first block), read with this
-layer's scale of the final norm; attention and MLP are what the blocks in between wrote. Numbers of the lists are cut to 16
+layer's scale of the final norm; attention and MLP are what the blocks in between wrote, NaN where one of them cannot be
+taken apart. Numbers of the lists are cut to 16
 bits of mantissa (a relative error of 8e-6), which halves the file.
 """
 

@@ -5,7 +5,7 @@
 `own` is carried through the residual stream from the latent that its track was last seen at (0 at a birth), `carried` from
 the other latents of the layer before, `error` from what that layer's SAE leaves out, `moved_<source>` brought by attention
 since then from there, `written` by the MLP, `bias` what no input moves. At the first tracked layer `carried` is what enters
-the first block.
+the first block. Where a block in between cannot be taken apart, `bias`, `moved_<source>` and `written` are NaN.
 """
 
 from ghosttrack.common.formats.account import SOURCES
@@ -23,7 +23,7 @@ ORIGINS = Table(
         Column(
             "birth",
             "int8",
-            f"what gave most of a node that begins a track, of {', '.join(BIRTHS)}; −1 elsewhere",
+            f"what gave most of a node that begins a track, of {', '.join(BIRTHS)}; −1 elsewhere and where that cannot be told",
         ),
     ),
 )

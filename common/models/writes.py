@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, DynamicCache
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, eager_mask
 
 from ghosttrack.common.errors import ModelMismatchError
@@ -30,6 +31,8 @@ more in half precision."""
 EXACT_HALF = 3e-2
 SURE = 1e-5
 """At which no other pair is looked at."""
+ROUNDINGS = 4
+"""Roundings of the stream itself that a block's sum is allowed, where what it adds is small beside the stream."""
 QUERIES_AT_A_TIME = 256
 """Tokens whose attention patterns are held at a time, so that memory grows with the prompt and not with its square."""
 
@@ -39,7 +42,8 @@ class Writes(NamedTuple):
     n, n_sources, d_model], attention_bias: [n_blocks, n, d_model] (of the projection and of a norm behind it: from no
     token), mlp: [n_blocks, n, d_model], outputs: [n_blocks, n, d_model], block outputs. All float32, on the CPU.
 
-    outputs[l] = before + Σ over blocks to l of Σ over sources of attention + attention_bias + mlp, to rounding.
+    outputs[l] = before + Σ over blocks to l of Σ over sources of attention + attention_bias + mlp, to rounding. Of a block
+    that cannot be taken apart so the three are NaN.
     logits: [n, n_vocabulary], the model's own at these tokens, float32.
     """
 
@@ -52,9 +56,11 @@ class Writes(NamedTuple):
 
 
 class WriteReader:
-    """Reads what a model's blocks write, text after text; what is found of its structure is kept."""
+    """Reads what a model's blocks write, text after text; what is found of its structure is kept. untold: block → why what
+    it writes cannot be told."""
 
     def __init__(self, model: LanguageModel) -> None:
+        self.untold: dict[int, str] = {}
         self._model = model
         self._norms: dict[nn.Module, LinearNorm] = {}
 
@@ -75,7 +81,8 @@ class WriteReader:
         sources: int64 [n, length of the whole], which source each token of the whole text is for each chosen one, in
         [0, n_sources). by_head: sources of `attention` are then head · n_sources + source.
 
-        Raises ModelMismatchError where a block is not the sum of its input and two of its children's outputs.
+        A block that is not the sum of its input and two of its children's outputs, or whose attention is not made of the
+        values it read, is untold; with by_head ModelMismatchError is raised.
         """
         (row, place), model = chosen, self._model
         start = sources.shape[1] - tokens.shape[1]
@@ -90,7 +97,9 @@ class WriteReader:
             with reader.reading() if len(inside) else contextlib.nullcontext():
                 final = model.run(part.to(model.device), cache=cache, before=start + first)
             if len(inside):
-                pieces.append((*reader.writes(), model.logits(reader.at_chosen(final)).float().cpu()))
+                pieces.append(
+                    (*reader.writes(self.untold), model.logits(reader.at_chosen(final)).float().cpu())
+                )
                 order.append(inside)
         back = torch.cat(order).argsort()
         along = (0, 1, 1, 1, 1, 0)
@@ -104,6 +113,7 @@ class _Seen:
 
     entered: Tensor
     children: dict[str, Tensor]
+    shape: torch.Size
     by_source: Tensor | None = None
     projected: Tensor | None = None
     projection: Any = None
@@ -151,13 +161,16 @@ class _Reader:
 
     def _enter(self, module: nn.Module, arguments: Any, named: Any) -> None:
         states = arguments[0] if arguments else named["hidden_states"]
-        self._blocks.append(_Seen(self.at_chosen(states).float(), {}))
+        self._blocks.append(_Seen(self.at_chosen(states).float(), {}, states.shape))
 
     def _child(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
         def hook(module: nn.Module, arguments: Any, output: Any) -> None:
             output = output if isinstance(output, Tensor) else output[0]
-            if isinstance(output, Tensor) and output.dim() == 3:
-                self._blocks[-1].children[name] = self.at_chosen(output).float()
+            seen = self._blocks[-1]
+            if (
+                isinstance(output, Tensor) and output.numel() == seen.shape.numel()
+            ):  # OPT's are [all tokens, d_model]
+                seen.children[name] = self.at_chosen(output.reshape(seen.shape)).float()
 
         return hook
 
@@ -173,10 +186,8 @@ class _Reader:
     ) -> Any:
         """The family's own attention in the open, and its output at the chosen tokens by source."""
         own = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
-        if own is None:
-            raise ModelMismatchError(
-                f"{type(module).__name__} has no eager attention, so that what it writes cannot be split by source"
-            )
+        if own is None:  # its weights are not to be had, so that its block stays untold
+            return sdpa_attention_forward(module, query, key, value, mask, **named)
         output, weights = own(module, query, key, value, mask, **named)
         seen = self._blocks[-1]
         seen.attention_at = len(seen.children)
@@ -202,25 +213,42 @@ class _Reader:
                 handles.append(child.register_forward_hook(projected))
         return output, weights
 
-    def writes(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """before, attention, attention_bias, mlp, outputs; see `Writes`."""
-        attention, biases, mlp = [], [], []
+    def writes(self, untold: dict[int, str]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """before, attention, attention_bias, mlp, outputs; see `Writes`. Blocks that cannot be told are added to `untold`."""
+        attention: list[Tensor] = []
+        biases: list[Tensor] = []
+        mlp: list[Tensor] = []
         for number, seen in enumerate(self._blocks):
-            by_source = self._project(seen)
-            added, (first, second), scales = self._writers(seen, number)
-            bias = seen.projected - by_source.sum(1)  # type: ignore[operator]
-            if not _close(added, seen.projected):  # a norm behind it
-                norm = self._norm(self._model.blocks[number].get_submodule(first))
-                divisor = norm.divisor(seen.projected, added)  # type: ignore[arg-type]
-                by_source = norm.apply(by_source, divisor[:, None])
-                bias = added - by_source.sum(1)
-            write = seen.children[second]
-            attention.append(scales[0] * by_source)
-            biases.append(scales[0] * bias)
-            mlp.append(scales[1] * write)
+            try:
+                of_block = self._of_block(seen, number)
+            except ModelMismatchError as error:
+                if self._by_head:
+                    raise
+                untold[number] = str(error)
+                nothing = torch.full_like(seen.entered, torch.nan)
+                of_block = nothing[:, None].expand(-1, self._looked.shape[-1], -1), nothing, nothing
+            for parts, part in zip((attention, biases, mlp), of_block, strict=True):
+                parts.append(part)
         outputs = [seen.left for seen in self._blocks if seen.left is not None]
         stacks = [torch.stack(parts).cpu() for parts in (attention, biases, mlp, outputs)]
         return self._blocks[0].entered.cpu(), stacks[0], stacks[1], stacks[2], stacks[3]
+
+    def _of_block(self, seen: _Seen, number: int) -> tuple[Tensor, Tensor, Tensor]:
+        """attention, attention_bias and mlp of one block. Raises ModelMismatchError."""
+        if seen.by_source is None or seen.projection is None:
+            raise ModelMismatchError(
+                f"block {number} of {type(self._model.model).__name__} does not show what its attention reads, so that what "
+                "it writes cannot be split by source"
+            )
+        by_source = self._project(seen)
+        added, (first, second), scales = self._writers(seen, number)
+        bias = seen.projected - by_source.sum(1)  # type: ignore[operator]
+        if not _close(added, seen.projected):  # a norm behind it
+            norm = self._norm(self._model.blocks[number].get_submodule(first))
+            divisor = norm.divisor(seen.projected, added)  # type: ignore[arg-type]
+            by_source = norm.apply(by_source, divisor[:, None])
+            bias = added - by_source.sum(1)
+        return scales[0] * by_source, scales[0] * bias, scales[1] * seen.children[second]
 
     def _project(self, seen: _Seen) -> Tensor:
         """What each source gives to the output projection's result, its bias left out: [n, n_sources, d_model]."""
@@ -244,7 +272,10 @@ class _Reader:
         pairs += [
             (late, early) for late in names[seen.attention_at :] for early in names[: seen.attention_at]
         ]
-        limit = EXACT if self._model.unembedding.dtype == torch.float32 else EXACT_HALF
+        dtype = self._model.unembedding.dtype
+        rounding = ROUNDINGS * torch.finfo(dtype).eps * float(seen.left.norm())  # type: ignore[union-attr]
+        size = max(float(change.norm()), 1e-12)
+        limit = (EXACT if dtype == torch.float32 else EXACT_HALF) + rounding / size
         for fitted in (False, True):  # a constant before both only where they do not add up without
             best: tuple[float, tuple[str, str], Tensor] | None = None
             for pair in pairs:
@@ -254,7 +285,7 @@ class _Reader:
                     if fitted
                     else torch.ones(2).to(both)
                 )
-                error = float((both @ factors - change).norm() / change.norm().clamp(min=1e-12))
+                error = float((both @ factors - change).norm()) / size
                 if best is None or error < best[0]:
                     best = (error, pair, factors)
                 if error < SURE:

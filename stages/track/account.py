@@ -137,9 +137,7 @@ def take_apart(
         raw = (rows @ normed[:, :, None])[..., 0] + head.factor * head.bias[candidates]
         came = parts_of_step(writes, layers, place)
         both = [(part @ gained.mT) / divisor[:, None, None] for part in (held[:, place], came)]
-        sums = [part.sum(1) + constant for part in both]
-        size = torch.stack([part.abs().sum(1) for part in both]).amax(0).amax(1).clamp(min=1e-9)
-        rests.append(torch.stack([(total - raw).abs().amax(1) for total in sums]).amax(0) / size)
+        rests.append(_rest(both[0], both[1], raw - constant))
         raws.append(raw)
         states.append(both[0])
         steps.append(both[1])
@@ -147,6 +145,15 @@ def take_apart(
     return Account(
         head.capped(raw), raw, torch.stack(states, 1), torch.stack(steps, 1), constant, torch.stack(rests, 1)
     )
+
+
+def _rest(held: Tensor, came: Tensor, whole: Tensor) -> Tensor:
+    """Largest error of either sum relative to the size of its parts; of `held` alone where `came` is untold (NaN)."""
+    errors = [(part.sum(1) - whole).abs().amax(1) for part in (held, came)]
+    sizes = [part.abs().sum(1).amax(1) for part in (held, came)]
+    told = ~errors[1].isnan()
+    error, size = (torch.where(told, torch.maximum(*both), both[0]) for both in (errors, sizes))
+    return error / size.clamp(min=1e-9)
 
 
 def columns_of(

@@ -17,17 +17,20 @@ SLOPE, RANK_CORRELATION = (0.8, 1.2), 0.7
 CHANGED, CONTROL_CHANGED = 0.6, 0.1
 
 
-def judge_account(rest: NDArray[np.float32], leads: NDArray[np.bool_]) -> Verdict:
+def judge_account(rest: NDArray[np.float32], leads: NDArray[np.bool_], told: bool = True) -> Verdict:
     """rest: relative error of every row; leads: of every position that predicts, whether the emitted token leads at the last
-    layer."""
+    layer; told: whether every block was taken apart."""
     question = "Is the account of an answer complete?"
     if not len(leads):
         return Verdict(question, None, "There is no position at which the model predicts.")
     worst, share = float(rest.max()), float(leads.mean())
+    wrote = "so does what attention and MLP wrote"
+    if not told:
+        wrote = "what attention and MLP wrote cannot be told at all layers"
     return Verdict(
         question, worst < COMPLETE and share == 1.0,
         f"Tracks, other latents, the SAE's bias and its error add up to the lens' logits of all candidates to {worst:.1g} of "
-        f"the parts' size (at most {COMPLETE:g} is asked for), and so does what attention and MLP wrote; the emitted token leads "
+        f"the parts' size (at most {COMPLETE:g} is asked for), and {wrote}; the emitted token leads "
         f"at the last layer at {share:.2%} of {len(leads):,} positions.",
     )  # fmt: skip
 

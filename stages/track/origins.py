@@ -51,9 +51,11 @@ def contributions(
     return given
 
 
-def shares(given: Tensor) -> Tensor:
-    """Contributions [..., len(SHARES)] as shares of their sum, cut to ± 100 times it."""
+def shares(given: Tensor, activations: Tensor) -> Tensor:
+    """Contributions [..., len(SHARES)] as shares of their sum, cut to ± 100 times it; of the activation [...] where some are
+    untold (NaN), which stay so."""
     whole = given.sum(-1, keepdim=True)
+    whole = torch.where(whole.isnan(), activations[..., None], whole)
     return (given / torch.where(whole.abs() > 1e-9, whole, 1.0)).clamp(-100, 100)
 
 
@@ -76,7 +78,8 @@ def own_part(
 
 
 def births(of_activation: NDArray[np.float32], begins: NDArray[np.bool_]) -> NDArray[np.int8]:
-    """Which of BIRTHS gave most of each node that begins a track, -1 elsewhere. of_activation: [n_nodes, len(SHARES)]."""
+    """Which of BIRTHS gave most of each node that begins a track, -1 elsewhere and where that is untold. of_activation:
+    [n_nodes, len(SHARES)]."""
     kinds = np.stack(
         [
             of_activation[:, _MOVED].sum(1),
@@ -87,4 +90,4 @@ def births(of_activation: NDArray[np.float32], begins: NDArray[np.bool_]) -> NDA
         axis=1,
     )
     assert kinds.shape[1] == len(BIRTHS)
-    return np.where(begins, kinds.argmax(1), -1).astype(np.int8)
+    return np.where(begins & np.isfinite(kinds).all(1), kinds.argmax(1), -1).astype(np.int8)

@@ -27,10 +27,11 @@ _NAMES = {
 
 class Written(NamedTuple):
     """What each of WRITERS of each layer gives to a difference of two candidates' logits before a soft cap, at the last
-    layer's scale: by_layer [n_layers, len(WRITERS)]; start: what entered the first block; constant: of the biases; ahead:
+    layer's scale: by_layer [n_layers, len(WRITERS)], NaN where untold; whole: [n_layers], their sum, told or not; start: what entered the first block; constant: of the biases; ahead:
     [n_layers], the difference at each layer, at its own scale."""
 
     by_layer: Floats
+    whole: Floats
     start: float
     constant: float
     ahead: Floats
@@ -44,10 +45,12 @@ def written(account: Mapping[str, NDArray[Any]], first: int, second: int) -> Wri
     ratio = (wide["carried"][1:] * held[:-1]).sum(1) / np.maximum((held[:-1] ** 2).sum(1), 1e-12)
     onward = np.append(np.cumprod(ratio[::-1])[::-1], 1.0)
     steps = np.stack([wide[name][:, first] - wide[name][:, second] for name in WRITERS], axis=1)
+    both = wide["raw"] - wide["constant"] - wide["carried"]
     entered = wide["carried"][0, first] - wide["carried"][0, second]
     apart = wide["raw"][:, first] - wide["raw"][:, second]
     return Written(
         steps * onward[:, None],
+        (both[:, first] - both[:, second]) * onward,
         float(entered * onward[0]),
         float(wide["constant"][-1, first] - wide["constant"][-1, second]),
         apart,
@@ -78,16 +81,18 @@ def reason(
     texts: of the candidates."""
     against = right[0] if right else 1
     found = written(account, 0, against)
-    by_writer = {name: float(found.by_layer[:, number].sum()) for number, name in enumerate(WRITERS)}
-    begins, ends = shortest_run(found.by_layer.sum(1))
+    sums = zip(WRITERS, found.by_layer.sum(0).tolist(), strict=True)
+    by_writer = {name: total for name, total in sums if total == total}  # those that are told
+    begins, ends = shortest_run(found.whole)
     behind = runs(found.ahead < 0)
     led = [run for run in behind if run[1] - run[0] + 1 >= LAYERS_LED]
     overtaken = None
     if behind and behind[-1][1] + 1 < len(layers):
         at = behind[-1][1] + 1
-        overtaken = {"layer": layers[at], "by": WRITERS[int(found.by_layer[at].argmax())]}
-    habit = by_writer["attention_examples"]
-    own = by_writer["attention_subject"] + by_writer["attention_question"]
+        told = not np.isnan(found.by_layer[at]).any()
+        overtaken = {"layer": layers[at], "by": WRITERS[int(found.by_layer[at].argmax())] if told else None}
+    habit = by_writer.get("attention_examples", 0.0)
+    own = by_writer.get("attention_subject", 0.0) + by_writer.get("attention_question", 0.0)
     if not right:
         kind = "unknown_subject"
     elif led:
@@ -108,10 +113,10 @@ def sentence(found: Mapping[str, Any]) -> str:
     gains = {name: value for name, value in found["written"].items() if name in _NAMES and value > 0}
     whole = max(sum(gains.values()), 1e-12)
     best = sorted(gains, key=lambda name: -gains[name])[:2]
-    what = (
-        " and ".join(f"{_NAMES[name]} ({gains[name] / whole:.0%})" for name in best)
-        or "nothing in the blocks"
-    )
+    what = " and ".join(f"{_NAMES[name]} ({gains[name] / whole:.0%})" for name in best)
+    if not what:
+        told = any(name in _NAMES for name in found["written"])
+        what = "nothing in the blocks" if told else "something in the blocks that cannot be taken apart"
     other = "the right answer" if found["right"] else "its rival"
     parts = [
         f"{found['emitted']!r} beat {other} {found['against']!r} by {found['difference']:.1f} logits, for which {what} spoke "
@@ -121,7 +126,7 @@ def sentence(found: Mapping[str, Any]) -> str:
         first, last = found["led"][-1]
         where = f"layer {first}" if first == last else f"layers {first} to {last}"
         parts.append(
-            f"{other} was ahead last at {where}, until {_NAMES[found['overtaken']['by']]} of layer "
+            f"{other} was ahead last at {where}, until {_NAMES.get(found['overtaken']['by'], 'a block')} of layer "
             f"{found['overtaken']['layer']} overtook it"
         )
     else:

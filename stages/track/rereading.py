@@ -63,6 +63,11 @@ class Rereader:
         self._writes = WriteReader(model)
         self._prefix: Prefix | None = None
 
+    @property
+    def untold(self) -> dict[int, str]:
+        """Block → why what it writes cannot be told, as far as was read."""
+        return self._writes.untold
+
     def prefix(self, texts: Sequence[Text]) -> Prefix:
         """What all texts begin with, short of the places to read at."""
         most = min(int(text.chosen.min()) for text in texts)

@@ -66,7 +66,14 @@ def run(job: Job) -> dict[str, Any]:
     pieces = [_kept(job, name) for name in names]
     for number, file in enumerate(FILES):
         file.join(job.output(file.name), [piece[number] for piece in pieces])
-    return _metrics([piece[0] for piece in pieces])
+    metrics = _metrics([piece[0] for piece in pieces])
+    if untold := metrics["layers_untold"]:
+        why = f" ({next(iter(desk.untold.values()))})" if desk and desk.untold else ""
+        job.log.warning(
+            f"what attention and MLP wrote cannot be told at layers {untold}{why}; the account by tracks, other latents, bias "
+            "and error holds there, and what stood in the stream before is told"
+        )
+    return metrics
 
 
 class _Desk:
@@ -95,10 +102,14 @@ class _Desk:
             writes, held, self._answers.tokens[rows], self._layers, self._head, self._model.final_norm
         )
         given = contributions(writes, held, nodes.active, nodes.previous, self._saes, self._layers)
-        of_nodes = shares(given)[nodes.where].numpy()
+        of_nodes = shares(given, nodes.active.activations)[nodes.where].numpy()
         begins = nodes.previous[nodes.where].numpy() < 0
         columns = {name: of_nodes[:, number].astype(np.float16) for number, name in enumerate(SHARES)}
         return columns_of(account, owner, self._layers), {**columns, "birth": births(of_nodes, begins)}
+
+    @property
+    def untold(self) -> dict[int, str]:
+        return self._reader.untold
 
     def _read(self, numbers: range, owner: NDArray[np.int64]) -> Writes:
         """Those with one prefix together."""
@@ -125,11 +136,17 @@ def _join(tables: tuple[Columns, ...]) -> Columns:
 
 def _metrics(pieces: list[Any]) -> dict[str, Any]:
     """completeness: the largest relative error of any account; leader_is_emitted: share of the positions that predict at
-    whose last layer the leader is the emitted token."""
+    whose last layer the leader is the emitted token; layers_untold: those where what attention and MLP wrote is absent."""
     worst, leads, count = 0.0, 0, 0
+    untold: set[int] = set()
     for piece in pieces:
-        table = ACCOUNT.read(piece, ["position", "layer", "leader", "rest"])
+        table = ACCOUNT.read(piece, ["position", "layer", "leader", "rest", "mlp"])
         worst = max(worst, float(table["rest"].max(initial=0.0)))
         last = (table["layer"] == table["layer"].max(initial=0)) & (table["position"] >= 0)
         leads, count = leads + int((table["leader"][last] == 0).sum()), count + int(last.sum())
-    return {"completeness_error": float(f"{worst:.3g}"), "leader_is_emitted": round(leads / max(count, 1), 5)}
+        untold |= set(table["layer"][np.isnan(table["mlp"]).any(1)].tolist())
+    return {
+        "completeness_error": float(f"{worst:.3g}"),
+        "leader_is_emitted": round(leads / max(count, 1), 5),
+        "layers_untold": sorted(untold),
+    }

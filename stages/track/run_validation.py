@@ -136,13 +136,17 @@ def _causal_links(
 
 def _explanations(job: Job) -> list[validation.Verdict]:
     """Verdicts on the account and on interventions, as their units published them."""
-    account = ACCOUNT.read(job.input("track/account", ACCOUNT.name), ["position", "layer", "leader", "rest"])
+    account = ACCOUNT.read(
+        job.input("track/account", ACCOUNT.name), ["position", "layer", "leader", "rest", "mlp"]
+    )
     last = (account["layer"] == max(job.config.layers)) & (account["position"] >= 0)
     causes = CAUSES.read(job.input("track/causes", CAUSES.name))
     labels = [line["label"] for line in GENERATIONS.read(job.input("track/answers", GENERATIONS.name))]
     wrong = np.array([labels[number] == 1 for number in causes["question"].tolist()], dtype=bool)
     return [
-        explanations.judge_account(account["rest"], account["leader"][last] == 0),
+        explanations.judge_account(
+            account["rest"], account["leader"][last] == 0, not np.isnan(account["mlp"]).any()
+        ),
         explanations.judge_predictions(summary(causes, labels, job.config.seed)["predicted"]),
         explanations.judge_answers(causes, wrong),
     ]

@@ -1,5 +1,7 @@
 """The account against plain forward passes in float64, for several families; origins against the SAEs' own encoders."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,7 @@ from ghosttrack.stages.track.nodes import Nodes
 from ghosttrack.stages.track.origins import births, contributions, shares
 from ghosttrack.stages.track.rereading import text_of
 from tests.stages.track.tiny_run import TinyRun, sae
-from tests.tiny_models import TAKEN_APART, save_random_model
+from tests.tiny_models import FAMILIES, TAKEN_APART, save_random_model
 
 LENGTH, K, M = 14, 6, 4
 PLACES = torch.tensor([3, 8, 13])
@@ -128,7 +130,7 @@ def test_contributions_add_up_to_what_the_encoder_sees(writes, which):
             before = active.latents[:, place - 1, 1]
             gain = (saes[place - 1].W_dec[before] * one.W_enc.T[active.latents[:, place, 0]]).sum(1)
             torch.testing.assert_close(own, active.activations[:, place - 1, 1] * gain)
-    one = shares(found)[active.activations.nonzero(as_tuple=True)].sum(-1)
+    one = shares(found, active.activations)[active.activations.nonzero(as_tuple=True)].sum(-1)
     torch.testing.assert_close(one, torch.ones_like(one), rtol=1e-3, atol=1e-3)
 
 
@@ -202,3 +204,47 @@ def test_sources_are_where_the_tokens_come_from(tmp_path):
     assert last[at:] == ["answer", "itself"]
     assert kinds[1][at - 1] == "itself"
     assert kinds[3][at - 1] == "question"
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_s_logits_are_accounted_for_by_what_the_state_holds(tmp_path, family, tokens):
+    """Where a block cannot be taken apart what attention and MLP wrote is absent, and nothing else."""
+    model = load_language_model(save_random_model(tmp_path, family))
+    layers, reader = [0, 1, 2], WriteReader(model)
+    row, cache = torch.zeros(len(PLACES), dtype=torch.long), DynamicCache() if model.caches else None
+    sources = torch.zeros((len(PLACES), LENGTH), dtype=torch.long)
+    writes = reader.read(tokens, cache, (row, PLACES), sources, len(SOURCES))
+    with torch.inference_mode():
+        truth = model.model(tokens).logits[0, PLACES].float()
+    torch.testing.assert_close(writes.logits, truth, rtol=1e-3, atol=1e-4)
+    saes, active = [sae(layer) for layer in layers], active_of(writes, layers)
+    held, candidates = states_apart(writes, active, saes, layers), candidates_of(writes)
+    found = take_apart(writes, held, candidates, layers, Head.of(model), model.final_norm)
+    torch.testing.assert_close(found.logit[:, -1], truth.gather(1, candidates), rtol=1e-3, atol=1e-3)
+    assert float(found.rest.max()) < 1e-4
+    untold = found.step.isnan().any(-1).any(0)[:, STEP.index("mlp")]
+    assert untold.nonzero().flatten().tolist() == sorted(reader.untold)
+    assert not found.step[:, :, STEP.index("carried")].isnan().any()
+    assert set(reader.untold) == set(UNTOLD.get(family, ()))
+
+
+UNTOLD = {**dict.fromkeys(("bloom", "falcon", "gpt_neo", "gptj", "mpt"), (0, 1, 2)), "qwen3_next": (0, 2)}
+"""Blocks whose attention does not show what it reads: of the family's own making, or linear."""
+
+
+@pytest.mark.parametrize("family", ["bloom", "qwen3_next"])
+def test_a_family_whose_blocks_cannot_be_taken_apart_goes_to_the_end(tmp_path, family):
+    run = TinyRun(tmp_path / "root", causes=2).give(write_model=lambda out: save_random_model(out, family))
+    run.track("answers", "association", "all", "account", "causes", "reasons")
+    metrics = run.metrics("account")
+    assert metrics["completeness_error"] < 1e-3
+    assert metrics["layers_untold"] == list(UNTOLD[family])
+    origins = run.table("account", "origins.parquet")
+    layer = run.table("all", "tracks.parquet").layer
+    untold = layer.isin(metrics["layers_untold"])
+    assert (origins.written.isna() == untold).all()
+    assert (origins.birth[untold] == -1).all()
+    assert np.isfinite(origins[["own", "carried", "error"]]).all(axis=None)
+    lines = run.entry("reasons").file("reasons.jsonl").read_text().splitlines()
+    assert lines
+    assert all("NaN" not in line and "mlp" not in json.loads(line)["written"] for line in lines)
