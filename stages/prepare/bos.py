@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from ghosttrack.common.errors import ConfigError
 from ghosttrack.common.models.prompts import beginning
+from ghosttrack.stages.prepare.tokenizer import plain
 
 CLEARLY = 0.05
 """Nats a token by which the other way must be better to be taken against the tokenizer."""
@@ -101,12 +102,7 @@ def beginning_with(tokenizer: Any, bos: int | None) -> Any:
         template = processors.TemplateProcessing(single=f"{name}:0 $A:0", special_tokens=[(name, bos)])
         before = backend.post_processor
         backend.post_processor = template if before is None else processors.Sequence([before, template])
-    from transformers import PreTrainedTokenizerFast
-
-    # The plain class, since those of some families put back what they begin a text with.
-    plain = PreTrainedTokenizerFast(tokenizer_object=backend, **changed.special_tokens_map)
-    plain.chat_template = changed.chat_template
-    plain.model_max_length = changed.model_max_length
+    found = plain(changed, backend)
     if bos is not None:
-        plain.bos_token = tokenizer.convert_ids_to_tokens(bos)
-    return plain
+        found.bos_token = tokenizer.convert_ids_to_tokens(bos)
+    return found

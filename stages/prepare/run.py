@@ -25,6 +25,7 @@ from ghosttrack.common.maths.seeds import generator
 from ghosttrack.stages.prepare import bos, contexts, factbook, lengths, miniature, packing, snapshot, sources
 from ghosttrack.stages.prepare.facts import Fact
 from ghosttrack.stages.prepare.prompts import Question, ask, even_quota, shot_of, with_unique_ids
+from ghosttrack.stages.prepare.tokenizer import without_beyond
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -47,6 +48,13 @@ def prepare_model(job: Job) -> dict[str, Any]:
         model, tokenizer = miniature.build(job.config.seed)
     else:
         model, tokenizer = snapshot.load_source(settings.base_model, settings.revision)
+    embedding: Any = model.get_input_embeddings()
+    tokenizer, beyond = without_beyond(tokenizer, embedding.weight.shape[0])
+    if beyond:
+        job.log.info(
+            f"the tokenizer's added tokens beyond the model's embeddings are left out: {', '.join(beyond[:4])}"
+            + (f" and {len(beyond) - 4} more" if len(beyond) > 4 else "")
+        )
     snapshot.check(model, tokenizer, settings.base_model, settings.d_model, settings.n_layers)
     tokenizer, beginning = bos.decide(model, tokenizer, settings.bos)
     if beginning["bos"] != beginning["tokenizer_adds_bos"]:
