@@ -39,7 +39,7 @@ def test_every_output_is_there(undisturbed: Pipeline) -> None:
     for unit in undisturbed.units():
         folder = undisturbed.root / unit.folder
         for name in [] if unit.publishes_folder else unit.writes:
-            assert (folder / name).stat().st_size > 0
+            assert (folder / name).stat().st_size > 0 or name == "left_out.jsonl"  # every row was read
         assert json.loads((folder / unit.manifest_name).read_text())["predicate"]["unit"] == unit.name
     scores = json.loads((undisturbed.root / RESULTS / "detection/hallucination_scores.json").read_text())
     assert scores
@@ -59,7 +59,7 @@ def test_a_tracking_parameter_reruns_tracking_and_what_follows(finished: Pipelin
     output = finished.run("tracking.top_k_features=8")
     assert ran(output) == [
         "track/association", "track/all", "track/account", "track/shown", "track/causes", "track/reasons",
-        "track/validation", "detect/all", "evaluate/all", "report/all",
+        "track/validation", "detect/all", "detect/tokens", "evaluate/all", "report/all",
     ]  # fmt: skip
     assert "param:tracking.top_k_features 12→8" in output
 
@@ -107,7 +107,7 @@ def kill_during(pipeline: Pipeline, stage: str, delay: float) -> int:
         if holders:
             time.sleep(delay)
             try:
-                os.kill(holders[0]["pid"], 9)
+                os.kill(holders[0].pid, 9)
             except ProcessLookupError:  # the stage was quicker
                 running.kill()
             break

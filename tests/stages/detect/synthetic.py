@@ -226,7 +226,7 @@ def inputs(folder: Path) -> dict[str, Path]:
 def job(stage: str, settings: Config, folder: Path, inputs: dict[str, Path]) -> Job:
     """A job of a stage that reads from plain folders and writes to `folder`."""
     (folder / "out").mkdir(parents=True, exist_ok=True)
-    [unit] = expand(load_contract(ROOT / "stages" / stage), settings)
+    unit = next(u for u in expand(load_contract(ROOT / "stages" / stage), settings) if u.name == "all")
     manifest = SimpleNamespace(input_digests={"prepare/model/weights": "m", "sae_train/layer_0/sae": "s"})
     entries = {
         name: SimpleNamespace(path=path, file=path.joinpath, manifest=manifest)

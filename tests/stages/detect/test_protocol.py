@@ -49,6 +49,7 @@ def test_a_group_that_spans_everything_is_refused():
 def answer(number, relation="r", subject="s", gold="g", prompt=None, **rest):
     return Answer(
         id=str(number), relation=relation, subject=subject, group=f"own {number}", prompt=prompt or f"question {number}",
+        question=prompt or f"question {number}", query=prompt or f"question {number}",
         answer="a", gold=gold, tokens=[], logprobs=[], entropies=[], **{"label": 0, **rest},
     )  # fmt: skip
 

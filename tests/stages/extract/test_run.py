@@ -356,7 +356,7 @@ def test_states_that_others_still_have_count_against_the_bound(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "pwrite", filling)
-        with pytest.raises(OSError, match="Input/output"):
+        with pytest.raises(StorageError, match="input/output"):
             extract(waves, "layers_0")
     extract(waves, "layers_1")
     with pytest.raises(StorageError, match=r"layers_2: .*max_disk_gb allows .*ghosttrack rerun tiny"):

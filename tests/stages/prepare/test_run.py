@@ -59,7 +59,7 @@ def test_the_miniature_knows_about_half_of_what_it_is_asked(root: Path) -> None:
             while ids.shape[1] < start + 12 and "\n" not in tokenizer.decode(ids[0, start:]):
                 ids = torch.cat([ids, model(ids).logits[:, -1].argmax(-1, keepdim=True)], dim=1)
             right += tokenizer.decode(ids[0, start:]).strip() in question["aliases"]  # type: ignore[operator]
-    assert len(asked) == 80
+    assert len(asked) == 64  # of 80 facts a fifth is kept for the worked examples of contexts
     assert 0.3 <= right / len(asked) <= 0.7
 
 
