@@ -52,7 +52,9 @@ def test_predictions_are_exact_where_only_the_residual_stream_carries():
         carried = float(
             state * one.scale @ one.W_enc[:, 5]
         )  # what edits so far have left of it is less by this
-        state = state - (activation + carried) * one.W_dec[5] / one.scale
+        left = activation + carried
+        if left > one.threshold[5]:  # else the latent is silent already
+            state = state - left * one.W_dec[5] / one.scale
     assert effects.predicted[0] == pytest.approx(-float(state @ read_out[0]), rel=1e-5)
     last = saes[2].W_dec[5] / saes[2].scale
     assert effects.direct[0] == pytest.approx(2 * float(last @ read_out[0]), rel=1e-5)

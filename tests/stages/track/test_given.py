@@ -91,5 +91,6 @@ def test_a_shard_holds_no_more_given_text_than_fits() -> None:
     assert [[number for batch in shard for number in batch.numbers] for shard in shards] == [
         [0, 1],
         [2],
-        [3, 4],
+        [3],
+        [4],
     ]
