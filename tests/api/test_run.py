@@ -171,9 +171,11 @@ def test_a_half_finished_run_shows_what_is_there(stub_run: Pipeline, tmp_path: P
     current = tmp_path / "root/.store/current/demo-stub"
     for stage in ("detect", "evaluate", "report"):
         shutil.rmtree(current / stage)
-    with pytest.warns(RunNotice, match="not finished: detect/all, detect/tokens, evaluate/all, report/all have no result"):
+    with pytest.warns(
+        RunNotice, match="not finished: detect/all, detect/tokens, evaluate/all, report/all have no result"
+    ):
         half = gt.open("demo-stub", root=tmp_path / "root")
-    assert half.missing == ["detect/all", "evaluate/all", "report/all"]
+    assert half.missing == ["detect/all", "detect/tokens", "evaluate/all", "report/all"]
     assert half.question(0).probability is None
     assert len(half.question(0).tracks) > 0
     with pytest.raises(MissingInputError, match="no detect/all yet; `ghosttrack run demo-stub` makes it"):

@@ -235,12 +235,12 @@ class Crowded:
         self.rows, self.seen = rows, list[tuple[int, int]]()
 
     def __call__(
-        self, model: Any, tokens: Any, positions: Any, batch: tuple[int, int, int], out: Any
-    ) -> None:
+        self, model: Any, tokens: Any, positions: Any, batch: tuple[int, int, int], out: Any, **options: Any
+    ) -> Any:
         if batch[1] > self.rows:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB.")
         self.seen.append(batch[:2])
-        write_states(model, tokens, positions, batch, out)
+        return write_states(model, tokens, positions, batch, out, **options)
 
 
 def test_where_memory_runs_out_the_batch_is_halved(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,8 +30,11 @@ def test_shots_are_never_questions() -> None:
     everything = {(fact.relation, fold(fact.subject)) for fact in facts()}
     for relation in {relation for relation, _ in everything}:
         of_it = {pair for pair in everything if pair[0] == relation}
-        kept = len(of_it - asked)  # the shots, and whole sets of them for further contexts: at most a fifth of the rest
-        assert kept >= 4 and kept % 4 == 0 and kept - 4 <= (len(of_it) - 4) / 5
+        kept = len(of_it - asked)
+        # the shots, and whole sets of them for further contexts: at most a fifth of the rest
+        assert kept >= 4
+        assert kept % 4 == 0
+        assert kept - 4 <= (len(of_it) - 4) / 5
 
 
 def test_the_prefix_is_shared_and_the_prompt_is_one_text() -> None:
