@@ -49,7 +49,8 @@ def test_every_file_of_every_contract_is_there_with_its_manifest() -> None:
             folder = ROOT / unit.folder
             names = [] if unit.publishes_folder else unit.writes
             for name in [*names, unit.manifest_name]:
-                assert (folder / name).stat().st_size > 0, folder / name
+                # Every row was read, so that none is listed.
+                assert (folder / name).stat().st_size > 0 or name == "left_out.jsonl", folder / name
 
 
 def test_tables_have_the_columns_that_are_described() -> None:
