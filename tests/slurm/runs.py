@@ -95,11 +95,11 @@ def start_command(  # type: ignore[no-untyped-def]
     """The real command line, on the stages of the fake project. others: of subprocess, such as the user."""
     program = f"""
 import pathlib, sys
-import ghosttrack.common.engine.contract, orchestrate.request
-of = orchestrate.request.Request.of.__func__
+import ghosttrack.orchestrate.request
+of = ghosttrack.orchestrate.request.Request.of.__func__
 def of_fake(cls, *arguments, **options):
     return of(cls, *arguments, **options, stages_folder=pathlib.Path({str(run.project.stages)!r}))
-orchestrate.request.Request.of = classmethod(of_fake)
+ghosttrack.orchestrate.request.Request.of = classmethod(of_fake)
 sys.argv = ["ghosttrack", {command!r}, {str(run.project.config_file)!r}, "--cluster", {str(run.profile)!r}]
 sys.argv += ["--executor", "slurm"] if {command!r} in ("run", "rerun") else []
 from ghosttrack.orchestrate.cli import main
