@@ -51,19 +51,26 @@ def read_file(path: Path, key: str) -> Iterator[Read]:
     if kind == "csv":
         separator = "\t" if ".tsv" in path.name.lower() else ","
         options = {"sep": separator, "keep_default_na": False, "features": _texts(path, separator, key)}
-    with tempfile.TemporaryDirectory() as cache:  # a changed file must never be read from an older copy
-        table = load(kind, key, str(path), data_files=str(path), split="train", cache_dir=cache, **options)
-        for number, record in enumerate(table, start=2 if kind == "csv" else 1):
-            yield Read(number, record)
+    table = load(kind, key, str(path), data_files=str(path), split="train", **options)
+    for number, record in enumerate(table, start=2 if kind == "csv" else 1):
+        yield Read(number, record)
 
 
 def load(source: str, key: str, shown: str, **options: Any) -> Any:
-    """`datasets.load_dataset`, whose dozen kinds of errors are one trouble to the user. Raises DataError."""
+    """`datasets.load_dataset`, whose dozen kinds of errors are one trouble to the user. Raises DataError.
+
+    Local files are read anew every time: a folder with a README is one entry of the library's cache whatever its rows are,
+    and whichever folder of that name it is.
+    """
     import datasets
 
     datasets.disable_progress_bars()
+    local = "data_files" in options or Path(source).is_dir()
     try:
-        return datasets.load_dataset(source, **options)
+        if not local or options.get("streaming"):
+            return datasets.load_dataset(source, **options)
+        with tempfile.TemporaryDirectory() as cache:
+            return datasets.load_dataset(source, cache_dir=cache, keep_in_memory=True, **options)
     except Exception as error:
         causes = [str(error), str(error.__cause__ or "")]
         text = " ".join(" ".join(causes).split())[:300]

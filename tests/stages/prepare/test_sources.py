@@ -274,7 +274,6 @@ def test_columns_are_mapped(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_read_by_its_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
     folder = tmp_path / "nq"
     folder.mkdir()
     write(folder / "train.jsonl", {"question": "Who?", "answer": ["A", "B"]})
