@@ -7,6 +7,7 @@
     question = run.question(run.scores.index[0])
     question.tracks, question.candidates    # DataFrames
     question.plot()
+    question.without(question.tracks["track"].iloc[0])  # what the model says without that track
     run.ask("What is the capital of Norway?")
 
 Nothing here loads torch, or pandas, before it is needed.
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ghosttrack.api.making import run
     from ghosttrack.api.question import Question
     from ghosttrack.api.run import Run, RunNotice, open_run
+    from ghosttrack.api.without import Without
 
     open = open_run
 
@@ -27,10 +29,11 @@ _PLACES = {
     "Question": "question.Question",
     "Run": "run.Run",
     "RunNotice": "run.RunNotice",
+    "Without": "without.Without",
     "open": "run.open_run",
     "run": "making.run",
 }
-__all__ = ["Asked", "Question", "Run", "RunNotice", "open", "run"]
+__all__ = ["Asked", "Question", "Run", "RunNotice", "Without", "open", "run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,7 +1,7 @@
 """Interventions in the questions of a run, by its published files: what the command and the public API ask for."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,15 @@ class Interventions:
             find("track/all", TRACKS.name),
             CANDIDATES.read(find("track/answers", CANDIDATES.name)),
             Rereader(loaded), Head.of(loaded),
+        )  # fmt: skip
+
+    def of_others(
+        self, questions: Path, generations: Path, candidates: Path, tracks: Path
+    ) -> "Interventions":
+        """The same model and SAEs at other questions, by their files: new ones that have just been asked."""
+        return replace(
+            self, questions=read_questions(questions), generations=GENERATIONS.read(generations),
+            candidates=CANDIDATES.read(candidates), tracks=tracks,
         )  # fmt: skip
 
     def number(self, name: str) -> int:

@@ -157,6 +157,25 @@ def test_a_new_question_has_all_that_a_question_of_the_run_has(run: gt.Run) -> N
     assert again["probability"][0] == asked.probability
 
 
+def test_a_track_is_taken_out_of_a_question_of_the_run_and_of_a_new_one(run: gt.Run) -> None:
+    question = run.question(0)
+    rows = question.tracks.query("position == 0")
+    track = int(rows.loc[rows["effect"].abs().idxmax(), "track"])
+    taken = question.without(track)
+    assert len(taken.candidates) == len(question.candidates.query("position == 0"))
+    change = taken.candidates["change"]
+    assert abs(change).max() > 1e-3
+    assert taken.changed == (taken.answer != question.answer)
+    whole = question.without(track, factor=1.0)  # all of it is left
+    assert (whole.answer, whole.changed) == (question.answer, False)
+    np.testing.assert_allclose(whole.candidates["change"], 0, atol=1e-4)
+    new = run.ask(question.prompt)
+    same = new.without(int(new.tracks.query("position == 0")["track"].iloc[0]), factor=1.0)
+    assert not same.changed
+    with pytest.raises(DataError, match="track 99999"):
+        question.without(99999)
+
+
 def test_streaming_says_what_asking_says_token_by_token(run: gt.Run) -> None:
     record = run.question(3)
     given = {"relation": record._answer.relation, "subject": record._answer.subject}

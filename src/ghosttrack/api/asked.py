@@ -10,6 +10,8 @@ from ghosttrack.api.question import Question
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ghosttrack.stages.track.intervening import Interventions
+
 
 class Asked(Question):
     """Made by `run.ask`. Its files go with it."""
@@ -40,6 +42,15 @@ class Asked(Question):
         table = super().tokens
         risks = None if self.record is None else self.record.get("token_risks")
         return table if risks is None else table.assign(risk=risks)
+
+    @property
+    def _interventions(self) -> Interventions:
+        return self._run._interventions.of_others(
+            self._source.file("prepare/asked", "asked.jsonl"),
+            self._source.file("track/answers", "generations.jsonl"),
+            self._source.file("track/answers", "candidates.parquet"),
+            self._source.file("track/all", "tracks.parquet"),
+        )
 
     @property
     def notices(self) -> list[str]:

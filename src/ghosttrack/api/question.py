@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ghosttrack.api.run import Run
+    from ghosttrack.api.without import Without
     from ghosttrack.common.formats.answers import Answer
+    from ghosttrack.stages.track.intervening import Interventions
 
 PROMPT = 0
 """The position at which the first answer token is predicted."""
@@ -154,6 +156,32 @@ class Question:
         path = self._source.file(unit, name)
         table = pq.read_table(path, filters=[("question", "=", self._number)]).to_pandas()
         return table.drop(columns="question").reset_index(drop=True)
+
+    # ---- causes
+
+    def without(
+        self,
+        *tracks: int,
+        latents: Sequence[tuple[int, int]] = (),
+        candidate: str | None = None,
+        position: int = 0,
+        factor: float = 0.0,
+        at_birth: bool = False,
+    ) -> Without:
+        """Take tracks at a position, latents (layer, latent), or the tracks that speak most for a candidate out of the model,
+        and let it go on. factor: what is left of them; at_birth: only where they begin. The first call loads the model.
+
+        Raises DataError for a track or latent that is not active there, MissingInputError where the run is not that far.
+        """
+        from ghosttrack.api.without import Without
+
+        result = self._interventions.intervene(self._number, tracks, latents, candidate, position=position, factor=factor,
+                                at_birth=at_birth)  # fmt: skip
+        return Without(result)
+
+    @property
+    def _interventions(self) -> Interventions:
+        return self._run._interventions
 
     # ---- pictures
 

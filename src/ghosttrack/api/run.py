@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from ghosttrack.api.session import Session, Token
     from ghosttrack.common.formats.answers import Answer
     from ghosttrack.common.models.sae import JumpReLUSAE
+    from ghosttrack.stages.track.intervening import Interventions
 
 STUB = "-stub"
 SCORES_OF_ASKED = "detect/asked"
@@ -267,6 +268,15 @@ class Run:
         from ghosttrack.api.session import Session
 
         return Session(self)
+
+    @cached_property
+    def _interventions(self) -> Interventions:
+        from ghosttrack.stages.track.intervening import Interventions
+
+        def find(unit: str, name: str) -> Path:
+            return self.file(unit, name) if name else self.entry(unit).path
+
+        return Interventions.open(find, self.config)
 
     @cached_property
     def _records(self) -> dict[str, Mapping[str, Any]]:

@@ -273,7 +273,7 @@ def test_columns_are_mapped(tmp_path: Path) -> None:
     assert rows.reasons == {"no answer": 1}
 
 
-def test_a_folder_is_read_by_its_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_is_read_by_its_split(tmp_path: Path) -> None:
     folder = tmp_path / "nq"
     folder.mkdir()
     write(folder / "train.jsonl", {"question": "Who?", "answer": ["A", "B"]})
