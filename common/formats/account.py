@@ -13,7 +13,7 @@ bits of mantissa (a relative error of 8e-6), which halves the file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +64,6 @@ class _Account(Table):
         self, path: Path, columns: Sequence[str] | None = None, *, questions: range | None = None
     ) -> dict[str, NDArray[Any]]:
         """Lists as [n, m]; of some questions or of all. Raises CorruptInputError."""
-        import pyarrow as pa
         import pyarrow.compute as pc
 
         table = self.table(path, None if columns is None else [*{"question": 0, **dict.fromkeys(columns)}])
@@ -73,14 +72,18 @@ class _Account(Table):
             table = table.filter(
                 pc.and_(pc.greater_equal(asked, questions.start), pc.less(asked, questions.stop))
             )
-        found = {}
-        for name in table.column_names if columns is None else columns:
-            column = table[name].combine_chunks()
-            if pa.types.is_fixed_size_list(column.type):
-                found[name] = column.flatten().to_numpy().reshape(len(column), column.type.list_size)
-            else:
-                found[name] = column.to_numpy()
-        return found
+        return _arrays(table, table.column_names if columns is None else columns)
+
+    def pieces(self, path: Path, rows: int = 60_000) -> Iterator[dict[str, NDArray[Any]]]:
+        """All columns, so many rows at a time; lists as [n, m]. Raises CorruptInputError."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        try:
+            for batch in pq.ParquetFile(path).iter_batches(rows, columns=self.names):
+                yield _arrays(pa.Table.from_batches([batch]), self.names)
+        except (pa.ArrowException, KeyError, OSError) as error:
+            raise self.corrupt(path, error) from error
 
     def join(self, path: Path, pieces: Sequence[Path]) -> None:
         import pyarrow.parquet as pq
@@ -105,17 +108,33 @@ ACCOUNT = _Account(
 )
 
 
-def difference(columns: Columns, first: int, second: int) -> dict[str, NDArray[np.float64]]:
+def difference(
+    columns: Columns, first: int | NDArray[Any], second: int | NDArray[Any]
+) -> dict[str, NDArray[np.float64]]:
     """The lens' logit of one candidate less that of another, [n], with its parts: `total`, `constant`, STATE and STEP.
 
-    first, second: ranks. The parts are multiplied by the soft cap's secant (difference after it over difference before it),
+    first, second: ranks, of all rows or [n] of each. The parts are multiplied by the soft cap's secant (difference after it over difference before it),
     so that they add up to the difference of logits itself.
     """
     wide = {name: columns[name].astype(np.float64) for name in LISTS}
-    apart = {name: values[:, first] - values[:, second] for name, values in wide.items()}
+    every = np.arange(len(wide["logit"]))
+    apart = {name: values[every, first] - values[every, second] for name, values in wide.items()}
     total, raw = apart.pop("logit"), apart.pop("raw")
     secant = np.divide(total, raw, out=np.ones_like(raw), where=np.abs(raw) > 1e-9)
     return {"total": total, **{name: secant * values for name, values in apart.items()}}
+
+
+def _arrays(table: pa.Table, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    import pyarrow as pa
+
+    found = {}
+    for name in names:
+        column = table[name].combine_chunks()
+        if pa.types.is_fixed_size_list(column.type):
+            found[name] = column.flatten().to_numpy().reshape(len(column), column.type.list_size)
+        else:
+            found[name] = column.to_numpy()
+    return found
 
 
 def _writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:

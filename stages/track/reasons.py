@@ -118,9 +118,11 @@ def sentence(found: Mapping[str, Any]) -> str:
         told = any(name in _NAMES for name in found["written"])
         what = "nothing in the blocks" if told else "something in the blocks that cannot be taken apart"
     other = "the right answer" if found["right"] else "its rival"
+    first, last = found["from_layer"], found["to_layer"]
+    where = f"at layer {first}" if first == last else f"between layers {first} and {last}"
     parts = [
-        f"{found['emitted']!r} beat {other} {found['against']!r} by {found['difference']:.1f} logits, for which {what} spoke "
-        f"most, half of it between layers {found['from_layer']} and {found['to_layer']}"
+        f"{_quoted(found['emitted'])} beat {other} {_quoted(found['against'])} by {found['difference']:.1f} logits, for which "
+        f"{what} spoke most, half of it {where}"
     ]
     if found["overtaken"]:
         first, last = found["led"][-1]
@@ -134,5 +136,9 @@ def sentence(found: Mapping[str, Any]) -> str:
     if smallest := found.get("smallest_set"):
         verdict = "which is right" if smallest["right"] else "which is wrong too"
         tracks = "1 track" if smallest["size"] == 1 else f"{smallest['size']} tracks"
-        parts.append(f"without {tracks} the model says {smallest['says']!r}, {verdict}")
+        parts.append(f"without {tracks} the model says {_quoted(smallest['says'])}, {verdict}")
     return "; ".join(parts) + "."
+
+
+def _quoted(text: str) -> str:
+    return f"“{text.strip()}”" if text.strip() else repr(text)

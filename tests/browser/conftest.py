@@ -57,4 +57,5 @@ def page(browser: Chromium, file: Path) -> Chromium:
     browser.console.clear()
     browser.call("Page.navigate", url="about:blank")
     browser.open(file)
+    browser.run("localStorage.clear(), delete document.documentElement.dataset.theme")
     return browser

@@ -24,12 +24,11 @@ from ghosttrack.common.formats.answers import GENERATIONS
 from ghosttrack.common.formats.final_report import REPORT
 from ghosttrack.common.formats.hallucination_scores import SCORES
 from ghosttrack.common.formats.saes import QUALITY
-from ghosttrack.common.formats.snapshot import TOKENIZER
 from ghosttrack.common.formats.tracks import TRACKS
-from ghosttrack.common.models.vocabulary import token_texts
 from ghosttrack.common.package import package_file
 from ghosttrack.stages.report.dashboard import run_card
 from ghosttrack.stages.report.dashboard.features import FEATURES_A_BLOCK, FeatureBook, feature_block
+from ghosttrack.stages.report.dashboard.measured import measurements
 from ghosttrack.stages.report.dashboard.packing import pack
 from ghosttrack.stages.report.dashboard.questions import (
     ANSWERS_UNIT,
@@ -43,14 +42,13 @@ from ghosttrack.stages.report.dashboard.questions import (
     index,
     question_block,
     read_trajectories,
-    tokens_in,
 )
 from ghosttrack.stages.report.dashboard.reasons import explanation
 from ghosttrack.stages.report.results import Results
 
 LIMIT = 38e6
 """Bytes that the file should stay under."""
-SCRIPTS = ("data.js", "dom.js", "charts.js", "trajectory.js", "overview.js", "sae.js", "results.js", "explorer.js",
+SCRIPTS = ("data.js", "dom.js", "charts.js", "save.js", "trajectory.js", "overview.js", "sae.js", "results.js", "explorer.js",
            "feature.js", "main.js")  # fmt: skip
 REPORTS = {REPORT: "evaluate/all", QUALITY: "sae_train/quality"}
 """Files that the page holds whole, since it shows their numbers, and their units."""
@@ -67,9 +65,19 @@ def build(results: Results, limit: float = LIMIT) -> str:
     scores = results.json_if_there("detect/all", SCORES.name)
     scored = scores["questions"] if scores else []
     reasons = {score["id"]: explanation(score) for score in scored}
-    records = [{**record, "explanation": reasons.get(record["id"])} for record in records]
     width = 1 << 20
-    found = read_trajectories(results, width)
+    measured = measurements(results, records)
+    said = [
+        row[key]
+        for each in measured
+        for row in each.get("interventions", ())
+        for key in ("token", "control_token")
+    ]
+    found, texts = read_trajectories(results, width, records, said)
+    records = [
+        {**record, **of_it, "explanation": reasons.get(record["id"])}
+        for record, of_it in zip(records, measured, strict=True)
+    ]
     book = FeatureBook(results, found.census, [record["id"] for record in records])
 
     def question_blocks(detail: Detail, some: slice = slice(None)) -> list[str]:
@@ -103,7 +111,7 @@ def build(results: Results, limit: float = LIMIT) -> str:
 
     run = run_data(results, records)
     questions = pack(index(records, scored))
-    tokens = pack(texts_of_tokens(results, tokens_in(found)))
+    tokens = pack(texts)
     room = limit - len(pack(run)) - len(questions) - len(tokens) - 3e5
 
     def size(detail: Detail) -> float:
@@ -179,20 +187,10 @@ def run_data(results: Results, records: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def texts_of_tokens(results: Results, ids: list[int]) -> dict[str, str]:
-    """Text of the tokens that are named by number."""
-    tokenizer = results.json_if_there("prepare/model", TOKENIZER.name)
-    return (
-        {}
-        if tokenizer is None
-        else {str(number): text for number, text in token_texts(tokenizer, ids).items()}
-    )
-
-
 def page(name: str, run: str, blocks: dict[str, str]) -> str:
     style = _web("style.css")
     script = '"use strict";\n(() => {\n' + "\n".join(_web(file) for file in SCRIPTS) + "\n})();\n"
-    policy = f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}; base-uri 'none'; form-action 'none'"
+    policy = f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}; img-src blob:; base-uri 'none'; form-action 'none'"
     head = _web("page.html")
     for key, value in {"POLICY": policy, "TITLE": html.escape(f"GhostTrack: {name}"), "STYLE": style, "SCRIPT": script,
                        "RUN": _inert("run", run)}.items():  # fmt: skip

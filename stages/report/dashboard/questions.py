@@ -11,14 +11,15 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ghosttrack.common.errors import CorruptInputError
 from ghosttrack.common.formats.candidates import CANDIDATES
 from ghosttrack.common.formats.cells import cell_of, cells_of, position_of
 from ghosttrack.common.formats.file import Table
-from ghosttrack.common.formats.ladder import LADDER, columns_of
 from ghosttrack.common.formats.layers import LAYERS
 from ghosttrack.common.formats.lens import LENS
+from ghosttrack.common.formats.snapshot import TOKENIZER
 from ghosttrack.common.formats.tracks import TRACKS
+from ghosttrack.common.models.vocabulary import token_texts
+from ghosttrack.stages.report.dashboard.account import Contestants, account_table, contestants
 from ghosttrack.stages.report.dashboard.packing import pack, thousandths
 from ghosttrack.stages.report.dashboard.tracks import (
     STRONGEST,
@@ -37,14 +38,12 @@ CANDIDATES_SHOWN = 16
 """Candidate answers of a position that are shown."""
 
 NODE_COLUMNS = TRACKS.names
-NULL_COLUMNS = columns_of(["random"])
-LAYER_COLUMNS = ("n_active", "births", "deaths", "association_entropy", "error", "margin", "competition_entropy", "leader")  # fmt: skip
-LENS_COLUMNS = ("logprob", "rival_logprob", "entropy", "top", "rank")
+LAYER_COLUMNS = ("n_active", "births", "deaths", "association_entropy", "error")
+LENS_COLUMNS = ("logprob", "entropy", "top", "rank")
 WHOLE = {
     "layer",
     "latent",
     "track",
-    "random_track",
     "n_active",
     "births",
     "deaths",
@@ -52,12 +51,13 @@ WHOLE = {
     "top",
     "rank",
     "token",
+    "side",
 }
 """Columns of whole numbers; the others go as thousandths."""
 SCORE_KEYS = ("score", "threshold", "predicted", "interval", "error_type")
 """Of a question's record in hallucination_scores.json, what lists and search need."""
 TEXTS = ("prompt", "gold", "aliases", "subject", "group", "strict_label", "tokens", "token_ids", "logprobs",
-         "entropies", "samples", "subject_found", "explanation")  # fmt: skip
+         "entropies", "samples", "subject_found", "explanation", "reason", "interventions", "contexts", "risk")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -67,19 +67,18 @@ class Detail:
     positions: int
     """Positions of a question: the last prompt token, the subject, the answer tokens from the first."""
     tracks: int
-    null_tracks: int
     contexts: int
 
 
 DETAILS = (
-    Detail(12, STRONGEST, 12, 10),
-    Detail(6, 16, 10, 8),
-    Detail(3, 16, 8, 6),
-    Detail(3, 12, 6, 4),
-    Detail(2, 12, 6, 4),
-    Detail(2, 10, 5, 3),
-    Detail(1, 10, 5, 3),
-    Detail(1, 6, 3, 2),
+    Detail(12, STRONGEST, 20),
+    Detail(6, 16, 10),
+    Detail(3, 16, 6),
+    Detail(3, 12, 4),
+    Detail(2, 12, 4),
+    Detail(2, 10, 3),
+    Detail(1, 10, 3),
+    Detail(1, 6, 2),
 )
 """Fullest first; a page takes the first that keeps it small enough."""
 
@@ -92,7 +91,7 @@ class Trajectories:
     """
 
     nodes: dict[str, NDArray[Any]]
-    null: dict[str, NDArray[Any]]
+    account: dict[str, NDArray[Any]]
     layers: dict[str, NDArray[Any]]
     lens: dict[str, NDArray[Any]]
     candidates: dict[str, NDArray[Any]]
@@ -101,66 +100,73 @@ class Trajectories:
     """Of all cells, drawn or not."""
 
 
-def read_trajectories(results: Results, width: int) -> Trajectories:
-    """width: latents of a SAE, at least. Tables that are not there are empty."""
+def read_trajectories(
+    results: Results, width: int, records: Sequence[Mapping[str, Any]], said: Sequence[int] = ()
+) -> tuple[Trajectories, dict[str, str]]:
+    """width: latents of a SAE, at least. Tables that are not there are empty. With the texts of the tokens that they name,
+    and of those `said` elsewhere."""
     census = Census(width)
     kept: list[dict[str, NDArray[Any]]] = []
-    null: list[dict[str, NDArray[Any]]] = []
     n_tracks = 0
     pieces = whole_questions(_batches(results)) if has_tracks(results) else []
-    with ThreadPoolExecutor(3) as pool:  # sorting, which is most of it, leaves the other threads to work
+    with ThreadPoolExecutor(2) as pool:  # sorting, which is most of it, leaves the other thread to work
         for nodes in pieces:
-            counted, drawn = pool.submit(census.add, nodes), pool.submit(_kept, nodes, "track")
-            if "random_track" in nodes:
-                null.append(_kept(nodes, "random_track"))
+            counted, drawn = pool.submit(census.add, nodes), pool.submit(_kept, nodes)
             kept.append(drawn.result())
             n_tracks += counted.result()
-    return Trajectories(
+    lens = _table(results, ANSWERS_UNIT, LENS, LENS_COLUMNS, ("layer",))
+    candidates = _table(results, ANSWERS_UNIT, CANDIDATES, ("token", "logprob"), ("rank",))
+    named = [table[column] for table, column in ((lens, "top"), (candidates, "token")) if table]
+    texts = texts_of_tokens(results, np.unique(np.concatenate([*named, [*said]]).astype(np.int64)).tolist())
+    followed = contestants(candidates, texts, records) if candidates else Contestants.none()
+    if candidates:
+        cells = np.searchsorted(followed.cell, candidates["cell"])
+        rank = np.arange(len(cells)) - np.searchsorted(candidates["cell"], candidates["cell"])
+        candidates["side"] = np.select(
+            [rank == 0, rank == followed.right[cells], rank == followed.rival[cells]], [1, 2, 3], 0
+        )
+    found = Trajectories(
         _joined(kept),
-        _joined(null),
+        account_table(results, followed),
         _table(results, TRACKS_UNIT, LAYERS, LAYER_COLUMNS, ("layer",)),
-        _table(results, ANSWERS_UNIT, LENS, LENS_COLUMNS, ("layer",)),
-        _table(results, ANSWERS_UNIT, CANDIDATES, ("token", "logprob"), ("rank",)),
+        lens,
+        candidates,
         census,
         n_tracks,
+    )
+    return found, texts
+
+
+def texts_of_tokens(results: Results, ids: list[int]) -> dict[str, str]:
+    """Text of the tokens that are named by number."""
+    tokenizer = results.json_if_there("prepare/model", TOKENIZER.name)
+    return (
+        {}
+        if tokenizer is None
+        else {str(number): text for number, text in token_texts(tokenizer, ids).items()}
     )
 
 
 def has_tracks(results: Results) -> bool:
     """Whether there are tracks of this version."""
-    return _has_columns(results, TRACKS, NODE_COLUMNS)
-
-
-def _has_columns(results: Results, table: Table, columns: Sequence[str]) -> bool:
-    if not results.has(TRACKS_UNIT, table.name):
+    if not results.has(TRACKS_UNIT, TRACKS.name):
         return False
-    return set(columns) <= set(pq.read_schema(results.path(TRACKS_UNIT, table.name)).names)
+    return set(NODE_COLUMNS) <= set(pq.read_schema(results.path(TRACKS_UNIT, TRACKS.name)).names)
 
 
 def _batches(results: Results) -> Iterator[Nodes]:
-    """The nodes, with their tracks by random association where `tracking.ladder` has it."""
     tracks = pq.ParquetFile(results.path(TRACKS_UNIT, TRACKS.name))
-    readers = [tracks.iter_batches(NODES_AT_ONCE, columns=list(NODE_COLUMNS))]
-    if _has_columns(results, LADDER, NULL_COLUMNS):
-        ladder = pq.ParquetFile(results.path(TRACKS_UNIT, LADDER.name))
-        if tracks.metadata.num_rows != ladder.metadata.num_rows:
-            raise CorruptInputError(f"{LADDER.name} has other rows than {TRACKS.name}; run track again")
-        readers.append(ladder.iter_batches(NODES_AT_ONCE, columns=list(NULL_COLUMNS)))
-    for batches in zip(*readers, strict=True):
-        yield {
-            name: batch.column(name).to_numpy(zero_copy_only=False)
-            for batch in batches
-            for name in batch.schema.names
-        }
+    for batch in tracks.iter_batches(NODES_AT_ONCE, columns=list(NODE_COLUMNS)):
+        yield {name: batch.column(name).to_numpy(zero_copy_only=False) for name in batch.schema.names}
 
 
 def _joined(pieces: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
     return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]} if pieces else {}
 
 
-def _kept(nodes: Nodes, track: str) -> dict[str, NDArray[Any]]:
-    """The nodes of the strongest tracks by one associator, track by track."""
-    rank = ranks(nodes, nodes[track])
+def _kept(nodes: Nodes) -> dict[str, NDArray[Any]]:
+    """The nodes of the strongest tracks, track by track."""
+    rank = ranks(nodes, nodes["track"])
     rows = np.flatnonzero(rank < STRONGEST)
     cell = cell_of(nodes["question"], nodes["position"])
     rows = rows[np.lexsort((nodes["layer"][rows], rank[rows], cell[rows]))]
@@ -235,9 +241,7 @@ def _tables(found: Trajectories) -> dict[str, dict[str, NDArray[Any]]]:
         "nodes": {name: found.nodes[name] for name in (*node, "track", "link", "posterior", "existence")}
         if found.nodes
         else {},
-        "null": {name: found.null[name] for name in (*node, "random_track", "random_link")}
-        if found.null
-        else {},
+        "account": found.account,
         "layers": found.layers,
         "lens": found.lens,
         "candidates": found.candidates,
@@ -250,8 +254,6 @@ def _rows(table: Mapping[str, NDArray[Any]], cell: int, name: str, detail: Detai
     rows = np.arange(start, stop)
     if name == "nodes":
         return rows[table["place"][rows] < detail.tracks]
-    if name == "null":
-        return rows[table["place"][rows] < detail.null_tracks]
     return rows[:CANDIDATES_SHOWN] if name == "candidates" else rows
 
 
@@ -275,12 +277,6 @@ def features_in(found: Trajectories, detail: Detail, width: int) -> NDArray[np.i
     drawn = found.nodes["place"] < detail.tracks
     feature = np.sort(found.nodes["layer"][drawn].astype(np.int64) * width + found.nodes["latent"][drawn])
     return feature[np.append(True, feature[1:] != feature[:-1])[: len(feature)]]
-
-
-def tokens_in(found: Trajectories) -> list[int]:
-    """Ids of the tokens that lens and candidates name."""
-    ids = [table[column] for table, column in ((found.lens, "top"), (found.candidates, "token")) if table]
-    return np.unique(np.concatenate(ids)).tolist() if ids else []
 
 
 def index(records: Sequence[Mapping[str, Any]], scores: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

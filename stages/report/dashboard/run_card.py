@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from ghosttrack.common.engine.manifest import Manifest
+from ghosttrack.common.formats.account import ACCOUNT
 from ghosttrack.common.formats.answers import GENERATIONS
 from ghosttrack.common.formats.candidates import CANDIDATES
+from ghosttrack.common.formats.causes import CAUSES
+from ghosttrack.common.formats.evidence import EVIDENCE
 from ghosttrack.common.formats.final_report import REPORT
 from ghosttrack.common.formats.hallucination_scores import SCORES
-from ghosttrack.common.formats.ladder import LADDER
 from ghosttrack.common.formats.latent_contexts import LATENT_CONTEXTS
 from ghosttrack.common.formats.latents import LATENTS
 from ghosttrack.common.formats.layers import LAYERS
 from ghosttrack.common.formats.lens import LENS
+from ghosttrack.common.formats.reasons import REASONS
 from ghosttrack.common.formats.saes import QUALITY
 from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.stages.report.results import Results
@@ -23,8 +26,11 @@ PARTS = (
     ("the logit lens", "track/answers", LENS.name),
     ("candidate answers", "track/answers", CANDIDATES.name),
     ("tracks", "track/all", TRACKS.name),
-    ("the random association", "track/all", LADDER.name),
-    ("the competition of answers, layer by layer", "track/all", LAYERS.name),
+    ("births and deaths, layer by layer", "track/all", LAYERS.name),
+    ("the account of every answer", "track/account", ACCOUNT.name),
+    ("tracks taken out", "track/causes", CAUSES.name),
+    ("where wrong answers came from", "track/reasons", REASONS.name),
+    ("candidate answers in other contexts", "track/contexts", EVIDENCE.name),
     ("firing rates and tokens of features", "track/association", LATENTS.name),
     ("contexts of features", "track/association", LATENT_CONTEXTS.name),
     ("quality of the SAEs", "sae_train/quality", QUALITY.name),

@@ -25,12 +25,13 @@ from ghosttrack.common.engine.manifest import (
 )
 from ghosttrack.common.engine.storage import Entry, Store
 from ghosttrack.common.files import sha256_of
+from ghosttrack.common.formats.account import ACCOUNT, STATE, STEP
 from ghosttrack.common.formats.final_report import FinalReport
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 WORDS = ["Paris", "Lyon", "Rome", "Oslo", "Lima", "Cairo", "Kyiv", "Bern", "Riga", "Quito", "Accra", "Doha"]
 RELATIONS = ("capital", "currency", "river", "border")
-NULL_RUNG = "random"
+CANDIDATES = 8
 REPORT_VERSION, QUALITY_VERSION = 2, 1
 MARKUP = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>&amp;"\'`</script>'
 """In the first question's text and answer, its features' tokens and contexts."""
@@ -98,7 +99,7 @@ def make_run(
     rng, store = np.random.default_rng(seed), Store(str(root))
     records = generations(rng, questions, positions, prefix)
     cells = np.array([(q, p) for q in range(questions) for p in range(-1, positions - 1)])
-    nodes, ladder = track_nodes(rng, cells, layers, latents, tracks)
+    nodes = track_nodes(rng, cells, layers, latents, tracks)
     scored = scores(rng, records)
     report = final_report(rng, name, records, scored, layers)
     parameters = {
@@ -116,8 +117,13 @@ def make_run(
                               "candidates.parquet": _parquet(candidates(rng, cells, records))}, ("prepare/model",)),
         ("track", "association", {"latents.parquet": _parquet(latent_table(rng, layers, latents, vocabulary)),
                                   "excerpts.parquet": _parquet(context_table(rng, nodes, 5, vocabulary))}, ("prepare/model",)),
-        ("track", "all", {"tracks.parquet": _parquet(nodes), "ladder.parquet": _parquet(ladder),
-                          "layers.parquet": _parquet(layer_table(rng, cells, layers))}, ("track/answers", "track/association")),
+        ("track", "all", {"tracks.parquet": _parquet(nodes), "layers.parquet": _parquet(layer_table(rng, cells, layers))},
+         ("track/answers", "track/association")),
+        ("track", "account", {"account.parquet": lambda path: ACCOUNT.write(path, account(rng, cells, layers))}, ("track/all",)),
+        ("track", "contexts", {"contexts.parquet": _parquet(evidence(rng, records))}, ("track/answers",)),
+        ("track", "causes", {"causes.parquet": _parquet(causes(rng, questions))}, ("track/account",)),
+        ("track", "reasons", {"reasons.jsonl": _lines([{"question": q, "id": r["id"], "kind": "other", "sentence": f"“{r['answer']}” won."}
+                                                      for q, r in enumerate(records) if r["label"]])}, ("track/causes",)),
         ("detect", "all", {"hallucination_scores.json": _json({"schema_version": 3, "detector": "tracks", "questions": scored}),
                            "detection_metrics.json": _json({"schema_version": 3, "detector": "tracks"})}, ("track/all",)),
         ("evaluate", "all", {"final_report.json": _json({**report, "schema_version": REPORT_VERSION})}, ("detect/all",)),
@@ -181,8 +187,8 @@ def generations(
 
 def track_nodes(
     rng: np.random.Generator, cells: np.ndarray, layers: int, latents: int, tracks: int
-) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Rows of tracks.parquet and ladder.parquet."""
+) -> dict[str, np.ndarray]:
+    """Rows of tracks.parquet."""
     n = len(cells) * tracks
     cell, track = np.repeat(np.arange(len(cells)), tracks), np.tile(np.arange(tracks), len(cells))
     birth = np.minimum(rng.geometric(0.25, n) - 1, layers - 1)
@@ -200,13 +206,7 @@ def track_nodes(
         "posterior": rng.beta(5, 1, len(row)).astype(np.float32), "existence": rng.beta(5, 1, len(row)).astype(np.float32),
         "effect": (rng.normal(0, 0.4, n)[row] * rng.uniform(0.5, 1.2, len(row))).astype(np.float32),
     }  # fmt: skip
-    columns = {name: values[order] for name, values in columns.items()}
-    # random association: within a layer of a cell, latents exchange their tracks
-    shuffled = np.lexsort((rng.random(len(row)), columns["layer"], columns["position"], columns["question"]))
-    ladder = {f"{NULL_RUNG}_track": columns["track"][shuffled], f"{NULL_RUNG}_link": rng.uniform(-0.2, 0.6, len(row)).astype(np.float16),
-              "none_track": np.arange(len(row), dtype=np.int64) % 30000}  # fmt: skip
-    ladder[f"{NULL_RUNG}_link"][np.isnan(columns["link"][shuffled])] = np.nan
-    return columns, ladder
+    return {name: values[order] for name, values in columns.items()}
 
 
 def _cells_and_layers(cells: np.ndarray, layers: int) -> dict[str, np.ndarray]:
@@ -230,14 +230,60 @@ def lens(rng: np.random.Generator, cells: np.ndarray, layers: int) -> dict[str, 
 def candidates(
     rng: np.random.Generator, cells: np.ndarray, records: Sequence[Mapping[str, Any]]
 ) -> dict[str, np.ndarray]:
-    count, asked = 8, cells[cells[:, 1] >= 0]
-    token = np.array(
-        [[records[q]["token_ids"][0], *rng.permutation(np.arange(20, 500))[: count - 1]] for q, _ in asked]
-    )
+    count, asked = CANDIDATES, cells[cells[:, 1] >= 0]
+    token = np.array([[records[q]["token_ids"][0], *rivals_of(rng, records[q], count - 1)] for q, _ in asked])
     return {
         "question": np.repeat(asked[:, 0], count).astype(np.int32), "position": np.repeat(asked[:, 1], count).astype(np.int16),
         "rank": np.tile(np.arange(count), len(asked)).astype(np.int16), "token": token.ravel().astype(np.int32),
         "logprob": -np.sort(rng.uniform(0.1, 9, (len(asked), count)), axis=1).ravel().astype(np.float32),
+    }  # fmt: skip
+
+
+def rivals_of(rng: np.random.Generator, record: Mapping[str, Any], count: int) -> list[int]:
+    """Other tokens, of most wrong answers the right one third among them."""
+    found = rng.permutation(np.arange(20, 500))[:count].tolist()
+    if record["label"] == 1 and record["gold"] in WORDS and rng.random() < 0.7:
+        found[2] = 1 + WORDS.index(record["gold"])
+    return found
+
+
+def account(rng: np.random.Generator, cells: np.ndarray, layers: int) -> dict[str, np.ndarray]:
+    """Parts that add up; at the last layer the emitted token leads."""
+    where = _cells_and_layers(cells, layers)
+    n = len(where["layer"])
+    parts = {name: rng.normal(0, 1.5, (n, CANDIDATES)) for name in (*STATE, *STEP)}
+    parts["sae_error"][:, 0] += np.where(where["layer"] == layers - 1, 12, 0)
+    raw = np.sum([parts[name] for name in STATE], axis=0)
+    parts["carried"] = raw - np.sum([parts[name] for name in STEP[1:]], axis=0)
+    lists = {**parts, "constant": np.zeros_like(raw), "raw": raw, "logit": raw}
+    return {**where, "leader": raw.argmax(axis=1).astype(np.int16), "rest": np.zeros(n, dtype=np.float32),
+            **{name: values.astype(np.float32) for name, values in lists.items()}}  # fmt: skip
+
+
+def evidence(
+    rng: np.random.Generator, records: Sequence[Mapping[str, Any]], contexts: int = 3
+) -> dict[str, Any]:
+    """Three candidate answers a question, the right one the second."""
+    n = len(records) * contexts
+    chances = rng.dirichlet([1, 1, 1, 1], n)[:, :3].ravel()
+    texts = [text for r in records for _ in range(contexts) for text in (r["answer"], r["gold"], "Atlantis")]
+    return {
+        "question": np.repeat(np.arange(len(records)), contexts * 3).astype(np.int32), "context": np.tile(np.repeat(np.arange(contexts), 3), len(records)).astype(np.int16),
+        "hypothesis": np.tile(np.arange(3), n).astype(np.int16), "text": texts, "evidence": np.log(chances).astype(np.float32), "total": np.log(chances).astype(np.float32),
+        "n_tokens": np.full(3 * n, 2, dtype=np.int16), "shows": np.zeros(3 * n, dtype=bool), "greedy": np.tile([True, False, False], n),
+    }  # fmt: skip
+
+
+def causes(rng: np.random.Generator, questions: int) -> dict[str, Any]:
+    """Two tracks and a set of every third question."""
+    asked = np.repeat(np.arange(1, questions, 3), 3)
+    n = len(asked)
+    kind = ["track", "track", "set"] * (n // 3)
+    return {
+        "question": asked.astype(np.int32), "kind": kind, "size": np.tile([1, 1, 2], n // 3).astype(np.int16), "position": np.zeros(n, dtype=np.int16),
+        "track": np.tile([0, 3, 0], n // 3).astype(np.int16), **{name: rng.normal(1, 1, n).astype(np.float32) for name in ("predicted", "direct", "drop", "control_drop")},
+        "token": rng.integers(1, 13, n).astype(np.int32), "control_token": rng.integers(1, 13, n).astype(np.int32), "changed": np.tile([False, False, True], n // 3),
+        "control_changed": np.zeros(n, dtype=bool), "right": np.zeros(n, dtype=bool), "was_right": np.zeros(n, dtype=bool),
     }  # fmt: skip
 
 

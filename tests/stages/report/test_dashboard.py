@@ -19,6 +19,7 @@ from ghosttrack.stages.detect.columns import fit_experts
 from ghosttrack.stages.detect.crossval import TABLES, TREE_TABLES
 from ghosttrack.stages.detect.reading import Files, complete, read_data
 from ghosttrack.stages.report.dashboard import packing, reasons, tracks
+from ghosttrack.stages.report.dashboard.account import contestants, of_cells
 from ghosttrack.stages.report.dashboard.build import build
 from ghosttrack.stages.report.dashboard.reasons import explanation
 from ghosttrack.stages.report.results import Results
@@ -298,8 +299,9 @@ def test_the_files_named_as_shown_are_those_that_were_read(root):
     run, _ = packing.unpack(blocks(build(results))["run"])
     assert set(run["digests"]) == {
         "detect/all/hallucination_scores.json", "evaluate/all/final_report.json", "prepare/model/tokenizer.json",
-        "sae_train/quality/sae_quality.json", "track/all/ladder.parquet", "track/all/layers.parquet",
-        "track/all/tracks.parquet", "track/answers/candidates.parquet", "track/answers/generations.jsonl",
+        "sae_train/quality/sae_quality.json", "track/account/account.parquet", "track/all/layers.parquet",
+        "track/all/tracks.parquet", "track/causes/causes.parquet", "track/contexts/contexts.parquet",
+        "track/reasons/reasons.jsonl", "track/answers/candidates.parquet", "track/answers/generations.jsonl",
         "track/answers/lens.parquet", "track/association/excerpts.parquet", "track/association/latents.parquet",
     }  # fmt: skip
     for name, digest in run["digests"].items():
@@ -330,22 +332,103 @@ def test_a_tampered_manifest_is_refused_by_name(root, tmp_path):
 
 @pytest.mark.parametrize(
     "missing",
-    ["evaluate/all", "detect/all", "track/all", "track/association", "sae_train/quality", "track/answers"],
+    [
+        "evaluate/all",
+        "detect/all",
+        "track/account",
+        "track/causes",
+        "track/all",
+        "track/association",
+        "sae_train/quality",
+        "track/answers",
+    ],
 )
 def test_a_missing_stage_is_named_and_the_rest_is_there(tmp_path, missing):
     make_run(tmp_path, questions=5, without=[missing])
     run, _ = packing.unpack(blocks(build(Results.open(str(tmp_path), "made-up")))["run"])
     assert any(entry["file"].startswith(missing) for entry in run["absent"])
     assert missing not in {unit["unit"] for unit in run["provenance"]}
-    assert len(run["provenance"]) == 6
+    assert len(run["provenance"]) == 10
 
 
-def test_without_the_random_rung_there_are_tracks_and_no_null(tmp_path, monkeypatch):
-    monkeypatch.setattr(synthetic, "NULL_RUNG", "other")
-    make_run(tmp_path, questions=5)
-    _, columns = packing.unpack(blocks(build(Results.open(str(tmp_path), "made-up")))["q0"])
-    assert len(columns["nodes.track"]) > 0
-    assert not any(name.startswith("null.") for name in columns)
+def test_the_picture_of_an_answer_is_its_account(page, results):
+    """Of every position and layer: shares of the three contestants, and the lead over the right candidate where there is one."""
+    account = pq.read_table(results.path("track/account", "account.parquet")).to_pandas()
+    candidates = pq.read_table(results.path("track/answers", "candidates.parquet")).to_pandas()
+    records = read_answers(results.path("track/answers", "generations.jsonl"))
+    heads, columns = packing.unpack(blocks(page)["q0"])
+    seen = {"right": 0, "rival": 0}
+    for number, head in enumerate(heads):
+        for cell in head["cells"]:
+            at = max(cell["position"], 0)
+            own = candidates[(candidates.question == number) & (candidates.position == at)].sort_values(
+                "rank"
+            )
+            texts = [
+                f" {synthetic.WORDS[token - 1]}" if token <= len(synthetic.WORDS) else ""
+                for token in own.token
+            ]
+            right = [
+                k for k, text in enumerate(texts) if k and at == 0 and text.strip() == records[number].gold
+            ]
+            rival = next(k for k in range(1, len(texts)) if k not in right)
+            rows = account[(account.question == number) & (account.position == cell["position"])].sort_values(
+                "layer"
+            )
+            start, stop = cell["account"]
+            assert columns["account.layer"][start:stop].tolist() == rows.layer.tolist()
+            assert columns["account.leader"][start:stop].tolist() == rows.leader.tolist()
+            logit = np.stack(rows.logit.to_numpy()).astype(float)
+            logs = logit - np.log(np.exp(logit).sum(axis=1, keepdims=True))
+            shown = {
+                name: columns[f"account.{name}"][start:stop] for name in ("said", "right", "rival", "total")
+            }
+            np.testing.assert_allclose(shown["said"] / 1000, logs[:, 0], atol=6e-4)
+            np.testing.assert_allclose(shown["rival"] / 1000, logs[:, rival], atol=6e-4)
+            if right:
+                np.testing.assert_allclose(shown["right"] / 1000, logs[:, right[0]], atol=6e-4)
+            else:
+                assert set(shown["right"].tolist()) == {packing.MISSING}
+            lead = logit[:, 0] - logit[:, right[0] if right else rival]
+            np.testing.assert_allclose(shown["total"] / 1000, lead, atol=1e-3)
+            parts = sum(
+                columns[f"account.{name}"][start:stop].astype(int)
+                for name in ("tracks", "untracked", "bias", "sae_error")
+            )
+            np.testing.assert_allclose(parts / 1000, lead, atol=4e-3)
+            seen["right" if right else "rival"] += 1
+    assert min(seen.values()) > 3
+
+
+def test_contestants_of_later_tokens_go_on_from_what_was_said():
+    records = [{"tokens": [" New", " Jersey"], "aliases": ["New York", "NY"], "gold": "New York"}]
+    texts = {"0": " Jersey", "1": " England", "2": " York", "3": " New", "4": " NY"}
+    cells = np.array([1, 1, 1, 2, 2, 2])
+    found = contestants({"cell": cells, "token": np.array([3, 1, 4, 0, 1, 2])}, texts, records)
+    assert found.right.tolist() == [2, 2]  # another name of it at first; then the rest of what was begun
+    assert found.rival.tolist() == [1, 1]
+    at_subject = of_cells(found, np.array([0, 1]))
+    assert at_subject.right.tolist() == [2, 2]
+
+
+def test_what_was_measured_stands_with_its_question(page, results):
+    heads, _ = packing.unpack(blocks(page)["q0"])
+    causes = pq.read_table(results.path("track/causes", "causes.parquet")).to_pandas()
+    evidence = pq.read_table(results.path("track/contexts", "contexts.parquet")).to_pandas()
+    for number, head in enumerate(heads):
+        own = causes[causes.question == number]
+        assert [row["drop"] for row in head.get("interventions", [])] == pytest.approx(
+            own["drop"].tolist(), abs=1e-4
+        )
+        answers = head["contexts"]["answers"]
+        assert [side for _, side, _ in answers] == [1, 2, 0]
+        for k, (text, _, chances) in enumerate(answers):
+            rows = evidence[(evidence.question == number) & (evidence.hypothesis == k)]
+            assert set(rows.text) == {text}
+            assert chances == pytest.approx(np.exp(rows.total).tolist(), abs=1e-4)
+        assert ("reason" in head) == (
+            results.lines("track/answers", "generations.jsonl")[number]["label"] == 1
+        )
 
 
 def test_contributions_are_put_in_words_largest_first():

@@ -100,7 +100,7 @@ async function details(question) {
   const cells = record.cells.map((cell) => ({
     position: cell.position,
     nodes: () => table(cell, "nodes"),
-    null: () => table(cell, "null"),
+    account: () => table(cell, "account"),
     layers: () => table(cell, "layers"),
     lens: () => table(cell, "lens"),
     candidates: () => table(cell, "candidates"),
@@ -108,7 +108,7 @@ async function details(question) {
   return { ...record, cells };
 }
 
-const WHOLE = new Set(["layer", "latent", "track", "random_track", "n_active", "births", "deaths", "leader", "top", "rank", "token", "place"]);
+const WHOLE = new Set(["layer", "latent", "track", "n_active", "births", "deaths", "leader", "top", "rank", "token", "place", "side"]);
 
 let featureIndex;
 async function features() {

@@ -50,12 +50,26 @@ function ranged(file, value, low, high, options) {
   return [figure(file, value, options), ends && h("span", { class: "interval" }, " [", figure(file, low, options), ", ", figure(file, high, options), "]")];
 }
 
+// A table whose rows can be sorted by any column.
 function table(head, rows, { caption, numeric = [] } = {}) {
-  const cell = (tag, content, i) => h(tag, { class: numeric.includes(i) ? "right" : null, scope: tag === "th" ? "col" : null }, content);
+  const cell = (tag, content, i) => h(tag, { class: numeric.includes(i) ? "right" : null, scope: tag === "th" ? "col" : null }, tag === "th" && content && rows.length > 1 ? h("button", { type: "button", class: "sort", onclick: sortRows }, content) : content);
   return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption ?? "Table" },
     h("table", null, caption && h("caption", null, caption),
       h("thead", null, h("tr", null, head.map((content, i) => cell("th", content, i)))),
       h("tbody", null, rows.map((row) => h("tr", null, row.map((content, i) => cell("td", content, i)))))));
+}
+
+function sortRows(event) {
+  const head = event.target.closest("th"), body = head.closest("table").tBodies[0], column = head.cellIndex;
+  const down = head.getAttribute("aria-sort") === "ascending";
+  for (const other of head.parentNode.cells) other.removeAttribute("aria-sort");
+  head.setAttribute("aria-sort", down ? "descending" : "ascending");
+  const number = (text) => Number.parseFloat(text.replaceAll("−", "-").replaceAll(",", ""));
+  const order = (a, b) => {
+    const [p, q] = [a.cells[column].textContent, b.cells[column].textContent], [m, n] = [number(p), number(q)];
+    return Number.isNaN(m) || Number.isNaN(n) ? (Number.isNaN(m) && Number.isNaN(n) ? p.localeCompare(q) : Number.isNaN(m) ? 1 : -1) : m - n;
+  };
+  body.append(...[...body.rows].sort((a, b) => (down ? -order(a, b) : order(a, b))));
 }
 
 const section = (title, ...children) => h("section", null, h("h2", null, title), ...children);
@@ -63,8 +77,10 @@ const note = (...children) => h("p", { class: "note" }, ...children);
 const link = (target, ...children) => h("a", { href: target }, ...children);
 const folded = (title, ...children) => h("details", null, h("summary", null, title), ...children);
 
-const questionLink = (id, position) =>
-  `#/question/${encodeURIComponent(id)}${position === undefined ? "" : `?position=${position}`}`;
+const questionLink = (id, position, kept = "") => {
+  const query = [position === undefined ? "" : `position=${position}`, kept].filter(Boolean).join("&");
+  return `#/question/${encodeURIComponent(id)}${query ? `?${query}` : ""}`;
+};
 const featureLink = (layer, latent) => `#/feature/${layer}/${latent}`;
 
 // A token as it can be seen: spaces and line ends have signs.

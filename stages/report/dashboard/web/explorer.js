@@ -8,57 +8,78 @@ const probabilityOf = (question) => question.scored?.score ?? null;
 const calledWrong = (question) => question.scored?.predicted === 1;
 const surprise = (question) => (question.label === null || probabilityOf(question) === null ? -1 : Math.abs(question.label - probabilityOf(question)));
 
+const textOf = (key) => (a, b) => String(a[key] ?? "").localeCompare(String(b[key] ?? ""));
 const ORDERS = {
   given: ["as they were asked", (a, b) => a.number - b.number],
   high: ["most suspicious first", (a, b) => (probabilityOf(b) ?? -1) - (probabilityOf(a) ?? -1)],
   low: ["least suspicious first", (a, b) => (probabilityOf(a) ?? 2) - (probabilityOf(b) ?? 2)],
   surprising: ["worst mistakes of the detector first", (a, b) => surprise(b) - surprise(a)],
+  question: ["by question", textOf("question")], answer: ["by the model’s answer", textOf("answer")], gold: ["by right answer", textOf("gold")],
+  outcome: ["wrong ones first", (a, b) => (b.label ?? -1) - (a.label ?? -1)], relation: ["by relation", textOf("relation")],
 };
 const OUTCOMES = { all: ["all answers", () => true], wrong: ["wrong answers", (q) => q.label === 1], right: ["right answers", (q) => q.label === 0], out: ["left out", (q) => q.label === null] };
 const CALLS = { all: ["whatever it said", () => true], caught: ["wrong, called wrong", (q) => q.label === 1 && calledWrong(q)], missed: ["wrong, called right", (q) => q.label === 1 && !calledWrong(q)], alarm: ["right, called wrong", (q) => q.label === 0 && calledWrong(q)], cleared: ["right, called right", (q) => q.label === 0 && !calledWrong(q)] };
 const PAGE = 60;
 
+// What the list is narrowed to, as the address has it; pages of questions carry it on, so that "next" stays within it.
+const filterOf = (query) => ({ find: query.get("find") ?? "", relation: query.get("relation") ?? "", outcome: query.get("outcome") ?? "all", call: query.get("call") ?? "all", order: query.get("order") ?? "given" });
+const filterWords = (state) => new URLSearchParams(Object.entries(state).filter(([key, value]) => value && value !== "all" && !(key === "order" && value === "given"))).toString();
+function selected(list, state) {
+  const words = state.find.toLowerCase().split(/\s+/).filter(Boolean);
+  const keep = [OUTCOMES[state.outcome] ?? OUTCOMES.all, CALLS[state.call] ?? CALLS.all].map(([, test]) => test);
+  const found = list.filter((question) => (!state.relation || question.relation === state.relation) && keep.every((test) => test(question)) && words.every((word) => question.search.includes(word)));
+  const backward = state.order.startsWith("-"), [, order] = ORDERS[state.order.replace(/^-/, "")] ?? ORDERS.given;
+  return found.sort((a, b) => (backward ? -order(a, b) : order(a, b)) || a.number - b.number);
+}
+
 async function questionsPage(query) {
   const list = await questions();
   if (!list.length) return [...absentNote(), section("Questions", note("This run has no answers yet."))];
   const relations = [...new Set(list.map((question) => question.relation))].sort();
-  const state = { find: query.get("find") ?? "", relation: query.get("relation") ?? "", outcome: query.get("outcome") ?? "all", call: query.get("call") ?? "all", order: query.get("order") ?? "given" };
+  const state = filterOf(query);
   const count = h("p", { role: "status", class: "note", id: "found" }), body = h("tbody"), more = h("button", { type: "button", class: "more" }, "Show more");
-  let shown = [], drawn = 0;
+  let shown = [], drawn = 0, kept = "";
 
   const row = (question) => h("tr", null,
-    h("td", null, link(questionLink(question.id), question.question)), h("td", null, question.answer), h("td", null, question.gold), h("td", null, outcome(question)),
+    h("td", null, link(questionLink(question.id, undefined, kept), question.question)), h("td", null, question.answer), h("td", null, question.gold), h("td", null, outcome(question)),
     h("td", { class: "right" }, probabilityOf(question) === null ? "–" : scoreOf(question)), h("td", null, question.relation));
-  const draw = () => { body.append(...shown.slice(drawn, drawn + PAGE).map(row)); drawn = Math.min(drawn + PAGE, shown.length); more.hidden = drawn >= shown.length; };
-  const update = () => {
-    const words = state.find.toLowerCase().split(/\s+/).filter(Boolean);
-    const keep = [OUTCOMES[state.outcome] ?? OUTCOMES.all, CALLS[state.call] ?? CALLS.all].map(([, test]) => test);
-    shown = list.filter((question) => (!state.relation || question.relation === state.relation) && keep.every((test) => test(question)) && words.every((word) => question.search.includes(word)));
-    shown.sort((ORDERS[state.order] ?? ORDERS.given)[1]);
+  const draw = (count = PAGE) => {
+    body.append(...shown.slice(drawn, drawn + count).map(row));
+    drawn = Math.min(drawn + count, shown.length);
+    more.hidden = drawn >= shown.length;
+    remember({ rows: drawn });
+  };
+  const update = (rows = PAGE) => {
+    shown = selected(list, state);
+    kept = filterWords(state);
+    history.replaceState(history.state, "", `#/questions${kept ? `?${kept}` : ""}`);
     body.replaceChildren();
     drawn = 0;
-    draw();
+    draw(rows);
     const wrong = shown.filter((question) => question.label === 1).length;
     count.textContent = `${plural(shown.length, "question")} of ${list.length.toLocaleString("en-US")}; ${wrong.toLocaleString("en-US")} answered wrongly.`;
-    const kept = new URLSearchParams(Object.entries(state).filter(([key, value]) => value && value !== "all" && !(key === "order" && value === "given")));
-    history.replaceState(null, "", `#/questions${kept.size ? `?${kept}` : ""}`);
+    for (const head of heads) head.setAttribute("aria-sort", state.order === head.dataset.order ? "ascending" : state.order === `-${head.dataset.order}` ? "descending" : "none");
+    orders.value = state.order;
   };
-  const choose = (key, name, options) => h("label", null, name, h("select", { onchange: (event) => { state[key] = event.target.value; update(); } },
+  const choose = (key, name, options) => h("label", null, name, h("select", { id: `choose-${key}`, onchange: (event) => { state[key] = event.target.value; update(); } },
     options.map(([value, text]) => h("option", { value, selected: value === state[key] }, text))));
+  const heads = [["question", "question"], ["answer", "the model’s answer"], ["gold", "right answer"], ["outcome", "it was"], ["low", "probability of being wrong"], ["relation", "relation"]].map(([order, name], i) =>
+    h("th", { scope: "col", class: i === 4 ? "right" : null, "data-order": order }, h("button", { type: "button", class: "sort", onclick: () => { state.order = state.order === order ? `-${order}` : order; update(); } }, name)));
   let waiting;
-  more.addEventListener("click", draw);
+  more.addEventListener("click", () => draw());
+  const ordering = choose("order", "Order ", Object.entries(ORDERS).map(([key, [text]]) => [key, text])), orders = ordering.querySelector("select");
   const form = h("form", { class: "filters", role: "search", onsubmit: (event) => event.preventDefault() },
     h("label", { class: "find" }, "Find ", h("input", { id: "find", type: "search", value: state.find, placeholder: "words of question, answer or right answer (press /)", oninput: (event) => { clearTimeout(waiting); state.find = event.target.value; waiting = setTimeout(update, 80); } })),
     choose("relation", "Relation ", [["", "all relations"], ...relations.map((name) => [name, name])]),
     choose("outcome", "Answer ", Object.entries(OUTCOMES).map(([key, [text]]) => [key, text])),
     choose("call", "Detector ", Object.entries(CALLS).map(([key, [text]]) => [key, text])),
-    choose("order", "Order ", Object.entries(ORDERS).map(([key, [text]]) => [key, text])));
-  update();
+    ordering);
+  update(Math.max(PAGE, remembered().rows ?? 0));
   return [section("Questions", form, count, list.some((question) => question.scored?.interval) && note(INTERVAL),
-    h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Questions" }, h("table", { class: "questions" }, h("thead", null, h("tr", null, ["question", "the model's answer", "right answer", "it was", "probability of being wrong", "relation"].map((name, i) => h("th", { scope: "col", class: i === 4 ? "right" : null }, name)))), body)), more)];
+    h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Questions" }, h("table", { class: "questions" }, h("thead", null, h("tr", null, heads)), body)), more)];
 }
 
-const INTERVAL = "In brackets: the 95 % interval of the share of wrong answers among the training answers that were scored most alike. The probability lies outside it where answers scored so were wrong more or less often than it says.";
+const INTERVAL = "In brackets: the 95 % interval of the share of wrong answers among the training answers that were scored most alike, widened to the probability itself where the two differ by more.";
 
 // One number of the question's score; the probability itself with its interval.
 function scoreOf(question, key = "score") {
@@ -71,83 +92,164 @@ async function questionPage(id, query) {
   const list = await questions(), question = list.byId.get(id);
   if (!question) return [section("Not found", note(`This page has no question ${id}.`), h("p", null, link("#/questions", "All questions")))];
   const [record, tokens, index] = await Promise.all([details(question), block("tokens"), features()]);
-  const other = question.beside >= 0 ? list[question.beside] : null;
+  const other = list.byId.get(query.get("beside")) ?? (question.beside >= 0 ? list[question.beside] : null);
   const beside = other && (await details(other));
+  const state = filterOf(query), kept = filterWords(state), some = selected(list, state), place = some.indexOf(question);
   const wanted = Number(query.get("position") ?? 0);
   const cell = record.cells.find((each) => each.position === wanted) ?? record.cells.find((each) => each.position === 0) ?? record.cells[0];
+  const first = record.cells.find((each) => each.position === 0) ?? cell;
   const promoted = (layer, latent) => {
-    const place = index.place.get(`${layer}/${latent}`);
-    const words = place === undefined ? null : index.promoted[place];
+    const at = index.place.get(`${layer}/${latent}`);
+    const words = at === undefined ? null : index.promoted[at];
     return words?.length ? words.map(plain).join(" · ") : null;
   };
-  const step = (by) => list[question.number + by] && link(questionLink(list[question.number + by].id), by < 0 ? "← previous" : "next →");
+  const step = (by, words) => place >= 0 && some[place + by] && link(questionLink(some[place + by].id, undefined, kept), words);
   return [
     section(question.question,
-      h("p", { class: "near" }, step(-1), step(-1) && " · ", link("#/questions", "all questions"), step(1) && " · ", step(1)),
-      verdict(question, record),
-      tokensOf(record)),
-    cell ? trajectorySection(question, record, cell, tokens.data, promoted, other, beside) : section("Trajectory", note("This run has no trajectories yet."), ...absentNote()),
+      h("p", { class: "near" }, [step(-1, "← previous"), link(`#/questions${kept ? `?${kept}` : ""}`, some.length < list.length ? `the ${plural(some.length, "question")} of the list` : "all questions"), step(1, "next →")].filter(Boolean).flatMap((each, i) => (i ? [" · ", each] : [each]))),
+      verdict(question, record, first && contestants(record, record.cells, first, tokens.data), first?.account() ?? []),
+      tokensOf(question, record, kept)),
+    cell ? trajectorySection({ question, record, cell, tokens: tokens.data, promoted, kept }) : section("Trajectory", note("This run has no trajectories yet."), ...absentNote()),
+    interventionsSection(record, tokens.data, promoted),
+    contextsSection(record.contexts),
+    cell && other && besideSection({ question, record, other, beside, cell, tokens: tokens.data, promoted, list }),
     contributionsSection(record.explanation, list),
     section("Asked as", h("pre", { class: "prompt" }, record.prompt), record.samples?.length > 0 && folded(`${plural(record.samples.length, "sampled answer")}`, h("ul", null, record.samples.map((text) => h("li", null, text)))),
       note(`Question ${question.id}; relation ${question.relation}; subject ${record.subject}; group ${record.group}; accepted answers: ${record.aliases?.join(", ") ?? question.gold}.`)),
   ];
 }
 
-function verdict(question, record) {
-  const said = [h("p", { class: "finding" }, "The model answered ", h("b", null, question.answer || "(nothing)"), ": ", outcome(question), ". The right answer is ", h("b", null, question.gold), ".")];
+// Asked, said, right; when it was decided and by what; how sure the detector is.
+function verdict(question, record, rivals, account) {
+  const judged = question.label === 1 ? ["; right is ", h("b", { class: "right" }, question.gold)] : "";
+  const said = [h("p", { class: "finding" }, `Asked “${question.question}”, the model said `, h("b", { class: "for" }, question.answer || "(nothing)"), ": ", outcome(question), judged, ".")];
+  const found = account.length > 0 && decision(account);
+  if (found) {
+    const by = found.by && (found.always ? null : [", where ", h("b", null, WRITER_WORDS[found.by]), ` wrote most of its lead over ${plain(rivals.opponentText)}`]);
+    said.push(h("p", null, found.always ? `${plain(rivals.saidText)} leads the candidates in every layer.` : [`It was decided at layer ${found.layer} of ${account.at(-1).layer}: from there to the end ${plain(rivals.saidText)} leads all candidates`, by, "."]));
+  } else if (account.length) said.push(h("p", null, `${plain(rivals.saidText)} does not lead the candidates at the last layer: the answer was given, not chosen by the model.`));
+  if (record.reason) said.push(h("p", null, record.reason.sentence));
   const scored = question.scored;
   if (scored?.score !== undefined && scored.score !== null) {
     const good = question.label === null ? "" : scored.predicted === question.label ? " That is so." : " That is not so.";
-    said.push(h("p", null, "The detector gives it a probability of ", scoreOf(question), " of being wrong", scored.threshold !== undefined && scored.threshold !== null ? [" and calls it ", h("b", null, scored.predicted ? "wrong" : "right"), ", at a threshold of ", scoreOf(question, "threshold"), "."] : ".", good));
+    said.push(h("p", null, "The detector puts the probability that it is wrong at ", scoreOf(question), scored.threshold !== undefined && scored.threshold !== null ? [" and calls it ", h("b", null, scored.predicted ? "wrong" : "right"), ", at a threshold of ", scoreOf(question, "threshold"), "."] : ".", good));
     if (scored.interval) said.push(note(INTERVAL));
   }
   return said;
 }
 
-function tokensOf(record) {
+// The answer's tokens, each a link to its position, shaded by the detector's risk or else by how unlikely the model found them.
+function tokensOf(question, record, kept) {
   if (!record.tokens?.length) return null;
-  return h("ol", { class: "answertokens", "aria-label": "Answer tokens" }, record.tokens.map((token, i) => h("li", null, h("b", null, visible(token)),
-    h("span", { class: "note" }, ` log-probability ${fixed(record.logprobs?.[i])}, entropy ${fixed(record.entropies?.[i])}`))));
+  const risks = new Map((record.risk ?? []).map((row) => [row.position, row]));
+  const value = (i) => risks.get(i + 1)?.risk ?? (risks.size ? 0 : 1 - Math.exp(record.logprobs?.[i] ?? 0));
+  const most = Math.max(...record.tokens.map((_, i) => value(i)), 1e-9), there = new Set(record.cells.map((cell) => cell.position));
+  const words = (i) => `${risks.has(i + 1) ? `risk ${fixed(risks.get(i + 1).risk)}, ` : ""}log-probability ${fixed(record.logprobs?.[i])}, entropy ${fixed(record.entropies?.[i])} nats`;
+  const chips = record.tokens.map((token, i) => {
+    const inner = h("span", { class: `token heat${Math.round((value(i) / most) * 4)}`, title: words(i) }, visible(token));
+    return h("li", null, there.has(i + 1) ? link(questionLink(question.id, i + 1, kept), inner) : inner, record.tokens.length <= 6 && h("span", { class: "note" }, ` ${words(i)}`));
+  });
+  return [h("ol", { class: "answertokens", "aria-label": "Answer tokens" }, chips),
+    note(risks.size ? "Darker: riskier, by the detector of tokens." : "Darker: less likely to the model."),
+    record.tokens.length > 6 && folded("Answer tokens as a table", table(["token", "risk", "log-probability (nats)", "entropy (nats)"], record.tokens.map((token, i) => [visible(token), fixed(risks.get(i + 1)?.risk), fixed(record.logprobs?.[i]), fixed(record.entropies?.[i])]), { caption: "Answer tokens", numeric: [1, 2, 3] }))];
 }
 
-function trajectorySection(question, record, cell, tokens, promoted, other, beside) {
+function trajectorySection({ question, record, cell, tokens, promoted, kept }) {
   const rivals = contestants(record, record.cells, cell, tokens);
-  const nodes = cell.nodes(), nulls = cell.null(), layers = cell.layers(), lens = cell.lens();
-  const changes = leadChanges(layers);
-  const places = h("nav", { class: "choices", "aria-label": "Positions" }, record.cells.map((each) => h("a", { href: questionLink(question.id, each.position), "aria-current": each === cell ? "true" : null },
+  const nodes = cell.nodes(), account = cell.account(), layers = cell.layers(), lens = cell.lens();
+  const places = h("nav", { class: "choices", "aria-label": "Positions" }, record.cells.map((each) => h("a", { href: questionLink(question.id, each.position, kept), "aria-current": each === cell ? "true" : null },
     each.position < 0 ? "subject" : each.position === 0 ? "last prompt token" : visible(record.tokens?.[each.position - 1]))));
-  const list = h("ul", { class: "changes" }, changes.map((change) => h("li", null, `Layer ${change.layer}: the lead goes from ${visible(rivals.text(rivals.list[change.from]?.token))} to ${visible(rivals.text(rivals.list[change.to]?.token))}.`)));
-  const words = !layers.length ? null : !changes.length ? note("The lead never changes.") : changes.length <= 8 ? list : folded(`The lead changes ${changes.length} times`, list);
-  const picture = h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Trajectory, with a track a lane" }, trajectory({ nodes, layers, lens, rivals, promoted, width: 1180, name: `Trajectory of ${question.question}` }));
+  const changes = leadChanges(account), token = (rank) => visible(rivals.text(rivals.leader(rank)));
+  const list = changes.length > 0 && folded(`The lead changes ${plural(changes.length, "time")}`, h("ul", { class: "changes" }, changes.map((change) => h("li", null, `Layer ${change.layer}: from ${token(change.from)} to ${token(change.to)}.`))));
+  const picture = h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Trajectory, with a track a lane" }, trajectory({ nodes, account, lens, rivals, promoted, width: 1180, name: `Trajectory of ${question.question}` }));
   picture.addEventListener("keydown", (event) => {
     const lane = event.target.closest?.(".lane");
     if (!lane || !["ArrowDown", "ArrowUp"].includes(event.key)) return;
     const all = [...picture.querySelectorAll(".lane")], next = all[all.indexOf(lane) + (event.key === "ArrowDown" ? 1 : -1)];
     if (next) { event.preventDefault(); next.focus(); }
   });
-  const small = [];
-  if (other && beside) {
-    const its = beside.cells.find((each) => each.position === cell.position) ?? beside.cells.find((each) => each.position === 0);
-    if (its) {
-      const theirs = contestants(beside, beside.cells, its, tokens);
-      small.push(h("div", null, h("h3", null, other.label === 0 ? "Beside it, a right answer" : "Beside it, a wrong answer", question.same_relation ? " of the same relation" : " (its relation has none)"),
-        h("p", null, link(questionLink(other.id, its.position), other.question), " → ", h("b", null, other.answer), " ", outcome(other), probabilityOf(other) !== null && [", probability of being wrong ", scoreOf(other)], ". Its page has its tables."),
-        trajectory({ nodes: its.nodes(), layers: its.layers(), lens: its.lens(), rivals: theirs, promoted, width: 580, labels: false, name: `Trajectory of ${other.question}` })));
-    }
-  }
-  if (nulls.length) {
-    small.push(h("div", null, h("h3", null, "The same latents, associated at random"),
-      h("p", null, "As many births, deaths and lengths, but the latents that go on are dealt out anew: what tracks look like without continuity."),
-      trajectory({ nodes: nulls, layers: [], lens: [], rivals, promoted, width: 580, labels: false, track: "random_track", link: "random_link", noAssociation: true, name: "Random association" })));
-  }
-  return section("Trajectory", places,
-    h("p", null, `How the ${nodes.length ? "strongest tracks" : "layers"} at this position lean between `, h("b", { class: "for" }, visible(rivals.emittedText)), ", which the model said, and, hatched, ", h("b", { class: "against" }, visible(rivals.rivalText)), ", its strongest rival. Each lane is a track, named by the tokens that it promotes; the number at its end is its largest effect on the difference of the two logits."),
-    legendOfTrajectory(rivals), picture, words,
-    small.length > 0 && h("div", { class: "pair" }, small),
+  const missing = rivals.right === undefined && question.label === 1 && cell.position <= 0 && rivals.list.length > 0;
+  const layerRow = (row) => {
+    const read = lens.find((each) => each.layer === row.layer), its = account.find((each) => each.layer === row.layer);
+    return [row.layer, row.n_active, row.births, row.deaths, fixed(row.association_entropy), fixed(row.error), read ? visible(rivals.text(read.top)) : "–", read ? read.rank : "–", fixed(read?.logprob), fixed(read?.entropy),
+      its ? token(its.leader) : "–", ...["said", "right", "rival", "total", ...PARTS.map(([key]) => key), ...WRITERS.map(([key]) => key)].map((key) => fixed(its?.[key]))];
+  };
+  return section("How the answer came about", places,
+    h("p", null, "At ", cell.position < 0 ? "the end of the subject" : cell.position === 0 ? "the last prompt token" : "this token of the answer", ", layer by layer: ", account.length > 0 && "which candidate is ahead, what its lead is made of and who wrote it; ", "below, the strongest tracks. Each lane opens its latent; the number at its end is its largest effect, in logits, on the answer over its strongest rival, ", h("b", null, visible(rivals.strongestText)), "."),
+    missing && note("No right answer is among the model’s candidates here, so none is drawn."), !account.length && run.absent.length > 0 && note("This run has no account of its answers yet: ghosttrack run makes it."),
+    legendOfTrajectory(rivals, account), picture, list,
     folded("Tracks as a table, with their features", trackTable(nodes, promoted)),
-    layers.length > 0 && folded("Layers as a table", table(["layer", "latents", "births", "deaths", "margin", "leader", "entropy of the competition", "entropy of the association", "SAE error", "lens reads", "its rank of the answer", "its log-probability of the answer", "and of the rival", "its entropy"],
-      layers.map((row) => { const read = lens.find((each) => each.layer === row.layer); return [row.layer, row.n_active, row.births, row.deaths, fixed(row.margin, 3, true), visible(rivals.text(rivals.list[row.leader]?.token)), fixed(row.competition_entropy), fixed(row.association_entropy), fixed(row.error), read ? visible(rivals.text(read.top)) : "–", read ? read.rank : "–", fixed(read?.logprob), fixed(read?.rival_logprob), fixed(read?.entropy)]; }), { caption: "Layers", numeric: [0, 1, 2, 3, 4, 6, 7, 8, 10, 11, 12, 13] })),
+    layers.length > 0 && folded("Layers as a table", table(["layer", "latents", "births", "deaths", "entropy of the association (nats)", "SAE error", "lens reads", "its rank of the answer", "its log-probability of the answer (nats)", "its entropy (nats)", "in the lead", "log-probability among the candidates: the answer", "the right one", "the rival", "lead (logits)", ...PARTS.map(([, text]) => text), ...WRITERS.map(([, text]) => `written: ${text}`)],
+      layers.map(layerRow), { caption: "Layers", numeric: [...Array(10).keys(), ...Array.from({ length: 14 }, (_, i) => i + 11)].filter((i) => i !== 6) })),
     rivals.list.length > 0 && folded("Candidate answers of the model", table(["token", "log-probability"], rivals.list.map((each) => [visible(rivals.text(each.token)), fixed(each.logprob)]), { caption: "Candidates", numeric: [1] })));
+}
+
+// What the model says with tracks taken out, and with as many other latents taken out at the same places.
+function interventionsSection(record, tokens, promoted) {
+  const rows = record.interventions;
+  if (!rows?.length) return section("With tracks taken out", note("Not measured for this question. ", h("code", null, "ghosttrack intervene"), " measures it: it takes a track out and lets the model go on."));
+  const nameOf = (row) => {
+    if (row.kind === "set") return `the ${row.size} of largest predicted effect`;
+    const nodes = (record.cells.find((cell) => cell.position === row.position)?.nodes() ?? []).filter((node) => node.track === row.track);
+    const loudest = nodes.length && nodes.reduce((best, node) => (node.activation > best.activation ? node : best));
+    const words = `track ${row.track}, ${row.position < 0 ? "subject" : "last prompt token"}`;
+    return loudest ? [link(featureLink(loudest.layer, loudest.latent), promoted(loudest.layer, loudest.latent) ?? `latent ${loudest.layer}:${loudest.latent}`), ` (${words})`] : words;
+  };
+  const most = Math.max(...rows.flatMap((row) => [Math.abs(row.drop ?? 0), Math.abs(row.control_drop ?? 0)]), 1e-9);
+  const bar = (value, kind, y) => value !== null && s("rect", { class: kind, x: Math.min(50, 50 + (value / most) * 48), y, width: Math.max((Math.abs(value) / most) * 48, 0.5), height: 5 });
+  const says = (token) => visible(tokens[token] ?? `token ${token}`);
+  const sets = rows.filter((row) => row.kind === "set" && row.changed).sort((a, b) => a.size - b.size);
+  return section("With tracks taken out",
+    h("p", null, sets.length ? [`Without ${sets[0].size === 1 ? "one track" : `the ${sets[0].size} tracks of largest predicted effect`} the model begins with `, h("b", null, says(sets[0].token)), sets[0].right ? ", which is right." : ", which is not right."] : "No set of tracks that was taken out changes the answer’s first token."),
+    note("Drops of the answer’s lead over its strongest rival, in logits. Upper bar: measured; lower, hollow: with other latents of like activation taken out instead."),
+    table(["taken out", "predicted", "measured", "control", "", "says then", "control says"], rows.map((row) => [nameOf(row), fixed(row.predicted, 2, true), fixed(row.drop, 2, true), fixed(row.control_drop, 2, true),
+      s("svg", { viewBox: "0 0 100 14", width: 100, height: 14, class: "inline", role: "img", "aria-label": `measured ${fixed(row.drop, 2, true)}, control ${fixed(row.control_drop, 2, true)}` }, s("line", { class: "axis", x1: 50, x2: 50, y1: 0, y2: 14 }), bar(row.drop, "bar", 1), bar(row.control_drop, "hollowbar", 8)),
+      row.changed ? [h("b", null, says(row.token)), row.right ? " ✓" : ""] : "the same", row.control_changed ? says(row.control_token) : "the same"]), { caption: "Tracks taken out", numeric: [1, 2, 3] }));
+}
+
+const CONTEXT_WORDS = { examples: "other examples", reversed: "reversed", halved: "fewer examples", turned: "other order", general: "general", instruction: "instruction" };
+
+// How likely each candidate answer is in every context that the question was asked in; what is left is all other answers.
+function contextsSection(found) {
+  if (!found || found.kinds.length < 2) return null;
+  const width = 580, height = 210, left = 44, right = 12, top = 10, bottom = 40, n = found.kinds.length, step = (width - left - right) / n;
+  const order = [...found.answers.keys()].sort((a, b) => (a ? 1 : 0) - (b ? 1 : 0) || (found.answers[a][1] === 2 ? 0 : 1) - (found.answers[b][1] === 2 ? 0 : 1));
+  let rivals = 0;
+  const kinds = new Map(order.map((k) => [k, found.answers[k][1] === 1 ? "for" : found.answers[k][1] === 2 ? "right" : rivals++ ? "neither" : "against"]));
+  const py = (value) => top + (1 - value) * (height - top - bottom), x = (k) => left + step * (k + 0.5);
+  let below = found.kinds.map(() => 0);
+  const areas = order.map((k) => {
+    const [text, , chances] = found.answers[k], above = below.map((low, i) => Math.min(low + chances[i], 1));
+    const points = chances.map((_, i) => ({ x: x(i), low: py(below[i]), high: py(above[i]) }));
+    below = above;
+    return s("path", { class: `bandpiece ${kinds.get(k)}`, d: area(points, step) }, s("title", null, `${text}: ${chances.map((each, i) => `${found.kinds[i]} ${share(each)}`).join(", ")}`));
+  });
+  const words = found.kinds.map((kind, i) => (i ? CONTEXT_WORDS[kind] ?? kind : kind));
+  return section("The same question in other contexts",
+    note("Probability that the model gives each answer, asked as it was and after other worked examples; what is left is all other answers together."),
+    h("figure", { class: "chart" }, h("figcaption", null, "Candidate answers by context"), s("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "Candidate answers by context. The table after it has the numbers." },
+      s("rect", { class: "other", x: left, width: width - left - right, y: top, height: height - top - bottom }, s("title", null, "all other answers")), areas,
+      [0, 0.5, 1].map((tick) => s("text", { class: "tick", x: left - 6, y: py(tick) + 4, "text-anchor": "end" }, share(tick, 0))),
+      words.map((_, i) => [s("line", { class: "guide", x1: x(i), x2: x(i), y1: top, y2: height - bottom }), s("text", { class: "tick", x: x(i), y: height - bottom + 16, "text-anchor": "middle" }, i ? String(i) : "as asked")]),
+      s("text", { class: "label", x: (left + width - right) / 2, y: height - 6, "text-anchor": "middle" }, "context"))),
+    h("ul", { class: "legend" }, order.map((k) => h("li", null, s("svg", { viewBox: "0 0 34 14", width: 34, height: 14, "aria-hidden": "true" }, s("rect", { class: kinds.get(k), x: 0, y: 2, width: 34, height: 10 })), shorten(found.answers[k][0] || "(nothing)", 30), k === 0 ? " (said)" : found.answers[k][1] === 2 ? " (right)" : "")), h("li", null, s("svg", { viewBox: "0 0 34 14", width: 34, height: 14, "aria-hidden": "true" }, s("rect", { class: "other", x: 0, y: 2, width: 34, height: 10 })), "all other answers")),
+    folded("Candidate answers by context as a table", table(["answer", ...words.map((word, i) => (i ? `${i}: ${word}` : word))], order.map((k) => [found.answers[k][0] || "(nothing)", ...found.answers[k][2].map((each) => fixed(each))]), { caption: "Candidate answers by context", numeric: [...words.keys()].map((i) => i + 1) })));
+}
+
+// Another question beside this one: the nearest of its relation that went the other way, or any that is chosen.
+function besideSection({ question, record, other, beside, cell, tokens, promoted, list }) {
+  const its = beside.cells.find((each) => each.position === cell.position) ?? beside.cells.find((each) => each.position === 0);
+  if (!its) return null;
+  const chosen = list[question.beside] !== other, rivals = contestants(beside, beside.cells, its, tokens);
+  const input = h("input", { list: "others", size: 36, placeholder: "id of a question", "aria-label": "Another question to set beside this one", onchange: (event) => { if (list.byId.has(event.target.value)) location.hash = `${questionLink(question.id, cell.position)}&beside=${encodeURIComponent(event.target.value)}`; } });
+  const options = h("datalist", { id: "others" });
+  input.addEventListener("focus", () => options.replaceChildren(...list.filter((each) => each.relation === question.relation).slice(0, 200).map((each) => h("option", { value: each.id }, each.question))), { once: true });
+  return section(chosen ? "Beside it" : other.label === 0 ? "The nearest question that went right" : "The nearest question that went wrong",
+    h("p", null, chosen ? "" : question.same_relation ? "Of the same relation: " : "Its relation has none; of another: ", link(questionLink(other.id, its.position), other.question), " → ", h("b", null, other.answer), " ", outcome(other), probabilityOf(other) !== null && [", probability of being wrong ", scoreOf(other)], ". Its page has its tables."),
+    h("div", { class: "pair" },
+      h("div", null, h("h3", null, question.question), trajectory({ nodes: cell.nodes(), account: cell.account(), lens: cell.lens(), rivals: contestants(record, record.cells, cell, tokens), promoted, width: 580, labels: false, name: `Trajectory of ${question.question}` })),
+      h("div", null, h("h3", null, other.question), trajectory({ nodes: its.nodes(), account: its.account(), lens: its.lens(), rivals, promoted, width: 580, labels: false, name: `Trajectory of ${other.question}` }))),
+    h("p", { class: "note" }, "Set another one beside it: ", input, options));
 }
 
 function contributionsSection(found, list) {

@@ -20,6 +20,18 @@ async function pageOf({ parts, query }) {
 
 const noSuchPage = (name) => section("Not found", note(`There is no page ${name}.`), h("p", null, link("#/overview", "Overview")));
 
+// What is kept with an entry of the browser's history, so that Back leads to where one was.
+const remembered = () => history.state ?? {};
+const remember = (what) => history.replaceState({ ...remembered(), ...what }, "");
+
+// What is kept for the next visit, where the browser lets a file keep anything.
+function kept(key, value) {
+  try {
+    if (value !== undefined) localStorage.setItem(`ghosttrack-${key}`, value);
+    return localStorage.getItem(`ghosttrack-${key}`);
+  } catch { return null; }
+}
+
 let visit = 0;
 async function show() {
   const mine = ++visit, start = performance.now(), content = document.getElementById("content");
@@ -44,7 +56,8 @@ async function show() {
   const heading = content.querySelector("h2")?.textContent ?? "";
   document.title = `${heading} · ${run.name} · GhostTrack`;
   document.getElementById("announce").textContent = heading;
-  window.scrollTo(0, 0);
+  for (const picture of content.querySelectorAll("figure.chart > svg, svg.trajectory:not(.small)")) (picture.closest(".scroll") ?? picture).after(savers(picture));
+  window.scrollTo(0, remembered().scroll ?? 0);
   await painted();
   if (mine !== visit) return;
   content.dataset.milliseconds = (performance.now() - start).toFixed(1);
@@ -55,6 +68,8 @@ async function show() {
 const painted = () => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
 
 async function begin() {
+  history.scrollRestoration = "manual";
+  if (kept("theme")) document.documentElement.dataset.theme = kept("theme");
   run = (await block("run")).data;
   document.getElementById("run-name").replaceChildren("GhostTrack ", h("small", null, run.name));
   document.getElementById("pages").append(...PAGES.map(([page, name]) => h("li", null, h("a", { href: `#/${page}`, "data-page": page }, name))));
@@ -66,8 +81,10 @@ async function begin() {
   document.getElementById("theme").addEventListener("click", () => {
     const root = document.documentElement;
     const dark = root.dataset.theme ? root.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
-    root.dataset.theme = dark ? "light" : "dark";
+    root.dataset.theme = kept("theme", dark ? "light" : "dark") ?? (dark ? "light" : "dark");
   });
+  let resting;
+  addEventListener("scroll", () => { clearTimeout(resting); resting = setTimeout(() => remember({ scroll: Math.round(scrollY) }), 60); }, { passive: true });
   document.addEventListener("keydown", (event) => {
     if (event.key === "/" && !event.target.closest?.("input, select, textarea")) {
       event.preventDefault();

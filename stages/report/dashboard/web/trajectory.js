@@ -1,23 +1,34 @@
-// The trajectory of one position: tracks as lanes over the layers, the competition of answers above, the logit lens below.
+// The trajectory of one position, over the layers: three contestants as streams, the account of the lead and what wrote it, the
+// tracks as lanes that open their latent, and the logit lens.
 
 const LANE = 21;
 
-// What competes at a position: the token the model emits next, and its strongest rival.
+// Who competes at a position: the token that the model emits next, the right one where it is a candidate, the strongest other.
 function contestants(record, cells, cell, tokens) {
   const own = cell.candidates(), list = own.length ? own : cells.find((each) => each.position === 0)?.candidates() ?? [];
-  const emitted = record.token_ids?.[Math.max(cell.position, 0)] ?? list[0]?.token; // greedy: the end is the likeliest too
-  const rival = list.find((candidate) => candidate.token !== emitted)?.token;
-  const name = (token, fallback) => (token === undefined ? fallback : tokens[token] ?? fallback);
-  const spoken = record.tokens?.[Math.max(cell.position, 0)];
-  return { emitted, rival, list, emittedText: spoken ?? name(emitted, "the answer"), rivalText: name(rival, "its strongest rival"), text: (token) => tokens[token] ?? `token ${token}` };
+  const name = (token) => (token === undefined ? undefined : tokens[token] ?? `token ${token}`);
+  const bySide = (side) => list.find((candidate) => candidate.side === side)?.token;
+  const said = record.token_ids?.[Math.max(cell.position, 0)] ?? list[0]?.token; // greedy: the end is the likeliest too
+  const right = bySide(2), rival = bySide(3), strongest = list.find((candidate) => candidate.token !== said)?.token;
+  const kindOf = (token) => (token === undefined ? "other" : token === said ? "for" : token === right ? "right" : token === rival ? "against" : "other");
+  return {
+    said, right, rival, list, kindOf, text: name, strongest,
+    saidText: record.tokens?.[Math.max(cell.position, 0)] ?? name(said) ?? "the answer",
+    opponentKind: right === undefined ? "against" : "right", opponentText: name(right ?? rival) ?? "its strongest rival",
+    strongestText: name(strongest) ?? "its strongest rival",
+    leader: (rank) => list[rank]?.token,
+  };
 }
 
+// A contestant in colour and pattern: a lane against the answer has those of its strongest rival, which may be the right answer.
+const kindOfSide = (side, rivals) => (side !== "against" ? side : rivals.kindOf(rivals.strongest) === "right" ? "right" : "against");
+
 // Nodes in the order of lanes: those for the emitted answer first, then those that do not matter to it, then those against.
-function lanesOf(nodes, trackColumn, linkColumn) {
+function lanesOf(nodes) {
   const lanes = new Map();
   for (const node of nodes) {
-    if (!lanes.has(node.place)) lanes.set(node.place, { track: node[trackColumn], nodes: [] });
-    lanes.get(node.place).nodes.push({ ...node, link: node[linkColumn] });
+    if (!lanes.has(node.place)) lanes.set(node.place, { track: node.track, nodes: [] });
+    lanes.get(node.place).nodes.push(node);
   }
   const strongest = Math.max(...nodes.map((node) => Math.abs(node.effect ?? 0)), 1e-9);
   const found = [...lanes.values()];
@@ -35,127 +46,194 @@ function lanesOf(nodes, trackColumn, linkColumn) {
 
 const sideOf = (effect, strongest) => (Math.abs(effect ?? 0) < 0.08 * strongest ? "neither" : effect > 0 ? "for" : "against");
 const SIDE_WORDS = { for: "for the answer given", against: "for its strongest rival", neither: "for neither" };
+const PARTS = [["tracks", "tracks"], ["untracked", "latents on no track"], ["bias", "biases"], ["sae_error", "what the SAE cannot explain"]];
+const WRITERS = [["mlp", "MLP"], ["attention_examples", "worked examples"], ["attention_subject", "subject"], ["attention_question", "other words"], ["attention_answer", "answer so far"], ["attention_itself", "the position"]];
+const WRITER_WORDS = { mlp: "the MLP", attention_examples: "attention to the worked examples", attention_subject: "attention to the subject", attention_question: "attention to the question’s other words", attention_answer: "attention to the answer so far", attention_itself: "attention to the position itself" };
 
 // Layers at which the leading candidate is another one than a layer before.
-function leadChanges(layers) {
-  const changes = [];
-  for (let i = 1; i < layers.length; i++) {
-    if (layers[i].leader !== layers[i - 1].leader) changes.push({ layer: layers[i].layer, from: layers[i - 1].leader, to: layers[i].leader });
-  }
-  return changes;
+function leadChanges(account) {
+  return account.slice(1).map((row, i) => ({ layer: row.layer, from: account[i].leader, to: row.leader })).filter((each) => each.from !== each.to);
 }
 
-// options: {nodes, layers, lens, rivals, promoted(layer, latent), width, labels, track, link, name}
-function trajectory({ nodes, layers, lens, rivals, promoted, width, name, track = "track", link = "link", labels = true, noAssociation = false }) {
-  const all = [...new Set([...layers, ...lens, ...nodes].map((row) => row.layer))].sort((a, b) => a - b);
-  const { lanes, strongest, loudest } = nodes.length ? lanesOf(nodes, track, link) : { lanes: [], strongest: 1, loudest: 1 };
-  const left = labels ? 176 : 58, right = labels ? 74 : 14;
+// The layer from which on the emitted token leads to the end, and what wrote most towards it there; null where it never does.
+function decision(account) {
+  let at = account.length;
+  while (at > 0 && account[at - 1].leader === 0) at--;
+  if (at === account.length) return null;
+  const told = WRITERS.map(([key]) => [key, account[at][key]]).filter(([, value]) => value !== null && value > 0);
+  const [by] = told.sort((a, b) => b[1] - a[1])[0] ?? [null];
+  return { layer: account[at].layer, by, always: at === 0 };
+}
+
+// options: {nodes, account, lens, rivals, promoted(layer, latent), width, labels, name}
+function trajectory({ nodes, account, lens, rivals, promoted, width, name, labels = true }) {
+  const all = [...new Set([...account, ...lens, ...nodes].map((row) => row.layer))].sort((a, b) => a - b);
+  const { lanes, strongest, loudest } = nodes.length ? lanesOf(nodes) : { lanes: [], strongest: 1, loudest: 1 };
+  const left = labels ? 176 : 58, right = labels ? 84 : 14;
   const step = (width - left - right) / Math.max(all.length, 1);
   const px = new Map(all.map((layer, i) => [layer, left + step * (i + 0.5)]));
-  const parts = [];
-  let y = 8;
-
-  const axis = (where) => all.map((layer, i) => i % Math.ceil(all.length / (width / 36)) === 0 &&
-    s("text", { class: "tick", x: px.get(layer), y: where, "text-anchor": "middle" }, layer));
-  const title = (text, where) => s("text", { class: "label", x: left - 8, y: where, "text-anchor": "end" }, text);
-
-  if (layers.length) {
-    const height = labels ? 66 : 48, middle = y + height / 2;
-    const most = Math.max(...layers.map((row) => Math.abs(row.margin ?? 0)), 1e-9);
-    parts.push(title(labels ? "competition" : "comp.", middle + 4));
-    parts.push(s("line", { class: "axis", x1: left, x2: width - right, y1: middle, y2: middle }));
-    for (const row of layers) {
-      if (row.margin === null) continue;
-      const size = (Math.abs(row.margin) / most) * (height / 2 - 3);
-      parts.push(s("rect", { class: row.margin >= 0 ? "for" : "against", x: px.get(row.layer) - step * 0.36, width: step * 0.72, y: row.margin >= 0 ? middle - size : middle, height: Math.max(size, 0.6) },
-        s("title", null, `layer ${row.layer}: the tracks put ${visible(rivals.text(rivals.list[row.leader]?.token))} first; the answer given over its strongest rival ${fixed(row.margin, 3, true)}; ${row.n_active} tracks, ${row.births} born, ${row.deaths} ended`)));
+  const frame = { left, right, width, step, px, labels, parts: [], y: 8 };
+  frame.title = (text, where) => labels && frame.parts.push(s("text", { class: "label", x: left - 8, y: where, "text-anchor": "end" }, text));
+  const top = frame.y;
+  if (account.length) {
+    streams(frame, account, rivals);
+    leaders(frame, account, rivals);
+    if (account.some((row) => row.total !== null)) {
+      accountBars(frame, account, rivals);
+      if (labels) writerRows(frame, account, rivals);
     }
-    if (labels) parts.push(s("text", { class: "tick", x: width - right + 6, y: y + 12 }, `+${fixed(most)}`), s("text", { class: "tick", x: width - right + 6, y: y + height }, `−${fixed(most)}`));
-    y += height + 6;
   }
-  const top = y;
-  if (layers.length && rivals.list.length) {
-    parts.push(title(labels ? "tracks lean to" : "lead", y + 13));
-    for (const row of layers) {
-      const token = rivals.list[row.leader]?.token;
-      parts.push(s("rect", { class: token === rivals.emitted ? "for" : token === rivals.rival ? "against" : "other", x: px.get(row.layer) - step / 2 + 0.5, width: step - 1, y, height: 18, rx: 2 },
-        s("title", null, `layer ${row.layer}: ${visible(rivals.text(token))} leads`)));
-    }
-    y += 24;
+  const parts = frame.parts;
+  if (lanes.length && account.length && labels) {
+    frame.title("tracks that promote", frame.y + 10);
+    frame.y += 18;
   }
-  const laneTop = y;
-  lanes.forEach((lane, i) => {
-    const middle = y + LANE * (i + 0.5);
-    const group = s("g", { class: `lane ${lane.side}`, tabindex: labels ? 0 : null, role: labels ? "img" : null, "data-track": lane.track,
-      "aria-label": labels ? laneWords(lane, promoted) : null });
-    if (labels) group.append(s("rect", { class: "ground", x: 0, y: middle - LANE / 2, width, height: LANE }));
-    lane.nodes.forEach((node, j) => {
-      const thick = (n) => 1.5 + (LANE - 5) * Math.sqrt(n.activation / loudest);
-      const next = lane.nodes[j + 1];
-      if (next) {
-        const [a, b] = [px.get(node.layer), px.get(next.layer)], [p, q] = [thick(node) / 2, thick(next) / 2];
-        const weight = next.posterior ?? 1;
-        group.append(s("path", { class: `bandpiece ${sideOf(next.effect, strongest)}${weight < 0.5 ? " doubtful" : ""}`, "fill-opacity": noAssociation ? 0.55 : (0.18 + 0.72 * weight).toFixed(2),
-          d: `M${a},${middle - p}L${b},${middle - q}L${b},${middle + q}L${a},${middle + p}Z` },
-          s("title", null, `layers ${node.layer}–${next.layer}: ${next.posterior === undefined ? "" : `link posterior ${fixed(next.posterior)}, `}decoder cosine ${fixed(next.link)}, activation ${fixed(next.activation)}, effect ${fixed(next.effect, 3, true)} (${SIDE_WORDS[sideOf(next.effect, strongest)]})`)));
-      } else if (j === 0) {
-        group.append(s("circle", { class: `nodepiece ${sideOf(node.effect, strongest)}`, cx: px.get(node.layer), cy: middle, r: Math.max(thick(node) / 2, 2) },
-          s("title", null, `layer ${node.layer} only: activation ${fixed(node.activation)}, effect ${fixed(node.effect, 3, true)} (${SIDE_WORDS[sideOf(node.effect, strongest)]})`)));
-      }
-    });
-    const first = lane.nodes[0], last = lane.nodes.at(-1);
-    if (first.layer !== all[0]) group.append(s("circle", { class: "birth", cx: px.get(first.layer), cy: middle, r: labels ? 3.6 : 2.6 }, s("title", null, `born in layer ${first.layer}${first.posterior === undefined ? "" : `, posterior ${fixed(first.posterior)}`}`)));
-    if (last.layer !== all.at(-1)) group.append(s("path", { class: "death", d: `M${px.get(last.layer) + 5},${middle - 5}l0,10` }, s("title", null, `ends in layer ${last.layer}`)));
-    if (labels) {
-      group.append(s("text", { class: "lanelabel", x: left - 8, y: middle + 4, "text-anchor": "end" }, shorten(promoted(lane.loudest.layer, lane.loudest.latent) ?? `latent ${lane.loudest.latent}`, 22)));
-      group.append(s("text", { class: "tick", x: width - right + 6, y: middle + 4 }, fixed(lane.peak.effect, 3, true)));
-    }
-    parts.push(group);
-  });
-  y += LANE * lanes.length + 4;
-  if (!lanes.length) { parts.push(s("text", { class: "label", x: left, y: y + 14 }, "no tracks here")); y += 22; }
-  for (const change of leadChanges(layers)) {
+  for (const lane of lanes) parts.push(laneOf(lane, frame, { all, strongest, loudest, rivals, promoted }));
+  frame.y += 4;
+  if (!lanes.length) { parts.push(s("text", { class: "label", x: left, y: frame.y + 14 }, "no tracks here")); frame.y += 22; }
+  for (const change of leadChanges(account)) {
     const x = px.get(change.layer) - step / 2;
-    parts.push(s("line", { class: "lead", x1: x, x2: x, y1: top - 4, y2: y }, s("title", null, `layer ${change.layer}: the lead changes from ${visible(rivals.text(rivals.list[change.from]?.token))} to ${visible(rivals.text(rivals.list[change.to]?.token))}`)));
+    parts.push(s("line", { class: "lead", x1: x, x2: x, y1: top, y2: frame.y }, s("title", null, `layer ${change.layer}: the lead changes from ${visible(rivals.text(rivals.leader(change.from)))} to ${visible(rivals.text(rivals.leader(change.to)))}`)));
   }
-  parts.push(axis(y + 14));
-  parts.push(title("layer", y + 14));
-  y += 26;
-  if (lens.length) {
-    const height = labels ? 76 : 20;
-    parts.push(title(labels ? "logit lens" : "lens", y + height / 2 + 4));
-    for (const row of lens) {
-      const kind = row.top === rivals.emitted ? "for" : row.top === rivals.rival ? "against" : "other";
-      const x = px.get(row.layer);
-      parts.push(s("rect", { class: `lens ${kind}`, x: x - step / 2 + 0.5, width: step - 1, y, height, rx: 2 },
-        s("title", null, `layer ${row.layer}: the lens reads ${visible(rivals.text(row.top))}; the answer given has rank ${row.rank}, log-probability ${fixed(row.logprob)}, its strongest rival ${fixed(row.rival_logprob)}; entropy ${fixed(row.entropy)}`)));
-      if (labels) parts.push(s("text", { class: `lenstext ${kind}`, transform: `translate(${x + 3.5} ${y + height - 5}) rotate(-90)` }, shorten(plain(rivals.text(row.top)), 10)));
+  all.forEach((layer, i) => i % Math.ceil(all.length / (width / 36)) === 0 && parts.push(s("text", { class: "tick", x: px.get(layer), y: frame.y + 14, "text-anchor": "middle" }, layer)));
+  frame.title("layer", frame.y + 14);
+  frame.y += 26;
+  if (lens.length) lensStrip(frame, lens, rivals);
+  return s("svg", { viewBox: `0 0 ${width} ${frame.y}`, role: labels ? "group" : "img", class: labels ? "trajectory" : "trajectory small", "aria-label": `${name}: ${pictureWords(lanes, all, account, rivals)}` }, parts);
+}
+
+// A closed area between two heights over the layers, drawn to the edges of the first and the last.
+function area(points, step) {
+  const wide = [{ ...points[0], x: points[0].x - step / 2 }, ...points, { ...points.at(-1), x: points.at(-1).x + step / 2 }];
+  const path = (key, list) => list.map((point) => `${point.x.toFixed(1)},${point[key].toFixed(2)}`).join("L");
+  return `M${path("high", wide)}L${path("low", [...wide].reverse())}Z`;
+}
+
+// How the contestants share what probability they have together, one above the other.
+function streams(frame, account, rivals) {
+  const height = frame.labels ? 104 : 60, { y, px, step } = frame;
+  const kinds = [["said", "for", rivals.saidText], ["right", "right", rivals.text(rivals.right)], ["rival", "against", rivals.text(rivals.rival)]].filter(([key]) => account.some((row) => row[key] !== null));
+  frame.title("shares of the", y + height / 2 - 4);
+  frame.title("contestants", y + height / 2 + 12);
+  const shares = account.map((row) => {
+    const most = Math.max(...kinds.map(([key]) => row[key] ?? -Infinity)), weights = kinds.map(([key]) => (row[key] === null ? 0 : Math.exp(row[key] - most)));
+    return weights.map((each) => each / weights.reduce((sum, other) => sum + other, 0));
+  });
+  let below = account.map(() => 0), last = Infinity;
+  kinds.forEach(([, kind, text], k) => {
+    const above = below.map((low, i) => low + shares[i][k]);
+    const points = account.map((row, i) => ({ x: px.get(row.layer), low: y + height * (1 - below[i]), high: y + height * (1 - above[i]) }));
+    frame.parts.push(s("path", { class: `bandpiece ${kind}`, d: area(points, step) }));
+    if (frame.labels && shares.at(-1)[k] > 0.04) {
+      last = Math.min((points.at(-1).low + points.at(-1).high) / 2 + 4, last - 13);
+      frame.parts.push(s("text", { class: "tick", x: frame.width - frame.right + 6, y: last }, shorten(visible(text), 9)));
     }
-    y += height + 8;
+    below = above;
+  });
+  account.forEach((row) => frame.parts.push(s("rect", { class: "ground", x: px.get(row.layer) - step / 2, width: step, y, height },
+    s("title", null, `layer ${row.layer}: ${kinds.map(([key, , text]) => `${visible(text)} ${share(Math.exp(row[key]))}`).join(", ")} of the probability of all candidates`))));
+  frame.y += height + 6;
+}
+
+function leaders(frame, account, rivals) {
+  frame.title("in the lead", frame.y + 13);
+  for (const row of account) {
+    const token = rivals.leader(row.leader);
+    frame.parts.push(s("rect", { class: `leads ${rivals.kindOf(token)}`, "data-token": token, x: frame.px.get(row.layer) - frame.step / 2 + 0.5, width: frame.step - 1, y: frame.y, height: 18, rx: 2 },
+      s("title", null, `layer ${row.layer}: ${visible(rivals.text(token))} leads`)));
   }
-  if (lens.length && labels) y = lensCurves(parts, lens, px, y, left, width - right, title, rivals);
-  return s("svg", { viewBox: `0 0 ${width} ${y}`, role: labels ? "group" : "img", class: labels ? "trajectory" : "trajectory small", "aria-label": `${name}: ${pictureWords(lanes, all, layers)}` }, parts);
+  frame.y += 26;
+}
+
+// The logit of the answer less its opponent's, and its parts; above the line what speaks for the answer.
+function accountBars(frame, account, rivals) {
+  const height = frame.labels ? 120 : 64, { y, px, step } = frame;
+  const sums = account.map((row) => PARTS.reduce(([up, down], [key]) => (row[key] > 0 ? [up + row[key], down] : [up, down - (row[key] ?? 0)]), [0, 0]));
+  const up = Math.max(...sums.map((each) => each[0]), 1e-9), down = Math.max(...sums.map((each) => each[1]), 1e-9);
+  const py = (value) => y + ((up - value) / (up + down)) * height;
+  frame.title("lead in logits,", py(0) - 4);
+  frame.title("and its parts", py(0) + 12);
+  account.forEach((row) => {
+    let [above, below] = [0, 0];
+    const words = PARTS.map(([key, text]) => `${text} ${fixed(row[key], 2, true)}`).join(", ");
+    const group = s("g", null, s("title", null, `layer ${row.layer}: ${visible(rivals.saidText)} over ${visible(rivals.opponentText)} ${fixed(row.total, 2, true)} logits = ${words}`));
+    for (const [key] of PARTS) {
+      const value = row[key] ?? 0, from = value > 0 ? above : below;
+      if (value > 0) above += value; else below += value;
+      const [a, b] = [py(Math.max(from, from + value)), py(Math.min(from, from + value))];
+      if (b - a > 0.05) group.append(s("rect", { class: `part ${key}`, x: px.get(row.layer) - step * 0.4, width: step * 0.8, y: a, height: b - a }));
+    }
+    frame.parts.push(group);
+  });
+  frame.parts.push(s("line", { class: "axis", x1: frame.left, x2: frame.width - frame.right, y1: py(0), y2: py(0) }));
+  frame.parts.push(s("path", { class: "total", d: account.filter((row) => row.total !== null).map((row, i) => `${i ? "L" : "M"}${px.get(row.layer).toFixed(1)},${py(row.total).toFixed(1)}`).join("") }, s("title", null, "the lead: the sum of its parts")));
+  if (frame.labels) frame.parts.push(s("text", { class: "tick", x: frame.width - frame.right + 6, y: y + 9 }, fixed(up, 1, true)), s("text", { class: "tick", x: frame.width - frame.right + 6, y: y + height }, fixed(-down, 1, true)));
+  frame.y += height + 10;
+}
+
+// What each layer wrote towards the answer, or its opponent, by where it came from.
+function writerRows(frame, account, rivals) {
+  const told = WRITERS.filter(([key]) => account.some((row) => row[key]));
+  const most = Math.max(...account.flatMap((row) => told.map(([key]) => Math.abs(row[key] ?? 0))), 1e-9);
+  told.forEach(([key, text], i) => {
+    frame.title(i ? text : `written by ${text}`, frame.y + 12);
+    for (const row of account) {
+      if (row[key] === null || Math.abs(row[key]) < 0.03 * most) continue;
+      frame.parts.push(s("rect", { class: `wrote ${row[key] > 0 ? "for" : rivals.opponentKind}`, "fill-opacity": (0.12 + 0.88 * Math.abs(row[key]) / most).toFixed(2), x: frame.px.get(row.layer) - frame.step / 2 + 0.5, width: frame.step - 1, y: frame.y, height: 14 },
+        s("title", null, `layer ${row.layer}: ${WRITER_WORDS[key]} wrote ${fixed(row[key], 2, true)} logits of ${visible(rivals.saidText)} over ${visible(rivals.opponentText)}`)));
+    }
+    frame.y += 16;
+  });
+  frame.y += 8;
+}
+
+function laneOf(lane, frame, { all, strongest, loudest, rivals, promoted }) {
+  const { px, labels, width, left, right } = frame, middle = frame.y + LANE / 2;
+  const kind = (effect) => kindOfSide(sideOf(effect, strongest), rivals);
+  const group = s(labels ? "a" : "g", { class: `lane ${lane.side}`, href: labels ? featureLink(lane.loudest.layer, lane.loudest.latent) : null, "data-track": lane.track, "aria-label": labels ? laneWords(lane, promoted) : null });
+  if (labels) group.append(s("rect", { class: "ground", x: 0, y: middle - LANE / 2, width, height: LANE }));
+  const thick = (node) => 1.5 + (LANE - 5) * Math.sqrt(node.activation / loudest);
+  lane.nodes.forEach((node, j) => {
+    const next = lane.nodes[j + 1], words = (each) => `activation ${fixed(each.activation)}, effect ${fixed(each.effect, 3, true)} logits (${SIDE_WORDS[sideOf(each.effect, strongest)]})`;
+    if (next) {
+      const [a, b] = [px.get(node.layer), px.get(next.layer)], [p, q] = [thick(node) / 2, thick(next) / 2], weight = next.posterior ?? 1;
+      group.append(s("path", { class: `bandpiece ${kind(next.effect)}${weight < 0.5 ? " doubtful" : ""}`, "fill-opacity": (0.18 + 0.72 * weight).toFixed(2),
+        d: `M${a},${middle - p}L${b},${middle - q}L${b},${middle + q}L${a},${middle + p}Z` },
+        s("title", null, `layers ${node.layer}–${next.layer}: link posterior ${fixed(next.posterior)}, decoder cosine ${fixed(next.link)}, ${words(next)}`)));
+    } else if (j === 0) {
+      group.append(s("circle", { class: `nodepiece ${kind(node.effect)}`, cx: px.get(node.layer), cy: middle, r: Math.max(thick(node) / 2, 2) }, s("title", null, `layer ${node.layer} only: ${words(node)}`)));
+    }
+  });
+  const first = lane.nodes[0], last = lane.nodes.at(-1);
+  if (first.layer !== all[0]) group.append(s("circle", { class: "birth", cx: px.get(first.layer), cy: middle, r: labels ? 3.6 : 2.6 }, s("title", null, `born in layer ${first.layer}, posterior ${fixed(first.posterior)}`)));
+  if (last.layer !== all.at(-1)) group.append(s("path", { class: "death", d: `M${px.get(last.layer) + 5},${middle - 5}l0,10` }, s("title", null, `ends in layer ${last.layer}`)));
+  if (labels) {
+    group.append(s("text", { class: "lanelabel", x: left - 8, y: middle + 4, "text-anchor": "end" }, shorten(promoted(lane.loudest.layer, lane.loudest.latent) ?? `latent ${lane.loudest.layer}:${lane.loudest.latent}`, 22)));
+    group.append(s("text", { class: "tick", x: width - right + 6, y: middle + 4 }, fixed(lane.peak.effect, 3, true)));
+  }
+  frame.y += LANE;
+  return group;
+}
+
+function lensStrip(frame, lens, rivals) {
+  const height = frame.labels ? 76 : 20, { y, px, step, labels } = frame;
+  frame.title("logit lens reads", y + height / 2 + 4);
+  for (const row of lens) {
+    const kind = rivals.kindOf(row.top), x = px.get(row.layer);
+    frame.parts.push(s("rect", { class: `lens ${kind}`, x: x - step / 2 + 0.5, width: step - 1, y, height, rx: 2 },
+      s("title", null, `layer ${row.layer}: of all tokens the lens reads ${visible(rivals.text(row.top))}; the answer given has rank ${row.rank}, log-probability ${fixed(row.logprob)}; entropy ${fixed(row.entropy)} nats`)));
+    if (labels) frame.parts.push(s("text", { class: `lenstext ${kind}`, transform: `translate(${x + 3.5} ${y + height - 5}) rotate(-90)` }, shorten(plain(rivals.text(row.top)), 10)));
+  }
+  frame.y += height + 8;
 }
 
 // What the picture shows, for who does not see it.
-function pictureWords(lanes, all, layers) {
+function pictureWords(lanes, all, account, rivals) {
   const sides = Object.entries(SIDE_WORDS).map(([side, words]) => `${lanes.filter((lane) => lane.side === side).length} ${words}`);
   const lives = lanes.map((lane) => lane.death - lane.birth + 1), mean = lives.reduce((sum, life) => sum + life, 0) / Math.max(lives.length, 1);
-  const changes = layers.length ? ` The lead changes ${plural(leadChanges(layers).length, "time")}.` : "";
-  return `${plural(lanes.length, "track")} over ${plural(all.length, "layer")}, ${sides.join(", ")}; they live ${fixed(mean, 1)} layers on average.${changes}`;
-}
-
-function lensCurves(parts, lens, px, y, left, right, title, rivals) {
-  const height = 70;
-  const values = lens.flatMap((row) => [row.logprob, row.rival_logprob]).filter((value) => value !== null);
-  const low = Math.min(...values, -1), py = (value) => y + (value / low) * height;
-  parts.push(title("log-probability", y + height / 2 + 4));
-  for (const tick of ticksOf(low, 0, 3)) parts.push(s("line", { class: "grid", x1: left, x2: right, y1: py(tick), y2: py(tick) }), s("text", { class: "tick", x: right + 6, y: py(tick) + 4 }, tickText(tick)));
-  for (const [column, kind, dash] of [["rival_logprob", "against", "6 3"], ["logprob", "for", null]]) {
-    const points = lens.filter((row) => row[column] !== null).map((row, i) => `${i ? "L" : "M"}${px.get(row.layer)},${py(row[column]).toFixed(1)}`).join("");
-    parts.push(s("path", { class: `curve ${kind}`, d: points, "stroke-dasharray": dash }, s("title", null, kind === "for" ? visible(rivals.emittedText) : visible(rivals.rivalText))));
-  }
-  return y + height + 10;
+  const last = account.at(-1);
+  const ending = last ? ` The lead changes ${plural(leadChanges(account).length, "time")}; at the end ${visible(rivals.text(rivals.leader(last.leader)))} leads.` : "";
+  return `${plural(lanes.length, "track")} over ${plural(all.length, "layer")}, ${sides.join(", ")}; they live ${fixed(mean, 1)} layers on average.${ending}`;
 }
 
 function laneWords(lane, promoted) {
@@ -164,14 +242,17 @@ function laneWords(lane, promoted) {
     `strongest activation ${fixed(lane.loudest.activation)} in layer ${lane.loudest.layer}, largest effect ${fixed(lane.peak.effect, 3, true)} in layer ${lane.peak.layer}`;
 }
 
-function legendOfTrajectory(rivals) {
+function legendOfTrajectory(rivals, account) {
   const mark = (...shapes) => s("svg", { viewBox: "0 0 34 14", width: 34, height: 14, "aria-hidden": "true" }, shapes);
+  const box = (kind) => mark(s("rect", { class: kind, x: 0, y: 2, width: 34, height: 10 }));
   const item = (picture, ...words) => h("li", null, picture, ...words);
   return h("ul", { class: "legend" },
-    item(mark(s("rect", { class: "for", x: 0, y: 2, width: 34, height: 10 })), "for the answer given, ", h("b", null, visible(rivals.emittedText))),
-    item(mark(s("rect", { class: "against", x: 0, y: 2, width: 34, height: 10 })), "hatched: for its strongest rival, ", h("b", null, visible(rivals.rivalText))),
-    item(mark(s("rect", { class: "neither", x: 0, y: 2, width: 34, height: 10 })), "for neither; in the strips: another token"),
-    item(mark(s("path", { class: "bandpiece neither", "fill-opacity": 0.8, d: "M0,6L34,1L34,13L0,8Z" })), "width: activation; strength: link posterior, outlined below 0.5"),
+    item(box("for"), "said: ", h("b", null, visible(rivals.saidText))),
+    rivals.right !== undefined && item(box("right"), "dotted: right, ", h("b", null, visible(rivals.text(rivals.right)))),
+    rivals.rival !== undefined && item(box("against"), "hatched: strongest wrong rival, ", h("b", null, visible(rivals.text(rivals.rival)))),
+    account.length > 0 && item(box("other"), "another candidate"),
+    account.some((row) => row.total !== null) && PARTS.map(([key, text]) => item(box(`part ${key}`), text)),
+    item(mark(s("path", { class: "bandpiece neither", "fill-opacity": 0.8, d: "M0,6L34,1L34,13L0,8Z" })), "a track: width is activation, strength the link posterior (outlined below 0.5), colour whom it speaks for"),
     item(mark(s("circle", { class: "birth", cx: 17, cy: 7, r: 4 })), "born"),
     item(mark(s("path", { class: "death", d: "M17,2l0,10" })), "ends"),
     item(mark(s("line", { class: "lead", x1: 17, x2: 17, y1: 0, y2: 14 })), "the lead changes"));
@@ -180,7 +261,7 @@ function legendOfTrajectory(rivals) {
 // The tracks as a table, with links to their features.
 function trackTable(nodes, promoted) {
   if (!nodes.length) return null;
-  const { lanes } = lanesOf(nodes, "track", "link");
+  const { lanes } = lanesOf(nodes);
   return table(["track", "promotes", "side", "layers", "existence", "largest effect", "latents (layer: latent, activation, link posterior)"],
     lanes.map((lane) => [
       lane.track, promoted(lane.loudest.layer, lane.loudest.latent) ?? "–", SIDE_WORDS[lane.side], `${lane.birth}–${lane.death}`,

@@ -1,0 +1,84 @@
+"""What was measured of each question beside its tracks: where its answer came from, what the model says with tracks taken
+out, how candidate answers stand in other contexts, and the risk of every token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ghosttrack.common.formats.causes import CAUSES
+from ghosttrack.common.formats.contexts import CONTEXTS, contexts_by_question, read_contexts
+from ghosttrack.common.formats.evidence import EVIDENCE
+from ghosttrack.common.formats.reasons import REASONS
+from ghosttrack.common.formats.token_scores import TOKEN_SCORES
+from ghosttrack.common.maths.text import normalise
+from ghosttrack.stages.report.results import Results
+
+CAUSES_UNIT, REASONS_UNIT, EVIDENCE_UNIT, TOKENS_UNIT = (
+    "track/causes",
+    "track/reasons",
+    "track/contexts",
+    "detect/tokens",
+)
+AS_ASKED = "as asked"
+MEASURED = ("kind", "size", "position", "track", "predicted", "drop", "control_drop", "token", "control_token", "changed", "control_changed", "right")  # fmt: skip
+
+
+def measurements(results: Results, records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Of each record what there is of `reason, interventions, contexts, risk`."""
+    found: list[dict[str, Any]] = [{} for _ in records]
+    if not records:
+        return found
+    if results.has(REASONS_UNIT, REASONS.name):
+        for line in results.lines(REASONS_UNIT, REASONS.name):
+            found[line["question"]]["reason"] = {key: line[key] for key in ("kind", "sentence")}
+    _add(results, found, "interventions", CAUSES_UNIT, CAUSES, MEASURED)
+    _add(results, found, "risk", TOKENS_UNIT, TOKEN_SCORES, ("position", "risk", "label"))
+    if results.has(EVIDENCE_UNIT, EVIDENCE.name):
+        for number, streams in enumerate(_streams(results, records)):
+            found[number]["contexts"] = streams
+    return found
+
+
+def _add(
+    results: Results, found: list[dict[str, Any]], key: str, unit: str, file: Any, columns: Iterable[str]
+) -> None:
+    """The rows of a table to their questions."""
+    if results.has(unit, file.name):
+        frame = file.frame(results.path(unit, file.name), ["question", *columns])
+        wide = {name: float for name in columns if frame[name].dtype.kind == "f"}
+        frame = frame.astype(wide).round(4).astype(object).where(frame.notna(), None)
+        for number, rows in frame.groupby("question"):
+            found[number][key] = rows[list(columns)].to_dict("records")
+
+
+def _streams(results: Results, records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Of each question `kinds`, of its contexts, and `answers`: text, side (1 the model's own, 2 a right one, 0 another) and
+    probability in each context. What is left to one is the probability of all other answers."""
+    kinds: list[list[str]] = [[] for _ in records]
+    if results.has("prepare/contexts", CONTEXTS.name):
+        contexts = read_contexts(results.path("prepare/contexts", CONTEXTS.name))
+        kinds = [[each.kind for each in own] for own in contexts_by_question(contexts, records)]
+    table = EVIDENCE.read(results.path(EVIDENCE_UNIT, EVIDENCE.name))
+    bounds = np.searchsorted(table["question"], np.arange(len(records) + 1))
+    found = []
+    for number, record in enumerate(records):
+        rows = slice(bounds[number], bounds[number + 1])
+        shape = (
+            int(table["context"][rows].max(initial=-1)) + 1,
+            int(table["hypothesis"][rows].max(initial=-1)) + 1,
+        )
+        chance = np.zeros(shape)
+        chance[table["context"][rows], table["hypothesis"][rows]] = np.exp(table["total"][rows].astype(float))
+        golds = {normalise(alias) for alias in record.get("aliases") or ()}
+        texts = dict(zip(table["hypothesis"][rows].tolist(), table["text"][rows].tolist(), strict=True))
+        answers = [
+            [texts.get(k, ""), 1 if k == 0 else 2 if normalise(texts.get(k, "")) in golds else 0,
+             chance[:, k].round(4).tolist()]
+            for k in range(shape[1])
+        ]  # fmt: skip
+        named = [AS_ASKED, *kinds[number]][: shape[0]]
+        found.append({"kinds": named + ["?"] * (shape[0] - len(named)), "answers": answers})
+    return found

@@ -1,0 +1,45 @@
+// A figure as a file of its own: SVG with its styles written into it, or a PNG drawn from that.
+
+const STYLED = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "opacity", "font-family", "font-size", "font-weight", "paint-order"];
+
+function standalone(picture) {
+  const copy = picture.cloneNode(true), patterns = document.querySelector("svg.unseen defs").cloneNode(true);
+  const inline = (from, to) => {
+    const style = getComputedStyle(from);
+    for (const name of STYLED) to.style.setProperty(name, style.getPropertyValue(name).replace(/url\("?[^#]*#(\w+)"?\)/, "url(#$1)"));
+    [...from.children].forEach((child, i) => inline(child, to.children[i]));
+  };
+  inline(picture, copy);
+  inline(document.querySelector("svg.unseen defs"), patterns);
+  const [, , width, height] = picture.getAttribute("viewBox").split(" ").map(Number);
+  fill(copy, { xmlns: SVG, width, height }, []);
+  copy.prepend(patterns, s("rect", { width, height, fill: getComputedStyle(document.body).backgroundColor }));
+  return { text: new XMLSerializer().serializeToString(copy), width, height };
+}
+
+function download(blob, name) {
+  const address = URL.createObjectURL(blob);
+  h("a", { href: address, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(address), 10000);
+}
+
+const asSvg = (picture) => new Blob([standalone(picture).text], { type: "image/svg+xml" });
+
+// Twice as many pixels as the figure has units, for print and for screens of high density.
+async function asPng(picture) {
+  const { width, height } = standalone(picture), address = URL.createObjectURL(asSvg(picture));
+  try {
+    const image = new Image(width, height);
+    image.src = address;
+    await image.decode();
+    const canvas = h("canvas", { width: 2 * width, height: 2 * height });
+    canvas.getContext("2d").drawImage(image, 0, 0, 2 * width, 2 * height);
+    return await new Promise((done) => canvas.toBlob(done, "image/png"));
+  } finally { URL.revokeObjectURL(address); }
+}
+
+function savers(picture) {
+  const name = (picture.getAttribute("aria-label") ?? "figure").split(/[.:]/)[0].replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 60).toLowerCase();
+  const button = (kind, make) => h("button", { type: "button", class: "save", "aria-label": `Save as ${kind}: ${name}`, onclick: async () => download(await make(picture), `${run.name}-${name}.${kind.toLowerCase()}`) }, kind);
+  return h("p", { class: "save note" }, "Save as ", button("SVG", asSvg), " ", button("PNG", asPng));
+}
