@@ -36,7 +36,8 @@ class Contestants(NamedTuple):
 
     @classmethod
     def none(cls) -> Contestants:
-        return cls(*(np.array([], dtype=kind) for kind in (np.int64, np.int16, np.int16)))
+        nobody = np.array([], dtype=np.int16)
+        return cls(np.array([], dtype=np.int64), nobody, nobody)
 
 
 def contestants(

@@ -62,7 +62,7 @@ def test_kinds_are_what_their_names_say():
     assert reason(account_of([1.0, 2.0, 4.0], "attention_subject"), [1], layers, texts)["kind"] == "other"
     said = sentence({**override, "smallest_set": {"size": 2, "says": " Paris", "right": True}})
     for words in ("“Lyon” beat the right answer “Paris” by 4.0 logits", "the MLPs (100%)", "layers 3 to 4",
-                  "layer 5 overtook", "without 2 tracks the model says ' Paris', which is right"):  # fmt: skip
+                  "layer 5 overtook", "without 2 tracks the model says “Paris”, which is right"):  # fmt: skip
         assert words in said
 
 
