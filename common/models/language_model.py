@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreT
 from transformers.utils import logging as transformers_logging
 
 from ghosttrack.common.errors import ModelMismatchError, ModelSourceError
+from ghosttrack.common.models.branching import branches_right
 from ghosttrack.common.models.reading import goes_on_right
 from ghosttrack.common.models.structure import acting, close, find_structure, first_of, head_of, probe_tokens
 
@@ -70,6 +71,8 @@ class LanguageModel:
     """Whether one row can hold segments that do not see each other; else each segment is read in a row of its own."""
     caches: bool
     """Whether keys and values are all that the blocks keep of earlier tokens."""
+    branches: bool = False
+    """Whether one row can hold texts that branch off each other, by a mask of its own for every token (`branching`)."""
     beside: int | None = None
     """How many values a block puts out beside its states; None: the states alone, not in a tuple."""
     _layout: list["Segments"] = field(default_factory=list)
@@ -169,13 +172,13 @@ class LanguageModel:
         input_ids: Tensor,
         cache: DynamicCache | None = None,
         before: int = 0,
-        mask: Tensor | None = None,
+        mask: Any = None,
         positions: Tensor | None = None,
     ) -> Tensor:
         """One forward pass up to and with the final norm: [batch, position, d_model].
 
         input_ids: [batch, position]; cache: of `before` tokens of each row, which grows. mask: [batch, before +
-        position], 0 for columns that are not to be seen; positions: [batch, position], where they do not just count
+        position], 0 for columns that are not to be seen, or of the form of `branching.masks`; positions: [batch, position], where they do not just count
         on from `before`.
         """
         if positions is None:
@@ -285,7 +288,8 @@ def understand(model: PreTrainedModel, tokenizer: Any) -> LanguageModel:
         beside=parts.beside,
     )
     found = replace(found, packs=_packs(found))
-    return replace(found, caches=_keeps_keys_only(model) and goes_on_right(found))
+    found = replace(found, caches=_keeps_keys_only(model) and goes_on_right(found))
+    return replace(found, branches=branches_right(found))
 
 
 def _keeps_keys_only(model: PreTrainedModel) -> bool:

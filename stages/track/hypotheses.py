@@ -32,9 +32,6 @@ class Standing:
         """The own answer first, then each other greedy answer once."""
         return list(dict.fromkeys([self.own, *(tokens for tokens in self.greedy if tokens is not None)]))
 
-    def unknown(self, context: int) -> list[Tokens]:
-        return [tokens for tokens in self.spellings() if (context, tokens) not in self.known]
-
 
 def rows_of(
     question: int, standing: Standing, text_of: Callable[[Sequence[int]], str]

@@ -128,29 +128,24 @@ def read_batch(
         Standing(tuple(tokens), [None] * len(mine), [normalise(prompt.examples) for prompt in mine])
         for tokens, mine in zip(own, prompts, strict=True)
     ]
-    readers: list[Reader] = []
-    members: list[list[int]] = []
+    readers: list[tuple[Reader, list[int]]] = []
     for context in range(most):
         fits = [
             row for row, mine in enumerate(prompts)
             if context < len(mine) and not (model.longest and len(mine[context].tokens) + limit > model.longest)
         ]  # fmt: skip
-        members.append(fits)
-        texts = [prompts[row][context].tokens for row in fits]
-        readers.append(Reader(model, texts, ends, limit))
+        reader = Reader(model, [prompts[row][context].tokens for row in fits], ends, limit)
+        readers.append((reader, fits))
         if context == 0:
             for row in fits:
                 standings[row].greedy[0] = standings[row].own
         elif fits:
-            forced, greedy = readers[-1].force([own[row] for row in fits])
-            for row, one, said in zip(fits, forced, greedy, strict=True):
+            for row, said in zip(fits, reader.force([own[row] for row in fits])[1], strict=True):
                 standings[row].greedy[context] = tuple(said)
-                standings[row].known[context, standings[row].own] = (one.evidence, one.end)
-    for context, fits in enumerate(members):
-        reader = readers.pop(0)  # and with it what it has read
-        wanted = [standings[row].unknown(context) for row in fits]
-        found = reader.score([[list(tokens) for tokens in mine] for mine in wanted])
-        for row, mine, scores in zip(fits, wanted, found, strict=True):
+    for context, (reader, fits) in enumerate(readers):
+        spellings = [standings[row].spellings() for row in fits]
+        found = reader.score([[list(tokens) for tokens in mine] for mine in spellings])
+        for row, mine, scores in zip(fits, spellings, found, strict=True):
             for tokens, one in zip(mine, scores, strict=True):
                 standings[row].known[context, tokens] = (one.evidence, one.end)
     return standings
