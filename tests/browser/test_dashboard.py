@@ -371,6 +371,9 @@ def test_what_was_taken_out_and_other_contexts_are_those_of_the_files(
 
 def test_next_stays_within_the_list_and_back_leads_to_where_one_was(page: Chromium, made_up: Results) -> None:
     wrong = [r["id"] for r in made_up.lines("track/answers", "generations.jsonl") if r["label"] == 1]
+    page.wait(
+        "document.readyState === 'complete'"
+    )  # before that an address takes the place of the one before it
     page.go("#/questions?outcome=wrong")
     page.run("document.body.style.paddingBottom = '2000px', window.scrollTo(0, 120)")
     page.wait("history.state?.scroll === 120")
@@ -520,6 +523,24 @@ def test_what_is_drawn_can_be_read(page: Chromium) -> None:
         page.go(fragment)
         assert page.run(
             "[...document.querySelectorAll('.scroll')].every(e => e.tabIndex === 0 && e.getAttribute('role') === 'region' && e.getAttribute('aria-label'))"
+        )
+
+
+def test_every_header_and_control_has_a_name(page: Chromium) -> None:
+    for fragment in EVERY_PAGE:
+        page.go(fragment)
+        assert page.run("[...document.querySelectorAll('th, button, a, summary, input, select')].filter(e => !(e.textContent.trim() || e.getAttribute('aria-label'))).length") == 0, fragment  # fmt: skip
+
+
+def test_a_narrow_screen_needs_no_scrolling_sideways(page: Chromium) -> None:
+    page.call("Emulation.setDeviceMetricsOverride", width=390, height=800, deviceScaleFactor=1, mobile=False)
+    try:
+        for fragment in EVERY_PAGE:
+            page.go(fragment)
+            assert page.run("document.documentElement.scrollWidth") <= 390, fragment
+    finally:
+        page.call(
+            "Emulation.setDeviceMetricsOverride", width=1400, height=1000, deviceScaleFactor=1, mobile=False
         )
 
 

@@ -55,7 +55,7 @@ function table(head, rows, { caption, numeric = [] } = {}) {
   const cell = (tag, content, i) => h(tag, { class: numeric.includes(i) ? "right" : null, scope: tag === "th" ? "col" : null }, tag === "th" && content && rows.length > 1 ? h("button", { type: "button", class: "sort", onclick: sortRows }, content) : content);
   return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": caption ?? "Table" },
     h("table", null, caption && h("caption", null, caption),
-      h("thead", null, h("tr", null, head.map((content, i) => cell("th", content, i)))),
+      h("thead", null, h("tr", null, head.map((content, i) => cell(content === "" ? "td" : "th", content, i)))),
       h("tbody", null, rows.map((row) => h("tr", null, row.map((content, i) => cell("td", content, i)))))));
 }
 
@@ -72,10 +72,18 @@ function sortRows(event) {
   body.append(...[...body.rows].sort((a, b) => (down ? -order(a, b) : order(a, b))));
 }
 
+// What is not seen at once is made when the rest of the page is on the screen.
+const pending = [];
+function later(make) {
+  const place = h("div");
+  pending.push(() => place.replaceWith(...[make()].flat().filter(Boolean)));
+  return place;
+}
+
 const section = (title, ...children) => h("section", null, h("h2", null, title), ...children);
 const note = (...children) => h("p", { class: "note" }, ...children);
 const link = (target, ...children) => h("a", { href: target }, ...children);
-const folded = (title, ...children) => h("details", null, h("summary", null, title), ...children);
+const folded = (title, ...children) => h("details", null, h("summary", null, title), ...children.map((child) => (typeof child === "function" ? later(child) : child)));
 
 const questionLink = (id, position, kept = "") => {
   const query = [position === undefined ? "" : `position=${position}`, kept].filter(Boolean).join("&");

@@ -110,10 +110,10 @@ async function questionPage(id, query) {
       verdict(question, record, first && contestants(record, record.cells, first, tokens.data), first?.account() ?? []),
       tokensOf(question, record, kept)),
     cell ? trajectorySection({ question, record, cell, tokens: tokens.data, promoted, kept }) : section("Trajectory", note("This run has no trajectories yet."), ...absentNote()),
-    interventionsSection(record, tokens.data, promoted),
-    contextsSection(record.contexts),
-    cell && other && besideSection({ question, record, other, beside, cell, tokens: tokens.data, promoted, list }),
-    contributionsSection(record.explanation, list),
+    later(() => interventionsSection(record, tokens.data, promoted)),
+    later(() => contextsSection(record.contexts)),
+    cell && other && later(() => besideSection({ question, record, other, beside, cell, tokens: tokens.data, promoted, list })),
+    later(() => contributionsSection(record.explanation, list)),
     section("Asked as", h("pre", { class: "prompt" }, record.prompt), record.samples?.length > 0 && folded(`${plural(record.samples.length, "sampled answer")}`, h("ul", null, record.samples.map((text) => h("li", null, text)))),
       note(`Question ${question.id}; relation ${question.relation}; subject ${record.subject}; group ${record.group}; accepted answers: ${record.aliases?.join(", ") ?? question.gold}.`)),
   ];
@@ -178,10 +178,10 @@ function trajectorySection({ question, record, cell, tokens, promoted, kept }) {
     h("p", null, "At ", cell.position < 0 ? "the end of the subject" : cell.position === 0 ? "the last prompt token" : "this token of the answer", ", layer by layer: ", account.length > 0 && "which candidate is ahead, what its lead is made of and who wrote it; ", "below, the strongest tracks. Each lane opens its latent; the number at its end is its largest effect, in logits, on the answer over its strongest rival, ", h("b", null, visible(rivals.strongestText)), "."),
     missing && note("No right answer is among the model’s candidates here, so none is drawn."), !account.length && run.absent.length > 0 && note("This run has no account of its answers yet: ghosttrack run makes it."),
     legendOfTrajectory(rivals, account), picture, list,
-    folded("Tracks as a table, with their features", trackTable(nodes, promoted)),
-    layers.length > 0 && folded("Layers as a table", table(["layer", "latents", "births", "deaths", "entropy of the association (nats)", "SAE error", "lens reads", "its rank of the answer", "its log-probability of the answer (nats)", "its entropy (nats)", "in the lead", "log-probability among the candidates: the answer", "the right one", "the rival", "lead (logits)", ...PARTS.map(([, text]) => text), ...WRITERS.map(([, text]) => `written: ${text}`)],
+    folded("Tracks as a table, with their features", () => trackTable(nodes, promoted)),
+    layers.length > 0 && folded("Layers as a table", () => table(["layer", "latents", "births", "deaths", "entropy of the association (nats)", "SAE error", "lens reads", "its rank of the answer", "its log-probability of the answer (nats)", "its entropy (nats)", "in the lead", "log-probability among the candidates: the answer", "the right one", "the rival", "lead (logits)", ...PARTS.map(([, text]) => text), ...WRITERS.map(([, text]) => `written: ${text}`)],
       layers.map(layerRow), { caption: "Layers", numeric: [...Array(10).keys(), ...Array.from({ length: 14 }, (_, i) => i + 11)].filter((i) => i !== 6) })),
-    rivals.list.length > 0 && folded("Candidate answers of the model", table(["token", "log-probability"], rivals.list.map((each) => [visible(rivals.text(each.token)), fixed(each.logprob)]), { caption: "Candidates", numeric: [1] })));
+    rivals.list.length > 0 && folded("Candidate answers of the model", () => table(["token", "log-probability"], rivals.list.map((each) => [visible(rivals.text(each.token)), fixed(each.logprob)]), { caption: "Candidates", numeric: [1] })));
 }
 
 // What the model says with tracks taken out, and with as many other latents taken out at the same places.

@@ -56,11 +56,13 @@ async function show() {
   const heading = content.querySelector("h2")?.textContent ?? "";
   document.title = `${heading} · ${run.name} · GhostTrack`;
   document.getElementById("announce").textContent = heading;
-  for (const picture of content.querySelectorAll("figure.chart > svg, svg.trajectory:not(.small)")) (picture.closest(".scroll") ?? picture).after(savers(picture));
   window.scrollTo(0, remembered().scroll ?? 0);
   await painted();
   if (mine !== visit) return;
   content.dataset.milliseconds = (performance.now() - start).toFixed(1);
+  for (const make of pending.splice(0)) make();
+  for (const picture of content.querySelectorAll("figure.chart > svg, svg.trajectory:not(.small)")) (picture.closest(".scroll") ?? picture).after(savers(picture));
+  if (remembered().scroll) window.scrollTo(0, remembered().scroll);
   content.dataset.shown = location.hash;
 }
 
