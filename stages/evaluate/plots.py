@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
+from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
@@ -41,14 +42,16 @@ LINES = ((BLUE, "-"), (ORANGE, (0, (5, 2))), (GREEN, "-."), (PINK, (0, (1, 1.2))
 """Of the main methods, in their order."""
 TITLE, LABEL, TICK = 19, 16, 14
 DPI = 130
+_ROW = 0.32
+"""Inches of a row of a legend below the axis."""
 
 
 def plot_roc(path: Path, report: FinalReport) -> None:
-    canvas, axes = _canvas(8.8, 8.4)
+    canvas, axes = _canvas(8.8, 8.4 + _ROW * len(report.main_methods))
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":", zorder=1)
     grouped = _grouped(report)
     _draw_curves(axes, report, grouped.curves.roc, start=(0.0, 0.0), banded=2)
-    _legend(axes, report, {m.name: m.figures.auroc for m in grouped.methods}, "AUROC", loc="lower right")
+    _legend(canvas, report, {m.name: m.figures.auroc for m in grouped.methods}, "AUROC")
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     axes.set_xlabel("right answers called wrong (false alarms)", fontsize=LABEL)
     axes.set_ylabel("wrong answers found", fontsize=LABEL)
@@ -59,7 +62,7 @@ def plot_roc(path: Path, report: FinalReport) -> None:
 
 
 def plot_risk_coverage(path: Path, report: FinalReport) -> None:
-    canvas, axes = _canvas(9.4, 7.2)
+    canvas, axes = _canvas(9.4, 7.2 + _ROW * len(report.main_methods))
     grouped = _grouped(report)
     steady = [
         y for curve in grouped.curves.risk_coverage for x, y in zip(curve.x, curve.y, strict=True) if x >= 0.1
@@ -69,7 +72,7 @@ def plot_risk_coverage(path: Path, report: FinalReport) -> None:
         axes.axhline(risk, color=GREY, linewidth=1, linestyle=":", zorder=1)
         axes.text(1.005, risk, f"{1 - risk:.0%}\naccuracy", fontsize=TICK - 2, color=MUTED, va="center")
     _draw_curves(axes, report, grouped.curves.risk_coverage, banded=2)
-    _legend(axes, report, {m.name: m.figures.prr for m in grouped.methods}, "PRR", loc="best")
+    _legend(canvas, report, {m.name: m.figures.prr for m in grouped.methods}, "PRR")
     axes.set(xlim=(0, 1), ylim=(0, top))
     axes.set_xlabel("coverage: share of answers kept, least suspicious first", fontsize=LABEL)
     axes.set_ylabel("risk: share wrong among those kept", fontsize=LABEL)
@@ -81,20 +84,20 @@ def plot_risk_coverage(path: Path, report: FinalReport) -> None:
 
 def plot_reliability(path: Path, report: FinalReport) -> None:
     """The main detector and the best baseline."""
-    canvas, axes = _canvas(8.8, 8.4)
+    canvas, axes = _canvas(8.8, 8.4 + 3 * _ROW)
     grouped = _grouped(report)
     figures = {m.name: m.figures for m in grouped.methods}
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":", zorder=1)
     for marker, curve in zip("os", grouped.curves.reliability, strict=False):
         colour, style = _line(report, curve.method)
         found = figures[curve.method]
-        label = f"{_title_of(report, curve.method)}: {_short(found.ece)}\n(before calibration {number(found.ece_before.value)})"
+        label = f"{_title_of(report, curve.method)}: {_short(found.ece)} (before calibration {number(found.ece_before.value)})"
         axes.plot(curve.x, curve.y, color=colour, linestyle=style, linewidth=2, marker=marker, markersize=9, label=label,
                   markerfacecolor=colour if marker == "o" else "white", markeredgewidth=2, zorder=3)  # fmt: skip
         if curve.low is not None and curve.high is not None:
             axes.vlines(curve.x, curve.low, curve.high, color=colour, linewidth=1.8, alpha=0.6, zorder=2)
-    axes.legend(fontsize=TICK, loc="upper left", frameon=False, title="expected calibration error",
-                title_fontsize=TICK, alignment="left")  # fmt: skip
+    canvas.legend(fontsize=TICK, loc="outside lower center", frameon=False, title="expected calibration error",
+                  title_fontsize=TICK, alignment="left")  # fmt: skip
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
     axes.set_xlabel("probability of being wrong, as said", fontsize=LABEL)
     axes.set_ylabel("share that was wrong", fontsize=LABEL)
@@ -201,7 +204,7 @@ def plot_early_warning(path: Path, report: FinalReport) -> None:
     if not report.early_warning:
         _say(path, "Early warning was not measured.")
         return
-    canvas, axes = _canvas(10.4, 6.8)
+    canvas, axes = _canvas(10.4, 7.6)
     series: dict[tuple[bool, str], list[tuple[float, Figure]]] = {}
     for point in report.early_warning:
         what = " + ".join(report.card(point.method).signals) or "detector"
@@ -233,7 +236,7 @@ def plot_early_warning(path: Path, report: FinalReport) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("layers read", fontsize=LABEL)
     axes.set_ylabel("AUROC, all questions", fontsize=LABEL)
-    axes.legend(fontsize=TICK, frameon=False, loc="best")
+    canvas.legend(fontsize=TICK, frameon=False, loc="outside lower center")
     _title(axes, "Early warning: how soon it is known")
     canvas.savefig(path, dpi=DPI)
 
@@ -274,24 +277,17 @@ def _draw_curves(
             axes.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.14, linewidth=0, zorder=2)
 
 
-def _legend(
-    axes: Axes,
-    report: FinalReport,
-    figures: Mapping[str, Figure],
-    what: str,
-    loc: Literal["best", "lower right"],
-) -> None:
-    """The main methods by falling figure."""
+def _legend(canvas: Canvas, report: FinalReport, figures: Mapping[str, Figure], what: str) -> None:
+    """The main methods by falling figure, below the axis, where they cover nothing."""
     shown = [name for name in report.main_methods if name in figures]
     shown.sort(key=lambda name: -(figures[name].value or 0))
     handles = [
-        axes.plot([], [], color=_line(report, name)[0], linestyle=_line(report, name)[1], linewidth=3)[0]
+        Line2D([], [], color=_line(report, name)[0], linestyle=_line(report, name)[1], linewidth=3)
         for name in shown
     ]
     labels = [f"{_title_of(report, name)}  {_short(figures[name])}" for name in shown]
-    legend = axes.legend(handles, labels, fontsize=TICK, loc=loc, frameon=True, framealpha=0.9, edgecolor="none", handlelength=2.6,
-                         title=f"{what}, {report.confidence:.0%} interval", title_fontsize=TICK)  # fmt: skip
-    legend.set_zorder(20)
+    canvas.legend(handles, labels, fontsize=TICK, loc="outside lower center", frameon=False, handlelength=2.6, alignment="left",
+                  title=f"{what}, {report.confidence:.0%} interval", title_fontsize=TICK)  # fmt: skip
 
 
 def _forest(
