@@ -6,8 +6,8 @@ alone. Figures are made without pyplot, so nothing depends on a display or on gl
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,11 +42,13 @@ LINES = ((BLUE, "-"), (ORANGE, (0, (5, 2))), (GREEN, "-."), (PINK, (0, (1, 1.2))
 """Of the main methods, in their order."""
 TITLE, LABEL, TICK = 19, 16, 14
 DPI = 130
+WRAPPED = 50
+"""Characters a line of a method's name."""
 _ROW = 0.32
 """Inches of a row of a legend below the axis."""
 
 
-def plot_roc(path: Path, report: FinalReport) -> None:
+def plot_roc(report: FinalReport) -> Canvas:
     canvas, axes = _canvas(8.8, 8.4 + _ROW * len(report.main_methods))
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":", zorder=1)
     grouped = _grouped(report)
@@ -58,10 +60,10 @@ def plot_roc(path: Path, report: FinalReport) -> None:
     _percent(axes.set_xticks)
     _percent(axes.set_yticks)
     _title(axes, f"ROC: telling {grouped.n_wrong:,} wrong from {grouped.n_right:,} right answers")
-    canvas.savefig(path, dpi=DPI)
+    return _settled(canvas)
 
 
-def plot_risk_coverage(path: Path, report: FinalReport) -> None:
+def plot_risk_coverage(report: FinalReport) -> Canvas:
     canvas, axes = _canvas(9.4, 7.2 + _ROW * len(report.main_methods))
     grouped = _grouped(report)
     steady = [
@@ -79,35 +81,35 @@ def plot_risk_coverage(path: Path, report: FinalReport) -> None:
     _percent(axes.set_xticks)
     _percent(axes.set_yticks, top, 0.1)
     _title(axes, "Risk and coverage: what abstaining buys")
-    canvas.savefig(path, dpi=DPI)
+    return _settled(canvas)
 
 
-def plot_reliability(path: Path, report: FinalReport) -> None:
+def plot_reliability(report: FinalReport) -> Canvas:
     """The main detector and the best baseline."""
-    canvas, axes = _canvas(8.8, 8.4 + 3 * _ROW)
+    canvas, axes = _canvas(8.8, 8.4 + 5 * _ROW)
     grouped = _grouped(report)
     figures = {m.name: m.figures for m in grouped.methods}
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=":", zorder=1)
     for marker, curve in zip("os", grouped.curves.reliability, strict=False):
         colour, style = _line(report, curve.method)
         found = figures[curve.method]
-        label = f"{_title_of(report, curve.method)}: {_short(found.ece)} (before calibration {number(found.ece_before.value)})"
+        label = f"{_title_of(report, curve.method)}: {_short(found.ece)}\n(before calibration {number(found.ece_before.value)})"
         axes.plot(curve.x, curve.y, color=colour, linestyle=style, linewidth=2, marker=marker, markersize=9, label=label,
                   markerfacecolor=colour if marker == "o" else "white", markeredgewidth=2, zorder=3)  # fmt: skip
         if curve.low is not None and curve.high is not None:
             axes.vlines(curve.x, curve.low, curve.high, color=colour, linewidth=1.8, alpha=0.6, zorder=2)
     canvas.legend(fontsize=TICK, loc="outside lower center", frameon=False, title="expected calibration error",
                   title_fontsize=TICK, alignment="left")  # fmt: skip
-    axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal")
+    axes.set(xlim=(-0.02, 1.03), ylim=(-0.02, 1.03), aspect="equal")
     axes.set_xlabel("probability of being wrong, as said", fontsize=LABEL)
     axes.set_ylabel("share that was wrong", fontsize=LABEL)
     _percent(axes.set_xticks)
     _percent(axes.set_yticks)
     _title(axes, "Reliability, 15 bins of equal mass")
-    canvas.savefig(path, dpi=DPI)
+    return _settled(canvas)
 
 
-def plot_confusion(path: Path, report: FinalReport) -> None:
+def plot_confusion(report: FinalReport) -> Canvas:
     """Two rows (what the answer was) by two columns (what the detector called it), with counts and row shares."""
     canvas, axes = _canvas(8.4, 7.6)
     found = _grouped(report).confusion
@@ -139,13 +141,13 @@ def plot_confusion(path: Path, report: FinalReport) -> None:
     repeats = _grouped(report).repeats
     _title(
         axes,
-        f"Decisions of {_title_of(report, report.detector)}"
+        f"Decisions of\n{_title_of(report, report.detector)}"
         + (f", mean of {repeats} repeats" * (repeats > 1)),
     )
-    canvas.savefig(path, dpi=DPI)
+    return _settled(canvas)
 
 
-def plot_metrics(path: Path, report: FinalReport) -> None:
+def plot_metrics(report: FinalReport) -> Canvas:
     """Forest plot: AUROC of every method, pooled (filled) and within relation (hollow), a panel a split."""
     splits = [split for split in report.splits if split.split in ("grouped", "relations")]
     rows = [m for m in reversed(splits[0].methods) if m.kind in ("detector", "baseline")]
@@ -172,18 +174,17 @@ def plot_metrics(path: Path, report: FinalReport) -> None:
     canvas.suptitle(
         "Methods that see tracks (blue) and methods that do not", fontsize=TITLE, color=INK, x=0.02, ha="left"
     )
-    canvas.savefig(path, dpi=DPI)
+    return _settled(canvas)
 
 
-def plot_ablation(path: Path, report: FinalReport) -> None:
+def plot_ablation(report: FinalReport) -> Canvas:
     """The ladder: AUROC of each association on the same latents, and what it gains over none and over random."""
     grouped = _grouped(report)
     order = list(reversed([card.name for card in report.methods if card.kind == "rung"]))
     by_name = {m.name: m for m in grouped.methods}
     rungs = [by_name[name] for name in order if name in by_name]
     if not rungs:
-        _say(path, "The ablation ladder was not measured.")
-        return
+        return _say("The ablation ladder was not measured.")
     pooled = [each for each in grouped.comparisons if each.metric == "auroc"]
     differences = [each for each in pooled if each.about == "association"]
     increments = [each for each in pooled if each.about == "increment"]
@@ -196,14 +197,13 @@ def plot_ablation(path: Path, report: FinalReport) -> None:
     _title(upper, "The same features on other associations", size=LABEL + 1)
     _differences(lower, report, [*reversed(increments), *reversed(differences)])
     _title(lower, "Paired differences of AUROC", size=LABEL + 1)
-    canvas.savefig(path, dpi=DPI)
+    return _settled(canvas)
 
 
-def plot_early_warning(path: Path, report: FinalReport) -> None:
+def plot_early_warning(report: FinalReport) -> Canvas:
     """AUROC from the layers up to l, from the prompt alone and with the answer."""
     if not report.early_warning:
-        _say(path, "Early warning was not measured.")
-        return
+        return _say("Early warning was not measured.")
     canvas, axes = _canvas(10.4, 7.6)
     series: dict[tuple[bool, str], list[tuple[float, Figure]]] = {}
     for point in report.early_warning:
@@ -238,10 +238,10 @@ def plot_early_warning(path: Path, report: FinalReport) -> None:
     axes.set_ylabel("AUROC, all questions", fontsize=LABEL)
     canvas.legend(fontsize=TICK, frameon=False, loc="outside lower center")
     _title(axes, "Early warning: how soon it is known")
-    canvas.savefig(path, dpi=DPI)
+    return _settled(canvas)
 
 
-DRAWN: dict[File, Callable[[Path, FinalReport], None]] = {
+DRAWN: dict[File, Callable[[FinalReport], Canvas]] = {
     METRICS_PICTURE: plot_metrics,
     ROC_PICTURE: plot_roc,
     CONFUSION_PICTURE: plot_confusion,
@@ -257,7 +257,7 @@ def _grouped(report: FinalReport) -> SplitReport:
 
 
 def _title_of(report: FinalReport, method: str) -> str:
-    return report.card(method).title
+    return textwrap.fill(report.card(method).title, WRAPPED)
 
 
 def _line(report: FinalReport, method: str) -> tuple[str, Any]:
@@ -349,18 +349,24 @@ def _differences(axes: Axes, report: FinalReport, rows: Sequence[Comparison]) ->
     _bare(axes)
 
 
-def _say(path: Path, text: str) -> None:
+def _settled(canvas: Canvas) -> Canvas:
+    """The layout settles at the second drawing, where a legend stands outside the axes."""
+    canvas.draw_without_rendering()
+    return canvas
+
+
+def _say(text: str) -> Canvas:
     """A picture of a sentence, where there is nothing to draw."""
     canvas, axes = _canvas(8.4, 4.8)
     axes.set_axis_off()
     axes.text(0.5, 0.5, text, fontsize=TITLE, color=INK, ha="center", va="center", transform=axes.transAxes)
-    canvas.savefig(path, dpi=DPI)
+    return _settled(canvas)
 
 
 def _sheet(width: float, height: float) -> Canvas:
     canvas = Canvas(figsize=(width, height), layout="constrained")
     canvas.get_layout_engine().set(w_pad=0.14, h_pad=0.14)  # type: ignore[union-attr,call-arg]
-    return canvas
+    return _settled(canvas)
 
 
 def _canvas(width: float, height: float) -> tuple[Canvas, Axes]:

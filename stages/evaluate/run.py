@@ -73,7 +73,7 @@ def run(job: Job) -> dict[str, Any]:
     )
     report.write(job.output(REPORT.name))
     for picture, draw in plots.DRAWN.items():
-        draw(job.output(picture.name), report)
+        draw(report).savefig(job.output(picture.name), dpi=plots.DPI)
     job.log.info(report.headline.detector)
     job.log.info(report.headline.tracking)
     return {

@@ -23,6 +23,8 @@ TITLE, LABEL, TICK = 15, 11, 10
 DPI = 110
 HEADROOM = 1.2
 """Axis over data, for the legend."""
+WORST = 2.0
+"""Loss recovered is drawn down to minus this share; its number stands at the bar."""
 OVER_DENSE = 0.1
 """Firing rate beyond which a latent is called over-dense, as in `evaluate`."""
 
@@ -85,7 +87,7 @@ def _loss(axes: Axes, record: Json) -> None:
     axes.set_title("Loss in training", fontsize=LABEL, loc="left", color=INK)
     _tokens_axis(axes)
     axes.set_ylim(bottom=0)
-    _legend(axes)
+    _legend(axes, where="lower left")
 
 
 def _dead(axes: Axes, record: Json) -> None:
@@ -134,28 +136,31 @@ def _rates(axes: Axes, record: Json) -> None:
     axes.set_title("Latents by firing rate", fontsize=LABEL, loc="left", color=INK)
     axes.set_xlabel(f"share of tokens that a latent fires on; {found['never']:,} never did", fontsize=LABEL)
     axes.set_ylim(0, HEADROOM * max(1, *found["counts"]))
-    _legend(axes)
+    _legend(axes, where="upper left")
 
 
 def _recovered(axes: Axes, record: Json, report: Json) -> None:
     """Bars of the layer alone, and all layers at once beside them."""
     names = [("ce_recovered", "cross-entropy"), ("kl_recovered", "KL")]
     bars = [(name, against) for name, _ in names for against in ("zero", "mean")]
+    lowest = 0.0
     for offset, losses, colour, label in (
         (-0.2, record["splice"], BLUE, "this layer alone"),
         (0.2, report["all_layers"], GREEN, "all layers at once"),
     ):
         values = [losses[name][against] for name, against in bars]
-        heights = [100 * min(1.0, max(0.0, value or 0.0)) for value in values]
+        heights = [100 * min(1.0, max(-WORST, value or 0.0)) for value in values]
+        lowest = min([lowest, *heights])
         axes.bar(
             [place + offset for place in range(len(bars))], heights, width=0.38, color=colour, label=label
         )
         for place, (height, value) in enumerate(zip(heights, values, strict=True)):
             text = "–" if value is None else f"{100 * value:.0f}".replace("-", "−")
-            axes.text(place + offset, height + 1.5, text, ha="center", fontsize=TICK, color=INK)
+            axes.annotate(text, (place + offset, height), (0, 2 if height >= 0 else -2), textcoords="offset points",
+                          ha="center", va="bottom" if height >= 0 else "top", fontsize=TICK, color=INK)  # fmt: skip
     axes.set_xticks(range(len(bars)), ["CE\nzero", "CE\nmean", "KL\nzero", "KL\nmean"])
-    axes.set_ylim(0, 128)
-    axes.set_yticks(range(0, 101, 25))
+    axes.set_ylim(1.25 * lowest, 100 + 0.28 * (100 - lowest))
+    axes.axhline(0, color=INK, linewidth=0.8)
     axes.set_title("Loss recovered against ablation, %", fontsize=LABEL, loc="left", color=INK)
     _legend(axes, columns=2)
 
@@ -307,6 +312,8 @@ _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def _legend(
-    axes: Axes, where: Literal["upper right", "center right", "best"] = "upper right", columns: int = 1
+    axes: Axes,
+    where: Literal["upper right", "upper left", "lower left", "center right", "best"] = "upper right",
+    columns: int = 1,
 ) -> None:
     axes.legend(fontsize=TICK, frameon=False, loc=where, ncols=columns)

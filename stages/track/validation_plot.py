@@ -65,5 +65,5 @@ def draw(
     axes[1, 1].set(
         title="Taken out at layer l", xlabel="layer l", ylabel="share of the latent at l + 1 that goes"
     )
-    axes[1, 1].legend()
+    axes[1, 1].legend(loc="center")
     figure.savefig(path, dpi=110)
