@@ -25,7 +25,7 @@ REPORT = Json(
 Kind = Literal["detector", "baseline", "rung", "early", "control"]
 About = Literal["detector", "association", "increment", "contexts"]
 Metric = Literal["auroc", "auroc_within_relation"]
-Verdict = Literal["better", "worse", "not told apart", "undefined"]
+Verdict = Literal["better", "worse", "no clear difference", "undefined"]
 
 
 class Record(BaseModel):

@@ -19,4 +19,4 @@ def verdict(difference: Figure) -> Verdict:
     """Whether the interval of a difference excludes zero."""
     if difference.low is None or difference.high is None:
         return "undefined"
-    return "better" if difference.low > 0 else "worse" if difference.high < 0 else "not told apart"
+    return "better" if difference.low > 0 else "worse" if difference.high < 0 else "no clear difference"

@@ -146,7 +146,9 @@ def method_of(report: SplitReport, name: str) -> MethodReport:
 
 
 def _verb(found: Comparison) -> str:
-    return {"better": "beats", "worse": "does worse than"}.get(found.verdict, "cannot be told apart from")
+    return {"better": "beats", "worse": "does worse than"}.get(
+        found.verdict, "shows no clear difference from"
+    )
 
 
 def expectations(

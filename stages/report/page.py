@@ -1,4 +1,4 @@
-"""The Markdown report: the finding first, then the pictures and the tables behind it."""
+"""The Markdown report: the findings on two pages, then what they rest on in appendices."""
 
 from __future__ import annotations
 
@@ -21,29 +21,58 @@ Json = Mapping[str, Any]
 
 
 def page(report: Json, examples: Sequence[Json], sources: Sequence[Sequence[str]]) -> str:
-    """report: final_report.json; examples: records of hallucination_scores.json; sources: header and a row a file read."""
-    grouped, called = report["splits"][0], tables.titles(report)
+    """report: final_report.json; examples: records of hallucination_scores.json; sources: header and a row a file read.
+
+    Two pages with what was found; what they rest on stands in appendices.
+    """
     sections = [
         f"# {report['name']}: do hypothesis tracks show wrong answers?",
         f"**{report['headline']['tracking']}**",
         f"**{report['headline']['detector']}**",
         data_sentence(report["data"]),
-        *(["Not measured:\n\n" + "\n".join(f"- {sentence}" for sentence in report["absent"])] if report["absent"] else []),
         f"Positive class: a wrong answer. Intervals: {report['confidence']:.0%}, {report['resamples']:,} bootstrap resamples "
-        f"of {grouped['n_groups']:,} groups of questions. {_repeats(grouped)}Differences are paired: both methods on the "
-        "same resamples. The best baseline is the best on a single signal, chosen after the fact, in its favour. Questions are ranked by the calibrated probability, which means the same in every fold.",
+        f"of {report['splits'][0]['n_groups']:,} groups of questions. Differences are paired: both methods on the same "
+        "resamples. The best baseline is the best on a single signal, chosen after the fact, in its favour.",
+        "## Methods",
+        tables.markdown(_main_methods(report)),
         f"![AUROC of every method]({METRICS_PICTURE.name})",
         "## Expected quality",
         tables.markdown(tables.expectations(report)),
-        "## Does tracking help?",
-        report["headline"]["tracking"],
+        "## Harder splits",
+        f"The detector ({tables.titles(report)[report['detector']]}) on each:",
+        tables.markdown(tables.splits(report)),
+        "## Controls",
+        permutation_sentence(report["permutation"]),
+        *apart_sentence(report["sae"]),
+        *(["Not measured:\n\n" + "\n".join(f"- {sentence}" for sentence in report["absent"])] if report["absent"] else []),
+        "## Answers that the detector is surest about",
+        tables.markdown(example_rows(examples)),
+        f"Each answer's tracks and account: `ghosttrack dashboard {report['name']}`.",
+        *appendices(report, sources),
+    ]  # fmt: skip
+    return "\n\n".join(sections) + "\n"
+
+
+def _main_methods(report: Json) -> list[list[str]]:
+    """The main methods on the main split."""
+    grouped = report["splits"][0]
+    main = {**grouped, "methods": [m for m in grouped["methods"] if m["name"] in report["main_methods"]]}
+    return tables.methods(report, main, ("auroc", "auroc_within_relation", "f1", "ece"))
+
+
+def appendices(report: Json, sources: Sequence[Sequence[str]]) -> list[str]:
+    grouped, called = report["splits"][0], tables.titles(report)
+    return [
+        "# Appendices",
+        "## A. Does tracking help?",
         *_ladder(report, grouped),
         "The same signals with tracks and without:",
         *_comparisons(report, grouped, "increment"),
         "Methods that see tracks against the best single one that does not:",
         *_comparisons(report, grouped, "detector"),
-        "## Methods",
-        f"{grouped['title']}: {_lower(grouped['description'])}",
+        "## B. All methods",
+        f"{grouped['title']}: {_lower(grouped['description'])} {_repeats(grouped)}Questions are ranked by the calibrated "
+        "probability, which means the same in every fold.",
         tables.markdown(tables.methods(report, grouped, tables.RANKING)),
         "At the threshold that each training side chose on its inner folds (best F1), and the calibration:",
         tables.markdown(tables.methods(report, grouped, tables.DECISIONS)),
@@ -58,30 +87,24 @@ def page(report: Json, examples: Sequence[Json], sources: Sequence[Sequence[str]
         f"![Confusion matrix]({CONFUSION_PICTURE.name})",
         f"![Reliability]({RELIABILITY_PICTURE.name})",
         f"![Risk and coverage]({RISK_PICTURE.name})",
-        "## Harder splits",
+        "## C. Harder splits in full",
         "\n".join(f"- **{split['title']}**: {_lower(split['description'])}" for split in report["splits"]),
-        f"The detector ({called[report['detector']]}) on each:",
-        tables.markdown(tables.splits(report)),
         *[part for split in report["splits"][1:] for part in _split(report, split)],
-        "## Early warning",
+        "## D. Early warning",
         *_early_warning(report),
-        "## Controls",
-        permutation_sentence(report["permutation"]),
+        "## E. Strict labels",
         strict_sentence(report),
         *([tables.markdown(tables.methods(report, report["strict"], (*tables.RANKING[:2], "f1")))] if report["strict"] else []),
-        "## Kinds of error",
+        "## F. Kinds of error",
         *_error_types(report),
-        "## Relations",
+        "## G. Relations",
         tables.markdown([[markdown_text(row[0]), *row[1:]] for row in tables.relations(report)]),
-        "## Data",
+        "## H. Data",
         tables.markdown([["", ""], *tables.data(report)]),
-        "## Sparse autoencoders",
+        "## I. Sparse autoencoders",
         sae_sentence(report["sae_all_layers"]),
-        *apart_sentence(report["sae"]),
         tables.markdown(tables.sae(report)),
-        "## Answers that the detector is surest about",
-        tables.markdown(example_rows(examples)),
-        "## Where it came from",
+        "## J. Provenance",
         f"Model `{report['model']}`, {len(report['layers'])} layers, seed {report['seed']}. Every answer is the model's own "
         "greedy one. Everything that was fitted or chosen (layer, features, regularisation, calibration, threshold) was so "
         "on the training side of the fold that it scores; the frozen test was opened once. To repeat it: "
@@ -89,7 +112,6 @@ def page(report: Json, examples: Sequence[Json], sources: Sequence[Sequence[str]
         "machine are in the `manifest.json` beside them:",
         tables.markdown(sources),
     ]  # fmt: skip
-    return "\n\n".join(sections) + "\n"
 
 
 def data_sentence(data: Json) -> str:
@@ -224,7 +246,7 @@ def _early_warning(report: Json) -> list[str]:
 
 def _error_types(report: Json) -> list[str]:
     if not report["error_types"]:
-        return ["Wrong answers were not told apart by kind."]
+        return ["Kinds of wrong answers were not distinguished."]
     return ["Each kind of wrong answer against all right ones:", tables.markdown(tables.error_types(report))]
 
 

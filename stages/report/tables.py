@@ -18,7 +18,7 @@ FIGURES = {
 RANKING = ("auroc", "auroc_within_relation", "auprc_wrong", "auprc_right")
 DECISIONS = ("precision", "recall", "f1", "accuracy", "brier", "brier_skill", "ece_before", "ece")
 SELECTION = ("aurc", "e_aurc", "prr", "prr_half", "coverage_80", "coverage_90")
-KINDS = {"detector": "sees tracks", "baseline": "no tracks", "rung": "rung", "control": "control"}
+KINDS = {"detector": "sees tracks", "baseline": "no tracks", "rung": "association", "control": "control"}
 
 
 def number(value: float | None, digits: int = 3, signed: bool = False) -> str:

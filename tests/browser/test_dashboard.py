@@ -271,7 +271,7 @@ def test_search_finds_and_a_click_shows_the_trajectory(page: Chromium) -> None:
     assert "find=land+13" in page.run("location.hash")
     page.run("document.querySelector('table.questions tbody a').click()")
     page.wait("document.querySelectorAll('svg.trajectory .lane').length > 5")
-    assert page.run("document.querySelectorAll('svg.trajectory.small').length") == 2
+    page.wait("document.querySelectorAll('svg.trajectory.small').length === 2")
     assert "of land 13 is" in page.text()
     assert page.run("location.hash").endswith("?find=land+13")
 
@@ -378,13 +378,19 @@ def test_next_stays_within_the_list_and_back_leads_to_where_one_was(page: Chromi
     page.run("document.body.style.paddingBottom = '2000px', window.scrollTo(0, 120)")
     page.wait("history.state?.scroll === 120")
     page.run("document.querySelector('table.questions tbody a').click()")
+    page.wait(
+        f"decodeURIComponent(document.getElementById('content').dataset.shown).includes({json.dumps(wrong[0])})"
+    )
     for following in wrong[1:4]:
-        page.wait("document.querySelector('.near') !== null")
         page.run("[...document.querySelectorAll('.near a')].find(e => e.textContent === 'next →').click()")
         page.wait(
             f"decodeURIComponent(document.getElementById('content').dataset.shown ?? '').includes({json.dumps(following)})"
         )
-    page.run("history.go(-4)")
+    for earlier in (*reversed(wrong[:3]), "outcome=wrong"):
+        page.run("history.back()")
+        page.wait(
+            f"decodeURIComponent(document.getElementById('content').dataset.shown).includes({json.dumps(earlier)})"
+        )
     page.wait("document.querySelector('table.questions') !== null && window.scrollY === 120")
     page.go("#/questions")
     page.run(

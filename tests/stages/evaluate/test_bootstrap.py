@@ -46,7 +46,7 @@ def test_centred_figures_lie_about_their_value_and_stay_positive():
 
 @pytest.mark.parametrize(
     ("low", "high", "said"),
-    [(0.01, 0.02, "better"), (-0.02, -0.01, "worse"), (-0.01, 0.01, "not told apart"), (0.0, 0.01, "not told apart"),
+    [(0.01, 0.02, "better"), (-0.02, -0.01, "worse"), (-0.01, 0.01, "no clear difference"), (0.0, 0.01, "no clear difference"),
      (None, None, "undefined")],
 )  # fmt: skip
 def test_a_verdict_is_whether_the_interval_excludes_zero(low, high, said):

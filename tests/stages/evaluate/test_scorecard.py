@@ -48,7 +48,7 @@ def test_differences_are_paired_resample_by_resample(sample):
     assert found.difference.high == pytest.approx(np.quantile(slow, 0.95), abs=1e-9)
     assert found.verdict == "better"
     assert scorecard.compare(sample, values, "bad", "good", "auroc").verdict == "worse"
-    assert scorecard.compare(sample, values, "bad", "bad", "auroc").verdict == "not told apart"
+    assert scorecard.compare(sample, values, "bad", "bad", "auroc").verdict == "no clear difference"
     assert scorecard.best(["bad", "good"], values, "auroc") == "good"
 
 

@@ -412,13 +412,13 @@ def final_report(
         "prevalence": sum(labels) / len(labels), "n_groups": len(labels), "n_relations": 4, "repeats": 2, "f1_all_called_wrong": 0.66,
         "methods": [{"name": method, "kind": kind, "figures": {key: figure() for key in figures}} for method, kind in kinds.items()],
         "best_baseline": {"auroc": "logprob_min", "auroc_within_relation": "logprob_min"},
-        "comparisons": [{"about": "detector", "method": "tracks", "against": "logprob_min", "metric": "auroc", "difference": {"value": -0.04, "low": -0.08, "high": 0.01}, "verdict": "not told apart"}],
+        "comparisons": [{"about": "detector", "method": "tracks", "against": "logprob_min", "metric": "auroc", "difference": {"value": -0.04, "low": -0.08, "high": 0.01}, "verdict": "no clear difference"}],
         "confusion": {"wrong_called_wrong": 8.5, "wrong_called_right": 2.5, "right_called_wrong": 3.0, "right_called_right": 9.0},
         "curves": {"roc": [curve("tracks"), curve("logprob_min")], "precision_recall": [curve("tracks", False)], "reliability": [curve("tracks")], "risk_coverage": [curve("tracks")]},
     }  # fmt: skip
     report = {
         "schema_version": 2, "name": name, "model": "made-up/model", "layers": list(range(layers)), "seed": 0, "confidence": 0.95, "resamples": 200,
-        "headline": {"detector": "Made-up numbers: the detector is not told apart from the best baseline.", "tracking": "Tracking is not shown to help.", "helps": None},
+        "headline": {"detector": "Made-up numbers: the detector shows no clear difference from the best baseline.", "tracking": "Tracking is not shown to help.", "helps": None},
         "data": {"n_questions": len(records), "n_labelled": len(labels), "n_wrong": sum(labels), "n_right": len(labels) - sum(labels), "prevalence": sum(labels) / len(labels),
                  "excluded": {"refusal": len(records) - len(labels)}, "unexplained": 0, "n_groups": len(labels), "largest_group": 1, "n_relations": 4},
         "detector": "tracks", "main_methods": ["tracks", "logprob_min"], "methods": cards, "splits": [split, {**split, "split": "relations", "title": "Questions on new relations"}],

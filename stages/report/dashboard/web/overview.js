@@ -4,11 +4,12 @@ function overviewPage() {
   const found = report();
   const finding = found
     ? section("The finding",
-        h("p", { class: "finding" }, found.headline.detector), h("p", { class: "finding" }, found.headline.tracking),
+        plainFinding(found),
         h("dl", { class: "cards" },
           card("questions", h("span", { class: "number", "data-source": "final_report.json#/data/n_labelled", "data-digits": 0 }, fixed(found.data.n_labelled, 0)), `of ${fixed(found.data.n_questions, 0)} have a label`),
           card("answered wrongly", figure("final_report.json", "/data/prevalence", { percent: true }), `${fixed(found.data.n_wrong, 0)} wrong, ${fixed(found.data.n_right, 0)} right`),
           ...mainCards(found)),
+        folded("The findings in figures", h("p", null, found.headline.detector), h("p", null, found.headline.tracking)),
         excludedWords(found))
     : section("The finding", note("This run has no evaluation yet."));
   return [
@@ -27,6 +28,16 @@ function overviewPage() {
         run.provenance.map((each) => [each.unit, h("code", { title: each.task_key }, each.task_key.slice(0, 12)), h("code", { title: each.manifest }, each.manifest.slice(0, 12)), h("code", { title: each.code }, shortCommit(each.code)),
           [each.environment.gpu, each.environment.torch && `torch ${each.environment.torch}`, `Python ${each.environment.python ?? "?"}`].filter(Boolean).join(", "), seconds(each.seconds), each.finished]), { caption: "Units", numeric: [5] }))),
   ];
+}
+
+// Of a wrong and a right answer drawn at random, how often each gives the wrong one the higher score: what AUROC is.
+function plainFinding(found) {
+  const place = (name) => found.splits[0]?.methods.findIndex((each) => each.name === name) ?? -1;
+  const base = found.splits[0]?.best_baseline.auroc, titleOf = (name) => found.methods.find((each) => each.name === name)?.title ?? name;
+  const pairs = (name) => figure("final_report.json", `/splits/0/methods/${place(name)}/figures/auroc`, { percent: true });
+  return h("p", { class: "finding" }, "The model answered ", figure("final_report.json", "/data/prevalence", { percent: true }), " of the questions wrongly. ",
+    place(found.detector) >= 0 && ["Of a wrong and a right answer, the detector finds the wrong one the more suspicious in ", pairs(found.detector), " of pairs", base && place(base) >= 0 && [`; the best single signal without tracks (${titleOf(base)}) in `, pairs(base)], ". "],
+    found.headline.helps === true ? "Tracking helps." : found.headline.helps === false ? "That tracking itself helps is not shown." : "");
 }
 
 const shortCommit = (code) => (code ? code.slice(0, 10) + (code.endsWith("-dirty") ? " (changed)" : "") : "–");

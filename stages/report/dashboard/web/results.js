@@ -66,8 +66,8 @@ function ladderSection(found, split, number) {
   const rungs = split.methods.map((method, i) => ({ ...method, i, card: found.methods.find((each) => each.name === method.name) })).filter((method) => method.kind === "rung");
   if (!rungs.length) return null;
   rungs.sort((a, b) => found.methods.indexOf(a.card) - found.methods.indexOf(b.card)); // the report's order is the ladder's
-  return section("Ablation ladder", note("The same latents and the same signals with other associations between layers. Tracking helps only where a rung beats no association and random association."),
-    forest({ title: "AUROC of each rung", xLabel: "AUROC", rows: rungs.map((rung) => ({ name: rung.card?.title ?? rung.name, kind: "detector", values: [rung.figures.auroc, rung.figures.auroc_within_relation] })) }),
+  return section("Associations compared", note("The same latents and the same signals with other associations between layers. Tracking helps only where an association beats none and random association."),
+    forest({ title: "AUROC by association", xLabel: "AUROC", rows: rungs.map((rung) => ({ name: rung.card?.title ?? rung.name, kind: "detector", values: [rung.figures.auroc, rung.figures.auroc_within_relation] })) }),
     table(["association", "what it is", "AUROC", "AUROC within relation", "F1"], rungs.map((rung) => [rung.card?.title ?? rung.name, rung.card?.description ?? "",
       ...["auroc", "auroc_within_relation", "f1"].map((key) => figure("final_report.json", `/splits/${number}/methods/${rung.i}/figures/${key}`))]), { caption: "Ladder", numeric: [2, 3, 4] }));
 }
