@@ -351,9 +351,12 @@ def _mutual(
     best = np.ones(len(cosine), dtype=bool)
     for rank in (before, after):
         key = problem * k + rank
-        falling = np.lexsort((-cosine, key))
-        first = np.r_[True, np.diff(key[falling]) > 0][: len(key)]
-        best[falling[~first]] = False
+        highest = np.full(len(scans.latents) * k, -np.inf)
+        np.maximum.at(highest, key, cosine)
+        among = np.flatnonzero(cosine == highest[key])
+        first = np.full(len(highest), len(key))
+        np.minimum.at(first, key[among], among)  # of equals the first
+        best &= first[key] == np.arange(len(key))
     return problem[best], before[best], after[best], cosine[best]
 
 

@@ -16,6 +16,7 @@ from ghosttrack.common.models.language_model import load_language_model
 from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.stages.track import explanations, validation
 from ghosttrack.stages.track.associate.follow import follow
+from ghosttrack.stages.track.associate.record import Tracks
 from ghosttrack.stages.track.association import Association, Scans, fit
 from ghosttrack.stages.track.corpus_scans import CorpusScans
 from ghosttrack.stages.track.run_association import scan_held_out
@@ -29,8 +30,8 @@ MOST_SCANS = 4096
 TESTED_TOKENS = 64
 """At each of which a link a layer is tested."""
 TOKENS_AT_A_TIME = 16
-LATEST_POSITION = 48
-"""Of a tested token, so that it is cheap to read again."""
+LATEST_POSITION = 16
+"""Of a tested token, so that it is cheap to read again: what stands before it is read with it for every link."""
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -45,7 +46,9 @@ def run(job: Job) -> dict[str, Any]:
         progress.update(1)
         found, text = scan_held_out(job, model, saes, min(settings.tracking.fit_tokens, MOST_SCANS))
         even, odd = _halves(found)
-        likelihood, life = _likelihood_and_life(even, odd, saes, settings.layers, seed)
+        by_cosine = fit(even, [sae.W_dec for sae in saes], settings.layers, seed)
+        linked = follow(odd, by_cosine, "nearest", [sae.W_dec for sae in saes], seed=seed)
+        likelihood, life = _likelihood_and_life(even, odd, by_cosine, linked, saes, settings.layers, seed)
         progress.update(2)
         tracks = follow(found.scans, association, "nearest", [sae.W_dec for sae in saes], seed=seed)
         chosen = _tokens_to_test(found, text, seed)
@@ -66,7 +69,7 @@ def run(job: Job) -> dict[str, Any]:
         validation.judge_likelihood(likelihood["linked"], likelihood["random"]),
         validation.judge_life(life["real"], life["permuted"], len(settings.layers)),
         validation.judge_causes(drops, links.token),
-        _causal_links(even, odd, saes, settings.layers, seed),
+        _causal_links(even, odd, by_cosine, linked, saes, settings.layers, seed),
         *_explanations(job),
     ]
     counts = {
@@ -117,15 +120,15 @@ def run(job: Job) -> dict[str, Any]:
 
 
 def _causal_links(
-    fitted_to: Scans, tried_on: Scans, saes: list[JumpReLUSAE], layers: list[int], seed: int
-) -> validation.Verdict:
+    fitted_to: Scans, tried_on: Scans, by_cosine: Association, cosine: Tracks,
+    saes: list[JumpReLUSAE], layers: list[int], seed: int,
+) -> validation.Verdict:  # fmt: skip
+    """by_cosine, cosine: the association that is compared with, and its nearest neighbours."""
     decoders = [sae.W_dec for sae in saes]
     gains = [(sae.W_dec / sae.scale, (sae.scale * sae.W_enc).T.contiguous()) for sae in saes]
     by_share = fit(fitted_to, decoders, layers, seed, gains=gains)
-    by_cosine = fit(fitted_to, decoders, layers, seed)
     causal = follow(tried_on, by_share, "nearest", decoders, seed=seed)
     dealt = follow(tried_on, by_share, "random", decoders, seed=seed, given=causal)
-    cosine = follow(tried_on, by_cosine, "nearest", decoders, seed=seed)
     return explanations.judge_causal_links(
         explanations.predictive(tried_on, causal, by_share),
         explanations.predictive(tried_on, dealt, by_share),
@@ -168,12 +171,12 @@ def _tokens_to_test(found: CorpusScans, text: Text, seed: int) -> np.ndarray:
 
 
 def _likelihood_and_life(
-    fitted_to: Scans, tried_on: Scans, saes: list[JumpReLUSAE], layers: list[int], seed: int
-) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Log densities by kind of link, a value a token that has links; mean life by kind of decoder."""
+    fitted_to: Scans, tried_on: Scans, association: Association, linked: Tracks,
+    saes: list[JumpReLUSAE], layers: list[int], seed: int,
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:  # fmt: skip
+    """Log densities by kind of link, a value a token that has links; mean life by kind of decoder. linked: tracks of the
+    association's nearest neighbours."""
     decoders = [sae.W_dec for sae in saes]
-    association = fit(fitted_to, decoders, layers, seed)
-    linked = follow(tried_on, association, "nearest", decoders, seed=seed)
     dealt = follow(tried_on, association, "random", decoders, seed=seed, given=linked)
     values, there = validation.link_likelihoods(tried_on, linked, association)
     others, _ = validation.link_likelihoods(tried_on, dealt, association)

@@ -243,7 +243,7 @@ def ablate(
             which = np.flatnonzero(mine & (links.layer == place))
             at = (place, links.token[which] - start, links.target[which])
             source, activation = links.source[which], links.source_activation[which]
-            clean = np.maximum(bench.target_without(*at, source, 0 * activation), 1e-12)
+            clean = np.maximum(bench.target(*at), 1e-12)
             linked[which] = 1 - bench.target_without(*at, source, activation) / clean
             other = bench.target_without(*at, links.control[which], links.control_activation[which])
             control[which] = 1 - other / clean
@@ -278,6 +278,11 @@ class _Bench:
         model.read_blocks(bench.token, bench.position, layers, bench.states.__setitem__)
         return bench
 
+    def target(self, place: int, number: NDArray[np.int64], target: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Activations of targets at the layer after `place` as they are: [n]. number: [n], which of the tokens."""
+        rows = torch.from_numpy(number)
+        return self._read(place + 1, self.states[self.layers[place] + 1][rows, self.last[rows]], target)
+
     def target_without(
         self,
         place: int,
@@ -290,7 +295,7 @@ class _Bench:
 
         number: [n], which of the tokens.
         """
-        layer, sae, later = self.layers[place], self.saes[place], self.saes[place + 1]
+        layer, sae = self.layers[place], self.saes[place]
         rows, batch = torch.from_numpy(number), torch.arange(len(number))
         taken = torch.from_numpy(activation)[:, None] * sae.W_dec[torch.from_numpy(latent)] / sae.scale
         changed = self.states[layer][rows].clone()
@@ -298,8 +303,11 @@ class _Bench:
         reached: dict[int, Tensor] = {}
         with self.model.going_on_after(layer, changed):
             self.model.read_blocks(self.token[rows], self.position[rows], [layer + 1], reached.__setitem__)
-        acts = later.encode(reached[layer + 1][batch, self.last[rows]].float().cpu())
-        return acts[batch, torch.from_numpy(target)].double().numpy()
+        return self._read(place + 1, reached[layer + 1][batch, self.last[rows]], target)
+
+    def _read(self, place: int, states: Tensor, target: NDArray[np.int64]) -> NDArray[np.float64]:
+        acts = self.saes[place].encode(states.float().cpu())
+        return acts[torch.arange(len(target)), torch.from_numpy(target)].double().numpy()
 
 
 def _contexts(text: Text, row: NDArray[np.int64], column: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,10 +7,14 @@ associator with their detections dealt out anew.
 from collections.abc import Sequence
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from ghosttrack.stages.track.associate.record import Tracks, empty_tracks, number_tracks
 from ghosttrack.stages.track.association import GAPS, Scans
+
+ROWS = 512
+"""Pairs of directions that are multiplied at a time: they stay in the processor's cache."""
 
 
 def no_links(scans: Scans, decoders: Sequence[Tensor]) -> Tracks:
@@ -66,6 +70,9 @@ def with_cosines(scans: Scans, tracks: Tracks, decoders: Sequence[Tensor]) -> Tr
         for gap in GAPS:
             mine = start == layer - gap
             if mine.any():
-                cosine = (decoders[layer - gap][earlier[mine]] * decoders[layer][latent[mine]]).sum(1)
-                tracks.link[problem[mine], layer, rank[mine]] = cosine.numpy()
+                pairs = zip(
+                    *(torch.from_numpy(of[mine]).split(ROWS) for of in (earlier, latent)), strict=True
+                )
+                cosines = [(decoders[layer - gap][a] * decoders[layer][b]).sum(1) for a, b in pairs]
+                tracks.link[problem[mine], layer, rank[mine]] = torch.cat(cosines).numpy()
     return tracks
