@@ -132,11 +132,11 @@ def test_the_stub_chain_in_containers_gives_the_same(
 def test_gpt2_medium_from_make_to_the_final_report(slurm: Cluster, tmp_path: Path) -> None:
     """The shipped configuration: 24 layers of 1,024 in waves of 6, 5,120 latents; little text, one epoch."""
     settings = gpt2_medium.build(tmp_path)
-    settings += [f"paths.root={tmp_path / 'root'}", "data.max_tokens=4000", "sae_training.epochs=1"]
-    settings += ["sae_training.splice_tokens=128", "sae_training.base_tokens_per_layer=1000"]
+    settings += [f"paths.root={tmp_path / 'root'}", "data.max_tokens=2000", "sae_training.epochs=1"]
+    settings += ["sae_training.splice_tokens=128", "sae_training.base_tokens_per_layer=200"]
     settings += ["tracking.contexts=1", "tracking.causes=2"]
     resources = {"cpus": 4, "memory": "12G", "time": "2:00:00"}  # two at a time on this machine's fake CPUs
-    site = profile(tmp_path, environment={}, resources={"default": resources})
+    site = profile(tmp_path, resources={"default": resources})
     environment = Path(sys.prefix)
     done = subprocess.run(
         ["make", "-o", f"{environment}/.installed", "gpt2-medium", f"VENV={environment}", "EXECUTOR=slurm",
