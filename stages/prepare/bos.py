@@ -6,6 +6,7 @@ what is decided: whoever calls it, for corpus, prompts or new questions, has the
 """
 
 import copy
+import math
 from typing import Any
 
 import torch
@@ -55,7 +56,9 @@ def decide(model: PreTrainedModel, tokenizer: Any, wanted: str) -> tuple[Any, di
     losses = {with_bos: loss(model, tokenizer, bos if with_bos else None) for with_bos in (True, False)}
     use = {"always": True, "never": False}.get(wanted)
     if use is None:
-        use = not adds if losses[adds] - losses[not adds] > CLEARLY else adds
+        better = losses[adds] - losses[not adds] > CLEARLY
+        # a model that predicts prose worse than a guess (random weights, another kind of text) does not say what it needs
+        use = adds != (better and losses[not adds] < math.log(len(tokenizer)))
     found = {
         "bos": use,
         "tokenizer_adds_bos": adds,

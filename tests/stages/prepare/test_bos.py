@@ -51,6 +51,25 @@ def test_without_a_clear_difference_the_tokenizer_is_left_as_it_is():
     assert bos.decide(model, forgetful(), "always")[0]("a").input_ids == bos_tokenizer()("a").input_ids
 
 
+def test_a_model_that_is_worse_than_guessing_does_not_decide():
+    """Random weights: what they prefer by chance is no need."""
+
+    class Worse(Needs):
+        def forward(self, input_ids: torch.Tensor, use_cache: bool) -> object:
+            output = super().forward(input_ids, use_cache)
+            output.logits = -output.logits.scatter(
+                2, input_ids.roll(-1, dims=1)[..., None], 1.0, reduce="add"
+            )
+            return output
+
+    for needed in (True, False):
+        for make in (bos_tokenizer, forgetful):
+            tokenizer = make()
+            chosen, found = bos.decide(Worse(tokenizer.bos_token_id, needed), tokenizer, "auto")
+            assert abs(found["loss_with_bos"] - found["loss_without_bos"]) > bos.CLEARLY
+            assert chosen is tokenizer
+
+
 def test_a_bos_that_does_not_exist_cannot_be_demanded():
     with pytest.raises(ConfigError, match="neither the tokenizer nor"):
         bos.decide(random_model("llama"), byte_tokenizer(), "always")
