@@ -19,7 +19,7 @@ from ghosttrack.orchestrate.showing import compare, crate, dashboard, data, expo
 from ghosttrack.orchestrate.submitting import cancel, doctor, render, rerun, run
 from ghosttrack.orchestrate.tracks import track
 from ghosttrack.orchestrate.verify import verify_units
-from ghosttrack.orchestrate.watching import advice, du, gc, gpu, logs, status, watch
+from ghosttrack.orchestrate.watching import advice, du, gc, gpu, logs, runs, status, watch
 from ghosttrack.orchestrate.why import choose, explain
 
 
@@ -45,6 +45,7 @@ for command in (
     render,
     rerun,
     cancel,
+    runs,
     status,
     watch,
     logs,

@@ -31,6 +31,12 @@ def takes_config(command: Command, *, as_submitted: bool = False) -> Command:
         help="Override one key of the configuration; may be repeated.",
     )
     @click.option(
+        "--name",
+        "as_name",
+        metavar="NAME",
+        help="A name of its own for a variant, which stands beside CONFIG's own results.",
+    )
+    @click.option(
         "--cluster", metavar="NAME", help="A profile from config/clusters, or the path of a YAML file."
     )
     @click.option(
@@ -41,10 +47,13 @@ def takes_config(command: Command, *, as_submitted: bool = False) -> Command:
         config: str | None,
         named: str | None,
         overrides: tuple[str, ...],
+        as_name: str | None,
         cluster: str | None,
         stub: bool,
         **others: Any,
     ) -> None:
+        if as_name is not None:
+            overrides = (*overrides, f"name={as_name}")
         if (config is None) == (named is None):
             raise click.UsageError("name one configuration: CONFIG or --config CONFIG")
         of = Request.as_submitted if as_submitted else Request.of

@@ -5,7 +5,7 @@ stays out of the process.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from ghosttrack.common.engine.staleness import (
     State,
     code_changed,
     input_digests,
-    input_entries,
     state,
 )
 from ghosttrack.common.engine.storage import Entry, Store
@@ -205,12 +204,15 @@ def make_plan(
     gpus = {contract.stage: _gpus(contract, profile or ClusterProfile()) for contract in contracts}
     states = []
     stale: set[str] = set()
+    kept: dict[str, Entry] = {}
     for contract in contracts:
         for unit in expand(contract, config, strict_code=strict_code):
             found = state(store, unit, stale)
             if found.reason:
                 stale.add(unit.label)
-            states.append((unit, found, _is_kept(store, unit, found.reason, stale)))
+                if (entry := _kept(store, unit, found.reason, stale, kept)) is not None:
+                    kept[unit.label] = entry
+            states.append((unit, found, unit.label in kept))
     if not states:
         raise ConfigError(f"{config.name} has no unit of work: none of the stages has one for it")
     states = _with_released_inputs(states)
@@ -302,15 +304,23 @@ def state_of(planned: PlannedUnit) -> str:
     return text + (" (kept from an earlier run)" if planned.kept else "")
 
 
-def _is_kept(store: Store, unit: Unit, reason: Reason | None, stale: set[str]) -> bool:
-    """Whether a stale unit's result lies in the store from an earlier run (it is verified when it is used)."""
-    if reason is None or reason.kind in ("corrupt", "code") or any(read.name in stale for read in unit.reads):
-        return False
+def _kept(
+    store: Store, unit: Unit, reason: Reason, stale: set[str], kept: Mapping[str, Entry]
+) -> Entry | None:
+    """A stale unit's result from an earlier run, of whichever name (it is verified when it is used); kept: of those before it."""
+    if reason.kind in ("corrupt", "code") or any(
+        read.name in stale and read.name not in kept for read in unit.reads
+    ):
+        return None
+    entries = dict(kept)
     try:
-        key = task_key(unit, input_digests(unit, input_entries(store, unit)))
-    except GhostTrackError:
-        return False
-    return store.has_result(unit.stage, key)
+        for read in unit.reads:
+            if read.name not in kept and (entry := store.current(unit.config_name, read.stage, read.unit)):
+                entries[read.name] = entry
+        found = store.kept(unit, task_key(unit, input_digests(unit, entries)), verified=False)
+    except (GhostTrackError, KeyError):
+        return None
+    return None if found and unit.strict_code and code_changed(found, unit) else found
 
 
 def _pattern(unit: Unit, text: str) -> str:

@@ -2,8 +2,9 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
+from textwrap import shorten
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -15,6 +16,7 @@ from ghosttrack.common.engine.progress import format_bytes, format_seconds
 from ghosttrack.orchestrate.doctor import Diagnosis
 from ghosttrack.orchestrate.logbook import Event
 from ghosttrack.orchestrate.plan import Plan, fold
+from ghosttrack.orchestrate.runs import RunSummary
 from ghosttrack.orchestrate.slurm.progress import expected_end
 from ghosttrack.orchestrate.status import Overview
 from ghosttrack.orchestrate.usage import Advice, DiskUse, GpuUse
@@ -60,11 +62,17 @@ class Terminal:
         self.console.print(table)
         gpu_hours = f" ({plan.gpu_hours:.1f} GPU-hours)" if plan.gpu_hours else ""
         unknown = f", and what {len(plan.unknown)} units take is unknown" if plan.unknown else ""
+        kept = sum(planned.kept for planned in plan.units)
+        there = f", {kept} taken from earlier runs" if kept else ""
         self.line(
-            f"{plan.config.name}: {len(plan.stale)} of {len(plan.units)} units to run, about "
+            f"{plan.config.name}: {len(plan.stale) - kept} of {len(plan.units)} units to run{there}, about "
             f"{format_seconds(plan.seconds)}{gpu_hours} and {format_bytes(plan.size)}{unknown}; "
             f"{format_bytes(plan.free)} free in {plan.root.resolve()}"
         )
+        if any(planned.reason and planned.reason.kind == "param" for planned in plan.units):
+            self.line(
+                "what was asked otherwise is replaced; a variant with a --name of its own stands beside it"
+            )
         if plan.waves.count > 1:
             self.line(
                 f"hidden states: {plan.waves.count} waves of at most {format_bytes(plan.waves.wave)} and a sample of "
@@ -102,6 +110,18 @@ class Terminal:
             f"{plan.config.name}: {format_bytes(here)} on disk, {format_bytes(run_folder)} of it logs and job scripts; "
             f"{format_bytes(plan.size)} to come, {format_bytes(plan.free)} free in {plan.root.resolve()}"
         )
+
+    def runs(self, found: Sequence[RunSummary]) -> None:
+        table = _table("run", ">units", ">shared", "last finished", ">work", ">size", ">AUROC", "why")
+        table.columns[-1].header = "asked differently"
+        for run in found:
+            asked = ", ".join(f"{key}={value}" for key, value in run.differs.items())
+            table.add_row(
+                run.name, str(run.units), str(run.shared or ""), f"{run.last_finished:%Y-%m-%d %H:%M}",
+                format_seconds(run.elapsed), _bytes(run.size), "" if run.auroc is None else f"{run.auroc:.3f}",
+                shorten(asked, 160, placeholder=" …"),
+            )  # fmt: skip
+        self.console.print(table)
 
     def gpus(self, uses: Iterable[GpuUse]) -> None:
         table = _table("stage", ">units", ">utilisation", ">most memory")

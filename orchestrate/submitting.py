@@ -5,6 +5,7 @@ import click
 from ghosttrack.common.engine.contract import expand
 from ghosttrack.common.errors import DataError, MissingInputError, StorageError
 from ghosttrack.common.formats.report import REPORT_PAGE
+from ghosttrack.orchestrate.adopt import adopt
 from ghosttrack.orchestrate.chain import chain_of
 from ghosttrack.orchestrate.container import Images, images_of
 from ghosttrack.orchestrate.doctor import columns, examine, raise_for
@@ -111,6 +112,11 @@ def rerun(request: Request, executor: ExecutorName, contained: bool) -> None:
 
 def bring_up_to_date(request: Request, executor: ExecutorName, contained: bool) -> None:
     terminal, plan = Terminal(), request.plan()
+    if taken := adopt(plan):
+        terminal.line(
+            f"{request.config.name}: {taken} of {len(plan.units)} units are taken from earlier runs"
+        )
+        plan = request.plan()
     if not plan.stale:
         terminal.line(f"{request.config.name}: nothing is stale, all {len(plan.units)} units are up to date")
         _show_results(terminal, request, plan)

@@ -1,7 +1,9 @@
 """Commands that look: at what is done and running, at logs, at what was used; and the one that tidies up."""
 
+import json
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -18,6 +20,7 @@ from ghosttrack.orchestrate.options import takes_config, takes_submitted_config
 from ghosttrack.orchestrate.plan import Plan
 from ghosttrack.orchestrate.render import Terminal
 from ghosttrack.orchestrate.request import Request
+from ghosttrack.orchestrate.runs import summaries
 from ghosttrack.orchestrate.slurm import scheduler
 from ghosttrack.orchestrate.slurm.progress import LinkStatus, link_statuses
 from ghosttrack.orchestrate.slurm.submission import Submission, read_submission
@@ -46,6 +49,25 @@ def overview(request: Request) -> Overview:
     return Overview(
         request.config.name, plan, stage_statuses(store, plan), submission, links, active, trouble
     )
+
+
+@click.command()
+@click.option("--root", default=".", metavar="FOLDER", help="The folder the runs were made in (paths.root).")
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
+def runs(root: str, as_json: bool) -> None:
+    """Show the runs in a folder: what is there of each, what they were asked differently, what came out.
+
+    `ghosttrack run CONFIG --name VARIANT --set …` makes another one beside CONFIG's own, of the same results wherever the two
+    ask for the same.
+    """
+    store, terminal = Store(root), Terminal()
+    found = summaries(store)
+    if as_json:
+        terminal.json([json.loads(json.dumps(asdict(run), default=str)) for run in found])
+    elif not found:
+        raise MissingInputError(f"{store.root.resolve()} has no run; `ghosttrack run demo` makes one")
+    else:
+        terminal.runs(found)
 
 
 @click.command()

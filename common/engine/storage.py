@@ -77,18 +77,15 @@ class Store:
             except (FileNotFoundError, NotADirectoryError):
                 return []
 
-    def has_result(self, stage: str, key: str) -> bool:
-        """Whether there is a result with this key, made for whichever configuration; its files are not looked at."""
-        path = self.layout.result(stage, key)
-        return path.is_dir() and not (path / RELEASED).exists()
-
-    def kept(self, unit: Unit, key: str) -> Entry | None:
-        """A unit's result with this key from any earlier run, whole and verified, or None."""
-        if not self.has_result(unit.stage, key):
+    def kept(self, unit: Unit, key: str, *, verified: bool = True) -> Entry | None:
+        """A unit's result with this key, made for whichever configuration, or None. verified: its files are as they were."""
+        path = self.layout.result(unit.stage, key)
+        if not path.is_dir() or (path / RELEASED).exists():
             return None
         try:
-            entry = open_entry(self.layout, self.layout.result(unit.stage, key), unit.label, unit.stage)
-            self.verify(entry)
+            entry = open_entry(self.layout, path, unit.label, unit.stage)
+            if verified:
+                self.verify(entry)
         except (CorruptInputError, MissingInputError):
             return None
         return None if broken_promise(unit, entry.manifest.files) else entry

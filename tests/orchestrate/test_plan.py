@@ -57,7 +57,7 @@ def test_a_layer_of_another_state_has_its_own_line(finished: FakeProject) -> Non
         "layers base up to date",
         "layers layer_0,2 up to date",
         "layers layer_1 missing:a public name (kept from an earlier run)",
-        "sink all input:layers/layer_1",
+        "sink all input:layers/layer_1 (kept from an earlier run)",
     ]
     assert [planned.unit.label for planned in plan.stale] == ["layers/layer_1", "sink/all"]
 

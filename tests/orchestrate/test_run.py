@@ -12,10 +12,13 @@ from pathlib import Path
 import pytest
 
 from ghosttrack.common.engine.claims import process_start
+from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.errors import StageFailedError
 from ghosttrack.orchestrate import cli, request
+from ghosttrack.orchestrate.adopt import adopt
 from ghosttrack.orchestrate.local import LocalExecutor
 from ghosttrack.orchestrate.render import Terminal
+from ghosttrack.orchestrate.runs import summaries
 from tests.fake_project import FakeProject
 
 ALL = ["source/all", "layers/base", "layers/layer_0", "layers/layer_1", "layers/layer_2", "sink/all"]
@@ -57,6 +60,32 @@ def test_going_back_to_an_earlier_setting_takes_the_kept_result(finished: FakePr
     assert [(p.unit.label, p.kept) for p in planned] == [("sink/all", True)]
     assert run(finished) == []
     assert joined(finished)["top"] == 50
+
+
+def test_a_variant_under_a_name_of_its_own_shares_what_is_the_same(finished: FakeProject) -> None:
+    other = finished.request("name=other", "tracking.top_k_features=30")
+    planned = {p.unit.label: p.kept for p in other.plan().stale}
+    assert planned == {label: label != "sink/all" for label in ALL}
+    assert adopt(other.plan()) == len(ALL) - 1
+    assert [p.unit.label for p in other.plan().stale] == ["sink/all"]
+    assert run(finished, "name=other", "tracking.top_k_features=30") == ["sink/all"]
+    assert joined(finished)["top"] == 50
+    first, second = sorted(summaries(Store(str(finished.root))), key=lambda found: found.name)
+    assert (first.name, first.units, first.shared) == ("other", len(ALL), len(ALL) - 1)
+    assert (second.name, second.units, second.shared) == ("small", len(ALL), len(ALL) - 1)
+    assert first.differs == {"tracking.top_k_features": 30}
+    assert second.differs == {"tracking.top_k_features": 50}
+
+
+def test_a_damaged_result_is_not_adopted(finished: FakeProject) -> None:
+    entry = Store(str(finished.root)).current("small", "layers", "base")
+    assert entry
+    [name] = entry.manifest.files
+    entry.file(name).chmod(0o644)
+    entry.file(name).write_text("other")
+    request = finished.request("name=other")
+    assert adopt(request.plan()) == 1  # what is before it
+    assert run(finished, "name=other") == ["layers/base"]  # the others come out as they are
 
 
 def test_a_failure_keeps_the_exit_code_and_what_was_done(project: FakeProject) -> None:

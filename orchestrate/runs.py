@@ -1,0 +1,88 @@
+"""The runs under one root, beside each other: what is there of each, what they were asked differently, what came out."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from ghosttrack.common.engine.storage import Store
+from ghosttrack.common.errors import CorruptInputError
+from ghosttrack.common.formats.final_report import REPORT
+from ghosttrack.orchestrate.estimate import elapsed_of, finished_at, size_of
+
+NO_SETTING = "not set"
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A run in one line. differs: key to value where the runs of one root are not asked the same."""
+
+    name: str
+    units: int
+    shared: int
+    """Of them, how many results are those of another run, too."""
+    last_finished: datetime
+    elapsed: float
+    size: int
+    auroc: float | None
+    """Of the run's detector, all questions."""
+    differs: dict[str, Any]
+
+
+def summaries(store: Store) -> list[RunSummary]:
+    """The runs under a root, the one that was finished last first. Raises StorageError where they cannot be seen."""
+    runs = {name: entries for name in store.names() if (entries := _entries(store, name))}
+    asked = {name: _settings(entries) for name, entries in runs.items()}
+    keys = sorted({key for settings in asked.values() for key in settings})
+    differing = [key for key in keys if len({_text(settings.get(key)) for settings in asked.values()}) > 1]
+    results = {name: {entry.path for entry in entries} for name, entries in runs.items()}
+    found = [
+        RunSummary(
+            name=name,
+            units=len(entries),
+            shared=len(results[name] & set().union(*(of for other, of in results.items() if other != name))),
+            last_finished=max(map(finished_at, entries)),
+            elapsed=sum(map(elapsed_of, entries)),
+            size=sum(size_of(entry) for entry in entries if not entry.released),
+            auroc=_auroc(entries),
+            differs={key: asked[name].get(key, NO_SETTING) for key in differing},
+        )
+        for name, entries in runs.items()
+    ]
+    return sorted(found, key=lambda run: run.last_finished, reverse=True)
+
+
+def _entries(store: Store, name: str) -> list[Any]:
+    """The results of a run that can be read."""
+    entries = []
+    for stage in store.stages(name):
+        for unit in store.published(name, stage):
+            try:
+                entry = store.current(name, stage, unit)
+            except CorruptInputError:
+                continue  # `ghosttrack verify` tells
+            entries += [entry] if entry else []
+    return entries
+
+
+def _settings(entries: Sequence[Any]) -> dict[str, Any]:
+    """Key to value of all that the units of a run depend on."""
+    found: dict[str, Any] = {}
+    for entry in entries:
+        found.update(entry.manifest.predicate.build_definition.external_parameters)
+    return found
+
+
+def _auroc(entries: Sequence[Any]) -> float | None:
+    for entry in entries:
+        if REPORT.name in entry.manifest.files and not entry.released:
+            metrics = entry.manifest.predicate.metrics or {}
+            report = json.loads(entry.file(REPORT.name).read_text(encoding="utf-8"))
+            value = metrics.get("auroc", {}).get(report.get("detector"))
+            return None if value is None else float(value)
+    return None
+
+
+def _text(value: Any) -> str:
+    return NO_SETTING if value is None else json.dumps(value, sort_keys=True)
