@@ -11,6 +11,7 @@ from ghosttrack.orchestrate.clean import clean as clean_results
 from ghosttrack.orchestrate.doctor import columns
 from ghosttrack.orchestrate.initialise import init
 from ghosttrack.orchestrate.options import takes_config, takes_strict_code
+from ghosttrack.orchestrate.push import push
 from ghosttrack.orchestrate.render import Terminal
 from ghosttrack.orchestrate.request import Request
 from ghosttrack.orchestrate.saes import sae
@@ -61,6 +62,7 @@ for command in (
     compare,
     export,
     crate,
+    push,
     intervene,
 ):
     ghosttrack.add_command(command)
