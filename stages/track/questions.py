@@ -36,6 +36,12 @@ SHARD_CHARACTERS = 24_000
 """Of given answers in a shard, at most: their states are in memory together."""
 
 
+def even(count: int, most: int) -> int:
+    """Size of shards of at most so many questions that are alike and even in number, so that two processes end together."""
+    shards = -(-count // most)
+    return -(-count // (shards + shards % 2)) if shards > 1 else most
+
+
 def plan_shards(
     prefixes: list[str], shard_size: int, batch_size: int, characters: Sequence[int] | None = None
 ) -> list[list[Batch]]:

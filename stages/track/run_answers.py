@@ -6,13 +6,13 @@ Where several processes do it together, each takes every so-many-th shard.
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
-from ghosttrack.common.engine.progress import Progress
+from ghosttrack.common.engine.side_by_side import side_by_side
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.errors import DataError, NumericError
 from ghosttrack.common.files import fsync, take_room
@@ -39,7 +39,7 @@ from ghosttrack.stages.track.generate import (
 from ghosttrack.stages.track.given import encode_response, read_response
 from ghosttrack.stages.track.labels import judge
 from ghosttrack.stages.track.lens import Lens, read_lens
-from ghosttrack.stages.track.questions import Batch, plan_shards, read_questions
+from ghosttrack.stages.track.questions import Batch, even, plan_shards, read_questions
 from ghosttrack.stages.track.spans import token_labels
 
 Columns = dict[str, np.ndarray]
@@ -59,7 +59,7 @@ def answer_all(job: Job, questions: list[dict[str, Any]]) -> dict[str, Any]:
     if not questions:
         raise DataError("questions.jsonl is empty; check data.questions and data.relations")
     shards = plan_shards(
-        [q["prefix"] for q in questions], settings.shard_questions, settings.batch_size,
+        [q["prefix"] for q in questions], even(len(questions), settings.shard_questions), settings.batch_size,
         [len(q.get("response", "")) for q in questions],
     )  # fmt: skip
     mine = [number for number in range(len(shards)) if number % job.ranks == job.rank]
@@ -69,13 +69,11 @@ def answer_all(job: Job, questions: list[dict[str, Any]]) -> dict[str, Any]:
         model = language_model_of(job)
         ends = job.kept("ends", lambda: ends_of(job, model))
         with job.progress(sum(sizes.values()), "questions", "answers", before) as progress:
-            for number in mine:
-                job.step(
-                    _step(number),
-                    lambda number=number: _do_shard(
-                        job, model, questions, number, shards[number], ends, progress
-                    ),  # type: ignore[misc]
-                )
+            for number in shards_done(
+                job, model, mine, _step,
+                lambda number: _do_shard(job, model, questions, number, shards[number], ends),
+            ):  # fmt: skip
+                progress.update(sizes[number])
     job.barrier()
     if job.rank:
         return {}
@@ -94,6 +92,21 @@ def language_model_of(job: Job) -> LanguageModel:
     return model
 
 
+def shards_done(
+    job: Job,
+    model: LanguageModel,
+    numbers: Sequence[int],
+    name: Callable[[int], str],
+    do: Callable[[int], None],
+) -> Iterator[int]:
+    """Do the shards that are not done yet, a step each; yields a shard's number when it is done. On a CPU by several processes,
+    unless others do the unit with this one or something is to be kept in it."""
+    left = [number for number in numbers if not job.done(name(number))]
+    alone = model.device.type == "cpu" and job.ranks == 1 and job.at_hand is None
+    threads = torch.get_num_threads() if alone else 1
+    return side_by_side(left, lambda n: job.step(name(n), lambda: do(n)), threads, torch.set_num_threads)
+
+
 def _do_shard(
     job: Job,
     model: LanguageModel,
@@ -101,7 +114,6 @@ def _do_shard(
     number: int,
     batches: list[Batch],
     ends: Ends,
-    progress: Progress,
 ) -> None:
     """Answer a shard's questions and write its files to scratch, in the order of its questions."""
     answers: dict[int, Answer] = {}
@@ -122,7 +134,6 @@ def _do_shard(
                         **_of_response(model, questions[line], answer),
                     }
                 )
-            progress.update(len(batch.numbers))
     order = sorted(answers)
     states = torch.cat([answers[line].states for line in order])
     if not bool(states.isfinite().all()):
@@ -356,4 +367,4 @@ def _metrics(job: Job, records: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _step(number: int) -> str:
-    return f"shard_{number:05}"
+    return f"part_{number:05}"

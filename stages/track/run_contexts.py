@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ghosttrack.common.engine.progress import Progress
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.errors import CorruptInputError
 from ghosttrack.common.files import fsync
@@ -24,9 +23,9 @@ from ghosttrack.common.models.language_model import LanguageModel
 from ghosttrack.common.models.prompts import encode
 from ghosttrack.stages.track.generate import Ends
 from ghosttrack.stages.track.hypotheses import Standing, columns_of, rows_of
-from ghosttrack.stages.track.questions import Batch, plan_shards, read_questions
+from ghosttrack.stages.track.questions import Batch, even, plan_shards, read_questions
 from ghosttrack.stages.track.reread import Reader
-from ghosttrack.stages.track.run_answers import language_model_of
+from ghosttrack.stages.track.run_answers import language_model_of, shards_done
 
 BATCHES = 2
 """Questions are read so many batches of the answers' at a time: nothing but the candidates' tokens is unembedded."""
@@ -58,7 +57,7 @@ def read_all(job: Job, asked: tuple[str, str], contexts: str, given: str) -> dic
     settings = job.config.tracking
     keys = ["" if any(c.question for c in each) else "\0".join([q["prefix"], *(c.prefix for c in each)])
             for q, each in zip(questions, own, strict=True)]  # fmt: skip
-    shards = plan_shards(keys, settings.shard_questions, BATCHES * settings.batch_size)
+    shards = plan_shards(keys, even(len(keys), settings.shard_questions), BATCHES * settings.batch_size)
     mine = [number for number in range(len(shards)) if number % job.ranks == job.rank]
     sizes = {number: sum(len(batch.numbers) for batch in shards[number]) for number in mine}
     before = sum(size for number, size in sizes.items() if job.done(_step(number)))
@@ -66,13 +65,11 @@ def read_all(job: Job, asked: tuple[str, str], contexts: str, given: str) -> dic
         model = language_model_of(job)
         ends = Ends(model, settings.stop, model.end_tokens()[0])
         with job.progress(sum(sizes.values()), "questions", "contexts", before) as progress:
-            for number in mine:
-                job.step(
-                    _step(number),
-                    lambda number=number: _do_shard(
-                        job, model, ends, questions, answers, own, number, shards[number], progress
-                    ),  # type: ignore[misc]
-                )
+            for number in shards_done(
+                job, model, mine, _step,
+                lambda number: _do_shard(job, model, ends, questions, answers, own, number, shards[number]),
+            ):  # fmt: skip
+                progress.update(sizes[number])
     job.barrier()
     if job.rank:
         return {}
@@ -83,7 +80,7 @@ def read_all(job: Job, asked: tuple[str, str], contexts: str, given: str) -> dic
 
 def _do_shard(
     job: Job, model: LanguageModel, ends: Ends, questions: list[dict[str, Any]], answers: list[Answer],
-    contexts: list[list[Context]], number: int, batches: list[Batch], progress: Progress,
+    contexts: list[list[Context]], number: int, batches: list[Batch],
 ) -> None:  # fmt: skip
     """Write a shard's rows to scratch."""
     rows: list[dict[str, Any]] = []
@@ -95,7 +92,6 @@ def _do_shard(
         )  # fmt: skip
         for line, standing in zip(batch.numbers, standings, strict=True):
             rows += rows_of(line, standing, lambda tokens: model.tokenizer.decode(list(tokens)).strip())
-        progress.update(len(batch.numbers))
     path = job.scratch(f"{_step(number)}.npz")
     np.savez(path, **columns_of(rows))  # type: ignore[arg-type]
     fsync(path)
@@ -188,4 +184,4 @@ def _metrics(
 
 
 def _step(number: int) -> str:
-    return f"shard_{number:05}"
+    return f"part_{number:05}"

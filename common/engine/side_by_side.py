@@ -1,0 +1,71 @@
+"""Pieces of one unit done by several processes of this machine, forked when all that they share has been loaded.
+
+On a CPU the small matrices of one forward pass keep several threads waiting for each other; as many processes, each with its
+share of the threads, do not wait, and memory that was loaded before stays one. Pieces keep their results in files of their
+own (`Job.step`), so that nothing but errors has to come back.
+"""
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+
+from ghosttrack.common.errors import RankLostError
+
+MOST = 4
+"""Processes: each has its own working memory."""
+_do: Callable[[int], object] | None = None
+
+
+def side_by_side(
+    pieces: Sequence[int], do: Callable[[int], object], threads: int, set_threads: Callable[[int], object]
+) -> Iterator[int]:
+    """Do every piece, in this process where `threads` is 1; yields a piece when it is done.
+
+    threads: of this process, to be dealt out; set_threads: makes a process use so many. Raises what a piece raises, and
+    RankLostError where a process was killed.
+    """
+    processes = min(threads, MOST, len(pieces))
+    if processes < 2 or sys.platform != "linux":
+        for piece in pieces:
+            do(piece)
+            yield piece
+        return
+    global _do
+    _do = do
+    parent = os.getpid()
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads do not outlive a fork
+
+    def begin() -> None:
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: none outlives this process
+        if os.getppid() != parent:
+            os._exit(1)
+        set_threads(max(1, threads // processes))
+
+    context = multiprocessing.get_context("fork")
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=begin) as pool:
+        waiting = {pool.submit(_call, piece): piece for piece in pieces}
+        try:
+            for future in as_completed(waiting):
+                future.result()
+                yield waiting[future]
+        except BrokenProcessPool as error:
+            raise RankLostError(
+                "a process that did a part of the work was killed; out of memory, if nobody did it. Give the command again "
+                "to go on from the finished steps"
+            ) from error
+        finally:
+            for future in waiting:
+                with contextlib.suppress(RuntimeError):
+                    future.cancel()
+            _do = None
+
+
+def _call(piece: int) -> None:
+    assert _do is not None
+    _do(piece)

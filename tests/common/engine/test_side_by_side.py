@@ -1,0 +1,44 @@
+"""Pieces that are done by several processes: all of them, with their share of threads, and errors come back as they are."""
+
+import os
+import signal
+
+import pytest
+
+from ghosttrack.common.engine.side_by_side import side_by_side
+from ghosttrack.common.errors import DataError, RankLostError
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_every_piece_is_done_once(tmp_path, threads):
+    shares = tmp_path / "shares"
+    shares.mkdir()
+
+    def do(piece):
+        (tmp_path / str(piece)).write_text(str(os.getpid()))
+
+    def set_threads(count):
+        (shares / str(os.getpid())).write_text(str(count))
+
+    assert sorted(side_by_side([4, 5, 6, 7], do, threads, set_threads)) == [4, 5, 6, 7]
+    by = {(tmp_path / str(piece)).read_text() for piece in (4, 5, 6, 7)}
+    if threads == 1:
+        assert by == {str(os.getpid())}
+    else:
+        assert str(os.getpid()) not in by
+        assert {path.read_text() for path in shares.iterdir()} == {"1"}
+
+
+def test_an_error_of_a_piece_is_raised_here(tmp_path):
+    def do(piece):
+        if piece == 2:
+            raise DataError("question 'x' is too long")
+        (tmp_path / str(piece)).touch()
+
+    with pytest.raises(DataError, match="question 'x' is too long"):
+        list(side_by_side([1, 2], do, 2, lambda _: None))
+
+
+def test_a_killed_process_is_told():
+    with pytest.raises(RankLostError, match="killed"):
+        list(side_by_side([1, 2], lambda _: os.kill(os.getpid(), signal.SIGKILL), 2, lambda _: None))
