@@ -13,8 +13,11 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
+
 from ghosttrack.common.engine.storage import Entry, Store
 from ghosttrack.common.errors import ConfigError, CorruptInputError, MissingInputError
+from ghosttrack.common.formats.file import Table
 
 OWN = "report"
 
@@ -69,6 +72,12 @@ class Results:
     def has(self, unit: str, file: str) -> bool:
         entry = self.entries.get(unit)
         return entry is not None and file in entry.manifest.files and not entry.released
+
+    def has_table(self, unit: str, table: Table) -> bool:
+        """Whether a table of this version is there."""
+        return self.has(unit, table.name) and set(table.names) <= set(
+            pq.read_schema(self.path(unit, table.name)).names
+        )
 
     def path(self, unit: str, file: str) -> Path:
         """A file whose content has its digest. Raises MissingInputError or CorruptInputError."""

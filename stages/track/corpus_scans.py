@@ -1,4 +1,4 @@
-"""What SAEs see in held-out text: scans for the association model, and statistics and contexts of every latent."""
+"""What SAEs see in held-out text: scans for the association model, and statistics of every latent."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,9 +12,6 @@ from ghosttrack.common.models.held_out import Text
 from ghosttrack.common.models.language_model import LanguageModel
 from ghosttrack.common.models.sae import JumpReLUSAE, strongest
 from ghosttrack.stages.track.association import Scans
-
-TOKENS_BEFORE = 12
-TOKENS_AFTER = 6
 
 
 @dataclass(frozen=True)
@@ -102,52 +99,3 @@ def _batches(text: Text, rows: int) -> Iterator[tuple[int, Text]]:
     for batch in text.batches(rows):
         yield start, batch
         start += len(batch.token)
-
-
-def top_contexts(
-    found: CorpusScans, text: Text, pieces: Sequence[str], layers: Sequence[int], count: int
-) -> dict[str, list[object]]:
-    """The tokens at which each latent is most active, with the text around them: columns, a value a context.
-
-    pieces: the text of every token of the vocabulary. Ordered by layer, latent and rank.
-    """
-    columns: dict[str, list[object]] = {
-        name: [] for name in ("layer", "latent", "rank", "activation", "before", "token", "after")
-    }
-    token, position = text.token.numpy(), text.position.numpy()
-    around: dict[int, tuple[str, str, str]] = {}
-    for index, layer in enumerate(layers):
-        latents, activations = found.scans.latents[:, index], found.scans.activations[:, index]
-        scan, _ = active = np.nonzero(activations > 0)
-        latent, activation = latents[active], activations[active]
-        order = np.lexsort((scan, -activation, latent))
-        scan, latent, activation = scan[order], latent[order], activation[order]
-        first = np.searchsorted(latent, latent, side="left")
-        rank = np.arange(len(latent)) - first
-        top = rank < count
-        for one in scan[top].tolist():
-            if one not in around:
-                around[one] = _around(token, position, found.row[one], found.column[one], pieces)
-        columns["layer"] += [layer] * int(top.sum())
-        columns["latent"] += latent[top].tolist()
-        columns["rank"] += rank[top].tolist()
-        columns["activation"] += activation[top].tolist()
-        for name, place in (("before", 0), ("token", 1), ("after", 2)):
-            columns[name] += [around[one][place] for one in scan[top].tolist()]
-    return columns
-
-
-def _around(
-    token: NDArray[np.int64], position: NDArray[np.int64], row: int, column: int, pieces: Sequence[str]
-) -> tuple[str, str, str]:
-    """Text before, of and after a token, within its segment."""
-    start = max(column - TOKENS_BEFORE, column - int(position[row, column]))
-    stop = column + 1
-    while (
-        stop < min(column + 1 + TOKENS_AFTER, token.shape[1])
-        and position[row, stop] == position[row, stop - 1] + 1
-    ):
-        stop += 1
-    texts = [pieces[one] for one in token[row, start:stop].tolist()]
-    here = column - start
-    return "".join(texts[:here]), texts[here], "".join(texts[here + 1 :])

@@ -49,18 +49,20 @@ class ReadOut:
 
     def promoted(
         self, directions: Tensor, pieces: Sequence[str], count: int
-    ) -> tuple[list[list[str]], list[list[str]]]:
-        """The tokens whose logits each direction [n, d_model] raises and lowers most, as texts, the most first.
+    ) -> tuple[tuple[list[list[str]], list[list[float]]], tuple[list[list[str]], list[list[float]]]]:
+        """The tokens whose logits each direction [n, d_model] raises and lowers most, as texts, the most first, each with
+        its effect: in logits, times the final norm's scale.
 
         pieces: the text of every token of the tokenizer.
         """
-        raised: list[list[str]] = []
-        lowered: list[list[str]] = []
+        raised: tuple[list[list[str]], list[list[float]]] = ([], [])
+        lowered: tuple[list[list[str]], list[list[float]]] = ([], [])
         for part in directions.split(DIRECTIONS_AT_A_TIME):
             effect = part @ self.weight[: len(pieces)].T
             for kept, sign in ((raised, 1), (lowered, -1)):
-                best = (sign * effect).topk(count, dim=1).indices.tolist()
-                kept += [[pieces[token] for token in row] for row in best]
+                values, best = (sign * effect).topk(count, dim=1)
+                kept[0].extend([pieces[token] for token in row] for row in best.tolist())
+                kept[1].extend((sign * values).tolist())
         return raised, lowered
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.formats.association import ASSOCIATION, ASSOCIATION_FIGURES
@@ -16,14 +17,16 @@ from ghosttrack.common.models.language_model import LanguageModel, load_language
 from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.common.models.vocabulary import all_texts
 from ghosttrack.stages.track.association import Association, fit
-from ghosttrack.stages.track.corpus_scans import CorpusScans, scan_text, top_contexts
+from ghosttrack.stages.track.corpus_scans import CorpusScans, scan_text
+from ghosttrack.stages.track.excerpts import Windows, excerpts
+from ghosttrack.stages.track.naming import histograms, labels, words_of
 from ghosttrack.stages.track.readout import ReadOut
 from ghosttrack.stages.track.saes import load_saes
 
 PROMOTED = 8
 """Tokens a latent that are named, each way."""
-CONTEXTS = 4
-"""Contexts a latent."""
+CONTEXTS = 20
+"""Contexts a latent: the ten strongest, and ten at all strengths."""
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -35,14 +38,19 @@ def run(job: Job) -> dict[str, Any]:
     association.save(job.output(ASSOCIATION.name))
     ASSOCIATION_FIGURES.write(job.output(ASSOCIATION_FIGURES.name), summary(association))
     pieces = all_texts(model.tokenizer)
-    contexts = top_contexts(found, text, pieces, layers, CONTEXTS)
-    LATENT_CONTEXTS.write(job.output(LATENT_CONTEXTS.name), _contexts_table(contexts))
-    read_out, tables = ReadOut.of(model), []
-    with job.progress(len(layers), "layers", "promoted tokens") as progress:
+    windows, read_out = Windows(found, text, pieces), ReadOut.of(model)
+    number, words = words_of(pieces)
+    token = text.token.numpy()
+    spoken = (number[token[found.row, found.column]], number[token[found.row, found.column - 1]])
+    tables, places = [], []
+    with job.progress(len(layers), "layers", "latents") as progress:
         for place, (layer, sae) in enumerate(zip(layers, saes, strict=True)):
-            tables.append(_latents_table(layer, sae, found, place, read_out, pieces))
+            named = labels(found, place, sae.d_hidden, *spoken, words)
+            tables.append(_latents_table(layer, sae, found, place, read_out, pieces, named))
+            places.append(excerpts(found, windows, place, layer, CONTEXTS, sae.d_hidden))
             progress.update(1)
     LATENTS.write(job.output(LATENTS.name), pa.concat_tables(tables))
+    LATENT_CONTEXTS.write(job.output(LATENT_CONTEXTS.name), pa.concat_tables(places))
     return figures(association, found)
 
 
@@ -103,17 +111,12 @@ def figures(association: Association, found: CorpusScans) -> dict[str, Any]:
     }
 
 
-def _contexts_table(columns: dict[str, list[object]]) -> pa.Table:
-    kinds = {"layer": pa.int16(), "latent": pa.int32(), "rank": pa.int16(), "activation": pa.float32()}
-    return pa.table(
-        {name: pa.array(values, kinds.get(name, pa.string())) for name, values in columns.items()}
-    )
-
-
 def _latents_table(
-    layer: int, sae: JumpReLUSAE, found: CorpusScans, place: int, read_out: ReadOut, pieces: list[str]
-) -> pa.Table:
-    raised, lowered = read_out.promoted(sae.W_dec, pieces, PROMOTED)
+    layer: int, sae: JumpReLUSAE, found: CorpusScans, place: int, read_out: ReadOut, pieces: list[str],
+    named: tuple[list[str | None], NDArray[np.float64]],
+) -> pa.Table:  # fmt: skip
+    (raised, by), (lowered, by_lowered) = read_out.promoted(sae.W_dec, pieces, PROMOTED)
+    most, counts = histograms(found, place, sae.d_hidden)
     return pa.table(
         {
             "layer": pa.array(np.full(sae.d_hidden, layer), pa.int16()),
@@ -122,5 +125,11 @@ def _latents_table(
             "mean_activation": pa.array(found.mean_activation[place], pa.float32()),
             "promoted": raised,
             "suppressed": lowered,
+            "promoted_by": pa.array(by, pa.list_(pa.float32())),
+            "suppressed_by": pa.array(by_lowered, pa.list_(pa.float32())),
+            "label": pa.array(named[0], pa.string()),
+            "label_score": pa.array(named[1], pa.float32(), from_pandas=True),
+            "max_activation": pa.array(most),
+            "histogram": pa.array(list(counts.astype(np.int32)), pa.list_(pa.int32())),
         }
     )

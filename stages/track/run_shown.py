@@ -100,7 +100,7 @@ def _clusters(
     if not clusters:
         return []
     centroids = torch.from_numpy(np.stack([cluster["centroid"] for cluster in clusters]))
-    raised, _ = read_out.promoted(centroids, pieces, CLUSTER_TOKENS)
+    (raised, _), _ = read_out.promoted(centroids, pieces, CLUSTER_TOKENS)
     contexts = LATENT_CONTEXTS.frame(job.input("track/association", LATENT_CONTEXTS.name))
     best = contexts[contexts["rank"] == 0].set_index(["layer", "latent"])
     known = set(best.index)

@@ -23,11 +23,14 @@ from ghosttrack.common.errors import DataError
 from ghosttrack.common.formats.answers import GENERATIONS
 from ghosttrack.common.formats.final_report import REPORT
 from ghosttrack.common.formats.hallucination_scores import SCORES
+from ghosttrack.common.formats.latent_contexts import LATENT_CONTEXTS
+from ghosttrack.common.formats.latents import LATENTS
 from ghosttrack.common.formats.saes import QUALITY
 from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.common.package import package_file
 from ghosttrack.stages.report.dashboard import run_card
 from ghosttrack.stages.report.dashboard.features import FEATURES_A_BLOCK, FeatureBook, feature_block
+from ghosttrack.stages.report.dashboard.features import UNIT as FEATURES_UNIT
 from ghosttrack.stages.report.dashboard.measured import measurements
 from ghosttrack.stages.report.dashboard.packing import pack
 from ghosttrack.stages.report.dashboard.questions import (
@@ -38,7 +41,6 @@ from ghosttrack.stages.report.dashboard.questions import (
     Detail,
     extent_of,
     features_in,
-    has_tracks,
     index,
     question_block,
     read_trajectories,
@@ -144,6 +146,7 @@ def build(results: Results, limit: float = LIMIT) -> str:
             {
                 "a_block": FEATURES_A_BLOCK,
                 "promoted": [book.promoted(feature) for feature in features.tolist()],
+                "label": [book.label(feature) for feature in features.tolist()],
             },
             {"layer": features // width, "latent": features % width},
         ),
@@ -170,8 +173,12 @@ def run_data(results: Results, records: list[dict[str, Any]]) -> dict[str, Any]:
     reports = {file: results.json_if_there(unit, file.name) for file, unit in REPORTS.items()}
     old = [file for file, content in reports.items() if content and not file.is_current(content)]
     old_files = [f"{REPORTS[file]}/{file.name}" for file in old]
-    if results.has(TRACKS_UNIT, TRACKS.name) and not has_tracks(results):
-        old_files.append(f"{TRACKS_UNIT}/{TRACKS.name}")
+    tables = ((TRACKS_UNIT, TRACKS), (FEATURES_UNIT, LATENTS), (FEATURES_UNIT, LATENT_CONTEXTS))
+    old_files += [
+        f"{unit}/{table.name}"
+        for unit, table in tables
+        if results.has(unit, table.name) and not results.has_table(unit, table)
+    ]
     absent = results.absent(run_card.PARTS) + [
         {"what": "made by an earlier version", "file": file, "mend": f"ghosttrack run {results.name}"}
         for file in old_files

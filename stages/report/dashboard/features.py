@@ -11,12 +11,15 @@ from ghosttrack.common.formats.file import Table
 from ghosttrack.common.formats.latent_contexts import LATENT_CONTEXTS
 from ghosttrack.common.formats.latents import LATENTS
 from ghosttrack.stages.report.dashboard.packing import pack
-from ghosttrack.stages.report.dashboard.tracks import Census, Examples, Ints, Links
+from ghosttrack.stages.report.dashboard.tracks import Census, Examples, Ints, Links, Parts
 from ghosttrack.stages.report.results import Results
 
 UNIT = "track/association"
 FEATURES_A_BLOCK = 60
 NEIGHBOURS = 6
+CARD = ("firing_rate", "mean_activation", "promoted", "suppressed", "promoted_by", "suppressed_by", "label", "label_score", "max_activation", "histogram")  # fmt: skip
+FIRST, LONGEST = ord("0"), 200
+"""The character of a token of no characters, and the most that are counted of one."""
 
 
 class Beside(NamedTuple):
@@ -46,17 +49,20 @@ class FeatureBook:
         """questions: ids, in the order of their numbers."""
         self._width, self._questions = census.width, questions
         self._latents = self._indexed(results, LATENTS)
-        self._contexts = self._indexed(results, LATENT_CONTEXTS)
+        excerpts = self._indexed(results, LATENT_CONTEXTS)
+        self._contexts = Excerpts(*excerpts) if excerpts else None
         self._links: Links | None = None
         self._examples: Examples | None = None
+        self._parts: Parts | None = None
+        self._answers = [int((census.label == wanted).sum()) for wanted in (1, 0)]
         if census.seen:
-            self._links, self._examples = census.result()
+            self._links, self._examples, self._parts = census.result()
         self._before = None if self._links is None else Beside.of(self._links.target, self._links)
         self._after = None if self._links is None else Beside.of(self._links.source, self._links)
 
     def _indexed(self, results: Results, file: Table) -> tuple[Ints, dict[str, Any]] | None:
         """Features of the rows, ascending, and the columns in that order."""
-        if not results.has(UNIT, file.name):
+        if not results.has_table(UNIT, file):
             return None
         table = file.table(results.path(UNIT, file.name))
         feature = table["layer"].to_numpy().astype(np.int64) * self._width + table["latent"].to_numpy()
@@ -74,18 +80,26 @@ class FeatureBook:
 
     @property
     def n_contexts(self) -> int:
-        return len(self._contexts[0]) if self._contexts else 0
+        return len(self._contexts.feature) if self._contexts else 0
 
     def promoted(self, feature: int, count: int = 3) -> list[str]:
         """The tokens that it promotes most, by which tracks are named."""
         rows = _rows(self._latents[0], feature) if self._latents else range(0)
         return self._latents[1]["promoted"][rows[0]].as_py()[:count] if self._latents and len(rows) else []
 
+    def label(self, feature: int) -> list[Any] | None:
+        """What says when it is active, and how well; None where nothing does."""
+        rows = _rows(self._latents[0], feature) if self._latents else range(0)
+        if not self._latents or not len(rows):
+            return None
+        text, score = (self._latents[1][name][rows[0]].as_py() for name in ("label", "label_score"))
+        return None if text is None else [text, round(score, 3)]
+
     def contexts_of(self, features: Ints, most: int) -> int:
         """Contexts of these features, of each as many as a page has."""
         if self._contexts is None:
             return 0
-        own = self._contexts[0]
+        own = self._contexts.feature
         return int(
             np.minimum(np.searchsorted(own, features, "right") - np.searchsorted(own, features), most).sum()
         )
@@ -104,28 +118,24 @@ class FeatureBook:
         if self._latents:
             for row in _rows(self._latents[0], feature)[:1]:
                 columns = self._latents[1]
-                found |= {
-                    name: columns[name][row].as_py()
-                    for name in ("firing_rate", "mean_activation", "promoted", "suppressed")
-                }
+                found |= {name: columns[name].slice(row, 1).to_pylist()[0] for name in CARD}
         return found
 
     def page(self, feature: int, contexts: int) -> dict[str, Any]:
         """All of one feature; contexts: most of them."""
         found = self.card(feature)
         if self._contexts:
-            columns = self._contexts[1]
-            names = ("activation", "before", "token", "after")
-            found["contexts"] = [
-                [columns[name][row].as_py() for name in names]
-                for row in _rows(self._contexts[0], feature)[:contexts]
-            ]
+            found["contexts"] = self._contexts.of(feature, contexts)
         if self._links is not None and self._before is not None and self._after is not None:
             found["from"] = self._neighbours(self._links, self._before.rows_of(feature), self._links.source)
             found["to"] = self._neighbours(self._links, self._after.rows_of(feature), self._links.target)
         if self._examples is not None:
-            rows = _rows(self._examples.feature, feature) if self._questions else []
-            found["examples"] = self._places(self._examples, rows)
+            found["examples"] = self._places(
+                self._examples, _rows(self._examples.feature, feature) if self._questions else []
+            )
+        if self._parts is not None:
+            for row in _rows(self._parts.feature, feature):
+                found["parts"] = [int(self._parts.wrong[row]), int(self._parts.right[row]), *self._answers]
         return found
 
     def _neighbours(self, links: Links, rows: Ints, other: Ints) -> list[list[Any]]:
@@ -142,6 +152,48 @@ class FeatureBook:
              round(float(examples.activation[row]), 6)]
             for row in rows
         ]  # fmt: skip
+
+
+def thinned(rows: range, count: int) -> list[int]:
+    """At most so many of them: the first half, and others evenly spaced to the last."""
+    if len(rows) <= count:
+        return list(rows)
+    top = (count + 1) // 2
+    step = (len(rows) - top) / max(count - top, 1)
+    return [*rows[:top], *(rows[top + int(step * (k + 1)) - 1] for k in range(count - top))]
+
+
+class Excerpts:
+    """The contexts of all latents as a page takes them."""
+
+    def __init__(self, feature: Ints, columns: Mapping[str, Any]) -> None:
+        """feature: of each row, ascending; rows of one by falling activation."""
+        self.feature = feature
+        self._columns = columns
+        self._activation = columns["activation"].to_numpy()
+        self._offsets = columns["lengths"].offsets.to_numpy()
+        most = self._activation[np.searchsorted(feature, feature)]
+        heat = columns["heat"].flatten().to_numpy(zero_copy_only=False).astype(np.float32)
+        digits = np.ceil(9 * heat / np.repeat(most, np.diff(self._offsets))).clip(0, 9)
+        self._heat = (digits.astype(np.uint8) + ord("0")).tobytes()
+        lengths = np.minimum(columns["lengths"].flatten().to_numpy(), LONGEST)
+        self._lengths = (lengths.astype(np.uint8) + FIRST).tobytes()
+
+    def of(self, feature: int, count: int) -> list[list[Any]]:
+        """At most so many, each `[activation, quantile, before, token, after, lengths, heat]`: of every token its length as a
+        character from FIRST, and a digit of its activation, 9 the latent's largest."""
+        rows = _rows(self.feature, feature)
+        names = ("quantile", "before", "token", "after")
+        parts = [self._columns[name].slice(rows.start, len(rows)).to_pylist() for name in names]
+        found = []
+        for row in thinned(rows, count):
+            quantile, before, token, after = (part[row - rows.start] for part in parts)
+            span = slice(self._offsets[row] - self._offsets[0], self._offsets[row + 1] - self._offsets[0])
+            found.append(
+                [round(float(self._activation[row]), 3), round(quantile, 3), before, token, after,
+                 self._lengths[span].decode("latin-1"), self._heat[span].decode("ascii")]
+            )  # fmt: skip
+        return found
 
 
 def _rows(sorted_keys: Ints, key: int) -> range:

@@ -37,7 +37,6 @@ QUESTIONS_A_BLOCK = 20
 CANDIDATES_SHOWN = 16
 """Candidate answers of a position that are shown."""
 
-NODE_COLUMNS = TRACKS.names
 LAYER_COLUMNS = ("n_active", "births", "deaths", "association_entropy", "error")
 LENS_COLUMNS = ("logprob", "entropy", "top", "rank")
 WHOLE = {
@@ -72,6 +71,7 @@ class Detail:
 
 DETAILS = (
     Detail(12, STRONGEST, 20),
+    Detail(12, STRONGEST, 12),
     Detail(6, 16, 10),
     Detail(3, 16, 6),
     Detail(3, 12, 4),
@@ -105,10 +105,10 @@ def read_trajectories(
 ) -> tuple[Trajectories, dict[str, str]]:
     """width: latents of a SAE, at least. Tables that are not there are empty. With the texts of the tokens that they name,
     and of those `said` elsewhere."""
-    census = Census(width)
+    census = Census(width, labels_of(records))
     kept: list[dict[str, NDArray[Any]]] = []
     n_tracks = 0
-    pieces = whole_questions(_batches(results)) if has_tracks(results) else []
+    pieces = whole_questions(_batches(results)) if results.has_table(TRACKS_UNIT, TRACKS) else []
     with ThreadPoolExecutor(2) as pool:  # sorting, which is most of it, leaves the other thread to work
         for nodes in pieces:
             counted, drawn = pool.submit(census.add, nodes), pool.submit(_kept, nodes)
@@ -137,6 +137,13 @@ def read_trajectories(
     return found, texts
 
 
+def labels_of(records: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+    """Of each question 1 wrong, 0 right, NaN excluded."""
+    return np.array(
+        [np.nan if record["label"] is None else record["label"] for record in records], dtype=float
+    )
+
+
 def texts_of_tokens(results: Results, ids: list[int]) -> dict[str, str]:
     """Text of the tokens that are named by number."""
     tokenizer = results.json_if_there("prepare/model", TOKENIZER.name)
@@ -147,16 +154,9 @@ def texts_of_tokens(results: Results, ids: list[int]) -> dict[str, str]:
     )
 
 
-def has_tracks(results: Results) -> bool:
-    """Whether there are tracks of this version."""
-    if not results.has(TRACKS_UNIT, TRACKS.name):
-        return False
-    return set(NODE_COLUMNS) <= set(pq.read_schema(results.path(TRACKS_UNIT, TRACKS.name)).names)
-
-
 def _batches(results: Results) -> Iterator[Nodes]:
     tracks = pq.ParquetFile(results.path(TRACKS_UNIT, TRACKS.name))
-    for batch in tracks.iter_batches(NODES_AT_ONCE, columns=list(NODE_COLUMNS)):
+    for batch in tracks.iter_batches(NODES_AT_ONCE, columns=TRACKS.names):
         yield {name: batch.column(name).to_numpy(zero_copy_only=False) for name in batch.schema.names}
 
 
@@ -285,9 +285,7 @@ def index(records: Sequence[Mapping[str, Any]], scores: Sequence[Mapping[str, An
     records: generations.jsonl; scores: the records of hallucination_scores.json, or none.
     """
     scored = {score["id"]: score for score in scores}
-    labels = np.array(
-        [np.nan if record["label"] is None else record["label"] for record in records], dtype=np.float64
-    )
+    labels = labels_of(records)
     length = np.array([len(record["tokens"]) for record in records])
     confidence = np.array([np.mean(record["logprobs"]) if record["logprobs"] else 0.0 for record in records])
     relation = np.array([record["relation"] for record in records], dtype=str)

@@ -90,13 +90,24 @@ class Examples(NamedTuple):
     activation: NDArray[np.float64]
 
 
+class Parts(NamedTuple):
+    """In how many answers each feature is on a track; ascending features."""
+
+    feature: Ints
+    wrong: Ints
+    right: Ints
+
+
 @dataclass
 class Census:
     """Counts over all nodes, a piece after another; a feature is layer · width + latent."""
 
     width: int
+    label: NDArray[np.float64]
+    """Of each question: 1 wrong, 0 right, NaN excluded."""
     _links: list[Links] = field(default_factory=list)
     _examples: list[Examples] = field(default_factory=list)
+    _parts: list[Parts] = field(default_factory=list)
 
     def add(self, nodes: Nodes) -> int:
         """Count some nodes; the number of their tracks."""
@@ -106,6 +117,7 @@ class Census:
         self._examples.append(
             strongest_places(feature, nodes["question"], nodes["position"], nodes["activation"])
         )
+        self._parts.append(parts_in(feature, nodes["question"], self.label))
         if len(self._links) >= 16:
             self._merge()
         return len(feature) - int(links.times.sum())  # every node but a track's first has a link
@@ -118,10 +130,28 @@ class Census:
         self._links = [merged_links(self._links)]
         joined = (np.concatenate(column) for column in zip(*self._examples, strict=True))
         self._examples = [strongest_places(*joined)]
+        self._parts = [merged_parts(self._parts)]
 
-    def result(self) -> tuple[Links, Examples]:
+    def result(self) -> tuple[Links, Examples, Parts]:
         self._merge()
-        return self._links[0], self._examples[0]
+        return self._links[0], self._examples[0], self._parts[0]
+
+
+def parts_in(feature: Ints, question: NDArray[Any], label: NDArray[np.float64]) -> Parts:
+    """In how many wrong and right answers features are on a track, of whole questions."""
+    missing = max(
+        int(question.max(initial=-1)) + 1 - len(label), 0
+    )  # a run may have tracks and lack its answers
+    label = np.append(label, np.full(missing, np.nan))
+    owner, number = np.divmod(np.unique(feature * len(label) + question), max(len(label), 1))
+    return merged_parts([Parts(owner, (label[number] == 1).astype(int), (label[number] == 0).astype(int))])
+
+
+def merged_parts(pieces: Iterable[Parts]) -> Parts:
+    feature, wrong, right = (np.concatenate(column) for column in zip(*pieces, strict=True))
+    key, row = np.unique(feature, return_inverse=True)
+    counts = (np.bincount(row, column, len(key)).astype(np.int64) for column in (wrong, right))
+    return Parts(key, *counts)
 
 
 def links_of(nodes: Nodes, feature: Ints) -> Links:

@@ -310,6 +310,9 @@ def latent_table(
         "firing_rate": rng.beta(1, 60, n).astype(np.float32), "mean_activation": rng.gamma(2, 1, n).astype(np.float32),
         "promoted": tokens[:, :8].tolist() if vocabulary else [[word, " Paris", f" w{row % 13}", " of", " the"] for row, word in enumerate(words)],
         "suppressed": tokens[:, 8:].tolist() if vocabulary else [[" Rome", word, " no", " it", " w3"] for word in words],
+        "promoted_by": rng.uniform(0, 2, (n, 5)).tolist(), "suppressed_by": rng.uniform(-2, 0, (n, 5)).tolist(),
+        "label": [None if row % 3 else f"“{word}”" for row, word in enumerate(words)], "label_score": [None if row % 3 else 0.5 + row % 50 / 100 for row in range(n)],
+        "max_activation": rng.gamma(3, 2, n).astype(np.float32), "histogram": rng.integers(0, 40, (n, 16)).tolist(),
     }  # fmt: skip
 
 
@@ -330,11 +333,15 @@ def context_table(
         else rng.choice(["and", "land", "the", "rivers", "of", "a", "republic", MARKUP], (n, 24))
     )
     middle = 8 if vocabulary else 14
+    activation = -np.sort(-rng.gamma(3, 2, (len(used), count)), axis=1).ravel().astype(np.float32)
+    lengths = [[len(row[0]), *(len(word) + 1 for word in row[1:])] for row in words]
+    heat = np.zeros(words.shape, dtype=np.float16)
+    heat[:, middle], heat[:, 0] = activation, activation / 3
     return {
         "layer": np.repeat(used[:, 0], count).astype(np.int16), "latent": np.repeat(used[:, 1], count).astype(np.int32),
-        "rank": np.tile(np.arange(count), len(used)).astype(np.int16),
-        "activation": -np.sort(-rng.gamma(3, 2, (len(used), count)), axis=1).ravel().astype(np.float32),
-        "before": [" ".join(row[:middle]) for row in words], "token": [f" {row[middle]}" for row in words], "after": [" " + " ".join(row[middle + 1 :]) for row in words],
+        "rank": np.tile(np.arange(count), len(used)).astype(np.int16), "quantile": np.tile(np.linspace(1, 0.1, count), len(used)).astype(np.float32),
+        "activation": activation, "before": [" ".join(row[:middle]) for row in words], "token": [f" {row[middle]}" for row in words],
+        "after": [" " + " ".join(row[middle + 1 :]) for row in words], "lengths": pa.array(lengths, pa.list_(pa.int16())), "heat": pa.array(list(heat), pa.list_(pa.float16())),
     }  # fmt: skip
 
 

@@ -105,13 +105,14 @@ def test_batches_are_cut_between_questions(nodes):
     assert all(a.isdisjoint(b) for i, a in enumerate(last) for b in last[i + 1 :])
 
 
-def test_the_census_counts_links_as_one_by_one(nodes):
-    census = tracks.Census(1000)
+def test_the_census_counts_links_and_answers_as_one_by_one(nodes):
+    labels = np.where(np.arange(24) % 5 == 4, np.nan, np.arange(24) % 2)
+    census = tracks.Census(1000, labels)
     for piece in tracks.whole_questions(
         [{k: v[:900] for k, v in nodes.items()}, {k: v[900:] for k, v in nodes.items()}]
     ):
         census.add(piece)
-    links, examples = census.result()
+    links, examples, parts = census.result()
     counted: dict[tuple[int, int], list[float]] = {}
     last: dict[tuple[int, int, int], int] = {}
     strongest: dict[int, dict[int, float]] = {}
@@ -128,6 +129,10 @@ def test_the_census_counts_links_as_one_by_one(nodes):
     } == {pair: len(v) for pair, v in counted.items()}
     for s, t, mean in zip(links.source, links.target, links.posterior, strict=True):
         assert mean == pytest.approx(np.mean(counted[int(s), int(t)]), abs=1e-6)
+    for feature, wrong, right in zip(*parts, strict=True):
+        seen = list(strongest[feature])
+        assert (wrong, right) == (sum(labels[q] == 1 for q in seen), sum(labels[q] == 0 for q in seen))
+    assert len(parts.feature) == len(strongest)
     for feature, best in list(strongest.items())[:40]:
         found = examples.activation[examples.feature == feature]
         np.testing.assert_allclose(found, sorted(best.values(), reverse=True)[: tracks.EXAMPLES])

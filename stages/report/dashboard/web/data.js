@@ -116,7 +116,7 @@ async function features() {
     const { data, columns } = await block("features");
     const place = new Map();
     for (let i = 0; i < (columns.layer?.length ?? 0); i++) place.set(`${columns.layer[i]}/${columns.latent[i]}`, i);
-    featureIndex = { aBlock: data.a_block, promoted: data.promoted, place };
+    featureIndex = { aBlock: data.a_block, promoted: data.promoted, label: data.label, layer: columns.layer, latent: columns.latent, place };
   }
   return featureIndex;
 }

@@ -101,7 +101,7 @@ async function questionPage(id, query) {
   const promoted = (layer, latent) => {
     const at = index.place.get(`${layer}/${latent}`);
     const words = at === undefined ? null : index.promoted[at];
-    return words?.length ? words.map(plain).join(" · ") : null;
+    return (at !== undefined && index.label[at]?.[0]) || (words?.length ? words.map(plain).join(" · ") : null);
   };
   const step = (by, words) => place >= 0 && some[place + by] && link(questionLink(some[place + by].id, undefined, kept), words);
   return [

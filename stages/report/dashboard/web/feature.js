@@ -11,15 +11,15 @@ async function featurePage(layer, latent) {
     : note("none");
   if (!found.from && !found.contexts) // named by another feature, and on no track that is drawn
     return [section(title, ...heading(found), note("None of the tracks that this file draws goes through it, so that is all that the file has of it."))];
-  const most = Math.max(...(found.contexts ?? []).map((each) => each[0]), 1e-9);
+  const context = ([activation, , before, token, after, lengths, heat]) => h("li", null, h("span", { class: "activation" }, fixed(activation)), h("span", { class: "text" }, heated(before, token, after, lengths, heat)));
+  const top = (found.contexts ?? []).slice(0, Math.ceil((found.contexts ?? []).length / 2)), rest = (found.contexts ?? []).slice(top.length);
   return [
     section(title, ...heading(found)),
-    section("Where it is most active in the corpus", found.contexts?.length
-      ? h("ol", { class: "contexts" }, found.contexts.map(([activation, before, token, after]) => h("li", null,
-          h("span", { class: "activation" }, fixed(activation)), h("span", { class: "text" }, before, h("mark", { class: `heat${Math.max(1, Math.ceil((activation / most) * 4))}` }, token), after))))
-      : note("This page has no contexts of it.")),
+    section("Where it is most active in the corpus", top.length ? h("ol", { class: "contexts" }, top.map(context)) : note("This page has no contexts of it."), note("Shade: its activation on each token, up to the strongest of these. The marked token is the one that the number is of.")),
+    rest.length > 0 && section("At all strengths", h("ol", { class: "contexts" }, rest.map((each) => h("div", null, h("span", { class: "note" }, `quantile ${share(each[1], 0)}`), context(each))).map((each) => [...each.children]).map(([words, item]) => { item.prepend(words); return item; }))),
+    found.histogram && section("How strongly it is active", bars({ title: "Its activations", values: found.histogram, label: (k) => fixed((k * found.max_activation) / found.histogram.length, 2), xLabel: "activation", yLabel: "tokens of the corpus" })),
     section("Neighbours", h("h3", null, "Its tracks come from"), neighbours(found.from, "Features before it"), h("h3", null, "Its tracks go on to"), neighbours(found.to, "Features after it")),
-    section("Questions in which it is most active", found.examples?.length
+    section("Answers that it took part in", found.parts && note(`On a track in ${fixed(found.parts[0], 0)} wrong answers (${share(found.parts[0] / found.parts[2])} of them) and ${fixed(found.parts[1], 0)} right ones (${share(found.parts[1] / found.parts[3])}). Those in which it is most active:`), found.examples?.length
       ? table(["question", "answer", "", "position", "activation"], found.examples.map(([id, position, activation]) => {
           const question = list.byId.get(id);
           return [link(questionLink(id, position), question?.question ?? id), question?.answer ?? "", question ? outcome(question) : "", positionName(position), fixed(activation)];
@@ -28,15 +28,62 @@ async function featurePage(layer, latent) {
   ];
 }
 
+// The tokens of a context, shaded; lengths has a character a token, from "0" for none.
+function heated(before, token, after, lengths, heat) {
+  const letters = [...before, ...token, ...after], here = [...before].length;
+  let start = 0;
+  return [...lengths].map((character, i) => {
+    const at = start, text = letters.slice(start, start += character.charCodeAt(0) - 48).join("");
+    return at === here && token ? h("mark", { class: `heat${level(heat[i])}` }, text) : heat[i] === "0" ? text : h("span", { class: `heat${level(heat[i])}` }, text);
+  });
+}
+
+const level = (digit) => Math.ceil((Number(digit) * 4) / 9);
+
 const heading = (found) => [
-  h("p", { class: "near" }, link(`#/sae/${found.layer}`, `the SAE of layer ${found.layer}`)),
+  h("p", { class: "near" }, link("#/latents", "all features"), " · ", link(`#/sae/${found.layer}`, `the SAE of layer ${found.layer}`)),
+  h("p", { class: "finding" }, found.label ? ["Active on ", h("b", null, found.label), `: F1 ${fixed(found.label_score, 2)} on text that the label was not made from.`] : `No label: no token says when it is active${Number.isFinite(found.label_score) ? ` (the best try has F1 ${fixed(found.label_score, 2)} on other text)` : ""}.`),
   h("dl", { class: "cards" },
     card("fires on", found.firing_rate === undefined ? "–" : share(found.firing_rate, 3), "of the corpus's tokens"),
     card("mean activation", found.mean_activation === undefined ? "–" : fixed(found.mean_activation), "where it fires")),
   h("div", { class: "pair" },
-    h("div", null, h("h3", null, "Promotes"), tokenList(found.promoted, "for")),
-    h("div", null, h("h3", null, "Suppresses"), tokenList(found.suppressed, "against"))),
+    h("div", null, h("h3", null, "Promotes (logits × the final norm’s scale)"), tokenList(found.promoted, "for", found.promoted_by)),
+    h("div", null, h("h3", null, "Suppresses"), tokenList(found.suppressed, "against", found.suppressed_by))),
 ];
 
-const tokenList = (tokens, kind) => (tokens?.length ? h("ul", { class: "tokens" }, tokens.map((token) => h("li", { class: kind }, visible(token)))) : note("not known"));
+const tokenList = (tokens, kind, by) => (tokens?.length ? h("ul", { class: "tokens" }, tokens.map((token, i) => h("li", { class: kind }, visible(token), by && h("span", { class: "note" }, ` ${fixed(by[i], 2, true)}`)))) : note("not known"));
 const positionName = (position) => (position < 0 ? "end of the subject" : position === 0 ? "last prompt token" : `answer token ${position}`);
+
+// All features that the file has a page of, found by label, by what they promote, or by layer.
+async function latentsPage(query) {
+  const index = await features();
+  if (!index.promoted.length) return [...absentNote(), section("Features", note("This run has no features yet."))];
+  const rows = index.promoted.map((tokens, i) => ({ i, layer: index.layer[i], latent: index.latent[i], tokens, label: index.label[i], search: `${index.layer[i]}:${index.latent[i]} ${index.label[i]?.[0] ?? ""} ${tokens.map(plain).join(" ")}`.toLowerCase() }));
+  const layers = [...new Set(rows.map((row) => row.layer))].sort((a, b) => a - b);
+  const state = { find: query.get("find") ?? "", layer: query.get("layer") ?? "", labelled: query.get("labelled") ?? "" };
+  const count = h("p", { role: "status", class: "note", id: "found" }), body = h("tbody"), more = h("button", { type: "button", class: "more" }, "Show more");
+  let shown = [], drawn = 0, waiting;
+  const row = (each) => h("tr", null, h("td", null, link(featureLink(each.layer, each.latent), `layer ${each.layer}, ${each.latent}`)), h("td", null, each.label?.[0] ?? "no label"), h("td", { class: "right" }, fixed(each.label?.[1], 2)), h("td", null, each.tokens.map(visible).join(" ")));
+  const draw = () => { body.append(...shown.slice(drawn, drawn + PAGE).map(row)); drawn = Math.min(drawn + PAGE, shown.length); more.hidden = drawn >= shown.length; };
+  const update = () => {
+    const words = state.find.toLowerCase().split(/\s+/).filter(Boolean);
+    shown = rows.filter((each) => (state.layer === "" || each.layer === Number(state.layer)) && (!state.labelled || each.label) && words.every((word) => each.search.includes(word)));
+    shown.sort((a, b) => (b.label?.[1] ?? -1) - (a.label?.[1] ?? -1) || a.i - b.i);
+    body.replaceChildren();
+    drawn = 0;
+    draw();
+    count.textContent = `${plural(shown.length, "feature")} of ${rows.length.toLocaleString("en-US")}, the best labelled first.`;
+    const kept = new URLSearchParams(Object.entries(state).filter(([, value]) => value)).toString();
+    history.replaceState(history.state, "", `#/latents${kept ? `?${kept}` : ""}`);
+  };
+  const choose = (key, name, options) => h("label", null, name, h("select", { onchange: (event) => { state[key] = event.target.value; update(); } }, options.map(([value, text]) => h("option", { value, selected: String(value) === state[key] }, text))));
+  more.addEventListener("click", draw);
+  update();
+  return [section("Features",
+    h("form", { class: "filters", role: "search", onsubmit: (event) => event.preventDefault() },
+      h("label", { class: "find" }, "Find ", h("input", { id: "find", type: "search", value: state.find, placeholder: "words of a label or of promoted tokens, or layer:number", oninput: (event) => { clearTimeout(waiting); state.find = event.target.value; waiting = setTimeout(update, 80); } })),
+      choose("layer", "Layer ", [["", "all layers"], ...layers.map((layer) => [layer, `layer ${layer}`])]),
+      choose("labelled", "Label ", [["", "with and without"], ["yes", "with a label"]])),
+    count, note("A label is made of tokens in one half of held-out text and scored by F1 in the other; below 0.5 there is none."),
+    h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Features" }, h("table", null, h("thead", null, h("tr", null, ["feature", "active on", "F1", "promotes"].map((name, i) => h("th", { scope: "col", class: i === 2 ? "right" : null }, name)))), body)), more)];
+}

@@ -1,6 +1,6 @@
 // Which page is shown follows from the address alone, so that every page can be linked to.
 
-const PAGES = [["overview", "Overview"], ["results", "Results"], ["questions", "Questions"], ["sae", "SAEs"]];
+const PAGES = [["overview", "Overview"], ["results", "Results"], ["questions", "Questions"], ["latents", "Features"], ["sae", "SAEs"]];
 
 function parseAddress() {
   const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
@@ -13,6 +13,7 @@ async function pageOf({ parts, query }) {
   if (name === "results") return resultsPage(query);
   if (name === "questions") return questionsPage(query);
   if (name === "question") return questionPage(rest.join("/"), query);
+  if (name === "latents") return latentsPage(query);
   if (name === "sae") return saePage(rest[0]);
   if (name === "feature") return featurePage(Number(rest[0]), Number(rest[1]));
   return [noSuchPage(name)];
@@ -48,7 +49,7 @@ async function show() {
   }
   if (mine !== visit) return;
   content.replaceChildren(...found.flat(Infinity).filter(Boolean));
-  const current = { question: "questions", feature: "questions" }[address.parts[0]] ?? address.parts[0] ?? "overview";
+  const current = { question: "questions", feature: "latents" }[address.parts[0]] ?? address.parts[0] ?? "overview";
   for (const anchor of document.querySelectorAll("#pages a")) {
     if (anchor.dataset.page === current) anchor.setAttribute("aria-current", "page");
     else anchor.removeAttribute("aria-current");
@@ -86,7 +87,7 @@ async function begin() {
     root.dataset.theme = kept("theme", dark ? "light" : "dark") ?? (dark ? "light" : "dark");
   });
   let resting;
-  addEventListener("scroll", () => { clearTimeout(resting); resting = setTimeout(() => remember({ scroll: Math.round(scrollY) }), 60); }, { passive: true });
+  addEventListener("scroll", () => { const where = location.hash; clearTimeout(resting); resting = setTimeout(() => { if (where === location.hash) remember({ scroll: Math.round(scrollY) }); }, 60); }, { passive: true });
   document.addEventListener("keydown", (event) => {
     if (event.key === "/" && !event.target.closest?.("input, select, textarea")) {
       event.preventDefault();

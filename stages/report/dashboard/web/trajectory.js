@@ -85,7 +85,7 @@ function trajectory({ nodes, account, lens, rivals, promoted, width, name, label
   }
   const parts = frame.parts;
   if (lanes.length && account.length && labels) {
-    frame.title("tracks that promote", frame.y + 10);
+    frame.title("tracks", frame.y + 10);
     frame.y += 18;
   }
   for (const lane of lanes) parts.push(laneOf(lane, frame, { all, strongest, loudest, rivals, promoted }));
@@ -238,7 +238,7 @@ function pictureWords(lanes, all, account, rivals) {
 
 function laneWords(lane, promoted) {
   const words = promoted(lane.loudest.layer, lane.loudest.latent);
-  return `track ${lane.track}${words ? `, promotes ${words}` : ""}, ${SIDE_WORDS[lane.side]}, layers ${lane.birth} to ${lane.death}, ` +
+  return `track ${lane.track}${words ? `, ${words}` : ""}, ${SIDE_WORDS[lane.side]}, layers ${lane.birth} to ${lane.death}, ` +
     `strongest activation ${fixed(lane.loudest.activation)} in layer ${lane.loudest.layer}, largest effect ${fixed(lane.peak.effect, 3, true)} in layer ${lane.peak.layer}`;
 }
 
