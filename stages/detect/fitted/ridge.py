@@ -1,8 +1,9 @@
 """Ridge regression of labels on columns, with scores of the training rows by models that had not seen their fold.
 
-The closed form makes a probe cheap: a fold's Gram matrix is subtracted from the whole, so that every inner fold and every
-penalty costs one Cholesky factorisation. Several label columns (permutations) share it. For 0/1 labels this is
-Fisher's discriminant up to scale (Hastie, Tibshirani and Friedman 2009, 4.2).
+The closed form makes a probe cheap: every inner fold and every penalty costs one Cholesky factorisation, of the columns'
+Gram matrix less the fold's, or of the rows' where there are fewer rows than columns. Several label columns (permutations)
+share it. For 0/1 labels this is Fisher's discriminant up to scale (Hastie, Tibshirani and Friedman 2009, 4.2; the two forms:
+18.3.5).
 """
 
 from __future__ import annotations
@@ -64,6 +65,18 @@ def fit_ridges(z: Singles, labels: Floats, inner: Ints, penalties: Sequence[floa
     parts = [np.flatnonzero(inner == fold) for fold in np.unique(inner)]
     held_out = np.zeros((len(penalties), n, y.shape[1]), dtype=np.float32)
     weights = np.zeros((len(penalties), d, y.shape[1]), dtype=np.float32)
+    if n < d:
+        products = z @ z.T
+        for part in [*parts, None]:
+            rest = np.arange(n) if part is None else np.setdiff1d(np.arange(n), part)
+            mean = y[rest].mean(axis=0)
+            for number, penalty in enumerate(penalties):
+                dual = _solve(products[np.ix_(rest, rest)], y[rest] - mean, penalty * len(rest))
+                if part is None:
+                    weights[number] = z.T @ dual
+                else:
+                    held_out[number, part] = products[np.ix_(part, rest)] @ dual + mean
+        return Ridges(held_out, weights, labels.mean(axis=0))
     whole = _Moments.of(z, y)
     for part in [*parts, None]:
         kept = whole if part is None else whole.without(_Moments.of(z[part], y[part]))
@@ -74,6 +87,13 @@ def fit_ridges(z: Singles, labels: Floats, inner: Ints, penalties: Sequence[floa
             else:
                 held_out[number, part] = z[part] @ solved + kept.label_sum / kept.n_rows
     return Ridges(held_out, weights, labels.mean(axis=0))
+
+
+def _solve(system: Singles, target: Singles, penalty: float) -> Singles:
+    """The solution [m, k] of (system + penalty · 1) x = target. system: [m, m], its own copy, written over."""
+    system.flat[:: len(system) + 1] += penalty
+    factor = cho_factor(system, lower=True, overwrite_a=True, check_finite=False)
+    return np.asarray(cho_solve(factor, target, check_finite=False), dtype=np.float32)
 
 
 class _Moments(NamedTuple):
@@ -98,8 +118,5 @@ class _Moments(NamedTuple):
 
     def solve(self, penalty: float) -> Singles:
         """Weights [d, k] of the regression of centred labels."""
-        system = self.gram.copy()
-        system.flat[:: len(system) + 1] += penalty * self.n_rows
         target = self.product - np.outer(self.column_sum, self.label_sum / self.n_rows)
-        factor = cho_factor(system, lower=True, overwrite_a=True, check_finite=False)
-        return np.asarray(cho_solve(factor, target, check_finite=False), dtype=np.float32)
+        return _solve(self.gram.copy(), target, penalty * self.n_rows)

@@ -26,8 +26,9 @@ def problem(n=240, d=20, strength=1.0, seed=0):
     return values, labels, np.arange(n) // 2 % 4
 
 
-def test_ridge_and_its_held_out_scores_are_those_of_fits_without_the_fold():
-    values, labels, inner = problem()
+@pytest.mark.parametrize("d", [20, 600])  # fewer and more columns than rows
+def test_ridge_and_its_held_out_scores_are_those_of_fits_without_the_fold(d):
+    values, labels, inner = problem(d=d)
     z = Standardiser.fit(values)(values)
     shuffled = np.random.default_rng(1).permutation(labels)
     found = fit_ridges(z, np.stack([labels, shuffled], axis=1), inner, (0.1, 1.0))
@@ -40,6 +41,8 @@ def test_ridge_and_its_held_out_scores_are_those_of_fits_without_the_fold():
                 model.fit(z[train].astype(float), y[train] - y[train].mean())
                 expected = z[~train] @ model.coef_ + y[train].mean()
                 np.testing.assert_allclose(found.held_out[number, ~train, column], expected, atol=2e-3)
+            whole = Ridge(alpha=penalty * len(y), fit_intercept=False).fit(z.astype(float), y - y.mean())
+            np.testing.assert_allclose(found.weights[number, :, column], whole.coef_, atol=2e-3)
 
 
 def test_missing_values_count_as_the_mean_and_constant_columns_as_nothing():
