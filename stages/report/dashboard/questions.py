@@ -71,7 +71,8 @@ class Detail:
 
 DETAILS = (
     Detail(12, STRONGEST, 20),
-    Detail(12, STRONGEST, 12),
+    Detail(12, STRONGEST, 14),
+    Detail(12, STRONGEST, 10),
     Detail(6, 16, 10),
     Detail(3, 16, 6),
     Detail(3, 12, 4),
