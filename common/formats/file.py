@@ -146,8 +146,15 @@ class Table(File):
         import pyarrow.parquet as pq
 
         table = columns if isinstance(columns, pa.Table) else pa.table(dict(columns))
+        kinds = {column.name: ARROW_NAMES.get(column.type, column.type) for column in self.columns}
+        for place, field in enumerate(table.schema):
+            if (
+                pa.types.is_null(field.type) and field.name in kinds
+            ):  # no row, or none with a value, to tell the type by
+                empty = pa.nulls(len(table), pa.type_for_alias(kinds[field.name]))
+                table = table.set_column(place, field.name, empty)
         found = [(field.name, str(field.type)) for field in table.schema]
-        declared = [(column.name, ARROW_NAMES.get(column.type, column.type)) for column in self.columns]
+        declared = list(kinds.items())
         assert found == declared, f"{self.name}: {found} is not as declared"
         pq.write_table(table, path, compression="zstd")
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ghosttrack.common.errors import CorruptInputError, NumericError
+from ghosttrack.common.formats.causes import CAUSES
 from ghosttrack.common.formats.cells import cell_of, cells_of, position_of
 from ghosttrack.common.formats.file import QUESTION, Column, Json, Lines, Table
 
@@ -57,6 +58,17 @@ def test_a_table_is_written_as_declared_and_read_back(tmp_path):
         np.testing.assert_array_equal(values, columns[name])
     with pytest.raises(AssertionError, match="not as declared"):
         WEIGHTS.write(path, {**columns, "weight": np.array([0.5, 2])})
+
+
+def test_a_table_without_rows_has_the_types_of_its_columns(tmp_path):
+    arrays = {
+        column.name: np.array([], dtype=object if column.type == "string" else column.type)
+        for column in CAUSES.columns
+    }
+    CAUSES.write(tmp_path / "causes.parquet", arrays)
+    found = CAUSES.table(tmp_path / "causes.parquet")
+    assert len(found) == 0
+    assert str(found.schema.field("kind").type) == "string"
 
 
 def test_a_table_that_lacks_a_column_or_is_none_is_refused(tmp_path):

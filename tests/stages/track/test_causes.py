@@ -143,3 +143,9 @@ def test_what_is_not_there_is_said(desk):
         desk.intervene(0, candidate="something else")
     with pytest.raises(DataError, match="position 5"):
         desk.intervene(0, [0], position=5)
+
+
+def test_a_run_that_takes_nothing_out_goes_on(tmp_path):
+    run = TinyRun(tmp_path / "root", causes=0).give()
+    run.track("answers", "association", "all", "account", "causes", "reasons")
+    assert len(run.table("causes", CAUSES.name)["kind"]) == 0
