@@ -167,8 +167,9 @@ def _settings(
 ) -> dict[str, Any]:
     width = sizes.d_model
     latents = amount.expansion * width
+    chat = {"chat": "auto"} if sizes.chat and data["questions"] != FACTBOOK else {}
     settings: dict[str, Any] = {
-        "model": {**model, "dtype": "bfloat16" if machine.gpu else "float32"},
+        "model": {**model, **chat, "dtype": "bfloat16" if machine.gpu else "float32"},
         "data": {
             **data,
             "max_tokens": amount.tokens,

@@ -48,6 +48,8 @@ STUB_OVERLAY: dict[str, Any] = {
         "d_model": None,
         "n_layers": None,
         "dtype": "float32",
+        "chat": "auto",
+        "system": None,
     },
     "data": {"questions": "factbook", "corpus": "factbook", "max_tokens": 6000, "max_questions": 80},
     "extract": {"batch_size": 8, "max_length": 64, "shard_rows": 24},

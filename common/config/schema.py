@@ -133,7 +133,8 @@ def _not_required(schema: dict[str, Any]) -> None:
 
 class ModelConfig(Section):
     model_config = ConfigDict(json_schema_extra=_not_required)
-    naming_files = frozenset({"base_model"})
+    naming_files = frozenset({"base_model", "chat"})
+    free_text = frozenset({"system"})
 
     base_model: str = Field(
         description="Hub id, local folder or `.gguf` file, `package:<distribution>/<file.gguf>`, or `miniature` (a tiny model "
@@ -154,6 +155,15 @@ class ModelConfig(Section):
         "auto",
         description="Whether texts begin with the BOS token; auto: as the tokenizer has it, unless the other way predicts prose "
         "better by more than 0.05 nats a token.",
+    )
+    chat: str = Field(
+        "auto",
+        min_length=1,
+        description="How questions are put. auto: as a turn of a conversation, by the chat template of the model's tokenizer "
+        "where it has one; none: as `Q: …` and `A:`; else the path of a template file. Sentences to complete are never turns.",
+    )
+    system: str | None = Field(
+        None, min_length=1, description="System prompt of a conversation; null leaves it to the template."
     )
     layers: LayerList | None = Field(
         None, description="Blocks to study, such as `0-5` or `[0, 2, 4]`; null takes all."
@@ -177,7 +187,7 @@ class DataConfig(Section):
 
     questions: str = Field(
         "factbook",
-        description="`factbook`, a file (.jsonl, .json, .csv, .tsv, .parquet, .arrow, or one of them with "
+        description="`factbook` (sentences to complete), `factbook-questions` (the same facts asked for), a file (.jsonl, .json, .csv, .tsv, .parquet, .arrow, or one of them with "
         ".gz), a folder that `datasets` reads, or `hub:<dataset>`.",
     )
     questions_config: str | None = Field(None, description="Configuration name of the hub dataset.")
@@ -326,10 +336,10 @@ class TrackingConfig(Section):
     free_text = frozenset({"stop"})
 
     max_new_tokens: int = Field(12, gt=0, description="Longest answer, in tokens.")
-    stop: list[Annotated[str, Field(min_length=1)]] = Field(
-        ["\n"],
+    stop: list[Annotated[str, Field(min_length=1)]] | None = Field(
+        None,
         description="Texts that end an answer, as the model's end tokens do, and are not of it; [] leaves the end to the "
-        "model.",
+        "model. null: a line break, and in a chat none.",
     )
     batch_size: int = Field(32, gt=0, description="Questions answered at a time.")
     shard_questions: int = Field(
@@ -374,6 +384,10 @@ class TrackingConfig(Section):
         gt=0,
         description="Tracks a position written to hypothesis_trajectories.json; tracks.parquet has all.",
     )
+
+    def stops(self, chat: bool) -> list[str]:
+        """The texts that end an answer: to a turn of a chat, or to any other prompt."""
+        return ([] if chat else ["\n"]) if self.stop is None else self.stop
 
 
 class DetectionConfig(Section):

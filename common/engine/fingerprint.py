@@ -8,11 +8,18 @@ from ghosttrack.common.errors import ConfigError
 from ghosttrack.common.files import remembered_sha256, sha256_of, stamp_of
 from ghosttrack.common.models.source import MINIATURE, PACKAGE_PREFIX
 
-SOURCE_KEYS = ("data.questions", "data.corpus", "data.asked", "model.base_model", "detection.transfer")
+SOURCE_KEYS = (
+    "data.questions",
+    "data.corpus",
+    "data.asked",
+    "model.base_model",
+    "model.chat",
+    "detection.transfer",
+)
 """Configuration keys that may name a local file or folder."""
 HUB_PREFIX = "hub:"
 """Before a data set's name, or a local folder that is laid out like one."""
-BUILT_IN = ("factbook", MINIATURE)
+BUILT_IN = ("factbook", "factbook-questions", MINIATURE, "auto", "none")
 SMALL_BYTES = 1 << 20
 """Up to this size a file is hashed by every process; the digest of a larger one is remembered beside it."""
 SAE_FILES = ("cfg.json", "sae_weights.safetensors")

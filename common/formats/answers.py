@@ -92,6 +92,11 @@ class Answer(BaseModel):
         return self.prompt[: max(self.prompt.rfind(self.query), 0)]
 
     @property
+    def chat(self) -> bool:
+        """Whether it was asked as a turn of a chat: the template's words come between the question and the answer."""
+        return not self.prompt.endswith(self.query)
+
+    @property
     def reason(self) -> str | None:
         """Why the answer is left out of fitting and figures; None if it is in."""
         return None if self.label is not None else self.excluded or "unexplained"

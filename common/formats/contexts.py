@@ -32,6 +32,10 @@ class Context(BaseModel):
     """What comes after the prefix, where that is not the question's own query."""
     shots: list[tuple[str, str]] = []
     """Worked examples of the prefix: what is asked, and the answer."""
+    instruction: str = ""
+    """A sentence of the prefix that changes the framing and not the meaning."""
+    chat: bool = False
+    """Whether the prefix is of a conversation, in which the question is the next turn."""
 
 
 def read_contexts(path: Path) -> list[Context]:

@@ -1,15 +1,19 @@
 """`questions.jsonl` and `asked.jsonl`: what the model is asked; `left_out.jsonl`: what it is not."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from ghosttrack.common.formats.file import Lines
 
 QUESTIONS = Lines(
     "questions.jsonl",
     "prepare",
-    "a question a line: `id, relation, subject, prefix` (few-shot text, shared by a relation), `query` (cloze), `answer, "
+    "a question a line: `id, relation, subject, prefix` (few-shot text, shared by a relation), `query` (cloze), `closing` (only of a "
+    "turn of a chat: what the template writes between the question and the model's answer), `answer, "
     "aliases` (list, answer included), `question` (what is asked, in plain words, with passage and options), `shots` (the "
     "worked examples behind the prefix: question or cloze, and completion); where its file gives them `row` (in the file, from "
     "1), `passage`, `choices`, `response` (an answer to read instead of one that the model gives), `label`, `spans` ([start, "
-    "end, label] in characters of the response), `extra` (its other columns); prompt = prefix + query",
+    "end, label] in characters of the response), `extra` (its other columns); prompt = prefix + query + closing",
 )
 LEFT_OUT = Lines(
     "left_out.jsonl",
@@ -18,3 +22,13 @@ LEFT_OUT = Lines(
 )
 ASKED_LEFT_OUT = Lines("asked_left_out.jsonl", "prepare", "the same of the file of new questions")
 ASKED = Lines("asked.jsonl", "prepare", "new questions, in the same form as questions.jsonl")
+
+
+def prompt_of(question: Mapping[str, Any]) -> str:
+    """The whole text that a question is asked with."""
+    return str(question["prefix"] + question["query"] + question.get("closing", ""))
+
+
+def in_chat(question: Mapping[str, Any]) -> bool:
+    """Whether a question is a turn of a chat, whose template writes the special tokens into the text."""
+    return "closing" in question

@@ -6,10 +6,11 @@ as a common prefix of their tokens. The subject and a given answer are found by 
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ghosttrack.common.errors import DataError
+from ghosttrack.common.formats.questions import in_chat, prompt_of
 
 
 class Encoded(NamedTuple):
@@ -36,8 +37,18 @@ def encode(model: Any, text: str, *, special: bool = True) -> Encoded:
     return Encoded(list(encoded.input_ids), [tuple(pair) for pair in encoded.offset_mapping])
 
 
-def encode_prompt(model: Any, text: str, subject: str, start: int = 0, *, special: bool = True) -> Prompt:
-    """A prompt's tokens and its subject's last token, which is looked for from character `start` on.
+def encode_question(model: Any, question: Mapping[str, Any]) -> Prompt:
+    """A line of questions.jsonl as the model reads it. Raises as `encode_prompt`."""
+    start = len(question["prefix"])
+    return encode_prompt(
+        model, prompt_of(question), question["subject"], start, start + len(question["query"]), special=not in_chat(question)
+    )  # fmt: skip
+
+
+def encode_prompt(
+    model: Any, text: str, subject: str, start: int = 0, stop: int | None = None, *, special: bool = True
+) -> Prompt:
+    """A prompt's tokens and its subject's last token, which is looked for in the characters [start, stop).
 
     A subject at position 0 is none, since position 0 is a sink and is never tracked. Raises DataError for a prompt of
     fewer than two tokens.
@@ -45,7 +56,7 @@ def encode_prompt(model: Any, text: str, subject: str, start: int = 0, *, specia
     encoded = encode(model, text, special=special)
     if len(encoded.tokens) < 2:
         raise DataError(f"the prompt {text!r} is shorter than two tokens")
-    end = end_of_subject(text[start:], subject)
+    end = end_of_subject(text[start:stop], subject)
     if end is None:
         return Prompt(encoded.tokens, None)
     found = [number for number, (first, stop) in enumerate(encoded.offsets) if first < start + end <= stop]

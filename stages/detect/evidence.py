@@ -50,12 +50,15 @@ class Asked(NamedTuple):
         return cls(
             answer.relation, answer.subject, answer.question, answer.prefix, answer.answer, normalise(answer.answer),
             answer.token_ids, answer.logprobs, answer.entropies, answer.samples,
-            f"{_asked_as(answer)} {'after' if answer.prefix else 'without'} worked examples",
+            _form(answer),
         )  # fmt: skip
 
 
-def _asked_as(answer: Answer) -> str:
-    return "a sentence to complete" if answer.query == answer.question else "a question"
+def _form(answer: Answer) -> str:
+    if answer.chat:
+        return "a question in a chat"
+    asked = "a sentence to complete" if answer.query == answer.question else "a question"
+    return f"{asked} {'after' if answer.prefix else 'without'} worked examples"
 
 
 def place_rows(question: Ints, position: Ints, n_questions: int) -> Ints:

@@ -11,6 +11,7 @@ import numpy as np
 from ghosttrack.common.config.options import takes_config
 from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.storage import Store
+from ghosttrack.stages.prepare.chat import chat_of, put
 from ghosttrack.stages.prepare.lengths import Reader, fitting, lengths, reader_of
 from ghosttrack.stages.prepare.prompts import Question
 
@@ -30,6 +31,9 @@ def data(config: Config) -> None:
         + (f", read as {rows.layout}" if rows and rows.layout else "")
     )
     reader = tokenizer_of(config)
+    questions = put(chat_of(reader.tokenizer, config.model), questions, config.model)
+    if turns := sum(question.chat for question in questions):
+        click.echo(f"{turns} are turns of a chat, by the model's chat template")
     sizes = lengths(reader, questions)
     kept, too_long = fitting(questions, sizes, reader.longest, config.tracking.max_new_tokens)
     if rows:
@@ -82,7 +86,7 @@ def columns(config: Config) -> None:
     from ghosttrack.stages.prepare import sources
 
     asked = config.data
-    if asked.questions != sources.FACTBOOK:
+    if asked.questions not in (sources.FACTBOOK, sources.FACTBOOK_QUESTIONS):
         sources.check_questions(asked.questions, asked.columns, asked.questions_config, asked.questions_split)
         click.echo(f"{asked.questions} has its columns")
     if asked.corpus != sources.FACTBOOK:

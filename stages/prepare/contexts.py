@@ -8,16 +8,22 @@ holds the answer of an asked question but by coincidence.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from ghosttrack.common.formats.contexts import Context
 from ghosttrack.common.maths.seeds import generator
+from ghosttrack.stages.prepare.chat import Chat
 from ghosttrack.stages.prepare.facts import Fact
-from ghosttrack.stages.prepare.prompts import Question, choose_shots, cloze, completion
+from ghosttrack.stages.prepare.prompts import (
+    Question,
+    Shot,
+    choose_shots,
+    cloze,
+    completion,
+    shot_of,
+)
 from ghosttrack.stages.prepare.text import fold
-
-Shot = tuple[str, str]
 
 GENERAL: tuple[tuple[str, str, str], ...] = (
     ("What is the colour of fresh snow?", "The colour of fresh snow is", "white"),
@@ -56,12 +62,33 @@ class Spare(NamedTuple):
     prompts: Sequence[Question]
 
 
+class Manner(NamedTuple):
+    """How questions are put. text: instruction and worked examples as the text before a question; general: worked examples
+    for questions that have none."""
+
+    text: Callable[[str, Sequence[Shot]], str]
+    general: Sequence[Shot]
+    chat: bool = False
+
+    @classmethod
+    def of(cls, question: Question, chat: Chat | None) -> Manner:
+        if question.chat:
+            assert chat is not None
+            return cls(chat.prefix, [(asked, answer) for asked, _, answer in GENERAL], True)
+        asks = question.query.endswith("\nA:")
+        return cls(
+            text_of, [(f"Q: {asked}\nA:" if asks else line, answer) for asked, line, answer in GENERAL]
+        )
+
+
 def contexts_of(
-    questions: Sequence[Question], spare: Spare, count: int, shots: int, seed: int
+    questions: Sequence[Question], spare: Spare, count: int, shots: int, seed: int, chat: Chat | None = None
 ) -> list[Context]:
     """Up to `count` contexts for every relation of the questions, and for prompts that hold their own examples.
 
-    spare: may hold the asked questions too; what shares a subject with one of the same relation is not used.
+    spare: may hold the asked questions too; what shares a subject with one of the same relation is not used. chat: needed
+    for questions that are turns of it; a relation that has both kinds has contexts for its turns, and each other question
+    its own.
     """
     groups: defaultdict[str, list[Question]] = defaultdict(list)
     for question in questions:
@@ -74,57 +101,87 @@ def contexts_of(
         prompts[prompt.relation].append(prompt)
     found: list[Context] = []
     for relation, members in sorted(groups.items()):
-        prefix = next((question.prefix for question in members if question.prefix), "")
         taken = {fold(question.subject) for question in members}
-        free = [
-            fact for fact in facts[relation]
-            if fold(fact.subject) not in taken and f"{cloze(fact)} {completion(fact)}\n" not in prefix
-        ]  # fmt: skip
-        lines = [(cloze(fact), completion(fact), fact) for fact in free]
-        if not prefix:  # prompts that are asked as they stand serve as examples of each other
-            lines += [
-                (prompt.query, prompt.answer, _as_fact(prompt)) for prompt in prompts[relation]
-                if fold(prompt.subject) not in taken and "\n" not in prompt.query
-            ]  # fmt: skip
-        new = _new_sets(lines, shots or DEFAULT_SHOTS, count, seed, relation)
-        asks = members[0].query.endswith("\nA:")
-        found += _rows(relation, None, _distinct(prefix, new, asks, count))
-        for question in members:
+        turns = [question for question in members if question.chat]
+        others = [question for question in members if not question.chat]
+        for alike in filter(None, (turns, others)):
+            lines = _lines(alike, facts[relation], prompts[relation], taken)
+            new = _new_sets(lines, shots or DEFAULT_SHOTS, count, seed, relation)
+            manner = Manner.of(alike[0], chat)
+            first = next((question for question in alike if question.prefix), alike[0])
+            variants = _distinct(first.prefix, _own(first), new, manner, count)
+            mixed = alike is others and turns
+            for name in [question.id for question in alike] if mixed else [None]:
+                found += _rows(relation, name, variants, manner)
+        for question in others:
             own, query = split_prompt(question.query)
             if own:
-                found += _rows(relation, question.id, _distinct(own, [], asks, count), query)
+                manner = Manner.of(question, chat)
+                found += _rows(
+                    relation, question.id, _distinct(own, examples_of(own), [], manner, count), manner, query
+                )
     return found
+
+
+def _own(question: Question) -> list[Shot]:
+    """The worked examples before a question."""
+    return list(question.shots) if question.chat else examples_of(question.prefix)
+
+
+def _lines(
+    members: Sequence[Question], facts: Sequence[Fact], prompts: Sequence[Question], taken: set[str]
+) -> list[tuple[str, str, Fact]]:
+    """What worked examples can be made of, as they are put to these questions of one relation and one manner."""
+    free = [fact for fact in facts if fold(fact.subject) not in taken]
+    if members[0].chat:
+        shown = {shot for question in members for shot in question.shots}
+        return [(*shot_of(fact), fact) for fact in free if fact.question and shot_of(fact) not in shown]
+    prefix = next((question.prefix for question in members if question.prefix), "")
+    lines = [
+        (cloze(fact), completion(fact), fact) for fact in free if f"{cloze(fact)} {completion(fact)}\n" not in prefix
+    ]  # fmt: skip
+    if not prefix:  # prompts that are asked as they stand serve as examples of each other
+        lines += [
+            (prompt.query, prompt.answer, _as_fact(prompt)) for prompt in prompts
+            if fold(prompt.subject) not in taken and "\n" not in prompt.query
+        ]  # fmt: skip
+    return lines
 
 
 DEFAULT_SHOTS = 4
 """Worked examples a context, where the questions themselves have none."""
 
 
-def contexts_of_asked(questions: Sequence[Question], known: Sequence[Context], count: int) -> list[Context]:
+def contexts_of_asked(
+    questions: Sequence[Question], known: Sequence[Context], count: int, chat: Chat | None = None
+) -> list[Context]:
     """Contexts for new questions: those of their relation, without the examples that hold a question's own subject.
 
     known: the contexts of the finished run. A relation that it did not have gets them by the same rule as one without facts.
     """
-    by_relation: defaultdict[str, list[Context]] = defaultdict(list)
+    by_relation: defaultdict[tuple[str, bool], list[Context]] = defaultdict(list)
     for context in known:
         if context.question is None:
-            by_relation[context.relation].append(context)
+            by_relation[context.relation, context.chat].append(context)
     found: list[Context] = []
-    done: set[str] = set()
+    done: set[tuple[str, bool]] = set()
     for question in questions:
-        own = by_relation.get(question.relation, [])
-        prefix, query = split_prompt(question.query)
+        key = question.relation, question.chat
+        own = by_relation.get(key, [])
+        prefix, query = ("", "") if question.chat else split_prompt(question.query)
+        manner = Manner.of(question, chat)
         if not own or prefix:
-            asks = question.query.endswith("\nA:")
-            variants = _distinct(prefix or question.prefix, [], asks, count)
-            found += _rows(question.relation, question.id, variants, query if prefix else None)
+            before = prefix or question.prefix
+            examples = examples_of(prefix) if prefix else _own(question)
+            variants = _distinct(before, examples, [], manner, count)
+            found += _rows(question.relation, question.id, variants, manner, query if prefix else None)
             continue
-        if question.relation not in done:
-            done.add(question.relation)
+        if key not in done:
+            done.add(key)
             found += own
         subject = fold(question.subject)
         if subject and any(_names(shot, subject) for context in own for shot in context.shots):
-            found += [_without(context, question.id, subject) for context in own]
+            found += [_without(context, question.id, subject, manner) for context in own]
     return found
 
 
@@ -153,8 +210,10 @@ def examples_of(prefix: str) -> list[Shot]:
     return examples
 
 
-def text_of(shots: Sequence[Shot]) -> str:
-    return "".join(f"{asked} {answer}\n" if answer else f"{asked}\n" for asked, answer in shots)
+def text_of(instruction: str, shots: Sequence[Shot]) -> str:
+    """A sentence and worked examples, a line each."""
+    lines = [f"{asked} {answer}\n" if answer else f"{asked}\n" for asked, answer in shots]
+    return "".join([f"{instruction}\n" if instruction else "", *lines])
 
 
 def _new_sets(
@@ -173,24 +232,33 @@ def _new_sets(
     return sets
 
 
+class Variant(NamedTuple):
+    kind: str
+    prefix: str
+    instruction: str
+    shots: list[Shot]
+
+
 def _distinct(
-    prefix: str, new: Sequence[list[Shot]], asks: bool, count: int
-) -> list[tuple[str, str, list[Shot]]]:
-    """(kind, prefix, shots) of up to `count` contexts whose texts differ from the first and from each other."""
+    prefix: str, own: Sequence[Shot], new: Sequence[list[Shot]], manner: Manner, count: int
+) -> list[Variant]:
+    """Up to `count` contexts whose texts differ from the first and from each other. own: the examples of the first."""
     seen: set[str] = {prefix}
-    found: list[tuple[str, str, list[Shot]]] = []
-    for kind, before, shots in _variants(prefix, new, asks):
-        text = before + text_of(shots)
+    found: list[Variant] = []
+    for kind, instruction, shots in _variants(own, new, manner):
+        text = manner.text(instruction, shots)
         if len(found) < count and text not in seen:
             seen.add(text)
-            found.append((kind, text, shots))
+            found.append(Variant(kind, text, instruction, shots))
     return found
 
 
-def _variants(prefix: str, new: Sequence[list[Shot]], asks: bool) -> Iterator[tuple[str, str, list[Shot]]]:
-    """(kind, text before the examples, examples), best first."""
+def _variants(
+    own: Sequence[Shot], new: Sequence[list[Shot]], manner: Manner
+) -> Iterator[tuple[str, str, list[Shot]]]:
+    """(kind, instruction, examples), best first."""
     yield from (("examples", "", shots) for shots in new)
-    sets = [shots for shots in (examples_of(prefix), *new) if shots]
+    sets = [shots for shots in (list(own), *new) if shots]
     for shots in sets:
         yield "reversed", "", shots[::-1]
     for shots in sets:
@@ -201,22 +269,21 @@ def _variants(prefix: str, new: Sequence[list[Shot]], asks: bool) -> Iterator[tu
     for shots in sets:
         yield from (("turned", "", shots[start:] + shots[:start]) for start in range(1, len(shots)))
     if not sets:
-        general = [(f"Q: {q}\nA:" if asks else line, answer) for q, line, answer in GENERAL]
         for start in range(DEFAULT_SHOTS):
-            yield "general", "", general[start::DEFAULT_SHOTS]
+            yield "general", "", list(manner.general[start::DEFAULT_SHOTS])
     for sentence in INSTRUCTIONS:
-        yield "instruction", f"{sentence}\n", examples_of(prefix)
+        yield "instruction", sentence, list(own)
 
 
 def _rows(
-    relation: str,
-    question: str | None,
-    variants: Sequence[tuple[str, str, list[Shot]]],
-    query: str | None = None,
+    relation: str, question: str | None, variants: Sequence[Variant], manner: Manner, query: str | None = None
 ) -> list[Context]:
     return [
-        Context(relation=relation, question=question, context=number, kind=kind, prefix=prefix, query=query, shots=shots)
-        for number, (kind, prefix, shots) in enumerate(variants, start=1)
+        Context(
+            relation=relation, question=question, context=number, kind=variant.kind, prefix=variant.prefix, query=query,
+            shots=variant.shots, instruction=variant.instruction, chat=manner.chat,
+        )
+        for number, variant in enumerate(variants, start=1)
     ]  # fmt: skip
 
 
@@ -224,13 +291,11 @@ def _names(shot: Shot, subject: str) -> bool:
     return f" {subject} " in f" {fold(' '.join(shot))} "
 
 
-def _without(context: Context, question: str, subject: str) -> Context:
+def _without(context: Context, question: str, subject: str, manner: Manner) -> Context:
     """The context for one question, without the examples that name its subject."""
     shots = [shot for shot in context.shots if not _names(shot, subject)]
-    before = context.prefix.removesuffix(text_of(context.shots))
-    return context.model_copy(
-        update={"question": question, "shots": shots, "prefix": before + text_of(shots)}
-    )
+    prefix = manner.text(context.instruction, shots)
+    return context.model_copy(update={"question": question, "shots": shots, "prefix": prefix})
 
 
 def _as_fact(prompt: Question) -> Fact:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ghosttrack.common.errors import DataError, ModelSourceError
+from ghosttrack.common.models.prompts import encode
 from ghosttrack.stages.prepare.prompts import Question
 
 TOO_LONG = "longer than the context"
@@ -35,8 +36,10 @@ def reader_of(source: str | Path, **arguments: Any) -> Reader:
 
 def lengths(reader: Reader, questions: Sequence[Question]) -> list[int]:
     """Tokens of each prompt, with the response that it brings."""
-    texts = [question.prompt + (question.given.response or "") for question in questions]
-    return [len(ids) for ids in reader.tokenizer(texts, verbose=False).input_ids] if texts else []
+    return [
+        len(encode(reader.tokenizer, question.prompt + (question.given.response or ""), special=not question.chat).tokens)
+        for question in questions
+    ]  # fmt: skip
 
 
 def fitting(

@@ -19,6 +19,9 @@ from ghosttrack.stages.prepare.relations import COUNTRY_SUBJECTS
 from ghosttrack.stages.prepare.rows import LETTERS, Given
 from ghosttrack.stages.prepare.text import fold, slug
 
+Shot = tuple[str, str]
+"""A worked example: what is asked (or a sentence up to its end), and the answer."""
+
 TEMPLATES: Mapping[str, str] = {
     "anthem": 'The song "{subject}" is the national anthem of',
     "border": "A country that shares a land border with {subject} is",
@@ -45,6 +48,33 @@ TEMPLATES: Mapping[str, str] = {
     "river": "The {subject} river flows through the country of",
 }
 
+QUESTIONS: Mapping[str, str] = {
+    "anthem": 'Of which country is the song "{subject}" the national anthem?',
+    "border": "Which country shares a land border with {subject}?",
+    "calling_code": "What is the international telephone calling code of {subject}?",
+    "capital": "What is the capital of {subject}?",
+    "capital_of": "{subject} is the capital of which country?",
+    "city": "In which country is the city of {subject}?",
+    "continent": "On which continent is {subject} located?",
+    "currency": "What is the currency of {subject}?",
+    "currency_code": "What is the three-letter currency code of {subject}?",
+    "demonym": "What is the nationality of a person from {subject}?",
+    "division": "In which country is the region called {subject}?",
+    "heritage": "In which country is the World Heritage Site {subject}?",
+    "independence_from": "From which country did {subject} gain its independence?",
+    "independence_year": "In which year did {subject} become independent?",
+    "internet_code": "What is the internet country code of {subject}?",
+    "lake": "In which country is the lake called {subject}?",
+    "largest_city": "What is the largest city in {subject}?",
+    "local_name": "Which country does the local name {subject} stand for?",
+    "official_language": "What is an official language of {subject}?",
+    "peak": "In which country is the peak called {subject}?",
+    "port": "In which country is the port of {subject}?",
+    "religion": "What is the largest religious group in {subject}?",
+    "river": "Through which country does the {subject} river flow?",
+}
+"""The same, asked for."""
+
 RESERVED_SETS = 4
 """Sets of further worked examples that are left where a relation has facts enough."""
 
@@ -65,12 +95,23 @@ class Question:
     answer: str
     aliases: tuple[str, ...]
     question: str = ""
-    shots: tuple[tuple[str, str], ...] = ()
+    shots: tuple[Shot, ...] = ()
+    closing: str | None = None
+    """Of a turn of a chat: what its template writes between the question and the model's answer."""
     given: Given = field(default_factory=Given, hash=False)
 
     @property
     def prompt(self) -> str:
-        return self.prefix + self.query
+        return self.prefix + self.query + (self.closing or "")
+
+    @property
+    def chat(self) -> bool:
+        return self.closing is not None
+
+    @property
+    def asks(self) -> bool:
+        """Whether it is a question, and not a text to go on from."""
+        return (self.question or self.query).strip() != self.query.strip() or self.chat
 
     def record(self) -> dict[str, object]:
         """The question as JSON-ready data; of what a file may give, what it gives."""
@@ -79,7 +120,9 @@ class Question:
             for name, value in vars(self.given).items()
             if value not in (None, (), {}) and name != "id"
         }
-        own = {name: value for name, value in vars(self).items() if name != "given"}
+        own = {
+            name: value for name, value in vars(self).items() if name != "given" and (name != "closing" or self.chat)
+        }  # fmt: skip
         return {**own, "question": self.question or self.query, **given}
 
 
@@ -180,6 +223,13 @@ def even_quota(sizes: Mapping[str, int], most: int | None) -> dict[str, int]:
     return quota
 
 
+def asked_for(fact: Fact) -> Fact:
+    """The fact with a question in words, for one that a sentence of TEMPLATES asks for."""
+    subject = spoken(fact.subject) if fact.relation in COUNTRY_SUBJECTS else fact.subject
+    words = QUESTIONS[fact.relation].format(subject=subject)
+    return replace(fact, question=words[0].upper() + words[1:])
+
+
 def cloze(fact: Fact) -> str:
     """The sentence up to the answer, or `Q: …` and `A:`, without a space at its end."""
     if fact.question is not None:
@@ -229,7 +279,7 @@ def question(fact: Fact, examples: Sequence[Fact] = ()) -> Question:
     )
 
 
-def shot_of(example: Fact) -> tuple[str, str]:
+def shot_of(example: Fact) -> Shot:
     """A worked example as question (or cloze) and completion."""
     return _plainly(example), completion(example)
 

@@ -19,12 +19,28 @@ from ghosttrack.common.formats.contexts import (
     write_contexts,
 )
 from ghosttrack.common.formats.corpus import CORPUS
-from ghosttrack.common.formats.questions import ASKED, ASKED_LEFT_OUT, LEFT_OUT, QUESTIONS
+from ghosttrack.common.formats.questions import (
+    ASKED,
+    ASKED_LEFT_OUT,
+    LEFT_OUT,
+    QUESTIONS,
+    in_chat,
+    prompt_of,
+)
 from ghosttrack.common.formats.snapshot import CONFIG
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.stages.prepare import bos, contexts, factbook, lengths, miniature, packing, snapshot, sources
+from ghosttrack.stages.prepare.chat import Chat, chat_of, put
 from ghosttrack.stages.prepare.facts import Fact
-from ghosttrack.stages.prepare.prompts import Question, ask, even_quota, shot_of, with_unique_ids
+from ghosttrack.stages.prepare.prompts import (
+    Question,
+    Shot,
+    ask,
+    asked_for,
+    even_quota,
+    shot_of,
+    with_unique_ids,
+)
 from ghosttrack.stages.prepare.tokenizer import without_beyond
 
 
@@ -78,16 +94,22 @@ def prepare_questions(job: Job) -> dict[str, Any]:
     """Write `questions.jsonl`. Raises DataError."""
     questions, spare, rows = questions_of(job.config)
     rows = rows or sources.Rows(job.config.data.questions)
-    questions, too_long = _fitting(job, questions)
+    reader = lengths.reader_of(job.input_dir("prepare/model"))
+    questions = put(chat_of(reader.tokenizer, job.config.model), questions, job.config.model)
+    questions, too_long = _fitting(job, reader, questions)
     rows.left_out += too_long
     QUESTIONS.write(job.output(QUESTIONS.name), [question.record() for question in questions])
     LEFT_OUT.write(job.output(LEFT_OUT.name), rows.left_out)
     for warning in told(rows):
         job.log.warning(warning)
     counts = Counter(question.relation for question in questions)
-    job.log.info(f"{len(questions)} questions over {len(counts)} relations")
+    turns = sum(question.chat for question in questions)
+    job.log.info(
+        f"{len(questions)} questions over {len(counts)} relations" + (f", {turns} as turns of a chat" if turns else "")
+    )  # fmt: skip
     return {
         "questions": len(questions),
+        "in_chat": turns,
         "facts": len(spare.facts) + len(spare.prompts),
         "relations": dict(sorted(counts.items())),
         "layout": rows.layout,
@@ -97,9 +119,10 @@ def prepare_questions(job: Job) -> dict[str, Any]:
     }
 
 
-def _fitting(job: Job, questions: Sequence[Question]) -> tuple[list[Question], list[dict[str, Any]]]:
+def _fitting(
+    job: Job, reader: lengths.Reader, questions: Sequence[Question]
+) -> tuple[list[Question], list[dict[str, Any]]]:
     """The questions that the model can hold, and what is told of the others."""
-    reader = lengths.reader_of(job.input_dir("prepare/model"))
     sizes = lengths.lengths(reader, questions)
     return lengths.fitting(questions, sizes, reader.longest, job.config.tracking.max_new_tokens)
 
@@ -133,7 +156,12 @@ def prepare_contexts(job: Job) -> dict[str, Any]:
     _, spare, _ = questions_of(job.config)
     settings = job.config
     found = contexts.contexts_of(
-        questions, spare, settings.tracking.contexts, settings.data.shots, settings.seed
+        questions,
+        spare,
+        settings.tracking.contexts,
+        settings.data.shots,
+        settings.seed,
+        _chat(job, questions),
     )
     return _write_contexts(job, found, questions)
 
@@ -142,9 +170,15 @@ def prepare_asked_contexts(job: Job) -> dict[str, Any]:
     """The same for new questions, by the same rule."""
     questions = _read_questions(job.input("prepare/asked", ASKED.name))
     known = read_contexts(job.input("prepare/contexts", CONTEXTS.name))
-    return _write_contexts(
-        job, contexts.contexts_of_asked(questions, known, job.config.tracking.contexts), questions
-    )
+    found = contexts.contexts_of_asked(questions, known, job.config.tracking.contexts, _chat(job, questions))
+    return _write_contexts(job, found, questions)
+
+
+def _chat(job: Job, questions: Sequence[Question]) -> Chat | None:
+    """The chat that some of these questions are turns of."""
+    if not any(question.chat for question in questions):
+        return None
+    return chat_of(lengths.reader_of(job.input_dir("prepare/model")).tokenizer, job.config.model)
 
 
 def _write_contexts(job: Job, found: Sequence[Context], questions: Sequence[Question]) -> dict[str, Any]:
@@ -161,9 +195,14 @@ def _write_contexts(job: Job, found: Sequence[Context], questions: Sequence[Ques
 def prepare_asked(job: Job) -> dict[str, Any]:
     """Write `asked.jsonl`, new questions in the form of `questions.jsonl`. Raises DataError."""
     asked_before = QUESTIONS.read(job.input("prepare/questions", QUESTIONS.name))
-    examples = {record["relation"]: record["prefix"] for record in asked_before}
-    questions, left_out = sources.read_asked(Path(str(job.config.data.asked)).expanduser(), examples)
-    questions, too_long = _fitting(job, questions)
+    examples = {record["relation"]: record["prefix"] for record in asked_before if not in_chat(record)}
+    shots = {record["relation"]: _shots(record) for record in asked_before if in_chat(record)}
+    path = Path(str(job.config.data.asked)).expanduser()
+    questions, left_out = sources.read_asked(path, examples, shots)
+    reader = lengths.reader_of(job.input_dir("prepare/model"))
+    if shots and (chat := chat_of(reader.tokenizer, job.config.model)):
+        questions = [chat.put(question) if question.asks else question for question in questions]
+    questions, too_long = _fitting(job, reader, questions)
     left_out = sorted([*left_out, *too_long], key=lambda row: row["row"])
     QUESTIONS.write(job.output(ASKED.name), [question.record() for question in questions])
     LEFT_OUT.write(job.output(ASKED_LEFT_OUT.name), left_out)
@@ -172,7 +211,7 @@ def prepare_asked(job: Job) -> dict[str, Any]:
     return {
         "questions": len(questions),
         "left_out": len(left_out),
-        "with_examples": sum(bool(question.prefix) for question in questions),
+        "with_examples": sum(bool(q.shots if q.chat else q.prefix) for q in questions),
     }
 
 
@@ -180,9 +219,16 @@ def _read_questions(path: Path) -> list[Question]:
     records = QUESTIONS.read(path)
     known = {field.name for field in fields(Question)}
     return [
-        Question(**{key: value for key, value in record.items() if key in known} | {"aliases": tuple(record["aliases"])})
+        Question(
+            **{key: value for key, value in record.items() if key in known}
+            | {"aliases": tuple(record["aliases"]), "shots": _shots(record)}
+        )
         for record in records
-    ]  # fmt: skip
+    ]
+
+
+def _shots(record: dict[str, Any]) -> tuple[Shot, ...]:
+    return tuple((asked, answer) for asked, answer in record.get("shots", ()))
 
 
 def questions_of(config: Config) -> tuple[list[Question], contexts.Spare, sources.Rows | None]:
@@ -191,9 +237,11 @@ def questions_of(config: Config) -> tuple[list[Question], contexts.Spare, source
     The miniature model is asked about the small world that it half knows.
     """
     data = config.data
-    if data.questions == sources.FACTBOOK:
+    if data.questions in (sources.FACTBOOK, sources.FACTBOOK_QUESTIONS):
         small = config.model.base_model == miniature.NAME
         facts: Sequence[Fact] = miniature.world(config.seed) if small else factbook.facts()
+        if data.questions == sources.FACTBOOK_QUESTIONS:
+            facts = [asked_for(fact) for fact in facts]
         relations = None if small else data.relations
         questions = ask(
             facts, shots=data.shots, seed=config.seed, most=data.max_questions, relations=relations
@@ -235,13 +283,17 @@ def prepare_corpus(job: Job) -> dict[str, Any]:
     data, length = job.config.data, job.config.extract.max_length
     folder = job.input_dir("prepare/model")
     tokenize = _tokenizer(folder, length)
+    tokenize_chat = _tokenizer(folder, length, special=False)
     asked = QUESTIONS.read(job.input("prepare/questions", QUESTIONS.name))
-    prompts = [record["prefix"] + record["query"] for record in asked]
+    prompts = [prompt_of(record) for record in asked]
+    chat = {prompt_of(record) for record in asked if in_chat(record)}
     texts = corpus_texts(job.config)
     with job.progress(data.max_tokens, "tok", "corpus") as progress:
 
         def tokenize_and_count(batch: list[str]) -> list[list[int]]:
             tokens = tokenize(batch)
+            for number in [number for number, text in enumerate(batch) if text in chat]:
+                [tokens[number]] = tokenize_chat([batch[number]])
             progress.update(sum(map(len, tokens)))
             return tokens
 
@@ -286,7 +338,7 @@ def corpus_texts(config: Config) -> Sequence[str]:
     return sources.read_local_corpus(Path(data.corpus).expanduser(), data.corpus_column)
 
 
-def _tokenizer(folder: Path, row_length: int) -> packing.Tokenize:
+def _tokenizer(folder: Path, row_length: int, special: bool = True) -> packing.Tokenize:
     """The snapshot's tokenizer as a function. Raises when rows are longer than the model can see."""
     tokenizer, longest = lengths.reader_of(folder)
     if longest is not None and row_length > longest:
@@ -296,6 +348,8 @@ def _tokenizer(folder: Path, row_length: int) -> packing.Tokenize:
         )
 
     def tokenize(texts: list[str]) -> list[list[int]]:
-        return tokenizer(texts, verbose=False, return_attention_mask=False).input_ids
+        return tokenizer(
+            texts, add_special_tokens=special, verbose=False, return_attention_mask=False
+        ).input_ids
 
     return tokenize

@@ -16,12 +16,14 @@ from ghosttrack.common.errors import ConfigError, DataError
 from ghosttrack.stages.prepare.facts import Fact
 from ghosttrack.stages.prepare.files import Read, format_of, load, read_file, read_text
 from ghosttrack.stages.prepare.layouts import Layout, known
-from ghosttrack.stages.prepare.prompts import Question, asked, in_words
+from ghosttrack.stages.prepare.prompts import Question, Shot, asked, in_words
 from ghosttrack.stages.prepare.rows import FIELDS, Row, RowError, check
 from ghosttrack.stages.prepare.text import slug
 
 HUB_PREFIX = "hub:"
 FACTBOOK = "factbook"
+FACTBOOK_QUESTIONS = "factbook-questions"
+"""Its facts asked for in questions, not as sentences to complete."""
 FIRST_ROWS = 100
 """Of a source, that tell its columns."""
 MOST_BROKEN = 0.1
@@ -274,11 +276,14 @@ def _with_sources(reads: list[Read], source: str) -> list[Read]:
     ]
 
 
-def read_asked(path: Path, examples: Mapping[str, str]) -> tuple[list[Question], list[dict[str, Any]]]:
+def read_asked(
+    path: Path, examples: Mapping[str, str], shots: Mapping[str, tuple[Shot, ...]] | None = None
+) -> tuple[list[Question], list[dict[str, Any]]]:
     """New questions of a file, in its order, and what is told of the rows that cannot be asked.
 
     The right answer may be left out, where nobody knows it. examples: relation to the worked examples that come before its
-    questions; a line that names another relation, or none, is asked without. Raises DataError where no row can be asked.
+    questions; a line that names another relation, or none, is asked without. shots: those of a chat, for its questions.
+    Raises DataError where no row can be asked.
     """
     new: dict[str, Question] = {}
     left_out: list[dict[str, Any]] = []
@@ -305,6 +310,7 @@ def read_asked(path: Path, examples: Mapping[str, str]) -> tuple[list[Question],
             answer=row.aliases[0] if row.aliases else "",
             aliases=row.aliases,
             question=in_words(row.text, row.given) if row.is_question else row.text.strip(),
+            shots=(shots or {}).get(row.relation, ()) if row.is_question else (),
             given=row.given,
         )
     if not new:

@@ -6,12 +6,13 @@ that memory grows with the states that are kept and not with length times vocabu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ghosttrack.common.formats.questions import in_chat, prompt_of
 from ghosttrack.common.models.language_model import LanguageModel
 from ghosttrack.common.models.prompts import Prompt, encode, encode_answer
 from ghosttrack.common.models.reading import read_rows
@@ -33,12 +34,16 @@ class Response(NamedTuple):
     exact: bool
 
 
-def encode_response(model: LanguageModel, prompt: str, response: str) -> Response:
-    """A prompt with a response behind it; a space between them where neither has one."""
-    joint = "" if not prompt or prompt[-1].isspace() or response[:1].isspace() else " "
-    before, tokens = encode_answer(model, prompt, joint + response)
+def encode_response(model: LanguageModel, question: Mapping[str, Any], response: str) -> Response:
+    """A question's prompt with a response behind it; between them a space where neither has one, and in a chat what its
+    template writes there."""
+    prompt, special = prompt_of(question), not in_chat(question)
+    apart = not special or not prompt or prompt[-1].isspace() or response[:1].isspace()
+    joint = "" if apart else " "
+    before, tokens = encode_answer(model, prompt, joint + response, special=special)
     start = len(prompt) + len(joint)
-    offsets = encode(model, prompt + joint + response).offsets[len(before) : len(before) + len(tokens)]
+    whole = encode(model, prompt + joint + response, special=special)
+    offsets = whole.offsets[len(before) : len(before) + len(tokens)]
     own = [(max(first - start, 0), max(stop - start, 0)) for first, stop in offsets]
     return Response(before, tokens, own, model.tokenizer.decode(tokens).strip() == response.strip())
 

@@ -13,7 +13,7 @@ from ghosttrack.common.config.schema import Config
 from ghosttrack.common.errors import DataError
 from ghosttrack.common.formats.answers import GENERATIONS
 from ghosttrack.common.formats.candidates import CANDIDATES
-from ghosttrack.common.formats.questions import QUESTIONS
+from ghosttrack.common.formats.questions import QUESTIONS, in_chat
 from ghosttrack.common.formats.saes import SAE
 from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.common.models.interventions import Edit
@@ -44,7 +44,7 @@ class Interventions:
     candidates: dict[str, Any]
     reader: Rereader
     head: Head
-    _ends: Ends | None = field(default=None, repr=False)
+    _ends: dict[bool, Ends] = field(default_factory=dict, repr=False)
 
     @classmethod
     def open(cls, find: Find, config: Config) -> "Interventions":
@@ -118,8 +118,8 @@ class Interventions:
         generation, question = self.generations[number], self.questions[number]
         said = {
             "": generation["answer"],
-            "new_": bench.answer(edits, self.ends, self.config.tracking.max_new_tokens),
-            "control_": bench.answer(control, self.ends, self.config.tracking.max_new_tokens),
+            "new_": bench.answer(edits, self.ends(question), self.config.tracking.max_new_tokens),
+            "control_": bench.answer(control, self.ends(question), self.config.tracking.max_new_tokens),
         }
         return {
             "question": generation["id"],
@@ -145,11 +145,12 @@ class Interventions:
             ],
         }
 
-    @property
-    def ends(self) -> Ends:
-        if self._ends is None:
-            self._ends = Ends(self.model, self.config.tracking.stop, self.model.end_tokens()[0])
-        return self._ends
+    def ends(self, question: dict[str, Any]) -> Ends:
+        """What ends an answer to a question."""
+        chat = in_chat(question)
+        if chat not in self._ends:
+            self._ends[chat] = Ends(self.model, self.config.tracking.stops(chat), self.model.end_tokens()[0])
+        return self._ends[chat]
 
     def _speaking_for(self, bench: QuestionBench, candidate: str, count: int) -> list[tuple[int, int]]:
         """The tracks whose absence would lower a candidate most against the best other one."""

@@ -8,11 +8,14 @@ from typing import Any, NamedTuple
 
 from ghosttrack.common.errors import CorruptInputError
 
+Prefix = tuple[str, bool]
+"""What stands before a question, and whether it is a conversation."""
+
 
 class Batch(NamedTuple):
     """Questions answered in one forward pass. numbers: lines of questions.jsonl, from 0."""
 
-    prefix: str
+    prefix: Prefix
     numbers: list[int]
 
 
@@ -43,7 +46,7 @@ def even(count: int, most: int) -> int:
 
 
 def plan_shards(
-    prefixes: list[str], shard_size: int, batch_size: int, characters: Sequence[int] | None = None
+    prefixes: list[Prefix], shard_size: int, batch_size: int, characters: Sequence[int] | None = None
 ) -> list[list[Batch]]:
     """Shards of batches that cover all questions; a batch never mixes prefixes. characters: of each given answer."""
     order = sorted(range(len(prefixes)), key=lambda number: (prefixes[number], number))
@@ -59,7 +62,7 @@ def plan_shards(
     return [list(_batches(shard, prefixes, batch_size)) for shard in shards]
 
 
-def _batches(numbers: list[int], prefixes: list[str], batch_size: int) -> Iterator[Batch]:
+def _batches(numbers: list[int], prefixes: list[Prefix], batch_size: int) -> Iterator[Batch]:
     for prefix, group in groupby(numbers, key=lambda number: prefixes[number]):
         members = list(group)
         for start in range(0, len(members), batch_size):

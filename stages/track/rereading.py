@@ -11,8 +11,9 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from ghosttrack.common.formats.account import SOURCES
+from ghosttrack.common.formats.questions import in_chat, prompt_of
 from ghosttrack.common.models.language_model import LanguageModel
-from ghosttrack.common.models.prompts import encode, encode_prompt, end_of_subject
+from ghosttrack.common.models.prompts import encode, encode_question, end_of_subject
 from ghosttrack.common.models.reading import Prefix, fork, read_prefix
 from ghosttrack.common.models.writes import WriteReader, Writes
 
@@ -40,15 +41,15 @@ def text_of(
     positions: NDArray[np.int64],
 ) -> Text:
     """question: of questions.jsonl; token_ids: of the model's answer; positions: those that are tracked, ascending."""
-    said, start = question["prefix"] + question["query"], len(question["prefix"])
-    prompt = encode_prompt(model, said, question["subject"], start)
+    start = len(question["prefix"])
+    prompt = encode_question(model, question)
     length = len(prompt.tokens)
     last = length - 1 if prompt.subject is None else prompt.subject
-    end = start + (end_of_subject(said[start:], question["subject"]) or 0)
+    end = start + (end_of_subject(question["query"], question["subject"]) or 0)
     first = end - len(question["subject"].strip()) if prompt.subject is not None else end
     kinds = [
         "examples" if stop <= start else "subject" if begin < end and stop > first else "question"
-        for begin, stop in encode(model, said).offsets
+        for begin, stop in encode(model, prompt_of(question), special=not in_chat(question)).offsets
     ]
     numbers = [SOURCES.index(kind) for kind in [*kinds, *["answer"] * len(token_ids)]]
     chosen = np.where(positions < 0, last, length - 1 + positions)

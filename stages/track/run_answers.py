@@ -21,11 +21,11 @@ from ghosttrack.common.formats.answers import GENERATIONS
 from ghosttrack.common.formats.candidates import CANDIDATES
 from ghosttrack.common.formats.lens import LENS
 from ghosttrack.common.formats.positions import POSITIONS
-from ghosttrack.common.formats.questions import ASKED, QUESTIONS
+from ghosttrack.common.formats.questions import ASKED, QUESTIONS, in_chat, prompt_of
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.common.maths.text import normalise
 from ghosttrack.common.models.language_model import LanguageModel, load_language_model
-from ghosttrack.common.models.prompts import Prompt, encode_prompt
+from ghosttrack.common.models.prompts import Prompt, encode_question
 from ghosttrack.common.models.reading import Prefix
 from ghosttrack.stages.track.generate import (
     SUBJECT,
@@ -59,7 +59,7 @@ def answer_all(job: Job, questions: list[dict[str, Any]]) -> dict[str, Any]:
     if not questions:
         raise DataError("questions.jsonl is empty; check data.questions and data.relations")
     shards = plan_shards(
-        [q["prefix"] for q in questions], even(len(questions), settings.shard_questions), settings.batch_size,
+        [(q["prefix"], in_chat(q)) for q in questions], even(len(questions), settings.shard_questions), settings.batch_size,
         [len(q.get("response", "")) for q in questions],
     )  # fmt: skip
     mine = [number for number in range(len(shards)) if number % job.ranks == job.rank]
@@ -67,7 +67,7 @@ def answer_all(job: Job, questions: list[dict[str, Any]]) -> dict[str, Any]:
     before = sum(size for number, size in sizes.items() if job.done(_step(number)))
     if before < sum(sizes.values()):
         model = language_model_of(job)
-        ends = job.kept("ends", lambda: ends_of(job, model))
+        ends = {chat: ends_of(job, model, chat) for chat in {in_chat(question) for question in questions}}
         with job.progress(sum(sizes.values()), "questions", "answers", before) as progress:
             for number in shards_done(
                 job, model, mine, _step,
@@ -113,19 +113,19 @@ def _do_shard(
     questions: list[dict[str, Any]],
     number: int,
     batches: list[Batch],
-    ends: Ends,
+    ends: dict[bool, Ends],
 ) -> None:
     """Answer a shard's questions and write its files to scratch, in the order of its questions."""
     answers: dict[int, Answer] = {}
     lines: list[dict[str, Any]] = []
-    prompts = {line: prompt_of(job, model, questions[line]) for batch in batches for line in batch.numbers}
+    prompts = {line: tokens_of(job, model, questions[line]) for batch in batches for line in batch.numbers}
     prefix: Prefix | None = None
-    for _, alike in itertools.groupby(batches, key=lambda batch: batch.prefix):
+    for (_, chat), alike in itertools.groupby(batches, key=lambda batch: batch.prefix):
         members = list(alike)
         of_all = [prompts[line] for batch in members for line in batch.numbers]
         prefix = shared_prefix(model, of_all, prefix)
         for batch in members:
-            for line, answer, samples in _answer(job, model, batch, questions, prompts, prefix, ends):
+            for line, answer, samples in _answer(job, model, batch, questions, prompts, prefix, ends[chat]):
                 answers[line] = answer
                 lines.append(
                     {
@@ -160,24 +160,27 @@ def _do_shard(
         fsync(file)
 
 
-def ends_of(job: Job, model: LanguageModel) -> Ends:
+def ends_of(job: Job, model: LanguageModel, chat: bool) -> Ends:
     """What ends an answer: what ends a text of the model, and `tracking.stop`."""
-    tokens, absent = model.end_tokens()
-    if absent:
-        job.log.warning(
-            f"end tokens {absent} of the model's configuration are beyond its vocabulary of {model.n_vocabulary}; "
-            "they are ignored"
-        )
-    return Ends(model, job.config.tracking.stop, tokens)
+
+    def find() -> Ends:
+        tokens, absent = model.end_tokens()
+        if absent:
+            job.log.warning(
+                f"end tokens {absent} of the model's configuration are beyond its vocabulary of {model.n_vocabulary}; "
+                "they are ignored"
+            )
+        return Ends(model, job.config.tracking.stops(chat), tokens)
+
+    ends: Ends = job.kept(f"ends {'of a chat' if chat else ''}", find)
+    return ends
 
 
-def prompt_of(job: Job, model: LanguageModel, question: dict[str, Any]) -> Prompt:
+def tokens_of(job: Job, model: LanguageModel, question: dict[str, Any]) -> Prompt:
     """A question's prompt as tokens. Raises DataError for one that is too short or that the model cannot hold."""
     most = 0 if "response" in question else job.config.tracking.max_new_tokens  # its length is known to fit
     try:
-        prompt = encode_prompt(
-            model, question["prefix"] + question["query"], question["subject"], len(question["prefix"])
-        )
+        prompt = encode_question(model, question)
     except DataError as error:
         raise DataError(f"question {question['id']!r}: {error}") from error
     longest, length = model.longest, len(prompt.tokens)
@@ -202,7 +205,7 @@ def _answer(
     settings, sampling, layers = job.config.tracking, job.config.detection, job.config.layers
     for number in batch.numbers:
         if (text := questions[number].get("response")) is not None:
-            response = encode_response(model, questions[number]["prefix"] + questions[number]["query"], text)
+            response = encode_response(model, questions[number], text)
             yield number, read_response(model, prompts[number], response, layers, settings.candidates), None
     batch = Batch(batch.prefix, [number for number in batch.numbers if "response" not in questions[number]])
     if not batch.numbers:
@@ -231,7 +234,7 @@ def _record(
         "relation": question["relation"],
         "subject": question["subject"],
         "group": normalise(question["subject"]) or question["id"],
-        "prompt": question["prefix"] + question["query"],
+        "prompt": prompt_of(question),
         "question": question["question"],
         "query": question["query"],
         "answer": answer.text,
@@ -255,7 +258,7 @@ def _of_response(model: LanguageModel, question: dict[str, Any], answer: Answer)
     """Of a given answer: its label and marked tokens, where its row has them, in the place of a matcher's word."""
     if (text := question.get("response")) is None:
         return {}
-    response = encode_response(model, question["prefix"] + question["query"], text)
+    response = encode_response(model, question, text)
     found: dict[str, Any] = {"answer": text, "given": True, "subject_found": SUBJECT in answer.positions}
     if not answer.token_ids:
         return found | {"label": None, "strict_label": None, "excluded": "empty"}

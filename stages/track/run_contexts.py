@@ -17,7 +17,7 @@ from ghosttrack.common.files import fsync
 from ghosttrack.common.formats.answers import GENERATIONS, Answer, read_answers
 from ghosttrack.common.formats.contexts import CONTEXTS, Context, contexts_by_question, read_contexts
 from ghosttrack.common.formats.evidence import EVIDENCE
-from ghosttrack.common.formats.questions import ASKED, QUESTIONS
+from ghosttrack.common.formats.questions import ASKED, QUESTIONS, in_chat
 from ghosttrack.common.maths.text import normalise
 from ghosttrack.common.models.language_model import LanguageModel
 from ghosttrack.common.models.prompts import encode
@@ -25,7 +25,7 @@ from ghosttrack.stages.track.generate import Ends
 from ghosttrack.stages.track.hypotheses import Standing, columns_of, rows_of
 from ghosttrack.stages.track.questions import Batch, even, plan_shards, read_questions
 from ghosttrack.stages.track.reread import Reader
-from ghosttrack.stages.track.run_answers import language_model_of, shards_done
+from ghosttrack.stages.track.run_answers import ends_of, language_model_of, shards_done
 
 BATCHES = 2
 """Questions are read so many batches of the answers' at a time: nothing but the candidates' tokens is unembedded."""
@@ -55,7 +55,7 @@ def read_all(job: Job, asked: tuple[str, str], contexts: str, given: str) -> dic
         raise CorruptInputError(f"{given} answers other questions than {asked[0]} has; run track again")
     own = contexts_by_question(read_contexts(job.input(contexts, CONTEXTS.name)), questions)
     settings = job.config.tracking
-    keys = ["" if any(c.question for c in each) else "\0".join([q["prefix"], *(c.prefix for c in each)])
+    keys = [("" if any(c.question for c in each) else "\0".join([q["prefix"], *(c.prefix for c in each)]), in_chat(q))
             for q, each in zip(questions, own, strict=True)]  # fmt: skip
     shards = plan_shards(keys, even(len(keys), settings.shard_questions), BATCHES * settings.batch_size)
     mine = [number for number in range(len(shards)) if number % job.ranks == job.rank]
@@ -63,7 +63,7 @@ def read_all(job: Job, asked: tuple[str, str], contexts: str, given: str) -> dic
     before = sum(size for number, size in sizes.items() if job.done(_step(number)))
     if before < sum(sizes.values()):
         model = language_model_of(job)
-        ends = Ends(model, settings.stop, model.end_tokens()[0])
+        ends = {chat: ends_of(job, model, chat) for chat in {in_chat(question) for question in questions}}
         with job.progress(sum(sizes.values()), "questions", "contexts", before) as progress:
             for number in shards_done(
                 job, model, mine, _step,
@@ -79,7 +79,7 @@ def read_all(job: Job, asked: tuple[str, str], contexts: str, given: str) -> dic
 
 
 def _do_shard(
-    job: Job, model: LanguageModel, ends: Ends, questions: list[dict[str, Any]], answers: list[Answer],
+    job: Job, model: LanguageModel, ends: dict[bool, Ends], questions: list[dict[str, Any]], answers: list[Answer],
     contexts: list[list[Context]], number: int, batches: list[Batch],
 ) -> None:  # fmt: skip
     """Write a shard's rows to scratch."""
@@ -87,7 +87,7 @@ def _do_shard(
     for batch in batches:
         prompts = [prompts_of(model, questions[line], contexts[line]) for line in batch.numbers]
         standings = read_batch(
-            model, ends, job.config.tracking.max_new_tokens, prompts,
+            model, ends[batch.prefix[1]], job.config.tracking.max_new_tokens, prompts,
             [answers[line].token_ids for line in batch.numbers],
         )  # fmt: skip
         for line, standing in zip(batch.numbers, standings, strict=True):
@@ -104,7 +104,11 @@ def prompts_of(model: LanguageModel, question: dict[str, Any], contexts: Sequenc
         (context.prefix, question["query"] if context.query is None else context.query)
         for context in contexts
     ]
-    return [Prompt(prefix, encode(model, prefix + query).tokens) for prefix, query in pairs]
+    closing, special = question.get("closing", ""), not in_chat(question)
+    return [
+        Prompt(prefix, encode(model, prefix + query + closing, special=special).tokens)
+        for prefix, query in pairs
+    ]
 
 
 def read_batch(

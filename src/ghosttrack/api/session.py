@@ -25,6 +25,7 @@ from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.engine.storage import Entry
 from ghosttrack.common.formats.answers import read_answers
 from ghosttrack.common.formats.detector import DETECTOR, DETECTOR_ARRAYS
+from ghosttrack.common.formats.questions import in_chat
 
 if TYPE_CHECKING:
     from ghosttrack.api.run import Run
@@ -85,7 +86,7 @@ class Session:
         """The answer to one new question, token by token with its risk, as the model speaks."""
         from ghosttrack.stages.detect.detector import load
         from ghosttrack.stages.track.questions import read_questions
-        from ghosttrack.stages.track.run_answers import ends_of, language_model_of, prompt_of
+        from ghosttrack.stages.track.run_answers import ends_of, language_model_of, tokens_of
         from ghosttrack.stages.track.speak import speak
 
         scratch, config = self._begin([row])
@@ -98,11 +99,11 @@ class Session:
         self._run.file(DETECTED, DETECTOR_ARRAYS.name)
         detector = job.kept("detector", lambda: load(folder))
         model = language_model_of(job)
-        ends = job.kept("ends", lambda: ends_of(job, model))
         [question] = read_questions(job.input(ASKED, "asked.jsonl"))
+        ends = ends_of(job, model, in_chat(question))
         logprobs: list[float] = []
         entropies: list[float] = []
-        for spoken in speak(model, prompt_of(job, model, question), ends, config.tracking.max_new_tokens):
+        for spoken in speak(model, tokens_of(job, model, question), ends, config.tracking.max_new_tokens):
             logprobs.append(spoken.logprob)
             entropies.append(spoken.entropy)
             risk = float(detector.token_risk(logprobs, entropies)[-1])

@@ -30,7 +30,7 @@ def test_contexts_share_no_subject_with_the_questions_the_examples_or_each_other
     assert len(set(shown)) == len(shown) == 16
     assert not {asked for asked, _ in examples_of(questions[0].prefix)} & set(shown)
     assert not {question.query for question in questions} & set(shown)
-    assert all(c.prefix == text_of(c.shots) for c in found)
+    assert all(c.prefix == text_of("", c.shots) for c in found)
 
 
 def test_when_all_is_asked_whole_sets_are_left_for_contexts_but_at_most_a_fifth():
@@ -52,7 +52,7 @@ def test_a_relation_without_further_facts_turns_its_own_examples_about():
     found = contexts_of(questions, Spare(facts(10), []), 6, 4, 0)
     assert [c.kind for c in found] == ["reversed", "halved", "halved", "turned", "turned", "turned"]
     first = examples_of(questions[0].prefix)
-    assert found[0].prefix == text_of(first[::-1])
+    assert found[0].prefix == text_of("", first[::-1])
     assert found[1].prefix + found[2].prefix == found[4].prefix
     assert len({c.prefix for c in found}) == 6
 
@@ -105,7 +105,7 @@ def test_a_new_question_gets_its_relations_contexts_without_examples_of_its_own_
     assert own[0] == finished
     assert len(own[1]) == 4
     assert not any(f" {fold(shown)} " in fold(c.prefix) for c in own[1])
-    assert own[1][0].prefix == text_of(finished[0].shots[1:])
+    assert own[1][0].prefix == text_of("", finished[0].shots[1:])
     assert [c.kind for c in own[2]] == ["general"] * 4
 
 

@@ -15,6 +15,10 @@ LAYERS = [0, 2]
 PROMPT = "The cat sat on"
 
 
+def asked(prompt: str) -> dict[str, str]:
+    return {"prefix": "", "query": prompt}
+
+
 @pytest.fixture(scope="module", params=["llama", "gpt2"])
 def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
     return load_language_model(save_random_model(tmp_path_factory.mktemp("m"), request.param), "float32")
@@ -40,7 +44,7 @@ def test_the_model_s_own_answer_given_back_is_read_as_it_was_given(model: Langua
 
 def test_a_token_is_scored_by_the_model_s_whole_distribution(model: LanguageModel) -> None:
     prompt = encode_prompt(model, PROMPT, "cat")
-    response = given.encode_response(model, PROMPT, "the mat.")
+    response = given.encode_response(model, asked(PROMPT), "the mat.")
     assert response.exact
     assert [PROMPT[-1], " the mat."[: len(response.tokens)]] == ["n", " the mat."]
     read = given.read_response(model, prompt, response, LAYERS, 5)
@@ -65,7 +69,7 @@ def test_a_response_of_four_thousand_tokens_is_unembedded_in_pieces(
     monkeypatch.setattr(
         LanguageModel, "logits", lambda self, states: (most.append(len(states)), real(self, states))[1]
     )
-    response = given.encode_response(model, PROMPT, "word " * 799 + "last.")
+    response = given.encode_response(model, asked(PROMPT), "word " * 799 + "last.")
     read = given.read_response(model, encode_prompt(model, PROMPT, "cat"), response, LAYERS, 5)
     assert len(read.token_ids) == 4001  # a token a byte, and the space in front
     assert sum(most) == 4002
@@ -74,7 +78,7 @@ def test_a_response_of_four_thousand_tokens_is_unembedded_in_pieces(
 
 
 def test_offsets_are_characters_of_the_response(model: LanguageModel) -> None:
-    response = given.encode_response(model, "Q:\nA:", "é b")
+    response = given.encode_response(model, asked("Q:\nA:"), "é b")
     assert [response.offsets[0], response.offsets[-1]] == [(0, 0), (2, 3)]  # the space in front is none of it
 
 

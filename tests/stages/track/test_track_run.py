@@ -102,7 +102,7 @@ def test_an_empty_answer_is_counted_and_its_prompt_is_tracked(
     answers = plain.entry("answers").file("generations.jsonl").read_text().splitlines()
     first = [json.loads(line)["token_ids"][0] for line in answers]
 
-    monkeypatch.setattr(run_answers, "ends_of", lambda _, model: Ends(model, [], [first[0]]))
+    monkeypatch.setattr(run_answers, "ends_of", lambda _, model, __: Ends(model, [], [first[0]]))
     run = TinyRun(tmp_path / "root").give().track(*ALL)
     empty = first.count(first[0])
     assert left_out(run)["empty_answer"] == empty > 0

@@ -1,0 +1,163 @@
+"""Questions as turns of a conversation, in the words of the model's own chat template.
+
+What is said before a question (system prompt, worked examples as earlier turns) and after it, up to where the model begins
+to answer, is rendered by transformers' `apply_chat_template`. The text holds its special tokens, so that it is encoded
+without further ones; what the template makes of each question is held against the parts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ghosttrack.common.config.schema import ModelConfig
+from ghosttrack.common.errors import ConfigError
+from ghosttrack.stages.prepare.prompts import Question, Shot
+
+AUTO, NONE = "auto", "none"
+_PLACE, _ANSWER = "⟦the question⟧", "⟦the answer⟧"
+_MEND = "mend the template, name another with model.chat, or set model.chat: none"
+
+
+class Frame(NamedTuple):
+    """What stands before a question and after it. joint: what a template puts before an answer that is given."""
+
+    prefix: str
+    closing: str
+    joint: str
+
+
+def chat_of(tokenizer: Any, model: ModelConfig) -> Chat | None:
+    """The conversation that questions are put in; None: they are put in none.
+
+    Raises ConfigError for a template that fails, and for a system prompt that nobody would read.
+    """
+    if model.chat not in (AUTO, NONE):
+        tokenizer.chat_template = _template(model.chat)
+    if model.chat != NONE and tokenizer.chat_template:
+        return Chat(tokenizer, model.system)
+    if model.system is not None:
+        why = "model.chat = none" if model.chat == NONE else "the model's tokenizer has no chat template"
+        raise ConfigError(
+            f"model.system is the system prompt of a chat, but {why}; name a template file with model.chat, or leave "
+            "model.system out"
+        )
+    return None
+
+
+def _template(name: str) -> str:
+    try:
+        text = Path(name).expanduser().read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"model.chat = {name!r}: {_why(error)}; give auto, none or the path of a chat template"
+        ) from error
+    if not text.strip():
+        raise ConfigError(f"model.chat = {name!r} is an empty file; give auto, none or a chat template")
+    return text
+
+
+def put(chat: Chat | None, questions: Sequence[Question], model: ModelConfig) -> list[Question]:
+    """Questions as they are asked: as turns of the chat, where there is one; sentences to complete as they stand.
+
+    Raises ConfigError where a chat is asked for and nothing is a question.
+    """
+    found = [chat.put(question) if chat and question.asks else question for question in questions]
+    if (model.chat not in (AUTO, NONE) or model.system is not None) and not any(one.chat for one in found):
+        key = "chat" if model.chat not in (AUTO, NONE) else "system"
+        raise ConfigError(
+            f"model.{key} is given, but data.questions has sentences to complete and no questions; give questions, such as "
+            f"data.questions: factbook-questions, or leave model.{key} out"
+        )
+    return found
+
+
+class Chat:
+    """A chat template with its system prompt."""
+
+    def __init__(self, tokenizer: Any, system: str | None) -> None:
+        self._tokenizer = tokenizer
+        self._system = system
+        self._frames: dict[tuple[tuple[Shot, ...], str], Frame] = {}
+
+    def frame(self, shots: Sequence[Shot], instruction: str = "") -> Frame:
+        """What stands around a question after worked examples, and after a sentence that leads to it. Raises ConfigError."""
+        key = tuple((asked, answer) for asked, answer in shots), instruction
+        if key not in self._frames:
+            turns = self._turns(shots, _leading(instruction) + _PLACE)
+            text = self._render(turns)
+            prefix, found, closing = text.rpartition(_PLACE)
+            if not found:
+                raise ConfigError(f"the chat template drops the question: it renders {text[:80]!r}; {_MEND}")
+            self._refuse_dropped(prefix, shots)
+            given = self._render([*turns, {"role": "assistant", "content": _ANSWER}], asks=False)
+            before, found, _ = given.rpartition(_ANSWER)
+            joint = before.removeprefix(text) if found and before.startswith(text) else ""
+            self._frames[key] = Frame(prefix, closing, joint if joint.isspace() else "")
+        return self._frames[key]
+
+    def prefix(self, instruction: str, shots: Sequence[Shot]) -> str:
+        return self.frame(shots, instruction).prefix
+
+    def put(self, question: Question) -> Question:
+        """The question as a turn after its worked examples. Raises ConfigError."""
+        said = question.question.strip()
+        frame = self.frame(question.shots)
+        text = self._render(self._turns(question.shots, said))
+        if text != frame.prefix + said + frame.closing:
+            raise ConfigError(
+                f"the chat template does not give back the question {said[:80]!r} ({question.id}), but {text[-160:]!r}; {_MEND}"
+            )
+        joint = (
+            "" if question.given.response is None or question.given.response[:1].isspace() else frame.joint
+        )
+        return replace(question, prefix=frame.prefix, query=said, closing=frame.closing + joint)
+
+    def _turns(self, shots: Sequence[Shot], said: str) -> list[dict[str, str]]:
+        turns = [] if self._system is None else [{"role": "system", "content": self._system}]
+        for asked, answer in shots:
+            turns += [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
+        return [*turns, {"role": "user", "content": said}]
+
+    def _render(self, turns: list[dict[str, str]], *, asks: bool = True) -> str:
+        try:
+            text = self._tokenizer.apply_chat_template(turns, add_generation_prompt=asks, tokenize=False)
+        except Exception as error:  # a program of somebody else's, in a language of its own
+            mend = _MEND
+            if self._system is not None and turns[0]["role"] == "system" and self._takes(turns[1:]):
+                mend = "it takes no system prompt: leave model.system out"
+            raise ConfigError(f"the chat template fails: {_why(error)}; {mend}") from error
+        return str(text)
+
+    def _takes(self, turns: list[dict[str, str]]) -> bool:
+        try:
+            self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        except Exception:  # whatever it is, it fails without a system prompt too
+            return False
+        return True
+
+    def _refuse_dropped(self, prefix: str, shots: Sequence[Shot]) -> None:
+        """Raises ConfigError where the template leaves out something that was said before the question."""
+        if self._system is not None and self._system.strip() not in prefix:
+            raise ConfigError(
+                f"the chat template drops the system prompt {self._system[:60]!r}; leave model.system out"
+            )
+        start = 0
+        for text in (text.strip() for shot in shots for text in shot):
+            place = prefix.find(text, start)
+            if place < 0:
+                raise ConfigError(
+                    f"the chat template drops {text[:60]!r} of a worked example; set data.shots: 0, or name another template "
+                    "with model.chat"
+                )
+            start = place + len(text)
+
+
+def _leading(instruction: str) -> str:
+    return f"{instruction}\n" if instruction else ""
+
+
+def _why(error: Exception) -> str:
+    return " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())[:200]

@@ -1,0 +1,146 @@
+"""Questions as turns of a chat, against transformers' own `apply_chat_template(tokenize=True)`; and templates that are no good."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer
+from transformers import PreTrainedTokenizerFast
+
+from ghosttrack.common.config.schema import ModelConfig
+from ghosttrack.common.errors import ConfigError
+from ghosttrack.common.models.prompts import encode_answer, encode_question
+from ghosttrack.stages.prepare.chat import Chat, chat_of, put
+from ghosttrack.stages.prepare.prompts import Question
+from ghosttrack.stages.prepare.rows import Given
+from tests.tiny_models import bos_tokenizer
+
+CHATML = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+GEMMA = (
+    "{{ bos_token }}{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+    "{% for message in messages %}<|im_start|>{{ 'model' if message.role == 'assistant' else message.role }}\n"
+    "{{ message.content | trim }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>model\n{% endif %}"
+)
+LLAMA_2 = (
+    "{{ bos_token }}{% if messages[0].role == 'system' %}{% set system = messages[0].content + '\n\n' %}"
+    "{% set messages = messages[1:] %}{% else %}{% set system = '' %}{% endif %}{% for message in messages %}"
+    "{% if message.role == 'user' %}[INST] {{ system if loop.first else '' }}{{ message.content }} [/INST]"
+    "{% else %} {{ message.content }}{{ eos_token }}{% endif %}{% endfor %}"
+)
+TEMPLATES = {"chatml": CHATML, "gemma": GEMMA, "llama 2": LLAMA_2}
+SHOTS = (("What is the capital of Spain?", "Madrid"), ("What is the capital of Italy?", "Rome"))
+
+
+def tokenizer_with(template: str | None) -> PreTrainedTokenizerFast:
+    backend = Tokenizer.from_str(bos_tokenizer().backend_tokenizer.to_str())
+    backend.add_special_tokens(["<|im_start|>", "<|im_end|>"])
+    found = PreTrainedTokenizerFast(tokenizer_object=backend, bos_token="<bos>", eos_token="<eos>")
+    found.chat_template = template
+    return found
+
+
+def question(
+    text: str = "What is the capital of France?", subject: str = "France", **more: object
+) -> Question:
+    return Question("q", "capital", subject, "", f"Q: {text}\nA:", "Paris", ("Paris",), text, SHOTS, **more)  # type: ignore[arg-type]
+
+
+def model_of(**settings: object) -> ModelConfig:
+    return ModelConfig(base_model="m", d_model=1, n_layers=1, **settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+@pytest.mark.parametrize("system", [None, "Be brief."])
+@pytest.mark.parametrize("shots", [SHOTS, ()])
+def test_a_question_is_what_the_template_makes_of_it(name: str, system: str | None, shots: tuple) -> None:
+    if name == "gemma" and system:
+        return
+    tokenizer = tokenizer_with(TEMPLATES[name])
+    asked = Chat(tokenizer, system).put(replace(question(), shots=shots)).record()
+    turns = [{"role": "system", "content": system}] if system else []
+    for said, answer in shots:
+        turns += [{"role": "user", "content": said}, {"role": "assistant", "content": answer}]
+    turns += [{"role": "user", "content": "What is the capital of France?"}]
+    expected = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
+    prompt = encode_question(tokenizer, asked)
+    assert prompt.tokens == expected
+    assert prompt.tokens.count(tokenizer.bos_token_id) == (name != "chatml")  # never twice
+    assert prompt.subject is not None
+    assert tokenizer.decode(prompt.tokens[: prompt.subject + 1]).endswith("the capital of France")
+    assert asked["query"] == "What is the capital of France?"
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_given_answer_stands_where_the_template_puts_it(name: str) -> None:
+    tokenizer = tokenizer_with(TEMPLATES[name])
+    asked = Chat(tokenizer, None).put(question(given=Given(response="Paris")))
+    turns = [
+        turn for said, answer in (*SHOTS, ("What is the capital of France?", "Paris"))
+        for turn in ({"role": "user", "content": said}, {"role": "assistant", "content": answer})
+    ]  # fmt: skip
+    before, answer = encode_answer(tokenizer, asked.prompt, "Paris", special=False)
+    expected = tokenizer.apply_chat_template(turns, return_dict=False)
+    assert expected[: len(before) + len(answer)] == before + answer
+    assert tokenizer.decode(answer) == "Paris"
+
+
+def test_a_subject_is_not_looked_for_in_the_words_of_the_template() -> None:
+    tokenizer = tokenizer_with(CHATML)
+    asked = Chat(tokenizer, None).put(question("Who is an assistant of Bell?", "assistant"))
+    prompt = encode_question(tokenizer, asked.record())
+    assert prompt.subject is not None
+    assert tokenizer.decode(prompt.tokens[: prompt.subject + 1]).endswith("Who is an assistant")
+
+
+def test_sentences_to_complete_are_asked_as_they_stand() -> None:
+    sentence = Question("s", "capital", "France", "", "The capital of France is", "Paris", ("Paris",))
+    model = model_of()
+    found = put(chat_of(tokenizer_with(CHATML), model), [question(), sentence], model)
+    assert [one.chat for one in found] == [True, False]
+    assert found[1] == sentence
+    assert put(chat_of(tokenizer_with(CHATML), model_of(chat="none")), [question()], model) == [question()]
+    assert put(chat_of(tokenizer_with(None), model), [question()], model) == [question()]
+
+
+@pytest.mark.parametrize(
+    ("template", "settings", "words"),
+    [
+        ("{{ oops.oops.oops }}", {}, r"chat template fails: .*undefined.*model\.chat: none"),
+        ("{% for m in messages %}", {}, r"chat template fails: .*mend the template"),
+        ("{{ messages[0].content }}", {}, r"drops the question"),
+        ("{{ messages[-1].content }}", {}, r"drops 'What is the capital of Spain\?' of a worked example; set data\.shots: 0"),
+        (CHATML.replace("message.content ", "message.content | upper "), {}, r"drops the question"),
+        (CHATML.replace("message.content ", "message.content.replace('France', 'Gaul') "), {}, r"does not give back the question"),
+        (GEMMA, {"system": "Be brief."}, r"System role not supported; it takes no system prompt: leave model\.system out"),
+        (CHATML.replace("in messages", "in messages if message.role != 'system'"), {"system": "Be brief."},
+         r"drops the system prompt 'Be brief\.'"),
+        (None, {"system": "Be brief."}, r"the model's tokenizer has no chat template; name a template file with model\.chat"),
+        (CHATML, {"system": "Be brief.", "chat": "none"}, r"model\.system .* model\.chat = none"),
+        (CHATML, {"chat": "/nowhere/at.jinja"}, r"model\.chat = '/nowhere/at\.jinja': No such file.*; give auto, none or the path"),
+    ],
+)  # fmt: skip
+def test_a_template_that_is_no_good_is_one_line_with_the_mend(
+    template: str | None, settings: dict, words: str
+) -> None:
+    model = model_of(**settings)
+    with pytest.raises(ConfigError, match=words) as error:
+        put(chat_of(tokenizer_with(template), model), [question()], model)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("settings", [{"system": "Be brief."}, {"chat": "template"}])
+def test_a_chat_about_nothing_that_is_a_question_is_refused(tmp_path: Path, settings: dict) -> None:
+    (tmp_path / "template").write_text(CHATML)
+    settings = {key: str(tmp_path / value) if key == "chat" else value for key, value in settings.items()}
+    sentence = Question("s", "capital", "France", "", "The capital of France is", "Paris", ("Paris",))
+    model = model_of(**settings)
+    with pytest.raises(ConfigError, match=r"data\.questions: factbook-questions"):
+        put(chat_of(tokenizer_with(CHATML), model), [sentence], model)
+
+
+def test_an_instruction_leads_to_the_question() -> None:
+    chat = Chat(tokenizer_with(CHATML), None)
+    assert chat.prefix("Here is a fact.", []) == "<|im_start|>user\nHere is a fact.\n"
