@@ -66,9 +66,8 @@ def sizes_of(source: str, revision: str | None = None) -> Sizes:
 def _folder_of(source: str, place: Place, revision: str | None) -> Path:
     """The folder with the model's `config.json`; of a hub's model in the hub's cache, where it is put if need be."""
     if place.folder:
-        if (place.folder / "config.json").is_file():
-            return place.folder
-        raise ModelSourceError(_without_config(source, place.folder))
+        refuse_without_config(source)
+        return place.folder
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError
 
@@ -88,6 +87,13 @@ def _folder_of(source: str, place: Place, revision: str | None) -> Path:
             "a .gguf file, or say model.d_model and model.n_layers"
         ) from error
     return Path(path).parent
+
+
+def refuse_without_config(source: str) -> None:
+    """Raises ModelSourceError for a local folder that is no model's, such as that of an adapter."""
+    folder = locate(source).folder
+    if folder is not None and not (folder / "config.json").is_file():
+        raise ModelSourceError(_without_config(source, folder))
 
 
 def _without_config(source: str, folder: Path) -> str:

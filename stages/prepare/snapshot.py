@@ -6,6 +6,7 @@ that come as a Python package; the package is never imported). Later stages read
 
 import contextlib
 import functools
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from transformers import PreTrainedModel
 from ghosttrack.common.engine.storage_errors import storage_error
 from ghosttrack.common.errors import ModelMismatchError, ModelSourceError
 from ghosttrack.common.models.language_model import check_tokenizer
+from ghosttrack.common.models.sizes import refuse_without_config
 from ghosttrack.common.models.source import locate
 from ghosttrack.common.models.structure import find_structure
 from ghosttrack.stages.prepare.lengths import Reader, reader_of
@@ -40,6 +42,7 @@ def load_source(source: str, revision: str | None = None) -> tuple[PreTrainedMod
 
     transformers_logging.disable_progress_bar()
     place, arguments = _arguments(source)
+    refuse_without_config(source)
     if revision is not None and place == source:
         arguments["revision"] = revision
     try:
@@ -60,8 +63,7 @@ def load_source(source: str, revision: str | None = None) -> tuple[PreTrainedMod
         if isinstance(error, OSError) and (found := storage_error(error)):
             raise found from error
         raise ModelSourceError(
-            f"model.base_model = {source!r} cannot be loaded: {_short(error)}; give a hub id that this machine "
-            "can reach, a local folder or package:<distribution>/<file.gguf>"
+            f"model.base_model = {source!r} cannot be loaded: {_short(error)}; {_mend(source)}"
         ) from error
     if not tokenizer.is_fast:
         raise ModelSourceError(f"model.base_model = {source!r} has no fast tokenizer; GhostTrack needs one")
@@ -79,6 +81,24 @@ def reader_of_source(source: str, revision: str | None = None) -> Reader:
         arguments["revision"] = revision
     with _one_gguf_parse() if "gguf_file" in arguments else contextlib.nullcontext():
         return reader_of(place, **arguments)
+
+
+def _mend(source: str) -> str:
+    """What to do about a source that does not load, by what it is."""
+    place = locate(source)
+    if place.gguf:
+        return (
+            "fetch the file again if it is damaged; where transformers reads no GGUF of this architecture, give the folder with "
+            "the model's config.json and safetensors that it was made from"
+        )
+    if place.folder is None:
+        return (
+            "give a hub id that this machine can reach, a local folder or package:<distribution>/<file.gguf>"
+        )
+    config = json.loads((place.folder / "config.json").read_text(encoding="utf-8"))
+    if isinstance(config, dict) and config.get("quantization_config"):
+        return "it is quantised: install the library that reads it, or give the model's folder before quantisation"
+    return "fetch it again, whole: config.json, weights (.safetensors or .bin) and tokenizer"
 
 
 def _wrong_weights(model: nn.Module, loading: Mapping[str, Any]) -> str | None:

@@ -168,7 +168,7 @@ def ends_of(job: Job, model: LanguageModel, chat: bool) -> Ends:
         if absent:
             job.log.warning(
                 f"end tokens {absent} of the model's configuration are beyond its vocabulary of {model.n_vocabulary}; "
-                "they are ignored"
+                "they are ignored; correct eos_token_id in its generation_config.json or config.json"
             )
         return Ends(model, job.config.tracking.stops(chat), tokens)
 

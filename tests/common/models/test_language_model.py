@@ -137,3 +137,11 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path):
     shutil.copy(tmp_path / "other" / "config.json", folder)
     with pytest.raises(ModelMismatchError, match="belongs to another model"):
         load_language_model(folder)
+
+
+def test_end_tokens_that_do_not_exist_are_told_apart(tmp_path):
+    model = random_model("llama")
+    model.generation_config.eos_token_id = [3, 99_999]
+    model.save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
+    assert load_language_model(tmp_path).end_tokens() == ([3], [99_999])

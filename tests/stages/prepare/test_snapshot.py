@@ -1,6 +1,8 @@
 """Model sources and the snapshot folder."""
 
 import importlib.metadata
+import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from transformers import (
 
 from ghosttrack.common.errors import ModelMismatchError, ModelSourceError
 from ghosttrack.stages.prepare import snapshot
+from tests.tiny_gguf import save_tiny_gguf
+from tests.tiny_models import random_model, save_random_model
 
 
 def tiny_tokenizer(size: int = 20) -> Any:
@@ -124,3 +128,59 @@ def test_the_demo_model_knows_a_capital() -> None:
     with torch.inference_mode():
         logits = model(tokenizer(prompt, return_tensors="pt").input_ids).logits
     assert tokenizer.decode(logits[0, -1].argmax()) == " Paris"
+
+
+def test_weights_in_bin_files_are_read(tmp_path: Path) -> None:
+    folder = save_random_model(tmp_path / "model", "llama")
+    torch.save(random_model("llama").state_dict(), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    model, _ = snapshot.load_source(str(folder))
+    expected = random_model("llama").state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("method", "library"),
+    [
+        ({"quant_method": "bitsandbytes", "load_in_4bit": True}, "bitsandbytes"),
+        ({"quant_method": "compressed-tensors"}, "compressed-tensors"),
+    ],
+)
+def test_a_quantised_checkpoint_names_the_library_that_it_needs(
+    tmp_path: Path, method: dict[str, object], library: str
+) -> None:
+    if find_spec(library.replace("-", "_")):
+        pytest.skip(f"{library} is installed")
+    folder = save_random_model(tmp_path / "model", "llama")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "quantization_config": method}))
+    with pytest.raises(
+        ModelSourceError, match=rf"{library}.*; it is quantised: install the library"
+    ) as error:
+        snapshot.load_source(str(folder))
+    assert "\n" not in str(error.value)
+
+
+def test_a_gguf_file_of_an_architecture_that_transformers_does_not_read(tmp_path: Path) -> None:
+    save_tiny_gguf(tmp_path / "odd.gguf", "mystery")
+    with pytest.raises(
+        ModelSourceError, match=r"architecture mystery is not supported.*give the folder"
+    ) as error:
+        snapshot.load_source(str(tmp_path / "odd.gguf"))
+    assert "\n" not in str(error.value)
+
+
+def test_an_adapter_without_its_base_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "adapter_config.json").write_text('{"base_model_name_or_path": "x/y", "peft_type": "LORA"}')
+    with pytest.raises(ModelSourceError, match=r"PEFT adapter without its base model; merge it"):
+        snapshot.load_source(str(tmp_path))
+
+
+@pytest.mark.parametrize("damage", [b"junk", None])
+def test_a_folder_with_damaged_weights_or_none(tmp_path: Path, damage: bytes | None) -> None:
+    folder = save_random_model(tmp_path / "model", "llama")
+    (folder / "model.safetensors").unlink()
+    if damage:
+        (folder / "pytorch_model.bin").write_bytes(damage)
+    with pytest.raises(ModelSourceError, match=r"cannot be loaded: .*; fetch it again, whole"):
+        snapshot.load_source(str(folder))
