@@ -224,7 +224,7 @@ class Run:
 
     @cached_property
     def latents(self) -> pd.DataFrame:
-        """A row a latent, by layer and latent: firing_rate, mean_activation, promoted and suppressed tokens."""
+        """A row a latent, by layer and latent: firing_rate, mean_activation, promoted and suppressed tokens, label and its score (F1)."""
         import pandas as pd
 
         return pd.read_parquet(self.file("track/association", "latents.parquet")).set_index(

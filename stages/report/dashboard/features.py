@@ -17,7 +17,8 @@ from ghosttrack.stages.report.results import Results
 UNIT = "track/association"
 FEATURES_A_BLOCK = 60
 NEIGHBOURS = 6
-CARD = ("firing_rate", "mean_activation", "promoted", "suppressed", "promoted_by", "suppressed_by", "label", "label_score", "max_activation", "histogram")  # fmt: skip
+CARD = ("firing_rate", "mean_activation", "promoted", "suppressed", "label", "label_score")
+MEASURED = ("promoted_by", "suppressed_by", "max_activation", "histogram")
 FIRST, LONGEST = ord("0"), 200
 """The character of a token of no characters, and the most that are counted of one."""
 
@@ -112,18 +113,18 @@ class FeatureBook:
         named = [other[beside.rows[np.isin(beside.owner, features)]] for beside, other in sides]
         return np.setdiff1d(np.concatenate(named), features)
 
-    def card(self, feature: int) -> dict[str, Any]:
+    def card(self, feature: int, names: Sequence[str] = CARD) -> dict[str, Any]:
         """What is known of a feature by itself; all there is to show of one that no drawn track goes through."""
         found: dict[str, Any] = {"layer": feature // self._width, "latent": feature % self._width}
         if self._latents:
             for row in _rows(self._latents[0], feature)[:1]:
                 columns = self._latents[1]
-                found |= {name: columns[name].slice(row, 1).to_pylist()[0] for name in CARD}
+                found |= {name: _short(columns[name].slice(row, 1).to_pylist()[0]) for name in names}
         return found
 
     def page(self, feature: int, contexts: int) -> dict[str, Any]:
         """All of one feature; contexts: most of them."""
-        found = self.card(feature)
+        found = self.card(feature, (*CARD, *MEASURED))
         if self._contexts:
             found["contexts"] = self._contexts.of(feature, contexts)
         if self._links is not None and self._before is not None and self._after is not None:
@@ -194,6 +195,13 @@ class Excerpts:
                  self._lengths[span].decode("latin-1"), self._heat[span].decode("ascii")]
             )  # fmt: skip
         return found
+
+
+def _short(value: Any) -> Any:
+    """Numbers to as many digits as are shown."""
+    if isinstance(value, list):
+        return [round(each, 3) if isinstance(each, float) else each for each in value]
+    return round(value, 5) if isinstance(value, float) else value
 
 
 def _rows(sorted_keys: Ints, key: int) -> range:

@@ -80,6 +80,7 @@ DETAILS = (
     Detail(2, 10, 3),
     Detail(1, 10, 3),
     Detail(1, 6, 2),
+    Detail(1, 4, 1),
 )
 """Fullest first; a page takes the first that keeps it small enough."""
 
