@@ -39,9 +39,13 @@ SHARD_CHARACTERS = 24_000
 """Of given answers in a shard, at most: their states are in memory together."""
 
 
+WORTH_SHARING = 64
+"""Questions, of which two processes take half each."""
+
+
 def even(count: int, most: int) -> int:
     """Size of shards of at most so many questions that are alike and even in number, so that two processes end together."""
-    shards = -(-count // most)
+    shards = max(-(-count // most), 2 if count > WORTH_SHARING else 1)
     return -(-count // (shards + shards % 2)) if shards > 1 else most
 
 
