@@ -90,18 +90,18 @@ def build(results: Results, limit: float = LIMIT) -> str:
         return _in_threads(block, range(0, len(records), QUESTIONS_A_BLOCK)[some])
 
     @functools.cache
-    def drawn(detail: Detail) -> NDArray[np.int64]:
-        return features_in(found, detail, width)
+    def drawn(tracks: int) -> NDArray[np.int64]:
+        return features_in(found, tracks, width)
 
     @functools.cache
-    def shown(detail: Detail) -> NDArray[np.int64]:
+    def shown(tracks: int) -> NDArray[np.int64]:
         """With what the drawn ones name as neighbours, so that no link leads nowhere."""
-        return np.union1d(drawn(detail), book.named_by(drawn(detail)))
+        return np.union1d(drawn(tracks), book.named_by(drawn(tracks)))
 
     def feature_blocks(detail: Detail, some: slice = slice(None)) -> list[str]:
         def block(start: int) -> str:
-            features = shown(detail)[start : start + FEATURES_A_BLOCK]
-            whole = np.isin(features, drawn(detail))
+            features = shown(detail.tracks)[start : start + FEATURES_A_BLOCK]
+            whole = np.isin(features, drawn(detail.tracks))
             return feature_block(
                 [
                     book.page(feature, detail.contexts) if own else book.card(feature)
@@ -109,7 +109,7 @@ def build(results: Results, limit: float = LIMIT) -> str:
                 ]
             )
 
-        return _in_threads(block, range(0, len(shown(detail)), FEATURES_A_BLOCK)[some])
+        return _in_threads(block, range(0, len(shown(detail.tracks)), FEATURES_A_BLOCK)[some])
 
     run = run_data(results, records)
     questions = pack(index(records, scored))
@@ -120,14 +120,14 @@ def build(results: Results, limit: float = LIMIT) -> str:
         total = 0.0
         for count, blocks in (
             (-(-len(records) // QUESTIONS_A_BLOCK), question_blocks),
-            (-(-len(shown(detail)) // FEATURES_A_BLOCK), feature_blocks),
+            (-(-len(shown(detail.tracks)) // FEATURES_A_BLOCK), feature_blocks),
         ):
             sample = blocks(detail, slice(None, None, max(1, count // SAMPLE)))
             total += count * float(np.mean([len(block) for block in sample])) if sample else 0.0
         return total
 
     detail = next((each for each in DETAILS if size(each) * 1.03 < room), DETAILS[-1])
-    features = shown(detail)
+    features = shown(detail.tracks)
     outdated = {entry["file"] for entry in run["absent"]}
     run["digests"] = {
         f"{unit}/{file}": results.digest(unit, file)
@@ -136,8 +136,8 @@ def build(results: Results, limit: float = LIMIT) -> str:
     }
     run["extent"] = {
         **extent_of(found, len(records), detail),
-        "features": [len(drawn(detail)), book.n_latents],
-        "contexts": [book.contexts_of(drawn(detail), detail.contexts), book.n_contexts],
+        "features": [len(drawn(detail.tracks)), book.n_latents],
+        "contexts": [book.contexts_of(drawn(detail.tracks), detail.contexts), book.n_contexts],
     }
     blocks = {
         "questions": questions,

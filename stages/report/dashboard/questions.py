@@ -272,11 +272,11 @@ def extent_of(found: Trajectories, questions: int, detail: Detail) -> dict[str, 
     return extent
 
 
-def features_in(found: Trajectories, detail: Detail, width: int) -> NDArray[np.int64]:
+def features_in(found: Trajectories, tracks: int, width: int) -> NDArray[np.int64]:
     """Features (layer · width + latent) of the tracks that are drawn, ascending."""
     if not found.nodes:
         return np.array([], dtype=np.int64)
-    drawn = found.nodes["place"] < detail.tracks
+    drawn = found.nodes["place"] < tracks
     feature = np.sort(found.nodes["layer"][drawn].astype(np.int64) * width + found.nodes["latent"][drawn])
     return feature[np.append(True, feature[1:] != feature[:-1])[: len(feature)]]
 
