@@ -12,15 +12,18 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
 )
 
 from ghosttrack.common.errors import ModelMismatchError, ModelSourceError
+from ghosttrack.common.models.language_model import understand
 from ghosttrack.stages.prepare import snapshot
 from tests.tiny_gguf import save_tiny_gguf
-from tests.tiny_models import random_model, save_random_model
+from tests.tiny_models import D_MODEL, FAMILIES, N_LAYERS, byte_tokenizer, random_model, save_random_model
 
 
 def tiny_tokenizer(size: int = 20) -> Any:
@@ -184,3 +187,20 @@ def test_a_folder_with_damaged_weights_or_none(tmp_path: Path, damage: bytes | N
         (folder / "pytorch_model.bin").write_bytes(damage)
     with pytest.raises(ModelSourceError, match=r"cannot be loaded: .*; fetch it again, whole"):
         snapshot.load_source(str(folder))
+
+
+def test_the_text_part_of_a_checkpoint_that_sees_pictures_too(tmp_path: Path) -> None:
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28,
+              "patch_size": 14}  # fmt: skip
+    config = Gemma3Config(
+        text_config=dict(FAMILIES["gemma3_text"][1]), vision_config=vision, mm_tokens_per_image=1
+    )
+    torch.manual_seed(0)
+    whole = Gemma3ForConditionalGeneration(config).eval()
+    whole.save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
+    read = understand(*snapshot.load_source(str(tmp_path)))
+    ids = torch.arange(20)[None]
+    assert (len(read.blocks), read.d_model) == (N_LAYERS, D_MODEL)
+    with torch.inference_mode():
+        torch.testing.assert_close(read.logits(read.run(ids)), whole(ids).logits, rtol=1e-5, atol=1e-5)
