@@ -123,8 +123,8 @@ def test_an_intervention_tells_every_candidates_change_and_the_new_answer(run, d
 
 def test_taking_out_nothing_gives_the_answer_that_was_given(desk):
     for number, generation in enumerate(desk.generations):
-        bench = desk.bench(number)
-        assert bench.answer([], desk.ends, desk.config.tracking.max_new_tokens) == generation["answer"]
+        bench, ends = desk.bench(number), desk.ends(desk.questions[number])
+        assert bench.answer([], ends, desk.config.tracking.max_new_tokens) == generation["answer"]
 
 
 def test_what_is_not_there_is_said(desk):
