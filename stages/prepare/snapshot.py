@@ -95,7 +95,9 @@ def _mend(source: str) -> str:
         return (
             "give a hub id that this machine can reach, a local folder or package:<distribution>/<file.gguf>"
         )
-    config = json.loads((place.folder / "config.json").read_text(encoding="utf-8"))
+    config = None
+    with contextlib.suppress(OSError, ValueError):  # damaged: said below
+        config = json.loads((place.folder / "config.json").read_text(encoding="utf-8"))
     if isinstance(config, dict) and config.get("quantization_config"):
         return "it is quantised: install the library that reads it, or give the model's folder before quantisation"
     return "fetch it again, whole: config.json, weights (.safetensors or .bin) and tokenizer"
