@@ -204,3 +204,9 @@ def test_the_text_part_of_a_checkpoint_that_sees_pictures_too(tmp_path: Path) ->
     assert (len(read.blocks), read.d_model) == (N_LAYERS, D_MODEL)
     with torch.inference_mode():
         torch.testing.assert_close(read.logits(read.run(ids)), whole(ids).logits, rtol=1e-5, atol=1e-5)
+
+
+def test_a_damaged_configuration_of_a_model_names_its_mend(tmp_path):
+    (tmp_path / "config.json").write_text("{bad")
+    with pytest.raises(ModelSourceError, match="fetch it again, whole"):
+        snapshot.load_source(str(tmp_path), None)
