@@ -7,7 +7,6 @@ plain lines. The child never outlives this process.
 
 import codecs
 import contextlib
-import ctypes
 import fcntl
 import os
 import pty
@@ -19,16 +18,20 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TextIO
+
+from ghosttrack.orchestrate.forkserver import ForkedChild, ForkServer, end_with_parent
 
 PATIENCE = 30.0
 """Seconds that a child has to end after Ctrl-C before it is killed."""
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
-def run_child(command: Sequence[str], environment: Mapping[str, str], log: TextIO) -> int:
-    """Run a command to its end; its exit code, or minus the signal that ended it.
+def run_child(
+    command: Sequence[str], environment: Mapping[str, str], log: TextIO, server: ForkServer | None = None
+) -> int:
+    """Run a command to its end, as a fork of the server where it can; its exit code, or minus the signal that ended it.
 
     Ctrl-C is passed on to the child, which is waited for, and then raised again.
     """
@@ -39,9 +42,9 @@ def run_child(command: Sequence[str], environment: Mapping[str, str], log: TextI
         _copy_window_size(writer)
     else:
         reader, writer = os.pipe()
-    child = subprocess.Popen(
+    child = (server and server.fork(command, environment, writer)) or subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=writer, stderr=writer, env=dict(environment),
-        start_new_session=True, preexec_fn=_end_with_parent(),
+        start_new_session=True, preexec_fn=end_with_parent(),
     )  # fmt: skip
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
@@ -115,19 +118,7 @@ def _copy_window_size(descriptor: int) -> None:
         fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
 
-def _signal(child: "subprocess.Popen[bytes]", number: signal.Signals) -> None:
+def _signal(child: "subprocess.Popen[bytes] | ForkedChild", number: signal.Signals) -> None:
     """Send a signal to the child and the processes that it started."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, number)
-
-
-def _end_with_parent() -> Callable[[], None] | None:
-    """Where the kernel can: a function that makes it end the child when this process is gone."""
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None).prctl
-
-    def request() -> None:
-        prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-
-    return request

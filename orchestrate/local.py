@@ -1,5 +1,6 @@
 """The local executor: stale stages one after another, each a process of its own."""
 
+import contextlib
 import os
 import shlex
 import signal
@@ -16,6 +17,7 @@ from ghosttrack.common.engine.storage import Store, storage_errors
 from ghosttrack.common.errors import StageFailedError
 from ghosttrack.orchestrate.chain import Link, chain_of
 from ghosttrack.orchestrate.child import run_child
+from ghosttrack.orchestrate.forkserver import ForkServer, pays
 from ghosttrack.orchestrate.gc import release
 from ghosttrack.orchestrate.plan import Plan, PlannedUnit
 from ghosttrack.orchestrate.render import Terminal
@@ -44,9 +46,19 @@ class LocalExecutor:
     def __init__(self, terminal: Terminal, command: Commander = Request.stage_command) -> None:
         self._terminal = terminal
         self._command = command
+        self._server: ForkServer | None = None
 
     def execute(self, request: Request, plan: Plan) -> None:
         steps = steps_of(chain_of(plan))
+        needy = [step for step in steps if request.contract_of(step.stage).torch]
+        if self._command is not Request.stage_command or not pays(len(needy)):
+            self._execute(request, plan, steps)
+            return
+        with contextlib.closing(ForkServer({**os.environ, **code_variables(request)})) as self._server:
+            self._execute(request, plan, steps)
+        self._server = None
+
+    def _execute(self, request: Request, plan: Plan, steps: Sequence[Step]) -> None:
         now = plan
         for number, step in enumerate(steps, start=1):
             stale = [planned for planned in now.stale_of(step.stage) if planned.unit.name in step.units]
@@ -77,7 +89,7 @@ class LocalExecutor:
             log = log_file.open("a", encoding="utf-8")
         with log:
             log.write(f"===== {datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ} {shlex.join(command)}\n")
-            code = run_child(command, {**os.environ, **code_variables(request)}, log)
+            code = run_child(command, {**os.environ, **code_variables(request)}, log, self._server)
             elapsed = format_seconds(time.monotonic() - start)
             log.write(f"===== {_ending(code)} after {elapsed}\n")
         if code:

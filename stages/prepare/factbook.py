@@ -62,7 +62,8 @@ def facts() -> tuple[Fact, ...]:
     return tuple(sorted(found, key=lambda fact: (fact.relation, fold(fact.subject), fact.subject)))
 
 
-def prose() -> list[Document]:
+@lru_cache(maxsize=1)
+def prose() -> tuple[Document, ...]:
     """The readable text of the factbook, a document for each country and section, headings kept.
 
     Raises DataError when the data package is not installed.
@@ -78,7 +79,7 @@ def prose() -> list[Document]:
             if lines:
                 heading = f"{section} of {spoken(title)}" if section != "Introduction" else title
                 documents.append(Document(f"{title} / {section}", "\n".join([heading, *lines])))
-    return documents
+    return tuple(documents)
 
 
 _ENTRY_NAMES = {
@@ -111,7 +112,7 @@ def _prose_lines(content: Any, heading: str = "") -> Iterator[str]:
 
 
 def _share_of_letters(text: str) -> float:
-    return sum(character.isalpha() for character in text) / len(text)
+    return sum(map(str.isalpha, text)) / len(text)
 
 
 def _countries_of_places() -> dict[str, list[tuple[str, ...]]]:

@@ -69,6 +69,8 @@ def fold(text: str) -> str:
 
 def ascii_letters(text: str) -> str:
     """The text with accents dropped and typographic quotes and dashes made plain."""
+    if text.isascii():
+        return text
     text = text.translate(str.maketrans("’‘ʻʼ“”–—øØłŁđĐıßæÆ", "''''\"\"--oOlLdDisaA"))
     return "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
 
