@@ -3,7 +3,6 @@
 `sae_quality.json` is what later stages read; a page for each layer and one for identity are for people.
 """
 
-import functools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from ghosttrack.common.maths.seeds import generator
 from ghosttrack.common.models.held_out import Text, held_out_text
 from ghosttrack.common.models.language_model import LanguageModel, load_language_model
 from ghosttrack.common.models.sae import JumpReLUSAE
+from ghosttrack.common.models.steps import steps_done
 from ghosttrack.stages.sae_train import identity, pages, splice
 from ghosttrack.stages.sae_train.evaluate import Tally
 
@@ -110,16 +110,16 @@ def measure_splice(job: Job, model: LanguageModel, saes: Mapping[int, JumpReLUSA
     done = sum(job.done(_step(number, name)) for number in range(len(batches)) for name in names)
     with job.progress(len(batches) * len(names), "passes", "splice", initial=done) as progress:
         for number, batch in enumerate(batches):
-            todo = [name for name in names if not job.done(_step(number, name))]
-            if not todo:
+            steps = [_step(number, name) for name in names]
+            if all(map(job.done, steps)):
                 continue
             clean = splice.read_clean(model, batch, list(saes))
-            for name in todo:
-                target = job.scratch(f"{_step(number, name)}.json")
-                progress.note(f"layer {name}" if name != "all" else "all layers")
-                job.step(
-                    _step(number, name), functools.partial(_splice, target, model, clean, saes, means, name)
-                )
+
+            def measure(place: int, steps: list[str] = steps, clean: splice.Clean = clean) -> None:
+                _splice(job.scratch(f"{steps[place]}.json"), model, clean, saes, means, names[place])
+
+            for place in steps_done(job, model.device, range(len(steps)), steps.__getitem__, measure):
+                progress.note(f"layer {names[place]}" if names[place] != "all" else "all layers")
                 progress.update()
 
     parts = {

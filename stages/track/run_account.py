@@ -5,7 +5,9 @@ The tracked latents are those of tracks.parquet. What the SAE's other latents, i
 as it is read here, in the arithmetic of the model.
 """
 
+import json
 from itertools import groupby
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,16 +17,18 @@ from numpy.typing import NDArray
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.files import fsync
 from ghosttrack.common.formats.account import ACCOUNT
+from ghosttrack.common.formats.file import write_json
 from ghosttrack.common.formats.origins import ORIGINS, SHARES
 from ghosttrack.common.formats.questions import QUESTIONS
 from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.common.models.language_model import LanguageModel, load_language_model
 from ghosttrack.common.models.sae import JumpReLUSAE
+from ghosttrack.common.models.steps import steps_done
 from ghosttrack.common.models.writes import Writes
 from ghosttrack.stages.track.account import Head, columns_of, states_apart, take_apart
 from ghosttrack.stages.track.nodes import Nodes
 from ghosttrack.stages.track.origins import births, contributions, shares
-from ghosttrack.stages.track.questions import read_questions
+from ghosttrack.stages.track.questions import even, read_questions
 from ghosttrack.stages.track.rereading import Rereader, join_writes, text_of
 from ghosttrack.stages.track.run_tracks import QUESTIONS_A_SHARD, Answers
 from ghosttrack.stages.track.saes import load_saes
@@ -37,43 +41,55 @@ Columns = dict[str, NDArray[Any]]
 
 def run(job: Job) -> dict[str, Any]:
     questions = read_questions(job.input("prepare/questions", QUESTIONS.name))
-    starts = range(0, len(questions), QUESTIONS_A_SHARD)
-    names = [f"account_{number:05}" for number in range(len(starts))]
-    mine = list(zip(names, starts, strict=True))[job.rank :: job.ranks]
-    sizes = {name: min(QUESTIONS_A_SHARD, len(questions) - start) for name, start in mine}
-    before = sum(size for name, size in sizes.items() if job.done(name))
-    desk = _Desk(job, questions) if before < sum(sizes.values()) else None
-    with job.progress(sum(sizes.values()), "questions", "account", before) as progress:
-        for name, start in mine:
-
-            def do(name: str = name, start: int = start) -> None:
-                assert desk is not None
-                shard = range(start, start + sizes[name])
-                parts = []
-                for first in range(shard.start, shard.stop, QUESTIONS_AT_A_TIME):
-                    part = range(first, min(first + QUESTIONS_AT_A_TIME, shard.stop))
-                    parts.append(desk.account(part))
-                    progress.update(len(part))
-                tables = [_join(tables) for tables in zip(*parts, strict=True)]
-                for file, table, kept in zip(FILES, tables, _kept(job, name), strict=True):
-                    file.write(kept, table)
-                    fsync(kept)
-
-            job.step(name, do)
+    size = even(len(questions), QUESTIONS_A_SHARD)
+    shards = [range(first, min(first + size, len(questions))) for first in range(0, len(questions), size)]
+    mine = range(len(shards))[job.rank :: job.ranks]
+    count = sum(len(shards[number]) for number in mine)
+    before = sum(len(shards[number]) for number in mine if job.done(_step(number)))
+    if before < count:
+        desk = _Desk(job, questions)
+        with job.progress(count, "questions", "account", before) as progress:
+            for number in steps_done(
+                job, desk.device, mine, _step, lambda number: _do_shard(job, desk, number, shards[number])
+            ):
+                progress.update(len(shards[number]))
     job.barrier()
     if job.rank:
         return {}
-    pieces = [_kept(job, name) for name in names]
+    pieces = [_kept(job, number) for number in range(len(shards))]
     for number, file in enumerate(FILES):
         file.join(job.output(file.name), [piece[number] for piece in pieces])
     metrics = _metrics([piece[0] for piece in pieces])
     if untold := metrics["layers_untold"]:
-        why = f" ({next(iter(desk.untold.values()))})" if desk and desk.untold else ""
         job.log.warning(
-            f"what attention and MLP wrote cannot be told at layers {untold}{why}; the account by tracks, other latents, bias "
-            "and error holds there, and what stood in the stream before is told"
+            f"what attention and MLP wrote cannot be told at layers {untold}{_why(job, len(shards))}; the account by tracks, "
+            "other latents, bias and error holds there, and what stood in the stream before is told"
         )
     return metrics
+
+
+def _step(number: int) -> str:
+    return f"account_{number:05}"
+
+
+def _do_shard(job: Job, desk: "_Desk", number: int, shard: range) -> None:
+    parts = [
+        desk.account(range(first, min(first + QUESTIONS_AT_A_TIME, shard.stop)))
+        for first in range(shard.start, shard.stop, QUESTIONS_AT_A_TIME)
+    ]
+    for file, tables, kept in zip(FILES, zip(*parts, strict=True), _kept(job, number), strict=True):
+        file.write(kept, _join(tables))
+        fsync(kept)
+    told = job.scratch(f"{_step(number)}.untold.json")
+    write_json(told, desk.untold)
+    fsync(told)
+
+
+def _why(job: Job, shards: int) -> str:
+    """In brackets: the first reason that a shard gives for what it could not tell."""
+    told = (json.loads(job.scratch(f"{_step(number)}.untold.json").read_bytes()) for number in range(shards))
+    reasons = [reason for untold in told for reason in untold.values()]
+    return f" ({reasons[0]})" if reasons else ""
 
 
 class _Desk:
@@ -108,6 +124,10 @@ class _Desk:
         return columns_of(account, owner, self._layers), {**columns, "birth": births(of_nodes, begins)}
 
     @property
+    def device(self) -> torch.device:
+        return self._model.device
+
+    @property
     def untold(self) -> dict[int, str]:
         return self._reader.untold
 
@@ -126,8 +146,8 @@ class _Desk:
         return join_writes(parts)
 
 
-def _kept(job: Job, name: str) -> tuple[Any, Any]:
-    return job.scratch(f"{name}.account.parquet"), job.scratch(f"{name}.origins.parquet")
+def _kept(job: Job, number: int) -> tuple[Path, ...]:
+    return tuple(job.scratch(f"{_step(number)}.{file.name}") for file in FILES)
 
 
 def _join(tables: tuple[Columns, ...]) -> Columns:

@@ -6,13 +6,12 @@ Where several processes do it together, each takes every so-many-th shard.
 import itertools
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
 
-from ghosttrack.common.engine.side_by_side import side_by_side
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.errors import DataError, NumericError
 from ghosttrack.common.files import fsync, take_room
@@ -27,6 +26,7 @@ from ghosttrack.common.maths.text import normalise
 from ghosttrack.common.models.language_model import LanguageModel, load_language_model
 from ghosttrack.common.models.prompts import Prompt, encode_question
 from ghosttrack.common.models.reading import Prefix
+from ghosttrack.common.models.steps import steps_done
 from ghosttrack.stages.track.generate import (
     SUBJECT,
     Answer,
@@ -69,8 +69,8 @@ def answer_all(job: Job, questions: list[dict[str, Any]]) -> dict[str, Any]:
         model = language_model_of(job)
         ends = {chat: ends_of(job, model, chat) for chat in {in_chat(question) for question in questions}}
         with job.progress(sum(sizes.values()), "questions", "answers", before) as progress:
-            for number in shards_done(
-                job, model, mine, _step,
+            for number in steps_done(
+                job, model.device, mine, _step,
                 lambda number: _do_shard(job, model, questions, number, shards[number], ends),
             ):  # fmt: skip
                 progress.update(sizes[number])
@@ -90,21 +90,6 @@ def language_model_of(job: Job) -> LanguageModel:
         "language model", lambda: load_language_model(job.input_dir("prepare/model"), job.config.model.dtype)
     )
     return model
-
-
-def shards_done(
-    job: Job,
-    model: LanguageModel,
-    numbers: Sequence[int],
-    name: Callable[[int], str],
-    do: Callable[[int], None],
-) -> Iterator[int]:
-    """Do the shards that are not done yet, a step each; yields a shard's number when it is done. On a CPU by several processes,
-    unless others do the unit with this one or something is to be kept in it."""
-    left = [number for number in numbers if not job.done(name(number))]
-    alone = model.device.type == "cpu" and job.ranks == 1 and job.at_hand is None
-    threads = torch.get_num_threads() if alone else 1
-    return side_by_side(left, lambda n: job.step(name(n), lambda: do(n)), threads, torch.set_num_threads)
 
 
 def _do_shard(

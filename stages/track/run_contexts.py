@@ -21,11 +21,12 @@ from ghosttrack.common.formats.questions import ASKED, QUESTIONS, in_chat
 from ghosttrack.common.maths.text import normalise
 from ghosttrack.common.models.language_model import LanguageModel
 from ghosttrack.common.models.prompts import encode
+from ghosttrack.common.models.steps import steps_done
 from ghosttrack.stages.track.generate import Ends
 from ghosttrack.stages.track.hypotheses import Standing, columns_of, rows_of
 from ghosttrack.stages.track.questions import Batch, even, plan_shards, read_questions
 from ghosttrack.stages.track.reread import Reader
-from ghosttrack.stages.track.run_answers import ends_of, language_model_of, shards_done
+from ghosttrack.stages.track.run_answers import ends_of, language_model_of
 
 BATCHES = 2
 """Questions are read so many batches of the answers' at a time: nothing but the candidates' tokens is unembedded."""
@@ -65,8 +66,8 @@ def read_all(job: Job, asked: tuple[str, str], contexts: str, given: str) -> dic
         model = language_model_of(job)
         ends = {chat: ends_of(job, model, chat) for chat in {in_chat(question) for question in questions}}
         with job.progress(sum(sizes.values()), "questions", "contexts", before) as progress:
-            for number in shards_done(
-                job, model, mine, _step,
+            for number in steps_done(
+                job, model.device, mine, _step,
                 lambda number: _do_shard(job, model, ends, questions, answers, own, number, shards[number]),
             ):  # fmt: skip
                 progress.update(sizes[number])
