@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ghosttrack.common.models.language_model import LanguageModel
 
-DIRECTIONS_AT_A_TIME = 256
+DIRECTIONS_AT_A_TIME = 64
 """Directions whose effects on all tokens are made at a time."""
 
 
@@ -59,10 +59,10 @@ class ReadOut:
         lowered: tuple[list[list[str]], list[list[float]]] = ([], [])
         for part in directions.split(DIRECTIONS_AT_A_TIME):
             effect = part @ self.weight[: len(pieces)].T
-            for kept, sign in ((raised, 1), (lowered, -1)):
-                values, best = (sign * effect).topk(count, dim=1)
+            for kept, largest in ((raised, True), (lowered, False)):
+                values, best = effect.topk(count, dim=1, largest=largest)
                 kept[0].extend([pieces[token] for token in row] for row in best.tolist())
-                kept[1].extend((sign * values).tolist())
+                kept[1].extend(values.tolist())
         return raised, lowered
 
 

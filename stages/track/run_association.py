@@ -39,6 +39,7 @@ def run(job: Job) -> dict[str, Any]:
     ASSOCIATION_FIGURES.write(job.output(ASSOCIATION_FIGURES.name), summary(association))
     pieces = all_texts(model.tokenizer)
     windows, read_out = Windows(found, text, pieces), ReadOut.of(model)
+    del model  # what follows needs none of it
     number, words = words_of(pieces)
     token = text.token.numpy()
     spoken = (number[token[found.row, found.column]], number[token[found.row, found.column - 1]])
