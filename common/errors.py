@@ -5,11 +5,25 @@ A message says what was wrong, where (file, key, value) and what to do. `ghosttr
 and keeps its traceback (exit code 1). Codes 2 and 130 belong to click (usage) and Ctrl-C.
 """
 
+import unicodedata
+
+LONGEST_MESSAGE = 4000
+
 
 class GhostTrackError(Exception):
-    """Base class: a trouble the reader can mend."""
+    """Base class: a trouble the reader can mend. Names out of files that it quotes cannot break its one line."""
 
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        shown = message if message.isprintable() else "".join(map(_printable, message))
+        super().__init__(shown if len(shown) <= LONGEST_MESSAGE else f"{shown[:LONGEST_MESSAGE]} …")
+
+
+def _printable(character: str) -> str:
+    """Line breaks, terminal controls and halves of characters as escapes."""
+    control = unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+    return ascii(character)[1:-1] if control else character
 
 
 class ConfigError(GhostTrackError):

@@ -3,6 +3,7 @@
 `docs/MODEL_CONFIGS.md` is made from the descriptions. Unknown keys are errors, values do not change.
 """
 
+import os
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
@@ -37,6 +38,10 @@ class Section(BaseModel):
                     ):
                         raise ValueError(
                             f"{name} has a part longer than a file's name can be ({LONGEST_NAME} bytes)"
+                        )
+                    if name in self.naming_files and os.path.expanduser(value).startswith("~"):
+                        raise ValueError(
+                            f"{name} begins with {value.partition('/')[0]!r}, and there is no such user"
                         )
                 elif isinstance(value, (int, float)) and abs(value) > LARGEST:
                     raise ValueError(f"{name} is larger than anything that it can mean ({LARGEST:g})")

@@ -52,7 +52,9 @@ def local_path(value: object) -> Path | None:
         return None
     try:
         path = Path(value.removeprefix(HUB_PREFIX)).expanduser()
-        return path if path.exists() else None
+        return (
+            path if path.is_file() or path.is_dir() else None
+        )  # a device or a pipe has no content of its own
     except (OSError, RuntimeError):  # a name too long for a file; a home that is not there
         return None
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ghosttrack.common.errors import CorruptInputError, NumericError
+from ghosttrack.common.foreign import parse_json, whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,10 +77,10 @@ class Lines(File):
     def read(self, path: Path) -> list[dict[str, Any]]:
         """Every record. Raises CorruptInputError naming the line."""
         records = []
-        with path.open(encoding="utf-8") as lines:
+        with whole(path, f"run {self.stage} again", self.name), path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
                 try:
-                    record = json.loads(line)
+                    record = parse_json(line)
                 except ValueError as error:
                     raise CorruptInputError(
                         f"{path} line {number} is not JSON ({error}); run {self.stage} again"
@@ -125,17 +126,14 @@ class Table(File):
         self, path: Path, columns: Sequence[str] | None = None, dictionaries: Sequence[str] = ()
     ) -> pa.Table:
         """The same as an Arrow table. dictionaries: columns of few different texts. Raises CorruptInputError."""
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        try:
+        with whole(path, f"run {self.stage} again", self.name):
             table = pq.read_table(
                 path,
                 columns=None if columns is None else list(columns),
                 read_dictionary=list(dictionaries) or None,
             )
-        except (pa.ArrowException, KeyError, OSError) as error:
-            raise self.corrupt(path, error) from error
         if missing := set(self.names if columns is None else columns) - set(table.column_names):
             raise self.corrupt(path, f"it has no column {min(missing)!r}")
         return table
@@ -169,10 +167,8 @@ class Table(File):
 
 def read_json(path: Path, file: File) -> Any:
     """The content of a JSON file. Raises CorruptInputError."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise CorruptInputError(f"{path} is not JSON ({error}); run {file.stage} again") from error
+    with whole(path, f"run {file.stage} again", file.name):
+        return parse_json(path.read_text(encoding="utf-8"))
 
 
 def write_json(path: Path, content: object, indent: int | None = 1) -> None:

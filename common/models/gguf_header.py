@@ -16,6 +16,7 @@ from ghosttrack.common.errors import ModelSourceError
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
 STRING, ARRAY = 8, 9
+MOST_DIMENSIONS = 4
 NUMBERS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 """Type of a value to its struct format."""
 
@@ -82,6 +83,8 @@ class _Reader:
 
     def _tensor(self) -> int:
         self._string()
-        shape = [self._unpack("Q") for _ in range(self._unpack("I"))]
+        if (dimensions := self._unpack("I")) > MOST_DIMENSIONS:
+            raise ValueError(f"a tensor has {dimensions} dimensions, and {MOST_DIMENSIONS} are the most")
+        shape = [self._unpack("Q") for _ in range(dimensions)]
         self._unpack("I"), self._unpack("Q")  # its type and offset
         return math.prod(shape)

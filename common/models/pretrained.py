@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -24,6 +23,7 @@ from ghosttrack.common.errors import (
     ModelMismatchError,
     NumericError,
 )
+from ghosttrack.common.foreign import whole
 from ghosttrack.common.models import saelens
 from ghosttrack.common.models.saelens import Pretrained
 
@@ -46,6 +46,11 @@ def read(place: Path, *, layer: int, d_model: int, d_hidden: int, target_l0: flo
     }
     if str(place).startswith(RELEASE_PREFIX):
         return _read_release(str(place).removeprefix(RELEASE_PREFIX), wanted)
+    with whole(place, "fetch it again, or correct sae.pretrained or sae.pretrained_independent", "SAE"):
+        return _read_files(place, wanted)
+
+
+def _read_files(place: Path, wanted: dict[str, Any]) -> Pretrained:
     if place.suffix == ".npz" or (place / GEMMA_SCOPE_FILES[0]).is_file():
         return _read_gemma_scope(place if place.suffix == ".npz" else place / GEMMA_SCOPE_FILES[0], **wanted)
     if (place / LLAMA_SCOPE_FILES[0]).is_file():
@@ -85,13 +90,8 @@ def _read_gemma_scope(path: Path, *, layer: int, d_model: int, d_hidden: int, ta
         raise ModelMismatchError(
             f"{path} is of layer {named[1]}, and layer {layer} is asked for; correct sae.pretrained"
         )
-    try:
-        with np.load(path) as content:
-            found = {re.sub(r"^w_", "W_", name): torch.from_numpy(content[name]) for name in content.files}
-    except FileNotFoundError as error:
-        raise MissingInputError(f"there is no {path}; correct sae.pretrained") from error
-    except (OSError, ValueError, EOFError, TypeError) as error:
-        raise CorruptInputError(f"{path} cannot be read ({error}); fetch it again") from error
+    with whole(path, "fetch it again, or correct sae.pretrained", "SAE"), np.load(path) as content:
+        found = {re.sub(r"^w_", "W_", name): torch.from_numpy(content[name]) for name in content.files}
     w = _checked(path, found, d_model, d_hidden)
     l0 = re.search(r"average_l0_(\d+)", path.as_posix())
     known = float(l0[1]) if l0 else None
@@ -110,7 +110,7 @@ def _read_llama_scope(
     As SAELens reads it, the threshold is in the units of the unscaled input.
     """
     path, weights = folder / LLAMA_SCOPE_FILES[0], folder / LLAMA_SCOPE_FILES[1]
-    try:
+    with whole(folder, "fetch it again, or correct sae.pretrained", "SAE of Llama Scope"):
         settings = json.loads(path.read_text(encoding="utf-8"))
         kind, place = settings["act_fn"], settings["hook_point_in"]
         threshold, norm = (
@@ -118,12 +118,6 @@ def _read_llama_scope(
             float(settings["dataset_average_activation_norm"]["in"]),
         )
         tensors = load_file(weights)
-    except FileNotFoundError as error:
-        raise MissingInputError(f"there is no {error.filename or weights}; correct sae.pretrained") from error
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise CorruptInputError(
-            f"{folder} cannot be read as a SAE of Llama Scope ({error}); fetch it again"
-        ) from error
     if kind != "jumprelu":
         raise ModelMismatchError(f"{path}: act_fn is {kind!r}; take the JumpReLU version of it")
     saelens.check_place(path, place, layer)
@@ -150,6 +144,8 @@ def _checked(path: Path, found: dict[str, Tensor], d_model: int, d_hidden: int) 
     for name in saelens.TENSORS["jumprelu"]:
         if name not in found:
             raise CorruptInputError(f"{path} has no {name}; it is no JumpReLU SAE, or not whole")
+    if found["W_enc"].ndim != 2:
+        raise CorruptInputError(f"{path}: W_enc is {list(found['W_enc'].shape)} and should be a matrix")
     width, latents = found["W_enc"].shape
     if width != d_model:
         raise ModelMismatchError(

@@ -11,7 +11,6 @@ comparable between latents and between layers.
 A TopK SAE that was trained elsewhere keeps only the `k` largest of these activations of a state.
 """
 
-import pickle
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ghosttrack.common.errors import CorruptInputError, ModelMismatchError, NumericError
+from ghosttrack.common.foreign import whole
 
 FORMAT = "ghosttrack.jumprelu_sae"
 VERSION = 1
@@ -130,13 +130,8 @@ class JumpReLUSAE:
         d_model, layer: what the caller needs it for. Raises CorruptInputError for a file that is no SAE,
         NumericError for NaN or Inf in it, ModelMismatchError for one of another width or layer.
         """
-        try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-            raise CorruptInputError(
-                f"{path} is not a readable .pt file ({_first_line(error)}); train it again with `ghosttrack run`"
-            ) from error
-        sae = _from_content(path, content)
+        with whole(path, "train it again with `ghosttrack run`", ".pt file"):
+            sae = _from_content(path, torch.load(path, map_location="cpu", weights_only=True))
         if d_model is not None and sae.d_model != d_model:
             raise ModelMismatchError(
                 f"{path} is for states of width {sae.d_model}; the model's d_model is {d_model}"
@@ -186,7 +181,3 @@ def _from_content(path: Path, content: Any) -> JumpReLUSAE:
         if not tensor.isfinite().all():
             raise NumericError(f"{path}: {name} holds NaN or Inf; train it again with `ghosttrack run`")
     return JumpReLUSAE(**{name: content[name] for name in names})
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

@@ -299,9 +299,10 @@ def _check_kind(path: Path, settings: Settings) -> None:
 def check_place(path: Path, hook_name: str | None, layer: int) -> None:
     """Raises ModelMismatchError unless the SAE is of the output of block `layer`."""
     found = None
-    if match := OUTPUT_OF.fullmatch(hook_name or ""):
+    name = hook_name if isinstance(hook_name, str) else ""
+    if match := OUTPUT_OF.fullmatch(name):
         found = int(match[1] or match[2])
-    elif match := INPUT_OF.fullmatch(hook_name or ""):
+    elif match := INPUT_OF.fullmatch(name):
         found = int(match[1]) - 1
     if found != layer:
         what = "which is no block's output" if found is None or found < 0 else f"the output of block {found}"

@@ -26,6 +26,8 @@ CONTEXTS = (
     "seq_length",
 )
 """What configurations call a model's sizes, in the order in which they are looked for."""
+MOST_BLOW_UP = 16
+"""Times as many weights as its files hold that a configuration may describe: quantised ones are packed, a few to a number."""
 TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 
 
@@ -122,8 +124,17 @@ def _of_config(source: str, folder: Path) -> Sizes:
         d_model is None or n_layers is None
     ):  # what is left out has its class's default, which transformers knows
         d_model, n_layers = _by_transformers(source, folder)
+    weights = _weights(folder)
+    least = d_model * max(
+        n_layers, _first(text, ("vocab_size",)) or 0, n_layers * (_first(text, ("intermediate_size",)) or 0)
+    )
+    if weights is not None and least > MOST_BLOW_UP * weights:
+        raise ModelSourceError(
+            f"model.base_model = {source!r}: its config.json describes at least {least} weights, and its safetensors hold {weights}; "
+            "take both from the same model, whole"
+        )
     return Sizes(
-        d_model, n_layers, str(config.get("model_type", "unknown")), _first(text, CONTEXTS), _weights(folder), _chats(folder)
+        d_model, n_layers, str(config.get("model_type", "unknown")), _first(text, CONTEXTS), weights, _chats(folder)
     )  # fmt: skip
 
 
@@ -155,7 +166,9 @@ def _weights(folder: Path) -> int | None:
                 header = json.loads(file.read(min(length, 1 << 27)))
             except (ValueError, struct.error):
                 return None
-        total += sum(math.prod(entry["shape"]) for name, entry in header.items() if name != "__metadata__")
+        total += sum(
+            math.prod(map(int, entry["shape"])) for name, entry in header.items() if name != "__metadata__"
+        )
     return total or None
 
 

@@ -10,16 +10,20 @@ import gzip
 import io
 import json
 import tempfile
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ghosttrack.common.errors import DataError
+from ghosttrack.common.foreign import parse_json
 
 Record = dict[str, Any]
 FORMATS = {".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet",
            ".arrow": "arrow"}  # fmt: skip
 """Ending, before any `.gz`, to the reader of `datasets`."""
+MOST_BYTES = 1 << 30
+"""Of a text file, unpacked: it is read whole."""
 
 
 class Read(NamedTuple):
@@ -42,7 +46,7 @@ def read_file(path: Path, key: str) -> Iterator[Read]:
         raise DataError(
             f"{key} = {str(path)!r}: its ending must be one of {', '.join(FORMATS)}, with or without .gz"
         )
-    if not path.exists():
+    if not path.is_file():
         raise DataError(f"{key} = {str(path)!r}: there is no such file")
     if kind == "json":
         yield from _json(path, key)
@@ -83,15 +87,20 @@ def load(source: str, key: str, shown: str, **options: Any) -> Any:
 def read_text(path: Path, key: str) -> str:
     """A text file, unpacked if it ends in .gz. Raises DataError."""
     try:
-        raw = path.read_bytes()
-        return (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            raw = file.read(MOST_BYTES + 1)
+        if len(raw) > MOST_BYTES:
+            raise DataError(
+                f"{path} holds more than {MOST_BYTES >> 30} GiB of text; cut it into several files"
+            )
+        return raw.decode("utf-8-sig")
     except FileNotFoundError as error:
         raise DataError(f"{key} = {str(path)!r}: there is no such file") from error
     except UnicodeDecodeError as error:
         raise DataError(
             f"{path} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#x}"
         ) from error
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{key} = {str(path)!r} cannot be read: {error}") from error
 
 
@@ -101,7 +110,7 @@ def _json(path: Path, key: str) -> Iterator[Read]:
     whole: Any = None
     if ".json" in path.suffixes:
         with contextlib.suppress(ValueError):
-            whole = json.loads(text)
+            whole = parse_json(text)
     if isinstance(whole, Mapping):
         lists = [value for value in whole.values() if isinstance(value, list)]
         whole = lists[0] if len(lists) == 1 and all(isinstance(one, dict) for one in lists[0]) else [whole]
@@ -112,7 +121,7 @@ def _json(path: Path, key: str) -> Iterator[Read]:
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
-                yield _object(number, json.loads(line))
+                yield _object(number, parse_json(line))
             except ValueError as error:
                 yield Read(number, None, f"is not JSON: {error}")
 
@@ -127,7 +136,10 @@ def _texts(path: Path, separator: str, key: str) -> Any:
     """Every column of a table as text, so that `007`, `NA` and `1e5` stay what they are."""
     from datasets import Features, Value
 
-    header = next(csv.reader(io.StringIO(read_text(path, key)), delimiter=separator), [])
+    try:
+        header = next(csv.reader(io.StringIO(read_text(path, key)), delimiter=separator), [])
+    except csv.Error as error:
+        raise DataError(f"{key} = {str(path)!r} cannot be read: {error}") from error
     if not header:
         raise DataError(f"{key} = {str(path)!r}: the file has no questions")
     return Features({name: Value("string") for name in header})

@@ -13,6 +13,8 @@ FIELDS = ("id", "question", "prompt", "passage", "choices", "answer", "aliases",
           "spans")  # fmt: skip
 DEFAULT_RELATION = "all"
 _WORKED_OUT = re.compile(r"(?:^|\n)####\s*(\S.*?)\s*$")  # GSM8K's answers are worked out before it
+DEEPEST = 64
+"""Levels of a value that a row gives."""
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 Span = tuple[int, int, int]
@@ -82,8 +84,10 @@ def check(record: Mapping[str, Any], number: int, extra: Mapping[str, Any], need
     return Row(text, is_question, aliases, _name(row, "relation") or DEFAULT_RELATION, subject, given)
 
 
-def _clean(value: Any, name: str) -> Any:
+def _clean(value: Any, name: str, depth: int = 0) -> Any:
     """NaN and infinities are nothing, 1912.0 is 1912, arrays are lists; no text has half a character."""
+    if depth > DEEPEST:
+        raise RowError("not readable", f"{name!r} is nested more than {DEEPEST} deep")
     if isinstance(value, float):
         if not math.isfinite(value):
             return None
@@ -99,9 +103,9 @@ def _clean(value: Any, name: str) -> Any:
             ) from error
         return value
     if isinstance(value, Mapping):
-        return {key: _clean(one, name) for key, one in value.items()}
+        return {key: _clean(one, name, depth + 1) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_clean(one, name) for one in value]
+        return [_clean(one, name, depth + 1) for one in value]
     if hasattr(value, "isoformat"):
         return value.isoformat()
     return value.hex() if isinstance(value, bytes) else value

@@ -19,7 +19,7 @@ from transformers import PreTrainedModel
 from ghosttrack.common.engine.storage_errors import storage_error
 from ghosttrack.common.errors import ModelMismatchError, ModelSourceError
 from ghosttrack.common.models.language_model import check_tokenizer
-from ghosttrack.common.models.sizes import refuse_without_config
+from ghosttrack.common.models.sizes import refuse_without_config, sizes_of
 from ghosttrack.common.models.source import locate
 from ghosttrack.common.models.structure import find_structure
 from ghosttrack.stages.prepare.lengths import Reader, reader_of
@@ -46,6 +46,8 @@ def load_source(source: str, revision: str | None = None) -> tuple[PreTrainedMod
     if revision is not None and place == source:
         arguments["revision"] = revision
     try:
+        if locate(source).folder is not None:
+            sizes_of(source)  # a configuration of more weights than there are would take the memory for them
         with _one_gguf_parse() if "gguf_file" in arguments else contextlib.nullcontext():
             tokenizer = AutoTokenizer.from_pretrained(
                 place, use_fast=True, trust_remote_code=False, **arguments

@@ -32,6 +32,19 @@ HARMLESS = frozenset({"no answer", "duplicate"})
 """Reasons for which a row is left out that are no fault of the file."""
 
 
+BROKEN = (
+    RowError,
+    KeyError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    IndexError,
+    OverflowError,
+    RecursionError,
+)
+"""What a row of the wrong shape may raise on its way."""
+
+
 @dataclass
 class Rows:
     """The questions of a source: `facts` to be asked with worked examples, `prompts` as they stand.
@@ -142,11 +155,8 @@ def _rows(where: str, reads: Sequence[Read], columns: Mapping[str, str]) -> Rows
             for fields, extra in _fields(read.record, columns, layout):
                 row = check(fields, read.number, extra)
                 _keep(rows, kept, row)
-        except (RowError, KeyError, TypeError, ValueError, AttributeError) as error:
-            reason = error.reason if isinstance(error, RowError) else "not readable"
-            why = str(error) if isinstance(error, RowError) else f"is not as {rows.layout} has it: {error!r}"
-            name = read.record.get("id")
-            rows.left_out.append({"row": read.number, "id": name, "reason": reason, "why": why})
+        except BROKEN as error:
+            rows.left_out.append(_broken(read, error, f"as {rows.layout} has it"))
     _refuse_broken(rows, len(reads))
     for row in kept.values():
         _sort_in(rows, row)
@@ -173,6 +183,20 @@ def _fields(
         {name: _nested(record, column) for name, column in mapping.items()},
         {name: value for name, value in record.items() if name not in taken},
     )
+
+
+def _broken(read: Read, error: Exception, how: str) -> dict[str, Any]:
+    """What is told of a row that cannot be asked."""
+    known = isinstance(error, RowError)
+    reason = error.reason if isinstance(error, RowError) else "not readable"
+    name = read.record.get("id") if read.record else None
+    shown = name if isinstance(name, (str, int)) else None
+    return {
+        "row": read.number,
+        "id": shown,
+        "reason": reason,
+        "why": str(error) if known else f"is not {how}: {error!r}",
+    }
 
 
 def _keep(rows: Rows, kept: dict[Any, Row], row: Row) -> None:
@@ -297,9 +321,8 @@ def read_asked(
             row = check(fields, read.number, extra, needs_answer=False)
             if (name := row.given.id or f"line_{read.number}") in new:
                 raise RowError("id twice", f"the id {name!r} was there before; ids must be unique")
-        except RowError as error:
-            given = read.record.get("id")
-            left_out.append({"row": read.number, "id": given, "reason": error.reason, "why": str(error)})
+        except BROKEN as error:
+            left_out.append(_broken(read, error, "as it should be"))
             continue
         new[name] = Question(
             id=name,

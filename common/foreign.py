@@ -1,0 +1,47 @@
+"""Files that somebody else wrote, or that a disk has damaged: every way in which one can be wrong is one error about it.
+
+The libraries that read them raise a dozen kinds each, and none of them promises which; so the place where a file is read is the
+boundary, whatever comes out of it.
+"""
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ghosttrack.common.engine.storage_errors import storage_error
+from ghosttrack.common.errors import CorruptInputError, GhostTrackError, MissingInputError
+
+
+@contextlib.contextmanager
+def whole(path: Path, mend: str, kind: str = "file") -> Iterator[None]:
+    """What is read of `path` within is all there and well formed, or it is a GhostTrackError.
+
+    Raises MissingInputError where it is gone, StorageError where it cannot be read, CorruptInputError for all else. kind: what
+    the file should be; mend: what to do about it.
+    """
+    try:
+        yield
+    except GhostTrackError:
+        raise
+    except FileNotFoundError as error:
+        raise MissingInputError(f"there is no {error.filename or path}; {mend}") from error
+    except Exception as error:
+        if found := storage_error(error, path, "read"):
+            raise found from error
+        raise CorruptInputError(f"{path} is not a whole {kind} ({in_short(error)}); {mend}") from error
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text. Raises ValueError alone: for one that is nested too deep, too."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
+def in_short(error: BaseException) -> str:
+    """What an exception of another library says, in one line of at most 300 characters."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else f"{text[:300]} …"
