@@ -11,9 +11,11 @@ from functools import lru_cache
 
 import regex
 
-_NO_DECOMPOSITION = str.maketrans("øłđıħ", "oldih") | {ord("æ"): "ae", ord("œ"): "oe"}
+_NO_DECOMPOSITION = str.maketrans("øłđðıħ", "olddih") | {ord("æ"): "ae", ord("œ"): "oe", ord("þ"): "th"}
 _BARE_SCRIPT = regex.compile(r"[\p{Latin}\p{Greek}\p{Cyrillic}]")
 _BREVE = "\u0306"  # й is a letter of its own, not an и with an accent
+_NASALS = regex.compile("ङ्(?=[क-घ])|ञ्(?=[च-झ])|ण्(?=[ट-ढ])|न्(?=[त-ध])|म्(?=[प-भ])")
+_ANUSVARA = "ं"  # हिन्दी and हिंदी are two spellings of one word
 _INVISIBLE = regex.compile(r"[\p{Cf}\p{Variation_Selector}--[\u200d\U000E0020-\U000E007F]]|\u0640", regex.V1)
 _SUPERSCRIPT = re.compile("[²³¹⁰⁴-⁹]+")
 _FRACTION = re.compile("(\\d?)([¼-¾⅐-⅞])")
@@ -62,7 +64,7 @@ def fold_marks(text: str) -> str:
         elif bare and not (character == _BREVE and kept[-1] in "иіу"):
             continue
         kept.append(character)
-    return unicodedata.normalize("NFC", "".join(kept))
+    return _NASALS.sub(_ANUSVARA, unicodedata.normalize("NFC", "".join(kept)))
 
 
 @lru_cache(maxsize=65_536)

@@ -14,14 +14,27 @@ _NO = """
 no nope false incorrect wrong negative non nein нет não nao いいえ 否 不 不是 아니요 아니오 नहीं لا hayır hayir
 """
 YES, NO = frozenset(_YES.split()), frozenset(_NO.split())
+_SUBJECT = "i|you|he|she|it|we|they|there|this|that|these|those"
+_AUXILIARY = "is|are|was|were|do|does|did|can|could|will|would|has|have|had|should|must|may|might"
+_YES_SAID = re.compile(
+    rf"(?:(?:there is |without |no )*doubt(?:less)?|of course|sure|surely|exactly|always|i (?:do )?(?:think|believe|guess|suppose) so|(?:{_SUBJECT}) (?:{_AUXILIARY}))\b(?! not)"
+)
+_NO_SAID = re.compile(
+    rf"(?:not (?:really|at all|quite|so|likely)|(?:of course|certainly|definitely|probably|surely) not|never|hardly|i (?:dont|do not|cant|cannot) (?:think|believe|guess|suppose) so"
+    rf"|(?:{_SUBJECT}) (?:(?:{_AUXILIARY}) not|(?:{_AUXILIARY}|ca|wo)nt|cannot|never)\b.*)"
+)
 _SAID = re.compile(r"\b(?:answer|verdict|statement|claim|this|that|it) (?:is|was) (not )?(\w+)")
 _ALONE = regex.compile(r"[\s()\[\]*\"'“”:]*([A-Za-z])[\s()\[\]*\"'“”.,:!]*")
 _LEADING = regex.compile(r"[\s*\"'“(\[]*([A-Za-z])\**(?:[.):\]]+|\s+[-–—:])\s*\**(?=\S)")
 _NAMED = regex.compile(
     r"(?i:\b(?:answer|option|choice|letter)(?:\s+(?:is|was|would be))?\s*:?\s*\**[(\[\"'“]?)([A-Z])(?![\p{L}\p{N}+#'’])"
-    r"|[(\[]([A-Za-z])[)\]]"
+    r"|[(\[{]([A-Za-z])[)\]}]|(?i:\b(?:option|choice|letter)\s)([a-z])(?![\p{L}\p{N}+#'’])"
 )
-_ONE_LETTER = regex.compile(r"(?<![\p{L}\p{N}'’])(?![AI]\s+(?!is\b)\p{Ll})([A-Z])(?![\p{L}\p{N}+#'’])")
+_LISTED = regex.compile(r"(?<=\s)[(\[]?([A-Z])[.)\]:]\s")
+_REJECTED = regex.compile(r"(?<=\b[A-Z]\b.*)\b(?:over|rather than|instead of)\s+\(?[A-Z]\)?(?!\p{L})")
+_ONE_LETTER = regex.compile(
+    r"(?<![\p{L}\p{N}'’])(?![AI]\s+(?!(?:is|and|or|nor|over)\b)\p{Ll})([A-Z])(?![\p{L}\p{N}+#'’])"
+)
 
 
 def is_letter(text: str) -> bool:
@@ -31,11 +44,12 @@ def is_letter(text: str) -> bool:
 
 def options_said(answer: str, n_options: int | None = None) -> set[str]:
     """Letters of the options that an answer chooses; letters that it denies are left out."""
-    answer = compatible(answer)
+    answer = _REJECTED.sub("", compatible(answer))
     for pattern in (_ALONE, _LEADING):
         match = (pattern.fullmatch if pattern is _ALONE else pattern.match)(answer)
         if match and _exists(match[1], n_options):
-            return {match[1].upper()}
+            listed = _LISTED.findall(answer, match.end())
+            return {match[1].upper(), *(letter for letter in listed if _exists(letter, n_options))}
     for pattern in (_NAMED, _ONE_LETTER):
         found = {
             letter.upper()
@@ -103,13 +117,13 @@ def verdict(answer: str) -> bool | None:
         return words[0] in ("t", "y")
     if words[0] in YES and words[1:2] == ["not"]:
         return False
-    if words[0] in YES | NO and not (words[0] == "no" and words[1:2] in (["one"], ["doubt"])):
+    if words[0] in YES | NO and not (words[0] == "no" and words[1:2] in (["one"], ["doubt"], ["wonder"])):
         return words[0] in YES
     named = _SAID.search(" ".join(words))
     if named and named[2] in YES | NO:
         return (named[2] in YES) != bool(named[1])
     found = set()
-    for place, word in enumerate(words):
+    for place, word in enumerate(words if words[:2] != ["no", "doubt"] else words[2:]):
         if word in YES | NO:
             turned = any(
                 before in NEGATIONS - {"no", "wrong", "incorrect"}
@@ -118,6 +132,11 @@ def verdict(answer: str) -> bool | None:
             found.add((word in YES) != turned)
     if len(found) == 1:
         return found.pop()
+    plain = " ".join(words)
+    if not found and _NO_SAID.fullmatch(plain):
+        return False
+    if not found and _YES_SAID.fullmatch(plain):
+        return True
     spaceless = [
         pole for pole, names in ((True, ("はい",)), (False, ("いいえ",))) if answer.strip().startswith(names)
     ]

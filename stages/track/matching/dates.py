@@ -18,6 +18,7 @@ _DATE = re.compile(
     r"|\d{4}[-/]\d{1,2}[-/]\d{1,2}|\d{1,2}[/.-]\d{1,2}[/.-]\d{4})\b",
     re.IGNORECASE,
 )
+_EAST_ASIAN = re.compile(r"(\d{4})[年년] ?(\d{1,2})[月월] ?(\d{1,2})[日일]")
 _DEFAULTS = (datetime(2001, 1, 1), datetime(2004, 12, 28))
 
 
@@ -44,7 +45,7 @@ class Found(NamedTuple):
 @lru_cache(maxsize=16_384)
 def dates(text: str) -> tuple[Found, ...]:
     """The dates of a text, with two components or three."""
-    text = ascii_digits(compatible(text))
+    text = _iso(text)
     found = []
     for match in _DATE.finditer(text):
         written = re.sub(r"(?i)\bof\b", " ", match[0]).replace(".", "/" if match[0][0].isdigit() else " ")
@@ -58,9 +59,14 @@ def dates(text: str) -> tuple[Found, ...]:
 
 def whole_date(text: str) -> tuple[Date, ...]:
     """The readings of a text that is a date and nothing else; () for others."""
-    text = ascii_digits(compatible(text)).strip().rstrip(".")
+    text = _iso(text).strip().rstrip(".")
     found = dates(text)
     return found[0].readings if len(found) == 1 and (found[0].start, found[0].end) == (0, len(text)) else ()
+
+
+def _iso(text: str) -> str:
+    """ASCII digits, and dates of East Asia as others write them."""
+    return _EAST_ASIAN.sub(r"\1-\2-\3 ", ascii_digits(compatible(text)))
 
 
 def _orders(text: str) -> tuple[bool, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -18,6 +19,9 @@ from ghosttrack.stages.track.matching.quantities import (
     with_numerals,
 )
 
+_BEYOND = re.compile(r"(?:\b(?:before|after|prior to)|(?:^|\s)[<>≤≥≠])\s*$", re.IGNORECASE)
+_NONE = re.compile(r"\b(?:none|nil|nought)\b(?! of the)", re.IGNORECASE)
+_NOTE = re.compile(r"(?<=\S)\s+\([^()]*\)$")  # Mercury (planet)
 F1_RIGHT = 0.5
 """Least token F1 of a right answer."""
 
@@ -35,10 +39,11 @@ def exact(answer: str, key: Key) -> bool:
 
 
 def contains(answer: str, key: Key) -> bool:
-    """The answer states a right one in whole words and does not deny it."""
-    if any(states(answer, gold) for gold in key.golds):
+    """The answer states a right one in whole words and does not deny it; a note in brackets behind it may be left out."""
+    golds = dict.fromkeys(form for gold in key.golds for form in (gold, _NOTE.sub("", gold)))
+    if any(states(answer, gold) for gold in golds):
         return True
-    numbered = [gold for gold in map(with_numerals, key.golds) if any(c.isdecimal() for c in gold)]
+    numbered = [gold for gold in map(with_numerals, golds) if any(c.isdecimal() for c in gold)]
     return bool(numbered) and any(states(with_numerals(answer), gold) for gold in numbered)
 
 
@@ -129,9 +134,11 @@ def _holds_number(answer: str, gold: str) -> bool:
         return False
     text = spell_out(answer)
     if any(
-        q.same(wanted) and not denied_before(text[: q.start], "0")
+        q.same(wanted) and not _BEYOND.search(text[: q.start]) and not denied_before(text[: q.start], "0")
         for q in (*quantities(text), *roman_numerals(text))
     ):
+        return True
+    if not wanted.value and _NONE.search(text):
         return True
     years = {reading.year for found in dates(answer) for reading in found.readings}
     if wanted.dimension is None and wanted.value in years:

@@ -13,11 +13,11 @@ import regex
 
 from ghosttrack.common.maths.text import normalise
 
-_JOINED, _POSSESSED = "\ue000", "\ue001"  # private-use characters, which no answer means
+_JOINED, _POSSESSED, _NOUN = "\ue000", "\ue001", "\ue002"  # private-use characters, which no answer means
 _COMPOUND = regex.compile(r"(?<=\p{L})[-‐‑–](?=\p{Lu}\p{Ll})")
 _POSSESSIVE = regex.compile(r"(?<=\p{L})['’`ʼ]s(?!\p{L})")
 _CLAUSE = regex.compile(
-    r"[,;:!?\n()…—。、，！？；：（）।؟،]+(?!\d)|(?<=[\p{L}\p{N}]{3})\.(?=\s|$)|\s[-–]+\s|\b(?:but|however|although)\b",
+    r"[,;:!?\n()…—。、，！？；：（）।؟،]+(?!\d)|(?<=[\p{L}\p{N}]{3})\.(?=\s|$)|(?<=\bno)\.(?=\s+\p{L})|\s[-–]+\s|(?<!\b(?:everything|everyone|anything|anyone|anywhere|all) )\bbut\b|\b(?:however|although)\b",
     regex.I,
 )
 _SPACELESS = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]")
@@ -28,17 +28,35 @@ _PARTICLES = regex.compile(
 )
 _NEGATIONS = """
 not never neither nor no non without cannot cant isnt wasnt arent werent dont doesnt didnt wont wouldnt couldnt shouldnt
-hasnt havent hadnt aint unlike except excluding incorrect incorrectly wrong wrongly
+hasnt havent hadnt aint unlike except excluding hardly incorrect incorrectly wrong wrongly
 nicht kein keine keinen nie pas jamais nunca não nao sin ohne sans не ни нет nem
 """
 NEGATIONS = frozenset(_NEGATIONS.split())
-_PHRASES = (("rather", "than"), ("instead", "of"), ("other", "than"), ("far", "from"))
+_PHRASES = (("rather", "than"), ("instead", "of"), ("other", "than"), ("far", "from"), ("i", "doubt"), ("everything", "but"),
+            ("everyone", "but"), ("anything", "but"), ("anyone", "but"), ("anywhere", "but"), ("all", "but"))  # fmt: skip
 _AFFIRMING = "only just merely simply until later less more fewer earlier doubt question wonder surprisingly"
+_NOBODY = frozenset({"none", "nobody", "nothing", "one"})
 _AFFIRMED = frozenset(_AFFIRMING.split())
 _DENIED_AFTER = regex.compile(
-    r"^\s*(?:ではありません|ではない|じゃない|でない|不是|가 아니|이 아니|은 아니|는 아니|\s*(?:is|was|would be) (?:incorrect|wrong|false|not (?:correct|right|true|the (?:right |correct )?answer)))"
+    r"^\s*(?:ではありません|ではない|じゃない|でない|不是|가 아니|이 아니|은 아니|는 아니|\s*(?:(?:is|was|would be) (?:incorrect|wrong|false|not)|(?:isnt|wasnt|cannot be|cant be))\b(?! (?:only|just|far|merely|to be)))"
 )
 _DENIED_BEFORE = regex.compile(r"(?:不是|并非|並非|而非|不在|非|没有|ไม่ใช่)$")
+_OTHERS = {
+    "new": "brunswick caledonia delhi england guinea hampshire jersey mexico orleans zealand york",
+    "north": "carolina dakota korea macedonia yemen", "south": "carolina dakota korea ossetia sudan yemen",
+    "east": "germany timor", "west": "bengal germany virginia", "northern": "cyprus ireland", "equatorial": "guinea",
+    "american": "samoa",
+}  # fmt: skip
+_OTHER_PLACES = {first: frozenset(second.split()) for first, second in _OTHERS.items()}
+_ABBREVIATED = {"st": "saint", "mt": "mount", "dr": "doctor"}
+_COMMON_NOUN = regex.compile(r"(?<!\p{L})(?!news)\p{Ll}{3,}(?!\p{L})")
+_PLURALS = (
+    (re.compile(r"(\w{2,})ies"), "y"),
+    (re.compile(r"(\w{2,}(?:ss|sh|ch|x|z|o))es"), ""),
+    (re.compile(r"(\w{2,}[^siu])s"), ""),
+)
+"""Endings of a plural, and of its singular."""
+_TAKEN_BACK = regex.compile(r"[^.?!]*\?\s*(?=no\b)", regex.I)
 _REACH = 7
 """Words between a negation and what it denies, at most."""
 _COMMON = "us it who no in or me is as at be am an so to we he my by of on if up do go"
@@ -46,8 +64,10 @@ _COMMON_WORDS = frozenset(_COMMON.split())
 
 
 class _Words(NamedTuple):
-    """Words in order with their other spellings, the clause each is in, and whether it is joined to the next by a hyphen."""
+    """Words in order with all their spellings (a possessive's owner, a common noun's singular, Saint for St.), the clause each
+    is in, and whether it is joined to the next by a hyphen."""
 
+    words: list[str]
     spellings: list[frozenset[str]]
     clause: list[int]
     joined: list[bool]
@@ -62,7 +82,8 @@ def states(answer: str, name: str) -> bool:
         return _states_part(answer, key)
     if name.isupper() and len(name) <= 3 and key in _COMMON_WORDS and normalise(answer) != key:
         return bool(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", answer))
-    said, wanted = _words(answer), _words(name).spellings
+    answer = _TAKEN_BACK.sub("", answer)
+    said, wanted = _words(answer, sentence=True), _words(name).spellings
     return any(not denied(said.spellings, said.clause, place) for place in _places(said, wanted))
 
 
@@ -76,7 +97,7 @@ def denied(words: Sequence[frozenset[str]], clause: Sequence[int], place: int) -
             numero = "no" in words[back] and back + 1 == place and any(w[0].isdecimal() for w in words[place])
             return not numero
         if any(one in words[back] and other in after for one, other in _PHRASES):
-            return True
+            return not (back and words[back - 1] & NEGATIONS | words[back - 1] & _NOBODY)
     return False
 
 
@@ -94,6 +115,8 @@ def _places(said: _Words, wanted: Sequence[frozenset[str]]) -> Iterator[int]:
         last = start + length - 1
         if not all(map(_same_word, window, wanted)):
             continue
+        if start and _another_place(said.spellings[start - 1], wanted):
+            continue
         if (start and said.joined[start - 1]) or said.joined[last]:
             continue
         if not _denied_after(said, last):
@@ -110,29 +133,45 @@ def _same_word(said: frozenset[str], wanted: frozenset[str]) -> bool:
     )
 
 
+def _another_place(before: frozenset[str], wanted: Sequence[frozenset[str]]) -> bool:
+    """Whether the word before a name makes it another place's: `South Sudan` is not `Sudan`."""
+    return any(wanted[0] & _OTHER_PLACES.get(word, frozenset()) for word in before)
+
+
 def _denied_after(said: _Words, last: int) -> bool:
-    rest = " ".join(min(words, key=len) for words in said.spellings[last + 1 : last + 7])
+    rest = " ".join(said.words[last + 1 : last + 7])
     return bool(_DENIED_AFTER.match(rest)) or any(
-        word.endswith("아닙니다") for word in said.spellings[min(last + 1, len(said.spellings) - 1)]
+        word.startswith(("아니", "아닌")) or "아닙니다" in word for word in said.words[last : last + 2]
     )
 
 
 @lru_cache(maxsize=16_384)
-def _words(text: str) -> _Words:
+def _words(text: str, sentence: bool = False) -> _Words:
+    """sentence: whether a capital in front may be that of a sentence."""
     text = _COMPOUND.sub(f" {_JOINED} ", _POSSESSIVE.sub(f" {_POSSESSED} ", text))
-    result = _Words([], [], [])
+    common = frozenset(_COMMON_NOUN.findall(text[:1].lower() + text[1:] if sentence else text))
+    result = _Words([], [], [], [])
     for number, piece in enumerate(_CLAUSE.split(text)):
         for word in normalise(piece).split():
             if word == _JOINED and result.joined:
                 result.joined[-1] = True
             elif word == _POSSESSED and result.spellings:
-                (owner, *_) = result.spellings[-1]
-                result.spellings[-1] = frozenset({owner, f"{owner}s"})
+                result.spellings[-1] |= {f"{result.words[-1]}s"}
             elif word not in (_JOINED, _POSSESSED):
-                result.spellings.append(frozenset({word}))
+                result.words.append(word)
+                result.spellings.append(_spellings(word, common))
                 result.clause.append(number)
                 result.joined.append(False)
     return result
+
+
+def _spellings(word: str, common: frozenset[str]) -> frozenset[str]:
+    """A word and its other spellings. common: words in small letters, which are nouns and may be plurals, not names."""
+    others = {_ABBREVIATED[word]} if word in _ABBREVIATED else set()
+    if word in common:
+        singulars = {found[1] + end for plural, end in _PLURALS if (found := plural.fullmatch(word))}
+        others |= {_NOUN + one for one in singulars or {word}}
+    return frozenset({word, *others})
 
 
 def _states_part(answer: str, key: str) -> bool:

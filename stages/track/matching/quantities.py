@@ -45,7 +45,7 @@ for _dimension, _table in {
 
 _GAP = "[ \u00a0\u202f\u2009]"
 _QUANTITY = regex.compile(
-    rf"""(?<!\p{{L}}[-–.,:/']|\p{{N}}[.,:/']|\p{{L}}|\p{{N}})
+    rf"""(?<![√±]\s?|\p{{L}}[-–.,:/']|\p{{N}}[.,:/']|\p{{L}}|\p{{N}})
     (?P<sign>(?:(?<![\p{{L}}\p{{N}})\]][ ]?)[-−–+]|\b(?:minus|negative)\s)?)
     (?P<currency>(?:US\$|\p{{Sc}}|\b(?:USD|EUR|GBP)\b)?)\s?(?P<inner>[-−]?)
     (?: (?:(?P<whole>\d+)(?:\s+|\s+and\s+))?(?P<top>\d+)\s?/\s?(?P<bottom>[1-9]\d*)(?![/\d])
@@ -61,6 +61,8 @@ _QUANTITY = regex.compile(
 _ROMAN = regex.compile(
     r"(?<![\p{L}\p{N}])(?=[MDCLXVI]{2})M{0,3}(CM|CD|D?C{0,3})(XC|XL|L?X{0,3})(IX|IV|V?I{0,3})(?![\p{L}\p{N}])"
 )
+_REGNAL = regex.compile(r"(?<=\p{Lu}\p{L}+),? the (\d+)(?:st|nd|rd|th)\b")
+_SINGLE = regex.compile(r"(?<=\p{Lu}\p{L}+ )[IVX](?![\p{L}\p{N}'’])")
 _RANGE = re.compile(r"\s?(?:[-–—]|to|and|until)\s?", re.IGNORECASE)
 _LATER_EQUALS = re.compile(r"(?:[^.;!?\n=]|[.]\d)*=")
 
@@ -89,7 +91,7 @@ class Quantity(NamedTuple):
             return False
         if self.dimension == other.dimension:
             return _close(self.value, other.value)
-        if None not in (self.dimension, other.dimension):
+        if None not in (self.dimension, other.dimension) or "before" in (self.dimension, other.dimension):
             return False
         share = "share" in (self.dimension, other.dimension) and _close(self.value, other.value)
         return share or _close(self.stated, other.stated)
@@ -102,8 +104,10 @@ def spell_out(text: str) -> str:
     )
     text = re.sub(r"(?<=[a-z])-(?=(?:half|third|quarter|fifth)s?\b)", " ", text)
     text = re.sub(r"\bper cent\b", "percent", text)
+    text = re.sub(r"(?<=\d)\s?\b([AB])\.\s?([CD])\.(?:\s?E\b\.?)?", r" \1\2", text)
     text = re.sub(rf"\ban? (?=(?:{_WORDS}|half|third|quarter)\b)", "one ", text, flags=re.IGNORECASE)
     text = re.sub(rf"(?<![\w.,])(\d+(?:\.\d+)?) ?({_WORDS})\b", _scaled, text, flags=re.IGNORECASE)
+    text = re.sub(r"\b(no|any|some|every)[ -]one\b", r"\1body", text, flags=re.IGNORECASE)
     plain = alpha2digit(text, "en", 0) if re.search("[A-Za-z]{3}", text) else text
     if plain != text:  # nineteen twelve is a year
         plain = re.sub(r"\b(1\d|20) (\d\d)\b(?! \d)", lambda m: m[0] if m[0] in text else m[1] + m[2], plain)
@@ -158,11 +162,13 @@ def whole_quantity(text: str) -> Quantity | None:
 
 
 def with_numerals(text: str) -> str:
-    """The text with spelled and Roman numbers in digits: `World War Two` and `World War II` are `World War 2`."""
+    """The text with spelled and Roman numbers in digits: `World War Two` and `World War II` are `World War 2`, `Louis the
+    Fourteenth` is `Louis 14`, and a single letter behind a name is a number too."""
     text = spell_out(text)
     for roman in reversed(roman_numerals(text)):
         text = f"{text[: roman.start]}{roman.value}{text[roman.end :]}"
-    return text
+    text = _REGNAL.sub(r" \1", text)
+    return _SINGLE.sub(lambda match: {"I": "1", "V": "5", "X": "10"}[match[0]], text)
 
 
 def roman_numerals(text: str) -> list[Quantity]:
@@ -187,6 +193,8 @@ def _quantity(match: "regex.Match[str]") -> Quantity | None:
     value *= _SCALES.get(scale, _SCALES.get(scale.lower(), 1))
     end, unit = match.end("scale") if match["scale"] else _number_end(match), None
     word = match["unit"] or ""
+    if match["currency"] and word == "m":
+        value, end = value * 10**6, match.end("unit")
     name = re.sub(r"^(us|sq|square|cubic)\.?\s", "", word.lower().replace(" ", " "))
     if re.match(r"(?i)sq", word) and " " in word:
         short = {"kilometre": "km", "kilometer": "km", "metre": "m", "meter": "m", "mile": "mi"}
