@@ -24,7 +24,7 @@ from ghosttrack.stages.track.run_causes import summary
 from ghosttrack.stages.track.saes import load_saes
 from ghosttrack.stages.track.validation_plot import draw
 
-SCENE_PROBLEMS = (150, 40)
+SCENE_PROBLEMS = (300, 40)
 """To fit to, and to score."""
 MOST_SCANS = 4096
 TESTED_TOKENS = 64
