@@ -22,8 +22,8 @@ VOCABULARY = 50_000
 ALL_QUESTIONS = 5_000
 """Questions where the configuration sets no limit."""
 TOKENS_PER_PROMPT = 20
-TOKENS_PER_ANSWER = 6
-READ_RATE = 50e6
+TOKENS_PER_ANSWER = 4
+READ_RATE = 140e6
 """Bytes a second at which model weights arrive and are converted."""
 ITEM_BYTES = {"auto": 2, "float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
 SCALE_BYTES = {"int8": 4}

@@ -10,7 +10,7 @@ TOKENIZER_RATE = 100e3
 def cost(q: Quantities, unit: Unit) -> Cost | None:
     return {
         "model": Cost(seconds=4 * q.model_parameters / READ_RATE, size=4 * q.model_parameters),
-        "questions": Cost(seconds=2.0, size=600.0 * q.questions),
+        "questions": Cost(seconds=0.5, size=600.0 * q.questions),
         "contexts": Cost(),
         "corpus": Cost(seconds=q.tokens / TOKENIZER_RATE, size=12.0 * q.tokens),
         "asked": Cost(),  # nobody has counted the new questions

@@ -5,4 +5,4 @@ from ghosttrack.common.engine.costs import Cost, Quantities
 
 
 def cost(q: Quantities, unit: Unit) -> Cost | None:
-    return Cost()
+    return Cost(size=1.5e6)

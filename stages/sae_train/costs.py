@@ -8,8 +8,10 @@ from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.contract import Unit
 from ghosttrack.common.engine.costs import FLOAT, INTERPRETER_BYTES, READ_RATE, VOCABULARY, Cost, Quantities
 
-EFFICIENCY = 3.0
+EFFICIENCY = 1.6
 """Of the float32 matrix product's rate on two CPU cores: training has its product in bfloat16."""
+SPLICE_EFFICIENCY = 0.38
+"""Of the same for losses inside the model, which go over the whole vocabulary in memory."""
 GPU_EFFICIENCY = 0.4
 """Of a GPU's rate, which is that of its fast arithmetic already."""
 ACTIVE_FLOP = 600
@@ -21,7 +23,10 @@ PAGE_BYTES = 1.6e5
 def cost(q: Quantities, unit: Unit) -> Cost | None:
     if unit.name == "quality":
         losses = 3 * q.splice_tokens * (q.block_parameters + 2 * VOCABULARY * q.width)
-        return Cost(flop=q.layers * (losses + 4 * q.width * q.latents**2), size=PAGE_BYTES * (q.layers + 1))
+        slower = EFFICIENCY / SPLICE_EFFICIENCY
+        return Cost(
+            flop=q.layers * (slower * losses + 4 * q.width * q.latents**2), size=PAGE_BYTES * (q.layers + 1)
+        )
     if q.pretrained and unit.layer is not None:
         return Cost(seconds=q.sae_bytes / READ_RATE, size=q.sae_bytes)
     samples = q.base_samples if unit.layer is None else q.train_tokens * q.epochs

@@ -15,7 +15,7 @@ from ghosttrack.common.engine.costs import (
     Quantities,
 )
 
-EFFICIENCY = 0.15
+EFFICIENCY = 0.7
 """Share of the float32 matrix product's rate, measured on two CPU cores."""
 VALIDATION_TOKENS = 4096
 CAUSES_A_QUESTION = 30
@@ -42,28 +42,32 @@ def cost(q: Quantities, unit: Unit) -> Cost | None:
         ),
         "association": Cost(
             flop=q.fit_tokens * reading + q.layers * q.latents * unembedding,
-            seconds=5 + 1.5 * q.layers,
+            seconds=2 + 0.7 * q.layers,
             size=600.0 * q.layers * q.latents,
         ),
         "all": Cost(
             flop=answers * encoding,
-            seconds=answers * q.layers * (1 + q.associators) * 1e-4,
+            seconds=answers * q.layers * (1 + q.associators) * 3.4e-5,
             size=24.0 * answers * q.layers * q.top_k,
         ),
         "independent": Cost(
             flop=answers * encoding + q.fit_tokens * reading,
-            seconds=answers * q.layers * 2e-4,
+            seconds=answers * q.layers * 7e-5,
             size=12.0 * answers * q.layers * q.top_k,
         ),
         "account": Cost(
             flop=q.questions * 2 * q.block_parameters * (TOKENS_PER_PROMPT + q.answer)
             + 3 * answers * encoding,
+            seconds=0.02 * q.questions,
             size=answers * q.layers * (34.0 * q.candidates + 10.0 * q.top_k),
         ),
-        "shown": Cost(seconds=5 + 0.02 * q.questions, size=40e3 * q.questions),
-        "causes": Cost(flop=q.settings["tracking.causes"] * CAUSES_A_QUESTION * 4 * 2 * q.block_parameters),
-        "reasons": Cost(seconds=5 + 0.005 * q.questions, size=1200.0 * q.questions),
-        "validation": Cost(flop=min(q.fit_tokens, VALIDATION_TOKENS) * reading, seconds=30 + 2 * q.layers),
+        "shown": Cost(seconds=1 + 0.011 * q.questions, size=40e3 * q.questions),
+        "causes": Cost(
+            flop=q.settings["tracking.causes"] * CAUSES_A_QUESTION * 4 * 2 * q.block_parameters,
+            seconds=2 + 0.5 * q.settings["tracking.causes"],
+        ),
+        "reasons": Cost(seconds=0.5 + 0.001 * q.questions, size=600.0 * q.questions),
+        "validation": Cost(flop=min(q.fit_tokens, VALIDATION_TOKENS) * reading, seconds=15 + q.layers),
         "asked_answers": Cost(),  # nobody has counted the new questions
         "asked_contexts": Cost(),
         "asked": Cost(),
