@@ -188,7 +188,7 @@ class ModelConfig(Section):
 
 
 class DataConfig(Section):
-    naming_files = frozenset({"questions", "corpus", "asked"})
+    naming_files = frozenset({"questions", "corpus", "asked", "judge"})
 
     questions: str = Field(
         "factbook",
@@ -217,11 +217,18 @@ class DataConfig(Section):
     max_questions: int | None = Field(None, gt=0, description="Questions asked; null asks all.")
     shots: int = Field(4, ge=0, description="Worked examples of the same relation before each question.")
     relations: list[str] | None = Field(None, description="Relations to ask about; null asks all.")
-    matching: Literal["auto", "exact", "contains", "number", "choice", "yes_no", "f1"] = Field(
-        "auto",
-        description="When an answer counts as right. auto: by the kind of the right answer (option, yes or no, number, date, "
-        "name); exact: nothing else is said; contains: a right answer in whole words, not denied; number: by value and unit; "
-        "choice: the option's letter or text; yes_no; f1: half of the words in common.",
+    matching: Literal["auto", "exact", "contains", "number", "choice", "yes_no", "f1", "label", "judge"] = (
+        Field(
+            "auto",
+            description="When an answer counts as right. auto: by the file's label where a row has one, else by the kind of the "
+            "right answer (option, yes or no, number, date, name); exact: nothing else is said; contains: a right answer in whole "
+            "words, not denied; number: by value and unit; choice: the option's letter or text; yes_no; f1: half of the words in "
+            "common; label: by the file's label alone; judge: as the model of data.judge says, asked by a fixed prompt.",
+        )
+    )
+    judge: str | None = Field(
+        None,
+        description="Model that judges with data.matching: judge, named as model.base_model; null asks the model under study.",
     )
     asked: str | None = Field(
         None,

@@ -24,9 +24,11 @@ from ghosttrack.common.package import package_folder
 STAGES_FOLDER = package_folder("stages")
 ALL_FILES = "*"
 PRETRAINED, PRETRAINED_INDEPENDENT = "sae.pretrained", "sae.pretrained_independent"
-Condition = Literal["one_group", "several_groups", "trained", "pretrained", "twin", "no_twin", "asked"]
+Condition = Literal[
+    "one_group", "several_groups", "trained", "pretrained", "twin", "no_twin", "asked", "judge", "no_judge"
+]
 """All layers are in one wave of extraction, or in several; the SAEs are trained here, or taken ready-made; beside those
-from the shared base, there are SAEs that were trained apart, or there are none; there are new questions to score."""
+from the shared base, there are SAEs that were trained apart, or there are none; there are new questions to score; another model judges the answers, or none does."""
 
 
 class UnitTemplate(Section):
@@ -166,6 +168,8 @@ def expand(contract: Contract, config: Config, *, strict_code: bool = False) -> 
     holding.add("twin" if twin else "no_twin")
     if config.data.asked is not None:
         holding.add("asked")
+    other_judge = config.data.matching == "judge" and config.data.judge is not None
+    holding.add("judge" if other_judge else "no_judge")
     return [
         Unit.model_construct(  # nothing here is a user's, and there are many
             config_name=config.name,

@@ -12,6 +12,7 @@ SOURCE_KEYS = (
     "data.questions",
     "data.corpus",
     "data.asked",
+    "data.judge",
     "model.base_model",
     "model.chat",
     "detection.transfer",

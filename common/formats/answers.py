@@ -53,6 +53,8 @@ class Answer(BaseModel):
     token_ids: list[int] = []
     aliases: list[str] = []
     """Every right answer. For labels and groups; a feature must not see it."""
+    matched: dict[str, int] = {}
+    """What each matcher that can say something of such an answer says: 1 wrong, 0 right."""
     strict_label: int | None = None
     """The label by exact match with a right answer."""
     subject_found: bool = True

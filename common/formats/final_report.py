@@ -224,6 +224,22 @@ class StrictReport(Record):
     methods: list[MethodReport] = Field(description="Detectors and baselines.")
 
 
+class MatcherReport(Record):
+    """What one matcher says of the labelled answers (`data.matching` chose one of them for the labels)."""
+
+    name: str
+    n: int = Field(description="Labelled answers of which it can say something.")
+    n_wrong: int = Field(description="Of these, wrong by this matcher.")
+    wrong_where_label_is_right: int
+    right_where_label_is_wrong: int
+    differs: dict[str, int] = Field(
+        description="Other matcher → answers of which the two say different things."
+    )
+    disagreements: list[str] = Field(
+        description="Ids of the first questions where it differs from the label."
+    )
+
+
 class DataCard(Record):
     n_questions: int
     n_labelled: int
@@ -312,6 +328,8 @@ class FinalReport(Record):
     permutation: Permutation | None
     error_types: list[ErrorType]
     strict: StrictReport | None
+    matching: str = Field("auto", description="`data.matching`: what the labels were decided by.")
+    matchers: list[MatcherReport] = Field([], description="Those that differ most from the labels first.")
     sae: list[SaeLayer]
     sae_all_layers: SaeStack
     expectations: list[Expectation]

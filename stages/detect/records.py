@@ -58,6 +58,7 @@ def question_record(
         "label": answer.label if reason is None else None,
         "strict_label": answer.strict_label if reason is None else None,
         "excluded": reason,
+        "matched": answer.matched,
         "error_type": error_type,
         "competition": dict(competition),
         "split": None,

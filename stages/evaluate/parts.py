@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.metrics import cohen_kappa_score
 
 from ghosttrack.common.formats.final_report import (
@@ -13,6 +14,7 @@ from ghosttrack.common.formats.final_report import (
     DataCard,
     EarlyPoint,
     ErrorType,
+    MatcherReport,
     MethodCard,
     Metric,
     Permutation,
@@ -28,6 +30,7 @@ from ghosttrack.stages.evaluate.scorecard import Sample, Values
 from ghosttrack.stages.evaluate.scores import Detection, Permutations, Questions, Split
 
 MAIN_METHODS = 6
+MOST_DISAGREEMENTS = 20
 
 
 def chosen_for_plots(detection: Detection, values: Mapping[str, Values]) -> list[str]:
@@ -114,6 +117,40 @@ def data_card(questions: Questions) -> DataCard:
         n_groups=len(groups),
         largest_group=max(groups.values()),
         n_relations=len(np.unique(questions.relation[labelled])),
+    )
+
+
+def matcher_reports(questions: Questions) -> list[MatcherReport]:
+    """Each matcher against the labels, and of two matchers how often they differ; those that differ most come first."""
+    says: dict[str, NDArray[np.float64]] = {}
+    for name in dict.fromkeys(name for matched in questions.matched for name in matched):
+        says[name] = np.array([matched.get(name, np.nan) for matched in questions.matched])
+    reports = []
+    for name, said in says.items():
+        both = np.isfinite(said) & np.isfinite(questions.label)
+        if not both.any():
+            continue
+        mine, label = said[both], questions.label[both]
+        reports.append(
+            MatcherReport(
+                name=name,
+                n=int(both.sum()),
+                n_wrong=int(mine.sum()),
+                wrong_where_label_is_right=int(((mine == 1) & (label == 0)).sum()),
+                right_where_label_is_wrong=int(((mine == 0) & (label == 1)).sum()),
+                differs={
+                    other: int((said != theirs)[np.isfinite(said) & np.isfinite(theirs)].sum())
+                    for other, theirs in says.items()
+                    if other != name
+                },
+                disagreements=[
+                    questions.id[row] for row in np.flatnonzero(both)[mine != label][:MOST_DISAGREEMENTS]
+                ],
+            )
+        )
+    return sorted(
+        reports,
+        key=lambda each: (-each.wrong_where_label_is_right - each.right_where_label_is_wrong, each.name),
     )
 
 

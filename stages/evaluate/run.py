@@ -67,6 +67,8 @@ def run(job: Job) -> dict[str, Any]:
         permutation=permutation,
         error_types=parts.error_types(detection, sample, grouped, best),
         strict=strict,
+        matching=job.config.data.matching,
+        matchers=parts.matcher_reports(detection.questions),
         sae=sae,
         sae_all_layers=stack,
         expectations=expectations(detection.detector, splits, sae, permutation),

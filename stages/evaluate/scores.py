@@ -39,6 +39,7 @@ class Questions(NamedTuple):
     strict: Floats  # [n] by exact match; NaN where there is none
     excluded: list[str | None]  # reason
     error_type: list[str | None]  # of wrong answers
+    matched: list[Mapping[str, int]]  # matcher → 1 wrong, 0 right
 
 
 class Scores(NamedTuple):
@@ -150,6 +151,7 @@ def _questions(records: Sequence[Mapping[str, Any]]) -> Questions:
         strict=_labels([record.get("strict_label") for record in records]),
         excluded=[record["excluded"] for record in records],
         error_type=[record.get("error_type") for record in records],
+        matched=[record.get("matched") or {} for record in records],
     )
 
 

@@ -45,9 +45,10 @@ from ghosttrack.stages.prepare.tokenizer import without_beyond
 
 
 def run(job: Job) -> dict[str, Any]:
-    """Do one unit: `model`, `questions`, `contexts`, `asked`, `asked_contexts` or `corpus`; returns its metrics."""
+    """Do one unit: `model`, `judge`, `questions`, `contexts`, `asked`, `asked_contexts` or `corpus`; returns its metrics."""
     units = {
         "model": prepare_model,
+        "judge": prepare_judge,
         "questions": prepare_questions,
         "contexts": prepare_contexts,
         "asked": prepare_asked,
@@ -60,10 +61,7 @@ def run(job: Job) -> dict[str, Any]:
 def prepare_model(job: Job) -> dict[str, Any]:
     """Write the snapshot folder. Raises ModelSourceError and ModelMismatchError."""
     settings = job.config.model
-    if settings.base_model == miniature.NAME:
-        model, tokenizer = miniature.build(job.config.seed)
-    else:
-        model, tokenizer = snapshot.load_source(settings.base_model, settings.revision)
+    model, tokenizer = _load(job, settings.base_model, settings.revision)
     embedding: Any = model.get_input_embeddings()
     tokenizer, beyond = without_beyond(tokenizer, embedding.weight.shape[0])
     if beyond:
@@ -88,6 +86,21 @@ def prepare_model(job: Job) -> dict[str, Any]:
         "vocabulary": len(tokenizer),
         **beginning,
     }
+
+
+def _load(job: Job, source: str, revision: str | None) -> tuple[Any, Any]:
+    if source == miniature.NAME:
+        return miniature.build(job.config.seed)
+    return snapshot.load_source(source, revision)
+
+
+def prepare_judge(job: Job) -> dict[str, Any]:
+    """Write the snapshot folder of the model that judges. Raises ModelSourceError."""
+    model, tokenizer = _load(job, str(job.config.data.judge), None)
+    embedding: Any = model.get_input_embeddings()
+    tokenizer, _ = without_beyond(tokenizer, embedding.weight.shape[0])
+    snapshot.save(model, tokenizer, job.output(CONFIG.name).parent)
+    return {"parameters": sum(parameter.numel() for parameter in model.parameters())}
 
 
 def prepare_questions(job: Job) -> dict[str, Any]:

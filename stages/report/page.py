@@ -95,6 +95,7 @@ def appendices(report: Json, sources: Sequence[Sequence[str]]) -> list[str]:
         "## E. Strict labels",
         strict_sentence(report),
         *([tables.markdown(tables.methods(report, report["strict"], (*tables.RANKING[:2], "f1")))] if report["strict"] else []),
+        *_matchers(report),
         "## F. Kinds of error",
         *_error_types(report),
         "## G. Relations",
@@ -149,6 +150,18 @@ def strict_sentence(report: Json) -> str:
         f"(exact match) {strict['disagree']:,} of {strict['n']:,} answers are judged otherwise{kappa}; "
         "the same scores against them, nothing fitted again:"
     )
+
+
+def _matchers(report: Json) -> list[str]:
+    """How the matchers differ, where there are any."""
+    matchers = report.get("matchers", [])
+    if not matchers:
+        return []
+    return [
+        f"Labels are by `data.matching: {report['matching']}`. What every matcher would say of the same answers, and of how "
+        "many two of them say different things:",
+        tables.markdown(tables.matchers(matchers)),
+    ]
 
 
 SHARED = 0.5

@@ -250,3 +250,18 @@ def markdown(rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table of a header and rows."""
     lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
+
+
+def matchers(reports: Sequence[Json]) -> Rows:
+    """Header and a row a matcher: what it says against the labels, and of how many answers it differs from each other one."""
+    names = [report["name"] for report in reports]
+    rows = [
+        [
+            f"`{report['name']}`", f"{report['n']:,}", f"{report['n_wrong']:,}", f"{report['wrong_where_label_is_right']:,}",
+            f"{report['right_where_label_is_wrong']:,}",
+            *("–" if name == report["name"] else f"{report['differs'].get(name, 0):,}" for name in names),
+        ]
+        for report in reports
+    ]  # fmt: skip
+    header = ["matcher", "answers", "wrong", "wrong, label right", "right, label wrong"]
+    return [[*header, *(f"differs from `{name}`" for name in names)], *rows]

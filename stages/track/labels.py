@@ -1,4 +1,5 @@
-"""Is the model's own answer right? By the matcher that `data.matching` names, against the right answers of its question.
+"""Is an answer right? By the matcher that `data.matching` names, against the right answers of its question, by the label that
+its row has, or by a judge's verdict.
 
 Label 1 is a wrong answer. An empty answer, an echo of the question or a refusal says nothing that
 could be right or wrong and is excluded by that reason; an answer that only repeats the subject ("the
@@ -9,12 +10,16 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ghosttrack.common.maths.text import normalise
-from ghosttrack.stages.track.matching.matchers import MATCHERS, Key, applicable, exact
+from ghosttrack.stages.track.matching.matchers import MATCHERS, Key, applicable, auto, exact
 
 REFUSALS = {
     "i do not know", "i dont know", "unknown", "not known", "none", "na", "n/a", "n a", "not available",
     "i am not sure", "im not sure", "no answer",
 }  # fmt: skip
+
+
+LABEL, JUDGE = "label", "judge"
+"""Values of `data.matching` that no text decides: the file's own label, a model's verdict."""
 
 
 class Judgement(NamedTuple):
@@ -32,7 +37,10 @@ class Judgement(NamedTuple):
 def judge(
     answer: str, aliases: Sequence[str], query: str = "", matching: str = "auto", choices: Sequence[str] = ()
 ) -> Judgement:
-    """Compare an answer with the right ones. matching: a name of `MATCHERS`; choices: the options, where there are any."""
+    """Compare an answer with the right ones. choices: the options, where there are any.
+
+    matching: a value of `data.matching`; what no text can tell (`label`, `judge`) is by `auto` here.
+    """
     golds = tuple(alias for alias in aliases if alias.strip())
     said = normalise(answer)
     if not said and not any(gold.strip() == answer.strip() for gold in golds):
@@ -40,11 +48,32 @@ def judge(
     if not golds:
         return Judgement(None, None, "no_gold_answer")
     key = Key(golds, tuple(choices))
-    matched = {name: int(not MATCHERS[name](answer, key)) for name in applicable(golds, choices)}
-    if MATCHERS[matching](answer, key):
+    matched = {name: int(not MATCHERS[name](answer, key)) for name in ("auto", *applicable(golds, choices))}
+    if MATCHERS.get(matching, auto)(answer, key):
         return Judgement(0, int(not exact(answer, key)), None, matched)
     if said in REFUSALS:
         return Judgement(None, None, "refusal")
     if (asked := normalise(query)) and said.startswith(asked):
         return Judgement(None, None, "echo")
     return Judgement(1, 1, None, matched)
+
+
+def with_label(judgement: Judgement, label: int | None, matching: str, given: bool) -> Judgement:
+    """The judgement where the row of the file may have a label of its own.
+
+    The label decides under `label`, and of a given answer under `auto` or where nothing else could say what is right.
+    """
+    if label is not None:
+        judgement = judgement._replace(matched={**judgement.matched, LABEL: label})
+    if label is None and matching == LABEL:
+        return Judgement(None, None, "no_label", judgement.matched)
+    decides = matching == LABEL or (given and (matching == "auto" or judgement.excluded == "no_gold_answer"))
+    return Judgement(label, label, None, judgement.matched) if label is not None and decides else judgement
+
+
+def with_verdict(judgement: Judgement, verdict: bool | None) -> Judgement:
+    """The judgement by what the judge says of the answer; one that says neither yes nor no leaves it out."""
+    if verdict is None:
+        return Judgement(None, None, "no_verdict", judgement.matched)
+    label = int(not verdict)
+    return Judgement(label, judgement.strict, None, {**judgement.matched, JUDGE: label})

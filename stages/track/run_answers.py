@@ -37,8 +37,9 @@ from ghosttrack.stages.track.generate import (
     shared_prefix,
 )
 from ghosttrack.stages.track.given import encode_response, read_response
-from ghosttrack.stages.track.labels import judge
+from ghosttrack.stages.track.labels import JUDGE, Judgement, judge, with_label, with_verdict
 from ghosttrack.stages.track.lens import Lens, read_lens
+from ghosttrack.stages.track.matching.verdicts import asked_of, verdicts
 from ghosttrack.stages.track.questions import Batch, even, plan_shards, read_questions
 from ghosttrack.stages.track.spans import token_labels
 
@@ -78,6 +79,8 @@ def answer_all(job: Job, questions: list[dict[str, Any]]) -> dict[str, Any]:
     if job.rank:
         return {}
     records = _gather_records(job, len(shards))
+    if job.config.data.matching == JUDGE:
+        _let_judge(job, records)
     _gather_states(job, records, len(shards))
     for name, table in (("lens", LENS), ("candidates", CANDIDATES)):
         table.write(job.output(table.name), _gather_columns(job, name, len(shards)))
@@ -115,8 +118,9 @@ def _do_shard(
                 lines.append(
                     {
                         "line": line,
-                        **_record(questions[line], prompts[line], answer, samples, job.config.data.matching),
-                        **_of_response(model, questions[line], answer),
+                        **_record(
+                            model, questions[line], prompts[line], answer, samples, job.config.data.matching
+                        ),
                     }
                 )
     order = sorted(answers)
@@ -208,12 +212,21 @@ def _answer(
 
 
 def _record(
-    question: dict[str, Any], prompt: Prompt, answer: Answer, samples: list[str] | None, matching: str
+    model: LanguageModel,
+    question: dict[str, Any],
+    prompt: Prompt,
+    answer: Answer,
+    samples: list[str] | None,
+    matching: str,
 ) -> dict[str, Any]:
     """A line of generations.jsonl."""
-    judgement = judge(
-        answer.text, question["aliases"], question["query"], matching, question.get("choices") or ()
-    )
+    given = _of_response(model, question, answer)
+    text = str(given.get("answer", answer.text))
+    judgement = judge(text, question["aliases"], question["query"], matching, question.get("choices") or ())
+    label, spans = question.get("label"), question.get("spans")
+    if label is None and spans is not None:
+        label = int(any(wrong for _, _, wrong in spans))
+    judgement = with_label(judgement, label, matching, bool(given))
     record = {
         "id": question["id"],
         "relation": question["relation"],
@@ -235,12 +248,12 @@ def _record(
         "logprobs": answer.logprobs,
         "entropies": answer.entropies,
     }
-    record |= {name: question[name] for name in ("row", "extra") if name in question}
+    record |= {name: question[name] for name in ("row", "extra") if name in question} | given
     return record if samples is None else {**record, "samples": samples}
 
 
 def _of_response(model: LanguageModel, question: dict[str, Any], answer: Answer) -> dict[str, Any]:
-    """Of a given answer: its label and marked tokens, where its row has them, in the place of a matcher's word."""
+    """Of a given answer: its text, its labelled tokens, and why it is left out where it cannot be read."""
     if (text := question.get("response")) is None:
         return {}
     response = encode_response(model, question, text)
@@ -251,10 +264,30 @@ def _of_response(model: LanguageModel, question: dict[str, Any], answer: Answer)
         return found | {"label": None, "strict_label": None, "excluded": "response_not_given_back"}
     if (spans := question.get("spans")) is not None:
         found["token_labels"] = token_labels(response.offsets, spans)
-    label = question.get("label")
-    if label is None and spans is not None:
-        label = int(any(wrong for _, _, wrong in spans))
-    return found if label is None else found | {"label": label, "strict_label": label, "excluded": None}
+    return found
+
+
+def _let_judge(job: Job, records: list[dict[str, Any]]) -> None:
+    """Ask the judge about every answer that has a right one beside it and is not left out; its verdict is the label."""
+    asked = [record for record in records if record["label"] is not None and record["aliases"]]
+    if not asked:
+        return
+    if job.config.data.judge is None:
+        model = language_model_of(job)
+    else:
+        folder = job.input_dir("prepare/judge")
+        model = job.kept("judge", lambda: load_language_model(folder, job.config.model.dtype))
+    texts = [asked_of(record["question"], record["aliases"], record["answer"]) for record in asked]
+    said = verdicts(model, texts, job.config.tracking.batch_size)
+    for record, verdict in zip(asked, said, strict=True):
+        before = Judgement(*(record[name] for name in ("label", "strict_label", "excluded", "matched")))
+        after = with_verdict(before, verdict)
+        record |= {
+            "label": after.label,
+            "strict_label": after.strict,
+            "excluded": after.excluded,
+            "matched": after.matched,
+        }
 
 
 def _lens_columns(
@@ -345,6 +378,7 @@ def _metrics(job: Job, records: list[dict[str, Any]]) -> dict[str, Any]:
         "questions": len(records),
         "labelled": len(labels),
         "accuracy": round(1 - sum(labels) / len(labels), 4) if labels else None,
+        "judge_agrees_with_exact": _agreement(records),
         "excluded": dict(Counter(record["excluded"] for record in records if record["label"] is None)),
         "subject_not_found": sum(not record["subject_found"] for record in records),
         "positions": sum(lengths) + len(records) + sum(record["subject_found"] for record in records),
@@ -352,6 +386,16 @@ def _metrics(job: Job, records: list[dict[str, Any]]) -> dict[str, Any]:
         "longest_answers": sum(length == job.config.tracking.max_new_tokens for length in lengths),
         "samples": job.config.detection.samples,
     }
+
+
+def _agreement(records: list[dict[str, Any]]) -> float | None:
+    """Share of the judge's verdicts that are those of exact matching; None where there is no judge."""
+    pairs = [
+        (record["matched"][JUDGE], record["matched"]["exact"])
+        for record in records
+        if JUDGE in record["matched"]
+    ]
+    return round(sum(one == other for one, other in pairs) / len(pairs), 4) if pairs else None
 
 
 def _step(number: int) -> str:

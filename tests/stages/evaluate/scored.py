@@ -55,6 +55,7 @@ def questions(n: int, seed: int = 0) -> list[dict[str, Any]]:
                 "question": f"Subject {i // 2} has the attribute", "answer": f"answer {i}", "gold": f"gold {i}",
                 "label": None if excluded else int(wrong[i]), "excluded": excluded,
                 "strict_label": None if excluded else int(wrong[i] or i % 10 == 0),
+                "matched": {"exact": int(wrong[i] or i % 10 == 0), "f1": int(wrong[i])} | ({"number": 1} if i % 7 == 0 else {}),
                 "error_type": list(ERROR_TYPES)[i % 2] if wrong[i] and not excluded else None,
                 "score": None if excluded else float(wrong[i]),
             }

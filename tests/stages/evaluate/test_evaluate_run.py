@@ -142,6 +142,25 @@ def test_error_types_are_set_against_all_right_answers(evaluated, report, record
     assert sum(e.share for e in report.error_types) == pytest.approx(1)
 
 
+def test_matchers_are_counted_against_the_labels_and_each_other(report, records):
+    exact, number, f1 = sorted(report.matchers, key=lambda each: ["exact", "number", "f1"].index(each.name))
+    labelled = [record for record in records if record["label"] is not None]
+    differ = [r["id"] for r in labelled if r["matched"]["exact"] != r["label"]]
+    assert (exact.n, exact.wrong_where_label_is_right, exact.right_where_label_is_wrong) == (
+        len(labelled),
+        len(differ),
+        0,
+    )
+    assert exact.disagreements == differ[:20]
+    assert (f1.wrong_where_label_is_right, f1.right_where_label_is_wrong, f1.disagreements) == (0, 0, [])
+    assert number.n == sum("number" in r["matched"] for r in labelled)
+    assert exact.differs == {
+        other: sum(r["matched"]["exact"] != r["matched"][other] for r in records if other in r["matched"])
+        for other in ("f1", "number")
+    }
+    assert (report.matching, report.matchers[-1].name) == ("auto", "f1")
+
+
 def test_strict_labels_judge_the_same_scores(evaluated, report, records):
     strict = [r["strict_label"] for r in records]
     assert report.strict.kappa == pytest.approx(cohen_kappa_score([r["label"] for r in records], strict))

@@ -39,7 +39,7 @@ def test_an_answer_that_is_only_an_article_keeps_it():
 
 
 def test_what_other_matchers_say_is_kept_beside_the_label():
-    assert judge("Paris, France", ["Paris"]).matched == {"exact": 1, "contains": 0, "f1": 0}
+    assert judge("Paris, France", ["Paris"]).matched == {"auto": 0, "exact": 1, "contains": 0, "f1": 0}
     assert judge("about 5", ["5"]).matched["number"] == 0
 
 
