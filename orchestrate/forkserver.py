@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 LIBRARIES = ("torch", "transformers.modeling_utils", "sklearn.linear_model", "matplotlib.figure")
-_ACCELERATORS = (Path("/dev/nvidia0"), Path("/dev/kfd"))
+_ACCELERATORS = (Path("/dev/nvidia0"), Path("/dev/kfd"), Path("/dev/dxg"))
 
 
 def pays(torch_stages: int) -> bool:

@@ -114,7 +114,7 @@ class Plan:
         """Why this cannot be run on this disk, and what can be done; None where it can."""
         if any(planned.unit.temporary for planned in self.stale):
             room = self.free - self._lasting + self._finished_states + self.staged
-            if found := refusal(self.config, self.waves, self._states, room):
+            if room > 0 and (found := refusal(self.config, self.waves, self._states, room)):
                 return found
         if self.size < self.free:
             return None

@@ -24,6 +24,8 @@ from ghosttrack.orchestrate.verify import Finding
 
 PLAIN_WIDTH = 140
 """Columns where the output is not a terminal."""
+LONG = 2 * 86400.0
+"""Seconds from which a plan for CPUs says what takes less."""
 LEVELS = {"warning": "yellow", "error": "red", "critical": "red"}
 
 
@@ -69,6 +71,13 @@ class Terminal:
             f"{format_seconds(plan.seconds)}{gpu_hours} and {format_bytes(plan.size)}{unknown}; "
             f"{format_bytes(plan.free)} free in {plan.root.resolve()}"
         )
+        if plan.seconds > LONG and not plan.gpu_hours:
+            self.line(
+                f"That is {plan.seconds / 86400:.0f} days, one unit after another at the rate measured here; a GPU, or many "
+                "nodes at a time (--executor slurm), take a fraction of it, as do fewer tokens (data.max_tokens) and layers "
+                "(model.layers)",
+                "yellow",
+            )
         if any(planned.reason and planned.reason.kind == "param" for planned in plan.units):
             self.line(
                 "what was asked otherwise is replaced; a variant with a --name of its own stands beside it"

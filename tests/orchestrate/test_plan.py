@@ -1,11 +1,14 @@
 """Plans, reasons and verdicts over the fake stages, without running anything."""
 
+import io
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from ghosttrack.common.config.load import load_config
 from ghosttrack.common.config.schema import Config
@@ -18,6 +21,7 @@ from ghosttrack.orchestrate.chain import chain_of
 from ghosttrack.orchestrate.clean import clean
 from ghosttrack.orchestrate.estimate import Estimator, measure_rate
 from ghosttrack.orchestrate.plan import Plan, fold, make_plan
+from ghosttrack.orchestrate.render import Terminal
 from ghosttrack.orchestrate.status import stage_statuses
 from ghosttrack.orchestrate.verify import verify_units
 from ghosttrack.orchestrate.why import choose, explain
@@ -95,6 +99,27 @@ def test_a_plan_that_does_not_fit_the_disk_says_so(
     assert project.request().plan().refusal is None
     monkeypatch.setattr("ghosttrack.orchestrate.plan.free_bytes", lambda folder: 1000)
     assert "1 kB free" in str(project.request().plan().refusal)
+
+
+def test_what_lasts_alone_does_not_fit_and_no_smaller_states_are_proposed(
+    project: FakeProject, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = project.request().plan()
+    units = [replace(planned, size=400.0) for planned in plan.units]
+    assert not units[-1].unit.temporary
+    states = replace(units[0], unit=units[0].unit.model_copy(update={"temporary": True}))
+    full = str(replace(plan, units=[states, *units[1:]], free=300).refusal)
+    assert "the results take" in full
+    assert "max_tokens" not in full
+
+
+@pytest.mark.parametrize(("days", "gpus", "told"), [(1, 0, False), (30, 0, True), (30, 1, False)])
+def test_weeks_on_a_cpu_are_remarked(project: FakeProject, days: int, gpus: int, told: bool) -> None:
+    plan = project.request().plan()
+    units = [replace(planned, seconds=days * 86400 / len(plan.units), gpus=gpus) for planned in plan.units]
+    console = Console(file=io.StringIO())
+    Terminal(console).plan(replace(plan, units=units))
+    assert ("30 days" in console.file.getvalue()) is told  # type: ignore[attr-defined]
 
 
 def test_planning_thirty_layers_is_quick() -> None:
