@@ -16,7 +16,7 @@ from ghosttrack.orchestrate.render import Terminal
 from ghosttrack.orchestrate.request import Request
 from ghosttrack.orchestrate.saes import sae
 from ghosttrack.orchestrate.scoring import score
-from ghosttrack.orchestrate.showing import compare, crate, dashboard, data, export, intervene
+from ghosttrack.orchestrate.showing import compare, crate, dashboard, data, export, intervene, serve
 from ghosttrack.orchestrate.submitting import cancel, doctor, render, rerun, run
 from ghosttrack.orchestrate.tracks import track
 from ghosttrack.orchestrate.verify import verify_units
@@ -59,6 +59,7 @@ for command in (
     score,
     data,
     dashboard,
+    serve,
     compare,
     export,
     crate,

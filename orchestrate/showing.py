@@ -27,6 +27,19 @@ def dashboard(context: click.Context, request: Request, output: str | None) -> N
 
 @click.command()
 @takes_config
+@click.option("--port", type=int, help="Where to listen; a free port when left out.")
+@click.option(
+    "--host", help="Who can reach it: 127.0.0.1 is this machine alone, which is meant when left out."
+)
+@click.pass_context
+def serve(context: click.Context, request: Request, port: int | None, host: str | None) -> None:
+    """Serve CONFIG's dashboard: every track of a run of any size, new questions, tracks taken out. Ctrl-C ends it."""
+    where = [f"--{name}={value}" for name, value in (("port", port), ("host", host)) if value is not None]
+    context.exit(_child([*request.options, *where], "ghosttrack.api.serving", request))
+
+
+@click.command()
+@takes_config
 @_OUTPUT
 @click.pass_context
 def export(context: click.Context, request: Request, output: str | None) -> None:
@@ -80,7 +93,17 @@ def _report(context: click.Context, request: Request, command: str, output: str 
 def _run(
     arguments: Sequence[str], command: str, request: Request | None = None, stage: str = "report"
 ) -> int:
-    """Exit code of a command of a stage; what it says goes to this terminal."""
+    """Exit code of a command of a stage."""
+    return _child([command, *arguments], f"ghosttrack.stages.{stage}", request)
+
+
+def _child(arguments: Sequence[str], module: str, request: Request | None = None) -> int:
+    """Exit code of a module that is run as a process of its own; what it says goes to this terminal."""
     variables = code_variables(request) if request else {}
-    line = [sys.executable, "-m", f"ghosttrack.stages.{stage}", command, *arguments]
-    return subprocess.run(line, env={**os.environ, **variables}, check=False).returncode
+    line = [sys.executable, "-m", module, *arguments]
+    with subprocess.Popen(line, env={**os.environ, **variables}) as child:
+        while True:
+            try:
+                return child.wait()
+            except KeyboardInterrupt:  # the child has it too, and says what there is to say
+                continue

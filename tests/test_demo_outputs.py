@@ -6,6 +6,7 @@ Not part of `make test`: run `make demo` first, then `pytest -m demo`.
 import csv
 import json
 import pickle
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from ghosttrack.api.serving import Dashboard
 from ghosttrack.common.config.load import load_config
 from ghosttrack.common.config.schema import describe_layers
 from ghosttrack.common.engine.contract import expand, load_contracts
@@ -23,6 +25,7 @@ from ghosttrack.common.formats.final_report import FinalReport
 from ghosttrack.common.formats.ladder import LADDER, columns_of
 from ghosttrack.common.formats.registry import files
 from ghosttrack.common.formats.report import PICTURES
+from tests.browser.chromium import Chromium, executable
 
 pytestmark = pytest.mark.demo
 
@@ -182,3 +185,25 @@ def test_a_plot_opens_and_shows_something(path: Path) -> None:
 
 def test_the_report_is_there() -> None:
     assert "#" in (ROOT / "results/demo/report/report.md").read_text(encoding="utf-8")
+
+
+def test_the_served_page_asks_the_model_and_takes_a_track_out() -> None:
+    if executable() is None:
+        pytest.skip("there is no Chromium (.ci/install-browser)")
+    with Dashboard(CONFIG) as server, Chromium() as page:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        page.call("Page.navigate", url=server.address)
+        page.wait("document.documentElement.dataset.ready")
+        page.go("#/ask")
+        page.run(
+            "document.getElementById('ask').value = 'The capital of Peru is'; document.querySelector('form.ask').requestSubmit()"
+        )
+        page.wait("document.getElementById('content').dataset.shown?.startsWith('#/question/new')", 240)
+        assert "Asked “The capital of Peru is”, the model said" in page.text()
+        page.run(
+            "document.querySelector('form.takeout option').selected = true; document.querySelector('form.takeout').requestSubmit()"
+        )
+        page.wait("document.querySelector('form.takeout ~ div .finding') !== null", 120)
+        assert "Without them the model says" in page.text()
+        assert page.console == []
+        server.shutdown()

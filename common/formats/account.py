@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ghosttrack.common.formats.file import LAYER, POSITION, QUESTION, Column, Table
+from ghosttrack.common.formats.file import LAYER, POSITION, QUESTION, Column, Table, Where
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -61,18 +61,11 @@ class _Account(Table):
             writer.write_table(table)
 
     def read(
-        self, path: Path, columns: Sequence[str] | None = None, *, questions: range | None = None
+        self, path: Path, columns: Sequence[str] | None = None, *, where: Where | None = None
     ) -> dict[str, NDArray[Any]]:
-        """Lists as [n, m]; of some questions or of all. Raises CorruptInputError."""
-        import pyarrow.compute as pc
-
-        table = self.table(path, None if columns is None else [*{"question": 0, **dict.fromkeys(columns)}])
-        if questions is not None:
-            asked = table["question"]
-            table = table.filter(
-                pc.and_(pc.greater_equal(asked, questions.start), pc.less(asked, questions.stop))
-            )
-        return _arrays(table, table.column_names if columns is None else columns)
+        """Lists as [n, m]; of all rows or of some. Raises CorruptInputError."""
+        table = self.table(path, columns, where=where)
+        return _arrays(table, table.column_names)
 
     def pieces(self, path: Path, rows: int = 60_000) -> Iterator[dict[str, NDArray[Any]]]:
         """All columns, so many rows at a time; lists as [n, m]. Raises CorruptInputError."""

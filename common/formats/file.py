@@ -94,6 +94,15 @@ class Lines(File):
                 file.write(json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n")
 
 
+Where = Mapping[str, range]
+"""Column to the range that its values must lie in."""
+
+
+def only(questions: range | None) -> Where | None:
+    """Rows of some questions, or all."""
+    return None if questions is None else {"question": questions}
+
+
 @dataclass(frozen=True)
 class Column:
     """type: `int32`, `float32`, `string`, …; meaning: what it says, with its unit."""
@@ -113,19 +122,29 @@ class Table(File):
     def names(self) -> list[str]:
         return [column.name for column in self.columns]
 
-    def read(self, path: Path, columns: Sequence[str] | None = None) -> dict[str, NDArray[Any]]:
-        """Column to values; all of them, or these. Raises CorruptInputError."""
-        table = self.table(path, columns)
+    def read(
+        self, path: Path, columns: Sequence[str] | None = None, *, where: Where | None = None
+    ) -> dict[str, NDArray[Any]]:
+        """Column to values; all of them, or these, of all rows or of some. Raises CorruptInputError."""
+        table = self.table(path, columns, where=where)
         return {name: table[name].to_numpy() for name in table.column_names}
 
-    def frame(self, path: Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
+    def frame(
+        self, path: Path, columns: Sequence[str] | None = None, *, where: Where | None = None
+    ) -> pd.DataFrame:
         """The same as a DataFrame. Raises CorruptInputError."""
-        return self.table(path, columns).to_pandas()
+        return self.table(path, columns, where=where).to_pandas()
 
     def table(
-        self, path: Path, columns: Sequence[str] | None = None, dictionaries: Sequence[str] = ()
+        self,
+        path: Path,
+        columns: Sequence[str] | None = None,
+        dictionaries: Sequence[str] = (),
+        *,
+        where: Where | None = None,
     ) -> pa.Table:
-        """The same as an Arrow table. dictionaries: columns of few different texts. Raises CorruptInputError."""
+        """The same as an Arrow table. dictionaries: columns of few different texts; where: only rows whose columns are in
+        these ranges; row groups without such rows are not read. Raises CorruptInputError."""
         import pyarrow.parquet as pq
 
         with whole(path, f"run {self.stage} again", self.name):
@@ -133,6 +152,7 @@ class Table(File):
                 path,
                 columns=None if columns is None else list(columns),
                 read_dictionary=list(dictionaries) or None,
+                filters=_filters(where),
             )
         if missing := set(self.names if columns is None else columns) - set(table.column_names):
             raise self.corrupt(path, f"it has no column {min(missing)!r}")
@@ -163,6 +183,16 @@ class Table(File):
         with pq.ParquetWriter(path, pq.read_schema(pieces[0]), compression="zstd") as writer:
             for piece in pieces:
                 writer.write_table(pq.read_table(piece))
+
+
+def _filters(where: Where | None) -> list[tuple[str, str, int]] | None:
+    if not where:
+        return None
+    return [
+        term
+        for name, values in where.items()
+        for term in ((name, ">=", values.start), (name, "<", values.stop))
+    ]
 
 
 def read_json(path: Path, file: File) -> Any:

@@ -20,6 +20,10 @@ from ghosttrack.common.errors import ConfigError, CorruptInputError, MissingInpu
 from ghosttrack.common.formats.file import Table
 
 OWN = "report"
+ASKED = {"track/answers": "track/asked_answers", "track/all": "track/asked", "track/contexts": "track/asked_contexts",
+         "prepare/contexts": "prepare/asked_contexts"}  # fmt: skip
+"""The units of new questions that have the files of a run's own."""
+SCORED = "detect/asked"
 
 
 @dataclass
@@ -29,10 +33,13 @@ class Results:
     store: Store
     name: str
     entries: dict[str, Entry]
+    deep: bool = True
+    """Whether every file is hashed again before it is read, not only one that has changed since it was."""
     _verified: set[tuple[str, str]] = field(default_factory=set)
+    _contents: dict[tuple[str, str], Any] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, root: str, name: str) -> Results:
+    def open(cls, root: str, name: str, *, deep: bool = True) -> Results:
         """Of the configuration `name` under a root. Raises MissingInputError if it has no result at all, CorruptInputError."""
         store = Store(root)
         found = {
@@ -51,7 +58,7 @@ class Results:
             raise MissingInputError(
                 f"{name} has no results under {store.root}; `ghosttrack run {name}` makes them"
             )
-        return cls(store, name, entries)
+        return cls(store, name, entries, deep)
 
     @classmethod
     def at(cls, place: str) -> Results:
@@ -87,9 +94,26 @@ class Results:
             )
         entry = self.entries[unit]
         if (unit, file) not in self._verified:
-            self.store.verify(entry, [file], deep=True)
+            self.store.verify(entry, [file], deep=self.deep)
             self._verified.add((unit, file))
         return entry.file(file)
+
+    def of_new_questions(self) -> Results | None:
+        """Those of the last `ghosttrack score`, as if they were a run's own; None where there are none, or where their
+        scores are of others that were asked before."""
+        scored = self.entries.get(SCORED)
+        if scored is None or any(own not in self.entries for own in ASKED.values()):
+            return None
+        answers = self.entries[ASKED["track/answers"]].manifest.files
+        read = scored.manifest.input_digests
+        if any(
+            read.get(f"{ASKED['track/answers']}/{file}", each.sha256) != each.sha256
+            for file, each in answers.items()
+        ):
+            return None
+        entries = {unit: self.entries[own] for unit, own in ASKED.items()}
+        kept = {unit: self.entries[unit] for unit in (SCORED, "prepare/model") if unit in self.entries}
+        return Results(self.store, self.name, {**entries, **kept}, self.deep)
 
     @property
     def read(self) -> frozenset[tuple[str, str]]:
@@ -101,13 +125,16 @@ class Results:
         return next((unit for unit in units if self.has(unit, file)), None)
 
     def json(self, unit: str, file: str) -> Any:
-        path = self.path(unit, file)
-        try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise CorruptInputError(
-                f"{path} is not JSON ({error}); run {unit.split('/')[0]} again"
-            ) from error
+        """The content of a JSON file; read once, not to be changed."""
+        if (unit, file) not in self._contents:
+            path = self.path(unit, file)
+            try:
+                self._contents[unit, file] = json.loads(path.read_text(encoding="utf-8"))
+            except ValueError as error:
+                raise CorruptInputError(
+                    f"{path} is not JSON ({error}); run {unit.split('/')[0]} again"
+                ) from error
+        return self._contents[unit, file]
 
     def json_if_there(self, unit: str, file: str) -> Any:
         """None where there is no such file."""

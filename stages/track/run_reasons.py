@@ -32,7 +32,7 @@ def run(job: Job) -> dict[str, Any]:
     with job.progress(len(generations), "questions", "reasons") as progress:
         for start in range(0, len(generations), QUESTIONS_AT_A_TIME):
             numbers = range(start, min(start + QUESTIONS_AT_A_TIME, len(generations)))
-            account = ACCOUNT.read(job.input("track/account", ACCOUNT.name), questions=numbers)
+            account = ACCOUNT.read(job.input("track/account", ACCOUNT.name), where={"question": numbers})
             for number in numbers:
                 if generations[number]["label"] != 1:
                     continue

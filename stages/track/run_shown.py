@@ -148,7 +148,7 @@ def _nodes(job: Job, numbers: range) -> Table:
 def _standing(job: Job, numbers: range) -> Table:
     """By question, position and layer: who leads, and by how much the emitted token does."""
     names = ["question", "position", "layer", "leader", "logit"]
-    table = ACCOUNT.read(job.input("track/account", ACCOUNT.name), names, questions=numbers)
+    table = ACCOUNT.read(job.input("track/account", ACCOUNT.name), names, where={"question": numbers})
     logit = table.pop("logit")
     return {**table, "margin": logit[:, 0] - logit[:, 1:].max(axis=1)}
 

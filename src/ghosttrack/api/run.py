@@ -47,20 +47,25 @@ def open_run(name: str | Path, root: str | Path = ".", overrides: Sequence[str] 
     in. overrides: `key=value`, as after `--set`, where the run has no file of its own to tell them. A run that is half
     finished opens too; what is not there is named. Raises MissingInputError where there is nothing at all.
     """
-    store, wanted = Store(str(root)), str(name)
+    wanted = str(name)
     base = _configuration(wanted, root, overrides)
-    run_name = base.name if base is not None else wanted
-    entries, notices = _entries(store, run_name)
-    if not entries:
-        there = ", ".join(store.names()) or "none"
-        raise MissingInputError(
-            f"{Path(root).resolve()} has no run {run_name!r} (there: {there}); make it with `ghosttrack run {wanted}`, or say "
-            "with root=… in which folder it was made"
-        )
-    run = Run(_config_as_run(run_name, str(root), base, entries.values()), store, entries, notices)
+    run = opened(base.name if base is not None else wanted, str(root), base)
     for notice in run.notices:
         warnings.warn(notice, RunNotice, stacklevel=2)
     return run
+
+
+def opened(name: str, root: str, base: Config | None) -> Run:
+    """The run of a name under a root. base: the configuration of that name, where there is one. Raises MissingInputError."""
+    store = Store(root)
+    entries, notices = _entries(store, name)
+    if not entries:
+        there = ", ".join(store.names()) or "none"
+        raise MissingInputError(
+            f"{Path(root).resolve()} has no run {name!r} (there: {there}); make it with `ghosttrack run {name}`, or say with "
+            "root=… in which folder it was made"
+        )
+    return Run(_config_as_run(name, root, base, entries.values()), store, entries, notices)
 
 
 class Run:

@@ -72,18 +72,23 @@ def of_cells(found: Contestants, cell: Ints) -> Contestants:
     return Contestants(cell, np.where(known, found.right[at], -1), np.where(known, found.rival[at], -1))
 
 
-def account_table(results: Results, found: Contestants) -> dict[str, NDArray[Any]]:
+def account_table(
+    results: Results, found: Contestants, questions: range | None = None
+) -> dict[str, NDArray[Any]]:
     """A row a (cell, layer), sorted so: `leader`; `said, right, rival`, log-probability among the candidates (nats); `total`,
     the lens' logit of the emitted token less its opponent's, and its parts; WRITERS, what was written towards it since the
-    layer before. NaN where there is no such candidate or part. Empty without an account."""
+    layer before. NaN where there is no such candidate or part. Empty without an account. questions: only those, counted
+    from 0 in `found` and in what comes back."""
     if not results.has(UNIT, ACCOUNT.name) or not len(found.cell):
         return {}
-    pieces = [_piece(rows, found) for rows in ACCOUNT.pieces(results.path(UNIT, ACCOUNT.name))]
+    path = results.path(UNIT, ACCOUNT.name)
+    rows = ACCOUNT.pieces(path) if questions is None else [ACCOUNT.read(path, where={"question": questions})]
+    pieces = [_piece(each, found, questions.start if questions else 0) for each in rows]
     return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
 
 
-def _piece(rows: Mapping[str, NDArray[Any]], found: Contestants) -> dict[str, NDArray[Any]]:
-    cell = cell_of(rows["question"], rows["position"])
+def _piece(rows: Mapping[str, NDArray[Any]], found: Contestants, first: int) -> dict[str, NDArray[Any]]:
+    cell = cell_of(rows["question"] - first, rows["position"])
     own = of_cells(found, cell)
     logit = rows["logit"].astype(np.float64)
     chance = logit - logit.max(axis=1, keepdims=True)

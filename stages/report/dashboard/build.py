@@ -29,6 +29,7 @@ from ghosttrack.common.formats.saes import QUALITY
 from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.common.package import package_file
 from ghosttrack.stages.report.dashboard import run_card
+from ghosttrack.stages.report.dashboard.asked import read_new, with_new
 from ghosttrack.stages.report.dashboard.features import FEATURES_A_BLOCK, FeatureBook, feature_block
 from ghosttrack.stages.report.dashboard.features import UNIT as FEATURES_UNIT
 from ghosttrack.stages.report.dashboard.measured import measurements
@@ -51,7 +52,7 @@ from ghosttrack.stages.report.results import Results
 LIMIT = 38e6
 """Bytes that the file should stay under."""
 SCRIPTS = ("data.js", "dom.js", "charts.js", "save.js", "trajectory.js", "overview.js", "sae.js", "results.js", "explorer.js",
-           "feature.js", "main.js")  # fmt: skip
+           "feature.js", "live.js", "main.js")  # fmt: skip
 REPORTS = {REPORT: "evaluate/all", QUALITY: "sae_train/quality"}
 """Files that the page holds whole, since it shows their numbers, and their units."""
 SAMPLE = 6
@@ -80,12 +81,18 @@ def build(results: Results, limit: float = LIMIT) -> str:
         {**record, **of_it, "explanation": reasons.get(record["id"])}
         for record, of_it in zip(records, measured, strict=True)
     ]
-    book = FeatureBook(results, found.census, [record["id"] for record in records])
+    own = records
+    if new := results.of_new_questions():
+        others, other_scores = read_new(new)
+        other, other_texts = read_trajectories(new, width, others)
+        found, texts = with_new(found, other, len(own)), {**texts, **other_texts}
+        records, scored = [*own, *others], [*scored, *other_scores]
+    book = FeatureBook(results, found.census, [record["id"] for record in own])
 
     def question_blocks(detail: Detail, some: slice = slice(None)) -> list[str]:
         def block(start: int) -> str:
             numbers = range(start, min(start + QUESTIONS_A_BLOCK, len(records)))
-            return question_block(numbers, records, found, detail)
+            return pack(*question_block(numbers, records, found, detail))
 
         return _in_threads(block, range(0, len(records), QUESTIONS_A_BLOCK)[some])
 
@@ -111,8 +118,8 @@ def build(results: Results, limit: float = LIMIT) -> str:
 
         return _in_threads(block, range(0, len(shown(detail.tracks)), FEATURES_A_BLOCK)[some])
 
-    run = run_data(results, records)
-    questions = pack(index(records, scored))
+    run = run_data(results, len(own))
+    questions = pack(index(records, scored, len(records) - len(own)))
     tokens = pack(texts)
     room = limit - len(pack(run)) - len(questions) - len(tokens) - 3e5
 
@@ -168,8 +175,8 @@ def _in_threads(work: Callable[[int], str], items: Iterable[int]) -> list[str]:
         return list(pool.map(work, items))
 
 
-def run_data(results: Results, records: list[dict[str, Any]]) -> dict[str, Any]:
-    """All that the pages about the whole run are made of."""
+def run_data(results: Results, questions: int, a_block: int = QUESTIONS_A_BLOCK) -> dict[str, Any]:
+    """All that the pages about the whole run are made of. questions: of the run's own; a_block: in a block of questions."""
     reports = {file: results.json_if_there(unit, file.name) for file, unit in REPORTS.items()}
     old = [file for file, content in reports.items() if content and not file.is_current(content)]
     old_files = [f"{REPORTS[file]}/{file.name}" for file in old]
@@ -185,8 +192,8 @@ def run_data(results: Results, records: list[dict[str, Any]]) -> dict[str, Any]:
     ]
     return {
         "name": results.name,
-        "questions": len(records),
-        "questions_a_block": QUESTIONS_A_BLOCK,
+        "questions": questions,
+        "questions_a_block": a_block,
         "reports": {file.name: None if file in old else content for file, content in reports.items()},
         "stages": run_card.stage_cards(results),
         "provenance": run_card.provenance(results),
@@ -194,13 +201,16 @@ def run_data(results: Results, records: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def page(name: str, run: str, blocks: dict[str, str]) -> str:
+def page(name: str, run: str, blocks: dict[str, str], *, served: bool = False) -> str:
+    """The page with its blocks; served: it asks for them where it was loaded from, and needs none here."""
     style = _web("style.css")
     script = '"use strict";\n(() => {\n' + "\n".join(_web(file) for file in SCRIPTS) + "\n})();\n"
     policy = f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}; img-src blob:; base-uri 'none'; form-action 'none'"
+    if served:
+        policy += "; connect-src 'self'"
     head = _web("page.html")
     for key, value in {"POLICY": policy, "TITLE": html.escape(f"GhostTrack: {name}"), "STYLE": style, "SCRIPT": script,
-                       "RUN": _inert("run", run)}.items():  # fmt: skip
+                       "RUN": "" if served else _inert("run", run), "SERVED": " data-served" * served}.items():  # fmt: skip
         head = head.replace(f"<!--{key}-->", value)
     return head + "\n".join(_inert(key, block) for key, block in blocks.items()) + "\n</body>\n</html>\n"
 

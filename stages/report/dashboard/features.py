@@ -46,26 +46,33 @@ class Beside(NamedTuple):
 class FeatureBook:
     """What is known of every latent; a feature is layer · width + latent."""
 
-    def __init__(self, results: Results, census: Census, questions: Sequence[str]) -> None:
-        """questions: ids, in the order of their numbers."""
+    def __init__(
+        self, results: Results, census: Census, questions: Sequence[str], layer: int | None = None
+    ) -> None:
+        """questions: ids, in the order of their numbers; layer: whose contexts are read, where not those of all."""
         self._width, self._questions = census.width, questions
         self._latents = self._indexed(results, LATENTS)
-        excerpts = self._indexed(results, LATENT_CONTEXTS)
+        excerpts = self._indexed(results, LATENT_CONTEXTS, layer)
         self._contexts = Excerpts(*excerpts) if excerpts else None
         self._links: Links | None = None
+        self._before: Beside | None = None
+        self._after: Beside | None = None
         self._examples: Examples | None = None
         self._parts: Parts | None = None
         self._answers = [int((census.label == wanted).sum()) for wanted in (1, 0)]
         if census.seen:
             self._links, self._examples, self._parts = census.result()
-        self._before = None if self._links is None else Beside.of(self._links.target, self._links)
-        self._after = None if self._links is None else Beside.of(self._links.source, self._links)
+            self._before = Beside.of(self._links.target, self._links)
+            self._after = Beside.of(self._links.source, self._links)
 
-    def _indexed(self, results: Results, file: Table) -> tuple[Ints, dict[str, Any]] | None:
+    def _indexed(
+        self, results: Results, file: Table, layer: int | None = None
+    ) -> tuple[Ints, dict[str, Any]] | None:
         """Features of the rows, ascending, and the columns in that order."""
         if not results.has_table(UNIT, file):
             return None
-        table = file.table(results.path(UNIT, file.name))
+        where = None if layer is None else {"layer": range(layer, layer + 1)}
+        table = file.table(results.path(UNIT, file.name), where=where)
         feature = table["layer"].to_numpy().astype(np.int64) * self._width + table["latent"].to_numpy()
         order = (
             np.lexsort((table["rank"].to_numpy(), feature))

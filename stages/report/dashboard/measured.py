@@ -3,7 +3,7 @@ out, how candidate answers stand in other contexts, and the risk of every token.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import numpy as np
 from ghosttrack.common.formats.causes import CAUSES
 from ghosttrack.common.formats.contexts import CONTEXTS, contexts_by_question, read_contexts
 from ghosttrack.common.formats.evidence import EVIDENCE
+from ghosttrack.common.formats.file import Table, only
 from ghosttrack.common.formats.reasons import REASONS
 from ghosttrack.common.formats.token_scores import TOKEN_SCORES
 from ghosttrack.common.maths.text import normalise
@@ -26,43 +27,59 @@ AS_ASKED = "as asked"
 MEASURED = ("kind", "size", "position", "track", "predicted", "drop", "control_drop", "token", "control_token", "changed", "control_changed", "right")  # fmt: skip
 
 
-def measurements(results: Results, records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Of each record what there is of `reason, interventions, contexts, risk`."""
+def measurements(
+    results: Results, records: Sequence[Mapping[str, Any]], questions: range | None = None
+) -> list[dict[str, Any]]:
+    """Of each record what there is of `reason, interventions, contexts, risk`. records: all, or those of some `questions`."""
+    first = questions.start if questions else 0
     found: list[dict[str, Any]] = [{} for _ in records]
     if not records:
         return found
     if results.has(REASONS_UNIT, REASONS.name):
         for line in results.lines(REASONS_UNIT, REASONS.name):
-            found[line["question"]]["reason"] = {key: line[key] for key in ("kind", "sentence")}
-    _add(results, found, "interventions", CAUSES_UNIT, CAUSES, MEASURED)
-    _add(results, found, "risk", TOKENS_UNIT, TOKEN_SCORES, ("position", "risk", "label"))
+            if questions is None or line["question"] in questions:
+                found[line["question"] - first]["reason"] = {key: line[key] for key in ("kind", "sentence")}
+    _add(results, found, "interventions", CAUSES_UNIT, CAUSES, MEASURED, questions)
+    _add(results, found, "risk", TOKENS_UNIT, TOKEN_SCORES, ("position", "risk", "label"), questions)
     if results.has(EVIDENCE_UNIT, EVIDENCE.name):
-        for number, streams in enumerate(_streams(results, records)):
+        for number, streams in enumerate(_streams(results, records, questions)):
             found[number]["contexts"] = streams
     return found
 
 
 def _add(
-    results: Results, found: list[dict[str, Any]], key: str, unit: str, file: Any, columns: Iterable[str]
+    results: Results,
+    found: list[dict[str, Any]],
+    key: str,
+    unit: str,
+    file: Table,
+    columns: Sequence[str],
+    questions: range | None,
 ) -> None:
     """The rows of a table to their questions."""
     if results.has(unit, file.name):
-        frame = file.frame(results.path(unit, file.name), ["question", *columns])
+        path = results.path(unit, file.name)
+        frame: Any = file.frame(path, ["question", *columns], where=only(questions))
+        frame["question"] -= questions.start if questions else 0
         wide = {name: float for name in columns if frame[name].dtype.kind == "f"}
         frame = frame.astype(wide).round(4).astype(object).where(frame.notna(), None)
         for number, rows in frame.groupby("question"):
             found[number][key] = rows[list(columns)].to_dict("records")
 
 
-def _streams(results: Results, records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _streams(
+    results: Results, records: Sequence[Mapping[str, Any]], questions: range | None
+) -> list[dict[str, Any]]:
     """Of each question `kinds`, of its contexts, and `answers`: text, side (1 the model's own, 2 a right one, 0 another) and
     probability in each context. What is left to one is the probability of all other answers."""
     kinds: list[list[str]] = [[] for _ in records]
     if results.has("prepare/contexts", CONTEXTS.name):
         contexts = read_contexts(results.path("prepare/contexts", CONTEXTS.name))
         kinds = [[each.kind for each in own] for own in contexts_by_question(contexts, records)]
-    table = EVIDENCE.read(results.path(EVIDENCE_UNIT, EVIDENCE.name))
-    bounds = np.searchsorted(table["question"], np.arange(len(records) + 1))
+    table = EVIDENCE.read(results.path(EVIDENCE_UNIT, EVIDENCE.name), where=only(questions))
+    bounds = np.searchsorted(
+        table["question"], (questions.start if questions else 0) + np.arange(len(records) + 1)
+    )
     found = []
     for number, record in enumerate(records):
         rows = slice(bounds[number], bounds[number + 1])

@@ -1,4 +1,4 @@
-"""Data of the page as text: a JSON header and typed columns, compressed, in base64.
+"""Data of the page: a JSON header and typed columns, compressed; as text, in base64.
 
 A block is gzip of `header length (uint32, little endian), header (UTF-8 JSON, padded with spaces), columns`. The header
 names each column with its type, its length and where it begins after the header; all begin at a multiple of eight.
@@ -21,6 +21,11 @@ MISSING = -(2**31)
 
 
 def pack(header: Any, columns: Mapping[str, NDArray[Any]] | None = None) -> str:
+    """One block as text."""
+    return base64.b64encode(packed(header, columns)).decode("ascii")
+
+
+def packed(header: Any, columns: Mapping[str, NDArray[Any]] | None = None, level: int = 6) -> bytes:
     """One block. columns: integer arrays; each is stored in the narrowest type that holds it."""
     pieces: list[bytes] = []
     described: dict[str, list[Any]] = {}
@@ -36,7 +41,7 @@ def pack(header: Any, columns: Mapping[str, NDArray[Any]] | None = None) -> str:
     ).encode()
     head += b" " * (-(len(head) + 4) % 8)
     raw = b"".join([len(head).to_bytes(4, "little"), head, *pieces])
-    return base64.b64encode(gzip.compress(raw, 6, mtime=0)).decode("ascii")
+    return gzip.compress(raw, level, mtime=0)
 
 
 def unpack(block: str) -> tuple[Any, dict[str, NDArray[Any]]]:

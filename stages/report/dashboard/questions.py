@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from ghosttrack.common.formats.candidates import CANDIDATES
 from ghosttrack.common.formats.cells import cell_of, cells_of, position_of
-from ghosttrack.common.formats.file import Table
+from ghosttrack.common.formats.file import Table, only
 from ghosttrack.common.formats.layers import LAYERS
 from ghosttrack.common.formats.lens import LENS
 from ghosttrack.common.formats.snapshot import TOKENIZER
 from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.common.models.vocabulary import token_texts
 from ghosttrack.stages.report.dashboard.account import Contestants, account_table, contestants
-from ghosttrack.stages.report.dashboard.packing import pack, thousandths
+from ghosttrack.stages.report.dashboard.packing import thousandths
 from ghosttrack.stages.report.dashboard.tracks import (
     STRONGEST,
     Census,
@@ -53,10 +53,19 @@ WHOLE = {
     "side",
 }
 """Columns of whole numbers; the others go as thousandths."""
-SCORE_KEYS = ("score", "threshold", "predicted", "interval", "error_type")
-"""Of a question's record in hallucination_scores.json, what lists and search need."""
+SCORE_KEYS = (
+    "score",
+    "threshold",
+    "predicted",
+    "interval",
+    "error_type",
+    "unfamiliar",
+    "baseline",
+    "other_form",
+)
+"""Of a question's record in hallucination_scores.json or scores.jsonl, what lists and search need."""
 TEXTS = ("prompt", "gold", "aliases", "subject", "group", "strict_label", "tokens", "token_ids", "logprobs",
-         "entropies", "samples", "subject_found", "explanation", "reason", "interventions", "contexts", "risk")  # fmt: skip
+         "entropies", "samples", "subject_found", "texts", "explanation", "reason", "interventions", "contexts", "risk")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -103,21 +112,26 @@ class Trajectories:
 
 
 def read_trajectories(
-    results: Results, width: int, records: Sequence[Mapping[str, Any]], said: Sequence[int] = ()
+    results: Results,
+    width: int,
+    records: Sequence[Mapping[str, Any]],
+    said: Sequence[int] = (),
+    questions: range | None = None,
+    strongest: int = STRONGEST,
 ) -> tuple[Trajectories, dict[str, str]]:
-    """width: latents of a SAE, at least. Tables that are not there are empty. With the texts of the tokens that they name,
-    and of those `said` elsewhere."""
+    """width: latents of a SAE, at least; questions: those of the records, where they are not all; strongest: tracks of a
+    cell. Tables that are not there are empty. With the texts of the tokens that they name, and of those `said` elsewhere."""
     census = Census(width, labels_of(records))
     kept: list[dict[str, NDArray[Any]]] = []
     n_tracks = 0
-    pieces = whole_questions(_batches(results)) if results.has_table(TRACKS_UNIT, TRACKS) else []
+    pieces = whole_questions(_batches(results, questions)) if results.has_table(TRACKS_UNIT, TRACKS) else []
     with ThreadPoolExecutor(2) as pool:  # sorting, which is most of it, leaves the other thread to work
         for nodes in pieces:
-            counted, drawn = pool.submit(census.add, nodes), pool.submit(_kept, nodes)
+            counted, drawn = pool.submit(census.add, nodes), pool.submit(_kept, nodes, strongest)
             kept.append(drawn.result())
             n_tracks += counted.result()
-    lens = _table(results, ANSWERS_UNIT, LENS, LENS_COLUMNS, ("layer",))
-    candidates = _table(results, ANSWERS_UNIT, CANDIDATES, ("token", "logprob"), ("rank",))
+    lens = _table(results, ANSWERS_UNIT, LENS, LENS_COLUMNS, ("layer",), questions)
+    candidates = _table(results, ANSWERS_UNIT, CANDIDATES, ("token", "logprob"), ("rank",), questions)
     named = [table[column] for table, column in ((lens, "top"), (candidates, "token")) if table]
     texts = texts_of_tokens(results, np.unique(np.concatenate([*named, [*said]]).astype(np.int64)).tolist())
     followed = contestants(candidates, texts, records) if candidates else Contestants.none()
@@ -129,14 +143,22 @@ def read_trajectories(
         )
     found = Trajectories(
         _joined(kept),
-        account_table(results, followed),
-        _table(results, TRACKS_UNIT, LAYERS, LAYER_COLUMNS, ("layer",)),
+        account_table(results, followed, questions),
+        _table(results, TRACKS_UNIT, LAYERS, LAYER_COLUMNS, ("layer",), questions),
         lens,
         candidates,
         census,
         n_tracks,
     )
     return found, texts
+
+
+def read_census(results: Results, census: Census) -> Census:
+    """What all tracks of a run say of its latents."""
+    if results.has_table(TRACKS_UNIT, TRACKS):
+        for nodes in whole_questions(_batches(results, None)):
+            census.add(nodes)
+    return census
 
 
 def labels_of(records: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
@@ -156,20 +178,29 @@ def texts_of_tokens(results: Results, ids: list[int]) -> dict[str, str]:
     )
 
 
-def _batches(results: Results) -> Iterator[Nodes]:
-    tracks = pq.ParquetFile(results.path(TRACKS_UNIT, TRACKS.name))
+def _batches(results: Results, questions: range | None) -> Iterator[Nodes]:
+    path = results.path(TRACKS_UNIT, TRACKS.name)
+    if questions is not None:
+        yield _from_first(TRACKS.read(path, TRACKS.names, where=only(questions)), questions)
+        return
+    tracks = pq.ParquetFile(path)
     for batch in tracks.iter_batches(NODES_AT_ONCE, columns=TRACKS.names):
         yield {name: batch.column(name).to_numpy(zero_copy_only=False) for name in batch.schema.names}
+
+
+def _from_first(table: dict[str, NDArray[Any]], questions: range | None) -> dict[str, NDArray[Any]]:
+    """With its questions counted from the first of those that were wanted."""
+    return {**table, "question": table["question"] - questions.start} if questions else table
 
 
 def _joined(pieces: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[Any]]:
     return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]} if pieces else {}
 
 
-def _kept(nodes: Nodes) -> dict[str, NDArray[Any]]:
+def _kept(nodes: Nodes, strongest: int) -> dict[str, NDArray[Any]]:
     """The nodes of the strongest tracks, track by track."""
     rank = ranks(nodes, nodes["track"])
-    rows = np.flatnonzero(rank < STRONGEST)
+    rows = np.flatnonzero(rank < strongest)
     cell = cell_of(nodes["question"], nodes["position"])
     rows = rows[np.lexsort((nodes["layer"][rows], rank[rows], cell[rows]))]
     wanted = [name for name in nodes if name not in ("question", "position")]
@@ -177,11 +208,17 @@ def _kept(nodes: Nodes) -> dict[str, NDArray[Any]]:
 
 
 def _table(
-    results: Results, unit: str, file: Table, columns: Sequence[str], order: Sequence[str]
+    results: Results,
+    unit: str,
+    file: Table,
+    columns: Sequence[str],
+    order: Sequence[str],
+    questions: range | None,
 ) -> dict[str, NDArray[Any]]:
     if not results.has(unit, file.name):
         return {}
-    values = file.read(results.path(unit, file.name), ["question", "position", *order, *columns])
+    names = ["question", "position", *order, *columns]
+    values = _from_first(file.read(results.path(unit, file.name), names, where=only(questions)), questions)
     cell = cell_of(values.pop("question"), values.pop("position"))
     rows = np.lexsort((*(values[name] for name in reversed(order)), cell))
     return {"cell": cell[rows], **{name: column[rows] for name, column in values.items()}}
@@ -196,9 +233,10 @@ def kept_positions(cells: NDArray[np.int64], count: int) -> NDArray[np.int64]:
 
 def question_block(
     numbers: Sequence[int], records: Sequence[Mapping[str, Any]], found: Trajectories, detail: Detail
-) -> str:
-    """The questions `numbers` with their trajectories."""
-    heads, columns = [], {}
+) -> tuple[list[dict[str, Any]], dict[str, NDArray[Any]]]:
+    """The questions `numbers` with their trajectories: header and columns of their block."""
+    heads: list[dict[str, Any]] = []
+    columns: dict[str, NDArray[Any]] = {}
     rows: dict[str, list[NDArray[np.int64]]] = {name: [] for name in _tables(found)}
     lengths = dict.fromkeys(rows, 0)
     for number in numbers:
@@ -225,7 +263,7 @@ def question_block(
             columns[f"{name}.{column}"] = (
                 values if column in WHOLE or column == "place" else thousandths(values)
             )
-    return pack(heads, columns)
+    return heads, columns
 
 
 def _cells_of(layers: Mapping[str, NDArray[Any]], number: int) -> NDArray[np.int64]:
@@ -281,13 +319,17 @@ def features_in(found: Trajectories, tracks: int, width: int) -> NDArray[np.int6
     return feature[np.append(True, feature[1:] != feature[:-1])[: len(feature)]]
 
 
-def index(records: Sequence[Mapping[str, Any]], scores: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def index(
+    records: Sequence[Mapping[str, Any]], scores: Sequence[Mapping[str, Any]], new: int = 0
+) -> list[dict[str, Any]]:
     """A short record a question for lists and search, in the order of generations.jsonl.
 
-    records: generations.jsonl; scores: the records of hallucination_scores.json, or none.
+    records: generations.jsonl; scores: the records of hallucination_scores.json, or none; new: so many at the end are new
+    questions, which are set beside a right answer of the run and never beside one of its own.
     """
     scored = {score["id"]: score for score in scores}
     labels = labels_of(records)
+    labels[len(labels) - new :] = np.nan
     length = np.array([len(record["tokens"]) for record in records])
     confidence = np.array([np.mean(record["logprobs"]) if record["logprobs"] else 0.0 for record in records])
     relation = np.array([record["relation"] for record in records], dtype=str)
@@ -305,6 +347,8 @@ def index(records: Sequence[Mapping[str, Any]], scores: Sequence[Mapping[str, An
             "beside": int(beside[number]),
             "same_relation": bool(same[number]),
         }
+        if number >= len(records) - new:
+            entry["new"] = True
         if score := scored.get(record["id"]):
             entry["scored"] = {key: score[key] for key in SCORE_KEYS if key in score}
         found.append(entry)

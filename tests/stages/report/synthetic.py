@@ -142,6 +142,32 @@ def make_run(
     return store
 
 
+def ask(store: Store, name: str = "made-up", questions: int = 3, layers: int = 6, positions: int = 4) -> None:
+    """Publish the units of new questions, as `ghosttrack score` does."""
+    rng = np.random.default_rng(1)
+    records = [
+        {**record, "label": None, "excluded": "no_gold_answer"}
+        for record in generations(rng, questions, positions)
+    ]
+    cells = np.array([(q, p) for q in range(questions) for p in range(-1, positions - 1)])
+    scored = [
+        {**record, "unfamiliar": number == 1, "baseline": 0.25, "other_form": False, "token_risks": [0.1, 0.2],
+         "predicted": None if number == 1 else 1}
+        for number, record in enumerate(scores(rng, records))
+    ]  # fmt: skip
+    units: list[tuple[str, str, Files, Sequence[str]]] = [
+        ("prepare", "asked_contexts", {"contexts.jsonl": _lines([])}, ()),
+        ("track", "asked_answers", {"generations.jsonl": _lines(records), "lens.parquet": _parquet(lens(rng, cells, layers)),
+                                    "candidates.parquet": _parquet(candidates(rng, cells, records))}, ()),
+        ("track", "asked_contexts", {"contexts.parquet": _parquet(evidence(rng, records))}, ("track/asked_answers",)),
+        ("track", "asked", {"tracks.parquet": _parquet(track_nodes(rng, cells, layers, 64, 12)),
+                            "layers.parquet": _parquet(layer_table(rng, cells, layers))}, ("track/asked_answers",)),
+        ("detect", "asked", {"scores.jsonl": _lines(scored)}, ("track/asked_answers", "track/asked")),
+    ]  # fmt: skip
+    for stage, unit, files, reads in units:
+        publish(store, name, stage, unit, files, {}, reads)
+
+
 def _json(content: Any) -> Callable[[Path], object]:
     return lambda path: path.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
 

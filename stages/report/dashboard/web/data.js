@@ -23,14 +23,29 @@ function block(name) {
   return found;
 }
 
-async function read(name) {
+const served = document.documentElement.dataset.served !== undefined;
+
+// What the server that the page came from answers; its word where it refuses.
+async function call(path, body) {
+  const token = new URLSearchParams(location.search).get("token") ?? "";
+  const answer = await fetch(path, { method: body ? "POST" : "GET", headers: { "X-GhostTrack-Token": token, ...(body && { "Content-Type": "application/json" }) }, body: body && JSON.stringify(body) });
+  if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).error ?? `the server answers ${answer.status}`);
+  return answer;
+}
+
+async function bytesOf(name) {
+  if (served) return (await call(`block/${name}`)).arrayBuffer();
   let element = document.getElementById(`block-${name}`);
   if (!element || !element.nextSibling) {
     await parsed;
     element = document.getElementById(`block-${name}`);
   }
   if (!element) throw new Error(`this file has no block ${name}`);
-  const bytes = fromBase64(element.textContent);
+  return fromBase64(element.textContent);
+}
+
+async function read(name) {
+  const bytes = await bytesOf(name);
   const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
   const buffer = await new Response(stream).arrayBuffer();
   const length = new DataView(buffer).getUint32(0, true);
@@ -68,13 +83,17 @@ let questionList;
 async function questions() {
   if (!questionList) {
     questionList = (await block("questions")).data;
-    questionList.forEach((question, number) => {
-      question.number = number;
-      question.search = [question.id, question.question, question.answer, question.gold, question.relation].join("\n").toLowerCase();
-    });
-    questionList.byId = new Map(questionList.map((question) => [question.id, question]));
+    questionList.byId = new Map();
+    questionList.forEach(listed);
   }
   return questionList;
+}
+
+// A question as lists and search want it.
+function listed(question, number) {
+  question.number = number;
+  question.search = [question.id, question.question, question.answer, question.gold, question.relation].join("\n").toLowerCase();
+  questionList.byId.set(question.id, question);
 }
 
 // A question with its texts and its cells; each cell gives its tables' rows.
@@ -125,5 +144,7 @@ async function feature(layer, latent) {
   const index = await features();
   const place = index.place.get(`${layer}/${latent}`);
   if (place === undefined) return null;
-  return (await block(`f${Math.floor(place / index.aBlock)}`)).data[place % index.aBlock];
+  const name = `f${Math.floor(place / index.aBlock)}`, found = (await block(name)).data[place % index.aBlock];
+  if (found.counting) decoded.delete(name); // there is more of it in a moment
+  return found;
 }

@@ -2,7 +2,7 @@
 
 const outcome = (question) => {
   const kind = question.label === 1 ? "wrong" : question.label === 0 ? "right" : "out";
-  return h("span", { class: `outcome ${kind}` }, kind === "wrong" ? "✗ wrong" : kind === "right" ? "✓ right" : `– ${question.excluded ?? "left out"}`);
+  return h("span", { class: `outcome ${kind}` }, kind === "wrong" ? "✗ wrong" : kind === "right" ? "✓ right" : question.new ? "new, not judged" : `– ${question.excluded ?? "left out"}`);
 };
 const probabilityOf = (question) => question.scored?.score ?? null;
 const calledWrong = (question) => question.scored?.predicted === 1;
@@ -17,7 +17,7 @@ const ORDERS = {
   question: ["by question", textOf("question")], answer: ["by the model’s answer", textOf("answer")], gold: ["by right answer", textOf("gold")],
   outcome: ["wrong ones first", (a, b) => (b.label ?? -1) - (a.label ?? -1)], relation: ["by relation", textOf("relation")],
 };
-const OUTCOMES = { all: ["all answers", () => true], wrong: ["wrong answers", (q) => q.label === 1], right: ["right answers", (q) => q.label === 0], out: ["left out", (q) => q.label === null] };
+const OUTCOMES = { all: ["all answers", () => true], wrong: ["wrong answers", (q) => q.label === 1], right: ["right answers", (q) => q.label === 0], out: ["left out", (q) => q.label === null && !q.new], new: ["new questions", (q) => q.new === true] };
 const CALLS = { all: ["whatever it said", () => true], caught: ["wrong, called wrong", (q) => q.label === 1 && calledWrong(q)], missed: ["wrong, called right", (q) => q.label === 1 && !calledWrong(q)], alarm: ["right, called wrong", (q) => q.label === 0 && calledWrong(q)], cleared: ["right, called right", (q) => q.label === 0 && !calledWrong(q)] };
 const PAGE = 60;
 
@@ -91,9 +91,9 @@ function scoreOf(question, key = "score") {
 async function questionPage(id, query) {
   const list = await questions(), question = list.byId.get(id);
   if (!question) return [section("Not found", note(`This page has no question ${id}.`), h("p", null, link("#/questions", "All questions")))];
-  const [record, tokens, index] = await Promise.all([details(question), block("tokens"), features()]);
+  const [record, named, index] = await Promise.all([details(question), block("tokens"), features()]);
   const other = list.byId.get(query.get("beside")) ?? (question.beside >= 0 ? list[question.beside] : null);
-  const beside = other && (await details(other));
+  const beside = other && (await details(other)), tokens = { data: { ...named.data, ...beside?.texts, ...record.texts } };
   const state = filterOf(query), kept = filterWords(state), some = selected(list, state), place = some.indexOf(question);
   const wanted = Number(query.get("position") ?? 0);
   const cell = record.cells.find((each) => each.position === wanted) ?? record.cells.find((each) => each.position === 0) ?? record.cells[0];
@@ -110,12 +110,13 @@ async function questionPage(id, query) {
       verdict(question, record, first && contestants(record, record.cells, first, tokens.data), first?.account() ?? []),
       tokensOf(question, record, kept)),
     cell ? trajectorySection({ question, record, cell, tokens: tokens.data, promoted, kept }) : section("Trajectory", note("This run has no trajectories yet."), ...absentNote()),
-    later(() => interventionsSection(record, tokens.data, promoted)),
+    takeOutForm(question, cell, promoted),
+    (!question.new || record.interventions) && later(() => interventionsSection(record, tokens.data, promoted)),
     later(() => contextsSection(record.contexts)),
     cell && other && later(() => besideSection({ question, record, other, beside, cell, tokens: tokens.data, promoted, list })),
     later(() => contributionsSection(record.explanation, list)),
     section("Asked as", h("pre", { class: "prompt" }, record.prompt), record.samples?.length > 0 && folded(`${plural(record.samples.length, "sampled answer")}`, h("ul", null, record.samples.map((text) => h("li", null, text)))),
-      note(`Question ${question.id}; relation ${question.relation}; subject ${record.subject}; group ${record.group}; accepted answers: ${record.aliases?.join(", ") ?? question.gold}.`)),
+      note(`Question ${question.id}; relation ${question.relation}; subject ${record.subject}; group ${record.group}${question.gold ? `; accepted answers: ${record.aliases?.join(", ") ?? question.gold}` : ""}.`)),
   ];
 }
 
@@ -130,9 +131,11 @@ function verdict(question, record, rivals, account) {
   } else if (account.length) said.push(h("p", null, `${plain(rivals.saidText)} does not lead the candidates at the last layer: the answer was given, not chosen by the model.`));
   if (record.reason) said.push(h("p", null, record.reason.sentence));
   const scored = question.scored;
+  if (scored?.unfamiliar) said.push(h("p", null, h("b", null, "The question is unlike all that the detector was fitted on"), `: its score counts for little. By its least likely token alone the answer is wrong with probability ${fixed(scored.baseline)}.`));
+  else if (scored?.other_form) said.push(note("It is put in a form that the detector was not fitted on."));
   if (scored?.score !== undefined && scored.score !== null) {
     const good = question.label === null ? "" : scored.predicted === question.label ? " That is so." : " That is not so.";
-    said.push(h("p", null, "The detector puts the probability that it is wrong at ", scoreOf(question), scored.threshold !== undefined && scored.threshold !== null ? [" and calls it ", h("b", null, scored.predicted ? "wrong" : "right"), ", at a threshold of ", scoreOf(question, "threshold"), "."] : ".", good));
+    said.push(h("p", null, "The detector puts the probability that it is wrong at ", scoreOf(question), (scored.threshold ?? null) !== null && scored.predicted !== null ? [" and calls it ", h("b", null, scored.predicted ? "wrong" : "right"), ", at a threshold of ", scoreOf(question, "threshold"), "."] : ".", good));
     if (scored.interval) said.push(note(INTERVAL));
   }
   return said;
@@ -159,15 +162,17 @@ function trajectorySection({ question, record, cell, tokens, promoted, kept }) {
   const nodes = cell.nodes(), account = cell.account(), layers = cell.layers(), lens = cell.lens();
   const places = h("nav", { class: "choices", "aria-label": "Positions" }, record.cells.map((each) => h("a", { href: questionLink(question.id, each.position, kept), "aria-current": each === cell ? "true" : null },
     each.position < 0 ? "subject" : each.position === 0 ? "last prompt token" : visible(record.tokens?.[each.position - 1]))));
+  const drawn = nodes.filter((node) => node.place < LANES), every = new Set(nodes.map((node) => node.place)).size;
   const changes = leadChanges(account), token = (rank) => visible(rivals.text(rivals.leader(rank)));
   const list = changes.length > 0 && folded(`The lead changes ${plural(changes.length, "time")}`, h("ul", { class: "changes" }, changes.map((change) => h("li", null, `Layer ${change.layer}: from ${token(change.from)} to ${token(change.to)}.`))));
-  const picture = h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Trajectory, with a track a lane" }, trajectory({ nodes, account, lens, rivals, promoted, width: 1180, name: `Trajectory of ${question.question}` }));
+  const picture = h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Trajectory, with a track a lane" }, trajectory({ nodes: drawn, account, lens, rivals, promoted, width: 1180, name: `Trajectory of ${question.question}` }));
   picture.addEventListener("keydown", (event) => {
     const lane = event.target.closest?.(".lane");
     if (!lane || !["ArrowDown", "ArrowUp"].includes(event.key)) return;
     const all = [...picture.querySelectorAll(".lane")], next = all[all.indexOf(lane) + (event.key === "ArrowDown" ? 1 : -1)];
     if (next) { event.preventDefault(); next.focus(); }
   });
+  const all = every > LANES && h("button", { type: "button", class: "more", onclick: () => { picture.replaceChildren(trajectory({ nodes, account, lens, rivals, promoted, width: 1180, name: `Trajectory of ${question.question}` })); picture.nextElementSibling.replaceWith(savers(picture.firstChild)); all.remove(); } }, `Draw all ${every} tracks, not only the ${LANES} strongest`);
   const missing = rivals.right === undefined && question.label === 1 && cell.position <= 0 && rivals.list.length > 0;
   const layerRow = (row) => {
     const read = lens.find((each) => each.layer === row.layer), its = account.find((each) => each.layer === row.layer);
@@ -177,7 +182,7 @@ function trajectorySection({ question, record, cell, tokens, promoted, kept }) {
   return section("How the answer came about", places,
     h("p", null, "At ", cell.position < 0 ? "the end of the subject" : cell.position === 0 ? "the last prompt token" : "this token of the answer", ", layer by layer: ", account.length > 0 && "which candidate is ahead, what its lead is made of and who wrote it; ", "below, the strongest tracks. Each lane opens its latent; the number at its end is its largest effect, in logits, on the answer over its strongest rival, ", h("b", null, visible(rivals.strongestText)), "."),
     missing && note("No right answer is among the model’s candidates here, so none is drawn."), !account.length && run.absent.length > 0 && note("This run has no account of its answers yet: ghosttrack run makes it."),
-    legendOfTrajectory(rivals, account), picture, list,
+    legendOfTrajectory(rivals, account), picture, all, list,
     folded("Tracks as a table, with their features", () => trackTable(nodes, promoted)),
     layers.length > 0 && folded("Layers as a table", () => table(["layer", "latents", "births", "deaths", "entropy of the association (nats)", "SAE error", "lens reads", "its rank of the answer", "its log-probability of the answer (nats)", "its entropy (nats)", "in the lead", "log-probability among the candidates: the answer", "the right one", "the rival", "lead (logits)", ...PARTS.map(([, text]) => text), ...WRITERS.map(([, text]) => `written: ${text}`)],
       layers.map(layerRow), { caption: "Layers", numeric: [...Array(10).keys(), ...Array.from({ length: 14 }, (_, i) => i + 11)].filter((i) => i !== 6) })),
@@ -247,8 +252,8 @@ function besideSection({ question, record, other, beside, cell, tokens, promoted
   return section(chosen ? "Beside it" : other.label === 0 ? "The nearest question that went right" : "The nearest question that went wrong",
     h("p", null, chosen ? "" : question.same_relation ? "Of the same relation: " : "Its relation has none; of another: ", link(questionLink(other.id, its.position), other.question), " → ", h("b", null, other.answer), " ", outcome(other), probabilityOf(other) !== null && [", probability of being wrong ", scoreOf(other)], ". Its page has its tables."),
     h("div", { class: "pair" },
-      h("div", null, h("h3", null, question.question), trajectory({ nodes: cell.nodes(), account: cell.account(), lens: cell.lens(), rivals: contestants(record, record.cells, cell, tokens), promoted, width: 580, labels: false, name: `Trajectory of ${question.question}` })),
-      h("div", null, h("h3", null, other.question), trajectory({ nodes: its.nodes(), account: its.account(), lens: its.lens(), rivals, promoted, width: 580, labels: false, name: `Trajectory of ${other.question}` }))),
+      h("div", null, h("h3", null, question.question), trajectory({ nodes: cell.nodes().filter((node) => node.place < LANES), account: cell.account(), lens: cell.lens(), rivals: contestants(record, record.cells, cell, tokens), promoted, width: 580, labels: false, name: `Trajectory of ${question.question}` })),
+      h("div", null, h("h3", null, other.question), trajectory({ nodes: its.nodes().filter((node) => node.place < LANES), account: its.account(), lens: its.lens(), rivals, promoted, width: 580, labels: false, name: `Trajectory of ${other.question}` }))),
     h("p", { class: "note" }, "Set another one beside it: ", input, options));
 }
 

@@ -1,6 +1,7 @@
 // The page of a feature: what it answers to, what it promotes, and where its tracks come from and go to.
 
 async function featurePage(layer, latent) {
+  const here = location.hash;
   const [found, list] = await Promise.all([feature(layer, latent), questions()]);
   const title = `Feature ${latent} of layer ${layer}`;
   if (!found) return [section(title, note("This feature is in none of the tracks that this page has."), h("p", null, link("#/questions", "Questions")))];
@@ -13,8 +14,9 @@ async function featurePage(layer, latent) {
     return [section(title, ...heading(found), note("None of the tracks that this file draws goes through it, so that is all that the file has of it."))];
   const context = ([activation, , before, token, after, lengths, heat]) => h("li", null, h("span", { class: "activation" }, fixed(activation)), h("span", { class: "text" }, heated(before, token, after, lengths, heat)));
   const top = (found.contexts ?? []).slice(0, Math.ceil((found.contexts ?? []).length / 2)), rest = (found.contexts ?? []).slice(top.length);
+  if (found.counting) setTimeout(() => location.hash === here && show(), 2000);
   return [
-    section(title, ...heading(found)),
+    section(title, ...heading(found), found.counting && note("What all tracks say of it is being counted: neighbours and answers follow in a moment.")),
     section("Where it is most active in the corpus", top.length ? h("ol", { class: "contexts" }, top.map(context)) : note("This page has no contexts of it."), note("Shade: its activation on each token, up to the strongest of these. The marked token is the one that the number is of.")),
     rest.length > 0 && section("At all strengths", h("ol", { class: "contexts" }, rest.map((each) => h("div", null, h("span", { class: "note" }, `quantile ${share(each[1], 0)}`), context(each))).map((each) => [...each.children]).map(([words, item]) => { item.prepend(words); return item; }))),
     found.histogram && section("How strongly it is active", bars({ title: "Its activations", values: found.histogram, label: (k) => fixed((k * found.max_activation) / found.histogram.length, 2), xLabel: "activation", yLabel: "tokens of the corpus" })),

@@ -1,6 +1,6 @@
 // Which page is shown follows from the address alone, so that every page can be linked to.
 
-const PAGES = [["overview", "Overview"], ["results", "Results"], ["questions", "Questions"], ["latents", "Features"], ["sae", "SAEs"]];
+const PAGES = [["overview", "Overview"], ["results", "Results"], ["questions", "Questions"], ["latents", "Features"], ["sae", "SAEs"], ...(served ? [["ask", "Ask"]] : [])];
 
 function parseAddress() {
   const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
@@ -14,6 +14,7 @@ async function pageOf({ parts, query }) {
   if (name === "questions") return questionsPage(query);
   if (name === "question") return questionPage(rest.join("/"), query);
   if (name === "latents") return latentsPage(query);
+  if (name === "ask" && served) return askPage();
   if (name === "sae") return saePage(rest[0]);
   if (name === "feature") return featurePage(Number(rest[0]), Number(rest[1]));
   return [noSuchPage(name)];

@@ -2,6 +2,7 @@
 // tracks as lanes that open their latent, and the logit lens.
 
 const LANE = 21;
+const LANES = 20; // tracks drawn at first, the strongest
 
 // Who competes at a position: the token that the model emits next, the right one where it is a candidate, the strongest other.
 function contestants(record, cells, cell, tokens) {

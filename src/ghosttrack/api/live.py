@@ -1,0 +1,98 @@
+"""What the served dashboard can do besides showing files: ask a new question, and take tracks out of an answer.
+
+One thing at a time, since there is one model; it is loaded when it is first wanted. Nothing is published.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ghosttrack.api.asked import Asked
+from ghosttrack.api.question import Question, Source
+from ghosttrack.api.run import Run
+from ghosttrack.common.errors import DataError, GhostTrackError
+from ghosttrack.common.formats.answers import GENERATIONS
+from ghosttrack.stages.report.dashboard.asked import NEW
+from ghosttrack.stages.report.dashboard.slices import Slices
+from ghosttrack.stages.report.results import ASKED, Results
+
+LONGEST = 20_000
+"""Characters of a question."""
+
+
+class Fresh(Results):
+    """The files of a question that was asked a moment ago, in the places of a run's own."""
+
+    def __init__(self, results: Results, source: Source) -> None:
+        super().__init__(results.store, results.name, results.entries, results.deep)
+        self._source = source
+
+    def has(self, unit: str, file: str) -> bool:
+        return (
+            self._lies(unit, file).exists()
+            if unit in ASKED
+            else unit == "prepare/model" and super().has(unit, file)
+        )
+
+    def path(self, unit: str, file: str) -> Path:
+        return self._lies(unit, file) if unit in ASKED else super().path(unit, file)
+
+    def _lies(self, unit: str, file: str) -> Path:
+        return self._source.file(ASKED[unit], file)
+
+
+class Live:
+    """run: the one that `slices` shows."""
+
+    def __init__(self, run: Run, results: Results, slices: Slices) -> None:
+        self._run, self._results, self._slices = run, results, slices
+        self._asked: dict[str, Asked] = {}
+        self._model = threading.Lock()
+
+    def ask(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        """wanted: `question`, and if wanted `relation` and `subject`. The short record of the answered question."""
+        question, relation, subject = (wanted.get(key) for key in ("question", "relation", "subject"))
+        if not isinstance(question, str) or not 0 < len(question.strip()) <= LONGEST:
+            raise DataError(f"a question is a text of 1 to {LONGEST} characters")
+        if any(each is not None and not isinstance(each, str) for each in (relation, subject)):
+            raise DataError("relation and subject are texts, or left out")
+        with self._model, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the page says it
+            found = self._run.ask(question, relation=relation, subject=subject)
+            fresh = Fresh(self._results, found._source)
+            [answer] = fresh.lines("track/answers", GENERATIONS.name)
+            record = self._slices.add(fresh, answer, found.record or {})
+            self._asked[record["id"]] = found
+        return record
+
+    def without(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        """wanted: `question` (its id), `tracks` at a `position`. What the model says without them."""
+        name, tracks, position = wanted.get("question"), wanted.get("tracks"), wanted.get("position", 0)
+        if not isinstance(tracks, Sequence) or not tracks or not all(type(track) is int for track in tracks):
+            raise DataError("tracks are the numbers of one or more tracks")
+        if position not in (0, -1):
+            raise DataError("tracks are taken out at the last prompt token (0) or at the subject (-1)")
+        with self._model:
+            result: dict[str, Any] = dict(self._question(name).without(*tracks, position=position)._result)
+        return json.loads(json.dumps(result, default=float)) if result else {}
+
+    def _question(self, name: Any) -> Question:
+        if name in self._asked:
+            return self._asked[name]
+        if not isinstance(name, str):
+            raise DataError("question is the id of one")
+        if name.startswith(NEW):
+            raise DataError(
+                "tracks of questions of `ghosttrack score` cannot be taken out; ask the question here"
+            )
+        return self._run.question(name)
+
+
+def refusal(error: GhostTrackError) -> str:
+    """In one line."""
+    return " ".join(str(error).split())
