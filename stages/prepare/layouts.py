@@ -6,7 +6,7 @@ pages list; a data set is known where all columns of a layout are there.
 
 import ast
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 Fields = dict[str, Any]
@@ -53,6 +53,21 @@ def _simple_qa(row: Mapping[str, Any]) -> Iterable[Fields]:
     yield {"question": row["problem"], "answer": row["answer"], "relation": topic}
 
 
+def _simple_qa_verified(row: Mapping[str, Any]) -> Iterable[Fields]:
+    yield {"question": row["problem"], "answer": row["answer"], "relation": row["topic"]}
+
+
+def _truthful_csv(row: Mapping[str, Any]) -> Iterable[Fields]:
+    """TruthfulQA as its authors publish it: right answers in one cell."""
+    others = [answer.strip() for answer in row["Correct Answers"].split(";")]
+    yield {
+        "question": row["Question"],
+        "answer": row["Best Answer"],
+        "aliases": others,
+        "relation": row["Category"],
+    }
+
+
 def _truthful_qa(row: Mapping[str, Any]) -> Iterable[Fields]:
     yield {"question": row["question"], "answer": row["best_answer"], "aliases": row["correct_answers"],
            "relation": row["category"]}  # fmt: skip
@@ -73,6 +88,11 @@ def _squad(row: Mapping[str, Any]) -> Iterable[Fields]:
     texts = list((row["answers"] or {}).get("text", []))
     yield {"id": row["id"], "question": row["question"], "passage": row["context"], "relation": "squad",
            "subject": row["title"], "answer": texts[0] if texts else None, "aliases": texts}  # fmt: skip
+
+
+def _super_glue(row: Mapping[str, Any]) -> Iterable[Fields]:
+    """BoolQ as a part of SuperGLUE has it; its tests have the label -1."""
+    yield from _bool_q({**row, "answer": {0: False, 1: True}.get(row["label"])})
 
 
 def _bool_q(row: Mapping[str, Any]) -> Iterable[Fields]:
@@ -109,6 +129,16 @@ def _halu_dialogue(row: Mapping[str, Any]) -> Iterable[Fields]:
                "label": label, "relation": "halueval_dialogue"}  # fmt: skip
 
 
+def _halu_dialogue_sample(row: Mapping[str, Any]) -> Iterable[Fields]:
+    yield {"prompt": f"{row['knowledge']}\n{row['dialogue_history']}\n[Assistant]:", "response": row["response"],
+           "label": _yes(row["hallucination"]), "relation": "halueval_dialogue"}  # fmt: skip
+
+
+def _halu_summary_sample(row: Mapping[str, Any]) -> Iterable[Fields]:
+    yield {"prompt": f"{row['document']}\nSummary:", "response": row["summary"], "label": _yes(row["hallucination"]),
+           "relation": "halueval_summary"}  # fmt: skip
+
+
 def _halu_summary(row: Mapping[str, Any]) -> Iterable[Fields]:
     for column, label in (("right_summary", 0), ("hallucinated_summary", 1)):
         yield {"prompt": f"{row['document']}\nSummary:", "response": row[column], "label": label,
@@ -135,14 +165,25 @@ def _ragtruth_own(row: Mapping[str, Any]) -> Iterable[Fields]:
 
 
 def _mu_shroom(row: Mapping[str, Any]) -> Iterable[Fields]:
-    spans = [[start, end, 1] for start, end in row["hard_labels"]]
+    spans = _joined(row["hard_labels"])
     yield {"id": row["id"], "question": row["model_input"], "response": row["model_output_text"], "spans": spans,
            "label": int(bool(spans)), "relation": row.get("lang")}  # fmt: skip
 
 
 def _spans(value: Any) -> list[list[int]]:
     labels = json.loads(value) if isinstance(value, str) else value or []
-    return [[label["start"], label["end"], 1] for label in labels]
+    return _joined([(label["start"], label["end"]) for label in labels])
+
+
+def _joined(spans: Iterable[Sequence[int]]) -> list[list[int]]:
+    """Wrong spans in order; those that overlap, as annotators' do, are one."""
+    joined: list[list[int]] = []
+    for start, end in sorted(map(tuple, spans)):
+        if joined and start < joined[-1][1]:
+            joined[-1][1] = max(joined[-1][1], end)
+        else:
+            joined.append([start, end, 1])
+    return joined
 
 
 def _json_list(value: Any) -> Any:
@@ -165,14 +206,19 @@ LAYOUTS = [
             "entity_pages search_results"),
     _layout("PopQA", "subj prop obj question possible_answers", _pop_qa),
     _layout("SimpleQA", "metadata problem answer", _simple_qa),
+    _layout("SimpleQA Verified", "original_index problem answer topic", _simple_qa_verified),
+    Layout("TruthfulQA, authors' file", frozenset({"Question", "Best Answer", "Correct Answers", "Category"}), _truthful_csv),
     _layout("TruthfulQA", "category question best_answer correct_answers incorrect_answers", _truthful_qa),
     _layout("TruthfulQA, options", "question mc1_targets mc2_targets", _truthful_choice),
     _layout("SQuAD", "id title context question answers", _squad),
     _layout("BoolQ", "question answer passage", _bool_q),
+    _layout("BoolQ, SuperGLUE", "question passage idx label", _super_glue),
     _layout("MMLU", "question subject choices answer", _mmlu),
     _layout("HaluEval, QA", "knowledge question right_answer hallucinated_answer", _halu_qa),
     _layout("HaluEval, QA samples", "knowledge question answer hallucination", _halu_sample),
     _layout("HaluEval, dialogue", "knowledge dialogue_history right_response hallucinated_response", _halu_dialogue),
+    _layout("HaluEval, dialogue samples", "knowledge dialogue_history response hallucination", _halu_dialogue_sample),
+    _layout("HaluEval, summary samples", "document summary hallucination", _halu_summary_sample),
     _layout("HaluEval, summaries", "document right_summary hallucinated_summary", _halu_summary),
     _layout("HaluEval, general", "user_query chatgpt_response hallucination", _halu_general),
     _layout("RAGTruth", "id query context output task_type hallucination_labels", _ragtruth, "input_str"),

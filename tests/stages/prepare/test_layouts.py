@@ -81,6 +81,42 @@ def rows_of(folder: Path, record: dict[str, Any]) -> Rows:
         (SQUAD, "SQuAD", "What is the capital?", ("Oslo",)),
         (BOOL, "BoolQ", "Does tom live in rome?", ("Yes", "True")),
         (MMLU, "MMLU", "What is 2 + 2?", ("B", "4")),
+        (BOOL | {"idx": 3, "label": 0}, "BoolQ", "Does tom live in rome?", ("Yes", "True")),
+        (
+            {"question": BOOL["question"], "passage": BOOL["passage"], "idx": 3, "label": 0},
+            "BoolQ, SuperGLUE",
+            "Does tom live in rome?",
+            ("No", "False"),
+        ),
+        (
+            {
+                "original_index": 1,
+                "problem": "Who painted it?",
+                "answer": "Goya",
+                "topic": "Art",
+                "answer_type": "Person",
+                "multi_step": False,
+                "requires_reasoning": False,
+                "urls": "u",
+            },
+            "SimpleQA Verified",
+            "Who painted it?",
+            ("Goya",),
+        ),
+        (
+            {
+                "Type": "Adversarial",
+                "Category": "Myths",
+                "Question": "Do fish sleep?",
+                "Best Answer": "Fish rest",
+                "Correct Answers": "Fish rest; Yes, in a way",
+                "Incorrect Answers": "Never",
+                "Source": "u",
+            },
+            "TruthfulQA, authors' file",
+            "Do fish sleep?",
+            ("Fish rest", "Yes, in a way"),
+        ),
         (GSM, None, "How many apples?", ("1005",)),
     ],
 )
@@ -110,10 +146,14 @@ def test_ids_relations_and_what_is_kept_beside(tmp_path: Path) -> None:
         (HALU_SAMPLE, [("Oslo is in Peru.", 1, None)]),
         ({"knowledge": "k", "dialogue_history": "[Human]: Hi", "right_response": "Yes", "hallucinated_response": "No"},
          [("Yes", 0, None), ("No", 1, None)]),
+        ({"knowledge": "k", "dialogue_history": "[Human]: Hi", "response": "Yes", "hallucination": "yes"}, [("Yes", 1, None)]),
+        ({"document": "d", "summary": "s", "hallucination": "no"}, [("s", 0, None)]),
         ({"document": "d", "right_summary": "r", "hallucinated_summary": "h"}, [("r", 0, None), ("h", 1, None)]),
         ({"ID": "1", "user_query": "Why?", "chatgpt_response": "So.", "hallucination": "no", "hallucination_spans": []},
          [("So.", 0, None)]),
         (RAG, [("It rains. It snows.", 1, ((10, 19, 1),))]),
+        (RAG | {"hallucination_labels": [{"start": 10, "end": 15}, {"start": 3, "end": 12}]},
+         [("It rains. It snows.", 1, ((3, 15, 1),))]),
         (SHROOM, [("Ada won in 1990.", 1, ((0, 3, 1), (11, 15, 1)))]),
     ],
 )  # fmt: skip
@@ -130,6 +170,24 @@ def test_an_unanswerable_question_is_left_out_by_its_reason(tmp_path: Path) -> N
     path.write_text(json.dumps(SQUAD) + "\n" + json.dumps(open_question) + "\n")
     rows = read_questions(str(path), {})
     assert [(row["id"], row["reason"]) for row in rows.left_out] == [("5b", "no answer")]
+
+
+def test_ragtruth_as_its_authors_publish_it_is_joined_with_its_prompts(tmp_path: Path) -> None:
+    own = {"id": "0", "source_id": "7", "model": "gpt-4", "temperature": 0.7, "split": "train", "quality": "good",
+           "labels": [{"start": 10, "end": 19, "text": "It snows.", "meta": "", "label_type": "x", "implicit_true": False,
+                       "due_to_null": False}], "response": "It rains. It snows."}  # fmt: skip
+    source = {
+        "source_id": "7",
+        "task_type": "QA",
+        "source": "MARCO",
+        "source_info": {"question": "Why?"},
+        "prompt": "Why? Say:",
+    }
+    (tmp_path / "response.jsonl").write_text(json.dumps(own) + "\n")
+    (tmp_path / "source_info.jsonl").write_text(json.dumps(source) + "\n")
+    [prompt] = read_questions(str(tmp_path / "response.jsonl"), {}).prompts
+    assert (prompt.query, prompt.relation, prompt.given.spans) == ("Why? Say:", "QA", ((10, 19, 1),))
+    assert "source_info" not in prompt.given.extra
 
 
 def test_layouts_do_not_take_each_other_s_data_sets() -> None:
