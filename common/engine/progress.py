@@ -66,6 +66,14 @@ class Progress:
             self._print()
 
 
+def format_probability(probability: float) -> str:
+    """In whole per cent; what is neither certain nor impossible is not rounded to it."""
+    rounded = f"{probability:.0%}"
+    if rounded == "100%" and probability < 1:
+        return "> 99%"
+    return "< 1%" if rounded == "0%" and probability > 0 else rounded
+
+
 def format_seconds(seconds: float) -> str:
     """`42 s`, `3:07` (minutes) or `2:03:09` (hours)."""
     if seconds == float("inf"):

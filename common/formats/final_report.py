@@ -8,9 +8,9 @@ metrics are in `common/maths/metrics.py`, of the intervals in `common/maths/boot
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from ghosttrack.common.formats.file import Json
 
@@ -25,7 +25,12 @@ REPORT = Json(
 Kind = Literal["detector", "baseline", "rung", "early", "control"]
 About = Literal["detector", "association", "increment", "contexts"]
 Metric = Literal["auroc", "auroc_within_relation"]
-Verdict = Literal["better", "worse", "no clear difference", "undefined"]
+FORMER = {"not told apart": "no clear difference"}
+"""Words of earlier files of this version, and what is written now."""
+Verdict = Annotated[
+    Literal["better", "worse", "no clear difference", "undefined"],
+    BeforeValidator(lambda word: FORMER.get(word, word)),
+]
 
 
 class Record(BaseModel):

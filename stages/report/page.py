@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ghosttrack.common.engine.progress import format_probability
 from ghosttrack.common.formats.neutral import markdown_text
 from ghosttrack.common.formats.report import (
     ABLATION_PICTURE,
@@ -210,7 +211,7 @@ def surest(records: Sequence[Json], each: int = 4) -> list[Json]:
 def example_rows(records: Sequence[Json]) -> list[list[str]]:
     rows = [
         [markdown_text(record["question"]), markdown_text(record["answer"]), markdown_text(record["gold"]),
-         "wrong" if record["label"] else "right", f"{record['score']:.0%}"]
+         "wrong" if record["label"] else "right", format_probability(record["score"])]
         for record in records
     ]  # fmt: skip
     return [["question", "the model's answer", "right answer", "it was", "probability of being wrong"], *rows]

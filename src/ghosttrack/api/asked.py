@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ghosttrack.api.question import Question
+from ghosttrack.common.engine.progress import format_probability
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,8 +67,8 @@ class Asked(Question):
         return found
 
     def _verdict(self) -> str:
-        if self.unfamiliar:
-            return f", unfamiliar; {self.baseline:.0%} likely wrong by log-probability alone"
+        if self.unfamiliar and self.record:
+            return f", unfamiliar; {format_probability(self.record['baseline'])} likely wrong by log-probability alone"
         return super()._verdict()
 
     def _judgement(self) -> str:

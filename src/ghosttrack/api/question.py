@@ -10,6 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ghosttrack.common.engine.progress import format_probability
+
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
@@ -98,7 +100,11 @@ class Question:
 
     def _verdict(self) -> str:
         found = "" if self.wrong is None else ", wrong" if self.wrong else ", right"
-        return found if self.probability is None else f"{found}, {self.probability:.0%} likely wrong"
+        return (
+            found
+            if self.probability is None
+            else f"{found}, {format_probability(self.probability)} likely wrong"
+        )
 
     def _judgement(self) -> str:
         if self.probability is None or self.interval is None:

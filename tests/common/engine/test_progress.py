@@ -4,7 +4,7 @@ import io
 import pytest
 
 from ghosttrack.common.engine import progress
-from ghosttrack.common.engine.progress import Progress, format_bytes, format_seconds
+from ghosttrack.common.engine.progress import Progress, format_bytes, format_probability, format_seconds
 
 
 @pytest.mark.parametrize(
@@ -59,3 +59,11 @@ def test_a_failure_prints_no_last_line(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nothing_to_do_is_done() -> None:
     with contextlib.redirect_stderr(io.StringIO()), Progress(0) as bar:
         bar._print()
+
+
+@pytest.mark.parametrize(
+    ("probability", "words"),
+    [(0.0, "0%"), (0.0001, "< 1%"), (0.02, "2%"), (0.5, "50%"), (0.994, "99%"), (0.9998, "> 99%"), (1.0, "100%")],
+)  # fmt: skip
+def test_only_what_is_certain_is_a_hundred_per_cent(probability: float, words: str) -> None:
+    assert format_probability(probability) == words
