@@ -1,7 +1,8 @@
 """The tokenised corpus as one packed stream: prose documents with unlabelled question prompts mixed in.
 
 Row r of the forward pass is tokens [r·L, (r+1)·L). A segment (a run of one document) never crosses a row;
-`position` restarts at 0 with each segment, so that nothing is lost to padding and no document sees another.
+`position` restarts at 0 with each segment, so that nothing is lost to padding and no document sees another. Every
+segment begins with the tokens that the tokenizer puts before every text (BOS), whether its document begins or goes on.
 SAEs trained on prose alone fit question prompts badly, hence the prompts.
 """
 
@@ -58,8 +59,10 @@ def build(
     prompt_fraction: float,
     held_out_fraction: float,
     seed: int,
+    beginning: Sequence[int] = (),
 ) -> Corpus:
-    """Shuffle, tokenise, pack and split. At most `max_tokens` tokens; fewer only when the text runs out.
+    """Shuffle, tokenise, pack and split. At most `max_tokens` tokens; fewer only when the text runs out, or by what is kept
+    for the `beginning` of documents that go on in another row, which are the special tokens before every text.
 
     Prompts are whole, and make up to `prompt_fraction` of `max_tokens`. The held-out split is by document:
     a prompt is a document of its own, and equal texts are one document, so no text is on both sides.
@@ -68,8 +71,8 @@ def build(
     asked, _ = _tokenized(
         list(dict.fromkeys(prompts)), tokenize, int(max_tokens * prompt_fraction), None, seed, "prompts"
     )
-    asked = [tokens[-row_length:] for tokens in asked]
-    prose_budget = max_tokens - sum(map(len, asked))
+    asked = [ending(tokens, row_length, beginning) for tokens in asked]
+    prose_budget = max_tokens - sum(map(len, asked)) - spent_on_beginnings(max_tokens, row_length, beginning)
     longest = max(row_length, int(prose_budget * MOST_SHARE_OF_A_DOCUMENT))
     prose, counts = _tokenized(texts, tokenize, prose_budget, longest, seed, "prose")
     if len(prose) < 2:
@@ -77,7 +80,7 @@ def build(
             f"the corpus has {len(prose)} document(s) in data.max_tokens = {max_tokens} tokens, and a held-out "
             "split needs at least 2: raise data.max_tokens or give more documents in data.corpus"
         )
-    tokens, doc, position = pack(prose, asked, row_length, generator(seed, "order"))
+    tokens, doc, position = pack(prose, asked, row_length, generator(seed, "order"), beginning)
     held_out = np.concatenate(
         [
             split(len(prose), held_out_fraction, generator(seed, "held out", "prose")),
@@ -95,6 +98,19 @@ def build(
     )
 
 
+def spent_on_beginnings(max_tokens: int, row_length: int, beginning: Sequence[int]) -> int:
+    """Tokens at most that are put before documents that go on: one document does in a row."""
+    return -(-max_tokens // row_length) * len(beginning)
+
+
+def ending(tokens: Sequence[int], count: int, beginning: Sequence[int]) -> Sequence[int]:
+    """The last tokens of a text, `count` of them with those that it begins with."""
+    begins = len(beginning)
+    if len(tokens) <= count or not begins or list(tokens[:begins]) != list(beginning):
+        return tokens[-count:]
+    return [*beginning, *tokens[len(tokens) - max(count - begins, 0) :]][:count]
+
+
 def split(n: int, fraction: float, random: np.random.Generator) -> NDArray[np.bool_]:
     """Which of n documents are held out: about the fraction, at least one on each side (if n is 2 or more)."""
     held_out = np.zeros(n, dtype=bool)
@@ -109,12 +125,14 @@ def pack(
     prompts: Sequence[Sequence[int]],
     row_length: int,
     random: np.random.Generator,
+    beginning: Sequence[int] = (),
 ) -> tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
     """The stream (tokens, doc, position: int32 [n_tokens]) of all documents in random order.
 
     doc counts prose first, then prompts. A prompt that does not fit into what is left of a row waits for
     the next row, and prose, which may be cut anywhere, fills the gap (so the longest prose comes last); when
-    there is no prose left, the prompt loses its beginning.
+    there is no prose left, the prompt loses its first words. `beginning` is put before prose that goes on; where a row has
+    no room for more, as much of it as fits fills the row.
     """
     longest = max(range(len(prose)), key=lambda index: len(prose[index]))
     order = random.permutation(len(prose) + len(prompts))
@@ -126,14 +144,16 @@ def pack(
     waiting: deque[int] = deque()
     space = row_length
     while queue or waiting:
-        index, count = _next_segment(queue, waiting, prose, prompts, used, space)
+        index, count = _next_segment(queue, waiting, prose, prompts, used, space, len(beginning))
         if index < len(prose):
-            piece = prose[index][used[index] : used[index] + count]
-            used[index] += count
+            before = list(beginning[:count]) if used[index] else []
+            stop = used[index] + count - len(before)
+            piece = [*before, *prose[index][used[index] : stop]]
+            used[index] = stop
             if used[index] < len(prose[index]):
                 queue.appendleft(index)
         else:
-            piece = prompts[index - len(prose)][-count:]
+            piece = ending(prompts[index - len(prose)], count, beginning)
         pieces.append(piece)
         docs.append(index)
         space -= count
@@ -153,6 +173,7 @@ def _next_segment(
     prompts: Sequence[Sequence[int]],
     used: Sequence[int],
     space: int,
+    begins: int,
 ) -> tuple[int, int]:
     """The document that goes next, taken from its queue, and how many of its tokens fit into the space."""
     for _ in range(len(waiting)):
@@ -163,7 +184,7 @@ def _next_segment(
     while queue:
         index = queue.popleft()
         if index < len(prose):
-            return index, min(space, len(prose[index]) - used[index])
+            return index, min(space, len(prose[index]) - used[index] + (begins if used[index] else 0))
         length = len(prompts[index - len(prose)])
         if length <= space:
             return index, length

@@ -29,6 +29,7 @@ from ghosttrack.common.formats.questions import (
 )
 from ghosttrack.common.formats.snapshot import CONFIG
 from ghosttrack.common.maths.seeds import generator
+from ghosttrack.common.models.prompts import beginning
 from ghosttrack.stages.prepare import bos, contexts, factbook, lengths, miniature, packing, snapshot, sources
 from ghosttrack.stages.prepare.chat import Chat, chat_of, put
 from ghosttrack.stages.prepare.facts import Fact
@@ -300,6 +301,7 @@ def prepare_corpus(job: Job) -> dict[str, Any]:
     asked = QUESTIONS.read(job.input("prepare/questions", QUESTIONS.name))
     prompts = [prompt_of(record) for record in asked]
     chat = {prompt_of(record) for record in asked if in_chat(record)}
+    begins = beginning(lengths.reader_of(folder).tokenizer)
     texts = corpus_texts(job.config)
     with job.progress(data.max_tokens, "tok", "corpus") as progress:
 
@@ -319,12 +321,15 @@ def prepare_corpus(job: Job) -> dict[str, Any]:
             prompt_fraction=data.prompt_fraction,
             held_out_fraction=data.held_out_fraction,
             seed=job.config.seed,
+            beginning=begins,
         )
     torch.save(corpus.tensors(), job.output(CORPUS.name))
     of_prompts = corpus.kind[corpus.doc.long()] == packing.PROMPT
     if corpus.skipped_empty:
         job.log.warning(f"{corpus.skipped_empty} empty documents were left out")
-    if len(corpus.tokens) < data.max_tokens - length:
+    if len(corpus.tokens) < data.max_tokens - length - packing.spent_on_beginnings(
+        data.max_tokens, length, begins
+    ):
         job.log.info(
             f"the text ends after {len(corpus.tokens)} of data.max_tokens = {data.max_tokens} tokens"
         )

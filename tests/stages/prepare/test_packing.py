@@ -56,6 +56,35 @@ def test_segments_stay_in_their_row_and_in_the_order_of_their_document(length: i
             assert any(source[-len(tokens) :] == tokens for source in whole)
 
 
+BOS = 7
+
+
+def with_bos(texts: list[str]) -> list[list[int]]:
+    return [[BOS, *tokens] for tokens in words_to_numbers(texts)]
+
+
+@pytest.mark.parametrize(("length", "share"), [(2, 0.3), (8, 0.3), (32, 0.3), (50, 0.9)])
+def test_every_segment_begins_as_the_model_was_trained_and_no_word_is_lost(length: int, share: float) -> None:
+    packed = build(
+        TEXTS, PROMPTS, with_bos, max_tokens=600, row_length=length, prompt_fraction=share, held_out_fraction=0.2, seed=0,
+        beginning=[BOS],
+    )  # fmt: skip
+    assert 600 - 600 // length - length <= len(packed.tokens) <= 600
+    texts: dict[int, list[int]] = {}
+    for doc, tokens, start in segments(packed):
+        assert tokens[0] == BOS
+        assert BOS not in tokens[1:]
+        assert start // length == (start + len(tokens) - 1) // length
+        texts.setdefault(doc, []).extend(tokens[1:])
+    assert any(count > 1 for count in np.bincount([doc for doc, _, _ in segments(packed)]))  # some go on
+    whole = words_to_numbers([*TEXTS, *PROMPTS])
+    for doc, words in texts.items():
+        if packed.kind[doc] == PROSE:
+            assert any(source[: len(words)] == words for source in whole)
+        else:
+            assert any(source[len(source) - len(words) :] == words for source in whole)
+
+
 def test_prompts_are_whole_when_prose_can_fill_the_gaps() -> None:
     packed = corpus()
     prompts = {tuple(tokens) for tokens in words_to_numbers(PROMPTS)}
