@@ -103,11 +103,11 @@ def spent_on_beginnings(max_tokens: int, row_length: int, beginning: Sequence[in
     return -(-max_tokens // row_length) * len(beginning)
 
 
-def ending(tokens: Sequence[int], count: int, beginning: Sequence[int]) -> Sequence[int]:
+def ending(tokens: Sequence[int], count: int, beginning: Sequence[int]) -> list[int]:
     """The last tokens of a text, `count` of them with those that it begins with."""
     begins = len(beginning)
     if len(tokens) <= count or not begins or list(tokens[:begins]) != list(beginning):
-        return tokens[-count:]
+        return list(tokens[-count:])
     return [*beginning, *tokens[len(tokens) - max(count - begins, 0) :]][:count]
 
 
