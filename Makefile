@@ -15,12 +15,13 @@ VENV   ?= .venv
 # The first Python that is new enough; PYTHON=… chooses another.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11 python3.10; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && echo $$p && break; done)
-LOCKS  := containers/requirements.lock containers/requirements-nodeps.lock
+LOCKS  := containers/requirements.lock containers/requirements-nodeps.lock containers/torch.lock
+HASHED := --no-deps --require-hashes
 
 export EXTRACT_BATCH_SIZE TRAIN_BATCH_SIZE PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help $(MODELS) plan status test docs images clean lock
+.PHONY: help $(MODELS) plan status test docs images clean lock sbom
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z$$][^=]*:.*## / { sub(/\$$\(MODELS\)/, "demo, …", $$1); printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -51,8 +52,12 @@ faults: $(VENV)/.installed-dev ## The whole campaign of faults and attacks; ends
 clean: $(VENV)/.installed ## Remove a model's results (MODEL=demo)
 	@$(VENV)/bin/ghosttrack clean $(MODEL) $(ARGS)
 
-images: $(VENV)/.installed ## Build stages/*.sif with Apptainer (STAGES="track detect" for some)
+images: $(VENV)/.installed-dev ## Build stages/*.sif with Apptainer (STAGES="track detect" for some)
 	@$(VENV)/bin/python apptainer/build.py $(STAGES)
+
+sbom: $(VENV)/.installed-dev ## Write what the package and the images are made of, build/sbom/*.cdx.json (CycloneDX)
+	@$(VENV)/bin/python apptainer/build.py --sbom build/sbom
+	@cat containers/torch.lock containers/requirements.lock | $(VENV)/bin/cyclonedx-py requirements --output-reproducible --pyproject pyproject.toml -o build/sbom/ghosttrack.cdx.json -
 
 lock: ## Resolve the pinned lock files anew from pyproject.toml
 	containers/lock.sh
@@ -61,13 +66,13 @@ $(VENV)/.installed: pyproject.toml $(LOCKS)
 	@test -n "$(PYTHON)" || { echo "GhostTrack needs Python 3.10 or newer; name it with PYTHON=…" >&2; exit 1; }
 	@echo "installing into $(VENV): once, a few minutes"
 	@$(PYTHON) -m venv $(VENV)
-	@$(VENV)/bin/pip install -q --no-compile -r containers/requirements.lock
-	@$(VENV)/bin/pip install -q --no-compile --no-deps -r containers/requirements-nodeps.lock
+	@$(VENV)/bin/pip install -q --no-compile $(HASHED) -r containers/requirements.lock -r containers/requirements-nodeps.lock
+	@$(VENV)/bin/pip install -q --no-compile -r containers/torch.lock
 	@$(VENV)/bin/pip install -q --no-compile --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed containers/requirements-dev.lock
-	@$(VENV)/bin/pip install -q --no-compile -r containers/requirements-dev.lock
+	@$(VENV)/bin/pip install -q --no-compile $(HASHED) -r containers/requirements-dev.lock
 	@touch $@
 
 $(VENV)/.installed-docs: $(VENV)/.installed

@@ -31,11 +31,12 @@ DEBIAN = "bookworm"
 BASE_SQUASHFS = "-comp zstd -Xcompression-level 1"
 STAGE_SQUASHFS = "-comp zstd -Xcompression-level 3"
 """Bases are only built upon, so that time counts; stages are kept and moved. Level 9 is 1 % smaller and takes 1.4 times as long."""
-LOCKS = {"torch": ("requirements.lock", "requirements-nodeps.lock"), "slim": ("slim.lock",)}
-DIGESTS = "containers/wheels.sha256"
-"""sha256 of each package's file, as it was when `make lock` and a build had been tried."""
-OWN_BUILDS = "torch-"
-"""Of these files indices serve builds of their own under one version: CUDA or CPU, as the site has it."""
+TORCH = "torch.lock"
+"""Alone without digests: indices serve builds of their own under one version, CUDA or CPU, as the site has it."""
+LOCKS = {"torch": (TORCH, "requirements.lock", "requirements-nodeps.lock"), "slim": ("slim.lock",)}
+OWN_BUILDS = ("torch-", "nvidia_", "cuda_", "triton-")
+"""Files that torch's build brings."""
+SBOM = "sbom.cdx.json"
 CAP_SYS_RESOURCE = 24
 
 
@@ -49,17 +50,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("stages", nargs="*", metavar="STAGE", help=f"some of {', '.join(known)}; all if none")
     parser.add_argument("--force", action="store_true", help="build anew what is up to date, too")
     parser.add_argument(
-        "--pin", action="store_true", help=f"write {DIGESTS} from the packages downloaded before"
+        "--sbom", metavar="FOLDER", type=Path, help="only write what the images are made of, as CycloneDX"
     )
     options = parser.parse_args(arguments)
     try:
+        if options.sbom:
+            for kind in LOCKS:
+                write_sbom(kind, options.sbom / f"image-{kind}.cdx.json")
+            return 0
         if unknown := sorted(set(options.stages) - set(known)):
             raise BuildError(f"there is no stage {unknown[0]!r}; there are {', '.join(known)}")
         if shutil.which("apptainer") is None:
             raise BuildError("apptainer is not installed; images need Apptainer 1.2 or newer")
         builder = Builder(force=options.force)
-        if options.pin:
-            return builder.pin()
         for stage in options.stages or known:
             builder.stage(stage)
     except BuildError as error:
@@ -199,11 +202,20 @@ class Builder:
         command += ["--python-version", PYTHON, "--implementation", "cp"]
         for tag in [*tags, f"manylinux2014_{machine}", f"linux_{machine}"]:
             command += ["--platform", tag]
+        chosen = self.cache / "pins.txt"
+        chosen.write_text("\n".join(pin.partition(" ")[0] for pin in pins) + "\n")
         for name in LOCKS[kind]:
-            # With dependencies where the lock file allows: torch chooses its own CUDA libraries.
-            alone = ["--no-deps"] if "nodeps" in name else []
-            self.run([*command, *alone, *pinned(text(f"containers/{name}"))], self.cache / "pip.log")
-        check_digests(half)
+            if (
+                name == TORCH
+            ):  # with dependencies: it chooses its own CUDA libraries; the others of them are looked at below
+                options = ["--constraint", str(chosen), "--requirement", str(ROOT / "containers" / name)]
+            else:
+                hashed = self.cache / name
+                hashed.write_text("\n".join(pinned(text(f"containers/{name}"))) + "\n")
+                options = ["--no-deps", "--require-hashes", "--requirement", str(hashed)]
+            self.run([*command, *options], self.cache / "pip.log")
+        check_digests(half, "\n".join(pins))
+        write_sbom(kind, half / SBOM)
         import pip
 
         shutil.copytree(Path(pip.__file__).parent, half / "pip", ignore=shutil.ignore_patterns("__pycache__"))
@@ -212,13 +224,6 @@ class Builder:
             if old != folder:
                 shutil.rmtree(old)
         return folder
-
-    def pin(self) -> int:
-        """Write down the digests of all packages that this machine has downloaded for images."""
-        found = {name: value for kind in LOCKS for name, value in digests(self.wheels(kind)).items()}
-        (ROOT / DIGESTS).write_text("".join(f"{found[name]}  {name}\n" for name in sorted(found)))
-        say(f"{DIGESTS}: {len(found)} packages")
-        return 0
 
     def build(
         self, image: Path, definition: str, squashfs: str, variables: Mapping[str, str], *options: str
@@ -253,25 +258,34 @@ class Builder:
             raise BuildError(f"{command[0]} failed with exit code {code}; {log} says\n{tail}{hint}")
 
 
-def digests(wheels: Path) -> dict[str, str]:
-    """File to sha256, of those that are the same wherever they come from."""
-    files = [path for path in wheels.glob("*.whl") if not path.name.startswith(OWN_BUILDS)]
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+def check_digests(wheels: Path, pins: str) -> None:
+    """Raise BuildError for a package's file that is none of those that are pinned, but for torch and what its build brings."""
+    for path in sorted(wheels.glob("*.whl")):
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        if f"sha256:{digest}" not in pins and not path.name.startswith(OWN_BUILDS):
+            raise BuildError(
+                f"{path.name} is none of the files that containers/*.lock name; do not use it; see `make lock`"
+            )
 
 
-def check_digests(wheels: Path) -> None:
-    """Raise BuildError for a package whose file is not the one that was pinned; say which were not pinned."""
-    pins = dict(reversed(line.split()) for line in text(DIGESTS).splitlines())
-    found = digests(wheels)
-    if wrong := sorted(name for name, value in found.items() if pins.get(name, value) != value):
-        raise BuildError(
-            f"{wrong[0]} is another file than {DIGESTS} says; do not use it; where you "
-            "know why, take its line out and pin it anew with `python apptainer/build.py --pin`"
-        )
-    if unknown := sorted(set(found) - set(pins)):
-        say(
-            f"{len(unknown)} packages have no digest in {DIGESTS} (another platform?), among them {unknown[0]}"
-        )
+def write_sbom(kind: str, path: Path) -> None:
+    """What an image of a kind is made of, with digests, as CycloneDX JSON."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pins = "\n".join(pin for name in LOCKS[kind] for pin in pinned(text(f"containers/{name}")))
+    command = [
+        sys.executable,
+        "-m",
+        "cyclonedx_py",
+        "requirements",
+        "--output-reproducible",
+        "--pyproject",
+        "pyproject.toml",
+        "-",
+    ]
+    done = subprocess.run(command, cwd=ROOT, input=pins + "\n", capture_output=True, text=True)
+    if done.returncode:
+        raise BuildError(f"no bill of materials: {done.stderr.strip()[-300:]}; run make .venv/.installed-dev")
+    path.write_text(done.stdout)
 
 
 def restricted_root() -> bool:
@@ -321,7 +335,7 @@ def in_image(name: str) -> str:
 
 
 def pinned(lock: str) -> list[str]:
-    """The `name==version` lines of a lock file that count for the image's Python."""
+    """The lines of a lock file that count for the image's Python: `name==version --hash=…`."""
     target = {
         "python_version": PYTHON,
         "python_full_version": f"{PYTHON}.0",
@@ -332,12 +346,12 @@ def pinned(lock: str) -> list[str]:
         "os_name": "posix",
         "platform_machine": platform.machine(),
     }
-    lines = [Requirement(line) for line in lock.splitlines() if line and not line.startswith("#")]
-    return [
-        f"{line.name}{line.specifier}"
-        for line in lines
-        if line.marker is None or line.marker.evaluate(target)
-    ]
+    found = []
+    for line in lock.splitlines():
+        what, *hashes = line.partition("#")[0].split(" --hash=")
+        if what.strip() and ((wanted := Requirement(what)).marker is None or wanted.marker.evaluate(target)):
+            found.append(" ".join([f"{wanted.name}{wanted.specifier}", *(f"--hash={one}" for one in hashes)]))
+    return found
 
 
 def labels(image: Path) -> dict[str, str]:
