@@ -131,8 +131,10 @@ def hub_variables() -> dict[str, str]:
 
 def sources(request: Request) -> list[Path]:
     """Files and folders of this machine that the configuration names: models, questions, corpora, SAEs, itself."""
-    named = [*map(request.config.value, SOURCE_KEYS), *request.options]
-    found = [each for path in map(local_path, named) if path for each in (path.absolute(), path.resolve())]
+    named = [local_path(request.config.value(key), key) for key in SOURCE_KEYS] + [
+        local_path(each) for each in request.options
+    ]
+    found = [each for path in named if path for each in (path.absolute(), path.resolve())]
     sae = request.config.sae
     for independent, given in ((False, sae.pretrained), (True, sae.pretrained_independent)):
         if given is not None:

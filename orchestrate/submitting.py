@@ -127,6 +127,8 @@ def bring_up_to_date(request: Request, executor: ExecutorName, contained: bool) 
     for diagnosis in columns(request, plan):
         if diagnosis.level == "trouble":
             raise DataError(f"{diagnosis.seen}; {diagnosis.mend}")
+        if diagnosis.level == "warning":
+            terminal.diagnosis(diagnosis)
     images = _images(request, plan, contained)
     way: Executor
     if executor == "local":

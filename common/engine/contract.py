@@ -155,7 +155,7 @@ def expand(contract: Contract, config: Config, *, strict_code: bool = False) -> 
     for key in SOURCE_KEYS:
         section, name = key.split(".")
         if any({key, section} & set(template.parameters) for template in contract.units):
-            settings[section][name] = content_of(settings[section][name])
+            settings[section][name] = content_of(settings[section][name], key)
     layers, groups = config.layers, config.groups
     places = _places(tuple(layers), tuple(map(tuple, groups)))
     holding = {

@@ -20,7 +20,14 @@ SOURCE_KEYS = (
 """Configuration keys that may name a local file or folder."""
 HUB_PREFIX = "hub:"
 """Before a data set's name, or a local folder that is laid out like one."""
-BUILT_IN = ("factbook", "factbook-questions", MINIATURE, "auto", "none")
+WORDS = {
+    "data.questions": ("factbook", "factbook-questions"),
+    "data.corpus": ("factbook",),
+    "data.judge": (MINIATURE,),
+    "model.base_model": (MINIATURE,),
+    "model.chat": ("auto", "none"),
+}
+"""Values that are words of a key: there they win over a file of that name, which is written `./auto`."""
 SMALL_BYTES = 1 << 20
 """Up to this size a file is hashed by every process; the digest of a larger one is remembered beside it."""
 SAE_FILES = ("cfg.json", "sae_weights.safetensors")
@@ -31,13 +38,15 @@ RELEASE_PREFIX = "release:"
 """Before `<release>/<SAE id>`, names of SAELens' directory of pretrained SAEs."""
 
 
-def content_of(value: object) -> object:
+def content_of(value: object, key: str | None = None) -> object:
     """`sha256:…` of the content where `value` is the path of a local file or folder; else `value` itself.
+
+    key: the configuration key that it is the value of, one of `SOURCE_KEYS`, whose words it may be.
 
     A package is named by its distribution and file, which its version fixes. Raises ConfigError for a file that cannot be
     read.
     """
-    path = local_path(value)
+    path = local_path(value, key)
     if path is None:
         return value
     try:
@@ -47,9 +56,9 @@ def content_of(value: object) -> object:
     return f"{HUB_PREFIX if str(value).startswith(HUB_PREFIX) else ''}sha256:{digest}"
 
 
-def local_path(value: object) -> Path | None:
-    """The file or folder of this machine that a source names, if it names one."""
-    if not isinstance(value, str) or value in BUILT_IN or value.startswith(PACKAGE_PREFIX):
+def local_path(value: object, key: str | None = None) -> Path | None:
+    """The file or folder of this machine that a source names, if it names one. key: as of `content_of`."""
+    if not isinstance(value, str) or value in WORDS.get(key or "", ()) or value.startswith(PACKAGE_PREFIX):
         return None
     try:
         path = Path(value.removeprefix(HUB_PREFIX)).expanduser()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ghosttrack.common.config.cluster import ClusterProfile
+from ghosttrack.common.config.load import load_config
 from ghosttrack.common.errors import ConfigError
 from ghosttrack.orchestrate import doctor
 from ghosttrack.orchestrate.doctor import Diagnosis, examine, raise_for
@@ -140,3 +141,16 @@ def test_no_trouble_is_no_error() -> None:
     raise_for([Diagnosis("ok", "a", "b"), Diagnosis("warning", "a", "b", "c")])
     with pytest.raises(ConfigError, match="1 things"):
         raise_for([Diagnosis("trouble", "a", "b", "c")])
+
+
+def test_a_file_that_a_word_hides_is_told(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = load_config("demo", [], environ={})
+    assert not list(doctor.words(config))
+    (tmp_path / "factbook").write_text("mine")
+    assert [(found.level, found.what) for found in doctor.words(config)] == [
+        ("warning", "data.questions"), ("warning", "data.corpus"),
+    ]  # fmt: skip
+    assert not list(
+        doctor.words(load_config("demo", ["data.questions=./factbook", "data.corpus=./factbook"], environ={}))
+    )

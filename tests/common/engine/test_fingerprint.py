@@ -5,7 +5,7 @@ import pytest
 from ghosttrack.common import files
 from ghosttrack.common.config.load import load_config
 from ghosttrack.common.engine.contract import STAGES_FOLDER, expand, load_contract, load_contracts, task_key
-from ghosttrack.common.engine.fingerprint import content_of, content_of_sae
+from ghosttrack.common.engine.fingerprint import SOURCE_KEYS, WORDS, content_of, content_of_sae
 
 
 def test_a_local_file_counts_by_content_not_by_place(tmp_path):
@@ -18,6 +18,17 @@ def test_a_local_file_counts_by_content_not_by_place(tmp_path):
     assert str(before).startswith("sha256:")
     first.write_text("two")
     assert content_of(str(first)) != before
+
+
+def test_a_word_wins_over_a_file_of_its_name_where_it_is_a_word(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for word in {word for known in WORDS.values() for word in known}:
+        (tmp_path / word).write_text(word)
+    for key in SOURCE_KEYS:
+        for word in ("factbook", "factbook-questions", "miniature", "auto", "none"):
+            counted = content_of(word, key)
+            assert (counted == word) == (word in WORDS.get(key, ())), (key, word)
+            assert content_of(f"./{word}", key) == content_of(str(tmp_path / word), key) != word
 
 
 def test_a_folder_counts_by_its_files(tmp_path):
