@@ -337,6 +337,11 @@ class SaeTrainingConfig(Section):
         description="Layers that one process trains side by side; worth it on a GPU that small batches leave idle. "
         "Does not change the result's meaning.",
     )
+    log_with: Literal["none", "trackio", "wandb", "tensorboard", "mlflow"] = Field(
+        "none",
+        description="Where training curves are also sent while they grow; the package of that name must be there "
+        "(TensorBoard: its files under runs/<name>/curves). Does not change the result.",
+    )
     splice_tokens: int = Field(
         4096,
         ge=3,

@@ -5,6 +5,7 @@ The metrics files hold what a second run would find again; how long it took goes
 
 import pickle
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.stages.sae_train import evaluate
 from ghosttrack.stages.sae_train.batches import Batches
 from ghosttrack.stages.sae_train.checkpoint import Checkpoint
+from ghosttrack.stages.sae_train.curves import tracker
 from ghosttrack.stages.sae_train.identity import to_base
 from ghosttrack.stages.sae_train.initialise import SAMPLES_PER_LATENT, initial_parameters
 from ghosttrack.stages.sae_train.jumprelu import Parameters, StepResult, product_dtype
@@ -161,8 +163,12 @@ def follow(jobs: Sequence[Job], runs: Sequence[Run], what: str) -> list[Paramete
 
     Layers that cannot be stacked, since one of them has less than a batch of tokens, are trained one after another.
     """
-    done = sum(run.steps_done * run.batches.batch_size for run in runs)
-    with jobs[0].progress(sum(run.n_tokens for run in runs), "samples", what, initial=done) as progress:
+    done, config = sum(run.steps_done * run.batches.batch_size for run in runs), jobs[0].config
+    folder = Path(config.paths.root) / "runs" / config.name / "curves"
+    with (
+        jobs[0].progress(sum(run.n_tokens for run in runs), "samples", what, initial=done) as progress,
+        tracker(config.sae_training.log_with, config.name, what, folder) as log,
+    ):
 
         def on_step(going: Sequence[Run], result: StepResult) -> None:
             progress.update(sum(run.batches.batch_size for run in going))
@@ -172,6 +178,8 @@ def follow(jobs: Sequence[Job], runs: Sequence[Run], what: str) -> list[Paramete
                 checks = [run.checks[-1].fvu for run in going if run.checks]
                 checked = f", held-out FVU {sum(checks) / len(checks):.3f}" if checks else ""
                 progress.note(f"L0 {l0:.1f}, loss {loss:.3f}, dead {dead:.1%}{checked}")
+                held_out = {"held_out_fvu": sum(checks) / len(checks)} if checks else {}
+                log({"L0": l0, "loss": loss, "dead_latents": dead, **held_out}, going[0].steps_done)
 
         best: dict[str, Parameters] = {}
         for size in dict.fromkeys(run.batches.batch_size for run in runs):

@@ -65,7 +65,7 @@ def config(layers: list[int], **changes: Any) -> Config:
         "sae_training": {"batch_size": 128, "epochs": 2, "base_epochs": 2, "learning_rate": 3e-3},
     }
     for section, values in changes.items():
-        settings[section] = settings[section] | values
+        settings[section] = settings.get(section, {}) | values
     return Config.model_validate(settings)
 
 
