@@ -4,11 +4,13 @@ Sizes are the model's own, batch sizes what the memory holds, types what the dev
 questions there are is what the hours allow, by the same estimate that the plan shows.
 """
 
+import json
 import re
 import shlex
 import subprocess
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -46,6 +48,10 @@ class Amount:
     expansion: int
     """Latents of a SAE as a multiple of the model's width."""
     epochs: int
+    layers: int | None = None
+    """So many of them, evenly spaced; None: all."""
+    causes: int | None = None
+    """Questions whose causes are traced; None: the default."""
 
 
 AMOUNTS = (
@@ -55,9 +61,9 @@ AMOUNTS = (
     Amount(100_000, 2000, 3, 2),
     Amount(50_000, 1000, 2, 2),
     Amount(20_000, 640, 2, 1),
+    Amount(20_000, 320, 2, 1, 6, 12),
+    Amount(12_000, 120, 2, 1, 3, 6),
 )
-
-
 """The largest first; without a GPU at most MOST_ON_CPU tokens."""
 MOST_ON_CPU = 200_000
 FEW_QUESTIONS = 1000
@@ -84,6 +90,13 @@ class Machine:
     "--questions", default=FACTBOOK, metavar="FILE", help="Questions with their answers, or hub:<dataset>."
 )
 @click.option("--corpus", default=FACTBOOK, metavar="FILE", help="Text to train SAEs on, or hub:<dataset>.")
+@click.option(
+    "--column",
+    "columns",
+    multiple=True,
+    metavar="FIELD=COLUMN",
+    help="Which column of the questions is `question`, `answer` …; else they are guessed where no name says so.",
+)
 @click.option("--revision", metavar="REVISION", help="Of a hub's model.")
 @click.option(
     "--folder", default=".", type=click.Path(file_okay=False, path_type=Path), help="Where NAME.yaml goes."
@@ -94,8 +107,8 @@ class Machine:
 @click.option("--cluster", metavar="NAME", help="The profile that it will run with.")
 @click.option("--force", is_flag=True, help="Replace a file that is there.")  # fmt: skip
 def init(
-    name: str, source: str, questions: str, corpus: str, revision: str | None, folder: Path, hours: float | None,
-    cluster: str | None, force: bool,
+    name: str, source: str, questions: str, corpus: str, columns: tuple[str, ...], revision: str | None, folder: Path,
+    hours: float | None, cluster: str | None, force: bool,
 ) -> None:  # fmt: skip
     """Write a configuration NAME.yaml for any model; `ghosttrack run` takes it from there to the report."""
     path = folder / f"{name}.yaml"
@@ -115,18 +128,73 @@ def init(
     if revision is None:
         del model["revision"]
     sizes = sizes_of(model["base_model"], revision)
-    data = {"questions": _absolute(questions, "data.questions"), "corpus": _absolute(corpus, "data.corpus")}
+    data: dict[str, Any] = {
+        "questions": _absolute(questions, "data.questions"),
+        "corpus": _absolute(corpus, "data.corpus"),
+    }
+    given = _pairs(columns)
+    rows, found = look_at(data["questions"], given)
+    if found:
+        data["columns"] = found
     profile = ClusterProfile() if cluster is None else load_cluster(cluster)
     machine = machine_of(profile)
-    settings = choose(name, with_sizes(model), data, sizes, machine, profile, hours)
+    settings = choose(name, with_sizes(model), data, sizes, machine, profile, hours, rows)
     with storage_errors(path):
         folder.mkdir(parents=True, exist_ok=True)
         path.write_text(text_of(settings, sizes), encoding="utf-8")
     terminal = Terminal()
-    terminal.plan(Request.of(str(path), cluster=cluster).plan())
+    plan = Request.of(str(path), cluster=cluster).plan()
+    terminal.plan(plan)
+    if found and not given:
+        said = ", ".join(f"{ours} = {column!r}" for ours, column in found.items())
+        terminal.line(f"columns of {questions}, by what stands in them: {said}; else give them with --column")
+    if plan.seconds > 3600 * (hours or _hours(machine)):
+        terminal.line(LONGER)
     command = ["ghosttrack", "run", name if path == Path(f"{name}.yaml") else str(path)]
     command += ["--cluster", cluster] if cluster else []
     terminal.line(f"{path} is written; `{shlex.join(command)}` goes on from it to the report")
+
+
+LONGER = (
+    "this is the least that init proposes, and longer than the hours given; take less with --set, such as "
+    "--set data.max_questions=60 --set tracking.contexts=0, or a machine with a GPU"
+)
+
+
+def _pairs(columns: tuple[str, ...]) -> dict[str, str]:
+    pairs = dict(each.partition("=")[::2] for each in columns)
+    if wrong := next((each for each in columns if not all(each.partition("="))), None):
+        raise ConfigError(f"--column {wrong}: write FIELD=COLUMN, as in --column question=query")
+    return pairs
+
+
+def look_at(questions: str, given: dict[str, str]) -> tuple[int | None, dict[str, str]]:
+    """How many rows a file of questions has (None: it is no file), and what to write into data.columns.
+
+    The stage that will read it looks, in a process of its own. Raises ConfigError where no column seems to be the question
+    or the answer.
+    """
+    path = local_path(questions)
+    if path is None or not path.is_file():
+        return None, given
+    line = [sys.executable, "-m", "ghosttrack.stages.prepare", "guess", str(path)]
+    done = subprocess.run(line, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["no reason given"]
+        said = next((line for line in reversed(lines) if line.startswith("prepare: error: ")), lines[-1])
+        raise ConfigError(said.removeprefix("prepare: error: "))
+    found = json.loads(done.stdout.strip().splitlines()[-1])
+    columns = given or found["columns"]
+    if columns is None:
+        raise ConfigError(
+            f"{questions} has the columns {', '.join(found['names'])}, none of which is surely the question or the answer; say "
+            "which are, with --column question=… --column answer=…"
+        )
+    return int(found["rows"]), columns
+
+
+def _hours(machine: Machine) -> float:
+    return HOURS_ON_GPU if machine.gpu else HOURS_ON_CPU
 
 
 def machine_of(profile: ClusterProfile) -> Machine:
@@ -148,13 +216,18 @@ def choose(
     machine: Machine,
     profile: ClusterProfile,
     hours: float | None,
+    rows: int | None = None,
 ) -> dict[str, Any]:
-    """The settings of a configuration: the largest of AMOUNTS that the hours allow, else the smallest."""
-    hours = hours or (HOURS_ON_GPU if machine.gpu else HOURS_ON_CPU)
+    """The settings of a configuration: the largest of AMOUNTS that the hours allow, else the smallest.
+
+    rows: questions that there are at most, where that is known.
+    """
+    hours = hours or _hours(machine)
     contracts = load_contracts()
     for amount in AMOUNTS:
         if amount.tokens > MOST_ON_CPU and not machine.gpu:
             continue
+        amount = replace(amount, questions=min(amount.questions, rows or amount.questions))
         settings = _settings(model, data, sizes, machine, amount)
         config = Config.model_validate({"name": name, **settings})
         if make_plan(config, contracts, profile).seconds <= 3600 * hours:
@@ -187,10 +260,19 @@ def _settings(
         },
         "tracking": {"fit_tokens": min(16_384, amount.tokens // 10)},
     }
+    if amount.layers and amount.layers < sizes.n_layers:
+        settings["model"]["layers"] = spread(sizes.n_layers, amount.layers)
+    if amount.causes is not None:
+        settings["tracking"]["causes"] = amount.causes
     if amount.questions <= FEW_QUESTIONS:
         settings["tracking"]["ladder"] = ["none", "random", "feature_id", "nearest", "marginals"]
         settings["detection"] = {"repeats": 1, "relation_folds": 3, "answer_folds": 0, "early_points": 4}
     return settings
+
+
+def spread(n_layers: int, count: int) -> list[int]:
+    """So many layers at equal distances, the first and the last left out."""
+    return [round((place + 1) * n_layers / (count + 1)) for place in range(count)]
 
 
 def _with_batches(

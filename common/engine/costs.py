@@ -16,9 +16,13 @@ from typing import Any
 
 from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.contract import Unit
+from ghosttrack.common.models.sizes import weights_and_vocabulary
 
 MODULE = "costs.py"
 VOCABULARY = 50_000
+"""Tokens of a model that does not tell before it is fetched."""
+PACKED = 0.5
+"""Share of the formula's weights; with fewer in its files a model is packed, several to a number."""
 ALL_QUESTIONS = 5_000
 """Questions where the configuration sets no limit."""
 TOKENS_PER_PROMPT = 20
@@ -66,6 +70,9 @@ class Quantities:
     """Of held-out text, for the association model."""
     associators: int
     """Rungs of the ladder."""
+    vocabulary: int
+    weights: int | None
+    """Numbers in the model's files, where they are at hand."""
     settings: Mapping[str, Any]
     """Dotted key to value of the whole configuration, for what one stage alone asks about."""
 
@@ -75,6 +82,7 @@ class Quantities:
         train_tokens = settings["data.max_tokens"] * (1 - settings["data.held_out_fraction"])
         layers = len(settings["layers"])
         dtype, width = settings["extract.dtype"], settings["model.d_model"]
+        weights, vocabulary = weights_and_vocabulary(settings["model.base_model"])
         base_tokens = min(settings["sae_training.base_tokens_per_layer"], train_tokens)
         return cls(
             layers=layers,
@@ -99,6 +107,8 @@ class Quantities:
             answer=min(settings["tracking.max_new_tokens"], TOKENS_PER_ANSWER),
             fit_tokens=settings["tracking.fit_tokens"],
             associators=len(settings["tracking.ladder"]),
+            vocabulary=vocabulary or VOCABULARY,
+            weights=weights,
             settings=settings,
         )
 
@@ -108,7 +118,8 @@ class Quantities:
 
     @property
     def model_parameters(self) -> float:
-        return self.block_parameters + VOCABULARY * self.width
+        by_formula = self.block_parameters + self.vocabulary * self.width
+        return by_formula if self.weights is None or self.weights < PACKED * by_formula else self.weights
 
     @property
     def sae_bytes(self) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 
 from ghosttrack.common.errors import GhostTrackError, ModelSourceError
 from ghosttrack.common.models import gguf_header
-from ghosttrack.common.models.source import MINIATURE, Place, locate
+from ghosttrack.common.models.source import MINIATURE, PACKAGE_PREFIX, Place, locate
 
 WIDTHS = ("hidden_size", "n_embd", "d_model", "model_dim", "n_embed", "hidden_dim", "dim")
 DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_transformer_layers")
@@ -42,6 +42,8 @@ class Sizes:
     """Numbers in its weights, where the files tell."""
     chat: bool = False
     """Whether its tokenizer has a chat template."""
+    vocabulary: int | None = None
+    """Tokens that have an embedding."""
 
 
 MINIATURE_SIZES = Sizes(d_model=64, n_layers=4, architecture="llama")
@@ -63,6 +65,20 @@ def sizes_of(source: str, revision: str | None = None) -> Sizes:
         raise ModelSourceError(
             f"model.base_model = {source!r} cannot be read: {text[:200] or type(error).__name__}; fetch it again"
         ) from error
+
+
+@functools.lru_cache(maxsize=8)
+def weights_and_vocabulary(source: str) -> tuple[int | None, int | None]:
+    """Of a folder or a .gguf file that is here, for an estimate; None where it does not tell."""
+    if source == MINIATURE or source.startswith(PACKAGE_PREFIX):
+        return None, None
+    try:
+        if locate(source).hub is not None:
+            return None, None
+        sizes = sizes_of(source)
+    except (GhostTrackError, OSError):
+        return None, None
+    return sizes.parameters, sizes.vocabulary
 
 
 def _folder_of(source: str, place: Place, revision: str | None) -> Path:
@@ -134,7 +150,8 @@ def _of_config(source: str, folder: Path) -> Sizes:
             "take both from the same model, whole"
         )
     return Sizes(
-        d_model, n_layers, str(config.get("model_type", "unknown")), _first(text, CONTEXTS), weights, _chats(folder)
+        d_model, n_layers, str(config.get("model_type", "unknown")), _first(text, CONTEXTS), weights, _chats(folder),
+        _first(text, ("vocab_size",)),
     )  # fmt: skip
 
 
@@ -194,5 +211,6 @@ def _of_gguf(path: Path, changed: int) -> Sizes:
             f"{path} does not tell its width and depth (general.architecture is {architecture!r}); it is no language model"
         )
     return Sizes(
-        width, depth, architecture, values.get(f"{architecture}.context_length"), header.weights, "tokenizer.chat_template" in values
+        width, depth, architecture, values.get(f"{architecture}.context_length"), header.weights, "tokenizer.chat_template" in values,
+        values.get("tokenizer.ggml.tokens"),
     )  # fmt: skip

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import click
 import numpy as np
@@ -16,6 +18,8 @@ from ghosttrack.stages.prepare.lengths import Reader, fitting, lengths, reader_o
 from ghosttrack.stages.prepare.prompts import Question
 
 SHOWN = 10
+GUESSED_FROM = 200
+"""Rows."""
 
 
 @click.command()
@@ -94,4 +98,17 @@ def columns(config: Config) -> None:
         click.echo(f"{asked.corpus} has the column {asked.corpus_column}")
 
 
-COMMANDS = (data, columns)
+@click.command()
+@click.argument("source", type=click.Path(path_type=Path))
+def guess(source: Path) -> None:
+    """As JSON: how many rows a file of questions has, their columns, and which of them seem to be question and answer."""
+    from ghosttrack.stages.prepare.files import read_file
+    from ghosttrack.stages.prepare.guess import guess as guessed
+
+    records = [read.record for read in read_file(source, "data.questions") if read.record]
+    names = list(dict.fromkeys(name for record in records[:GUESSED_FROM] for name in record))
+    found = {"rows": len(records), "names": names, "columns": guessed(records[:GUESSED_FROM])}
+    click.echo(json.dumps(found))
+
+
+COMMANDS = (data, columns, guess)

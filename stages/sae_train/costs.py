@@ -6,7 +6,7 @@ The quality of n layers' SAEs takes 3 losses of S spliced tokens for each (half 
 
 from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.contract import Unit
-from ghosttrack.common.engine.costs import FLOAT, INTERPRETER_BYTES, READ_RATE, VOCABULARY, Cost, Quantities
+from ghosttrack.common.engine.costs import FLOAT, INTERPRETER_BYTES, READ_RATE, Cost, Quantities
 
 EFFICIENCY = 1.6
 """Of the float32 matrix product's rate on two CPU cores: training has its product in bfloat16."""
@@ -22,7 +22,7 @@ PAGE_BYTES = 1.6e5
 
 def cost(q: Quantities, unit: Unit) -> Cost | None:
     if unit.name == "quality":
-        losses = 3 * q.splice_tokens * (q.block_parameters + 2 * VOCABULARY * q.width)
+        losses = 3 * q.splice_tokens * (q.block_parameters + 2 * q.vocabulary * q.width)
         slower = EFFICIENCY / SPLICE_EFFICIENCY
         return Cost(
             flop=q.layers * (slower * losses + 4 * q.width * q.latents**2), size=PAGE_BYTES * (q.layers + 1)

@@ -10,7 +10,6 @@ from ghosttrack.common.engine.costs import (
     FLOAT,
     INTERPRETER_BYTES,
     TOKENS_PER_PROMPT,
-    VOCABULARY,
     Cost,
     Quantities,
 )
@@ -24,7 +23,7 @@ CAUSES_A_QUESTION = 30
 
 def cost(q: Quantities, unit: Unit) -> Cost | None:
     encoding = 2 * q.width * q.latents * q.layers
-    unembedding = 2 * q.width * VOCABULARY
+    unembedding = 2 * q.width * q.vocabulary
     reading = 2 * q.block_parameters + encoding
     answers = q.questions * (1 + q.answer)
     return {

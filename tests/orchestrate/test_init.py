@@ -1,5 +1,6 @@
 """`ghosttrack init`: the configuration that it writes, and what it refuses."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from ghosttrack.common.config.load import load_config, with_sizes
 from ghosttrack.common.errors import ConfigError, GhostTrackError, ModelSourceError
 from ghosttrack.common.models.sizes import Sizes
 from ghosttrack.orchestrate.cli import ghosttrack
-from ghosttrack.orchestrate.initialise import Machine, choose
+from ghosttrack.orchestrate.initialise import Machine, choose, spread
 from tests.tiny_gguf import save_tiny_gguf
 from tests.tiny_models import D_MODEL, N_LAYERS, save_random_model
 
@@ -52,6 +53,39 @@ def test_a_model_of_which_nothing_is_known_gets_a_configuration_that_loads(
     assert config.extract.max_length <= 128  # what it sees
 
 
+def test_columns_of_other_names_are_written_down_and_no_more_questions_than_there_are(
+    models: Path, tmp_path: Path
+) -> None:
+    rows = [{"質問": f"{n}番の国の首都はどこですか？", "答え": f"都{n}"} for n in range(30)]
+    (tmp_path / "q.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
+    said = init("mine", "--model", str(models / "phi"), "--questions", "q.jsonl")
+    assert "question = '質問', answer = '答え'" in said.output
+    config = load_config("mine", environ={})
+    assert config.data.columns == {"question": "質問", "answer": "答え"}
+    assert config.data.max_questions == 30
+
+
+def test_columns_that_nothing_tells_are_asked_for(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "q.jsonl").write_text(
+        '{"x": "Who?", "y": "I", "z": "You"}\n{"x": "When?", "y": "now", "z": "then"}\n'
+    )
+    arguments = ["mine", "--model", str(models / "phi"), "--questions", "q.jsonl"]
+    with pytest.raises(
+        ConfigError, match=r"has the columns x, y, z, none of which .* --column question=… --column answer=…"
+    ):
+        init(*arguments)
+    init(*arguments, "--column", "question=x", "--column", "answer=z")
+    assert load_config("mine", environ={}).data.columns == {"question": "x", "answer": "z"}
+    with pytest.raises(ConfigError, match="write FIELD=COLUMN"):
+        init(*arguments, "--force", "--column", "x")
+
+
+def test_too_few_hours_are_told_with_fewer_layers(models: Path) -> None:
+    said = init("mine", "--model", str(models / "phi"), "--hours", "0.001")
+    assert "longer than the hours given" in said.output
+    assert spread(24, 3) == [6, 12, 18]
+
+
 def test_it_writes_where_it_is_told_and_replaces_nothing_unasked(models: Path, tmp_path: Path) -> None:
     arguments = ["mine", "--model", str(models / "phi"), "--folder", "configs"]
     said = init(*arguments)
@@ -90,4 +124,4 @@ def test_more_time_is_more_text_and_less_memory_smaller_batches() -> None:
     little, much = chosen(64e9, 0.01), chosen(64e9, 1e6)
     assert little["data"]["max_tokens"] < much["data"]["max_tokens"] <= 200_000
     assert chosen(64e9, 1e6, gpu=True)["data"]["max_tokens"] > 200_000
-    assert chosen(14e9, 1)["extract"]["batch_size"] < chosen(400e9, 1)["extract"]["batch_size"]
+    assert chosen(14e9, 1e6)["extract"]["batch_size"] < chosen(400e9, 1e6)["extract"]["batch_size"]

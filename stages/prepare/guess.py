@@ -1,0 +1,85 @@
+"""Which columns of a file of somebody else's hold question and answer, where no name says so: names that people use, and else
+what stands in them. A guess is for a person to see and to change (`ghosttrack init` writes it down); no stage reads by one.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ghosttrack.stages.prepare.layouts import known
+
+QUESTIONS = (
+    "question",
+    "prompt",
+    "query",
+    "problem",
+    "question_text",
+    "prompt_text",
+    "input",
+    "instruction",
+    "q",
+    "text",
+)
+ANSWERS = ("answer", "response", "answers", "gold", "target", "reference", "correct_answer", "best_answer", "ground_truth", "label",
+           "expected", "solution", "completion", "output", "a")  # fmt: skip
+"""Names in the order in which they are looked for, in any case of letters."""
+ASKING = frozenset({"question", "query", "problem", "question_text", "instruction", "q"})
+"""Those that name a question, and not a text to go on from."""
+QUESTION_MARKS = ("?", "？", "؟", "՞", ";", "፧")
+MARKS = (*QUESTION_MARKS, ":", "：")
+"""Ends of questions and of prompts, in the scripts that have their own."""
+OFTEN = 0.3
+"""Share of rows."""
+
+
+def guess(records: Sequence[Mapping[str, Any]]) -> dict[str, str] | None:
+    """Our field to the column, {} where the names are ours or a known data set's; None where it cannot be told.
+
+    Two columns of text are told apart by their ends, and else by their lengths; of more, the names must say.
+    """
+    names = list(dict.fromkeys(name for record in records for name in record))
+    if known(names) or ({"question", "prompt"} & set(names) and {"answer", "response"} & set(names)):
+        return {}
+    question, answer = _named(names, QUESTIONS), _named(names, ANSWERS)
+    texts = [name for name in names if _is_text(records, name)]
+    if question is None or answer is None:
+        rest = [name for name in texts if name not in (question, answer)]
+        if question is None and answer is None and len(rest) == 2:
+            question, answer = sorted(rest, key=lambda name: _like_a_question(records, name), reverse=True)
+        elif question is None and len(rest) == 1:
+            [question] = rest
+        elif answer is None and len(rest) == 1:
+            [answer] = rest
+    if question is None or answer is None:
+        return None
+    asks = question.lower() in ASKING or _share_ending(records, question, QUESTION_MARKS) >= OFTEN
+    field = "question" if asks else "prompt"
+    return {ours: name for ours, name in ((field, question), ("answer", answer)) if ours != name}
+
+
+def _named(names: Sequence[str], wanted: Sequence[str]) -> str | None:
+    by_name = {name.lower().strip(): name for name in names}
+    return next((by_name[name] for name in wanted if name in by_name), None)
+
+
+def _is_text(records: Sequence[Mapping[str, Any]], name: str) -> bool:
+    """Whether most values are text with a letter in it, or lists of text, and not all the same."""
+    values = [value for record in records if (value := _text(record.get(name)))]
+    letters = sum(any(map(str.isalpha, value)) for value in values)
+    return letters > len(records) / 2 and len(set(values)) > 1
+
+
+def _text(value: Any) -> str:
+    first = value[0] if isinstance(value, list) and value else value
+    return first.strip() if isinstance(first, str) else ""
+
+
+def _like_a_question(records: Sequence[Mapping[str, Any]], name: str) -> tuple[float, float]:
+    """Larger for questions: never lists of texts, ends of sentences that ask, and length."""
+    values = [value for record in records if (value := _text(record.get(name)))]
+    lists = any(isinstance(record.get(name), list) for record in records)
+    return (-1.0 if lists else _share_ending(records, name, MARKS), sum(map(len, values)) / len(values))
+
+
+def _share_ending(records: Sequence[Mapping[str, Any]], name: str, marks: tuple[str, ...]) -> float:
+    values = [value for record in records if (value := _text(record.get(name)))]
+    return sum(value.endswith(marks) for value in values) / max(len(values), 1)

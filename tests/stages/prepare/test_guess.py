@@ -1,0 +1,42 @@
+"""Which columns are question and answer: by names that people use, by what stands in them, or not at all."""
+
+import json
+
+import pytest
+from click.testing import CliRunner
+
+from ghosttrack.stages.prepare.commands import guess as command
+from ghosttrack.stages.prepare.guess import guess
+
+QUERIES = ["日本の首都はどこですか？", "フランスの首都は？", "ドイツの首都は？"]
+CITIES = ["東京", "パリ", "ベルリン"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ({"question": QUERIES, "answer": CITIES}, {}),
+        ({"Query": QUERIES, "Gold": CITIES}, {"question": "Query", "answer": "Gold"}),
+        ({"答え": CITIES, "質問": QUERIES}, {"question": "質問", "answer": "答え"}),
+        ({"n": [1, 2, 3], "a": CITIES, "質問": QUERIES}, {"question": "質問", "answer": "a"}),
+        ({"x": ["The capital of Chad is", "The capital of Mali is", "Peru is in"], "y": ["N'Djamena", "Bamako", "America"]},
+         {"prompt": "x", "answer": "y"}),
+        ({"x": ["Short", "Is it", "Who"], "y": [["a very long right answer", "b"], ["c"], ["d"]]}, {"prompt": "x", "answer": "y"}),
+        ({"prompt_text": QUERIES, "gold": CITIES}, {"question": "prompt_text", "answer": "gold"}),
+        ({"x": QUERIES, "y": CITIES, "z": CITIES[::-1]}, None),
+        ({"x": QUERIES, "y": [1, 2, 3]}, None),
+        ({"x": QUERIES, "split": ["test"] * 3, "y": CITIES}, {"question": "x", "answer": "y"}),
+    ],
+)  # fmt: skip
+def test_columns_of_a_file_of_somebody_else(columns: dict[str, list[object]], expected: object) -> None:
+    records = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    assert guess(records) == expected
+
+
+def test_the_command_counts_the_rows(tmp_path):
+    path = tmp_path / "questions.csv"
+    path.write_text("السؤال,الإجابة\nما هي عاصمة مصر؟,القاهرة\nما هي عاصمة العراق؟,بغداد\n", encoding="utf-8")
+    said = json.loads(CliRunner().invoke(command, [str(path)]).output)
+    assert said == {
+        "rows": 2, "names": ["السؤال", "الإجابة"], "columns": {"question": "السؤال", "answer": "الإجابة"}
+    }  # fmt: skip
