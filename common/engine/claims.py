@@ -13,6 +13,7 @@ import fcntl
 import os
 import socket
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -96,9 +97,25 @@ def is_alive(path: Path, holder: Holder) -> bool:
         started = process_start(holder.pid)
         return started is not None and started == holder.started
     try:
-        return time.time() - path.stat().st_mtime < CLAIM_EXPIRES
+        return _since_sign_of_life(path) < CLAIM_EXPIRES
     except OSError:
         return False
+
+
+def _since_sign_of_life(path: Path) -> float:
+    """Seconds between a claim's last sign of life and now, both by the clock of its file system.
+
+    Hosts' clocks differ, and one may be set: a sign that seems to come from the future is as far from now as one of the
+    past. Raises OSError where there is no claim.
+    """
+    at = path.stat().st_mtime
+    now = time.time()
+    with (
+        contextlib.suppress(OSError),
+        tempfile.TemporaryFile(dir=path.parent) as fresh,
+    ):  # it has no name, or for a moment
+        now = os.fstat(fresh.fileno()).st_mtime
+    return abs(now - at)
 
 
 def work_group() -> str:

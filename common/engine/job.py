@@ -1,5 +1,6 @@
 """What a stage's `run` gets: the unit, its configuration, its verified inputs, and where its outputs go."""
 
+import contextlib
 import json
 import logging
 import os
@@ -14,6 +15,7 @@ from ghosttrack.common.engine.contract import Unit
 from ghosttrack.common.engine.progress import Progress
 from ghosttrack.common.engine.provenance import now
 from ghosttrack.common.engine.storage import Entry
+from ghosttrack.common.files import fsync, stamp_of
 
 
 @dataclass
@@ -74,14 +76,18 @@ class Job:
     def step(self, name: str, function: Callable[[], object]) -> bool:
         """Do a piece of work once; a run that was killed and starts again skips what is finished.
 
-        The files that `function` writes must be complete and fsynced (or be replaced by rename) when
-        it returns. Returns whether the work was done now. Where several processes do the unit together, each
+        What `function` writes must be complete when it returns; it is brought to the disk before the step counts as
+        finished. Returns whether the work was done now. Where several processes do the unit together, each
         calls this for steps of its own. Raises StopRequested before the work if a stop was asked for.
         """
         if self.done(name):
             return False
         stop.check()
+        before = self._stamps()
         function()
+        for path, stamp in self._stamps().items():
+            if before.get(path) != stamp:
+                fsync(path)
         receipt = self.staging / "steps" / f"{name}.json"
         receipt.parent.mkdir(parents=True, exist_ok=True)
         temporary = receipt.with_suffix(".new")
@@ -91,6 +97,15 @@ class Job:
             os.fsync(file.fileno())
         temporary.replace(receipt)
         return True
+
+    def _stamps(self) -> dict[Path, tuple[int, ...]]:
+        """Files and folders of the work so far, and what tells whether they were changed."""
+        found: dict[Path, tuple[int, ...]] = {}
+        for folder, _, names in (*os.walk(self.staging / "out"), *os.walk(self.staging / "scratch")):
+            for path in (Path(folder), *(Path(folder, name) for name in names)):
+                with contextlib.suppress(FileNotFoundError):  # of another process that does the unit too
+                    found[path] = stamp_of(path)
+        return found
 
     def once(self, name: str, function: Callable[[], object]) -> None:
         """A step that one process does for all; all go on when it is done."""

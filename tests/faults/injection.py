@@ -7,9 +7,10 @@ library asks for it; an error that the hook raises becomes the operation's own. 
 import errno
 import os
 import signal
+import stat
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -34,20 +35,40 @@ class Outcome:
 class Injection:
     """Counts file operations under a root; at number `at` it kills the process, or raises OSError with `code`."""
 
-    def __init__(self, root: Path, at: int | None, code: int | None, watch: Watch) -> None:
-        self.root, self.at, self.code, self.watch = str(root), at, code, watch
+    def __init__(self, root: Path, at: int | None, code: int | None, watch: Watch, power: bool) -> None:
+        self.root, self.at, self.code, self.watch, self.power = str(root), at, code, watch, power
         self.count = 0
         self.busy = False
+        self.on_disk: dict[int, tuple[int, int]] = {}
 
     def arm(self) -> None:
         real = os.fsync
+        if self.power:
+            self.on_disk = {inode: stamp for inode, stamp, _ in self._files()}
 
         def fsync(descriptor: int) -> None:
             self("fsync", (self.root,))
             real(descriptor)
+            status = os.fstat(descriptor)
+            self.on_disk[status.st_ino] = (status.st_size, status.st_mtime_ns)
 
         os.fsync = fsync
         sys.addaudithook(self)
+
+    def _files(self) -> Iterator[tuple[int, tuple[int, int], str]]:
+        for folder, _, names in os.walk(self.root):
+            for name in names:
+                path = os.path.join(folder, name)
+                status = os.lstat(path)
+                if stat.S_ISREG(status.st_mode):
+                    yield status.st_ino, (status.st_size, status.st_mtime_ns), path
+
+    def lose_what_is_not_on_disk(self) -> None:
+        """The names are there and the content is not, as after a power cut where metadata is journalled and data is not."""
+        for inode, stamp, path in list(self._files()):
+            if self.on_disk.get(inode) != stamp:
+                os.chmod(path, 0o644)
+                os.truncate(path, 0)
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
         if self.busy or (event != "open" and event not in CHANGES):
@@ -62,6 +83,8 @@ class Injection:
         if self.count == self.at:
             self.busy = True
             if self.code is None:
+                if self.power:
+                    self.lose_what_is_not_on_disk()
                 os.kill(os.getpid(), signal.SIGKILL)
             else:
                 self.count += 1
@@ -76,14 +99,18 @@ def run(
     at: int | None = None,
     code: int | None = None,
     watch: Watch = "changes",
+    power: bool = False,
 ) -> Outcome:
-    """Do `work` in a forked process; it gives an exit code. at: the operation at which it is killed, or fails with `code`."""
+    """Do `work` in a forked process; it gives an exit code. at: the operation at which it is killed, or fails with `code`.
+
+    power: with the process ends the machine, and what was not fsynced is lost.
+    """
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reader)
         ended, said = 1, ""
-        injection = Injection(root, at, code, watch)
+        injection = Injection(root, at, code, watch, power)
         try:
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, 1)

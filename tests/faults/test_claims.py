@@ -9,6 +9,7 @@ import random
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from ghosttrack.common.config.load import load_config
 from ghosttrack.common.engine import claims
 from ghosttrack.common.engine.contract import load_contract
 from ghosttrack.common.engine.storage import Store
-from ghosttrack.common.errors import BusyError, StorageError
+from ghosttrack.common.errors import BusyError, CorruptInputError, StorageError
 from ghosttrack.orchestrate.clean import clean
 from tests.common.engine.test_storage import run_in_child
 from tests.common.results import publish, unit_of
@@ -88,6 +89,30 @@ def test_a_holder_without_a_lock_in_another_namespace_is_taken_for_another_host(
     os.utime(claim, (0, 0))  # no sign of life
     with store.claim(unit_of()):
         tally("claim: without a lock", True)
+
+
+@pytest.mark.parametrize("jump", [-10 * 365 * 86400, -3600, 3600, 10 * 365 * 86400])
+def test_a_clock_that_jumps_neither_frees_a_claim_nor_wedges_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump: int, tally: Tally
+) -> None:
+    """Of a holder on another host, whose signs of life are all that is known; and of what was found good."""
+    store = Store(str(tmp_path))
+    claim = store.layout.claim(unit_of())
+    claim.parent.mkdir(parents=True)
+    claim.write_text(json.dumps({"host": "x", "pid": 1, "started": 1.0}))
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + jump)
+    with pytest.raises(BusyError), store.claim(unit_of()):  # it has just given a sign of life
+        pass
+    os.utime(claim, (real() - jump, real() - jump))  # the last sign before a jump, whichever way
+    with store.claim(unit_of()):
+        tally("clock jump", True)
+    entry = publish(store, unit_of(), "one")
+    file = entry.file("a.txt")
+    monkeypatch.setattr(time, "time_ns", lambda: int((real() - jump) * 1e9))
+    rot(file, random.Random(SEED))
+    with pytest.raises(CorruptInputError):
+        store.verify(entry, trusted_for=600)
 
 
 @pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])

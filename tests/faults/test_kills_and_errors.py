@@ -63,7 +63,7 @@ def test_killed_at_every_change_of_a_file(
     total = operations(pipeline, saved[stage], stage, reads=False).operations
     assert total > 60
     chance = random.Random(SEED)
-    points = range(total) if WHOLE else sorted(chance.sample(range(total), 12))
+    points = range(total) if WHOLE else sorted(chance.sample(range(total), 8))
     for at in points:
         pipeline.restore(saved[stage])
         killed = run(pipeline.work(stage), pipeline.root, at)
@@ -75,13 +75,26 @@ def test_killed_at_every_change_of_a_file(
 
 
 @pytest.mark.parametrize("stage", ["upper", "lower"])
+def test_a_power_cut_that_loses_what_was_not_fsynced(
+    pipeline: Pipeline, saved: dict[str, Path], expected: dict[str, bytes], stage: str, tally: Tally
+) -> None:
+    total = operations(pipeline, saved[stage], stage, reads=False).operations
+    points = range(total) if WHOLE else sorted(random.Random(SEED).sample(range(total), 4))
+    for at in points:
+        pipeline.restore(saved[stage])
+        assert run(pipeline.work(stage), pipeline.root, at, power=True).code == -9
+        recovers(pipeline, expected)
+        tally(f"power cut at a file operation: {stage}", True)
+
+
+@pytest.mark.parametrize("stage", ["upper", "lower"])
 def test_every_refusal_is_one_clear_error(
     pipeline: Pipeline, saved: dict[str, Path], expected: dict[str, bytes], stage: str, tally: Tally
 ) -> None:
     total = operations(pipeline, saved[stage], stage, reads=True).operations
     chance = random.Random(SEED + 1)
     trials = [(at, code) for at in range(total) for code in EVERYDAY]
-    for at, code in sorted(chance.sample(trials, budget(15, 300))):
+    for at, code in sorted(chance.sample(trials, budget(10, 300))):
         pipeline.restore(saved[stage])
         failed = run(pipeline.work(stage), pipeline.root, at, code, watch="all")
         assert failed.code in DOCUMENTED, f"errno {code} at {at}: exit {failed.code}\n{failed.said}"

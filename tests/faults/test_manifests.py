@@ -139,7 +139,7 @@ def nodes(value: Any, way: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 def test_a_manifest_of_any_shape(finished: Pipeline, tally: Tally) -> None:
     chance = random.Random(SEED)
-    for _ in range(budget(60, 2000)):
+    for _ in range(budget(40, 800)):
         unit = chance.choice(finished.units)
         entry = finished.store.current(unit.config_name, unit.stage, unit.name)
         assert entry
