@@ -63,7 +63,7 @@ class Dashboard(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A browser that leaves before it has its answer is no fault."""
-        if not isinstance(sys.exception(), ConnectionError):
+        if not isinstance(sys.exc_info()[1], ConnectionError):
             _LOG.exception("a request from %s", client_address)
 
     def hosts(self) -> set[str] | None:
