@@ -176,6 +176,20 @@ class ModelConfig(Section):
     dtype: Literal["float32", "bfloat16", "float16"] = Field(
         "float32", description="Arithmetic of the language model's forward pass."
     )
+    devices: Literal["auto", "one"] = Field(
+        "auto",
+        description="auto: a model that has no room on one GPU is spread over all that a process sees; one: never.",
+    )
+    offload: Literal["none", "memory", "disk"] = Field(
+        "none",
+        description="Where blocks lie for which GPUs have no room, to be brought there when it is their turn: main memory, or "
+        "with disk what memory cannot hold too (that of a machine without a GPU as well). Slow, and the same result.",
+    )
+
+    @property
+    def loading(self) -> dict[str, str]:
+        """What `load_language_model` takes."""
+        return {"dtype": self.dtype, "devices": self.devices, "offload": self.offload}
 
     @model_validator(mode="after")
     def _layers_exist(self) -> "ModelConfig":

@@ -15,11 +15,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel
+from transformers import AutoTokenizer, DynamicCache, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from ghosttrack.common.errors import ModelMismatchError, ModelSourceError
 from ghosttrack.common.models.branching import branches_right
+from ghosttrack.common.models.placing import load_placed
 from ghosttrack.common.models.reading import goes_on_right
 from ghosttrack.common.models.structure import acting, close, find_structure, first_of, head_of, probe_tokens
 
@@ -112,11 +113,11 @@ class LanguageModel:
     @contextlib.contextmanager
     def reading(self, layers: Sequence[int], sink: Callable[[int, Tensor], None]) -> Iterator[None]:
         """Within the context, every forward pass calls `sink(layer, states [batch, position, d_model])`
-        with each listed block's output, in order of depth."""
+        with each listed block's output on `device`, in order of depth."""
 
         def hook_of(layer: int) -> Callable[[nn.Module, Any, Any], None]:
             def hook(module: nn.Module, arguments: Any, output: Any) -> None:
-                sink(layer, self._packed(first_of(output)))
+                sink(layer, self._packed(first_of(output).to(self.device)))
 
             return hook
 
@@ -135,7 +136,10 @@ class LanguageModel:
 
         def hook_of(layer: int) -> Callable[[nn.Module, Any, Any], Any]:
             def hook(module: nn.Module, arguments: Any, output: Any) -> Any:
-                new = self._in_segments(replacement(layer, self._packed(first_of(output))))
+                states = first_of(output)
+                new = self._in_segments(replacement(layer, self._packed(states.to(self.device)))).to(
+                    states.device
+                )
                 return new if isinstance(output, Tensor) else (new, *output[1:])
 
             return hook
@@ -248,27 +252,23 @@ class LanguageModel:
             self.final_states(input_ids, position_ids)
 
 
-def choose_device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def load_language_model(folder: Path, dtype: str = "float32") -> LanguageModel:
+def load_language_model(
+    folder: Path, dtype: str = "float32", devices: str = "auto", offload: str = "none"
+) -> LanguageModel:
     """The model and tokenizer of a snapshot folder, ready for inference.
 
-    dtype: arithmetic of the forward pass. Raises ModelSourceError for a folder that does not load or a model whose parts
+    dtype: arithmetic of the forward pass. devices, offload: see `placing`. Raises ModelSourceError for a folder that does not load or a model whose parts
     do not verify (`structure`), ModelMismatchError for a tokenizer of another model.
     """
     transformers_logging.disable_progress_bar()
     try:
-        model = AutoModelForCausalLM.from_pretrained(
-            folder, trust_remote_code=False, dtype=getattr(torch, dtype)
-        ).eval()
+        model = load_placed(folder, dtype, devices, offload).eval()
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise ModelSourceError(
             f"{folder} is not a usable model snapshot: {' '.join(str(error).split())}"
         ) from error
-    model.requires_grad_(False).to(choose_device())
+    model.requires_grad_(False)
     check_tokenizer(tokenizer, model.get_input_embeddings().weight.shape[0], str(folder))
     return understand(model, tokenizer)
 

@@ -15,6 +15,7 @@ from itertools import combinations
 from typing import Any, NamedTuple
 
 import torch
+from accelerate.utils import align_module_device
 from torch import Tensor, nn
 from transformers import AttentionInterface, DynamicCache
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -253,7 +254,9 @@ class _Reader:
     def _project(self, seen: _Seen) -> Tensor:
         """What each source gives to the output projection's result, its bias left out: [n, n_sources, d_model]."""
         assert seen.by_source is not None
-        given, weight = seen.by_source, seen.projection.weight.float()
+        with align_module_device(seen.projection):  # its block may be offloaded
+            weight = seen.projection.weight.float()
+        given = seen.by_source
         matrix = (
             weight.T if isinstance(seen.projection, nn.Linear) else weight
         )  # GPT-2's Conv1D is the other way round

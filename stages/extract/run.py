@@ -44,7 +44,7 @@ POSITION_ZERO = (
 
 def run(job: Job) -> dict[str, Any]:
     settings, layers = job.config.extract, job.work.layers or job.config.layers
-    model = load_language_model(job.input_dir("prepare/model"), job.config.model.dtype)
+    model = load_language_model(job.input_dir("prepare/model"), **job.config.model.loading)
     before = psutil.Process().memory_info().rss
     corpus = corpus_of(job, model)
     paths = {layer: job.output(STATES.of(layer)) for layer in layers}

@@ -27,7 +27,7 @@ from ghosttrack.stages.sae_train.evaluate import Tally
 
 def measure_quality(job: Job) -> dict[str, Any]:
     """Write the unit's files; a summary for the manifest."""
-    model = load_language_model(job.input_dir("prepare/model"), job.config.model.dtype)
+    model = load_language_model(job.input_dir("prepare/model"), **job.config.model.loading)
     saes = read_saes(job, model)
     records = {layer: read_record(job, layer) for layer in saes}
     spliced = measure_splice(job, model, saes)

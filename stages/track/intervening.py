@@ -48,7 +48,7 @@ class Interventions:
 
     @classmethod
     def open(cls, find: Find, config: Config) -> "Interventions":
-        loaded = load_language_model(find("prepare/model", ""), config.model.dtype)
+        loaded = load_language_model(find("prepare/model", ""), **config.model.loading)
         layers, width = config.layers, loaded.d_model
         saes = [
             JumpReLUSAE.load(find(f"sae_train/layer_{i}", SAE.of(i)), d_model=width, layer=i) for i in layers

@@ -99,7 +99,7 @@ class _Desk:
         self._saes: list[JumpReLUSAE] = load_saes(job)
         self._layers, self._questions = job.config.layers, questions
         self._model: LanguageModel = load_language_model(
-            job.input_dir("prepare/model"), job.config.model.dtype
+            job.input_dir("prepare/model"), **job.config.model.loading
         )
         self._answers = Answers(job, "track/answers")
         self._tracks = job.input("track/all", TRACKS.name)

@@ -90,7 +90,8 @@ def answer_all(job: Job, questions: list[dict[str, Any]]) -> dict[str, Any]:
 
 def language_model_of(job: Job) -> LanguageModel:
     model: LanguageModel = job.kept(
-        "language model", lambda: load_language_model(job.input_dir("prepare/model"), job.config.model.dtype)
+        "language model",
+        lambda: load_language_model(job.input_dir("prepare/model"), **job.config.model.loading),
     )
     return model
 
@@ -276,7 +277,7 @@ def _let_judge(job: Job, records: list[dict[str, Any]]) -> None:
         model = language_model_of(job)
     else:
         folder = job.input_dir("prepare/judge")
-        model = job.kept("judge", lambda: load_language_model(folder, job.config.model.dtype))
+        model = job.kept("judge", lambda: load_language_model(folder, **job.config.model.loading))
     texts = [asked_of(record["question"], record["aliases"], record["answer"]) for record in asked]
     said = verdicts(model, texts, job.config.tracking.batch_size)
     for record, verdict in zip(asked, said, strict=True):

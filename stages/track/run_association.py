@@ -33,7 +33,7 @@ def run(job: Job) -> dict[str, Any]:
     if job.rank:
         return {}
     layers, saes = job.config.layers, load_saes(job)
-    model = load_language_model(job.input_dir("prepare/model"), job.config.model.dtype)
+    model = load_language_model(job.input_dir("prepare/model"), **job.config.model.loading)
     association, found, text = fit_to_text(job, model, saes)
     association.save(job.output(ASSOCIATION.name))
     ASSOCIATION_FIGURES.write(job.output(ASSOCIATION_FIGURES.name), summary(association))

@@ -93,7 +93,7 @@ class _Desk:
     """What is needed to intervene, loaded once."""
 
     def __init__(self, job: Job, generations: list[dict[str, Any]]) -> None:
-        self._model = load_language_model(job.input_dir("prepare/model"), job.config.model.dtype)
+        self._model = load_language_model(job.input_dir("prepare/model"), **job.config.model.loading)
         self._saes, self._layers, self._seed = load_saes(job), job.config.layers, job.config.seed
         self._k = job.config.tracking.top_k_features
         self._questions = read_questions(job.input("prepare/questions", QUESTIONS.name))

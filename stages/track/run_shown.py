@@ -40,7 +40,7 @@ def run(job: Job) -> dict[str, Any]:
     if job.rank:
         return {}
     saes = load_saes(job)
-    model = load_language_model(job.input_dir("prepare/model"), job.config.model.dtype)
+    model = load_language_model(job.input_dir("prepare/model"), **job.config.model.loading)
     read_out, tokenizer = ReadOut.of(model), model.tokenizer
     del model
     generations = GENERATIONS.read(job.input("track/answers", GENERATIONS.name))

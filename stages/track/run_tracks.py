@@ -42,7 +42,7 @@ TABLES = {"tracks": TRACKS, "ladder": LADDER, "layers": LAYERS}
 def run(job: Job) -> dict[str, Any]:
     saes = load_saes(job)
     association = Association.load(job.input("track/association", ASSOCIATION.name))
-    model = load_language_model(job.input_dir("prepare/model"), job.config.model.dtype)
+    model = load_language_model(job.input_dir("prepare/model"), **job.config.model.loading)
     read_out = ReadOut.of(model)
     del model
     answers = Answers(job, "track/answers")
@@ -62,7 +62,7 @@ def run(job: Job) -> dict[str, Any]:
 def run_independent(job: Job) -> dict[str, Any]:
     """The same tracks of SAEs that were trained apart, for the ablation."""
     saes = load_twins(job)
-    model = load_language_model(job.input_dir("prepare/model"), job.config.model.dtype)
+    model = load_language_model(job.input_dir("prepare/model"), **job.config.model.loading)
     kept, figures_kept = job.scratch("twins.pt"), job.scratch("twins.json")
 
     def fit_them() -> None:

@@ -40,7 +40,7 @@ def run(job: Job) -> dict[str, Any]:
     settings, seed = job.config, job.config.seed
     saes = load_saes(job)
     association = Association.load(job.input("track/association", ASSOCIATION.name))
-    model = load_language_model(job.input_dir("prepare/model"), settings.model.dtype)
+    model = load_language_model(job.input_dir("prepare/model"), **settings.model.loading)
     with job.progress(4, "questions", "validation") as progress:
         scenes = validation.scene_scores(*SCENE_PROBLEMS, seed)
         progress.update(1)
