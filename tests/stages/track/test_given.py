@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ghosttrack.common.models.language_model import LanguageModel, load_language_model
 from ghosttrack.common.models.prompts import encode_prompt
@@ -75,6 +76,32 @@ def test_a_response_of_four_thousand_tokens_is_unembedded_in_pieces(
     assert sum(most) == 4002
     assert max(most) <= given.PIECE
     assert read.candidates.shape == (4002, 5)
+
+
+def test_what_a_response_takes_grows_with_its_length_and_no_faster(model: LanguageModel) -> None:
+    """The largest array made on the way, an element a token: attention of all tokens to all would have more the longer it is."""
+    if model.model.config.model_type == "gpt2":
+        pytest.skip("has 128 learned positions")
+
+    class Largest(TorchDispatchMode):
+        elements = 0
+
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            made = func(*args, **(kwargs or {}))
+            for tensor in made if isinstance(made, (tuple, list)) else (made,):
+                if isinstance(tensor, torch.Tensor) and tensor.dtype != torch.bool:
+                    self.elements = max(
+                        self.elements, tensor.untyped_storage().nbytes() // tensor.element_size()
+                    )
+            return made
+
+    found = []
+    for words in (100, 200, 400):
+        response = given.encode_response(model, asked(PROMPT), "word " * words + "last.")
+        with Largest() as largest:
+            given.read_response(model, encode_prompt(model, PROMPT, "cat"), response, LAYERS, 5)
+        found.append(largest.elements / len(response.tokens))
+    assert found[2] <= 1.1 * found[1] <= 1.21 * found[0]
 
 
 def test_offsets_are_characters_of_the_response(model: LanguageModel) -> None:
