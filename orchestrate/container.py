@@ -131,9 +131,12 @@ def hub_variables() -> dict[str, str]:
 
 def sources(request: Request) -> list[Path]:
     """Files and folders of this machine that the configuration names: models, questions, corpora, SAEs, itself."""
-    named = [local_path(request.config.value(key), key) for key in SOURCE_KEYS] + [
-        local_path(each) for each in request.options
-    ]
+    values = [(key, request.config.value(key)) for key in SOURCE_KEYS]
+    named = [
+        local_path(each, key)
+        for key, value in values
+        for each in (value if isinstance(value, list) else [value])
+    ] + [local_path(each) for each in request.options]
     found = [each for path in named if path for each in (path.absolute(), path.resolve())]
     sae = request.config.sae
     for independent, given in ((False, sae.pretrained), (True, sae.pretrained_independent)):

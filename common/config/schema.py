@@ -447,11 +447,17 @@ class DetectionConfig(Section):
         200, ge=0, description="Refits on labels shuffled within relations, for the control; 0 leaves it out."
     )
     early_points: int = Field(6, ge=1, description="Depths at which early warning is measured.")
-    transfer: str | None = Field(
+    transfer: str | list[str] | None = Field(
         None,
-        description="Detection folder of another configuration of the same model, such as results/<name>/detection: its "
-        "stored detector scores these questions too. null: none.",
+        description="Detection folders of other configurations of the same model, such as results/<name>/detection, one or a "
+        "list: their stored detectors score these questions too. null: none.",
     )
+
+    @property
+    def transfers(self) -> list[str]:
+        """Detection folders, in order; empty without one."""
+        return [self.transfer] if isinstance(self.transfer, str) else self.transfer or []
+
     samples: int = Field(
         0,
         ge=0,

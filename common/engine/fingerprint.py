@@ -41,11 +41,14 @@ RELEASE_PREFIX = "release:"
 def content_of(value: object, key: str | None = None) -> object:
     """`sha256:…` of the content where `value` is the path of a local file or folder; else `value` itself.
 
-    key: the configuration key that it is the value of, one of `SOURCE_KEYS`, whose words it may be.
+    key: the configuration key that it is the value of, one of `SOURCE_KEYS`, whose words it may be. Of a list, what that is
+    of each.
 
     A package is named by its distribution and file, which its version fixes. Raises ConfigError for a file that cannot be
     read.
     """
+    if isinstance(value, list):
+        return [content_of(each, key) for each in value]
     path = local_path(value, key)
     if path is None:
         return value

@@ -12,6 +12,7 @@ from typing import Any
 from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine import ranks, stop
 from ghosttrack.common.engine.contract import Unit
+from ghosttrack.common.engine.layout import Layout
 from ghosttrack.common.engine.progress import Progress
 from ghosttrack.common.engine.provenance import now
 from ghosttrack.common.engine.storage import Entry
@@ -117,6 +118,23 @@ class Job:
         """Wait for the other processes that do the unit. Raises RankLostError when one of them has failed."""
         if self.ranks > 1:
             ranks.barrier()
+
+    def count_opening(self, what: str) -> int:
+        """Count that this work opens `what` (a digest), such as a test that is held back; how often it was opened by now.
+
+        The same work done again, on the same inputs by the same code, is the same opening.
+        """
+        path = Layout(Path(self.config.paths.root)).openings(self.config.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        line = f"{what} {self.staging.name}\n"
+        with path.open("a+", encoding="utf-8") as file:
+            file.seek(0)
+            known = {known for known in file.read().splitlines(keepends=True) if known.startswith(f"{what} ")}
+            if line not in known:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+        return len(known | {line})
 
     def progress(self, total: float, unit: str = "it", what: str = "", initial: float = 0) -> Progress:
         """Rate and time left; of the processes that do a unit together, the first shows its own share."""

@@ -13,7 +13,7 @@ RELEASED = "released.json"
 """In the folder of a result whose files were removed once nothing needed them; its manifest stays."""
 OF_A_CONFIGURATION = ("current", "staging", "claims", "attempts")
 """Folders of the store that hold a folder of each configuration."""
-WORK = (*OF_A_CONFIGURATION, "verified", "temporary")
+WORK = (*OF_A_CONFIGURATION, "verified", "temporary", "openings")
 """Folders of the store that hold no results."""
 
 
@@ -59,6 +59,10 @@ class Layout:
 
     def verified(self, stage: str, key: str) -> Path:
         return self.folder / "verified" / stage / f"{key}.json"
+
+    def openings(self, name: str) -> Path:
+        """What has been counted of a configuration; it outlives results and their removal."""
+        return self.folder / "openings" / f"{name}.txt"
 
     @property
     def temporary(self) -> Path:

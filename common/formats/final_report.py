@@ -154,9 +154,13 @@ class Curves(Record):
 class SplitReport(Record):
     """One way to hold questions back, and every method on it."""
 
-    split: str = Field(description="grouped, test, relations, answers or transfer.")
+    split: str = Field(description="grouped, test, relations, answers, transfer, transfer_2, …")
     title: str
     description: str
+    origin: str | None = Field(
+        None,
+        description="Of a transfer: the configuration whose detector scored these questions, nothing fitted again.",
+    )
     n: int = Field(description="Labelled questions scored.")
     n_wrong: int
     n_right: int
@@ -331,6 +335,11 @@ class FinalReport(Record):
     relations: list[RelationReport] = Field(description="The most frequent first.")
     early_warning: list[EarlyPoint] = Field(description="By rising depth; those before the answer first.")
     permutation: Permutation | None
+    frozen_test_openings: int | None = Field(
+        None,
+        description="How many times the frozen test was opened: runs of this configuration that differ in inputs, settings or "
+        "code. A figure on it means less the more there are.",
+    )
     error_types: list[ErrorType]
     strict: StrictReport | None
     matching: str = Field("auto", description="`data.matching`: what the labels were decided by.")

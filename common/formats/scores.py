@@ -1,5 +1,6 @@
 """`scores.parquet`: every method's score of every question on every split; and the names of the splits."""
 
+import re
 from typing import NamedTuple
 
 from ghosttrack.common.formats.file import QUESTION, Column, Table
@@ -19,6 +20,24 @@ SPLITS = {
 }  # fmt: skip
 """The ways to hold questions back, in the order of the report."""
 MAIN_SPLIT = "grouped"
+TRANSFER = "transfer"
+"""With several other data sets: `transfer`, `transfer_2`, `transfer_3`, … in the order of detection.transfer."""
+
+
+def transfer_name(number: int) -> str:
+    """Of the so-many-th other detector, from 0."""
+    return TRANSFER if number == 0 else f"{TRANSFER}_{number + 1}"
+
+
+def is_split(name: str) -> bool:
+    return name in SPLITS or re.fullmatch(rf"{TRANSFER}_[1-9][0-9]*", name) is not None
+
+
+def split_text(name: str, origin: str | None = None) -> SplitText:
+    """origin: the configuration whose detector was taken, of a transfer."""
+    text = SPLITS[name.partition("_")[0]]
+    return text if origin is None else text._replace(title=f"{text.title}: detector of {origin}")
+
 
 SCORE_TABLE = Table(
     "scores.parquet",
@@ -26,7 +45,7 @@ SCORE_TABLE = Table(
     "a row a (split, repeat, method, question), sorted so",
     (
         QUESTION,
-        Column("split", "string", ", ".join(f"`{name}`" for name in SPLITS)),
+        Column("split", "string", ", ".join(f"`{name}`" for name in SPLITS) + ", `transfer_2`, …"),
         Column("repeat", "int8"),
         Column("method", "string"),
         Column("fold", "int16"),

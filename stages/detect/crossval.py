@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from ghosttrack.common.maths.calibration import Platt, fit_platt
 from ghosttrack.common.maths.metrics import auroc, best_f1_threshold
 from ghosttrack.common.maths.seeds import generator
-from ghosttrack.stages.detect.anchored import Anchored, Novelty, fit_anchored, fit_novelty
+from ghosttrack.stages.detect.anchored import Anchored, Novelty, fit_anchored, fit_novelty, share_of_training
 from ghosttrack.stages.detect.columns import TREES, Columns, Experts, fit_experts
 from ghosttrack.stages.detect.data import Data
 from ghosttrack.stages.detect.evidence import BEFORE_ANSWER
@@ -65,6 +65,7 @@ class Side(NamedTuple):
     test: Columns
     cells: NDArray[np.float32]  # [n_train, n_cells] held-out probe scores
     test_cells: NDArray[np.float32]
+    share: float  # of the trained part beside an anchor
 
 
 class Decided(NamedTuple):
@@ -86,8 +87,16 @@ def fit_side(data: Data, labels: Floats, fold: Fold, seed: int) -> Side:
         train, own, fold.inner, seed,
         [name for name in TABLES if name in data.tables], [name for name in TREE_TABLES if name in data.tables],
     )  # fmt: skip
+    share = share_of_training([item.relation for item in train.asked])
     return Side(
-        own, fold.inner, experts, columns, experts.columns(test), cells, experts.probes.score(test.states)
+        own,
+        fold.inner,
+        experts,
+        columns,
+        experts.columns(test),
+        cells,
+        experts.probes.score(test.states),
+        share,
     )
 
 
@@ -216,10 +225,15 @@ def _anchored(
     weight = fit_novelty(side.train.of(signals), side.inner).weight(side.test.of(signals))
     values = side.train.column(ANCHOR), side.test.column(ANCHOR)
 
-    def joined(train: Floats, test: Floats, weight: Floats | float = 1.0) -> Scored:
-        fitted = fit_anchored(train, trained.held_out)
+    def joined(
+        train: Floats, test: Floats, weight: Floats | float = 1.0, share: float = side.share
+    ) -> Scored:
+        fitted = fit_anchored(train, trained.held_out, share)
         return Scored(
-            fitted.score(train, trained.held_out), fitted.score(test, trained.test, weight), "1 : 1", False
+            fitted.score(train, trained.held_out),
+            fitted.score(test, trained.test, weight),
+            f"1 : {share:.2f}",
+            False,
         )
 
     name, title, description = ANCHORED
@@ -243,7 +257,11 @@ def _anchored(
                 for place, (column, key) in enumerate(zip(values, keys, strict=True))
             )
         train, test = (np.nan_to_num(column) for column in pair)
-        yield Method(name, title, "control", description, ["contexts", *signals]), joined(train, test)
+        share = 1.0 if name == "control/unweighted" else side.share
+        yield (
+            Method(name, title, "control", description, ["contexts", *signals]),
+            joined(train, test, share=share),
+        )
 
 
 def dealt(count: int, key: NDArray[np.str_] | None, random: np.random.Generator) -> Ints:
@@ -363,7 +381,7 @@ def fit_final(side: Side, signals: list[str], seed: int) -> Final:
     anchored = novelty = None
     if "contexts" in side.train.signals:
         anchor = side.train.column(ANCHOR)
-        anchored = fit_anchored(anchor, held_out)
+        anchored = fit_anchored(anchor, held_out, side.share)
         novelty = fit_novelty(side.train.of(signals), side.inner)
         held_out = anchored.score(anchor, held_out)
     platt = fit_platt(held_out, side.labels)

@@ -42,7 +42,7 @@ from ghosttrack.stages.detect.token_risk import TokenRisk, fit_token_risk
 
 Floats = NDArray[np.float64]
 
-VERSION = 4
+VERSION = 5
 BASELINE = "logits.min_logprob"
 
 

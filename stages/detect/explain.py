@@ -76,12 +76,12 @@ def _anchored(side: Side, values: Floats, seed: int) -> Additive:
     """Anchored and calibrated, the additive model is an additive model again, on one column more."""
     additive, held_out, _ = fit_additive(values[:, :-1], side.labels, side.inner, seed)
     anchor = values[:, -1]
-    joint = fit_anchored(anchor, held_out)
+    joint = fit_anchored(anchor, held_out, side.share)
     platt = fit_platt(joint.score(anchor, held_out), side.labels)
     slope = platt.slope / platt.scale
     standard = Standardiser.fit(values[:, -1:])
     per_deviation = slope / (joint.anchor_spread * float(standard.rate[0])) if standard.rate[0] else 0.0
-    share = slope / joint.trained_spread
+    share = slope * joint.share / joint.trained_spread
     return Additive(
         np.append(additive.mean, standard.mean).astype(np.float32),
         np.append(additive.rate, standard.rate).astype(np.float32),

@@ -69,12 +69,12 @@ ADDITIVE_ONLY = {"full_additive"}
 ANCHORED = (
     "anchored", "other contexts and everything",
     "How the answer stands in other contexts, and the trained score of everything, with fixed weights; the trained part "
-    "counts less the farther an answer is from what was fitted.",
+    "counts less the farther an answer is from what was fitted, and the fewer questions a relation had there.",
 )  # fmt: skip
 """Name, title and description."""
 CONTROLS: dict[str, tuple[str, str]] = {
     "control/unweighted": (
-        "anchored, distance not looked at",
+        "anchored, neither distance nor relations' size looked at",
         "The same, the trained part always counting fully.",
     ),
     "control/own": (

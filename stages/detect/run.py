@@ -19,7 +19,7 @@ from ghosttrack.common.formats.answers import GENERATIONS, read_answers
 from ghosttrack.common.formats.detection_metrics import METRICS
 from ghosttrack.common.formats.detector import ASKED_SCORES, DECISIONS, DETECTOR, DETECTOR_ARRAYS, FEATURES
 from ghosttrack.common.formats.hallucination_scores import SCORES
-from ghosttrack.common.formats.scores import SCORE_TABLE
+from ghosttrack.common.formats.scores import SCORE_TABLE, transfer_name
 from ghosttrack.common.formats.snapshot import TOKENIZER
 from ghosttrack.common.maths.calibration import fit_platt
 from ghosttrack.common.maths.metrics import auroc
@@ -73,12 +73,14 @@ def run_all(job: Job) -> dict[str, Any]:
         f"{len(rows.row)} labelled questions in {len(np.unique(rows.group))} groups, {len(splits)} splits"
     )
 
-    results = list(_score_all(job, data, labels, splits))
     frozen = next(split for split in splits if split.name == "test").folds[0]
+    digest = hashlib.sha256("\n".join(opened.ids[row] for row in frozen.test).encode()).hexdigest()
+    openings = job.count_opening(digest)
+    results = list(_score_all(job, data, labels, splits))
     side = next(result.side for _, _, _, result in results if result.side is not None)
     rows_kept = frozen.train
     kept = saved.keep(
-        side, data.of(rows_kept), opened.provenance, [opened.ids[row] for row in rows_kept], opened.groups[rows_kept],
+        side, data.of(rows_kept), {**opened.provenance, "name": job.config.name}, [opened.ids[row] for row in rows_kept], opened.groups[rows_kept],
         job.config.seed,
     )  # fmt: skip
     saved.save(kept, job.output(DETECTOR.name), job.output(DETECTOR_ARRAYS.name))
@@ -90,8 +92,11 @@ def run_all(job: Job) -> dict[str, Any]:
         for split, number, _, result in results
         for method, decided in result.methods
     ]
-    if settings.transfer is not None:
-        tables.append(transferred(Path(settings.transfer).expanduser(), data, labels, kept.provenance))
+    others = [
+        transferred(Path(folder).expanduser(), data, labels, kept.provenance, transfer_name(number))
+        for number, folder in enumerate(settings.transfers)
+    ]
+    tables += [other.scores for other in others]
     candidates = _candidates(job, data.tokens)
     types = error_types(answers, candidates, opened.leader[:, PROMPT])
     questions = [
@@ -109,7 +114,7 @@ def run_all(job: Job) -> dict[str, Any]:
         job.output(SCORES.name),
         {
             "detector": main_of(list(data.tables)), "questions": questions,
-            "other_questions": questions if settings.transfer is not None else [],
+            "other_questions": questions if others else [],
         },
     )  # fmt: skip
     METRICS.write(
@@ -123,13 +128,15 @@ def run_all(job: Job) -> dict[str, Any]:
                 {"name": s.name, "repeat": s.repeat, "folds": [[len(f.train), len(f.test)] for f in s.folds]}
                 for s in splits
             ],
-            "frozen_test": hashlib.sha256(
-                "\n".join(opened.ids[row] for row in frozen.test).encode()
-            ).hexdigest(),
+            "frozen_test": digest,
+            "frozen_test_openings": openings,
             "permutation": {**control._asdict(), "p_value": control.p_value} if control else None,
             "familiarity": _familiarity(splits, data, opened.groups, job.config.seed),
             "error_types": ERROR_TYPES,
-            "absent": _absent(splits, data, settings.transfer),
+            "transfers": [
+                {"split": transfer_name(number), "from": other.origin} for number, other in enumerate(others)
+            ],
+            "absent": _absent(splits, data, bool(others)),
         },
     )
     with job.output(DECISIONS.name).open("w", newline="", encoding="utf-8") as file:
@@ -284,7 +291,7 @@ def _method_records(results: Sequence[tuple[Split, int, Fold, FoldResult]]) -> l
     return [records.method_record(method, choices[name]) for name, method in methods.items()]
 
 
-def _absent(splits: Sequence[Split], data: Data, transfer: str | None) -> list[str]:
+def _absent(splits: Sequence[Split], data: Data, transfer: bool) -> list[str]:
     """What the protocol has and this run has not, in words."""
     names = {split.name for split in splits} | {name.removeprefix("rung/") for name in data.tables}
     sentences = {
@@ -295,7 +302,7 @@ def _absent(splits: Sequence[Split], data: Data, transfer: str | None) -> list[s
         "independent": "SAEs trained apart in the ladder: sae.independent_twin is false, or SAEs were imported without sae.pretrained_independent.",
     }
     return [sentence for name, sentence in sentences.items() if name not in names] + (
-        ["Other data set: detection.transfer names no detector."] if transfer is None else []
+        ["Other data set: detection.transfer names no detector."] if not transfer else []
     )
 
 

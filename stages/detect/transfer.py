@@ -6,6 +6,7 @@ The detector must read the same layers of the same model with the same SAEs; onl
 from __future__ import annotations
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -22,8 +23,17 @@ from ghosttrack.stages.detect.records import score_rows
 Floats = NDArray[np.float64]
 
 
-def transferred(folder: Path, data: Data, labels: Floats, provenance: dict[str, str]) -> pd.DataFrame:
-    """Rows of scores.parquet, split `transfer`. folder: a detection folder with a stored detector.
+class Transferred(NamedTuple):
+    """What another run's detector says of these questions. origin: the configuration that it was fitted for."""
+
+    origin: str
+    scores: pd.DataFrame
+
+
+def transferred(
+    folder: Path, data: Data, labels: Floats, provenance: dict[str, str], split: str
+) -> Transferred:
+    """Rows of scores.parquet. folder: a detection folder with a stored detector.
 
     Raises CorruptInputError where there is none, ModelMismatchError where it belongs to another model or other SAEs.
     """
@@ -38,8 +48,8 @@ def transferred(folder: Path, data: Data, labels: Floats, provenance: dict[str, 
             score, probability, (probability >= detector.threshold).astype(np.int64), 1 / (1 + np.exp(-score)),
             detector.chosen, detector.threshold,
         )  # fmt: skip
-        tables.append(score_rows("transfer", 0, 0, rows, method, decided))
-    return pd.concat(tables)
+        tables.append(score_rows(split, 0, 0, rows, method, decided))
+    return Transferred(detector.provenance.get("name", folder.resolve().parent.name), pd.concat(tables))
 
 
 def _scores(detector: Detector, columns: Columns) -> dict[str, Floats]:

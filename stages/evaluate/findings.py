@@ -18,6 +18,7 @@ from ghosttrack.common.formats.final_report import (
     SaeLayer,
     SplitReport,
 )
+from ghosttrack.common.formats.scores import TRANSFER
 
 L0_WANTED = (50, 100)
 MSE_WANTED = 0.01
@@ -32,7 +33,6 @@ CONTEXT_FIGURES: tuple[tuple[str, Metric, str], ...] = (
     ("grouped", "auroc", "all questions"),
     ("grouped", "auroc_within_relation", "within relations"),
     ("relations", "auroc", "relations held out"),
-    ("transfer", "auroc", "another data set"),
 )
 
 
@@ -49,7 +49,11 @@ def headline(
 def contexts_sentence(cards: Mapping[str, MethodCard], splits: Mapping[str, SplitReport]) -> str:
     """What the answers' standing in other contexts adds to everything that one prompt tells; empty where it was not read."""
     parts: list[str] = []
-    for split, metric, where in CONTEXT_FIGURES:
+    other = [
+        (name, "auroc", f"another data set, the detector of {report.origin} as it is" if report.origin else "another data set")
+        for name, report in splits.items() if name.startswith(TRANSFER)
+    ]  # fmt: skip
+    for split, metric, where in (*CONTEXT_FIGURES, *other):
         report = splits.get(split)
         found = report and next(
             (each for each in report.comparisons

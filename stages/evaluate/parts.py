@@ -22,7 +22,6 @@ from ghosttrack.common.formats.final_report import (
     SplitReport,
     StrictReport,
 )
-from ghosttrack.common.formats.scores import SPLITS
 from ghosttrack.stages.evaluate import scorecard
 from ghosttrack.stages.evaluate.bootstrap import figure
 from ghosttrack.stages.evaluate.curves import curves
@@ -75,8 +74,9 @@ def split_report(
     main = split.methods.get(detection.detector)
     return SplitReport(
         split=split.name,
-        title=SPLITS[split.name].title,
-        description=SPLITS[split.name].description,
+        title=split.text.title,
+        description=split.text.description,
+        origin=split.origin,
         n=len(split.rows),
         n_wrong=wrong,
         n_right=len(split.rows) - wrong,

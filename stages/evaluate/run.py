@@ -65,6 +65,7 @@ def run(job: Job) -> dict[str, Any]:
         relations=parts.relation_reports(sample, grouped, found, main_methods),
         early_warning=parts.early_warning(detection, sample, found, job.config.layers),
         permutation=permutation,
+        frozen_test_openings=detection.openings,
         error_types=parts.error_types(detection, sample, grouped, best),
         strict=strict,
         matching=job.config.data.matching,

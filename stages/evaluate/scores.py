@@ -20,7 +20,15 @@ from ghosttrack.common.formats.detection_metrics import METRICS
 from ghosttrack.common.formats.final_report import MethodCard
 from ghosttrack.common.formats.hallucination_scores import SCORES
 from ghosttrack.common.formats.ladder import RUNGS
-from ghosttrack.common.formats.scores import MAIN_SPLIT, SCORE_TABLE, SPLITS
+from ghosttrack.common.formats.scores import (
+    MAIN_SPLIT,
+    SCORE_TABLE,
+    SPLITS,
+    TRANSFER,
+    SplitText,
+    is_split,
+    split_text,
+)
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -68,6 +76,12 @@ class Split(NamedTuple):
     group: Names  # [n]
     error_type: list[str | None]
     methods: dict[str, Scores]
+    origin: str | None = None
+    """Of a transfer: the configuration whose detector scored these questions."""
+
+    @property
+    def text(self) -> SplitText:
+        return split_text(self.name, self.origin)
 
 
 class Permutations(BaseModel):
@@ -86,6 +100,7 @@ class Detection(NamedTuple):
     questions: Questions
     splits: dict[str, Split]  # in the order of SPLITS
     permutation: Permutations | None
+    openings: int | None  # of the frozen test
     error_types: dict[str, str]  # name → description
     absent: list[str]
 
@@ -96,13 +111,20 @@ def read_detection(questions_path: Path, metrics_path: Path, scores_path: Path) 
     metrics = METRICS.read(metrics_path)
     cards, detector = _cards(metrics, metrics_path)
     questions, others = read_questions(questions_path)
+    origins = {str(each["split"]): str(each["from"]) for each in metrics.get("transfers", [])}
     absent = [str(sentence) for sentence in metrics.get("absent", [])]
     splits = {
         name: split
         for name, table in _tables(scores_path).items()
         if (
             split := _split(
-                name, table, others if name == "transfer" else questions, cards, scores_path, absent
+                name,
+                table,
+                others if name.startswith(TRANSFER) else questions,
+                cards,
+                scores_path,
+                absent,
+                origins,
             )
         )
     }
@@ -124,11 +146,18 @@ def read_detection(questions_path: Path, metrics_path: Path, scores_path: Path) 
         ),
         cards=cards,
         questions=questions,
-        splits={name: splits[name] for name in SPLITS if name in splits},
+        splits=dict(sorted(splits.items(), key=lambda item: _place(item[0]))),
         permutation=_permutations(metrics, metrics_path),
+        openings=metrics.get("frozen_test_openings"),
         error_types=dict(metrics.get("error_types") or {}),
         absent=absent,
     )
+
+
+def _place(name: str) -> tuple[int, int]:
+    """Order of the report: as SPLITS has them, transfers by number."""
+    base, _, number = name.partition("_")
+    return list(SPLITS).index(base), int(number or 1)
 
 
 def read_questions(path: Path) -> tuple[Questions, Questions]:
@@ -210,7 +239,7 @@ def _tables(path: Path) -> dict[str, pd.DataFrame]:
     """The rows of each split."""
     columns = ["question", "split", "repeat", "method", *VALUES]
     table = SCORE_TABLE.table(path, columns, dictionaries=["split", "method"]).to_pandas()
-    if unknown := sorted(set(table["split"].cat.categories) - set(SPLITS)):
+    if unknown := sorted(name for name in table["split"].cat.categories if not is_split(name)):
         raise CorruptInputError(
             f"{path} has unknown splits {unknown}, known are {list(SPLITS)}; run detect again"
         )
@@ -218,7 +247,8 @@ def _tables(path: Path) -> dict[str, pd.DataFrame]:
 
 
 def _split(
-    name: str, table: pd.DataFrame, questions: Questions, cards: Mapping[str, MethodCard], path: Path, absent: list[str]
+    name: str, table: pd.DataFrame, questions: Questions, cards: Mapping[str, MethodCard], path: Path, absent: list[str],
+    origins: Mapping[str, str],
 ) -> Split | None:  # fmt: skip
     """None, with a sentence in `absent`, for a side split that has one class only."""
     if unknown := sorted(set(table["method"].cat.remove_unused_categories().cat.categories) - set(cards)):
@@ -242,7 +272,7 @@ def _split(
         message = f"split {name!r} has {which}: there is nothing to tell apart"
         if name == MAIN_SPLIT:
             raise LabelError(f"{path}: {message}; ask more questions or other relations (data.relations)")
-        absent.append(f"{SPLITS[name].title}: {message}.")
+        absent.append(f"{split_text(name, origins.get(name)).title}: {message}.")
         return None
     methods = {}
     for method in cards:
@@ -256,7 +286,7 @@ def _split(
             or not (mine["question"].to_numpy().reshape(len(repeats), -1) == rows).all()
         ):
             absent.append(
-                f"{SPLITS[name].title}: {cards[method].title} scored {len(mine):,} of "
+                f"{split_text(name, origins.get(name)).title}: {cards[method].title} scored {len(mine):,} of "
                 f"{len(rows) * len(repeats):,} answers and is left out."
             )
             continue
@@ -282,4 +312,5 @@ def _split(
         group=questions.group[rows],
         error_type=[questions.error_type[row] for row in rows],
         methods=methods,
+        origin=origins.get(name),
     )

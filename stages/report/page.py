@@ -28,8 +28,8 @@ def page(report: Json, examples: Sequence[Json], sources: Sequence[Sequence[str]
     """
     sections = [
         f"# {report['name']}: do hypothesis tracks show wrong answers?",
-        f"**{report['headline']['tracking']}**",
         f"**{report['headline']['detector']}**",
+        f"**{report['headline']['tracking']}**",
         data_sentence(report["data"]),
         f"Positive class: a wrong answer. Intervals: {report['confidence']:.0%}, {report['resamples']:,} bootstrap resamples "
         f"of {report['splits'][0]['n_groups']:,} groups of questions. Differences are paired: both methods on the same "
@@ -42,8 +42,10 @@ def page(report: Json, examples: Sequence[Json], sources: Sequence[Sequence[str]
         "## Harder splits",
         f"The detector ({tables.titles(report)[report['detector']]}) on each:",
         tables.markdown(tables.splits(report)),
+        *_transfers(report),
         "## Controls",
         permutation_sentence(report["permutation"]),
+        openings_sentence(report.get("frozen_test_openings")),
         *apart_sentence(report["sae"]),
         *(["Not measured:\n\n" + "\n".join(f"- {sentence}" for sentence in report["absent"])] if report["absent"] else []),
         "## Answers that the detector is surest about",
@@ -59,6 +61,19 @@ def _main_methods(report: Json) -> list[list[str]]:
     grouped = report["splits"][0]
     main = {**grouped, "methods": [m for m in grouped["methods"] if m["name"] in report["main_methods"]]}
     return tables.methods(report, main, ("auroc", "auroc_within_relation", "f1", "ece"))
+
+
+def _transfers(report: Json) -> list[str]:
+    """From × to, where detectors of other configurations scored these questions."""
+    rows = tables.transfers(report)
+    if len(rows) == 2:
+        return []
+    return [
+        "## From one data set to another",
+        f"AUROC on the questions of {report['name']}; a detector of another configuration is taken as it was stored, and "
+        "nothing is fitted again. Its own is out of fold:",
+        tables.markdown(rows),
+    ]
 
 
 def appendices(report: Json, sources: Sequence[Sequence[str]]) -> list[str]:
@@ -109,7 +124,7 @@ def appendices(report: Json, sources: Sequence[Sequence[str]]) -> list[str]:
         "## J. Provenance",
         f"Model `{report['model']}`, {len(report['layers'])} layers, seed {report['seed']}. Every answer is the model's own "
         "greedy one. Everything that was fitted or chosen (layer, features, regularisation, calibration, threshold) was so "
-        "on the training side of the fold that it scores; the frozen test was opened once. To repeat it: "
+        f"on the training side of the fold that it scores. {openings_sentence(report.get('frozen_test_openings'))} To repeat it: "
         f"`ghosttrack run {report['name']}`. The files that this page was made from; their inputs, parameters, code and "
         "machine are in the `manifest.json` beside them:",
         tables.markdown(sources),
@@ -121,6 +136,18 @@ def data_sentence(data: Json) -> str:
     return (
         f"{data['n_labelled']:,} of {data['n_questions']:,} questions have a label (left out: {excluded}); the model "
         f"answered {data['n_right']:,} of them correctly ({1 - data['prevalence']:.0%})."
+    )
+
+
+def openings_sentence(count: int | None) -> str:
+    """How often the frozen test was scored."""
+    if count is None:
+        return "How often the frozen test was opened was not counted."
+    if count == 1:
+        return "The frozen test was opened once."
+    return (
+        f"The frozen test was opened {count} times, by runs that differ in inputs, settings or code: what it says was no "
+        "longer unseen when the last of them was made."
     )
 
 

@@ -144,6 +144,35 @@ def splits(report: Json) -> Rows:
     return [header, *rows]
 
 
+TRANSFERRED = ("full", "anchor", "logprob_sum")
+"""What a transferred detector stands beside: its trained part, and what nothing is fitted for."""
+
+
+def transfers(report: Json) -> Rows:
+    """Header and a row a detector that scored these questions: this configuration's own, then the others'."""
+    called, detector = titles(report), report["detector"]
+    shown = list(dict.fromkeys([detector, *(name for name in TRANSFERRED if name in called)]))
+    rows = []
+    for split in report["splits"]:
+        if split["split"] != "grouped" and not split.get("origin"):
+            continue
+        found = {method["name"]: method["figures"] for method in split["methods"]}
+        rows.append(
+            [
+                split.get("origin") or report["name"],
+                report["name"],
+                f"{split['n']:,}",
+                *(figure(found[name]["auroc"]) if name in found else "–" for name in shown),
+                *(
+                    figure(found[name]["auroc_within_relation"]) if name in found else "–"
+                    for name in shown[:1]
+                ),
+            ]
+        )
+    header = ["from", "to", "questions", *(called[name] for name in shown), "within relation"]
+    return [header, *rows]
+
+
 def expectations(report: Json) -> Rows:
     verdict = {True: "met", False: "not met", None: "unknown"}
     rows = [

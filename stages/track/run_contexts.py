@@ -56,9 +56,9 @@ def read_all(job: Job, asked: tuple[str, str], contexts: str, given: str) -> dic
         raise CorruptInputError(f"{given} answers other questions than {asked[0]} has; run track again")
     own = contexts_by_question(read_contexts(job.input(contexts, CONTEXTS.name)), questions)
     settings = job.config.tracking
-    keys = [("" if any(c.question for c in each) else "\0".join([q["prefix"], *(c.prefix for c in each)]), in_chat(q))
-            for q, each in zip(questions, own, strict=True)]  # fmt: skip
-    shards = plan_shards(keys, even(len(keys), settings.shard_questions), BATCHES * settings.batch_size)
+    shards = plan_shards(
+        keys_of(questions, own), even(len(questions), settings.shard_questions), BATCHES * settings.batch_size
+    )
     mine = [number for number in range(len(shards)) if number % job.ranks == job.rank]
     sizes = {number: sum(len(batch.numbers) for batch in shards[number]) for number in mine}
     before = sum(size for number, size in sizes.items() if job.done(_step(number)))
@@ -77,6 +77,24 @@ def read_all(job: Job, asked: tuple[str, str], contexts: str, given: str) -> dic
     table = _gather(job, len(shards))
     EVIDENCE.write(job.output(EVIDENCE.name), table)
     return _metrics(table, answers, own)
+
+
+def keys_of(
+    questions: Sequence[dict[str, Any]], contexts: Sequence[Sequence[Context]]
+) -> list[tuple[str, bool]]:
+    """What questions must have alike to be read together: all that stands before them, and whether it is a chat.
+
+    Where no other question has the same before it, as where a context is made for one alone, any may be in its batch.
+    """
+    before = [
+        "\0".join([q["prefix"], *(c.prefix for c in each)])
+        for q, each in zip(questions, contexts, strict=True)
+    ]
+    count = Counter(before)
+    return [
+        (text if count[text] > 1 else "", in_chat(question))
+        for text, question in zip(before, questions, strict=True)
+    ]
 
 
 def _do_shard(

@@ -70,6 +70,8 @@ def tables_of(report: Json) -> list[Table]:
               [["all" if p["layer"] is None else p["layer"], "yes" if p["before_answer"] else "no", p["auroc"], p["auroc_within_relation"]] for p in report["early_warning"]]),
         Table("relations", "AUROC inside each relation.", ["relation", "questions", "wrong", *(titles[name] for name in main)],
               [[r["relation"], r["n"], r["n_wrong"], *(r["auroc"][name] for name in main)] for r in report["relations"]]),
+        Table("transfers", "From one data set to another, nothing fitted again: AUROC.", (moved := tables.transfers(report))[0],
+              moved[1:] if len(moved) > 2 else []),
         Table("error_types", "Kinds of wrong answers.", ["kind", "answers", "AUROC", "best baseline", "found"],
               [[e["name"], e["n"], e["auroc"], e["baseline_auroc"], e["found"]] for e in report["error_types"]]),
         Table("saes", "Sparse autoencoders on held-out text.", ["layer", "L0", "FVU", "MSE", "dead", "CE recovered", "KL recovered"],
@@ -78,7 +80,8 @@ def tables_of(report: Json) -> list[Table]:
               [[e["metric"], e["wanted"], e["found"], {True: "yes", False: "no", None: "not measured"}[e["met"]]] for e in report["expectations"]]),
         Table("data", "Data.", ["what", "count"],
               [[name, report["data"][key]] for key, name in (("n_questions", "questions"), ("n_labelled", "with a label"), ("n_wrong", "answered wrongly"),
-               ("n_right", "answered correctly"), ("n_groups", "groups"), ("n_relations", "relations"))]),
+               ("n_right", "answered correctly"), ("n_groups", "groups"), ("n_relations", "relations"))]
+              + ([["openings of the frozen test", report["frozen_test_openings"]]] if report.get("frozen_test_openings") else [])),
     ]  # fmt: skip
     return found
 

@@ -1,6 +1,7 @@
 import csv
 import dataclasses
 import json
+import shutil
 import zipfile
 
 import numpy as np
@@ -422,9 +423,18 @@ def test_another_runs_detector_scores_these_questions_and_nothing_is_fitted_agai
 ):
     found = detect(tmp_path, *made_up, detection={
         "repeats": 1, "folds": 2, "inner_folds": 2, "relation_folds": 0, "answer_folds": 0, "permutations": 0,
-        "early_points": 1, "transfer": str(out),
+        "early_points": 1, "transfer": [str(out), str(shutil.copytree(out, tmp_path / "copy"))],
     })  # fmt: skip
     scores = pd.read_parquet(found / "scores.parquet")
+    metrics = json.loads((found / "detection_metrics.json").read_text())
+    assert metrics["transfers"] == [
+        {"split": split, "from": load(out).provenance["name"]} for split in ("transfer", "transfer_2")
+    ]
+    first, second = (
+        scores[scores["split"] == split].drop(columns="split").reset_index(drop=True)
+        for split in ("transfer", "transfer_2")
+    )
+    pd.testing.assert_frame_equal(first, second)
     part = scores[scores["split"] == "transfer"]
     assert set(part["method"]) == {"anchored", "full", "anchor", "logprob_sum"}
     part = part[part["method"] == "anchored"]

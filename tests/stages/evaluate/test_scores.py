@@ -92,10 +92,18 @@ def test_a_side_split_of_one_class_is_said(folder):
 def test_questions_of_another_data_set_have_their_own_labels(folder):
     records = scored.questions(60, seed=5)
     change_json(folder, "hallucination_scores.json", lambda c: c.update(other_questions=records))
-    other = scored.scores(records, {"transfer": 1})
+    other = scored.scores(records, {"transfer_2": 1, "transfer": 1, "transfer_10": 1})
     change_scores(folder, lambda t: pd.concat([t, other], ignore_index=True))
-    found = read(folder).splits["transfer"]
-    assert found.label.tolist() == [r["label"] for r in records if r["label"] is not None]
+    change_json(
+        folder,
+        "detection_metrics.json",
+        lambda c: c.update(transfers=[{"split": "transfer_2", "from": "gpt"}]),
+    )
+    splits = read(folder).splits
+    assert list(splits)[-3:] == ["transfer", "transfer_2", "transfer_10"]
+    assert splits["transfer_2"].text.title == "Other data set: detector of gpt"
+    for name in list(splits)[-3:]:
+        assert splits[name].label.tolist() == [r["label"] for r in records if r["label"] is not None]
 
 
 def test_all_right_is_refused(folder):

@@ -10,7 +10,7 @@ function resultsPage(query) {
       h("p", { class: "finding" }, found.headline.detector), h("p", { class: "finding" }, found.headline.tracking),
       found.absent.length > 0 && folded(`Not measured: ${plural(found.absent.length, "thing")}`, h("ul", null, found.absent.map((words) => h("li", null, words)))),
       found.splits.length > 1 && h("nav", { "aria-label": "Ways to hold questions back", class: "choices" }, found.splits.map((each, i) => h("a", { href: `#/results?split=${encodeURIComponent(each.split)}`, "aria-current": i === number ? "true" : null }, each.title)))),
-    split && section(split.title, note(split.description, ` ${fixed(split.n, 0)} questions, ${fixed(split.n_wrong, 0)} answered wrongly (${share(split.prevalence)}), ${plural(split.n_groups, "group")}, ${plural(split.repeats, "repeat")}. Calling every answer wrong would have F1 ${fixed(split.f1_all_called_wrong)}.`)),
+    split && section(split.title, note(split.description, ` ${fixed(split.n, 0)} questions, ${fixed(split.n_wrong, 0)} answered wrongly (${share(split.prevalence)}), ${plural(split.n_groups, "group")}, ${plural(split.repeats, "repeat")}. Calling every answer wrong would have F1 ${fixed(split.f1_all_called_wrong)}.`, split.split === "test" && found.frozen_test_openings ? ` Opened ${plural(found.frozen_test_openings, "time")} by runs that differ in inputs, settings or code.` : "")),
     split && methodsSection(found, split, number),
     split && curvesSection(found, split, number),
     split && ladderSection(found, split, number),
@@ -74,7 +74,7 @@ function ladderSection(found, split, number) {
 
 function comparisonsSection(found, split, number) {
   if (!split.comparisons.length) return null;
-  const about = { detector: "detector against the best without tracks", association: "association against a null", increment: "with tracks against without" };
+  const about = { detector: "detector against the best without tracks", association: "association against a null", increment: "with tracks against without", contexts: "answers in other contexts" };
   return section("Do tracks help?", note("Paired differences on the same resamples of the same questions."), table(["question", "method", "against", "figure", "difference", "verdict"],
     split.comparisons.map((each, i) => [about[each.about], methodTitle(found, each.method), methodTitle(found, each.against), METRICS.find(([key]) => key === each.metric)?.[1] ?? each.metric,
       figure("final_report.json", `/splits/${number}/comparisons/${i}/difference`, { signed: true }), each.verdict]), { caption: "Paired differences", numeric: [4] }));
