@@ -223,6 +223,15 @@ class ErrorType(Record):
     found: Figure = Field(description="Share that the main detector calls wrong.")
 
 
+class ErrorTypeAgreement(Record):
+    """Types told from the accounts of answers against those told from the leaders of tracks alone."""
+
+    n: int = Field(description="Wrong answers.")
+    same: int = Field(description="Of the same type by both.")
+    kappa: float = Field(description="Cohen's.")
+    counts: dict[str, dict[str, int]] = Field(description="Type by the account → type by tracks → answers.")
+
+
 class StrictReport(Record):
     """The grouped split's scores against the strict labels; nothing was fitted on them."""
 
@@ -341,6 +350,7 @@ class FinalReport(Record):
         "code. A figure on it means less the more there are.",
     )
     error_types: list[ErrorType]
+    error_type_agreement: ErrorTypeAgreement | None = None
     strict: StrictReport | None
     matching: str = Field("auto", description="`data.matching`: what the labels were decided by.")
     matchers: list[MatcherReport] = Field([], description="Those that differ most from the labels first.")

@@ -1,4 +1,6 @@
-"""Why an answer may be wrong, told from its candidates and tracks. Gold answers are used: this describes, it detects nothing.
+"""Why an answer may be wrong, told from its candidates and the leaders of its tracks alone: how kinds of wrong answers were told
+before there were accounts (`common/formats/reasons.py`), kept to say how far the two agree. Gold answers are used: this
+describes, it detects nothing.
 
 The first answer token decides. A candidate is right when a right answer begins with its text.
 """
@@ -16,19 +18,15 @@ from ghosttrack.common.maths.text import normalise
 
 Floats = NDArray[np.float64]
 
-ERROR_TYPES = {
-    "recall_override": "A right answer led the competition of the tracks in two layers running or more, and lost.",
-    "prior_default": "The answer is the one most often given in its relation.",
-    "unknown_subject": "No right answer is among the model's candidates for the first token.",
-    "other": "A right answer was a candidate but never led.",
-}
 _LAYERS_LED = 2
 
 
 def error_types(
     answers: Sequence[Answer], candidates: Sequence[Sequence[str]], leader: Floats
 ) -> list[str | None]:
-    """The type of each wrong answer, None for others.
+    """The type of each wrong answer, None for others. `recall_override`: a right answer led the competition of the tracks in two
+    layers running or more, and lost; `prior_default`: the answer is the one most often given in its relation;
+    `unknown_subject`: no right answer is among the candidates; else `other`.
 
     candidates: texts of the candidates for the first answer token, by question and rank; leader: [n, n_layers] rank of the
     leading candidate at the last prompt token.

@@ -45,9 +45,14 @@ def score_table(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
 
 
 def question_record(
-    answer: Answer, group: int, reason: str | None, error_type: str | None, competition: Mapping[str, Any]
+    answer: Answer,
+    group: int,
+    reason: str | None,
+    error_type: str | None,
+    by_tracks: str | None,
+    competition: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """A question without its scores."""
+    """A question without its scores. error_type, by_tracks: the kind of a wrong answer by its account, and by its tracks alone."""
     return {
         "id": answer.id,
         "relation": answer.relation,
@@ -60,6 +65,7 @@ def question_record(
         "excluded": reason,
         "matched": answer.matched,
         "error_type": error_type,
+        "error_type_by_tracks": by_tracks,
         "competition": dict(competition),
         "split": None,
         "fold": None,

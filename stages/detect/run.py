@@ -19,6 +19,7 @@ from ghosttrack.common.formats.answers import GENERATIONS, read_answers
 from ghosttrack.common.formats.detection_metrics import METRICS
 from ghosttrack.common.formats.detector import ASKED_SCORES, DECISIONS, DETECTOR, DETECTOR_ARRAYS, FEATURES
 from ghosttrack.common.formats.hallucination_scores import SCORES
+from ghosttrack.common.formats.reasons import KINDS, REASONS
 from ghosttrack.common.formats.scores import SCORE_TABLE, transfer_name
 from ghosttrack.common.formats.snapshot import TOKENIZER
 from ghosttrack.common.maths.calibration import fit_platt
@@ -28,7 +29,7 @@ from ghosttrack.stages.detect import detector as saved
 from ghosttrack.stages.detect import records
 from ghosttrack.stages.detect.crossval import Decided, Side, decide, fit_side, methods_of
 from ghosttrack.stages.detect.data import Data
-from ghosttrack.stages.detect.error_types import ERROR_TYPES, error_types
+from ghosttrack.stages.detect.error_types import error_types
 from ghosttrack.stages.detect.evidence import PLACES
 from ghosttrack.stages.detect.explain import Reason, competition_of, explained, reasons, reference_of
 from ghosttrack.stages.detect.familiarity import fit_familiarity
@@ -98,10 +99,13 @@ def run_all(job: Job) -> dict[str, Any]:
     ]
     tables += [other.scores for other in others]
     candidates = _candidates(job, data.tokens)
-    types = error_types(answers, candidates, opened.leader[:, PROMPT])
+    by_tracks = error_types(answers, candidates, opened.leader[:, PROMPT])
+    told = REASONS.read(job.input("track/reasons", REASONS.name))
+    types = {line["question"]: line["kind"] for line in told}
     questions = [
         records.question_record(
-            answer, int(opened.groups[row]), opened.excluded[row], types[row] if opened.excluded[row] is None else None,
+            answer, int(opened.groups[row]), opened.excluded[row],
+            *((types.get(row), by_tracks[row]) if opened.excluded[row] is None else (None, None)),
             competition_of(opened.leader[row, PROMPT], job.config.layers, candidates[row]),
         )
         for row, answer in enumerate(answers)
@@ -132,7 +136,7 @@ def run_all(job: Job) -> dict[str, Any]:
             "frozen_test_openings": openings,
             "permutation": {**control._asdict(), "p_value": control.p_value} if control else None,
             "familiarity": _familiarity(splits, data, opened.groups, job.config.seed),
-            "error_types": ERROR_TYPES,
+            "error_types": KINDS,
             "transfers": [
                 {"split": transfer_name(number), "from": other.origin} for number, other in enumerate(others)
             ],

@@ -14,6 +14,7 @@ from ghosttrack.common.formats.final_report import (
     DataCard,
     EarlyPoint,
     ErrorType,
+    ErrorTypeAgreement,
     MatcherReport,
     MethodCard,
     Metric,
@@ -238,6 +239,27 @@ def error_types(detection: Detection, sample: Sample, split: Split, baseline: st
             )
         )
     return reports
+
+
+def error_type_agreement(questions: Questions) -> ErrorTypeAgreement | None:
+    """How far kinds told from accounts are those told from tracks alone; None where no answer has both."""
+    both = [
+        pair
+        for pair in zip(questions.error_type, questions.error_type_by_tracks, strict=True)
+        if None not in pair
+    ]
+    if not both:
+        return None
+    kinds = sorted({str(kind) for pair in both for kind in pair})
+    account, tracks = zip(*both, strict=True)
+    same = sum(one == other for one, other in both)
+    kappa = float(cohen_kappa_score(account, tracks, labels=kinds)) if len(kinds) > 1 else 1.0
+    counts = {
+        kind: {other: n for other in kinds if (n := both.count((kind, other)))}
+        for kind in kinds
+        if kind in account
+    }
+    return ErrorTypeAgreement(n=len(both), same=same, kappa=kappa, counts=counts)
 
 
 def strict_report(

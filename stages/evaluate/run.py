@@ -67,6 +67,7 @@ def run(job: Job) -> dict[str, Any]:
         permutation=permutation,
         frozen_test_openings=detection.openings,
         error_types=parts.error_types(detection, sample, grouped, best),
+        error_type_agreement=parts.error_type_agreement(detection.questions),
         strict=strict,
         matching=job.config.data.matching,
         matchers=parts.matcher_reports(detection.questions),

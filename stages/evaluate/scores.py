@@ -47,6 +47,7 @@ class Questions(NamedTuple):
     strict: Floats  # [n] by exact match; NaN where there is none
     excluded: list[str | None]  # reason
     error_type: list[str | None]  # of wrong answers
+    error_type_by_tracks: list[str | None]  # the same by the leaders of tracks alone
     matched: list[Mapping[str, int]]  # matcher → 1 wrong, 0 right
 
 
@@ -180,6 +181,7 @@ def _questions(records: Sequence[Mapping[str, Any]]) -> Questions:
         strict=_labels([record.get("strict_label") for record in records]),
         excluded=[record["excluded"] for record in records],
         error_type=[record.get("error_type") for record in records],
+        error_type_by_tracks=[record.get("error_type_by_tracks") for record in records],
         matched=[record.get("matched") or {} for record in records],
     )
 

@@ -288,7 +288,13 @@ def _early_warning(report: Json) -> list[str]:
 def _error_types(report: Json) -> list[str]:
     if not report["error_types"]:
         return ["Kinds of wrong answers were not distinguished."]
-    return ["Each kind of wrong answer against all right ones:", tables.markdown(tables.error_types(report))]
+    found = ["Each kind of wrong answer against all right ones:", tables.markdown(tables.error_types(report))]
+    if agreement := report.get("error_type_agreement"):
+        found.append(
+            f"Kinds are told from the account of the answer's first token. By the leaders of the tracks alone {agreement['same']:,} of "
+            f"{agreement['n']:,} wrong answers would be of the same kind (kappa {agreement['kappa']:.2f})."
+        )
+    return found
 
 
 def _repeats(split: Json) -> str:

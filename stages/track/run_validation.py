@@ -3,22 +3,27 @@
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.formats.account import ACCOUNT
 from ghosttrack.common.formats.answers import GENERATIONS
 from ghosttrack.common.formats.association import ASSOCIATION
 from ghosttrack.common.formats.causes import CAUSES
+from ghosttrack.common.formats.file import only
+from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.common.formats.validation import VALIDATION, VALIDATION_PICTURE, VALIDATION_WORDS
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.common.models.held_out import Text
 from ghosttrack.common.models.language_model import load_language_model
 from ghosttrack.common.models.sae import JumpReLUSAE
-from ghosttrack.stages.track import explanations, validation
+from ghosttrack.stages.track import explanations, link_calibration, validation
 from ghosttrack.stages.track.associate.follow import follow
 from ghosttrack.stages.track.associate.record import Tracks
 from ghosttrack.stages.track.association import Association, Scans, fit
+from ghosttrack.stages.track.causes import agreement
 from ghosttrack.stages.track.corpus_scans import CorpusScans
+from ghosttrack.stages.track.link_calibration import Judged
 from ghosttrack.stages.track.run_association import scan_held_out
 from ghosttrack.stages.track.run_causes import summary
 from ghosttrack.stages.track.saes import load_saes
@@ -42,7 +47,17 @@ def run(job: Job) -> dict[str, Any]:
     association = Association.load(job.input("track/association", ASSOCIATION.name))
     model = load_language_model(job.input_dir("prepare/model"), **settings.model.loading)
     with job.progress(4, "questions", "validation") as progress:
-        scenes = validation.scene_scores(*SCENE_PROBLEMS, seed)
+        planted = validation.scene_tracks(*SCENE_PROBLEMS, seed)
+        scenes = validation.scene_scores(planted)
+        calibration = {
+            associator: link_calibration.reliability(
+                Judged.joined(
+                    [link_calibration.judged(scene, ways[associator]) for scene, ways in planted.values()]
+                ),
+                seed,
+            )
+            for associator in ("nearest", "marginals", "hypotheses")
+        }
         progress.update(1)
         found, text = scan_held_out(job, model, saes, min(settings.tracking.fit_tokens, MOST_SCANS))
         even, odd = _halves(found)
@@ -69,6 +84,7 @@ def run(job: Job) -> dict[str, Any]:
         validation.judge_likelihood(likelihood["linked"], likelihood["random"]),
         validation.judge_life(life["real"], life["permuted"], len(settings.layers)),
         validation.judge_causes(drops, links.token),
+        link_calibration.judge(calibration[settings.tracking.associator], settings.tracking.associator),
         _causal_links(even, odd, by_cosine, linked, saes, settings.layers, seed),
         *_explanations(job),
     ]
@@ -90,7 +106,12 @@ def run(job: Job) -> dict[str, Any]:
             "tokens": len(likelihood["linked"]),
             **{name: _mean(values) for name, values in likelihood.items()},
         },
+        "link_posteriors": {
+            "scenes": calibration,
+            "interventions": link_calibration.by_posterior(links.posterior, drops.linked, drops.control),
+        },
         "life": life,
+        "drops": _drops(job),
         "causes": {
             "links": len(drops.linked),
             "drop_linked": _mean(drops.linked),
@@ -221,6 +242,7 @@ def words(report: dict[str, Any]) -> str:
             lines.append(
                 f"| {scene} | {name} | {means['gospa']:.3f} | {means['mota']:.3f} | {means['idf1']:.3f} |"
             )
+    lines += _posterior_words(report["link_posteriors"]) + _drop_words(report["drops"])
     lines += [
         "",
         "## Causes by layer",
@@ -233,6 +255,79 @@ def words(report: dict[str, Any]) -> str:
             f"| {layer['layer']} | {layer['links']} | {layer['drop_linked']:.3f} | {layer['drop_control']:.3f} |"
         )
     return "\n".join([*lines, "", f"![The same in pictures]({VALIDATION_PICTURE.name})", ""])
+
+
+def _posterior_words(found: dict[str, Any]) -> list[str]:
+    lines = ["", "## Posteriors of links in planted scenes", "", "| associator | posterior | links | mean posterior | right |", "|---|---|---|---|---|"]  # fmt: skip
+    for name, table in found["scenes"].items():
+        lines += [
+            f"| {name} | {each['low']:.0%}–{each['high']:.0%} | {each['links']:,} | {each['posterior']:.3f} | {each['right']:.3f} |"
+            for each in table["bins"]
+        ]
+    lines += ["", "## Posteriors of links, and what their targets lose without their sources", "",
+              "| links | mean posterior | drop of the linked | drop with the control | linked falls more |", "|---|---|---|---|---|"]  # fmt: skip
+    return lines + [
+        f"| {each['links']} | {each['posterior']:.3f} | {each['drop_linked']:.3f} | {each['drop_control']:.3f} | {each['stronger']:.0%} |"
+        for each in found["interventions"]
+    ]
+
+
+def _drop_words(rows: list[dict[str, Any]]) -> list[str]:
+    lines = ["", "## Measured drops on predicted ones", "", "| tracks taken out | n | slope | rank correlation |", "|---|---|---|---|"]  # fmt: skip
+    for each in rows:
+        slope, rank = (
+            f"{each[key]:.2f} [{each[f'{key}_low']:.2f}, {each[f'{key}_high']:.2f}]"
+            for key in ("slope", "rank")
+        )
+        lines.append(f"| {each['what']} | {each['n']} | {slope} | {rank} |")
+    return lines
+
+
+def _drops(job: Job) -> list[dict[str, Any]]:
+    """Slope and rank correlation of measured on predicted drops, with intervals over questions, by kind and by the depth at which
+    a track begins."""
+    causes = CAUSES.read(job.input("track/causes", CAUSES.name))
+    kind, depth = causes["kind"].astype(str), _births(job, causes) / max(len(job.config.layers), 1)
+    single = kind == "track"
+    groups = {"one track": single}
+    groups |= {
+        f"sets of {size}": ~single & (causes["size"] == size)
+        for size in np.unique(causes["size"][~single]).tolist()
+    }
+    thirds = ("first", "middle", "last")
+    for i, name in enumerate(thirds):
+        groups[f"one track born in the {name} third of the layers"] = single & (
+            np.floor(depth * 3).clip(0, 2) == i
+        )
+    found = []
+    for what, rows in groups.items():
+        figures = agreement(
+            causes["predicted"][rows].astype(np.float64), causes["drop"][rows].astype(np.float64), causes["question"][rows], job.config.seed
+        )  # fmt: skip
+        if figures is not None:
+            (slope_low, slope_high), (rank_low, rank_high) = figures.slope_interval, figures.rank_interval
+            values = {"slope": figures.slope, "slope_low": slope_low, "slope_high": slope_high,
+                      "rank": figures.rank_correlation, "rank_low": rank_low, "rank_high": rank_high}  # fmt: skip
+            found.append(
+                {
+                    "what": what,
+                    "n": figures.n,
+                    **{name: round(float(value), 3) for name, value in values.items()},
+                }
+            )
+    return found
+
+
+def _births(job: Job, causes: dict[str, Any]) -> NDArray[np.float64]:
+    """Place among the layers at which the track of each row begins; NaN for sets."""
+    path, layers = job.input("track/all", TRACKS.name), job.config.layers
+    births = np.full(len(causes["question"]), np.nan)
+    for question in np.unique(causes["question"]).tolist():
+        rows = TRACKS.read(path, ["position", "layer", "track"], where=only(range(question, question + 1)))
+        for at in np.flatnonzero((causes["question"] == question) & (causes["kind"] == "track")).tolist():
+            own = (rows["position"] == causes["position"][at]) & (rows["track"] == causes["track"][at])
+            births[at] = layers.index(int(rows["layer"][own].min()))
+    return births
 
 
 def _mean(values: np.ndarray) -> float | None:

@@ -64,11 +64,13 @@ SCENES = {
 
 class Scene(NamedTuple):
     """decoders: a layer's [latents, d_model], unit rows; scans; truth: of each problem, a snapshot a layer of all features that
-    are there, detected or not: their numbers and states (direction, log-activation)."""
+    are there, detected or not: their numbers and states (direction, log-activation); path_of: int64 [n_layers, latents], the
+    number of the feature that a latent would be, if it were not clutter."""
 
     decoders: list[Tensor]
     scans: Scans
     truth: list[list[Snapshot]]
+    path_of: NDArray[np.int64]
 
 
 def plant(planted: Planted, n_problems: int, seed: int) -> Scene:
@@ -87,7 +89,7 @@ def plant(planted: Planted, n_problems: int, seed: int) -> Scene:
             falling = sorted(scan.items(), key=lambda item: -item[1])
             latents[number, layer, : len(scan)] = [latent_of[layer, path] for path, _ in falling]
             activations[number, layer, : len(scan)] = np.exp([level for _, level in falling])
-    return Scene(decoders, Scans(latents, activations), [truth for _, truth in problems])
+    return Scene(decoders, Scans(latents, activations), [truth for _, truth in problems], rows)
 
 
 def _directions(planted: Planted, random: np.random.Generator) -> tuple[Floats, dict[int, int], Floats]:

@@ -6,7 +6,7 @@ those of decoders whose rows were permuted? Causes: does taking a latent out of 
 to more than it lowers the same latent to take out one of the same strength that it is not linked to?
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -45,19 +45,29 @@ class Verdict(NamedTuple):
     words: str
 
 
-def scene_scores(n_fit: int, n_test: int, seed: int) -> dict[str, dict[str, dict[str, list[float]]]]:
-    """Scene → associator → measure → a value a problem. Fitted on other problems of the same scene."""
-    found: dict[str, dict[str, dict[str, list[float]]]] = {}
+def scene_tracks(n_fit: int, n_test: int, seed: int) -> dict[str, tuple[Scene, dict[str, Tracks]]]:
+    """Scene by name → the scene, and associator → its tracks there. Fitted on other problems of the same scene."""
+    found: dict[str, tuple[Scene, dict[str, Tracks]]] = {}
     for name, planted in SCENES.items():
         scene = plant(planted, n_fit + n_test, seed)
         association = fit(scene.scans.part(0, n_fit), scene.decoders, range(planted.n_layers), seed)
-        test = Scene(scene.decoders, scene.scans.part(n_fit, n_fit + n_test), scene.truth[n_fit:])
+        test = scene._replace(scans=scene.scans.part(n_fit, n_fit + n_test), truth=scene.truth[n_fit:])
         ways: dict[str, Tracks] = {
             associator: follow(test.scans, association, associator, test.decoders, seed=seed)
             for associator in ASSOCIATORS
         }
         ways[SMOOTHED] = ways["nearest"]._replace(existence=ways["nearest"].existence.copy())
         look_back(ways[SMOOTHED], Detections.of(test.scans), association)
+        found[name] = test, ways
+    return found
+
+
+def scene_scores(
+    planted: Mapping[str, tuple[Scene, Mapping[str, Tracks]]],
+) -> dict[str, dict[str, dict[str, list[float]]]]:
+    """Scene → associator → measure → a value a problem. planted: `scene_tracks`."""
+    found: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for name, (test, ways) in planted.items():
         found[name] = {}
         for way, tracks in ways.items():
             each = np.array(scores(test, tracks), dtype=np.float64)
@@ -168,6 +178,7 @@ class Links:
     control: NDArray[np.int64]
     source_activation: NDArray[np.float32]
     control_activation: NDArray[np.float32]
+    posterior: NDArray[np.float32]
 
 
 def sample_links(
@@ -204,9 +215,10 @@ def sample_links(
                         before[control],
                         here[source],
                         here[control],
+                        tracks.posterior[one, layer, target],
                     )
                 )
-    kinds = (np.int64,) * 5 + (np.float32,) * 2
+    kinds = (np.int64,) * 5 + (np.float32,) * 3
     values = list(zip(*columns, strict=True)) if columns else [()] * len(kinds)
     return Links(*(np.array(one, dtype=kind) for one, kind in zip(values, kinds, strict=True)))
 

@@ -19,6 +19,7 @@ from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.contract import expand, load_contract
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.formats.evidence import EVIDENCE
+from ghosttrack.common.formats.reasons import KINDS, REASONS
 
 ROOT = Path(__file__).resolve().parents[3]
 EXCLUDED = {"empty": 0.01, "echo": 0.01}
@@ -213,6 +214,10 @@ def write_track_unit(
         json.dumps({"model": {"vocab": vocabulary}, "decoder": {"type": "ByteLevel"}}), encoding="utf-8"
     )
     context_table(lines, strength).to_parquet(folder / "contexts.parquet", index=False)
+    REASONS.write(
+        folder / REASONS.name,
+        [{"question": q, "kind": list(KINDS)[q % 4]} for q, line in enumerate(lines) if line["label"] == 1],
+    )
     table.to_parquet(folder / "tracks.parquet", index=False)
     ladder(table).to_parquet(folder / "ladder.parquet", index=False)
     layer_table(lines, wrong, layers).to_parquet(folder / "layers.parquet", index=False)
@@ -220,7 +225,13 @@ def write_track_unit(
 
 
 def inputs(folder: Path) -> dict[str, Path]:
-    return {"track/answers": folder, "track/all": folder, "track/contexts": folder, "prepare/model": folder}
+    return {
+        "track/answers": folder,
+        "track/all": folder,
+        "track/contexts": folder,
+        "track/reasons": folder,
+        "prepare/model": folder,
+    }
 
 
 def job(stage: str, settings: Config, folder: Path, inputs: dict[str, Path]) -> Job:

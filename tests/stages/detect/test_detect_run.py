@@ -18,6 +18,7 @@ from ghosttrack.common.errors import (
     NumericError,
 )
 from ghosttrack.common.formats.answers import Answer
+from ghosttrack.common.formats.reasons import KINDS
 from ghosttrack.common.maths.metrics import auroc
 from ghosttrack.common.maths.text import normalise
 from ghosttrack.stages.detect.crossval import fit_side, methods_of
@@ -79,7 +80,13 @@ def test_every_question_has_a_record_and_every_labelled_one_a_score(out):
             assert record["predicted"] == int(record["score"] >= record["threshold"])
             low, high = record["interval"]
             assert 0 <= low < high <= 1
-            assert (record["error_type"] is None) == (record["label"] == 0)
+            assert (
+                (record["error_type"] is None)
+                == (record["error_type_by_tracks"] is None)
+                == (record["label"] == 0)
+            )
+            if record["label"]:  # that of reasons.jsonl, whatever tracks alone would say
+                assert record["error_type"] == list(KINDS)[int(record["id"][1:]) % 4]
 
 
 def test_contributions_add_up_and_the_nearest_right_answer_is_right_and_of_another_group(out):

@@ -57,6 +57,7 @@ def questions(n: int, seed: int = 0) -> list[dict[str, Any]]:
                 "strict_label": None if excluded else int(wrong[i] or i % 10 == 0),
                 "matched": {"exact": int(wrong[i] or i % 10 == 0), "f1": int(wrong[i])} | ({"number": 1} if i % 7 == 0 else {}),
                 "error_type": list(ERROR_TYPES)[i % 2] if wrong[i] and not excluded else None,
+                "error_type_by_tracks": ["unknown_subject", "other"][i % 3 > 0] if wrong[i] and not excluded else None,
                 "score": None if excluded else float(wrong[i]),
             }
         )  # fmt: skip

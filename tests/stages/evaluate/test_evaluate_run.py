@@ -142,6 +142,17 @@ def test_error_types_are_set_against_all_right_answers(evaluated, report, record
     assert sum(e.share for e in report.error_types) == pytest.approx(1)
 
 
+def test_types_by_accounts_are_set_against_those_by_tracks(report, records):
+    pairs = [(r["error_type"], r["error_type_by_tracks"]) for r in records if r["error_type"]]
+    found = report.error_type_agreement
+    assert found.n == len(pairs) == sum(n for row in found.counts.values() for n in row.values())
+    assert found.same == sum(one == other for one, other in pairs)
+    expected = sum(  # agreement by chance
+        sum(one == kind for one, _ in pairs) * sum(other == kind for _, other in pairs) for kind in {k for p in pairs for k in p}
+    ) / len(pairs) ** 2  # fmt: skip
+    assert found.kappa == pytest.approx((found.same / found.n - expected) / (1 - expected))
+
+
 def test_matchers_are_counted_against_the_labels_and_each_other(report, records):
     exact, number, f1 = sorted(report.matchers, key=lambda each: ["exact", "number", "f1"].index(each.name))
     labelled = [record for record in records if record["label"] is not None]

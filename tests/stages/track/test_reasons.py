@@ -16,7 +16,7 @@ from ghosttrack.stages.track.explanations import (
 )
 from ghosttrack.stages.track.reasons import reason, runs, sentence, shortest_run, written
 from ghosttrack.stages.track.run_reasons import right_ranks
-from ghosttrack.stages.track.scenes import SCENES, Scene, plant, scores
+from ghosttrack.stages.track.scenes import SCENES, plant, scores
 from tests.stages.track.tiny_run import TinyRun
 
 
@@ -100,7 +100,7 @@ def test_links_by_causal_shares_find_planted_features():
     layers = range(len(scene.decoders))
     association = fit(scene.scans.part(0, 200), scene.decoders, layers, 0, gains=gains)
     assert association.kind == "causal"
-    test = Scene(scene.decoders, scene.scans.part(200, 240), scene.truth[200:])
+    test = scene._replace(scans=scene.scans.part(200, 240), truth=scene.truth[200:])
     found = {
         name: np.array(scores(test, follow(test.scans, association, name, test.decoders, seed=0)))[
             :, 0

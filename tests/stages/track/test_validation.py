@@ -38,7 +38,7 @@ def test_several_hypotheses_pass_only_where_they_are_better_than_one_and_than_ch
 
 def test_hypotheses_add_something_to_looking_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(validation, "SCENES", {name: SCENES[name] for name in HARD})
-    found = validation.scene_scores(300, 40, seed=0)
+    found = validation.scene_scores(validation.scene_tracks(300, 40, seed=0))
     gospa = {way: np.mean([found[name][way]["gospa"] for name in HARD]) for way in found["all"]}
     assert gospa["hypotheses"] < gospa[validation.SMOOTHED] < gospa["nearest"]
     assert validation.judge_scenes(found).passed
@@ -111,7 +111,7 @@ def test_a_sampled_link_has_a_control_of_like_activation_that_the_target_does_no
     tracks.previous[0, 1, 1] = 1  # 6 at layer 1 continues 5 at layer 0
     links = validation.sample_links(scans, tracks, np.array([0]), [4, 5, 6], seed=0)
     assert [column.tolist() for column in vars(links).values()] == [
-        [0], [0], [5], [6], [7], pytest.approx([2.1]), pytest.approx([2.0])
+        [0], [0], [5], [6], [7], pytest.approx([2.1]), pytest.approx([2.0]), [1.0]
     ]  # fmt: skip
     assert len(validation.sample_links(scans, tracks, np.array([0]), [4, 6, 7], seed=0).token) == 0
 
@@ -135,7 +135,7 @@ def test_taking_out_what_a_latent_is_made_of_lowers_it_and_taking_out_something_
     n = len(row)
     links = Links(
         np.arange(n), np.zeros(n, dtype=np.int64), source.numpy(), source.numpy(), control.numpy(),
-        activation.numpy(), control_activation.numpy(),
+        activation.numpy(), control_activation.numpy(), np.ones(n, dtype=np.float32),
     )  # fmt: skip
     drops = validation.ablate(model, text, row, column, saes, layers, links, tokens_at_a_time=5)
     together = validation.ablate(model, text, row, column, saes, layers, links, tokens_at_a_time=n)
@@ -157,7 +157,12 @@ def test_links_of_one_token_are_one_observation() -> None:
 def test_the_report_does_not_count_what_could_not_be_told_as_passed() -> None:
     verdicts = [Verdict("a", True, "."), Verdict("b", None, "."), Verdict("c", False, ".")]
     report = {"passed": 1, "failed": 1, "not_told": 1, "verdicts": [v._asdict() for v in verdicts],
-              "scenes": {}, "causes": {"by_layer": []}}  # fmt: skip
+              "scenes": {}, "link_posteriors": {
+            "scenes": {"nearest": {"bins": [{"low": 0.6, "high": 0.7, "links": 12, "posterior": 0.65, "right": 0.5}]}},
+            "interventions": [{"links": 4, "posterior": 0.9, "drop_linked": 0.2, "drop_control": 0.1, "stronger": 0.75}],
+        },
+        "drops": [{"what": "one track", "n": 30, "slope": 0.9, "slope_low": 0.8, "slope_high": 1.0, "rank": 0.8, "rank_low": 0.7, "rank_high": 0.9}],
+        "causes": {"by_layer": []}}  # fmt: skip
     text = words(report)
     assert "1 of 3 passed, 1 failed, 1 could not be told." in text
     assert "**not told.**" in text

@@ -1,0 +1,127 @@
+"""Whether posteriors mean what they say: of links of 70 %, are 70 % right? In planted scenes, where it is known which detections
+are of one feature; and whether links of higher posterior carry more when their source is taken out of the model."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ghosttrack.stages.track.associate.record import Tracks
+from ghosttrack.stages.track.scenes import Scene
+from ghosttrack.stages.track.validation import LEAST_PROBLEMS, Verdict
+
+EDGES = np.linspace(0, 1, 11)
+DOUBTFUL = slice(1, 9)
+"""Bins of 10 % to 90 %: most links are all but certain, and would hide how the others stand."""
+LARGEST_ERROR = 0.05
+"""Mean distance of share and posterior of doubtful links that passes."""
+DRAWS = 300
+Floats = NDArray[np.float64]
+
+
+class Judged(NamedTuple):
+    """A row a link. problem: int64; posterior; right: whether both ends are of one planted feature."""
+
+    problem: NDArray[np.int64]
+    posterior: Floats
+    right: NDArray[np.bool_]
+
+    @classmethod
+    def joined(cls, parts: Sequence["Judged"]) -> "Judged":
+        """Of several scenes; their problems are counted on."""
+        start = np.cumsum([0, *(int(part.problem.max(initial=-1)) + 1 for part in parts)])
+        problem = np.concatenate([part.problem + at for part, at in zip(parts, start[:-1], strict=True)])
+        return cls(problem, *(np.concatenate([part[i] for part in parts]) for i in (1, 2)))
+
+
+def judged(scene: Scene, tracks: Tracks) -> Judged:
+    """Every link of a scene. Clutter is of no feature, so no link from or to it is right."""
+    n_problems, n_layers, k = scene.scans.latents.shape
+    owner = np.full((n_problems, n_layers * k), -1)
+    for number, layers in enumerate(scene.truth):
+        for place, there in enumerate(layers):
+            active = scene.scans.activations[number, place] > 0
+            path = scene.path_of[place][scene.scans.latents[number, place]]
+            owner[number, place * k : (place + 1) * k] = np.where(
+                active & np.isin(path, there.numbers), path, -1
+            )
+    problem, layer, rank = np.nonzero(tracks.previous >= 0)
+    before = owner[problem, tracks.previous[problem, layer, rank]]
+    right = (before >= 0) & (before == owner[problem, layer * k + rank])
+    return Judged(problem, tracks.posterior[problem, layer, rank].astype(np.float64), right)
+
+
+def reliability(found: Judged, seed: int) -> dict[str, Any]:
+    """`links, error` (expected calibration error: mean distance of share and posterior over the bins, weighted by links, with a
+    95 % interval over problems), `doubtful_links, doubtful_error` (the same of the bins of 10 % to 90 %), `bins`: `low, high, links, posterior, right`, those without links left out."""
+    place = np.clip(np.digitize(found.posterior, EDGES) - 1, 0, len(EDGES) - 2)
+    n_bins, n_problems = len(EDGES) - 1, int(found.problem.max(initial=-1)) + 1
+    sums = np.zeros((3, n_problems, n_bins))
+    for row, values in enumerate((np.ones(len(place)), found.posterior, found.right.astype(np.float64))):
+        np.add.at(sums[row], (found.problem, place), values)
+    total = sums.sum(1)
+    draws = np.random.default_rng(seed).integers(max(n_problems, 1), size=(DRAWS, n_problems))
+
+    def with_interval(bins: slice) -> list[float]:
+        drawn = [_error(sums[:, chosen, bins].sum(1)) for chosen in draws]
+        return [
+            round(each, 4) for each in (_error(total[:, bins]), *np.percentile(drawn, [2.5, 97.5]).tolist())
+        ]
+
+    return {
+        "links": len(place),
+        "error": with_interval(slice(None)),
+        "doubtful_links": int(total[0, DOUBTFUL].sum()),
+        "doubtful_error": with_interval(DOUBTFUL),
+        "bins": [
+            {
+                "low": round(float(EDGES[i]), 2),
+                "high": round(float(EDGES[i + 1]), 2),
+                "links": int(total[0, i]),
+                "posterior": round(float(total[1, i] / total[0, i]), 4),
+                "right": round(float(total[2, i] / total[0, i]), 4),
+            }
+            for i in range(n_bins)
+            if total[0, i]
+        ],
+    }
+
+
+def _error(sums: Floats) -> float:
+    """sums: [3, bins] links, their posteriors, right ones."""
+    return float(np.abs(sums[1] - sums[2]).sum() / max(sums[0].sum(), 1))
+
+
+def judge(found: dict[str, Any], associator: str) -> Verdict:
+    """found: `reliability` of the associator that the run uses."""
+    question = "Are links of 70 % right 70 % of the time?"
+    if found["doubtful_links"] < LEAST_PROBLEMS:
+        return Verdict(question, None, f"{found['doubtful_links']} links were doubtful, too few to tell.")
+    error, low, high = found["doubtful_error"]
+    near = min(found["bins"], key=lambda each: abs(each["posterior"] - 0.7))
+    return Verdict(
+        question, error <= LARGEST_ERROR,
+        f"In planted scenes, whose features are known, posterior and share of right links differ in the mean by {error:.3f} "
+        f"[{low:.3f}, {high:.3f}] over the {found['doubtful_links']:,} links of 10 % to 90 % (at most {LARGEST_ERROR:g} is asked for; "
+        f"association by {associator}), and by {found['error'][0]:.3f} over all {found['links']:,}; of the {near['links']:,} links of "
+        f"{near['low']:.0%} to {near['high']:.0%}, {near['right']:.0%} are right.",
+    )  # fmt: skip
+
+
+def by_posterior(posterior: NDArray[np.float32], linked: Floats, control: Floats) -> list[dict[str, Any]]:
+    """Links of the model's own text in thirds by posterior: `links, posterior, drop_linked, drop_control, stronger` (share of
+    links whose target falls more than with the control)."""
+    if not len(posterior):
+        return []
+    return [
+        {
+            "links": len(rows),
+            "posterior": round(float(posterior[rows].mean()), 4),
+            "drop_linked": round(float(linked[rows].mean()), 4),
+            "drop_control": round(float(control[rows].mean()), 4),
+            "stronger": round(float((linked[rows] > control[rows]).mean()), 4),
+        }
+        for rows in np.array_split(np.argsort(posterior, kind="stable"), 3)
+        if len(rows)
+    ]

@@ -1,0 +1,96 @@
+"""Posteriors of links against what is known to be true."""
+
+import numpy as np
+import pytest
+
+from ghosttrack.stages.track import validation
+from ghosttrack.stages.track.associate.record import empty_tracks
+from ghosttrack.stages.track.association import Scans
+from ghosttrack.stages.track.link_calibration import Judged, by_posterior, judge, judged, reliability
+from ghosttrack.stages.track.scenes import Planted, plant
+
+
+def test_links_are_right_where_both_ends_are_one_feature() -> None:
+    """Against a loop over every link of a scene, with links dealt at random."""
+    scene = plant(Planted(clutter=2.0, n_layers=6), 5, seed=1)
+    tracks, random = empty_tracks(scene.scans), np.random.default_rng(0)
+    n, layers, k = scene.scans.latents.shape
+    active, expected = scene.scans.activations > 0, []
+    for problem in range(n):
+        for layer in range(1, layers):
+            for rank in np.flatnonzero(active[problem, layer]).tolist():
+                before = int(random.choice(np.flatnonzero(active[problem, layer - 1])))
+                tracks.previous[problem, layer, rank] = (layer - 1) * k + before
+                tracks.posterior[problem, layer, rank] = random.random()
+                ends = [(layer - 1, before), (layer, rank)]
+                paths = [int(scene.path_of[at][scene.scans.latents[problem, at, r]]) for at, r in ends]
+                there = all(
+                    path in scene.truth[problem][at].numbers
+                    for path, (at, _) in zip(paths, ends, strict=True)
+                )
+                expected.append(
+                    (problem, float(tracks.posterior[problem, layer, rank]), there and paths[0] == paths[1])
+                )
+    found = judged(scene, tracks)
+    assert list(zip(*(column.tolist() for column in found), strict=True)) == expected
+    assert 0 < found.right.mean() < 1
+
+
+def test_reliability_of_what_is_right_as_often_as_it_says_and_of_what_is_not() -> None:
+    random = np.random.default_rng(3)
+    posterior, problem = random.random(20_000), np.repeat(np.arange(200), 100)
+    honest = reliability(Judged(problem, posterior, random.random(20_000) < posterior), seed=0)
+    sure = reliability(Judged(problem, posterior, random.random(20_000) < posterior**3), seed=0)
+    assert sum(each["links"] for each in honest["bins"]) == honest["links"] == 20_000
+    assert honest["error"][0] < 0.02
+    assert sure["error"][1] > 0.2
+    by_hand = [posterior[(posterior >= low / 10) & (posterior < (low + 1) / 10)].mean() for low in range(10)]
+    assert [each["posterior"] for each in honest["bins"]] == pytest.approx(by_hand, abs=1e-4)
+    assert judge(honest, "marginals").passed is True
+    assert judge(sure, "marginals").passed is False
+    certain = Judged(problem, np.where(posterior < 0.99, 0.99, posterior), random.random(20_000) < 0.99)
+    few = reliability(certain, seed=0)
+    assert few["error"][0] < 0.02
+    assert judge(few, "marginals").passed is None
+
+
+def test_scenes_are_counted_on() -> None:
+    one = Judged(np.array([0, 1]), np.array([0.5, 0.6]), np.array([True, False]))
+    both = Judged.joined([one, one])
+    assert both.problem.tolist() == [0, 1, 2, 3]
+    assert both.right.tolist() == [True, False] * 2
+
+
+def test_no_link_is_no_figure() -> None:
+    empty = Judged(np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0, dtype=bool))
+    found = reliability(empty, seed=0)
+    assert (found["links"], found["bins"]) == (0, [])
+    assert (
+        by_posterior(
+            np.zeros(0, dtype=np.float32), np.zeros(0, dtype=np.float32), np.zeros(0, dtype=np.float32)
+        )
+        == []
+    )
+
+
+def test_links_by_thirds_of_their_posterior() -> None:
+    posterior = np.array([0.9, 0.1, 0.5], dtype=np.float32)
+    rows = by_posterior(
+        posterior, np.array([3, 1, 2], dtype=np.float32), np.array([1, 2, 2], dtype=np.float32)
+    )
+    assert [row["posterior"] for row in rows] == pytest.approx([0.1, 0.5, 0.9])
+    assert [row["stronger"] for row in rows] == [0, 0, 1]
+    assert [row["drop_linked"] for row in rows] == [1, 2, 3]
+
+
+def test_planted_scenes_have_links_to_judge() -> None:
+    planted = validation.scene_tracks(12, 3, seed=0)
+    for scene, ways in planted.values():
+        assert len(judged(scene, ways["nearest"]).right) > 0
+        assert judged(scene, ways["nearest"]).right.mean() > judged(scene, ways["random"]).right.mean()
+
+
+def test_scans_without_a_link_have_none() -> None:
+    scene = plant(Planted(n_layers=3), 1, seed=0)
+    quiet = scene._replace(scans=Scans(scene.scans.latents, np.zeros_like(scene.scans.activations)))
+    assert len(judged(quiet, empty_tracks(quiet.scans)).right) == 0
