@@ -147,6 +147,12 @@ def test_every_question_has_a_score() -> None:
     assert read_json(DETECTION / "detection_metrics.json")
 
 
+def test_questions_on_other_relations_are_unfamiliar_and_its_own_are_not() -> None:
+    familiarity = read_json(DETECTION / "detection_metrics.json")["familiarity"]
+    assert familiarity["relations"] >= 0.8  # held out whole
+    assert familiarity["test"] <= 0.1  # one in twenty, on a frozen test of some sixty
+
+
 def test_the_final_report_answers_whether_tracking_helps() -> None:
     report = FinalReport.model_validate(read_json(EVALUATION / "final_report.json"))
     assert report.headline.helps is not None

@@ -31,7 +31,10 @@ _NAMED = regex.compile(
     r"|[(\[{]([A-Za-z])[)\]}]|(?i:\b(?:option|choice|letter)\s)([a-z])(?![\p{L}\p{N}+#'’])"
 )
 _LISTED = regex.compile(r"(?<=\s)[(\[]?([A-Z])[.)\]:]\s")
-_REJECTED = regex.compile(r"(?<=\b[A-Z]\b.*)\b(?:over|rather than|instead of)\s+\(?[A-Z]\)?(?!\p{L})")
+_REJECTED = regex.compile(
+    r"(?<=\b[A-Z]\b.*)\b(?:over|rather than|instead of)\s+\(?[A-Z]\)?(?!\p{L})"
+    r"|(?<!\p{L})\(?[A-Z]\)?\s+(?:is|was)\s+(?:(?:clearly|definitely)\s+)?(?:wrong|incorrect|false)\b"
+)
 _ONE_LETTER = regex.compile(
     r"(?<![\p{L}\p{N}'’])(?![AI]\s+(?!(?:is|and|or|nor|over)\b)\p{Ll})([A-Z])(?![\p{L}\p{N}+#'’])"
 )

@@ -219,6 +219,15 @@ def test_an_answer_that_only_looks_like_the_right_one_is_wrong(answer, gold):
         ("Paris or Oslo", "Paris", False),
         ("not Paris", "Paris", False),
         ("e", "Paris", False),
+        ("I choose B because A is wrong", "Oslo", True),
+        ("A is wrong, so B", "B", True),
+        ("B is incorrect", "B", False),
+        ("[B]", "Oslo", True),
+        ("B - Oslo", "B", True),
+        ("definitely not A; B", "B", True),
+        ("A or B", "B", False),
+        ("Oslo, not Paris", "Oslo", True),
+        ("Osloo", "Oslo", False),
     ],
 )
 def test_options_are_chosen_by_letter_or_text(answer, gold, right):
