@@ -1,6 +1,60 @@
 """`detection_metrics.json`: what was scored, by which methods, on which splits."""
 
+from typing import Literal
+
+from pydantic import BaseModel
+
 from ghosttrack.common.formats.file import Json
+
+
+class Choice(BaseModel):
+    """What one training side chose."""
+
+    split: str
+    repeat: int
+    fold: int
+    chosen: str
+    threshold: float
+
+
+class Method(BaseModel):
+    name: str
+    title: str | None = None
+    kind: Literal["baseline", "detector", "rung", "early", "control"]
+    description: str
+    signals: list[str] = []
+    rung: str | None = None
+    layer: int | None = None
+    before_answer: bool = False
+    folds: list[Choice] = []
+
+
+class SplitSizes(BaseModel):
+    name: str
+    repeat: int
+    folds: list[tuple[int, int]]
+    """Questions of the training and of the test side."""
+
+
+class Permutations(BaseModel):
+    observed: float
+    auroc: list[float]
+    p_value: float | None = None
+
+
+class Metrics(BaseModel):
+    n_questions: int | None = None
+    excluded: dict[str, int] = {}
+    detector: str
+    associator: str | None
+    methods: list[Method]
+    splits: list[SplitSizes] = []
+    permutation: Permutations | None
+    frozen_test_openings: int | None = None
+    familiarity: dict[str, float] = {}
+    error_types: dict[str, str]
+    absent: list[str]
+
 
 METRICS = Json(
     "detection_metrics.json",
@@ -13,4 +67,5 @@ METRICS = Json(
     "`familiarity`: share of questions called unfamiliar, of the frozen `test` (false alarms) and of `relations` held out; "
     "`error_types`; `absent` (what the protocol has and the run has not, in words)",
     version=3,
+    record=Metrics,
 )

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import BaseModel, ValidationError
+
 from ghosttrack.common.errors import CorruptInputError, NumericError
 from ghosttrack.common.foreign import parse_json, whole
 
@@ -48,6 +50,8 @@ class Json(File):
 
     version: int | None = None
     indent: int | None = 1
+    record: type[BaseModel] | None = None
+    """What all that read it rely on: checked when it is written and when it is read. There may be more in it."""
 
     def read(self, path: Path) -> dict[str, Any]:
         """Raises CorruptInputError for what is no JSON object or is of another version."""
@@ -58,6 +62,12 @@ class Json(File):
             raise CorruptInputError(
                 f"{path} has schema version {content.get('schema_version')}, not {self.version}; run {self.stage} again"
             )
+        if self.record is not None:
+            try:
+                self.record.model_validate(content)
+            except ValidationError as error:
+                first = error.errors()[0]
+                raise self.corrupt(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
         return content
 
     def is_current(self, content: Mapping[str, Any]) -> bool:
@@ -65,7 +75,9 @@ class Json(File):
         return content.get("schema_version") == self.version
 
     def write(self, path: Path, content: Mapping[str, Any]) -> None:
-        """content: without its version."""
+        """content: without its version. Raises ValidationError for what is not as declared, a defect of the stage."""
+        if self.record is not None:
+            self.record.model_validate(content)
         head = {} if self.version is None else {"schema_version": self.version}
         write_json(path, {**head, **content}, self.indent)
 
@@ -198,7 +210,11 @@ def _filters(where: Where | None) -> list[tuple[str, str, int]] | None:
 def read_json(path: Path, file: File) -> Any:
     """The content of a JSON file. Raises CorruptInputError."""
     with whole(path, f"run {file.stage} again", file.name):
-        return parse_json(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        try:
+            return parse_json(text)
+        except ValueError as error:
+            raise CorruptInputError(f"{path} is not JSON ({error}); run {file.stage} again") from error
 
 
 def write_json(path: Path, content: object, indent: int | None = 1) -> None:

@@ -16,16 +16,22 @@ from pydantic import BaseModel
 from ghosttrack.common import formats
 from ghosttrack.common.engine.contract import Contract, load_contracts
 from ghosttrack.common.engine.manifest import Manifest
+from ghosttrack.common.formats.detection_metrics import Metrics
 from ghosttrack.common.formats.file import File, Json, Table
 from ghosttrack.common.formats.final_report import FinalReport
+from ghosttrack.common.formats.hallucination_scores import ScoredQuestions
+from ghosttrack.common.formats.saes import SaeQuality
 from ghosttrack.common.formats.trajectories import Trajectories
 
 STRUCTURE, REFERENCE = Path("docs/structure.md"), Path("docs/files.md")
 MARKS = ("<!-- files: written by python -m ghosttrack.common.formats.registry -->", "<!-- end of files -->")
 SCHEMAS: dict[str, type[BaseModel]] = {
+    "detection_metrics": Metrics,
     "final_report": FinalReport,
+    "hallucination_scores": ScoredQuestions,
     "hypothesis_trajectories": Trajectories,
     "manifest": Manifest,
+    "sae_quality": SaeQuality,
 }
 
 

@@ -1,6 +1,53 @@
 """The SAEs of a model, and how good they are."""
 
+from pydantic import BaseModel, Field
+
 from ghosttrack.common.formats.file import File, Json
+
+
+class Recovered(BaseModel):
+    """What SAEs in the states' place cost the model. Of each ablation (`zero, mean`): null where it did no damage."""
+
+    ce_recovered: dict[str, float | None]
+    kl_recovered: dict[str, float | None]
+
+
+class LayerQuality(BaseModel):
+    layer: int
+    l0: float
+    fvu: float
+    mse: float
+    dead_fraction: float
+    splice: Recovered
+
+
+class Depth(BaseModel):
+    layer: int
+    fvu: float
+    fvu_alone: float | None = None
+
+
+class AllLayers(Recovered):
+    error_by_depth: list[Depth] = Field(min_length=1)
+
+
+class Pair(BaseModel):
+    """Latents of the same number in two layers."""
+
+    layer: int
+    self_match: float
+
+
+class Identity(BaseModel):
+    adjacent: list[Pair]
+    to_first: list[Pair] = []
+
+
+class SaeQuality(BaseModel):
+    layers: list[LayerQuality]
+    all_layers: AllLayers
+    identity: Identity
+
 
 BASE = File("sae_base.pt", "sae_train", "the shared SAE (normalised inputs)")
 BASE_METRICS = Json("base_metrics.json", "sae_train", "its held-out figures and its training")
@@ -23,6 +70,7 @@ QUALITY = Json(
     "ablation did no damage); `all_layers`: the same of all at once, and `error_by_depth`: `layer, fvu, fvu_alone`; `identity`: "
     "`adjacent, to_first` (a record a pair: `cosine, cosine_quantiles, nearest_cosine, self_match`), `random`",
     version=1,
+    record=SaeQuality,
 )
 SAE_PAGE = File("sae_layer_{layer}.png", "sae_train", "a page a layer")
 IDENTITY_PAGE = File("sae_identity.png", "sae_train", "identity, recovery and error over depth")

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import cohen_kappa_score
 
+from ghosttrack.common.formats.detection_metrics import Permutations
 from ghosttrack.common.formats.final_report import (
     Confusion,
     DataCard,
@@ -27,7 +28,7 @@ from ghosttrack.stages.evaluate import scorecard
 from ghosttrack.stages.evaluate.bootstrap import figure
 from ghosttrack.stages.evaluate.curves import curves
 from ghosttrack.stages.evaluate.scorecard import Sample, Values
-from ghosttrack.stages.evaluate.scores import Detection, Permutations, Questions, Split
+from ghosttrack.stages.evaluate.scores import Detection, Questions, Split
 
 MAIN_METHODS = 6
 MOST_DISAGREEMENTS = 20

@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ghosttrack.common.errors import CorruptInputError, LabelError, NumericError
-from ghosttrack.common.formats.detection_metrics import METRICS
+from ghosttrack.common.formats.detection_metrics import METRICS, Permutations
 from ghosttrack.common.formats.final_report import MethodCard
 from ghosttrack.common.formats.hallucination_scores import SCORES
 from ghosttrack.common.formats.ladder import RUNGS
@@ -85,13 +84,6 @@ class Split(NamedTuple):
         return split_text(self.name, self.origin)
 
 
-class Permutations(BaseModel):
-    model_config = ConfigDict(extra="ignore")
-
-    observed: float
-    auroc: list[float]
-
-
 class Detection(NamedTuple):
     """All that evaluation needs of `detect`."""
 
@@ -148,7 +140,7 @@ def read_detection(questions_path: Path, metrics_path: Path, scores_path: Path) 
         cards=cards,
         questions=questions,
         splits=dict(sorted(splits.items(), key=lambda item: _place(item[0]))),
-        permutation=_permutations(metrics, metrics_path),
+        permutation=metrics["permutation"] and Permutations.model_validate(metrics["permutation"]),
         openings=metrics.get("frozen_test_openings"),
         error_types=dict(metrics.get("error_types") or {}),
         absent=absent,
@@ -164,12 +156,7 @@ def _place(name: str) -> tuple[int, int]:
 def read_questions(path: Path) -> tuple[Questions, Questions]:
     """hallucination_scores.json: a record a question, and those of the other data set of split `transfer`, if any."""
     content = SCORES.read(path)
-    try:
-        return _questions(content["questions"]), _questions(content.get("other_questions", []))
-    except (KeyError, TypeError, ValueError) as error:
-        raise CorruptInputError(
-            f"{path} is not a file of scored questions ({error!r}); run detect again"
-        ) from error
+    return _questions(content["questions"]), _questions(content.get("other_questions", []))
 
 
 def _questions(records: Sequence[Mapping[str, Any]]) -> Questions:
@@ -187,32 +174,24 @@ def _questions(records: Sequence[Mapping[str, Any]]) -> Questions:
 
 
 def _labels(values: Sequence[int | None]) -> Floats:
-    if not set(values) <= {0, 1, None}:
-        raise ValueError("labels must be 0 (right), 1 (wrong) or null")
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 
 def _cards(metrics: Mapping[str, Any], path: Path) -> tuple[dict[str, MethodCard], str]:
-    try:
-        cards = [
-            MethodCard(
-                name=entry["name"],
-                title=RUNGS.get(entry.get("rung")) or entry.get("title") or entry["name"].replace("_", " "),
-                kind=_kind(entry["kind"], entry.get("signals", [])),
-                description=entry["description"],
-                signals=entry.get("signals", []),
-                rung=entry.get("rung"),
-                layer=entry.get("layer"),
-                before_answer=entry.get("before_answer", False),
-            )
-            for entry in metrics["methods"]
-        ]
-        detector = str(metrics["detector"])
-    except (KeyError, TypeError, AttributeError, ValidationError) as error:
-        message = error.errors()[0]["msg"] if isinstance(error, ValidationError) else repr(error)
-        raise CorruptInputError(
-            f"{path} does not list the methods that were scored ({message}); run detect again"
-        ) from error
+    detector: str = metrics["detector"]
+    cards = [
+        MethodCard(
+            name=entry["name"],
+            title=RUNGS.get(entry.get("rung")) or entry.get("title") or entry["name"].replace("_", " "),
+            kind=_kind(entry["kind"], entry.get("signals", [])),
+            description=entry["description"],
+            signals=entry.get("signals", []),
+            rung=entry.get("rung"),
+            layer=entry.get("layer"),
+            before_answer=entry.get("before_answer", False),
+        )
+        for entry in metrics["methods"]
+    ]
     order = list(RUNGS)
     cards.sort(key=lambda card: order.index(card.rung) if card.kind == "rung" and card.rung in order else -1)
     by_name = {card.name: card for card in cards}
@@ -224,17 +203,6 @@ def _cards(metrics: Mapping[str, Any], path: Path) -> tuple[dict[str, MethodCard
 def _kind(kind: str, signals: Sequence[str]) -> Any:
     """A classifier on several signals is a baseline when tracks are not among them."""
     return "baseline" if kind == "detector" and "tracks" not in signals else kind
-
-
-def _permutations(metrics: Mapping[str, Any], path: Path) -> Permutations | None:
-    if not metrics.get("permutation"):
-        return None
-    try:
-        return Permutations.model_validate(metrics["permutation"])
-    except ValidationError as error:
-        raise CorruptInputError(
-            f"{path}: permutation: {error.errors()[0]['msg']}; run detect again"
-        ) from error
 
 
 def _tables(path: Path) -> dict[str, pd.DataFrame]:

@@ -28,7 +28,7 @@ def test_a_json_file_carries_its_version_and_is_read_back(tmp_path):
     ("text", "words"),
     [
         ('{"schema_version": 1}', "schema version 1, not 2"),
-        ("{", "not a whole report.json"),
+        ("{", "not JSON"),
         ("[1]", "not a JSON object"),
     ],
 )

@@ -202,7 +202,7 @@ def test_quality_of_the_saes_is_beside_the_rest(report):
     [
         (lambda q: q["layers"].pop(), "of other layers"),
         (lambda q: q.update(schema_version=9), "schema version 9"),
-        (lambda q: q["layers"][0].pop("fvu"), "not a whole sae_quality.json .*'fvu'"),
+        (lambda q: q["layers"][0].pop("fvu"), "not a whole sae_quality.json .*fvu"),
         (lambda q: q["layers"][0].update(l0=None), "not a whole sae_quality.json"),
         (lambda q: q["all_layers"].update(error_by_depth=[]), "not a whole sae_quality.json"),
     ],

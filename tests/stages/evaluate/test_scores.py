@@ -134,14 +134,14 @@ def test_scores_that_are_no_numbers_are_refused(folder, column):
     ("name", "damage", "message"),
     [
         ("hallucination_scores.json", lambda c: c.update(schema_version=9), "schema version 9, not 3"),
-        ("hallucination_scores.json", lambda c: c["questions"][0].pop("group"), "not a file of scored questions .*group"),
-        ("hallucination_scores.json", lambda c: c["questions"][0].update(label=2), "labels must be 0"),
+        ("hallucination_scores.json", lambda c: c["questions"][0].pop("group"), "questions.0.group: Field required"),
+        ("hallucination_scores.json", lambda c: c["questions"][0].update(label=2), "questions.0.label.*0 or 1"),
         ("hallucination_scores.json", lambda c: c.update(questions=c["questions"][:50]), "has question 9[0-9], but there are 50"),
-        ("detection_metrics.json", lambda c: c.pop("methods"), "does not list the methods"),
-        ("detection_metrics.json", lambda c: c["methods"][0].update(kind="x"), "does not list the methods"),
+        ("detection_metrics.json", lambda c: c.pop("methods"), "methods: Field required"),
+        ("detection_metrics.json", lambda c: c["methods"][0].update(kind="x"), "methods.0.kind"),
         ("detection_metrics.json", lambda c: c.update(detector="white_box"), "not one of its detectors"),
         ("detection_metrics.json", lambda c: c["methods"].pop(1), "methods .'tracks'. are not in"),
-        ("detection_metrics.json", lambda c: c["permutation"].pop("observed"), "permutation: Field required"),
+        ("detection_metrics.json", lambda c: c["permutation"].pop("observed"), "permutation.observed: Field required"),
     ],
 )  # fmt: skip
 def test_files_that_contradict_each_other_are_refused(folder, name, damage, message):
