@@ -115,6 +115,12 @@ class ImageError(GhostTrackError):
     exit_code = 22
 
 
+class DeviceError(GhostTrackError):
+    """A GPU is gone, at fault or full."""
+
+    exit_code = 23
+
+
 class StageFailedError(GhostTrackError):
     """A stage of a run failed; the stage's own exit code is kept."""
 

@@ -11,6 +11,7 @@ from typing import Any
 from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine import ranks
 from ghosttrack.common.engine.contract import Unit, task_key
+from ghosttrack.common.engine.device_errors import device_errors
 from ghosttrack.common.engine.entry import Entry, broken_promise
 from ghosttrack.common.engine.job import Job
 from ghosttrack.common.engine.progress import format_bytes, format_seconds
@@ -78,7 +79,7 @@ def at_work(
         )
     started, work, sampler = now(), Work(job), Sampler()
     try:
-        with sampler, storage_errors(store.root):
+        with sampler, device_errors(), storage_errors(store.root):
             yield work
             job.barrier()
             _verify_inputs(store, unit, entries, digests, math.inf)  # what was hashed is what was read

@@ -100,7 +100,8 @@ class LanguageModel:
         for holder in (config, config.get_text_config(), getattr(self.model, "generation_config", None)):
             ends = getattr(holder, "eos_token_id", None)
             kept += ends if isinstance(ends, (list, tuple)) else [ends]
-        known = sorted({int(token) for token in kept if token is not None})
+        named = [self.tokenizer.convert_tokens_to_ids(end) if isinstance(end, str) else end for end in kept]
+        known = sorted({token for token in named if isinstance(token, int)})
         return (
             [token for token in known if 0 <= token < self.n_vocabulary],
             [token for token in known if not 0 <= token < self.n_vocabulary],

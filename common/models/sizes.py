@@ -110,14 +110,20 @@ def _folder_of(source: str, place: Place, revision: str | None) -> Path:
 def refuse_without_config(source: str) -> None:
     """Raises ModelSourceError for a local folder that is no model's, such as that of an adapter."""
     folder = locate(source).folder
-    if folder is not None and not (folder / "config.json").is_file():
+    if folder is not None and not ((folder / "config.json").is_file() and _is_whole(folder)):
         raise ModelSourceError(_without_config(source, folder))
 
 
+def _is_whole(folder: Path) -> bool:
+    """Whether a folder holds a model and no adapter beside it, which would be left out without a word."""
+    return not (folder / "adapter_config.json").is_file()
+
+
 def _without_config(source: str, folder: Path) -> str:
-    if (folder / "adapter_config.json").is_file():
+    if not _is_whole(folder):
+        beside = "beside" if (folder / "config.json").is_file() else "without"
         return (
-            f"model.base_model = {source!r} holds a PEFT adapter without its base model; merge it (`merge_and_unload`), save the "
+            f"model.base_model = {source!r} holds a PEFT adapter {beside} its base model; merge it into its base (`merge_and_unload`), save the "
             "whole model and name that folder"
         )
     if files := sorted(folder.glob("*.gguf")):

@@ -49,14 +49,23 @@ def write_states(
     stop = start + rows * length
     device = model.device
     beyond: set[int] = set()
+    waiting: list[tuple[int, Tensor]] = []
 
-    def sink(layer: int, states: Tensor) -> None:
-        flat = states.reshape(rows * length, -1)
+    def store(layer: int, flat: Tensor) -> None:
         if out[layer].write(start, flat):
             return
         if not (clamped and out[layer].write(start, flat, clamped=True)):
             raise NumericError(_not_finite(layer, start, flat, out[layer].dtype))
         beyond.add(layer)
+
+    def sink(layer: int, states: Tensor) -> None:
+        flat = states.reshape(rows * length, -1)
+        if flat.device.type != "cuda":
+            store(layer, flat)
+            return
+        # A copy that is queued behind the block, so that the forward pass does not wait for it; looked at when all have come.
+        host = torch.empty(flat.shape, dtype=flat.dtype, pin_memory=True)
+        waiting.append((layer, host.copy_(flat, non_blocking=True)))
 
     model.read_blocks(
         tokens[start:stop].long().view(rows, length).to(device),
@@ -64,6 +73,10 @@ def write_states(
         list(out),
         sink,
     )
+    if waiting:
+        torch.cuda.synchronize(device)
+    for layer, flat in waiting:
+        store(layer, flat)
     return beyond
 
 

@@ -27,6 +27,7 @@ from ghosttrack.stages.prepare.lengths import Reader, reader_of
 LEAST_OF_VOCABULARY = 0.9
 """Share of a model's embeddings that its own tokenizer knows: models are padded by a few in a hundred at most."""
 
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
 CONSTANTS = (".masked_bias", ".inv_freq")
 """Ends of names that older checkpoints have for what is no weight: a mask's fill value, the rotary frequencies."""
 
@@ -43,6 +44,7 @@ def load_source(source: str, revision: str | None = None) -> tuple[PreTrainedMod
     transformers_logging.disable_progress_bar()
     place, arguments = _arguments(source)
     refuse_without_config(source)
+    _refuse_unknown_quantisation(source)
     if revision is not None and place == source:
         arguments["revision"] = revision
     try:
@@ -97,12 +99,42 @@ def _mend(source: str) -> str:
         return (
             "give a hub id that this machine can reach, a local folder or package:<distribution>/<file.gguf>"
         )
-    config = None
-    with contextlib.suppress(OSError, ValueError):  # damaged: said below
-        config = json.loads((place.folder / "config.json").read_text(encoding="utf-8"))
-    if isinstance(config, dict) and config.get("quantization_config"):
+    config = _config_of(place.folder)
+    if config.get("quantization_config"):
         return "it is quantised: install the library that reads it, or give the model's folder before quantisation"
+    if config and not _is_known(config.get("model_type")):
+        return "run pip install --upgrade transformers, or take a model of an architecture that it has"
+    if config and not any((place.folder / name).is_file() for name in TOKENIZERS):
+        return "its tokenizer is missing or of an old kind: put the tokenizer.json of the model beside its weights"
     return "fetch it again, whole: config.json, weights (.safetensors or .bin) and tokenizer"
+
+
+def _config_of(folder: Path) -> dict[str, Any]:
+    """A folder's config.json; {} for a damaged one, of which whoever loads it tells."""
+    with contextlib.suppress(OSError, ValueError):
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        return config if isinstance(config, dict) else {}
+    return {}
+
+
+def _is_known(model_type: object) -> bool:
+    from transformers import CONFIG_MAPPING
+
+    return model_type in CONFIG_MAPPING
+
+
+def _refuse_unknown_quantisation(source: str) -> None:
+    """transformers skips what it does not know, and packed weights would be taken for numbers. Raises ModelSourceError."""
+    from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING as KNOWN
+
+    folder = locate(source).folder
+    settings = _config_of(folder).get("quantization_config") if folder else None
+    method = settings.get("quant_method") if isinstance(settings, dict) else None
+    if method is not None and method != "bitsandbytes" and method not in KNOWN:
+        raise ModelSourceError(
+            f"model.base_model = {source!r} is quantised by {str(method)[:40]!r}, which transformers does not read; give the model's "
+            "folder before quantisation"
+        )
 
 
 def _wrong_weights(model: nn.Module, loading: Mapping[str, Any]) -> str | None:

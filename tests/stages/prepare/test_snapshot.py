@@ -179,6 +179,37 @@ def test_an_adapter_without_its_base_says_what_to_do(tmp_path: Path) -> None:
         snapshot.load_source(str(tmp_path))
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"quantization_config": {"quant_method": "wonderquant"}}, r"quantised by 'wonderquant', which .* before quantisation"),
+        ({"model_type": "wonderformer"}, r"pip install --upgrade transformers, or take a model of an architecture"),
+    ],
+)  # fmt: skip
+def test_what_transformers_does_not_know_is_named(
+    tmp_path: Path, settings: dict[str, object], words: str
+) -> None:
+    folder = save_random_model(tmp_path / "model", "llama")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **settings}))
+    with pytest.raises(ModelSourceError, match=words) as error:
+        snapshot.load_source(str(folder))
+    assert "\n" not in str(error.value)
+
+
+def test_an_adapter_beside_its_base_is_not_left_out_in_silence_and_a_missing_tokenizer_is_named(
+    tmp_path: Path,
+) -> None:
+    folder = save_random_model(tmp_path / "model", "llama")
+    (folder / "adapter_config.json").write_text("{}")
+    with pytest.raises(ModelSourceError, match=r"PEFT adapter beside its base model; merge it"):
+        snapshot.load_source(str(folder))
+    (folder / "adapter_config.json").unlink()
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(ModelSourceError, match=r"put the tokenizer\.json of the model beside its weights"):
+        snapshot.load_source(str(folder))
+
+
 @pytest.mark.parametrize("damage", [b"junk", None])
 def test_a_folder_with_damaged_weights_or_none(tmp_path: Path, damage: bytes | None) -> None:
     folder = save_random_model(tmp_path / "model", "llama")
