@@ -31,9 +31,9 @@ def final(evaluated):
 
 def test_the_finding_comes_first(text, final):
     paragraphs = text.split("\n\n")
-    assert paragraphs[1:3] == [f"**{final['headline'][part]}**" for part in ("tracking", "detector")]
+    assert paragraphs[1:3] == [f"**{final['headline'][part]}**" for part in ("detector", "tracking")]
     assert re.search(
-        r"(beats|does worse than|shows no clear difference from) .*paired difference .*\[.*\]", paragraphs[2]
+        r"(beats|does worse than|shows no clear difference from) .*paired difference .*\[.*\]", paragraphs[1]
     )
 
 
