@@ -119,14 +119,14 @@ class Job:
         if self.ranks > 1:
             ranks.barrier()
 
-    def count_opening(self, what: str) -> int:
-        """Count that this work opens `what` (a digest), such as a test that is held back; how often it was opened by now.
+    def count_opening(self, what: str, seen: str) -> int:
+        """Count that this work opened `what`, such as a test that is held back; how often it was opened by now.
 
-        The same work done again, on the same inputs by the same code, is the same opening.
+        what, seen: digests, of what was opened and of what was seen there; the same seen again is the same opening.
         """
         path = Layout(Path(self.config.paths.root)).openings(self.config.name)
         path.parent.mkdir(parents=True, exist_ok=True)
-        line = f"{what} {self.staging.name}\n"
+        line = f"{what} {seen}\n"
         with path.open("a+", encoding="utf-8") as file:
             file.seek(0)
             known = {known for known in file.read().splitlines(keepends=True) if known.startswith(f"{what} ")}

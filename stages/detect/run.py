@@ -76,8 +76,8 @@ def run_all(job: Job) -> dict[str, Any]:
 
     frozen = next(split for split in splits if split.name == "test").folds[0]
     digest = hashlib.sha256("\n".join(opened.ids[row] for row in frozen.test).encode()).hexdigest()
-    openings = job.count_opening(digest)
     results = list(_score_all(job, data, labels, splits))
+    openings = job.count_opening(digest, _seen(results))
     side = next(result.side for _, _, _, result in results if result.side is not None)
     rows_kept = frozen.train
     kept = saved.keep(
@@ -147,6 +147,16 @@ def run_all(job: Job) -> dict[str, Any]:
         csv.writer(file).writerows(records.csv_rows(questions))
     _write_features(job.output(FEATURES.name), opened.ids, data)
     return {**sample, "auroc": _aurocs(results, labels)}
+
+
+def _seen(results: Sequence[tuple[Split, int, Fold, FoldResult]]) -> str:
+    """Digest of every score of the frozen test."""
+    scores = hashlib.sha256()
+    for split, _, _, result in results:
+        if split.name == "test":
+            for method, decided in result.methods:
+                scores.update(method.name.encode() + decided.score.tobytes())
+    return scores.hexdigest()
 
 
 def run_asked(job: Job) -> dict[str, Any]:

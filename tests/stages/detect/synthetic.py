@@ -243,6 +243,7 @@ def job(stage: str, settings: Config, folder: Path, inputs: dict[str, Path]) -> 
         name: SimpleNamespace(path=path, file=path.joinpath, manifest=manifest)
         for name, path in inputs.items()
     }
+    settings = settings.model_copy(update={"paths": settings.paths.model_copy(update={"root": str(folder)})})
     return Job(settings, unit, logging.getLogger("test"), folder, cast(Any, entries))
 
 

@@ -550,3 +550,10 @@ def test_a_table_without_a_column_is_named(tmp_path, made_up):
     lines, table = made_up
     with pytest.raises(CorruptInputError, match=r"tracks\.parquet.*effect"):
         detect(tmp_path, lines, table.drop(columns="effect"), detection=FAST)
+
+
+def test_an_opening_of_the_frozen_test_is_counted_once_for_what_was_seen(tmp_path):
+    job = synthetic.job("detect", synthetic.config(), tmp_path, {})
+    assert [job.count_opening(*pair) for pair in (("a", "1"), ("a", "1"), ("a", "2"), ("b", "1"), ("a", "2"))] == [
+        1, 1, 2, 1, 2,
+    ]  # fmt: skip
