@@ -171,7 +171,10 @@ def test_what_a_run_lacks_is_said(tmp_path, monkeypatch):
     [saes, *others] = found.missing
     assert saes.startswith("the macros of the SAEs")
     assert "sae_train/quality/sae_quality.json is not there; `ghosttrack run bare` makes it" in saes
-    assert others == ["not measured: transfer: no second data set"]
+    assert others == [
+        "the table transfers: final_report.json has no rows for it",
+        "not measured: transfer: no second data set",
+    ]
     provenance = (tmp_path / "paper/PROVENANCE.txt").read_text()
     assert all(f"  {line}" in provenance for line in found.missing)
     assert "GTsaeLayer" not in (tmp_path / "paper/macros.tex").read_text()
