@@ -216,11 +216,12 @@ def _merge(data: dict[str, Any], overlay: Mapping[str, Any]) -> None:
 
 
 def _parse_value(key: str, text: str, source: str) -> Any:
-    """The value of a key in YAML; that of a key that takes text is the text itself, and `null` where it may be none."""
+    """The value of a key in YAML; that of a key that takes text is the text itself, `null` where it may be none, and a list
+    `[…]` where it may be one."""
     if key.startswith(COLUMNS):
         return text
-    if key in (kinds := _text_keys()):
-        return None if kinds[key] and text == "null" else text
+    if (kinds := _text_keys().get(key)) and not (list[str] in kinds and text.startswith("[")):
+        return None if type(None) in kinds and text == "null" else text
     try:
         return parse_yaml(text)
     except ValueError as error:
@@ -228,16 +229,18 @@ def _parse_value(key: str, text: str, source: str) -> Any:
 
 
 @functools.cache
-def _text_keys() -> dict[str, bool]:
-    """Key that takes text to whether it may be null."""
+def _text_keys() -> dict[str, tuple[Any, ...]]:
+    """Key that takes text, perhaps a list of texts or null too, to the types that it takes."""
     found = {}
     for key, annotation in _annotations(Config):
         options = (
             get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
         )
-        real = [option for option in options if option is not type(None)]
-        if all(option is str or get_origin(option) is Literal for option in real):
-            found[key] = type(None) in options
+        texts = [option is str or get_origin(option) is Literal for option in options]
+        if any(texts) and all(
+            text or option in (type(None), list[str]) for text, option in zip(texts, options, strict=True)
+        ):
+            found[key] = options
     return found
 
 

@@ -21,7 +21,7 @@ def test_what_is_left_of_a_quota_is_all_that_may_be_written(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     assert quota_left(tmp_path) == free_bytes(tmp_path / "not" / "there") == 10_000 * 1024
     plan = Request.of("gpt2-medium", overrides=[f"paths.root={tmp_path}"]).plan()
-    assert "the disk has" in str(plan.refusal)
+    assert "has 10.2 MB free" in str(plan.refusal)
 
 
 def test_without_a_quota_it_is_what_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

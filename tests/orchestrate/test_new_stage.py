@@ -90,7 +90,7 @@ def test_a_stage_tells_its_costs(
     (weigh / "costs.py").write_text(COSTS)
     [planned] = finished.request().plan().stale
     assert planned.known
-    assert (planned.seconds, planned.size) == (125.0, 7e6)  # and five seconds to start
+    assert (planned.seconds, planned.size) == (122.0, 7e6)  # and two seconds to start
 
 
 def test_its_image_is_rendered(finished: FakeProject, weigh: Path, tmp_path: Path) -> None:

@@ -122,6 +122,11 @@ def test_text_is_taken_as_it_stands(write_config: WriteConfig, key: str, text: s
     assert config.value(key) == text
 
 
+def test_a_list_of_texts_is_one_where_there_may_be_several(write_config: WriteConfig) -> None:
+    config = load_config(str(write_config()), ["detection.transfer=[a/detection, 'b #2/detection']"])
+    assert config.detection.transfers == ["a/detection", "b #2/detection"]
+
+
 def test_text_that_may_be_none_is_none_by_null_and_the_environment_is_taken_as_it_stands(
     write_config: WriteConfig,
 ) -> None:

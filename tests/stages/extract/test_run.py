@@ -271,8 +271,8 @@ def test_a_broken_state_names_layer_shard_and_row_and_publishes_nothing(
 ) -> None:
     load = stage.load_language_model
 
-    def broken(*arguments: Any) -> Any:
-        model = load(*arguments)
+    def broken(*arguments: Any, **options: Any) -> Any:
+        model = load(*arguments, **options)
         calls = []
 
         def poison(module: object, inputs: object, output: torch.Tensor) -> None:
