@@ -52,7 +52,9 @@ class ForkServer:
             answer = self._connection.recv(64)
         except OSError:
             return None
-        return ForkedChild(int(answer), self._connection) if answer else None
+        # a code without a process before it: the child ended before it was one of its own
+        kind, _, number = answer.decode().partition(" ")
+        return ForkedChild(int(number), self._connection) if kind == "process" else None
 
     def close(self) -> None:
         self._connection.close()
@@ -78,9 +80,9 @@ class ForkedChild:
 
     def _look(self, seconds: float | None) -> int | None:
         if self._code is None and select.select([self._connection], [], [], seconds)[0]:
-            self._code = int(
-                self._connection.recv(64) or -signal.SIGKILL
-            )  # nothing: the server is gone, the child with it
+            answer = self._connection.recv(64).decode()
+            # nothing: the server is gone, the child with it
+            self._code = int(answer.removeprefix("code ")) if answer else -signal.SIGKILL
         return self._code
 
 
@@ -107,7 +109,7 @@ def _serve(connection: socket.socket) -> tuple[bytes, int] | None:
             return order, descriptors[0]
         os.close(descriptors[0])
         _, status = os.waitpid(pid, 0)
-        connection.send(str(os.waitstatus_to_exitcode(status)).encode())
+        connection.send(f"code {os.waitstatus_to_exitcode(status)}".encode())
 
 
 def _main() -> None:
@@ -127,7 +129,7 @@ def _main() -> None:
     os.close(output)
     os.environ.clear()
     os.environ.update(order["environment"])
-    connection.send(str(os.getpid()).encode())
+    connection.send(f"process {os.getpid()}".encode())
     connection.close()
     sys.argv[1:] = order["arguments"]
     runpy.run_module(order["module"], run_name="__main__", alter_sys=True)
