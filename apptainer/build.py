@@ -205,9 +205,8 @@ class Builder:
         chosen = self.cache / "pins.txt"
         chosen.write_text("\n".join(pin.partition(" ")[0] for pin in pins) + "\n")
         for name in LOCKS[kind]:
-            if (
-                name == TORCH
-            ):  # with dependencies: it chooses its own CUDA libraries; the others of them are looked at below
+            if name == TORCH:
+                # with dependencies: it chooses its own CUDA libraries; the others are looked at below
                 options = ["--constraint", str(chosen), "--requirement", str(ROOT / "containers" / name)]
             else:
                 hashed = self.cache / name

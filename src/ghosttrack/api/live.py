@@ -15,7 +15,7 @@ from typing import Any
 from ghosttrack.api.asked import Asked
 from ghosttrack.api.question import Question, Source
 from ghosttrack.api.run import Run
-from ghosttrack.common.errors import DataError, GhostTrackError
+from ghosttrack.common.errors import DataError
 from ghosttrack.common.formats.answers import GENERATIONS
 from ghosttrack.stages.report.dashboard.asked import NEW
 from ghosttrack.stages.report.dashboard.slices import Slices
@@ -91,8 +91,3 @@ class Live:
                 "tracks of questions of `ghosttrack score` cannot be taken out; ask the question here"
             )
         return self._run.question(name)
-
-
-def refusal(error: GhostTrackError) -> str:
-    """In one line."""
-    return " ".join(str(error).split())

@@ -21,7 +21,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import click
 
-from ghosttrack.api.live import Live, refusal
+from ghosttrack.api.live import Live
 from ghosttrack.api.run import opened
 from ghosttrack.common.config.options import takes_config
 from ghosttrack.common.config.schema import Config
@@ -107,7 +107,7 @@ class Handler(BaseHTTPRequestHandler):
             return self._refuse(HTTPStatus.NOT_FOUND, "there is nothing here")
         try:
             wanted = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             wanted = None
         if not isinstance(wanted, dict):
             return self._refuse(HTTPStatus.BAD_REQUEST, "send one JSON object")
@@ -130,7 +130,7 @@ class Handler(BaseHTTPRequestHandler):
         except KeyError:
             self._refuse(HTTPStatus.NOT_FOUND, "there is no such block")
         except GhostTrackError as error:
-            self._refuse(HTTPStatus.UNPROCESSABLE_ENTITY, refusal(error))
+            self._refuse(HTTPStatus.UNPROCESSABLE_ENTITY, str(error))
         except Exception as error:  # the page says it, and the others go on
             _LOG.exception(self.path)
             self._refuse(HTTPStatus.INTERNAL_SERVER_ERROR, f"{type(error).__name__}: {error}")
