@@ -21,7 +21,8 @@ import termios
 from collections.abc import Mapping, Sequence
 from typing import TextIO
 
-from ghosttrack.orchestrate.forkserver import ForkedChild, ForkServer, end_with_parent
+from ghosttrack.common.engine.parent import end_with_parent
+from ghosttrack.orchestrate.forkserver import ForkedChild, ForkServer
 
 PATIENCE = 30.0
 """Seconds that a child has to end after Ctrl-C before it is killed."""

@@ -5,7 +5,6 @@ a stage, and then runs modules as `python -m` does, each in a child of its own. 
 not run the caller's `__main__` in every child, which in a user's script is all that the script does.
 """
 
-import ctypes
 import gc
 import importlib
 import json
@@ -16,8 +15,10 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+from ghosttrack.common.engine.parent import end_with_parent
 
 LIBRARIES = ("torch", "transformers.modeling_utils", "sklearn.linear_model", "matplotlib.figure")
 _ACCELERATORS = (Path("/dev/nvidia0"), Path("/dev/kfd"), Path("/dev/dxg"))
@@ -84,18 +85,6 @@ class ForkedChild:
             # nothing: the server is gone, the child with it
             self._code = int(answer.removeprefix("code ")) if answer else -signal.SIGKILL
         return self._code
-
-
-def end_with_parent() -> Callable[[], None] | None:
-    """Where the kernel can: a function that makes it end the calling process when its parent is gone."""
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None).prctl
-
-    def request() -> None:
-        prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-
-    return request
 
 
 def _serve(connection: socket.socket) -> tuple[bytes, int] | None:

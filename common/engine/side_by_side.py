@@ -6,15 +6,14 @@ own (`Job.step`), so that nothing but errors has to come back.
 """
 
 import contextlib
-import ctypes
 import multiprocessing
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 
+from ghosttrack.common.engine.parent import end_with_parent
 from ghosttrack.common.errors import RankLostError
 
 MOST = 4
@@ -38,11 +37,12 @@ def side_by_side(
         return
     global _do
     _do = do
-    parent = os.getpid()
+    parent, request = os.getpid(), end_with_parent()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads do not outlive a fork
 
     def begin() -> None:
-        ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: none outlives this process
+        if request:
+            request()
         if os.getppid() != parent:
             os._exit(1)
         set_threads(max(1, threads // processes))

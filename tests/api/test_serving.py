@@ -92,7 +92,8 @@ def test_a_name_that_leads_here_does_not_open_it(made_up: Dashboard) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"[1]", b"{", {"question": ""}, {"question": 3}, {"question": "x", "subject": 1}]
+    "body",
+    [b"", b"[1]", b"{", b"[" * 100_000, {"question": ""}, {"question": 3}, {"question": "x", "subject": 1}],
 )
 def test_what_is_no_question_is_refused_in_one_line(made_up: Dashboard, body: Any) -> None:
     status, _, content = ask(made_up, "POST", "/ask", body)
