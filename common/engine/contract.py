@@ -28,7 +28,8 @@ Condition = Literal[
     "one_group", "several_groups", "trained", "pretrained", "twin", "no_twin", "asked", "judge", "no_judge"
 ]
 """All layers are in one wave of extraction, or in several; the SAEs are trained here, or taken ready-made; beside those
-from the shared base, there are SAEs that were trained apart, or there are none; there are new questions to score; another model judges the answers, or none does."""
+from the shared base, there are SAEs that were trained apart, or there are none; there are new questions to score; another
+model judges the answers, or none does."""
 
 
 class UnitTemplate(Section):

@@ -258,8 +258,8 @@ def load_language_model(
 ) -> LanguageModel:
     """The model and tokenizer of a snapshot folder, ready for inference.
 
-    dtype: arithmetic of the forward pass. devices, offload: see `placing`. Raises ModelSourceError for a folder that does not load or a model whose parts
-    do not verify (`structure`), ModelMismatchError for a tokenizer of another model.
+    dtype: arithmetic of the forward pass. devices, offload: see `placing`. Raises ModelSourceError for a folder that does not
+    load or a model whose parts do not verify (`structure`), ModelMismatchError for a tokenizer of another model.
     """
     transformers_logging.disable_progress_bar()
     try:

@@ -81,9 +81,13 @@ def run_all(job: Job) -> dict[str, Any]:
     side = next(result.side for _, _, _, result in results if result.side is not None)
     rows_kept = frozen.train
     kept = saved.keep(
-        side, data.of(rows_kept), {**opened.provenance, "name": job.config.name}, [opened.ids[row] for row in rows_kept], opened.groups[rows_kept],
+        side,
+        data.of(rows_kept),
+        {**opened.provenance, "name": job.config.name},
+        [opened.ids[row] for row in rows_kept],
+        opened.groups[rows_kept],
         job.config.seed,
-    )  # fmt: skip
+    )
     saved.save(kept, job.output(DETECTOR.name), job.output(DETECTOR_ARRAYS.name))
     main_folds = next(split.folds for split in splits if split.name == "grouped")
     control = _permutations(job, data, labels, rows, main_folds)
