@@ -20,16 +20,12 @@ from ghosttrack.stages.detect.fitted.habits import Habits, fit_habits
 from ghosttrack.stages.detect.fitted.latents import LatentProbe, fit_latents
 from ghosttrack.stages.detect.fitted.linear import Linear, fit_linear
 from ghosttrack.stages.detect.fitted.probes import Probes, fit_probes, place_means
-from ghosttrack.stages.detect.models import Boosted, boosted
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 RAW = {"text", "logits", "samples", "contexts"}
 """Signals whose features are columns themselves, beside their score."""
-TREE_SCORE = ".trees"
-"""Ends the name of a column that boosted trees made of a signal's table."""
-TREES = boosted(60, 8, rate=0.1, share=0.15)
 
 
 @dataclass(frozen=True)
@@ -40,15 +36,12 @@ class Columns:
     names: list[str]
     signals: list[str]
 
-    def of(self, wanted: list[str], linear: bool = False) -> Floats:
-        """The columns of these signals, [n, k]; with `linear` without the scores of trees, which nobody can take apart."""
-        return self.values[:, self.where(wanted, linear)]
+    def of(self, wanted: list[str]) -> Floats:
+        """The columns of these signals, [n, k]."""
+        return self.values[:, self.where(wanted)]
 
-    def where(self, wanted: list[str], linear: bool = False) -> Ints:
-        chosen = np.isin(self.signals, wanted)
-        if linear:
-            chosen &= ~np.char.endswith(self.names, TREE_SCORE)
-        return np.flatnonzero(chosen)
+    def where(self, wanted: list[str]) -> Ints:
+        return np.flatnonzero(np.isin(self.signals, wanted))
 
     def column(self, name: str) -> Floats:
         return self.values[:, self.names.index(name)]
@@ -62,12 +55,11 @@ class Experts:
     ensemble: Linear  # of the probes' scores
     habits: Habits
     scores: dict[str, Linear]  # signal → ridge regression on its table
-    trees: dict[str, Boosted]  # signal → boosted trees on its table
     latents: LatentProbe | None = field(default=None)
 
     def columns(self, data: Data) -> Columns:
         """The columns of all questions of `data`. Raises ModelMismatchError where a signal that was fitted is missing."""
-        if missing := sorted((self.scores.keys() | self.trees.keys()) - data.tables.keys()):
+        if missing := sorted(self.scores.keys() - data.tables.keys()):
             raise ModelMismatchError(
                 f"the detector was fitted with {', '.join(missing)}, which these answers do not have; "
                 "set detection.samples and tracking.contexts alike"
@@ -77,13 +69,12 @@ class Experts:
             data, cells, self.ensemble.score(cells),
             self.habits.columns(data.asked, data.tokens, data.logprobs),
             {name: fitted.score(data.tables[name].values) for name, fitted in self.scores.items()},
-            {name: fitted.score(data.tables[name].values) for name, fitted in self.trees.items()},
             None if self.latents is None or data.latents is None else self.latents.score(data.latents),
         )  # fmt: skip
 
     def _assemble(
         self, data: Data, cells: NDArray[np.float32], ensemble: Floats, habits: Floats, scores: dict[str, Floats],
-        trees: dict[str, Floats], latents: Floats | None,
+        latents: Floats | None,
     ) -> Columns:  # fmt: skip
         values: list[Floats] = []
         names: list[str] = []
@@ -100,8 +91,6 @@ class Experts:
         add("habits", habits, [f"habits.{name}" for name in habit_counts.NAMES])
         for name, score in scores.items():
             add(name, score, [f"{name}.score"])
-        for name, score in trees.items():
-            add(name, score, [name + TREE_SCORE])
         if latents is not None:
             add("latents", latents, ["latents.score"])
         for name in sorted(RAW & set(data.tables)):
@@ -110,38 +99,24 @@ class Experts:
 
 
 def fit_experts(
-    data: Data, labels: Floats, inner: Ints, seed: int, tables: list[str], tree_tables: list[str]
+    data: Data, labels: Floats, inner: Ints, tables: list[str]
 ) -> tuple[Experts, Columns, NDArray[np.float32]]:
     """The experts of one training side, the held-out columns of its rows, and the probes' held-out scores [n, n_cells].
 
-    data: of the training rows; labels, inner: [n]. tables: signals scored by a ridge regression; tree_tables: those
-    scored by boosted trees too.
+    data: of the training rows; labels, inner: [n]. tables: signals scored by a ridge regression.
     """
     rows = np.arange(len(data))
     probes, cells = fit_probes(data.states, rows, labels, inner)
     ensemble, ensemble_scores = fit_linear(cells, labels, inner)
     habits, habit_columns = fit_habits(data.asked, data.tokens, data.logprobs, labels, inner)
     linear = {name: fit_linear(data.tables[name].values, labels, inner) for name in tables}
-    trees = {name: _fit_trees(data.tables[name].values, labels, inner, seed) for name in tree_tables}
     latent_probe, latent_scores = (
         (None, None) if data.latents is None else fit_latents(data.latents, labels, inner)
     )
     experts = Experts(
-        probes, ensemble, habits, {name: fitted for name, (fitted, _) in linear.items()},
-        {name: fitted for name, (fitted, _) in trees.items()}, latent_probe,
+        probes, ensemble, habits, {name: fitted for name, (fitted, _) in linear.items()}, latent_probe,
     )  # fmt: skip
     columns = experts._assemble(
-        data, cells, ensemble_scores, habit_columns, {name: scores for name, (_, scores) in linear.items()},
-        {name: scores for name, (_, scores) in trees.items()}, latent_scores,
+        data, cells, ensemble_scores, habit_columns, {name: scores for name, (_, scores) in linear.items()}, latent_scores,
     )  # fmt: skip
     return experts, columns, cells
-
-
-def _fit_trees(values: Floats, labels: Floats, inner: Ints, seed: int) -> tuple[Boosted, Floats]:
-    held_out = np.zeros(len(labels))
-    for fold in np.unique(inner):
-        train, own = inner != fold, inner == fold
-        held_out[own] = TREES.fit(values[train], labels[train], seed).score(values[own])
-    fitted = TREES.fit(values, labels, seed)
-    assert isinstance(fitted, Boosted)
-    return fitted, held_out

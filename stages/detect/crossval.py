@@ -2,7 +2,7 @@
 
 The training side is a smaller world of its own: its inner folds give every training row a score by fits that had not seen
 it, and on these scores the probability is calibrated (Platt) and the threshold set (best F1). Nothing is chosen by how well
-it does there: models are averaged over fixed penalties and kinds. The held-out rows are scored once, by the fits on the whole training side.
+it does there: models are averaged over fixed penalties. The held-out rows are scored once, by the fits on the whole training side.
 """
 
 from __future__ import annotations
@@ -20,39 +20,30 @@ from ghosttrack.common.maths.calibration import Platt, fit_platt
 from ghosttrack.common.maths.metrics import auroc, best_f1_threshold
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.stages.detect.anchored import Anchored, Novelty, fit_anchored, fit_novelty, share_of_training
-from ghosttrack.stages.detect.columns import TREES, Columns, Experts, fit_experts
+from ghosttrack.stages.detect.columns import Columns, Experts, fit_experts
 from ghosttrack.stages.detect.data import Data
 from ghosttrack.stages.detect.evidence import BEFORE_ANSWER
 from ghosttrack.stages.detect.features.contexts import ANCHOR, EVERY
 from ghosttrack.stages.detect.fitted.linear import fit_linear
 from ghosttrack.stages.detect.methods import (
-    ADDITIVE_ONLY,
     ANCHORED,
+    AVERAGED,
     CONTROLS,
     LENGTH_SIGNALS,
+    RIDGE,
     SINGLE,
     STACKS,
     UNTRAINED,
     Method,
     Scored,
 )
-from ghosttrack.stages.detect.models import (
-    ADDITIVE,
-    BOOSTED,
-    Additive,
-    Boosted,
-    Both,
-    Candidate,
-    Model,
-    mean_of,
-)
+from ghosttrack.stages.detect.models import Additive, fit_additive
 from ghosttrack.stages.detect.protocol.splits import Fold
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 TABLES = ("text", "logits", "samples", "lens", "error", "tracks", "competition")
-TREE_TABLES = ("lens", "tracks")
 
 
 class Side(NamedTuple):
@@ -79,14 +70,13 @@ class Decided(NamedTuple):
     threshold: float  # on the calibrated probability
 
 
-def fit_side(data: Data, labels: Floats, fold: Fold, seed: int) -> Side:
+def fit_side(data: Data, labels: Floats, fold: Fold) -> Side:
     """data, labels: of all questions."""
     train, test = data.of(fold.train), data.of(fold.test)
     own = labels[fold.train]
     experts, columns, cells = fit_experts(
-        train, own, fold.inner, seed,
-        [name for name in TABLES if name in data.tables], [name for name in TREE_TABLES if name in data.tables],
-    )  # fmt: skip
+        train, own, fold.inner, [name for name in TABLES if name in data.tables]
+    )
     share = share_of_training([item.relation for item in train.asked])
     return Side(
         own,
@@ -120,49 +110,6 @@ def signed(train: Floats, test: Floats, labels: Floats, chosen: str = "") -> Sco
     train, test = np.nan_to_num(train, nan=middle), np.nan_to_num(test, nan=middle)
     sign = -1.0 if auroc(labels, train) < 0.5 else 1.0
     return Scored(sign * train, sign * test, chosen, False)
-
-
-def held_out_scores(candidate: Candidate, values: Floats, labels: Floats, inner: Ints, seed: int) -> Floats:
-    """Score of each row by a fit without its inner fold, [n]."""
-    scores = np.zeros(len(labels))
-    for fold in np.unique(inner):
-        train, own = inner != fold, inner == fold
-        scores[own] = candidate.fit(values[train], labels[train], seed).score(values[own])
-    return scores
-
-
-def fit_additive(values: Floats, labels: Floats, inner: Ints, seed: int) -> tuple[Additive, Floats, str]:
-    """The additive model, averaged over fixed penalties, its held-out scores, and its name."""
-    scores = np.zeros(len(labels))
-    for fold in np.unique(inner):
-        train, own = inner != fold, inner == fold
-        scores[own] = _additive(values[train], labels[train], seed).score(values[own])
-    return _additive(values, labels, seed), scores, "additive, mean of penalties"
-
-
-def _additive(values: Floats, labels: Floats, seed: int) -> Additive:
-    models = [candidate.fit(values, labels, seed) for candidate in ADDITIVE]
-    return mean_of([model for model in models if isinstance(model, Additive)])
-
-
-def fit_boosted(
-    values: Floats, labels: Floats, inner: Ints, seed: int, trees: Candidate = BOOSTED
-) -> tuple[Boosted, Floats, str]:
-    scores = held_out_scores(trees, values, labels, inner, seed)
-    model = trees.fit(values, labels, seed)
-    assert isinstance(model, Boosted)
-    return model, scores, trees.name
-
-
-def fit_stack(values: Floats, labels: Floats, inner: Ints, seed: int) -> tuple[Model, Floats, str]:
-    """The additive model and boosted trees together."""
-    additive, additive_scores, additive_name = fit_additive(values, labels, inner, seed)
-    boosted, boosted_scores, boosted_name = fit_boosted(values, labels, inner, seed)
-    return (
-        Both(additive, boosted),
-        (additive_scores + boosted_scores) / 2,
-        f"{additive_name} + {boosted_name}",
-    )
 
 
 LEAST_WORDS = 3
@@ -206,14 +153,12 @@ def methods_of(
         present = [signal for signal in signals if signal in side.train.signals]
         if name != "full" and "tracks" in signals and "tracks" not in present:
             continue
-        linear = name in ADDITIVE_ONLY
-        fit = fit_additive if linear else fit_stack
-        model, held_out, chosen = fit(side.train.of(present, linear), side.labels, side.inner, seed)
-        trained[name] = Scored(held_out, model.score(side.test.of(present, linear)), chosen, True)
+        model, held_out = fit_additive(side.train.of(present), side.labels, side.inner)
+        trained[name] = Scored(held_out, model.score(side.test.of(present)), AVERAGED, True)
         yield Method(name, title, "detector", description, present), trained[name]
     if "contexts" in side.train.signals:
         yield from _anchored(data, side, fold, trained["full"], seed)
-    yield from _rungs(data, side, fold, seed)
+    yield from _rungs(data, side, fold)
     yield from _early(data, side, fold, early_layers)
 
 
@@ -312,22 +257,18 @@ def _baselines(data: Data, side: Side, fold: Fold) -> Iterator[tuple[Method, Sco
     )  # fmt: skip
 
 
-def _rungs(data: Data, side: Side, fold: Fold, seed: int) -> Iterator[tuple[Method, Scored]]:
-    """The same features and models on the tracks of every association."""
+def _rungs(data: Data, side: Side, fold: Fold) -> Iterator[tuple[Method, Scored]]:
+    """The same features and model on the tracks of every association."""
     for name in sorted(data.tables):
         if not name.startswith("rung/"):
             continue
         rung = name.removeprefix("rung/")
         values = data.tables[name].values
         train, test = values[fold.train], values[fold.test]
-        linear, linear_scores = fit_linear(train, side.labels, side.inner)
-        trees, tree_scores, _ = fit_boosted(train, side.labels, side.inner, seed, TREES)
-        columns = np.stack([linear_scores, tree_scores], axis=1)
-        model, held_out, chosen = fit_additive(columns, side.labels, side.inner, seed)
-        scores = model.score(np.stack([linear.score(test), trees.score(test)], axis=1))
+        model, held_out = fit_linear(train, side.labels, side.inner)
         yield (
             Method(name, f"tracks, {rung.replace('_', ' ')}", "rung", "Track features of this association.", ["tracks"], rung),
-            Scored(held_out, scores, chosen, True),
+            Scored(held_out, model.score(test), RIDGE, False),
         )  # fmt: skip
 
 
@@ -359,25 +300,24 @@ def _early(
                     name, f"layers up to {layer}{', prompt alone' if before else ''}", "early",
                     "Probes and the logit lens' entropy, of the layers up to this one.", ["probe", "lens"], None, layer, before,
                 ),
-                Scored(held_out, model.score(test), "ridge, mean of penalties", False),
+                Scored(held_out, model.score(test), RIDGE, False),
             )  # fmt: skip
 
 
 class Final(NamedTuple):
     """The main detector of a training side, to be kept. anchored, novelty: None where there are no other contexts."""
 
-    model: Model
+    model: Additive
     anchored: Anchored | None
     novelty: Novelty | None
     held_out: Floats
     platt: Platt
     threshold: float
-    chosen: str
 
 
-def fit_final(side: Side, signals: list[str], seed: int) -> Final:
+def fit_final(side: Side, signals: list[str]) -> Final:
     """signals: of the trained part."""
-    model, held_out, chosen = fit_stack(side.train.of(signals), side.labels, side.inner, seed)
+    model, held_out = fit_additive(side.train.of(signals), side.labels, side.inner)
     anchored = novelty = None
     if "contexts" in side.train.signals:
         anchor = side.train.column(ANCHOR)
@@ -385,6 +325,4 @@ def fit_final(side: Side, signals: list[str], seed: int) -> Final:
         novelty = fit_novelty(side.train.of(signals), side.inner)
         held_out = anchored.score(anchor, held_out)
     platt = fit_platt(held_out, side.labels)
-    return Final(
-        model, anchored, novelty, held_out, platt, best_f1_threshold(side.labels, platt(held_out)), chosen
-    )
+    return Final(model, anchored, novelty, held_out, platt, best_f1_threshold(side.labels, platt(held_out)))

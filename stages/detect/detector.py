@@ -35,14 +35,14 @@ from ghosttrack.stages.detect.fitted.latents import LatentProbe
 from ghosttrack.stages.detect.fitted.linear import Linear
 from ghosttrack.stages.detect.fitted.probes import Probes
 from ghosttrack.stages.detect.methods import MAIN, STACKS
-from ghosttrack.stages.detect.models import Additive, Boosted, Both, Model
+from ghosttrack.stages.detect.models import Additive
 from ghosttrack.stages.detect.protocol.splits import Fold
 from ghosttrack.stages.detect.store import flatten, unflatten
 from ghosttrack.stages.detect.token_risk import TokenRisk, fit_token_risk
 
 Floats = NDArray[np.float64]
 
-VERSION = 5
+VERSION = 6
 BASELINE = "logits.min_logprob"
 
 
@@ -54,9 +54,8 @@ class Detector:
     layers: list[int]
     signals: list[str]
     """Of the trained part."""
-    chosen: str
     experts: Experts
-    model: Model
+    model: Additive
     anchored: Anchored | None
     novelty: Novelty | None
     platt: Platt
@@ -141,7 +140,7 @@ def fit(
 
     data, labels, ids, groups: of all questions; labels 1 wrong, 0 right. Raises LabelError where a class is missing.
     """
-    side, rows = fit_side(data, labels, fold, seed), fold.train
+    side, rows = fit_side(data, labels, fold), fold.train
     return keep(side, data.of(rows), provenance, [ids[row] for row in rows], groups[rows], seed)
 
 
@@ -150,10 +149,10 @@ def keep(
 ) -> Detector:
     """The main detector of a training side. data, ids, groups: of its rows."""
     signals = [signal for signal in STACKS[MAIN][1] if signal in side.train.signals]
-    final = fit_final(side, signals, seed)
+    final = fit_final(side, signals)
     return Detector(
-        VERSION, provenance, data.layers, signals, final.chosen, side.experts, final.model, final.anchored, final.novelty,
-        final.platt, final.threshold, reference_of(side, signals, final.held_out, ids, seed),
+        VERSION, provenance, data.layers, signals, side.experts, final.model, final.anchored, final.novelty,
+        final.platt, final.threshold, reference_of(side, signals, final.held_out, ids),
         fit_familiarity(data.states, groups, seed), fit_platt(-side.train.column(BASELINE), side.labels),
         fit_token_risk([a.logprobs for a in data.asked], [a.entropies for a in data.asked], side.labels),
         sorted({asked.form for asked in data.asked}),
@@ -170,8 +169,6 @@ _TYPES: dict[str, Any] = {
         Habits,
         LatentProbe,
         Additive,
-        Boosted,
-        Both,
         Anchored,
         Novelty,
         Platt,

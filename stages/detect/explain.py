@@ -1,8 +1,8 @@
 """Why a question was scored as it was: contributions that add up, an interval, and the nearest answer that was right.
 
-The contributions are those of the additive model on the same columns, scores of trees left out; its log-odds are their sum
-and the intercept. Where the answer was read in other contexts, its standing there is one of the contributions: the additive
-model is then anchored as the detector is, and calibrated, with the trained part counting fully.
+The contributions are the detector's own: its log-odds are their sum and the intercept. Where the answer was read in other
+contexts, its standing there is one of the contributions: the sum is then anchored as the detector is, and calibrated, with the
+trained part counting fully.
 """
 
 from __future__ import annotations
@@ -45,15 +45,15 @@ class Reference:
     right_place: NDArray[np.float32]  # [n_right, n_columns] contributions of the right answers
 
 
-def reference_of(side: Side, signals: list[str], held_out: Floats, ids: list[str], seed: int) -> Reference:
+def reference_of(side: Side, signals: list[str], held_out: Floats, ids: list[str]) -> Reference:
     """held_out: the main detector's scores of the training rows; ids: of these rows."""
     values = explained(side.train, signals)
-    names = [side.train.names[number] for number in side.train.where(signals, linear=True)]
+    names = [side.train.names[number] for number in side.train.where(signals)]
     if "contexts" in side.train.signals:
-        additive = _anchored(side, values, seed)
+        additive = _anchored(side, values)
         names.append(ANCHOR)
     else:
-        additive, _, _ = fit_additive(values, side.labels, side.inner, seed)
+        additive, _ = fit_additive(values, side.labels, side.inner)
     probability = fit_platt(held_out, side.labels)(held_out)
     order = np.argsort(probability, kind="stable")
     right = np.flatnonzero(side.labels == 0)
@@ -66,15 +66,15 @@ def reference_of(side: Side, signals: list[str], held_out: Floats, ids: list[str
 
 def explained(columns: Columns, signals: list[str]) -> Floats:
     """The columns that an explanation weighs: those of the trained part, and last the anchor, where there is one."""
-    values = columns.of(signals, linear=True)
+    values = columns.of(signals)
     if "contexts" not in columns.signals:
         return values
     return np.column_stack([values, columns.column(ANCHOR)])
 
 
-def _anchored(side: Side, values: Floats, seed: int) -> Additive:
+def _anchored(side: Side, values: Floats) -> Additive:
     """Anchored and calibrated, the additive model is an additive model again, on one column more."""
-    additive, held_out, _ = fit_additive(values[:, :-1], side.labels, side.inner, seed)
+    additive, held_out = fit_additive(values[:, :-1], side.labels, side.inner)
     anchor = values[:, -1]
     joint = fit_anchored(anchor, held_out, side.share)
     platt = fit_platt(joint.score(anchor, held_out), side.labels)

@@ -53,11 +53,7 @@ STACKS: dict[str, tuple[str, list[str], str]] = {
     "logits_lens": (
         "token probabilities and logit lens", ["logits", "lens"], "The same without tracks.",
     ),
-    "full": ("everything", [*WITHOUT_TRACKS, *TRACKS], "Every signal of one prompt; an additive model and boosted trees together."),
-    "full_additive": (
-        "everything, additive", [*WITHOUT_TRACKS, *TRACKS],
-        "Every signal but scores of trees; a logistic regression, whose score is a sum of contributions.",
-    ),
+    "full": ("everything", [*WITHOUT_TRACKS, *TRACKS], "Every signal of one prompt."),
     "full_contexts": (
         "everything, contexts weighed by training", [*WITHOUT_TRACKS, *TRACKS, "contexts"],
         "Every signal, those of the other contexts among them, with learnt weights.",
@@ -65,7 +61,7 @@ STACKS: dict[str, tuple[str, list[str], str]] = {
     "without_tracks": ("everything but tracks", WITHOUT_TRACKS, "Every signal except the tracks."),
 }  # fmt: skip
 """Detectors: name → (title, signals, description)."""
-ADDITIVE_ONLY = {"full_additive"}
+AVERAGED, RIDGE = "logistic regression, mean of penalties", "ridge regression, mean of penalties"
 ANCHORED = (
     "anchored", "other contexts and everything",
     "How the answer stands in other contexts, and the trained score of everything, with fixed weights; the trained part "

@@ -240,10 +240,10 @@ def _score_fold(
     data: Data, labels: Floats, split: str, published: bool, fold: Fold, early: list[int], seed: int
 ) -> FoldResult:
     with threadpool_limits(1):
-        side = fit_side(data, labels, fold, seed)
+        side = fit_side(data, labels, fold)
         scored = list(methods_of(data, side, fold, labels, seed, early))
         methods = [(method, decide(scores, side.labels)) for method, scores in scored]
-        why = _explain(side, fold, scored, seed) if published else None
+        why = _explain(side, fold, scored) if published else None
     return FoldResult(methods, side if split == "test" else None, why)
 
 
@@ -252,10 +252,10 @@ def _published(split: Split) -> bool:
     return split.name == "test" or (split.name == "grouped" and split.repeat == 0)
 
 
-def _explain(side: Side, fold: Fold, scored: Sequence[tuple[Method, Scored]], seed: int) -> list[Reason]:
+def _explain(side: Side, fold: Fold, scored: Sequence[tuple[Method, Scored]]) -> list[Reason]:
     signals = [signal for signal in STACKS[MAIN][1] if signal in side.train.signals]
     main = next(scores for method, scores in scored if method.name == main_of(side.train.signals))
-    reference = reference_of(side, signals, main.held_out, [str(row) for row in fold.train], seed)
+    reference = reference_of(side, signals, main.held_out, [str(row) for row in fold.train])
     return reasons(reference, explained(side.test, signals), fit_platt(main.held_out, side.labels)(main.test))
 
 

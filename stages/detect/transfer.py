@@ -17,7 +17,7 @@ from ghosttrack.stages.detect.crossval import Decided
 from ghosttrack.stages.detect.data import Data
 from ghosttrack.stages.detect.detector import Detector, load
 from ghosttrack.stages.detect.features.contexts import ANCHOR
-from ghosttrack.stages.detect.methods import ANCHORED, MAIN
+from ghosttrack.stages.detect.methods import ANCHORED, AVERAGED, MAIN
 from ghosttrack.stages.detect.records import score_rows
 
 Floats = NDArray[np.float64]
@@ -46,7 +46,7 @@ def transferred(
         probability = detector.platt(score)
         decided = Decided(
             score, probability, (probability >= detector.threshold).astype(np.int64), 1 / (1 + np.exp(-score)),
-            detector.chosen, detector.threshold,
+            AVERAGED, detector.threshold,
         )  # fmt: skip
         tables.append(score_rows(split, 0, 0, rows, method, decided))
     return Transferred(detector.provenance.get("name", folder.resolve().parent.name), pd.concat(tables))

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import LogisticRegression, Ridge
 
 from ghosttrack.common.maths.metrics import auroc
 from ghosttrack.stages.detect.evidence import Asked
@@ -13,7 +12,7 @@ from ghosttrack.stages.detect.fitted.latents import fit_latents, telling_columns
 from ghosttrack.stages.detect.fitted.linear import fit_linear
 from ghosttrack.stages.detect.fitted.probes import fit_probes, place_means
 from ghosttrack.stages.detect.fitted.ridge import Standardiser, fit_ridges
-from ghosttrack.stages.detect.models import additive, boosted
+from ghosttrack.stages.detect.models import STRENGTHS, fit, fit_additive
 from ghosttrack.stages.detect.permutation import permutation_control
 from ghosttrack.stages.detect.protocol.splits import Fold
 
@@ -122,23 +121,16 @@ def test_habits_count_training_rows_alone():
     )  # half of all rows are wrong
 
 
-def test_boosted_arrays_score_as_the_trees_themselves():
-    values, labels, _ = problem()
-    model = boosted(30, 5).fit(values, labels, 0)
+def test_the_additive_model_is_the_mean_of_its_penalties_and_its_contributions_add_up():
+    values, labels, inner = problem()
+    model, held_out = fit_additive(values, labels, inner)
     x = np.nan_to_num(Standardiser.fit(values)(values)).astype(np.float64)
-    trees = HistGradientBoostingClassifier(
-        max_iter=30, max_leaf_nodes=5, learning_rate=0.07, min_samples_leaf=20, l2_regularization=5.0, max_bins=63,
-        max_features=0.3, early_stopping=False, random_state=0,
-    ).fit(x, labels)  # fmt: skip
-    fresh = np.random.default_rng(5).normal(size=(100, 20)) * 2
-    there = np.nan_to_num(Standardiser.fit(values)(fresh)).astype(np.float64)
-    np.testing.assert_allclose(model.score(fresh), trees.decision_function(there), atol=1e-9)
-
-
-def test_contributions_of_the_additive_model_add_up_to_its_score():
-    values, labels, _ = problem()
-    model = additive(0.1).fit(values, labels, 0)
+    fits = [LogisticRegression(C=c, max_iter=1000, tol=1e-8).fit(x, labels) for c in STRENGTHS]
+    wanted = np.mean([each.decision_function(x) for each in fits], axis=0)
+    np.testing.assert_allclose(model.score(values), wanted, atol=2e-3)
     np.testing.assert_allclose(model.contributions(values).sum(axis=1) + model.intercept, model.score(values))
+    own = inner == 0
+    np.testing.assert_array_equal(held_out[own], fit(values[~own], labels[~own]).score(values[own]))
 
 
 def test_shuffled_labels_are_not_found_and_real_ones_are():

@@ -16,7 +16,7 @@ from ghosttrack.common.errors import CorruptInputError, DataError, MissingInputE
 from ghosttrack.common.formats.answers import read_answers
 from ghosttrack.common.models.vocabulary import token_texts
 from ghosttrack.stages.detect.columns import fit_experts
-from ghosttrack.stages.detect.crossval import TABLES, TREE_TABLES
+from ghosttrack.stages.detect.crossval import TABLES
 from ghosttrack.stages.detect.reading import Files, complete, read_data
 from ghosttrack.stages.report.dashboard import packing, reasons, tracks
 from ghosttrack.stages.report.dashboard.account import contestants, of_cells
@@ -466,7 +466,7 @@ def test_every_column_that_an_explanation_weighs_has_words_of_its_own(tmp_path):
 
 
 def columns_of_detect(folder):
-    """Names of the columns that detect's additive model weighs, of made-up answers, those of sampled answers among them."""
+    """Names of the columns that the detector weighs, of made-up answers, those of sampled answers among them."""
     lines, wrong = made_up.answers(90)
     lines = [{**line, "samples": ["word", "other"]} for line in lines]
     layers = made_up.config().layers
@@ -478,11 +478,9 @@ def columns_of_detect(folder):
     })  # fmt: skip
     data = read_data(files, read_answers(folder / "generations.jsonl"), layers, 64)[0]
     rows = np.flatnonzero(complete(data))
-    tables = [[name for name in wanted if name in data.tables] for wanted in (TABLES, TREE_TABLES)]
-    _, columns, _ = fit_experts(
-        data.of(rows), wrong[rows].astype(float), np.arange(len(rows)) % 2, 0, *tables
-    )
-    return [columns.names[number] for number in columns.where(columns.signals, linear=True)]
+    tables = [name for name in TABLES if name in data.tables]
+    _, columns, _ = fit_experts(data.of(rows), wrong[rows].astype(float), np.arange(len(rows)) % 2, tables)
+    return columns.names
 
 
 def test_no_results_at_all(tmp_path):
