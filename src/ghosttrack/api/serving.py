@@ -7,6 +7,7 @@ nor change anything, also where a name of its own leads to this machine (DNS reb
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hmac
 import json
@@ -170,13 +171,11 @@ class Handler(BaseHTTPRequestHandler):
 )
 def serve(config: Config, port: int, host: str) -> None:
     """Serve the dashboard until Ctrl-C."""
-    with Dashboard(config, host, port) as server:
+    with Dashboard(config, host, port) as server, contextlib.suppress(KeyboardInterrupt):
         click.echo(f"{config.name}: open {server.address} in a browser; Ctrl-C ends it")
         sys.stdout.flush()
-        try:
-            server.serve_forever()
-        except KeyboardInterrupt:
-            click.echo("ended")
+        server.serve_forever()
+    click.echo("ended")
 
 
 if __name__ == "__main__":
