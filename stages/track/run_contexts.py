@@ -139,10 +139,15 @@ def read_batch(
 ) -> list[Standing]:
     """What every context says of the answers of some questions.
 
-    prompts: by question and context; own: the model's answers, token ids. A prompt that does not fit the model's window
-    is left out.
+    prompts: by question and context; own: the model's answers, token ids. A context that does not fit the model's window
+    with any answer is left out; where that is the prompt that was answered, nothing but its own answer is read.
     """
     most = max(map(len, prompts), default=0)
+
+    def fit(row: int, context: int) -> bool:
+        room = len(prompts[row][context].tokens) + max(limit, len(own[row]))
+        return not model.longest or room <= model.longest
+
     standings = [
         Standing(tuple(tokens), [None] * len(mine), [normalise(prompt.examples) for prompt in mine])
         for tokens, mine in zip(own, prompts, strict=True)
@@ -151,7 +156,7 @@ def read_batch(
     for context in range(most):
         fits = [
             row for row, mine in enumerate(prompts)
-            if context < len(mine) and not (model.longest and len(mine[context].tokens) + limit > model.longest)
+            if context < len(mine) and (not context or (fit(row, 0) and fit(row, context)))
         ]  # fmt: skip
         reader = Reader(model, [prompts[row][context].tokens for row in fits], ends, limit)
         readers.append((reader, fits))

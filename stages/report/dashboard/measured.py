@@ -3,10 +3,12 @@ out, how candidate answers stand in other contexts, and the risk of every token.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ghosttrack.common.formats.causes import CAUSES
 from ghosttrack.common.formats.contexts import CONTEXTS, contexts_by_question, read_contexts
@@ -70,8 +72,8 @@ def _add(
 def _streams(
     results: Results, records: Sequence[Mapping[str, Any]], questions: range | None
 ) -> list[dict[str, Any]]:
-    """Of each question `kinds`, of its contexts, and `answers`: text, side (1 the model's own, 2 a right one, 0 another) and
-    probability in each context. What is left to one is the probability of all other answers."""
+    """Of each question `kinds`, of its contexts, `answers`: text, side (1 the model's own, 2 a right one, 0 another) and
+    probability in each context, what is left to one being that of all other answers, and what it comes to in a `sentence`."""
     kinds: list[list[str]] = [[] for _ in records]
     if results.has("prepare/contexts", CONTEXTS.name):
         contexts = read_contexts(results.path("prepare/contexts", CONTEXTS.name))
@@ -97,5 +99,35 @@ def _streams(
             for k in range(shape[1])
         ]  # fmt: skip
         named = [AS_ASKED, *kinds[number]][: shape[0]]
-        found.append({"kinds": named + ["?"] * (shape[0] - len(named)), "answers": answers})
+        given = rows.start + np.flatnonzero(table["greedy"][rows])  # a row a context
+        said = [
+            str(text) for text, own in zip(table["text"][given], table["context"][given], strict=True) if own
+        ]
+        sentence = in_other_contexts(texts.get(0, ""), said, chance[:, 0]) if said else ""
+        found.append(
+            {"kinds": named + ["?"] * (shape[0] - len(named)), "answers": answers, "sentence": sentence}
+        )
     return found
+
+
+def in_other_contexts(answer: str, said: Sequence[str], chance: NDArray[np.float64]) -> str:
+    """What the model says in other contexts, and how likely it finds its answer there. said: its answer in each; chance:
+    [1 + n] of the answer, as asked and in each."""
+    others = Counter(text or "nothing" for text in said if text != answer)
+    where = "the other context" if len(said) == 1 else f"{len(said)} other contexts"
+    if not others:
+        opening = f"The model gives the same answer in {where}"
+    else:
+        listed = [f"“{text}” {_times(count)}" for text, count in others.most_common(MOST_LISTED)]
+        more = [f"{len(others) - MOST_LISTED} more"] if len(others) > MOST_LISTED else []
+        opening = f"In {where} the model gives this answer {_times(len(said) - others.total())}, {', '.join([*listed, *more])}"
+    elsewhere = float(chance[1:].mean())
+    return f"{opening}. The answer had a probability of {chance[0]:.0%} as asked and has {elsewhere:.0%} on average in the others."
+
+
+MOST_LISTED = 3
+"""Other answers that a sentence names."""
+
+
+def _times(count: int) -> str:
+    return {0: "never", 1: "once", 2: "twice"}.get(count, f"{count} times")

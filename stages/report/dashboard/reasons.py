@@ -16,6 +16,7 @@ SIGNALS = {
     "habits": "habits of the model",
     "text": "text",
     "samples": "other sampled answers",
+    "contexts": "other contexts",
 }
 PLACES = {
     "subject": "at the end of the subject",
@@ -58,6 +59,7 @@ COLUMNS = {
     "samples.score": "all measures of them weighed together",
     "samples.semantic_entropy": "how much the answers differ when it is asked again",
     "samples.agreement": "how many of them are the answer that it gave",
+    "contexts.anchor": "how unlikely the answer is where the question follows other worked examples",
     "text.score": "how question and answer look, every measure weighed together",
     "text.answer_words": "how many words the answer has",
     "text.answer_characters": "how many characters the answer has",

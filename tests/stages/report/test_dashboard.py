@@ -17,10 +17,12 @@ from ghosttrack.common.formats.answers import read_answers
 from ghosttrack.common.models.vocabulary import token_texts
 from ghosttrack.stages.detect.columns import fit_experts
 from ghosttrack.stages.detect.crossval import TABLES
+from ghosttrack.stages.detect.features.contexts import ANCHOR
 from ghosttrack.stages.detect.reading import Files, complete, read_data
 from ghosttrack.stages.report.dashboard import packing, reasons, tracks
 from ghosttrack.stages.report.dashboard.account import contestants, of_cells
 from ghosttrack.stages.report.dashboard.build import build
+from ghosttrack.stages.report.dashboard.measured import in_other_contexts
 from ghosttrack.stages.report.dashboard.reasons import explanation
 from ghosttrack.stages.report.results import Results
 from tests.stages.detect import synthetic as made_up
@@ -405,6 +407,19 @@ def test_the_picture_of_an_answer_is_its_account(page, results):
     assert min(seen.values()) > 3
 
 
+def test_what_the_model_says_in_other_contexts_in_a_sentence():
+    found = in_other_contexts("Oslo", ["Rome", "Oslo", "Rome", ""], np.array([0.6, 0.1, 0.5, 0.1, 0.1]))
+    assert found == (
+        "In 4 other contexts the model gives this answer once, “Rome” twice, “nothing” once. The answer had a probability of "
+        "60% as asked and has 20% on average in the others."
+    )
+    another = in_other_contexts("Oslo", list("abcde"), np.full(6, 0.5))
+    assert "this answer never, “a” once, “b” once, “c” once, 2 more." in another
+    assert in_other_contexts("Oslo", ["Oslo"], np.array([0.5, 0.25])).startswith(
+        "The model gives the same answer in the other context. "
+    )
+
+
 def test_contestants_of_later_tokens_go_on_from_what_was_said():
     records = [{"tokens": [" New", " Jersey"], "aliases": ["New York", "NY"], "gold": "New York"}]
     texts = {"0": " Jersey", "1": " England", "2": " York", "3": " New", "4": " NY"}
@@ -427,6 +442,7 @@ def test_what_was_measured_stands_with_its_question(page, results):
         )
         answers = head["contexts"]["answers"]
         assert [side for _, side, _ in answers] == [1, 2, 0]
+        assert head["contexts"]["sentence"].startswith("The model gives the same answer in 2 other contexts.")
         for k, (text, _, chances) in enumerate(answers):
             rows = evidence[(evidence.question == number) & (evidence.hypothesis == k)]
             assert set(rows.text) == {text}
@@ -480,7 +496,7 @@ def columns_of_detect(folder):
     rows = np.flatnonzero(complete(data))
     tables = [name for name in TABLES if name in data.tables]
     _, columns, _ = fit_experts(data.of(rows), wrong[rows].astype(float), np.arange(len(rows)) % 2, tables)
-    return columns.names
+    return [*columns.names, ANCHOR]
 
 
 def test_no_results_at_all(tmp_path):

@@ -107,6 +107,20 @@ def test_a_context_that_does_not_fit_the_window_is_left_out(model):
     assert {row["context"] for row in rows_of(0, standing, str)} == {0, 2}
 
 
+def test_an_answer_that_ends_with_the_window_is_read_in_its_own_prompt_alone(model):
+    ends = SomeEnds(model)
+    longest = model.longest or 128
+    prompt, answer = [*range(1, longest - 1)], [11, 12]
+    [standing, other] = read_batch(
+        model, ends, LIMIT, [[Prompt("", prompt), Prompt("", [3, 4])], [Prompt("", [5]), Prompt("", [3, 4])]], [answer, [10]]
+    )  # fmt: skip
+    if model.longest:
+        assert standing.greedy == [(11, 12), None]
+        assert [(row["context"], row["text"]) for row in rows_of(0, standing, str)] == [(0, "(11, 12)")]
+    assert standing.known[0, (11, 12)] == pytest.approx(plain(model, prompt, answer, ends), abs=2e-4)
+    assert other.greedy[1] is not None
+
+
 def test_spellings_of_one_answer_are_joined_and_a_prefix_of_another_is_not():
     texts = {(1,): "New", (2,): "New York", (3,): "new york."}
     standing = Standing((2,), [(2,), (1,), (3,)], ["", "New York is big".lower(), ""])

@@ -231,6 +231,7 @@ function contextsSection(found) {
   });
   const words = found.kinds.map((kind, i) => (i ? CONTEXT_WORDS[kind] ?? kind : kind));
   return section("The same question in other contexts",
+    found.sentence && h("p", null, found.sentence),
     note("Probability that the model gives each answer, asked as it was and after other worked examples; what is left is all other answers together."),
     h("figure", { class: "chart" }, h("figcaption", null, "Candidate answers by context"), s("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "Candidate answers by context. The table after it has the numbers." },
       s("rect", { class: "other", x: left, width: width - left - right, y: top, height: height - top - bottom }, s("title", null, "all other answers")), areas,
