@@ -206,7 +206,7 @@ class DataConfig(Section):
 
     questions: str = Field(
         "factbook",
-        description="`factbook` (sentences to complete), `factbook-questions` (the same facts asked for), a file (.jsonl, .json, .csv, .tsv, .parquet, .arrow, or one of them with "
+        description="`factbook` (sentences to complete), `factbook-questions` (the same facts asked for), `factbook-profiles` (ten of them in one long answer), a file (.jsonl, .json, .csv, .tsv, .parquet, .arrow, or one of them with "
         ".gz), a folder that `datasets` reads, or `hub:<dataset>`.",
     )
     questions_config: str | None = Field(None, description="Configuration name of the hub dataset.")

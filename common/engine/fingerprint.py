@@ -21,7 +21,7 @@ SOURCE_KEYS = (
 HUB_PREFIX = "hub:"
 """Before a data set's name, or a local folder that is laid out like one."""
 WORDS = {
-    "data.questions": ("factbook", "factbook-questions"),
+    "data.questions": ("factbook", "factbook-questions", "factbook-profiles"),
     "data.corpus": ("factbook",),
     "data.judge": (MINIATURE,),
     "model.base_model": (MINIATURE,),

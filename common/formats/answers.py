@@ -19,8 +19,9 @@ GENERATIONS = Lines(
     "`strict_label` (exact match), `excluded` (reason or null), `matched` (what each matcher that can say something of such an "
     "answer says, 1 wrong, 0 right), `subject_found` (in the query, not at the sequence's first "
     "token), `token_ids, tokens, logprobs, entropies` (lists, a value an answer token), `samples` (texts, with "
-    "`detection.samples`), `row, extra` (as in questions.jsonl); of a given answer `given` (true), and `token_labels` where its "
-    "spans are labelled (1 in a wrong one, 0 in a right one, null where nothing is said of it)",
+    "`detection.samples`), `row, extra` (as in questions.jsonl); of a given answer `given` (true), of a profile `claims` ([start, "
+    "end, label, relation] in characters of the answer), and of both `token_labels` where spans are labelled (1 in a wrong one, "
+    "0 in a right one, null where nothing is said of it)",
 )
 
 

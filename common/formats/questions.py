@@ -13,7 +13,8 @@ QUESTIONS = Lines(
     "aliases` (list, answer included), `question` (what is asked, in plain words, with passage and options), `shots` (the "
     "worked examples behind the prefix: question or cloze, and completion); where its file gives them `row` (in the file, from "
     "1), `passage`, `choices`, `response` (an answer to read instead of one that the model gives), `label`, `spans` ([start, "
-    "end, label] in characters of the response), `extra` (its other columns); prompt = prefix + query + closing",
+    "end, label] in characters of the response), `facts` (of a profile: relation to all right answers, by which its claims are "
+    "labelled), `extra` (its other columns); prompt = prefix + query + closing",
 )
 LEFT_OUT = Lines(
     "left_out.jsonl",

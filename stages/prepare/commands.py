@@ -90,7 +90,7 @@ def columns(config: Config) -> None:
     from ghosttrack.stages.prepare import sources
 
     asked = config.data
-    if asked.questions not in (sources.FACTBOOK, sources.FACTBOOK_QUESTIONS):
+    if asked.questions not in sources.OF_FACTBOOK:
         sources.check_questions(asked.questions, asked.columns, asked.questions_config, asked.questions_split)
         click.echo(f"{asked.questions} has its columns")
     if asked.corpus != sources.FACTBOOK:

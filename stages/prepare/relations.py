@@ -257,17 +257,30 @@ def official_language(country: Country) -> Pairs:
 
 
 def border(country: Country) -> Pairs:
+    answers = list(dict.fromkeys(name for names in neighbours(country) for name in names))
+    if answers:
+        yield country.name, answers
+
+
+def neighbours(country: Country) -> list[tuple[str, ...]]:
+    """All names of each country that it shares a land border with, as the factbook lists them."""
     text = drop_notes(strip_markup(country.raw("Geography/Land boundaries/border countries")).split("\n")[0])
-    answers: list[str] = []
+    found: list[tuple[str, ...]] = []
     for item in split_list(text, ";"):
         name = re.sub(r"\s+[\d,.]+\s*km.*", "", drop_brackets(item)).strip()
         neighbour = _by_name().get(fold(name))
         if neighbour is not None:
-            answers += [n for n in neighbour.aliases if n not in answers]
+            found.append(neighbour.aliases)
         elif is_clean_name(name):
-            answers.append(name)
-    if answers:
-        yield country.name, answers
+            found.append((name,))
+    return found
+
+
+def borders_nobody(country: Country) -> bool:
+    """Whether the factbook says that it has no land borders."""
+    return not neighbours(country) and bool(
+        re.match(r"0 km\b", country.text("Geography/Land boundaries/total"))
+    )
 
 
 def adjectives(country: Country) -> list[str]:

@@ -34,7 +34,8 @@ class Given:
 
     passage: read before the question. choices: options to choose from. response: an answer to read instead of one that the
     model gives, with its label (1 wrong, 0 right) or labelled spans [start, end, label] in characters of it. row: number
-    in the source, from 1. extra: the columns that are not ours.
+    in the source, from 1. extra: the columns that are not ours. facts: what is known of the subject, relation to all right
+    answers, by which the claims of a long answer are judged.
     """
 
     id: str | None = None
@@ -45,6 +46,7 @@ class Given:
     label: int | None = None
     spans: tuple[Span, ...] | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,7 @@ from ghosttrack.common.models.prompts import beginning
 from ghosttrack.stages.prepare import bos, contexts, factbook, lengths, miniature, packing, snapshot, sources
 from ghosttrack.stages.prepare.chat import Chat, chat_of, put
 from ghosttrack.stages.prepare.facts import Fact
+from ghosttrack.stages.prepare.profiles import profiles
 from ghosttrack.stages.prepare.prompts import (
     Question,
     Shot,
@@ -248,12 +249,13 @@ def _shots(record: dict[str, Any]) -> tuple[Shot, ...]:
 def questions_of(config: Config) -> tuple[list[Question], contexts.Spare, sources.Rows | None]:
     """The questions that a configuration asks, all facts and prompts that they were chosen from, and the rows of a file or data set.
 
-    The miniature model is asked about the small world that it half knows.
+    The miniature model is asked about the small world that it half knows, and writes no profiles.
     """
     data = config.data
-    if data.questions in (sources.FACTBOOK, sources.FACTBOOK_QUESTIONS):
+    if data.questions in sources.OF_FACTBOOK:
         small = config.model.base_model == miniature.NAME
-        facts: Sequence[Fact] = miniature.world(config.seed) if small else factbook.facts()
+        of_factbook = profiles if data.questions == sources.FACTBOOK_PROFILES else factbook.facts
+        facts: Sequence[Fact] = miniature.world(config.seed) if small else of_factbook()
         if data.questions == sources.FACTBOOK_QUESTIONS:
             facts = [asked_for(fact) for fact in facts]
         relations = None if small else data.relations

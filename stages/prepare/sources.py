@@ -24,6 +24,9 @@ HUB_PREFIX = "hub:"
 FACTBOOK = "factbook"
 FACTBOOK_QUESTIONS = "factbook-questions"
 """Its facts asked for in questions, not as sentences to complete."""
+FACTBOOK_PROFILES = "factbook-profiles"
+"""Ten facts of a country asked for at once."""
+OF_FACTBOOK = frozenset({FACTBOOK, FACTBOOK_QUESTIONS, FACTBOOK_PROFILES})
 FIRST_ROWS = 100
 """Of a source, that tell its columns."""
 MOST_BROKEN = 0.1

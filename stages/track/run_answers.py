@@ -27,6 +27,7 @@ from ghosttrack.common.models.language_model import LanguageModel, load_language
 from ghosttrack.common.models.prompts import Prompt, encode_question
 from ghosttrack.common.models.reading import Prefix
 from ghosttrack.common.models.steps import steps_done
+from ghosttrack.stages.track.claims import claims, label_of
 from ghosttrack.stages.track.generate import (
     SUBJECT,
     Answer,
@@ -41,7 +42,7 @@ from ghosttrack.stages.track.labels import JUDGE, Judgement, judge, with_label, 
 from ghosttrack.stages.track.lens import Lens, read_lens
 from ghosttrack.stages.track.matching.verdicts import asked_of, verdicts
 from ghosttrack.stages.track.questions import Batch, even, plan_shards, read_questions
-from ghosttrack.stages.track.spans import token_labels
+from ghosttrack.stages.track.spans import labels_in, token_labels, token_offsets
 
 Columns = dict[str, np.ndarray]
 
@@ -228,6 +229,10 @@ def _record(
     if label is None and spans is not None:
         label = int(any(wrong for _, _, wrong in spans))
     judgement = with_label(judgement, label, matching, bool(given))
+    profile = _of_profile(model, question, answer)
+    if profile:
+        label = label_of(profile["claims"])
+        judgement = Judgement(label, label, None if label is not None else "nothing_claimed")
     record = {
         "id": question["id"],
         "relation": question["relation"],
@@ -249,7 +254,7 @@ def _record(
         "logprobs": answer.logprobs,
         "entropies": answer.entropies,
     }
-    record |= {name: question[name] for name in ("row", "extra") if name in question} | given
+    record |= {name: question[name] for name in ("row", "extra") if name in question} | given | profile
     return record if samples is None else {**record, "samples": samples}
 
 
@@ -266,6 +271,15 @@ def _of_response(model: LanguageModel, question: dict[str, Any], answer: Answer)
     if (spans := question.get("spans")) is not None:
         found["token_labels"] = token_labels(response.offsets, spans)
     return found
+
+
+def _of_profile(model: LanguageModel, question: dict[str, Any], answer: Answer) -> dict[str, Any]:
+    """Of a profile: its claims that are decided, and its tokens labelled by them."""
+    if (facts := question.get("facts")) is None:
+        return {}
+    found = claims(answer.text, question["subject"], facts)
+    offsets = token_offsets(model.tokenizer.decode, answer.token_ids)
+    return {"claims": found, "token_labels": labels_in(offsets, [claim[:3] for claim in found], None)}
 
 
 def _let_judge(job: Job, records: list[dict[str, Any]]) -> None:

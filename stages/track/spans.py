@@ -1,6 +1,16 @@
 """Labelled stretches of a text as labels of its tokens."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
+
+
+def token_offsets(decode: Callable[[Sequence[int]], str], token_ids: Sequence[int]) -> list[tuple[int, int]]:
+    """Characters [start, stop) of each token in the text of all, without spaces around it; half a character is the next token's."""
+    text = decode(token_ids)
+    before = len(text) - len(text.lstrip())
+    ends = [len(decode(token_ids[:count]).rstrip("\ufffd")) for count in range(len(token_ids) + 1)]
+    places = [max(end - before, 0) for end in ends]
+    return list(itertools.pairwise(places))
 
 
 def token_labels(offsets: Sequence[tuple[int, int]], spans: Sequence[Sequence[int]]) -> list[int | None]:
@@ -9,9 +19,15 @@ def token_labels(offsets: Sequence[tuple[int, int]], spans: Sequence[Sequence[in
 
     offsets: characters [start, stop) of each token. spans: [start, end, label], in order, none over another.
     """
-    unmarked = None if any(not wrong for _, _, wrong in spans) else 0
+    return labels_in(offsets, spans, None if any(not wrong for _, _, wrong in spans) else 0)
+
+
+def labels_in(
+    offsets: Sequence[tuple[int, int]], spans: Sequence[Sequence[int]], elsewhere: int | None
+) -> list[int | None]:
+    """The same with what is said of tokens in no span."""
     labels: list[int | None] = []
     for first, stop in offsets:
         own = [wrong for start, end, wrong in spans if first < end and start < stop]
-        labels.append(max(own) if own else unmarked)
+        labels.append(max(own) if own else elsewhere)
     return labels
