@@ -20,7 +20,7 @@ GENERATIONS = Lines(
     "answer says, 1 wrong, 0 right), `subject_found` (in the query, not at the sequence's first "
     "token), `token_ids, tokens, logprobs, entropies` (lists, a value an answer token), `samples` (texts, with "
     "`detection.samples`), `row, extra` (as in questions.jsonl); of a given answer `given` (true), of a profile `claims` ([start, "
-    "end, label, relation] in characters of the answer), and of both `token_labels` where spans are labelled (1 in a wrong one, "
+    "end, label, relation] in characters of the answer) and `token_relations` (of the claim that a token is in), and of both `token_labels` where spans are labelled (1 in a wrong one, "
     "0 in a right one, null where nothing is said of it)",
 )
 
@@ -64,6 +64,10 @@ class Answer(BaseModel):
     """Whether the answer was there already and only read, not given by the model."""
     token_labels: list[int | None] = []
     """Where spans are labelled: of each answer token 1 in a wrong one, 0 in a right one, None where nothing is said of it."""
+    claims: list[tuple[int, int, int, str]] = []
+    """Of a profile: start and end in the answer, 1 wrong or 0 right, and the relation; each has its tokens' label."""
+    token_relations: list[str | None] = []
+    """Of a profile: the relation of the claim that each token is in."""
     row: int | None = None
     """Of the source file, from 1."""
     extra: dict[str, Any] = {}

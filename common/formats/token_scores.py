@@ -24,7 +24,7 @@ TOKEN_METRICS = Json(
     "token_metrics.json",
     "detect",
     "`methods`: of each method [value, low, high] of `token_auroc, token_auprc, recall_at_0.1_false_alarms, span_f1, "
-    "answer_auroc` (by the riskiest token); `detector_less`: the detector's figure less each other method's, paired; counts; "
+    "answer_auroc` (by the riskiest token), and of profiles `token_auroc_within_relation`; `detector_less`: the detector's figure less each other method's, paired; counts; "
     "`why_not` where nothing is labelled",
     1,
 )

@@ -36,13 +36,15 @@ LAYER_COLUMNS = (
 class Tokens(NamedTuple):
     """n labelled tokens, in order of question and token.
 
-    question, token: [n], token from 1. label: [n] 1 in a wrong span. logprob, entropy: [n]. tables: signal to columns [n, d].
+    question, token: [n], token from 1. label: [n] 1 in a wrong span. relation: [n] number of its claim's (0 where there are
+    none). logprob, entropy: [n]. tables: signal to columns [n, d].
     states: [n, n_layers, d_model] at the token.
     """
 
     question: Ints
     token: Ints
     label: Ints
+    relation: Ints
     logprob: Floats
     entropy: Floats
     tables: dict[str, Singles]
@@ -67,7 +69,7 @@ def read_tokens(
     loaded = np.load(states, mmap_mode="r", allow_pickle=False)
     so_far = _so_far(answers, question, token)
     return Tokens(
-        question, token, label, logprob, entropy,
+        question, token, label, _relations(answers, question, token), logprob, entropy,
         {
             "token": np.column_stack([logprob, entropy, np.log(token), so_far]).astype(np.float32),
             "lens": _of_layers(lens, LENS_COLUMNS, depth, question, token - 1),
@@ -75,6 +77,14 @@ def read_tokens(
         },
         loaded[rows],
     )  # fmt: skip
+
+
+def _relations(answers: Sequence[Answer], question: Ints, token: Ints) -> Ints:
+    names = [
+        answers[q].token_relations[t - 1] or "" if answers[q].token_relations else ""
+        for q, t in zip(question, token, strict=True)
+    ]
+    return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
 def _so_far(answers: Sequence[Answer], question: Ints, token: Ints) -> Floats:

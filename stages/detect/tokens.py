@@ -1,12 +1,14 @@
 """Unit `tokens`: a risk for every token of long answers whose spans are labelled, and how good it is by token, span and answer.
 
 Documents (question groups) are held out whole. What is compared: the token's log-probability and entropy, the lens, a probe at
-each layer, the tracks, and the detector, which sees them all; each a ridge regression whose penalty inner folds choose. Answers
+each layer, the tracks, and the detector, which sees them all; each a ridge regression whose penalty inner folds choose; and
+where claims have relations, the share of wrong tokens of each. Answers
 are judged by their riskiest token (Obeso et al. 2025).
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,13 +19,13 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.formats.answer_states import ANSWER_STATES
-from ghosttrack.common.formats.answers import GENERATIONS, read_answers
+from ghosttrack.common.formats.answers import GENERATIONS, Answer, read_answers
 from ghosttrack.common.formats.layers import LAYERS
 from ghosttrack.common.formats.lens import LENS
 from ghosttrack.common.formats.positions import POSITIONS
 from ghosttrack.common.formats.token_scores import TOKEN_METRICS, TOKEN_SCORES
 from ghosttrack.common.maths.bootstrap import group_weights, interval
-from ghosttrack.common.maths.metrics import auroc, best_f1_threshold, rank_metrics
+from ghosttrack.common.maths.metrics import auroc, auroc_by_block, best_f1_threshold, rank_metrics
 from ghosttrack.stages.detect.fitted.ridge import Standardiser, fit_ridges
 from ghosttrack.stages.detect.protocol.folds import deal
 from ghosttrack.stages.detect.protocol.groups import question_groups
@@ -33,7 +35,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
-DETECTOR, PLAIN = "detector", ("logprob", "entropy")
+DETECTOR, RELATION, PLAIN = "detector", "relation", ("logprob", "entropy")
+WITHIN = "token_auroc_within_relation"
 FALSE_ALARMS = 0.1
 
 
@@ -62,7 +65,9 @@ def run(job: Job) -> dict[str, Any]:
     weights = np.concatenate(
         [np.ones((1, len(groups))), group_weights(groups, config.evaluation.bootstrap, config.seed)]
     )
-    report = figures(tokens, scores, thresholds, weights, config.evaluation.confidence)
+    report = figures(
+        tokens, scores, thresholds, weights, config.evaluation.confidence, wrong_answers(answers, tokens)
+    )
     TOKEN_METRICS.write(job.output(TOKEN_METRICS.name), report)
     text = [answers[q].tokens[t - 1] for q, t in zip(tokens.question, tokens.token, strict=True)]
     TOKEN_SCORES.write(job.output(TOKEN_SCORES.name), {
@@ -114,6 +119,9 @@ def out_of_fold(
         for place, layer in enumerate(layers):
             found[f"probe_{layer}"] = _ridge(tokens.states[:, place], train, test, label, inside)
         learnt = [name for name in found if name not in PLAIN]
+        if tokens.relation.any():
+            rates = _rates(tokens.relation[train], label, int(tokens.relation.max()) + 1)
+            found[RELATION] = (rates[tokens.relation[train]], rates[tokens.relation[test]])
         both = np.empty((n, len(learnt)), dtype=np.float32)  # inner held-out scores where the detector learns
         for column, name in enumerate(learnt):
             both[train, column], both[test, column] = found[name]
@@ -127,6 +135,13 @@ def out_of_fold(
     return scores, thresholds
 
 
+def _rates(relation: Ints, label: Ints, count: int) -> Floats:
+    """Share of wrong tokens of each relation, [count]; one that is not there has that of all."""
+    there = np.bincount(relation, minlength=count)
+    wrong = np.bincount(relation, label, minlength=count)
+    return np.where(there > 0, wrong / np.maximum(there, 1), label.mean())
+
+
 def _ridge(values: NDArray[Any], train: Ints, test: Ints, label: Ints, inner: Ints) -> tuple[Floats, Floats]:
     """Scores of the training rows by fits without their inner fold, and of the test rows; penalty by inner AUROC."""
     standard = Standardiser.fit(values[train])
@@ -138,20 +153,28 @@ def _ridge(values: NDArray[Any], train: Ints, test: Ints, label: Ints, inner: In
     ).astype(np.float64)
 
 
+def wrong_answers(answers: Sequence[Answer], tokens: Tokens) -> Ints:
+    """Of each answer with labelled tokens, in order, whether it is wrong: by its own label, else by its worst token."""
+    rows = np.unique(tokens.question)
+    worst = [int(tokens.label[tokens.question == row].max()) for row in rows]
+    own = [answers[row].label for row in rows]
+    return np.array([token if label is None else label for label, token in zip(own, worst, strict=True)])
+
+
 def figures(
     tokens: Tokens,
     scores: Mapping[str, Floats],
     thresholds: Mapping[str, Floats],
     weights: Floats,
     confidence: float,
+    wrong: Ints,
 ) -> dict[str, Any]:
     """Every figure [value, low, high] of each method, and the detector's lead over the plain scores, paired.
 
-    weights: [1 + B, n], the sample's own in front; tokens of a document have one weight.
+    weights: [1 + B, n], the sample's own in front; tokens of a document have one weight. wrong: from `wrong_answers`.
     """
     answer_of, first = np.unique(tokens.question, return_index=True)
-    wrong = np.array([tokens.label[tokens.question == one].max() for one in answer_of])
-    per_token, per_answer, methods = {}, {}, {}
+    per_token, per_answer, inside, methods = {}, {}, {}, {}
     for name, score in scores.items():
         ranks = rank_metrics(tokens.label, score, weights)
         worst = np.array([score[tokens.question == one].max() for one in answer_of])
@@ -161,17 +184,21 @@ def figures(
         )
         flagged = score >= thresholds[name]
         per_token[name], per_answer[name] = ranks.auroc, of_answers
+        if tokens.relation.any():
+            inside[name] = within_relation(tokens, score, weights)
         methods[name] = {
             "token_auroc": list(interval(ranks.auroc, confidence)),
             "token_auprc": list(interval(ranks.auprc_wrong, confidence)),
             "recall_at_0.1_false_alarms": list(interval(recall_at(tokens.label, score, weights), confidence)),
             "span_f1": list(interval(span_f1(tokens, flagged, weights), confidence)),
             "answer_auroc": list(interval(of_answers, confidence)),
+            **({WITHIN: list(interval(inside[name], confidence))} if inside else {}),
         }
     lead = {
         name: {
             "token_auroc": list(interval(per_token[DETECTOR] - per_token[name], confidence)),
             "answer_auroc": list(interval(per_answer[DETECTOR] - per_answer[name], confidence)),
+            **({WITHIN: list(interval(inside[DETECTOR] - inside[name], confidence))} if inside else {}),
         }
         for name in scores
         if name != DETECTOR
@@ -180,6 +207,15 @@ def figures(
         "tokens": len(tokens.label), "wrong_tokens": int(tokens.label.sum()), "answers": len(answer_of),
         "wrong_answers": int(wrong.sum()), "methods": methods, "detector_less": lead,
     }  # fmt: skip
+
+
+def within_relation(tokens: Tokens, score: Floats, weights: Floats) -> Floats:
+    """Mean of the token AUROCs inside each relation that has tokens of both labels, [B]."""
+    blocks = np.unique(tokens.relation, return_inverse=True)[1]
+    by_relation = auroc_by_block(tokens.label, score, blocks, weights)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # a resample may lack a label everywhere
+        return np.asarray(np.nanmean(by_relation, axis=1))
 
 
 def recall_at(label: Ints, score: Floats, weights: Floats, rate: float = FALSE_ALARMS) -> Floats:

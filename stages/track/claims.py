@@ -83,6 +83,14 @@ def label_of(found: Sequence[Claim]) -> int | None:
     return int(2 * sum(claim.label for claim in found) >= len(found)) if found else None
 
 
+def relations_in(offsets: Sequence[tuple[int, int]], found: Sequence[Claim]) -> list[str | None]:
+    """Of each token, by its characters, the relation of the claim that it is in; the first where it is in two."""
+    return [
+        next((claim.relation for claim in found if first < claim.end and claim.start < stop), None)
+        for first, stop in offsets
+    ]
+
+
 def _cues(pattern: str, subject: str) -> regex.Pattern[str]:
     """`ITS` is what belongs to the subject, `IT` the subject, `OF` a subject that is named again."""
     name = rf"(?:the\s)?{regex.escape(subject)}"

@@ -27,7 +27,7 @@ from ghosttrack.common.models.language_model import LanguageModel, load_language
 from ghosttrack.common.models.prompts import Prompt, encode_question
 from ghosttrack.common.models.reading import Prefix
 from ghosttrack.common.models.steps import steps_done
-from ghosttrack.stages.track.claims import claims, label_of
+from ghosttrack.stages.track.claims import claims, label_of, relations_in
 from ghosttrack.stages.track.generate import (
     SUBJECT,
     Answer,
@@ -279,7 +279,8 @@ def _of_profile(model: LanguageModel, question: dict[str, Any], answer: Answer) 
         return {}
     found = claims(answer.text, question["subject"], facts)
     offsets = token_offsets(model.tokenizer.decode, answer.token_ids)
-    return {"claims": found, "token_labels": labels_in(offsets, [claim[:3] for claim in found], None)}
+    labels = labels_in(offsets, [claim[:3] for claim in found], None)
+    return {"claims": found, "token_labels": labels, "token_relations": relations_in(offsets, found)}
 
 
 def _let_judge(job: Job, records: list[dict[str, Any]]) -> None:

@@ -16,6 +16,7 @@ from ghosttrack.stages.detect.tokens import (
     recall_at,
     runs_of,
     span_f1,
+    wrong_answers,
 )
 
 DEPTH, WIDTH, DOCUMENTS, LENGTH = 2, 6, 40, 12
@@ -78,9 +79,11 @@ def test_a_token_s_features_are_of_its_own_and_earlier_positions(tmp_path):
 
 @pytest.mark.parametrize("informative", [True, False])
 def test_what_only_the_states_tell_is_found_and_noise_is_not(tmp_path, informative):
-    tokens = read_tokens(*made_up(tmp_path, informative=informative), DEPTH)
+    answers, *files = made_up(tmp_path, informative=informative)
+    tokens = read_tokens(answers, *files, DEPTH)
     scores, thresholds = out_of_fold(tokens, tokens.question, [3, 7], 4, 3, 0)
-    report = figures(tokens, scores, thresholds, np.ones((3, len(tokens.label))), 0.95)
+    weights = np.ones((3, len(tokens.label)))
+    report = figures(tokens, scores, thresholds, weights, 0.95, wrong_answers(answers, tokens))
     found = report["methods"]
     if informative:
         assert found["probe_7"]["token_auroc"][0] > 0.9
@@ -108,6 +111,7 @@ def test_spans_are_found_and_runs_are_right_where_they_touch():
         np.repeat([0, 1], [6, 3]),
         np.array([1, 2, 3, 4, 5, 6, 1, 2, 3]),
         label,
+        label * 0,
         label * 0.0,
         label * 0.0,
         {},
@@ -119,6 +123,26 @@ def test_spans_are_found_and_runs_are_right_where_they_touch():
         2 * (1 / 3) * (1 / 2) / (1 / 3 + 1 / 2)
     )
     assert span_f1(tokens, flagged & False, np.ones((1, 9)))[0] == 0
+
+
+def test_a_claim_s_relation_alone_tells_nothing_within_relations(tmp_path):
+    answers, *files = made_up(tmp_path)
+    for number, each in enumerate(answers):
+        each.token_relations.extend(
+            "capital" if (number + place) % 3 else "border" for place in range(LENGTH)
+        )
+    tokens = read_tokens(answers, *files, DEPTH)
+    scores, thresholds = out_of_fold(tokens, tokens.question, [3, 7], 4, 3, 0)
+    weights = np.ones((3, len(tokens.label)))
+    report = figures(tokens, scores, thresholds, weights, 0.95, wrong_answers(answers, tokens))
+    found = report["methods"]
+    own = [
+        roc_auc_score(tokens.label[tokens.relation == one], scores[DETECTOR][tokens.relation == one])
+        for one in (0, 1)
+    ]
+    assert found[DETECTOR]["token_auroc_within_relation"][0] == pytest.approx(np.mean(own))
+    assert abs(found["relation"]["token_auroc"][0] - 0.5) < 0.1
+    assert abs(found["relation"]["token_auroc_within_relation"][0] - 0.5) < 0.1
 
 
 def test_an_empty_table_of_tokens_has_the_declared_columns(tmp_path):
