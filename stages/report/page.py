@@ -21,8 +21,11 @@ from ghosttrack.stages.report import tables
 Json = Mapping[str, Any]
 
 
-def page(report: Json, examples: Sequence[Json], sources: Sequence[Sequence[str]]) -> str:
-    """report: final_report.json; examples: records of hallucination_scores.json; sources: header and a row a file read.
+def page(
+    report: Json, examples: Sequence[Json], sources: Sequence[Sequence[str]], tokens: Json | None = None
+) -> str:
+    """report: final_report.json; examples: records of hallucination_scores.json; sources: header and a row a file read; tokens:
+    token_metrics.json.
 
     Two pages with what was found; what they rest on stands in appendices.
     """
@@ -43,6 +46,7 @@ def page(report: Json, examples: Sequence[Json], sources: Sequence[Sequence[str]
         f"The detector ({tables.titles(report)[report['detector']]}) on each:",
         tables.markdown(tables.splits(report)),
         *_transfers(report),
+        *_long_answers(tokens or {}),
         "## Controls",
         permutation_sentence(report["permutation"]),
         openings_sentence(report.get("frozen_test_openings")),
@@ -61,6 +65,19 @@ def _main_methods(report: Json) -> list[list[str]]:
     grouped = report["splits"][0]
     main = {**grouped, "methods": [m for m in grouped["methods"] if m["name"] in report["main_methods"]]}
     return tables.methods(report, main, ("auroc", "auroc_within_relation", "f1", "ece"))
+
+
+def _long_answers(tokens: Json) -> list[str]:
+    """A risk for every token, where spans of answers are labelled."""
+    if not tokens.get("methods"):
+        return []
+    return [
+        "## Long answers, token by token",
+        f"{tokens['tokens']:,} labelled tokens of {tokens['answers']:,} answers, {tokens['wrong_tokens']:,} of them in wrong spans; "
+        f"{tokens['wrong_answers']:,} answers are wrong. Each risk is from a fit without the token's document; an answer has that of its "
+        "riskiest token. The last column is what the detector has over each, paired.",
+        tables.markdown(tables.tokens(tokens)),
+    ]
 
 
 def _transfers(report: Json) -> list[str]:

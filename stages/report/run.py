@@ -13,6 +13,7 @@ from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.formats.final_report import REPORT
 from ghosttrack.common.formats.hallucination_scores import SCORES
 from ghosttrack.common.formats.report import PICTURES, REPORT_PAGE
+from ghosttrack.common.formats.token_scores import TOKEN_METRICS
 from ghosttrack.stages.report import tables
 from ghosttrack.stages.report.page import data_sentence, page, surest
 
@@ -25,7 +26,8 @@ def run(job: Job) -> dict[str, Any]:
         ["result", "task key"],
         *([f"`{name}`", f"`{entry.key[:16]}`"] for name, entry in job.entries.items()),
     ]
-    text = page(report, surest(scores["questions"]), sources)
+    tokens = TOKEN_METRICS.read(job.input("detect/tokens", TOKEN_METRICS.name))
+    text = page(report, surest(scores["questions"]), sources, tokens)
     job.output(REPORT_PAGE.name).write_text(text, encoding="utf-8")
     for picture in PICTURES:
         shutil.copyfile(job.input("evaluate/all", picture.name), job.output(picture.name))

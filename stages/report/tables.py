@@ -15,6 +15,10 @@ FIGURES = {
     "e_aurc": "E-AURC", "prr": "PRR", "prr_half": "PRR, half rejected", "coverage_80": "coverage at 80 %",
     "coverage_90": "coverage at 90 %",
 }  # fmt: skip
+TOKEN_FIGURES = {
+    "token_auroc": "AUROC, token", "token_auroc_within_relation": "within relation", "token_auprc": "AUPRC, token",
+    "recall_at_0.1_false_alarms": "recall at 10 % false alarms", "span_f1": "F1, span", "answer_auroc": "AUROC, answer",
+}  # fmt: skip
 RANKING = ("auroc", "auroc_within_relation", "auprc_wrong", "auprc_right")
 DECISIONS = ("precision", "recall", "f1", "accuracy", "brier", "brier_skill", "ece_before", "ece")
 SELECTION = ("aurc", "e_aurc", "prr", "prr_half", "coverage_80", "coverage_90")
@@ -181,6 +185,23 @@ def expectations(report: Json) -> Rows:
         for e in report["expectations"]
     ]  # fmt: skip
     return [["expected", "wanted", "found", "", "whose", "note"], *rows]
+
+
+def tokens(metrics: Json) -> Rows:
+    """A row a method of token_metrics.json, the best token AUROC first."""
+    shown = {name: title for name, title in TOKEN_FIGURES.items() if name in metrics["methods"]["detector"]}
+
+    def row(name: str, of: Json) -> list[str]:
+        lead = metrics["detector_less"].get(name)
+        cells = [_triple(of[each]) for each in shown]
+        return [name.replace("_", " "), *cells, _triple(lead["token_auroc"], signed=True) if lead else "–"]
+
+    best = sorted(metrics["methods"].items(), key=lambda item: -(item[1]["token_auroc"][0] or 0))
+    return [["method", *shown.values(), "detector over it"], *(row(name, of) for name, of in best)]
+
+
+def _triple(values: Sequence[float | None], signed: bool = False) -> str:
+    return figure(dict(zip(("value", "low", "high"), values, strict=True)), signed=signed)
 
 
 def early_warning(report: Json, most: int = 12) -> Rows:

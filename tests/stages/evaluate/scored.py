@@ -18,6 +18,7 @@ import pandas as pd
 from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.contract import expand, load_contract
 from ghosttrack.common.engine.stage import Job
+from ghosttrack.common.formats.token_scores import TOKEN_METRICS
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -179,10 +180,30 @@ def evaluate(folder: Path, detect: Path, l0: float = 64.0, mse: float = 0.005) -
     return folder / "evaluate" / "out"
 
 
+def write_tokens(folder: Path) -> Path:
+    """token_metrics.json of long answers."""
+    of = {"detector": [0.8, 0.7, 0.9], "logprob": [0.6, 0.5, 0.7]}
+    names = ("token_auroc", "token_auprc", "recall_at_0.1_false_alarms", "span_f1")
+    metrics = {
+        "tokens": 1200, "wrong_tokens": 400, "answers": 60, "wrong_answers": 60,
+        "methods": {name: dict.fromkeys(names, value) | {"answer_auroc": [None, None, None]} for name, value in of.items()},
+        "detector_less": {"logprob": {"token_auroc": [0.2, 0.1, 0.3], "answer_auroc": [None, None, None]}},
+    }  # fmt: skip
+    path = folder / "tokens" / TOKEN_METRICS.name
+    path.parent.mkdir()
+    TOKEN_METRICS.write(path, metrics)
+    return path.parent
+
+
 def run_all(folder: Path) -> Path:
     """Made-up scores, evaluate and report."""
     from ghosttrack.stages.report.run import run
 
     detect = write(folder / "detect")
-    run(job("report", folder / "report", {"detect/all": detect, "evaluate/all": evaluate(folder, detect)}))
+    units = {
+        "detect/all": detect,
+        "detect/tokens": write_tokens(folder),
+        "evaluate/all": evaluate(folder, detect),
+    }
+    run(job("report", folder / "report", units))
     return folder

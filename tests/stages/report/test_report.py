@@ -70,6 +70,13 @@ def test_what_is_expected_counted_and_absent_is_told(text, final):
     assert "1" * 16 not in text  # a manifest has times in it, a report has none
 
 
+def test_long_answers_are_shown_by_token_where_there_are_any(text, final):
+    assert "1,200 labelled tokens of 60 answers, 400 of them in wrong spans; 60 answers are wrong." in text
+    assert "| detector | 0.800 [0.700, 0.900] |" in text
+    assert "| – | +0.200 [+0.100, +0.300] |\n" in text  # the log-probability's last two cells
+    assert "Long answers" not in page(final, [], [["result", "task key"]], {"methods": {}, "why_not": "none"})
+
+
 def test_tables_have_as_many_cells_in_every_row(text):
     for table in re.findall(r"(?:^\|.*\|$\n?)+", text, flags=re.MULTILINE):
         assert len({row.count("|") for row in table.strip().splitlines()}) == 1, table
