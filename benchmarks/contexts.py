@@ -1,83 +1,114 @@
-"""What reading answers in other contexts costs beside giving them: one line of JSON.
+"""What reading answers in other contexts costs beside giving them: `python -m benchmarks.contexts [ROOT] [--quick]`.
 
-    python -m benchmarks.contexts <model folder> <results of prepare: questions.jsonl> <contexts.jsonl> [--questions 64]
+Of the demo as prepared under ROOT, or in an empty folder where none is given, some questions of every relation are answered, with
+states and logit lens, and then every answer is read in every context, as `track/answers` and `track/contexts` do it: in one
+process, on the same questions and threads. `--quick`: fewer questions; more of them share what they begin with, so that both are
+cheaper a question in a whole run.
 
-Both are run on the same questions, batch size and threads: greedy answers with their states and logit lens, then every answer
-in every context. `ratio` is the time of the contexts over that of the answers.
+Ends with one line of JSON: seconds and processor seconds of both, `ratio` of the contexts to the answers, and whether it is at
+most `limit` (`met`; null with `--quick`).
 """
 
 import argparse
 import json
+import subprocess
+import sys
+import tempfile
 import time
 from pathlib import Path
 
 import torch
 
-from ghosttrack.common.formats.contexts import contexts_by_question, read_contexts
+from ghosttrack.common.config.schema import TrackingConfig
+from ghosttrack.common.formats.contexts import CONTEXTS, contexts_by_question, read_contexts
+from ghosttrack.common.formats.questions import QUESTIONS
 from ghosttrack.common.models.language_model import load_language_model
 from ghosttrack.common.models.prompts import encode_prompt
 from ghosttrack.stages.track.generate import Ends, greedy_answers, read_prompts, shared_prefix
 from ghosttrack.stages.track.lens import read_lens
 from ghosttrack.stages.track.questions import plan_shards, read_questions
-from ghosttrack.stages.track.run_contexts import BATCHES, prompts_of, read_batch
+from ghosttrack.stages.track.run_contexts import BATCHES, keys_of, prompts_of, read_batch
 
-LIMIT = 12
-BATCH = 32
-CANDIDATES = 16
+NAME = "demo"
+LIMIT = 1.5
+"""Most that the contexts may take, in times of the answers."""
+SETTINGS = TrackingConfig()
+MOST, QUICK = 256, 64
 
 
-def measure(folder: Path, questions_file: Path, contexts_file: Path, most: int) -> dict[str, object]:
-    """Seconds of both, on the first questions of every relation in turn."""
-    questions = read_questions(questions_file)
-    step = max(1, len(questions) // most)
-    questions = questions[::step][:most]
-    own = contexts_by_question(read_contexts(contexts_file), questions)
-    model = load_language_model(folder)
+def measure(root: Path, most: int) -> dict[str, float | int]:
+    """Seconds of both, on every so-many-th question. root: where the demo's stage prepare is done."""
+    cache = root / "data" / "cache" / NAME
+    questions = read_questions(cache / "questions" / QUESTIONS.name)
+    questions = questions[:: -(-len(questions) // most)]
+    own = contexts_by_question(read_contexts(cache / "contexts" / CONTEXTS.name), questions)
+    model = load_language_model(cache / "model")
     ends = Ends(model, ["\n"], model.end_tokens()[0])
     layers = list(range(len(model.blocks)))
-    start = time.perf_counter()
+    start = _now()
     given: dict[int, list[int]] = {}
-    for batch in (b for s in plan_shards([q["prefix"] for q in questions], len(questions), BATCH) for b in s):
+    for batch in (
+        b
+        for s in plan_shards([q["prefix"] for q in questions], len(questions), SETTINGS.batch_size)
+        for b in s
+    ):
         asked = [questions[number] for number in batch.numbers]
         prompts = [
             encode_prompt(model, q["prefix"] + q["query"], q["subject"], len(q["prefix"])) for q in asked
         ]
         read = read_prompts(model, prompts, layers, shared_prefix(model, prompts))
-        answers = greedy_answers(model, prompts, read, layers, ends, LIMIT, CANDIDATES)
+        answers = greedy_answers(
+            model, prompts, read, layers, ends, SETTINGS.max_new_tokens, SETTINGS.candidates
+        )
         for number, answer in zip(batch.numbers, answers, strict=True):
             given[number] = answer.token_ids
             two = answer.candidates[[max(place, 0) for place in answer.positions], :2]
             emitted, rival = (column.repeat_interleave(len(layers)) for column in two.T)
             read_lens(model, answer.states.flatten(0, 1), emitted, rival)
-    answered = time.perf_counter()
-    keys = [
-        "\0".join([q["prefix"], *(c.prefix for c in each)]) for q, each in zip(questions, own, strict=True)
-    ]
-    for shard in plan_shards(keys, len(questions), BATCHES * BATCH):
+    answered = _now()
+    for shard in plan_shards(keys_of(questions, own), len(questions), BATCHES * SETTINGS.batch_size):
         for batch in shard:
             prompts_here = [prompts_of(model, questions[number], own[number]) for number in batch.numbers]
-            read_batch(model, ends, LIMIT, prompts_here, [given[number] for number in batch.numbers])
-    done = time.perf_counter()
+            mine = [given[number] for number in batch.numbers]
+            read_batch(model, ends, SETTINGS.max_new_tokens, prompts_here, mine)
+    done = _now()
+    (giving, giving_processor), (reading, reading_processor) = (
+        [round(stop - begin, 2) for begin, stop in zip(*pair, strict=True)]
+        for pair in ((start, answered), (answered, done))
+    )
     return {
         "questions": len(questions),
         "contexts": max(map(len, own), default=0),
         "threads": torch.get_num_threads(),
-        "answers_seconds": round(answered - start, 2),
-        "contexts_seconds": round(done - answered, 2),
-        "ratio": round((done - answered) / (answered - start), 3),
+        "answers_seconds": giving,
+        "answers_processor_seconds": giving_processor,
+        "contexts_seconds": reading,
+        "contexts_processor_seconds": reading_processor,
+        "ratio": round((done[0] - answered[0]) / (answered[0] - start[0]), 3),
+        "limit": LIMIT,
     }
 
 
+def _now() -> tuple[float, float]:
+    return time.perf_counter(), time.process_time()
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "root", nargs="?", type=Path, help="where the demo is prepared; an empty folder when left out"
     )
-    parser.add_argument("model", type=Path)
-    parser.add_argument("questions", type=Path)
-    parser.add_argument("contexts", type=Path)
-    parser.add_argument("--questions", dest="most", type=int, default=128)
-    arguments = parser.parse_args()
-    print(json.dumps(measure(arguments.model, arguments.questions, arguments.contexts, arguments.most)))
+    parser.add_argument("--quick", action="store_true", help="fewer questions; says nothing of the limit")
+    options = parser.parse_args()
+    most = QUICK if options.quick else MOST
+    if options.root is not None:
+        found = measure(options.root, most)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            settings = ["--config", NAME, "--set", f"paths.root={folder}"]
+            subprocess.run([sys.executable, "-m", "ghosttrack.stages.prepare", *settings], check=True)
+            found = measure(Path(folder), most)
+    print(json.dumps({**found, "met": None if options.quick else found["ratio"] <= LIMIT}))
 
 
 if __name__ == "__main__":
