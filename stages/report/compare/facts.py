@@ -41,6 +41,8 @@ class ModelFacts(BaseModel):
     best_baseline: str | None
     figures: dict[str, Interval]
     """Of the main detector on the first split: auroc, auroc_within_relation, f1; `baseline` is the best baseline's AUROC."""
+    transfers: dict[str, Interval]
+    """AUROC of other configurations' detectors on these questions, nothing fitted again, by where each comes from."""
     sae: list[dict[str, float | None]]
     """A record a layer: depth (0 the model's first block, 1 its last), fvu, l0, ce_recovered, dead_fraction."""
     outdated: list[str]
@@ -76,6 +78,7 @@ def facts_of(results: Results, name: str | None = None) -> ModelFacts:
         detector=report["detector"] if report else None,
         best_baseline=(split["best_baseline"].get("auroc") or None) if split else None,
         figures=_figures(report, split),
+        transfers=_transfers(report),
         sae=_sae(quality, _blocks(results, parameters)),
         outdated=outdated,
     )
@@ -113,6 +116,17 @@ def _figures(report: Json | None, split: Json | None) -> dict[str, Interval]:
     if "auroc" in base:
         found["baseline"] = base["auroc"]
     return {key: Interval(**figure) for key, figure in found.items()}
+
+
+def _transfers(report: Json | None) -> dict[str, Interval]:
+    found = {}
+    for split in report["splits"] if report else []:
+        main = next(
+            (each for each in split["methods"] if report and each["name"] == report["detector"]), None
+        )
+        if split.get("origin") and main:
+            found[split["origin"]] = Interval(**main["figures"]["auroc"])
+    return found
 
 
 def _sae(quality: Json | None, blocks: int | None) -> list[dict[str, float | None]]:

@@ -89,6 +89,10 @@ def parts(
         ("Detection, each model on its own questions", detection(facts)),
         ("SAEs by relative depth", saes(facts)),
     ]
+    if any(each.transfers for each in facts):
+        found.append(
+            ("From one data set (row) to another (column), nothing fitted again: AUROC", transfers(facts))
+        )
     if any(pairs.values()):
         found.append(("On the questions that both were asked, second − first", differences(pairs)))
     return [(title, rows) for title, rows in found if len(rows) > 1]
@@ -161,6 +165,18 @@ def detection(facts: Sequence[ModelFacts]) -> Rows:
                  *(figure(each.figures.get(key)) for key in names), each.best_baseline or "–"]
             )  # fmt: skip
     return rows
+
+
+def transfers(facts: Sequence[ModelFacts]) -> Rows:
+    """A row a configuration whose detector was taken, a column a run whose questions it scored; its own out of fold."""
+    names = dict.fromkeys(
+        [*(each.run for each in facts), *(name for each in facts for name in each.transfers)]
+    )
+    rows = [
+        [name, *(figure(each.figures.get("auroc") if name == each.run else each.transfers.get(name)) for each in facts)]
+        for name in names
+    ]  # fmt: skip
+    return [["from", *(each.name for each in facts)], *rows]
 
 
 def figure(entry: Interval | None, signed: bool = False) -> str:

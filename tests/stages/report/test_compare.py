@@ -13,9 +13,18 @@ from sklearn.metrics import roc_auc_score
 from ghosttrack.common.engine.progress import format_bytes, format_seconds
 from ghosttrack.common.errors import ConfigError, CorruptInputError
 from ghosttrack.stages.report.compare import terminal
-from ghosttrack.stages.report.compare.facts import Interval, facts_of
+from ghosttrack.stages.report.compare.facts import Interval, _transfers, facts_of
 from ghosttrack.stages.report.compare.paired import compare_pair
-from ghosttrack.stages.report.compare.show import compare_results, markdown, names_of, notes, page, paired
+from ghosttrack.stages.report.compare.show import (
+    compare_results,
+    figure,
+    markdown,
+    names_of,
+    notes,
+    page,
+    paired,
+    parts,
+)
 from ghosttrack.stages.report.results import Results
 from tests.stages.report import synthetic
 from tests.stages.report.synthetic import make_run
@@ -53,6 +62,30 @@ def test_facts_are_those_of_the_files(runs):
         for s in entry.manifest.subject
     )
     assert [each["depth"] for each in facts.sae] == pytest.approx(np.linspace(0, 1, 10))
+
+
+def test_detectors_of_other_data_sets_stand_in_a_matrix_from_row_to_column(runs):
+    small, large = (facts_of(runs[name]) for name in ("small", "large"))
+    assert "Models" in dict(parts([small, large], {}))
+    assert not any(title.startswith("From one data set") for title, _ in parts([small, large], {}))
+    moved = Interval(value=0.7, low=0.6, high=0.8)
+    small = small.model_copy(update={"transfers": {"large": moved, "third": moved}})
+    rows = next(rows for title, rows in parts([small, large], {}) if title.startswith("From one data set"))
+    shown = "0.700 [0.600, 0.800]"
+    own = [figure(facts.figures["auroc"]) for facts in (small, large)]
+    assert rows == [
+        ["from", "small", "large"], ["small", own[0], "–"], ["large", shown, own[1]], ["third", shown, "–"],
+    ]  # fmt: skip
+
+
+def test_a_transfer_is_read_of_the_report_by_where_its_detector_comes_from(tmp_path):
+    make_run(tmp_path, "to", questions=20)
+    path = Results.open(str(tmp_path), "to").path("evaluate/all", "final_report.json")
+    report = json.loads(path.read_text())
+    report["splits"].append({**report["splits"][0], "split": "transfer", "origin": "from"})
+    main = next(m for m in report["splits"][0]["methods"] if m["name"] == report["detector"])
+    assert _transfers(report) == {"from": Interval(**main["figures"]["auroc"])}
+    assert _transfers(None) == {}
 
 
 def test_depth_is_of_the_model_where_only_some_layers_are_studied(tmp_path):
