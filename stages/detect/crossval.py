@@ -23,7 +23,7 @@ from ghosttrack.stages.detect.anchored import Anchored, Novelty, fit_anchored, f
 from ghosttrack.stages.detect.columns import Columns, Experts, fit_experts
 from ghosttrack.stages.detect.data import Data
 from ghosttrack.stages.detect.evidence import BEFORE_ANSWER
-from ghosttrack.stages.detect.features.contexts import ANCHOR, EVERY
+from ghosttrack.stages.detect.features.contexts import ANCHOR, LOGARITHMS, UNSHOWN
 from ghosttrack.stages.detect.fitted.linear import fit_linear
 from ghosttrack.stages.detect.methods import (
     ANCHORED,
@@ -185,14 +185,11 @@ def _anchored(
     yield Method(name, title, "detector", description, ["contexts", *signals]), joined(*values, weight)
     relation = np.array([item.relation for item in data.asked])
     for name, (title, description) in CONTROLS.items():
-        if name == "control/own":
-            pair = tuple(-columns.column("logits.sum_logprob") for columns in (side.train, side.test))
-        elif name == "control/shown":
-            pair = tuple(columns.column(EVERY) for columns in (side.train, side.test))
-        elif name == "control/samples":
-            if "samples.agreement" not in side.train.names:
+        if name in IN_ITS_PLACE:
+            column, sign = IN_ITS_PLACE[name]
+            if column not in side.train.names:
                 continue
-            pair = tuple(-columns.column("samples.agreement") for columns in (side.train, side.test))
+            pair = tuple(sign * columns.column(column) for columns in (side.train, side.test))
         elif name == "control/unweighted":
             pair = values
         else:
@@ -207,6 +204,15 @@ def _anchored(
             Method(name, title, "control", description, ["contexts", *signals]),
             joined(train, test, share=share),
         )
+
+
+IN_ITS_PLACE = {
+    "control/own": ("logits.sum_logprob", -1.0),
+    "control/unshown": (UNSHOWN, 1.0),
+    "control/logarithms": (LOGARITHMS, 1.0),
+    "control/samples": ("samples.agreement", -1.0),
+}
+"""Column and sign of what takes the anchor's place, where it is another column."""
 
 
 def dealt(count: int, key: NDArray[np.str_] | None, random: np.random.Generator) -> Ints:

@@ -37,7 +37,7 @@ SINGLE = {
 }
 """Baselines that are one column: name → (column, title). The sign is learned."""
 
-UNTRAINED = {"anchor": ("contexts.anchor", "log-probability of the answer in other contexts")}
+UNTRAINED = {"anchor": ("contexts.anchor", "probability of the answer in other contexts")}
 """Baselines in which nothing is learned, not even a sign: the detector for domains that nobody has labelled."""
 
 LENGTH_SIGNALS = {"answer_length": ["length"], "relation_prior": ["relation"]}
@@ -85,7 +85,11 @@ CONTROLS: dict[str, tuple[str, str]] = {
         "another question's contexts and everything",
         "The anchor of another question of the relation.",
     ),
-    "control/shown": ("anchored, answers shown", "Contexts that show the answer are not left out."),
+    "control/unshown": ("anchored, no answer shown", "Contexts that show the answer are left out."),
+    "control/logarithms": (
+        "anchored, mean of logarithms",
+        "The mean of the answer's log-probabilities in the place of the logarithm of its mean probability.",
+    ),
     "control/samples": (
         "sampled answers and everything",
         "Agreement of sampled answers in the anchor's place.",

@@ -1,8 +1,9 @@
 """contexts.parquet as features: how the model's own answer stands, and the others against it, in contexts it was not chosen in.
 
 Greedy decoding takes a maximum, so that the probability which a prompt gives to its own answer is inflated; another
-context did not choose the answer and reads it afresh. Contexts that show the answer are left out. The posterior over
-hypotheses in a context is the softmax of their log-probabilities; over contexts it has an entropy (of its mean), a
+context did not choose the answer and reads it afresh. What contexts say is mixed as probabilities, not as logarithms: one in
+which the model is lost (half of the examples, a strange framing) says little, where a mean of logarithms would let it decide. The
+posterior over hypotheses in a context is the softmax of their log-probabilities; over contexts it has an entropy (of its mean), a
 disagreement (Jensen–Shannon: that entropy less the mean of the contexts' own) and a churn (mean total variation from it).
 """
 
@@ -14,7 +15,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax, xlogy
+from scipy.special import logsumexp, softmax, xlogy
 
 from ghosttrack.common.errors import CorruptInputError, NumericError
 from ghosttrack.common.formats.evidence import EVIDENCE
@@ -24,9 +25,11 @@ Floats = NDArray[np.float64]
 Columns = Mapping[str, NDArray[Any]]
 
 ANCHOR = "contexts.anchor"
-"""− mean log-probability of the answer in the other contexts, in nats: higher is more likely wrong, no label asked."""
-EVERY = "contexts.anchor_shown"
-"""The same with the contexts that show the answer."""
+"""− log of the answer's mean probability in the other contexts, in nats: higher is more likely wrong, no label asked."""
+LOGARITHMS = "contexts.anchor_logarithms"
+"""− mean of the logarithms in its place."""
+UNSHOWN = "contexts.anchor_unshown"
+"""The anchor without the contexts that show the answer; with all, where each shows it."""
 
 
 def context_features(table: Columns, n_questions: int) -> FeatureTable:
@@ -57,17 +60,17 @@ def _features(own: Columns) -> dict[str, float]:
     is_answer = own["hypothesis"] == 0
     other = is_answer & (own["context"] > 0)
     at_home = float(own["evidence"][is_answer & (own["context"] == 0)][0])
-    every = own["evidence"][other].astype(np.float64) if other.any() else np.array([at_home])
+    read = own["evidence"][other].astype(np.float64) if other.any() else np.array([at_home])
     unshown = own["evidence"][other & ~own["shows"]].astype(np.float64)
-    read = unshown if len(unshown) else every
     count = int(own["hypothesis"].max()) + 1
     # Rows are sorted, and every context has a row for each hypothesis.
     posterior = softmax(own["total"].astype(np.float64).reshape(-1, count), axis=1)
     mean = posterior.mean(axis=0)
     entropy = float(-xlogy(mean, mean).sum())
     return {
-        ANCHOR: -float(read.mean()),
-        EVERY: -float(every.mean()),
+        ANCHOR: _surprise(read),
+        LOGARITHMS: -float(read.mean()),
+        UNSHOWN: _surprise(unshown if len(unshown) else read),
         "contexts.worst": -float(read.min()),
         "contexts.spread": float(read.std()),
         "contexts.inflation": at_home - float(read.mean()),
@@ -79,3 +82,8 @@ def _features(own: Columns) -> dict[str, float]:
         "contexts.disagreement": entropy + float(xlogy(posterior, posterior).sum(axis=1).mean()),
         "contexts.churn": float(np.abs(posterior - mean).sum(axis=1).mean() / 2),
     }
+
+
+def _surprise(evidence: Floats) -> float:
+    """− log of the mean of the probabilities whose logarithms these are."""
+    return float(np.log(len(evidence)) - logsumexp(evidence))

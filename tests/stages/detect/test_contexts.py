@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from ghosttrack.common.errors import CorruptInputError, NumericError
+from ghosttrack.common.maths.metrics import auroc
 from ghosttrack.stages.detect.anchored import ENOUGH, fit_anchored, fit_novelty, share_of_training
 from ghosttrack.stages.detect.crossval import dealt
 from ghosttrack.stages.detect.features.contexts import context_features
@@ -26,9 +27,10 @@ TWO = table([
 def test_features_are_those_worked_out_by_hand():
     features = context_features(TWO, 2)
     first, alone = (dict(zip(features.names, row, strict=True)) for row in features.values)
-    assert first["contexts.anchor"] == pytest.approx(2.0)  # context 2 shows the answer
-    assert first["contexts.anchor_shown"] == pytest.approx(1.1)
-    assert first["contexts.inflation"] == pytest.approx(1.5)
+    assert first["contexts.anchor"] == pytest.approx(-np.log((np.exp(-2.0) + np.exp(-0.2)) / 2))
+    assert first["contexts.anchor_logarithms"] == pytest.approx(1.1)
+    assert first["contexts.anchor_unshown"] == pytest.approx(2.0)  # context 2 shows the answer
+    assert first["contexts.inflation"] == pytest.approx(0.6)
     assert first["contexts.agreement"] == 0.5
     posterior = np.array([[0.75, 0.25], [0.25, 0.75], [0.8, 0.2]])
     mean = posterior.mean(axis=0)
@@ -46,11 +48,32 @@ def test_features_are_those_worked_out_by_hand():
     assert alone["contexts.entropy"] == alone["contexts.churn"] == 0.0
 
 
+def test_a_context_in_which_the_model_is_lost_does_not_decide():
+    """Planted: own log-probabilities tell wrong answers; of four contexts that show nothing new one finds nothing likely."""
+    rng, n = np.random.default_rng(0), 400
+    wrong = np.arange(n) % 2
+    own = -rng.exponential(1 + wrong)
+    lost = -rng.exponential(20, n)
+    rows = []
+    for question in range(n):
+        found = [own[question], *(own[question] + rng.normal(0, 0.3, 3)), lost[question]]
+        rows += [(question, context, 0, value, value, False, True) for context, value in enumerate(found)]
+    features = context_features(table(rows), n)
+    score = dict(zip(features.names, features.values.T, strict=True))
+    alone, anchor, logarithms = (
+        auroc(wrong, values)
+        for values in (-own, score["contexts.anchor"], score["contexts.anchor_logarithms"])
+    )
+    assert anchor > alone - 0.02
+    assert logarithms < alone - 0.05
+
+
 def test_an_answer_that_every_context_shows_is_read_in_all_of_them():
     shown = {name: values[:6].copy() for name, values in TWO.items()}
     shown["shows"][:] = True
     features = context_features(shown, 1)
-    assert features.values[0, features.names.index("contexts.anchor")] == pytest.approx(1.1)
+    found = dict(zip(features.names, features.values[0], strict=True))
+    assert found["contexts.anchor_unshown"] == found["contexts.anchor"] < found["contexts.anchor_logarithms"]
 
 
 def test_a_table_of_other_questions_or_with_nan_is_refused():
