@@ -6,7 +6,7 @@ Where several processes do it together, each takes every so-many-th shard.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -76,7 +76,10 @@ def read_all(job: Job, asked: tuple[str, str], contexts: str, given: str) -> dic
         return {}
     table = _gather(job, len(shards))
     EVIDENCE.write(job.output(EVIDENCE.name), table)
-    return _metrics(table, answers, own)
+    metrics = _metrics(table, answers, own)
+    if said := told(metrics):
+        job.log.info(said)
+    return metrics
 
 
 def keys_of(
@@ -209,6 +212,18 @@ def _metrics(
         "empty_answers": sum(not answer.token_ids for answer in answers),
         "kinds": dict(Counter(context.kind for each in contexts for context in each)),
     }
+
+
+def told(metrics: Mapping[str, Any]) -> str:
+    """What was out of the ordinary, counted by reason; empty where nothing was."""
+    counts = {
+        "questions without another context": metrics["left_out"]["no_context"],
+        "contexts that do not fit the model": metrics["left_out"]["too_long_for_the_model"],
+        "answers that every context shows": metrics["every_context_shows_the_answer"],
+        "questions with another answer in every context": metrics["every_context_another_answer"],
+        "empty answers": metrics["empty_answers"],
+    }
+    return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
 
 
 def _step(number: int) -> str:

@@ -2,14 +2,18 @@
 
 from itertools import product
 
+import numpy as np
 import pytest
 import torch
 
+from ghosttrack.common.formats.answers import Answer
+from ghosttrack.common.formats.contexts import Context
 from ghosttrack.common.models.language_model import load_language_model
+from ghosttrack.stages.detect.features.contexts import context_features
 from ghosttrack.stages.track.generate import Ends
-from ghosttrack.stages.track.hypotheses import Standing, rows_of
+from ghosttrack.stages.track.hypotheses import Standing, columns_of, rows_of
 from ghosttrack.stages.track.reread import Reader
-from ghosttrack.stages.track.run_contexts import Prompt, read_batch
+from ghosttrack.stages.track.run_contexts import Prompt, _metrics, read_batch, told
 from tests.tiny_models import WINDOW, save_random_model
 
 LIMIT = 5
@@ -140,3 +144,39 @@ def test_spellings_of_one_answer_are_joined_and_a_prefix_of_another_is_not():
     assert rows[1]["total"] == -1.5
     assert [row["greedy"] for row in rows] == [True, False, False, True, True, False]
     assert [row["shows"] for row in rows] == [False, False, True, True, False, False]
+
+
+def test_what_is_out_of_the_ordinary_is_counted_by_reason():
+    """Planted: an ordinary question, one all of whose contexts show the answer, one of whose contexts is too long, one without
+    contexts, an empty answer, and one with another answer in every context."""
+    texts = {(1,): "Rome", (2,): "Oslo", (3,): "Lima", (): ""}
+    ordinary, shown, long, alone, empty, restless = (
+        Standing((1,), [(1,), (1,), (2,)], ["", "", ""]),
+        Standing((1,), [(1,), (1,), (2,)], ["", "in rome", "rome it is"]),
+        Standing((1,), [(1,), None, (1,)], ["", "", ""]),
+        Standing((1,), [(1,)], [""]),
+        Standing((), [(), (), (1,)], ["", "", ""]),
+        Standing((1,), [(1,), (2,), (3,)], ["", "", ""]),
+    )
+    standings = [ordinary, shown, long, alone, empty, restless]
+    rows = []
+    for number, standing in enumerate(standings):
+        standing.known = {
+            (c, tokens): (-1.0, -0.5) for c in range(len(standing.greedy)) for tokens in standing.spellings()
+        }
+        rows += rows_of(number, standing, lambda tokens: texts[tuple(tokens)])
+    context = Context(relation="r", context=1, kind="examples", prefix="")
+    metrics = _metrics(
+        columns_of(rows),
+        [Answer.model_construct(token_ids=list(standing.own)) for standing in standings],
+        [[context] * (len(standing.greedy) - 1) for standing in standings],
+    )
+    assert metrics["left_out"] == {"no_context": 1, "too_long_for_the_model": 1}
+    assert (metrics["every_context_shows_the_answer"], metrics["empty_answers"]) == (1, 1)
+    assert metrics["every_context_another_answer"] == 1
+    assert told(metrics) == (
+        "1 questions without another context, 1 contexts that do not fit the model, 1 answers that every context shows, "
+        "1 questions with another answer in every context, 1 empty answers"
+    )
+    features = context_features(columns_of(rows), len(standings))
+    assert np.isfinite(features.values).all()
