@@ -1,9 +1,17 @@
 """Claims of made-up profiles: what is found, what is right and wrong by the facts, and what those cannot decide."""
 
+from pathlib import Path
+
 import pytest
 
+from ghosttrack.common.formats.answers import Answer
+from ghosttrack.common.models.language_model import load_language_model
+from ghosttrack.common.models.prompts import encode_question
+from ghosttrack.stages.track import run_answers
 from ghosttrack.stages.track.claims import claims, label_of
+from ghosttrack.stages.track.given import encode_response, read_response
 from ghosttrack.stages.track.spans import labels_in, token_offsets
+from tests.tiny_models import save_random_model
 
 FACTS = {
     "continent": ["Africa"],
@@ -106,3 +114,33 @@ def test_tokens_have_the_labels_of_the_claims_that_they_are_in() -> None:
     offsets = token_offsets(lambda ids: texts[len(ids)], range(len(pieces)))
     assert offsets == [(0, 2), (2, 10), (10, 13), (13, 21), (21, 21), (21, 22), (22, 23), (23, 24)]
     assert labels_in(offsets, [(14, 23, 1)], None) == [None, None, None, 1, 1, 1, 1, None]
+
+
+def test_a_profile_that_the_model_gave_is_recorded_with_its_claims_by_character_and_token(
+    tmp_path: Path,
+) -> None:
+    text = "Its capital is Nova. Its currency is the euro."
+    question = {
+        "id": "q", "relation": "profile", "subject": "Nova Republic", "prefix": "", "query": "A profile of Nova Republic:",
+        "question": "A profile of Nova Republic:", "answer": "x", "aliases": ["x"], "facts": FACTS,
+    }  # fmt: skip
+    model = load_language_model(save_random_model(tmp_path, "llama"), "float32")
+    prompt = encode_question(model, question)
+    answer = read_response(
+        model, prompt, encode_response(model, question, text), [0], 4
+    )  # in the form of its own
+    line = Answer.model_validate(run_answers._record(model, question, prompt, answer, None, "auto"))
+    assert line.answer == text
+    assert [(text[start:end], label, relation) for start, end, label, relation in line.claims] == [
+        ("Nova", RIGHT, "capital"), ("euro", WRONG, "currency"),
+    ]  # fmt: skip
+    assert (line.label, line.excluded, line.matched) == (WRONG, None, {})  # half of it is
+    for label, relation, said in ((RIGHT, "capital", "Nova"), (WRONG, "currency", "euro")):
+        tokens = zip(line.tokens, line.token_labels, line.token_relations, strict=True)
+        assert "".join(token for token, *of in tokens if of == [label, relation]).strip() == said
+    nothing = run_answers._record(model, {**question, "facts": {}}, prompt, answer, None, "auto")
+    assert (nothing["label"], nothing["excluded"], set(nothing["token_labels"])) == (
+        None,
+        "nothing_claimed",
+        {None},
+    )
