@@ -36,7 +36,7 @@ def draw(results: Path, data: Path, count: int, seed: int) -> None:
         answer, (start, end, label, relation) = spans[place]
         text, golds = answer["answer"], facts[answer["id"]][relation]
         before = " ".join(text[max(start - BEFORE, 0) : start].split())
-        shown = "; ".join(golds[:SHOWN]) + ("; …" if len(golds) > SHOWN else "")
+        shown = ("; ".join(golds[:SHOWN]) or "none") + ("; …" if len(golds) > SHOWN else "")
         writer.writerow(
             [answer["id"], relation, before, text[start:end], "wrong" if label else "right", shown, ""]
         )
