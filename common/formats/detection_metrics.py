@@ -45,6 +45,8 @@ class Permutations(BaseModel):
 class Metrics(BaseModel):
     n_questions: int | None = None
     excluded: dict[str, int] = {}
+    undefined: str | None = None
+    """Why there is nothing to tell apart; then there are no methods and splits."""
     detector: str
     associator: str | None
     methods: list[Method]
@@ -65,7 +67,8 @@ METRICS = Json(
     "`frozen_test_openings` (how many different runs under this root have scored it); `transfers`: `split, from` (the "
     "configuration whose detector scored these questions); "
     "`familiarity`: share of questions called unfamiliar, of the frozen `test` (false alarms) and of `relations` held out; "
-    "`error_types`; `absent` (what the protocol has and the run has not, in words)",
+    "`error_types`; `absent` (what the protocol has and the run has not, in words); `undefined` (why nothing could be told apart, with no methods "
+    "and splits then; else null)",
     version=3,
     record=Metrics,
 )

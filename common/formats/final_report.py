@@ -263,7 +263,9 @@ class DataCard(Record):
     n_labelled: int
     n_wrong: int
     n_right: int
-    prevalence: float = Field(description="Share of labelled answers that are wrong.")
+    prevalence: float | None = Field(
+        description="Share of labelled answers that are wrong; null without labels."
+    )
     excluded: dict[str, int] = Field(description="Reason → questions left out of fitting and figures.")
     unexplained: int = Field(description="Left out without a reason.")
     n_groups: int = Field(description="Groups of questions that never cross a fold.")
@@ -331,6 +333,10 @@ class FinalReport(Record):
     confidence: float = Field(description="Coverage of every interval.")
     resamples: int = Field(description="Bootstrap resamples of groups.")
     headline: Headline
+    undefined: str | None = Field(
+        None,
+        description="Why wrong answers cannot be told from right ones, as where all are wrong; then there are no methods and splits.",
+    )
     data: DataCard
     detector: str = Field(description="The main detector, whose scores and decisions are the published ones.")
     main_methods: list[str] = Field(

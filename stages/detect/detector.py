@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ghosttrack.common.errors import CorruptInputError, ModelMismatchError
+from ghosttrack.common.errors import CorruptInputError, LabelError, ModelMismatchError
 from ghosttrack.common.formats.detector import DETECTOR, DETECTOR_ARRAYS
 from ghosttrack.common.maths.calibration import Platt, fit_platt
 from ghosttrack.stages.detect.anchored import Anchored, Novelty
@@ -179,6 +179,13 @@ _TYPES: dict[str, Any] = {
 }
 
 
+def save_none(why: str, json_path: Path, array_path: Path) -> None:
+    """The two files where nothing could be fitted; `load` says why."""
+    DETECTOR.write(json_path, {"version": VERSION, "undefined": why})
+    with zipfile.ZipFile(array_path, "w"):
+        pass
+
+
 def save(detector: Detector, json_path: Path, array_path: Path) -> None:
     """Two files: what it is, as JSON, and its arrays (.npz), the same bytes for the same detector wherever it is saved.
 
@@ -195,7 +202,8 @@ def save(detector: Detector, json_path: Path, array_path: Path) -> None:
 
 
 def load(folder: Path) -> Detector:
-    """The detector of a folder. Raises CorruptInputError for files that are missing, damaged or of another version."""
+    """The detector of a folder. Raises CorruptInputError for files that are missing, damaged or of another version,
+    LabelError where there was nothing to fit one on."""
     path = folder / DETECTOR.name
     try:
         content = DETECTOR.read(path)
@@ -207,6 +215,8 @@ def load(folder: Path) -> Detector:
         raise CorruptInputError(
             f"{path} has version {content.get('version')}, not {VERSION}; run detect again"
         )
+    if why := content.get("undefined"):
+        raise LabelError(f"{path}: no detector could be fitted: {why}")
     detector = unflatten(content, arrays, _TYPES)
     assert isinstance(detector, Detector)
     return detector

@@ -55,10 +55,10 @@ class Run:
 
 
 def read_run(entries: Entries, config: Config, on_piece: Callable[[], None] = lambda: None) -> Run:
-    """The published answers and tracks. Raises LabelError, DataError for answers that nothing can be learned from."""
+    """The published answers and tracks. Raises LabelError, DataError for answers that contradict each other or lack
+    features without a reason."""
     answers = read_answers(entries["track/answers"].file(GENERATIONS.name))
     refuse_conflicts(answers)
-    check_classes([a.label for a in answers if a.label is not None], config.detection.folds)
     data, leader = read_data(
         input_files(entries, config), answers, config.layers, config.sae.d_hidden, on_piece
     )

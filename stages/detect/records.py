@@ -40,8 +40,27 @@ def score_rows(split: str, repeat: int, fold: int, test: Ints, method: str, deci
 
 def score_table(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """scores.parquet: a row a (split, repeat, method, question), in this order."""
-    table = pd.concat(parts, ignore_index=True)
+    table = pd.concat(parts, ignore_index=True) if parts else _no_scores()
     return table.sort_values(["split", "repeat", "method", "question"], kind="stable", ignore_index=True)
+
+
+def _no_scores() -> pd.DataFrame:
+    nothing, none = np.empty(0), np.empty(0, dtype=np.int64)
+    rows = score_rows("", 0, 0, none, "", Decided(nothing, nothing, none, nothing, "", 0.0))
+    return rows.astype({"split": "str", "method": "str"})
+
+
+def undefined_because(sample: Mapping[str, Any], error: str) -> str:
+    """Why wrong answers cannot be told from right ones, for people. sample: of `sample_summary`; error: of the protocol."""
+    n, right = sample["n_labelled"], sample["n_right"]
+    if not n:
+        left_out = ", ".join(f"{count:,} {reason}" for reason, count in sample["excluded"].items())
+        return f"None of {sample['n_questions']:,} answers has a label ({left_out}), so there is nothing to detect."
+    if right in (0, n):
+        word, mend = ("right", "harder") if right else ("wrong", "easier")
+        every = "The only labelled answer is" if n == 1 else f"Every one of {n:,} labelled answers is"
+        return f"{every} {word}, so there is nothing to detect; ask {mend} questions or other relations (data.relations)."
+    return f"{right:,} of {n:,} labelled answers are right, which is too little to fit and to test a detector on: {error}."
 
 
 def question_record(

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from ghosttrack.common.engine.stage import Job
+from ghosttrack.common.errors import DataError, LabelError
 from ghosttrack.common.formats.answers import GENERATIONS, read_answers
 from ghosttrack.common.formats.detection_metrics import METRICS
 from ghosttrack.common.formats.detector import ASKED_SCORES, DECISIONS, DETECTOR, DETECTOR_ARRAYS, FEATURES
@@ -34,7 +35,7 @@ from ghosttrack.stages.detect.evidence import PLACES
 from ghosttrack.stages.detect.explain import Reason, competition_of, explained, reasons, reference_of
 from ghosttrack.stages.detect.familiarity import fit_familiarity
 from ghosttrack.stages.detect.methods import MAIN, STACKS, Method, Scored, main_of
-from ghosttrack.stages.detect.opening import answer_files, input_files, provenance, read_run, splits_of
+from ghosttrack.stages.detect.opening import Run, answer_files, input_files, provenance, read_run, splits_of
 from ghosttrack.stages.detect.permutation import Permutations, permutation_control
 from ghosttrack.stages.detect.protocol.splits import Fold, Rows, Split
 from ghosttrack.stages.detect.reading import complete, pieces_of, read_data
@@ -68,8 +69,11 @@ def run_all(job: Job) -> dict[str, Any]:
     files = input_files(job.entries, job.config)
     with job.progress(len(pieces_of(files.tracks)), unit="piece", what="features") as progress:
         opened = read_run(job.entries, job.config, progress.update)
-    answers, data, labels, rows = opened.answers, opened.data, opened.labels, opened.rows
-    splits = splits_of(opened, job.config)
+    data, labels, rows = opened.data, opened.labels, opened.rows
+    try:
+        splits = splits_of(opened, job.config)
+    except (LabelError, DataError) as error:
+        return _undefined(job, opened, str(error))
     job.log.info(
         f"{len(rows.row)} labelled questions in {len(np.unique(rows.group))} groups, {len(splits)} splits"
     )
@@ -102,20 +106,9 @@ def run_all(job: Job) -> dict[str, Any]:
         for number, folder in enumerate(settings.transfers)
     ]
     tables += [other.scores for other in others]
-    candidates = _candidates(job, data.tokens)
-    by_tracks = error_types(answers, candidates, opened.leader[:, PROMPT])
-    told = REASONS.read(job.input("track/reasons", REASONS.name))
-    types = {line["question"]: line["kind"] for line in told}
-    questions = [
-        records.question_record(
-            answer, int(opened.groups[row]), opened.excluded[row],
-            *((types.get(row), by_tracks[row]) if opened.excluded[row] is None else (None, None)),
-            competition_of(opened.leader[row, PROMPT], job.config.layers, candidates[row]),
-        )
-        for row, answer in enumerate(answers)
-    ]  # fmt: skip
+    questions = _question_records(job, opened)
     _add_scores(questions, results, main_of(list(data.tables)))
-    sample = records.sample_summary(answers, opened.excluded, opened.groups)
+    sample = records.sample_summary(opened.answers, opened.excluded, opened.groups)
     methods = _method_records(results)
     records.score_table(tables).to_parquet(job.output(SCORE_TABLE.name), index=False)
     SCORES.write(
@@ -147,10 +140,52 @@ def run_all(job: Job) -> dict[str, Any]:
             "absent": _absent(splits, data, bool(others)),
         },
     )
+    _write_tables(job, opened, questions)
+    return {**sample, "auroc": _aurocs(results, labels)}
+
+
+def _undefined(job: Job, opened: Run, error: str) -> dict[str, Any]:
+    """Everything but what needs right and wrong answers. error: why the rows cannot be divided."""
+    sample = records.sample_summary(opened.answers, opened.excluded, opened.groups)
+    why, detector = records.undefined_because(sample, error), main_of(list(opened.data.tables))
+    job.log.warning(why)
+    questions = _question_records(job, opened)
+    saved.save_none(why, job.output(DETECTOR.name), job.output(DETECTOR_ARRAYS.name))
+    records.score_table([]).to_parquet(job.output(SCORE_TABLE.name), index=False)
+    SCORES.write(
+        job.output(SCORES.name), {"detector": detector, "questions": questions, "other_questions": []}
+    )
+    METRICS.write(
+        job.output(METRICS.name),
+        {
+            **sample, "undefined": why, "detector": detector, "associator": job.config.tracking.associator, "methods": [],
+            "permutation": None, "error_types": KINDS, "absent": [f"Every figure of detection is undefined: {why}"],
+        },
+    )  # fmt: skip
+    _write_tables(job, opened, questions)
+    return {**sample, "undefined": why}
+
+
+def _question_records(job: Job, opened: Run) -> list[dict[str, Any]]:
+    """Every question, as yet without its score."""
+    candidates = _candidates(job, opened.data.tokens)
+    by_tracks = error_types(opened.answers, candidates, opened.leader[:, PROMPT])
+    told = REASONS.read(job.input("track/reasons", REASONS.name))
+    types = {line["question"]: line["kind"] for line in told}
+    return [
+        records.question_record(
+            answer, int(opened.groups[row]), opened.excluded[row],
+            *((types.get(row), by_tracks[row]) if opened.excluded[row] is None else (None, None)),
+            competition_of(opened.leader[row, PROMPT], job.config.layers, candidates[row]),
+        )
+        for row, answer in enumerate(opened.answers)
+    ]  # fmt: skip
+
+
+def _write_tables(job: Job, opened: Run, questions: Sequence[dict[str, Any]]) -> None:
     with job.output(DECISIONS.name).open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(records.csv_rows(questions))
-    _write_features(job.output(FEATURES.name), opened.ids, data)
-    return {**sample, "auroc": _aurocs(results, labels)}
+    _write_features(job.output(FEATURES.name), opened.ids, opened.data)
 
 
 def _seen(results: Sequence[tuple[Split, int, Fold, FoldResult]]) -> str:

@@ -159,11 +159,24 @@ def expectations(
     detector: str, splits: Mapping[str, SplitReport], sae: Sequence[SaeLayer], permutation: Permutation | None
 ) -> list[Expectation]:
     """The reference page's four expected figures, where an interval over layers is their range; then our own."""
+    rows = _of_saes(sae)
+    if grouped := splits.get("grouped"):
+        rows += _of_detection(detector, grouped, splits.get("relations"))
+    if permutation:
+        rows.append(
+            Expectation(
+                metric="AUROC, labels permuted", source="this project", wanted="0.48–0.52",
+                found=Figure(value=permutation.mean, low=permutation.low, high=permutation.high), met=permutation.met,
+                note=f"mean and range of {permutation.n:,} permutations within relations; the real one must be beyond them all",
+            )
+        )  # fmt: skip
+    return rows
+
+
+def _of_saes(sae: Sequence[SaeLayer]) -> list[Expectation]:
     mse, l0 = [layer.mse for layer in sae], [layer.l0 for layer in sae]
     fvu = np.mean([layer.fvu for layer in sae])
-    grouped = splits["grouped"]
-    figures = method_of(grouped, detector).figures
-    rows = [
+    return [
         Expectation(
             metric="Reconstruction loss", source="reference page", wanted=f"< {MSE_WANTED}", found=_range(mse),
             met=max(mse) < MSE_WANTED,
@@ -174,6 +187,12 @@ def expectations(
             found=_range(l0), met=L0_WANTED[0] <= min(l0) and max(l0) <= L0_WANTED[1],
             note="mean over layers, range over layers; met if every layer is inside",
         ),
+    ]  # fmt: skip
+
+
+def _of_detection(detector: str, grouped: SplitReport, held_out: SplitReport | None) -> list[Expectation]:
+    figures = method_of(grouped, detector).figures
+    rows = [
         _above("AUROC", "reference page", AUROC_WANTED, figures.auroc, "all questions pooled"),
         _above("F1", "reference page", F1_WANTED, figures.f1,
                f"calling every answer wrong gives {grouped.f1_all_called_wrong:.2f}"),
@@ -182,7 +201,7 @@ def expectations(
         _above("AUROC within relations", "this project", WITHIN_WANTED, figures.auroc_within_relation,
                "mean over relations")
     )  # fmt: skip
-    if held_out := splits.get("relations"):
+    if held_out:
         scored = [each for each in held_out.methods if each.name == detector]
         rows += [
             _above(
@@ -200,14 +219,6 @@ def expectations(
             met=None if figures.ece.value is None else figures.ece.value <= ECE_WANTED, note="15 bins of equal mass",
         )
     )  # fmt: skip
-    if permutation:
-        rows.append(
-            Expectation(
-                metric="AUROC, labels permuted", source="this project", wanted="0.48–0.52",
-                found=Figure(value=permutation.mean, low=permutation.low, high=permutation.high), met=permutation.met,
-                note=f"mean and range of {permutation.n:,} permutations within relations; the real one must be beyond them all",
-            )
-        )  # fmt: skip
     return rows
 
 

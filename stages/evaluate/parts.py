@@ -113,13 +113,26 @@ def data_card(questions: Questions) -> DataCard:
         n_labelled=n,
         n_wrong=wrong,
         n_right=n - wrong,
-        prevalence=wrong / n,
+        prevalence=wrong / n if n else None,
         excluded=dict(sorted(reasons.items())),
         unexplained=len(questions.id) - n - reasons.total(),
         n_groups=len(groups),
-        largest_group=max(groups.values()),
+        largest_group=max(groups.values(), default=0),
         n_relations=len(np.unique(questions.relation[labelled])),
     )
+
+
+def relation_counts(questions: Questions) -> list[RelationReport]:
+    """A row a relation with labelled answers, without figures of methods; the most frequent first."""
+    labelled = np.isfinite(questions.label)
+    rows = [
+        RelationReport(
+            relation=str(name), n=int(own.sum()), n_wrong=int(questions.label[own].sum()), auroc={}
+        )
+        for name in np.unique(questions.relation[labelled])
+        for own in [labelled & (questions.relation == name)]
+    ]
+    return sorted(rows, key=lambda row: (-row.n, row.relation))
 
 
 def matcher_reports(questions: Questions) -> list[MatcherReport]:

@@ -184,7 +184,7 @@ def plot_ablation(report: FinalReport) -> Canvas:
     by_name = {m.name: m for m in grouped.methods}
     rungs = [by_name[name] for name in order if name in by_name]
     if not rungs:
-        return _say("The ablation ladder was not measured.")
+        return say("The ablation ladder was not measured.")
     pooled = [each for each in grouped.comparisons if each.metric == "auroc"]
     differences = [each for each in pooled if each.about == "association"]
     increments = [each for each in pooled if each.about == "increment"]
@@ -203,7 +203,7 @@ def plot_ablation(report: FinalReport) -> Canvas:
 def plot_early_warning(report: FinalReport) -> Canvas:
     """AUROC from the layers up to l, from the prompt alone and with the answer."""
     if not report.early_warning:
-        return _say("Early warning was not measured.")
+        return say("Early warning was not measured.")
     canvas, axes = _canvas(10.4, 7.6)
     series: dict[tuple[bool, str], list[tuple[float, Figure]]] = {}
     for point in report.early_warning:
@@ -355,11 +355,20 @@ def _settled(canvas: Canvas) -> Canvas:
     return canvas
 
 
-def _say(text: str) -> Canvas:
+def say(text: str) -> Canvas:
     """A picture of a sentence, where there is nothing to draw."""
     canvas, axes = _canvas(8.4, 4.8)
     axes.set_axis_off()
-    axes.text(0.5, 0.5, text, fontsize=TITLE, color=INK, ha="center", va="center", transform=axes.transAxes)
+    axes.text(
+        0.5,
+        0.5,
+        textwrap.fill(text, WRAPPED),
+        fontsize=TITLE,
+        color=INK,
+        ha="center",
+        va="center",
+        transform=axes.transAxes,
+    )
     return _settled(canvas)
 
 

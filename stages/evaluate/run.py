@@ -6,7 +6,7 @@ from typing import Any
 
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.formats.detection_metrics import METRICS
-from ghosttrack.common.formats.final_report import REPORT, FinalReport
+from ghosttrack.common.formats.final_report import REPORT, FinalReport, Headline
 from ghosttrack.common.formats.hallucination_scores import SCORES
 from ghosttrack.common.formats.saes import QUALITY
 from ghosttrack.common.formats.scores import MAIN_SPLIT, SCORE_TABLE
@@ -14,7 +14,9 @@ from ghosttrack.stages.evaluate import parts, plots, scorecard
 from ghosttrack.stages.evaluate.findings import expectations, headline
 from ghosttrack.stages.evaluate.sae import read_sae
 from ghosttrack.stages.evaluate.scorecard import Sample
-from ghosttrack.stages.evaluate.scores import read_detection
+from ghosttrack.stages.evaluate.scores import Detection, read_detection
+
+NOT_TOLD = "Whether tracking helps cannot be told."
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -24,6 +26,8 @@ def run(job: Job) -> dict[str, Any]:
         job.input("detect/all", METRICS.name),
         job.input("detect/all", SCORE_TABLE.name),
     )
+    if detection.undefined:
+        return _undefined(job, detection, detection.undefined)
     samples = {
         name: Sample.of(
             split.label, split.relation.tolist(), split.group.tolist(), settings.bootstrap, settings.confidence,
@@ -87,3 +91,41 @@ def run(job: Job) -> dict[str, Any]:
         "f1": float(found[detection.detector].by_name["f1"][0]),
         "best_baseline": best,
     }
+
+
+def _undefined(job: Job, detection: Detection, why: str) -> dict[str, Any]:
+    """A report of what there is where wrong answers cannot be told from right ones; no figure is made up."""
+    sae, stack = read_sae(job.input("sae_train/quality", QUALITY.name), job.config.layers)
+    report = FinalReport(
+        name=job.config.name,
+        model=job.config.model.base_model,
+        layers=job.config.layers,
+        seed=job.config.seed,
+        confidence=job.config.evaluation.confidence,
+        resamples=job.config.evaluation.bootstrap,
+        headline=Headline(detector=why, tracking=NOT_TOLD, helps=None),
+        undefined=why,
+        data=parts.data_card(detection.questions),
+        detector=detection.detector,
+        main_methods=[],
+        methods=[],
+        splits=[],
+        absent=detection.absent,
+        relations=parts.relation_counts(detection.questions),
+        early_warning=[],
+        permutation=None,
+        error_types=[],
+        error_type_agreement=parts.error_type_agreement(detection.questions),
+        strict=None,
+        matching=job.config.data.matching,
+        matchers=parts.matcher_reports(detection.questions),
+        sae=sae,
+        sae_all_layers=stack,
+        expectations=expectations(detection.detector, {}, sae, None),
+    )
+    report.write(job.output(REPORT.name))
+    canvas = plots.say(why)
+    for picture in plots.DRAWN:
+        canvas.savefig(job.output(picture.name), dpi=plots.DPI)
+    job.log.warning(why)
+    return {"headline": why, "undefined": why}

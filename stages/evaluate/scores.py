@@ -96,14 +96,17 @@ class Detection(NamedTuple):
     openings: int | None  # of the frozen test
     error_types: dict[str, str]  # name → description
     absent: list[str]
+    undefined: str | None = None  # why nothing could be told apart; then there are no methods and splits
 
 
 def read_detection(questions_path: Path, metrics_path: Path, scores_path: Path) -> Detection:
     """Raises CorruptInputError for files that contradict themselves or each other, NumericError for NaN scores,
     LabelError if the questions of the main split are all right or all wrong."""
     metrics = METRICS.read(metrics_path)
-    cards, detector = _cards(metrics, metrics_path)
     questions, others = read_questions(questions_path)
+    if why := metrics.get("undefined"):
+        return Detection(metrics["detector"], None, {}, questions, {}, None, None, {}, metrics["absent"], why)
+    cards, detector = _cards(metrics, metrics_path)
     origins = {str(each["split"]): str(each["from"]) for each in metrics.get("transfers", [])}
     absent = [str(sentence) for sentence in metrics.get("absent", [])]
     splits = {

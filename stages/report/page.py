@@ -29,6 +29,8 @@ def page(
 
     Two pages with what was found; what they rest on stands in appendices.
     """
+    if report.get("undefined"):
+        return "\n\n".join(_undefined(report, examples, sources)) + "\n"
     sections = [
         f"# {report['name']}: do hypothesis tracks show wrong answers?",
         f"**{report['headline']['detector']}**",
@@ -58,6 +60,31 @@ def page(
         *appendices(report, sources),
     ]  # fmt: skip
     return "\n\n".join(sections) + "\n"
+
+
+def _undefined(report: Json, examples: Sequence[Json], sources: Sequence[Sequence[str]]) -> list[str]:
+    """What there is to show where wrong answers cannot be told from right ones."""
+    return [
+        f"# {report['name']}: nothing to detect",
+        f"**{report['headline']['detector']}**",
+        f"{data_sentence(report['data'])} Every figure of detection is undefined: none is shown.",
+        "Answers, sparse autoencoders, tracks and accounts do not depend on it and are all there: "
+        f"`ghosttrack dashboard {report['name']}` shows them.",
+        "## Answers",
+        tables.markdown([row[:-1] for row in example_rows(examples)]),
+        *_matchers(report),
+        "## Relations",
+        tables.markdown([[markdown_text(row[0]), *row[1:]] for row in tables.relations(report)]),
+        "## Data",
+        tables.markdown([["", ""], *tables.data(report)]),
+        "## Sparse autoencoders",
+        tables.markdown(tables.expectations(report)),
+        sae_sentence(report["sae_all_layers"]),
+        tables.markdown(tables.sae(report)),
+        *apart_sentence(report["sae"]),
+        "## Provenance",
+        *_sources(report, "", sources),
+    ]
 
 
 def _main_methods(report: Json) -> list[list[str]]:
@@ -139,20 +166,31 @@ def appendices(report: Json, sources: Sequence[Sequence[str]]) -> list[str]:
         sae_sentence(report["sae_all_layers"]),
         tables.markdown(tables.sae(report)),
         "## J. Provenance",
-        f"Model `{report['model']}`, {len(report['layers'])} layers, seed {report['seed']}. Every answer is the model's own "
-        "greedy one. Everything that was fitted or chosen (layer, features, regularisation, calibration, threshold) was so "
-        f"on the training side of the fold that it scores. {openings_sentence(report.get('frozen_test_openings'))} To repeat it: "
-        f"`ghosttrack run {report['name']}`. The files that this page was made from; their inputs, parameters, code and "
-        "machine are in the `manifest.json` beside them:",
-        tables.markdown(sources),
+        *_sources(
+            report,
+            "Everything that was fitted or chosen (layer, features, regularisation, calibration, threshold) was so on the training "
+            f"side of the fold that it scores. {openings_sentence(report.get('frozen_test_openings'))} ",
+            sources,
+        ),
     ]  # fmt: skip
+
+
+def _sources(report: Json, protocol: str, sources: Sequence[Sequence[str]]) -> list[str]:
+    """How it came about. protocol: sentences on what was fitted."""
+    return [
+        f"Model `{report['model']}`, {len(report['layers'])} layers, seed {report['seed']}. Every answer is the model's own "
+        f"greedy one. {protocol}To repeat it: `ghosttrack run {report['name']}`. The files that this page was made from; their "
+        "inputs, parameters, code and machine are in the `manifest.json` beside them:",
+        tables.markdown(sources),
+    ]
 
 
 def data_sentence(data: Json) -> str:
     excluded = ", ".join(f"{count:,} {reason}" for reason, count in data["excluded"].items()) or "none"
     return (
         f"{data['n_labelled']:,} of {data['n_questions']:,} questions have a label (left out: {excluded}); the model "
-        f"answered {data['n_right']:,} of them correctly ({1 - data['prevalence']:.0%})."
+        f"answered {data['n_right']:,} of them correctly"
+        + ("." if data["prevalence"] is None else f" ({1 - data['prevalence']:.0%}).")
     )
 
 
@@ -245,17 +283,19 @@ def _end(fvu: float | None) -> str:
     return f"the last layer's state has lost {tables.share(fvu)} of its variance"
 
 
-def surest(records: Sequence[Json], each: int = 4) -> list[Json]:
-    """The labelled answers with the highest scores and those with the lowest."""
+def surest(records: Sequence[Json], each: int = 4) -> Sequence[Json]:
+    """The labelled answers with the highest scores and those with the lowest; the first ones where nothing is scored."""
     scored = [record for record in records if record["label"] is not None and record["score"] is not None]
     scored.sort(key=lambda record: (-record["score"], record["id"]))
+    if not scored:
+        return records[: 2 * each]
     return scored if len(scored) <= 2 * each else [*scored[:each], *scored[-each:]]
 
 
 def example_rows(records: Sequence[Json]) -> list[list[str]]:
     rows = [
         [markdown_text(record["question"]), markdown_text(record["answer"]), markdown_text(record["gold"]),
-         "wrong" if record["label"] else "right", format_probability(record["score"])]
+         {1: "wrong", 0: "right", None: "–"}[record["label"]], "–" if record["score"] is None else format_probability(record["score"])]
         for record in records
     ]  # fmt: skip
     return [["question", "the model's answer", "right answer", "it was", "probability of being wrong"], *rows]

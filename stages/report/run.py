@@ -38,9 +38,13 @@ def run(job: Job) -> dict[str, Any]:
 def summarise(console: Console, report: dict[str, Any]) -> None:
     """The finding, the main methods and the expectations, compact enough for one screen."""
     console.print()
-    console.print(f"[bold]{report['name']}[/bold]  {report['headline']['tracking']}")
-    console.print(report["headline"]["detector"])
+    told = ("detector", "tracking") if report.get("undefined") else ("tracking", "detector")
+    console.print(f"[bold]{report['name']}[/bold]  {report['headline'][told[0]]}")
+    console.print(report["headline"][told[1]])
     console.print(data_sentence(report["data"]))
+    if report.get("undefined"):
+        console.print(_table([row[:-2] for row in tables.expectations(report)]))
+        return
     grouped = report["splits"][0]
     main = {**grouped, "methods": [m for m in grouped["methods"] if m["name"] in report["main_methods"]]}
     methods = tables.methods(report, main, ("auroc", "auroc_within_relation", "f1"), digits=2)

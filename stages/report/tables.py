@@ -155,7 +155,7 @@ TRANSFERRED = ("full", "anchor", "logprob_sum")
 def transfers(report: Json) -> Rows:
     """Header and a row a detector that scored these questions: this configuration's own, then the others'."""
     called, detector = titles(report), report["detector"]
-    shown = list(dict.fromkeys([detector, *(name for name in TRANSFERRED if name in called)]))
+    shown = list(dict.fromkeys(name for name in (detector, *TRANSFERRED) if name in called))
     rows = []
     for split in report["splits"]:
         if split["split"] != "grouped" and not split.get("origin"):
@@ -247,7 +247,10 @@ def data(report: Json) -> Rows:
     return [
         ["questions", f"{card['n_questions']:,}"],
         ["with a label", f"{card['n_labelled']:,}"],
-        ["answered wrong", f"{card['n_wrong']:,} ({card['prevalence']:.1%})"],
+        [
+            "answered wrong",
+            f"{card['n_wrong']:,}" + ("" if card["prevalence"] is None else f" ({card['prevalence']:.1%})"),
+        ],
         ["answered right", f"{card['n_right']:,}"],
         *excluded,
         ["left out without a reason", f"{card['unexplained']:,}"],
@@ -279,8 +282,10 @@ def sae(report: Json) -> Rows:
 
 
 def relations(report: Json) -> Rows:
-    best = report["splits"][0]["best_baseline"].get("auroc")
-    shown = [report["detector"], *([best] if best else [])]
+    shown = []
+    if report["splits"]:
+        best = report["splits"][0]["best_baseline"].get("auroc")
+        shown = [report["detector"], *([best] if best else [])]
     rows = [
         [
             r["relation"],

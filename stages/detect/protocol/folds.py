@@ -16,7 +16,7 @@ from ghosttrack.common.errors import DataError, LabelError
 
 Ints = NDArray[np.int64]
 
-_MEND = (
+MEND = (
     "ask more questions (data.max_questions), other relations (data.relations), or use fewer detection.folds"
 )
 
@@ -32,7 +32,7 @@ def grouped_folds(labels: ArrayLike, groups: ArrayLike, n_folds: int, seed: int)
     n_groups = int(codes.max()) + 1
     if n_groups < n_folds:
         raise DataError(
-            f"{len(y)} labelled questions fall into {n_groups} group(s), fewer than {n_folds} folds; {_MEND}"
+            f"{len(y)} labelled questions fall into {n_groups} group(s), fewer than {n_folds} folds; {MEND}"
         )
     folds = deal(y, codes, n_folds, seed)
     for fold in range(n_folds):
@@ -40,7 +40,7 @@ def grouped_folds(labels: ArrayLike, groups: ArrayLike, n_folds: int, seed: int)
         if not inside.any() or len(np.unique(y[~inside])) < 2:
             raise LabelError(
                 f"{len(y)} labelled questions ({int(y.sum())} wrong) in {n_groups} groups cannot be divided into "
-                f"{n_folds} folds that all leave both classes to train on: one group holds too much; {_MEND}"
+                f"{n_folds} folds that all leave both classes to train on: one group holds too much; {MEND}"
             )
     assert_groups_whole(folds, codes)
     return folds
@@ -59,7 +59,7 @@ def check_classes(labels: ArrayLike, n_folds: int) -> None:
             )
         if count < n_folds:
             raise LabelError(
-                f"only {count} {name} answers among {len(y)} labelled, fewer than {n_folds} folds; {_MEND}"
+                f"only {count} {name} answers among {len(y)} labelled, fewer than {n_folds} folds; {MEND}"
             )
 
 

@@ -19,7 +19,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ghosttrack.stages.detect.protocol.folds import assert_groups_whole, deal, grouped_folds
+from ghosttrack.common.errors import LabelError
+from ghosttrack.stages.detect.protocol.folds import MEND, assert_groups_whole, deal, grouped_folds
 
 Ints = NDArray[np.int64]
 
@@ -102,7 +103,13 @@ def all_splits(rows: Rows, plan: Plan, seed: int) -> list[Split]:
             ])
         )  # fmt: skip
     scoring = (Split(s.name, s.repeat, [fold for fold in s.folds if len(fold.test)]) for s in splits)
-    return [split for split in scoring if _can_be_learned(rows, split)]
+    learnable = [split for split in scoring if _can_be_learned(rows, split)]
+    if not {"grouped", "test"} <= {split.name for split in learnable}:
+        raise LabelError(
+            f"{len(rows.label)} labelled questions ({int(rows.label.sum())} wrong) in {len(np.unique(rows.group))} groups leave some "
+            f"training side with one class only; {MEND}"
+        )
+    return learnable
 
 
 def _can_be_learned(rows: Rows, split: Split) -> bool:

@@ -47,9 +47,18 @@ def write_figures(report: Json, folder: Path) -> list[str]:
 
 def drawn(report: Json) -> dict[str, Canvas]:
     """The figures by name."""
-    split = report["splits"][0]
+    found: dict[str, Canvas] = {}
+    if report["splits"]:
+        _of_split(report, report["splits"][0], found)
+    if report["early_warning"]:
+        found["early_warning"] = _canvas(COLUMN, 2.1, lambda axes: _early(axes, report["early_warning"]), 1)
+    if report["sae"]:
+        found["sae_fvu"] = _canvas(COLUMN, 2.1, lambda axes: _saes(axes, report["sae"]))
+    return found
+
+
+def _of_split(report: Json, split: Json, found: dict[str, Canvas]) -> None:
     titles = {card["name"]: card["title"] for card in report["methods"]}
-    found = {}
     for kind in CURVES:
         if curves := split["curves"][kind]:
             draw = functools.partial(_curves, split=split, kind=kind, titles=titles)
@@ -58,11 +67,6 @@ def drawn(report: Json) -> dict[str, Canvas]:
         if methods := [method for method in split["methods"] if method["kind"] in kinds]:
             draw = functools.partial(_forest, methods=methods, titles=titles)
             found[name] = _canvas(PAGE, 0.7 + 0.21 * len(methods), draw)
-    if report["early_warning"]:
-        found["early_warning"] = _canvas(COLUMN, 2.1, lambda axes: _early(axes, report["early_warning"]), 1)
-    if report["sae"]:
-        found["sae_fvu"] = _canvas(COLUMN, 2.1, lambda axes: _saes(axes, report["sae"]))
-    return found
 
 
 def _canvas(width: float, height: float, draw: Callable[[Axes], None], legend_rows: int = 0) -> Canvas:

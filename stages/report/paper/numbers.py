@@ -99,8 +99,9 @@ def _figure(name: str, figure: Json, pointer: str, signed: bool = False) -> Iter
     yield Number(f"GT{name}CI", latex(tables.figure(figure, signed=signed)), None, *REPORT, pointer)
 
 
-def _share(name: str, value: float, pointer: str, digits: int = 1) -> Number:
-    return Number(f"GT{name}", f"{value * 100:.{digits}f}\\,\\%", value, *REPORT, pointer)
+def _share(name: str, value: float | None, pointer: str, digits: int = 1) -> Number:
+    text = latex("–") if value is None else f"{value * 100:.{digits}f}\\,\\%"
+    return Number(f"GT{name}", text, value, *REPORT, pointer)
 
 
 def _text(value: float | None, digits: int, signed: bool = False) -> str:

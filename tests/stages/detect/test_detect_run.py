@@ -1,6 +1,7 @@
 import csv
 import dataclasses
 import json
+import re
 import shutil
 import zipfile
 
@@ -31,7 +32,10 @@ from ghosttrack.stages.detect.protocol.groups import question_groups
 from ghosttrack.stages.detect.protocol.splits import Plan, all_splits
 from ghosttrack.stages.detect.reading import Files, complete, pieces_of, read_data
 from ghosttrack.stages.detect.run import run
+from ghosttrack.stages.report.paper.numbers import numbers_of
+from ghosttrack.stages.report.paper.tabulate import tables_of
 from tests.stages.detect import synthetic
+from tests.stages.evaluate import scored
 
 
 def detect(folder, lines, table, **changes):
@@ -482,29 +486,40 @@ def test_the_same_input_gives_the_same_bytes(tmp_path, made_up):
         assert path.read_bytes() == (second / path.name).read_bytes(), path.name
 
 
-@pytest.mark.parametrize(("label", "missing"), [(1, "correct"), (0, "wrong")])
-def test_one_class_only_is_refused(tmp_path, made_up, label, missing):
-    lines, table = made_up
-    one_class = [line | {"label": None if line["label"] is None else label} for line in lines]
-    with pytest.raises(LabelError, match=f"no {missing} answers"):
-        detect(tmp_path, one_class, table, detection=FAST)
-
-
-def test_a_tiny_class_is_refused(tmp_path, made_up):
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda line, place: {"label": 1}, r"Every one of \d+ labelled answers is wrong, so there is nothing to detect"),
+        (lambda line, place: {"label": 0}, r"Every one of \d+ labelled answers is right, so there is nothing to detect"),
+        (lambda line, place: {"label": int(place > 0)}, r"1 of \d+ labelled answers are right, which is too little"),
+        (lambda line, place: {"subject": "one"}, r"too little to fit and to test a detector on: .* 1 group\(s\)"),
+        (lambda line, place: {"label": None, "excluded": "echo"}, r"None of 90 answers has a label \(.*echo"),
+    ],
+    ids=["wrong", "right", "one right", "one group", "no label"],
+)  # fmt: skip
+def test_where_nothing_can_be_told_apart_there_is_a_report_that_says_so(tmp_path, made_up, change, said):
+    """From detection to the page: the first sentence says it, nothing is NaN, and what there is is shown."""
     lines, table = made_up
     labelled = [i for i, line in enumerate(lines) if line["label"] is not None]
-    tiny = [
-        line | {"label": None if line["label"] is None else int(i != labelled[0])}
+    lines = [
+        line if line["label"] is None else line | change(line, labelled.index(i))
         for i, line in enumerate(lines)
     ]
-    with pytest.raises(LabelError, match="only 1 correct answers"):
-        detect(tmp_path, tiny, table, detection=FAST)
-
-
-def test_a_group_that_spans_everything_is_refused(tmp_path, made_up):
-    lines, table = made_up
-    with pytest.raises(DataError, match=r"1 group\(s\)"):
-        detect(tmp_path, [line | {"subject": "one"} for line in lines], table, detection=FAST)
+    out = detect(tmp_path / "detect", lines, table, detection=FAST)
+    wanted = next(u for u in load_contract(synthetic.ROOT / "stages" / "detect").units if u.name == "all")
+    assert sorted(path.name for path in out.iterdir()) == sorted(wanted.writes)
+    assert "NaN" not in (out / "detection_metrics.json").read_text()
+    assert not len(pd.read_parquet(out / "scores.parquet"))
+    with pytest.raises(LabelError, match=said):
+        load(out)
+    page = scored.report(tmp_path, out)
+    assert re.search(said, page.split("\n\n")[1])
+    assert not re.search(r"\bnan\b", page, re.IGNORECASE)
+    assert "| relation 4 |" in page or "None of 90" in page
+    report = json.loads((tmp_path / "evaluate/out/final_report.json").read_text())
+    assert re.search(said, report["undefined"])
+    assert {number.macro for number in numbers_of(report, None)} >= {"GTNWrong", "GTprevalence"}
+    assert [table for table in tables_of(report) if table.rows]
 
 
 def test_one_prompt_with_two_labels_is_refused(tmp_path, made_up):

@@ -197,13 +197,18 @@ def write_tokens(folder: Path) -> Path:
 
 def run_all(folder: Path) -> Path:
     """Made-up scores, evaluate and report."""
+    report(folder, write(folder / "detect"))
+    return folder
+
+
+def report(folder: Path, detect: Path) -> str:
+    """The page that evaluate and report make of what detect published."""
     from ghosttrack.stages.report.run import run
 
-    detect = write(folder / "detect")
     units = {
         "detect/all": detect,
         "detect/tokens": write_tokens(folder),
         "evaluate/all": evaluate(folder, detect),
     }
     run(job("report", folder / "report", units))
-    return folder
+    return (folder / "report" / "out" / "report.md").read_text(encoding="utf-8")

@@ -32,6 +32,7 @@ function overviewPage() {
 
 // Of a wrong and a right answer drawn at random, how often each gives the wrong one the higher score: what AUROC is.
 function plainFinding(found) {
+  if (found.undefined) return h("p", { class: "finding" }, found.undefined);
   const place = (name) => found.splits[0]?.methods.findIndex((each) => each.name === name) ?? -1;
   const base = found.splits[0]?.best_baseline.auroc, titleOf = (name) => found.methods.find((each) => each.name === name)?.title ?? name;
   const pairs = (name) => figure("final_report.json", `/splits/0/methods/${place(name)}/figures/auroc`, { percent: true });
