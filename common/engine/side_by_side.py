@@ -1,8 +1,7 @@
 """Pieces of one unit done by several processes of this machine, forked when all that they share has been loaded.
 
 On a CPU the small matrices of one forward pass keep several threads waiting for each other; as many processes, each with its
-share of the threads, do not wait, and memory that was loaded before stays one. Pieces keep their results in files of their
-own (`Job.step`), so that nothing but errors has to come back.
+share of the threads, do not wait, and memory that was loaded before stays one. Nothing is imported or copied for them.
 """
 
 import contextlib
@@ -12,19 +11,21 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from typing import Any, TypeVar
 
 from ghosttrack.common.engine.parent import end_with_parent
 from ghosttrack.common.errors import RankLostError
 
 MOST = 4
 """Processes: each has its own working memory."""
-_do: Callable[[int], object] | None = None
+_do: Callable[[int], Any] | None = None
+Result = TypeVar("Result")
 
 
 def side_by_side(
-    pieces: Sequence[int], do: Callable[[int], object], threads: int, set_threads: Callable[[int], object]
-) -> Iterator[int]:
-    """Do every piece, in this process where `threads` is 1; yields a piece when it is done.
+    pieces: Sequence[int], do: Callable[[int], Result], threads: int, set_threads: Callable[[int], object]
+) -> Iterator[tuple[int, Result]]:
+    """Do every piece, in this process where `threads` is 1; yields a piece and what came of it when it is done.
 
     threads: of this process, to be dealt out; set_threads: makes a process use so many. Raises what a piece raises, and
     RankLostError where a process was killed.
@@ -32,8 +33,7 @@ def side_by_side(
     processes = min(threads, MOST, len(pieces))
     if processes < 2 or sys.platform != "linux":
         for piece in pieces:
-            do(piece)
-            yield piece
+            yield piece, do(piece)
         return
     global _do
     _do = do
@@ -52,8 +52,7 @@ def side_by_side(
         waiting = {pool.submit(_call, piece): piece for piece in pieces}
         try:
             for future in as_completed(waiting):
-                future.result()
-                yield waiting[future]
+                yield waiting[future], future.result()
         except BrokenProcessPool as error:
             raise RankLostError(
                 "a process that did a part of the work was killed; out of memory, if nobody did it. Give the command again "
@@ -66,6 +65,6 @@ def side_by_side(
             _do = None
 
 
-def _call(piece: int) -> None:
+def _call(piece: int) -> Any:
     assert _do is not None
-    _do(piece)
+    return _do(piece)

@@ -23,4 +23,5 @@ def steps_done(
     left = [number for number in numbers if not job.done(name(number))]
     alone = device.type == "cpu" and job.ranks == 1 and job.at_hand is None
     threads = torch.get_num_threads() if alone else 1
-    return side_by_side(left, lambda n: job.step(name(n), lambda: do(n)), threads, torch.set_num_threads)
+    done = side_by_side(left, lambda n: job.step(name(n), lambda: do(n)), threads, torch.set_num_threads)
+    return (number for number, _ in done)

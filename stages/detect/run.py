@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from joblib import Parallel, cpu_count, delayed  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from ghosttrack.common.engine.launch import threads_per_process
+from ghosttrack.common.engine.side_by_side import side_by_side
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.errors import DataError, LabelError
 from ghosttrack.common.formats.answers import GENERATIONS, read_answers
@@ -41,8 +42,6 @@ from ghosttrack.stages.detect.protocol.splits import Fold, Rows, Split
 from ghosttrack.stages.detect.reading import complete, pieces_of, read_data
 from ghosttrack.stages.detect.transfer import transferred
 
-MOST_PROCESSES = 4
-"""Each holds a copy of what its fold is fitted on."""
 PROMPT = PLACES.index("prompt")
 PERMUTED_TABLES = ("logits", "lens", "error", "tracks", "competition")
 
@@ -260,15 +259,18 @@ def _score_all(
     points = np.unique(np.linspace(0, len(layers) - 1, job.config.detection.early_points).round().astype(int))
     early = [layers[point] for point in points]
     tasks = [(split, number, fold) for split in splits for number, fold in enumerate(split.folds)]
-    processes = Parallel(n_jobs=min(cpu_count(), MOST_PROCESSES, len(tasks)), return_as="generator")
+
+    def score(task: int) -> FoldResult:
+        split, _, fold = tasks[task]
+        return _score_fold(data, labels, split.name, _published(split), fold, early, job.config.seed)
+
+    found: dict[int, FoldResult] = {}
     with job.progress(len(tasks), unit="fold", what="fitting and scoring") as progress:
-        results = processes(
-            delayed(_score_fold)(data, labels, split.name, _published(split), fold, early, job.config.seed)
-            for split, _, fold in tasks
-        )
-        for (split, number, fold), result in zip(tasks, results, strict=True):
+        for task, result in side_by_side(range(len(tasks)), score, threads_per_process(1), lambda _: None):
+            found[task] = result
             progress.update()
-            yield split, number, fold, result
+    for task, (split, number, fold) in enumerate(tasks):
+        yield split, number, fold, found[task]
 
 
 def _score_fold(

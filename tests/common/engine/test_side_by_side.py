@@ -16,11 +16,13 @@ def test_every_piece_is_done_once(tmp_path, threads):
 
     def do(piece):
         (tmp_path / str(piece)).write_text(str(os.getpid()))
+        return piece * piece
 
     def set_threads(count):
         (shares / str(os.getpid())).write_text(str(count))
 
-    assert sorted(side_by_side([4, 5, 6, 7], do, threads, set_threads)) == [4, 5, 6, 7]
+    found = sorted(side_by_side([4, 5, 6, 7], do, threads, set_threads))
+    assert found == [(4, 16), (5, 25), (6, 36), (7, 49)]
     by = {(tmp_path / str(piece)).read_text() for piece in (4, 5, 6, 7)}
     if threads == 1:
         assert by == {str(os.getpid())}
