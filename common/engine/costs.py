@@ -27,6 +27,8 @@ ALL_QUESTIONS = 5_000
 """Questions where the configuration sets no limit."""
 TOKENS_PER_PROMPT = 20
 TOKENS_PER_ANSWER = 4
+LONG_ANSWER = 64
+"""Most new tokens from which on answers are taken to be half as long as they may be."""
 READ_RATE = 140e6
 """Bytes a second at which model weights arrive and are converted."""
 ITEM_BYTES = {"auto": 2, "float32": 4, "float16": 2, "bfloat16": 2, "int8": 1}
@@ -104,7 +106,7 @@ class Quantities:
             contexts=settings["tracking.contexts"],
             top_k=settings["tracking.top_k_features"],
             candidates=settings["tracking.candidates"],
-            answer=min(settings["tracking.max_new_tokens"], TOKENS_PER_ANSWER),
+            answer=_tokens_of_answer(settings["tracking.max_new_tokens"]),
             fit_tokens=settings["tracking.fit_tokens"],
             associators=len(settings["tracking.ladder"]),
             vocabulary=vocabulary or VOCABULARY,
@@ -134,6 +136,10 @@ class Cost:
     flop: float = 0.0
     seconds: float = 0.0
     size: float = 1e5
+
+
+def _tokens_of_answer(most: int) -> int:
+    return most // 2 if most >= LONG_ANSWER else min(most, TOKENS_PER_ANSWER)
 
 
 def _unknown(*_: object) -> None:
