@@ -9,6 +9,7 @@ import torch
 from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.contract import expand
 from ghosttrack.common.models.language_model import LanguageModel, load_language_model
+from ghosttrack.stages.track import run_answers
 from ghosttrack.stages.track.labels import Judgement, judge, with_label, with_verdict
 from ghosttrack.stages.track.matching import verdicts
 from tests.stages.track.tiny_run import TinyRun, contract
@@ -100,3 +101,26 @@ def test_another_model_judges_as_a_snapshot_of_its_own(tmp_path: Path) -> None:
     settings["data"]["judge"] = None
     own = {unit.name: unit for unit in expand(contract("prepare"), Config.model_validate(settings))}
     assert "judge" not in own
+
+
+def test_the_model_under_study_answers_and_the_other_one_judges(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = TinyRun(tmp_path / "root").give([("", "The cat sat on", "cat"), ("", "Who is he", "Rome")])
+    run.track("answers")
+    alone = [json.loads(line)["answer"] for line in run.entry("answers").file("generations.jsonl").open()]
+    judged = {"matching": "judge", "judge": str(tmp_path / "other")}
+    run.config = run.config.model_copy(update={"data": run.config.data.model_copy(update=judged)})
+    run._publish("prepare", "judge", lambda out: save_random_model(out, "gpt2"))
+    asked: list[str] = []
+
+    def says_yes(model: LanguageModel, texts: list[str], _: int) -> list[bool]:
+        asked.append(model.model.config.model_type)
+        return [True] * len(texts)
+
+    monkeypatch.setattr(run_answers, "verdicts", says_yes)
+    run.track("answers")
+    lines = [json.loads(line) for line in run.entry("answers").file("generations.jsonl").open()]
+    assert asked == ["gpt2"]
+    assert [line["answer"] for line in lines] == alone
+    assert [line["matched"]["judge"] for line in lines] == [0, 0]
