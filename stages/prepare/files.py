@@ -11,7 +11,7 @@ import io
 import json
 import tempfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,8 +53,8 @@ def read_file(path: Path, key: str) -> Iterator[Read]:
         return
     options: dict[str, Any] = {}
     if kind == "csv":
-        separator = "\t" if ".tsv" in path.name.lower() else ","
-        options = {"sep": separator, "keep_default_na": False, "features": _texts(path, separator, key)}
+        separator, names = _header(path, key)
+        options = {"sep": separator, "keep_default_na": False, "features": _texts(names)}
     table = load(kind, key, str(path), data_files=str(path), split="train", **options)
     for number, record in enumerate(table, start=2 if kind == "csv" else 1):
         yield Read(number, record)
@@ -132,17 +132,28 @@ def _object(number: int, value: Any) -> Read:
     return Read(number, None, f"must be a JSON object, not {shown(value)}")
 
 
-def _texts(path: Path, separator: str, key: str) -> Any:
+def _header(path: Path, key: str) -> tuple[str, list[str]]:
+    """Separator and names of the columns of a table.
+
+    A .csv whose first line has no comma to cut at is cut at semicolons or tabs: spreadsheets write the first where the comma
+    is in numbers.
+    """
+    text = read_text(path, key)
+    separators = "\t" if ".tsv" in path.name.lower() else ",;\t"
+    try:
+        found = {each: next(csv.reader(io.StringIO(text), delimiter=each), []) for each in separators}
+    except csv.Error as error:
+        raise DataError(f"{key} = {str(path)!r} cannot be read: {error}") from error
+    if not any(found.values()):
+        raise DataError(f"{key} = {str(path)!r}: the file has no questions")
+    return next((item for item in found.items() if len(item[1]) > 1), (separators[0], found[separators[0]]))
+
+
+def _texts(names: Iterable[str]) -> Any:
     """Every column of a table as text, so that `007`, `NA` and `1e5` stay what they are."""
     from datasets import Features, Value
 
-    try:
-        header = next(csv.reader(io.StringIO(read_text(path, key)), delimiter=separator), [])
-    except csv.Error as error:
-        raise DataError(f"{key} = {str(path)!r} cannot be read: {error}") from error
-    if not header:
-        raise DataError(f"{key} = {str(path)!r}: the file has no questions")
-    return Features({name: Value("string") for name in header})
+    return Features({name: Value("string") for name in names})
 
 
 def shown(value: object) -> str:

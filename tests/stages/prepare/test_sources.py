@@ -198,7 +198,8 @@ ROWS = [
 
 
 @pytest.mark.parametrize(
-    "ending", ["jsonl", "json", "csv", "tsv", "parquet", "arrow", "jsonl.gz", "csv.gz", "json.gz"]
+    "ending",
+    ["jsonl", "json", "csv", "semicolons.csv", "tsv", "parquet", "arrow", "jsonl.gz", "csv.gz", "json.gz"],
 )
 def test_every_format_is_read_alike(tmp_path: Path, ending: str) -> None:
     table, path = pa.Table.from_pylist(ROWS), tmp_path / f"q.{ending}"
@@ -209,7 +210,9 @@ def test_every_format_is_read_alike(tmp_path: Path, ending: str) -> None:
         with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
             writer.write_table(table)
     elif "sv" in ending:
-        table.to_pandas().to_csv(name, sep="\t" if "tsv" in ending else ",", index=False)
+        table.to_pandas().to_csv(
+            name, sep="\t" if "tsv" in ending else ";" if "semi" in ending else ",", index=False
+        )
     else:
         name.write_text("\n".join(map(json.dumps, ROWS)) if "jsonl" in ending else json.dumps(ROWS))
     if ending.endswith("gz"):
