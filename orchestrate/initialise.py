@@ -66,6 +66,8 @@ AMOUNTS = (
 )
 """The largest first; without a GPU at most MOST_ON_CPU tokens."""
 MOST_ON_CPU = 200_000
+EXAMPLE = 128
+"""Positions of the model's context for each worked example before a question."""
 FEW_QUESTIONS = 1000
 """Up to which detection and the ladder are the demo's, with a quarter of the folds and without the slowest rung."""
 
@@ -240,11 +242,13 @@ def _settings(
 ) -> dict[str, Any]:
     width = sizes.d_model
     latents = amount.expansion * width
+    short = {"shots": min(4, sizes.context // EXAMPLE)} if sizes.context and sizes.context < 4 * EXAMPLE else {}
     chat = {"chat": "auto"} if sizes.chat and data["questions"] != FACTBOOK else {}
     settings: dict[str, Any] = {
         "model": {**model, **chat, "dtype": "bfloat16" if machine.gpu else "float32"},
         "data": {
             **data,
+            **short,
             "max_tokens": amount.tokens,
             "max_questions": amount.questions,
             "held_out_fraction": 0.1 if amount.tokens > 500_000 else 0.2,  # enough documents for a steady L0

@@ -37,7 +37,10 @@ def chat_of(tokenizer: Any, model: ModelConfig) -> Chat | None:
     if model.chat not in (AUTO, NONE):
         tokenizer.chat_template = _template(model.chat)
     if model.chat != NONE and tokenizer.chat_template:
-        return Chat(tokenizer, model.system)
+        chat = Chat(tokenizer, model.system)
+        silent = Chat(tokenizer, "")
+        # Some templates fail without a system prompt, and take one that says nothing.
+        return silent if model.system is None and silent.works and not chat.works else chat
     if model.system is not None:
         why = "model.chat = none" if model.chat == NONE else "the model's tokenizer has no chat template"
         raise ConfigError(
@@ -81,6 +84,11 @@ class Chat:
         self._tokenizer = tokenizer
         self._system = system
         self._frames: dict[tuple[tuple[Shot, ...], str], Frame] = {}
+
+    @property
+    def works(self) -> bool:
+        """Whether the template takes a question."""
+        return self._takes(self._turns([], _PLACE))
 
     def frame(self, shots: Sequence[Shot], instruction: str = "") -> Frame:
         """What stands around a question after worked examples, and after a sentence that leads to it. Raises ConfigError."""
@@ -128,13 +136,15 @@ class Chat:
             mend = _MEND
             if self._system is not None and turns[0]["role"] == "system" and self._takes(turns[1:]):
                 mend = "it takes no system prompt: leave model.system out"
+            elif self._system is None and self._takes([{"role": "system", "content": _PLACE}, *turns]):
+                mend = "it needs a system prompt: give one with model.system"
             raise ConfigError(f"the chat template fails: {_why(error)}; {mend}") from error
         return str(text)
 
     def _takes(self, turns: list[dict[str, str]]) -> bool:
         try:
             self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-        except Exception:  # whatever it is, it fails without a system prompt too
+        except Exception:  # whatever it is
             return False
         return True
 

@@ -144,3 +144,16 @@ def test_a_chat_about_nothing_that_is_a_question_is_refused(tmp_path: Path, sett
 def test_an_instruction_leads_to_the_question() -> None:
     chat = Chat(tokenizer_with(CHATML), None)
     assert chat.prefix("Here is a fact.", []) == "<|im_start|>user\nHere is a fact.\n"
+
+
+def test_a_template_that_fails_without_a_system_prompt_gets_an_empty_one_or_asks_for_one() -> None:
+    needs = "{% if messages[0].role != 'system' %}{{ raise_exception('a system prompt, please') }}{% endif %}"
+    chat = chat_of(tokenizer_with(needs + CHATML), model_of())
+    assert chat is not None
+    asked = chat.put(replace(question(), shots=()))
+    assert asked.prefix == "<|im_start|>system\n<|im_end|>\n<|im_start|>user\n"
+    picky = needs + "{% if not messages[0].content %}{{ raise_exception('say something') }}{% endif %}" + CHATML
+    chat = chat_of(tokenizer_with(picky), model_of())
+    assert chat is not None
+    with pytest.raises(ConfigError, match=r"a system prompt, please; it needs .* with model\.system"):
+        chat.put(question())
