@@ -8,7 +8,7 @@ from ghosttrack.common.engine.progress import format_bytes
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.errors import CorruptInputError, MissingInputError
 from ghosttrack.orchestrate.clean import clean as clean_results
-from ghosttrack.orchestrate.doctor import columns
+from ghosttrack.orchestrate.doctor import columns, room
 from ghosttrack.orchestrate.initialise import init
 from ghosttrack.orchestrate.options import takes_config, takes_strict_code
 from ghosttrack.orchestrate.push import push
@@ -80,7 +80,7 @@ def plan(request: Request, as_json: bool) -> None:
         terminal.json(found.to_json())
     else:
         terminal.plan(found)
-        for diagnosis in columns(request, found):
+        for diagnosis in [*columns(request, found), *room(request.config, request.profile)]:
             if diagnosis.level != "ok":
                 terminal.diagnosis(diagnosis)
 

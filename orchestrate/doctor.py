@@ -22,9 +22,11 @@ from ghosttrack.common.engine.fingerprint import HUB_PREFIX, SAE_FILES, WORDS, c
 from ghosttrack.common.engine.progress import format_bytes, format_seconds
 from ghosttrack.common.errors import ConfigError, ImageError, SchedulerError
 from ghosttrack.common.files import fsync
+from ghosttrack.common.models.sizes import BYTES, SHARE_OF_ROOM, weights_and_vocabulary
 from ghosttrack.common.models.source import MINIATURE, PACKAGE_PREFIX
 from ghosttrack.orchestrate.container import images_of
 from ghosttrack.orchestrate.disk import mount_of
+from ghosttrack.orchestrate.machine import machine_of
 from ghosttrack.orchestrate.plan import Plan
 from ghosttrack.orchestrate.request import Request
 from ghosttrack.orchestrate.slurm import scheduler
@@ -50,6 +52,7 @@ def examine(request: Request, executor: str, contained: bool) -> Iterator[Diagno
     yield from file_system(plan.root)
     yield from sources(request, plan)
     yield from columns(request, plan)
+    yield from room(request.config, request.profile)
     if executor == "slurm":
         yield from cluster(request.profile, stages_to_run(plan), plan.root)
     if contained:
@@ -168,6 +171,33 @@ def sources(request: Request, plan: Plan) -> Iterator[Diagnosis]:
                 f"where compute nodes are offline, run `python -m ghosttrack.stages.{fetching[0]} --config {request.name}` "
                 "on a machine with a network and this root first",
             )  # fmt: skip
+
+
+def room(config: Config, profile: ClusterProfile) -> Iterator[Diagnosis]:
+    """Where the model's weights are larger than the GPU or the memory that they go to: what is done about it, or could be."""
+    weights, _ = weights_and_vocabulary(config.model.base_model)
+    if weights is None:
+        return
+    machine, settings = machine_of(profile), config.model
+    size = weights * BYTES[settings.dtype]
+    place = "a GPU" if machine.gpu else "memory"
+    seen = f"the model's weights take {format_bytes(size)} as {settings.dtype}, and {place} has {format_bytes(machine.memory)}"
+    if size <= SHARE_OF_ROOM * machine.memory:
+        yield Diagnosis("ok", "room for the model", seen)
+        return
+    spread = (
+        ["all GPUs of the job (model.devices: auto)"] if machine.gpu and settings.devices == "auto" else []
+    )
+    if settings.offload != "none":
+        spread.append(f"{settings.offload} (model.offload: {settings.offload}), which is slow")
+    less = "" if settings.dtype != "float32" else ", or --set model.dtype=bfloat16"
+    offload = "memory or disk" if machine.gpu else "disk"
+    if spread:
+        yield Diagnosis("warning", "room for the model", f"{seen}: its blocks will be spread over {' and '.join(spread)}",
+                        f"where that is too little or too slow, take another machine{less}")  # fmt: skip
+    else:
+        yield Diagnosis("warning", "room for the model", seen,
+                        f"let blocks lie elsewhere with --set model.offload={offload.split()[-1]}{less}")  # fmt: skip
 
 
 def words(config: Config) -> Iterator[Diagnosis]:

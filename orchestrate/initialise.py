@@ -16,17 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import click
-import psutil
 import yaml
 
-from ghosttrack.common.config.cluster import ClusterProfile, bytes_of
+from ghosttrack.common.config.cluster import ClusterProfile
 from ghosttrack.common.config.load import available_configs, load_cluster, with_sizes
 from ghosttrack.common.config.schema import NAME, Config
 from ghosttrack.common.engine.contract import load_contracts
 from ghosttrack.common.engine.fingerprint import HUB_PREFIX, local_path
 from ghosttrack.common.engine.storage import storage_errors
 from ghosttrack.common.errors import ConfigError
-from ghosttrack.common.models.sizes import Sizes, sizes_of
+from ghosttrack.common.models.sizes import BYTES, SHARE_OF_ROOM, Sizes, sizes_of
+from ghosttrack.orchestrate.machine import Machine, machine_of
 from ghosttrack.orchestrate.model_configs import Predicted
 from ghosttrack.orchestrate.plan import make_plan
 from ghosttrack.orchestrate.render import Terminal
@@ -70,13 +70,6 @@ EXAMPLE = 128
 """Positions of the model's context for each worked example before a question."""
 FEW_QUESTIONS = 1000
 """Up to which detection and the ladder are the demo's, with a quarter of the folds and without the slowest rung."""
-
-
-@dataclass(frozen=True)
-class Machine:
-    memory: float
-    """Bytes that are free where the arithmetic is done."""
-    gpu: bool
 
 
 @click.command("init")
@@ -199,17 +192,6 @@ def _hours(machine: Machine) -> float:
     return HOURS_ON_GPU if machine.gpu else HOURS_ON_CPU
 
 
-def machine_of(profile: ClusterProfile) -> Machine:
-    """This machine, or those of the profile where it asks for GPUs."""
-    free = float(psutil.virtual_memory().available)
-    resources = [profile.resources_of(contract.stage) for contract in load_contracts() if contract.gpu]
-    asked = max((each.gpus for each in resources), default=0)
-    cards = _gpu_memory()
-    if cards or not asked:
-        return Machine(min(cards) if cards else free, bool(cards))
-    return Machine(bytes_of(min(each.memory for each in resources)), True)
-
-
 def choose(
     name: str,
     model: Mapping[str, Any],
@@ -242,7 +224,9 @@ def _settings(
 ) -> dict[str, Any]:
     width = sizes.d_model
     latents = amount.expansion * width
-    short = {"shots": min(4, sizes.context // EXAMPLE)} if sizes.context and sizes.context < 4 * EXAMPLE else {}
+    short = (
+        {"shots": min(4, sizes.context // EXAMPLE)} if sizes.context and sizes.context < 4 * EXAMPLE else {}
+    )
     chat = {"chat": "auto"} if sizes.chat and data["questions"] != FACTBOOK else {}
     settings: dict[str, Any] = {
         "model": {**model, **chat, "dtype": "bfloat16" if machine.gpu else "float32"},
@@ -264,6 +248,9 @@ def _settings(
         },
         "tracking": {"fit_tokens": min(16_384, amount.tokens // 10)},
     }
+    size = (sizes.parameters or 0) * BYTES[settings["model"]["dtype"]]
+    if size > SHARE_OF_ROOM * machine.memory:
+        settings["model"]["offload"] = "disk"
     if amount.layers and amount.layers < sizes.n_layers:
         settings["model"]["layers"] = spread(sizes.n_layers, amount.layers)
     if amount.causes is not None:
@@ -313,15 +300,3 @@ def _absolute(source: str, key: str) -> str:
         return source
     prefix = HUB_PREFIX if source.startswith(HUB_PREFIX) else ""
     return f"{prefix}{path.absolute()}"
-
-
-def _gpu_memory() -> list[float]:
-    """Free bytes of each of this machine's NVIDIA GPUs."""
-    try:
-        done = subprocess.run(
-            ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"],
-            capture_output=True, text=True, timeout=10, check=True,
-        )  # fmt: skip
-        return [float(line) * 2**20 for line in done.stdout.split()]
-    except (OSError, subprocess.SubprocessError, ValueError):
-        return []

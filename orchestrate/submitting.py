@@ -8,7 +8,7 @@ from ghosttrack.common.formats.report import REPORT_PAGE
 from ghosttrack.orchestrate.adopt import adopt
 from ghosttrack.orchestrate.chain import chain_of
 from ghosttrack.orchestrate.container import Images, images_of
-from ghosttrack.orchestrate.doctor import columns, examine, raise_for
+from ghosttrack.orchestrate.doctor import columns, examine, raise_for, room
 from ghosttrack.orchestrate.executor import Executor
 from ghosttrack.orchestrate.local import LocalExecutor
 from ghosttrack.orchestrate.options import (
@@ -124,7 +124,7 @@ def bring_up_to_date(request: Request, executor: ExecutorName, contained: bool) 
     terminal.plan(plan)
     if plan.refusal:
         raise StorageError(plan.refusal)
-    for diagnosis in columns(request, plan):
+    for diagnosis in [*columns(request, plan), *room(request.config, request.profile)]:
         if diagnosis.level == "trouble":
             raise DataError(f"{diagnosis.seen}; {diagnosis.mend}")
         if diagnosis.level == "warning":

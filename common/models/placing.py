@@ -17,10 +17,9 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from ghosttrack.common.errors import ModelSourceError
+from ghosttrack.common.models.sizes import SHARE_OF_ROOM
 
 Device = int | str
-SHARE_OF_ROOM = 0.6
-"""Of what is free that weights may take; the rest is for states and for the block at work."""
 
 
 def load_placed(folder: Path, dtype: str, devices: str, offload: str) -> PreTrainedModel:

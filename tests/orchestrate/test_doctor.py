@@ -13,6 +13,7 @@ from ghosttrack.common.config.load import load_config
 from ghosttrack.common.errors import ConfigError
 from ghosttrack.orchestrate import doctor
 from ghosttrack.orchestrate.doctor import Diagnosis, examine, raise_for
+from ghosttrack.orchestrate.machine import Machine
 from ghosttrack.orchestrate.request import Request
 from tests.fake_project import FakeProject
 
@@ -154,3 +155,25 @@ def test_a_file_that_a_word_hides_is_told(tmp_path, monkeypatch):
     assert not list(
         doctor.words(load_config("demo", ["data.questions=./factbook", "data.corpus=./factbook"], environ={}))
     )
+
+
+@pytest.mark.parametrize(
+    ("settings", "machine", "level", "said"),
+    [
+        ({}, Machine(1e9, False), "ok", "take 40 MB as float32, and memory has 1 GB"),
+        ({}, Machine(5e7, False), "warning", "model.offload=disk, or --set model.dtype=bfloat16"),
+        ({"offload": "disk"}, Machine(5e7, False), "warning", "spread over disk (model.offload: disk), which is slow"),
+        ({"dtype": "bfloat16"}, Machine(2e7, True), "warning", "spread over all GPUs of the job (model.devices: auto)"),
+        ({"devices": "one", "dtype": "bfloat16"}, Machine(2e7, True), "warning", "--set model.offload=disk"),
+        ({"devices": "one", "offload": "memory"}, Machine(2e7, True), "warning", "spread over memory (model.offload: memory)"),
+    ],
+)  # fmt: skip
+def test_a_model_that_has_no_room_is_told_with_what_becomes_of_it(
+    settings: dict[str, str], machine: Machine, level: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "machine_of", lambda _: machine)
+    monkeypatch.setattr(doctor, "weights_and_vocabulary", lambda _: (10_000_000, 1000))
+    config = load_config("gpt2-small", [f"model.{key}={value}" for key, value in settings.items()])
+    [found] = doctor.room(config, ClusterProfile())
+    assert found.level == level
+    assert said in f"{found.seen}; {found.mend}"

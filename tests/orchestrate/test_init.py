@@ -113,6 +113,21 @@ def test_what_cannot_be_is_refused_in_one_line(arguments: list[str], words: str)
     assert not list(Path().glob("*.yaml"))
 
 
+@pytest.mark.parametrize(
+    ("context", "memory", "shots", "offload"),
+    [(4096, 64e9, None, None), (128, 2e8, 1, "disk"), (64, 64e9, 0, None)],
+)
+def test_a_short_context_has_fewer_examples_and_a_large_model_lies_elsewhere(
+    context: int, memory: float, shots: int | None, offload: str | None
+) -> None:
+    sizes = Sizes(d_model=64, n_layers=2, architecture="llama", context=context, parameters=100_000_000)
+    model = with_sizes({"base_model": "some/model", "d_model": 64, "n_layers": 2})
+    data = {"questions": "factbook", "corpus": "factbook"}
+    found = choose("x", model, data, sizes, Machine(memory, False), ClusterProfile(), 1e6)
+    assert found["data"].get("shots") == shots
+    assert found["model"].get("offload") == offload
+
+
 def test_more_time_is_more_text_and_less_memory_smaller_batches() -> None:
     sizes = Sizes(d_model=2048, n_layers=16, architecture="llama", context=4096)
     model = with_sizes({"base_model": "some/model", "d_model": 2048, "n_layers": 16})

@@ -152,7 +152,9 @@ def test_a_template_that_fails_without_a_system_prompt_gets_an_empty_one_or_asks
     assert chat is not None
     asked = chat.put(replace(question(), shots=()))
     assert asked.prefix == "<|im_start|>system\n<|im_end|>\n<|im_start|>user\n"
-    picky = needs + "{% if not messages[0].content %}{{ raise_exception('say something') }}{% endif %}" + CHATML
+    picky = (
+        needs + "{% if not messages[0].content %}{{ raise_exception('say something') }}{% endif %}" + CHATML
+    )
     chat = chat_of(tokenizer_with(picky), model_of())
     assert chat is not None
     with pytest.raises(ConfigError, match=r"a system prompt, please; it needs .* with model\.system"):
