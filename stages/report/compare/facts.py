@@ -29,6 +29,10 @@ class ModelFacts(BaseModel):
     layers: int | None
     width: int | None
     latents: int | None
+    extract_batch: int | None
+    """Rows of a forward pass of the extraction."""
+    train_batch: int | None
+    """Tokens of a training step of a SAE."""
     model_bytes: int | None
     seconds: dict[str, float]
     """Of the units of a stage, one after another."""
@@ -69,6 +73,8 @@ def facts_of(results: Results, name: str | None = None) -> ModelFacts:
         layers=len(layers) if layers else None,
         width=_width(results, parameters),
         latents=parameters.get("sae.d_hidden"),
+        extract_batch=_extract_batch(results),
+        train_batch=parameters.get("sae_training.batch_size"),
         model_bytes=sum(subject.size for subject in model.manifest.subject) if model else None,
         seconds={card["stage"]: card["seconds"] for card in cards},
         bytes={card["stage"]: card["bytes"] for card in cards},
@@ -90,6 +96,13 @@ def _parameters(results: Results) -> dict[str, Any]:
     for entry in results.entries.values():
         found |= entry.manifest.predicate.build_definition.external_parameters
     return found
+
+
+def _extract_batch(results: Results) -> int | None:
+    for label, entry in results.entries.items():
+        if label.startswith("extract/layers"):
+            return entry.manifest.predicate.build_definition.internal_parameters.get("batchSize")
+    return None
 
 
 def _width(results: Results, parameters: Json) -> int | None:

@@ -127,6 +127,8 @@ def models(facts: Sequence[ModelFacts]) -> Rows:
         _row("layers studied", [each.layers for each in facts]),
         _row("width", [each.width for each in facts]),
         _row("latents of a SAE", [each.latents for each in facts]),
+        _row("rows a forward pass of the extraction", [each.extract_batch for each in facts]),
+        _row("tokens a training step of a SAE", [each.train_batch for each in facts]),
         _row("model on disk", [each.model_bytes for each in facts], format_bytes),
         _row("time in all", [sum(each.seconds.values()) for each in facts], format_seconds),
         *(_row(f"  {stage}", [each.seconds.get(stage) for each in facts], format_seconds) for stage in _stages(facts)),

@@ -109,6 +109,7 @@ def make_run(
         "model.d_model": 32,
         "model.n_layers": blocks or layers,
         "sae.d_hidden": latents,
+        "sae_training.batch_size": 128,
     }
     units: list[tuple[str, str, Files, Sequence[str]]] = [
         ("prepare", "model", {"tokenizer.json": lambda path: tokenizer(path), "config.json": _json({"hidden_size": 32})}, ()),

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 from ghosttrack.common.engine.progress import format_bytes, format_seconds
 from ghosttrack.common.errors import ConfigError, CorruptInputError
 from ghosttrack.stages.report.compare import terminal
-from ghosttrack.stages.report.compare.facts import Interval, _transfers, facts_of
+from ghosttrack.stages.report.compare.facts import Interval, _extract_batch, _transfers, facts_of
 from ghosttrack.stages.report.compare.paired import compare_pair
 from ghosttrack.stages.report.compare.show import (
     compare_results,
@@ -86,6 +87,14 @@ def test_a_transfer_is_read_of_the_report_by_where_its_detector_comes_from(tmp_p
     main = next(m for m in report["splits"][0]["methods"] if m["name"] == report["detector"])
     assert _transfers(report) == {"from": Interval(**main["figures"]["auroc"])}
     assert _transfers(None) == {}
+
+
+def test_the_batch_of_the_extraction_is_the_one_that_its_manifest_has():
+    definition = SimpleNamespace(internal_parameters={"batchSize": 16})
+    manifest = SimpleNamespace(predicate=SimpleNamespace(build_definition=definition))
+    results = SimpleNamespace(entries={"extract/layers_0-5": SimpleNamespace(manifest=manifest)})
+    assert _extract_batch(results) == 16
+    assert _extract_batch(SimpleNamespace(entries={})) is None
 
 
 def test_depth_is_of_the_model_where_only_some_layers_are_studied(tmp_path):
@@ -212,6 +221,7 @@ def test_every_cell_in_markdown_and_html_is_that_of_the_files(runs):
     assert rows["layers studied"] == ["6", "10", "1.67×"]
     assert rows["width"] == ["32", "32", "1.00×"]
     assert rows["latents of a SAE"] == ["64", "64", "1.00×"]
+    assert rows["tokens a training step of a SAE"] == ["128", "128", "1.00×"]
 
     def cells(title, amounts, show):
         assert rows[title] == [*map(show, amounts), f"{amounts[1] / amounts[0]:.2f}×"], title
