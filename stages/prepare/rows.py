@@ -1,6 +1,9 @@
 """A row of a question file, checked: our fields from its columns, and for what reason a row is left out."""
 
+import ast
+import contextlib
 import itertools
+import json
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -130,7 +133,7 @@ def _stripped(text: str | None) -> str | None:
 
 def _answers(row: Mapping[str, Any], choices: Sequence[str]) -> tuple[str, ...]:
     """All right answers; an option's letter comes before its text. () where none is given."""
-    answer, aliases = row.get("answer"), row.get("aliases")
+    answer, aliases = _listed(row.get("answer")), _listed(row.get("aliases"))
     if isinstance(answer, list):
         answer, aliases = (answer or [None])[0], [*answer, *(aliases or [])]
     if answer is None or answer == "":
@@ -154,6 +157,17 @@ def _answers(row: Mapping[str, Any], choices: Sequence[str]) -> tuple[str, ...]:
         raise RowError("bad aliases", f"'aliases' must be a list of texts, not {shown(aliases)}")
     lines = [" ".join(one.split()) for one in (answer, *texts)]
     return tuple(dict.fromkeys(line for line in lines if line))
+
+
+def _listed(value: Any) -> Any:
+    """A list of texts that is written as one text, as tables hold lists: `["a", "b"]` of JSON, `['a', 'b']` of Python."""
+    if isinstance(value, str) and value.strip().startswith("[") and value.strip().endswith("]"):
+        for read in (json.loads, ast.literal_eval):
+            with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
+                found = read(value.strip())
+                if isinstance(found, list) and found and all(isinstance(one, str) for one in found):
+                    return found
+    return value
 
 
 def _option(answer: Any, choices: Sequence[str]) -> int:

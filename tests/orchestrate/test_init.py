@@ -100,6 +100,10 @@ def test_it_writes_where_it_is_told_and_replaces_nothing_unasked(models: Path, t
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (
+            ["mine", "--model", "model", "--questions", "none.csv"],
+            r"--questions none.csv: there is no such file or folder",
+        ),
         (["demo", "--model", "."], "comes with GhostTrack"),
         (["a b", "--model", "."], "is no name for folders"),
         (["mine", "--model", "./none"], "no such model folder"),

@@ -30,7 +30,7 @@ from ghosttrack.stages.detect.features.table import FeatureTable
 from ghosttrack.stages.detect.opening import protocol_rows
 from ghosttrack.stages.detect.protocol.groups import question_groups
 from ghosttrack.stages.detect.protocol.splits import Plan, all_splits
-from ghosttrack.stages.detect.reading import Files, complete, pieces_of, read_data
+from ghosttrack.stages.detect.reading import Files, _filled, complete, pieces_of, read_data
 from ghosttrack.stages.detect.run import run
 from ghosttrack.stages.report.paper.numbers import numbers_of
 from ghosttrack.stages.report.paper.tabulate import tables_of
@@ -537,6 +537,14 @@ def test_too_many_questions_without_features_stop_the_run(tmp_path, made_up):
     labelled = [i for i, line in enumerate(lines) if line["label"] is not None][:3]
     with pytest.raises(DataError, match="no_features"):
         detect(tmp_path, lines, table[~table.question.isin(labelled)], detection=FAST)
+
+
+def test_where_no_latent_is_active_there_are_no_tracks_to_count():
+    table = FeatureTable(
+        np.array([[np.nan, 2.0], [np.nan, 3.0]]), ["tracks.first.births", "tracks.last.births"]
+    )
+    silent = np.array([[False, False, True, True], [False] * 4])
+    np.testing.assert_array_equal(_filled(table, silent).values, [[0.0, 2.0], [np.nan, 3.0]])
 
 
 def test_a_missing_subject_is_no_trouble(finished_run):

@@ -4,6 +4,7 @@ import gzip
 import json
 from pathlib import Path
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -221,6 +222,15 @@ def test_every_format_is_read_alike(tmp_path: Path, ending: str) -> None:
     assert [(fact.given.id, fact.question, fact.answer) for fact in facts] == [
         (row["id"], row["question"], row["answer"]) for row in ROWS
     ]
+
+
+@pytest.mark.parametrize("given", ['["Lima", "Lima, Peru"]', "['Lima', 'Lima, Peru']"])
+def test_a_list_that_a_table_holds_as_text_is_a_list_of_answers(tmp_path: Path, given: str) -> None:
+    pd.DataFrame({"question": ["Capital of Peru?", "Sign?"], "answer": [given, "[a]"]}).to_csv(
+        tmp_path / "q.csv", index=False
+    )
+    found = read(tmp_path / "q.csv").facts
+    assert [fact.aliases for fact in found] == [("Lima", "Lima, Peru"), ("[a]",)]
 
 
 def test_a_table_with_a_broken_line_is_an_error_that_names_it(tmp_path: Path) -> None:
