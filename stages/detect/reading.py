@@ -109,6 +109,8 @@ def _filled(table: FeatureTable, silent: NDArray[np.bool_]) -> FeatureTable:
     """Features of tracks, 0 where a layer has none to tell of because no latent is active. silent: [n, 4] question and place."""
     values = table.values.copy()
     for number, place in enumerate(PLACES):
+        if place == "subject":
+            continue  # it may be absent, and is taken as usual then
         own = [column for column, name in enumerate(table.names) if f".{place}." in name]
         missing = silent[:, number, None] & np.isnan(values[:, own])
         values[:, own] = np.where(missing, 0.0, values[:, own])

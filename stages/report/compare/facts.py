@@ -41,6 +41,8 @@ class ModelFacts(BaseModel):
     memory: float
     questions: int | None
     wrong: int | None
+    undefined: str | None = None
+    """Why its evaluation has no figures."""
     detector: str | None
     best_baseline: str | None
     figures: dict[str, Interval]
@@ -81,6 +83,7 @@ def facts_of(results: Results, name: str | None = None) -> ModelFacts:
         memory=max((card["memory"] for card in cards), default=0.0),
         questions=report["data"]["n_labelled"] if report else None,
         wrong=report["data"]["n_wrong"] if report else None,
+        undefined=report.get("undefined") if report else None,
         detector=report["detector"] if report else None,
         best_baseline=(split["best_baseline"].get("auroc") or None) if split else None,
         figures=_figures(report, split),

@@ -114,7 +114,9 @@ def notes(facts: Sequence[ModelFacts], pairs: dict[tuple[str, str], Difference |
             f"{each.name}: {file} was made by an earlier version and is not read; `ghosttrack run {each.run}` makes it again."
             for file in each.outdated
         ]
-        if not each.figures and REPORT.name not in each.outdated:
+        if each.undefined:
+            lines.append(f"{each.name}: {each.undefined}")
+        elif not each.figures and REPORT.name not in each.outdated:
             lines.append(f"{each.name} has no evaluation yet; `ghosttrack run {each.run}` makes it.")
         if not each.sae and QUALITY.name not in each.outdated:
             lines.append(f"{each.name} has no measured SAEs yet; `ghosttrack run {each.run}` makes them.")

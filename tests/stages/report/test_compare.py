@@ -89,6 +89,12 @@ def test_a_transfer_is_read_of_the_report_by_where_its_detector_comes_from(tmp_p
     assert _transfers(None) == {}
 
 
+def test_an_evaluation_without_figures_says_why(runs):
+    why = "Every one of 9 labelled answers is wrong, so there is nothing to detect."
+    facts = facts_of(runs["small"]).model_copy(update={"figures": {}, "undefined": why})
+    assert [line for line in notes([facts], {}) if line.startswith("small")] == [f"small: {why}"]
+
+
 def test_the_batch_of_the_extraction_is_the_one_that_its_manifest_has():
     definition = SimpleNamespace(internal_parameters={"batchSize": 16})
     manifest = SimpleNamespace(predicate=SimpleNamespace(build_definition=definition))
