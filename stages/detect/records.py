@@ -60,7 +60,10 @@ def undefined_because(sample: Mapping[str, Any], error: str) -> str:
         word, mend = ("right", "harder") if right else ("wrong", "easier")
         every = "The only labelled answer is" if n == 1 else f"Every one of {n:,} labelled answers is"
         return f"{every} {word}, so there is nothing to detect; ask {mend} questions or other relations (data.relations)."
-    return f"{right:,} of {n:,} labelled answers are right, which is too little to fit and to test a detector on: {error}."
+    return (
+        f"{right:,} of {n:,} labelled answers are right and {n - right:,} wrong, which is too little to fit and to test a detector on: "
+        f"{error}."
+    )
 
 
 def question_record(

@@ -491,7 +491,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path, made_up):
     [
         (lambda line, place: {"label": 1}, r"Every one of \d+ labelled answers is wrong, so there is nothing to detect"),
         (lambda line, place: {"label": 0}, r"Every one of \d+ labelled answers is right, so there is nothing to detect"),
-        (lambda line, place: {"label": int(place > 0)}, r"1 of \d+ labelled answers are right, which is too little"),
+        (lambda line, place: {"label": int(place > 0)}, r"1 of \d+ labelled answers are right and \d+ wrong, which is too little"),
         (lambda line, place: {"subject": "one"}, r"too little to fit and to test a detector on: .* 1 group\(s\)"),
         (lambda line, place: {"label": None, "excluded": "echo"}, r"None of 90 answers has a label \(.*echo"),
     ],
