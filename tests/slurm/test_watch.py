@@ -33,7 +33,9 @@ def test_waiting_running_failed_and_held_are_told_apart(run: Run, capsys: pytest
     assert overview(run.request()).active
     run.wait_for_end()
     run.wait(lambda: causes(run) == {"layers/layer_1": "FAILED", "heads/layer_1": "DependencyNeverSatisfied"})
-    run.wait(lambda: not overview(run.request()).active)  # the scheduler gives up each waiting job at its own time
+    run.wait(
+        lambda: not overview(run.request()).active
+    )  # the scheduler gives up each waiting job at its own time
     found = links(run)
     assert (found["layers"].done, found["layers"].failed, found["sink"].waiting) == (2, 1, 1)
     [trouble] = found["layers"].troubles
