@@ -267,7 +267,7 @@ function contributionsSection(found, list) {
     s("svg", { viewBox: "0 0 100 12", width: 100, height: 12, "aria-hidden": "true" }, s("line", { class: "axis", x1: 50, x2: 50, y1: 0, y2: 12 }), width > 0 && s("rect", { class: value > 0 ? "against" : "for", x: value > 0 ? 50 : 50 - width, y: 2, height: 8, width })),
     " ", words);
   return section("Why the detector says so",
-    note("What each column adds to the log-odds of being wrong, in the additive model on the same columns; to the right: speaks for a wrong answer."),
+    note("What each column adds to the log-odds of being wrong; to the right: speaks for a wrong answer."),
     h("ul", { class: "contributions" },
       found.parts.map((each) => row(each.contribution, h("span", { title: each.feature, class: "words" }, `${each.words} ${each.contribution > 0 ? "(for wrong)" : "(for right)"}`), (Math.abs(each.contribution) / most) * 48)),
       found.rest !== null && row(found.rest, "all other columns together", 0),
