@@ -51,17 +51,10 @@ def run(job: Job) -> dict[str, Any]:
     best = splits[MAIN_SPLIT].best_baseline.get("auroc")
     permutation = parts.permutation_report(detection.permutation)
     strict = parts.strict_report(detection, sample, grouped, main_methods)
-    sae, stack = read_sae(job.input("sae_train/quality", QUALITY.name), job.config.layers)
+    given = _given(job, detection)
     report = FinalReport(
-        name=job.config.name,
-        model=job.config.model.base_model,
-        layers=job.config.layers,
-        seed=job.config.seed,
-        confidence=settings.confidence,
-        resamples=settings.bootstrap,
+        **given,
         headline=headline(detection.detector, detection.cards, splits, detection.rung),
-        data=parts.data_card(detection.questions),
-        detector=detection.detector,
         main_methods=main_methods,
         methods=list(detection.cards.values()),
         splits=list(splits.values()),
@@ -71,13 +64,8 @@ def run(job: Job) -> dict[str, Any]:
         permutation=permutation,
         frozen_test_openings=detection.openings,
         error_types=parts.error_types(detection, sample, grouped, best),
-        error_type_agreement=parts.error_type_agreement(detection.questions),
         strict=strict,
-        matching=job.config.data.matching,
-        matchers=parts.matcher_reports(detection.questions),
-        sae=sae,
-        sae_all_layers=stack,
-        expectations=expectations(detection.detector, splits, sae, permutation),
+        expectations=expectations(detection.detector, splits, given["sae"], permutation),
     )
     report.write(job.output(REPORT.name))
     for picture, draw in plots.DRAWN.items():
@@ -93,20 +81,33 @@ def run(job: Job) -> dict[str, Any]:
     }
 
 
+def _given(job: Job, detection: Detection) -> dict[str, Any]:
+    """What a report says whether or not anything could be told apart."""
+    sae, stack = read_sae(job.input("sae_train/quality", QUALITY.name), job.config.layers)
+    return {
+        "name": job.config.name,
+        "model": job.config.model.base_model,
+        "layers": job.config.layers,
+        "seed": job.config.seed,
+        "confidence": job.config.evaluation.confidence,
+        "resamples": job.config.evaluation.bootstrap,
+        "data": parts.data_card(detection.questions),
+        "detector": detection.detector,
+        "error_type_agreement": parts.error_type_agreement(detection.questions),
+        "matching": job.config.data.matching,
+        "matchers": parts.matcher_reports(detection.questions),
+        "sae": sae,
+        "sae_all_layers": stack,
+    }
+
+
 def _undefined(job: Job, detection: Detection, why: str) -> dict[str, Any]:
     """A report of what there is where wrong answers cannot be told from right ones; no figure is made up."""
-    sae, stack = read_sae(job.input("sae_train/quality", QUALITY.name), job.config.layers)
+    given = _given(job, detection)
     report = FinalReport(
-        name=job.config.name,
-        model=job.config.model.base_model,
-        layers=job.config.layers,
-        seed=job.config.seed,
-        confidence=job.config.evaluation.confidence,
-        resamples=job.config.evaluation.bootstrap,
+        **given,
         headline=Headline(detector=why, tracking=NOT_TOLD, helps=None),
         undefined=why,
-        data=parts.data_card(detection.questions),
-        detector=detection.detector,
         main_methods=[],
         methods=[],
         splits=[],
@@ -115,13 +116,8 @@ def _undefined(job: Job, detection: Detection, why: str) -> dict[str, Any]:
         early_warning=[],
         permutation=None,
         error_types=[],
-        error_type_agreement=parts.error_type_agreement(detection.questions),
         strict=None,
-        matching=job.config.data.matching,
-        matchers=parts.matcher_reports(detection.questions),
-        sae=sae,
-        sae_all_layers=stack,
-        expectations=expectations(detection.detector, {}, sae, None),
+        expectations=expectations(detection.detector, {}, given["sae"], None),
     )
     report.write(job.output(REPORT.name))
     canvas = plots.say(why)
