@@ -69,7 +69,9 @@ def takes_strict_code(command: Command) -> Command:
     """Give a command `--strict-code`; its request knows."""
 
     @click.option(
-        "--strict-code", is_flag=True, help="What other code than there is now has made is out of date, too."
+        "--strict-code",
+        is_flag=True,
+        help="What other code or another image than there is now has made is out of date, too.",
     )
     @functools.wraps(command)
     def wrapped(request: Request, strict_code: bool, **others: Any) -> None:
@@ -97,11 +99,12 @@ def takes_executor(command: Command) -> Command:
     def wrapped(
         executor: ExecutorName | None, container: str | None, request: Request, **others: Any
     ) -> None:
-        profile = request.profile
+        if container:
+            request = dataclasses.replace(request, contained=container == "apptainer")
         command(
             request=request,
-            executor=executor or executor_of(profile),
-            contained=(container or profile.container) == "apptainer",
+            executor=executor or executor_of(request.profile),
+            contained=request.contained,
             **others,
         )
 

@@ -8,7 +8,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal
 
 from ghosttrack.common.config.cluster import ClusterProfile
 from ghosttrack.common.config.schema import Config, describe_layers
@@ -17,7 +18,7 @@ from ghosttrack.common.engine.progress import format_bytes
 from ghosttrack.common.engine.staleness import (
     Reason,
     State,
-    code_changed,
+    changed_since,
     input_digests,
     state,
 )
@@ -42,8 +43,8 @@ class PlannedUnit:
     """Bytes that its outputs will take."""
     known: bool = True
     """Whether anything is known of time and size; both are 0 otherwise."""
-    code_changed: bool = False
-    """The result that is there was made by other code than there is now."""
+    changed: Literal["code", "image"] | None = None
+    """What made the result that is there, and is another now."""
     gpus: int = 0
     """That its job holds meanwhile."""
 
@@ -146,7 +147,8 @@ class Plan:
                     "unit": planned.unit.name,
                     "reason": str(planned.reason) if planned.reason else None,
                     "kept": planned.kept,
-                    "codeChanged": planned.code_changed,
+                    "codeChanged": planned.changed == "code",
+                    "imageChanged": planned.changed == "image",
                     "predictedSeconds": round(planned.seconds, 1) if planned.known else None,
                     "predictedBytes": round(planned.size) if planned.known else None,
                 }
@@ -194,10 +196,12 @@ def make_plan(
     profile: ClusterProfile | None = None,
     *,
     strict_code: bool = False,
+    images: Mapping[str, str] = MappingProxyType({}),
 ) -> Plan:
     """The state of every unit, upstream first. A unit that reads one which will run is taken to be stale.
 
-    profile: of the machine that it would run on. strict_code: what other code than there is now has made must run too.
+    profile: of the machine that it would run on. strict_code: what other code or another image than there is now has made
+    must run too. images: of the stages that run in one, the digest of what it is built from.
     """
     store = Snapshot(config.paths.root)
     contracts = list(contracts)
@@ -206,7 +210,7 @@ def make_plan(
     stale: set[str] = set()
     kept: dict[str, Entry] = {}
     for contract in contracts:
-        for unit in expand(contract, config, strict_code=strict_code):
+        for unit in expand(contract, config, strict_code=strict_code, image=images.get(contract.stage, "")):
             found = state(store, unit, stale)
             if found.reason:
                 stale.add(unit.label)
@@ -227,7 +231,7 @@ def make_plan(
             kept,
             *estimate,
             gpus=gpus[unit.stage][0],
-            code_changed=found.entry is not None and code_changed(found.entry, unit),
+            changed=changed_since(found.entry, unit) if found.entry else None,
         )
         for unit, found, kept in states
         for estimate in [
@@ -299,7 +303,7 @@ def fold(plan: Plan) -> list[Group]:
 def state_of(planned: PlannedUnit) -> str:
     """Why a unit must run, in a few words; its own layer reads `layer_*`, so that layers can be folded."""
     if planned.reason is None:
-        return "up to date, code changed since" if planned.code_changed else "up to date"
+        return f"up to date, {planned.changed} changed since" if planned.changed else "up to date"
     text = _pattern(planned.unit, str(planned.reason))
     return text + (" (kept from an earlier run)" if planned.kept else "")
 
@@ -308,7 +312,7 @@ def _kept(
     store: Store, unit: Unit, reason: Reason, stale: set[str], kept: Mapping[str, Entry]
 ) -> Entry | None:
     """A stale unit's result from an earlier run, of whichever name (it is verified when it is used); kept: of those before it."""
-    if reason.kind in ("corrupt", "code") or any(
+    if reason.kind in ("corrupt", "code", "image") or any(
         read.name in stale and read.name not in kept for read in unit.reads
     ):
         return None
@@ -320,7 +324,7 @@ def _kept(
         found = store.kept(unit, task_key(unit, input_digests(unit, entries)), verified=False)
     except (GhostTrackError, KeyError):
         return None
-    return None if found and unit.strict_code and code_changed(found, unit) else found
+    return None if found and unit.strict_code and changed_since(found, unit) else found
 
 
 def _pattern(unit: Unit, text: str) -> str:

@@ -1,5 +1,6 @@
 """What the user asked for: a configuration with its overrides, and how to hand it to a stage."""
 
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from ghosttrack.common.config.cluster import ClusterProfile
 from ghosttrack.common.config.load import environment_overrides, given_sizes, load_cluster, load_config
 from ghosttrack.common.config.schema import SIZES, Config
 from ghosttrack.common.engine.contract import STAGES_FOLDER, Contract, load_contracts, stage_module
+from ghosttrack.common.engine.image import inputs_of
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.orchestrate.plan import Plan, make_plan
 from ghosttrack.orchestrate.slurm.submission import read_submission
@@ -25,7 +27,9 @@ class Request:
     """What is particular to the machine."""
     stages_folder: Path = field(default=STAGES_FOLDER)
     strict_code: bool = False
-    """Whether what other code than there is now has made must run again."""
+    """Whether what other code or another image than there is now has made must run again."""
+    contained: bool = False
+    """Whether stages run in their images."""
 
     @classmethod
     def of(
@@ -52,7 +56,9 @@ class Request:
         if stub:
             options.append("--stub")
         profile = ClusterProfile() if cluster is None else load_cluster(cluster)
-        return cls(config, load_contracts(stages_folder), options, profile, stages_folder)
+        contained = (os.environ.get("GHOSTTRACK_CONTAINER") or profile.container) == "apptainer"
+        contracts = load_contracts(stages_folder)
+        return cls(config, contracts, options, profile, stages_folder, contained=contained)
 
     @classmethod
     def as_submitted(
@@ -106,7 +112,13 @@ class Request:
 
     def plan(self) -> Plan:
         """The state of things now."""
-        return make_plan(self.config, self.contracts, self.profile, strict_code=self.strict_code)
+        folder = Path(self.profile.images)
+        images = (
+            {c.stage: inputs_of(folder / f"{c.stage}.sif") for c in self.contracts} if self.contained else {}
+        )
+        return make_plan(
+            self.config, self.contracts, self.profile, strict_code=self.strict_code, images=images
+        )
 
     @property
     def name(self) -> str:

@@ -47,6 +47,7 @@ def _sentence(reason: Reason, upstream: PlannedUnit | None) -> str:
         "param": f"a parameter that matters to its result has changed: {reason.detail}",
         "input": f"it reads {reason.detail}, which {'will run' if upstream else 'has changed'}",
         "code": "the code of its stage is not what it was made with, and --strict-code was given",
+        "image": "the image of its stage is not the one that it was made in, and --strict-code was given",
         "contract": f"the meaning of its outputs has changed, contract version {reason.detail}",
         "released": f"its files were removed after use, and {reason.detail} needs them again",
         "corrupt": f"its published result is damaged: {reason.detail}",

@@ -109,8 +109,10 @@ class Unit(Section):
     writes: list[str]
     code: str = ""
     """Digest of the stage's code as it is now (`common/engine/code.py`)."""
+    image: str = ""
+    """Digest of what the stage's image is built from now; "" where the stage runs in none."""
     strict_code: bool = False
-    """Whether a result that other code has made is out of date."""
+    """Whether a result that other code or another image has made is out of date."""
 
     @property
     def label(self) -> str:
@@ -149,8 +151,8 @@ def load_contract(stage_folder: Path) -> Contract:
     return Contract.model_validate({**content, "home": stage_folder})
 
 
-def expand(contract: Contract, config: Config, *, strict_code: bool = False) -> list[Unit]:
-    """The units of a stage under a configuration, in the order in which they can run."""
+def expand(contract: Contract, config: Config, *, strict_code: bool = False, image: str = "") -> list[Unit]:
+    """The units of a stage under a configuration, in the order in which they can run. image: as `Unit.image`."""
     code = code_digest(contract.home)
     settings = config.model_dump(mode="json")
     for key in SOURCE_KEYS:
@@ -192,6 +194,7 @@ def expand(contract: Contract, config: Config, *, strict_code: bool = False) -> 
             folder=template.folder.replace("{name}", config.name),
             writes=place.fill_all(template.writes),
             code=code,
+            image=image,
             strict_code=strict_code,
         )
         for template in contract.units

@@ -1,4 +1,4 @@
-"""The container image that this process runs in: what the manifest says about it.
+"""Container images: what the manifest says of the one that this process runs in, and what one was built from.
 
 An image holds `image.json` beside the code (see apptainer/build.py). The digest of the image file comes from whoever
 started it (GHOSTTRACK_IMAGE_SHA256), or from the file itself where the container can see it.
@@ -8,12 +8,14 @@ import contextlib
 import functools
 import json
 import os
+import subprocess
 from pathlib import Path
 
-from ghosttrack.common.files import sha256_of
+from ghosttrack.common.files import sha256_of, stamp_of
 from ghosttrack.common.package import package_folder
 
 FACTS_FILE = package_folder("image.json")
+INPUTS_LABEL = "org.ghosttrack.inputs.sha256"
 
 
 @functools.cache
@@ -48,3 +50,20 @@ def container_image() -> dict[str, str] | None:
     if inputs := facts().get("inputs"):
         image["inputsSha256"] = inputs
     return image
+
+
+def inputs_of(path: Path) -> str:
+    """Digest of what an image file was built from, as its label says; "" where there is none to be read."""
+    try:
+        return _label(path, stamp_of(path))
+    except OSError:
+        return ""
+
+
+@functools.lru_cache
+def _label(path: Path, stamp: tuple[int, ...]) -> str:
+    done = subprocess.run(["apptainer", "inspect", "--json", str(path)], capture_output=True)
+    if done.returncode:
+        return ""
+    labels: dict[str, str] = json.loads(done.stdout)["data"]["attributes"].get("labels") or {}
+    return labels.get(INPUTS_LABEL, "")

@@ -8,6 +8,7 @@ from ghosttrack.common.config.schema import Config, describe_layers
 from ghosttrack.common.engine import ranks, stop
 from ghosttrack.common.engine.claims import work_group
 from ghosttrack.common.engine.contract import Contract, Unit, expand
+from ghosttrack.common.engine.image import facts
 from ghosttrack.common.engine.job import Run, RunTogether
 from ghosttrack.common.engine.staleness import state as unit_state
 from ghosttrack.common.engine.storage import Store
@@ -31,7 +32,7 @@ def run_units(
     A unit whose files were released counts as up to date unless it is asked for by name.
     """
     store = Store(config.paths.root)
-    units = expand(contract, config, strict_code=strict_code)
+    units = expand(contract, config, strict_code=strict_code, image=facts().get("inputs", ""))
     if not units:
         raise ConfigError(f"{contract.stage} has nothing to do for {config.name}: sae.pretrained is set, so that no states "
                           "are extracted; go on with the next stage, or all with `ghosttrack run`")  # fmt: skip

@@ -68,11 +68,7 @@ def _command(contract: Contract, module: str) -> click.Group:
     )
     @click.option("--layers", callback=parse_layer_option, metavar="0-5", help="Only these layers' units.")
     @click.option("--unit", "names", multiple=True, metavar="UNIT", help="Only this unit; may be repeated.")
-    @click.option(
-        "--strict-code",
-        is_flag=True,
-        help="Do again what other code of this stage has made.",
-    )
+    @click.option("--strict-code", is_flag=True, help="Do again what other code or another image has made.")
     @click.option(
         "--stub",
         is_flag=True,

@@ -9,7 +9,7 @@ from ghosttrack.common.engine.entry import broken_promise
 from ghosttrack.common.engine.storage import Entry, Store
 from ghosttrack.common.errors import CorruptInputError, MissingInputError
 
-Kind = Literal["missing", "param", "input", "contract", "code", "corrupt", "released"]
+Kind = Literal["missing", "param", "input", "contract", "code", "image", "corrupt", "released"]
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,8 @@ def state(store: Store, unit: Unit, stale_upstream: Set[str] = frozenset(), *, d
         return State(entry, Reason("input", _changed_input(entry.manifest.input_digests, digests)))
     if broken := broken_promise(unit, entry.manifest.files):
         return State(entry, Reason("corrupt", f"its manifest has {broken}"))
-    if unit.strict_code and code_changed(entry, unit):
-        return State(entry, Reason("code"))
+    if unit.strict_code and (other := changed_since(entry, unit)):
+        return State(entry, Reason(other))
     if entry.released:  # what was made from it is there, so it need not be
         return State(entry, None)
     try:
@@ -103,10 +103,16 @@ def state(store: Store, unit: Unit, stale_upstream: Set[str] = frozenset(), *, d
     return State(entry, None)
 
 
-def code_changed(entry: Entry, unit: Unit) -> bool:
-    """Whether other code than there is now has made a result; False where that is not on record."""
-    made_by = entry.manifest.code_digest
-    return bool(made_by and unit.code) and made_by != unit.code
+def changed_since(entry: Entry, unit: Unit) -> Literal["code", "image"] | None:
+    """What is another now than when a result was made; None for neither, and where that is not on record.
+
+    An image is compared by what it was built from, and only where there was one then and there is one now.
+    """
+    then = entry.manifest
+    image = (then.predicate.container_image or {}).get("inputsSha256", "")
+    if then.code_digest and unit.code and then.code_digest != unit.code:
+        return "code"
+    return "image" if image and unit.image and image != unit.image else None
 
 
 def _changed_parameter(old: dict[str, object], new: dict[str, object]) -> str | None:

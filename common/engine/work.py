@@ -17,7 +17,7 @@ from ghosttrack.common.engine.job import Job
 from ghosttrack.common.engine.progress import format_bytes, format_seconds
 from ghosttrack.common.engine.provenance import invocation_id, now, statement_of, subject_of
 from ghosttrack.common.engine.sampler import Sampler
-from ghosttrack.common.engine.staleness import code_changed, input_digests, input_entries
+from ghosttrack.common.engine.staleness import changed_since, input_digests, input_entries
 from ghosttrack.common.engine.storage import Store, storage_errors
 from ghosttrack.common.engine.usage import cpu_seconds, resource_usage, together
 from ghosttrack.common.engine.verification import TRUSTED_TO_READ
@@ -55,7 +55,7 @@ def at_work(
     _verify_inputs(store, unit, entries, digests, TRUSTED_TO_READ)
     key = task_key(unit, digests)
     kept = store.kept(unit, key)
-    if kept and unit.strict_code and code_changed(kept, unit):
+    if kept and unit.strict_code and changed_since(kept, unit):
         kept = None
     if count > 1:
         ranks.barrier()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ghosttrack.common.engine.manifest import digest_line
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.orchestrate.container import Image, run_command
 from ghosttrack.orchestrate.local import LocalExecutor
@@ -115,7 +116,7 @@ def test_other_code_is_told_and_with_strict_code_done_again(
     run.write_text(run.read_text() + "\n# changed\n")
     plan = finished.request().plan()
     assert plan.stale == []
-    assert {planned.unit.stage for planned in plan.units if planned.code_changed} == {"layers"}
+    assert {planned.unit.stage for planned in plan.units if planned.changed} == {"layers"}
     told = [line for line in shown(plan, capsys).splitlines() if "code changed since" in line]
     assert [line.split()[0] for line in told] == ["layers", "layers"]
 
@@ -126,4 +127,38 @@ def test_other_code_is_told_and_with_strict_code_done_again(
     LocalExecutor(Terminal()).execute(strict, strict.plan())
     assert set(finished.calls()) == {"layers/base", *(f"layers/layer_{layer}" for layer in range(3))}
     assert strict.plan().stale == []
-    assert not any(planned.code_changed for planned in finished.request().plan().units)
+    assert not any(planned.changed for planned in finished.request().plan().units)
+
+
+def test_another_image_is_told_and_with_strict_code_done_again(
+    finished: FakeProject, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request = finished.request()
+    planned = next(each for each in request.plan().units if each.unit.label == "sink/all")
+    assert planned.entry is not None
+    manifest = planned.entry.manifest
+    manifest.predicate.container_image = {"name": "sink.sif", "inputsSha256": "a" * 64}
+    folder = planned.entry.path
+    folder.chmod(0o755)
+    for name, content in (
+        ("manifest.json", manifest.to_bytes()),
+        ("manifest.json.sha256", digest_line(manifest.to_bytes()).encode()),
+    ):
+        (folder / name).chmod(0o644)
+        (folder / name).write_bytes(content)
+
+    def built_from(inputs: str) -> None:
+        monkeypatch.setattr("ghosttrack.orchestrate.request.inputs_of", lambda path: inputs)
+
+    built_from("b" * 64)
+    assert all(each.changed is None for each in request.plan().units)  # outside images they do not matter
+    contained = replace(request, contained=True)
+    assert contained.plan().stale == []
+    [told] = [line for line in shown(contained.plan(), capsys).splitlines() if "image changed since" in line]
+    assert told.startswith("sink")  # the others were not made in one
+    strict = replace(contained, strict_code=True)
+    assert [(each.unit.label, str(each.reason)) for each in strict.plan().stale] == [("sink/all", "image")]
+    built_from("a" * 64)
+    assert strict.plan().stale == []
+    built_from("")
+    assert strict.plan().stale == []

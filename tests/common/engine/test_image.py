@@ -56,3 +56,20 @@ def test_an_image_that_cannot_be_seen_is_known_by_what_it_was_built_from(
     assert found is not None
     assert "sha256" not in found
     assert found["inputsSha256"] == "cd" * 32
+
+
+def test_what_an_image_was_built_from_is_read_from_its_label(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = tmp_path / "apptainer"
+    labels = {"data": {"attributes": {"labels": {image.INPUTS_LABEL: "ef" * 32}}}}
+    program.write_text(
+        f"#!/bin/sh\n[ \"$3\" = '{tmp_path}/track.sif' ] || exit 1\necho '{json.dumps(labels)}'\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert image.inputs_of(tmp_path / "track.sif") == ""
+    for name in ("track.sif", "other.sif"):
+        (tmp_path / name).write_bytes(b"an image")
+    assert image.inputs_of(tmp_path / "track.sif") == "ef" * 32
+    assert image.inputs_of(tmp_path / "other.sif") == ""
