@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise BuildError(f"there is no stage {unknown[0]!r}; there are {', '.join(known)}")
         if shutil.which("apptainer") is None:
             raise BuildError("apptainer is not installed; images need Apptainer 1.2 or newer")
-        builder = Builder(force=options.force)
+        builder = ImageBuilder(force=options.force)
         for stage in options.stages or known:
             builder.stage(stage)
     except BuildError as error:
@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-class Builder:
+class ImageBuilder:
     """Builds images, each base at most once."""
 
     def __init__(self, force: bool = False) -> None:

@@ -34,7 +34,7 @@ from ghosttrack.common.models.prompts import encode
 from ghosttrack.stages.detect.features.contexts import ANCHOR, context_features
 from ghosttrack.stages.track.generate import Ends
 from ghosttrack.stages.track.questions import read_questions
-from ghosttrack.stages.track.reread import Reader
+from ghosttrack.stages.track.reread import ContextReader
 
 Floats = NDArray[np.float64]
 NAME = "demo"
@@ -58,7 +58,7 @@ def read_in_long_prompts(
     found = np.zeros(len(questions))
     for rows in groups.values():
         prompts = [encode(model, long_prompt(questions[row], contexts[row])).tokens for row in rows]
-        reader = Reader(model, prompts, ends, TrackingConfig().max_new_tokens)
+        reader = ContextReader(model, prompts, ends, TrackingConfig().max_new_tokens)
         for row, [forced] in zip(rows, reader.score([[answers[row].token_ids] for row in rows]), strict=True):
             found[row] = forced.evidence
     return found

@@ -51,7 +51,7 @@ from ghosttrack.stages.sae_train.initialise import SAMPLES_PER_LATENT, initial_p
 from ghosttrack.stages.sae_train.jumprelu import Parameters, product_dtype  # noqa: E402
 from ghosttrack.stages.sae_train.normalise import LayerStates, fit_layer  # noqa: E402
 from ghosttrack.stages.sae_train.stored import from_sae, to_sae  # noqa: E402
-from ghosttrack.stages.sae_train.training import Recipe, Run, Stack, train  # noqa: E402
+from ghosttrack.stages.sae_train.training import Recipe, Stack, Training, train  # noqa: E402
 
 D_MODEL, D_HIDDEN, TARGET = 1024, 5120, 64.0
 DIRECTIONS, ROWS = 8192, 32_768
@@ -128,7 +128,7 @@ def our_step(layer: LayerStates, size: int) -> Callable[[], object]:
     batches = Batches([layer], size, seed=0)
     parameters = initial_parameters(layer.normalised(layer.train[: 2 * D_HIDDEN]), D_HIDDEN, TARGET, seed=0)
     # As far from its end as a long training is, so that no check falls into the turns.
-    run = Run(
+    run = Training(
         parameters, batches, Recipe(1_000_000, 1e-4, TARGET, BEST_DTYPE), lambda _: evaluate.Checked([], 0, 0)
     )
     stack = Stack([run])
@@ -290,13 +290,13 @@ def extract(cache: Path, numbers: list[int], tokens: int, folder: Path) -> tuple
 def training(
     layer: LayerStates, epochs: float, target: float, *, replace_start: Parameters | None = None,
     dtype: torch.dtype = BEST_DTYPE,
-) -> Run:  # fmt: skip
+) -> Training:  # fmt: skip
     """Of one layer, from a start or from its own data."""
     batches = Batches([layer], TRAIN_BATCH, SEED)
     sample = batches.sample(SAMPLES_PER_LATENT * LATENTS, SEED)
     start = replace_start.clone() if replace_start else initial_parameters(sample, LATENTS, target, SEED)
     rows = evaluate.thin(layer.held_out, 2048)
-    return Run(
+    return Training(
         start, batches, Recipe(batches.steps(epochs), RATE, target, dtype),
         lambda candidate: evaluate.fvu_at_target(candidate, [layer], [rows], target),
     )  # fmt: skip
@@ -309,7 +309,7 @@ def trained(
     batches = Batches(layers, TRAIN_BATCH, SEED)
     start = initial_parameters(batches.sample(SAMPLES_PER_LATENT * LATENTS, SEED), LATENTS, target, SEED)
     rows = [evaluate.thin(layer.held_out, 512) for layer in layers]
-    run = Run(
+    run = Training(
         start, batches, Recipe(batches.steps(epochs), RATE, target, dtype),
         lambda candidate: evaluate.fvu_at_target(candidate, layers, rows, target),
     )  # fmt: skip
@@ -317,7 +317,7 @@ def trained(
     return from_sae(to_sae(best, None, target))
 
 
-def measured(best: Parameters, run: Run, layer: LayerStates, target: float) -> dict[str, object]:
+def measured(best: Parameters, run: Training, layer: LayerStates, target: float) -> dict[str, object]:
     best.offset.copy_(evaluate.calibrated_offset(best, layer, evaluate.thin(layer.held_out), target))
     return evaluate.measure(to_sae(best, layer, target), layer, run.fired())
 

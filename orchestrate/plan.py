@@ -163,7 +163,7 @@ class Plan:
         }
 
 
-class Snapshot(Store):
+class FrozenStore(Store):
     """A store whose pointers and manifests are read once, for the length of one plan."""
 
     def __init__(self, root: str) -> None:
@@ -203,7 +203,7 @@ def make_plan(
     profile: of the machine that it would run on. strict_code: what other code or another image than there is now has made
     must run too. images: of the stages that run in one, the digest of what it is built from.
     """
-    store = Snapshot(config.paths.root)
+    store = FrozenStore(config.paths.root)
     contracts = list(contracts)
     gpus = {contract.stage: _gpus(contract, profile or ClusterProfile()) for contract in contracts}
     states = []

@@ -19,7 +19,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Verification:
     findings: list[Finding]
     unpublished: list[str]
     """Units that have no result."""
@@ -27,7 +27,7 @@ class Verdict:
     size: int
 
 
-def verify_units(store: Store, units: Iterable[Unit], *, deep: bool = False) -> Verdict:
+def verify_units(store: Store, units: Iterable[Unit], *, deep: bool = False) -> Verification:
     """deep: hash every file again, whether it was hashed since it last changed or not."""
     findings: list[Finding] = []
     unpublished: list[str] = []
@@ -61,4 +61,4 @@ def verify_units(store: Store, units: Iterable[Unit], *, deep: bool = False) -> 
                         unit.label, f"{public} is not the link to the result; `ghosttrack run` makes it again"
                     )
                 )
-    return Verdict(findings, unpublished, files, size)
+    return Verification(findings, unpublished, files, size)

@@ -157,6 +157,33 @@ def test_a_published_file_is_named_in_one_module_only() -> None:
     assert found == []
 
 
+def test_a_class_has_a_name_of_its_own() -> None:
+    """Two classes of one name are two meanings of one word."""
+    found: dict[str, list[str]] = {}
+    for folder in ("common", "stages", "orchestrate", "apptainer", "src/ghosttrack/api"):
+        for file in sorted((ROOT / folder).rglob("*.py")):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                    found.setdefault(node.name, []).append(f"{file.relative_to(ROOT)}:{node.lineno}")
+    assert len(found) > 200
+    assert {name: places for name, places in found.items() if len(places) > 1} == {}
+
+
+def test_no_function_is_longer_than_a_screen() -> None:
+    """Counted without its decorators, its signature and its docstring."""
+    long = []
+    for folder in ("common", "stages", "orchestrate", "apptainer", "src/ghosttrack/api"):
+        for file in sorted((ROOT / folder).rglob("*.py")):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.FunctionDef) and (
+                    body := node.body[ast.get_docstring(node) is not None :]
+                ):
+                    lines = (body[-1].end_lineno or 0) - body[0].lineno + 1
+                    if lines >= 80:
+                        long.append(f"{file.relative_to(ROOT)}: {node.name} has {lines} lines")
+    assert long == []
+
+
 def test_planning_loads_no_torch() -> None:
     code = (
         "import sys; from ghosttrack.orchestrate.request import Request; from ghosttrack.orchestrate import cli;"

@@ -22,7 +22,7 @@ CODE = "code"
 LARGEST = 2**63
 
 
-class Record(BaseModel):
+class ManifestPart(BaseModel):
     model_config = ConfigDict(
         extra="forbid", alias_generator=to_camel, populate_by_name=True, allow_inf_nan=False
     )
@@ -67,7 +67,7 @@ def is_moment(text: str) -> str:
     return text
 
 
-class Subject(Record):
+class Subject(ManifestPart):
     """A published file."""
 
     name: Annotated[str, AfterValidator(plain_name)]
@@ -85,7 +85,7 @@ class Subject(Record):
         return int(self.annotations["size"])
 
 
-class Dependency(Record):
+class Dependency(ManifestPart):
     """Something that was read: a file of another unit, the code, the model."""
 
     name: str
@@ -94,31 +94,31 @@ class Dependency(Record):
     annotations: dict[str, Any] = {}
 
 
-class BuildDefinition(Record):
+class BuildDefinition(ManifestPart):
     build_type: str
     external_parameters: dict[str, Any]
     internal_parameters: dict[str, Any] = {}
     resolved_dependencies: list[Dependency]
 
 
-class Builder(Record):
+class Builder(ManifestPart):
     id: str
     version: dict[str, str] = {}
 
 
-class Metadata(Record):
+class Metadata(ManifestPart):
     invocation_id: str
     started_on: Annotated[str, AfterValidator(is_moment)]
     finished_on: Annotated[str, AfterValidator(is_moment)]
 
 
-class RunDetails(Record):
+class RunDetails(ManifestPart):
     builder: Builder
     metadata: Metadata
     byproducts: list[dict[str, str]] = []
 
 
-class Predicate(Record):
+class Predicate(ManifestPart):
     schema_version: str = SCHEMA_VERSION
     stage: str
     contract_version: int
@@ -133,7 +133,7 @@ class Predicate(Record):
     metrics: Annotated[dict[str, Any], AfterValidator(is_bounded)] = {}
 
 
-class Manifest(Record):
+class Manifest(ManifestPart):
     type: Literal["https://in-toto.io/Statement/v1"] = Field("https://in-toto.io/Statement/v1", alias="_type")
     subject: list[Subject]
     predicate_type: Literal["https://ghosttrack.dev/stage-run/v1"] = "https://ghosttrack.dev/stage-run/v1"

@@ -10,9 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
-from ghosttrack.common.formats.file import Json
+from ghosttrack.common.formats.file import Json, Record
 
 REPORT = Json(
     "final_report.json",
@@ -31,10 +31,6 @@ Verdict = Annotated[
     Literal["better", "worse", "no clear difference", "undefined"],
     BeforeValidator(lambda word: FORMER.get(word, word)),
 ]
-
-
-class Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Figure(Record):

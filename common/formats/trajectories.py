@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from ghosttrack.common.formats.file import Json
+from ghosttrack.common.formats.file import Json, Record
 
 TRAJECTORIES = Json(
     "hypothesis_trajectories.json",
@@ -20,10 +20,6 @@ TRAJECTORIES = Json(
     indent=None,
 )
 Count = Annotated[int, Field(ge=0)]
-
-
-class Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Continued(Record):
@@ -77,7 +73,7 @@ class Position(Record):
     tracks_left_out: Count
 
 
-class Question(Record):
+class QuestionTrajectories(Record):
     question: Count = Field(description="Line of generations.jsonl, from 0.")
     id: str
     relation: str
@@ -94,7 +90,7 @@ class Trajectories(Record):
     schema_version: Literal[2]
     layers: list[int]
     associator: Literal["nearest", "marginals", "hypotheses"]
-    questions: list[Question]
+    questions: list[QuestionTrajectories]
 
 
 def write(path: Path, head: Mapping[str, Any], questions: Iterable[Mapping[str, Any]]) -> dict[str, int]:

@@ -14,7 +14,7 @@ LEAST_SEGMENT = 3
 
 
 @dataclass(frozen=True)
-class Text:
+class HeldOutText:
     """Rows of held-out segments; a padding token is a segment of its own, which nothing sees.
 
     token, position: int64 [n_rows, length]; real: bool [n_rows, length], False for padding.
@@ -31,15 +31,15 @@ class Text:
         goes_on[:, :-1] = self.position[:, 1:] == self.position[:, :-1] + 1
         return goes_on & (self.position > 0)
 
-    def batches(self, rows: int) -> list["Text"]:
+    def batches(self, rows: int) -> list["HeldOutText"]:
         parts = zip(self.token.split(rows), self.position.split(rows), self.real.split(rows), strict=True)
-        return [Text(*part) for part in parts]
+        return [HeldOutText(*part) for part in parts]
 
-    def to(self, device: torch.device) -> "Text":
-        return Text(self.token.to(device), self.position.to(device), self.real.to(device))
+    def to(self, device: torch.device) -> "HeldOutText":
+        return HeldOutText(self.token.to(device), self.position.to(device), self.real.to(device))
 
 
-def held_out_text(corpus: Corpus, n_tokens: int, length: int, random: np.random.Generator) -> Text:
+def held_out_text(corpus: Corpus, n_tokens: int, length: int, random: np.random.Generator) -> HeldOutText:
     """About n_tokens of the held-out documents: whole segments in random order, the last one cut short.
 
     length: tokens a row. Raises DataError where there is no held-out segment to predict in.
@@ -71,4 +71,4 @@ def held_out_text(corpus: Corpus, n_tokens: int, length: int, random: np.random.
     token, position = (
         torch.where(real, column[place].long(), 0) for column in (corpus.token, corpus.position)
     )
-    return Text(token, position, real)
+    return HeldOutText(token, position, real)

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from ghosttrack.common.models.language_model import LanguageModel
-from ghosttrack.common.models.reading import Prefix, Rows, fork
+from ghosttrack.common.models.reading import Prefix, ReadBatch, fork
 from ghosttrack.common.models.sae import JumpReLUSAE
 
 ROWS_AT_A_TIME = 32
@@ -75,10 +75,10 @@ class Bench:
         return found
 
     @torch.inference_mode()
-    def rows(self, intervention: Intervention) -> tuple[Rows, Tensor]:
+    def rows(self, intervention: Intervention) -> tuple[ReadBatch, Tensor]:
         """One text with an intervention, and its logits [1, n_vocabulary], to go on from (`GoingOn`)."""
         final, cache = self._forward([intervention])
-        rows = Rows([self.tokens], cache, final[:, None], final.new_zeros((1, 1, 0, final.shape[-1])))
+        rows = ReadBatch([self.tokens], cache, final[:, None], final.new_zeros((1, 1, 0, final.shape[-1])))
         return rows, self.model.logits(final).float()
 
     def _batches(self, interventions: Sequence[Intervention]) -> list[list[int]]:

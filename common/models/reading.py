@@ -36,7 +36,7 @@ class Prefix(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Rows:
+class ReadBatch:
     """A batch that was read: what is found at k columns of each row, and what is needed to go on.
 
     tokens: the rows, whole. cache: their keys and values, padded on the right; None where the model has no cache of
@@ -73,7 +73,7 @@ def read_rows(
     layers: Sequence[int],
     prefix: Prefix | None = None,
     keep_cache: bool = False,
-) -> Rows:
+) -> ReadBatch:
     """One forward pass over rows that begin with the prefix's tokens and have more.
 
     columns: for each row the same number of its positions, after the prefix, at which states are kept.
@@ -97,10 +97,10 @@ def read_rows(
     states = (
         torch.stack(found, dim=2) if found else final.new_zeros((*places.shape, 0, final.shape[-1])).float()
     )
-    return Rows([list(row) for row in rows], cache if keep_cache else None, final, states)
+    return ReadBatch([list(row) for row in rows], cache if keep_cache else None, final, states)
 
 
-class Given(NamedTuple):
+class ReadAnswer(NamedTuple):
     """A given answer of n tokens as the model reads it after its prompt.
 
     states: [n + 1, n_layers, d_model] float32, block outputs at the prompt's last token and at the answer's. logprobs,
@@ -118,7 +118,7 @@ def read_given(
     prompts: Sequence[Sequence[int]],
     answers: Sequence[Sequence[int]],
     layers: Sequence[int] = (),
-) -> list[Given]:
+) -> list[ReadAnswer]:
     """Teacher forcing: given answers after prompts, all in one batch; what all prompts begin with is read once.
 
     prompts, answers: tokens, such as from `prompts.encode_answer`; a prompt and an answer have at least one.
@@ -136,7 +136,7 @@ def read_given(
         distribution = model.logits(read.final[number, : len(answer)]).float().log_softmax(-1)
         wanted = torch.tensor(list(answer), device=distribution.device)
         found.append(
-            Given(
+            ReadAnswer(
                 states=read.states[number, : len(answer) + 1].cpu(),
                 logprobs=distribution.gather(1, wanted[:, None])[:, 0].cpu(),
                 entropies=-(distribution.exp() * distribution).sum(-1).cpu(),
@@ -151,7 +151,7 @@ class GoingOn:
     number: int64 [n], which row of the batch at the start each of the rows that are left is.
     """
 
-    def __init__(self, model: LanguageModel, rows: Rows, copies: int = 1) -> None:
+    def __init__(self, model: LanguageModel, rows: ReadBatch, copies: int = 1) -> None:
         """copies: how often each row goes on, side by side."""
         self._model = model
         self.number = torch.arange(len(rows.tokens) * copies, device=model.device)

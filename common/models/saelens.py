@@ -59,7 +59,7 @@ class Own(BaseModel):
     layer: int | None = None
 
 
-class Metadata(BaseModel):
+class SaeLensMetadata(BaseModel):
     sae_lens_version: str | None = None
     model_name: str | None = None
     hook_name: str | None = Field(None, validation_alias=AliasChoices("hook_name", "hook_point"))
@@ -84,7 +84,7 @@ class Settings(BaseModel):
     k: float | None = Field(None, gt=0)
     rescale_acts_by_decoder_norm: bool = False
     finetuning_scaling_factor: bool = False
-    metadata: Metadata
+    metadata: SaeLensMetadata
 
     @property
     def kind(self) -> str:

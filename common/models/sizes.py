@@ -13,7 +13,7 @@ from typing import Any
 
 from ghosttrack.common.errors import GhostTrackError, ModelSourceError
 from ghosttrack.common.models import gguf_header
-from ghosttrack.common.models.source import MINIATURE, PACKAGE_PREFIX, Place, locate
+from ghosttrack.common.models.source import MINIATURE, PACKAGE_PREFIX, ModelSource, locate
 
 WIDTHS = ("hidden_size", "n_embd", "d_model", "model_dim", "n_embed", "hidden_dim", "dim")
 DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_transformer_layers")
@@ -85,7 +85,7 @@ def weights_and_vocabulary(source: str) -> tuple[int | None, int | None]:
     return sizes.parameters, sizes.vocabulary
 
 
-def _folder_of(source: str, place: Place, revision: str | None) -> Path:
+def _folder_of(source: str, place: ModelSource, revision: str | None) -> Path:
     """The folder with the model's `config.json`; of a hub's model in the hub's cache, where it is put if need be."""
     if place.folder:
         refuse_without_config(source)

@@ -16,7 +16,7 @@ PACKAGE_PREFIX = "package:"
 
 
 @dataclass(frozen=True)
-class Place:
+class ModelSource:
     """One of the three."""
 
     folder: Path | None = None
@@ -24,22 +24,22 @@ class Place:
     hub: str | None = None
 
 
-def locate(source: str) -> Place:
+def locate(source: str) -> ModelSource:
     """Where `model.base_model` points to. Raises ModelSourceError for a path or a package that is not there."""
     if source.startswith(PACKAGE_PREFIX):
-        return Place(gguf=find_package_file(source))
+        return ModelSource(gguf=find_package_file(source))
     path = Path(source).expanduser()
     if path.is_dir():
-        return Place(folder=path)
+        return ModelSource(folder=path)
     if path.is_file():
         if path.suffix != ".gguf":
             raise ModelSourceError(
                 f"model.base_model = {source!r} is a file and no .gguf; give the folder with its config.json, or a .gguf file"
             )
-        return Place(gguf=path)
+        return ModelSource(gguf=path)
     if source.startswith(("/", "./", "../", "~")) or source.endswith(".gguf"):
         raise ModelSourceError(f"model.base_model = {source!r}: there is no such model folder or .gguf file")
-    return Place(hub=source)
+    return ModelSource(hub=source)
 
 
 def find_package_file(source: str) -> Path:

@@ -17,11 +17,11 @@ from ghosttrack.common.errors import CorruptInputError
 FILE = "submission.json"
 
 
-class Record(BaseModel):
+class SubmissionPart(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
 
 
-class TaskRecord(Record):
+class TaskRecord(SubmissionPart):
     """A job, or an element of a job array."""
 
     index: int | None
@@ -29,7 +29,7 @@ class TaskRecord(Record):
     """`stage/unit`, in the order in which they run."""
 
 
-class JobRecord(Record):
+class JobRecord(SubmissionPart):
     """One sbatch call: a job or a job array."""
 
     link: str
@@ -46,7 +46,7 @@ class JobRecord(Record):
         return self.job_id if task.index is None else f"{self.job_id}_{task.index}"
 
 
-class Submission(Record):
+class Submission(SubmissionPart):
     name: str
     token: str
     """In every job's comment; tells this submission's jobs from others of the same name."""
@@ -97,7 +97,7 @@ def write_submission(folder: Path, submission: Submission) -> None:
         temporary.replace(path)
 
 
-class Ending(Record):
+class Ending(SubmissionPart):
     """How a job's script ended, written by itself: `jobs/ended/<job>.json`. A job that was killed has none."""
 
     exit_code: int

@@ -34,7 +34,7 @@ from ghosttrack.stages.detect.methods import (
     SINGLE,
     STACKS,
     UNTRAINED,
-    Method,
+    MethodDescription,
     Scored,
 )
 from ghosttrack.stages.detect.models import Additive, fit_additive
@@ -145,7 +145,7 @@ def score_tfidf(train: Sequence[str], test: Sequence[str], labels: Floats, inner
 
 def methods_of(
     data: Data, side: Side, fold: Fold, labels: Floats, seed: int, early_layers: Sequence[int]
-) -> Iterator[tuple[Method, Scored]]:
+) -> Iterator[tuple[MethodDescription, Scored]]:
     """Every method with its scores on one fold."""
     yield from _baselines(data, side, fold)
     trained: dict[str, Scored] = {}
@@ -155,7 +155,7 @@ def methods_of(
             continue
         model, held_out = fit_additive(side.train.of(present), side.labels, side.inner)
         trained[name] = Scored(held_out, model.score(side.test.of(present)), AVERAGED, True)
-        yield Method(name, title, "detector", description, present), trained[name]
+        yield MethodDescription(name, title, "detector", description, present), trained[name]
     if "contexts" in side.train.signals:
         yield from _anchored(data, side, fold, trained["full"], seed)
     yield from _rungs(data, side, fold)
@@ -164,7 +164,7 @@ def methods_of(
 
 def _anchored(
     data: Data, side: Side, fold: Fold, trained: Scored, seed: int
-) -> Iterator[tuple[Method, Scored]]:
+) -> Iterator[tuple[MethodDescription, Scored]]:
     """The anchor joined to the main trained score, and what must not do as well in its place (`CONTROLS`)."""
     signals = [signal for signal in STACKS["full"][1] if signal in side.train.signals]
     weight = fit_novelty(side.train.of(signals), side.inner).weight(side.test.of(signals))
@@ -182,7 +182,10 @@ def _anchored(
         )
 
     name, title, description = ANCHORED
-    yield Method(name, title, "detector", description, ["contexts", *signals]), joined(*values, weight)
+    yield (
+        MethodDescription(name, title, "detector", description, ["contexts", *signals]),
+        joined(*values, weight),
+    )
     relation = np.array([item.relation for item in data.asked])
     for name, (title, description) in CONTROLS.items():
         if name in IN_ITS_PLACE:
@@ -201,7 +204,7 @@ def _anchored(
         train, test = (np.nan_to_num(column) for column in pair)
         share = 1.0 if name == "control/unweighted" else side.share
         yield (
-            Method(name, title, "control", description, ["contexts", *signals]),
+            MethodDescription(name, title, "control", description, ["contexts", *signals]),
             joined(train, test, share=share),
         )
 
@@ -225,11 +228,11 @@ def dealt(count: int, key: NDArray[np.str_] | None, random: np.random.Generator)
     return result
 
 
-def _baselines(data: Data, side: Side, fold: Fold) -> Iterator[tuple[Method, Scored]]:
+def _baselines(data: Data, side: Side, fold: Fold) -> Iterator[tuple[MethodDescription, Scored]]:
     for name, (column, title) in UNTRAINED.items():
         if column in side.train.names:
             yield (
-                Method(
+                MethodDescription(
                     name,
                     title,
                     "baseline",
@@ -247,7 +250,7 @@ def _baselines(data: Data, side: Side, fold: Fold) -> Iterator[tuple[Method, Sco
                 else ""
             )
             yield (
-                Method(
+                MethodDescription(
                     name,
                     title,
                     "baseline",
@@ -258,12 +261,12 @@ def _baselines(data: Data, side: Side, fold: Fold) -> Iterator[tuple[Method, Sco
             )
     questions = [item.question for item in data.asked]
     yield (
-        Method("question_tfidf", "words of the question", "baseline", "TF-IDF of the question, logistic regression.", ["question"]),
+        MethodDescription("question_tfidf", "words of the question", "baseline", "TF-IDF of the question, logistic regression.", ["question"]),
         score_tfidf([questions[row] for row in fold.train], [questions[row] for row in fold.test], side.labels, side.inner),
     )  # fmt: skip
 
 
-def _rungs(data: Data, side: Side, fold: Fold) -> Iterator[tuple[Method, Scored]]:
+def _rungs(data: Data, side: Side, fold: Fold) -> Iterator[tuple[MethodDescription, Scored]]:
     """The same features and model on the tracks of every association."""
     for name in sorted(data.tables):
         if not name.startswith("rung/"):
@@ -273,14 +276,14 @@ def _rungs(data: Data, side: Side, fold: Fold) -> Iterator[tuple[Method, Scored]
         train, test = values[fold.train], values[fold.test]
         model, held_out = fit_linear(train, side.labels, side.inner)
         yield (
-            Method(name, f"tracks, {rung.replace('_', ' ')}", "rung", "Track features of this association.", ["tracks"], rung),
+            MethodDescription(name, f"tracks, {rung.replace('_', ' ')}", "rung", "Track features of this association.", ["tracks"], rung),
             Scored(held_out, model.score(test), RIDGE, False),
         )  # fmt: skip
 
 
 def _early(
     data: Data, side: Side, fold: Fold, early_layers: Sequence[int]
-) -> Iterator[tuple[Method, Scored]]:
+) -> Iterator[tuple[MethodDescription, Scored]]:
     """Ridge regressions on the probes and the logit lens of the layers up to l, with the answer and from the prompt alone.
 
     Of the lens only its entropy: the curves of the emitted token and its rival are of tokens that the last layer chose.
@@ -302,7 +305,7 @@ def _early(
             last = layer == early_layers[-1]
             name = f"early/{layer}{'/prompt' if before else ''}" if not (before and last) else "prompt"
             yield (
-                Method(
+                MethodDescription(
                     name, f"layers up to {layer}{', prompt alone' if before else ''}", "early",
                     "Probes and the logit lens' entropy, of the layers up to this one.", ["probe", "lens"], None, layer, before,
                 ),

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from ghosttrack.stages.detect.evidence import Asked, States
+from ghosttrack.stages.detect.evidence import AnsweredQuestion, States
 from ghosttrack.stages.detect.features.table import FeatureTable
 
 Floats = NDArray[np.float64]
@@ -20,7 +20,7 @@ Ints = NDArray[np.int64]
 class Data:
     """n questions, in the order of generations.jsonl or a part of it."""
 
-    asked: list[Asked]
+    asked: list[AnsweredQuestion]
     layers: list[int]
     tables: dict[str, FeatureTable]  # signal → features; the ladder's as "rung/<name>"
     states: States  # [n, 4, n_layers, d_model]

@@ -30,7 +30,7 @@ BEFORE_ANSWER = ("subject", "prompt")
 LENS = ("logprob", "rival_logprob", "entropy", "rank")
 
 
-class Asked(NamedTuple):
+class AnsweredQuestion(NamedTuple):
     """A question and its answer as a feature may see them."""
 
     relation: str
@@ -46,7 +46,7 @@ class Asked(NamedTuple):
     form: str  # of the prompt: whether worked examples come first, and whether a sentence is completed
 
     @classmethod
-    def of(cls, answer: Answer) -> Asked:
+    def of(cls, answer: Answer) -> AnsweredQuestion:
         return cls(
             answer.relation, answer.subject, answer.question, answer.prefix, answer.answer, normalise(answer.answer),
             answer.token_ids, answer.logprobs, answer.entropies, answer.samples,

@@ -104,7 +104,7 @@ def main_of(signals: Sequence[str]) -> str:
     return ANCHORED[0] if "contexts" in signals else MAIN
 
 
-class Method(NamedTuple):
+class MethodDescription(NamedTuple):
     """What a method is, for readers."""
 
     name: str

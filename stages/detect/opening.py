@@ -25,7 +25,7 @@ from ghosttrack.stages.detect.data import Data
 from ghosttrack.stages.detect.protocol.exclusions import exclusions
 from ghosttrack.stages.detect.protocol.folds import check_classes
 from ghosttrack.stages.detect.protocol.groups import question_groups, refuse_conflicts
-from ghosttrack.stages.detect.protocol.splits import Fold, Plan, Rows, Split, all_splits
+from ghosttrack.stages.detect.protocol.splits import Fold, LabelledRows, SplitFolds, SplitPlan, all_splits
 from ghosttrack.stages.detect.reading import Files, complete, read_data
 
 Floats = NDArray[np.float64]
@@ -34,7 +34,7 @@ Entries = Mapping[str, Entry]
 
 
 @dataclass(frozen=True)
-class Run:
+class OpenedRun:
     """n answered questions, in the order of generations.jsonl."""
 
     answers: list[Answer]
@@ -50,11 +50,11 @@ class Run:
         return [answer.id for answer in self.answers]
 
     @property
-    def rows(self) -> Rows:
+    def rows(self) -> LabelledRows:
         return protocol_rows(self.answers, self.data, self.labels, self.groups)
 
 
-def read_run(entries: Entries, config: Config, on_piece: Callable[[], None] = lambda: None) -> Run:
+def read_run(entries: Entries, config: Config, on_piece: Callable[[], None] = lambda: None) -> OpenedRun:
     """The published answers and tracks. Raises LabelError, DataError for answers that contradict each other or lack
     features without a reason."""
     answers = read_answers(entries["track/answers"].file(GENERATIONS.name))
@@ -66,23 +66,23 @@ def read_run(entries: Entries, config: Config, on_piece: Callable[[], None] = la
     labels = np.array(
         [np.nan if a.label is None or why else a.label for a, why in zip(answers, excluded, strict=True)]
     )
-    return Run(
+    return OpenedRun(
         answers, data, leader, excluded, question_groups(answers), labels,
         provenance(entries, "track/answers", "track/all"),
     )  # fmt: skip
 
 
-def splits_of(run: Run, config: Config) -> list[Split]:
+def splits_of(run: OpenedRun, config: Config) -> list[SplitFolds]:
     """The run's protocol. Raises LabelError, DataError where its rows cannot be divided."""
     settings, rows = config.detection, run.rows
     check_classes(rows.label, settings.folds)
-    plan = Plan(
+    plan = SplitPlan(
         settings.repeats, settings.folds, settings.inner_folds, settings.relation_folds, settings.answer_folds
     )
     return all_splits(rows, plan, config.seed)
 
 
-def frozen_fold(run: Run, config: Config) -> Fold:
+def frozen_fold(run: OpenedRun, config: Config) -> Fold:
     """All rows but the frozen test's to fit on, and those of the test."""
     return next(split for split in splits_of(run, config) if split.name == "test").folds[0]
 
@@ -127,10 +127,12 @@ def _digest_of(entry: Entry, prefix: str) -> str:
     return hashlib.sha256("\n".join(own).encode()).hexdigest()
 
 
-def protocol_rows(answers: Sequence[Answer], data: Data, labels: Floats, groups: Ints) -> Rows:
+def protocol_rows(answers: Sequence[Answer], data: Data, labels: Floats, groups: Ints) -> LabelledRows:
     """The labelled questions as the protocol divides them."""
     kept = np.flatnonzero(~np.isnan(labels))
     relation = np.unique([answer.relation for answer in answers], return_inverse=True)[1]
     said = np.unique([item.said for item in data.asked], return_inverse=True)[1]
     text = np.unique([normalise(answer.question) for answer in answers], return_inverse=True)[1]
-    return Rows(kept, labels[kept].astype(np.int64), groups[kept], relation[kept], said[kept], text[kept])
+    return LabelledRows(
+        kept, labels[kept].astype(np.int64), groups[kept], relation[kept], said[kept], text[kept]
+    )

@@ -24,7 +24,7 @@ Ints = NDArray[np.int64]
 PENALTY = 0.3
 
 
-class Permutations(NamedTuple):
+class PermutationTest(NamedTuple):
     observed: float
     auroc: list[float]
 
@@ -40,7 +40,7 @@ def permutation_control(
     folds: Sequence[Fold],
     refits: int,
     seed: int,
-) -> Permutations:
+) -> PermutationTest:
     """values: [n, d] of all questions; labels: [n]; relation: [n] numbers; folds: of one split."""
     rows = np.sort(np.concatenate([fold.test for fold in folds]))
     generator = np.random.default_rng(seed)
@@ -66,4 +66,4 @@ def permutation_control(
         float(np.nanmean(auroc_by_block(shuffled[rows, number], scores[rows, number], blocks, once)))
         for number in range(refits + 1)
     ]
-    return Permutations(found[0], found[1:])
+    return PermutationTest(found[0], found[1:])

@@ -25,7 +25,7 @@ from ghosttrack.common.maths.text import normalise
 from ghosttrack.stages.detect.data import Data
 from ghosttrack.stages.detect.evidence import (
     PLACES,
-    Asked,
+    AnsweredQuestion,
     States,
     first_candidates,
     lens_by_place,
@@ -77,7 +77,7 @@ def read_data(
     Raises CorruptInputError for files that cannot be read or contradict the answers, NumericError for NaN or Inf.
     """
     n = len(answers)
-    asked = [Asked.of(answer) for answer in answers]
+    asked = [AnsweredQuestion.of(answer) for answer in answers]
     tokens, logprobs = first_candidates(CANDIDATES.frame(files.candidates), n)
     wanted = [*COMPETITION, "error", "leader"]
     curves = curves_by_place(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ghosttrack.common.formats.answers import Answer
 from ghosttrack.common.formats.neutral import csv_cell
 from ghosttrack.stages.detect.crossval import Decided
-from ghosttrack.stages.detect.methods import Method
+from ghosttrack.stages.detect.methods import MethodDescription
 
 Ints = NDArray[np.int64]
 
@@ -152,7 +152,9 @@ def sample_summary(answers: Sequence[Answer], reasons: Sequence[str | None], gro
     }
 
 
-def method_record(method: Method, choices: Sequence[tuple[str, int, int, str, float]]) -> dict[str, Any]:
+def method_record(
+    method: MethodDescription, choices: Sequence[tuple[str, int, int, str, float]]
+) -> dict[str, Any]:
     """choices: (split, repeat, fold, what the training side chose, threshold)."""
     record: dict[str, Any] = dict(method._asdict())
     record["folds"] = [

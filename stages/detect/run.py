@@ -35,10 +35,17 @@ from ghosttrack.stages.detect.error_types import error_types
 from ghosttrack.stages.detect.evidence import PLACES
 from ghosttrack.stages.detect.explain import Reason, competition_of, explained, reasons, reference_of
 from ghosttrack.stages.detect.familiarity import fit_familiarity
-from ghosttrack.stages.detect.methods import MAIN, STACKS, Method, Scored, main_of
-from ghosttrack.stages.detect.opening import Run, answer_files, input_files, provenance, read_run, splits_of
-from ghosttrack.stages.detect.permutation import Permutations, permutation_control
-from ghosttrack.stages.detect.protocol.splits import Fold, Rows, Split
+from ghosttrack.stages.detect.methods import MAIN, STACKS, MethodDescription, Scored, main_of
+from ghosttrack.stages.detect.opening import (
+    OpenedRun,
+    answer_files,
+    input_files,
+    provenance,
+    read_run,
+    splits_of,
+)
+from ghosttrack.stages.detect.permutation import PermutationTest, permutation_control
+from ghosttrack.stages.detect.protocol.splits import Fold, LabelledRows, SplitFolds
 from ghosttrack.stages.detect.reading import complete, pieces_of, read_data
 from ghosttrack.stages.detect.transfer import transferred
 
@@ -50,7 +57,7 @@ Ints = NDArray[np.int64]
 
 
 class FoldResult(NamedTuple):
-    methods: list[tuple[Method, Decided]]
+    methods: list[tuple[MethodDescription, Decided]]
     side: Side | None  # of the frozen test's fold, whose detector is kept
     reasons: list[Reason] | None  # of the test rows, where they are published
 
@@ -143,7 +150,7 @@ def run_all(job: Job) -> dict[str, Any]:
     return {**sample, "auroc": _aurocs(results, labels)}
 
 
-def _undefined(job: Job, opened: Run, error: str) -> dict[str, Any]:
+def _undefined(job: Job, opened: OpenedRun, error: str) -> dict[str, Any]:
     """Everything but what needs right and wrong answers. error: why the rows cannot be divided."""
     sample = records.sample_summary(opened.answers, opened.excluded, opened.groups)
     why, detector = records.undefined_because(sample, error), main_of(list(opened.data.tables))
@@ -165,7 +172,7 @@ def _undefined(job: Job, opened: Run, error: str) -> dict[str, Any]:
     return {**sample, "undefined": why}
 
 
-def _question_records(job: Job, opened: Run) -> list[dict[str, Any]]:
+def _question_records(job: Job, opened: OpenedRun) -> list[dict[str, Any]]:
     """Every question, as yet without its score."""
     candidates = _candidates(job, opened.data.tokens)
     by_tracks = error_types(opened.answers, candidates, opened.leader[:, PROMPT])
@@ -181,13 +188,13 @@ def _question_records(job: Job, opened: Run) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _write_tables(job: Job, opened: Run, questions: Sequence[dict[str, Any]]) -> None:
+def _write_tables(job: Job, opened: OpenedRun, questions: Sequence[dict[str, Any]]) -> None:
     with job.output(DECISIONS.name).open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(records.csv_rows(questions))
     _write_features(job.output(FEATURES.name), opened.ids, opened.data)
 
 
-def _seen(results: Sequence[tuple[Split, int, Fold, FoldResult]]) -> str:
+def _seen(results: Sequence[tuple[SplitFolds, int, Fold, FoldResult]]) -> str:
     """Digest of every score of the frozen test."""
     scores = hashlib.sha256()
     for split, _, _, result in results:
@@ -229,7 +236,7 @@ def run_asked(job: Job) -> dict[str, Any]:
     }
 
 
-def _familiarity(splits: Sequence[Split], data: Data, groups: Ints, seed: int) -> dict[str, float]:
+def _familiarity(splits: Sequence[SplitFolds], data: Data, groups: Ints, seed: int) -> dict[str, float]:
     """Share of the questions that are called unfamiliar: of the frozen test (false alarms), and of relations held out."""
     called: dict[str, list[bool]] = {}
     for split in splits:
@@ -251,8 +258,8 @@ def _candidates(job: Job, tokens: Ints) -> list[list[str]]:
 
 
 def _score_all(
-    job: Job, data: Data, labels: Floats, splits: Sequence[Split]
-) -> Iterator[tuple[Split, int, Fold, FoldResult]]:
+    job: Job, data: Data, labels: Floats, splits: Sequence[SplitFolds]
+) -> Iterator[tuple[SplitFolds, int, Fold, FoldResult]]:
     """Every fold of every split, a process each (most of a fit is Python); each on one thread, so that equal input gives
     equal bits whatever the number of processes."""
     layers = job.config.layers
@@ -284,12 +291,12 @@ def _score_fold(
     return FoldResult(methods, side if split == "test" else None, why)
 
 
-def _published(split: Split) -> bool:
+def _published(split: SplitFolds) -> bool:
     """Whether hallucination_scores.json has this split's scores: every question is in one test of these."""
     return split.name == "test" or (split.name == "grouped" and split.repeat == 0)
 
 
-def _explain(side: Side, fold: Fold, scored: Sequence[tuple[Method, Scored]]) -> list[Reason]:
+def _explain(side: Side, fold: Fold, scored: Sequence[tuple[MethodDescription, Scored]]) -> list[Reason]:
     signals = [signal for signal in STACKS[MAIN][1] if signal in side.train.signals]
     main = next(scores for method, scores in scored if method.name == main_of(side.train.signals))
     reference = reference_of(side, signals, main.held_out, [str(row) for row in fold.train])
@@ -297,8 +304,8 @@ def _explain(side: Side, fold: Fold, scored: Sequence[tuple[Method, Scored]]) ->
 
 
 def _permutations(
-    job: Job, data: Data, labels: Floats, rows: Rows, folds: Sequence[Fold]
-) -> Permutations | None:
+    job: Job, data: Data, labels: Floats, rows: LabelledRows, folds: Sequence[Fold]
+) -> PermutationTest | None:
     refits = job.config.detection.permutations
     if not refits:
         return None
@@ -313,7 +320,9 @@ def _permutations(
 
 
 def _add_scores(
-    questions: list[dict[str, Any]], results: Sequence[tuple[Split, int, Fold, FoldResult]], detector: str
+    questions: list[dict[str, Any]],
+    results: Sequence[tuple[SplitFolds, int, Fold, FoldResult]],
+    detector: str,
 ) -> None:
     """Scores, decisions and reasons of the published splits, in place."""
     for split, number, fold, result in results:
@@ -334,8 +343,8 @@ def _add_scores(
             }
 
 
-def _method_records(results: Sequence[tuple[Split, int, Fold, FoldResult]]) -> list[dict[str, Any]]:
-    methods: dict[str, Method] = {}
+def _method_records(results: Sequence[tuple[SplitFolds, int, Fold, FoldResult]]) -> list[dict[str, Any]]:
+    methods: dict[str, MethodDescription] = {}
     choices: dict[str, list[tuple[str, int, int, str, float]]] = {}
     for split, number, _, result in results:
         for method, decided in result.methods:
@@ -346,7 +355,7 @@ def _method_records(results: Sequence[tuple[Split, int, Fold, FoldResult]]) -> l
     return [records.method_record(method, choices[name]) for name, method in methods.items()]
 
 
-def _absent(splits: Sequence[Split], data: Data, transfer: bool) -> list[str]:
+def _absent(splits: Sequence[SplitFolds], data: Data, transfer: bool) -> list[str]:
     """What the protocol has and this run has not, in words."""
     names = {split.name for split in splits} | {name.removeprefix("rung/") for name in data.tables}
     sentences = {
@@ -361,7 +370,7 @@ def _absent(splits: Sequence[Split], data: Data, transfer: bool) -> list[str]:
     )
 
 
-def _aurocs(results: Sequence[tuple[Split, int, Fold, FoldResult]], labels: Floats) -> dict[str, float]:
+def _aurocs(results: Sequence[tuple[SplitFolds, int, Fold, FoldResult]], labels: Floats) -> dict[str, float]:
     """Method → AUROC of the first grouped repeat, for the manifest and the log."""
     found: dict[str, list[tuple[Ints, Floats]]] = {}
     for split, _, fold, result in results:

@@ -28,7 +28,7 @@ from ghosttrack.stages.evaluate import scorecard
 from ghosttrack.stages.evaluate.bootstrap import figure
 from ghosttrack.stages.evaluate.curves import curves
 from ghosttrack.stages.evaluate.scorecard import Sample, Values
-from ghosttrack.stages.evaluate.scores import Detection, Questions, Split
+from ghosttrack.stages.evaluate.scores import Detection, Questions, ScoredSplit
 
 MAIN_METHODS = 6
 MOST_DISAGREEMENTS = 20
@@ -54,7 +54,7 @@ def single_baselines(cards: Mapping[str, MethodCard], names: Iterable[str]) -> l
 
 
 def split_report(
-    detection: Detection, split: Split, sample: Sample, values: Mapping[str, Values], main_methods: Sequence[str]
+    detection: Detection, split: ScoredSplit, sample: Sample, values: Mapping[str, Values], main_methods: Sequence[str]
 ) -> SplitReport:  # fmt: skip
     cards = detection.cards
     kinds = ("detector", "baseline", "rung", "control")
@@ -170,7 +170,7 @@ def matcher_reports(questions: Questions) -> list[MatcherReport]:
 
 
 def relation_reports(
-    sample: Sample, split: Split, values: Mapping[str, Values], methods: Sequence[str]
+    sample: Sample, split: ScoredSplit, values: Mapping[str, Values], methods: Sequence[str]
 ) -> list[RelationReport]:
     """A row a relation, the most frequent first."""
     rows = [
@@ -219,7 +219,9 @@ def permutation_report(found: Permutations | None) -> Permutation | None:
     )
 
 
-def error_types(detection: Detection, sample: Sample, split: Split, baseline: str | None) -> list[ErrorType]:
+def error_types(
+    detection: Detection, sample: Sample, split: ScoredSplit, baseline: str | None
+) -> list[ErrorType]:
     """Wrong answers of one type against all right ones, by the main detector and by the best baseline."""
     reports = []
     types = np.array([each or "" for each in split.error_type])
@@ -277,7 +279,7 @@ def error_type_agreement(questions: Questions) -> ErrorTypeAgreement | None:
 
 
 def strict_report(
-    detection: Detection, sample: Sample, split: Split, methods: Sequence[str]
+    detection: Detection, sample: Sample, split: ScoredSplit, methods: Sequence[str]
 ) -> StrictReport | None:
     """The same scores against the strict labels; None if there are none, or of one class only."""
     rows = np.isfinite(split.strict)

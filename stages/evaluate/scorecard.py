@@ -24,7 +24,7 @@ from ghosttrack.common.formats.final_report import (
 from ghosttrack.common.maths import metrics
 from ghosttrack.common.maths.bootstrap import centred, group_weights
 from ghosttrack.stages.evaluate.bootstrap import figure, verdict
-from ghosttrack.stages.evaluate.scores import Scores, Split
+from ghosttrack.stages.evaluate.scores import ScoredSplit, Scores
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -133,7 +133,7 @@ def _ranking(sample: Sample, score: Floats, card: MethodCard) -> Values:
 
 
 def measure_all(
-    sample: Sample, split: Split, cards: Mapping[str, MethodCard], on_method: Callable[[], None]
+    sample: Sample, split: ScoredSplit, cards: Mapping[str, MethodCard], on_method: Callable[[], None]
 ) -> dict[str, Values]:
     """Every method of a split, side by side on all cores; early methods by their ranking alone.
 

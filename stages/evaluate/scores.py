@@ -65,7 +65,7 @@ class Scores(NamedTuple):
         return Scores(self.probability[:, rows], self.raw_probability[:, rows], self.predicted[:, rows])
 
 
-class Split(NamedTuple):
+class ScoredSplit(NamedTuple):
     """The n labelled questions of a split and the methods that scored all of them."""
 
     name: str
@@ -91,7 +91,7 @@ class Detection(NamedTuple):
     rung: str | None  # the rung whose association the detector's tracks were made by
     cards: dict[str, MethodCard]
     questions: Questions
-    splits: dict[str, Split]  # in the order of SPLITS
+    splits: dict[str, ScoredSplit]  # in the order of SPLITS
     permutation: Permutations | None
     openings: int | None  # of the frozen test
     error_types: dict[str, str]  # name → description
@@ -222,7 +222,7 @@ def _tables(path: Path) -> dict[str, pd.DataFrame]:
 def _split(
     name: str, table: pd.DataFrame, questions: Questions, cards: Mapping[str, MethodCard], path: Path, absent: list[str],
     origins: Mapping[str, str],
-) -> Split | None:  # fmt: skip
+) -> ScoredSplit | None:  # fmt: skip
     """None, with a sentence in `absent`, for a side split that has one class only."""
     if unknown := sorted(set(table["method"].cat.remove_unused_categories().cat.categories) - set(cards)):
         raise CorruptInputError(
@@ -276,7 +276,7 @@ def _split(
         )
         predicted = mine["predicted"].to_numpy(dtype=np.int64).reshape(shape)
         methods[method] = Scores(probability, raw_probability, predicted)
-    return Split(
+    return ScoredSplit(
         name=name,
         rows=rows.astype(np.int64),
         label=labels,

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from ghosttrack.common.config.schema import ModelConfig
 from ghosttrack.common.errors import ConfigError
-from ghosttrack.stages.prepare.prompts import Question, Shot
+from ghosttrack.stages.prepare.prompts import QuestionLine, Shot
 
 AUTO, NONE = "auto", "none"
 _PLACE, _ANSWER = "⟦the question⟧", "⟦the answer⟧"
@@ -62,7 +62,7 @@ def _template(name: str) -> str:
     return text
 
 
-def put(chat: Chat | None, questions: Sequence[Question], model: ModelConfig) -> list[Question]:
+def put(chat: Chat | None, questions: Sequence[QuestionLine], model: ModelConfig) -> list[QuestionLine]:
     """Questions as they are asked: as turns of the chat, where there is one; sentences to complete as they stand.
 
     Raises ConfigError where a chat is asked for and nothing is a question.
@@ -109,7 +109,7 @@ class Chat:
     def prefix(self, instruction: str, shots: Sequence[Shot]) -> str:
         return self.frame(shots, instruction).prefix
 
-    def put(self, question: Question) -> Question:
+    def put(self, question: QuestionLine) -> QuestionLine:
         """The question as a turn after its worked examples. Raises ConfigError."""
         said = question.question.strip()
         frame = self.frame(question.shots)

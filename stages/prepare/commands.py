@@ -14,8 +14,8 @@ from ghosttrack.common.config.options import takes_config
 from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.stages.prepare.chat import chat_of, put
-from ghosttrack.stages.prepare.lengths import Reader, fitting, lengths, reader_of
-from ghosttrack.stages.prepare.prompts import Question
+from ghosttrack.stages.prepare.lengths import TokenReader, fitting, lengths, reader_of
+from ghosttrack.stages.prepare.prompts import QuestionLine
 
 SHOWN = 10
 GUESSED_FROM = 200
@@ -51,7 +51,7 @@ def data(config: Config) -> None:
         click.echo(line)
 
 
-def tokenizer_of(config: Config) -> Reader:
+def tokenizer_of(config: Config) -> TokenReader:
     """The tokenizer of the run's snapshot where there is one, else of the model's source. Loads no weights."""
     entry = Store(config.paths.root).current(config.name, "prepare", "model")
     if entry is not None:
@@ -59,17 +59,17 @@ def tokenizer_of(config: Config) -> Reader:
     from ghosttrack.stages.prepare import miniature, snapshot
 
     if config.model.base_model == miniature.NAME:
-        return Reader(miniature.build(config.seed)[1], None)
+        return TokenReader(miniature.build(config.seed)[1], None)
     return snapshot.reader_of_source(config.model.base_model, config.model.revision)
 
 
-def _sizes(sizes: Sequence[int], reader: Reader, new: int) -> str:
+def _sizes(sizes: Sequence[int], reader: TokenReader, new: int) -> str:
     middle, most = np.percentile(sizes, [50, 90]).round().astype(int)
     bound = f" of a context of {reader.longest}" if reader.longest else ""
     return f"tokens a prompt: {middle} at the median, {most} at 90 %, {max(sizes)} at most{bound}, with {new} for an answer"
 
 
-def shown(questions: Sequence[Question]) -> Iterator[str]:
+def shown(questions: Sequence[QuestionLine]) -> Iterator[str]:
     """`SHOWN` questions, spread evenly: their prompts as they stand, what is right, and their own answers."""
     for place in np.unique(np.linspace(0, len(questions) - 1, SHOWN).round().astype(int)).tolist():
         question = questions[place]

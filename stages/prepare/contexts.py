@@ -16,7 +16,7 @@ from ghosttrack.common.maths.seeds import generator
 from ghosttrack.stages.prepare.chat import Chat
 from ghosttrack.stages.prepare.facts import Fact
 from ghosttrack.stages.prepare.prompts import (
-    Question,
+    QuestionLine,
     Shot,
     choose_shots,
     cloze,
@@ -59,7 +59,7 @@ class Spare(NamedTuple):
     """What a question file holds beyond what is asked: facts, and prompts that are asked as they stand."""
 
     facts: Sequence[Fact]
-    prompts: Sequence[Question]
+    prompts: Sequence[QuestionLine]
 
 
 class Manner(NamedTuple):
@@ -71,7 +71,7 @@ class Manner(NamedTuple):
     chat: bool = False
 
     @classmethod
-    def of(cls, question: Question, chat: Chat | None) -> Manner:
+    def of(cls, question: QuestionLine, chat: Chat | None) -> Manner:
         if question.chat:
             assert chat is not None
             return cls(chat.prefix, [(asked, answer) for asked, _, answer in GENERAL], True)
@@ -82,7 +82,12 @@ class Manner(NamedTuple):
 
 
 def contexts_of(
-    questions: Sequence[Question], spare: Spare, count: int, shots: int, seed: int, chat: Chat | None = None
+    questions: Sequence[QuestionLine],
+    spare: Spare,
+    count: int,
+    shots: int,
+    seed: int,
+    chat: Chat | None = None,
 ) -> list[Context]:
     """Up to `count` contexts for every relation of the questions, and for prompts that hold their own examples.
 
@@ -90,13 +95,13 @@ def contexts_of(
     for questions that are turns of it; a relation that has both kinds has contexts for its turns, and each other question
     its own.
     """
-    groups: defaultdict[str, list[Question]] = defaultdict(list)
+    groups: defaultdict[str, list[QuestionLine]] = defaultdict(list)
     for question in questions:
         groups[question.relation].append(question)
     facts: defaultdict[str, list[Fact]] = defaultdict(list)
     for fact in spare.facts:
         facts[fact.relation].append(fact)
-    prompts: defaultdict[str, list[Question]] = defaultdict(list)
+    prompts: defaultdict[str, list[QuestionLine]] = defaultdict(list)
     for prompt in spare.prompts:
         prompts[prompt.relation].append(prompt)
     found: list[Context] = []
@@ -123,13 +128,13 @@ def contexts_of(
     return found
 
 
-def _own(question: Question) -> list[Shot]:
+def _own(question: QuestionLine) -> list[Shot]:
     """The worked examples before a question."""
     return list(question.shots) if question.chat else examples_of(question.prefix)
 
 
 def _lines(
-    members: Sequence[Question], facts: Sequence[Fact], prompts: Sequence[Question], taken: set[str]
+    members: Sequence[QuestionLine], facts: Sequence[Fact], prompts: Sequence[QuestionLine], taken: set[str]
 ) -> list[tuple[str, str, Fact]]:
     """What worked examples can be made of, as they are put to these questions of one relation and one manner."""
     free = [fact for fact in facts if fold(fact.subject) not in taken]
@@ -153,7 +158,7 @@ DEFAULT_SHOTS = 4
 
 
 def contexts_of_asked(
-    questions: Sequence[Question], known: Sequence[Context], count: int, chat: Chat | None = None
+    questions: Sequence[QuestionLine], known: Sequence[Context], count: int, chat: Chat | None = None
 ) -> list[Context]:
     """Contexts for new questions: those of their relation, without the examples that hold a question's own subject.
 
@@ -298,7 +303,7 @@ def _without(context: Context, question: str, subject: str, manner: Manner) -> C
     return context.model_copy(update={"question": question, "shots": shots, "prefix": prefix})
 
 
-def _as_fact(prompt: Question) -> Fact:
+def _as_fact(prompt: QuestionLine) -> Fact:
     return Fact(prompt.relation, prompt.subject, prompt.answer, prompt.aliases, prompt.query)
 
 

@@ -26,7 +26,7 @@ MOST_BYTES = 1 << 30
 """Of a text file, unpacked: it is read whole."""
 
 
-class Read(NamedTuple):
+class FileRow(NamedTuple):
     """A row of a source. number: from 1, the line in text files. record: None where it cannot be read, for `trouble`."""
 
     number: int
@@ -39,7 +39,7 @@ def format_of(path: Path) -> str | None:
     return FORMATS.get(Path(path.name.removesuffix(".gz")).suffix.lower())
 
 
-def read_file(path: Path, key: str) -> Iterator[Read]:
+def read_file(path: Path, key: str) -> Iterator[FileRow]:
     """The rows of a file. Raises DataError for a file that is missing, unreadable or of another kind."""
     kind = format_of(path)
     if kind is None:
@@ -57,7 +57,7 @@ def read_file(path: Path, key: str) -> Iterator[Read]:
         options = {"sep": separator, "keep_default_na": False, "features": _texts(names)}
     table = load(kind, key, str(path), data_files=str(path), split="train", **options)
     for number, record in enumerate(table, start=2 if kind == "csv" else 1):
-        yield Read(number, record)
+        yield FileRow(number, record)
 
 
 def load(source: str, key: str, shown: str, **options: Any) -> Any:
@@ -104,7 +104,7 @@ def read_text(path: Path, key: str) -> str:
         raise DataError(f"{key} = {str(path)!r} cannot be read: {error}") from error
 
 
-def _json(path: Path, key: str) -> Iterator[Read]:
+def _json(path: Path, key: str) -> Iterator[FileRow]:
     """A list of objects, objects a line, or an object whose one list holds them (`{"data": […]}`)."""
     text = read_text(path, key)
     whole: Any = None
@@ -123,13 +123,13 @@ def _json(path: Path, key: str) -> Iterator[Read]:
             try:
                 yield _object(number, parse_json(line))
             except ValueError as error:
-                yield Read(number, None, f"is not JSON: {error}")
+                yield FileRow(number, None, f"is not JSON: {error}")
 
 
-def _object(number: int, value: Any) -> Read:
+def _object(number: int, value: Any) -> FileRow:
     if isinstance(value, dict):
-        return Read(number, value)
-    return Read(number, None, f"must be a JSON object, not {shown(value)}")
+        return FileRow(number, value)
+    return FileRow(number, None, f"must be a JSON object, not {shown(value)}")
 
 
 def _header(path: Path, key: str) -> tuple[str, list[str]]:

@@ -13,7 +13,7 @@ Fields = dict[str, Any]
 Convert = Callable[[Mapping[str, Any]], Iterable[Fields]]
 
 
-class Layout(NamedTuple):
+class FileLayout(NamedTuple):
     """name; columns that must be there; what a row becomes."""
 
     name: str
@@ -23,7 +23,7 @@ class Layout(NamedTuple):
     """Columns that repeat a page of text for every row, and are not kept."""
 
 
-def known(columns: Iterable[str]) -> Layout | None:
+def known(columns: Iterable[str]) -> FileLayout | None:
     """The layout of a data set with these columns; None where it is none of ours, or in our own fields."""
     have = set(columns)
     if "relation" in have:
@@ -197,8 +197,8 @@ def _yes(value: Any) -> Any:
     return {"yes": 1, "no": 0}.get(str(value).strip().lower(), value)
 
 
-def _layout(name: str, columns: str, convert: Convert, bulky: str = "") -> Layout:
-    return Layout(name, frozenset(columns.split()), convert, frozenset(bulky.split()))
+def _layout(name: str, columns: str, convert: Convert, bulky: str = "") -> FileLayout:
+    return FileLayout(name, frozenset(columns.split()), convert, frozenset(bulky.split()))
 
 
 LAYOUTS = [
@@ -207,7 +207,7 @@ LAYOUTS = [
     _layout("PopQA", "subj prop obj question possible_answers", _pop_qa),
     _layout("SimpleQA", "metadata problem answer", _simple_qa),
     _layout("SimpleQA Verified", "original_index problem answer topic", _simple_qa_verified),
-    Layout("TruthfulQA, authors' file", frozenset({"Question", "Best Answer", "Correct Answers", "Category"}), _truthful_csv),
+    FileLayout("TruthfulQA, authors' file", frozenset({"Question", "Best Answer", "Correct Answers", "Category"}), _truthful_csv),
     _layout("TruthfulQA", "category question best_answer correct_answers incorrect_answers", _truthful_qa),
     _layout("TruthfulQA, options", "question mc1_targets mc2_targets", _truthful_choice),
     _layout("SQuAD", "id title context question answers", _squad),

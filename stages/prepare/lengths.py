@@ -8,19 +8,19 @@ from typing import Any, NamedTuple
 
 from ghosttrack.common.errors import DataError, ModelSourceError
 from ghosttrack.common.models.prompts import encode
-from ghosttrack.stages.prepare.prompts import Question
+from ghosttrack.stages.prepare.prompts import QuestionLine
 
 TOO_LONG = "longer than the context"
 
 
-class Reader(NamedTuple):
+class TokenReader(NamedTuple):
     """A model's tokenizer, and how many tokens the model sees at most (None: no bound is known)."""
 
     tokenizer: Any
     longest: int | None
 
 
-def reader_of(source: str | Path, **arguments: Any) -> Reader:
+def reader_of(source: str | Path, **arguments: Any) -> TokenReader:
     """Of a snapshot's folder, or of another place that transformers reads. Raises ModelSourceError."""
     from transformers import AutoConfig, AutoTokenizer
 
@@ -31,10 +31,10 @@ def reader_of(source: str | Path, **arguments: Any) -> Reader:
         raise ModelSourceError(
             f"{source} is not a usable snapshot: {' '.join(str(error).split())}"
         ) from error
-    return Reader(tokenizer, getattr(config.get_text_config(), "max_position_embeddings", None))
+    return TokenReader(tokenizer, getattr(config.get_text_config(), "max_position_embeddings", None))
 
 
-def lengths(reader: Reader, questions: Sequence[Question]) -> list[int]:
+def lengths(reader: TokenReader, questions: Sequence[QuestionLine]) -> list[int]:
     """Tokens of each prompt, with the response that it brings."""
     return [
         len(encode(reader.tokenizer, question.prompt + (question.given.response or ""), special=not question.chat).tokens)
@@ -43,8 +43,8 @@ def lengths(reader: Reader, questions: Sequence[Question]) -> list[int]:
 
 
 def fitting(
-    questions: Sequence[Question], sizes: Sequence[int], longest: int | None, new: int
-) -> tuple[list[Question], list[dict[str, Any]]]:
+    questions: Sequence[QuestionLine], sizes: Sequence[int], longest: int | None, new: int
+) -> tuple[list[QuestionLine], list[dict[str, Any]]]:
     """The questions that the model can hold with an answer of `new` tokens, and what is told of the others.
 
     Raises DataError where none fits.

@@ -27,7 +27,7 @@ Tokenize = Callable[[list[str]], list[list[int]]]
 
 
 @dataclass(frozen=True)
-class Corpus:
+class PackedCorpus:
     """tokens, doc, position: [n_tokens] int32. held_out (bool), kind (uint8, PROSE or PROMPT): [n_docs]."""
 
     tokens: Tensor
@@ -60,7 +60,7 @@ def build(
     held_out_fraction: float,
     seed: int,
     beginning: Sequence[int] = (),
-) -> Corpus:
+) -> PackedCorpus:
     """Shuffle, tokenise, pack and split. At most `max_tokens` tokens; fewer only when the text runs out, or by what is kept
     for the `beginning` of documents that go on in another row, which are the special tokens before every text.
 
@@ -88,7 +88,7 @@ def build(
         ]
     )
     kind = np.repeat(np.array([PROSE, PROMPT], dtype=np.uint8), [len(prose), len(asked)])
-    return Corpus(
+    return PackedCorpus(
         torch.from_numpy(tokens),
         torch.from_numpy(doc),
         torch.from_numpy(position),

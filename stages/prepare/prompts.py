@@ -80,7 +80,7 @@ RESERVED_SETS = 4
 
 
 @dataclass(frozen=True)
-class Question:
+class QuestionLine:
     """A line of `questions.jsonl`; the prompt is `prefix + query`, `aliases` holds `answer` too.
 
     question: what is asked, in plain words, with passage and options, without worked examples and marks. shots: the worked
@@ -134,7 +134,7 @@ def ask(
     most: int | None = None,
     relations: Sequence[str] | None = None,
     short_relations_without_shots: bool = False,
-) -> list[Question]:
+) -> list[QuestionLine]:
     """Questions from facts, sorted by relation and id: a sample that is even over the relations.
 
     shots: facts of each relation set aside as worked examples; they and their subjects are never asked
@@ -262,10 +262,10 @@ def options(given: Given) -> str:
     return "".join(f"\n{letter}. {choice}" for letter, choice in zip(LETTERS, given.choices, strict=False))
 
 
-def question(fact: Fact, examples: Sequence[Fact] = ()) -> Question:
+def question(fact: Fact, examples: Sequence[Fact] = ()) -> QuestionLine:
     """The question that asks for a fact after worked examples."""
     prefix = "".join(f"{cloze(example)} {completion(example)}\n" for example in examples)
-    return Question(
+    return QuestionLine(
         id=fact.given.id or f"{fact.relation}/{slug(fact.subject)}",
         relation=fact.relation,
         subject=fact.subject,
@@ -288,9 +288,9 @@ def _plainly(fact: Fact) -> str:
     return cloze(fact) if fact.question is None else in_words(fact.question, fact.given)
 
 
-def with_unique_ids(questions: Iterable[Question]) -> list[Question]:
+def with_unique_ids(questions: Iterable[QuestionLine]) -> list[QuestionLine]:
     """The questions, those that share an id told apart by a digest of their text; ids do not hang on order."""
-    groups: defaultdict[str, list[Question]] = defaultdict(list)
+    groups: defaultdict[str, list[QuestionLine]] = defaultdict(list)
     for item in questions:
         groups[item.id].append(item)
     renamed = []

@@ -35,7 +35,7 @@ from ghosttrack.stages.prepare.chat import Chat, chat_of, put
 from ghosttrack.stages.prepare.facts import Fact
 from ghosttrack.stages.prepare.profiles import profiles
 from ghosttrack.stages.prepare.prompts import (
-    Question,
+    QuestionLine,
     Shot,
     ask,
     asked_for,
@@ -108,7 +108,7 @@ def prepare_judge(job: Job) -> dict[str, Any]:
 def prepare_questions(job: Job) -> dict[str, Any]:
     """Write `questions.jsonl`. Raises DataError."""
     questions, spare, rows = questions_of(job.config)
-    rows = rows or sources.Rows(job.config.data.questions)
+    rows = rows or sources.SourceRows(job.config.data.questions)
     reader = lengths.reader_of(job.input_dir("prepare/model"))
     questions = put(chat_of(reader.tokenizer, job.config.model), questions, job.config.model)
     questions, too_long = _fitting(job, reader, questions)
@@ -135,14 +135,14 @@ def prepare_questions(job: Job) -> dict[str, Any]:
 
 
 def _fitting(
-    job: Job, reader: lengths.Reader, questions: Sequence[Question]
-) -> tuple[list[Question], list[dict[str, Any]]]:
+    job: Job, reader: lengths.TokenReader, questions: Sequence[QuestionLine]
+) -> tuple[list[QuestionLine], list[dict[str, Any]]]:
     """The questions that the model can hold, and what is told of the others."""
     sizes = lengths.lengths(reader, questions)
     return lengths.fitting(questions, sizes, reader.longest, job.config.tracking.max_new_tokens)
 
 
-def told(rows: sources.Rows) -> list[str]:
+def told(rows: sources.SourceRows) -> list[str]:
     """What a reader of the file's rows should know, a sentence each."""
     firsts: dict[str, dict[str, Any]] = {}
     for row in rows.left_out:
@@ -159,7 +159,7 @@ def told(rows: sources.Rows) -> list[str]:
     return sentences
 
 
-def set_aside(rows: sources.Rows, questions: Sequence[Question]) -> list[Fact]:
+def set_aside(rows: sources.SourceRows, questions: Sequence[QuestionLine]) -> list[Fact]:
     """The facts that are worked examples of these questions."""
     shown = {(q.relation, shot) for q in questions for shot in q.shots}
     return [fact for fact in rows.facts if (fact.relation, shot_of(fact)) in shown]
@@ -189,14 +189,14 @@ def prepare_asked_contexts(job: Job) -> dict[str, Any]:
     return _write_contexts(job, found, questions)
 
 
-def _chat(job: Job, questions: Sequence[Question]) -> Chat | None:
+def _chat(job: Job, questions: Sequence[QuestionLine]) -> Chat | None:
     """The chat that some of these questions are turns of."""
     if not any(question.chat for question in questions):
         return None
     return chat_of(lengths.reader_of(job.input_dir("prepare/model")).tokenizer, job.config.model)
 
 
-def _write_contexts(job: Job, found: Sequence[Context], questions: Sequence[Question]) -> dict[str, Any]:
+def _write_contexts(job: Job, found: Sequence[Context], questions: Sequence[QuestionLine]) -> dict[str, Any]:
     write_contexts(job.output(CONTEXTS.name), found)
     own = contexts_by_question(found, [question.record() for question in questions])
     fewer = sum(len(each) < job.config.tracking.contexts for each in own)
@@ -230,11 +230,11 @@ def prepare_asked(job: Job) -> dict[str, Any]:
     }
 
 
-def _read_questions(path: Path) -> list[Question]:
+def _read_questions(path: Path) -> list[QuestionLine]:
     records = QUESTIONS.read(path)
-    known = {field.name for field in fields(Question)}
+    known = {field.name for field in fields(QuestionLine)}
     return [
-        Question(
+        QuestionLine(
             **{key: value for key, value in record.items() if key in known}
             | {"aliases": tuple(record["aliases"]), "shots": _shots(record)}
         )
@@ -246,7 +246,7 @@ def _shots(record: dict[str, Any]) -> tuple[Shot, ...]:
     return tuple((asked, answer) for asked, answer in record.get("shots", ()))
 
 
-def questions_of(config: Config) -> tuple[list[Question], contexts.Spare, sources.Rows | None]:
+def questions_of(config: Config) -> tuple[list[QuestionLine], contexts.Spare, sources.SourceRows | None]:
     """The questions that a configuration asks, all facts and prompts that they were chosen from, and the rows of a file or data set.
 
     The miniature model is asked about the small world that it half knows, and writes no profiles.
@@ -267,7 +267,7 @@ def questions_of(config: Config) -> tuple[list[Question], contexts.Spare, source
     return _ask_rows(rows, config), contexts.Spare(rows.facts, rows.prompts), rows
 
 
-def _ask_rows(rows: sources.Rows, config: Config) -> list[Question]:
+def _ask_rows(rows: sources.SourceRows, config: Config) -> list[QuestionLine]:
     """Questions of a file or dataset; `max_questions` is shared between the two forms by their numbers."""
     data = config.data
     prompts, facts = rows.prompts, rows.facts

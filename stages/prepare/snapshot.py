@@ -22,7 +22,7 @@ from ghosttrack.common.models.language_model import check_tokenizer
 from ghosttrack.common.models.sizes import refuse_without_config, sizes_of
 from ghosttrack.common.models.source import locate
 from ghosttrack.common.models.structure import find_structure
-from ghosttrack.stages.prepare.lengths import Reader, reader_of
+from ghosttrack.stages.prepare.lengths import TokenReader, reader_of
 
 LEAST_OF_VOCABULARY = 0.9
 """Share of a model's embeddings that its own tokenizer knows: models are padded by a few in a hundred at most."""
@@ -78,7 +78,7 @@ def load_source(source: str, revision: str | None = None) -> tuple[PreTrainedMod
     return model.eval(), tokenizer
 
 
-def reader_of_source(source: str, revision: str | None = None) -> Reader:
+def reader_of_source(source: str, revision: str | None = None) -> TokenReader:
     """A source's tokenizer and how much its model can see, without its weights. Raises ModelSourceError."""
     place, arguments = _arguments(source)
     if revision is not None and place == source:
@@ -246,7 +246,7 @@ def _one_gguf_parse() -> Iterator[None]:
     gguf: Any = gguf_module
     loader: Any = modeling_gguf_pytorch_utils
 
-    class Reader(gguf_module.GGUFReader):
+    class PlainReader(gguf_module.GGUFReader):
         def _get(self, offset: int, dtype: Any, count: int = 1, override_order: Any = None) -> Any:
             if "_plain" not in self.__dict__:
                 self._plain = np.asarray(self.data)  # an ndarray slices ten times faster than a memmap
@@ -254,7 +254,7 @@ def _one_gguf_parse() -> Iterator[None]:
             return self._plain[offset : offset + kind.itemsize * int(count)].view(kind)
 
     original = gguf.GGUFReader, gguf.get_tensor_name_map, loader.tqdm
-    gguf.GGUFReader = functools.lru_cache(maxsize=1)(Reader)
+    gguf.GGUFReader = functools.lru_cache(maxsize=1)(PlainReader)
     gguf.get_tensor_name_map = functools.lru_cache(maxsize=4)(original[1])
     loader.tqdm = lambda items, **_: items  # its bar does not heed disable_progress_bar
     try:

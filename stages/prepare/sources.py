@@ -14,9 +14,9 @@ from typing import Any
 
 from ghosttrack.common.errors import ConfigError, DataError
 from ghosttrack.stages.prepare.facts import Fact
-from ghosttrack.stages.prepare.files import Read, format_of, load, read_file, read_text
-from ghosttrack.stages.prepare.layouts import Layout, known
-from ghosttrack.stages.prepare.prompts import Question, Shot, asked, in_words
+from ghosttrack.stages.prepare.files import FileRow, format_of, load, read_file, read_text
+from ghosttrack.stages.prepare.layouts import FileLayout, known
+from ghosttrack.stages.prepare.prompts import QuestionLine, Shot, asked, in_words
 from ghosttrack.stages.prepare.rows import FIELDS, Row, RowError, check
 from ghosttrack.stages.prepare.text import slug
 
@@ -49,7 +49,7 @@ BROKEN = (
 
 
 @dataclass
-class Rows:
+class SourceRows:
     """The questions of a source: `facts` to be asked with worked examples, `prompts` as they stand.
 
     left_out: of every row that is not among them, its number, id, reason and what is wrong in words. united: questions
@@ -58,7 +58,7 @@ class Rows:
 
     where: str
     facts: list[Fact] = field(default_factory=list)
-    prompts: list[Question] = field(default_factory=list)
+    prompts: list[QuestionLine] = field(default_factory=list)
     left_out: list[dict[str, Any]] = field(default_factory=list)
     united: int = 0
     layout: str | None = None
@@ -71,7 +71,7 @@ class Rows:
 
 def read_questions(
     source: str, columns: Mapping[str, str], config: str | None = None, split: str = "validation"
-) -> Rows:
+) -> SourceRows:
     """The questions of a file, a folder or a hub data set.
 
     columns: our field to the source's column; a nested column is written `answer.value`. A field that is not listed is
@@ -96,7 +96,7 @@ def check_questions(source: str, columns: Mapping[str, str], config: str | None,
         place, shown = source.removeprefix(HUB_PREFIX), f"{source}, split {split!r}"
         table = load(place if source.startswith(HUB_PREFIX) else str(path), "data.questions", shown, name=config, split=split,
                      streaming=True)  # fmt: skip
-        reads: Iterable[Read] = (Read(number, row) for number, row in enumerate(table, start=1))
+        reads: Iterable[FileRow] = (FileRow(number, row) for number, row in enumerate(table, start=1))
     elif format_of(path) is None:
         reads = _open(source, config, split)[1]  # says what is wrong with it
     else:
@@ -122,7 +122,7 @@ def check_corpus(source: str, config: str | None, split: str, column: str) -> No
         )
 
 
-def _open(source: str, config: str | None, split: str) -> tuple[str, list[Read]]:
+def _open(source: str, config: str | None, split: str) -> tuple[str, list[FileRow]]:
     """How the source is called in messages, and its rows."""
     path = Path(source.removeprefix(HUB_PREFIX)).expanduser()
     if source.startswith(HUB_PREFIX) or path.is_dir():
@@ -130,7 +130,7 @@ def _open(source: str, config: str | None, split: str) -> tuple[str, list[Read]]
         setting = f", configuration {config!r}" if config else ""
         table = load(name if source.startswith(HUB_PREFIX) else str(path), "data.questions",
                      f"hub:{name}{setting}, split {split!r}", name=config, split=split)  # fmt: skip
-        return f"{name}, {split}", [Read(number, row) for number, row in enumerate(table, start=1)]
+        return f"{name}, {split}", [FileRow(number, row) for number, row in enumerate(table, start=1)]
     if format_of(path) is None:
         raise ConfigError(
             f"data.questions = {source!r} must be factbook, hub:<dataset>, a folder, or a file of .jsonl, .json, .csv, .tsv, "
@@ -139,9 +139,9 @@ def _open(source: str, config: str | None, split: str) -> tuple[str, list[Read]]
     return str(path), list(read_file(path, "data.questions"))
 
 
-def _rows(where: str, reads: Sequence[Read], columns: Mapping[str, str]) -> Rows:
+def _rows(where: str, reads: Sequence[FileRow], columns: Mapping[str, str]) -> SourceRows:
     """Every row checked and sorted into what is asked how, and what is left out why. Raises DataError."""
-    rows = Rows(where)
+    rows = SourceRows(where)
     names = dict.fromkeys(name for read in reads[:1000] if read.record for name in read.record)
     layout = known(names) if not columns else None
     rows.layout = layout.name if layout else None
@@ -169,7 +169,7 @@ def _rows(where: str, reads: Sequence[Read], columns: Mapping[str, str]) -> Rows
 
 
 def _fields(
-    record: Mapping[str, Any], columns: Mapping[str, str], layout: Layout | None
+    record: Mapping[str, Any], columns: Mapping[str, str], layout: FileLayout | None
 ) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
     """Our fields and the columns kept beside them, of each question in a record."""
     if layout:
@@ -188,7 +188,7 @@ def _fields(
     )
 
 
-def _broken(read: Read, error: Exception, how: str) -> dict[str, Any]:
+def _broken(read: FileRow, error: Exception, how: str) -> dict[str, Any]:
     """What is told of a row that cannot be asked."""
     known = isinstance(error, RowError)
     reason = error.reason if isinstance(error, RowError) else "not readable"
@@ -202,7 +202,7 @@ def _broken(read: Read, error: Exception, how: str) -> dict[str, Any]:
     }
 
 
-def _keep(rows: Rows, kept: dict[Any, Row], row: Row) -> None:
+def _keep(rows: SourceRows, kept: dict[Any, Row], row: Row) -> None:
     """Keep a row once; one that asks the same with another answer is kept too, and both answers are right in both."""
     given = row.given
     key = (row.relation, row.text, given.passage, given.choices, given.response, given.label, given.spans)
@@ -220,13 +220,13 @@ def _keep(rows: Rows, kept: dict[Any, Row], row: Row) -> None:
     rows.united += 1
 
 
-def _sort_in(rows: Rows, row: Row) -> None:
+def _sort_in(rows: SourceRows, row: Row) -> None:
     answer = row.aliases[0] if row.aliases else ""
     if row.is_question and row.given.response is None:
         rows.facts.append(Fact(row.relation, row.subject, answer, row.aliases, row.text, row.given))
         return
     rows.prompts.append(
-        Question(
+        QuestionLine(
             id=row.given.id or f"{slug(row.relation)}/{slug(row.subject or row.text)}",
             relation=row.relation,
             subject=row.subject,
@@ -240,7 +240,7 @@ def _sort_in(rows: Rows, row: Row) -> None:
     )
 
 
-def _refuse_broken(rows: Rows, count: int) -> None:
+def _refuse_broken(rows: SourceRows, count: int) -> None:
     """A broken row is told and the rest goes on; many broken rows are an error. Raises DataError naming the first."""
     broken = [row for row in rows.left_out if row["reason"] not in HARMLESS]
     if len(broken) > MOST_BROKEN * count:
@@ -249,7 +249,7 @@ def _refuse_broken(rows: Rows, count: int) -> None:
         raise DataError(f"{rows.where} line {first['row']}: {first['why']}{more}")
 
 
-def _told(rows: Rows) -> str:
+def _told(rows: SourceRows) -> str:
     """Reasons and the first row of each, for a message."""
     if not rows.left_out:
         return ""
@@ -260,7 +260,9 @@ def _told(rows: Rows) -> str:
     )
 
 
-def _check_columns(reads: Sequence[Read], names: list[str], columns: Mapping[str, str], where: str) -> None:
+def _check_columns(
+    reads: Sequence[FileRow], names: list[str], columns: Mapping[str, str], where: str
+) -> None:
     """Raises DataError for a mapping to a column that is not there, or a source without question and answer."""
     records = [read.record for read in reads[:1000] if read.record]
     if not records:
@@ -288,7 +290,7 @@ def _paths(record: Mapping[str, Any], before: str = "") -> list[str]:
     return found
 
 
-def _with_sources(reads: list[Read], source: str) -> list[Read]:
+def _with_sources(reads: list[FileRow], source: str) -> list[FileRow]:
     """RAGTruth's responses with their prompts, which its authors publish in a file beside them."""
     prompts = Path(source).expanduser().parent / "source_info.jsonl"
     first = next((read.record for read in reads if read.record), {})
@@ -305,14 +307,14 @@ def _with_sources(reads: list[Read], source: str) -> list[Read]:
 
 def read_asked(
     path: Path, examples: Mapping[str, str], shots: Mapping[str, tuple[Shot, ...]] | None = None
-) -> tuple[list[Question], list[dict[str, Any]]]:
+) -> tuple[list[QuestionLine], list[dict[str, Any]]]:
     """New questions of a file, in its order, and what is told of the rows that cannot be asked.
 
     The right answer may be left out, where nobody knows it. examples: relation to the worked examples that come before its
     questions; a line that names another relation, or none, is asked without. shots: those of a chat, for its questions.
     Raises DataError where no row can be asked.
     """
-    new: dict[str, Question] = {}
+    new: dict[str, QuestionLine] = {}
     left_out: list[dict[str, Any]] = []
     for read in read_file(path, "data.asked"):
         if read.record is None:
@@ -327,7 +329,7 @@ def read_asked(
         except BROKEN as error:
             left_out.append(_broken(read, error, "as it should be"))
             continue
-        new[name] = Question(
+        new[name] = QuestionLine(
             id=name,
             relation=row.relation,
             subject=row.subject,

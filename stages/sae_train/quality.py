@@ -17,7 +17,7 @@ from ghosttrack.common.formats.corpus import CORPUS, read_corpus
 from ghosttrack.common.formats.file import write_json
 from ghosttrack.common.formats.saes import IDENTITY_PAGE, QUALITY, SAE, SAE_METRICS, SAE_PAGE
 from ghosttrack.common.maths.seeds import generator
-from ghosttrack.common.models.held_out import Text, held_out_text
+from ghosttrack.common.models.held_out import HeldOutText, held_out_text
 from ghosttrack.common.models.language_model import LanguageModel, load_language_model
 from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.common.models.steps import steps_done
@@ -155,7 +155,7 @@ def measure_splice(job: Job, model: LanguageModel, saes: Mapping[int, JumpReLUSA
     }  # fmt: skip
 
 
-def held_out(job: Job, model: LanguageModel) -> Text:
+def held_out(job: Job, model: LanguageModel) -> HeldOutText:
     """What the model reads."""
     settings = job.config
     corpus = read_corpus(job.input("prepare/corpus", CORPUS.name), model.unembedding.shape[0])
@@ -165,7 +165,7 @@ def held_out(job: Job, model: LanguageModel) -> Text:
 
 @torch.inference_mode()
 def clean_figures(
-    model: LanguageModel, batches: Sequence[Text], saes: Mapping[int, JumpReLUSAE]
+    model: LanguageModel, batches: Sequence[HeldOutText], saes: Mapping[int, JumpReLUSAE]
 ) -> dict[str, Any]:
     """The model by itself: `ce` (sum, nats) and of each layer the mean of its kept states, their spread
     Σ‖state - mean‖² in the model's units, and the SAE's figures on them.

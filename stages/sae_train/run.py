@@ -37,7 +37,7 @@ from ghosttrack.stages.sae_train.normalise import LayerStates, check_width, fit_
 from ghosttrack.stages.sae_train.pretrained import import_layer
 from ghosttrack.stages.sae_train.quality import measure_quality
 from ghosttrack.stages.sae_train.stored import from_sae, to_sae
-from ghosttrack.stages.sae_train.training import L0_TOLERANCE, Recipe, Run, train
+from ghosttrack.stages.sae_train.training import L0_TOLERANCE, Recipe, Training, train
 
 CHECK_SHARE = 64
 """A check of the held-out documents looks at one token for so many that are trained on, and at least LEAST."""
@@ -98,7 +98,7 @@ def train_layers(jobs: Sequence[Job]) -> list[dict[str, Any]]:
     return [finish_layer(*each) for each in zip(jobs, layers, runs, best, strict=True)]
 
 
-def layer_run(job: Job, layer: LayerStates) -> Run:
+def layer_run(job: Job, layer: LayerStates) -> Training:
     settings, training = job.config.sae, job.config.sae_training
     batches = Batches([layer], training.batch_size, seed_of(job))
     parameters = from_sae(read_base(job, layer)) if has_base(job) else start(job, batches)
@@ -115,7 +115,7 @@ def layer_run(job: Job, layer: LayerStates) -> Run:
     return new_run(job, parameters, batches, epochs, check, name)
 
 
-def finish_layer(job: Job, layer: LayerStates, run: Run, best: Parameters) -> dict[str, Any]:
+def finish_layer(job: Job, layer: LayerStates, run: Training, best: Parameters) -> dict[str, Any]:
     """Publish the SAE of a layer with its metrics."""
     number, target = layer.layer, job.config.sae.target_l0
     best.offset.copy_(evaluate.calibrated_offset(best, layer, evaluate.thin(layer.held_out), target))
@@ -146,19 +146,19 @@ def new_run(
     epochs: float,
     check: Callable[[Parameters], evaluate.Checked],
     name: str,
-) -> Run:
+) -> Training:
     """A training that goes on from where an earlier process left it."""
     training, device = job.config.sae_training, parameters.encoder.device
     dtype = product_dtype(training.dtype, device)
     job.internal["arithmetic"] = str(dtype).removeprefix("torch.")
     recipe = Recipe(batches.steps(epochs), training.learning_rate, job.config.sae.target_l0, dtype)
-    run = Run(parameters, batches, recipe, check, Checkpoint(job.scratch("training.pt")), name)
+    run = Training(parameters, batches, recipe, check, Checkpoint(job.scratch("training.pt")), name)
     if run.steps_done:
         job.log.info(f"{name}: goes on after step {run.steps_done} of {recipe.steps}")
     return run
 
 
-def follow(jobs: Sequence[Job], runs: Sequence[Run], what: str) -> list[Parameters]:
+def follow(jobs: Sequence[Job], runs: Sequence[Training], what: str) -> list[Parameters]:
     """Train with a progress line: samples a second, time left, L0, loss, dead latents, held-out FVU. The best of each.
 
     Layers that cannot be stacked, since one of them has less than a batch of tokens, are trained one after another.
@@ -170,7 +170,7 @@ def follow(jobs: Sequence[Job], runs: Sequence[Run], what: str) -> list[Paramete
         tracker(config.sae_training.log_with, config.name, what, folder) as log,
     ):
 
-        def on_step(going: Sequence[Run], result: StepResult) -> None:
+        def on_step(going: Sequence[Training], result: StepResult) -> None:
             progress.update(sum(run.batches.batch_size for run in going))
             if going[0].steps_done % NOTE_EVERY == 0:
                 l0, loss = float(result.active.mean()), float(result.loss.mean())
@@ -254,7 +254,7 @@ def check_tokens(batches: Batches, epochs: float) -> int:
     return max(LEAST_CHECK_TOKENS, round(epochs * batches.n_tokens / CHECK_SHARE))
 
 
-def history(run: Run) -> dict[str, Any]:
+def history(run: Training) -> dict[str, Any]:
     """What a second run would find again."""
     return {
         "training_tokens": run.n_tokens,
@@ -271,6 +271,6 @@ def history(run: Run) -> dict[str, Any]:
     }
 
 
-def speed(run: Run) -> dict[str, float]:
+def speed(run: Training) -> dict[str, float]:
     """What it would not; for the manifest."""
     return {"seconds": run.seconds, "samples_per_second": run.n_tokens / run.seconds}

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ghosttrack.common.models.held_out import Text
+from ghosttrack.common.models.held_out import HeldOutText
 from ghosttrack.common.models.language_model import LanguageModel
 from ghosttrack.common.models.sae import JumpReLUSAE
 
@@ -49,7 +49,7 @@ class Clean:
     float32; target: [n_predictions], the tokens that follow; ce: sum over predictions, nats.
     """
 
-    text: Text
+    text: HeldOutText
     states: Mapping[int, Tensor]
     log_probabilities: Tensor
     target: Tensor
@@ -57,7 +57,7 @@ class Clean:
 
 
 @torch.inference_mode()
-def read_clean(model: LanguageModel, text: Text, layers: Sequence[int]) -> Clean:
+def read_clean(model: LanguageModel, text: HeldOutText, layers: Sequence[int]) -> Clean:
     """One forward pass of the model as it is."""
     text = text.to(model.device)
     states: dict[int, Tensor] = {}
@@ -69,7 +69,7 @@ def read_clean(model: LanguageModel, text: Text, layers: Sequence[int]) -> Clean
     return Clean(text, states, known, target, float(ce))
 
 
-def kept_mask(sae: JumpReLUSAE, text: Text, states: Tensor) -> Tensor:
+def kept_mask(sae: JumpReLUSAE, text: HeldOutText, states: Tensor) -> Tensor:
     """Bool [batch, position]: states that SAEs are trained on, which are those that are replaced."""
     return (text.position > 0) & ~sae.is_outlier(states)
 

@@ -69,7 +69,7 @@ class Check(NamedTuple):
 
 
 @dataclass
-class Run:
+class Training:
     """The training of one SAE: what it is to do, and all that has come of it so far.
 
     check: sets the offset for the target L0 on held-out documents and measures the FVU there.
@@ -218,7 +218,7 @@ class Run:
 class Stack:
     """Runs that step together: their parameters become views of stacked ones, under one fused optimiser."""
 
-    def __init__(self, runs: Sequence[Run]) -> None:
+    def __init__(self, runs: Sequence[Training]) -> None:
         self.runs = list(runs)
         self.stack = Parameters.stacked([run.parameters for run in runs])
         for run, parameters in zip(runs, self.stack.unstacked(), strict=True):
@@ -297,7 +297,8 @@ def rate_factor(step: int, steps: int) -> float:
 
 
 def train(
-    runs: Sequence[Run], on_step: Callable[[Sequence[Run], StepResult], None] = lambda runs, result: None
+    runs: Sequence[Training],
+    on_step: Callable[[Sequence[Training], StepResult], None] = lambda runs, result: None,
 ) -> list[Parameters]:
     """Bring every run to its end, as one stack, and give the best of each; the longer ones go on without the others.
 
@@ -314,7 +315,7 @@ def train(
     return [_best(run) for run in runs]
 
 
-def _best(run: Run) -> Parameters:
+def _best(run: Training) -> Parameters:
     if run.best is None:
         raise NumericError(
             f"{run.name}: training diverged (held-out FVU {run.checks[-1].fvu}); lower "
@@ -323,7 +324,7 @@ def _best(run: Run) -> Parameters:
     return run.best
 
 
-def save(runs: Sequence[Run]) -> None:
+def save(runs: Sequence[Training]) -> None:
     """Save what is due, and everything before a stop. Raises StopRequested."""
     stopping = stop.requested()
     for run in runs:

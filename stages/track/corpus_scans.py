@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ghosttrack.common.models.held_out import Text
+from ghosttrack.common.models.held_out import HeldOutText
 from ghosttrack.common.models.language_model import LanguageModel
 from ghosttrack.common.models.sae import JumpReLUSAE, strongest
 from ghosttrack.stages.track.association import Scans
@@ -36,7 +36,7 @@ class CorpusScans:
 @torch.inference_mode()
 def scan_text(
     model: LanguageModel,
-    text: Text,
+    text: HeldOutText,
     saes: Sequence[JumpReLUSAE],
     layers: Sequence[int],
     k: int,
@@ -83,7 +83,7 @@ def scan_text(
     )  # fmt: skip
 
 
-def _states_of(model: LanguageModel, text: Text, layers: Sequence[int]) -> dict[int, Tensor]:
+def _states_of(model: LanguageModel, text: HeldOutText, layers: Sequence[int]) -> dict[int, Tensor]:
     """Layer to block outputs [n_rows, length, d_model]."""
     states: dict[int, Tensor] = {}
 
@@ -94,7 +94,7 @@ def _states_of(model: LanguageModel, text: Text, layers: Sequence[int]) -> dict[
     return states
 
 
-def _batches(text: Text, rows: int) -> Iterator[tuple[int, Text]]:
+def _batches(text: HeldOutText, rows: int) -> Iterator[tuple[int, HeldOutText]]:
     start = 0
     for batch in text.batches(rows):
         yield start, batch

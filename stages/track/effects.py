@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 
-class Competition(NamedTuple):
+class CompetitionByLayer(NamedTuple):
     """Of each position and layer, [n_problems, n_layers]: margin, float32, effect on the emitted token less that on the
     best other candidate; entropy, float32, nats, of the softmax of the effects over the candidates; leader, int16, rank
     of the candidate with the largest effect (0: the emitted token)."""
@@ -40,10 +40,10 @@ def candidate_effects(
     return torch.bmm(rows, written[:, :, None])[:, :, 0] / scale[:, None]
 
 
-def compete(effects: Tensor) -> Competition:
+def compete(effects: Tensor) -> CompetitionByLayer:
     """effects: [n_problems, n_layers, m ≥ 2], the emitted token first."""
     share = effects.log_softmax(-1)
-    return Competition(
+    return CompetitionByLayer(
         margin=effects[..., 0] - effects[..., 1:].amax(-1),
         entropy=-(share.exp() * share).sum(-1),
         leader=effects.argmax(-1).to(torch.int16),

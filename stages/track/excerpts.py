@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from ghosttrack.common.models.held_out import Text
+from ghosttrack.common.models.held_out import HeldOutText
 from ghosttrack.stages.track.corpus_scans import CorpusScans
 
 TOKENS_BEFORE = 12
@@ -19,7 +19,7 @@ Ints = NDArray[np.int64]
 class Windows:
     """The text around every scan. scan: int64 [n_scans, window], the scan of each token, −1 where there is none."""
 
-    def __init__(self, found: CorpusScans, text: Text, pieces: Sequence[str]) -> None:
+    def __init__(self, found: CorpusScans, text: HeldOutText, pieces: Sequence[str]) -> None:
         """pieces: the text of every token of the vocabulary."""
         token, position = text.token.numpy(), text.position.numpy()
         offsets = np.arange(-TOKENS_BEFORE, TOKENS_AFTER + 1)

@@ -17,13 +17,13 @@ from torch import Tensor
 
 from ghosttrack.common.models.language_model import LanguageModel
 from ghosttrack.common.models.prompts import Prompt
-from ghosttrack.common.models.reading import GoingOn, Prefix, Rows, read_prefix, read_rows
+from ghosttrack.common.models.reading import GoingOn, Prefix, ReadBatch, read_prefix, read_rows
 from ghosttrack.common.models.vocabulary import all_texts
 
 SUBJECT = -1
 
 
-class Answer(NamedTuple):
+class GreedyAnswer(NamedTuple):
     """A greedy answer of n tokens.
 
     token_ids, tokens, logprobs, entropies: a value an answer token (natural logarithms).
@@ -70,7 +70,7 @@ class Ends:
 
 def read_prompts(
     model: LanguageModel, prompts: Sequence[Prompt], layers: Sequence[int], known: Prefix | None = None
-) -> tuple[Rows, Tensor]:
+) -> tuple[ReadBatch, Tensor]:
     """A batch of prompts, read up to the first answer token: its rows, and logits [n, n_vocabulary] float32 there.
 
     States of the rows are at the subject (or the last token, where there is no subject) and at the last token.
@@ -95,12 +95,12 @@ def _subject_or_last(prompt: Prompt) -> int:
 def greedy_answers(
     model: LanguageModel,
     prompts: Sequence[Prompt],
-    read: tuple[Rows, Tensor],
+    read: tuple[ReadBatch, Tensor],
     layers: Sequence[int],
     ends: Ends,
     max_new_tokens: int,
     n_candidates: int,
-) -> list[Answer]:
+) -> list[GreedyAnswer]:
     """The likeliest token each time, to the end of each answer. read: from `read_prompts`."""
     rows, logits = read
     going = GoingOn(model, rows)
@@ -133,7 +133,7 @@ def greedy_answers(
             token_ids[number].append(one)
             states[number].append(state)
     return [
-        Answer(
+        GreedyAnswer(
             text=model.tokenizer.decode(token_ids[number]).strip(),
             token_ids=token_ids[number],
             tokens=[model.tokenizer.decode([token]) for token in token_ids[number]],
@@ -151,7 +151,7 @@ def greedy_answers(
 @torch.inference_mode()
 def sampled_answers(
     model: LanguageModel,
-    read: tuple[Rows, Tensor],
+    read: tuple[ReadBatch, Tensor],
     ends: Ends,
     max_new_tokens: int,
     temperature: float,

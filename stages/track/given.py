@@ -16,7 +16,7 @@ from ghosttrack.common.formats.questions import in_chat, prompt_of
 from ghosttrack.common.models.language_model import LanguageModel
 from ghosttrack.common.models.prompts import Prompt, encode, encode_answer
 from ghosttrack.common.models.reading import read_rows
-from ghosttrack.stages.track.generate import SUBJECT, Answer
+from ghosttrack.stages.track.generate import SUBJECT, GreedyAnswer
 
 PIECE = 128
 """Positions that are unembedded at a time."""
@@ -55,7 +55,7 @@ def read_response(
     response: Response,
     layers: Sequence[int],
     n_candidates: int,
-) -> Answer:
+) -> GreedyAnswer:
     """A given answer in the form of one that the model gave. Its text is what its tokens say.
 
     candidates: the response's own next token first, then the likeliest others; at the end the likeliest.
@@ -71,7 +71,7 @@ def read_response(
         for piece, own in zip(final.split(PIECE), emitted.split(PIECE), strict=True)
     ]
     tokens, logprobs, entropies = (torch.cat([piece[part] for piece in pieces]).cpu() for part in range(3))
-    return Answer(
+    return GreedyAnswer(
         text=model.tokenizer.decode(response.tokens).strip(),
         token_ids=list(response.tokens),
         tokens=[model.tokenizer.decode([token]) for token in response.tokens],

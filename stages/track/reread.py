@@ -43,7 +43,7 @@ class _Next:
     said: dict[int, float]
 
 
-class Reader:
+class ContextReader:
     """Reads prompts in one context. limit: tokens of the longest answer."""
 
     def __init__(self, model: LanguageModel, prompts: Sequence[Tokens], ends: Ends, limit: int) -> None:

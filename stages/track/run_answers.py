@@ -30,8 +30,8 @@ from ghosttrack.common.models.steps import steps_done
 from ghosttrack.stages.track.claims import claims, label_of, relations_in
 from ghosttrack.stages.track.generate import (
     SUBJECT,
-    Answer,
     Ends,
+    GreedyAnswer,
     greedy_answers,
     read_prompts,
     sampled_answers,
@@ -106,7 +106,7 @@ def _do_shard(
     ends: dict[bool, Ends],
 ) -> None:
     """Answer a shard's questions and write its files to scratch, in the order of its questions."""
-    answers: dict[int, Answer] = {}
+    answers: dict[int, GreedyAnswer] = {}
     lines: list[dict[str, Any]] = []
     prompts = {line: tokens_of(job, model, questions[line]) for batch in batches for line in batch.numbers}
     prefix: Prefix | None = None
@@ -191,7 +191,7 @@ def _answer(
     prompts: dict[int, Prompt],
     prefix: Prefix,
     ends: Ends,
-) -> Iterator[tuple[int, Answer, list[str] | None]]:
+) -> Iterator[tuple[int, GreedyAnswer, list[str] | None]]:
     """Line number, answer and sampled answers, for the questions of a batch."""
     settings, sampling, layers = job.config.tracking, job.config.detection, job.config.layers
     for number in batch.numbers:
@@ -217,7 +217,7 @@ def _record(
     model: LanguageModel,
     question: dict[str, Any],
     prompt: Prompt,
-    answer: Answer,
+    answer: GreedyAnswer,
     samples: list[str] | None,
     matching: str,
 ) -> dict[str, Any]:
@@ -258,7 +258,7 @@ def _record(
     return record if samples is None else {**record, "samples": samples}
 
 
-def _of_response(model: LanguageModel, question: dict[str, Any], answer: Answer) -> dict[str, Any]:
+def _of_response(model: LanguageModel, question: dict[str, Any], answer: GreedyAnswer) -> dict[str, Any]:
     """Of a given answer: its text, its labelled tokens, and why it is left out where it cannot be read."""
     if (text := question.get("response")) is None:
         return {}
@@ -273,7 +273,7 @@ def _of_response(model: LanguageModel, question: dict[str, Any], answer: Answer)
     return found
 
 
-def _of_profile(model: LanguageModel, question: dict[str, Any], answer: Answer) -> dict[str, Any]:
+def _of_profile(model: LanguageModel, question: dict[str, Any], answer: GreedyAnswer) -> dict[str, Any]:
     """Of a profile: its claims that are decided, and its tokens labelled by them."""
     if (facts := question.get("facts")) is None:
         return {}
@@ -311,7 +311,7 @@ def _lens_columns(
     layers: list[int],
     states: torch.Tensor,
     owners: list[tuple[int, int]],
-    answers: dict[int, Answer],
+    answers: dict[int, GreedyAnswer],
 ) -> Columns:
     """A row a (question, position, layer). states: [n_positions, n_layers, d_model], whose owners are (line, position)."""
     two = torch.stack([answers[line].candidates[max(place, 0), :2] for line, place in owners])
@@ -326,7 +326,7 @@ def _lens_columns(
     }
 
 
-def _candidate_columns(answers: dict[int, Answer], order: list[int]) -> Columns:
+def _candidate_columns(answers: dict[int, GreedyAnswer], order: list[int]) -> Columns:
     """A row a (question, position, rank)."""
     counts = [answers[line].candidates.shape for line in order]
     return {

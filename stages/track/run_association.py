@@ -12,7 +12,7 @@ from ghosttrack.common.formats.corpus import CORPUS, read_corpus
 from ghosttrack.common.formats.latent_contexts import LATENT_CONTEXTS
 from ghosttrack.common.formats.latents import LATENTS
 from ghosttrack.common.maths.seeds import generator
-from ghosttrack.common.models.held_out import Text, held_out_text
+from ghosttrack.common.models.held_out import HeldOutText, held_out_text
 from ghosttrack.common.models.language_model import LanguageModel, load_language_model
 from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.common.models.vocabulary import all_texts
@@ -57,7 +57,7 @@ def run(job: Job) -> dict[str, Any]:
 
 def fit_to_text(
     job: Job, model: LanguageModel, saes: list[JumpReLUSAE]
-) -> tuple[Association, CorpusScans, Text]:
+) -> tuple[Association, CorpusScans, HeldOutText]:
     """The association model of SAEs, what they see in the held-out text, and the text."""
     settings = job.config
     found, text = scan_held_out(job, model, saes, settings.tracking.fit_tokens)
@@ -70,7 +70,7 @@ def fit_to_text(
 
 def scan_held_out(
     job: Job, model: LanguageModel, saes: list[JumpReLUSAE], n_tokens: int
-) -> tuple[CorpusScans, Text]:
+) -> tuple[CorpusScans, HeldOutText]:
     """What SAEs see in about so many tokens of held-out text, and the text."""
     settings = job.config
     corpus = read_corpus(job.input("prepare/corpus", CORPUS.name), model.unembedding.shape[0])

@@ -25,14 +25,14 @@ from ghosttrack.common.models.steps import steps_done
 from ghosttrack.stages.track.generate import Ends
 from ghosttrack.stages.track.hypotheses import Standing, columns_of, rows_of
 from ghosttrack.stages.track.questions import Batch, even, plan_shards, read_questions
-from ghosttrack.stages.track.reread import Reader
+from ghosttrack.stages.track.reread import ContextReader
 from ghosttrack.stages.track.run_answers import ends_of, language_model_of
 
 BATCHES = 2
 """Questions are read so many batches of the answers' at a time: nothing but the candidates' tokens is unembedded."""
 
 
-class Prompt(NamedTuple):
+class ContextPrompt(NamedTuple):
     """A question in a context. text: its worked examples; tokens: of all of it."""
 
     examples: str
@@ -119,7 +119,9 @@ def _do_shard(
     fsync(path)
 
 
-def prompts_of(model: LanguageModel, question: dict[str, Any], contexts: Sequence[Context]) -> list[Prompt]:
+def prompts_of(
+    model: LanguageModel, question: dict[str, Any], contexts: Sequence[Context]
+) -> list[ContextPrompt]:
     """The question in context 0 and in every other."""
     pairs = [(question["prefix"], question["query"])]
     pairs += [
@@ -128,7 +130,7 @@ def prompts_of(model: LanguageModel, question: dict[str, Any], contexts: Sequenc
     ]
     closing, special = question.get("closing", ""), not in_chat(question)
     return [
-        Prompt(prefix, encode(model, prefix + query + closing, special=special).tokens)
+        ContextPrompt(prefix, encode(model, prefix + query + closing, special=special).tokens)
         for prefix, query in pairs
     ]
 
@@ -137,7 +139,7 @@ def read_batch(
     model: LanguageModel,
     ends: Ends,
     limit: int,
-    prompts: Sequence[Sequence[Prompt]],
+    prompts: Sequence[Sequence[ContextPrompt]],
     own: Sequence[list[int]],
 ) -> list[Standing]:
     """What every context says of the answers of some questions.
@@ -155,13 +157,13 @@ def read_batch(
         Standing(tuple(tokens), [None] * len(mine), [normalise(prompt.examples) for prompt in mine])
         for tokens, mine in zip(own, prompts, strict=True)
     ]
-    readers: list[tuple[Reader, list[int]]] = []
+    readers: list[tuple[ContextReader, list[int]]] = []
     for context in range(most):
         fits = [
             row for row, mine in enumerate(prompts)
             if context < len(mine) and (not context or (fit(row, 0) and fit(row, context)))
         ]  # fmt: skip
-        reader = Reader(model, [prompts[row][context].tokens for row in fits], ends, limit)
+        reader = ContextReader(model, [prompts[row][context].tokens for row in fits], ends, limit)
         readers.append((reader, fits))
         if context == 0:
             for row in fits:

@@ -1,5 +1,6 @@
 """Unit `validation`: put the tracker to the test and write down in figures and in words whether it passed."""
 
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from ghosttrack.common.formats.file import only
 from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.common.formats.validation import VALIDATION, VALIDATION_PICTURE, VALIDATION_WORDS
 from ghosttrack.common.maths.seeds import generator
-from ghosttrack.common.models.held_out import Text
+from ghosttrack.common.models.held_out import HeldOutText
 from ghosttrack.common.models.language_model import load_language_model
 from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.stages.track import explanations, link_calibration, validation
@@ -37,6 +38,8 @@ TESTED_TOKENS = 64
 TOKENS_AT_A_TIME = 16
 LATEST_POSITION = 16
 """Of a tested token, so that it is cheap to read again: what stands before it is read with it for every link."""
+
+OUTCOMES = {"passed": True, "failed": False, "not_told": None}
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -88,20 +91,11 @@ def run(job: Job) -> dict[str, Any]:
         _causal_links(even, odd, by_cosine, linked, saes, settings.layers, seed),
         *_explanations(job),
     ]
-    counts = {
-        name: sum(verdict.passed is kind for verdict in verdicts)
-        for name, kind in (("passed", True), ("failed", False), ("not_told", None))
-    }
+    causes = _causes(links, drops, settings.layers)
     report = {
-        **counts,
+        **{name: sum(verdict.passed is kind for verdict in verdicts) for name, kind in OUTCOMES.items()},
         "verdicts": [verdict._asdict() for verdict in verdicts],
-        "scenes": {
-            scene: {
-                name: {measure: round(float(np.mean(values)), 4) for measure, values in measures.items()}
-                for name, measures in associators.items()
-            }
-            for scene, associators in scenes.items()
-        },
+        "scenes": _rounded_means(scenes),
         "likelihood": {
             "tokens": len(likelihood["linked"]),
             **{name: _mean(values) for name, values in likelihood.items()},
@@ -112,31 +106,46 @@ def run(job: Job) -> dict[str, Any]:
         },
         "life": life,
         "drops": _drops(job),
-        "causes": {
-            "links": len(drops.linked),
-            "drop_linked": _mean(drops.linked),
-            "drop_control": _mean(drops.control),
-            "precision": _mean(drops.linked > drops.control),
-            "by_layer": [
-                {
-                    "layer": settings.layers[place],
-                    "links": int((here := links.layer == place).sum()),
-                    "drop_linked": _mean(drops.linked[here]),
-                    "drop_control": _mean(drops.control[here]),
-                }
-                for place in np.unique(links.layer).tolist()
-            ],
-        },
+        "causes": causes,
     }
     VALIDATION.write(job.output(VALIDATION.name), report)
     job.output(VALIDATION_WORDS.name).write_text(words(report), "utf-8")
     draw(job.output(VALIDATION_PICTURE.name), report, likelihood, drops)
+    named = {
+        name: [verdict.question for verdict in verdicts if verdict.passed is OUTCOMES[name]]
+        for name in ("failed", "not_told")
+    }
+    del causes["by_layer"]
+    return {"passed": report["passed"], **named, "life": life, "causes": causes}
+
+
+def _rounded_means(scenes: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]) -> dict[str, Any]:
+    """By scene, associator and measure."""
     return {
-        "passed": counts["passed"],
-        "failed": [verdict.question for verdict in verdicts if verdict.passed is False],
-        "not_told": [verdict.question for verdict in verdicts if verdict.passed is None],
-        "life": life,
-        "causes": {name: value for name, value in report["causes"].items() if name != "by_layer"},  # type: ignore[attr-defined]
+        scene: {
+            name: {measure: round(float(np.mean(values)), 4) for measure, values in measures.items()}
+            for name, measures in associators.items()
+        }
+        for scene, associators in scenes.items()
+    }
+
+
+def _causes(links: validation.TestedLinks, drops: validation.Drops, layers: list[int]) -> dict[str, Any]:
+    """What the linked and the controls lose without the source, over all tested links and layer by layer."""
+    return {
+        "links": len(drops.linked),
+        "drop_linked": _mean(drops.linked),
+        "drop_control": _mean(drops.control),
+        "precision": _mean(drops.linked > drops.control),
+        "by_layer": [
+            {
+                "layer": layers[place],
+                "links": int((here := links.layer == place).sum()),
+                "drop_linked": _mean(drops.linked[here]),
+                "drop_control": _mean(drops.control[here]),
+            }
+            for place in np.unique(links.layer).tolist()
+        ],
     }
 
 
@@ -184,7 +193,7 @@ def _halves(found: CorpusScans) -> tuple[Scans, Scans]:
     return tuple(Scans(found.scans.latents[half], found.scans.activations[half]) for half in (~odd, odd))  # type: ignore[return-value]
 
 
-def _tokens_to_test(found: CorpusScans, text: Text, seed: int) -> np.ndarray:
+def _tokens_to_test(found: CorpusScans, text: HeldOutText, seed: int) -> np.ndarray:
     """Rows of the scans, ascending."""
     position = text.position.numpy()[found.row, found.column]
     early = np.flatnonzero(position <= LATEST_POSITION)
@@ -221,66 +230,53 @@ def _linked_fraction(scans: Scans, previous: np.ndarray) -> float:
 
 def words(report: dict[str, Any]) -> str:
     """The report in Markdown."""
-    verdict = {True: "passed", False: "failed", None: "not told"}
-    lines = [
+    told = {kind: name.replace("_", " ") for name, kind in OUTCOMES.items()}
+    passed, total = report["passed"], len(report["verdicts"])
+    some = f"{passed} of {total} passed, {report['failed']} failed, {report['not_told']} could not be told."
+    links, causes = report["link_posteriors"], report["causes"]
+    drops = "drop of the linked | drop with the control"
+    blocks = [
         "# Validation of the tracker",
-        "",
-        "All passed." if report["passed"] == len(report["verdicts"]) else
-        f"{report['passed']} of {len(report['verdicts'])} passed, {report['failed']} failed, {report['not_told']} could not be told.",
-        "",
-    ]  # fmt: skip
-    for each in report["verdicts"]:
-        lines += [f"## {each['question']}", "", f"**{verdict[each['passed']]}.** {each['words']}", ""]
-    lines += [
+        "All passed." if passed == total else some,
+        *(f"## {each['question']}\n\n**{told[each['passed']]}.** {each['words']}" for each in report["verdicts"]),
         "## Planted scenes",
-        "",
-        "| scene | associator | GOSPA ↓ | MOTA ↑ | IDF1 ↑ |",
-        "|---|---|---|---|---|",
-    ]
-    for scene, associators in report["scenes"].items():
-        for name, means in associators.items():
-            lines.append(
-                f"| {scene} | {name} | {means['gospa']:.3f} | {means['mota']:.3f} | {means['idf1']:.3f} |"
-            )
-    lines += _posterior_words(report["link_posteriors"]) + _drop_words(report["drops"])
-    lines += [
-        "",
+        _table("scene | associator | GOSPA ↓ | MOTA ↑ | IDF1 ↑", (
+            f"{scene} | {name} | {means['gospa']:.3f} | {means['mota']:.3f} | {means['idf1']:.3f}"
+            for scene, associators in report["scenes"].items() for name, means in associators.items()
+        )),
+        "## Posteriors of links in planted scenes",
+        _table("associator | posterior | links | mean posterior | right", (
+            f"{name} | {each['low']:.0%}–{each['high']:.0%} | {each['links']:,} | {each['posterior']:.3f} | {each['right']:.3f}"
+            for name, table in links["scenes"].items() for each in table["bins"]
+        )),
+        "## Posteriors of links, and what their targets lose without their sources",
+        _table(f"links | mean posterior | {drops} | linked falls more", (
+            f"{each['links']} | {each['posterior']:.3f} | {each['drop_linked']:.3f} | {each['drop_control']:.3f} | {each['stronger']:.0%}"
+            for each in links["interventions"]
+        )),
+        "## Measured drops on predicted ones",
+        _table("tracks taken out | n | slope | rank correlation", (
+            f"{each['what']} | {each['n']} | {_with_interval(each, 'slope')} | {_with_interval(each, 'rank')}"
+            for each in report["drops"]
+        )),
         "## Causes by layer",
-        "",
-        "| layer | links | drop of the linked | drop with the control |",
-        "|---|---|---|---|",
-    ]
-    for layer in report["causes"]["by_layer"]:
-        lines.append(
-            f"| {layer['layer']} | {layer['links']} | {layer['drop_linked']:.3f} | {layer['drop_control']:.3f} |"
-        )
-    return "\n".join([*lines, "", f"![The same in pictures]({VALIDATION_PICTURE.name})", ""])
+        _table(f"layer | links | {drops}", (
+            f"{each['layer']} | {each['links']} | {each['drop_linked']:.3f} | {each['drop_control']:.3f}"
+            for each in causes["by_layer"]
+        )),
+        f"![The same in pictures]({VALIDATION_PICTURE.name})",
+    ]  # fmt: skip
+    return "\n\n".join(blocks) + "\n"
 
 
-def _posterior_words(found: dict[str, Any]) -> list[str]:
-    lines = ["", "## Posteriors of links in planted scenes", "", "| associator | posterior | links | mean posterior | right |", "|---|---|---|---|---|"]  # fmt: skip
-    for name, table in found["scenes"].items():
-        lines += [
-            f"| {name} | {each['low']:.0%}–{each['high']:.0%} | {each['links']:,} | {each['posterior']:.3f} | {each['right']:.3f} |"
-            for each in table["bins"]
-        ]
-    lines += ["", "## Posteriors of links, and what their targets lose without their sources", "",
-              "| links | mean posterior | drop of the linked | drop with the control | linked falls more |", "|---|---|---|---|---|"]  # fmt: skip
-    return lines + [
-        f"| {each['links']} | {each['posterior']:.3f} | {each['drop_linked']:.3f} | {each['drop_control']:.3f} | {each['stronger']:.0%} |"
-        for each in found["interventions"]
-    ]
+def _table(header: str, rows: Iterable[str]) -> str:
+    """A Markdown table; cells are parted by bars."""
+    rule = "|".join("---" for _ in header.split("|"))
+    return "\n".join(f"| {row} |" if row != rule else f"|{row}|" for row in (header, rule, *rows))
 
 
-def _drop_words(rows: list[dict[str, Any]]) -> list[str]:
-    lines = ["", "## Measured drops on predicted ones", "", "| tracks taken out | n | slope | rank correlation |", "|---|---|---|---|"]  # fmt: skip
-    for each in rows:
-        slope, rank = (
-            f"{each[key]:.2f} [{each[f'{key}_low']:.2f}, {each[f'{key}_high']:.2f}]"
-            for key in ("slope", "rank")
-        )
-        lines.append(f"| {each['what']} | {each['n']} | {slope} | {rank} |")
-    return lines
+def _with_interval(row: dict[str, Any], key: str) -> str:
+    return f"{row[key]:.2f} [{row[f'{key}_low']:.2f}, {row[f'{key}_high']:.2f}]"
 
 
 def _drops(job: Job) -> list[dict[str, Any]]:

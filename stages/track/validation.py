@@ -17,7 +17,7 @@ from scipy import stats
 from torch import Tensor
 
 from ghosttrack.common.formats.ladder import ASSOCIATORS
-from ghosttrack.common.models.held_out import Text
+from ghosttrack.common.models.held_out import HeldOutText
 from ghosttrack.common.models.language_model import LanguageModel
 from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.stages.track.associate.filter import Detections
@@ -166,7 +166,7 @@ def judge_life(life: float, permuted_life: float, depth: int) -> Verdict:
 
 
 @dataclass(frozen=True)
-class Links:
+class TestedLinks:
     """Links to be tested by intervention, [n] each. token: which of the chosen tokens; layer: place of the earlier
     latent's layer; source, target: latents at it and at the next; control: the latent active at the source's layer and
     token whose activation is nearest to the source's, and which the target does not continue. *_activation: float32."""
@@ -183,7 +183,7 @@ class Links:
 
 def sample_links(
     scans: Scans, tracks: Tracks, chosen: NDArray[np.int64], layers: Sequence[int], seed: int
-) -> Links:
+) -> TestedLinks:
     """At each chosen problem and each pair of neighbouring layers, one link at random.
 
     chosen: int64, rows of the scans. Layers that are not neighbours in the model give none.
@@ -220,7 +220,7 @@ def sample_links(
                 )
     kinds = (np.int64,) * 5 + (np.float32,) * 3
     values = list(zip(*columns, strict=True)) if columns else [()] * len(kinds)
-    return Links(*(np.array(one, dtype=kind) for one, kind in zip(values, kinds, strict=True)))
+    return TestedLinks(*(np.array(one, dtype=kind) for one, kind in zip(values, kinds, strict=True)))
 
 
 class Drops(NamedTuple):
@@ -234,12 +234,12 @@ class Drops(NamedTuple):
 @torch.inference_mode()
 def ablate(
     model: LanguageModel,
-    text: Text,
+    text: HeldOutText,
     row: NDArray[np.int64],
     column: NDArray[np.int64],
     saes: Sequence[JumpReLUSAE],
     layers: Sequence[int],
-    links: Links,
+    links: TestedLinks,
     tokens_at_a_time: int,
 ) -> Drops:
     """Take latents out of block outputs, activation · decoder less at one token, and read the next block's output.
@@ -279,7 +279,7 @@ class _Bench:
     def of(
         cls,
         model: LanguageModel,
-        text: Text,
+        text: HeldOutText,
         row: NDArray[np.int64],
         column: NDArray[np.int64],
         saes: Sequence[JumpReLUSAE],
@@ -322,7 +322,9 @@ class _Bench:
         return acts[torch.arange(len(target)), torch.from_numpy(target)].double().numpy()
 
 
-def _contexts(text: Text, row: NDArray[np.int64], column: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
+def _contexts(
+    text: HeldOutText, row: NDArray[np.int64], column: NDArray[np.int64]
+) -> tuple[Tensor, Tensor, Tensor]:
     """Each token with what it sees of its segment, alone: tokens and positions [n, length], and the token's place [n].
 
     Padding on the right is a segment of its own.

@@ -79,7 +79,7 @@ def test_a_base_that_does_not_exist_is_one_clear_error(
     monkeypatch.setenv("GHOSTTRACK_IMAGE_BASE", str(tmp_path / "nowhere"))
     monkeypatch.setenv("GHOSTTRACK_IMAGE_CACHE", str(tmp_path / "cache"))
     with pytest.raises(build.BuildError, match="GHOSTTRACK_IMAGE_BASE: there is no"):
-        build.Builder().bootstrap()
+        build.ImageBuilder().bootstrap()
 
 
 def test_the_containerfile_makes_what_the_definitions_make() -> None:

@@ -98,7 +98,7 @@ def test_its_image_is_rendered(finished: FakeProject, weigh: Path, tmp_path: Pat
     files = build.code_files("weigh", finished.stages)
     assert {"stages/weigh/run.py", "common/engine/runner.py", "entrypoint.sh"} <= set(files)
     assert not [name for name in files if name.startswith("stages/sink")]
-    recipe = build.Builder().recipe(files, yaml.safe_load(files["stages/weigh/contract.yaml"]))
+    recipe = build.ImageBuilder().recipe(files, yaml.safe_load(files["stages/weigh/contract.yaml"]))
     assert recipe["kind"] == "torch"
     assert recipe["code"].keys() == files.keys()
     image = Image("weigh", tmp_path / "weigh.sif", "0" * 64)

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ghosttrack.stages.detect.evidence import Asked
+from ghosttrack.stages.detect.evidence import AnsweredQuestion
 from ghosttrack.stages.detect.features.table import FeatureTable, from_columns
 
 Floats = NDArray[np.float64]
 
 
-def token_features(asked: Sequence[Asked], candidate_logprobs: Floats) -> FeatureTable:
+def token_features(asked: Sequence[AnsweredQuestion], candidate_logprobs: Floats) -> FeatureTable:
     """Features of n answers; NaN for answers without tokens.
 
     candidate_logprobs: [n, m] of the likeliest first tokens, falling.
@@ -42,7 +42,7 @@ def token_features(asked: Sequence[Asked], candidate_logprobs: Floats) -> Featur
     })  # fmt: skip
 
 
-def sample_features(asked: Sequence[Asked], normalised: Sequence[Sequence[str]]) -> FeatureTable:
+def sample_features(asked: Sequence[AnsweredQuestion], normalised: Sequence[Sequence[str]]) -> FeatureTable:
     """Semantic entropy over samples that normalise to the same string, and how many agree with the greedy answer.
 
     Kuhn, Gal and Farquhar 2023, with equality of normalised strings in the place of entailment.

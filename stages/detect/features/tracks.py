@@ -39,7 +39,7 @@ FAMILIES = {
 }
 
 
-class Tracks(NamedTuple):
+class TrackNodes(NamedTuple):
     """Track nodes, sorted by question, position, track, layer; see `tracks.parquet` in docs/structure.md."""
 
     question: Ints  # [n_nodes] row number of the question
@@ -56,7 +56,7 @@ def family_of(feature: str) -> str:
     return feature.split(".")[2]
 
 
-def question_features(tracks: Tracks, n_questions: int, layers: list[int]) -> FeatureTable:
+def question_features(tracks: TrackNodes, n_questions: int, layers: list[int]) -> FeatureTable:
     """Features of questions 0…n_questions−1.
 
     layers: the blocks that were tracked, ascending; `tracks` may hold nodes of these only.
@@ -83,7 +83,7 @@ def question_features(tracks: Tracks, n_questions: int, layers: list[int]) -> Fe
     )
 
 
-def sorted_tracks(columns: Mapping[str, Numbers], rung: str | None = None) -> Tracks:
+def sorted_tracks(columns: Mapping[str, Numbers], rung: str | None = None) -> TrackNodes:
     """Nodes as the association `rung` links them (columns `<rung>_track`, `<rung>_link`), in the order of its tracks.
 
     columns: of tracks.parquet, with `rung` those of ladder.parquet too; rows in any order within a position.
@@ -95,7 +95,7 @@ def sorted_tracks(columns: Mapping[str, Numbers], rung: str | None = None) -> Tr
     order = np.argsort(
         (cell * (int(track.max(initial=0)) + 1) + track) * (int(layer.max(initial=0)) + 1) + layer
     )
-    return Tracks(
+    return TrackNodes(
         columns["question"].astype(np.int64)[order], columns["position"].astype(np.int64)[order], track[order],
         layer[order], columns["activation"].astype(np.float64)[order],
         columns[f"{prefix}link"].astype(np.float64)[order], columns["effect"].astype(np.float64)[order],
@@ -155,7 +155,7 @@ class Cells:
     track_cell: Ints  # [n_tracks]
 
     @classmethod
-    def of(cls, tracks: Tracks, layers: list[int]) -> Cells:
+    def of(cls, tracks: TrackNodes, layers: list[int]) -> Cells:
         """Checks the order and the numbers of a table of nodes and arranges it."""
         known = np.asarray(layers, dtype=np.int64)
         layer = np.searchsorted(known, tracks.layer)
@@ -456,7 +456,7 @@ def _first_unknown(layers: Ints, known: Ints) -> int:
     return int(layers[~np.isin(layers, known)][0])
 
 
-def _check_order(tracks: Tracks, new_cell: NDArray[np.bool_], new_track: NDArray[np.bool_]) -> None:
+def _check_order(tracks: TrackNodes, new_cell: NDArray[np.bool_], new_track: NDArray[np.bool_]) -> None:
     """Rows must ascend by question, position, track and layer, without repeats."""
 
     def falls(values: Ints) -> NDArray[np.bool_]:

@@ -6,14 +6,14 @@ import re
 from collections.abc import Sequence
 
 from ghosttrack.common.maths.text import normalise
-from ghosttrack.stages.detect.evidence import Asked
+from ghosttrack.stages.detect.evidence import AnsweredQuestion
 from ghosttrack.stages.detect.features.table import FeatureTable, from_columns
 
 _NEGATIONS = {"not", "no", "never", "none", "cannot", "nobody", "nothing"}
 _HEDGES = {"may", "might", "perhaps", "possibly", "probably", "likely", "some", "about", "generally", "often"}
 
 
-def surface_features(asked: Sequence[Asked]) -> FeatureTable:
+def surface_features(asked: Sequence[AnsweredQuestion]) -> FeatureTable:
     """Lengths, digits, capitals, negations, hedges, and whether the answer repeats the question or a worked example."""
     said = [item.said.split() for item in asked]
     question = [normalise(item.question).split() for item in asked]

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ghosttrack.stages.detect.evidence import Asked
+from ghosttrack.stages.detect.evidence import AnsweredQuestion
 from ghosttrack.stages.detect.fitted.ridge import Ints
 
 Floats = NDArray[np.float64]
@@ -37,7 +37,7 @@ class Habits:
     by_both: dict[str, list[float]]
     chances: dict[str, dict[str, float]]
 
-    def columns(self, asked: Sequence[Asked], tokens: Ints, logprobs: Floats) -> Floats:
+    def columns(self, asked: Sequence[AnsweredQuestion], tokens: Ints, logprobs: Floats) -> Floats:
         """[n, len(NAMES)]; tokens, logprobs: [n, m] candidates for the first answer token."""
         values = np.zeros((len(asked), len(NAMES)))
         for row, item in enumerate(asked):
@@ -65,7 +65,7 @@ class Habits:
         return (wrong + STRENGTH * above) / (rows + STRENGTH)
 
 
-def count_habits(asked: Sequence[Asked], tokens: Ints, logprobs: Floats, labels: Floats) -> Habits:
+def count_habits(asked: Sequence[AnsweredQuestion], tokens: Ints, logprobs: Floats, labels: Floats) -> Habits:
     """Counts of these rows; labels: [n] 1 wrong."""
     tables: list[defaultdict[str, list[float]]] = [defaultdict(lambda: [0.0, 0.0]) for _ in range(3)]
     chances: defaultdict[str, defaultdict[str, float]] = defaultdict(lambda: defaultdict(float))
@@ -83,7 +83,7 @@ def count_habits(asked: Sequence[Asked], tokens: Ints, logprobs: Floats, labels:
 
 
 def fit_habits(
-    asked: Sequence[Asked], tokens: Ints, logprobs: Floats, labels: Floats, inner: Ints
+    asked: Sequence[AnsweredQuestion], tokens: Ints, logprobs: Floats, labels: Floats, inner: Ints
 ) -> tuple[Habits, Floats]:
     """Counts of all rows, and [n, len(NAMES)] columns of each row from the rows of the other inner folds."""
     held_out = np.zeros((len(asked), len(NAMES)))
@@ -96,7 +96,7 @@ def fit_habits(
     return count_habits(asked, tokens, logprobs, labels), held_out
 
 
-def _pair(item: Asked) -> str:
+def _pair(item: AnsweredQuestion) -> str:
     return f"{item.relation}\t{item.said}"
 
 

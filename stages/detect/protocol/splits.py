@@ -29,7 +29,7 @@ FROZEN_SEED = 20
 """Of the frozen test alone, so that no other seed deals it anew."""
 
 
-class Rows(NamedTuple):
+class LabelledRows(NamedTuple):
     """The labelled questions; all arrays are [n]."""
 
     row: Ints  # numbers by which folds name them
@@ -39,8 +39,8 @@ class Rows(NamedTuple):
     answer: Ints  # number of the normalised answer that the model gave
     text: Ints  # number of the normalised question
 
-    def where(self, chosen: NDArray[np.bool_]) -> Rows:
-        return Rows(*(column[chosen] for column in self))
+    def where(self, chosen: NDArray[np.bool_]) -> LabelledRows:
+        return LabelledRows(*(column[chosen] for column in self))
 
 
 class Fold(NamedTuple):
@@ -51,13 +51,13 @@ class Fold(NamedTuple):
     inner: Ints  # [len(train)] inner fold of each training row
 
 
-class Split(NamedTuple):
+class SplitFolds(NamedTuple):
     name: str
     repeat: int
     folds: list[Fold]
 
 
-class Plan(NamedTuple):
+class SplitPlan(NamedTuple):
     """How finely the rows are divided."""
 
     repeats: int
@@ -67,7 +67,7 @@ class Plan(NamedTuple):
     answer_folds: int  # parts of groups and of answers: this many squared folds; 0 leaves the split out
 
 
-def all_splits(rows: Rows, plan: Plan, seed: int) -> list[Split]:
+def all_splits(rows: LabelledRows, plan: SplitPlan, seed: int) -> list[SplitFolds]:
     """Every split of the protocol. `relations` and `answers` need more relations and answers than folds.
 
     Raises LabelError or DataError where the rows cannot be divided.
@@ -78,16 +78,16 @@ def all_splits(rows: Rows, plan: Plan, seed: int) -> list[Split]:
     for repeat in range(plan.repeats):
         outer = grouped_folds(development.label, development.group, plan.folds, seed + 1 + repeat)
         splits.append(
-            Split("grouped", repeat, [
+            SplitFolds("grouped", repeat, [
                 _fold(development, outer != fold, outer == fold, "group", plan.inner_folds, seed + 1 + repeat)
                 for fold in range(plan.folds)
             ])
         )  # fmt: skip
-    splits.append(Split("test", 0, [_fold(rows, ~frozen, frozen, "group", plan.inner_folds, seed + 1)]))
+    splits.append(SplitFolds("test", 0, [_fold(rows, ~frozen, frozen, "group", plan.inner_folds, seed + 1)]))
     if plan.relation_folds > 1 and len(np.unique(development.relation)) > plan.relation_folds:
         outer = deal(development.label, development.relation, plan.relation_folds, seed)
         splits.append(
-            Split("relations", 0, [
+            SplitFolds("relations", 0, [
                 _fold(development, outer != fold, outer == fold, "relation", plan.inner_folds, seed)
                 for fold in range(plan.relation_folds)
             ])
@@ -96,13 +96,13 @@ def all_splits(rows: Rows, plan: Plan, seed: int) -> list[Split]:
         by_answer = deal(development.label, development.answer, plan.answer_folds, seed)
         by_group = deal(development.label, development.group, plan.answer_folds, seed)
         splits.append(
-            Split("answers", 0, [
+            SplitFolds("answers", 0, [
                 _fold(development, (by_answer != one) & (by_group != other), (by_answer == one) & (by_group == other),
                       "answer", plan.inner_folds, seed)
                 for one in range(plan.answer_folds) for other in range(plan.answer_folds)
             ])
         )  # fmt: skip
-    scoring = (Split(s.name, s.repeat, [fold for fold in s.folds if len(fold.test)]) for s in splits)
+    scoring = (SplitFolds(s.name, s.repeat, [fold for fold in s.folds if len(fold.test)]) for s in splits)
     learnable = [split for split in scoring if _can_be_learned(rows, split)]
     if not {"grouped", "test"} <= {split.name for split in learnable}:
         raise LabelError(
@@ -112,7 +112,7 @@ def all_splits(rows: Rows, plan: Plan, seed: int) -> list[Split]:
     return learnable
 
 
-def _can_be_learned(rows: Rows, split: Split) -> bool:
+def _can_be_learned(rows: LabelledRows, split: SplitFolds) -> bool:
     """Whether every inner training side has both classes; few relations or answers may leave one without."""
     label = dict(zip(rows.row.tolist(), rows.label.tolist(), strict=True))
     return all(
@@ -123,9 +123,14 @@ def _can_be_learned(rows: Rows, split: Split) -> bool:
 
 
 def _fold(
-    rows: Rows, train: NDArray[np.bool_], test: NDArray[np.bool_], held_out: str, inner_folds: int, seed: int
+    rows: LabelledRows,
+    train: NDArray[np.bool_],
+    test: NDArray[np.bool_],
+    held_out: str,
+    inner_folds: int,
+    seed: int,
 ) -> Fold:
-    """held_out: the field of `Rows` that no row of the test shares with a training row; a text is never shared."""
+    """held_out: the field of `LabelledRows` that no row of the test shares with a training row; a text is never shared."""
     train = train & ~np.isin(rows.text, rows.text[test])
     side = rows.where(train)
     used = train | test

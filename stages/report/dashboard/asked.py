@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from ghosttrack.common.formats.answers import GENERATIONS
 from ghosttrack.common.formats.cells import cells_of
 from ghosttrack.common.formats.detector import ASKED_SCORES
+from ghosttrack.common.formats.hallucination_scores import SCORES
 from ghosttrack.stages.report.dashboard.measured import measurements
-from ghosttrack.stages.report.dashboard.questions import ANSWERS_UNIT, Trajectories
+from ghosttrack.stages.report.dashboard.questions import ANSWERS_UNIT, DrawnTracks
 from ghosttrack.stages.report.dashboard.reasons import explanation
 from ghosttrack.stages.report.results import SCORED, Results
 
@@ -37,6 +38,16 @@ def read_new(results: Results) -> tuple[list[Record], list[Record]]:
     return records, [{**score, "id": NEW + score["id"]} for score in scores]
 
 
+def read_questions(results: Results) -> tuple[list[Record], list[Record], list[Record]]:
+    """The records of a run's own answers and of new ones, and the scores of all of them; what is not there is empty."""
+    answered = results.has(ANSWERS_UNIT, GENERATIONS.name)
+    own = results.lines(ANSWERS_UNIT, GENERATIONS.name) if answered else []
+    scores = (results.json_if_there("detect/all", SCORES.name) or {"questions": []})["questions"]
+    new = results.of_new_questions()
+    others, their_scores = read_new(new) if new else ([], [])
+    return own, others, [*scores, *their_scores]
+
+
 def told(answer: Mapping[str, Any], score: Mapping[str, Any], identity: str) -> Record:
     """The record of an answer with what its score says of its tokens and of why."""
     risks = enumerate(score.get("token_risks") or (), start=1)
@@ -48,7 +59,7 @@ def told(answer: Mapping[str, Any], score: Mapping[str, Any], identity: str) -> 
     }
 
 
-def with_new(found: Trajectories, new: Trajectories, questions: int) -> Trajectories:
+def with_new(found: DrawnTracks, new: DrawnTracks, questions: int) -> DrawnTracks:
     """Both, the new ones after so many questions. The census stays that of the run."""
     start, _ = cells_of(questions)
 

@@ -11,35 +11,33 @@ import base64
 import functools
 import hashlib
 import html
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ghosttrack.common.engine.progress import format_bytes
 from ghosttrack.common.errors import DataError
-from ghosttrack.common.formats.answers import GENERATIONS
 from ghosttrack.common.formats.final_report import REPORT
-from ghosttrack.common.formats.hallucination_scores import SCORES
 from ghosttrack.common.formats.latent_contexts import LATENT_CONTEXTS
 from ghosttrack.common.formats.latents import LATENTS
 from ghosttrack.common.formats.saes import QUALITY
 from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.common.package import package_file
 from ghosttrack.stages.report.dashboard import run_card
-from ghosttrack.stages.report.dashboard.asked import read_new, with_new
-from ghosttrack.stages.report.dashboard.features import FEATURES_A_BLOCK, FeatureBook, feature_block
+from ghosttrack.stages.report.dashboard.asked import Record, read_questions, with_new
+from ghosttrack.stages.report.dashboard.features import FEATURES_A_BLOCK, FeatureBook
 from ghosttrack.stages.report.dashboard.features import UNIT as FEATURES_UNIT
-from ghosttrack.stages.report.dashboard.measured import measurements
+from ghosttrack.stages.report.dashboard.measured import measurements, tokens_said
 from ghosttrack.stages.report.dashboard.packing import pack
 from ghosttrack.stages.report.dashboard.questions import (
-    ANSWERS_UNIT,
     DETAILS,
     QUESTIONS_A_BLOCK,
     TRACKS_UNIT,
+    WIDTH,
     Detail,
+    DrawnTracks,
     extent_of,
     features_in,
     index,
@@ -59,82 +57,74 @@ SAMPLE = 6
 """Blocks packed to see how large a page gets."""
 
 
-def build(results: Results, limit: float = LIMIT) -> str:
-    """The page. Raises CorruptInputError for a result that is not what its manifest says, DataError where the page has
-    no room even for the least detail."""
-    records = (
-        results.lines(ANSWERS_UNIT, GENERATIONS.name) if results.has(ANSWERS_UNIT, GENERATIONS.name) else []
-    )
-    scores = results.json_if_there("detect/all", SCORES.name)
-    scored = scores["questions"] if scores else []
-    reasons = {score["id"]: explanation(score) for score in scored}
-    width = 1 << 20
-    measured = measurements(results, records)
-    said = [
-        row[key]
-        for each in measured
-        for row in each.get("interventions", ())
-        for key in ("token", "control_token")
-    ]
-    found, texts = read_trajectories(results, width, records, said)
-    records = [
-        {**record, **of_it, "explanation": reasons.get(record["id"])}
-        for record, of_it in zip(records, measured, strict=True)
-    ]
-    own = records
-    if new := results.of_new_questions():
-        others, other_scores = read_new(new)
-        other, other_texts = read_trajectories(new, width, others)
-        found, texts = with_new(found, other, len(own)), {**texts, **other_texts}
-        records, scored = [*own, *others], [*scored, *other_scores]
-    book = FeatureBook(results, found.census, [record["id"] for record in own])
+class Blocks:
+    """The blocks of questions and of features at any detail."""
 
-    def question_blocks(detail: Detail, some: slice = slice(None)) -> list[str]:
+    def __init__(self, records: Sequence[Record], found: DrawnTracks, book: FeatureBook) -> None:
+        self._records, self._found, self._book = records, found, book
+        self.drawn = functools.cache(lambda tracks: features_in(found, tracks, WIDTH))
+        """Features of the tracks that are drawn, of each cell so many."""
+        self.shown = functools.cache(
+            lambda tracks: np.union1d(self.drawn(tracks), book.named_by(self.drawn(tracks)))
+        )
+        """With what those name as neighbours, so that no link leads nowhere."""
+
+    def questions(self, detail: Detail, some: slice = slice(None)) -> list[str]:
         def block(start: int) -> str:
-            numbers = range(start, min(start + QUESTIONS_A_BLOCK, len(records)))
-            return pack(*question_block(numbers, records, found, detail))
+            numbers = range(start, min(start + QUESTIONS_A_BLOCK, len(self._records)))
+            return pack(*question_block(numbers, self._records, self._found, detail))
 
-        return _in_threads(block, range(0, len(records), QUESTIONS_A_BLOCK)[some])
+        return _in_threads(block, range(0, len(self._records), QUESTIONS_A_BLOCK)[some])
 
-    @functools.cache
-    def drawn(tracks: int) -> NDArray[np.int64]:
-        return features_in(found, tracks, width)
+    def features(self, detail: Detail, some: slice = slice(None)) -> list[str]:
+        drawn, shown = self.drawn(detail.tracks), self.shown(detail.tracks)
 
-    @functools.cache
-    def shown(tracks: int) -> NDArray[np.int64]:
-        """With what the drawn ones name as neighbours, so that no link leads nowhere."""
-        return np.union1d(drawn(tracks), book.named_by(drawn(tracks)))
-
-    def feature_blocks(detail: Detail, some: slice = slice(None)) -> list[str]:
         def block(start: int) -> str:
-            features = shown(detail.tracks)[start : start + FEATURES_A_BLOCK]
-            whole = np.isin(features, drawn(detail.tracks))
-            return feature_block(
+            features = shown[start : start + FEATURES_A_BLOCK]
+            return pack(
                 [
-                    book.page(feature, detail.contexts) if own else book.card(feature)
-                    for feature, own in zip(features.tolist(), whole, strict=True)
+                    self._book.page(feature, detail.contexts) if own else self._book.card(feature)
+                    for feature, own in zip(features.tolist(), np.isin(features, drawn), strict=True)
                 ]
             )
 
-        return _in_threads(block, range(0, len(shown(detail.tracks)), FEATURES_A_BLOCK)[some])
+        return _in_threads(block, range(0, len(shown), FEATURES_A_BLOCK)[some])
 
-    run = run_data(results, len(own))
-    questions = pack(index(records, scored, len(records) - len(own)))
-    tokens = pack(texts)
-    room = limit - len(pack(run)) - len(questions) - len(tokens) - 3e5
-
-    def size(detail: Detail) -> float:
+    def size(self, detail: Detail) -> float:
+        """Bytes that they take, from a sample."""
         total = 0.0
         for count, blocks in (
-            (-(-len(records) // QUESTIONS_A_BLOCK), question_blocks),
-            (-(-len(shown(detail.tracks)) // FEATURES_A_BLOCK), feature_blocks),
+            (-(-len(self._records) // QUESTIONS_A_BLOCK), self.questions),
+            (-(-len(self.shown(detail.tracks)) // FEATURES_A_BLOCK), self.features),
         ):
             sample = blocks(detail, slice(None, None, max(1, count // SAMPLE)))
             total += count * float(np.mean([len(block) for block in sample])) if sample else 0.0
         return total
 
-    detail = next((each for each in DETAILS if size(each) * 1.03 < room), DETAILS[-1])
-    features = shown(detail.tracks)
+
+def build(results: Results, limit: float = LIMIT) -> str:
+    """The page. Raises CorruptInputError for a result that is not what its manifest says, DataError where the page has
+    no room even for the least detail."""
+    own, others, scored = read_questions(results)
+    reasons = {score["id"]: explanation(score) for score in scored}
+    measured = measurements(results, own)
+    said = [token for each in measured for token in tokens_said(each)]
+    found, texts = read_trajectories(results, WIDTH, own, said)
+    own = [
+        {**record, **of_it, "explanation": reasons.get(record["id"])}
+        for record, of_it in zip(own, measured, strict=True)
+    ]
+    if new := results.of_new_questions():
+        other, other_texts = read_trajectories(new, WIDTH, others)
+        found, texts = with_new(found, other, len(own)), {**texts, **other_texts}
+    records = [*own, *others]
+    book = FeatureBook(results, found.census, [record["id"] for record in own])
+    run = run_data(results, len(own))
+    questions, tokens = pack(index(records, scored, len(others))), pack(texts)
+    room = limit - len(pack(run)) - len(questions) - len(tokens) - 3e5
+    blocks = Blocks(records, found, book)
+    detail = next((each for each in DETAILS if blocks.size(each) * 1.03 < room), DETAILS[-1])
+    features, drawn = blocks.shown(detail.tracks), blocks.drawn(detail.tracks)
     outdated = {entry["file"] for entry in run["absent"]}
     run["digests"] = {
         f"{unit}/{file}": results.digest(unit, file)
@@ -143,24 +133,27 @@ def build(results: Results, limit: float = LIMIT) -> str:
     }
     run["extent"] = {
         **extent_of(found, len(records), detail),
-        "features": [len(drawn(detail.tracks)), book.n_latents],
-        "contexts": [book.contexts_of(drawn(detail.tracks), detail.contexts), book.n_contexts],
+        "features": [len(drawn), book.n_latents],
+        "contexts": [book.contexts_of(drawn, detail.contexts), book.n_contexts],
     }
-    blocks = {
-        "questions": questions,
-        "tokens": tokens,
-        "features": pack(
-            {
-                "a_block": FEATURES_A_BLOCK,
-                "promoted": [book.promoted(feature) for feature in features.tolist()],
-                "label": [book.label(feature) for feature in features.tolist()],
-            },
-            {"layer": features // width, "latent": features % width},
-        ),
-        **{f"q{number}": block for number, block in enumerate(question_blocks(detail))},
-        **{f"f{number}": block for number, block in enumerate(feature_blocks(detail))},
-    }
-    whole = page(results.name, pack(run), blocks)
+    whole = page(
+        results.name,
+        pack(run),
+        {
+            "questions": questions,
+            "tokens": tokens,
+            "features": pack(
+                {
+                    "a_block": FEATURES_A_BLOCK,
+                    "promoted": [book.promoted(feature) for feature in features.tolist()],
+                    "label": [book.label(feature) for feature in features.tolist()],
+                },
+                {"layer": features // WIDTH, "latent": features % WIDTH},
+            ),
+            **{f"q{number}": block for number, block in enumerate(blocks.questions(detail))},
+            **{f"f{number}": block for number, block in enumerate(blocks.features(detail))},
+        },
+    )
     if len(whole) > limit:
         raise DataError(
             f"the dashboard of {results.name} takes {format_bytes(len(whole))} with as little detail as it can have, "

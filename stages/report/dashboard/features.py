@@ -10,8 +10,7 @@ import numpy as np
 from ghosttrack.common.formats.file import Table
 from ghosttrack.common.formats.latent_contexts import LATENT_CONTEXTS
 from ghosttrack.common.formats.latents import LATENTS
-from ghosttrack.stages.report.dashboard.packing import pack
-from ghosttrack.stages.report.dashboard.tracks import Census, Examples, Ints, Links, Parts
+from ghosttrack.stages.report.dashboard.tracks import Census, Examples, FeatureLinks, Ints, Parts
 from ghosttrack.stages.report.results import Results
 
 UNIT = "track/association"
@@ -32,7 +31,7 @@ class Beside(NamedTuple):
     """Of the links, those of an owner by falling frequency."""
 
     @classmethod
-    def of(cls, owner: Ints, links: Links) -> Beside:
+    def of(cls, owner: Ints, links: FeatureLinks) -> Beside:
         """owner: [n_links] the end of each link at whose feature it is to be found."""
         order = np.lexsort((-links.times, owner))
         ordered = owner[order]
@@ -54,7 +53,7 @@ class FeatureBook:
         self._latents = self._indexed(results, LATENTS)
         excerpts = self._indexed(results, LATENT_CONTEXTS, layer)
         self._contexts = Excerpts(*excerpts) if excerpts else None
-        self._links: Links | None = None
+        self._links: FeatureLinks | None = None
         self._before: Beside | None = None
         self._after: Beside | None = None
         self._examples: Examples | None = None
@@ -146,7 +145,7 @@ class FeatureBook:
                 found["parts"] = [int(self._parts.wrong[row]), int(self._parts.right[row]), *self._answers]
         return found
 
-    def _neighbours(self, links: Links, rows: Ints, other: Ints) -> list[list[Any]]:
+    def _neighbours(self, links: FeatureLinks, rows: Ints, other: Ints) -> list[list[Any]]:
         """`[layer, latent, links, cosine, mean posterior]` of each."""
         return [
             [int(other[row] // self._width), int(other[row] % self._width), int(links.times[row]),
@@ -213,7 +212,3 @@ def _short(value: Any) -> Any:
 
 def _rows(sorted_keys: Ints, key: int) -> range:
     return range(*np.searchsorted(sorted_keys, [key, key + 1]).tolist())
-
-
-def feature_block(pages: Sequence[Mapping[str, Any]]) -> str:
-    return pack(pages)

@@ -49,6 +49,11 @@ def measurements(
     return found
 
 
+def tokens_said(record: Mapping[str, Any]) -> list[int]:
+    """Numbers of the tokens that the model says with tracks taken out."""
+    return [row[key] for row in record.get("interventions", ()) for key in ("token", "control_token")]
+
+
 def _add(
     results: Results,
     found: list[dict[str, Any]],

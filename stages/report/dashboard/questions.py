@@ -34,6 +34,8 @@ from ghosttrack.stages.report.results import Results
 ANSWERS_UNIT, TRACKS_UNIT = "track/answers", "track/all"
 NODES_AT_ONCE = 1_500_000
 QUESTIONS_A_BLOCK = 20
+WIDTH = 1 << 20
+"""Latents of a SAE, at most."""
 CANDIDATES_SHOWN = 16
 """Candidate answers of a position that are shown."""
 
@@ -95,7 +97,7 @@ DETAILS = (
 
 
 @dataclass
-class Trajectories:
+class DrawnTracks:
     """The strongest nodes of every cell with what else is known of the cell; each table sorted by cell and then as drawn.
 
     A table is its columns, and `cell` [n] (`ghosttrack.common.formats.cells`).
@@ -118,7 +120,7 @@ def read_trajectories(
     said: Sequence[int] = (),
     questions: range | None = None,
     strongest: int = STRONGEST,
-) -> tuple[Trajectories, dict[str, str]]:
+) -> tuple[DrawnTracks, dict[str, str]]:
     """width: latents of a SAE, at least; questions: those of the records, where they are not all; strongest: tracks of a
     cell. Tables that are not there are empty. With the texts of the tokens that they name, and of those `said` elsewhere."""
     census = Census(width, labels_of(records))
@@ -141,7 +143,7 @@ def read_trajectories(
         candidates["side"] = np.select(
             [rank == 0, rank == followed.right[cells], rank == followed.rival[cells]], [1, 2, 3], 0
         )
-    found = Trajectories(
+    found = DrawnTracks(
         _joined(kept),
         account_table(results, followed, questions),
         _table(results, TRACKS_UNIT, LAYERS, LAYER_COLUMNS, ("layer",), questions),
@@ -232,7 +234,7 @@ def kept_positions(cells: NDArray[np.int64], count: int) -> NDArray[np.int64]:
 
 
 def question_block(
-    numbers: Sequence[int], records: Sequence[Mapping[str, Any]], found: Trajectories, detail: Detail
+    numbers: Sequence[int], records: Sequence[Mapping[str, Any]], found: DrawnTracks, detail: Detail
 ) -> tuple[list[dict[str, Any]], dict[str, NDArray[Any]]]:
     """The questions `numbers` with their trajectories: header and columns of their block."""
     heads: list[dict[str, Any]] = []
@@ -275,7 +277,7 @@ def _cells_of(layers: Mapping[str, NDArray[Any]], number: int) -> NDArray[np.int
     return cells[np.append(True, cells[1:] != cells[:-1])[: len(cells)]]
 
 
-def _tables(found: Trajectories) -> dict[str, dict[str, NDArray[Any]]]:
+def _tables(found: DrawnTracks) -> dict[str, dict[str, NDArray[Any]]]:
     node = ("cell", "place", "layer", "latent", "activation", "effect")
     tables = {
         "nodes": {name: found.nodes[name] for name in (*node, "track", "link", "posterior", "existence")}
@@ -297,7 +299,7 @@ def _rows(table: Mapping[str, NDArray[Any]], cell: int, name: str, detail: Detai
     return rows[:CANDIDATES_SHOWN] if name == "candidates" else rows
 
 
-def extent_of(found: Trajectories, questions: int, detail: Detail) -> dict[str, list[int]]:
+def extent_of(found: DrawnTracks, questions: int, detail: Detail) -> dict[str, list[int]]:
     """How many positions and tracks the page holds, and how many there are."""
     every, kept = [_cells_of(found.layers, number) for number in range(questions)], []
     for number, cells in enumerate(every):
@@ -310,7 +312,7 @@ def extent_of(found: Trajectories, questions: int, detail: Detail) -> dict[str, 
     return extent
 
 
-def features_in(found: Trajectories, tracks: int, width: int) -> NDArray[np.int64]:
+def features_in(found: DrawnTracks, tracks: int, width: int) -> NDArray[np.int64]:
     """Features (layer · width + latent) of the tracks that are drawn, ascending."""
     if not found.nodes:
         return np.array([], dtype=np.int64)

@@ -15,18 +15,16 @@ from typing import Any, NamedTuple
 
 import pyarrow.compute as pc
 
-from ghosttrack.common.formats.answers import GENERATIONS
-from ghosttrack.common.formats.hallucination_scores import SCORES
 from ghosttrack.common.formats.latents import LATENTS
 from ghosttrack.stages.report.dashboard import run_card
-from ghosttrack.stages.report.dashboard.asked import NEW, read_new, told
+from ghosttrack.stages.report.dashboard.asked import NEW, Record, read_questions, told
 from ghosttrack.stages.report.dashboard.build import run_data
 from ghosttrack.stages.report.dashboard.features import UNIT as FEATURES_UNIT
 from ghosttrack.stages.report.dashboard.features import FeatureBook
-from ghosttrack.stages.report.dashboard.measured import measurements
+from ghosttrack.stages.report.dashboard.measured import measurements, tokens_said
 from ghosttrack.stages.report.dashboard.packing import packed
 from ghosttrack.stages.report.dashboard.questions import (
-    ANSWERS_UNIT,
+    WIDTH,
     Detail,
     index,
     labels_of,
@@ -39,15 +37,12 @@ from ghosttrack.stages.report.dashboard.tracks import Census
 from ghosttrack.stages.report.results import Results
 
 EVERYTHING = Detail(positions=1 << 30, tracks=1 << 30, contexts=1 << 30)
-WIDTH = 1 << 20
-"""Latents of a SAE, at most."""
 BOOKS = 3
 """Layers whose contexts are kept in memory."""
-Record = dict[str, Any]
 quick = functools.partial(packed, level=1)  # it does not go far
 
 
-class Place(NamedTuple):
+class StoredQuestion(NamedTuple):
     """Where the tables of a question lie, and which question it is in them."""
 
     results: Results
@@ -66,7 +61,7 @@ class Slices:
         self._lock = threading.RLock()
         self._made: dict[str, Any] = {}
         self._books: dict[int, FeatureBook] = {}
-        self._live: list[Place] = []
+        self._live: list[StoredQuestion] = []
         self._live_scores: list[Record] = []
         self._counting: threading.Thread | None = None
 
@@ -88,14 +83,14 @@ class Slices:
             identity = f"{NEW}{len(self._live) + 1}"
             while identity in {place.record["id"] for place in self.places}:
                 identity += "′"
-            self._live.append(Place(results, 0, told(answer, score, identity)))
+            self._live.append(StoredQuestion(results, 0, told(answer, score, identity)))
             self._live_scores.append({**score, "id": identity})
             self._made.pop("places", None)
             self._made.pop("block questions", None)
             return {**self._index()[-1], "number": len(self.places) - 1}
 
     @property
-    def places(self) -> list[Place]:
+    def places(self) -> list[StoredQuestion]:
         """The run's own questions, those of `ghosttrack score`, and those that were asked since."""
         return self._once("places", lambda: [*self._stored[0], *self._live])
 
@@ -106,22 +101,16 @@ class Slices:
             return self._made[name]
 
     @property
-    def _stored(self) -> tuple[list[Place], list[Record], int]:
+    def _stored(self) -> tuple[list[StoredQuestion], list[Record], int]:
         """Questions and scores of the store, and how many of them are the run's own."""
         return self._once("stored", self._read)
 
-    def _read(self) -> tuple[list[Place], list[Record], int]:
-        results = self._results
-        answered = results.has(ANSWERS_UNIT, GENERATIONS.name)
-        records = results.lines(ANSWERS_UNIT, GENERATIONS.name) if answered else []
-        stored = results.json_if_there("detect/all", SCORES.name)
-        scores = stored["questions"] if stored else []
-        places = [Place(results, number, record) for number, record in enumerate(records)]
-        if new := results.of_new_questions():
-            others, other_scores = read_new(new)
-            places += [Place(new, number, record) for number, record in enumerate(others)]
-            scores = [*scores, *other_scores]
-        return places, scores, len(records)
+    def _read(self) -> tuple[list[StoredQuestion], list[Record], int]:
+        own, others, scores = read_questions(self._results)
+        places = [StoredQuestion(self._results, number, record) for number, record in enumerate(own)]
+        if new := self._results.of_new_questions():
+            places += [StoredQuestion(new, number, record) for number, record in enumerate(others)]
+        return places, scores, len(own)
 
     def _index(self) -> list[Record]:
         _, scores, own = self._stored
@@ -146,8 +135,9 @@ class Slices:
         if not record.get("explanation"):
             record = {**record, "explanation": explanation(self._scores.get(record["id"], {}))}
         record = {**record, **measurements(results, [record], only)[0]}
-        said = [row[key] for row in record.get("interventions", ()) for key in ("token", "control_token")]
-        found, texts = read_trajectories(results, WIDTH, [record], said, only, EVERYTHING.tracks)
+        found, texts = read_trajectories(
+            results, WIDTH, [record], tokens_said(record), only, EVERYTHING.tracks
+        )
         return quick(*question_block(range(1), [{**record, "texts": texts}], found, EVERYTHING))
 
     @property

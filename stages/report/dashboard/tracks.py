@@ -69,7 +69,7 @@ def _rank_within(owner: Ints, strength: NDArray[Any]) -> Ints:
     return rank - first
 
 
-class Links(NamedTuple):
+class FeatureLinks(NamedTuple):
     """How often a latent's track goes on in a latent of a later layer. A row a pair, sorted by source."""
 
     source: Ints
@@ -105,7 +105,7 @@ class Census:
     width: int
     label: NDArray[np.float64]
     """Of each question: 1 wrong, 0 right, NaN excluded."""
-    _links: list[Links] = field(default_factory=list)
+    _links: list[FeatureLinks] = field(default_factory=list)
     _examples: list[Examples] = field(default_factory=list)
     _parts: list[Parts] = field(default_factory=list)
 
@@ -132,7 +132,7 @@ class Census:
         self._examples = [strongest_places(*joined)]
         self._parts = [merged_parts(self._parts)]
 
-    def result(self) -> tuple[Links, Examples, Parts]:
+    def result(self) -> tuple[FeatureLinks, Examples, Parts]:
         self._merge()
         return self._links[0], self._examples[0], self._parts[0]
 
@@ -154,7 +154,7 @@ def merged_parts(pieces: Iterable[Parts]) -> Parts:
     return Parts(key, *counts)
 
 
-def links_of(nodes: Nodes, feature: Ints) -> Links:
+def links_of(nodes: Nodes, feature: Ints) -> FeatureLinks:
     """The links of some nodes, counted by pair."""
     key = _cell(nodes) * (int(nodes["track"].max(initial=0)) + 1) + nodes["track"]
     order = np.argsort(key * (int(nodes["layer"].max(initial=0)) + 1) + nodes["layer"])
@@ -163,7 +163,7 @@ def links_of(nodes: Nodes, feature: Ints) -> Links:
     ones = np.ones(len(after), dtype=np.int64)
     return merged_links(
         [
-            Links(
+            FeatureLinks(
                 feature[before],
                 feature[after],
                 ones,
@@ -174,7 +174,7 @@ def links_of(nodes: Nodes, feature: Ints) -> Links:
     )
 
 
-def merged_links(pieces: Iterable[Links]) -> Links:
+def merged_links(pieces: Iterable[FeatureLinks]) -> FeatureLinks:
     source, target, times, cosine, posterior = (
         np.concatenate(column) for column in zip(*pieces, strict=True)
     )
@@ -182,7 +182,9 @@ def merged_links(pieces: Iterable[Links]) -> Links:
     key, first, row = np.unique(source * span + target, return_index=True, return_inverse=True)
     total = np.bincount(row, times, len(key))
     mean = np.bincount(row, posterior * times, len(key)) / np.maximum(total, 1)
-    return Links(key // span, key % span, total.astype(np.int64), cosine[first].astype(np.float64), mean)
+    return FeatureLinks(
+        key // span, key % span, total.astype(np.int64), cosine[first].astype(np.float64), mean
+    )
 
 
 def strongest_places(

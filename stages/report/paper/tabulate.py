@@ -19,7 +19,7 @@ Cell = str | int | float | None | Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Table:
+class PaperTable:
     name: str
     caption: str
     header: Sequence[str]
@@ -27,7 +27,7 @@ class Table:
     signed: bool = False
 
 
-def tables_of(report: Json) -> list[Table]:
+def tables_of(report: Json) -> list[PaperTable]:
     """All tables; those that the report has nothing for are without rows."""
     titles = {card["name"]: card["title"] for card in report["methods"]}
     cards = {card["name"]: card for card in report["methods"]}
@@ -46,7 +46,7 @@ def tables_of(report: Json) -> list[Table]:
         ):
             rows = [[titles[m["name"]], *(m["figures"][key] for key in metrics)] for m in methods]
             found.append(
-                Table(
+                PaperTable(
                     name + suffix,
                     f"{caption}. {split['title']}.",
                     ["method", *(tables.FIGURES[key] for key in metrics)],
@@ -58,27 +58,27 @@ def tables_of(report: Json) -> list[Table]:
             key=lambda m: list(RUNGS).index(cards[m["name"]]["rung"]),
         )
         both = ("auroc", "auroc_within_relation")
-        found.append(Table(f"ladder{suffix}", f"The same latents under other associations. {split['title']}.", ["association", *(tables.FIGURES[key] for key in both)],
+        found.append(PaperTable(f"ladder{suffix}", f"The same latents under other associations. {split['title']}.", ["association", *(tables.FIGURES[key] for key in both)],
                            [[titles[m["name"]], *(m["figures"][key] for key in both)] for m in rungs]))  # fmt: skip
         found.append(
-            Table(f"comparisons{suffix}", f"Paired differences. {split['title']}.", ["method", "against", "figure", "difference", "verdict"],
+            PaperTable(f"comparisons{suffix}", f"Paired differences. {split['title']}.", ["method", "against", "figure", "difference", "verdict"],
                   [[titles[c["method"]], titles[c["against"]], tables.FIGURES[c["metric"]], c["difference"], c["verdict"]] for c in split["comparisons"]], signed=True)
         )  # fmt: skip
     main = list(report["relations"][0]["auroc"]) if report["relations"] else []
     found += [
-        Table("early_warning", "What is known after the first layers.", ["last layer", "before the answer", "AUROC", "AUROC within relation"],
+        PaperTable("early_warning", "What is known after the first layers.", ["last layer", "before the answer", "AUROC", "AUROC within relation"],
               [["all" if p["layer"] is None else p["layer"], "yes" if p["before_answer"] else "no", p["auroc"], p["auroc_within_relation"]] for p in report["early_warning"]]),
-        Table("relations", "AUROC inside each relation.", ["relation", "questions", "wrong", *(titles[name] for name in main)],
+        PaperTable("relations", "AUROC inside each relation.", ["relation", "questions", "wrong", *(titles[name] for name in main)],
               [[r["relation"], r["n"], r["n_wrong"], *(r["auroc"][name] for name in main)] for r in report["relations"]]),
-        Table("transfers", "From one data set to another, nothing fitted again: AUROC.", (moved := tables.transfers(report))[0],
+        PaperTable("transfers", "From one data set to another, nothing fitted again: AUROC.", (moved := tables.transfers(report))[0],
               moved[1:] if len(moved) > 2 else []),
-        Table("error_types", "Kinds of wrong answers.", ["kind", "answers", "AUROC", "best baseline", "found"],
+        PaperTable("error_types", "Kinds of wrong answers.", ["kind", "answers", "AUROC", "best baseline", "found"],
               [[e["name"], e["n"], e["auroc"], e["baseline_auroc"], e["found"]] for e in report["error_types"]]),
-        Table("saes", "Sparse autoencoders on held-out text.", ["layer", "L0", "FVU", "MSE", "dead", "CE recovered", "KL recovered"],
+        PaperTable("saes", "Sparse autoencoders on held-out text.", ["layer", "L0", "FVU", "MSE", "dead", "CE recovered", "KL recovered"],
               [[s["layer"], s["l0"], s["fvu"], s["mse"], s["dead_fraction"], s["ce_recovered"], s["kl_recovered"]] for s in report["sae"]]),
-        Table("expectations", "Expected and found quality.", ["what", "wanted", "found", "met"],
+        PaperTable("expectations", "Expected and found quality.", ["what", "wanted", "found", "met"],
               [[e["metric"], e["wanted"], e["found"], {True: "yes", False: "no", None: "not measured"}[e["met"]]] for e in report["expectations"]]),
-        Table("data", "Data.", ["what", "count"],
+        PaperTable("data", "Data.", ["what", "count"],
               [[name, report["data"][key]] for key, name in (("n_questions", "questions"), ("n_labelled", "with a label"), ("n_wrong", "answered wrongly"),
                ("n_right", "answered correctly"), ("n_groups", "groups"), ("n_relations", "relations"))]
               + ([["openings of the frozen test", report["frozen_test_openings"]]] if report.get("frozen_test_openings") else [])),
@@ -86,7 +86,7 @@ def tables_of(report: Json) -> list[Table]:
     return found
 
 
-def as_latex(table: Table) -> str:
+def as_latex(table: PaperTable) -> str:
     """A `table` environment; wide ones span two columns and shrink to fit."""
     columns = "l" * _text_columns(table) + "r" * (len(table.header) - _text_columns(table))
     wide = len(table.header) > 3
@@ -111,7 +111,7 @@ def as_latex(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _text_columns(table: Table) -> int:
+def _text_columns(table: PaperTable) -> int:
     count = 0
     while count < len(table.header) and all(isinstance(row[count], str) for row in table.rows):
         count += 1
@@ -126,7 +126,7 @@ def _shown(cell: Cell, signed: bool) -> str:
     return latex(tables.number(cell, 0 if isinstance(cell, int) else 3))
 
 
-def as_csv(table: Table) -> str:
+def as_csv(table: PaperTable) -> str:
     """A figure takes three columns; numbers have all their digits."""
     figures = [
         any(isinstance(row[column], Mapping) for row in table.rows) for column in range(len(table.header))

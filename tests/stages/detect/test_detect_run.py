@@ -29,7 +29,7 @@ from ghosttrack.stages.detect.explain import competition_of
 from ghosttrack.stages.detect.features.table import FeatureTable
 from ghosttrack.stages.detect.opening import protocol_rows
 from ghosttrack.stages.detect.protocol.groups import question_groups
-from ghosttrack.stages.detect.protocol.splits import Plan, all_splits
+from ghosttrack.stages.detect.protocol.splits import SplitPlan, all_splits
 from ghosttrack.stages.detect.reading import Files, _filled, complete, pieces_of, read_data
 from ghosttrack.stages.detect.run import run
 from ghosttrack.stages.report.paper.numbers import numbers_of
@@ -179,7 +179,7 @@ def test_no_text_that_is_asked_twice_and_no_row_of_features_is_trained_on_where_
     data = data.of(rows)
     labels = np.array([np.nan if answer.label is None else answer.label for answer in both])
     prints = np.concatenate([table.values for table in data.tables.values()], axis=1)
-    splits = all_splits(protocol_rows(both, data, labels, question_groups(both)), Plan(2, 3, 2, 2, 2), 0)
+    splits = all_splits(protocol_rows(both, data, labels, question_groups(both)), SplitPlan(2, 3, 2, 2, 2), 0)
     assert {split.name for split in splits} == {"grouped", "test", "relations", "answers"}
     for split in splits:
         for fold in split.folds:
@@ -192,7 +192,7 @@ def test_an_early_warning_knows_neither_later_layers_nor_what_was_answered(finis
     answers, data = read(finished_run)
     labels = np.array([np.nan if answer.label is None else answer.label for answer in answers])
     rows = protocol_rows(answers, data, labels, question_groups(answers))
-    fold = all_splits(rows, Plan(1, 2, 2, 0, 0), 0)[0].folds[0]
+    fold = all_splits(rows, SplitPlan(1, 2, 2, 0, 0), 0)[0].folds[0]
     seen = data.layers[2]
 
     def early(given):
@@ -274,7 +274,7 @@ def test_a_detector_is_fitted_scores_and_explains_from_python(finished_run):
     answers, data = read(finished_run)
     labels = np.array([np.nan if answer.label is None else answer.label for answer in answers])
     rows = protocol_rows(answers, data, labels, question_groups(answers))
-    fold = all_splits(rows, Plan(1, 2, 2, 0, 0), 0)[0].folds[0]
+    fold = all_splits(rows, SplitPlan(1, 2, 2, 0, 0), 0)[0].folds[0]
     detector = fit(
         data,
         labels,

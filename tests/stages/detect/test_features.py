@@ -8,7 +8,7 @@ from ghosttrack.common.errors import CorruptInputError, NumericError
 from ghosttrack.stages.detect.evidence import PLACES
 from ghosttrack.stages.detect.features.tracks import (
     FAMILIES,
-    Tracks,
+    TrackNodes,
     family_of,
     features_of_pieces,
     question_features,
@@ -31,7 +31,7 @@ def columns_of(table: pd.DataFrame) -> dict[str, np.ndarray]:
     return {name: table[name].to_numpy() for name in table}
 
 
-def tracks_of(table: pd.DataFrame) -> Tracks:
+def tracks_of(table: pd.DataFrame) -> TrackNodes:
     return sorted_tracks(columns_of(table))
 
 
@@ -183,7 +183,7 @@ def test_tracks_out_of_order_are_refused(table, column):
     swapped = np.arange(len(values))
     swapped[[row, row + 1]] = [row + 1, row]
     with pytest.raises(CorruptInputError, match="out of order"):
-        question_features(Tracks(*(column[swapped] for column in good)), 12, LAYERS)
+        question_features(TrackNodes(*(column[swapped] for column in good)), 12, LAYERS)
 
 
 def test_unknown_layers_and_questions_are_refused(table):

@@ -6,7 +6,7 @@ from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from ghosttrack.common.maths.metrics import auroc
-from ghosttrack.stages.detect.evidence import Asked
+from ghosttrack.stages.detect.evidence import AnsweredQuestion
 from ghosttrack.stages.detect.fitted.habits import NAMES, count_habits, fit_habits
 from ghosttrack.stages.detect.fitted.latents import fit_latents, telling_columns
 from ghosttrack.stages.detect.fitted.linear import fit_linear
@@ -62,7 +62,7 @@ def test_missing_values_count_as_the_mean_and_constant_columns_as_nothing():
 def test_held_out_scores_know_nothing_of_their_own_labels():
     values, labels, inner = problem(strength=0.0)
     states = np.random.default_rng(0).normal(size=(240, 4, 2, 12)).astype(np.float16)
-    asked = [Asked(f"r{i % 3}", "", "", "", "", f"a{i}", [], [], [], [], "") for i in range(240)]
+    asked = [AnsweredQuestion(f"r{i % 3}", "", "", "", "", f"a{i}", [], [], [], [], "") for i in range(240)]
     latents = csr_matrix((values > 1) * values)
     none = np.zeros((240, 2), dtype=np.int64), np.zeros((240, 2))
     for scores in (
@@ -104,7 +104,7 @@ def test_telling_latents_are_those_that_correlate():
 
 def test_habits_count_training_rows_alone():
     def item(relation, said):
-        return Asked(relation, "", "", "", "", said, [], [], [], [], "")
+        return AnsweredQuestion(relation, "", "", "", "", said, [], [], [], [], "")
 
     asked = [item("a", "x"), item("a", "x"), item("a", "y"), item("b", "x")]
     tokens = np.array([[1, 2], [1, 3], [2, 1], [1, 9]])

@@ -6,7 +6,7 @@ from ghosttrack.common.formats.answers import Answer
 from ghosttrack.stages.detect.protocol.exclusions import exclusions
 from ghosttrack.stages.detect.protocol.folds import assert_groups_whole, grouped_folds
 from ghosttrack.stages.detect.protocol.groups import components, question_groups, refuse_conflicts
-from ghosttrack.stages.detect.protocol.splits import Plan, Rows, all_splits
+from ghosttrack.stages.detect.protocol.splits import LabelledRows, SplitPlan, all_splits
 
 
 def test_groups_stay_whole_and_classes_balanced():
@@ -101,7 +101,7 @@ def test_one_question_with_one_answer_and_two_labels_is_refused_however_it_is_wr
 def rows_of(n=600, seed=0):
     rng = np.random.default_rng(seed)
     group = rng.integers(0, n // 3, n)
-    return Rows(
+    return LabelledRows(
         np.arange(n) * 2,
         (rng.random(n) < 0.4).astype(int),
         group,
@@ -114,7 +114,7 @@ def rows_of(n=600, seed=0):
 def test_splits_hold_out_what_they_say_and_open_the_test_once():
     rows = rows_of()
     at = {int(row): place for place, row in enumerate(rows.row)}
-    splits = all_splits(rows, Plan(2, 5, 3, 4, 2), seed=3)
+    splits = all_splits(rows, SplitPlan(2, 5, 3, 4, 2), seed=3)
     assert [(split.name, split.repeat) for split in splits] == [
         ("grouped", 0), ("grouped", 1), ("test", 0), ("relations", 0), ("answers", 0)
     ]  # fmt: skip
@@ -146,19 +146,19 @@ def test_splits_hold_out_what_they_say_and_open_the_test_once():
 def test_splits_that_cannot_be_made_are_left_out():
     rows = rows_of()
     one_relation = rows._replace(relation=np.zeros(600, dtype=int))
-    assert "relations" not in {split.name for split in all_splits(one_relation, Plan(1, 3, 2, 4, 0), 0)}
+    assert "relations" not in {split.name for split in all_splits(one_relation, SplitPlan(1, 3, 2, 4, 0), 0)}
     decided = rows._replace(relation=rows.label * 3 + rows.row % 3)  # relations all right or all wrong
-    assert {s.name for s in all_splits(decided, Plan(1, 3, 2, 2, 0), 0)} >= {"grouped", "test"}
+    assert {s.name for s in all_splits(decided, SplitPlan(1, 3, 2, 2, 0), 0)} >= {"grouped", "test"}
     three = rows._replace(
         relation=rows.row % 3
     )  # one of two parts is a single relation, with nothing to hold out inside
-    assert "relations" not in {split.name for split in all_splits(three, Plan(1, 3, 2, 2, 0), 0)}
+    assert "relations" not in {split.name for split in all_splits(three, SplitPlan(1, 3, 2, 2, 0), 0)}
 
 
 def test_a_text_that_two_relations_share_is_not_trained_on_where_it_is_tested():
     rows = rows_of()._replace(text=np.arange(600) % 200)
     at = {int(row): place for place, row in enumerate(rows.row)}
-    for split in all_splits(rows, Plan(1, 3, 2, 4, 2), 0):
+    for split in all_splits(rows, SplitPlan(1, 3, 2, 4, 2), 0):
         for fold in split.folds:
             train, test = ({int(rows.text[at[int(row)]]) for row in side} for side in (fold.train, fold.test))
             assert train.isdisjoint(test)
@@ -168,7 +168,7 @@ def test_a_text_that_two_relations_share_is_not_trained_on_where_it_is_tested():
 def test_no_seed_deals_the_frozen_test_anew():
     def frozen(seed):
         return (
-            next(s for s in all_splits(rows_of(), Plan(1, 3, 2, 0, 0), seed) if s.name == "test")
+            next(s for s in all_splits(rows_of(), SplitPlan(1, 3, 2, 0, 0), seed) if s.name == "test")
             .folds[0]
             .test
         )

@@ -11,7 +11,7 @@ from ghosttrack.common.config.schema import ModelConfig
 from ghosttrack.common.errors import ConfigError
 from ghosttrack.common.models.prompts import encode_answer, encode_question
 from ghosttrack.stages.prepare.chat import Chat, chat_of, put
-from ghosttrack.stages.prepare.prompts import Question
+from ghosttrack.stages.prepare.prompts import QuestionLine
 from ghosttrack.stages.prepare.rows import Given
 from tests.tiny_models import bos_tokenizer
 
@@ -44,8 +44,10 @@ def tokenizer_with(template: str | None) -> PreTrainedTokenizerFast:
 
 def question(
     text: str = "What is the capital of France?", subject: str = "France", **more: object
-) -> Question:
-    return Question("q", "capital", subject, "", f"Q: {text}\nA:", "Paris", ("Paris",), text, SHOTS, **more)  # type: ignore[arg-type]
+) -> QuestionLine:
+    return QuestionLine(
+        "q", "capital", subject, "", f"Q: {text}\nA:", "Paris", ("Paris",), text, SHOTS, **more
+    )  # type: ignore[arg-type]
 
 
 def model_of(**settings: object) -> ModelConfig:
@@ -96,7 +98,7 @@ def test_a_subject_is_not_looked_for_in_the_words_of_the_template() -> None:
 
 
 def test_sentences_to_complete_are_asked_as_they_stand() -> None:
-    sentence = Question("s", "capital", "France", "", "The capital of France is", "Paris", ("Paris",))
+    sentence = QuestionLine("s", "capital", "France", "", "The capital of France is", "Paris", ("Paris",))
     model = model_of()
     found = put(chat_of(tokenizer_with(CHATML), model), [question(), sentence], model)
     assert [one.chat for one in found] == [True, False]
@@ -135,7 +137,7 @@ def test_a_template_that_is_no_good_is_one_line_with_the_mend(
 def test_a_chat_about_nothing_that_is_a_question_is_refused(tmp_path: Path, settings: dict) -> None:
     (tmp_path / "template").write_text(CHATML)
     settings = {key: str(tmp_path / value) if key == "chat" else value for key, value in settings.items()}
-    sentence = Question("s", "capital", "France", "", "The capital of France is", "Paris", ("Paris",))
+    sentence = QuestionLine("s", "capital", "France", "", "The capital of France is", "Paris", ("Paris",))
     model = model_of(**settings)
     with pytest.raises(ConfigError, match=r"data\.questions: factbook-questions"):
         put(chat_of(tokenizer_with(CHATML), model), [sentence], model)

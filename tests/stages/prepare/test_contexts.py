@@ -9,7 +9,7 @@ from ghosttrack.stages.prepare.contexts import (
     text_of,
 )
 from ghosttrack.stages.prepare.facts import Fact
-from ghosttrack.stages.prepare.prompts import Question, ask
+from ghosttrack.stages.prepare.prompts import QuestionLine, ask
 from ghosttrack.stages.prepare.text import fold
 
 
@@ -17,8 +17,8 @@ def facts(count: int, relation: str = "capital") -> list[Fact]:
     return [Fact(relation, f"Land{n}", f"Town{n}", (f"Town{n}",)) for n in range(count)]
 
 
-def prompt(relation: str, subject: str, text: str) -> Question:
-    return Question(f"{relation}/{subject}", relation, subject, "", text, "x", ("x",))
+def prompt(relation: str, subject: str, text: str) -> QuestionLine:
+    return QuestionLine(f"{relation}/{subject}", relation, subject, "", text, "x", ("x",))
 
 
 def test_contexts_share_no_subject_with_the_questions_the_examples_or_each_other():
@@ -97,9 +97,9 @@ def test_a_new_question_gets_its_relations_contexts_without_examples_of_its_own_
     finished = contexts_of(ask(known, shots=4, seed=0, most=20), Spare(known, []), 4, 4, 0)
     shown = finished[0].shots[0][0].removeprefix("The capital of ").removesuffix(" is")
     new = [
-        Question("n0", "capital", "Nowhere", "", "The capital of Nowhere is", "", ()),
-        Question("n1", "capital", shown, "", f"The capital of {shown} is", "", ()),
-        Question("n2", "age", "Bob", "", "The age of Bob is", "", ()),
+        QuestionLine("n0", "capital", "Nowhere", "", "The capital of Nowhere is", "", ()),
+        QuestionLine("n1", "capital", shown, "", f"The capital of {shown} is", "", ()),
+        QuestionLine("n2", "age", "Bob", "", "The age of Bob is", "", ()),
     ]
     own = contexts_by_question(contexts_of_asked(new, finished, 4), [question.record() for question in new])
     assert own[0] == finished

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from ghosttrack.stages.prepare.layouts import LAYOUTS
-from ghosttrack.stages.prepare.sources import Rows, read_questions
+from ghosttrack.stages.prepare.sources import SourceRows, read_questions
 
 TRIVIA = {
     "question": "Who wrote Emma?", "question_id": "tc_1", "question_source": "http://x", "entity_pages": {"title": []},
@@ -63,7 +63,7 @@ SHROOM = {
 }  # fmt: skip
 
 
-def rows_of(folder: Path, record: dict[str, Any]) -> Rows:
+def rows_of(folder: Path, record: dict[str, Any]) -> SourceRows:
     path = folder / "rows.jsonl"
     path.write_text(json.dumps(record) + "\n")
     return read_questions(str(path), {})

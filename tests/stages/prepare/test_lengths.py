@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from ghosttrack.common.errors import DataError
 from ghosttrack.stages.prepare.commands import data
 from ghosttrack.stages.prepare.lengths import TOO_LONG, fitting, lengths, reader_of
-from ghosttrack.stages.prepare.prompts import Question
+from ghosttrack.stages.prepare.prompts import QuestionLine
 from ghosttrack.stages.prepare.rows import Given
 from tests.tiny_models import byte_tokenizer, random_model
 
@@ -24,8 +24,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def asked(text: str, response: str | None = None) -> Question:
-    return Question("q", "r", "", "ab ", text, "", (), given=Given(row=3, response=response))
+def asked(text: str, response: str | None = None) -> QuestionLine:
+    return QuestionLine("q", "r", "", "ab ", text, "", (), given=Given(row=3, response=response))
 
 
 def test_a_prompt_counts_in_tokens_with_its_response(folder: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from ghosttrack.common.errors import DataError
 from ghosttrack.common.maths.seeds import generator
-from ghosttrack.stages.prepare.packing import PROMPT, PROSE, Corpus, build, cut_to_budget, pack, split
+from ghosttrack.stages.prepare.packing import PROMPT, PROSE, PackedCorpus, build, cut_to_budget, pack, split
 
 
 def words_to_numbers(texts: list[str]) -> list[list[int]]:
@@ -20,14 +20,14 @@ TEXTS = [document(1000 * i, length) for i, length in enumerate([5, 200, 33, 90, 
 PROMPTS = [document(100_000 + 100 * i, 11 + i % 5) for i in range(40)]
 
 
-def corpus(**changes: object) -> Corpus:
+def corpus(**changes: object) -> PackedCorpus:
     settings = {
         "max_tokens": 600, "row_length": 32, "prompt_fraction": 0.3, "held_out_fraction": 0.2, "seed": 0
     }  # fmt: skip
     return build(TEXTS, PROMPTS, words_to_numbers, **{**settings, **changes})  # type: ignore[arg-type]
 
 
-def segments(packed: Corpus) -> list[tuple[int, list[int], int]]:
+def segments(packed: PackedCorpus) -> list[tuple[int, list[int], int]]:
     """(document, tokens, start) of each segment, found by walking the stream token by token."""
     found: list[tuple[int, list[int], int]] = []
     for index, (token, doc, position) in enumerate(

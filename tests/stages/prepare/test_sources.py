@@ -11,7 +11,7 @@ import pytest
 
 from ghosttrack.common.errors import ConfigError, DataError
 from ghosttrack.stages.prepare.sources import (
-    Rows,
+    SourceRows,
     read_asked,
     read_hub_corpus,
     read_local_corpus,
@@ -24,7 +24,7 @@ def write(path: Path, *records: object) -> Path:
     return path
 
 
-def read(path: Path, **columns: str) -> Rows:
+def read(path: Path, **columns: str) -> SourceRows:
     return read_questions(str(path), columns)
 
 

@@ -20,7 +20,7 @@ from ghosttrack.stages.sae_train.checkpoint import Checkpoint
 from ghosttrack.stages.sae_train.initialise import initial_parameters
 from ghosttrack.stages.sae_train.jumprelu import Parameters
 from ghosttrack.stages.sae_train.normalise import LayerStates
-from ghosttrack.stages.sae_train.training import Recipe, Run, train
+from ghosttrack.stages.sae_train.training import Recipe, Training, train
 from tests.stages.sae_train.synthetic import config, job, layer_of, sparse_states, write_extract
 
 D_HIDDEN, TARGET, STEPS = 96, 8, 40
@@ -31,7 +31,7 @@ def layer() -> LayerStates:
     return layer_of(sparse_states(2000, 32, 60, 5))
 
 
-def new_run(layer: LayerStates, path: Path | None = None, every: float = 0.0) -> Run:
+def new_run(layer: LayerStates, path: Path | None = None, every: float = 0.0) -> Training:
     batches = Batches([layer], 64, seed=0)
     parameters = initial_parameters(batches.sample(4 * D_HIDDEN, 0), D_HIDDEN, TARGET, seed=0)
 
@@ -39,13 +39,13 @@ def new_run(layer: LayerStates, path: Path | None = None, every: float = 0.0) ->
         return evaluate.fvu_at_target(candidate, [layer], [layer.held_out], TARGET)
 
     checkpoint = Checkpoint(path, every) if path else None
-    return Run(parameters, batches, Recipe(STEPS, 3e-3, TARGET), check, checkpoint)
+    return Training(parameters, batches, Recipe(STEPS, 3e-3, TARGET), check, checkpoint)
 
 
-def fit(run: Run, *beside: Run, die_after: int | None = None) -> Run:
+def fit(run: Training, *beside: Training, die_after: int | None = None) -> Training:
     """die_after: a step after which it dies before anything is saved of it."""
 
-    def on_step(going: Sequence[Run], _: object) -> None:
+    def on_step(going: Sequence[Training], _: object) -> None:
         if going[0].steps_done == die_after:
             raise KeyboardInterrupt
 
@@ -54,11 +54,11 @@ def fit(run: Run, *beside: Run, die_after: int | None = None) -> Run:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(layer: LayerStates) -> Run:
+def undisturbed(layer: LayerStates) -> Training:
     return fit(new_run(layer))
 
 
-def same(one: Run, other: Run) -> bool:
+def same(one: Training, other: Training) -> bool:
     assert one.best
     assert other.best
     pairs = zip(vars(one.best).values(), vars(other.best).values(), strict=True)
@@ -72,7 +72,7 @@ def same(one: Run, other: Run) -> bool:
 
 @pytest.mark.parametrize("every", [0.0, 1e9])
 def test_dying_after_any_step_changes_nothing(
-    layer: LayerStates, undisturbed: Run, tmp_path: Path, every: float
+    layer: LayerStates, undisturbed: Training, tmp_path: Path, every: float
 ) -> None:
     path = tmp_path / "training.pt"
     for step in range(3, STEPS, 4):
@@ -84,7 +84,7 @@ def test_dying_after_any_step_changes_nothing(
 
 
 def test_a_stop_is_obeyed_at_the_next_step_and_loses_none(
-    layer: LayerStates, undisturbed: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    layer: LayerStates, undisturbed: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, stop = tmp_path / "training.pt", tmp_path / "stop"
     monkeypatch.setenv("GHOSTTRACK_STOP_FILE", str(stop))
@@ -97,7 +97,7 @@ def test_a_stop_is_obeyed_at_the_next_step_and_loses_none(
     assert same(fit(new_run(layer, path, 1e9)), undisturbed)
 
 
-def test_what_cannot_be_read_is_begun_anew(layer: LayerStates, undisturbed: Run, tmp_path: Path) -> None:
+def test_what_cannot_be_read_is_begun_anew(layer: LayerStates, undisturbed: Training, tmp_path: Path) -> None:
     path = tmp_path / "training.pt"
     with pytest.raises(KeyboardInterrupt):
         fit(new_run(layer, path), die_after=9)
@@ -112,7 +112,7 @@ def test_bytes_of_any_kind_are_begun_anew(tmp_path: Path, content: bytes) -> Non
 
 
 def test_layers_go_on_in_another_stack_than_they_began_in(
-    layer: LayerStates, undisturbed: Run, tmp_path: Path
+    layer: LayerStates, undisturbed: Training, tmp_path: Path
 ) -> None:
     """One was alone when it was interrupted, the other two stood together; then all three go on, two behind one."""
     names = ["a.pt", "b.pt", "c.pt"]
@@ -171,7 +171,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(
     with pytest.raises(
         CorruptInputError, match=rf"training\.pt is a checkpoint of another training \({words}\); remove it"
     ):
-        Run(parameters, batches, recipe, new_run(layer).check, Checkpoint(interrupted))
+        Training(parameters, batches, recipe, new_run(layer).check, Checkpoint(interrupted))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ghosttrack.common.errors import DataError
-from ghosttrack.common.models.held_out import LEAST_SEGMENT, Text, held_out_text
+from ghosttrack.common.models.held_out import LEAST_SEGMENT, HeldOutText, held_out_text
 from ghosttrack.common.models.language_model import LanguageModel, load_language_model
 from ghosttrack.stages.sae_train import splice
 from tests.stages.sae_train import spliced
@@ -30,18 +30,18 @@ def gpt2(tmp_path_factory: pytest.TempPathFactory) -> LanguageModel:
     return load_language_model(save_random_model(tmp_path_factory.mktemp("model"), "gpt2"))
 
 
-def text(n_tokens: int = 1000) -> Text:
+def text(n_tokens: int = 1000) -> HeldOutText:
     return held_out_text(spliced.corpus(), n_tokens, spliced.LENGTH, np.random.default_rng(0))
 
 
-def segments_of(found: Text) -> list[Tensor]:
+def segments_of(found: HeldOutText) -> list[Tensor]:
     """The real tokens of each segment."""
     token, begins = found.token[found.real], (found.position == 0)[found.real]
     starts = [*begins.nonzero().view(-1).tolist(), len(token)]
     return [token[a:b] for a, b in itertools.pairwise(starts)]
 
 
-def limits(model: LanguageModel, found: Text) -> list[float]:
+def limits(model: LanguageModel, found: HeldOutText) -> list[float]:
     """By layer, a norm that some states of the text have and others do not."""
     states = splice.read_clean(model, found, LAYERS).states
     return [float(states[layer][found.real].norm(dim=-1).quantile(0.8)) for layer in LAYERS]
@@ -191,7 +191,7 @@ def test_text_ends_at_the_number_of_tokens_asked_for() -> None:
 
 
 def test_text_depends_on_the_seed_alone() -> None:
-    def draw(seed: int) -> Text:
+    def draw(seed: int) -> HeldOutText:
         return held_out_text(spliced.corpus(), 20, spliced.LENGTH, np.random.default_rng(seed))
 
     assert torch.equal(draw(1).token, draw(1).token)

@@ -13,7 +13,7 @@ from ghosttrack.stages.sae_train.initialise import initial_parameters
 from ghosttrack.stages.sae_train.jumprelu import Gradients, Parameters
 from ghosttrack.stages.sae_train.normalise import LayerStates
 from ghosttrack.stages.sae_train.stored import from_sae, to_sae
-from ghosttrack.stages.sae_train.training import CLIP, Recipe, Run, clip_factors, rate_factor, train
+from ghosttrack.stages.sae_train.training import CLIP, Recipe, Training, clip_factors, rate_factor, train
 from tests.stages.sae_train.synthetic import SEGMENT, layer_of, sparse_states
 
 D_MODEL, D_HIDDEN = 48, 160
@@ -26,24 +26,24 @@ def layer() -> LayerStates:
 
 def new_run(
     layer: LayerStates, target: float = 16, rate: float = 3e-3, epochs: float = 4, seed: int = 0
-) -> Run:
+) -> Training:
     batches = Batches([layer], 128, seed=seed)
     parameters = initial_parameters(batches.sample(4 * D_HIDDEN, seed), D_HIDDEN, target, seed=seed)
 
     def check(candidate: Parameters) -> Checked:
         return evaluate.fvu_at_target(candidate, [layer], [layer.held_out], target)
 
-    return Run(parameters, batches, Recipe(batches.steps(epochs), rate, target), check)
+    return Training(parameters, batches, Recipe(batches.steps(epochs), rate, target), check)
 
 
-def fit(layer: LayerStates, target: float, epochs: float = 4) -> tuple[Run, Parameters]:
+def fit(layer: LayerStates, target: float, epochs: float = 4) -> tuple[Training, Parameters]:
     run = new_run(layer, target, epochs=epochs)
     [best] = train([run])
     return run, best
 
 
 @pytest.fixture(scope="module")
-def trained(layer: LayerStates) -> tuple[Run, Parameters]:
+def trained(layer: LayerStates) -> tuple[Training, Parameters]:
     return fit(layer, 16)
 
 
@@ -80,7 +80,7 @@ def test_held_out_l0_is_the_target_for_any_target(long_layer: LayerStates, targe
 
 
 def test_it_learns_and_beats_principal_components(
-    layer: LayerStates, trained: tuple[Run, Parameters]
+    layer: LayerStates, trained: tuple[Training, Parameters]
 ) -> None:
     fvus = [check.fvu for check in trained[0].checks]
     assert fvus[-1] < fvus[0] < 0.5
@@ -91,7 +91,7 @@ def test_it_learns_and_beats_principal_components(
 
 
 def test_measured_figures_agree_with_their_definitions(
-    layer: LayerStates, trained: tuple[Run, Parameters]
+    layer: LayerStates, trained: tuple[Training, Parameters]
 ) -> None:
     run, best = trained
     sae = to_sae(best, layer, 16)
@@ -150,7 +150,7 @@ def test_latents_that_start_far_below_their_thresholds_are_woken(
     assert dead() > 0.05
 
 
-def test_the_curve_is_that_of_the_training(trained: tuple[Run, Parameters]) -> None:
+def test_the_curve_is_that_of_the_training(trained: tuple[Training, Parameters]) -> None:
     run, _ = trained
     curve = run.curve()
     assert curve["tokens"][-1] == run.n_tokens
@@ -176,7 +176,7 @@ def test_gradients_are_clipped_without_the_thresholds_and_each_sae_by_itself() -
 
 
 def test_going_on_from_a_stored_sae_starts_where_it_was(
-    layer: LayerStates, trained: tuple[Run, Parameters]
+    layer: LayerStates, trained: tuple[Training, Parameters]
 ) -> None:
     run, best = trained
     again = from_sae(to_sae(best, None, 16))
@@ -184,7 +184,7 @@ def test_going_on_from_a_stored_sae_starts_where_it_was(
     assert fvu == pytest.approx(run.checks[-1].fvu, rel=1e-3)
 
 
-def scripted(layer: LayerStates, answers: list[tuple[float, float]]) -> tuple[Run, list[Parameters]]:
+def scripted(layer: LayerStates, answers: list[tuple[float, float]]) -> tuple[Training, list[Parameters]]:
     """A run whose checks find these FVUs and L0s, and the candidates that they were asked about."""
     batches = Batches([layer], 128, seed=0)
     parameters = initial_parameters(batches.sample(640, 0), D_HIDDEN, 16, seed=0)
@@ -195,7 +195,7 @@ def scripted(layer: LayerStates, answers: list[tuple[float, float]]) -> tuple[Ru
         fvu, l0 = next(left)
         return Checked([fvu], fvu, l0)
 
-    return Run(parameters, batches, Recipe(8, 1e-3, 16), check), seen
+    return Training(parameters, batches, Recipe(8, 1e-3, 16), check), seen
 
 
 def test_the_best_check_is_returned(layer: LayerStates) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ghosttrack.common.models.held_out import Text
+from ghosttrack.common.models.held_out import HeldOutText
 from ghosttrack.stages.track.association import Scans
 from ghosttrack.stages.track.corpus_scans import CorpusScans
 from ghosttrack.stages.track.excerpts import Windows, excerpts, spread
@@ -20,7 +20,7 @@ def scanned():
     rng = np.random.default_rng(3)
     token = rng.integers(0, len(PIECES), (ROWS, LENGTH))
     position = np.concatenate([np.arange(25), np.arange(15)])[None].repeat(ROWS, 0)  # two segments a row
-    text = Text(
+    text = HeldOutText(
         torch.from_numpy(token), torch.from_numpy(position), torch.ones(ROWS, LENGTH, dtype=torch.bool)
     )
     row, column = np.nonzero(position > 0)

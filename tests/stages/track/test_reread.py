@@ -12,8 +12,8 @@ from ghosttrack.common.models.language_model import load_language_model
 from ghosttrack.stages.detect.features.contexts import context_features
 from ghosttrack.stages.track.generate import Ends
 from ghosttrack.stages.track.hypotheses import Standing, columns_of, rows_of
-from ghosttrack.stages.track.reread import Reader
-from ghosttrack.stages.track.run_contexts import Prompt, _metrics, read_batch, told
+from ghosttrack.stages.track.reread import ContextReader
+from ghosttrack.stages.track.run_contexts import ContextPrompt, _metrics, read_batch, told
 from tests.tiny_models import WINDOW, save_random_model
 
 LIMIT = 5
@@ -65,13 +65,13 @@ ANSWERS = [[10], [11, 12, 13], [14, 15, 16, 17, 18]]
 def test_forcing_equals_whole_passes(model, prefix):
     ends = SomeEnds(model)
     prompts = [prefix + query for query in QUERIES]
-    reader = Reader(model, prompts, ends, LIMIT)
+    reader = ContextReader(model, prompts, ends, LIMIT)
     forced, greedy = reader.force(ANSWERS)
     for query, answer, one, said in zip(QUERIES, ANSWERS, forced, greedy, strict=True):
         assert tuple(one) == pytest.approx(plain(model, prefix + query, answer, ends), abs=2e-4)
         assert said == plain_greedy(model, prefix + query, ends)
     several = [[[10], [11, 12]], [], [[13, 14, 15, 16], [], [17]]]
-    afresh = Reader(model, prompts, ends, LIMIT).score(several)
+    afresh = ContextReader(model, prompts, ends, LIMIT).score(several)
     for query, answers, found, again in zip(QUERIES, several, reader.score(several), afresh, strict=True):
         for answer, one, other in zip(answers, found, again, strict=True):
             assert tuple(other) == pytest.approx(tuple(one), abs=2e-4)
@@ -81,7 +81,7 @@ def test_forcing_equals_whole_passes(model, prefix):
 def test_an_answer_that_the_context_gives_too_is_seen_as_its_greedy_one(model):
     ends = SomeEnds(model)
     prompts = [[40, 41, *query] for query in QUERIES]
-    reader = Reader(model, prompts, ends, LIMIT)
+    reader = ContextReader(model, prompts, ends, LIMIT)
     given = [plain_greedy(model, [40, 41, *query], ends) for query in QUERIES]
     shortened = [tokens[:1] or [10] for tokens in given]
     assert reader.force([tokens or [10] for tokens in given])[1] == given
@@ -91,7 +91,7 @@ def test_an_answer_that_the_context_gives_too_is_seen_as_its_greedy_one(model):
 def test_every_hypothesis_is_read_in_every_context(model):
     ends = SomeEnds(model)
     prefixes = [[30, 31], [33, 34, 35], [30, 31, 36]]
-    prompts = [[Prompt("", prefix + query) for prefix in prefixes] for query in QUERIES]
+    prompts = [[ContextPrompt("", prefix + query) for prefix in prefixes] for query in QUERIES]
     standings = read_batch(model, ends, LIMIT, prompts, ANSWERS)
     for standing, mine, own in zip(standings, prompts, ANSWERS, strict=True):
         assert standing.spellings()[0] == tuple(own)
@@ -105,7 +105,11 @@ def test_a_context_that_does_not_fit_the_window_is_left_out(model):
     ends = SomeEnds(model)
     long = list(range(1, 126))
     [standing] = read_batch(
-        model, ends, LIMIT, [[Prompt("", QUERIES[0]), Prompt("", long), Prompt("", [3, 4])]], [[10]]
+        model,
+        ends,
+        LIMIT,
+        [[ContextPrompt("", QUERIES[0]), ContextPrompt("", long), ContextPrompt("", [3, 4])]],
+        [[10]],
     )
     assert [tokens is None for tokens in standing.greedy] == [False, True, False]
     assert {row["context"] for row in rows_of(0, standing, str)} == {0, 2}
@@ -116,7 +120,7 @@ def test_an_answer_that_ends_with_the_window_is_read_in_its_own_prompt_alone(mod
     longest = model.longest or 128
     prompt, answer = [*range(1, longest - 1)], [11, 12]
     [standing, other] = read_batch(
-        model, ends, LIMIT, [[Prompt("", prompt), Prompt("", [3, 4])], [Prompt("", [5]), Prompt("", [3, 4])]], [answer, [10]]
+        model, ends, LIMIT, [[ContextPrompt("", prompt), ContextPrompt("", [3, 4])], [ContextPrompt("", [5]), ContextPrompt("", [3, 4])]], [answer, [10]]
     )  # fmt: skip
     if model.longest:
         assert standing.greedy == [(11, 12), None]
