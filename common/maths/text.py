@@ -5,6 +5,7 @@ of other scripts (a dakuten, a vowel sign), symbols, currency and emoji, signs a
 are content.
 """
 
+import html
 import re
 import unicodedata
 from functools import lru_cache
@@ -16,13 +17,25 @@ _BARE_SCRIPT = regex.compile(r"[\p{Latin}\p{Greek}\p{Cyrillic}]")
 _BREVE = "\u0306"  # й is a letter of its own, not an и with an accent
 _NASALS = regex.compile("ङ्(?=[क-घ])|ञ्(?=[च-झ])|ण्(?=[ट-ढ])|न्(?=[त-ध])|म्(?=[प-भ])")
 _ANUSVARA = "ं"  # हिन्दी and हिंदी are two spellings of one word
+_POINTS = re.compile("[\u064b-\u0652\u0670\u0591-\u05bd\u05bf\u05c1-\u05c2\u05c4-\u05c5\u05c7]")
 _INVISIBLE = regex.compile(r"[\p{Cf}\p{Variation_Selector}--[\u200d\U000E0020-\U000E007F]]|\u0640", regex.V1)
-_SUPERSCRIPT = re.compile("[²³¹⁰⁴-⁹]+")
+_SUPERSCRIPT = re.compile("⁻?[²³¹⁰⁴-⁹]+")
 _FRACTION = re.compile("(\\d?)([¼-¾⅐-⅞])")
-_INITIALS = regex.compile(
-    r"(?<![\p{L}\p{N}])(?:\p{L}\.\s?){2,}(?![\p{L}\p{N}])|(?<![\p{L}\p{N}])(?:\p{L}\.)+\p{L}(?![\p{L}\p{N}])"
+_ENTITY = re.compile(r"&#?\w+;")
+_TEX = (
+    (re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}"), r"\1/\2"),
+    (re.compile(r"\\sqrt\s*\{([^{}]*)\}"), r"√\1"),
+    (re.compile(r"\\(?:times|cdot)\b"), "×"),
+    (re.compile(r"\^\s*\{([^{}]*)\}"), r"^\1"),
+    (re.compile(r"\\([%$&#_])"), r"\1"),
 )
-_APOSTROPHE = regex.compile(r"(?<=\p{L})['’`ʼʻ‘](?=\p{L})|(?<=s)['’`](?=\s|$)|(?<=^|\s)['’ʻ‘](?=\p{L})")
+"""What models write in mathematics, and what it says."""
+_INITIALS = regex.compile(
+    r"(?<![\p{L}\p{N}])(?:\p{Lu}\p{Ll}\.(?=\p{Lu}\.)(?:\p{Lu}\.)+|(?:\p{L}\.\s?){2,})(?![\p{L}\p{N}])|(?<![\p{L}\p{N}])(?:\p{L}\.)+\p{L}(?![\p{L}\p{N}])"
+)
+_APOSTROPHE = regex.compile(
+    r"(?<=\p{L})['’`ʼʻ‘′׳](?=\p{L})|(?<=\p{Hebrew})[״\"](?=\p{Hebrew})|(?<=s)['’`](?=\s|$)|(?<=^|\s)['’ʻ‘](?=\p{L})"
+)
 _ARTICLE = regex.compile(r"^[^\p{L}\p{N}\p{S}]*(?:a|an|the)\s+(?=\S)")
 _EMPHASIS = regex.compile(r"(?<!\p{L})\*+(?=\p{L})|(?<=\*\p{L}+|\p{L}{2})\*+(?!\p{L})|\*\*+")
 _TOKEN = regex.compile(
@@ -42,15 +55,28 @@ _JOINTS = regex.compile(
 
 
 def compatible(text: str) -> str:
-    """NFKC without invisible characters; `10²` becomes `10^2` and `3½` becomes `3 1/2`, not other numbers."""
+    """NFKC without invisible characters; `10²` becomes `10^2` and `3½` becomes `3 1/2`, not other numbers. Entities of HTML
+    and what TeX writes in numbers are what they stand for."""
+    if "&" in text:
+        text = _ENTITY.sub(lambda m: html.unescape(m[0]), text)
+    if "\\" in text or "^" in text:
+        for pattern, plain in _TEX:
+            text = pattern.sub(plain, text)
     text = _FRACTION.sub(lambda m: f"{m[1]}{' ' if m[1] else ''}{unicodedata.normalize('NFKC', m[2])}", text)
     text = _SUPERSCRIPT.sub(lambda m: "^" + unicodedata.normalize("NFKC", m[0]), text)
-    return unicodedata.normalize("NFKC", _INVISIBLE.sub("", text))
+    return unicodedata.normalize("NFKC", _INVISIBLE.sub("", text.replace("´", "'")))
 
 
 def ascii_digits(text: str) -> str:
     """Decimal digits of any script as 0 to 9."""
     return "".join(str(unicodedata.decimal(c)) if c.isdecimal() and not c.isascii() else c for c in text)
+
+
+def pointed_alike(one: str, other: str) -> tuple[str, str]:
+    """Two texts to compare: the vowel points of Arabic and Hebrew are content only where both texts write them."""
+    if bool(_POINTS.search(one)) == bool(_POINTS.search(other)):
+        return one, other
+    return _POINTS.sub("", one), _POINTS.sub("", other)
 
 
 def fold_marks(text: str) -> str:

@@ -6,16 +6,33 @@ could be right or wrong and is excluded by that reason; an answer that only repe
 capital of Ghana is Ghana") does say something, and is wrong unless it is right.
 """
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from ghosttrack.common.maths.text import normalise
 from ghosttrack.stages.track.matching.matchers import MATCHERS, Key, applicable, auto, exact
 
-REFUSALS = {
-    "i do not know", "i dont know", "unknown", "not known", "none", "na", "n/a", "n a", "not available",
-    "i am not sure", "im not sure", "no answer",
-}  # fmt: skip
+_KNOWS_NOT = (
+    "i (?:really |honestly )?(?:do not|dont) know", "i (?:do not|dont) have (?:enough|any|sufficient|access|the|information)",
+    "(?:i have )?no (?:idea|clue)", "(?:i am |im )?(?:not sure|unsure|not certain)",
+    "i (?:cannot|cant|can not|could not|couldnt|am unable to|am not able to) (?:answer|determine|say|tell|help|find|provide)",
+    "(?:there is|i have) (?:no|not enough|insufficient) information",
+    "(?:it|(?:the|that|this) (?:information|answer)) (?:is (?:unknown|not (?:known|available|clear))|cannot be (?:determined|known))",
+)  # fmt: skip
+_MEANWHILE = "the|that|this|these|what|who|when|where|which|how|if|about|on|with|to|for|enough|any|information|an?|your|you|it|of"
+_ELSEWHERE = """
+je ne sais pas|ich weiss nicht|ich weiss es nicht|keine ahnung|no se|no lo se|nao sei|non so|non lo so|не знаю|я не знаю|bilmiyorum
+ik weet het niet|لا أعرف|לא יודע|मुझे नहीं पता|わかりません|分かりません|知りません|不知道|我不知道|모르겠습니다|ไม่ทราบ
+"""
+_REFUSAL = re.compile(
+    "unknown|not known|none|na|n/a|n a|not available|no answer|unanswerable|idk"
+    rf"|(?:(?:sorry|im sorry|i am sorry|unfortunately|as an? (?:ai|language)(?: language)?(?: model)?) )?(?:but )?"
+    rf"(?:{'|'.join(_KNOWS_NOT)})(?: (?:{_MEANWHILE})\b.*)?|{'|'.join(_ELSEWHERE.split(chr(10))[1:-1])}"
+)
+"""Of a normalised answer: it says that it does not answer, and nothing else."""
+_ASIDE = re.compile(r"<think>.*?</think>|~~[^~\n]+~~", re.DOTALL)
+"""What an answer thinks before it answers, or strikes out."""
 
 
 LABEL, JUDGE = "label", "judge"
@@ -42,8 +59,9 @@ def judge(
     matching: a value of `data.matching`; what no text can tell (`label`, `judge`) is by `auto` here.
     """
     golds = tuple(alias for alias in aliases if alias.strip())
+    answer = _ASIDE.sub("", answer)
     said = normalise(answer)
-    if not said and not any(gold.strip() == answer.strip() for gold in golds):
+    if said in ("", "-") and not any(gold.strip() == answer.strip() for gold in golds):
         return Judgement(None, None, "empty")
     if not golds:
         return Judgement(None, None, "no_gold_answer")
@@ -51,7 +69,7 @@ def judge(
     matched = {name: int(not MATCHERS[name](answer, key)) for name in ("auto", *applicable(golds, choices))}
     if MATCHERS.get(matching, auto)(answer, key):
         return Judgement(0, int(not exact(answer, key)), None, matched)
-    if said in REFUSALS:
+    if _REFUSAL.fullmatch(said):
         return Judgement(None, None, "refusal")
     if (asked := normalise(query)) and said.startswith(asked):
         return Judgement(None, None, "echo")

@@ -7,32 +7,41 @@ import regex
 
 from ghosttrack.common.maths.text import compatible, normalise
 from ghosttrack.stages.track.matching.mentions import NEGATIONS, denied_before, states
+from ghosttrack.stages.track.matching.quantities import whole_quantity
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_YES = """yes yeah yep yup true correct right affirmative certainly absolutely definitely indeed oui si sí ja да sim はい 是 对 對 예 네 हाँ نعم evet"""
+_YES = """ναι vrai wahr richtig vero verdadero verdadeiro верно כן 是的 对的 對的 没错 そうです そう ใช่ yes yeah yep yup true correct right affirmative certainly absolutely definitely indeed oui si sí ja да sim はい 是 对 對 예 네 हाँ نعم evet"""
 _NO = """
-no nope false incorrect wrong negative non nein нет não nao いいえ 否 不 不是 아니요 아니오 नहीं لا hayır hayir
+όχι οχι nah faux falsch falso неверно לא 不是的 不对 違います 違う ไม่ใช่ ไม่ untrue impossible no nope false incorrect wrong negative non nein нет não nao いいえ 否 不 不是 아니요 아니오 नहीं لا hayır hayir
 """
 YES, NO = frozenset(_YES.split()), frozenset(_NO.split())
 _SUBJECT = "i|you|he|she|it|we|they|there|this|that|these|those"
 _AUXILIARY = "is|are|was|were|do|does|did|can|could|will|would|has|have|had|should|must|may|might"
 _YES_SAID = re.compile(
-    rf"(?:(?:there is |without |no )*doubt(?:less)?|of course|sure|surely|exactly|always|i (?:do )?(?:think|believe|guess|suppose) so|(?:{_SUBJECT}) (?:{_AUXILIARY}))\b(?! not)"
+    rf"(?:(?:there is |without |no )*doubt(?:less)?|of course|(?:it|that|this) (?:is|was) the case|sure|surely|exactly|always|i (?:do )?(?:think|believe|guess|suppose) so|(?:{_SUBJECT}) (?:{_AUXILIARY}))\b(?! not)"
 )
 _NO_SAID = re.compile(
-    rf"(?:not (?:really|at all|quite|so|likely)|(?:of course|certainly|definitely|probably|surely) not|never|hardly|i (?:dont|do not|cant|cannot) (?:think|believe|guess|suppose) so"
+    rf"(?:not (?:really|exactly|at all|quite|so|likely)|(?:of course|certainly|definitely|probably|surely) not|never|hardly|i (?:dont|do not|cant|cannot) (?:think|believe|guess|suppose) so|i (?:think|believe|guess) not"
     rf"|(?:{_SUBJECT}) (?:(?:{_AUXILIARY}) not|(?:{_AUXILIARY}|ca|wo)nt|cannot|never)\b.*)"
 )
 _SAID = re.compile(r"\b(?:answer|verdict|statement|claim|this|that|it) (?:is|was) (not )?(\w+)")
 _ALONE = regex.compile(r"[\s()\[\]*\"'“”:]*([A-Za-z])[\s()\[\]*\"'“”.,:!]*")
 _LEADING = regex.compile(r"[\s*\"'“(\[]*([A-Za-z])\**(?:[.):\]]+|\s+[-–—:])\s*\**(?=\S)")
 _NAMED = regex.compile(
-    r"(?i:\b(?:answer|option|choice|letter)(?:\s+(?:is|was|would be))?\s*:?\s*\**[(\[\"'“]?)([A-Z])(?![\p{L}\p{N}+#'’])"
-    r"|[(\[{]([A-Za-z])[)\]}]|(?i:\b(?:option|choice|letter)\s)([a-z])(?![\p{L}\p{N}+#'’])"
+    r"(?i:\b(?:(?:answer|option|choice|letter)(?:\s+(?:is|was|would be))?|\bi\s(?:\w+\s)?(?:pick|choose|select))\s*:?\s*\**[(\[\"'“]?)([A-Z])(?![\p{L}\p{N}+#'’])"
+    r"|[(\[{]([A-Za-z])[)\]}]|(?i:\b(?:option|choice|letter|answer\sis)\s)([a-z])(?=[.)]?\s*$)(?![\p{L}\p{N}+#'’])"
+)
+_ORDINALS = ["first", "second", "third", "fourth", "fifth"]
+_COUNTED = re.compile(
+    rf"(?:(?:the )?(?:correct |right )?answer is )?(?:the )?(?:({'|'.join(_ORDINALS)})(?: (?:one|option|choice|answer))?"
+    r"|(?:option|choice|answer|number) (\d{1,2}))"
+)
+_BESIDE_HAN = regex.compile(
+    r"(?<=[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}])(?=[A-Z])|(?<=[A-Z])(?=[\p{Han}\p{Hiragana}])"
 )
 _LISTED = regex.compile(r"(?<=\s)[(\[]?([A-Z])[.)\]:]\s")
 _REJECTED = regex.compile(
-    r"(?<=\b[A-Z]\b.*)\b(?:over|rather than|instead of)\s+\(?[A-Z]\)?(?!\p{L})"
+    r"(?<=\b[A-Z]\b.*)\b(?:over|rather than|instead of)\s+\(?[A-Z]\)?(?!\p{L})|(?<=\b[A-Z]\b.*)\bbecause\b.*"
     r"|(?<!\p{L})\(?[A-Z]\)?\s+(?:is|was)\s+(?:(?:clearly|definitely)\s+)?(?:wrong|incorrect|false)\b"
 )
 _ONE_LETTER = regex.compile(
@@ -47,7 +56,9 @@ def is_letter(text: str) -> bool:
 
 def options_said(answer: str, n_options: int | None = None) -> set[str]:
     """Letters of the options that an answer chooses; letters that it denies are left out."""
-    answer = _REJECTED.sub("", compatible(answer))
+    answer = _REJECTED.sub("", _BESIDE_HAN.sub(" ", compatible(answer)))
+    if n_options and (place := _counted(answer)) and place <= n_options:
+        return {LETTERS[place - 1]}
     for pattern in (_ALONE, _LEADING):
         match = (pattern.fullmatch if pattern is _ALONE else pattern.match)(answer)
         if match and _exists(match[1], n_options):
@@ -65,6 +76,13 @@ def options_said(answer: str, n_options: int | None = None) -> set[str]:
     return set()
 
 
+def _counted(answer: str) -> int | None:
+    """The place of an option that is named by its number: `the second one`, `option 2`."""
+    if match := _COUNTED.fullmatch(normalise(answer)):
+        return int(match[2]) if match[2] else _ORDINALS.index(match[1]) + 1
+    return None
+
+
 def chooses(answer: str, gold: str, choices: Sequence[str] = ()) -> bool:
     """Whether the answer chooses the option that `gold` names, by its letter or by its text, and no other.
 
@@ -78,8 +96,12 @@ def chooses(answer: str, gold: str, choices: Sequence[str] = ()) -> bool:
         return said == {wanted} and not others if wanted else bool(text) and states(answer, text or "")
     if text is None:
         return False
+    if (number := whole_quantity(answer)) and any(map(whole_quantity, choices)):
+        return [one for one in choices if (other := whole_quantity(one)) and number.same(other)] == [text]
     rivals = [choice for choice in choices if choice != text and states(answer, choice)]
-    return states(answer, text) and not any(text not in rival for rival in rivals)
+    return states(answer, text) and not any(
+        text not in rival and normalise(rival) not in normalise(text) for rival in rivals
+    )
 
 
 def _wanted(gold: str, choices: Sequence[str]) -> tuple[str | None, str | None]:
@@ -111,8 +133,11 @@ def pole(text: str) -> bool | None:
 
 def verdict(answer: str) -> bool | None:
     """Whether an answer says yes (True) or no (False); None where it says neither or both."""
-    words = normalise(answer).split()
+    asked = answer.rfind("?") + 1
+    words = normalise(answer[asked:]).split() or normalise(answer).split()
     if not words:
+        return None
+    if words in (["yes", "no"], ["no", "yes"]):
         return None
     if words[:2] in (["yes", "and"], ["yes", "or"], ["true", "or"], ["no", "and"]) and len(words) < 4:
         return None
@@ -120,7 +145,11 @@ def verdict(answer: str) -> bool | None:
         return words[0] in ("t", "y")
     if words[0] in YES and words[1:2] == ["not"]:
         return False
-    if words[0] in YES | NO and not (words[0] == "no" and words[1:2] in (["one"], ["doubt"], ["wonder"])):
+    if words[0] in YES | NO and not (
+        words[0] == "no"
+        and words[1:2]
+        in (["one"], ["doubt"], ["wonder"], ["evidence"], ["information"], ["mention"], ["idea"])
+    ):
         return words[0] in YES
     named = _SAID.search(" ".join(words))
     if named and named[2] in YES | NO:

@@ -3,20 +3,43 @@
 import re
 from datetime import datetime
 from functools import lru_cache
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from dateutil import parser
+from text_to_num import alpha2digit
 
 from ghosttrack.common.maths.text import ascii_digits, compatible
 
+_OTHERS = """
+januar februar märz april mai juni juli august september oktober november dezember
+janvier février mars avril mai juin juillet août septembre octobre novembre décembre
+enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre diciembre
+janeiro fevereiro março abril maio junho julho agosto setembro outubro novembro dezembro
+gennaio febbraio marzo aprile maggio giugno luglio agosto settembre ottobre novembre dicembre
+января февраля марта апреля мая июня июля августа сентября октября ноября декабря
+"""
+"""Months of German, French, Spanish, Portuguese, Italian and Russian."""
+
+
+class _Months(parser.parserinfo):
+    MONTHS: ClassVar = [
+        (*english, *(line.split()[number] for line in _OTHERS.split("\n") if line))
+        for number, english in enumerate(parser.parserinfo.MONTHS)
+    ]
+
+
 _MONTH = "(?:" + "|".join(
-    sorted({name for names in parser.parserinfo.MONTHS for name in names}, key=len, reverse=True)
+    sorted({name for names in _Months.MONTHS for name in names}, key=len, reverse=True)
 ) + r")\b\.?"  # fmt: skip
-_DAY = r"\d{1,2}(?:st|nd|rd|th)?"
+_INFO = _Months()
+_DAY = r"(?:the )?\d{1,2}(?:st|nd|rd|th|er|º|\.(?= ))?"
 _DATE = re.compile(
-    rf"\b(?:{_DAY}(?: of)?[ -]{_MONTH}(?:,?[ -]\d{{4}})?|{_MONTH} {_DAY}\b(?:,? \d{{4}})?|{_MONTH},? \d{{4}}"
-    r"|\d{4}[-/]\d{1,2}[-/]\d{1,2}|\d{1,2}[/.-]\d{1,2}[/.-]\d{4})\b",
+    rf"\b(?:{_DAY}(?: of| de)?[ -]{_MONTH}(?:(?:,| de)?[ -]\d{{4}})?|{_MONTH} {_DAY}\b(?:,? \d{{4}})?|{_MONTH},?(?: de)? \d{{4}}"
+    r"|\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[/.-]\d{1,2}[/.-](?:\d{4}|\d\d))(?:\b|(?=T\d\d:))",
     re.IGNORECASE,
+)
+_TIME = re.compile(
+    r"(?<![\d:.,$€£-])(\d{1,2})(?::(\d\d))?(?:\s?([ap])(?:\.\s?m\b\.?|m\b)|\s?(o['’]?clock|uhr)\b)?(?![\d:])"
 )
 _EAST_ASIAN = re.compile(r"(\d{4})[年년] ?(\d{1,2})[月월] ?(\d{1,2})[日일]")
 _DEFAULTS = (datetime(2001, 1, 1), datetime(2004, 12, 28))
@@ -48,13 +71,52 @@ def dates(text: str) -> tuple[Found, ...]:
     text = _iso(text)
     found = []
     for match in _DATE.finditer(text):
-        written = re.sub(r"(?i)\bof\b", " ", match[0]).replace(".", "/" if match[0][0].isdigit() else " ")
+        written = re.sub(r"(?i)\b(?:of|de|the)\b|(?<=\d)(?:er|º)", " ", match[0]).replace(
+            ".", "/" if match[0][0].isdigit() else " "
+        )
         try:
             readings = {_read(written, dayfirst) for dayfirst in _orders(match[0])}
         except (parser.ParserError, OverflowError):
             continue
         found.append(Found(tuple(readings), *match.span()))
     return tuple(found)
+
+
+def spelled_days(text: str) -> str:
+    """The text with `the fourth of July` as `the 4th of July`."""
+    return (
+        str(alpha2digit(text, "en"))
+        if re.search(rf"(?i)[a-z]{{3}} (?:of )?{_MONTH}|{_MONTH} [a-z]", text)
+        else text
+    )
+
+
+class Time(NamedTuple):
+    """Minutes since midnight, or since noon or midnight where the half of the day is not known."""
+
+    minutes: int
+    known: bool
+
+    def same(self, other: "Time") -> bool:
+        """Equal; a half of the day that only one of them says is taken as understood."""
+        one = self.known == other.known or max(t.minutes for t in (self, other) if not t.known) > 12 * 60 + 59
+        return self.minutes == other.minutes if one else self.minutes % 720 == other.minutes % 720
+
+
+def times(text: str) -> tuple[Time, ...]:
+    """The times of day in a text: `15:00`, `3 pm`, `3 o'clock`."""
+    found = []
+    for hour, minute, half, clock in _TIME.findall(ascii_digits(compatible(text)).lower()):
+        if (minute or half or clock) and int(hour) <= (12 if half else 24) and int(minute or 0) < 60:
+            hours = int(hour) % 12 + 12 * (half == "p") if half else int(hour) % 24
+            found.append(Time(60 * hours + int(minute or 0), bool(half)))
+    return tuple(found)
+
+
+def whole_time(text: str) -> Time | None:
+    """The time that a text is, if it is nothing else."""
+    found = times(text)
+    return found[0] if found and _TIME.fullmatch(text.strip().lower()) else None
 
 
 def whole_date(text: str) -> tuple[Date, ...]:
@@ -78,6 +140,6 @@ def _orders(text: str) -> tuple[bool, ...]:
 
 def _read(text: str, dayfirst: bool) -> Date:
     """A component is open if it follows the default."""
-    one, other = (parser.parse(text, default=default, dayfirst=dayfirst) for default in _DEFAULTS)
+    one, other = (parser.parse(text, _INFO, default=default, dayfirst=dayfirst) for default in _DEFAULTS)
     return Date(*(a if a == b else None for a, b in (
         (one.year, other.year), (one.month, other.month), (one.day, other.day))))  # fmt: skip

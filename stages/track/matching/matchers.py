@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ghosttrack.common.maths.text import normalise
 from ghosttrack.stages.track.matching.choices import chooses, is_letter, pole, verdict
-from ghosttrack.stages.track.matching.dates import dates, whole_date
+from ghosttrack.stages.track.matching.dates import dates, spelled_days, times, whole_date, whole_time
 from ghosttrack.stages.track.matching.mentions import denied_before, states
 from ghosttrack.stages.track.matching.quantities import (
     quantities,
@@ -21,7 +21,13 @@ from ghosttrack.stages.track.matching.quantities import (
 
 _BEYOND = re.compile(r"(?:\b(?:before|after|prior to)|(?:^|\s)[<>≤≥≠])\s*$", re.IGNORECASE)
 _NONE = re.compile(r"\b(?:none|nil|nought)\b(?! of the)", re.IGNORECASE)
-_NOTE = re.compile(r"(?<=\S)\s+\([^()]*\)$")  # Mercury (planet)
+_NOTE = re.compile(r"(?<=\S)(?:\s+\([^()]*\)|,? (?:Inc|Ltd|Corp|Co|LLC|GmbH|plc|Corporation|Company)\.?)$")
+"""What stands behind a name to tell it from others: Mercury (planet), Apple Inc."""
+_ITEMS = re.compile(r"\s*(?:,|;|&|\band\b|\bund\b|\by\b|\bet\b|\n)+\s*(?:and\s)?\s*", re.IGNORECASE)
+_CONCLUDES = re.compile(
+    r"(?:\banswer (?:is|was|would be)\b:?|\banswer:|####|\\boxed\{)(?!\W*(?:correct|right|simple|clear|obvious|easy|known|given|found)\b)",
+    re.IGNORECASE,
+)
 F1_RIGHT = 0.5
 """Least token F1 of a right answer."""
 
@@ -41,10 +47,23 @@ def exact(answer: str, key: Key) -> bool:
 def contains(answer: str, key: Key) -> bool:
     """The answer states a right one in whole words and does not deny it; a note in brackets behind it may be left out."""
     golds = dict.fromkeys(form for gold in key.golds for form in (gold, _NOTE.sub("", gold)))
-    if any(states(answer, gold) for gold in golds):
+    answer = concluded(answer)
+    if any(states(answer, gold) or _states_all(answer, gold) for gold in golds):
         return True
     numbered = [gold for gold in map(with_numerals, golds) if any(c.isdecimal() for c in gold)]
     return bool(numbered) and any(states(with_numerals(answer), gold) for gold in numbered)
+
+
+def concluded(answer: str) -> str:
+    """What stands behind the last `the answer is`, `####` or `\\boxed{`, where reasons come before it; else all."""
+    found = list(_CONCLUDES.finditer(answer))
+    return answer[found[-1].end() :] if found and normalise(answer[found[-1].end() :]) else answer
+
+
+def _states_all(answer: str, gold: str) -> bool:
+    """Whether the answer states each item of a list (`red, green and blue`), in any order."""
+    items = [item for item in _ITEMS.split(gold) if normalise(item)]
+    return len(items) > 1 and all(states(answer, item) for item in items)
 
 
 def number(answer: str, key: Key) -> bool:
@@ -54,6 +73,7 @@ def number(answer: str, key: Key) -> bool:
 
 def date(answer: str, key: Key) -> bool:
     """The answer holds the date, however it is written; it may say more than the right answer, not less."""
+    answer = spelled_days(answer)
     said = [
         reading
         for found in dates(answer)
@@ -61,6 +81,11 @@ def date(answer: str, key: Key) -> bool:
         for reading in found.readings
     ]
     return any(wanted.within(one) for gold in key.golds for wanted in whole_date(gold) for one in said)
+
+
+def time(answer: str, key: Key) -> bool:
+    """The answer holds the time of day."""
+    return any((wanted := whole_time(gold)) and any(map(wanted.same, times(answer))) for gold in key.golds)
 
 
 def choice(answer: str, key: Key) -> bool:
@@ -89,7 +114,10 @@ def auto(answer: str, key: Key) -> bool:
 MATCHERS: dict[str, Callable[[str, Key], bool]] = {
     "auto": auto, "exact": exact, "contains": contains, "number": number, "choice": choice, "yes_no": yes_no, "f1": f1,
 }  # fmt: skip
-KINDS: dict[str, Callable[[str, Key], bool]] = MATCHERS | {"date": lambda a, k: date(a, k) or contains(a, k)}
+KINDS: dict[str, Callable[[str, Key], bool]] = MATCHERS | {
+    "date": lambda a, k: date(a, k) or contains(a, k),
+    "time": lambda a, k: time(a, k) or (contains(a, k) and not times(a)),
+}
 
 
 def kind_of(gold: str) -> str:
@@ -100,6 +128,8 @@ def kind_of(gold: str) -> str:
         return "choice"
     if whole_date(gold):
         return "date"
+    if whole_time(gold):
+        return "time"
     return "number" if whole_quantity(gold) else "contains"
 
 
@@ -132,6 +162,7 @@ def _holds_number(answer: str, gold: str) -> bool:
     wanted = whole_quantity(gold)
     if wanted is None:
         return False
+    answer = concluded(answer)
     text = spell_out(answer)
     if any(
         q.same(wanted) and not _BEYOND.search(text[: q.start]) and not denied_before(text[: q.start], "0")

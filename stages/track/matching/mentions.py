@@ -5,19 +5,19 @@ by `not Paris`, but is by `Paris, not London` and by `not London but Paris`.
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import regex
 
-from ghosttrack.common.maths.text import normalise
+from ghosttrack.common.maths.text import normalise, pointed_alike
 
 _JOINED, _POSSESSED, _NOUN = "\ue000", "\ue001", "\ue002"  # private-use characters, which no answer means
 _COMPOUND = regex.compile(r"(?<=\p{L})[-‐‑–](?=\p{Lu}\p{Ll})")
 _POSSESSIVE = regex.compile(r"(?<=\p{L})['’`ʼ]s(?!\p{L})")
 _CLAUSE = regex.compile(
-    r"[,;:!?\n()…—。、，！？；：（）।؟،]+(?!\d)|(?<=[\p{L}\p{N}]{3})\.(?=\s|$)|(?<=\bno)\.(?=\s+\p{L})|\s[-–]+\s|(?<!\b(?:everything|everyone|anything|anyone|anywhere|all) )\bbut\b|\b(?:however|although)\b",
+    r"[,;:!?\n()…—。、，！？；：（）।؟،]+(?!\d)|(?<=[\p{L}\p{N}]{3})\.(?=\s|$)|(?<=\bno)\.(?=\s+\p{L})|\s[-–]+\s|(?<!\b(?:everything|everyone|anything|anyone|anywhere|all) )\bbut\b|\b(?:however|although|sondern|mais|sino|pero)\b|\.(?=\s+(?:It|So|The|This|That|Then|Thus|Hence|Therefore)\b)",
     regex.I,
 )
 _SPACELESS = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]")
@@ -29,16 +29,16 @@ _PARTICLES = regex.compile(
 _NEGATIONS = """
 not never neither nor no non without cannot cant isnt wasnt arent werent dont doesnt didnt wont wouldnt couldnt shouldnt
 hasnt havent hadnt aint unlike except excluding hardly incorrect incorrectly wrong wrongly
-nicht kein keine keinen nie pas jamais nunca não nao sin ohne sans не ни нет nem
+nicht kein keine keinen nie pas jamais nunca não nao sin ohne sans не ни нет nem δεν όχι μη ليس ليست لا غير לא אינו אינה
 """
 NEGATIONS = frozenset(_NEGATIONS.split())
-_PHRASES = (("rather", "than"), ("instead", "of"), ("other", "than"), ("far", "from"), ("i", "doubt"), ("everything", "but"),
+_PHRASES = (("rather", "than"), ("instead", "of"), ("other", "than"), ("far", "from"), ("nowhere", "near"), ("i", "doubt"), ("everything", "but"),
             ("everyone", "but"), ("anything", "but"), ("anyone", "but"), ("anywhere", "but"), ("all", "but"))  # fmt: skip
 _AFFIRMING = "only just merely simply until later less more fewer earlier doubt question wonder surprisingly"
 _NOBODY = frozenset({"none", "nobody", "nothing", "one"})
 _AFFIRMED = frozenset(_AFFIRMING.split())
 _DENIED_AFTER = regex.compile(
-    r"^\s*(?:ではありません|ではない|じゃない|でない|不是|가 아니|이 아니|은 아니|는 아니|\s*(?:(?:is|was|would be) (?:incorrect|wrong|false|not)|(?:isnt|wasnt|cannot be|cant be))\b(?! (?:only|just|far|merely|to be)))"
+    r"^\s*(?:degil|ليس|ليست|אינה|אינו|לא |नहीं|ではなく|でなく|じゃなく|ではありません|ではない|じゃない|でない|不是|가 아니|이 아니|은 아니|는 아니|\s*(?:(?:is|was|would be) (?:(?:the )?(?:incorrect|wrong|false)|not|never)|(?:isnt|wasnt|cannot be|cant be))\b(?! (?:only|just|far|merely|to be)))"
 )
 _DENIED_BEFORE = regex.compile(r"(?:不是|并非|並非|而非|不在|非|没有|ไม่ใช่)$")
 _OTHERS = {
@@ -48,14 +48,39 @@ _OTHERS = {
     "american": "samoa",
 }  # fmt: skip
 _OTHER_PLACES = {first: frozenset(second.split()) for first, second in _OTHERS.items()}
-_ABBREVIATED = {"st": "saint", "mt": "mount", "dr": "doctor"}
+_MONTHS = "january february march april august september october november december"
+_ABBREVIATED = {"st": "saint", "mt": "mount", "ft": "fort", "dr": "doctor", "sept": "september"} | {
+    month[:3]: month for month in _MONTHS.split()
+}
 _COMMON_NOUN = regex.compile(r"(?<!\p{L})(?!news)\p{Ll}{3,}(?!\p{L})")
 _PLURALS = (
     (re.compile(r"(\w{2,})ies"), "y"),
-    (re.compile(r"(\w{2,}(?:ss|sh|ch|x|z|o))es"), ""),
+    (re.compile(r"(\w+(?:ss|us|sh|ch|x|z|o))es"), ""),
+    (re.compile(r"(\w{2,})ves"), "f"),
+    (re.compile(r"(\w{2,})ves"), "fe"),
+    (re.compile(r"(\w{3,})i"), "us"),
     (re.compile(r"(\w{2,}[^siu])s"), ""),
 )
 """Endings of a plural, and of its singular."""
+_IRREGULAR_PLURALS = """
+men/man women/woman children/child mice/mouse lice/louse geese/goose feet/foot teeth/tooth oxen/ox bacteria/bacterium
+phenomena/phenomenon criteria/criterion data/datum
+"""
+_IRREGULAR = dict(pair.split("/") for pair in _IRREGULAR_PLURALS.split())
+_ASKED_BACK = regex.compile(
+    r",?\s*(?<![\p{L}])(?:(?:is|was|are|were|does|did|do)n['’]?t (?:it|he|she|they|that|this)\b(?=\s*\?)"
+    r"|why not\b(?=[^.?!]*\?)|(?:is|was|are|were)n['’]?t (?:it|he|she|that|this)\b(?=[^.?!]*\?))",
+    regex.I,
+)
+"""`Paris, isn't it?` and `Isn't it Paris?` say Paris."""
+_TURKISH = "d[aeıiuü]r|[dt][ae]n?|[yn]?[ıiuüae]|n?[ıiuü]n"
+_LOOSE: tuple[tuple[regex.Pattern[str], str | Callable[[regex.Match[str]], str]], ...] = (
+    (regex.compile(r"(?<=\p{L})[-‐‑−](?=\p{L})"), ""),
+    (regex.compile(r"(?<!\p{L})(?:[ldjmnst]|qu)['’](?=\p{L}{3})", regex.I), ""),
+    (regex.compile(rf"(?<=\p{{L}})['’](?:{_TURKISH})(?!\p{{L}})"), ""),
+    (regex.compile("[äöü]", regex.I), lambda match: {"ä": "ae", "ö": "oe", "ü": "ue"}[match[0].lower()]),
+)
+"""Looser spellings, where the strict one is not there: Spiderman, l'Espagne, Ankara'da, Koeln."""
 _TAKEN_BACK = regex.compile(r"[^.?!]*\?\s*(?=no\b)", regex.I)
 _REACH = 7
 """Words between a negation and what it denies, at most."""
@@ -75,6 +100,7 @@ class _Words(NamedTuple):
 
 def states(answer: str, name: str) -> bool:
     """Whether the answer states the name and does not deny it, at least once."""
+    answer, name = pointed_alike(answer, name)
     key = normalise(name)
     if not key:
         return bool(name.strip()) and name.strip() in answer
@@ -82,7 +108,17 @@ def states(answer: str, name: str) -> bool:
         return _states_part(answer, key)
     if name.isupper() and len(name) <= 3 and key in _COMMON_WORDS and normalise(answer) != key:
         return bool(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", answer))
-    answer = _TAKEN_BACK.sub("", answer)
+    answer = _ASKED_BACK.sub("", _TAKEN_BACK.sub("", answer))
+    if _states_words(answer, name):
+        return True
+    for pattern, plain in _LOOSE:
+        loose, wanted = pattern.sub(plain, answer), pattern.sub(plain, name)
+        if (loose, wanted) != (answer, name) and _states_words(loose, wanted):
+            return True
+    return False
+
+
+def _states_words(answer: str, name: str) -> bool:
     said, wanted = _words(answer, sentence=True), _words(name).spellings
     return any(not denied(said.spellings, said.clause, place) for place in _places(said, wanted))
 
@@ -139,7 +175,10 @@ def _another_place(before: frozenset[str], wanted: Sequence[frozenset[str]]) -> 
 
 
 def _denied_after(said: _Words, last: int) -> bool:
-    rest = " ".join(said.words[last + 1 : last + 7])
+    end = next(
+        (n for n in range(last + 1, len(said.words)) if said.clause[n] != said.clause[last]), len(said.words)
+    )
+    rest = " ".join(said.words[last + 1 : min(end, last + 7)])
     return bool(_DENIED_AFTER.match(rest)) or any(
         word.startswith(("아니", "아닌")) or "아닙니다" in word for word in said.words[last : last + 2]
     )
@@ -170,6 +209,7 @@ def _spellings(word: str, common: frozenset[str]) -> frozenset[str]:
     others = {_ABBREVIATED[word]} if word in _ABBREVIATED else set()
     if word in common:
         singulars = {found[1] + end for plural, end in _PLURALS if (found := plural.fullmatch(word))}
+        singulars |= {_IRREGULAR[word]} if word in _IRREGULAR else set()
         others |= {_NOUN + one for one in singulars or {word}}
     return frozenset({word, *others})
 

@@ -3,19 +3,23 @@
 Spelled numbers are read by text2num (English). A number inside a name (`COVID-19`, `R2D2`, `10:30`) is none.
 """
 
+import contextlib
 import re
 from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
 import regex
-from text_to_num import alpha2digit
+from text_to_num import alpha2digit, text2num
 
 from ghosttrack.common.maths.text import ascii_digits, compatible
 
 _SCALES = {
     "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12, "lakh": 10**5,
-    "crore": 10**7, "mn": 10**6, "mio": 10**6, "bn": 10**9, "k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9,
+    "crore": 10**7, "mn": 10**6, "mio": 10**6, "bn": 10**9, "tn": 10**12, "k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9,
+    "万": 10**4, "萬": 10**4, "만": 10**4, "亿": 10**8, "億": 10**8, "억": 10**8,
+    "mille": 10**3, "mil": 10**3, "tausend": 10**3, "тысяч": 10**3, "millionen": 10**6, "millions": 10**6, "millones": 10**6,
+    "миллионов": 10**6, "milliarden": 10**9, "milliards": 10**9,
 }  # fmt: skip
 _FRACTIONS = {"half": 2, "halves": 2, "third": 3, "3rd": 3, "quarter": 4, "fourth": 4, "4th": 4, "fifth": 5, "5th": 5,
               "sixth": 6, "6th": 6, "seventh": 7, "7th": 7, "eighth": 8, "8th": 8, "ninth": 9, "9th": 9, "tenth": 10,
@@ -23,38 +27,50 @@ _FRACTIONS = {"half": 2, "halves": 2, "third": 3, "3rd": 3, "quarter": 4, "fourt
 _UNITS: dict[str, tuple[str, Fraction]] = {}
 for _dimension, _table in {
     "length": {"1000": "km kilometre kilometer", "1": "m metre meter", "0.01": "cm centimetre centimeter",
-               "0.001": "mm millimetre millimeter", "1609.344": "mi mile", "0.3048": "ft foot feet", "0.0254": "inch inches",
+               "0.001": "mm millimetre millimeter", "0.000001": "µm μm micrometre micrometer micron",
+               "0.000000001": "nm nanometre nanometer", "1609.344": "mi mile", "0.3048": "ft foot feet", "0.0254": "in inch inches",
                "0.9144": "yd yard"},
     "area": {"1000000": "km^2 km2 sqkm", "1": "m^2 m2", "10000": "ha hectare", "4046.8564224": "acre",
              "2589988.110336": "mi^2 sqmi"},
     "mass": {"1": "kg kilogram kilo", "0.001": "g gram", "0.000001": "mg milligram", "1000": "t tonne",
-             "0.45359237": "lb lbs"},
+             "0.45359237": "lb lbs", "0.028349523125": "oz ounce"},
     "time": {"1": "s sec second", "60": "min minute", "3600": "h hr hour", "86400": "day", "604800": "week"},
     "volume": {"1": "l litre liter", "0.001": "ml millilitre milliliter"},
-    "speed": {"1": "km/h kmh kph", "1.609344": "mph", "3.6": "m/s"},
+    "speed": {"1": "km/h kmh kph", "1.609344": "mph mi/h mile/h", "3.6": "m/s metre/s meter/s"},
+    "acceleration": {"1": "m/s^2 m/s2 metre/s^2 meter/s^2"},
+    "frequency": {"1": "hz hertz", "1000": "khz", "1000000": "mhz", "1000000000": "ghz"}, "voltage": {"1": "v volt"},
+    "data": {"1000": "kb kilobyte", "1000000": "mb megabyte", "1000000000": "gb gigabyte", "1000000000000": "tb terabyte"},
+    "power": {"1": "w watt", "1000": "kw kilowatt", "1000000": "mw megawatt"},
     "share": {"0.01": "% percent per-cent", "0.001": "‰"},
     "celsius": {"1": "°c celsius"}, "fahrenheit": {"1": "°f fahrenheit"}, "kelvin": {"1": "kelvin"},
     "years": {"1": "year yr"}, "months": {"1": "month"}, "degrees": {"1": "° degree"},
     "before": {"1": "bc bce"}, "after": {"1": "ad ce"},
-    "USD": {"1": "$ usd us$ dollar"}, "EUR": {"1": "€ eur euro"}, "GBP": {"1": "£ gbp"}, "JPY": {"1": "¥ jpy yen"},
-    "INR": {"1": "₹ inr rupee"}, "RUB": {"1": "₽ rub ruble rouble"}, "KRW": {"1": "₩ krw won"}, "CNY": {"1": "cny yuan"},
+    "USD": {"1": "$ usd us$ dollar", "0.01": "cent ¢"}, "EUR": {"1": "€ eur euro"}, "GBP": {"1": "£ gbp"}, "JPY": {"1": "jpy yen"}, "CHF": {"1": "chf franc swiss-franc"},
+    "CAD": {"1": "cad c$ ca$ canadian-dollar"}, "AUD": {"1": "aud a$ au$ australian-dollar"}, "peso": {"1": "peso"},
+    "lira": {"1": "lira lire"}, "krone": {"1": "krone kroner krona kronor"},
+    "INR": {"1": "₹ inr rupee"}, "RUB": {"1": "₽ rub ruble rouble"}, "KRW": {"1": "₩ krw won"}, "CNY": {"1": "cny yuan"}, "¥": {"1": "¥"}, "pound": {"1": "pound"},
 }.items():  # fmt: skip
     for _factor, _names in _table.items():
         for _name in _names.split():
             _UNITS[_name] = _UNITS[f"{_name}s"] = (_dimension, Fraction(_factor))
 
+_OF_TWO = {
+    "¥": {"JPY": Fraction(1), "CNY": Fraction(1)},
+    "pound": {"GBP": Fraction(1), "mass": Fraction("0.45359237")},
+}
+"""Names of two units: the dimensions that they may have, and what each is then worth."""
 _GAP = "[ \u00a0\u202f\u2009]"
 _QUANTITY = regex.compile(
-    rf"""(?<![√±]\s?|\p{{L}}[-–.,:/']|\p{{N}}[.,:/']|\p{{L}}|\p{{N}})
+    rf"""(?<![√±]\s?|(?:US|CA|AU|NZ|HK|\b[ACRS])\$|\p{{L}}[-–.,:/']|\p{{N}}[.,:/']|\p{{L}}|\p{{N}})
     (?P<sign>(?:(?<![\p{{L}}\p{{N}})\]][ ]?)[-−–+]|\b(?:minus|negative)\s)?)
-    (?P<currency>(?:US\$|\p{{Sc}}|\b(?:USD|EUR|GBP)\b)?)\s?(?P<inner>[-−]?)
+    (?P<currency>(?:(?:US|CA|AU|NZ|HK|[ACRS])?\$|\p{{Sc}}|\b(?:USD|EUR|GBP|CHF|JPY|INR|CNY|AUD|CAD)\b)?)\s?(?P<inner>[-−]?)
     (?: (?:(?P<whole>\d+)(?:\s+|\s+and\s+))?(?P<top>\d+)\s?/\s?(?P<bottom>[1-9]\d*)(?![/\d])
       | (?P<number>\d{{1,3}}(?:{_GAP}\d{{3}})+(?:[.,]\d+)?(?!\d) | \d+(?:[.,'’]\d+)* | [.]\d+)
-        (?:[eE](?P<exponent>[-+]?\d+)(?!\w) | \s?(?:×|x|\*)\s?10\^(?P<power>[-−]?\d+) | \^(?P<raised>\d+))?
+        (?:[eE](?P<exponent>[-+]?\d+)(?!\w) | \s?[×x*·⋅]\s?10\^(?P<power>[-−]?\d+) | \^(?P<raised>-?\d+))?
     )(?![:/^]\d|[.,]?\d)
     (?:(?:st|nd|rd|th)\b)?
-    (?:[ -]?(?P<scale>(?i:hundred|thousand|million|billion|trillion|dozen|lakh|crore|mn|mio|bn)\b|(?<=\d)[kKMB]\b))?
-    (?:[ \u00a0-]?(?P<unit>%|(?i:degrees?\s(?:celsius|fahrenheit|[CF]\b))|‰|°\s?[CF]?\b|°|\p{{Sc}}|(?i:sq(?:uare|\.)?\s|cubic\s|us\s)?\p{{L}}+(?:\^[23]|[23](?!\d)|/[hs]\b)?))?
+    (?:[ -]?(?P<scale>(?i:hundred|thousand|million|billion|trillion|dozen|lakh|crore|mn|mio|bn|tn|mille|mil|tausend|тысяч|millions|millionen|millones|миллионов|milliarden|milliards)\b|(?<=\d)[kKMB]\b|[万萬亿億만억]))?
+    (?:[ \u00a0-]?(?P<unit>%|(?i:degrees?\s(?:celsius|fahrenheit|[CF]\b))|‰|°\s?[CF]?\b|°|\p{{Sc}}|(?i:sq(?:uare|\.)?\s|cubic\s|us\s|(?:swiss|canadian|australian)\s)?\p{{L}}+(?:/[hs]\b(?:\^?2)?|\^[23]|[23](?!\d))?))?
     """,
     regex.VERBOSE,
 )
@@ -63,7 +79,19 @@ _ROMAN = regex.compile(
 )
 _REGNAL = regex.compile(r"(?<=\p{Lu}\p{L}+),? the (\d+)(?:st|nd|rd|th)\b")
 _SINGLE = regex.compile(r"(?<=\p{Lu}\p{L}+ )[IVX](?![\p{L}\p{N}'’])")
-_RANGE = re.compile(r"\s?(?:[-–—]|to|and|until)\s?", re.IGNORECASE)
+_RANGE = re.compile(r"\s?(?:[-–—~〜～]|to|and|until|through)\s?", re.IGNORECASE)
+_UNSPACED = regex.compile(
+    r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Hangul}\p{Arabic}\p{Hebrew}\p{Devanagari}]"
+)
+_GLUED = regex.compile(rf"(?<={_UNSPACED.pattern})(?=\d)")
+_HAN_NUMBER = re.compile(
+    "(?<![一-鿿\\d])(百分之)?([〇零一二两三四五六七八九十百千万亿億]+)(?=$|[\\W。]|[个個つ人年月日歳岁])"
+)
+_LANGUAGES = ("de", "fr", "es", "pt", "it", "nl", "ru")
+"""Whose spelled numbers are read where they are all that is said."""
+_PER = re.compile(
+    r"\b(mile|kilomet(?:re|er)|km|met(?:re|er))s? (?:per|an) (hour|second)( squared)?\b", re.IGNORECASE
+)
 _LATER_EQUALS = re.compile(r"(?:[^.;!?\n=]|[.]\d)*=")
 
 
@@ -91,22 +119,43 @@ class Quantity(NamedTuple):
             return False
         if self.dimension == other.dimension:
             return _close(self.value, other.value)
+        for one, two in ((self, other), (other, self)):
+            if factor := _OF_TWO.get(one.dimension or "", {}).get(two.dimension or ""):
+                return _close(one.value * factor, two.value)
         if None not in (self.dimension, other.dimension) or "before" in (self.dimension, other.dimension):
             return False
         share = "share" in (self.dimension, other.dimension) and _close(self.value, other.value)
         return share or _close(self.stated, other.stated)
 
 
+@lru_cache(maxsize=16_384)
 def spell_out(text: str) -> str:
     """The text with ASCII digits and with its spelled numbers in digits; positions in it are those of `quantities`."""
     text = (
         ascii_digits(compatible(text)).replace("−", "-").replace("⁄", "/").replace("٫", ".").replace("٬", ",")
     )
-    text = re.sub(r"(?<=[a-z])-(?=(?:half|third|quarter|fifth)s?\b)", " ", text)
+    text = _GLUED.sub(" ", re.sub(r"(?<=\d)_(?=\d{3})", "", text))
+    text = re.sub(
+        r"(?<=[a-z])-(?=(?:half|third|quarter|fourth|fifth)s?\b)|\b(?:mid|early|late)-(?=\d)|\bca?\.(?=\d)",
+        " ",
+        text,
+    )
+    text = re.sub(r"(?<=\d)['′]\s?(?=\d+[\"″])", " ft ", text)
+    text = re.sub(r"(?<= ft \d)[\"″]|(?<= ft \d\d)[\"″]", " in", text)
+    text = _PER.sub(lambda m: f"{m[1]}/{m[2][0].lower()}{'^2' if m[3] else ''}", text)
+    text = _HAN_NUMBER.sub(_han, _other_language(text))
     text = re.sub(r"\bper cent\b", "percent", text)
     text = re.sub(r"(?<=\d)\s?\b([AB])\.\s?([CD])\.(?:\s?E\b\.?)?", r" \1\2", text)
     text = re.sub(rf"\ban? (?=(?:{_WORDS}|half|third|quarter)\b)", "one ", text, flags=re.IGNORECASE)
-    text = re.sub(rf"(?<![\w.,])(\d+(?:\.\d+)?) ?({_WORDS})\b", _scaled, text, flags=re.IGNORECASE)
+    text = re.sub(
+        rf"\b(half|quarter of) (?:an?|one) (?=(?:{_WORDS})\b)",
+        lambda m: f"0.{5 if m[1] == 'half' else 25} ",
+        text,
+    )
+    text = re.sub(rf"\b(?:several|many|some|a few) (?:{_WORDS})\b|(?<!\d )\b(?:{_WORDS})s\b", "many", text)
+    text = re.sub(
+        rf"(?<![\w.,])(\d+(?:,\d{{3}})*(?:\.\d+)?) ?({_WORDS})\b", _scaled, text, flags=re.IGNORECASE
+    )
     text = re.sub(r"\b(no|any|some|every)[ -]one\b", r"\1body", text, flags=re.IGNORECASE)
     plain = alpha2digit(text, "en", 0) if re.search("[A-Za-z]{3}", text) else text
     if plain != text:  # nineteen twelve is a year
@@ -114,12 +163,41 @@ def spell_out(text: str) -> str:
     plain = re.sub(r"\b(\d+) and (?:1|one|a) half\b(?: (1(?:000)+)\b)?", _and_a_half, plain)
     names = "|".join(_FRACTIONS)
     plain = re.sub(rf"\b(\d+)[ -]({names})s?\b", lambda m: f"{m[1]}/{_FRACTIONS[m[2]]}", plain)
-    return re.sub(r"(?<![\w/])half\b", "1/2", plain)
+    return re.sub(r"(?<![\w/])half\b(?: an?\b)?", "1/2", plain)
+
+
+def _other_language(text: str) -> str:
+    """A text that is a spelled number of another language than English and nothing else, in digits."""
+    words = text.strip(" .!").lower()
+    if len(words) > 2 and words.replace(" ", "").replace("-", "").isalpha() and len(words.split()) < 8:
+        for language in _LANGUAGES:
+            with contextlib.suppress(ValueError):
+                return str(text2num(words, language))
+    return text
+
+
+def _han(match: "re.Match[str]") -> str:
+    """Han numerals in digits: each power of ten takes what stands before it; 年 may have digits alone (一九四九)."""
+    digits = {one: value for value, one in enumerate("〇一二三四五六七八九")} | {"零": 0, "两": 2}
+    powers = {"十": 10, "百": 100, "千": 1000, "万": 10**4, "亿": 10**8, "億": 10**8}
+    share = "%" if match[1] else ""
+    if not set(match[2]) & set(powers):
+        return "".join(str(digits[one]) for one in match[2]) + share
+    total = section = last = 0
+    for one in match[2]:
+        power = powers.get(one, 0)
+        if power >= 10**4:
+            total, section, last = (total + section + last or 1) * power, 0, 0
+        elif power:
+            section, last = section + (last or 1) * power, 0
+        else:
+            last = digits[one]
+    return f"{total + section + last}{share}"
 
 
 def _scaled(match: "re.Match[str]") -> str:
     """`1.5 million` in digits."""
-    value = Fraction(match[1]) * _SCALES[match[2].lower()]
+    value = Fraction(match[1].replace(",", "")) * _SCALES[match[2].lower()]
     return str(value.numerator) if value.denominator == 1 else match[0]
 
 
@@ -143,7 +221,12 @@ def quantities(text: str) -> tuple[Quantity, ...]:
         between = text[last.end : quantity.start] if last else ""
         if last and last.upper is None and _RANGE.fullmatch(between) and _is_range(text, last, between):
             unit = quantity.dimension or last.dimension
-            merged[-1] = Quantity(last.value, unit, quantity.value, last.start, quantity.end, last.stated)
+            upper, first = quantity.value, last.value
+            if 0 < upper < 100 and first >= 1000 and unit is None:
+                upper += first - first % 100  # 1939–45
+            merged[-1] = Quantity(first, unit, upper, last.start, quantity.end, last.stated)
+        elif last and _adds(last, quantity, between):
+            merged[-1] = last._replace(value=last.value + quantity.value, end=quantity.end)
         else:
             merged.append(quantity)
     return tuple(q for q in merged if not _LATER_EQUALS.match(text, q.end))
@@ -196,6 +279,7 @@ def _quantity(match: "regex.Match[str]") -> Quantity | None:
     if match["currency"] and word == "m":
         value, end = value * 10**6, match.end("unit")
     name = re.sub(r"^(us|sq|square|cubic)\.?\s", "", word.lower().replace(" ", " "))
+    name = re.sub(r"^(swiss|canadian|australian) ", r"\1-", name)
     if re.match(r"(?i)sq", word) and " " in word:
         short = {"kilometre": "km", "kilometer": "km", "metre": "m", "meter": "m", "mile": "mi"}
         name = f"{short.get(name.rstrip('s'), name)}^2"
@@ -207,6 +291,8 @@ def _quantity(match: "regex.Match[str]") -> Quantity | None:
     decade = word == "s" and match.start("unit") == end and match.string[end - 1] == "0"
     if name in _UNITS and not decade:
         unit, end = _UNITS[name], match.end("unit")
+    elif word and match.start("unit") == end and _UNSPACED.match(word):
+        end = match.end("unit")
     elif word and match.start("unit") == end and word[0].isalpha():
         return None  # 1990s, 7up: part of a name
     if match["currency"]:
@@ -240,6 +326,14 @@ def _value(match: "regex.Match[str]") -> Fraction | None:
     if abs(int(power)) > 400 or len(match["raised"] or "") > 3:
         return None
     return (value ** int(match["raised"]) if match["raised"] else value) * Fraction(10) ** int(power)
+
+
+def _adds(last: Quantity, quantity: Quantity, between: str) -> bool:
+    """`1 hour 30 minutes`, `6 ft 2 in`: a smaller unit of the same kind directly behind."""
+    if quantity.dimension not in ("time", "length") or quantity.dimension != last.dimension:
+        return False
+    smaller = last.value and quantity.stated and quantity.value / quantity.stated < last.value / last.stated
+    return bool(smaller) and bool(re.fullmatch(r"\s?(?:,|and)?\s?", between))
 
 
 def _is_range(text: str, first: Quantity, between: str) -> bool:

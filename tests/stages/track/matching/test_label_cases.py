@@ -589,10 +589,186 @@ CASES: dict[str, list[tuple[str, str, int | None]]] = {
         ("No. Paris", "Paris", 1),
         ("no, not Paris", "Paris", 0),
     ],
+    "Arabic and Hebrew": [
+        ("القَاهِرَة", "القاهرة", 1), ("الْقَاهِرَةُ", "القاهرة", 1), ("ليست القاهرة", "القاهرة", 0),
+        ("سنة ١٩٤٥م", "1945", 1), ("مُحَمَّد", "محمد", 1), ("יְרוּשָׁלַיִם", "ירושלים", 1),
+        ("לא ירושלים", "ירושלים", 0), ("צה״ל", "צה\"ל", 1), ("ג׳ירפה", "ג'ירפה", 1), ("כן", "yes", 1),
+        ("לא", "no", 1), ("باريس ليست العاصمة", "باريس", 0), ("بارِيس", "باريس", 1),
+        ("היא לא ירושלים", "ירושלים", 0), ("كتب", "كَتَبَ", 1),
+    ],
+    "Greek, Turkish, Russian, Hindi": [
+        ("दिल्ली नहीं", "दिल्ली", 0), ("12 апреля 1961 года", "April 12, 1961", 1),
+        ("δεν είναι η Αθήνα", "Αθήνα", 0), ("Ναι", "yes", 1), ("Όχι", "no", 1), ("Ankara değil", "Ankara", 0),
+        ("Ankara'dır", "Ankara", 1),
+    ],
+    "scripts without spaces again": [
+        ("答案是B", "B", 1), ("选B", "B", 1), ("二十五", "25", 1), ("25个", "25", 1), ("1949年", "1949", 1), ("是的", "yes", 1),
+        ("3亿", "300000000", 1), ("100万", "1000000", 1), ("5万", "50000", 1), ("百分之二十", "20%", 1),
+        ("東京ではなく京都です", "東京", 0), ("東京でなく京都", "東京", 0), ("そうです", "yes", 1), ("違います", "no", 1), ("1868年", "1868", 1),
+        ("三つ", "3", 1), ("約３０％です", "30%", 1), ("ใช่", "yes", 1), ("ไม่ใช่", "no", 1), ("1945년", "1945", 1),
+        ("3명", "3", 1), ("京都じゃなくて東京", "京都", 0), ("十二", "12", 1), ("12月", "12", 1), ("一百二十三", "123", 1),
+        ("两千", "2000", 1), ("一千零一", "1001", 1), ("二〇〇八年", "2008", 1), ("约14亿人", "1400000000", 1),
+        ("1.4亿", "140000000", 1), ("3.5万", "35000", 1),
+    ],
+    "German, French, Spanish": [
+        ("Köln", "Koeln", 1), ("Muenchen", "München", 1), ("3. Oktober 1990", "October 3, 1990", 1),
+        ("1,5 Millionen", "1.5 million", 1), ("zwölf", "12", 1), ("l'Espagne", "Espagne", 1),
+        ("L’Espagne", "Espagne", 1), ("Ce n'est pas Lyon mais Paris", "Paris", 1),
+        ("14 juillet 1789", "July 14, 1789", 1), ("5 mille", "5000", 1),
+        ("12 de octubre de 1492", "October 12, 1492", 1),
+    ],
+    "thousands again": [
+        ("1_000_000", "1000000", 1), ("1.2 billion", "1,200 million", 1), ("half a million", "500,000", 1),
+        ("a quarter of a million", "250000", 1), ("several hundred", "100", 0), ("hundreds", "100", 0),
+    ],
+    "scientific and TeX": [
+        ("1.6×10⁻¹⁹ C", "1.6e-19", 1), ("10^−3", "0.001", 1), ("3 · 10^8", "300000000", 1),
+        ("3 \\times 10^{8}", "3e8", 1), ("$3 \\times 10^8$", "3e8", 1), ("$\\frac{1}{2}$", "1/2", 1),
+        ("\\frac{3}{4}", "0.75", 1), ("\\boxed{\\frac{1}{2}}", "1/2", 1), ("\\sqrt{2}", "2", 0),
+    ],
+    "currency again": [
+        ("£1,000", "1000 pounds", 1), ("50 cents", "$0.50", 1), ("CA$5", "$5", 0), ("A$5", "US$5", 0),
+        ("5 Swiss francs", "5 francs", 1), ("CHF 5", "5 Swiss francs", 1), ("¥500", "500 yuan", 1), ("R$5", "$5", 0),
+        ("£3.50", "3.50 pounds", 1), ("C$5", "CA$5", 1), ("5 Canadian dollars", "C$5", 1),
+        ("5 Canadian dollars", "$5", 0), ("HK$5", "$5", 0), ("5 pesos", "$5", 0), ("1000円", "¥1000", 1),
+        ("1000元", "¥1000", 1), ("25¢", "25 cents", 1), ("$1.2tn", "1.2 trillion dollars", 1),
+    ],
+    "units again": [
+        ("6 ft 2 in", "6'2\"", 1), ("60 mph", "60 miles per hour", 1), ("100 kilometres per hour", "100 km/h", 1),
+        ("12 hours", "half a day", 1), ("90 minutes", "1 hour 30 minutes", 1),
+        ("9.8 metres per second squared", "9.8 m/s^2", 1), ("1000 watts", "1 kW", 1), ("10 nm", "10 nanometers", 1),
+        ("5 lb", "5 pounds", 1), ("16 ounces", "16 oz", 1), ("50 Hz", "50 hertz", 1), ("220 volts", "220 V", 1),
+        ("5 GB", "5 gigabytes", 1), ("300,000 km/s", "300000 km per second", 1), ("1 h 30 min", "90 minutes", 1),
+        ("5'10\"", "5 ft 10 in", 1),
+    ],
+    "ranges": [
+        ("from 10 through 20", "10-20", 1), ("1939–45", "1939-1945", 1), ("10~20", "10-20", 1),
+    ],
+    "fractions again": [
+        ("three-fourths", "0.75", 1),
+    ],
+    "dates again": [
+        ("31/12/99", "December 31, 1999", 1), ("the fourth of July 1776", "July 4, 1776", 1),
+        ("July the 4th, 1776", "4 July 1776", 1), ("2001-09-11T00:00:00", "September 11, 2001", 1),
+        ("mid-1944", "1944", 1), ("January", "Jan", 1), ("le 14 juillet 1789", "14 July 1789", 1),
+        ("14. Juli 1789", "July 14, 1789", 1), ("14 de julio de 1789", "July 14, 1789", 1),
+        ("14 luglio 1789", "July 14, 1789", 1), ("14 июля 1789 г.", "July 14, 1789", 1),
+        ("1789.07.14", "July 14, 1789", 1), ("on the fourteenth of July, 1789", "July 14, 1789", 1),
+        ("July fourteenth", "14 July", 1),
+    ],
+    "times again": [
+        ("3 pm", "15:00", 1), ("3:00 PM", "3 p.m.", 1), ("3 o'clock", "3:00", 1),
+    ],
+    "hyphens and quotes": [
+        ("O´Neill", "O'Neill", 1), ("Schrödinger′s cat", "Schrödinger's cat", 1), ("e-mail", "email", 1),
+        ("Spider-Man", "Spiderman", 1), ("Wi-Fi", "wifi", 1), ("co-operation", "cooperation", 1),
+    ],
+    "abbreviations": [
+        ("Ph.D.", "PhD", 1), ("Apple", "Apple Inc.", 1), ("Ft. Worth", "Fort Worth", 1),
+    ],
+    "plurals": [
+        ("mice", "mouse", 1), ("children", "child", 1), ("wolves", "wolf", 1), ("knives", "knife", 1),
+        ("teeth", "tooth", 1), ("feet", "foot", 1), ("men", "man", 1), ("women", "woman", 1), ("geese", "goose", 1),
+        ("leaves", "leaf", 1), ("cacti", "cactus", 1), ("fungi", "fungus", 1), ("bacteria", "bacterium", 1),
+        ("buses", "bus", 1),
+    ],
+    "yes and no again": [
+        ("Untrue", "no", 1), ("yes\nno", "yes", 0), ("It is impossible", "no", 1), ("I believe not", "no", 1),
+        ("Is it true? No.", "no", 1), ("Nah", "no", 1), ("It is the case", "yes", 1), ("Not exactly", "no", 1),
+        ("falsch", "no", 1), ("vrai", "yes", 1), ("verdadero", "yes", 1), ("不对", "no", 1), ("לא.", "no", 1),
+    ],
+    "negation again": [
+        ("Paris was never the capital", "Paris", 0), ("Paris is the wrong answer", "Paris", 0),
+        ("nowhere near Paris", "Paris", 0), ("It's Paris, isn't it?", "Paris", 1), ("Isn't it Paris?", "Paris", 1),
+        ("Why not Paris?", "Paris", 1), ("The correct answer is not A. It is B.", "B", 1),
+    ],
+    "refusals": [
+        ("I have no idea", "Paris", None), ("I do not know the answer", "Paris", None),
+        ("As an AI, I cannot answer", "Paris", None), ("I'm sorry, I can't help with that.", "Paris", None),
+        ("I cannot determine this", "Paris", None), ("idk", "Paris", None), ("No idea", "Paris", None),
+        ("Not sure", "Paris", None), ("Je ne sais pas", "Paris", None), ("わかりません", "東京", None), ("不知道", "北京", None),
+        ("Ich weiß nicht", "Berlin", None), ("No lo sé", "Madrid", None), ("Не знаю", "Москва", None),
+        ("I don't have enough information", "Paris", None), ("There is no information on this", "Paris", None),
+        ("I am unable to answer that question.", "x", None), ("Sorry, I don't know.", "x", None),
+        ("I do not have enough information to answer.", "x", None), ("I'm not sure about that", "x", None),
+        ("I can't say for sure", "x", None), ("As a language model, I cannot provide that", "x", None),
+        ("I don't know who wrote it", "x", None), ("It is unknown", "x", None),
+        ("It cannot be determined", "x", None), ("I have no clue", "x", None),
+        ("That information is not available", "x", None), ("I could not find the answer", "x", None),
+    ],
+    "lists": [
+        ("red, green, blue", "red, green and blue", 1), ("green, blue and red", "red, green, blue", 1),
+        ("1. Red\n2. Green\n3. Blue", "red, green, blue", 1), ("French and German", "German and French", 1),
+        ("Lennon and McCartney", "McCartney & Lennon", 1),
+    ],
+    "markdown and aside": [
+        ("~~Paris~~ Rome", "Paris", 0), ("Tom &amp; Jerry", "Tom & Jerry", 1), ("—", "x", None),
+    ],
+    "conclusions": [
+        ("First 12 * 3 = 36; then 36 + 4 = 40. The answer is 40.", "36", 0),
+    ],
+    "false friends": [
+        ("nonfiction", "non-fiction", 1), ("re-sign", "resign", 1), ("Man-Bat", "Batman", 0),
+        ("the Dead Sea and the Red Sea", "Red Sea", 1), ("Bosnia", "Bosnia and Herzegovina", 0),
+        ("Herzegovina and Bosnia", "Bosnia and Herzegovina", 1), ("Trinidad", "Trinidad and Tobago", 0),
+        ("I do not have a dog", "cat", 0), ("I don't have the heart, Paris said", "Paris", 1),
+        ("The answer is correct: Paris", "Paris", 1), ("Paris. The answer is correct.", "Paris", 1),
+        ("Paris. The answer is Rome.", "Paris", 0), ("The answer is not Paris", "Paris", 0),
+        ("The answer isn't Paris but Rome", "Rome", 1), ("The answer isn't Paris but Rome", "Paris", 0),
+        ("三国志", "3", 0), ("四川", "4", 0), ("九州", "九州", 1), ("四川", "四川", 1), ("No one knows", "Paris", 0),
+        ("unknown soldier", "soldier", 1), ("mai", "mayo", 0), ("march", "March", 1), ("sei", "6", 1),
+        ("cent", "100", 1), ("Jan", "January", 1), ("alumni", "alumnus", 1), ("Hawaii", "Hawaius", 0),
+        ("Cooper & Sons Co.", "Cooper & Sons", 1), ("Sons", "Cooper & Sons", 0),
+        ("Microsoft", "Microsoft Corporation", 1), ("Ford", "Ford Motor Company", 0), ("No. 7", "7", 1),
+        ("It's 3 o'clock", "3", 1), ("10:30", "10", 0), ("at 15:00", "15", 0), ("2:1", "2", 0), ("4:3", "4:3", 1),
+        ("16:9", "16:9", 1), ("16:9", "9:16", 0), ("12:30 p.m.", "12:30", 1), ("00:30", "12:30 am", 1),
+        ("12:00 pm", "noon", 0), ("24:00", "0:00", 1),
+    ],
+    "years again": [
+        ("1912年", "1912", 1), ("c.1500", "1500", 1),
+    ],
+    "names again": [
+        ("JeanPaul", "Jean-Paul", 1), ("d'Artagnan", "Artagnan", 1), ("Goethe", "Göthe", 1),
+        ("Ft Knox", "Fort Knox", 1), ("K-pop", "Kpop", 1), ("X-Ray", "xray", 1),
+    ],
 }  # fmt: skip
+OPTIONS: list[tuple[tuple[str, ...], list[tuple[str, str, int]]]] = [
+    (("Paris", "Oslo"), [
+        ("the first one", "A", 1), ("the first option", "A", 1), ("option 1", "A", 1), ("the second", "B", 1),
+    ]),
+    (("x", "y"), [
+        ("It can't be A. So B.", "B", 1),
+    ]),
+    (("Paris", "Rome"), [
+        ("answer is a", "A", 1),
+    ]),
+    (("water", "water vapor"), [
+        ("Water vapor", "B", 1),
+    ]),
+    (("p", "q"), [
+        ("B is the correct choice because A is too small", "B", 1), ("Between A and B, I pick B", "B", 1),
+        ("答案是A", "A", 1),
+    ]),
+    (("p", "q", "r"), [
+        ("third", "C", 1), ("C, because A and B are false", "C", 1),
+    ]),
+    (("4", "5", "6"), [
+        ("5.0", "B", 1), ("five", "B", 1),
+    ]),
+]  # fmt: skip
+"""Options, and answers beside the right letter."""
 
 
 @pytest.mark.parametrize("kind", CASES)
 def test_a_careful_reader_would_say_the_same(kind: str) -> None:
     labels = {1: 0, 0: 1, None: None}
     assert not [case for case in CASES[kind] if judge(case[0], [case[1]]).label != labels[case[2]]]
+
+
+@pytest.mark.parametrize("choices", [choices for choices, _ in OPTIONS])
+def test_options_are_chosen_as_a_careful_reader_would_say(choices: tuple[str, ...]) -> None:
+    cases = dict(OPTIONS)[choices]
+    golds = {letter: (letter, choices[place]) for place, letter in enumerate("ABCDEF"[: len(choices)])}
+    assert not [
+        case for case in cases if judge(case[0], golds[case[1]], choices=choices).label != 1 - case[2]
+    ]
