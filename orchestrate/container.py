@@ -172,6 +172,7 @@ def _verify(path: Path, key: Path) -> None:
         ["apptainer", "verify", "--key", str(key), str(path)],
         capture_output=True,
         text=True,
+        errors="replace",
         stdin=subprocess.DEVNULL,
     )
     if done.returncode:

@@ -27,7 +27,7 @@ def quota_left(folder: Path) -> int | None:
     try:
         said = subprocess.run(
             ["quota", "--raw-grace", "--no-wrap", "--show-mntpoint", "--hide-device"],
-            capture_output=True, text=True, timeout=PATIENCE,
+            capture_output=True, text=True, errors="replace", timeout=PATIENCE,
         ).stdout  # fmt: skip
     except subprocess.TimeoutExpired:
         return None

@@ -230,7 +230,7 @@ def columns(request: Request, plan: Plan) -> Iterator[Diagnosis]:
     ):
         return  # it would have to be fetched
     line = [sys.executable, "-m", "ghosttrack.stages.prepare", "columns", *request.options]
-    done = subprocess.run(line, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    done = subprocess.run(line, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL)
     if done.returncode == 0:
         yield Diagnosis("ok", "columns", f"{' and '.join(named)} have their columns")
     else:
@@ -333,7 +333,7 @@ def apptainer() -> Iterator[Diagnosis]:
             "load its module (modules in the profile), or --container none",
         )
         return
-    done = subprocess.run(["apptainer", "--version"], capture_output=True, text=True)
+    done = subprocess.run(["apptainer", "--version"], capture_output=True, text=True, errors="replace")
     yield Diagnosis("ok", "apptainer", done.stdout.strip() or done.stderr.strip())
     limit = Path("/proc/sys/user/max_user_namespaces")
     clone = Path("/proc/sys/kernel/unprivileged_userns_clone")

@@ -179,7 +179,7 @@ def look_at(questions: str, given: dict[str, str]) -> tuple[int | None, dict[str
     if path is None or not path.is_file():
         return None, given
     line = [sys.executable, "-m", "ghosttrack.stages.prepare", "guess", str(path)]
-    done = subprocess.run(line, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    done = subprocess.run(line, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["no reason given"]
         said = next((line for line in reversed(lines) if line.startswith("prepare: error: ")), lines[-1])

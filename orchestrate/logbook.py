@@ -1,6 +1,7 @@
 """The structured logs of a run's stages, read back in order."""
 
 import json
+import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ class Event:
 
 def read_events(files: list[Path]) -> list[Event]:
     """All events of some log files, oldest first."""
-    events = [event for file in files for event in _parse(file, file.read_text(encoding="utf-8"))]
+    events = [event for file in files for event in _parse(file, file.read_text("utf-8", "replace"))]
     return sorted(events, key=lambda event: event.time)
 
 
@@ -49,13 +50,13 @@ def _follow(folder: Path, patterns: Sequence[str]) -> Iterator[tuple[Path, str]]
                 text = opened.read()
             whole = text[: text.rfind(b"\n") + 1]
             positions[file] = positions.get(file, 0) + len(whole)
-            for line in whole.decode(errors="replace").splitlines():
+            for line in re.split(r"\r\n?|\n", whole.decode(errors="replace"))[:-1]:
                 yield file, line
         time.sleep(POLL_SECONDS)
 
 
 def _parse(file: Path, text: str) -> Iterator[Event]:
-    for line in text.splitlines():
+    for line in text.split("\n"):
         try:
             data = json.loads(line)
             moment = datetime.fromisoformat(data["time"].replace("Z", "+00:00")).astimezone()

@@ -32,7 +32,7 @@ def _gpu_memory() -> list[float]:
     try:
         done = subprocess.run(
             ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"],
-            capture_output=True, text=True, timeout=10, check=True,
+            capture_output=True, text=True, errors="replace", timeout=10, check=True,
         )  # fmt: skip
         return [float(line) * 2**20 for line in done.stdout.split()]
     except (OSError, subprocess.SubprocessError, ValueError):

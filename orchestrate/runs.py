@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from ghosttrack.common.engine.storage import Store
-from ghosttrack.common.errors import CorruptInputError
+from ghosttrack.common.errors import CorruptInputError, MissingInputError
 from ghosttrack.common.formats.final_report import REPORT
 from ghosttrack.orchestrate.estimate import elapsed_of, finished_at, size_of
 
@@ -77,10 +77,13 @@ def _settings(entries: Sequence[Any]) -> dict[str, Any]:
 def _auroc(entries: Sequence[Any]) -> float | None:
     for entry in entries:
         if REPORT.name in entry.manifest.files and not entry.released:
-            metrics = entry.manifest.predicate.metrics or {}
-            report = json.loads(entry.file(REPORT.name).read_text(encoding="utf-8"))
-            value = metrics.get("auroc", {}).get(report.get("detector"))
-            return None if value is None else float(value)
+            aurocs = entry.manifest.predicate.metrics.get("auroc")
+            try:
+                report = REPORT.read(entry.file(REPORT.name))
+            except (CorruptInputError, MissingInputError):
+                return None  # `ghosttrack verify` tells
+            value = aurocs.get(str(report.get("detector"))) if isinstance(aurocs, dict) else None
+            return float(value) if isinstance(value, (int, float)) else None
     return None
 
 

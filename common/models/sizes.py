@@ -90,11 +90,13 @@ def _folder_of(source: str, place: ModelSource, revision: str | None) -> Path:
     if place.folder:
         refuse_without_config(source)
         return place.folder
-    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
     from huggingface_hub.errors import EntryNotFoundError
 
     try:
         found = try_to_load_from_cache(source, "config.json", revision=revision)
+        if not isinstance(found, str):  # asked once: a download asks a hub that is out of reach for half a minute
+            get_hf_file_metadata(hf_hub_url(source, "config.json", revision=revision))
         path = found if isinstance(found, str) else hf_hub_download(source, "config.json", revision=revision)
         for name in ("tokenizer_config.json", *TEMPLATE_FILES):
             if not isinstance(found, str):

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from ghosttrack.common.config.cluster import seconds_of
-from ghosttrack.orchestrate.slurm.scheduler import QueuedJob
+from ghosttrack.orchestrate.slurm.scheduler import QueuedJob, seconds_of_limit
 from ghosttrack.orchestrate.slurm.script import TERMINATED
 from ghosttrack.orchestrate.slurm.submission import JobRecord, Submission, TaskRecord, now, read_ending
 
@@ -179,23 +179,10 @@ def _seconds(job: JobRecord, known: Mapping[str, QueuedJob], folder: Path) -> fl
     for task in job.tasks:
         queued, ending = known.get(job.name_of(task)), read_ending(folder, job.name_of(task))
         if queued and queued.active:
-            if elapsed := _clock(queued.elapsed):
+            if elapsed := seconds_of_limit(queued.elapsed):
                 starts.append(looked - timedelta(seconds=elapsed))
                 ends.append(looked)
         elif ending:
             starts.append(ending.started_on)
             ends.append(ending.ended_on)
     return (max(ends) - min(starts)).total_seconds() if starts else 0.0
-
-
-def _clock(text: str) -> float:
-    """Seconds of squeue's `1-02:03:04`, `2:03` or `INVALID`."""
-    days, _, clock = text.rpartition("-")
-    try:
-        parts = [int(part) for part in clock.split(":")]
-    except ValueError:
-        return 0.0
-    seconds = 0
-    for part in parts:
-        seconds = seconds * 60 + part
-    return float(seconds + 86400 * int(days or 0))

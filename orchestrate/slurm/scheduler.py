@@ -44,6 +44,8 @@ OVER = (
 )  # fmt: skip
 """States of a job that runs no more and never will again."""
 
+COLOUR = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(\x07|\x1b\\))")
+"""What sites' wrappers put around words for a terminal."""
 KEPT_WITHIN_JOBS = ("SLURM_CONF", "SLURM_CLUSTERS")
 
 
@@ -113,27 +115,32 @@ def submit(script: Path, name: str, comment: str, dependency: str | None, tell: 
 
     def accepted() -> str | None:
         listed = _call(["squeue", "--noheader", f"--name={name}", "--format=%F|%k"])
-        jobs = [line.partition("|") for line in listed.splitlines()]
+        jobs = [line.strip().partition("|") for line in listed.splitlines()]
         return next((job for job, _, remark in jobs if remark == comment), None)
 
-    answer = _patiently([*command, str(script)], tell, accepted)
-    return job_id(answer)
+    found = job_ids(_patiently([*command, str(script)], tell, accepted))
+    if len(found) > 1:  # a banner has a line that could be an id: the queue knows which is
+        with contextlib.suppress(SchedulerError):
+            return accepted() or found[-1]
+    return found[-1]
 
 
-def job_id(answer: str) -> str:
-    """The id in what `sbatch --parsable` printed: of sites that print a banner, the last line that is one.
+def job_ids(answer: str) -> list[str]:
+    """What can be the id in what `sbatch --parsable` printed; of sites that print a banner, lines of that perhaps, too.
 
     Raises SchedulerError where there is none; the job may have been taken all the same, so that nothing is cancelled.
     """
     found = [
-        match[1] for line in answer.splitlines() if (match := re.fullmatch(r"(\d+)(;\w+)?", line.strip()))
+        match[1]
+        for line in answer.splitlines()
+        if (match := re.fullmatch(r"([0-9]+)(;[\w.-]+)?", line.strip()))
     ]
     if not found:
         raise SchedulerError(
             f"sbatch printed no job id but {answer.strip()[:500]!r}; look with `squeue --me` whether it took the job, and "
             "cancel that before you submit again"
         )
-    return found[-1]
+    return found
 
 
 def test(slurm: SlurmProfile, resources: Resources) -> str:
@@ -202,20 +209,20 @@ def limits(partition: str | None) -> Limits:
     ]
     times = [seconds_of_limit(time) for time, _ in wanted]
     return Limits(
-        megabytes=max((int(memory.rstrip("+")) for _, memory in wanted), default=None),
+        megabytes=max((int(size[1]) for _, memory in wanted if (size := re.fullmatch(r"([0-9]+)\+?", memory))), default=None),
         seconds=None if None in times else max((time for time in times if time), default=None),
     )
 
 
 def seconds_of_limit(text: str) -> int | None:
     """Seconds of sinfo's `1-00:00:00`, `10:00` or `infinite`."""
-    days, _, clock = text.rpartition("-")
-    if not clock[:1].isdigit():
+    match = re.fullmatch(r"(?:([0-9]+)-)?([0-9]+(?::[0-9]+){0,2})", text)
+    if not match:
         return None
     seconds = 0
-    for part in clock.split(":"):
+    for part in match[2].split(":"):
         seconds = seconds * 60 + int(part)
-    return seconds + 86400 * int(days or 0)
+    return seconds + 86400 * int(match[1] or 0)
 
 
 def cancel(jobs: Iterable[str], tell: Tell) -> None:
@@ -228,7 +235,7 @@ def _call(command: Sequence[str], both: bool = False) -> str:
     """What a command prints; `both`: as an error, too. Raises SchedulerError with what it complained of."""
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL,
+            command, capture_output=True, text=True, errors="replace", timeout=PATIENCE, stdin=subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C must not end it half way
             env=_environment(),
         )  # fmt: skip
@@ -236,12 +243,15 @@ def _call(command: Sequence[str], both: bool = False) -> str:
         raise SchedulerError(
             f"there is no {command[0]} on this machine; run on a login node of the cluster, or with --executor local"
         ) from error
+    except OSError as error:
+        raise SchedulerError(f"{command[0]} cannot be run: {error.strerror}; ask who installed it") from error
     except subprocess.TimeoutExpired as error:
         raise SchedulerError(f"{command[0]}: timed out after {PATIENCE:.0f} s") from error
+    said, complained = (COLOUR.sub("", text) for text in (done.stdout, done.stderr))
     if done.returncode:
-        complaint = " ".join(line.removeprefix(f"{command[0]}: error: ") for line in done.stderr.splitlines())
+        complaint = " ".join(line.removeprefix(f"{command[0]}: error: ") for line in complained.splitlines())
         raise SchedulerError(f"{command[0]}: {complaint or f'exit code {done.returncode}'}")
-    return done.stdout + (done.stderr if both else "")
+    return said + (complained if both else "")
 
 
 def _environment() -> dict[str, str]:

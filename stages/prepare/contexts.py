@@ -204,7 +204,7 @@ def examples_of(prefix: str) -> list[Shot]:
     The parts of one are all but the last word, and that; for a line of `Q:` and `A:` the question and the answer.
     """
     examples: list[Shot] = []
-    lines = prefix.splitlines()
+    lines = prefix.removesuffix("\n").split("\n") if prefix else []  # other breaks are of the text
     while lines:
         line = lines.pop(0)
         if lines and line.startswith("Q:") and lines[0].startswith("A: "):

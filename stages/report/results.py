@@ -144,7 +144,7 @@ class Results:
         """The records of a JSON Lines file."""
         path = self.path(unit, file)
         try:
-            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]
+            return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
         except ValueError as error:
             raise CorruptInputError(
                 f"{path} is not JSON Lines ({error}); run {unit.split('/')[0]} again"

@@ -94,3 +94,10 @@ def test_a_full_disk(small: Path, writer: str, tally: Tally) -> None:
                                    ConnectionResetError(104, "reset")])  # fmt: skip
 def test_other_troubles_stay_what_they_are(error: Exception, tmp_path: Path) -> None:
     assert storage_error(error, tmp_path) is None
+
+
+def test_links_that_go_round_are_a_storage_error_however_python_says_it(tmp_path: Path) -> None:
+    (tmp_path / "round").symlink_to("round")
+    with pytest.raises(StorageError, match="links go round in a circle"), storage_errors(tmp_path):
+        (tmp_path / "round").resolve(strict=True)
+    assert storage_error(RuntimeError("Symlink loop from '/a'")) is not None

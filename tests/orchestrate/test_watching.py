@@ -1,6 +1,7 @@
 """The looking commands on a local run: what they print, and when they end."""
 
 import json
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -8,6 +9,7 @@ from click.testing import CliRunner, Result
 from ghosttrack.common.config.cluster import Resources
 from ghosttrack.orchestrate import options
 from ghosttrack.orchestrate.cli import ghosttrack
+from ghosttrack.orchestrate.logbook import read_events
 from ghosttrack.orchestrate.request import Request
 from ghosttrack.orchestrate.usage import Advice, advice
 from tests.fake_project import FakeProject
@@ -105,3 +107,10 @@ def test_a_configuration_is_named_once_as_an_argument_or_as_an_option(
         result = CliRunner().invoke(ghosttrack, wrong)
         assert result.exit_code != 0
         assert "name one configuration: CONFIG or --config CONFIG" in result.output
+
+
+def test_a_message_keeps_its_line_separators_and_bytes_that_are_none(tmp_path: Path) -> None:
+    log = tmp_path / "track.jsonl"
+    line = {"time": "2026-01-02T03:04:05Z", "level": "INFO", "message": "a\u2028b"}
+    log.write_bytes(json.dumps(line, ensure_ascii=False).encode() + b"\n" + json.dumps({**line, "message": "?"}).encode().replace(b"?", b"\xff"))  # fmt: skip
+    assert [event.message for event in read_events([log])] == ["a\u2028b", "\ufffd"]

@@ -1,8 +1,10 @@
 """A model's sizes without loading it: held against transformers' own reading, and the package gguf's."""
 
 import json
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import gguf
@@ -89,6 +91,16 @@ def test_what_is_no_model_is_refused_in_one_line_with_the_mend(tmp_path: Path) -
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(ModelSourceError, match=r"is a file and no \.gguf"):
         sizes_of(str(tmp_path / "pytorch_model.bin"))
+
+
+def test_a_hub_that_is_out_of_reach_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: object, **__: object) -> object:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unreachable)
+    monkeypatch.setattr(time, "sleep", lambda seconds: pytest.fail(f"it waits {seconds} s"))
+    with pytest.raises(ModelSourceError, match="cannot be had from the hub .*model.d_model"):
+        sizes_of("nobody/nothing")
 
 
 def test_torch_stays_out(tmp_path: Path) -> None:

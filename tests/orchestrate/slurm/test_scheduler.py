@@ -1,5 +1,6 @@
 """Patience with a scheduler that answers now and then. The real one's silence is tested in tests/slurm."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -49,6 +50,48 @@ def test_a_submission_that_was_heard_is_not_repeated(monkeypatch: pytest.MonkeyP
 )
 def test_the_id_is_the_last_line_that_is_one(monkeypatch: pytest.MonkeyPatch, answer: str) -> None:
     assert Answers(monkeypatch, sbatch=[answer]).submit() == "17"
+
+
+@pytest.mark.parametrize(
+    ("queued", "found"), [("17|token/link\n", "17"), ("2026|other\n", "2026"), (SILENCE, "2026")]
+)
+def test_of_two_lines_that_could_be_the_id_the_queue_says_which(
+    monkeypatch: pytest.MonkeyPatch, queued: object, found: str
+) -> None:
+    assert Answers(monkeypatch, sbatch=["17\nGood bye\n2026\n"], squeue=[queued]).submit() == found
+
+
+def wrapper(folder: Path, name: str, prints: bytes, mode: int = 0o755, head: bytes = b"#!/bin/sh\n") -> None:
+    (folder / f"{name}.out").write_bytes(prints)
+    (folder / name).write_bytes(head + f"cat '{folder}/{name}.out'\n".encode())
+    (folder / name).chmod(mode)
+
+
+def test_colours_and_other_alphabets_of_a_sites_wrappers_do_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    wrapper(tmp_path, "sbatch", b"\x1b[1;31mGr\xfc\xdfe\x1b[0m\n\x1b]0;site\x07\x1b[32m17\x1b[0m\n")
+    assert scheduler.submit(Path("job.sbatch"), "name", "token/link", None, print) == "17"
+    wrapper(tmp_path, "squeue", b"Gr\xfc\xdfe|a\n\x1b[32m17_0|RUNNING|None|x-1:00|n1\x1b[0m\n")
+    assert scheduler.queue(["17"]) == {"17_0": QueuedJob("17_0", "RUNNING", "None", "x-1:00", "n1")}
+    wrapper(tmp_path, "sinfo", b"a*|1-00:00:00|N/A\na*|infinite:|1000+\na*|:|\n")
+    assert scheduler.limits(None) == scheduler.Limits(1000, None)
+
+
+def test_a_program_that_cannot_be_run_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    wrapper(tmp_path, "squeue", b"", head=b"")  # neither a binary nor with a line that says what runs it
+    with pytest.raises(SchedulerError, match="squeue cannot be run"):
+        scheduler.queue(["17"])
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("1-02:03:04", 93784), ("2:03", 123), ("infinite", None), ("INVALID", None), ("x-1:00", None), ("1:", None)],
+)
+def test_times_of_the_queue(text: str, seconds: int | None) -> None:
+    assert scheduler.seconds_of_limit(text) == seconds
 
 
 @pytest.mark.parametrize("answer", ["", "Welcome\n", "Submitted batch job 17\n", "17 18\n"])

@@ -116,3 +116,12 @@ def test_a_questions_own_contexts_go_before_those_of_its_relation():
         rows, [{"id": "q0", "relation": "r"}, {"id": "q1", "relation": "r"}, {"id": "q2", "relation": "s"}]
     )
     assert [[c.prefix for c in each] for each in found] == [["a"], ["b"], []]
+
+
+def test_a_line_separator_within_an_example_does_not_cut_it():
+    prefix = "The capital of\u2028Spain is\x85 Madrid\nQ: Who?\u2029\nA: Ann\n"
+    assert examples_of(prefix) == [
+        ("The capital of\u2028Spain is\x85", "Madrid"),
+        ("Q: Who?\u2029\nA:", "Ann"),
+    ]
+    assert examples_of("") == []

@@ -33,7 +33,7 @@ WORDS = ["Paris", "Lyon", "Rome", "Oslo", "Lima", "Cairo", "Kyiv", "Bern", "Riga
 RELATIONS = ("capital", "currency", "river", "border")
 CANDIDATES = 8
 REPORT_VERSION, QUALITY_VERSION = 2, 1
-MARKUP = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>&amp;"\'`</script>'
+MARKUP = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>&amp;"\'`\u2028\x85</script>'
 """In the first question's text and answer, its features' tokens and contexts."""
 
 Files = Mapping[str, Callable[[Path], object]]
