@@ -134,7 +134,9 @@ def _code() -> list[manifest.Dependency]:
     folder = Path(__file__).parent
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, errors="replace", check=True)
+        done = subprocess.run(
+            ["git", *arguments], cwd=folder, capture_output=True, text=True, errors="replace", check=True
+        )
         return done.stdout.strip()
 
     with contextlib.suppress(OSError, subprocess.CalledProcessError):

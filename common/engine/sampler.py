@@ -78,7 +78,9 @@ def gpu_samples() -> list[tuple[float, float]]:
     if mine := os.environ.get("CUDA_VISIBLE_DEVICES"):  # nvidia-smi itself looks at all of the machine's
         command.append(f"--id={mine}")
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=True, timeout=10)
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", check=True, timeout=10
+        )
         rows = [line.split(",") for line in done.stdout.splitlines() if line.strip()]
         return [(float(utilisation), float(memory) * 2**20) for utilisation, memory in rows]
     except (OSError, subprocess.SubprocessError, ValueError):

@@ -84,7 +84,9 @@ def _errno_of(error: BaseException) -> int | None:
             return int(code[1])
         named = (code for code in (errno.ENOSPC, errno.EDQUOT, errno.EIO) if os.strerror(code) in str(error))
         return next(named, None)
-    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # of pathlib before Python 3.13
+    if isinstance(error, RuntimeError) and str(error).startswith(
+        "Symlink loop"
+    ):  # of pathlib before Python 3.13
         return errno.ELOOP
     return None
 

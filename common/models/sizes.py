@@ -95,7 +95,9 @@ def _folder_of(source: str, place: ModelSource, revision: str | None) -> Path:
 
     try:
         found = try_to_load_from_cache(source, "config.json", revision=revision)
-        if not isinstance(found, str):  # asked once: a download asks a hub that is out of reach for half a minute
+        if not isinstance(
+            found, str
+        ):  # asked once: a download asks a hub that is out of reach for half a minute
             get_hf_file_metadata(hf_hub_url(source, "config.json", revision=revision))
         path = found if isinstance(found, str) else hf_hub_download(source, "config.json", revision=revision)
         for name in ("tokenizer_config.json", *TEMPLATE_FILES):

@@ -209,7 +209,10 @@ def limits(partition: str | None) -> Limits:
     ]
     times = [seconds_of_limit(time) for time, _ in wanted]
     return Limits(
-        megabytes=max((int(size[1]) for _, memory in wanted if (size := re.fullmatch(r"([0-9]+)\+?", memory))), default=None),
+        megabytes=max(
+            (int(size[1]) for _, memory in wanted if (size := re.fullmatch(r"([0-9]+)\+?", memory))),
+            default=None,
+        ),
         seconds=None if None in times else max((time for time in times if time), default=None),
     )
 

@@ -88,7 +88,14 @@ def test_a_program_that_cannot_be_run_is_named(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("1-02:03:04", 93784), ("2:03", 123), ("infinite", None), ("INVALID", None), ("x-1:00", None), ("1:", None)],
+    [
+        ("1-02:03:04", 93784),
+        ("2:03", 123),
+        ("infinite", None),
+        ("INVALID", None),
+        ("x-1:00", None),
+        ("1:", None),
+    ],
 )
 def test_times_of_the_queue(text: str, seconds: int | None) -> None:
     assert scheduler.seconds_of_limit(text) == seconds
