@@ -58,7 +58,7 @@ def read_in_long_prompts(
     found = np.zeros(len(questions))
     for rows in groups.values():
         prompts = [encode(model, long_prompt(questions[row], contexts[row])).tokens for row in rows]
-        reader = ContextReader(model, prompts, ends, TrackingConfig().max_new_tokens)
+        reader = ContextReader(model, [prompts], ends, TrackingConfig().max_new_tokens)
         for row, [forced] in zip(rows, reader.score([[answers[row].token_ids] for row in rows]), strict=True):
             found[row] = forced.evidence
     return found

@@ -236,6 +236,32 @@ def fork(cache: DynamicCache, rows: Tensor, gaps: Tensor | None = None) -> Dynam
     return new
 
 
+def join(caches: Sequence[DynamicCache | None], width: int) -> DynamicCache:
+    """Caches of one row each, None for one without a token, as rows of a new one, padded on the right to `width` columns."""
+    new = DynamicCache()
+    known = [_tensors(cache) if cache is not None else None for cache in caches]
+    for number, pair in enumerate(next((layers for layers in known if layers is not None), [])):
+        both = []
+        for part, some in enumerate(pair):
+            padded = some.new_zeros((len(caches), some.shape[1], width, some.shape[3]))
+            for row, layers in enumerate(known):
+                if layers is not None:
+                    own = layers[number][part]
+                    padded[row, :, : own.shape[2]] = own[0]
+            both.append(padded)
+        new.layers.append(_layer(*both))
+    return new
+
+
+def cut(cache: DynamicCache, row: int, columns: Tensor) -> DynamicCache:
+    """A cache of these columns (int64 [n]) of one row of another."""
+    new = DynamicCache()
+    for keys, values in _tensors(cache):
+        own = columns.to(keys.device)
+        new.layers.append(_layer(keys[row : row + 1, :, own], values[row : row + 1, :, own]))
+    return new
+
+
 def _repeat(cache: DynamicCache, count: int) -> DynamicCache:
     """Many rows of a cache of one, in the same memory: what is added to them makes new tensors."""
     new = DynamicCache()

@@ -1,8 +1,8 @@
-"""Candidate answers read again in another context: teacher forcing on a tree of texts, no sampling.
+"""Candidate answers read again in other contexts: teacher forcing on trees of texts, no sampling.
 
 Every prompt with its answers behind it is a branch (`ghosttrack.common.models.branching`), so that a token is read once,
-however many answers begin with it. What the model would say in a context goes on from where it leaves the answers that
-were read, and its log-probabilities are known when it ends.
+however many answers begin with it, and all contexts are read together. What the model would say in a context goes on from
+where it leaves the answers that were read, and its log-probabilities are known when it ends.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ from typing import NamedTuple
 
 import torch
 
-from ghosttrack.common.models.branching import Tree
+from ghosttrack.common.models.branching import Tree, read, read_prefixes
 from ghosttrack.common.models.language_model import LanguageModel
-from ghosttrack.common.models.reading import Prefix, read_prefix
 from ghosttrack.stages.track.generate import Ends
 
 Tokens = list[int]
-ROOM = 384
+ROOM = 192
 """Tokens of prompts in one tree, after what all begin with: enough for a forward pass that computes and does not wait for
 memory, and few against what each costs, since it is held against all columns."""
 ROWS = 256
@@ -44,33 +43,39 @@ class _Next:
 
 
 class ContextReader:
-    """Reads prompts in one context. limit: tokens of the longest answer."""
+    """Reads prompts in their contexts. limit: tokens of the longest answer."""
 
-    def __init__(self, model: LanguageModel, prompts: Sequence[Tokens], ends: Ends, limit: int) -> None:
-        """prompts: what they begin with is read once."""
+    def __init__(
+        self, model: LanguageModel, contexts: Sequence[Sequence[Tokens]], ends: Ends, limit: int
+    ) -> None:
+        """contexts: of each the prompts in it, numbered through; what those of one begin with is read once."""
         self._model, self._ends, self._limit = model, ends, limit
         self._trees: list[Tree] = []
         self._tree: list[int] = []
-        prefix = read_prefix(model, prompts, min(map(len, prompts)) - 1) if prompts else Prefix([], None)
-        self._prompts = [list(prompt[len(prefix.tokens) :]) for prompt in prompts]
-        room = 0
-        for prompt in self._prompts:
-            if not self._trees or len(prompt) > room:
-                self._trees.append(Tree(model, prefix))
-                room = ROOM
-            room -= len(prompt)
-            self._tree.append(len(self._trees) - 1)
+        self._prompts: list[Tokens] = []
+        filled = [prompts for prompts in contexts if prompts]
+        for prompts, prefix in zip(filled, read_prefixes(model, filled), strict=True):
+            room = 0
+            for number, prompt in enumerate(prompts):
+                own = list(prompt[len(prefix.tokens) :])
+                if not number or len(own) > room:
+                    self._trees.append(Tree(model, prefix))
+                    room = ROOM
+                room -= len(own)
+                self._prompts.append(own)
+                self._tree.append(len(self._trees) - 1)
         self._next: list[dict[int, _Next]] = [{} for _ in self._trees]
 
-    def force(self, answers: Sequence[Tokens]) -> tuple[list[Forced], list[Tokens]]:
-        """An answer a prompt: its log-probabilities, and the greedy answer in this context."""
-        forced = [one for [one] in self.score([[answer] for answer in answers])]
-        said: list[Tokens] = [[] for _ in answers]
-        going = list(range(len(answers)))
-        while going:
+    def greedy(self, guesses: Mapping[int, Tokens]) -> dict[int, Tokens]:
+        """What the model says after these prompts.
+
+        guesses: by number of the prompt, what it may be. They are read at once, and where they are right a step each is saved.
+        """
+        self._look([(row, list(guess)) for row, guess in guesses.items()])
+        said: dict[int, Tokens] = {row: [] for row in guesses}
+        while going := [row for row in said if self._follow(row, said[row])]:
             self._look([(row, said[row]) for row in going])
-            going = [row for row in going if self._follow(row, said[row])]
-        return forced, said
+        return said
 
     def score(self, answers: Sequence[Sequence[Tokens]]) -> list[list[Forced]]:
         """Log-probabilities of any number of answers to every prompt."""
@@ -96,17 +101,16 @@ class ContextReader:
 
     def _look(self, asked: Sequence[tuple[int, Tokens]]) -> list[list[int]]:
         """Read answers to prompts, and what may follow them: of each the nodes before its tokens and its end."""
-        paths: list[list[int]] = [[] for _ in asked]
-        for number, tree in enumerate(self._trees):
-            mine = [place for place, (row, _) in enumerate(asked) if self._tree[row] == number]
-            texts = [self._prompts[asked[place][0]] + self._before_last(asked[place][1]) for place in mine]
-            wanted: dict[int, set[int]] = {}
-            for place, path in zip(mine, tree.read(texts), strict=True):
-                row, answer = asked[place]
-                paths[place] = path[len(self._prompts[row]) - 1 :]
-                for step, node in enumerate(paths[place]):
-                    wanted.setdefault(node, set()).update(answer[step : step + 1])
-            self._see(number, wanted)
+        paths = []
+        wanted: list[dict[int, set[int]]] = [{} for _ in self._trees]
+        for row, answer in asked:
+            tree, prompt = self._tree[row], self._prompts[row]
+            [path] = self._trees[tree].add([prompt + self._before_last(answer)])
+            paths.append(path[len(prompt) - 1 :])
+            for step, node in enumerate(paths[-1]):
+                wanted[tree].setdefault(node, set()).update(answer[step : step + 1])
+        read(self._trees)
+        self._see(wanted)
         return paths
 
     def _before_last(self, answer: Tokens) -> Tokens:
@@ -114,26 +118,31 @@ class ContextReader:
         return answer if len(answer) < self._limit else answer[:-1]
 
     @torch.inference_mode()
-    def _see(self, number: int, wanted: Mapping[int, set[int]]) -> None:
-        """What follows nodes of a tree: log-probabilities of these tokens by node."""
-        after, final = self._next[number], self._trees[number].final
+    def _see(self, wanted: Sequence[Mapping[int, set[int]]]) -> None:
+        """What follows nodes: log-probabilities of these tokens, by tree and node."""
         nodes = [
-            node for node, tokens in wanted.items() if node not in after or tokens - after[node].said.keys()
+            (tree, node, tokens)
+            for tree, mine in enumerate(wanted)
+            for node, tokens in mine.items()
+            if (known := self._next[tree].get(node)) is None or tokens - known.said.keys()
         ]
         ends = self._ends.tokens.nonzero()[:, 0].to(self._model.device)
         for start in range(0, len(nodes), ROWS):
             some = nodes[start : start + ROWS]
-            logits = self._model.logits(torch.stack([final[node] for node in some])).float()
+            logits = self._model.logits(
+                torch.stack([self._trees[tree].final[node] for tree, node, _ in some])
+            ).float()
             total = logits.logsumexp(-1)
             likeliest = logits.argmax(-1).tolist()
             end = (logits[:, ends].logsumexp(-1) - total).tolist()
             pairs = [
-                (row, token) for row, node in enumerate(some) for token in {*wanted[node], likeliest[row]}
+                (row, token) for row, (_, _, tokens) in enumerate(some) for token in {*tokens, likeliest[row]}
             ]
-            rows, tokens = torch.tensor(pairs, device=logits.device).T
-            said = (logits[rows, tokens] - total[rows]).tolist()
-            for node, first, last in zip(some, likeliest, end, strict=True):
-                known = after[node].said if node in after else {}
-                after[node] = _Next(first, last, known)
+            rows, columns = torch.tensor(pairs, device=logits.device).T
+            said = (logits[rows, columns] - total[rows]).tolist()
+            for (tree, node, _), first, last in zip(some, likeliest, end, strict=True):
+                known = self._next[tree].get(node)
+                self._next[tree][node] = _Next(first, last, known.said if known else {})
             for (row, token), value in zip(pairs, said, strict=True):
-                after[some[row]].said[token] = value
+                tree, node, _ = some[row]
+                self._next[tree][node].said[token] = value

@@ -157,26 +157,29 @@ def read_batch(
         Standing(tuple(tokens), [None] * len(mine), [normalise(prompt.examples) for prompt in mine])
         for tokens, mine in zip(own, prompts, strict=True)
     ]
-    readers: list[tuple[ContextReader, list[int]]] = []
-    for context in range(most):
-        fits = [
+    fits = [
+        [
             row for row, mine in enumerate(prompts)
             if context < len(mine) and (not context or (fit(row, 0) and fit(row, context)))
-        ]  # fmt: skip
-        reader = ContextReader(model, [prompts[row][context].tokens for row in fits], ends, limit)
-        readers.append((reader, fits))
-        if context == 0:
-            for row in fits:
-                standings[row].greedy[0] = standings[row].own
-        elif fits:
-            for row, said in zip(fits, reader.force([own[row] for row in fits])[1], strict=True):
-                standings[row].greedy[context] = tuple(said)
-    for context, (reader, fits) in enumerate(readers):
-        spellings = [standings[row].spellings() for row in fits]
-        found = reader.score([[list(tokens) for tokens in mine] for mine in spellings])
-        for row, mine, scores in zip(fits, spellings, found, strict=True):
-            for tokens, one in zip(mine, scores, strict=True):
-                standings[row].known[context, tokens] = (one.evidence, one.end)
+        ]
+        for context in range(most)
+    ]  # fmt: skip
+    read = [(row, context) for context, rows in enumerate(fits) for row in rows]
+    reader = ContextReader(
+        model,
+        [[prompts[row][context].tokens for row in rows] for context, rows in enumerate(fits)],
+        ends,
+        limit,
+    )
+    others = {number: own[row] for number, (row, context) in enumerate(read) if context}
+    said = reader.greedy(others)
+    for number, (row, context) in enumerate(read):
+        standings[row].greedy[context] = tuple(said[number]) if context else standings[row].own
+    spellings = [standings[row].spellings() for row, _ in read]
+    found = reader.score([[list(tokens) for tokens in mine] for mine in spellings])
+    for (row, context), mine, scores in zip(read, spellings, found, strict=True):
+        for tokens, one in zip(mine, scores, strict=True):
+            standings[row].known[context, tokens] = (one.evidence, one.end)
     return standings
 
 

@@ -65,14 +65,18 @@ ANSWERS = [[10], [11, 12, 13], [14, 15, 16, 17, 18]]
 def test_forcing_equals_whole_passes(model, prefix):
     ends = SomeEnds(model)
     prompts = [prefix + query for query in QUERIES]
-    reader = ContextReader(model, prompts, ends, LIMIT)
-    forced, greedy = reader.force(ANSWERS)
-    for query, answer, one, said in zip(QUERIES, ANSWERS, forced, greedy, strict=True):
-        assert tuple(one) == pytest.approx(plain(model, prefix + query, answer, ends), abs=2e-4)
-        assert said == plain_greedy(model, prefix + query, ends)
+    other = [[40, *prefix, *query] for query in QUERIES[:2]]
+    reader = ContextReader(model, [prompts, other], ends, LIMIT)
+    greedy = reader.greedy(dict(enumerate([*ANSWERS, ANSWERS[0]])))
+    assert greedy == {n: plain_greedy(model, text, ends) for n, text in enumerate([*prompts, other[0]])}
+    forced = reader.score([[answer] for answer in [*ANSWERS, *ANSWERS[1:]]])
+    for text, answer, [one] in zip([*prompts, *other], [*ANSWERS, *ANSWERS[1:]], forced, strict=True):
+        assert tuple(one) == pytest.approx(plain(model, text, answer, ends), abs=2e-4)
     several = [[[10], [11, 12]], [], [[13, 14, 15, 16], [], [17]]]
-    afresh = ContextReader(model, prompts, ends, LIMIT).score(several)
-    for query, answers, found, again in zip(QUERIES, several, reader.score(several), afresh, strict=True):
+    afresh = ContextReader(model, [prompts], ends, LIMIT).score(several)
+    for query, answers, found, again in zip(
+        QUERIES, several, reader.score([*several, [], []]), afresh, strict=False
+    ):
         for answer, one, other in zip(answers, found, again, strict=True):
             assert tuple(other) == pytest.approx(tuple(one), abs=2e-4)
             assert tuple(one) == pytest.approx(plain(model, prefix + query, answer, ends), abs=2e-4)
@@ -81,11 +85,11 @@ def test_forcing_equals_whole_passes(model, prefix):
 def test_an_answer_that_the_context_gives_too_is_seen_as_its_greedy_one(model):
     ends = SomeEnds(model)
     prompts = [[40, 41, *query] for query in QUERIES]
-    reader = ContextReader(model, prompts, ends, LIMIT)
+    reader = ContextReader(model, [prompts], ends, LIMIT)
     given = [plain_greedy(model, [40, 41, *query], ends) for query in QUERIES]
     shortened = [tokens[:1] or [10] for tokens in given]
-    assert reader.force([tokens or [10] for tokens in given])[1] == given
-    assert reader.force(shortened)[1] == given
+    assert [*reader.greedy(dict(enumerate(tokens or [10] for tokens in given))).values()] == given
+    assert [*reader.greedy(dict(enumerate(shortened))).values()] == given
 
 
 def test_every_hypothesis_is_read_in_every_context(model):
