@@ -33,7 +33,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from ghosttrack.common.errors import CorruptInputError, DataError, NumericError
-from ghosttrack.stages.track.neighbours import Neighbours, active_pairs, nearest_latents
+from ghosttrack.stages.track.neighbours import Neighbours, active_pairs, nearest_latents, take
 
 FORMAT = "ghosttrack.association"
 VERSION = 2
@@ -204,13 +204,14 @@ def fit(
     links: dict[int, list[_Links]] = {gap: [] for gap in GAPS}
     for gap in GAPS:
         for layer in range(n_layers - gap):
-            if gains is None:
-                table = nearest_latents(decoders[layer], decoders[layer + gap])
-                ratio, found = _compare(scans, active, table, layer, gap, other, rates)
-            else:
-                table = nearest_latents(gains[layer][0], gains[layer + gap][1])
-                ratio, found = _compare_shares(scans, active, level, table, layer, gap, other, rates)
-            tables[gap].append(table)
+            later = layer + gap
+            before, after = (
+                (decoders[layer], decoders[later]) if gains is None else (gains[layer][0], gains[later][1])
+            )
+            two = _TwoLayers(scans, active, level, nearest_latents(before, after), layer, later, other,
+                             (rates[layer], rates[later]), gains is not None)  # fmt: skip
+            ratio, found = two.compare_shares() if two.causal else two.compare()
+            tables[gap].append(two.table)
             ratios[gap].append(ratio)
             links[gap].append(found)
     return Association(
@@ -232,132 +233,114 @@ class _Links(NamedTuple):
     true: Floats
 
 
-def _compare(
-    scans: Scans,
-    active: NDArray[np.bool_],
-    table: Neighbours,
-    layer: int,
-    gap: int,
-    other: NDArray[np.int64],
-    rates: list[Floats],
-) -> tuple[Floats, _Links]:
-    """log p1/p0 by bin of the cosine, [BINS], and the pairs of the same token."""
-    rate, rate_after = rates[layer], rates[layer + gap]
-    counts = []
-    for order in (other, np.arange(len(other))):  # the same token last: its pairs are kept
-        problem, before, after, cosine = _mutual(scans, active, table, layer, layer + gap, order)
-        sparse = (rate[scans.latents[problem, layer, before]] <= DENSE) & (
-            rate_after[scans.latents[order[problem], layer + gap, after]] <= DENSE
-        )
-        counts.append(np.bincount(_bins(cosine[sparse]), minlength=BINS).astype(np.float64))
-    chance, together = counts
-    ids, cosines = table.ids.numpy(), table.cosines.numpy()
-    occurring = np.repeat(np.where(rate <= DENSE, rate, 0), ids.shape[1]) * len(other)
-    tries = np.bincount(_bins(cosines.ravel()), weights=occurring, minlength=BINS)
-    # A feature that goes on leaves no room for chance: of h, h' (1 - h/n) are chance, n being all pairs that might be.
-    excess = (together - chance) / np.maximum(1 - chance / np.maximum(tries, 1), 0.5)
-    true = np.clip(_rising(excess / np.maximum(together, 1), together), 0, 1)
-    excess = true * together
-    rate, rate_after = np.where(rate <= DENSE, rate, 0), np.where(rate_after <= DENSE, rate_after, 0)
-    random = np.bincount(
-        _bins(cosines.ravel()), weights=(rate[:, None] * rate_after[ids]).ravel(), minlength=BINS
-    ) / max(rate.sum() * rate_after.sum(), 1e-300)
-    # Half a pair more everywhere: a bin that no random pair is in does not make a link certain.
-    random += 0.5 / (len(other) * max(rate.sum() * rate_after.sum(), 1))
-    ratio = _rising((excess + 0.5 / BINS) / (excess.sum() + 0.5) / random, random)
-    return np.log(ratio), _Links(problem, before, after, true[_bins(cosine)])
+class _Likely(NamedTuple):
+    """Pairs of active latents of two layers: problem, ranks before and after, and how alike: the cosine, or the likeness of
+    gains."""
+
+    problem: NDArray[np.int64]
+    before: NDArray[np.int64]
+    after: NDArray[np.int64]
+    likeness: Floats
 
 
-def _compare_shares(
-    scans: Scans,
-    active: NDArray[np.bool_],
-    level: Floats,
-    table: Neighbours,
-    layer: int,
-    gap: int,
-    other: NDArray[np.int64],
-    rates: list[Floats],
-) -> tuple[Floats, _Links]:
-    """`_compare` by causal shares. p0 is of all pairs of the table whose later latent is of another token."""
-    later, counts = layer + gap, []
-    for order in (other, np.arange(len(other))):
-        problem, before, after, likeness = _mutual(scans, active, table, layer, later, order, level)
-        sparse = (rates[layer][scans.latents[problem, layer, before]] <= DENSE) & (
-            rates[later][scans.latents[order[problem], later, after]] <= DENSE
+@dataclass(frozen=True)
+class _TwoLayers:
+    """The scans of two layers, and their table. level: log-activations; other: of each scan the token that it is beside by
+    chance; rates: firing rates at the two layers; causal: the table has gains."""
+
+    scans: Scans
+    active: NDArray[np.bool_]
+    level: Floats
+    table: Neighbours
+    layer: int
+    later: int
+    other: NDArray[np.int64]
+    rates: tuple[Floats, Floats]
+    causal: bool
+
+    def compare(self) -> tuple[Floats, _Links]:
+        """log p1/p0 by bin of the cosine, [BINS], and the pairs of the same token."""
+        chance, together, pairs = self._counted()
+        ids, cosines = self.table.ids.numpy(), self.table.cosines.numpy()
+        rate, rate_after = (np.where(rate <= DENSE, rate, 0) for rate in self.rates)
+        occurring = np.repeat(rate, ids.shape[1]) * len(self.other)
+        tries = np.bincount(_bins(cosines.ravel()), weights=occurring, minlength=BINS)
+        # A feature that goes on leaves no room for chance: of h, h' (1 - h/n) are chance, n being all pairs that might be.
+        excess = (together - chance) / np.maximum(1 - chance / np.maximum(tries, 1), 0.5)
+        true = np.clip(_rising(excess / np.maximum(together, 1), together), 0, 1)
+        excess = true * together
+        random = np.bincount(
+            _bins(cosines.ravel()), weights=(rate[:, None] * rate_after[ids]).ravel(), minlength=BINS
+        ) / max(rate.sum() * rate_after.sum(), 1e-300)
+        # Half a pair more everywhere: a bin that no random pair is in does not make a link certain.
+        random += 0.5 / (len(self.other) * max(rate.sum() * rate_after.sum(), 1))
+        ratio = _rising((excess + 0.5 / BINS) / (excess.sum() + 0.5) / random, random)
+        return np.log(ratio), _Links(*pairs[:3], true[_bins(pairs.likeness)])
+
+    def compare_shares(self) -> tuple[Floats, _Links]:
+        """`compare` by causal shares. p0 is of all pairs of the table whose later latent is of another token."""
+        *counts, pairs = self._counted()
+        chance, together = (gaussian_filter1d(count, SMOOTHING, mode="nearest") for count in counts)
+        true = np.clip((together - chance) / np.maximum(together, 1), 0, 1)
+        excess = true * together
+        apart = self._known_pairs(self.other).likeness
+        n_pairs = float(
+            (self.active[:, self.layer].sum(1) * self.active[self.other, self.later].sum(1)).sum()
         )
-        counts.append(np.bincount(_bins(likeness[sparse]), minlength=BINS).astype(np.float64))
-    chance, together = (gaussian_filter1d(count, SMOOTHING, mode="nearest") for count in counts)
-    true = np.clip((together - chance) / np.maximum(together, 1), 0, 1)
-    excess = true * together
-    apart = _known_pairs(scans, active, table, layer, later, other, level)[3]
-    n_pairs = float((active[:, layer].sum(1) * active[other, later].sum(1)).sum())
-    random = gaussian_filter1d(
-        np.bincount(_bins(apart), minlength=BINS).astype(np.float64), SMOOTHING, mode="nearest"
-    )
-    random = (random + 0.5) / max(n_pairs, 1.0)
-    ratio = (excess + 0.5 / BINS) / (excess.sum() + 0.5) / random
-    return np.log(ratio), _Links(problem, before, after, true[_bins(likeness)])
+        random = gaussian_filter1d(_histogram(apart), SMOOTHING, mode="nearest")
+        random = (random + 0.5) / max(n_pairs, 1.0)
+        ratio = (excess + 0.5 / BINS) / (excess.sum() + 0.5) / random
+        return np.log(ratio), _Links(*pairs[:3], true[_bins(pairs.likeness)])
+
+    def _counted(self) -> tuple[Floats, Floats, _Likely]:
+        """Mutually nearest pairs of latents that are not dense, by bin, [BINS]: in another token and in the same one; and all
+        of the same one."""
+        counts = []
+        for order in (self.other, np.arange(len(self.other))):
+            pairs = self._mutual(order)
+            latents = self.scans.latents
+            sparse = (self.rates[0][latents[pairs.problem, self.layer, pairs.before]] <= DENSE) & (
+                self.rates[1][latents[order[pairs.problem], self.later, pairs.after]] <= DENSE
+            )
+            counts.append(_histogram(pairs.likeness[sparse]))
+        return counts[0], counts[1], pairs
+
+    def _known_pairs(self, order: NDArray[np.int64]) -> _Likely:
+        """Active pairs that the table knows; the later scans are taken in `order`."""
+        scans, layer, later = self.scans, self.layer, self.later
+        every = np.full(len(self.table.ids), self.table.ids.shape[1])
+        problem, before = np.nonzero(self.active[:, layer])
+        latent = scans.latents[problem, layer, before]
+        pairs = active_pairs(
+            self.table, every, problem, latent, scans.latents[order, later], self.active[order, later]
+        )
+        value = self.table.cosines.numpy()[latent[pairs.earlier], pairs.place].astype(np.float64)
+        found = _Likely(problem[pairs.earlier], before[pairs.earlier], pairs.after, value)
+        if not self.causal:
+            return found
+        found = take(found, value > 0)
+        change = self.level[order[found.problem], later, found.after]
+        change = change - self.level[found.problem, layer, found.before]
+        return found._replace(likeness=_likeness(found.likeness, change))
+
+    def _mutual(self, order: NDArray[np.int64]) -> _Likely:
+        """Of `_known_pairs` those that are each other's best among the active."""
+        found, k = self._known_pairs(order), self.scans.latents.shape[2]
+        best = np.ones(len(found.likeness), dtype=bool)
+        for rank in (found.before, found.after):
+            key = found.problem * k + rank
+            highest = np.full(len(self.scans.latents) * k, -np.inf)
+            np.maximum.at(highest, key, found.likeness)
+            among = np.flatnonzero(found.likeness == highest[key])
+            first = np.full(len(highest), len(key))
+            np.minimum.at(first, key[among], among)  # of equals the first
+            best &= first[key] == np.arange(len(key))
+        return take(found, best)
 
 
 def _likeness(gain: NDArray[Any], change: Floats) -> Floats:
     """Share or 1/share, whichever is less than 1, of what is carried in the later activation. change: log a_j - log a_i."""
     return np.exp(-np.abs(np.log(np.maximum(gain, 1e-6)) - change))
-
-
-def _known_pairs(
-    scans: Scans,
-    active: NDArray[np.bool_],
-    table: Neighbours,
-    layer: int,
-    later: int,
-    order: NDArray[np.int64],
-    level: Floats | None,
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], Floats]:
-    """Active pairs that the table knows: problem, ranks before and after, and cosine, or with `level` (log-activations)
-    the likeness of gains; the later scans are taken in `order`."""
-    every = np.full(len(table.ids), table.ids.shape[1])
-    problem, before = np.nonzero(active[:, layer])
-    latent = scans.latents[problem, layer, before]
-    pairs = active_pairs(
-        table, every, problem, latent, scans.latents[order, later], active[order, later]
-    )  # fmt: skip
-    value = table.cosines.numpy()[latent[pairs.earlier], pairs.place].astype(np.float64)
-    problem, before = problem[pairs.earlier], before[pairs.earlier]
-    if level is not None:
-        change = level[order[problem], later, pairs.after] - level[problem, layer, before]
-        positive = value > 0
-        problem, before, value, change = (
-            problem[positive],
-            before[positive],
-            value[positive],
-            change[positive],
-        )
-        return problem, before, pairs.after[positive], _likeness(value, change)
-    return problem, before, pairs.after, value
-
-
-def _mutual(
-    scans: Scans,
-    active: NDArray[np.bool_],
-    table: Neighbours,
-    layer: int,
-    later: int,
-    order: NDArray[np.int64],
-    level: Floats | None = None,
-) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], Floats]:
-    """Of `_known_pairs` those that are each other's best among the active."""
-    problem, before, after, cosine = _known_pairs(scans, active, table, layer, later, order, level)
-    k = scans.latents.shape[2]
-    best = np.ones(len(cosine), dtype=bool)
-    for rank in (before, after):
-        key = problem * k + rank
-        highest = np.full(len(scans.latents) * k, -np.inf)
-        np.maximum.at(highest, key, cosine)
-        among = np.flatnonzero(cosine == highest[key])
-        first = np.full(len(highest), len(key))
-        np.minimum.at(first, key[among], among)  # of equals the first
-        best &= first[key] == np.arange(len(key))
-    return problem[best], before[best], after[best], cosine[best]
 
 
 def _dynamics(level: Floats, active: NDArray[np.bool_], links: dict[int, list[_Links]]) -> dict[str, Tensor]:
@@ -480,6 +463,10 @@ def _rising(values: Floats, weights: Floats) -> Floats:
 
 def _bins(cosine: NDArray[Any]) -> NDArray[np.int64]:
     return np.clip(((cosine + 1) * (BINS / 2)).astype(np.int64), 0, BINS - 1)
+
+
+def _histogram(likeness: Floats) -> Floats:
+    return np.bincount(_bins(likeness), minlength=BINS).astype(np.float64)
 
 
 def _bin_middles() -> Floats:
