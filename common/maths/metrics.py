@@ -5,7 +5,7 @@ thousand bootstrap replicates cost a few matrix operations and a point estimate 
 Label 1 (wrong) is the positive class; a higher score means more likely wrong. Definitions: Fawcett 2006 (ROC), Davis
 and Goadrich 2006 (average precision as a sum over distinct thresholds), Naeini et al. 2015 (ECE), Geifman, Uziel and
 El-Yaniv 2019 (risk–coverage), Malinin and Gales 2021 and lm-polygraph (prediction rejection). Not here: resampling
-itself (`stages/evaluate/bootstrap.py`) and calibration (`common/maths/calibration.py`).
+itself (`common/maths/bootstrap.py`) and calibration (`common/maths/calibration.py`).
 """
 
 from __future__ import annotations
@@ -233,3 +233,10 @@ def _batches(shape: tuple[int, ...]) -> list[slice]:
     """Slices over resamples that keep the working set small."""
     step = max(1, _VALUES_AT_ONCE // max(1, shape[1]))
     return [slice(start, start + step) for start in range(0, shape[0], step)]
+
+
+def mean_of_defined(values: Floats) -> Floats:
+    """Mean over the columns that are defined, [B, m] to [B]; NaN where none is."""
+    known = np.isfinite(values)
+    count = known.sum(axis=1)
+    return np.where(count > 0, np.where(known, values, 0.0).sum(axis=1) / np.maximum(count, 1), np.nan)

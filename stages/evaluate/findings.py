@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
 
 import numpy as np
 
@@ -191,28 +192,21 @@ def _of_saes(sae: Sequence[SaeLayer]) -> list[Expectation]:
 
 
 def _of_detection(detector: str, grouped: SplitReport, held_out: SplitReport | None) -> list[Expectation]:
-    figures = method_of(grouped, detector).figures
+    figures, pooled = method_of(grouped, detector).figures, "all questions pooled"
+    guessing = f"calling every answer wrong gives {grouped.f1_all_called_wrong:.2f}"
     rows = [
-        _above("AUROC", "reference page", AUROC_WANTED, figures.auroc, "all questions pooled"),
-        _above("F1", "reference page", F1_WANTED, figures.f1,
-               f"calling every answer wrong gives {grouped.f1_all_called_wrong:.2f}"),
-    ]  # fmt: skip
-    rows.append(
+        _above("AUROC", "reference page", AUROC_WANTED, figures.auroc, pooled),
+        _above("F1", "reference page", F1_WANTED, figures.f1, guessing),
         _above("AUROC within relations", "this project", WITHIN_WANTED, figures.auroc_within_relation,
-               "mean over relations")
-    )  # fmt: skip
-    if held_out:
-        scored = [each for each in held_out.methods if each.name == detector]
-        rows += [
-            _above(
-                "AUROC, relations held out",
-                "this project",
-                HELD_OUT_WANTED,
-                each.figures.auroc,
-                "all questions pooled",
+               "mean over relations"),
+    ]  # fmt: skip
+    for each in held_out.methods if held_out else ():
+        if each.name == detector:
+            rows.append(
+                _above(
+                    "AUROC, relations held out", "this project", HELD_OUT_WANTED, each.figures.auroc, pooled
+                )
             )
-            for each in scored
-        ]
     rows.append(
         Expectation(
             metric="Calibration error (ECE)", source="this project", wanted=f"≤ {ECE_WANTED}", found=figures.ece,
@@ -222,10 +216,12 @@ def _of_detection(detector: str, grouped: SplitReport, held_out: SplitReport | N
     return rows
 
 
-def _above(metric: str, source: str, wanted: float, found: Figure, note: str) -> Expectation:
+def _above(
+    metric: str, source: Literal["reference page", "this project"], wanted: float, found: Figure, note: str
+) -> Expectation:
     return Expectation(
         metric=metric,
-        source="reference page" if source == "reference page" else "this project",
+        source=source,
         wanted=f"{'>' if source == 'reference page' else '≥'} {wanted:.2f}",
         found=found,
         met=None if found.value is None else found.value > wanted,

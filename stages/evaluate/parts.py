@@ -25,9 +25,8 @@ from ghosttrack.common.formats.final_report import (
     StrictReport,
 )
 from ghosttrack.stages.evaluate import scorecard
-from ghosttrack.stages.evaluate.bootstrap import figure
 from ghosttrack.stages.evaluate.curves import curves
-from ghosttrack.stages.evaluate.scorecard import Sample, Values
+from ghosttrack.stages.evaluate.scorecard import Sample, Values, figure
 from ghosttrack.stages.evaluate.scores import Detection, Questions, ScoredSplit
 
 MAIN_METHODS = 6

@@ -1,9 +1,12 @@
-"""Every figure of every method on a split with its interval, and the paired differences between methods."""
+"""Every figure of every method on a split with its interval, and the paired differences between methods.
+
+All methods, and all repeats of a cross-validation, see the same resamples, and the figure of a resample is the mean over
+its repeats, so that repeats make a figure steadier without making a question count more than once.
+"""
 
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -15,15 +18,16 @@ from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from ghosttrack.common.formats.final_report import (
     About,
     Comparison,
+    Figure,
     Figures,
     Kind,
     MethodCard,
     MethodReport,
     Metric,
+    Verdict,
 )
 from ghosttrack.common.maths import metrics
-from ghosttrack.common.maths.bootstrap import centred, group_weights
-from ghosttrack.stages.evaluate.bootstrap import figure, verdict
+from ghosttrack.common.maths.bootstrap import centred, group_weights, interval
 from ghosttrack.stages.evaluate.scores import ScoredSplit, Scores
 
 Floats = NDArray[np.float64]
@@ -126,10 +130,7 @@ def _ranking(sample: Sample, score: Floats, card: MethodCard) -> Values:
     by_relation = metrics.auroc_by_block(
         sample.labels, np.zeros_like(score) if same_in_relation else score, sample.relation, sample.weights
     )
-    with warnings.catch_warnings():
-        # No relation with both classes: NaN, which is the answer.
-        warnings.simplefilter("ignore", RuntimeWarning)
-        return Values({"auroc_within_relation": np.nanmean(by_relation, axis=1)}, by_relation)
+    return Values({"auroc_within_relation": metrics.mean_of_defined(by_relation)}, by_relation)
 
 
 def measure_all(
@@ -150,6 +151,18 @@ def measure_all(
             values[name] = found
             on_method()
     return values
+
+
+def figure(values: Floats, confidence: float) -> Figure:
+    """values: [1 + B], the sample's own first; see `ghosttrack.common.maths.bootstrap.interval`."""
+    return Figure(**interval(values, confidence)._asdict())
+
+
+def verdict(difference: Figure) -> Verdict:
+    """Whether the interval of a difference excludes zero."""
+    if difference.low is None or difference.high is None:
+        return "undefined"
+    return "better" if difference.low > 0 else "worse" if difference.high < 0 else "no clear difference"
 
 
 def method_report(sample: Sample, card: MethodCard, values: Values) -> MethodReport:

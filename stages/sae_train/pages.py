@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import textwrap
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal
 
 from matplotlib.axes import Axes
@@ -31,19 +30,8 @@ OVER_DENSE = 0.1
 Json = Mapping[str, Any]
 
 
-def draw_layer(path: Path, record: Json, report: Json) -> None:
-    """One layer on one page. record: its entry of `report["layers"]`; report: sae_quality.json."""
-    canvas = layer_page(record, report)
-    canvas.savefig(path, dpi=DPI)
-
-
-def draw_identity(path: Path, report: Json) -> None:
-    """Identity of latents, and the error of all SAEs together, over depth. report: sae_quality.json."""
-    canvas = identity_page(report)
-    canvas.savefig(path, dpi=DPI)
-
-
 def layer_page(record: Json, report: Json) -> Canvas:
+    """One layer on one page. record: its entry of `report["layers"]`; report: sae_quality.json."""
     canvas = _canvas(headline(record))
     (loss, dead, l0), (rates, recovered, same) = canvas.subplots(
         2, 3, gridspec_kw={"wspace": 0.22, "hspace": 0.36}
@@ -196,6 +184,7 @@ def _neighbours(axes: Axes, record: Json, report: Json) -> None:
 
 
 def identity_page(report: Json) -> Canvas:
+    """Identity of latents, and the error of all SAEs together, over depth. report: sae_quality.json."""
     whole = report["all_layers"]["ce_recovered"]
     canvas = _canvas(
         "Do latents keep their identity over depth, and what do all SAEs together do?\n"

@@ -40,8 +40,9 @@ def measure_quality(job: Job) -> dict[str, Any]:
     }
     QUALITY.write(job.output(QUALITY.name), report)
     for record in report["layers"]:
-        pages.draw_layer(job.output(SAE_PAGE.of(record["layer"])), record, report)
-    pages.draw_identity(job.output(IDENTITY_PAGE.name), report)
+        path = job.output(SAE_PAGE.of(record["layer"]))
+        pages.layer_page(record, report).savefig(path, dpi=pages.DPI)
+    pages.identity_page(report).savefig(job.output(IDENTITY_PAGE.name), dpi=pages.DPI)
     return summary(report)
 
 

@@ -57,11 +57,6 @@ def run(job: Job) -> dict[str, Any]:
     return metrics
 
 
-def run_together(jobs: Sequence[Job]) -> list[dict[str, Any]]:
-    """Units of layers, trained side by side."""
-    return train_layers(jobs)
-
-
 def train_base(job: Job) -> dict[str, Any]:
     """One SAE for all layers, each normalised by itself; only its start where layers are independent."""
     settings, training = job.config.sae, job.config.sae_training
@@ -89,8 +84,8 @@ def train_base(job: Job) -> dict[str, Any]:
     return metrics | timing
 
 
-def train_layers(jobs: Sequence[Job]) -> list[dict[str, Any]]:
-    """The SAE of each layer, from the base or, where it is to be independent, from its own data."""
+def run_together(jobs: Sequence[Job]) -> list[dict[str, Any]]:
+    """The SAE of each layer, side by side: from the base or, where it is to be independent, from its own data."""
     layers = [open_layer(job, layer_of(job), read_index(job)) for job in jobs]
     runs = [layer_run(job, layer) for job, layer in zip(jobs, layers, strict=True)]
     numbers = describe_layers(layer_of(job) for job in jobs)

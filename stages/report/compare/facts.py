@@ -68,12 +68,13 @@ def facts_of(results: Results, name: str | None = None) -> ModelFacts:
     split = report["splits"][0] if report and report["splits"] else None
     model = results.entries.get("prepare/model")
     layers = parameters.get("layers")
+    blocks = _size(results, parameters, "n_layers", "num_hidden_layers", "n_layer")
     return ModelFacts(
         name=name or results.name,
         run=results.name,
         model=report["model"] if report else parameters.get("model.base_model"),
         layers=len(layers) if layers else None,
-        width=_width(results, parameters),
+        width=_size(results, parameters, "d_model", "hidden_size", "n_embd"),
         latents=parameters.get("sae.d_hidden"),
         extract_batch=_extract_batch(results),
         train_batch=parameters.get("sae_training.batch_size"),
@@ -88,7 +89,7 @@ def facts_of(results: Results, name: str | None = None) -> ModelFacts:
         best_baseline=(split["best_baseline"].get("auroc") or None) if split else None,
         figures=_figures(report, split),
         transfers=_transfers(report),
-        sae=_sae(quality, _blocks(results, parameters)),
+        sae=_sae(quality, blocks),
         outdated=outdated,
     )
 
@@ -108,19 +109,12 @@ def _extract_batch(results: Results) -> int | None:
     return None
 
 
-def _width(results: Results, parameters: Json) -> int | None:
-    if "model.d_model" in parameters:
-        return int(parameters["model.d_model"])
+def _size(results: Results, parameters: Json, key: str, *names: str) -> int | None:
+    """A size of the model: `key` of the parameters, or one of these names in the model's own configuration."""
+    if f"model.{key}" in parameters:
+        return int(parameters[f"model.{key}"])
     config = results.json_if_there("prepare/model", CONFIG.name) or {}
-    return config.get("hidden_size") or config.get("n_embd")
-
-
-def _blocks(results: Results, parameters: Json) -> int | None:
-    """Of the model, studied or not."""
-    if "model.n_layers" in parameters:
-        return int(parameters["model.n_layers"])
-    config = results.json_if_there("prepare/model", CONFIG.name) or {}
-    return config.get("num_hidden_layers") or config.get("n_layer")
+    return next((config[name] for name in names if config.get(name)), None)
 
 
 def _figures(report: Json | None, split: Json | None) -> dict[str, Interval]:

@@ -10,12 +10,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ghosttrack.common.maths.bootstrap import Interval, group_weights, interval
-from ghosttrack.common.maths.metrics import auroc_by_block, rank_metrics
+from ghosttrack.common.maths.metrics import auroc_by_block, mean_of_defined, rank_metrics
 
-Floats = NDArray[np.float64]
 RESAMPLES, CONFIDENCE, SEED = 2000, 0.95, 0
 FEWEST = 20
 """Shared questions below which nothing is compared."""
@@ -76,10 +74,3 @@ def compare_pair(first: Records, second: Records) -> Difference | None:
 
 def _usable(record: Mapping[str, Any]) -> bool:
     return record["label"] is not None and record.get("score") is not None
-
-
-def mean_of_defined(values: Floats) -> Floats:
-    """Mean over the columns that are defined, [B, m] to [B]; NaN where none is."""
-    known = np.isfinite(values)
-    count = known.sum(axis=1)
-    return np.where(count > 0, np.where(known, values, 0.0).sum(axis=1) / np.maximum(count, 1), np.nan)

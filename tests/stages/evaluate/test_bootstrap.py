@@ -3,7 +3,7 @@ import pytest
 
 from ghosttrack.common.formats.final_report import Figure
 from ghosttrack.common.maths.bootstrap import centred, group_weights
-from ghosttrack.stages.evaluate.bootstrap import figure, verdict
+from ghosttrack.stages.evaluate.scorecard import figure, verdict
 
 
 def test_groups_are_drawn_whole_and_as_often_as_there_are_groups():

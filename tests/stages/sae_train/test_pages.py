@@ -154,8 +154,8 @@ def test_key_figures_are_said_on_the_page() -> None:
 
 def test_pages_are_pictures_and_the_same_figures_give_the_same_bytes(tmp_path: Path) -> None:
     for number in (0, 1):
-        pages.draw_layer(tmp_path / f"layer_{number}.png", WHOLE["layers"][3], WHOLE)
-        pages.draw_identity(tmp_path / f"depth_{number}.png", WHOLE)
+        pages.layer_page(WHOLE["layers"][3], WHOLE).savefig(tmp_path / f"layer_{number}.png", dpi=pages.DPI)
+        pages.identity_page(WHOLE).savefig(tmp_path / f"depth_{number}.png", dpi=pages.DPI)
     for name in ("layer", "depth"):
         first, second = (tmp_path / f"{name}_{number}.png" for number in (0, 1))
         assert first.read_bytes() == second.read_bytes()

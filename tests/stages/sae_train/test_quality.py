@@ -267,6 +267,6 @@ def test_a_layer_that_is_dead_or_alone_has_a_page_all_the_same(tmp_path: Path) -
                      "random": {"cosine": 0.0, "cosine_quantiles": {"0.05": -0.1, "0.95": 0.1}, "nearest_cosine": 0.2,
                                 "self_match": 0.01}},
     }  # fmt: skip
-    pages.draw_layer(tmp_path / "layer.png", entry, whole)
-    pages.draw_identity(tmp_path / "depth.png", whole)
+    pages.layer_page(entry, whole).savefig(tmp_path / "layer.png", dpi=pages.DPI)
+    pages.identity_page(whole).savefig(tmp_path / "depth.png", dpi=pages.DPI)
     assert imread(tmp_path / "layer.png").std() > 0.05
