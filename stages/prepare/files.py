@@ -4,11 +4,14 @@ JSON and JSON Lines are read here, a record at a time: their rows may differ in 
 text (a line ends at a newline only), and one broken row is told without losing the others.
 """
 
+import codecs
 import contextlib
 import csv
 import gzip
 import io
+import itertools
 import json
+import re
 import tempfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,11 +20,14 @@ from typing import Any, NamedTuple
 
 from ghosttrack.common.errors import DataError
 from ghosttrack.common.foreign import parse_json
+from ghosttrack.stages.prepare.cells import of_cell
 
 Record = dict[str, Any]
 FORMATS = {".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet",
            ".arrow": "arrow"}  # fmt: skip
 """Ending, before any `.gz`, to the reader of `datasets`."""
+_INDEX = re.compile(r"Unnamed: \d+")
+"""The name of a column without one: the numbers that pandas writes before its rows."""
 MOST_BYTES = 1 << 30
 """Of a text file, unpacked: it is read whole."""
 
@@ -54,9 +60,18 @@ def read_file(path: Path, key: str) -> Iterator[FileRow]:
     options: dict[str, Any] = {}
     if kind == "csv":
         separator, names = _header(path, key)
-        options = {"sep": separator, "keep_default_na": False, "features": _texts(names)}
+        options = {
+            "sep": separator,
+            "keep_default_na": False,
+            "features": _texts(names),
+            "encoding": encoding_of(path),
+        }
     table = load(kind, key, str(path), data_files=str(path), split="train", **options)
     for number, record in enumerate(table, start=2 if kind == "csv" else 1):
+        if kind == "csv":
+            record = {
+                name: of_cell(name, text or "") for name, text in record.items() if not _INDEX.fullmatch(name)
+            }
         yield FileRow(number, record)
 
 
@@ -84,6 +99,16 @@ def load(source: str, key: str, shown: str, **options: Any) -> Any:
         ) from error
 
 
+def encoding_of(path: Path) -> str:
+    """Of a text file, by the mark that it begins with; UTF-8 without one."""
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        return _by_mark(file.read(4))
+
+
+def _by_mark(first: bytes) -> str:
+    return "utf-16" if first[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
+
+
 def read_text(path: Path, key: str) -> str:
     """A text file, unpacked if it ends in .gz. Raises DataError."""
     try:
@@ -93,12 +118,12 @@ def read_text(path: Path, key: str) -> str:
             raise DataError(
                 f"{path} holds more than {MOST_BYTES >> 30} GiB of text; cut it into several files"
             )
-        return raw.decode("utf-8-sig")
+        return raw.decode(_by_mark(raw[:4]))
     except FileNotFoundError as error:
         raise DataError(f"{key} = {str(path)!r}: there is no such file") from error
     except UnicodeDecodeError as error:
         raise DataError(
-            f"{path} is not UTF-8 text: byte {error.start} is {error.object[error.start]:#x}"
+            f"{path} is not {error.encoding.upper()} text: byte {error.start} is {error.object[error.start]:#x}; save it as UTF-8"
         ) from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{key} = {str(path)!r} cannot be read: {error}") from error
@@ -153,7 +178,14 @@ def _texts(names: Iterable[str]) -> Any:
     """Every column of a table as text, so that `007`, `NA` and `1e5` stay what they are."""
     from datasets import Features, Value
 
-    return Features({name: Value("string") for name in names})
+    found: dict[str, Any] = {}
+    for place, name in enumerate(
+        names
+    ):  # as pandas calls columns without a name, and those of a name that was there
+        name = name or f"Unnamed: {place}"
+        count = next(n for n in itertools.count() if (f"{name}.{n}" if n else name) not in found)
+        found[f"{name}.{count}" if count else name] = Value("string")
+    return Features(found)
 
 
 def shown(value: object) -> str:

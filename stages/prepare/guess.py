@@ -2,6 +2,7 @@
 what stands in them. A guess is for a person to see and to change (`ghosttrack init` writes it down); no stage reads by one.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,8 +15,8 @@ QUESTIONS = (
     "problem",
     "question_text",
     "prompt_text",
-    "input",
     "instruction",
+    "input",
     "q",
     "text",
 )
@@ -27,6 +28,8 @@ ASKING = frozenset({"question", "query", "problem", "question_text", "instructio
 QUESTION_MARKS = ("?", "？", "؟", "՞", ";", "፧")
 MARKS = (*QUESTION_MARKS, ":", "：")
 """Ends of questions and of prompts, in the scripts that have their own."""
+_NAMES = re.compile(r"(?:^|[_ -])(?:id|uuid|guid|index|url|source|split)$", re.IGNORECASE)
+"""Columns that name a row or where it is from."""
 OFTEN = 0.3
 """Share of rows."""
 
@@ -40,7 +43,7 @@ def guess(records: Sequence[Mapping[str, Any]]) -> dict[str, str] | None:
     if known(names) or ({"question", "prompt"} & set(names) and {"answer", "response"} & set(names)):
         return {}
     question, answer = _named(names, QUESTIONS), _named(names, ANSWERS)
-    texts = [name for name in names if _is_text(records, name)]
+    texts = [name for name in names if _is_text(records, name) and not _NAMES.search(name)]
     if question is None or answer is None:
         rest = [name for name in texts if name not in (question, answer)]
         if question is None and answer is None and len(rest) == 2:

@@ -4,10 +4,10 @@ NQ-open and GSM8K need none: `question` and `answer` are our own fields. Each la
 pages list; a data set is known where all columns of a layout are there.
 """
 
-import ast
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
+
+from ghosttrack.stages.prepare.cells import of_cell
 
 Fields = dict[str, Any]
 Convert = Callable[[Mapping[str, Any]], Iterable[Fields]]
@@ -39,16 +39,13 @@ def _trivia_qa(row: Mapping[str, Any]) -> Iterable[Fields]:
 
 def _pop_qa(row: Mapping[str, Any]) -> Iterable[Fields]:
     yield {"id": row.get("id"), "question": row["question"], "answer": row["obj"], "relation": row["prop"],
-           "subject": row["subj"], "aliases": _json_list(row["possible_answers"])}  # fmt: skip
+           "subject": row["subj"], "aliases": _as_list(row["possible_answers"])}  # fmt: skip
 
 
 def _simple_qa(row: Mapping[str, Any]) -> Iterable[Fields]:
     about = row["metadata"]
     if isinstance(about, str):
-        try:
-            about = ast.literal_eval(about)
-        except (ValueError, SyntaxError):
-            about = {}
+        about = of_cell("metadata", about)
     topic = about.get("topic") if isinstance(about, Mapping) else None
     yield {"question": row["problem"], "answer": row["answer"], "relation": topic}
 
@@ -75,11 +72,13 @@ def _truthful_qa(row: Mapping[str, Any]) -> Iterable[Fields]:
 
 def _truthful_choice(row: Mapping[str, Any]) -> Iterable[Fields]:
     options = row["mc1_targets"]
-    right = list(options["labels"]).index(1)
+    choices, labels = options.get("choices"), options.get("labels")
+    if choices is None:  # the authors' own: the option to its label
+        choices, labels = list(options), list(options.values())
     yield {
         "question": row["question"],
-        "choices": list(options["choices"]),
-        "answer": right,
+        "choices": list(choices),
+        "answer": list(labels).index(1),
         "relation": "truthful_qa",
     }
 
@@ -90,9 +89,129 @@ def _squad(row: Mapping[str, Any]) -> Iterable[Fields]:
            "subject": row["title"], "answer": texts[0] if texts else None, "aliases": texts}  # fmt: skip
 
 
+def _squad_own(row: Mapping[str, Any]) -> Iterable[Fields]:
+    """An article as SQuAD's authors publish it."""
+    for paragraph in row["paragraphs"]:
+        for asked in paragraph["qas"]:
+            yield from _squad({**asked, "title": row.get("title"), "context": paragraph["context"],
+                               "answers": {"text": [answer["text"] for answer in asked["answers"]]}})  # fmt: skip
+
+
+def _trivia_qa_own(row: Mapping[str, Any]) -> Iterable[Fields]:
+    answer = row.get("Answer") or {}
+    yield {"id": row["QuestionId"], "question": row["Question"], "answer": answer.get("Value"),
+           "aliases": answer.get("Aliases")}  # fmt: skip
+
+
+def _answers(row: Mapping[str, Any]) -> Iterable[Fields]:
+    """Questions with a list of right answers, texts or objects with a text (WebQuestions, EntityQuestions, MKQA)."""
+    found = _as_list(row["answers"])
+    texts = [one.get("text") if isinstance(one, Mapping) else one for one in found or []]
+    named = {
+        name: row[name]
+        for name in ("id", "subject", "passage", "choices", "response", "label")
+        if name in row
+    }
+    yield {
+        "question": row.get("question") or row.get("query"),
+        "answer": texts[0] if texts else None,
+        "aliases": texts,
+        **named,
+    }
+
+
+def _drop(row: Mapping[str, Any]) -> Iterable[Fields]:
+    texts = list((row["answers_spans"] or {}).get("spans", []))
+    yield {"id": row.get("query_id"), "question": row["question"], "passage": row["passage"], "relation": "drop",
+           "answer": texts[0] if texts else None, "aliases": texts}  # fmt: skip
+
+
+def _options(row: Mapping[str, Any]) -> Iterable[Fields]:
+    """ARC, CommonsenseQA and OpenBookQA: options with their own labels, here beside the question or inside of it."""
+    asked = row.get("question", row.get("question_stem"))
+    options: Any = row.get("choices")
+    if isinstance(asked, Mapping):
+        asked, options = asked["stem"], asked["choices"]
+    if not isinstance(options, Mapping):
+        options = {name: [one[name] for one in options] for name in ("text", "label")}
+    key = row["answerKey"]
+    place = list(options["label"]).index(key) if key else None
+    yield {"id": row.get("id"), "question": asked, "choices": list(options["text"]), "answer": place}
+
+
+def _lettered(row: Mapping[str, Any]) -> Iterable[Fields]:
+    """Options in columns A, B, C and perhaps D and E."""
+    choices = [row[letter] for letter in "ABCDE" if row.get(letter) not in (None, "")]
+    yield {"id": row.get("id"), "question": row.get("question", row.get("input")), "choices": choices,
+           "answer": row.get("answer", row.get("target")), "relation": row.get("subject")}  # fmt: skip
+
+
+def _listed(row: Mapping[str, Any]) -> Iterable[Fields]:
+    """RACE, MedQA: options as a list, or as an object from letter to text."""
+    options = row["options"]
+    yield {"id": row.get("id"), "question": row["question"], "passage": row.get("article"), "answer": row["answer"],
+           "choices": list(options.values() if isinstance(options, Mapping) else options)}  # fmt: skip
+
+
+def _hellaswag(row: Mapping[str, Any]) -> Iterable[Fields]:
+    yield {"question": f"{row['ctx']} … How does it go on?", "choices": list(row["endings"]), "answer": row["label"],
+           "relation": "hellaswag", "subject": row["activity_label"]}  # fmt: skip
+
+
+def _sci_q(row: Mapping[str, Any]) -> Iterable[Fields]:
+    yield {
+        "question": row["question"],
+        "passage": row["support"],
+        "answer": row["correct_answer"],
+        "relation": "sciq",
+    }
+
+
+def _math(row: Mapping[str, Any]) -> Iterable[Fields]:
+    """What stands in the last `\\boxed{}` of the solution is the answer."""
+    end = begin = row["solution"].rindex("\\boxed{") + len("\\boxed{")
+    depth = 1
+    while depth:
+        depth += {"{": 1, "}": -1}.get(row["solution"][end], 0)
+        end += 1
+    yield {"question": row["problem"], "answer": row["solution"][begin : end - 1], "relation": row["type"]}
+
+
+def _known_facts(row: Mapping[str, Any]) -> Iterable[Fields]:
+    """The facts of ROME's causal tracing: unfinished sentences."""
+    yield {"id": row.get("known_id"), "prompt": row["prompt"], "answer": row["attribute"], "subject": row["subject"],
+           "relation": row.get("relation_id")}  # fmt: skip
+
+
+def _counterfact(row: Mapping[str, Any]) -> Iterable[Fields]:
+    asked = row["requested_rewrite"]
+    yield {"id": row["case_id"], "prompt": asked["prompt"].replace("{}", asked["subject"]), "subject": asked["subject"],
+           "answer": asked["target_true"]["str"], "relation": asked.get("relation_id")}  # fmt: skip
+
+
+def _lama(row: Mapping[str, Any]) -> Iterable[Fields]:
+    """A sentence whose last word is masked; one that goes on behind the mask is not told by a model that reads forwards."""
+    before, mask, after = str(row["masked_sentence"]).partition("[MASK]")
+    if not mask or after.strip(" ."):
+        raise ValueError("its sentence goes on after [MASK]")
+    yield {"id": row.get("uuid"), "prompt": before.rstrip(), "answer": row["obj_label"], "subject": row["sub_label"],
+           "relation": row.get("predicate_id")}  # fmt: skip
+
+
+def _felm(row: Mapping[str, Any]) -> Iterable[Fields]:
+    """Answers in segments, each true or false."""
+    spans, at = [], 0
+    for segment, true in zip(row["segmented_response"], row["labels"], strict=True):
+        start = row["response"].index(segment.strip(), at)
+        at = start + len(segment.strip())
+        spans.append([start, at, int(not true)])
+    yield {"id": row["index"], "question": row["prompt"], "response": row["response"], "spans": spans,
+           "label": int(not all(row["labels"])), "relation": row["source"]}  # fmt: skip
+
+
 def _super_glue(row: Mapping[str, Any]) -> Iterable[Fields]:
     """BoolQ as a part of SuperGLUE has it; its tests have the label -1."""
-    yield from _bool_q({**row, "answer": {0: False, 1: True}.get(row["label"])})
+    yield from _bool_q({**row, "answer": {"0": False, "1": True}.get(str(row["label"]))})
 
 
 def _bool_q(row: Mapping[str, Any]) -> Iterable[Fields]:
@@ -101,7 +220,7 @@ def _bool_q(row: Mapping[str, Any]) -> Iterable[Fields]:
     yield {
         "question": asked,
         "passage": row["passage"],
-        "answer": row["answer"],
+        "answer": {"true": True, "false": False}.get(str(row["answer"]).lower(), row["answer"]),
         "relation": "boolq",
         "subject": question,
     }
@@ -171,7 +290,7 @@ def _mu_shroom(row: Mapping[str, Any]) -> Iterable[Fields]:
 
 
 def _spans(value: Any) -> list[list[int]]:
-    labels = json.loads(value) if isinstance(value, str) else value or []
+    labels = _as_list(value) if value else []
     return _joined([(label["start"], label["end"]) for label in labels])
 
 
@@ -186,11 +305,9 @@ def _joined(spans: Iterable[Sequence[int]]) -> list[list[int]]:
     return joined
 
 
-def _json_list(value: Any) -> Any:
-    try:
-        return json.loads(value) if isinstance(value, str) else value
-    except ValueError:
-        return [value]
+def _as_list(value: Any) -> Any:
+    found = of_cell("", value) if isinstance(value, str) else value
+    return [found] if isinstance(found, str) else found
 
 
 def _yes(value: Any) -> Any:
@@ -202,6 +319,23 @@ def _layout(name: str, columns: str, convert: Convert, bulky: str = "") -> FileL
 
 
 LAYOUTS = [
+    _layout("TriviaQA, authors' file", "Answer Question QuestionId", _trivia_qa_own, "EntityPages SearchResults"),
+    _layout("SQuAD, authors' file", "paragraphs title", _squad_own, "paragraphs"),
+    _layout("ARC", "question choices answerKey", _options),
+    _layout("ARC, authors' file", "question answerKey", _options),
+    _layout("OpenBookQA", "question_stem choices answerKey", _options),
+    _layout("options in columns", "question A B C answer", _lettered),
+    _layout("options in columns", "input A B C target", _lettered),
+    _layout("lists of options", "question options answer", _listed),
+    _layout("HellaSwag", "activity_label ctx endings label", _hellaswag),
+    _layout("SciQ", "question correct_answer distractor1 support", _sci_q),
+    _layout("MATH", "problem level type solution", _math),
+    _layout("DROP", "passage question answers_spans", _drop),
+    _layout("Known facts", "subject attribute prompt template", _known_facts),
+    _layout("CounterFact", "case_id requested_rewrite", _counterfact,
+            "paraphrase_prompts neighborhood_prompts attribute_prompts generation_prompts"),
+    _layout("LAMA", "masked_sentence obj_label sub_label", _lama),
+    _layout("FELM", "index source prompt response segmented_response labels", _felm),
     _layout("TriviaQA", "question question_id question_source entity_pages answer", _trivia_qa,
             "entity_pages search_results"),
     _layout("PopQA", "subj prop obj question possible_answers", _pop_qa),
@@ -225,4 +359,6 @@ LAYOUTS = [
     _layout("RAGTruth, authors' files", "id source_id model labels response", _ragtruth_own, "source_info source"),
     _layout("Mu-SHROOM", "model_input model_output_text hard_labels", _mu_shroom,
             "soft_labels model_output_tokens model_output_logits"),
+    _layout("lists of answers", "question answers", _answers),
+    _layout("lists of answers", "query answers", _answers),
 ]  # fmt: skip

@@ -1,15 +1,13 @@
 """A row of a question file, checked: our fields from its columns, and for what reason a row is left out."""
 
-import ast
-import contextlib
 import itertools
-import json
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ghosttrack.stages.prepare.cells import of_cell
 from ghosttrack.stages.prepare.files import shown
 
 FIELDS = ("id", "question", "prompt", "passage", "choices", "answer", "aliases", "relation", "subject", "response", "label",
@@ -160,14 +158,11 @@ def _answers(row: Mapping[str, Any], choices: Sequence[str]) -> tuple[str, ...]:
 
 
 def _listed(value: Any) -> Any:
-    """A list of texts that is written as one text, as tables hold lists: `["a", "b"]` of JSON, `['a', 'b']` of Python."""
-    if isinstance(value, str) and value.strip().startswith("[") and value.strip().endswith("]"):
-        for read in (json.loads, ast.literal_eval):
-            with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):
-                found = read(value.strip())
-                if isinstance(found, list) and found and all(isinstance(one, str) for one in found):
-                    return found
-    return value
+    """A list of texts that is written as one text, as tables hold lists."""
+    found = of_cell("", value) if isinstance(value, str) else value
+    return (
+        found if isinstance(found, list) and found and all(isinstance(one, str) for one in found) else value
+    )
 
 
 def _option(answer: Any, choices: Sequence[str]) -> int:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from ghosttrack.stages.prepare.layouts import LAYOUTS
@@ -193,3 +194,108 @@ def test_ragtruth_as_its_authors_publish_it_is_joined_with_its_prompts(tmp_path:
 def test_layouts_do_not_take_each_other_s_data_sets() -> None:
     for layout in LAYOUTS:
         assert next(other for other in LAYOUTS if other.columns <= layout.columns) is layout
+
+
+STEM = {"stem": "Which is wet?", "choices": [{"text": "sand", "label": "A"}, {"text": "rain", "label": "B"}]}
+OPTIONS = {"text": ["sand", "rain"], "label": ["1", "2"]}
+PARAGRAPH = {
+    "context": "Oslo is the capital.",
+    "qas": [
+        {
+            "id": "1",
+            "question": "What is the capital?",
+            "answers": [{"text": "Oslo", "answer_start": 0}],
+            "is_impossible": False,
+        }
+    ],
+}
+
+
+@pytest.mark.parametrize(
+    ("record", "layout", "asked", "aliases", "choices"),
+    [
+        ({"id": "M1", "question": "Which is wet?", "choices": OPTIONS, "answerKey": "2"}, "ARC", "Which is wet?",
+         ("B", "rain"), ("sand", "rain")),
+        ({"id": "M1", "question": STEM, "answerKey": "B"}, "ARC, authors' file", "Which is wet?", ("B", "rain"), ("sand", "rain")),
+        ({"id": "7", "question_stem": "Wet is the", "choices": OPTIONS, "answerKey": "2"}, "OpenBookQA", "Wet is the",
+         ("B", "rain"), ("sand", "rain")),
+        ({"question": "2 + 2?", "A": "3", "B": "4", "C": "5", "D": "6", "answer": "B"}, "options in columns", "2 + 2?",
+         ("B", "4"), ("3", "4", "5", "6")),
+        ({"article": "Ann ate.", "question": "Who ate?", "options": ["Bea", "Ann"], "answer": "B"}, "lists of options",
+         "Who ate?", ("B", "Ann"), ("Bea", "Ann")),
+        ({"question": "Who?", "options": {"A": "Bea", "B": "Ann"}, "answer": "Ann", "answer_idx": "B"}, "lists of options",
+         "Who?", ("B", "Ann"), ("Bea", "Ann")),
+        ({"ind": 4, "activity_label": "Roof", "ctx": "A man sits.", "endings": ["flies", "sings"], "label": "1"}, "HellaSwag",
+         "A man sits. … How does it go on?", ("B", "sings"), ("flies", "sings")),
+        ({"question": "Is it?", "mc1_targets": {"Yes": 0, "No": 1}, "mc2_targets": {"Yes": 0, "No": 1}}, "TruthfulQA, options",
+         "Is it?", ("B", "No"), ("Yes", "No")),
+        ({"Answer": {"Value": "Oslo", "Aliases": ["Christiania"]}, "Question": "Where?", "QuestionId": "tc_1", "EntityPages": []},
+         "TriviaQA, authors' file", "Where?", ("Oslo", "Christiania"), ()),
+        ({"version": "v2.0", "data": [{"title": "Norway", "paragraphs": [PARAGRAPH]}]}, "SQuAD, authors' file",
+         "What is the capital?", ("Oslo",), ()),
+        ({"url": "u", "question": "where is it", "answers": ["Oslo", "Norway"]}, "lists of answers", "where is it",
+         ("Oslo", "Norway"), ()),
+        ({"query": "where", "answers": [{"type": "entity", "text": "Oslo"}]}, "lists of answers", "where", ("Oslo",), ()),
+        ({"query_id": "q", "passage": "3 dogs.", "question": "How many?", "answers_spans": {"spans": ["3"], "types": ["number"]}},
+         "DROP", "How many?", ("3",), ()),
+        ({"question": "What?", "distractor1": "a", "distractor2": "b", "distractor3": "c", "correct_answer": "d", "support": "d."},
+         "SciQ", "What?", ("d",), ()),
+        ({"problem": "Half?", "level": "Level 1", "type": "Algebra", "solution": "So $\\boxed{\\frac{1}{2}}$."}, "MATH",
+         "Half?", ("\\frac{1}{2}",), ()),
+        ({"known_id": 0, "subject": "Oslo", "attribute": "Norway", "template": "{} is in", "prompt": "Oslo is in",
+          "relation_id": "P17"}, "Known facts", "Oslo is in", ("Norway",), ()),
+        ({"case_id": 3, "requested_rewrite": {"prompt": "{} is in", "subject": "Oslo", "relation_id": "P17",
+          "target_true": {"str": "Norway"}, "target_new": {"str": "Peru"}}}, "CounterFact", "Oslo is in", ("Norway",), ()),
+        ({"uuid": "u", "obj_label": "Norway", "sub_label": "Oslo", "masked_sentence": "Oslo is in [MASK].", "predicate_id": "P17"},
+         "LAMA", "Oslo is in", ("Norway",), ()),
+    ],
+)  # fmt: skip
+def test_other_sets_that_people_have(
+    tmp_path: Path,
+    record: dict[str, Any],
+    layout: str,
+    asked: str,
+    aliases: tuple[str, ...],
+    choices: tuple[str, ...],
+) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text(json.dumps(record if "data" in record else [record]))
+    rows = read_questions(str(path), {})
+    [row] = [*rows.facts, *rows.prompts]
+    assert (rows.layout, row.question, row.aliases, row.given.choices) == (layout, asked, aliases, choices)
+
+
+def test_segments_of_an_answer_are_spans(tmp_path: Path) -> None:
+    record = {"index": "0", "source": "quora", "prompt": "Who?", "response": "Ann did. Bob did.",
+              "segmented_response": ["Ann did.", "Bob did."], "labels": [True, False]}  # fmt: skip
+    [row] = rows_of(tmp_path, record).prompts
+    assert (row.given.label, row.given.spans) == (1, ((0, 8, 0), (9, 17, 1)))
+
+
+@pytest.mark.parametrize("kind", ["index.csv", "numpy.csv", "utf-16.csv", "lists.tsv"])
+@pytest.mark.parametrize("record", [TRIVIA, TRUTHFUL, TRUTHFUL_MC, SQUAD, BOOL, MMLU, SHROOM], ids=len)
+def test_tables_that_hold_lists_as_text(tmp_path: Path, record: dict[str, Any], kind: str) -> None:
+    """pandas writes an index without a name, and NumPy's arrays as `['a' 'b']`; spreadsheets write UTF-16."""
+    table = pd.DataFrame([record, record | {"question": "Another?"}])
+    if kind == "numpy.csv":
+        table.to_parquet(tmp_path / "table.parquet")
+        table = pd.read_parquet(tmp_path / "table.parquet")
+    settings: dict[str, Any] = {"utf-16.csv": {"encoding": "utf-16"}, "lists.tsv": {"sep": "\t"}}.get(
+        kind, {}
+    )
+    table.to_csv(tmp_path / kind, index=kind == "index.csv", **settings)
+
+    def read(rows: SourceRows) -> object:
+        row = [*rows.facts, *rows.prompts][0]
+        given = row.given
+        return (
+            rows.layout,
+            row.question,
+            row.aliases,
+            given.choices,
+            given.passage,
+            given.response,
+            given.spans,
+        )
+
+    assert read(read_questions(str(tmp_path / kind), {})) == read(rows_of(tmp_path, record))
