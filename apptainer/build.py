@@ -24,6 +24,9 @@ from pathlib import Path
 import yaml
 from packaging.requirements import Requirement
 
+from ghosttrack.common.engine.image import inputs_of
+from ghosttrack.orchestrate.container import is_restricted_root
+
 ROOT = Path(__file__).resolve().parent.parent
 PYTHON = "3.11"
 DEBIAN = "bookworm"
@@ -37,7 +40,6 @@ LOCKS = {"torch": (TORCH, "requirements.lock", "requirements-nodeps.lock"), "sli
 OWN_BUILDS = ("torch-", "nvidia_", "cuda_", "triton-")
 """Files that torch's build brings."""
 SBOM = "sbom.cdx.json"
-CAP_SYS_RESOURCE = 24
 
 
 class BuildError(Exception):
@@ -86,7 +88,7 @@ class ImageBuilder:
         contract = yaml.safe_load(files[f"stages/{stage}/contract.yaml"])
         recipe = self.recipe(files, contract)
         kind, inputs, image = str(recipe["kind"]), digest(recipe), ROOT / "stages" / f"{stage}.sif"
-        if not self.force and labels(image).get("org.ghosttrack.inputs.sha256") == inputs:
+        if not self.force and inputs_of(image) == inputs:
             say(f"{image.relative_to(ROOT)}: up to date")
             return image
         base = self.base(kind)
@@ -245,7 +247,7 @@ class ImageBuilder:
 
     def run(self, command: list[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
         with log.open("w") as output:
-            wrapped = run_mapped if command[0] == "apptainer" and restricted_root() else subprocess.call
+            wrapped = run_mapped if command[0] == "apptainer" and is_restricted_root() else subprocess.call
             code = wrapped(
                 command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **(environment or {})}
             )
@@ -285,15 +287,6 @@ def write_sbom(kind: str, path: Path) -> None:
     if done.returncode:
         raise BuildError(f"no bill of materials: {done.stderr.strip()[-300:]}; run make .venv/.installed-dev")
     path.write_text(done.stdout)
-
-
-def restricted_root() -> bool:
-    """Whether this is root in a container or virtual machine that withholds a capability Apptainer asks for."""
-    if os.geteuid() != 0:
-        return False
-    status = Path("/proc/self/status").read_text()
-    permitted = int(status.split("CapPrm:")[1].split()[0], 16)
-    return not permitted >> CAP_SYS_RESOURCE & 1
 
 
 def run_mapped(command: list[str], **options: object) -> int:
@@ -350,17 +343,6 @@ def pinned(lock: str) -> list[str]:
         what, *hashes = line.partition("#")[0].split(" --hash=")
         if what.strip() and ((wanted := Requirement(what)).marker is None or wanted.marker.evaluate(target)):
             found.append(" ".join([f"{wanted.name}{wanted.specifier}", *(f"--hash={one}" for one in hashes)]))
-    return found
-
-
-def labels(image: Path) -> dict[str, str]:
-    """An image's labels; none if it is missing or unreadable."""
-    if not image.exists():
-        return {}
-    done = subprocess.run(["apptainer", "inspect", "--json", str(image)], capture_output=True, text=True)
-    if done.returncode != 0:
-        return {}
-    found: dict[str, str] = json.loads(done.stdout)["data"]["attributes"].get("labels", {})
     return found
 
 

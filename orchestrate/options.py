@@ -8,6 +8,7 @@ from typing import Any, Literal
 import click
 
 from ghosttrack.common.config.cluster import ClusterProfile
+from ghosttrack.common.config.options import takes_overrides
 from ghosttrack.orchestrate.request import Request
 from ghosttrack.orchestrate.slurm import scheduler
 
@@ -23,24 +24,12 @@ def takes_config(command: Command, *, as_submitted: bool = False) -> Command:
 
     @click.argument("config", metavar="CONFIG", required=False)
     @click.option("--config", "named", metavar="CONFIG", help="The same, as the stages take it.")
-    @click.option(
-        "--set",
-        "overrides",
-        multiple=True,
-        metavar="KEY=VALUE",
-        help="Override one key of the configuration; may be repeated.",
-    )
+    @takes_overrides
     @click.option(
         "--name",
         "as_name",
         metavar="NAME",
         help="A name of its own for a variant, which stands beside CONFIG's own results.",
-    )
-    @click.option(
-        "--cluster", metavar="NAME", help="A profile from config/clusters, or the path of a YAML file."
-    )
-    @click.option(
-        "--stub", is_flag=True, help="Real work on a miniature model, in seconds, under the name CONFIG-stub."
     )
     @functools.wraps(command)
     def wrapped(

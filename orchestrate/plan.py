@@ -23,7 +23,7 @@ from ghosttrack.common.engine.staleness import (
     state,
 )
 from ghosttrack.common.engine.storage import Entry, Store
-from ghosttrack.common.errors import ConfigError, CorruptInputError, GhostTrackError
+from ghosttrack.common.errors import ConfigError, CorruptInputError, GhostTrackError, MissingInputError
 from ghosttrack.orchestrate.disk import folder_size, free_bytes
 from ghosttrack.orchestrate.estimate import Estimate, Estimator, size_of
 from ghosttrack.orchestrate.waves import Waves, refusal, waves_of
@@ -130,6 +130,15 @@ class Plan:
         if not found:
             raise ConfigError(f"{self.config.name} has no unit that writes {file}")
         return found[-1]
+
+    def result_of(self, file: str) -> Entry:
+        """The published result that has the file. Raises MissingInputError where there is none."""
+        planned = self.unit_that_writes(file)
+        if planned.entry is None:
+            raise MissingInputError(
+                f"{self.config.name}: {planned.unit.label} has no result yet; `ghosttrack run` makes it"
+            )
+        return planned.entry
 
     def of_stage(self, stage: str) -> list[PlannedUnit]:
         return [planned for planned in self.units if planned.unit.stage == stage]

@@ -15,7 +15,7 @@ import click
 
 from ghosttrack.common.engine.progress import format_bytes
 from ghosttrack.common.engine.storage import Store, storage_errors
-from ghosttrack.common.errors import ConfigError, MissingInputError, StorageError
+from ghosttrack.common.errors import ConfigError, StorageError
 from ghosttrack.common.formats.detector import DETECTOR, DETECTOR_ARRAYS
 from ghosttrack.common.formats.final_report import REPORT
 from ghosttrack.common.formats.hallucination_scores import SCORES
@@ -113,13 +113,9 @@ def upload(folder: Path, kind: str, name: str, private: bool) -> str:
 
 
 def _published(plan: Plan, name: str) -> Path:
-    planned = plan.unit_that_writes(name)
-    if planned.entry is None:
-        raise MissingInputError(
-            f"{plan.config.name}: {planned.unit.label} has no result yet; `ghosttrack run` makes it"
-        )
-    Store(plan.config.paths.root).verify(planned.entry, [name])
-    return planned.entry.file(name)
+    entry = plan.result_of(name)
+    Store(plan.config.paths.root).verify(entry, [name])
+    return entry.file(name)
 
 
 def _model_card(request: Request, report: Mapping[str, Any], repository: str) -> str:

@@ -3,6 +3,7 @@
 import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from textwrap import shorten
 from typing import Any
@@ -44,7 +45,7 @@ class Terminal:
         self.line(text, "bold")
 
     def json(self, data: Any) -> None:
-        self.console.file.write(json.dumps(data, indent=2) + "\n")
+        self.console.file.write(json.dumps(data, indent=2, default=_plain) + "\n")
 
     def plan(self, plan: Plan) -> None:
         table = _table("stage", "unit", "why", ">units", ">time", ">size")
@@ -253,6 +254,11 @@ def _jobs(seen: Overview) -> Table:
             style="green" if link.done == link.tasks else "",
         )  # fmt: skip
     return table
+
+
+def _plain(value: Any) -> Any:
+    """What JSON has no word for: records, and times as text."""
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
 
 
 def _bytes(count: float) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ghosttrack.common.engine.storage import Entry, Store, storage_errors
+from ghosttrack.common.engine.storage import Entry, storage_errors
 from ghosttrack.common.errors import MissingInputError
 from ghosttrack.common.formats.detector import ASKED_SCORES
 from ghosttrack.common.formats.questions import ASKED, ASKED_LEFT_OUT
@@ -47,18 +47,13 @@ def score(request: Request, questions: Path, output: Path) -> None:
         stale = [each.unit.name for each in request.plan().stale_of(stage) if each.unit.label in names]
         if stale:
             LocalExecutor(terminal).run_stage(request, stage, stale)
-    scored = request.plan().unit_that_writes(ASKED_SCORES.name).unit
-    entry = Store(request.config.paths.root).current(scored.config_name, scored.stage, scored.name)
-    asked = request.plan().unit_that_writes(ASKED.name).unit
-    questions_entry = Store(request.config.paths.root).current(asked.config_name, asked.stage, asked.name)
-    assert entry is not None  # the stage has just said that it is done
-    assert questions_entry is not None
+    plan = request.plan()
+    scored, asked = (plan.result_of(file.name) for file in (ASKED_SCORES, ASKED))
     with storage_errors(output):
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text("".join(_with_left_out(entry, questions_entry)), encoding="utf-8")
-    terminal.line(
-        f"{output}: {_summary(entry.manifest.predicate.metrics, questions_entry.manifest.predicate.metrics)}"
-    )
+        output.write_text("".join(_with_left_out(scored, asked)), encoding="utf-8")
+    metrics = (entry.manifest.predicate.metrics for entry in (scored, asked))
+    terminal.line(f"{output}: {_summary(*metrics)}")
 
 
 def _with_left_out(scored: Entry, asked: Entry) -> list[str]:

@@ -1,8 +1,7 @@
 """Where a run stands: what is done, what is stale or failed, who is working on what."""
 
-import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -47,15 +46,11 @@ class Overview:
     def to_json(self) -> dict[str, Any]:
         return {
             "config": self.name,
-            "stages": [_plain(stage) for stage in self.stages],
-            "jobs": [_plain(link) for link in self.links],
+            "stages": self.stages,
+            "jobs": self.links,
             "active": self.active,
             "trouble": self.trouble or None,
         }
-
-
-def _plain(record: Any) -> Any:
-    return json.loads(json.dumps(asdict(record), default=str))
 
 
 def stage_statuses(store: Store, plan: Plan) -> list[StageStatus]:

@@ -2,8 +2,6 @@
 
 import click
 
-from ghosttrack.common.engine.storage import Store
-from ghosttrack.common.errors import MissingInputError
 from ghosttrack.common.formats.validation import VALIDATION, VALIDATION_WORDS
 from ghosttrack.orchestrate.local import LocalExecutor
 from ghosttrack.orchestrate.options import takes_config
@@ -29,11 +27,7 @@ def validate(request: Request) -> None:
     unit = planned.unit
     if planned.reason is not None:
         LocalExecutor(terminal).run_stage(request, unit.stage, [unit.name])
-    entry = Store(request.config.paths.root).current(unit.config_name, unit.stage, unit.name)
-    if entry is None:
-        raise MissingInputError(
-            f"{request.config.name}: the validation has no result; `ghosttrack run` makes it"
-        )
+    entry = request.plan().result_of(VALIDATION.name)
     terminal.line(entry.file(VALIDATION_WORDS.name).read_text(encoding="utf-8"))
     report = VALIDATION.read(entry.file(VALIDATION.name))
     said = {

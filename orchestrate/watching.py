@@ -1,9 +1,7 @@
 """Commands that look: at what is done and running, at logs, at what was used; and the one that tidies up."""
 
-import json
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -63,7 +61,7 @@ def runs(root: str, as_json: bool) -> None:
     store, terminal = Store(root), Terminal()
     found = summaries(store)
     if as_json:
-        terminal.json([json.loads(json.dumps(asdict(run), default=str)) for run in found])
+        terminal.json(found)
     elif not found:
         raise MissingInputError(f"{store.root.resolve()} has no run; `ghosttrack run demo` makes one")
     else:

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from ghosttrack.common.config.load import load_config
+from ghosttrack.common.config.options import NAME, takes_overrides
 from ghosttrack.common.config.schema import Config, parse_layers
 from ghosttrack.common.engine import launch, logs, ranks
 from ghosttrack.common.engine.command import run_command
@@ -50,30 +51,11 @@ def parse_layer_option(context: click.Context, parameter: click.Parameter, value
 
 def _command(contract: Contract, module: str) -> click.Group:
     @click.group(invoke_without_command=True, help=_help(contract))
-    @click.option(
-        "--config",
-        "config_name",
-        metavar="NAME",
-        help="A name from config/model_configs, or the path of a YAML file.",
-    )
-    @click.option(
-        "--set",
-        "overrides",
-        multiple=True,
-        metavar="KEY=VALUE",
-        help="Override one key of the configuration; may be repeated.",
-    )
-    @click.option(
-        "--cluster", metavar="NAME", help="A profile from config/clusters, or the path of a YAML file."
-    )
+    @click.option("--config", "config_name", metavar="NAME", help=NAME)
+    @takes_overrides
     @click.option("--layers", callback=parse_layer_option, metavar="0-5", help="Only these layers' units.")
     @click.option("--unit", "names", multiple=True, metavar="UNIT", help="Only this unit; may be repeated.")
     @click.option("--strict-code", is_flag=True, help="Do again what other code or another image has made.")
-    @click.option(
-        "--stub",
-        is_flag=True,
-        help="Do the real work on a miniature model, in seconds, under the name NAME-stub.",
-    )
     @click.option(
         "--log-file",
         type=click.Path(dir_okay=False, path_type=Path),

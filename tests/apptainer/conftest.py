@@ -41,7 +41,7 @@ class Image:
         self, action: str, *options: str, arguments: tuple[str, ...] = (), folder: Path | None = None
     ) -> subprocess.CompletedProcess[str]:
         # Root in a container or virtual machine may lack a capability that Apptainer asks for outside a namespace.
-        namespace = ["--userns"] if build.restricted_root() and action in ("run", "exec", "test") else []
+        namespace = ["--userns"] if build.is_restricted_root() and action in ("run", "exec", "test") else []
         command = ["apptainer", "--silent", action, *namespace, *options, str(self.file), *arguments]
         return subprocess.run(command, capture_output=True, text=True, cwd=folder)
 
