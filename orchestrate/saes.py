@@ -8,6 +8,7 @@ import click
 
 from ghosttrack.common.config.schema import Config, describe_layers, parse_layers
 from ghosttrack.common.engine.contract import PRETRAINED, PRETRAINED_INDEPENDENT
+from ghosttrack.common.engine.fingerprint import name_of
 from ghosttrack.common.engine.progress import format_bytes
 from ghosttrack.common.engine.storage import Store, storage_errors
 from ghosttrack.common.errors import ConfigError, MissingInputError, StorageError
@@ -115,13 +116,7 @@ def write(file: Path, folder: Path, layer: int, config: Config) -> None:
 def metadata_of(config: Config) -> dict[str, object]:
     """What SAELens may know of how a SAE was made."""
     return {
-        "model_name": _without_place(config.model.base_model),
-        "dataset_path": _without_place(config.data.corpus),
+        "model_name": name_of(config.model.base_model),
+        "dataset_path": name_of(config.data.corpus),
         "context_size": config.extract.max_length,
     }
-
-
-def _without_place(source: str) -> str:
-    """A source's name; of a local one, not where it lies."""
-    path = Path(source).expanduser()
-    return path.name if path.exists() else source

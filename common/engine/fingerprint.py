@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import os
 from pathlib import Path
 
 from ghosttrack.common.errors import ConfigError
@@ -70,6 +71,14 @@ def local_path(value: object, key: str | None = None) -> Path | None:
         )  # a device or a pipe has no content of its own
     except (OSError, RuntimeError):  # a name too long for a file; a home that is not there
         return None
+
+
+def name_of(source: str) -> str:
+    """What a source is called where this machine is not known: of a path its last part, else the source itself."""
+    bare = source.removeprefix(HUB_PREFIX)
+    if local_path(source) is None and not bare.startswith(("/", "./", "../", "~")):
+        return source
+    return Path(os.path.abspath(os.path.expanduser(bare))).name
 
 
 def content_of_sae(place: Path) -> str | None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import hashlib
 import importlib.metadata
 import os
 import platform
@@ -156,11 +157,20 @@ def _builder() -> manifest.Builder:
     return manifest.Builder(id="slurm" if os.environ.get("SLURM_JOB_ID") else "local", version=versions)
 
 
+@functools.cache
+def host() -> str:
+    """This machine by a number of its own: manifests travel (`crate`), and its name is nobody else's business."""
+    secret = ""
+    with contextlib.suppress(OSError):
+        secret = Path("/etc/machine-id").read_text()
+    return f"host-{hashlib.sha256(f'{secret}{socket.gethostname()}'.encode()).hexdigest()[:12]}"
+
+
 def invocation_id() -> str:
     """`<cluster>/<job>/<restart>` under SLURM, else `<host>/<pid>/<start>`."""
     job = os.environ.get("SLURM_JOB_ID")
     if job is None:
-        return f"{socket.gethostname()}/{os.getpid()}/{_PROCESS_START:.0f}"
+        return f"{host()}/{os.getpid()}/{_PROCESS_START:.0f}"
     array = os.environ.get("SLURM_ARRAY_JOB_ID")
     name = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else job
     cluster = os.environ.get("SLURM_CLUSTER_NAME", "slurm")
@@ -169,7 +179,7 @@ def invocation_id() -> str:
 
 def _environment() -> dict[str, str | None]:
     facts: dict[str, str | None] = {
-        "host": socket.gethostname(),
+        "host": host(),
         "platform": platform.platform(),
         "python": platform.python_version(),
         **{name: _version(name) for name in ("torch", "transformers", "numpy", "scikit-learn")},

@@ -9,11 +9,13 @@ import re
 
 FORMULA = "=+-@\t\r\n＝＋－＠"
 """First characters that make a formula (OWASP, CSV injection)."""
+UNSEEN = re.compile(r"^[\s\x00-\x1f\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]+")
+"""What may stand before one and is not seen: spaces, controls, byte order marks, marks of direction."""
 
 
 def csv_cell(value: object) -> object:
     """A cell that is no formula: text that begins like one gets an apostrophe before it; numbers are as they were."""
-    if isinstance(value, str) and value.lstrip(" \u00a0")[:1] in tuple(FORMULA):
+    if isinstance(value, str) and {value[:1], UNSEEN.sub("", value)[:1]} & set(FORMULA):
         return f"'{value}"
     return value
 

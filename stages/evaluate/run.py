@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ghosttrack.common.engine.fingerprint import name_of
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.formats.detection_metrics import METRICS
 from ghosttrack.common.formats.final_report import REPORT, FinalReport, Headline
@@ -86,7 +87,7 @@ def _given(job: Job, detection: Detection) -> dict[str, Any]:
     sae, stack = read_sae(job.input("sae_train/quality", QUALITY.name), job.config.layers)
     return {
         "name": job.config.name,
-        "model": job.config.model.base_model,
+        "model": name_of(job.config.model.base_model),
         "layers": job.config.layers,
         "seed": job.config.seed,
         "confidence": job.config.evaluation.confidence,

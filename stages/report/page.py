@@ -178,7 +178,7 @@ def appendices(report: Json, sources: Sequence[Sequence[str]]) -> list[str]:
 def _sources(report: Json, protocol: str, sources: Sequence[Sequence[str]]) -> list[str]:
     """How it came about. protocol: sentences on what was fitted."""
     return [
-        f"Model `{report['model']}`, {len(report['layers'])} layers, seed {report['seed']}. Every answer is the model's own "
+        f"Model {markdown_text(report['model'])}, {len(report['layers'])} layers, seed {report['seed']}. Every answer is the model's own "
         f"greedy one. {protocol}To repeat it: `ghosttrack run {report['name']}`. The files that this page was made from; their "
         "inputs, parameters, code and machine are in the `manifest.json` beside them:",
         tables.markdown(sources),

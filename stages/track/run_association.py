@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from ghosttrack.common.engine.fingerprint import name_of
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.formats.association import ASSOCIATION, ASSOCIATION_FIGURES
 from ghosttrack.common.formats.corpus import CORPUS, read_corpus
@@ -62,7 +63,7 @@ def fit_to_text(
     settings = job.config
     found, text = scan_held_out(job, model, saes, settings.tracking.fit_tokens)
     provenance = {
-        "tokens": int(text.real.sum()), "text": "held-out documents", "model": settings.model.base_model,
+        "tokens": int(text.real.sum()), "text": "held-out documents", "model": name_of(settings.model.base_model),
     }  # fmt: skip
     decoders = [sae.W_dec for sae in saes]
     return fit(found.scans, decoders, settings.layers, settings.seed, provenance), found, text

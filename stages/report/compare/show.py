@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import itertools
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from ghosttrack.common.engine.storage import storage_errors
 from ghosttrack.common.errors import ConfigError
 from ghosttrack.common.formats.final_report import REPORT
 from ghosttrack.common.formats.hallucination_scores import SCORES
+from ghosttrack.common.formats.neutral import markdown_text
 from ghosttrack.common.formats.saes import QUALITY
 from ghosttrack.common.palette import COLOURS, MUTED
 from ghosttrack.stages.report import tables
@@ -64,8 +66,11 @@ def names_of(results: Sequence[Results]) -> list[str]:
     places = [(each.name, str(each.store.root.resolve())) for each in results]
     if doubled := next((place for place in places if places.count(place) > 1), None):
         raise ConfigError(f"{doubled[1]}/results/{doubled[0]} is given twice; compare it with another run")
-    names = [name for name, _ in places]
-    return [f"{name} ({root})" if names.count(name) > 1 else name for name, root in places]
+    names, shared = [name for name, _ in places], os.path.commonpath([root for _, root in places])
+    return [
+        f"{name} ({os.path.relpath(root, shared)})" if names.count(name) > 1 else name
+        for name, root in places
+    ]
 
 
 def paired(results: Sequence[Results]) -> dict[tuple[str, str], Difference | None]:
@@ -231,6 +236,7 @@ def markdown(
 ) -> str:
     pieces = [f"# {' and '.join(each.name for each in facts)}"]
     for title, rows in parts(facts, pairs):
+        rows = [[*map(markdown_text, row)] if row[0] == "model" else row for row in rows]
         pieces += [f"## {title}", tables.markdown(rows)]
     pieces += [f"![{name.removesuffix('.svg').replace('_', ' ')}]({name})" for name in plots]
     pieces += notes(facts, pairs)

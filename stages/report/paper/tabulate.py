@@ -135,7 +135,7 @@ def as_csv(table: PaperTable) -> str:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(
         [
-            name
+            csv_cell(name)
             for title, figure in zip(table.header, figures, strict=True)
             for name in ((title, f"{title} low", f"{title} high") if figure else (title,))
         ]

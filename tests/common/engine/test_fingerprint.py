@@ -5,7 +5,7 @@ import pytest
 from ghosttrack.common import files
 from ghosttrack.common.config.load import load_config
 from ghosttrack.common.engine.contract import STAGES_FOLDER, expand, load_contract, load_contracts, task_key
-from ghosttrack.common.engine.fingerprint import SOURCE_KEYS, WORDS, content_of, content_of_sae
+from ghosttrack.common.engine.fingerprint import SOURCE_KEYS, WORDS, content_of, content_of_sae, name_of
 
 
 def test_a_local_file_counts_by_content_not_by_place(tmp_path):
@@ -158,3 +158,13 @@ def test_unchanged_weights_are_hashed_once(tmp_path, monkeypatch):
     write_sae(tmp_path / "a", b"one")
     assert content_of_sae(tmp_path / "a") == content_of_sae(tmp_path / "a")
     assert len(hashed) == 2  # two files
+
+
+def test_a_source_is_named_without_the_place_where_it_lies(tmp_path, monkeypatch):
+    (tmp_path / "llama").mkdir()
+    monkeypatch.chdir(tmp_path / "llama")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for source in (".", f"{tmp_path}/llama/", "~/llama", "../llama", f"hub:{tmp_path}/llama", "/gone/llama"):
+        assert name_of(source) == "llama"
+    for source in ("openai-community/gpt2", "hub:squad", "package:a/b.gguf", "miniature", "factbook"):
+        assert name_of(source) == source

@@ -1,12 +1,14 @@
 """The manifest file is what its published schema says, and nothing else passes for one."""
 
 import json
+import socket
 from typing import Any
 
 import jsonschema
 import pytest
 from pydantic import ValidationError
 
+from ghosttrack.common.engine import provenance
 from ghosttrack.common.engine.manifest import Manifest, json_schema
 from tests.common.results import manifest_of, unit_of
 
@@ -56,3 +58,8 @@ def test_what_is_not_a_manifest_is_refused_by_schema_and_code(data: dict[str, An
         jsonschema.validate(data, json_schema())
     with pytest.raises(ValidationError):
         Manifest.model_validate(data)
+
+
+def test_a_manifest_does_not_tell_the_machines_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    assert socket.gethostname() not in f"{provenance.invocation_id()} {provenance._environment()['host']}"

@@ -10,7 +10,20 @@ from markdown_it import MarkdownIt
 
 from ghosttrack.common.formats.neutral import csv_cell, markdown_text
 
-FORMULAS = ["=1+1", "+1", "-1+cmd|' /C calc'!A0", "@SUM(A1)", "\t=1", "\r=1", ' =HYPERLINK("x")', "＝1"]
+FORMULAS = [
+    "=1+1",
+    "+1",
+    "-1+cmd|' /C calc'!A0",
+    "@SUM(A1)",
+    "\t=1",
+    "\r=1",
+    ' =HYPERLINK("x")',
+    "＝1",
+    "\ufeff=1",
+    "\u200b \u202e=1",
+    "\x0b\x00+1",
+    "\xad@A",
+]
 
 
 @pytest.mark.parametrize("text", FORMULAS)

@@ -123,7 +123,7 @@ def test_runs_of_one_name_are_told_apart_by_their_place(tmp_path):
     for number, place in enumerate(("a", "b")):
         make_run(tmp_path / place, "demo", questions=40, seed=number)
     runs = [Results.at(str(tmp_path / place / "results/demo")) for place in ("a", "b")]
-    names = [f"demo ({tmp_path / place})" for place in ("a", "b")]
+    names = [f"demo ({place})" for place in ("a", "b")]  # and not where on this machine
     assert names_of(runs) == names
     assert list(paired(runs)) == [(names[0], names[1])]
     text = markdown([facts_of(run, name) for run, name in zip(runs, names, strict=True)], paired(runs), [])
