@@ -181,7 +181,15 @@ def room(config: Config, profile: ClusterProfile) -> Iterator[Diagnosis]:
     machine, settings = machine_of(profile), config.model
     size = weights * BYTES[settings.dtype]
     place = "a GPU" if machine.gpu else "memory"
-    seen = f"the model's weights take {format_bytes(size)} as {settings.dtype}, and {place} has {format_bytes(machine.memory)}"
+    takes = f"the model's weights take {format_bytes(size)} as {settings.dtype}"
+    if machine.memory is None:
+        yield Diagnosis(
+            "ok",
+            "room for the model",
+            f"{takes}; what a GPU has is not known here, and would be with resources.track.gpu_memory in the cluster profile",
+        )
+        return
+    seen = f"{takes}, and {place} has {format_bytes(machine.memory)}"
     if size <= SHARE_OF_ROOM * machine.memory:
         yield Diagnosis("ok", "room for the model", seen)
         return

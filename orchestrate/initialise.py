@@ -35,6 +35,8 @@ from ghosttrack.orchestrate.request import Request
 FACTBOOK = "factbook"
 SHARE_OF_MEMORY = 0.5
 """Of what is free; the rest is for what the estimate does not know of."""
+SMALL_GPU = 16 * 2.0**30
+"""Bytes: the least that a GPU of a cluster is taken to have."""
 BATCHES = (64, 32, 16, 8, 4, 2, 1)
 HOURS_ON_CPU, HOURS_ON_GPU = 1.0, 12.0
 
@@ -255,7 +257,7 @@ def _settings(
         "tracking": {"fit_tokens": min(16_384, amount.tokens // 10)},
     }
     size = (sizes.parameters or 0) * BYTES[settings["model"]["dtype"]]
-    if size > SHARE_OF_ROOM * machine.memory:
+    if machine.memory is not None and size > SHARE_OF_ROOM * machine.memory:
         settings["model"]["offload"] = "disk"
     if amount.layers and amount.layers < sizes.n_layers:
         settings["model"]["layers"] = spread(sizes.n_layers, amount.layers)
@@ -275,12 +277,12 @@ def spread(n_layers: int, count: int) -> list[int]:
 def _with_batches(
     name: str, settings: dict[str, Any], sizes: Sizes, machine: Machine, profile: ClusterProfile
 ) -> dict[str, Any]:
-    """With the largest batch sizes that the memory holds."""
+    """With the largest batch sizes that the memory holds, or a small GPU's where it is not known."""
     for section, stage in (("extract", "extract"), ("tracking", "track")):
         for size in BATCHES:
             settings[section]["batch_size"] = size
             predicted = Predicted(Config.model_validate({"name": name, **settings}), profile)
-            if predicted.memory(stage) <= SHARE_OF_MEMORY * machine.memory:
+            if predicted.memory(stage) <= SHARE_OF_MEMORY * (machine.memory or SMALL_GPU):
                 break
     return settings
 

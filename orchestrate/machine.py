@@ -11,20 +11,24 @@ from ghosttrack.common.engine.contract import load_contracts
 
 @dataclass(frozen=True)
 class Machine:
-    memory: float
-    """Bytes that are free where the arithmetic is done."""
+    memory: float | None
+    """Bytes where the arithmetic is done: of one GPU, or of the machine. None where nobody said."""
     gpu: bool
 
 
 def machine_of(profile: ClusterProfile) -> Machine:
-    """This machine, or those of the profile where it asks for GPUs."""
-    free = float(psutil.virtual_memory().available)
+    """This machine, or those that the profile asks for: what runs elsewhere has nothing to do with what is free here."""
     resources = [profile.resources_of(contract.stage) for contract in load_contracts() if contract.gpu]
-    asked = max((each.gpus for each in resources), default=0)
-    cards = _gpu_memory()
-    if cards or not asked:
-        return Machine(min(cards) if cards else free, bool(cards))
-    return Machine(bytes_of(min(each.memory for each in resources)), True)
+    asked = [each for each in resources if each.gpus]
+    elsewhere = profile.executor == "slurm"
+    if cards := [] if elsewhere else _gpu_memory():
+        return Machine(min(cards), True)
+    if asked:
+        said = [bytes_of(each.gpu_memory) for each in asked if each.gpu_memory]
+        return Machine(min(said) if len(said) == len(asked) else None, True)
+    if elsewhere:
+        return Machine(min(bytes_of(each.memory) for each in resources), False)
+    return Machine(float(psutil.virtual_memory().available), False)
 
 
 def _gpu_memory() -> list[float]:

@@ -39,6 +39,10 @@ class Resources(Section):
     gpu_tflops: float = Field(
         20.0, gt=0, description="TFLOP/s of one GPU in matrix products, for the hours that the plan predicts."
     )
+    gpu_memory: Memory | None = Field(
+        None,
+        description="Memory of one GPU; null: not known, so that nobody looks whether the model has room.",
+    )
     gres: str | None = Field(None, description="--gres where `gpu:<gpus>` is not what the site calls them.")
     nodes: int = Field(1, gt=0, description="Nodes a job; more than one runs `accelerate launch` on each.")
     processes: int | None = Field(

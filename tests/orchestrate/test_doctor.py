@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from ghosttrack.common.config.load import load_config
 from ghosttrack.common.errors import ConfigError
 from ghosttrack.orchestrate import doctor
 from ghosttrack.orchestrate.doctor import Diagnosis, examine, raise_for
-from ghosttrack.orchestrate.machine import Machine
+from ghosttrack.orchestrate.machine import Machine, machine_of
 from ghosttrack.orchestrate.request import Request
 from tests.fake_project import FakeProject
 
@@ -177,3 +178,36 @@ def test_a_model_that_has_no_room_is_told_with_what_becomes_of_it(
     [found] = doctor.room(config, ClusterProfile())
     assert found.level == level
     assert said in f"{found.seen}; {found.mend}"
+
+
+@pytest.mark.parametrize(
+    ("profile", "cards", "machine"),
+    [
+        ({"resources": {"default": {"gpus": 1, "memory": "480G"}}}, [], Machine(None, True)),
+        (
+            {"resources": {"default": {"gpus": 1, "memory": "480G", "gpu_memory": "40G"}}},
+            [],
+            Machine(40 * 2**30, True),
+        ),
+        (
+            {"resources": {"default": {"gpus": 1, "memory": "480G", "gpu_memory": "40G"}}},
+            [8e9],
+            Machine(8e9, True),
+        ),
+        ({"resources": {"default": {"gpus": 1}}, "executor": "slurm"}, [8e9], Machine(None, True)),
+        ({"resources": {"default": {"memory": "8G"}}, "executor": "slurm"}, [8e9], Machine(8 * 2**30, False)),
+        ({}, [8e9], Machine(8e9, True)),
+    ],
+)
+def test_memory_of_a_node_is_not_that_of_its_gpus(
+    profile: dict[str, Any], cards: list[float], machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ghosttrack.orchestrate.machine._gpu_memory", lambda: cards)
+    assert machine_of(ClusterProfile.model_validate(profile)) == machine
+
+
+def test_gpus_of_unknown_memory_are_told_and_no_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "machine_of", lambda _: Machine(None, True))
+    monkeypatch.setattr(doctor, "weights_and_vocabulary", lambda _: (10_000_000, 1000))
+    [found] = doctor.room(load_config("gpt2-small", []), ClusterProfile())
+    assert (found.level, "is not known here" in found.seen) == ("ok", True)
