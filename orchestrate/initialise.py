@@ -150,6 +150,8 @@ def init(
     terminal.plan(plan)
     if found and not given:
         said = ", ".join(f"{ours} = {column!r}" for ours, column in found.items())
+        if "prompt" in found:
+            said += " (sentences to go on with, asked as they stand)"
         terminal.line(f"columns of {questions}, by what stands in them: {said}; else give them with --column")
     if plan.seconds > 3600 * (hours or _hours(machine)):
         terminal.line(LONGER)

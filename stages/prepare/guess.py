@@ -30,6 +30,23 @@ MARKS = (*QUESTION_MARKS, ":", "：")
 """Ends of questions and of prompts, in the scripts that have their own."""
 _NAMES = re.compile(r"(?:^|[_ -])(?:id|uuid|guid|index|url|source|split)$", re.IGNORECASE)
 """Columns that name a row or where it is from."""
+_ASKS = """
+who whom whose what which when where why how is are was were do does did can could will would has have had should name list tell
+give define explain wer wen wem was welche welcher welches wann wo warum wie qui que quoi quel quelle quand où comment pourquoi
+combien quién quiénes qué cuál cuáles cuándo dónde cómo cuánto cuántos quem qual quais quando onde como quanto chi che cosa quale
+dove come perché wie wat welk waar кто что какой какая какое когда где почему как сколько
+"""
+_FIRST_WORDS = frozenset(_ASKS.split())
+_OPEN = """
+is are was were am be been being has have had of in on at by to from for with into as and or the a an its his her their than that
+called named born located became becomes means contains speaks plays uses won wrote invented ist sind war wurde hat der die das
+den dem in im von mit zu auf heißt est sont était fut a la le les de du des en à par avec s'appelle es son era fue el los las en
+por con se llama é são foi o os da do em por com è sono il lo di del della
+"""
+_LAST_WORDS = frozenset(_OPEN.split())
+"""Words that a question begins with, and words that a sentence does not end with."""
+UNFINISHED = 0.7
+"""Share of rows."""
 OFTEN = 0.3
 """Share of rows."""
 
@@ -40,8 +57,11 @@ def guess(records: Sequence[Mapping[str, Any]]) -> dict[str, str] | None:
     Two columns of text are told apart by their ends, and else by their lengths; of more, the names must say.
     """
     names = list(dict.fromkeys(name for record in records for name in record))
-    if known(names) or ({"question", "prompt"} & set(names) and {"answer", "response"} & set(names)):
+    if known(names):
         return {}
+    if {"question", "prompt"} & set(names) and {"answer", "response"} & set(names):
+        cloze = "question" in names and "prompt" not in names and unfinished(records, "question")
+        return {"prompt": "question"} if cloze else {}
     question, answer = _named(names, QUESTIONS), _named(names, ANSWERS)
     texts = [name for name in names if _is_text(records, name) and not _NAMES.search(name)]
     if question is None or answer is None:
@@ -54,9 +74,25 @@ def guess(records: Sequence[Mapping[str, Any]]) -> dict[str, str] | None:
             [answer] = rest
     if question is None or answer is None:
         return None
-    asks = question.lower() in ASKING or _share_ending(records, question, QUESTION_MARKS) >= OFTEN
+    asks = (question.lower() in ASKING and not unfinished(records, question)) or _share_ending(
+        records, question, QUESTION_MARKS
+    ) >= OFTEN
     field = "question" if asks else "prompt"
     return {ours: name for ours, name in ((field, question), ("answer", answer)) if ours != name}
+
+
+def unfinished(records: Sequence[Mapping[str, Any]], name: str) -> bool:
+    """Whether a column holds sentences that break off before their last word, such as `The capital of France is`.
+
+    A question without its mark (`who wrote emma`) is none: it begins as a question does, or ends as a sentence may.
+    """
+    values = [value for record in records if (value := _text(record.get(name)))]
+    return sum(map(_breaks_off, values)) >= UNFINISHED * max(len(values), 1)
+
+
+def _breaks_off(text: str) -> bool:
+    words = text.lower().rstrip("_ ").split()
+    return len(words) > 1 and words[0] not in _FIRST_WORDS and words[-1].rstrip(":") in _LAST_WORDS
 
 
 def _named(names: Sequence[str], wanted: Sequence[str]) -> str | None:

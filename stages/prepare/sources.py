@@ -179,8 +179,9 @@ def _fields(
             yield fields, extra
         return
     mapping = {name: name for name in FIELDS if name in record} | dict(columns)
-    if "question" in columns and "prompt" not in columns:
-        mapping.pop("prompt", None)
+    for one, other in (("question", "prompt"), ("prompt", "question")):
+        if one in columns and other not in columns:
+            mapping.pop(other, None)
     taken = {column.split(".")[0] for column in mapping.values()}
     yield (
         {name: _nested(record, column) for name, column in mapping.items()},

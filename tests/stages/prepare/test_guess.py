@@ -25,6 +25,11 @@ CITIES = ["東京", "パリ", "ベルリン"]
         ({"prompt_text": QUERIES, "gold": CITIES}, {"question": "prompt_text", "answer": "gold"}),
         ({"x": QUERIES, "y": CITIES, "z": CITIES[::-1]}, None),
         ({"x": QUERIES, "y": [1, 2, 3]}, None),
+        ({"question": ["The capital of Chad is", "Peru lies in", "Emma was written by"], "answer": CITIES}, {"prompt": "question"}),
+        ({"query": ["La capital de Chad es", "Perú está en", "Emma es de"], "gold": CITIES}, {"prompt": "query", "answer": "gold"}),
+        ({"question": ["who wrote emma", "what is the capital of", "where is peru"], "answer": CITIES}, {}),
+        ({"question": ["The capital of Chad?", "Is it", "Name a city in Chad"], "answer": CITIES}, {}),
+        ({"id": ["a", "b", "c"], "question": QUERIES, "key": CITIES}, {"answer": "key"}),
         ({"x": QUERIES, "split": ["test"] * 3, "y": CITIES}, {"question": "x", "answer": "y"}),
     ],
 )  # fmt: skip
