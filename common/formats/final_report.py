@@ -68,6 +68,10 @@ class Figures(Record):
         description="Expected calibration error of the probability before calibration."
     )
     ece: Figure = Field(description="The same after calibration; 15 bins of equal mass.")
+    ece_by_chance: Figure = Field(
+        default=Figure(value=None, low=None, high=None),
+        description="What ECE is on average where the probabilities are exact, by the number of answers alone.",
+    )
     aurc: Figure = Field(description="Area under the risk–coverage curve; lower is better.")
     e_aurc: Figure = Field(description="AURC − AURC of an oracle that puts every right answer first.")
     prr: Figure = Field(

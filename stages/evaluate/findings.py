@@ -210,7 +210,8 @@ def _of_detection(detector: str, grouped: SplitReport, held_out: SplitReport | N
     rows.append(
         Expectation(
             metric="Calibration error (ECE)", source="this project", wanted=f"≤ {ECE_WANTED}", found=figures.ece,
-            met=None if figures.ece.value is None else figures.ece.value <= ECE_WANTED, note="15 bins of equal mass",
+            met=None if figures.ece.value is None else figures.ece.value <= ECE_WANTED,
+            note=f"15 bins of equal mass; exact probabilities have {number(figures.ece_by_chance.value)} on so many answers",
         )
     )  # fmt: skip
     return rows

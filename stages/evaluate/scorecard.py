@@ -100,6 +100,7 @@ def _one_repeat(
             "brier": metrics.brier(y, probability, weights),
             "brier_skill": metrics.brier_skill(y, probability, weights),
             "ece": metrics.expected_calibration_error(y, probability, weights),
+            "ece_by_chance": metrics.calibration_error_by_chance(probability, weights),
             "ece_before": metrics.expected_calibration_error(y, raw_probability, weights),
         },
         ranking.by_relation,

@@ -11,7 +11,7 @@ Rows = list[list[str]]
 FIGURES = {
     "auroc": "AUROC", "auroc_within_relation": "AUROC within relation", "auprc_wrong": "AUPRC (wrong)",
     "auprc_right": "AUPRC (right)", "precision": "precision", "recall": "recall", "f1": "F1", "accuracy": "accuracy",
-    "brier": "Brier", "brier_skill": "Brier skill", "ece_before": "ECE before calibration", "ece": "ECE", "aurc": "AURC",
+    "brier": "Brier", "brier_skill": "Brier skill", "ece_before": "ECE before calibration", "ece": "ECE", "ece_by_chance": "ECE if exact", "aurc": "AURC",
     "e_aurc": "E-AURC", "prr": "PRR", "prr_half": "PRR, half rejected", "coverage_80": "coverage at 80 %",
     "coverage_90": "coverage at 90 %",
 }  # fmt: skip
@@ -20,7 +20,17 @@ TOKEN_FIGURES = {
     "recall_at_0.1_false_alarms": "recall at 10 % false alarms", "span_f1": "F1, span", "answer_auroc": "AUROC, answer",
 }  # fmt: skip
 RANKING = ("auroc", "auroc_within_relation", "auprc_wrong", "auprc_right")
-DECISIONS = ("precision", "recall", "f1", "accuracy", "brier", "brier_skill", "ece_before", "ece")
+DECISIONS = (
+    "precision",
+    "recall",
+    "f1",
+    "accuracy",
+    "brier",
+    "brier_skill",
+    "ece_before",
+    "ece",
+    "ece_by_chance",
+)
 SELECTION = ("aurc", "e_aurc", "prr", "prr_half", "coverage_80", "coverage_90")
 KINDS = {"detector": "sees tracks", "baseline": "no tracks", "rung": "association", "control": "control"}
 

@@ -174,6 +174,17 @@ def test_calibration_error_by_hand():
     )
 
 
+def test_calibration_error_by_chance_is_what_exact_probabilities_have():
+    random = np.random.default_rng(0)
+    p = random.beta(0.6, 0.5, 400)
+    drawn = [
+        metrics.expected_calibration_error(random.random(400) < p, p, metrics.ones(400))[0]
+        for _ in range(2000)
+    ]
+    found = metrics.calibration_error_by_chance(p, metrics.ones(400))
+    assert found[0] == pytest.approx(np.mean(drawn), rel=0.03)
+
+
 def test_bins_hold_equal_numbers_and_keep_equal_values_together():
     p = np.random.default_rng(0).random(100)
     assert set(np.bincount(metrics.equal_mass_bins(p, 10))) == {10}

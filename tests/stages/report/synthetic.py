@@ -416,7 +416,7 @@ def final_report(
 ) -> dict[str, Any]:
     """A report that holds to the schema of stages/evaluate; its numbers are random."""
     labels = [record["label"] for record in records if record["label"] is not None]
-    figures = ["auroc", "auroc_within_relation", "auprc_wrong", "auprc_right", "precision", "recall", "f1", "accuracy", "brier", "brier_skill", "ece_before", "ece", "aurc", "e_aurc", "prr", "prr_half", "coverage_80", "coverage_90"]  # fmt: skip
+    figures = ["auroc", "auroc_within_relation", "auprc_wrong", "auprc_right", "precision", "recall", "f1", "accuracy", "brier", "brier_skill", "ece_before", "ece", "ece_by_chance", "aurc", "e_aurc", "prr", "prr_half", "coverage_80", "coverage_90"]  # fmt: skip
 
     def figure(centre: float = 0.7) -> dict[str, float]:
         value = float(np.clip(rng.normal(centre, 0.05), 0, 1))

@@ -25,7 +25,7 @@ function resultsPage(query) {
 
 const methodTitle = (found, name) => found.methods.find((each) => each.name === name)?.title ?? name;
 const METRICS = [["auroc", "AUROC"], ["auroc_within_relation", "AUROC within relation"], ["auprc_wrong", "AUPRC (wrong)"], ["auprc_right", "AUPRC (right)"], ["f1", "F1"], ["precision", "precision"], ["recall", "recall"], ["accuracy", "accuracy"],
-  ["brier", "Brier"], ["brier_skill", "Brier skill"], ["ece_before", "ECE before calibration"], ["ece", "ECE"], ["aurc", "AURC"], ["e_aurc", "E-AURC"], ["prr", "PRR"], ["prr_half", "PRR, half rejected"], ["coverage_80", "coverage at 80 %"], ["coverage_90", "coverage at 90 %"]];
+  ["brier", "Brier"], ["brier_skill", "Brier skill"], ["ece_before", "ECE before calibration"], ["ece", "ECE"], ["ece_by_chance", "ECE if exact"], ["aurc", "AURC"], ["e_aurc", "E-AURC"], ["prr", "PRR"], ["prr_half", "PRR, half rejected"], ["coverage_80", "coverage at 80 %"], ["coverage_90", "coverage at 90 %"]];
 
 function methodsSection(found, split, number) {
   const shown = split.methods.map((method, i) => ({ ...method, i })).filter((method) => method.kind === "detector" || method.kind === "baseline");
