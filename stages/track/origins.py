@@ -36,7 +36,8 @@ def contributions(
     """
     given = torch.zeros(*active.latents.shape, len(SHARES))
     for place, sae in enumerate(saes):
-        encoder = sae.scale * sae.W_enc.T[active.latents[:, place]]  # [n, k, d_model]
+        # Turned first: rows that lie together are gathered several times as fast.
+        encoder = sae.scale * sae.W_enc.T.contiguous()[active.latents[:, place]]  # [n, k, d_model]
         carried, *attention, attention_bias, mlp = parts_of_step(writes, layers, place).unbind(1)
         constant, error = attention_bias - sae.mean, torch.zeros_like(carried)
         if place:
@@ -70,10 +71,8 @@ def own_part(
         row, node = (start == earlier).nonzero(as_tuple=True)
         if len(row):
             latent = active.latents[row, earlier, rank[row, node]]
-            decoder = saes[earlier].W_dec[latent] / saes[earlier].scale
-            own[row, node] = active.activations[row, earlier, rank[row, node]] * (
-                decoder * encoder[row, node]
-            ).sum(-1)
+            gain = torch.linalg.vecdot(saes[earlier].W_dec[latent], encoder[row, node]) / saes[earlier].scale
+            own[row, node] = active.activations[row, earlier, rank[row, node]] * gain
     return own
 
 
