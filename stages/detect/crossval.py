@@ -229,36 +229,19 @@ def dealt(count: int, key: NDArray[np.str_] | None, random: np.random.Generator)
 
 
 def _baselines(data: Data, side: Side, fold: Fold) -> Iterator[tuple[MethodDescription, Scored]]:
-    for name, (column, title) in UNTRAINED.items():
-        if column in side.train.names:
-            yield (
-                MethodDescription(
-                    name,
-                    title,
-                    "baseline",
-                    f"{title[0].upper()}{title[1:]}; nothing is learned.",
-                    ["contexts"],
-                ),
-                Scored(side.train.column(column), side.test.column(column), "", False),
-            )
-    for name, (column, title) in SINGLE.items():
-        if column in side.train.names:
-            signals = LENGTH_SIGNALS.get(name, [side.train.signals[side.train.names.index(column)]])
-            chosen = (
-                side.experts.probes.cell_name(side.experts.probes.best, data.layers)
-                if name == "linear_probe"
-                else ""
-            )
-            yield (
-                MethodDescription(
-                    name,
-                    title,
-                    "baseline",
-                    f"{title[0].upper()}{title[1:]}; sign learned in training.",
-                    signals,
-                ),
-                signed(side.train.column(column), side.test.column(column), side.labels, chosen),
-            )
+    train, test, probes = side.train, side.test, side.experts.probes
+    for name, (column, title) in {**UNTRAINED, **SINGLE}.items():
+        if column not in train.names:
+            continue
+        opening = f"{title[0].upper()}{title[1:]}; "
+        if name in UNTRAINED:
+            card = MethodDescription(name, title, "baseline", f"{opening}nothing is learned.", ["contexts"])
+            yield card, Scored(train.column(column), test.column(column), "", False)
+            continue
+        signals = LENGTH_SIGNALS.get(name, [train.signals[train.names.index(column)]])
+        chosen = probes.cell_name(probes.best, data.layers) if name == "linear_probe" else ""
+        card = MethodDescription(name, title, "baseline", f"{opening}sign learned in training.", signals)
+        yield card, signed(train.column(column), test.column(column), side.labels, chosen)
     questions = [item.question for item in data.asked]
     yield (
         MethodDescription("question_tfidf", "words of the question", "baseline", "TF-IDF of the question, logistic regression.", ["question"]),

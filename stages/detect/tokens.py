@@ -8,7 +8,6 @@ are judged by their riskiest token (Obeso et al. 2025).
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,7 +24,13 @@ from ghosttrack.common.formats.lens import LENS
 from ghosttrack.common.formats.positions import POSITIONS
 from ghosttrack.common.formats.token_scores import TOKEN_METRICS, TOKEN_SCORES
 from ghosttrack.common.maths.bootstrap import group_weights, interval
-from ghosttrack.common.maths.metrics import auroc, auroc_by_block, best_f1_threshold, rank_metrics
+from ghosttrack.common.maths.metrics import (
+    auroc,
+    auroc_by_block,
+    best_f1_threshold,
+    mean_of_defined,
+    rank_metrics,
+)
 from ghosttrack.stages.detect.fitted.ridge import Standardiser, fit_ridges
 from ghosttrack.stages.detect.protocol.folds import deal
 from ghosttrack.stages.detect.protocol.groups import question_groups
@@ -214,10 +219,7 @@ def figures(
 def within_relation(tokens: Tokens, score: Floats, weights: Floats) -> Floats:
     """Mean of the token AUROCs inside each relation that has tokens of both labels, [B]."""
     blocks = np.unique(tokens.relation, return_inverse=True)[1]
-    by_relation = auroc_by_block(tokens.label, score, blocks, weights)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a resample may lack a label everywhere
-        return np.asarray(np.nanmean(by_relation, axis=1))
+    return mean_of_defined(auroc_by_block(tokens.label, score, blocks, weights))
 
 
 def recall_at(label: Ints, score: Floats, weights: Floats, rate: float = FALSE_ALARMS) -> Floats:

@@ -13,7 +13,10 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from ghosttrack.common.errors import LabelError
 from ghosttrack.common.formats.answers import Answer
@@ -48,24 +51,16 @@ def _names(answer: Answer) -> set[str]:
 
 
 def components(keys: Iterable[Iterable[Hashable]]) -> Ints:
-    """Connected components of rows that share a key, numbered in order of first sight (union-find with path halving)."""
-    parents: list[int] = []
-    first: dict[Hashable, int] = {}
-
-    def root(row: int) -> int:
-        while parents[row] != row:
-            parents[row] = parents[parents[row]]
-            row = parents[row]
-        return row
-
-    for row, shared in enumerate(keys):
-        parents.append(row)
-        for key in shared:
-            one, other = root(row), root(first.setdefault(key, row))
-            parents[max(one, other)] = min(one, other)
-    roots = [root(row) for row in range(len(parents))]
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(roots))}
-    return np.array([numbers[name] for name in roots], dtype=np.int64)
+    """Connected components of rows that share a key, numbered in order of first sight."""
+    numbers: dict[Hashable, int] = {}
+    pairs = [
+        (row, numbers.setdefault(key, len(numbers))) for row, shared in enumerate(keys) for key in shared
+    ]
+    rows, own = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    count = int(rows.max(initial=-1)) + 1
+    graph = coo_array((np.ones(len(rows)), (rows, count + own)), shape=(count + len(numbers),) * 2)
+    labels = connected_components(graph, directed=False)[1][:count]
+    return np.asarray(pd.factorize(labels)[0], dtype=np.int64)
 
 
 def refuse_conflicts(answers: Sequence[Answer]) -> None:

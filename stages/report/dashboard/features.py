@@ -10,7 +10,14 @@ import numpy as np
 from ghosttrack.common.formats.file import Table
 from ghosttrack.common.formats.latent_contexts import LATENT_CONTEXTS
 from ghosttrack.common.formats.latents import LATENTS
-from ghosttrack.stages.report.dashboard.tracks import Census, Examples, FeatureLinks, Ints, Parts
+from ghosttrack.stages.report.dashboard.tracks import (
+    Census,
+    Examples,
+    FeatureLinks,
+    Ints,
+    Parts,
+    place_in_run,
+)
 from ghosttrack.stages.report.results import Results
 
 UNIT = "track/association"
@@ -34,9 +41,8 @@ class Beside(NamedTuple):
     def of(cls, owner: Ints, links: FeatureLinks) -> Beside:
         """owner: [n_links] the end of each link at whose feature it is to be found."""
         order = np.lexsort((-links.times, owner))
-        ordered = owner[order]
-        near = np.arange(len(ordered)) - np.searchsorted(ordered, ordered) < NEIGHBOURS
-        return cls(ordered[near], order[near])
+        order = order[place_in_run(owner[order]) < NEIGHBOURS]
+        return cls(owner[order], order)
 
     def rows_of(self, feature: int) -> Ints:
         return self.rows[slice(*np.searchsorted(self.owner, [feature, feature + 1]))]

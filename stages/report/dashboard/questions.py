@@ -26,6 +26,7 @@ from ghosttrack.stages.report.dashboard.tracks import (
     Census,
     Nodes,
     matches,
+    place_in_run,
     ranks,
     whole_questions,
 )
@@ -139,7 +140,7 @@ def read_trajectories(
     followed = contestants(candidates, texts, records) if candidates else Contestants.none()
     if candidates:
         cells = np.searchsorted(followed.cell, candidates["cell"])
-        rank = np.arange(len(cells)) - np.searchsorted(candidates["cell"], candidates["cell"])
+        rank = place_in_run(candidates["cell"])
         candidates["side"] = np.select(
             [rank == 0, rank == followed.right[cells], rank == followed.rival[cells]], [1, 2, 3], 0
         )
@@ -273,8 +274,7 @@ def _cells_of(layers: Mapping[str, NDArray[Any]], number: int) -> NDArray[np.int
     if not layers:
         return np.array([], dtype=np.int64)
     start, stop = np.searchsorted(layers["cell"], cells_of(number))
-    cells = layers["cell"][start:stop]
-    return cells[np.append(True, cells[1:] != cells[:-1])[: len(cells)]]
+    return np.unique(layers["cell"][start:stop])
 
 
 def _tables(found: DrawnTracks) -> dict[str, dict[str, NDArray[Any]]]:
@@ -317,8 +317,7 @@ def features_in(found: DrawnTracks, tracks: int, width: int) -> NDArray[np.int64
     if not found.nodes:
         return np.array([], dtype=np.int64)
     drawn = found.nodes["place"] < tracks
-    feature = np.sort(found.nodes["layer"][drawn].astype(np.int64) * width + found.nodes["latent"][drawn])
-    return feature[np.append(True, feature[1:] != feature[:-1])[: len(feature)]]
+    return np.unique(found.nodes["layer"][drawn].astype(np.int64) * width + found.nodes["latent"][drawn])
 
 
 def index(

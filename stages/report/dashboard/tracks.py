@@ -62,11 +62,14 @@ def _cell(nodes: Nodes) -> Ints:
 
 def _rank_within(owner: Ints, strength: NDArray[Any]) -> Ints:
     """Place of each value among those of its owner, the largest first; owner: ascending."""
-    order = np.lexsort((-strength, owner))
-    first = np.searchsorted(owner, owner)
     rank = np.empty(len(owner), dtype=np.int64)
-    rank[order] = np.arange(len(owner))
-    return rank - first
+    rank[np.lexsort((-strength, owner))] = place_in_run(owner)
+    return rank
+
+
+def place_in_run(keys: NDArray[Any]) -> Ints:
+    """Of each key, [n] ascending, how many equal ones stand before it."""
+    return np.arange(len(keys)) - np.searchsorted(keys, keys)
 
 
 class FeatureLinks(NamedTuple):
@@ -197,7 +200,7 @@ def strongest_places(
         np.lexsort((question[rows], feature[rows]))
     ]  # stable: the strongest of a question stays first
     pair = feature[rows] * (int(question.max(initial=0)) + 1) + question[rows]
-    rows = rows[np.append(True, pair[1:] != pair[:-1])[: len(rows)]]
+    rows = rows[np.unique(pair, return_index=True)[1]]
     rows = rows[_first_of_each(feature[rows], activation[rows], EXAMPLES)]
     return Examples(
         feature[rows],
@@ -214,10 +217,7 @@ def _first_of_each(feature: Ints, activation: NDArray[Any], count: int) -> Ints:
     """
     bits = activation.astype(np.float32).view(np.int32).astype(np.int64)
     order = np.argsort((feature << 32) | (0x7FFFFFFF - bits))
-    ordered = feature[order]
-    new = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1])[: len(ordered)])
-    place = np.arange(len(ordered)) - np.repeat(new, np.diff(np.append(new, len(ordered))))
-    return order[place < count]
+    return order[place_in_run(feature[order]) < count]
 
 
 def matches(
