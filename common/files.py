@@ -10,6 +10,11 @@ from pathlib import Path
 from ghosttrack.common.errors import ConfigError
 
 
+def as_path(text: str) -> Path:
+    """A path as somebody writes it: `~` and `~user` are homes, of users that there are; all else is taken literally."""
+    return Path(os.path.expanduser(text))
+
+
 def root_folder(root: str) -> Path:
     """The absolute folder that `paths.root` names: a path, or a `file://` URL. Raises ConfigError for other protocols."""
     protocol = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)(://|::)", root)

@@ -11,7 +11,7 @@ import os
 import types
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
@@ -223,7 +223,7 @@ def _parse_value(key: str, text: str, source: str) -> Any:
     if (kinds := _text_keys().get(key)) and not (list[str] in kinds and text.startswith("[")):
         return None if type(None) in kinds and text == "null" else text
     try:
-        return parse_yaml(text)
+        return parse_yaml(text, texts=key in _text_list_keys() and text.strip() != "null")
     except ValueError as error:
         raise ConfigError(f"{source}: the value is not valid YAML: {_first_line(error)}") from error
 
@@ -242,6 +242,19 @@ def _text_keys() -> dict[str, tuple[Any, ...]]:
         ):
             found[key] = options
     return found
+
+
+@functools.cache
+def _text_list_keys() -> frozenset[str]:
+    """Keys that take a list of texts, perhaps null too: no element of it is a number, a date or a no."""
+    found = set()
+    for key, annotation in _annotations(Config):
+        for option in (annotation, *get_args(annotation)):
+            element = get_args(option)[0] if get_origin(option) is list else None
+            element = get_args(element)[0] if get_origin(element) is Annotated else element
+            if element is str or get_origin(element) is Literal:
+                found.add(key)
+    return frozenset(found)
 
 
 def _leaves(data: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:

@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from ghosttrack.common.errors import ConfigError
-from ghosttrack.common.files import root_folder
+from ghosttrack.common.files import as_path, root_folder
 from ghosttrack.common.formats.ladder import ASSOCIATORS, Associator
 
 
@@ -39,7 +39,11 @@ class Section(BaseModel):
                         raise ValueError(
                             f"{name} has a part longer than a file's name can be ({LONGEST_NAME} bytes)"
                         )
-                    if name in self.naming_files and os.path.expanduser(value).startswith("~"):
+                    if (
+                        name in self.naming_files
+                        and os.path.expanduser(value).startswith("~")
+                        and not os.path.exists(value)
+                    ):
                         raise ValueError(
                             f"{name} begins with {value.partition('/')[0]!r}, and there is no such user"
                         )
@@ -310,7 +314,7 @@ class SaeConfig(Section):
     def pretrained_folder(self, layer: int, independent: bool = False) -> Path:
         """Where the SAELens SAE of a layer is; only with `pretrained`, and `pretrained_independent`."""
         folders = self.pretrained_independent if independent else self.pretrained
-        return Path(str(folders).replace("{layer}", str(layer))).expanduser()
+        return as_path(str(folders).replace("{layer}", str(layer)))
 
     @field_validator("pretrained", "pretrained_independent")
     @classmethod

@@ -3,10 +3,11 @@
 import functools
 import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from ghosttrack.common.errors import ConfigError
-from ghosttrack.common.files import remembered_sha256, sha256_of, stamp_of
+from ghosttrack.common.files import as_path, remembered_sha256, sha256_of, stamp_of
 from ghosttrack.common.models.source import MINIATURE, PACKAGE_PREFIX
 
 SOURCE_KEYS = (
@@ -65,7 +66,7 @@ def local_path(value: object, key: str | None = None) -> Path | None:
     if not isinstance(value, str) or value in WORDS.get(key or "", ()) or value.startswith(PACKAGE_PREFIX):
         return None
     try:
-        path = Path(value.removeprefix(HUB_PREFIX)).expanduser()
+        path = as_path(value.removeprefix(HUB_PREFIX))
         return (
             path if path.is_file() or path.is_dir() else None
         )  # a device or a pipe has no content of its own
@@ -107,11 +108,21 @@ def content_of_sae(place: Path) -> str | None:
 def _of_folder(folder: Path) -> str:
     """Names and contents of all files, but for hidden ones, which no reader of a model or data set opens."""
     digest = hashlib.sha256()
-    for file in sorted(entry for entry in folder.rglob("*") if entry.is_file()):
-        name = file.relative_to(folder)
-        if not any(part.startswith(".") for part in name.parts):
-            digest.update(f"{name.as_posix()}\0{_of_file(file)}\0".encode())
+    for file in sorted(_files_below(folder, {folder.resolve()})):
+        digest.update(f"{file.relative_to(folder).as_posix()}\0{_of_file(file)}\0".encode())
     return digest.hexdigest()
+
+
+def _files_below(folder: Path, above: set[Path]) -> Iterator[Path]:
+    """Through links too, but for those that lead back to a folder above."""
+    for entry in folder.iterdir():
+        if entry.name.startswith("."):
+            continue
+        if entry.is_dir():
+            if (real := entry.resolve()) not in above:
+                yield from _files_below(entry, above | {real})
+        elif entry.is_file():
+            yield entry
 
 
 def _of_file(path: Path) -> str:

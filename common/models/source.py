@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ghosttrack.common.errors import ModelSourceError
+from ghosttrack.common.files import as_path
 
 MINIATURE = "miniature"
 """The tiny model that `prepare` fits on the spot."""
@@ -28,7 +29,7 @@ def locate(source: str) -> ModelSource:
     """Where `model.base_model` points to. Raises ModelSourceError for a path or a package that is not there."""
     if source.startswith(PACKAGE_PREFIX):
         return ModelSource(gguf=find_package_file(source))
-    path = Path(source).expanduser()
+    path = as_path(source)
     if path.is_dir():
         return ModelSource(folder=path)
     if path.is_file():

@@ -17,6 +17,7 @@ from ghosttrack.common.engine.launch import threads_per_process
 from ghosttrack.common.engine.side_by_side import side_by_side
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.errors import DataError, LabelError
+from ghosttrack.common.files import as_path
 from ghosttrack.common.formats.answers import GENERATIONS, read_answers
 from ghosttrack.common.formats.detection_metrics import METRICS
 from ghosttrack.common.formats.detector import ASKED_SCORES, DECISIONS, DETECTOR, DETECTOR_ARRAYS, FEATURES
@@ -108,7 +109,7 @@ def run_all(job: Job) -> dict[str, Any]:
         for method, decided in result.methods
     ]
     others = [
-        transferred(Path(folder).expanduser(), data, labels, kept.provenance, transfer_name(number))
+        transferred(as_path(folder), data, labels, kept.provenance, transfer_name(number))
         for number, folder in enumerate(settings.transfers)
     ]
     tables += [other.scores for other in others]

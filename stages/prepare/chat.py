@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from ghosttrack.common.config.schema import ModelConfig
 from ghosttrack.common.errors import ConfigError
+from ghosttrack.common.files import as_path
 from ghosttrack.stages.prepare.prompts import QuestionLine, Shot
 
 AUTO, NONE = "auto", "none"
@@ -52,7 +52,7 @@ def chat_of(tokenizer: Any, model: ModelConfig) -> Chat | None:
 
 def _template(name: str) -> str:
     try:
-        text = Path(name).expanduser().read_text(encoding="utf-8")
+        text = as_path(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"model.chat = {name!r}: {_why(error)}; give auto, none or the path of a chat template"

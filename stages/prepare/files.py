@@ -28,6 +28,8 @@ FORMATS = {".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": "csv", 
 """Ending, before any `.gz`, to the reader of `datasets`."""
 _INDEX = re.compile(r"Unnamed: \d+")
 """The name of a column without one: the numbers that pandas writes before its rows."""
+_PATTERN = re.compile(r"[*?\[\]{}$]|::")
+"""What is no name to the library that reads tables, but a pattern, a variable or a chain of file systems."""
 MOST_BYTES = 1 << 30
 """Of a text file, unpacked: it is read whole."""
 
@@ -84,11 +86,19 @@ def load(source: str, key: str, shown: str, **options: Any) -> Any:
     import datasets
 
     datasets.disable_progress_bars()
-    local = "data_files" in options or Path(source).is_dir()
+    place = Path(options.get("data_files", source))
+    pattern = place.exists() and _PATTERN.search(str(place.absolute()))
     try:
-        if not local or options.get("streaming"):
+        if not place.exists() or (options.get("streaming") and not pattern):
             return datasets.load_dataset(source, **options)
         with tempfile.TemporaryDirectory() as cache:
+            if pattern:
+                plain = _plainly_named(place, Path(cache))
+                options = {name: value for name, value in options.items() if name != "streaming"}
+                if place.is_dir():
+                    source = str(plain)
+                else:
+                    options["data_files"] = str(plain)
             return datasets.load_dataset(source, cache_dir=cache, keep_in_memory=True, **options)
     except Exception as error:
         causes = [str(error), str(error.__cause__ or "")]
@@ -97,6 +107,21 @@ def load(source: str, key: str, shown: str, **options: Any) -> Any:
             f"{key} = {shown} cannot be loaded: {text}; check the name and that this machine can reach the hub or has it in "
             "its cache"
         ) from error
+
+
+def _plainly_named(place: Path, folder: Path) -> Path:
+    """Links to a file, or to all files of a folder, under a name that is no pattern, by which the library would look for others."""
+    if place.is_file():
+        packed = ".gz" if place.suffix == ".gz" else ""
+        link = folder / f"rows{Path(place.name.removesuffix(packed)).suffix}{packed}"
+        link.symlink_to(place.absolute())
+        return link
+    plain = folder / "rows"
+    for file in (entry for entry in place.rglob("*") if entry.is_file()):
+        link = plain / file.relative_to(place)
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(file.absolute())
+    return plain
 
 
 def encoding_of(path: Path) -> str:

@@ -11,6 +11,7 @@ import torch
 from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.errors import ConfigError, ModelMismatchError
+from ghosttrack.common.files import as_path
 from ghosttrack.common.formats.contexts import (
     CONTEXTS,
     Context,
@@ -212,7 +213,7 @@ def prepare_asked(job: Job) -> dict[str, Any]:
     asked_before = QUESTIONS.read(job.input("prepare/questions", QUESTIONS.name))
     examples = {record["relation"]: record["prefix"] for record in asked_before if not in_chat(record)}
     shots = {record["relation"]: _shots(record) for record in asked_before if in_chat(record)}
-    path = Path(str(job.config.data.asked)).expanduser()
+    path = as_path(str(job.config.data.asked))
     questions, left_out = sources.read_asked(path, examples, shots)
     reader = lengths.reader_of(job.input_dir("prepare/model"))
     if shots and (chat := chat_of(reader.tokenizer, job.config.model)):
@@ -355,7 +356,7 @@ def corpus_texts(config: Config) -> Sequence[str]:
     if data.corpus.startswith(sources.HUB_PREFIX):
         name = data.corpus.removeprefix(sources.HUB_PREFIX)
         return sources.read_hub_corpus(name, data.corpus_config, data.corpus_split, data.corpus_column)
-    return sources.read_local_corpus(Path(data.corpus).expanduser(), data.corpus_column)
+    return sources.read_local_corpus(as_path(data.corpus), data.corpus_column)
 
 
 def _tokenizer(folder: Path, row_length: int, special: bool = True) -> packing.Tokenize:

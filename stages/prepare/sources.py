@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ghosttrack.common.errors import ConfigError, DataError
+from ghosttrack.common.files import as_path
 from ghosttrack.stages.prepare.facts import Fact
 from ghosttrack.stages.prepare.files import FileRow, format_of, load, read_file, read_text
 from ghosttrack.stages.prepare.layouts import FileLayout, known
@@ -91,7 +92,7 @@ def check_questions(source: str, columns: Mapping[str, str], config: str | None,
 
     Raises as `read_questions`.
     """
-    path = Path(source.removeprefix(HUB_PREFIX)).expanduser()
+    path = as_path(source.removeprefix(HUB_PREFIX))
     if source.startswith(HUB_PREFIX) or path.is_dir():
         place, shown = source.removeprefix(HUB_PREFIX), f"{source}, split {split!r}"
         table = load(place if source.startswith(HUB_PREFIX) else str(path), "data.questions", shown, name=config, split=split,
@@ -110,7 +111,7 @@ def check_questions(source: str, columns: Mapping[str, str], config: str | None,
 def check_corpus(source: str, config: str | None, split: str, column: str) -> None:
     """The same of text. Raises as `read_hub_corpus`, and DataError for a path where nothing is."""
     if not source.startswith(HUB_PREFIX):
-        if not Path(source).expanduser().exists():
+        if not as_path(source).exists():
             raise DataError(f"data.corpus = {source!r}: there is no such file or folder")
         return
     table = load(source.removeprefix(HUB_PREFIX), "data.corpus", f"{source}, split {split!r}", name=config, split=split,
@@ -124,7 +125,7 @@ def check_corpus(source: str, config: str | None, split: str, column: str) -> No
 
 def _open(source: str, config: str | None, split: str) -> tuple[str, list[FileRow]]:
     """How the source is called in messages, and its rows."""
-    path = Path(source.removeprefix(HUB_PREFIX)).expanduser()
+    path = as_path(source.removeprefix(HUB_PREFIX))
     if source.startswith(HUB_PREFIX) or path.is_dir():
         name = source.removeprefix(HUB_PREFIX)
         setting = f", configuration {config!r}" if config else ""
@@ -293,7 +294,7 @@ def _paths(record: Mapping[str, Any], before: str = "") -> list[str]:
 
 def _with_sources(reads: list[FileRow], source: str) -> list[FileRow]:
     """RAGTruth's responses with their prompts, which its authors publish in a file beside them."""
-    prompts = Path(source).expanduser().parent / "source_info.jsonl"
+    prompts = as_path(source).parent / "source_info.jsonl"
     first = next((read.record for read in reads if read.record), {})
     if source.startswith(HUB_PREFIX) or "source_id" not in first or not prompts.exists():
         return reads

@@ -272,3 +272,20 @@ def test_a_stub_run_trains_its_own_saes(write_config: Callable[..., Path]) -> No
     path = write_config(sae={"d_hidden": 8, "target_l0": 2, "pretrained": "saes/layer_{layer}"})
     assert load_config(str(path)).sae.pretrained
     assert load_config(str(path), stub=True).sae.pretrained is None
+
+
+@pytest.mark.parametrize(
+    "text", ["001", "1e5", "no", "null ", "2001-01-01", "12:30:00", "a: b", "x #2", "~", "*x"]
+)
+def test_a_text_on_the_command_line_is_that_text(text: str) -> None:
+    config = load_config(
+        "demo", [f"data.questions={text}", f"data.relations=[{text.strip(' ')!r}, 007]"], environ={}
+    )
+    assert config.data.questions == text
+    assert config.data.relations == [text.strip(" "), "007"]
+
+
+def test_no_element_of_a_list_of_texts_is_a_number_or_a_no() -> None:
+    config = load_config("demo", ["data.relations=[no, 2001, 1e5, null]", "tracking.stop=null"], environ={})
+    assert config.data.relations == ["no", "2001", "1e5", "null"]
+    assert config.tracking.stop is None

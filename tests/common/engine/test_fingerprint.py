@@ -168,3 +168,23 @@ def test_a_source_is_named_without_the_place_where_it_lies(tmp_path, monkeypatch
         assert name_of(source) == "llama"
     for source in ("openai-community/gpt2", "hub:squad", "package:a/b.gguf", "miniature", "factbook"):
         assert name_of(source) == source
+
+
+def test_folders_behind_links_count_too_and_those_that_lead_back_do_not(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there/rows.jsonl").write_text("{}")
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "data").symlink_to(tmp_path / "there")
+    (folder / "again").symlink_to(folder)
+    before = content_of(str(folder))
+    (tmp_path / "there/rows.jsonl").write_text('{"a": 1}')
+    assert content_of(str(folder)) != before
+
+
+def test_a_file_that_begins_with_a_tilde_is_no_home(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "~nobody.jsonl").write_text("{}")
+    for name in ("~nobody.jsonl", "./~nobody.jsonl"):
+        assert str(content_of(name)).startswith("sha256:")
+        assert load_config("demo", [f"data.questions={name}"], environ={}).data.questions == name

@@ -12,6 +12,7 @@ import pytest
 from ghosttrack.common.errors import ConfigError, DataError
 from ghosttrack.stages.prepare.sources import (
     SourceRows,
+    check_questions,
     read_asked,
     read_hub_corpus,
     read_local_corpus,
@@ -337,3 +338,19 @@ def test_passages_with_a_question_are_as_many_questions_as_there_are_rows(tmp_pa
     assert [prompt.id for prompt in prompts] == [f"b-{n}" for n in range(60)]
     assert len({prompt.question for prompt in prompts}) == 60
     assert {prompt.subject for prompt in prompts} == {""}
+
+
+@pytest.mark.parametrize(
+    "name", ["new*", "new?", "[new]", "{new}", "$HOME", "a::b", "new.[2]", "~new #2", "a,b: c"]
+)
+def test_a_name_is_no_pattern(tmp_path: Path, name: str) -> None:
+    """Beside a file and a folder of other questions, which a pattern would find."""
+    for place, asked in ((name, "Mine?"), ("newer", "Other?"), ("n", "Other?")):
+        table = pd.DataFrame({"question": [asked], "answer": ["x"]})
+        table.to_csv(tmp_path / f"{place}.csv", index=False)
+        (tmp_path / place).mkdir()
+        table.to_csv(tmp_path / place / "train.csv", index=False)
+    for source in (tmp_path / f"{name}.csv", tmp_path / name):
+        rows = read_questions(str(source), {}, split="train")
+        assert [fact.question for fact in rows.facts] == ["Mine?"]
+        check_questions(str(source), {}, None, "train")
