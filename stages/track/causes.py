@@ -128,16 +128,13 @@ def agreement(
     numbers, owner = np.unique(question, return_inverse=True)
     if len(numbers) < 3 or np.ptp(predicted) == 0:
         return None
-    rows = [np.flatnonzero(owner == number) for number in range(len(numbers))]
-    random = np.random.default_rng(seed)
-    draws = []
-    for _ in range(BOOTSTRAP):
-        chosen = np.concatenate([rows[number] for number in random.integers(len(rows), size=len(rows))])
-        if np.ptp(predicted[chosen]) > 0 and np.ptp(drop[chosen]) > 0:
-            draws.append(_figures(predicted[chosen], drop[chosen]))
-    low, high = np.percentile(draws, [2.5, 97.5], axis=0)
-    slope, rank = _figures(predicted, drop)
-    return Agreement(slope, (low[0], high[0]), rank, (low[1], high[1]), len(drop))
+    drawn = np.random.default_rng(seed).integers(len(numbers), size=(BOOTSTRAP, len(numbers)))
+    times = np.stack([np.bincount(row, minlength=len(numbers)) for row in drawn])[:, owner].astype(np.float64)
+    slopes, ranks = _figures(predicted, drop, times)
+    defined = np.isfinite(slopes) & np.isfinite(ranks)
+    low, high = np.percentile(np.stack([slopes, ranks], axis=1)[defined], [2.5, 97.5], axis=0)
+    [slope], [rank] = _figures(predicted, drop, np.ones((1, len(drop))))
+    return Agreement(float(slope), (low[0], high[0]), float(rank), (low[1], high[1]), len(drop))
 
 
 def share(flags: NDArray[np.bool_]) -> tuple[float, float, float] | None:
@@ -148,6 +145,31 @@ def share(flags: NDArray[np.bool_]) -> tuple[float, float, float] | None:
     return float(flags.mean()), float(low), float(high)
 
 
-def _figures(predicted: NDArray[np.float64], drop: NDArray[np.float64]) -> tuple[float, float]:
-    slope = float(np.polyfit(predicted, drop, 1)[0])
-    return slope, float(stats.spearmanr(predicted, drop).statistic)
+def _figures(
+    predicted: NDArray[np.float64], drop: NDArray[np.float64], times: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Slope and rank correlation where each pair counts so many times: [B] each, NaN where one side does not vary. times: [B, n]."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        variance, _, covariance = _moments(predicted[None], drop[None], times)
+        slope = covariance / variance
+        variance, other, covariance = _moments(_ranks(predicted, times), _ranks(drop, times), times)
+        return slope, covariance / np.sqrt(variance * other)
+
+
+def _moments(
+    x: NDArray[np.float64], y: NDArray[np.float64], times: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], ...]:
+    """Var x, var y and their covariance, [B] each."""
+    count = times.sum(1)
+    x, y = (values - ((times * values).sum(1) / count)[:, None] for values in (x, y))
+    return tuple((times * product).sum(1) / count for product in (x * x, y * y, x * y))
+
+
+def _ranks(values: NDArray[np.float64], times: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rank of each value, equal ones in the middle, where each is there so many times: [B, n]."""
+    _, first, place = np.unique(np.sort(values), return_index=True, return_inverse=True)
+    order = np.argsort(values, kind="stable")
+    each = np.add.reduceat(times[:, order], first, axis=1)
+    found = np.empty_like(times)
+    found[:, order] = (each.cumsum(1) - (each - 1) / 2)[:, place]
+    return found

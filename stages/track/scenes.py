@@ -142,7 +142,7 @@ def _problem(
             there[layer].append((path, np.append(directions[layer, path], level)))
             if random.random() >= planted.dropout:
                 scans[layer][path] = level + random.normal(0, planted.noise)
-    for layer, scan in enumerate(scans):
+    for layer, scan in enumerate(scans if planted.clutter else ()):
         free = np.setdiff1d(np.flatnonzero(joined > layer), chosen)
         number = min(random.poisson(planted.clutter), len(free))
         for path in random.choice(free, number, replace=False).tolist():

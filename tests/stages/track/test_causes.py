@@ -3,10 +3,18 @@
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 
 from ghosttrack.common.errors import DataError
 from ghosttrack.common.formats.causes import CAUSES
-from ghosttrack.stages.track.causes import agreement, control_edits, edits_without, share, track_effects
+from ghosttrack.stages.track.causes import (
+    _figures,
+    agreement,
+    control_edits,
+    edits_without,
+    share,
+    track_effects,
+)
 from ghosttrack.stages.track.intervening import Interventions
 from ghosttrack.stages.track.nodes import Nodes
 from ghosttrack.stages.track.run_causes import choose_questions
@@ -59,6 +67,16 @@ def test_predictions_are_exact_where_only_the_residual_stream_carries():
     last = saes[2].W_dec[5] / saes[2].scale
     assert effects.direct[0] == pytest.approx(2 * float(last @ read_out[0]), rel=1e-5)
     assert (effects.predicted[effects.strongest(10)] > 0).all()
+
+
+def test_resampled_figures_are_those_of_pairs_written_down_as_often():
+    random = np.random.default_rng(2)
+    x, y = (random.integers(0, 9, size=40).astype(np.float64) for _ in range(2))
+    times = random.integers(0, 3, size=(5, 40)).astype(np.float64)
+    for row, slope, rank in zip(times.astype(int), *_figures(x, y, times), strict=True):
+        many, other = x.repeat(row), y.repeat(row)
+        assert slope == pytest.approx(stats.linregress(many, other).slope)
+        assert rank == pytest.approx(stats.spearmanr(many, other).statistic)
 
 
 def test_agreement_has_the_slope_and_order_of_its_points():
