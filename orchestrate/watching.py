@@ -150,7 +150,11 @@ def _raw_patterns(request: Request, stage: str | None) -> list[str]:
     if stage is None:
         return ["*.log", "*.out"]
     submission = read_submission(request.folder)
-    jobs = [job for job in submission.jobs if any(u.startswith(f"{stage}/") for t in job.tasks for u in t.units)] if submission else []  # fmt: skip
+    jobs = [
+        job
+        for job in (submission.jobs if submission else ())
+        if any(unit.startswith(f"{stage}/") for task in job.tasks for unit in task.units)
+    ]
     return [f"{stage}.log", *(f"{request.config.name}.{job.link}-*.out" for job in jobs)]
 
 

@@ -1,10 +1,12 @@
 """The import rule and the shape of a stage, as docs/structure.md states them."""
 
 import ast
+import io
 import json
 import re
 import subprocess
 import sys
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from ghosttrack.common.config.load import load_config
 from ghosttrack.common.engine.contract import ALL_FILES, expand, load_contracts
 
 ROOT = Path(__file__).parents[1]
+CODE_WIDTH = 130
+TEXT = {"STRING", "COMMENT", "FSTRING_START", "FSTRING_MIDDLE", "FSTRING_END"}
 STAGES = sorted(path.parent.name for path in (ROOT / "stages").glob("*/contract.yaml"))
 
 
@@ -222,3 +226,26 @@ def test_stages_with_a_slim_image_do_without_torch(stage: str) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_line_of_code_fits_the_screen() -> None:
+    """`fmt: skip` keeps columns that belong together; it is not for hiding long lines. Text and comments are not counted."""
+    long = []
+    for folder in ("common", "stages", "orchestrate", "apptainer", "src/ghosttrack/api"):
+        for file in sorted((ROOT / folder).rglob("*.py")):
+            content = file.read_text(encoding="utf-8")
+            lines = content.splitlines()
+            if not any(len(line) > CODE_WIDTH for line in lines):
+                continue
+            text = dict.fromkeys(range(1, len(lines) + 1), 0)
+            for token in tokenize.generate_tokens(io.StringIO(content).readline):
+                if tokenize.tok_name[token.type] in TEXT and token.start[0] == token.end[0]:
+                    text[token.start[0]] += len(token.string)
+                elif tokenize.tok_name[token.type] in TEXT:
+                    text |= {row: len(lines[row - 1]) for row in range(token.start[0], token.end[0] + 1)}
+            long += [
+                f"{file.relative_to(ROOT)}:{row}"
+                for row, line in enumerate(lines, 1)
+                if len(line) > CODE_WIDTH and text[row] < len(line) / 2
+            ]
+    assert long == []

@@ -225,6 +225,6 @@ def _of_gguf(path: Path, changed: int) -> Sizes:
             f"{path} does not tell its width and depth (general.architecture is {architecture!r}); it is no language model"
         )
     return Sizes(
-        width, depth, architecture, values.get(f"{architecture}.context_length"), header.weights, "tokenizer.chat_template" in values,
-        values.get("tokenizer.ggml.tokens"),
+        width, depth, architecture, values.get(f"{architecture}.context_length"), header.weights,
+        "tokenizer.chat_template" in values, values.get("tokenizer.ggml.tokens"),
     )  # fmt: skip

@@ -19,8 +19,10 @@ def all_texts(tokenizer: Any) -> list[str]:
 def token_texts(tokenizer: Mapping[str, Any], ids: Iterable[int]) -> dict[int, str]:
     """Number to text, of the numbers that are in the vocabulary. tokenizer: the content of tokenizer.json."""
     vocabulary = tokenizer["model"]["vocab"]
-    names = enumerate(name for name, _ in vocabulary) if isinstance(vocabulary, list) else ((number, name) for name, number in vocabulary.items())  # fmt: skip
-    pieces = dict(names)
+    if isinstance(vocabulary, list):
+        pieces = dict(enumerate(name for name, _ in vocabulary))
+    else:
+        pieces = {number: name for name, number in vocabulary.items()}
     added = {entry["id"]: entry["content"] for entry in tokenizer.get("added_tokens", ())}
     read = _from_bytes if "ByteLevel" in str(tokenizer.get("decoder")) else _from_marks
     return {

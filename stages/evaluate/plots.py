@@ -35,10 +35,11 @@ from ghosttrack.common.formats.report import (
     RISK_PICTURE,
     ROC_PICTURE,
 )
-from ghosttrack.common.palette import BLUE, GREEN, GREY, INK, MUTED, ORANGE, PINK, RULE, SKY, YELLOW
+from ghosttrack.common.palette import BLUE, COLOURS, GREY, INK, MUTED, ORANGE, RULE
 from ghosttrack.stages.evaluate.findings import AUROC_WANTED, number
 
-LINES = ((BLUE, "-"), (ORANGE, (0, (5, 2))), (GREEN, "-."), (PINK, (0, (1, 1.2))), (SKY, (0, (9, 3))), (YELLOW, (0, (3, 1))))  # fmt: skip
+STYLES = ("-", (0, (5, 2)), "-.", (0, (1, 1.2)), (0, (9, 3)), (0, (3, 1)))
+LINES = tuple(zip(COLOURS, STYLES, strict=True))
 """Of the main methods, in their order."""
 TITLE, LABEL, TICK = 19, 16, 14
 DPI = 130

@@ -293,11 +293,15 @@ def surest(records: Sequence[Json], each: int = 4) -> Sequence[Json]:
 
 
 def example_rows(records: Sequence[Json]) -> list[list[str]]:
+    was = {1: "wrong", 0: "right", None: "–"}
     rows = [
-        [markdown_text(record["question"]), markdown_text(record["answer"]), markdown_text(record["gold"]),
-         {1: "wrong", 0: "right", None: "–"}[record["label"]], "–" if record["score"] is None else format_probability(record["score"])]
+        [
+            *(markdown_text(record[key]) for key in ("question", "answer", "gold")),
+            was[record["label"]],
+            "–" if record["score"] is None else format_probability(record["score"]),
+        ]
         for record in records
-    ]  # fmt: skip
+    ]
     return [["question", "the model's answer", "right answer", "it was", "probability of being wrong"], *rows]
 
 

@@ -5,8 +5,8 @@ on from the ones before is partly gone already when its turn comes, or silent; o
 the gradient of the logit difference along its decoder row, summed over the track, is the predicted effect.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -135,6 +135,14 @@ def agreement(
     low, high = np.percentile(np.stack([slopes, ranks], axis=1)[defined], [2.5, 97.5], axis=0)
     [slope], [rank] = _figures(predicted, drop, np.ones((1, len(drop))))
     return Agreement(float(slope), (low[0], high[0]), float(rank), (low[1], high[1]), len(drop))
+
+
+def agreement_of(
+    table: Mapping[str, NDArray[Any]], rows: NDArray[np.bool_], predicted: str, seed: int
+) -> Agreement | None:
+    """`agreement` of these rows of causes.parquet; predicted: the column."""
+    foretold, drop = (table[name][rows].astype(np.float64) for name in (predicted, "drop"))
+    return agreement(foretold, drop, table["question"][rows], seed)
 
 
 def share(flags: NDArray[np.bool_]) -> tuple[float, float, float] | None:

@@ -22,7 +22,7 @@ from ghosttrack.common.maths.seeds import generator
 from ghosttrack.common.maths.text import normalise
 from ghosttrack.common.models.language_model import load_language_model
 from ghosttrack.stages.track.account import Head
-from ghosttrack.stages.track.causes import SET_SIZES, agreement, share
+from ghosttrack.stages.track.causes import SET_SIZES, agreement_of, share
 from ghosttrack.stages.track.intervene import QuestionBench
 from ghosttrack.stages.track.questions import read_questions
 from ghosttrack.stages.track.rereading import Rereader
@@ -152,9 +152,7 @@ def summary(table: dict[str, NDArray[Any]], labels: list[int | None], seed: int)
     wrong = np.array([labels[number] == 1 for number in table["question"].tolist()], dtype=bool)
     found: dict[str, Any] = {"questions": len(np.unique(table["question"])), "interventions": 2 * len(tracks)}
     for name in ("predicted", "direct"):
-        figures = agreement(
-            table[name][tracks].astype(np.float64), table["drop"][tracks].astype(np.float64), table["question"][tracks], seed
-        )  # fmt: skip
+        figures = agreement_of(table, tracks, name, seed)
         found[name] = None if figures is None else {
             key: [round(one, 3) for one in value] if isinstance(value, tuple) else round(value, 3)
             for key, value in figures._asdict().items()

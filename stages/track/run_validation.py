@@ -22,7 +22,7 @@ from ghosttrack.stages.track import explanations, link_calibration, validation
 from ghosttrack.stages.track.associate.follow import follow
 from ghosttrack.stages.track.associate.record import Tracks
 from ghosttrack.stages.track.association import Association, Scans, fit
-from ghosttrack.stages.track.causes import agreement
+from ghosttrack.stages.track.causes import agreement_of
 from ghosttrack.stages.track.corpus_scans import CorpusScans
 from ghosttrack.stages.track.link_calibration import Judged
 from ghosttrack.stages.track.run_association import scan_held_out
@@ -190,7 +190,8 @@ def _halves(found: CorpusScans) -> tuple[Scans, Scans]:
     odd = found.row % 2 == 1
     if not odd.any():
         odd = np.arange(len(odd)) % 2 == 1
-    return tuple(Scans(found.scans.latents[half], found.scans.activations[half]) for half in (~odd, odd))  # type: ignore[return-value]
+    latents, activations = found.scans
+    return Scans(latents[~odd], activations[~odd]), Scans(latents[odd], activations[odd])
 
 
 def _tokens_to_test(found: CorpusScans, text: HeldOutText, seed: int) -> np.ndarray:
@@ -297,9 +298,7 @@ def _drops(job: Job) -> list[dict[str, Any]]:
         )
     found = []
     for what, rows in groups.items():
-        figures = agreement(
-            causes["predicted"][rows].astype(np.float64), causes["drop"][rows].astype(np.float64), causes["question"][rows], job.config.seed
-        )  # fmt: skip
+        figures = agreement_of(causes, rows, "predicted", job.config.seed)
         if figures is not None:
             (slope_low, slope_high), (rank_low, rank_high) = figures.slope_interval, figures.rank_interval
             values = {"slope": figures.slope, "slope_low": slope_low, "slope_high": slope_high,

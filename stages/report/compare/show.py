@@ -8,7 +8,7 @@ import io
 import itertools
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure as Canvas
@@ -151,7 +151,9 @@ def models(facts: Sequence[ModelFacts]) -> Rows:
     ]
 
 
-def _row(title: str, values: Sequence[float | None], show=lambda value: f"{value:,.0f}") -> list[str]:  # type: ignore[no-untyped-def]
+def _row(
+    title: str, values: Sequence[float | None], show: Callable[[float], str] = lambda value: f"{value:,.0f}"
+) -> list[str]:
     ratio = []
     if len(values) == 2:
         first, second = values
@@ -222,12 +224,12 @@ def differences(pairs: dict[tuple[str, str], Difference | None]) -> Rows:
     rows = [["first", "second", "questions", "AUROC", "AUROC within relation", "share answered correctly"]]
     for (first, second), found in pairs.items():
         if found:
-            rows.append(
-                [first, second, f"{found.n:,}", *(
-                    f"{tables.number(found.first[key])} → {tables.number(found.second[key])}: {figure(difference, signed=True)}"
-                    for key, difference in (("auroc", found.auroc), ("within_relation", found.within_relation), ("accuracy", found.accuracy))
-                )]
-            )  # fmt: skip
+            cells = [
+                f"{tables.number(found.first[key])} → {tables.number(found.second[key])}: "
+                f"{figure(getattr(found, key), signed=True)}"
+                for key in ("auroc", "within_relation", "accuracy")
+            ]
+            rows.append([first, second, f"{found.n:,}", *cells])
     return rows
 
 

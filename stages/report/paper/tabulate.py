@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,63 +27,105 @@ class PaperTable:
     signed: bool = False
 
 
+MEASURES = {
+    "methods": ("Telling wrong answers from right ones", tables.RANKING),
+    "decisions": (
+        "Decisions at chosen thresholds, and calibration",
+        ("f1", "precision", "recall", "brier", "ece"),
+    ),
+    "selective": ("Selective answering", ("aurc", "prr", "coverage_80", "coverage_90")),
+}
+"""Tables of a split's methods: caption and figures."""
+COUNTS = {
+    "n_questions": "questions", "n_labelled": "with a label", "n_wrong": "answered wrongly", "n_right": "answered correctly",
+    "n_groups": "groups", "n_relations": "relations",
+}  # fmt: skip
+SAES = {
+    "layer": "layer", "L0": "l0", "FVU": "fvu", "MSE": "mse", "dead": "dead_fraction", "CE recovered": "ce_recovered",
+    "KL recovered": "kl_recovered",
+}  # fmt: skip
+ERRORS = {
+    "kind": "name",
+    "answers": "n",
+    "AUROC": "auroc",
+    "best baseline": "baseline_auroc",
+    "found": "found",
+}
+BOTH = ("auroc", "auroc_within_relation")
+
+
 def tables_of(report: Json) -> list[PaperTable]:
     """All tables; those that the report has nothing for are without rows."""
-    titles = {card["name"]: card["title"] for card in report["methods"]}
-    cards = {card["name"]: card for card in report["methods"]}
-    found = []
-    for i, split in enumerate(report["splits"]):
-        suffix = "" if i == 0 else f"_{split['split']}"
-        methods = [method for method in split["methods"] if method["kind"] in ("detector", "baseline")]
-        for name, caption, metrics in (
-            ("methods", "Telling wrong answers from right ones", tables.RANKING),
-            (
-                "decisions",
-                "Decisions at chosen thresholds, and calibration",
-                ("f1", "precision", "recall", "brier", "ece"),
-            ),
-            ("selective", "Selective answering", ("aurc", "prr", "coverage_80", "coverage_90")),
-        ):
-            rows = [[titles[m["name"]], *(m["figures"][key] for key in metrics)] for m in methods]
-            found.append(
-                PaperTable(
-                    name + suffix,
-                    f"{caption}. {split['title']}.",
-                    ["method", *(tables.FIGURES[key] for key in metrics)],
-                    rows,
-                )
-            )
-        rungs = sorted(
-            (m for m in split["methods"] if m["kind"] == "rung"),
-            key=lambda m: list(RUNGS).index(cards[m["name"]]["rung"]),
-        )
-        both = ("auroc", "auroc_within_relation")
-        found.append(PaperTable(f"ladder{suffix}", f"The same latents under other associations. {split['title']}.", ["association", *(tables.FIGURES[key] for key in both)],
-                           [[titles[m["name"]], *(m["figures"][key] for key in both)] for m in rungs]))  # fmt: skip
-        found.append(
-            PaperTable(f"comparisons{suffix}", f"Paired differences. {split['title']}.", ["method", "against", "figure", "difference", "verdict"],
-                  [[titles[c["method"]], titles[c["against"]], tables.FIGURES[c["metric"]], c["difference"], c["verdict"]] for c in split["comparisons"]], signed=True)
-        )  # fmt: skip
+    titles = tables.titles(report)
     main = list(report["relations"][0]["auroc"]) if report["relations"] else []
-    found += [
-        PaperTable("early_warning", "What is known after the first layers.", ["last layer", "before the answer", "AUROC", "AUROC within relation"],
-              [["all" if p["layer"] is None else p["layer"], "yes" if p["before_answer"] else "no", p["auroc"], p["auroc_within_relation"]] for p in report["early_warning"]]),
-        PaperTable("relations", "AUROC inside each relation.", ["relation", "questions", "wrong", *(titles[name] for name in main)],
-              [[r["relation"], r["n"], r["n_wrong"], *(r["auroc"][name] for name in main)] for r in report["relations"]]),
-        PaperTable("transfers", "From one data set to another, nothing fitted again: AUROC.", (moved := tables.transfers(report))[0],
-              moved[1:] if len(moved) > 2 else []),
-        PaperTable("error_types", "Kinds of wrong answers.", ["kind", "answers", "AUROC", "best baseline", "found"],
-              [[e["name"], e["n"], e["auroc"], e["baseline_auroc"], e["found"]] for e in report["error_types"]]),
-        PaperTable("saes", "Sparse autoencoders on held-out text.", ["layer", "L0", "FVU", "MSE", "dead", "CE recovered", "KL recovered"],
-              [[s["layer"], s["l0"], s["fvu"], s["mse"], s["dead_fraction"], s["ce_recovered"], s["kl_recovered"]] for s in report["sae"]]),
-        PaperTable("expectations", "Expected and found quality.", ["what", "wanted", "found", "met"],
-              [[e["metric"], e["wanted"], e["found"], {True: "yes", False: "no", None: "not measured"}[e["met"]]] for e in report["expectations"]]),
-        PaperTable("data", "Data.", ["what", "count"],
-              [[name, report["data"][key]] for key, name in (("n_questions", "questions"), ("n_labelled", "with a label"), ("n_wrong", "answered wrongly"),
-               ("n_right", "answered correctly"), ("n_groups", "groups"), ("n_relations", "relations"))]
-              + ([["openings of the frozen test", report["frozen_test_openings"]]] if report.get("frozen_test_openings") else [])),
+    early = [
+        ["all" if p["layer"] is None else p["layer"], "yes" if p["before_answer"] else "no", *(p[key] for key in BOTH)]
+        for p in report["early_warning"]
     ]  # fmt: skip
-    return found
+    relations = [
+        [r["relation"], r["n"], r["n_wrong"], *(r["auroc"][name] for name in main)]
+        for r in report["relations"]
+    ]
+    moved, *moves = tables.transfers(report)
+    met = {True: "yes", False: "no", None: "not measured"}
+    expected = [[e["metric"], e["wanted"], e["found"], met[e["met"]]] for e in report["expectations"]]
+    counts = [[name, report["data"][key]] for key, name in COUNTS.items()]
+    if report.get("frozen_test_openings"):
+        counts.append(["openings of the frozen test", report["frozen_test_openings"]])
+    return [
+        *(table for number, split in enumerate(report["splits"]) for table in _of_split(report, split, number)),
+        PaperTable("early_warning", "What is known after the first layers.",
+                   ["last layer", "before the answer", "AUROC", "AUROC within relation"], early),
+        PaperTable("relations", "AUROC inside each relation.",
+                   ["relation", "questions", "wrong", *(titles[name] for name in main)], relations),
+        PaperTable("transfers", "From one data set to another, nothing fitted again: AUROC.", moved,
+                   moves if len(moves) > 1 else []),
+        _of_records("error_types", "Kinds of wrong answers.", ERRORS, report["error_types"]),
+        _of_records("saes", "Sparse autoencoders on held-out text.", SAES, report["sae"]),
+        PaperTable("expectations", "Expected and found quality.", ["what", "wanted", "found", "met"], expected),
+        PaperTable("data", "Data.", ["what", "count"], counts),
+    ]  # fmt: skip
+
+
+def _of_split(report: Json, split: Json, number: int) -> Iterator[PaperTable]:
+    """number: of the split; the first one's tables have plain names."""
+    titles, suffix = tables.titles(report), f"_{split['split']}" if number else ""
+    rung_of = {card["name"]: card["rung"] for card in report["methods"]}
+
+    def of_methods(
+        name: str, caption: str, first: str, methods: Iterable[Json], keys: Sequence[str]
+    ) -> PaperTable:
+        rows = [[titles[m["name"]], *(m["figures"][key] for key in keys)] for m in methods]
+        header = [first, *(tables.FIGURES[key] for key in keys)]
+        return PaperTable(name + suffix, f"{caption}. {split['title']}.", header, rows)
+
+    methods = [method for method in split["methods"] if method["kind"] in ("detector", "baseline")]
+    for name, (caption, keys) in MEASURES.items():
+        yield of_methods(name, caption, "method", methods, keys)
+    rungs = [method for method in split["methods"] if method["kind"] == "rung"]
+    rungs.sort(key=lambda method: list(RUNGS).index(rung_of[method["name"]]))
+    yield of_methods("ladder", "The same latents under other associations", "association", rungs, BOTH)
+    compared = [
+        [
+            titles[c["method"]],
+            titles[c["against"]],
+            tables.FIGURES[c["metric"]],
+            c["difference"],
+            c["verdict"],
+        ]
+        for c in split["comparisons"]
+    ]
+    header = ["method", "against", "figure", "difference", "verdict"]
+    yield PaperTable(
+        f"comparisons{suffix}", f"Paired differences. {split['title']}.", header, compared, signed=True
+    )
+
+
+def _of_records(name: str, caption: str, columns: Mapping[str, str], records: Iterable[Json]) -> PaperTable:
+    """columns: header to key."""
+    return PaperTable(
+        name, caption, list(columns), [[each[key] for key in columns.values()] for each in records]
+    )
 
 
 def as_latex(table: PaperTable) -> str:

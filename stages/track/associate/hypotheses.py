@@ -120,7 +120,8 @@ def track_by_hypotheses(scans: Scans, association: Association) -> Tracks:
 def _empty() -> Forest:
     none, nothing = np.zeros(0, dtype=np.int64), np.zeros(0)
     living = Living(none, none, none, nothing, nothing, nothing)
-    return Forest(none, none, nothing, none, living, none, Decisions(none, none, nothing.astype(np.float32), nothing, nothing))  # fmt: skip
+    decisions = Decisions(none, none, nothing.astype(np.float32), nothing, nothing)
+    return Forest(none, none, nothing, none, living, none, decisions)
 
 
 def _take_in(
@@ -333,7 +334,8 @@ def _grow(
     decisions = Decisions(layer * k + rank, previous, cosine, existence, np.ones(len(owner)))
     # Tracks without a detection go on if they were seen at the last layer.
     heir, instance = _rows(track_joint, children.parent)
-    taken = np.searchsorted(heir * max(len(track), 1) + instance, children.child * max(len(track), 1) + pair_track[children.pair])  # fmt: skip
+    span = max(len(track), 1)
+    taken = np.searchsorted(heir * span + instance, children.child * span + pair_track[children.pair])
     goes_on = living.start == layer - 1
     if layer:
         goes_on &= after_a_miss(living, association, layer) > LEAST_EXISTENCE
