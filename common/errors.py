@@ -8,6 +8,7 @@ and keeps its traceback (exit code 1). Codes 2 and 130 belong to click (usage) a
 import unicodedata
 
 LONGEST_MESSAGE = 4000
+TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
 
 
 class GhostTrackError(Exception):
@@ -21,8 +22,8 @@ class GhostTrackError(Exception):
 
 
 def _printable(character: str) -> str:
-    """Line breaks, terminal controls and halves of characters as escapes."""
-    control = unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+    """Line breaks, terminal controls, halves of characters and what turns the direction of reading as escapes."""
+    control = unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in TURNS
     return ascii(character)[1:-1] if control else character
 
 

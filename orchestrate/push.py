@@ -69,13 +69,13 @@ def write_model(request: Request, plan: Plan, repository: str, folder: Path) -> 
         write(file, folder / f"layer_{layer}", layer, request.config)
     for name in (DETECTOR.name, DETECTOR_ARRAYS.name, REPORT.name):
         shutil.copyfile(_published(plan, name), folder / name)
-    report = json.loads((folder / REPORT.name).read_text(encoding="utf-8"))
+    report = REPORT.read(folder / REPORT.name)
     (folder / CARD).write_text(_model_card(request, report, repository), encoding="utf-8")
 
 
 def write_answers(request: Request, plan: Plan, repository: str, folder: Path) -> None:
     """A row a question: what was asked, said and right, and how likely the answer is wrong."""
-    scores = json.loads(_published(plan, SCORES.name).read_text(encoding="utf-8"))
+    scores = SCORES.read(_published(plan, SCORES.name))
     (folder / ROWS).parent.mkdir(parents=True)
     with (folder / ROWS).open("w", encoding="utf-8", newline="\n") as file:
         for record in scores["questions"]:

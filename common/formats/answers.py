@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from ghosttrack.common.errors import CorruptInputError, DataError
+from ghosttrack.common.foreign import parse_json
 from ghosttrack.common.formats.file import Lines
 
 GENERATIONS = Lines(
@@ -115,7 +115,7 @@ def read_answers(path: Path) -> list[Answer]:
     with path.open(encoding="utf-8") as lines:
         for number, line in enumerate(lines, start=1):
             try:
-                answers.append(Answer.model_validate(json.loads(line)))
+                answers.append(Answer.model_validate(parse_json(line)))
             except ValidationError as error:
                 first = error.errors()[0]
                 key = ".".join(map(str, first["loc"])) or "line"

@@ -61,14 +61,19 @@ class Json(File):
 
     def read(self, path: Path) -> dict[str, Any]:
         """Raises CorruptInputError for what is no JSON object or is of another version."""
-        content = read_json(path, self)
-        if not isinstance(content, dict):
-            raise self.corrupt(path, "it is not a JSON object")
-        if self.version is not None and content.get("schema_version") != self.version:
+        content = self.read_any(path)
+        if self.version is not None and not self.is_current(content):
             raise CorruptInputError(
                 f"{path} has schema version {content.get('schema_version')}, not {self.version}; run {self.stage} again"
             )
-        if self.record is not None:
+        return content
+
+    def read_any(self, path: Path) -> dict[str, Any]:
+        """A file of whichever version; that of today's is as declared. Raises CorruptInputError."""
+        content = read_json(path, self)
+        if not isinstance(content, dict):
+            raise self.corrupt(path, "it is not a JSON object")
+        if self.record is not None and (self.version is None or self.is_current(content)):
             try:
                 self.record.model_validate(content)
             except ValidationError as error:
@@ -93,7 +98,7 @@ class Lines(File):
     """JSON Lines: a record a line."""
 
     def read(self, path: Path) -> list[dict[str, Any]]:
-        """Every record. Raises CorruptInputError naming the line."""
+        """Every record, an object each. Raises CorruptInputError naming the line."""
         records = []
         with whole(path, f"run {self.stage} again", self.name), path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
@@ -103,6 +108,8 @@ class Lines(File):
                     raise CorruptInputError(
                         f"{path} line {number} is not JSON ({error}); run {self.stage} again"
                     ) from error
+                if not isinstance(record, dict):
+                    raise CorruptInputError(f"{path} line {number} is no JSON object; run {self.stage} again")
                 records.append(record)
         return records
 

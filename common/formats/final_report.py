@@ -14,14 +14,6 @@ from pydantic import BeforeValidator, Field
 
 from ghosttrack.common.formats.file import Json, Record
 
-REPORT = Json(
-    "final_report.json",
-    "evaluate",
-    "every figure of every method on every split with its interval, comparisons, curves, controls; "
-    "[schema](final_report.schema.json)",
-    version=2,
-)
-
 Kind = Literal["detector", "baseline", "rung", "early", "control"]
 About = Literal["detector", "association", "increment", "contexts"]
 Metric = Literal["auroc", "auroc_within_relation"]
@@ -372,3 +364,13 @@ class FinalReport(Record):
 
     def write(self, path: Path) -> None:
         path.write_text(self.model_dump_json(indent=REPORT.indent) + "\n", encoding="utf-8")
+
+
+REPORT = Json(
+    "final_report.json",
+    "evaluate",
+    "every figure of every method on every split with its interval, comparisons, curves, controls; "
+    "[schema](final_report.schema.json)",
+    version=2,
+    record=FinalReport,
+)

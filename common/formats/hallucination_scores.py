@@ -44,6 +44,7 @@ class ScoredQuestion(BaseModel):
     score: float | None
     threshold: float | None = None
     predicted: Label = None
+    interval: tuple[float, float] | None = None
     contributions: dict[str, float] | None = None
     """Column → log-odds."""
 

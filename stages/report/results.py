@@ -6,7 +6,6 @@ its manifest is refused.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
@@ -16,14 +15,21 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from ghosttrack.common.engine.storage import Entry, Store
-from ghosttrack.common.errors import ConfigError, CorruptInputError, MissingInputError
-from ghosttrack.common.formats.file import Table
+from ghosttrack.common.errors import ConfigError, MissingInputError
+from ghosttrack.common.foreign import whole
+from ghosttrack.common.formats.detection_metrics import METRICS
+from ghosttrack.common.formats.file import Json, Lines, Table
+from ghosttrack.common.formats.final_report import REPORT
+from ghosttrack.common.formats.hallucination_scores import SCORES
+from ghosttrack.common.formats.saes import QUALITY
 
 OWN = "report"
 ASKED = {"track/answers": "track/asked_answers", "track/all": "track/asked", "track/contexts": "track/asked_contexts",
          "prepare/contexts": "prepare/asked_contexts"}  # fmt: skip
 """The units of new questions that have the files of a run's own."""
 SCORED = "detect/asked"
+DECLARED = {form.name: form for form in (METRICS, QUALITY, REPORT, SCORES)}
+"""What is read is as its module says."""
 
 
 @dataclass
@@ -81,10 +87,12 @@ class Results:
         return entry is not None and file in entry.manifest.files and not entry.released
 
     def has_table(self, unit: str, table: Table) -> bool:
-        """Whether a table of this version is there."""
-        return self.has(unit, table.name) and set(table.names) <= set(
-            pq.read_schema(self.path(unit, table.name)).names
-        )
+        """Whether a table of this version is there. Raises CorruptInputError."""
+        if not self.has(unit, table.name):
+            return False
+        path = self.path(unit, table.name)
+        with whole(path, f"run {table.stage} again", table.name):
+            return set(table.names) <= set(pq.read_schema(path).names)
 
     def path(self, unit: str, file: str) -> Path:
         """A file whose content has its digest. Raises MissingInputError or CorruptInputError."""
@@ -127,13 +135,8 @@ class Results:
     def json(self, unit: str, file: str) -> Any:
         """The content of a JSON file; read once, not to be changed."""
         if (unit, file) not in self._contents:
-            path = self.path(unit, file)
-            try:
-                self._contents[unit, file] = json.loads(path.read_text(encoding="utf-8"))
-            except ValueError as error:
-                raise CorruptInputError(
-                    f"{path} is not JSON ({error}); run {unit.split('/')[0]} again"
-                ) from error
+            form = DECLARED.get(file) or Json(file, unit.split("/")[0], "")
+            self._contents[unit, file] = form.read_any(self.path(unit, file))
         return self._contents[unit, file]
 
     def json_if_there(self, unit: str, file: str) -> Any:
@@ -142,13 +145,7 @@ class Results:
 
     def lines(self, unit: str, file: str) -> list[dict[str, Any]]:
         """The records of a JSON Lines file."""
-        path = self.path(unit, file)
-        try:
-            return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
-        except ValueError as error:
-            raise CorruptInputError(
-                f"{path} is not JSON Lines ({error}); run {unit.split('/')[0]} again"
-            ) from error
+        return Lines(file, unit.split("/")[0], "").read(self.path(unit, file))
 
     def digest(self, unit: str, file: str) -> str:
         """sha256 of a file, as its manifest has it."""

@@ -1,12 +1,12 @@
 """Questions in the order in which they are cheapest to answer: those with a common prefix together."""
 
-import json
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ghosttrack.common.errors import CorruptInputError
+from ghosttrack.common.formats.questions import QUESTIONS
 
 Prefix = tuple[str, bool]
 """What stands before a question, and whether it is a conversation."""
@@ -21,17 +21,11 @@ class Batch(NamedTuple):
 
 def read_questions(path: Path) -> list[dict[str, Any]]:
     """Every line of questions.jsonl. Raises CorruptInputError naming the line."""
-    questions = []
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                question = json.loads(line)
-                question["prefix"], question["query"], question["question"], question["aliases"]
-            except (ValueError, KeyError, TypeError) as error:
-                raise CorruptInputError(
-                    f"{path}, line {number}: not a question ({error}); run the prepare stage again"
-                ) from error
-            questions.append(question)
+    questions = QUESTIONS.read(path)
+    for number, question in enumerate(questions, start=1):
+        texts = [question.get(name) for name in ("prefix", "query", "question")]
+        if not all(isinstance(text, str) for text in texts) or not isinstance(question.get("aliases"), list):
+            raise CorruptInputError(f"{path} line {number} is not a question; run the prepare stage again")
     return questions
 
 

@@ -11,6 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ghosttrack.common.engine.progress import format_probability
+from ghosttrack.common.formats.candidates import CANDIDATES
+from ghosttrack.common.formats.file import Table, only
+from ghosttrack.common.formats.layers import LAYERS
+from ghosttrack.common.formats.lens import LENS
+from ghosttrack.common.formats.tracks import TRACKS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,7 +134,7 @@ class Question:
     def tracks(self) -> pd.DataFrame:
         """A row an active latent: position, layer, latent, track, activation, link, posterior, existence, effect (on the
         logit of the emitted token less its rival's), promoted (tokens that the latent speaks for)."""
-        table = self._rows("track/all", "tracks.parquet")
+        table = self._rows("track/all", TRACKS)
         promoted = self._run.latents["promoted"] if self._run.has("track/association") else None
         if promoted is not None:
             keys = list(zip(table["layer"].tolist(), table["latent"].tolist(), strict=True))
@@ -141,7 +146,7 @@ class Question:
     @cached_property
     def candidates(self) -> pd.DataFrame:
         """A row a (position, rank): token, text, logprob of the model's likeliest next tokens, the emitted one first."""
-        table = self._rows("track/answers", "candidates.parquet")
+        table = self._rows("track/answers", CANDIDATES)
         texts = self._run._token_texts(table["token"].tolist())
         table.insert(3, "text", [texts.get(token, "") for token in table["token"].tolist()])
         return table
@@ -149,19 +154,17 @@ class Question:
     @cached_property
     def lens(self) -> pd.DataFrame:
         """A row a (position, layer) of the logit lens: logprob of the emitted token, rival_logprob, entropy, top, rank."""
-        return self._rows("track/answers", "lens.parquet")
+        return self._rows("track/answers", LENS)
 
     @cached_property
     def layers(self) -> pd.DataFrame:
         """A row a (position, layer): active latents, births, deaths, error, and the competition of the candidates."""
-        return self._rows("track/all", "layers.parquet")
+        return self._rows("track/all", LAYERS)
 
-    def _rows(self, unit: str, name: str) -> pd.DataFrame:
-        import pyarrow.parquet as pq
-
-        path = self._source.file(unit, name)
-        table = pq.read_table(path, filters=[("question", "=", self._number)]).to_pandas()
-        return table.drop(columns="question").reset_index(drop=True)
+    def _rows(self, unit: str, table: Table) -> pd.DataFrame:
+        own = only(range(self._number, self._number + 1))
+        rows = table.frame(self._source.file(unit, table.name), where=own)
+        return rows.drop(columns="question").reset_index(drop=True)
 
     # ---- causes
 

@@ -5,7 +5,6 @@ What was run is taken from the manifests, so that a run is the same whatever the
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -18,6 +17,11 @@ from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.contract import Contract, Unit, expand, load_contracts
 from ghosttrack.common.engine.storage import Entry, Store
 from ghosttrack.common.errors import ConfigError, CorruptInputError, DataError, MissingInputError
+from ghosttrack.common.formats.final_report import REPORT
+from ghosttrack.common.formats.hallucination_scores import SCORES
+from ghosttrack.common.formats.latents import LATENTS
+from ghosttrack.common.formats.questions import QUESTIONS
+from ghosttrack.common.formats.snapshot import TOKENIZER
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -136,9 +140,6 @@ class Run:
             self._verified.add((unit, name))
         return entry.file(name)
 
-    def json(self, unit: str, name: str) -> Any:
-        return json.loads(self.file(unit, name).read_text(encoding="utf-8"))
-
     # ---- what was asked, said and scored
 
     @cached_property
@@ -157,13 +158,12 @@ class Run:
         import pandas as pd
 
         if not self.has("track/answers"):
-            path = self.file("prepare/questions", "questions.jsonl")
-            rows = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line]
+            rows = QUESTIONS.read(self.file("prepare/questions", QUESTIONS.name))
             table = pd.DataFrame(rows, columns=["id", "relation", "subject", "query", "answer"])
             return table.rename(columns={"query": "question", "answer": "gold"}).set_index("id")
         columns = ("relation", "subject", "question", "answer", "gold", "label", "excluded")
-        rows = [[answer.id, *(getattr(answer, name) for name in columns)] for answer in self.answers]
-        table = pd.DataFrame(rows, columns=["id", *columns]).rename(columns={"label": "wrong"})
+        cells = [[answer.id, *(getattr(answer, name) for name in columns)] for answer in self.answers]
+        table = pd.DataFrame(cells, columns=["id", *columns]).rename(columns={"label": "wrong"})
         table["wrong"] = table["wrong"].astype(float)
         return table.set_index("id")
 
@@ -180,8 +180,8 @@ class Run:
                 **{name: [record[name] for record in rows] for name in names},
                 "wrong": [float(record["label"]) for record in rows],
                 "probability": [record["score"] for record in rows],
-                "low": [record["interval"][0] for record in rows],
-                "high": [record["interval"][1] for record in rows],
+                "low": [record["interval"][0] if record.get("interval") else None for record in rows],
+                "high": [record["interval"][1] if record.get("interval") else None for record in rows],
                 "called_wrong": [bool(record["predicted"]) for record in rows],
                 "error_type": [record["error_type"] for record in rows],
                 "split": [record["split"] for record in rows],
@@ -230,11 +230,7 @@ class Run:
     @cached_property
     def latents(self) -> pd.DataFrame:
         """A row a latent, by layer and latent: firing_rate, mean_activation, promoted and suppressed tokens, label and its score (F1)."""
-        import pandas as pd
-
-        return pd.read_parquet(self.file("track/association", "latents.parquet")).set_index(
-            ["layer", "latent"]
-        )
+        return LATENTS.frame(self.file("track/association", LATENTS.name)).set_index(["layer", "latent"])
 
     @cached_property
     def report(self) -> Report:
@@ -242,7 +238,7 @@ class Run:
         text = (
             self.file("report/all", "report.md").read_text(encoding="utf-8") if self.has("report/all") else ""
         )
-        return Report(self.name, text, self.json("evaluate/all", "final_report.json"))
+        return Report(self.name, text, REPORT.read(self.file("evaluate/all", REPORT.name)))
 
     @cached_property
     def detector(self) -> RunDetector:
@@ -286,7 +282,7 @@ class Run:
     @cached_property
     def _records(self) -> dict[str, Mapping[str, Any]]:
         """The lines of hallucination_scores.json by id."""
-        scores = self.json("detect/all", "hallucination_scores.json")
+        scores = SCORES.read(self.file("detect/all", SCORES.name))
         return {record["id"]: record for record in scores["questions"]}
 
     @cached_property
@@ -296,8 +292,7 @@ class Run:
 
     @cached_property
     def _tokenizer(self) -> Mapping[str, Any]:
-        tokenizer: Mapping[str, Any] = self.json("prepare/model", "tokenizer.json")
-        return tokenizer
+        return TOKENIZER.read(self.file("prepare/model", TOKENIZER.name))
 
     def _token_texts(self, tokens: Sequence[int]) -> dict[int, str]:
         from ghosttrack.common.models.vocabulary import token_texts

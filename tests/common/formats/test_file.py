@@ -10,7 +10,9 @@ from ghosttrack.common.errors import CorruptInputError, NumericError
 from ghosttrack.common.formats.causes import CAUSES
 from ghosttrack.common.formats.cells import cell_of, cells_of, position_of
 from ghosttrack.common.formats.file import QUESTION, Column, Json, Lines, Table
+from ghosttrack.common.formats.final_report import REPORT as FINAL_REPORT
 from ghosttrack.common.formats.final_report import Verdict
+from ghosttrack.common.formats.hallucination_scores import SCORES
 
 REPORT = Json("report.json", "weigh", "weights", version=2)
 NOTES = Lines("notes.jsonl", "weigh", "notes")
@@ -41,6 +43,18 @@ def test_what_is_no_such_json_file_is_refused_with_the_stage_to_run(tmp_path, te
     assert "run weigh again" in str(error.value)
 
 
+def test_of_an_earlier_version_nothing_is_asked_and_of_todays_all_that_is_declared(tmp_path):
+    path = tmp_path / SCORES.name
+    path.write_text('{"schema_version": 1}')
+    assert SCORES.read_any(path) == {"schema_version": 1}
+    path.write_text('{"schema_version": 3, "detector": "x", "questions": [{"id": "a"}]}')
+    with pytest.raises(CorruptInputError, match=r"questions\.0\.relation: Field required.*run detect again"):
+        SCORES.read_any(path)
+    path.write_text('{"schema_version": 2, "detector": []}')
+    with pytest.raises(CorruptInputError, match=r"final_report\.json .*run evaluate again"):
+        FINAL_REPORT.read(path)
+
+
 def test_a_figure_that_json_cannot_hold_is_refused(tmp_path):
     with pytest.raises(NumericError, match=r"report\.json"):
         REPORT.write(tmp_path / REPORT.name, {"weight": float("nan")})
@@ -52,6 +66,9 @@ def test_a_damaged_line_is_named(tmp_path):
     assert NOTES.read(path) == [{"a": "ü"}, {"b": 1}]
     path.write_text('{"a": 1}\n{"a"\n')
     with pytest.raises(CorruptInputError, match="line 2"):
+        NOTES.read(path)
+    path.write_text("[1]\n")
+    with pytest.raises(CorruptInputError, match="line 1 is no JSON object"):
         NOTES.read(path)
 
 

@@ -126,7 +126,8 @@ def make_run(
         ("track", "reasons", {"reasons.jsonl": _lines([{"question": q, "id": r["id"], "kind": "other", "sentence": f"“{r['answer']}” won."}
                                                       for q, r in enumerate(records) if r["label"]])}, ("track/causes",)),
         ("detect", "all", {"hallucination_scores.json": _json({"schema_version": 3, "detector": "tracks", "questions": scored}),
-                           "detection_metrics.json": _json({"schema_version": 3, "detector": "tracks"})}, ("track/all",)),
+                           "detection_metrics.json": _json({"schema_version": 3, "detector": "tracks", "associator": None, "methods": [],
+                                                                   "permutation": None, "error_types": {}, "absent": []})}, ("track/all",)),
         ("evaluate", "all", {"final_report.json": _json({**report, "schema_version": REPORT_VERSION})}, ("detect/all",)),
     ]  # fmt: skip
     for stage, unit, files, reads in units:
@@ -379,7 +380,7 @@ def scores(rng: np.random.Generator, records: Sequence[Mapping[str, Any]]) -> li
         found.append(
             {
                 **{key: record[key] for key in ("id", "relation", "group", "answer", "gold", "label", "strict_label", "excluded")},
-                "question": record["prompt"].rsplit("\n", 1)[-1],
+                "question": record["prompt"].rsplit("\n", 1)[-1], "error_type": None,
                 "fold": int(rng.integers(5)), "score": score, "threshold": 0.48, "predicted": int(score >= 0.48),
                 "interval": [max(score - 0.1, 0.0), min(score + 0.1, 1.0)],
                 "contributions": {"tracks.last.churn.births.late": 0.4, "logits.min_logprob": -0.62, "lens.first.rank.4": 0.05},
@@ -402,7 +403,7 @@ def sae_quality(rng: np.random.Generator, layers: int) -> dict[str, Any]:
     pair = {"cosine": 0.9, "cosine_quantiles": {"0.5": 0.95}, "nearest_cosine": 0.97, "self_match": 0.93}
     return {
         "schema_version": QUALITY_VERSION, "text": {"tokens": 256, "predictions": 246, "segments": 5, "ce": 2.7}, "layers": [layer(number) for number in range(layers)],
-        "all_layers": {"ce_recovered": {"zero": 0.5, "mean": 0.4}, "kl_recovered": {"zero": 0.5, "mean": 0.4}, "error_by_depth": []},
+        "all_layers": {"ce_recovered": {"zero": 0.5, "mean": 0.4}, "kl_recovered": {"zero": 0.5, "mean": 0.4}, "error_by_depth": [{"layer": 0, "fvu": 0.2}]},
         "identity": {"adjacent": [{"layer": number, "next": number + 1, **pair} for number in range(layers - 1)], "to_first": [], "random": {}},
     }  # fmt: skip
 
