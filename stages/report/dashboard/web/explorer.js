@@ -126,9 +126,9 @@ function verdict(question, record, rivals, account) {
   const said = [h("p", { class: "finding" }, `Asked “${question.question}”, the model said `, h("b", { class: "for" }, question.answer || "(nothing)"), ": ", outcome(question), judged, ".")];
   const found = account.length > 0 && decision(account);
   if (found) {
-    const by = found.by && (found.always ? null : [", where ", h("b", null, WRITER_WORDS[found.by]), ` wrote most of its lead over ${plain(rivals.opponentText)}`]);
-    said.push(h("p", null, found.always ? `${plain(rivals.saidText)} leads the candidates in every layer.` : [`It was decided at layer ${found.layer} of ${account.at(-1).layer}: from there to the end ${plain(rivals.saidText)} leads all candidates`, by, "."]));
-  } else if (account.length) said.push(h("p", null, `${plain(rivals.saidText)} does not lead the candidates at the last layer: the answer was given, not chosen by the model.`));
+    const by = found.by && (found.always ? null : [", where ", h("b", null, WRITER_WORDS[found.by]), ` wrote most of its lead over “${plain(rivals.opponentText)}”`]);
+    said.push(h("p", null, found.always ? `“${plain(rivals.saidText)}” leads the candidates in every layer.` : [`It was decided at layer ${found.layer} of ${account.at(-1).layer}: from there to the end “${plain(rivals.saidText)}” leads all candidates`, by, "."]));
+  } else if (account.length) said.push(h("p", null, `“${plain(rivals.saidText)}” does not lead the candidates at the last layer: the answer was given, not chosen by the model.`));
   if (record.reason) said.push(h("p", null, record.reason.sentence));
   const scored = question.scored;
   if (scored?.unfamiliar) said.push(h("p", null, h("b", null, "The question is unlike all that the detector was fitted on"), `: its score counts for little. By its least likely token alone the answer is wrong with probability ${fixed(scored.baseline)}.`));
