@@ -11,14 +11,9 @@ from ghosttrack.common.files import as_path, remembered_sha256, sha256_of, stamp
 from ghosttrack.common.models.source import MINIATURE, PACKAGE_PREFIX
 
 SOURCE_KEYS = (
-    "data.questions",
-    "data.corpus",
-    "data.asked",
-    "data.judge",
-    "model.base_model",
-    "model.chat",
+    "data.questions", "data.corpus", "data.asked", "data.judge", "model.base_model", "model.chat",
     "detection.transfer",
-)
+)  # fmt: skip
 """Configuration keys that may name a local file or folder."""
 HUB_PREFIX = "hub:"
 """Before a data set's name, or a local folder that is laid out like one."""

@@ -18,13 +18,8 @@ from ghosttrack.common.models.source import MINIATURE, PACKAGE_PREFIX, ModelSour
 WIDTHS = ("hidden_size", "n_embd", "d_model", "model_dim", "n_embed", "hidden_dim", "dim")
 DEPTHS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_transformer_layers")
 CONTEXTS = (
-    "max_position_embeddings",
-    "n_positions",
-    "max_seq_len",
-    "max_sequence_length",
-    "n_ctx",
-    "seq_length",
-)
+    "max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "n_ctx", "seq_length",
+)  # fmt: skip
 """What configurations call a model's sizes, in the order in which they are looked for."""
 MOST_BLOW_UP = 16
 """Times as many weights as its files hold that a configuration may describe: quantised ones are packed, a few to a number."""

@@ -18,25 +18,12 @@ from ghosttrack.orchestrate.chain import Link, Task
 from ghosttrack.orchestrate.slurm.scheduler import requests
 
 PASSED_ON = (
-    "HOME",
-    "USER",
-    "PATH",
-    "LANG",
-    "HF_HOME",
-    "HF_TOKEN_PATH",
-    "XDG_CACHE_HOME",
-)
+    "HOME", "USER", "PATH", "LANG", "HF_HOME", "HF_TOKEN_PATH", "XDG_CACHE_HOME",
+)  # fmt: skip
 """Variables that a job has as they were at submission; a job's environment holds nothing else of the submitter's."""
 KEPT = (
-    "SLURM*",
-    "TMPDIR",
-    "*_VISIBLE_DEVICES",
-    "GPU_DEVICE_ORDINAL",
-    "MODULE*",
-    "LMOD*",
-    "BASH_ENV",
-    "KRB5CCNAME",
-)
+    "SLURM*", "TMPDIR", "*_VISIBLE_DEVICES", "GPU_DEVICE_ORDINAL", "MODULE*", "LMOD*", "BASH_ENV", "KRB5CCNAME",
+)  # fmt: skip
 """Patterns of variables that a job keeps of its environment."""
 RUN_TIME = (
     "GHOSTTRACK_STOP_FILE", "GHOSTTRACK_DEADLINE", "GHOSTTRACK_GRACE", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES",

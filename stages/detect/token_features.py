@@ -23,14 +23,8 @@ Ints = NDArray[np.int64]
 
 LENS_COLUMNS = ("logprob", "rival_logprob", "entropy", "rank")
 LAYER_COLUMNS = (
-    "n_active",
-    "births",
-    "deaths",
-    "association_entropy",
-    "error",
-    "margin",
-    "competition_entropy",
-)
+    "n_active", "births", "deaths", "association_entropy", "error", "margin", "competition_entropy",
+)  # fmt: skip
 
 
 class Tokens(NamedTuple):

@@ -32,7 +32,7 @@ PROSE = (
     "turn towards a sound before the head does, so that a mouse in the grass is seldom safe from them.",
     "The first railway in the country was opened to carry coal from the mines to the harbour. Within twenty years it was "
     "joined to the lines of its neighbours, and passengers could travel from the coast to the capital in a day.",
-)
+)  # fmt: skip
 
 
 def decide(model: PreTrainedModel, tokenizer: Any, wanted: str) -> tuple[Any, dict[str, Any]]:

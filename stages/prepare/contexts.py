@@ -45,13 +45,10 @@ GENERAL: tuple[tuple[str, str, str], ...] = (
 )
 """Question, cloze and answer: worked examples for questions that have none of their own."""
 INSTRUCTIONS = (
-    "Here is a fact.",
-    "Finish the sentence as an encyclopedia would.",
-    "The following is true.",
-    "Give the right answer, and nothing else.",
-    "A short and correct answer is wanted.",
+    "Here is a fact.", "Finish the sentence as an encyclopedia would.", "The following is true.",
+    "Give the right answer, and nothing else.", "A short and correct answer is wanted.",
     "This is from a book of facts.",
-)
+)  # fmt: skip
 """Sentences that change the framing of a question and not its meaning."""
 
 

@@ -9,17 +9,8 @@ from typing import Any
 from ghosttrack.stages.prepare.layouts import known
 
 QUESTIONS = (
-    "question",
-    "prompt",
-    "query",
-    "problem",
-    "question_text",
-    "prompt_text",
-    "instruction",
-    "input",
-    "q",
-    "text",
-)
+    "question", "prompt", "query", "problem", "question_text", "prompt_text", "instruction", "input", "q", "text",
+)  # fmt: skip
 ANSWERS = ("answer", "response", "answers", "gold", "target", "reference", "correct_answer", "best_answer", "ground_truth", "label",
            "expected", "solution", "completion", "output", "a")  # fmt: skip
 """Names in the order in which they are looked for, in any case of letters."""

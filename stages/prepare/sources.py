@@ -37,15 +37,8 @@ HARMLESS = frozenset({"no answer", "duplicate"})
 
 
 BROKEN = (
-    RowError,
-    KeyError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    IndexError,
-    OverflowError,
-    RecursionError,
-)
+    RowError, KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError,
+)  # fmt: skip
 """What a row of the wrong shape may raise on its way."""
 
 

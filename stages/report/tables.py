@@ -21,16 +21,8 @@ TOKEN_FIGURES = {
 }  # fmt: skip
 RANKING = ("auroc", "auroc_within_relation", "auprc_wrong", "auprc_right")
 DECISIONS = (
-    "precision",
-    "recall",
-    "f1",
-    "accuracy",
-    "brier",
-    "brier_skill",
-    "ece_before",
-    "ece",
-    "ece_by_chance",
-)
+    "precision", "recall", "f1", "accuracy", "brier", "brier_skill", "ece_before", "ece", "ece_by_chance",
+)  # fmt: skip
 SELECTION = ("aurc", "e_aurc", "prr", "prr_half", "coverage_80", "coverage_90")
 KINDS = {"detector": "sees tracks", "baseline": "no tracks", "rung": "association", "control": "control"}
 
@@ -146,15 +138,8 @@ def splits(report: Json) -> Rows:
             ]
         )
     header = [
-        "split",
-        "questions",
-        "wrong",
-        "AUROC",
-        "AUROC within relation",
-        "F1",
-        "best baseline",
-        "difference",
-    ]
+        "split", "questions", "wrong", "AUROC", "AUROC within relation", "F1", "best baseline", "difference",
+    ]  # fmt: skip
     return [header, *rows]
 
 
@@ -240,13 +225,8 @@ def error_types(report: Json) -> Rows:
         for e in report["error_types"]
     ]  # fmt: skip
     header = [
-        "type",
-        "wrong answers",
-        "AUROC",
-        "AUROC of the best baseline",
-        "share called wrong",
-        "what it is",
-    ]
+        "type", "wrong answers", "AUROC", "AUROC of the best baseline", "share called wrong", "what it is",
+    ]  # fmt: skip
     return [header, *rows]
 
 
@@ -274,15 +254,9 @@ def data(report: Json) -> Rows:
 
 def sae(report: Json) -> Rows:
     header = [
-        "layer",
-        "active features (L0)",
-        "variance unexplained (FVU)",
-        "reconstruction loss",
-        "dead features",
-        "cross-entropy recovered",
-        "KL recovered",
-        "same feature in the next layer",
-    ]
+        "layer", "active features (L0)", "variance unexplained (FVU)", "reconstruction loss", "dead features",
+        "cross-entropy recovered", "KL recovered", "same feature in the next layer",
+    ]  # fmt: skip
     rows = [
         [str(s["layer"]), number(s["l0"], 1), number(s["fvu"]), number(s["mse"]), share(s["dead_fraction"]),
          share(s["ce_recovered"]), share(s["kl_recovered"]), share(s["next_self_match"])]

@@ -43,29 +43,12 @@ CANDIDATES_SHOWN = 16
 LAYER_COLUMNS = ("n_active", "births", "deaths", "association_entropy", "error")
 LENS_COLUMNS = ("logprob", "entropy", "top", "rank")
 WHOLE = {
-    "layer",
-    "latent",
-    "track",
-    "n_active",
-    "births",
-    "deaths",
-    "leader",
-    "top",
-    "rank",
-    "token",
-    "side",
-}
+    "layer", "latent", "track", "n_active", "births", "deaths", "leader", "top", "rank", "token", "side",
+}  # fmt: skip
 """Columns of whole numbers; the others go as thousandths."""
 SCORE_KEYS = (
-    "score",
-    "threshold",
-    "predicted",
-    "interval",
-    "error_type",
-    "unfamiliar",
-    "baseline",
-    "other_form",
-)
+    "score", "threshold", "predicted", "interval", "error_type", "unfamiliar", "baseline", "other_form",
+)  # fmt: skip
 """Of a question's record in hallucination_scores.json or scores.jsonl, what lists and search need."""
 TEXTS = ("prompt", "gold", "aliases", "subject", "group", "strict_label", "tokens", "token_ids", "logprobs",
          "entropies", "samples", "subject_found", "texts", "explanation", "reason", "interventions", "contexts", "risk")  # fmt: skip
