@@ -15,13 +15,7 @@ from ghosttrack.common.config.cluster import ClusterProfile
 from ghosttrack.common.config.schema import Config, describe_layers
 from ghosttrack.common.engine.contract import STAGES_FOLDER, Contract, Unit, expand, task_key
 from ghosttrack.common.engine.progress import format_bytes
-from ghosttrack.common.engine.staleness import (
-    Reason,
-    State,
-    changed_since,
-    input_digests,
-    state,
-)
+from ghosttrack.common.engine.staleness import Reason, State, changed_since, input_digests, state
 from ghosttrack.common.engine.storage import Entry, Store
 from ghosttrack.common.errors import ConfigError, CorruptInputError, GhostTrackError, MissingInputError
 from ghosttrack.orchestrate.disk import folder_size, free_bytes

@@ -147,8 +147,4 @@ def competition_of(leader: Floats, layers: list[int], candidates: list[str]) -> 
             leaders.append(
                 {"candidate": candidates[rank], "rank": rank, "first_layer": layer, "last_layer": layer}
             )
-    return {
-        "leaders": leaders,
-        "winner": leaders[-1]["candidate"],
-        "won_at": leaders[-1]["first_layer"],
-    }
+    return {"leaders": leaders, "winner": leaders[-1]["candidate"], "won_at": leaders[-1]["first_layer"]}

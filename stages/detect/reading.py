@@ -135,9 +135,7 @@ def _track_tables(
         raise CorruptInputError(f"{files.ladder} has other rows than {files.tracks}; run track again")
     rungs: list[str | None] = [None, *files.rungs]
 
-    def piece(
-        groups: list[int],
-    ) -> tuple[dict[str | None, FeatureTable], NDArray[np.int64], csr_matrix]:
+    def piece(groups: list[int]) -> tuple[dict[str | None, FeatureTable], NDArray[np.int64], csr_matrix]:
         own = _row_groups(files.tracks, groups, NODE_COLUMNS)
         others = _row_groups(files.ladder, groups, columns_of(files.rungs)) if files.ladder else {}
         columns = _at_places({**own, **others}, last, files.tracks)
@@ -145,11 +143,7 @@ def _track_tables(
         local = {**columns, "question": columns["question"] - first}
         found = features_of_pieces([local], count, layers, rungs)
         on_piece()
-        return (
-            found,
-            first + np.arange(count),
-            _latents(local, last[first:], count, layers, d_hidden),
-        )
+        return (found, first + np.arange(count), _latents(local, last[first:], count, layers, d_hidden))
 
     with ThreadPoolExecutor(THREADS) as pool:
         pieces = list(pool.map(piece, pieces_of(files.tracks)))

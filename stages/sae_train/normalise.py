@@ -43,11 +43,7 @@ class LayerStates:
 
 
 def fit_layer(
-    layer: int,
-    states: States,
-    position: Tensor,
-    held_out: Tensor,
-    device: torch.device | str = "cpu",
+    layer: int, states: States, position: Tensor, held_out: Tensor, device: torch.device | str = "cpu"
 ) -> LayerStates:
     """Check a layer's states and measure their normalisation on the training tokens.
 

@@ -176,10 +176,7 @@ def _neighbours(axes: Axes, record: Json, report: Json) -> None:
     axes.set_xlim(0, 1.18)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
     axes.set_title("Are latents the same ones as in …", fontsize=LABEL, loc="left", color=INK)
-    handles = [
-        Patch(color=BLUE, label="decoder cosine"),
-        Patch(color=GREEN, label="nearest is itself"),
-    ]
+    handles = [Patch(color=BLUE, label="decoder cosine"), Patch(color=GREEN, label="nearest is itself")]
     axes.legend(handles=handles, fontsize=TICK, frameon=False, loc="upper right", ncols=2, columnspacing=1.0)
 
 

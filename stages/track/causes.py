@@ -36,12 +36,7 @@ class Effects(NamedTuple):
         return order[self.predicted[order] > 0][:count]
 
 
-def track_effects(
-    nodes: Nodes,
-    gradient: Tensor,
-    read_out: Tensor,
-    saes: Sequence[JumpReLUSAE],
-) -> Effects:
+def track_effects(nodes: Nodes, gradient: Tensor, read_out: Tensor, saes: Sequence[JumpReLUSAE]) -> Effects:
     """gradient: [n_layers, n, d_model], of the logit difference by the state of each problem at each layer; read_out:
     [n, d_model], by the last layer's state with the final norm's scale held (0 where a position does not predict)."""
     problem, number = nodes.where[0], nodes.track[nodes.where]

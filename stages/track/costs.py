@@ -6,13 +6,7 @@ unembedding 2·V·d; of the tracked latents k are followed a scan, for each asso
 
 from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.contract import Unit
-from ghosttrack.common.engine.costs import (
-    FLOAT,
-    INTERPRETER_BYTES,
-    TOKENS_PER_PROMPT,
-    Cost,
-    Quantities,
-)
+from ghosttrack.common.engine.costs import FLOAT, INTERPRETER_BYTES, TOKENS_PER_PROMPT, Cost, Quantities
 
 EFFICIENCY = 0.7
 """Share of the float32 matrix product's rate, measured on two CPU cores."""

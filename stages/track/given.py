@@ -50,11 +50,7 @@ def encode_response(model: LanguageModel, question: Mapping[str, Any], response:
 
 @torch.inference_mode()
 def read_response(
-    model: LanguageModel,
-    prompt: Prompt,
-    response: Response,
-    layers: Sequence[int],
-    n_candidates: int,
+    model: LanguageModel, prompt: Prompt, response: Response, layers: Sequence[int], n_candidates: int
 ) -> GreedyAnswer:
     """A given answer in the form of one that the model gave. Its text is what its tokens say.
 

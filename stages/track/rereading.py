@@ -35,10 +35,7 @@ class Text(NamedTuple):
 
 
 def text_of(
-    model: LanguageModel,
-    question: Mapping[str, Any],
-    token_ids: Sequence[int],
-    positions: NDArray[np.int64],
+    model: LanguageModel, question: Mapping[str, Any], token_ids: Sequence[int], positions: NDArray[np.int64]
 ) -> Text:
     """question: of questions.jsonl; token_ids: of the model's answer; positions: those that are tracked, ascending."""
     start = len(question["prefix"])

@@ -86,11 +86,7 @@ def _total_activation(job: Job, saes: list[JumpReLUSAE]) -> list[NDArray[np.floa
 
 
 def _clusters(
-    job: Job,
-    saes: list[JumpReLUSAE],
-    weight: list[NDArray[np.float64]],
-    read_out: ReadOut,
-    pieces: list[str],
+    job: Job, saes: list[JumpReLUSAE], weight: list[NDArray[np.float64]], read_out: ReadOut, pieces: list[str]
 ) -> list[dict[str, Any]]:
     """Clusters with what they promote and the strongest contexts of their heaviest latents."""
     decoders = [sae.W_dec for sae in saes]

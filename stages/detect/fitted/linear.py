@@ -39,9 +39,6 @@ def fit_linear(
     standardiser = Standardiser.fit(values)
     ridges = fit_ridges(np.nan_to_num(standardiser(values)), labels[:, None], inner, penalties)
     fitted = Linear(
-        standardiser.mean,
-        standardiser.rate,
-        ridges.weights[:, :, 0].mean(axis=0),
-        float(ridges.centre[0]),
+        standardiser.mean, standardiser.rate, ridges.weights[:, :, 0].mean(axis=0), float(ridges.centre[0])
     )
     return fitted, ridges.held_out[:, :, 0].mean(axis=0, dtype=np.float64)
