@@ -382,5 +382,5 @@ def raise_for(found: Iterable[Diagnosis]) -> None:
     troubles = [diagnosis for diagnosis in found if diagnosis.level == "trouble"]
     if troubles:
         raise ConfigError(
-            f"{len(troubles)} things stand in the way, {troubles[0].what} first; the mends are above"
+            f"{len(troubles)} things stand in the way, {troubles[0].what} first; what to do is above"
         )

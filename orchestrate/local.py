@@ -155,4 +155,4 @@ def _ending(code: int) -> str:
 def _mend(code: int) -> str:
     if code == -signal.SIGKILL:
         return "If nobody killed it, the machine ran out of memory: make EXTRACT_BATCH_SIZE or TRAIN_BATCH_SIZE smaller"
-    return "Mend what it names"
+    return "Correct what it names"

@@ -81,7 +81,7 @@ class Terminal:
             )
         if any(planned.reason and planned.reason.kind == "param" for planned in plan.units):
             self.line(
-                "what was asked otherwise is replaced; a variant with a --name of its own stands beside it"
+                "results of other settings are replaced; a variant with a --name of its own stands beside them"
             )
         if plan.waves.count > 1:
             self.line(
@@ -123,7 +123,7 @@ class Terminal:
 
     def runs(self, found: Sequence[RunSummary]) -> None:
         table = _table("run", ">units", ">shared", "last finished", ">work", ">size", ">AUROC", "why")
-        table.columns[-1].header = "asked differently"
+        table.columns[-1].header = "settings that differ"
         for run in found:
             asked = ", ".join(f"{key}={value}" for key, value in run.differs.items())
             table.add_row(

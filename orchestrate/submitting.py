@@ -63,7 +63,7 @@ def render(request: Request, executor: ExecutorName, contained: bool) -> None:
 @takes_config
 @takes_executor
 def doctor(request: Request, executor: ExecutorName, contained: bool) -> None:
-    """Look for what would stand in the way of a run, and say the mend."""
+    """Look for what would stand in the way of a run, and say what to do about it."""
     terminal, found = Terminal(), []
     for diagnosis in examine(request, executor, contained):
         found.append(diagnosis)

@@ -52,7 +52,7 @@ def content_of(value: object, key: str | None = None) -> object:
     try:
         digest = _of_folder(path) if path.is_dir() else _of_file(path)
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}; mend its permissions") from error
+        raise ConfigError(f"{path} cannot be read: {error.strerror}; correct its permissions") from error
     return f"{HUB_PREFIX if str(value).startswith(HUB_PREFIX) else ''}sha256:{digest}"
 
 

@@ -53,7 +53,7 @@ class Store:
         entry = open_entry(self.layout, pointer.parent / target, f"{stage}/{unit}", stage)
         if entry.manifest.predicate.unit != unit:
             raise CorruptInputError(
-                f"{stage}/{unit}: {pointer} leads to a result of another unit; `ghosttrack run` mends it"
+                f"{stage}/{unit}: {pointer} leads to a result of another unit; `ghosttrack run` repairs it"
             )
         return entry
 

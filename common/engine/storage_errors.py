@@ -24,7 +24,7 @@ MENDS = {
     errno.EMFILE: "this process may open no more files (ulimit -n); raise the limit, then run again",
     errno.ENFILE: "this machine has no more file handles; end what holds them, then run again",
     errno.ENAMETOOLONG: "the name is longer than the file system takes; choose a shorter one",
-    errno.ELOOP: "links go round in a circle; mend them",
+    errno.ELOOP: "links go round in a circle; correct them",
     errno.ENODEV: "the device is gone; mount it again, then run again",
     errno.ENXIO: "the device is gone; mount it again, then run again",
     errno.ENOTCONN: "the file system is not connected; mount it again, then run again",

@@ -26,7 +26,7 @@ MENDS = {
     "PREEMPTED": "another job took its place: `ghosttrack rerun {config}` goes on from the finished steps",
     "CANCELLED": "it was cancelled: `ghosttrack rerun {config}` goes on from what is finished",
     "DEADLINE": f"the scheduler found no time for it before its deadline; {RERUN}",
-    "DependencyNeverSatisfied": "it waits for a job that failed: mend that one, " + RERUN,
+    "DependencyNeverSatisfied": "it waits for a job that failed: repair that one, " + RERUN,
     "held": "it was requeued and held after trouble on its node: `scontrol release {job}`, or `ghosttrack cancel {config}`",
     "vanished": f"the scheduler has forgotten it and it left no note, so it was killed or lost; {RERUN}",
     "FAILED": f"what its log says has to be mended; {RERUN}",

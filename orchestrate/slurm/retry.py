@@ -70,7 +70,7 @@ def treatment(
         elif failure.cause in NODE_CAUSES and failure.node and failure.node not in excluded:
             excluded.append(failure.node)
         elif failure.cause not in ("TIMEOUT", "PREEMPTED", "vanished", *NODE_CAUSES):
-            return f"{failure.link} ended as {failure.cause}, which another try does not mend"
+            return f"{failure.link} ended as {failure.cause}, which another try does not cure"
         if isinstance(new, str):
             return f"{failure.link}: {new}"
         resources[failure.link] = _larger(resources[failure.link], new)

@@ -18,7 +18,7 @@ from ghosttrack.stages.prepare.prompts import QuestionLine, Shot
 
 AUTO, NONE = "auto", "none"
 _PLACE, _ANSWER = "⟦the question⟧", "⟦the answer⟧"
-_MEND = "mend the template, name another with model.chat, or set model.chat: none"
+_MEND = "correct the template, name another with model.chat, or set model.chat: none"
 
 
 class Frame(NamedTuple):

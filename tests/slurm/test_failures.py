@@ -44,7 +44,7 @@ def test_a_killed_task_gets_more_memory_and_the_chain_goes_on_by_itself(run: Run
 def test_what_a_stage_complains_of_is_not_retried(run: Run) -> None:
     run.project.trouble("source/all", "no luck")
     submission = run.submit()
-    run.wait(lambda: "another try does not mend" in medic_log(run, run.submission().medic))
+    run.wait(lambda: "another try does not cure" in medic_log(run, run.submission().medic))
     assert run.submission().jobs == submission.jobs
     assert run.project.calls() == ["source/all"]
 

@@ -79,7 +79,7 @@ def test_a_preemption_costs_no_attempt() -> None:
 
 @pytest.mark.parametrize("cause", ["FAILED", "CANCELLED", "held"])
 def test_what_another_try_does_not_mend_is_not_tried(cause: str) -> None:
-    assert "another try does not mend" in str(
+    assert "another try does not cure" in str(
         decide(Failure("extract", "OUT_OF_MEMORY"), Failure("extract", cause))
     )
 

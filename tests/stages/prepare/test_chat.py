@@ -111,7 +111,7 @@ def test_sentences_to_complete_are_asked_as_they_stand() -> None:
     ("template", "settings", "words"),
     [
         ("{{ oops.oops.oops }}", {}, r"chat template fails: .*undefined.*model\.chat: none"),
-        ("{% for m in messages %}", {}, r"chat template fails: .*mend the template"),
+        ("{% for m in messages %}", {}, r"chat template fails: .*correct the template"),
         ("{{ messages[0].content }}", {}, r"drops the question"),
         ("{{ messages[-1].content }}", {}, r"drops 'What is the capital of Spain\?' of a worked example; set data\.shots: 0"),
         (CHATML.replace("message.content ", "message.content | upper "), {}, r"drops the question"),
