@@ -11,18 +11,30 @@ from ghosttrack.orchestrate.local import code_variables
 from ghosttrack.orchestrate.options import takes_config
 from ghosttrack.orchestrate.request import Request
 
-_OUTPUT = click.option(
-    "--output", metavar="PATH", help="Where to write; the default is named when it is done."
+
+def _report(command: str, words: str) -> click.Command:
+    """A command of the stage `report` that writes something of a run."""
+
+    @click.command(command, help=words)
+    @takes_config
+    @click.option("--output", metavar="PATH", help="Where to write; the default is named when it is done.")
+    @click.pass_context
+    def written(context: click.Context, request: Request, output: str | None) -> None:
+        context.exit(_run([*request.options, *(["--output", output] if output else [])], command, request))
+
+    return written
+
+
+dashboard = _report(
+    "dashboard",
+    "Write CONFIG's results as one HTML file to look at: trajectories, features, figures. Needs no network.",
 )
-
-
-@click.command()
-@takes_config
-@_OUTPUT
-@click.pass_context
-def dashboard(context: click.Context, request: Request, output: str | None) -> None:
-    """Write CONFIG's results as one HTML file to look at: trajectories, features, figures. Needs no network."""
-    _report(context, request, "dashboard", output)
+export = _report(
+    "export", "Write CONFIG's results for a paper: LaTeX and CSV tables, vector figures, macros, provenance."
+)
+crate = _report(
+    "crate", "Write CONFIG's finished run as an RO-Crate: the results with machine-readable provenance."
+)
 
 
 @click.command()
@@ -36,24 +48,6 @@ def serve(context: click.Context, request: Request, port: int | None, host: str 
     """Serve CONFIG's dashboard: every track of a run of any size, new questions, tracks taken out. Ctrl-C ends it."""
     where = [f"--{name}={value}" for name, value in (("port", port), ("host", host)) if value is not None]
     context.exit(_child([*request.options, *where], "ghosttrack.api.serving", request))
-
-
-@click.command()
-@takes_config
-@_OUTPUT
-@click.pass_context
-def export(context: click.Context, request: Request, output: str | None) -> None:
-    """Write CONFIG's results for a paper: LaTeX and CSV tables, vector figures, macros, provenance."""
-    _report(context, request, "export", output)
-
-
-@click.command()
-@takes_config
-@_OUTPUT
-@click.pass_context
-def crate(context: click.Context, request: Request, output: str | None) -> None:
-    """Write CONFIG's finished run as an RO-Crate: the results with machine-readable provenance."""
-    _report(context, request, "crate", output)
 
 
 @click.command()
@@ -84,10 +78,6 @@ def intervene(context: click.Context, arguments: tuple[str, ...]) -> None:
 
 def _named(arguments: Sequence[str]) -> bool:
     return bool(arguments) and not arguments[0].startswith("-")
-
-
-def _report(context: click.Context, request: Request, command: str, output: str | None) -> None:
-    context.exit(_run([*request.options, *(["--output", output] if output else [])], command, request))
 
 
 def _run(

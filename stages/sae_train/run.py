@@ -25,6 +25,7 @@ from ghosttrack.common.formats.saes import (
 )
 from ghosttrack.common.formats.states import INDEX, SAMPLE_INDEX, STATES, open_states
 from ghosttrack.common.maths.seeds import generator
+from ghosttrack.common.models import pretrained
 from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.stages.sae_train import evaluate
 from ghosttrack.stages.sae_train.batches import Batches
@@ -34,7 +35,6 @@ from ghosttrack.stages.sae_train.identity import to_base
 from ghosttrack.stages.sae_train.initialise import SAMPLES_PER_LATENT, initial_parameters
 from ghosttrack.stages.sae_train.jumprelu import Parameters, StepResult, product_dtype
 from ghosttrack.stages.sae_train.normalise import LayerStates, check_width, fit_layer
-from ghosttrack.stages.sae_train.pretrained import import_layer
 from ghosttrack.stages.sae_train.quality import measure_quality
 from ghosttrack.stages.sae_train.stored import from_sae, to_sae
 from ghosttrack.stages.sae_train.training import L0_TOLERANCE, Recipe, Training, train
@@ -52,7 +52,7 @@ def run(job: Job) -> dict[str, Any]:
     if job.layer is None:
         return train_base(job)
     if job.config.sae.pretrained is not None:
-        return import_layer(job, job.layer, *files_of(job), is_twin(job))
+        return import_layer(job, job.layer)
     [metrics] = run_together([job])
     return metrics
 
@@ -132,6 +132,23 @@ def finish_layer(job: Job, layer: LayerStates, run: Training, best: Parameters) 
         )
     SAE_METRICS.write(job.output(metrics_file), metrics)
     return metrics | speed(run)
+
+
+def import_layer(job: Job, layer: int) -> dict[str, Any]:
+    """Take the layer's SAE from a folder instead of training it, with a metrics file that says where it comes from; how good it
+    is, the unit `quality` measures. See `ghosttrack.common.models.pretrained.read` for errors."""
+    settings, (sae_file, metrics_file) = job.config.sae, files_of(job)
+    found = pretrained.read(
+        settings.pretrained_folder(layer, is_twin(job)),
+        layer=layer,
+        d_model=job.config.model.d_model,
+        d_hidden=settings.d_hidden,
+        target_l0=settings.target_l0,
+    )
+    found.sae.save(job.output(sae_file))
+    metrics = {"layer": layer, "target_l0": found.target_l0, "pretrained": True, "source": found.source}
+    SAE_METRICS.write(job.output(metrics_file), metrics)
+    return metrics
 
 
 def new_run(
