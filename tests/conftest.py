@@ -20,9 +20,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that take long first, so that workers end together."""
+    """Files that take long first, so that workers end together; one that makes the stub run, then those that need none."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    stub = [item.path for item in items if "stub_run" in getattr(item, "fixturenames", ())]
+    items.sort(key=lambda item: (item.path not in slow, item.path in stub and item.path != stub[0]))
 
 
 @pytest.fixture(autouse=True)
