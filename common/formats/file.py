@@ -7,6 +7,7 @@ its name stands nowhere else but in the contract of the stage that writes it. No
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -181,6 +182,13 @@ class Table(File):
             )
         if missing := set(self.names if columns is None else columns) - set(table.column_names):
             raise self.corrupt(path, f"it has no column {min(missing)!r}")
+        for column in self.columns:
+            if column.name in table.column_names:
+                found = table[column.name]
+                if _kind(str(found.type)) != _kind(column.type):
+                    raise self.corrupt(path, f"its column {column.name!r} is {found.type}, not {column.type}")
+                if column.type.startswith("int") and found.null_count:
+                    raise self.corrupt(path, f"its column {column.name!r} has gaps")
         return table
 
     def write(self, path: Path, columns: Arrays | pa.Table) -> None:
@@ -208,6 +216,16 @@ class Table(File):
         with pq.ParquetWriter(path, pq.read_schema(pieces[0]), compression="zstd") as writer:
             for piece in pieces:
                 writer.write_table(pq.read_table(piece))
+
+
+def _kind(arrow: str) -> str:
+    """What sort of values an Arrow type, or one of our own names of it, holds, however wide they are."""
+    name = re.sub(r"dictionary<values=(\w+).*", r"\1", arrow)
+    if inner := re.fullmatch(r"(?:large_|fixed_size_)?list<(?:\w+: )?(.*?)>(?:\[\d+\])?", name):
+        return f"list of {_kind(inner[1])}"
+    if re.fullmatch(r"u?int\d+|halffloat|double|float\d*", name):
+        return "number"
+    return name.removeprefix("large_")
 
 
 def _filters(where: Where | None) -> list[tuple[str, str, int]] | None:

@@ -7,9 +7,14 @@ without further ones; what the template makes of each question is held against t
 
 from __future__ import annotations
 
+import contextlib
+import os
+import resource
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
+
+import psutil
 
 from ghosttrack.common.config.schema import ModelConfig
 from ghosttrack.common.errors import ConfigError
@@ -17,6 +22,8 @@ from ghosttrack.common.files import as_path
 from ghosttrack.stages.prepare.prompts import QuestionLine, Shot
 
 AUTO, NONE = "auto", "none"
+MOST_SECONDS, MOST_BYTES = 5, 1 << 29
+"""That a template may take for a question."""
 _PLACE, _ANSWER = "⟦the question⟧", "⟦the answer⟧"
 _MEND = "correct the template, name another with model.chat, or set model.chat: none"
 
@@ -37,6 +44,7 @@ def chat_of(tokenizer: Any, model: ModelConfig) -> Chat | None:
     if model.chat not in (AUTO, NONE):
         tokenizer.chat_template = _template(model.chat)
     if model.chat != NONE and tokenizer.chat_template:
+        _refuse_endless(tokenizer)
         chat = Chat(tokenizer, model.system)
         silent = Chat(tokenizer, "")
         # Some templates fail without a system prompt, and take one that says nothing.
@@ -60,6 +68,32 @@ def _template(name: str) -> str:
     if not text.strip():
         raise ConfigError(f"model.chat = {name!r} is an empty file; give auto, none or a chat template")
     return text
+
+
+def _refuse_endless(tokenizer: Any) -> None:
+    """Raises ConfigError for a template that does not end, or takes all memory.
+
+    It is a program, which may spend either inside one operation; so it is tried in a process that the kernel ends.
+    """
+    turns = [{"role": role, "content": _PLACE} for role in ("system", "user", "assistant", "user")]
+    child = os.fork()
+    if not child:
+        try:
+            room = psutil.Process().memory_info().vms + MOST_BYTES
+            resource.setrlimit(resource.RLIMIT_CPU, (MOST_SECONDS, MOST_SECONDS))
+            resource.setrlimit(resource.RLIMIT_AS, (room, room))
+            for trial in (turns, turns[1:], turns[3:]):
+                with contextlib.suppress(Exception):  # what else is wrong with it is told where it is used
+                    try:
+                        tokenizer.apply_chat_template(trial, add_generation_prompt=True, tokenize=False)
+                    except MemoryError:
+                        os._exit(1)
+        finally:
+            os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        raise ConfigError(
+            f"the chat template takes more than {MOST_SECONDS} s or {MOST_BYTES >> 20} MiB for a question; {_MEND}"
+        )
 
 
 def put(chat: Chat | None, questions: Sequence[QuestionLine], model: ModelConfig) -> list[QuestionLine]:

@@ -3,6 +3,8 @@
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from pydantic import TypeAdapter
 
@@ -120,3 +122,26 @@ def test_a_report_with_a_former_word_for_a_verdict_still_reads() -> None:
     assert "not told apart" not in json.dumps(verdict.json_schema())
     with pytest.raises(ValueError, match="better"):
         verdict.validate_python("equal")
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        (
+            {"question": pa.array(["0", "1"]), "weight": pa.array([0.5, 2.0])},
+            "'question' is string, not int32",
+        ),
+        ({"question": pa.array([0, None]), "weight": pa.array([0.5, 2.0])}, "'question' has gaps"),
+        (
+            {"question": pa.array([0, 1]), "weight": pa.array([[0.5], [2.0]])},
+            "'weight' is list<.*>, not float32",
+        ),
+    ],
+)
+def test_a_table_of_other_types_is_refused_and_of_another_width_taken(tmp_path, columns, words):
+    path = tmp_path / WEIGHTS.name
+    pq.write_table(pa.table(columns), path)
+    with pytest.raises(CorruptInputError, match=words):
+        WEIGHTS.read(path)
+    pq.write_table(pa.table({"question": pa.array([0]), "weight": pa.array([0.5])}), path)  # int64, double
+    assert WEIGHTS.read(path)["question"].tolist() == [0]

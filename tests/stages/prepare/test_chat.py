@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerFast
 from ghosttrack.common.config.schema import ModelConfig
 from ghosttrack.common.errors import ConfigError
 from ghosttrack.common.models.prompts import encode_answer, encode_question
+from ghosttrack.stages.prepare import chat as chat_module
 from ghosttrack.stages.prepare.chat import Chat, chat_of, put
 from ghosttrack.stages.prepare.prompts import QuestionLine
 from ghosttrack.stages.prepare.rows import Given
@@ -161,3 +162,19 @@ def test_a_template_that_fails_without_a_system_prompt_gets_an_empty_one_or_asks
     assert chat is not None
     with pytest.raises(ConfigError, match=r"a system prompt, please; it needs .* with model\.system"):
         chat.put(question())
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+        "{{ 'x' * 10**10 }}",
+        "{{ 9**(9**9) }}",
+    ],
+)
+def test_a_template_without_an_end_is_refused_and_ours_go_on(
+    monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
+    monkeypatch.setattr(chat_module, "MOST_SECONDS", 1)
+    with pytest.raises(ConfigError, match="takes more than 1 s or 512 MiB for a question; mend the template"):
+        chat_of(tokenizer_with(program + CHATML), model_of())
