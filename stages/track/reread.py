@@ -73,7 +73,10 @@ class ContextReader:
         """
         self._look([(row, list(guess)) for row, guess in guesses.items()])
         said: dict[int, Tokens] = {row: [] for row in guesses}
-        while going := [row for row in said if self._follow(row, said[row])]:
+        going = list(said)
+        while going := [
+            row for row in going if self._follow(row, said[row])
+        ]:  # an answer at its limit is not looked at again
             self._look([(row, said[row]) for row in going])
         return said
 

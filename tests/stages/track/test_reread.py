@@ -188,3 +188,17 @@ def test_what_is_out_of_the_ordinary_is_counted_by_reason():
     )
     features = context_features(columns_of(rows), len(standings))
     assert np.isfinite(features.values).all()
+
+
+def test_an_answer_at_its_limit_does_not_hold_up_those_that_go_on(model):
+    """One is guessed whole and done at once; nothing of the other is guessed, so that it takes a step a token."""
+
+    class NoEnds(SomeEnds):
+        def __init__(self, model):
+            super().__init__(model)
+            self.tokens[:] = False
+
+    ends = NoEnds(model)
+    expected = {number: plain_greedy(model, query, ends) for number, query in enumerate(QUERIES[:2])}
+    reader = ContextReader(model, [QUERIES[:1], QUERIES[1:2]], ends, LIMIT)
+    assert reader.greedy({0: expected[0], 1: []}) == expected
