@@ -5,6 +5,8 @@ import json
 import pytest
 from click.testing import CliRunner
 
+from ghosttrack.common.errors import ConfigError
+from ghosttrack.stages.prepare.commands import columns
 from ghosttrack.stages.prepare.commands import guess as command
 from ghosttrack.stages.prepare.guess import guess
 
@@ -45,3 +47,14 @@ def test_the_command_counts_the_rows(tmp_path):
     assert said == {
         "rows": 2, "names": ["السؤال", "الإجابة"], "columns": {"question": "السؤال", "answer": "الإجابة"}
     }  # fmt: skip
+
+
+def test_a_relation_that_the_questions_do_not_have_is_told_before_anything_runs(write_config, tmp_path):
+    source = tmp_path / "mine.jsonl"
+    row = {"question": "What is the capital of Chad?", "answer": "N'Djamena", "relation": "capital"}
+    source.write_text(json.dumps(row) + "\n")
+    path = write_config(
+        data={"questions": str(source), "corpus": "factbook", "relations": ["border", "capital"]}
+    )
+    with pytest.raises(ConfigError, match="'border', which the questions do not have; they have capital"):
+        CliRunner().invoke(columns, ["--config", str(path)], catch_exceptions=False)
