@@ -2,10 +2,11 @@
 
 import click
 
-from ghosttrack.common.engine.contract import expand
-from ghosttrack.common.errors import DataError, MissingInputError, StorageError
+from ghosttrack.common.engine.contract import expand, task_key
+from ghosttrack.common.engine.staleness import input_digests, input_entries
+from ghosttrack.common.engine.storage import Store
+from ghosttrack.common.errors import CorruptInputError, DataError, MissingInputError, StorageError
 from ghosttrack.common.formats.report import REPORT_PAGE
-from ghosttrack.orchestrate.adopt import adopt
 from ghosttrack.orchestrate.chain import chain_of
 from ghosttrack.orchestrate.container import Images, images_of
 from ghosttrack.orchestrate.doctor import columns, examine, raise_for, room
@@ -142,6 +143,25 @@ def bring_up_to_date(request: Request, executor: ExecutorName, contained: bool) 
             f"{request.config.name} is submitted; `ghosttrack watch {request.name}` follows it, "
             f"`ghosttrack cancel {request.name}` takes it back"
         )
+
+
+def adopt(plan: Plan) -> int:
+    """Point to the results that the plan says are kept, if they are whole; how many there were. Raises BusyError.
+
+    What an earlier run has made, under this name or another, becomes the result of this one before anything is started: so a
+    variant (`--set tracking.top_k_features=32 --name demo-32`) costs only what differs.
+    """
+    store, count = Store(plan.config.paths.root), 0
+    for unit in (planned.unit for planned in plan.units if planned.kept):
+        try:
+            key = task_key(unit, input_digests(unit, input_entries(store, unit)))
+        except (CorruptInputError, MissingInputError):
+            continue  # one before it was not whole
+        with store.claim(unit):
+            if store.kept(unit, key):
+                store.point(unit, key)
+                count += 1
+    return count
 
 
 def _images(request: Request, plan: Plan, contained: bool) -> Images | None:

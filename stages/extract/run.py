@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import psutil
 import torch
 from accelerate.utils import find_executable_batch_size
@@ -25,7 +26,6 @@ from ghosttrack.common.formats.states import STATES
 from ghosttrack.common.maths.sampling import sampled_rows
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.common.models.language_model import LanguageModel, load_language_model
-from ghosttrack.stages.extract.corpus import sample_of
 from ghosttrack.stages.extract.forward import (
     batches,
     flop_per_token,
@@ -141,9 +141,10 @@ def corpus_of(job: Job, model: LanguageModel) -> Corpus:
     count = sampled_rows(
         len(corpus), length, job.config.sae_training.base_tokens_per_layer, job.config.data.held_out_fraction
     )
-    return (
-        corpus if count is None else sample_of(corpus, length, count, generator(job.config.seed, "extract"))
-    )
+    if count is None:
+        return corpus
+    rows = generator(job.config.seed, "extract").permutation(len(corpus) // length)
+    return corpus.rows(torch.from_numpy(np.sort(rows[:count])), length)
 
 
 @dataclass

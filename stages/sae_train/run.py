@@ -3,7 +3,6 @@
 The metrics files hold what a second run would find again; how long it took goes to the manifest.
 """
 
-import pickle
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from torch import Tensor
 from ghosttrack.common.config.schema import describe_layers
 from ghosttrack.common.engine.contract import Read
 from ghosttrack.common.engine.stage import Job
-from ghosttrack.common.errors import CorruptInputError
+from ghosttrack.common.foreign import whole
 from ghosttrack.common.formats.saes import (
     BASE,
     BASE_METRICS,
@@ -231,11 +230,9 @@ def read_index(job: Job) -> dict[str, Tensor]:
     source = states_source(job)
     name = SAMPLE_INDEX.name if source.unit == "sample" else INDEX.of(source.unit.removeprefix("layers_"))
     path = job.input(source.name, name)
-    try:
+    with whole(path, "run extract again", "token index"):
         index = torch.load(path, mmap=True, weights_only=True)
         return {name: index[name] for name in ("doc", "position", "held_out")}
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, TypeError, ValueError) as error:
-        raise CorruptInputError(f"{path} is not a token index ({error}); run extract again") from error
 
 
 def states_source(job: Job) -> Read:

@@ -18,7 +18,6 @@ there from the earlier, a_i g_ij / a_j with the gain g_ij = (d_i / s_l) · (s_l'
 is less than one, 1 where all is carried; nothing is assumed about how the densities run over it, they are smoothed.
 """
 
-import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -33,6 +32,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
 from ghosttrack.common.errors import CorruptInputError, DataError, NumericError
+from ghosttrack.common.foreign import whole
 from ghosttrack.stages.track.neighbours import Neighbours, active_pairs, nearest_latents, take
 
 FORMAT = "ghosttrack.association"
@@ -153,12 +153,8 @@ class Association:
     @classmethod
     def load(cls, path: Path) -> "Association":
         """Raises CorruptInputError for a file that is no association model of this version."""
-        try:
+        with whole(path, "run `ghosttrack run` to make it anew", f"{FORMAT} file"):
             content = torch.load(path, map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-            raise CorruptInputError(
-                f"{path} is not a readable .pt file; run `ghosttrack run` to make it anew"
-            ) from error
         names = {f.name for f in fields(cls) if f.init}
         if (
             not isinstance(content, dict)

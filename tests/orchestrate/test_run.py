@@ -15,10 +15,10 @@ from ghosttrack.common.engine.claims import process_start
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.errors import StageFailedError
 from ghosttrack.orchestrate import cli, request
-from ghosttrack.orchestrate.adopt import adopt
 from ghosttrack.orchestrate.local import LocalExecutor
 from ghosttrack.orchestrate.render import Terminal
 from ghosttrack.orchestrate.runs import summaries
+from ghosttrack.orchestrate.submitting import adopt
 from tests.fake_project import FakeProject
 
 ALL = ["source/all", "layers/base", "layers/layer_0", "layers/layer_1", "layers/layer_2", "sink/all"]

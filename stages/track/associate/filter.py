@@ -34,6 +34,11 @@ class Living(NamedTuple):
     existence: Floats
 
 
+def no_tracks() -> Living:
+    numbers, values = np.zeros(0, dtype=np.int64), np.zeros(0)
+    return Living(numbers, numbers, numbers, values, values, values)
+
+
 class Candidates(NamedTuple):
     """Tracks and detections of one scan that may belong together, a value a pair, ordered by track.
 

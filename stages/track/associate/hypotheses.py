@@ -31,6 +31,7 @@ from ghosttrack.stages.track.associate.filter import (
     Living,
     after_a_miss,
     born,
+    no_tracks,
     weigh,
 )
 from ghosttrack.stages.track.associate.murty import k_best
@@ -119,9 +120,8 @@ def track_by_hypotheses(scans: Scans, association: Association) -> Tracks:
 
 def _empty() -> Forest:
     none, nothing = np.zeros(0, dtype=np.int64), np.zeros(0)
-    living = Living(none, none, none, nothing, nothing, nothing)
     decisions = Decisions(none, none, nothing.astype(np.float32), nothing, nothing)
-    return Forest(none, none, nothing, none, living, none, decisions)
+    return Forest(none, none, nothing, none, no_tracks(), none, decisions)
 
 
 def _take_in(

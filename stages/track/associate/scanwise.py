@@ -16,6 +16,7 @@ from ghosttrack.stages.track.associate.filter import (
     Living,
     after_a_miss,
     born,
+    no_tracks,
     weigh,
 )
 from ghosttrack.stages.track.associate.marginals import Marginals, link_probabilities
@@ -32,7 +33,7 @@ def track_by_scan(scans: Scans, association: Association, soft: bool) -> Tracks:
     active, mean, variance, existence = (
         detections.active, detections.level.copy(), np.zeros(scans.latents.shape), np.zeros(scans.latents.shape)
     )  # fmt: skip
-    missed = _no_tracks()
+    missed = no_tracks()
     for layer in range(n_layers):
         variance[:, layer], new_existence = born(association, layer)
         existence[:, layer] = np.where(active[:, layer], new_existence, 0)
@@ -68,11 +69,6 @@ def track_by_scan(scans: Scans, association: Association, soft: bool) -> Tracks:
         missed = _missed(fresh, track - len(missed.problem), association, layer)
     tracks.existence[:] = existence
     return number_tracks(tracks, active)
-
-
-def _no_tracks() -> Living:
-    numbers, values = np.zeros(0, dtype=np.int64), np.zeros(0)
-    return Living(numbers, numbers, numbers, values, values, values)
 
 
 def _missed(fresh: Living, seen: NDArray[np.int64], association: Association, layer: int) -> Living:
