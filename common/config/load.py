@@ -189,6 +189,11 @@ def _find(name_or_path: str, folder: str) -> Path:
         raise ConfigError(
             f"{found.parent} has no configuration: the installation is not whole, install ghosttrack again"
         )
+    of_stub = name_or_path.removesuffix("-stub")
+    if of_stub != name_or_path and of_stub in names:
+        raise ConfigError(
+            f"there is no configuration {name_or_path!r}; the stub of {of_stub} is `{of_stub} --stub`"
+        )
     raise ConfigError(
         f"there is no configuration {name_or_path!r}{_suggest(name_or_path, names)}; "
         f"there are {', '.join(names)}, or give the path of a .yaml file; `ghosttrack init` writes one for any model"

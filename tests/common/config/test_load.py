@@ -203,6 +203,7 @@ def test_a_bad_cluster_profile_is_named(
 
 def test_files_that_are_no_configuration(tmp_path: Path) -> None:
     assert "(did you mean 'demo'?)" in error_of("dmo")
+    assert "the stub of demo is `demo --stub`" in error_of("demo-stub")
     assert "there is no configuration file" in error_of(tmp_path / "none.yaml")
     broken = tmp_path / "broken.yaml"
     broken.write_text("model: [")
