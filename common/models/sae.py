@@ -165,6 +165,10 @@ def _from_content(path: Path, content: Any) -> JumpReLUSAE:
     if missing := [name for name in [*names, "d_model", "d_hidden"] if name not in content]:
         raise CorruptInputError(f"{path} has no {missing[0]!r}; train it again with `ghosttrack run`")
     d_model, d_hidden = content["d_model"], content["d_hidden"]
+    tensors = ("W_enc", "b_enc", "W_dec", "b_dec", "threshold", "mean")
+    for name in {*names, "d_model", "d_hidden"} - {*tensors}:
+        if not isinstance(content[name], (int, float, str, type(None))):
+            raise CorruptInputError(f"{path}: {name} is a {type(content[name]).__name__} and no number")
     shapes = {
         "W_enc": (d_model, d_hidden), "b_enc": (d_hidden,), "W_dec": (d_hidden, d_model), "b_dec": (d_model,),
         "threshold": (d_hidden,), "mean": (d_model,),

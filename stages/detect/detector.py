@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ghosttrack.common.errors import CorruptInputError, LabelError, ModelMismatchError
+from ghosttrack.common.foreign import whole
 from ghosttrack.common.formats.detector import DETECTOR, DETECTOR_ARRAYS
 from ghosttrack.common.maths.calibration import Platt, fit_platt
 from ghosttrack.stages.detect.anchored import Anchored, Novelty
@@ -205,12 +206,9 @@ def load(folder: Path) -> Detector:
     """The detector of a folder. Raises CorruptInputError for files that are missing, damaged or of another version,
     LabelError where there was nothing to fit one on."""
     path = folder / DETECTOR.name
-    try:
-        content = DETECTOR.read(path)
-        with np.load(folder / DETECTOR_ARRAYS.name, allow_pickle=False) as stored:
-            arrays = dict(stored)
-    except (OSError, ValueError) as error:
-        raise CorruptInputError(f"{path} is not a stored detector ({error}); run detect again") from error
+    content, array_path = DETECTOR.read(path), folder / DETECTOR_ARRAYS.name
+    with whole(array_path, "run detect again", "detector"), np.load(array_path, allow_pickle=False) as stored:
+        arrays = dict(stored)
     if content.get("version") != VERSION:
         raise CorruptInputError(
             f"{path} has version {content.get('version')}, not {VERSION}; run detect again"
@@ -218,7 +216,8 @@ def load(folder: Path) -> Detector:
     if why := content.get("undefined"):
         raise LabelError(f"{path}: no detector could be fitted: {why}")
     detector = unflatten(content, arrays, _TYPES)
-    assert isinstance(detector, Detector)
+    if not isinstance(detector, Detector):
+        raise CorruptInputError(f"{path} is not a stored detector; run detect again")
     return detector
 
 

@@ -50,5 +50,5 @@ def unflatten(value: Any, arrays: Mapping[str, NDArray[Any]], types: Mapping[str
             return {key: unflatten(item, arrays, types) for key, item in value["entries"].items()}
         fields = {name: unflatten(item, arrays, types) for name, item in value.items() if name != "type"}
         return types[value["type"]](**fields)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise CorruptInputError(f"the stored detector is not whole: {error!r}; run detect again") from error

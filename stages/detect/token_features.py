@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from ghosttrack.common.foreign import whole
 from ghosttrack.common.formats.answers import Answer
 from ghosttrack.stages.detect.evidence import States
 
@@ -60,7 +61,8 @@ def read_tokens(
     logprob = np.array([answers[q].logprobs[t - 1] for q, t in zip(question, token, strict=True)])
     entropy = np.array([answers[q].entropies[t - 1] for q, t in zip(question, token, strict=True)])
     rows = _rows(*positions, question, token)
-    loaded = np.load(states, mmap_mode="r", allow_pickle=False)
+    with whole(states, "run track again", "array of states"):
+        loaded = np.load(states, mmap_mode="r", allow_pickle=False)
     so_far = _so_far(answers, question, token)
     return Tokens(
         question, token, label, _relations(answers, question, token), logprob, entropy,

@@ -134,6 +134,8 @@ def test_damaged_files_are_refused(tmp_path: Path) -> None:
         ({"threshold": torch.zeros(19)}, CorruptInputError, r"threshold should be \[20\]"),
         ({"W_dec": torch.zeros(20, 6).half()}, CorruptInputError, "float16"),
         ({"b_dec": None}, CorruptInputError, "NoneType"),
+        ({"layer": torch.zeros(2)}, CorruptInputError, "layer is a Tensor"),
+        ({"scale": [1.0]}, CorruptInputError, "scale is a list"),
         ({"mean": torch.full((6,), float("nan"))}, NumericError, "mean holds NaN"),
     ],
 )

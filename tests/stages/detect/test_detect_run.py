@@ -421,9 +421,17 @@ def test_a_damaged_detector_is_refused(out, tmp_path):
     )
     with pytest.raises(CorruptInputError, match="not whole"):
         load(tmp_path)
-    (tmp_path / "detector.npz").write_bytes(b"no")
-    with pytest.raises(CorruptInputError, match="not a stored detector"):
+    (tmp_path / "detector.json").write_text(
+        (out / "detector.json").read_text().replace('"entries":', '"entries": 1, "_":')
+    )
+    with pytest.raises(CorruptInputError, match="not whole"):
         load(tmp_path)
+    arrays = bytearray((out / "detector.npz").read_bytes())
+    arrays[len(arrays) // 2] ^= 1
+    for content in (b"no", b"", b"PK\x03\x04", bytes(arrays)):
+        (tmp_path / "detector.npz").write_bytes(content)
+        with pytest.raises(CorruptInputError, match="not a whole detector"):
+            load(tmp_path)
 
 
 def test_another_runs_detector_scores_these_questions_and_nothing_is_fitted_again(
