@@ -15,9 +15,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from ghosttrack.common.engine import stage
 from ghosttrack.common.engine.contract import load_contract
 from ghosttrack.common.formats.contexts import read_contexts
+from ghosttrack.common.models.language_model import load_language_model
+from ghosttrack.common.models.prompts import Prompt
 from ghosttrack.stages.prepare import commands
 from ghosttrack.stages.prepare import run as prepare_run
 from ghosttrack.stages.track import run as track_run
+from ghosttrack.stages.track.generate import Ends
+from ghosttrack.stages.track.speak import speak
 from tests.stages.prepare.test_chat import CHATML
 from tests.tiny_models import byte_tokenizer, random_model
 
@@ -174,3 +178,20 @@ def test_answers_are_those_of_generate_to_the_template_s_own_tokens(folder: Path
         ]
         assert answer["prompt"] == tokenizer.decode(ids[0])
     assert len(given) > 15
+
+
+def test_streaming_says_what_the_answers_say_turn_or_not(folder: Path) -> None:
+    """Also where the model has an end token of its own: the third token of an answer is made one."""
+    model = load_language_model(folder / "data/cache/talk/model")
+    asked = lines(folder, "data/cache/talk/asked/asked.jsonl")
+    for question, answer in zip(asked, lines(folder, "results/talk/asked/generations.jsonl"), strict=True):
+        chat = "closing" in question
+        text = question["prefix"] + question["query"] + question.get("closing", "")
+        prompt = Prompt(model.tokenizer(text, add_special_tokens=not chat).input_ids, None)
+        ends = Ends(model, [] if chat else ["\n"], model.end_tokens()[0])
+        spoken = list(speak(model, prompt, ends, 4))
+        assert [one.token for one in spoken] == answer["token_ids"]
+        assert "".join(one.text for one in spoken).strip() == answer["answer"]
+        if chat and (third := answer["token_ids"][2]) not in answer["token_ids"][:2]:
+            ends = Ends(model, [], [*model.end_tokens()[0], third])
+            assert [one.token for one in speak(model, prompt, ends, 4)] == answer["token_ids"][:2]

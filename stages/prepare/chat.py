@@ -62,6 +62,11 @@ def _template(name: str) -> str:
     try:
         text = as_path(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
+        if name.startswith("sha256:"):  # of a run that was opened by its name
+            raise ConfigError(
+                "the chat template of this run is a file, and nothing here says where it lies; open the run by the path of its "
+                "configuration file"
+            ) from error
         raise ConfigError(
             f"model.chat = {name!r}: {_why(error)}; give auto, none or the path of a chat template"
         ) from error

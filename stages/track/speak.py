@@ -38,7 +38,8 @@ def speak(model: LanguageModel, prompt: Prompt, ends: Ends, max_new_tokens: int)
             return
         said.append(int(token))
         text = model.tokenizer.decode(said)
-        added = "" if text.endswith(UNFINISHED) else text[len(written) :]
+        going_on = text.endswith(UNFINISHED) and len(said) < max_new_tokens
+        added = "" if going_on else text[len(written) :]
         written += added
         entropy = -(distribution.exp() * distribution).sum()
         yield Spoken(said[-1], added, float(distribution[token]), float(entropy))

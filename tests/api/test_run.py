@@ -17,7 +17,7 @@ from tokenizers import Tokenizer
 import ghosttrack as gt
 from ghosttrack.api import run as api_run
 from ghosttrack.api.run import RunNotice
-from ghosttrack.common.config.load import load_config
+from ghosttrack.common.config.load import CONFIG_FOLDER, load_config
 from ghosttrack.common.errors import DataError, MissingInputError
 from tests.pipeline import RESULTS, Pipeline
 
@@ -57,6 +57,20 @@ def test_it_says_what_was_run_not_what_the_file_says_now(run: gt.Run, stub_run: 
     assert own.layers == config.layers
     changed = gt.open("demo-stub", root=stub_run.root, overrides=["tracking.top_k_features=5"])
     assert changed.config.tracking.top_k_features == config.tracking.top_k_features
+
+
+def test_a_configuration_says_in_which_folder_it_was_run(
+    stub_run: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = (CONFIG_FOLDER / "model_configs/demo.yaml").read_text()
+    (tmp_path / "demo-stub.yaml").write_text(
+        f"{settings}\nname: demo-stub\npaths: {{root: {stub_run.root}}}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    for name in ("demo-stub.yaml", tmp_path / "demo-stub.yaml"):
+        assert gt.open(name).root == stub_run.root
+    with pytest.raises(MissingInputError):
+        gt.open("demo-stub.yaml", root=tmp_path)
 
 
 def test_questions_and_scores_are_those_of_the_files(run: gt.Run, published: list[dict]) -> None:

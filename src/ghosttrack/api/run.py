@@ -5,6 +5,7 @@ What was run is taken from the manifests, so that a run is the same whatever the
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -44,15 +45,17 @@ class RunNotice(UserWarning):
     """Something about a run that its reader should know: a part is missing, or another version made it."""
 
 
-def open_run(name: str | Path, root: str | Path = ".", overrides: Sequence[str] = ()) -> Run:
+def open_run(name: str | Path, root: str | Path | None = None, overrides: Sequence[str] = ()) -> Run:
     """Open what a run has published so far.
 
     name: of the run (`demo`, `demo-stub`), or the configuration file that it was made with. root: the folder it was made
-    in. overrides: `key=value`, as after `--set`, where the run has no file of its own to tell them. A run that is half
+    in; None: paths.root of its configuration, else this folder. overrides: `key=value`, as after `--set`, where the run has no file of its own to tell them. A run that is half
     finished opens too; what is not there is named. Raises MissingInputError where there is nothing at all.
     """
     wanted = str(name)
     base = _configuration(wanted, root, overrides)
+    if root is None:
+        root = base.paths.root if base is not None else os.environ.get("GHOSTTRACK_ROOT", ".")
     run = opened(base.name if base is not None else wanted, str(root), base)
     for notice in run.notices:
         warnings.warn(notice, RunNotice, stacklevel=2)
@@ -309,13 +312,20 @@ def _as_row(text: str, **labels: str | None) -> dict[str, str]:
     return {"question" if text.rstrip().endswith("?") else "prompt": text, **known}
 
 
-def _configuration(wanted: str, root: str | Path, overrides: Sequence[str]) -> Config | None:
+def _configuration(wanted: str, root: str | Path | None, overrides: Sequence[str]) -> Config | None:
     """The configuration of that name or file, as it is today; None where there is none."""
     stub = wanted.endswith(STUB) and wanted.removesuffix(STUB) in available_configs()
-    if wanted not in available_configs() and not stub and not wanted.endswith((".yaml", ".yml")):
+    here = Path(f"{wanted}.yaml")
+    if (
+        wanted not in available_configs()
+        and not stub
+        and not wanted.endswith((".yaml", ".yml"))
+        and not here.is_file()
+    ):
         return None
-    overrides = [f"paths.root={root}", *overrides]
-    return load_config(wanted.removesuffix(STUB) if stub else wanted, overrides, environ={}, stub=stub)
+    environ = {name: os.environ[name] for name in ("GHOSTTRACK_ROOT",) if name in os.environ}
+    overrides = [*([] if root is None else [f"paths.root={root}"]), *overrides]
+    return load_config(wanted.removesuffix(STUB) if stub else wanted, overrides, environ=environ, stub=stub)
 
 
 def _entries(store: Store, name: str) -> tuple[dict[str, Entry], list[str]]:
