@@ -1,6 +1,7 @@
 """The import rule and the shape of a stage, as docs/structure.md states them."""
 
 import ast
+import functools
 import io
 import json
 import re
@@ -21,9 +22,14 @@ TEXT = {"STRING", "COMMENT", "FSTRING_START", "FSTRING_MIDDLE", "FSTRING_END"}
 STAGES = sorted(path.parent.name for path in (ROOT / "stages").glob("*/contract.yaml"))
 
 
+@functools.cache
+def tree_of(file: Path) -> ast.Module:
+    return ast.parse(file.read_text(encoding="utf-8"))
+
+
 def imports(file: Path) -> Iterator[str]:
     """Dotted names that a file imports, wherever in the file."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(file)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -132,7 +138,7 @@ def test_no_two_units_publish_the_same_name() -> None:
 
 def texts(file: Path) -> Iterator[str]:
     """The texts in a file's code, `{}` for what is put into them."""
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(file)):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield node.value
         elif isinstance(node, ast.JoinedStr):
@@ -166,7 +172,7 @@ def test_a_class_has_a_name_of_its_own() -> None:
     found: dict[str, list[str]] = {}
     for folder in ("common", "stages", "orchestrate", "apptainer", "src/ghosttrack/api"):
         for file in sorted((ROOT / folder).rglob("*.py")):
-            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            for node in ast.walk(tree_of(file)):
                 if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                     found.setdefault(node.name, []).append(f"{file.relative_to(ROOT)}:{node.lineno}")
     assert len(found) > 200
@@ -178,7 +184,7 @@ def test_no_function_is_longer_than_a_screen() -> None:
     long = []
     for folder in ("common", "stages", "orchestrate", "apptainer", "src/ghosttrack/api"):
         for file in sorted((ROOT / folder).rglob("*.py")):
-            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            for node in ast.walk(tree_of(file)):
                 if isinstance(node, ast.FunctionDef) and (
                     body := node.body[ast.get_docstring(node) is not None :]
                 ):
