@@ -18,6 +18,7 @@ from ghosttrack.common.config.schema import SIZES, Config
 from ghosttrack.common.engine.contract import STAGES_FOLDER, Contract, Unit, expand, load_contracts
 from ghosttrack.common.engine.costs import costs_of
 from ghosttrack.common.engine.progress import format_bytes, format_seconds
+from ghosttrack.common.formats.neutral import markdown_table
 from ghosttrack.common.formats.saes import INDEPENDENT_SAE, SAE
 from ghosttrack.orchestrate.estimate import Estimator
 
@@ -53,7 +54,7 @@ def _sections(model: type[BaseModel], prefix: str) -> Iterator[str]:
         rows.append([f"`{prefix}{name}`", default, (field.description or "").replace("|", "\\|")])
     if rows:
         title = f"### {prefix.rstrip('.')}\n\n" if prefix else ""
-        yield title + _table(["key", "default", "meaning"], rows)
+        yield title + markdown_table([["key", "default", "meaning"], *rows])
     for name, section in sections:
         yield from _sections(section, f"{prefix}{name}.")
 
@@ -99,7 +100,7 @@ def comparison() -> str:
         _row("memory: training a SAE", small.memory("sae_train"), medium.memory("sae_train"), format_bytes),
         _row("memory: answers and tracks", small.memory("track"), medium.memory("track"), format_bytes),
     ]
-    return _table(["", SMALL, MEDIUM, "ratio"], rows)
+    return markdown_table([["", SMALL, MEDIUM, "ratio"], *rows])
 
 
 def batches() -> str:
@@ -120,7 +121,7 @@ def batches() -> str:
                 format_bytes(predicted.memory("sae_train")),
             ]
         )
-    return _table(["`EXTRACT_BATCH_SIZE`", "memory", "`TRAIN_BATCH_SIZE`", "memory"], rows)
+    return markdown_table([["`EXTRACT_BATCH_SIZE`", "memory", "`TRAIN_BATCH_SIZE`", "memory"], *rows])
 
 
 class Predicted:
@@ -163,11 +164,6 @@ def _kind(unit: Unit) -> str:
 
 def _row(title: str, small: float, medium: float, show: Any = lambda value: f"{value:,}") -> list[str]:
     return [title, show(small), show(medium), f"{medium / small:.2f}×" if small else "–"]
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(row) + " |" for row in (header, *rows)]
-    return "\n".join([lines[0], "|" + "---|" * len(header), *lines[1:]])
 
 
 def filled(text: str, content: Mapping[str, str]) -> str:

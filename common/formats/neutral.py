@@ -6,6 +6,7 @@ files keep the original.
 
 import html
 import re
+from collections.abc import Sequence
 
 FORMULA = "=+-@\t\r\n＝＋－＠"
 """First characters that make a formula (OWASP, CSV injection)."""
@@ -28,3 +29,9 @@ def markdown_text(text: str) -> str:
     escaped = html.escape(" ".join(text.split()), quote=False)
     escaped = re.sub(r"([\\`*_\[\]{}~#!])", r"\\\1", escaped)
     return escaped.replace("://", "&#58;//").replace("www.", "www&#46;").replace("@", "&#64;")
+
+
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table of a header and rows."""
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])

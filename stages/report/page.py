@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ghosttrack.common.engine.progress import format_probability
-from ghosttrack.common.formats.neutral import markdown_text
+from ghosttrack.common.formats.neutral import markdown_table, markdown_text
 from ghosttrack.common.formats.report import (
     ABLATION_PICTURE,
     CONFUSION_PICTURE,
@@ -40,13 +40,13 @@ def page(
         f"of {report['splits'][0]['n_groups']:,} groups of questions. Differences are paired: both methods on the same "
         "resamples. The best baseline is the best on a single signal, chosen after the fact, in its favour.",
         "## Methods",
-        tables.markdown(_main_methods(report)),
+        markdown_table(_main_methods(report)),
         f"![AUROC of every method]({METRICS_PICTURE.name})",
         "## Expected quality",
-        tables.markdown(tables.expectations(report)),
+        markdown_table(tables.expectations(report)),
         "## Harder splits",
         f"The detector ({tables.titles(report)[report['detector']]}) on each:",
-        tables.markdown(tables.splits(report)),
+        markdown_table(tables.splits(report)),
         *_transfers(report),
         *_long_answers(tokens or {}),
         "## Controls",
@@ -55,7 +55,7 @@ def page(
         *apart_sentence(report["sae"]),
         *(["Not measured:\n\n" + "\n".join(f"- {sentence}" for sentence in report["absent"])] if report["absent"] else []),
         "## Answers that the detector is surest about",
-        tables.markdown(example_rows(examples)),
+        markdown_table(example_rows(examples)),
         f"Each answer's tracks and account: `ghosttrack dashboard {report['name']}`.",
         *appendices(report, sources),
     ]  # fmt: skip
@@ -71,16 +71,16 @@ def _undefined(report: Json, examples: Sequence[Json], sources: Sequence[Sequenc
         "Answers, sparse autoencoders, tracks and accounts do not depend on it and are all there: "
         f"`ghosttrack dashboard {report['name']}` shows them.",
         "## Answers",
-        tables.markdown([row[:-1] for row in example_rows(examples)]),
+        markdown_table([row[:-1] for row in example_rows(examples)]),
         *_matchers(report),
         "## Relations",
-        tables.markdown([[markdown_text(row[0]), *row[1:]] for row in tables.relations(report)]),
+        markdown_table([[markdown_text(row[0]), *row[1:]] for row in tables.relations(report)]),
         "## Data",
-        tables.markdown([["", ""], *tables.data(report)]),
+        markdown_table([["", ""], *tables.data(report)]),
         "## Sparse autoencoders",
-        tables.markdown(tables.expectations(report)),
+        markdown_table(tables.expectations(report)),
         sae_sentence(report["sae_all_layers"]),
-        tables.markdown(tables.sae(report)),
+        markdown_table(tables.sae(report)),
         *apart_sentence(report["sae"]),
         "## Provenance",
         *_sources(report, "", sources),
@@ -103,7 +103,7 @@ def _long_answers(tokens: Json) -> list[str]:
         f"{tokens['tokens']:,} labelled tokens of {tokens['answers']:,} answers, {tokens['wrong_tokens']:,} of them in wrong spans; "
         f"{tokens['wrong_answers']:,} answers are wrong. Each risk is from a fit without the token's document; an answer has that of its "
         "riskiest token. The last column is what the detector has over each, paired.",
-        tables.markdown(tables.tokens(tokens)),
+        markdown_table(tables.tokens(tokens)),
     ]
 
 
@@ -116,7 +116,7 @@ def _transfers(report: Json) -> list[str]:
         "## From one data set to another",
         f"AUROC on the questions of {report['name']}; a detector of another configuration is taken as it was stored, and "
         "nothing is fitted again. Its own is out of fold:",
-        tables.markdown(rows),
+        markdown_table(rows),
     ]
 
 
@@ -133,12 +133,12 @@ def appendices(report: Json, sources: Sequence[Sequence[str]]) -> list[str]:
         "## B. All methods",
         f"{grouped['title']}: {_lower(grouped['description'])} {_repeats(grouped)}Questions are ranked by the calibrated "
         "probability, which means the same in every fold.",
-        tables.markdown(tables.methods(report, grouped, tables.RANKING)),
+        markdown_table(tables.methods(report, grouped, tables.RANKING)),
         "At the threshold that each training side chose on its inner folds (best F1), and the calibration:",
-        tables.markdown(tables.methods(report, grouped, tables.DECISIONS)),
+        markdown_table(tables.methods(report, grouped, tables.DECISIONS)),
         f"Calling every answer wrong would have F1 {tables.number(grouped['f1_all_called_wrong'])}. With abstention, the most "
         "suspicious first:",
-        tables.markdown(tables.methods(report, grouped, tables.SELECTION)),
+        markdown_table(tables.methods(report, grouped, tables.SELECTION)),
         "\n".join(
             f"- {called[m['name']]} (`{m['name']}`): {m['description']}"
             for m in report["methods"] if m["kind"] in ("detector", "baseline")
@@ -154,17 +154,17 @@ def appendices(report: Json, sources: Sequence[Sequence[str]]) -> list[str]:
         *_early_warning(report),
         "## E. Strict labels",
         strict_sentence(report),
-        *([tables.markdown(tables.methods(report, report["strict"], (*tables.RANKING[:2], "f1")))] if report["strict"] else []),
+        *([markdown_table(tables.methods(report, report["strict"], (*tables.RANKING[:2], "f1")))] if report["strict"] else []),
         *_matchers(report),
         "## F. Kinds of error",
         *_error_types(report),
         "## G. Relations",
-        tables.markdown([[markdown_text(row[0]), *row[1:]] for row in tables.relations(report)]),
+        markdown_table([[markdown_text(row[0]), *row[1:]] for row in tables.relations(report)]),
         "## H. Data",
-        tables.markdown([["", ""], *tables.data(report)]),
+        markdown_table([["", ""], *tables.data(report)]),
         "## I. Sparse autoencoders",
         sae_sentence(report["sae_all_layers"]),
-        tables.markdown(tables.sae(report)),
+        markdown_table(tables.sae(report)),
         "## J. Provenance",
         *_sources(
             report,
@@ -181,7 +181,7 @@ def _sources(report: Json, protocol: str, sources: Sequence[Sequence[str]]) -> l
         f"Model {markdown_text(report['model'])}, {len(report['layers'])} layers, seed {report['seed']}. Every answer is the model's own "
         f"greedy one. {protocol}To repeat it: `ghosttrack run {report['name']}`. The files that this page was made from; their "
         "inputs, parameters, code and machine are in the `manifest.json` beside them:",
-        tables.markdown(sources),
+        markdown_table(sources),
     ]
 
 
@@ -243,7 +243,7 @@ def _matchers(report: Json) -> list[str]:
     return [
         f"Labels are by `data.matching: {report['matching']}`. What every matcher would say of the same answers, and of how "
         "many two of them say different things:",
-        tables.markdown(tables.matchers(matchers)),
+        markdown_table(tables.matchers(matchers)),
     ]
 
 
@@ -311,14 +311,14 @@ def _ladder(report: Json, split: Json) -> list[str]:
         return ["No other association was tried."]
     return [
         "The same features on the same latents and folds, with other associations between layers:",
-        tables.markdown(rows),
+        markdown_table(rows),
         f"![The ladder of associations]({ABLATION_PICTURE.name})",
     ]
 
 
 def _comparisons(report: Json, split: Json, about: str) -> list[str]:
     rows = tables.comparisons(report, split, about)
-    return [tables.markdown(rows)] if len(rows) > 1 else ["not compared."]
+    return [markdown_table(rows)] if len(rows) > 1 else ["not compared."]
 
 
 def _split(report: Json, split: Json) -> list[str]:
@@ -327,12 +327,12 @@ def _split(report: Json, split: Json) -> list[str]:
         f"### {split['title']}",
         f"{split['n']:,} questions of {split['n_relations']:,} relations in {split['n_groups']:,} groups, "
         f"{split['prevalence']:.0%} wrong. {_repeats(split)}",
-        tables.markdown(
+        markdown_table(
             tables.methods(report, split, (*tables.RANKING[:2], "f1", "brier_skill", "ece", "prr"))
         ),
     ]
     compared = [tables.comparisons(report, split, about) for about in ("detector", "increment")]
-    parts += [tables.markdown(rows) for rows in (*compared, tables.ladder(report, split)) if len(rows) > 1]
+    parts += [markdown_table(rows) for rows in (*compared, tables.ladder(report, split)) if len(rows) > 1]
     return parts
 
 
@@ -342,14 +342,14 @@ def _early_warning(report: Json) -> list[str]:
     return [
         "AUROC from the first layers alone, and from the prompt alone, before a token of the answer is generated:",
         f"![Early warning]({EARLY_PICTURE.name})",
-        tables.markdown(tables.early_warning(report)),
+        markdown_table(tables.early_warning(report)),
     ]
 
 
 def _error_types(report: Json) -> list[str]:
     if not report["error_types"]:
         return ["Kinds of wrong answers were not distinguished."]
-    found = ["Each kind of wrong answer against all right ones:", tables.markdown(tables.error_types(report))]
+    found = ["Each kind of wrong answer against all right ones:", markdown_table(tables.error_types(report))]
     if agreement := report.get("error_type_agreement"):
         found.append(
             f"Kinds are told from the account of the answer's first token. By the leaders of the tracks alone {agreement['same']:,} of "

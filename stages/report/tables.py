@@ -285,12 +285,6 @@ def relations(report: Json) -> Rows:
     ]
 
 
-def markdown(rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table of a header and rows."""
-    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
-
-
 def matchers(reports: Sequence[Json]) -> Rows:
     """Header and a row a matcher: what it says against the labels, and of how many answers it differs from each other one."""
     names = [report["name"] for report in reports]

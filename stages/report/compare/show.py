@@ -21,7 +21,7 @@ from ghosttrack.common.engine.storage import storage_errors
 from ghosttrack.common.errors import ConfigError
 from ghosttrack.common.formats.final_report import REPORT
 from ghosttrack.common.formats.hallucination_scores import SCORES
-from ghosttrack.common.formats.neutral import markdown_text
+from ghosttrack.common.formats.neutral import markdown_table, markdown_text
 from ghosttrack.common.formats.saes import QUALITY
 from ghosttrack.common.palette import COLOURS, MUTED
 from ghosttrack.stages.report import tables
@@ -239,7 +239,7 @@ def markdown(
     pieces = [f"# {' and '.join(each.name for each in facts)}"]
     for title, rows in parts(facts, pairs):
         rows = [[*map(markdown_text, row)] if row[0] == "model" else row for row in rows]
-        pieces += [f"## {title}", tables.markdown(rows)]
+        pieces += [f"## {title}", markdown_table(rows)]
     pieces += [f"![{name.removesuffix('.svg').replace('_', ' ')}]({name})" for name in plots]
     pieces += notes(facts, pairs)
     return "\n\n".join(pieces) + "\n"

@@ -8,6 +8,7 @@ from rich.console import Console
 from ghosttrack.common.engine.contract import load_contract
 from ghosttrack.common.errors import CorruptInputError
 from ghosttrack.common.formats.final_report import REPORT
+from ghosttrack.common.formats.neutral import markdown_table
 from ghosttrack.stages.report import tables
 from ghosttrack.stages.report.page import apart_sentence, page, surest
 from ghosttrack.stages.report.run import summarise
@@ -115,7 +116,7 @@ def test_the_summary_fits_a_terminal_of_eighty_columns(final):
 
 
 def test_markdown_cells_keep_their_bars():
-    assert tables.markdown([["a", "b"], ["x|y", "z"]]).splitlines()[2] == "| x\\|y | z |"
+    assert markdown_table([["a", "b"], ["x|y", "z"]]).splitlines()[2] == "| x\\|y | z |"
 
 
 def test_examples_are_the_surest_at_both_ends():
