@@ -252,8 +252,10 @@ def _plain(sae: JumpReLUSAE) -> dict[str, Tensor]:
 def _read_settings(path: Path) -> Settings:
     """`cfg.json`, checked. Before version 6 what is now in `metadata` was among the settings."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        return Settings.model_validate({**content, "metadata": {**content, **content.get("metadata", {})}})
+        content = _given(json.loads(path.read_text(encoding="utf-8")))
+        return Settings.model_validate(
+            {**content, "metadata": {**content, **_given(content.get("metadata", {}))}}
+        )
     except FileNotFoundError as error:
         raise _missing(path) from error
     except ValidationError as error:
@@ -261,6 +263,11 @@ def _read_settings(path: Path) -> Settings:
         raise _unreadable(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise _unreadable(path, str(error)) from error
+
+
+def _given(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Without nulls, which older versions write for what they leave to the default."""
+    return {name: value for name, value in settings.items() if value is not None}
 
 
 def _check_kind(path: Path, settings: Settings) -> None:

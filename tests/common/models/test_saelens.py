@@ -116,10 +116,28 @@ def before_version_6(settings: dict[str, Any], tensors: dict[str, Tensor]) -> No
     settings |= {**settings.pop("metadata"), "sae_lens_version": "5.11.0", "normalize_activations": False}
 
 
+def with_nulls(settings: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    before_version_6(settings, tensors)
+    names = (
+        "activation_fn_kwargs",
+        "normalize_activations",
+        "reshape_activations",
+        "finetuning_scaling_factor",
+        "metadata",
+    )
+    settings |= {
+        **dict.fromkeys(names),
+        "dtype": "torch.float32",
+        "prepend_bos": True,
+        "hook_layer": 3,
+        "expansion_factor": 4,
+    }
+
+
 @pytest.mark.parametrize(
     "change",
     [lambda settings, tensors: None, leave_default, with_b_dec, negative_thresholds, needless_scaling_factor,
-     before_version_6],
+     before_version_6, with_nulls],
 )  # fmt: skip
 def test_a_sae_of_saelens_computes_the_same(tmp_path: Path, states: Tensor, change: Change) -> None:
     found = read(foreign(tmp_path / "a", change))
