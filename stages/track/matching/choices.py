@@ -10,7 +10,7 @@ from ghosttrack.stages.track.matching.mentions import NEGATIONS, denied_before, 
 from ghosttrack.stages.track.matching.quantities import whole_quantity
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_YES = """ναι vrai wahr richtig vero verdadero verdadeiro верно כן 是的 对的 對的 没错 そうです そう ใช่ yes yeah yep yup true correct right affirmative certainly absolutely definitely indeed oui si sí ja да sim はい 是 对 對 예 네 हाँ نعم evet"""
+_YES = """ναι vrai wahr richtig vero verdadero verdadeiro верно כן 是的 对的 對的 没错 そうです そう ใช่ yes yeah yep yup true correct right affirmative agreed certainly absolutely definitely indeed oui si sí ja да sim はい 是 对 對 예 네 हाँ نعم evet"""
 _NO = """
 όχι οχι nah faux falsch falso неверно לא 不是的 不对 違います 違う ไม่ใช่ ไม่ untrue impossible no nope false incorrect wrong negative non nein нет não nao いいえ 否 不 不是 아니요 아니오 नहीं لا hayır hayir
 """
@@ -28,7 +28,7 @@ _SAID = re.compile(r"\b(?:answer|verdict|statement|claim|this|that|it) (?:is|was
 _ALONE = regex.compile(r"[\s()\[\]*\"'“”:]*([A-Za-z])[\s()\[\]*\"'“”.,:!]*")
 _LEADING = regex.compile(r"[\s*\"'“(\[]*([A-Za-z])\**(?:[.):\]]+|\s+[-–—:])\s*\**(?=\S)")
 _NAMED = regex.compile(
-    r"(?i:\b(?:(?:answer|option|choice|letter)(?:\s+(?:is|was|would be))?|\bi\s(?:\w+\s)?(?:pick|choose|select))\s*:?\s*\**[(\[\"'“]?)([A-Z])(?![\p{L}\p{N}+#'’])"
+    r"(?i:\b(?:(?:answer|option|choice|letter)(?:\s+(?:is|was|would be))?|\bi\s(?:\w+\s)?(?:pick|choose|select)|\b(?:so|therefore|thus|hence),?(?=\s))\s*:?\s*\**[(\[\"'“]?)([A-Z])(?![\p{L}\p{N}+#'’])"
     r"|[(\[{]([A-Za-z])[)\]}]|(?i:\b(?:option|choice|letter|answer\sis)\s)([a-z])(?=[.)]?\s*$)(?![\p{L}\p{N}+#'’])"
 )
 _ORDINALS = ["first", "second", "third", "fourth", "fifth"]

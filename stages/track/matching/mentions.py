@@ -29,10 +29,10 @@ _PARTICLES = regex.compile(
 _NEGATIONS = """
 not never neither nor no non without cannot cant isnt wasnt arent werent dont doesnt didnt wont wouldnt couldnt shouldnt
 hasnt havent hadnt aint unlike except excluding hardly incorrect incorrectly wrong wrongly
-nicht kein keine keinen nie pas jamais nunca não nao sin ohne sans не ни нет nem δεν όχι μη ليس ليست لا غير לא אינו אינה
+nicht kein keine keinen nie pas jamais nunca não nao sin ohne sans не ни нет nem ikke inte niet geen ingen δεν όχι μη ليس ليست لا غير לא אינו אינה
 """
 NEGATIONS = frozenset(_NEGATIONS.split())
-_PHRASES = (("rather", "than"), ("instead", "of"), ("other", "than"), ("far", "from"), ("nowhere", "near"), ("i", "doubt"), ("everything", "but"),
+_PHRASES = (("rather", "than"), ("instead", "of"), ("other", "than"), ("far", "from"), ("apart", "from"), ("nowhere", "near"), ("i", "doubt"), ("everything", "but"),
             ("everyone", "but"), ("anything", "but"), ("anyone", "but"), ("anywhere", "but"), ("all", "but"))  # fmt: skip
 _AFFIRMING = "only just merely simply until later less more fewer earlier doubt question wonder surprisingly"
 _NOBODY = frozenset({"none", "nobody", "nothing", "one"})
@@ -75,7 +75,8 @@ _ASKED_BACK = regex.compile(
 """`Paris, isn't it?` and `Isn't it Paris?` say Paris."""
 _TURKISH = "d[aeıiuü]r|[dt][ae]n?|[yn]?[ıiuüae]|n?[ıiuü]n"
 _LOOSE: tuple[tuple[regex.Pattern[str], str | Callable[[regex.Match[str]], str]], ...] = (
-    (regex.compile(r"(?<=\p{L})[-‐‑−](?=\p{L})"), ""),
+    (regex.compile(r"(?<=\p{L})[-‐‑−](?=[\p{L}\p{N}])|(?<=\p{N})[-‐‑−](?=\p{L})"), ""),
+    (regex.compile(r"(?<=(?<!\p{L})\p{Lu}) (?=\p{Lu}(?!\p{L}))"), ""),
     (regex.compile(r"(?<!\p{L})(?:[ldjmnst]|qu)['’](?=\p{L}{3})", regex.I), ""),
     (regex.compile(rf"(?<=\p{{L}})['’](?:{_TURKISH})(?!\p{{L}})"), ""),
     (regex.compile("[äöü]", regex.I), lambda match: {"ä": "ae", "ö": "oe", "ü": "ue"}[match[0].lower()]),
@@ -105,7 +106,8 @@ def states(answer: str, name: str) -> bool:
     if not key:
         return bool(name.strip()) and name.strip() in answer
     if _SPACELESS.search(key):
-        return _states_part(answer, key)
+        pieces = [answer] if _CLAUSE.search(name) else _CLAUSE.split(answer)
+        return any(_states_part(piece, key) for piece in pieces if piece)
     if name.isupper() and len(name) <= 3 and key in _COMMON_WORDS and normalise(answer) != key:
         return bool(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", answer))
     answer = _ASKED_BACK.sub("", _TAKEN_BACK.sub("", answer))

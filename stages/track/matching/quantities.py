@@ -136,7 +136,7 @@ def spell_out(text: str) -> str:
     )
     text = _GLUED.sub(" ", re.sub(r"(?<=\d)_(?=\d{3})", "", text))
     text = re.sub(
-        r"(?<=[a-z])-(?=(?:half|third|quarter|fourth|fifth)s?\b)|\b(?:mid|early|late)-(?=\d)|\bca?\.(?=\d)",
+        r"(?<=[a-z])-(?=(?:half|third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|tenth)s?\b)|\b(?:mid|early|late)-(?=\d)|\bca?\.(?=\d)",
         " ",
         text,
     )
@@ -330,7 +330,7 @@ def _value(match: "regex.Match[str]") -> Fraction | None:
 
 def _adds(last: Quantity, quantity: Quantity, between: str) -> bool:
     """`1 hour 30 minutes`, `6 ft 2 in`: a smaller unit of the same kind directly behind."""
-    if quantity.dimension not in ("time", "length") or quantity.dimension != last.dimension:
+    if quantity.dimension not in ("time", "length", "mass") or quantity.dimension != last.dimension:
         return False
     smaller = last.value and quantity.stated and quantity.value / quantity.stated < last.value / last.stated
     return bool(smaller) and bool(re.fullmatch(r"\s?(?:,|and)?\s?", between))

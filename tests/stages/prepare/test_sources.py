@@ -340,9 +340,7 @@ def test_passages_with_a_question_are_as_many_questions_as_there_are_rows(tmp_pa
     assert {prompt.subject for prompt in prompts} == {""}
 
 
-@pytest.mark.parametrize(
-    "name", ["new*", "[new]", "$HOME", "a::b", "~new #2, b: c"]
-)
+@pytest.mark.parametrize("name", ["new*", "[new]", "$HOME", "a::b", "~new #2, b: c"])
 def test_a_name_is_no_pattern(tmp_path: Path, name: str) -> None:
     """Beside a file and a folder of other questions, which a pattern would find."""
     for place, asked in ((name, "Mine?"), ("newer", "Other?"), ("n", "Other?")):

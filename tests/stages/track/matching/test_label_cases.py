@@ -731,6 +731,14 @@ CASES: dict[str, list[tuple[str, str, int | None]]] = {
         ("JeanPaul", "Jean-Paul", 1), ("d'Artagnan", "Artagnan", 1), ("Goethe", "Göthe", 1),
         ("Ft Knox", "Fort Knox", 1), ("K-pop", "Kpop", 1), ("X-Ray", "xray", 1),
     ],
+    "a third reading": [
+        ("2 kg 500 g", "2.5 kg", 1), ("five-sixths", "5/6", 1), ("上海，不是北京", "上海", 1), ("上海，不是北京", "北京", 0),
+        ("J K Rowling", "J. K. Rowling", 1), ("3-D", "3D", 1), ("B-52", "B52", 1), ("3-2", "32", 0), ("apart from Paris", "Paris", 0),
+        ("ikke Oslo", "Oslo", 0), ("niet Amsterdam", "Amsterdam", 0), ("Agreed", "yes", 1), ("I'm afraid I don't know", "x", None),
+        ("Insufficient information", "x", None), ("Unable to determine", "x", None), ("The passage does not say", "x", None),
+        ("not mentioned", "x", None), ("dunno", "x", None), ("nan", "x", None), ("I don't know; Rome", "x", 0),
+        ("Let's see: A is blue, B is green, so C", "C", 1),
+    ],
 }  # fmt: skip
 OPTIONS: list[tuple[tuple[str, ...], list[tuple[str, str, int]]]] = [
     (("Paris", "Oslo"), [
