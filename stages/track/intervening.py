@@ -1,7 +1,9 @@
 """Interventions in the questions of a run, by its published files: what the command and the public API ask for."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +107,11 @@ class Interventions:
     ) -> dict[str, Any]:
         """Take tracks at a position, latents (layer, latent), or the `count` tracks that speak most for a candidate out of the
         model: what it then says, and every candidate's logit, beside a control of the same size. Raises DataError."""
+        _refuse_no_numbers(
+            [position, *tracks, *(part for pair in latents for part in pair)],
+            factor,
+            *([] if value is None else [value]),
+        )
         bench = self.bench(number)
         chosen = [(position, track) for track in tracks]
         if candidate is not None:
@@ -184,3 +191,13 @@ class Interventions:
             question.get("choices") or (),
         )
         return {0: "right", 1: "wrong", None: judgement.excluded or "not told"}[judgement.label]
+
+
+def _refuse_no_numbers(whole: Sequence[Any], *sizes: Any) -> None:
+    """Raises DataError for a position, track or latent that is no number of one, and for a size that is not finite."""
+    for each in whole:
+        if not isinstance(each, Integral) or isinstance(each, bool) or abs(int(each)) >= 2**31:
+            raise DataError(f"positions, tracks and latents are whole numbers, not {each!r:.60}")
+    for size in sizes:
+        if not (isinstance(size, Real) and math.isfinite(size)):
+            raise DataError(f"a factor or value is a finite number, not {size!r:.60}")

@@ -127,6 +127,18 @@ def test_errors_name_what_there_is(run: gt.Run, stub_run: Pipeline) -> None:
         run.question(run.questions.index[3] + "x")
     with pytest.raises(MissingInputError, match=r"no run 'demo' \(there: .*demo-stub"):
         gt.open("demo", root=stub_run.root)
+    for name in ("a\0", "\ud800", "../demo-stub", ""):
+        with pytest.raises(MissingInputError, match="has no run"):
+            gt.open(name, root=stub_run.root)
+    with pytest.raises(DataError, match="not by a float"):
+        run.question(1.5)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="a question is a text"):
+        run.ask(None)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="half of a surrogate pair"):
+        run.ask("\ud800?")
+    for wrong in ({"factor": float("nan")}, {"latents": [(0, 1.5)]}, {"position": 10**30}):
+        with pytest.raises(DataError, match="number"):
+            run.question(0).without(0, **wrong)  # type: ignore[arg-type]
 
 
 def files_of(root: Path) -> set[Path]:

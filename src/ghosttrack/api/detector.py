@@ -33,7 +33,7 @@ class RunDetector:
 
         if isinstance(questions, (str, Mapping)):
             questions = [questions]
-        rows = [_as_row(each) if isinstance(each, str) else each for each in questions]
+        rows = [each if isinstance(each, Mapping) else _as_row(each) for each in questions]
         found = self._run._session.ask(rows) if rows else []
         table = {
             "question": [each.text for each in found],

@@ -82,10 +82,10 @@ class Live:
         return json.loads(json.dumps(result, default=float)) if result else {}
 
     def _question(self, name: Any) -> Question:
-        if name in self._asked:
-            return self._asked[name]
         if not isinstance(name, str):
             raise DataError("question is the id of one")
+        if name in self._asked:
+            return self._asked[name]
         if name.startswith(NEW):
             raise DataError(
                 "tracks of questions of `ghosttrack score` cannot be taken out; ask the question here"

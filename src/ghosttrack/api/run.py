@@ -6,15 +6,17 @@ What was run is taken from the manifests, so that a run is the same whatever the
 from __future__ import annotations
 
 import os
+import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ghosttrack.api.report import Report
 from ghosttrack.common.config.load import available_configs, load_config
-from ghosttrack.common.config.schema import Config
+from ghosttrack.common.config.schema import NAME, Config
 from ghosttrack.common.engine.contract import Contract, Unit, expand, load_contracts
 from ghosttrack.common.engine.storage import Entry, Store
 from ghosttrack.common.errors import ConfigError, CorruptInputError, DataError, MissingInputError
@@ -65,7 +67,7 @@ def open_run(name: str | Path, root: str | Path | None = None, overrides: Sequen
 def opened(name: str, root: str, base: Config | None) -> Run:
     """The run of a name under a root. base: the configuration of that name, where there is one. Raises MissingInputError."""
     store = Store(root)
-    entries, notices = _entries(store, name)
+    entries, notices = _entries(store, name) if re.fullmatch(NAME, name) else ({}, [])
     if not entries:
         there = ", ".join(store.names()) or "none"
         raise MissingInputError(
@@ -204,6 +206,8 @@ class Run:
                 hint = f"; did you mean {near[0]!r}?" if near else "; run.questions lists them"
                 raise DataError(f"{self.name} has no question {which!r}{hint}")
             which = self._numbers[which]
+        if not isinstance(which, Integral):
+            raise DataError(f"a question is named by its id or its number, not by a {type(which).__name__}")
         if not -len(self) <= which < len(self):
             raise DataError(f"{self.name} has {len(self)} questions, no number {which}")
         number = range(len(self))[which]
@@ -308,6 +312,8 @@ class Run:
 
 
 def _as_row(text: str, **labels: str | None) -> dict[str, str]:
+    if not isinstance(text, str):
+        raise DataError(f"a question is a text, not a {type(text).__name__}")
     known = {name: value for name, value in labels.items() if value is not None}
     return {"question" if text.rstrip().endswith("?") else "prompt": text, **known}
 

@@ -113,9 +113,7 @@ class Session:
         """A temporary folder with the questions in it, and the configuration that asks them."""
         folder = tempfile.TemporaryDirectory(prefix="ghosttrack-")
         asked = Path(folder.name) / "questions.jsonl"
-        asked.write_text(
-            "".join(json.dumps(dict(row), ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
-        )
+        asked.write_text("".join(json.dumps(dict(row)) + "\n" for row in rows), encoding="utf-8")
         data = self._run.config.data.model_copy(update={"asked": str(asked)})
         return Scratch(self._run, folder), self._run.config.model_copy(update={"data": data})
 
