@@ -76,10 +76,14 @@ class Json(File):
             raise self.corrupt(path, "it is not a JSON object")
         if self.record is not None and (self.version is None or self.is_current(content)):
             try:
-                self.record.model_validate(content)
+                record = self.record.model_validate(content)
             except ValidationError as error:
                 first = error.errors()[0]
                 raise self.corrupt(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+            if (
+                self.record.model_config.get("extra") == "forbid"
+            ):  # all of it is declared: what came later has its default
+                return record.model_dump(mode="json")
         return content
 
     def is_current(self, content: Mapping[str, Any]) -> bool:

@@ -1,12 +1,13 @@
 """The one way to read and to write each kind of file."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from pydantic import TypeAdapter
+from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from ghosttrack.common.errors import CorruptInputError, NumericError
 from ghosttrack.common.formats.causes import CAUSES
@@ -55,6 +56,20 @@ def test_of_an_earlier_version_nothing_is_asked_and_of_todays_all_that_is_declar
     path.write_text('{"schema_version": 2, "detector": []}')
     with pytest.raises(CorruptInputError, match=r"final_report\.json .*run evaluate again"):
         FINAL_REPORT.read(path)
+
+
+class Weighed(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+    schema_version: int
+    weights: list[int]
+    unit: str = "kg"
+
+
+def test_a_file_of_before_a_field_was_there_has_its_default(tmp_path):
+    path = tmp_path / REPORT.name
+    path.write_text('{"schema_version": 2, "weights": [1]}')
+    found = replace(REPORT, record=Weighed).read(path)
+    assert found == {"schema_version": 2, "weights": [1], "unit": "kg"}
 
 
 def test_a_figure_that_json_cannot_hold_is_refused(tmp_path):
