@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ghosttrack.common.engine.storage_errors import storage_error
 from ghosttrack.common.errors import ModelSourceError
 
 MAGIC = b"GGUF"
@@ -35,6 +36,8 @@ def read(path: Path) -> Header:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             return _Reader(content).header()
     except (OSError, ValueError, struct.error, UnicodeDecodeError, KeyError) as error:
+        if found := storage_error(error, path, "read"):
+            raise found from error
         raise ModelSourceError(
             f"{path} is not a GGUF file that can be read ({error or type(error).__name__}); fetch it again"
         ) from error

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from transformers import AutoTokenizer, DynamicCache, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
+from ghosttrack.common.engine.storage_errors import storage_error
 from ghosttrack.common.errors import ModelMismatchError, ModelSourceError
 from ghosttrack.common.models.branching import branches_right
 from ghosttrack.common.models.placing import load_placed
@@ -266,6 +267,8 @@ def load_language_model(
         model = load_placed(folder, dtype, devices, offload).eval()
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
+        if found := storage_error(error, folder, "read"):
+            raise found from error
         raise ModelSourceError(
             f"{folder} is not a usable model snapshot: {' '.join(str(error).split())}"
         ) from error

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ghosttrack.common.engine.storage_errors import storage_error
 from ghosttrack.common.errors import GhostTrackError, ModelSourceError
 from ghosttrack.common.models import gguf_header
 from ghosttrack.common.models.source import MINIATURE, PACKAGE_PREFIX, ModelSource, locate
@@ -60,6 +61,8 @@ def sizes_of(source: str, revision: str | None = None) -> Sizes:
     except (GhostTrackError, PermissionError):
         raise
     except Exception as error:  # files of somebody else's, damaged in whichever way
+        if found := storage_error(error, place.folder or place.gguf, "read"):
+            raise found from error
         text = " ".join(str(error).split())
         raise ModelSourceError(
             f"model.base_model = {source!r} cannot be read: {text[:200] or type(error).__name__}; fetch it again"
@@ -139,6 +142,8 @@ def _of_config(source: str, folder: Path) -> Sizes:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         assert isinstance(config, dict)
     except (OSError, ValueError, AssertionError) as error:
+        if found := storage_error(error, folder, "read"):
+            raise found from error
         raise ModelSourceError(
             f"{folder / 'config.json'} cannot be read as a model's configuration ({error}); fetch it again"
         ) from error

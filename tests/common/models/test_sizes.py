@@ -1,6 +1,8 @@
 """A model's sizes without loading it: held against transformers' own reading, and the package gguf's."""
 
+import errno
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 import transformers
 
-from ghosttrack.common.errors import ModelSourceError
+from ghosttrack.common.errors import ModelSourceError, StorageError
 from ghosttrack.common.models import gguf_header
 from ghosttrack.common.models.sizes import sizes_of
 
@@ -91,6 +93,21 @@ def test_what_is_no_model_is_refused_in_one_line_with_the_mend(tmp_path: Path) -
     (tmp_path / "pytorch_model.bin").write_bytes(b"")
     with pytest.raises(ModelSourceError, match=r"is a file and no \.gguf"):
         sizes_of(str(tmp_path / "pytorch_model.bin"))
+
+
+def test_a_file_system_that_fails_is_not_called_a_bad_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stale(*_: object, **__: object) -> str:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(tmp_path))
+
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    monkeypatch.setattr(Path, "read_text", stale)
+    monkeypatch.setattr(Path, "open", stale)
+    for source in (tmp_path, tmp_path / "m.gguf"):
+        with pytest.raises(StorageError, match="stale"):
+            sizes_of(str(source))
 
 
 def test_a_hub_that_is_out_of_reach_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
