@@ -40,9 +40,11 @@ _BESIDE_HAN = regex.compile(
     r"(?<=[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}])(?=[A-Z])|(?<=[A-Z])(?=[\p{Han}\p{Hiragana}])"
 )
 _LISTED = regex.compile(r"(?<=\s)[(\[]?([A-Z])[.)\]:]\s")
+_OF_OPTION = regex.compile(r"\b[A-Z]\b")
+_AFTER_IT = regex.compile(r"\b(?:over|rather than|instead of)\s+\(?[A-Z]\)?(?!\p{L})|\bbecause\b.*")
+"""What is said of other options behind one that is named."""
 _REJECTED = regex.compile(
-    r"(?<=\b[A-Z]\b.*)\b(?:over|rather than|instead of)\s+\(?[A-Z]\)?(?!\p{L})|(?<=\b[A-Z]\b.*)\bbecause\b.*"
-    r"|(?<!\p{L})\(?[A-Z]\)?\s+(?:is|was)\s+(?:(?:clearly|definitely)\s+)?(?:wrong|incorrect|false)\b"
+    r"(?<!\p{L})\(?[A-Z]\)?\s+(?:is|was)\s+(?:(?:clearly|definitely)\s+)?(?:wrong|incorrect|false)\b"
 )
 _ONE_LETTER = regex.compile(
     r"(?<![\p{L}\p{N}'’])(?![AI]\s+(?!(?:is|and|or|nor|over)\b)\p{Ll})([A-Z])(?![\p{L}\p{N}+#'’])"
@@ -56,7 +58,10 @@ def is_letter(text: str) -> bool:
 
 def options_said(answer: str, n_options: int | None = None) -> set[str]:
     """Letters of the options that an answer chooses; letters that it denies are left out."""
-    answer = _REJECTED.sub("", _BESIDE_HAN.sub(" ", compatible(answer)))
+    answer = _BESIDE_HAN.sub(" ", compatible(answer))
+    if first := _OF_OPTION.search(answer):
+        answer = answer[: first.end()] + _AFTER_IT.sub("", answer[first.end() :])
+    answer = _REJECTED.sub("", answer)
     if n_options and (place := _counted(answer)) and place <= n_options:
         return {LETTERS[place - 1]}
     for pattern in (_ALONE, _LEADING):
