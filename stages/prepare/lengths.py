@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ghosttrack.common.engine.storage_errors import storage_error
 from ghosttrack.common.errors import DataError, ModelSourceError
 from ghosttrack.common.models.prompts import encode
 from ghosttrack.stages.prepare.prompts import QuestionLine
@@ -28,6 +29,8 @@ def reader_of(source: str | Path, **arguments: Any) -> TokenReader:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False, **arguments)
         tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **arguments)
     except (OSError, ValueError) as error:
+        if found := storage_error(error, Path(source), "read"):
+            raise found from error
         raise ModelSourceError(
             f"{source} is not a usable snapshot: {' '.join(str(error).split())}"
         ) from error
