@@ -5,10 +5,12 @@ one, and together in sets of rising size, each beside a control of the same size
 """
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+import torch
 from numpy.typing import NDArray
 
 from ghosttrack.common.engine.stage import Job
@@ -21,6 +23,7 @@ from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.common.maths.text import normalise
 from ghosttrack.common.models.language_model import load_language_model
+from ghosttrack.common.models.steps import steps_done
 from ghosttrack.stages.track.account import Head
 from ghosttrack.stages.track.causes import SET_SIZES, agreement_of, share
 from ghosttrack.stages.track.intervene import QuestionBench
@@ -33,7 +36,7 @@ ALONE = 4
 strongest alone."""
 WRONG = 0.75
 """Share of the questions whose answers are wrong, as far as there are so many."""
-QUESTIONS_A_STEP = 16
+QUESTIONS_A_STEP = 8
 
 Columns = dict[str, list[Any]]
 
@@ -44,29 +47,19 @@ def run(job: Job) -> dict[str, Any]:
         [line["label"] for line in generations], job.config.tracking.causes, job.config.seed
     )
     steps = [chosen[start : start + QUESTIONS_A_STEP] for start in range(0, len(chosen), QUESTIONS_A_STEP)]
-    names = [f"causes_{number:05}" for number in range(len(steps))]
-    mine = list(zip(names, steps, strict=True))[job.rank :: job.ranks]
-    before = sum(len(step) for name, step in mine if job.done(name))
-    total = sum(len(step) for _, step in mine)
-    desk = _Desk(job, generations) if before < total else None
-    with job.progress(total, "questions", "causes", before) as progress:
-        for name, step in mine:
-
-            def do(name: str = name, step: list[int] = step) -> None:
-                assert desk is not None
-                rows: Columns = {column: [] for column in CAUSES.names}
-                for number in step:
-                    desk.take_out(number, rows)
-                    progress.update(1)
-                path = job.scratch(f"{name}.json")
-                path.write_text(json.dumps(rows), "utf-8")
-                fsync(path)
-
-            job.step(name, do)
+    mine = range(len(steps))[job.rank :: job.ranks]
+    before = sum(len(steps[number]) for number in mine if job.done(_step(number)))
+    if before < (total := sum(len(steps[number]) for number in mine)):
+        desk = _Desk(job, generations)
+        with job.progress(total, "questions", "causes", before) as progress:
+            for number in steps_done(
+                job, desk.device, mine, _step, lambda number: _do_step(job, desk, number, steps[number])
+            ):
+                progress.update(len(steps[number]))
     job.barrier()
     if job.rank:
         return {}
-    pieces = [json.loads(job.scratch(f"{name}.json").read_text("utf-8")) for name in names]
+    pieces = [json.loads(_kept(job, number).read_text("utf-8")) for number in range(len(steps))]
     table = {
         column.name: np.array(
             [value for piece in pieces for value in piece[column.name]], dtype=_DTYPES[column.type]
@@ -75,6 +68,23 @@ def run(job: Job) -> dict[str, Any]:
     }
     CAUSES.write(job.output(CAUSES.name), table)
     return summary(table, [line["label"] for line in generations], job.config.seed)
+
+
+def _step(number: int) -> str:
+    return f"causes_{number:05}"
+
+
+def _kept(job: Job, number: int) -> Path:
+    return job.scratch(f"{_step(number)}.json")
+
+
+def _do_step(job: Job, desk: "_Desk", number: int, questions: list[int]) -> None:
+    rows: Columns = {column: [] for column in CAUSES.names}
+    for question in questions:
+        desk.take_out(question, rows)
+    path = _kept(job, number)
+    path.write_text(json.dumps(rows), "utf-8")
+    fsync(path)
 
 
 _DTYPES = {"string": object, "bool": bool, **{name: name for name in ("int16", "int32", "float32")}}
@@ -103,6 +113,10 @@ class _Desk:
         first = candidates["position"] == 0
         self._candidates = {name: candidates[name][first] for name in ("question", "token")}
         self._head, self._reader = Head.of(self._model), Rereader(self._model)
+
+    @property
+    def device(self) -> torch.device:
+        return self._model.device
 
     def take_out(self, number: int, rows: Columns) -> None:
         """Adds the rows of one question."""
