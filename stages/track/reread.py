@@ -73,10 +73,8 @@ class ContextReader:
         """
         self._look([(row, list(guess)) for row, guess in guesses.items()])
         said: dict[int, Tokens] = {row: [] for row in guesses}
-        going = list(said)
-        while going := [
-            row for row in going if self._follow(row, said[row])
-        ]:  # an answer at its limit is not looked at again
+        going = list(said)  # one at its limit has left: it is not looked at again
+        while going := [row for row in going if self._follow(row, said[row])]:
             self._look([(row, said[row]) for row in going])
         return said
 
