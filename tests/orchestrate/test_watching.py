@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from ghosttrack.common.config.cluster import Resources
+from ghosttrack.common.config.cluster import Resources, bytes_of
 from ghosttrack.orchestrate import options
 from ghosttrack.orchestrate.cli import ghosttrack
 from ghosttrack.orchestrate.logbook import read_events
@@ -88,7 +88,7 @@ def test_advice_compares_with_what_was_asked_for(finished: FakeProject) -> None:
     assert layers.time_share == pytest.approx(layers.seconds / 14400)
     assert layers.proposal.gpus == 2
     assert layers.proposal.time == "0:10:00"
-    assert layers.proposal.memory == "1G"
+    assert layers.memory < bytes_of(layers.proposal.memory) <= 2 * layers.memory + 2**30
 
 
 def test_a_configuration_is_named_once_as_an_argument_or_as_an_option(

@@ -19,7 +19,7 @@ from ghosttrack.common.engine.contract import (
 
 CONTRACT = Contract.model_validate(
     {
-        "stage": "sae_train", "phase": 2, "version": 1, "summary": "", "gpu": True,
+        "home": STAGES_FOLDER / "sae_train", "stage": "sae_train", "phase": 2, "version": 1, "summary": "", "gpu": True,
         "units": [
             {"name": "base", "reads": {"extract/all": ["layer_{layers}_states.pt", "index.pt"]},
              "parameters": ["seed", "layers"], "folder": "models/{name}", "writes": ["sae_base.pt"]},
@@ -101,7 +101,7 @@ def test_the_key_does_not_change_with_names_and_places(
 
 WAVES = Contract.model_validate(
     {
-        "stage": "extract", "phase": 1, "version": 1, "summary": "", "gpu": True, "ranks": "shared",
+        "home": STAGES_FOLDER / "extract", "stage": "extract", "phase": 1, "version": 1, "summary": "", "gpu": True, "ranks": "shared",
         "units": [
             {"name": "sample", "when": ["several_groups"], "temporary": True, "parameters": ["layers"],
              "folder": "data/{name}/sample", "writes": ["layer_{layers}_states.pt"]},
@@ -112,7 +112,7 @@ WAVES = Contract.model_validate(
 )  # fmt: skip
 READERS = Contract.model_validate(
     {
-        "stage": "sae_train", "phase": 2, "version": 1, "summary": "", "gpu": True,
+        "home": STAGES_FOLDER / "sae_train", "stage": "sae_train", "phase": 2, "version": 1, "summary": "", "gpu": True,
         "units": [
             {"name": "base", "when": ["one_group"], "parameters": [], "folder": "m", "writes": ["base.pt"],
              "reads": {"extract/layers_{groups}": ["layer_{layers}_states.pt", "index_{groups}.pt"]}},

@@ -176,5 +176,7 @@ def test_a_template_without_an_end_is_refused_and_ours_go_on(
     monkeypatch: pytest.MonkeyPatch, program: str
 ) -> None:
     monkeypatch.setattr(chat_module, "MOST_SECONDS", 1)
-    with pytest.raises(ConfigError, match="takes more than 1 s or 512 MiB for a question; mend the template"):
+    with pytest.raises(
+        ConfigError, match="takes more than 1 s or 512 MiB for a question; correct the template"
+    ):
         chat_of(tokenizer_with(program + CHATML), model_of())
