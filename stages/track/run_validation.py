@@ -130,7 +130,7 @@ def _rounded_means(scenes: Mapping[str, Mapping[str, Mapping[str, Sequence[float
     }
 
 
-def _causes(links: validation.TestedLinks, drops: validation.Drops, layers: list[int]) -> dict[str, Any]:
+def _causes(links: validation.LinkTrials, drops: validation.Drops, layers: list[int]) -> dict[str, Any]:
     """What the linked and the controls lose without the source, over all tested links and layer by layer."""
     return {
         "links": len(drops.linked),

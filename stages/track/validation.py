@@ -166,7 +166,7 @@ def judge_life(life: float, permuted_life: float, depth: int) -> Verdict:
 
 
 @dataclass(frozen=True)
-class TestedLinks:
+class LinkTrials:
     """Links to be tested by intervention, [n] each. token: which of the chosen tokens; layer: place of the earlier
     latent's layer; source, target: latents at it and at the next; control: the latent active at the source's layer and
     token whose activation is nearest to the source's, and which the target does not continue. *_activation: float32."""
@@ -183,7 +183,7 @@ class TestedLinks:
 
 def sample_links(
     scans: Scans, tracks: Tracks, chosen: NDArray[np.int64], layers: Sequence[int], seed: int
-) -> TestedLinks:
+) -> LinkTrials:
     """At each chosen problem and each pair of neighbouring layers, one link at random.
 
     chosen: int64, rows of the scans. Layers that are not neighbours in the model give none.
@@ -220,7 +220,7 @@ def sample_links(
                 )
     kinds = (np.int64,) * 5 + (np.float32,) * 3
     values = list(zip(*columns, strict=True)) if columns else [()] * len(kinds)
-    return TestedLinks(*(np.array(one, dtype=kind) for one, kind in zip(values, kinds, strict=True)))
+    return LinkTrials(*(np.array(one, dtype=kind) for one, kind in zip(values, kinds, strict=True)))
 
 
 class Drops(NamedTuple):
@@ -239,7 +239,7 @@ def ablate(
     column: NDArray[np.int64],
     saes: Sequence[JumpReLUSAE],
     layers: Sequence[int],
-    links: TestedLinks,
+    links: LinkTrials,
     tokens_at_a_time: int,
 ) -> Drops:
     """Take latents out of block outputs, activation · decoder less at one token, and read the next block's output.

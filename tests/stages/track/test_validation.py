@@ -12,7 +12,7 @@ from ghosttrack.stages.track.associate.record import empty_tracks, number_tracks
 from ghosttrack.stages.track.association import Scans, fit
 from ghosttrack.stages.track.run_validation import words
 from ghosttrack.stages.track.scenes import SCENES, Scene, plant
-from ghosttrack.stages.track.validation import Drops, TestedLinks, Verdict
+from ghosttrack.stages.track.validation import Drops, LinkTrials, Verdict
 from tests.stages.sae_train.spliced import corpus, identity_sae
 from tests.tiny_models import N_LAYERS, save_random_model
 
@@ -133,7 +133,7 @@ def test_taking_out_what_a_latent_is_made_of_lowers_it_and_taking_out_something_
     others = here.scatter(1, source[:, None], 0.0)
     control_activation, control = others.max(1)
     n = len(row)
-    links = TestedLinks(
+    links = LinkTrials(
         np.arange(n), np.zeros(n, dtype=np.int64), source.numpy(), source.numpy(), control.numpy(),
         activation.numpy(), control_activation.numpy(), np.ones(n, dtype=np.float32),
     )  # fmt: skip
@@ -143,7 +143,7 @@ def test_taking_out_what_a_latent_is_made_of_lowers_it_and_taking_out_something_
     assert validation.judge_causes(drops, links.token).passed
     assert not validation.judge_causes(Drops(drops.control, drops.linked), links.token).passed
     assert not validation.judge_causes(Drops(drops.linked, drops.linked), links.token).passed
-    none = TestedLinks(**{**vars(links), "source_activation": 0 * activation.numpy()})
+    none = LinkTrials(**{**vars(links), "source_activation": 0 * activation.numpy()})
     unharmed = validation.ablate(model, text, row, column, saes, layers, none, tokens_at_a_time=n)
     np.testing.assert_allclose(unharmed.linked, 0, atol=1e-6)
 
