@@ -31,6 +31,8 @@ PASS = 32
 """Tokens of padding that cost about as much as another forward pass of a small model on a CPU: 2 ms each against 75 ms."""
 MOST, MOST_COLUMNS = 1024, 8192
 """Of one pass with more than one tree: tokens, padding with them, and columns of keys and values before them."""
+LONG = 256
+"""Tokens of a beginning that keep a pass busy by themselves, and of which a mask would be large: it is read as any text is."""
 _OTHER_WINDOWS = ("window_size", "attention_window", "attention_chunk_size")
 """Of configurations whose attention is bounded in another way than by `sliding_window`."""
 
@@ -105,15 +107,18 @@ def read(trees: Sequence[Tree]) -> None:
 
 
 def read_prefixes(model: LanguageModel, groups: Sequence[Sequence[Sequence[int]]]) -> list[Prefix]:
-    """What the texts of each group begin with, all but the last token of the shortest at most; read side by side."""
+    """What the texts of each group begin with, all but the last token of the shortest at most; short ones side by side."""
     counts = [min(common_prefix(texts), min(map(len, texts)) - 1) for texts in groups]
-    if not model.branches:
-        return [read_prefix(model, texts, count) for texts, count in zip(groups, counts, strict=True)]
-    trees = [Tree(model, Prefix([], None)) for _ in groups]
-    for tree, texts, count in zip(trees, groups, counts, strict=True):
-        tree.add([texts[0][:count]])
-    read(trees)
-    return [Prefix(tree.tokens, tree.cache) for tree in trees]
+    trees = {n: Tree(model, Prefix([], None)) for n, c in enumerate(counts) if model.branches and c <= LONG}
+    for number, tree in trees.items():
+        tree.add([groups[number][0][: counts[number]]])
+    read(list(trees.values()))
+    return [
+        Prefix(trees[number].tokens, trees[number].cache)
+        if number in trees
+        else read_prefix(model, texts, count)
+        for number, (texts, count) in enumerate(zip(groups, counts, strict=True))
+    ]
 
 
 def _read_side_by_side(trees: Sequence[Tree]) -> None:

@@ -8,6 +8,7 @@ import torch
 
 from ghosttrack.common.formats.answers import Answer
 from ghosttrack.common.formats.contexts import Context
+from ghosttrack.common.models import branching
 from ghosttrack.common.models.language_model import load_language_model
 from ghosttrack.stages.detect.features.contexts import context_features
 from ghosttrack.stages.track.generate import Ends
@@ -62,7 +63,8 @@ ANSWERS = [[10], [11, 12, 13], [14, 15, 16, 17, 18]]
 
 
 @pytest.mark.parametrize("prefix", [[], [30, 31, 32], list(range(30, 30 + 2 * WINDOW))])
-def test_forcing_equals_whole_passes(model, prefix):
+def test_forcing_equals_whole_passes(model, prefix, monkeypatch):
+    monkeypatch.setattr(branching, "LONG", WINDOW)  # so that one is read as a tree, and one as any text
     ends = SomeEnds(model)
     prompts = [prefix + query for query in QUERIES]
     other = [[40, *prefix, *query] for query in QUERIES[:2]]
