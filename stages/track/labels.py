@@ -12,26 +12,8 @@ from typing import NamedTuple
 
 from ghosttrack.common.maths.text import normalise
 from ghosttrack.stages.track.matching.matchers import MATCHERS, Key, applicable, auto, exact
+from ghosttrack.stages.track.matching.refusals import refuses
 
-_KNOWS_NOT = (
-    "(?:i )?(?:really |honestly )?(?:do not|dont) know", "not (?:mentioned|stated|specified|given)",
-    "(?:the )?(?:passage|text|context) does(?: not|nt) (?:say|mention|state|specify)", "i (?:do not|dont) have (?:enough|any|sufficient|access|the|information)",
-    "(?:i have )?no (?:idea|clue)", "(?:i am |im )?(?:not sure|unsure|not certain)",
-    "i (?:cannot|cant|can not|could not|couldnt|am unable to|am not able to) (?:answer|determine|say|tell|help|find|provide)",
-    "(?:(?:there is|i have) )?(?:no|not enough|insufficient) information", "unable to (?:determine|answer|say)",
-    "(?:it|(?:the|that|this) (?:information|answer)) (?:is (?:unknown|not (?:known|available|clear))|cannot be (?:determined|known))",
-)  # fmt: skip
-_MEANWHILE = "the|that|this|these|what|who|when|where|which|how|if|about|on|with|to|for|enough|any|information|an?|your|you|it|of"
-_ELSEWHERE = """
-je ne sais pas|ich weiss nicht|ich weiss es nicht|keine ahnung|no se|no lo se|nao sei|non so|non lo so|не знаю|я не знаю|bilmiyorum
-ik weet het niet|لا أعرف|לא יודע|मुझे नहीं पता|わかりません|分かりません|知りません|不知道|我不知道|모르겠습니다|ไม่ทราบ
-"""
-_REFUSAL = re.compile(
-    "unknown|not known|none|null|nan|na|n/a|n a|not available|no answer|unanswerable|idk|dunno"
-    rf"|(?:(?:sorry|im sorry|i am sorry|im afraid|i am afraid|unfortunately|as an? (?:ai|language)(?: language)?(?: model)?) )?(?:but )?"
-    rf"(?:{'|'.join(_KNOWS_NOT)})(?: (?:{_MEANWHILE})\b.*)?|{'|'.join(_ELSEWHERE.split(chr(10))[1:-1])}"
-)
-"""Of a normalised answer: it says that it does not answer, and nothing else."""
 _ASIDE = re.compile(r"<think>.*?</think>|~~[^~\n]+~~", re.DOTALL)
 """What an answer thinks before it answers, or strikes out."""
 
@@ -70,7 +52,7 @@ def judge(
     matched = {name: int(not MATCHERS[name](answer, key)) for name in ("auto", *applicable(golds, choices))}
     if MATCHERS.get(matching, auto)(answer, key):
         return Judgement(0, int(not exact(answer, key)), None, matched)
-    if _REFUSAL.fullmatch(said):
+    if refuses(answer):
         return Judgement(None, None, "refusal")
     if (asked := normalise(query)) and said.startswith(asked):
         return Judgement(None, None, "echo")

@@ -1,13 +1,13 @@
 """Answers that choose: a lettered option (`A`, `(b)`, `A. Paris`, `The answer is C`), or yes and no."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import regex
 
 from ghosttrack.common.maths.text import compatible, normalise
 from ghosttrack.stages.track.matching.mentions import NEGATIONS, denied_before, states
-from ghosttrack.stages.track.matching.quantities import whole_quantity
+from ghosttrack.stages.track.matching.refusals import refuses
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _YES = """ναι vrai wahr richtig vero verdadero verdadeiro верно כן 是的 对的 對的 没错 そうです そう ใช่ yes yeah yep yup true correct right affirmative agreed certainly absolutely definitely indeed oui si sí ja да sim はい 是 对 對 예 네 हाँ نعم evet"""
@@ -28,8 +28,8 @@ _SAID = re.compile(r"\b(?:answer|verdict|statement|claim|this|that|it) (?:is|was
 _ALONE = regex.compile(r"[\s()\[\]*\"'“”:]*([A-Za-z])[\s()\[\]*\"'“”.,:!]*")
 _LEADING = regex.compile(r"[\s*\"'“(\[]*([A-Za-z])\**(?:[.):\]]+|\s+[-–—:])\s*\**(?=\S)")
 _NAMED = regex.compile(
-    r"(?i:\b(?:(?:answer|option|choice|letter)(?:\s+(?:is|was|would be))?|\bi\s(?:\w+\s)?(?:pick|choose|select)|\b(?:so|therefore|thus|hence),?(?=\s))\s*:?\s*\**[(\[\"'“]?)([A-Z])(?![\p{L}\p{N}+#'’])"
-    r"|[(\[{]([A-Za-z])[)\]}]|(?i:\b(?:option|choice|letter|answer\sis)\s)([a-z])(?=[.)]?\s*$)(?![\p{L}\p{N}+#'’])"
+    r"(?i:\b(?:(?:answer|option|choice|letter)(?:\s+(?:is|was|would be))?|\bi\s(?:\w+\s)?(?:pick|choose|select)|\b(?:so|therefore|thus|hence),?(?=\s))\s*:?\s*\**[(\[\"'“]?)([A-Z])(?![\p{L}\p{N}+#'’]|-\p{L})"
+    r"|[(\[{]([A-Za-z])[)\]}]|(?i:\b(?:option|choice|letter|answer\sis)\s)([a-z])(?=[.)]?\s*$)(?![\p{L}\p{N}+#'’]|-\p{L})"
 )
 _ORDINALS = ["first", "second", "third", "fourth", "fifth"]
 _COUNTED = re.compile(
@@ -47,7 +47,7 @@ _REJECTED = regex.compile(
     r"(?<!\p{L})\(?[A-Z]\)?\s+(?:is|was)\s+(?:(?:clearly|definitely)\s+)?(?:wrong|incorrect|false)\b"
 )
 _ONE_LETTER = regex.compile(
-    r"(?<![\p{L}\p{N}'’])(?![AI]\s+(?!(?:is|and|or|nor|over)\b)\p{Ll})([A-Z])(?![\p{L}\p{N}+#'’])"
+    r"(?<![\p{L}\p{N}'’]|\p{L}-)(?![AI]\s+(?!(?:is|and|or|nor|over)\b)\p{Ll})([A-Z])(?![\p{L}\p{N}+#'’]|-\p{L})"
 )
 
 
@@ -88,10 +88,12 @@ def _counted(answer: str) -> int | None:
     return None
 
 
-def chooses(answer: str, gold: str, choices: Sequence[str] = ()) -> bool:
+def chooses(
+    answer: str, gold: str, choices: Sequence[str] = (), states: Callable[[str, str], bool] = states
+) -> bool:
     """Whether the answer chooses the option that `gold` names, by its letter or by its text, and no other.
 
-    gold: a letter, one of the choices, or both (`A. Paris`).
+    gold: a letter, one of the choices, or both (`A. Paris`). states: whether an answer states an option's text.
     """
     wanted, text = _wanted(gold, choices)
     said = options_said(answer, len(choices) or None)
@@ -101,8 +103,8 @@ def chooses(answer: str, gold: str, choices: Sequence[str] = ()) -> bool:
         return said == {wanted} and not others if wanted else bool(text) and states(answer, text or "")
     if text is None:
         return False
-    if (number := whole_quantity(answer)) and any(map(whole_quantity, choices)):
-        return [one for one in choices if (other := whole_quantity(one)) and number.same(other)] == [text]
+    if normalise(body) in map(normalise, choices):
+        return normalise(body) == normalise(text)
     rivals = [choice for choice in choices if choice != text and states(answer, choice)]
     return states(answer, text) and not any(
         text not in rival and normalise(rival) not in normalise(text) for rival in rivals
@@ -140,7 +142,7 @@ def verdict(answer: str) -> bool | None:
     """Whether an answer says yes (True) or no (False); None where it says neither or both."""
     asked = answer.rfind("?") + 1
     words = normalise(answer[asked:]).split() or normalise(answer).split()
-    if not words:
+    if not words or refuses(answer):
         return None
     if words in (["yes", "no"], ["no", "yes"]):
         return None
@@ -151,9 +153,7 @@ def verdict(answer: str) -> bool | None:
     if words[0] in YES and words[1:2] == ["not"]:
         return False
     if words[0] in YES | NO and not (
-        words[0] == "no"
-        and words[1:2]
-        in (["one"], ["doubt"], ["wonder"], ["evidence"], ["information"], ["mention"], ["idea"])
+        words[0] == "no" and words[1:2] in (["one"], ["doubt"], ["wonder"], ["evidence"], ["mention"])
     ):
         return words[0] in YES
     named = _SAID.search(" ".join(words))

@@ -33,8 +33,9 @@ _MONTH = "(?:" + "|".join(
 ) + r")\b\.?"  # fmt: skip
 _INFO = _Months()
 _DAY = r"(?:the )?\d{1,2}(?:st|nd|rd|th|er|º|\.(?= ))?"
+_ERA = r"(?: BC\b| AD\b)?"
 _DATE = re.compile(
-    rf"\b(?:{_DAY}(?: of| de)?[ -]{_MONTH}(?:(?:,| de)?[ -]\d{{4}})?|{_MONTH} {_DAY}\b(?:,? \d{{4}})?|{_MONTH},?(?: de)? \d{{4}}"
+    rf"\b(?:{_DAY}(?: of| de)?[ -]{_MONTH}(?:(?:,| de)?[ -]\d{{4}}{_ERA})?|{_MONTH} {_DAY}\b(?:,? \d{{4}}{_ERA})?|{_MONTH},?(?: de)? \d{{4}}{_ERA}"
     r"|\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[/.-]\d{1,2}[/.-](?:\d{4}|\d\d))(?:\b|(?=T\d\d:))",
     re.IGNORECASE,
 )
@@ -42,11 +43,12 @@ _TIME = re.compile(
     r"(?<![\d:.,$€£-])(\d{1,2})(?::(\d\d))?(?:\s?([ap])(?:\.\s?m\b\.?|m\b)|\s?(o['’]?clock|uhr)\b)?(?![\d:])"
 )
 _EAST_ASIAN = re.compile(r"(\d{4})[年년] ?(\d{1,2})[月월] ?(\d{1,2})[日일]")
+_ERAS = re.compile(r"(?<=[\dy])\s?(?:(B)\.?\s?C(?:\.?\s?E)?\b\.?|A\.?\s?D\b\.?|C\.?\s?E\b\.?)")
 _DEFAULTS = (datetime(2001, 1, 1), datetime(2004, 12, 28))
 
 
 class Date(NamedTuple):
-    """A date of which parts may be open (None)."""
+    """A date of which parts may be open (None); years before Christ are negative."""
 
     year: int | None
     month: int | None
@@ -71,13 +73,18 @@ def dates(text: str) -> tuple[Found, ...]:
     text = _iso(text)
     found = []
     for match in _DATE.finditer(text):
-        written = re.sub(r"(?i)\b(?:of|de|the)\b|(?<=\d)(?:er|º)", " ", match[0]).replace(
-            ".", "/" if match[0][0].isdigit() else " "
+        said, before, _ = match[0].removesuffix(" AD").partition(" BC")
+        written = re.sub(r"(?i)\b(?:of|de|the)\b|(?<=\d)(?:er|º)", " ", said).replace(
+            ".", "/" if said[0].isdigit() else " "
         )
         try:
-            readings = {_read(written, dayfirst) for dayfirst in _orders(match[0])}
+            readings = {_read(written, dayfirst) for dayfirst in _orders(said)}
         except (parser.ParserError, OverflowError):
             continue
+        if re.fullmatch(r"\d\d?\D\d\d?\D\d\d", said):  # of any century, whatever day it is today
+            readings |= {one._replace(year=one.year + 100 * n) for one in readings for n in (-1, 1)}
+        if before:
+            readings = {one._replace(year=-one.year) if one.year else one for one in readings}
         found.append(Found(tuple(readings), *match.span()))
     return tuple(found)
 
@@ -126,9 +133,15 @@ def whole_date(text: str) -> tuple[Date, ...]:
     return found[0].readings if len(found) == 1 and (found[0].start, found[0].end) == (0, len(text)) else ()
 
 
+def eras(text: str) -> str:
+    """The text with every name of an era behind a year or a century as ` BC` or ` AD`."""
+    return _ERAS.sub(lambda match: " BC" if match[1] else " AD", text)
+
+
 def _iso(text: str) -> str:
-    """ASCII digits, and dates of East Asia as others write them."""
-    return _EAST_ASIAN.sub(r"\1-\2-\3 ", ascii_digits(compatible(text)))
+    """ASCII digits, years of four, and dates of East Asia as others write them."""
+    text = _EAST_ASIAN.sub(r"\1-\2-\3 ", eras(ascii_digits(compatible(text))))
+    return re.sub(r"\b\d{1,3}(?= (?:BC|AD)\b)", lambda match: match[0].zfill(4), text)
 
 
 def _orders(text: str) -> tuple[bool, ...]:

@@ -13,6 +13,7 @@ from ghosttrack.stages.track.matching.dates import dates, spelled_days, times, w
 from ghosttrack.stages.track.matching.mentions import denied_before, states
 from ghosttrack.stages.track.matching.quantities import (
     quantities,
+    ratios,
     roman_numerals,
     spell_out,
     whole_quantity,
@@ -62,6 +63,8 @@ def concluded(answer: str) -> str:
 
 def _states_all(answer: str, gold: str) -> bool:
     """Whether the answer states each item of a list (`red, green and blue`), in any order."""
+    if gold[:1] in ("(", "["):  # a point, an interval: in order
+        return gold.replace(" ", "") in answer.replace(" ", "")
     items = [item for item in _ITEMS.split(gold) if normalise(item)]
     return len(items) > 1 and all(states(answer, item) for item in items)
 
@@ -90,7 +93,7 @@ def time(answer: str, key: Key) -> bool:
 
 def choice(answer: str, key: Key) -> bool:
     """The answer chooses the right option, by letter or text, and no other."""
-    return any(chooses(answer, gold, key.choices) for gold in key.golds)
+    return any(chooses(answer, gold, key.choices, _says) for gold in key.golds)
 
 
 def yes_no(answer: str, key: Key) -> bool:
@@ -108,7 +111,11 @@ def auto(answer: str, key: Key) -> bool:
     """By the kind of each right answer: option, yes or no, number, date, or name."""
     if key.choices:
         return choice(answer, key)
-    return any(KINDS[kind_of(gold)](answer, Key((gold,))) for gold in key.golds)
+    return any(_says(answer, gold) for gold in key.golds)
+
+
+def _says(answer: str, gold: str) -> bool:
+    return KINDS[kind_of(gold)](answer, Key((gold,)))
 
 
 MATCHERS: dict[str, Callable[[str, Key], bool]] = {
@@ -163,13 +170,13 @@ def _holds_number(answer: str, gold: str) -> bool:
     if wanted is None:
         return False
     answer = concluded(answer)
-    text = spell_out(answer)
     if any(
         q.same(wanted) and not _BEYOND.search(text[: q.start]) and not denied_before(text[: q.start], "0")
+        for text in dict.fromkeys((spell_out(answer), ratios(spell_out(answer))))
         for q in (*quantities(text), *roman_numerals(text))
     ):
         return True
-    if not wanted.value and _NONE.search(text):
+    if not wanted.value and _NONE.search(spell_out(answer)):
         return True
     years = {reading.year for found in dates(answer) for reading in found.readings}
     if wanted.dimension is None and wanted.value in years:

@@ -52,6 +52,8 @@ _MONTHS = "january february march april august september october november decemb
 _ABBREVIATED = {"st": "saint", "mt": "mount", "ft": "fort", "dr": "doctor", "sept": "september"} | {
     month[:3]: month for month in _MONTHS.split()
 }
+_INSIDE = "京都/東京都 印度/印度尼西亚 印度/印度尼西亞 印度/印度洋 马里/索马里 馬里/索馬里 苏丹/南苏丹 蘇丹/南蘇丹 几内亚/几内亚比绍 几内亚/赤道几内亚 几内亚/新几内亚 爱尔兰/北爱尔兰 スーダン/南スーダン ギニア/赤道ギニア 朝鮮/北朝鮮"
+"""Names inside of names of other places, where words are not set apart."""
 _COMMON_NOUN = regex.compile(r"(?<!\p{L})(?!news)\p{Ll}{3,}(?!\p{L})")
 _PLURALS = (
     (re.compile(r"(\w{2,})ies"), "y"),
@@ -108,7 +110,7 @@ def states(answer: str, name: str) -> bool:
     if _SPACELESS.search(key):
         pieces = [answer] if _CLAUSE.search(name) else _CLAUSE.split(answer)
         return any(_states_part(piece, key) for piece in pieces if piece)
-    if name.isupper() and len(name) <= 3 and key in _COMMON_WORDS and normalise(answer) != key:
+    if name[0].isupper() and len(name) <= 3 and key in _COMMON_WORDS and normalise(answer) != key:
         return bool(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", answer))
     answer = _ASKED_BACK.sub("", _TAKEN_BACK.sub("", answer))
     if _states_words(answer, name):
@@ -219,6 +221,8 @@ def _spellings(word: str, common: frozenset[str]) -> frozenset[str]:
 def _states_part(answer: str, key: str) -> bool:
     """The same where words are not set apart; a name in katakana is a whole run of it."""
     said, key = normalise(answer).replace(" ", ""), key.replace(" ", "")
+    for name, longer in (pair.split("/") for pair in _INSIDE.split()):
+        said = said.replace(longer, " ") if name == key else said
     for match in re.finditer(re.escape(key), said):
         before, after = said[: match.start()], said[match.end() :]
         edges = ((before[-1:], key[0]), (after[:1], key[-1]))

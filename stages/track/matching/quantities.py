@@ -13,6 +13,7 @@ import regex
 from text_to_num import alpha2digit, text2num
 
 from ghosttrack.common.maths.text import ascii_digits, compatible
+from ghosttrack.stages.track.matching.dates import eras
 
 _SCALES = {
     "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12, "lakh": 10**5,
@@ -44,7 +45,7 @@ for _dimension, _table in {
     "share": {"0.01": "% percent per-cent", "0.001": "‰"},
     "celsius": {"1": "°c celsius"}, "fahrenheit": {"1": "°f fahrenheit"}, "kelvin": {"1": "kelvin"},
     "years": {"1": "year yr"}, "months": {"1": "month"}, "degrees": {"1": "° degree"},
-    "before": {"1": "bc bce"}, "after": {"1": "ad ce"},
+    "before": {"1": "bc", "100": "century-bc"}, "after": {"1": "ad"}, "centuries": {"1": "century"},
     "USD": {"1": "$ usd us$ dollar", "0.01": "cent ¢"}, "EUR": {"1": "€ eur euro"}, "GBP": {"1": "£ gbp"}, "JPY": {"1": "jpy yen"}, "CHF": {"1": "chf franc swiss-franc"},
     "CAD": {"1": "cad c$ ca$ canadian-dollar"}, "AUD": {"1": "aud a$ au$ australian-dollar"}, "peso": {"1": "peso"},
     "lira": {"1": "lira lire"}, "krone": {"1": "krone kroner krona kronor"},
@@ -56,6 +57,7 @@ for _dimension, _table in {
 
 _OF_TWO = {
     "¥": {"JPY": Fraction(1), "CNY": Fraction(1)},
+    "degrees": {"celsius": Fraction(1), "fahrenheit": Fraction(1)},
     "pound": {"GBP": Fraction(1), "mass": Fraction("0.45359237")},
 }
 """Names of two units: the dimensions that they may have, and what each is then worth."""
@@ -70,7 +72,7 @@ _QUANTITY = regex.compile(
     )(?![:/^]\d|[.,]?\d)
     (?:(?:st|nd|rd|th)\b)?
     (?:[ -]?(?P<scale>(?i:hundred|thousand|million|billion|trillion|dozen|lakh|crore|mn|mio|bn|tn|mille|mil|tausend|тысяч|millions|millionen|millones|миллионов|milliarden|milliards)\b|(?<=\d)[kKMB]\b|[万萬亿億만억]))?
-    (?:[ \u00a0-]?(?P<unit>%|(?i:degrees?\s(?:celsius|fahrenheit|[CF]\b))|‰|°\s?[CF]?\b|°|\p{{Sc}}|(?i:sq(?:uare|\.)?\s|cubic\s|us\s|(?:swiss|canadian|australian)\s)?\p{{L}}+(?:/[hs]\b(?:\^?2)?|\^[23]|[23](?!\d))?))?
+    (?:[ \u00a0-]?(?P<unit>%|(?i:degrees?\s(?:celsius|fahrenheit|[CF]\b))|century[ ]BC\b|‰|°\s?[CF]?\b|°|\p{{Sc}}|(?i:sq(?:uare|\.)?\s|cubic\s|us\s|(?:swiss|canadian|australian)\s)?\p{{L}}+(?:/[hs]\b(?:\^?2)?|\^[23]|[23](?!\d))?))?
     """,
     regex.VERBOSE,
 )
@@ -79,6 +81,10 @@ _ROMAN = regex.compile(
 )
 _REGNAL = regex.compile(r"(?<=\p{Lu}\p{L}+),? the (\d+)(?:st|nd|rd|th)\b")
 _SINGLE = regex.compile(r"(?<=\p{Lu}\p{L}+ )[IVX](?![\p{L}\p{N}'’])")
+_ABOUT = re.compile(
+    r"\s*(?:(?:about|around|approximately|roughly|nearly|almost|circa|ca?\.?)\s+|[~≈])(?=\d)", re.IGNORECASE
+)
+_RATIO = re.compile(r"(?<![\d.,/])(\d+) (?:out of|in(?: every)?) (\d+)\b(?![.,/]?\d)")
 _RANGE = re.compile(r"\s?(?:[-–—~〜～]|to|and|until|through)\s?", re.IGNORECASE)
 _UNSPACED = regex.compile(
     r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Hangul}\p{Arabic}\p{Hebrew}\p{Devanagari}]"
@@ -131,9 +137,8 @@ class Quantity(NamedTuple):
 @lru_cache(maxsize=16_384)
 def spell_out(text: str) -> str:
     """The text with ASCII digits and with its spelled numbers in digits; positions in it are those of `quantities`."""
-    text = (
-        ascii_digits(compatible(text)).replace("−", "-").replace("⁄", "/").replace("٫", ".").replace("٬", ",")
-    )
+    text = ascii_digits(eras(compatible(text)))
+    text = text.replace("−", "-").replace("⁄", "/").replace("٫", ".").replace("٬", ",")
     text = _GLUED.sub(" ", re.sub(r"(?<=\d)_(?=\d{3})", "", text))
     text = re.sub(
         r"(?<=[a-z])-(?=(?:half|third|quarter|fourth|fifth|sixth|seventh|eighth|ninth|tenth)s?\b)|\b(?:mid|early|late)-(?=\d)|\bca?\.(?=\d)",
@@ -145,7 +150,6 @@ def spell_out(text: str) -> str:
     text = _PER.sub(lambda m: f"{m[1]}/{m[2][0].lower()}{'^2' if m[3] else ''}", text)
     text = _HAN_NUMBER.sub(_han, _other_language(text))
     text = re.sub(r"\bper cent\b", "percent", text)
-    text = re.sub(r"(?<=\d)\s?\b([AB])\.\s?([CD])\.(?:\s?E\b\.?)?", r" \1\2", text)
     text = re.sub(rf"\ban? (?=(?:{_WORDS}|half|third|quarter)\b)", "one ", text, flags=re.IGNORECASE)
     text = re.sub(
         rf"\b(half|quarter of) (?:an?|one) (?=(?:{_WORDS})\b)",
@@ -233,8 +237,8 @@ def quantities(text: str) -> tuple[Quantity, ...]:
 
 
 def whole_quantity(text: str) -> Quantity | None:
-    """The quantity that a text is, if it is nothing else: `5 km`, `about` is too much, `007` is a code and no number."""
-    text = spell_out(text).strip(' \n()[]*"“”').rstrip(". ")
+    """The quantity that a text is, if it is nothing else: `5 km`, `c. 1503`, `3 out of 4`; `007` is a code and no number."""
+    text = ratios(_ABOUT.sub("", spell_out(text).strip(' \n()[]*"“”').rstrip(". "), count=1))
     if re.match(r"0\d", text):
         return None
     romans = roman_numerals(text)
@@ -242,6 +246,11 @@ def whole_quantity(text: str) -> Quantity | None:
         return romans[0]
     found = quantities(text)
     return found[0] if len(found) == 1 and (found[0].start, found[0].end) == (0, len(text)) else None
+
+
+def ratios(text: str) -> str:
+    """The text with `3 out of 4` and `3 in 4` as fractions."""
+    return _RATIO.sub(r"\1/\2", text)
 
 
 def with_numerals(text: str) -> str:
@@ -279,7 +288,7 @@ def _quantity(match: "regex.Match[str]") -> Quantity | None:
     if match["currency"] and word == "m":
         value, end = value * 10**6, match.end("unit")
     name = re.sub(r"^(us|sq|square|cubic)\.?\s", "", word.lower().replace(" ", " "))
-    name = re.sub(r"^(swiss|canadian|australian) ", r"\1-", name)
+    name = re.sub(r"^(swiss|canadian|australian|century) ", r"\1-", name)
     if re.match(r"(?i)sq", word) and " " in word:
         short = {"kilometre": "km", "kilometer": "km", "metre": "m", "meter": "m", "mile": "mi"}
         name = f"{short.get(name.rstrip('s'), name)}^2"

@@ -739,6 +739,37 @@ CASES: dict[str, list[tuple[str, str, int | None]]] = {
         ("not mentioned", "x", None), ("dunno", "x", None), ("nan", "x", None), ("I don't know; Rome", "x", 0),
         ("Let's see: A is blue, B is green, so C", "C", 1),
     ],
+    "shares of a whole": [
+        ("3/4", "3 out of 4", 1), ("75%", "3 out of 4", 1), ("three in four", "3 out of 4", 1), ("4 out of 3", "3 out of 4", 0),
+        ("3", "3 out of 4", 0), ("3 out of 4", "3", 1), ("3 out of 4", "0.75", 1),
+    ],
+    "about a number": [
+        ("1503", "c. 1503", 1), ("around 1503", "c. 1503", 1), ("5,000,000", "about 5 million", 1), ("1504", "circa 1503", 0),
+    ],
+    "eras of days and centuries": [
+        ("March 15, 44 BC", "15 March 44 BC", 1), ("15 March 44 AD", "15 March 44 BC", 0), ("44 BC", "March 15, 44 BC", 0),
+        ("10 June 323 B.C.E.", "June 323 BC", 1), ("first century BCE", "1st century BC", 1), ("1st century AD", "1st century BC", 0),
+        ("5th century BC", "5th century", 0), ("21st", "21st century", 1), ("20/7/69", "July 20, 1969", 1),
+    ],
+    "refusals are no": [
+        (refusal, "No", None) for refusal in (
+            "I don't know", "It is not clear", "I can't say", "There is not enough information", "I have no idea",
+            "It cannot be determined", "We don't know", "It is not mentioned in the passage", "No information", "unknown")
+    ] + [("It isn't", "No", 1), ("I don't think so", "No", 1), ("It was unknown to him", "No", 0)],
+    "names inside of names without spaces": [
+        ("東京都", "京都", 0), ("京都市", "京都", 1), ("印度尼西亚", "印度", 0), ("索马里", "马里", 0), ("南スーダン", "スーダン", 0),
+        ("東京都", "東京", 1),
+    ],
+    "short names": [
+        ("it is a clown", "It", 0), ("It", "It", 1), ("Let's go", "Go", 0), ("Go is the language", "Go", 1), ("He is old", "He", 1),
+        ("Objective-C", "C", 0), ("D-Day", "D", 0), ("C-C", "C", 0),
+    ],
+    "points and intervals": [
+        ("(1,2)", "(1, 2)", 1), ("(2, 1)", "(1, 2)", 0), ("[0,1]", "[0, 1]", 1),
+    ],
+    "degrees": [
+        ("0 degrees", "0 °C", 1), ("0 °F", "0 °C", 0),
+    ],
 }  # fmt: skip
 OPTIONS: list[tuple[tuple[str, ...], list[tuple[str, str, int]]]] = [
     (("Paris", "Oslo"), [
@@ -759,6 +790,15 @@ OPTIONS: list[tuple[tuple[str, ...], list[tuple[str, str, int]]]] = [
     ]),
     (("p", "q", "r"), [
         ("third", "C", 1), ("C, because A and B are false", "C", 1),
+    ]),
+    (("2", "4", "6"), [
+        ("2 + 2 = 4", "B", 1), ("not 4 but 6", "C", 1), ("not 4 but 6", "B", 0), ("2 or 4", "B", 0),
+    ]),
+    (("True, False", "False, True"), [
+        ("False, True", "B", 1), ("False, True", "A", 0),
+    ]),
+    (("True", "False"), [
+        ("not true", "B", 1), ("It is true", "A", 1),
     ]),
     (("4", "5", "6"), [
         ("5.0", "B", 1), ("five", "B", 1),
