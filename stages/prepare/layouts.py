@@ -279,12 +279,17 @@ def _ragtruth(row: Mapping[str, Any]) -> Iterable[Fields]:
 def _ragtruth_own(row: Mapping[str, Any]) -> Iterable[Fields]:
     """RAGTruth as its authors publish it: response.jsonl, joined with the prompts of source_info.jsonl."""
     spans = _spans(row["labels"])
-    yield {"id": row["id"], "prompt": row.get("prompt"), "response": row["response"], "spans": spans,
+    if not row.get("prompt"):
+        raise ValueError("its prompt is in source_info.jsonl, which must lie beside it")
+    yield {"id": row["id"], "prompt": row["prompt"], "response": row["response"], "spans": spans,
            "label": int(bool(spans)), "relation": row.get("task_type")}  # fmt: skip
 
 
 def _mu_shroom(row: Mapping[str, Any]) -> Iterable[Fields]:
-    spans = _joined(row["hard_labels"])
+    hard = row.get("hard_labels")
+    if hard is None:  # by most of its annotators
+        hard = [(label["start"], label["end"]) for label in row["soft_labels"] if label["prob"] > 0.5]
+    spans = _joined(hard)
     yield {"id": row["id"], "question": row["model_input"], "response": row["model_output_text"], "spans": spans,
            "label": int(bool(spans)), "relation": row.get("lang")}  # fmt: skip
 
@@ -357,8 +362,8 @@ LAYOUTS = [
     _layout("HaluEval, general", "user_query chatgpt_response hallucination", _halu_general),
     _layout("RAGTruth", "id query context output task_type hallucination_labels", _ragtruth, "input_str"),
     _layout("RAGTruth, authors' files", "id source_id model labels response", _ragtruth_own, "source_info source"),
-    _layout("Mu-SHROOM", "model_input model_output_text hard_labels", _mu_shroom,
-            "soft_labels model_output_tokens model_output_logits"),
+    *(_layout("Mu-SHROOM", f"model_input model_output_text {labels}", _mu_shroom,
+              "soft_labels model_output_tokens model_output_logits") for labels in ("hard_labels", "soft_labels")),
     _layout("lists of answers", "question answers", _answers),
     _layout("lists of answers", "query answers", _answers),
 ]  # fmt: skip

@@ -74,10 +74,9 @@ def check(record: Mapping[str, Any], number: int, extra: Mapping[str, Any], need
     label, spans = _label(row), _spans(row, response)
     if needs_answer and not aliases and (response is None or (label is None and spans is None)):
         said = (
-            "'response' needs 'label', 'spans' or 'answer'"
-            if response is not None
-            else "'answer' is not given"
+            "'answer' is not given" if response is None else "'response' needs 'label', 'spans' or 'answer'"
         )
+        said = "'response' is empty" if row.get("response") == "" else said
         raise RowError("no answer", said)
     given = Given(
         id=_name(row, "id"), row=number, passage=_text(row, "passage"), choices=choices, response=response, label=label,
@@ -134,10 +133,10 @@ def _answers(row: Mapping[str, Any], choices: Sequence[str]) -> tuple[str, ...]:
     answer, aliases = _listed(row.get("answer")), _listed(row.get("aliases"))
     if isinstance(answer, list):
         answer, aliases = (answer or [None])[0], [*answer, *(aliases or [])]
-    if answer is None or answer == "":
+    if answer is None or (isinstance(answer, str) and not answer.strip()):
         return ()
     if choices:
-        place = _option(answer, choices)
+        place = _option(answer, choices, row["choices"])
         return tuple(dict.fromkeys((LETTERS[place], choices[place])))
     if isinstance(answer, bool):
         return ("Yes", "True") if answer else ("No", "False")
@@ -165,10 +164,13 @@ def _listed(value: Any) -> Any:
     )
 
 
-def _option(answer: Any, choices: Sequence[str]) -> int:
-    """The place of the right option: from 0, by letter, or by its text. Raises RowError."""
-    if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(choices):
-        return answer
+def _option(answer: Any, choices: Sequence[str], given: Any) -> int:
+    """The place of the right option: from 0, by letter, or by its text. given: the choices as the row has them, among which
+    a number is the option itself. Raises RowError."""
+    if isinstance(answer, (int, float)):
+        if answer not in given and not isinstance(answer, (bool, float)) and 0 <= answer < len(choices):
+            return answer
+        answer = str(answer)
     if isinstance(answer, str):
         if answer in choices:
             return list(choices).index(answer)
@@ -229,8 +231,8 @@ def _texts(row: Mapping[str, Any], name: str) -> tuple[str, ...]:
     value = row.get(name)
     if value is None:
         return ()
-    if isinstance(value, Mapping) and "text" in value:
-        value = value["text"]
+    if isinstance(value, Mapping):  # ARC's own, or letters to texts
+        value = value["text"] if "text" in value else list(value.values())
     if not isinstance(value, list) or not 2 <= len(value) <= len(LETTERS):
         raise RowError(
             f"bad {name}", f"{name!r} must be a list of 2 to {len(LETTERS)} texts, not {shown(value)}"

@@ -82,7 +82,9 @@ def dates(text: str) -> tuple[Found, ...]:
         except (parser.ParserError, OverflowError):
             continue
         if re.fullmatch(r"\d\d?\D\d\d?\D\d\d", said):  # of any century, whatever day it is today
-            readings |= {one._replace(year=one.year + 100 * n) for one in readings for n in (-1, 1)}
+            readings |= {
+                one._replace(year=one.year + 100 * n) for one in readings for n in (-1, 1) if one.year
+            }
         if before:
             readings = {one._replace(year=-one.year) if one.year else one for one in readings}
         found.append(Found(tuple(readings), *match.span()))

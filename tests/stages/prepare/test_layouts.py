@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from ghosttrack.common.errors import DataError
 from ghosttrack.stages.prepare.layouts import LAYOUTS
 from ghosttrack.stages.prepare.sources import SourceRows, read_questions
 
@@ -155,6 +156,8 @@ def test_ids_relations_and_what_is_kept_beside(tmp_path: Path) -> None:
         (RAG, [("It rains. It snows.", 1, ((10, 19, 1),))]),
         (RAG | {"hallucination_labels": [{"start": 10, "end": 15}, {"start": 3, "end": 12}]},
          [("It rains. It snows.", 1, ((3, 15, 1),))]),
+        ({name: value for name, value in SHROOM.items() if name != "hard_labels"} | {"soft_labels": [{"start": 0, "prob": 0.6, "end": 3}, {"start": 4, "prob": 0.2, "end": 7}]},
+         [("Ada won in 1990.", 1, ((0, 3, 1),))]),
         (SHROOM, [("Ada won in 1990.", 1, ((0, 3, 1), (11, 15, 1)))]),
     ],
 )  # fmt: skip
@@ -171,6 +174,12 @@ def test_an_unanswerable_question_is_left_out_by_its_reason(tmp_path: Path) -> N
     path.write_text(json.dumps(SQUAD) + "\n" + json.dumps(open_question) + "\n")
     rows = read_questions(str(path), {})
     assert [(row["id"], row["reason"]) for row in rows.left_out] == [("5b", "no answer")]
+
+
+def test_ragtruth_without_its_prompts_says_where_they_are(tmp_path: Path) -> None:
+    row = {"id": "0", "source_id": "1", "model": "m", "labels": [], "response": "r"}
+    with pytest.raises(DataError, match=r"source_info\.jsonl, which must lie beside it"):
+        rows_of(tmp_path, row)
 
 
 def test_ragtruth_as_its_authors_publish_it_is_joined_with_its_prompts(tmp_path: Path) -> None:

@@ -146,6 +146,29 @@ def test_one_broken_row_of_many_is_told_and_the_rest_is_asked(tmp_path: Path) ->
     ]
 
 
+@pytest.mark.parametrize(
+    ("choices", "answer", "right"),
+    [
+        ([1, 2, 3, 4], 2, ("B", "2")),
+        (["0", "4", "2", "6"], 1, ("B", "4")),
+        (["2", "4", "6"], 4, ("B", "4")),
+        ([0.5, 1.5], 1.5, ("B", "1.5")),
+        ([True, False], False, ("B", "False")),
+        ({"A": "Oslo", "B": "Rome"}, "B", ("B", "Rome")),
+    ],
+)
+def test_options_that_are_numbers_are_named_by_themselves(
+    tmp_path: Path, choices: object, answer: object, right: tuple[str, ...]
+) -> None:
+    path = write(tmp_path / "q.jsonl", {"question": "Q?", "choices": choices, "answer": answer})
+    assert read(path).facts[0].aliases == right
+
+
+def test_an_empty_answer_to_read_is_left_out_and_said_to_be_empty(tmp_path: Path) -> None:
+    rows = read(write(tmp_path / "q.jsonl", GOOD, {"question": "Why?", "response": "", "label": 1}))
+    assert [(row["row"], row["why"]) for row in rows.left_out] == [(2, "'response' is empty")]
+
+
 def test_an_answer_that_is_nan_is_not_given_and_a_whole_float_is_a_number(tmp_path: Path) -> None:
     path = tmp_path / "nan.jsonl"
     path.write_text(
