@@ -104,7 +104,7 @@ class Comparison(Record):
     about: About = Field(
         description="detector: a detector against the best single baseline. association: a rung against no association or "
         "random association. increment: the same signals with and without tracks. contexts: the anchored detector against its "
-        "trained part and its controls, and the anchor against the answer's own log-probability."
+        "trained score of one prompt and its controls, and the anchor against the answer's own log-probability."
     )
     method: str
     against: str

@@ -1,14 +1,12 @@
 """Anchored scores: the answer's standing in other contexts and a trained score, added with fixed weights.
 
-s = z(A) + λ · w · z(b): A is the anchor, which no label was asked for, b a trained log-odds, z in means and spreads of training rows
-(of b by fits that had not seen them). Learnt weights lose on other data what fixed ones keep. λ = m / (m + ENOUGH) with m training rows
-a relation: where relations are small, training tells relations apart and misleads within them. w is 1 where the answer is
+s = z(A) + w · z(b): A is the anchor, which no label was asked for, b a trained log-odds, z in means and spreads of training rows
+(of b by fits that had not seen them). Learnt weights alone lose on other data what fixed ones keep. w is 1 where the answer is
 like what was fitted and falls with its distance from that (`Novelty`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,41 +64,22 @@ def _nearest(z: Singles, place: Singles) -> Floats:
 
 @dataclass(frozen=True)
 class Anchored:
-    """Means and spreads of the two parts. share: λ, what the trained one counts at most."""
+    """Means and spreads of the two parts."""
 
     anchor_mean: float
     anchor_spread: float
     trained_mean: float
     trained_spread: float
-    share: float
 
     def score(self, anchor: Floats, trained: Floats, weight: Floats | float = 1.0) -> Floats:
         return np.asarray(
             (anchor - self.anchor_mean) / self.anchor_spread
-            + self.share * weight * (trained - self.trained_mean) / self.trained_spread
+            + weight * (trained - self.trained_mean) / self.trained_spread
         )
 
 
-ENOUGH = 10
-"""Training rows a relation of which a trained score counts half of what it counts with very many."""
-
-
-def share_of_training(relation: Sequence[str]) -> float:
-    """λ, from the relation of each training row: the median number of rows of one is held against ENOUGH.
-
-    Not chosen by how well it does: an inner evaluation of small relations is noise, and which weight wins there changes
-    from fold to fold.
-    """
-    rows = float(np.median(np.unique(list(relation), return_counts=True)[1]))
-    return rows / (rows + ENOUGH)
-
-
-def fit_anchored(anchor: Floats, held_out: Floats, share: float = 1.0) -> Anchored:
+def fit_anchored(anchor: Floats, held_out: Floats) -> Anchored:
     """anchor: [n] of the training rows; held_out: [n] their trained scores by fits that had not seen them."""
     return Anchored(
-        float(anchor.mean()),
-        float(anchor.std()) or 1.0,
-        float(held_out.mean()),
-        float(held_out.std()) or 1.0,
-        share,
+        float(anchor.mean()), float(anchor.std()) or 1.0, float(held_out.mean()), float(held_out.std()) or 1.0
     )

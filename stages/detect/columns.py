@@ -7,7 +7,7 @@ new questions. Signals of a handful of features are columns as they stand.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,13 @@ class Columns:
 
     def column(self, name: str) -> Floats:
         return self.values[:, self.names.index(name)]
+
+    def dealt(self, signal: str, order: Ints) -> Columns:
+        """Every row with this signal's columns of row order[row]. order: [n]."""
+        own = self.where([signal])
+        values = self.values.copy()
+        values[:, own] = self.values[np.ix_(order, own)]
+        return replace(self, values=values)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ it does there: models are averaged over fixed penalties. The held-out rows are s
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +19,8 @@ from sklearn.linear_model import LogisticRegression
 from ghosttrack.common.maths.calibration import Platt, fit_platt
 from ghosttrack.common.maths.metrics import auroc, best_f1_threshold
 from ghosttrack.common.maths.seeds import generator
-from ghosttrack.stages.detect.anchored import Anchored, Novelty, fit_anchored, fit_novelty, share_of_training
+from ghosttrack.stages.detect import models
+from ghosttrack.stages.detect.anchored import Anchored, Novelty, fit_anchored, fit_novelty
 from ghosttrack.stages.detect.columns import Columns, Experts, fit_experts
 from ghosttrack.stages.detect.data import Data
 from ghosttrack.stages.detect.evidence import BEFORE_ANSWER
@@ -30,12 +31,15 @@ from ghosttrack.stages.detect.methods import (
     AVERAGED,
     CONTROLS,
     LENGTH_SIGNALS,
+    MAIN,
     RIDGE,
     SINGLE,
     STACKS,
+    TRAINED,
     UNTRAINED,
     MethodDescription,
     Scored,
+    present,
 )
 from ghosttrack.stages.detect.models import Additive, fit_additive
 from ghosttrack.stages.detect.protocol.splits import Fold
@@ -56,7 +60,10 @@ class Side(NamedTuple):
     test: Columns
     cells: NDArray[np.float32]  # [n_train, n_cells] held-out probe scores
     test_cells: NDArray[np.float32]
-    share: float  # of the trained part beside an anchor
+
+    def read(self, name: str) -> list[str]:
+        """The signals of a detector (`STACKS`) that these rows have."""
+        return present(name, self.train.signals)
 
 
 class Decided(NamedTuple):
@@ -77,16 +84,8 @@ def fit_side(data: Data, labels: Floats, fold: Fold) -> Side:
     experts, columns, cells = fit_experts(
         train, own, fold.inner, [name for name in TABLES if name in data.tables]
     )
-    share = share_of_training([item.relation for item in train.asked])
     return Side(
-        own,
-        fold.inner,
-        experts,
-        columns,
-        experts.columns(test),
-        cells,
-        experts.probes.score(test.states),
-        share,
+        own, fold.inner, experts, columns, experts.columns(test), cells, experts.probes.score(test.states)
     )
 
 
@@ -150,72 +149,72 @@ def methods_of(
     yield from _baselines(data, side, fold)
     trained: dict[str, Scored] = {}
     for name, (title, signals, description) in STACKS.items():
-        present = [signal for signal in signals if signal in side.train.signals]
-        if name != "full" and "tracks" in signals and "tracks" not in present:
+        read = side.read(name)
+        if name != MAIN and {"tracks", "contexts"} & set(signals) - set(read):
             continue
-        model, held_out = fit_additive(side.train.of(present), side.labels, side.inner)
-        trained[name] = Scored(held_out, model.score(side.test.of(present)), AVERAGED, True)
-        yield MethodDescription(name, title, "detector", description, present), trained[name]
-    if "contexts" in side.train.signals:
-        yield from _anchored(data, side, fold, trained["full"], seed)
+        trained[name] = _trained(side.train, side.test, read, side)
+        yield MethodDescription(name, title, "detector", description, read), trained[name]
+    if TRAINED in trained:
+        yield from _anchored(data, side, fold, trained, seed)
     yield from _rungs(data, side, fold)
     yield from _early(data, side, fold, early_layers)
 
 
-def _anchored(
-    data: Data, side: Side, fold: Fold, trained: Scored, seed: int
-) -> Iterator[tuple[MethodDescription, Scored]]:
-    """The anchor joined to the main trained score, and what must not do as well in its place (`CONTROLS`)."""
-    signals = [signal for signal in STACKS["full"][1] if signal in side.train.signals]
-    weight = fit_novelty(side.train.of(signals), side.inner).weight(side.test.of(signals))
-    values = side.train.column(ANCHOR), side.test.column(ANCHOR)
+def _trained(train: Columns, test: Columns, signals: list[str], side: Side) -> Scored:
+    model, held_out = fit_additive(train.of(signals), side.labels, side.inner)
+    return Scored(held_out, model.score(test.of(signals)), AVERAGED, True)
 
-    def joined(
-        train: Floats, test: Floats, weight: Floats | float = 1.0, share: float = side.share
-    ) -> Scored:
-        fitted = fit_anchored(train, trained.held_out, share)
+
+def _anchored(
+    data: Data, side: Side, fold: Fold, trained: Mapping[str, Scored], seed: int
+) -> Iterator[tuple[MethodDescription, Scored]]:
+    """The anchor joined to the trained score, and what must not do as well in the contexts' place (`CONTROLS`)."""
+    signals = side.read(TRAINED)
+    weight = fit_novelty(side.train.of(signals), side.inner).weight(side.test.of(signals))
+    relation = np.array([item.relation for item in data.asked])
+
+    def joined(train: Floats, test: Floats, trained: Scored, weight: Floats | float = 1.0) -> Scored:
+        train, test = np.nan_to_num(train), np.nan_to_num(test)
+        fitted = fit_anchored(train, trained.held_out)
         return Scored(
-            fitted.score(train, trained.held_out),
-            fitted.score(test, trained.test, weight),
-            f"1 : {share:.2f}",
-            False,
+            fitted.score(train, trained.held_out), fitted.score(test, trained.test, weight), "1 : 1", False
         )
 
-    name, title, description = ANCHORED
-    yield (
-        MethodDescription(name, title, "detector", description, ["contexts", *signals]),
-        joined(*values, weight),
-    )
-    relation = np.array([item.relation for item in data.asked])
-    for name, (title, description) in CONTROLS.items():
+    def control(name: str) -> Scored:
+        train, test = side.train, side.test
         if name in IN_ITS_PLACE:
             column, sign = IN_ITS_PLACE[name]
-            if column not in side.train.names:
-                continue
-            pair = tuple(sign * columns.column(column) for columns in (side.train, side.test))
-        elif name == "control/unweighted":
-            pair = values
-        else:
-            keys = (relation[fold.train], relation[fold.test]) if name == "control/dealt" else (None, None)
-            pair = tuple(
-                column[dealt(len(column), key, generator(seed, name, str(place)))]
-                for place, (column, key) in enumerate(zip(values, keys, strict=True))
+            return joined(sign * train.column(column), sign * test.column(column), trained[MAIN])
+        if name == "control/unweighted":
+            return joined(train.column(ANCHOR), test.column(ANCHOR), trained[TRAINED])
+        keys = (relation[fold.train], relation[fold.test]) if name == "control/dealt" else (None, None)
+        train, test = (
+            columns.dealt("contexts", dealt(len(rows), key, generator(seed, name, str(place))))
+            for place, (columns, key, rows) in enumerate(
+                zip((train, test), keys, (fold.train, fold.test), strict=True)
             )
-        train, test = (np.nan_to_num(column) for column in pair)
-        share = 1.0 if name == "control/unweighted" else side.share
-        yield (
-            MethodDescription(name, title, "control", description, ["contexts", *signals]),
-            joined(train, test, share=share),
         )
+        return joined(train.column(ANCHOR), test.column(ANCHOR), _trained(train, test, signals, side))
+
+    name, title, description = ANCHORED
+    anchor = side.train.column(ANCHOR), side.test.column(ANCHOR)
+    yield (
+        MethodDescription(name, title, "detector", description, signals),
+        joined(*anchor, trained[TRAINED], weight),
+    )
+    for name, (title, description) in CONTROLS.items():
+        if name not in IN_ITS_PLACE or IN_ITS_PLACE[name][0] in side.train.names:
+            yield MethodDescription(name, title, "control", description, signals), control(name)
 
 
 IN_ITS_PLACE = {
+    "control/one_prompt": (ANCHOR, 1.0),
     "control/own": ("logits.sum_logprob", -1.0),
     "control/unshown": (UNSHOWN, 1.0),
     "control/logarithms": (LOGARITHMS, 1.0),
     "control/samples": ("samples.agreement", -1.0),
 }
-"""Column and sign of what takes the anchor's place, where it is another column."""
+"""Column and sign of what stands beside the trained score of one prompt."""
 
 
 def dealt(count: int, key: NDArray[np.str_] | None, random: np.random.Generator) -> Ints:
@@ -300,6 +299,7 @@ class Final(NamedTuple):
     """The main detector of a training side, to be kept. anchored, novelty: None where there are no other contexts."""
 
     model: Additive
+    one_prompt: Additive
     anchored: Anchored | None
     novelty: Novelty | None
     held_out: Floats
@@ -307,14 +307,16 @@ class Final(NamedTuple):
     threshold: float
 
 
-def fit_final(side: Side, signals: list[str]) -> Final:
-    """signals: of the trained part."""
+def fit_final(side: Side) -> Final:
+    signals = side.read(TRAINED)
     model, held_out = fit_additive(side.train.of(signals), side.labels, side.inner)
-    anchored = novelty = None
-    if "contexts" in side.train.signals:
+    one_prompt, anchored, novelty = model, None, None
+    if "contexts" in signals:
+        one_prompt = models.fit(side.train.of(side.read(MAIN)), side.labels)
         anchor = side.train.column(ANCHOR)
-        anchored = fit_anchored(anchor, held_out, side.share)
+        anchored = fit_anchored(anchor, held_out)
         novelty = fit_novelty(side.train.of(signals), side.inner)
         held_out = anchored.score(anchor, held_out)
     platt = fit_platt(held_out, side.labels)
-    return Final(model, anchored, novelty, held_out, platt, best_f1_threshold(side.labels, platt(held_out)))
+    threshold = best_f1_threshold(side.labels, platt(held_out))
+    return Final(model, one_prompt, anchored, novelty, held_out, platt, threshold)

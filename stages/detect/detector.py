@@ -28,14 +28,14 @@ from ghosttrack.stages.detect.anchored import Anchored, Novelty
 from ghosttrack.stages.detect.columns import Columns, Experts
 from ghosttrack.stages.detect.crossval import Side, fit_final, fit_side
 from ghosttrack.stages.detect.data import Data
-from ghosttrack.stages.detect.explain import Reason, Reference, explained, reasons, reference_of
+from ghosttrack.stages.detect.explain import Reason, Reference, reasons, reference_of
 from ghosttrack.stages.detect.familiarity import FALSE_ALARMS, Familiarity, fit_familiarity
 from ghosttrack.stages.detect.features.contexts import ANCHOR
 from ghosttrack.stages.detect.fitted.habits import Habits
 from ghosttrack.stages.detect.fitted.latents import LatentProbe
 from ghosttrack.stages.detect.fitted.linear import Linear
 from ghosttrack.stages.detect.fitted.probes import Probes
-from ghosttrack.stages.detect.methods import MAIN, STACKS
+from ghosttrack.stages.detect.methods import MAIN, TRAINED, present
 from ghosttrack.stages.detect.models import Additive
 from ghosttrack.stages.detect.protocol.splits import Fold
 from ghosttrack.stages.detect.store import flatten, unflatten
@@ -43,7 +43,7 @@ from ghosttrack.stages.detect.token_risk import TokenRisk, fit_token_risk
 
 Floats = NDArray[np.float64]
 
-VERSION = 6
+VERSION = 7
 BASELINE = "logits.min_logprob"
 
 
@@ -57,6 +57,8 @@ class Detector:
     """Of the trained part."""
     experts: Experts
     model: Additive
+    one_prompt: Additive
+    """The trained score without contexts: what they are held against on other data."""
     anchored: Anchored | None
     novelty: Novelty | None
     platt: Platt
@@ -100,6 +102,10 @@ class Detector:
             return trained
         return self.anchored.score(columns.column(ANCHOR), trained, self.novelty.weight(values))
 
+    def one_prompt_score(self, columns: Columns) -> Floats:
+        """The log-odds of everything but other contexts, [n]."""
+        return self.one_prompt.score(columns.of(present(MAIN, self.signals)))
+
     def score(self, data: Data) -> Floats:
         """Calibrated probability that each answer is wrong, [n]."""
         return self.platt(self.raw_score(self.columns(data)))
@@ -108,7 +114,7 @@ class Detector:
         """The probability and why, a record a question; see `explain.reasons`."""
         columns = self.columns(data)
         probability = self.platt(self.raw_score(columns))
-        found = reasons(self.reference, explained(columns, self.signals), probability)
+        found = reasons(self.reference, columns.of(self.signals), probability)
         familiar = self.familiarity.p_value(data.states)
         baseline = self.baseline(-columns.column(BASELINE))
         return [
@@ -149,11 +155,11 @@ def keep(
     side: Side, data: Data, provenance: dict[str, str], ids: list[str], groups: NDArray[np.int64], seed: int
 ) -> Detector:
     """The main detector of a training side. data, ids, groups: of its rows."""
-    signals = [signal for signal in STACKS[MAIN][1] if signal in side.train.signals]
-    final = fit_final(side, signals)
+    signals = side.read(TRAINED)
+    final = fit_final(side)
     return Detector(
-        VERSION, provenance, data.layers, signals, side.experts, final.model, final.anchored, final.novelty,
-        final.platt, final.threshold, reference_of(side, signals, final.held_out, ids),
+        VERSION, provenance, data.layers, signals, side.experts, final.model, final.one_prompt, final.anchored,
+        final.novelty, final.platt, final.threshold, reference_of(side, signals, final.held_out, ids),
         fit_familiarity(data.states, groups, seed), fit_platt(-side.train.column(BASELINE), side.labels),
         fit_token_risk([a.logprobs for a in data.asked], [a.entropies for a in data.asked], side.labels),
         sorted({asked.form for asked in data.asked}),

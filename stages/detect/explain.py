@@ -1,12 +1,13 @@
 """Why a question was scored as it was: contributions that add up, an interval, and the nearest answer that was right.
 
 The contributions are the detector's own: its log-odds are their sum and the intercept. Where the answer was read in other
-contexts, its standing there is one of the contributions: the sum is then anchored as the detector is, and calibrated, with the
-trained part counting fully.
+contexts, its standing there counts as in the detector: the sum is anchored as that is, and calibrated, with the trained part
+counting fully.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -16,10 +17,8 @@ from numpy.typing import NDArray
 
 from ghosttrack.common.maths.calibration import fit_platt
 from ghosttrack.stages.detect.anchored import fit_anchored
-from ghosttrack.stages.detect.columns import Columns
 from ghosttrack.stages.detect.crossval import Side, fit_additive
 from ghosttrack.stages.detect.features.contexts import ANCHOR
-from ghosttrack.stages.detect.fitted.ridge import Standardiser
 from ghosttrack.stages.detect.models import Additive
 
 Floats = NDArray[np.float64]
@@ -47,13 +46,11 @@ class Reference:
 
 def reference_of(side: Side, signals: list[str], held_out: Floats, ids: list[str]) -> Reference:
     """held_out: the main detector's scores of the training rows; ids: of these rows."""
-    values = explained(side.train, signals)
+    values = side.train.of(signals)
     names = [side.train.names[number] for number in side.train.where(signals)]
-    if "contexts" in side.train.signals:
-        additive = _anchored(side, values)
-        names.append(ANCHOR)
-    else:
-        additive, _ = fit_additive(values, side.labels, side.inner)
+    additive, trained = fit_additive(values, side.labels, side.inner)
+    if ANCHOR in names:
+        additive = _anchored(side, additive, trained, names.index(ANCHOR))
     probability = fit_platt(held_out, side.labels)(held_out)
     order = np.argsort(probability, kind="stable")
     right = np.flatnonzero(side.labels == 0)
@@ -64,30 +61,19 @@ def reference_of(side: Side, signals: list[str], held_out: Floats, ids: list[str
     )  # fmt: skip
 
 
-def explained(columns: Columns, signals: list[str]) -> Floats:
-    """The columns that an explanation weighs: those of the trained part, and last the anchor, where there is one."""
-    values = columns.of(signals)
-    if "contexts" not in columns.signals:
-        return values
-    return np.column_stack([values, columns.column(ANCHOR)])
-
-
-def _anchored(side: Side, values: Floats) -> Additive:
-    """Anchored and calibrated, the additive model is an additive model again, on one column more."""
-    additive, held_out = fit_additive(values[:, :-1], side.labels, side.inner)
-    anchor = values[:, -1]
-    joint = fit_anchored(anchor, held_out, side.share)
+def _anchored(side: Side, additive: Additive, held_out: Floats, at: int) -> Additive:
+    """Anchored and calibrated, the additive model is an additive model again. at: the anchor's number among its columns."""
+    anchor = side.train.column(ANCHOR)
+    joint = fit_anchored(anchor, held_out)
     platt = fit_platt(joint.score(anchor, held_out), side.labels)
     slope = platt.slope / platt.scale
-    standard = Standardiser.fit(values[:, -1:])
-    per_deviation = slope / (joint.anchor_spread * float(standard.rate[0])) if standard.rate[0] else 0.0
-    share = slope * joint.share / joint.trained_spread
-    return Additive(
-        np.append(additive.mean, standard.mean).astype(np.float32),
-        np.append(additive.rate, standard.rate).astype(np.float32),
-        np.append(additive.weights * share, per_deviation),
-        share * (additive.intercept - joint.trained_mean) + platt.offset - slope * platt.centre,
-    )
+    share = slope / joint.trained_spread
+    weights = additive.weights * share
+    intercept = share * (additive.intercept - joint.trained_mean) + platt.offset - slope * platt.centre
+    if rate := float(additive.rate[at]):  # the anchor, standardised as its column is
+        weights[at] += slope / (joint.anchor_spread * rate)
+        intercept += slope * (float(additive.mean[at]) - joint.anchor_mean) / joint.anchor_spread
+    return dataclasses.replace(additive, weights=weights, intercept=intercept)
 
 
 def reasons(reference: Reference, values: Floats, probability: Floats) -> list[Reason]:

@@ -64,44 +64,58 @@ STACKS: dict[str, tuple[str, list[str], str]] = {
 AVERAGED, RIDGE = "logistic regression, mean of penalties", "ridge regression, mean of penalties"
 ANCHORED = (
     "anchored", "other contexts and everything",
-    "How the answer stands in other contexts, and the trained score of everything, with fixed weights; the trained part "
-    "counts less the farther an answer is from what was fitted, and the fewer questions a relation had there.",
+    "How the answer stands in other contexts, and the trained score of everything (contexts among it), with fixed weights; "
+    "the trained part counts less the farther an answer is from what was fitted.",
 )  # fmt: skip
 """Name, title and description."""
 CONTROLS: dict[str, tuple[str, str]] = {
     "control/unweighted": (
-        "anchored, neither distance nor relations' size looked at",
+        "anchored, distance not looked at",
         "The same, the trained part always counting fully.",
-    ),
-    "control/own": (
-        "own log-probability and everything",
-        "The answer's own log-probability in the anchor's place.",
     ),
     "control/permuted": (
         "permuted contexts and everything",
-        "The anchor of a question drawn at random in its place.",
+        "The contexts of a question drawn at random in their place, the trained score fitted to them.",
     ),
     "control/dealt": (
         "another question's contexts and everything",
-        "The anchor of another question of the relation.",
+        "The contexts of another question of the relation, the trained score fitted to them.",
     ),
-    "control/unshown": ("anchored, no answer shown", "Contexts that show the answer are left out."),
+    "control/one_prompt": (
+        "anchor and everything of one prompt",
+        "The anchor and the trained score of everything that one prompt tells.",
+    ),
+    "control/own": (
+        "own log-probability and everything of one prompt",
+        "The answer's own log-probability in the anchor's place, the trained score of one prompt.",
+    ),
+    "control/unshown": (
+        "anchor, no answer shown, and everything of one prompt",
+        "Contexts that show the answer are left out, the trained score of one prompt.",
+    ),
     "control/logarithms": (
-        "anchored, mean of logarithms",
-        "The mean of the answer's log-probabilities in the place of the logarithm of its mean probability.",
+        "mean of logarithms and everything of one prompt",
+        "The mean of the answer's log-probabilities in the place of the logarithm of its mean probability, the trained "
+        "score of one prompt.",
     ),
     "control/samples": (
-        "sampled answers and everything",
-        "Agreement of sampled answers in the anchor's place.",
+        "sampled answers and everything of one prompt",
+        "Agreement of sampled answers in the anchor's place, the trained score of one prompt.",
     ),
 }
-"""Registered before the frozen test was opened: what takes the anchor's place, with the same fixed weights."""
-MAIN = "full"
+"""Registered before the frozen test was opened: what takes the contexts' place, with the same fixed weights."""
+MAIN, TRAINED = "full", "full_contexts"
+"""The detector of one prompt, and the trained part of the anchored one."""
 
 
 def main_of(signals: Sequence[str]) -> str:
     """The main detector, for what was read: the anchored one where answers were read in other contexts."""
     return ANCHORED[0] if "contexts" in signals else MAIN
+
+
+def present(name: str, signals: Sequence[str]) -> list[str]:
+    """Of a detector's signals, those that were read."""
+    return [signal for signal in STACKS[name][1] if signal in signals]
 
 
 class MethodDescription(NamedTuple):

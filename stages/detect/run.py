@@ -34,9 +34,9 @@ from ghosttrack.stages.detect.crossval import Decided, Side, decide, fit_side, m
 from ghosttrack.stages.detect.data import Data
 from ghosttrack.stages.detect.error_types import error_types
 from ghosttrack.stages.detect.evidence import PLACES
-from ghosttrack.stages.detect.explain import Reason, competition_of, explained, reasons, reference_of
+from ghosttrack.stages.detect.explain import Reason, competition_of, reasons, reference_of
 from ghosttrack.stages.detect.familiarity import fit_familiarity
-from ghosttrack.stages.detect.methods import MAIN, STACKS, MethodDescription, Scored, main_of
+from ghosttrack.stages.detect.methods import TRAINED, MethodDescription, Scored, main_of
 from ghosttrack.stages.detect.opening import (
     OpenedRun,
     answer_files,
@@ -298,10 +298,10 @@ def _published(split: SplitFolds) -> bool:
 
 
 def _explain(side: Side, fold: Fold, scored: Sequence[tuple[MethodDescription, Scored]]) -> list[Reason]:
-    signals = [signal for signal in STACKS[MAIN][1] if signal in side.train.signals]
+    signals = side.read(TRAINED)
     main = next(scores for method, scores in scored if method.name == main_of(side.train.signals))
     reference = reference_of(side, signals, main.held_out, [str(row) for row in fold.train])
-    return reasons(reference, explained(side.test, signals), fit_platt(main.held_out, side.labels)(main.test))
+    return reasons(reference, side.test.of(signals), fit_platt(main.held_out, side.labels)(main.test))
 
 
 def _permutations(

@@ -53,13 +53,13 @@ def transferred(
 
 
 def _scores(detector: Detector, columns: Columns) -> dict[str, Floats]:
-    """The detector's own score, and what it is compared with: its trained part alone, the anchor, log-probability."""
+    """The detector's own score, and what it is compared with: everything of one prompt, the anchor, log-probability."""
     own = -columns.column("logits.sum_logprob")
     if detector.anchored is None:
         return {MAIN: detector.raw_score(columns), "logprob_sum": own}
     return {
         ANCHORED[0]: detector.raw_score(columns),
-        MAIN: detector.model.score(columns.of(detector.signals)),
+        MAIN: detector.one_prompt_score(columns),
         "anchor": columns.column(ANCHOR),
         "logprob_sum": own,
     }

@@ -230,7 +230,7 @@ def comparisons(
 def _of_contexts(
     values: Mapping[str, Values], cards: Mapping[str, MethodCard]
 ) -> list[tuple[str, Mapping[Metric, str]]]:
-    """The anchored detector against its trained part, what takes the anchor's place, and the answer's own log-probability."""
+    """The anchored detector against everything of one prompt, its controls, and the answer's own log-probability."""
     controls = [name for name, card in cards.items() if card.kind == "control"]
     wanted = [
         *(("anchored", other) for other in ("full", *controls, "anchor", "logprob_sum")),

@@ -144,7 +144,7 @@ def splits(report: Json) -> Rows:
 
 
 TRANSFERRED = ("full", "anchor", "logprob_sum")
-"""What a transferred detector stands beside: its trained part, and what nothing is fitted for."""
+"""What a transferred detector stands beside: everything of one prompt, and what nothing is fitted for."""
 
 
 def transfers(report: Json) -> Rows:

@@ -5,7 +5,7 @@ import pytest
 
 from ghosttrack.common.errors import CorruptInputError, NumericError
 from ghosttrack.common.maths.metrics import auroc
-from ghosttrack.stages.detect.anchored import ENOUGH, fit_anchored, fit_novelty, share_of_training
+from ghosttrack.stages.detect.anchored import fit_anchored, fit_novelty
 from ghosttrack.stages.detect.crossval import dealt
 from ghosttrack.stages.detect.features.contexts import context_features
 
@@ -93,19 +93,6 @@ def test_the_trained_part_counts_less_the_farther_an_answer_is_from_what_was_fit
     joint = fit_anchored(values[:, 0], values[:, 1])
     z = [(column - column.mean()) / column.std() for column in values.T[:2]]
     np.testing.assert_allclose(joint.score(values[:, 0], values[:, 1], 0.5), z[0] + 0.5 * z[1])
-
-
-def test_the_trained_part_counts_less_where_relations_are_small():
-    relations = [f"r{number}" for number in range(9)]
-    assert share_of_training(relations * ENOUGH) == 0.5
-    assert share_of_training(relations) == 1 / (1 + ENOUGH)
-    assert share_of_training([*relations * 8, *["large"] * 1000]) == pytest.approx(8 / (8 + ENOUGH))
-    rng = np.random.default_rng(0)
-    anchor, trained = rng.normal(size=(2, 50))
-    z = [(column - column.mean()) / column.std() for column in (anchor, trained)]
-    np.testing.assert_allclose(
-        fit_anchored(anchor, trained, 0.3).score(anchor, trained, 0.5), z[0] + 0.15 * z[1]
-    )
 
 
 def test_dealt_rows_stay_in_their_relation_and_none_keeps_its_own():

@@ -218,7 +218,7 @@ def test_an_early_warning_knows_neither_later_layers_nor_what_was_answered(finis
 def test_the_contributions_add_up_to_the_anchor_and_the_trained_score_that_are_published(out, scores):
     """Within a fold an affine sum of the two, with weights that make their spreads alike."""
     questions = json.loads((out / "hallucination_scores.json").read_text())["questions"]
-    own = scores[(scores["method"] == "full") & (scores["repeat"] == 0)]
+    own = scores[(scores["method"] == "full_contexts") & (scores["repeat"] == 0)]
     own = own[own["split"].isin(["grouped", "test"])]
     assert len(own) == sum(record["score"] is not None for record in questions)
     anchor = scores[(scores["method"] == "anchor") & (scores["repeat"] == 0)].set_index(

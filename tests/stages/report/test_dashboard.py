@@ -17,7 +17,6 @@ from ghosttrack.common.formats.answers import read_answers
 from ghosttrack.common.models.vocabulary import token_texts
 from ghosttrack.stages.detect.columns import fit_experts
 from ghosttrack.stages.detect.crossval import TABLES
-from ghosttrack.stages.detect.features.contexts import ANCHOR
 from ghosttrack.stages.detect.reading import Files, complete, read_data
 from ghosttrack.stages.report.dashboard import packing, reasons, tracks
 from ghosttrack.stages.report.dashboard.account import contestants, of_cells
@@ -490,13 +489,13 @@ def columns_of_detect(folder):
     files = Files(**{
         name: folder / file
         for name, file in (("states", "states.npy"), *((name, f"{name}.parquet") for name in
-                            ("positions", "lens", "candidates", "tracks", "layers")))
+                            ("positions", "lens", "candidates", "tracks", "layers", "contexts")))
     })  # fmt: skip
     data = read_data(files, read_answers(folder / "generations.jsonl"), layers, 64)[0]
     rows = np.flatnonzero(complete(data))
     tables = [name for name in TABLES if name in data.tables]
     _, columns, _ = fit_experts(data.of(rows), wrong[rows].astype(float), np.arange(len(rows)) % 2, tables)
-    return [*columns.names, ANCHOR]
+    return columns.names
 
 
 def test_no_results_at_all(tmp_path):
