@@ -6,8 +6,8 @@ development questions (the frozen test is left closed) at most 256 are read, eve
 new examples. `--quick`: 64.
 
 Ends with one line of JSON: AUROC of own log-probability, of the long prompt and of the contexts, alone and with the trained
-score added one to one, each with the interval of its difference to the contexts' (cluster bootstrap, paired), pooled and within
-relations; processor seconds of the long prompts.
+score of one prompt added one to one, each with the interval of its difference (cluster bootstrap, paired), pooled and within relations:
+alone to the contexts', added to the detector's, which reads more of the contexts than the mean; processor seconds of the long prompts.
 """
 
 import argparse
@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logit
 
 from ghosttrack.common.config.schema import TrackingConfig
 from ghosttrack.common.formats.answers import GENERATIONS, Answer, read_answers
@@ -67,7 +68,8 @@ def read_in_long_prompts(
 def compared(
     scores: dict[str, Floats], labels: Floats, relation: Sequence[str], groups: Sequence[str]
 ) -> dict[str, Any]:
-    """Of each score its AUROC, pooled and within relations, and its difference to `contexts` with its interval."""
+    """Of each score its AUROC, pooled and within relations, and its difference with its interval to `contexts`, or to `anchored`
+    of those that are joined to the trained score."""
     weights = np.concatenate([ones(len(labels)), group_weights(groups, RESAMPLES, 0)])
     codes = np.unique(list(relation), return_inverse=True)[1]
     values = {
@@ -77,7 +79,7 @@ def compared(
         }
         for name, score in scores.items()
     }
-    against = {name: "contexts+trained" if name.endswith("+trained") else "contexts" for name in scores}
+    against = {name: "anchored" if name.endswith(("+trained", "anchored")) else "contexts" for name in scores}
     return {
         name: {
             metric: [
@@ -98,10 +100,9 @@ def measure(root: Path, most: int) -> dict[str, Any]:
     table = SCORE_TABLE.frame(
         results / "detection" / SCORE_TABLE.name, ["question", "split", "repeat", "method", "probability"]
     )
-    full = table[(table.split == MAIN_SPLIT) & (table.repeat == 0) & (table.method == "full")].set_index(
-        "question"
-    )
-    rows = [row for row in full.index.sort_values() if all(c.kind == "examples" for c in contexts[row])]
+    own = table[(table.split == MAIN_SPLIT) & (table.repeat == 0)]
+    chances = own.pivot(index="question", columns="method", values="probability")
+    rows = [row for row in chances.index.sort_values() if all(c.kind == "examples" for c in contexts[row])]
     rows = rows[:: -(-len(rows) // most)]
     start = time.process_time()
     model = load_language_model(cache / "model")
@@ -121,15 +122,17 @@ def measure(root: Path, most: int) -> dict[str, Any]:
         "long_prompt": -long,
         "contexts": features.values[rows, features.names.index(ANCHOR)],
     }
-    chance = full.loc[rows, "probability"].to_numpy(dtype=np.float64)
-    trained = _standard(np.log(chance / (1 - chance)))
+    trained, anchored = (
+        _standard(logit(chances.loc[rows, method].to_numpy(dtype=np.float64)))
+        for method in ("full", "anchored")
+    )
     joined = {f"{name}+trained": _standard(score) + trained for name, score in alone.items()}
     labels = np.array([answers[row].label for row in rows], dtype=np.float64)
     return {
         "questions": len(rows),
         "processor_seconds": round(seconds, 1),
         **compared(
-            {**alone, **joined}, labels, [answers[row].relation for row in rows], [answers[row].group for row in rows]
+            {**alone, **joined, "anchored": anchored}, labels, [answers[row].relation for row in rows], [answers[row].group for row in rows]
         ),
     }  # fmt: skip
 
