@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
 
 from ghosttrack.common.errors import ModelSourceError
 from ghosttrack.common.models.sizes import SHARE_OF_ROOM
@@ -31,15 +31,16 @@ def load_placed(folder: Path, dtype: str, devices: str, offload: str) -> PreTrai
     room = room_of(devices, offload)
     first = next(iter(room))
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors")) * arguments["dtype"].itemsize / 4
-    if size <= room[first] or len(room) == 1:
-        model = AutoModelForCausalLM.from_pretrained(folder, **arguments)
-        return model.to(choose_device())  # type: ignore[arg-type]
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    reader = reader_for(config)
+    if size <= room[first] or len(room) == 1:
+        model = reader.from_pretrained(folder, **arguments)
+        return model.to(choose_device())
     with torch.device("meta"):
-        empty = AutoModelForCausalLM.from_config(config, dtype=arguments["dtype"])
+        empty = reader.from_config(config, dtype=arguments["dtype"])
     scratch = tempfile.mkdtemp(prefix="ghosttrack-offload-")
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model = reader.from_pretrained(
             folder, device_map=device_map(empty, room), offload_folder=scratch, **arguments
         )
     except BaseException:
@@ -47,6 +48,19 @@ def load_placed(folder: Path, dtype: str, devices: str, offload: str) -> PreTrai
         raise
     weakref.finalize(model, shutil.rmtree, scratch, ignore_errors=True)
     return model
+
+
+def reader_for(config: Any) -> Any:
+    """The class of transformers that reads a model: a language model, or one that sees pictures too, of which the part that reads
+    text is studied. Raises ModelSourceError for any other."""
+    classes: list[Any] = [AutoModelForImageTextToText, AutoModelForCausalLM]
+    for each in classes if config.get_text_config() is not config else classes[::-1]:
+        if type(config) in each._model_mapping:
+            return each
+    raise ModelSourceError(
+        f"the architecture {config.model_type!r} is none that transformers reads as a language model; name a decoder-only one with "
+        "model.base_model"
+    )
 
 
 def choose_device() -> torch.device:

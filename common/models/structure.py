@@ -39,23 +39,27 @@ class Structure:
 def find_structure(model: PreTrainedModel) -> Structure:
     """Parts of a model. Raises ModelSourceError naming the architecture and what did not verify."""
     head = model.get_output_embeddings()
-    backbones = [part for part in (model.base_model, model.get_decoder()) if part is not model]
+    inner = (part for part in model.modules() if isinstance(part, PreTrainedModel))
+    backbones = list(
+        dict.fromkeys(p for p in (model.base_model, model.get_decoder(), *inner) if p is not model)
+    )
     if not backbones or head is None:
         raise _refused(model, "it is no causal language model with a backbone and a head")
     ids = probe_tokens(model)
-    found = [
-        (backbone, blocks, trace)
-        for backbone in backbones
-        for blocks in candidate_blocks(model, backbone)
-        if (trace := _trace(model, backbone, blocks, ids)) is not None
-    ]
-    if not found:
+    found = None
+    for backbone, blocks in (
+        (part, blocks) for part in backbones for blocks in candidate_blocks(model, part)
+    ):
+        if trace := _trace(model, backbone, blocks, ids):
+            found = backbone, blocks, trace, _final_norm(trace)
+            if found[3] is not None:
+                break
+    if found is None:
         raise _refused(
             model,
             "no list of modules in it passes a residual stream on, where each block's output is the next one's input",
         )
-    backbone, blocks, trace = found[0]
-    final_norm = _final_norm(trace)
+    backbone, blocks, trace, final_norm = found
     if final_norm is None:
         raise _refused(
             model,
@@ -122,6 +126,10 @@ def _trace(model: PreTrainedModel, backbone: nn.Module, blocks: nn.ModuleList, i
     try:
         with torch.inference_mode():
             logits = model(input_ids=ids, use_cache=False).logits
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise _refused(
+            model, f"it does not read tokens alone ({' '.join(str(error).split())[:200]})"
+        ) from error
     finally:
         for handle in handles:
             handle.remove()

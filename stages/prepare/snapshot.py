@@ -7,6 +7,7 @@ that come as a Python package; the package is never imported). Later stages read
 import contextlib
 import functools
 import json
+import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from transformers import PreTrainedModel
 from ghosttrack.common.engine.storage_errors import storage_error
 from ghosttrack.common.errors import ModelMismatchError, ModelSourceError
 from ghosttrack.common.models.language_model import check_tokenizer
+from ghosttrack.common.models.placing import reader_for
 from ghosttrack.common.models.sizes import refuse_without_config, sizes_of
 from ghosttrack.common.models.source import locate
 from ghosttrack.common.models.structure import find_structure
@@ -38,7 +40,7 @@ def load_source(source: str, revision: str | None = None) -> tuple[PreTrainedMod
     Raises ModelSourceError when the source cannot be found or read, asks for code of its own, or has not exactly the
     weights of its architecture, all of them finite.
     """
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
@@ -54,7 +56,10 @@ def load_source(source: str, revision: str | None = None) -> tuple[PreTrainedMod
             tokenizer = AutoTokenizer.from_pretrained(
                 place, use_fast=True, trust_remote_code=False, **arguments
             )
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
+            reader: Any = AutoModelForCausalLM
+            if "gguf_file" not in arguments:
+                reader = reader_for(AutoConfig.from_pretrained(place, trust_remote_code=False, **arguments))
+            loaded: Any = reader.from_pretrained(
                 place,
                 dtype=torch.float32,
                 trust_remote_code=False,
@@ -63,9 +68,15 @@ def load_source(source: str, revision: str | None = None) -> tuple[PreTrainedMod
                 **arguments,
             )
             model, loading = loaded
+    except ModelSourceError:
+        raise
     except Exception as error:  # a file of somebody else's in any of four formats, through as many libraries
         if isinstance(error, OSError) and (found := storage_error(error)):
             raise found from error
+        if isinstance(error, pickle.UnpicklingError) and "Unsupported" in str(error):
+            raise ModelSourceError(
+                f"model.base_model = {source!r}: its .bin file holds more than weights, and is not run; give safetensors"
+            ) from error
         raise ModelSourceError(
             f"model.base_model = {source!r} cannot be loaded: {_short(error)}; {_mend(source)}"
         ) from error

@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
-    Gemma3Config,
-    Gemma3ForConditionalGeneration,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
@@ -101,7 +100,7 @@ def test_unknown_sources(source: str, words: str) -> None:
 
 def test_an_unreadable_folder_and_an_unreachable_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ModelSourceError, match="cannot be loaded"):
+    with pytest.raises(ModelSourceError, match="does not tell its width and depth"):
         snapshot.load_source(str(tmp_path))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(ModelSourceError, match="nobody/no-such-model"):
@@ -184,6 +183,7 @@ def test_an_adapter_without_its_base_says_what_to_do(tmp_path: Path) -> None:
     [
         ({"quantization_config": {"quant_method": "wonderquant"}}, r"quantised by 'wonderquant', which .* before quantisation"),
         ({"model_type": "wonderformer"}, r"pip install --upgrade transformers, or take a model of an architecture"),
+        ({"model_type": "t5"}, r"architecture 't5' is none that transformers reads as a language model"),
     ],
 )  # fmt: skip
 def test_what_transformers_does_not_know_is_named(
@@ -210,6 +210,14 @@ def test_an_adapter_beside_its_base_is_not_left_out_in_silence_and_a_missing_tok
         snapshot.load_source(str(folder))
 
 
+def test_a_file_of_weights_that_holds_code_is_not_run_and_told(tmp_path: Path) -> None:
+    folder = save_random_model(tmp_path / "model", "llama")
+    (folder / "model.safetensors").unlink()
+    torch.save({"x": Path("/")}, folder / "pytorch_model.bin")
+    with pytest.raises(ModelSourceError, match=r"holds more than weights, and is not run; give safetensors"):
+        snapshot.load_source(str(folder))
+
+
 @pytest.mark.parametrize("damage", [b"junk", None])
 def test_a_folder_with_damaged_weights_or_none(tmp_path: Path, damage: bytes | None) -> None:
     folder = save_random_model(tmp_path / "model", "llama")
@@ -220,14 +228,27 @@ def test_a_folder_with_damaged_weights_or_none(tmp_path: Path, damage: bytes | N
         snapshot.load_source(str(folder))
 
 
-def test_the_text_part_of_a_checkpoint_that_sees_pictures_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("Gemma3", FAMILIES["gemma3_text"][1]),
+        ("Llava", FAMILIES["llama"][1]),
+        (
+            "Llama4",
+            {**FAMILIES["llama"][1], "head_dim": 8, "num_local_experts": 2, "intermediate_size_mlp": 64},
+        ),
+    ],
+)
+def test_the_text_part_of_a_checkpoint_that_sees_pictures_too(
+    tmp_path: Path, name: str, text: dict[str, Any]
+) -> None:
     vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28,
               "patch_size": 14}  # fmt: skip
-    config = Gemma3Config(
-        text_config=dict(FAMILIES["gemma3_text"][1]), vision_config=vision, mm_tokens_per_image=1
+    config = getattr(transformers, f"{name}Config")(
+        text_config={"pad_token_id": 0, **text}, vision_config=vision
     )
     torch.manual_seed(0)
-    whole = Gemma3ForConditionalGeneration(config).eval()
+    whole = getattr(transformers, f"{name}ForConditionalGeneration")(config).eval()
     whole.save_pretrained(tmp_path)
     byte_tokenizer().save_pretrained(tmp_path)
     read = understand(*snapshot.load_source(str(tmp_path)))
@@ -239,5 +260,5 @@ def test_the_text_part_of_a_checkpoint_that_sees_pictures_too(tmp_path: Path) ->
 
 def test_a_damaged_configuration_of_a_model_names_its_mend(tmp_path):
     (tmp_path / "config.json").write_text("{bad")
-    with pytest.raises(ModelSourceError, match="fetch it again, whole"):
+    with pytest.raises(ModelSourceError, match=r"cannot be read as a model.s configuration .*fetch it again"):
         snapshot.load_source(str(tmp_path), None)
