@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from ghosttrack.common.foreign import parse_json, whole
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+    import pyarrow.parquet as pq
     from numpy.typing import NDArray
 
     Arrays = Mapping[str, NDArray[Any]]
@@ -197,8 +199,28 @@ class Table(File):
 
     def write(self, path: Path, columns: Arrays | pa.Table) -> None:
         """columns: as declared, in this order and of these types."""
-        import pyarrow as pa
+        with self.in_pieces(path) as write:
+            write(columns)
+
+    @contextmanager
+    def in_pieces(self, path: Path) -> Iterator[Callable[[Arrays | pa.Table], None]]:
+        """Writes rows as they come, so that they need not be held together; a piece is a row group, a long one several."""
         import pyarrow.parquet as pq
+
+        with ExitStack() as opened:
+            writer: pq.ParquetWriter | None = None
+
+            def write(columns: Arrays | pa.Table) -> None:
+                nonlocal writer
+                table = self._as_declared(columns)
+                if writer is None:
+                    writer = opened.enter_context(pq.ParquetWriter(path, table.schema, compression="zstd"))
+                writer.write_table(table)
+
+            yield write
+
+    def _as_declared(self, columns: Arrays | pa.Table) -> pa.Table:
+        import pyarrow as pa
 
         table = columns if isinstance(columns, pa.Table) else pa.table(dict(columns))
         kinds = {column.name: ARROW_NAMES.get(column.type, column.type) for column in self.columns}
@@ -211,7 +233,7 @@ class Table(File):
         found = [(field.name, str(field.type)) for field in table.schema]
         declared = list(kinds.items())
         assert found == declared, f"{self.name}: {found} is not as declared"
-        pq.write_table(table, path, compression="zstd")
+        return table
 
     def join(self, path: Path, pieces: Sequence[Path]) -> None:
         """One file of the rows of several, a row group each, or more where pyarrow cuts a long one."""

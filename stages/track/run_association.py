@@ -44,15 +44,16 @@ def run(job: Job) -> dict[str, Any]:
     number, words = words_of(pieces)
     token = text.token.numpy()
     spoken = (number[token[found.row, found.column]], number[token[found.row, found.column - 1]])
-    tables, places = [], []
-    with job.progress(len(layers), "layers", "latents") as progress:
+    with (
+        job.progress(len(layers), "layers", "latents") as progress,
+        LATENTS.in_pieces(job.output(LATENTS.name)) as write_latents,
+        LATENT_CONTEXTS.in_pieces(job.output(LATENT_CONTEXTS.name)) as write_contexts,
+    ):
         for place, (layer, sae) in enumerate(zip(layers, saes, strict=True)):
             named = labels(found, place, sae.d_hidden, *spoken, words)
-            tables.append(_latents_table(layer, sae, found, place, read_out, pieces, named))
-            places.append(excerpts(found, windows, place, layer, CONTEXTS, sae.d_hidden))
+            write_latents(_latents_table(layer, sae, found, place, read_out, pieces, named))
+            write_contexts(excerpts(found, windows, place, layer, CONTEXTS, sae.d_hidden))
             progress.update(1)
-    LATENTS.write(job.output(LATENTS.name), pa.concat_tables(tables))
-    LATENT_CONTEXTS.write(job.output(LATENT_CONTEXTS.name), pa.concat_tables(places))
     return figures(association, found)
 
 

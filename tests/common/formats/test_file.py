@@ -100,6 +100,16 @@ def test_a_table_is_written_as_declared_and_read_back(tmp_path):
         WEIGHTS.write(path, {**columns, "weight": np.array([0.5, 2])})
 
 
+def test_a_table_in_pieces_is_the_whole_with_a_row_group_a_piece(tmp_path):
+    table = Table("t.parquet", "s", "", (Column("a", "int32"), Column("text", "string")))
+    whole = pa.table({"a": pa.array([1, 2, 3], pa.int32()), "text": ["x", "y", None]})
+    with table.in_pieces(tmp_path / "t.parquet") as write:
+        write(whole[:2])
+        write({"a": np.array([3], dtype=np.int32), "text": pa.nulls(1)})
+    assert table.table(tmp_path / "t.parquet").equals(whole)
+    assert pq.ParquetFile(tmp_path / "t.parquet").num_row_groups == 2
+
+
 def test_a_table_without_rows_has_the_types_of_its_columns(tmp_path):
     arrays = {
         column.name: np.array([], dtype=object if column.type == "string" else column.type)
