@@ -94,19 +94,17 @@ class LanguageModel:
         """Tokens that the model sees at most; None: its configuration names no bound."""
         return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
 
-    def end_tokens(self) -> tuple[list[int], list[int]]:
+    def end_tokens(self) -> tuple[list[int], list[int | str]]:
         """The tokens that end a text: of tokenizer, config and generation config. Also those that do not exist."""
         config: Any = self.model.config
         kept = [self.tokenizer.eos_token_id]
         for holder in (config, config.get_text_config(), getattr(self.model, "generation_config", None)):
             ends = getattr(holder, "eos_token_id", None)
             kept += ends if isinstance(ends, (list, tuple)) else [ends]
-        named = [self.tokenizer.convert_tokens_to_ids(end) if isinstance(end, str) else end for end in kept]
-        known = sorted({token for token in named if isinstance(token, int)})
-        return (
-            [token for token in known if 0 <= token < self.n_vocabulary],
-            [token for token in known if not 0 <= token < self.n_vocabulary],
-        )
+        names = self.tokenizer.get_vocab()
+        named = {names.get(end, end) if isinstance(end, str) else end for end in kept if end is not None}
+        known = {end for end in named if isinstance(end, int) and 0 <= end < self.n_vocabulary}
+        return sorted(known), sorted(named - known, key=str)
 
     @property
     def device(self) -> torch.device:

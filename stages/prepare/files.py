@@ -28,6 +28,7 @@ FORMATS = {".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": "csv", 
 """Ending, before any `.gz`, to the reader of `datasets`."""
 _INDEX = re.compile(r"Unnamed: \d+")
 """The name of a column without one: the numbers that pandas writes before its rows."""
+_WHOLE = re.compile(r"(-?\d+\.0)?")
 _PATTERN = re.compile(r"[*?\[\]{}$]|::")
 """What is no name to the library that reads tables, but a pattern, a variable or a chain of file systems."""
 MOST_BYTES = 1 << 30
@@ -69,12 +70,25 @@ def read_file(path: Path, key: str) -> Iterator[FileRow]:
             "encoding": encoding_of(path),
         }
     table = load(kind, key, str(path), data_files=str(path), split="train", **options)
+    whole = _whole_numbers(table) if kind == "csv" else ()
     for number, record in enumerate(table, start=2 if kind == "csv" else 1):
         if kind == "csv":
             record = {
-                name: of_cell(name, text or "") for name, text in record.items() if not _INDEX.fullmatch(name)
+                name: of_cell(name, (text or "").removesuffix(".0") if name in whole else text or "")
+                for name, text in record.items()
+                if not _INDEX.fullmatch(name)
             }
         yield FileRow(number, record)
+
+
+def _whole_numbers(table: Any) -> frozenset[str]:
+    """Columns of whole numbers of which some are not given: pandas writes those as 1912.0."""
+    columns = {name: {text or "" for text in table[name]} for name in table.column_names}
+    return frozenset(
+        name
+        for name, texts in columns.items()
+        if "" in texts and len(texts) > 1 and all(_WHOLE.fullmatch(text) for text in texts)
+    )
 
 
 def load(source: str, key: str, shown: str, **options: Any) -> Any:

@@ -145,6 +145,6 @@ def test_end_tokens_that_do_not_exist_are_told_apart(tmp_path):
     model.save_pretrained(tmp_path)
     byte_tokenizer().save_pretrained(tmp_path)
     assert load_language_model(tmp_path).end_tokens() == ([3], [99_999])
-    (tmp_path / "generation_config.json").write_text('{"eos_token_id": "Z"}')  # by its name
-    [end] = load_language_model(tmp_path).end_tokens()[0]
-    assert byte_tokenizer().decode(end) == "Z"
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": ["Z", "</s>"]}')  # by their names
+    [end], absent = load_language_model(tmp_path).end_tokens()
+    assert (byte_tokenizer().decode(end), absent) == ("Z", ["</s>"])

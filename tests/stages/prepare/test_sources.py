@@ -257,6 +257,15 @@ def test_a_list_that_a_table_holds_as_text_is_a_list_of_answers(tmp_path: Path, 
     assert [fact.aliases for fact in found] == [("Lima", "Lima, Peru"), ("[a]",)]
 
 
+def test_whole_numbers_that_pandas_wrote_beside_empty_cells_are_whole(tmp_path: Path) -> None:
+    table = pd.DataFrame(
+        {"question": ["a?", "b?", "c?"], "answer": [1912, None, 7], "version": ["1.0", "2.0", "3.0"]}
+    )
+    table.to_csv(tmp_path / "q.csv", index=False)
+    facts = read(tmp_path / "q.csv").facts
+    assert [(fact.answer, fact.given.extra["version"]) for fact in facts] == [("1912", "1.0"), ("7", "3.0")]
+
+
 def test_a_table_with_a_broken_line_is_an_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "q.csv").write_text("question,answer\nA?,a\nB?,b,c,d\n")
     with pytest.raises(DataError, match=r"q\.csv cannot be loaded: .*line 3"):
