@@ -103,6 +103,8 @@ def load(source: str, key: str, shown: str, **options: Any) -> Any:
     place = Path(options.get("data_files", source))
     pattern = place.exists() and _PATTERN.search(str(place.absolute()))
     try:
+        if (place / "state.json").is_file() and (place / "dataset_info.json").is_file():
+            return datasets.load_from_disk(str(place))  # what `save_to_disk` wrote has one split
         if not place.exists() or (options.get("streaming") and not pattern):
             return datasets.load_dataset(source, **options)
         with tempfile.TemporaryDirectory() as cache:
@@ -117,10 +119,12 @@ def load(source: str, key: str, shown: str, **options: Any) -> Any:
     except Exception as error:
         causes = [str(error), str(error.__cause__ or "")]
         text = " ".join(" ".join(causes).split())[:300]
-        raise DataError(
-            f"{key} = {shown} cannot be loaded: {text}; check the name and that this machine can reach the hub or has it in "
-            "its cache"
-        ) from error
+        mend = (
+            f"choose one of them with {key}_split or {key}_config"
+            if re.search(r"(?i)config name is missing|available configs|(?:bad|unknown) split", text)
+            else "check the name and that this machine can reach the hub or has it in its cache"
+        )
+        raise DataError(f"{key} = {shown} cannot be loaded: {text}; {mend}") from error
 
 
 def _plainly_named(place: Path, folder: Path) -> Path:
@@ -175,6 +179,8 @@ def _json(path: Path, key: str) -> Iterator[FileRow]:
     if ".json" in path.suffixes:
         with contextlib.suppress(ValueError):
             whole = parse_json(text)
+    if isinstance(whole, Mapping) and (table := _of_columns(whole)):
+        whole = table
     if isinstance(whole, Mapping):
         lists = [value for value in whole.values() if isinstance(value, list)]
         whole = lists[0] if len(lists) == 1 and all(isinstance(one, dict) for one in lists[0]) else [whole]
@@ -188,6 +194,19 @@ def _json(path: Path, key: str) -> Iterator[FileRow]:
                 yield _object(number, parse_json(line))
             except ValueError as error:
                 yield FileRow(number, None, f"is not JSON: {error}")
+
+
+def _of_columns(whole: Mapping[str, Any]) -> list[Record]:
+    """The rows of a table that is written by its columns, lists or, as pandas has it, objects from row to value; [] for others."""
+    columns = [dict(enumerate(column)) if isinstance(column, list) else column for column in whole.values()]
+    if len(columns) < 2 or not all(isinstance(column, Mapping) for column in columns):
+        return []
+    keys = list(columns[0])
+    if any(list(column) != keys for column in columns) or isinstance(
+        next(iter(columns[0].values()), None), Mapping
+    ):
+        return []
+    return [{name: column[key] for name, column in zip(whole, columns, strict=True)} for key in keys]
 
 
 def _object(number: int, value: Any) -> FileRow:

@@ -4,6 +4,7 @@ import gzip
 import json
 from pathlib import Path
 
+import datasets
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -328,6 +329,26 @@ def test_a_folder_is_read_by_its_split(tmp_path: Path) -> None:
         assert (fact.answer, fact.aliases) == ("A", ("A", "B"))
 
 
+def test_a_folder_that_save_to_disk_wrote_is_read(tmp_path: Path) -> None:
+    rows = datasets.Dataset.from_list(
+        [{"question": "Who?", "answer": "A"}, {"question": "Why?", "answer": "B"}]
+    )
+    rows.save_to_disk(tmp_path / "saved")
+    check_questions(str(tmp_path / "saved"), {}, None, "validation")
+    assert [fact.answer for fact in read(tmp_path / "saved").facts] == ["A", "B"]
+
+
+@pytest.mark.parametrize(
+    "table",
+    [
+        {"question": {"0": "Who?", "5": "Why?"}, "answer": {"0": "A", "5": "B"}},
+        {"question": ["Who?", "Why?"], "answer": ["A", "B"]},
+    ],
+)
+def test_a_table_that_is_written_by_its_columns_is_read(tmp_path: Path, table: object) -> None:
+    assert [fact.answer for fact in read(write(tmp_path / "q.json", table)).facts] == ["A", "B"]
+
+
 def test_errors_of_a_source_name_the_key(tmp_path: Path) -> None:
     path = trivia(tmp_path / "trivia") / "validation.jsonl"
     with pytest.raises(DataError, match=r"data\.columns\.answer = 'respons'.*reply\.value"):
@@ -336,7 +357,9 @@ def test_errors_of_a_source_name_the_key(tmp_path: Path) -> None:
         read(path, querry="text")
     with pytest.raises(DataError, match="'question'"):
         read(path)
-    with pytest.raises(DataError, match="split 'test' cannot be loaded"):
+    with pytest.raises(
+        DataError, match=r"split 'test' cannot be loaded.*choose one of them with data\.questions_split"
+    ):
         read_questions(str(path.parent), {}, split="test")
     with pytest.raises(DataError, match=r"data\.corpus_column = 'body'"):
         read_hub_corpus(str(path.parent), None, "validation", "body")
