@@ -14,7 +14,7 @@ from ghosttrack.common.config.options import takes_config
 from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.stages.prepare.chat import chat_of, put
-from ghosttrack.stages.prepare.lengths import TokenReader, fitting, lengths, reader_of
+from ghosttrack.stages.prepare.lengths import TokenReader, fitting, lengths, readable, reader_of
 from ghosttrack.stages.prepare.prompts import QuestionLine
 
 SHOWN = 10
@@ -38,10 +38,11 @@ def data(config: Config) -> None:
     questions = put(chat_of(reader.tokenizer, config.model), questions, config.model)
     if turns := sum(question.chat for question in questions):
         click.echo(f"{turns} are turns of a chat, by the model's chat template")
+    questions, unknown = readable(reader, questions)
     sizes = lengths(reader, questions)
     kept, too_long = fitting(questions, sizes, reader.longest, config.tracking.max_new_tokens)
     if rows:
-        rows.left_out += too_long
+        rows.left_out += unknown + too_long
         if examples := len(set_aside(rows, questions)):
             click.echo(f"{examples} rows are worked examples and are not asked")
         for sentence in told(rows):

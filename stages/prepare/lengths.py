@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 from ghosttrack.common.engine.storage_errors import storage_error
 from ghosttrack.common.errors import DataError, ModelSourceError
-from ghosttrack.common.models.prompts import encode
+from ghosttrack.common.models.prompts import encode, encode_answer
 from ghosttrack.stages.prepare.prompts import QuestionLine
 
-TOO_LONG = "longer than the context"
+TOO_LONG, UNKNOWN = "longer than the context", "not in the vocabulary"
 
 
 class TokenReader(NamedTuple):
@@ -43,6 +43,25 @@ def lengths(reader: TokenReader, questions: Sequence[QuestionLine]) -> list[int]
         len(encode(reader.tokenizer, question.prompt + (question.given.response or ""), special=not question.chat).tokens)
         for question in questions
     ]  # fmt: skip
+
+
+def readable(
+    reader: TokenReader, questions: Sequence[QuestionLine]
+) -> tuple[list[QuestionLine], list[dict[str, Any]]]:
+    """The questions whose given answers the tokenizer can give back, and what is told of the others."""
+    kept, left_out = [], []
+    for question in questions:
+        response = question.given.response
+        tokens = [] if response is None else encode_answer(
+            reader.tokenizer, question.prompt, response, special=not question.chat)[1]  # fmt: skip
+        if response is None or (tokens and reader.tokenizer.unk_token_id not in tokens):
+            kept.append(question)
+            continue
+        why = f"the model's tokenizer cannot give back the response {response[:60]!r}: it has no tokens for some of it"
+        left_out.append({"row": question.given.row, "id": question.id, "reason": UNKNOWN, "why": why})
+    if left_out and not kept:
+        raise DataError(f"no response can be read: of {left_out[0]['id']!r}, {left_out[0]['why']}")
+    return kept, left_out
 
 
 def fitting(

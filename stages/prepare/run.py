@@ -139,8 +139,10 @@ def _fitting(
     job: Job, reader: lengths.TokenReader, questions: Sequence[QuestionLine]
 ) -> tuple[list[QuestionLine], list[dict[str, Any]]]:
     """The questions that the model can hold, and what is told of the others."""
+    questions, unknown = lengths.readable(reader, questions)
     sizes = lengths.lengths(reader, questions)
-    return lengths.fitting(questions, sizes, reader.longest, job.config.tracking.max_new_tokens)
+    kept, too_long = lengths.fitting(questions, sizes, reader.longest, job.config.tracking.max_new_tokens)
+    return kept, unknown + too_long
 
 
 def told(rows: sources.SourceRows) -> list[str]:

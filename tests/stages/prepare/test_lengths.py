@@ -5,10 +5,20 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from ghosttrack.common.errors import DataError
 from ghosttrack.stages.prepare.commands import data
-from ghosttrack.stages.prepare.lengths import TOO_LONG, fitting, lengths, reader_of
+from ghosttrack.stages.prepare.lengths import (
+    TOO_LONG,
+    UNKNOWN,
+    TokenReader,
+    fitting,
+    lengths,
+    readable,
+    reader_of,
+)
 from ghosttrack.stages.prepare.prompts import QuestionLine
 from ghosttrack.stages.prepare.rows import Given
 from tests.tiny_models import byte_tokenizer, random_model
@@ -41,6 +51,19 @@ def test_what_does_not_fit_is_left_out_and_told(folder: Path) -> None:
     assert (left["row"], left["reason"]) == (3, TOO_LONG)
     with pytest.raises(DataError, match="no question fits the model"):
         fitting(questions[1:2], [CONTEXT], CONTEXT, new=4)
+
+
+def test_a_response_of_unknown_words_is_left_out_and_told() -> None:
+    words = Tokenizer(models.WordLevel({"?": 0, "ab": 1, "x": 2, "yes": 3}, unk_token="?"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    reader = TokenReader(PreTrainedTokenizerFast(tokenizer_object=words, unk_token="?"), None)
+    questions = [asked("x"), asked("x", " yes"), asked("x", " yes, 𝕏")]
+    kept, [left] = readable(reader, questions)
+    assert kept == questions[:2]
+    assert (left["row"], left["reason"]) == (3, UNKNOWN)
+    assert "cannot give back the response ' yes, 𝕏'" in left["why"]
+    with pytest.raises(DataError, match="no response can be read"):
+        readable(reader, questions[2:])
 
 
 def test_the_questions_are_shown_as_the_model_will_read_them(folder: Path, tmp_path: Path) -> None:
