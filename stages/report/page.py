@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ghosttrack.common.engine.progress import format_probability
-from ghosttrack.common.formats.neutral import markdown_table, markdown_text
-from ghosttrack.common.formats.report import (
+from ghosttrack.common.formats.final_report import (
     ABLATION_PICTURE,
     CONFUSION_PICTURE,
     EARLY_PICTURE,
@@ -16,6 +15,7 @@ from ghosttrack.common.formats.report import (
     RISK_PICTURE,
     ROC_PICTURE,
 )
+from ghosttrack.common.formats.neutral import markdown_table, markdown_text
 from ghosttrack.stages.report import tables
 
 Json = Mapping[str, Any]
