@@ -237,16 +237,24 @@ def columns(request: Request, plan: Plan) -> Iterator[Diagnosis]:
         for n in named
     ):
         return  # it would have to be fetched
-    line = [sys.executable, "-m", "ghosttrack.stages.prepare", "columns", *request.options]
-    done = subprocess.run(line, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL)
-    if done.returncode == 0:
+    try:
+        ask_prepare("columns", *request.options)
         yield Diagnosis("ok", "columns", f"{' and '.join(named)} have their columns")
-    else:
+    except ConfigError as error:
+        text, _, mend = str(error).partition("; ")
+        yield Diagnosis("trouble", "columns", text, mend or "correct data in the configuration")
+
+
+def ask_prepare(*arguments: str) -> str:
+    """What a command of the stage that reads data prints, run as a process of its own. Raises ConfigError with its error."""
+    line = [sys.executable, "-m", "ghosttrack.stages.prepare", *arguments]
+    done = subprocess.run(line, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL)
+    if done.returncode:
         # Libraries' own threads may have a last word when a process ends with an error.
         lines = done.stderr.strip().splitlines() or ["no reason given"]
         said = next((line for line in reversed(lines) if line.startswith("prepare: error: ")), lines[-1])
-        text, _, mend = said.removeprefix("prepare: error: ").partition("; ")
-        yield Diagnosis("trouble", "columns", text, mend or "correct data in the configuration")
+        raise ConfigError(said.removeprefix("prepare: error: "))
+    return done.stdout
 
 
 def pretrained_saes(config: Config, key: str) -> Diagnosis:

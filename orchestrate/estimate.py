@@ -10,11 +10,10 @@ import functools
 import re
 import time
 from collections.abc import Mapping
-from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from ghosttrack.common.config.schema import Config
+from ghosttrack.common.config.schema import Config, flattened
 from ghosttrack.common.engine.contract import STAGES_FOLDER, Unit
 from ghosttrack.common.engine.costs import Quantities, costs_of
 from ghosttrack.common.engine.storage import Entry
@@ -40,11 +39,10 @@ class Estimator:
     def __init__(
         self, config: Config, entries: Mapping[str, Entry], stages_folder: Path = STAGES_FOLDER
     ) -> None:
-        settings = settings_of(config)
+        settings = dict(flattened(config.model_dump(mode="json")), layers=config.layers)
         earlier = dict(settings)
         for entry in entries.values():
-            parameters = entry.manifest.predicate.build_definition.external_parameters
-            earlier.update({key: value for key, value in parameters.items() if key in settings})
+            earlier |= {key: value for key, value in entry.parameters.items() if key in settings}
         self.now, self._earlier = Quantities.of(settings), Quantities.of(earlier)
         self._entries, self._stages = entries, stages_folder
         self._by_kind: dict[str, list[Entry]] = {}
@@ -63,8 +61,8 @@ class Estimator:
         if not measured and unit.layer is not None:
             measured = self._by_kind.get(_kind(unit.label), [])
         if measured:
-            seconds = sum(elapsed_of(entry) for entry in measured) / len(measured)
-            size = sum(size_of(entry) for entry in measured) / len(measured)
+            seconds = sum(entry.elapsed for entry in measured) / len(measured)
+            size = sum(entry.size for entry in measured) / len(measured)
             if now is None:
                 return Estimate(seconds, size)
             fixed = min(_start_seconds(unit), seconds)
@@ -84,11 +82,6 @@ def _kind(label: str) -> str:
     return re.sub(r"_\d+$", "", label)
 
 
-def settings_of(config: Config) -> dict[str, Any]:
-    """Dotted key to value, `layers` among them."""
-    return dict(_flatten(config.model_dump(mode="json")), layers=config.layers)
-
-
 def _start_seconds(unit: Unit) -> float:
     return START_SECONDS if unit.layer is None else START_SECONDS / 20  # layers share a process
 
@@ -105,27 +98,3 @@ def measure_rate(size: int = 768, seconds: float = 0.05) -> float:
         matrix @ matrix
         fastest = min(fastest, time.perf_counter() - start)
     return 2.0 * size**3 / fastest
-
-
-def finished_at(entry: Entry) -> datetime:
-    """When a result was finished (UTC)."""
-    text = entry.manifest.predicate.run_details.metadata.finished_on
-    return datetime.fromisoformat(text.replace("Z", "+00:00"))
-
-
-def elapsed_of(entry: Entry) -> float:
-    return entry.manifest.predicate.resource_usage.get("elapsedSec") or 0.0
-
-
-def size_of(entry: Entry) -> int:
-    """Bytes that a result took when it was made."""
-    return sum(subject.size for subject in entry.manifest.subject)
-
-
-def _flatten(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in data.items():
-        flat.update(
-            _flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
-        )
-    return flat

@@ -7,8 +7,6 @@ questions there are is what the hours allow, by the same estimate that the plan 
 import json
 import re
 import shlex
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -26,6 +24,7 @@ from ghosttrack.common.engine.fingerprint import HUB_PREFIX, WORDS, local_path
 from ghosttrack.common.engine.storage import storage_errors
 from ghosttrack.common.errors import ConfigError
 from ghosttrack.common.models.sizes import BYTES, SHARE_OF_ROOM, Sizes, sizes_of
+from ghosttrack.orchestrate.doctor import ask_prepare
 from ghosttrack.orchestrate.machine import Machine, machine_of
 from ghosttrack.orchestrate.model_configs import Predicted
 from ghosttrack.orchestrate.plan import make_plan
@@ -182,13 +181,7 @@ def look_at(questions: str, given: dict[str, str]) -> tuple[int | None, dict[str
     path = local_path(questions)
     if path is None or not path.is_file():
         return None, given
-    line = [sys.executable, "-m", "ghosttrack.stages.prepare", "guess", str(path)]
-    done = subprocess.run(line, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL)
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["no reason given"]
-        said = next((line for line in reversed(lines) if line.startswith("prepare: error: ")), lines[-1])
-        raise ConfigError(said.removeprefix("prepare: error: "))
-    found = json.loads(done.stdout.strip().splitlines()[-1])
+    found = json.loads(ask_prepare("guess", str(path)).strip().splitlines()[-1])
     columns = given or found["columns"]
     if columns is None:
         raise ConfigError(

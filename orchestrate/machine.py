@@ -1,12 +1,12 @@
 """What the arithmetic will be done on: this machine, or those that a cluster profile asks for."""
 
-import subprocess
 from dataclasses import dataclass
 
 import psutil
 
 from ghosttrack.common.config.cluster import ClusterProfile, bytes_of
 from ghosttrack.common.engine.contract import load_contracts
+from ghosttrack.common.engine.sampler import ask_gpus
 
 
 @dataclass(frozen=True)
@@ -21,23 +21,11 @@ def machine_of(profile: ClusterProfile) -> Machine:
     resources = [profile.resources_of(contract.stage) for contract in load_contracts() if contract.gpu]
     asked = [each for each in resources if each.gpus]
     elsewhere = profile.executor == "slurm"
-    if cards := [] if elsewhere else _gpu_memory():
-        return Machine(min(cards), True)
+    if cards := [] if elsewhere else ask_gpus("memory.free"):
+        return Machine(min(cards)[0] * 2**20, True)
     if asked:
         said = [bytes_of(each.gpu_memory) for each in asked if each.gpu_memory]
         return Machine(min(said) if len(said) == len(asked) else None, True)
     if elsewhere:
         return Machine(min(bytes_of(each.memory) for each in resources), False)
     return Machine(float(psutil.virtual_memory().available), False)
-
-
-def _gpu_memory() -> list[float]:
-    """Free bytes of each of this machine's NVIDIA GPUs."""
-    try:
-        done = subprocess.run(
-            ["nvidia-smi", "--query-gpu=memory.free", "--format=csv,noheader,nounits"],
-            capture_output=True, text=True, errors="replace", timeout=10, check=True,
-        )  # fmt: skip
-        return [float(line) * 2**20 for line in done.stdout.split()]
-    except (OSError, subprocess.SubprocessError, ValueError):
-        return []

@@ -19,7 +19,7 @@ from ghosttrack.common.engine.staleness import Reason, State, changed_since, inp
 from ghosttrack.common.engine.storage import Entry, Store
 from ghosttrack.common.errors import ConfigError, CorruptInputError, GhostTrackError, MissingInputError
 from ghosttrack.orchestrate.disk import folder_size, free_bytes
-from ghosttrack.orchestrate.estimate import Estimate, Estimator, size_of
+from ghosttrack.orchestrate.estimate import Estimate, Estimator
 from ghosttrack.orchestrate.waves import Waves, refusal, waves_of
 
 
@@ -99,7 +99,7 @@ class Plan:
     def _finished_states(self) -> float:
         """Bytes of hidden states that are there and up to date."""
         return sum(
-            size_of(planned.entry)
+            planned.entry.size
             for planned in self.units
             if planned.unit.temporary and not planned.reason and planned.entry and not planned.entry.released
         )

@@ -52,12 +52,14 @@ class Terminal:
         for group in fold(plan):
             fresh = group.units[0].reason is None
             known = all(planned.known for planned in group.units)
-            count, seconds, size = _totals(group.units)
+            seconds, size = (
+                sum(getattr(planned, name) for planned in group.units) for name in ("seconds", "size")
+            )
             table.add_row(
                 group.stage,
                 group.names,
                 Text(group.state),
-                str(count),
+                str(len(group.units)),
                 "" if fresh else format_seconds(seconds) if known else "unknown",
                 "" if fresh else format_bytes(size) if known else "unknown",
                 style="dim" if fresh else "",
@@ -110,11 +112,9 @@ class Terminal:
             yield lambda seen: live.update(view_of(seen, looked=True), refresh=True)
 
     def disk(self, uses: Iterable[DiskUse], run_folder: int, plan: Plan) -> None:
-        table = _table("stage", ">now", ">removed", ">in progress", ">to come")
         uses = list(uses)
-        for use in uses:
-            table.add_row(use.stage, *(_bytes(n) for n in (use.now, use.released, use.staging, use.to_come)))
-        self.console.print(table)
+        rows = [(u.stage, *map(_bytes, (u.now, u.released, u.staging, u.to_come))) for u in uses]
+        self.console.print(_table("stage", ">now", ">removed", ">in progress", ">to come", rows=rows))
         here = sum(use.now + use.staging for use in uses) + run_folder
         self.line(
             f"{plan.config.name}: {format_bytes(here)} on disk, {format_bytes(run_folder)} of it logs and job scripts; "
@@ -134,11 +134,11 @@ class Terminal:
         self.console.print(table)
 
     def gpus(self, uses: Iterable[GpuUse]) -> None:
-        table = _table("stage", ">units", ">utilisation", ">most memory")
-        for use in uses:
-            busy = "" if use.utilisation is None else f"{use.utilisation:.0f} %"
-            table.add_row(use.stage, str(use.units), busy, _bytes(use.memory or 0))
-        self.console.print(table)
+        rows = [
+            (u.stage, str(u.units), "" if u.utilisation is None else f"{u.utilisation:.0f} %", _bytes(u.memory or 0))
+            for u in uses
+        ]  # fmt: skip
+        self.console.print(_table("stage", ">units", ">utilisation", ">most memory", rows=rows))
 
     def advice(self, found: Iterable[Advice]) -> None:
         table = _table("stage", ">time", ">of asked", ">memory", ">of asked", ">busy cores", ">of asked")
@@ -269,16 +269,13 @@ def _share(share: float | None) -> str:
     return "" if share is None else f"{share:.0%}"
 
 
-def _table(*columns: str) -> Table:
+def _table(*columns: str, rows: Iterable[Sequence[str]] = ()) -> Table:
     """Columns that start with `>` are numbers."""
     table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for column in columns:
         name = column.removeprefix(">")
         table.add_column(name, justify="right" if name != column else "left", overflow="fold",
                          no_wrap=name != "why")  # fmt: skip
+    for row in rows:
+        table.add_row(*row)
     return table
-
-
-def _totals(units: Iterable[Any]) -> tuple[int, float, float]:
-    units = list(units)
-    return len(units), sum(planned.seconds for planned in units), sum(planned.size for planned in units)

@@ -9,7 +9,6 @@ from typing import Any
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.errors import CorruptInputError, MissingInputError
 from ghosttrack.common.formats.final_report import REPORT
-from ghosttrack.orchestrate.estimate import elapsed_of, finished_at, size_of
 
 NO_SETTING = "not set"
 
@@ -42,9 +41,9 @@ def summaries(store: Store) -> list[RunSummary]:
             name=name,
             units=len(entries),
             shared=len(results[name] & set().union(*(of for other, of in results.items() if other != name))),
-            last_finished=max(map(finished_at, entries)),
-            elapsed=sum(map(elapsed_of, entries)),
-            size=sum(size_of(entry) for entry in entries if not entry.released),
+            last_finished=max(entry.finished for entry in entries),
+            elapsed=sum(entry.elapsed for entry in entries),
+            size=sum(entry.size for entry in entries if not entry.released),
             auroc=_auroc(entries),
             differs={key: asked[name].get(key, NO_SETTING) for key in differing},
         )
@@ -68,10 +67,7 @@ def _entries(store: Store, name: str) -> list[Any]:
 
 def _settings(entries: Sequence[Any]) -> dict[str, Any]:
     """Key to value of all that the units of a run depend on."""
-    found: dict[str, Any] = {}
-    for entry in entries:
-        found.update(entry.manifest.predicate.build_definition.external_parameters)
-    return found
+    return {key: value for entry in entries for key, value in entry.parameters.items()}
 
 
 def _auroc(entries: Sequence[Any]) -> float | None:

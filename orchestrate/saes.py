@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from ghosttrack.common.config.schema import Config, describe_layers, parse_layers
+from ghosttrack.common.config.options import chosen_layers, refuse_other_layers
+from ghosttrack.common.config.schema import Config, describe_layers
 from ghosttrack.common.engine.contract import PRETRAINED, PRETRAINED_INDEPENDENT
 from ghosttrack.common.engine.fingerprint import name_of
 from ghosttrack.common.engine.progress import format_bytes
@@ -33,15 +34,16 @@ def sae() -> None:
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder to write layer_0, layer_1, … into.",
 )
-@click.option("--layers", metavar="0-5", help="Only these layers.")
+@click.option("--layers", callback=chosen_layers, metavar="0-5", help="Only these layers.")
 @click.option(
     "--independent", is_flag=True, help="Those that were trained apart, as independent_0, independent_1, …."
 )
 @click.option("--force", is_flag=True, help="Replace layer folders that are there already.")
-def export(request: Request, output: Path, layers: str | None, independent: bool, force: bool) -> None:
+def export(request: Request, output: Path, layers: list[int] | None, independent: bool, force: bool) -> None:
     """Write the published SAEs as folders that SAELens loads with the same outputs."""
     config, terminal = request.config, Terminal()
-    chosen = chosen_layers(config, layers)
+    chosen = config.layers if layers is None else layers
+    refuse_other_layers(config, chosen)
     kind, key = ("independent", PRETRAINED_INDEPENDENT) if independent else ("layer", PRETRAINED)
     saes = INDEPENDENT_SAE if independent else SAE
     writers = {file: planned for planned in request.plan().units for file in planned.unit.writes}
@@ -67,22 +69,6 @@ def export(request: Request, output: Path, layers: str | None, independent: bool
         f"GhostTrack takes them instead of training with --set '{key}={output}/{kind}_{{layer}}'"
         + (f" --set model.layers={describe_layers(chosen)}" if chosen != config.layers else "")
     )
-
-
-def chosen_layers(config: Config, layers: str | None) -> list[int]:
-    """Raises ConfigError for layers that the configuration does not study."""
-    try:
-        parsed = parse_layers(layers)
-    except ValueError as error:
-        raise ConfigError(f"--layers: {error}") from error
-    if not isinstance(parsed, list):
-        return config.layers
-    if outside := [layer for layer in parsed if layer not in config.layers]:
-        raise ConfigError(
-            f"--layers: layer {outside[0]} is out of range; {config.name} studies layers "
-            f"{describe_layers(config.layers)}"
-        )
-    return parsed
 
 
 def published_sae(request: Request, planned: PlannedUnit) -> Path:

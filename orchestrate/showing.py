@@ -72,12 +72,9 @@ def compare(context: click.Context, results: tuple[str, ...], output: str | None
 @click.pass_context
 def intervene(context: click.Context, arguments: tuple[str, ...]) -> None:
     """Take a track or a latent out of the model while it answers a question: CONFIG QUESTION --track N."""
-    config, rest = (["--config", arguments[0]], arguments[1:]) if _named(arguments) else ([], arguments)
+    named = bool(arguments) and not arguments[0].startswith("-")
+    config, rest = (["--config", arguments[0]], arguments[1:]) if named else ([], arguments)
     context.exit(_run([*config, *(rest or ["--help"])], "intervene", stage="track"))
-
-
-def _named(arguments: Sequence[str]) -> bool:
-    return bool(arguments) and not arguments[0].startswith("-")
 
 
 def _run(

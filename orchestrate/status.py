@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import Any
 
 from ghosttrack.common.engine.storage import Store
-from ghosttrack.orchestrate.estimate import elapsed_of, finished_at, size_of
 from ghosttrack.orchestrate.plan import Plan, PlannedUnit
 from ghosttrack.orchestrate.slurm.progress import LinkStatus
 from ghosttrack.orchestrate.slurm.submission import Submission
@@ -68,9 +67,9 @@ def _stage_status(store: Store, stage: str, units: list[PlannedUnit]) -> StageSt
         stale=len(stale) - len(failures),
         failed=len(failures),
         running=", ".join(_activity(store, stale)),
-        last_finished=max(map(finished_at, entries), default=None),
-        elapsed=sum(map(elapsed_of, entries)),
-        size=sum(size_of(entry) for entry in entries if not entry.released),
+        last_finished=max((entry.finished for entry in entries), default=None),
+        elapsed=sum(entry.elapsed for entry in entries),
+        size=sum(entry.size for entry in entries if not entry.released),
         failures=[f"{name}: {text}" for name, text in failures.items()],
     )
 
@@ -81,7 +80,7 @@ def _failure(store: Store, planned: PlannedUnit) -> str | None:
     if not attempts:
         return None
     last = attempts[-1]
-    if planned.entry and last.get("finishedOn", "") <= f"{finished_at(planned.entry):%Y-%m-%dT%H:%M:%SZ}":
+    if planned.entry and last.get("finishedOn", "") <= f"{planned.entry.finished:%Y-%m-%dT%H:%M:%SZ}":
         return None
     return f"{last.get('error', 'failed')} ({last.get('finishedOn', 'unknown time')})"
 

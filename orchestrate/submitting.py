@@ -10,7 +10,6 @@ from ghosttrack.common.formats.final_report import REPORT_PAGE
 from ghosttrack.orchestrate.chain import chain_of
 from ghosttrack.orchestrate.container import Images, images_of
 from ghosttrack.orchestrate.doctor import columns, examine, raise_for, room
-from ghosttrack.orchestrate.executor import Executor
 from ghosttrack.orchestrate.local import LocalExecutor
 from ghosttrack.orchestrate.options import (
     ExecutorName,
@@ -131,14 +130,12 @@ def bring_up_to_date(request: Request, executor: ExecutorName, contained: bool) 
         if diagnosis.level == "warning":
             terminal.diagnosis(diagnosis)
     images = _images(request, plan, contained)
-    way: Executor
     if executor == "local":
-        way = LocalExecutor(terminal, images.command) if images else LocalExecutor(terminal)
-        way.execute(request, plan)
+        local = LocalExecutor(terminal, images.command) if images else LocalExecutor(terminal)
+        local.execute(request, plan)
         _show_results(terminal, request, plan)
     else:
-        way = SlurmExecutor(terminal, images)
-        way.execute(request, plan)
+        SlurmExecutor(terminal, images).execute(request, plan)
         terminal.line(
             f"{request.config.name} is submitted; `ghosttrack watch {request.name}` follows it, "
             f"`ghosttrack cancel {request.name}` takes it back"

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from ghosttrack.common.config.cluster import Resources, bytes_of, seconds_of
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.orchestrate.disk import folder_size
-from ghosttrack.orchestrate.estimate import elapsed_of, size_of
 from ghosttrack.orchestrate.plan import Plan, PlannedUnit
 
 MEMORY_MARGIN, TIME_MARGIN = 1.25, 1.5
@@ -36,8 +35,8 @@ def disk_use(store: Store, plan: Plan) -> list[DiskUse]:
         uses.append(
             DiskUse(
                 stage=stage,
-                now=sum(size_of(entry) for entry in entries if not entry.released),
-                released=sum(size_of(entry) for entry in entries if entry.released),
+                now=sum(entry.size for entry in entries if not entry.released),
+                released=sum(entry.size for entry in entries if entry.released),
                 staging=folder_size(store.in_progress(plan.config.name, stage)),
                 to_come=sum(planned.size for planned in units if planned.reason),
             )
@@ -105,7 +104,7 @@ def advice(plan: Plan, asked: Mapping[str, Resources]) -> list[Advice]:
         if not done:
             continue
         seconds = _longest_task(done)
-        memory = max(_most_memory(_usage(planned)) for planned in done)
+        memory = max(planned.entry.memory for planned in done if planned.entry)
         cores = max(_cores(_usage(planned)) for planned in done)
         found.append(
             Advice(
@@ -126,7 +125,7 @@ def _longest_task(done: Iterable[PlannedUnit]) -> float:
     for planned in done:
         index = planned.unit.index
         task = index, "" if index is not None else planned.unit.name
-        tasks[task] = tasks.get(task, 0.0) + (elapsed_of(planned.entry) if planned.entry else 0.0)
+        tasks[task] = tasks.get(task, 0.0) + (planned.entry.elapsed if planned.entry else 0.0)
     return max(tasks.values())
 
 
@@ -143,10 +142,6 @@ def _proposal(asked: Resources | None, seconds: float, memory: float, cores: flo
 
 def _usage(planned: PlannedUnit) -> dict[str, float | None]:
     return planned.entry.manifest.predicate.resource_usage if planned.entry else {}
-
-
-def _most_memory(usage: Mapping[str, float | None]) -> float:
-    return max(usage.get("treePeakRSS") or 0.0, usage.get("maxRSS") or 0.0)
 
 
 def _cores(usage: Mapping[str, float | None]) -> float:

@@ -11,7 +11,6 @@ from ghosttrack.common.engine.progress import format_bytes
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.errors import ConfigError, MissingInputError, SchedulerError, StageFailedError
 from ghosttrack.orchestrate.disk import folder_size
-from ghosttrack.orchestrate.estimate import size_of
 from ghosttrack.orchestrate.gc import Rubbish, releasable, release, remove, rubbish
 from ghosttrack.orchestrate.logbook import follow_events, follow_lines, read_events
 from ghosttrack.orchestrate.options import takes_config, takes_submitted_config
@@ -223,7 +222,7 @@ def gc(request: Request, labels: tuple[str, ...], yes: bool) -> None:
     others: list[Rubbish] = [] if labels else rubbish(store, plan)
     for planned in found:
         terminal.line(
-            f"{planned.unit.label}: {format_bytes(size_of(planned.entry) if planned.entry else 0)}, everything made from it verifies"
+            f"{planned.unit.label}: {format_bytes(planned.entry.size if planned.entry else 0)}, everything made from it verifies"
         )
     for item in others:
         terminal.line(f"{item.path}: {format_bytes(item.size)}, {item.what}")

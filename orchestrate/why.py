@@ -4,7 +4,6 @@ import difflib
 
 from ghosttrack.common.engine.staleness import Reason
 from ghosttrack.common.errors import ConfigError
-from ghosttrack.orchestrate.estimate import finished_at
 from ghosttrack.orchestrate.plan import Plan, PlannedUnit
 
 
@@ -27,7 +26,7 @@ def explain(plan: Plan, planned: PlannedUnit) -> list[str]:
     by_label = {each.unit.label: each for each in plan.units}
     if planned.reason is None:
         assert planned.entry
-        when = f"{finished_at(planned.entry).astimezone():%Y-%m-%d %H:%M}"
+        when = f"{planned.entry.finished.astimezone():%Y-%m-%d %H:%M}"
         return [f"{planned.unit.label} is up to date: finished {when}, key {planned.entry.key[:12]}"]
     lines: list[str] = []
     current: PlannedUnit | None = planned

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from ghosttrack.common.config.cluster import ClusterProfile
-from ghosttrack.common.config.schema import SIZES, Config, ModelConfig
+from ghosttrack.common.config.schema import SIZES, Config, ModelConfig, flattened
 from ghosttrack.common.config.yaml_text import parse_yaml
 from ghosttrack.common.errors import ConfigError, ModelMismatchError, ModelSourceError
 from ghosttrack.common.models.sizes import sizes_of
@@ -101,7 +101,7 @@ def load_config(
     data = {key: value for key, value in _read_yaml(path).items() if value is not None}
     data.setdefault("name", path.stem)
     if cluster is not None:
-        for key, value in _leaves(load_cluster(cluster).config):
+        for key, value in flattened(load_cluster(cluster).config):
             _assign(data, key, value, f"cluster profile {cluster}")
     if stub:
         _merge(data, STUB_OVERLAY)
@@ -260,14 +260,6 @@ def _text_list_keys() -> frozenset[str]:
             if element is str or get_origin(element) is Literal:
                 found.add(key)
     return frozenset(found)
-
-
-def _leaves(data: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for key, value in data.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _assign(data: dict[str, Any], key: str, value: Any, source: str) -> None:

@@ -1,14 +1,32 @@
 """The options by which a command is told its configuration, the same for stages and for the orchestrator."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
 
 from ghosttrack.common.config.load import load_config
+from ghosttrack.common.config.schema import Config, describe_layers, parse_layers
+from ghosttrack.common.errors import ConfigError
 
 NAME = "A name from config/model_configs, or the path of a YAML file."
+
+
+def chosen_layers(context: click.Context, parameter: click.Parameter, value: str | None) -> Any:
+    """The layers of `--layers`, ascending; None where it is not given. Raises ConfigError."""
+    try:
+        return parse_layers(value)
+    except ValueError as error:
+        raise ConfigError(f"--layers: {error}") from error
+
+
+def refuse_other_layers(config: Config, layers: Iterable[int]) -> None:
+    """Raise ConfigError for layers that the configuration does not study."""
+    if outside := sorted(set(layers) - set(config.layers)):
+        raise ConfigError(
+            f"--layers: layer {outside[0]} is out of range; {config.name} studies layers {describe_layers(config.layers)}"
+        )
 
 
 def takes_overrides(command: Callable[..., None]) -> Callable[..., None]:

@@ -113,6 +113,15 @@ def describe_layers(layers: Iterable[int]) -> str:
 LayerList = Annotated[list[Annotated[int, Field(ge=0, lt=MOST_LAYERS)]], BeforeValidator(parse_layers)]
 
 
+def flattened(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted key and value of everything in sections of sections."""
+    for key, value in data.items():
+        if isinstance(value, Mapping):
+            yield from flattened(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
 class PathsConfig(Section):
     naming_files = frozenset({"root"})
     root: str = Field(

@@ -7,7 +7,7 @@ a stage. `task_key` is the identity of a unit's result: same key, same meaning, 
 import functools
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import Field
 
-from ghosttrack.common.config.schema import Config, Section, describe_layers
+from ghosttrack.common.config.schema import Config, Section, describe_layers, flattened
 from ghosttrack.common.engine.code import code_digest
 from ghosttrack.common.engine.fingerprint import SOURCE_KEYS, content_of, content_of_sae
 from ghosttrack.common.errors import ConfigError
@@ -307,7 +307,7 @@ def _parameters(template: UnitTemplate, settings: Mapping[str, Any], layers: lis
     return {
         key: value
         for parameter in template.parameters
-        for key, value in _flatten(parameter, _look_up(settings, parameter, layers))
+        for key, value in flattened({parameter: _look_up(settings, parameter, layers)})
     }
 
 
@@ -331,11 +331,3 @@ def _look_up(settings: Mapping[str, Any], key: str, layers: list[int]) -> Any:
     for part in key.split("."):
         value = value[part]
     return value
-
-
-def _flatten(key: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, Mapping):
-        for name, inner in value.items():
-            yield from _flatten(f"{key}.{name}", inner)
-    else:
-        yield key, value

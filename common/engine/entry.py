@@ -4,7 +4,9 @@ import hashlib
 import os
 from collections.abc import Collection
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -33,6 +35,33 @@ class Entry:
     def released(self) -> bool:
         """Whether its files were removed, since everything that read them had been made."""
         return (self.path / RELEASED).exists()
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Those that it depends on, by dotted key."""
+        return self.manifest.predicate.build_definition.external_parameters
+
+    @property
+    def size(self) -> int:
+        """Bytes that it took when it was made."""
+        return sum(subject.size for subject in self.manifest.subject)
+
+    @property
+    def elapsed(self) -> float:
+        """Seconds that it took to make."""
+        return self.manifest.predicate.resource_usage.get("elapsedSec") or 0.0
+
+    @property
+    def memory(self) -> float:
+        """Bytes, the most that its processes had."""
+        usage = self.manifest.predicate.resource_usage
+        return max(usage.get("treePeakRSS") or 0.0, usage.get("maxRSS") or 0.0)
+
+    @property
+    def finished(self) -> datetime:
+        """When it was finished (UTC)."""
+        text = self.manifest.predicate.run_details.metadata.finished_on
+        return datetime.fromisoformat(text.replace("Z", "+00:00"))
 
     def file(self, name: str) -> Path:
         return self.path / name

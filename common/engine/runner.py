@@ -4,7 +4,8 @@ import contextlib
 import itertools
 import logging
 
-from ghosttrack.common.config.schema import Config, describe_layers
+from ghosttrack.common.config.options import refuse_other_layers
+from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine import ranks, stop
 from ghosttrack.common.engine.claims import work_group
 from ghosttrack.common.engine.contract import Contract, Unit, expand
@@ -136,11 +137,7 @@ def select_units(
             f"{stage} works on all layers at once, so --layers means nothing to it; "
             "choose layers for the whole run with --set model.layers=0-5"
         )
-    if outside := sorted(set(layers) - set(config.layers)):
-        raise ConfigError(
-            f"--layers: layer {outside[0]} is out of range; {config.name} studies layers "
-            f"{describe_layers(config.layers)}"
-        )
+    refuse_other_layers(config, layers)
     left_out = {unit.label for unit in units if unit.layer is not None and unit.layer not in layers}
     return [
         unit

@@ -74,14 +74,18 @@ def tree_memory() -> float:
 
 def gpu_samples() -> list[tuple[float, float]]:
     """Utilisation (0–100) and used bytes of each GPU that this process may use; empty where they cannot be asked."""
-    command = ["nvidia-smi", "--query-gpu=utilization.gpu,memory.used", "--format=csv,noheader,nounits"]
+    return [(busy, memory * 2**20) for busy, memory in ask_gpus("utilization.gpu", "memory.used")]
+
+
+def ask_gpus(*what: str) -> list[list[float]]:
+    """What nvidia-smi says of each NVIDIA GPU that this process may use; empty where it cannot be asked."""
+    command = ["nvidia-smi", f"--query-gpu={','.join(what)}", "--format=csv,noheader,nounits"]
     if mine := os.environ.get("CUDA_VISIBLE_DEVICES"):  # nvidia-smi itself looks at all of the machine's
         command.append(f"--id={mine}")
     try:
         done = subprocess.run(
             command, capture_output=True, text=True, errors="replace", check=True, timeout=10
         )
-        rows = [line.split(",") for line in done.stdout.splitlines() if line.strip()]
-        return [(float(utilisation), float(memory) * 2**20) for utilisation, memory in rows]
+        return [[*map(float, line.split(","))] for line in done.stdout.splitlines() if line.strip()]
     except (OSError, subprocess.SubprocessError, ValueError):
         return []

@@ -9,13 +9,12 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
 
 from ghosttrack.common.config.load import load_config
-from ghosttrack.common.config.options import NAME, takes_overrides
-from ghosttrack.common.config.schema import Config, parse_layers
+from ghosttrack.common.config.options import NAME, chosen_layers, takes_overrides
+from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine import launch, logs, ranks
 from ghosttrack.common.engine.command import run_command
 from ghosttrack.common.engine.contract import Contract, load_contract, stage_module
@@ -42,18 +41,11 @@ def main(stage_folder: Path) -> None:
     run_command(group, contract.stage, f"python -m {module}")
 
 
-def parse_layer_option(context: click.Context, parameter: click.Parameter, value: str | None) -> Any:
-    try:
-        return parse_layers(value)
-    except ValueError as error:
-        raise ConfigError(f"--layers: {error}") from error
-
-
 def _command(contract: Contract, module: str) -> click.Group:
     @click.group(invoke_without_command=True, help=_help(contract))
     @click.option("--config", "config_name", metavar="NAME", help=NAME)
     @takes_overrides
-    @click.option("--layers", callback=parse_layer_option, metavar="0-5", help="Only these layers' units.")
+    @click.option("--layers", callback=chosen_layers, metavar="0-5", help="Only these layers' units.")
     @click.option("--unit", "names", multiple=True, metavar="UNIT", help="Only this unit; may be repeated.")
     @click.option("--strict-code", is_flag=True, help="Do again what other code or another image has made.")
     @click.option(

@@ -77,7 +77,7 @@ def state(store: Store, unit: Unit, stale_upstream: Set[str] = frozenset(), *, d
     predicate = entry.manifest.predicate
     if predicate.contract_version != unit.version:
         return State(entry, Reason("contract", f"{predicate.contract_version}→{unit.version}"))
-    if changed := _changed_parameter(predicate.build_definition.external_parameters, unit.parameters):
+    if changed := _changed_parameter(entry.parameters, unit.parameters):
         return State(entry, Reason("param", changed))
     for read in unit.reads:
         if read.name in stale_upstream:

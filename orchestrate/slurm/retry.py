@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from ghosttrack.common.config.cluster import Resources, RetryConfig, seconds_of
+from ghosttrack.common.config.cluster import Resources, RetryConfig, bytes_of, seconds_of
 from ghosttrack.common.engine.command import run_command
 from ghosttrack.common.engine.contract import load_contracts
 from ghosttrack.common.engine.storage import Store
@@ -29,7 +29,6 @@ from ghosttrack.orchestrate.slurm.scheduler import Limits, QueuedJob
 from ghosttrack.orchestrate.slurm.submission import Submission, read_submission
 from ghosttrack.orchestrate.slurm.submit import SlurmExecutor, Treatment, setting_of, submit_medic
 
-MEGABYTES = {"K": 1 / 1024, "M": 1.0, "G": 1024.0, "T": 1024.0**2}
 NODE_CAUSES = ("NODE_FAIL", "BOOT_FAIL")
 FOLLOWERS = ("DependencyNeverSatisfied",)
 """Not causes: these wait for what failed."""
@@ -82,7 +81,7 @@ def treatment(
 
 
 def _more_memory(old: Resources, factor: float, limit: Limits) -> Resources | str:
-    had = math.floor(float(old.memory[:-1]) * MEGABYTES[old.memory[-1]])
+    had = math.floor(bytes_of(old.memory) / 2**20)
     wanted = min(math.ceil(had * factor), limit.megabytes or math.inf)
     if wanted <= had:
         return f"{old.memory} of memory were too little, and no node of its partition has more"
@@ -100,7 +99,7 @@ def _more_time(old: Resources, factor: float, limit: Limits) -> Resources | str:
 
 def _larger(one: Resources, other: Resources) -> Resources:
     """Of two that differ in memory and time only, the more of each: tasks of an array may have failed differently."""
-    memory = max(one.memory, other.memory, key=lambda text: float(text[:-1]) * MEGABYTES[text[-1]])
+    memory = max(one.memory, other.memory, key=bytes_of)
     return one.model_copy(update={"memory": memory, "time": max(one.time, other.time, key=seconds_of)})
 
 

@@ -92,61 +92,46 @@ def most_of(asked: Sequence[Resources]) -> Resources:
 
 def render(setting: Setting, link: Link, resources: Resources) -> str:
     """The script of a link."""
-    array = f"--array={_array(setting, link)}" if link.is_array else None
-    log = _log(setting, "%A_%a" if link.is_array else "%j")
     tasks = [_task(setting, task) for task in link.tasks]
-    return "\n".join(
-        [
-            *_header(setting, job_name(setting, link), log, resources, array),
-            "",
-            f"# {setting.name}: {link.name} ({', '.join(link.stages)}). Written by ghosttrack; by hand:",
-            f"#   sbatch [--dependency=afterok:JOB] {setting.folder}/jobs/{link.name}.sbatch",
-            *_preparation(setting, resources),
-            "",
-            *(line for stage in link.stages for line in _function(setting, stage, resources)),
-            *(_by_index(link.tasks, tasks) if link.is_array else tasks[0]),
-            "",
-        ]
-    )
+    about = [
+        f"{link.name} ({', '.join(link.stages)}). Written by ghosttrack; by hand:",
+        f"#   sbatch [--dependency=afterok:JOB] {setting.folder}/jobs/{link.name}.sbatch",
+    ]
+    work = [
+        *(line for stage in link.stages for line in _function(setting, stage, resources)),
+        *(_by_index(link.tasks, tasks) if link.is_array else tasks[0]),
+    ]
+    array = f"--array={_array(setting, link)}" if link.is_array else None
+    return _script(setting, job_name(setting, link), resources, about, work, array)
 
 
 def render_whole(setting: Setting, command: Sequence[str], resources: Resources) -> str:
     """One script that runs the whole chain in one job, one stage after another. command: that runs it."""
-    return "\n".join(
-        [
-            *_header(setting, setting.name, _log(setting, "%j"), resources, None),
-            "",
-            f"# {setting.name}: the whole pipeline in one job. Written by ghosttrack; submit it with `sbatch`.",
-            *_preparation(setting, resources),
-            "",
-            f"attend {shlex.join(command)}",
-            "",
-        ]
-    )
+    about = ["the whole pipeline in one job. Written by ghosttrack; submit it with `sbatch`."]
+    return _script(setting, setting.name, resources, about, [f"attend {shlex.join(command)}"])
 
 
 def render_medic(setting: Setting, command: Sequence[str]) -> str:
     """The script of the small job that retries by cause. command: that does it."""
-    return "\n".join(
-        [
-            *_header(setting, f"{setting.name}.{MEDIC}", _log(setting, "%j"), MEDIC_RESOURCES, None),
-            "",
-            f"# {setting.name}: looks why a job has failed, and submits what is left, with more of what it lacked.",
-            *_preparation(setting, MEDIC_RESOURCES),
-            "",
-            f"attend {shlex.join(command)}",
-            "",
-        ]
-    )
+    about = ["looks why a job has failed, and submits what is left, with more of what it lacked."]
+    name = f"{setting.name}.{MEDIC}"
+    return _script(setting, name, MEDIC_RESOURCES, about, [f"attend {shlex.join(command)}"])
 
 
-def _log(setting: Setting, job: str) -> str:
-    return str(setting.folder).replace("%", "%%") + f"/logs/%x-{job}.out"
+def _script(
+    setting: Setting, name: str, resources: Resources, about: Sequence[str], work: Sequence[str], array: str | None = None
+) -> str:  # fmt: skip
+    """about: lines of the comment, the first of which goes on after the run's name."""
+    head = _header(setting, name, resources, array)
+    comment, *more = about
+    prepared = _preparation(setting, resources)
+    return "\n".join([*head, "", f"# {setting.name}: {comment}", *more, *prepared, "", *work, ""])
 
 
-def _header(setting: Setting, name: str, log: str, resources: Resources, array: str | None) -> list[str]:
+def _header(setting: Setting, name: str, resources: Resources, array: str | None) -> list[str]:
     """The first lines, of which bash reads nothing: a line break in them would start a command."""
-    slurm = setting.profile.slurm
+    slurm, job = setting.profile.slurm, "%A_%a" if array else "%j"
+    log = str(setting.folder).replace("%", "%%") + f"/logs/%x-{job}.out"
     options = [
         f"--job-name={name}",
         f"--output={log}",

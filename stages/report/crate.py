@@ -119,7 +119,7 @@ def metadata_of(results: Results, packed: set[str]) -> Json:
 
 def _action(label: str, entry: Entry, results: Results, packed: set[str]) -> Json:
     predicate = entry.manifest.predicate
-    metadata, parameters = predicate.run_details.metadata, predicate.build_definition.external_parameters
+    metadata = predicate.run_details.metadata
     read = [name for name in entry.manifest.input_digests if name.rsplit("/", 1)[0] in results.entries]
     return {
         "@id": f"#unit-{label.replace('/', '-')}",
@@ -132,7 +132,7 @@ def _action(label: str, entry: Entry, results: Results, packed: set[str]) -> Jso
         "object": [_ref(_file_id(name, packed)) for name in read],
         "result": [_ref(_file_id(f"{label}/{name}", packed)) for name in entry.manifest.files],
         "taskKey": entry.key,
-        "description": f"parameters: {json.dumps(parameters, sort_keys=True, ensure_ascii=False)}",
+        "description": f"parameters: {json.dumps(entry.parameters, sort_keys=True, ensure_ascii=False)}",
     }  # fmt: skip
 
 

@@ -217,8 +217,8 @@ def test_an_earlier_run_is_scaled(finished: FakeProject, monkeypatch: pytest.Mon
     plan = finished.request("sae.d_hidden=16").plan()
     base = next(planned for planned in plan.stale if planned.unit.label == "layers/base")
     assert base.entry
-    assert base.seconds == pytest.approx(estimate.elapsed_of(base.entry))
-    assert base.size == pytest.approx(estimate.size_of(base.entry))
+    assert base.seconds == pytest.approx(base.entry.elapsed)
+    assert base.size == pytest.approx(base.entry.size)
 
 
 # ---- why

@@ -353,7 +353,7 @@ def _config_as_run(name: str, root: str, base: Config | None, entries: Iterable[
     """The configuration with what the manifests say was run. Raises ConfigError where that is not enough."""
     data: dict[str, Any] = {} if base is None else base.model_dump(mode="json")
     for entry in entries:
-        for key, value in entry.manifest.predicate.build_definition.external_parameters.items():
+        for key, value in entry.parameters.items():
             if isinstance(value, str) and value.startswith("sha256:") and base is not None:
                 continue  # a file of the user's, by content; the configuration says where it lies
             _put(data, "model.layers" if key == "layers" else key, value)

@@ -78,7 +78,7 @@ def facts_of(results: Results, name: str | None = None) -> ModelFacts:
         latents=parameters.get("sae.d_hidden"),
         extract_batch=_extract_batch(results),
         train_batch=parameters.get("sae_training.batch_size"),
-        model_bytes=sum(subject.size for subject in model.manifest.subject) if model else None,
+        model_bytes=model.size if model else None,
         seconds={card["stage"]: card["seconds"] for card in cards},
         bytes={card["stage"]: card["bytes"] for card in cards},
         memory=max((card["memory"] for card in cards), default=0.0),
@@ -96,10 +96,7 @@ def facts_of(results: Results, name: str | None = None) -> ModelFacts:
 
 def _parameters(results: Results) -> dict[str, Any]:
     """All parameters that any unit depended on."""
-    found: dict[str, Any] = {}
-    for entry in results.entries.values():
-        found |= entry.manifest.predicate.build_definition.external_parameters
-    return found
+    return {key: value for entry in results.entries.values() for key, value in entry.parameters.items()}
 
 
 def _extract_batch(results: Results) -> int | None:

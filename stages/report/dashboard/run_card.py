@@ -48,16 +48,14 @@ def stage_cards(results: Results) -> list[dict[str, Any]]:
             {
                 "stage": stage,
                 "units": len(found),
-                "seconds": sum(each.get("elapsedSec") or 0.0 for each in usage),
+                "seconds": sum(entry.elapsed for entry in found),
                 "cpu_seconds": sum(each.get("cpuSec") or 0.0 for each in usage),
-                "memory": max(
-                    max(each.get("treePeakRSS") or 0.0, each.get("maxRSS") or 0.0) for each in usage
-                ),
+                "memory": max(entry.memory for entry in found),
                 "gpu_memory": max(
                     each.get("gpuMemoryPeak") or each.get("gpuPeakBytes") or 0.0 for each in usage
                 )
                 or None,
-                "bytes": sum(subject.size for entry in found for subject in entry.manifest.subject),
+                "bytes": sum(entry.size for entry in found),
                 "started": min(predicate.run_details.metadata.started_on for predicate in predicates),
                 "finished": max(predicate.run_details.metadata.finished_on for predicate in predicates),
             }
