@@ -19,6 +19,7 @@ from ghosttrack.common.config.cluster import ClusterProfile
 from ghosttrack.common.config.schema import SIZES, Config, ModelConfig, flattened
 from ghosttrack.common.config.yaml_text import parse_yaml
 from ghosttrack.common.errors import ConfigError, ModelMismatchError, ModelSourceError
+from ghosttrack.common.foreign import in_short
 from ghosttrack.common.models.sizes import sizes_of
 from ghosttrack.common.models.source import MINIATURE, locate
 from ghosttrack.common.package import package_folder
@@ -206,7 +207,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
-        raise ConfigError(f"{path} is not valid YAML: {_first_line(error)}") from error
+        raise ConfigError(f"{path} is not valid YAML: {in_short(error)}") from error
     if not isinstance(data, dict):
         raise ConfigError(f"{path} must hold a mapping of sections, such as `model:`")
     return data
@@ -230,7 +231,7 @@ def _parse_value(key: str, text: str, source: str) -> Any:
     try:
         return parse_yaml(text, texts=key in _text_list_keys() and text.strip() != "null")
     except ValueError as error:
-        raise ConfigError(f"{source}: the value is not valid YAML: {_first_line(error)}") from error
+        raise ConfigError(f"{source}: the value is not valid YAML: {in_short(error)}") from error
 
 
 @functools.cache
@@ -274,9 +275,9 @@ def _assign(data: dict[str, Any], key: str, value: Any, source: str) -> None:
     data[last] = value
 
 
-def known_keys(model: type[BaseModel] = Config, prefix: str = "") -> Iterable[str]:
+def known_keys(model: type[BaseModel] = Config) -> Iterable[str]:
     """Every dotted key of the configuration, such as `sae_training.batch_size`."""
-    return (key for key, _ in _annotations(model, prefix))
+    return (key for key, _ in _annotations(model))
 
 
 def _annotations(model: type[BaseModel], prefix: str = "") -> Iterable[tuple[str, Any]]:
@@ -315,10 +316,6 @@ def _describe(error: ValidationError, known: Iterable[str]) -> str:
             shown = "" if isinstance(item["input"], dict) else f" = {_short(repr(item['input']))}"
             messages.append(f"{key}{shown}: {reason}" if key else reason)
     return "; ".join(messages)
-
-
-def _first_line(error: Exception) -> str:
-    return _short(" ".join(str(error).split()))
 
 
 def _short(text: str) -> str:

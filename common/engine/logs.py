@@ -5,14 +5,8 @@ import logging
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-
-
-def extras(record: logging.LogRecord) -> dict[str, Any]:
-    """The fields given as `extra=` to the logging call."""
-    return {key: value for key, value in vars(record).items() if key not in _STANDARD}
 
 
 class JsonFormatter(logging.Formatter):
@@ -23,7 +17,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **extras(record),
+            **{key: value for key, value in vars(record).items() if key not in _STANDARD},  # of `extra=`
         }
         if record.exc_info:
             event["traceback"] = self.formatException(record.exc_info)

@@ -164,11 +164,6 @@ class Manifest(ManifestPart):
         return (json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
 
 
-def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a manifest file."""
-    return Manifest.model_json_schema(by_alias=True)
-
-
 def digest_line(manifest: bytes) -> str:
     """The content of `manifest.json.sha256`, in the format of `sha256sum --check`."""
     return f"{hashlib.sha256(manifest).hexdigest()}  manifest.json\n"

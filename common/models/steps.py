@@ -1,11 +1,35 @@
 """A unit's steps by several processes of one CPU, where the unit computes with torch."""
 
 from collections.abc import Callable, Iterator, Sequence
+from typing import TypeAlias
 
 import torch
 
 from ghosttrack.common.engine.job import Job
 from ghosttrack.common.engine.side_by_side import side_by_side
+
+Step: TypeAlias = Callable[[int], object]
+
+
+def shards_done(
+    job: Job, questions: Sequence[int], name: Callable[[int], str], what: str, begin: Callable[[], tuple[torch.device, Step]]
+) -> bool:  # fmt: skip
+    """Do every so-many-th shard of a unit that several processes may do together, each a step; whether this process is the
+    one that gathers what all have done, by now.
+
+    questions: of each shard, for the line of progress about `what`; begin: loads what is needed, and gives the device and what
+    does a shard; not called where all is done.
+    """
+    mine = range(len(questions))[job.rank :: job.ranks]
+    total = sum(questions[number] for number in mine)
+    before = sum(questions[number] for number in mine if job.done(name(number)))
+    if before < total:
+        device, do = begin()
+        with job.progress(total, "questions", what, before) as progress:
+            for number in steps_done(job, device, mine, name, do):
+                progress.update(questions[number])
+    job.barrier()
+    return job.rank == 0
 
 
 def steps_done(
@@ -13,7 +37,7 @@ def steps_done(
     device: torch.device,
     numbers: Sequence[int],
     name: Callable[[int], str],
-    do: Callable[[int], object],
+    do: Step,
 ) -> Iterator[int]:
     """Do the steps that are not done yet; yields a step's number when it is done.
 

@@ -16,6 +16,7 @@ from ghosttrack.common.formats.final_report import (
     EarlyPoint,
     ErrorType,
     ErrorTypeAgreement,
+    Figure,
     MatcherReport,
     MethodCard,
     Metric,
@@ -124,12 +125,21 @@ def data_card(questions: Questions) -> DataCard:
 def relation_counts(questions: Questions) -> list[RelationReport]:
     """A row a relation with labelled answers, without figures of methods; the most frequent first."""
     labelled = np.isfinite(questions.label)
+    return _by_relation(questions.relation[labelled], questions.label[labelled], {})
+
+
+def _by_relation(
+    relation: NDArray[np.str_], label: NDArray[np.float64], auroc: Mapping[str, dict[str, Figure]]
+) -> list[RelationReport]:
     rows = [
         RelationReport(
-            relation=str(name), n=int(own.sum()), n_wrong=int(questions.label[own].sum()), auroc={}
+            relation=str(name),
+            n=int(own.sum()),
+            n_wrong=int(label[own].sum()),
+            auroc=auroc.get(str(name), {}),
         )
-        for name in np.unique(questions.relation[labelled])
-        for own in [labelled & (questions.relation == name)]
+        for name in np.unique(relation)
+        for own in [relation == name]
     ]
     return sorted(rows, key=lambda row: (-row.n, row.relation))
 
@@ -172,16 +182,11 @@ def relation_reports(
     sample: Sample, split: ScoredSplit, values: Mapping[str, Values], methods: Sequence[str]
 ) -> list[RelationReport]:
     """A row a relation, the most frequent first."""
-    rows = [
-        RelationReport(
-            relation=name,
-            n=int((sample.relation == number).sum()),
-            n_wrong=int(sample.labels[sample.relation == number].sum()),
-            auroc={m: figure(values[m].by_relation[:, number], sample.confidence) for m in methods},
-        )
+    auroc = {
+        name: {m: figure(values[m].by_relation[:, number], sample.confidence) for m in methods}
         for number, name in enumerate(sample.relations)
-    ]
-    return sorted(rows, key=lambda row: (-row.n, row.relation))
+    }
+    return _by_relation(split.relation, sample.labels, auroc)
 
 
 def early_warning(

@@ -156,13 +156,13 @@ class Tally:
         rates = self._fired / len(l0)
         return {
             "l0": float(l0.mean()),
-            "l0_quantiles": _quantiles(l0),
+            "l0_quantiles": quantiles(l0),
             "l0_histogram": l0_histogram(l0),
             "fvu": self.masked.fvu(),
             "fvu_unmasked": self.unmasked.fvu(),
             "mse": self.masked.mse(),
             "over_dense_fraction": float((rates > OVER_DENSE).float().mean()),
-            "firing_rate_quantiles": _quantiles(rates),
+            "firing_rate_quantiles": quantiles(rates),
             "firing_rate_histogram": firing_rate_histogram(rates),
             "dead_fraction": float(((self._fired == 0) & ~torch.as_tensor(fired_before)).float().mean()),
             "held_out_tokens": len(l0),
@@ -202,7 +202,8 @@ def firing_rate_histogram(rates: Tensor) -> dict[str, Any]:
     return {"log10_edges": edges, "counts": counts.long().tolist(), "never": int((rates == 0).sum())}
 
 
-def _quantiles(values: Tensor) -> dict[str, float]:
+def quantiles(values: Tensor) -> dict[str, float]:
+    """Of [n] values, at QUANTILES."""
     found = values.quantile(values.new_tensor(QUANTILES))
     return {f"{q:g}": float(value) for q, value in zip(QUANTILES, found, strict=True)}
 

@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ghosttrack.stages.sae_train.evaluate import QUANTILES, quantiles
+
 CHUNK_ROWS = 2048
-QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 RANDOM_ROWS = 256
 """Random directions whose nearest other is looked for."""
 
@@ -27,10 +28,9 @@ def compare(decoder: Tensor, other: Tensor) -> dict[str, Any]:
     own = (decoder * other).sum(1)
     best, nearest = _nearest(decoder, other)
     match = nearest == torch.arange(len(decoder), device=decoder.device)
-    quantiles = own.quantile(own.new_tensor(QUANTILES)).tolist()
     return {
         "cosine": float(own.mean()),
-        "cosine_quantiles": dict(zip(map("{:g}".format, QUANTILES), quantiles, strict=True)),
+        "cosine_quantiles": quantiles(own),
         "nearest_cosine": float(best.mean()),
         "self_match": float(match.float().mean()),
     }

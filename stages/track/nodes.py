@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ghosttrack.common.formats.cells import cell_of
+from ghosttrack.common.formats.file import only
+from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.stages.track.account import Active
 
 
@@ -29,10 +30,8 @@ class Nodes(NamedTuple):
         cls, path: Path, questions: range, owner: NDArray[np.int64], layers: Sequence[int], k: int
     ) -> "Nodes":
         """owner: [n, 2], question and position of each problem, sorted."""
-        bounds = [("question", ">=", questions.start), ("question", "<", questions.stop)]
         names = ["question", "position", "layer", "latent", "activation", "track"]
-        table = pq.read_table(path, columns=names, filters=bounds)
-        return cls.of({name: table[name].to_numpy() for name in names}, owner, layers, k)
+        return cls.of(TRACKS.read(path, names, where=only(questions)), owner, layers, k)
 
     @classmethod
     def of(

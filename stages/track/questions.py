@@ -60,6 +60,11 @@ def plan_shards(
     return [list(_batches(shard, prefixes, batch_size)) for shard in shards]
 
 
+def sizes_of(shards: Sequence[Sequence[Batch]]) -> list[int]:
+    """Questions of each."""
+    return [sum(len(batch.numbers) for batch in shard) for shard in shards]
+
+
 def _batches(numbers: list[int], prefixes: list[Prefix], batch_size: int) -> Iterator[Batch]:
     for prefix, group in groupby(numbers, key=lambda number: prefixes[number]):
         members = list(group)

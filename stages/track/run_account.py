@@ -22,7 +22,7 @@ from ghosttrack.common.formats.questions import QUESTIONS
 from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.common.models.language_model import LanguageModel, load_language_model
 from ghosttrack.common.models.sae import JumpReLUSAE
-from ghosttrack.common.models.steps import steps_done
+from ghosttrack.common.models.steps import Step, shards_done
 from ghosttrack.common.models.writes import Writes
 from ghosttrack.stages.track.account import Head, columns_of, states_apart, take_apart
 from ghosttrack.stages.track.nodes import Nodes
@@ -42,18 +42,12 @@ def run(job: Job) -> dict[str, Any]:
     questions = read_questions(job.input("prepare/questions", QUESTIONS.name))
     size = even(len(questions), QUESTIONS_A_SHARD)
     shards = [range(first, min(first + size, len(questions))) for first in range(0, len(questions), size)]
-    mine = range(len(shards))[job.rank :: job.ranks]
-    count = sum(len(shards[number]) for number in mine)
-    before = sum(len(shards[number]) for number in mine if job.done(_step(number)))
-    if before < count:
+
+    def begin() -> tuple[torch.device, Step]:
         desk = _Desk(job, questions)
-        with job.progress(count, "questions", "account", before) as progress:
-            for number in steps_done(
-                job, desk.device, mine, _step, lambda number: _do_shard(job, desk, number, shards[number])
-            ):
-                progress.update(len(shards[number]))
-    job.barrier()
-    if job.rank:
+        return desk.device, lambda number: _do_shard(job, desk, number, shards[number])
+
+    if not shards_done(job, [*map(len, shards)], _step, "account", begin):
         return {}
     pieces = [_kept(job, number) for number in range(len(shards))]
     for number, file in enumerate(FILES):

@@ -6,7 +6,8 @@ Where several processes do it together, each takes every so-many-th shard.
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from ghosttrack.common.maths.text import normalise
 from ghosttrack.common.models.language_model import LanguageModel, load_language_model
 from ghosttrack.common.models.prompts import Prompt, encode_question
 from ghosttrack.common.models.reading import Prefix
-from ghosttrack.common.models.steps import steps_done
+from ghosttrack.common.models.steps import Step, shards_done
 from ghosttrack.stages.track.claims import claims, label_of, relations_in
 from ghosttrack.stages.track.generate import (
     SUBJECT,
@@ -37,7 +38,7 @@ from ghosttrack.stages.track.given import encode_response, read_response
 from ghosttrack.stages.track.labels import JUDGE, Judgement, judge, with_label, with_verdict
 from ghosttrack.stages.track.lens import Lens, read_lens
 from ghosttrack.stages.track.matching.verdicts import asked_of, verdicts
-from ghosttrack.stages.track.questions import Batch, even, plan_shards, read_questions
+from ghosttrack.stages.track.questions import Batch, even, plan_shards, read_questions, sizes_of
 from ghosttrack.stages.track.spans import labels_in, token_labels, token_offsets
 
 Columns = dict[str, np.ndarray]
@@ -60,27 +61,21 @@ def answer_all(job: Job, questions: list[dict[str, Any]]) -> dict[str, Any]:
         [(q["prefix"], in_chat(q)) for q in questions], even(len(questions), settings.shard_questions), settings.batch_size,
         [len(q.get("response", "")) for q in questions],
     )  # fmt: skip
-    mine = [number for number in range(len(shards)) if number % job.ranks == job.rank]
-    sizes = {number: sum(len(batch.numbers) for batch in shards[number]) for number in mine}
-    before = sum(size for number, size in sizes.items() if job.done(_step(number)))
-    if before < sum(sizes.values()):
+
+    def begin() -> tuple[torch.device, Step]:
         model = language_model_of(job)
         ends = {chat: ends_of(job, model, chat) for chat in {in_chat(question) for question in questions}}
-        with job.progress(sum(sizes.values()), "questions", "answers", before) as progress:
-            for number in steps_done(
-                job, model.device, mine, _step,
-                lambda number: _do_shard(job, model, questions, number, shards[number], ends),
-            ):  # fmt: skip
-                progress.update(sizes[number])
-    job.barrier()
-    if job.rank:
+        return model.device, lambda number: _do_shard(job, model, questions, number, shards[number], ends)
+
+    if not shards_done(job, sizes_of(shards), _step, "answers", begin):
         return {}
     records = _gather_records(job, len(shards))
     if job.config.data.matching == JUDGE:
         _let_judge(job, records)
     _gather_states(job, records, len(shards))
     for name, table in (("lens", LENS), ("candidates", CANDIDATES)):
-        table.write(job.output(table.name), _gather_columns(job, name, len(shards)))
+        paths = (job.scratch(f"{_step(number)}.{name}.npz") for number in range(len(shards)))
+        table.write(job.output(table.name), gathered(paths))
     GENERATIONS.write(job.output(GENERATIONS.name), records)
     return _metrics(job, records)
 
@@ -372,11 +367,11 @@ def _gather_states(job: Job, records: list[dict[str, Any]], n_shards: int) -> No
     POSITIONS.write(job.output(POSITIONS.name), {"question": question, "position": position})
 
 
-def _gather_columns(job: Job, name: str, n_shards: int) -> Columns:
-    """A table's rows from all shards, by question; within a question they are in order already."""
+def gathered(paths: Iterable[Path]) -> Columns:
+    """A table's rows from the files of all shards, by question; within a question they are in order already."""
     pieces: list[Columns] = []
-    for number in range(n_shards):
-        with np.load(job.scratch(f"{_step(number)}.{name}.npz")) as arrays:
+    for path in paths:
+        with np.load(path) as arrays:
             pieces.append(dict(arrays))
     table = {column: np.concatenate([piece[column] for piece in pieces]) for column in pieces[0]}
     order = np.argsort(table["question"], kind="stable")

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
@@ -22,7 +21,7 @@ from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.common.maths.text import normalise
 from ghosttrack.common.models.language_model import load_language_model
-from ghosttrack.common.models.steps import steps_done
+from ghosttrack.common.models.steps import Step, shards_done
 from ghosttrack.stages.track.account import Head
 from ghosttrack.stages.track.causes import SET_SIZES, agreement_of, share
 from ghosttrack.stages.track.intervene import QuestionBench
@@ -46,17 +45,12 @@ def run(job: Job) -> dict[str, Any]:
         [line["label"] for line in generations], job.config.tracking.causes, job.config.seed
     )
     steps = [chosen[start : start + QUESTIONS_A_STEP] for start in range(0, len(chosen), QUESTIONS_A_STEP)]
-    mine = range(len(steps))[job.rank :: job.ranks]
-    before = sum(len(steps[number]) for number in mine if job.done(_step(number)))
-    if before < (total := sum(len(steps[number]) for number in mine)):
+
+    def begin() -> tuple[torch.device, Step]:
         desk = _Desk(job, generations)
-        with job.progress(total, "questions", "causes", before) as progress:
-            for number in steps_done(
-                job, desk.device, mine, _step, lambda number: _do_step(job, desk, number, steps[number])
-            ):
-                progress.update(len(steps[number]))
-    job.barrier()
-    if job.rank:
+        return desk.device, lambda number: _do_step(job, desk, number, steps[number])
+
+    if not shards_done(job, [*map(len, steps)], _step, "causes", begin):
         return {}
     pieces = [json.loads(_kept(job, number).read_text("utf-8")) for number in range(len(steps))]
     table = {
@@ -119,9 +113,9 @@ class _Desk:
 
     def take_out(self, number: int, rows: Columns) -> None:
         """Adds the rows of one question."""
-        of_question = [("question", "==", number), ("position", "<=", 0)]
-        table = pq.read_table(self._tracks, filters=of_question)
-        columns = {name: table[name].to_numpy() for name in table.column_names}
+        columns = TRACKS.read(
+            self._tracks, where={"question": range(number, number + 1), "position": range(-1, 1)}
+        )
         low, high = np.searchsorted(self._candidates["question"], [number, number + 1])
         candidates = self._candidates["token"][low:high].astype(np.int64)
         bench = QuestionBench(

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.errors import CorruptInputError
@@ -26,12 +27,12 @@ from ghosttrack.common.formats.questions import ASKED, QUESTIONS, in_chat
 from ghosttrack.common.maths.text import normalise
 from ghosttrack.common.models.language_model import LanguageModel
 from ghosttrack.common.models.prompts import encode
-from ghosttrack.common.models.steps import steps_done
+from ghosttrack.common.models.steps import Step, shards_done
 from ghosttrack.stages.track.generate import Ends
 from ghosttrack.stages.track.hypotheses import Standing, columns_of, rows_of
-from ghosttrack.stages.track.questions import Batch, even, plan_shards, read_questions
+from ghosttrack.stages.track.questions import Batch, even, plan_shards, read_questions, sizes_of
 from ghosttrack.stages.track.reread import ContextReader
-from ghosttrack.stages.track.run_answers import ends_of, language_model_of
+from ghosttrack.stages.track.run_answers import ends_of, gathered, language_model_of
 
 BATCHES = 2
 """Questions are read so many batches of the answers' at a time: nothing but the candidates' tokens is unembedded."""
@@ -64,22 +65,17 @@ def read_all(job: Job, asked: tuple[str, str], contexts: str, given: str) -> dic
     shards = plan_shards(
         keys_of(questions, own), even(len(questions), settings.shard_questions), BATCHES * settings.batch_size
     )
-    mine = [number for number in range(len(shards)) if number % job.ranks == job.rank]
-    sizes = {number: sum(len(batch.numbers) for batch in shards[number]) for number in mine}
-    before = sum(size for number, size in sizes.items() if job.done(_step(number)))
-    if before < sum(sizes.values()):
+
+    def begin() -> tuple[torch.device, Step]:
         model = language_model_of(job)
         ends = {chat: ends_of(job, model, chat) for chat in {in_chat(question) for question in questions}}
-        with job.progress(sum(sizes.values()), "questions", "contexts", before) as progress:
-            for number in steps_done(
-                job, model.device, mine, _step,
-                lambda number: _do_shard(job, model, ends, questions, answers, own, number, shards[number]),
-            ):  # fmt: skip
-                progress.update(sizes[number])
-    job.barrier()
-    if job.rank:
+        return model.device, lambda number: _do_shard(
+            job, model, ends, questions, answers, own, number, shards[number]
+        )
+
+    if not shards_done(job, sizes_of(shards), _step, "contexts", begin):
         return {}
-    table = _gather(job, len(shards))
+    table = gathered(job.scratch(f"{_step(number)}.npz") for number in range(len(shards)))
     EVIDENCE.write(job.output(EVIDENCE.name), table)
     metrics = _metrics(table, answers, own)
     if said := told(metrics):
@@ -186,16 +182,6 @@ def read_batch(
         for tokens, one in zip(mine, scores, strict=True):
             standings[row].known[context, tokens] = (one.evidence, one.end)
     return standings
-
-
-def _gather(job: Job, n_shards: int) -> dict[str, np.ndarray]:
-    pieces = []
-    for number in range(n_shards):
-        with np.load(job.scratch(f"{_step(number)}.npz")) as arrays:
-            pieces.append(dict(arrays))
-    table = {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}
-    order = np.argsort(table["question"], kind="stable")
-    return {name: values[order] for name, values in table.items()}
 
 
 def _metrics(

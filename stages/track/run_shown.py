@@ -16,6 +16,7 @@ from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.formats import trajectories
 from ghosttrack.common.formats.account import ACCOUNT
 from ghosttrack.common.formats.answers import CANDIDATES, GENERATIONS
+from ghosttrack.common.formats.file import only
 from ghosttrack.common.formats.latents import LATENT_CONTEXTS, LATENTS
 from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.common.models.language_model import load_language_model
@@ -125,7 +126,8 @@ def _records(job: Job, generations: list[dict[str, Any]], labels: Labels) -> Ite
     candidates = CANDIDATES.read(job.input("track/answers", CANDIDATES.name))
     for start in range(0, len(generations), QUESTIONS_AT_A_TIME):
         numbers = range(start, min(start + QUESTIONS_AT_A_TIME, len(generations)))
-        nodes, layers = _nodes(job, numbers), _standing(job, numbers)
+        nodes = TRACKS.read(job.input("track/all", TRACKS.name), where=only(numbers))
+        layers = _standing(job, numbers)
         for line in numbers:
             yield question_record(
                 generations[line], line, _rows_of(nodes, line), _rows_of(layers, line), _rows_of(candidates, line),
@@ -133,16 +135,10 @@ def _records(job: Job, generations: list[dict[str, Any]], labels: Labels) -> Ite
             )  # fmt: skip
 
 
-def _nodes(job: Job, numbers: range) -> Table:
-    bounds = [("question", ">=", numbers.start), ("question", "<", numbers.stop)]
-    table = pq.read_table(job.input("track/all", TRACKS.name), filters=bounds)
-    return {name: table[name].to_numpy() for name in table.column_names}
-
-
 def _standing(job: Job, numbers: range) -> Table:
     """By question, position and layer: who leads, and by how much the emitted token does."""
     names = ["question", "position", "layer", "leader", "logit"]
-    table = ACCOUNT.read(job.input("track/account", ACCOUNT.name), names, where={"question": numbers})
+    table = ACCOUNT.read(job.input("track/account", ACCOUNT.name), names, where=only(numbers))
     logit = table.pop("logit")
     return {**table, "margin": logit[:, 0] - logit[:, 1:].max(axis=1)}
 

@@ -11,6 +11,7 @@ from ghosttrack.common.formats.account import ACCOUNT
 from ghosttrack.common.formats.answers import GENERATIONS
 from ghosttrack.common.formats.file import only
 from ghosttrack.common.formats.latents import ASSOCIATION
+from ghosttrack.common.formats.neutral import markdown_table
 from ghosttrack.common.formats.reasons import CAUSES
 from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.common.formats.validation import VALIDATION, VALIDATION_PICTURE, VALIDATION_WORDS
@@ -272,8 +273,7 @@ def words(report: dict[str, Any]) -> str:
 
 def _table(header: str, rows: Iterable[str]) -> str:
     """A Markdown table; cells are parted by bars."""
-    rule = "|".join("---" for _ in header.split("|"))
-    return "\n".join(f"| {row} |" if row != rule else f"|{row}|" for row in (header, rule, *rows))
+    return markdown_table([row.split(" | ") for row in (header, *rows)])
 
 
 def _with_interval(row: dict[str, Any], key: str) -> str:

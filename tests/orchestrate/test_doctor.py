@@ -202,7 +202,8 @@ def test_a_model_that_has_no_room_is_told_with_what_becomes_of_it(
 def test_memory_of_a_node_is_not_that_of_its_gpus(
     profile: dict[str, Any], cards: list[float], machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ghosttrack.orchestrate.machine._gpu_memory", lambda: cards)
+    asked = {"memory.free": [[card / 2**20] for card in cards]}
+    monkeypatch.setattr("ghosttrack.orchestrate.machine.ask_gpus", asked.get)
     assert machine_of(ClusterProfile.model_validate(profile)) == machine
 
 

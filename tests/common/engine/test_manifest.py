@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from ghosttrack.common.engine import provenance
-from ghosttrack.common.engine.manifest import Manifest, json_schema
+from ghosttrack.common.engine.manifest import Manifest
 from tests.common.results import manifest_of, unit_of
 
 
@@ -20,8 +20,8 @@ def data() -> dict[str, Any]:
 
 
 def test_a_manifest_is_an_in_toto_statement_that_the_schema_accepts(data: dict[str, Any]) -> None:
-    jsonschema.Draft202012Validator.check_schema(json_schema())
-    jsonschema.validate(data, json_schema())
+    jsonschema.Draft202012Validator.check_schema(Manifest.model_json_schema(by_alias=True))
+    jsonschema.validate(data, Manifest.model_json_schema(by_alias=True))
     assert data["_type"] == "https://in-toto.io/Statement/v1"
     assert data["subject"][0]["digest"].keys() == {"sha256"}
     predicate = data["predicate"]
@@ -55,7 +55,7 @@ def test_a_manifest_survives_its_file(data: dict[str, Any]) -> None:
 def test_what_is_not_a_manifest_is_refused_by_schema_and_code(data: dict[str, Any], damage: Any) -> None:
     damage(data)
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(data, json_schema())
+        jsonschema.validate(data, Manifest.model_json_schema(by_alias=True))
     with pytest.raises(ValidationError):
         Manifest.model_validate(data)
 
