@@ -68,6 +68,14 @@ def fsync(path: Path) -> None:
         os.close(descriptor)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, their names brought to the disk: what is published in one must not lose it."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        fsync(path.parent)
+
+
 def take_room(path: Path) -> None:
     """Take the room on the disk for all of a file that was made with its full length but holes; raises OSError.
 

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from ghosttrack.common.errors import StorageError
-from ghosttrack.common.files import fsync
+from ghosttrack.common.files import fsync, make_folder
 
 LEFT_OVER_AFTER = 3600.0
 """Seconds after which a temporary file is nobody's any more: they live for milliseconds."""
@@ -48,7 +48,7 @@ def link(path: Path, target: str, fresh: Path) -> None:
     if path.is_symlink() and os.readlink(path) == target:
         fresh.unlink(missing_ok=True)
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     if path.exists() and not path.is_symlink():
         raise StorageError(f"{path} was not made by GhostTrack; move it away, then run again")
     fresh.parent.mkdir(parents=True, exist_ok=True)

@@ -100,9 +100,9 @@ class Job:
         return True
 
     def _stamps(self) -> dict[Path, tuple[int, ...]]:
-        """Files and folders of the work so far, and what tells whether they were changed."""
+        """Files and folders of the work so far, its own too, and what tells whether they were changed."""
         found: dict[Path, tuple[int, ...]] = {}
-        for folder, _, names in (*os.walk(self.staging / "out"), *os.walk(self.staging / "scratch")):
+        for folder, _, names in os.walk(self.staging):
             for path in (Path(folder), *(Path(folder, name) for name in names)):
                 with contextlib.suppress(FileNotFoundError):  # of another process that does the unit too
                     found[path] = stamp_of(path)

@@ -13,7 +13,7 @@ from ghosttrack.common.engine.entry import Entry, open_entry
 from ghosttrack.common.engine.layout import MANIFEST, RELEASED, Layout
 from ghosttrack.common.engine.manifest import Manifest, digest_line
 from ghosttrack.common.engine.storage_errors import storage_errors
-from ghosttrack.common.files import fsync
+from ghosttrack.common.files import fsync, make_folder
 
 
 def prepare_staging(layout: Layout, unit: Unit, key: str) -> Path:
@@ -46,7 +46,7 @@ def publish(layout: Layout, unit: Unit, key: str, manifest: Manifest) -> Entry:
             fsync(out / subject.name)
         atomic.replace(out / f"{MANIFEST}.sha256", digest_line(content).encode(), layout.temporary)
         atomic.replace(out / MANIFEST, content, layout.temporary)
-        final.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(final.parent)
         if (final / RELEASED).exists():  # same key: its files are back
             shutil.rmtree(final)
         if final.exists():  # same key, found damaged: set aside, it is not ours to delete

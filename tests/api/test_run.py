@@ -1,5 +1,6 @@
 """`import ghosttrack as gt`: what a notebook does with a run, held against the run's files and against what it published."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -18,6 +19,7 @@ import ghosttrack as gt
 from ghosttrack.api import run as api_run
 from ghosttrack.api.run import RunNotice
 from ghosttrack.common.config.load import CONFIG_FOLDER, load_config
+from ghosttrack.common.engine.manifest import digest_line
 from ghosttrack.common.errors import DataError, MissingInputError
 from tests.pipeline import RESULTS, Pipeline
 
@@ -237,6 +239,26 @@ def test_a_run_of_another_version_gives_a_notice(stub_run: Pipeline, monkeypatch
     monkeypatch.setattr(api_run, "load_contracts", lambda: older)
     with pytest.warns(RunNotice, match="results of track were made by version .* this is version 1000"):
         gt.open("demo-stub", root=stub_run.root)
+
+
+def test_files_of_different_runs_give_a_notice(stub_run: Pipeline, tmp_path: Path) -> None:
+    """As after a partial copy: each is what its own manifest says."""
+    shutil.copytree(stub_run.root, tmp_path / "root", symlinks=True)
+    result = tmp_path / "root/.store/current/demo-stub/track/answers"
+    file, manifest = result / "generations.jsonl", result / "manifest.json"
+    content, recorded = file.read_bytes(), manifest.read_text()
+    for path in (file, manifest, result / "manifest.json.sha256"):
+        path.chmod(0o644)
+    other = content.replace(b"0", b"1")
+    file.write_bytes(other)
+    recorded = recorded.replace(
+        hashlib.sha256(content).hexdigest(), digest := hashlib.sha256(other).hexdigest()
+    )
+    assert digest in recorded
+    manifest.write_text(recorded)
+    (result / "manifest.json.sha256").write_bytes(digest_line(recorded.encode()).encode())
+    with pytest.warns(RunNotice, match="detect/all was made from another track/answers/generations.jsonl"):
+        gt.open("demo-stub", root=tmp_path / "root")
 
 
 def test_a_run_that_is_up_to_date_is_opened_at_once(stub_run: Pipeline) -> None:

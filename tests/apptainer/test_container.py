@@ -12,6 +12,8 @@ from ghosttrack.common.errors import ImageError
 from ghosttrack.orchestrate.container import binds, images_of, is_restricted_root
 from tests.apptainer.conftest import Image
 from tests.fake_project import FakeProject
+from tests.faults.pipeline import Pipeline
+from tests.faults.test_claims import check_one_writer
 
 pytestmark = pytest.mark.apptainer
 
@@ -79,6 +81,19 @@ def test_a_stage_cannot_touch_what_others_have_published(
         path.mkdir(parents=True, exist_ok=True)
         done = touch(path / "new")
         assert done.returncode == 0, done.stderr
+
+
+def test_two_containers_on_a_host_do_not_write_one_unit(
+    image: Callable[[str], Image], tmp_path: Path
+) -> None:
+    """Nor do `clean` and `gc` beside them take for dead the one that writes."""
+    pipeline = Pipeline(tmp_path)
+    assert pipeline.both() == 0
+    namespace = ["--userns"] if is_restricted_root() else []
+    check_one_writer(
+        pipeline, "apptainer", "--silent", "exec", *namespace, "--containall", "--no-home",
+        "--bind", str(pipeline.root), image("detect").file, "python3",
+    )  # fmt: skip
 
 
 def test_an_image_tests_itself_alone_and_on_a_stub_run(

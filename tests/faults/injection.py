@@ -4,13 +4,17 @@ Python tells its audit hooks of every file that is opened, renamed, linked, remo
 library asks for it; an error that the hook raises becomes the operation's own. `os.fsync` has no event and is replaced.
 """
 
+import contextlib
 import errno
+import json
 import os
+import random
+import shutil
 import signal
 import stat
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -30,45 +34,122 @@ class Outcome:
     """Its traceback, if it ended in one."""
     operations: int
     """File operations under the root that were counted."""
+    modules: tuple[str, ...] = ()
+    """What it had imported in the end."""
+
+
+Name = tuple[str, int | str]
+"""What a name in a folder stands for: ("folder" or "file", inode), ("link", its target)."""
+
+
+class Disk:
+    """What a machine that ends finds again: contents and names that were brought to the disk since the work began.
+
+    The strictest reading of POSIX: a file's content lasts when the file was fsynced, a name in a folder (made, renamed or
+    removed) when the folder was. What was not may be there or not, each name for itself.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.removed = root, root.with_name(f".{root.name}.removed")
+        shutil.rmtree(self.removed, ignore_errors=True)
+        self.removed.mkdir()
+        self.files, self.folders = self._now()
+        self.contents = {inode: _stamp(path) for inode, path in self.files.items()}
+
+    def _now(self) -> tuple[dict[int, Path], dict[int, dict[str, Name]]]:
+        files, folders = {}, {}
+        for folder, _, _ in os.walk(self.root):
+            folders[os.stat(folder).st_ino] = names = _names(folder)
+            files |= {value: Path(folder, name) for name, (kind, value) in names.items() if kind == "file"}
+        return files, folders  # type: ignore[return-value]
+
+    def brought(self, descriptor: int) -> None:
+        """A file's content, or a folder's names, are on the disk now."""
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            self.folders[status.st_ino] = _names(f"/proc/self/fd/{descriptor}")
+        else:
+            self.contents[status.st_ino] = (status.st_size, status.st_mtime_ns)
+
+    def keep(self, path: str) -> None:
+        """A name goes; that may be undone, and its inode must not become another's."""
+        with contextlib.suppress(FileNotFoundError, FileExistsError):
+            status = os.lstat(path)
+            if stat.S_ISREG(status.st_mode):
+                os.link(path, self.removed / str(status.st_ino))
+            elif stat.S_ISDIR(status.st_mode):
+                os.open(path, os.O_RDONLY)
+
+    def lose(self, chance: random.Random) -> None:
+        """Undo what is not on the disk: all of it in a third of the cases, else each name with a chance of a half."""
+        files, now = self._now()
+        files |= {int(path.name): path for path in self.removed.iterdir()}
+        for inode, path in files.items():
+            if self.contents.get(inode) != _stamp(path):
+                path.chmod(0o644)
+                os.truncate(path, 0)
+        share = chance.choice((0.5, 0.5, 1.0))
+
+        def build(inode: int, place: Path) -> None:
+            place.mkdir()
+            before, after = self.folders.get(inode, {}), now.get(inode, {})
+            for name in sorted({*before, *after}):
+                undone = before.get(name) != after.get(name) and chance.random() < share
+                kind, value = (before if undone else after).get(name, ("", 0))
+                if kind == "folder":
+                    build(int(value), place / name)
+                elif kind == "link":
+                    (place / name).symlink_to(str(value))
+                elif kind == "file":
+                    (place / name).hardlink_to(files[int(value)])
+
+        fresh, lost = (
+            self.root.with_name(f".{self.root.name}.found"),
+            self.root.with_name(f".{self.root.name}.lost"),
+        )
+        build(self.root.stat().st_ino, fresh)
+        self.root.rename(lost)
+        fresh.rename(self.root)
+        shutil.rmtree(lost)
+        shutil.rmtree(self.removed)
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    status = path.lstat()
+    return status.st_size, status.st_mtime_ns
+
+
+def _names(folder: str) -> dict[str, Name]:
+    with os.scandir(folder) as found:
+        return {
+            entry.name: ("link", os.readlink(entry.path)) if entry.is_symlink()
+            else ("folder" if entry.is_dir() else "file", entry.inode())
+            for entry in found
+        }  # fmt: skip
 
 
 class Injection:
     """Counts file operations under a root; at number `at` it kills the process, or raises OSError with `code`."""
 
     def __init__(self, root: Path, at: int | None, code: int | None, watch: Watch, power: bool) -> None:
-        self.root, self.at, self.code, self.watch, self.power = str(root), at, code, watch, power
+        self.root, self.at, self.code, self.watch = str(root), at, code, watch
+        self.disk = Disk(root) if power else None
         self.count = 0
         self.busy = False
-        self.on_disk: dict[int, tuple[int, int]] = {}
 
     def arm(self) -> None:
         real = os.fsync
-        if self.power:
-            self.on_disk = {inode: stamp for inode, stamp, _ in self._files()}
 
         def fsync(descriptor: int) -> None:
             self("fsync", (self.root,))
             real(descriptor)
-            status = os.fstat(descriptor)
-            self.on_disk[status.st_ino] = (status.st_size, status.st_mtime_ns)
+            if self.disk:
+                self.busy = True
+                self.disk.brought(descriptor)
+                self.busy = False
 
         os.fsync = fsync
         sys.addaudithook(self)
-
-    def _files(self) -> Iterator[tuple[int, tuple[int, int], str]]:
-        for folder, _, names in os.walk(self.root):
-            for name in names:
-                path = os.path.join(folder, name)
-                status = os.lstat(path)
-                if stat.S_ISREG(status.st_mode):
-                    yield status.st_ino, (status.st_size, status.st_mtime_ns), path
-
-    def lose_what_is_not_on_disk(self) -> None:
-        """The names are there and the content is not, as after a power cut where metadata is journalled and data is not."""
-        for inode, stamp, path in list(self._files()):
-            if self.on_disk.get(inode) != stamp:
-                os.chmod(path, 0o644)
-                os.truncate(path, 0)
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
         if self.busy or (event != "open" and event not in CHANGES):
@@ -78,19 +159,28 @@ class Injection:
             return
         if event == "open" and self.watch == "changes" and not (arguments[2] or 0) & WRITING:
             return
-        if not os.fsdecode(path).startswith(self.root):
+        path = os.fsdecode(path)
+        if (
+            event in ("os.remove", "os.rmdir") and arguments[1] >= 0
+        ):  # as shutil.rmtree does, within an open folder
+            path = os.path.join(os.readlink(f"/proc/self/fd/{arguments[1]}"), path)
+        if not path.startswith(self.root):
             return
+        self.busy = True
         if self.count == self.at:
-            self.busy = True
             if self.code is None:
-                if self.power:
-                    self.lose_what_is_not_on_disk()
+                if self.disk:
+                    self.disk.lose(random.Random(self.at))
                 os.kill(os.getpid(), signal.SIGKILL)
-            else:
-                self.count += 1
-                self.busy = False
-                raise OSError(self.code, os.strerror(self.code), os.fsdecode(path))
+            self.count += 1
+            self.busy = False
+            raise OSError(self.code, os.strerror(self.code), path)
+        if self.disk and event in ("os.remove", "os.rmdir"):
+            self.disk.keep(path)
+        if self.disk and event == "os.rename":
+            self.disk.keep(os.fsdecode(arguments[1]))
         self.count += 1
+        self.busy = False
 
 
 def run(
@@ -121,13 +211,15 @@ def run(
             said = traceback.format_exc()
         finally:
             injection.busy = True
-            os.write(writer, f"{injection.count}\n{said[-3000:]}".encode(errors="replace"))
+            with os.fdopen(writer, "w") as file:
+                json.dump([said[-3000:], injection.count, sorted(sys.modules)], file)
             os._exit(ended)
     os.close(writer)
-    with os.fdopen(reader, errors="replace") as file:
-        count, _, said = file.read().partition("\n")
+    with os.fdopen(reader) as file:
+        report = file.read()
     _, status = os.waitpid(child, 0)
-    return Outcome(os.waitstatus_to_exitcode(status), said, int(count or 0))
+    said, count, modules = json.loads(report) if report else ("", 0, ())
+    return Outcome(os.waitstatus_to_exitcode(status), said, count, tuple(modules))
 
 
 EVERYDAY = (

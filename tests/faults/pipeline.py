@@ -21,6 +21,7 @@ from ghosttrack.common.config.load import load_config
 from ghosttrack.common.engine.contract import Unit, expand, load_contract
 from ghosttrack.common.engine.stage import Job, main
 from ghosttrack.common.engine.storage import Store
+from ghosttrack.orchestrate.plan import Plan, make_plan
 from tests.conftest import write_small_config
 
 CONTRACTS = {
@@ -131,6 +132,10 @@ class Pipeline:
     def units(self) -> list[Unit]:
         config = load_config(str(self.config))
         return [unit for folder in self.folders.values() for unit in expand(load_contract(folder), config)]
+
+    def plan(self) -> Plan:
+        contracts = [load_contract(folder) for folder in self.folders.values()]
+        return make_plan(load_config(str(self.config)), contracts)
 
     def public(self) -> dict[str, bytes]:
         """Public files and their bytes, manifests and links in the making left out."""

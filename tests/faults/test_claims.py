@@ -21,6 +21,8 @@ from ghosttrack.common.engine.contract import load_contract
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.errors import BusyError, CorruptInputError, StorageError
 from ghosttrack.orchestrate.clean import clean
+from ghosttrack.orchestrate.gc import rubbish
+from ghosttrack.orchestrate.status import stage_statuses
 from tests.common.engine.test_storage import run_in_child
 from tests.common.results import publish, unit_of
 from tests.faults.conftest import SEED, Tally, budget
@@ -29,45 +31,76 @@ from tests.faults.pipeline import Pipeline
 
 HOLD = """
 import sys
-from ghosttrack.common.engine.storage import Store
-from tests.common.results import unit_of
-with Store(sys.argv[1]).claim(unit_of()):
+from pathlib import Path
+from ghosttrack.common.engine.claims import held
+with held(Path(sys.argv[1]), "the unit", Path(sys.argv[2])):
     print("held", flush=True)
     sys.stdin.read()
 """
 
 
-def hold(root: Path, *before: str) -> "subprocess.Popen[str]":
-    """A process that holds the claim of a unit until its standard input ends. before: a command that starts it."""
-    holder = subprocess.Popen(
-        [*before, sys.executable, "-c", HOLD, str(root)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        cwd=Path(__file__).parents[2],
-    )  # fmt: skip
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Pipeline, Path]:
+    warm = Pipeline(tmp_path_factory.mktemp("warm"))
+    assert warm.both() == 0
+    pipeline = Pipeline(tmp_path_factory.mktemp("rot"))
+    done = run(pipeline.both, pipeline.root)
+    assert done.code == 0, done.said
+    return pipeline, Path(
+        shutil.copytree(pipeline.root, tmp_path_factory.mktemp("saved") / "root", symlinks=True)
+    )
+
+
+def check_one_writer(pipeline: Pipeline, *python: str | Path) -> None:
+    """Beside a holder in another PID namespace: a second one, and `run`, `clean`, `gc` and `status` here; then it is killed.
+
+    pipeline: finished. python: a command that starts Python in a new namespace.
+    """
+    store, unit = pipeline.store, pipeline.units[-1]
+    claim, plan = store.layout.claim(unit), pipeline.plan()
+    (store.layout.staging(unit) / ("0" * 64)).mkdir(parents=True)
+    assert rubbish(store, plan)
+
+    def start() -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [*python, "-c", HOLD, claim, store.layout.temporary], cwd=Path(__file__).parents[2], text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+
+    holder = start()
     assert holder.stdout
     assert holder.stdout.readline() == "held\n"
-    return holder
-
-
-def test_a_claim_of_another_pid_namespace_holds_while_its_process_lives(tmp_path: Path, tally: Tally) -> None:
-    if subprocess.run(["unshare", "--pid", "--fork", "true"], capture_output=True).returncode:
-        pytest.skip("this machine lets nobody make a PID namespace (unshare --pid)")
-    store = Store(str(tmp_path))
-    publish(store, unit_of(), "one")
-    holder = hold(tmp_path, "unshare", "--pid", "--fork", "--kill-child")
-    claim = claims.Holder.model_validate_json(store.layout.claim(unit_of()).read_bytes())
-    assert claim.namespace != claims.pid_namespace()
-    assert claim.boot == claims.boot_id()
-    with pytest.raises(BusyError), store.claim(unit_of()):
+    made = claims.Holder.model_validate_json(claim.read_bytes())
+    assert made.namespace != claims.pid_namespace()
+    assert made.boot == claims.boot_id()
+    second = start()
+    assert "BusyError" in second.communicate("")[1]
+    with pytest.raises(BusyError), store.claim(unit):
         pass
-    assert store.claim_holder(unit_of())
     with pytest.raises(BusyError):
-        clean(store, [], "mine")
-    assert store.layout.claim(unit_of()).exists()
+        clean(store, [], unit.config_name)
+    assert rubbish(store, plan) == []
+    store.layout.pointer_of(unit).unlink()
+    assert unit.name in stage_statuses(store, pipeline.plan())[-1].running
+    assert claim.exists()
     holder.kill()
     holder.communicate()
-    assert store.claim_holder(unit_of()) is None
-    with store.claim(unit_of()):
-        tally("claim: across PID namespaces", True)
+    for _ in range(600):  # the kernel ends what is left in the namespace
+        if not store.claim_holder(unit):
+            break
+        time.sleep(0.1)
+    assert start().communicate("")[0] == "held\n"
+
+
+def test_a_claim_of_another_pid_namespace_holds_while_its_process_lives(
+    finished: tuple[Pipeline, Path], tally: Tally
+) -> None:
+    if subprocess.run(["unshare", "--pid", "--fork", "true"], capture_output=True).returncode:
+        pytest.skip("this machine lets nobody make a PID namespace (unshare --pid)")
+    pipeline, saved = finished
+    pipeline.restore(saved)
+    check_one_writer(pipeline, "unshare", "--pid", "--fork", "--kill-child", sys.executable)
+    tally("claim: across PID namespaces", True)
 
 
 def test_a_holder_without_a_lock_in_another_namespace_is_taken_for_another_host(
@@ -166,23 +199,12 @@ def test_of_many_at_once_one_gets_a_dead_one_s_claim(tmp_path: Path, tally: Tall
         tally("claim: race of four", True)
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Pipeline, Path]:
-    warm = Pipeline(tmp_path_factory.mktemp("warm"))
-    assert warm.both() == 0
-    pipeline = Pipeline(tmp_path_factory.mktemp("rot"))
-    done = run(pipeline.both, pipeline.root)
-    assert done.code == 0, done.said
-    return pipeline, Path(
-        shutil.copytree(pipeline.root, tmp_path_factory.mktemp("saved") / "root", symlinks=True)
-    )
-
-
 def test_what_rots_is_found_before_it_is_used_and_made_again(
     finished: tuple[Pipeline, Path], tally: Tally
 ) -> None:
     """A bit of an input changes, its times do not; the reader has not run yet."""
     pipeline, saved = finished
+    pipeline.restore(saved)
     expected = pipeline.public()
     chance = random.Random(SEED)
     upper = [unit for unit in pipeline.units if unit.stage == "upper"]

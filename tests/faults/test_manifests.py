@@ -10,14 +10,11 @@ from typing import Any
 
 import pytest
 
-from ghosttrack.common.config.load import load_config
-from ghosttrack.common.engine.contract import load_contract
 from ghosttrack.common.engine.manifest import digest_line
 from ghosttrack.common.engine.staleness import state
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.errors import CorruptInputError, GhostTrackError
 from ghosttrack.orchestrate.gc import releasable, rubbish
-from ghosttrack.orchestrate.plan import make_plan
 from ghosttrack.orchestrate.status import stage_statuses
 from ghosttrack.orchestrate.usage import advice, disk_use
 from ghosttrack.orchestrate.verify import verify_units
@@ -105,11 +102,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
 
 def uses(pipeline: Pipeline) -> Iterator[Callable[[], object]]:
     """All that reads manifests, claims and records without doing work."""
-    config = load_config(str(pipeline.config))
-    contracts = [load_contract(folder) for folder in pipeline.folders.values()]
-    yield lambda: make_plan(config, contracts)
+    yield pipeline.plan
     yield lambda: verify_units(pipeline.store, pipeline.units, deep=True)
-    plan = make_plan(config, contracts)
+    plan = pipeline.plan()
     yield lambda: stage_statuses(pipeline.store, plan)
     yield lambda: disk_use(pipeline.store, plan)
     yield lambda: advice(plan, {})

@@ -90,7 +90,7 @@ class Run:
         expected = [unit for contract in contracts for unit in expand(contract, config)]
         self.missing = [unit.label for unit in expected if unit.label not in entries]
         """Units of the pipeline that have no result yet."""
-        self.notices = [*notices, *_versions(entries, contracts)]
+        self.notices = [*notices, *_versions(entries, contracts), *_mixed(entries)]
         if self.missing:
             self.notices.append(
                 f"{config.name} is not finished: {_some(self.missing)} have no result; `ghosttrack run {config.name}` goes on"
@@ -401,6 +401,24 @@ def _versions(entries: Mapping[str, Entry], contracts: Sequence[Contract]) -> li
             notices.append(
                 f"results of {contract.stage} were made by version {versions} of the stage, and this is version "
                 f"{contract.version}: they may mean something else, or lack what is new"
+            )
+    return notices
+
+
+def _mixed(entries: Mapping[str, Entry]) -> list[str]:
+    """Notices about results whose rows need not fit each other: one was made from a file that now is another."""
+    here = {
+        f"{label}/{name}": subject.sha256
+        for label, entry in entries.items()
+        for name, subject in entry.manifest.files.items()
+    }
+    notices = []
+    for label, entry in entries.items():
+        read = entry.manifest.input_digests
+        if others := sorted(name for name, digest in read.items() if here.get(name, digest) != digest):
+            notices.append(
+                f"{label} was made from another {_some(others)} than what is here, so that their rows need not fit; "
+                "`ghosttrack run` makes it again"
             )
     return notices
 
