@@ -11,9 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from ghosttrack.common.config.cluster import ClusterProfile, Resources, seconds_of
 from ghosttrack.common.config.schema import Config
@@ -26,23 +24,16 @@ from ghosttrack.common.models.sizes import BYTES, SHARE_OF_ROOM, weights_and_voc
 from ghosttrack.common.models.source import MINIATURE, PACKAGE_PREFIX
 from ghosttrack.orchestrate.container import images_of
 from ghosttrack.orchestrate.disk import mount_of
+from ghosttrack.orchestrate.executor import executor_named
 from ghosttrack.orchestrate.machine import machine_of
 from ghosttrack.orchestrate.plan import Plan
+from ghosttrack.orchestrate.render import Terminal
 from ghosttrack.orchestrate.request import Request
-from ghosttrack.orchestrate.slurm import scheduler
+from ghosttrack.orchestrate.status import Diagnosis
 
-Level = Literal["ok", "warning", "trouble"]
 CLOCK_TOLERANCE = 5.0
 """Seconds that a file server's clock may be off."""
 WEIGHTS = ("*.safetensors", "*.bin", "*.gguf")
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    level: Level
-    what: str
-    seen: str
-    mend: str = ""
 
 
 def examine(request: Request, executor: str, contained: bool) -> Iterator[Diagnosis]:
@@ -290,39 +281,31 @@ def is_cached(kind: str, name: str) -> bool:
 
 def cluster(profile: ClusterProfile, stages: Iterable[str], root: Path) -> Iterator[Diagnosis]:
     """Whether SLURM would take what each stage asks for, and whether jobs see the root."""
-    if not scheduler.available():
-        yield Diagnosis(
-            "trouble",
-            "slurm",
-            "there is no sbatch on this machine",
-            "run on a login node, or with --executor local",
-        )
-        return
+    executor = executor_named("slurm", Terminal())
     asked: dict[Resources, list[str]] = {}
     for stage in stages:
         asked.setdefault(profile.resources_of(stage), []).append(stage)
+    refused: dict[str, list[str]] = {}
     for resources, names in asked.items():
+        what = f"slurm: {', '.join(names)}"
         try:
-            seen = scheduler.test(profile.slurm, resources)
-            most = scheduler.limits(resources.partition or profile.slurm.partition).seconds
+            said, most = executor.limits(profile, resources)
         except SchedulerError as error:
+            refused.setdefault(str(error), []).extend(names)
+            continue
+        if (
+            most is not None and seconds_of(resources.time) > most
+        ):  # many sites take such a job and never start it
             yield Diagnosis(
-                "trouble",
-                f"slurm: {', '.join(names)}",
-                str(error).split("; ")[0],
-                str(error).split("; ", 1)[-1],
-            )
+                "trouble", what,
+                f"{resources.time} are asked for, above the partition's time limit of {format_seconds(most)}",
+                "ask for less time in `resources` of the cluster profile: work that is stopped goes on where it was",
+            )  # fmt: skip
         else:
-            if (
-                most is not None and seconds_of(resources.time) > most
-            ):  # many sites take such a job and never start it
-                yield Diagnosis(
-                    "trouble", f"slurm: {', '.join(names)}",
-                    f"{resources.time} are asked for, above the partition's time limit of {format_seconds(most)}",
-                    "ask for less time in `resources` of the cluster profile: work that is stopped goes on where it was",
-                )  # fmt: skip
-            else:
-                yield Diagnosis("ok", f"slurm: {', '.join(names)}", seen)
+            yield Diagnosis("ok", what, said)
+    for refusal, names in refused.items():
+        seen, _, mend = refusal.partition("; ")
+        yield Diagnosis("trouble", f"slurm: {', '.join(names)}", seen, mend)
     if mount_of(root) == Path("/") or _kind_of(root) in ("tmpfs", "overlay"):
         yield Diagnosis("warning", "shared root", f"{root.resolve()} may lie on this machine's own disk",
                         "where jobs run on other machines, take a shared folder with --set paths.root=…")  # fmt: skip

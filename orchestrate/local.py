@@ -11,10 +11,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 import ghosttrack
+from ghosttrack.common.config.cluster import ClusterProfile, Resources
 from ghosttrack.common.engine.contract import STAGES_FOLDER
 from ghosttrack.common.engine.progress import format_bytes, format_seconds
 from ghosttrack.common.engine.storage import Store, storage_errors
-from ghosttrack.common.errors import StageFailedError
+from ghosttrack.common.errors import MissingInputError, StageFailedError
 from ghosttrack.orchestrate.chain import Link, chain_of
 from ghosttrack.orchestrate.child import run_child
 from ghosttrack.orchestrate.forkserver import ForkServer, pays
@@ -22,6 +23,7 @@ from ghosttrack.orchestrate.gc import release
 from ghosttrack.orchestrate.plan import Plan, PlannedUnit
 from ghosttrack.orchestrate.render import Terminal
 from ghosttrack.orchestrate.request import Request
+from ghosttrack.orchestrate.status import Allowed, JobsStatus
 
 Commander = Callable[[Request, str, Sequence[str]], list[str]]
 """Makes the command line that runs some units of a stage."""
@@ -48,7 +50,7 @@ class LocalExecutor:
         self._command = command
         self._server: ForkServer | None = None
 
-    def execute(self, request: Request, plan: Plan) -> None:
+    def submit(self, request: Request, plan: Plan) -> None:
         steps = steps_of(chain_of(plan))
         needy = [step for step in steps if request.contract_of(step.stage).torch]
         if self._command is not Request.stage_command or not pays(len(needy)):
@@ -57,6 +59,20 @@ class LocalExecutor:
         with contextlib.closing(ForkServer({**os.environ, **code_variables(request)})) as self._server:
             self._execute(request, plan, steps)
         self._server = None
+
+    def status(self, request: Request, plan: Plan) -> JobsStatus:
+        return JobsStatus()
+
+    def cancel(self, request: Request, blocked: bool = False) -> int:
+        raise MissingInputError(
+            f"{request.config.name}: nothing was submitted ({request.folder} has no record)"
+        )
+
+    def limits(self, profile: ClusterProfile, resources: Resources) -> Allowed:
+        return Allowed("nobody is asked on this machine", None)
+
+    def render(self, request: Request, plan: Plan) -> list[Path]:
+        return []
 
     def _execute(self, request: Request, plan: Plan, steps: Sequence[Step]) -> None:
         now = plan

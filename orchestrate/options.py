@@ -3,17 +3,15 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import click
 
-from ghosttrack.common.config.cluster import ClusterProfile
 from ghosttrack.common.config.options import takes_overrides
+from ghosttrack.orchestrate.executor import ExecutorName, default_executor
 from ghosttrack.orchestrate.request import Request
-from ghosttrack.orchestrate.slurm import scheduler
 
 Command = Callable[..., None]
-ExecutorName = Literal["local", "slurm"]
 
 
 def takes_config(command: Command, *, as_submitted: bool = False) -> Command:
@@ -92,13 +90,9 @@ def takes_executor(command: Command) -> Command:
             request = dataclasses.replace(request, contained=container == "apptainer")
         command(
             request=request,
-            executor=executor or executor_of(request.profile),
+            executor=executor or default_executor(request.profile),
             contained=request.contained,
             **others,
         )
 
     return wrapped  # fmt: skip
-
-
-def executor_of(profile: ClusterProfile) -> ExecutorName:
-    return profile.executor or ("slurm" if scheduler.available() else "local")

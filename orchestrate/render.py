@@ -14,12 +14,10 @@ from rich.table import Table
 from rich.text import Text
 
 from ghosttrack.common.engine.progress import format_bytes, format_seconds
-from ghosttrack.orchestrate.doctor import Diagnosis
 from ghosttrack.orchestrate.logbook import Event
 from ghosttrack.orchestrate.plan import Plan, fold
 from ghosttrack.orchestrate.runs import RunSummary
-from ghosttrack.orchestrate.slurm.progress import expected_end
-from ghosttrack.orchestrate.status import Overview
+from ghosttrack.orchestrate.status import Diagnosis, Overview
 from ghosttrack.orchestrate.usage import Advice, DiskUse, GpuUse
 from ghosttrack.orchestrate.verify import Finding
 
@@ -182,14 +180,14 @@ def view_of(seen: Overview, looked: bool = False) -> Group:
     """The stages, the jobs, and what is wrong. looked: say when."""
     parts: list[RenderableType] = [Text(seen.name, style="bold"), _stages(seen)]
     failures = [f"{stage.stage}: {failure}" for stage in seen.stages for failure in stage.failures]
-    if seen.links:
+    if seen.jobs.links:
         parts += [Text(), _jobs(seen)]
-        if seen.active:
+        if seen.jobs.active:
             parts.append(
-                Text(f"expected to be through at {expected_end(seen.links).astimezone():%Y-%m-%d %H:%M}")
+                Text(f"expected to be through at {seen.jobs.expected_end.astimezone():%Y-%m-%d %H:%M}")
             )
     parts += [Text(failure, style="red") for failure in failures]
-    for trouble in [trouble for link in seen.links for trouble in link.troubles]:
+    for trouble in seen.jobs.troubles:
         parts.append(
             Text(
                 f"job {trouble.job} ({', '.join(trouble.units)}): {trouble.cause}; {trouble.mend}",
@@ -199,10 +197,10 @@ def view_of(seen: Overview, looked: bool = False) -> Group:
         if trouble.tail:
             parts.append(Text(f"  {trouble.log}:", style="dim"))
             parts += [Text(f"    {line}", style="dim") for line in trouble.tail]
-    if seen.trouble:
+    if seen.jobs.trouble:
         parts.append(
             Text(
-                f"the scheduler could not be asked, so this is what the results say: {seen.trouble}",
+                f"the scheduler could not be asked, so this is what the results say: {seen.jobs.trouble}",
                 style="yellow",
             )
         )
@@ -245,7 +243,7 @@ def _jobs(seen: Overview) -> Table:
         ">left",
         "why it waits",
     )
-    for link in seen.links:
+    for link in seen.jobs.links:
         rate = f"{3600 * link.done / link.seconds:.3g}" if link.done and link.seconds else ""
         table.add_row(
             link.job, link.link, f"{link.done}/{link.tasks}", str(link.running or ""), str(link.waiting or ""),

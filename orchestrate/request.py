@@ -14,7 +14,7 @@ from ghosttrack.common.engine.contract import STAGES_FOLDER, Contract, load_cont
 from ghosttrack.common.engine.image import inputs_of
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.orchestrate.plan import Plan, make_plan
-from ghosttrack.orchestrate.slurm.submission import read_submission
+from ghosttrack.orchestrate.submission import read_submission
 
 
 @dataclass(frozen=True)

@@ -1,14 +1,14 @@
-"""Where a run stands: what is done, what is stale or failed, who is working on what."""
+"""Where a run stands: what is in its way, what is done, what is stale or failed, who is working on what."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.orchestrate.plan import Plan, PlannedUnit
-from ghosttrack.orchestrate.slurm.progress import LinkStatus
-from ghosttrack.orchestrate.slurm.submission import Submission
+from ghosttrack.orchestrate.submission import now
 
 
 @dataclass(frozen=True)
@@ -29,26 +29,94 @@ class StageStatus:
 
 
 @dataclass(frozen=True)
+class Diagnosis:
+    """What was looked at before a run, and what was seen."""
+
+    level: Literal["ok", "warning", "trouble"]
+    what: str
+    seen: str
+    mend: str = ""
+
+
+class Allowed(NamedTuple):
+    """What a job may ask for."""
+
+    said: str
+    """What would be done with it."""
+    seconds: int | None
+    """The longest that it may run; None without a limit."""
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A task that failed or will never start."""
+
+    job: str
+    units: list[str]
+    cause: str
+    mend: str
+    log: Path
+    tail: list[str]
+    """The last lines of its log."""
+
+
+@dataclass(frozen=True)
+class LinkStatus:
+    """Where the job, or the job array, of a link of the chain stands."""
+
+    link: str
+    job: str
+    tasks: int
+    done: int
+    running: int
+    waiting: int
+    failed: int
+    seconds: float
+    """From the start of its first task until now, or to the end of its last."""
+    left: float
+    """Seconds that it is expected to need yet."""
+    reason: str
+    """Why it waits."""
+    troubles: list[Trouble]
+
+
+@dataclass(frozen=True)
+class JobsStatus:
+    """Where what was submitted stands."""
+
+    submitted: bool = False
+    links: list[LinkStatus] = field(default_factory=list)
+    active: bool = False
+    """Whether a job runs or still may, as far as one can know."""
+    trouble: str = ""
+    """Why the scheduler's word is missing."""
+
+    @property
+    def expected_end(self) -> datetime:
+        """When the chain will be through if all goes as predicted; its links run one after another."""
+        return now() + timedelta(seconds=sum(link.left for link in self.links))
+
+    @property
+    def troubles(self) -> list[Trouble]:
+        return [trouble for link in self.links for trouble in link.troubles]
+
+
+@dataclass(frozen=True)
 class Overview:
     """All that `ghosttrack status` shows."""
 
     name: str
     plan: Plan
     stages: list[StageStatus]
-    submission: Submission | None
-    links: list[LinkStatus]
-    active: bool
-    """Whether a submitted job runs or still may, as far as one can know."""
-    trouble: str
-    """Why the scheduler's word is missing."""
+    jobs: JobsStatus
 
     def to_json(self) -> dict[str, Any]:
         return {
             "config": self.name,
             "stages": self.stages,
-            "jobs": self.links,
-            "active": self.active,
-            "trouble": self.trouble or None,
+            "jobs": self.jobs.links,
+            "active": self.jobs.active,
+            "trouble": self.jobs.trouble or None,
         }
 
 

@@ -7,12 +7,10 @@ from ghosttrack.common.engine.staleness import input_digests, input_entries
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.errors import CorruptInputError, DataError, MissingInputError, StorageError
 from ghosttrack.common.formats.final_report import REPORT_PAGE
-from ghosttrack.orchestrate.chain import chain_of
 from ghosttrack.orchestrate.container import Images, images_of
 from ghosttrack.orchestrate.doctor import columns, examine, raise_for, room
-from ghosttrack.orchestrate.local import LocalExecutor
+from ghosttrack.orchestrate.executor import ExecutorName, executor_behind, executor_named
 from ghosttrack.orchestrate.options import (
-    ExecutorName,
     takes_config,
     takes_executor,
     takes_strict_code,
@@ -21,9 +19,7 @@ from ghosttrack.orchestrate.options import (
 from ghosttrack.orchestrate.plan import Plan
 from ghosttrack.orchestrate.render import Terminal
 from ghosttrack.orchestrate.request import Request
-from ghosttrack.orchestrate.slurm import scheduler
-from ghosttrack.orchestrate.slurm.submission import read_submission, write_submission
-from ghosttrack.orchestrate.slurm.submit import SlurmExecutor, setting_of, write_scripts, write_whole
+from ghosttrack.orchestrate.submission import read_submission
 
 
 @click.command()
@@ -45,17 +41,11 @@ def run(request: Request, executor: ExecutorName, contained: bool) -> None:
 def render(request: Request, executor: ExecutorName, contained: bool) -> None:
     """Write the job scripts without submitting them: one a link of the chain, and one for the whole."""
     terminal, plan = Terminal(), request.plan()
-    chain = chain_of(plan)
-    setting = setting_of(request, _images(request, plan, contained))
-    whole = request.folder / "jobs" / f"{request.config.name.replace('-', '_')}_full_pipeline.sbatch"
-    container = "apptainer" if contained else "none"
-    command = request.own_command("run", "--executor", "local", "--container", container)
-    write_whole(setting, command, chain, whole)
-    for script, _ in write_scripts(setting, chain).values():
+    scripts = executor_named("slurm", terminal, _images(request, plan, contained)).render(request, plan)
+    for script in scripts:
         terminal.line(str(script))
-    terminal.line(str(whole))
     terminal.line(
-        f"`sbatch {whole}` runs everything in one job; `ghosttrack run` submits the others as a chain"
+        f"`sbatch {scripts[-1]}` runs everything in one job; `ghosttrack run` submits the others as a chain"
     )
 
 
@@ -75,19 +65,10 @@ def doctor(request: Request, executor: ExecutorName, contained: bool) -> None:
 @takes_submitted_config
 def cancel(request: Request) -> None:
     """Cancel what was submitted for CONFIG and is not over."""
-    submission = read_submission(request.folder)
-    if submission is None:
-        raise MissingInputError(
-            f"{request.config.name}: nothing was submitted ({request.folder} has no record)"
-        )
     terminal = Terminal()
-    left = [job for job in scheduler.queue(submission.job_ids, terminal.line).values() if job.active]
-    with scheduler.uninterrupted():
-        scheduler.cancel({job.job_id for job in left}, terminal.line)
-        if left:
-            write_submission(request.folder, submission.model_copy(update={"cancelled": True}))
+    left = executor_behind(request, terminal).cancel(request)
     terminal.line(
-        f"{request.config.name}: {len(left)} jobs cancelled; `ghosttrack run` goes on from what is finished"
+        f"{request.config.name}: {left} jobs cancelled; `ghosttrack run` goes on from what is finished"
         if left
         else f"{request.config.name}: no job of it is left in the queue"
     )
@@ -101,12 +82,10 @@ def rerun(request: Request, executor: ExecutorName, contained: bool) -> None:
 
     Options that are not given are as they were when it was last submitted.
     """
-    submission, terminal = read_submission(request.folder), Terminal()
-    if submission is not None:
+    terminal = Terminal()
+    if read_submission(request.folder):
         terminal.line(f"again: {request.name}")
-        known = scheduler.queue(submission.job_ids, terminal.line)
-        if scheduler.are_blocked(known.values()):
-            scheduler.cancel({job.job_id for job in known.values() if job.active}, terminal.line)
+        executor_behind(request, terminal).cancel(request, blocked=True)
     bring_up_to_date(request, executor, contained)
 
 
@@ -129,13 +108,10 @@ def bring_up_to_date(request: Request, executor: ExecutorName, contained: bool) 
             raise DataError(f"{diagnosis.seen}; {diagnosis.mend}")
         if diagnosis.level == "warning":
             terminal.diagnosis(diagnosis)
-    images = _images(request, plan, contained)
+    executor_named(executor, terminal, _images(request, plan, contained)).submit(request, plan)
     if executor == "local":
-        local = LocalExecutor(terminal, images.command) if images else LocalExecutor(terminal)
-        local.execute(request, plan)
         _show_results(terminal, request, plan)
     else:
-        SlurmExecutor(terminal, images).execute(request, plan)
         terminal.line(
             f"{request.config.name} is submitted; `ghosttrack watch {request.name}` follows it, "
             f"`ghosttrack cancel {request.name}` takes it back"

@@ -9,8 +9,9 @@ import click
 from ghosttrack.common.config.cluster import Resources
 from ghosttrack.common.engine.progress import format_bytes
 from ghosttrack.common.engine.storage import Store
-from ghosttrack.common.errors import ConfigError, MissingInputError, SchedulerError, StageFailedError
+from ghosttrack.common.errors import ConfigError, MissingInputError, StageFailedError
 from ghosttrack.orchestrate.disk import folder_size
+from ghosttrack.orchestrate.executor import executor_behind
 from ghosttrack.orchestrate.gc import Rubbish, releasable, release, remove, rubbish
 from ghosttrack.orchestrate.logbook import follow_events, follow_lines, read_events
 from ghosttrack.orchestrate.options import takes_config, takes_submitted_config
@@ -18,10 +19,8 @@ from ghosttrack.orchestrate.plan import Plan
 from ghosttrack.orchestrate.render import Terminal
 from ghosttrack.orchestrate.request import Request
 from ghosttrack.orchestrate.runs import summaries
-from ghosttrack.orchestrate.slurm import scheduler
-from ghosttrack.orchestrate.slurm.progress import LinkStatus, link_statuses
-from ghosttrack.orchestrate.slurm.submission import Submission, read_submission
 from ghosttrack.orchestrate.status import Overview, stage_statuses
+from ghosttrack.orchestrate.submission import Submission, read_submission
 from ghosttrack.orchestrate.usage import advice as advice_of
 from ghosttrack.orchestrate.usage import disk_use, gpu_use
 
@@ -29,23 +28,8 @@ from ghosttrack.orchestrate.usage import disk_use, gpu_use
 def overview(request: Request) -> Overview:
     """The state of things now, with one call to the scheduler if anything was submitted."""
     plan = request.plan()
-    submission = read_submission(request.folder)
-    links: list[LinkStatus] = []
-    trouble = ""
-    active = False
-    if submission:
-        try:
-            known = scheduler.queue(submission.job_ids)
-            active = any(job.active for job in known.values()) and not scheduler.are_blocked(known.values())
-        except SchedulerError as error:
-            known, trouble, active = {}, str(error), True
-        if not trouble:
-            stale = [planned.unit.label for planned in plan.stale]
-            links = link_statuses(submission, known, stale, request.folder, request.name)
-    store = Store(request.config.paths.root)
-    return Overview(
-        request.config.name, plan, stage_statuses(store, plan), submission, links, active, trouble
-    )
+    jobs = executor_behind(request, Terminal()).status(request, plan)
+    return Overview(request.config.name, plan, stage_statuses(Store(request.config.paths.root), plan), jobs)
 
 
 @click.command()
@@ -92,7 +76,7 @@ def watch(request: Request, every: float) -> None:
     terminal = Terminal()
     with terminal.live() as show:
         seen = _watch(lambda: overview(request), every, show)
-    if failed := [trouble for link in seen.links for trouble in link.troubles]:
+    if failed := seen.jobs.troubles:
         raise StageFailedError(
             f"{request.config.name}: {failed[0].units[0]}: {failed[0].cause}; {failed[0].mend}", 1
         )
@@ -102,7 +86,7 @@ def _watch(look: Callable[[], Overview], every: float, show: Callable[[Overview]
     while True:
         seen = look()
         show(seen)
-        if not seen.plan.stale or (seen.submission and not seen.active):
+        if not seen.plan.stale or (seen.jobs.submitted and not seen.jobs.active):
             return seen
         time.sleep(every)
 

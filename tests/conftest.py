@@ -63,7 +63,7 @@ def finished_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finished")
     project = FakeProject(folder, write_small_config(folder))
     request = project.request()
-    LocalExecutor(Terminal()).execute(request, request.plan())
+    LocalExecutor(Terminal()).submit(request, request.plan())
     project.calls()
     return project.root
 

@@ -77,6 +77,11 @@ def test_common_imports_neither_stages_nor_the_orchestrator() -> None:
     assert offences("common", ("stages", "orchestrate")) == []
 
 
+def test_what_talks_to_slurm_is_imported_in_one_place() -> None:
+    found = {each.split()[0] for each in offences("orchestrate", ("orchestrate.slurm",))}
+    assert {file for file in found if "/slurm/" not in file} == {"orchestrate/executor.py"}
+
+
 def test_the_orchestrator_imports_no_stage_and_no_torch() -> None:
     assert (
         offences(

@@ -4,14 +4,14 @@ Works without accounting (sacct): what the scheduler has forgotten is judged by 
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from ghosttrack.common.config.cluster import seconds_of
 from ghosttrack.orchestrate.slurm.scheduler import QueuedJob, seconds_of_limit
 from ghosttrack.orchestrate.slurm.script import TERMINATED
-from ghosttrack.orchestrate.slurm.submission import JobRecord, Submission, TaskRecord, now, read_ending
+from ghosttrack.orchestrate.status import LinkStatus, Trouble
+from ghosttrack.orchestrate.submission import JobRecord, Submission, TaskRecord, now, read_ending
 
 TAIL = 8
 """Lines of a failed job's log that are shown."""
@@ -37,38 +37,6 @@ CAUSES = {137: "OUT_OF_MEMORY", 75: "TIMEOUT", 143: "CANCELLED"}
 to stop once too often; the scheduler ended it."""
 
 
-@dataclass(frozen=True)
-class Trouble:
-    """A task that failed or will never start."""
-
-    job: str
-    units: list[str]
-    cause: str
-    """A key of MENDS."""
-    mend: str
-    log: Path
-    tail: list[str]
-    """The last lines of its log."""
-
-
-@dataclass(frozen=True)
-class LinkStatus:
-    link: str
-    job: str
-    tasks: int
-    done: int
-    running: int
-    waiting: int
-    failed: int
-    seconds: float
-    """From the start of its first task until now, or to the end of its last."""
-    left: float
-    """Seconds that it is expected to need yet."""
-    reason: str
-    """Why it waits."""
-    troubles: list[Trouble]
-
-
 def link_statuses(
     submission: Submission, known: Mapping[str, QueuedJob], stale: Iterable[str], folder: Path, config: str
 ) -> list[LinkStatus]:
@@ -79,11 +47,6 @@ def link_statuses(
     """
     stale = set(stale)
     return [_link_status(job, submission, known, stale, folder, config) for job in submission.jobs]
-
-
-def expected_end(links: Iterable[LinkStatus]) -> datetime:
-    """When the chain will be through if all goes as predicted; its links run one after another."""
-    return now() + timedelta(seconds=sum(link.left for link in links))
 
 
 def _link_status(

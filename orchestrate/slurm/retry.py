@@ -26,8 +26,8 @@ from ghosttrack.orchestrate.request import Request
 from ghosttrack.orchestrate.slurm import scheduler
 from ghosttrack.orchestrate.slurm.progress import link_statuses
 from ghosttrack.orchestrate.slurm.scheduler import Limits, QueuedJob
-from ghosttrack.orchestrate.slurm.submission import Submission, read_submission
 from ghosttrack.orchestrate.slurm.submit import SlurmExecutor, Treatment, setting_of, submit_medic
+from ghosttrack.orchestrate.submission import Submission, read_submission
 
 NODE_CAUSES = ("NODE_FAIL", "BOOT_FAIL")
 FOLLOWERS = ("DependencyNeverSatisfied",)
@@ -162,7 +162,7 @@ def look_after(request: Request, excluded: Sequence[str], terminal: Terminal) ->
     scheduler.cancel({job.job_id for job in known.values() if job.active}, terminal.line)
     stages = list(dict.fromkeys(planned.unit.stage for planned in plan.stale))
     images = images_of(request.profile, stages) if submission.container == "apptainer" else None
-    SlurmExecutor(terminal, images, found).execute(request, plan)
+    SlurmExecutor(terminal, images, found).submit(request, plan)
 
 
 def _goes_on(job: QueuedJob) -> bool:

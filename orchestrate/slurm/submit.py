@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 
-from ghosttrack.common.config.cluster import Resources
+from ghosttrack.common.config.cluster import ClusterProfile, Resources
 from ghosttrack.common.engine.storage import storage_errors
-from ghosttrack.common.errors import BusyError, SchedulerError, StorageError
+from ghosttrack.common.errors import BusyError, MissingInputError, SchedulerError, StorageError
 from ghosttrack.orchestrate.chain import Link, chain_of
 from ghosttrack.orchestrate.container import Images
 from ghosttrack.orchestrate.local import code_variables
@@ -18,6 +18,7 @@ from ghosttrack.orchestrate.plan import Plan
 from ghosttrack.orchestrate.render import Terminal
 from ghosttrack.orchestrate.request import Request
 from ghosttrack.orchestrate.slurm import scheduler
+from ghosttrack.orchestrate.slurm.progress import link_statuses
 from ghosttrack.orchestrate.slurm.scheduler import NoAnswerError
 from ghosttrack.orchestrate.slurm.script import (
     MEDIC,
@@ -29,7 +30,8 @@ from ghosttrack.orchestrate.slurm.script import (
     render_whole,
     resources_of,
 )
-from ghosttrack.orchestrate.slurm.submission import (
+from ghosttrack.orchestrate.status import Allowed, JobsStatus
+from ghosttrack.orchestrate.submission import (
     JobRecord,
     Submission,
     TaskRecord,
@@ -61,7 +63,7 @@ class SlurmExecutor:
         self._terminal, self._images = terminal, images
         self._treatment = treatment or Treatment()
 
-    def execute(self, request: Request, plan: Plan) -> None:
+    def submit(self, request: Request, plan: Plan) -> None:
         """Raises BusyError while jobs of an earlier submission may still run, SchedulerError when SLURM refuses."""
         folder = request.folder.resolve()
         before = read_submission(folder)
@@ -99,6 +101,51 @@ class SlurmExecutor:
                 f"`ghosttrack cancel {request.name}` takes them back"
             )
             raise
+
+    def status(self, request: Request, plan: Plan) -> JobsStatus:
+        """With one call to the scheduler, if anything was submitted."""
+        submission = read_submission(request.folder)
+        if submission is None:
+            return JobsStatus()
+        try:
+            known = scheduler.queue(submission.job_ids)
+        except SchedulerError as error:
+            return JobsStatus(True, [], True, str(error))
+        active = any(job.active for job in known.values()) and not scheduler.are_blocked(known.values())
+        stale = [planned.unit.label for planned in plan.stale]
+        return JobsStatus(True, link_statuses(submission, known, stale, request.folder, request.name), active)
+
+    def cancel(self, request: Request, blocked: bool = False) -> int:
+        submission = read_submission(request.folder)
+        if submission is None:
+            raise MissingInputError(
+                f"{request.config.name}: nothing was submitted ({request.folder} has no record)"
+            )
+        known = scheduler.queue(submission.job_ids, self._terminal.line).values()
+        left = [job for job in known if job.active]
+        if blocked and not scheduler.are_blocked(known):
+            return 0
+        with scheduler.uninterrupted():
+            scheduler.cancel({job.job_id for job in left}, self._terminal.line)
+            if left and not blocked:
+                write_submission(request.folder, submission.model_copy(update={"cancelled": True}))
+        return len(left)
+
+    def limits(self, profile: ClusterProfile, resources: Resources) -> Allowed:
+        if not scheduler.available():
+            raise SchedulerError(
+                "there is no sbatch on this machine; run on a login node, or with --executor local"
+            )
+        said = scheduler.test(profile.slurm, resources)
+        return Allowed(said, scheduler.limits(resources.partition or profile.slurm.partition).seconds)
+
+    def render(self, request: Request, plan: Plan) -> list[Path]:
+        chain, setting = chain_of(plan), setting_of(request, self._images)
+        whole = request.folder / "jobs" / f"{request.config.name.replace('-', '_')}_full_pipeline.sbatch"
+        container = "apptainer" if self._images else "none"
+        command = request.own_command("run", "--executor", "local", "--container", container)
+        write_whole(setting, command, chain, whole)
+        return [*(script for script, _ in write_scripts(setting, chain).values()), whole]
 
     def _submit(
         self,

@@ -73,7 +73,7 @@ def waves(tmp_path: Path, write_config: Callable[..., Path]) -> FakeProject:
 
 
 def run(request: Request) -> None:
-    LocalExecutor(Terminal()).execute(request, request.plan())
+    LocalExecutor(Terminal()).submit(request, request.plan())
 
 
 def store_of(project: FakeProject) -> Store:

@@ -68,7 +68,7 @@ def test_it_is_planned_run_and_verified(
     request = finished.request()
     plan = request.plan()
     assert [planned.unit.label for planned in plan.stale] == ["weigh/all"]
-    LocalExecutor(Terminal()).execute(request, plan)
+    LocalExecutor(Terminal()).submit(request, plan)
     assert request.plan().stale == []
     assert (finished.root / "results/small/weigh/weights.json").read_text().isdigit()
     units = [planned.unit for planned in plan.units]
@@ -124,7 +124,7 @@ def test_other_code_is_told_and_with_strict_code_done_again(
     reasons = {planned.unit.label: str(planned.reason) for planned in strict.plan().stale}
     assert reasons["layers/base"] == "code"
     assert reasons["sink/all"].startswith("input:layers/")
-    LocalExecutor(Terminal()).execute(strict, strict.plan())
+    LocalExecutor(Terminal()).submit(strict, strict.plan())
     assert set(finished.calls()) == {"layers/base", *(f"layers/layer_{layer}" for layer in range(3))}
     assert strict.plan().stale == []
     assert not any(planned.changed for planned in finished.request().plan().units)

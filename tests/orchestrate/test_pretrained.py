@@ -180,7 +180,7 @@ def test_clean_takes_what_was_trained_before_too(project: FakeProject) -> None:
         else contract
         for contract in project.request().contracts
     ]
-    LocalExecutor(Terminal()).execute(project.request(), project.request().plan())
+    LocalExecutor(Terminal()).submit(project.request(), project.request().plan())
     later = project.request("sae.pretrained=saes/layer_{layer}").config
     assert not [
         unit for contract in contracts if contract.stage == "layers" for unit in expand(contract, later)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ghosttrack.orchestrate.request import Request
-from ghosttrack.orchestrate.slurm.submission import Submission, write_submission
+from ghosttrack.orchestrate.submission import Submission, write_submission
 from tests.conftest import write_small_config
 
 

@@ -27,7 +27,7 @@ ALL = ["source/all", "layers/base", "layers/layer_0", "layers/layer_1", "layers/
 def run(project: FakeProject, *overrides: str) -> list[str]:
     """Bring everything up to date; the units that ran."""
     request = project.request(*overrides)
-    LocalExecutor(Terminal()).execute(request, request.plan())
+    LocalExecutor(Terminal()).submit(request, request.plan())
     return project.calls()
 
 

@@ -12,8 +12,8 @@ import yaml
 from ghosttrack.orchestrate.render import Terminal
 from ghosttrack.orchestrate.request import Request
 from ghosttrack.orchestrate.slurm import scheduler
-from ghosttrack.orchestrate.slurm.submission import Submission, read_submission
 from ghosttrack.orchestrate.slurm.submit import SlurmExecutor
+from ghosttrack.orchestrate.submission import Submission, read_submission
 from tests.conftest import write_small_config
 from tests.fake_project import CONTRACTS, FakeProject
 from tests.slurm.cluster import Cluster
@@ -52,7 +52,7 @@ class Run:
 
     def submit(self, *overrides: str) -> Submission:
         request = self.request(*overrides)
-        SlurmExecutor(Terminal()).execute(request, request.plan())
+        SlurmExecutor(Terminal()).submit(request, request.plan())
         return self.submission()
 
     def submission(self) -> Submission:

@@ -19,7 +19,7 @@ from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.errors import BusyError, SchedulerError
 from ghosttrack.orchestrate.chain import chain_of
 from ghosttrack.orchestrate.slurm import scheduler
-from ghosttrack.orchestrate.slurm.submission import read_ending, read_submission
+from ghosttrack.orchestrate.submission import read_ending, read_submission
 from tests.slurm.cluster import CPUS, PURGED_AFTER, Cluster
 from tests.slurm.runs import Run, run_command, start_command
 

@@ -15,7 +15,7 @@ from ghosttrack.common.config.load import load_config
 from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.contract import expand, load_contracts
 from ghosttrack.common.engine.storage import Store
-from ghosttrack.orchestrate.slurm.submission import read_submission
+from ghosttrack.orchestrate.submission import read_submission
 from tests import gpt2_medium
 from tests.slurm.cluster import Cluster
 

@@ -7,7 +7,7 @@ import pytest
 
 from ghosttrack.orchestrate.render import Terminal
 from ghosttrack.orchestrate.slurm import scheduler
-from ghosttrack.orchestrate.slurm.progress import LinkStatus
+from ghosttrack.orchestrate.status import LinkStatus
 from ghosttrack.orchestrate.watching import overview
 from tests.slurm.cluster import PURGED_AFTER
 from tests.slurm.runs import Run, run_command
