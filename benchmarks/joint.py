@@ -24,13 +24,8 @@ from scipy.special import logit
 
 from ghosttrack.common.config.schema import TrackingConfig
 from ghosttrack.common.formats.answers import GENERATIONS, Answer, read_answers
-from ghosttrack.common.formats.contexts import (
-    CONTEXTS,
-    EVIDENCE,
-    Context,
-    contexts_by_question,
-    read_contexts,
-)
+from ghosttrack.common.formats.contexts import CONTEXTS, Context, contexts_by_question, read_contexts
+from ghosttrack.common.formats.evidence import EVIDENCE
 from ghosttrack.common.formats.questions import QUESTIONS
 from ghosttrack.common.formats.scores import MAIN_SPLIT, SCORE_TABLE
 from ghosttrack.common.maths.bootstrap import group_weights, interval

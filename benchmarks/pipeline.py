@@ -25,13 +25,8 @@ import torch
 import ghosttrack as gt
 from ghosttrack.common.config.schema import Config
 from ghosttrack.common.formats.answers import GENERATIONS, read_answers
-from ghosttrack.common.formats.contexts import (
-    CONTEXTS,
-    EVIDENCE,
-    Context,
-    contexts_by_question,
-    read_contexts,
-)
+from ghosttrack.common.formats.contexts import CONTEXTS, Context, contexts_by_question, read_contexts
+from ghosttrack.common.formats.evidence import EVIDENCE
 from ghosttrack.common.formats.questions import QUESTIONS
 from ghosttrack.common.models.prompts import common_prefix
 

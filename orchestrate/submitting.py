@@ -6,7 +6,7 @@ from ghosttrack.common.engine.contract import expand, task_key
 from ghosttrack.common.engine.staleness import input_digests, input_entries
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.errors import CorruptInputError, DataError, MissingInputError, StorageError
-from ghosttrack.common.formats.final_report import REPORT_PAGE
+from ghosttrack.common.formats.report import REPORT_PAGE
 from ghosttrack.orchestrate.container import Images, images_of
 from ghosttrack.orchestrate.doctor import columns, examine, raise_for, room
 from ghosttrack.orchestrate.executor import ExecutorName, executor_behind, executor_named

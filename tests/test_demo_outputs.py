@@ -21,9 +21,10 @@ from ghosttrack.common.config.schema import describe_layers
 from ghosttrack.common.engine.contract import expand, load_contracts
 from ghosttrack.common.formats.file import ARROW_NAMES as ARROW
 from ghosttrack.common.formats.file import Table
-from ghosttrack.common.formats.final_report import PICTURES, FinalReport
+from ghosttrack.common.formats.final_report import FinalReport
 from ghosttrack.common.formats.ladder import LADDER, columns_of
 from ghosttrack.common.formats.registry import files
+from ghosttrack.common.formats.report import PICTURES
 from tests.browser.chromium import Chromium, executable
 
 pytestmark = pytest.mark.demo

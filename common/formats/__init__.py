@@ -1,1 +1,1 @@
-"""What stages publish: each file described once, for the stage that writes it and all that read it."""
+"""What stages publish: one module a file, for the stage that writes it and all that read it."""

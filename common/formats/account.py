@@ -9,15 +9,6 @@ Lists hold a value a candidate of candidates.parquet by rank, in logits before a
 layer's scale of the final norm; attention and MLP are what the blocks in between wrote, NaN where one of them cannot be
 taken apart. Numbers of the lists are cut to 16
 bits of mantissa (a relative error of 8e-6), which halves the file.
-
-`origins.parquet`: where the activation of every node of tracks.parquet came from; the same rows in the same order.
-
-    activation = own + carried + error + bias + Σ moved_<source> + written
-
-`own` is carried through the residual stream from the latent that its track was last seen at (0 at a birth), `carried` from
-the other latents of the layer before, `error` from what that layer's SAE leaves out, `moved_<source>` brought by attention
-since then from there, `written` by the MLP, `bias` what no input moves. At the first tracked layer `carried` is what enters
-the first block. Where a block in between cannot be taken apart, `bias`, `moved_<source>` and `written` are NaN.
 """
 
 from __future__ import annotations
@@ -106,23 +97,6 @@ ACCOUNT = _Account(
         Column("leader", "int16", "rank of the candidate with the largest logit"),
         Column("rest", "float32", "largest error of either sum, relative to the size of its parts"),
         *(Column(name, "fixed_size_list<float32>", _MEANING.get(name, "")) for name in LISTS),
-    ),
-)
-
-SHARES = ("own", "carried", "error", "bias", *(f"moved_{source}" for source in SOURCES), "written")
-BIRTHS = ("moved", "written", "split", "error")
-"""Moved here by attention, written by the MLP, split from other latents, out of what the SAE left out before."""
-ORIGINS = Table(
-    "origins.parquet",
-    "track",
-    "the rows of tracks.parquet: shares of the activation by where it came from, which add up to one",
-    (
-        *(Column(name, "float16") for name in SHARES),
-        Column(
-            "birth",
-            "int8",
-            f"what gave most of a node that begins a track, of {', '.join(BIRTHS)}; −1 elsewhere and where that cannot be told",
-        ),
     ),
 )
 

@@ -1,16 +1,15 @@
-"""The model's answers as the stages after `track` read them: `generations.jsonl`, checked line by line; the states in which they were
-given, what the logit lens reads there, and the tokens that compete to be emitted."""
+"""The model's answers as the stages after `track` read them: `generations.jsonl`, checked line by line."""
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
-from ghosttrack.common.errors import DataError
-from ghosttrack.common.formats.file import LAYER, POSITION, QUESTION, Column, File, Lines, Table
+from ghosttrack.common.errors import CorruptInputError, DataError
+from ghosttrack.common.foreign import parse_json
+from ghosttrack.common.formats.file import Lines
 
 GENERATIONS = Lines(
     "generations.jsonl",
@@ -23,47 +22,6 @@ GENERATIONS = Lines(
     "`detection.samples`), `row, extra` (as in questions.jsonl); of a given answer `given` (true), of a profile `claims` ([start, "
     "end, label, relation] in characters of the answer) and `token_relations` (of the claim that a token is in), and of both `token_labels` where spans are labelled (1 in a wrong one, "
     "0 in a right one, null where nothing is said of it)",
-)
-
-ANSWER_STATES = File(
-    "states.npy",
-    "track",
-    "float16, or float32 where one number is too large for it, [n, n_layers, d_model], block outputs; positions.parquet "
-    "says whose",
-)
-POSITIONS = Table(
-    "positions.parquet",
-    "track",
-    "a row a row of states.npy, sorted by both; −1 is absent where the subject is not found in the prompt, and is read "
-    "against the first answer token",
-    (QUESTION, POSITION),
-)
-LENS = Table(
-    "lens.parquet",
-    "track",
-    "a row a (question, position, layer), of the logit lens",
-    (
-        QUESTION,
-        POSITION,
-        LAYER,
-        Column("logprob", "float32", "of the token that the model emits next, nats"),
-        Column("rival_logprob", "float32", "of the strongest other candidate, nats"),
-        Column("entropy", "float32", "nats"),
-        Column("top", "int32", "likeliest token"),
-        Column("rank", "int32", "of the emitted token"),
-    ),
-)
-CANDIDATES = Table(
-    "candidates.parquet",
-    "track",
-    "a row a (question, position ≥ 0, rank): the model's `tracking.candidates` likeliest next tokens, the emitted one first",
-    (
-        QUESTION,
-        POSITION,
-        Column("rank", "int16", "0 the emitted token"),
-        Column("token", "int32"),
-        Column("logprob", "float32", "nats"),
-    ),
 )
 
 
@@ -153,8 +111,24 @@ class Answer(BaseModel):
 
 def read_answers(path: Path) -> list[Answer]:
     """All lines in order. Raises CorruptInputError for a bad line, DataError for an id that comes twice."""
-    answers = GENERATIONS.read_as(path, Answer)
-    doubled = [identity for identity, count in Counter(answer.id for answer in answers).items() if count > 1]
-    if doubled:
-        raise DataError(f"{path}: question id {doubled[0]!r} occurs twice; ids must be unique")
+    answers = []
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                answers.append(Answer.model_validate(parse_json(line)))
+            except ValidationError as error:
+                first = error.errors()[0]
+                key = ".".join(map(str, first["loc"])) or "line"
+                raise CorruptInputError(
+                    f"{path} line {number}: {key}: {first['msg']}; run track again"
+                ) from error
+            except ValueError as error:
+                raise CorruptInputError(
+                    f"{path} line {number} is not JSON: {error}; run track again"
+                ) from error
+    seen: set[str] = set()
+    for answer in answers:
+        if answer.id in seen:
+            raise DataError(f"{path}: question id {answer.id!r} occurs twice; ids must be unique")
+        seen.add(answer.id)
     return answers

@@ -1,10 +1,4 @@
-"""`contexts.jsonl`: other ways to ask the questions of a relation, such as after further worked examples.
-
-`contexts.parquet`: how likely the model finds every candidate answer in every context.
-
-Context 0 is the prompt that was answered. A hypothesis is a candidate answer: 0 is the model's own, the others are its greedy
-answers in the other contexts, one hypothesis for all spellings of an answer.
-"""
+"""`contexts.jsonl`: other ways to ask the questions of a relation, such as after further worked examples."""
 
 from __future__ import annotations
 
@@ -12,28 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from ghosttrack.common.formats.file import QUESTION, Column, Lines, Table
+from ghosttrack.common.formats.file import Lines
 
 CONTEXTS = Lines("contexts.jsonl", "prepare", "a context a line, of a relation or of one question alone")
-
-EVIDENCE = Table(
-    "contexts.parquet",
-    "track",
-    "a row a (question, context, hypothesis), sorted by them",
-    (
-        QUESTION,
-        Column("context", "int16", "0 the prompt that was answered, others as in contexts.jsonl"),
-        Column("hypothesis", "int16", "0 the model's own answer"),
-        Column("text", "string", "the answer as it was first met"),
-        Column("evidence", "float32", "log-probability of its tokens, nats"),
-        Column("total", "float32", "log-probability of the answer with its end, over its spellings, nats"),
-        Column("n_tokens", "int16"),
-        Column("shows", "bool", "whether the worked examples hold the answer"),
-        Column("greedy", "bool", "whether the model gives it in this context"),
-    ),
-)
 
 
 class Context(BaseModel):
@@ -63,7 +40,13 @@ class Context(BaseModel):
 
 def read_contexts(path: Path) -> list[Context]:
     """All lines in order. Raises CorruptInputError naming the line."""
-    return CONTEXTS.read_as(path, Context)
+    contexts = []
+    for number, record in enumerate(CONTEXTS.read(path), start=1):
+        try:
+            contexts.append(Context.model_validate(record))
+        except ValidationError as error:
+            raise CONTEXTS.corrupt(path, f"line {number}: {error.errors()[0]['msg']}") from error
+    return contexts
 
 
 def write_contexts(path: Path, contexts: Iterable[Context]) -> None:

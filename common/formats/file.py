@@ -1,7 +1,7 @@
 """What a published file is: its name, its version, what stands in it, and the one way to read and to write it.
 
-Every file that another stage, the report or the orchestrator reads is one of these, made in a module beside this one; its
-name stands nowhere else but in the contract of the stage that writes it. Nothing here loads torch.
+Every file that another stage, the report or the orchestrator reads has a module beside this one that makes one of these;
+its name stands nowhere else but in the contract of the stage that writes it. Nothing here loads torch.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Arrays = Mapping[str, NDArray[Any]]
-
-
-_Model = TypeVar("_Model", bound=BaseModel)
 
 
 class Record(BaseModel):
@@ -83,9 +80,11 @@ class Json(File):
             try:
                 record = self.record.model_validate(content)
             except ValidationError as error:
-                raise self.corrupt(path, _first(error)) from error
-            if self.record.model_config.get("extra") == "forbid":
-                # all of it is declared: what came later has its default
+                first = error.errors()[0]
+                raise self.corrupt(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+            if (
+                self.record.model_config.get("extra") == "forbid"
+            ):  # all of it is declared: what came later has its default
                 return record.model_dump(mode="json")
         return content
 
@@ -120,18 +119,6 @@ class Lines(File):
                     raise CorruptInputError(f"{path} line {number} is no JSON object; run {self.stage} again")
                 records.append(record)
         return records
-
-    def read_as(self, path: Path, kind: type[_Model]) -> list[_Model]:
-        """Every record as a model of pydantic's. Raises CorruptInputError naming the line and the key."""
-        found = []
-        for number, record in enumerate(self.read(path), start=1):
-            try:
-                found.append(kind.model_validate(record))
-            except ValidationError as error:
-                raise CorruptInputError(
-                    f"{path} line {number}: {_first(error)}; run {self.stage} again"
-                ) from error
-        return found
 
     def write(self, path: Path, records: Iterable[Mapping[str, Any]]) -> None:
         with path.open("w", encoding="utf-8") as file:
@@ -255,12 +242,6 @@ class Table(File):
         with pq.ParquetWriter(path, pq.read_schema(pieces[0]), compression="zstd") as writer:
             for piece in pieces:
                 writer.write_table(pq.read_table(piece))
-
-
-def _first(error: ValidationError) -> str:
-    """The first key that is not as declared, and why."""
-    first = error.errors()[0]
-    return f"{'.'.join(map(str, first['loc'])) or 'all of it'}: {first['msg']}"
 
 
 def _kind(arrow: str) -> str:

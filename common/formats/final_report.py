@@ -1,5 +1,4 @@
-"""What `final_report.json` holds, field by field; published as `docs/final_report.schema.json`; and what is made from
-it alone, in pictures and in words.
+"""What `final_report.json` holds, field by field; published as `docs/final_report.schema.json`.
 
 Label 1 (wrong) is the positive class everywhere: precision is the share of alarms that were wrong answers. Every
 figure stands with its interval; null is a figure that is not defined, never one that was left out. Definitions of the
@@ -13,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from ghosttrack.common.formats.file import File, Json, Record
+from ghosttrack.common.formats.file import Json, Record
 
 Kind = Literal["detector", "baseline", "rung", "early", "control"]
 About = Literal["detector", "association", "increment", "contexts"]
@@ -375,16 +374,3 @@ REPORT = Json(
     version=2,
     record=FinalReport,
 )
-REPORT_PAGE = File("report.md", "report", "the report in words and tables, with the pictures beside it")
-_DRAWN = "drawn from final_report.json alone"
-METRICS_PICTURE = File("metrics.png", "evaluate", _DRAWN)
-ABLATION_PICTURE = File("ablation.png", "evaluate", _DRAWN)
-ROC_PICTURE = File("roc_curve.png", "evaluate", _DRAWN)
-CONFUSION_PICTURE = File("confusion_matrix.png", "evaluate", _DRAWN)
-RELIABILITY_PICTURE = File("reliability.png", "evaluate", _DRAWN)
-RISK_PICTURE = File("risk_coverage.png", "evaluate", _DRAWN)
-EARLY_PICTURE = File("early_warning.png", "evaluate", _DRAWN)
-PICTURES = (
-    METRICS_PICTURE, ABLATION_PICTURE, ROC_PICTURE, CONFUSION_PICTURE, RELIABILITY_PICTURE, RISK_PICTURE, EARLY_PICTURE,
-)  # fmt: skip
-"""In the order of the page."""

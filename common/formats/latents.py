@@ -1,6 +1,6 @@
-"""What every latent is about: `latents.parquet`, where in held-out text it is active, the association model fitted there, and clusters."""
+"""`latents.parquet`: what every latent is about."""
 
-from ghosttrack.common.formats.file import LATENT, LAYER, Column, File, Json, Table
+from ghosttrack.common.formats.file import LATENT, LAYER, Column, Table
 
 LATENTS = Table(
     "latents.parquet",
@@ -27,31 +27,3 @@ LATENTS = Table(
         ),
     ),
 )
-LATENT_CONTEXTS = Table(
-    "excerpts.parquet",
-    "track",
-    "a row a (latent, rank): where in held-out text it is active, ten places the strongest, ten at all strengths",
-    (
-        LAYER,
-        LATENT,
-        Column("rank", "int16", "0 the strongest"),
-        Column("quantile", "float32", "share of its active tokens that are at most as active"),
-        Column("activation", "float32"),
-        Column("before", "string", "text before the token"),
-        Column("token", "string"),
-        Column("after", "string", "text after it"),
-        Column("lengths", "list<item: int16>", "characters of each token of before, token and after"),
-        Column("heat", "list<item: halffloat>", "its activation on each of them"),
-    ),
-)
-ASSOCIATION = File("association.pt", "track", "the fitted association model (`stages/track/association.py`)")
-ASSOCIATION_FIGURES = Json("association.json", "track", "its figures by layer", version=1, indent=2)
-CLUSTERS = Json(
-    "semantic_clusters.json",
-    "track",
-    "clusters of latents by decoder direction and promoted tokens: `id, weight, centroid, members` ([layer, latent]), `tokens, "
-    "contexts`",
-    version=2,
-    indent=None,
-)
-PICKLED_CLUSTERS = File("semantic_clusters.pkl", "track", "the same as plain builtins and numpy arrays")

@@ -1,9 +1,9 @@
-"""Every method's score of every question on every split, and of every token of long answers whose spans are labelled; the splits' names."""
+"""`scores.parquet`: every method's score of every question on every split; and the names of the splits."""
 
 import re
 from typing import NamedTuple
 
-from ghosttrack.common.formats.file import POSITION, QUESTION, Column, Json, Table
+from ghosttrack.common.formats.file import QUESTION, Column, Table
 
 
 class SplitText(NamedTuple):
@@ -58,30 +58,4 @@ SCORE_TABLE = Table(
             "before calibration; the share of training answers scored lower where a score has no scale",
         ),
     ),
-)
-TOKEN_SCORES = Table(
-    "token_scores.parquet",
-    "detect",
-    "a row a labelled answer token, sorted by question and position",
-    (
-        QUESTION,
-        POSITION,
-        Column("token", "string"),
-        Column("label", "int8", "1 in a wrong span, 0 not"),
-        Column(
-            "risk",
-            "float32",
-            "of the detector, from a fit without the token's document; higher: more likely wrong",
-        ),
-        Column("logprob", "float32", "nats"),
-        Column("entropy", "float32", "nats"),
-    ),
-)
-TOKEN_METRICS = Json(
-    "token_metrics.json",
-    "detect",
-    "`methods`: of each method [value, low, high] of `token_auroc, token_auprc, recall_at_0.1_false_alarms, span_f1, "
-    "answer_auroc` (by the riskiest token), and of profiles `token_auroc_within_relation`; `detector_less`: the detector's figure less each other method's, paired; counts; "
-    "`why_not` where nothing is labelled",
-    1,
 )

@@ -1,7 +1,6 @@
-"""`tracks.parquet` and its twin of the SAEs that were trained apart: every node of every track; what happens at a layer as a whole; and
-all active latents."""
+"""`tracks.parquet` and its twin of the SAEs that were trained apart: every node of every track."""
 
-from ghosttrack.common.formats.file import LATENT, LAYER, POSITION, QUESTION, Column, File, Table
+from ghosttrack.common.formats.file import LATENT, LAYER, POSITION, QUESTION, Column, Table
 
 _COLUMNS = (
     QUESTION,
@@ -26,29 +25,4 @@ INDEPENDENT = Table(
     "track",
     "the same of the SAEs that were trained apart, where there are any",
     _COLUMNS,
-)
-LAYERS = Table(
-    "layers.parquet",
-    "track",
-    "a row a (question, position, layer)",
-    (
-        QUESTION,
-        POSITION,
-        LAYER,
-        Column("n_active", "int32", "active latents"),
-        Column("births", "int32"),
-        Column("deaths", "int32"),
-        Column("association_entropy", "float32", "nats"),
-        Column("discarded_mass", "float32", "of hypotheses"),
-        Column("error", "float32", "‖x − SAE(x)‖² over that with no latent active"),
-        Column("margin", "float32", "candidates' summed direct effects: emitted less best rival"),
-        Column("competition_entropy", "float32", "of the same, nats"),
-        Column("leader", "int16", "rank of the leading candidate"),
-    ),
-)
-ACTIVATIONS = File(
-    "feature_activations.pt",
-    "track",
-    "the active latents as a sparse matrix: `torch.sparse_csr_tensor(crow, latent, activation, shape)`, a row a (question, "
-    "position, layer) in the order of `question, position` × `layers`",
 )

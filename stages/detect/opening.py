@@ -11,18 +11,15 @@ from numpy.typing import NDArray
 
 from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.storage import Entry
-from ghosttrack.common.formats.answers import (
-    ANSWER_STATES,
-    CANDIDATES,
-    GENERATIONS,
-    LENS,
-    POSITIONS,
-    Answer,
-    read_answers,
-)
-from ghosttrack.common.formats.contexts import EVIDENCE
+from ghosttrack.common.formats.answer_states import ANSWER_STATES
+from ghosttrack.common.formats.answers import GENERATIONS, Answer, read_answers
+from ghosttrack.common.formats.candidates import CANDIDATES
+from ghosttrack.common.formats.evidence import EVIDENCE
 from ghosttrack.common.formats.ladder import LADDER
-from ghosttrack.common.formats.tracks import INDEPENDENT, LAYERS, TRACKS
+from ghosttrack.common.formats.layers import LAYERS
+from ghosttrack.common.formats.lens import LENS
+from ghosttrack.common.formats.positions import POSITIONS
+from ghosttrack.common.formats.tracks import INDEPENDENT, TRACKS
 from ghosttrack.common.maths.text import normalise
 from ghosttrack.stages.detect.data import Data
 from ghosttrack.stages.detect.protocol.exclusions import exclusions

@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from ghosttrack.common.errors import CorruptInputError
-from ghosttrack.common.formats.answers import CANDIDATES, LENS, POSITIONS, Answer
-from ghosttrack.common.formats.contexts import EVIDENCE
+from ghosttrack.common.formats.answers import Answer
+from ghosttrack.common.formats.candidates import CANDIDATES
+from ghosttrack.common.formats.evidence import EVIDENCE
 from ghosttrack.common.formats.ladder import columns_of
-from ghosttrack.common.formats.tracks import LAYERS
+from ghosttrack.common.formats.layers import LAYERS
+from ghosttrack.common.formats.lens import LENS
+from ghosttrack.common.formats.positions import POSITIONS
 from ghosttrack.common.maths.text import normalise
 from ghosttrack.stages.detect.data import Data
 from ghosttrack.stages.detect.evidence import (

@@ -17,16 +17,12 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from ghosttrack.common.engine.stage import Job
-from ghosttrack.common.formats.answers import (
-    ANSWER_STATES,
-    GENERATIONS,
-    LENS,
-    POSITIONS,
-    Answer,
-    read_answers,
-)
-from ghosttrack.common.formats.scores import TOKEN_METRICS, TOKEN_SCORES
-from ghosttrack.common.formats.tracks import LAYERS
+from ghosttrack.common.formats.answer_states import ANSWER_STATES
+from ghosttrack.common.formats.answers import GENERATIONS, Answer, read_answers
+from ghosttrack.common.formats.layers import LAYERS
+from ghosttrack.common.formats.lens import LENS
+from ghosttrack.common.formats.positions import POSITIONS
+from ghosttrack.common.formats.token_scores import TOKEN_METRICS, TOKEN_SCORES
 from ghosttrack.common.maths.bootstrap import group_weights, interval
 from ghosttrack.common.maths.metrics import (
     auroc,

@@ -19,6 +19,14 @@ from matplotlib.ticker import MaxNLocator
 
 from ghosttrack.common.formats.file import File
 from ghosttrack.common.formats.final_report import (
+    Comparison,
+    Curve,
+    Figure,
+    FinalReport,
+    MethodReport,
+    SplitReport,
+)
+from ghosttrack.common.formats.report import (
     ABLATION_PICTURE,
     CONFUSION_PICTURE,
     EARLY_PICTURE,
@@ -26,12 +34,6 @@ from ghosttrack.common.formats.final_report import (
     RELIABILITY_PICTURE,
     RISK_PICTURE,
     ROC_PICTURE,
-    Comparison,
-    Curve,
-    Figure,
-    FinalReport,
-    MethodReport,
-    SplitReport,
 )
 from ghosttrack.common.palette import BLUE, COLOURS, GREY, INK, MUTED, ORANGE, RULE
 from ghosttrack.stages.evaluate.findings import AUROC_WANTED, number

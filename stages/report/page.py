@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ghosttrack.common.engine.progress import format_probability
-from ghosttrack.common.formats.final_report import (
+from ghosttrack.common.formats.neutral import markdown_table, markdown_text
+from ghosttrack.common.formats.report import (
     ABLATION_PICTURE,
     CONFUSION_PICTURE,
     EARLY_PICTURE,
@@ -15,7 +16,6 @@ from ghosttrack.common.formats.final_report import (
     RISK_PICTURE,
     ROC_PICTURE,
 )
-from ghosttrack.common.formats.neutral import markdown_table, markdown_text
 from ghosttrack.stages.report import tables
 
 Json = Mapping[str, Any]

@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.table import Table
 
 from ghosttrack.common.engine.stage import Job
-from ghosttrack.common.formats.final_report import PICTURES, REPORT, REPORT_PAGE
+from ghosttrack.common.formats.final_report import REPORT
 from ghosttrack.common.formats.hallucination_scores import SCORES
-from ghosttrack.common.formats.scores import TOKEN_METRICS
+from ghosttrack.common.formats.report import PICTURES, REPORT_PAGE
+from ghosttrack.common.formats.token_scores import TOKEN_METRICS
 from ghosttrack.stages.report import tables
 from ghosttrack.stages.report.page import data_sentence, page, surest
 

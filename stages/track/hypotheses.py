@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ghosttrack.common.formats.contexts import EVIDENCE
+from ghosttrack.common.formats.evidence import EVIDENCE
 from ghosttrack.common.maths.text import normalise
 
 Tokens = tuple[int, ...]

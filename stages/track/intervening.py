@@ -13,7 +13,8 @@ import torch
 
 from ghosttrack.common.config.schema import Config
 from ghosttrack.common.errors import DataError
-from ghosttrack.common.formats.answers import CANDIDATES, GENERATIONS
+from ghosttrack.common.formats.answers import GENERATIONS
+from ghosttrack.common.formats.candidates import CANDIDATES
 from ghosttrack.common.formats.questions import QUESTIONS, in_chat
 from ghosttrack.common.formats.saes import SAE
 from ghosttrack.common.formats.tracks import TRACKS

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ghosttrack.common.formats.account import BIRTHS, SHARES
+from ghosttrack.common.formats.origins import BIRTHS, SHARES
 from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.common.models.writes import Writes
 from ghosttrack.stages.track.account import Active, parts_of_step

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
-from ghosttrack.common.formats.latents import CLUSTERS, PICKLED_CLUSTERS
+from ghosttrack.common.formats.clusters import CLUSTERS, PICKLED_CLUSTERS
 from ghosttrack.common.formats.states import TensorFile, reserve_tensors
 
 Rows = Mapping[str, NDArray[Any]]

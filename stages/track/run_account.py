@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.files import fsync
-from ghosttrack.common.formats.account import ACCOUNT, ORIGINS, SHARES
+from ghosttrack.common.formats.account import ACCOUNT
 from ghosttrack.common.formats.file import write_json
+from ghosttrack.common.formats.origins import ORIGINS, SHARES
 from ghosttrack.common.formats.questions import QUESTIONS
 from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.common.models.language_model import LanguageModel, load_language_model

@@ -16,7 +16,11 @@ import torch
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.errors import DataError, NumericError
 from ghosttrack.common.files import fsync, take_room
-from ghosttrack.common.formats.answers import ANSWER_STATES, CANDIDATES, GENERATIONS, LENS, POSITIONS
+from ghosttrack.common.formats.answer_states import ANSWER_STATES
+from ghosttrack.common.formats.answers import GENERATIONS
+from ghosttrack.common.formats.candidates import CANDIDATES
+from ghosttrack.common.formats.lens import LENS
+from ghosttrack.common.formats.positions import POSITIONS
 from ghosttrack.common.formats.questions import ASKED, QUESTIONS, in_chat, prompt_of
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.common.maths.text import normalise

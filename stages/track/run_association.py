@@ -8,8 +8,10 @@ from numpy.typing import NDArray
 
 from ghosttrack.common.engine.fingerprint import name_of
 from ghosttrack.common.engine.stage import Job
+from ghosttrack.common.formats.association import ASSOCIATION, ASSOCIATION_FIGURES
 from ghosttrack.common.formats.corpus import CORPUS, read_corpus
-from ghosttrack.common.formats.latents import ASSOCIATION, ASSOCIATION_FIGURES, LATENT_CONTEXTS, LATENTS
+from ghosttrack.common.formats.latent_contexts import LATENT_CONTEXTS
+from ghosttrack.common.formats.latents import LATENTS
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.common.models.held_out import HeldOutText, held_out_text
 from ghosttrack.common.models.language_model import LanguageModel, load_language_model

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.files import fsync
-from ghosttrack.common.formats.answers import CANDIDATES, GENERATIONS
+from ghosttrack.common.formats.answers import GENERATIONS
+from ghosttrack.common.formats.candidates import CANDIDATES
+from ghosttrack.common.formats.causes import CAUSES
 from ghosttrack.common.formats.questions import QUESTIONS
-from ghosttrack.common.formats.reasons import CAUSES
 from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.common.maths.text import normalise

@@ -16,13 +16,8 @@ from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.errors import CorruptInputError
 from ghosttrack.common.files import fsync
 from ghosttrack.common.formats.answers import GENERATIONS, Answer, read_answers
-from ghosttrack.common.formats.contexts import (
-    CONTEXTS,
-    EVIDENCE,
-    Context,
-    contexts_by_question,
-    read_contexts,
-)
+from ghosttrack.common.formats.contexts import CONTEXTS, Context, contexts_by_question, read_contexts
+from ghosttrack.common.formats.evidence import EVIDENCE
 from ghosttrack.common.formats.questions import ASKED, QUESTIONS, in_chat
 from ghosttrack.common.maths.text import normalise
 from ghosttrack.common.models.language_model import LanguageModel

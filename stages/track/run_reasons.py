@@ -9,8 +9,10 @@ from transformers import AutoTokenizer
 
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.formats.account import ACCOUNT
-from ghosttrack.common.formats.answers import CANDIDATES, GENERATIONS
-from ghosttrack.common.formats.reasons import CAUSES, REASONS
+from ghosttrack.common.formats.answers import GENERATIONS
+from ghosttrack.common.formats.candidates import CANDIDATES
+from ghosttrack.common.formats.causes import CAUSES
+from ghosttrack.common.formats.reasons import REASONS
 from ghosttrack.common.maths.text import normalise
 from ghosttrack.stages.track.reasons import reason, sentence
 

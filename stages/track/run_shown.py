@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.formats import trajectories
 from ghosttrack.common.formats.account import ACCOUNT
-from ghosttrack.common.formats.answers import CANDIDATES, GENERATIONS
+from ghosttrack.common.formats.answers import GENERATIONS
+from ghosttrack.common.formats.candidates import CANDIDATES
 from ghosttrack.common.formats.file import only
-from ghosttrack.common.formats.latents import LATENT_CONTEXTS, LATENTS
+from ghosttrack.common.formats.latent_contexts import LATENT_CONTEXTS
+from ghosttrack.common.formats.latents import LATENTS
 from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.common.models.language_model import load_language_model
 from ghosttrack.common.models.sae import JumpReLUSAE

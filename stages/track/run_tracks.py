@@ -13,11 +13,15 @@ from numpy.typing import NDArray
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.errors import ConfigError, CorruptInputError
 from ghosttrack.common.files import fsync
-from ghosttrack.common.formats.answers import ANSWER_STATES, CANDIDATES, GENERATIONS, POSITIONS
+from ghosttrack.common.formats.answer_states import ACTIVATIONS, ANSWER_STATES
+from ghosttrack.common.formats.answers import GENERATIONS
+from ghosttrack.common.formats.association import ASSOCIATION
+from ghosttrack.common.formats.candidates import CANDIDATES
 from ghosttrack.common.formats.cells import cell_of
 from ghosttrack.common.formats.ladder import LADDER
-from ghosttrack.common.formats.latents import ASSOCIATION
-from ghosttrack.common.formats.tracks import ACTIVATIONS, INDEPENDENT, LAYERS, TRACKS
+from ghosttrack.common.formats.layers import LAYERS
+from ghosttrack.common.formats.positions import POSITIONS
+from ghosttrack.common.formats.tracks import INDEPENDENT, TRACKS
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.common.models.language_model import load_language_model
 from ghosttrack.common.models.sae import JumpReLUSAE

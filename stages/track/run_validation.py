@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.formats.account import ACCOUNT
 from ghosttrack.common.formats.answers import GENERATIONS
+from ghosttrack.common.formats.association import ASSOCIATION
+from ghosttrack.common.formats.causes import CAUSES
 from ghosttrack.common.formats.file import only
-from ghosttrack.common.formats.latents import ASSOCIATION
 from ghosttrack.common.formats.neutral import markdown_table
-from ghosttrack.common.formats.reasons import CAUSES
 from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.common.formats.validation import VALIDATION, VALIDATION_PICTURE, VALIDATION_WORDS
 from ghosttrack.common.maths.seeds import generator

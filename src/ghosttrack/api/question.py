@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ghosttrack.common.engine.progress import format_probability
-from ghosttrack.common.formats.answers import CANDIDATES, LENS
+from ghosttrack.common.formats.candidates import CANDIDATES
 from ghosttrack.common.formats.file import Table, only
-from ghosttrack.common.formats.tracks import LAYERS, TRACKS
+from ghosttrack.common.formats.layers import LAYERS
+from ghosttrack.common.formats.lens import LENS
+from ghosttrack.common.formats.tracks import TRACKS
 
 if TYPE_CHECKING:
     import pandas as pd

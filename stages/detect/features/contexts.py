@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp, softmax, xlogy
 
 from ghosttrack.common.errors import CorruptInputError, NumericError
-from ghosttrack.common.formats.contexts import EVIDENCE
+from ghosttrack.common.formats.evidence import EVIDENCE
 from ghosttrack.stages.detect.features.table import FeatureTable, from_columns
 
 Floats = NDArray[np.float64]

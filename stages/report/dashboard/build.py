@@ -20,7 +20,8 @@ import numpy as np
 from ghosttrack.common.engine.progress import format_bytes
 from ghosttrack.common.errors import DataError
 from ghosttrack.common.formats.final_report import REPORT
-from ghosttrack.common.formats.latents import LATENT_CONTEXTS, LATENTS
+from ghosttrack.common.formats.latent_contexts import LATENT_CONTEXTS
+from ghosttrack.common.formats.latents import LATENTS
 from ghosttrack.common.formats.saes import QUALITY
 from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.common.package import package_file

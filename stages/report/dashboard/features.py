@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ghosttrack.common.formats.file import Table
-from ghosttrack.common.formats.latents import LATENT_CONTEXTS, LATENTS
+from ghosttrack.common.formats.latent_contexts import LATENT_CONTEXTS
+from ghosttrack.common.formats.latents import LATENTS
 from ghosttrack.stages.report.dashboard.tracks import (
     Census,
     Examples,

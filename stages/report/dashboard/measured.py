@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ghosttrack.common.formats.contexts import CONTEXTS, EVIDENCE, contexts_by_question, read_contexts
+from ghosttrack.common.formats.causes import CAUSES
+from ghosttrack.common.formats.contexts import CONTEXTS, contexts_by_question, read_contexts
+from ghosttrack.common.formats.evidence import EVIDENCE
 from ghosttrack.common.formats.file import Table, only
-from ghosttrack.common.formats.reasons import CAUSES, REASONS
-from ghosttrack.common.formats.scores import TOKEN_SCORES
+from ghosttrack.common.formats.reasons import REASONS
+from ghosttrack.common.formats.token_scores import TOKEN_SCORES
 from ghosttrack.common.maths.text import normalise
 from ghosttrack.stages.report.results import Results
 

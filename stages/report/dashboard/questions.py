@@ -11,11 +11,13 @@ import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from ghosttrack.common.formats.answers import CANDIDATES, LENS
+from ghosttrack.common.formats.candidates import CANDIDATES
 from ghosttrack.common.formats.cells import cell_of, cells_of, position_of
 from ghosttrack.common.formats.file import Table, only
+from ghosttrack.common.formats.layers import LAYERS
+from ghosttrack.common.formats.lens import LENS
 from ghosttrack.common.formats.snapshot import TOKENIZER
-from ghosttrack.common.formats.tracks import LAYERS, TRACKS
+from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.common.models.vocabulary import token_texts
 from ghosttrack.stages.report.dashboard.account import Contestants, account_table, contestants
 from ghosttrack.stages.report.dashboard.packing import thousandths

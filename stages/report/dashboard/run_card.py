@@ -6,14 +6,19 @@ from typing import Any
 
 from ghosttrack.common.engine.manifest import Manifest
 from ghosttrack.common.formats.account import ACCOUNT
-from ghosttrack.common.formats.answers import CANDIDATES, GENERATIONS, LENS
-from ghosttrack.common.formats.contexts import EVIDENCE
+from ghosttrack.common.formats.answers import GENERATIONS
+from ghosttrack.common.formats.candidates import CANDIDATES
+from ghosttrack.common.formats.causes import CAUSES
+from ghosttrack.common.formats.evidence import EVIDENCE
 from ghosttrack.common.formats.final_report import REPORT
 from ghosttrack.common.formats.hallucination_scores import SCORES
-from ghosttrack.common.formats.latents import LATENT_CONTEXTS, LATENTS
-from ghosttrack.common.formats.reasons import CAUSES, REASONS
+from ghosttrack.common.formats.latent_contexts import LATENT_CONTEXTS
+from ghosttrack.common.formats.latents import LATENTS
+from ghosttrack.common.formats.layers import LAYERS
+from ghosttrack.common.formats.lens import LENS
+from ghosttrack.common.formats.reasons import REASONS
 from ghosttrack.common.formats.saes import QUALITY
-from ghosttrack.common.formats.tracks import LAYERS, TRACKS
+from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.stages.report.results import Results
 
 PARTS = (

@@ -10,12 +10,12 @@ import pytest
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from ghosttrack.common.errors import CorruptInputError, NumericError
+from ghosttrack.common.formats.causes import CAUSES
 from ghosttrack.common.formats.cells import cell_of, cells_of, position_of
 from ghosttrack.common.formats.file import QUESTION, Column, Json, Lines, Table
 from ghosttrack.common.formats.final_report import REPORT as FINAL_REPORT
 from ghosttrack.common.formats.final_report import Verdict
 from ghosttrack.common.formats.hallucination_scores import SCORES
-from ghosttrack.common.formats.reasons import CAUSES
 
 REPORT = Json("report.json", "weigh", "weights", version=2)
 NOTES = Lines("notes.jsonl", "weigh", "notes")

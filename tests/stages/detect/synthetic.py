@@ -18,7 +18,7 @@ import pandas as pd
 from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.contract import expand, load_contract
 from ghosttrack.common.engine.stage import Job
-from ghosttrack.common.formats.contexts import EVIDENCE
+from ghosttrack.common.formats.evidence import EVIDENCE
 from ghosttrack.common.formats.reasons import KINDS, REASONS
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -6,7 +6,7 @@ import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from ghosttrack.common.formats.answers import Answer
-from ghosttrack.common.formats.scores import TOKEN_SCORES
+from ghosttrack.common.formats.token_scores import TOKEN_SCORES
 from ghosttrack.stages.detect.token_features import LAYER_COLUMNS, LENS_COLUMNS, Tokens, read_tokens
 from ghosttrack.stages.detect.tokens import (
     DETECTOR,

@@ -18,7 +18,7 @@ import pandas as pd
 from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.contract import expand, load_contract
 from ghosttrack.common.engine.stage import Job
-from ghosttrack.common.formats.scores import TOKEN_METRICS
+from ghosttrack.common.formats.token_scores import TOKEN_METRICS
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -8,7 +8,8 @@ import torch
 from transformers import DynamicCache
 
 from ghosttrack.common.formats import account as account_file
-from ghosttrack.common.formats.account import ACCOUNT, BIRTHS, SHARES, SOURCES, STATE, STEP
+from ghosttrack.common.formats.account import ACCOUNT, SOURCES, STATE, STEP
+from ghosttrack.common.formats.origins import BIRTHS, SHARES
 from ghosttrack.common.models.language_model import load_language_model
 from ghosttrack.common.models.writes import WriteReader
 from ghosttrack.stages.track.account import Active, Head, columns_of, parts_of_state, states_apart, take_apart

@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from ghosttrack.common.errors import DataError
-from ghosttrack.common.formats.reasons import CAUSES
+from ghosttrack.common.formats.causes import CAUSES
 from ghosttrack.stages.track.causes import (
     _figures,
     agreement,
