@@ -89,6 +89,7 @@ class Job:
         for path, stamp in self._stamps().items():
             if before.get(path) != stamp:
                 fsync(path)
+        fsync(self.staging)  # that these folders are in it
         receipt = self.staging / "steps" / f"{name}.json"
         receipt.parent.mkdir(parents=True, exist_ok=True)
         temporary = receipt.with_suffix(".new")
@@ -100,9 +101,9 @@ class Job:
         return True
 
     def _stamps(self) -> dict[Path, tuple[int, ...]]:
-        """Files and folders of the work so far, its own too, and what tells whether they were changed."""
+        """Files and folders of the work so far, and what tells whether they were changed."""
         found: dict[Path, tuple[int, ...]] = {}
-        for folder, _, names in os.walk(self.staging):
+        for folder, _, names in (*os.walk(self.staging / "out"), *os.walk(self.staging / "scratch")):
             for path in (Path(folder), *(Path(folder, name) for name in names)):
                 with contextlib.suppress(FileNotFoundError):  # of another process that does the unit too
                     found[path] = stamp_of(path)
