@@ -83,6 +83,7 @@ def run(job: Job) -> dict[str, Any]:
             TOKENS_AT_A_TIME,
         )
         progress.update(1)
+    del model  # what follows needs none of it
     verdicts = [
         validation.judge_scenes(scenes),
         validation.judge_likelihood(likelihood["linked"], likelihood["random"]),
