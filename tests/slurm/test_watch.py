@@ -16,7 +16,7 @@ pytestmark = pytest.mark.slurm
 
 
 def links(run: Run) -> dict[str, LinkStatus]:
-    return {link.link: link for link in overview(run.request()).links}
+    return {link.link: link for link in overview(run.request()).jobs.links}
 
 
 def causes(run: Run) -> dict[str, str]:
@@ -30,11 +30,11 @@ def test_waiting_running_failed_and_held_are_told_apart(run: Run, capsys: pytest
     run.wait(lambda: links(run)["source"].running == 1)
     assert links(run)["heads"].waiting == 3
     assert "Dependency" in links(run)["layers"].reason
-    assert overview(run.request()).active
+    assert overview(run.request()).jobs.active
     run.wait_for_end()
     run.wait(lambda: causes(run) == {"layers/layer_1": "FAILED", "heads/layer_1": "DependencyNeverSatisfied"})
     run.wait(
-        lambda: not overview(run.request()).active
+        lambda: not overview(run.request()).jobs.active
     )  # the scheduler gives up each waiting job at its own time
     found = links(run)
     assert (found["layers"].done, found["layers"].failed, found["sink"].waiting) == (2, 1, 1)
