@@ -111,7 +111,7 @@ def scheduler_calls(folder: Path) -> tuple[int, int]:
     os.environ["PATH"] = f"{programs}{os.pathsep}{os.environ['PATH']}"
     request = Request.of("gpt2-medium", overrides(folder))
     with contextlib.redirect_stdout(io.StringIO()):
-        SlurmExecutor(Terminal()).execute(request, request.plan())
+        SlurmExecutor(Terminal()).submit(request, request.plan())
     submitted = calls.read_text().splitlines()
     calls.unlink()
     overview(request)
