@@ -293,9 +293,8 @@ def cluster(profile: ClusterProfile, stages: Iterable[str], root: Path) -> Itera
         except SchedulerError as error:
             refused.setdefault(str(error), []).extend(names)
             continue
-        if (
-            most is not None and seconds_of(resources.time) > most
-        ):  # many sites take such a job and never start it
+        # Many sites take such a job and never start it.
+        if most is not None and seconds_of(resources.time) > most:
             yield Diagnosis(
                 "trouble", what,
                 f"{resources.time} are asked for, above the partition's time limit of {format_seconds(most)}",

@@ -15,7 +15,7 @@ from ghosttrack.common.config.cluster import ClusterProfile, Resources
 from ghosttrack.common.engine.contract import STAGES_FOLDER
 from ghosttrack.common.engine.progress import format_bytes, format_seconds
 from ghosttrack.common.engine.storage import Store, storage_errors
-from ghosttrack.common.errors import MissingInputError, StageFailedError
+from ghosttrack.common.errors import StageFailedError
 from ghosttrack.orchestrate.chain import Link, chain_of
 from ghosttrack.orchestrate.child import run_child
 from ghosttrack.orchestrate.forkserver import ForkServer, pays
@@ -24,6 +24,7 @@ from ghosttrack.orchestrate.plan import Plan, PlannedUnit
 from ghosttrack.orchestrate.render import Terminal
 from ghosttrack.orchestrate.request import Request
 from ghosttrack.orchestrate.status import Allowed, JobsStatus
+from ghosttrack.orchestrate.submission import nothing_submitted
 
 Commander = Callable[[Request, str, Sequence[str]], list[str]]
 """Makes the command line that runs some units of a stage."""
@@ -64,9 +65,7 @@ class LocalExecutor:
         return JobsStatus()
 
     def cancel(self, request: Request, blocked: bool = False) -> int:
-        raise MissingInputError(
-            f"{request.config.name}: nothing was submitted ({request.folder} has no record)"
-        )
+        raise nothing_submitted(request.config.name, request.folder)
 
     def limits(self, profile: ClusterProfile, resources: Resources) -> Allowed:
         return Allowed("nobody is asked on this machine", None)

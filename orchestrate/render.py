@@ -50,9 +50,8 @@ class Terminal:
         for group in fold(plan):
             fresh = group.units[0].reason is None
             known = all(planned.known for planned in group.units)
-            seconds, size = (
-                sum(getattr(planned, name) for planned in group.units) for name in ("seconds", "size")
-            )
+            seconds = sum(planned.seconds for planned in group.units)
+            size = sum(planned.size for planned in group.units)
             table.add_row(
                 group.stage,
                 group.names,

@@ -12,7 +12,7 @@ from pydantic.alias_generators import to_camel
 
 from ghosttrack.common.config.cluster import Resources
 from ghosttrack.common.engine.storage import storage_errors
-from ghosttrack.common.errors import CorruptInputError
+from ghosttrack.common.errors import CorruptInputError, MissingInputError
 
 FILE = "submission.json"
 
@@ -86,6 +86,12 @@ def read_submission(folder: Path) -> Submission | None:
         raise CorruptInputError(
             f"{path} cannot be read ({error.error_count()} faults); move it away, and cancel its jobs by hand"
         ) from error
+
+
+def nothing_submitted(name: str, folder: Path) -> MissingInputError:
+    return MissingInputError(
+        f"{name}: nothing was submitted ({folder} has no record); `ghosttrack run {name} --executor slurm` submits it"
+    )
 
 
 def write_submission(folder: Path, submission: Submission) -> None:

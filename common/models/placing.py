@@ -14,7 +14,14 @@ from typing import Any
 
 import psutil
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, PreTrainedModel
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    PreTrainedModel,
+)
 
 from ghosttrack.common.errors import ModelSourceError
 from ghosttrack.common.models.sizes import SHARE_OF_ROOM
@@ -53,10 +60,13 @@ def load_placed(folder: Path, dtype: str, devices: str, offload: str) -> PreTrai
 def reader_for(config: Any) -> Any:
     """The class of transformers that reads a model: a language model, or one that sees pictures too, of which the part that reads
     text is studied. Raises ModelSourceError for any other."""
-    classes: list[Any] = [AutoModelForImageTextToText, AutoModelForCausalLM]
-    for each in classes if config.get_text_config() is not config else classes[::-1]:
-        if type(config) in each._model_mapping:
-            return each
+    readers = [
+        (AutoModelForImageTextToText, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING),
+        (AutoModelForCausalLM, MODEL_FOR_CAUSAL_LM_MAPPING),
+    ]
+    for reader, known in readers if config.get_text_config() is not config else readers[::-1]:
+        if type(config) in known:
+            return reader
     raise ModelSourceError(
         f"the architecture {config.model_type!r} is none that transformers reads as a language model; name a decoder-only one with "
         "model.base_model"

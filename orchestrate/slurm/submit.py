@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from ghosttrack.common.config.cluster import ClusterProfile, Resources
 from ghosttrack.common.engine.storage import storage_errors
-from ghosttrack.common.errors import BusyError, MissingInputError, SchedulerError, StorageError
+from ghosttrack.common.errors import BusyError, SchedulerError, StorageError
 from ghosttrack.orchestrate.chain import Link, chain_of
 from ghosttrack.orchestrate.container import Images
 from ghosttrack.orchestrate.local import code_variables
@@ -35,6 +35,7 @@ from ghosttrack.orchestrate.submission import (
     JobRecord,
     Submission,
     TaskRecord,
+    nothing_submitted,
     now,
     read_submission,
     write_submission,
@@ -118,9 +119,7 @@ class SlurmExecutor:
     def cancel(self, request: Request, blocked: bool = False) -> int:
         submission = read_submission(request.folder)
         if submission is None:
-            raise MissingInputError(
-                f"{request.config.name}: nothing was submitted ({request.folder} has no record)"
-            )
+            raise nothing_submitted(request.config.name, request.folder)
         known = scheduler.queue(submission.job_ids, self._terminal.line).values()
         left = [job for job in known if job.active]
         if blocked and not scheduler.are_blocked(known):

@@ -61,7 +61,7 @@ class Side(NamedTuple):
     cells: NDArray[np.float32]  # [n_train, n_cells] held-out probe scores
     test_cells: NDArray[np.float32]
 
-    def read(self, name: str) -> list[str]:
+    def signals_of(self, name: str) -> list[str]:
         """The signals of a detector (`STACKS`) that these rows have."""
         return present(name, self.train.signals)
 
@@ -149,7 +149,7 @@ def methods_of(
     yield from _baselines(data, side, fold)
     trained: dict[str, Scored] = {}
     for name, (title, signals, description) in STACKS.items():
-        read = side.read(name)
+        read = side.signals_of(name)
         if name != MAIN and {"tracks", "contexts"} & set(signals) - set(read):
             continue
         trained[name] = _trained(side.train, side.test, read, side)
@@ -169,7 +169,7 @@ def _anchored(
     data: Data, side: Side, fold: Fold, trained: Mapping[str, Scored], seed: int
 ) -> Iterator[tuple[MethodDescription, Scored]]:
     """The anchor joined to the trained score, and what must not do as well in the contexts' place (`CONTROLS`)."""
-    signals = side.read(TRAINED)
+    signals = side.signals_of(TRAINED)
     weight = fit_novelty(side.train.of(signals), side.inner).weight(side.test.of(signals))
     relation = np.array([item.relation for item in data.asked])
 
@@ -308,11 +308,11 @@ class Final(NamedTuple):
 
 
 def fit_final(side: Side) -> Final:
-    signals = side.read(TRAINED)
+    signals = side.signals_of(TRAINED)
     model, held_out = fit_additive(side.train.of(signals), side.labels, side.inner)
     one_prompt, anchored, novelty = model, None, None
     if "contexts" in signals:
-        one_prompt = models.fit(side.train.of(side.read(MAIN)), side.labels)
+        one_prompt = models.fit(side.train.of(side.signals_of(MAIN)), side.labels)
         anchor = side.train.column(ANCHOR)
         anchored = fit_anchored(anchor, held_out)
         novelty = fit_novelty(side.train.of(signals), side.inner)

@@ -155,7 +155,7 @@ def keep(
     side: Side, data: Data, provenance: dict[str, str], ids: list[str], groups: NDArray[np.int64], seed: int
 ) -> Detector:
     """The main detector of a training side. data, ids, groups: of its rows."""
-    signals = side.read(TRAINED)
+    signals = side.signals_of(TRAINED)
     final = fit_final(side)
     return Detector(
         VERSION, provenance, data.layers, signals, side.experts, final.model, final.one_prompt, final.anchored,

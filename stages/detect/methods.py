@@ -103,7 +103,8 @@ CONTROLS: dict[str, tuple[str, str]] = {
         "Agreement of sampled answers in the anchor's place, the trained score of one prompt.",
     ),
 }
-"""Registered before the frozen test was opened: what takes the contexts' place, with the same fixed weights."""
+"""What takes the contexts' place, with the same fixed weights. Registered before the frozen test was first opened, but for what is
+made of `TRAINED`, which was put beside the anchor later (METHOD.md, section 7)."""
 MAIN, TRAINED = "full", "full_contexts"
 """The detector of one prompt, and the trained part of the anchored one."""
 

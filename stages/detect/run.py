@@ -298,7 +298,7 @@ def _published(split: SplitFolds) -> bool:
 
 
 def _explain(side: Side, fold: Fold, scored: Sequence[tuple[MethodDescription, Scored]]) -> list[Reason]:
-    signals = side.read(TRAINED)
+    signals = side.signals_of(TRAINED)
     main = next(scores for method, scores in scored if method.name == main_of(side.train.signals))
     reference = reference_of(side, signals, main.held_out, [str(row) for row in fold.train])
     return reasons(reference, side.test.of(signals), fit_platt(main.held_out, side.labels)(main.test))

@@ -83,11 +83,11 @@ def read_file(path: Path, key: str) -> Iterator[FileRow]:
 
 def _whole_numbers(table: Any) -> frozenset[str]:
     """Columns of whole numbers of which some are not given: pandas writes those as 1912.0."""
-    columns = {name: {text or "" for text in table[name]} for name in table.column_names}
     return frozenset(
         name
-        for name, texts in columns.items()
-        if "" in texts and len(texts) > 1 and all(_WHOLE.fullmatch(text) for text in texts)
+        for name in table.column_names
+        if all(_WHOLE.fullmatch(text or "") for text in table[name])
+        and {bool(text) for text in table[name]} == {True, False}
     )
 
 

@@ -48,20 +48,21 @@ def lengths(reader: TokenReader, questions: Sequence[QuestionLine]) -> list[int]
 def readable(
     reader: TokenReader, questions: Sequence[QuestionLine]
 ) -> tuple[list[QuestionLine], list[dict[str, Any]]]:
-    """The questions whose given answers the tokenizer can give back, and what is told of the others."""
-    kept, left_out = [], []
-    for question in questions:
+    """The questions whose given answers the tokenizer can give back, and what is told of the others.
+
+    Raises DataError where it can give back none.
+    """
+
+    def trouble(question: QuestionLine) -> str | None:
         response = question.given.response
-        tokens = [] if response is None else encode_answer(
-            reader.tokenizer, question.prompt, response, special=not question.chat)[1]  # fmt: skip
-        if response is None or (tokens and reader.tokenizer.unk_token_id not in tokens):
-            kept.append(question)
-            continue
-        why = f"the model's tokenizer cannot give back the response {response[:60]!r}: it has no tokens for some of it"
-        left_out.append({"row": question.given.row, "id": question.id, "reason": UNKNOWN, "why": why})
-    if left_out and not kept:
-        raise DataError(f"no response can be read: of {left_out[0]['id']!r}, {left_out[0]['why']}")
-    return kept, left_out
+        if response is None:
+            return None
+        _, tokens = encode_answer(reader.tokenizer, question.prompt, response, special=not question.chat)
+        if tokens and reader.tokenizer.unk_token_id not in tokens:
+            return None
+        return f"the model's tokenizer cannot give back the response {response[:60]!r}: it has no tokens for some of it"
+
+    return _parted(questions, [*map(trouble, questions)], UNKNOWN, "no response can be read")
 
 
 def fitting(
@@ -71,14 +72,26 @@ def fitting(
 
     Raises DataError where none fits.
     """
-    kept, left_out = [], []
-    for question, size in zip(questions, sizes, strict=True):
+
+    def trouble(question: QuestionLine, size: int) -> str | None:
         needed = size if question.given.response is not None else size + new
         if longest is None or needed <= longest:
-            kept.append(question)
-            continue
-        why = f"its prompt of {size} tokens does not fit the model's context of {longest}; shorten it or lower data.shots"
-        left_out.append({"row": question.given.row, "id": question.id, "reason": TOO_LONG, "why": why})
-    if left_out and not kept:
-        raise DataError(f"no question fits the model: of {left_out[0]['id']!r}, {left_out[0]['why']}")
-    return kept, left_out
+            return None
+        return f"its prompt of {size} tokens does not fit the model's context of {longest}; shorten it or lower data.shots"
+
+    return _parted(questions, [*map(trouble, questions, sizes)], TOO_LONG, "no question fits the model")
+
+
+def _parted(
+    questions: Sequence[QuestionLine], troubles: Sequence[str | None], reason: str, none: str
+) -> tuple[list[QuestionLine], list[dict[str, Any]]]:
+    """The questions without a trouble, and what is told of the others. Raises DataError, with `none`, where none is left."""
+    pairs = list(zip(questions, troubles, strict=True))
+    left_out = [
+        {"row": question.given.row, "id": question.id, "reason": reason, "why": why}
+        for question, why in pairs
+        if why is not None
+    ]
+    if left_out and len(left_out) == len(pairs):
+        raise DataError(f"{none}: of {left_out[0]['id']!r}, {left_out[0]['why']}")
+    return [question for question, why in pairs if why is None], left_out

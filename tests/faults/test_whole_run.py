@@ -25,12 +25,17 @@ LONG = ("prepare/model", "sae_train/quality", "track/validation", "detect/all", 
 """Units that compute for seconds: they have a quarter of the trials of others."""
 
 
+def _linked(source: str, copy: str) -> None:
+    """A link; a copy of what is appended to in place."""
+    (shutil.copy2 if "openings" in Path(source).parts else os.link)(source, copy)
+
+
 class Trials:
     """A finished run of which single units are made again, each from what the others have published."""
 
     def __init__(self, finished: Pipeline, folder: Path) -> None:
         self.root = folder / "root"
-        shutil.copytree(finished.root, self.root, symlinks=True, copy_function=os.link)
+        shutil.copytree(finished.root, self.root, symlinks=True, copy_function=_linked)
         again = Pipeline(self.root)
         self.store, self.units = again.store, {unit.label: unit for unit in again.units()}
         self.manifests = {label: self.entry(unit).manifest for label, unit in self.units.items()}

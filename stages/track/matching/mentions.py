@@ -52,7 +52,11 @@ _MONTHS = "january february march april august september october november decemb
 _ABBREVIATED = {"st": "saint", "mt": "mount", "ft": "fort", "dr": "doctor", "sept": "september"} | {
     month[:3]: month for month in _MONTHS.split()
 }
-_INSIDE = "京都/東京都 印度/印度尼西亚 印度/印度尼西亞 印度/印度洋 马里/索马里 馬里/索馬里 苏丹/南苏丹 蘇丹/南蘇丹 几内亚/几内亚比绍 几内亚/赤道几内亚 几内亚/新几内亚 爱尔兰/北爱尔兰 スーダン/南スーダン ギニア/赤道ギニア 朝鮮/北朝鮮"
+_INSIDE = {
+    "京都": ["東京都"], "印度": ["印度尼西亚", "印度尼西亞", "印度洋"], "马里": ["索马里"], "馬里": ["索馬里"], "苏丹": ["南苏丹"],
+    "蘇丹": ["南蘇丹"], "几内亚": ["几内亚比绍", "赤道几内亚", "新几内亚"], "爱尔兰": ["北爱尔兰"], "スーダン": ["南スーダン"],
+    "ギニア": ["赤道ギニア"], "朝鮮": ["北朝鮮"],
+}  # fmt: skip
 """Names inside of names of other places, where words are not set apart."""
 _COMMON_NOUN = regex.compile(r"(?<!\p{L})(?!news)\p{Ll}{3,}(?!\p{L})")
 _PLURALS = (
@@ -221,8 +225,8 @@ def _spellings(word: str, common: frozenset[str]) -> frozenset[str]:
 def _states_part(answer: str, key: str) -> bool:
     """The same where words are not set apart; a name in katakana is a whole run of it."""
     said, key = normalise(answer).replace(" ", ""), key.replace(" ", "")
-    for name, longer in (pair.split("/") for pair in _INSIDE.split()):
-        said = said.replace(longer, " ") if name == key else said
+    for longer in _INSIDE.get(key, ()):
+        said = said.replace(longer, " ")
     for match in re.finditer(re.escape(key), said):
         before, after = said[: match.start()], said[match.end() :]
         edges = ((before[-1:], key[0]), (after[:1], key[-1]))

@@ -6,6 +6,7 @@ import pytest
 from ghosttrack.common.errors import CorruptInputError, NumericError
 from ghosttrack.common.maths.metrics import auroc
 from ghosttrack.stages.detect.anchored import fit_anchored, fit_novelty
+from ghosttrack.stages.detect.columns import Columns
 from ghosttrack.stages.detect.crossval import dealt
 from ghosttrack.stages.detect.features.contexts import context_features
 
@@ -102,3 +103,13 @@ def test_dealt_rows_stay_in_their_relation_and_none_keeps_its_own():
     assert (key[order] == key).all()
     assert (order != np.arange(31)).all()
     assert (dealt(5, None, np.random.default_rng(0)) != np.arange(5)).all()
+
+
+def test_all_columns_of_a_signal_are_dealt_together_and_no_others():
+    values = np.arange(12.0).reshape(3, 4)
+    columns = Columns(values, ["a", "b", "c", "d"], ["text", "contexts", "text", "contexts"])
+    order = np.array([2, 0, 1])
+    found = columns.dealt("contexts", order)
+    np.testing.assert_array_equal(found.of(["contexts"]), values[order][:, [1, 3]])
+    np.testing.assert_array_equal(found.of(["text"]), values[:, [0, 2]])
+    np.testing.assert_array_equal(columns.values, np.arange(12.0).reshape(3, 4))
