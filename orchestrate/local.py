@@ -65,7 +65,7 @@ class LocalExecutor:
         return JobsStatus()
 
     def cancel(self, request: Request, blocked: bool = False) -> int:
-        raise nothing_submitted(request.config.name, request.folder)
+        raise nothing_submitted(request.name, request.folder)
 
     def limits(self, profile: ClusterProfile, resources: Resources) -> Allowed:
         return Allowed("nobody is asked on this machine", None)

@@ -89,6 +89,7 @@ def read_submission(folder: Path) -> Submission | None:
 
 
 def nothing_submitted(name: str, folder: Path) -> MissingInputError:
+    """name: what the user calls the configuration; folder: the run's."""
     return MissingInputError(
         f"{name}: nothing was submitted ({folder} has no record); `ghosttrack run {name} --executor slurm` submits it"
     )

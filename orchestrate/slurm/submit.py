@@ -119,7 +119,7 @@ class SlurmExecutor:
     def cancel(self, request: Request, blocked: bool = False) -> int:
         submission = read_submission(request.folder)
         if submission is None:
-            raise nothing_submitted(request.config.name, request.folder)
+            raise nothing_submitted(request.name, request.folder)
         known = scheduler.queue(submission.job_ids, self._terminal.line).values()
         left = [job for job in known if job.active]
         if blocked and not scheduler.are_blocked(known):

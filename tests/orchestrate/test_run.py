@@ -13,11 +13,13 @@ import pytest
 
 from ghosttrack.common.engine.claims import process_start
 from ghosttrack.common.engine.storage import Store
-from ghosttrack.common.errors import StageFailedError
+from ghosttrack.common.errors import MissingInputError, StageFailedError
 from ghosttrack.orchestrate import cli, request
+from ghosttrack.orchestrate.executor import executor_behind
 from ghosttrack.orchestrate.local import LocalExecutor
 from ghosttrack.orchestrate.render import Terminal
 from ghosttrack.orchestrate.runs import summaries
+from ghosttrack.orchestrate.status import JobsStatus
 from ghosttrack.orchestrate.submitting import adopt
 from tests.fake_project import FakeProject
 
@@ -86,6 +88,16 @@ def test_a_damaged_result_is_not_adopted(finished: FakeProject) -> None:
     request = finished.request("name=other")
     assert adopt(request.plan()) == 1  # what is before it
     assert run(finished, "name=other") == ["layers/base"]  # the others come out as they are
+
+
+def test_where_nothing_was_submitted_nothing_stands_and_what_takes_it_back_says_how_to_submit(
+    finished: FakeProject,
+) -> None:
+    request = finished.request()
+    executor = executor_behind(request, Terminal())
+    assert executor.status(request, request.plan()) == JobsStatus()
+    with pytest.raises(MissingInputError, match=rf"`ghosttrack run {request.name} --executor slurm`"):
+        executor.cancel(request)
 
 
 def test_a_failure_keeps_the_exit_code_and_what_was_done(project: FakeProject) -> None:
