@@ -86,9 +86,9 @@ def _read_gemma_scope(path: Path, *, layer: int, d_model: int, d_hidden: int, ta
         raise ModelMismatchError(
             f"{path}: it is no SAE of the residual stream after a block; take one of a `-res` release"
         )
-    if (named := re.search(r"layer_(\d+)/", path.as_posix())) and int(named[1]) != layer:
+    if (named := re.findall(r"layer_(\d+)/", path.as_posix())) and int(named[-1]) != layer:
         raise ModelMismatchError(
-            f"{path} is of layer {named[1]}, and layer {layer} is asked for; correct sae.pretrained"
+            f"{path} is of layer {named[-1]}, and layer {layer} is asked for; correct sae.pretrained"
         )
     with whole(path, "fetch it again, or correct sae.pretrained", "SAE"), np.load(path) as content:
         found = {re.sub(r"^w_", "W_", name): torch.from_numpy(content[name]) for name in content.files}

@@ -41,9 +41,9 @@ TENSORS = {
 """Of each architecture that is read."""
 EQUAL_NORMS = 1.001
 """Ratio of norms up to which a decoder counts as normalised."""
-UNSCALED = "scaling_factor"
-"""A tensor that some versions save besides, all ones where it means nothing."""
-OUTPUT_OF = re.compile(r"blocks\.(\d+)\.(?:hook_resid_post|hook_out)|(?:\w+\.)+(\d+)")
+FACTORS = ("finetuning_scaling_factor", "scaling_factor")
+"""What a tensor of factors on the latents is called, now and before; some versions saved one of ones that means nothing."""
+OUTPUT_OF = re.compile(r"blocks\.(\d+)\.(?:hook_resid_post|hook_out)|(?:[^\W\d]\w*\.)+(\d+)")
 """A block's output, as TransformerLens or as Hugging Face (`model.layers.7`) calls it."""
 INPUT_OF = re.compile(r"blocks\.(\d+)\.(?:hook_resid_pre|hook_in)")
 """A block's input, which is the output of the block before it."""
@@ -63,7 +63,11 @@ class SaeLensMetadata(BaseModel):
     sae_lens_version: str | None = None
     model_name: str | None = None
     hook_name: str | None = Field(None, validation_alias=AliasChoices("hook_name", "hook_point"))
-    hook_head_index: int | None = None
+    hook_name_out: str | None = Field(None, validation_alias=AliasChoices("hook_name_out", "out_hook_point"))
+    """Of a transcoder, what it predicts."""
+    hook_head_index: int | None = Field(
+        None, validation_alias=AliasChoices("hook_head_index", "hook_point_head_index")
+    )
     l0: float | None = Field(None, gt=0)
     model_from_pretrained_kwargs: dict[str, Any] | None = None
     ghosttrack: Own = Own()
@@ -217,6 +221,8 @@ def _as_jumprelu(settings: Settings, w: dict[str, Tensor]) -> dict[str, Tensor]:
     """The weights of the formula above for any architecture that is read; float64 where biases are put together."""
     kind, found = settings.kind, {name: tensor.double() for name, tensor in w.items()}
     norms = torch.linalg.vector_norm(found["W_dec"], dim=1)
+    if FACTORS[0] in found:
+        found["W_dec"] = found["W_dec"] * found[FACTORS[0]][:, None]
     if kind == "gated":  # the gate opens where z is above a threshold: both paths share W_enc
         found["W_enc"] = found["W_enc"] * found["r_mag"].exp()
         found["b_enc"] = found["b_mag"]
@@ -280,6 +286,11 @@ def _check_kind(path: Path, settings: Settings) -> None:
         )
     if settings.kind == "topk" and settings.most_active is None:
         raise ModelMismatchError(f"{path}: a TopK SAE that does not say its k; save it again with SAELens")
+    if settings.normalize_activations in ("layer_norm", "constant_norm_rescale"):
+        raise ModelMismatchError(
+            f"{path}: normalize_activations is {settings.normalize_activations!r}: every state is divided by its own norm, so that "
+            "no latent adds the same to all states; take SAEs that were trained without"
+        )
     if settings.normalize_activations not in ("none", False):
         raise ModelMismatchError(
             f"{path}: normalize_activations is {settings.normalize_activations!r}: the scale is not folded into the "
@@ -291,10 +302,9 @@ def _check_kind(path: Path, settings: Settings) -> None:
             f"{path}: it takes attention heads (reshape_activations {settings.reshape_activations!r}, "
             f"hook_head_index {metadata.hook_head_index}); take a SAE of the residual stream"
         )
-    if settings.finetuning_scaling_factor:
+    if metadata.hook_name_out not in (None, metadata.hook_name):
         raise ModelMismatchError(
-            f"{path}: finetuning_scaling_factor is set, which is not read; multiply the rows of W_dec by the factors "
-            "and save it again"
+            f"{path}: it is a transcoder, from {metadata.hook_name} to {metadata.hook_name_out}; take a SAE of the residual stream"
         )
     if (metadata.model_from_pretrained_kwargs or {}).get("center_writing_weights"):
         raise ModelMismatchError(
@@ -340,11 +350,16 @@ def _read_weights(path: Path, settings: Settings) -> dict[str, Tensor]:
         found = load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise _unreadable(path, str(error)) from error
-    if UNSCALED in found and bool((found[UNSCALED] == 1).all()):
-        del found[UNSCALED]
+    for name in FACTORS:
+        if name in found and bool((found[name] == 1).all()):
+            del found[name]
+        elif name in found and settings.finetuning_scaling_factor:
+            found[FACTORS[0]] = found.pop(name)
     if kind == "batchtopk" and "threshold" in found:  # as it is saved at the end of a training
         found["topk_threshold"] = found.pop("threshold")
     names = set(TENSORS[kind])
+    if settings.finetuning_scaling_factor:
+        names |= found.keys() & {FACTORS[0]}
     if set(found) != names:
         missing, extra = sorted(names - set(found)), sorted(set(found) - names)
         wrong = [*(f"{name} is missing" for name in missing), *(f"{name} is unknown" for name in extra)]
@@ -353,7 +368,7 @@ def _read_weights(path: Path, settings: Settings) -> dict[str, Tensor]:
         )
     shapes: dict[str, tuple[int, ...]] = {
         "W_enc": (d_model, d_hidden), "b_enc": (d_hidden,), "W_dec": (d_hidden, d_model), "b_dec": (d_model,),
-        **dict.fromkeys(("threshold", "b_gate", "b_mag", "r_mag"), (d_hidden,)), "topk_threshold": (),
+        **dict.fromkeys(("threshold", "b_gate", "b_mag", "r_mag", FACTORS[0]), (d_hidden,)), "topk_threshold": (),
     }  # fmt: skip
     for name, tensor in found.items():
         if name == "topk_threshold" and tensor.shape == (d_hidden,):

@@ -153,7 +153,7 @@ def gemma_scope(folder: Path, w: Weights) -> Path:
 @pytest.mark.parametrize("as_file", [True, False])
 def test_gemma_scope(tmp_path: Path, states: Tensor, as_file: bool) -> None:
     w = weights("b_enc") | {"threshold": torch.rand(LATENTS) + 0.5}
-    folder = gemma_scope(tmp_path / f"gemma-scope-2b-pt-res/layer_{LAYER}/width_16k/average_l0_71", w)
+    folder = gemma_scope(tmp_path / f"layer_9/gemma-scope-2b-pt-res/layer_{LAYER}/width_16k/average_l0_71", w)
     place = folder / "params.npz" if as_file else folder
     found = read(place)
     assert found.target_l0 == 71

@@ -64,7 +64,8 @@ def by_the_formula(folder: Path, states: Tensor) -> Tensor:
     w = {name: tensor.double() for name, tensor in load_file(folder / "sae_weights.safetensors").items()}
     x = states.double()
     z = (x - w["b_dec"] if settings.get("apply_b_dec_to_input", True) else x) @ w["W_enc"] + w["b_enc"]
-    return (z.relu() * (z > w["threshold"])) @ w["W_dec"] + w["b_dec"]
+    factors = w.get("finetuning_scaling_factor", w.get("scaling_factor", 1))
+    return (z.relu() * (z > w["threshold"]) * factors) @ w["W_dec"] + w["b_dec"]
 
 
 def reconstruct(sae: JumpReLUSAE, states: Tensor) -> Tensor:
@@ -112,6 +113,14 @@ def needless_scaling_factor(settings: dict[str, Any], tensors: dict[str, Tensor]
     tensors["scaling_factor"] = torch.ones(D_HIDDEN)
 
 
+def factors(name: str) -> Change:
+    def change(settings: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        settings["finetuning_scaling_factor"] = True
+        tensors[name] = 0.5 + torch.rand(D_HIDDEN, generator=torch.Generator().manual_seed(2))
+
+    return change
+
+
 def before_version_6(settings: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     settings |= {**settings.pop("metadata"), "sae_lens_version": "5.11.0", "normalize_activations": False}
 
@@ -137,7 +146,7 @@ def with_nulls(settings: dict[str, Any], tensors: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize(
     "change",
     [lambda settings, tensors: None, leave_default, with_b_dec, negative_thresholds, needless_scaling_factor,
-     before_version_6, with_nulls],
+     factors("scaling_factor"), factors("finetuning_scaling_factor"), before_version_6, with_nulls],
 )  # fmt: skip
 def test_a_sae_of_saelens_computes_the_same(tmp_path: Path, states: Tensor, change: Change) -> None:
     found = read(foreign(tmp_path / "a", change))
@@ -196,11 +205,15 @@ BAD: dict[str, tuple[Change, type[Exception], str]] = {
     "no architecture": (lambda s, _: s.pop("architecture"), CorruptInputError, "threshold is unknown"),
     "unfolded": (setting(normalize_activations="expected_average_only_in"), ModelMismatchError,
                  "'expected_average_only_in': the scale is not folded .*at the end of the training"),
-    "layer norm": (setting(normalize_activations="layer_norm"), ModelMismatchError, "'layer_norm'"),
+    "layer norm": (setting(normalize_activations="layer_norm"), ModelMismatchError, "'layer_norm': every state is divided"),
+    "norm of each": (setting(normalize_activations="constant_norm_rescale"), ModelMismatchError, "by its own norm"),
     "unfolded before 6": (setting(normalize_activations=True), ModelMismatchError, "is True: the scale"),
     "heads": (setting(reshape_activations="hook_z"), ModelMismatchError, "'hook_z'.*residual stream"),
     "head": (of_metadata(hook_head_index=2), ModelMismatchError, "hook_head_index 2"),
-    "fine-tuned": (setting(finetuning_scaling_factor=True), ModelMismatchError, "rows of W_dec"),
+    "old head": (setting(hook_point_head_index=2, metadata={"hook_point": "blocks.3.attn.hook_q"}), ModelMismatchError,
+                 "hook_head_index 2"),
+    "transcoder": (of_metadata(hook_name_out="blocks.3.hook_mlp_out"), ModelMismatchError, "it is a transcoder"),
+    "expert": (of_metadata(hook_name="model.layers.1.mlp.experts.3"), ModelMismatchError, "no block's output"),
     "centred": (of_metadata(model_from_pretrained_kwargs={"center_writing_weights": True}), ModelMismatchError,
                 "unprocessed model"),
     "layer": (of_metadata(hook_name="blocks.5.hook_resid_post"), ModelMismatchError,
