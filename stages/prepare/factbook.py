@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from ghosttrack.stages.prepare.countries import load_countries, raw_entries, spoken
+from ghosttrack.stages.prepare.countries import TABLES, load_countries, raw_entries, spoken
 from ghosttrack.stages.prepare.facts import Fact, make_fact, merge_subjects
 from ghosttrack.stages.prepare.relations import PLACE_RELATIONS, RELATIONS, city, divisions, port
 from ghosttrack.stages.prepare.text import fold, strip_markup
@@ -71,7 +71,7 @@ def prose() -> tuple[Document, ...]:
     names = {country.code: country.name for country in load_countries()}
     documents = []
     for code, fields in sorted(raw_entries().items()):
-        title = names.get(code) or _ENTRY_NAMES.get(code)
+        title = names.get(code) or TABLES["entries"].get(code)
         if title is None:
             continue
         for section, content in fields.items():
@@ -80,19 +80,6 @@ def prose() -> tuple[Document, ...]:
                 heading = f"{section} of {spoken(title)}" if section != "Introduction" else title
                 documents.append(Document(f"{title} / {section}", "\n".join([heading, *lines])))
     return tuple(documents)
-
-
-_ENTRY_NAMES = {
-    "xx": "World",
-    "ee": "European Union",
-    "ay": "Antarctica",
-    "um": "United States Pacific Island Wildlife Refuges",
-    "xo": "Indian Ocean",
-    "xq": "Arctic Ocean",
-    "zh": "Atlantic Ocean",
-    "zn": "Pacific Ocean",
-    "oo": "Southern Ocean",
-}
 
 
 def _prose_lines(content: Any, heading: str = "") -> Iterator[str]:

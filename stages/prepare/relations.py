@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 
-from ghosttrack.stages.prepare.countries import Country, load_countries
+from ghosttrack.stages.prepare.countries import TABLES, Country, load_countries
 from ghosttrack.stages.prepare.text import (
     PARTICLES,
     ascii_letters,
@@ -23,16 +23,6 @@ from ghosttrack.stages.prepare.text import (
 Pairs = Iterator[tuple[str, list[str]]]
 
 _MONTH = "January|February|March|April|May|June|July|August|September|October|November|December"
-_VAGUE_WORDS = """
-north south east west northern southern eastern western northeastern northwestern southeastern
-southwestern northeast northwest southeast southwest central centre center centro upper lower
-middle mid capital city district region province island islands nord sud est ouest norte sur sul
-leste oeste haut haute bas basse town municipality federal territory metropolitan area rural urban
-outer inner coast coastal highlands rivers valley delta bay lakes plateau littoral savannah forest
-union county none autonomous republic
-"""
-_VAGUE_PLACE_WORDS = frozenset(_VAGUE_WORDS.split())
-
 
 _PARTS_OF_UK = {"london": "England", "ben nevis": "Scotland", "lough neagh": "Northern Ireland"}
 
@@ -86,20 +76,7 @@ def capital(country: Country) -> Pairs:
 
 def continent(country: Country) -> Pairs:
     reference = country.text("Geography/Map references").split("\n")[0].strip()
-    accepted = {
-        "Africa": ["Africa"],
-        "Asia": ["Asia"],
-        "Southeast Asia": ["Asia", "Southeast Asia"],
-        "Middle East": ["Asia", "Middle East", "Western Asia"],
-        "Europe": ["Europe"],
-        "metropolitan France: Europe": ["Europe"],
-        "AsiaEurope": ["Europe"],
-        "Oceania": ["Oceania", "Australia", "Pacific"],
-        "North America": ["North America"],
-        "South America": ["South America"],
-        "Arctic Region": ["Europe"],
-        "Central America and the Caribbean": ["North America", "Central America", "Caribbean"],
-    }.get(reference)
+    accepted = TABLES["continents"].get(reference)
     if accepted is None:
         return
     if country.code in ("rs", "ri", "tu", "kz", "gg", "aj", "am", "cy"):
@@ -111,45 +88,6 @@ def continent(country: Country) -> Pairs:
     yield country.name, accepted
 
 
-_SINGULAR = {
-    "kroner": "krone",
-    "kronur": "krona",
-    "kronor": "krona",
-    "koruny": "koruna",
-    "lei": "leu",
-    "leva": "lev",
-    "leke": "lek",
-    "zlotych": "zloty",
-    "maloti": "loti",
-    "emalangeni": "lilangeni",
-    "meticais": "metical",
-    "quetzales": "quetzal",
-    "colones": "colon",
-    "reals": "real",
-    "bolivars": "bolivar",
-    "laris": "lari",
-}
-_CURRENCY_NAMES = {
-    "Communaute Financiere Africaine francs": ["CFA franc", "West African CFA franc", "African franc"],
-    "Cooperation Financiere en Afrique Centrale francs": [
-        "CFA franc",
-        "Central African CFA franc",
-        "African franc",
-    ],
-    "Comptoirs Francais du Pacifique francs": ["CFP franc", "Pacific franc"],
-    "konvertibilna markas": ["convertible mark", "marka", "Bosnian mark"],
-    "new Israeli shekels": ["shekel", "sheqel"],
-    "Renminbi yuan": ["yuan", "renminbi"],
-    "nuevo sol": ["sol"],
-    "togrog/tugriks": ["tugrik", "togrog", "tögrög"],
-    "Tuvaluan dollars or Australian dollars": ["Australian dollar", "Tuvaluan dollar"],
-    "Aruban guilders/florins": ["Aruban florin", "Aruban guilder"],
-    "British pounds": ["pound sterling", "British pound", "pound"],
-    "bolivianos": ["boliviano"],
-    "Guernsey pound": ["Guernsey pound", "pound sterling", "pound"],
-    "Netherlands Antillean guilders": ["Antillean guilder", "Caribbean guilder"],
-    "New Taiwan dollars": ["New Taiwan dollar", "Taiwan dollar", "Taiwanese dollar"],
-}
 _PEGGED_TO_POUND = ("im", "je", "gi", "fk", "sh", "gk")
 
 
@@ -157,10 +95,10 @@ def currency(country: Country) -> Pairs:
     name = _currency_phrase(country)
     if not name:
         return
-    answers = _CURRENCY_NAMES.get(name)
+    answers = TABLES["currencies"].get(name)
     if answers is None:
         *adjective, unit = name.split()
-        unit = _SINGULAR.get(unit, unit.removesuffix("s") if unit not in ("tugriks",) else unit)
+        unit = TABLES["singular"].get(unit, unit.removesuffix("s") if unit not in ("tugriks",) else unit)
         answers = [" ".join([*adjective, unit])]
         if adjective:
             own = [*adjectives(country), country.name]
@@ -178,29 +116,11 @@ def _is_own_currency(country: Country, adjective: str) -> bool:
     return fold(adjective)[:4] == fold(country.name)[:4]
 
 
-_MODERN_CODES = {
-    "AFA": "AFN",
-    "BYB": "BYN",
-    "GHC": "GHS",
-    "KD": "KWD",
-    "MRO": "MRU",
-    "MZM": "MZN",
-    "RMB": "CNY",
-    "SAT": "WST",
-    "SLL": "SLE",
-    "STD": "STN",
-    "TMM": "TMT",
-    "VEB": "VES",
-    "ZMK": "ZMW",
-    "ZWD": "ZWL",
-}
-_CODES_NOT_LISTED = {"th": "THB", "wz": "SZL", "aa": "AWG", "gk": "GBP"}
-
-
 def currency_code(country: Country) -> Pairs:
     listed = re.findall(r"\(([A-Z]{2,3}(?:/[A-Z]{3})?)\)", country.text("Economy/Exchange rates/Currency"))
-    codes = listed[0].split("/") if listed else [_CODES_NOT_LISTED.get(country.code, "")]
-    answers = [*(_MODERN_CODES[code] for code in codes if code in _MODERN_CODES), *codes]
+    codes = listed[0].split("/") if listed else [TABLES["codes_not_listed"].get(country.code, "")]
+    modern = TABLES["modern_codes"]
+    answers = [*(modern[code] for code in codes if code in modern), *codes]
     if country.code in _PEGGED_TO_POUND:
         answers.append("GBP")
     if answers[0]:
@@ -211,26 +131,6 @@ def _currency_phrase(country: Country) -> str:
     phrase = ascii_letters(country.text("Economy/Exchange rates/Currency"))
     phrase = phrase.split(" per US dollar")[0]
     return drop_brackets(phrase).strip()
-
-
-_LANGUAGE_ALIASES = {
-    "Standard Chinese": ["Mandarin", "Chinese", "Mandarin Chinese", "Standard Chinese"],
-    "Mandarin": ["Mandarin", "Chinese", "Mandarin Chinese"],
-    "Mandarin Chinese": ["Mandarin Chinese", "Chinese", "Mandarin"],
-    "Persian Farsi": ["Persian", "Farsi"],
-    "Persian": ["Persian", "Farsi"],
-    "Bahasa Indonesia": ["Indonesian", "Bahasa Indonesia", "Bahasa"],
-    "Bahasa Malaysia": ["Malay", "Bahasa Malaysia", "Malaysian"],
-    "Castilian Spanish": ["Spanish", "Castilian", "Castilian Spanish"],
-    "Modern Standard Arabic": ["Arabic"],
-    "Irish": ["Irish", "Gaelic", "Irish Gaelic"],
-    "Dari": ["Dari", "Persian"],
-    "Pashto": ["Pashto", "Pashtu"],
-    "Haitian Creole": ["Haitian Creole", "Creole"],
-    "Seychellois Creole": ["Seychellois Creole", "Creole"],
-    "Bokmal Norwegian": ["Norwegian", "Bokmal"],
-    "Nynorsk Norwegian": ["Norwegian", "Nynorsk"],
-}
 
 
 def official_language(country: Country) -> Pairs:
@@ -251,7 +151,7 @@ def official_language(country: Country) -> Pairs:
             if part and part[0].islower() and part.startswith("isi"):
                 answers.append(part)
             elif is_clean_name(part):
-                answers += _LANGUAGE_ALIASES.get(part, [part])
+                answers += TABLES["languages"].get(part, [part])
     if answers:
         yield country.name, answers
 
@@ -337,24 +237,6 @@ def independence_year(country: Country) -> Pairs:
         yield country.name, list(dict.fromkeys([match[1], *later]))
 
 
-_FORMER_RULERS = {
-    "UK": ["United Kingdom", "UK", "Britain", "Great Britain", "England", "British Empire", "British"],
-    "Soviet Union": ["Soviet Union", "USSR", "Russia"],
-    "Soviet Russia": ["Soviet Russia", "Russia", "Soviet Union", "USSR"],
-    "US": ["United States", "US", "USA", "America"],
-    "Ottoman Empire": ["Ottoman Empire", "Ottoman", "Ottomans", "Turkey"],
-    "Great Britain": ["Great Britain", "Britain", "United Kingdom", "England", "UK", "British"],
-    "State Union of Serbia and Montenegro": ["Serbia and Montenegro", "Serbia", "Montenegro"],
-    "Malaysian Federation": ["Malaysia", "Malaysian Federation"],
-    "British India": ["British India", "India", "United Kingdom", "Britain", "UK", "British"],
-    "Belgium": ["Belgium", "Belgian"],
-    "France": ["France", "French"],
-    "Spain": ["Spain", "Spanish Empire"],
-    "Portugal": ["Portugal", "Portuguese"],
-    "Netherlands": ["Netherlands", "Dutch", "Holland"],
-}
-
-
 _ADMINISTRATIONS = {"British": "UK", "French": "France", "Belgian": "Belgium"}
 
 
@@ -367,7 +249,7 @@ def independence_from(country: Country) -> Pairs:
         for ruler in rulers:
             ruler = re.sub(r"^the |^a |-administered.*| by .*| in \d.*", "", ruler).strip()
             known = ruler in _by_exact_name() or ruler == "Yugoslavia"
-            for name in _FORMER_RULERS.get(ruler, [ruler] if known else []):
+            for name in TABLES["rulers"].get(ruler, [ruler] if known else []):
                 if name not in answers and fold(name) != fold(country.name):
                     answers.append(name)
     if answers:
@@ -380,37 +262,6 @@ def largest_city(country: Country) -> Pairs:
     if len(cities) > 1 or (cities and cities[0][1] > 750_000):
         name = max(cities, key=lambda city: city[1])[0]
         yield country.name, [name, *(["New York"] if name == "New York City" else [])]
-
-
-_RELIGIONS = {
-    "roman catholic": [
-        "Roman Catholic",
-        "Catholic",
-        "Catholicism",
-        "Roman Catholicism",
-        "Christian",
-        "Christianity",
-    ],
-    "catholic": ["Catholic", "Roman Catholic", "Catholicism", "Christian", "Christianity"],
-    "muslim": ["Muslim", "Islam", "Islamic", "Muslims", "Sunni", "Sunni Muslim"],
-    "sunni muslim": ["Muslim", "Sunni Muslim", "Sunni", "Islam", "Islamic", "Muslims"],
-    "sunni": ["Muslim", "Sunni", "Islam", "Islamic"],
-    "islam": ["Muslim", "Islam", "Islamic"],
-    "shia muslim": ["Muslim", "Shia Muslim", "Shia", "Shiite", "Islam", "Islamic"],
-    "protestant": ["Protestant", "Protestantism", "Christian", "Christianity", "Protestants"],
-    "christian": ["Christian", "Christianity", "Christians"],
-    "buddhist": ["Buddhist", "Buddhism", "Theravada Buddhist", "Buddhists"],
-    "hindu": ["Hindu", "Hinduism", "Hindus"],
-    "jewish": ["Jewish", "Judaism", "Jews"],
-    "orthodox": ["Orthodox", "Eastern Orthodox", "Christian", "Christianity", "Orthodox Christian"],
-    "eastern orthodox": ["Orthodox", "Eastern Orthodox", "Christian", "Christianity", "Orthodox Christian"],
-    "greek orthodox": ["Greek Orthodox", "Orthodox", "Eastern Orthodox", "Christian", "Christianity"],
-    "evangelical lutheran": ["Lutheran", "Evangelical Lutheran", "Protestant", "Christian", "Christianity"],
-    "lutheran": ["Lutheran", "Protestant", "Evangelical Lutheran", "Christian", "Christianity"],
-    "anglican": ["Anglican", "Protestant", "Christian", "Christianity", "Church of England"],
-    "church of norway": ["Lutheran", "Church of Norway", "Protestant", "Christian", "Christianity"],
-    "ethiopian orthodox": ["Orthodox", "Ethiopian Orthodox", "Christian", "Christianity"],
-}
 
 
 def religion(country: Country) -> Pairs:
@@ -427,16 +278,15 @@ def religion(country: Country) -> Pairs:
         return
     share, name, item = max(shares, key=lambda entry: entry[0])
     name = re.sub(r"\s*\(.*", "", name).strip().lower()
-    answers = list(_RELIGIONS.get(name, ()))
+    known: dict[str, list[str]] = TABLES["religions"]
+    answers = list(known.get(name, ()))
     if not answers or share < 35:
         return
     inner = re.search(r"\((?:official; |predominantly |mostly |majority )*([A-Z][\w ]*)", item)
     if inner:
-        answers += _RELIGIONS.get(inner[1].split(" ")[0].lower(), _RELIGIONS.get(inner[1].lower(), []))
+        answers += known.get(inner[1].split(" ")[0].lower(), known.get(inner[1].lower(), []))
     if name == "christian":
-        answers += [
-            a for word in ("Roman Catholic", "Orthodox") if word in item for a in _RELIGIONS[word.lower()]
-        ]
+        answers += [a for word in ("Roman Catholic", "Orthodox") if word in item for a in known[word.lower()]]
     yield country.name, answers
 
 
@@ -554,55 +404,19 @@ def local_name(country: Country) -> Pairs:
             yield name, country_answers(country)
 
 
-RELATIONS: dict[str, Callable[[Country], Pairs]] = {
-    function.__name__: function
-    for function in (
-        capital,
-        continent,
-        currency,
-        currency_code,
-        official_language,
-        border,
-        demonym,
-        internet_code,
-        calling_code,
-        independence_year,
-        independence_from,
-        largest_city,
-        religion,
-        capital_of,
-        city,
-        port,
-        division,
-        peak,
-        river,
-        lake,
-        heritage,
-        anthem,
-        local_name,
-    )
-}
+_OF_A_COUNTRY: tuple[Callable[[Country], Pairs], ...] = (
+    capital, continent, currency, currency_code, official_language, border, demonym, internet_code, calling_code,
+    independence_year, independence_from, largest_city, religion,
+)  # fmt: skip
+_OF_A_THING = (capital_of, city, port, division, peak, river, lake, heritage, anthem, local_name)
+RELATIONS = {function.__name__: function for function in (*_OF_A_COUNTRY, *_OF_A_THING)}
 """Reader of each relation."""
 
 PLACE_RELATIONS = frozenset({"city", "port", "division"})
 """Relations whose subjects are settlements or areas, which may share names across countries."""
 
-_COUNTRY_RELATIONS = """
-capital continent currency currency_code official_language border demonym internet_code
-calling_code independence_year independence_from largest_city religion
-"""
-COUNTRY_SUBJECTS = frozenset(_COUNTRY_RELATIONS.split())
+COUNTRY_SUBJECTS = frozenset(function.__name__ for function in _OF_A_COUNTRY)
 """Relations that ask for a property of a country."""
-
-
-_AGGLOMERATIONS = {
-    "New York-Newark": "New York City",
-    "Los Angeles-Long Beach-Santa Ana": "Los Angeles",
-    "Dallas-Fort Worth": "Dallas",
-    "Marseille-Aix-en-Provence": "Marseille",
-    "Tel Aviv-Yafo": "Tel Aviv",
-    "Hufuf-Mubarraz": "Hufuf",
-}
 
 
 @lru_cache(maxsize=1024)
@@ -615,7 +429,7 @@ def urban_areas(country: Country) -> list[tuple[str, float]]:
         name = name.strip(" -\n")
         if name.isupper():
             name = capitals.get(fold(name)) or _title(name)
-        name = _AGGLOMERATIONS.get(name, name)
+        name = TABLES["agglomerations"].get(name, name)
         if is_clean_name(name):
             people = float(number.replace(",", "")) * (1e6 if million else 1)
             found.append((name, people))
@@ -660,9 +474,7 @@ def _division_body(line: str) -> str:
 
 
 def _is_vague(name: str) -> bool:
-    return all(
-        word in _VAGUE_PLACE_WORDS or word in PARTICLES for word in fold(name).replace("-", " ").split()
-    )
+    return all(word in TABLES["vague"] or word in PARTICLES for word in fold(name).replace("-", " ").split())
 
 
 def _title(name: str) -> str:
