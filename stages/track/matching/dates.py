@@ -6,9 +6,9 @@ from functools import lru_cache
 from typing import ClassVar, NamedTuple
 
 from dateutil import parser
-from text_to_num import alpha2digit
 
 from ghosttrack.common.maths.text import ascii_digits, compatible
+from ghosttrack.stages.track.matching.han import han_numbers
 
 _OTHERS = """
 januar februar märz april mai juni juli august september oktober november dezember
@@ -16,9 +16,19 @@ janvier février mars avril mai juin juillet août septembre octobre novembre d�
 enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre diciembre
 janeiro fevereiro março abril maio junho julho agosto setembro outubro novembro dezembro
 gennaio febbraio marzo aprile maggio giugno luglio agosto settembre ottobre novembre dicembre
+januari februari maart april mei juni juli augustus september oktober november december
+januari februari mars april maj juni juli augusti september oktober november december
+stycznia lutego marca kwietnia maja czerwca lipca sierpnia września października listopada grudnia
+ledna února března dubna května června července srpna září října listopadu prosince
+ocak şubat mart nisan mayıs haziran temmuz ağustos eylül ekim kasım aralık
+januari februari maret april mei juni juli agustus september oktober november desember
 января февраля марта апреля мая июня июля августа сентября октября ноября декабря
+січня лютого березня квітня травня червня липня серпня вересня жовтня листопада грудня
+ιανουαρίου φεβρουαρίου μαρτίου απριλίου μαΐου ιουνίου ιουλίου αυγούστου σεπτεμβρίου οκτωβρίου νοεμβρίου δεκεμβρίου
+يناير فبراير مارس أبريل مايو يونيو يوليو أغسطس سبتمبر أكتوبر نوفمبر ديسمبر
+בינואר בפברואר במרץ באפריל במאי ביוני ביולי באוגוסט בספטמבר באוקטובר בנובמבר בדצמבר
 """
-"""Months of German, French, Spanish, Portuguese, Italian and Russian."""
+"""Months of other languages, as they stand in dates."""
 
 
 class _Months(parser.parserinfo):
@@ -36,13 +46,14 @@ _DAY = r"(?:the )?\d{1,2}(?:st|nd|rd|th|er|º|\.(?= ))?"
 _ERA = r"(?: BC\b| AD\b)?"
 _DATE = re.compile(
     rf"\b(?:{_DAY}(?: of| de)?[ -]{_MONTH}(?:(?:,| de)?[ -]\d{{4}}{_ERA})?|{_MONTH} {_DAY}\b(?:,? \d{{4}}{_ERA})?|{_MONTH},?(?: de)? \d{{4}}{_ERA}"
-    r"|\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[/.-]\d{1,2}[/.-](?:\d{4}|\d\d))(?:\b|(?=T\d\d:))",
+    r"|(?:0[1-9]|1[0-2])/(?:1\d|20)\d\d|\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[/.-]\d{1,2}[/.-](?:\d{4}|\d\d))(?:\b|(?=T\d\d:))",
     re.IGNORECASE,
 )
+_SHORT_DAY = re.compile(r"(?<![\w./-])(\d{1,2})(?:/(?=\d{1,2}(?![\w/.-]))|\.(?=\d{1,2}\.(?!\d)))(\d{1,2})\.?")
 _TIME = re.compile(
     r"(?<![\d:.,$€£-])(\d{1,2})(?::(\d\d))?(?:\s?([ap])(?:\.\s?m\b\.?|m\b)|\s?(o['’]?clock|uhr)\b)?(?![\d:])"
 )
-_EAST_ASIAN = re.compile(r"(\d{4})[年년] ?(\d{1,2})[月월] ?(\d{1,2})[日일]")
+_EAST_ASIAN = re.compile(r"(?:(\d{4})[年년] ?)?(\d{1,2})[月월](?: ?(\d{1,2})[日일])?")
 _ERAS = re.compile(r"(?<=[\dy])\s?(?:(B)\.?\s?C(?:\.?\s?E)?\b\.?|A\.?\s?D\b\.?|C\.?\s?E\b\.?)")
 _DEFAULTS = (datetime(2001, 1, 1), datetime(2004, 12, 28))
 
@@ -91,12 +102,18 @@ def dates(text: str) -> tuple[Found, ...]:
     return tuple(found)
 
 
-def spelled_days(text: str) -> str:
-    """The text with `the fourth of July` as `the 4th of July`."""
-    return (
-        str(alpha2digit(text, "en"))
-        if re.search(rf"(?i)[a-z]{{3}} (?:of )?{_MONTH}|{_MONTH} [a-z]", text)
-        else text
+def short_days(text: str) -> tuple[Found, ...]:
+    """Days of a month that are written `25/12` or `25.12.`, which could be other numbers too: for texts where a day is sought."""
+    return tuple(
+        Found(readings, *match.span())
+        for match in _SHORT_DAY.finditer(ascii_digits(compatible(text)))
+        if (
+            readings := tuple(
+                Date(None, month, day)
+                for day, month in {(int(match[1]), int(match[2])), (int(match[2]), int(match[1]))}
+                if 1 <= month <= 12 and 1 <= day <= 31
+            )
+        )
     )
 
 
@@ -142,8 +159,16 @@ def eras(text: str) -> str:
 
 def _iso(text: str) -> str:
     """ASCII digits, years of four, and dates of East Asia as others write them."""
-    text = _EAST_ASIAN.sub(r"\1-\2-\3 ", eras(ascii_digits(compatible(text))))
+    text = _EAST_ASIAN.sub(_east_asian, han_numbers(eras(ascii_digits(compatible(text)))))
     return re.sub(r"\b\d{1,3}(?= (?:BC|AD)\b)", lambda match: match[0].zfill(4), text)
+
+
+def _east_asian(match: "re.Match[str]") -> str:
+    """`1776年7月4日`, of which year or day may be left out, as English writes it."""
+    year, month, day = match.groups()
+    if not 1 <= int(month) <= 12:
+        return match[0]
+    return " ".join(filter(None, (day, _INFO.MONTHS[int(month) - 1][1], year))) + " "
 
 
 def _orders(text: str) -> tuple[bool, ...]:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from ghosttrack.common.maths.text import normalise
 from ghosttrack.stages.track.matching.choices import chooses, is_letter, pole, verdict
-from ghosttrack.stages.track.matching.dates import dates, spelled_days, times, whole_date, whole_time
+from ghosttrack.stages.track.matching.dates import dates, short_days, times, whole_date, whole_time
 from ghosttrack.stages.track.matching.mentions import denied_before, states
 from ghosttrack.stages.track.matching.quantities import (
     quantities,
@@ -76,10 +76,10 @@ def number(answer: str, key: Key) -> bool:
 
 def date(answer: str, key: Key) -> bool:
     """The answer holds the date, however it is written; it may say more than the right answer, not less."""
-    answer = spelled_days(answer)
+    answer = spell_out(answer)
     said = [
         reading
-        for found in dates(answer)
+        for found in (*dates(answer), *short_days(answer))
         if not denied_before(answer[: found.start])
         for reading in found.readings
     ]
@@ -114,6 +114,11 @@ def auto(answer: str, key: Key) -> bool:
     return any(_says(answer, gold) for gold in key.golds)
 
 
+def _is_day(answer: str, key: Key) -> bool:
+    """`25 December` where the right answer is `25/12`."""
+    return any({*whole_date(answer)} & {*whole.readings} for gold in key.golds for whole in short_days(gold))
+
+
 def _says(answer: str, gold: str) -> bool:
     return KINDS[kind_of(gold)](answer, Key((gold,)))
 
@@ -123,6 +128,7 @@ MATCHERS: dict[str, Callable[[str, Key], bool]] = {
 }  # fmt: skip
 KINDS: dict[str, Callable[[str, Key], bool]] = MATCHERS | {
     "date": lambda a, k: date(a, k) or contains(a, k),
+    "number": lambda a, k: number(a, k) or _is_day(a, k),
     "time": lambda a, k: time(a, k) or (contains(a, k) and not times(a)),
 }
 

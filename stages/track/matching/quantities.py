@@ -14,6 +14,7 @@ from text_to_num import alpha2digit, text2num
 
 from ghosttrack.common.maths.text import ascii_digits, compatible
 from ghosttrack.stages.track.matching.dates import eras
+from ghosttrack.stages.track.matching.han import han_numbers
 
 _SCALES = {
     "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12, "lakh": 10**5,
@@ -90,10 +91,7 @@ _UNSPACED = regex.compile(
     r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Hangul}\p{Arabic}\p{Hebrew}\p{Devanagari}]"
 )
 _GLUED = regex.compile(rf"(?<={_UNSPACED.pattern})(?=\d)")
-_HAN_NUMBER = re.compile(
-    "(?<![一-鿿\\d])(百分之)?([〇零一二两三四五六七八九十百千万亿億]+)(?=$|[\\W。]|[个個つ人年月日歳岁])"
-)
-_LANGUAGES = ("de", "fr", "es", "pt", "it", "nl", "ru")
+_LANGUAGES = ("de", "fr", "es", "pt", "it", "nl")
 """Whose spelled numbers are read where they are all that is said."""
 _PER = re.compile(
     r"\b(mile|kilomet(?:re|er)|km|met(?:re|er))s? (?:per|an) (hour|second)( squared)?\b", re.IGNORECASE
@@ -148,7 +146,7 @@ def spell_out(text: str) -> str:
     text = re.sub(r"(?<=\d)['′]\s?(?=\d+[\"″])", " ft ", text)
     text = re.sub(r"(?<= ft \d)[\"″]|(?<= ft \d\d)[\"″]", " in", text)
     text = _PER.sub(lambda m: f"{m[1]}/{m[2][0].lower()}{'^2' if m[3] else ''}", text)
-    text = _HAN_NUMBER.sub(_han, _other_language(text))
+    text = han_numbers(_other_language(text))
     text = re.sub(r"\bper cent\b", "percent", text)
     text = re.sub(rf"\ban? (?=(?:{_WORDS}|half|third|quarter)\b)", "one ", text, flags=re.IGNORECASE)
     text = re.sub(
@@ -161,8 +159,13 @@ def spell_out(text: str) -> str:
         rf"(?<![\w.,])(\d+(?:,\d{{3}})*(?:\.\d+)?) ?({_WORDS})\b", _scaled, text, flags=re.IGNORECASE
     )
     text = re.sub(r"\b(no|any|some|every)[ -]one\b", r"\1body", text, flags=re.IGNORECASE)
+    text = re.sub(r"(?i)(?<=teen)-oh?-(?=[a-z])", " oh ", text)
+    text = re.sub(
+        r"(?i)(?<=teen)-(?=[a-z])|(?<=\btwenty)-(?=(?:ten|eleven|twelve|twenty|\w+teen)\b)", " ", text
+    )
     plain = alpha2digit(text, "en", 0) if re.search("[A-Za-z]{3}", text) else text
-    if plain != text:  # nineteen twelve is a year
+    if plain != text:  # nineteen twelve and nineteen oh five are years
+        plain = re.sub(r"(?i)\b(1\d|20)[ -]oh?[ -](\d)\b", r"\1 0\2", plain)
         plain = re.sub(r"\b(1\d|20) (\d\d)\b(?! \d)", lambda m: m[0] if m[0] in text else m[1] + m[2], plain)
     plain = re.sub(r"\b(\d+) and (?:1|one|a) half\b(?: (1(?:000)+)\b)?", _and_a_half, plain)
     names = "|".join(_FRACTIONS)
@@ -178,25 +181,6 @@ def _other_language(text: str) -> str:
             with contextlib.suppress(ValueError):
                 return str(text2num(words, language))
     return text
-
-
-def _han(match: "re.Match[str]") -> str:
-    """Han numerals in digits: each power of ten takes what stands before it; 年 may have digits alone (一九四九)."""
-    digits = {one: value for value, one in enumerate("〇一二三四五六七八九")} | {"零": 0, "两": 2}
-    powers = {"十": 10, "百": 100, "千": 1000, "万": 10**4, "亿": 10**8, "億": 10**8}
-    share = "%" if match[1] else ""
-    if not set(match[2]) & set(powers):
-        return "".join(str(digits[one]) for one in match[2]) + share
-    total = section = last = 0
-    for one in match[2]:
-        power = powers.get(one, 0)
-        if power >= 10**4:
-            total, section, last = (total + section + last or 1) * power, 0, 0
-        elif power:
-            section, last = section + (last or 1) * power, 0
-        else:
-            last = digits[one]
-    return f"{total + section + last}{share}"
 
 
 def _scaled(match: "re.Match[str]") -> str:

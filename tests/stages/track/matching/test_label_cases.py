@@ -770,6 +770,19 @@ CASES: dict[str, list[tuple[str, str, int | None]]] = {
     "degrees": [
         ("0 degrees", "0 °C", 1), ("0 °F", "0 °C", 0),
     ],
+    "spelled years": [
+        ("nineteen-twelve", "1912", 1), ("nineteen oh five", "1905", 1), ("nineteen-oh-five", "1905", 1), ("twenty-twelve", "2012", 1),
+        ("twenty-one", "21", 1), ("eighteen sixty-five", "1856", 0),
+    ],
+    "days without a year": [
+        ("25/12", "25 December", 1), ("12/25", "December 25", 1), ("25.12.", "25 December", 1), ("24/12", "25 December", 0),
+        ("December 25th", "25/12", 1), ("7月4日", "July 4", 1), ("1/2", "0.5", 1), ("2/1", "1/2", 0), ("2.5", "2 May", 0),
+    ],
+    "dates of other languages": [
+        ("4 lipca 1776", "July 4, 1776", 1), ("4 Temmuz 1776", "July 4, 1776", 1), ("一七七六年七月四日", "July 4, 1776", 1),
+        ("1776年7月", "July 1776", 1), ("٤ يوليو ١٧٧٦", "July 4, 1776", 1), ("07/1969", "July 1969", 1), ("5 липня 1776", "July 4, 1776", 0),
+        ("the fourth of July, seventeen seventy-six", "July 4, 1776", 1), ("第三", "3rd", 1), ("第四", "3rd", 0),
+    ],
 }  # fmt: skip
 OPTIONS: list[tuple[tuple[str, ...], list[tuple[str, str, int]]]] = [
     (("Paris", "Oslo"), [
