@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ghosttrack.common.maths.text import normalise
+from ghosttrack.stages.track.matching.corrections import corrected
 from ghosttrack.stages.track.matching.matchers import MATCHERS, Key, applicable, auto, exact
 from ghosttrack.stages.track.matching.refusals import refuses
 
@@ -42,7 +43,7 @@ def judge(
     matching: a value of `data.matching`; what no text can tell (`label`, `judge`) is by `auto` here.
     """
     golds = tuple(alias for alias in aliases if alias.strip())
-    answer = _ASIDE.sub("", answer)
+    answer = corrected(_ASIDE.sub("", answer))
     said = normalise(answer)
     if said in ("", "-") and not any(gold.strip() == answer.strip() for gold in golds):
         return Judgement(None, None, "empty")

@@ -88,7 +88,6 @@ _LOOSE: tuple[tuple[regex.Pattern[str], str | Callable[[regex.Match[str]], str]]
     (regex.compile("[äöü]", regex.I), lambda match: {"ä": "ae", "ö": "oe", "ü": "ue"}[match[0].lower()]),
 )
 """Looser spellings, where the strict one is not there: Spiderman, l'Espagne, Ankara'da, Koeln."""
-_TAKEN_BACK = regex.compile(r"[^.?!]*\?\s*(?=no\b)", regex.I)
 _REACH = 7
 """Words between a negation and what it denies, at most."""
 _COMMON = "us it who no in or me is as at be am an so to we he my by of on if up do go"
@@ -116,7 +115,7 @@ def states(answer: str, name: str) -> bool:
         return any(_states_part(piece, key) for piece in pieces if piece)
     if name[0].isupper() and len(name) <= 3 and key in _COMMON_WORDS and normalise(answer) != key:
         return bool(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", answer))
-    answer = _ASKED_BACK.sub("", _TAKEN_BACK.sub("", answer))
+    answer = _ASKED_BACK.sub("", answer)
     if _states_words(answer, name):
         return True
     for pattern, plain in _LOOSE:

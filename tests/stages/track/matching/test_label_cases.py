@@ -783,6 +783,14 @@ CASES: dict[str, list[tuple[str, str, int | None]]] = {
         ("1776年7月", "July 1776", 1), ("٤ يوليو ١٧٧٦", "July 4, 1776", 1), ("07/1969", "July 1969", 1), ("5 липня 1776", "July 4, 1776", 0),
         ("the fourth of July, seventeen seventy-six", "July 4, 1776", 1), ("第三", "3rd", 1), ("第四", "3rd", 0),
     ],
+    "corrections": [
+        ("Sydney. No, wait, Canberra.", "Canberra", 1), ("Sydney. No, wait, Canberra.", "Sydney", 0), ("Sydney... actually, Canberra", "Sydney", 0),
+        ("5, no wait, 6", "5", 0), ("5, no wait, 6", "6", 1), ("It's 1912. Sorry, I meant 1913.", "1912", 0), ("It's 1912. Sorry, I meant 1913.", "1913", 1),
+        ("Yes. Wait, no.", "yes", 0), ("Yes. Wait, no.", "no", 1), ("A. Wait, no, B.", "B", 1), ("A. Wait, no, B.", "A", 0), ("Lyon, or rather Paris", "Lyon", 0),
+        ("北京？不，上海", "上海", 1), ("北京？不，上海", "北京", 0), ("是北京吗？不，是上海。", "北京", 0), ("悉尼？不对，堪培拉", "堪培拉", 1), ("悉尼？不对，堪培拉", "悉尼", 0),
+        ("パリ？いいえ、ロンドンです", "パリ", 0), ("パリ？いいえ、ロンドンです", "ロンドン", 1), ("Paris? Nein, Berlin.", "Paris", 0), ("¿París? No, Madrid", "Madrid", 1),
+        ("Paris. Actually, it has been the capital for centuries.", "Paris", 1), ("Paris, no wait", "Paris", 1), ("I meant Paris", "Paris", 1),
+    ],
 }  # fmt: skip
 OPTIONS: list[tuple[tuple[str, ...], list[tuple[str, str, int]]]] = [
     (("Paris", "Oslo"), [
