@@ -9,11 +9,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import ghosttrack as gt
+from ghosttrack.api.serving import Dashboard
+from ghosttrack.common.config.load import load_config
 from ghosttrack.common.engine.contract import load_contracts
 from tests.pipeline import CODE, RESULTS, Pipeline, ran
 
@@ -167,6 +170,29 @@ def test_new_questions_are_scored_as_the_run_scored_its_own(undisturbed: Pipelin
             )
     after = undisturbed.digests()
     assert {path: digest for path, digest in after.items() if "/asked/" not in path} == before
+    assert_tracks_of_asked_questions_are_taken_out(undisturbed, scores)
+
+
+def assert_tracks_of_asked_questions_are_taken_out(scored: Pipeline, scores: list[dict[str, Any]]) -> None:
+    """By the API, the served page and the command alike; their ids are those of questions of the run."""
+    run = gt.open("demo-stub", root=scored.root)
+    assert [(each.id, each.answer, each.probability) for each in run.asked] == [
+        (line["id"], line["answer"], line["score"]) for line in scores
+    ]
+    question = run.asked[1]
+    track = int(question.tracks.loc[question.tracks["position"] == 0, "track"].iloc[0])
+    drop = question.without(track).drop
+    config = load_config("demo", [f"paths.root={scored.root}"], environ={}, stub=True)
+    with Dashboard(config) as server:
+        found = server.live.without({"question": f"new:{question.id}", "tracks": [track]})
+    assert found["drop"] == pytest.approx(drop, abs=1e-5)
+    done = subprocess.run(
+        [sys.executable, "-m", "ghosttrack.orchestrate", "intervene", "demo", f"new:{question.id}", "--stub",
+         "--set", f"paths.root={scored.root}", "--track", str(track), "--json"],
+        cwd=CODE, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["drop"] == pytest.approx(drop, abs=1e-5)
 
 
 def test_a_finished_run_is_opened_fitted_and_scored_from_python(undisturbed: Pipeline) -> None:

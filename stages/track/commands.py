@@ -10,6 +10,7 @@ import click
 from ghosttrack.common.config.load import load_config
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.errors import ConfigError, MissingInputError
+from ghosttrack.common.formats.questions import NEW
 
 
 @click.command()
@@ -39,7 +40,10 @@ def intervene(
     as_json: bool,
     **how: Any,
 ) -> None:
-    """Take tracks or latents out of the model while it answers QUESTION (its id, or its line from 0), and say what changes."""
+    """Take tracks or latents out of the model while it answers QUESTION, and say what changes.
+
+    QUESTION is its id or its line from 0; with `new:` before it, one of the last `ghosttrack score`.
+    """
     from ghosttrack.stages.track.intervening import Interventions
 
     if not (tracks or latents or candidate):
@@ -51,11 +55,14 @@ def intervene(
         stage, own = unit.split("/")
         entry = store.current(config.name, stage, own)
         if entry is None:
-            raise MissingInputError(f"{config.name}: {unit} has no result; `ghosttrack run {name}` makes it")
+            maker = f"ghosttrack score {name} --input …" if "asked" in own else f"ghosttrack run {name}"
+            raise MissingInputError(f"{config.name}: {unit} has no result; `{maker}` makes it")
         return entry.file(file) if file else entry.path
 
     desk = Interventions.open(path, config)
-    number = desk.number(question)
+    if question.startswith(NEW):
+        desk = desk.of_asked(path)
+    number = desk.number(question.removeprefix(NEW))
     result = desk.intervene(number, tracks, [_pair(text) for text in latents], candidate, **how)
     click.echo(json.dumps(result, ensure_ascii=False) if as_json else words(result))
 

@@ -15,7 +15,7 @@ from ghosttrack.common.config.schema import Config
 from ghosttrack.common.errors import DataError
 from ghosttrack.common.formats.answers import GENERATIONS
 from ghosttrack.common.formats.candidates import CANDIDATES
-from ghosttrack.common.formats.questions import QUESTIONS, in_chat
+from ghosttrack.common.formats.questions import ASKED, QUESTIONS, in_chat
 from ghosttrack.common.formats.saes import SAE
 from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.common.models.interventions import Edit
@@ -64,14 +64,15 @@ class Interventions:
             Rereader(loaded), Head.of(loaded),
         )  # fmt: skip
 
-    def of_others(
-        self, questions: Path, generations: Path, candidates: Path, tracks: Path
-    ) -> "Interventions":
-        """The same model and SAEs at other questions, by their files: new ones that have just been asked."""
+    def of_asked(self, find: Find) -> "Interventions":
+        """The same model and SAEs at new questions."""
         return replace(
-            self, questions=read_questions(questions), generations=GENERATIONS.read(generations),
-            candidates=CANDIDATES.read(candidates), tracks=tracks,
-        )  # fmt: skip
+            self,
+            questions=read_questions(find("prepare/asked", ASKED.name)),
+            generations=GENERATIONS.read(find("track/asked_answers", GENERATIONS.name)),
+            candidates=CANDIDATES.read(find("track/asked_answers", CANDIDATES.name)),
+            tracks=find("track/asked", TRACKS.name),
+        )
 
     def number(self, name: str) -> int:
         """The line of a question, by its id or its number. Raises DataError."""

@@ -1,21 +1,34 @@
-"""A new question that was answered, tracked and scored a moment ago. It has all that a question of a run has."""
+"""A new question that was answered, tracked and scored. It has all that a question of a run has."""
 
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ghosttrack.api.question import Question
 from ghosttrack.common.engine.progress import format_probability
+from ghosttrack.stages.report.results import ASKED
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from ghosttrack.api.run import Run
     from ghosttrack.stages.track.intervening import Interventions
 
 
+class Scored:
+    """Where the tables of the questions of the last `ghosttrack score` lie: in the run, under units of their own."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def file(self, unit: str, name: str) -> Path:
+        return self._run.file(ASKED.get(unit, unit), name)
+
+
 class Asked(Question):
-    """Made by `run.ask`. Its files go with it."""
+    """Made by `run.ask`, whose files go with it, or by `run.asked`."""
 
     @property
     def in_fit(self) -> bool:
@@ -46,12 +59,7 @@ class Asked(Question):
 
     @property
     def _interventions(self) -> Interventions:
-        return self._run._interventions.of_others(
-            self._source.file("prepare/asked", "asked.jsonl"),
-            self._source.file("track/answers", "generations.jsonl"),
-            self._source.file("track/answers", "candidates.parquet"),
-            self._source.file("track/all", "tracks.parquet"),
-        )
+        return self._run._interventions.of_asked(self._source.file)
 
     @property
     def notices(self) -> list[str]:

@@ -17,7 +17,7 @@ from ghosttrack.api.question import Question, Source
 from ghosttrack.api.run import Run
 from ghosttrack.common.errors import DataError
 from ghosttrack.common.formats.answers import GENERATIONS
-from ghosttrack.stages.report.dashboard.asked import NEW
+from ghosttrack.common.formats.questions import NEW
 from ghosttrack.stages.report.dashboard.slices import Slices
 from ghosttrack.stages.report.results import ASKED, Results
 
@@ -84,10 +84,5 @@ class Live:
     def _question(self, name: Any) -> Question:
         if not isinstance(name, str):
             raise DataError("question is the id of one")
-        if name in self._asked:
-            return self._asked[name]
-        if name.startswith(NEW):
-            raise DataError(
-                "tracks of questions of `ghosttrack score` cannot be taken out; ask the question here"
-            )
-        return self._run.question(name)
+        scored = {NEW + each.id: each for each in self._run.asked} if name.startswith(NEW) else {}
+        return self._asked.get(name) or scored.get(name) or self._run.question(name)

@@ -20,6 +20,8 @@ from ghosttrack.common.config.schema import NAME, Config
 from ghosttrack.common.engine.contract import Contract, Unit, expand, load_contracts
 from ghosttrack.common.engine.storage import Entry, Store
 from ghosttrack.common.errors import ConfigError, CorruptInputError, DataError, MissingInputError
+from ghosttrack.common.formats.answers import GENERATIONS, read_answers
+from ghosttrack.common.formats.detector import ASKED_SCORES
 from ghosttrack.common.formats.final_report import REPORT
 from ghosttrack.common.formats.hallucination_scores import SCORES
 from ghosttrack.common.formats.latents import LATENTS
@@ -150,9 +152,7 @@ class Run:
     @cached_property
     def answers(self) -> list[Answer]:
         """The model's answers as records, in the order of the questions."""
-        from ghosttrack.common.formats.answers import read_answers
-
-        return read_answers(self.file("track/answers", "generations.jsonl"))
+        return read_answers(self.file("track/answers", GENERATIONS.name))
 
     @cached_property
     def questions(self) -> pd.DataFrame:
@@ -263,6 +263,22 @@ class Run:
         the text. The first question loads the model; it stays in memory.
         """
         return self._session.ask([_as_row(question, relation=relation, subject=subject)])[0]
+
+    @cached_property
+    def asked(self) -> list[Asked]:
+        """The questions of the last `ghosttrack score`, in order; empty where there are none."""
+        from ghosttrack.api.asked import Asked, Scored
+        from ghosttrack.stages.report.results import Results
+
+        scored = Results(self._store, self.name, self._entries, deep=False).of_new_questions()
+        if scored is None:
+            return []
+        answers = read_answers(self.file("track/asked_answers", GENERATIONS.name))
+        records = scored.lines(SCORES_OF_ASKED, ASKED_SCORES.name)
+        return [
+            Asked(self, Scored(self), number, answer, record)
+            for number, (answer, record) in enumerate(zip(answers, records, strict=True))
+        ]
 
     def stream(
         self, question: str, *, relation: str | None = None, subject: str | None = None

@@ -26,12 +26,14 @@ from ghosttrack.common.engine.storage import Entry
 from ghosttrack.common.formats.answers import read_answers
 from ghosttrack.common.formats.detector import DETECTOR, DETECTOR_ARRAYS
 from ghosttrack.common.formats.questions import in_chat
+from ghosttrack.stages.report.results import ASKED
 
 if TYPE_CHECKING:
     from ghosttrack.api.run import Run
 
 
-ASKED, ANSWERS, DETECTED = "prepare/asked", "track/asked_answers", "detect/all"
+QUESTION, DETECTED = "prepare/asked", "detect/all"
+ANSWERS = ASKED["track/answers"]
 
 
 class Token(NamedTuple):
@@ -91,7 +93,7 @@ class Session:
 
         scratch, config = self._begin([row])
         units = asked_units(config)
-        asked = next(unit for unit in units if unit.label == ASKED)
+        asked = next(unit for unit in units if unit.label == QUESTION)
         self._do(asked, config, scratch)
         answering = next(unit for unit in units if unit.label == ANSWERS)
         job = self._job(answering, config, scratch)
@@ -99,7 +101,7 @@ class Session:
         self._run.file(DETECTED, DETECTOR_ARRAYS.name)
         detector = job.kept("detector", lambda: load(folder))
         model = language_model_of(job)
-        [question] = read_questions(job.input(ASKED, "asked.jsonl"))
+        [question] = read_questions(job.input(QUESTION, "asked.jsonl"))
         ends = ends_of(job, model, in_chat(question))
         logprobs: list[float] = []
         entropies: list[float] = []
@@ -140,9 +142,8 @@ class Scratch:
         return Path(self._folder.name) / unit.stage / unit.name
 
     def file(self, unit: str, name: str) -> Path:
-        """A file of the units of new questions; `track/answers` and `track/all` mean theirs."""
-        own = {"track/answers": "track/asked_answers", "track/all": "track/asked"}.get(unit, unit)
-        return self._made[own].file(name)
+        """A file of the units of new questions; those of a run's own mean theirs."""
+        return self._made[ASKED.get(unit, unit)].file(name)
 
     def inputs(self, unit: Unit) -> dict[str, Entry]:
         """What a unit reads: of the run, verified, or made here a moment ago."""

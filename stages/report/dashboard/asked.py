@@ -1,6 +1,6 @@
 """New questions in the dashboard: those of the last `ghosttrack score`, and those that are asked while it is served.
 
-They come after the run's own, with ids that begin with `new:`, so that a question of the same id is not taken for them.
+They come after the run's own, with ids that begin with `new:`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from ghosttrack.common.formats.answers import GENERATIONS
 from ghosttrack.common.formats.cells import cells_of
 from ghosttrack.common.formats.detector import ASKED_SCORES
 from ghosttrack.common.formats.hallucination_scores import SCORES
+from ghosttrack.common.formats.questions import NEW
 from ghosttrack.stages.report.dashboard.measured import measurements
 from ghosttrack.stages.report.dashboard.questions import ANSWERS_UNIT, DrawnTracks
 from ghosttrack.stages.report.dashboard.reasons import explanation
 from ghosttrack.stages.report.results import SCORED, Results
 
-NEW = "new:"
 Record = dict[str, Any]
 
 

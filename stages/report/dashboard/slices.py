@@ -16,8 +16,9 @@ from typing import Any, NamedTuple
 import pyarrow.compute as pc
 
 from ghosttrack.common.formats.latents import LATENTS
+from ghosttrack.common.formats.questions import NEW
 from ghosttrack.stages.report.dashboard import run_card
-from ghosttrack.stages.report.dashboard.asked import NEW, Record, read_questions, told
+from ghosttrack.stages.report.dashboard.asked import Record, read_questions, told
 from ghosttrack.stages.report.dashboard.build import run_data
 from ghosttrack.stages.report.dashboard.features import UNIT as FEATURES_UNIT
 from ghosttrack.stages.report.dashboard.features import FeatureBook
