@@ -8,7 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ghosttrack.common.config.cluster import ClusterProfile
-from ghosttrack.common.config.load import environment_overrides, given_sizes, load_cluster, load_config
+from ghosttrack.common.config.load import (
+    environment_overrides,
+    given_sizes,
+    load_cluster,
+    load_config,
+    of_stub,
+)
 from ghosttrack.common.config.schema import SIZES, Config
 from ghosttrack.common.engine.contract import STAGES_FOLDER, Contract, load_contracts, stage_module
 from ghosttrack.common.engine.image import inputs_of
@@ -46,6 +52,7 @@ class Request:
         What environment variables override becomes an override like others, so that jobs and containers, which have an
         environment of their own, and a later `rerun` compute the same.
         """
+        config_name, stub = of_stub(config_name, stub)
         config = load_config(config_name, overrides, cluster=cluster, stub=stub)
         options = ["--config", config_name]
         given = [*environment_overrides(), *overrides]

@@ -81,6 +81,7 @@ STUB_OVERLAY: dict[str, Any] = {
     "evaluation": {"bootstrap": 200},
 }
 """`--stub`: every stage does its real work on a miniature model, in seconds, under the name `<name>-stub`."""
+STUB = "-stub"
 
 
 def load_config(
@@ -98,6 +99,7 @@ def load_config(
     file, bad YAML, an unknown key, a wrong type or a value out of range; ModelSourceError for a model whose sizes are
     needed and cannot be read, ModelMismatchError for sizes that are not those of a model on this machine.
     """
+    name_or_path, stub = of_stub(name_or_path, stub)
     path = _find(name_or_path, "model_configs")
     data = {key: value for key, value in _read_yaml(path).items() if value is not None}
     data.setdefault("name", path.stem)
@@ -107,7 +109,7 @@ def load_config(
     if stub:
         _merge(data, STUB_OVERLAY)
         data["model"].pop("layers", None)
-        data["name"] = f"{data['name']}-stub"
+        data["name"] += STUB
     environ = os.environ if environ is None else environ
     for variable, key in ENVIRONMENT_KEYS.items():
         if value := environ.get(variable):
@@ -125,6 +127,17 @@ def load_config(
         return Config.model_validate(data)
     except ValidationError as error:
         raise ConfigError(f"{path}: {_describe(error, known_keys())}") from error
+
+
+def of_stub(name_or_path: str, stub: bool = False) -> tuple[str, bool]:
+    """The configuration that is meant, and whether its stub is: `demo-stub`, as its results are called, is `demo --stub`."""
+    base = name_or_path.removesuffix(STUB)
+    return (base, True) if configured(base) and not configured(name_or_path) else (name_or_path, stub)
+
+
+def configured(name: str) -> bool:
+    """Whether a configuration has this name, among those that come along or as a file here."""
+    return name in available_configs() or Path(f"{name}.yaml").is_file()
 
 
 def given_sizes(name_or_path: str) -> set[str]:
@@ -189,11 +202,6 @@ def _find(name_or_path: str, folder: str) -> Path:
     if not names:
         raise ConfigError(
             f"{found.parent} has no configuration: the installation is not whole, install ghosttrack again"
-        )
-    of_stub = name_or_path.removesuffix("-stub")
-    if of_stub != name_or_path and of_stub in names:
-        raise ConfigError(
-            f"there is no configuration {name_or_path!r}; the stub of {of_stub} is `{of_stub} --stub`"
         )
     raise ConfigError(
         f"there is no configuration {name_or_path!r}{_suggest(name_or_path, names)}; "

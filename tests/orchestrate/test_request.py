@@ -43,3 +43,7 @@ def test_what_was_submitted_is_followed_with_its_own_options(tmp_path: Path) -> 
     assert (other.config.sae.d_hidden, other.config.sae.target_l0) == (16, 3)  # what is not given is kept
     back_and_forth = Request.of(file, ["sae.d_hidden=16", "sae.d_hidden=32", "sae.d_hidden=16"])
     assert Request.of(file, back_and_forth.overrides).config.sae.d_hidden == 16
+
+
+def test_the_name_of_a_stubs_results_asks_for_the_stub() -> None:
+    assert Request.of("demo-stub").options == Request.of("demo", stub=True).options

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from ghosttrack.stages.track.intervening import Interventions
 
 
-class Scored:
+class ScoredFiles:
     """Where the tables of the questions of the last `ghosttrack score` lie: in the run, under units of their own."""
 
     def __init__(self, run: Run) -> None:

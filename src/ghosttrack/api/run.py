@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ghosttrack.api.report import Report
-from ghosttrack.common.config.load import available_configs, load_config
+from ghosttrack.common.config.load import configured, load_config, of_stub
 from ghosttrack.common.config.schema import NAME, Config
 from ghosttrack.common.engine.contract import Contract, Unit, expand, load_contracts
 from ghosttrack.common.engine.storage import Entry, Store
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from ghosttrack.common.models.sae import JumpReLUSAE
     from ghosttrack.stages.track.intervening import Interventions
 
-STUB = "-stub"
 SCORES_OF_ASKED = "detect/asked"
 FROZEN = "test"
 """The split whose rows the stored detector was not fitted on."""
@@ -267,7 +266,7 @@ class Run:
     @cached_property
     def asked(self) -> list[Asked]:
         """The questions of the last `ghosttrack score`, in order; empty where there are none."""
-        from ghosttrack.api.asked import Asked, Scored
+        from ghosttrack.api.asked import Asked, ScoredFiles
         from ghosttrack.stages.report.results import Results
 
         scored = Results(self._store, self.name, self._entries, deep=False).of_new_questions()
@@ -276,7 +275,7 @@ class Run:
         answers = read_answers(self.file("track/asked_answers", GENERATIONS.name))
         records = scored.lines(SCORES_OF_ASKED, ASKED_SCORES.name)
         return [
-            Asked(self, Scored(self), number, answer, record)
+            Asked(self, ScoredFiles(self), number, answer, record)
             for number, (answer, record) in enumerate(zip(answers, records, strict=True))
         ]
 
@@ -336,18 +335,11 @@ def _as_row(text: str, **labels: str | None) -> dict[str, str]:
 
 def _configuration(wanted: str, root: str | Path | None, overrides: Sequence[str]) -> Config | None:
     """The configuration of that name or file, as it is today; None where there is none."""
-    stub = wanted.endswith(STUB) and wanted.removesuffix(STUB) in available_configs()
-    here = Path(f"{wanted}.yaml")
-    if (
-        wanted not in available_configs()
-        and not stub
-        and not wanted.endswith((".yaml", ".yml"))
-        and not here.is_file()
-    ):
+    if not wanted.endswith((".yaml", ".yml")) and not configured(of_stub(wanted)[0]):
         return None
     environ = {name: os.environ[name] for name in ("GHOSTTRACK_ROOT",) if name in os.environ}
     overrides = [*([] if root is None else [f"paths.root={root}"]), *overrides]
-    return load_config(wanted.removesuffix(STUB) if stub else wanted, overrides, environ=environ, stub=stub)
+    return load_config(wanted, overrides, environ=environ)
 
 
 def _entries(store: Store, name: str) -> tuple[dict[str, Entry], list[str]]:

@@ -201,9 +201,23 @@ def test_a_bad_cluster_profile_is_named(
     assert "site.yaml" in message
 
 
+def test_a_stub_is_known_by_the_name_of_its_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_config("demo-stub", environ={}) == load_config("demo", environ={}, stub=True)
+    monkeypatch.chdir(tmp_path)
+    assert "there is no configuration 'own-stub'" in error_of("own-stub")
+    text = (CONFIG_FOLDER / "model_configs/demo.yaml").read_text()
+    (tmp_path / "own.yaml").write_text(text)
+    assert load_config("own-stub", environ={}).name == "own-stub"
+    (tmp_path / "own-stub.yaml").write_text(text)
+    found = load_config("own-stub", environ={})
+    assert (found.name, found.model.base_model) == (
+        "own-stub",
+        load_config("own", environ={}).model.base_model,
+    )
+
+
 def test_files_that_are_no_configuration(tmp_path: Path) -> None:
     assert "(did you mean 'demo'?)" in error_of("dmo")
-    assert "the stub of demo is `demo --stub`" in error_of("demo-stub")
     assert "there is no configuration file" in error_of(tmp_path / "none.yaml")
     broken = tmp_path / "broken.yaml"
     broken.write_text("model: [")
