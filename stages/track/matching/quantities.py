@@ -28,29 +28,36 @@ _FRACTIONS = {"half": 2, "halves": 2, "third": 3, "3rd": 3, "quarter": 4, "fourt
               "10th": 10}  # fmt: skip
 _UNITS: dict[str, tuple[str, Fraction]] = {}
 for _dimension, _table in {
-    "length": {"1000": "km kilometre kilometer", "1": "m metre meter", "0.01": "cm centimetre centimeter",
+    "length": {"1000": "km kilometre kilometer kilomètre kilómetro quilômetro chilometro км километр километра километров 公里 千米 キロメートル 킬로미터",
+               "1": "m metre meter mètre metro м метр метра метров 米 メートル 미터", "0.01": "cm centimetre centimeter",
                "0.001": "mm millimetre millimeter", "0.000001": "µm μm micrometre micrometer micron",
-               "0.000000001": "nm nanometre nanometer", "1609.344": "mi mile", "0.3048": "ft foot feet", "0.0254": "in inch inches",
+               "0.000000001": "nm nanometre nanometer", "1609.344": "mi mile meile миля мили миль 英里", "0.3048": "ft foot feet", "0.0254": "in inch inches",
                "0.9144": "yd yard"},
     "area": {"1000000": "km^2 km2 sqkm", "1": "m^2 m2", "10000": "ha hectare", "4046.8564224": "acre",
              "2589988.110336": "mi^2 sqmi"},
-    "mass": {"1": "kg kilogram kilo", "0.001": "g gram", "0.000001": "mg milligram", "1000": "t tonne",
+    "mass": {"1": "kg kilogram kilo kilogramm kilogramme кг килограмм килограмма килограммов 公斤 千克 キログラム 킬로그램",
+             "0.001": "g gram gramm gramme грамм граммов 克 グラム", "0.000001": "mg milligram", "1000": "t tonne",
              "0.45359237": "lb lbs", "0.028349523125": "oz ounce"},
-    "time": {"1": "s sec second", "60": "min minute", "3600": "h hr hour", "86400": "day", "604800": "week"},
+    "time": {"0.001": "ms millisecond", "1": "s sec second sekunde sekunden seconde segundo секунд 秒", "60": "min minute minuten minuto минут 分钟",
+             "3600": "h hr hour stunde stunden heure hora час часа часов 小时 時間 시간", "86400": "day tag tage tagen jour día dia день дня дней 天",
+             "604800": "week woche wochen semaine semana неделя недели недель 周"},
     "volume": {"1": "l litre liter", "0.001": "ml millilitre milliliter"},
-    "speed": {"1": "km/h kmh kph", "1.609344": "mph mi/h mile/h", "3.6": "m/s metre/s meter/s"},
+    "speed": {"1": "km/h kmh kph kilometre/h kilometer/h км/ч", "1.609344": "mph mi/h mile/h", "3.6": "m/s metre/s meter/s", "3600": "km/s kilometre/s kilometer/s"},
+    "energy": {"1": "j joule", "1000": "kj kilojoule", "4.184": "cal calorie", "4184": "kcal kilocalorie", "3600000": "kwh"},
+    "pressure": {"1": "pa pascal", "100": "hpa mbar", "1000": "kpa", "100000": "bar", "1000000": "mpa", "101325": "atm"},
     "acceleration": {"1": "m/s^2 m/s2 metre/s^2 meter/s^2"},
     "frequency": {"1": "hz hertz", "1000": "khz", "1000000": "mhz", "1000000000": "ghz"}, "voltage": {"1": "v volt"},
-    "data": {"1000": "kb kilobyte", "1000000": "mb megabyte", "1000000000": "gb gigabyte", "1000000000000": "tb terabyte"},
+    "data": {"0.125": "bit", "1": "byte", "1000": "kb kilobyte", "1000000": "mb megabyte", "1000000000": "gb gigabyte", "1000000000000": "tb terabyte"},
     "power": {"1": "w watt", "1000": "kw kilowatt", "1000000": "mw megawatt"},
-    "share": {"0.01": "% percent per-cent", "0.001": "‰"},
-    "celsius": {"1": "°c celsius"}, "fahrenheit": {"1": "°f fahrenheit"}, "kelvin": {"1": "kelvin"},
-    "years": {"1": "year yr"}, "months": {"1": "month"}, "degrees": {"1": "° degree"},
+    "share": {"0.01": "% percent per-cent pct prozent procent процент процента процентов", "0.001": "‰"},
+    "celsius": {"1": "°c celsius"}, "fahrenheit": {"1": "°f fahrenheit"}, "kelvin": {"1": "kelvin k"},
+    "years": {"1": "year yr jahr jahre jahren ans año ano anno anni год года лет 年", "1000000": "ma myr", "1000000000": "ga gyr"},
+    "months": {"1": "month monat monate monaten mois mes meses mese mesi месяц месяца месяцев 个月"}, "degrees": {"1": "° degree"},
     "before": {"1": "bc", "100": "century-bc"}, "after": {"1": "ad"}, "centuries": {"1": "century"},
-    "USD": {"1": "$ usd us$ dollar", "0.01": "cent ¢"}, "EUR": {"1": "€ eur euro"}, "GBP": {"1": "£ gbp"}, "JPY": {"1": "jpy yen"}, "CHF": {"1": "chf franc swiss-franc"},
+    "USD": {"1": "$ usd us$ dollar buck", "0.01": "cent ¢"}, "EUR": {"1": "€ eur euro"}, "GBP": {"1": "£ gbp"}, "JPY": {"1": "jpy yen 円"}, "CHF": {"1": "chf franc swiss-franc"},
     "CAD": {"1": "cad c$ ca$ canadian-dollar"}, "AUD": {"1": "aud a$ au$ australian-dollar"}, "peso": {"1": "peso"},
-    "lira": {"1": "lira lire"}, "krone": {"1": "krone kroner krona kronor"},
-    "INR": {"1": "₹ inr rupee"}, "RUB": {"1": "₽ rub ruble rouble"}, "KRW": {"1": "₩ krw won"}, "CNY": {"1": "cny yuan"}, "¥": {"1": "¥"}, "pound": {"1": "pound"},
+    "lira": {"1": "lira lire ₺"}, "PLN": {"1": "pln zł zloty złoty"}, "CZK": {"1": "czk kč koruna"}, "BRL": {"1": "brl r$ real reais"}, "krone": {"1": "krone kroner krona kronor"},
+    "INR": {"1": "₹ inr rs rupee"}, "RUB": {"1": "₽ rub ruble rouble рубль рубля рублей"}, "KRW": {"1": "₩ krw won"}, "CNY": {"1": "cny yuan 元"}, "¥": {"1": "¥"}, "pound": {"1": "pound"},
 }.items():  # fmt: skip
     for _factor, _names in _table.items():
         for _name in _names.split():
@@ -62,11 +69,17 @@ _OF_TWO = {
     "pound": {"GBP": Fraction(1), "mass": Fraction("0.45359237")},
 }
 """Names of two units: the dimensions that they may have, and what each is then worth."""
+_KELVIN = {
+    "kelvin": (Fraction(1), Fraction(0)),
+    "celsius": (Fraction(1), Fraction("273.15")),
+    "fahrenheit": (Fraction(5, 9), Fraction("459.67")),
+}
+"""Scales of temperature: a degree in kelvin, and its degrees at 0 above absolute zero."""
 _GAP = "[ \u00a0\u202f\u2009]"
 _QUANTITY = regex.compile(
     rf"""(?<![√±]\s?|(?:US|CA|AU|NZ|HK|\b[ACRS])\$|\p{{L}}[-–.,:/']|\p{{N}}[.,:/']|\p{{L}}|\p{{N}})
     (?P<sign>(?:(?<![\p{{L}}\p{{N}})\]][ ]?)[-−–+]|\b(?:minus|negative)\s)?)
-    (?P<currency>(?:(?:US|CA|AU|NZ|HK|[ACRS])?\$|\p{{Sc}}|\b(?:USD|EUR|GBP|CHF|JPY|INR|CNY|AUD|CAD)\b)?)\s?(?P<inner>[-−]?)
+    (?P<currency>(?:(?:US|CA|AU|NZ|HK|[ACRS])?\$|\p{{Sc}}|\b(?:USD|EUR|GBP|CHF|JPY|INR|CNY|AUD|CAD|PLN|CZK|BRL|Rs|zł|Kč)\b\.?)?)\s?(?P<inner>[-−]?)
     (?: (?:(?P<whole>\d+)(?:\s+|\s+and\s+))?(?P<top>\d+)\s?/\s?(?P<bottom>[1-9]\d*)(?![/\d])
       | (?P<number>\d{{1,3}}(?:{_GAP}\d{{3}})+(?:[.,]\d+)?(?!\d) | \d+(?:[.,'’]\d+)* | [.]\d+)
         (?:[eE](?P<exponent>[-+]?\d+)(?!\w) | \s?[×x*·⋅]\s?10\^(?P<power>[-−]?\d+) | \^(?P<raised>-?\d+))?
@@ -123,6 +136,8 @@ class Quantity(NamedTuple):
             return False
         if self.dimension == other.dimension:
             return _close(self.value, other.value)
+        if self.dimension in _KELVIN and other.dimension in _KELVIN:
+            return _close(self.kelvin(), other.kelvin())
         for one, two in ((self, other), (other, self)):
             if factor := _OF_TWO.get(one.dimension or "", {}).get(two.dimension or ""):
                 return _close(one.value * factor, two.value)
@@ -130,6 +145,11 @@ class Quantity(NamedTuple):
             return False
         share = "share" in (self.dimension, other.dimension) and _close(self.value, other.value)
         return share or _close(self.stated, other.stated)
+
+    def kelvin(self) -> Fraction:
+        """A temperature in kelvin."""
+        degree, offset = _KELVIN[self.dimension or ""]
+        return degree * (self.value + offset)
 
 
 @lru_cache(maxsize=16_384)
@@ -145,6 +165,9 @@ def spell_out(text: str) -> str:
     )
     text = re.sub(r"(?<=\d)['′]\s?(?=\d+[\"″])", " ft ", text)
     text = re.sub(r"(?<= ft \d)[\"″]|(?<= ft \d\d)[\"″]", " in", text)
+    text = re.sub(r"(?<=\d)\s?h\s?([0-5]\d)\b(?:\s?min)?", r" hours \1 min", text)
+    text = re.sub(r"\b(\d+|one) second\b(?! \w)", r"\1 sec", text)
+    text = re.sub(r"\b(?:an?|one) (hour|day|week|month|year|mile) and a half\b", r"1.5 \1s", text)
     text = _PER.sub(lambda m: f"{m[1]}/{m[2][0].lower()}{'^2' if m[3] else ''}", text)
     text = han_numbers(_other_language(text))
     text = re.sub(r"\bper cent\b", "percent", text)
@@ -289,7 +312,7 @@ def _quantity(match: "regex.Match[str]") -> Quantity | None:
     elif word and match.start("unit") == end and word[0].isalpha():
         return None  # 1990s, 7up: part of a name
     if match["currency"]:
-        unit = _UNITS.get(match["currency"].lower(), (match["currency"], Fraction(1)))
+        unit = _UNITS.get(match["currency"].lower().rstrip("."), (match["currency"], Fraction(1)))
     dimension, factor = unit or (None, Fraction(1))
     return Quantity(value * factor, dimension, None, match.start(), end, value)
 
@@ -308,7 +331,10 @@ def _value(match: "regex.Match[str]") -> Fraction | None:
     digits = re.sub(r"['’](?=\d{3}(?:\D|$))", "", digits)
     if re.fullmatch(r"[1-9]\d{0,2}(,\d{2,3})*,\d{3}(\.\d+)?", digits):
         digits = digits.replace(",", "")
-    elif re.fullmatch(r"\d{1,3}(\.\d{3})+,\d+|[1-9]\d{0,2}(\.\d{3}){2,}", digits):
+    elif re.fullmatch(r"\d{1,3}(\.\d{3})+,\d+|[1-9]\d{0,2}(\.\d{3}){2,}", digits) or (
+        re.fullmatch(r"[1-9]\d{0,2}\.\d{3}", digits)
+        and _UNITS.get((match["currency"] or match["unit"] or "").lower()) == _UNITS["€"]
+    ):
         digits = digits.replace(".", "").replace(",", ".")
     elif re.fullmatch(r"\d+,\d+", digits):
         digits = digits.replace(",", ".")

@@ -791,6 +791,16 @@ CASES: dict[str, list[tuple[str, str, int | None]]] = {
         ("パリ？いいえ、ロンドンです", "パリ", 0), ("パリ？いいえ、ロンドンです", "ロンドン", 1), ("Paris? Nein, Berlin.", "Paris", 0), ("¿París? No, Madrid", "Madrid", 1),
         ("Paris. Actually, it has been the capital for centuries.", "Paris", 1), ("Paris, no wait", "Paris", 1), ("I meant Paris", "Paris", 1),
     ],
+    "units of other languages and scales": [
+        ("212 °F", "100 °C", 1), ("0 K", "-273.15 °C", 1), ("100 °F", "100 °C", 0), ("1000 milliseconds", "1 second", 1), ("second", "1 second", 0),
+        ("60 km/h", "60 kilometres per hour", 1), ("3×10⁸ m/s", "300000 km/s", 1), ("8 bits", "1 byte", 1), ("4.5 Ga", "4.5 billion years", 1),
+        ("1h30", "90 minutes", 1), ("an hour and a half", "90 minutes", 1), ("20 кг", "20 kg", 1), ("20公里", "20 kg", 0), ("20公里", "20 km", 1),
+        ("5 километров", "5 km", 1), ("100 Meter", "100 m", 1), ("101.3 MPa", "101.3 kPa", 0), ("25 Jahre", "25 months", 0), ("25 Prozent", "25%", 1),
+        ("10h30", "10:30", 1),
+    ],
+    "signs of other currencies": [
+        ("zł 20", "20 zł", 1), ("Kč 100", "100 Kč", 1), ("Rs. 500", "₹500", 1), ("1.000 €", "1000 euros", 1), ("100元", "100円", 0), ("20 bucks", "$20", 1),
+    ],
 }  # fmt: skip
 OPTIONS: list[tuple[tuple[str, ...], list[tuple[str, str, int]]]] = [
     (("Paris", "Oslo"), [
