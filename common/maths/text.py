@@ -12,14 +12,14 @@ from functools import lru_cache
 
 import regex
 
-_NO_DECOMPOSITION = str.maketrans("øłđðıħ", "olddih") | {ord("æ"): "ae", ord("œ"): "oe", ord("þ"): "th"}
+_NO_DECOMPOSITION = str.maketrans("øłđðıħیک", "olddihيك") | {ord("æ"): "ae", ord("œ"): "oe", ord("þ"): "th"}
 _BARE_SCRIPT = regex.compile(r"[\p{Latin}\p{Greek}\p{Cyrillic}]")
 _BREVE = "\u0306"  # й is a letter of its own, not an и with an accent
 _NASALS = regex.compile("ङ्(?=[क-घ])|ञ्(?=[च-झ])|ण्(?=[ट-ढ])|न्(?=[त-ध])|म्(?=[प-भ])")
 _ANUSVARA = "ं"  # हिन्दी and हिंदी are two spellings of one word
 _POINTS = re.compile("[\u064b-\u0652\u0670\u0591-\u05bd\u05bf\u05c1-\u05c2\u05c4-\u05c5\u05c7]")
 _INVISIBLE = regex.compile(r"[\p{Cf}\p{Variation_Selector}--[\u200d\U000E0020-\U000E007F]]|\u0640", regex.V1)
-_SUPERSCRIPT = re.compile("⁻?[²³¹⁰⁴-⁹]+")
+_SUPERSCRIPT = re.compile("⁻?[²³¹⁰⁴-⁹]+(?![⁺⁻²³¹⁰⁴-⁹])")
 _FRACTION = re.compile("(\\d?)([¼-¾⅐-⅞])")
 _ENTITY = re.compile(r"&#?\w+;")
 _TEX = (
@@ -28,6 +28,9 @@ _TEX = (
     (re.compile(r"\\(?:times|cdot)\b"), "×"),
     (re.compile(r"\^\s*\{([^{}]*)\}"), r"^\1"),
     (re.compile(r"\\([%$&#_])"), r"\1"),
+    (re.compile(r"\\neq?\b|!="), "≠"),
+    (re.compile(r"\\leq?\b|<="), "≤"),
+    (re.compile(r"\\geq?\b|>="), "≥"),
 )
 """What models write in mathematics, and what it says."""
 _INITIALS = regex.compile(
@@ -40,7 +43,7 @@ _ARTICLE = regex.compile(r"^[^\p{L}\p{N}\p{S}]*(?:a|an|the)\s+(?=\S)")
 _EMPHASIS = regex.compile(r"(?<!\p{L})\*+(?=\p{L})|(?<=\*\p{L}+|\p{L}{2})\*+(?!\p{L})|\*\*+")
 _TOKEN = regex.compile(
     r"""[-−+±]?(?<![\p{L}\p{N}][-−+])(?:(?<=[-−+±])|(?<![\p{N}]))\p{N}+(?:[.,:/⁄^٫٬]\p{N}+)*%?(?!\p{L})  # a number, its sign and marks
-      | [\p{L}\p{M}\p{N}]+(?:[+\#]+(?!\p{L}))?                                 # a word, with the signs of C++ and F#
+      | [\p{L}\p{M}\p{N}]+(?:[+\#]+(?![\p{L}\p{N}]))?                                 # a word, with the signs of C++ and F#
       | \p{Regional_Indicator}{2} | \p{Extended_Pictographic}\X?               # a flag, an emoji
       | [^\s]                                                                 # any other sign
     """,
@@ -59,7 +62,7 @@ def compatible(text: str) -> str:
     and what TeX writes in numbers are what they stand for."""
     if "&" in text:
         text = _ENTITY.sub(lambda m: html.unescape(m[0]), text)
-    if "\\" in text or "^" in text:
+    if "\\" in text or "^" in text or "=" in text:
         for pattern, plain in _TEX:
             text = pattern.sub(plain, text)
     text = _FRACTION.sub(lambda m: f"{m[1]}{' ' if m[1] else ''}{unicodedata.normalize('NFKC', m[2])}", text)

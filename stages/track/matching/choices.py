@@ -10,21 +10,27 @@ from ghosttrack.stages.track.matching.mentions import NEGATIONS, denied_before, 
 from ghosttrack.stages.track.matching.refusals import refuses
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_YES = """ναι vrai wahr richtig vero verdadero verdadeiro верно כן 是的 对的 對的 没错 そうです そう ใช่ yes yeah yep yup true correct right affirmative agreed certainly absolutely definitely indeed oui si sí ja да sim はい 是 对 對 예 네 हाँ نعم evet"""
+_YES = """ναι vrai wahr richtig vero verdadero verdadeiro верно כן 是的 对的 對的 没错 そうです そう ใช่ 맞습니다 так ano tak igen kyllä kylla ya 没错 ✓ ✔ ✅ 👍 yes yeah yep yup true correct right affirmative agreed certainly absolutely definitely indeed oui si sí ja да sim はい 是 对 對 예 네 हाँ نعم evet"""
 _NO = """
-όχι οχι nah faux falsch falso неверно לא 不是的 不对 違います 違う ไม่ใช่ ไม่ untrue impossible no nope false incorrect wrong negative non nein нет não nao いいえ 否 不 不是 아니요 아니오 नहीं لا hayır hayir
+όχι οχι 틀렸습니다 ні nej nee nie nem ei tidak bukan không khong ✗ ✘ ❌ 👎 nah faux falsch falso неверно לא 不是的 不对 違います 違う ไม่ใช่ ไม่ untrue impossible no nope false incorrect wrong negative non nein нет não nao いいえ 否 不 不是 아니요 아니오 नहीं لا hayır hayir
 """
 YES, NO = frozenset(_YES.split()), frozenset(_NO.split())
+_NOT_ALONE = """
+right correct wrong incorrect negative 不 si tak ano ya nie nee ei ✓ ✔ ✅ 👍 ✗ ✘ ❌ 👎
+"""
+_NO_POLES = frozenset(_NOT_ALONE.split())
+"""Said for yes or no, but as a right answer they may be something else."""
 _SUBJECT = "i|you|he|she|it|we|they|there|this|that|these|those"
 _AUXILIARY = "is|are|was|were|do|does|did|can|could|will|would|has|have|had|should|must|may|might"
 _YES_SAID = re.compile(
-    rf"(?:(?:there is |without |no )*doubt(?:less)?|of course|(?:it|that|this) (?:is|was) the case|sure|surely|exactly|always|i (?:do )?(?:think|believe|guess|suppose) so|(?:{_SUBJECT}) (?:{_AUXILIARY}))\b(?! not)"
+    rf"(?:(?:there is |without |no )*doubt(?:less)?|of course|(?:it|that|this) (?:is|was) the case|sure|surely|exactly|always|(?:very |most |quite )?(?:probably|likely)|naturlich|selbstverstandlich|gewiss|claro(?: que si)?|por supuesto|bien sur|certo|certamente|конечно|разумеется|当然|もちろん|물론입니다|i (?:do )?(?:think|believe|guess|suppose) so|(?:{_SUBJECT}) (?:{_AUXILIARY}))\b(?! not)"
 )
 _NO_SAID = re.compile(
-    rf"(?:not (?:really|exactly|at all|quite|so|likely)|(?:of course|certainly|definitely|probably|surely) not|never|hardly|i (?:dont|do not|cant|cannot) (?:think|believe|guess|suppose) so|i (?:think|believe|guess) not"
+    rf"(?:not (?:really|exactly|at all|quite|so|likely)|(?:of course|certainly|definitely|probably|surely) not|never|hardly|(?:very |highly )?unlikely|improbable|not necessarily|no way|by no means|(?:naturlich|gewiss|sicher) nicht|auf keinen fall|claro que no|por supuesto que no|bien sur que non|certo che no|конечно не|i (?:dont|do not|cant|cannot) (?:think|believe|guess|suppose) so|i (?:think|believe|guess) not"
     rf"|(?:{_SUBJECT}) (?:(?:{_AUXILIARY}) not|(?:{_AUXILIARY}|ca|wo)nt|cannot|never)\b.*)"
 )
 _SAID = re.compile(r"\b(?:answer|verdict|statement|claim|this|that|it) (?:is|was) (not )?(\w+)")
+_NO_EVIDENCE = re.compile(r"\bno (?:evidence|proof|reason|indication|sign|mention)\b")
 _ALONE = regex.compile(r"[\s()\[\]*\"'“”:]*([A-Za-z])[\s()\[\]*\"'“”.,:!]*")
 _LEADING = regex.compile(r"[\s*\"'“(\[]*([A-Za-z])\**(?:[.):\]]+|\s+[-–—:])\s*\**(?=\S)")
 _NAMED = regex.compile(
@@ -34,14 +40,16 @@ _NAMED = regex.compile(
 _ORDINALS = ["first", "second", "third", "fourth", "fifth"]
 _COUNTED = re.compile(
     rf"(?:(?:the )?(?:correct |right )?answer is )?(?:the )?(?:({'|'.join(_ORDINALS)})(?: (?:one|option|choice|answer))?"
-    r"|(?:option|choice|answer|number) (\d{1,2}))"
+    r"|(last)(?: (?:one|option|choice|answer))?|(?:option|choice|answer|number) (\d{1,2}))"
 )
 _BESIDE_HAN = regex.compile(
     r"(?<=[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}])(?=[A-Z])|(?<=[A-Z])(?=[\p{Han}\p{Hiragana}])"
 )
 _LISTED = regex.compile(r"(?<=\s)[(\[]?([A-Z])[.)\]:]\s")
 _OF_OPTION = regex.compile(r"\b[A-Z]\b")
-_AFTER_IT = regex.compile(r"\b(?:over|rather than|instead of)\s+\(?[A-Z]\)?(?!\p{L})|\bbecause\b.*")
+_AFTER_IT = regex.compile(
+    r"\b(?:over|rather than|instead of)\s+\(?[A-Z]\)?(?!\p{L})|\b(?:because|although|though|whereas)\b.*"
+)
 """What is said of other options behind one that is named."""
 _REJECTED = regex.compile(
     r"(?<!\p{L})\(?[A-Z]\)?\s+(?:is|was)\s+(?:(?:clearly|definitely)\s+)?(?:wrong|incorrect|false)\b"
@@ -62,7 +70,7 @@ def options_said(answer: str, n_options: int | None = None) -> set[str]:
     if first := _OF_OPTION.search(answer):
         answer = answer[: first.end()] + _AFTER_IT.sub("", answer[first.end() :])
     answer = _REJECTED.sub("", answer)
-    if n_options and (place := _counted(answer)) and place <= n_options:
+    if n_options and (place := _counted(answer, n_options)) and place <= n_options:
         return {LETTERS[place - 1]}
     for pattern in (_ALONE, _LEADING):
         match = (pattern.fullmatch if pattern is _ALONE else pattern.match)(answer)
@@ -81,10 +89,12 @@ def options_said(answer: str, n_options: int | None = None) -> set[str]:
     return set()
 
 
-def _counted(answer: str) -> int | None:
+def _counted(answer: str, n_options: int) -> int | None:
     """The place of an option that is named by its number: `the second one`, `option 2`."""
     if match := _COUNTED.fullmatch(normalise(answer)):
-        return int(match[2]) if match[2] else _ORDINALS.index(match[1]) + 1
+        if match[2]:
+            return n_options
+        return int(match[3]) if match[3] else _ORDINALS.index(match[1]) + 1
     return None
 
 
@@ -133,9 +143,9 @@ def _exists(letter: str, n_options: int | None) -> bool:
 def pole(text: str) -> bool | None:
     """True where a text is `yes` or `true` and nothing else, False for `no` and `false`, None for others."""
     word = text.strip().rstrip(".!").casefold()
-    if word in YES - {"right", "correct", "si"} or word in ("si", "sí"):
+    if word in YES - _NO_POLES or word == "si":
         return True
-    return False if word in NO - {"wrong", "incorrect", "negative", "不"} else None
+    return False if word in NO - _NO_POLES else None
 
 
 def verdict(answer: str) -> bool | None:
@@ -156,15 +166,18 @@ def verdict(answer: str) -> bool | None:
         words[0] == "no" and words[1:2] in (["one"], ["doubt"], ["wonder"], ["evidence"], ["mention"])
     ):
         return words[0] in YES
+    if _NO_EVIDENCE.search(" ".join(words)):
+        return None
     named = _SAID.search(" ".join(words))
     if named and named[2] in YES | NO:
         return (named[2] in YES) != bool(named[1])
     found = set()
+    last_but = len(words) - words[::-1].index("but") if "but" in words else 0
     for place, word in enumerate(words if words[:2] != ["no", "doubt"] else words[2:]):
         if word in YES | NO:
             turned = any(
                 before in NEGATIONS - {"no", "wrong", "incorrect"}
-                for before in words[max(place - 3, 0) : place]
+                for before in words[max(place - 3, last_but, 0) : place]
             )
             found.add((word in YES) != turned)
     if len(found) == 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from ghosttrack.common.maths.text import normalise
@@ -20,11 +20,22 @@ from ghosttrack.stages.track.matching.quantities import (
     with_numerals,
 )
 
-_BEYOND = re.compile(r"(?:\b(?:before|after|prior to)|(?:^|\s)[<>≤≥≠])\s*$", re.IGNORECASE)
+_BEYOND = re.compile(r"(?:\b(?:before|after|prior to)|(?:^|\s)≠)\s*$", re.IGNORECASE)
+_SO = re.compile(
+    r"\b(?:so|therefore|thus|hence),?\s+(?:(?:the|it|there|that|this|total|sum|result|is|are|was|were|makes?|gives?|leaves?|has|have|had|he|she|they|we|i|get|=)\s+)*(?=[$€£]?-?\d)",
+    re.IGNORECASE,
+)
+_GENERATION = re.compile(r",? Jr\.?$")
+_OTHER_GENERATION = re.compile(r"\b(?:Sr|Senior|II|III|IV)\b")
+_DECADE = re.compile(r"(?:the )?\d\d(\d)0s")
+_DECADES = {
+    "2": "twenties", "3": "thirties", "4": "forties", "5": "fifties", "6": "sixties", "7": "seventies", "8": "eighties", "9": "nineties",
+}  # fmt: skip
 _NONE = re.compile(r"\b(?:none|nil|nought)\b(?! of the)", re.IGNORECASE)
 _NOTE = re.compile(r"(?<=\S)(?:\s+\([^()]*\)|,? (?:Inc|Ltd|Corp|Co|LLC|GmbH|plc|Corporation|Company)\.?)$")
 """What stands behind a name to tell it from others: Mercury (planet), Apple Inc."""
 _ITEMS = re.compile(r"\s*(?:,|;|&|\band\b|\bund\b|\by\b|\bet\b|\n)+\s*(?:and\s)?\s*", re.IGNORECASE)
+_HAN_ITEMS = re.compile("[、和与與及]")
 _CONCLUDES = re.compile(
     r"(?:\banswer (?:is|was|would be)\b:?|\banswer:|####|\\boxed\{)(?!\W*(?:correct|right|simple|clear|obvious|easy|known|given|found)\b)",
     re.IGNORECASE,
@@ -47,12 +58,21 @@ def exact(answer: str, key: Key) -> bool:
 
 def contains(answer: str, key: Key) -> bool:
     """The answer states a right one in whole words and does not deny it; a note in brackets behind it may be left out."""
-    golds = dict.fromkeys(form for gold in key.golds for form in (gold, _NOTE.sub("", gold)))
-    answer = concluded(answer)
+    answer = re.sub(r"(?<=\d0)['’](?=s\b)", "", concluded(answer))
+    golds = dict.fromkeys(form for gold in key.golds for form in _forms(gold, answer))
     if any(states(answer, gold) or _states_all(answer, gold) for gold in golds):
         return True
     numbered = [gold for gold in map(with_numerals, golds) if any(c.isdecimal() for c in gold)]
     return bool(numbered) and any(states(with_numerals(answer), gold) for gold in numbered)
+
+
+def _forms(gold: str, answer: str) -> Iterator[str]:
+    """A right answer and its shorter or fuller forms, where the answer names no other generation or century."""
+    yield from (gold, _NOTE.sub("", gold))
+    if _GENERATION.search(gold) and not _OTHER_GENERATION.search(answer):
+        yield _GENERATION.sub("", gold)
+    if (decade := _DECADE.fullmatch(gold)) and decade[1] in _DECADES:
+        yield from (f"{decade[1]}0s", _DECADES[decade[1]])
 
 
 def concluded(answer: str) -> str:
@@ -65,7 +85,7 @@ def _states_all(answer: str, gold: str) -> bool:
     """Whether the answer states each item of a list (`red, green and blue`), in any order."""
     if gold[:1] in ("(", "["):  # a point, an interval: in order
         return gold.replace(" ", "") in answer.replace(" ", "")
-    items = [item for item in _ITEMS.split(gold) if normalise(item)]
+    items = [item for item in (_HAN_ITEMS if "、" in gold else _ITEMS).split(gold) if normalise(item)]
     return len(items) > 1 and all(states(answer, item) for item in items)
 
 
@@ -176,6 +196,8 @@ def _holds_number(answer: str, gold: str) -> bool:
     if wanted is None:
         return False
     answer = concluded(answer)
+    if so := list(_SO.finditer(answer)):
+        answer = answer[so[-1].end() :]
     if any(
         q.same(wanted) and not _BEYOND.search(text[: q.start]) and not denied_before(text[: q.start], "0")
         for text in dict.fromkeys((spell_out(answer), ratios(spell_out(answer))))
@@ -183,6 +205,8 @@ def _holds_number(answer: str, gold: str) -> bool:
     ):
         return True
     if not wanted.value and _NONE.search(spell_out(answer)):
+        return True
+    if wanted.dimension == "centuries" and re.search(rf"\b{(wanted.value - 1) * 100}['’]?s\b", answer):
         return True
     years = {reading.year for found in dates(answer) for reading in found.readings}
     if wanted.dimension is None and wanted.value in years:

@@ -11,9 +11,10 @@ from typing import NamedTuple
 
 import regex
 
-from ghosttrack.common.maths.text import normalise, pointed_alike
+from ghosttrack.common.maths.text import compatible, normalise, pointed_alike
 
 _JOINED, _POSSESSED, _NOUN = "\ue000", "\ue001", "\ue002"  # private-use characters, which no answer means
+_INITIAL = regex.compile(r"(?<!\p{L})\p{Lu}\.(?=\s\p{Lu})")
 _COMPOUND = regex.compile(r"(?<=\p{L})[-‐‑–](?=\p{Lu}\p{Ll})")
 _POSSESSIVE = regex.compile(r"(?<=\p{L})['’`ʼ]s(?!\p{L})")
 _CLAUSE = regex.compile(
@@ -29,10 +30,10 @@ _PARTICLES = regex.compile(
 _NEGATIONS = """
 not never neither nor no non without cannot cant isnt wasnt arent werent dont doesnt didnt wont wouldnt couldnt shouldnt
 hasnt havent hadnt aint unlike except excluding hardly incorrect incorrectly wrong wrongly
-nicht kein keine keinen nie pas jamais nunca não nao sin ohne sans не ни нет nem ikke inte niet geen ingen δεν όχι μη ليس ليست لا غير לא אינו אינה
+nicht kein keine keinen nie pas jamais nunca não nao sin ohne sans не ни нет nem ikke keinesfalls keineswegs niemals khong bukan tidak ei inte niet geen ingen δεν όχι μη ليس ليست لا غير לא אינו אינה
 """
 NEGATIONS = frozenset(_NEGATIONS.split())
-_PHRASES = (("rather", "than"), ("instead", "of"), ("other", "than"), ("far", "from"), ("apart", "from"), ("nowhere", "near"), ("i", "doubt"), ("everything", "but"),
+_PHRASES = (("rather", "than"), ("instead", "of"), ("other", "than"), ("far", "from"), ("apart", "from"), ("opposed", "to"), ("nowhere", "near"), ("i", "doubt"), ("everything", "but"),
             ("everyone", "but"), ("anything", "but"), ("anyone", "but"), ("anywhere", "but"), ("all", "but"))  # fmt: skip
 _AFFIRMING = "only just merely simply until later less more fewer earlier doubt question wonder surprisingly"
 _NOBODY = frozenset({"none", "nobody", "nothing", "one"})
@@ -110,6 +111,8 @@ def states(answer: str, name: str) -> bool:
     key = normalise(name)
     if not key:
         return bool(name.strip()) and name.strip() in answer
+    if regex.fullmatch(r"[\p{Sm}&]+", sign := compatible(name).strip()):
+        return bool(regex.search(rf"(?<![\p{{S}}&-]){regex.escape(sign)}(?![\p{{S}}&-])", compatible(answer)))
     if _SPACELESS.search(key):
         pieces = [answer] if _CLAUSE.search(name) else _CLAUSE.split(answer)
         return any(_states_part(piece, key) for piece in pieces if piece)
@@ -162,12 +165,12 @@ def _places(said: _Words, wanted: Sequence[frozenset[str]]) -> Iterator[int]:
             continue
         if (start and said.joined[start - 1]) or said.joined[last]:
             continue
-        if not _denied_after(said, last):
+        if not _denied_after(said, last) and not _in_a_term(said.words, start, last):
             yield start
 
 
 def _same_word(said: frozenset[str], wanted: frozenset[str]) -> bool:
-    if said & wanted:
+    if said & wanted or _initial(said, wanted) or _initial(wanted, said):
         return True
     return any(
         _HANGUL.search(gold) and word.startswith(gold) and _PARTICLES.fullmatch(word[len(gold) :])
@@ -176,9 +179,20 @@ def _same_word(said: frozenset[str], wanted: frozenset[str]) -> bool:
     )
 
 
+def _initial(one: frozenset[str], other: frozenset[str]) -> bool:
+    """Whether one word is the initial of the other: `W.` of `William`."""
+    return any(word[0] == dotted[0] for dotted in one if dotted.endswith(".") for word in other)
+
+
 def _another_place(before: frozenset[str], wanted: Sequence[frozenset[str]]) -> bool:
     """Whether the word before a name makes it another place's: `South Sudan` is not `Sudan`."""
     return any(wanted[0] & _OTHER_PLACES.get(word, frozenset()) for word in before)
+
+
+def _in_a_term(words: Sequence[str], start: int, last: int) -> bool:
+    """Whether a sign and a number make a term of it: `π/2` is not `π`."""
+    after, before = words[last + 1 : last + 3], words[max(start - 2, 0) : start]
+    return any(len(pair) == 2 and pair[0] in "/^*×" and pair[1].isdecimal() for pair in (after, before[::-1]))
 
 
 def _denied_after(said: _Words, last: int) -> bool:
@@ -196,6 +210,7 @@ def _words(text: str, sentence: bool = False) -> _Words:
     """sentence: whether a capital in front may be that of a sentence."""
     text = _COMPOUND.sub(f" {_JOINED} ", _POSSESSIVE.sub(f" {_POSSESSED} ", text))
     common = frozenset(_COMMON_NOUN.findall(text[:1].lower() + text[1:] if sentence else text))
+    initials = frozenset(letter.lower() for letter in _INITIAL.findall(text))
     result = _Words([], [], [], [])
     for number, piece in enumerate(_CLAUSE.split(text)):
         for word in normalise(piece).split():
@@ -205,7 +220,7 @@ def _words(text: str, sentence: bool = False) -> _Words:
                 result.spellings[-1] |= {f"{result.words[-1]}s"}
             elif word not in (_JOINED, _POSSESSED):
                 result.words.append(word)
-                result.spellings.append(_spellings(word, common))
+                result.spellings.append(_spellings(word, common) | ({f"{word}."} & initials))
                 result.clause.append(number)
                 result.joined.append(False)
     return result

@@ -98,12 +98,26 @@ _SINGLE = regex.compile(r"(?<=\p{Lu}\p{L}+ )[IVX](?![\p{L}\p{N}'’])")
 _ABOUT = re.compile(
     r"\s*(?:(?:about|around|approximately|roughly|nearly|almost|circa|ca?\.?)\s+|[~≈])(?=\d)", re.IGNORECASE
 )
+_BOUND_WORDS = {
+    "≥": "at least|(?:no|not) (?:less|fewer) than|a minimum of|mindestens|au moins|al menos|almeno|至少",
+    "≤": "at most|(?:no|not) more than|a maximum of|höchstens|au plus|至多",
+    ">": "more than|over|above|greater than|exceeding|upwards of|mehr als|über|plus de|más de|mais de|più di|более|больше|超过|超過",
+    "<": "less than|under|below|fewer than|weniger als|unter|moins de|menos de|meno di|менее|меньше",
+}
+_BOUNDS = {
+    sign: re.compile(rf"(?:{sign}|(?<![a-zа-я])(?:{words}))\s*$", re.IGNORECASE)
+    for sign, words in _BOUND_WORDS.items()
+}
+_BOUND_AFTER = re.compile(
+    r"\s?(?:(\+|(?:or|and) (?:more|above|over|older|higher))|(?:or|and) (?:less|fewer|below|under|younger))(?!\w|\+)"
+)
 _RATIO = re.compile(r"(?<![\d.,/])(\d+) (?:out of|in(?: every)?) (\d+)\b(?![.,/]?\d)")
 _RANGE = re.compile(r"\s?(?:[-–—~〜～]|to|and|until|through)\s?", re.IGNORECASE)
 _UNSPACED = regex.compile(
     r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Hangul}\p{Arabic}\p{Hebrew}\p{Devanagari}]"
 )
 _GLUED = regex.compile(rf"(?<={_UNSPACED.pattern})(?=\d)")
+_TIMES = ("", "once", "twice", "thrice")
 _LANGUAGES = ("de", "fr", "es", "pt", "it", "nl")
 """Whose spelled numbers are read where they are all that is said."""
 _PER = re.compile(
@@ -126,9 +140,13 @@ class Quantity(NamedTuple):
     end: int
     stated: Fraction
     """The number as it is written, before its unit is applied."""
+    bound: str = ""
+    """`>`, `<`, `≥` or `≤` of a number that is only said to be more or less."""
 
     def same(self, other: "Quantity") -> bool:
         """Equal numbers of one kind; a unit that only one of them names is taken as understood."""
+        if self.bound != other.bound and {self.bound, other.bound} not in ({"", "≥"}, {"", "≤"}):
+            return False
         if self.upper is None or other.upper is None:
             if self.upper is not other.upper:
                 return False
@@ -199,6 +217,8 @@ def spell_out(text: str) -> str:
 def _other_language(text: str) -> str:
     """A text that is a spelled number of another language than English and nothing else, in digits."""
     words = text.strip(" .!").lower()
+    if words in _TIMES:
+        return str(_TIMES.index(words))
     if len(words) > 2 and words.replace(" ", "").replace("-", "").isalpha() and len(words.split()) < 8:
         for language in _LANGUAGES:
             with contextlib.suppress(ValueError):
@@ -240,7 +260,17 @@ def quantities(text: str) -> tuple[Quantity, ...]:
             merged[-1] = last._replace(value=last.value + quantity.value, end=quantity.end)
         else:
             merged.append(quantity)
-    return tuple(q for q in merged if not _LATER_EQUALS.match(text, q.end))
+    return tuple(q._replace(bound=_bound(text, q)) for q in merged if not _LATER_EQUALS.match(text, q.end))
+
+
+def _bound(text: str, quantity: Quantity) -> str:
+    """The sign of the bound that stands before a quantity or behind it."""
+    before = text[max(quantity.start - 20, 0) : quantity.start]
+    for sign, pattern in _BOUNDS.items():
+        if pattern.search(before):
+            return sign
+    after = _BOUND_AFTER.match(text, quantity.end)
+    return ("≥" if after[1] else "≤") if after else ""
 
 
 def whole_quantity(text: str) -> Quantity | None:
@@ -252,7 +282,12 @@ def whole_quantity(text: str) -> Quantity | None:
     if len(romans) == 1 and _ROMAN.fullmatch(text):
         return romans[0]
     found = quantities(text)
-    return found[0] if len(found) == 1 and (found[0].start, found[0].end) == (0, len(text)) else None
+    if len(found) != 1:
+        return None
+    lead, trail = text[: found[0].start].strip(), text[found[0].end :]
+    range_said = found[0].upper is not None and lead.lower() in ("between", "from")
+    led = not lead or range_said or any(pattern.fullmatch(lead) for pattern in _BOUNDS.values())
+    return found[0] if led and (not trail or _BOUND_AFTER.fullmatch(trail)) else None
 
 
 def ratios(text: str) -> str:

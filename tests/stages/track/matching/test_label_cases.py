@@ -801,6 +801,37 @@ CASES: dict[str, list[tuple[str, str, int | None]]] = {
     "signs of other currencies": [
         ("zł 20", "20 zł", 1), ("Kč 100", "100 Kč", 1), ("Rs. 500", "₹500", 1), ("1.000 €", "1000 euros", 1), ("100元", "100円", 0), ("20 bucks", "$20", 1),
     ],
+    "bounds": [
+        ("over 100", "more than 100", 1), ("more than 100", "100", 0), ("under 18", "18", 0), ("<1%", "less than 1%", 1), ("100", "more than 100", 0),
+        ("100 or more", "at least 100", 1), ("18+", "at least 18", 1), ("10-15", "between 10 and 15", 1), ("12", "between 10 and 15", 0), ("plus de 100", "more than 100", 1),
+        ("less than 100", "more than 100", 0), ("超过100", "more than 100", 1),
+    ],
+    "centuries and decades": [
+        ("the 1800s", "19th century", 1), ("the 1900s", "19th century", 0), ("the sixties", "1960s", 1), ("the 60s", "1960s", 1), ("the 1860s", "1960s", 0),
+        ("the 1960's", "1960s", 1),
+    ],
+    "names in other forms": [
+        ("John Fitzgerald Kennedy", "John F. Kennedy", 1), ("W. Shakespeare", "William Shakespeare", 1), ("B. Shakespeare", "William Shakespeare", 0),
+        ("Martin Luther King", "Martin Luther King Jr.", 1), ("Martin Luther King Sr.", "Martin Luther King Jr.", 0), ("Robert F. Kennedy", "John F. Kennedy", 0),
+        ("红色、黄色、蓝色", "红色、黄色和蓝色", 1), ("红色、黄色", "红色、黄色和蓝色", 0), ("كتاب", "کتاب", 1),
+    ],
+    "yes and no of other languages": [
+        ("Natürlich", "yes", 1), ("Natürlich nicht", "no", 1), ("Tak", "yes", 1), ("Nie", "no", 1), ("Nej", "no", 1), ("맞습니다", "yes", 1), ("✓", "yes", 1), ("👎", "no", 1),
+        ("Probably", "yes", 1), ("Unlikely", "no", 1), ("Not necessarily", "no", 1), ("I'm not sure, but yes", "yes", 1), ("There is no evidence that it is true", "yes", 0),
+        ("Ei", "Ei", 1),
+    ],
+    "refusals again": [
+        ("Das weiß ich nicht.", "x", None), ("我不确定", "x", None), ("申し訳ありませんが、わかりません。", "x", None), ("잘 모르겠어요", "x", None),
+        ("К сожалению, я не знаю", "x", None), ("Could you clarify the question?", "x", None), ("Could you say Paris?", "Paris", 1),
+    ],
+    "negations of other languages": [
+        ("London, as opposed to Paris", "Paris", 0), ("Keinesfalls Paris", "Paris", 0), ("không phải Hà Nội", "Hà Nội", 0), ("bukan Jakarta", "Jakarta", 0),
+        ("ei Helsinki", "Helsinki", 0),
+    ],
+    "signs and terms": [
+        ("Ca²⁺", "Ca2+", 1), ("Ca+", "Ca2+", 0), ("&&", "&", 0), ("==", "=", 0), ("!=", "≠", 1), (">=", "≥", 1), ("x + 1", "x+1", 1), ("x + 1", "x-1", 0),
+        ("π/2", "π", 0), ("2π r", "π", 0), ("twice", "2", 1), ("There are 5 boys and 6 girls, so 11", "5", 0), ("There are 5 boys and 6 girls, so 11", "11", 1),
+    ],
 }  # fmt: skip
 OPTIONS: list[tuple[tuple[str, ...], list[tuple[str, str, int]]]] = [
     (("Paris", "Oslo"), [
