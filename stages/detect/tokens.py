@@ -62,7 +62,8 @@ def run(job: Job) -> dict[str, Any]:
     groups = question_groups(answers)[tokens.question]
     enough = min(len(np.unique(groups[tokens.label == label])) for label in (0, 1))
     if enough < config.detection.folds:
-        return _nothing(job, f"{enough} documents with wrong (or right) spans, fewer than detection.folds")
+        why = f"{enough} documents with wrong (or right) spans, fewer than detection.folds ({config.detection.folds})"
+        return _nothing(job, why, len(groups))
     with threadpool_limits(1):
         scores, thresholds = out_of_fold(
             tokens, groups, config.layers, config.detection.folds, config.detection.inner_folds, config.seed
@@ -88,10 +89,11 @@ def run(job: Job) -> dict[str, Any]:
     }
 
 
-def _nothing(job: Job, why: str) -> dict[str, Any]:
-    TOKEN_METRICS.write(job.output(TOKEN_METRICS.name), {"why_not": why, "methods": {}})
+def _nothing(job: Job, why: str, labelled: int = 0) -> dict[str, Any]:
+    """labelled: how many tokens have a label."""
+    TOKEN_METRICS.write(job.output(TOKEN_METRICS.name), {"why_not": why, "tokens": labelled, "methods": {}})
     TOKEN_SCORES.write(job.output(TOKEN_SCORES.name), no_tokens())
-    return {"tokens": 0, "why_not": why}
+    return {"tokens": labelled, "why_not": why}
 
 
 def no_tokens() -> dict[str, NDArray[Any]]:

@@ -118,7 +118,7 @@ class QuestionLine:
         given = {
             name: value
             for name, value in vars(self.given).items()
-            if value not in (None, (), {}) and name != "id"
+            if name != "id" and (value not in (None, (), {}) or (name == "spans" and value is not None))
         }
         own = {
             name: value for name, value in vars(self).items() if name != "given" and (name != "closing" or self.chat)

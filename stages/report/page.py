@@ -30,7 +30,7 @@ def page(
     Two pages with what was found; what they rest on stands in appendices.
     """
     if report.get("undefined"):
-        return "\n\n".join(_undefined(report, examples, sources)) + "\n"
+        return "\n\n".join(_undefined(report, examples, sources, tokens or {})) + "\n"
     sections = [
         f"# {report['name']}: do hypothesis tracks show wrong answers?",
         f"**{report['headline']['detector']}**",
@@ -62,7 +62,9 @@ def page(
     return "\n\n".join(sections) + "\n"
 
 
-def _undefined(report: Json, examples: Sequence[Json], sources: Sequence[Sequence[str]]) -> list[str]:
+def _undefined(
+    report: Json, examples: Sequence[Json], sources: Sequence[Sequence[str]], tokens: Json
+) -> list[str]:
     """What there is to show where wrong answers cannot be told from right ones."""
     return [
         f"# {report['name']}: nothing to detect",
@@ -72,6 +74,7 @@ def _undefined(report: Json, examples: Sequence[Json], sources: Sequence[Sequenc
         f"`ghosttrack dashboard {report['name']}` shows them.",
         "## Answers",
         markdown_table([row[:-1] for row in example_rows(examples)]),
+        *_long_answers(tokens),
         *_matchers(report),
         "## Relations",
         markdown_table([[markdown_text(row[0]), *row[1:]] for row in tables.relations(report)]),
@@ -96,8 +99,10 @@ def _main_methods(report: Json) -> list[list[str]]:
 
 def _long_answers(tokens: Json) -> list[str]:
     """A risk for every token, where spans of answers are labelled."""
-    if not tokens.get("methods"):
+    if not tokens.get("tokens"):
         return []
+    if not tokens["methods"]:
+        return ["## Long answers, token by token", f"No figures: {tokens['why_not']}."]
     return [
         "## Long answers, token by token",
         f"{tokens['tokens']:,} labelled tokens of {tokens['answers']:,} answers, {tokens['wrong_tokens']:,} of them in wrong spans; "
@@ -179,7 +184,7 @@ def _sources(report: Json, protocol: str, sources: Sequence[Sequence[str]]) -> l
     """How it came about. protocol: sentences on what was fitted."""
     return [
         f"Model {markdown_text(report['model'])}, {len(report['layers'])} layers, seed {report['seed']}. Every answer is the model's own "
-        f"greedy one. {protocol}To repeat it: `ghosttrack run {report['name']}`. The files that this page was made from; their "
+        f"greedy one, where its row gives none. {protocol}To repeat it: `ghosttrack run {report['name']}`. The files that this page was made from; their "
         "inputs, parameters, code and machine are in the `manifest.json` beside them:",
         markdown_table(sources),
     ]
@@ -188,8 +193,8 @@ def _sources(report: Json, protocol: str, sources: Sequence[Sequence[str]]) -> l
 def data_sentence(data: Json) -> str:
     excluded = ", ".join(f"{count:,} {reason}" for reason, count in data["excluded"].items()) or "none"
     return (
-        f"{data['n_labelled']:,} of {data['n_questions']:,} questions have a label (left out: {excluded}); the model "
-        f"answered {data['n_right']:,} of them correctly"
+        f"{data['n_labelled']:,} of {data['n_questions']:,} questions have a label (left out: {excluded}); "
+        f"{data['n_right']:,} of them are answered correctly"
         + ("." if data["prevalence"] is None else f" ({1 - data['prevalence']:.0%}).")
     )
 

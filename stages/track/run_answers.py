@@ -43,7 +43,7 @@ from ghosttrack.stages.track.labels import JUDGE, Judgement, judge, with_label, 
 from ghosttrack.stages.track.lens import Lens, read_lens
 from ghosttrack.stages.track.matching.verdicts import asked_of, verdicts
 from ghosttrack.stages.track.questions import Batch, even, plan_shards, read_questions, sizes_of
-from ghosttrack.stages.track.spans import labels_in, token_labels, token_offsets
+from ghosttrack.stages.track.spans import labels_in, token_offsets, unmarked
 
 Columns = dict[str, np.ndarray]
 
@@ -104,6 +104,7 @@ def _do_shard(
     answers: dict[int, GreedyAnswer] = {}
     lines: list[dict[str, Any]] = []
     prompts = {line: tokens_of(job, model, questions[line]) for batch in batches for line in batch.numbers}
+    matching, elsewhere = job.config.data.matching, unmarked(questions)
     prefix: Prefix | None = None
     for (_, chat), alike in itertools.groupby(batches, key=lambda batch: batch.prefix):
         members = list(alike)
@@ -116,7 +117,7 @@ def _do_shard(
                     {
                         "line": line,
                         **_record(
-                            model, questions[line], prompts[line], answer, samples, job.config.data.matching
+                            model, questions[line], prompts[line], answer, samples, matching, elsewhere
                         ),
                     }
                 )
@@ -215,9 +216,10 @@ def _record(
     answer: GreedyAnswer,
     samples: list[str] | None,
     matching: str,
+    elsewhere: int | None,
 ) -> dict[str, Any]:
     """A line of generations.jsonl."""
-    given = _of_response(model, question, answer)
+    given = _of_response(model, question, answer, elsewhere)
     text = str(given.get("answer", answer.text))
     judgement = judge(text, question["aliases"], question["query"], matching, question.get("choices") or ())
     label, spans = question.get("label"), question.get("spans")
@@ -253,8 +255,11 @@ def _record(
     return record if samples is None else {**record, "samples": samples}
 
 
-def _of_response(model: LanguageModel, question: dict[str, Any], answer: GreedyAnswer) -> dict[str, Any]:
-    """Of a given answer: its text, its labelled tokens, and why it is left out where it cannot be read."""
+def _of_response(
+    model: LanguageModel, question: dict[str, Any], answer: GreedyAnswer, elsewhere: int | None
+) -> dict[str, Any]:
+    """Of a given answer: its text, its labelled tokens, and why it is left out where it cannot be read. elsewhere: the label of
+    tokens in no span."""
     if (text := question.get("response")) is None:
         return {}
     response = encode_response(model, question, text)
@@ -264,7 +269,7 @@ def _of_response(model: LanguageModel, question: dict[str, Any], answer: GreedyA
     if not response.exact:
         return found | {"label": None, "strict_label": None, "excluded": "response_not_given_back"}
     if (spans := question.get("spans")) is not None:
-        found["token_labels"] = token_labels(response.offsets, spans)
+        found["token_labels"] = labels_in(response.offsets, spans, elsewhere)
     return found
 
 

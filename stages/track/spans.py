@@ -1,7 +1,8 @@
 """Labelled stretches of a text as labels of its tokens."""
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 
 def token_offsets(decode: Callable[[Sequence[int]], str], token_ids: Sequence[int]) -> list[tuple[int, int]]:
@@ -13,19 +14,20 @@ def token_offsets(decode: Callable[[Sequence[int]], str], token_ids: Sequence[in
     return list(itertools.pairwise(places))
 
 
-def token_labels(offsets: Sequence[tuple[int, int]], spans: Sequence[Sequence[int]]) -> list[int | None]:
-    """1 for a token that shares a character with a wrong span, 0 with a right one, else None where right spans are marked
-    too (nothing is said of it), and 0 where only wrong ones are.
-
-    offsets: characters [start, stop) of each token. spans: [start, end, label], in order, none over another.
-    """
-    return labels_in(offsets, spans, None if any(not wrong for _, _, wrong in spans) else 0)
+def unmarked(questions: Iterable[Mapping[str, Any]]) -> int | None:
+    """What the spans of a file say of tokens in none of them: 0 (right) where only wrong ones are marked, None (nothing) where
+    right ones are marked too."""
+    spans = itertools.chain.from_iterable(question.get("spans") or () for question in questions)
+    return None if any(not wrong for _, _, wrong in spans) else 0
 
 
 def labels_in(
     offsets: Sequence[tuple[int, int]], spans: Sequence[Sequence[int]], elsewhere: int | None
 ) -> list[int | None]:
-    """The same with what is said of tokens in no span."""
+    """1 for a token that shares a character with a wrong span, 0 with a right one, else what is said of tokens in no span.
+
+    offsets: characters [start, stop) of each token. spans: [start, end, label], in order, none over another.
+    """
     labels: list[int | None] = []
     for first, stop in offsets:
         own = [wrong for start, end, wrong in spans if first < end and start < stop]

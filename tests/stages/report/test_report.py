@@ -75,7 +75,11 @@ def test_long_answers_are_shown_by_token_where_there_are_any(text, final):
     assert "1,200 labelled tokens of 60 answers, 400 of them in wrong spans; 60 answers are wrong." in text
     assert "| detector | 0.800 [0.700, 0.900] |" in text
     assert "| – | +0.200 [+0.100, +0.300] |\n" in text  # the log-probability's last two cells
-    assert "Long answers" not in page(final, [], [["result", "task key"]], {"methods": {}, "why_not": "none"})
+    assert "Long answers" not in page(
+        final, [], [["result", "task key"]], {"methods": {}, "tokens": 0, "why_not": "none"}
+    )
+    few = page(final, [], [["result", "task key"]], {"methods": {}, "tokens": 9, "why_not": "2 documents"})
+    assert "## Long answers, token by token\n\nNo figures: 2 documents." in few
 
 
 def test_tables_have_as_many_cells_in_every_row(text):

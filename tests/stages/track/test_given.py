@@ -9,7 +9,7 @@ from ghosttrack.common.models.prompts import encode_prompt
 from ghosttrack.stages.track import given
 from ghosttrack.stages.track.generate import Ends, greedy_answers, read_prompts
 from ghosttrack.stages.track.questions import SHARD_CHARACTERS, plan_shards
-from ghosttrack.stages.track.spans import token_labels
+from ghosttrack.stages.track.spans import labels_in, unmarked
 from tests.tiny_models import save_random_model
 
 LAYERS = [0, 2]
@@ -111,8 +111,14 @@ def test_offsets_are_characters_of_the_response(model: LanguageModel) -> None:
 
 def test_a_token_is_wrong_where_it_shares_a_character_with_a_wrong_span() -> None:
     offsets = [(0, 2), (2, 5), (5, 6), (6, 9)]
-    assert token_labels(offsets, [(3, 5, 1)]) == [0, 1, 0, 0]
-    assert token_labels(offsets, [(0, 2, 0), (4, 6, 1)]) == [0, 1, 1, None]
+    assert labels_in(offsets, [(3, 5, 1)], 0) == [0, 1, 0, 0]
+    assert labels_in(offsets, [(0, 2, 0), (4, 6, 1)], None) == [0, 1, 1, None]
+
+
+def test_tokens_in_no_span_are_right_only_where_no_row_of_the_file_marks_right_ones() -> None:
+    wrong, none, right = {"spans": [(3, 5, 1)]}, {"spans": []}, {"spans": [(0, 2, 0)]}
+    assert unmarked([wrong, none, {}]) == 0
+    assert unmarked([wrong, none, right]) is None
 
 
 def test_a_shard_holds_no_more_given_text_than_fits() -> None:

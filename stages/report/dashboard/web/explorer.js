@@ -147,14 +147,15 @@ function tokensOf(question, record, kept) {
   const risks = new Map((record.risk ?? []).map((row) => [row.position, row]));
   const value = (i) => risks.get(i + 1)?.risk ?? (risks.size ? 0 : 1 - Math.exp(record.logprobs?.[i] ?? 0));
   const most = Math.max(...record.tokens.map((_, i) => value(i)), 1e-9), there = new Set(record.cells.map((cell) => cell.position));
-  const words = (i) => `${risks.has(i + 1) ? `risk ${fixed(risks.get(i + 1).risk)}, ` : ""}log-probability ${fixed(record.logprobs?.[i])}, entropy ${fixed(record.entropies?.[i])} nats`;
+  const labelled = (i) => ["right", "wrong"][risks.get(i + 1)?.label] ?? "–", marked = [...risks.values()].some((row) => row.label === 1);
+  const words = (i) => `${risks.get(i + 1)?.label === 1 ? "in a span labelled wrong, " : ""}${risks.has(i + 1) ? `risk ${fixed(risks.get(i + 1).risk)}, ` : ""}log-probability ${fixed(record.logprobs?.[i])}, entropy ${fixed(record.entropies?.[i])} nats`;
   const chips = record.tokens.map((token, i) => {
-    const inner = h("span", { class: `token heat${Math.round((value(i) / most) * 4)}`, title: words(i) }, visible(token));
+    const inner = h("span", { class: `token heat${Math.round((value(i) / most) * 4)}${risks.get(i + 1)?.label === 1 ? " labelled" : ""}`, title: words(i) }, visible(token));
     return h("li", null, there.has(i + 1) ? link(questionLink(question.id, i + 1, kept), inner) : inner, record.tokens.length <= 6 && h("span", { class: "note" }, ` ${words(i)}`));
   });
   return [h("ol", { class: "answertokens", "aria-label": "Answer tokens" }, chips),
-    note(risks.size ? "Darker: riskier, by the detector of tokens." : "Darker: less likely to the model."),
-    record.tokens.length > 6 && folded("Answer tokens as a table", table(["token", "risk", "log-probability (nats)", "entropy (nats)"], record.tokens.map((token, i) => [visible(token), fixed(risks.get(i + 1)?.risk), fixed(record.logprobs?.[i]), fixed(record.entropies?.[i])]), { caption: "Answer tokens", numeric: [1, 2, 3] }))];
+    note(risks.size ? `Darker: riskier, by the detector of tokens.${marked ? " Underlined: in a span that is labelled wrong." : ""}` : "Darker: less likely to the model."),
+    record.tokens.length > 6 && folded("Answer tokens as a table", table(["token", "risk", "label", "log-probability (nats)", "entropy (nats)"], record.tokens.map((token, i) => [visible(token), fixed(risks.get(i + 1)?.risk), labelled(i), fixed(record.logprobs?.[i]), fixed(record.entropies?.[i])]), { caption: "Answer tokens", numeric: [1, 3, 4] }))];
 }
 
 function trajectorySection({ question, record, cell, tokens, promoted, kept }) {

@@ -36,7 +36,7 @@ function plainFinding(found) {
   const place = (name) => found.splits[0]?.methods.findIndex((each) => each.name === name) ?? -1;
   const base = found.splits[0]?.best_baseline.auroc, titleOf = (name) => found.methods.find((each) => each.name === name)?.title ?? name;
   const pairs = (name) => figure("final_report.json", `/splits/0/methods/${place(name)}/figures/auroc`, { percent: true });
-  return h("p", { class: "finding" }, "The model answered ", figure("final_report.json", "/data/prevalence", { percent: true }), " of the questions wrongly. ",
+  return h("p", { class: "finding" }, figure("final_report.json", "/data/prevalence", { percent: true }), " of the questions are answered wrongly. ",
     place(found.detector) >= 0 && ["Of a wrong and a right answer, the detector finds the wrong one the more suspicious in ", pairs(found.detector), " of pairs", base && place(base) >= 0 && [`; the best single signal without tracks (${titleOf(base)}) in `, pairs(base)], ". "],
     found.headline.helps === true ? "Tracking helps." : found.headline.helps === false ? "That tracking itself helps is not shown." : "");
 }
