@@ -13,13 +13,13 @@ from ghosttrack.common.formats.association import ASSOCIATION
 from ghosttrack.common.formats.causes import CAUSES
 from ghosttrack.common.formats.file import only
 from ghosttrack.common.formats.neutral import markdown_table
-from ghosttrack.common.formats.tracks import TRACKS
+from ghosttrack.common.formats.tracks import INDEPENDENT, TRACKS
 from ghosttrack.common.formats.validation import VALIDATION, VALIDATION_PICTURE, VALIDATION_WORDS
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.common.models.held_out import HeldOutText
 from ghosttrack.common.models.language_model import load_language_model
 from ghosttrack.common.models.sae import JumpReLUSAE
-from ghosttrack.stages.track import explanations, link_calibration, validation
+from ghosttrack.stages.track import explanations, link_calibration, stability, validation
 from ghosttrack.stages.track.associate.follow import follow
 from ghosttrack.stages.track.associate.record import Tracks
 from ghosttrack.stages.track.association import Association, Scans, fit
@@ -92,6 +92,7 @@ def run(job: Job) -> dict[str, Any]:
         link_calibration.judge(calibration[settings.tracking.associator], settings.tracking.associator),
         _causal_links(even, odd, by_cosine, linked, saes, settings.layers, seed),
         *_explanations(job),
+        *_stability(job),
     ]
     causes = _causes(links, drops, settings.layers)
     report = {
@@ -185,6 +186,18 @@ def _explanations(job: Job) -> list[validation.Verdict]:
         explanations.judge_predictions(summary(causes, labels, job.config.seed)["predicted"]),
         explanations.judge_answers(causes, wrong),
     ]
+
+
+def _stability(job: Job) -> list[validation.Verdict]:
+    """A verdict where there are SAEs that were trained apart."""
+    if "track/independent" not in job.entries:
+        return []
+    questions = len(GENERATIONS.read(job.input("track/answers", GENERATIONS.name)))
+    own, twins = (
+        table.read(job.input(unit, table.name), stability.COLUMNS, where={"position": range(1)})
+        for unit, table in (("track/all", TRACKS), ("track/independent", INDEPENDENT))
+    )
+    return [stability.judge_stability(own, twins, questions, job.config.layers)]
 
 
 def _halves(found: CorpusScans) -> tuple[Scans, Scans]:

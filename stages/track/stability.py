@@ -1,0 +1,71 @@
+"""Whether SAEs that were trained apart tell the same of an answer: where, over the layers, tracks speak for it.
+
+What attention and MLP wrote is the model's own and the same whatever the SAEs; what the tracks are is not. Compared are the
+tracks of a run and those of its independent twins (`sae.independent_twin`), at the token at which the answer begins.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from ghosttrack.stages.track.validation import LEAST_PROBLEMS, SIGNIFICANT, Verdict
+
+COLUMNS = ("question", "layer", "track", "effect")
+"""Of tracks.parquet, at position 0: what is read here."""
+ALIKE = 0.7
+Nodes = Mapping[str, NDArray[Any]]
+
+
+def by_layer(nodes: Nodes, questions: int, layers: Sequence[int]) -> NDArray[np.float64]:
+    """Effects of all tracks on the answer's lead over its rival, summed: [questions, n_layers]. layers: ascending."""
+    found = np.zeros((questions, len(layers)))
+    np.add.at(found, (nodes["question"], np.searchsorted(layers, nodes["layer"])), nodes["effect"])
+    return found
+
+
+def decisive(nodes: Nodes, questions: int, layers: Sequence[int]) -> NDArray[np.bool_]:
+    """At which layers the track that speaks most for each answer is seen: [questions, n_layers], nowhere without tracks."""
+    code = nodes["question"].astype(np.int64) << 16 | nodes["track"].astype(np.int64)
+    tracks, owner = np.unique(code, return_inverse=True)
+    total = np.bincount(owner, nodes["effect"], len(tracks))
+    order = np.lexsort((total, tracks >> 16))
+    last = np.append(np.diff(tracks[order] >> 16) > 0, True)[: len(order)]
+    of_best = np.isin(owner, order[last])
+    found = np.zeros((questions, len(layers)), dtype=bool)
+    found[nodes["question"][of_best], np.searchsorted(layers, nodes["layer"][of_best])] = True
+    return found
+
+
+def judge_stability(own: Nodes, other: Nodes, questions: int, layers: Sequence[int]) -> Verdict:
+    """own, other: nodes by the SAEs and by their twins. Every question is compared with itself and with another one."""
+    question = "Do SAEs that were trained apart tell the same of an answer?"
+    first, second = (by_layer(nodes, questions, layers) for nodes in (own, other))
+    there = np.flatnonzero((np.ptp(first, 1) > 0) & (np.ptp(second, 1) > 0))
+    if len(there) < LEAST_PROBLEMS:
+        return Verdict(question, None, f"Both have tracks at {len(there)} answers only, too few to tell.")
+    dealt = np.roll(there, len(there) // 2)
+    same, others = (
+        _rank_correlations(first[there], second[there]),
+        _rank_correlations(first[there], second[dealt]),
+    )
+    mine, twins = (decisive(nodes, questions, layers) for nodes in (own, other))
+    met, met_others = ((mine[there] & twins[rows]).any(1).mean() for rows in (there, dealt))
+    p = float(stats.wilcoxon(same, others, alternative="greater").pvalue) if np.any(same != others) else 1.0
+    return Verdict(
+        question, bool(same.mean() >= ALIKE and p < SIGNIFICANT),
+        f"Where over the layers tracks speak for the answer agrees between the SAEs and their twins with a rank correlation of "
+        f"{same.mean():.2f} (at least {ALIKE:g} is asked for), and with the twins' at another answer {others.mean():.2f} "
+        f"(one-sided p = {p:.2g}, {len(there)} answers); the tracks that speak most for it are seen at a common layer in "
+        f"{met:.0%}, and in {met_others:.0%} with another answer's.",
+    )  # fmt: skip
+
+
+def _rank_correlations(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Of each row of one with that of the other."""
+    ranks = [stats.rankdata(values, axis=1) for values in (first, second)]
+    centred = [each - each.mean(1, keepdims=True) for each in ranks]
+    sizes = np.prod([np.linalg.norm(each, axis=1) for each in centred], axis=0)
+    return np.asarray((centred[0] * centred[1]).sum(1) / sizes)
