@@ -16,7 +16,10 @@ from tests.pipeline import Pipeline, ran
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    os.environ["GHOSTTRACK_EXECUTOR"] = "local"  # the machine of whoever runs the tests may have an sbatch
+    """Nothing that whoever runs the tests has set reaches them; their machine may have an sbatch."""
+    for variable in ENVIRONMENT_KEYS:
+        os.environ.pop(variable, None)
+    os.environ["GHOSTTRACK_EXECUTOR"] = "local"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -24,12 +27,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     stub = [item.path for item in items if "stub_run" in getattr(item, "fixturenames", ())]
     items.sort(key=lambda item: (item.path not in slow, item.path in stub and item.path != stub[0]))
-
-
-@pytest.fixture(autouse=True)
-def _no_overrides_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in ENVIRONMENT_KEYS:
-        monkeypatch.delenv(variable, raising=False)
 
 
 def write_small_config(folder: Path, name: str = "small", **changes: object) -> Path:

@@ -13,7 +13,7 @@ from scipy import stats
 
 from ghosttrack.stages.track.validation import LEAST_PROBLEMS, SIGNIFICANT, Verdict
 
-COLUMNS = ("question", "layer", "track", "effect")
+COLUMNS = ("question", "layer", "effect")
 """Of tracks.parquet, at position 0: what is read here."""
 ALIKE = 0.7
 Nodes = Mapping[str, NDArray[Any]]
@@ -23,19 +23,6 @@ def by_layer(nodes: Nodes, questions: int, layers: Sequence[int]) -> NDArray[np.
     """Effects of all tracks on the answer's lead over its rival, summed: [questions, n_layers]. layers: ascending."""
     found = np.zeros((questions, len(layers)))
     np.add.at(found, (nodes["question"], np.searchsorted(layers, nodes["layer"])), nodes["effect"])
-    return found
-
-
-def decisive(nodes: Nodes, questions: int, layers: Sequence[int]) -> NDArray[np.bool_]:
-    """At which layers the track that speaks most for each answer is seen: [questions, n_layers], nowhere without tracks."""
-    code = nodes["question"].astype(np.int64) << 16 | nodes["track"].astype(np.int64)
-    tracks, owner = np.unique(code, return_inverse=True)
-    total = np.bincount(owner, nodes["effect"], len(tracks))
-    order = np.lexsort((total, tracks >> 16))
-    last = np.append(np.diff(tracks[order] >> 16) > 0, True)[: len(order)]
-    of_best = np.isin(owner, order[last])
-    found = np.zeros((questions, len(layers)), dtype=bool)
-    found[nodes["question"][of_best], np.searchsorted(layers, nodes["layer"][of_best])] = True
     return found
 
 
@@ -51,15 +38,12 @@ def judge_stability(own: Nodes, other: Nodes, questions: int, layers: Sequence[i
         _rank_correlations(first[there], second[there]),
         _rank_correlations(first[there], second[dealt]),
     )
-    mine, twins = (decisive(nodes, questions, layers) for nodes in (own, other))
-    met, met_others = ((mine[there] & twins[rows]).any(1).mean() for rows in (there, dealt))
     p = float(stats.wilcoxon(same, others, alternative="greater").pvalue) if np.any(same != others) else 1.0
     return Verdict(
         question, bool(same.mean() >= ALIKE and p < SIGNIFICANT),
         f"Where over the layers tracks speak for the answer agrees between the SAEs and their twins with a rank correlation of "
         f"{same.mean():.2f} (at least {ALIKE:g} is asked for), and with the twins' at another answer {others.mean():.2f} "
-        f"(one-sided p = {p:.2g}, {len(there)} answers); the tracks that speak most for it are seen at a common layer in "
-        f"{met:.0%}, and in {met_others:.0%} with another answer's.",
+        f"(one-sided p = {p:.2g}, {len(there)} answers).",
     )  # fmt: skip
 
 

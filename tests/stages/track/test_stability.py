@@ -4,36 +4,31 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ghosttrack.stages.track.stability import by_layer, decisive, judge_stability
+from ghosttrack.stages.track.stability import by_layer, judge_stability
 
 LAYERS = [2, 5, 8, 11, 14, 17]
 QUESTIONS = 40
 
 
 def nodes(seed: int, noise: float = 0.0) -> dict[str, np.ndarray]:
-    """Three tracks a question, at some of the layers; the last question has none."""
+    """Three a layer at most; the last question has none."""
     shape, some = np.random.default_rng(seed), np.random.default_rng(99)
-    question, track, place = (each.ravel() for each in np.indices((QUESTIONS - 1, 3, len(LAYERS))))
+    question, place, _ = (each.ravel() for each in np.indices((QUESTIONS - 1, len(LAYERS), 3)))
     kept = shape.random(len(question)) < 0.7
     effect = shape.normal(size=len(question)) + noise * some.normal(size=len(question))
-    columns = {"question": question, "track": track, "layer": np.array(LAYERS)[place], "effect": effect}
+    columns = {"question": question, "layer": np.array(LAYERS)[place], "effect": effect}
     return {name: values[kept].astype("f4" if name == "effect" else "i4") for name, values in columns.items()}
 
 
-def test_effects_by_layer_and_the_decisive_track_are_those_of_a_plain_loop() -> None:
+def test_effects_by_layer_are_those_of_a_plain_loop() -> None:
     table = nodes(1)
-    sums, chosen = by_layer(table, QUESTIONS, LAYERS), decisive(table, QUESTIONS, LAYERS)
+    sums = by_layer(table, QUESTIONS, LAYERS)
     for question in range(QUESTIONS):
         rows = np.flatnonzero(table["question"] == question)
         for place, layer in enumerate(LAYERS):
             assert sums[question, place] == pytest.approx(
                 sum(table["effect"][row] for row in rows if table["layer"][row] == layer), abs=1e-5
             )
-        totals = {track: table["effect"][rows[table["track"][rows] == track]].sum() for track in range(3)}
-        best = max(totals, key=lambda track: totals[track])
-        seen = {table["layer"][row] for row in rows if table["track"][row] == best}
-        assert {layer for place, layer in enumerate(LAYERS) if chosen[question, place]} == seen
-    assert not decisive({name: values[:0] for name, values in table.items()}, 2, LAYERS).any()
 
 
 def test_what_agrees_passes_and_what_does_not_fails() -> None:
