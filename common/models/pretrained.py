@@ -121,6 +121,13 @@ def _read_llama_scope(
     if kind != "jumprelu":
         raise ModelMismatchError(f"{path}: act_fn is {kind!r}; take the JumpReLU version of it")
     saelens.check_place(path, place, layer)
+    for name, value in (
+        ("hook_point_out", place), ("norm_activation", "dataset-wise"), ("apply_decoder_bias_to_pre_encoder", False)
+    ):  # fmt: skip
+        if settings.get(name, value) != value:
+            raise ModelMismatchError(
+                f"{path}: {name} is {settings[name]!r} and not {value!r}, which is not read; take a SAE of Llama Scope's release"
+            )
     if missing := {f"{part}.{kind}" for part in ("encoder", "decoder") for kind in ("weight", "bias")} - set(
         tensors
     ):
@@ -144,6 +151,10 @@ def _checked(path: Path, found: dict[str, Tensor], d_model: int, d_hidden: int) 
     for name in saelens.TENSORS["jumprelu"]:
         if name not in found:
             raise CorruptInputError(f"{path} has no {name}; it is no JumpReLU SAE, or not whole")
+        if not found[name].is_floating_point():
+            raise CorruptInputError(
+                f"{path}: {name} is of {found[name].dtype} and no floating-point numbers; fetch it again"
+            )
     if found["W_enc"].ndim != 2:
         raise CorruptInputError(f"{path}: W_enc is {list(found['W_enc'].shape)} and should be a matrix")
     width, latents = found["W_enc"].shape

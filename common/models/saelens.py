@@ -24,7 +24,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 from torch.nn import functional
 
-from ghosttrack.common.engine.fingerprint import SAE_FILES
+from ghosttrack.common.engine.fingerprint import GEMMA_SCOPE_FILES, LLAMA_SCOPE_FILES, SAE_FILES
 from ghosttrack.common.errors import CorruptInputError, MissingInputError, ModelMismatchError, NumericError
 from ghosttrack.common.models.sae import JumpReLUSAE
 
@@ -386,7 +386,8 @@ def _read_weights(path: Path, settings: Settings) -> dict[str, Tensor]:
 
 def _missing(path: Path) -> MissingInputError:
     return MissingInputError(
-        f"there is no {path}; a SAELens folder holds {CONFIG_FILE} and {WEIGHTS_FILE}. Correct sae.pretrained or sae.pretrained_independent, or "
+        f"there is no {path}; a folder of SAELens holds {CONFIG_FILE} and {WEIGHTS_FILE}, one of Gemma Scope {GEMMA_SCOPE_FILES[0]}, one of "
+        f"Llama Scope {' and '.join(LLAMA_SCOPE_FILES)}. Correct sae.pretrained or sae.pretrained_independent, or "
         "choose the layers that there are with --set model.layers=0-5"
     )
 

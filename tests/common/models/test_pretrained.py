@@ -174,6 +174,8 @@ def test_gemma_scope_of_other_places_and_layers_is_refused(tmp_path: Path) -> No
     ):
         with pytest.raises(ModelMismatchError, match=words):
             read(gemma_scope(tmp_path / name, w))
+    with pytest.raises(CorruptInputError, match=r"b_dec is of torch\.int16"):
+        read(gemma_scope(tmp_path / "whole/layer_3", w | {"b_dec": torch.zeros(D_MODEL, dtype=torch.int16)}))
     del w["threshold"]
     with pytest.raises(CorruptInputError, match="has no threshold"):
         read(gemma_scope(tmp_path / "layer_3", w))
@@ -206,6 +208,9 @@ def test_llama_scope(tmp_path: Path, states: Tensor) -> None:
     for change, words in (
         ({"act_fn": "topk"}, "take the JumpReLU"),
         ({"hook_point_in": "blocks.3.hook_mlp_out"}, "no block's"),
+        ({"hook_point_out": "blocks.3.hook_mlp_out"}, "hook_point_out is 'blocks.3.hook_mlp_out'"),
+        ({"norm_activation": "token-wise"}, "norm_activation is 'token-wise'"),
+        ({"apply_decoder_bias_to_pre_encoder": True}, "pre_encoder is True"),
     ):
         (tmp_path / "hyperparams.json").write_text(json.dumps(settings | change))
         with pytest.raises(ModelMismatchError, match=words):
