@@ -26,8 +26,9 @@ from ghosttrack.common.models.source import locate
 from ghosttrack.common.models.structure import find_structure
 from ghosttrack.stages.prepare.lengths import TokenReader, reader_of
 
-LEAST_OF_VOCABULARY = 0.9
-"""Share of a model's embeddings that its own tokenizer knows: models are padded by a few in a hundred at most."""
+PADDING, MOST_PADDING = 0.1, 1024
+"""Share of a model's embeddings that no token of its own may have; small models, rounded up to the next power of two, may have as many
+as that number and up to half of theirs."""
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
 CONSTANTS = (".masked_bias", ".inv_freq")
@@ -188,11 +189,12 @@ def check(model: PreTrainedModel, tokenizer: Any, source: str, d_model: int, n_l
                 f"{key} = {value}, but {source} has {real}; set {key}: {real}, or leave it out"
             )
     embedding: Any = model.get_input_embeddings()
-    check_tokenizer(tokenizer, embedding.weight.shape[0], source)
+    size = embedding.weight.shape[0]
+    check_tokenizer(tokenizer, size, source)
     largest = max(tokenizer.get_vocab().values())
-    if largest < LEAST_OF_VOCABULARY * embedding.weight.shape[0]:
+    if size - 1 - largest > max(PADDING * size, min(MOST_PADDING, size // 2)):
         raise ModelMismatchError(
-            f"the tokenizer of {source} has token ids up to {largest} only, and the model {embedding.weight.shape[0]} "
+            f"the tokenizer of {source} has token ids up to {largest} only, and the model {size} "
             "embeddings; the tokenizer belongs to another model; put the model's own beside its weights (model.base_model)"
         )
 
