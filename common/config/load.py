@@ -111,22 +111,26 @@ def load_config(
         data["model"].pop("layers", None)
         data["name"] += STUB
     environ = os.environ if environ is None else environ
-    for variable, key in ENVIRONMENT_KEYS.items():
-        if value := environ.get(variable):
-            source = f"environment variable {variable}"
-            _assign(data, key, _parse_value(key, value, source), source)
+    given = [
+        (key, value, f"environment variable {variable}")
+        for variable, key in ENVIRONMENT_KEYS.items()
+        if (value := environ.get(variable))
+    ]
     for text in overrides:
         key, separator, value = text.partition("=")
         if not separator:
             raise ConfigError(f"--set {text!r} has no value; write --set key=value")
-        key = key.strip()
-        _assign(data, key, _parse_value(key, value, _short(f"--set {text}")), _short(f"--set {text}"))
+        given.append((key.strip(), value, _short(f"--set {text}")))
+    for key, value, source in given:
+        _assign(data, key, _parse_value(key, value, source), source)
     if isinstance(data.get("model"), dict):
         data["model"] = with_sizes(data["model"])
     try:
         return Config.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_describe(error, known_keys())}") from error
+        wrong = ".".join(map(str, error.errors()[0]["loc"]))
+        where = next((source for key, _, source in reversed(given) if key == wrong), path)
+        raise ConfigError(f"{where}: {_describe(error, known_keys())}") from error
 
 
 def of_stub(name_or_path: str, stub: bool = False) -> tuple[str, bool]:
