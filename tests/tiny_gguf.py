@@ -1,5 +1,6 @@
 """A tiny random Llama as a `.gguf` file, its tokenizer inside, as llama.cpp's converter writes one."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import gguf
@@ -16,8 +17,10 @@ NAMES = {
 }  # fmt: skip
 
 
-def save_tiny_gguf(path: Path, architecture: str = "llama") -> None:
-    """The model `llama` of `tests.tiny_models`. architecture: what the file says that it is."""
+def save_tiny_gguf(
+    path: Path, architecture: str = "llama", add: Callable[[gguf.GGUFWriter], object] = lambda writer: None
+) -> None:
+    """The model `llama` of `tests.tiny_models`. architecture: what the file says that it is; add: writes something more."""
     model = random_model("llama")
     config = model.config
     writer = gguf.GGUFWriter(path, architecture)
@@ -47,6 +50,7 @@ def save_tiny_gguf(path: Path, architecture: str = "llama") -> None:
             if f"{part}.weight" in name:
                 values = _interleaved(values, count)
         writer.add_tensor(_gguf_name(name), np.ascontiguousarray(values))
+    add(writer)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -24,6 +24,7 @@ from ghosttrack.common.models.placing import reader_for
 from ghosttrack.common.models.sizes import refuse_without_config, sizes_of
 from ghosttrack.common.models.source import locate
 from ghosttrack.common.models.structure import find_structure
+from ghosttrack.stages.prepare.gguf_positions import check_positions, scale_positions
 from ghosttrack.stages.prepare.lengths import TokenReader, reader_of
 
 PADDING, MOST_PADDING = 0.1, 1024
@@ -58,8 +59,13 @@ def load_source(source: str, revision: str | None = None) -> tuple[PreTrainedMod
                 place, use_fast=True, trust_remote_code=False, **arguments
             )
             reader: Any = AutoModelForCausalLM
-            if "gguf_file" not in arguments:
-                reader = reader_for(AutoConfig.from_pretrained(place, trust_remote_code=False, **arguments))
+            config = AutoConfig.from_pretrained(place, trust_remote_code=False, **arguments)
+            positions = _gguf_reader(source)
+            if positions is None:
+                reader = reader_for(config)
+            else:
+                scale_positions(config, positions)
+                arguments["config"] = config
             loaded: Any = reader.from_pretrained(
                 place,
                 dtype=torch.float32,
@@ -69,6 +75,8 @@ def load_source(source: str, revision: str | None = None) -> tuple[PreTrainedMod
                 **arguments,
             )
             model, loading = loaded
+            if positions is not None:
+                check_positions(model, positions)
     except ModelSourceError:
         raise
     except Exception as error:  # a file of somebody else's in any of four formats, through as many libraries
@@ -240,6 +248,16 @@ def _without_quantisation(model: nn.Module) -> nn.Module:
     if generation is not None:
         plain.generation_config = generation
     return plain
+
+
+def _gguf_reader(source: str) -> Any:
+    """Of a GGUF file, within `_one_gguf_parse`; else None."""
+    path = locate(source).gguf
+    if path is None:
+        return None
+    import gguf
+
+    return gguf.GGUFReader(str(path))
 
 
 @contextlib.contextmanager
