@@ -132,7 +132,7 @@ class Time(NamedTuple):
 def times(text: str) -> tuple[Time, ...]:
     """The times of day in a text: `15:00`, `3 pm`, `3 o'clock`."""
     found = []
-    for hour, minute, half, clock in _TIME.findall(ascii_digits(compatible(text)).lower()):
+    for hour, minute, half, clock in _TIME.findall(_clock(text)):
         if (minute or half or clock) and int(hour) <= (12 if half else 24) and int(minute or 0) < 60:
             hours = int(hour) % 12 + 12 * (half == "p") if half else int(hour) % 24
             found.append(Time(60 * hours + int(minute or 0), bool(half)))
@@ -142,7 +142,13 @@ def times(text: str) -> tuple[Time, ...]:
 def whole_time(text: str) -> Time | None:
     """The time that a text is, if it is nothing else."""
     found = times(text)
-    return found[0] if found and _TIME.fullmatch(text.strip().lower()) else None
+    return found[0] if found and _TIME.fullmatch(_clock(text)) else None
+
+
+def _clock(text: str) -> str:
+    """A text with plain digits, in which noon and midnight are written in them."""
+    text = ascii_digits(compatible(text)).strip().lower()
+    return re.sub(r"\b(?:12 )?(?:(noon|midday)|midnight)\b", lambda m: "12:00" if m[1] else "0:00", text)
 
 
 def whole_date(text: str) -> tuple[Date, ...]:

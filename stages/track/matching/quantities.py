@@ -398,6 +398,20 @@ def _is_range(text: str, first: Quantity, between: str) -> bool:
 
 
 def _close(one: Fraction, other: Fraction) -> bool:
-    return (
-        abs(one - other) <= Fraction(1, 10**6) * max(abs(one), abs(other)) if one and other else one == other
-    )
+    if not one or not other:
+        return one == other
+    if abs(one - other) <= Fraction(1, 10**6) * max(abs(one), abs(other)):
+        return True
+    return _rounds_to(one, other) or _rounds_to(other, one)
+
+
+def _rounds_to(one: Fraction, decimal: Fraction) -> bool:
+    """Whether a number that no decimal is, such as 2/3, is this one (0.67, 0.667) but for its last of two or more places."""
+    if one.denominator == 1 or _places(one) is not None or (places := _places(decimal)) is None or places < 2:
+        return False
+    return round(one, places) == decimal
+
+
+def _places(number: Fraction) -> int | None:
+    """How many decimal places a number has; None without an end, or with more than anyone writes."""
+    return next((places for places in range(13) if 10**places % number.denominator == 0), None)
