@@ -146,9 +146,11 @@ def whole_time(text: str) -> Time | None:
 
 
 def _clock(text: str) -> str:
-    """A text with plain digits, in which noon and midnight are written in them."""
+    """A text with plain digits, in which noon and midnight are written so."""
     text = ascii_digits(compatible(text)).strip().lower()
-    return re.sub(r"\b(?:12 )?(?:(noon|midday)|midnight)\b", lambda m: "12:00" if m[1] else "0:00", text)
+    return re.sub(
+        r"\b(?:12 )?(?:(noon|midday)|midnight)\b", lambda m: "12:00 pm" if m[1] else "12:00 am", text
+    )
 
 
 def whole_date(text: str) -> tuple[Date, ...]:
