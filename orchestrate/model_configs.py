@@ -15,12 +15,13 @@ from pydantic import BaseModel
 from ghosttrack.common.config.cluster import ClusterProfile
 from ghosttrack.common.config.load import load_cluster, load_config
 from ghosttrack.common.config.schema import SIZES, Config
-from ghosttrack.common.engine.contract import STAGES_FOLDER, Contract, Unit, expand, load_contracts
+from ghosttrack.common.engine.contract import STAGES_FOLDER, Unit, expand, load_contracts
 from ghosttrack.common.engine.costs import costs_of
 from ghosttrack.common.engine.progress import format_bytes, format_seconds
 from ghosttrack.common.formats.neutral import markdown_table
 from ghosttrack.common.formats.saes import INDEPENDENT_SAE, SAE
 from ghosttrack.orchestrate.estimate import Estimator
+from ghosttrack.orchestrate.plan import gpus_of
 
 DOCUMENT = Path("docs/MODEL_CONFIGS.md")
 SMALL, MEDIUM, PROFILE = "gpt2-small", "gpt2-medium", "example-a100"
@@ -134,7 +135,8 @@ class Predicted:
         self.by_stage: dict[str, float] = {}
         sizes: dict[str, float] = {}
         for contract in load_contracts():
-            rate = gpu_rate(contract, profile)
+            # Stages without GPUs have next to no arithmetic: one GPU's rate stands in for whatever machine writes this.
+            rate = gpus_of(contract, profile)[1] or profile.resources_of(contract.stage).gpu_tflops * 1e12
             for unit in expand(contract, config):
                 seconds, size, _ = estimator.predict(unit, rate)
                 self.by_stage[unit.stage] = self.by_stage.get(unit.stage, 0.0) + seconds
@@ -146,13 +148,6 @@ class Predicted:
     def memory(self, stage: str) -> float:
         """Bytes of one process, on the device where the arithmetic is done, as the stage tells; 0 where it does not."""
         return costs_of(STAGES_FOLDER / stage).memory(self._quantities, self.config) or 0.0
-
-
-def gpu_rate(contract: Contract, profile: ClusterProfile) -> float:
-    """FLOP a second of the GPUs that a job of the stage works on. Stages without GPUs have next to no arithmetic."""
-    asked = profile.resources_of(contract.stage)
-    count = asked.gpus * asked.nodes
-    return max(count if contract.ranks == "shared" else min(count, 1), 1) * asked.gpu_tflops * 1e12
 
 
 def _kind(unit: Unit) -> str:

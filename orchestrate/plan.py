@@ -208,7 +208,7 @@ def make_plan(
     """
     store = FrozenStore(config.paths.root)
     contracts = list(contracts)
-    gpus = {contract.stage: _gpus(contract, profile or ClusterProfile()) for contract in contracts}
+    gpus = {contract.stage: gpus_of(contract, profile or ClusterProfile()) for contract in contracts}
     states = []
     stale: set[str] = set()
     kept: dict[str, Entry] = {}
@@ -257,7 +257,7 @@ def make_plan(
     )
 
 
-def _gpus(contract: Contract, profile: ClusterProfile) -> tuple[int, float | None]:
+def gpus_of(contract: Contract, profile: ClusterProfile) -> tuple[int, float | None]:
     """GPUs that a job of the stage holds, and the FLOP a second of those that work."""
     asked = profile.resources_of(contract.stage)
     count = asked.gpus * asked.nodes

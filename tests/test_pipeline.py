@@ -198,13 +198,13 @@ def assert_tracks_of_asked_questions_are_taken_out(scored: Pipeline, scores: lis
 def test_a_finished_run_is_opened_fitted_and_scored_from_python(undisturbed: Pipeline) -> None:
     """The same fold, seed and data: the detector that the run kept, fitted once more."""
     from ghosttrack.stages.detect.detector import fit, load
-    from ghosttrack.stages.detect.opening import frozen_fold, read_run
+    from ghosttrack.stages.detect.opening import read_run, splits_of
 
     opened = gt.open("demo-stub", root=undisturbed.root)
     config = opened.config
     unit = next(unit for unit in undisturbed.units() if unit.label == "detect/all")
     run = read_run({read.name: opened.entry(read.name) for read in unit.reads}, config)
-    fold = frozen_fold(run, config)
+    fold = next(split for split in splits_of(run, config) if split.name == "test").folds[0]
     stored = load(undisturbed.root / RESULTS / "detection")
     stored.require(run.provenance)
     again = fit(run.data, run.labels, fold, run.provenance, run.ids, run.groups, config.seed)

@@ -100,51 +100,6 @@ def read_rows(
     return ReadBatch([list(row) for row in rows], cache if keep_cache else None, final, states)
 
 
-class ReadAnswer(NamedTuple):
-    """A given answer of n tokens as the model reads it after its prompt.
-
-    states: [n + 1, n_layers, d_model] float32, block outputs at the prompt's last token and at the answer's. logprobs,
-    entropies: [n] float32, of each answer token, natural logarithms.
-    """
-
-    states: Tensor
-    logprobs: Tensor
-    entropies: Tensor
-
-
-@torch.inference_mode()
-def read_given(
-    model: LanguageModel,
-    prompts: Sequence[Sequence[int]],
-    answers: Sequence[Sequence[int]],
-    layers: Sequence[int] = (),
-) -> list[ReadAnswer]:
-    """Teacher forcing: given answers after prompts, all in one batch; what all prompts begin with is read once.
-
-    prompts, answers: tokens, such as from `prompts.encode_answer`; a prompt and an answer have at least one.
-    """
-    prefix = read_prefix(model, prompts, min(map(len, prompts)) - 1)
-    longest = max(map(len, answers))
-    columns = [
-        [len(prompt) - 1 + min(step, len(answer)) for step in range(longest + 1)]
-        for prompt, answer in zip(prompts, answers, strict=True)
-    ]
-    rows = [[*prompt, *answer] for prompt, answer in zip(prompts, answers, strict=True)]
-    read = read_rows(model, rows, columns, layers, prefix)
-    found = []
-    for number, answer in enumerate(answers):
-        distribution = model.logits(read.final[number, : len(answer)]).float().log_softmax(-1)
-        wanted = torch.tensor(list(answer), device=distribution.device)
-        found.append(
-            ReadAnswer(
-                states=read.states[number, : len(answer) + 1].cpu(),
-                logprobs=distribution.gather(1, wanted[:, None])[:, 0].cpu(),
-                entropies=-(distribution.exp() * distribution).sum(-1).cpu(),
-            )
-        )
-    return found
-
-
 class GoingOn:
     """Rows that grow by a token a step and leave the batch at their end.
 

@@ -25,7 +25,7 @@ from ghosttrack.stages.detect.data import Data
 from ghosttrack.stages.detect.protocol.exclusions import exclusions
 from ghosttrack.stages.detect.protocol.folds import check_classes
 from ghosttrack.stages.detect.protocol.groups import question_groups, refuse_conflicts
-from ghosttrack.stages.detect.protocol.splits import Fold, LabelledRows, SplitFolds, SplitPlan, all_splits
+from ghosttrack.stages.detect.protocol.splits import LabelledRows, SplitFolds, SplitPlan, all_splits
 from ghosttrack.stages.detect.reading import Files, complete, read_data
 
 Floats = NDArray[np.float64]
@@ -80,11 +80,6 @@ def splits_of(run: OpenedRun, config: Config) -> list[SplitFolds]:
         settings.repeats, settings.folds, settings.inner_folds, settings.relation_folds, settings.answer_folds
     )
     return all_splits(rows, plan, config.seed)
-
-
-def frozen_fold(run: OpenedRun, config: Config) -> Fold:
-    """All rows but the frozen test's to fit on, and those of the test."""
-    return next(split for split in splits_of(run, config) if split.name == "test").folds[0]
 
 
 def input_files(entries: Entries, config: Config) -> Files:

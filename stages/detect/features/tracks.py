@@ -51,11 +51,6 @@ class TrackNodes(NamedTuple):
     effect: Floats  # [n_nodes] direct effect on logit(emitted next token) − logit(strongest rival)
 
 
-def family_of(feature: str) -> str:
-    """The family of a feature name: `tracks.last.entropy.early` → `entropy`."""
-    return feature.split(".")[2]
-
-
 def question_features(tracks: TrackNodes, n_questions: int, layers: list[int]) -> FeatureTable:
     """Features of questions 0…n_questions−1.
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ghosttrack.common.models.language_model import load_language_model
-from ghosttrack.common.models.reading import GoingOn, read_given, read_prefix, read_rows
+from ghosttrack.common.models.reading import GoingOn, read_prefix, read_rows
 from tests.tiny_models import FAMILIES, N_LAYERS, VOCABULARY, WINDOW, save_random_model
 
 LAYERS = range(N_LAYERS)
@@ -64,25 +64,3 @@ def test_rows_go_on_and_leave_as_if_alone(model, rows):
             torch.testing.assert_close(found, expected[-1], rtol=1e-4, atol=1e-4)
     assert going.number.tolist() == [0, 3, 4, 5]
     assert not going.keep(torch.zeros(4, dtype=torch.bool))
-
-
-def test_given_answers_are_read_as_if_alone(model, rows):
-    prompts, answers = rows, [[3, 1, 4], [1], [5, 9, 2, 6]]
-    for prompt, answer, given in zip(
-        prompts, answers, read_given(model, prompts, answers, LAYERS), strict=True
-    ):
-        logits, states = alone(model, prompt + answer)
-        n = len(answer)
-        distribution = torch.distributions.Categorical(logits=logits[len(prompt) - 1 : -1])
-        torch.testing.assert_close(
-            given.logprobs, distribution.log_prob(torch.tensor(answer)), rtol=1e-4, atol=1e-4
-        )
-        torch.testing.assert_close(given.entropies, distribution.entropy(), rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(given.states, states[-n - 1 :], rtol=1e-4, atol=1e-4)
-
-
-def test_many_answers_to_one_prompt(model, rows):
-    both = read_given(model, [rows[1], rows[1]], [[1, 2], [3]])
-    single = [read_given(model, [rows[1]], [answer])[0] for answer in ([1, 2], [3])]
-    for found, expected in zip(both, single, strict=True):
-        torch.testing.assert_close(found.logprobs, expected.logprobs, rtol=1e-4, atol=1e-4)

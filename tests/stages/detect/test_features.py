@@ -9,7 +9,6 @@ from ghosttrack.stages.detect.evidence import PLACES
 from ghosttrack.stages.detect.features.tracks import (
     FAMILIES,
     TrackNodes,
-    family_of,
     features_of_pieces,
     question_features,
     sorted_tracks,
@@ -121,7 +120,7 @@ def test_features_follow_their_definitions(table):
 
 def test_every_family_is_measured_at_every_place(table):
     names = question_features(tracks_of(table), 12, LAYERS).names
-    assert {(name.split(".")[1], family_of(name)) for name in names} == {
+    assert {tuple(name.split(".")[1:3]) for name in names} == {
         (place, family) for place in PLACES for family in FAMILIES
     }
     assert len(set(names)) == len(names)
