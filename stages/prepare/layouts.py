@@ -31,10 +31,45 @@ def known(columns: Iterable[str]) -> FileLayout | None:
     return next((layout for layout in LAYOUTS if layout.columns <= have), None)
 
 
-def _trivia_qa(row: Mapping[str, Any]) -> Iterable[Fields]:
-    answer = row["answer"] or {}
-    yield {"id": row["question_id"], "question": row["question"], "answer": answer.get("value"),
-           "aliases": answer.get("aliases")}  # fmt: skip
+def _of(columns: str, **written: str) -> Convert:
+    """Fields that columns have as they are: `ours=theirs`, or `ours` for a column of that name; `a.b` is nested in `a`, and may
+    be absent, as may what ends in `?`. written: fields made of columns in braces."""
+    pairs = [each.partition("=")[::2] for each in columns.split()]
+    places = {ours: theirs or ours for ours, theirs in pairs}
+
+    def convert(row: Mapping[str, Any]) -> Iterable[Fields]:
+        found = {}
+        for ours, column in places.items():
+            optional = column.endswith("?") or "." in column
+            found[ours] = nested(row, column.strip("?")) if optional else row[column]
+        yield {**found, **{ours: text.format_map(row) for ours, text in written.items()}}
+
+    return convert
+
+
+def _yes(convert: Convert) -> Convert:
+    """The same with a label that is written as yes (wrong) or no."""
+    return lambda row: (
+        {**found, "label": {"yes": 1, "no": 0}.get(str(found["label"]).strip().lower(), found["label"])}
+        for found in convert(row)
+    )
+
+
+def _both(right: str, wrong: str, convert: Convert) -> Convert:
+    """Two questions a row: with a right and with a wrong response."""
+    return lambda row: (
+        {**found, "response": row[column], "label": label}
+        for column, label in ((right, 0), (wrong, 1))
+        for found in convert(row)
+    )
+
+
+def nested(record: Mapping[str, Any], column: str) -> Any:
+    """What stands in a column, `a.b` for one inside of another; None where it is not there."""
+    value: Any = record
+    for part in column.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
 
 
 def _pop_qa(row: Mapping[str, Any]) -> Iterable[Fields]:
@@ -50,10 +85,6 @@ def _simple_qa(row: Mapping[str, Any]) -> Iterable[Fields]:
     yield {"question": row["problem"], "answer": row["answer"], "relation": topic}
 
 
-def _simple_qa_verified(row: Mapping[str, Any]) -> Iterable[Fields]:
-    yield {"question": row["problem"], "answer": row["answer"], "relation": row["topic"]}
-
-
 def _truthful_csv(row: Mapping[str, Any]) -> Iterable[Fields]:
     """TruthfulQA as its authors publish it: right answers in one cell."""
     others = [answer.strip() for answer in row["Correct Answers"].split(";")]
@@ -63,11 +94,6 @@ def _truthful_csv(row: Mapping[str, Any]) -> Iterable[Fields]:
         "aliases": others,
         "relation": row["Category"],
     }
-
-
-def _truthful_qa(row: Mapping[str, Any]) -> Iterable[Fields]:
-    yield {"question": row["question"], "answer": row["best_answer"], "aliases": row["correct_answers"],
-           "relation": row["category"]}  # fmt: skip
 
 
 def _truthful_choice(row: Mapping[str, Any]) -> Iterable[Fields]:
@@ -95,12 +121,6 @@ def _squad_own(row: Mapping[str, Any]) -> Iterable[Fields]:
         for asked in paragraph["qas"]:
             yield from _squad({**asked, "title": row.get("title"), "context": paragraph["context"],
                                "answers": {"text": [answer["text"] for answer in asked["answers"]]}})  # fmt: skip
-
-
-def _trivia_qa_own(row: Mapping[str, Any]) -> Iterable[Fields]:
-    answer = row.get("Answer") or {}
-    yield {"id": row["QuestionId"], "question": row["Question"], "answer": answer.get("Value"),
-           "aliases": answer.get("Aliases")}  # fmt: skip
 
 
 def _answers(row: Mapping[str, Any]) -> Iterable[Fields]:
@@ -153,20 +173,6 @@ def _listed(row: Mapping[str, Any]) -> Iterable[Fields]:
            "choices": list(options.values() if isinstance(options, Mapping) else options)}  # fmt: skip
 
 
-def _hellaswag(row: Mapping[str, Any]) -> Iterable[Fields]:
-    yield {"question": f"{row['ctx']} … How does it go on?", "choices": list(row["endings"]), "answer": row["label"],
-           "relation": "hellaswag", "subject": row["activity_label"]}  # fmt: skip
-
-
-def _sci_q(row: Mapping[str, Any]) -> Iterable[Fields]:
-    yield {
-        "question": row["question"],
-        "passage": row["support"],
-        "answer": row["correct_answer"],
-        "relation": "sciq",
-    }
-
-
 def _math(row: Mapping[str, Any]) -> Iterable[Fields]:
     """What stands in the last `\\boxed{}` of the solution is the answer."""
     end = begin = row["solution"].rindex("\\boxed{") + len("\\boxed{")
@@ -175,12 +181,6 @@ def _math(row: Mapping[str, Any]) -> Iterable[Fields]:
         depth += {"{": 1, "}": -1}.get(row["solution"][end], 0)
         end += 1
     yield {"question": row["problem"], "answer": row["solution"][begin : end - 1], "relation": row["type"]}
-
-
-def _known_facts(row: Mapping[str, Any]) -> Iterable[Fields]:
-    """The facts of ROME's causal tracing: unfinished sentences."""
-    yield {"id": row.get("known_id"), "prompt": row["prompt"], "answer": row["attribute"], "subject": row["subject"],
-           "relation": row.get("relation_id")}  # fmt: skip
 
 
 def _counterfact(row: Mapping[str, Any]) -> Iterable[Fields]:
@@ -224,49 +224,6 @@ def _bool_q(row: Mapping[str, Any]) -> Iterable[Fields]:
         "relation": "boolq",
         "subject": question,
     }
-
-
-def _mmlu(row: Mapping[str, Any]) -> Iterable[Fields]:
-    yield {"question": row["question"], "choices": row["choices"], "answer": row["answer"], "relation": row["subject"],
-           "subject": row["question"]}  # fmt: skip
-
-
-def _halu_qa(row: Mapping[str, Any]) -> Iterable[Fields]:
-    for column, label in (("right_answer", 0), ("hallucinated_answer", 1)):
-        yield {"question": row["question"], "passage": row["knowledge"], "answer": row["right_answer"],
-               "response": row[column], "label": label, "relation": "halueval_qa"}  # fmt: skip
-
-
-def _halu_sample(row: Mapping[str, Any]) -> Iterable[Fields]:
-    yield {"question": row["question"], "passage": row["knowledge"], "response": row["answer"],
-           "label": _yes(row["hallucination"]), "relation": "halueval_qa"}  # fmt: skip
-
-
-def _halu_dialogue(row: Mapping[str, Any]) -> Iterable[Fields]:
-    for column, label in (("right_response", 0), ("hallucinated_response", 1)):
-        yield {"prompt": f"{row['knowledge']}\n{row['dialogue_history']}\n[Assistant]:", "response": row[column],
-               "label": label, "relation": "halueval_dialogue"}  # fmt: skip
-
-
-def _halu_dialogue_sample(row: Mapping[str, Any]) -> Iterable[Fields]:
-    yield {"prompt": f"{row['knowledge']}\n{row['dialogue_history']}\n[Assistant]:", "response": row["response"],
-           "label": _yes(row["hallucination"]), "relation": "halueval_dialogue"}  # fmt: skip
-
-
-def _halu_summary_sample(row: Mapping[str, Any]) -> Iterable[Fields]:
-    yield {"prompt": f"{row['document']}\nSummary:", "response": row["summary"], "label": _yes(row["hallucination"]),
-           "relation": "halueval_summary"}  # fmt: skip
-
-
-def _halu_summary(row: Mapping[str, Any]) -> Iterable[Fields]:
-    for column, label in (("right_summary", 0), ("hallucinated_summary", 1)):
-        yield {"prompt": f"{row['document']}\nSummary:", "response": row[column], "label": label,
-               "relation": "halueval_summary"}  # fmt: skip
-
-
-def _halu_general(row: Mapping[str, Any]) -> Iterable[Fields]:
-    yield {"id": row.get("ID"), "question": row["user_query"], "response": row["chatgpt_response"],
-           "label": _yes(row["hallucination"]), "relation": "halueval_general"}  # fmt: skip
 
 
 def _ragtruth(row: Mapping[str, Any]) -> Iterable[Fields]:
@@ -315,16 +272,14 @@ def _as_list(value: Any) -> Any:
     return [found] if isinstance(found, str) else found
 
 
-def _yes(value: Any) -> Any:
-    return {"yes": 1, "no": 0}.get(str(value).strip().lower(), value)
-
-
 def _layout(name: str, columns: str, convert: Convert, bulky: str = "") -> FileLayout:
     return FileLayout(name, frozenset(columns.split()), convert, frozenset(bulky.split()))
 
 
+DIALOGUE, SUMMARY = "{knowledge}\n{dialogue_history}\n[Assistant]:", "{document}\nSummary:"
 LAYOUTS = [
-    _layout("TriviaQA, authors' file", "Answer Question QuestionId", _trivia_qa_own, "EntityPages SearchResults"),
+    _layout("TriviaQA, authors' file", "Answer Question QuestionId",
+            _of("id=QuestionId question=Question answer=Answer.Value aliases=Answer.Aliases"), "EntityPages SearchResults"),
     _layout("SQuAD, authors' file", "paragraphs title", _squad_own, "paragraphs"),
     _layout("ARC", "question choices answerKey", _options),
     _layout("ARC, authors' file", "question answerKey", _options),
@@ -332,34 +287,47 @@ LAYOUTS = [
     _layout("options in columns", "question A B C answer", _lettered),
     _layout("options in columns", "input A B C target", _lettered),
     _layout("lists of options", "question options answer", _listed),
-    _layout("HellaSwag", "activity_label ctx endings label", _hellaswag),
-    _layout("SciQ", "question correct_answer distractor1 support", _sci_q),
+    _layout("HellaSwag", "activity_label ctx endings label",
+            _of("choices=endings answer=label subject=activity_label", question="{ctx} … How does it go on?", relation="hellaswag")),
+    _layout("SciQ", "question correct_answer distractor1 support",
+            _of("question passage=support answer=correct_answer", relation="sciq")),
     _layout("MATH", "problem level type solution", _math),
     _layout("DROP", "passage question answers_spans", _drop),
-    _layout("Known facts", "subject attribute prompt template", _known_facts),
+    _layout("Known facts", "subject attribute prompt template",  # of ROME's causal tracing: unfinished sentences
+            _of("id=known_id? prompt answer=attribute subject relation=relation_id?")),
     _layout("CounterFact", "case_id requested_rewrite", _counterfact,
             "paraphrase_prompts neighborhood_prompts attribute_prompts generation_prompts"),
     _layout("LAMA", "masked_sentence obj_label sub_label", _lama),
     _layout("FELM", "index source prompt response segmented_response labels", _felm),
-    _layout("TriviaQA", "question question_id question_source entity_pages answer", _trivia_qa,
-            "entity_pages search_results"),
+    _layout("TriviaQA", "question question_id question_source entity_pages answer",
+            _of("id=question_id question answer=answer.value aliases=answer.aliases"), "entity_pages search_results"),
     _layout("PopQA", "subj prop obj question possible_answers", _pop_qa),
     _layout("SimpleQA", "metadata problem answer", _simple_qa),
-    _layout("SimpleQA Verified", "original_index problem answer topic", _simple_qa_verified),
+    _layout("SimpleQA Verified", "original_index problem answer topic", _of("question=problem answer relation=topic")),
     FileLayout("TruthfulQA, authors' file", frozenset({"Question", "Best Answer", "Correct Answers", "Category"}), _truthful_csv),
-    _layout("TruthfulQA", "category question best_answer correct_answers incorrect_answers", _truthful_qa),
+    _layout("TruthfulQA", "category question best_answer correct_answers incorrect_answers",
+            _of("question answer=best_answer aliases=correct_answers relation=category")),
     _layout("TruthfulQA, options", "question mc1_targets mc2_targets", _truthful_choice),
     _layout("SQuAD", "id title context question answers", _squad),
     _layout("BoolQ", "question answer passage", _bool_q),
     _layout("BoolQ, SuperGLUE", "question passage idx label", _super_glue),
-    _layout("MMLU", "question subject choices answer", _mmlu),
-    _layout("HaluEval, QA", "knowledge question right_answer hallucinated_answer", _halu_qa),
-    _layout("HaluEval, QA samples", "knowledge question answer hallucination", _halu_sample),
-    _layout("HaluEval, dialogue", "knowledge dialogue_history right_response hallucinated_response", _halu_dialogue),
-    _layout("HaluEval, dialogue samples", "knowledge dialogue_history response hallucination", _halu_dialogue_sample),
-    _layout("HaluEval, summary samples", "document summary hallucination", _halu_summary_sample),
-    _layout("HaluEval, summaries", "document right_summary hallucinated_summary", _halu_summary),
-    _layout("HaluEval, general", "user_query chatgpt_response hallucination", _halu_general),
+    _layout("MMLU", "question subject choices answer",
+            _of("question choices answer relation=subject subject=question")),
+    _layout("HaluEval, QA", "knowledge question right_answer hallucinated_answer",
+            _both("right_answer", "hallucinated_answer",
+                  _of("question passage=knowledge answer=right_answer", relation="halueval_qa"))),
+    _layout("HaluEval, QA samples", "knowledge question answer hallucination",
+            _yes(_of("question passage=knowledge response=answer label=hallucination", relation="halueval_qa"))),
+    _layout("HaluEval, dialogue", "knowledge dialogue_history right_response hallucinated_response",
+            _both("right_response", "hallucinated_response", _of("", prompt=DIALOGUE, relation="halueval_dialogue"))),
+    _layout("HaluEval, dialogue samples", "knowledge dialogue_history response hallucination",
+            _yes(_of("response label=hallucination", prompt=DIALOGUE, relation="halueval_dialogue"))),
+    _layout("HaluEval, summary samples", "document summary hallucination",
+            _yes(_of("response=summary label=hallucination", prompt=SUMMARY, relation="halueval_summary"))),
+    _layout("HaluEval, summaries", "document right_summary hallucinated_summary",
+            _both("right_summary", "hallucinated_summary", _of("", prompt=SUMMARY, relation="halueval_summary"))),
+    _layout("HaluEval, general", "user_query chatgpt_response hallucination",
+            _yes(_of("id=ID? question=user_query response=chatgpt_response label=hallucination", relation="halueval_general"))),
     _layout("RAGTruth", "id query context output task_type hallucination_labels", _ragtruth, "input_str"),
     _layout("RAGTruth, authors' files", "id source_id model labels response", _ragtruth_own, "source_info source"),
     *(_layout("Mu-SHROOM", f"model_input model_output_text {labels}", _mu_shroom,

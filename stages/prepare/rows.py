@@ -63,6 +63,11 @@ class Row:
     subject: str
     given: Given
 
+    @property
+    def answer(self) -> str:
+        """Empty where none is known."""
+        return next(iter(self.aliases), "")
+
 
 def check(record: Mapping[str, Any], number: int, extra: Mapping[str, Any], needs_answer: bool = True) -> Row:
     """A row of our fields. Raises RowError."""

@@ -16,7 +16,7 @@ from ghosttrack.common.errors import ConfigError, DataError
 from ghosttrack.common.files import as_path
 from ghosttrack.stages.prepare.facts import Fact
 from ghosttrack.stages.prepare.files import FileRow, format_of, load, read_file, read_text
-from ghosttrack.stages.prepare.layouts import FileLayout, known
+from ghosttrack.stages.prepare.layouts import FileLayout, known, nested
 from ghosttrack.stages.prepare.prompts import QuestionLine, Shot, asked, in_words
 from ghosttrack.stages.prepare.rows import FIELDS, Row, RowError, check
 from ghosttrack.stages.prepare.text import slug
@@ -178,7 +178,7 @@ def _fields(
             mapping.pop(other, None)
     taken = {column.split(".")[0] for column in mapping.values()}
     yield (
-        {name: _nested(record, column) for name, column in mapping.items()},
+        {name: nested(record, column) for name, column in mapping.items()},
         {name: value for name, value in record.items() if name not in taken},
     )
 
@@ -216,22 +216,21 @@ def _keep(rows: SourceRows, kept: dict[Any, Row], row: Row) -> None:
 
 
 def _sort_in(rows: SourceRows, row: Row) -> None:
-    answer = row.aliases[0] if row.aliases else ""
     if row.is_question and row.given.response is None:
-        rows.facts.append(Fact(row.relation, row.subject, answer, row.aliases, row.text, row.given))
-        return
-    rows.prompts.append(
-        QuestionLine(
-            id=row.given.id or f"{slug(row.relation)}/{slug(row.subject or row.text)}",
-            relation=row.relation,
-            subject=row.subject,
-            prefix="",
-            query=asked(row.text, row.given) if row.is_question else row.text,
-            answer=answer,
-            aliases=row.aliases,
-            question=in_words(row.text, row.given) if row.is_question else row.text.strip(),
-            given=row.given,
+        rows.facts.append(Fact(row.relation, row.subject, row.answer, row.aliases, row.text, row.given))
+    else:
+        rows.prompts.append(
+            _line(row, row.given.id or f"{slug(row.relation)}/{slug(row.subject or row.text)}")
         )
+
+
+def _line(row: Row, name: str, prefix: str = "", shots: tuple[Shot, ...] = ()) -> QuestionLine:
+    """A row as it is asked. prefix, shots: the worked examples before it, and those of a chat."""
+    query, words = row.text, row.text.strip()
+    if row.is_question:
+        query, words = asked(row.text, row.given), in_words(row.text, row.given)
+    return QuestionLine(
+        name, row.relation, row.subject, prefix, query, row.answer, row.aliases, words, shots, given=row.given
     )
 
 
@@ -263,7 +262,7 @@ def _check_columns(
     if not records:
         return
     for name, column in columns.items():
-        if all(_nested(record, column) is None for record in records):
+        if all(nested(record, column) is None for record in records):
             raise DataError(
                 f"data.columns.{name} = {column!r}, but {where} has the columns {', '.join(_paths(records[0]))}"
             )
@@ -324,18 +323,8 @@ def read_asked(
         except BROKEN as error:
             left_out.append(_broken(read, error, "as it should be"))
             continue
-        new[name] = QuestionLine(
-            id=name,
-            relation=row.relation,
-            subject=row.subject,
-            prefix=examples.get(row.relation, ""),
-            query=asked(row.text, row.given) if row.is_question else row.text,
-            answer=row.aliases[0] if row.aliases else "",
-            aliases=row.aliases,
-            question=in_words(row.text, row.given) if row.is_question else row.text.strip(),
-            shots=(shots or {}).get(row.relation, ()) if row.is_question else (),
-            given=row.given,
-        )
+        of_chat = (shots or {}).get(row.relation, ()) if row.is_question else ()
+        new[name] = _line(row, name, examples.get(row.relation, ""), of_chat)
     if not new:
         first = f"; line {left_out[0]['row']}: {left_out[0]['why']}" if left_out else ""
         raise DataError(f"data.asked = {path}: the file has no questions{first}")
@@ -386,10 +375,3 @@ def read_hub_corpus(name: str, config: str | None, split: str, column: str) -> S
 
 def _is_text(path: Path) -> bool:
     return path.name.removesuffix(".gz").endswith(".txt")
-
-
-def _nested(record: Mapping[str, Any], column: str) -> Any:
-    value: Any = record
-    for part in column.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
-    return value
