@@ -21,11 +21,13 @@ from ghosttrack.common.config.yaml_text import parse_yaml
 from ghosttrack.common.errors import ConfigError, ModelMismatchError, ModelSourceError
 from ghosttrack.common.foreign import in_short
 from ghosttrack.common.models.sizes import sizes_of
-from ghosttrack.common.models.source import MINIATURE, locate
+from ghosttrack.common.models.source import locate
 from ghosttrack.common.package import package_folder
 
 COLUMNS = "data.columns."
 """Below it every key is one of our fields."""
+STUB = "-stub"
+"""What the name of a configuration's stub ends in."""
 CONFIG_FOLDER = package_folder("config")
 
 ENVIRONMENT_KEYS = {
@@ -40,48 +42,6 @@ def environment_overrides(environ: Mapping[str, str] = os.environ) -> list[str]:
     return [
         f"{key}={value}" for variable, key in ENVIRONMENT_KEYS.items() if (value := environ.get(variable))
     ]
-
-
-STUB_OVERLAY: dict[str, Any] = {
-    "model": {
-        "base_model": MINIATURE,
-        "revision": None,
-        "d_model": None,
-        "n_layers": None,
-        "dtype": "float32",
-        "chat": "auto",
-        "system": None,
-    },
-    "data": {"questions": "factbook", "corpus": "factbook", "max_tokens": 6000, "max_questions": 80},
-    "extract": {"batch_size": 8, "max_length": 64, "shard_rows": 24},
-    "sae": {"d_hidden": 128, "target_l0": 12, "pretrained": None},
-    "sae_training": {
-        "batch_size": 512,
-        "epochs": 2,
-        "base_epochs": 2,
-        "learning_rate": 1e-3,
-        "splice_tokens": 128,
-    },
-    "tracking": {
-        "shard_questions": 32,
-        "top_k_features": 12,
-        "clusters": 4,
-        "fit_tokens": 1024,
-        "causes": 16,
-    },
-    "detection": {
-        "repeats": 1,
-        "folds": 3,
-        "inner_folds": 2,
-        "relation_folds": 2,
-        "answer_folds": 0,
-        "permutations": 50,
-        "early_points": 3,
-    },
-    "evaluation": {"bootstrap": 200},
-}
-"""`--stub`: every stage does its real work on a miniature model, in seconds, under the name `<name>-stub`."""
-STUB = "-stub"
 
 
 def load_config(
@@ -107,7 +67,8 @@ def load_config(
         for key, value in flattened(load_cluster(cluster).config):
             _assign(data, key, value, f"cluster profile {cluster}")
     if stub:
-        _merge(data, STUB_OVERLAY)
+        for key, value in flattened(_read_yaml(CONFIG_FOLDER / "stub.yaml")):
+            _assign(data, key, value, "--stub")
         data["model"].pop("layers", None)
         data["name"] += STUB
     environ = os.environ if environ is None else environ
@@ -223,14 +184,6 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise ConfigError(f"{path} must hold a mapping of sections, such as `model:`")
     return data
-
-
-def _merge(data: dict[str, Any], overlay: Mapping[str, Any]) -> None:
-    for key, value in overlay.items():
-        if isinstance(value, Mapping) and isinstance(data.get(key), dict):
-            _merge(data[key], value)
-        else:
-            data[key] = dict(value) if isinstance(value, Mapping) else value
 
 
 def _parse_value(key: str, text: str, source: str) -> Any:
