@@ -7,7 +7,6 @@ import sys
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.formats.final_report import REPORT
@@ -43,7 +42,7 @@ def summarise(console: Console, report: dict[str, Any]) -> None:
     console.print(report["headline"][told[1]])
     console.print(data_sentence(report["data"]))
     if report.get("undefined"):
-        console.print(_table([row[:-2] for row in tables.expectations(report)]))
+        console.print(tables.in_terminal([row[:-2] for row in tables.expectations(report)]))
         return
     grouped = report["splits"][0]
     main = {**grouped, "methods": [m for m in grouped["methods"] if m["name"] in report["main_methods"]]}
@@ -54,14 +53,5 @@ def summarise(console: Console, report: dict[str, Any]) -> None:
     ]
     expected = [row[:-2] for row in tables.expectations(report)]
     for rows in (methods, expected):
-        console.print(_table(rows))
+        console.print(tables.in_terminal(rows))
     console.print(f"intervals: {report['confidence']:.0%}, over groups of questions")
-
-
-def _table(rows: list[list[str]]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column, title in enumerate(rows[0]):
-        table.add_column(title, no_wrap=column > 0)  # names wrap, figures do not
-    for row in rows[1:]:
-        table.add_row(*row)
-    return table

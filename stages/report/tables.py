@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from rich.console import RenderableType
+from rich.table import Table
+
 Json = Mapping[str, Any]
 Rows = list[list[str]]
 
@@ -25,6 +28,16 @@ DECISIONS = (
 )  # fmt: skip
 SELECTION = ("aurc", "e_aurc", "prr", "prr_half", "coverage_80", "coverage_90")
 KINDS = {"detector": "sees tracks", "baseline": "no tracks", "rung": "association", "control": "control"}
+
+
+def in_terminal(rows: Sequence[Sequence[RenderableType]], headed: bool = True, wrap: bool = False) -> Table:
+    """A table as a terminal shows it. headed: its first row is a header; wrap: figures may, not names alone."""
+    table = Table(box=None, pad_edge=False, header_style="bold", show_header=headed)
+    for column, title in enumerate(rows[0]):
+        table.add_column(title, overflow="fold", no_wrap=column > 0 and not wrap)
+    for row in rows[headed:]:
+        table.add_row(*row)
+    return table
 
 
 def number(value: float | None, digits: int = 3, signed: bool = False) -> str:

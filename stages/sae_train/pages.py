@@ -1,24 +1,25 @@
-"""Pictures of what was measured: a page for each layer's SAE, and one of how latents keep their identity over depth.
-
-Colours are those of Okabe and Ito 2008, which colour-blind readers can tell apart. Figures are made without pyplot,
-so nothing depends on a display or on global state.
-"""
+"""Pictures of what was measured: a page for each layer's SAE, and one of how latents keep their identity over depth."""
 
 from __future__ import annotations
 
 import math
 import textwrap
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from ghosttrack.common.palette import BLUE, GREEN, GREY, INK, ORANGE
+from ghosttrack.common import pictures
+from ghosttrack.common.pictures import BLUE, GREEN, GREY, INK, ORANGE
 
-TITLE, LABEL, TICK = 15, 11, 10
+LABEL = 11
+PAGE = pictures.style(15, LABEL, 10) | {
+    "axes.titlesize": LABEL, "lines.linewidth": 1.4, "lines.markersize": 4, "figure.figsize": (13.5, 8.2),
+    "figure.subplot.left": 0.05, "figure.subplot.right": 0.985, "figure.subplot.bottom": 0.075, "figure.subplot.top": 0.86,
+}  # fmt: skip
 DPI = 110
 HEADROOM = 1.2
 """Axis over data, for the legend."""
@@ -30,14 +31,12 @@ OVER_DENSE = 0.1
 Json = Mapping[str, Any]
 
 
+@pictures.drawn_in(PAGE)
 def layer_page(record: Json, report: Json) -> Canvas:
     """One layer on one page. record: its entry of `report["layers"]`; report: sae_quality.json."""
     canvas = _canvas(headline(record))
-    (loss, dead, l0), (rates, recovered, same) = canvas.subplots(
-        2, 3, gridspec_kw={"wspace": 0.22, "hspace": 0.36}
-    )
-    for axes in (loss, dead, l0, rates, recovered, same):
-        _plain(axes)
+    spaces = {"wspace": 0.22, "hspace": 0.36}
+    (loss, dead, l0), (rates, recovered, same) = canvas.subplots(2, 3, gridspec_kw=spaces)
     if "curve" in record:
         _loss(loss, record)
         _dead(dead, record)
@@ -69,19 +68,21 @@ def percent(value: float | None) -> str:
 
 def _loss(axes: Axes, record: Json) -> None:
     curve, checks = record["curve"], [check for check in record["checks"] if "tokens" in check]
-    axes.plot(curve["tokens"], curve["loss"], color=BLUE, linewidth=1.4, label="training loss (MSE)")
-    axes.plot([c["tokens"] for c in checks], [c["held_out_fvu"] for c in checks], color=ORANGE, marker="o",
-              markersize=6, linewidth=1.2, linestyle="--", label="held-out FVU")  # fmt: skip
-    axes.set_title("Loss in training", fontsize=LABEL, loc="left", color=INK)
+    axes.plot(curve["tokens"], curve["loss"], color=BLUE, label="training loss (MSE)")
+    fvu = [check["held_out_fvu"] for check in checks]
+    axes.plot(
+        [check["tokens"] for check in checks], fvu, "o--", color=ORANGE, markersize=6, label="held-out FVU"
+    )
+    axes.set_title("Loss in training")
     _tokens_axis(axes)
     axes.set_ylim(bottom=0)
-    _legend(axes, where="lower left")
+    axes.legend(loc="lower left")
 
 
 def _dead(axes: Axes, record: Json) -> None:
     curve = record["curve"]
-    axes.plot(curve["tokens"], [100 * value for value in curve["dead_fraction"]], color=BLUE, linewidth=1.4)
-    axes.set_title("Dead latents in training, %", fontsize=LABEL, loc="left", color=INK)
+    axes.plot(curve["tokens"], [100 * value for value in curve["dead_fraction"]], color=BLUE)
+    axes.set_title("Dead latents in training, %")
     _tokens_axis(axes)
     top = max([1.0, *(100 * value for value in curve["dead_fraction"])])
     axes.set_ylim(0, 1.1 * top)
@@ -92,7 +93,7 @@ def _no_training(axes: Axes, record: Json) -> None:
     text = ["No curves: this SAE was not trained here."] if record.get("pretrained") else ["No curves."]
     if source := record.get("source"):
         text += textwrap.wrap(f"It is from {source}", 44)
-    axes.text(0.0, 0.95, "\n".join(text), fontsize=LABEL, color=INK, va="top", transform=axes.transAxes)
+    axes.text(0.0, 0.95, "\n".join(text), fontsize=LABEL, va="top", transform=axes.transAxes)
 
 
 def _l0(axes: Axes, record: Json) -> None:
@@ -103,34 +104,31 @@ def _l0(axes: Axes, record: Json) -> None:
     quantiles = record["l0_quantiles"]
     for name, colour in (("0.05", GREY), ("0.5", INK), ("0.95", GREY)):
         axes.axvline(quantiles[name], color=colour, linewidth=1.2, linestyle=":")
-    axes.axvline(record["target_l0"], color=ORANGE, linewidth=1.4, linestyle="--", label="target of the mean")
-    axes.set_title("Active latents a token, % of tokens", fontsize=LABEL, loc="left", color=INK)
-    axes.set_xlabel(
-        f"5% {quantiles['0.05']:.0f} · median {quantiles['0.5']:.0f} · 95% {quantiles['0.95']:.0f}",
-        fontsize=LABEL,
+    axes.axvline(record["target_l0"], color=ORANGE, linestyle="--", label="target of the mean")
+    axes.set_title("Active latents a token, % of tokens")
+    said = (
+        f"{name} {quantiles[key]:.0f}" for name, key in (("5%", "0.05"), ("median", "0.5"), ("95%", "0.95"))
     )
+    axes.set_xlabel(" · ".join(said))
     axes.set_ylim(0, HEADROOM * 100 * max(counts) / total)
-    _legend(axes)
+    axes.legend(loc="upper right")
 
 
 def _rates(axes: Axes, record: Json) -> None:
     found = record["firing_rate_histogram"]
     axes.stairs(found["counts"], found["log10_edges"], fill=True, color=BLUE, alpha=0.75)
-    axes.axvline(
-        math.log10(OVER_DENSE), color=ORANGE, linewidth=1.4, linestyle="--", label="over-dense beyond"
-    )
+    axes.axvline(math.log10(OVER_DENSE), color=ORANGE, linestyle="--", label="over-dense beyond")
     low = math.floor(found["log10_edges"][0])
     axes.set_xticks(range(low, 1), [_power(number) for number in range(low, 1)])
-    axes.set_title("Latents by firing rate", fontsize=LABEL, loc="left", color=INK)
-    axes.set_xlabel(f"share of tokens that a latent fires on; {found['never']:,} never did", fontsize=LABEL)
+    axes.set_title("Latents by firing rate")
+    axes.set_xlabel(f"share of tokens that a latent fires on; {found['never']:,} never did")
     axes.set_ylim(0, HEADROOM * max(1, *found["counts"]))
-    _legend(axes, where="upper left")
+    axes.legend(loc="upper left")
 
 
 def _recovered(axes: Axes, record: Json, report: Json) -> None:
     """Bars of the layer alone, and all layers at once beside them."""
-    names = [("ce_recovered", "cross-entropy"), ("kl_recovered", "KL")]
-    bars = [(name, against) for name, _ in names for against in ("zero", "mean")]
+    bars = [(name, against) for name in ("ce_recovered", "kl_recovered") for against in ("zero", "mean")]
     lowest = 0.0
     for offset, losses, colour, label in (
         (-0.2, record["splice"], BLUE, "this layer alone"),
@@ -139,18 +137,18 @@ def _recovered(axes: Axes, record: Json, report: Json) -> None:
         values = [losses[name][against] for name, against in bars]
         heights = [100 * min(1.0, max(-WORST, value or 0.0)) for value in values]
         lowest = min([lowest, *heights])
-        axes.bar(
-            [place + offset for place in range(len(bars))], heights, width=0.38, color=colour, label=label
-        )
-        for place, (height, value) in enumerate(zip(heights, values, strict=True)):
+        places = [place + offset for place in range(len(bars))]
+        axes.bar(places, heights, width=0.38, color=colour, label=label)
+        for place, height, value in zip(places, heights, values, strict=True):
             text = "–" if value is None else f"{100 * value:.0f}".replace("-", "−")
-            axes.annotate(text, (place + offset, height), (0, 2 if height >= 0 else -2), textcoords="offset points",
-                          ha="center", va="bottom" if height >= 0 else "top", fontsize=TICK, color=INK)  # fmt: skip
+            up = height >= 0
+            axes.annotate(text, (place, height), (0, 2 if up else -2), ha="center", va="bottom" if up else "top",
+                          textcoords="offset points")  # fmt: skip
     axes.set_xticks(range(len(bars)), ["CE\nzero", "CE\nmean", "KL\nzero", "KL\nmean"])
     axes.set_ylim(1.25 * lowest, 100 + 0.28 * (100 - lowest))
     axes.axhline(0, color=INK, linewidth=0.8)
-    axes.set_title("Loss recovered against ablation, %", fontsize=LABEL, loc="left", color=INK)
-    _legend(axes, columns=2)
+    axes.set_title("Loss recovered against ablation, %")
+    axes.legend(loc="upper right", ncols=2)
 
 
 def _neighbours(axes: Axes, record: Json, report: Json) -> None:
@@ -169,17 +167,17 @@ def _neighbours(axes: Axes, record: Json, report: Json) -> None:
         colours = (GREY, GREY) if name == "random" else (BLUE, GREEN)
         for offset, value, colour in ((-0.2, cosine, colours[0]), (0.2, match, colours[1])):
             axes.barh(place + offset, max(value, 0.0), height=0.38, color=colour)
-            axes.text(max(value, 0.0) + 0.02, place + offset, f"{value:.2f}".replace("-", "−"), va="center",
-                      fontsize=TICK, color=INK)  # fmt: skip
+            axes.text(max(value, 0.0) + 0.02, place + offset, f"{value:.2f}".replace("-", "−"), va="center")
     axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
     axes.set_ylim(len(rows) - 0.4, -1.0)
     axes.set_xlim(0, 1.18)
     axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
-    axes.set_title("Are latents the same ones as in …", fontsize=LABEL, loc="left", color=INK)
+    axes.set_title("Are latents the same ones as in …")
     handles = [Patch(color=BLUE, label="decoder cosine"), Patch(color=GREEN, label="nearest is itself")]
-    axes.legend(handles=handles, fontsize=TICK, frameon=False, loc="upper right", ncols=2, columnspacing=1.0)
+    axes.legend(handles=handles, loc="upper right", ncols=2, columnspacing=1.0)
 
 
+@pictures.drawn_in(PAGE)
 def identity_page(report: Json) -> Canvas:
     """Identity of latents, and the error of all SAEs together, over depth. report: sae_quality.json."""
     whole = report["all_layers"]["ce_recovered"]
@@ -188,12 +186,10 @@ def identity_page(report: Json) -> Canvas:
         f"all layers at once: cross-entropy recovered {percent(whole['zero'])} of zero-, {percent(whole['mean'])} of "
         f"mean-ablation · {report['text']['tokens']:,} held-out tokens"
     )
-    (cosines, matches), (recovered, errors) = canvas.subplots(
-        2, 2, gridspec_kw={"wspace": 0.12, "hspace": 0.36}
-    )
+    spaces = {"wspace": 0.12, "hspace": 0.36}
+    (cosines, matches), (recovered, errors) = canvas.subplots(2, 2, gridspec_kw=spaces)
     for axes in (cosines, matches, recovered, errors):
-        _plain(axes)
-        axes.set_xlabel("layer", fontsize=LABEL)
+        axes.set_xlabel("layer")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _cosines(cosines, report["identity"])
     _matches(matches, report["identity"])
@@ -207,75 +203,71 @@ def _cosines(axes: Axes, same: Json) -> None:
     layers = [pair["layer"] for pair in pairs]
     low, high = ([pair["cosine_quantiles"][q] for pair in pairs] for q in ("0.05", "0.95"))
     axes.fill_between(layers, low, high, color=BLUE, alpha=0.15, linewidth=0, label="5–95% of latents")
-    axes.plot(layers, [p["cosine_quantiles"]["0.5"] for p in pairs], color=BLUE, marker="o", markersize=4,
-              linewidth=1.6, label="same latent in the next layer, median")  # fmt: skip
-    axes.plot(layers, [p["nearest_cosine"] for p in pairs], color=GREEN, linewidth=1.4, linestyle="--",
-              label="nearest latent there, mean")  # fmt: skip
-    axes.axhspan(random["cosine_quantiles"]["0.05"], random["cosine_quantiles"]["0.95"], color=GREY, alpha=0.3,
-                 linewidth=0, label="same latent, random directions")  # fmt: skip
-    axes.axhline(random["nearest_cosine"], color=GREY, linewidth=1.4, linestyle="--", label="nearest, random")
-    axes.set_title("Decoder cosine to the next layer", fontsize=LABEL, loc="left", color=INK)
+    middle, nearest = (
+        [pair["cosine_quantiles"]["0.5"] for pair in pairs],
+        [pair["nearest_cosine"] for pair in pairs],
+    )
+    axes.plot(layers, middle, "o-", color=BLUE, label="same latent in the next layer, median")
+    axes.plot(layers, nearest, "--", color=GREEN, label="nearest latent there, mean")
+    ends = (random["cosine_quantiles"][q] for q in ("0.05", "0.95"))
+    axes.axhspan(*ends, color=GREY, alpha=0.3, linewidth=0, label="same latent, random directions")
+    axes.axhline(random["nearest_cosine"], color=GREY, linestyle="--", label="nearest, random")
+    axes.set_title("Decoder cosine to the next layer")
     axes.set_ylim(min([random["cosine_quantiles"]["0.05"], *low]) - 0.05, 1.05)
-    _legend(axes, where="center right")
+    axes.legend(loc="center right")
 
 
 def _matches(axes: Axes, same: Json) -> None:
-    for entries, colour, style, label in (
-        (same["adjacent"], BLUE, "-", "in the next layer"),
-        (same["to_first"], ORANGE, "--", "in the first layer (drift)"),
-    ):
-        axes.plot([e["layer"] for e in entries], [100 * e["self_match"] for e in entries], color=colour,
-                  linestyle=style, marker="o", markersize=4, linewidth=1.6, label=f"itself {label}")  # fmt: skip
     first = same["to_first"]
-    axes.plot([e["layer"] for e in first], [100 * e["cosine"] for e in first], color=ORANGE, linewidth=1.2,
-              linestyle=":", label="cosine to the first layer, mean · 100")  # fmt: skip
-    axes.axhline(100 * same["random"]["self_match"], color=GREY, linewidth=1.4, label="random directions")
-    axes.set_title("Latents whose nearest is itself, %", fontsize=LABEL, loc="left", color=INK)
+    for entries, key, line, colour, label in (
+        (same["adjacent"], "self_match", "o-", BLUE, "itself in the next layer"),
+        (first, "self_match", "o--", ORANGE, "itself in the first layer (drift)"),
+        (first, "cosine", ":", ORANGE, "cosine to the first layer, mean · 100"),
+    ):
+        layers, shares = [entry["layer"] for entry in entries], [100 * entry[key] for entry in entries]
+        axes.plot(layers, shares, line, color=colour, label=label)
+    axes.axhline(100 * same["random"]["self_match"], color=GREY, label="random directions")
+    axes.set_title("Latents whose nearest is itself, %")
     axes.set_ylim(-3, 105)
-    _legend(axes, where="best")
+    axes.legend(loc="best")
 
 
 def _recovered_by_depth(axes: Axes, report: Json) -> None:
     layers = [record["layer"] for record in report["layers"]]
     lowest = 0.0
     for name, colour, label in (("ce_recovered", BLUE, "cross-entropy"), ("kl_recovered", GREEN, "KL")):
-        for against, style in (("zero", ":"), ("mean", "-")):
+        for against, line in (("zero", "o:"), ("mean", "o-")):
             values = [record["splice"][name][against] for record in report["layers"]]
             shown = [math.nan if value is None else 100 * value for value in values]
-            axes.plot(layers, shown, color=colour, linestyle=style, marker="o", markersize=4, linewidth=1.6,
-                      label=f"{label} against {against}")  # fmt: skip
+            axes.plot(layers, shown, line, color=colour, label=f"{label} against {against}")
             lowest = min([lowest, *(value for value in shown if not math.isnan(value))])
     axes.axhline(100, color=GREY, linewidth=1, linestyle=":")
-    axes.set_title("Loss recovered, each layer alone, %", fontsize=LABEL, loc="left", color=INK)
+    axes.set_title("Loss recovered, each layer alone, %")
     axes.set_ylim(max(lowest, -100) - 3, 105)
-    _legend(axes, where="best")
+    axes.legend(loc="best")
 
 
 def _errors(axes: Axes, report: Json) -> None:
     depth = report["all_layers"]["error_by_depth"]
-    axes.plot([e["layer"] for e in depth], [e["fvu"] for e in depth], color=ORANGE, marker="o", markersize=4,
-              linewidth=1.6, label="all SAEs up to the layer at once")  # fmt: skip
-    axes.plot([e["layer"] for e in depth], [e["fvu_alone"] for e in depth], color=BLUE, marker="o", markersize=4,
-              linewidth=1.6, label="the layer's SAE alone")  # fmt: skip
-    axes.set_title("Variance unexplained on the same text (FVU)", fontsize=LABEL, loc="left", color=INK)
+    layers = [entry["layer"] for entry in depth]
+    for key, colour, label in (
+        ("fvu", ORANGE, "all SAEs up to the layer at once"),
+        ("fvu_alone", BLUE, "the layer's SAE alone"),
+    ):
+        axes.plot(layers, [entry[key] for entry in depth], "o-", color=colour, label=label)
+    axes.set_title("Variance unexplained on the same text (FVU)")
     axes.set_yscale("log")  # a SAE may amplify what is far from its training states, layer after layer
-    _legend(axes, where="best")
+    axes.legend(loc="best")
 
 
 def _canvas(title: str) -> Canvas:
-    canvas = Canvas(figsize=(13.5, 8.2))
-    canvas.subplots_adjust(left=0.05, right=0.985, bottom=0.075, top=0.86)
-    canvas.suptitle(title, fontsize=TITLE, x=0.015, y=0.975, ha="left", color=INK)
+    canvas = Canvas()
+    canvas.suptitle(title, x=0.015, y=0.975, ha="left")
     return canvas
 
 
-def _plain(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=TICK, colors=INK)
-
-
 def _tokens_axis(axes: Axes) -> None:
-    axes.set_xlabel("tokens", fontsize=LABEL)
+    axes.set_xlabel("tokens")
     axes.xaxis.set_major_formatter(lambda value, _: _count(value))
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
 
@@ -295,11 +287,3 @@ def _power(number: int) -> str:
 
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
-def _legend(
-    axes: Axes,
-    where: Literal["upper right", "upper left", "lower left", "center right", "best"] = "upper right",
-    columns: int = 1,
-) -> None:
-    axes.legend(fontsize=TICK, frameon=False, loc=where, ncols=columns)

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from ghosttrack.common.palette import AMBER, BLUE, GREEN, GREY, INK, ORANGE, PINK, SKY
+from ghosttrack.common.pictures import AMBER, BLUE, GREEN, GREY, INK, ORANGE, PINK, SKY
 from ghosttrack.stages.track.validation import Drops
 
 COLOURS = {

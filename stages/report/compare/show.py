@@ -8,14 +8,17 @@ import io
 import itertools
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import matplotlib as mpl
 from matplotlib.figure import Figure as Canvas
-from rich.console import Console
-from rich.table import Table
+from rich.bar import Bar
+from rich.console import Console, RenderableType
 from rich.text import Text
 
+from ghosttrack.common import pictures
 from ghosttrack.common.engine.progress import format_bytes, format_seconds
 from ghosttrack.common.engine.storage import storage_errors
 from ghosttrack.common.errors import ConfigError
@@ -23,14 +26,19 @@ from ghosttrack.common.formats.final_report import REPORT
 from ghosttrack.common.formats.hallucination_scores import SCORES
 from ghosttrack.common.formats.neutral import markdown_table, markdown_text
 from ghosttrack.common.formats.saes import QUALITY
-from ghosttrack.common.palette import COLOURS, MUTED
+from ghosttrack.common.pictures import COLOURS, MUTED, Mark
 from ghosttrack.stages.report import tables
-from ghosttrack.stages.report.compare import terminal
 from ghosttrack.stages.report.compare.facts import Interval, ModelFacts, facts_of
 from ghosttrack.stages.report.compare.paired import CONFIDENCE, RESAMPLES, Difference, compare_pair
 from ghosttrack.stages.report.results import Results
 
 Rows = list[list[str]]
+STYLE = pictures.style(11, 10, 9) | {"lines.markersize": 4, "figure.constrained_layout.use": True}
+BESIDE: Any = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
+SAE_FIGURES = {
+    "fvu": "variance unexplained (FVU)", "ce_recovered": "cross-entropy recovered", "l0": "active features (L0)",
+}  # fmt: skip
+WIDTH, STEPS = 40, "▁▂▃▄▅▆▇█"
 MARKS = ("o", "s", "^", "D", "v", "P")
 
 
@@ -41,12 +49,9 @@ def compare_results(results: Sequence[Results], output: Path | None) -> None:
     pairs = paired(results)
     console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 120)
     for title, rows in parts(facts, pairs):
-        console.print(f"\n[bold]{title}[/bold]")
-        console.print(_terminal(rows))
-    for title, lines in terminal.plots(facts):
-        console.print(f"\n[bold]{title}[/bold]")
-        for line in lines:
-            console.print(Text(line), soft_wrap=True)
+        console.print(f"\n[bold]{title}[/bold]", tables.in_terminal(rows, wrap=True), sep="\n")
+    for title, lines in in_characters(facts):
+        console.print(f"\n[bold]{title}[/bold]", tables.in_terminal(lines, headed=False), sep="\n")
     for line in notes(facts, pairs):
         console.print(Text(line), style="dim")
     if output is None:
@@ -285,67 +290,94 @@ img { max-width: 100%; background: white; margin: .6rem 0; }
 
 def draw(facts: Sequence[ModelFacts]) -> dict[str, str]:
     """File name to SVG: SAE quality over relative depth, AUROCs, time and storage of the stages."""
-    plots = {}
-    if any(each.sae for each in facts):
-        plots["sae_by_depth.svg"] = sae_plot(facts)
-    if any(each.figures for each in facts):
-        plots["auroc.svg"] = auroc_plot(facts)
-    return {**plots, "time_and_storage.svg": cost_plot(facts)}
+    wanted = {
+        "sae_by_depth.svg": sae_plot if any(each.sae for each in facts) else None,
+        "auroc.svg": auroc_plot if any(each.figures for each in facts) else None,
+        "time_and_storage.svg": cost_plot,
+    }
+    with mpl.rc_context(STYLE):
+        return {name: _svg(draw(facts)) for name, draw in wanted.items() if draw}
 
 
-def sae_plot(facts: Sequence[ModelFacts]) -> str:
-    canvas = Canvas(figsize=(11, 3.8), layout="constrained")
-    for axes, (key, title) in zip(
-        canvas.subplots(1, 3),
-        (
-            ("fvu", "variance unexplained (FVU)"),
-            ("ce_recovered", "cross-entropy recovered"),
-            ("l0", "active features (L0)"),
-        ),
-        strict=True,
+def in_characters(facts: Sequence[ModelFacts]) -> Iterator[tuple[str, list[list[RenderableType]]]]:
+    """The same for a terminal that shows no pictures: titles, and rows with bars."""
+    aurocs = [
+        (f"{each.name}: {title}", entry)
+        for each in facts
+        for key, title in (("auroc", "detector"), ("baseline", "best baseline"))
+        if (entry := each.figures.get(key)) is not None and entry.value is not None
+    ]
+    if aurocs:
+        ends = [0.5, *(end for _, entry in aurocs for end in entry if end is not None)]
+        low, high = min(ends), max(ends)
+        rows: list[list[RenderableType]] = []
+        for name, entry in aurocs:
+            first, last = (end - low if end is not None else 0.0 for end in (entry.low, entry.high))
+            rows.append([name, Bar(high - low, first, last, width=WIDTH), figure(entry)])
+        yield f"AUROC with its interval, from {tables.number(low, 2)} to {tables.number(high, 2)}", rows
+    for key, title in SAE_FIGURES.items():
+        known = {
+            each.name: [value for layer in each.sae if (value := layer[key]) is not None] for each in facts
+        }
+        if values := [value for heights in known.values() for value in heights]:
+            low, high = min(values), max(values)
+            rows = [
+                [name, sparkline(heights, low, high) or "not measured"] for name, heights in known.items()
+            ]
+            yield f"{title}, from {tables.number(low)} to {tables.number(high)}, layer by layer", rows
+    for title, show, totals in (
+        ("Time in all", format_seconds, [sum(each.seconds.values()) for each in facts]),
+        ("Storage in all", format_bytes, [float(sum(each.bytes.values())) for each in facts]),
     ):
+        bars = [Bar(max(totals) or 1.0, 0, total, width=WIDTH) for total in totals]
+        yield (
+            title,
+            [[each.name, bar, show(total)] for each, bar, total in zip(facts, bars, totals, strict=True)],
+        )
+
+
+def sparkline(heights: Sequence[float], low: float, high: float) -> str:
+    """A character a value, as high as it is between the two."""
+    return "".join(STEPS[round((value - low) / (high - low or 1.0) * (len(STEPS) - 1))] for value in heights)
+
+
+def sae_plot(facts: Sequence[ModelFacts]) -> Canvas:
+    canvas = Canvas(figsize=(11, 3.8))
+    for axes, (key, title) in zip(canvas.subplots(1, 3), SAE_FIGURES.items(), strict=True):
         for number, each in enumerate(facts):
             known = [(layer["depth"], layer[key]) for layer in each.sae if layer[key] is not None]
             if known:
                 x, y = zip(*known, strict=True)
-                axes.plot(
-                    x, y, color=COLOURS[number % 6], marker=MARKS[number % 6], markersize=4, label=each.name
-                )
-        axes.set_xlabel("depth (0 first block, 1 last)")
-        axes.set_title(title, loc="left", fontsize=11)
-        axes.spines[["top", "right"]].set_visible(False)
-    canvas.axes[0].legend(frameon=False)
-    return _svg(canvas)
+                axes.plot(x, y, MARKS[number % 6] + "-", color=COLOURS[number % 6], label=each.name)
+        axes.set(xlabel="depth (0 first block, 1 last)", title=title)
+    canvas.axes[0].legend()
+    return canvas
 
 
-def auroc_plot(facts: Sequence[ModelFacts]) -> str:
+def auroc_plot(facts: Sequence[ModelFacts]) -> Canvas:
     shown = [each for each in facts if each.figures]
-    canvas = Canvas(figsize=(8, 1.2 + 0.9 * len(shown)), layout="constrained")
+    canvas = Canvas(figsize=(8, 1.2 + 0.9 * len(shown)))
     axes = canvas.add_subplot()
     kinds = (
-        ("auroc", "detector", 0.22, "full"),
-        ("auroc_within_relation", "detector, within a relation", 0.0, "none"),
-        ("baseline", "best baseline", -0.22, "full"),
+        ("auroc", "detector", 0.22, COLOURS[0], True),
+        ("auroc_within_relation", "detector, within a relation", 0.0, COLOURS[0], False),
+        ("baseline", "best baseline", -0.22, MUTED, True),
     )
-    for row, each in enumerate(reversed(shown)):
-        for key, label, offset, style in kinds:
-            entry = each.figures.get(key)
-            if entry is None or entry.value is None:
-                continue
-            colour = MUTED if key == "baseline" else COLOURS[0]
-            if entry.low is not None and entry.high is not None:
-                axes.plot([entry.low, entry.high], [row + offset] * 2, color=colour, linewidth=2)
-            axes.plot([entry.value], [row + offset], color=colour, marker="o", fillstyle=style, linestyle="none",
-                      label=label if row == 0 else None)  # fmt: skip
-    axes.set_yticks(range(len(shown)), [each.name for each in reversed(shown)])
+    rows = [
+        [
+            Mark(each.figures.get(key), colour, offset, filled, label=None if row else label)
+            for key, label, offset, colour, filled in kinds
+        ]
+        for row, each in enumerate(reversed(shown))
+    ]
+    pictures.forest(axes, [each.name for each in reversed(shown)], rows)
     axes.set_xlabel("AUROC with 95 % interval")
-    axes.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    return _svg(canvas)
+    axes.legend(**BESIDE)
+    return canvas
 
 
-def cost_plot(facts: Sequence[ModelFacts]) -> str:
-    canvas = Canvas(figsize=(11, 1.2 + 0.5 * len(facts) * 2), layout="constrained")
+def cost_plot(facts: Sequence[ModelFacts]) -> Canvas:
+    canvas = Canvas(figsize=(11, 1.2 + 0.5 * len(facts) * 2))
     left, right = canvas.subplots(1, 2)
     for axes, title, scale, values in (
         (left, "hours", 3600.0, [each.seconds for each in facts]),
@@ -363,11 +395,10 @@ def cost_plot(facts: Sequence[ModelFacts]) -> str:
                 [each.name for each in facts], amounts, left=start, label=stage, color=COLOURS[number % 6]
             )
             start = [a + b for a, b in zip(start, amounts, strict=True)]
-        axes.set_title(title, loc="left", fontsize=11)
+        axes.set_title(title)
         axes.invert_yaxis()
-        axes.spines[["top", "right"]].set_visible(False)
-    right.legend(frameon=False, fontsize=9, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return _svg(canvas)
+    right.legend(**BESIDE)
+    return canvas
 
 
 def _stages(facts: Sequence[ModelFacts]) -> list[str]:
@@ -379,12 +410,3 @@ def _svg(canvas: Canvas) -> str:
     file = io.StringIO()
     canvas.savefig(file, format="svg", metadata={"Date": None})
     return file.getvalue()
-
-
-def _terminal(rows: Rows) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for title in rows[0]:
-        table.add_column(title, overflow="fold")
-    for row in rows[1:]:
-        table.add_row(*row)
-    return table

@@ -46,6 +46,8 @@ WHOLE = {
     "layer", "latent", "track", "n_active", "births", "deaths", "leader", "top", "rank", "token", "side",
 }  # fmt: skip
 """Columns of whole numbers; the others go as thousandths."""
+INDEXED = ("id", "relation", "question", "answer", "gold", "label", "excluded")
+"""Of an answer's record, the same."""
 SCORE_KEYS = (
     "score", "threshold", "predicted", "interval", "error_type", "unfamiliar", "baseline", "other_form",
 )  # fmt: skip
@@ -320,17 +322,8 @@ def index(
     beside, same = matches(labels, relation, length, confidence)
     found = []
     for number, record in enumerate(records):
-        entry = {
-            "id": record["id"],
-            "relation": record["relation"],
-            "question": record["question"],
-            "answer": record["answer"],
-            "gold": record["gold"],
-            "label": record["label"],
-            "excluded": record["excluded"],
-            "beside": int(beside[number]),
-            "same_relation": bool(same[number]),
-        }
+        entry = {name: record[name] for name in INDEXED}
+        entry |= {"beside": int(beside[number]), "same_relation": bool(same[number])}
         if number >= len(records) - new:
             entry["new"] = True
         if score := scored.get(record["id"]):
