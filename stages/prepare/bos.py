@@ -7,6 +7,7 @@ what is decided: whoever calls it, for corpus, prompts or new questions, has the
 
 import copy
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -41,8 +42,10 @@ def decide(model: PreTrainedModel, tokenizer: Any, wanted: str) -> tuple[Any, di
     wanted: `auto`, `always` or `never`. Raises ConfigError where a BOS is demanded and there is none.
     """
     bos = bos_of(model, tokenizer)
-    adds = bos is not None and beginning(tokenizer)[:1] == [bos]
-    if bos is None:
+    # whichever token: XGLM begins texts with what its tokenizer calls the end
+    own = [token for token in beginning(tokenizer) if token in tokenizer.all_special_ids]
+    adds, start = bool(own), own or [token for token in (bos,) if token is not None]
+    if not start:
         if wanted == "always":
             raise ConfigError(
                 "model.bos = always, but neither the tokenizer nor the model's configuration names a BOS token; set model.bos: auto"
@@ -53,7 +56,7 @@ def decide(model: PreTrainedModel, tokenizer: Any, wanted: str) -> tuple[Any, di
             "loss_with_bos": None,
             "loss_without_bos": None,
         }
-    losses = {with_bos: loss(model, tokenizer, bos if with_bos else None) for with_bos in (True, False)}
+    losses = {True: loss(model, tokenizer, start), False: loss(model, tokenizer, [])}
     use = {"always": True, "never": False}.get(wanted)
     if use is None:
         better = losses[adds] - losses[not adds] > CLEARLY
@@ -77,12 +80,12 @@ def bos_of(model: PreTrainedModel, tokenizer: Any) -> int | None:
 
 
 @torch.inference_mode()
-def loss(model: PreTrainedModel, tokenizer: Any, bos: int | None) -> float:
-    """Mean cross-entropy of the prose, nats, over all tokens of each text but its first."""
+def loss(model: PreTrainedModel, tokenizer: Any, start: Sequence[int]) -> float:
+    """Mean cross-entropy of the prose after these tokens, nats, over all tokens of each text but its first."""
     total, count = 0.0, 0
     for text in PROSE:
-        ids = ([] if bos is None else [bos]) + tokenizer(text, add_special_tokens=False).input_ids
-        first = 1 if bos is None else 2
+        ids = [*start, *tokenizer(text, add_special_tokens=False).input_ids]
+        first = len(start) + 1
         if len(ids) <= first:
             continue
         tokens = torch.tensor([ids])

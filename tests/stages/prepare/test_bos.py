@@ -40,6 +40,21 @@ def test_auto_takes_what_the_model_needs_and_the_snapshot_keeps_it(make, needed,
     assert AutoTokenizer.from_pretrained(tmp_path)(text).input_ids == ([token, *own] if needed else own)
 
 
+def test_what_the_tokenizer_begins_texts_with_is_measured_whatever_it_calls_it():
+    """As XGLM and BioGPT: `</s>` before every text, and a BOS of another name that no text has."""
+    tokenizer = bos_tokenizer()
+    start = tokenizer.bos_token_id
+    tokenizer.bos_token, tokenizer.eos_token = "<eos>", "<bos>"
+    chosen, found = bos.decide(Needs(start, True), tokenizer, "auto")
+    assert chosen is tokenizer
+    assert (found["bos"], found["tokenizer_adds_bos"]) == (True, True)
+    assert found["loss_with_bos"] < found["loss_without_bos"]
+    assert (
+        bos.decide(Needs(start, False), tokenizer, "auto")[0]("a").input_ids
+        == byte_tokenizer()("a").input_ids
+    )
+
+
 def test_without_a_clear_difference_the_tokenizer_is_left_as_it_is():
     model = random_model("llama").eval()
     for make in (bos_tokenizer, forgetful):
