@@ -1,4 +1,4 @@
-"""A model of GPT-2 Medium's shape with random weights, and the data sets of its configuration as the hub lays them out.
+"""A model of GPT-2's shape with random weights, and the data sets of its configuration as the hub lays them out.
 
 A random model knows nothing, so every other gold answer is made from what it says to the question.
 """
@@ -12,20 +12,26 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from ghosttrack.stages.prepare.factbook import prose
 from tests import hub
 
-N_LAYERS, D_MODEL = 24, 1024
-N_QUESTIONS = 48
+N_QUESTIONS = 32
 NEW_TOKENS = 4
 """Tokens of an answer; to be given as tracking.max_new_tokens."""
+LITTLE = [
+    "data.max_tokens=1500", "extract.max_length=64", "sae_training.epochs=1", "sae_training.splice_tokens=32", "sae_training.base_tokens_per_layer=200",
+    "tracking.contexts=1", "tracking.causes=2", "tracking.fit_tokens=512", "tracking.top_k_features=12", "tracking.clusters=4",
+    "detection.repeats=1", "detection.folds=2", "detection.inner_folds=2", "detection.permutations=5", "detection.answer_folds=0",
+    "detection.early_points=2", "evaluation.bootstrap=100",
+]  # fmt: skip
+"""Less of everything but layers and widths."""
 
 
-def build(folder: Path) -> list[str]:
+def build(folder: Path, n_layers: int, d_model: int) -> list[str]:
     """Write `model/` and the two data sets; the `--set` values that let a configuration use them."""
     torch.manual_seed(0)
     tokenizer = _tokenizer()
     # wider than GPT-2's initialisation, so that the answer depends on the question
     model = GPT2LMHeadModel(
         GPT2Config(
-            n_embd=D_MODEL, n_layer=N_LAYERS, n_head=16, vocab_size=len(tokenizer), initializer_range=0.1,
+            n_embd=d_model, n_layer=n_layers, n_head=d_model // 64, vocab_size=len(tokenizer), initializer_range=0.1,
             bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id,
         )
     ).eval()  # fmt: skip
@@ -39,6 +45,7 @@ def build(folder: Path) -> list[str]:
         "data.shots=0",
         f"data.max_questions={N_QUESTIONS}",
         f"tracking.max_new_tokens={NEW_TOKENS}",
+        *LITTLE,
     ]
 
 

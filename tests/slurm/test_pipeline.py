@@ -1,4 +1,4 @@
-"""The real stages on a real SLURM: the stub chain byte for byte as the local executor makes it, and gpt2-medium."""
+"""The real stages on a real SLURM: the stub chain byte for byte as the local executor makes it, and the seeds."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.contract import expand, load_contracts
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.orchestrate.submission import read_submission
-from tests import gpt2_medium
+from tests import gpt2
 from tests.slurm.cluster import Cluster
 
 pytestmark = [pytest.mark.slurm, pytest.mark.slow]
@@ -129,38 +129,42 @@ def test_the_stub_chain_in_containers_gives_the_same(
     assert image["sha256"] == submission.images["track"]
 
 
-def test_gpt2_medium_from_make_to_the_final_report(slurm: Cluster, tmp_path: Path) -> None:
-    """The shipped configuration: 24 layers of 1,024 in waves of 6, 5,120 latents; little text, one epoch."""
-    settings = gpt2_medium.build(tmp_path)
-    settings += [f"paths.root={tmp_path / 'root'}", "data.max_tokens=2000", "sae_training.epochs=1"]
-    settings += ["sae_training.splice_tokens=128", "sae_training.base_tokens_per_layer=200"]
-    settings += ["tracking.contexts=1", "tracking.causes=2"]
+@pytest.mark.parametrize(
+    ("name", "n_layers", "d_model", "executor"),
+    [("gpt2-medium", 24, 1024, "slurm"), ("gpt2-small", 12, 768, "local")],
+)
+def test_the_seeds_from_make_to_the_final_report(
+    slurm: Cluster, tmp_path: Path, name: str, n_layers: int, d_model: int, executor: str
+) -> None:
+    """The shipped configurations, with all layers in waves of 6 and all latents; little text, one epoch."""
+    settings = [*gpt2.build(tmp_path, n_layers, d_model), f"paths.root={tmp_path / 'root'}"]
     resources = {"cpus": 4, "memory": "12G", "time": "2:00:00"}  # two at a time on this machine's fake CPUs
     site = profile(tmp_path, resources={"default": resources})
     environment = Path(sys.prefix)
     done = subprocess.run(
-        ["make", "-o", f"{environment}/.installed", "gpt2-medium", f"VENV={environment}", "EXECUTOR=slurm",
+        ["make", "-o", f"{environment}/.installed", name, f"VENV={environment}", f"EXECUTOR={executor}",
          f"CLUSTER={site}", "EXTRACT_BATCH_SIZE=8", "ARGS=" + " ".join(sets(settings))],
         cwd=CODE, capture_output=True, text=True, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    config = load_config("gpt2-medium", [*settings, "extract.batch_size=8"], environ={})
-    submission = read_submission(tmp_path / "root/runs/gpt2-medium")
-    assert submission
-    assert len(submission.jobs) == 9
-    ghosttrack("watch", "gpt2-medium", *sets(settings), "--cluster", str(site), "--every", "5")
+    config = load_config(name, [*settings, "extract.batch_size=8"], environ={})
+    if executor == "slurm":
+        submission = read_submission(tmp_path / "root/runs" / name)
+        assert submission
+        assert len(submission.jobs) == 9
+        ghosttrack("watch", name, *sets(settings), "--cluster", str(site), "--every", "5")
     root = tmp_path / "root"
-    results, saes = root / "results/gpt2-medium", root / "models/checkpoints/gpt2-medium"
-    states = root / "data/cache/gpt2-medium/hidden_states"
+    results, saes = root / "results" / name, root / "models/checkpoints" / name
+    states = root / "data/cache" / name / "hidden_states"
     for path in [
         *(results / "tracking" / n for n in ("hypothesis_trajectories.json", "semantic_clusters.pkl", "feature_activations.pt")),
         *(results / "detection" / n for n in ("hallucination_scores.json", "classifications.csv", "detection_metrics.json")),
         *(results / "evaluation" / n for n in ("final_report.json", "confusion_matrix.png", "roc_curve.png")),
-        *(saes / f"sae_layer_{i}_best.pt" for i in range(24)),
-        *(saes / name for name in ("sae_quality.json", "sae_identity.png", "sae_layer_23.png")),
-        *(states / f"layer_{i}_states.pt" for i in range(24)),
+        *(saes / f"sae_layer_{i}_best.pt" for i in range(n_layers)),
+        *(saes / n for n in ("sae_quality.json", "sae_identity.png", f"sae_layer_{n_layers - 1}.png")),
+        *(states / f"layer_{i}_states.pt" for i in range(n_layers)),
     ]:  # fmt: skip
         assert path.stat().st_size > 0, path
     report = json.loads((results / "evaluation/final_report.json").read_text())
-    assert report["config"]["name"] == config.name if "config" in report else report
+    assert (report["name"], config.name) == (name, name)
     shutil.rmtree(root)
