@@ -151,9 +151,14 @@ def told(rows: sources.SourceRows) -> list[str]:
     for row in rows.left_out:
         firsts.setdefault(row["reason"], row)
     sentences = [
-        f"{rows.where}: {count} rows left out, {reason}; the first is row {firsts[reason]['row']}: {firsts[reason]['why']}"
+        f"{rows.where}: {count} {'row' if count == 1 else 'rows'} left out, {reason}; the first is row {firsts[reason]['row']}: {firsts[reason]['why']}"
         for reason, count in rows.reasons.items()
     ]
+    if repeated := rows.repeated_ids:
+        sentences.append(
+            f"{rows.where}: {len(repeated)} {'id stands' if len(repeated) == 1 else 'ids stand'} in several rows, {repeated[0]!r} the "
+            "first; a digest of its text is put behind the id of each, so give them ids of their own to join results by id"
+        )
     if rows.united:
         sentences.append(
             f"{rows.where}: {rows.united} rows ask what another row asks, with another answer; both are kept, and either "

@@ -30,8 +30,8 @@ FACTBOOK_PROFILES = "factbook-profiles"
 OF_FACTBOOK = frozenset({FACTBOOK, FACTBOOK_QUESTIONS, FACTBOOK_PROFILES})
 FIRST_ROWS = 100
 """Of a source, that tell its columns."""
-MOST_BROKEN = 0.1
-"""Share of rows that may be broken; with more of them it is the file or its mapping that is wrong."""
+MOST_BROKEN = 0.5
+"""Share of broken rows from which on it is the file or its mapping that is wrong."""
 HARMLESS = frozenset({"no answer", "duplicate"})
 """Reasons for which a row is left out that are no fault of the file."""
 
@@ -56,6 +56,12 @@ class SourceRows:
     left_out: list[dict[str, Any]] = field(default_factory=list)
     united: int = 0
     layout: str | None = None
+
+    @property
+    def repeated_ids(self) -> list[str]:
+        """Ids that several rows have, which do not tell those apart."""
+        given = [question.given.id for question in (*self.facts, *self.prompts)]
+        return [name for name, count in Counter(filter(None, given)).items() if count > 1]
 
     @property
     def reasons(self) -> dict[str, int]:
@@ -237,7 +243,7 @@ def _line(row: Row, name: str, prefix: str = "", shots: tuple[Shot, ...] = ()) -
 def _refuse_broken(rows: SourceRows, count: int) -> None:
     """A broken row is told and the rest goes on; many broken rows are an error. Raises DataError naming the first."""
     broken = [row for row in rows.left_out if row["reason"] not in HARMLESS]
-    if len(broken) > MOST_BROKEN * count:
+    if broken and len(broken) >= MOST_BROKEN * count:
         first = broken[0]
         more = f" ({len(broken)} of {count} rows are broken)" if len(broken) > 1 else ""
         raise DataError(f"{rows.where} line {first['row']}: {first['why']}{more}")

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ghosttrack.common.errors import ConfigError, DataError
+from ghosttrack.stages.prepare.run import told
 from ghosttrack.stages.prepare.sources import (
     SourceRows,
     check_questions,
@@ -145,6 +146,22 @@ def test_one_broken_row_of_many_is_told_and_the_rest_is_asked(tmp_path: Path) ->
         (21, "not readable"),
         (42, "no question"),
     ]
+
+
+def test_fewer_than_half_of_the_rows_may_be_broken_and_the_rest_is_asked(tmp_path: Path) -> None:
+    good = [{"question": f"Q {n}?", "answer": "a"} for n in range(3)]
+    broken = {"question": "", "answer": "a"}
+    rows = read(write(tmp_path / "some.jsonl", broken, *good, broken))
+    assert (len(rows.facts), rows.reasons) == (3, {"no question": 2})
+    with pytest.raises(DataError, match=r"line 1.*3 of 6 rows are broken"):
+        read(write(tmp_path / "half.jsonl", broken, *good, broken, broken))
+
+
+def test_an_id_of_several_rows_is_told(tmp_path: Path) -> None:
+    lines = [{"id": "a", "question": f"What is {n}?", "answer": n} for n in range(2)]
+    rows = read(write(tmp_path / "q.jsonl", *lines, {"id": "b", "question": "Q?", "answer": 1}))
+    assert rows.repeated_ids == ["a"]
+    assert any("'a'" in sentence and "several rows" in sentence for sentence in told(rows))
 
 
 @pytest.mark.parametrize(
