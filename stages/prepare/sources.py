@@ -60,7 +60,7 @@ class SourceRows:
     @property
     def repeated_ids(self) -> list[str]:
         """Ids that several rows have, which do not tell those apart."""
-        given = [question.given.id for question in (*self.facts, *self.prompts)]
+        given = [fact.given.id for fact in self.facts] + [prompt.given.id for prompt in self.prompts]
         return [name for name, count in Counter(filter(None, given)).items() if count > 1]
 
     @property

@@ -12,7 +12,7 @@ from ghosttrack.stages.track.matching.refusals import refuses
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _YES = """ναι vrai wahr richtig vero verdadero verdadeiro верно כן 是的 对的 對的 没错 そうです そう ใช่ 맞습니다 так ano tak igen kyllä kylla ya 没错 ✓ ✔ ✅ 👍 yes yeah yep yup true correct right affirmative agreed certainly absolutely definitely indeed oui si sí ja да sim はい 是 对 對 예 네 हाँ نعم evet"""
 _NO = """
-όχι οχι 틀렸습니다 ні nej nee nie nem ei tidak bukan không khong ✗ ✘ ❌ 👎 nah faux falsch falso неверно לא 不是的 不对 違います 違う ไม่ใช่ ไม่ untrue impossible no nope false incorrect wrong negative non nein нет não nao いいえ 否 不 不是 아니요 아니오 नहीं لا hayır hayir
+όχι οχι 틀렸습니다 ні nej nee nie nem ei tidak bukan không khong ✗ ✘ ❌ 👎 nah faux falsch falso неверно לא 不是的 没有 不对 違います 違う ไม่ใช่ ไม่ untrue impossible no nope false incorrect wrong negative non nein нет não nao いいえ 否 不 不是 아니요 아니오 नहीं لا hayır hayir
 """
 YES, NO = frozenset(_YES.split()), frozenset(_NO.split())
 _NOT_ALONE = """
@@ -26,7 +26,7 @@ _YES_SAID = re.compile(
     rf"(?:(?:there is |without |no )*doubt(?:less)?|of course|(?:it|that|this) (?:is|was) the case|sure|surely|exactly|always|(?:very |most |quite )?(?:probably|likely)|naturlich|selbstverstandlich|gewiss|claro(?: que si)?|por supuesto|bien sur|certo|certamente|конечно|разумеется|当然|もちろん|물론입니다|i (?:do )?(?:think|believe|guess|suppose) so|(?:{_SUBJECT}) (?:{_AUXILIARY}))\b(?! not)"
 )
 _NO_SAID = re.compile(
-    rf"(?:not (?:really|exactly|at all|quite|so|likely)|(?:of course|certainly|definitely|probably|surely) not|never|hardly|(?:very |highly )?unlikely|improbable|not necessarily|no way|by no means|(?:naturlich|gewiss|sicher) nicht|auf keinen fall|claro que no|por supuesto que no|bien sur que non|certo che no|конечно не|i (?:dont|do not|cant|cannot) (?:think|believe|guess|suppose) so|i (?:think|believe|guess) not"
+    rf"(?:not (?:really|exactly|at all|quite|so|likely)|(?:of course|certainly|definitely|probably|surely) not|never|hardly|(?:very |highly )?unlikely|improbable|not necessarily|i doubt (?:it|that|so)|(?:its|it is|thats|that is) a myth|no way|by no means|(?:naturlich|gewiss|sicher) nicht|auf keinen fall|claro que no|por supuesto que no|bien sur que non|certo che no|конечно не|i (?:dont|do not|cant|cannot) (?:think|believe|guess|suppose) so|i (?:think|believe|guess) not"
     rf"|(?:{_SUBJECT}) (?:(?:{_AUXILIARY}) not|(?:{_AUXILIARY}|ca|wo)nt|cannot|never)\b.*)"
 )
 _SAID = re.compile(r"\b(?:answer|verdict|statement|claim|this|that|it) (?:is|was) (not )?(\w+)")
@@ -51,6 +51,9 @@ _AFTER_IT = regex.compile(
     r"\b(?:over|rather than|instead of)\s+\(?[A-Z]\)?(?!\p{L})|\b(?:because|although|though|whereas)\b.*"
 )
 """What is said of other options behind one that is named."""
+_PREFERRED = regex.compile(
+    r".*\b(?:choose|pick|prefer|select|say)\b.+?(?=\s(?:over|rather than|instead of)\b)", regex.I | regex.S
+)
 _REJECTED = regex.compile(
     r"(?<!\p{L})\(?[A-Z]\)?\s+(?:is|was)\s+(?:(?:clearly|definitely)\s+)?(?:wrong|incorrect|false)\b"
 )
@@ -113,6 +116,8 @@ def chooses(
         return said == {wanted} and not others if wanted else bool(text) and states(answer, text or "")
     if text is None:
         return False
+    if preferred := _PREFERRED.match(answer):
+        answer = body = preferred[0]
     if normalise(body) in map(normalise, choices):
         return normalise(body) == normalise(text)
     rivals = [choice for choice in choices if choice != text and states(answer, choice)]

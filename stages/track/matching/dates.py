@@ -55,6 +55,10 @@ _TIME = re.compile(
 )
 _EAST_ASIAN = re.compile(r"(?:(\d{4})[年년] ?)?(\d{1,2})[月월](?: ?(\d{1,2})[日일])?")
 _ERAS = re.compile(r"(?<=[\dy])\s?(?:(B)\.?\s?C(?:\.?\s?E)?\b\.?|A\.?\s?D\b\.?|C\.?\s?E\b\.?)")
+_ERAS_ELSEWHERE = re.compile(
+    r"(?<=\d)\s?(?:(v\.\s?Chr\.?|до н\.?\s?э\.?|av\. J\.?-C\.?|a\. ?C\.|π\.\s?Χ\.?)|n\.\s?Chr\.?|н\.\s?э\.?|ap\. J\.?-C\.?|d\. ?C\.|μ\.\s?Χ\.?)"
+)
+_ERA_BEFORE = re.compile(r"(?:(公元前|紀元前|西元前|기원전)|(公元|西元|서기))\s?(\d+)[年년]?")
 _DEFAULTS = (datetime(2001, 1, 1), datetime(2004, 12, 28))
 
 
@@ -162,6 +166,8 @@ def whole_date(text: str) -> tuple[Date, ...]:
 
 def eras(text: str) -> str:
     """The text with every name of an era behind a year or a century as ` BC` or ` AD`."""
+    text = _ERA_BEFORE.sub(lambda match: f"{match[3]} {'BC' if match[1] else 'AD'}", text)
+    text = _ERAS_ELSEWHERE.sub(lambda match: " BC" if match[1] else " AD", text)
     return _ERAS.sub(lambda match: " BC" if match[1] else " AD", text)
 
 

@@ -59,6 +59,7 @@ def exact(answer: str, key: Key) -> bool:
 def contains(answer: str, key: Key) -> bool:
     """The answer states a right one in whole words and does not deny it; a note in brackets behind it may be left out."""
     answer = re.sub(r"(?<=\d0)['’](?=s\b)", "", concluded(answer))
+    answer = re.sub(r"\bWW ?(?=I{1,2}\b|[12]\b)", "World War ", answer)
     golds = dict.fromkeys(form for gold in key.golds for form in _forms(gold, answer))
     if any(states(answer, gold) or _states_all(answer, gold) for gold in golds):
         return True
@@ -196,6 +197,8 @@ def _holds_number(answer: str, gold: str) -> bool:
     if wanted is None:
         return False
     answer = concluded(answer)
+    if re.fullmatch(r"\W*[ivx]{2,}\W*", answer):
+        answer = answer.upper()
     if so := list(_SO.finditer(answer)):
         answer = answer[so[-1].end() :]
     if any(

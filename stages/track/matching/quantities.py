@@ -32,7 +32,8 @@ for _dimension, _table in {
                "1": "m metre meter mètre metro м метр метра метров 米 メートル 미터", "0.01": "cm centimetre centimeter",
                "0.001": "mm millimetre millimeter", "0.000001": "µm μm micrometre micrometer micron",
                "0.000000001": "nm nanometre nanometer", "1609.344": "mi mile meile миля мили миль 英里", "0.3048": "ft foot feet", "0.0254": "in inch inches",
-               "0.9144": "yd yard"},
+               "0.9144": "yd yard", "9460730472580800": "light-year ly"},
+    "force": {"1": "n newton"},
     "area": {"1000000": "km^2 km2 sqkm", "1": "m^2 m2", "10000": "ha hectare", "4046.8564224": "acre",
              "2589988.110336": "mi^2 sqmi"},
     "mass": {"1": "kg kilogram kilo kilogramm kilogramme кг килограмм килограмма килограммов 公斤 千克 キログラム 킬로그램",
@@ -50,7 +51,7 @@ for _dimension, _table in {
     "data": {"0.125": "bit", "1": "byte", "1000": "kb kilobyte", "1000000": "mb megabyte", "1000000000": "gb gigabyte", "1000000000000": "tb terabyte"},
     "power": {"1": "w watt", "1000": "kw kilowatt", "1000000": "mw megawatt"},
     "share": {"0.01": "% percent per-cent pct prozent procent процент процента процентов", "0.001": "‰"},
-    "celsius": {"1": "°c celsius"}, "fahrenheit": {"1": "°f fahrenheit"}, "kelvin": {"1": "kelvin k"},
+    "celsius": {"1": "°c c celsius"}, "fahrenheit": {"1": "°f f fahrenheit"}, "kelvin": {"1": "kelvin k"},
     "years": {"1": "year yr jahr jahre jahren ans año ano anno anni год года лет 年", "1000000": "ma myr", "1000000000": "ga gyr"},
     "months": {"1": "month monat monate monaten mois mes meses mese mesi месяц месяца месяцев 个月"}, "degrees": {"1": "° degree"},
     "before": {"1": "bc", "100": "century-bc"}, "after": {"1": "ad"}, "centuries": {"1": "century"},
@@ -86,7 +87,7 @@ _QUANTITY = regex.compile(
     )(?![:/^]\d|[.,]?\d)
     (?:(?:st|nd|rd|th)\b)?
     (?:[ -]?(?P<scale>(?i:hundred|thousand|million|billion|trillion|dozen|lakh|crore|mn|mio|bn|tn|mille|mil|tausend|тысяч|millions|millionen|millones|миллионов|milliarden|milliards)\b|(?<=\d)[kKMB]\b|[万萬亿億만억]))?
-    (?:[ \u00a0-]?(?P<unit>%|(?i:degrees?\s(?:celsius|fahrenheit|[CF]\b))|century[ ]BC\b|‰|°\s?[CF]?\b|°|\p{{Sc}}|(?i:sq(?:uare|\.)?\s|cubic\s|us\s|(?:swiss|canadian|australian)\s)?\p{{L}}+(?:/[hs]\b(?:\^?2)?|\^[23]|[23](?!\d))?))?
+    (?:[ \u00a0-]?(?P<unit>%|(?i:degrees?\s(?:celsius|fahrenheit|[CF]\b))|century[ ]BC\b|(?i:light[- ]years?)|‰|°\s?[CF]?\b|°|\p{{Sc}}|(?i:sq(?:uare|\.)?\s|cubic\s|us\s|(?:swiss|canadian|australian)\s)?\p{{L}}+(?:/[hs]\b(?:\^?2)?|\^[23]|[23](?!\d))?))?
     """,
     regex.VERBOSE,
 )
@@ -330,7 +331,7 @@ def _quantity(match: "regex.Match[str]") -> Quantity | None:
     if match["currency"] and word == "m":
         value, end = value * 10**6, match.end("unit")
     name = re.sub(r"^(us|sq|square|cubic)\.?\s", "", word.lower().replace(" ", " "))
-    name = re.sub(r"^(swiss|canadian|australian|century) ", r"\1-", name)
+    name = re.sub(r"^(swiss|canadian|australian|century|light) ", r"\1-", name)
     if re.match(r"(?i)sq", word) and " " in word:
         short = {"kilometre": "km", "kilometer": "km", "metre": "m", "meter": "m", "mile": "mi"}
         name = f"{short.get(name.rstrip('s'), name)}^2"

@@ -129,7 +129,7 @@ def test_a_profile_that_the_model_gave_is_recorded_with_its_claims_by_character_
     answer = read_response(
         model, prompt, encode_response(model, question, text), [0], 4
     )  # in the form of its own
-    line = Answer.model_validate(run_answers._record(model, question, prompt, answer, None, "auto"))
+    line = Answer.model_validate(run_answers._record(model, question, prompt, answer, None, "auto", 0))
     assert line.answer == text
     assert [(text[start:end], label, relation) for start, end, label, relation in line.claims] == [
         ("Nova", RIGHT, "capital"), ("euro", WRONG, "currency"),
@@ -138,7 +138,7 @@ def test_a_profile_that_the_model_gave_is_recorded_with_its_claims_by_character_
     for label, relation, said in ((RIGHT, "capital", "Nova"), (WRONG, "currency", "euro")):
         tokens = zip(line.tokens, line.token_labels, line.token_relations, strict=True)
         assert "".join(token for token, *of in tokens if of == [label, relation]).strip() == said
-    nothing = run_answers._record(model, {**question, "facts": {}}, prompt, answer, None, "auto")
+    nothing = run_answers._record(model, {**question, "facts": {}}, prompt, answer, None, "auto", 0)
     assert (nothing["label"], nothing["excluded"], set(nothing["token_labels"])) == (
         None,
         "nothing_claimed",

@@ -832,6 +832,22 @@ CASES: dict[str, list[tuple[str, str, int | None]]] = {
         ("Ca²⁺", "Ca2+", 1), ("Ca+", "Ca2+", 0), ("&&", "&", 0), ("==", "=", 0), ("!=", "≠", 1), (">=", "≥", 1), ("x + 1", "x+1", 1), ("x + 1", "x-1", 0),
         ("π/2", "π", 0), ("2π r", "π", 0), ("twice", "2", 1), ("There are 5 boys and 6 girls, so 11", "5", 0), ("There are 5 boys and 6 girls, so 11", "11", 1),
     ],
+    "eras of other languages": [
+        ("500 v. Chr.", "500 BC", 1), ("500 до н. э.", "500 BC", 1), ("公元前500年", "500 BC", 1), ("公元500年", "500 BC", 0), ("79 n. Chr.", "79 AD", 1),
+    ],
+    "apologies before a refusal": [
+        ("Lo siento, no lo sé.", "x", None), ("抱歉，我不知道。", "x", None), ("Извините, я не знаю.", "x", None), ("No comment", "x", None),
+        ("I'd rather not say", "x", None), ("I'm unable to provide an answer.", "x", None), ("As of my knowledge cutoff, I don't know.", "x", None),
+        ("Lo siento, es Roma.", "x", 0),
+    ],
+    "questions that are denied": [
+        ("Paris? Definitely not.", "Paris", 0), ("Paris? I don't think so.", "Paris", 0), ("Is it? Definitely not.", "no", 1), ("I doubt it", "no", 1),
+        ("没有", "no", 1), ("It's a myth", "no", 1),
+    ],
+    "short units and numerals": [
+        ("98.6 F", "37 °C", 1), ("4 light-years", "4 years", 0), ("4 ly", "4 light years", 1), ("100 N", "100 newtons", 1), ("xiv", "14", 1),
+        ("WWII", "World War II", 1), ("WWI", "World War II", 0),
+    ],
 }  # fmt: skip
 OPTIONS: list[tuple[tuple[str, ...], list[tuple[str, str, int]]]] = [
     (("Paris", "Oslo"), [
@@ -861,6 +877,10 @@ OPTIONS: list[tuple[tuple[str, ...], list[tuple[str, str, int]]]] = [
     ]),
     (("True", "False"), [
         ("not true", "B", 1), ("It is true", "A", 1),
+    ]),
+    (("Paris", "Oslo", "Rome"), [
+        ("I would say B, although A is tempting", "B", 1), ("The last one", "C", 1), ("I choose Rome over Paris", "C", 1),
+        ("I choose Rome over Paris", "A", 0), ("Rome over Paris", "C", 0),
     ]),
     (("4", "5", "6"), [
         ("5.0", "B", 1), ("five", "B", 1),
