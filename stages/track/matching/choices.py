@@ -51,9 +51,8 @@ _AFTER_IT = regex.compile(
     r"\b(?:over|rather than|instead of)\s+\(?[A-Z]\)?(?!\p{L})|\b(?:because|although|though|whereas)\b.*"
 )
 """What is said of other options behind one that is named."""
-_PREFERRED = regex.compile(
-    r".*\b(?:choose|pick|prefer|select|say)\b.+?(?=\s(?:over|rather than|instead of)\b)", regex.I | regex.S
-)
+_OVER = regex.compile(r"\s(?:over|rather than|instead of)\b", regex.I)
+_PREFERS = regex.compile(r"\b(?:choose|pick|prefer|select)\b", regex.I)
 _REJECTED = regex.compile(
     r"(?<!\p{L})\(?[A-Z]\)?\s+(?:is|was)\s+(?:(?:clearly|definitely)\s+)?(?:wrong|incorrect|false)\b"
 )
@@ -116,8 +115,8 @@ def chooses(
         return said == {wanted} and not others if wanted else bool(text) and states(answer, text or "")
     if text is None:
         return False
-    if preferred := _PREFERRED.match(answer):
-        answer = body = preferred[0]
+    if (over := _OVER.search(answer)) and _PREFERS.search(answer, endpos=over.start()):
+        answer = body = answer[: over.start()]
     if normalise(body) in map(normalise, choices):
         return normalise(body) == normalise(text)
     rivals = [choice for choice in choices if choice != text and states(answer, choice)]

@@ -5,7 +5,7 @@ import regex
 from ghosttrack.common.maths.text import normalise
 
 _NO = r"(?:no|nein|non|não|nee|nej|нет|ні|hayır|لا|לא)\b|नहीं|いいえ|いや|違|不(?=[\p{P}是对對])|错|錯|아니|ไม่ใช่|(?:definitely|certainly|absolutely|probably|surely|of course) not\b|never\b|i don['’]t think so|i doubt it"
-_REJECTED = regex.compile(rf"[^.?!…。！？؟\n]*[?？؟]\s*(?={_NO})", regex.I)
+_REJECTED = regex.compile(rf"(?<![^.?!…。！？؟\n])[^.?!…。！？؟\n]*+[?？؟]\s*(?={_NO})", regex.I)
 """A question that is answered with no."""
 _TAKEN_BACK = regex.compile(
     r"""(?<![\p{L}\p{N}])(?:

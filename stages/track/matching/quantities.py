@@ -261,7 +261,11 @@ def quantities(text: str) -> tuple[Quantity, ...]:
             merged[-1] = last._replace(value=last.value + quantity.value, end=quantity.end)
         else:
             merged.append(quantity)
-    return tuple(q._replace(bound=_bound(text, q)) for q in merged if not _LATER_EQUALS.match(text, q.end))
+    return tuple(
+        q._replace(bound=_bound(text, q))
+        for q in merged
+        if "=" not in text or not _LATER_EQUALS.match(text, q.end)
+    )
 
 
 def _bound(text: str, quantity: Quantity) -> str:

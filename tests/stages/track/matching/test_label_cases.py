@@ -1,5 +1,7 @@
 """Hard labels by kind: what a careful reader calls right (1), wrong (0) or empty (None), of an answer beside a right one."""
 
+import time
+
 import pytest
 
 from ghosttrack.stages.track.labels import judge
@@ -902,3 +904,14 @@ def test_options_are_chosen_as_a_careful_reader_would_say(choices: tuple[str, ..
     assert not [
         case for case in cases if judge(case[0], golds[case[1]], choices=choices).label != 1 - case[2]
     ]
+
+
+@pytest.mark.parametrize("piece", ["word ", "I say word ", "more than 5 or 6 "])
+def test_a_long_answer_is_judged_in_a_time_that_grows_with_its_length(piece: str) -> None:
+    def seconds(times: int) -> float:
+        start = time.process_time()
+        judge(piece * times, ["Paris"])
+        judge(piece * times, ["A", "Paris"], choices=("Paris", "Oslo"))
+        return time.process_time() - start
+
+    assert seconds(1600) < 10 * max(seconds(400), 0.05)
