@@ -12,16 +12,20 @@ from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 from ghosttrack.stages.prepare.factbook import prose
 from tests import hub
 
-N_QUESTIONS = 32
+N_QUESTIONS = 48
 NEW_TOKENS = 4
 """Tokens of an answer; to be given as tracking.max_new_tokens."""
 LITTLE = [
-    "data.max_tokens=1500", "extract.max_length=64", "sae_training.epochs=1", "sae_training.splice_tokens=32", "sae_training.base_tokens_per_layer=200",
-    "tracking.contexts=1", "tracking.causes=2", "tracking.fit_tokens=512", "tracking.top_k_features=12", "tracking.clusters=4",
+    "data.max_tokens=2000", "sae_training.epochs=1", "sae_training.splice_tokens=128", "sae_training.base_tokens_per_layer=200",
+    "tracking.contexts=1", "tracking.causes=2",
+]  # fmt: skip
+"""Less of everything but layers and widths."""
+LEAST = [
+    "extract.max_length=64", "sae_training.splice_tokens=32", "tracking.fit_tokens=512", "tracking.top_k_features=12", "tracking.clusters=4",
     "detection.repeats=1", "detection.folds=2", "detection.inner_folds=2", "detection.permutations=5", "detection.answer_folds=0",
     "detection.early_points=2", "evaluation.bootstrap=100",
 ]  # fmt: skip
-"""Less of everything but layers and widths."""
+"""The same where time counts more."""
 
 
 def build(folder: Path, n_layers: int, d_model: int) -> list[str]:

@@ -130,14 +130,14 @@ def test_the_stub_chain_in_containers_gives_the_same(
 
 
 @pytest.mark.parametrize(
-    ("name", "n_layers", "d_model", "executor"),
-    [("gpt2-medium", 24, 1024, "slurm"), ("gpt2-small", 12, 768, "local")],
+    ("name", "n_layers", "d_model", "executor", "less"),
+    [("gpt2-medium", 24, 1024, "slurm", []), ("gpt2-small", 12, 768, "local", gpt2.LEAST)],
 )
 def test_the_seeds_from_make_to_the_final_report(
-    slurm: Cluster, tmp_path: Path, name: str, n_layers: int, d_model: int, executor: str
+    slurm: Cluster, tmp_path: Path, name: str, n_layers: int, d_model: int, executor: str, less: list[str]
 ) -> None:
     """The shipped configurations, with all layers in waves of 6 and all latents; little text, one epoch."""
-    settings = [*gpt2.build(tmp_path, n_layers, d_model), f"paths.root={tmp_path / 'root'}"]
+    settings = [*gpt2.build(tmp_path, n_layers, d_model), *less, f"paths.root={tmp_path / 'root'}"]
     resources = {"cpus": 4, "memory": "12G", "time": "2:00:00"}  # two at a time on this machine's fake CPUs
     site = profile(tmp_path, resources={"default": resources})
     environment = Path(sys.prefix)
