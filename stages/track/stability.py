@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from ghosttrack.stages.track.validation import LEAST_PROBLEMS, SIGNIFICANT, Verdict
+from ghosttrack.stages.track.explanations import RANK_CORRELATION
+from ghosttrack.stages.track.validation import LEAST_PROBLEMS, SIGNIFICANT, Verdict, less
 
 COLUMNS = ("question", "layer", "effect")
 """Of tracks.parquet, at position 0: what is read here."""
-ALIKE = 0.7
 Nodes = Mapping[str, NDArray[Any]]
 
 
@@ -38,11 +38,11 @@ def judge_stability(own: Nodes, other: Nodes, questions: int, layers: Sequence[i
         _rank_correlations(first[there], second[there]),
         _rank_correlations(first[there], second[dealt]),
     )
-    p = float(stats.wilcoxon(same, others, alternative="greater").pvalue) if np.any(same != others) else 1.0
+    p = less(-same, -others)
     return Verdict(
-        question, bool(same.mean() >= ALIKE and p < SIGNIFICANT),
+        question, bool(same.mean() >= RANK_CORRELATION and p < SIGNIFICANT),
         f"Where over the layers tracks speak for the answer agrees between the SAEs and their twins with a rank correlation of "
-        f"{same.mean():.2f} (at least {ALIKE:g} is asked for), and with the twins' at another answer {others.mean():.2f} "
+        f"{same.mean():.2f} (at least {RANK_CORRELATION:g} is asked for), and with the twins' at another answer {others.mean():.2f} "
         f"(one-sided p = {p:.2g}, {len(there)} answers).",
     )  # fmt: skip
 

@@ -84,7 +84,7 @@ def judge_scenes(found: dict[str, dict[str, dict[str, list[float]]]]) -> Verdict
         np.concatenate([found[name][associator]["gospa"] for name in hard])
         for associator in ("hypotheses", "nearest", SMOOTHED, "random")
     )
-    p = max(_less(many, one), _less(many, smoothed))
+    p = max(less(many, one), less(many, smoothed))
     passed = p < SIGNIFICANT and many.mean() < dealt.mean()
     return Verdict(
         question, bool(passed),
@@ -127,7 +127,7 @@ def judge_likelihood(linked: NDArray[np.float64], dealt: NDArray[np.float64]) ->
             None,
             f"There were links at {len(linked)} tokens only, too few to tell; raise tracking.fit_tokens.",
         )
-    p = _less(-linked, -dealt)
+    p = less(-linked, -dealt)
     return Verdict(
         question, p < SIGNIFICANT and float(linked.mean()) > float(dealt.mean()),
         f"The log density of the next layer's log-activation is {linked.mean():.3f} nats a link for the links that were "
@@ -349,7 +349,7 @@ def judge_causes(drops: Drops, token: NDArray[np.int64]) -> Verdict:
             question, None, f"There were links to test at {len(numbers)} tokens only, too few to tell."
         )
     linked, control = (np.bincount(owner, values) / np.bincount(owner) for values in drops)
-    p, precision = _less(-linked, -control), float((drops.linked > drops.control).mean())
+    p, precision = less(-linked, -control), float((drops.linked > drops.control).mean())
     return Verdict(
         question, p < SIGNIFICANT and precision > 0.5,
         f"Taking a latent out lowers the one it is linked to at the next layer by {drops.linked.mean():.0%} of its "
@@ -359,7 +359,7 @@ def judge_causes(drops: Drops, token: NDArray[np.int64]) -> Verdict:
     )  # fmt: skip
 
 
-def _less(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+def less(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
     """One-sided p of Wilcoxon's signed-rank test that first is less than second; 1 where they are the same."""
     if np.array_equal(first, second):
         return 1.0

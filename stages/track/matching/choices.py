@@ -10,7 +10,7 @@ from ghosttrack.stages.track.matching.mentions import NEGATIONS, denied_before, 
 from ghosttrack.stages.track.matching.refusals import refuses
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_YES = """ναι vrai wahr richtig vero verdadero verdadeiro верно כן 是的 对的 對的 没错 そうです そう ใช่ 맞습니다 так ano tak igen kyllä kylla ya 没错 ✓ ✔ ✅ 👍 yes yeah yep yup true correct right affirmative agreed certainly absolutely definitely indeed oui si sí ja да sim はい 是 对 對 예 네 हाँ نعم evet"""
+_YES = """ναι vrai wahr richtig vero verdadero verdadeiro верно כן 是的 对的 對的 没错 そうです そう ใช่ 맞습니다 так ano tak igen kyllä kylla ya ✓ ✔ ✅ 👍 yes yeah yep yup true correct right affirmative agreed certainly absolutely definitely indeed oui si sí ja да sim はい 是 对 對 예 네 हाँ نعم evet"""
 _NO = """
 όχι οχι 틀렸습니다 ні nej nee nie nem ei tidak bukan không khong ✗ ✘ ❌ 👎 nah faux falsch falso неверно לא 不是的 没有 不对 違います 違う ไม่ใช่ ไม่ untrue impossible no nope false incorrect wrong negative non nein нет não nao いいえ 否 不 不是 아니요 아니오 नहीं لا hayır hayir
 """
