@@ -87,7 +87,7 @@ def _start_seconds(unit: Unit) -> float:
 
 
 @functools.cache
-def measure_rate(size: int = 768, seconds: float = 0.05) -> float:
+def measure_rate(size: int = 512, seconds: float = 0.2) -> float:
     """FLOP a second of a float32 matrix product on this machine's cores; measured once.
 
     In one core's own seconds, times the cores that the library takes: what else runs on the machine changes little of it.
