@@ -8,26 +8,17 @@ import regex
 from ghosttrack.common.maths.text import compatible, normalise
 from ghosttrack.stages.track.matching.mentions import NEGATIONS, denied_before, states
 from ghosttrack.stages.track.matching.refusals import refuses
+from ghosttrack.stages.track.matching.words import either, words
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-_YES = """ναι vrai wahr richtig vero verdadero verdadeiro верно כן 是的 对的 對的 没错 そうです そう ใช่ 맞습니다 так ano tak igen kyllä kylla ya ✓ ✔ ✅ 👍 yes yeah yep yup true correct right affirmative agreed certainly absolutely definitely indeed oui si sí ja да sim はい 是 对 對 예 네 हाँ نعم evet"""
-_NO = """
-όχι οχι 틀렸습니다 ні nej nee nie nem ei tidak bukan không khong ✗ ✘ ❌ 👎 nah faux falsch falso неверно לא 不是的 没有 不对 違います 違う ไม่ใช่ ไม่ untrue impossible no nope false incorrect wrong negative non nein нет não nao いいえ 否 不 不是 아니요 아니오 नहीं لا hayır hayir
-"""
-YES, NO = frozenset(_YES.split()), frozenset(_NO.split())
-_NOT_ALONE = """
-right correct wrong incorrect negative 不 si tak ano ya nie nee ei ✓ ✔ ✅ 👍 ✗ ✘ ❌ 👎
-"""
-_NO_POLES = frozenset(_NOT_ALONE.split())
+YES, NO = frozenset(words("yes")), frozenset(words("no"))
+_NO_POLES = frozenset(words("not_alone"))
 """Said for yes or no, but as a right answer they may be something else."""
 _SUBJECT = "i|you|he|she|it|we|they|there|this|that|these|those"
 _AUXILIARY = "is|are|was|were|do|does|did|can|could|will|would|has|have|had|should|must|may|might"
-_YES_SAID = re.compile(
-    rf"(?:(?:there is |without |no )*doubt(?:less)?|of course|(?:it|that|this) (?:is|was) the case|sure|surely|exactly|always|(?:very |most |quite )?(?:probably|likely)|naturlich|selbstverstandlich|gewiss|claro(?: que si)?|por supuesto|bien sur|certo|certamente|конечно|разумеется|当然|もちろん|물론입니다|i (?:do )?(?:think|believe|guess|suppose) so|(?:{_SUBJECT}) (?:{_AUXILIARY}))\b(?! not)"
-)
+_YES_SAID = re.compile(rf"(?:{either('yes_said')}|(?:{_SUBJECT}) (?:{_AUXILIARY}))\b(?! not)")
 _NO_SAID = re.compile(
-    rf"(?:not (?:really|exactly|at all|quite|so|likely)|(?:of course|certainly|definitely|probably|surely) not|never|hardly|(?:very |highly )?unlikely|improbable|not necessarily|i doubt (?:it|that|so)|(?:its|it is|thats|that is) a myth|no way|by no means|(?:naturlich|gewiss|sicher) nicht|auf keinen fall|claro que no|por supuesto que no|bien sur que non|certo che no|конечно не|i (?:dont|do not|cant|cannot) (?:think|believe|guess|suppose) so|i (?:think|believe|guess) not"
-    rf"|(?:{_SUBJECT}) (?:(?:{_AUXILIARY}) not|(?:{_AUXILIARY}|ca|wo)nt|cannot|never)\b.*)"
+    rf"(?:{either('no_said')}|(?:{_SUBJECT}) (?:(?:{_AUXILIARY}) not|(?:{_AUXILIARY}|ca|wo)nt|cannot|never)\b.*)"
 )
 _SAID = re.compile(r"\b(?:answer|verdict|statement|claim|this|that|it) (?:is|was) (not )?(\w+)")
 _NO_EVIDENCE = re.compile(r"\bno (?:evidence|proof|reason|indication|sign|mention)\b")

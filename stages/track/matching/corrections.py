@@ -3,18 +3,16 @@
 import regex
 
 from ghosttrack.common.maths.text import normalise
+from ghosttrack.stages.track.matching.words import either
 
-_NO = r"(?:no|nein|non|não|nee|nej|нет|ні|hayır|لا|לא)\b|नहीं|いいえ|いや|違|不(?=[\p{P}是对對])|错|錯|아니|ไม่ใช่|(?:definitely|certainly|absolutely|probably|surely|of course) not\b|never\b|i don['’]t think so|i doubt it"
-_REJECTED = regex.compile(rf"(?<![^.?!…。！？؟\n])[^.?!…。！？؟\n]*+[?？؟]\s*(?={_NO})", regex.I)
+_REJECTED = regex.compile(
+    rf"(?<![^.?!…。！？؟\n])[^.?!…。！？؟\n]*+[?？؟]\s*(?={either('no_then')})", regex.I
+)
 """A question that is answered with no."""
 _TAKEN_BACK = regex.compile(
-    r"""(?<![\p{L}\p{N}])(?:
-          no,?\s(?:wait|sorry|actually) | (?:wait|sorry|oops),?\s(?=no\b) | wait,\sthat(?:['’]s|\sis|\swas)\s(?:not\sright|wrong) | or\srather
-        | (?:scratch|strike)\sthat | i\stake\sthat\sback | let\sme\scorrect\s(?:that|myself) | correction(?=:) | my\s(?:mistake|bad) | i\smeant
-        | nein,?\s(?:warte|moment|halt) | non,?\sattend(?:s|ez) | no,?\s(?:espera|perdón) | não,?\s(?:espera|espere) | нет,?\s(?:стой|подожди|постой)
-        )(?!(?<=\p{L})\p{L}) | (?:\.{2,}|…|\s[-–—]|—)\s*no(?=,) | (?:\.{2,}|…|\s[-–—]|—)\s*actually(?=,?(?:\s+[^\s]+){1,5}$)
-        | 不对，|不對，|(?:いや|いえ)、|아니,""",
-    regex.VERBOSE | regex.I,
+    rf"(?<![\p{{L}}\p{{N}}])(?:{either('taken_back')})(?!(?<=\p{{L}})\p{{L}})"
+    r"|(?:\.{2,}|…|\s[-–—]|—)\s*no(?=,)|(?:\.{2,}|…|\s[-–—]|—)\s*actually(?=,?(?:\s+[^\s]+){1,5}$)|不对，|不對，|(?:いや|いえ)、|아니,",
+    regex.I,
 )
 
 

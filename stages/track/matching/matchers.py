@@ -19,6 +19,7 @@ from ghosttrack.stages.track.matching.quantities import (
     whole_quantity,
     with_numerals,
 )
+from ghosttrack.stages.track.matching.words import table
 
 _BEYOND = re.compile(r"(?:\b(?:before|after|prior to)|(?:^|\s)≠)\s*$", re.IGNORECASE)
 _SO = re.compile(
@@ -28,9 +29,7 @@ _SO = re.compile(
 _GENERATION = re.compile(r",? Jr\.?$")
 _OTHER_GENERATION = re.compile(r"\b(?:Sr|Senior|II|III|IV)\b")
 _DECADE = re.compile(r"(?:the )?\d\d(\d)0s")
-_DECADES = {
-    "2": "twenties", "3": "thirties", "4": "forties", "5": "fifties", "6": "sixties", "7": "seventies", "8": "eighties", "9": "nineties",
-}  # fmt: skip
+_DECADES: dict[str, str] = table("names")["decades"]
 _NONE = re.compile(r"\b(?:none|nil|nought)\b(?! of the)", re.IGNORECASE)
 _NOTE = re.compile(r"(?<=\S)(?:\s+\([^()]*\)|,? (?:Inc|Ltd|Corp|Co|LLC|GmbH|plc|Corporation|Company)\.?)$")
 """What stands behind a name to tell it from others: Mercury (planet), Apple Inc."""

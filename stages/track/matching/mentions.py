@@ -12,13 +12,16 @@ from typing import NamedTuple
 import regex
 
 from ghosttrack.common.maths.text import compatible, normalise, pointed_alike
+from ghosttrack.stages.track.matching.words import either, table, words
 
 _JOINED, _POSSESSED, _NOUN = "\ue000", "\ue001", "\ue002"  # private-use characters, which no answer means
 _INITIAL = regex.compile(r"(?<!\p{L})\p{Lu}\.(?=\s\p{Lu})")
 _COMPOUND = regex.compile(r"(?<=\p{L})[-‐‑–](?=\p{Lu}\p{Ll})")
 _POSSESSIVE = regex.compile(r"(?<=\p{L})['’`ʼ]s(?!\p{L})")
 _CLAUSE = regex.compile(
-    r"[,;:!?\n()…—。、，！？；：（）।؟،]+(?!\d)|(?<=[\p{L}\p{N}]{3})\.(?=\s|$)|(?<=\bno)\.(?=\s+\p{L})|\s[-–]+\s|(?<!\b(?:everything|everyone|anything|anyone|anywhere|all) )\bbut\b|\b(?:however|although|sondern|mais|sino|pero)\b|\.(?=\s+(?:It|So|The|This|That|Then|Thus|Hence|Therefore)\b)",
+    r"[,;:!?\n()…—。、，！？；：（）।؟،]+(?!\d)|(?<=[\p{L}\p{N}]{3})\.(?=\s|$)|(?<=\bno)\.(?=\s+\p{L})|\s[-–]+\s|(?<!\b(?:everything|everyone|anything|anyone|anywhere|all) )\bbut\b|\b(?:"
+    + either("but")
+    + r")\b|\.(?=\s+(?:It|So|The|This|That|Then|Thus|Hence|Therefore)\b)",
     regex.I,
 )
 _SPACELESS = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]")
@@ -27,53 +30,22 @@ _HANGUL = regex.compile(r"\p{Hangul}$")
 _PARTICLES = regex.compile(
     "(?:은|는|이|가|을|를|의|에|에서|으로|로|와|과|도|만|요|이요|이다|다|입니다|예요|이에요|이라고|라고|이며|이고|였다|이었다|였습니다|이었습니다)"
 )
-_NEGATIONS = """
-not never neither nor no non without cannot cant isnt wasnt arent werent dont doesnt didnt wont wouldnt couldnt shouldnt
-hasnt havent hadnt aint unlike except excluding hardly incorrect incorrectly wrong wrongly
-nicht kein keine keinen nie pas jamais nunca não nao sin ohne sans не ни нет nem ikke keinesfalls keineswegs niemals khong bukan tidak ei inte niet geen ingen δεν όχι μη ليس ليست لا غير לא אינו אינה
-"""
-NEGATIONS = frozenset(_NEGATIONS.split())
-_PHRASES = (("rather", "than"), ("instead", "of"), ("other", "than"), ("far", "from"), ("apart", "from"), ("opposed", "to"), ("nowhere", "near"), ("i", "doubt"), ("everything", "but"),
-            ("everyone", "but"), ("anything", "but"), ("anyone", "but"), ("anywhere", "but"), ("all", "but"))  # fmt: skip
-_AFFIRMING = "only just merely simply until later less more fewer earlier doubt question wonder surprisingly"
-_NOBODY = frozenset({"none", "nobody", "nothing", "one"})
-_AFFIRMED = frozenset(_AFFIRMING.split())
+_NAMES = table("names")
+NEGATIONS = frozenset(words("not"))
+_PHRASES = tuple(phrase.split() for phrase in _NAMES["denials"])
+_NOBODY = frozenset(_NAMES["nobody"].split())
+_AFFIRMED = frozenset(_NAMES["affirming"].split())
 _DENIED_AFTER = regex.compile(
-    r"^\s*(?:degil|ليس|ليست|אינה|אינו|לא |नहीं|ではなく|でなく|じゃなく|ではありません|ではない|じゃない|でない|不是|가 아니|이 아니|은 아니|는 아니|\s*(?:(?:is|was|would be) (?:(?:the )?(?:incorrect|wrong|false)|not|never)|(?:isnt|wasnt|cannot be|cant be))\b(?! (?:only|just|far|merely|to be)))"
+    rf"^\s*(?:{either('denied_after')}|\s*(?:(?:is|was|would be) (?:(?:the )?(?:incorrect|wrong|false)|not|never)|(?:isnt|wasnt|cannot be|cant be))\b(?! (?:only|just|far|merely|to be)))"
 )
-_DENIED_BEFORE = regex.compile(r"(?:不是|并非|並非|而非|不在|非|没有|ไม่ใช่)$")
-_OTHERS = {
-    "new": "brunswick caledonia delhi england guinea hampshire jersey mexico orleans zealand york",
-    "north": "carolina dakota korea macedonia yemen", "south": "carolina dakota korea ossetia sudan yemen",
-    "east": "germany timor", "west": "bengal germany virginia", "northern": "cyprus ireland", "equatorial": "guinea",
-    "american": "samoa",
-}  # fmt: skip
-_OTHER_PLACES = {first: frozenset(second.split()) for first, second in _OTHERS.items()}
-_MONTHS = "january february march april august september october november december"
-_ABBREVIATED = {"st": "saint", "mt": "mount", "ft": "fort", "dr": "doctor", "sept": "september"} | {
-    month[:3]: month for month in _MONTHS.split()
-}
-_INSIDE = {
-    "京都": ["東京都"], "印度": ["印度尼西亚", "印度尼西亞", "印度洋"], "马里": ["索马里"], "馬里": ["索馬里"], "苏丹": ["南苏丹"],
-    "蘇丹": ["南蘇丹"], "几内亚": ["几内亚比绍", "赤道几内亚", "新几内亚"], "爱尔兰": ["北爱尔兰"], "スーダン": ["南スーダン"],
-    "ギニア": ["赤道ギニア"], "朝鮮": ["北朝鮮"],
-}  # fmt: skip
-"""Names inside of names of other places, where words are not set apart."""
+_DENIED_BEFORE = regex.compile(f"(?:{either('not_apart')})$")
+_OTHER_PLACES = {first: frozenset(second.split()) for first, second in _NAMES["other_places"].items()}
+_ABBREVIATED: dict[str, str] = _NAMES["abbreviations"]
 _COMMON_NOUN = regex.compile(r"(?<!\p{L})(?!news)\p{Ll}{3,}(?!\p{L})")
-_PLURALS = (
-    (re.compile(r"(\w{2,})ies"), "y"),
-    (re.compile(r"(\w+(?:ss|us|sh|ch|x|z|o))es"), ""),
-    (re.compile(r"(\w{2,})ves"), "f"),
-    (re.compile(r"(\w{2,})ves"), "fe"),
-    (re.compile(r"(\w{3,})i"), "us"),
-    (re.compile(r"(\w{2,}[^siu])s"), ""),
-)
-"""Endings of a plural, and of its singular."""
-_IRREGULAR_PLURALS = """
-men/man women/woman children/child mice/mouse lice/louse geese/goose feet/foot teeth/tooth oxen/ox bacteria/bacterium
-phenomena/phenomenon criteria/criterion data/datum
-"""
-_IRREGULAR = dict(pair.split("/") for pair in _IRREGULAR_PLURALS.split())
+_PLURALS = [
+    (re.compile(plural), end) for plural, ends in _NAMES["plurals"].items() for end in ends.split() or [""]
+]
+_IRREGULAR: dict[str, str] = _NAMES["irregular_plurals"]
 _ASKED_BACK = regex.compile(
     r",?\s*(?<![\p{L}])(?:(?:is|was|are|were|does|did|do)n['’]?t (?:it|he|she|they|that|this)\b(?=\s*\?)"
     r"|why not\b(?=[^.?!]*\?)|(?:is|was|are|were)n['’]?t (?:it|he|she|that|this)\b(?=[^.?!]*\?))",
@@ -91,8 +63,7 @@ _LOOSE: tuple[tuple[regex.Pattern[str], str | Callable[[regex.Match[str]], str]]
 """Looser spellings, where the strict one is not there: Spiderman, l'Espagne, Ankara'da, Koeln."""
 _REACH = 7
 """Words between a negation and what it denies, at most."""
-_COMMON = "us it who no in or me is as at be am an so to we he my by of on if up do go"
-_COMMON_WORDS = frozenset(_COMMON.split())
+_COMMON_WORDS = frozenset(_NAMES["common"].split())
 
 
 class _Words(NamedTuple):
@@ -239,7 +210,7 @@ def _spellings(word: str, common: frozenset[str]) -> frozenset[str]:
 def _states_part(answer: str, key: str) -> bool:
     """The same where words are not set apart; a name in katakana is a whole run of it."""
     said, key = normalise(answer).replace(" ", ""), key.replace(" ", "")
-    for longer in _INSIDE.get(key, ()):
+    for longer in _NAMES["longer"].get(key, "").split():
         said = said.replace(longer, " ")
     for match in re.finditer(re.escape(key), said):
         before, after = said[: match.start()], said[match.end() :]

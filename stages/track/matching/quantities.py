@@ -15,55 +15,29 @@ from text_to_num import alpha2digit, text2num
 from ghosttrack.common.maths.text import ascii_digits, compatible
 from ghosttrack.stages.track.matching.dates import eras
 from ghosttrack.stages.track.matching.han import han_numbers
+from ghosttrack.stages.track.matching.words import LANGUAGE_CODES, either, items, names, table
 
-_SCALES = {
-    "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12, "dozen": 12, "lakh": 10**5,
-    "crore": 10**7, "mn": 10**6, "mio": 10**6, "bn": 10**9, "tn": 10**12, "k": 10**3, "K": 10**3, "M": 10**6, "B": 10**9,
-    "万": 10**4, "萬": 10**4, "만": 10**4, "亿": 10**8, "億": 10**8, "억": 10**8,
-    "mille": 10**3, "mil": 10**3, "tausend": 10**3, "тысяч": 10**3, "millionen": 10**6, "millions": 10**6, "millones": 10**6,
-    "миллионов": 10**6, "milliarden": 10**9, "milliards": 10**9,
+_POWERS = {
+    "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12,
+    "dozen": 12, "lakh": 10**5, "crore": 10**7, "10^4": 10**4, "10^8": 10**8,
 }  # fmt: skip
+_SCALES = {name: _POWERS[power] for power, name in names("scales")} | {
+    "k": 10**3,
+    "K": 10**3,
+    "M": 10**6,
+    "B": 10**9,
+}
 _FRACTIONS = {"half": 2, "halves": 2, "third": 3, "3rd": 3, "quarter": 4, "fourth": 4, "4th": 4, "fifth": 5, "5th": 5,
               "sixth": 6, "6th": 6, "seventh": 7, "7th": 7, "eighth": 8, "8th": 8, "ninth": 9, "9th": 9, "tenth": 10,
               "10th": 10}  # fmt: skip
-_UNITS: dict[str, tuple[str, Fraction]] = {}
-for _dimension, _table in {
-    "length": {"1000": "km kilometre kilometer kilomètre kilómetro quilômetro chilometro км километр километра километров 公里 千米 キロメートル 킬로미터",
-               "1": "m metre meter mètre metro м метр метра метров 米 メートル 미터", "0.01": "cm centimetre centimeter",
-               "0.001": "mm millimetre millimeter", "0.000001": "µm μm micrometre micrometer micron",
-               "0.000000001": "nm nanometre nanometer", "1609.344": "mi mile meile миля мили миль 英里", "0.3048": "ft foot feet", "0.0254": "in inch inches",
-               "0.9144": "yd yard", "9460730472580800": "light-year ly"},
-    "force": {"1": "n newton"},
-    "area": {"1000000": "km^2 km2 sqkm", "1": "m^2 m2", "10000": "ha hectare", "4046.8564224": "acre",
-             "2589988.110336": "mi^2 sqmi"},
-    "mass": {"1": "kg kilogram kilo kilogramm kilogramme кг килограмм килограмма килограммов 公斤 千克 キログラム 킬로그램",
-             "0.001": "g gram gramm gramme грамм граммов 克 グラム", "0.000001": "mg milligram", "1000": "t tonne",
-             "0.45359237": "lb lbs", "0.028349523125": "oz ounce"},
-    "time": {"0.001": "ms millisecond", "1": "s sec second sekunde sekunden seconde segundo секунд 秒", "60": "min minute minuten minuto минут 分钟",
-             "3600": "h hr hour stunde stunden heure hora час часа часов 小时 時間 시간", "86400": "day tag tage tagen jour día dia день дня дней 天",
-             "604800": "week woche wochen semaine semana неделя недели недель 周"},
-    "volume": {"1": "l litre liter", "0.001": "ml millilitre milliliter"},
-    "speed": {"1": "km/h kmh kph kilometre/h kilometer/h км/ч", "1.609344": "mph mi/h mile/h", "3.6": "m/s metre/s meter/s", "3600": "km/s kilometre/s kilometer/s"},
-    "energy": {"1": "j joule", "1000": "kj kilojoule", "4.184": "cal calorie", "4184": "kcal kilocalorie", "3600000": "kwh"},
-    "pressure": {"1": "pa pascal", "100": "hpa mbar", "1000": "kpa", "100000": "bar", "1000000": "mpa", "101325": "atm"},
-    "acceleration": {"1": "m/s^2 m/s2 metre/s^2 meter/s^2"},
-    "frequency": {"1": "hz hertz", "1000": "khz", "1000000": "mhz", "1000000000": "ghz"}, "voltage": {"1": "v volt"},
-    "data": {"0.125": "bit", "1": "byte", "1000": "kb kilobyte", "1000000": "mb megabyte", "1000000000": "gb gigabyte", "1000000000000": "tb terabyte"},
-    "power": {"1": "w watt", "1000": "kw kilowatt", "1000000": "mw megawatt"},
-    "share": {"0.01": "% percent per-cent pct prozent procent процент процента процентов", "0.001": "‰"},
-    "celsius": {"1": "°c c celsius"}, "fahrenheit": {"1": "°f f fahrenheit"}, "kelvin": {"1": "kelvin k"},
-    "years": {"1": "year yr jahr jahre jahren ans año ano anno anni год года лет 年", "1000000": "ma myr", "1000000000": "ga gyr"},
-    "months": {"1": "month monat monate monaten mois mes meses mese mesi месяц месяца месяцев 个月"}, "degrees": {"1": "° degree"},
-    "before": {"1": "bc", "100": "century-bc"}, "after": {"1": "ad"}, "centuries": {"1": "century"},
-    "USD": {"1": "$ usd us$ dollar buck", "0.01": "cent ¢"}, "EUR": {"1": "€ eur euro"}, "GBP": {"1": "£ gbp"}, "JPY": {"1": "jpy yen 円"}, "CHF": {"1": "chf franc swiss-franc"},
-    "CAD": {"1": "cad c$ ca$ canadian-dollar"}, "AUD": {"1": "aud a$ au$ australian-dollar"}, "peso": {"1": "peso"},
-    "lira": {"1": "lira lire ₺"}, "PLN": {"1": "pln zł zloty złoty"}, "CZK": {"1": "czk kč koruna"}, "BRL": {"1": "brl r$ real reais"}, "krone": {"1": "krone kroner krona kronor"},
-    "INR": {"1": "₹ inr rs rupee"}, "RUB": {"1": "₽ rub ruble rouble рубль рубля рублей"}, "KRW": {"1": "₩ krw won"}, "CNY": {"1": "cny yuan 元"}, "¥": {"1": "¥"}, "pound": {"1": "pound"},
-}.items():  # fmt: skip
-    for _factor, _names in _table.items():
-        for _name in _names.split():
-            _UNITS[_name] = _UNITS[f"{_name}s"] = (_dimension, Fraction(_factor))
-
+_UNITS: dict[str, tuple[str, Fraction]] = {
+    sign: (dimension, Fraction(factor))
+    for dimension, sizes in table("units").items()
+    for factor, signs in sizes.items()
+    for sign in items(signs)
+}
+_UNITS |= {name: _UNITS[sign] for sign, name in names("units")}
+_UNITS = {f"{name}s": unit for name, unit in _UNITS.items()} | _UNITS
 _OF_TWO = {
     "¥": {"JPY": Fraction(1), "CNY": Fraction(1)},
     "degrees": {"celsius": Fraction(1), "fahrenheit": Fraction(1)},
@@ -76,6 +50,9 @@ _KELVIN = {
     "fahrenheit": (Fraction(5, 9), Fraction("459.67")),
 }
 """Scales of temperature: a degree in kelvin, and its degrees at 0 above absolute zero."""
+_LONG_SCALES = "|".join(name for name in _SCALES if len(name) > 3)
+_WORD_SCALES = "|".join(name for name in _SCALES if len(name) > 1)
+_ONE_SIGN_SCALES = "".join(name for name in _SCALES if len(name) == 1 and not name.isascii())
 _GAP = "[ \u00a0\u202f\u2009]"
 _QUANTITY = regex.compile(
     rf"""(?<![√±]\s?|(?:US|CA|AU|NZ|HK|\b[ACRS])\$|\p{{L}}[-–.,:/']|\p{{N}}[.,:/']|\p{{L}}|\p{{N}})
@@ -86,7 +63,7 @@ _QUANTITY = regex.compile(
         (?:[eE](?P<exponent>[-+]?\d+)(?!\w) | \s?[×x*·⋅]\s?10\^(?P<power>[-−]?\d+) | \^(?P<raised>-?\d+))?
     )(?![:/^]\d|[.,]?\d)
     (?:(?:st|nd|rd|th)\b)?
-    (?:[ -]?(?P<scale>(?i:hundred|thousand|million|billion|trillion|dozen|lakh|crore|mn|mio|bn|tn|mille|mil|tausend|тысяч|millions|millionen|millones|миллионов|milliarden|milliards)\b|(?<=\d)[kKMB]\b|[万萬亿億만억]))?
+    (?:[ -]?(?P<scale>(?i:{_WORD_SCALES})\b|(?<=\d)[kKMB]\b|[{_ONE_SIGN_SCALES}]))?
     (?:[ \u00a0-]?(?P<unit>%|(?i:degrees?\s(?:celsius|fahrenheit|[CF]\b))|century[ ]BC\b|(?i:light[- ]years?)|‰|°\s?[CF]?\b|°|\p{{Sc}}|(?i:sq(?:uare|\.)?\s|cubic\s|us\s|(?:swiss|canadian|australian)\s)?\p{{L}}+(?:/[hs]\b(?:\^?2)?|\^[23]|[23](?!\d))?))?
     """,
     regex.VERBOSE,
@@ -99,15 +76,10 @@ _SINGLE = regex.compile(r"(?<=\p{Lu}\p{L}+ )[IVX](?![\p{L}\p{N}'’])")
 _ABOUT = re.compile(
     r"\s*(?:(?:about|around|approximately|roughly|nearly|almost|circa|ca?\.?)\s+|[~≈])(?=\d)", re.IGNORECASE
 )
-_BOUND_WORDS = {
-    "≥": "at least|(?:no|not) (?:less|fewer) than|a minimum of|mindestens|au moins|al menos|almeno|至少",
-    "≤": "at most|(?:no|not) more than|a maximum of|höchstens|au plus|至多",
-    ">": "more than|over|above|greater than|exceeding|upwards of|mehr als|über|plus de|más de|mais de|più di|более|больше|超过|超過",
-    "<": "less than|under|below|fewer than|weniger als|unter|moins de|menos de|meno di|менее|меньше",
-}
+_BOUND_WORDS = {"≥": "at_least", "≤": "at_most", ">": "more_than", "<": "less_than"}
 _BOUNDS = {
-    sign: re.compile(rf"(?:{sign}|(?<![a-zа-я])(?:{words}))\s*$", re.IGNORECASE)
-    for sign, words in _BOUND_WORDS.items()
+    sign: re.compile(rf"(?:{sign}|(?<![a-zа-я])(?:{either(kind)}))\s*$", re.IGNORECASE)
+    for sign, kind in _BOUND_WORDS.items()
 }
 _BOUND_AFTER = re.compile(
     r"\s?(?:(\+|(?:or|and) (?:more|above|over|older|higher))|(?:or|and) (?:less|fewer|below|under|younger))(?!\w|\+)"
@@ -119,15 +91,12 @@ _UNSPACED = regex.compile(
 )
 _GLUED = regex.compile(rf"(?<={_UNSPACED.pattern})(?=\d)")
 _TIMES = ("", "once", "twice", "thrice")
-_LANGUAGES = ("de", "fr", "es", "pt", "it", "nl")
-"""Whose spelled numbers are read where they are all that is said."""
 _PER = re.compile(
     r"\b(mile|kilomet(?:re|er)|km|met(?:re|er))s? (?:per|an) (hour|second)( squared)?\b", re.IGNORECASE
 )
 _LATER_EQUALS = re.compile(r"(?:[^.;!?\n=]|[.]\d)*=")
 
 
-_WORDS = "|".join(name for name in _SCALES if len(name) > 3)
 _CALENDAR = re.compile(r"(?<!\d)\d{4}(-\d\d?-\d\d?)(?!\d)|(?<!\d)(\d\d?/\d\d?/)\d{4}(?!\d)")
 
 
@@ -190,15 +159,17 @@ def spell_out(text: str) -> str:
     text = _PER.sub(lambda m: f"{m[1]}/{m[2][0].lower()}{'^2' if m[3] else ''}", text)
     text = han_numbers(_other_language(text))
     text = re.sub(r"\bper cent\b", "percent", text)
-    text = re.sub(rf"\ban? (?=(?:{_WORDS}|half|third|quarter)\b)", "one ", text, flags=re.IGNORECASE)
+    text = re.sub(rf"\ban? (?=(?:{_LONG_SCALES}|half|third|quarter)\b)", "one ", text, flags=re.IGNORECASE)
     text = re.sub(
-        rf"\b(half|quarter of) (?:an?|one) (?=(?:{_WORDS})\b)",
+        rf"\b(half|quarter of) (?:an?|one) (?=(?:{_LONG_SCALES})\b)",
         lambda m: f"0.{5 if m[1] == 'half' else 25} ",
         text,
     )
-    text = re.sub(rf"\b(?:several|many|some|a few) (?:{_WORDS})\b|(?<!\d )\b(?:{_WORDS})s\b", "many", text)
     text = re.sub(
-        rf"(?<![\w.,])(\d+(?:,\d{{3}})*(?:\.\d+)?) ?({_WORDS})\b", _scaled, text, flags=re.IGNORECASE
+        rf"\b(?:several|many|some|a few) (?:{_LONG_SCALES})\b|(?<!\d )\b(?:{_LONG_SCALES})s\b", "many", text
+    )
+    text = re.sub(
+        rf"(?<![\w.,])(\d+(?:,\d{{3}})*(?:\.\d+)?) ?({_LONG_SCALES})\b", _scaled, text, flags=re.IGNORECASE
     )
     text = re.sub(r"\b(no|any|some|every)[ -]one\b", r"\1body", text, flags=re.IGNORECASE)
     text = re.sub(r"(?i)(?<=teen)-oh?-(?=[a-z])", " oh ", text)
@@ -221,7 +192,7 @@ def _other_language(text: str) -> str:
     if words in _TIMES:
         return str(_TIMES.index(words))
     if len(words) > 2 and words.replace(" ", "").replace("-", "").isalpha() and len(words.split()) < 8:
-        for language in _LANGUAGES:
+        for language in LANGUAGE_CODES:
             with contextlib.suppress(ValueError):
                 return str(text2num(words, language))
     return text
