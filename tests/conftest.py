@@ -20,6 +20,9 @@ def pytest_configure(config: pytest.Config) -> None:
     for variable in ENVIRONMENT_KEYS:
         os.environ.pop(variable, None)
     os.environ["GHOSTTRACK_EXECUTOR"] = "local"
+    # Matrices of a few kilobytes are done before a second thread has woken up, and where several processes test side by
+    # side, the threads of each wait, spinning, for a core that another one has. Read when torch is first imported.
+    os.environ["OMP_NUM_THREADS"] = "1"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
