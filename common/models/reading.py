@@ -53,15 +53,17 @@ class ReadBatch:
 def read_prefix(
     model: LanguageModel, rows: Sequence[Sequence[int]], most: int, known: Prefix | None = None
 ) -> Prefix:
-    """What all rows begin with, at most `most` tokens. known: taken where it is the same."""
+    """What all rows begin with, at most `most` tokens. known: taken where it is the same, gone on from where it is a part."""
     count = min(common_prefix(rows), most) if model.caches else 0
     tokens = list(rows[0][:count])
     if known is not None and known.tokens == tokens:
         return known
     if not tokens:
         return Prefix([], None)
-    cache = DynamicCache()
-    model.run(torch.tensor([tokens], device=model.device), cache=cache)
+    cache, done = DynamicCache(), 0
+    if known is not None and known.cache is not None and tokens[: len(known.tokens)] == known.tokens:
+        cache, done = fork(known.cache, torch.zeros(1, dtype=torch.long)), len(known.tokens)
+    model.run(torch.tensor([tokens[done:]], device=model.device), cache=cache, before=done)
     return Prefix(tokens, cache)
 
 

@@ -26,12 +26,13 @@ class Nodes(NamedTuple):
     where: tuple[Tensor, Tensor, Tensor]
 
     @classmethod
-    def read(
-        cls, path: Path, questions: range, owner: NDArray[np.int64], layers: Sequence[int], k: int
-    ) -> "Nodes":
-        """owner: [n, 2], question and position of each problem, sorted."""
+    def read(cls, path: Path, owner: NDArray[np.int64], layers: Sequence[int], k: int) -> "Nodes":
+        """owner: [n, 2], question and position of each problem, sorted, without a gap."""
         names = ["question", "position", "layer", "latent", "activation", "track"]
-        return cls.of(TRACKS.read(path, names, where=only(questions)), owner, layers, k)
+        rows = TRACKS.read(path, names, where=only(range(owner[0, 0], owner[-1, 0] + 1)))
+        cell = cell_of(rows["question"], rows["position"])
+        inside = (cell >= cell_of(*owner[0])) & (cell <= cell_of(*owner[-1]))
+        return cls.of({name: column[inside] for name, column in rows.items()}, owner, layers, k)
 
     @classmethod
     def of(

@@ -17,7 +17,7 @@ import yaml
 from ghosttrack.common.engine.contract import expand, task_key
 from ghosttrack.common.errors import ConfigError, DataError, MissingInputError, ModelMismatchError
 from ghosttrack.common.models.language_model import load_language_model
-from ghosttrack.stages.track import run_answers, run_contexts, run_tracks
+from ghosttrack.stages.track import run_account, run_answers, run_contexts, run_tracks
 from ghosttrack.stages.track.generate import Ends
 from tests.stages.extract import corpora
 from tests.stages.track.test_outputs import PlainUnpickler
@@ -252,6 +252,19 @@ def test_at_the_last_layer_the_emitted_token_leads(plain: TinyRun) -> None:
     places = [place for each in shown["questions"] for place in each["positions"] if place["position"] >= 0]
     assert places
     assert all(place["leader"][-1] == 0 and place["margin"][-1] >= 0 for place in places)
+
+
+def test_a_long_answer_is_taken_apart_a_few_positions_at_a_time(
+    plain: TinyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_account, "POSITIONS_AT_A_TIME", 2)
+    few = TinyRun(tmp_path / "root", twin=True).give().track(*ALL, "account")
+    for file in ("account.parquet", "origins.parquet"):
+        whole, parts = plain.table("account", file), few.table("account", file)
+        assert len(whole) == len(parts) > 2
+        for name in whole:
+            of_whole, of_parts = (np.stack(table[name].tolist()) for table in (whole, parts))
+            np.testing.assert_allclose(of_whole, of_parts, rtol=1e-3, atol=1e-3, err_msg=name)
 
 
 @pytest.mark.slow
