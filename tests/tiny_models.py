@@ -100,13 +100,13 @@ def sentence_piece_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def random_model(family: str) -> PreTrainedModel:
-    """A model with random weights, norms and biases among them."""
+def random_model(family: str, **changes: Any) -> PreTrainedModel:
+    """A model with random weights, norms and biases among them. changes: of its configuration."""
     name, settings = FAMILIES[family]
     make_config: Callable[..., Any] = getattr(transformers, f"{name}Config")
     model_class = getattr(transformers, _MODEL_CLASSES.get(family, f"{name}ForCausalLM"))
     torch.manual_seed(1)
-    model = model_class(make_config(**settings, bos_token_id=None, eos_token_id=None))
+    model = model_class(make_config(**{**settings, "bos_token_id": None, "eos_token_id": None, **changes}))
     with torch.no_grad():  # away from the initialisation, where norms are the identity
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))

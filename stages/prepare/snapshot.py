@@ -24,7 +24,7 @@ from ghosttrack.common.models.placing import reader_for
 from ghosttrack.common.models.sizes import refuse_without_config, sizes_of
 from ghosttrack.common.models.source import locate
 from ghosttrack.common.models.structure import find_structure
-from ghosttrack.stages.prepare.gguf_positions import check_positions, scale_positions
+from ghosttrack.stages.prepare.gguf_settings import complete, completed
 from ghosttrack.stages.prepare.lengths import TokenReader, reader_of
 
 PADDING, MOST_PADDING = 0.1, 1024
@@ -60,12 +60,11 @@ def load_source(source: str, revision: str | None = None) -> tuple[PreTrainedMod
             )
             reader: Any = AutoModelForCausalLM
             config = AutoConfig.from_pretrained(place, trust_remote_code=False, **arguments)
-            positions = _gguf_reader(source)
-            if positions is None:
+            file = _gguf_reader(source)
+            if file is None:
                 reader = reader_for(config)
             else:
-                scale_positions(config, positions)
-                arguments["config"] = config
+                arguments["config"] = complete(config, file)
             loaded: Any = reader.from_pretrained(
                 place,
                 dtype=torch.float32,
@@ -75,8 +74,8 @@ def load_source(source: str, revision: str | None = None) -> tuple[PreTrainedMod
                 **arguments,
             )
             model, loading = loaded
-            if positions is not None:
-                check_positions(model, positions)
+            if file is not None:
+                model = completed(model, file)
     except ModelSourceError:
         raise
     except Exception as error:  # a file of somebody else's in any of four formats, through as many libraries
