@@ -193,13 +193,19 @@ class _Reader:
         seen = self._blocks[-1]
         seen.attention_at = len(seen.children)
         pattern = weights[self._row, :, self._place].float()  # [n, heads, keys]
-        values = value[self._row].repeat_interleave(pattern.shape[1] // value.shape[1], dim=1).float()
-        looked = self._looked[
-            :, None, -values.shape[2] :
-        ]  # a sliding window's cache holds the last keys only
-        seen.by_source = ((pattern[..., None] * looked).mT @ values).transpose(
-            1, 2
-        )  # [n, sources, heads, width]
+        looked = self._looked[:, -value.shape[2] :]  # a sliding window's cache holds the last keys only
+        rows, counts = self._row.unique_consecutive(return_counts=True)
+        many = counts.tolist()
+        seen.by_source = torch.cat(
+            [
+                torch.einsum(
+                    "nhk,nks,hkd->nshd", own, by, of.repeat_interleave(own.shape[1] // len(of), dim=0)
+                )
+                for own, by, of in zip(
+                    pattern.split(many), looked.split(many), value[rows].float(), strict=True
+                )
+            ]
+        )
         handles: list[Any] = []
 
         def projected(child: nn.Module, arguments: Any, result: Tensor) -> None:
