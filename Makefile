@@ -21,7 +21,7 @@ HASHED := --no-deps --require-hashes
 export EXTRACT_BATCH_SIZE TRAIN_BATCH_SIZE PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help $(MODELS) plan status test docs images clean lock sbom
+.PHONY: help $(MODELS) plan status test lint types tests docs images faults clean lock sbom
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z$$][^=]*:.*## / { sub(/\$$\(MODELS\)/, "demo, …", $$1); printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -37,10 +37,16 @@ plan: $(VENV)/.installed ## Show what would run and why (MODEL=demo)
 status: $(VENV)/.installed ## Show what is done, stale, failed and running (MODEL=demo)
 	@$(VENV)/bin/ghosttrack status $(MODEL) $(WHERE) $(ARGS)
 
-test: $(VENV)/.installed-dev ## Format check, lint, types and tests
+test: lint types tests ## Format check, lint, types and tests (with -j2 types beside tests)
+
+lint: $(VENV)/.installed-dev
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/ruff check .
+
+types: $(VENV)/.installed-dev lint
 	$(VENV)/bin/mypy
+
+tests: $(VENV)/.installed-dev lint
 	$(VENV)/bin/pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 docs: $(VENV)/.installed-docs ## Build the documentation as a site, build/site/index.html

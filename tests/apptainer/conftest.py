@@ -70,24 +70,6 @@ def build_image(stage: str) -> str:
     return done.stdout
 
 
-def bare(stage: str, root: Path) -> None:
-    """Run a stage of the stub configuration without an image."""
-    done = subprocess.run(
-        [sys.executable, "-m", f"ghosttrack.stages.{stage}", "--config", "demo", "--stub"], cwd=REPOSITORY, text=True,
-        env={**os.environ, "GHOSTTRACK_ROOT": str(root)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout
-
-
-@pytest.fixture(scope="session")
-def stub_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The root of a stub run by bare stages, up to detect."""
-    root = tmp_path_factory.mktemp("bare")
-    for stage in ("prepare", "extract", "sae_train", "track", "detect"):
-        bare(stage, root)
-    return root
-
-
 @pytest.fixture(scope="session")
 def numeric_environment() -> tuple[str, ...]:
     """Options that give the image this machine's settings of numeric libraries, on which last digits depend."""

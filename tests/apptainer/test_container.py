@@ -12,8 +12,9 @@ from ghosttrack.common.errors import ImageError
 from ghosttrack.orchestrate.container import binds, images_of, is_restricted_root
 from tests.apptainer.conftest import Image
 from tests.fake_project import FakeProject
-from tests.faults.pipeline import Pipeline
+from tests.faults import pipeline as small
 from tests.faults.test_claims import check_one_writer
+from tests.pipeline import Pipeline
 
 pytestmark = pytest.mark.apptainer
 
@@ -87,7 +88,7 @@ def test_two_containers_on_a_host_do_not_write_one_unit(
     image: Callable[[str], Image], tmp_path: Path
 ) -> None:
     """Nor do `clean` and `gc` beside them take for dead the one that writes."""
-    pipeline = Pipeline(tmp_path)
+    pipeline = small.Pipeline(tmp_path)
     assert pipeline.both() == 0
     namespace = ["--userns"] if is_restricted_root() else []
     check_one_writer(
@@ -97,13 +98,13 @@ def test_two_containers_on_a_host_do_not_write_one_unit(
 
 
 def test_an_image_tests_itself_alone_and_on_a_stub_run(
-    image: Callable[[str], Image], stub_run: Path, tmp_path: Path
+    image: Callable[[str], Image], stub_run: Pipeline, tmp_path: Path
 ) -> None:
     alone = image("detect").apptainer("test")
     assert alone.returncode == 0, alone.stdout + alone.stderr
     assert "stub: the missing input is named" in alone.stdout
     root = tmp_path / "root"
-    shutil.copytree(stub_run, root, symlinks=True)
+    shutil.copytree(stub_run.root, root, symlinks=True)
     shutil.rmtree(root / ".store/detect")
     shutil.rmtree(root / ".store/current/demo-stub/detect")
     at_work = image("detect").apptainer("test", "--bind", str(root), "--env", f"GHOSTTRACK_ROOT={root}")

@@ -13,6 +13,7 @@ import pytest
 
 from ghosttrack.common.engine.contract import STAGES_FOLDER, load_contract
 from tests.apptainer.conftest import Image, build_image
+from tests.pipeline import Pipeline
 
 pytestmark = pytest.mark.apptainer
 STAGES = ["detect", "extract"]
@@ -64,19 +65,19 @@ def test_an_image_that_is_up_to_date_is_not_built_again(image: Callable[[str], I
 @pytest.mark.parametrize("stage", STAGES)
 def test_an_image_gives_the_bytes_of_a_bare_run(
     image: Callable[[str], Image],
-    stub_run: Path,
+    stub_run: Pipeline,
     numeric_environment: tuple[str, ...],
     tmp_path: Path,
     stage: str,
 ) -> None:
-    root = without(stub_run, stage, tmp_path / "root")
+    root = without(stub_run.root, stage, tmp_path / "root")
     built = image(stage)
     sha256 = hashlib.sha256(built.file.read_bytes()).hexdigest()
     options = ("--bind", f"{root}:/work", "--pwd", "/work", "--env", f"GHOSTTRACK_IMAGE_SHA256={sha256}")
     done = built("--config", "demo", "--stub", options=(*options, *numeric_environment))
     assert done.returncode == 0, done.stderr
     results = published(root, stage)
-    assert results == published(stub_run, stage)
+    assert results == published(stub_run.root, stage)
     assert all(content == recorded for content, recorded in results.values())
     for unit in (root / f".store/current/demo-stub/{stage}").iterdir():
         recorded = json.loads((unit / "manifest.json").read_text())["predicate"]["containerImage"]
@@ -84,10 +85,10 @@ def test_an_image_gives_the_bytes_of_a_bare_run(
 
 
 def test_an_image_called_plainly_uses_its_own_code_and_records_its_own_digest(
-    image: Callable[[str], Image], stub_run: Path, tmp_path: Path
+    image: Callable[[str], Image], stub_run: Pipeline, tmp_path: Path
 ) -> None:
     built = image("detect")
-    root = without(stub_run, "detect", tmp_path / "root")
+    root = without(stub_run.root, "detect", tmp_path / "root")
     (root / "stages").mkdir()
     (root / "stages/__init__.py").write_text("raise SystemExit('code of the calling folder')")
     options = ("--bind", str(built.file.parent), "--bind", str(root))

@@ -1,0 +1,37 @@
+"""Whole pipelines of the real stages on the test cluster: the site, and the command."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+CODE = Path(__file__).parents[2]
+
+
+def profile(folder: Path, **changes: object) -> Path:
+    """A site whose jobs compute with one thread, as the runs that they are compared with."""
+    settings = {
+        "environment": {"OMP_NUM_THREADS": "1"},
+        "resources": {"default": {"cpus": 4, "memory": "8G", "time": "1:00:00"}},
+        **changes,
+    }
+    path = folder / "site.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    return path
+
+
+def ghosttrack(*arguments: str, folder: Path = CODE) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(CODE / "src"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "ghosttrack.orchestrate", *arguments],
+        cwd=folder, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    return done.stdout
+
+
+def sets(values: Sequence[str]) -> list[str]:
+    return [part for value in values for part in ("--set", value)]
