@@ -33,6 +33,7 @@ _TEX = (
     (re.compile(r"\\geq?\b|>="), "≥"),
 )
 """What models write in mathematics, and what it says."""
+_ROOT = re.compile(r"\b(?:sqrt|square root of)\s*(?:\(([^()]*)\)|(?=\d|\w\b))")
 _INITIALS = regex.compile(
     r"(?<![\p{L}\p{N}])(?:\p{Lu}\p{Ll}\.(?=\p{Lu}\.)(?:\p{Lu}\.)+|(?:\p{L}\.\s?){2,})(?![\p{L}\p{N}])|(?<![\p{L}\p{N}])(?:\p{L}\.)+\p{L}(?![\p{L}\p{N}])"
 )
@@ -65,6 +66,8 @@ def compatible(text: str) -> str:
     if "\\" in text or "^" in text or "=" in text:
         for pattern, plain in _TEX:
             text = pattern.sub(plain, text)
+    if "sq" in text:
+        text = _ROOT.sub(r"√\1", text)
     text = _FRACTION.sub(lambda m: f"{m[1]}{' ' if m[1] else ''}{unicodedata.normalize('NFKC', m[2])}", text)
     text = _SUPERSCRIPT.sub(lambda m: "^" + unicodedata.normalize("NFKC", m[0]), text)
     return unicodedata.normalize("NFKC", _INVISIBLE.sub("", text.replace("´", "'")))

@@ -13,10 +13,13 @@ from typing import NamedTuple
 from ghosttrack.common.maths.text import normalise
 from ghosttrack.stages.track.matching.corrections import corrected
 from ghosttrack.stages.track.matching.matchers import MATCHERS, Key, applicable, auto, exact
+from ghosttrack.stages.track.matching.people import asks_who
 from ghosttrack.stages.track.matching.refusals import refuses
 
 _ASIDE = re.compile(r"<think>.*?</think>|~~[^~\n]+~~", re.DOTALL)
 """What an answer thinks before it answers, or strikes out."""
+_NEXT_QUESTION = re.compile(r"(?<=\S)\s*\n\s*(?:(?:Q|Question|User|Human)(?: \d+)?|Explanation|Note|Reason):")
+"""Where a model goes on with a question of its own, or explains what it said."""
 
 
 LABEL, JUDGE = "label", "judge"
@@ -43,15 +46,15 @@ def judge(
     matching: a value of `data.matching`; what no text can tell (`label`, `judge`) is by `auto` here.
     """
     golds = tuple(alias for alias in aliases if alias.strip())
-    answer = corrected(_ASIDE.sub("", answer))
+    answer = corrected(_NEXT_QUESTION.split(_ASIDE.sub("", answer), maxsplit=1)[0])
     said = normalise(answer)
     if said in ("", "-") and not any(gold.strip() == answer.strip() for gold in golds):
         return Judgement(None, None, "empty")
     if not golds:
         return Judgement(None, None, "no_gold_answer")
-    key = Key(golds, tuple(choices))
+    key = Key(golds, tuple(choices), asks_who(query))
     matched = {name: int(not MATCHERS[name](answer, key)) for name in ("auto", *applicable(golds, choices))}
-    if MATCHERS.get(matching, auto)(answer, key):
+    if not matched[matching] if matching in matched else MATCHERS.get(matching, auto)(answer, key):
         return Judgement(0, int(not exact(answer, key)), None, matched)
     if refuses(answer):
         return Judgement(None, None, "refusal")

@@ -22,6 +22,7 @@ _NO_SAID = re.compile(
 )
 _SAID = re.compile(r"\b(?:answer|verdict|statement|claim|this|that|it) (?:is|was) (not )?(\w+)")
 _NO_EVIDENCE = re.compile(r"\bno (?:evidence|proof|reason|indication|sign|mention)\b")
+_SO = re.compile(r"\b(?:so|therefore|thus|hence) (?:(?:the )?answer is )?(yes|no|true|false)$")
 _ALONE = regex.compile(r"[\s()\[\]*\"'“”:]*([A-Za-z])[\s()\[\]*\"'“”.,:!]*")
 _LEADING = regex.compile(r"[\s*\"'“(\[]*([A-Za-z])\**(?:[.):\]]+|\s+[-–—:])\s*\**(?=\S)")
 _NAMED = regex.compile(
@@ -161,6 +162,8 @@ def verdict(answer: str) -> bool | None:
         words[0] == "no" and words[1:2] in (["one"], ["doubt"], ["wonder"], ["evidence"], ["mention"])
     ):
         return words[0] in YES
+    if so := _SO.search(" ".join(words)):
+        return so[1] in YES
     if _NO_EVIDENCE.search(" ".join(words)):
         return None
     named = _SAID.search(" ".join(words))

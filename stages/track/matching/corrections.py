@@ -9,6 +9,12 @@ _REJECTED = regex.compile(
     rf"(?<![^.?!…。！？؟\n])[^.?!…。！？؟\n]*+[?？؟]\s*(?={either('no_then')})", regex.I
 )
 """A question that is answered with no."""
+_BELIEVED = regex.compile(
+    rf"(?<![^.?!\n])\s*(?:{either('believed')})\s(?:(?:often|still|might|may|commonly|wrongly|mistakenly)\s)*"
+    r"(?:think|thought|believ|assum|say|said|claim|guess|expect)\w*\b[^.?!\n]*?\b(?:but|however)\b,?",
+    regex.I,
+)
+"""What others believe, and the answer then denies."""
 _TAKEN_BACK = regex.compile(
     rf"(?<![\p{{L}}\p{{N}}])(?:{either('taken_back')})(?!(?<=\p{{L}})\p{{L}})"
     r"|(?:\.{2,}|…|\s[-–—]|—)\s*no(?=,)|(?:\.{2,}|…|\s[-–—]|—)\s*actually(?=,?(?:\s+[^\s]+){1,5}$)|不对，|不對，|(?:いや|いえ)、|아니,",
@@ -18,7 +24,7 @@ _TAKEN_BACK = regex.compile(
 
 def corrected(answer: str) -> str:
     """The answer from behind its last correction on, without questions that it answers with no; all of it where nothing follows."""
-    answer = _REJECTED.sub("", answer)
+    answer = _BELIEVED.sub("", _REJECTED.sub("", answer))
     for mark in reversed(list(_TAKEN_BACK.finditer(answer))):
         if normalise(rest := answer[mark.end() :]):
             return rest.lstrip(" ,.:;!–—，。、")

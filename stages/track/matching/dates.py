@@ -3,28 +3,21 @@
 import re
 from datetime import datetime
 from functools import lru_cache
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 from dateutil import parser
+from text_to_num import alpha2digit
 
 from ghosttrack.common.maths.text import ascii_digits, compatible
-from ghosttrack.stages.track.matching.han import han_numbers
+from ghosttrack.stages.track.matching.han import han_numbers, value_of
 from ghosttrack.stages.track.matching.words import table, words
 
-_OTHERS = [months for code in table("languages") if (months := words("months", code))]
-
-
-class _Months(parser.parserinfo):
-    MONTHS: ClassVar = [
-        (*english, *(months[number] for months in _OTHERS))
-        for number, english in enumerate(parser.parserinfo.MONTHS)
-    ]
-
-
-_MONTH = "(?:" + "|".join(
-    sorted({name for names in _Months.MONTHS for name in names}, key=len, reverse=True)
-) + r")\b\.?"  # fmt: skip
-_INFO = _Months()
+_MONTHS = [english[-1] for english in parser.parserinfo.MONTHS]
+_MONTH_OF = {name.lower(): english[-1] for english in parser.parserinfo.MONTHS for name in english} | {
+    name: _MONTHS[number] for code in table("languages") for number, name in enumerate(words("months", code))
+}
+_MONTH = "(?:" + "|".join(sorted(_MONTH_OF, key=len, reverse=True)) + r")(?!\w)\.?"
+_MONTH_NAME = re.compile(rf"(?<!\w){_MONTH}", re.IGNORECASE)
 _DAY = r"(?:the )?\d{1,2}(?:st|nd|rd|th|er|º|\.(?= ))?"
 _ERA = r"(?: BC\b| AD\b)?"
 _DATE = re.compile(
@@ -42,6 +35,12 @@ _ERAS_ELSEWHERE = re.compile(
     r"(?<=\d)\s?(?:(v\.\s?Chr\.?|до н\.?\s?э\.?|av\. J\.?-C\.?|a\. ?C\.|π\.\s?Χ\.?)|n\.\s?Chr\.?|н\.\s?э\.?|ap\. J\.?-C\.?|d\. ?C\.|μ\.\s?Χ\.?)"
 )
 _ERA_BEFORE = re.compile(r"(?:(公元前|紀元前|西元前|기원전)|(公元|西元|서기))\s?(\d+)[年년]?")
+_YEARS_FROM = {
+    era: int(years) for one in table("languages").values() for era, years in one.get("eras", {}).items()
+}
+_ERA_YEAR = re.compile(rf"({'|'.join(_YEARS_FROM)})\s?(\d+|元|[一二三四五六七八九十]+)(?=年|\D|$)")
+"""Years that are counted from a reign or another beginning: 令和元年 is 2019."""
+_WORD_CLOCK = re.compile(r"\b(half|quarter) (past|after|to|before) (\w+)\b")
 _DEFAULTS = (datetime(2001, 1, 1), datetime(2004, 12, 28))
 
 
@@ -72,7 +71,8 @@ def dates(text: str) -> tuple[Found, ...]:
     found = []
     for match in _DATE.finditer(text):
         said, before, _ = match[0].removesuffix(" AD").partition(" BC")
-        written = re.sub(r"(?i)\b(?:of|de|the)\b|(?<=\d)(?:er|º)", " ", said).replace(
+        written = _MONTH_NAME.sub(lambda m: _MONTH_OF[m[0].lower().rstrip(".")], said)
+        written = re.sub(r"(?i)\b(?:of|de|the)\b|(?<=\d)(?:er|º)", " ", written).replace(
             ".", "/" if said[0].isdigit() else " "
         )
         try:
@@ -135,11 +135,23 @@ def whole_time(text: str) -> Time | None:
 def _clock(text: str) -> str:
     """A text with plain digits, in which noon and midnight are written so."""
     text = ascii_digits(compatible(text)).strip().lower()
+    text = _WORD_CLOCK.sub(_from_words, text)
     return re.sub(
         r"\b(?:12 )?(?:(noon|midday)|midnight)\b", lambda m: "12:00 pm" if m[1] else "12:00 am", text
     )
 
 
+def _from_words(match: "re.Match[str]") -> str:
+    """`half past 3` as 3:30."""
+    hour = alpha2digit(match[3], "en", 0)
+    minutes = (30 if match[1] == "half" else 15) * (1 if match[2] in ("past", "after") else -1)
+    if not hour.isdecimal():
+        return match[0]
+    hours, minute = divmod(60 * int(hour) + minutes, 60)
+    return f"{hours or 12}:{minute:02}"
+
+
+@lru_cache(maxsize=16_384)
 def whole_date(text: str) -> tuple[Date, ...]:
     """The readings of a text that is a date and nothing else; () for others."""
     text = _iso(text).strip().rstrip(".")
@@ -148,7 +160,8 @@ def whole_date(text: str) -> tuple[Date, ...]:
 
 
 def eras(text: str) -> str:
-    """The text with every name of an era behind a year or a century as ` BC` or ` AD`."""
+    """The text with every name of an era behind a year or a century as ` BC` or ` AD`, and years of reigns as those."""
+    text = _ERA_YEAR.sub(lambda m: str(_YEARS_FROM[m[1]] + int(value_of(m[2].replace("元", "1")))), text)
     text = _ERA_BEFORE.sub(lambda match: f"{match[3]} {'BC' if match[1] else 'AD'}", text)
     text = _ERAS_ELSEWHERE.sub(lambda match: " BC" if match[1] else " AD", text)
     return _ERAS.sub(lambda match: " BC" if match[1] else " AD", text)
@@ -165,7 +178,7 @@ def _east_asian(match: "re.Match[str]") -> str:
     year, month, day = match.groups()
     if not 1 <= int(month) <= 12:
         return match[0]
-    return " ".join(filter(None, (day, _INFO.MONTHS[int(month) - 1][1], year))) + " "
+    return " ".join(filter(None, (day, _MONTHS[int(month) - 1], year))) + " "
 
 
 def _orders(text: str) -> tuple[bool, ...]:
@@ -177,6 +190,6 @@ def _orders(text: str) -> tuple[bool, ...]:
 
 def _read(text: str, dayfirst: bool) -> Date:
     """A component is open if it follows the default."""
-    one, other = (parser.parse(text, _INFO, default=default, dayfirst=dayfirst) for default in _DEFAULTS)
+    one, other = (parser.parse(text, default=default, dayfirst=dayfirst) for default in _DEFAULTS)
     return Date(*(a if a == b else None for a, b in (
         (one.year, other.year), (one.month, other.month), (one.day, other.day))))  # fmt: skip

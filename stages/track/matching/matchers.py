@@ -5,12 +5,16 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from ghosttrack.common.maths.text import normalise
+from ghosttrack.stages.track.matching.alternatives import decided, offers
 from ghosttrack.stages.track.matching.choices import chooses, is_letter, pole, verdict
 from ghosttrack.stages.track.matching.dates import dates, short_days, times, whole_date, whole_time
+from ghosttrack.stages.track.matching.han import simplified
 from ghosttrack.stages.track.matching.mentions import denied_before, states
+from ghosttrack.stages.track.matching.people import acronym_forms, names_person
 from ghosttrack.stages.track.matching.quantities import (
     quantities,
     ratios,
@@ -28,11 +32,14 @@ _SO = re.compile(
 )
 _GENERATION = re.compile(r",? Jr\.?$")
 _OTHER_GENERATION = re.compile(r"\b(?:Sr|Senior|II|III|IV)\b")
+_CENTURY = re.compile(r"(?:the )?(1[0-8])00['’]?s")
 _DECADE = re.compile(r"(?:the )?\d\d(\d)0s")
 _DECADES: dict[str, str] = table("names")["decades"]
+_SHORT_YEAR = re.compile(r"(?<!\w)['’](\d\d)(?!\w)")
 _NONE = re.compile(r"\b(?:none|nil|nought)\b(?! of the)", re.IGNORECASE)
 _NOTE = re.compile(r"(?<=\S)(?:\s+\([^()]*\)|,? (?:Inc|Ltd|Corp|Co|LLC|GmbH|plc|Corporation|Company)\.?)$")
 """What stands behind a name to tell it from others: Mercury (planet), Apple Inc."""
+_LAST_FIRST = re.compile(r"^\W*([^\W\d][^,()\d\n]*), ([^\W\d][^,()\d\n]*?)\W*$")
 _ITEMS = re.compile(r"\s*(?:,|;|&|\band\b|\bund\b|\by\b|\bet\b|\n)+\s*(?:and\s)?\s*", re.IGNORECASE)
 _HAN_ITEMS = re.compile("[、和与與及]")
 _CONCLUDES = re.compile(
@@ -48,6 +55,8 @@ class Key(NamedTuple):
 
     golds: tuple[str, ...]
     choices: tuple[str, ...] = ()
+    person: bool = False
+    """Whether a person is asked for, who may be named by surname."""
 
 
 def exact(answer: str, key: Key) -> bool:
@@ -59,18 +68,27 @@ def contains(answer: str, key: Key) -> bool:
     """The answer states a right one in whole words and does not deny it; a note in brackets behind it may be left out."""
     answer = re.sub(r"(?<=\d0)['’](?=s\b)", "", concluded(answer))
     answer = re.sub(r"\bWW ?(?=I{1,2}\b|[12]\b)", "World War ", answer)
-    golds = dict.fromkeys(form for gold in key.golds for form in _forms(gold, answer))
-    if any(states(answer, gold) or _states_all(answer, gold) for gold in golds):
+    if any(states(answer, gold) or _states_all(answer, gold) for gold in key.golds):
         return True
-    numbered = [gold for gold in map(with_numerals, golds) if any(c.isdecimal() for c in gold)]
+    forms = {form for gold in key.golds for form in _forms(gold, answer)}.difference(key.golds)
+    if any(states(answer, form) for form in forms):
+        return True
+    swapped = _LAST_FIRST.sub(r"\2 \1", answer)
+    if swapped != answer and any(states(swapped, gold) for gold in key.golds):
+        return True
+    if any(names_person(answer, gold, key.person) for gold in key.golds):
+        return True
+    numbered = [gold for gold in map(with_numerals, (*key.golds, *forms)) if any(c.isdecimal() for c in gold)]
     return bool(numbered) and any(states(with_numerals(answer), gold) for gold in numbered)
 
 
 def _forms(gold: str, answer: str) -> Iterator[str]:
-    """A right answer and its shorter or fuller forms, where the answer names no other generation or century."""
-    yield from (gold, _NOTE.sub("", gold))
+    """Shorter or fuller forms of a right answer, where the answer names no other generation or century."""
+    yield from (_NOTE.sub("", gold), *acronym_forms(answer, gold))
     if _GENERATION.search(gold) and not _OTHER_GENERATION.search(answer):
         yield _GENERATION.sub("", gold)
+    if century := _CENTURY.fullmatch(gold):
+        yield f"{int(century[1]) + 1}th century"
     if (decade := _DECADE.fullmatch(gold)) and decade[1] in _DECADES:
         yield from (f"{decade[1]}0s", _DECADES[decade[1]])
 
@@ -131,7 +149,14 @@ def auto(answer: str, key: Key) -> bool:
     """By the kind of each right answer: option, yes or no, number, date, or name."""
     if key.choices:
         return choice(answer, key)
-    return any(_says(answer, gold) for gold in key.golds)
+
+    def right(text: str) -> bool:
+        return any(_says(text, gold, key.person) for gold in key.golds)
+
+    if not right(answer):
+        return False
+    rest = answer if any(map(offers, key.golds)) else decided(answer, right)
+    return rest == answer or right(rest)
 
 
 def _is_day(answer: str, key: Key) -> bool:
@@ -139,8 +164,8 @@ def _is_day(answer: str, key: Key) -> bool:
     return any({*whole_date(answer)} & {*whole.readings} for gold in key.golds for whole in short_days(gold))
 
 
-def _says(answer: str, gold: str) -> bool:
-    return KINDS[kind_of(gold)](answer, Key((gold,)))
+def _says(answer: str, gold: str, person: bool = False) -> bool:
+    return KINDS[kind_of(gold)](answer, Key((gold,), person=person))
 
 
 MATCHERS: dict[str, Callable[[str, Key], bool]] = {
@@ -153,6 +178,7 @@ KINDS: dict[str, Callable[[str, Key], bool]] = MATCHERS | {
 }
 
 
+@lru_cache(maxsize=16_384)
 def kind_of(gold: str) -> str:
     """What kind of answer a right one is, which says how `auto` compares it."""
     if pole(gold) is not None:
@@ -183,7 +209,7 @@ def applicable(golds: Sequence[str], choices: Sequence[str]) -> list[str]:
 def _is(answer: str, gold: str) -> bool:
     if answer.strip() == gold.strip():
         return True
-    if (said := normalise(answer)) and said == normalise(gold):
+    if (said := simplified(normalise(answer))) and said == simplified(normalise(gold)):
         return True
     one, other = whole_quantity(answer), whole_quantity(gold)
     if one and other:
@@ -198,11 +224,21 @@ def _holds_number(answer: str, gold: str) -> bool:
     answer = concluded(answer)
     if re.fullmatch(r"\W*[ivx]{2,}\W*", answer):
         answer = answer.upper()
+    if (
+        wanted.dimension is None
+        and (short := _SHORT_YEAR.search(answer))
+        and wanted.value % 100 == int(short[1])
+    ):
+        return 1000 <= wanted.value < 2100 and not denied_before(answer[: short.start()], "0")
+    if re.fullmatch(r"\W*[IVXLCDM]\W*", answer):
+        return with_numerals(f"Number {answer.strip()}").endswith(f" {wanted.value}")
     if so := list(_SO.finditer(answer)):
         answer = answer[so[-1].end() :]
     if any(
         q.same(wanted) and not _BEYOND.search(text[: q.start]) and not denied_before(text[: q.start], "0")
-        for text in dict.fromkeys((spell_out(answer), ratios(spell_out(answer))))
+        for text in dict.fromkeys(
+            (spell_out(answer), ratios(spell_out(answer)), _other_marks(spell_out(answer), gold))
+        )
         for q in (*quantities(text), *roman_numerals(text))
     ):
         return True
@@ -214,3 +250,15 @@ def _holds_number(answer: str, gold: str) -> bool:
     if wanted.dimension is None and wanted.value in years:
         return True
     return not quantities(spell_out(gold)) and states(answer, gold)
+
+
+def _other_marks(answer: str, gold: str) -> str:
+    """The answer with `384.400` as 384,400 and `3,142` as 3.142, where the right answer may be such a number in another country."""
+    mark = r"\." if re.search(r"\d{4}|\d,\d{3}", gold) else ","
+    if mark == "," and not re.search(r"(?<!\d)\d{1,3}\.\d{3}(?!\d)", gold):
+        return answer
+    return re.sub(
+        rf"(?<![\d.,])([1-9]\d{{0,2}}|0){mark}(\d{{3}})(?![\d.,]*\d)",
+        rf"\1{',' if mark != ',' else '.'}\2",
+        answer,
+    )

@@ -5,6 +5,7 @@ by `not Paris`, but is by `Paris, not London` and by `not London but Paris`.
 """
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from typing import NamedTuple
 import regex
 
 from ghosttrack.common.maths.text import compatible, normalise, pointed_alike
+from ghosttrack.stages.track.matching.han import simplified
 from ghosttrack.stages.track.matching.words import either, table, words
 
 _JOINED, _POSSESSED, _NOUN = "\ue000", "\ue001", "\ue002"  # private-use characters, which no answer means
@@ -26,6 +28,9 @@ _CLAUSE = regex.compile(
 )
 _SPACELESS = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]")
 _KATAKANA = regex.compile(r"[\p{Katakana}ー]")
+_ALL_KANA = regex.compile(r"[\p{Hiragana}\p{Katakana}ー]+")
+_KATAKANA_OF = {code: code + 0x60 for code in range(0x3041, 0x3097)}
+_SKIN = regex.compile("[\U0001f3fb-\U0001f3ff]")
 _HANGUL = regex.compile(r"\p{Hangul}$")
 _PARTICLES = regex.compile(
     "(?:은|는|이|가|을|를|의|에|에서|으로|로|와|과|도|만|요|이요|이다|다|입니다|예요|이에요|이라고|라고|이며|이고|였다|이었다|였습니다|이었습니다)"
@@ -39,8 +44,18 @@ _DENIED_AFTER = regex.compile(
     rf"^\s*(?:{either('denied_after')}|\s*(?:(?:is|was|would be) (?:(?:the )?(?:incorrect|wrong|false)|not|never)|(?:isnt|wasnt|cannot be|cant be))\b(?! (?:only|just|far|merely|to be)))"
 )
 _DENIED_BEFORE = regex.compile(f"(?:{either('not_apart')})$")
+_PREFIXES = [regex.compile(one["prefixes"]) for one in table("languages").values() if "prefixes" in one]
+_ENDINGS = [
+    (ending, frozenset(others.split()))
+    for one in table("languages").values()
+    for ending, others in one.get("endings", {}).items()
+]
+_VOWELS = "аеёиоуыэюяйь"
+_OTHER_THINGS = frozenset(_NAMES["other_things"].split())
+_SPELLINGS = [(regex.compile(british), american) for british, american in _NAMES["spellings"].items()]
 _OTHER_PLACES = {first: frozenset(second.split()) for first, second in _NAMES["other_places"].items()}
 _ABBREVIATED: dict[str, str] = _NAMES["abbreviations"]
+_WEEKDAY = re.compile(r"(?:sun|mon|tues|wednes|thurs|fri|satur)days?")
 _COMMON_NOUN = regex.compile(r"(?<!\p{L})(?!news)\p{Ll}{3,}(?!\p{L})")
 _PLURALS = [
     (re.compile(plural), end) for plural, ends in _NAMES["plurals"].items() for end in ends.split() or [""]
@@ -78,13 +93,16 @@ class _Words(NamedTuple):
 
 def states(answer: str, name: str) -> bool:
     """Whether the answer states the name and does not deny it, at least once."""
-    answer, name = pointed_alike(answer, name)
+    answer, name = (_SKIN.sub("", text) for text in pointed_alike(answer, name))
     key = normalise(name)
     if not key:
         return bool(name.strip()) and name.strip() in answer
     if regex.fullmatch(r"[\p{Sm}&]+", sign := compatible(name).strip()):
         return bool(regex.search(rf"(?<![\p{{S}}&-]){regex.escape(sign)}(?![\p{{S}}&-])", compatible(answer)))
     if _SPACELESS.search(key):
+        if _kana(normalise(answer)) == _kana(key):
+            return True
+        answer, key = simplified(answer), simplified(key)
         pieces = [answer] if _CLAUSE.search(name) else _CLAUSE.split(answer)
         return any(_states_part(piece, key) for piece in pieces if piece)
     if name[0].isupper() and len(name) <= 3 and key in _COMMON_WORDS and normalise(answer) != key:
@@ -97,6 +115,12 @@ def states(answer: str, name: str) -> bool:
         if (loose, wanted) != (answer, name) and _states_words(loose, wanted):
             return True
     return False
+
+
+def _kana(key: str) -> str:
+    """A text in kana as katakana: とうきょう is トウキョウ."""
+    said = key.removesuffix("です")
+    return said.translate(_KATAKANA_OF) if _ALL_KANA.fullmatch(said) else key
 
 
 def _states_words(answer: str, name: str) -> bool:
@@ -136,6 +160,8 @@ def _places(said: _Words, wanted: Sequence[frozenset[str]]) -> Iterator[int]:
             continue
         if (start and said.joined[start - 1]) or said.joined[last]:
             continue
+        if said.words[last + 1 : last + 2] and said.words[last + 1] in _OTHER_THINGS:
+            continue
         if not _denied_after(said, last) and not _in_a_term(said.words, start, last):
             yield start
 
@@ -144,9 +170,32 @@ def _same_word(said: frozenset[str], wanted: frozenset[str]) -> bool:
     if said & wanted or _initial(said, wanted) or _initial(wanted, said):
         return True
     return any(
-        _HANGUL.search(gold) and word.startswith(gold) and _PARTICLES.fullmatch(word[len(gold) :])
+        gold[0] > "\u036f"
+        and (_has_particle(word, gold) or _has_prefix(word, gold) or _inflected(word, gold))
         for gold in wanted
         for word in said
+    )
+
+
+def _has_particle(word: str, gold: str) -> bool:
+    return bool(word.startswith(gold) and _HANGUL.search(gold) and _PARTICLES.fullmatch(word[len(gold) :]))
+
+
+def _has_prefix(word: str, gold: str) -> bool:
+    """Whether a word is the other with what Arabic and Hebrew glue to it: `בירושלים`, `بالقاهرة`."""
+    bare = gold.removeprefix("ال")
+    if len(bare) < 2 or not word.endswith(bare):
+        return False
+    return any(prefix.fullmatch(word[: -len(bare)]) for prefix in _PREFIXES)
+
+
+def _inflected(word: str, gold: str) -> bool:
+    """Whether a word is another case of a name: `Москве` of Москва."""
+    return any(
+        word.startswith(stem) and word[len(stem) :] in others
+        for ending, others in _ENDINGS
+        if gold.endswith(ending) and len(stem := gold[: len(gold) - len(ending)]) > 2
+        if ending or gold[-1] not in _VOWELS
     )
 
 
@@ -200,7 +249,14 @@ def _words(text: str, sentence: bool = False) -> _Words:
 def _spellings(word: str, common: frozenset[str]) -> frozenset[str]:
     """A word and its other spellings. common: words in small letters, which are nouns and may be plurals, not names."""
     others = {_ABBREVIATED[word]} if word in _ABBREVIATED else set()
-    if word in common:
+    if len(word) == 1 and "α" <= word <= "ω":
+        others.add(unicodedata.name(word).rpartition(" ")[2].lower())
+    if len(word) > 3 and word.isascii():
+        american = word
+        for british, plain in _SPELLINGS:
+            american = british.sub(plain, american)
+        others |= {american}
+    if word in common or _WEEKDAY.fullmatch(word):
         singulars = {found[1] + end for plural, end in _PLURALS if (found := plural.fullmatch(word))}
         singulars |= {_IRREGULAR[word]} if word in _IRREGULAR else set()
         others |= {_NOUN + one for one in singulars or {word}}

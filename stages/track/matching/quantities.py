@@ -21,7 +21,7 @@ _POWERS = {
     "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12,
     "dozen": 12, "lakh": 10**5, "crore": 10**7, "10^4": 10**4, "10^8": 10**8,
 }  # fmt: skip
-_SCALES = {name: _POWERS[power] for power, name in names("scales")} | {
+_SCALES = {name.replace("-", " "): _POWERS[power] for power, name in names("scales")} | {
     "k": 10**3,
     "K": 10**3,
     "M": 10**6,
@@ -42,6 +42,8 @@ _OF_TWO = {
     "¥": {"JPY": Fraction(1), "CNY": Fraction(1)},
     "degrees": {"celsius": Fraction(1), "fahrenheit": Fraction(1)},
     "pound": {"GBP": Fraction(1), "mass": Fraction("0.45359237")},
+    "cents": {"USD": Fraction(1), "EUR": Fraction(1)},
+    "celsius": {"charge": Fraction(1)},  # both write C
 }
 """Names of two units: the dimensions that they may have, and what each is then worth."""
 _KELVIN = {
@@ -53,7 +55,9 @@ _KELVIN = {
 _LONG_SCALES = "|".join(name for name in _SCALES if len(name) > 3)
 _WORD_SCALES = "|".join(name for name in _SCALES if len(name) > 1)
 _ONE_SIGN_SCALES = "".join(name for name in _SCALES if len(name) == 1 and not name.isascii())
+_MONEY = ("USD", "EUR", "GBP", "CHF", "CAD", "AUD", "$")
 _GAP = "[ \u00a0\u202f\u2009]"
+_ORDINAL = "st|nd|rd|th|er|re|ère|ème|[еяй]|го|ый|ой"
 _QUANTITY = regex.compile(
     rf"""(?<![√±]\s?|(?:US|CA|AU|NZ|HK|\b[ACRS])\$|\p{{L}}[-–.,:/']|\p{{N}}[.,:/']|\p{{L}}|\p{{N}})
     (?P<sign>(?:(?<![\p{{L}}\p{{N}})\]][ ]?)[-−–+]|\b(?:minus|negative)\s)?)
@@ -62,7 +66,7 @@ _QUANTITY = regex.compile(
       | (?P<number>\d{{1,3}}(?:{_GAP}\d{{3}})+(?:[.,]\d+)?(?!\d) | \d+(?:[.,'’]\d+)* | [.]\d+)
         (?:[eE](?P<exponent>[-+]?\d+)(?!\w) | \s?[×x*·⋅]\s?10\^(?P<power>[-−]?\d+) | \^(?P<raised>-?\d+))?
     )(?![:/^]\d|[.,]?\d)
-    (?:(?:st|nd|rd|th)\b)?
+    (?:(?:{_ORDINAL})\b)?
     (?:[ -]?(?P<scale>(?i:{_WORD_SCALES})\b|(?<=\d)[kKMB]\b|[{_ONE_SIGN_SCALES}]))?
     (?:[ \u00a0-]?(?P<unit>%|(?i:degrees?\s(?:celsius|fahrenheit|[CF]\b))|century[ ]BC\b|(?i:light[- ]years?)|‰|°\s?[CF]?\b|°|\p{{Sc}}|(?i:sq(?:uare|\.)?\s|cubic\s|us\s|(?:swiss|canadian|australian)\s)?\p{{L}}+(?:/[hs]\b(?:\^?2)?|\^[23]|[23](?!\d))?))?
     """,
@@ -72,7 +76,9 @@ _ROMAN = regex.compile(
     r"(?<![\p{L}\p{N}])(?=[MDCLXVI]{2})M{0,3}(CM|CD|D?C{0,3})(XC|XL|L?X{0,3})(IX|IV|V?I{0,3})(?![\p{L}\p{N}])"
 )
 _REGNAL = regex.compile(r"(?<=\p{Lu}\p{L}+),? the (\d+)(?:st|nd|rd|th)\b")
-_SINGLE = regex.compile(r"(?<=\p{Lu}\p{L}+ )[IVX](?![\p{L}\p{N}'’])")
+_SINGLE = regex.compile(r"(?<=\p{Lu}\p{L}+ )[IVXLCDM](?![\p{L}\p{N}'’])")
+_NUMBERED = regex.compile(r"(?:\bthe )?\b(\d+)(?:st|nd|rd|th) (\p{Lu}\p{L}+(?: \p{Lu}\p{L}+)*)")
+_ROMAN_VALUES = {"M": 1000, "D": 500, "C": 100, "L": 50, "X": 10, "V": 5, "I": 1}
 _ABOUT = re.compile(
     r"\s*(?:(?:about|around|approximately|roughly|nearly|almost|circa|ca?\.?)\s+|[~≈])(?=\d)", re.IGNORECASE
 )
@@ -91,6 +97,27 @@ _UNSPACED = regex.compile(
 )
 _GLUED = regex.compile(rf"(?<={_UNSPACED.pattern})(?=\d)")
 _TIMES = ("", "once", "twice", "thrice")
+_AMOUNTS = {name.replace("-", " "): amount for amount, name in names("amounts")}
+_ARTICLES = re.compile(r"^(?:der|die|das|le|la|les|el|los|las|il|lo|o|a|het|de) ")
+_LIKE_ORDINALS = re.compile(
+    r"(?:te|de|i[eè]re?|ième|[eér][r][oae]|nd[oae]|rt[oae]|nt[oae]|[sx]t[oae]|im[oae]|av[oae]|on[oae]|zo|eiro)$"
+)
+_NUMERALS = [
+    {word: int(value) for value, words in one["numerals"].items() for word in items(words)}
+    for one in table("languages").values()
+    if "numerals" in one
+]
+_FRACTIONS_OF = {
+    code: (
+        items(one["one"]),
+        {name: int(parts) for parts, called in one["fractions"].items() for name in items(called)},
+    )
+    for code, one in table("languages").items()
+    if "fractions" in one
+}
+_FRACTION_WORDS = regex.compile(
+    rf"(?i)\b(\p{{L}}+) ?\b({'|'.join(name for _, parts in _FRACTIONS_OF.values() for name in parts)})\b"
+)
 _PER = re.compile(
     r"\b(mile|kilomet(?:re|er)|km|met(?:re|er))s? (?:per|an) (hour|second)( squared)?\b", re.IGNORECASE
 )
@@ -187,15 +214,51 @@ def spell_out(text: str) -> str:
 
 
 def _other_language(text: str) -> str:
-    """A text that is a spelled number of another language than English and nothing else, in digits."""
+    """The text with fractions of other languages than English in digits, and their numbers and ordinals where they are all of it."""
+    text = _FRACTION_WORDS.sub(_spelled_fraction, text) if _FRACTION_WORDS.search(text) else text
     words = text.strip(" .!").lower()
     if words in _TIMES:
         return str(_TIMES.index(words))
-    if len(words) > 2 and words.replace(" ", "").replace("-", "").isalpha() and len(words.split()) < 8:
-        for language in LANGUAGE_CODES:
-            with contextlib.suppress(ValueError):
-                return str(text2num(words, language))
+    bare = _ARTICLES.sub("", words)
+    if bare in _AMOUNTS:
+        return _AMOUNTS[bare]
+    if len(words) < 2 or not words.replace(" ", "").replace("-", "").isalpha() or len(words.split()) > 7:
+        return text
+    for language in LANGUAGE_CODES:
+        with contextlib.suppress(ValueError):
+            return str(text2num(words, language))
+    for numerals in _NUMERALS:
+        if all(word in numerals for word in words.split()):
+            return str(_sum([numerals[word] for word in words.split()]))
+    if " " in bare or not _LIKE_ORDINALS.search(bare) or bare == "none":
+        return text
+    for language in LANGUAGE_CODES:
+        if ordinal := re.fullmatch(r"(\d+)(?:\.|er|re|e|ère|ème|de|ste|º|ª)", alpha2digit(bare, language, 0)):
+            return ordinal[1]
     return text
+
+
+def _spelled_fraction(match: "regex.Match[str]") -> str:
+    """`zwei Drittel` as 2/3."""
+    for language, (ones, denominators) in _FRACTIONS_OF.items():
+        if denominator := denominators.get(match[2].lower()):
+            with contextlib.suppress(ValueError):
+                top = 1 if match[1].lower() in ones else text2num(match[1].lower(), language)
+                return f"{top}/{denominator}"
+    return match[0]
+
+
+def _sum(values: list[int]) -> int:
+    """The number that numerals make, the larger first: 2, 1000, 300, 5 are 2305."""
+    total = part = 0
+    for value in values:
+        if value >= 1000:
+            total, part = total + max(part, 1) * value, 0
+        elif value == 100 and 0 < part < 10:
+            part *= 100
+        else:
+            part += value
+    return total + part
 
 
 def _scaled(match: "re.Match[str]") -> str:
@@ -228,8 +291,8 @@ def quantities(text: str) -> tuple[Quantity, ...]:
             if 0 < upper < 100 and first >= 1000 and unit is None:
                 upper += first - first % 100  # 1939–45
             merged[-1] = Quantity(first, unit, upper, last.start, quantity.end, last.stated)
-        elif last and _adds(last, quantity, between):
-            merged[-1] = last._replace(value=last.value + quantity.value, end=quantity.end)
+        elif last and (added := _added(last, quantity, between)):
+            merged[-1] = added
         else:
             merged.append(quantity)
     return tuple(
@@ -249,6 +312,7 @@ def _bound(text: str, quantity: Quantity) -> str:
     return ("≥" if after[1] else "≤") if after else ""
 
 
+@lru_cache(maxsize=16_384)
 def whole_quantity(text: str) -> Quantity | None:
     """The quantity that a text is, if it is nothing else: `5 km`, `c. 1503`, `3 out of 4`; `007` is a code and no number."""
     text = ratios(_ABOUT.sub("", spell_out(text).strip(' \n()[]*"“”').rstrip(". "), count=1))
@@ -277,16 +341,16 @@ def with_numerals(text: str) -> str:
     text = spell_out(text)
     for roman in reversed(roman_numerals(text)):
         text = f"{text[: roman.start]}{roman.value}{text[roman.end :]}"
-    text = _REGNAL.sub(r" \1", text)
-    return _SINGLE.sub(lambda match: {"I": "1", "V": "5", "X": "10"}[match[0]], text)
+    text = _REGNAL.sub(r" \1", re.sub(r"(?i)\bworld war\b", "World War", text))
+    text = _NUMBERED.sub(r"\2 \1", text)
+    return _SINGLE.sub(lambda match: str(_ROMAN_VALUES[match[0]]), text)
 
 
 def roman_numerals(text: str) -> list[Quantity]:
     """Roman numerals of two letters and more, in capitals."""
-    values = {"M": 1000, "D": 500, "C": 100, "L": 50, "X": 10, "V": 5, "I": 1}
     found = []
     for match in _ROMAN.finditer(text):
-        digits = [values[letter] for letter in match[0]]
+        digits = [_ROMAN_VALUES[letter] for letter in match[0]]
         pairs = zip(digits, [*digits[1:], 0], strict=True)
         value = Fraction(sum(-digit if digit < after else digit for digit, after in pairs))
         found.append(Quantity(value, None, None, match.start(), match.end(), value))
@@ -331,7 +395,7 @@ def _quantity(match: "regex.Match[str]") -> Quantity | None:
 def _number_end(match: "regex.Match[str]") -> int:
     """Where the digits and an ordinal's letters end."""
     ends = [match.end(name) for name in ("bottom", "number", "exponent", "power", "raised") if match[name]]
-    ordinal = re.match(r"(?:st|nd|rd|th)\b", match.string[max(ends) :])
+    ordinal = re.match(rf"(?:{_ORDINAL})\b", match.string[max(ends) :])
     return max(ends) + (ordinal.end() if ordinal else 0)
 
 
@@ -358,12 +422,30 @@ def _value(match: "regex.Match[str]") -> Fraction | None:
     return (value ** int(match["raised"]) if match["raised"] else value) * Fraction(10) ** int(power)
 
 
-def _adds(last: Quantity, quantity: Quantity, between: str) -> bool:
-    """`1 hour 30 minutes`, `6 ft 2 in`: a smaller unit of the same kind directly behind."""
+def _added(last: Quantity, quantity: Quantity, between: str) -> Quantity | None:
+    """`1 hour 30 minutes`, `6 ft 2 in`, `3 pounds 50`: a smaller unit of the same kind directly behind."""
+    if not re.fullmatch(r"\s?(?:,|and|und|et|y|e)?\s?", between) or not last.value or not quantity.stated:
+        return None
+    money = "GBP" if last.dimension == "pound" else last.dimension
+    if money in _MONEY and last.value == last.stated and quantity.stated < 100:
+        if quantity.dimension == "cents" or (quantity.dimension, money) == ("GBP", "GBP"):
+            value = quantity.value
+        elif quantity.dimension is None and between == " " and quantity.stated >= 10:
+            value = quantity.value / 100
+        else:
+            return None
+        return last._replace(
+            value=last.value + value, stated=last.value + value, dimension=money, end=quantity.end
+        )
+    if last.value == last.stated * _UNITS["ft"][1] and quantity.dimension is None and quantity.stated < 12:
+        return last._replace(
+            value=last.value + quantity.stated * _UNITS["in"][1], end=quantity.end
+        )  # 5 foot 11
     if quantity.dimension not in ("time", "length", "mass") or quantity.dimension != last.dimension:
-        return False
-    smaller = last.value and quantity.stated and quantity.value / quantity.stated < last.value / last.stated
-    return bool(smaller) and bool(re.fullmatch(r"\s?(?:,|and)?\s?", between))
+        return None
+    if quantity.value / quantity.stated >= last.value / last.stated:
+        return None
+    return last._replace(value=last.value + quantity.value, end=quantity.end)
 
 
 def _is_range(text: str, first: Quantity, between: str) -> bool:

@@ -331,7 +331,7 @@ CASES: dict[str, list[tuple[str, str, int | None]]] = {
         ("Mr. Smith", "Mr Smith", 1),
         ("St. Petersburg", "Saint Petersburg", 1),
         ("Mt Everest", "Mount Everest", 1),
-        ("color", "colour", 0),
+        ("color", "colour", 1),
         ("U.K.", "UK", 1),
         ("UK", "Ukraine", 0),
         ("Niger", "Nigeria", 0),
@@ -374,7 +374,7 @@ CASES: dict[str, list[tuple[str, str, int | None]]] = {
     ],
     "emoji and symbols": [
         ("❤️", "❤", 1),
-        ("👍🏽", "👍", 0),
+        ("👍🏽", "👍", 1),
         ("👨‍👩‍👧", "👨", 0),
         ("The answer is 🍎", "🍎", 1),
         ("🍏", "🍎", 0),
@@ -501,13 +501,13 @@ CASES: dict[str, list[tuple[str, str, int | None]]] = {
         ("1912.", "1912", 1),
         ("1 912", "1912", 1),
         ("1,912", "1912", 1),
-        ("'12", "1912", 0),
+        ("'12", "1912", 1),
         ("12", "1912", 0),
         ("19 12", "1912", 0),
         ("May 1912", "1912", 1),
         ("since 1912", "1912", 1),
         ("in 1911, not 1912", "1912", 0),
-        ("1912 or 1913", "1912", 1),
+        ("1912 or 1913", "1912", 0),
         ("twenty twelve", "2012", 1),
         ("two thousand and twelve", "2012", 1),
     ],
@@ -529,7 +529,7 @@ CASES: dict[str, list[tuple[str, str, int | None]]] = {
         ("Shakespeares", "Shakespeare", 0),
         ("the author of Emma, Jane Austen", "Jane Austen", 1),
         ("Jane  Austen", "Jane Austen", 1),
-        ("Austen, Jane", "Jane Austen", 0),
+        ("Austen, Jane", "Jane Austen", 1),
         ("JANE AUSTEN", "jane austen", 1),
         ("Adams", "Adam", 0),
         ("Adam", "Adams", 0),
@@ -850,6 +850,67 @@ CASES: dict[str, list[tuple[str, str, int | None]]] = {
         ("98.6 F", "37 °C", 1), ("4 light-years", "4 years", 0), ("4 ly", "4 light years", 1), ("100 N", "100 newtons", 1), ("xiv", "14", 1),
         ("WWII", "World War II", 1), ("WWI", "World War II", 0),
     ],
+    "thousands and decimals of other countries": [
+        ("384.400 km", "384,400 km", 1), ("384,4 km", "384,400 km", 0), ("3,142", "3.142", 1), ("1,500", "1.5", 0), ("3142", "3.142", 0),
+        ("4,5 Mrd.", "4.5 billion", 1), ("7 mil millones", "7 billion", 1),
+    ],
+    "money with its small coin": [
+        ("£3.50", "3 pounds 50", 1), ("3 pounds and 50 pence", "£3.50", 1), ("350p", "£3.50", 1), ("2 euros and 50 cents", "€2.50", 1),
+        ("50 cents", "$0.50", 1), ("2 dollars 50", "$2.60", 0), ("5 foot 11", "5'11\"", 1),
+    ],
+    "fractions and ordinals of other languages": [
+        ("ein Drittel", "1/3", 1), ("zwei Drittel", "2/3", 1), ("un tiers", "1/3", 1), ("la mitad", "1/2", 1), ("anderthalb", "1.5", 1),
+        ("половина", "0.5", 1), ("三分之一", "1/3", 1), ("3分の2", "2/3", 1), ("three tiers", "1/3", 0), ("a quart", "1/4", 0), ("dritte", "3rd", 1),
+        ("deuxième", "second", 1), ("1er", "first", 1),
+    ],
+    "numerals of other languages": [
+        ("сорок два", "42", 1), ("kırk iki", "42", 1), ("siedemnaście", "17", 1), ("две тысячи триста пять", "2305", 1), ("삼십", "30", 1),
+        ("1億2千万", "120000000", 1), ("3만 5천", "35000", 1), ("兩百", "200", 1), ("삼십", "31", 0),
+    ],
+    "years of reigns, short years, clocks in words": [
+        ("昭和64年", "1989", 1), ("令和元年", "2019", 1), ("大正三年", "1914", 1), ("พ.ศ. 2562", "2019", 1), ("民國38年", "1949", 1), ("令和2年", "2019", 0),
+        ("'69", "1969", 1), ("'68", "1969", 0), ("half past three", "3:30", 1), ("quarter to five", "4:45", 1), ("half past three", "2:30", 0),
+        ("19th century", "1800s", 1), ("11 सितंबर 2001", "September 11, 2001", 1),
+    ],
+    "roman numerals alone and behind names": [
+        ("Super Bowl L", "Super Bowl 50", 1), ("Super Bowl XL", "Super Bowl 50", 0), ("V", "5", 1), ("X", "9", 0),
+        ("the Second World War", "World War II", 1), ("second world war", "World War I", 0), ("Amendment XXI", "21st Amendment", 1),
+    ],
+    "one of two": [
+        ("Either Paris or Lyon", "Paris", 0), ("Paris, or maybe Lyon", "Paris", 0), ("Entweder Paris oder Lyon", "Paris", 0),
+        ("Roma o Milán", "Roma", 0), ("北京或者上海", "北京", 0), ("서울 또는 부산", "서울", 0), ("दिल्ली या मुंबई", "दिल्ली", 0), ("five or six", "5", 0),
+        ("10 km or 6.2 miles", "10 km", 1), ("Truth or Dare", "Truth or Dare", 1), ("Rome, or Roma in Italian", "Rome", 1), ("UK or United Kingdom", "UK", 1),
+        ("Rome or Milan? Rome.", "Rome", 1), ("Paris, whether or not you like it", "Paris", 1),
+    ],
+    "what others believe": [
+        ("Most people think it's Sydney, but the capital is Canberra.", "Sydney", 0), ("It is Sydney, but it is actually Canberra", "Sydney", 0),
+        ("Most people think it's Sydney, but the capital is Canberra.", "Canberra", 1),
+    ],
+    "traditional and simplified characters, kana": [
+        ("臺灣", "台湾", 1), ("汉字", "漢字", 1), ("莎士比亚", "莎士比亞", 1), ("广州", "広州", 1), ("とうきょう", "トウキョウ", 1), ("ドイツです", "どいつ", 1),
+        ("さっぱりわからない", "パリ", 0), ("北朝鮮", "朝鮮", 0),
+    ],
+    "cases, articles and prefixes glued to a name": [
+        ("в Москве", "Москва", 1), ("Пушкина", "Пушкин", 1), ("России", "Россия", 1), ("Достоевским", "Достоевский", 1), ("индий", "Индия", 0),
+        ("Ирана", "Ирак", 0), ("хинду", "хинди", 0), ("بالقاهرة", "القاهرة", 1), ("القاهرة", "قاهرة", 1), ("בירושלים", "ירושלים", 1), ("דמשק", "משק", 0),
+    ],
+    "acronyms": [
+        ("USA", "United States of America", 1), ("UK", "United Kingdom", 1), ("World Health Organization", "WHO", 1), ("who knows", "World Health Organization", 0),
+        ("a car", "Central African Republic", 0), ("US", "United Kingdom", 0),
+    ],
+    "people in other forms": [
+        ("Joanne Rowling", "J. K. Rowling", 1), ("Rowling", "J. K. Rowling", 1), ("President Obama", "Barack Obama", 1), ("Christopher Tolkien", "J. R. R. Tolkien", 0),
+        ("Samuel Jackson", "Samuel L. Jackson", 1), ("Michael Jackson", "Samuel L. Jackson", 0), ("Michelle Obama", "Barack Obama", 0), ("York", "New York", 0),
+        ("George W. Bush", "George H. W. Bush", 0),
+    ],
+    "spellings and signs": [
+        ("Pearl Harbour", "Pearl Harbor", 1), ("theater", "theatre", 1), ("organisation", "organization", 1), ("practise", "practice", 1), ("π", "pi", 1),
+        ("Δ", "delta", 1), ("sqrt(2)", "√2", 1), ("sqrt(2)", "2", 0), ("Tuesdays", "Tuesday", 1), ("1.6e-19 C", "1.6e-19 coulombs", 1),
+    ],
+    "what a model goes on with": [
+        ("Madrid\nQ: What is the capital of France?\nA: Paris", "Paris", 0), ("Paris.\nExplanation: Rome is in Italy", "Rome", 0),
+        ("There is no evidence, so no.", "no", 1), ("Kyoto", "Kyoto Protocol", 0), ("The Kyoto Protocol", "Kyoto", 0),
+    ],
 }  # fmt: skip
 OPTIONS: list[tuple[tuple[str, ...], list[tuple[str, str, int]]]] = [
     (("Paris", "Oslo"), [
@@ -904,6 +965,22 @@ def test_options_are_chosen_as_a_careful_reader_would_say(choices: tuple[str, ..
     assert not [
         case for case in cases if judge(case[0], golds[case[1]], choices=choices).label != 1 - case[2]
     ]
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "gold", "right"),
+    [
+        ("Who wrote Hamlet?", "Shakespeare", "William Shakespeare", True),
+        ("Wer komponierte die Matthäuspassion?", "von Bach", "Johann Sebastian Bach", True),
+        ("Who discovered radium?", "Pierre Curie", "Marie Curie", False),
+        ("Who wrote Hamlet?", "William", "William Shakespeare", False),
+        ("What is the largest city?", "York", "New York", False),
+    ],
+)
+def test_a_surname_is_enough_where_a_person_is_asked_for(
+    question: str, answer: str, gold: str, right: bool
+) -> None:
+    assert judge(answer, [gold], question).label == int(not right)
 
 
 @pytest.mark.parametrize("piece", ["word ", "I say word ", "more than 5 or 6 "])

@@ -1,0 +1,66 @@
+"""Answers that do not decide: `Paris or Lyon` is right only where both are, as `Bombay or Mumbai` may be."""
+
+from collections.abc import Callable
+
+import regex
+
+from ghosttrack.common.maths.text import normalise
+from ghosttrack.stages.track.matching.quantities import quantities, spell_out
+from ghosttrack.stages.track.matching.words import either
+
+_OR = either("or")
+_BETWEEN = regex.compile(
+    rf"(?:(?<=[\p{{L}}\p{{M}}\p{{N}}\p{{P}}]),?\s+(?:{_OR})\s+|(?<=\p{{Han}})(?:{_OR})(?=\p{{Han}}))", regex.I
+)
+_ENDS = regex.compile(r"\.(?=\s|$)|[;!?。！？؟\n()]|,\s|，|\bbut\b|\bthough\b|$")
+_LEADS = regex.compile(
+    r"^(?:(?:maybe|perhaps|possibly|probably|even|it|was|is|could|might|be|in|the|vielleicht|peut-être|quizás|forse)\s+)+",
+    regex.I,
+)
+_SAME_THING = regex.compile(
+    r"^(?:so|not|no|more|less|fewer|later|earlier|simply|just|rather|also|any|other|others|something|someone|similar|around|about"
+    r"|thereabouts|greater|higher|above|over|older|equal|sometimes|formerly|otherwise|else|in other words|alternatively|as|what)\b",
+    regex.I,
+)
+"""What follows an `or` that offers no other answer."""
+_IN_A_LANGUAGE = regex.compile(r"\bin \p{Lu}\p{L}+(?:an|ish|ese|ch|ic|ew|ek|[dt]i|ch)$")
+"""`Rome, or Roma in Italian`."""
+_MOST_WORDS = 4
+
+
+def offers(text: str) -> bool:
+    """Whether a text names alternatives."""
+    return bool(_BETWEEN.search(text))
+
+
+def decided(answer: str, right: Callable[[str], bool]) -> str:
+    """The answer without the alternatives that it offers where one of them is right and the other is not."""
+    for match in reversed(list(_BETWEEN.finditer(answer))):
+        start = max((end.end() for end in _ENDS.finditer(answer, 0, match.start()) if end[0]), default=0)
+        stop = _ENDS.search(answer, match.end()).start()
+        one, other = answer[start : match.start()], _LEADS.sub("", answer[match.end() : stop].strip())
+        if _are_rivals(one, other) and right(one) != right(other):
+            answer = answer[:start] + answer[stop:]
+    return answer
+
+
+def _are_rivals(one: str, other: str) -> bool:
+    if not one.split() or not other or _SAME_THING.match(other) or len(other.split()) > _MOST_WORDS:
+        return False
+    if (
+        _IN_A_LANGUAGE.search(other)
+        or normalise(other) in normalise(one)
+        or normalise(one) in normalise(other)
+    ):
+        return False
+    numbers, others = quantities(spell_out(one)), quantities(spell_out(other))
+    if numbers and others:
+        last, first = numbers[-1], others[0]
+        units = last.stated and first.stated and last.value / last.stated != first.value / first.stated
+        return not (units and last.dimension == first.dimension)  # 5 km or 3.1 miles
+    last_word = one.split()[-1].strip("\"'“”*")
+    initials = "".join(word[0] for word in other.split())
+    if last_word.replace(".", "").lower() == initials.lower():
+        return False
+    short = len(one.split()) <= _MOST_WORDS
+    return bool(last_word) and (last_word[0].isupper() == other.strip("\"'“”*")[0].isupper() or short)
