@@ -17,7 +17,14 @@ import yaml
 from ghosttrack.common.engine.contract import expand, task_key
 from ghosttrack.common.errors import ConfigError, DataError, MissingInputError, ModelMismatchError
 from ghosttrack.common.models.language_model import load_language_model
-from ghosttrack.stages.track import run_account, run_answers, run_contexts, run_tracks
+from ghosttrack.stages.track import (
+    run_account,
+    run_answers,
+    run_contexts,
+    run_tracks,
+    run_validation,
+    stability,
+)
 from ghosttrack.stages.track.generate import Ends
 from tests.stages.extract import corpora
 from tests.stages.track.test_outputs import PlainUnpickler
@@ -265,6 +272,20 @@ def test_a_long_answer_is_taken_apart_a_few_positions_at_a_time(
         for name in whole:
             of_whole, of_parts = (np.stack(table[name].tolist()) for table in (whole, parts))
             np.testing.assert_allclose(of_whole, of_parts, rtol=1e-3, atol=1e-3, err_msg=name)
+
+
+def test_validation_asks_whether_the_twins_tell_the_same_of_an_answer(
+    plain: TinyRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_validation, "SCENE_PROBLEMS", (30, 10))
+    monkeypatch.setattr(stability, "LEAST_PROBLEMS", 2)
+    plain.track("causes", "validation")
+    [found] = [
+        verdict
+        for verdict in json.loads(plain.entry("validation").file("validation.json").read_text())["verdicts"]
+        if "trained apart" in verdict["question"]
+    ]
+    assert "a rank correlation of 1.00" in found["words"]  # these twins are the same
 
 
 @pytest.mark.slow
