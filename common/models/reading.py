@@ -53,7 +53,7 @@ class ReadBatch:
 def read_prefix(
     model: LanguageModel, rows: Sequence[Sequence[int]], most: int, known: Prefix | None = None
 ) -> Prefix:
-    """What all rows begin with, at most `most` tokens. known: taken where it is the same, gone on from where it is a part."""
+    """What all rows begin with, at most `most` tokens. known: gone on from, as far as it begins alike."""
     count = min(common_prefix(rows), most) if model.caches else 0
     tokens = list(rows[0][:count])
     if known is not None and known.tokens == tokens:
@@ -61,9 +61,11 @@ def read_prefix(
     if not tokens:
         return Prefix([], None)
     cache, done = DynamicCache(), 0
-    if known is not None and known.cache is not None and tokens[: len(known.tokens)] == known.tokens:
-        cache, done = fork(known.cache, torch.zeros(1, dtype=torch.long)), len(known.tokens)
-    model.run(torch.tensor([tokens[done:]], device=model.device), cache=cache, before=done)
+    if known is not None and known.cache is not None:
+        done = common_prefix([known.tokens, tokens])
+        cache = cut(known.cache, 0, torch.arange(done))
+    if done < count:
+        model.run(torch.tensor([tokens[done:]], device=model.device), cache=cache, before=done)
     return Prefix(tokens, cache)
 
 

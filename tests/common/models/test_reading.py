@@ -34,7 +34,13 @@ def alone(model, ids):
 
 @pytest.mark.parametrize("shared", [0, 5, 2 * WINDOW])
 def test_rows_of_a_batch_are_read_as_if_alone(model, rows, shared):
-    prefix = read_prefix(model, rows, shared, known=read_prefix(model, rows, shared // 2))
+    for known in (
+        [rows[0][: shared // 2]],
+        [[*rows[0][:3], 1]],
+        [[1, 2]],
+        rows[:1],
+    ):  # a part, a fork, another, more
+        prefix = read_prefix(model, rows, shared, known=read_prefix(model, known, len(rows[0])))
     assert len(prefix.tokens) == (shared if model.caches else 0)
     columns = [[2 * WINDOW, len(row) - 1] for row in rows]
     read = read_rows(model, rows, columns, LAYERS, prefix)
