@@ -30,6 +30,9 @@ FAMILIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "bloom": ("Bloom", {"vocab_size": VOCABULARY + 8, "hidden_size": D_MODEL, "n_layer": N_LAYERS, "n_head": 4}),
     "cohere": ("Cohere", {**_GROUPED, "logit_scale": 0.25, "pad_token_id": 0}),
     "cohere2": ("Cohere2", {**_MIXED, "logit_scale": 0.25, "pad_token_id": 0}),
+    "deepseek_v3": ("DeepseekV3", {**_GROUPED, **_EXPERTS, "num_key_value_heads": 4, "q_lora_rank": 16, "kv_lora_rank": 16,
+                                   "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8, "n_routed_experts": 4, "n_group": 1,
+                                   "topk_group": 1, "n_shared_experts": 1, "first_k_dense_replace": 1}),
     "falcon": ("Falcon", {**_COMMON, "alibi": False, "new_decoder_architecture": False}),
     "gemma": ("Gemma", {**_GROUPED, "head_dim": 8, "pad_token_id": 0}),
     "gemma2": ("Gemma2", _GEMMA),
@@ -42,6 +45,8 @@ FAMILIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "gptj": ("GPTJ", {**_OLD, "rotary_dim": 4}),
     "granite": ("Granite", {**_GROUPED, "logits_scaling": 3.0, "residual_multiplier": 0.5, "embedding_multiplier": 2.0}),
     "llama": ("Llama", _GROUPED),
+    "llama4_text": ("Llama4Text", {**_GROUPED, "head_dim": 8, "intermediate_size_mlp": 64, "attention_chunk_size": WINDOW,
+                                   "num_local_experts": 4, "num_experts_per_tok": 2, "pad_token_id": 0}),
     "mistral": ("Mistral", _SLIDING),
     "mixtral": ("Mixtral", {**_SLIDING, "num_local_experts": 4, "num_experts_per_tok": 2}),
     "mpt": ("Mpt", {"vocab_size": VOCABULARY + 8, "d_model": D_MODEL, "n_layers": N_LAYERS, "n_heads": 4, "max_seq_len": 128}),
@@ -64,7 +69,11 @@ FAMILIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 """Hugging Face `model_type` to the names of its classes and the sizes of a tiny one."""
 TAKEN_APART = sorted({"gemma2", "gemma3_text", "gpt2", "gpt_neox", "llama", "phi", "phi3", "qwen2", "qwen3"})
 """Those whose blocks are read as what attention and MLP write."""
-_MODEL_CLASSES = {"gpt2": "GPT2LMHeadModel", "gemma3_text": "Gemma3ForCausalLM"}
+_MODEL_CLASSES = {
+    "gpt2": "GPT2LMHeadModel",
+    "gemma3_text": "Gemma3ForCausalLM",
+    "llama4_text": "Llama4ForCausalLM",
+}
 
 
 def byte_tokenizer() -> PreTrainedTokenizerFast:

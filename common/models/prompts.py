@@ -6,7 +6,7 @@ as a common prefix of their tokens. The subject and a given answer are found by 
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ghosttrack.common.errors import DataError
@@ -71,12 +71,9 @@ def encode_answer(
     answer: with the space that stands before it, if one does. A token with characters of both is the answer's.
     """
     tokens, offsets = encode(model, prompt + answer, special=special)
-    cut = next(
-        (number for number, (first, stop) in enumerate(offsets) if stop > first and stop > len(prompt)),
-        len(tokens),
-    )
-    last = max((n + 1 for n, (first, stop) in enumerate(offsets) if stop > first), default=0)
-    return tokens[:cut], tokens[cut : max(last, cut)]
+    # a space of its own may have an empty range, at its end; a special token's is at the text's start
+    own = [number for number, (_, stop) in enumerate(offsets) if stop > len(prompt)] or [len(tokens)]
+    return tokens[: own[0]], tokens[own[0] : own[-1] + 1]
 
 
 def end_of_subject(text: str, subject: str) -> int | None:
@@ -94,14 +91,8 @@ def common_prefix(rows: Sequence[Sequence[int]]) -> int:
     return next((n for n, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(map(len, rows)))
 
 
-def beginning(model: Any) -> list[int]:
-    """The special tokens that the tokenizer puts before every text."""
-    tokens, offsets = encode(model, "a")
-    return list(_leading(tokens, offsets))
-
-
-def _leading(tokens: list[int], offsets: list[tuple[int, int]]) -> Iterator[int]:
-    for token, (start, stop) in zip(tokens, offsets, strict=True):
-        if stop > start:
-            return
-        yield token
+def around(model: Any) -> tuple[list[int], list[int]]:
+    """The special tokens that the tokenizer puts before every text, and those behind it."""
+    whole, own = encode(model, "a").tokens, encode(model, "a", special=False).tokens
+    at = next((n for n in range(len(whole)) if whole[n : n + len(own)] == own), len(whole))
+    return whole[:at], whole[at + len(own) :]

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
+from ghosttrack.common.engine.device_errors import device_error
 from ghosttrack.common.errors import ModelSourceError
 
 PROBE_TOKENS = 8
@@ -70,6 +71,12 @@ def find_structure(model: PreTrainedModel) -> Structure:
         if not close(made, trace.logits):
             raise _refused(
                 model, f"its logits are not its head's of the final states ({_apart(made, trace.logits)})"
+            )
+        half = trace.logits.shape[1] // 2
+        earlier = model(input_ids=ids[:, :half], use_cache=False).logits
+        if not close(earlier, trace.logits[:, :half]):
+            raise _refused(
+                model, f"its tokens see those that come later ({_apart(earlier, trace.logits[:, :half])})"
             )
         single = final_norm(trace.outputs[-1][0, -1:])
         if not close(single, trace.final[0, -1:]):
@@ -126,7 +133,9 @@ def _trace(model: PreTrainedModel, backbone: nn.Module, blocks: nn.ModuleList, i
     try:
         with torch.inference_mode():
             logits = model(input_ids=ids, use_cache=False).logits
-    except (ValueError, KeyError, IndexError, TypeError) as error:
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and (found := device_error(error)):
+            raise found from error
         raise _refused(
             model, f"it does not read tokens alone ({' '.join(str(error).split())[:200]})"
         ) from error

@@ -1,8 +1,9 @@
-"""Whether a text begins with the model's BOS token: what the tokenizer does, or what the model needs where it forgets.
+"""Which special tokens stand around a text: those of the tokenizer, or what the model needs where it errs.
 
-Some models are lost without the token that every training text began with (Gemma), and some tokenizers do not put it there.
-So the loss on plain prose is measured both ways, on the same predicted tokens, and the snapshot's tokenizer is made to do
-what is decided: whoever calls it, for corpus, prompts or new questions, has the right tokens.
+Some models are lost without the token that every training text began with (Gemma), and some tokenizers do not put it there; others
+close every text with a token after which nothing of it goes on, a prompt too. So the loss on plain prose is measured both ways,
+on the same predicted tokens, and the snapshot's tokenizer is made to do what is decided: whoever calls it, for corpus, prompts or
+new questions, has the right tokens.
 """
 
 import copy
@@ -15,7 +16,7 @@ from tokenizers import processors
 from transformers import PreTrainedModel
 
 from ghosttrack.common.errors import ConfigError
-from ghosttrack.common.models.prompts import beginning
+from ghosttrack.common.models.prompts import around
 from ghosttrack.stages.prepare.tokenizer import plain
 
 CLEARLY = 0.05
@@ -37,38 +38,55 @@ PROSE = (
 
 
 def decide(model: PreTrainedModel, tokenizer: Any, wanted: str) -> tuple[Any, dict[str, Any]]:
-    """The tokenizer that does what is decided, and what was measured: losses with and without BOS, nats a token.
+    """The tokenizer that does what is decided, and what was measured: losses with and without special tokens, nats a token.
 
     wanted: `auto`, `always` or `never`. Raises ConfigError where a BOS is demanded and there is none.
     """
     bos = bos_of(model, tokenizer)
     # whichever token: XGLM begins texts with what its tokenizer calls the end
-    own = [token for token in beginning(tokenizer) if token in tokenizer.all_special_ids]
+    own, closing = around(tokenizer)
     adds, start = bool(own), own or [token for token in (bos,) if token is not None]
-    if not start:
-        if wanted == "always":
-            raise ConfigError(
-                "model.bos = always, but neither the tokenizer nor the model's configuration names a BOS token; set model.bos: auto"
-            )
-        return tokenizer, {
-            "bos": False,
-            "tokenizer_adds_bos": False,
-            "loss_with_bos": None,
-            "loss_without_bos": None,
-        }
-    losses = {True: loss(model, tokenizer, start), False: loss(model, tokenizer, [])}
-    use = {"always": True, "never": False}.get(wanted)
-    if use is None:
-        better = losses[adds] - losses[not adds] > CLEARLY
-        # a model that predicts prose worse than a guess (random weights, another kind of text) does not say what it needs
-        use = adds != (better and losses[not adds] < math.log(len(tokenizer)))
+    if not start and wanted == "always":
+        raise ConfigError(
+            "model.bos = always, but neither the tokenizer nor the model's configuration names a BOS token; set model.bos: auto"
+        )
+    losses = {
+        begun: loss(model, tokenizer, start if begun else []) for begun in ((True, False) if start else ())
+    }
+    use = adds
+    if start:
+        asked = {"always": True, "never": False}.get(wanted)
+        use = asked if asked is not None else adds != _needs(losses[adds], losses[not adds], tokenizer)
+    begun = start if use else []
+    ends = {
+        closed: loss(model, tokenizer, begun, closing if closed else [], 0.5)
+        for closed in (True, False)
+        if closing
+    }
+    closed = bool(closing) and not _needs(ends[True], ends[False], tokenizer)
     found = {
         "bos": use,
         "tokenizer_adds_bos": adds,
-        "loss_with_bos": round(losses[True], 4),
-        "loss_without_bos": round(losses[False], 4),
+        "loss_with_bos": _rounded(losses, True),
+        "loss_without_bos": _rounded(losses, False),
+        "closed": closed,
+        "tokenizer_closes": bool(closing),
+        "loss_closed": _rounded(ends, True),
+        "loss_open": _rounded(ends, False),
     }
-    return (tokenizer if use == adds else beginning_with(tokenizer, bos if use else None)), found
+    if (use, closed) == (adds, bool(closing)):
+        return tokenizer, found
+    return beginning_with(tokenizer, begun, afresh=adds or not closed), found
+
+
+def _needs(own: float, other: float, tokenizer: Any) -> bool:
+    """Whether the model needs the other way, not the tokenizer's own. One that predicts prose worse than a guess (random weights,
+    another kind of text) does not say."""
+    return own - other > CLEARLY and other < math.log(len(tokenizer))
+
+
+def _rounded(losses: dict[bool, float], which: bool) -> float | None:
+    return round(losses[which], 4) if which in losses else None
 
 
 def bos_of(model: PreTrainedModel, tokenizer: Any) -> int | None:
@@ -80,35 +98,47 @@ def bos_of(model: PreTrainedModel, tokenizer: Any) -> int | None:
 
 
 @torch.inference_mode()
-def loss(model: PreTrainedModel, tokenizer: Any, start: Sequence[int]) -> float:
-    """Mean cross-entropy of the prose after these tokens, nats, over all tokens of each text but its first."""
+def loss(
+    model: PreTrainedModel,
+    tokenizer: Any,
+    start: Sequence[int],
+    between: Sequence[int] = (),
+    share: float = 0.0,
+) -> float:
+    """Mean cross-entropy of the prose, nats a token, of what follows this share of each text, or its first token.
+
+    start, between: tokens before the text, and before what is predicted.
+    """
     total, count = 0.0, 0
     for text in PROSE:
-        ids = [*start, *tokenizer(text, add_special_tokens=False).input_ids]
-        first = len(start) + 1
-        if len(ids) <= first:
+        tokens = tokenizer(text, add_special_tokens=False).input_ids
+        at = max(1, int(share * len(tokens)))
+        ids = torch.tensor([[*start, *tokens[:at], *between, *tokens[at:]]])
+        first = len(start) + at + len(between)
+        if ids.shape[1] <= first:
             continue
-        tokens = torch.tensor([ids])
-        logits = model(input_ids=tokens, use_cache=False).logits[0].float()
-        known = logits[first - 1 : -1].log_softmax(-1).gather(1, tokens[0, first:, None])
+        logits = model(input_ids=ids, use_cache=False).logits[0].float()
+        known = logits[first - 1 : -1].log_softmax(-1).gather(1, ids[0, first:, None])
         total, count = total - float(known.sum()), count + len(known)
     return total / max(count, 1)
 
 
-def beginning_with(tokenizer: Any, bos: int | None) -> Any:
-    """A copy of the tokenizer that puts this token before every text, or none."""
+def beginning_with(tokenizer: Any, tokens: Sequence[int], *, afresh: bool) -> Any:
+    """A copy of the tokenizer that puts these before every text. afresh: instead of what it puts around texts, and nothing behind."""
     changed = copy.deepcopy(tokenizer)
     backend = changed.backend_tokenizer
-    if bos is None:
-        backend.post_processor = processors.ByteLevel(
-            trim_offsets=False
-        )  # changes nothing but offsets, and adds nothing
-    else:
-        name = tokenizer.convert_ids_to_tokens(bos)
-        template = processors.TemplateProcessing(single=f"{name}:0 $A:0", special_tokens=[(name, bos)])
+    if afresh:
+        # changes nothing but offsets, and adds nothing
+        backend.post_processor = processors.ByteLevel(trim_offsets=False)
+    names = tokenizer.convert_ids_to_tokens(list(tokens))
+    if names:
+        template = processors.TemplateProcessing(
+            single=[*(f"{name}:0" for name in names), "$A:0"],
+            special_tokens=list(zip(names, tokens, strict=True)),
+        )
         before = backend.post_processor
         backend.post_processor = template if before is None else processors.Sequence([before, template])
     found = plain(changed, backend)
-    if bos is not None:
-        found.bos_token = tokenizer.convert_ids_to_tokens(bos)
+    if len(names) == 1:
+        found.bos_token = names[0]
     return found

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import resource
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import psutil
@@ -46,6 +48,9 @@ def chat_of(tokenizer: Any, model: ModelConfig) -> Chat | None:
     if model.chat != NONE and tokenizer.chat_template:
         _refuse_endless(tokenizer)
         chat = Chat(tokenizer, model.system)
+        in_parts = Chat(tokenizer, model.system, in_parts=True)
+        if not chat.works and in_parts.works:  # of a model that sees pictures too
+            return in_parts
         silent = Chat(tokenizer, "")
         # Some templates fail without a system prompt, and take one that says nothing.
         return silent if model.system is None and silent.works and not chat.works else chat
@@ -72,7 +77,15 @@ def _template(name: str) -> str:
         ) from error
     if not text.strip():
         raise ConfigError(f"model.chat = {name!r} is an empty file; give auto, none or a chat template")
-    return text
+    return dated(text)
+
+
+def dated(template: str) -> str:
+    """A template that says which day it is, with today for ever: a prompt is the same on the day on which more is asked."""
+    now = datetime.now()
+    return re.sub(
+        r"strftime_now\(\s*(['\"])(.*?)\1\s*\)", lambda found: repr(now.strftime(found[2])), template
+    )
 
 
 def _refuse_endless(tokenizer: Any) -> None:
@@ -119,15 +132,24 @@ def put(chat: Chat | None, questions: Sequence[QuestionLine], model: ModelConfig
 class Chat:
     """A chat template with its system prompt."""
 
-    def __init__(self, tokenizer: Any, system: str | None) -> None:
+    def __init__(self, tokenizer: Any, system: str | None, *, in_parts: bool = False) -> None:
+        """in_parts: what is said is given as a list of parts, of which one is a text."""
         self._tokenizer = tokenizer
         self._system = system
+        self._in_parts = in_parts
         self._frames: dict[tuple[tuple[Shot, ...], str], Frame] = {}
 
     @property
     def works(self) -> bool:
-        """Whether the template takes a question."""
-        return self._takes(self._turns([], _PLACE))
+        """Whether the template takes a question, and gives it back."""
+        return self._takes(self._turns([], _PLACE), gives=_PLACE)
+
+    @property
+    def opens(self) -> bool:
+        """Whether the template writes what the model's turn begins with, where it is to answer. Raises ConfigError."""
+        turns = self._turns([], _PLACE)
+        text = self._render(turns)
+        return text != self._render(turns, asks=False) or not self._before_answer(turns, text).strip()
 
     def frame(self, shots: Sequence[Shot], instruction: str = "") -> Frame:
         """What stands around a question after worked examples, and after a sentence that leads to it. Raises ConfigError."""
@@ -139,9 +161,7 @@ class Chat:
             if not found:
                 raise ConfigError(f"the chat template drops the question: it renders {text[:80]!r}; {_MEND}")
             self._refuse_dropped(prefix, shots)
-            given = self._render([*turns, {"role": "assistant", "content": _ANSWER}], asks=False)
-            before, found, _ = given.rpartition(_ANSWER)
-            joint = before.removeprefix(text) if found and before.startswith(text) else ""
+            joint = self._before_answer(turns, text)
             self._frames[key] = Frame(prefix, closing, joint if joint.isspace() else "")
         return self._frames[key]
 
@@ -168,9 +188,21 @@ class Chat:
             turns += [{"role": "user", "content": asked}, {"role": "assistant", "content": answer}]
         return [*turns, {"role": "user", "content": said}]
 
+    def _before_answer(self, turns: list[dict[str, str]], text: str) -> str:
+        """What the template puts between what it makes of some turns and an answer that is given."""
+        given = self._render([*turns, {"role": "assistant", "content": _ANSWER}], asks=False)
+        before, found, _ = given.rpartition(_ANSWER)
+        return before.removeprefix(text) if found and before.startswith(text) else ""
+
+    def _apply(self, turns: list[dict[str, str]], asks: bool = True) -> str:
+        said: list[dict[str, Any]] = [*turns]
+        if self._in_parts:
+            said = [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in turns]
+        return str(self._tokenizer.apply_chat_template(said, add_generation_prompt=asks, tokenize=False))
+
     def _render(self, turns: list[dict[str, str]], *, asks: bool = True) -> str:
         try:
-            text = self._tokenizer.apply_chat_template(turns, add_generation_prompt=asks, tokenize=False)
+            return self._apply(turns, asks)
         except Exception as error:  # a program of somebody else's, in a language of its own
             mend = _MEND
             if self._system is not None and turns[0]["role"] == "system" and self._takes(turns[1:]):
@@ -178,14 +210,12 @@ class Chat:
             elif self._system is None and self._takes([{"role": "system", "content": _PLACE}, *turns]):
                 mend = "it needs a system prompt: give one with model.system"
             raise ConfigError(f"the chat template fails: {_why(error)}; {mend}") from error
-        return str(text)
 
-    def _takes(self, turns: list[dict[str, str]]) -> bool:
+    def _takes(self, turns: list[dict[str, str]], gives: str = "") -> bool:
         try:
-            self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+            return gives in self._apply(turns)
         except Exception:  # whatever it is
             return False
-        return True
 
     def _refuse_dropped(self, prefix: str, shots: Sequence[Shot]) -> None:
         """Raises ConfigError where the template leaves out something that was said before the question."""

@@ -30,9 +30,9 @@ from ghosttrack.common.formats.questions import (
 )
 from ghosttrack.common.formats.snapshot import CONFIG
 from ghosttrack.common.maths.seeds import generator
-from ghosttrack.common.models.prompts import beginning
+from ghosttrack.common.models.prompts import around
 from ghosttrack.stages.prepare import bos, contexts, factbook, lengths, miniature, packing, snapshot, sources
-from ghosttrack.stages.prepare.chat import Chat, chat_of, put
+from ghosttrack.stages.prepare.chat import Chat, chat_of, dated, put
 from ghosttrack.stages.prepare.facts import Fact
 from ghosttrack.stages.prepare.profiles import profiles
 from ghosttrack.stages.prepare.prompts import (
@@ -72,12 +72,22 @@ def prepare_model(job: Job) -> dict[str, Any]:
             f"the tokenizer's added tokens beyond the model's embeddings are left out: {', '.join(beyond[:4])}"
             + (f" and {len(beyond) - 4} more" if len(beyond) > 4 else "")
         )
+    templates = tokenizer.chat_template
+    if isinstance(templates, dict):  # for tools, and the like
+        templates = templates.get("default") or next(iter(templates.values()))
+    if templates:
+        tokenizer.chat_template = dated(templates)
     snapshot.check(model, tokenizer, settings.base_model, settings.d_model, settings.n_layers)
     tokenizer, beginning = bos.decide(model, tokenizer, settings.bos)
     if beginning["bos"] != beginning["tokenizer_adds_bos"]:
         job.log.warning(
             f"texts begin {'with' if beginning['bos'] else 'without'} a BOS token, against the tokenizer: the loss on prose is "
             f"{beginning['loss_with_bos']} nats a token with it and {beginning['loss_without_bos']} without (model.bos = {settings.bos})"
+        )
+    if beginning["closed"] != beginning["tokenizer_closes"]:
+        job.log.warning(
+            "prompts are left open, against the tokenizer, which closes every text: the loss on what follows is "
+            f"{beginning['loss_closed']} nats a token behind its closing tokens and {beginning['loss_open']} without them"
         )
     snapshot.save(model, tokenizer, job.output(CONFIG.name).parent)
     config: Any = model.config
@@ -111,7 +121,13 @@ def prepare_questions(job: Job) -> dict[str, Any]:
     questions, spare, rows = questions_of(job.config)
     rows = rows or sources.SourceRows(job.config.data.questions)
     reader = lengths.reader_of(job.input_dir("prepare/model"))
-    questions = put(chat_of(reader.tokenizer, job.config.model), questions, job.config.model)
+    chat = chat_of(reader.tokenizer, job.config.model)
+    questions = put(chat, questions, job.config.model)
+    if chat and any(question.chat for question in questions) and not chat.opens:
+        job.log.warning(
+            "the chat template writes nothing that an answer begins with, so that the model has to open its turn itself; a template "
+            "with a generation prompt can be named with model.chat"
+        )
     questions, too_long = _fitting(job, reader, questions)
     rows.left_out += too_long
     QUESTIONS.write(job.output(QUESTIONS.name), [question.record() for question in questions])
@@ -311,7 +327,7 @@ def prepare_corpus(job: Job) -> dict[str, Any]:
     asked = QUESTIONS.read(job.input("prepare/questions", QUESTIONS.name))
     prompts = [prompt_of(record) for record in asked]
     chat = {prompt_of(record) for record in asked if in_chat(record)}
-    begins = beginning(lengths.reader_of(folder).tokenizer)
+    begins, _ = around(lengths.reader_of(folder).tokenizer)
     texts = corpus_texts(job.config)
     with job.progress(data.max_tokens, "tok", "corpus") as progress:
 

@@ -215,8 +215,8 @@ def save(model: nn.Module, tokenizer: Any, folder: Path) -> None:
     plain: Any = _without_quantisation(model)
     plain.save_pretrained(folder, max_shard_size="1TB")
     tokenizer.save_pretrained(folder)
-    for file in folder.iterdir():
-        file.chmod(0o644)  # safetensors are written for the owner only
+    for file in folder.rglob("*"):
+        file.chmod(0o755 if file.is_dir() else 0o644)  # safetensors are written for the owner only
 
 
 def _arguments(source: str) -> tuple[str, dict[str, Any]]:

@@ -94,6 +94,37 @@ def test_a_model_that_sees_what_comes_later_or_is_no_decoder_is_refused(tmp_path
         load_language_model(tmp_path)
 
 
+def test_a_model_whose_tokens_see_later_ones_is_refused():
+    from transformers import BertGenerationConfig, BertGenerationDecoder
+
+    sizes = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "intermediate_size": 64,
+        "vocab_size": 264,
+    }
+    for causal in (True, False):
+        model = BertGenerationDecoder(
+            BertGenerationConfig(**sizes, is_decoder=causal, bos_token_id=None, eos_token_id=None)
+        ).eval()
+        if causal:
+            assert len(understand(model, byte_tokenizer()).blocks) == 2
+        else:
+            with pytest.raises(ModelSourceError, match="its tokens see those that come later"):
+                understand(model, byte_tokenizer())
+
+
+def test_a_model_that_cannot_be_run_is_refused_in_one_line():
+    model = random_model("llama")
+    model.model.layers[0].self_attn.o_proj = torch.nn.Linear(
+        8, D_MODEL
+    )  # as sizes that contradict each other make it
+    with pytest.raises(ModelSourceError, match=r"it does not read tokens alone \(mat1 and mat2") as error:
+        understand(model, byte_tokenizer())
+    assert "\n" not in str(error.value)
+
+
 def test_a_residual_stream_that_is_changed_between_blocks_is_refused(tmp_path, monkeypatch):
     model = random_model("llama")
     layer = model.model.layers[1]

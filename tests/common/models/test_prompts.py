@@ -1,8 +1,9 @@
 import pytest
+from tokenizers import pre_tokenizers, processors
 
 from ghosttrack.common.errors import DataError
 from ghosttrack.common.models.prompts import (
-    beginning,
+    around,
     common_prefix,
     encode,
     encode_answer,
@@ -86,8 +87,26 @@ def test_a_token_with_characters_of_prompt_and_answer_is_the_answers():
 def test_special_tokens_of_a_rendered_text_are_not_added_again():
     tokenizer = bos_tokenizer()
     assert encode(tokenizer, "<bos>ab", special=False).tokens == tokenizer("ab").input_ids
-    assert beginning(tokenizer) == [tokenizer.bos_token_id]
-    assert beginning(byte_tokenizer()) == []
+    assert around(tokenizer) == ([tokenizer.bos_token_id], [])
+    assert around(byte_tokenizer()) == ([], [])
+
+
+def test_a_space_of_its_own_is_no_special_token_and_belongs_to_what_it_begins():
+    """Of byte-level tokenizers that trim offsets, and those that put a space before every text."""
+    tokenizer = bos_tokenizer()
+    backend = tokenizer.backend_tokenizer
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    ends = [(name, backend.token_to_id(name)) for name in ("<bos>", "<eos>")]
+    backend.post_processor = processors.Sequence(
+        [
+            processors.ByteLevel(trim_offsets=True),
+            processors.TemplateProcessing(single="<bos> $A <eos>", special_tokens=ends),
+        ]
+    )
+    assert around(tokenizer) == ([ends[0][1]], [ends[1][1]])
+    before, answer = encode_answer(tokenizer, "of France is", " Paris ")
+    assert before + answer == tokenizer("of France is Paris ").input_ids[:-1]
+    assert tokenizer.decode(answer) == " Paris "
 
 
 def test_the_common_prefix_is_as_long_as_all_rows_agree():

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from tokenizers import processors
 from transformers import AutoTokenizer
 
 from ghosttrack.common.errors import ConfigError
@@ -24,7 +25,7 @@ class Needs(torch.nn.Module):
 
 def forgetful():
     """Knows a BOS and does not put it there."""
-    return bos.beginning_with(bos_tokenizer(), None)
+    return bos.beginning_with(bos_tokenizer(), [], afresh=True)
 
 
 @pytest.mark.parametrize("make", [bos_tokenizer, forgetful])
@@ -83,6 +84,39 @@ def test_a_model_that_is_worse_than_guessing_does_not_decide():
             chosen, found = bos.decide(Worse(tokenizer.bos_token_id, needed), tokenizer, "auto")
             assert abs(found["loss_with_bos"] - found["loss_without_bos"]) > bos.CLEARLY
             assert chosen is tokenizer
+
+
+def closing_tokenizer(single: str):
+    """As some finetunes: every text ends with the end token, a prompt too."""
+    tokenizer = bos_tokenizer()
+    names = ("<bos>", "<eos>")
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=single, special_tokens=[(name, tokenizer.convert_tokens_to_ids(name)) for name in names]
+    )
+    return tokenizer
+
+
+@pytest.mark.parametrize("single", ["<bos> $A <eos>", "$A <eos>", "<eos> $A <eos>"])
+@pytest.mark.parametrize("goes_on", [True, False])
+def test_a_prompt_is_left_open_where_the_model_does_not_go_on_behind_the_closing_token(
+    single, goes_on, tmp_path
+):
+    class Closes(Needs):
+        def forward(self, input_ids: torch.Tensor, use_cache: bool) -> object:
+            output = super().forward(input_ids, use_cache)
+            output.logits[(input_ids == self.token).cumsum(1) > single.startswith("<eos>")] = 0.0
+            return output
+
+    tokenizer = closing_tokenizer(single)
+    end = tokenizer.eos_token_id
+    model = Needs(-1, False) if goes_on else Closes(end, False)
+    if not goes_on and single.startswith("<eos>"):
+        model.token, model.wanted = end, True
+    chosen, found = bos.decide(model, tokenizer, "auto")
+    assert (found["tokenizer_closes"], found["closed"]) == (True, goes_on)
+    chosen.save_pretrained(tmp_path)
+    tokens = AutoTokenizer.from_pretrained(tmp_path)("some text").input_ids
+    assert tokens == tokenizer("some text").input_ids[: None if goes_on else -1]
 
 
 def test_a_bos_that_does_not_exist_cannot_be_demanded():

@@ -1,6 +1,7 @@
 """Questions as turns of a chat, against transformers' own `apply_chat_template(tokenize=True)`; and templates that are no good."""
 
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -31,7 +32,11 @@ LLAMA_2 = (
     "{% if message.role == 'user' %}[INST] {{ system if loop.first else '' }}{{ message.content }} [/INST]"
     "{% else %} {{ message.content }}{{ eos_token }}{% endif %}{% endfor %}"
 )
-TEMPLATES = {"chatml": CHATML, "gemma": GEMMA, "llama 2": LLAMA_2}
+PARTS = CHATML.replace(
+    "{{ message.content }}", "{% for part in message.content %}{{ part.text }}{% endfor %}"
+)
+"""Of models that see pictures too: what is said is a list of parts."""
+TEMPLATES = {"chatml": CHATML, "gemma": GEMMA, "llama 2": LLAMA_2, "parts": PARTS}
 SHOTS = (("What is the capital of Spain?", "Madrid"), ("What is the capital of Italy?", "Rome"))
 
 
@@ -62,21 +67,25 @@ def test_a_question_is_what_the_template_makes_of_it(name: str, system: str | No
     if name == "gemma" and system:
         return
     tokenizer = tokenizer_with(TEMPLATES[name])
-    asked = Chat(tokenizer, system).put(replace(question(), shots=shots)).record()
+    chat = chat_of(tokenizer, model_of(system=system))
+    assert chat is not None
+    asked = chat.put(replace(question(), shots=shots)).record()
     turns = [{"role": "system", "content": system}] if system else []
     for said, answer in shots:
         turns += [{"role": "user", "content": said}, {"role": "assistant", "content": answer}]
     turns += [{"role": "user", "content": "What is the capital of France?"}]
+    if name == "parts":
+        turns = [{**turn, "content": [{"type": "text", "text": turn["content"]}]} for turn in turns]
     expected = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
     prompt = encode_question(tokenizer, asked)
     assert prompt.tokens == expected
-    assert prompt.tokens.count(tokenizer.bos_token_id) == (name != "chatml")  # never twice
+    assert prompt.tokens.count(tokenizer.bos_token_id) == (name in ("gemma", "llama 2"))  # never twice
     assert prompt.subject is not None
     assert tokenizer.decode(prompt.tokens[: prompt.subject + 1]).endswith("the capital of France")
     assert asked["query"] == "What is the capital of France?"
 
 
-@pytest.mark.parametrize("name", TEMPLATES)
+@pytest.mark.parametrize("name", sorted(TEMPLATES.keys() - {"parts"}))
 def test_a_given_answer_stands_where_the_template_puts_it(name: str) -> None:
     tokenizer = tokenizer_with(TEMPLATES[name])
     asked = Chat(tokenizer, None).put(question(given=Given(response="Paris")))
@@ -142,6 +151,29 @@ def test_a_chat_about_nothing_that_is_a_question_is_refused(tmp_path: Path, sett
     model = model_of(**settings)
     with pytest.raises(ConfigError, match=r"data\.questions: factbook-questions"):
         put(chat_of(tokenizer_with(CHATML), model), [sentence], model)
+
+
+def test_a_template_that_says_the_day_says_the_same_day_for_ever(tmp_path: Path, monkeypatch) -> None:
+    clock = iter(datetime(2026, 11, day) for day in range(1, 9))
+    monkeypatch.setattr(chat_module, "datetime", type("Clock", (), {"now": lambda: next(clock)}))
+    (tmp_path / "template").write_text(
+        "{{ strftime_now('%d %b') }} or {{ strftime_now(\"it's %d\") }}\n" + CHATML
+    )
+    chat = chat_of(tokenizer_with(None), model_of(chat=str(tmp_path / "template")))
+    assert [chat.put(question()).prefix[:16] for _ in range(2)] == 2 * ["01 Nov or it's 0"]
+
+
+@pytest.mark.parametrize(
+    ("template", "opens"),
+    [
+        (CHATML, True),
+        (LLAMA_2, True),
+        (CHATML.replace("if add_generation_prompt", "if true"), True),
+        (CHATML.partition("{% if add")[0], False),
+    ],
+)
+def test_a_template_without_a_generation_prompt_is_known(template: str, opens: bool) -> None:
+    assert Chat(tokenizer_with(template), None).opens == opens
 
 
 def test_an_instruction_leads_to_the_question() -> None:
