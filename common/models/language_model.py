@@ -102,7 +102,9 @@ class LanguageModel:
             ends = getattr(holder, "eos_token_id", None)
             kept += ends if isinstance(ends, (list, tuple)) else [ends]
         names = self.tokenizer.get_vocab()
-        named = {names.get(end, end) if isinstance(end, str) else end for end in kept if end is not None}
+        named = {
+            end if isinstance(end, int) else names.get(str(end), str(end)) for end in kept if end is not None
+        }
         known = {end for end in named if isinstance(end, int) and 0 <= end < self.n_vocabulary}
         return sorted(known), sorted(named - known, key=str)
 

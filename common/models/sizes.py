@@ -149,6 +149,11 @@ def _of_config(source: str, folder: Path) -> Sizes:
         ) from error
     inner = config.get("text_config")
     text = {**config, **inner} if isinstance(inner, dict) else config
+    if text.get("is_encoder_decoder"):
+        raise ModelSourceError(
+            f"model.base_model = {source!r} is an encoder with a decoder ({config.get('model_type')!r}), which reads a prompt by other "
+            "blocks than it answers with; name a decoder-only model"
+        )
     d_model, n_layers = _first(text, WIDTHS), _first(text, DEPTHS)
     if (
         d_model is None or n_layers is None

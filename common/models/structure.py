@@ -172,25 +172,27 @@ def _final_norm(trace: _Trace) -> nn.Module | None:
 
 
 def _unembedding(model: PreTrainedModel, backbone: nn.Module, head: Any, trace: _Trace) -> Tensor:
-    """The head's weight times its scale, which is read off small states, where a soft cap is linear."""
+    """The head's weight times its scale, which is read off small states, where a soft cap is linear; or off whole ones, beside
+    which a bias in half precision leaves something of a state."""
     weight: Tensor = head.weight
     width = trace.outputs[-1].shape[-1]
     if weight.ndim != 2 or weight.shape[1] != width:
         raise _refused(
             model, f"its head reads states of width {weight.shape[-1]}, and its blocks put out width {width}"
         )
+    loose = 10 if weight.dtype == torch.float32 else 1
     with torch.inference_mode():
-        direction = trace.final[0, -1:] * SMALL
-        linear = direction.to(weight.device) @ weight.T
-        both = [head_of(model, backbone, sign * direction[None])[0].to(linear) for sign in (1, -1)]
-        made = (both[0] - both[1]).double() / 2
-        plain = linear.double()
-        scale = float((made * plain).sum() / plain.square().sum())
-        if abs(scale) < SMALL or not close(made, scale * plain, loose=10):
-            raise _refused(
-                model, f"its logits are not linear in its final states ({_apart(made, scale * plain)})"
-            )
-    return weight if abs(scale - 1) < 0.01 else weight * scale
+        for length in (SMALL, 1):
+            direction = trace.final[0, -1:] * length
+            linear = direction.to(weight.device) @ weight.T
+            both = [head_of(model, backbone, sign * direction[None])[0].to(linear) for sign in (1, -1)]
+            made = (both[0] - both[1]) / 2
+            plain = linear.double()
+            scale = float((made.double() * plain).sum() / plain.square().sum())
+            expected = (scale * plain).to(made)
+            if abs(scale) >= SMALL and close(made, expected, loose):
+                return weight if abs(scale - 1) < 0.01 else weight * scale
+    raise _refused(model, f"its logits are not linear in its final states ({_apart(made, expected)})")
 
 
 def head_of(model: PreTrainedModel, backbone: nn.Module, final: Tensor) -> Tensor:

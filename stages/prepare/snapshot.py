@@ -92,7 +92,7 @@ def load_source(source: str, revision: str | None = None) -> tuple[PreTrainedMod
         raise ModelSourceError(f"model.base_model = {source!r} has no fast tokenizer; GhostTrack needs one")
     if complaint := _wrong_weights(model, loading):
         raise ModelSourceError(
-            f"model.base_model = {source!r} {complaint}; what is missing would be filled at random: take a whole copy of it"
+            f"model.base_model = {source!r} {complaint}; take a whole copy of it, its weights and its config.json"
         )
     return model.eval(), tokenizer
 

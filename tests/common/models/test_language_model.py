@@ -55,6 +55,16 @@ def test_captured_states_are_block_outputs_and_the_last_is_before_the_final_norm
     assert not torch.allclose(last, final, atol=1e-2)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_parts_are_found_in_half_precision_too(family, dtype):
+    model = random_model(family)
+    expected = understand(model.eval(), byte_tokenizer()).unembedding.clone()
+    found = understand(model.to(dtype), byte_tokenizer())
+    assert found.final_norm is not None
+    torch.testing.assert_close(found.unembedding.float(), expected, rtol=2e-2, atol=1e-3)
+
+
 def test_packed_segments_do_not_see_each_other(model):
     ids = torch.randint(VOCABULARY, (2, 24))
     packed_positions = torch.cat([torch.arange(7), torch.arange(12), torch.arange(5)]).expand(2, -1)
@@ -179,3 +189,5 @@ def test_end_tokens_that_do_not_exist_are_told_apart(tmp_path):
     (tmp_path / "generation_config.json").write_text('{"eos_token_id": ["Z", "</s>"]}')  # by their names
     [end], absent = load_language_model(tmp_path).end_tokens()
     assert (byte_tokenizer().decode(end), absent) == ("Z", ["</s>"])
+    (tmp_path / "generation_config.json").write_text('{"eos_token_id": [[1, 2], 3.0, -1]}')  # by nothing
+    assert load_language_model(tmp_path).end_tokens() == ([], [-1, "3.0", "[1, 2]"])

@@ -80,6 +80,7 @@ def test_what_is_no_model_is_refused_in_one_line_with_the_mend(tmp_path: Path) -
         "gguf": ({"m.gguf": ""}, "folder of GGUF files; name the file: .*m.gguf"),
         "empty": ({}, "has no config.json"),
         "broken": ({"config.json": "{"}, "cannot be read as a model's configuration"),
+        "two": ({"config.json": json.dumps({"model_type": "bart", "is_encoder_decoder": True})}, "encoder with a decoder .'bart'.*; name a "),
         "odd": ({"config.json": json.dumps({"model_type": "nobody-knows"})}, "say model.d_model and model.n_layers"),
     }  # fmt: skip
     for name, (files, words) in cases.items():
