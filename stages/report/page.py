@@ -35,6 +35,7 @@ def page(
         f"# {report['name']}: do hypothesis tracks show wrong answers?",
         f"**{report['headline']['detector']}**",
         f"**{report['headline']['tracking']}**",
+        *_token_headline(tokens or {}),
         data_sentence(report["data"]),
         f"Positive class: a wrong answer. Intervals: {report['confidence']:.0%}, {report['resamples']:,} bootstrap resamples "
         f"of {report['splits'][0]['n_groups']:,} groups of questions. Differences are paired: both methods on the same "
@@ -95,6 +96,20 @@ def _main_methods(report: Json) -> list[list[str]]:
     grouped = report["splits"][0]
     main = {**grouped, "methods": [m for m in grouped["methods"] if m["name"] in report["main_methods"]]}
     return tables.methods(report, main, ("auroc", "auroc_within_relation", "f1", "ece"))
+
+
+def _token_headline(tokens: Json) -> list[str]:
+    """What the detector has over the token's own log-probability, where there is anything."""
+    if not tokens.get("methods"):
+        return []
+    own, detector = (
+        tables.triple(tokens["methods"][name]["token_auroc"]) for name in ("logprob", "detector")
+    )
+    lead = tables.triple(tokens["detector_less"]["logprob"]["token_auroc"], signed=True)
+    return [
+        f"**Token by token, within long answers, the detector has an AUROC of {detector}, the token's log-probability {own}, "
+        f"paired difference {lead}.**"
+    ]
 
 
 def _long_answers(tokens: Json) -> list[str]:

@@ -201,14 +201,14 @@ def tokens(metrics: Json) -> Rows:
 
     def row(name: str, of: Json) -> list[str]:
         lead = metrics["detector_less"].get(name)
-        cells = [_triple(of[each]) for each in shown]
-        return [name.replace("_", " "), *cells, _triple(lead["token_auroc"], signed=True) if lead else "–"]
+        cells = [triple(of[each]) for each in shown]
+        return [name.replace("_", " "), *cells, triple(lead["token_auroc"], signed=True) if lead else "–"]
 
     best = sorted(metrics["methods"].items(), key=lambda item: -(item[1]["token_auroc"][0] or 0))
     return [["method", *shown.values(), "detector over it"], *(row(name, of) for name, of in best)]
 
 
-def _triple(values: Sequence[float | None], signed: bool = False) -> str:
+def triple(values: Sequence[float | None], signed: bool = False) -> str:
     return figure(dict(zip(("value", "low", "high"), values, strict=True)), signed=signed)
 
 

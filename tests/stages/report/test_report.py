@@ -74,12 +74,17 @@ def test_what_is_expected_counted_and_absent_is_told(text, final):
 def test_long_answers_are_shown_by_token_where_there_are_any(text, final):
     assert "1,200 labelled tokens of 60 answers, 400 of them in wrong spans; 60 answers are wrong." in text
     assert "| detector | 0.800 [0.700, 0.900] |" in text
+    assert re.search(
+        r"^\*\*Token by token, .* AUROC of 0\.800 \[.*paired difference \+0\.200 \[", text, re.MULTILINE
+    )
     assert "| – | +0.200 [+0.100, +0.300] |\n" in text  # the log-probability's last two cells
     assert "Long answers" not in page(
         final, [], [["result", "task key"]], {"methods": {}, "tokens": 0, "why_not": "none"}
     )
     few = page(final, [], [["result", "task key"]], {"methods": {}, "tokens": 9, "why_not": "2 documents"})
-    assert "## Long answers, token by token\n\nNo figures: 2 documents." in few
+    assert (
+        "## Long answers, token by token\n\nNo figures: 2 documents." in few and "Token by token" not in few
+    )
 
 
 def test_tables_have_as_many_cells_in_every_row(text):
