@@ -62,11 +62,13 @@ def run(job: Job) -> dict[str, Any]:
 
 
 def right_ranks(texts: list[str], aliases: list[str]) -> list[int]:
-    """Ranks of the candidates with which a right answer begins; rank 0, the first token of a wrong answer, is none."""
+    """Ranks of the candidates with which a right answer begins; rank 0, the first token of a wrong answer, is none, nor is
+    another spelling of it."""
+    emitted = texts[0].strip().casefold()
     golds = [normalise(alias) for alias in aliases]
     return [
         rank for rank, text in enumerate(texts)
-        if rank and (said := normalise(text)) and any(gold.startswith(said) for gold in golds)
+        if text.strip().casefold() != emitted and (said := normalise(text)) and any(gold.startswith(said) for gold in golds)
     ]  # fmt: skip
 
 

@@ -53,15 +53,23 @@ def contestants(
         golds = [normalise(alias) for alias in record.get("aliases") or [record["gold"] or ""]]
         for place in range(own.start, own.stop):
             so_far = "".join(record["tokens"][: positions[place]])
+            emitted = _spelled(texts.get(str(token[first[place]]), ""))
             for rank in range(1, stop[place] - first[place]):
                 if right[place] >= 0 and rival[place] >= 0:
                     break
-                said = normalise(so_far + texts.get(str(token[first[place] + rank]), ""))
+                text = texts.get(str(token[first[place] + rank]), "")
+                if _spelled(text) == emitted:
+                    continue  # what was said, with a space before it or a capital
+                said = normalise(so_far + text)
                 begins = said not in ("", normalise(so_far)) and any(gold.startswith(said) for gold in golds)
                 chosen = right if begins else rival
                 if chosen[place] < 0:
                     chosen[place] = rank
     return Contestants(cells, right, rival)
+
+
+def _spelled(token: str) -> str:
+    return token.strip().casefold()
 
 
 def of_cells(found: Contestants, cell: Ints) -> Contestants:

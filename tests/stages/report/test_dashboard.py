@@ -428,6 +428,9 @@ def test_contestants_of_later_tokens_go_on_from_what_was_said():
     assert found.rival.tolist() == [1, 1]
     at_subject = of_cells(found, np.array([0, 1]))
     assert at_subject.right.tolist() == [2, 2]
+    texts |= {"5": "New", "6": " new"}  # what was said, spelled otherwise
+    found = contestants({"cell": cells[:3], "token": np.array([3, 5, 6])}, texts, records)
+    assert (found.right.tolist(), found.rival.tolist()) == ([-1], [-1])
 
 
 def test_what_was_measured_stands_with_its_question(page, results):

@@ -68,6 +68,9 @@ def test_kinds_are_what_their_names_say():
 
 def test_right_candidates_begin_a_right_answer():
     assert right_ranks([" Ly", " Par", " the", " ", " paris"], ["Paris"]) == [1, 4]
+    assert right_ranks([" Par", "Par", " par", " P", " Ly"], ["Paris"]) == [
+        3
+    ]  # said already, spelled otherwise
 
 
 def test_verdicts_on_explanations():
