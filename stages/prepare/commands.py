@@ -16,6 +16,7 @@ from ghosttrack.common.engine.storage import Store
 from ghosttrack.stages.prepare.chat import chat_of, put
 from ghosttrack.stages.prepare.lengths import TokenReader, fitting, lengths, readable, reader_of
 from ghosttrack.stages.prepare.prompts import QuestionLine
+from ghosttrack.stages.prepare.rows import Given
 
 SHOWN = 10
 GUESSED_FROM = 200
@@ -26,11 +27,12 @@ GUESSED_FROM = 200
 @takes_config
 def data(config: Config) -> None:
     """Ten questions as the model will read them, how long all are, and which rows are left out and why."""
-    from ghosttrack.stages.prepare.run import questions_of, set_aside, told
+    from ghosttrack.stages.prepare.run import counted, questions_of, set_aside, told
 
     questions, spare, rows = questions_of(config)
+    relations = Counter(q.relation for q in questions)
     click.echo(
-        f"{config.data.questions}: {len(questions)} questions over {len(Counter(q.relation for q in questions))} relations, "
+        f"{config.data.questions}: {counted(len(questions), 'question')} over {counted(len(relations), 'relation')}, "
         f"chosen from {len(spare.facts) + len(spare.prompts)}"
         + (f", read as {rows.layout}" if rows and rows.layout else "")
     )
@@ -44,7 +46,7 @@ def data(config: Config) -> None:
     if rows:
         rows.left_out += unknown + too_long
         if examples := len(set_aside(rows, questions)):
-            click.echo(f"{examples} rows are worked examples and are not asked")
+            click.echo(f"{counted(examples, 'row')} set aside as worked examples, and not asked")
         for sentence in told(rows):
             click.echo(sentence)
     click.echo(_sizes(sizes, reader, config.tracking.max_new_tokens))
@@ -78,10 +80,21 @@ def shown(questions: Sequence[QuestionLine]) -> Iterator[str]:
         yield from (f"    {line}" for line in question.prompt.split("\n"))
         if question.given.response is not None:
             yield f"  its own answer: {question.given.response[:200]}"
-            marked = question.given.spans or ()
-            yield f"  labelled: {question.given.label}, {sum(span[2] for span in marked)} wrong of {len(marked)} spans"
+            yield from labelled(question.given, question.given.response)
         if question.aliases:
             yield f"  right: {', '.join(question.aliases[:8])}"
+
+
+def labelled(given: Given, response: str) -> Iterator[str]:
+    """What a row says of its own answer: the label, and the marked parts as they stand in it."""
+    if given.label is not None:
+        yield f"  labelled {'wrong' if given.label else 'right'}"
+    for start, end, wrong in (given.spans or ())[:SHOWN]:
+        yield f"  marked {'wrong' if wrong else 'right'}: {response[start:end]!r}"
+    if given.spans == ():
+        yield "  no part of it is marked"
+    if given.label is None and given.spans is None:
+        yield "  not labelled: judged by what is right"
 
 
 @click.command()

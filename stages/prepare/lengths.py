@@ -11,7 +11,7 @@ from ghosttrack.common.errors import DataError, ModelSourceError
 from ghosttrack.common.models.prompts import encode, encode_answer
 from ghosttrack.stages.prepare.prompts import QuestionLine
 
-TOO_LONG, UNKNOWN = "longer than the context", "not in the vocabulary"
+TOO_LONG, UNKNOWN = "longer than the context", "not given back by the tokenizer"
 
 
 class TokenReader(NamedTuple):
@@ -58,9 +58,14 @@ def readable(
         if response is None:
             return None
         _, tokens = encode_answer(reader.tokenizer, question.prompt, response, special=not question.chat)
-        if tokens and reader.tokenizer.unk_token_id not in tokens:
+        cannot = f"the model's tokenizer cannot give back the response {response[:60]!r}"
+        if not tokens or reader.tokenizer.unk_token_id in tokens:
+            return f"{cannot}: it has no tokens for some of it"
+        if (said := reader.tokenizer.decode(tokens).strip()) == (wanted := response.strip()):
             return None
-        return f"the model's tokenizer cannot give back the response {response[:60]!r}: it has no tokens for some of it"
+        pairs = enumerate(zip(said, wanted, strict=False))
+        place = next((n for n, (one, other) in pairs if one != other), min(len(said), len(wanted)))
+        return f"{cannot}: it reads {said[place : place + 20]!r} for {wanted[place : place + 20]!r}; write it so, and its spans by that"
 
     return _parted(questions, [*map(trouble, questions)], UNKNOWN, "no response can be read")
 

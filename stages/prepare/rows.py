@@ -49,6 +49,12 @@ class Given:
     extra: Mapping[str, Any] = field(default_factory=dict)
     facts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
+    @property
+    def disagrees(self) -> bool:
+        """Whether the label of the answer is not what its marked parts say: wrong where one of them is."""
+        marked = self.spans is not None and self.label is not None
+        return marked and self.label != int(any(wrong for _, _, wrong in self.spans or ()))
+
 
 @dataclass(frozen=True)
 class Row:
@@ -76,12 +82,13 @@ def check(record: Mapping[str, Any], number: int, extra: Mapping[str, Any], need
     choices = _texts(row, "choices")
     aliases = _answers(row, choices)
     response = _text(row, "response")
+    if isinstance(row.get("response"), str) and not row["response"].strip():
+        raise RowError("empty response", "'response' is empty; leave it out to have the model answer")
     label, spans = _label(row), _spans(row, response)
     if needs_answer and not aliases and (response is None or (label is None and spans is None)):
         said = (
             "'answer' is not given" if response is None else "'response' needs 'label', 'spans' or 'answer'"
         )
-        said = "'response' is empty" if row.get("response") == "" else said
         raise RowError("no answer", said)
     given = Given(
         id=_name(row, "id"), row=number, passage=_text(row, "passage"), choices=choices, response=response, label=label,
@@ -213,11 +220,17 @@ def _spans(row: Mapping[str, Any], response: str | None) -> tuple[Span, ...] | N
     if response is None:
         raise RowError("bad spans", "'spans' are places in 'response', which is not given")
     spans: list[Span] = []
+    value = of_cell("", value) if isinstance(value, str) else value
     for span in value if isinstance(value, list) else [value]:
         parts = [span.get(name) for name in ("start", "end", "label")] if isinstance(span, Mapping) else span
         if not isinstance(parts, list) or len(parts) != 3 or not all(isinstance(part, int) for part in parts):
-            raise RowError("bad spans", f"a span must be [start, end, label], not {shown(span)}")
+            raise RowError(
+                "bad spans",
+                f"a span must be [start, end, label] or an object of these, in numbers, not {shown(span)}",
+            )
         start, end, label = parts
+        if start >= end:
+            raise RowError("bad spans", f"the span {start}–{end} is empty; its end must be behind its start")
         if not 0 <= start < end <= len(response):
             raise RowError(
                 "bad spans", f"the span {start}–{end} is outside the response's {len(response)} characters"

@@ -44,6 +44,7 @@ from ghosttrack.stages.prepare.prompts import (
     shot_of,
     with_unique_ids,
 )
+from ghosttrack.stages.prepare.rows import DEFAULT_RELATION
 from ghosttrack.stages.prepare.tokenizer import without_beyond
 
 
@@ -137,7 +138,7 @@ def prepare_questions(job: Job) -> dict[str, Any]:
     counts = Counter(question.relation for question in questions)
     turns = sum(question.chat for question in questions)
     job.log.info(
-        f"{len(questions)} questions over {len(counts)} relations" + (f", {turns} as turns of a chat" if turns else "")
+        f"{counted(len(questions), 'question')} over {counted(len(counts), 'relation')}" + (f", {turns} as turns of a chat" if turns else "")
     )  # fmt: skip
     return {
         "questions": len(questions),
@@ -161,15 +162,36 @@ def _fitting(
     return kept, unknown + too_long
 
 
+NAMED = 5
+"""Rows of a reason that are named, at most; all of them stand in left_out.jsonl."""
+
+
 def told(rows: sources.SourceRows) -> list[str]:
     """What a reader of the file's rows should know, a sentence each."""
-    firsts: dict[str, dict[str, Any]] = {}
-    for row in rows.left_out:
-        firsts.setdefault(row["reason"], row)
-    sentences = [
-        f"{rows.where}: {count} {'row' if count == 1 else 'rows'} left out, {reason}; the first is row {firsts[reason]['row']}: {firsts[reason]['why']}"
-        for reason, count in rows.reasons.items()
-    ]
+    sentences = []
+    for reason, count in rows.reasons.items():
+        own = [row for row in rows.left_out if row["reason"] == reason]
+        listed = ", ".join(str(row["row"]) for row in own[:NAMED]) + (", …" if count > NAMED else "")
+        which = f" (rows {listed})" if count > 1 else ""
+        sentences.append(
+            f"{rows.where}: {counted(count, 'row')} left out, {reason}{which}; the first is row {own[0]['row']}: {own[0]['why']}"
+        )
+    if odd := [row for row in rows.prompts if row.given.disagrees]:
+        sentences.append(
+            f"{rows.where}: {counted(len(odd), 'row')} with a label of the answer that its marked parts do not bear out, row "
+            f"{odd[0].given.row} the first; the label counts for the answer, the parts for its tokens"
+        )
+    given = [*(prompt.given for prompt in rows.prompts), *(fact.given for fact in rows.facts)]
+    if 0 < (read := sum(one.response is not None for one in given)) < len(given):
+        sentences.append(
+            f"{rows.where}: {counted(len(given) - read, 'row')} without a response; the model answers there"
+        )
+    marked = [wrong for one in given for _, _, wrong in one.spans or ()]
+    if right := marked.count(0):
+        sentences.append(
+            f"{rows.where}: {counted(right, 'part')} of {len(marked)} marked as right, so that tokens in no part count as neither right "
+            "nor wrong; without parts that are right they would count as right"
+        )
     if repeated := rows.repeated_ids:
         sentences.append(
             f"{rows.where}: {len(repeated)} {'id stands' if len(repeated) == 1 else 'ids stand'} in several rows, {repeated[0]!r} the "
@@ -181,6 +203,11 @@ def told(rows: sources.SourceRows) -> list[str]:
             "answer counts as right"
         )
     return sentences
+
+
+def counted(number: int, what: str) -> str:
+    """`1 row`, `2 rows`."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def set_aside(rows: sources.SourceRows, questions: Sequence[QuestionLine]) -> list[Fact]:
@@ -301,6 +328,7 @@ def _ask_rows(rows: sources.SourceRows, config: Config) -> list[QuestionLine]:
             raise ConfigError(
                 f"data.relations names {unknown[0]!r}, which the questions do not have; they have "
                 f"{', '.join(sorted(known))}"
+                + (f" ({DEFAULT_RELATION!r}: of rows that name none)" if DEFAULT_RELATION in known else "")
             )
         prompts = [prompt for prompt in prompts if prompt.relation in data.relations]
         facts = [fact for fact in facts if fact.relation in data.relations]

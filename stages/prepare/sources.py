@@ -32,7 +32,7 @@ FIRST_ROWS = 100
 """Of a source, that tell its columns."""
 MOST_BROKEN = 0.5
 """Share of broken rows from which on it is the file or its mapping that is wrong."""
-HARMLESS = frozenset({"no answer", "duplicate"})
+HARMLESS = frozenset({"no answer", "empty response", "duplicate"})
 """Reasons for which a row is left out that are no fault of the file."""
 
 

@@ -322,7 +322,7 @@ def example_rows(records: Sequence[Json]) -> list[list[str]]:
         ]
         for record in records
     ]
-    return [["question", "the model's answer", "right answer", "it was", "probability of being wrong"], *rows]
+    return [["question", "answer", "right answer", "it was", "probability of being wrong"], *rows]
 
 
 def _ladder(report: Json, split: Json) -> list[str]:

@@ -43,7 +43,7 @@ from ghosttrack.stages.track.labels import JUDGE, Judgement, judge, with_label, 
 from ghosttrack.stages.track.lens import Lens, read_lens
 from ghosttrack.stages.track.matching.verdicts import asked_of, verdicts
 from ghosttrack.stages.track.questions import Batch, even, plan_shards, read_questions, sizes_of
-from ghosttrack.stages.track.spans import labels_in, token_offsets, unmarked
+from ghosttrack.stages.track.spans import labels_given, labels_in, token_offsets, unmarked
 
 Columns = dict[str, np.ndarray]
 
@@ -269,7 +269,7 @@ def _of_response(
     if not response.exact:
         return found | {"label": None, "strict_label": None, "excluded": "response_not_given_back"}
     if (spans := question.get("spans")) is not None:
-        found["token_labels"] = labels_in(response.offsets, spans, elsewhere)
+        found["token_labels"] = labels_given(response.offsets, spans, elsewhere)
     return found
 
 

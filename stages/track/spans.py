@@ -33,3 +33,10 @@ def labels_in(
         own = [wrong for start, end, wrong in spans if first < end and start < stop]
         labels.append(max(own) if own else elsewhere)
     return labels
+
+
+def labels_given(
+    offsets: Sequence[tuple[int, int]], spans: Sequence[Sequence[int]], elsewhere: int | None
+) -> list[int | None]:
+    """The same of the spans that a row gives: an empty list says that every token is right, whatever other rows mark."""
+    return labels_in(offsets, spans, elsewhere if spans else 0)

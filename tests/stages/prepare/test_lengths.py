@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from ghosttrack.common.errors import DataError
-from ghosttrack.stages.prepare.commands import data
+from ghosttrack.stages.prepare.commands import data, labelled
 from ghosttrack.stages.prepare.lengths import (
     TOO_LONG,
     UNKNOWN,
@@ -21,6 +21,8 @@ from ghosttrack.stages.prepare.lengths import (
 )
 from ghosttrack.stages.prepare.prompts import QuestionLine
 from ghosttrack.stages.prepare.rows import Given
+from ghosttrack.stages.prepare.run import told
+from ghosttrack.stages.prepare.sources import read_questions
 from tests.tiny_models import byte_tokenizer, random_model
 
 CONTEXT = 128  # of the tiny models
@@ -66,6 +68,56 @@ def test_a_response_of_unknown_words_is_left_out_and_told() -> None:
         readable(reader, questions[2:])
 
 
+def test_a_response_that_the_tokenizer_writes_otherwise_is_left_out_and_told() -> None:
+    words = byte_tokenizer().backend_tokenizer
+    words.normalizer = normalizers.NFKC()
+    reader = TokenReader(PreTrainedTokenizerFast(tokenizer_object=words), None)
+    kept, [left] = readable(reader, [asked("x", "a ½ mile"), asked("x", "a mile")])
+    assert [question.given.response for question in kept] == ["a mile"]
+    assert "it reads '1⁄2 mile' for '½ mile'" in left["why"]
+
+
+@pytest.mark.parametrize(
+    ("given", "lines"),
+    [
+        (Given(label=1), ["labelled wrong"]),
+        (
+            Given(label=0, spans=((4, 6, 1), (6, 8, 0))),
+            ["labelled right", "marked wrong: '😀é'", "marked right: ' b'"],
+        ),
+        (Given(spans=()), ["no part of it is marked"]),
+        (Given(), ["not labelled: judged by what is right"]),
+    ],
+)
+def test_what_a_row_says_of_its_own_answer_is_shown_in_its_own_words(given: Given, lines: list[str]) -> None:
+    assert [line.strip() for line in labelled(given, "all 😀é b c")] == lines
+
+
+def test_rows_that_contradict_themselves_or_are_left_out_are_named(tmp_path: Path) -> None:
+    (tmp_path / "q.jsonl").write_text(
+        "".join(
+            json.dumps({"question": f"Why {n}?", "response": "So it is.", "label": label, "spans": spans})
+            + "\n"
+            for n, (label, spans) in enumerate(
+                [(0, [[0, 2, 1]]), (1, [[0, 2, 1]]), (0, []), (1, []), (2, []), (1, [[0, 2, 1]]), (3, [])]
+            )
+        )
+    )
+    left_out, contradicting = told(read_questions(str(tmp_path / "q.jsonl"), {}))
+    assert "2 rows with a label" in contradicting
+    assert "row 1 the first" in contradicting
+    assert "2 rows left out, bad label (rows 5, 7); the first is row 5" in left_out
+
+
+def test_rows_that_the_model_answers_and_parts_marked_right_are_told(tmp_path: Path) -> None:
+    (tmp_path / "q.jsonl").write_text(
+        '{"question": "Why?", "answer": "So."}\n{"question": "How?", "response": "So it is.", "spans": [[0, 2, 1], [3, 5, 0]]}\n'
+    )
+    mixed, right = told(read_questions(str(tmp_path / "q.jsonl"), {}))
+    assert "1 row without a response; the model answers there" in mixed
+    assert "1 part of 2 marked as right, so that tokens in no part count as neither" in right
+
+
 def test_the_questions_are_shown_as_the_model_will_read_them(folder: Path, tmp_path: Path) -> None:
     rows = [{"id": f"own-{n}", "question": f"What is {n} plus 1?", "answer": n + 1} for n in range(20)]
     rows += [
@@ -78,7 +130,7 @@ def test_the_questions_are_shown_as_the_model_will_read_them(folder: Path, tmp_p
         f"data: {{questions: {tmp_path}/q.jsonl, shots: 2}}\npaths: {{root: {tmp_path}}}\ntracking: {{max_new_tokens: 3}}\n"
     )
     shown = CliRunner().invoke(data, ["--config", str(tmp_path / "tiny.yaml")], catch_exceptions=False).output
-    assert "2 rows are worked examples" in shown
+    assert "2 rows set aside as worked examples" in shown
     assert "no answer; the first is row 22" in shown
     assert "longer than the context; the first is row 21" in shown
     assert f"of a context of {CONTEXT}" in shown

@@ -184,7 +184,35 @@ def test_options_that_are_numbers_are_named_by_themselves(
 
 def test_an_empty_answer_to_read_is_left_out_and_said_to_be_empty(tmp_path: Path) -> None:
     rows = read(write(tmp_path / "q.jsonl", GOOD, {"question": "Why?", "response": "", "label": 1}))
-    assert [(row["row"], row["why"]) for row in rows.left_out] == [(2, "'response' is empty")]
+    assert [(row["row"], row["why"]) for row in rows.left_out] == [
+        (2, "'response' is empty; leave it out to have the model answer")
+    ]
+
+
+def test_an_empty_response_is_not_answered_by_the_model_instead(tmp_path: Path) -> None:
+    rows = read(write(tmp_path / "q.jsonl", GOOD, {"question": "Why?", "response": "  ", "answer": "So."}))
+    assert [row["reason"] for row in rows.left_out] == ["empty response"]
+
+
+@pytest.mark.parametrize(
+    ("spans", "why"),
+    [
+        ([[5, 5, 1]], "the span 5–5 is empty"),
+        ([[4, 2, 1]], "the span 4–2 is empty"),
+        ([[0, 99, 1]], "outside the response's 9 characters"),
+        ([[0, 4, 1], [3, 5, 0]], "the span 3–5 overlaps one that ends at 4"),
+        ([{"start": 1, "end": 4}], "a span must be [start, end, label] or an object of these"),
+        ("[[0, 4, 1]]", None),
+        ([{"start": 0, "end": 4, "label": 1}], None),
+    ],
+)
+def test_a_span_that_is_none_is_told_as_what_it_is(tmp_path: Path, spans: object, why: str | None) -> None:
+    others = [{**GOOD, "question": f"Number {n}?"} for n in range(3)]
+    rows = read(
+        write(tmp_path / "q.jsonl", *others, {"question": "Why?", "response": "So it is.", "spans": spans})
+    )
+    assert [why in row["why"] for row in rows.left_out] == ([True] if why else [])
+    assert bool(why) or [prompt.given.spans for prompt in rows.prompts] == [((0, 4, 1),)]
 
 
 def test_an_answer_that_is_nan_is_not_given_and_a_whole_float_is_a_number(tmp_path: Path) -> None:

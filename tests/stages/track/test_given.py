@@ -9,7 +9,7 @@ from ghosttrack.common.models.prompts import encode_prompt
 from ghosttrack.stages.track import given
 from ghosttrack.stages.track.generate import Ends, greedy_answers, read_prompts
 from ghosttrack.stages.track.questions import SHARD_CHARACTERS, plan_shards
-from ghosttrack.stages.track.spans import labels_in, unmarked
+from ghosttrack.stages.track.spans import labels_given, labels_in, unmarked
 from tests.tiny_models import save_random_model
 
 LAYERS = [0, 2]
@@ -113,6 +113,8 @@ def test_a_token_is_wrong_where_it_shares_a_character_with_a_wrong_span() -> Non
     offsets = [(0, 2), (2, 5), (5, 6), (6, 9)]
     assert labels_in(offsets, [(3, 5, 1)], 0) == [0, 1, 0, 0]
     assert labels_in(offsets, [(0, 2, 0), (4, 6, 1)], None) == [0, 1, 1, None]
+    assert labels_given(offsets, [], None) == [0, 0, 0, 0]  # although other rows mark right ones
+    assert labels_given(offsets, [(0, 2, 0)], None) == [0, None, None, None]
 
 
 def test_tokens_in_no_span_are_right_only_where_no_row_of_the_file_marks_right_ones() -> None:
