@@ -55,7 +55,7 @@ class Entry:
     def memory(self) -> float:
         """Bytes, the most that its processes had."""
         usage = self.manifest.predicate.resource_usage
-        return max(usage.get("treePeakRSS") or 0.0, usage.get("maxRSS") or 0.0)
+        return max(usage.get("treePeakMemory") or 0.0, usage.get("maxRSS") or 0.0)
 
     @property
     def finished(self) -> datetime:

@@ -42,7 +42,7 @@ class Sampler:
         """Peak memory of the process tree in bytes; mean utilisation (0–100) and peak memory of the GPUs, if any."""
         seen = self._utilisation
         return {
-            "treePeakRSS": self._memory or None,
+            "treePeakMemory": self._memory or None,
             "gpuUtilisation": round(sum(seen) / len(seen), 1) if seen else None,
             "gpuMemoryPeak": self._gpu_memory or None,
         }
@@ -62,13 +62,15 @@ class Sampler:
 
 
 def tree_memory() -> float:
-    """Resident bytes of this process and all that it started."""
+    """Resident bytes of this process and all that it started; on Linux what several of them share, as forked ones do, counts
+    once (proportional set size)."""
     total = 0.0
     with contextlib.suppress(psutil.Error):
         me = psutil.Process()
         for process in [me, *me.children(recursive=True)]:
             with contextlib.suppress(psutil.Error):
-                total += process.memory_info().rss
+                memory = process.memory_full_info()
+                total += getattr(memory, "pss", memory.rss)
     return total
 
 

@@ -1,11 +1,12 @@
 """What is sampled while work goes on."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from ghosttrack.common.engine.sampler import Sampler, gpu_samples
+from ghosttrack.common.engine.sampler import Sampler, gpu_samples, tree_memory
 
 
 def test_only_the_gpus_of_the_process_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -25,7 +26,7 @@ def test_only_the_gpus_of_the_process_count(tmp_path: Path, monkeypatch: pytest.
         pass
     assert sampler.usage()["gpuUtilisation"] == 20.0
     assert sampler.usage()["gpuMemoryPeak"] == 13 * 2**20
-    assert (sampler.usage()["treePeakRSS"] or 0) > 10e6
+    assert (sampler.usage()["treePeakMemory"] or 0) > 10e6
 
 
 def test_without_gpus_there_is_nothing_to_say_of_them(
@@ -33,3 +34,23 @@ def test_without_gpus_there_is_nothing_to_say_of_them(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert gpu_samples() == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell what is shared")
+def test_what_forked_processes_share_counts_once() -> None:
+    alone = tree_memory()
+    held = bytearray(os.urandom(1 << 20) * 200)
+    ends = os.pipe()
+    children = []
+    for _ in range(3):
+        if not (child := os.fork()):
+            os.read(ends[0], 1)
+            os._exit(0)
+        children.append(child)
+    try:
+        grown = tree_memory() - alone
+    finally:
+        os.write(ends[1], b"123")
+        for child in children:
+            os.waitpid(child, 0)
+    assert 0.9 * len(held) < grown < 2 * len(held)
