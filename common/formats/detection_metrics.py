@@ -43,8 +43,15 @@ class Permutations(BaseModel):
 
 
 class Metrics(BaseModel):
-    n_questions: int | None = None
-    excluded: dict[str, int] = {}
+    n_questions: int
+    n_labelled: int
+    n_wrong: int
+    n_right: int
+    prevalence: float | None
+    n_groups: int
+    largest_group: int
+    n_relations: int
+    excluded: dict[str, int]
     undefined: str | None = None
     """Why there is nothing to tell apart; then there are no methods and splits."""
     detector: str

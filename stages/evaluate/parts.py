@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,25 +100,11 @@ def split_report(
     )  # fmt: skip
 
 
-def data_card(questions: Questions) -> DataCard:
-    labelled = np.isfinite(questions.label)
-    wrong = int((questions.label == 1).sum())
-    reasons = Counter(
-        reason for reason, kept in zip(questions.excluded, labelled, strict=True) if not kept and reason
-    )
-    groups = Counter(questions.group[labelled].tolist())
-    n = int(labelled.sum())
+def data_card(counts: Mapping[str, Any]) -> DataCard:
+    """counts: of detection_metrics.json."""
+    known = {name: counts[name] for name in DataCard.model_fields if name != "unexplained"}
     return DataCard(
-        n_questions=len(questions.id),
-        n_labelled=n,
-        n_wrong=wrong,
-        n_right=n - wrong,
-        prevalence=wrong / n if n else None,
-        excluded=dict(sorted(reasons.items())),
-        unexplained=len(questions.id) - n - reasons.total(),
-        n_groups=len(groups),
-        largest_group=max(groups.values(), default=0),
-        n_relations=len(np.unique(questions.relation[labelled])),
+        **known, unexplained=counts["n_questions"] - counts["n_labelled"] - sum(counts["excluded"].values())
     )
 
 

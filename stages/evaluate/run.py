@@ -92,7 +92,7 @@ def _given(job: Job, detection: Detection) -> dict[str, Any]:
         "seed": job.config.seed,
         "confidence": job.config.evaluation.confidence,
         "resamples": job.config.evaluation.bootstrap,
-        "data": parts.data_card(detection.questions),
+        "data": parts.data_card(detection.counts),
         "detector": detection.detector,
         "error_type_agreement": parts.error_type_agreement(detection.questions),
         "matching": job.config.data.matching,

@@ -91,6 +91,7 @@ class Detection(NamedTuple):
     rung: str | None  # the rung whose association the detector's tracks were made by
     cards: dict[str, MethodCard]
     questions: Questions
+    counts: Mapping[str, Any]  # of the questions, as detection_metrics.json has them
     splits: dict[str, ScoredSplit]  # in the order of SPLITS
     permutation: Permutations | None
     openings: int | None  # of the frozen test
@@ -105,7 +106,9 @@ def read_detection(questions_path: Path, metrics_path: Path, scores_path: Path) 
     metrics = METRICS.read(metrics_path)
     questions, others = read_questions(questions_path)
     if why := metrics.get("undefined"):
-        return Detection(metrics["detector"], None, {}, questions, {}, None, None, {}, metrics["absent"], why)
+        return Detection(
+            metrics["detector"], None, {}, questions, metrics, {}, None, None, {}, metrics["absent"], why
+        )
     cards, detector = _cards(metrics, metrics_path)
     origins = {str(each["split"]): str(each["from"]) for each in metrics.get("transfers", [])}
     absent = [str(sentence) for sentence in metrics.get("absent", [])]
@@ -142,6 +145,7 @@ def read_detection(questions_path: Path, metrics_path: Path, scores_path: Path) 
         ),
         cards=cards,
         questions=questions,
+        counts=metrics,
         splits=dict(sorted(splits.items(), key=lambda item: _place(item[0]))),
         permutation=metrics["permutation"] and Permutations.model_validate(metrics["permutation"]),
         openings=metrics.get("frozen_test_openings"),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -114,7 +115,12 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     records = questions(n)
     rng = np.random.default_rng(3)
+    kept = [record for record in records if record["label"] is not None]
+    wrong, groups = sum(record["label"] for record in kept), Counter(record["group"] for record in kept)
     metrics = {
+        "n_questions": n, "n_labelled": len(kept), "n_wrong": wrong, "n_right": len(kept) - wrong, "prevalence": wrong / len(kept),
+        "n_groups": len(groups), "largest_group": max(groups.values()), "n_relations": len({record["relation"] for record in kept}),
+        "excluded": {"empty": n - len(kept)},
         "schema_version": 3, "detector": "full", "associator": "marginals", "methods": methods, "error_types": ERROR_TYPES,
         "permutation": {"n": 50, "observed": 0.93, "auroc": (0.5 + 0.02 * rng.normal(size=50)).tolist()},
         "absent": ["Semantic entropy: detection.samples is 0."],

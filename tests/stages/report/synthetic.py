@@ -126,7 +126,7 @@ def make_run(
         ("track", "reasons", {"reasons.jsonl": _lines([{"question": q, "id": r["id"], "kind": "other", "sentence": f"“{r['answer']}” won."}
                                                       for q, r in enumerate(records) if r["label"]])}, ("track/causes",)),
         ("detect", "all", {"hallucination_scores.json": _json({"schema_version": 3, "detector": "tracks", "questions": scored}),
-                           "detection_metrics.json": _json({"schema_version": 3, "detector": "tracks", "associator": None, "methods": [],
+                           "detection_metrics.json": _json({**report["data"], "schema_version": 3, "detector": "tracks", "associator": None, "methods": [],
                                                                    "permutation": None, "error_types": {}, "absent": []})}, ("track/all",)),
         ("evaluate", "all", {"final_report.json": _json({**report, "schema_version": REPORT_VERSION})}, ("detect/all",)),
     ]  # fmt: skip
