@@ -43,7 +43,7 @@ class Estimator:
         earlier = dict(settings)
         for entry in entries.values():
             earlier |= {key: value for key, value in entry.parameters.items() if key in settings}
-        self.now, self._earlier = Quantities.of(settings), Quantities.of(earlier)
+        self.now, self._earlier = Quantities(settings), Quantities(earlier)
         self._entries, self._stages = entries, stages_folder
         self._by_kind: dict[str, list[Entry]] = {}
         for label, entry in entries.items():

@@ -147,7 +147,7 @@ class Predicted:
 
     def memory(self, stage: str) -> float:
         """Bytes of one process, on the device where the arithmetic is done, as the stage tells; 0 where it does not."""
-        return costs_of(STAGES_FOLDER / stage).memory(self._quantities, self.config) or 0.0
+        return costs_of(STAGES_FOLDER / stage).memory(self._quantities) or 0.0
 
 
 def _kind(unit: Unit) -> str:

@@ -2,7 +2,7 @@
 
 That module has a function `cost(quantities, unit) -> Cost | None` (None: nobody knows), and where it computes, `EFFICIENCY`
 and `GPU_EFFICIENCY`, the shares of a matrix product's rate that it reaches (1 unless given), and a function
-`memory(quantities, config) -> float`, bytes of one process. A stage without the module has no known costs.
+`memory(quantities) -> float`, bytes of one process. A stage without the module has no known costs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.contract import Unit
 from ghosttrack.common.models.sizes import weights_and_vocabulary
 
@@ -42,91 +41,78 @@ FLOAT = 4
 
 @dataclass(frozen=True)
 class Quantities:
-    """What the formulas are made of."""
+    """What the formulas are made of: `q["data.max_tokens"]` is a key of the configuration, the rest is worked out."""
 
-    layers: int
-    blocks: int
-    width: int
-    latents: int
-    tokens: int
-    row: int
-    row_bytes: int
-    """A token's state of one layer, as it is stored."""
-    base_tokens: float
-    """A layer's tokens in the pooled sample that the shared base is trained on."""
-    held_out: float
-    """Fraction of the documents."""
-    train_tokens: float
-    epochs: float
-    base_samples: float
-    splice_tokens: int
-    target_l0: float
-    pretrained: bool
-    """Whether SAEs are read instead of trained."""
-    questions: int
-    contexts: int
-    top_k: int
-    candidates: int
-    answer: int
-    fit_tokens: int
-    """Of held-out text, for the association model."""
-    associators: int
-    """Rungs of the ladder."""
-    vocabulary: int
-    weights: int | None
-    """Numbers in the model's files, where they are at hand."""
     settings: Mapping[str, Any]
-    """Dotted key to value of the whole configuration, for what one stage alone asks about."""
+    """Dotted key to value of a configuration, `layers` among them."""
 
-    @classmethod
-    def of(cls, settings: Mapping[str, Any]) -> Quantities:
-        """From dotted keys of a configuration, `layers` among them."""
-        train_tokens = settings["data.max_tokens"] * (1 - settings["data.held_out_fraction"])
-        layers = len(settings["layers"])
-        dtype, width = settings["extract.dtype"], settings["model.d_model"]
-        weights, vocabulary = weights_and_vocabulary(settings["model.base_model"])
-        base_tokens = min(settings["sae_training.base_tokens_per_layer"], train_tokens)
-        return cls(
-            layers=layers,
-            blocks=settings["model.n_layers"],
-            width=width,
-            latents=settings["sae.d_hidden"],
-            tokens=settings["data.max_tokens"],
-            row=settings["extract.max_length"],
-            row_bytes=width * ITEM_BYTES[dtype] + SCALE_BYTES.get(dtype, 0),
-            base_tokens=base_tokens,
-            held_out=settings["data.held_out_fraction"],
-            train_tokens=train_tokens,
-            epochs=settings["sae_training.epochs"],
-            base_samples=base_tokens * layers * settings["sae_training.base_epochs"],
-            splice_tokens=settings["sae_training.splice_tokens"],
-            target_l0=settings["sae.target_l0"],
-            pretrained=settings["sae.pretrained"] is not None,
-            questions=settings["data.max_questions"] or ALL_QUESTIONS,
-            contexts=settings["tracking.contexts"],
-            top_k=settings["tracking.top_k_features"],
-            candidates=settings["tracking.candidates"],
-            answer=_tokens_of_answer(settings["tracking.max_new_tokens"]),
-            fit_tokens=settings["tracking.fit_tokens"],
-            associators=len(settings["tracking.ladder"]),
-            vocabulary=vocabulary or VOCABULARY,
-            weights=weights,
-            settings=settings,
-        )
+    def __getitem__(self, key: str) -> Any:
+        return self.settings[key]
+
+    @property
+    def d_model(self) -> int:
+        return int(self["model.d_model"])
+
+    @property
+    def d_hidden(self) -> int:
+        return int(self["sae.d_hidden"])
+
+    @property
+    def layers(self) -> int:
+        return len(self["layers"])
+
+    @property
+    def row_bytes(self) -> int:
+        """A token's state of one layer, as it is stored."""
+        dtype = self["extract.dtype"]
+        return self.d_model * ITEM_BYTES[dtype] + SCALE_BYTES.get(dtype, 0)
+
+    @property
+    def train_tokens(self) -> float:
+        return float(self["data.max_tokens"] * (1 - self["data.held_out_fraction"]))
+
+    @property
+    def base_tokens(self) -> float:
+        """A layer's tokens in the pooled sample that the shared base is trained on."""
+        return min(self["sae_training.base_tokens_per_layer"], self.train_tokens)
+
+    @property
+    def base_samples(self) -> float:
+        return self.base_tokens * self.layers * self["sae_training.base_epochs"]
+
+    @property
+    def questions(self) -> int:
+        return self["data.max_questions"] or ALL_QUESTIONS
+
+    @property
+    def answer(self) -> int:
+        """Tokens."""
+        most = self["tracking.max_new_tokens"]
+        return most // 2 if most >= LONG_ANSWER else min(most, TOKENS_PER_ANSWER)
+
+    @functools.cached_property
+    def _weights_and_vocabulary(self) -> tuple[int | None, int | None]:
+        return weights_and_vocabulary(self["model.base_model"])
+
+    @property
+    def vocabulary(self) -> int:
+        return self._weights_and_vocabulary[1] or VOCABULARY
 
     @property
     def block_parameters(self) -> float:
-        return 12 * self.blocks * self.width**2
+        return 12.0 * self["model.n_layers"] * self.d_model**2
 
     @property
     def model_parameters(self) -> float:
-        by_formula = self.block_parameters + self.vocabulary * self.width
-        return by_formula if self.weights is None or self.weights < PACKED * by_formula else self.weights
+        """By the model's files where they are at hand."""
+        by_formula = self.block_parameters + self.vocabulary * self.d_model
+        weights, _ = self._weights_and_vocabulary
+        return by_formula if weights is None or weights < PACKED * by_formula else weights
 
     @property
     def sae_bytes(self) -> float:
         """Of one SAE, exact but for headers."""
-        return 4.0 * (2 * self.width * self.latents + 2 * self.latents + self.width)
+        return 4.0 * (2 * self.d_model * self.d_hidden + 2 * self.d_hidden + self.d_model)
 
 
 @dataclass(frozen=True)
@@ -136,10 +122,6 @@ class Cost:
     flop: float = 0.0
     seconds: float = 0.0
     size: float = 1e5
-
-
-def _tokens_of_answer(most: int) -> int:
-    return most // 2 if most >= LONG_ANSWER else min(most, TOKENS_PER_ANSWER)
 
 
 def _unknown(*_: object) -> None:
@@ -153,7 +135,7 @@ class StageCosts:
     cost: Callable[[Quantities, Unit], Cost | None] = _unknown
     efficiency: float = 1.0
     gpu_efficiency: float = 1.0
-    memory: Callable[[Quantities, Config], float | None] = _unknown
+    memory: Callable[[Quantities], float | None] = _unknown
 
     def seconds(self, quantities: Quantities, unit: Unit, rate: float, gpu: bool = False) -> float | None:
         """Time of a unit's work at this rate of a matrix product, FLOP a second; None where nobody knows."""

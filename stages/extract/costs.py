@@ -3,7 +3,6 @@
 FLOP (2·P + 2·N·d·L)·T·depth (P block parameters, N blocks, L tokens a row); bytes exact but for headers.
 """
 
-from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.contract import Unit
 from ghosttrack.common.engine.costs import FLOAT, INTERPRETER_BYTES, Cost, Quantities
 from ghosttrack.common.maths.sampling import sampled_rows
@@ -15,10 +14,12 @@ INDEX_BYTES = 14
 
 
 def cost(q: Quantities, unit: Unit) -> Cost | None:
-    depth = (unit.layers[-1] + 1) / q.blocks if unit.layers else 1.0
-    rows = sampled_rows(q.tokens, q.row, q.base_tokens, q.held_out)
-    tokens = q.tokens if unit.layers or rows is None else rows * q.row
-    attention = 2 * q.blocks * q.width * q.row
+    depth = (unit.layers[-1] + 1) / q["model.n_layers"] if unit.layers else 1.0
+    rows = sampled_rows(
+        q["data.max_tokens"], q["extract.max_length"], q.base_tokens, q["data.held_out_fraction"]
+    )
+    tokens = q["data.max_tokens"] if unit.layers or rows is None else rows * q["extract.max_length"]
+    attention = 2 * q["model.n_layers"] * q.d_model * q["extract.max_length"]
     layers = len(unit.layers) or q.layers
     return Cost(
         flop=depth * (2 * q.block_parameters + attention) * tokens,
@@ -26,7 +27,7 @@ def cost(q: Quantities, unit: Unit) -> Cost | None:
     )
 
 
-def memory(q: Quantities, config: Config) -> float:
+def memory(q: Quantities) -> float:
     """A forward pass keeps the outputs of all blocks and of the block at work (4·d wide) of a batch."""
-    tokens = config.extract.batch_size * config.extract.max_length
-    return INTERPRETER_BYTES + FLOAT * q.model_parameters + FLOAT * tokens * q.width * (q.layers + 14)
+    tokens = q["extract.batch_size"] * q["extract.max_length"]
+    return INTERPRETER_BYTES + FLOAT * q.model_parameters + FLOAT * tokens * q.d_model * (q.layers + 14)

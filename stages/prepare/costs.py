@@ -12,7 +12,7 @@ def cost(q: Quantities, unit: Unit) -> Cost | None:
         "model": Cost(seconds=4 * q.model_parameters / READ_RATE, size=4 * q.model_parameters),
         "questions": Cost(seconds=0.5, size=600.0 * q.questions),
         "contexts": Cost(),
-        "corpus": Cost(seconds=q.tokens / TOKENIZER_RATE, size=12.0 * q.tokens),
+        "corpus": Cost(seconds=q["data.max_tokens"] / TOKENIZER_RATE, size=12.0 * q["data.max_tokens"]),
         "asked": Cost(),  # nobody has counted the new questions
         "asked_contexts": Cost(),
     }.get(unit.name)

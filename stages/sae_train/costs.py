@@ -4,7 +4,6 @@ The quality of n layers' SAEs takes 3 losses of S spliced tokens for each (half 
 4·n·d·h² for their identity.
 """
 
-from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.contract import Unit
 from ghosttrack.common.engine.costs import FLOAT, INTERPRETER_BYTES, READ_RATE, Cost, Quantities
 
@@ -22,20 +21,23 @@ PAGE_BYTES = 1.6e5
 
 def cost(q: Quantities, unit: Unit) -> Cost | None:
     if unit.name == "quality":
-        losses = 3 * q.splice_tokens * (q.block_parameters + 2 * q.vocabulary * q.width)
+        losses = 3 * q["sae_training.splice_tokens"] * (q.block_parameters + 2 * q.vocabulary * q.d_model)
         slower = EFFICIENCY / SPLICE_EFFICIENCY
         return Cost(
-            flop=q.layers * (slower * losses + 4 * q.width * q.latents**2), size=PAGE_BYTES * (q.layers + 1)
+            flop=q.layers * (slower * losses + 4 * q.d_model * q.d_hidden**2),
+            size=PAGE_BYTES * (q.layers + 1),
         )
-    if q.pretrained and unit.layer is not None:
+    if q["sae.pretrained"] is not None and unit.layer is not None:
         return Cost(seconds=q.sae_bytes / READ_RATE, size=q.sae_bytes)
-    samples = q.base_samples if unit.layer is None else q.train_tokens * q.epochs
+    samples = q.base_samples if unit.layer is None else q.train_tokens * q["sae_training.epochs"]
     if unit.name.startswith("independent_"):
         samples += q.base_samples / q.layers
-    return Cost(flop=q.width * (2 * q.latents + ACTIVE_FLOP * q.target_l0) * samples, size=q.sae_bytes)
+    return Cost(
+        flop=q.d_model * (2 * q.d_hidden + ACTIVE_FLOP * q["sae.target_l0"]) * samples, size=q.sae_bytes
+    )
 
 
-def memory(q: Quantities, config: Config) -> float:
+def memory(q: Quantities) -> float:
     """Weights, gradients and Adam's two moments, and a batch's latents with what their gradient needs."""
-    sae = FLOAT * 2 * q.width * q.latents
-    return INTERPRETER_BYTES + 4 * sae + FLOAT * config.sae_training.batch_size * 3 * (q.latents + q.width)
+    sae = FLOAT * 2 * q.d_model * q.d_hidden
+    return INTERPRETER_BYTES + 4 * sae + FLOAT * q["sae_training.batch_size"] * 3 * (q.d_hidden + q.d_model)

@@ -4,7 +4,6 @@ Reading a token takes 2·P FLOP for the model's P block parameters, encoding its
 unembedding 2·V·d; of the tracked latents k are followed a scan, for each associator of the ladder.
 """
 
-from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.contract import Unit
 from ghosttrack.common.engine.costs import FLOAT, INTERPRETER_BYTES, TOKENS_PER_PROMPT, Cost, Quantities
 
@@ -16,59 +15,61 @@ CAUSES_A_QUESTION = 30
 
 
 def cost(q: Quantities, unit: Unit) -> Cost | None:
-    encoding = 2 * q.width * q.latents * q.layers
-    unembedding = 2 * q.width * q.vocabulary
+    encoding = 2 * q.d_model * q.d_hidden * q.layers
+    unembedding = 2 * q.d_model * q.vocabulary
     reading = 2 * q.block_parameters + encoding
     answers = q.questions * (1 + q.answer)
     return {
         "answers": Cost(
             flop=q.questions * 2 * q.model_parameters * (TOKENS_PER_PROMPT + q.answer)
             + answers * q.layers * unembedding,
-            size=answers * q.layers * (2.0 * q.width + 24),
+            size=answers * q.layers * (2.0 * q.d_model + 24),
         ),
         "contexts": Cost(
             flop=q.questions
-            * (1 + q.contexts)
+            * (1 + q["tracking.contexts"])
             * 2
             * (q.block_parameters * TOKENS_PER_PROMPT + q.model_parameters * q.answer),
-            size=60.0 * q.questions * (1 + q.contexts),
+            size=60.0 * q.questions * (1 + q["tracking.contexts"]),
         ),
         "association": Cost(
-            flop=q.fit_tokens * reading + q.layers * q.latents * unembedding,
+            flop=q["tracking.fit_tokens"] * reading + q.layers * q.d_hidden * unembedding,
             seconds=2 + 0.7 * q.layers,
-            size=600.0 * q.layers * q.latents,
+            size=600.0 * q.layers * q.d_hidden,
         ),
         "all": Cost(
             flop=answers * encoding,
-            seconds=answers * q.layers * (1 + q.associators) * 3.4e-5,
-            size=24.0 * answers * q.layers * q.top_k,
+            seconds=answers * q.layers * (1 + len(q["tracking.ladder"])) * 3.4e-5,
+            size=24.0 * answers * q.layers * q["tracking.top_k_features"],
         ),
         "independent": Cost(
-            flop=answers * encoding + q.fit_tokens * reading,
+            flop=answers * encoding + q["tracking.fit_tokens"] * reading,
             seconds=answers * q.layers * 7e-5,
-            size=12.0 * answers * q.layers * q.top_k,
+            size=12.0 * answers * q.layers * q["tracking.top_k_features"],
         ),
         "account": Cost(
             flop=q.questions * 2 * q.block_parameters * (TOKENS_PER_PROMPT + q.answer)
             + 3 * answers * encoding,
             seconds=0.02 * q.questions,
-            size=answers * q.layers * (34.0 * q.candidates + 10.0 * q.top_k),
+            size=answers * q.layers * (34.0 * q["tracking.candidates"] + 10.0 * q["tracking.top_k_features"]),
         ),
         "shown": Cost(seconds=1 + 0.011 * q.questions, size=40e3 * q.questions),
         "causes": Cost(
-            flop=q.settings["tracking.causes"] * CAUSES_A_QUESTION * 4 * 2 * q.block_parameters,
-            seconds=2 + 0.5 * q.settings["tracking.causes"],
+            flop=q["tracking.causes"] * CAUSES_A_QUESTION * 4 * 2 * q.block_parameters,
+            seconds=2 + 0.5 * q["tracking.causes"],
         ),
         "reasons": Cost(seconds=0.5 + 0.001 * q.questions, size=600.0 * q.questions),
-        "validation": Cost(flop=min(q.fit_tokens, VALIDATION_TOKENS) * reading, seconds=15 + q.layers),
+        "validation": Cost(
+            flop=min(q["tracking.fit_tokens"], VALIDATION_TOKENS) * reading, seconds=15 + q.layers
+        ),
         "asked_answers": Cost(),  # nobody has counted the new questions
         "asked_contexts": Cost(),
         "asked": Cost(),
     }.get(unit.name)
 
 
-def memory(q: Quantities, config: Config) -> float:
+def memory(q: Quantities) -> float:
     """All layers' SAEs beside the model, and a batch's latents."""
-    sae = FLOAT * 2 * q.width * q.latents
-    batch = FLOAT * config.tracking.batch_size * q.answer * q.layers * q.latents
+    sae = FLOAT * 2 * q.d_model * q.d_hidden
+    batch = FLOAT * q["tracking.batch_size"] * q.answer * q.layers * q.d_hidden
     return INTERPRETER_BYTES + FLOAT * q.model_parameters + q.layers * sae + batch
