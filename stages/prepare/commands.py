@@ -102,12 +102,13 @@ def labelled(given: Given, response: str) -> Iterator[str]:
 def columns(config: Config) -> None:
     """Whether questions and text are there and have their columns, from their first rows; and the relations that are named."""
     from ghosttrack.stages.prepare import sources
-    from ghosttrack.stages.prepare.run import questions_of
 
     asked = config.data
     if asked.questions not in sources.OF_FACTBOOK:
         sources.check_questions(asked.questions, asked.columns, asked.questions_config, asked.questions_split)
         if asked.relations is not None:
+            from ghosttrack.stages.prepare.run import questions_of  # late: it takes torch with it
+
             questions_of(config)
         click.echo(f"{asked.questions} has its columns")
     if asked.corpus != sources.FACTBOOK:
