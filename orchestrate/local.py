@@ -5,7 +5,7 @@ import os
 import shlex
 import signal
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -53,12 +53,18 @@ class LocalExecutor:
 
     def submit(self, request: Request, plan: Plan) -> None:
         steps = steps_of(chain_of(plan))
-        needy = [step for step in steps if request.contract_of(step.stage).torch]
-        if self._command is not Request.stage_command or not pays(len(needy)):
+        with self.forking(request, [step.stage for step in steps]):
             self._execute(request, plan, steps)
+
+    @contextlib.contextmanager
+    def forking(self, request: Request, stages: Iterable[str]) -> Iterator[None]:
+        """Within the context, stages are forks of one process, where that pays for those that will run."""
+        needy = [stage for stage in stages if request.contract_of(stage).torch]
+        if self._command is not Request.stage_command or not pays(len(needy)):
+            yield
             return
         with contextlib.closing(ForkServer({**os.environ, **code_variables(request)})) as self._server:
-            self._execute(request, plan, steps)
+            yield
         self._server = None
 
     def status(self, request: Request, plan: Plan) -> JobsStatus:

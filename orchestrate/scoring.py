@@ -43,10 +43,12 @@ def score(request: Request, questions: Path, output: Path) -> None:
     request = request.with_override(f"data.asked={questions.resolve()}")
     _refuse_unfinished(request, finish)
     names = units_for_questions(request)
-    for stage in dict.fromkeys(label.split("/")[0] for label in names):
-        stale = [each.unit.name for each in request.plan().stale_of(stage) if each.unit.label in names]
-        if stale:
-            LocalExecutor(terminal).run_stage(request, stage, stale)
+    stages, executor = list(dict.fromkeys(label.split("/")[0] for label in names)), LocalExecutor(terminal)
+    with executor.forking(request, stages):
+        for stage in stages:
+            stale = [each.unit.name for each in request.plan().stale_of(stage) if each.unit.label in names]
+            if stale:
+                executor.run_stage(request, stage, stale)
     plan = request.plan()
     scored, asked = (plan.result_of(file.name) for file in (ASKED_SCORES, ASKED))
     with storage_errors(output):
