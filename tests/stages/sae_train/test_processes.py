@@ -1,6 +1,6 @@
 """Two processes, started for real by accelerate's launcher, share the layers: each trains a group of them side by side."""
 
-import os
+import logging
 import shutil
 import subprocess
 import sys
@@ -8,38 +8,43 @@ from pathlib import Path
 
 import pytest
 
+from ghosttrack.common.config.load import load_config
+from ghosttrack.common.engine.contract import STAGES_FOLDER, load_contract
+from ghosttrack.common.engine.stage import run_units
 from ghosttrack.common.files import sha256_of
+from ghosttrack.stages.sae_train.run import run
+from tests.pipeline import CODE, Pipeline
 
 pytestmark = pytest.mark.slow
 
-CODE = Path(__file__).parents[3]
+UNITS = ("base", *(f"{kind}_{n}" for n in range(4) for kind in ("layer", "independent")))
 
 
-def stage(name: str, root: Path, *options: str) -> None:
-    command = [sys.executable, "-m", f"ghosttrack.stages.{name}", "--config", "demo", "--stub"]
-    settings = ("--set", f"paths.root={root}", "--set", "sae.independent_twin=true")
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, *settings, *options], cwd=CODE, env=environment, capture_output=True, text=True
+def test_two_processes_train_the_saes_that_one_trains(stub_run: Pipeline, tmp_path: Path) -> None:
+    roots = alone, together = tmp_path / "alone", tmp_path / "together"
+    for root in roots:
+        shutil.copytree(stub_run.root, root, symlinks=True)
+        for trained in ("sae_train", "current/demo-stub/sae_train"):
+            shutil.rmtree(root / ".store" / trained)
+    twin = "sae.independent_twin=true"
+    config = load_config("demo", [f"paths.root={alone}", twin], stub=True, environ={})
+    run_units(
+        load_contract(STAGES_FOLDER / "sae_train"), run, config, names=UNITS, log=logging.getLogger("test")
     )
+    settings = (f"paths.root={together}", twin, "sae_training.layers_together=2")
+    done = subprocess.run(
+        [sys.executable, "-m", "ghosttrack.stages.sae_train", "--config", "demo", "--stub", "--processes", "2",
+         *(part for value in settings for part in ("--set", value)), *(f"--unit={unit}" for unit in UNITS)],
+        cwd=CODE, capture_output=True, text=True,
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_two_processes_train_the_saes_that_one_trains(tmp_path: Path) -> None:
-    alone, together = tmp_path / "alone", tmp_path / "together"
-    for name in ("prepare", "extract"):
-        stage(name, alone)
-    shutil.copytree(alone, together, symlinks=True)
-    units = [
-        f"--unit={unit}"
-        for unit in ("base", *(f"{kind}_{n}" for n in range(4) for kind in ("layer", "independent")))
-    ]
-    stage("sae_train", alone, *units)
-    stage("sae_train", together, *units, "--processes", "2", "--set", "sae_training.layers_together=2")
-    folders = [root / "models/checkpoints/demo-stub" for root in (alone, together)]
     digests = [
-        {path.name: sha256_of(path) for path in folder.iterdir() if "manifest" not in path.name}
-        for folder in folders
+        {
+            path.name: sha256_of(path)
+            for path in (root / "models/checkpoints/demo-stub").iterdir()
+            if path.exists() and "manifest" not in path.name
+        }
+        for root in roots
     ]
     assert len(digests[0]) == 2 + 4 * 2 * 2
     assert digests[0] == digests[1]
