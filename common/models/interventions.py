@@ -144,8 +144,10 @@ class Bench:
         output: Tensor, sae: JumpReLUSAE, row: Tensor, column: Tensor, latent: Tensor, value: Tensor
     ) -> Tensor:
         state = output[row, column].float()
-        seen = (sae.normalise(state) * sae.W_enc.T[latent]).sum(-1) + sae.b_enc[latent]
-        now = seen * (seen > sae.threshold[latent])
+        own = sae.own_unit(state)
+        own = own[:, 0] if isinstance(own, Tensor) else own
+        seen = (sae.normalise(state) * sae.W_enc.T[latent]).sum(-1) + own * sae.b_enc[latent]
+        now = seen * (seen > own * sae.threshold[latent])
         change = (value - now)[:, None] * sae.W_dec[latent] / sae.scale
         return output.index_put((row, column), change.to(output.dtype), accumulate=True)
 

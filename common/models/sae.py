@@ -8,7 +8,9 @@ comparable between latents and between layers.
     z = ((state - mean) · scale) W_enc + b_enc        acts = z · 1[z > threshold]
     reconstruction = (acts W_dec + b_dec) / scale + mean
 
-A TopK SAE that was trained elsewhere keeps only the `k` largest of these activations of a state.
+A TopK SAE that was trained elsewhere keeps only the `k` largest of these activations of a state. One that was trained on states
+divided by a length of their own (`own_scale`) has biases and thresholds in that unit, r: b_enc, threshold and b_dec stand for r times
+themselves. Its activations are in the state's unit, as those of the others, and so linear in it while r is held.
 """
 
 from dataclasses import dataclass, fields, replace
@@ -24,6 +26,8 @@ from ghosttrack.common.foreign import whole
 
 FORMAT = "ghosttrack.jumprelu_sae"
 VERSION = 1
+LAYER_NORM_EPSILON = 1e-5
+"""Of SAELens; it divides by the deviation and this, and multiplies by the deviation alone, which is the same but for 1e-5."""
 CHUNK_ROWS = 4096
 """Rows encoded at a time where only a summary of the activations is kept."""
 
@@ -54,6 +58,9 @@ class JumpReLUSAE:
     target_l0: float
     k: int | None = None
     """Most active latents of a state (TopK); None: no bound."""
+    own_scale: str | None = None
+    """What a state is divided by before it is encoded: `layer_norm` (its standard deviation, when its mean is gone, which comes back
+    after decoding) or `constant_norm_rescale` (its norm, over √d_model); None: nothing."""
 
     @property
     def d_model(self) -> int:
@@ -74,16 +81,37 @@ class JumpReLUSAE:
 
     def encode(self, states: Tensor) -> Tensor:
         """states: [..., d_model], the model's units → activations [..., d_hidden] float32, 0 where inactive."""
-        preactivations = self.normalise(states) @ self.W_enc + self.b_enc
-        acts = preactivations * (preactivations > self.threshold)
+        own = self.own_unit(states)
+        preactivations = self.normalise(states) @ self.W_enc + own * self.b_enc
+        acts = preactivations * (preactivations > own * self.threshold)
         if self.k is None or self.k >= self.d_hidden:
             return acts
         values, latents = acts.topk(self.k, dim=-1)
         return torch.zeros_like(acts).scatter_(-1, latents, values)
 
-    def decode(self, acts: Tensor) -> Tensor:
-        """acts: [..., d_hidden] → reconstruction [..., d_model] float32, the model's units."""
-        return (acts @ self.W_dec + self.b_dec) / self.scale + self.mean
+    def decode(self, acts: Tensor, states: Tensor | None = None) -> Tensor:
+        """acts: [..., d_hidden] → reconstruction [..., d_model] float32, the model's units.
+
+        states: [..., d_model], those that were encoded; a SAE with a scale of each state's own needs them.
+        """
+        return acts @ self.W_dec / self.scale + self.bias(states)
+
+    def own_unit(self, states: Tensor) -> Tensor | float:
+        """The unit of biases and thresholds at each state, [..., 1]; 1 for all, where states have no scale of their own."""
+        if self.own_scale == "layer_norm":
+            return states.float().std(-1, keepdim=True) + LAYER_NORM_EPSILON
+        if self.own_scale == "constant_norm_rescale":
+            return torch.linalg.vector_norm(states.float(), dim=-1, keepdim=True) / self.d_model**0.5
+        return 1.0
+
+    def bias(self, states: Tensor | None = None) -> Tensor:
+        """What a reconstruction is without latents, [d_model], or [..., d_model] of states with a scale of their own."""
+        if self.own_scale is None:
+            return self.b_dec / self.scale + self.mean
+        if states is None:
+            raise ModelMismatchError(f"the SAE{self._of_layer()} decodes only with the states at hand")
+        centre = states.float().mean(-1, keepdim=True) if self.own_scale == "layer_norm" else 0.0
+        return self.own_unit(states) * self.b_dec / self.scale + centre
 
     def top_k(self, states: Tensor, k: int) -> tuple[Tensor, Tensor]:
         """The k strongest active latents of each state, strongest first.
@@ -160,7 +188,7 @@ def _from_content(path: Path, content: Any) -> JumpReLUSAE:
             f"{path} has format version {content.get('version')!r}, this program reads {VERSION}; "
             "train it again with `ghosttrack run`"
         )
-    content.setdefault("k", None)  # files of before there were TopK SAEs
+    content = {"k": None, "own_scale": None} | content  # files of before there were such SAEs
     names = [field.name for field in fields(JumpReLUSAE)]
     if missing := [name for name in [*names, "d_model", "d_hidden"] if name not in content]:
         raise CorruptInputError(f"{path} has no {missing[0]!r}; train it again with `ghosttrack run`")

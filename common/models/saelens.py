@@ -39,6 +39,8 @@ TENSORS = {
     "gated": ("W_enc", "b_gate", "b_mag", "r_mag", "W_dec", "b_dec"),
 }
 """Of each architecture that is read."""
+OWN_SCALES = ("layer_norm", "constant_norm_rescale")
+"""Of `normalize_activations`, what divides every state by a length of its own."""
 EQUAL_NORMS = 1.001
 """Ratio of norms up to which a decoder counts as normalised."""
 FACTORS = ("finetuning_scaling_factor", "scaling_factor")
@@ -96,6 +98,10 @@ class Settings(BaseModel):
         return "topk" if topk else self.architecture
 
     @property
+    def own_scale(self) -> str | None:
+        return str(self.normalize_activations) if self.normalize_activations in OWN_SCALES else None
+
+    @property
     def most_active(self) -> int | None:
         """Of a TopK SAE."""
         k = self.k or self.activation_fn_kwargs.get("k")
@@ -118,8 +124,10 @@ def write(sae: JumpReLUSAE, folder: Path, metadata: Mapping[str, Any]) -> None:
 
     metadata: what else SAELens may know, such as model_name. Raises OSError.
     """
-    if sae.k is not None:
-        raise ModelMismatchError("a TopK SAE is not exported: take it from where it came from")
+    if sae.k is not None or sae.own_scale is not None:
+        raise ModelMismatchError(
+            "a TopK SAE, or one with a scale of each state's own, is not exported: take it from where it came from"
+        )
     folder.mkdir(parents=True)
     tensors = {name: tensor.float().contiguous() for name, tensor in _plain(sae).items()}
     (folder / WEIGHTS_FILE).write_bytes(
@@ -170,7 +178,7 @@ def read(folder: Path, *, layer: int, d_model: int, d_hidden: int, target_l0: fl
     own, known = metadata.ghosttrack, metadata.ghosttrack.target_l0 or settings.most_active or metadata.l0
     sae = fitting(
         w, scale=own.scale, d_hidden=d_hidden, layer=layer, target_l0=known or target_l0,
-        norm_limit=own.norm_limit, k=settings.most_active, path=path,
+        norm_limit=own.norm_limit, k=settings.most_active, own_scale=settings.own_scale, path=path,
     )  # fmt: skip
     source = {
         "architecture": settings.architecture,
@@ -191,6 +199,7 @@ def fitting(
     path: Path,
     norm_limit: float | None = None,
     k: int | None = None,
+    own_scale: str | None = None,
 ) -> JumpReLUSAE:
     """The SAE of weights in the model's own units, with latents that are never active up to `d_hidden`.
 
@@ -213,7 +222,7 @@ def fitting(
         W_enc=wide["W_enc"] / scale, b_enc=wide["b_enc"], W_dec=wide["W_dec"] * scale, b_dec=w["b_dec"] * scale,
         threshold=wide["threshold"],  # relu(z) · 1[z > t] with t < 0 is z · 1[z > 0]
         mean=torch.zeros(w["b_dec"].shape[0]), scale=scale, norm_limit=norm_limit or math.inf, layer=layer,
-        target_l0=target_l0, k=k,
+        target_l0=target_l0, k=k, own_scale=own_scale,
     ).folded()  # fmt: skip
 
 
@@ -239,6 +248,8 @@ def _as_jumprelu(settings: Settings, w: dict[str, Tensor]) -> dict[str, Tensor]:
         found["W_dec"] = found["W_dec"] / norms.clamp(min=1e-12)[:, None]
     if settings.apply_b_dec_to_input:  # (x - b_dec) W_enc + b_enc
         found["b_enc"] = found["b_enc"] - found["b_dec"] @ found["W_enc"]
+    if settings.own_scale == "layer_norm":  # takes each state's mean away
+        found["W_enc"] = found["W_enc"] - found["W_enc"].mean(0)
     return {name: found[name].float() for name in TENSORS["jumprelu"]}
 
 
@@ -286,12 +297,7 @@ def _check_kind(path: Path, settings: Settings) -> None:
         )
     if settings.kind == "topk" and settings.most_active is None:
         raise ModelMismatchError(f"{path}: a TopK SAE that does not say its k; save it again with SAELens")
-    if settings.normalize_activations in ("layer_norm", "constant_norm_rescale"):
-        raise ModelMismatchError(
-            f"{path}: normalize_activations is {settings.normalize_activations!r}: every state is divided by its own norm, so that "
-            "no latent adds the same to all states; take SAEs that were trained without"
-        )
-    if settings.normalize_activations not in ("none", False):
+    if settings.normalize_activations not in ("none", False, *OWN_SCALES):
         raise ModelMismatchError(
             f"{path}: normalize_activations is {settings.normalize_activations!r}: the scale is not folded into the "
             "weights, as in a checkpoint of a training. Take the folder that SAELens writes at the end of the training, "

@@ -143,7 +143,7 @@ class Tally:
     def add(self, states: Tensor, keep: Tensor) -> None:
         """states: [n, d_model], the model's units; keep: bool [n], neither position 0 nor outliers."""
         acts = self.sae.encode(states)
-        batch, reconstruction = self.sae.normalise(states), self.sae.normalise(self.sae.decode(acts))
+        batch, reconstruction = self.sae.normalise(states), self.sae.normalise(self.sae.decode(acts, states))
         active = (acts > 0)[keep]
         self._counts.append(active.sum(1).float())
         self._fired += active.sum(0)

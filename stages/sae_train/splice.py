@@ -118,7 +118,7 @@ def all_layers(
 def replaced(kind: str, states: Tensor, kept: Tensor, sae: JumpReLUSAE, mean: Tensor) -> Tensor:
     """states [..., d_model] with what takes the place of the kept ones: reconstruction, zero or mean."""
     if kind == "sae":
-        new = sae.decode(sae.encode(states)).to(states.dtype)
+        new = sae.decode(sae.encode(states), states).to(states.dtype)
     elif kind == "mean":
         new = mean.to(states.dtype).expand_as(states)
     else:

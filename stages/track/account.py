@@ -80,7 +80,7 @@ def parts_of_state(state: Tensor, latents: Tensor, activations: Tensor, sae: Jum
     acts = sae.encode(state)
     left = torch.ones_like(acts).scatter_reduce(1, latents, (activations <= 0).float(), "amin")
     untracked = (acts * left) @ decoder
-    bias = (sae.b_dec / sae.scale + sae.mean).expand_as(state)
+    bias = sae.bias(state).expand_as(state)
     return torch.stack([tracked, untracked, bias, state - tracked - untracked - bias], dim=1)
 
 

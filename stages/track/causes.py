@@ -36,8 +36,14 @@ class Effects(NamedTuple):
         return order[self.predicted[order] > 0][:count]
 
 
-def track_effects(nodes: Nodes, gradient: Tensor, read_out: Tensor, saes: Sequence[JumpReLUSAE]) -> Effects:
-    """gradient: [n_layers, n, d_model], of the logit difference by the state of each problem at each layer; read_out:
+def track_effects(
+    nodes: Nodes,
+    gradient: Tensor,
+    read_out: Tensor,
+    saes: Sequence[JumpReLUSAE],
+    units: Sequence[Tensor | float] = (),
+) -> Effects:
+    """units: of each layer the unit of its SAE's thresholds at each problem ([n, 1] or 1), which is held. gradient: [n_layers, n, d_model], of the logit difference by the state of each problem at each layer; read_out:
     [n, d_model], by the last layer's state with the final norm's scale held (0 where a position does not predict)."""
     problem, number = nodes.where[0], nodes.track[nodes.where]
     code, owner = np.unique((problem * (1 << 32) + number).numpy(), return_inverse=True)
@@ -50,7 +56,8 @@ def track_effects(nodes: Nodes, gradient: Tensor, read_out: Tensor, saes: Sequen
         own, latent = track[row, place, rank], nodes.active.latents[row, place, rank]
         activation = nodes.active.activations[row, place, rank]
         left = activation - sae.scale * (gone[own] * sae.W_enc.T[latent]).sum(1)
-        taken = left * (left > sae.threshold[latent])
+        unit = units[place] if units else 1.0
+        taken = left * (left > (unit[row, 0] if isinstance(unit, Tensor) else unit) * sae.threshold[latent])
         change = taken[:, None] * sae.W_dec[latent] / sae.scale
         gone[own] += change
         predicted[own] += (change * gradient[place][row]).sum(1)

@@ -60,9 +60,8 @@ def follow_states(
         effects.append(node_effects(latent, activation, decoder, difference, scale))
         of_candidates.append(candidate_effects(latent, activation, decoder, rows, scale))
         # Less what no latent says, not less the mean, which SAEs from elsewhere do not keep.
-        silent = sae.decode(torch.zeros(1, sae.d_hidden))
-        spread = (here - silent).square().sum(1).clamp(min=1e-12)
-        errors.append((here - sae.decode(acts)).square().sum(1) / spread)
+        spread = (here - sae.bias(here)).square().sum(1).clamp(min=1e-12)
+        errors.append((here - sae.decode(acts, here)).square().sum(1) / spread)
         counts.append((acts > 0).sum(1))
         latents.append(latent)
         activations.append(activation)

@@ -109,7 +109,15 @@ class QuestionBench:
         first = min(self.places)
         slopes = gradients(self.model, self.layers, self.bench.tokens, first, emitted, rival, self.prefix)
         at = torch.tensor([place - first for place in self.places])
-        return track_effects(self.nodes, slopes[:, at], self._read_out(head, emitted, rival), self.saes)
+        units = [
+            sae.own_unit(torch.stack([self.states(layer, place) for place in self.places]))
+            if sae.own_scale
+            else 1.0
+            for layer, sae in zip(self.layers, self.saes, strict=True)
+        ]
+        return track_effects(
+            self.nodes, slopes[:, at], self._read_out(head, emitted, rival), self.saes, units
+        )
 
     def outcomes(self, interventions: Sequence[Sequence[Edit]]) -> list[Outcome]:
         """What each intervention does, in batches."""

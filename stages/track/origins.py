@@ -46,7 +46,7 @@ def contributions(
             carried, constant = tracked + untracked, constant + sae_bias
         parts = torch.stack([carried, error, constant, *attention, mlp], dim=1)
         found = encoder @ parts.mT  # [n, k, len(SHARES) - 1]
-        found[..., 2] += sae.b_enc[active.latents[:, place]]
+        found[..., 2] += sae.own_unit(writes.outputs[layers[place]]) * sae.b_enc[latents]
         own = own_part(active, previous, place, encoder, saes)
         found[..., 0] -= own
         given[:, place] = torch.cat([own[..., None], found], dim=-1)

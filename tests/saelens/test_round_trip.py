@@ -75,7 +75,18 @@ def test_sae_lens_computes_the_same_with_what_we_export(
     assert (again.scale, again.norm_limit, again.target_l0) == (sae.scale, 4000.0, 100.0)
 
 
-@pytest.mark.parametrize("options", [(), ("b_dec",), ("bfloat16",), ("b_dec", "bfloat16")])
+@pytest.mark.parametrize(
+    "options",
+    [
+        (),
+        ("b_dec",),
+        ("bfloat16",),
+        ("b_dec", "bfloat16"),
+        ("layer_norm",),
+        ("b_dec", "layer_norm"),
+        ("constant_norm_rescale",),
+    ],
+)
 def test_we_compute_the_same_with_what_sae_lens_saves(
     there: Command, tmp_path: Path, options: tuple[str, ...]
 ) -> None:
@@ -86,8 +97,11 @@ def test_we_compute_the_same_with_what_sae_lens_saves(
     sae = saelens.read(tmp_path / "sae", layer=LAYER, d_model=D_MODEL, d_hidden=D_HIDDEN, target_l0=5).sae
     raw = saelens.load_file(tmp_path / "sae/sae_weights.safetensors")
     acts = sae.encode(states)
-    assert_same(found, acts, sae.decode(acts), raw["W_dec"].float().norm(dim=1))
+    norms = raw["W_dec"].float().norm(dim=1) * sae.own_unit(states)  # ours are in the states' unit
+    assert_same(found, acts, sae.decode(acts, states), norms)
 
+    if sae.own_scale is not None:
+        return
     saelens.write(replace(sae, layer=LAYER), tmp_path / "ours", {})
     there("load", tmp_path / "ours", tmp_path / "states.pt", tmp_path / "again.pt")
     assert_same(torch.load(tmp_path / "again.pt"), acts, sae.decode(acts))

@@ -1,7 +1,7 @@
 """Runs in the environment of the real sae-lens, without any code of ours: a command a line, as a JSON list.
 
 load FOLDER STATES OUT                      what sae-lens makes of the states with the SAE in a folder: {"acts", "out"}
-save FOLDER STATES OUT [b_dec] [bfloat16]   the same for random weights that it then saves in the folder
+save FOLDER STATES OUT [b_dec] [bfloat16] [layer_norm]   the same for random weights that it then saves in the folder
 train FOLDER                                save an unfolded checkpoint of a training in FOLDER/checkpoint, and the folded
                                             end of it in FOLDER/final
 """
@@ -36,8 +36,13 @@ def outputs(sae: SAE, states: str, path: str) -> None:
 
 
 def save(folder: str, states: str, path: str, *options: str) -> None:
+    scale = [option for option in options if option in ("layer_norm", "constant_norm_rescale")]
     config = JumpReLUSAEConfig(
-        d_in=D_MODEL, d_sae=D_HIDDEN, apply_b_dec_to_input="b_dec" in options, metadata=SAEMetadata(**HOOK)
+        d_in=D_MODEL,
+        d_sae=D_HIDDEN,
+        apply_b_dec_to_input="b_dec" in options,
+        normalize_activations=scale[0] if scale else "none",
+        metadata=SAEMetadata(**HOOK),
     )
     sae = JumpReLUSAE(config)
     randomise(sae)

@@ -14,6 +14,7 @@ from tests.tiny_models import N_LAYERS, save_random_model
 
 LENGTH, FIRST = 12, 7
 SAES = {layer: dataclasses.replace(sae(layer), mean=torch.full((32,), 0.1)) for layer in range(N_LAYERS)}
+SAES[1] = dataclasses.replace(SAES[1], own_scale="constant_norm_rescale", mean=torch.zeros(32))
 
 
 @pytest.fixture(scope="module", params=["llama", "gpt2", "gemma2", "gpt_neox"])
@@ -35,12 +36,13 @@ def by_hand(model, tokens, edits):
         def hook(_, __, output, own=own, one=SAES[layer]):
             states = (output if isinstance(output, torch.Tensor) else output[0]).clone()
             for place in {edit.place for edit in own}:
-                acts = one.encode(states[0, place])
-                error = states[0, place] - one.decode(acts)
+                state = states[0, place].clone()
+                acts = one.encode(state)
+                error = state - one.decode(acts, state)
                 for edit in own:
                     if edit.place == place:
                         acts[edit.latent] = edit.value
-                states[0, place] = one.decode(acts) + error
+                states[0, place] = one.decode(acts, state) + error
             return states if isinstance(output, torch.Tensor) else (states, *output[1:])
 
         handles.append(block.register_forward_hook(hook))

@@ -1,9 +1,11 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from ghosttrack.common.errors import CorruptInputError, ModelMismatchError, NumericError
+from ghosttrack.common.models import saelens
 from ghosttrack.common.models.sae import JumpReLUSAE
 
 
@@ -35,6 +37,24 @@ def test_encode_and_decode_follow_the_formula(states: torch.Tensor) -> None:
     assert torch.allclose(sae.encode(states).double(), acts, atol=1e-5)
     assert torch.allclose(sae.decode(sae.encode(states)).double(), out, atol=1e-4)
     assert 0 < (acts > 0).double().mean() < 1
+
+
+@pytest.mark.parametrize("own_scale", ["layer_norm", "constant_norm_rescale"])
+def test_a_scale_of_each_state_s_own_makes_a_larger_state_a_larger_reconstruction(
+    states: torch.Tensor, own_scale: str, tmp_path: Path
+) -> None:
+    sae = replace(make_sae(), own_scale=own_scale, mean=torch.zeros(6))
+    sae.save(tmp_path / "sae.pt")
+    sae = JumpReLUSAE.load(tmp_path / "sae.pt")
+    acts = sae.encode(states)
+    out = sae.decode(acts, states)
+    assert torch.allclose(sae.encode(5 * states), 5 * acts, rtol=1e-3, atol=1e-3)
+    assert torch.allclose(sae.decode(sae.encode(5 * states), 5 * states), 5 * out, rtol=1e-3, atol=1e-3)
+    assert torch.allclose(acts @ sae.W_dec / sae.scale + sae.bias(states), out)
+    with pytest.raises(ModelMismatchError, match="of layer 3 decodes only with the states"):
+        sae.decode(acts)
+    with pytest.raises(ModelMismatchError, match="own, is not exported"):
+        saelens.write(sae, tmp_path / "folder", {})
 
 
 def test_half_precision_states_are_taken(states: torch.Tensor) -> None:

@@ -62,14 +62,20 @@ def by_the_formula(folder: Path, states: Tensor) -> Tensor:
     """Reconstructions of what a folder holds, in float64, by SAELens' own formula."""
     settings = json.loads((folder / "cfg.json").read_text())
     w = {name: tensor.double() for name, tensor in load_file(folder / "sae_weights.safetensors").items()}
-    x = states.double()
+    x, centre, length = states.double(), 0.0, torch.ones((), dtype=torch.float64)
+    if settings["normalize_activations"] == "layer_norm":
+        centre = x.mean(-1, keepdim=True)
+        length = (x - centre).std(-1, keepdim=True)
+    elif settings["normalize_activations"] == "constant_norm_rescale":
+        length = x.norm(dim=-1, keepdim=True) / D_MODEL**0.5
+    x = (x - centre) / length
     z = (x - w["b_dec"] if settings.get("apply_b_dec_to_input", True) else x) @ w["W_enc"] + w["b_enc"]
     factors = w.get("finetuning_scaling_factor", w.get("scaling_factor", 1))
-    return (z.relu() * (z > w["threshold"]) * factors) @ w["W_dec"] + w["b_dec"]
+    return ((z.relu() * (z > w["threshold"]) * factors) @ w["W_dec"] + w["b_dec"]) * length + centre
 
 
 def reconstruct(sae: JumpReLUSAE, states: Tensor) -> Tensor:
-    return sae.decode(sae.encode(states)).double()
+    return sae.decode(sae.encode(states), states).double()
 
 
 def test_what_is_written_computes_the_same(tmp_path: Path, states: Tensor) -> None:
@@ -121,6 +127,13 @@ def factors(name: str) -> Change:
     return change
 
 
+def own_scale(kind: str) -> Change:
+    def change(settings: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+        settings |= {"normalize_activations": kind, "apply_b_dec_to_input": True}
+
+    return change
+
+
 def before_version_6(settings: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     settings |= {**settings.pop("metadata"), "sae_lens_version": "5.11.0", "normalize_activations": False}
 
@@ -146,7 +159,8 @@ def with_nulls(settings: dict[str, Any], tensors: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize(
     "change",
     [lambda settings, tensors: None, leave_default, with_b_dec, negative_thresholds, needless_scaling_factor,
-     factors("scaling_factor"), factors("finetuning_scaling_factor"), before_version_6, with_nulls],
+     factors("scaling_factor"), factors("finetuning_scaling_factor"), before_version_6, with_nulls, own_scale("layer_norm"),
+     own_scale("constant_norm_rescale")],
 )  # fmt: skip
 def test_a_sae_of_saelens_computes_the_same(tmp_path: Path, states: Tensor, change: Change) -> None:
     found = read(foreign(tmp_path / "a", change))
@@ -205,8 +219,6 @@ BAD: dict[str, tuple[Change, type[Exception], str]] = {
     "no architecture": (lambda s, _: s.pop("architecture"), CorruptInputError, "threshold is unknown"),
     "unfolded": (setting(normalize_activations="expected_average_only_in"), ModelMismatchError,
                  "'expected_average_only_in': the scale is not folded .*at the end of the training"),
-    "layer norm": (setting(normalize_activations="layer_norm"), ModelMismatchError, "'layer_norm': every state is divided"),
-    "norm of each": (setting(normalize_activations="constant_norm_rescale"), ModelMismatchError, "by its own norm"),
     "unfolded before 6": (setting(normalize_activations=True), ModelMismatchError, "is True: the scale"),
     "heads": (setting(reshape_activations="hook_z"), ModelMismatchError, "'hook_z'.*residual stream"),
     "head": (of_metadata(hook_head_index=2), ModelMismatchError, "hook_head_index 2"),

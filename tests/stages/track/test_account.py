@@ -1,6 +1,7 @@
 """The account against plain forward passes in float64, for several families; origins against the SAEs' own encoders."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -111,10 +112,29 @@ def test_a_state_is_what_its_sae_says_and_what_it_leaves_out():
     torch.testing.assert_close(parts[:, 0], shown @ one.W_dec / one.scale)
 
 
+def test_a_state_is_so_by_a_sae_with_a_scale_of_each_state_s_own():
+    state = 3 * torch.randn(5, 32, generator=torch.Generator().manual_seed(2)) + 1
+    one = by_own_scale(sae(0))
+    latents, activations = one.top_k(state, K)
+    parts = parts_of_state(state, latents.long(), activations, one)
+    torch.testing.assert_close(parts.sum(1), state)
+    torch.testing.assert_close(parts[:, :3].sum(1), one.decode(one.encode(state), state))
+
+
+def by_own_scale(one):
+    """The same SAE, of states that are divided by their own deviation."""
+    return replace(
+        one, own_scale="layer_norm", mean=torch.zeros(one.d_model), W_enc=one.W_enc - one.W_enc.mean(0)
+    )
+
+
+@pytest.mark.parametrize("own_scale", [False, True])
 @pytest.mark.parametrize("which", LAYERS)
-def test_contributions_add_up_to_what_the_encoder_sees(writes, which):
+def test_contributions_add_up_to_what_the_encoder_sees(writes, which, own_scale):
     layers = LAYERS[which]
     saes, active = [sae(layer) for layer in layers], active_of(writes, layers)
+    if own_scale:
+        saes = [by_own_scale(one) for one in saes]
     previous = torch.full(active.latents.shape, -1)
     previous[:, 1:, 0] = (
         torch.arange(len(layers) - 1) * K + 1
@@ -122,7 +142,8 @@ def test_contributions_add_up_to_what_the_encoder_sees(writes, which):
     held = states_apart(writes, active, saes, layers)
     found = contributions(writes, held, active, previous, saes, layers)
     for place, (layer, one) in enumerate(zip(layers, saes, strict=True)):
-        seen = one.normalise(writes.outputs[layer]) @ one.W_enc + one.b_enc
+        state = writes.outputs[layer]
+        seen = one.normalise(state) @ one.W_enc + one.own_unit(state) * one.b_enc
         expected = seen.gather(1, active.latents[:, place])
         torch.testing.assert_close(found[:, place].sum(-1), expected, rtol=1e-4, atol=1e-4)
         if place:

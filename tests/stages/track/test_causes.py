@@ -48,12 +48,15 @@ def test_a_track_is_taken_out_where_it_is_seen_and_a_control_beside_it():
     assert [(e.layer, e.latent) for e in both] == [(0, 7), (1, 8), (2, 9)]  # one latent is left for two
 
 
-def test_predictions_are_exact_where_only_the_residual_stream_carries():
+@pytest.mark.parametrize("unit", [1.0, 8.0])
+def test_predictions_are_exact_where_only_the_residual_stream_carries(unit):
     """By brute force: states that nothing but edits changes from layer to layer, read out by a fixed direction."""
     random = torch.Generator().manual_seed(4)
     read_out = torch.randn(1, 32, generator=random)
     saes = [sae(layer) for layer in LAYERS]
-    effects = track_effects(nodes(), read_out[None].expand(3, 1, 32), read_out, saes)
+    effects = track_effects(
+        nodes(), read_out[None].expand(3, 1, 32), read_out, saes, 3 * [torch.tensor([[unit]])]
+    )
     state = torch.zeros(32)
     for layer, activation in zip(LAYERS, (3.0, 4.0, 2.0), strict=True):
         one = saes[layer]
@@ -61,7 +64,7 @@ def test_predictions_are_exact_where_only_the_residual_stream_carries():
             state * one.scale @ one.W_enc[:, 5]
         )  # what edits so far have left of it is less by this
         left = activation + carried
-        if left > one.threshold[5]:  # else the latent is silent already
+        if left > unit * one.threshold[5]:  # else the latent is silent already
             state = state - left * one.W_dec[5] / one.scale
     assert effects.predicted[0] == pytest.approx(-float(state @ read_out[0]), rel=1e-5)
     last = saes[2].W_dec[5] / saes[2].scale
