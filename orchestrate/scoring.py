@@ -24,7 +24,7 @@ from ghosttrack.orchestrate.request import Request
     "questions",
     required=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Questions, a JSON object a line: `question` or `prompt`; if wanted id, relation, subject, answer, aliases.",
+    help="Questions, a JSON object a line: `question` or `prompt`; if wanted id, relation, subject, answer, aliases, response.",
 )
 @click.option(
     "--output",

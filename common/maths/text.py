@@ -24,6 +24,7 @@ _FRACTION = re.compile("(\\d?)([¼-¾⅐-⅞])")
 _ENTITY = re.compile(r"&#?\w+;")
 _TEX = (
     (re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}"), r"\1/\2"),
+    (re.compile(r"\\[dt]?frac\s*(\d)\s*(\d)"), r"\1/\2"),
     (re.compile(r"\\sqrt\s*\{([^{}]*)\}"), r"√\1"),
     (re.compile(r"\\(?:times|cdot)\b"), "×"),
     (re.compile(r"\^\s*\{([^{}]*)\}"), r"^\1"),

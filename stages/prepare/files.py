@@ -193,7 +193,7 @@ def _json(path: Path, key: str) -> Iterator[FileRow]:
             try:
                 yield _object(number, parse_json(line))
             except ValueError as error:
-                yield FileRow(number, None, f"is not JSON: {error}")
+                yield FileRow(number, None, f"it is not JSON: {error}")
 
 
 def _of_columns(whole: Mapping[str, Any]) -> list[Record]:

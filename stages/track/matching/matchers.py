@@ -14,7 +14,7 @@ from ghosttrack.stages.track.matching.choices import chooses, is_letter, pole, v
 from ghosttrack.stages.track.matching.dates import dates, short_days, times, whole_date, whole_time
 from ghosttrack.stages.track.matching.han import simplified
 from ghosttrack.stages.track.matching.mentions import denied_before, states
-from ghosttrack.stages.track.matching.people import acronym_forms, names_person
+from ghosttrack.stages.track.matching.people import acronym_forms, names_person, untitled
 from ghosttrack.stages.track.matching.quantities import (
     quantities,
     ratios,
@@ -84,7 +84,7 @@ def contains(answer: str, key: Key) -> bool:
 
 def _forms(gold: str, answer: str) -> Iterator[str]:
     """Shorter or fuller forms of a right answer, where the answer names no other generation or century."""
-    yield from (_NOTE.sub("", gold), *acronym_forms(answer, gold))
+    yield from (_NOTE.sub("", gold), untitled(gold), *acronym_forms(answer, gold))
     if _GENERATION.search(gold) and not _OTHER_GENERATION.search(answer):
         yield _GENERATION.sub("", gold)
     if century := _CENTURY.fullmatch(gold):

@@ -33,7 +33,7 @@ _KATAKANA_OF = {code: code + 0x60 for code in range(0x3041, 0x3097)}
 _SKIN = regex.compile("[\U0001f3fb-\U0001f3ff]")
 _HANGUL = regex.compile(r"\p{Hangul}$")
 _PARTICLES = regex.compile(
-    "(?:은|는|이|가|을|를|의|에|에서|으로|로|와|과|도|만|요|이요|이다|다|입니다|예요|이에요|이라고|라고|이며|이고|였다|이었다|였습니다|이었습니다)"
+    "(?:은|는|이|가|을|를|의|에|에서|으로|로|와|과|도|만|요|이요|이다|다|입니다|예요|이에요|이라고|라고|이며|이고|였다|이었다|였습니다|이었습니다|시|특별시|광역시)"
 )
 _NAMES = table("names")
 NEGATIONS = frozenset(words("not"))
@@ -56,7 +56,7 @@ _SPELLINGS = [(regex.compile(british), american) for british, american in _NAMES
 _OTHER_PLACES = {first: frozenset(second.split()) for first, second in _NAMES["other_places"].items()}
 _ABBREVIATED: dict[str, str] = _NAMES["abbreviations"]
 _WEEKDAY = re.compile(r"(?:sun|mon|tues|wednes|thurs|fri|satur)days?")
-_COMMON_NOUN = regex.compile(r"(?<!\p{L})(?!news)\p{Ll}{3,}(?!\p{L})")
+_COMMON_NOUN = regex.compile(r"(?<!\p{L})(?!news)\p{Ll}{2,}(?!\p{L})")
 _PLURALS = [
     (re.compile(plural), end) for plural, ends in _NAMES["plurals"].items() for end in ends.split() or [""]
 ]
@@ -272,6 +272,8 @@ def _states_part(answer: str, key: str) -> bool:
         before, after = said[: match.start()], said[match.end() :]
         edges = ((before[-1:], key[0]), (after[:1], key[-1]))
         if any(_KATAKANA.match(outer) and _KATAKANA.match(inner) for outer, inner in edges):
+            continue
+        if after.startswith(tuple(_OTHER_THINGS)):
             continue
         if not _DENIED_BEFORE.search(before) and not _DENIED_AFTER.match(after):
             return True

@@ -72,6 +72,14 @@ def acronym_forms(answer: str, gold: str) -> Iterator[str]:
         yield said[0]
 
 
+def untitled(gold: str) -> str:
+    """A name without the titles in front of it, where two words are left: Elizabeth II."""
+    words = gold.split()
+    while len(words) > 2 and words[0].rstrip(".").lower() in _TITLES:
+        words.pop(0)
+    return " ".join(words)
+
+
 def _given(before: str) -> list[str]:
     """The names and titles that end a text, without what only begins a sentence in small letters."""
     parts: list[str] = []

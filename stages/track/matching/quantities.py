@@ -15,7 +15,7 @@ from text_to_num import alpha2digit, text2num
 from ghosttrack.common.maths.text import ascii_digits, compatible
 from ghosttrack.stages.track.matching.dates import eras
 from ghosttrack.stages.track.matching.han import han_numbers
-from ghosttrack.stages.track.matching.words import LANGUAGE_CODES, either, items, names, table
+from ghosttrack.stages.track.matching.words import LANGUAGE_CODES, either, items, names, numbered, table
 
 _POWERS = {
     "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12,
@@ -66,7 +66,7 @@ _QUANTITY = regex.compile(
       | (?P<number>\d{{1,3}}(?:{_GAP}\d{{3}})+(?:[.,]\d+)?(?!\d) | \d+(?:[.,'’]\d+)* | [.]\d+)
         (?:[eE](?P<exponent>[-+]?\d+)(?!\w) | \s?[×x*·⋅]\s?10\^(?P<power>[-−]?\d+) | \^(?P<raised>-?\d+))?
     )(?![:/^]\d|[.,]?\d)
-    (?:(?:{_ORDINAL})\b)?
+    (?P<ordinal>(?:{_ORDINAL})\b)?
     (?:[ -]?(?P<scale>(?i:{_WORD_SCALES})\b|(?<=\d)[kKMB]\b|[{_ONE_SIGN_SCALES}]))?
     (?:[ \u00a0-]?(?P<unit>%|(?i:degrees?\s(?:celsius|fahrenheit|[CF]\b))|century[ ]BC\b|(?i:light[- ]years?)|‰|°\s?[CF]?\b|°|\p{{Sc}}|(?i:sq(?:uare|\.)?\s|cubic\s|us\s|(?:swiss|canadian|australian)\s)?\p{{L}}+(?:/[hs]\b(?:\^?2)?|\^[23]|[23](?!\d))?))?
     """,
@@ -102,11 +102,12 @@ _ARTICLES = re.compile(r"^(?:der|die|das|le|la|les|el|los|las|il|lo|o|a|het|de) 
 _LIKE_ORDINALS = re.compile(
     r"(?:te|de|i[eè]re?|ième|[eér][r][oae]|nd[oae]|rt[oae]|nt[oae]|[sx]t[oae]|im[oae]|av[oae]|on[oae]|zo|eiro)$"
 )
-_NUMERALS = [
-    {word: int(value) for value, words in one["numerals"].items() for word in items(words)}
+_NUMERALS = {
+    word: int(value)
     for one in table("languages").values()
-    if "numerals" in one
-]
+    for value, called in numbered(one.get("numerals", {}))
+    for word in items(called)
+}
 _FRACTIONS_OF = {
     code: (
         items(one["one"]),
@@ -182,6 +183,7 @@ def spell_out(text: str) -> str:
     text = re.sub(r"(?<= ft \d)[\"″]|(?<= ft \d\d)[\"″]", " in", text)
     text = re.sub(r"(?<=\d)\s?h\s?([0-5]\d)\b(?:\s?min)?", r" hours \1 min", text)
     text = re.sub(r"\b(\d+|one) second\b(?! \w)", r"\1 sec", text)
+    text = re.sub(r"^an? (?=(?:minute|hour|day|week|month|year|decade|century|mile)\W*$)", "1 ", text)
     text = re.sub(r"\b(?:an?|one) (hour|day|week|month|year|mile) and a half\b", r"1.5 \1s", text)
     text = _PER.sub(lambda m: f"{m[1]}/{m[2][0].lower()}{'^2' if m[3] else ''}", text)
     text = han_numbers(_other_language(text))
@@ -222,14 +224,17 @@ def _other_language(text: str) -> str:
     bare = _ARTICLES.sub("", words)
     if bare in _AMOUNTS:
         return _AMOUNTS[bare]
+    if all(word in _NUMERALS for word in words.split()) and words:
+        return str(_sum([_NUMERALS[word] for word in words.split()]))
     if len(words) < 2 or not words.replace(" ", "").replace("-", "").isalpha() or len(words.split()) > 7:
         return text
     for language in LANGUAGE_CODES:
         with contextlib.suppress(ValueError):
             return str(text2num(words, language))
-    for numerals in _NUMERALS:
-        if all(word in numerals for word in words.split()):
-            return str(_sum([numerals[word] for word in words.split()]))
+    if len(words.split()) > 1 and words.split()[-1] in _UNITS:  # cien metros
+        for language in LANGUAGE_CODES:
+            if (written := alpha2digit(words, language, 0))[:1].isdecimal():
+                return str(written)
     if " " in bare or not _LIKE_ORDINALS.search(bare) or bare == "none":
         return text
     for language in LANGUAGE_CODES:
@@ -380,7 +385,9 @@ def _quantity(match: "regex.Match[str]") -> Quantity | None:
         .replace("°fahrenheit", "fahrenheit")
     )
     decade = word == "s" and match.start("unit") == end and match.string[end - 1] == "0"
-    if name in _UNITS and not decade:
+    if name in ("century", "centuries") and not match["ordinal"]:
+        unit, end = ("years", Fraction(100)), match.end("unit")
+    elif name in _UNITS and not decade:
         unit, end = _UNITS[name], match.end("unit")
     elif word and match.start("unit") == end and _UNSPACED.match(word):
         end = match.end("unit")

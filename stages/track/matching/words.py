@@ -38,6 +38,13 @@ def either(kind: str) -> str:
     return "|".join(sorted(words(kind), key=len, reverse=True))
 
 
+def numbered(numerals: str | dict[str, str]) -> list[tuple[str, str]]:
+    """(value, its names) of numerals, which are listed by value or counted from 0."""
+    if isinstance(numerals, str):
+        return [(str(value), word) for value, word in enumerate(numerals.split())]
+    return list(numerals.items())
+
+
 def names(kind: str) -> list[tuple[str, str]]:
     """(what it is, its name) of the units or scales of all languages."""
     return [

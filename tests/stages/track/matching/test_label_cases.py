@@ -911,6 +911,18 @@ CASES: dict[str, list[tuple[str, str, int | None]]] = {
         ("Madrid\nQ: What is the capital of France?\nA: Paris", "Paris", 0), ("Paris.\nExplanation: Rome is in Italy", "Rome", 0),
         ("There is no evidence, so no.", "no", 1), ("Kyoto", "Kyoto Protocol", 0), ("The Kyoto Protocol", "Kyoto", 0),
     ],
+    "numerals up to ten of languages that no library reads": [
+        ("일곱", "7", 1), ("सात", "7", 1), ("سبعة", "7", 1), ("เจ็ด", "7", 1), ("שבע", "7", 1), ("επτά", "7", 1), ("bảy", "7", 1), ("sju", "7", 1),
+        ("seitsemän", "7", 1), ("tujuh", "7", 1), ("일곱", "8", 0), ("cien metros", "100 m", 1), ("deux heures", "120 minutes", 1),
+    ],
+    "a decade, a century": [
+        ("a decade", "10 years", 1), ("one century", "100 years", 1), ("2 centuries", "200 years", 1), ("20th century", "twentieth century", 1),
+        ("20th century", "20 centuries", 0), ("twice a day", "1", 0),
+    ],
+    "titles in front of names, names behind names": [
+        ("Elizabeth II", "Queen Elizabeth II", 1), ("Elizabeth I", "Queen Elizabeth II", 0), ("Kong", "King Kong", 0), ("北京大学", "北京", 0),
+        ("京都议定书", "京都", 0), ("서울시", "서울", 1), ("oxen", "ox", 1), ("\\frac12", "1/2", 1),
+    ],
 }  # fmt: skip
 OPTIONS: list[tuple[tuple[str, ...], list[tuple[str, str, int]]]] = [
     (("Paris", "Oslo"), [
