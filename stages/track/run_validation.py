@@ -71,7 +71,7 @@ def run(job: Job) -> dict[str, Any]:
         progress.update(2)
         tracks = follow(found.scans, association, "nearest", [sae.W_dec for sae in saes], seed=seed)
         chosen = _tokens_to_test(found, text, seed)
-        links = validation.sample_links(found.scans, tracks, chosen, settings.layers, seed)
+        links = validation.sample_links(found.scans, tracks, chosen, seed)
         drops = validation.ablate(
             model,
             text,

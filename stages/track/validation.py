@@ -181,19 +181,15 @@ class LinkTrials:
     posterior: NDArray[np.float32]
 
 
-def sample_links(
-    scans: Scans, tracks: Tracks, chosen: NDArray[np.int64], layers: Sequence[int], seed: int
-) -> LinkTrials:
-    """At each chosen problem and each pair of neighbouring layers, one link at random.
+def sample_links(scans: Scans, tracks: Tracks, chosen: NDArray[np.int64], seed: int) -> LinkTrials:
+    """At each chosen problem and each pair of tracked layers that follow each other, one link at random.
 
-    chosen: int64, rows of the scans. Layers that are not neighbours in the model give none.
+    chosen: int64, rows of the scans.
     """
     random = np.random.default_rng(seed)
     k = scans.latents.shape[2]
     columns: list[tuple[Any, ...]] = []
     for layer in range(1, scans.latents.shape[1]):
-        if layers[layer] != layers[layer - 1] + 1:
-            continue
         for number, one in enumerate(chosen.tolist()):
             linked = np.flatnonzero(tracks.previous[one, layer] >= (layer - 1) * k)
             if not len(linked):
@@ -242,7 +238,7 @@ def ablate(
     links: LinkTrials,
     tokens_at_a_time: int,
 ) -> Drops:
-    """Take latents out of block outputs, activation · decoder less at one token, and read the next block's output.
+    """Take latents out of block outputs, activation · decoder less at one token, and read the next tracked block's output.
 
     row, column: [n_tokens], where in the text the chosen tokens are.
     """
@@ -293,7 +289,7 @@ class _Bench:
     def target(self, place: int, number: NDArray[np.int64], target: NDArray[np.int64]) -> NDArray[np.float64]:
         """Activations of targets at the layer after `place` as they are: [n]. number: [n], which of the tokens."""
         rows = torch.from_numpy(number)
-        return self._read(place + 1, self.states[self.layers[place] + 1][rows, self.last[rows]], target)
+        return self._read(place + 1, self.states[self.layers[place + 1]][rows, self.last[rows]], target)
 
     def target_without(
         self,
@@ -307,15 +303,15 @@ class _Bench:
 
         number: [n], which of the tokens.
         """
-        layer, sae = self.layers[place], self.saes[place]
+        layer, after, sae = self.layers[place], self.layers[place + 1], self.saes[place]
         rows, batch = torch.from_numpy(number), torch.arange(len(number))
         taken = torch.from_numpy(activation)[:, None] * sae.W_dec[torch.from_numpy(latent)] / sae.scale
         changed = self.states[layer][rows].clone()
         changed[batch, self.last[rows]] -= taken.to(changed)
         reached: dict[int, Tensor] = {}
         with self.model.going_on_after(layer, changed):
-            self.model.read_blocks(self.token[rows], self.position[rows], [layer + 1], reached.__setitem__)
-        return self._read(place + 1, reached[layer + 1][batch, self.last[rows]], target)
+            self.model.read_blocks(self.token[rows], self.position[rows], [after], reached.__setitem__)
+        return self._read(place + 1, reached[after][batch, self.last[rows]], target)
 
     def _read(self, place: int, states: Tensor, target: NDArray[np.int64]) -> NDArray[np.float64]:
         acts = self.saes[place].encode(states.float().cpu())
