@@ -34,7 +34,6 @@ from ghosttrack.stages.sae_train.identity import to_base
 from ghosttrack.stages.sae_train.initialise import SAMPLES_PER_LATENT, initial_parameters
 from ghosttrack.stages.sae_train.jumprelu import Parameters, StepResult, product_dtype
 from ghosttrack.stages.sae_train.normalise import LayerStates, check_width, fit_layer
-from ghosttrack.stages.sae_train.quality import measure_quality
 from ghosttrack.stages.sae_train.stored import from_sae, to_sae
 from ghosttrack.stages.sae_train.training import L0_TOLERANCE, Recipe, Training, train
 
@@ -47,6 +46,10 @@ NOTE_EVERY = 20
 
 def run(job: Job) -> dict[str, Any]:
     if job.unit == "quality":
+        from ghosttrack.stages.sae_train.quality import (
+            measure_quality,
+        )  # late: training needs no language model
+
         return measure_quality(job)
     if job.layer is None:
         return train_base(job)
