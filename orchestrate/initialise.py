@@ -20,7 +20,7 @@ from ghosttrack.common.config.cluster import ClusterProfile
 from ghosttrack.common.config.load import available_configs, load_cluster, with_sizes
 from ghosttrack.common.config.schema import NAME, Config
 from ghosttrack.common.engine.contract import load_contracts
-from ghosttrack.common.engine.fingerprint import HUB_PREFIX, WORDS, local_path
+from ghosttrack.common.engine.fingerprint import FACTBOOK, HUB_PREFIX, WORDS, local_path
 from ghosttrack.common.engine.storage import storage_errors
 from ghosttrack.common.errors import ConfigError
 from ghosttrack.common.models.sizes import BYTES, SHARE_OF_ROOM, Sizes, sizes_of
@@ -31,7 +31,6 @@ from ghosttrack.orchestrate.plan import make_plan
 from ghosttrack.orchestrate.render import Terminal
 from ghosttrack.orchestrate.request import Request
 
-FACTBOOK = "factbook"
 SHARE_OF_MEMORY = 0.5
 """Of what is free; the rest is for what the estimate does not know of."""
 SMALL_GPU = 16 * 2.0**30

@@ -17,9 +17,14 @@ SOURCE_KEYS = (
 """Configuration keys that may name a local file or folder."""
 HUB_PREFIX = "hub:"
 """Before a data set's name, or a local folder that is laid out like one."""
+FACTBOOK = "factbook"
+FACTBOOK_QUESTIONS = "factbook-questions"
+"""Its facts asked for in questions, not as sentences to complete."""
+FACTBOOK_PROFILES = "factbook-profiles"
+"""Ten facts of a country asked for at once."""
 WORDS = {
-    "data.questions": ("factbook", "factbook-questions", "factbook-profiles"),
-    "data.corpus": ("factbook",),
+    "data.questions": (FACTBOOK, FACTBOOK_QUESTIONS, FACTBOOK_PROFILES),
+    "data.corpus": (FACTBOOK,),
     "data.judge": (MINIATURE,),
     "model.base_model": (MINIATURE,),
     "model.chat": ("auto", "none"),

@@ -208,7 +208,7 @@ class Store:
         mine = self.layout.pointer_of(unit).resolve()
         return sorted(
             name
-            for name in self._names()
+            for name in self.names()
             if name != unit.config_name
             and self.layout.pointer(name, unit.stage, unit.name).resolve() == mine
             and any(self.at_work(name))
@@ -260,7 +260,3 @@ class Store:
     def forget_verification(self, result: Path) -> None:
         """That a result's files were found good; it is about to go."""
         self.layout.verified(result.parent.name, result.name).unlink(missing_ok=True)
-
-    def _names(self) -> list[str]:
-        """Configurations that have a result."""
-        return [path.name for path in (self.layout.folder / "current").glob("*")]

@@ -12,6 +12,7 @@ import numpy as np
 
 from ghosttrack.common.config.options import takes_config
 from ghosttrack.common.config.schema import Config
+from ghosttrack.common.engine.fingerprint import FACTBOOK, WORDS
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.stages.prepare.chat import chat_of, put
 from ghosttrack.stages.prepare.lengths import TokenReader, fitting, lengths, readable, reader_of
@@ -104,14 +105,14 @@ def columns(config: Config) -> None:
     from ghosttrack.stages.prepare import sources
 
     asked = config.data
-    if asked.questions not in sources.OF_FACTBOOK:
+    if asked.questions not in WORDS["data.questions"]:
         sources.check_questions(asked.questions, asked.columns, asked.questions_config, asked.questions_split)
         if asked.relations is not None:
             from ghosttrack.stages.prepare.run import questions_of  # late: it takes torch with it
 
             questions_of(config)
         click.echo(f"{asked.questions} has its columns")
-    if asked.corpus != sources.FACTBOOK:
+    if asked.corpus != FACTBOOK:
         sources.check_corpus(asked.corpus, asked.corpus_config, asked.corpus_split, asked.corpus_column)
         click.echo(f"{asked.corpus} has the column {asked.corpus_column}")
 

@@ -9,6 +9,13 @@ from typing import Any
 import torch
 
 from ghosttrack.common.config.schema import Config
+from ghosttrack.common.engine.fingerprint import (
+    FACTBOOK,
+    FACTBOOK_PROFILES,
+    FACTBOOK_QUESTIONS,
+    HUB_PREFIX,
+    WORDS,
+)
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.errors import ConfigError, ModelMismatchError
 from ghosttrack.common.files import as_path
@@ -303,11 +310,11 @@ def questions_of(config: Config) -> tuple[list[QuestionLine], contexts.Spare, so
     The miniature model is asked about the small world that it half knows, and writes no profiles.
     """
     data = config.data
-    if data.questions in sources.OF_FACTBOOK:
+    if data.questions in WORDS["data.questions"]:
         small = config.model.base_model == miniature.NAME
-        of_factbook = profiles if data.questions == sources.FACTBOOK_PROFILES else factbook.facts
+        of_factbook = profiles if data.questions == FACTBOOK_PROFILES else factbook.facts
         facts: Sequence[Fact] = miniature.world(config.seed) if small else of_factbook()
-        if data.questions == sources.FACTBOOK_QUESTIONS:
+        if data.questions == FACTBOOK_QUESTIONS:
             facts = [asked_for(fact) for fact in facts]
         relations = None if small else data.relations
         questions = ask(
@@ -402,10 +409,10 @@ def prepare_corpus(job: Job) -> dict[str, Any]:
 def corpus_texts(config: Config) -> Sequence[str]:
     """The texts of `data.corpus`. Raises DataError, ConfigError."""
     data = config.data
-    if data.corpus == sources.FACTBOOK:
+    if data.corpus == FACTBOOK:
         return [document.text for document in factbook.prose()]
-    if data.corpus.startswith(sources.HUB_PREFIX):
-        name = data.corpus.removeprefix(sources.HUB_PREFIX)
+    if data.corpus.startswith(HUB_PREFIX):
+        name = data.corpus.removeprefix(HUB_PREFIX)
         return sources.read_hub_corpus(name, data.corpus_config, data.corpus_split, data.corpus_column)
     return sources.read_local_corpus(as_path(data.corpus), data.corpus_column)
 

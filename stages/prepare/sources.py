@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ghosttrack.common.engine.fingerprint import HUB_PREFIX
 from ghosttrack.common.errors import ConfigError, DataError
 from ghosttrack.common.files import as_path
 from ghosttrack.stages.prepare.facts import Fact
@@ -21,13 +22,6 @@ from ghosttrack.stages.prepare.prompts import QuestionLine, Shot, asked, in_word
 from ghosttrack.stages.prepare.rows import FIELDS, Row, RowError, check
 from ghosttrack.stages.prepare.text import slug
 
-HUB_PREFIX = "hub:"
-FACTBOOK = "factbook"
-FACTBOOK_QUESTIONS = "factbook-questions"
-"""Its facts asked for in questions, not as sentences to complete."""
-FACTBOOK_PROFILES = "factbook-profiles"
-"""Ten facts of a country asked for at once."""
-OF_FACTBOOK = frozenset({FACTBOOK, FACTBOOK_QUESTIONS, FACTBOOK_PROFILES})
 FIRST_ROWS = 100
 """Of a source, that tell its columns."""
 MOST_BROKEN = 0.5

@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from ghosttrack.common import pictures
 from ghosttrack.common.pictures import BLUE, GREEN, GREY, INK, ORANGE
+from ghosttrack.stages.sae_train.evaluate import OVER_DENSE
 
 LABEL = 11
 PAGE = pictures.style(15, LABEL, 10) | {
@@ -25,8 +26,6 @@ HEADROOM = 1.2
 """Axis over data, for the legend."""
 WORST = 2.0
 """Loss recovered is drawn down to minus this share; its number stands at the bar."""
-OVER_DENSE = 0.1
-"""Firing rate beyond which a latent is called over-dense, as in `evaluate`."""
 
 Json = Mapping[str, Any]
 
