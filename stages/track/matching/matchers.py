@@ -16,6 +16,7 @@ from ghosttrack.stages.track.matching.han import simplified
 from ghosttrack.stages.track.matching.mentions import denied_before, states
 from ghosttrack.stages.track.matching.people import acronym_forms, names_person, untitled
 from ghosttrack.stages.track.matching.quantities import (
+    may_be_a_word,
     quantities,
     ratios,
     roman_numerals,
@@ -173,7 +174,9 @@ MATCHERS: dict[str, Callable[[str, Key], bool]] = {
 }  # fmt: skip
 KINDS: dict[str, Callable[[str, Key], bool]] = MATCHERS | {
     "date": lambda a, k: date(a, k) or contains(a, k),
-    "number": lambda a, k: number(a, k) or _is_day(a, k),
+    "number": lambda a, k: (
+        number(a, k) or _is_day(a, k) or (all(map(may_be_a_word, k.golds)) and contains(a, k))
+    ),
     "time": lambda a, k: time(a, k) or (contains(a, k) and not times(a)),
 }
 

@@ -218,7 +218,7 @@ def spell_out(text: str) -> str:
 def _other_language(text: str) -> str:
     """The text with fractions of other languages than English in digits, and their numbers and ordinals where they are all of it."""
     text = _FRACTION_WORDS.sub(_spelled_fraction, text) if _FRACTION_WORDS.search(text) else text
-    words = text.strip(" .!").lower()
+    words = text.strip().rstrip(".! ").lower()
     if words in _TIMES:
         return str(_TIMES.index(words))
     bare = _ARTICLES.sub("", words)
@@ -241,6 +241,14 @@ def _other_language(text: str) -> str:
         if ordinal := re.fullmatch(r"(\d+)(?:\.|er|re|e|ère|ème|de|ste|º|ª)", alpha2digit(bare, language, 0)):
             return ordinal[1]
     return text
+
+
+@lru_cache(maxsize=16_384)
+def may_be_a_word(text: str) -> bool:
+    """Whether a text is a number in another language than English, and may therefore be no number: Lima is five in Indonesian."""
+    return (
+        not any(map(str.isdecimal, text)) and alpha2digit(text, "en", 0) == text and spell_out(text) != text
+    )
 
 
 def _spelled_fraction(match: "regex.Match[str]") -> str:

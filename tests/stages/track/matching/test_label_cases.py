@@ -923,6 +923,10 @@ CASES: dict[str, list[tuple[str, str, int | None]]] = {
         ("Elizabeth II", "Queen Elizabeth II", 1), ("Elizabeth I", "Queen Elizabeth II", 0), ("Kong", "King Kong", 0), ("北京大学", "北京", 0),
         ("京都议定书", "京都", 0), ("서울시", "서울", 1), ("oxen", "ox", 1), ("\\frac12", "1/2", 1),
     ],
+    "words that are numbers in some language": [
+        ("It is Lima.", "Lima", 1), ("Lima", "Lima", 1), (".ba, in the north", ".ba", 1), ("It is on", "on", 1), ("It is Cento.", "Cento", 1),
+        ("It is Quito.", "Lima", 0), ("five hundred", "five", 0),
+    ],
 }  # fmt: skip
 OPTIONS: list[tuple[tuple[str, ...], list[tuple[str, str, int]]]] = [
     (("Paris", "Oslo"), [
