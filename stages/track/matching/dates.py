@@ -10,7 +10,7 @@ from text_to_num import alpha2digit
 
 from ghosttrack.common.maths.text import ascii_digits, compatible
 from ghosttrack.stages.track.matching.han import han_numbers, value_of
-from ghosttrack.stages.track.matching.words import table, words
+from ghosttrack.stages.track.matching.words import either, table, words
 
 _MONTHS = [english[-1] for english in parser.parserinfo.MONTHS]
 _MONTH_OF = {name.lower(): english[-1] for english in parser.parserinfo.MONTHS for name in english} | {
@@ -31,10 +31,8 @@ _TIME = re.compile(
 )
 _EAST_ASIAN = re.compile(r"(?:(\d{4})[年년] ?)?(\d{1,2})[月월](?: ?(\d{1,2})[日일])?")
 _ERAS = re.compile(r"(?<=[\dy])\s?(?:(B)\.?\s?C(?:\.?\s?E)?\b\.?|A\.?\s?D\b\.?|C\.?\s?E\b\.?)")
-_ERAS_ELSEWHERE = re.compile(
-    r"(?<=\d)\s?(?:(v\.\s?Chr\.?|до н\.?\s?э\.?|av\. J\.?-C\.?|a\. ?C\.|π\.\s?Χ\.?)|n\.\s?Chr\.?|н\.\s?э\.?|ap\. J\.?-C\.?|d\. ?C\.|μ\.\s?Χ\.?)"
-)
-_ERA_BEFORE = re.compile(r"(?:(公元前|紀元前|西元前|기원전)|(公元|西元|서기))\s?(\d+)[年년]?")
+_ERAS_ELSEWHERE = re.compile(rf"(?<=\d)\s?(?:({either('bc')})|{either('ad')})")
+_ERA_BEFORE = re.compile(rf"(?:({either('bc_before')})|{either('ad_before')})\s?(\d+)[年년]?")
 _YEARS_FROM = {
     era: int(years) for one in table("languages").values() for era, years in one.get("eras", {}).items()
 }
@@ -162,7 +160,7 @@ def whole_date(text: str) -> tuple[Date, ...]:
 def eras(text: str) -> str:
     """The text with every name of an era behind a year or a century as ` BC` or ` AD`, and years of reigns as those."""
     text = _ERA_YEAR.sub(lambda m: str(_YEARS_FROM[m[1]] + int(value_of(m[2].replace("元", "1")))), text)
-    text = _ERA_BEFORE.sub(lambda match: f"{match[3]} {'BC' if match[1] else 'AD'}", text)
+    text = _ERA_BEFORE.sub(lambda match: f"{match[2]} {'BC' if match[1] else 'AD'}", text)
     text = _ERAS_ELSEWHERE.sub(lambda match: " BC" if match[1] else " AD", text)
     return _ERAS.sub(lambda match: " BC" if match[1] else " AD", text)
 

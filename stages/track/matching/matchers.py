@@ -24,7 +24,7 @@ from ghosttrack.stages.track.matching.quantities import (
     whole_quantity,
     with_numerals,
 )
-from ghosttrack.stages.track.matching.words import table
+from ghosttrack.stages.track.matching.words import either, table
 
 _BEYOND = re.compile(r"(?:\b(?:before|after|prior to)|(?:^|\s)≠)\s*$", re.IGNORECASE)
 _SO = re.compile(
@@ -41,10 +41,10 @@ _NONE = re.compile(r"\b(?:none|nil|nought)\b(?! of the)", re.IGNORECASE)
 _NOTE = re.compile(r"(?<=\S)(?:\s+\([^()]*\)|,? (?:Inc|Ltd|Corp|Co|LLC|GmbH|plc|Corporation|Company)\.?)$")
 """What stands behind a name to tell it from others: Mercury (planet), Apple Inc."""
 _LAST_FIRST = re.compile(r"^\W*([^\W\d][^,()\d\n]*), ([^\W\d][^,()\d\n]*?)\W*$")
-_ITEMS = re.compile(r"\s*(?:,|;|&|\band\b|\bund\b|\by\b|\bet\b|\n)+\s*(?:and\s)?\s*", re.IGNORECASE)
+_ITEMS = re.compile(rf"\s*(?:,|;|&|\b(?:{either('and')})\b|\n)+\s*(?:and\s)?\s*", re.IGNORECASE)
 _HAN_ITEMS = re.compile("[、和与與及]")
 _CONCLUDES = re.compile(
-    r"(?:\banswer (?:is|was|would be)\b:?|\banswer:|####|\\boxed\{)(?!\W*(?:correct|right|simple|clear|obvious|easy|known|given|found)\b)",
+    rf"(?:(?<![a-zа-я])(?:{either('concludes')})(?!(?<=[a-z])[a-z])\s?:?|####|\\boxed\{{)(?!\W*(?:correct|right|simple|clear|obvious|easy|known|given|found)\b)",
     re.IGNORECASE,
 )
 F1_RIGHT = 0.5

@@ -105,7 +105,12 @@ def states(answer: str, name: str) -> bool:
         answer, key = simplified(answer), simplified(key)
         pieces = [answer] if _CLAUSE.search(name) else _CLAUSE.split(answer)
         return any(_states_part(piece, key) for piece in pieces if piece)
-    if name[0].isupper() and len(name) <= 3 and key in _COMMON_WORDS and normalise(answer) != key:
+    if (
+        name[0].isupper() | (name[0] == ".")
+        and len(name) <= 3
+        and key in _COMMON_WORDS
+        and normalise(answer) != key
+    ):
         return bool(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", answer))
     answer = _ASKED_BACK.sub("", answer)
     if _states_words(answer, name):
@@ -144,6 +149,8 @@ def denied(words: Sequence[frozenset[str]], clause: Sequence[int], place: int) -
 
 def denied_before(text: str, what: str = "\ue003") -> bool:
     """Whether the text ends in a clause that denies what comes next. what: a stand-in for it, of its kind."""
+    if _DENIED_BEFORE.search(text.rstrip()):
+        return True
     words = _words(f"{text} {what}")
     return denied(words.spellings, words.clause, len(words.spellings) - 1)
 

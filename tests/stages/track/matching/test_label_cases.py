@@ -927,6 +927,15 @@ CASES: dict[str, list[tuple[str, str, int | None]]] = {
         ("It is Lima.", "Lima", 1), ("Lima", "Lima", 1), (".ba, in the north", ".ba", 1), ("It is on", "on", 1), ("It is Cento.", "Cento", 1),
         ("It is Quito.", "Lima", 0), ("five hundred", "five", 0),
     ],
+    "answers behind reasons in other languages": [
+        ("3*4=12. 12+5=17. Die Antwort ist 17", "12", 0), ("3*4=12. 12+5=17. Die Antwort ist 17", "17", 1), ("12, puis 17. La réponse est 17.", "12", 0),
+        ("12, luego 17. La respuesta es 17", "17", 1), ("12, затем 17. Ответ: 17", "12", 0), ("先算12，再算17。答案是17", "12", 0), ("答えは17です", "17", 1),
+        ("12입니다. 정답은 17입니다", "12", 0), ("Die Antwort ist Rom", "Rom", 1), ("답은 서울입니다", "서울", 1), ("It is .ps.", ".is", 0), ("It is .is", ".is", 1),
+    ],
+    "lists and eras of other languages": [
+        ("вода и хлеб", "хлеб и вода", 1), ("vatten och bröd", "bröd och vatten", 1), ("хлеб", "хлеб и вода", 0), ("221 г. до н.э.", "221 BC", 1),
+        ("所以答案是17，不是12", "12", 0),
+    ],
 }  # fmt: skip
 OPTIONS: list[tuple[tuple[str, ...], list[tuple[str, str, int]]]] = [
     (("Paris", "Oslo"), [
