@@ -47,13 +47,13 @@ types: $(VENV)/.installed-dev lint
 	$(VENV)/bin/mypy
 
 tests: $(VENV)/.installed-dev lint
-	$(VENV)/bin/pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(VENV)/bin/pytest -n logical --dist loadfile --no-loadscope-reorder $(ARGS)
 
 docs: $(VENV)/.installed-docs ## Build the documentation as a site, build/site/index.html
 	@NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
 
 faults: $(VENV)/.installed-dev ## The whole campaign of faults and attacks; ends in a table (hours)
-	GHOSTTRACK_FAULTS=whole $(VENV)/bin/pytest -n auto --dist load tests/faults $(ARGS)
+	GHOSTTRACK_FAULTS=whole $(VENV)/bin/pytest -n logical --dist load tests/faults $(ARGS)
 
 clean: $(VENV)/.installed ## Remove a model's results (MODEL=demo)
 	@$(VENV)/bin/ghosttrack clean $(MODEL) $(ARGS)
