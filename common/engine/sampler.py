@@ -20,8 +20,7 @@ GPU_EVERY = 3
 class Sampler:
     """Use as a context manager; `usage()` afterwards."""
 
-    def __init__(self, interval: float = INTERVAL) -> None:
-        self._interval = interval
+    def __init__(self) -> None:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._memory = 0.0
@@ -36,7 +35,7 @@ class Sampler:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        self._thread.join(timeout=self._interval)
+        self._thread.join(timeout=INTERVAL)
 
     def usage(self) -> dict[str, float | None]:
         """Peak memory of the process tree in bytes; mean utilisation (0–100) and peak memory of the GPUs, if any."""
@@ -57,7 +56,7 @@ class Sampler:
                     self._utilisation.append(utilisation)
                     self._gpu_memory = max(self._gpu_memory, memory)
             count += 1
-            if self._stop.wait(self._interval):
+            if self._stop.wait(INTERVAL):
                 return
 
 

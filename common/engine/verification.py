@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from ghosttrack.common.engine.entry import MEND, Entry
 from ghosttrack.common.engine.storage_errors import storage_error
 from ghosttrack.common.errors import CorruptInputError, MissingInputError
-from ghosttrack.common.files import sha256_of
+from ghosttrack.common.files import sha256_of, stamp_of
 
 TRUSTED_TO_READ = 600.0
 """Seconds for which a file that was hashed may be read without being hashed again."""
@@ -42,11 +42,9 @@ def to_bytes(marks: Mapping[str, Mark]) -> bytes:
     return json.dumps(dict(marks)).encode()
 
 
-def mark_of(path: Path, hashed: int | None = None) -> Mark:
-    """Of a file whose content was hashed now, or then. Raises OSError."""
-    status = path.stat()
-    now = time.time_ns() if hashed is None else hashed
-    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, now]
+def mark_of(path: Path) -> Mark:
+    """Of a file whose content is hashed now. Raises OSError."""
+    return [*stamp_of(path), time.time_ns()]
 
 
 def checked(entry: Entry, name: str, known: Mark | None, trusted_for: float) -> Mark:

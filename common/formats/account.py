@@ -34,6 +34,7 @@ answer so far, the position itself."""
 STATE = ("tracks", "untracked", "sae_bias", "sae_error")
 STEP = ("carried", *(f"attention_{source}" for source in SOURCES), "attention_bias", "mlp")
 LISTS = ("logit", "raw", "constant", *STATE, *STEP)
+ROWS_AT_ONCE = 60_000
 _MEANING = {
     "logit": "of the lens, after a soft cap",
     "raw": "before it",
@@ -67,13 +68,13 @@ class _Account(Table):
         table = self.table(path, columns, where=where)
         return _arrays(table, table.column_names)
 
-    def pieces(self, path: Path, rows: int = 60_000) -> Iterator[dict[str, NDArray[Any]]]:
-        """All columns, so many rows at a time; lists as [n, m]. Raises CorruptInputError."""
+    def pieces(self, path: Path) -> Iterator[dict[str, NDArray[Any]]]:
+        """All columns, `ROWS_AT_ONCE` at a time; lists as [n, m]. Raises CorruptInputError."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         try:
-            for batch in pq.ParquetFile(path).iter_batches(rows, columns=self.names):
+            for batch in pq.ParquetFile(path).iter_batches(ROWS_AT_ONCE, columns=self.names):
                 yield _arrays(pa.Table.from_batches([batch]), self.names)
         except (pa.ArrowException, KeyError, OSError) as error:
             raise self.corrupt(path, error) from error

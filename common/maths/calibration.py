@@ -11,6 +11,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+MOST_STEPS = 100
+"""Of Newton's method; it takes a handful."""
+
 
 class Platt(NamedTuple):
     """p(wrong) = 1 / (1 + exp(−(slope · (score − centre) / scale + offset)))."""
@@ -25,7 +28,7 @@ class Platt(NamedTuple):
         return _sigmoid(z)
 
 
-def fit_platt(scores: ArrayLike, labels: ArrayLike, max_iterations: int = 100) -> Platt:
+def fit_platt(scores: ArrayLike, labels: ArrayLike) -> Platt:
     """Maximum likelihood slope and offset. scores: [n] finite; labels: [n] 0/1, both classes present."""
     s, y = np.asarray(scores, dtype=np.float64), np.asarray(labels, dtype=np.float64)
     centre, scale = float(s.mean()), float(s.std()) or 1.0
@@ -34,7 +37,7 @@ def fit_platt(scores: ArrayLike, labels: ArrayLike, max_iterations: int = 100) -
     x = np.stack([(s - centre) / scale, np.ones_like(s)], axis=1)
     beta = np.array([0.0, np.log((positives + 1) / (negatives + 1))])
     loss = _loss(x @ beta, target)
-    for _ in range(max_iterations):
+    for _ in range(MOST_STEPS):
         p = _sigmoid(x @ beta)
         gradient = x.T @ (p - target)
         hessian = (x * (p * (1 - p))[:, None]).T @ x + 1e-9 * np.eye(2)

@@ -215,13 +215,13 @@ def expected_calibration_error(
     return np.asarray(np.abs(weights @ gaps).sum(axis=1) / weights.sum(axis=1))
 
 
-def calibration_error_by_chance(probabilities: ArrayLike, weights: Floats, n_bins: int = 15) -> Floats:
+def calibration_error_by_chance(probabilities: ArrayLike, weights: Floats) -> Floats:
     """What the ECE of exact probabilities is on average, [B]: labels fall as they say, and a bin's share strays from its mean.
 
     A bin's Σ(y − p) has variance Σp(1 − p), and the mean of |z| of a normal z is √(2/π) of its deviation.
     """
     p = np.asarray(probabilities, dtype=np.float64)
-    bins = equal_mass_bins(p, n_bins)
+    bins = equal_mass_bins(p)
     variance = np.zeros((len(p), int(bins.max(initial=0)) + 1))
     variance[np.arange(len(p)), bins] = p * (1 - p)
     return np.asarray(np.sqrt(2 / np.pi * (weights @ variance)).sum(axis=1) / weights.sum(axis=1))

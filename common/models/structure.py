@@ -84,13 +84,13 @@ def find_structure(model: PreTrainedModel) -> Structure:
     return Structure(backbone, blocks, final_norm, _unembedding(model, backbone, head, trace), trace.beside)
 
 
-def probe_tokens(model: PreTrainedModel, rows: int = 1, count: int = PROBE_TOKENS) -> Tensor:
-    """Tokens to try a model with, int64 [rows, count]: spread over its vocabulary."""
+def probe_tokens(model: PreTrainedModel, rows: int = 1) -> Tensor:
+    """Tokens to try a model with, int64 [rows, PROBE_TOKENS]: spread over its vocabulary."""
     embedding: Any = model.get_input_embeddings()
     size = int(model.config.get_text_config().vocab_size)
-    ids = (torch.arange(rows * count) * 7919 + 13) % size
+    ids = (torch.arange(rows * PROBE_TOKENS) * 7919 + 13) % size
     device = embedding.weight.device
-    return ids.view(rows, count).to("cpu" if device.type == "meta" else device)
+    return ids.view(rows, PROBE_TOKENS).to("cpu" if device.type == "meta" else device)
 
 
 def candidate_blocks(model: PreTrainedModel, backbone: nn.Module) -> list[nn.ModuleList]:

@@ -198,7 +198,9 @@ def figures(
         methods[name] = {
             "token_auroc": list(interval(ranks.auroc, confidence)),
             "token_auprc": list(interval(ranks.auprc_wrong, confidence)),
-            "recall_at_0.1_false_alarms": list(interval(recall_at(tokens.label, score, weights), confidence)),
+            "recall_at_0.1_false_alarms": list(
+                interval(recall_at_false_alarms(tokens.label, score, weights), confidence)
+            ),
             "span_f1": list(interval(span_f1(tokens, flagged, weights), confidence)),
             "answer_auroc": list(interval(of_answers, confidence)),
             **({WITHIN: list(interval(inside[name], confidence))} if inside else {}),
@@ -224,8 +226,8 @@ def within_relation(tokens: Tokens, score: Floats, weights: Floats) -> Floats:
     return mean_of_defined(auroc_by_block(tokens.label, score, blocks, weights))
 
 
-def recall_at(label: Ints, score: Floats, weights: Floats, rate: float = FALSE_ALARMS) -> Floats:
-    """Share of wrong tokens that are flagged where at most `rate` of the right ones are, [B]."""
+def recall_at_false_alarms(label: Ints, score: Floats, weights: Floats) -> Floats:
+    """Share of wrong tokens that are flagged where at most `FALSE_ALARMS` of the right ones are, [B]."""
     order = np.argsort(-score, kind="stable")
     ends = np.flatnonzero(
         np.append(np.diff(score[order]) != 0, True)
@@ -235,7 +237,7 @@ def recall_at(label: Ints, score: Floats, weights: Floats, rate: float = FALSE_A
         right = np.cumsum(weight[order] * (label[order] == 0))[ends]
         wrong = np.cumsum(weight[order] * (label[order] == 1))[ends]
         if right[-1] and wrong[-1]:
-            allowed = np.flatnonzero(right <= rate * right[-1])
+            allowed = np.flatnonzero(right <= FALSE_ALARMS * right[-1])
             found[number] = wrong[allowed[-1]] / wrong[-1] if len(allowed) else 0.0
     return found
 

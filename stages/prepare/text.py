@@ -87,6 +87,6 @@ def is_clean_name(text: str, most_words: int = 4) -> bool:
     return all(w[0].isupper() or w[0] in "'’ʻ" or w in PARTICLES or "-" in w or "'" in w for w in words)
 
 
-def slug(text: str, longest: int = 60) -> str:
-    """A name for ids, cut at `longest` characters: `Côte d'Ivoire` → `cote-divoire`; empty text gives `-`."""
-    return "-".join(re.sub(r"[^a-z0-9]+", " ", fold(text)).split())[:longest].strip("-") or "-"
+def slug(text: str) -> str:
+    """A name for ids, cut at 60 characters: `Côte d'Ivoire` → `cote-divoire`; empty text gives `-`."""
+    return "-".join(re.sub(r"[^a-z0-9]+", " ", fold(text)).split())[:60].strip("-") or "-"

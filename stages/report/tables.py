@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import RenderableType
@@ -69,15 +69,13 @@ def titles(report: Json) -> dict[str, str]:
     return {card["name"]: card["title"] for card in report["methods"]}
 
 
-def methods(
-    report: Json, split: Json, names: Sequence[str], kinds: Iterable[str] = ("detector", "baseline"), digits: int = 3
-) -> Rows:  # fmt: skip
-    """Header and a row a method, with the figures `names`."""
-    called, wanted = titles(report), set(kinds)
+def methods(report: Json, split: Json, names: Sequence[str], digits: int = 3) -> Rows:
+    """Header and a row a detector or baseline, with the figures `names`."""
+    called = titles(report)
     rows = [
         [called[m["name"]], KINDS[m["kind"]], *(figure(m["figures"][name], digits) for name in names)]
         for m in split["methods"]
-        if m["kind"] in wanted
+        if m["kind"] in ("detector", "baseline")
     ]
     return [["method", "", *(FIGURES[name] for name in names)], *rows]
 

@@ -199,8 +199,8 @@ def figure(entry: Interval | None, signed: bool = False) -> str:
     return "–" if entry is None else tables.figure(entry._asdict(), signed=signed)
 
 
-def saes(facts: Sequence[ModelFacts], steps: int = 4) -> Rows:
-    """Means over the layers whose depth lies in each part of the model."""
+def saes(facts: Sequence[ModelFacts]) -> Rows:
+    """Means over the layers whose depth lies in each quarter of the model."""
     columns = (
         ("fvu", "FVU", tables.number),
         ("ce_recovered", "cross-entropy recovered", tables.share),
@@ -209,8 +209,8 @@ def saes(facts: Sequence[ModelFacts], steps: int = 4) -> Rows:
     rows = [["depth", *(f"{each.name}: {name}" for each in facts for _, name, _ in columns)]]
     if not any(each.sae for each in facts):
         return rows
-    for step in range(steps):
-        low, high = step / steps, (step + 1) / steps
+    for quarter in range(4):
+        low, high = quarter / 4, (quarter + 1) / 4
         cells = []
         for each in facts:
             layers = [

@@ -13,7 +13,7 @@ from ghosttrack.stages.detect.tokens import (
     figures,
     no_tokens,
     out_of_fold,
-    recall_at,
+    recall_at_false_alarms,
     runs_of,
     span_f1,
     wrong_answers,
@@ -102,7 +102,7 @@ def test_recall_at_a_rate_of_false_alarms_is_read_from_the_roc():
     score = score + label
     alarms, recall, _ = roc_curve(label, score, drop_intermediate=False)
     expected = recall[alarms <= 0.1].max()
-    assert recall_at(label, score, np.ones((1, 400)))[0] == pytest.approx(expected)
+    assert recall_at_false_alarms(label, score, np.ones((1, 400)))[0] == pytest.approx(expected)
 
 
 def test_spans_are_found_and_runs_are_right_where_they_touch():
