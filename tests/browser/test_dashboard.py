@@ -16,6 +16,11 @@ from tests.stages.report.synthetic import MARKUP, WORDS
 pytestmark = pytest.mark.browser
 
 QUESTION = "#/question/currency%2Fland%201"
+UNITS = {
+    "final_report.json": "evaluate/all",
+    "sae_quality.json": "sae_train/quality",
+    "token_metrics.json": "detect/tokens",
+}
 EVERY_PAGE = [
     "#/latents",
     "#/overview",
@@ -43,7 +48,7 @@ def test_every_number_shown_is_the_one_in_its_file(page: Chromium, made_up: Resu
         page.go(fragment)
         for number in numbers(page):
             file, _, pointer = number["source"].partition("#")
-            place = {"final_report.json": "evaluate/all", "sae_quality.json": "sae_train/quality"}[file]
+            place = UNITS[file]
             assert_shown(number, look_up(made_up.json(place, file), pointer))
             seen.add(number["source"])
     assert len(seen) > 200
@@ -53,6 +58,7 @@ def test_every_number_shown_is_the_one_in_its_file(page: Chromium, made_up: Resu
         for key in ("x", "y", "low", "high")
     } <= seen
     assert {"final_report.json#/permutation/low", "final_report.json#/permutation/high"} <= seen
+    assert {f"token_metrics.json#/detector_less/entropy/token_auroc/{i}" for i in range(3)} <= seen
     report = made_up.json("evaluate/all", "final_report.json")
     for i in range(len(report["splits"][0]["methods"])):
         kind = report["splits"][0]["methods"][i]["kind"]

@@ -23,6 +23,7 @@ from ghosttrack.common.formats.final_report import REPORT
 from ghosttrack.common.formats.latent_contexts import LATENT_CONTEXTS
 from ghosttrack.common.formats.latents import LATENTS
 from ghosttrack.common.formats.saes import QUALITY
+from ghosttrack.common.formats.token_scores import TOKEN_METRICS
 from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.common.package import package_file
 from ghosttrack.stages.report.dashboard import run_card
@@ -51,7 +52,7 @@ LIMIT = 38e6
 """Bytes that the file should stay under."""
 SCRIPTS = ("data.js", "dom.js", "charts.js", "save.js", "trajectory.js", "overview.js", "sae.js", "results.js", "explorer.js",
            "feature.js", "live.js", "main.js")  # fmt: skip
-REPORTS = {REPORT: "evaluate/all", QUALITY: "sae_train/quality"}
+REPORTS = {REPORT: "evaluate/all", QUALITY: "sae_train/quality", TOKEN_METRICS: "detect/tokens"}
 """Files that the page holds whole, since it shows their numbers, and their units."""
 SAMPLE = 6
 """Blocks packed to see how large a page gets."""

@@ -128,6 +128,7 @@ def make_run(
         ("detect", "all", {"hallucination_scores.json": _json({"schema_version": 3, "detector": "tracks", "questions": scored}),
                            "detection_metrics.json": _json({**report["data"], "schema_version": 3, "detector": "tracks", "associator": None, "methods": [],
                                                                    "permutation": None, "error_types": {}, "absent": []})}, ("track/all",)),
+        ("detect", "tokens", {"token_metrics.json": _json(token_metrics(np.random.default_rng(2)))}, ("detect/all",)),
         ("evaluate", "all", {"final_report.json": _json({**report, "schema_version": REPORT_VERSION})}, ("detect/all",)),
     ]  # fmt: skip
     for stage, unit, files, reads in units:
@@ -182,6 +183,19 @@ def _lines(records: Sequence[Mapping[str, Any]]) -> Callable[[Path], object]:
 
 def _parquet(columns: Mapping[str, Any]) -> Callable[[Path], object]:
     return lambda path: pq.write_table(pa.table(dict(columns)), path, compression="zstd")
+
+
+def token_metrics(rng: np.random.Generator) -> dict[str, Any]:
+    names = ("token_auroc", "token_auprc", "recall_at_0.1_false_alarms", "span_f1", "answer_auroc")
+
+    def figures(low: float) -> dict[str, list[float]]:
+        return {name: sorted(rng.uniform(low, low + 0.3, 3).tolist()) for name in names}
+
+    return {
+        "schema_version": 1, "tokens": 1234, "wrong_tokens": 400, "answers": 60, "wrong_answers": 30,
+        "methods": {name: figures(0.5) for name in ("detector", "logprob", "entropy", "probe_2")},
+        "detector_less": {name: figures(-0.1) for name in ("logprob", "entropy", "probe_2")},
+    }  # fmt: skip
 
 
 def tokenizer(path: Path) -> None:

@@ -304,7 +304,7 @@ def test_the_files_named_as_shown_are_those_that_were_read(root):
     results = Results.open(str(root), "made-up")
     run, _ = packing.unpack(blocks(build(results))["run"])
     assert set(run["digests"]) == {
-        "detect/all/hallucination_scores.json", "evaluate/all/final_report.json", "prepare/model/tokenizer.json",
+        "detect/all/hallucination_scores.json", "detect/tokens/token_metrics.json", "evaluate/all/final_report.json", "prepare/model/tokenizer.json",
         "sae_train/quality/sae_quality.json", "track/account/account.parquet", "track/all/layers.parquet",
         "track/all/tracks.parquet", "track/causes/causes.parquet", "track/contexts/contexts.parquet",
         "track/reasons/reasons.jsonl", "track/answers/candidates.parquet", "track/answers/generations.jsonl",
@@ -354,7 +354,7 @@ def test_a_missing_stage_is_named_and_the_rest_is_there(tmp_path, missing):
     run, _ = packing.unpack(blocks(build(Results.open(str(tmp_path), "made-up")))["run"])
     assert any(entry["file"].startswith(missing) for entry in run["absent"])
     assert missing not in {unit["unit"] for unit in run["provenance"]}
-    assert len(run["provenance"]) == 10
+    assert len(run["provenance"]) == 11
 
 
 def test_the_picture_of_an_answer_is_its_account(page, results):

@@ -38,6 +38,7 @@ function plainFinding(found) {
   const pairs = (name) => figure("final_report.json", `/splits/0/methods/${place(name)}/figures/auroc`, { percent: true });
   return h("p", { class: "finding" }, figure("final_report.json", "/data/prevalence", { percent: true }), " of the questions are answered wrongly. ",
     place(found.detector) >= 0 && ["Of a wrong and a right answer, the detector finds the wrong one the more suspicious in ", pairs(found.detector), " of pairs", base && place(base) >= 0 && [`; the best single signal without tracks (${titleOf(base)}) in `, pairs(base)], ". "],
+    run.reports["token_metrics.json"]?.methods.detector && ["Within long answers the detector's AUROC is ", tokenFigure("/methods/detector/token_auroc"), " token by token, that of the token's log-probability ", tokenFigure("/methods/logprob/token_auroc"), ". "],
     found.headline.helps === true ? "Tracking helps." : found.headline.helps === false ? "That tracking itself helps is not shown." : "");
 }
 

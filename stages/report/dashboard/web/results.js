@@ -10,6 +10,7 @@ function resultsPage(query) {
       h("p", { class: "finding" }, found.headline.detector), h("p", { class: "finding" }, found.headline.tracking),
       found.absent.length > 0 && folded(`Not measured: ${plural(found.absent.length, "thing")}`, h("ul", null, found.absent.map((words) => h("li", null, words)))),
       found.splits.length > 1 && h("nav", { "aria-label": "Ways to hold questions back", class: "choices" }, found.splits.map((each, i) => h("a", { href: `#/results?split=${encodeURIComponent(each.split)}`, "aria-current": i === number ? "true" : null }, each.title)))),
+    number === 0 && tokensSection(),
     split && section(split.title, note(split.description, ` ${fixed(split.n, 0)} questions, ${fixed(split.n_wrong, 0)} answered wrongly (${share(split.prevalence)}), ${plural(split.n_groups, "group")}, ${plural(split.repeats, "repeat")}. Calling every answer wrong would have F1 ${fixed(split.f1_all_called_wrong)}.`, split.split === "test" && found.frozen_test_openings ? ` Opened ${plural(found.frozen_test_openings, "time")} by runs that differ in inputs, settings or code.` : "")),
     split && methodsSection(found, split, number),
     split && curvesSection(found, split, number),
@@ -21,6 +22,21 @@ function resultsPage(query) {
       ["was right", figure("final_report.json", `/splits/${number}/confusion/right_called_wrong`, { digits: 1 }), figure("final_report.json", `/splits/${number}/confusion/right_called_right`, { digits: 1 })]], { caption: "Mean over repeats, each at the threshold of its training side", numeric: [1, 2] })),
     number === 0 && restSections(found),
   ];
+}
+
+// Every token of answers whose spans are labelled: each figure of token_metrics.json is a value with its interval.
+const TOKEN_FIGURES = [["token_auroc", "AUROC, token"], ["token_auroc_within_relation", "within relation"], ["token_auprc", "AUPRC, token"], ["recall_at_0.1_false_alarms", "recall at 10 % false alarms"], ["span_f1", "F1, span"], ["answer_auroc", "AUROC, answer"]];
+const tokenFigure = (pointer, options) => ranged("token_metrics.json", `${pointer}/0`, `${pointer}/1`, `${pointer}/2`, options);
+
+function tokensSection() {
+  const found = run.reports["token_metrics.json"], title = "Long answers, token by token";
+  if (!found?.tokens) return null;
+  if (found.why_not) return section(title, note(`No figures: ${found.why_not}.`));
+  const shown = TOKEN_FIGURES.filter(([key]) => key in found.methods.detector);
+  const best = Object.entries(found.methods).sort(([, a], [, b]) => b.token_auroc[0] - a.token_auroc[0]).map(([name]) => name);
+  return section(title, note(`${fixed(found.tokens, 0)} labelled tokens of ${plural(found.answers, "answer")}, ${fixed(found.wrong_tokens, 0)} of them in wrong spans. Each risk is from a fit without the token's document; an answer has that of its riskiest token.`),
+    table(["method", ...shown.map(([, words]) => words), "detector over it"], best.map((name) => [name.replaceAll("_", " "), ...shown.map(([key]) => tokenFigure(`/methods/${name}/${key}`)),
+      name in found.detector_less ? tokenFigure(`/detector_less/${name}/token_auroc`, { signed: true }) : "–"]), { caption: title, numeric: [...shown.keys()].map((i) => i + 1).concat(shown.length + 1) }));
 }
 
 const methodTitle = (found, name) => found.methods.find((each) => each.name === name)?.title ?? name;
