@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, field_validator, model_validator
 
-from ghosttrack.common.errors import CorruptInputError, DataError
-from ghosttrack.common.foreign import parse_json
+from ghosttrack.common.errors import DataError
 from ghosttrack.common.formats.file import Lines
 
 GENERATIONS = Lines(
@@ -111,21 +110,7 @@ class Answer(BaseModel):
 
 def read_answers(path: Path) -> list[Answer]:
     """All lines in order. Raises CorruptInputError for a bad line, DataError for an id that comes twice."""
-    answers = []
-    with path.open(encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                answers.append(Answer.model_validate(parse_json(line)))
-            except ValidationError as error:
-                first = error.errors()[0]
-                key = ".".join(map(str, first["loc"])) or "line"
-                raise CorruptInputError(
-                    f"{path} line {number}: {key}: {first['msg']}; run track again"
-                ) from error
-            except ValueError as error:
-                raise CorruptInputError(
-                    f"{path} line {number} is not JSON: {error}; run track again"
-                ) from error
+    answers = GENERATIONS.read_as(path, Answer)
     seen: set[str] = set()
     for answer in answers:
         if answer.id in seen:

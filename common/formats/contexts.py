@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from ghosttrack.common.formats.file import Lines
 
@@ -40,13 +40,7 @@ class Context(BaseModel):
 
 def read_contexts(path: Path) -> list[Context]:
     """All lines in order. Raises CorruptInputError naming the line."""
-    contexts = []
-    for number, record in enumerate(CONTEXTS.read(path), start=1):
-        try:
-            contexts.append(Context.model_validate(record))
-        except ValidationError as error:
-            raise CONTEXTS.corrupt(path, f"line {number}: {error.errors()[0]['msg']}") from error
-    return contexts
+    return CONTEXTS.read_as(path, Context)
 
 
 def write_contexts(path: Path, contexts: Iterable[Context]) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Arrays = Mapping[str, NDArray[Any]]
+
+
+Model = TypeVar("Model", bound=BaseModel)
 
 
 class Record(BaseModel):
@@ -80,8 +83,7 @@ class Json(File):
             try:
                 record = self.record.model_validate(content)
             except ValidationError as error:
-                first = error.errors()[0]
-                raise self.corrupt(path, f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+                raise self.corrupt(path, _first_fault(error)) from error
             if (
                 self.record.model_config.get("extra") == "forbid"
             ):  # all of it is declared: what came later has its default
@@ -118,6 +120,18 @@ class Lines(File):
                 if not isinstance(record, dict):
                     raise CorruptInputError(f"{path} line {number} is no JSON object; run {self.stage} again")
                 records.append(record)
+        return records
+
+    def read_as(self, path: Path, kind: type[Model]) -> list[Model]:
+        """The same as records of a kind. Raises CorruptInputError naming the line and the key."""
+        records = []
+        for number, content in enumerate(self.read(path), start=1):
+            try:
+                records.append(kind.model_validate(content))
+            except ValidationError as error:
+                raise CorruptInputError(
+                    f"{path} line {number}: {_first_fault(error)}; run {self.stage} again"
+                ) from error
         return records
 
     def write(self, path: Path, records: Iterable[Mapping[str, Any]]) -> None:
@@ -242,6 +256,12 @@ class Table(File):
         with pq.ParquetWriter(path, pq.read_schema(pieces[0]), compression="zstd") as writer:
             for piece in pieces:
                 writer.write_table(pq.read_table(piece))
+
+
+def _first_fault(error: ValidationError) -> str:
+    """The key and what is wrong with it."""
+    first = error.errors()[0]
+    return ": ".join(filter(None, [".".join(map(str, first["loc"])), first["msg"]]))
 
 
 def _kind(arrow: str) -> str:
