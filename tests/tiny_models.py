@@ -47,6 +47,8 @@ FAMILIES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "llama": ("Llama", _GROUPED),
     "llama4_text": ("Llama4Text", {**_GROUPED, "head_dim": 8, "intermediate_size_mlp": 64, "attention_chunk_size": WINDOW,
                                    "num_local_experts": 4, "num_experts_per_tok": 2, "pad_token_id": 0}),
+    "minimax": ("MiniMax", {**_GROUPED, "head_dim": 8, "num_local_experts": 4, "num_experts_per_tok": 2, "block_size": 8,
+                            "layer_types": ["linear_attention", "full_attention", "linear_attention"]}),
     "mistral": ("Mistral", _SLIDING),
     "mixtral": ("Mixtral", {**_SLIDING, "num_local_experts": 4, "num_experts_per_tok": 2}),
     "mpt": ("Mpt", {"vocab_size": VOCABULARY + 8, "d_model": D_MODEL, "n_layers": N_LAYERS, "n_heads": 4, "max_seq_len": 128}),

@@ -189,6 +189,7 @@ class LanguageModel:
         """
         if positions is None:
             positions = torch.arange(before, before + input_ids.shape[1], device=input_ids.device)[None]
+        positions = positions.expand(len(input_ids), -1).contiguous()  # some take it apart
         places = {"position_ids": positions} if "position_ids" in self.arguments else {}
         return self.backbone(
             input_ids=input_ids, attention_mask=mask, past_key_values=cache, use_cache=cache is not None, **places

@@ -40,9 +40,11 @@ class Head:
         rows = model.unembedding
         bias = getattr(model.model.get_output_embeddings(), "bias", None)
         bias = torch.zeros(len(rows), device=rows.device) if bias is None else bias
-        cap = getattr(model.model.config, "final_logit_softcapping", None)
-        # Some families multiply their logits: found by asking for those of a state, the cap undone.
+        # Families call their caps by several names, and some multiply their logits: both are found by asking. Logits of states
+        # so large that a cap is all that is left of them do not double with the state.
         state = torch.randn(model.d_model, generator=torch.Generator().manual_seed(0)).to(rows)
+        once, twice = (float(model.logits(large * state[None]).abs().max()) for large in (2**12, 2**13))
+        cap = twice if twice < 1.01 * once else None
         linear = (rows @ state + bias).double()
         asked = model.logits(state[None])[0].double()
         raw = asked if cap is None else cap * torch.atanh((asked / cap).clamp(-1 + 1e-9, 1 - 1e-9))

@@ -4,11 +4,11 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
-from transformers import DynamicCache
 
 from ghosttrack.common.models.language_model import LanguageModel
 from ghosttrack.common.models.prompts import Prompt
-from ghosttrack.stages.track.generate import Ends
+from ghosttrack.common.models.reading import GoingOn
+from ghosttrack.stages.track.generate import Ends, read_prompts
 
 UNFINISHED = "\ufffd"
 """What a tokenizer decodes to where a character's last byte is still to come."""
@@ -26,13 +26,14 @@ class Spoken(NamedTuple):
 @torch.inference_mode()
 def speak(model: LanguageModel, prompt: Prompt, ends: Ends, max_new_tokens: int) -> Iterator[Spoken]:
     """The answer's tokens, each as soon as it is chosen; the same as `greedy_answers` gives."""
-    cache = DynamicCache(config=model.model.config)
+    rows, logits = read_prompts(model, [prompt], ())
+    going = GoingOn(model, rows)
     said: list[int] = []
     written = ""
-    tokens = torch.tensor([prompt.tokens], device=model.device)
-    for _ in range(max_new_tokens):
-        logits = model.model(input_ids=tokens, past_key_values=cache, use_cache=True, logits_to_keep=1).logits
-        distribution = logits[0, -1].float().log_softmax(-1)
+    for step in range(max_new_tokens):
+        if step:
+            logits = model.logits(going.step(torch.tensor(said[-1:], device=model.device))[0]).float()
+        distribution = logits[0].log_softmax(-1)
         token = distribution.argmax()
         if bool(ends.reached([said], token[None])[0]):
             return
@@ -43,4 +44,3 @@ def speak(model: LanguageModel, prompt: Prompt, ends: Ends, max_new_tokens: int)
         written += added
         entropy = -(distribution.exp() * distribution).sum()
         yield Spoken(said[-1], added, float(distribution[token]), float(entropy))
-        tokens = token[None, None]

@@ -10,7 +10,7 @@ from ghosttrack.common.models.language_model import load_language_model
 from ghosttrack.common.models.reading import read_prefix
 from tests.tiny_models import FAMILIES, VOCABULARY, WINDOW, save_random_model
 
-WHOLE = {"bloom", "gpt_neo", "llama4_text", "mpt", "qwen3_next"}
+WHOLE = {"bloom", "gpt_neo", "llama4_text", "minimax", "mpt", "qwen3_next"}
 """Families whose texts are read from their beginning: biases or windows by column, states of another kind."""
 
 

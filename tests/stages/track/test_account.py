@@ -11,14 +11,14 @@ from transformers import DynamicCache
 from ghosttrack.common.formats import account as account_file
 from ghosttrack.common.formats.account import ACCOUNT, SOURCES, STATE, STEP
 from ghosttrack.common.formats.origins import BIRTHS, SHARES
-from ghosttrack.common.models.language_model import load_language_model
+from ghosttrack.common.models.language_model import load_language_model, understand
 from ghosttrack.common.models.writes import WriteReader
 from ghosttrack.stages.track.account import Active, Head, columns_of, parts_of_state, states_apart, take_apart
 from ghosttrack.stages.track.nodes import Nodes
 from ghosttrack.stages.track.origins import births, contributions, shares
 from ghosttrack.stages.track.rereading import text_of
 from tests.stages.track.tiny_run import TinyRun, sae
-from tests.tiny_models import FAMILIES, TAKEN_APART, save_random_model
+from tests.tiny_models import FAMILIES, TAKEN_APART, byte_tokenizer, random_model, save_random_model
 
 LENGTH, K, M = 14, 6, 4
 PLACES = torch.tensor([3, 8, 13])
@@ -153,6 +153,20 @@ def test_contributions_add_up_to_what_the_encoder_sees(writes, which, own_scale)
             torch.testing.assert_close(own, active.activations[:, place - 1, 1] * gain)
     one = shares(found, active.activations)[active.activations.nonzero(as_tuple=True)].sum(-1)
     torch.testing.assert_close(one, torch.ones_like(one), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("cap", [5.0, None])
+def test_a_soft_cap_is_found_whatever_a_family_calls_it(monkeypatch, cap):
+    model = random_model("llama").eval()
+    own = model.lm_head.forward
+    if cap:
+        monkeypatch.setattr(model.lm_head, "forward", lambda states: cap * torch.tanh(own(states) / cap))
+    found = understand(model, byte_tokenizer())
+    head = Head.of(found)
+    assert head.cap == (cap and pytest.approx(cap))
+    final = torch.randn(3, found.d_model, generator=torch.Generator().manual_seed(3))
+    logits = head.capped(head.factor * (final @ head.rows.T + head.bias))
+    torch.testing.assert_close(logits, found.logits(final), rtol=1e-3, atol=1e-3)
 
 
 def test_births_are_told_by_what_gave_most():

@@ -11,6 +11,7 @@ from ghosttrack.stages.track.generate import (
     sampled_answers,
     shared_prefix,
 )
+from ghosttrack.stages.track.speak import speak
 from tests.tiny_models import FAMILIES, N_LAYERS, save_random_model
 
 PREFIX = "one two\nthree"  # longer than the tiny models' windows
@@ -64,6 +65,8 @@ def test_greedy_tokens_are_those_of_generate(any_model):
             ids, attention_mask=torch.ones_like(ids), max_new_tokens=8, do_sample=False, pad_token_id=0
         )
         assert answer.token_ids == expected[0, ids.shape[1] :].tolist()
+    for prompt, answer in zip(prompts, answers, strict=True):
+        assert [one.token for one in speak(model, prompt, never(model), 8)] == answer.token_ids
 
 
 @pytest.mark.parametrize("prefix", ["", PREFIX])
