@@ -74,7 +74,7 @@ def read_file(path: Path, key: str) -> Iterator[FileRow]:
     for number, record in enumerate(table, start=2 if kind == "csv" else 1):
         if kind == "csv":
             record = {
-                name: of_cell(name, (text or "").removesuffix(".0") if name in whole else text or "")
+                name: of_cell(name, text.removesuffix(".0") if name in whole else text) if text else None
                 for name, text in record.items()
                 if not _INDEX.fullmatch(name)
             }

@@ -335,7 +335,11 @@ def _ask_rows(rows: sources.SourceRows, config: Config) -> list[QuestionLine]:
             raise ConfigError(
                 f"data.relations names {unknown[0]!r}, which the questions do not have; they have "
                 f"{', '.join(sorted(known))}"
-                + (f" ({DEFAULT_RELATION!r}: of rows that name none)" if DEFAULT_RELATION in known else "")
+                + (
+                    f" (rows that name no relation are {DEFAULT_RELATION!r})"
+                    if DEFAULT_RELATION in known
+                    else ""
+                )
             )
         prompts = [prompt for prompt in prompts if prompt.relation in data.relations]
         facts = [fact for fact in facts if fact.relation in data.relations]

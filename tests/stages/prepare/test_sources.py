@@ -194,6 +194,13 @@ def test_an_empty_response_is_not_answered_by_the_model_instead(tmp_path: Path) 
     assert [row["reason"] for row in rows.left_out] == ["empty response"]
 
 
+def test_an_empty_cell_of_a_table_is_no_response_and_the_model_answers(tmp_path: Path) -> None:
+    (tmp_path / "q.csv").write_text("question,answer,response\nWhy?,So.,\nHow?,So.,Like this.\n")
+    rows = read(tmp_path / "q.csv")
+    assert (rows.left_out, [fact.question for fact in rows.facts]) == ([], ["Why?"])
+    assert [prompt.given.response for prompt in rows.prompts] == ["Like this."]
+
+
 @pytest.mark.parametrize(
     ("spans", "why"),
     [
