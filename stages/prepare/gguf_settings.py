@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedModel
 from transformers.integrations.ggml import GGUF_CONFIG_MAPPING
+from transformers.integrations.gguf import GGUF_CONFIG_ARCHS
 from transformers.modeling_gguf_pytorch_utils import (
     TENSOR_PROCESSORS,
     TensorProcessor,
@@ -36,6 +37,7 @@ NAMES = {
     "attention.layer_norm_rms_epsilon": EPSILON,
 }
 """A file's key to what configurations call it, of which each has one at most."""
+TOKENIZER = "tokenizer.ggml."
 WINDOW = "attention.sliding_window"
 ARITHMETIC = (
     WINDOW,
@@ -80,7 +82,9 @@ def complete(config: Any, reader: Any) -> Any:
     for name, tensor in (("attention_bias", "attn_q.bias"), ("mlp_bias", "ffn_up.bias")):
         if hasattr(config, name) and tensor in tensors:
             setattr(config, name, True)
-    if (config.pad_token_id or 0) >= config.vocab_size:  # the kind's own, of a larger vocabulary
+    if (
+        getattr(config, "pad_token_id", None) or 0
+    ) >= config.vocab_size:  # the kind's own, of a larger vocabulary
         config.pad_token_id = None
     _set_layers(config, reader)
     _set_score_scale(config, reader)
@@ -89,23 +93,15 @@ def complete(config: Any, reader: Any) -> Any:
 
 
 def completed(model: PreTrainedModel, reader: Any) -> PreTrainedModel:
-    """The model that was loaded, with the window that Llama's class has no place for.
+    """The model that was loaded, with all its end tokens and the window that Llama's class has no place for.
 
     Raises ModelSourceError for a file with weights that are not in it, or with factors on its positions' frequencies that are.
     """
-    architecture = _field(reader, "general.architecture", "")
-    processor = TENSOR_PROCESSORS.get(architecture, TensorProcessor)(config=model.config.to_dict())
-    places = get_gguf_hf_weights_map(model, processor)
-    names = [
-        tensor.name
-        for tensor in reader.tensors
-        if tensor.name not in (FREQUENCIES, SHORT, LONG)
-        and not {tensor.name, tensor.name.removesuffix(".weight")} & places.keys()
-    ]
-    if names:
-        more = f" and {len(names) - 1} more weights are" if names[1:] else " is"
-        raise _unknown(f"{names[0]}{more} not in transformers' {type(model).__name__}")
+    _check_weights(model, reader)
     _check_positions(model, reader)
+    ends = {_field(reader, f"{kind}_token_id", TOKENIZER) for kind in ("eos", "eot", "eom")} - {None}
+    if model.generation_config is not None and len(ends) > 1:
+        model.generation_config.eos_token_id = sorted(ends)  # of a text, a turn, a message
     window = _field(reader, WINDOW)
     if not window or not isinstance(model, LlamaForCausalLM):
         return model
@@ -117,6 +113,24 @@ def completed(model: PreTrainedModel, reader: Any) -> PreTrainedModel:
     windowed.model.rotary_emb = model.model.rotary_emb
     windowed.generation_config = model.generation_config
     return windowed
+
+
+def _check_weights(model: PreTrainedModel, reader: Any) -> None:
+    """Raises ModelSourceError for weights of the file that have no place in the model."""
+    architecture = _field(reader, "general.architecture", "")
+    if architecture in GGUF_CONFIG_ARCHS:  # read in another way, which tells of those itself
+        return
+    processor = TENSOR_PROCESSORS.get(architecture, TensorProcessor)(config=model.config.to_dict())
+    places = get_gguf_hf_weights_map(model, processor)
+    names = [
+        tensor.name
+        for tensor in reader.tensors
+        if tensor.name not in (FREQUENCIES, SHORT, LONG)
+        and not {tensor.name, tensor.name.removesuffix(".weight")} & places.keys()
+    ]
+    if names:
+        more = f" and {len(names) - 1} more weights are" if names[1:] else " is"
+        raise _unknown(f"{names[0]}{more} not in transformers' {type(model).__name__}")
 
 
 def _set_layers(config: Any, reader: Any) -> None:

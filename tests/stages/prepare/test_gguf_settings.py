@@ -11,6 +11,7 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from ghosttrack.common.errors import ModelSourceError
+from ghosttrack.common.models.language_model import load_language_model
 from ghosttrack.stages.prepare import snapshot
 from ghosttrack.stages.prepare.snapshot import load_source
 from tests.tiny_gguf import save_gguf, save_tiny_gguf
@@ -172,6 +173,19 @@ def test_a_file_is_the_model_that_it_was_made_from(tmp_path: Path, name: str) ->
     with torch.inference_mode():
         for model in (found, again):
             torch.testing.assert_close(model(ids).logits, expected(ids).logits, rtol=1e-4, atol=1e-4)
+
+
+def test_all_that_ends_a_turn_is_an_end_token(tmp_path: Path) -> None:
+    """As in the files of Gemma and Llama 3, whose tokenizers name one end only."""
+
+    def add(writer: gguf.GGUFWriter) -> None:
+        writer.add_eot_token_id(5)
+        writer.add_uint32("tokenizer.ggml.eom_token_id", 9)
+
+    save_tiny_gguf(tmp_path / "model.gguf", add=add)
+    found, _ = load_source(str(tmp_path / "model.gguf"))
+    snapshot.save(found, byte_tokenizer(), tmp_path / "folder")
+    assert load_language_model(tmp_path / "folder").end_tokens() == ([5, 9, 263], [])
 
 
 def test_a_window_of_nobody_knows_which_layers_is_refused(tmp_path: Path) -> None:
