@@ -11,9 +11,14 @@ from ghosttrack.common.engine.side_by_side import side_by_side
 Step: TypeAlias = Callable[[int], object]
 
 
+def shard_name(number: int) -> str:
+    """Of the step that does a shard, and of the scratch files that it leaves."""
+    return f"part_{number:05}"
+
+
 def shards_done(
-    job: Job, questions: Sequence[int], name: Callable[[int], str], what: str, begin: Callable[[], tuple[torch.device, Step]]
-) -> bool:  # fmt: skip
+    job: Job, questions: Sequence[int], what: str, begin: Callable[[], tuple[torch.device, Step]]
+) -> bool:
     """Do every so-many-th shard of a unit that several processes may do together, each a step; whether this process is the
     one that gathers what all have done, by now.
 
@@ -22,11 +27,11 @@ def shards_done(
     """
     mine = range(len(questions))[job.rank :: job.ranks]
     total = sum(questions[number] for number in mine)
-    before = sum(questions[number] for number in mine if job.done(name(number)))
+    before = sum(questions[number] for number in mine if job.done(shard_name(number)))
     if before < total:
         device, do = begin()
         with job.progress(total, "questions", what, before) as progress:
-            for number in steps_done(job, device, mine, name, do):
+            for number in steps_done(job, device, mine, shard_name, do):
                 progress.update(questions[number])
     job.barrier()
     return job.rank == 0

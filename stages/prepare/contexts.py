@@ -7,7 +7,7 @@ holds the answer of an asked question but by coincidence.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -306,7 +306,4 @@ def _as_fact(prompt: QuestionLine) -> Fact:
 
 def kinds(contexts: Sequence[Context]) -> Mapping[str, int]:
     """How many contexts of each kind, for the manifest."""
-    counts: defaultdict[str, int] = defaultdict(int)
-    for context in contexts:
-        counts[context.kind] += 1
-    return dict(sorted(counts.items()))
+    return dict(sorted(Counter(context.kind for context in contexts).items()))

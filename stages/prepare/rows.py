@@ -3,6 +3,7 @@
 import itertools
 import math
 import re
+import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,7 +17,7 @@ DEFAULT_RELATION = "all"
 _WORKED_OUT = re.compile(r"(?:^|\n)####\s*(\S.*?)\s*$")  # GSM8K's answers are worked out before it
 DEEPEST = 64
 """Levels of a value that a row gives."""
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+LETTERS = string.ascii_uppercase
 
 Span = tuple[int, int, int]
 

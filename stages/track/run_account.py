@@ -25,7 +25,7 @@ from ghosttrack.common.formats.questions import QUESTIONS
 from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.common.models.language_model import LanguageModel, load_language_model
 from ghosttrack.common.models.sae import JumpReLUSAE
-from ghosttrack.common.models.steps import Step, shards_done
+from ghosttrack.common.models.steps import Step, shard_name, shards_done
 from ghosttrack.common.models.writes import Writes
 from ghosttrack.stages.track.account import Head, columns_of, states_apart, take_apart
 from ghosttrack.stages.track.nodes import Nodes
@@ -55,7 +55,7 @@ def run(job: Job) -> dict[str, Any]:
         desk = _Desk(job, questions)
         return desk.device, lambda number: _do_shard(job, desk, number, shards[number])
 
-    if not shards_done(job, [*map(len, shards)], _step, "account", begin):
+    if not shards_done(job, [*map(len, shards)], "account", begin):
         return {}
     pieces = [_kept(job, number) for number in range(len(shards))]
     for number, file in enumerate(FILES):
@@ -69,16 +69,12 @@ def run(job: Job) -> dict[str, Any]:
     return metrics
 
 
-def _step(number: int) -> str:
-    return f"account_{number:05}"
-
-
 def _do_shard(job: Job, desk: "_Desk", number: int, shard: range) -> None:
     parts = [desk.account(rows) for rows in batches(desk.owner, shard)]
     for file, tables, kept in zip(FILES, zip(*parts, strict=True), _kept(job, number), strict=True):
         file.write(kept, _join(tables))
         fsync(kept)
-    told = job.scratch(f"{_step(number)}.untold.json")
+    told = job.scratch(f"{shard_name(number)}.untold.json")
     write_json(told, desk.untold)
     fsync(told)
 
@@ -96,7 +92,9 @@ def batches(owner: NDArray[np.int64], shard: range) -> Iterator[slice]:
 
 def _why(job: Job, shards: int) -> str:
     """In brackets: the first reason that a shard gives for what it could not tell."""
-    told = (json.loads(job.scratch(f"{_step(number)}.untold.json").read_bytes()) for number in range(shards))
+    told = (
+        json.loads(job.scratch(f"{shard_name(number)}.untold.json").read_bytes()) for number in range(shards)
+    )
     reasons = [reason for untold in told for reason in untold.values()]
     return f" ({reasons[0]})" if reasons else ""
 
@@ -157,7 +155,7 @@ class _Desk:
 
 
 def _kept(job: Job, number: int) -> tuple[Path, ...]:
-    return tuple(job.scratch(f"{_step(number)}.{file.name}") for file in FILES)
+    return tuple(job.scratch(f"{shard_name(number)}.{file.name}") for file in FILES)
 
 
 def _join(tables: tuple[Columns, ...]) -> Columns:

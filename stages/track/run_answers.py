@@ -27,7 +27,7 @@ from ghosttrack.common.maths.text import normalise
 from ghosttrack.common.models.language_model import LanguageModel, load_language_model
 from ghosttrack.common.models.prompts import Prompt, encode_question
 from ghosttrack.common.models.reading import Prefix
-from ghosttrack.common.models.steps import Step, shards_done
+from ghosttrack.common.models.steps import Step, shard_name, shards_done
 from ghosttrack.stages.track.claims import claims, label_of, relations_in
 from ghosttrack.stages.track.generate import (
     SUBJECT,
@@ -71,14 +71,14 @@ def answer_all(job: Job, questions: list[dict[str, Any]]) -> dict[str, Any]:
         ends = {chat: ends_of(job, model, chat) for chat in {in_chat(question) for question in questions}}
         return model.device, lambda number: _do_shard(job, model, questions, number, shards[number], ends)
 
-    if not shards_done(job, sizes_of(shards), _step, "answers", begin):
+    if not shards_done(job, sizes_of(shards), "answers", begin):
         return {}
     records = _gather_records(job, len(shards))
     if job.config.data.matching == JUDGE:
         _let_judge(job, records)
     _gather_states(job, records, len(shards))
     for name, table in (("lens", LENS), ("candidates", CANDIDATES)):
-        paths = (job.scratch(f"{_step(number)}.{name}.npz") for number in range(len(shards)))
+        paths = (job.scratch(f"{shard_name(number)}.{name}.npz") for number in range(len(shards)))
         table.write(job.output(table.name), gathered(paths))
     GENERATIONS.write(job.output(GENERATIONS.name), records)
     return _metrics(job, records)
@@ -137,7 +137,8 @@ def _do_shard(
     lens = _lens_columns(model, job.config.layers, states, owners, answers)
     candidates = _candidate_columns(answers, order)
     files = [
-        job.scratch(f"{_step(number)}.{ending}") for ending in ("pt", "lens.npz", "candidates.npz", "jsonl")
+        job.scratch(f"{shard_name(number)}.{ending}")
+        for ending in ("pt", "lens.npz", "candidates.npz", "jsonl")
     ]
     torch.save(content, files[0])
     np.savez(files[1], **lens)  # type: ignore[arg-type]
@@ -342,7 +343,7 @@ def _gather_records(job: Job, n_shards: int) -> list[dict[str, Any]]:
     """All shards' records in the order of questions.jsonl."""
     records: list[dict[str, Any]] = []
     for number in range(n_shards):
-        with job.scratch(f"{_step(number)}.jsonl").open(encoding="utf-8") as lines:
+        with job.scratch(f"{shard_name(number)}.jsonl").open(encoding="utf-8") as lines:
             records += map(json.loads, lines)
     records.sort(key=lambda record: record.pop("line"))
     return records
@@ -353,7 +354,7 @@ def _gather_states(job: Job, records: list[dict[str, Any]], n_shards: int) -> No
     counts = [len(record["token_ids"]) + 1 + record["subject_found"] for record in records]
     starts = np.concatenate([[0], np.cumsum(counts)])
     shards = [
-        torch.load(job.scratch(f"{_step(number)}.pt"), mmap=True, weights_only=True)
+        torch.load(job.scratch(f"{shard_name(number)}.pt"), mmap=True, weights_only=True)
         for number in range(n_shards)
     ]
     fits = all(shard["states"].dtype == torch.float16 for shard in shards)
@@ -412,7 +413,3 @@ def _agreement(records: list[dict[str, Any]]) -> float | None:
         if JUDGE in record["matched"]
     ]
     return round(sum(one == other for one, other in pairs) / len(pairs), 4) if pairs else None
-
-
-def _step(number: int) -> str:
-    return f"part_{number:05}"

@@ -22,7 +22,7 @@ from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.common.maths.text import normalise
 from ghosttrack.common.models.language_model import load_language_model
-from ghosttrack.common.models.steps import Step, shards_done
+from ghosttrack.common.models.steps import Step, shard_name, shards_done
 from ghosttrack.stages.track.account import Head
 from ghosttrack.stages.track.causes import SET_SIZES, agreement_of, share
 from ghosttrack.stages.track.intervene import QuestionBench
@@ -51,7 +51,7 @@ def run(job: Job) -> dict[str, Any]:
         desk = _Desk(job, generations)
         return desk.device, lambda number: _do_step(job, desk, number, steps[number])
 
-    if not shards_done(job, [*map(len, steps)], _step, "causes", begin):
+    if not shards_done(job, [*map(len, steps)], "causes", begin):
         return {}
     pieces = [json.loads(_kept(job, number).read_text("utf-8")) for number in range(len(steps))]
     table = {
@@ -64,12 +64,8 @@ def run(job: Job) -> dict[str, Any]:
     return summary(table, [line["label"] for line in generations], job.config.seed)
 
 
-def _step(number: int) -> str:
-    return f"causes_{number:05}"
-
-
 def _kept(job: Job, number: int) -> Path:
-    return job.scratch(f"{_step(number)}.json")
+    return job.scratch(f"{shard_name(number)}.json")
 
 
 def _do_step(job: Job, desk: "_Desk", number: int, questions: list[int]) -> None:

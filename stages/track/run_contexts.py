@@ -22,7 +22,7 @@ from ghosttrack.common.formats.questions import ASKED, QUESTIONS, in_chat
 from ghosttrack.common.maths.text import normalise
 from ghosttrack.common.models.language_model import LanguageModel
 from ghosttrack.common.models.prompts import encode
-from ghosttrack.common.models.steps import Step, shards_done
+from ghosttrack.common.models.steps import Step, shard_name, shards_done
 from ghosttrack.stages.track.generate import Ends
 from ghosttrack.stages.track.hypotheses import Standing, columns_of, rows_of
 from ghosttrack.stages.track.questions import Batch, even, plan_shards, read_questions, sizes_of
@@ -68,9 +68,9 @@ def read_all(job: Job, asked: tuple[str, str], contexts: str, given: str) -> dic
             job, model, ends, questions, answers, own, number, shards[number]
         )
 
-    if not shards_done(job, sizes_of(shards), _step, "contexts", begin):
+    if not shards_done(job, sizes_of(shards), "contexts", begin):
         return {}
-    table = gathered(job.scratch(f"{_step(number)}.npz") for number in range(len(shards)))
+    table = gathered(job.scratch(f"{shard_name(number)}.npz") for number in range(len(shards)))
     EVIDENCE.write(job.output(EVIDENCE.name), table)
     metrics = _metrics(table, answers, own)
     if said := told(metrics):
@@ -110,7 +110,7 @@ def _do_shard(
         )  # fmt: skip
         for line, standing in zip(batch.numbers, standings, strict=True):
             rows += rows_of(line, standing, lambda tokens: model.tokenizer.decode(list(tokens)).strip())
-    path = job.scratch(f"{_step(number)}.npz")
+    path = job.scratch(f"{shard_name(number)}.npz")
     np.savez(path, **columns_of(rows))  # type: ignore[arg-type]
     fsync(path)
 
@@ -215,7 +215,3 @@ def told(metrics: Mapping[str, Any]) -> str:
         "empty answers": metrics["empty_answers"],
     }
     return ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
-
-
-def _step(number: int) -> str:
-    return f"part_{number:05}"

@@ -1,6 +1,7 @@
 """Answers that choose: a lettered option (`A`, `(b)`, `A. Paris`, `The answer is C`), or yes and no."""
 
 import re
+import string
 from collections.abc import Callable, Sequence
 
 import regex
@@ -10,7 +11,7 @@ from ghosttrack.stages.track.matching.mentions import NEGATIONS, denied_before, 
 from ghosttrack.stages.track.matching.refusals import refuses
 from ghosttrack.stages.track.matching.words import either, words
 
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+LETTERS = string.ascii_uppercase
 YES, NO = frozenset(words("yes")), frozenset(words("no"))
 _NO_POLES = frozenset(words("not_alone"))
 """Said for yes or no, but as a right answer they may be something else."""
