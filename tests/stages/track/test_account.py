@@ -263,8 +263,11 @@ def test_every_family_s_logits_are_accounted_for_by_what_the_state_holds(tmp_pat
     assert set(reader.untold) == set(UNTOLD.get(family, ()))
 
 
-UNTOLD = {**dict.fromkeys(("bloom", "falcon", "gpt_neo", "gptj", "mpt"), (0, 1, 2)), "qwen3_next": (0, 2)}
-"""Blocks whose attention does not show what it reads: of the family's own making, or linear."""
+UNTOLD = {
+    **dict.fromkeys(("bloom", "falcon", "gpt_neo", "gptj", "minimax", "mpt"), (0, 1, 2)),
+    "qwen3_next": (0, 2),
+}
+"""Blocks whose attention does not show what it reads: of the family's own making, or linear; or which weigh what they add to."""
 
 
 @pytest.mark.parametrize("family", ["bloom", "qwen3_next"])
