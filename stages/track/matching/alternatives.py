@@ -8,21 +8,17 @@ from ghosttrack.common.maths.text import normalise
 from ghosttrack.stages.track.matching.quantities import quantities, spell_out
 from ghosttrack.stages.track.matching.words import either
 
-_OR = either("or")
+_OR, _PERHAPS, _SPACELESS = either("or"), either("perhaps"), r"[\p{Han}\p{Katakana}ー\p{Thai}]"
 _BETWEEN = regex.compile(
-    rf"(?:(?<=[\p{{L}}\p{{M}}\p{{N}}\p{{P}}]),?\s+(?:{_OR})\s+|(?<=\p{{Han}})(?:{_OR})(?=\p{{Han}}))", regex.I
+    rf"(?<=[\p{{L}}\p{{M}}\p{{N}}\p{{P}}]),?\s+(?:{_OR})\s+|(?<={_SPACELESS})(?:{_OR})(?={_SPACELESS})"
+    rf"|(?<=\b(?:{_PERHAPS})\s[^,;.!?\n]{{1,40}}),\s+(?=(?:{_PERHAPS})\s)",
+    regex.I,
 )
+_LISTED = regex.compile(rf",\s+(?=(?:[^,;.!?\n]{{1,30}},\s+){{1,5}}(?:{_OR})\s)", regex.I)
+"""`Paris, Lyon, or Nice`."""
 _ENDS = regex.compile(r"\.(?=\s|$)|[;!?。！？؟\n()]|,\s|，|\bbut\b|\bthough\b|$")
-_LEADS = regex.compile(
-    r"^(?:(?:maybe|perhaps|possibly|probably|even|it|was|is|could|might|be|in|the|vielleicht|peut-être|quizás|forse)\s+)+",
-    regex.I,
-)
-_SAME_THING = regex.compile(
-    r"^(?:so|not|no|more|less|fewer|later|earlier|simply|just|rather|also|any|other|others|something|someone|similar|around|about"
-    r"|thereabouts|greater|higher|above|over|older|equal|sometimes|formerly|otherwise|else|in other words|alternatively|as|what)\b",
-    regex.I,
-)
-"""What follows an `or` that offers no other answer."""
+_LEADS = regex.compile(rf"^(?:(?:{_PERHAPS}|{either('leads')})\s+)+", regex.I)
+_SAME_THING = regex.compile(rf"^(?:{either('not_other')})\b", regex.I)
 _IN_A_LANGUAGE = regex.compile(r"\bin \p{Lu}\p{L}+(?:an|ish|ese|ch|ic|ew|ek|[dt]i|ch)$")
 """`Rome, or Roma in Italian`."""
 _MOST_WORDS = 4
@@ -35,6 +31,7 @@ def offers(text: str) -> bool:
 
 def decided(answer: str, right: Callable[[str], bool]) -> str:
     """The answer without the alternatives that it offers where one of them is right and the other is not."""
+    answer = _LISTED.sub(" or ", answer)
     for match in reversed(list(_BETWEEN.finditer(answer))):
         start = max((end.end() for end in _ENDS.finditer(answer, 0, match.start()) if end[0]), default=0)
         stop = _ENDS.search(answer, match.end()).start()
