@@ -40,9 +40,13 @@ _SHORT_YEAR = re.compile(r"(?<!\w)['’](\d\d)(?!\w)")
 _NONE = re.compile(r"\b(?:none|nil|nought)\b(?! of the)", re.IGNORECASE)
 _NOTE = re.compile(r"(?<=\S)(?:\s+\([^()]*\)|,? (?:Inc|Ltd|Corp|Co|LLC|GmbH|plc|Corporation|Company)\.?)$")
 """What stands behind a name to tell it from others: Mercury (planet), Apple Inc."""
+_KINDS = "|".join(table("names")["kinds"].split())
+_KIND = re.compile(rf"^(?:{_KINDS}) | (?:{_KINDS})$")
+_OTHER_KIND = re.compile(rf" (?:{_KINDS}|{'|'.join(table('names')['other_kinds'].split())})\b", re.IGNORECASE)
 _LAST_FIRST = re.compile(r"^\W*([^\W\d][^,()\d\n]*), ([^\W\d][^,()\d\n]*?)\W*$")
 _ITEMS = re.compile(rf"\s*(?:,|;|&|\b(?:{either('and')})\b|\n)+\s*(?:and\s)?\s*", re.IGNORECASE)
 _HAN_ITEMS = re.compile("[、和与與及]")
+_HYPHEN = re.compile(r"(?<=[^\W\d])-(?=[^\W\d])")
 _CONCLUDES = re.compile(
     rf"(?:(?<![a-zа-я])(?:{either('concludes')})(?!(?<=[a-z])[a-z])\s?:?|####|\\boxed\{{)(?!\W*(?:correct|right|simple|clear|obvious|easy|known|given|found)\b)",
     re.IGNORECASE,
@@ -88,6 +92,13 @@ def _forms(gold: str, answer: str) -> Iterator[str]:
     yield from (_NOTE.sub("", gold), untitled(gold), *acronym_forms(answer, gold))
     if _GENERATION.search(gold) and not _OTHER_GENERATION.search(answer):
         yield _GENERATION.sub("", gold)
+    bare = _KIND.sub("", gold)
+    if (
+        bare != gold
+        and (place := answer.find(bare)) >= 0
+        and not _OTHER_KIND.match(answer, place + len(bare))
+    ):
+        yield bare  # Nile of the River Nile
     if century := _CENTURY.fullmatch(gold):
         yield f"{int(century[1]) + 1}th century"
     if (decade := _DECADE.fullmatch(gold)) and decade[1] in _DECADES:
@@ -105,7 +116,7 @@ def _states_all(answer: str, gold: str) -> bool:
     if gold[:1] in ("(", "["):  # a point, an interval: in order
         return gold.replace(" ", "") in answer.replace(" ", "")
     items = [item for item in (_HAN_ITEMS if "、" in gold else _ITEMS).split(gold) if normalise(item)]
-    return len(items) > 1 and all(states(answer, item) for item in items)
+    return len(items) > 1 and all(states(_HYPHEN.sub(" ", answer), item) for item in items)
 
 
 def number(answer: str, key: Key) -> bool:

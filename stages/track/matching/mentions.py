@@ -6,6 +6,7 @@ by `not Paris`, but is by `Paris, not London` and by `not London but Paris`.
 
 import re
 import unicodedata
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -43,6 +44,9 @@ _AFFIRMED = frozenset(_NAMES["affirming"].split())
 _DENIED_AFTER = regex.compile(
     rf"^\s*(?:{either('denied_after')}|\s*(?:(?:is|was|would be) (?:(?:the )?(?:incorrect|wrong|false)|not|never)|(?:isnt|wasnt|cannot be|cant be))\b(?! (?:only|just|far|merely|to be)))"
 )
+_BESIDE = regex.compile(
+    rf"(?:^|\s)(?:{either('beside')})\s(?:(?:the\s)?(?:city|town|village|capital)\s(?:of\s)?)?(?:the\s)?$"
+)
 _DENIED_BEFORE = regex.compile(f"(?:{either('not_apart')})$")
 _PREFIXES = [regex.compile(one["prefixes"]) for one in table("languages").values() if "prefixes" in one]
 _ENDINGS = [
@@ -54,6 +58,7 @@ _VOWELS = "аеёиоуыэюяйь"
 _OTHER_THINGS = frozenset(_NAMES["other_things"].split())
 _SPELLINGS = [(regex.compile(british), american) for british, american in _NAMES["spellings"].items()]
 _OTHER_PLACES = {first: frozenset(second.split()) for first, second in _NAMES["other_places"].items()}
+_OTHER_CITIES = frozenset(_NAMES["other_cities"].split())
 _ABBREVIATED: dict[str, str] = _NAMES["abbreviations"]
 _WEEKDAY = re.compile(r"(?:sun|mon|tues|wednes|thurs|fri|satur)days?")
 _COMMON_NOUN = regex.compile(r"(?<!\p{L})(?!news)\p{Ll}{2,}(?!\p{L})")
@@ -163,11 +168,12 @@ def _places(said: _Words, wanted: Sequence[frozenset[str]]) -> Iterator[int]:
         last = start + length - 1
         if not all(map(_same_word, window, wanted)):
             continue
-        if start and _another_place(said.spellings[start - 1], wanted):
+        if start and (_another_place(said.spellings[start - 1], wanted) or _beside(said, start)):
             continue
         if (start and said.joined[start - 1]) or said.joined[last]:
             continue
-        if said.words[last + 1 : last + 2] and said.words[last + 1] in _OTHER_THINGS:
+        after = next(iter(said.words[last + 1 : last + 2]), "")
+        if after in _OTHER_THINGS or (after == "city" and wanted[-1] & _OTHER_CITIES):
             continue
         if not _denied_after(said, last) and not _in_a_term(said.words, start, last):
             yield start
@@ -222,11 +228,15 @@ def _in_a_term(words: Sequence[str], start: int, last: int) -> bool:
     return any(len(pair) == 2 and pair[0] in "/^*×" and pair[1].isdecimal() for pair in (after, before[::-1]))
 
 
+def _beside(said: _Words, start: int) -> bool:
+    """Whether the words before a name make it the neighbour of what is meant: `just outside Paris`."""
+    first = max(bisect_left(said.clause, said.clause[start]), start - 6)
+    return bool(_BESIDE.search(" ".join(said.words[first:start]) + " "))
+
+
 def _denied_after(said: _Words, last: int) -> bool:
-    end = next(
-        (n for n in range(last + 1, len(said.words)) if said.clause[n] != said.clause[last]), len(said.words)
-    )
-    rest = " ".join(said.words[last + 1 : min(end, last + 7)])
+    end = min(bisect_right(said.clause, said.clause[last]), last + 7)
+    rest = " ".join(said.words[last + 1 : end])
     return bool(_DENIED_AFTER.match(rest)) or any(
         word.startswith(("아니", "아닌")) or "아닙니다" in word for word in said.words[last : last + 2]
     )
