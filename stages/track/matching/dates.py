@@ -1,16 +1,17 @@
 """Dates as dates: `July 4, 1776`, `4 July 1776` and `1776-07-04` are one day; read by dateutil, component by component."""
 
+import contextlib
 import re
 from datetime import datetime
 from functools import lru_cache
 from typing import NamedTuple
 
 from dateutil import parser
-from text_to_num import alpha2digit
+from text_to_num import text2num
 
 from ghosttrack.common.maths.text import ascii_digits, compatible
-from ghosttrack.stages.track.matching.han import han_numbers, value_of
-from ghosttrack.stages.track.matching.words import either, table, words
+from ghosttrack.stages.track.matching.han import NUMERALS, han_numbers, value_of
+from ghosttrack.stages.track.matching.words import LANGUAGE_CODES, either, numbered, table, words
 
 _MONTHS = [english[-1] for english in parser.parserinfo.MONTHS]
 _MONTH_OF = {name.lower(): english[-1] for english in parser.parserinfo.MONTHS for name in english} | {
@@ -19,15 +20,16 @@ _MONTH_OF = {name.lower(): english[-1] for english in parser.parserinfo.MONTHS f
 _MONTH = "(?:" + "|".join(sorted(_MONTH_OF, key=len, reverse=True)) + r")(?!\w)\.?"
 _MONTH_NAME = re.compile(rf"(?<!\w){_MONTH}", re.IGNORECASE)
 _DAY = r"(?:the )?\d{1,2}(?:st|nd|rd|th|er|º|\.(?= ))?"
+_YEAR = r"(?:\d{4}|['’]\d\d)"
 _ERA = r"(?: BC\b| AD\b)?"
 _DATE = re.compile(
-    rf"\b(?:{_DAY}(?: of| de)?[ -]{_MONTH}(?:(?:,| de)?[ -]\d{{4}}{_ERA})?|{_MONTH} {_DAY}\b(?:,? \d{{4}}{_ERA})?|{_MONTH},?(?: de)? \d{{4}}{_ERA}"
+    rf"\b(?:\d{{4}}[.,]? {_MONTH} \d{{1,2}}\b|{_DAY}(?: of| de)?[ -]{_MONTH}(?:(?:,| de)?[ -]{_YEAR}{_ERA})?|{_MONTH} {_DAY}\b(?:,? {_YEAR}{_ERA})?|{_MONTH},?(?: de)? \d{{4}}{_ERA}"
     r"|(?:0[1-9]|1[0-2])/(?:1\d|20)\d\d|\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[/.-]\d{1,2}[/.-](?:\d{4}|\d\d))(?:\b|(?=T\d\d:))",
     re.IGNORECASE,
 )
 _SHORT_DAY = re.compile(r"(?<![\w./-])(\d{1,2})(?:/(?=\d{1,2}(?![\w/.-]))|\.(?=\d{1,2}\.(?!\d)))(\d{1,2})\.?")
 _TIME = re.compile(
-    r"(?<![\d:.,$€£-])(\d{1,2})(?:[:h](\d\d))?(?:\s?([ap])(?:\.\s?m\b\.?|m\b)|\s?(o['’]?clock|uhr)\b)?(?![\d:])"
+    r"(?<![\d:.,$€£-])(\d{1,2})(?:(?:[:h]|\s?uhr\s)(\d\d))?(?:\s?([ap])(?:\.\s?m\b\.?|m\b)|\s?(o['’]?clock|uhr)\b)?(?![\d:])"
 )
 _EAST_ASIAN = re.compile(r"(?:(\d{4})[年년] ?)?(\d{1,2})[月월](?: ?(\d{1,2})[日일])?")
 _ERAS = re.compile(r"(?<=[\dy])\s?(?:(B)\.?\s?C(?:\.?\s?E)?\b\.?|A\.?\s?D\b\.?|C\.?\s?E\b\.?)")
@@ -38,7 +40,17 @@ _YEARS_FROM = {
 }
 _ERA_YEAR = re.compile(rf"({'|'.join(_YEARS_FROM)})\s?(\d+|元|[一二三四五六七八九十]+)(?=年|\D|$)")
 """Years that are counted from a reign or another beginning: 令和元年 is 2019."""
-_WORD_CLOCK = re.compile(r"\b(half|quarter) (past|after|to|before) (\w+)\b")
+_CLOCKS = [
+    (code, re.compile(r"\b" + re.sub("[HN]", r"(?P<\g<0>>\\w+)", said) + r"\b"), minutes)
+    for code, one in table("languages").items()
+    for said, minutes in one.get("clock", {}).items()
+]
+_POINTED = re.compile(r"(?<![\d.,])(\d{1,2})\.(?=[0-5]\d(?![\d.,]))")
+_EAST_ASIAN_TIME = re.compile(
+    r"(\d{1,2})(?:[時时시]|[点點](?=半|\d)|(?<=[ap]m \d)[点點]|(?<=[ap]m \d\d)[点點])(?![間间간])(?:(半| ?반)| ?(\d{1,2})[分분]?)?"
+)
+_HALF_BEFORE = re.compile(rf"(?:({either('am_before')})|{either('pm_before')}) ?(?=[\d{NUMERALS}])")
+_HALF_AFTER = re.compile(rf"(?<=\d) ?(?:uhr |o['’]?clock |heures )?(?:({either('am')})|(?:{either('pm')}))\b")
 _DEFAULTS = (datetime(2001, 1, 1), datetime(2004, 12, 28))
 
 
@@ -77,7 +89,7 @@ def dates(text: str) -> tuple[Found, ...]:
             readings = {_read(written, dayfirst) for dayfirst in _orders(said)}
         except (parser.ParserError, OverflowError):
             continue
-        if re.fullmatch(r"\d\d?\D\d\d?\D\d\d", said):  # of any century, whatever day it is today
+        if re.search(r"(?:^\d\d?\D\d\d?\D|['’])\d\d$", said):  # of any century, whatever day it is today
             readings |= {
                 one._replace(year=one.year + 100 * n) for one in readings for n in (-1, 1) if one.year
             }
@@ -115,37 +127,59 @@ class Time(NamedTuple):
 
 
 def times(text: str) -> tuple[Time, ...]:
-    """The times of day in a text: `15:00`, `3 pm`, `3 o'clock`."""
+    """The times of day in a text: `15:00`, `15.00`, `3 pm`, `3 o'clock`, `half past three`, `halb vier`, `下午3点`."""
     found = []
-    for hour, minute, half, clock in _TIME.findall(_clock(text)):
-        if (minute or half or clock) and int(hour) <= (12 if half else 24) and int(minute or 0) < 60:
-            hours = int(hour) % 12 + 12 * (half == "p") if half else int(hour) % 24
+    for hour, minute, half, clock in _TIME.findall(_POINTED.sub(r"\1:", _clock(text))):
+        if (minute or half or clock) and int(hour) <= 24 and int(minute or 0) < 60:
+            hours = int(hour) % 12 + 12 * (half == "p") if half and int(hour) <= 12 else int(hour) % 24
             found.append(Time(60 * hours + int(minute or 0), bool(half)))
     return tuple(found)
 
 
 def whole_time(text: str) -> Time | None:
     """The time that a text is, if it is nothing else."""
-    found = times(text)
-    return found[0] if found and _TIME.fullmatch(_clock(text)) else None
+    return times(text)[0] if _TIME.fullmatch(said := _clock(text)) and times(said) else None
 
 
 def _clock(text: str) -> str:
-    """A text with plain digits, in which noon and midnight are written so."""
+    """A text in small letters with plain digits, in which times are written in those."""
     text = ascii_digits(compatible(text)).strip().lower()
-    text = _WORD_CLOCK.sub(_from_words, text)
+    text = han_numbers(_HALF_BEFORE.sub(lambda match: "am " if match[1] else "pm ", text))
+    for code, pattern, minutes in _CLOCKS:
+        text = pattern.sub(lambda match, code=code, minutes=minutes: _from_words(match, code, minutes), text)
+    text = _EAST_ASIAN_TIME.sub(lambda m: f"{m[1]}:{30 if m[2] else int(m[3] or 0):02}", text)
+    text = re.sub(r"\b([ap]m) (\d\d?:\d\d)", r"\2 \1", text)
+    text = _HALF_AFTER.sub(lambda match: " am" if match[1] else " pm", text)
     return re.sub(
         r"\b(?:12 )?(?:(noon|midday)|midnight)\b", lambda m: "12:00 pm" if m[1] else "12:00 am", text
     )
 
 
-def _from_words(match: "re.Match[str]") -> str:
+def _small_number(word: str, code: str) -> int | None:
+    """The number that a word of a language is."""
+    if word.isdecimal():
+        return int(word)
+    if code in ("en", *LANGUAGE_CODES):
+        with contextlib.suppress(ValueError):
+            return int(text2num(word, code))
+    called = {
+        name: value
+        for value, names in numbered(table("languages")[code].get("numerals", {}))
+        for name in names.split()
+    }
+    return int(called[word]) if word in called else None
+
+
+def _from_words(match: "re.Match[str]", code: str, minutes: str) -> str:
     """`half past 3` as 3:30."""
-    hour = alpha2digit(match[3], "en", 0)
-    minutes = (30 if match[1] == "half" else 15) * (1 if match[2] in ("past", "after") else -1)
-    if not hour.isdecimal():
+    said = match.groupdict()
+    if (hour := _small_number(said["H"], code)) is None or hour > 24:
         return match[0]
-    hours, minute = divmod(60 * int(hour) + minutes, 60)
+    if minutes.endswith("N"):
+        if (number := _small_number(said["N"], code)) is None:
+            return match[0]
+        minutes = minutes.replace("N", str(number))
+    hours, minute = divmod(60 * hour + int(minutes), 60)
     return f"{hours or 12}:{minute:02}"
 
 

@@ -13,17 +13,18 @@ _OTHERS = str.maketrans("零两兩億萬", "〇二二亿万")
 _KOREAN = str.maketrans("영일이삼사오육칠팔구십백천만억", "〇一二三四五六七八九十百千万亿")
 _DIGITS = {one: value for value, one in enumerate(_HAN[0])}
 _POWERS = dict(zip(_HAN[1], (10, 100, 1000, 10**4, 10**8), strict=True))
-_NUMERAL = "〇零一二两兩三四五六七八九十百千万萬亿億"
+NUMERALS = "〇零一二两兩三四五六七八九十百千万萬亿億"
 _NUMBER = re.compile(
-    f"(?<![一-鿿\\d])第?(百分之)?([{_NUMERAL}]+)(?=$|[\\W。]|[个個つ人年月日歳岁世])"
+    f"(?<![一-鿿\\d])第?(百分之)?([{NUMERALS}]+)(?=$|[\\W。]|[个個つ人年月日歳岁世点點時时])"
     "|(?<=[年月])()([一二三四五六七八九十]{1,3})(?=[月日])"
 )
 _MIXED = re.compile(
     "(?<![\\d.,一-鿿])(?:\\d+[千百]?[万萬億亿만억] ?)*\\d+[千百]?[万萬億亿만억](?: ?\\d+[千百천백]?)?(?![\\d.,])"
 )
 _FRACTION = re.compile(
-    f"([{_NUMERAL}\\d]+|[일이삼사오육칠팔구십백]+) ?(?:分[之の]|분의) ?([{_NUMERAL}\\d]+|[일이삼사오육칠팔구십백]+)"
+    f"([{NUMERALS}\\d]+|[일이삼사오육칠팔구십백]+) ?(?:分[之の]|분의) ?([{NUMERALS}\\d]+|[일이삼사오육칠팔구십백]+)"
 )
+_DECIMAL = re.compile(f"([{NUMERALS}]+)[点點]([〇零一二三四五六七八九]+)(?![十分])")
 _KOREAN_NUMBER = re.compile(
     "\\W*(?:제 ?)?([영일이삼사오육칠팔구십백천만억]+)(?: ?(?:개|명|년|살|번|회|원))?\\W*"
 )
@@ -36,6 +37,7 @@ def han_numbers(text: str) -> str:
     if (korean := _KOREAN_NUMBER.fullmatch(text)) and (len(korean[1]) > 1 or text.strip() == korean[1]):
         return text.replace(korean[1], value_of(korean[1]), 1)
     text = _FRACTION.sub(lambda m: m[0] if m[1] == "百" else f"{value_of(m[2])}/{value_of(m[1])}", text)
+    text = _DECIMAL.sub(lambda m: f"{value_of(m[1])}.{value_of(m[2])}", text)
     text = _MIXED.sub(lambda m: value_of(m[0]), text)
     return _NUMBER.sub(lambda m: value_of(m[2] or m[4]) + ("%" if m[1] else ""), text)
 

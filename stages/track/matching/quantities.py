@@ -38,14 +38,17 @@ _UNITS: dict[str, tuple[str, Fraction]] = {
 }
 _UNITS |= {name: _UNITS[sign] for sign, name in names("units")}
 _UNITS = {f"{name}s": unit for name, unit in _UNITS.items()} | _UNITS
+_SHORT = {name: sign for sign, name in names("units") if sign in ("km", "m", "cm", "mi", "ft")}
 _OF_TWO = {
     "¥": {"JPY": Fraction(1), "CNY": Fraction(1)},
     "degrees": {"celsius": Fraction(1), "fahrenheit": Fraction(1)},
     "pound": {"GBP": Fraction(1), "mass": Fraction("0.45359237")},
     "cents": {"USD": Fraction(1), "EUR": Fraction(1)},
     "celsius": {"charge": Fraction(1)},  # both write C
+    "months": {"years": Fraction(1, 12)},
+    "time": {"years": Fraction(1, 365 * 86400)},
 }
-"""Names of two units: the dimensions that they may have, and what each is then worth."""
+"""Names of two units, and those that years may be counted in: the dimensions that they may have, and what each is then worth."""
 _KELVIN = {
     "kelvin": (Fraction(1), Fraction(0)),
     "celsius": (Fraction(1), Fraction("273.15")),
@@ -183,7 +186,9 @@ def spell_out(text: str) -> str:
     text = re.sub(r"(?<= ft \d)[\"″]|(?<= ft \d\d)[\"″]", " in", text)
     text = re.sub(r"(?<=\d)\s?h\s?([0-5]\d)\b(?:\s?min)?", r" hours \1 min", text)
     text = re.sub(r"\b(\d+|one) second\b(?! \w)", r"\1 sec", text)
-    text = re.sub(r"^an? (?=(?:minute|hour|day|week|month|year|decade|century|mile)\W*$)", "1 ", text)
+    text = re.sub(
+        r"^an? (?=(?:minute|hour|day|week|fortnight|month|year|decade|century|mile)\W*$)", "1 ", text
+    )
     text = re.sub(r"\b(?:an?|one) (hour|day|week|month|year|mile) and a half\b", r"1.5 \1s", text)
     text = _PER.sub(lambda m: f"{m[1]}/{m[2][0].lower()}{'^2' if m[3] else ''}", text)
     text = han_numbers(_other_language(text))
@@ -384,9 +389,8 @@ def _quantity(match: "regex.Match[str]") -> Quantity | None:
         value, end = value * 10**6, match.end("unit")
     name = re.sub(r"^(us|sq|square|cubic)\.?\s", "", word.lower().replace(" ", " "))
     name = re.sub(r"^(swiss|canadian|australian|century|light) ", r"\1-", name)
-    if re.match(r"(?i)sq", word) and " " in word:
-        short = {"kilometre": "km", "kilometer": "km", "metre": "m", "meter": "m", "mile": "mi"}
-        name = f"{short.get(name.rstrip('s'), name)}^2"
+    if (raised := re.match(r"(?i)(sq)|cubic", word)) and " " in word:
+        name = f"{_SHORT.get(name.rstrip('s'), name)}^{2 if raised[1] else 3}"
     name = (
         re.sub(r"(?:°|degrees?)\s", "°", name)
         .replace("°celsius", "celsius")
