@@ -1,5 +1,5 @@
-"""Is a person named in another form? By surname where a person is asked for or titled, with or without initials, and by initials:
-`Rowling`, `President Obama`, `Franklin Roosevelt`, `J. Smith` of John Smith, `JFK`; but not `Emily Brontë` for Charlotte.
+"""Is a person named in another form? By surname where a person is asked for (`who`, `the author of`) or titled, with or without
+initials, and by initials: `Rowling`, `President Obama`, `Franklin Roosevelt`, `J. Smith` of John Smith, `JFK`; but not `Emily Brontë` for Charlotte.
 
 Acronyms of other names (`UN`, `NASA`) are read here too, in both directions.
 """
@@ -14,8 +14,16 @@ from ghosttrack.common.maths.text import normalise
 from ghosttrack.stages.track.matching.mentions import states
 from ghosttrack.stages.track.matching.words import either, table, words
 
-_WHO = regex.compile(rf"(?<![\p{{L}}])(?:{either('who')})(?![\p{{Latin}}])|谁|誰|누가|누구", regex.I)
 _TITLES = frozenset(words("titles"))
+_WHO = regex.compile(rf"(?:(?<!\p{{L}})|(?=\p{{Han}}))(?:{either('who')})(?![\p{{Latin}}])", regex.I)
+_NOT_OF = r"(?!(?:of|by|in|on|at|for|with|whose|which|that|de|del|di|du|des|von|vom)\b)"
+_ROLE = regex.compile(
+    rf"(?:(?:which|what|that)\s)?(?:{_NOT_OF}[\p{{L}}\p{{N}}.’'-]+\s){{0,5}}(?:[ld]['’])?(?:{either('roles')})\b(?!['’]s)"
+    r"(?!.*\b(?:in|on|at|of|to|from|with|for|near|as|by)\W*$)",
+    regex.I,
+)
+"""`The author of Hamlet is`, `Name the first king of …`; not `The capital of the king`, `The king's house`, `The king was born in`."""
+_MADE_BY = regex.compile(rf"\b(?:{either('made_by')})\W*$", regex.I)
 _LEFT_OUT = frozenset(table("names")["left_out"].split())
 _PARTICLES = frozenset(table("names")["particles"].split())
 _NAME = regex.compile(
@@ -26,7 +34,8 @@ _GIVEN = regex.compile(r"((?:(?:\p{Lu}\.\s?)+|\p{L}[\p{L}'’-]*\.?\s)*)$")
 
 def asks_who(question: str) -> bool:
     """Whether a question asks for a person."""
-    return bool(_WHO.search(question))
+    asked = question.rpartition("Q: ")[2].partition("\n")[0]
+    return bool(_WHO.search(question) or _ROLE.match(asked) or _MADE_BY.search(asked))
 
 
 def names_person(answer: str, gold: str, asked: bool) -> bool:
@@ -35,7 +44,9 @@ def names_person(answer: str, gold: str, asked: bool) -> bool:
     if not (match := _NAME.fullmatch(gold)):
         return False
     surname, wanted = match[1], _parts(gold[: match.start(1)])
-    for found in regex.finditer(rf"(?<![\p{{L}}-]){regex.escape(surname)}(?![\p{{L}}-])", answer):
+    for found in regex.finditer(
+        rf"(?<![\p{{L}}-]){regex.escape(surname)}(?![\p{{L}}-]|[ ]\p{{Lu}}\p{{Ll}})", answer
+    ):
         before = _given(answer[: found.start()])
         given = [part for part in before if part.lower() not in _TITLES]
         if not given:
