@@ -18,6 +18,8 @@ from ghosttrack.stages.track.matching.refusals import refuses
 
 _ASIDE = re.compile(r"<think>.*?</think>|~~[^~\n]+~~", re.DOTALL)
 """What an answer thinks before it answers, or strikes out."""
+_NOTHING = re.compile(r"[-/\\*#\s]*")
+"""Of a normalised answer: dashes, slashes and marks of Markdown, and nothing else."""
 _NEXT_QUESTION = re.compile(r"(?<=\S)\s*\n\s*(?:(?:Q|Question|User|Human)(?: \d+)?|Explanation|Note|Reason):")
 """Where a model goes on with a question of its own, or explains what it said."""
 
@@ -48,7 +50,7 @@ def judge(
     golds = tuple(alias for alias in aliases if alias.strip())
     answer = corrected(_NEXT_QUESTION.split(_ASIDE.sub("", answer), maxsplit=1)[0])
     said = normalise(answer)
-    if said in ("", "-") and not any(gold.strip() == answer.strip() for gold in golds):
+    if _NOTHING.fullmatch(said) and not any(gold.strip() == answer.strip() for gold in golds):
         return Judgement(None, None, "empty")
     if not golds:
         return Judgement(None, None, "no_gold_answer")

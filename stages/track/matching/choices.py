@@ -22,7 +22,9 @@ _NO_SAID = re.compile(
     rf"(?:{either('no_said')}|(?:{_SUBJECT}) (?:(?:{_AUXILIARY}) not|(?:{_AUXILIARY}|ca|wo)nt|cannot|never)\b.*)"
 )
 _SAID = re.compile(r"\b(?:answer|verdict|statement|claim|this|that|it) (?:is|was) (not )?(\w+)")
-_NO_EVIDENCE = re.compile(r"\bno (?:evidence|proof|reason|indication|sign|mention)\b")
+_NEITHER = re.compile(
+    r"\bno (?:evidence|proof|reason|indication|sign|mention)\b|\b(?:partly|partially|half|not entirely) (?:true|right|correct|false)\b"
+)
 _SO = re.compile(r"\b(?:so|therefore|thus|hence) (?:(?:the )?answer is )?(yes|no|true|false)$")
 _ALONE = regex.compile(r"[\s()\[\]*\"'“”:]*([A-Za-z])[\s()\[\]*\"'“”.,:!]*")
 _LEADING = regex.compile(r"[\s*\"'“(\[]*([A-Za-z])\**(?:[.):\]]+|\s+[-–—:])\s*\**(?=\S)")
@@ -46,8 +48,10 @@ _AFTER_IT = regex.compile(
 """What is said of other options behind one that is named."""
 _OVER = regex.compile(r"\s(?:over|rather than|instead of)\b", regex.I)
 _PREFERS = regex.compile(r"\b(?:choose|pick|prefer|select)\b", regex.I)
+_SOME = r"\(?[A-Z]\)?(?:(?:,|,?\s(?:and|or))\s\(?[A-Z]\)?)*(?!\p{L})"
 _REJECTED = regex.compile(
-    r"(?<!\p{L})\(?[A-Z]\)?\s+(?:is|was)\s+(?:(?:clearly|definitely)\s+)?(?:wrong|incorrect|false)\b"
+    rf"(?<!\p{{L}}){_SOME}\s+(?:is|are|was|were)\s+(?:(?:clearly|definitely|both|all)\s+)?(?:wrong|incorrect|false|not\s(?:right|correct))\b"
+    rf"|\b(?i:eliminat|exclud|reject|discard|rul)\w*\s(?:out\s)?{_SOME}"
 )
 _ONE_LETTER = regex.compile(
     r"(?<![\p{L}\p{N}'’]|\p{L}-)(?![AI]\s+(?!(?:is|and|or|nor|over)\b)\p{Ll})([A-Z])(?![\p{L}\p{N}+#'’]|-\p{L})"
@@ -165,7 +169,7 @@ def verdict(answer: str) -> bool | None:
         return words[0] in YES
     if so := _SO.search(" ".join(words)):
         return so[1] in YES
-    if _NO_EVIDENCE.search(" ".join(words)):
+    if _NEITHER.search(" ".join(words)):
         return None
     named = _SAID.search(" ".join(words))
     if named and named[2] in YES | NO:

@@ -28,7 +28,7 @@ from ghosttrack.stages.track.matching.words import either, table
 
 _BEYOND = re.compile(r"(?:\b(?:before|after|prior to)|(?:^|\s)≠)\s*$", re.IGNORECASE)
 _SO = re.compile(
-    r"\b(?:so|therefore|thus|hence),?\s+(?:(?:the|it|there|that|this|total|sum|result|is|are|was|were|makes?|gives?|leaves?|has|have|had|he|she|they|we|i|get|=)\s+)*(?=[$€£]?-?\d)",
+    r"\b(?:so|therefore|thus|hence|leaves|leaving|equals),?\s+(?:(?:the|it|there|that|this|total|sum|result|is|are|was|were|makes?|gives?|leaves?|has|have|had|he|she|they|we|i|get|=)\s+)*(?=[$€£]?-?\d)",
     re.IGNORECASE,
 )
 _GENERATION = re.compile(r",? Jr\.?$")
@@ -78,7 +78,7 @@ def contains(answer: str, key: Key) -> bool:
     forms = {form for gold in key.golds for form in _forms(gold, answer)}.difference(key.golds)
     if any(states(answer, form) for form in forms):
         return True
-    swapped = _LAST_FIRST.sub(r"\2 \1", answer)
+    swapped = answer if offers(answer) else _LAST_FIRST.sub(r"\2 \1", answer)
     if swapped != answer and any(states(swapped, gold) for gold in key.golds):
         return True
     if any(names_person(answer, gold, key.person) for gold in key.golds):
