@@ -96,7 +96,9 @@ def _summary(metrics: Mapping[str, Any], of_asked: Mapping[str, Any]) -> str:
     scored, asked = metrics["scored"], metrics["questions"]
     text = f"{scored} answers scored"
     if scored < asked:
-        text += f", {asked - scored} lack a signal (an empty answer, no active latent) and have no score"
+        text += (
+            f", {asked - scored} say nothing (empty, a refusal) or have no active latent, and have no score"
+        )
     if of_asked["left_out"]:
         text += f", {of_asked['left_out']} rows could not be asked"
     if metrics["auroc"] is not None:

@@ -17,7 +17,7 @@ FEATURES = File(
 ASKED_SCORES = Lines(
     "scores.jsonl",
     "detect",
-    "a line a new question: `id, relation, question, answer, scored, score, threshold, verdict` (`wrong`, `right`, or "
+    "a line a new question: `id, relation, question, answer, scored, excluded` (why there is no score: `empty`, `refusal`, `no_features`), `score, threshold, verdict` (`wrong`, `right`, or "
     "`unfamiliar`: unlike all that the detector was fitted on), `predicted, familiarity` (a p-value), `unfamiliar, baseline` "
     "(probability by the lowest token log-probability alone), `form, other_form` (of the prompt), `token_risks, interval, "
     "contributions, rest, intercept, additive_log_odds, nearest_right, competition, gold, label`",

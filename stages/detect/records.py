@@ -98,11 +98,15 @@ def question_record(
 
 
 def asked_record(
-    answer: Answer, threshold: float, reason: Mapping[str, Any] | None, competition: Mapping[str, Any]
+    answer: Answer,
+    threshold: float,
+    reason: Mapping[str, Any] | None,
+    excluded: str | None,
+    competition: Mapping[str, Any],
 ) -> dict[str, Any]:
     """A line of scores.jsonl: a new question, the model's answer, how likely it is wrong, and why.
 
-    reason: of `Detector.explain`; None where a signal is missing, so that there is no score.
+    reason: of `Detector.explain`; None where there is no score, for what `excluded` says.
     """
     known = {} if reason is None else dict(reason)
     score = known.pop("probability", None)
@@ -114,6 +118,7 @@ def asked_record(
         "question": answer.question,
         "answer": answer.answer,
         "scored": reason is not None,
+        "excluded": excluded,
         "score": score,
         "threshold": threshold,
         "verdict": None if score is None else "unfamiliar" if unknown else "wrong" if wrong else "right",

@@ -46,6 +46,7 @@ from ghosttrack.stages.detect.opening import (
     splits_of,
 )
 from ghosttrack.stages.detect.permutation import PermutationTest, permutation_control
+from ghosttrack.stages.detect.protocol.exclusions import unscored
 from ghosttrack.stages.detect.protocol.splits import Fold, LabelledRows, SplitFolds
 from ghosttrack.stages.detect.reading import complete, pieces_of, read_data
 from ghosttrack.stages.detect.transfer import transferred
@@ -213,7 +214,8 @@ def run_asked(job: Job) -> dict[str, Any]:
     answers = read_answers(job.input("track/asked_answers", GENERATIONS.name))
     files = answer_files(job.entries, "track/asked_answers", "track/asked", "track/asked_contexts")
     data, leader = read_data(files, answers, job.config.layers, job.config.sae.d_hidden)
-    rows, candidates = np.flatnonzero(complete(data)), _candidates(job, data.tokens)
+    excluded, candidates = unscored(answers, complete(data)), _candidates(job, data.tokens)
+    rows = np.flatnonzero([reason is None for reason in excluded])
     with threadpool_limits(1):
         found = dict(zip(rows.tolist(), detector.explain(data.of(rows)), strict=True))
     lines = [
@@ -221,6 +223,7 @@ def run_asked(job: Job) -> dict[str, Any]:
             answer,
             detector.threshold,
             found.get(row),
+            excluded[row],
             competition_of(leader[row, PROMPT], data.layers, candidates[row]),
         )
         for row, answer in enumerate(answers)

@@ -53,7 +53,7 @@ def judge(
     if _NOTHING.fullmatch(said) and not any(gold.strip() == answer.strip() for gold in golds):
         return Judgement(None, None, "empty")
     if not golds:
-        return Judgement(None, None, "no_gold_answer")
+        return Judgement(None, None, "refusal" if refuses(answer) else "no_gold_answer")
     key = Key(golds, tuple(choices), asks_who(query))
     matched = {name: int(not MATCHERS[name](answer, key)) for name in ("auto", *applicable(golds, choices))}
     if not matched[matching] if matching in matched else MATCHERS.get(matching, auto)(answer, key):
@@ -74,7 +74,8 @@ def with_label(judgement: Judgement, label: int | None, matching: str, given: bo
         judgement = judgement._replace(matched={**judgement.matched, LABEL: label})
     if label is None and matching == LABEL:
         return Judgement(None, None, "no_label", judgement.matched)
-    decides = matching == LABEL or (given and (matching == "auto" or judgement.excluded == "no_gold_answer"))
+    untold = judgement.excluded in ("no_gold_answer", "refusal")
+    decides = matching == LABEL or (given and (matching == "auto" or untold))
     return Judgement(label, label, None, judgement.matched) if label is not None and decides else judgement
 
 

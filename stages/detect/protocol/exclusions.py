@@ -15,6 +15,21 @@ MOST_UNEXPLAINED = 0.005
 """Share of questions that may lack a label or features without a reason."""
 
 
+SAYS_NOTHING = ("empty", "refusal")
+"""Why an answer has no label whatever is right: nothing in it could be right or wrong."""
+
+
+def unscored(answers: Sequence[Answer], complete: NDArray[np.bool_]) -> list[str | None]:
+    """Why each new question gets no score, None for those that do: its answer says nothing, or a signal is missing.
+
+    complete: [n] whether every signal has finite features of the question.
+    """
+    return [
+        answer.excluded if answer.excluded in SAYS_NOTHING else None if there else "no_features"
+        for answer, there in zip(answers, complete, strict=True)
+    ]
+
+
 def exclusions(answers: Sequence[Answer], complete: NDArray[np.bool_]) -> list[str | None]:
     """Why each question is left out, None for those that are in.
 

@@ -3,7 +3,7 @@ import pytest
 
 from ghosttrack.common.errors import DataError, LabelError
 from ghosttrack.common.formats.answers import Answer
-from ghosttrack.stages.detect.protocol.exclusions import exclusions
+from ghosttrack.stages.detect.protocol.exclusions import exclusions, unscored
 from ghosttrack.stages.detect.protocol.folds import assert_groups_whole, grouped_folds
 from ghosttrack.stages.detect.protocol.groups import components, question_groups, refuse_conflicts
 from ghosttrack.stages.detect.protocol.splits import LabelledRows, SplitPlan, all_splits
@@ -174,6 +174,15 @@ def test_no_seed_deals_the_frozen_test_anew():
         )
 
     assert np.array_equal(frozen(0), frozen(7))
+
+
+def test_a_new_question_whose_answer_says_nothing_or_that_lacks_a_signal_has_no_score():
+    answers = [
+        answer(number, label=None, excluded=why)
+        for number, why in enumerate(["empty", "refusal", "no_gold_answer", None, "echo"])
+    ]
+    found = unscored(answers, np.array([True, True, True, False, True]))
+    assert found == ["empty", "refusal", None, "no_features", None]
 
 
 def test_every_exclusion_has_a_reason_and_few_may_have_none():

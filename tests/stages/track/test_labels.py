@@ -43,6 +43,21 @@ def test_what_other_matchers_say_is_kept_beside_the_label():
     assert judge("about 5", ["5"]).matched["number"] == 0
 
 
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (",,,,", "empty"),
+        ("/", "empty"),
+        ("###", "empty"),
+        ("???", "empty"),
+        ("I don't know", "refusal"),
+        ("Paris", "no_gold_answer"),
+    ],
+)
+def test_an_answer_that_says_nothing_is_known_where_no_right_answer_is(answer, reason):
+    assert judge(answer, []).excluded == reason
+
+
 @pytest.mark.parametrize("gold", ["£", "😀", "?"])
 def test_a_sign_can_be_the_right_answer(gold):
     assert judge(gold, [gold])[:3] == (0, 0, None)
