@@ -5,15 +5,20 @@ do), or when they are one fact read both ways: `The capital of Fiji is` and `Suv
 subject is the other's answer, under any of its names. The third holds between relations only: a relation that is its own inverse (countries that
 share a border) would chain all countries into one group. Equal answers alone join nothing, since hundreds of questions
 have the answer `United States`; the answer-disjoint split is there for that.
+
+Own questions may name no subject. Two of them are joined when they have a right answer and most words in common, the rarest
+word of one among them: `Who wrote Hamlet?` and `Who was the author of Hamlet?`, but not `Is 7 prime?` and `Is 11 prime?`.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from itertools import product
 
 import numpy as np
 import pandas as pd
+import regex
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
@@ -21,6 +26,12 @@ from scipy.sparse.csgraph import connected_components
 from ghosttrack.common.errors import LabelError
 from ghosttrack.common.formats.answers import Answer
 from ghosttrack.common.maths.text import normalise
+
+MOST_WORDS = 0.6
+"""Share of the shorter question's words that one which asks the same has in common with it."""
+MOST_ALIKE = 50
+"""Questions with one answer that share a word, beyond which it tells nothing of them; bounds the pairs that are compared."""
+_SPACELESS = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")
 
 Ints = NDArray[np.int64]
 
@@ -42,7 +53,34 @@ def question_groups(answers: Sequence[Answer]) -> Ints:
                 if answers[other].relation != answer.relation:
                     shared.append(("fact", min(row, other), max(row, other)))
         keys.append(shared)
+    for pair in _paraphrases(answers):
+        for row in pair:
+            keys[row].append(("paraphrase", *pair))
     return components(keys)
+
+
+def _paraphrases(answers: Sequence[Answer]) -> Iterator[tuple[int, int]]:
+    """Pairs of questions without a subject that ask nearly the same for one answer; time is linear in the questions."""
+    words = {
+        row: frozenset(_SPACELESS.sub(r" \g<0> ", normalise(answer.question)).split())
+        for row, answer in enumerate(answers)
+        if not answer.subject
+    }
+    known = Counter(word for said in words.values() for word in said)
+    rarest = {row: min(said, key=lambda word: (known[word], word)) for row, said in words.items() if said}
+    names = {row: [n for n in _names(answers[row]) if len(n) > 1 or not n.isalpha()] for row in words}
+    asked = {(name, word) for row, word in rarest.items() for name in names[row]}
+    holding: defaultdict[tuple[str, str], list[int]] = defaultdict(list)
+    for row, said in words.items():
+        for key in product(names[row], said):
+            if key in asked:
+                holding[key].append(row)
+    for one, word in rarest.items():
+        for rows in (holding[name, word] for name in names[one]):
+            for other in rows if len(rows) <= MOST_ALIKE else ():
+                least = MOST_WORDS * min(len(words[one]), len(words[other]))
+                if one != other and len(words[one] & words[other]) >= least:
+                    yield one, other
 
 
 def _names(answer: Answer) -> set[str]:

@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 
@@ -87,6 +89,47 @@ def test_groups_join_subjects_texts_and_facts_read_both_ways():
     assert groups[3] == groups[4] == groups[6]
     assert groups[7] == groups[8]
     assert len({groups[0], groups[3], groups[5], groups[7]}) == 4
+
+
+def groups_of(asked):
+    """asked: question, gold and what else there is of each."""
+    return question_groups(
+        [answer(n, subject="", prompt=text, gold=gold, **rest) for n, (text, gold, rest) in enumerate(asked)]
+    ).tolist()
+
+
+def test_own_questions_that_ask_nearly_the_same_for_one_answer_share_a_group_and_others_do_not():
+    shakespeare, same, choice = "William Shakespeare", "Shakespeare", {"aliases": ["B"]}
+    paraphrases = [
+        ("Who wrote Hamlet?", shakespeare, {}),
+        ("Who was the author of Hamlet?", same, {"aliases": [shakespeare]}),
+        ("谁写了哈姆雷特", "莎士比亚", {}),
+        ("是谁写了哈姆雷特的", "莎士比亚", {}),
+    ]
+    others = [
+        ("Who wrote Macbeth?", shakespeare, {}),
+        ("Who wrote Hamlet?!", "Thomas Kyd", {"relation": "claimed"}),
+        ("Is 7 a prime number?", "yes", {}),
+        ("Is 11 a prime number?", "yes", {}),
+        ("In which country is Lyon?", "France", {}),
+        ("In which country is Nice?", "France", {}),
+        ("Which of these is a bird in Peru?", "condor", choice),
+        ("Which of these is a bird?", "emu", choice),
+    ]
+    found = groups_of([*paraphrases, *others])
+    assert found[:4] == [0, 0, 1, 1]
+    assert found[5] == 0  # the text of the first
+    assert len(set(found[4:])) == len(others)
+
+
+def test_paraphrases_are_sought_in_a_time_that_grows_with_the_questions():
+    def seconds(count):
+        asked = [(f"Is number {n} of this long list the one that is meant?", "yes", {}) for n in range(count)]
+        start = time.process_time()
+        assert len(set(groups_of(asked))) == count
+        return time.process_time() - start
+
+    assert seconds(4000) < 10 * max(seconds(1000), 0.05)
 
 
 def test_one_question_with_one_answer_and_two_labels_is_refused_however_it_is_written():
