@@ -19,19 +19,20 @@ _MONTH_OF = {name.lower(): english[-1] for english in parser.parserinfo.MONTHS f
 }
 _MONTH = "(?:" + "|".join(sorted(_MONTH_OF, key=len, reverse=True)) + r")(?!\w)\.?"
 _MONTH_NAME = re.compile(rf"(?<!\w){_MONTH}", re.IGNORECASE)
-_DAY = r"(?:the )?\d{1,2}(?:st|nd|rd|th|er|º|\.(?= ))?"
+_DAY = r"(?:the )?\d{1,2}(?:st|nd|rd|th|er|o|\.(?= ))?"
 _YEAR = r"(?:\d{4}|['’]\d\d)"
 _ERA = r"(?: BC\b| AD\b)?"
 _DATE = re.compile(
-    rf"\b(?:\d{{4}}[.,]? {_MONTH} \d{{1,2}}\b|{_DAY}(?: of| de)?[ -]{_MONTH}(?:(?:,| de)?[ -]{_YEAR}{_ERA})?|{_MONTH} {_DAY}\b(?:,? {_YEAR}{_ERA})?|{_MONTH},?(?: de)? \d{{4}}{_ERA}"
+    rf"\b(?:\d{{4}}[.,]? {_MONTH} \d{{1,2}}\b|{_DAY}(?: of| de)?[ -]{_MONTH}(?:(?:,| de)?[ -]{_YEAR}{_ERA})?|{_MONTH} {_DAY}\b(?:,? {_YEAR}{_ERA})?|{_MONTH},?(?: de)? {_YEAR}{_ERA}"
     r"|(?:0[1-9]|1[0-2])/(?:1\d|20)\d\d|\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[/.-]\d{1,2}[/.-](?:\d{4}|\d\d))(?:\b|(?=T\d\d:))",
     re.IGNORECASE,
 )
 _SHORT_DAY = re.compile(r"(?<![\w./-])(\d{1,2})(?:/(?=\d{1,2}(?![\w/.-]))|\.(?=\d{1,2}\.(?!\d)))(\d{1,2})\.?")
 _TIME = re.compile(
-    r"(?<![\d:.,$€£-])(\d{1,2})(?:(?:[:h]|\s?uhr\s)(\d\d))?(?:\s?([ap])(?:\.\s?m\b\.?|m\b)|\s?(o['’]?clock|uhr)\b)?(?![\d:])"
+    r"(?<![\d:.,$€£-])(\d{1,2})(?:[:h](\d\d)(?::\d\d)?)?(?:\s?([ap])(?:\.\s?m\b\.?|m\b)|\s?(o['’]?clock|uhr)\b)?(?![\d:])"
 )
-_EAST_ASIAN = re.compile(r"(?:(\d{4})[年년] ?)?(\d{1,2})[月월](?: ?(\d{1,2})[日일])?")
+_EAST_ASIAN = re.compile(r"(?:(?P<year>\d{4})[年년] ?)?(?P<month>\d{1,2})[月월](?: ?(?P<day>\d{1,2})[日일])?")
+_VIETNAMESE = re.compile(r"(?:ngày )?(?P<day>\d{1,2}) tháng (?P<month>\d{1,2})(?:,? năm (?P<year>\d{4}))?")
 _ERAS = re.compile(r"(?<=[\dy])\s?(?:(B)\.?\s?C(?:\.?\s?E)?\b\.?|A\.?\s?D\b\.?|C\.?\s?E\b\.?)")
 _ERAS_ELSEWHERE = re.compile(rf"(?<=\d)\s?(?:({either('bc')})|{either('ad')})")
 _ERA_BEFORE = re.compile(rf"(?:({either('bc_before')})|{either('ad_before')})\s?(\d+)[年년]?")
@@ -43,7 +44,9 @@ _ERA_YEAR = re.compile(rf"({'|'.join(_YEARS_FROM)})\s?(\d+|元|[一二三四五�
 _CLOCKS = [
     (code, re.compile(r"\b" + re.sub("[HN]", r"(?P<\g<0>>\\w+)", said) + r"\b"), minutes)
     for code, one in table("languages").items()
-    for said, minutes in one.get("clock", {}).items()
+    for said, minutes in (
+        one.get("clock", {}) | {f"H(?= (?:{half}))": "0" for half in (*one.get("am", []), *one.get("pm", []))}
+    ).items()
 ]
 _POINTED = re.compile(r"(?<![\d.,])(\d{1,2})\.(?=[0-5]\d(?![\d.,]))")
 _EAST_ASIAN_TIME = re.compile(
@@ -82,7 +85,7 @@ def dates(text: str) -> tuple[Found, ...]:
     for match in _DATE.finditer(text):
         said, before, _ = match[0].removesuffix(" AD").partition(" BC")
         written = _MONTH_NAME.sub(lambda m: _MONTH_OF[m[0].lower().rstrip(".")], said)
-        written = re.sub(r"(?i)\b(?:of|de|the)\b|(?<=\d)(?:er|º)", " ", written).replace(
+        written = re.sub(r"(?i)\b(?:of|de|the)\b|(?<=\d)(?:er|o)\b", " ", written).replace(
             ".", "/" if said[0].isdigit() else " "
         )
         try:
@@ -201,13 +204,14 @@ def eras(text: str) -> str:
 
 def _iso(text: str) -> str:
     """ASCII digits, years of four, and dates of East Asia as others write them."""
-    text = _EAST_ASIAN.sub(_east_asian, han_numbers(eras(ascii_digits(compatible(text)))))
+    text = _EAST_ASIAN.sub(_numbered, han_numbers(eras(ascii_digits(compatible(text)))))
+    text = _VIETNAMESE.sub(_numbered, text)
     return re.sub(r"\b\d{1,3}(?= (?:BC|AD)\b)", lambda match: match[0].zfill(4), text)
 
 
-def _east_asian(match: "re.Match[str]") -> str:
+def _numbered(match: "re.Match[str]") -> str:
     """`1776年7月4日`, of which year or day may be left out, as English writes it."""
-    year, month, day = match.groups()
+    year, month, day = match.group("year", "month", "day")
     if not 1 <= int(month) <= 12:
         return match[0]
     return " ".join(filter(None, (day, _MONTHS[int(month) - 1], year))) + " "

@@ -44,7 +44,7 @@ _KINDS = "|".join(table("names")["kinds"].split())
 _KIND = re.compile(rf"^(?:{_KINDS}) | (?:{_KINDS})$")
 _OTHER_KIND = re.compile(rf" (?:{_KINDS}|{'|'.join(table('names')['other_kinds'].split())})\b", re.IGNORECASE)
 _LAST_FIRST = re.compile(r"^\W*([^\W\d][^,()\d\n]*), ([^\W\d][^,()\d\n]*?)\W*$")
-_ITEMS = re.compile(rf"\s*(?:,|;|&|\b(?:{either('and')})\b|\n)+\s*(?:and\s)?\s*", re.IGNORECASE)
+_ITEMS = re.compile(rf"\s*(?:,|;|&|\b(?:{either('and')})\b|\n)+\s*(?:and\s)?\s*")
 _HAN_ITEMS = re.compile("[、和与與及]")
 _HYPHEN = re.compile(r"(?<=[^\W\d])-(?=[^\W\d])")
 _CONCLUDES = re.compile(

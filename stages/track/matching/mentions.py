@@ -46,7 +46,7 @@ _PHRASES = tuple(phrase.split() for phrase in _NAMES["denials"])
 _NOBODY = frozenset(_NAMES["nobody"].split())
 _AFFIRMED = frozenset(_NAMES["affirming"].split())
 _DENIED_AFTER = regex.compile(
-    rf"^\s*(?:{either('denied_after')}|\s*(?:(?:is|was|would be) (?:(?:the )?(?:incorrect|wrong|false)|not|never)|(?:isnt|wasnt|cannot be|cant be))\b(?! (?:only|just|far|merely|to be)))"
+    rf"^\s*(?:{either('denied_after')}|\s*(?:(?:is|was|would be) (?:(?:the )?(?:incorrect|wrong|false)|not|never)|no longer|(?:isnt|wasnt|cannot be|cant be))\b(?! (?:only|just|far|merely|to be)))"
 )
 _BESIDE = regex.compile(
     rf"(?:^|\s)(?:{either('beside')})\s(?:(?:the\s)?(?:city|town|village|capital)\s(?:of\s)?)?(?:the\s)?$"
