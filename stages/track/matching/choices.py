@@ -7,12 +7,13 @@ from collections.abc import Callable, Sequence
 import regex
 
 from ghosttrack.common.maths.text import compatible, normalise
-from ghosttrack.stages.track.matching.mentions import NEGATIONS, denied_before, states
+from ghosttrack.stages.track.matching.mentions import NEGATIONS, SPACELESS, denied_before, states
 from ghosttrack.stages.track.matching.refusals import refuses
 from ghosttrack.stages.track.matching.words import either, words
 
 LETTERS = string.ascii_uppercase
 YES, NO = frozenset(words("yes")), frozenset(words("no"))
+_GLUED = sorted((word for word in YES | NO if len(word) > 1 and SPACELESS.match(word)), key=len, reverse=True)
 _NO_POLES = frozenset(words("not_alone"))
 """Said for yes or no, but as a right answer they may be something else."""
 _SUBJECT = "i|you|he|she|it|we|they|there|this|that|these|those"
@@ -22,6 +23,10 @@ _NO_SAID = re.compile(
     rf"(?:{either('no_said')}|(?:{_SUBJECT}) (?:(?:{_AUXILIARY}) not|(?:{_AUXILIARY}|ca|wo)nt|cannot|never)\b.*)"
 )
 _SAID = re.compile(r"\b(?:answer|verdict|statement|claim|this|that|it) (?:is|was) (not )?(\w+)")
+_BOTH = re.compile(
+    r"(?:yes|true|no|false)(?: (?:and|or)(?: \w+)?)? (?:yes|true|no|false)|(?:yes|true|no) (?:and|or) \w+"
+)
+_NO_ONE = re.compile(r"\bno (?:one|doubt|wonder|mention|evidence|proof|reason|indication|sign)\b")
 _NEITHER = re.compile(
     r"\bno (?:evidence|proof|reason|indication|sign|mention)\b|\b(?:partly|partially|half|not entirely) (?:true|right|correct|false)\b"
 )
@@ -35,7 +40,7 @@ _NAMED = regex.compile(
 _ORDINALS = ["first", "second", "third", "fourth", "fifth"]
 _COUNTED = re.compile(
     rf"(?:(?:the )?(?:correct |right )?answer is )?(?:the )?(?:({'|'.join(_ORDINALS)})(?: (?:one|option|choice|answer))?"
-    r"|(last)(?: (?:one|option|choice|answer))?|(?:option|choice|answer|number) (\d{1,2}))"
+    r"|(last)(?: (?:one|option|choice|answer))?|(?:option|choice|answer|number) (\d{1,2})|(\d)(?:st|nd|rd|th)(?: (?:one|option|choice|answer))?)"
 )
 _BESIDE_HAN = regex.compile(
     r"(?<=[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}])(?=[A-Z])|(?<=[A-Z])(?=[\p{Han}\p{Hiragana}])"
@@ -93,7 +98,8 @@ def _counted(answer: str, n_options: int) -> int | None:
     if match := _COUNTED.fullmatch(normalise(answer)):
         if match[2]:
             return n_options
-        return int(match[3]) if match[3] else _ORDINALS.index(match[1]) + 1
+        number = match[3] or match[4]
+        return int(number) if number else _ORDINALS.index(match[1]) + 1
     return None
 
 
@@ -151,32 +157,24 @@ def pole(text: str) -> bool | None:
 
 def verdict(answer: str) -> bool | None:
     """Whether an answer says yes (True) or no (False); None where it says neither or both."""
-    asked = answer.rfind("?") + 1
-    words = normalise(answer[asked:]).split() or normalise(answer).split()
-    if not words or refuses(answer):
+    said = normalise(answer[answer.rfind("?") + 1 :]) or normalise(answer)
+    if not said or refuses(answer) or _BOTH.fullmatch(said):
         return None
-    if words in (["yes", "no"], ["no", "yes"]):
-        return None
-    if words[:2] in (["yes", "and"], ["yes", "or"], ["true", "or"], ["no", "and"]) and len(words) < 4:
-        return None
-    if len(words) == 1 and words[0] in ("t", "f", "y", "n"):
-        return words[0] in ("t", "y")
-    if words[0] in YES and words[1:2] == ["not"]:
-        return False
-    if words[0] in YES | NO and not (
-        words[0] == "no" and words[1:2] in (["one"], ["doubt"], ["wonder"], ["evidence"], ["mention"])
-    ):
-        return words[0] in YES
-    if so := _SO.search(" ".join(words)):
+    if said in ("t", "f", "y", "n"):
+        return said in ("t", "y")
+    words = _NO_ONE.sub("", said).split()
+    if words and words[0] in YES | NO:
+        return words[0] in YES and words[1:2] != ["not"]
+    if so := _SO.search(said):
         return so[1] in YES
-    if _NEITHER.search(" ".join(words)):
+    if _NEITHER.search(said):
         return None
-    named = _SAID.search(" ".join(words))
+    named = _SAID.search(said)
     if named and named[2] in YES | NO:
         return (named[2] in YES) != bool(named[1])
     found = set()
     last_but = len(words) - words[::-1].index("but") if "but" in words else 0
-    for place, word in enumerate(words if words[:2] != ["no", "doubt"] else words[2:]):
+    for place, word in enumerate(words):
         if word in YES | NO:
             turned = any(
                 before in NEGATIONS - {"no", "wrong", "incorrect"}
@@ -185,12 +183,6 @@ def verdict(answer: str) -> bool | None:
             found.add((word in YES) != turned)
     if len(found) == 1:
         return found.pop()
-    plain = " ".join(words)
-    if not found and _NO_SAID.fullmatch(plain):
-        return False
-    if not found and _YES_SAID.fullmatch(plain):
-        return True
-    spaceless = [
-        pole for pole, names in ((True, ("はい",)), (False, ("いいえ",))) if answer.strip().startswith(names)
-    ]
-    return spaceless[0] if spaceless else None
+    if not found and (_NO_SAID.fullmatch(said) or _YES_SAID.fullmatch(said)):
+        return not _NO_SAID.fullmatch(said)
+    return next((word in YES for word in _GLUED if answer.strip().startswith(word)), None)

@@ -17,7 +17,7 @@ _BELIEVED = regex.compile(
 """What others believe, and the answer then denies."""
 _TAKEN_BACK = regex.compile(
     rf"(?<![\p{{L}}\p{{N}}])(?:{either('taken_back')})(?!(?<=\p{{L}})\p{{L}})"
-    rf"|(?:\.{{2,}}|…|\s[-–—]+|—)\s*(?:no(?=,)|actually(?=,?(?:\s+[^\s]+){{1,5}}$))|(?<=[\p{{L}}\p{{N}}]),\s(?:{either('no_then')}),\s(?-i:(?=[\p{{Lu}}\p{{N}}]))|(?<=[.!])\s(?:sorry|actually),?(?=(?:\s+[^\s]+){{1,2}}$)|不对，|不對，|(?:いや|いえ)、|아니,",
+    rf"|(?:\.{{2,}}|…|\s[-–—]+|—)\s*(?:no(?=,)|actually(?=,?(?:\s+[^\s]+){{1,5}}$))|(?<=[\p{{L}}\p{{N}}]),\s(?:{either('no_then')}),\s(?-i:(?=[\p{{Lu}}\p{{N}}]))|(?<=[.!])\s(?:sorry|actually),?(?=(?:\s+[^\s]+){{1,2}}$)",
     regex.I,
 )
 

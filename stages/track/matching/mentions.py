@@ -31,7 +31,7 @@ _CLAUSE = regex.compile(
     + r")\b|\.(?=\s+(?:It|So|The|This|That|Then|Thus|Hence|Therefore)\b)",
     regex.I,
 )
-_SPACELESS = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]")
+SPACELESS = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]")
 _KATAKANA = regex.compile(r"[\p{Katakana}ー]")
 _ALL_KANA = regex.compile(r"[\p{Hiragana}\p{Katakana}ー]+")
 _KATAKANA_OF = {code: code + 0x60 for code in range(0x3041, 0x3097)}
@@ -108,7 +108,7 @@ def states(answer: str, name: str) -> bool:
         return bool(name.strip()) and name.strip() in answer
     if regex.fullmatch(r"[\p{Sm}&]+", sign := compatible(name).strip()):
         return bool(regex.search(rf"(?<![\p{{S}}&-]){regex.escape(sign)}(?![\p{{S}}&-])", compatible(answer)))
-    if _SPACELESS.search(key):
+    if SPACELESS.search(key):
         if _kana(normalise(answer)) == _kana(key):
             return True
         answer, key = simplified(answer), simplified(key)

@@ -216,7 +216,7 @@ def spell_out(text: str) -> str:
         plain = re.sub(r"\b(1\d|20) (\d\d)\b(?! \d)", lambda m: m[0] if m[0] in text else m[1] + m[2], plain)
     plain = re.sub(r"\b(\d+) and (?:1|one|a) half\b(?: (1(?:000)+)\b)?", _and_a_half, plain)
     names = "|".join(_FRACTIONS)
-    plain = re.sub(rf"\b(\d+)[ -]({names})s?\b", lambda m: f"{m[1]}/{_FRACTIONS[m[2]]}", plain)
+    plain = re.sub(rf"\b(\d+)[ -]({names})s?\b(?: of an?\b)?", lambda m: f"{m[1]}/{_FRACTIONS[m[2]]}", plain)
     return re.sub(r"(?<![\w/])half\b(?: an?\b)?", "1/2", plain)
 
 
