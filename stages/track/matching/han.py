@@ -15,7 +15,7 @@ _DIGITS = {one: value for value, one in enumerate(_HAN[0])}
 _POWERS = dict(zip(_HAN[1], (10, 100, 1000, 10**4, 10**8), strict=True))
 NUMERALS = "〇零一二两兩三四五六七八九十百千万萬亿億"
 _NUMBER = re.compile(
-    f"(?<![一-鿿\\d])第?(百分之)?([{NUMERALS}]+)(?=$|[\\W。]|[个個つ人年月日歳岁世点點時时])"
+    f"(?<![一-鿿\\d])第?(百分之)?([{NUMERALS}]+)(?=$|[\\W。]|[个個つ人年月日歳岁世点點時时かヶカ])"
     "|(?<=[年月])()([一二三四五六七八九十]{1,3})(?=[月日])"
 )
 _MIXED = re.compile(

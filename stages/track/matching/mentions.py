@@ -23,6 +23,7 @@ _ALL_DENIED = regex.compile(
     r"(?<=\b(?:[Nn]ot|[Nn]either|[Nn]ever)\s[^;:.!?\n]{1,60}),(?=(?:\s\p{Lu}[^,;:.!?\n]{0,20},)*\s\p{Lu}[^,;:.!?\n]{0,20},?\sn?or\s)"
 )
 """`not Paris, London or Rome`."""
+_NEITHER = regex.compile(rf"\b({either('neither')})\s([^.;!?\n]{{1,40}}?),?\s\1\s", regex.I)
 _COMPOUND = regex.compile(r"(?<=\p{L})[-‐‑–](?=\p{Lu}\p{Ll})")
 _POSSESSIVE = regex.compile(r"(?<=\p{L})['’`ʼ]s(?!\p{L})")
 _CLAUSE = regex.compile(
@@ -249,7 +250,7 @@ def _denied_after(said: _Words, last: int) -> bool:
 @lru_cache(maxsize=16_384)
 def _words(text: str, sentence: bool = False) -> _Words:
     """sentence: whether a capital in front may be that of a sentence."""
-    text = _ALL_DENIED.sub(" or", text)
+    text = _ALL_DENIED.sub(" or", _NEITHER.sub(r"not \2, not ", text))
     text = _COMPOUND.sub(f" {_JOINED} ", _POSSESSIVE.sub(f" {_POSSESSED} ", text))
     common = frozenset(_COMMON_NOUN.findall(text[:1].lower() + text[1:] if sentence else text))
     initials = frozenset(letter.lower() for letter in _INITIAL.findall(text))

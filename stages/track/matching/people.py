@@ -44,9 +44,8 @@ def names_person(answer: str, gold: str, asked: bool) -> bool:
     if not (match := _NAME.fullmatch(gold)):
         return False
     surname, wanted = match[1], _parts(gold[: match.start(1)])
-    for found in regex.finditer(
-        rf"(?<![\p{{L}}-]){regex.escape(surname)}(?![\p{{L}}-]|[ ]\p{{Lu}}\p{{Ll}})", answer
-    ):
+    other = rf"[ ](?!{regex.escape(wanted[0])})\p{{Lu}}\p{{Ll}}"  # Lincoln Memorial
+    for found in regex.finditer(rf"(?<![\p{{L}}-]){regex.escape(surname)}(?![\p{{L}}-]|{other})", answer):
         before = _given(answer[: found.start()])
         given = [part for part in before if part.lower() not in _TITLES]
         if not given:
