@@ -150,9 +150,7 @@ def _exists(letter: str, n_options: int | None) -> bool:
 def pole(text: str) -> bool | None:
     """True where a text is `yes` or `true` and nothing else, False for `no` and `false`, None for others."""
     word = text.strip().rstrip(".!").casefold()
-    if word in YES - _NO_POLES or word == "si":
-        return True
-    return False if word in NO - _NO_POLES else None
+    return word in YES if word in (YES | NO) - _NO_POLES else None
 
 
 def verdict(answer: str) -> bool | None:
