@@ -12,9 +12,9 @@ from ghosttrack.stages.track.matching.refusals import refuses
 from ghosttrack.stages.track.matching.words import either, words
 
 LETTERS = string.ascii_uppercase
-YES, NO = frozenset(words("yes")), frozenset(words("no"))
+YES, NO = (frozenset(words(kind)) | {*map(normalise, words(kind))} for kind in ("yes", "no"))
 _GLUED = sorted((word for word in YES | NO if len(word) > 1 and SPACELESS.match(word)), key=len, reverse=True)
-_NO_POLES = frozenset(words("not_alone"))
+_NO_POLES = frozenset(words("not_alone")) | {*map(normalise, words("not_alone"))}
 """Said for yes or no, but as a right answer they may be something else."""
 _SUBJECT = "i|you|he|she|it|we|they|there|this|that|these|those"
 _AUXILIARY = "is|are|was|were|do|does|did|can|could|will|would|has|have|had|should|must|may|might"

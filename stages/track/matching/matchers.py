@@ -28,7 +28,7 @@ from ghosttrack.stages.track.matching.words import either, table
 
 _BEYOND = re.compile(r"(?:\b(?:before|after|prior to)|(?:^|\s)≠)\s*$", re.IGNORECASE)
 _SO = re.compile(
-    r"\b(?:so|therefore|thus|hence|leaves|leaving|equals),?\s+(?:(?:the|it|there|that|this|total|sum|result|is|are|was|were|makes?|gives?|leaves?|has|have|had|he|she|they|we|i|get|=)\s+)*(?=[$€£]?-?\d)",
+    r"\b(?:so|therefore|thus|hence|leaves|leaving|equals|total|costs?),?\s+(?:(?:the|it|there|that|this|total|sum|result|costs?|is|are|was|were|makes?|gives?|leaves?|has|have|had|he|she|they|we|i|get|=)\s+)*(?=[$€£]?-?\d)",
     re.IGNORECASE,
 )
 _GENERATION = re.compile(r",? Jr\.?$")
@@ -38,7 +38,9 @@ _DECADE = re.compile(r"(?:the )?\d\d(\d)0s")
 _DECADES: dict[str, str] = table("names")["decades"]
 _SHORT_YEAR = re.compile(r"(?<!\w)['’](\d\d)(?!\w)")
 _NONE = re.compile(r"\b(?:none|nil|nought)\b(?! of the)", re.IGNORECASE)
-_NOTE = re.compile(r"(?<=\S)(?:\s+\([^()]*\)|,? (?:Inc|Ltd|Corp|Co|LLC|GmbH|plc|Corporation|Company)\.?)$")
+_NOTE = re.compile(
+    r"(?<=\S)(?:\s+\([^()]*\)|,? (?:Inc|Ltd|Corp|Co|LLC|GmbH|plc|A?F\.?C|Corporation|Company)\.?)$"
+)
 """What stands behind a name to tell it from others: Mercury (planet), Apple Inc."""
 _KINDS = "|".join(table("names")["kinds"].split())
 _KIND = re.compile(rf"^(?:{_KINDS}) | (?:{_KINDS})$")

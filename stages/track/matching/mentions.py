@@ -42,12 +42,12 @@ _PARTICLES = regex.compile(
     "(?:은|는|이|가|을|를|의|에|에서|으로|로|와|과|도|만|요|이요|이다|다|입니다|예요|이에요|이라고|라고|이며|이고|였다|이었다|였습니다|이었습니다|시|특별시|광역시)"
 )
 _NAMES = table("names")
-NEGATIONS = frozenset(words("not"))
+NEGATIONS = frozenset(map(normalise, words("not")))
 _PHRASES = tuple(phrase.split() for phrase in _NAMES["denials"])
 _NOBODY = frozenset(_NAMES["nobody"].split())
 _AFFIRMED = frozenset(_NAMES["affirming"].split())
 _DENIED_AFTER = regex.compile(
-    rf"^\s*(?:{either('denied_after')}|\s*(?:(?:is|was|would be) (?:(?:the )?(?:incorrect|wrong|false)|not|never)|no longer|(?:isnt|wasnt|cannot be|cant be))\b(?! (?:only|just|far|merely|to be)))"
+    rf"^\s*(?:{either('denied_after')}|\s*(?:(?:is|was|would be) (?:(?:the )?(?:incorrect|wrong|false)|not|never)|no longer|(?:isnt|wasnt|(?:cannot|cant|couldnt|could not) be))\b(?! (?:only|just|far|merely|to be)))"
 )
 _BESIDE = regex.compile(
     rf"(?:^|\s)(?:{either('beside')})\s(?:(?:the\s)?(?:city|town|village|capital)\s(?:of\s)?)?(?:the\s)?$"

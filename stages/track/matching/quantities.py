@@ -360,6 +360,7 @@ def with_numerals(text: str) -> str:
     for roman in reversed(roman_numerals(text)):
         text = f"{text[: roman.start]}{roman.value}{text[roman.end :]}"
     text = _REGNAL.sub(r" \1", re.sub(r"(?i)\bworld war\b", "World War", text))
+    text = re.sub(r"(?<=\w )No\. (?=\d)", "", text)
     text = _NUMBERED.sub(r"\2 \1", text)
     return _SINGLE.sub(lambda match: str(_ROMAN_VALUES[match[0]]), text)
 

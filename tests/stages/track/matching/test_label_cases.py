@@ -1033,6 +1033,11 @@ CASES: dict[str, list[tuple[str, str, int | None]]] = {
     "lists of more languages": [
         ("rood en blauw", "blauw en rood", 1),
     ],
+    "a third round": [
+        ("Lisbon couldn't be right.", "Lisbon", 0), ("Step 1: 5 apples. Step 2: 3 more. Total = 8", "5", 0), ("پاریس نیست", "پاریس", 0),
+        ("She paid $20 and got $5 back, so it cost $15", "$20", 0), ("Symphony No. 5", "5th Symphony", 1), ("Liverpool", "Liverpool F.C.", 1),
+        ("Tesla, Edison's rival, did", "Tesla", 1), ("CO", "CO", 1), ("Ne", "Ne", 1), ("No evidence that it is true", "yes", 0),
+    ],
 }  # fmt: skip
 OPTIONS: list[tuple[tuple[str, ...], list[tuple[str, str, int]]]] = [
     (("Paris", "Oslo"), [
