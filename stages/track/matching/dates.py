@@ -11,7 +11,7 @@ from text_to_num import text2num
 
 from ghosttrack.common.maths.text import ascii_digits, compatible
 from ghosttrack.stages.track.matching.han import NUMERALS, han_numbers, value_of
-from ghosttrack.stages.track.matching.words import LANGUAGE_CODES, either, numbered, table, words
+from ghosttrack.stages.track.matching.words import LANGUAGE_CODES, either, numerals, table, words
 
 _MONTHS = [english[-1] for english in parser.parserinfo.MONTHS]
 _MONTH_OF = {name.lower(): english[-1] for english in parser.parserinfo.MONTHS for name in english} | {
@@ -141,7 +141,8 @@ def times(text: str) -> tuple[Time, ...]:
 
 def whole_time(text: str) -> Time | None:
     """The time that a text is, if it is nothing else."""
-    return times(text)[0] if _TIME.fullmatch(said := _clock(text)) and times(said) else None
+    found = times(text)
+    return found[0] if found and _TIME.fullmatch(_clock(text)) else None
 
 
 def _clock(text: str) -> str:
@@ -162,15 +163,9 @@ def _small_number(word: str, code: str) -> int | None:
     """The number that a word of a language is."""
     if word.isdecimal():
         return int(word)
-    if code in ("en", *LANGUAGE_CODES):
-        with contextlib.suppress(ValueError):
-            return int(text2num(word, code))
-    called = {
-        name: value
-        for value, names in numbered(table("languages")[code].get("numerals", {}))
-        for name in names.split()
-    }
-    return int(called[word]) if word in called else None
+    with contextlib.suppress(ValueError):
+        return int(text2num(word, code if code in LANGUAGE_CODES else "en"))
+    return numerals().get(word)
 
 
 def _from_words(match: "re.Match[str]", code: str, minutes: str) -> str:

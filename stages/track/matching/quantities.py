@@ -15,7 +15,7 @@ from text_to_num import alpha2digit, text2num
 from ghosttrack.common.maths.text import ascii_digits, compatible
 from ghosttrack.stages.track.matching.dates import eras
 from ghosttrack.stages.track.matching.han import han_numbers
-from ghosttrack.stages.track.matching.words import LANGUAGE_CODES, either, items, names, numbered, table
+from ghosttrack.stages.track.matching.words import LANGUAGE_CODES, either, items, names, numerals, table
 
 _POWERS = {
     "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12,
@@ -105,12 +105,6 @@ _ARTICLES = re.compile(r"^(?:der|die|das|le|la|les|el|los|las|il|lo|o|a|het|de) 
 _LIKE_ORDINALS = re.compile(
     r"(?:te|de|i[eè]re?|ième|[eér][r][oae]|nd[oae]|rt[oae]|nt[oae]|[sx]t[oae]|im[oae]|av[oae]|on[oae]|zo|eiro)$"
 )
-_NUMERALS = {
-    word: int(value)
-    for one in table("languages").values()
-    for value, called in numbered(one.get("numerals", {}))
-    for word in items(called)
-}
 _FRACTIONS_OF = {
     code: (
         items(one["one"]),
@@ -229,8 +223,9 @@ def _other_language(text: str) -> str:
     bare = _ARTICLES.sub("", words)
     if bare in _AMOUNTS:
         return _AMOUNTS[bare]
-    if all(word in _NUMERALS for word in words.split()) and words:
-        return str(_sum([_NUMERALS[word] for word in words.split()]))
+    values = numerals()
+    if words and all(word in values for word in words.split()):
+        return str(_sum([values[word] for word in words.split()]))
     if len(words) < 2 or not words.replace(" ", "").replace("-", "").isalpha() or len(words.split()) > 7:
         return text
     for language in LANGUAGE_CODES:

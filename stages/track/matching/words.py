@@ -38,11 +38,15 @@ def either(kind: str) -> str:
     return "|".join(sorted(words(kind), key=len, reverse=True))
 
 
-def numbered(numerals: str | dict[str, str]) -> list[tuple[str, str]]:
-    """(value, its names) of numerals, which are listed by value or counted from 0."""
-    if isinstance(numerals, str):
-        return [(str(value), word) for value, word in enumerate(numerals.split())]
-    return list(numerals.items())
+@lru_cache
+def numerals() -> dict[str, int]:
+    """The value of each numeral; a language lists them by value or counts them from 0."""
+    result = {}
+    for one in table("languages").values():
+        listed = one.get("numerals", {})
+        counted = enumerate(listed.split()) if isinstance(listed, str) else listed.items()
+        result |= {word: int(value) for value, called in counted for word in items(called)}
+    return result
 
 
 def names(kind: str) -> list[tuple[str, str]]:
