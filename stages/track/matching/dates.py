@@ -3,7 +3,7 @@
 import contextlib
 import re
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 from dateutil import parser
@@ -150,7 +150,7 @@ def _clock(text: str) -> str:
     text = ascii_digits(compatible(text)).strip().lower()
     text = han_numbers(_HALF_BEFORE.sub(lambda match: "am " if match[1] else "pm ", text))
     for code, pattern, minutes in _CLOCKS:
-        text = pattern.sub(lambda match, code=code, minutes=minutes: _from_words(match, code, minutes), text)
+        text = pattern.sub(partial(_from_words, code=code, minutes=minutes), text)
     text = _EAST_ASIAN_TIME.sub(lambda m: f"{m[1]}:{30 if m[2] else int(m[3] or 0):02}", text)
     text = re.sub(r"\b([ap]m) (\d\d?:\d\d)", r"\2 \1", text)
     text = _HALF_AFTER.sub(lambda match: " am" if match[1] else " pm", text)

@@ -41,7 +41,7 @@ def either(kind: str) -> str:
 @lru_cache
 def numerals() -> dict[str, int]:
     """The value of each numeral; a language lists them by value or counts them from 0."""
-    result = {}
+    result: dict[str, int] = {}
     for one in table("languages").values():
         listed = one.get("numerals", {})
         counted = enumerate(listed.split()) if isinstance(listed, str) else listed.items()

@@ -129,7 +129,7 @@ def test_paraphrases_are_sought_in_a_time_that_grows_with_the_questions():
         assert len(set(groups_of(asked))) == count
         return time.process_time() - start
 
-    assert seconds(4000) < 10 * max(seconds(1000), 0.05)
+    assert min(seconds(4000) for _ in range(2)) < 30 * max(seconds(500), 0.03)  # squared it would be 64
 
 
 def test_one_question_with_one_answer_and_two_labels_is_refused_however_it_is_written():
