@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ghosttrack.common.models.language_model import LanguageModel
+from ghosttrack.common.models.linear_norm import LinearNorm
 
 DIRECTIONS_AT_A_TIME = 64
 """Directions whose effects on all tokens are made at a time."""
@@ -29,17 +30,11 @@ class ReadOut:
     @classmethod
     @torch.inference_mode()
     def of(cls, model: LanguageModel) -> "ReadOut":
-        """Gain and centring are found by asking the norm, since families differ in how they store them."""
-        sign = torch.ones(model.d_model, device=model.device)
-        sign[
-            1::2
-        ] = -1  # mean 0 and mean square 1, so that every norm leaves it as it is but for gain and bias
-        gain = _odd_part(model, sign) * sign
-        centred = bool(_odd_part(model, sign.abs()).abs().amax() < 0.1 * gain.abs().amax())
-        weight = model.unembedding.float() * gain
-        if centred:
+        norm = LinearNorm.of(model.final_norm, model.d_model, model.device, model.unembedding.dtype)
+        weight = model.unembedding.float() * norm.gain
+        if norm.centred:
             weight -= weight.mean(dim=1, keepdim=True)
-        return cls(weight.cpu(), centred)
+        return cls(weight.cpu(), norm.centred)
 
     def scale(self, final: Tensor) -> Tensor:
         """What the final norm divides states [..., d_model] by: [...]."""
@@ -64,9 +59,3 @@ class ReadOut:
                 kept[0].extend([pieces[token] for token in row] for row in best.tolist())
                 kept[1].extend(values.tolist())
         return raised, lowered
-
-
-def _odd_part(model: LanguageModel, states: Tensor) -> Tensor:
-    """What the norm makes of states, its bias taken off: float32."""
-    both = [model.final_norm(sign * states.to(model.unembedding.dtype)).float() for sign in (1, -1)]
-    return (both[0] - both[1]) / 2
