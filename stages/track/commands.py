@@ -7,18 +7,16 @@ from typing import Any
 
 import click
 
-from ghosttrack.common.config.load import load_config
+from ghosttrack.common.config.options import takes_config
+from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.errors import ConfigError, MissingInputError
 from ghosttrack.common.formats.questions import NEW
 
 
 @click.command()
+@takes_config
 @click.argument("question")
-@click.option("--config", "name", required=True, metavar="NAME", help="A configuration with finished tracks.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override one key of it.")
-@click.option("--cluster", metavar="NAME", help="A profile from config/clusters.")
-@click.option("--stub", is_flag=True, help="The results of a stub run.")
 @click.option("--track", "tracks", multiple=True, type=int, metavar="N", help="A track at --position.")
 @click.option("--latent", "latents", multiple=True, metavar="LAYER:LATENT", help="A latent at --position.")
 @click.option("--candidate", metavar="TEXT", help="The tracks that speak most for this candidate.")
@@ -29,11 +27,8 @@ from ghosttrack.common.formats.questions import NEW
 @click.option("--value", type=float, help="The activation that latents get; left out, they are taken out.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 def intervene(
+    config: Config,
     question: str,
-    name: str,
-    overrides: tuple[str, ...],
-    cluster: str | None,
-    stub: bool,
     tracks: tuple[int, ...],
     latents: tuple[str, ...],
     candidate: str | None,
@@ -48,14 +43,17 @@ def intervene(
 
     if not (tracks or latents or candidate):
         raise ConfigError("nothing is taken out; say what with --track, --latent or --candidate")
-    config = load_config(name, overrides, cluster=cluster, stub=stub)
     store = Store(config.paths.root)
 
     def path(unit: str, file: str) -> Any:
         stage, own = unit.split("/")
         entry = store.current(config.name, stage, own)
         if entry is None:
-            maker = f"ghosttrack score {name} --input …" if "asked" in own else f"ghosttrack run {name}"
+            maker = (
+                f"ghosttrack score {config.name} --input …"
+                if "asked" in own
+                else f"ghosttrack run {config.name}"
+            )
             raise MissingInputError(f"{config.name}: {unit} has no result; `{maker}` makes it")
         return entry.file(file) if file else entry.path
 
