@@ -22,11 +22,6 @@ def write_parquet(path: Path, columns: Rows) -> None:
     pq.write_table(pa.table(dict(columns)), path, compression="zstd")
 
 
-def read_parquet(path: Path) -> dict[str, NDArray[Any]]:
-    table = pq.read_table(path)
-    return {name: table[name].to_numpy() for name in table.column_names}
-
-
 def write_activations(
     path: Path,
     pieces: Iterable[Rows],

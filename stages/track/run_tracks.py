@@ -171,7 +171,7 @@ def _pieces(job: Job, shards: list[str], table: str) -> list[Path]:
 
 def _tables(job: Job, shards: list[str], table: str) -> Iterator[dict[str, NDArray[Any]]]:
     for piece in _pieces(job, shards, table):
-        yield outputs.read_parquet(piece)
+        yield TABLES[table].read(piece)
 
 
 def _metrics(job: Job, shards: list[str], answers: Answers) -> dict[str, Any]:
