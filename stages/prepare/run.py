@@ -416,8 +416,7 @@ def corpus_texts(config: Config) -> Sequence[str]:
     if data.corpus == FACTBOOK:
         return [document.text for document in factbook.prose()]
     if data.corpus.startswith(HUB_PREFIX):
-        name = data.corpus.removeprefix(HUB_PREFIX)
-        return sources.read_hub_corpus(name, data.corpus_config, data.corpus_split, data.corpus_column)
+        return sources.read_hub_corpus(data.corpus, data.corpus_config, data.corpus_split, data.corpus_column)
     return sources.read_local_corpus(as_path(data.corpus), data.corpus_column)
 
 

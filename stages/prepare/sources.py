@@ -77,7 +77,7 @@ def read_questions(
             f"data.columns names {unknown[0]!r}, which is not one of our fields: {', '.join(FIELDS)}"
         )
     where, reads = _open(source, config, split)
-    return _rows(where, _with_sources(reads, source), columns)
+    return _rows(where, _with_sources(list(reads), source), columns)
 
 
 def check_questions(source: str, columns: Mapping[str, str], config: str | None, split: str) -> None:
@@ -85,16 +85,7 @@ def check_questions(source: str, columns: Mapping[str, str], config: str | None,
 
     Raises as `read_questions`.
     """
-    path = as_path(source.removeprefix(HUB_PREFIX))
-    if source.startswith(HUB_PREFIX) or path.is_dir():
-        place, shown = source.removeprefix(HUB_PREFIX), f"{source}, split {split!r}"
-        table = load(place if source.startswith(HUB_PREFIX) else str(path), "data.questions", shown, name=config, split=split,
-                     streaming=True)  # fmt: skip
-        reads: Iterable[FileRow] = (FileRow(number, row) for number, row in enumerate(table, start=1))
-    elif format_of(path) is None:
-        reads = _open(source, config, split)[1]  # says what is wrong with it
-    else:
-        reads = read_file(path, "data.questions")
+    _, reads = _open(source, config, split, streaming=True)
     first = list(itertools.islice(reads, FIRST_ROWS))
     names = list(dict.fromkeys(name for read in first if read.record for name in read.record))
     if columns or not known(names):
@@ -107,30 +98,41 @@ def check_corpus(source: str, config: str | None, split: str, column: str) -> No
         if not as_path(source).exists():
             raise DataError(f"data.corpus = {source!r}: there is no such file or folder")
         return
-    table = load(source.removeprefix(HUB_PREFIX), "data.corpus", f"{source}, split {split!r}", name=config, split=split,
-                 streaming=True)  # fmt: skip
-    names: Mapping[str, Any] = next(iter(table), {})
-    if column not in names:
+    table = _table("data.corpus", source, config, split, streaming=True)
+    _check_corpus_column(source, column, next(iter(table), {}))
+
+
+def _check_corpus_column(source: str, column: str, names: Iterable[str]) -> None:
+    if column not in (known := list(names)):
         raise DataError(
-            f"data.corpus_column = {column!r}, but the dataset {source} has the columns {', '.join(names)}"
+            f"data.corpus_column = {column!r}, but the dataset {source} has the columns {', '.join(known)}"
         )
 
 
-def _open(source: str, config: str | None, split: str) -> tuple[str, list[FileRow]]:
-    """How the source is called in messages, and its rows."""
+def _table(key: str, source: str, config: str | None, split: str, *, streaming: bool = False) -> Any:
+    """A data set of the hub, or a folder laid out like one, as `datasets` has it. key: that names it. Raises DataError."""
+    name = source.removeprefix(HUB_PREFIX)
+    place = name if source.startswith(HUB_PREFIX) else str(as_path(name))
+    setting = f", configuration {config!r}" if config else ""
+    options = {"streaming": True} if streaming else {}
+    return load(place, key, f"hub:{name}{setting}, split {split!r}", name=config, split=split, **options)
+
+
+def _open(
+    source: str, config: str | None, split: str, *, streaming: bool = False
+) -> tuple[str, Iterator[FileRow]]:
+    """How the source is called in messages, and its rows as they are asked for."""
     path = as_path(source.removeprefix(HUB_PREFIX))
     if source.startswith(HUB_PREFIX) or path.is_dir():
-        name = source.removeprefix(HUB_PREFIX)
-        setting = f", configuration {config!r}" if config else ""
-        table = load(name if source.startswith(HUB_PREFIX) else str(path), "data.questions",
-                     f"hub:{name}{setting}, split {split!r}", name=config, split=split)  # fmt: skip
-        return f"{name}, {split}", [FileRow(number, row) for number, row in enumerate(table, start=1)]
+        table = _table("data.questions", source, config, split, streaming=streaming)
+        where = f"{source.removeprefix(HUB_PREFIX)}, {split}"
+        return where, (FileRow(number, row) for number, row in enumerate(table, start=1))
     if format_of(path) is None:
         raise ConfigError(
             f"data.questions = {source!r} must be factbook, hub:<dataset>, a folder, or a file of .jsonl, .json, .csv, .tsv, "
             ".parquet or .arrow, with or without .gz"
         )
-    return str(path), list(read_file(path, "data.questions"))
+    return str(path), read_file(path, "data.questions")
 
 
 def _rows(where: str, reads: Sequence[FileRow], columns: Mapping[str, str]) -> SourceRows:
@@ -360,15 +362,10 @@ def read_local_corpus(path: Path, column: str) -> list[str]:
     return documents
 
 
-def read_hub_corpus(name: str, config: str | None, split: str, column: str) -> Sequence[str]:
+def read_hub_corpus(source: str, config: str | None, split: str, column: str) -> Sequence[str]:
     """The texts of a hub dataset, read from disk as they are indexed. Raises DataError."""
-    setting = f", configuration {config!r}" if config else ""
-    dataset = load(name, "data.corpus", f"hub:{name}{setting}, split {split!r}", name=config, split=split)
-    if column not in dataset.column_names:
-        raise DataError(
-            f"data.corpus_column = {column!r}, but the dataset {name} has the columns "
-            f"{', '.join(dataset.column_names)}"
-        )
+    dataset = _table("data.corpus", source, config, split)
+    _check_corpus_column(source, column, dataset.column_names)
     texts: Sequence[str] = dataset[column]
     return texts
 
