@@ -1,4 +1,4 @@
-"""Interventions in the questions of a run, by its published files: what the command and the public API ask for."""
+"""Interventions in the questions of a run, by its published files: what the unit, the command and the public API ask for."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 
 from ghosttrack.common.config.schema import Config
@@ -84,8 +83,10 @@ class Interventions:
         raise DataError(f"there is no question {name!r}; generations.jsonl lists the ids, lines are 0 to {len(self.generations) - 1}")  # fmt: skip
 
     def bench(self, number: int) -> QuestionBench:
-        table = pq.read_table(self.tracks, filters=[("question", "==", number), ("position", "<=", 0)])
-        rows = {name: table[name].to_numpy() for name in table.column_names}
+        """The prompt of a question with the tracks at its subject and at its last token. number: its line, from 0."""
+        rows = TRACKS.read(
+            self.tracks, where={"question": range(number, number + 1), "position": range(-1, 1)}
+        )
         mine = (self.candidates["question"] == number) & (self.candidates["position"] == 0)
         tokens = self.candidates["token"][mine].astype(np.int64)
         k = self.config.tracking.top_k_features

@@ -15,20 +15,12 @@ from numpy.typing import NDArray
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.files import fsync
 from ghosttrack.common.formats.answers import GENERATIONS
-from ghosttrack.common.formats.candidates import CANDIDATES
 from ghosttrack.common.formats.causes import CAUSES
-from ghosttrack.common.formats.questions import QUESTIONS
-from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.common.maths.text import normalise
-from ghosttrack.common.models.language_model import load_language_model
 from ghosttrack.common.models.steps import Step, shard_name, shards_done
-from ghosttrack.stages.track.account import Head
 from ghosttrack.stages.track.causes import SET_SIZES, agreement_of, share
-from ghosttrack.stages.track.intervene import QuestionBench
-from ghosttrack.stages.track.questions import read_questions
-from ghosttrack.stages.track.rereading import Rereader
-from ghosttrack.stages.track.saes import load_saes
+from ghosttrack.stages.track.intervening import Interventions
 
 ALONE = 4
 """Of each question that are taken out alone: the strongest, and as many at random, so that figures are not of the
@@ -48,8 +40,10 @@ def run(job: Job) -> dict[str, Any]:
     steps = [chosen[start : start + QUESTIONS_A_STEP] for start in range(0, len(chosen), QUESTIONS_A_STEP)]
 
     def begin() -> tuple[torch.device, Step]:
-        desk = _Desk(job, generations)
-        return desk.device, lambda number: _do_step(job, desk, number, steps[number])
+        desk = Interventions.open(
+            lambda unit, file: job.input(unit, file) if file else job.input_dir(unit), job.config
+        )
+        return desk.model.device, lambda number: _do_step(job, desk, number, steps[number])
 
     if not shards_done(job, [*map(len, steps)], "causes", begin):
         return {}
@@ -68,10 +62,10 @@ def _kept(job: Job, number: int) -> Path:
     return job.scratch(f"{shard_name(number)}.json")
 
 
-def _do_step(job: Job, desk: "_Desk", number: int, questions: list[int]) -> None:
+def _do_step(job: Job, desk: Interventions, number: int, questions: list[int]) -> None:
     rows: Columns = {column: [] for column in CAUSES.names}
     for question in questions:
-        desk.take_out(question, rows)
+        _take_out(desk, question, rows)
     path = _kept(job, number)
     path.write_text(json.dumps(rows), "utf-8")
     fsync(path)
@@ -89,65 +83,40 @@ def choose_questions(labels: list[int | None], count: int, seed: int) -> list[in
     return sorted([*wrong[:n_wrong], *right[: count - n_wrong]])
 
 
-class _Desk:
-    """What is needed to intervene, loaded once."""
-
-    def __init__(self, job: Job, generations: list[dict[str, Any]]) -> None:
-        self._model = load_language_model(job.input_dir("prepare/model"), **job.config.model.loading)
-        self._saes, self._layers, self._seed = load_saes(job), job.config.layers, job.config.seed
-        self._k = job.config.tracking.top_k_features
-        self._questions = read_questions(job.input("prepare/questions", QUESTIONS.name))
-        self._generations = generations
-        self._tracks = job.input("track/all", TRACKS.name)
-        candidates = CANDIDATES.read(job.input("track/answers", CANDIDATES.name))
-        first = candidates["position"] == 0
-        self._candidates = {name: candidates[name][first] for name in ("question", "token")}
-        self._head, self._reader = Head.of(self._model), Rereader(self._model)
-
-    @property
-    def device(self) -> torch.device:
-        return self._model.device
-
-    def take_out(self, number: int, rows: Columns) -> None:
-        """Adds the rows of one question."""
-        columns = TRACKS.read(
-            self._tracks, where={"question": range(number, number + 1), "position": range(-1, 1)}
+def _take_out(desk: Interventions, number: int, rows: Columns) -> None:
+    """Adds the rows of one question."""
+    bench = desk.bench(number)
+    effects = bench.effects(desk.head)
+    best = effects.strongest(max(SET_SIZES))
+    others = generator(desk.config.seed, "causes", str(number)).permutation(len(effects.number))
+    alone = [*best[:ALONE], *[one for one in others.tolist() if one not in best[:ALONE]][:ALONE]]
+    groups = [[one] for one in alone] + [best[:size].tolist() for size in SET_SIZES if size <= len(best)]
+    interventions, tracks = [], []
+    for group in groups:
+        tracks.append(
+            [(int(bench.positions[effects.problem[one]]), int(effects.number[one])) for one in group]
         )
-        low, high = np.searchsorted(self._candidates["question"], [number, number + 1])
-        candidates = self._candidates["token"][low:high].astype(np.int64)
-        bench = QuestionBench(
-            self._model, self._saes, self._layers, self._questions[number], columns, candidates, self._k, self._reader
+        interventions += [bench.without(tracks[-1]), bench.control(tracks[-1])]
+    found = bench.outcomes(interventions)
+    emitted = int(bench.candidates[0])
+    for place, (group, names) in enumerate(zip(groups, tracks, strict=True)):
+        own, control = found[2 * place], found[2 * place + 1]
+        row = (
+            number, "track" if place < len(alone) else "set", len(group), *names[0],
+            float(effects.predicted[group].sum()), float(effects.direct[group].sum()), own.drop, control.drop,
+            own.token, control.token, own.token != emitted, control.token != emitted,
+            _is_right(desk, number, own.token), _is_right(desk, number, emitted),
         )  # fmt: skip
-        effects = bench.effects(self._head)
-        best = effects.strongest(max(SET_SIZES))
-        others = generator(self._seed, "causes", str(number)).permutation(len(effects.number))
-        alone = [*best[:ALONE], *[one for one in others.tolist() if one not in best[:ALONE]][:ALONE]]
-        groups = [[one] for one in alone] + [best[:size].tolist() for size in SET_SIZES if size <= len(best)]
-        interventions, tracks = [], []
-        for group in groups:
-            tracks.append(
-                [(int(bench.positions[effects.problem[one]]), int(effects.number[one])) for one in group]
-            )
-            interventions += [bench.without(tracks[-1]), bench.control(tracks[-1])]
-        found = bench.outcomes(interventions)
-        emitted = int(candidates[0])
-        for place, (group, names) in enumerate(zip(groups, tracks, strict=True)):
-            own, control = found[2 * place], found[2 * place + 1]
-            row = (
-                number, "track" if place < len(alone) else "set", len(group), *names[0],
-                float(effects.predicted[group].sum()), float(effects.direct[group].sum()), own.drop, control.drop,
-                own.token, control.token, own.token != emitted, control.token != emitted,
-                self._is_right(number, own.token), self._is_right(number, emitted),
-            )  # fmt: skip
-            for column, value in zip(CAUSES.names, row, strict=True):
-                rows[column].append(value)
+        for column, value in zip(CAUSES.names, row, strict=True):
+            rows[column].append(value)
 
-    def _is_right(self, number: int, token: int) -> bool:
-        """Whether a right answer begins with the token's text."""
-        said = normalise(self._model.tokenizer.decode([token]))
-        return bool(said) and any(
-            normalise(gold).startswith(said) for gold in self._generations[number]["aliases"]
-        )
+
+def _is_right(desk: Interventions, number: int, token: int) -> bool:
+    """Whether a right answer begins with the token's text."""
+    said = normalise(desk.model.tokenizer.decode([token]))
+    return bool(said) and any(
+        normalise(gold).startswith(said) for gold in desk.generations[number]["aliases"]
+    )
 
 
 def summary(table: dict[str, NDArray[Any]], labels: list[int | None], seed: int) -> dict[str, Any]:
