@@ -41,10 +41,14 @@ def track_effects(
     gradient: Tensor,
     read_out: Tensor,
     saes: Sequence[JumpReLUSAE],
-    units: Sequence[Tensor | float] = (),
+    units: Sequence[Tensor | float],
 ) -> Effects:
-    """units: of each layer the unit of its SAE's thresholds at each problem ([n, 1] or 1), which is held. gradient: [n_layers, n, d_model], of the logit difference by the state of each problem at each layer; read_out:
-    [n, d_model], by the last layer's state with the final norm's scale held (0 where a position does not predict)."""
+    """How far a logit difference would drop without each track, to first order (see the module's head), in logits.
+
+    gradient: [n_layers, n, d_model], of the difference by the state of each problem at each layer; read_out: [n, d_model], by
+    the last layer's state with the final norm's scale held (0 where a position does not predict); units: of each layer the
+    unit of its SAE's thresholds at each problem ([n, 1] or 1), which is held.
+    """
     problem, number = nodes.where[0], nodes.track[nodes.where]
     code, owner = np.unique((problem * (1 << 32) + number).numpy(), return_inverse=True)
     track = torch.full(nodes.track.shape, -1)
@@ -56,7 +60,7 @@ def track_effects(
         own, latent = track[row, place, rank], nodes.active.latents[row, place, rank]
         activation = nodes.active.activations[row, place, rank]
         left = activation - sae.scale * (gone[own] * sae.W_enc.T[latent]).sum(1)
-        unit = units[place] if units else 1.0
+        unit = units[place]
         taken = left * (left > (unit[row, 0] if isinstance(unit, Tensor) else unit) * sae.threshold[latent])
         change = taken[:, None] * sae.W_dec[latent] / sae.scale
         gone[own] += change

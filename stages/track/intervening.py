@@ -22,8 +22,8 @@ from ghosttrack.common.models.language_model import LanguageModel, load_language
 from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.stages.track.account import Head
 from ghosttrack.stages.track.generate import Ends
-from ghosttrack.stages.track.intervene import QuestionBench
 from ghosttrack.stages.track.labels import judge
+from ghosttrack.stages.track.question_bench import QuestionBench
 from ghosttrack.stages.track.questions import read_questions
 from ghosttrack.stages.track.rereading import Rereader
 

@@ -48,7 +48,7 @@ class QuestionBench:
         rows: Mapping[str, NDArray[Any]],
         candidates: NDArray[np.int64],
         k: int,
-        reader: Rereader | None = None,
+        reader: Rereader,
     ) -> None:
         """saes: of the tracked layers; question: of questions.jsonl; rows: the question's of tracks.parquet; candidates:
         tokens of position 0 by rank, the emitted one first; reader: shares prefixes between questions of a model."""
@@ -61,7 +61,7 @@ class QuestionBench:
         owner = np.stack([np.full(len(self.positions), number), self.positions], axis=1)
         self.nodes = Nodes.of(own, owner, layers, k)
         self.model, self.saes, self.layers, self.candidates = model, saes, list(layers), candidates
-        self.prefix = (reader or Rereader(model)).prefix([text])
+        self.prefix = reader.prefix([text])
         on_device = {layer: sae.to(model.device) for layer, sae in zip(layers, saes, strict=True)}
         self.bench = Bench(model, on_device, text.tokens, min(self.places), self.prefix)
 
