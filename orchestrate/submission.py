@@ -3,7 +3,6 @@
 Whoever asks later, another terminal or another day, knows from it which jobs belong to the run.
 """
 
-import os
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from ghosttrack.common.config.cluster import Resources
+from ghosttrack.common.engine import atomic
 from ghosttrack.common.engine.storage import storage_errors
 from ghosttrack.common.errors import CorruptInputError, MissingInputError
 
@@ -99,9 +99,8 @@ def write_submission(folder: Path, submission: Submission) -> None:
     path = folder / FILE
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}")
-        temporary.write_text(submission.model_dump_json(by_alias=True, indent=1) + "\n")
-        temporary.replace(path)
+        content = submission.model_dump_json(by_alias=True, indent=1) + "\n"
+        atomic.replace(path, content.encode(), path.parent)
 
 
 class Ending(SubmissionPart):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ghosttrack.common.config.schema import Config
-from ghosttrack.common.engine import ranks, stop
+from ghosttrack.common.engine import atomic, ranks, stop
 from ghosttrack.common.engine.contract import Unit
 from ghosttrack.common.engine.layout import Layout
 from ghosttrack.common.engine.progress import Progress
@@ -92,12 +92,7 @@ class Job:
         fsync(self.staging)  # that these folders are in it
         receipt = self.staging / "steps" / f"{name}.json"
         receipt.parent.mkdir(parents=True, exist_ok=True)
-        temporary = receipt.with_suffix(".new")
-        with temporary.open("w") as file:
-            json.dump({"finishedOn": now()}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(receipt)
+        atomic.replace(receipt, json.dumps({"finishedOn": now()}).encode(), self.staging)
         return True
 
     def _stamps(self) -> dict[Path, tuple[int, ...]]:

@@ -33,8 +33,6 @@ class Store:
         self.root = root_folder(root)
         self.layout = Layout(self.root)
 
-    # ---- reading
-
     def current(self, name: str, stage: str, unit: str) -> Entry | None:
         """The result of a unit that counts now, or None.
 
@@ -156,8 +154,6 @@ class Store:
         results = [folder / other for other in others]
         return {folder: "rw", **dict.fromkeys((*results, *foreign), "ro")}
 
-    # ---- writing
-
     def staging(self, unit: Unit, key: str) -> Path:
         """The folder in which a unit's work begins, with what finished steps of a killed run wrote and nothing else."""
         return publishing.prepare_staging(self.layout, unit, key)
@@ -189,8 +185,6 @@ class Store:
         """Remove the files of a unit's result but keep its manifest; the bytes freed."""
         entry = self.current(unit.config_name, unit.stage, unit.name)
         return publishing.release(self.layout, unit, entry) if entry else 0
-
-    # ---- who is at work, and what went wrong
 
     def claim_holder(self, unit: Unit) -> claims.Holder | None:
         """Who is writing a unit now, or None."""
@@ -235,8 +229,6 @@ class Store:
     def finished_steps(self, unit: Unit, key: str = "*") -> int:
         """How many steps of work in progress, under this key or any, can be continued from."""
         return sum(1 for _ in self.layout.staging(unit).glob(f"{key}/steps/*.json"))
-
-    # ---- what can go
 
     def abandoned(self, unit: Unit) -> list[Path]:
         """Folders of work on a unit under any key."""

@@ -10,6 +10,7 @@ import click
 
 from ghosttrack.common.config.options import takes_config
 from ghosttrack.common.config.schema import Config
+from ghosttrack.common.engine import atomic
 from ghosttrack.common.engine.progress import format_bytes, format_seconds
 from ghosttrack.common.engine.storage import storage_errors
 from ghosttrack.common.errors import ConfigError
@@ -40,7 +41,9 @@ def dashboard(config: Config | None, place: str | None, output: Path | None) -> 
         raise ConfigError("whose results? give --results results/demo, or --config demo")
     output = output or results.store.root / "results" / results.name / "dashboard.html"
     page = build(results)
-    write(output, page)
+    with storage_errors(output):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        atomic.replace(output, page.encode(), output.parent)
     click.echo(
         f"{output}: {format_bytes(len(page))}, made in {format_seconds(time.monotonic() - start)}; open it in a browser"
     )
@@ -97,12 +100,3 @@ def compare(results: tuple[str, ...], small: str | None, medium: str | None, out
 
 
 COMMANDS = (dashboard, compare, export, crate)
-
-
-def write(path: Path, text: str) -> None:
-    """Write a file and change it over when it is whole."""
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_name(f".{path.name}.new")
-        new.write_text(text, encoding="utf-8")
-        new.replace(path)

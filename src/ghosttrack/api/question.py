@@ -48,8 +48,6 @@ class Question:
         """What detection says of it (a line of hallucination_scores.json), or None."""
         self._answer = answer
 
-    # ---- what was asked and said
-
     @property
     def id(self) -> str:
         return self._answer.id
@@ -117,8 +115,6 @@ class Question:
         low, high = self.interval
         return f"The detector takes it for wrong with probability {self.probability:.2f} [{low:.2f}, {high:.2f}]."
 
-    # ---- tables
-
     @cached_property
     def tokens(self) -> pd.DataFrame:
         """A row an answer token: text, logprob and entropy (nats)."""
@@ -166,8 +162,6 @@ class Question:
         rows = table.frame(self._source.file(unit, table.name), where=own)
         return rows.drop(columns="question").reset_index(drop=True)
 
-    # ---- causes
-
     def without(
         self,
         *tracks: int,
@@ -191,8 +185,6 @@ class Question:
     @property
     def _interventions(self) -> Interventions:
         return self._run._interventions
-
-    # ---- pictures
 
     def plot(self, position: int = PROMPT) -> Figure:
         """How the answer came about at a position (0: where its first token is predicted), over the layers."""

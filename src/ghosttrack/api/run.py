@@ -122,8 +122,6 @@ class Run:
     def __iter__(self) -> Iterator[Question]:
         return (self.question(number) for number in range(len(self)))
 
-    # ---- files
-
     def has(self, unit: str) -> bool:
         """Whether a unit (`track/all`) is published."""
         return unit in self._entries
@@ -145,8 +143,6 @@ class Run:
             self._store.verify(entry, [name])
             self._verified.add((unit, name))
         return entry.file(name)
-
-    # ---- what was asked, said and scored
 
     @cached_property
     def answers(self) -> list[Answer]:
@@ -219,8 +215,6 @@ class Run:
         """Whether the stored detector was fitted on this question."""
         record = self._records.get(question_id)
         return record is not None and record["score"] is not None and record["split"] != FROZEN
-
-    # ---- what it was made with
 
     def sae(self, layer: int) -> JumpReLUSAE:
         """The SAE of a layer: `encode`, `decode`, `top_k` on block outputs in the model's units."""
