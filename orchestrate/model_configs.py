@@ -52,7 +52,8 @@ def _sections(model: type[BaseModel], prefix: str) -> Iterator[str]:
             default = "the file's name"
         elif name in SIZES:
             default = "the model's"
-        rows.append([f"`{prefix}{name}`", default, (field.description or "").replace("|", "\\|")])
+        meaning = " ".join((field.description or "").split()).replace("|", "\\|")
+        rows.append([f"`{prefix}{name}`", default, meaning])
     if rows:
         title = f"### {prefix.rstrip('.')}\n\n" if prefix else ""
         yield title + markdown_table([["key", "default", "meaning"], *rows])

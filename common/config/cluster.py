@@ -32,25 +32,30 @@ VariableName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 class Resources(Section):
     """What a job of a stage asks for. An array's every element asks for as much."""
 
-    cpus: int = Field(4, gt=0, description="Cores a process's node gives: --cpus-per-task.")
-    memory: Memory = Field("16G", description="Memory a node: --mem.")
-    time: Time = Field("4:00:00", description="Time limit, [days-]hours:minutes:seconds.")
-    gpus: int = Field(0, ge=0, description="GPUs a node.")
-    gpu_tflops: float = Field(
-        20.0, gt=0, description="TFLOP/s of one GPU in matrix products, for the hours that the plan predicts."
-    )
-    gpu_memory: Memory | None = Field(
-        None,
-        description="Memory of one GPU; null: not known, so that nobody looks whether the model has room.",
-    )
-    gres: str | None = Field(None, description="--gres where `gpu:<gpus>` is not what the site calls them.")
-    nodes: int = Field(1, gt=0, description="Nodes a job; more than one runs `accelerate launch` on each.")
-    processes: int | None = Field(
-        None, gt=0, description="Processes a node; null takes one a GPU, at least one."
-    )
-    partition: str | None = Field(None, description="Another partition than the profile's.")
-    qos: str | None = Field(None, description="Another QOS than the profile's.")
-    constraint: str | None = Field(None, description="Another constraint than the profile's.")
+    cpus: int = Field(4, gt=0)
+    """Cores a process's node gives: --cpus-per-task."""
+    memory: Memory = "16G"
+    """Memory a node: --mem."""
+    time: Time = "4:00:00"
+    """Time limit, [days-]hours:minutes:seconds."""
+    gpus: int = Field(0, ge=0)
+    """GPUs a node."""
+    gpu_tflops: float = Field(20.0, gt=0)
+    """TFLOP/s of one GPU in matrix products, for the hours that the plan predicts."""
+    gpu_memory: Memory | None = None
+    """Memory of one GPU; null: not known, so that nobody looks whether the model has room."""
+    gres: str | None = None
+    """--gres where `gpu:<gpus>` is not what the site calls them."""
+    nodes: int = Field(1, gt=0)
+    """Nodes a job; more than one runs `accelerate launch` on each."""
+    processes: int | None = Field(None, gt=0)
+    """Processes a node; null takes one a GPU, at least one."""
+    partition: str | None = None
+    """Another partition than the profile's."""
+    qos: str | None = None
+    """Another QOS than the profile's."""
+    constraint: str | None = None
+    """Another constraint than the profile's."""
 
     @property
     def processes_per_node(self) -> int:
@@ -60,34 +65,35 @@ class Resources(Section):
 class RetryConfig(Section):
     """Retry by cause, by a small job that starts when a job has failed."""
 
-    enabled: bool = Field(False, description="Submit the retry job with the chain.")
-    attempts: int = Field(2, gt=0, description="Retries of a chain at most.")
-    memory_factor: float = Field(1.5, gt=1, description="More memory after OUT_OF_MEMORY.")
-    time_factor: float = Field(
-        2.0, gt=1, description="More time after TIMEOUT, where the stage cannot resume."
-    )
+    enabled: bool = False
+    """Submit the retry job with the chain."""
+    attempts: int = Field(2, gt=0)
+    """Retries of a chain at most."""
+    memory_factor: float = Field(1.5, gt=1)
+    """More memory after OUT_OF_MEMORY."""
+    time_factor: float = Field(2.0, gt=1)
+    """More time after TIMEOUT, where the stage cannot resume."""
 
 
 class SlurmProfile(Section):
-    account: str | None = Field(None, description="--account")
-    partition: str | None = Field(None, description="--partition; null takes the cluster's default.")
-    qos: str | None = Field(None, description="--qos")
-    constraint: str | None = Field(None, description="--constraint")
-    reservation: str | None = Field(None, description="--reservation")
-    options: list[str] = Field(
-        default_factory=list, description="Further `#SBATCH` options, as written there."
-    )
-    throttle: int | None = Field(
-        None, gt=0, description="Elements of an array that run at a time; null: all."
-    )
-    grace: int = Field(
-        120,
-        ge=10,
-        description="Seconds before the time limit at which a job is told to stop and be requeued.",
-    )
-    kill_on_invalid_dependency: bool = Field(
-        False, description="--kill-on-invalid-dep; some sites forbid it, `ghosttrack cancel` does the same."
-    )
+    account: str | None = None
+    """--account"""
+    partition: str | None = None
+    """--partition; null takes the cluster's default."""
+    qos: str | None = None
+    """--qos"""
+    constraint: str | None = None
+    """--constraint"""
+    reservation: str | None = None
+    """--reservation"""
+    options: list[str] = Field(default_factory=list)
+    """Further `#SBATCH` options, as written there."""
+    throttle: int | None = Field(None, gt=0)
+    """Elements of an array that run at a time; null: all."""
+    grace: int = Field(120, ge=10)
+    """Seconds before the time limit at which a job is told to stop and be requeued."""
+    kill_on_invalid_dependency: bool = False
+    """--kill-on-invalid-dep; some sites forbid it, `ghosttrack cancel` does the same."""
     retry: RetryConfig = Field(default_factory=RetryConfig)
 
 
@@ -96,28 +102,29 @@ class ClusterProfile(Section):
 
     free_text: ClassVar[frozenset[str]] = frozenset({"setup"})
 
-    summary: str = Field("", description="A line about the machine.")
-    config: dict[str, Any] = Field(
-        default_factory=dict, description="Values that replace the model configuration's, in its sections."
-    )
-    executor: Literal["local", "slurm"] | None = Field(
-        None, description="Where stages run; null: slurm where there is an `sbatch`, else local."
-    )
-    container: Literal["apptainer", "none"] = Field("none", description="Whether stages run in their images.")
-    images: str = Field("stages", description="Folder of the images `<stage>.sif`.")
-    public_key: str | None = Field(
-        None, description="Public key (PEM) that the images' signatures are verified with at submission."
-    )
-    binds: list[str] = Field(default_factory=list, description="Further `--bind` values for containers.")
-    modules: list[str] = Field(default_factory=list, description="Environment modules to load in a job.")
-    setup: list[str] = Field(default_factory=list, description="Shell lines at the start of a job.")
-    environment: dict[VariableName, str] = Field(
-        default_factory=dict, description="Variables of a job's environment."
-    )
+    summary: str = ""
+    """A line about the machine."""
+    config: dict[str, Any] = Field(default_factory=dict)
+    """Values that replace the model configuration's, in its sections."""
+    executor: Literal["local", "slurm"] | None = None
+    """Where stages run; null: slurm where there is an `sbatch`, else local."""
+    container: Literal["apptainer", "none"] = "none"
+    """Whether stages run in their images."""
+    images: str = "stages"
+    """Folder of the images `<stage>.sif`."""
+    public_key: str | None = None
+    """Public key (PEM) that the images' signatures are verified with at submission."""
+    binds: list[str] = Field(default_factory=list)
+    """Further `--bind` values for containers."""
+    modules: list[str] = Field(default_factory=list)
+    """Environment modules to load in a job."""
+    setup: list[str] = Field(default_factory=list)
+    """Shell lines at the start of a job."""
+    environment: dict[VariableName, str] = Field(default_factory=dict)
+    """Variables of a job's environment."""
     slurm: SlurmProfile = Field(default_factory=SlurmProfile)
-    resources: dict[str, Resources] = Field(
-        default_factory=dict, description="Stage to what its jobs ask for; `default` for the others."
-    )
+    resources: dict[str, Resources] = Field(default_factory=dict)
+    """Stage to what its jobs ask for; `default` for the others."""
 
     def resources_of(self, stage: str) -> Resources:
         return self.resources.get(stage) or self.resources.get("default") or Resources()
