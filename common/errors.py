@@ -6,6 +6,7 @@ and keeps its traceback (exit code 1). Codes 2 and 130 belong to click (usage) a
 """
 
 import unicodedata
+from collections.abc import Sequence
 
 LONGEST_MESSAGE = 4000
 TURNS = "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -25,6 +26,11 @@ def _printable(character: str) -> str:
     """Line breaks, terminal controls, halves of characters and what turns the direction of reading as escapes."""
     control = unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in TURNS
     return ascii(character)[1:-1] if control else character
+
+
+def first_of(names: Sequence[str], most: int = 4) -> str:
+    """`a, b, c, d and 3 more`, as a message names many things."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 class ConfigError(GhostTrackError):

@@ -6,7 +6,7 @@ from ghosttrack.common.engine.command import run_command
 from ghosttrack.common.engine.contract import expand
 from ghosttrack.common.engine.progress import format_bytes
 from ghosttrack.common.engine.storage import Store
-from ghosttrack.common.errors import CorruptInputError, MissingInputError
+from ghosttrack.common.errors import CorruptInputError, MissingInputError, first_of
 from ghosttrack.orchestrate.clean import clean as clean_results
 from ghosttrack.orchestrate.doctor import columns, room
 from ghosttrack.orchestrate.initialise import init
@@ -112,9 +112,8 @@ def verify(request: Request, deep: bool) -> None:
             f"`ghosttrack run` makes them again"
         )
     if verdict.unpublished:
-        more = f" and {len(verdict.unpublished) - 1} more" if len(verdict.unpublished) > 1 else ""
         raise MissingInputError(
-            f"{request.config.name}: {verdict.unpublished[0]}{more} have no result; `ghosttrack run` makes them"
+            f"{request.config.name}: {first_of(verdict.unpublished, 1)} have no result; `ghosttrack run` makes them"
         )
     terminal.line(
         f"{request.config.name}: {verdict.files} files, {format_bytes(verdict.size)}, "

@@ -3,7 +3,6 @@
 Every check gives findings: what was looked at, what was seen, and where that is trouble, the mend.
 """
 
-import contextlib
 import os
 import shutil
 import subprocess
@@ -12,6 +11,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+
+import psutil
 
 from ghosttrack.common.config.cluster import ClusterProfile, Resources, seconds_of
 from ghosttrack.common.config.schema import Config
@@ -313,12 +314,7 @@ def cluster(profile: ClusterProfile, stages: Iterable[str], root: Path) -> Itera
 def _kind_of(folder: Path) -> str:
     """The type of a folder's file system, as the kernel calls it; "" where it cannot be seen."""
     mount = str(mount_of(folder))
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/mounts").read_text().splitlines():
-            fields = line.split()
-            if fields[1] == mount:
-                return fields[2]
-    return ""
+    return next((each.fstype for each in psutil.disk_partitions(all=True) if each.mountpoint == mount), "")
 
 
 def apptainer() -> Iterator[Diagnosis]:

@@ -218,7 +218,7 @@ def choose(
         config = Config.model_validate({"name": name, **settings})
         if make_plan(config, contracts, profile).seconds <= 3600 * hours:
             break
-    return _with_batches(name, settings, sizes, machine, profile)
+    return _with_batches(name, settings, machine, profile)
 
 
 def _settings(
@@ -269,7 +269,7 @@ def spread(n_layers: int, count: int) -> list[int]:
 
 
 def _with_batches(
-    name: str, settings: dict[str, Any], sizes: Sizes, machine: Machine, profile: ClusterProfile
+    name: str, settings: dict[str, Any], machine: Machine, profile: ClusterProfile
 ) -> dict[str, Any]:
     """With the largest batch sizes that the memory holds, or a small GPU's where it is not known."""
     for section, stage in (("extract", "extract"), ("tracking", "track")):

@@ -7,7 +7,7 @@ from typing import Literal
 from ghosttrack.common.engine.contract import ALL_FILES, Unit, task_key
 from ghosttrack.common.engine.entry import broken_promise
 from ghosttrack.common.engine.storage import Entry, Store
-from ghosttrack.common.errors import CorruptInputError, MissingInputError
+from ghosttrack.common.errors import CorruptInputError, MissingInputError, first_of
 
 Kind = Literal["missing", "param", "input", "contract", "code", "image", "corrupt", "released"]
 
@@ -63,11 +63,8 @@ def input_digests(unit: Unit, entries: dict[str, Entry]) -> dict[str, str]:
     return digests
 
 
-def state(store: Store, unit: Unit, stale_upstream: Set[str] = frozenset(), *, deep: bool = False) -> State:
-    """A unit's state. stale_upstream: `stage/unit` of the units that will run before it.
-
-    Files are verified as `Store.verify` says; `deep` hashes all of them again.
-    """
+def state(store: Store, unit: Unit, stale_upstream: Set[str] = frozenset()) -> State:
+    """A unit's state, its files verified as `Store.verify` says. stale_upstream: `stage/unit` of the units that will run before it."""
     try:
         entry = store.current(unit.config_name, unit.stage, unit.name)
     except CorruptInputError as error:
@@ -95,7 +92,7 @@ def state(store: Store, unit: Unit, stale_upstream: Set[str] = frozenset(), *, d
     if entry.released:  # what was made from it is there, so it need not be
         return State(entry, None)
     try:
-        store.verify(entry, deep=deep)
+        store.verify(entry)
     except (CorruptInputError, MissingInputError) as error:
         return State(entry, Reason("corrupt", str(error)))
     if not store.links_are_whole(unit):
@@ -126,8 +123,7 @@ def _changed_parameter(old: dict[str, object], new: dict[str, object]) -> str | 
 
 def _changed_input(old: dict[str, str], new: dict[str, str]) -> str:
     names = sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
-    more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-    return f"{names[0]}{more}" if names else "digests"
+    return first_of(names, 1) or "digests"
 
 
 _ABSENT = object()

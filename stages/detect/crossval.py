@@ -143,7 +143,7 @@ def score_tfidf(train: Sequence[str], test: Sequence[str], labels: Floats, inner
 
 
 def methods_of(
-    data: Data, side: Side, fold: Fold, labels: Floats, seed: int, early_layers: Sequence[int]
+    data: Data, side: Side, fold: Fold, seed: int, early_layers: Sequence[int]
 ) -> Iterator[tuple[MethodDescription, Scored]]:
     """Every method with its scores on one fold."""
     yield from _baselines(data, side, fold)

@@ -289,7 +289,7 @@ def _score_fold(
 ) -> FoldResult:
     with threadpool_limits(1):
         side = fit_side(data, labels, fold)
-        scored = list(methods_of(data, side, fold, labels, seed, early))
+        scored = list(methods_of(data, side, fold, seed, early))
         methods = [(method, decide(scores, side.labels)) for method, scores in scored]
         why = _explain(side, fold, scored) if published else None
     return FoldResult(methods, side if split == "test" else None, why)

@@ -230,16 +230,15 @@ def _above(
     )
 
 
-def number(value: float | None, signed: bool = False, digits: int = 3) -> str:
+def number(value: float | None, signed: bool = False) -> str:
     if value is None:
         return "undefined"
-    return f"{value:{'+' if signed else ''}.{digits}f}".replace("-", "−")
+    return f"{value:{'+' if signed else ''}.3f}".replace("-", "−")
 
 
-def interval(figure: Figure, signed: bool = False, digits: int = 3) -> str:
+def interval(figure: Figure, signed: bool = False) -> str:
     """`0.812 [0.780, 0.840]`."""
-    low, high = number(figure.low, signed, digits), number(figure.high, signed, digits)
-    return f"{number(figure.value, signed, digits)} [{low}, {high}]"
+    return f"{number(figure.value, signed)} [{number(figure.low, signed)}, {number(figure.high, signed)}]"
 
 
 def _range(values: Sequence[float]) -> Figure:

@@ -17,7 +17,7 @@ from ghosttrack.common.engine.fingerprint import (
     WORDS,
 )
 from ghosttrack.common.engine.stage import Job
-from ghosttrack.common.errors import ConfigError, ModelMismatchError
+from ghosttrack.common.errors import ConfigError, ModelMismatchError, first_of
 from ghosttrack.common.files import as_path
 from ghosttrack.common.formats.contexts import (
     CONTEXTS,
@@ -77,8 +77,7 @@ def prepare_model(job: Job) -> dict[str, Any]:
     tokenizer, beyond = without_beyond(tokenizer, embedding.weight.shape[0])
     if beyond:
         job.log.info(
-            f"the tokenizer's added tokens beyond the model's embeddings are left out: {', '.join(beyond[:4])}"
-            + (f" and {len(beyond) - 4} more" if len(beyond) > 4 else "")
+            f"the tokenizer's added tokens beyond the model's embeddings are left out: {first_of(beyond)}"
         )
     templates = tokenizer.chat_template
     if isinstance(templates, dict):  # for tools, and the like

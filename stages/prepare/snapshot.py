@@ -18,7 +18,8 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from ghosttrack.common.engine.storage_errors import storage_error
-from ghosttrack.common.errors import ModelMismatchError, ModelSourceError
+from ghosttrack.common.errors import ModelMismatchError, ModelSourceError, first_of
+from ghosttrack.common.foreign import in_short
 from ghosttrack.common.models.language_model import check_tokenizer
 from ghosttrack.common.models.placing import reader_for
 from ghosttrack.common.models.sizes import refuse_without_config, sizes_of
@@ -86,7 +87,7 @@ def load_source(source: str, revision: str | None = None) -> tuple[PreTrainedMod
                 f"model.base_model = {source!r}: its .bin file holds more than weights, and is not run; give safetensors"
             ) from error
         raise ModelSourceError(
-            f"model.base_model = {source!r} cannot be loaded: {_short(error)}; {_mend(source)}"
+            f"model.base_model = {source!r} cannot be loaded: {in_short(error)}; {_mend(source)}"
         ) from error
     if not tokenizer.is_fast:
         raise ModelSourceError(f"model.base_model = {source!r} has no fast tokenizer; GhostTrack needs one")
@@ -166,18 +167,13 @@ def _wrong_weights(model: nn.Module, loading: Mapping[str, Any]) -> str | None:
             str(each[0] if isinstance(each, tuple) else each) for each in loading.get(f"{what}_keys", ())
         )
         if names := sorted(name for name in found if what != "unexpected" or not name.endswith(CONSTANTS)):
-            return f"has {what} weights: {_few(names)}"
+            return f"has {what} weights: {first_of(names)}"
     wrong = [
         name
         for name, values in model.state_dict().items()
         if values.is_floating_point() and not bool(torch.isfinite(values).all())
     ]
-    return f"has weights that are not finite: {_few(wrong)}" if wrong else None
-
-
-def _few(names: list[str]) -> str:
-    more = f" and {len(names) - 4} more" if len(names) > 4 else ""
-    return ", ".join(names[:4]) + more
+    return f"has weights that are not finite: {first_of(wrong)}" if wrong else None
 
 
 def check(model: PreTrainedModel, tokenizer: Any, source: str, d_model: int, n_layers: int) -> None:
@@ -291,8 +287,3 @@ def _one_gguf_parse() -> Iterator[None]:
         yield
     finally:
         gguf.GGUFReader, gguf.get_tensor_name_map, loader.tqdm = original
-
-
-def _short(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= 300 else f"{text[:300]} …"

@@ -113,7 +113,7 @@ def run(job: Job) -> dict[str, Any]:
     }
     VALIDATION.write(job.output(VALIDATION.name), report)
     job.output(VALIDATION_WORDS.name).write_text(words(report), "utf-8")
-    draw(job.output(VALIDATION_PICTURE.name), report, likelihood, drops)
+    draw(job.output(VALIDATION_PICTURE.name), report, likelihood)
     named = {
         name: [verdict.question for verdict in verdicts if verdict.passed is OUTCOMES[name]]
         for name in ("failed", "not_told")

@@ -9,7 +9,6 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ghosttrack.common.pictures import AMBER, BLUE, GREEN, GREY, INK, ORANGE, PINK, SKY
-from ghosttrack.stages.track.validation import Drops
 
 COLOURS = {
     "none": GREY, "random": PINK, "feature_id": AMBER, "nearest": BLUE, "marginals": GREEN,
@@ -18,10 +17,8 @@ COLOURS = {
 REAL, NULL = BLUE, GREY
 
 
-def draw(
-    path: Path, report: Mapping[str, Any], likelihood: Mapping[str, NDArray[np.float64]], drops: Drops
-) -> None:
-    """report: validation.json; likelihood: log densities a token by kind of link."""
+def draw(path: Path, report: Mapping[str, Any], likelihood: Mapping[str, NDArray[np.float64]]) -> None:
+    """Write the picture. report: validation.json; likelihood: log densities a token by kind of link."""
     figure = Figure(figsize=(12, 8), layout="constrained")
     axes = figure.subplots(2, 2)
     scenes = report["scenes"]

@@ -205,6 +205,6 @@ class Question:
         )
 
 
-def _short(text: str, most: int = 60) -> str:
+def _short(text: str) -> str:
     line = " ".join(text.split())
-    return line if len(line) <= most else f"{line[: most - 1]}…"
+    return line if len(line) <= 60 else f"{line[:59]}…"

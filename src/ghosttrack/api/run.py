@@ -19,7 +19,7 @@ from ghosttrack.common.config.load import configured, load_config, of_stub
 from ghosttrack.common.config.schema import NAME, Config
 from ghosttrack.common.engine.contract import Contract, Unit, expand, load_contracts
 from ghosttrack.common.engine.storage import Entry, Store
-from ghosttrack.common.errors import ConfigError, CorruptInputError, DataError, MissingInputError
+from ghosttrack.common.errors import ConfigError, CorruptInputError, DataError, MissingInputError, first_of
 from ghosttrack.common.formats.answers import GENERATIONS, read_answers
 from ghosttrack.common.formats.detector import ASKED_SCORES
 from ghosttrack.common.formats.final_report import REPORT
@@ -94,7 +94,7 @@ class Run:
         self.notices = [*notices, *_versions(entries, contracts), *_mixed(entries)]
         if self.missing:
             self.notices.append(
-                f"{config.name} is not finished: {_some(self.missing)} have no result; `ghosttrack run {config.name}` goes on"
+                f"{config.name} is not finished: {first_of(self.missing)} have no result; `ghosttrack run {config.name}` goes on"
             )
 
     @property
@@ -419,14 +419,10 @@ def _mixed(entries: Mapping[str, Entry]) -> list[str]:
         read = entry.manifest.input_digests
         if others := sorted(name for name, digest in read.items() if here.get(name, digest) != digest):
             notices.append(
-                f"{label} was made from another {_some(others)} than what is here, so that their rows need not fit; "
+                f"{label} was made from another {first_of(others)} than what is here, so that their rows need not fit; "
                 "`ghosttrack run` makes it again"
             )
     return notices
-
-
-def _some(names: Sequence[str], most: int = 4) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def asked_units(config: Config) -> list[Unit]:

@@ -26,23 +26,18 @@ def publish_beta(store: Store, unit: Unit) -> None:
     publish(store, unit, "two", input_digests(unit, input_entries(store, unit)))
 
 
-def beta(
-    store: Store, unit: Unit | None = None, stale: set[str] | None = None, *, deep: bool = False
-) -> State:
-    return state(store, unit or unit_of("beta", reads=READS, width=4), stale or set(), deep=deep)
+def beta(store: Store, unit: Unit | None = None, stale: set[str] | None = None) -> State:
+    return state(store, unit or unit_of("beta", reads=READS, width=4), stale or set())
 
 
-def reason(
-    store: Store, unit: Unit | None = None, stale: set[str] | None = None, *, deep: bool = False
-) -> str:
-    return str(beta(store, unit, stale, deep=deep).reason)
+def reason(store: Store, unit: Unit | None = None, stale: set[str] | None = None) -> str:
+    return str(beta(store, unit, stale).reason)
 
 
 def test_what_has_not_changed_is_not_stale(store: Store) -> None:
     found = beta(store)
     assert found.reason is None
     assert found.entry
-    assert beta(store, deep=True).reason is None
 
 
 def test_missing(store: Store) -> None:

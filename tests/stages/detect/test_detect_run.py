@@ -199,7 +199,7 @@ def test_an_early_warning_knows_neither_later_layers_nor_what_was_answered(finis
         side = fit_side(given, labels, fold)
         found = {
             method.name: scores.test
-            for method, scores in methods_of(given, side, fold, labels, 0, [seen, data.layers[-1]])
+            for method, scores in methods_of(given, side, fold, 0, [seen, data.layers[-1]])
         }
         return found[f"early/{seen}"], found[f"early/{seen}/prompt"]
 
