@@ -41,7 +41,7 @@ def page(
         f"of {report['splits'][0]['n_groups']:,} groups of questions. Differences are paired: both methods on the same "
         "resamples. The best baseline is the best on a single signal, chosen after the fact, in its favour.",
         "## Methods",
-        markdown_table(_main_methods(report)),
+        markdown_table(tables.main_methods(report, (*tables.RANKING[:2], "f1", "ece"))),
         f"![AUROC of every method]({METRICS_PICTURE.name})",
         "## Expected quality",
         markdown_table(tables.expectations(report)),
@@ -89,13 +89,6 @@ def _undefined(
         "## Provenance",
         *_sources(report, "", sources),
     ]
-
-
-def _main_methods(report: Json) -> list[list[str]]:
-    """The main methods on the main split."""
-    grouped = report["splits"][0]
-    main = {**grouped, "methods": [m for m in grouped["methods"] if m["name"] in report["main_methods"]]}
-    return tables.methods(report, main, ("auroc", "auroc_within_relation", "f1", "ece"))
 
 
 def _token_headline(tokens: Json) -> list[str]:

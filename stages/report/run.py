@@ -44,14 +44,9 @@ def summarise(console: Console, report: dict[str, Any]) -> None:
     if report.get("undefined"):
         console.print(tables.in_terminal([row[:-2] for row in tables.expectations(report)]))
         return
-    grouped = report["splits"][0]
-    main = {**grouped, "methods": [m for m in grouped["methods"] if m["name"] in report["main_methods"]]}
-    methods = tables.methods(report, main, ("auroc", "auroc_within_relation", "f1"), digits=2)
-    methods = [
-        ["method", "AUROC", "within a relation", "F1"],
-        *([name, *rest] for name, _, *rest in methods[1:]),
-    ]
+    methods = tables.main_methods(report, ("auroc", "auroc_within_relation", "f1"), digits=2)
+    shown = [["method", "AUROC", "within a relation", "F1"], *([row[0], *row[2:]] for row in methods[1:])]
     expected = [row[:-2] for row in tables.expectations(report)]
-    for rows in (methods, expected):
+    for rows in (shown, expected):
         console.print(tables.in_terminal(rows))
     console.print(f"intervals: {report['confidence']:.0%}, over groups of questions")

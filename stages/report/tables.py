@@ -80,6 +80,13 @@ def methods(report: Json, split: Json, names: Sequence[str], digits: int = 3) ->
     return [["method", "", *(FIGURES[name] for name in names)], *rows]
 
 
+def main_methods(report: Json, names: Sequence[str], digits: int = 3) -> Rows:
+    """The same of the main methods on the main split."""
+    grouped = report["splits"][0]
+    main = [method for method in grouped["methods"] if method["name"] in report["main_methods"]]
+    return methods(report, {**grouped, "methods": main}, names, digits)
+
+
 def comparisons(report: Json, split: Json, about: str) -> Rows:
     """Header and a row a pair of methods, pooled and within relation side by side."""
     called = titles(report)
