@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
@@ -15,6 +15,9 @@ from ghosttrack.stages.report.dashboard.run_card import stage_cards
 from ghosttrack.stages.report.results import Results
 
 Json = Mapping[str, Any]
+SAE_FIGURES = {
+    "fvu": "variance unexplained (FVU)", "ce_recovered": "cross-entropy recovered", "l0": "active features (L0)",
+}  # fmt: skip
 
 
 class ModelFacts(BaseModel):
@@ -56,7 +59,10 @@ class ModelFacts(BaseModel):
 
 
 def facts_of(results: Results, name: str | None = None) -> ModelFacts:
-    """name: to call it by, where not by its own. Raises CorruptInputError for a result that is not what its manifest says."""
+    """What a run's results say of its model, SAEs, detector, time and storage.
+
+    name: to call it by, where not by its own. Raises CorruptInputError for a result that is not what its manifest says.
+    """
     read = {
         file: results.json_if_there(unit, file.name)
         for unit, file in (("evaluate/all", REPORT), ("sae_train/quality", QUALITY))
@@ -92,6 +98,11 @@ def facts_of(results: Results, name: str | None = None) -> ModelFacts:
         sae=_sae(quality, blocks),
         outdated=outdated,
     )
+
+
+def stages_of(facts: Sequence[ModelFacts]) -> list[str]:
+    """All that any model has results of, in the order in which they run."""
+    return list(dict.fromkeys(stage for each in facts for stage in each.seconds))
 
 
 def _parameters(results: Results) -> dict[str, Any]:

@@ -1,24 +1,19 @@
-"""The comparison of models as text for the terminal, as Markdown and as HTML, with its plots."""
+"""The comparison of models as text for the terminal, as Markdown and as HTML."""
 
 from __future__ import annotations
 
 import base64
 import html
-import io
 import itertools
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import matplotlib as mpl
-from matplotlib.figure import Figure as Canvas
 from rich.bar import Bar
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from ghosttrack.common import pictures
 from ghosttrack.common.engine.progress import format_bytes, format_seconds
 from ghosttrack.common.engine.storage import storage_errors
 from ghosttrack.common.errors import ConfigError
@@ -26,20 +21,14 @@ from ghosttrack.common.formats.final_report import REPORT
 from ghosttrack.common.formats.hallucination_scores import SCORES
 from ghosttrack.common.formats.neutral import markdown_table, markdown_text
 from ghosttrack.common.formats.saes import QUALITY
-from ghosttrack.common.pictures import COLOURS, MUTED, Mark
 from ghosttrack.stages.report import tables
-from ghosttrack.stages.report.compare.facts import Interval, ModelFacts, facts_of
+from ghosttrack.stages.report.compare.facts import SAE_FIGURES, Interval, ModelFacts, facts_of, stages_of
 from ghosttrack.stages.report.compare.paired import CONFIDENCE, RESAMPLES, Difference, compare_pair
+from ghosttrack.stages.report.compare.plots import draw
 from ghosttrack.stages.report.results import Results
 
 Rows = list[list[str]]
-STYLE = pictures.style(11, 10, 9) | {"lines.markersize": 4, "figure.constrained_layout.use": True}
-BESIDE: Any = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)}
-SAE_FIGURES = {
-    "fvu": "variance unexplained (FVU)", "ce_recovered": "cross-entropy recovered", "l0": "active features (L0)",
-}  # fmt: skip
 WIDTH, STEPS = 40, "▁▂▃▄▅▆▇█"
-MARKS = ("o", "s", "^", "D", "v", "P")
 
 
 def compare_results(results: Sequence[Results], output: Path | None) -> None:
@@ -143,9 +132,9 @@ def models(facts: Sequence[ModelFacts]) -> Rows:
         _row("tokens a training step of a SAE", [each.train_batch for each in facts]),
         _row("model on disk", [each.model_bytes for each in facts], format_bytes),
         _row("time in all", [sum(each.seconds.values()) for each in facts], format_seconds),
-        *(_row(f"  {stage}", [each.seconds.get(stage) for each in facts], format_seconds) for stage in _stages(facts)),
+        *(_row(f"  {stage}", [each.seconds.get(stage) for each in facts], format_seconds) for stage in stages_of(facts)),
         _row("storage in all", [sum(each.bytes.values()) for each in facts], format_bytes),
-        *(_row(f"  {stage}", [each.bytes.get(stage) for each in facts], format_bytes) for stage in _stages(facts)),
+        *(_row(f"  {stage}", [each.bytes.get(stage) for each in facts], format_bytes) for stage in stages_of(facts)),
         _row("most memory of a unit", [each.memory for each in facts], format_bytes),
     ]  # fmt: skip
     header = ["", *(each.name for each in facts), *(["ratio"] if len(facts) == 2 else [])]
@@ -288,17 +277,6 @@ img { max-width: 100%; background: white; margin: .6rem 0; }
 """
 
 
-def draw(facts: Sequence[ModelFacts]) -> dict[str, str]:
-    """File name to SVG: SAE quality over relative depth, AUROCs, time and storage of the stages."""
-    wanted = {
-        "sae_by_depth.svg": sae_plot if any(each.sae for each in facts) else None,
-        "auroc.svg": auroc_plot if any(each.figures for each in facts) else None,
-        "time_and_storage.svg": cost_plot,
-    }
-    with mpl.rc_context(STYLE):
-        return {name: _svg(draw(facts)) for name, draw in wanted.items() if draw}
-
-
 def in_characters(facts: Sequence[ModelFacts]) -> Iterator[tuple[str, list[list[RenderableType]]]]:
     """The same for a terminal that shows no pictures: titles, and rows with bars."""
     aurocs = [
@@ -339,74 +317,3 @@ def in_characters(facts: Sequence[ModelFacts]) -> Iterator[tuple[str, list[list[
 def sparkline(heights: Sequence[float], low: float, high: float) -> str:
     """A character a value, as high as it is between the two."""
     return "".join(STEPS[round((value - low) / (high - low or 1.0) * (len(STEPS) - 1))] for value in heights)
-
-
-def sae_plot(facts: Sequence[ModelFacts]) -> Canvas:
-    canvas = Canvas(figsize=(11, 3.8))
-    for axes, (key, title) in zip(canvas.subplots(1, 3), SAE_FIGURES.items(), strict=True):
-        for number, each in enumerate(facts):
-            known = [(layer["depth"], layer[key]) for layer in each.sae if layer[key] is not None]
-            if known:
-                x, y = zip(*known, strict=True)
-                axes.plot(x, y, MARKS[number % 6] + "-", color=COLOURS[number % 6], label=each.name)
-        axes.set(xlabel="depth (0 first block, 1 last)", title=title)
-    canvas.axes[0].legend()
-    return canvas
-
-
-def auroc_plot(facts: Sequence[ModelFacts]) -> Canvas:
-    shown = [each for each in facts if each.figures]
-    canvas = Canvas(figsize=(8, 1.2 + 0.9 * len(shown)))
-    axes = canvas.add_subplot()
-    kinds = (
-        ("auroc", "detector", 0.22, COLOURS[0], True),
-        ("auroc_within_relation", "detector, within a relation", 0.0, COLOURS[0], False),
-        ("baseline", "best baseline", -0.22, MUTED, True),
-    )
-    rows = [
-        [
-            Mark(each.figures.get(key), colour, offset, filled, label=None if row else label)
-            for key, label, offset, colour, filled in kinds
-        ]
-        for row, each in enumerate(reversed(shown))
-    ]
-    pictures.forest(axes, [each.name for each in reversed(shown)], rows)
-    axes.set_xlabel("AUROC with 95 % interval")
-    axes.legend(**BESIDE)
-    return canvas
-
-
-def cost_plot(facts: Sequence[ModelFacts]) -> Canvas:
-    canvas = Canvas(figsize=(11, 1.2 + 0.5 * len(facts) * 2))
-    left, right = canvas.subplots(1, 2)
-    for axes, title, scale, values in (
-        (left, "hours", 3600.0, [each.seconds for each in facts]),
-        (
-            right,
-            "GB on disk",
-            1e9,
-            [{stage: float(size) for stage, size in each.bytes.items()} for each in facts],
-        ),
-    ):
-        start = [0.0] * len(facts)
-        for number, stage in enumerate(_stages(facts)):
-            amounts = [each.get(stage, 0.0) / scale for each in values]
-            axes.barh(
-                [each.name for each in facts], amounts, left=start, label=stage, color=COLOURS[number % 6]
-            )
-            start = [a + b for a, b in zip(start, amounts, strict=True)]
-        axes.set_title(title)
-        axes.invert_yaxis()
-    right.legend(**BESIDE)
-    return canvas
-
-
-def _stages(facts: Sequence[ModelFacts]) -> list[str]:
-    """All that any model has results of, in the order in which they run."""
-    return list(dict.fromkeys(stage for each in facts for stage in each.seconds))
-
-
-def _svg(canvas: Canvas) -> str:
-    file = io.StringIO()
-    canvas.savefig(file, format="svg", metadata={"Date": None})
-    return file.getvalue()
