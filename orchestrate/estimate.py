@@ -54,7 +54,8 @@ class Estimator:
         return costs_of(self._stages / unit.stage).size(self.now, unit) or 0.0
 
     def predict(self, unit: Unit, gpu_rate: float | None = None) -> Estimate:
-        """gpu_rate: FLOP a second, where the stage uses GPUs; else this machine's, measured."""
+        """How long a unit will take, and what it will write. gpu_rate: FLOP a second, where the stage uses GPUs; else this
+        machine's, measured."""
         costs = costs_of(self._stages / unit.stage)
         now = costs.cost(self.now, unit)
         measured = [self._entries[unit.label]] if unit.label in self._entries else []

@@ -46,7 +46,7 @@ def default_executor(profile: ClusterProfile) -> ExecutorName:
 
 
 def executor_named(name: ExecutorName, terminal: Terminal, images: Images | None = None) -> Executor:
-    """images: where stages run in containers."""
+    """The executor of a name. images: where stages run in containers."""
     if name == "slurm":
         return SlurmExecutor(terminal, images)
     return LocalExecutor(terminal, images.command) if images else LocalExecutor(terminal)

@@ -101,7 +101,7 @@ class LocalExecutor:
                 now = request.plan()
 
     def run_stage(self, request: Request, stage: str, names: list[str]) -> None:
-        """names: of the units; empty for all that are not up to date."""
+        """Run a stage's units in a process. names: of the units; empty for all that are not up to date."""
         command = self._command(request, stage, names)
         log_file = request.logs / f"{stage}.log"
         start = time.monotonic()

@@ -89,7 +89,8 @@ def read_submission(folder: Path) -> Submission | None:
 
 
 def nothing_submitted(name: str, folder: Path) -> MissingInputError:
-    """name: what the user calls the configuration; folder: the run's."""
+    """The error where there is no submission to speak of. name: what the user calls the configuration; folder: the
+    run's."""
     return MissingInputError(
         f"{name}: nothing was submitted ({folder} has no record); `ghosttrack run {name} --executor slurm` submits it"
     )
@@ -118,7 +119,8 @@ class Ending(SubmissionPart):
 
 
 def read_ending(folder: Path, job: str) -> Ending | None:
-    """folder: the run's; job: as the scheduler calls it."""
+    """How a job ended, by its own record; None where there is none that can be read. folder: the run's; job: as the
+    scheduler calls it."""
     try:
         return Ending.model_validate_json((folder / "jobs" / "ended" / f"{job}.json").read_bytes())
     except (OSError, ValidationError):

@@ -28,7 +28,8 @@ class Verification:
 
 
 def verify_units(store: Store, units: Iterable[Unit], *, deep: bool = False) -> Verification:
-    """deep: hash every file again, whether it was hashed since it last changed or not."""
+    """Hold the files of units against their manifests. deep: hash every file again, whether it was hashed since it
+    last changed or not."""
     findings: list[Finding] = []
     unpublished: list[str] = []
     files = size = 0

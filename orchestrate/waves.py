@@ -41,7 +41,8 @@ class Waves:
 
 
 def waves_of(config: Config, units: Iterable[Unit], size: Callable[[Unit], float] | None = None) -> Waves:
-    """units: those of the plan; only what is temporary is looked at. size: bytes of each, by its stage's formula."""
+    """The waves of hidden states that will be on disk. units: those of the plan; only what is temporary is looked at.
+    size: bytes of each, by its stage's formula."""
     size = size or Estimator(config, {}).size
     sizes = [(size(unit), bool(unit.layers)) for unit in units if unit.temporary]
     waves = [size for size, is_wave in sizes if is_wave]

@@ -46,7 +46,7 @@ class _Account(Table):
     """A table with lists of one length."""
 
     def write(self, path: Path, columns: Any) -> None:
-        """columns: those that are no lists [n], and LISTS [n, m]."""
+        """Write the table. columns: those that are no lists [n], and LISTS [n, m]."""
         import pyarrow as pa
 
         arrays = {}

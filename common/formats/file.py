@@ -95,7 +95,8 @@ class Json(File):
         return content.get("schema_version") == self.version
 
     def write(self, path: Path, content: Mapping[str, Any]) -> None:
-        """content: without its version. Raises ValidationError for what is not as declared, a defect of the stage."""
+        """Write the file, its version first. content: without its version. Raises ValidationError for what is not as
+        declared, a defect of the stage."""
         if self.record is not None:
             self.record.model_validate(content)
         head = {} if self.version is None else {"schema_version": self.version}
@@ -212,7 +213,7 @@ class Table(File):
         return table
 
     def write(self, path: Path, columns: Arrays | pa.Table) -> None:
-        """columns: as declared, in this order and of these types."""
+        """Write the table. columns: as declared, in this order and of these types."""
         with self.in_pieces(path) as write:
             write(columns)
 

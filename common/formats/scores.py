@@ -34,7 +34,7 @@ def is_split(name: str) -> bool:
 
 
 def split_text(name: str, origin: str | None = None) -> SplitText:
-    """origin: the configuration whose detector was taken, of a transfer."""
+    """What a split is called, and what it is. origin: the configuration whose detector was taken, of a transfer."""
     text = SPLITS[name.partition("_")[0]]
     return text if origin is None else text._replace(title=f"{text.title}: detector of {origin}")
 

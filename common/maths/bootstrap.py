@@ -33,7 +33,8 @@ def group_weights(groups: ArrayLike, resamples: int, seed: int) -> Floats:
 
 
 def interval(values: Floats, confidence: float) -> Interval:
-    """values: [1 + B], the sample's own first; resamples in which the figure is not defined are left out.
+    """The percentile interval of a figure. values: [1 + B], the sample's own first; resamples in which the figure is
+    not defined are left out.
 
     Undefined as a whole where the sample's is, or where more than half of the resamples are.
     """

@@ -36,7 +36,8 @@ class Segments:
 
     @classmethod
     def of(cls, starts: Tensor) -> "Segments":
-        """starts: bool [batch, position], where segments begin; the first column is one."""
+        """Where the tokens of a packed batch go. starts: bool [batch, position], where segments begin; the first
+        column is one."""
         place = torch.arange(starts.numel(), device=starts.device)
         row = starts.flatten().cumsum(0) - 1
         first = starts.flatten().nonzero()[:, 0]
@@ -226,7 +227,8 @@ class LanguageModel:
 
     @torch.inference_mode()
     def logits(self, final: Tensor) -> Tensor:
-        """final: [..., d_model], states after the final norm → [..., n_vocabulary]."""
+        """The logits of all tokens, caps and scales included. final: [..., d_model], states after the final norm →
+        [..., n_vocabulary]."""
         flat = final.reshape(1, -1, final.shape[-1])
         logits = head_of(self.model, self.backbone, flat)[0]
         return logits.reshape(*final.shape[:-1], logits.shape[-1])

@@ -29,7 +29,7 @@ class LinearNorm:
     def of(
         cls, norm: Callable[[Tensor], Tensor], d_model: int, device: torch.device, dtype: torch.dtype
     ) -> "LinearNorm":
-        """norm: [..., d_model] → the same shape, in `dtype`."""
+        """Found by probing a norm. norm: [..., d_model] → the same shape, in `dtype`."""
 
         def ask(states: Tensor) -> Tensor:
             return norm(states.to(device, dtype)).float()

@@ -71,7 +71,8 @@ class JumpReLUSAE:
         return self.W_enc.shape[1]
 
     def normalise(self, states: Tensor) -> Tensor:
-        """states: [..., d_model], any float type, the model's units → float32, E‖x‖² = d_model."""
+        """States as the encoder takes them. states: [..., d_model], any float type, the model's units → float32,
+        E‖x‖² = d_model."""
         if states.shape[-1] != self.d_model:
             raise ModelMismatchError(
                 f"the SAE{self._of_layer()} takes states of width {self.d_model} and was given width "
@@ -80,7 +81,8 @@ class JumpReLUSAE:
         return (states.to(self.W_enc.dtype) - self.mean) * self.scale
 
     def encode(self, states: Tensor) -> Tensor:
-        """states: [..., d_model], the model's units → activations [..., d_hidden] float32, 0 where inactive."""
+        """What is active in states. states: [..., d_model], the model's units → activations [..., d_hidden] float32,
+        0 where inactive."""
         own = self.own_unit(states)
         preactivations = self.normalise(states) @ self.W_enc + own * self.b_enc
         acts = preactivations * (preactivations > own * self.threshold)
@@ -90,7 +92,8 @@ class JumpReLUSAE:
         return torch.zeros_like(acts).scatter_(-1, latents, values)
 
     def decode(self, acts: Tensor, states: Tensor | None = None) -> Tensor:
-        """acts: [..., d_hidden] → reconstruction [..., d_model] float32, the model's units.
+        """States as activations make them again. acts: [..., d_hidden] → reconstruction [..., d_model] float32, the
+        model's units.
 
         states: [..., d_model], those that were encoded; a SAE with a scale of each state's own needs them.
         """

@@ -38,7 +38,8 @@ class Novelty:
 
 
 def fit_novelty(values: Floats, inner: Ints) -> Novelty:
-    """values: [n, d] columns of the training rows, held out as the trained score's are; inner: [n]."""
+    """How far training answers usually are from each other, to judge new ones by. values: [n, d] columns of the
+    training rows, held out as the trained score's are; inner: [n]."""
     standardiser = Standardiser.fit(values)
     place = _standard(*standardiser, values)
     distances = np.concatenate(
@@ -79,7 +80,8 @@ class Anchored:
 
 
 def fit_anchored(anchor: Floats, held_out: Floats) -> Anchored:
-    """anchor: [n] of the training rows; held_out: [n] their trained scores by fits that had not seen them."""
+    """Means and spreads by which anchor and trained score count alike. anchor: [n] of the training rows; held_out:
+    [n] their trained scores by fits that had not seen them."""
     return Anchored(
         float(anchor.mean()), float(anchor.std()) or 1.0, float(held_out.mean()), float(held_out.std()) or 1.0
     )

@@ -78,7 +78,7 @@ class Decided(NamedTuple):
 
 
 def fit_side(data: Data, labels: Floats, fold: Fold) -> Side:
-    """data, labels: of all questions."""
+    """Everything that a fold's training side teaches, applied to its test side. data, labels: of all questions."""
     train, test = data.of(fold.train), data.of(fold.test)
     own = labels[fold.train]
     experts, columns, cells = fit_experts(

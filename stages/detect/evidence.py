@@ -85,7 +85,8 @@ def place_rows(question: Ints, position: Ints, n_questions: int) -> Ints:
 
 
 def states_by_place(question: Ints, position: Ints, states: States, n_questions: int) -> States:
-    """states: [n_rows, n_layers, d_model] → [n_questions, 4, n_layers, d_model]. Raises NumericError for NaN or Inf."""
+    """Block outputs at each question's places, NaN where one is absent. states: [n_rows, n_layers, d_model] →
+    [n_questions, 4, n_layers, d_model]. Raises NumericError for NaN or Inf."""
     rows = place_rows(question, position, n_questions)
     result = np.full((n_questions, len(PLACES), *states.shape[1:]), np.nan, dtype=states.dtype)
     for place in range(len(PLACES)):

@@ -45,7 +45,8 @@ class Reference:
 
 
 def reference_of(side: Side, signals: list[str], held_out: Floats, ids: list[str]) -> Reference:
-    """held_out: the main detector's scores of the training rows; ids: of these rows."""
+    """What explanations of a fold's scores compare with. held_out: the main detector's scores of the training rows;
+    ids: of these rows."""
     values = side.train.of(signals)
     names = [side.train.names[number] for number in side.train.where(signals)]
     additive, trained = fit_additive(values, side.labels, side.inner)

@@ -37,7 +37,8 @@ class Familiarity:
     distances: Floats  # [m] ascending: of each to its k-th nearest of another group
 
     def p_value(self, states: States) -> Floats:
-        """states: [n, 4, n_layers, d_model] → [n], the share of training questions at least as far from the others."""
+        """How unusual questions are. states: [n, 4, n_layers, d_model] → [n], the share of training questions at
+        least as far from the others."""
         here = _standard(states[:, PROMPT, self.place].astype(np.float32), self.mean, self.spread)
         far = _nearest(1 - here @ self.known.T.astype(np.float32))
         at_least = len(self.distances) - np.searchsorted(self.distances, far - 1e-6)
@@ -48,7 +49,8 @@ class Familiarity:
 
 
 def fit_familiarity(states: States, groups: Ints, seed: int) -> Familiarity:
-    """states: [n, 4, n_layers, d_model] of the training questions; groups: [n], questions on one thing."""
+    """Distances between training questions of different groups, by the prompt's state halfway up. states: [n, 4,
+    n_layers, d_model] of the training questions; groups: [n], questions on one thing."""
     place = states.shape[2] // 2
     rows = np.sort(generator(seed, "familiarity").permutation(len(states))[:MOST_KEPT])
     here = states[rows, PROMPT, place].astype(np.float32)

@@ -39,7 +39,8 @@ class Additive:
 
 
 def fit(values: Floats, labels: Floats) -> Additive:
-    """values: [n, n_columns]; labels: [n], both classes among them."""
+    """Logistic regressions of several strengths, averaged. values: [n, n_columns]; labels: [n], both classes among
+    them."""
     standardiser = Standardiser.fit(values)
     x = np.nan_to_num(standardiser(values)).astype(np.float64)
     models = [LogisticRegression(C=c, max_iter=1000, tol=1e-5).fit(x, labels) for c in STRENGTHS]

@@ -41,7 +41,8 @@ def permutation_control(
     refits: int,
     seed: int,
 ) -> PermutationTest:
-    """values: [n, d] of all questions; labels: [n]; relation: [n] numbers; folds: of one split."""
+    """AUROC of refits on labels that are shuffled within relations, and of the labels as they are. values: [n, d] of
+    all questions; labels: [n]; relation: [n] numbers; folds: of one split."""
     rows = np.sort(np.concatenate([fold.test for fold in folds]))
     generator = np.random.default_rng(seed)
     shuffled = np.repeat(labels[:, None], refits + 1, axis=1)

@@ -160,7 +160,8 @@ def sample_summary(answers: Sequence[Answer], reasons: Sequence[str | None], gro
 def method_record(
     method: MethodDescription, choices: Sequence[tuple[str, int, int, str, float]]
 ) -> dict[str, Any]:
-    """choices: (split, repeat, fold, what the training side chose, threshold)."""
+    """A method as detection_metrics.json has it. choices: (split, repeat, fold, what the training side chose,
+    threshold)."""
     record: dict[str, Any] = dict(method._asdict())
     record["folds"] = [
         {"split": split, "repeat": repeat, "fold": fold, "chosen": chosen, "threshold": threshold}

@@ -36,7 +36,8 @@ class TokenRisk:
 def fit_token_risk(
     logprobs: Sequence[Sequence[float]], entropies: Sequence[Sequence[float]], labels: Floats
 ) -> TokenRisk:
-    """logprobs, entropies: a list an answer; labels: [n], 1 wrong, 0 right. Answers without tokens teach nothing."""
+    """Learn a risk for tokens from labels of whole answers, each of which weighs as much. logprobs, entropies: a list
+    an answer; labels: [n], 1 wrong, 0 right. Answers without tokens teach nothing."""
     rows = [row for row in range(len(labels)) if len(logprobs[row])]
     columns = np.concatenate([_columns(logprobs[row], entropies[row]) for row in rows])
     lengths = np.array([len(logprobs[row]) for row in rows])

@@ -40,7 +40,8 @@ CONTEXT_FIGURES: tuple[tuple[str, Metric, str], ...] = (
 def headline(
     detector: str, cards: Mapping[str, MethodCard], splits: Mapping[str, SplitReport], main_rung: str | None
 ) -> Headline:
-    """main_rung: the rung of the association that the detector's tracks were made by."""
+    """What was found, in a sentence of the detector and one of the tracking. main_rung: the rung of the association
+    that the detector's tracks were made by."""
     grouped = splits["grouped"]
     tracking, helps = tracking_sentence(grouped, cards, detector, main_rung)
     sentences = [contexts_sentence(cards, splits), detector_sentence(detector, cards, splits)]

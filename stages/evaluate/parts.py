@@ -101,7 +101,7 @@ def split_report(
 
 
 def data_card(counts: Mapping[str, Any]) -> DataCard:
-    """counts: of detection_metrics.json."""
+    """The questions in numbers. counts: of detection_metrics.json."""
     known = {name: counts[name] for name in DataCard.model_fields if name != "unexplained"}
     return DataCard(
         **known, unexplained=counts["n_questions"] - counts["n_labelled"] - sum(counts["excluded"].values())

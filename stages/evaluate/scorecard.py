@@ -155,7 +155,8 @@ def measure_all(
 
 
 def figure(values: Floats, confidence: float) -> Figure:
-    """values: [1 + B], the sample's own first; see `ghosttrack.common.maths.bootstrap.interval`."""
+    """A value and its interval. values: [1 + B], the sample's own first; see
+    `ghosttrack.common.maths.bootstrap.interval`."""
     return Figure(**interval(values, confidence)._asdict())
 
 

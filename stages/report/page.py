@@ -24,8 +24,8 @@ Json = Mapping[str, Any]
 def page(
     report: Json, examples: Sequence[Json], sources: Sequence[Sequence[str]], tokens: Json | None = None
 ) -> str:
-    """report: final_report.json; examples: records of hallucination_scores.json; sources: header and a row a file read; tokens:
-    token_metrics.json.
+    """The report in Markdown. report: final_report.json; examples: records of hallucination_scores.json; sources:
+    header and a row a file read; tokens: token_metrics.json.
 
     Two pages with what was found; what they rest on stands in appendices.
     """

@@ -15,7 +15,8 @@ Log = Callable[[Mapping[str, float], int], None]
 
 @contextmanager
 def tracker(kind: str, run: str, what: str, folder: Path) -> Iterator[Log]:
-    """kind: of `sae_training.log_with`; run: project or experiment; what: a training of it; folder: where TensorBoard's files go.
+    """Within the context, where training curves are sent. kind: of `sae_training.log_with`; run: project or
+    experiment; what: a training of it; folder: where TensorBoard's files go.
 
     Raises ConfigError where the tracker is not installed or cannot be started.
     """

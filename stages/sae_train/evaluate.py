@@ -108,7 +108,7 @@ class Moments:
         self._square = self._error = 0.0
 
     def add(self, values: Tensor, reconstruction: Tensor) -> None:
-        """values, reconstruction: [n, width]."""
+        """Count a chunk in. values, reconstruction: [n, width]."""
         self._count += len(values)
         self._sum += values.sum(0).cpu()
         self._square += float(values.square().sum(1).sum(dtype=torch.float64))
@@ -141,7 +141,8 @@ class Tally:
         self._counts: list[Tensor] = []
 
     def add(self, states: Tensor, keep: Tensor) -> None:
-        """states: [n, d_model], the model's units; keep: bool [n], neither position 0 nor outliers."""
+        """Count a chunk in. states: [n, d_model], the model's units; keep: bool [n], neither position 0 nor
+        outliers."""
         acts = self.sae.encode(states)
         batch, reconstruction = self.sae.normalise(states), self.sae.normalise(self.sae.decode(acts, states))
         active = (acts > 0)[keep]
@@ -151,7 +152,8 @@ class Tally:
         self.unmasked.add(batch, reconstruction)
 
     def figures(self, fired_before: Tensor | bool = False) -> dict[str, Any]:
-        """fired_before: bool [d_hidden], latents that are not dead although they did not fire here; else see `measure`."""
+        """All metrics but the loss recovered. fired_before: bool [d_hidden], latents that are not dead although they
+        did not fire here; else see `measure`."""
         l0 = torch.cat(self._counts)
         rates = self._fired / len(l0)
         return {

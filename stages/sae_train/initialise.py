@@ -19,7 +19,8 @@ SAMPLES_PER_LATENT = 4
 
 
 def initial_parameters(sample: Tensor, d_hidden: int, target_l0: float, seed: int) -> Parameters:
-    """sample: [n, d_model] normalised states, n ≥ 1, in any order."""
+    """What training starts from: directions drawn from states. sample: [n, d_model] normalised states, n ≥ 1, in any
+    order."""
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(sample), generator=generator)
     decoder = sample.new_empty(d_hidden, sample.shape[1])

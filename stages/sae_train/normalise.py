@@ -38,7 +38,8 @@ class LayerStates:
     norm_limit: float
 
     def normalised(self, rows: Tensor) -> Tensor:
-        """rows: [n] int64, on the CPU → [n, d_model] float32, on the device of `mean`."""
+        """Rows as training takes them. rows: [n] int64, on the CPU → [n, d_model] float32, on the device of
+        `mean`."""
         return self.states[rows].to(self.mean.device).sub_(self.mean).mul_(self.scale)
 
 

@@ -122,7 +122,7 @@ class Training:
         return self.fired_at <= self.steps_done - max(1, round(REST * self.window))
 
     def after_step(self, loss: Tensor, active: Tensor, fired: Tensor) -> None:
-        """loss, active: scalars; fired: bool [d_hidden]."""
+        """Note what a step did. loss, active: scalars; fired: bool [d_hidden]."""
         self.steps_done += 1
         self.fired_at.masked_fill_(fired, self.steps_done)
         dead = 1.0 - self.fired().float().mean()

@@ -124,7 +124,8 @@ def take_apart(
     head: Head,
     final_norm: torch.nn.Module,
 ) -> Account:
-    """held: from `states_apart`; candidates: int64 [n, m]; layers: those that are tracked."""
+    """What wrote each candidate's logit, layer by layer. held: from `states_apart`; candidates: int64 [n, m]; layers:
+    those that are tracked."""
     assert writes.attention.shape[2] == len(SOURCES)
     rows = head.factor * head.rows[candidates]
     constant = (rows @ head.norm.bias) + head.factor * head.bias[candidates]

@@ -41,7 +41,8 @@ def candidate_effects(
 
 
 def compete(effects: Tensor) -> CompetitionByLayer:
-    """effects: [n_problems, n_layers, m ≥ 2], the emitted token first."""
+    """How the candidates stand against each other at each layer. effects: [n_problems, n_layers, m ≥ 2], the emitted
+    token first."""
     share = effects.log_softmax(-1)
     return CompetitionByLayer(
         margin=effects[..., 0] - effects[..., 1:].amax(-1),
@@ -61,7 +62,7 @@ class Course(NamedTuple):
 
 
 def course(leader: list[int], layers: list[int]) -> Course:
-    """leader: rank of the leading candidate at each layer."""
+    """How the lead of one position went. leader: rank of the leading candidate at each layer."""
     changes = [place for place in range(1, len(leader)) if leader[place] != leader[place - 1]]
     if not leader or leader[-1] != 0:
         return Course(None, len(changes), False)

@@ -18,8 +18,8 @@ CHANGED, CONTROL_CHANGED = 0.6, 0.1
 
 
 def judge_account(rest: NDArray[np.float32], leads: NDArray[np.bool_], told: bool = True) -> Verdict:
-    """rest: relative error of every row; leads: of every position that predicts, whether the emitted token leads at the last
-    layer; told: whether every block was taken apart."""
+    """Whether the account adds up to the logits. rest: relative error of every row; leads: of every position that
+    predicts, whether the emitted token leads at the last layer; told: whether every block was taken apart."""
     question = "Is the account of an answer complete?"
     if not len(leads):
         return Verdict(question, None, "There is no position at which the model predicts.")
@@ -36,7 +36,8 @@ def judge_account(rest: NDArray[np.float32], leads: NDArray[np.bool_], told: boo
 
 
 def judge_predictions(found: Mapping[str, Any] | None) -> Verdict:
-    """found: what `run_causes.summary` says of `predicted`."""
+    """Whether tracks' effects foretell what taking them out does. found: what `run_causes.summary` says of
+    `predicted`."""
     question = "Do the effects of taking tracks out agree with those predicted?"
     if found is None:
         return Verdict(question, None, "Tracks of too few questions were taken out; raise tracking.causes.")
@@ -50,8 +51,9 @@ def judge_predictions(found: Mapping[str, Any] | None) -> Verdict:
 
 
 def judge_answers(causes: Mapping[str, NDArray[Any]], wrong: NDArray[np.bool_]) -> Verdict:
-    """causes: columns of causes.parquet; wrong: whether the answer to each row's question is wrong. Paired, at the set size at
-    which the tracks and the controls differ most."""
+    """Whether taking decisive tracks out changes answers more than taking others out does. causes: columns of
+    causes.parquet; wrong: whether the answer to each row's question is wrong. Paired, at the set size at which the
+    tracks and the controls differ most."""
     question = "Do wrong answers change when their tracks are taken out, and not when others are?"
     rows = wrong & (causes["kind"] == "set")
     sizes = [

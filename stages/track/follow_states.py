@@ -44,8 +44,9 @@ def follow_states(
     ladder: Sequence[Associator],
     seed: int,
 ) -> Followed:
-    """states: [n, n_layers, d_model], any float type; owner: [n, 2], question and position of each; candidates: int64
-    [n, m], tokens that compete at each, the emitted one first. seed: for random association."""
+    """Track the strongest latents of states, and let the candidates compete by them. states: [n, n_layers, d_model],
+    any float type; owner: [n, 2], question and position of each; candidates: int64 [n, m], tokens that compete at
+    each, the emitted one first. seed: for random association."""
     n, n_layers, _ = states.shape
     scale = read_out.scale(states[:, -1].float())
     rows = read_out.weight[candidates]

@@ -32,7 +32,8 @@ class Lens(NamedTuple):
 
 @torch.inference_mode()
 def read_lens(model: LanguageModel, states: Tensor, emitted: Tensor, rival: Tensor) -> Lens:
-    """states: [n, d_model] block outputs; emitted, rival: int64 [n], tokens to look for."""
+    """What block outputs say of the next token by the model's own final norm and unembedding. states: [n, d_model]
+    block outputs; emitted, rival: int64 [n], tokens to look for."""
     columns: list[list[Tensor]] = [[] for _ in Lens._fields]
     asked = torch.stack([emitted, rival], dim=1).to(model.device)
     for rows, wanted in zip(states.split(CHUNK_ROWS), asked.split(CHUNK_ROWS), strict=True):

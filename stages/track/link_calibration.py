@@ -94,7 +94,8 @@ def _error(sums: Floats) -> float:
 
 
 def judge(found: dict[str, Any], associator: str) -> Verdict:
-    """found: `reliability` of the associator that the run uses."""
+    """Whether links are right as often as their posteriors say. found: `reliability` of the associator that the run
+    uses."""
     question = "Are links of 70 % right 70 % of the time?"
     if found["doubtful_links"] < LEAST_PROBLEMS:
         return Verdict(question, None, f"{found['doubtful_links']} links were doubtful, too few to tell.")

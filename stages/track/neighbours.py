@@ -44,7 +44,8 @@ class Pairs(NamedTuple):
 
 
 def nearest_latents(before: Tensor, after: Tensor) -> Neighbours:
-    """before, after: decoders [d_hidden, d_model] with unit rows; the numbers of latents may differ.
+    """The decoder rows of the next layer that are nearest to each row, by cosine. before, after: decoders [d_hidden,
+    d_model] with unit rows; the numbers of latents may differ.
 
     Raises ModelMismatchError where the widths d_model differ.
     """

@@ -27,7 +27,8 @@ class Nodes(NamedTuple):
 
     @classmethod
     def read(cls, path: Path, owner: NDArray[np.int64], layers: Sequence[int], k: int) -> "Nodes":
-        """owner: [n, 2], question and position of each problem, sorted, without a gap."""
+        """The published tracks of some positions. owner: [n, 2], question and position of each problem, sorted,
+        without a gap."""
         names = ["question", "position", "layer", "latent", "activation", "track"]
         rows = TRACKS.read(path, names, where=only(range(owner[0, 0], owner[-1, 0] + 1)))
         cell = cell_of(rows["question"], rows["position"])
@@ -38,7 +39,7 @@ class Nodes(NamedTuple):
     def of(
         cls, rows: dict[str, NDArray[np.generic]], owner: NDArray[np.int64], layers: Sequence[int], k: int
     ) -> "Nodes":
-        """rows: columns of tracks.parquet, sorted as the file is."""
+        """The same from rows that are read already. rows: columns of tracks.parquet, sorted as the file is."""
         code = cell_of(rows["question"], rows["position"])
         problem = np.searchsorted(cell_of(owner[:, 0], owner[:, 1]), code)
         place = np.searchsorted(np.array(layers), rows["layer"])

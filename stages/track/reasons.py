@@ -38,7 +38,8 @@ class Written(NamedTuple):
 
 
 def written(account: Mapping[str, NDArray[Any]], first: int, second: int) -> Written:
-    """account: rows of one position, by layer; first, second: ranks."""
+    """What wrote the difference of two candidates' logits at the last layer. account: rows of one position, by layer;
+    first, second: ranks."""
     wide = {name: account[name].astype(np.float64) for name in (*STATE, *STEP, "constant", "raw")}
     held = np.sum([wide[name] for name in STATE], axis=0)  # [n_layers, m]
     # How the scale changes from a layer to the next, by least squares over the candidates, which it is the same for.

@@ -37,7 +37,8 @@ class Text(NamedTuple):
 def text_of(
     model: LanguageModel, question: Mapping[str, Any], token_ids: Sequence[int], positions: NDArray[np.int64]
 ) -> Text:
-    """question: of questions.jsonl; token_ids: of the model's answer; positions: those that are tracked, ascending."""
+    """A question and its answer as the model reads them again. question: of questions.jsonl; token_ids: of the
+    model's answer; positions: those that are tracked, ascending."""
     start = len(question["prefix"])
     prompt = encode_question(model, question)
     length = len(prompt.tokens)

@@ -50,7 +50,8 @@ def run_asked(job: Job) -> dict[str, Any]:
 
 
 def read_all(job: Job, asked: tuple[str, str], contexts: str, given: str) -> dict[str, Any]:
-    """asked: unit and file of the questions; contexts, given: units of their contexts and of the answers to them."""
+    """Read every answer again after other worked examples. asked: unit and file of the questions; contexts, given:
+    units of their contexts and of the answers to them."""
     questions = read_questions(job.input(*asked))
     answers = read_answers(job.input(given, GENERATIONS.name))
     if [question["id"] for question in questions] != [answer.id for answer in answers]:

@@ -51,7 +51,8 @@ class Score(NamedTuple):
 
 
 def gospa(truth: Floats, tracks: Floats, cutoff: float) -> Gospa:
-    """truth: [n, d]; tracks: [m, d]."""
+    """The GOSPA metric (Rahmathullah et al. 2017) of one layer, with α = 2 and p = 2. truth: [n, d]; tracks: [m,
+    d]."""
     squared = cdist(truth, tracks, "sqeuclidean")
     # Matching a pair saves c² of penalties and costs d²: never more than what is saved.
     rows, columns = linear_sum_assignment(np.minimum(squared, cutoff**2))

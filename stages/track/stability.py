@@ -27,7 +27,8 @@ def by_layer(nodes: Nodes, questions: int, layers: Sequence[int]) -> NDArray[np.
 
 
 def judge_stability(own: Nodes, other: Nodes, questions: int, layers: Sequence[int]) -> Verdict:
-    """own, other: nodes by the SAEs and by their twins. Every question is compared with itself and with another one."""
+    """Whether SAEs that were trained apart give the same tracks. own, other: nodes by the SAEs and by their twins.
+    Every question is compared with itself and with another one."""
     question = "Do SAEs that were trained apart tell the same of an answer?"
     first, second = (by_layer(nodes, questions, layers) for nodes in (own, other))
     there = np.flatnonzero((np.ptp(first, 1) > 0) & (np.ptp(second, 1) > 0))

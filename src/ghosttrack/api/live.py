@@ -55,7 +55,8 @@ class Live:
         self._model = threading.Lock()
 
     def ask(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
-        """wanted: `question`, and if wanted `relation` and `subject`. The short record of the answered question."""
+        """Answer a question, and score the answer. wanted: `question`, and if wanted `relation` and `subject`. The
+        short record of the answered question."""
         question, relation, subject = (wanted.get(key) for key in ("question", "relation", "subject"))
         if not isinstance(question, str) or not 0 < len(question.strip()) <= LONGEST:
             raise DataError(f"a question is a text of 1 to {LONGEST} characters")
@@ -71,7 +72,8 @@ class Live:
         return record
 
     def without(self, wanted: Mapping[str, Any]) -> dict[str, Any]:
-        """wanted: `question` (its id), `tracks` at a `position`. What the model says without them."""
+        """Take tracks out of the model. wanted: `question` (its id), `tracks` at a `position`. What the model says
+        without them."""
         name, tracks, position = wanted.get("question"), wanted.get("tracks"), wanted.get("position", 0)
         if not isinstance(tracks, Sequence) or not tracks or not all(type(track) is int for track in tracks):
             raise DataError("tracks are the numbers of one or more tracks")

@@ -41,7 +41,8 @@ class Probes:
         return f"{PLACES[cell // len(layers)]}, layer {layers[cell % len(layers)]}"
 
     def score(self, states: States) -> Singles:
-        """states: [n, 4, n_layers, d_model] → [n, n_cells], each cell in units of its spread; 0 where absent."""
+        """What each probe says. states: [n, 4, n_layers, d_model] → [n, n_cells], each cell in units of its spread; 0
+        where absent."""
         n, places, depth, _ = states.shape
         scores = np.zeros((n, places * depth), dtype=np.float32)
         for cell in range(places * depth):

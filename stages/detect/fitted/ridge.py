@@ -56,7 +56,8 @@ class Ridges(NamedTuple):
 
 
 def fit_ridges(z: Singles, labels: Floats, inner: Ints, penalties: Sequence[float]) -> Ridges:
-    """z: [n, d] standardised; labels: [n, k]; inner: [n] fold (empty: nothing is held out); penalties: per training row, so that n does not matter.
+    """Ridge regressions of all labels and penalties at once. z: [n, d] standardised; labels: [n, k]; inner: [n] fold
+    (empty: nothing is held out); penalties: per training row, so that n does not matter.
 
     Labels are centred by the fit's own rows, columns are not again: they are standardised already.
     """

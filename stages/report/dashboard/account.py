@@ -43,7 +43,8 @@ class Contestants(NamedTuple):
 def contestants(
     candidates: Mapping[str, Any], texts: Mapping[str, str], records: Sequence[Mapping[str, Any]]
 ) -> Contestants:
-    """candidates: sorted by cell and rank, with `cell` and `token`; texts: of tokens by number."""
+    """The other tokens that the emitted one is set against, cell by cell. candidates: sorted by cell and rank, with
+    `cell` and `token`; texts: of tokens by number."""
     cells, first = np.unique(candidates["cell"], return_index=True)
     stop = np.append(first[1:], len(candidates["cell"]))
     right, rival = np.full((2, len(cells)), -1, dtype=np.int16)

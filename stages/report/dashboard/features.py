@@ -39,7 +39,8 @@ class Beside(NamedTuple):
 
     @classmethod
     def of(cls, owner: Ints, links: FeatureLinks) -> Beside:
-        """owner: [n_links] the end of each link at whose feature it is to be found."""
+        """The most frequent links at each feature. owner: [n_links] the end of each link at whose feature it is to be
+        found."""
         order = np.lexsort((-links.times, owner))
         order = order[place_in_run(owner[order]) < NEIGHBOURS]
         return cls(owner[order], order)

@@ -107,8 +107,9 @@ def read_trajectories(
     questions: range | None = None,
     strongest: int = STRONGEST,
 ) -> tuple[DrawnTracks, dict[str, str]]:
-    """width: latents of a SAE, at least; questions: those of the records, where they are not all; strongest: tracks of a
-    cell. Tables that are not there are empty. With the texts of the tokens that they name, and of those `said` elsewhere."""
+    """The strongest tracks of each cell. width: latents of a SAE, at least; questions: those of the records, where
+    they are not all; strongest: tracks of a cell. Tables that are not there are empty. With the texts of the tokens
+    that they name, and of those `said` elsewhere."""
     census = Census(width, labels_of(records))
     kept: list[dict[str, NDArray[Any]]] = []
     n_tracks = 0

@@ -39,7 +39,8 @@ def link_probabilities(
     n_rows: int,
     n_columns: int,
 ) -> Marginals:
-    """problem: int64 [n]; row, column: int64 [n], tracks and detections, unique over problems."""
+    """Marginals of all one-to-one assignments, by belief propagation. problem: int64 [n]; row, column: int64 [n],
+    tracks and detections, unique over problems."""
     odds = np.exp(np.minimum(log_odds, LARGEST_LOG_ODDS))
     to_row = np.ones(len(odds))
     to_column = odds.copy()  # final where a pair stands alone

@@ -27,7 +27,7 @@ from ghosttrack.stages.track.neighbours import take
 
 
 def track_by_scan(scans: Scans, association: Association, soft: bool) -> Tracks:
-    """soft: by marginals; else nearest neighbour."""
+    """Tracks that are made layer by layer. soft: by marginals; else nearest neighbour."""
     n_problems, n_layers, k = scans.latents.shape
     detections, tracks = Detections.of(scans), empty_tracks(scans)
     active, mean, variance, existence = (
