@@ -112,6 +112,11 @@ class _Desk:
         self._tracks = job.input("track/all", TRACKS.name)
         self._k = job.config.tracking.top_k_features
         self._head, self._reader = Head.of(self._model), Rereader(self._model)
+        if not self._head.norm.plain and not job.rank:
+            job.log.warning(
+                "the model's final norm is not gain, bias and one scale a state: by that form it is told to "
+                f"{self._head.norm.error:.1%}, and what remains of the logits is in column `rest` of {ACCOUNT.name}"
+            )
 
     @torch.inference_mode()
     def account(self, rows: slice) -> tuple[Columns, Columns]:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from transformers import DynamicCache
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from ghosttrack.common.formats import account as account_file
 from ghosttrack.common.formats.account import ACCOUNT, SOURCES, STATE, STEP
@@ -286,3 +287,14 @@ def test_a_family_whose_blocks_cannot_be_taken_apart_goes_to_the_end(tmp_path, f
     lines = run.entry("reasons").file("reasons.jsonl").read_text().splitlines()
     assert lines
     assert all("NaN" not in line and "mlp" not in json.loads(line)["written"] for line in lines)
+
+
+def test_a_final_norm_of_another_kind_is_said(tmp_path, monkeypatch, caplog):
+    run = TinyRun(tmp_path / "root", causes=2).give()
+    run.track("answers", "association", "all", "account")
+    assert "final norm" not in caplog.text
+    monkeypatch.setattr(LlamaRMSNorm, "forward", lambda norm, states: norm.weight * torch.tanh(states))
+    run = TinyRun(tmp_path / "other", causes=2).give()
+    run.track("answers", "association", "all", "account")
+    assert "the model's final norm is not gain, bias and one scale a state" in caplog.text
+    assert run.metrics("account")["completeness_error"] > 1e-3
