@@ -6,7 +6,7 @@ step (exit code 1 where they are not).
 
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,32 +76,28 @@ def comparison() -> str:
     small, medium = (
         Predicted(load_config(name, environ={}), load_cluster(PROFILE)) for name in (SMALL, MEDIUM)
     )
+
+    def row(
+        title: str, of: Callable[[Predicted], float], show: Any = lambda value: f"{value:,}"
+    ) -> list[str]:
+        one, other = of(small), of(medium)
+        return [title, show(one), show(other), f"{other / one:.2f}×" if one else "–"]
+
     rows = [
-        _row("layers", small.layers, medium.layers),
-        _row("width (`model.d_model`)", small.config.model.d_model, medium.config.model.d_model),
-        _row("latents of a SAE (`sae.d_hidden`)", small.config.sae.d_hidden, medium.config.sae.d_hidden),
-        _row(
-            "rows a forward pass (`extract.batch_size`)",
-            small.config.extract.batch_size,
-            medium.config.extract.batch_size,
-        ),
-        _row(
-            "tokens a training step (`sae_training.batch_size`)",
-            small.config.sae_training.batch_size,
-            medium.config.sae_training.batch_size,
-        ),
-        _row("time, all units one after another", small.seconds, medium.seconds, format_seconds),
-        *(
-            _row(f"  {stage}", small.by_stage[stage], medium.by_stage[stage], format_seconds)
-            for stage in small.by_stage
-        ),
-        _row("hidden states, all at once", small.states, medium.states, format_bytes),
-        _row("SAEs", small.saes, medium.saes, format_bytes),
-        _row("everything else", small.rest, medium.rest, format_bytes),
-        _row("memory: a forward pass", small.memory("extract"), medium.memory("extract"), format_bytes),
-        _row("memory: training a SAE", small.memory("sae_train"), medium.memory("sae_train"), format_bytes),
-        _row("memory: answers and tracks", small.memory("track"), medium.memory("track"), format_bytes),
-    ]
+        row("layers", lambda each: each.layers),
+        row("width (`model.d_model`)", lambda each: each.config.model.d_model),
+        row("latents of a SAE (`sae.d_hidden`)", lambda each: each.config.sae.d_hidden),
+        row("rows a forward pass (`extract.batch_size`)", lambda each: each.config.extract.batch_size),
+        row("tokens a training step (`sae_training.batch_size`)", lambda each: each.config.sae_training.batch_size),
+        row("time, all units one after another", lambda each: each.seconds, format_seconds),
+        *(row(f"  {stage}", lambda each, stage=stage: each.by_stage[stage], format_seconds) for stage in small.by_stage),  # type: ignore[misc]
+        row("hidden states, all at once", lambda each: each.states, format_bytes),
+        row("SAEs", lambda each: each.saes, format_bytes),
+        row("everything else", lambda each: each.rest, format_bytes),
+        row("memory: a forward pass", lambda each: each.memory("extract"), format_bytes),
+        row("memory: training a SAE", lambda each: each.memory("sae_train"), format_bytes),
+        row("memory: answers and tracks", lambda each: each.memory("track"), format_bytes),
+    ]  # fmt: skip
     return markdown_table([["", SMALL, MEDIUM, "ratio"], *rows])
 
 
@@ -156,10 +152,6 @@ def _kind(unit: Unit) -> str:
         return "states"
     files = {saes.of(unit.layer) for saes in (SAE, INDEPENDENT_SAE)}
     return "saes" if files & set(unit.writes) else "rest"
-
-
-def _row(title: str, small: float, medium: float, show: Any = lambda value: f"{value:,}") -> list[str]:
-    return [title, show(small), show(medium), f"{medium / small:.2f}×" if small else "–"]
 
 
 def filled(text: str, content: Mapping[str, str]) -> str:

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from ghosttrack.common.errors import CorruptInputError
+from ghosttrack.common.foreign import whole
 from ghosttrack.common.formats.answers import Answer
 from ghosttrack.common.formats.candidates import CANDIDATES
 from ghosttrack.common.formats.evidence import EVIDENCE
@@ -47,6 +47,7 @@ from ghosttrack.stages.detect.features.words import surface_features
 Columns = dict[str, NDArray[Any]]
 NODE_COLUMNS = ("question", "position", "layer", "latent", "activation", "track", "link", "effect")
 THREADS = 2
+MEND = "run track again"
 
 
 class Files(NamedTuple):
@@ -197,23 +198,15 @@ def _at_places(columns: Columns, last: NDArray[np.int64], path: Path) -> Columns
 
 
 def _row_groups(path: Path, groups: Sequence[int], names: Sequence[str]) -> Columns:
-    try:
+    with whole(path, MEND, "table of tracks"):
         table = pq.ParquetFile(path).read_row_groups(list(groups), columns=list(names))
         return {name: table[name].to_numpy() for name in names}
-    except (pa.ArrowException, KeyError, OSError) as error:
-        raise CorruptInputError(
-            f"{path} cannot be read as a table of tracks: {error}; run track again"
-        ) from error
 
 
 def _states(files: Files, n_questions: int) -> States:
     owner = POSITIONS.read(files.positions)
-    try:
+    with whole(files.states, MEND, "array of states"):
         states = np.load(files.states, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError) as error:
-        raise CorruptInputError(
-            f"{files.states} cannot be read as states ({error}); run track again"
-        ) from error
     if states.ndim != 3 or len(states) != len(owner["question"]):
         raise CorruptInputError(
             f"{files.states} has shape {states.shape}, and {files.positions} {len(owner['question'])} rows; run track again"
@@ -243,10 +236,6 @@ def pieces_of(path: Path) -> list[list[int]]:
 
 def _row_counts(path: Path) -> list[int]:
     """Rows of each row group. Raises CorruptInputError."""
-    try:
+    with whole(path, MEND, "table of tracks"):
         found = pq.ParquetFile(path).metadata
-    except (pa.ArrowException, OSError) as error:
-        raise CorruptInputError(
-            f"{path} cannot be read as a table of tracks: {error}; run track again"
-        ) from error
     return [found.row_group(group).num_rows for group in range(found.num_row_groups)]

@@ -40,6 +40,7 @@ TOKENS_AT_A_TIME = 16
 LATEST_POSITION = 16
 """Of a tested token, so that it is cheap to read again: what stands before it is read with it for every link."""
 
+DROPS = ("slope", "slope_low", "slope_high", "rank", "rank_low", "rank_high")
 OUTCOMES = {"passed": True, "failed": False, "not_told": None}
 
 
@@ -314,16 +315,14 @@ def _drops(job: Job) -> list[dict[str, Any]]:
     for what, rows in groups.items():
         figures = agreement_of(causes, rows, "predicted", job.config.seed)
         if figures is not None:
-            (slope_low, slope_high), (rank_low, rank_high) = figures.slope_interval, figures.rank_interval
-            values = {"slope": figures.slope, "slope_low": slope_low, "slope_high": slope_high,
-                      "rank": figures.rank_correlation, "rank_low": rank_low, "rank_high": rank_high}  # fmt: skip
-            found.append(
-                {
-                    "what": what,
-                    "n": figures.n,
-                    **{name: round(float(value), 3) for name, value in values.items()},
-                }
+            values = (
+                figures.slope,
+                *figures.slope_interval,
+                figures.rank_correlation,
+                *figures.rank_interval,
             )
+            told = zip(DROPS, (round(float(value), 3) for value in values), strict=True)
+            found.append({"what": what, "n": figures.n, **dict(told)})
     return found
 
 
