@@ -52,7 +52,7 @@ def _sections(model: type[BaseModel], prefix: str) -> Iterator[str]:
             default = "the file's name"
         elif name in SIZES:
             default = "the model's"
-        meaning = " ".join((field.description or "").split()).replace("|", "\\|")
+        meaning = " ".join((field.description or "").split())
         rows.append([f"`{prefix}{name}`", default, meaning])
     if rows:
         title = f"### {prefix.rstrip('.')}\n\n" if prefix else ""

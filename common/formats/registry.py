@@ -20,6 +20,7 @@ from ghosttrack.common.formats.detection_metrics import Metrics
 from ghosttrack.common.formats.file import File, Json, Table
 from ghosttrack.common.formats.final_report import FinalReport
 from ghosttrack.common.formats.hallucination_scores import ScoredQuestions
+from ghosttrack.common.formats.neutral import markdown_table
 from ghosttrack.common.formats.saes import SaeQuality
 from ghosttrack.common.formats.trajectories import Trajectories
 
@@ -69,14 +70,11 @@ def rows(contracts: list[Contract] | None = None) -> list[tuple[str, File]]:
 
 
 def table() -> str:
-    """The table of docs/structure.md."""
-    lines, before = ["| unit | file | content |", "|---|---|---|"], ""
+    """The table of docs/structure.md: the files of each unit, whose content docs/files.md tells."""
+    names: dict[str, list[str]] = {}
     for unit, file in rows():
-        name = f"`{unit}`" if unit != before else ""
-        columns = f": {', '.join(f'`{column}`' for column in file.names)}" if isinstance(file, Table) else ""
-        lines.append(f"| {name} | `{file.name}`{_version(file)} | {_cell(file.content + columns)} |")
-        before = unit
-    return "\n".join(lines)
+        names.setdefault(f"`{unit}`", []).append(f"`{file.name}`")
+    return markdown_table([["unit", "files"], *([unit, ", ".join(own)] for unit, own in names.items())])
 
 
 def reference() -> str:
@@ -90,8 +88,8 @@ def reference() -> str:
     for unit, file in rows():
         lines += ["", f"## {file.name}", "", f"Of `{unit}`{_version(file)}. {_sentence(file.content)}"]
         if isinstance(file, Table):
-            lines += ["", "| column | type | meaning |", "|---|---|---|"]
-            lines += [f"| `{each.name}` | {each.type} | {_cell(each.meaning)} |" for each in file.columns]
+            columns = [[f"`{each.name}`", each.type, each.meaning] for each in file.columns]
+            lines += ["", markdown_table([["column", "type", "meaning"], *columns])]
     return "\n".join([*lines, ""])
 
 
@@ -115,10 +113,6 @@ def with_table(text: str, part: str) -> str:
 
 def _version(file: File) -> str:
     return f" (version {file.version})" if isinstance(file, Json) and file.version is not None else ""
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
 
 
 def _sentence(text: str) -> str:

@@ -40,7 +40,7 @@ FAMILIES = {
 
 
 class TrackNodes(NamedTuple):
-    """Track nodes, sorted by question, position, track, layer; see `tracks.parquet` in docs/structure.md."""
+    """Track nodes, sorted by question, position, track, layer; see `tracks.parquet` in docs/files.md."""
 
     question: Ints  # [n_nodes] row number of the question
     position: Ints  # [n_nodes] 0 last prompt token, 1… answer tokens
