@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ghosttrack.common.foreign import whole
 from ghosttrack.common.formats.file import LAYER, POSITION, QUESTION, Column, Table, Where
 
 if TYPE_CHECKING:
@@ -73,11 +74,9 @@ class _Account(Table):
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        try:
+        with whole(path, f"run {self.stage} again", self.name):
             for batch in pq.ParquetFile(path).iter_batches(ROWS_AT_ONCE, columns=self.names):
                 yield _arrays(pa.Table.from_batches([batch]), self.names)
-        except (pa.ArrowException, KeyError, OSError) as error:
-            raise self.corrupt(path, error) from error
 
     def join(self, path: Path, pieces: Sequence[Path]) -> None:
         import pyarrow.parquet as pq

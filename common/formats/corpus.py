@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ghosttrack.common.errors import CorruptInputError, DataError, ModelMismatchError
+from ghosttrack.common.foreign import whole
 from ghosttrack.common.formats.file import File
 
 CORPUS = File(
@@ -49,14 +50,10 @@ def read_corpus(path: Path, vocabulary: int) -> Corpus:
 
     Raises DataError for one without tokens, ModelMismatchError for one of another tokenizer, CorruptInputError.
     """
-    try:
+    with whole(path, "run the prepare stage again", "packed corpus"):
         stored = torch.load(path, mmap=True, weights_only=True)
         token, doc, position = (stored[name] for name in ("tokens", "doc", "position"))
         corpus = Corpus(token, doc, position, stored["doc_held_out"][doc], stored["doc_kind"][doc])
-    except (RuntimeError, KeyError, IndexError, EOFError, ValueError, TypeError) as error:
-        raise CorruptInputError(
-            f"{path} is not a packed corpus: {error}; run the prepare stage again"
-        ) from error
     if not len(token) == len(doc) == len(position):
         raise CorruptInputError(f"{path}: its columns differ in length; run the prepare stage again")
     if not len(token):

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ghosttrack.common.errors import CorruptInputError
 from ghosttrack.common.files import fsync, take_room
+from ghosttrack.common.foreign import whole
 from ghosttrack.common.formats.file import File
 
 STATES = File(
@@ -192,12 +193,10 @@ def open_states(path: Path) -> States:
 
 
 def _load(path: Path) -> dict[str, Tensor]:
-    try:
+    with whole(path, "run extract again", "states file"):
         stored = dict(torch.load(path, mmap=True, weights_only=True))
         for tensor in stored.values():
             tensor.shape  # noqa: B018
-    except (RuntimeError, EOFError, ValueError, TypeError, AttributeError) as error:
-        raise CorruptInputError(f"{path} is not a states file: {error}") from error
     return stored
 
 

@@ -373,7 +373,7 @@ def test_states_that_others_still_have_count_against_the_bound(
        "position": torch.zeros(0, dtype=torch.int32)}, DataError, "no tokens"),
      ({"tokens": torch.full((TOKENS,), 50_000, dtype=torch.int32)}, ModelMismatchError, "another tokenizer"),
      ({"tokens": torch.zeros(5, dtype=torch.int32)}, CorruptInputError, "differ in length"),
-     ({"doc": torch.full((TOKENS,), 9999, dtype=torch.int32)}, CorruptInputError, "not a packed corpus")],
+     ({"doc": torch.full((TOKENS,), 9999, dtype=torch.int32)}, CorruptInputError, "not a whole packed corpus")],
 )  # fmt: skip
 def test_a_corpus_that_is_none_is_one_clear_error(
     tmp_path: Path, changes: dict[str, torch.Tensor], error: type[Exception], message: str
