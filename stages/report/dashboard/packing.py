@@ -25,7 +25,7 @@ def pack(header: Any, columns: Mapping[str, NDArray[Any]] | None = None) -> str:
     return base64.b64encode(packed(header, columns)).decode("ascii")
 
 
-def packed(header: Any, columns: Mapping[str, NDArray[Any]] | None = None) -> bytes:
+def packed(header: Any, columns: Mapping[str, NDArray[Any]] | None = None, level: int = 6) -> bytes:
     """One block. columns: integer arrays; each is stored in the narrowest type that holds it."""
     pieces: list[bytes] = []
     described: dict[str, list[Any]] = {}
@@ -41,7 +41,7 @@ def packed(header: Any, columns: Mapping[str, NDArray[Any]] | None = None) -> by
     ).encode()
     head += b" " * (-(len(head) + 4) % 8)
     raw = b"".join([len(head).to_bytes(4, "little"), head, *pieces])
-    return gzip.compress(raw, 6, mtime=0)
+    return gzip.compress(raw, level, mtime=0)
 
 
 def unpack(block: str) -> tuple[Any, dict[str, NDArray[Any]]]:
