@@ -8,7 +8,6 @@ nor change anything, also where a name of its own leads to this machine (DNS reb
 from __future__ import annotations
 
 import contextlib
-import functools
 import hmac
 import json
 import logging
@@ -161,7 +160,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @click.command()
-@functools.partial(takes_config)
+@takes_config
 @click.option("--port", default=0, help="Where to listen; a free one when left out.")
 @click.option(
     "--host",
