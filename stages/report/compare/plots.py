@@ -24,7 +24,7 @@ def draw(facts: Sequence[ModelFacts]) -> dict[str, str]:
         "time_and_storage.svg": cost_plot,
     }
     with mpl.rc_context(STYLE):
-        return {name: _svg(plot(facts)) for name, plot in wanted.items() if draw}
+        return {name: _svg(plot(facts)) for name, plot in wanted.items() if plot}
 
 
 def sae_plot(facts: Sequence[ModelFacts]) -> Canvas:
