@@ -7,6 +7,7 @@ step (exit code 1 where they are not).
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,10 @@ def comparison() -> str:
         one, other = of(small), of(medium)
         return [title, show(one), show(other), f"{other / one:.2f}×" if one else "–"]
 
+    stages = [
+        row(f"  {stage}", partial(Predicted.seconds_of, stage=stage), format_seconds)
+        for stage in small.by_stage
+    ]
     rows = [
         row("layers", lambda each: each.layers),
         row("width (`model.d_model`)", lambda each: each.config.model.d_model),
@@ -90,7 +95,7 @@ def comparison() -> str:
         row("rows a forward pass (`extract.batch_size`)", lambda each: each.config.extract.batch_size),
         row("tokens a training step (`sae_training.batch_size`)", lambda each: each.config.sae_training.batch_size),
         row("time, all units one after another", lambda each: each.seconds, format_seconds),
-        *(row(f"  {stage}", lambda each, stage=stage: each.by_stage[stage], format_seconds) for stage in small.by_stage),  # type: ignore[misc]
+        *stages,
         row("hidden states, all at once", lambda each: each.states, format_bytes),
         row("SAEs", lambda each: each.saes, format_bytes),
         row("everything else", lambda each: each.rest, format_bytes),
@@ -141,6 +146,9 @@ class Predicted:
                 sizes[kind] = sizes.get(kind, 0.0) + size
         self.seconds = sum(self.by_stage.values())
         self.states, self.saes, self.rest = (sizes.get(kind, 0.0) for kind in ("states", "saes", "rest"))
+
+    def seconds_of(self, stage: str) -> float:
+        return self.by_stage[stage]
 
     def memory(self, stage: str) -> float:
         """Bytes of one process, on the device where the arithmetic is done, as the stage tells; 0 where it does not."""
