@@ -123,9 +123,7 @@ def chooses(
     if normalise(body) in map(normalise, choices):
         return normalise(body) == normalise(text)
     rivals = [choice for choice in choices if choice != text and states(answer, choice)]
-    return states(answer, text) and not any(
-        text not in rival and normalise(rival) not in normalise(text) for rival in rivals
-    )
+    return states(answer, text) and all(normalise(rival) in normalise(text) for rival in rivals)
 
 
 def _wanted(gold: str, choices: Sequence[str]) -> tuple[str | None, str | None]:

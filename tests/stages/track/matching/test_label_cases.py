@@ -1036,7 +1036,7 @@ CASES: dict[str, list[tuple[str, str, int | None]]] = {
     "a third round": [
         ("Lisbon couldn't be right.", "Lisbon", 0), ("Step 1: 5 apples. Step 2: 3 more. Total = 8", "5", 0), ("پاریس نیست", "پاریس", 0),
         ("She paid $20 and got $5 back, so it cost $15", "$20", 0), ("Symphony No. 5", "5th Symphony", 1), ("Liverpool", "Liverpool F.C.", 1),
-        ("Tesla, Edison's rival, did", "Tesla", 1), ("CO", "CO", 1), ("Ne", "Ne", 1), ("No evidence that it is true", "yes", 0),
+        ("Tesla, Edison's rival, did", "Tesla", 1), ("CO", "CO", 1), ("Ne", "Ne", 1), ("The answer is yes, and there is no exception", "yes", 1), ("Yes?", "yes", 1), ("No evidence that it is true", "yes", 0),
     ],
 }  # fmt: skip
 OPTIONS: list[tuple[tuple[str, ...], list[tuple[str, str, int]]]] = [
@@ -1050,7 +1050,7 @@ OPTIONS: list[tuple[tuple[str, ...], list[tuple[str, str, int]]]] = [
         ("answer is a", "A", 1),
     ]),
     (("water", "water vapor"), [
-        ("Water vapor", "B", 1),
+        ("Water vapor", "B", 1), ("It is water vapor", "B", 1), ("It is water vapor", "A", 0), ("It is water", "A", 1),
     ]),
     (("p", "q"), [
         ("B is the correct choice because A is too small", "B", 1), ("Between A and B, I pick B", "B", 1),
