@@ -13,6 +13,14 @@ neighbours of active latents, active or not:
 
 P(true | c) and p1/p0 do not fall as the cosine rises (isotonic regression).
 
+A pair that is there by chance is as alike as a true one, but its activation changes as if dealt anew. With true changes of
+log-activation normal, and a chance pair's later log-activation y as that of all detections, expectation and maximisation
+(Dempster, Laird and Rubin 1977), begun at T / h, give mean and variance of true changes, P(true | c), and of every pair
+
+    P(true | c, change) = P N(change; mean, variance) / (P N(change; mean, variance) + (1 - P) N(y; all detections))
+
+Were pairs weighted by P(true | c) alone, chance would count as births, deaths and noise, and links claim more than they are.
+
 Instead of the cosine the causal share may be compared: how much of the later latent's activation the residual stream carries
 there from the earlier, a_i g_ij / a_j with the gain g_ij = (d_i / s_l) · (s_l' w_j). Its likeness is share or 1/share, whichever
 is less than one, 1 where all is carried; nothing is assumed about how the densities run over it, they are smoothed.
@@ -44,6 +52,8 @@ BINS = 100
 """Of the cosine, over [-1, 1]."""
 DENSE = 0.3
 """Firing rate above which a latent takes no part in the estimates: that it is active twice proves nothing."""
+ROUNDS = 20
+"""Of expectation and maximisation."""
 LEAST_VARIANCE = 1e-3
 """Of log-activation: 3 %, well below what two layers differ by."""
 MOST_CERTAIN = 0.999
@@ -263,7 +273,9 @@ class _TwoLayers:
         tries = np.bincount(_bins(cosines.ravel()), weights=occurring, minlength=BINS)
         # A feature that goes on leaves no room for chance: of h, h' (1 - h/n) are chance, n being all pairs that might be.
         excess = (together - chance) / np.maximum(1 - chance / np.maximum(tries, 1), 0.5)
-        true = np.clip(_rising(excess / np.maximum(together, 1), together), 0, 1)
+        true, told = self._told_apart(
+            pairs, np.clip(_rising(excess / np.maximum(together, 1), together), 0, 1)
+        )
         excess = true * together
         random = np.bincount(
             _bins(cosines.ravel()), weights=(rate[:, None] * rate_after[ids]).ravel(), minlength=BINS
@@ -271,7 +283,24 @@ class _TwoLayers:
         # Half a pair more everywhere: a bin that no random pair is in does not make a link certain.
         random += 0.5 / (len(self.other) * max(rate.sum() * rate_after.sum(), 1))
         ratio = _rising((excess + 0.5 / BINS) / (excess.sum() + 0.5) / random, random)
-        return np.log(ratio), _Links(*pairs[:3], true[_bins(pairs.likeness)])
+        return np.log(ratio), _Links(*pairs[:3], told)
+
+    def _told_apart(self, pairs: _Likely, counted: Floats) -> tuple[Floats, Floats]:
+        """P(true | c) by bin, [BINS], no more than what was counted, and of every pair P(true | c, change)."""
+        level = self.level[pairs.problem, self.later, pairs.after]
+        change = level - self.level[pairs.problem, self.layer, pairs.before]
+        place, number = _bins(pairs.likeness), _histogram(pairs.likeness)
+        true, told = counted, counted[place]
+        if told.sum() < 1:
+            return true, told  # nothing to learn from
+        everything = self.level[:, self.later][self.active[:, self.later]]
+        chance = _normal(level, everything, np.ones(len(everything)))
+        for _ in range(ROUNDS):
+            grown = true[place] * _normal(change, change, told)
+            told = grown / np.maximum(grown + (1 - true[place]) * chance, 1e-300)
+            share = np.bincount(place, told, minlength=BINS) / np.maximum(number, 1)
+            true = np.minimum(counted, _rising(share, number))
+        return true, told
 
     def compare_shares(self) -> tuple[Floats, _Links]:
         """`compare` by causal shares. p0 is of all pairs of the table whose later latent is of another token."""
@@ -431,6 +460,13 @@ def _new_ones(
         lasting[-1] = lasting[-2]
     number = np.maximum(number, 1 / n_scans)
     return number * lasting, number * (1 - lasting)
+
+
+def _normal(values: Floats, fitted_to: Floats, weights: Floats) -> Floats:
+    """Density of the normal distribution that has the moments of a weighted sample."""
+    mean = np.average(fitted_to, weights=weights)
+    variance = max(float(np.average((fitted_to - mean) ** 2, weights=weights)), LEAST_VARIANCE)
+    return np.exp(-0.5 * (values - mean) ** 2 / variance) / np.sqrt(2 * np.pi * variance)
 
 
 def _logistic(level: Floats, outcome: Floats, weight: Floats) -> Floats:

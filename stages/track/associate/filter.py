@@ -15,8 +15,9 @@ from ghosttrack.stages.track.neighbours import active_pairs, take
 
 LEAST_ODDS = 0.01
 """Gate: a pair whose odds, were it alone, are below one in a hundred is no candidate."""
-LEAST_EXISTENCE = 0.05
-"""A track that was missed and probably never was is given up."""
+LEAST_EXISTENCE = 0.01
+"""A track that was missed and all but surely never was is given up. No bolder than the gate: who gives up a track rules out
+its links, and the next detection is then certain to be new."""
 
 
 class Living(NamedTuple):

@@ -136,6 +136,17 @@ def test_what_was_planted_is_estimated():
     assert (same[:, 60] < -2).all()
 
 
+def test_detections_that_are_alike_by_chance_are_no_features():
+    planted = SCENES["clutter"]
+    scene = plant(planted, 600, seed=1)
+    model = fit(scene.scans, scene.decoders, range(planted.n_layers), seed=0)
+    assert float(model.noise_variance) == pytest.approx(planted.noise**2, rel=0.3)
+    assert model.change_variance.mean() == pytest.approx(planted.wander**2, rel=0.3)
+    assert model.clutter.numpy() == pytest.approx(np.full(planted.n_layers, planted.clutter), rel=0.15)
+    # The last are born after a third of the layers.
+    assert model.births[planted.n_layers // 3 + 1 :].max() < 0.5
+
+
 def test_an_association_model_is_read_as_it_was_written(scene, association, tracked, tmp_path):
     association.save(tmp_path / "association.pt")
     read = Association.load(tmp_path / "association.pt")

@@ -4,10 +4,22 @@ import numpy as np
 import pytest
 
 from ghosttrack.stages.track import validation
-from ghosttrack.stages.track.associate.record import empty_tracks
+from ghosttrack.stages.track.associate.record import Tracks, empty_tracks
 from ghosttrack.stages.track.association import Scans
 from ghosttrack.stages.track.link_calibration import Judged, by_posterior, judge, judged, reliability
-from ghosttrack.stages.track.scenes import Planted, plant
+from ghosttrack.stages.track.scenes import Planted, Scene, plant
+
+Tracked = dict[str, tuple[Scene, dict[str, Tracks]]]
+FROM_POSTERIOR = 0.1
+"""Of the share of links that are right, in a bin of a tenth."""
+
+
+@pytest.fixture(scope="module")
+def planted() -> list[Tracked]:
+    """Seeds are others than those on which the model of association was chosen."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(validation, "ASSOCIATORS", ("nearest", "marginals"))
+        return [validation.scene_tracks(300, 40, seed) for seed in range(100, 106)]
 
 
 def test_links_are_right_where_both_ends_are_one_feature() -> None:
@@ -88,6 +100,17 @@ def test_planted_scenes_have_links_to_judge() -> None:
     for scene, ways in planted.values():
         assert len(judged(scene, ways["nearest"]).right) > 0
         assert judged(scene, ways["nearest"]).right.mean() > judged(scene, ways["random"]).right.mean()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["nearest", "marginals"])
+def test_doubtful_links_are_right_as_often_as_they_say(planted: list[Tracked], way: str) -> None:
+    """Features that neither the model of association nor its constants were fitted to, 240 problems in each scene."""
+    found = Judged.joined([judged(scene, ways[way]) for scenes in planted for scene, ways in scenes.values()])
+    bins = {each["low"]: each for each in reliability(found, seed=0)["bins"]}
+    for low in (0.5, 0.6, 0.7, 0.8):
+        assert bins[low]["links"] > 200
+        assert bins[low]["right"] == pytest.approx(bins[low]["posterior"], abs=FROM_POSTERIOR)
 
 
 def test_scans_without_a_link_have_none() -> None:
