@@ -112,6 +112,8 @@ class Detector:
 
     def explain(self, data: Data) -> list[Reason]:
         """The probability and why, a record a question; see `explain.reasons`."""
+        if not data.asked:
+            return []  # new questions may all be left out
         columns = self.columns(data)
         probability = self.platt(self.raw_score(columns))
         found = reasons(self.reference, columns.of(self.signals), probability)

@@ -288,6 +288,7 @@ def test_a_detector_is_fitted_scores_and_explains_from_python(finished_run):
     reasons = detector.explain(asked)
     assert [reason["probability"] for reason in reasons] == detector.score(asked).tolist()
     assert {reason["nearest_right"] for reason in reasons} <= {answers[row].id for row in fold.train}
+    assert detector.explain(data.of([])) == []
 
 
 def test_an_explanation_is_linear_in_the_features_behind_its_columns(finished_run, out):
