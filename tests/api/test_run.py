@@ -174,15 +174,23 @@ def test_asking_again_gives_the_published_score_and_publishes_nothing(
 
 
 def test_a_new_question_has_all_that_a_question_of_the_run_has(run: gt.Run) -> None:
-    asked = run.ask("Who painted the harbour at night?")
-    assert asked.prompt == "Q: Who painted the harbour at night?\nA:"
+    asked = run.ask("The capital of Norway is")
+    assert asked.prompt == "The capital of Norway is"
     assert asked.wrong is None
     assert 0 <= asked.probability <= 1
     assert set(asked.tracks["layer"]) <= set(run.layers)
     assert asked.candidates.iloc[0]["text"] == asked.tokens["text"].iloc[0]
     assert asked.plot().axes
-    again = run.detector.score(["Who painted the harbour at night?"])
+    again = run.detector.score(["The capital of Norway is"])
     assert again["probability"][0] == asked.probability
+
+
+def test_an_answer_that_says_nothing_has_no_score_and_says_so(run: gt.Run) -> None:
+    asked = run.ask("Who painted the harbour at night?")  # the miniature has learnt no such questions
+    assert asked.prompt == "Q: Who painted the harbour at night?\nA:"
+    assert not any(letter.isalnum() for letter in asked.answer)
+    assert (asked.probability, asked.verdict) == (None, None)
+    assert asked.sentence.endswith("It has no score: the answer says nothing.")
 
 
 def test_a_track_is_taken_out_of_a_question_of_the_run_and_of_a_new_one(run: gt.Run) -> None:

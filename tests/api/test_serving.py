@@ -120,11 +120,11 @@ def test_a_port_that_is_taken_and_a_run_that_is_not_there(made_up: Dashboard, tm
 def test_a_question_is_asked_and_a_track_taken_out_as_the_api_does(
     stub: Dashboard, stub_run: Pipeline
 ) -> None:
-    status, _, content = ask(stub, "POST", "/ask", {"question": "Who painted the harbour at night?"})
+    status, _, content = ask(stub, "POST", "/ask", {"question": "The capital of Norway is"})
     assert status == 200, content
     entry = json.loads(content)
     run = gt.open("demo-stub", root=stub_run.root)
-    asked = run.ask("Who painted the harbour at night?")
+    asked = run.ask("The capital of Norway is")
     assert entry["answer"] == asked.answer
     assert entry["scored"]["score"] == asked.probability
     [record], columns = packing.unpack(

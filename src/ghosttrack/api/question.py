@@ -26,6 +26,12 @@ if TYPE_CHECKING:
     from ghosttrack.common.formats.answers import Answer
     from ghosttrack.stages.track.intervening import Interventions
 
+UNSCORED = {
+    "empty": "the answer says nothing",
+    "refusal": "the model does not answer",
+    "no_features": "none of it was tracked",
+}
+"""Why an answer has no score, in words."""
 PROMPT = 0
 """The position at which the first answer token is predicted."""
 SHOWN = 5
@@ -111,7 +117,8 @@ class Question:
 
     def _judgement(self) -> str:
         if self.probability is None or self.interval is None:
-            return ""
+            reason = UNSCORED.get((self.record or {}).get("excluded") or "")
+            return f"It has no score: {reason}." if reason else ""
         low, high = self.interval
         return f"The detector takes it for wrong with probability {self.probability:.2f} [{low:.2f}, {high:.2f}]."
 
