@@ -11,11 +11,11 @@ import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ghosttrack.common.config.schema import Config, flattened
 from ghosttrack.common.engine.contract import STAGES_FOLDER, Unit
-from ghosttrack.common.engine.costs import Quantities, costs_of
+from ghosttrack.common.engine.costs import Quantities, costs_of, expected_questions
 from ghosttrack.common.engine.storage import Entry
 
 START_SECONDS = 2.0
@@ -43,6 +43,9 @@ class Estimator:
         earlier = dict(settings)
         for entry in entries.values():
             earlier |= {key: value for key, value in entry.parameters.items() if key in settings}
+        asked = entries.get("prepare/questions")
+        for each in (settings, earlier):
+            each["questions"] = _questions(each, asked)
         self.now, self._earlier = Quantities(settings), Quantities(earlier)
         self._entries, self._stages = entries, stages_folder
         self._by_kind: dict[str, list[Entry]] = {}
@@ -76,6 +79,14 @@ class Estimator:
             return Estimate(0.0, 0.0, known=False)
         work = costs.seconds(self.now, unit, gpu_rate or measure_rate(), gpu=bool(gpu_rate)) or 0.0
         return Estimate(_start_seconds(unit) + work, now.size)
+
+
+def _questions(settings: Mapping[str, Any], asked: Entry | None) -> int:
+    """As many as were made by these settings, or are expected. asked: the questions that were made."""
+    made = asked.manifest.predicate.metrics.get("questions") if asked else None
+    if asked and made and all(settings.get(key, value) == value for key, value in asked.parameters.items()):
+        return int(made)
+    return expected_questions(settings["data.questions"], settings["data.max_questions"])
 
 
 def _kind(label: str) -> str:

@@ -7,6 +7,7 @@ and `GPU_EFFICIENCY`, the shares of a matrix product's rate that it reaches (1 u
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib.util
 from collections.abc import Callable, Mapping
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ghosttrack.common.engine.contract import Unit
+from ghosttrack.common.engine.fingerprint import FACTBOOK, FACTBOOK_PROFILES, FACTBOOK_QUESTIONS, local_path
 from ghosttrack.common.models.sizes import weights_and_vocabulary
 
 MODULE = "costs.py"
@@ -23,7 +25,10 @@ VOCABULARY = 50_000
 PACKED = 0.5
 """Share of the formula's weights; with fewer in its files a model is packed, several to a number."""
 ALL_QUESTIONS = 5_000
-"""Questions where the configuration sets no limit."""
+"""Of a data set of which nobody knows how many it has."""
+QUESTIONS = {FACTBOOK: 9_000, FACTBOOK_QUESTIONS: 9_000, FACTBOOK_PROFILES: 200}
+"""Of those that come with the product, about."""
+BY_LINES = frozenset({".jsonl", ".csv", ".tsv"})
 TOKENS_PER_PROMPT = 20
 TOKENS_PER_ANSWER = 4
 LONG_ANSWER = 64
@@ -39,12 +44,21 @@ FLOAT = 4
 """Bytes."""
 
 
+def expected_questions(source: str, most: int | None) -> int:
+    """How many questions a value of `data.questions` will give, before it is read. most: of `data.max_questions`."""
+    count, path = QUESTIONS.get(source, ALL_QUESTIONS), local_path(source, "data.questions")
+    if path and path.is_file() and path.suffix in BY_LINES:
+        with contextlib.suppress(OSError), path.open("rb") as lines:
+            count = sum(1 for _ in lines)
+    return min(count, most or count)
+
+
 @dataclass(frozen=True)
 class Quantities:
     """What the formulas are made of: `q["data.max_tokens"]` is a key of the configuration, the rest is worked out."""
 
     settings: Mapping[str, Any]
-    """Dotted key to value of a configuration, `layers` among them."""
+    """Dotted key to value of a configuration; beside them `layers`, and `questions`: how many are asked."""
 
     def __getitem__(self, key: str) -> Any:
         return self.settings[key]
@@ -82,7 +96,7 @@ class Quantities:
 
     @property
     def questions(self) -> int:
-        return self["data.max_questions"] or ALL_QUESTIONS
+        return int(self["questions"])
 
     @property
     def answer(self) -> int:

@@ -21,7 +21,10 @@ def cost(q: Quantities, unit: Unit) -> Cost | None:
     answers = q.questions * (1 + q.answer)
     return {
         "answers": Cost(
-            flop=q.questions * 2 * q.model_parameters * (TOKENS_PER_PROMPT + q.answer)
+            flop=q.questions
+            * 2
+            * q.model_parameters
+            * (TOKENS_PER_PROMPT + q.answer * (1 + q["detection.samples"]))
             + answers * q.layers * unembedding,
             size=answers * q.layers * (2.0 * q.d_model + 24),
         ),

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -206,6 +208,31 @@ def test_quality_waits_for_the_saes_of_every_wave(tmp_path: Path, limit: int, wa
     states = {planned.unit.label for planned in plan.units if planned.unit.temporary}
     [quality] = [planned.unit for planned in plan.units if planned.unit.label == "sae_train/quality"]
     assert not states & {read.name for read in quality.reads}, "waves are released without it"
+
+
+def test_questions_are_counted_where_they_are_known(tmp_path: Path) -> None:
+    rows = tmp_path / "sechzig Fragen.jsonl"
+    rows.write_text('{"question": "Wer?", "answer": "Er"}\n' * 60)
+    own = [f"data.questions={rows}", "data.max_questions=null"]
+
+    def questions(*changes: str, made: dict[str, Any] | None = None) -> int:
+        predicate = SimpleNamespace(metrics={"questions": 9044})
+        entry = SimpleNamespace(manifest=SimpleNamespace(predicate=predicate), parameters=made)
+        entries: Any = {} if made is None else {"prepare/questions": entry}
+        return Estimator(load_config("smollm2-135m", changes, environ={}), entries).now.questions
+
+    assert questions(*own) == 60
+    assert questions(own[0], "data.max_questions=20") == 20
+    assert questions(f"data.questions={tmp_path / 'gone.jsonl'}") == 5000
+    assert questions() == 9000
+    assert questions(made={"data.questions": "factbook", "data.max_questions": None}) == 9044
+    assert questions("data.max_questions=100", made={"data.max_questions": None}) == 100
+
+
+def test_samples_are_answers_too() -> None:
+    contracts = load_contracts()
+    none, five = (predicted(contracts, "track/answers", f"detection.samples={n}").seconds for n in (0, 5))
+    assert 1.2 < five / none < 6
 
 
 def test_the_rate_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
