@@ -47,7 +47,7 @@ FLOAT = 4
 def expected_questions(source: str, most: int | None) -> int:
     """How many questions a value of `data.questions` will give, before it is read. most: of `data.max_questions`."""
     count, path = QUESTIONS.get(source, ALL_QUESTIONS), local_path(source, "data.questions")
-    if path and path.is_file() and path.suffix in BY_LINES:
+    if path and path.is_file() and path.suffix.lower() in BY_LINES:
         with contextlib.suppress(OSError), path.open("rb") as lines:
             count = sum(1 for _ in lines)
     return min(count, most or count)

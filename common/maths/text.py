@@ -12,6 +12,8 @@ from functools import lru_cache
 
 import regex
 
+SPACELESS = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]")
+"""A letter of a script that is written without spaces between words."""
 _NO_DECOMPOSITION = str.maketrans("øłđðıħیک", "olddihيك") | {ord("æ"): "ae", ord("œ"): "oe", ord("þ"): "th"}
 _BARE_SCRIPT = regex.compile(r"[\p{Latin}\p{Greek}\p{Cyrillic}]")
 _BREVE = "\u0306"  # й is a letter of its own, not an и with an accent

@@ -211,7 +211,7 @@ def test_quality_waits_for_the_saes_of_every_wave(tmp_path: Path, limit: int, wa
 
 
 def test_questions_are_counted_where_they_are_known(tmp_path: Path) -> None:
-    rows = tmp_path / "sechzig Fragen.jsonl"
+    rows = tmp_path / "sechzig Fragen.JSONL"
     rows.write_text('{"question": "Wer?", "answer": "Er"}\n' * 60)
     own = [f"data.questions={rows}", "data.max_questions=null"]
 

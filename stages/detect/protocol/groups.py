@@ -18,20 +18,18 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
-import regex
 from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from ghosttrack.common.errors import LabelError
 from ghosttrack.common.formats.answers import Answer
-from ghosttrack.common.maths.text import normalise
+from ghosttrack.common.maths.text import SPACELESS, normalise
 
 MOST_WORDS = 0.6
 """Share of the shorter question's words that one which asks the same has in common with it."""
 MOST_ALIKE = 50
 """Questions with one answer that share a word, beyond which it tells nothing of them; bounds the pairs that are compared."""
-_SPACELESS = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]")
 
 Ints = NDArray[np.int64]
 
@@ -62,7 +60,7 @@ def question_groups(answers: Sequence[Answer]) -> Ints:
 def _paraphrases(answers: Sequence[Answer]) -> Iterator[tuple[int, int]]:
     """Pairs of questions without a subject that ask nearly the same for one answer; time is linear in the questions."""
     words = {
-        row: frozenset(_SPACELESS.sub(r" \g<0> ", normalise(answer.question)).split())
+        row: frozenset(SPACELESS.sub(r" \g<0> ", normalise(answer.question)).split())
         for row, answer in enumerate(answers)
         if not answer.subject
     }

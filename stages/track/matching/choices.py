@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import regex
 
-from ghosttrack.common.maths.text import compatible, normalise
-from ghosttrack.stages.track.matching.mentions import NEGATIONS, SPACELESS, denied_before, states
+from ghosttrack.common.maths.text import SPACELESS, compatible, normalise
+from ghosttrack.stages.track.matching.mentions import NEGATIONS, denied_before, states
 from ghosttrack.stages.track.matching.refusals import refuses
 from ghosttrack.stages.track.matching.words import either, words
 

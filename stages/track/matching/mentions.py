@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import regex
 
-from ghosttrack.common.maths.text import compatible, normalise, pointed_alike
+from ghosttrack.common.maths.text import SPACELESS, compatible, normalise, pointed_alike
 from ghosttrack.stages.track.matching.han import simplified
 from ghosttrack.stages.track.matching.words import either, table, words
 
@@ -32,7 +32,6 @@ _CLAUSE = regex.compile(
     + r")\b|\.(?=\s+(?:It|So|The|This|That|Then|Thus|Hence|Therefore)\b)",
     regex.I,
 )
-SPACELESS = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]")
 _KATAKANA = regex.compile(r"[\p{Katakana}ー]")
 _ALL_KANA = regex.compile(r"[\p{Hiragana}\p{Katakana}ー]+")
 _KATAKANA_OF = {code: code + 0x60 for code in range(0x3041, 0x3097)}
