@@ -30,12 +30,17 @@ _TEX = (
     (re.compile(r"\\sqrt\s*\{([^{}]*)\}"), r"√\1"),
     (re.compile(r"\\(?:times|cdot)\b"), "×"),
     (re.compile(r"\^\s*\{([^{}]*)\}"), r"^\1"),
+    (re.compile(r"<sup>([^<]*)</sup>"), r"^\1"),
+    (re.compile(r"(?:(?<=[^\W\d_])|(?<=[^\W\d_]\d))\^(\d*[-+])(?![\w(])"), r"\1"),  # Fe^{3+}
+    (re.compile(r"(?<=[^\W_])(?:_\{?|<sub>)(\d+)(?:\}|</sub>)?"), r"\1"),  # H_2O
+    (re.compile(r"(?<=\d)\*\*(?=-?\d)"), "^"),
     (re.compile(r"\\([%$&#_])"), r"\1"),
     (re.compile(r"\\neq?\b|!="), "≠"),
     (re.compile(r"\\leq?\b|<="), "≤"),
     (re.compile(r"\\geq?\b|>="), "≥"),
 )
 """What models write in mathematics, and what it says."""
+_WRITTEN_WITH = frozenset("\\^=_<*")
 _ROOT = re.compile(r"\b(?:sqrt|square root of)\s*(?:\(([^()]*)\)|(?=\d|\w\b))")
 _INITIALS = regex.compile(
     r"(?<![\p{L}\p{N}])(?:\p{Lu}\p{Ll}\.(?=\p{Lu}\.)(?:\p{Lu}\.)+|(?:\p{L}\.\s?){2,})(?![\p{L}\p{N}])|(?<![\p{L}\p{N}])(?:\p{L}\.)+\p{L}(?![\p{L}\p{N}])"
@@ -66,7 +71,7 @@ def compatible(text: str) -> str:
     and what TeX writes in numbers are what they stand for."""
     if "&" in text:
         text = _ENTITY.sub(lambda m: html.unescape(m[0]), text)
-    if "\\" in text or "^" in text or "=" in text:
+    if not _WRITTEN_WITH.isdisjoint(text):
         for pattern, plain in _TEX:
             text = pattern.sub(plain, text)
     if "sq" in text:

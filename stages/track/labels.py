@@ -23,6 +23,8 @@ _NOTHING = re.compile(r"[-/\\*#\s]*")
 _NEXT_QUESTION = re.compile(r"(?<=\S)\s*\n\s*(?:(?:Q|Question|User|Human)(?: \d+)?|Explanation|Note|Reason):")
 """Where a model goes on with a question of its own, or explains what it said."""
 
+_DUTCH = re.compile(r"(?is)^(?!.*\b(?:the|of|wh\w+)\b).*\b(?:de|het|een|van|welke?|wie|wat|waar)\b")
+"""Of a question: where it is asked in Dutch, `of` is an English `or`."""
 
 LABEL, JUDGE = "label", "judge"
 """Values of `data.matching` that no text decides: the file's own label, a model's verdict."""
@@ -48,6 +50,8 @@ def judge(
     matching: a value of `data.matching`; what no text can tell (`label`, `judge`) is by `auto` here.
     """
     golds = tuple(alias for alias in aliases if alias.strip())
+    if _DUTCH.search(query) and not any(" of " in gold for gold in golds):
+        answer = answer.replace(" of ", " or ")
     answer = corrected(_NEXT_QUESTION.split(_ASIDE.sub("", answer), maxsplit=1)[0])
     said = normalise(answer)
     if _NOTHING.fullmatch(said) and not any(gold.strip() == answer.strip() for gold in golds):

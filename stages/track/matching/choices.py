@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import regex
 
 from ghosttrack.common.maths.text import SPACELESS, compatible, normalise
-from ghosttrack.stages.track.matching.mentions import NEGATIONS, denied_before, states
+from ghosttrack.stages.track.matching.alternatives import offers
+from ghosttrack.stages.track.matching.mentions import NEGATIONS, SCRIPTS_MEET, denied_before, states
 from ghosttrack.stages.track.matching.refusals import refuses
 from ghosttrack.stages.track.matching.words import either, words
 
@@ -32,28 +33,31 @@ _NEITHER = re.compile(
 )
 _SO = re.compile(r"\b(?:so|therefore|thus|hence) (?:(?:the )?answer is )?(yes|no|true|false)$")
 _ALONE = regex.compile(r"[\s()\[\]*\"'“”:]*([A-Za-z])[\s()\[\]*\"'“”.,:!]*")
-_LEADING = regex.compile(r"[\s*\"'“(\[]*([A-Za-z])\**(?:[.):\]]+|\s+[-–—:])\s*\**(?=\S)")
+_LEADING = regex.compile(
+    r"[\s*\"'“(\[]*(?i:(?:option|choice|answer)\s)?([A-Za-z])\**(?:[.):\]]+|\s+[-–—:])\s*\**(?=\S)"
+)
 _NAMED = regex.compile(
     r"(?i:\b(?:(?:answer|option|choice|letter)(?:\s+(?:is|was|would be))?|\bi\s(?:\w+\s)?(?:pick|choose|select)|\b(?:so|therefore|thus|hence),?(?=\s))\s*:?\s*\**[(\[\"'“]?)([A-Z])(?![\p{L}\p{N}+#'’]|-\p{L})"
-    r"|[(\[{]([A-Za-z])[)\]}]|(?i:\b(?:option|choice|letter|answer\sis)\s)([a-z])(?=[.)]?\s*$)(?![\p{L}\p{N}+#'’]|-\p{L})"
+    r"|[(\[{]([A-Za-z])[)\]}]|(?i:\b(?:option|choice|letter|answer(?:\sis|:))\s)([a-z])(?=[.)]?\s*$)(?![\p{L}\p{N}+#'’]|-\p{L})"
 )
 _ORDINALS = ["first", "second", "third", "fourth", "fifth"]
 _COUNTED = re.compile(
     rf"(?:(?:the )?(?:correct |right )?answer is )?(?:the )?(?:({'|'.join(_ORDINALS)})(?: (?:one|option|choice|answer))?"
     r"|(last)(?: (?:one|option|choice|answer))?|(?:option|choice|answer|number) (\d{1,2})|(\d)(?:st|nd|rd|th)(?: (?:one|option|choice|answer))?)"
 )
-_BESIDE_HAN = regex.compile(
-    r"(?<=[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}])(?=[A-Z])|(?<=[A-Z])(?=[\p{Han}\p{Hiragana}])"
-)
 _LISTED = regex.compile(r"(?<=\s)[(\[]?([A-Z])[.)\]:]\s")
 _OF_OPTION = regex.compile(r"\b[A-Z]\b")
 _AFTER_IT = regex.compile(
-    r"\b(?:over|rather than|instead of)\s+\(?[A-Z]\)?(?!\p{L})|\b(?:because|although|though|whereas)\b.*"
+    r",?\s(?:(over|rather than|instead of)|because|since|although|though|whereas)\b.*", regex.I | regex.S
 )
 """What is said of other options behind one that is named."""
-_OVER = regex.compile(r"\s(?:over|rather than|instead of)\b", regex.I)
 _PREFERS = regex.compile(r"\b(?:choose|pick|prefer|select)\b", regex.I)
-_SOME = r"\(?[A-Z]\)?(?:(?:,|,?\s(?:and|or))\s\(?[A-Z]\)?)*(?!\p{L})"
+_THEREFORE = re.compile(r"[,;.]\s(?:so|therefore|thus|hence)\b,?", re.I)
+_WHOLE = re.compile(
+    r"(all|both|none|neither)(?: (?:of|three|four|are|is|the|them|these|those|above|options|answers|choices|correct|right|true|apply))*"
+)
+_LETTERS_TOGETHER = regex.compile(r"(?i:both\s)?([A-J])(?:(?:,\s|,?\sand\s)([A-J]))+(?i:\sonly)?")
+_SOME = r"\(?[A-Z]\)?(?:(?:,|,?\s(?:and|or))\s\(?[A-Z]\)?){0,9}(?!\p{L})"
 _REJECTED = regex.compile(
     rf"(?<!\p{{L}}){_SOME}\s+(?:is|are|was|were)\s+(?:(?:clearly|definitely|both|all)\s+)?(?:wrong|incorrect|false|not\s(?:right|correct))\b"
     rf"|\b(?i:eliminat|exclud|reject|discard|rul)\w*\s(?:out\s)?{_SOME}"
@@ -70,7 +74,7 @@ def is_letter(text: str) -> bool:
 
 def options_said(answer: str, n_options: int | None = None) -> set[str]:
     """Letters of the options that an answer chooses; letters that it denies are left out."""
-    answer = _BESIDE_HAN.sub(" ", compatible(answer))
+    answer = SCRIPTS_MEET.sub(" ", compatible(answer))
     if first := _OF_OPTION.search(answer):
         answer = answer[: first.end()] + _AFTER_IT.sub("", answer[first.end() :])
     answer = _REJECTED.sub("", answer)
@@ -111,19 +115,42 @@ def chooses(
     gold: a letter, one of the choices, or both (`A. Paris`). states: whether an answer states an option's text.
     """
     wanted, text = _wanted(gold, choices)
+    groups = {} if offers(answer) else _groups(choices)
     said = options_said(answer, len(choices) or None)
+    whole = _WHOLE.fullmatch(normalise(answer))
+    if together := groups.get(whole[1] if whole else frozenset(said)):
+        said = {together}
     body = _LEADING.sub("", compatible(answer), count=1) if _LEADING.match(answer) else answer
     if said:
         others = [choice for choice in choices if choice != text and normalise(choice) == normalise(body)]
         return said == {wanted} and not others if wanted else bool(text) and states(answer, text or "")
     if text is None:
         return False
-    if (over := _OVER.search(answer)) and _PREFERS.search(answer, endpos=over.start()):
-        answer = body = answer[: over.start()]
+    after = _AFTER_IT.search(answer)
+    if after and (not after[1] or _PREFERS.search(answer, endpos=after.start())):
+        answer = body = answer[: after.start()]
+    reasons = _THEREFORE.split(answer)
+    if any(states(reasons[-1], choice) for choice in choices):
+        answer = body = reasons[-1]
     if normalise(body) in map(normalise, choices):
         return normalise(body) == normalise(text)
     rivals = [choice for choice in choices if choice != text and states(answer, choice)]
+    if together := groups.get(frozenset(LETTERS[choices.index(rival)] for rival in rivals)):
+        return together == wanted
     return states(answer, text) and all(normalise(rival) in normalise(text) for rival in rivals)
+
+
+def _groups(choices: Sequence[str]) -> dict[frozenset[str] | str, str]:
+    """The letter of each option that stands for others, by their letters or by its first word: `both A and C`, `all of the above`."""
+    result: dict[frozenset[str] | str, str] = {}
+    for place, choice in enumerate(choices):
+        first = normalise(choice).partition(" ")[0]
+        if match := _LETTERS_TOGETHER.fullmatch(choice.strip()):
+            result[frozenset(match.captures(1) + match.captures(2))] = LETTERS[place]
+        elif first in ("all", "both") and place > 1 and _WHOLE.fullmatch(normalise(choice)):
+            result[frozenset(LETTERS[:place])] = LETTERS[place]
+        result.setdefault(first, LETTERS[place])
+    return result
 
 
 def _wanted(gold: str, choices: Sequence[str]) -> tuple[str | None, str | None]:

@@ -3,28 +3,33 @@
 import regex
 
 from ghosttrack.common.maths.text import normalise
+from ghosttrack.stages.track.matching.refusals import refuses
 from ghosttrack.stages.track.matching.words import either
 
 _REJECTED = regex.compile(
     rf"(?<![^.?!…。！？؟\n])[^.?!…。！？؟\n]*+[?？؟]\s*(?={either('no_then')})", regex.I
 )
 """A question that is answered with no."""
-_BELIEVED = regex.compile(
-    rf"(?<![^.?!\n])\s*(?:{either('believed')})\s(?:(?:often|still|might|may|commonly|wrongly|mistakenly)\s)*"
-    r"(?:think|thought|believ|assum|say|said|claim|guess|expect)\w*\b[^.?!\n]*?\b(?:but|however)\b,?",
-    regex.I,
+_SENTENCE, _BEGINS = r"[^.?!。！？\n]", r"(?<=(?:^|[.?!。！？\n])\s{0,3})"
+_OTHERS = either("believed").replace("…", _SENTENCE + "{0,120}?").replace(r"\A", _BEGINS)
+_BELIEVED = regex.compile(rf"{_BEGINS}{_SENTENCE}{{0,60}}?(?:{_OTHERS}),?", regex.I)
+"""What others believe, or the answer grants, before it says something else."""
+_REASON = regex.compile(
+    r"^(\W*[\p{Lu}\p{N}]\S*(?: (?:\p{Lu}\S*|of|the)){0,3}), (?:because|since)\b(?! of\b).*", regex.S
 )
-"""What others believe, and the answer then denies."""
+"""Of a name: `Rome, because Milan is smaller`."""
 _TAKEN_BACK = regex.compile(
     rf"(?<![\p{{L}}\p{{N}}])(?:{either('taken_back')})(?!(?<=\p{{L}})\p{{L}})"
-    rf"|(?:\.{{2,}}|…|\s[-–—]+|—)\s*(?:no(?=,)|actually(?=,?(?:\s+[^\s]+){{1,5}}$))|(?<=[\p{{L}}\p{{N}}]),\s(?:{either('no_then')}),\s(?-i:(?=[\p{{Lu}}\p{{N}}]))|(?<=[.!])\s(?:sorry|actually),?(?=(?:\s+[^\s]+){{1,2}}$)",
+    rf"|(?:\.{{2,}}|…|\s[-–—]+|—)\s*(?:no(?=,)|actually(?=,?(?:\s+[^\s]+){{1,5}}$))|(?<=[\p{{L}}\p{{N}}]),\s(?:{either('no_then')}),\s(?-i:(?=[\p{{Lu}}\p{{N}}]))|(?<=[.!])\s(?:sorry|actually|no(?=,)),?(?=(?:\s+[^\s]+){{1,2}}$)",
     regex.I,
 )
 
 
 def corrected(answer: str) -> str:
     """The answer from behind its last correction on, without questions that it answers with no; all of it where nothing follows."""
-    answer = _BELIEVED.sub("", _REJECTED.sub("", answer))
+    answer = _REASON.sub(r"\1", _REJECTED.sub("", answer))
+    if (rest := _BELIEVED.sub("", answer)).strip() and not refuses(rest):
+        answer = rest
     for mark in reversed(list(_TAKEN_BACK.finditer(answer))):
         if normalise(rest := answer[mark.end() :]):
             return rest.lstrip(" ,.:;!–—，。、")

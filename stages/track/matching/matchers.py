@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
+import regex
+
 from ghosttrack.common.maths.text import normalise
 from ghosttrack.stages.track.matching.alternatives import decided, offers
 from ghosttrack.stages.track.matching.choices import chooses, is_letter, pole, verdict
 from ghosttrack.stages.track.matching.dates import dates, short_days, times, whole_date, whole_time
 from ghosttrack.stages.track.matching.han import simplified
-from ghosttrack.stages.track.matching.mentions import denied_before, states
+from ghosttrack.stages.track.matching.mentions import denied_before, denied_behind, states
 from ghosttrack.stages.track.matching.people import acronym_forms, names_person, untitled
 from ghosttrack.stages.track.matching.quantities import (
     may_be_a_word,
@@ -45,7 +47,9 @@ _NOTE = re.compile(
 _KINDS = "|".join(table("names")["kinds"].split())
 _KIND = re.compile(rf"^(?:{_KINDS}) | (?:{_KINDS})$")
 _OTHER_KIND = re.compile(rf" (?:{_KINDS}|{'|'.join(table('names')['other_kinds'].split())})\b", re.IGNORECASE)
-_LAST_FIRST = re.compile(r"^\W*([^\W\d][^,()\d\n]*), ([^\W\d][^,()\d\n]*?)\W*$")
+_LAST_FIRST = regex.compile(
+    r"^\W*(\p{L}[^\s,()\d]*(?: [^\s,()\d]+){0,2}), ([\p{Lu}\p{Lo}][^\s,()\d]*(?: [^\s,()\d]+){0,2}?\.?)\W*$"
+)
 _ITEMS = re.compile(rf"\s*(?:,|;|&|\b(?:{either('and')})\b|\n)+\s*(?:and\s)?\s*")
 _HAN_ITEMS = re.compile("[、和与與及]")
 _HYPHEN = re.compile(r"(?<=[^\W\d])-(?=[^\W\d])")
@@ -83,7 +87,7 @@ def contains(answer: str, key: Key) -> bool:
     swapped = answer if offers(answer) else _LAST_FIRST.sub(r"\2 \1", answer)
     if swapped != answer and any(states(swapped, gold) for gold in key.golds):
         return True
-    if any(names_person(answer, gold, key.person) for gold in key.golds):
+    if any(names_person(swapped, name, key.person) for name in (*key.golds, *forms)):
         return True
     numbered = [gold for gold in map(with_numerals, (*key.golds, *forms)) if any(c.isdecimal() for c in gold)]
     return bool(numbered) and any(states(with_numerals(answer), gold) for gold in numbered)
@@ -251,7 +255,10 @@ def _holds_number(answer: str, gold: str) -> bool:
     if so := list(_SO.finditer(answer)):
         answer = answer[so[-1].end() :]
     if any(
-        q.same(wanted) and not _BEYOND.search(text[: q.start]) and not denied_before(text[: q.start], "0")
+        q.same(wanted)
+        and not _BEYOND.search(text[: q.start])
+        and not denied_before(text[: q.start], "0")
+        and not denied_behind(text[q.end :])
         for text in dict.fromkeys(
             (spell_out(answer), ratios(spell_out(answer)), _other_marks(spell_out(answer), gold))
         )

@@ -27,11 +27,16 @@ _NEITHER = regex.compile(rf"\b({either('neither')})\s([^.;!?\n]{{1,40}}?),?\s\1\
 _COMPOUND = regex.compile(r"(?<=\p{L})[-‐‑–](?=\p{Lu}\p{Ll})")
 _POSSESSIVE = regex.compile(r"(?<=\p{L})['’`ʼ]s(?!\p{L})")
 _CLAUSE = regex.compile(
-    r"[,;:!?\n()…—。、，！？；：（）।؟،]+(?!\d)|(?<=[\p{L}\p{N}]{3})\.(?=\s|$)|(?<=\bno)\.(?=\s+\p{L})|\s[-–]+\s|(?<!\b(?:everything|everyone|anything|anyone|anywhere|all) )\bbut\b|\b(?:"
+    rf"[,;:!?\n()…—。、，！？；：（）।؟،]+(?!\d|\s(?:{'|'.join(table('names')['that'].split())})\b|\s?(?:incorrect|wrong|false)\W*$)"
+    r"|(?<=[\p{L}\p{N}]{3})\.(?=\s|$)|(?<=\bno)\.(?=\s+\p{L})|\s[-–]+\s|(?<!\b(?:everything|everyone|anything|anyone|anywhere|all) )\bbut\b|\b(?:"
     + either("but")
     + r")\b|\.(?=\s+(?:It|So|The|This|That|Then|Thus|Hence|Therefore)\b)",
     regex.I,
 )
+SCRIPTS_MEET = regex.compile(
+    rf"(?<=[\p{{Latin}}\d])(?={SPACELESS.pattern}|\p{{Hangul}})|(?<={SPACELESS.pattern}|\p{{Hangul}})(?=[\p{{Latin}}\d])"
+)
+"""Between letters of two scripts, of which one has no spaces: Paris|です, 选|B."""
 _KATAKANA = regex.compile(r"[\p{Katakana}ー]")
 _ALL_KANA = regex.compile(r"[\p{Hiragana}\p{Katakana}ー]+")
 _KATAKANA_OF = {code: code + 0x60 for code in range(0x3041, 0x3097)}
@@ -46,7 +51,7 @@ _PHRASES = tuple(phrase.split() for phrase in _NAMES["denials"])
 _NOBODY = frozenset(_NAMES["nobody"].split())
 _AFFIRMED = frozenset(_NAMES["affirming"].split())
 _DENIED_AFTER = regex.compile(
-    rf"^\s*(?:{either('denied_after')}|\s*(?:(?:is|was|would be) (?:(?:the )?(?:incorrect|wrong|false)|not|never)|no longer|(?:isnt|wasnt|(?:cannot|cant|couldnt|could not) be))\b(?! (?:only|just|far|merely|to be)))"
+    rf"^\s*(?:{either('denied_after')})(?!\s(?:{'|'.join(_AFFIRMED)}|far|to be|excluded|ruled out|unlikely)\b)"
 )
 _BESIDE = regex.compile(
     rf"(?:^|\s)(?:{either('beside')})\s(?:(?:the\s)?(?:city|town|village|capital)\s(?:of\s)?)?(?:the\s)?$"
@@ -54,7 +59,7 @@ _BESIDE = regex.compile(
 _DENIED_BEFORE = regex.compile(f"(?:{either('not_apart')})$")
 _PREFIXES = [regex.compile(one["prefixes"]) for one in table("languages").values() if "prefixes" in one]
 _ENDINGS = [
-    (ending, frozenset(others.split()))
+    (ending, frozenset(map(normalise, others.split())))
     for one in table("languages").values()
     for ending, others in one.get("endings", {}).items()
 ]
@@ -121,7 +126,7 @@ def states(answer: str, name: str) -> bool:
         and normalise(answer) != key
     ):
         return bool(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", answer))
-    answer = _ASKED_BACK.sub("", answer)
+    answer, name = (SCRIPTS_MEET.sub(" ", text) for text in (_ASKED_BACK.sub("", answer), name))
     if _states_words(answer, name):
         return True
     for pattern, plain in _LOOSE:
@@ -147,21 +152,30 @@ def denied(words: Sequence[frozenset[str]], clause: Sequence[int], place: int) -
     for back in range(place - 1, max(place - 1 - _REACH, -1), -1):
         if clause[back] != clause[place]:
             break
-        after = words[back + 1] if back + 1 < len(words) else frozenset()
+        after = next((word for word in words[back + 1 : back + 3] if not word & {"a", "any"}), frozenset())
         if words[back] & NEGATIONS and not after & _AFFIRMED:
             numero = "no" in words[back] and back + 1 == place and any(w[0].isdecimal() for w in words[place])
             return not numero
         if any(one in words[back] and other in after for one, other in _PHRASES):
-            return not (back and words[back - 1] & NEGATIONS | words[back - 1] & _NOBODY)
+            twice = range(bisect_left(clause, clause[place]), back)  # nothing other than, not anything but
+            return not any(
+                words[first] & NEGATIONS or (first == back - 1 and words[first] & _NOBODY) for first in twice
+            )
     return False
 
 
 def denied_before(text: str, what: str = "\ue003") -> bool:
     """Whether the text ends in a clause that denies what comes next. what: a stand-in for it, of its kind."""
-    if _DENIED_BEFORE.search(text.rstrip()):
+    text = text[-200:].rstrip()  # more than a negation reaches
+    if _DENIED_BEFORE.search(text):
         return True
     words = _words(f"{text} {what}")
     return denied(words.spellings, words.clause, len(words.spellings) - 1)
+
+
+def denied_behind(text: str) -> bool:
+    """Whether a text begins with what denies what stands before it."""
+    return bool(_DENIED_AFTER.match(normalise(_CLAUSE.split(text[:40], maxsplit=1)[0])))
 
 
 def _places(said: _Words, wanted: Sequence[frozenset[str]]) -> Iterator[int]:

@@ -54,6 +54,7 @@ def names_person(answer: str, gold: str, asked: bool) -> bool:
             same = given[0][0] == wanted[0][0]
         else:
             same = given == [part for place, part in enumerate(wanted) if not place or len(part) > 1]
+            same |= asked and given == wanted[-len(given) :]  # García Márquez
         if same and states(answer, surname):
             return True
     return False
@@ -62,7 +63,7 @@ def names_person(answer: str, gold: str, asked: bool) -> bool:
 @lru_cache(maxsize=16_384)
 def _acronym(gold: str) -> tuple[str, "regex.Pattern[str] | None"]:
     """The acronym of a name, and how an answer writes it; or of an acronym, and how a name of it is written."""
-    parts = [part for part in regex.findall(r"\p{L}+", gold) if part.lower() not in _LEFT_OUT]
+    parts = [part for part in regex.findall(r"\p{L}[\p{L}'’]*", gold) if part.lower() not in _LEFT_OUT]
     if len(parts) > 1 and all(part[0].isupper() for part in parts):
         short = "".join(part[0] for part in parts)
         return short, regex.compile(r"(?<![\p{L}.])" + r"\.?\s?".join(short) + r"(?!\p{L})")
@@ -108,4 +109,5 @@ def _parts(names: str) -> list[str]:
 
 def _bare(text: str) -> str:
     """A text without the marks of its letters, in its own case."""
-    return "".join(c for c in unicodedata.normalize("NFD", text) if not unicodedata.combining(c))
+    text = unicodedata.normalize("NFD", text.translate({ord("’"): "'", ord("‘"): "'"}))
+    return "".join(c for c in text if not unicodedata.combining(c))

@@ -94,7 +94,7 @@ _BOUND_AFTER = re.compile(
     r"\s?(?:(\+|(?:or|and) (?:more|above|over|older|higher))|(?:or|and) (?:less|fewer|below|under|younger))(?!\w|\+)"
 )
 _RATIO = re.compile(r"(?<![\d.,/])(\d+) (?:out of|in(?: every)?) (\d+)\b(?![.,/]?\d)")
-_RANGE = re.compile(r"\s?(?:[-–—~〜～]|to|and|until|through)\s?", re.IGNORECASE)
+_RANGE = re.compile(r"(?i)\s?(?:[-–—~〜～]|(?:up )?to|and|until|through|bis|à|до|tot|até|hasta)\s?")
 _UNSPACED = regex.compile(
     r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Hangul}\p{Arabic}\p{Hebrew}\p{Devanagari}]"
 )
@@ -119,6 +119,7 @@ _FRACTION_WORDS = regex.compile(
 _PER = re.compile(
     r"\b(mile|kilomet(?:re|er)|km|met(?:re|er))s? (?:per|an) (hour|second)( squared)?\b", re.IGNORECASE
 )
+_OPERATION = re.compile(r"(\d ?(?:[-+*/×x]|plus|minus|times) ?[\d.]+) (?:is|equals|makes|gives) (?=-?\d)")
 _LATER_EQUALS = re.compile(r"(?:[^.;!?\n=]|[.]\d)*=")
 
 
@@ -211,6 +212,7 @@ def spell_out(text: str) -> str:
     plain = re.sub(r"\b(\d+) and (?:1|one|a) half\b(?: (1(?:000)+)\b)?", _and_a_half, plain)
     names = "|".join(_FRACTIONS)
     plain = re.sub(rf"\b(\d+)[ -]({names})s?\b(?: of an?\b)?", lambda m: f"{m[1]}/{_FRACTIONS[m[2]]}", plain)
+    plain = _OPERATION.sub(r"\1 = ", plain)
     return re.sub(r"(?<![\w/])half\b(?: an?\b)?", "1/2", plain)
 
 
@@ -456,6 +458,8 @@ def _added(last: Quantity, quantity: Quantity, between: str) -> Quantity | None:
         return last._replace(
             value=last.value + quantity.stated * _UNITS["in"][1], end=quantity.end
         )  # 5 foot 11
+    if (last.dimension, quantity.dimension) == ("years", "months"):
+        return last._replace(value=last.value + quantity.value / 12, end=quantity.end)
     if quantity.dimension not in ("time", "length", "mass") or quantity.dimension != last.dimension:
         return None
     if quantity.value / quantity.stated >= last.value / last.stated:

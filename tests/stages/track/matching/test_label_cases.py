@@ -1145,11 +1145,12 @@ def test_a_surname_is_enough_where_a_person_is_asked_for(
     assert judge(answer, [gold], question).label == int(not right)
 
 
-@pytest.mark.parametrize("piece", ["word ", "I say word ", "more than 5 or 6 "])
+@pytest.mark.parametrize("piece", ["word ", "I say word ", "more than 5 or 6 ", "A, B and "])
 def test_a_long_answer_is_judged_in_a_time_that_grows_with_its_length(piece: str) -> None:
     def seconds(times: int) -> float:
         start = time.process_time()
         judge(piece * times, ["Paris"])
+        judge(piece * times, ["5"])
         judge(piece * times, ["A", "Paris"], choices=("Paris", "Oslo"))
         return time.process_time() - start
 
