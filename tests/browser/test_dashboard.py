@@ -358,14 +358,15 @@ def test_the_picture_of_every_answer_ends_in_that_answer(page: Chromium, made_up
     right = 0
     for number, record in enumerate(made_up.lines("track/answers", "generations.jsonl")):
         page.go(f"#/question/{record['id'].replace('/', '%2F').replace(' ', '%20')}")
-        last = page.run(
-            "Number([...document.querySelectorAll('svg.trajectory:not(.small) .leads')].at(-1).dataset.token)"
+        titles = page.run(
+            "[...document.querySelectorAll('svg.trajectory:not(.small) title')].map(e => e.textContent)"
         )
-        assert last == record["token_ids"][0]
+        leads = [text for text in titles if re.fullmatch(r"layer \d+: .* leads", text)]
+        assert leads[-1] == f"layer 5: {record['tokens'][0].replace(' ', '␣')} leads"
         gold = 1 + WORDS.index(record["gold"])
         own = candidates[(candidates.question == number) & (candidates.position == 0)].token.tolist()
         drawn = page.run(
-            "document.querySelector('svg.trajectory:not(.small) > path.bandpiece.right') !== null"
+            "document.querySelector('svg.trajectory:not(.small) [aria-label=area] [fill=\"url(#dots)\"]') !== null"
         )
         assert drawn == (gold in own[1:])
         right += drawn
@@ -451,6 +452,67 @@ def test_any_question_stands_beside_another_and_figures_can_be_saved(page: Chrom
     assert page.console == []
 
 
+PAGES_WITH_CHARTS = ["#/overview", "#/results", "#/sae", "#/sae/2", QUESTION, "#/feature/2/3"]
+
+
+@pytest.mark.parametrize("width", [1400, 390])
+def test_charts_have_ink_axes_and_labels_inside_them(page: Chromium, width: int) -> None:
+    """Nothing is cut, and no label of an axis lies over another of it."""
+    page.call(
+        "Emulation.setDeviceMetricsOverride", width=width, height=1000, deviceScaleFactor=1, mobile=False
+    )
+    try:
+        charts = 0
+        for fragment in PAGES_WITH_CHARTS:
+            page.go(fragment)
+            for chart in page.run(CHARTS):
+                charts += 1
+                assert chart["ink"] > 0, (fragment, chart)
+                assert chart["labels"] > 2, (fragment, chart)
+                assert chart["cut"] == [], (fragment, chart)
+                assert chart["over"] == [], (fragment, chart)
+        assert charts >= 14
+    finally:
+        page.call(
+            "Emulation.setDeviceMetricsOverride", width=1400, height=1000, deviceScaleFactor=1, mobile=False
+        )
+
+
+CHARTS = """[...document.querySelectorAll('figure.chart')].map((figure) => {
+  const svg = figure.querySelector('svg'), box = svg.getBoundingClientRect(), texts = [...svg.querySelectorAll('text')].filter((e) => e.textContent.trim());
+  const outside = (b) => b.left < box.left - 1 || b.right > box.right + 1 || b.top < box.top - 1 || b.bottom > box.bottom + 1;
+  const over = [...svg.querySelectorAll('[aria-label$="axis tick label"]')].flatMap((axis) => [...axis.querySelectorAll('text')].filter((e, i, all) => {
+    const a = e.getBoundingClientRect(), b = all[i + 1]?.getBoundingClientRect();
+    return b && a.left < b.right && b.left < a.right && a.top < b.bottom - 2 && b.top < a.bottom - 2;
+  }));
+  return {title: figure.querySelector('figcaption').textContent, labels: texts.length,
+    ink: svg.querySelectorAll('[aria-label=line] path, [aria-label=area] path, [aria-label=bar] rect, [aria-label=rect] rect, [aria-label=dot] circle').length,
+    cut: texts.filter((e) => outside(e.getBoundingClientRect())).map((e) => e.textContent), over: over.map((e) => e.textContent)};
+})"""
+
+
+def test_a_chart_says_the_value_under_the_pointer(page: Chromium, made_up: Results) -> None:
+    page.go("#/sae")
+    first = made_up.json("sae_train/quality", "sae_quality.json")["layers"][0]
+    x, y = page.run(
+        "(() => { const box = document.querySelector('figure.chart [aria-label=dot] circle').getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2] })()"
+    )
+    page.call("Input.dispatchMouseEvent", type="mouseMoved", x=x + 3, y=y - 3)
+    page.wait("document.querySelector('figure.chart [aria-label=tip] text') !== null")
+    said = page.run("document.querySelector('figure.chart [aria-label=tip] text').textContent")
+    assert said.replace("\u200b", " ").split() == f"L0 layer 0, L0 {first['l0']:.3f}".split()
+
+
+def test_the_charting_library_is_run_once_and_comes_with_the_file(browser: Chromium, file: Path) -> None:
+    browser.call("Page.navigate", url="about:blank")
+    browser.open(file, "#/sae")
+    assert browser.run("typeof Plot.plot") == "function"
+    assert browser.run("document.querySelectorAll('head script').length") == 2
+    browser.go("#/sae/2")
+    assert browser.run("document.querySelectorAll('head script').length") == 2
+    assert all(url.startswith("file:") or url == "about:blank" for url in browser.requests())
+
+
 def test_markup_in_texts_is_shown_and_never_run(page: Chromium) -> None:
     for fragment in (
         "#/questions",
@@ -484,7 +546,7 @@ def test_every_link_of_a_file_with_little_room_leads_to_a_page(browser: Chromium
 
     make_run(tmp_path, questions=4, positions=3, tracks=10, latents=24)
     file = tmp_path / "small.html"
-    file.write_text(build(Results.open(str(tmp_path), "made-up"), limit=400e3))
+    file.write_text(build(Results.open(str(tmp_path), "made-up"), limit=620e3))
     browser.console.clear()
     browser.open(file)
     wanted, seen = ["#/overview", *EVERY_PAGE[:-1]], set()
@@ -633,7 +695,7 @@ CONTRAST = """(() => {
     return [r, g, b].map((v, i) => a * v + (1 - a) * below[i]);
   };
   let worst = {ratio: 99};
-  for (const e of document.querySelectorAll('p, a, td, th, h1, h2, h3, li, b, span, button, dt, dd, mark, caption, figcaption, summary, code, pre, label, input, select, text.tick, text.label, text.lanelabel')) {
+  for (const e of document.querySelectorAll('p, a, td, th, h1, h2, h3, li, b, span, button, dt, dd, mark, caption, figcaption, summary, code, pre, label, input, select, text.tick, text.label, text.lanelabel, .chart text')) {
     if (!e.textContent.trim() || e.closest('.unseen, .skip')) continue;
     const style = getComputedStyle(e), [a, b] = [light(parse(e instanceof SVGElement ? style.fill : style.color)), light(groundOf(e))];
     const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);

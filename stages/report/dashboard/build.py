@@ -52,6 +52,8 @@ LIMIT = 38e6
 """Bytes that the file should stay under."""
 SCRIPTS = ("data.js", "dom.js", "charts.js", "save.js", "trajectory.js", "overview.js", "sae.js", "results.js", "explorer.js",
            "feature.js", "live.js", "main.js")  # fmt: skip
+LIBRARY = ("vendor/d3.min.js", "vendor/plot.umd.min.js")
+"""What draws the charts, in the order in which they are run."""
 REPORTS = {REPORT: "evaluate/all", QUALITY: "sae_train/quality", TOKEN_METRICS: "detect/tokens"}
 """Files that the page holds whole, since it shows their numbers, and their units."""
 SAMPLE = 6
@@ -122,7 +124,7 @@ def build(results: Results, limit: float = LIMIT) -> str:
     book = FeatureBook(results, found.census, [record["id"] for record in own])
     run = run_data(results, len(own))
     questions, tokens = pack(index(records, scored, len(others))), pack(texts)
-    room = limit - len(pack(run)) - len(questions) - len(tokens) - 3e5
+    room = limit - len(page(results.name, pack(run), {"questions": questions, "tokens": tokens})) - 1.6e5
     blocks = Blocks(records, found, book)
     detail = next((each for each in DETAILS if blocks.size(each) * 1.03 < room), DETAILS[-1])
     features, drawn = blocks.shown(detail.tracks), blocks.drawn(detail.tracks)
@@ -199,12 +201,15 @@ def page(name: str, run: str, blocks: dict[str, str], *, served: bool = False) -
     """The page with its blocks; served: it asks for them where it was loaded from, and needs none here."""
     style = _web("style.css")
     script = '"use strict";\n(() => {\n' + "\n".join(_web(file) for file in SCRIPTS) + "\n})();\n"
-    policy = f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}; img-src blob:; base-uri 'none'; form-action 'none'"
+    library = [_web(file) for file in LIBRARY]
+    charting = pack({"scripts": library, "notice": _web("vendor/NOTICE.txt")})
+    admitted = " ".join(map(_digest, [script, *library]))
+    policy = f"default-src 'none'; style-src {_digest(style)}; script-src {admitted}; img-src blob:; base-uri 'none'; form-action 'none'"
     if served:
         policy += "; connect-src 'self'"
     head = _web("page.html")
     for key, value in {"POLICY": policy, "TITLE": html.escape(f"GhostTrack: {name}"), "STYLE": style, "SCRIPT": script,
-                       "RUN": "" if served else _inert("run", run), "SERVED": " data-served" * served}.items():  # fmt: skip
+                       "RUN": _inert("charting", charting) + ("" if served else _inert("run", run)), "SERVED": " data-served" * served}.items():  # fmt: skip
         head = head.replace(f"<!--{key}-->", value)
     return head + "\n".join(_inert(key, block) for key, block in blocks.items()) + "\n</body>\n</html>\n"
 

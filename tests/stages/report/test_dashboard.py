@@ -6,6 +6,7 @@ import itertools
 import json
 import re
 import shutil
+from importlib.resources import files
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -49,7 +50,7 @@ def page(results):
 @pytest.fixture(scope="module")
 def small_page(results):
     """With the least detail."""
-    return build(results, limit=500e3)
+    return build(results, limit=720e3)
 
 
 @pytest.fixture(scope="module")
@@ -185,16 +186,33 @@ def test_texts_are_never_markup_in_the_file(page):
     assert page.count("<script>") == 1
 
 
-def test_only_our_own_script_and_style_are_admitted(page):
+def test_only_our_own_script_and_style_and_the_charting_library_are_admitted(page):
     policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)[1]
     for tag in ("script", "style"):
         content = re.search(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)[1]
         digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
         assert f"{tag}-src 'sha256-{digest}'" in policy
+    library = packing.unpack(blocks(page)["charting"])[0]
+    for script in library["scripts"]:
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        assert f" 'sha256-{digest}'" in policy
     assert "default-src 'none'" in policy
     assert not re.search(r"https?://(?!www\.w3\.org/2000/svg)", page)
     assert "innerHTML" not in page
     assert "insertAdjacentHTML" not in page
+
+
+def test_the_charting_library_is_what_its_notice_says_and_comes_with_its_licences(page):
+    vendor = files("ghosttrack.stages.report.dashboard") / "web" / "vendor"
+    notice = (vendor / "NOTICE.txt").read_text(encoding="utf-8")
+    said = {name: digest for digest, name in re.findall(r"^([0-9a-f]{64})  (\S+)  ", notice, re.MULTILINE)}
+    found = {each.name: each.read_bytes() for each in vendor.iterdir() if each.name.endswith(".js")}
+    assert {name: hashlib.sha256(content).hexdigest() for name, content in found.items()} == said
+    library = packing.unpack(blocks(page)["charting"])[0]
+    assert sorted(library["scripts"]) == sorted(content.decode() for content in found.values())
+    assert library["notice"] == notice
+    for name in ("Observable Plot", "D3", "d3-ease", "robust-predicates", "interval-tree-1d", "isoformat"):
+        assert re.search(rf"^== (In [\w ]+: )?{name}$", notice, re.MULTILINE)
 
 
 def test_tokens_read_as_the_tokenizer_decodes_them():
@@ -232,7 +250,7 @@ def test_a_small_limit_leaves_out_detail_but_no_question(small_page, page):
 
 def test_every_feature_that_a_page_links_to_has_a_page(tmp_path):
     make_run(tmp_path, questions=3, positions=3, tracks=30, latents=400)
-    small = blocks(build(Results.open(str(tmp_path), "made-up"), limit=430e3))
+    small = blocks(build(Results.open(str(tmp_path), "made-up"), limit=650e3))
     index, columns = packing.unpack(small["features"])
     known = set(zip(columns["layer"].tolist(), columns["latent"].tolist(), strict=True))
     pages = [page for key in small if re.fullmatch(r"f\d+", key) for page in packing.unpack(small[key])[0]]

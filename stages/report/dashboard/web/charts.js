@@ -1,108 +1,74 @@
-// Charts as SVG. Colours come from classes, so that light and dark are a matter of style; series also differ by dash.
+// Charts, drawn by Observable Plot. It is a block of the page, run when a page with a chart is first shown. Colours are variables of
+// the style sheet, so that light and dark are a matter of style; series also differ by dash.
 
-const COLOURS = ["c0", "c1", "c2", "c3", "c4", "c5"];
-const DASHES = [null, "7 4", "2 3", "9 3 2 3", "12 4", "4 4"];
+let library;
+const charting = () => (library ??= block("charting").then(({ data }) => {
+  for (const text of data.scripts) document.head.append(h("script", null, text));
+  return data.notice;
+}));
 
-const ticksOf = (low, high, count = 5) => {
-  const raw = (high - low) / count;
-  const power = 10 ** Math.floor(Math.log10(raw || 1));
-  const step = [1, 2, 2.5, 5, 10].map((m) => m * power).find((candidate) => candidate >= raw) ?? power;
-  const ticks = [];
-  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + 1e-9; i++) ticks.push(i * step);
-  return ticks;
-};
-const tickText = (value) => (Math.abs(value) >= 1000 ? value.toLocaleString("en-US") : String(Number(value.toPrecision(6)))).replace("-", "−");
+const DASHES = ["none", "7 4", "2 3", "9 3 2 3", "12 4", "4 4"];
+const PATTERNS = { against: "url(#hatch)", right: "url(#dots)", sae_error: "url(#cross)" };
+const ink = (kind) => PATTERNS[kind] ?? `var(--${kind})`;
+const mark = (...shapes) => s("svg", { viewBox: "0 0 34 14", width: 34, height: 14, "aria-hidden": "true" }, shapes);
+const swatch = (kind) => mark(s("rect", { fill: ink(kind), y: 2, width: 34, height: 10 }));
+const GUIDE = { stroke: "var(--soft)", strokeDasharray: "2 4" };
+const axis = (label, more) => ({ label, labelAnchor: "center", labelArrow: "none", ticks: 5, ...more });
 
-// series: {name, points: [[x, y]], low, high (arrays of y), marks}. The box is in CSS pixels at full width.
-function lineChart({ title, series, x, y, xLabel, yLabel, width = 520, height = 330, diagonal, marks = [], xTick = tickText, legend = true }) {
-  const left = 58, right = 14, top = 16, bottom = 48;
-  const xs = x ?? extent(series.flatMap((each) => each.points.map((p) => p[0])));
-  const ys = y ?? extent(series.flatMap((each) => [...each.points.map((p) => p[1]), ...(each.low ?? []), ...(each.high ?? [])]));
-  const px = (value) => left + ((value - xs[0]) / (xs[1] - xs[0] || 1)) * (width - left - right);
-  const py = (value) => height - bottom - ((value - ys[0]) / (ys[1] - ys[0] || 1)) * (height - top - bottom);
-  const path = (points) => points.filter((p) => p[1] !== null).map((p, i) => `${i ? "L" : "M"}${px(p[0]).toFixed(1)},${py(p[1]).toFixed(1)}`).join("");
-  const picture = s("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${title}. ${series.map((each) => each.name).join("; ")}` },
-    ticksOf(...ys).map((tick) => [
-      s("line", { class: "grid", x1: left, x2: width - right, y1: py(tick), y2: py(tick) }),
-      s("text", { class: "tick", x: left - 7, y: py(tick) + 4, "text-anchor": "end" }, tickText(tick)),
-    ]),
-    ticksOf(...xs).map((tick) => s("text", { class: "tick", x: px(tick), y: height - bottom + 18, "text-anchor": "middle" }, xTick(tick))),
-    s("line", { class: "axis", x1: left, x2: width - right, y1: py(ys[0]), y2: py(ys[0]) }),
-    s("text", { class: "label", x: (left + width - right) / 2, y: height - 8, "text-anchor": "middle" }, xLabel),
-    s("text", { class: "label", transform: `translate(14 ${(top + height - bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, yLabel),
-    diagonal && s("line", { class: "guide", x1: px(xs[0]), y1: py(diagonal[0]), x2: px(xs[1]), y2: py(diagonal[1]) }),
-    marks.map((mark) => [
-      s("line", { class: "guide", x1: left, x2: width - right, y1: py(mark.y), y2: py(mark.y) }),
-      s("text", { class: "tick", x: width - right, y: py(mark.y) - 5, "text-anchor": "end" }, mark.text),
-    ]),
-    series.map((each, i) => each.low && s("path", {
-      class: `band ${COLOURS[i % 6]}`,
-      d: path([...each.points.map((p, j) => [p[0], each.low[j]]), ...each.points.map((p, j) => [p[0], each.high[j]]).reverse()]) + "Z",
-    })),
-    series.map((each, i) => s("path", { class: `line ${COLOURS[i % 6]}`, d: path(each.points), "stroke-dasharray": DASHES[i % 6] }, s("title", null, each.name))),
-    series.map((each, i) => each.dots && each.points.filter((p) => p[1] !== null).map((p) =>
-      s("circle", { class: `dot ${COLOURS[i % 6]}`, cx: px(p[0]), cy: py(p[1]), r: 4 }, s("title", null, `${each.name}: ${xTick(p[0])}, ${tickText(Number(p[1].toFixed(4)))}`)))));
-  return h("figure", { class: "chart" }, h("figcaption", null, title), picture, legend && series.length > 1 && legendOf(series.map((each) => each.name)));
+const plot = ({ marks, ...options }) => Plot.plot({ className: "plot", marks: marks.flat(Infinity).filter(Boolean), ...options });
+
+// A figure of Plot's own options. most: its width in CSS pixels, where there is room for it; words: what a screen reader says of it.
+function chart({ title, words = "The table after it has the numbers.", most = 520, below, ...options }) {
+  const picture = plot({ width: widthOf(most), marginTop: 16, marginLeft: 62, marginBottom: 44, ariaLabel: `${title}. ${words}`, ...options });
+  picture.setAttribute("role", "img");
+  picture.querySelector("style").remove(); // the page's own has all that it says
+  return h("figure", { class: most > 600 ? "chart wide" : "chart" }, h("figcaption", null, title), picture, below);
 }
 
-function legendOf(names) {
-  return h("ul", { class: "legend" }, names.map((name, i) => h("li", null,
-    s("svg", { viewBox: "0 0 30 10", width: 30, height: 10, "aria-hidden": "true" }, s("line", { class: `line ${COLOURS[i % 6]}`, x1: 1, x2: 29, y1: 5, y2: 5, "stroke-dasharray": DASHES[i % 6] })), name)));
+const widthOf = (most) => Math.min(most, document.getElementById("content").clientWidth - 45);
+
+// The ends of an axis with room about the values. Those that differ by less than a hundredth are drawn as the level line that they are.
+function roomy(values) {
+  const [low = 0, high = 1] = d3.extent(values), room = Math.max((high - low) * 0.06, Math.abs(high) * 0.01) || 0.06;
+  return [low >= 0 ? Math.max(low - room, 0) : low - room, high + room];
 }
 
-function extent(values) {
-  const known = values.filter((value) => value !== null && value !== undefined && Number.isFinite(value));
-  if (!known.length) return [0, 1];
-  const low = Math.min(...known), high = Math.max(...known);
-  // Values that differ by less than a hundredth are drawn as the level line that they are.
-  const room = Math.max((high - low) * 0.06, Math.abs(high) * 0.01) || 0.06;
-  return [low >= 0 && low - room < 0 ? 0 : low - room, high + room];
+// series: {name, points: [[x, y]], low, high (arrays of y), dots}; diagonal: heights at the ends of x; marks: {y, text}.
+function lineChart({ title, series, x, y, xLabel, yLabel, diagonal, marks = [], xTick }) {
+  const rows = series.map(({ name, points, low, high }) => points.map(([x, y], i) => ({ x, y, low: low?.[i], high: high?.[i], name }))), all = rows.flat();
+  const ends = x ?? roomy(all.map((row) => row.x)), heights = y ?? roomy(all.flatMap((row) => [row.y, row.low, row.high]));
+  const words = (row) => `${row.name}\n${xLabel} ${xTick ? xTick(row.x) : fixed(row.x, Number.isInteger(row.x) ? 0 : 3)}, ${yLabel} ${fixed(row.y)}${(row.low ?? null) === null ? "" : ` [${fixed(row.low)}, ${fixed(row.high)}]`}`;
+  return chart({ title, words: series.map((each) => each.name).join("; "), height: 330, x: axis(xLabel, { domain: ends, tickFormat: xTick }), y: axis(yLabel, { domain: heights, grid: true }),
+    marks: [
+      diagonal && Plot.line([[ends[0], diagonal[0]], [ends[1], diagonal[1]]], GUIDE),
+      Plot.ruleY(marks, { y: "y", ...GUIDE }), Plot.text(marks, { y: "y", text: "text", frameAnchor: "left", textAnchor: "start", dx: 4, dy: -7 }),
+      rows.map((some, i) => [
+        series[i].low && Plot.areaY(some, { x: "x", y1: "low", y2: "high", fill: `var(--c${i})`, fillOpacity: 0.17 }),
+        Plot.line(some, { x: "x", y: "y", stroke: `var(--c${i})`, strokeWidth: 2.2, strokeDasharray: DASHES[i] }),
+        series[i].dots && Plot.dot(some, { x: "x", y: "y", r: 4, stroke: `var(--c${i})`, strokeWidth: 2, fill: "var(--ground)" })]),
+      Plot.tip(all, Plot.pointer({ x: "x", y: "y", title: words }))],
+    below: series.length > 1 && h("ul", { class: "legend" }, series.map(({ name }, i) => h("li", null,
+      mark(s("line", { stroke: `var(--c${i})`, "stroke-width": 2.2, x1: 1, x2: 33, y1: 7, y2: 7, "stroke-dasharray": DASHES[i] })), name))) });
 }
 
-// rows: {name, kind, values: [{value, low, high, fill}]}: a line a row, a mark and an interval for each value.
-function forest({ title, rows, guide, xLabel, width = 900 }) {
-  const left = 372, right = 16, step = 30, top = 8, bottom = 44, height = top + bottom + step * rows.length;
-  const all = rows.flatMap((row) => row.values).filter((each) => each && each.value !== null);
-  const [low, high] = extent([...all.flatMap((each) => [each.value, each.low ?? each.value, each.high ?? each.value]), ...(guide ?? []).map((each) => each.x)]);
-  const px = (value) => left + ((value - low) / (high - low || 1)) * (width - left - right);
-  return h("figure", { class: "chart wide" }, h("figcaption", null, title),
-    s("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${title}. The table after it has the numbers.` },
-      ticksOf(low, high).map((tick) => [
-        s("line", { class: "grid", x1: px(tick), x2: px(tick), y1: top, y2: height - bottom }),
-        s("text", { class: "tick", x: px(tick), y: height - bottom + 17, "text-anchor": "middle" }, tickText(tick)),
-      ]),
-      (guide ?? []).map((each) => s("line", { class: "guide", x1: px(each.x), x2: px(each.x), y1: top, y2: height - bottom }, s("title", null, each.text))),
-      s("text", { class: "label", x: (left + width - right) / 2, y: height - 8, "text-anchor": "middle" }, xLabel),
-      rows.map((row, i) => {
-        const middle = top + step * (i + 0.5);
-        return [
-          s("text", { class: "label", x: left - 10, y: middle + 4, "text-anchor": "end" }, shorten(row.name, 54)),
-          row.values.map((each, j) => {
-            if (!each || each.value === null) return null;
-            const where = middle + (j - (row.values.length - 1) / 2) * 11;
-            return s("g", { class: row.kind },
-              each.low !== null && s("line", { class: "whisker", x1: px(each.low), x2: px(each.high), y1: where, y2: where }),
-              s("circle", { class: j ? "hollow" : "full", cx: px(each.value), cy: where, r: 4.5 }, s("title", null, `${row.name}: ${fixed(each.value)}`)));
-          }),
-        ];
-      })));
+// rows: {name, kind, values: [{value, low, high}]}: a line a row, a mark and an interval for each value, the second one hollow.
+function forest({ title, rows, guide = [], xLabel }) {
+  const each = rows.flatMap(({ name, kind, values }, y) => values.map((value, j) => ({ ...value, y, j, name, stroke: ink(kind === "detector" ? "c0" : "soft") }))).filter((row) => (row.value ?? null) !== null);
+  const left = Math.min(d3.max(rows, (row) => 7 * row.name.length + 16), widthOf(900) * 0.42);
+  return chart({ title, most: 900, height: 30 * rows.length + 60, marginLeft: left, x: axis(xLabel, { grid: true, domain: roomy([...each.flatMap((row) => [row.value, row.low, row.high]), ...guide.map(({ x }) => x)]) }),
+    y: { domain: d3.range(rows.length) },
+    marks: [Plot.axisY({ label: null, tickSize: 0, lineWidth: (left - 12) / 13, tickFormat: (y) => shorten(rows[y].name, Math.floor((left - 12) / 4.4)) }), // two lines at most
+      Plot.ruleX(guide, { x: "x", title: "text", ...GUIDE }),
+      [-5.5, 5.5].map((dy, j) => [each.filter((row) => row.j === j)].map((some) => [
+        Plot.ruleY(some, { y: "y", x1: "low", x2: "high", dy, stroke: "stroke", strokeWidth: 2.2 }),
+        Plot.dot(some, { y: "y", x: "value", dy, r: 4.5, stroke: "stroke", strokeWidth: 2, fill: j ? "var(--ground)" : "stroke", title: (row) => `${row.name}: ${fixed(row.value)} [${fixed(row.low)}, ${fixed(row.high)}]` })]))] });
 }
 
 const shorten = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 
-// Bars over numbered places, such as a histogram. values: [n]; edges: [n + 1] or labels [n].
-function bars({ title, values, label, xLabel, yLabel, width = 420, height = 230 }) {
-  const left = 54, right = 10, top = 12, bottom = 46, high = Math.max(...values, 1e-12);
-  const step = (width - left - right) / values.length;
-  return h("figure", { class: "chart" }, h("figcaption", null, title),
-    s("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `${title}. The table after it has the numbers.` },
-      ticksOf(0, high, 4).map((tick) => [
-        s("line", { class: "grid", x1: left, x2: width - right, y1: height - bottom - (tick / high) * (height - top - bottom), y2: height - bottom - (tick / high) * (height - top - bottom) }),
-        s("text", { class: "tick", x: left - 6, y: height - bottom - (tick / high) * (height - top - bottom) + 4, "text-anchor": "end" }, tickText(tick)),
-      ]),
-      values.map((value, i) => s("rect", { class: "bar", x: left + i * step + 0.5, width: Math.max(step - 1, 0.5), y: height - bottom - (value / high) * (height - top - bottom), height: (value / high) * (height - top - bottom) }, s("title", null, `${label(i)}: ${tickText(value)}`))),
-      values.map((_, i) => (i % Math.ceil(values.length / 6) === 0) && s("text", { class: "tick", x: left + i * step, y: height - bottom + 17, "text-anchor": "middle" }, label(i))),
-      s("text", { class: "label", x: (left + width - right) / 2, y: height - 8, "text-anchor": "middle" }, xLabel),
-      s("text", { class: "label", transform: `translate(13 ${(top + height - bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, yLabel)),
-    folded(`${title} as a table`, table([`${xLabel}, from`, yLabel], values.map((value, i) => [label(i), fixed(value, 0)]), { caption: title, numeric: [0, 1] })));
+// A histogram with its table. values: [n]; label(i): where the i-th bar begins.
+function bars({ title, values, label, xLabel, yLabel }) {
+  return chart({ title, height: 260, x: axis(xLabel, { ticks: d3.range(0, values.length, Math.ceil(values.length / Math.floor(widthOf(520) / 80))), tickFormat: (i) => label(i) }), y: axis(yLabel, { grid: true, ticks: 4, nice: true }),
+    marks: [Plot.rectY(values, { x1: (_, i) => i, x2: (_, i) => i + 1, y: (value) => value, insetLeft: 0.5, insetRight: 0.5, fill: "var(--c0)", title: (value, i) => `${label(i)}: ${fixed(value, 0)}`, tip: true }), Plot.ruleY([0])],
+    below: folded(`${title} as a table`, table([`${xLabel}, from`, yLabel], values.map((value, i) => [label(i), fixed(value, 0)]), { caption: title, numeric: [0, 1] })) });
 }

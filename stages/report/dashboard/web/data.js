@@ -34,9 +34,9 @@ async function call(path, body) {
 }
 
 async function bytesOf(name) {
-  if (served) return (await call(`block/${name}`)).arrayBuffer();
   let element = document.getElementById(`block-${name}`);
-  if (!element || !element.nextSibling) {
+  if (!element && served) return (await call(`block/${name}`)).arrayBuffer();
+  if (!element?.nextSibling) {
     await parsed;
     element = document.getElementById(`block-${name}`);
   }

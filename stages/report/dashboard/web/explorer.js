@@ -218,28 +218,19 @@ const CONTEXT_WORDS = { examples: "other examples", reversed: "reversed", halved
 // How likely each candidate answer is in every context that the question was asked in; what is left is all other answers.
 function contextsSection(found) {
   if (!found || found.kinds.length < 2) return null;
-  const width = 580, height = 210, left = 44, right = 12, top = 10, bottom = 40, n = found.kinds.length, step = (width - left - right) / n;
   const order = [...found.answers.keys()].sort((a, b) => (a ? 1 : 0) - (b ? 1 : 0) || (found.answers[a][1] === 2 ? 0 : 1) - (found.answers[b][1] === 2 ? 0 : 1));
   let rivals = 0;
   const kinds = new Map(order.map((k) => [k, found.answers[k][1] === 1 ? "for" : found.answers[k][1] === 2 ? "right" : rivals++ ? "neither" : "against"]));
-  const py = (value) => top + (1 - value) * (height - top - bottom), x = (k) => left + step * (k + 0.5);
-  let below = found.kinds.map(() => 0);
-  const areas = order.map((k) => {
-    const [text, , chances] = found.answers[k], above = below.map((low, i) => Math.min(low + chances[i], 1));
-    const points = chances.map((_, i) => ({ x: x(i), low: py(below[i]), high: py(above[i]) }));
-    below = above;
-    return s("path", { class: `bandpiece ${kinds.get(k)}`, d: area(points, step) }, s("title", null, `${text}: ${chances.map((each, i) => `${found.kinds[i]} ${share(each)}`).join(", ")}`));
-  });
+  const rows = order.flatMap((k) => edged(found.answers[k][2].map((chance) => ({ k, chance })))), n = found.kinds.length;
   const words = found.kinds.map((kind, i) => (i ? CONTEXT_WORDS[kind] ?? kind : kind));
   return section("The same question in other contexts",
     found.sentence && h("p", null, found.sentence),
     note("Probability that the model gives each answer, asked as it was and after other worked examples; what is left is all other answers together."),
-    h("figure", { class: "chart" }, h("figcaption", null, "Candidate answers by context"), s("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "Candidate answers by context. The table after it has the numbers." },
-      s("rect", { class: "other", x: left, width: width - left - right, y: top, height: height - top - bottom }, s("title", null, "all other answers")), areas,
-      [0, 0.5, 1].map((tick) => s("text", { class: "tick", x: left - 6, y: py(tick) + 4, "text-anchor": "end" }, share(tick, 0))),
-      words.map((_, i) => [s("line", { class: "guide", x1: x(i), x2: x(i), y1: top, y2: height - bottom }), s("text", { class: "tick", x: x(i), y: height - bottom + 16, "text-anchor": "middle" }, i ? String(i) : "as asked")]),
-      s("text", { class: "label", x: (left + width - right) / 2, y: height - 6, "text-anchor": "middle" }, "context"))),
-    h("ul", { class: "legend" }, order.map((k) => h("li", null, s("svg", { viewBox: "0 0 34 14", width: 34, height: 14, "aria-hidden": "true" }, s("rect", { class: kinds.get(k), x: 0, y: 2, width: 34, height: 10 })), shorten(found.answers[k][0] || "(nothing)", 30), k === 0 ? " (said)" : found.answers[k][1] === 2 ? " (right)" : "")), h("li", null, s("svg", { viewBox: "0 0 34 14", width: 34, height: 14, "aria-hidden": "true" }, s("rect", { class: "other", x: 0, y: 2, width: 34, height: 10 })), "all other answers")),
+    chart({ title: "Candidate answers by context", most: 580, height: 220, x: axis("context", { domain: [-0.5, n - 0.5], ticks: d3.range(n), tickSize: 0, tickFormat: (i) => (i ? String(i) : "as asked") }), y: axis(null, { domain: [0, 1], ticks: 2, tickFormat: (value) => share(value, 0) }),
+      marks: [Plot.frame({ fill: ink("other"), stroke: null }),
+        Plot.areaY(rows, Plot.stackY({ order: null }, { x: "x", y: "chance", z: "k", fill: (row) => ink(kinds.get(row.k)) })), Plot.ruleX(d3.range(n), { ...GUIDE, pointerEvents: "none" }),
+        Plot.rect(found.kinds, { x1: (_, i) => i - 0.5, x2: (_, i) => i + 0.5, fillOpacity: 0, title: (_, i) => `${words[i]}: ${order.map((k) => `${found.answers[k][0] || "(nothing)"} ${share(found.answers[k][2][i])}`).join(", ")}` })] }),
+    h("ul", { class: "legend" }, order.map((k) => h("li", null, swatch(kinds.get(k)), shorten(found.answers[k][0] || "(nothing)", 30), k === 0 ? " (said)" : found.answers[k][1] === 2 ? " (right)" : "")), h("li", null, swatch("other"), "all other answers")),
     folded("Candidate answers by context as a table", table(["answer", ...words.map((word, i) => (i ? `${i}: ${word}` : word))], order.map((k) => [found.answers[k][0] || "(nothing)", ...found.answers[k][2].map((each) => fixed(each))]), { caption: "Candidate answers by context", numeric: [...words.keys()].map((i) => i + 1) })));
 }
 
@@ -265,7 +256,7 @@ function contributionsSection(found, list) {
   const nearest = found.nearest_right && list.byId.get(found.nearest_right);
   const row = (value, words, width) => h("li", null,
     h("span", { class: "contribution" }, fixed(value, 3, true)),
-    s("svg", { viewBox: "0 0 100 12", width: 100, height: 12, "aria-hidden": "true" }, s("line", { class: "axis", x1: 50, x2: 50, y1: 0, y2: 12 }), width > 0 && s("rect", { class: value > 0 ? "against" : "for", x: value > 0 ? 50 : 50 - width, y: 2, height: 8, width })),
+    s("svg", { viewBox: "0 0 100 12", width: 100, height: 12, "aria-hidden": "true" }, s("line", { class: "axis", x1: 50, x2: 50, y1: 0, y2: 12 }), width > 0 && s("rect", { fill: ink(value > 0 ? "against" : "for"), x: value > 0 ? 50 : 50 - width, y: 2, height: 8, width })),
     " ", words);
   return section("Why the detector says so",
     note("What each column adds to the log-odds of being wrong; to the right: speaks for a wrong answer."),

@@ -7,9 +7,12 @@ function parseAddress() {
   return { parts: path.split("/").filter(Boolean).map(decodeURIComponent), query: new URLSearchParams(query) };
 }
 
+const UNDRAWN = new Set(["questions", "latents", "ask"]); // pages without a chart
+
 async function pageOf({ parts, query }) {
   const [name, ...rest] = parts;
-  if (name === undefined || name === "overview") return overviewPage();
+  const notice = UNDRAWN.has(name) || (await charting());
+  if (name === undefined || name === "overview") return overviewPage(notice);
   if (name === "results") return resultsPage(query);
   if (name === "questions") return questionsPage(query);
   if (name === "question") return questionPage(rest.join("/"), query);
@@ -101,7 +104,7 @@ async function begin() {
   await show();
   document.documentElement.dataset.ready = (performance.now()).toFixed(0);
   // what every question page wants, before one is asked for
-  await Promise.all([questions(), block("tokens"), features()]).catch((error) => console.error(error));
+  await Promise.all([questions(), block("tokens"), features(), charting()]).catch((error) => console.error(error));
 }
 
 begin();

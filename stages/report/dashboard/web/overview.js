@@ -1,6 +1,6 @@
 // What the run found, what it took, and where each result came from.
 
-function overviewPage() {
+function overviewPage(notice) {
   const found = report();
   const finding = found
     ? section("The finding",
@@ -26,7 +26,8 @@ function overviewPage() {
       Object.entries(run.digests).length > 0 && table(["file", "sha256"], Object.entries(run.digests).map(([name, digest]) => [name, h("code", null, digest)]), { caption: "Files shown here" }),
       folded(`${plural(run.provenance.length, "unit")} with their keys`, table(["unit", "task key", "manifest", "code", "made with", "time", "finished"],
         run.provenance.map((each) => [each.unit, h("code", { title: each.task_key }, each.task_key.slice(0, 12)), h("code", { title: each.manifest }, each.manifest.slice(0, 12)), h("code", { title: each.code }, shortCommit(each.code)),
-          [each.environment.gpu, each.environment.torch && `torch ${each.environment.torch}`, `Python ${each.environment.python ?? "?"}`].filter(Boolean).join(", "), seconds(each.seconds), each.finished]), { caption: "Units", numeric: [5] }))),
+          [each.environment.gpu, each.environment.torch && `torch ${each.environment.torch}`, `Python ${each.environment.python ?? "?"}`].filter(Boolean).join(", "), seconds(each.seconds), each.finished]), { caption: "Units", numeric: [5] })),
+      folded("The charts are drawn by Observable Plot and D3: their licences", h("pre", { class: "prompt" }, notice))),
   ];
 }
 
@@ -77,12 +78,8 @@ function absentNote() {
 }
 
 function stageBars() {
-  const most = Math.max(...run.stages.map((each) => each.seconds), 1e-9), total = run.stages.reduce((sum, each) => sum + each.seconds, 0);
-  return h("figure", { class: "chart wide" }, h("figcaption", null, `Time of the units: ${seconds(total)} in all`),
-    s("svg", { viewBox: `0 0 760 ${run.stages.length * 26 + 6}`, role: "img", "aria-label": run.stages.map((each) => `${each.stage} ${seconds(each.seconds)}`).join(", ") },
-      run.stages.map((each, i) => [
-        s("text", { class: "label", x: 100, y: 20 + i * 26, "text-anchor": "end" }, each.stage),
-        s("rect", { class: "bar", x: 110, y: 7 + i * 26, height: 18, width: Math.max((each.seconds / most) * 540, 1) }),
-        s("text", { class: "tick", x: 116 + (each.seconds / most) * 540, y: 21 + i * 26 }, seconds(each.seconds)),
-      ])));
+  const total = d3.sum(run.stages, (each) => each.seconds);
+  return chart({ title: `Time of the units: ${seconds(total)} in all`, most: 760, words: run.stages.map((each) => `${each.stage} ${seconds(each.seconds)}`).join(", "), height: run.stages.length * 26 + 6, marginTop: 2, marginBottom: 2, marginLeft: 90, marginRight: 70,
+    x: { axis: null }, y: { domain: run.stages.map((each) => each.stage), label: null, tickSize: 0, padding: 0.3 },
+    marks: [Plot.barX(run.stages, { x: "seconds", y: "stage", fill: "var(--c0)" }), Plot.text(run.stages, { x: "seconds", y: "stage", text: (each) => seconds(each.seconds), textAnchor: "start", dx: 6 })] });
 }

@@ -45,7 +45,7 @@ function saeCard(quality, layer) {
       pair >= 0 && card("nearest in the next layer has its number", figure("sae_quality.json", `/identity/adjacent/${pair}/self_match`, { percent: true }), "of its features"),
       pair >= 0 && card("cosine with the next layer's", figure("sae_quality.json", `/identity/adjacent/${pair}/cosine`), "decoder directions of the same number")),
     h("div", { class: "charts" },
-      each.l0_histogram && bars({ title: "Active features of a token", values: each.l0_histogram.counts, label: (k) => tickText(Math.round(each.l0_histogram.edges[k])), xLabel: "active features", yLabel: "tokens" }),
+      each.l0_histogram && bars({ title: "Active features of a token", values: each.l0_histogram.counts, label: (k) => fixed(each.l0_histogram.edges[k], 0), xLabel: "active features", yLabel: "tokens" }),
       each.firing_rate_histogram && bars({ title: "How often features fire", values: each.firing_rate_histogram.counts, label: (k) => `10^${fixed(each.firing_rate_histogram.log10_edges[k], 1)}`, xLabel: "share of tokens", yLabel: "features" })),
     each.l0_quantiles && note(`Active features at the quantiles of tokens: ${Object.entries(each.l0_quantiles).map(([q, value]) => `${share(Number(q), 0)}: ${fixed(value, 0)}`).join(", ")}.`))];
 }

@@ -1,5 +1,6 @@
 // The trajectory of one position, over the layers: three contestants as streams, the account of the lead and what wrote it, the
-// tracks as lanes that open their latent, and the logit lens.
+// tracks as lanes that open their latent, and the logit lens. All but the lanes is drawn by Plot, whose marks are an element a
+// datum: a lane is one link of many pieces, each with a width at both ends.
 
 const LANE = 21;
 const LANES = 20; // tracks drawn at first, the strongest
@@ -70,12 +71,10 @@ function decision(account) {
 function trajectory({ nodes, account, lens, rivals, promoted, width, name, labels = true }) {
   const all = [...new Set([...account, ...lens, ...nodes].map((row) => row.layer))].sort((a, b) => a - b);
   const { lanes, strongest, loudest } = nodes.length ? lanesOf(nodes) : { lanes: [], strongest: 1, loudest: 1 };
-  const left = labels ? 176 : 58, right = labels ? 84 : 14;
-  const step = (width - left - right) / Math.max(all.length, 1);
-  const px = new Map(all.map((layer, i) => [layer, left + step * (i + 0.5)]));
-  const frame = { left, right, width, step, px, labels, parts: [], y: 8 };
+  const left = labels ? 176 : 58, right = labels ? 84 : 14, begin = d3.scaleBand(all, [left, width - right]), step = begin.bandwidth();
+  const frame = { all, left, right, width, step, labels, parts: [], y: 8, px: (layer) => begin(layer) + step / 2 };
   frame.title = (text, where) => labels && frame.parts.push(s("text", { class: "label", x: left - 8, y: where, "text-anchor": "end" }, text));
-  const top = frame.y;
+  const top = frame.y, parts = frame.parts;
   if (account.length) {
     streams(frame, account, rivals);
     leaders(frame, account, rivals);
@@ -84,7 +83,6 @@ function trajectory({ nodes, account, lens, rivals, promoted, width, name, label
       if (labels) writerRows(frame, account, rivals);
     }
   }
-  const parts = frame.parts;
   if (lanes.length && account.length && labels) {
     frame.title("tracks", frame.y + 10);
     frame.y += 18;
@@ -93,99 +91,70 @@ function trajectory({ nodes, account, lens, rivals, promoted, width, name, label
   frame.y += 4;
   if (!lanes.length) { parts.push(s("text", { class: "label", x: left, y: frame.y + 14 }, "no tracks here")); frame.y += 22; }
   for (const change of leadChanges(account)) {
-    const x = px.get(change.layer) - step / 2;
-    parts.push(s("line", { class: "lead", x1: x, x2: x, y1: top, y2: frame.y }, s("title", null, `layer ${change.layer}: the lead changes from ${visible(rivals.text(rivals.leader(change.from)))} to ${visible(rivals.text(rivals.leader(change.to)))}`)));
+    parts.push(s("line", { class: "lead", x1: begin(change.layer), x2: begin(change.layer), y1: top, y2: frame.y }, s("title", null, `layer ${change.layer}: the lead changes from ${visible(rivals.text(rivals.leader(change.from)))} to ${visible(rivals.text(rivals.leader(change.to)))}`)));
   }
-  all.forEach((layer, i) => i % Math.ceil(all.length / (width / 36)) === 0 && parts.push(s("text", { class: "tick", x: px.get(layer), y: frame.y + 14, "text-anchor": "middle" }, layer)));
   frame.title("layer", frame.y + 14);
-  frame.y += 26;
+  const every = Math.ceil(all.length / (width / 36));
+  panel(frame, 20, 6, [Plot.text(all.filter((_, i) => i % every === 0), { x: (layer) => layer, text: String, fill: "var(--soft)" })]);
   if (lens.length) lensStrip(frame, lens, rivals);
   return s("svg", { viewBox: `0 0 ${width} ${frame.y}`, role: labels ? "group" : "img", class: labels ? "trajectory" : "trajectory small", "aria-label": `${name}: ${pictureWords(lanes, all, account, rivals)}` }, parts);
 }
 
-// A closed area between two heights over the layers, drawn to the edges of the first and the last.
-function area(points, step) {
-  const wide = [{ ...points[0], x: points[0].x - step / 2 }, ...points, { ...points.at(-1), x: points.at(-1).x + step / 2 }];
-  const path = (key, list) => list.map((point) => `${point.x.toFixed(1)},${point[key].toFixed(2)}`).join("L");
-  return `M${path("high", wide)}L${path("low", [...wide].reverse())}Z`;
+// Marks of Plot as the next part of the picture, so many pixels high, with a gap after it. Their places are layers.
+function panel(frame, height, gap, marks, options) {
+  const picture = plot({ width: frame.width, height, margin: 0, marginLeft: frame.left, marginRight: frame.right, x: { type: "band", domain: frame.all, padding: 0, round: false, axis: null }, y: { axis: null }, marks, ...options });
+  frame.parts.push(s("g", { class: "plot", transform: `translate(0 ${frame.y})` }, [...picture.children].slice(1)));
+  frame.y += height + gap;
 }
+
+// Bars over the layers as an area, up to the edges of the first and the last of n.
+const edged = (rows) => [rows[0], ...rows, rows.at(-1)].map((row, i) => ({ ...row, x: Math.min(Math.max(i - 1, -0.5), rows.length - 0.5) }));
 
 // How the contestants share what probability they have together, one above the other.
 function streams(frame, account, rivals) {
-  const height = frame.labels ? 104 : 60, { y, px, step } = frame;
   const kinds = [["said", "for", rivals.saidText], ["right", "right", rivals.text(rivals.right)], ["rival", "against", rivals.text(rivals.rival)]].filter(([key]) => account.some((row) => row[key] !== null));
-  frame.title("shares of the", y + height / 2 - 4);
-  frame.title("contestants", y + height / 2 + 12);
-  const shares = account.map((row) => {
-    const most = Math.max(...kinds.map(([key]) => row[key] ?? -Infinity)), weights = kinds.map(([key]) => (row[key] === null ? 0 : Math.exp(row[key] - most)));
-    return weights.map((each) => each / weights.reduce((sum, other) => sum + other, 0));
-  });
-  let below = account.map(() => 0), last = Infinity;
-  kinds.forEach(([, kind, text], k) => {
-    const above = below.map((low, i) => low + shares[i][k]);
-    const points = account.map((row, i) => ({ x: px.get(row.layer), low: y + height * (1 - below[i]), high: y + height * (1 - above[i]) }));
-    frame.parts.push(s("path", { class: `bandpiece ${kind}`, d: area(points, step) }));
-    if (frame.labels && shares.at(-1)[k] > 0.04) {
-      last = Math.min((points.at(-1).low + points.at(-1).high) / 2 + 4, last - 13);
-      frame.parts.push(s("text", { class: "tick", x: frame.width - frame.right + 6, y: last }, shorten(visible(text), 9)));
-    }
-    below = above;
-  });
-  account.forEach((row) => frame.parts.push(s("rect", { class: "ground", x: px.get(row.layer) - step / 2, width: step, y, height },
-    s("title", null, `layer ${row.layer}: ${kinds.map(([key, , text]) => `${visible(text)} ${share(Math.exp(row[key]))}`).join(", ")} of the probability of all candidates`))));
-  frame.y += height + 6;
+  const height = frame.labels ? 104 : 60;
+  frame.title("shares of the", frame.y + height / 2 - 4);
+  frame.title("contestants", frame.y + height / 2 + 12);
+  const most = account.map((row) => d3.max(kinds, ([key]) => row[key]));
+  const shares = kinds.flatMap(([key, kind, text]) => edged(account.map((row, i) => ({ kind, text, share: row[key] === null ? 0 : Math.exp(row[key] - most[i]) }))));
+  const stack = (more) => Plot.stackY({ offset: "normalize", order: null }, { x: "x", y: "share", z: "kind", ...more });
+  const last = shares.filter((row) => row.x > account.length - 1), whole = d3.sum(last, (row) => row.share);
+  panel(frame, height, 6, [
+    Plot.areaY(shares, stack({ fill: (row) => ink(row.kind) })),
+    Plot.rect(account, { x1: (_, i) => i - 0.5, x2: (_, i) => i + 0.5, fillOpacity: 0, title: (row) => `layer ${row.layer}: ${kinds.map(([key, , text]) => `${visible(text)} ${share(Math.exp(row[key]))}`).join(", ")} of the probability of all candidates` }),
+    frame.labels && Plot.text(last, stack({ text: (row) => (row.share > 0.12 * whole ? shorten(visible(row.text), 9) : ""), textAnchor: "start", dx: 6, fill: "var(--soft)" })),
+  ], { x: { domain: [-0.5, account.length - 0.5], axis: null } });
 }
 
 function leaders(frame, account, rivals) {
   frame.title("in the lead", frame.y + 13);
-  for (const row of account) {
-    const token = rivals.leader(row.leader);
-    frame.parts.push(s("rect", { class: `leads ${rivals.kindOf(token)}`, "data-token": token, x: frame.px.get(row.layer) - frame.step / 2 + 0.5, width: frame.step - 1, y: frame.y, height: 18, rx: 2 },
-      s("title", null, `layer ${row.layer}: ${visible(rivals.text(token))} leads`)));
-  }
-  frame.y += 26;
+  panel(frame, 18, 8, [Plot.cell(account, { x: "layer", fill: (row) => ink(rivals.kindOf(rivals.leader(row.leader))), inset: 0, insetLeft: 0.5, insetRight: 0.5, rx: 2, title: (row) => `layer ${row.layer}: ${visible(rivals.text(rivals.leader(row.leader)))} leads` })]);
 }
 
 // The logit of the answer less its opponent's, and its parts; above the line what speaks for the answer.
 function accountBars(frame, account, rivals) {
-  const height = frame.labels ? 120 : 64, { y, px, step } = frame;
-  const sums = account.map((row) => PARTS.reduce(([up, down], [key]) => (row[key] > 0 ? [up + row[key], down] : [up, down - (row[key] ?? 0)]), [0, 0]));
-  const up = Math.max(...sums.map((each) => each[0]), 1e-9), down = Math.max(...sums.map((each) => each[1]), 1e-9);
-  const py = (value) => y + ((up - value) / (up + down)) * height;
-  frame.title("lead in logits,", py(0) - 4);
-  frame.title("and its parts", py(0) + 12);
-  account.forEach((row) => {
-    let [above, below] = [0, 0];
-    const words = PARTS.map(([key, text]) => `${text} ${fixed(row[key], 2, true)}`).join(", ");
-    const group = s("g", null, s("title", null, `layer ${row.layer}: ${visible(rivals.saidText)} over ${visible(rivals.opponentText)} ${fixed(row.total, 2, true)} logits = ${words}`));
-    for (const [key] of PARTS) {
-      const value = row[key] ?? 0, from = value > 0 ? above : below;
-      if (value > 0) above += value; else below += value;
-      const [a, b] = [py(Math.max(from, from + value)), py(Math.min(from, from + value))];
-      if (b - a > 0.05) group.append(s("rect", { class: `part ${key}`, x: px.get(row.layer) - step * 0.4, width: step * 0.8, y: a, height: b - a }));
-    }
-    frame.parts.push(group);
-  });
-  frame.parts.push(s("line", { class: "axis", x1: frame.left, x2: frame.width - frame.right, y1: py(0), y2: py(0) }));
-  frame.parts.push(s("path", { class: "total", d: account.filter((row) => row.total !== null).map((row, i) => `${i ? "L" : "M"}${px.get(row.layer).toFixed(1)},${py(row.total).toFixed(1)}`).join("") }, s("title", null, "the lead: the sum of its parts")));
-  if (frame.labels) frame.parts.push(s("text", { class: "tick", x: frame.width - frame.right + 6, y: y + 9 }, fixed(up, 1, true)), s("text", { class: "tick", x: frame.width - frame.right + 6, y: y + height }, fixed(-down, 1, true)));
-  frame.y += height + 10;
+  const height = frame.labels ? 120 : 64;
+  const words = (row) => `layer ${row.layer}: ${visible(rivals.saidText)} over ${visible(rivals.opponentText)} ${fixed(row.total, 2, true)} logits = ${PARTS.map(([key, text]) => `${text} ${fixed(row[key], 2, true)}`).join(", ")}`;
+  frame.title("lead in logits,", frame.y + height / 2 - 4);
+  frame.title("and its parts", frame.y + height / 2 + 12);
+  const parts = PARTS.flatMap(([key]) => account.map((row) => ({ layer: row.layer, key, value: row[key] ?? 0, words: words(row) })));
+  panel(frame, height, 10, [
+    Plot.barY(parts, Plot.stackY({ order: null }, { x: "layer", y: "value", fill: (row) => ink(row.key), title: "words", insetLeft: frame.step * 0.1, insetRight: frame.step * 0.1 })),
+    Plot.ruleY([0], { stroke: "var(--soft)" }), Plot.line(account, { x: "layer", y: "total", stroke: "var(--ink)", strokeWidth: 2 }),
+    frame.labels && Plot.axisY({ anchor: "right", ticks: 4, tickSize: 0, label: null, tickFormat: (value) => fixed(value, Number.isInteger(value) ? 0 : 1, value > 0), fill: "var(--soft)" }),
+  ]);
 }
 
 // What each layer wrote towards the answer, or its opponent, by where it came from.
 function writerRows(frame, account, rivals) {
-  const told = WRITERS.filter(([key]) => account.some((row) => row[key]));
-  const most = Math.max(...account.flatMap((row) => told.map(([key]) => Math.abs(row[key] ?? 0))), 1e-9);
-  told.forEach(([key, text], i) => {
-    frame.title(i ? text : `written by ${text}`, frame.y + 12);
-    for (const row of account) {
-      if (row[key] === null || Math.abs(row[key]) < 0.03 * most) continue;
-      frame.parts.push(s("rect", { class: `wrote ${row[key] > 0 ? "for" : rivals.opponentKind}`, "fill-opacity": (0.12 + 0.88 * Math.abs(row[key]) / most).toFixed(2), x: frame.px.get(row.layer) - frame.step / 2 + 0.5, width: frame.step - 1, y: frame.y, height: 14 },
-        s("title", null, `layer ${row.layer}: ${WRITER_WORDS[key]} wrote ${fixed(row[key], 2, true)} logits of ${visible(rivals.saidText)} over ${visible(rivals.opponentText)}`)));
-    }
-    frame.y += 16;
-  });
-  frame.y += 8;
+  const told = WRITERS.filter(([key]) => account.some((row) => row[key])).map(([key, text], i) => ({ key, text: i ? text : `written by ${text}` }));
+  const wrote = account.flatMap((row) => told.map(({ key, text }) => ({ layer: row.layer, key, text, value: row[key] ?? 0 }))), most = d3.max(wrote, (row) => Math.abs(row.value));
+  panel(frame, 16 * told.length, 8, [
+    Plot.cell(wrote.filter((row) => Math.abs(row.value) > 0.03 * most), { x: "layer", y: "text", insetLeft: 0.5, insetRight: 0.5, insetBottom: 2, fill: (row) => ink(row.value > 0 ? "for" : rivals.opponentKind), fillOpacity: (row) => 0.12 + (0.88 * Math.abs(row.value)) / most,
+      title: (row) => `layer ${row.layer}: ${WRITER_WORDS[row.key]} wrote ${fixed(row.value, 2, true)} logits of ${visible(rivals.saidText)} over ${visible(rivals.opponentText)}` }),
+    Plot.axisY({ tickSize: 0, label: null, fontSize: 13 }),
+  ], { y: { domain: told.map(({ text }) => text), padding: 0, round: false, axis: null } });
 }
 
 function laneOf(lane, frame, { all, strongest, loudest, rivals, promoted }) {
@@ -197,17 +166,17 @@ function laneOf(lane, frame, { all, strongest, loudest, rivals, promoted }) {
   lane.nodes.forEach((node, j) => {
     const next = lane.nodes[j + 1], words = (each) => `activation ${fixed(each.activation)}, effect ${fixed(each.effect, 3, true)} logits (${SIDE_WORDS[sideOf(each.effect, strongest)]})`;
     if (next) {
-      const [a, b] = [px.get(node.layer), px.get(next.layer)], [p, q] = [thick(node) / 2, thick(next) / 2], weight = next.posterior ?? 1;
-      group.append(s("path", { class: `bandpiece ${kind(next.effect)}${weight < 0.5 ? " doubtful" : ""}`, "fill-opacity": (0.18 + 0.72 * weight).toFixed(2),
+      const [a, b] = [px(node.layer), px(next.layer)], [p, q] = [thick(node) / 2, thick(next) / 2], weight = next.posterior ?? 1;
+      group.append(s("path", { class: `bandpiece ${kind(next.effect)}${weight < 0.5 ? " doubtful" : ""}`, fill: ink(kind(next.effect)), "fill-opacity": (0.18 + 0.72 * weight).toFixed(2),
         d: `M${a},${middle - p}L${b},${middle - q}L${b},${middle + q}L${a},${middle + p}Z` },
         s("title", null, `layers ${node.layer}–${next.layer}: link posterior ${fixed(next.posterior)}, decoder cosine ${fixed(next.link)}, ${words(next)}`)));
     } else if (j === 0) {
-      group.append(s("circle", { class: `nodepiece ${kind(node.effect)}`, cx: px.get(node.layer), cy: middle, r: Math.max(thick(node) / 2, 2) }, s("title", null, `layer ${node.layer} only: ${words(node)}`)));
+      group.append(s("circle", { class: "nodepiece", fill: ink(kind(node.effect)), cx: px(node.layer), cy: middle, r: Math.max(thick(node) / 2, 2) }, s("title", null, `layer ${node.layer} only: ${words(node)}`)));
     }
   });
   const first = lane.nodes[0], last = lane.nodes.at(-1);
-  if (first.layer !== all[0]) group.append(s("circle", { class: "birth", cx: px.get(first.layer), cy: middle, r: labels ? 3.6 : 2.6 }, s("title", null, `born in layer ${first.layer}, posterior ${fixed(first.posterior)}`)));
-  if (last.layer !== all.at(-1)) group.append(s("path", { class: "death", d: `M${px.get(last.layer) + 5},${middle - 5}l0,10` }, s("title", null, `ends in layer ${last.layer}`)));
+  if (first.layer !== all[0]) group.append(s("circle", { class: "birth", cx: px(first.layer), cy: middle, r: labels ? 3.6 : 2.6 }, s("title", null, `born in layer ${first.layer}, posterior ${fixed(first.posterior)}`)));
+  if (last.layer !== all.at(-1)) group.append(s("path", { class: "death", d: `M${px(last.layer) + 5},${middle - 5}l0,10` }, s("title", null, `ends in layer ${last.layer}`)));
   if (labels) {
     group.append(s("text", { class: "lanelabel", x: left - 8, y: middle + 4, "text-anchor": "end" }, shorten(promoted(lane.loudest.layer, lane.loudest.latent) ?? `latent ${lane.loudest.layer}:${lane.loudest.latent}`, 22)));
     group.append(s("text", { class: "tick", x: width - right + 6, y: middle + 4 }, fixed(lane.peak.effect, 3, true)));
@@ -217,15 +186,13 @@ function laneOf(lane, frame, { all, strongest, loudest, rivals, promoted }) {
 }
 
 function lensStrip(frame, lens, rivals) {
-  const height = frame.labels ? 76 : 20, { y, px, step, labels } = frame;
-  frame.title("logit lens reads", y + height / 2 + 4);
-  for (const row of lens) {
-    const kind = rivals.kindOf(row.top), x = px.get(row.layer);
-    frame.parts.push(s("rect", { class: `lens ${kind}`, x: x - step / 2 + 0.5, width: step - 1, y, height, rx: 2 },
-      s("title", null, `layer ${row.layer}: of all tokens the lens reads ${visible(rivals.text(row.top))}; the answer given has rank ${row.rank}, log-probability ${fixed(row.logprob)}; entropy ${fixed(row.entropy)} nats`)));
-    if (labels) frame.parts.push(s("text", { class: `lenstext ${kind}`, transform: `translate(${x + 3.5} ${y + height - 5}) rotate(-90)` }, shorten(plain(rivals.text(row.top)), 10)));
-  }
-  frame.y += height + 8;
+  const height = frame.labels ? 76 : 20, kind = (row) => rivals.kindOf(row.top);
+  frame.title("logit lens reads", frame.y + height / 2 + 4);
+  panel(frame, height, 8, [
+    Plot.cell(lens, { x: "layer", fill: (row) => ink(kind(row)), insetLeft: 0.5, insetRight: 0.5, rx: 2, title: (row) => `layer ${row.layer}: of all tokens the lens reads ${visible(rivals.text(row.top))}; the answer given has rank ${row.rank}, log-probability ${fixed(row.logprob)}; entropy ${fixed(row.entropy)} nats` }),
+    frame.labels && Plot.text(lens, { x: "layer", text: (row) => shorten(plain(rivals.text(row.top)), 10), rotate: -90, frameAnchor: "bottom", textAnchor: "start", dy: -5, pointerEvents: "none",
+      fill: (row) => ({ for: "var(--onfor)", right: "var(--onagainst)", against: "var(--onagainst)" })[kind(row)] ?? "var(--ink)", stroke: (row) => ({ right: "var(--good)", against: "var(--against)" })[kind(row)] ?? "none", strokeWidth: 4 }),
+  ]);
 }
 
 // What the picture shows, for who does not see it.
@@ -244,16 +211,14 @@ function laneWords(lane, promoted) {
 }
 
 function legendOfTrajectory(rivals, account) {
-  const mark = (...shapes) => s("svg", { viewBox: "0 0 34 14", width: 34, height: 14, "aria-hidden": "true" }, shapes);
-  const box = (kind) => mark(s("rect", { class: kind, x: 0, y: 2, width: 34, height: 10 }));
   const item = (picture, ...words) => h("li", null, picture, ...words);
   return h("ul", { class: "legend" },
-    item(box("for"), "said: ", h("b", null, visible(rivals.saidText))),
-    rivals.right !== undefined && item(box("right"), "dotted: right, ", h("b", null, visible(rivals.text(rivals.right)))),
-    rivals.rival !== undefined && item(box("against"), "hatched: strongest wrong rival, ", h("b", null, visible(rivals.text(rivals.rival)))),
-    account.length > 0 && item(box("other"), "another candidate"),
-    account.some((row) => row.total !== null) && PARTS.map(([key, text]) => item(box(`part ${key}`), text)),
-    item(mark(s("path", { class: "bandpiece neither", "fill-opacity": 0.8, d: "M0,6L34,1L34,13L0,8Z" })), "a track: width is activation, strength the link posterior (outlined below 0.5), colour whom it speaks for"),
+    item(swatch("for"), "said: ", h("b", null, visible(rivals.saidText))),
+    rivals.right !== undefined && item(swatch("right"), "dotted: right, ", h("b", null, visible(rivals.text(rivals.right)))),
+    rivals.rival !== undefined && item(swatch("against"), "hatched: strongest wrong rival, ", h("b", null, visible(rivals.text(rivals.rival)))),
+    account.length > 0 && item(swatch("other"), "another candidate"),
+    account.some((row) => row.total !== null) && PARTS.map(([key, text]) => item(swatch(key), text)),
+    item(mark(s("path", { fill: ink("neither"), "fill-opacity": 0.8, d: "M0,6L34,1L34,13L0,8Z" })), "a track: width is activation, strength the link posterior (outlined below 0.5), colour whom it speaks for"),
     item(mark(s("circle", { class: "birth", cx: 17, cy: 7, r: 4 })), "born"),
     item(mark(s("path", { class: "death", d: "M17,2l0,10" })), "ends"),
     item(mark(s("line", { class: "lead", x1: 17, x2: 17, y1: 0, y2: 14 })), "the lead changes"));
