@@ -362,7 +362,7 @@ def test_the_picture_of_every_answer_ends_in_that_answer(page: Chromium, made_up
             "[...document.querySelectorAll('svg.trajectory:not(.small) title')].map(e => e.textContent)"
         )
         leads = [text for text in titles if re.fullmatch(r"layer \d+: .* leads", text)]
-        assert leads[-1] == f"layer 5: {record['tokens'][0].replace(' ', '␣')} leads"
+        assert leads[-1] == f"layer 5: ␣{WORDS[record['token_ids'][0] - 1]} leads"
         gold = 1 + WORDS.index(record["gold"])
         own = candidates[(candidates.question == number) & (candidates.position == 0)].token.tolist()
         drawn = page.run(
@@ -439,6 +439,7 @@ def test_any_question_stands_beside_another_and_figures_can_be_saved(page: Chrom
     page.go(f"{QUESTION}?beside=river%2Fland%202")
     assert page.run("document.querySelectorAll('svg.trajectory.small').length") == 2
     assert "The river of land 2 is" in page.text()
+    page.run("document.querySelector('svg.trajectory .lane').setAttribute('aria-label', 'token \\u0016')")
     svg = page.run("(async () => { const make = URL.createObjectURL; let kept; URL.createObjectURL = (blob) => { kept ??= blob; return make(blob); };"
                    " document.querySelector('button.save').click(); await new Promise(r => setTimeout(r, 300)); URL.createObjectURL = make; return kept.text(); })()")  # fmt: skip
     root = ElementTree.fromstring(svg)

@@ -1,6 +1,6 @@
 // A figure as a file of its own: SVG with its styles written into it, or a PNG drawn from that.
 
-const STYLED = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "opacity", "font-family", "font-size", "font-weight", "paint-order"];
+const STYLED = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "opacity", "font-family", "font-size", "font-weight", "text-anchor", "paint-order"];
 
 function standalone(picture) {
   const copy = picture.cloneNode(true), patterns = document.querySelector("svg.unseen defs").cloneNode(true);
@@ -14,7 +14,9 @@ function standalone(picture) {
   const [, , width, height] = picture.getAttribute("viewBox").split(" ").map(Number);
   fill(copy, { xmlns: SVG, width, height }, []);
   copy.prepend(patterns, s("rect", { width, height, fill: getComputedStyle(document.body).backgroundColor }));
-  return { text: new XMLSerializer().serializeToString(copy), width, height };
+  // tokens may hold characters that XML does not allow
+  const text = new XMLSerializer().serializeToString(copy).replace(/[^\t\n\r\x20-\uD7FF\uE000-\uFFFD\u{10000}-\u{10FFFF}]/gu, "\uFFFD");
+  return { text, width, height };
 }
 
 function download(blob, name) {

@@ -129,7 +129,7 @@ function streams(frame, account, rivals) {
 
 function leaders(frame, account, rivals) {
   frame.title("in the lead", frame.y + 13);
-  panel(frame, 18, 8, [Plot.cell(account, { x: "layer", fill: (row) => ink(rivals.kindOf(rivals.leader(row.leader))), inset: 0, insetLeft: 0.5, insetRight: 0.5, rx: 2, title: (row) => `layer ${row.layer}: ${visible(rivals.text(rivals.leader(row.leader)))} leads` })]);
+  panel(frame, 18, 8, [Plot.cell(account, { x: "layer", fill: (row) => ink(rivals.kindOf(rivals.leader(row.leader))), insetLeft: 0.5, insetRight: 0.5, rx: 2, title: (row) => `layer ${row.layer}: ${visible(rivals.text(rivals.leader(row.leader)))} leads` })]);
 }
 
 // The logit of the answer less its opponent's, and its parts; above the line what speaks for the answer.
