@@ -501,6 +501,7 @@ def test_a_chart_says_the_value_under_the_pointer(page: Chromium, made_up: Resul
     page.call("Input.dispatchMouseEvent", type="mouseMoved", x=x + 3, y=y - 3)
     page.wait("document.querySelector('figure.chart [aria-label=tip] text') !== null")
     said = page.run("document.querySelector('figure.chart [aria-label=tip] text').textContent")
+    assert page.run("document.querySelector('figure.chart [aria-label=tip]').getAttribute('aria-hidden')")
     assert said.replace("\u200b", " ").split() == f"L0 layer 0, L0 {first['l0']:.3f}".split()
 
 

@@ -74,7 +74,7 @@ def test_every_track_is_there_where_a_file_leaves_some_out(results: Results, sli
     whole = pq.read_table(results.path("track/all", "tracks.parquet"), filters=[("question", "=", 5)])
     _, columns = sent(slices, "q5")
     assert len(columns["nodes.latent"]) == len(whole)
-    small = blocks(build(results, limit=500e3))
+    small = blocks(build(results, limit=720e3))
     assert len(packing.unpack(small["q0"])[1]["nodes.latent"]) < len(whole) * QUESTIONS_A_BLOCK
 
 

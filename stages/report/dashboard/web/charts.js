@@ -15,7 +15,12 @@ const swatch = (kind) => mark(s("rect", { fill: ink(kind), y: 2, width: 34, heig
 const GUIDE = { stroke: "var(--soft)", strokeDasharray: "2 4" };
 const axis = (label, more) => ({ label, labelAnchor: "center", labelArrow: "none", ticks: 5, ...more });
 
-const plot = ({ marks, ...options }) => Plot.plot({ className: "plot", marks: marks.flat(Infinity).filter(Boolean), ...options });
+// What Plot calls its parts ("bar") says nothing: the whole picture has a name, and its numbers stand in a table.
+function plot({ marks, ...options }) {
+  const picture = Plot.plot({ className: "plot", marks: marks.flat(Infinity).filter(Boolean), ...options });
+  for (const part of picture.children) part.setAttribute("aria-hidden", "true");
+  return picture;
+}
 
 // A figure of Plot's own options. most: its width in CSS pixels, where there is room for it; words: what a screen reader says of it.
 function chart({ title, words = "The table after it has the numbers.", most = 520, below, ...options }) {
@@ -46,7 +51,7 @@ function lineChart({ title, series, x, y, xLabel, yLabel, diagonal, marks = [], 
         series[i].low && Plot.areaY(some, { x: "x", y1: "low", y2: "high", fill: `var(--c${i})`, fillOpacity: 0.17 }),
         Plot.line(some, { x: "x", y: "y", stroke: `var(--c${i})`, strokeWidth: 2.2, strokeDasharray: DASHES[i] }),
         series[i].dots && Plot.dot(some, { x: "x", y: "y", r: 4, stroke: `var(--c${i})`, strokeWidth: 2, fill: "var(--ground)" })]),
-      Plot.tip(all, Plot.pointer({ x: "x", y: "y", title: words }))],
+      Plot.tip(all, Plot.pointer({ x: "x", y: "y", title: words, ariaHidden: "true" }))],
     below: series.length > 1 && h("ul", { class: "legend" }, series.map(({ name }, i) => h("li", null,
       mark(s("line", { stroke: `var(--c${i})`, "stroke-width": 2.2, x1: 1, x2: 33, y1: 7, y2: 7, "stroke-dasharray": DASHES[i] })), name))) });
 }
@@ -69,6 +74,6 @@ const shorten = (text, most) => (text.length > most ? `${text.slice(0, most - 1)
 // A histogram with its table. values: [n]; label(i): where the i-th bar begins.
 function bars({ title, values, label, xLabel, yLabel }) {
   return chart({ title, height: 260, x: axis(xLabel, { ticks: d3.range(0, values.length, Math.ceil(values.length / Math.floor(widthOf(520) / 80))), tickFormat: (i) => label(i) }), y: axis(yLabel, { grid: true, ticks: 4, nice: true }),
-    marks: [Plot.rectY(values, { x1: (_, i) => i, x2: (_, i) => i + 1, y: (value) => value, insetLeft: 0.5, insetRight: 0.5, fill: "var(--c0)", title: (value, i) => `${label(i)}: ${fixed(value, 0)}`, tip: true }), Plot.ruleY([0])],
+    marks: [Plot.rectY(values, { x1: (_, i) => i, x2: (_, i) => i + 1, y: (value) => value, insetLeft: 0.5, insetRight: 0.5, fill: "var(--c0)", title: (value, i) => `${label(i)}: ${fixed(value, 0)}`, tip: { pointer: "x", ariaHidden: "true" } }), Plot.ruleY([0])],
     below: folded(`${title} as a table`, table([`${xLabel}, from`, yLabel], values.map((value, i) => [label(i), fixed(value, 0)]), { caption: title, numeric: [0, 1] })) });
 }
