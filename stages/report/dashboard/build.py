@@ -202,14 +202,15 @@ def page(name: str, run: str, blocks: dict[str, str], *, served: bool = False) -
     style = _web("style.css")
     script = '"use strict";\n(() => {\n' + "\n".join(_web(file) for file in SCRIPTS) + "\n})();\n"
     library = [_web(file) for file in LIBRARY]
-    charting = pack({"scripts": library, "notice": _web("vendor/NOTICE.txt")})
+    first = _inert("charting", pack({"scripts": library, "notice": _web("vendor/NOTICE.txt")}))
+    first += "" if served else _inert("run", run)
     admitted = " ".join(map(_digest, [script, *library]))
     policy = f"default-src 'none'; style-src {_digest(style)}; script-src {admitted}; img-src blob:; base-uri 'none'; form-action 'none'"
     if served:
         policy += "; connect-src 'self'"
     head = _web("page.html")
     for key, value in {"POLICY": policy, "TITLE": html.escape(f"GhostTrack: {name}"), "STYLE": style, "SCRIPT": script,
-                       "RUN": _inert("charting", charting) + ("" if served else _inert("run", run)), "SERVED": " data-served" * served}.items():  # fmt: skip
+                       "RUN": first, "SERVED": " data-served" * served}.items():  # fmt: skip
         head = head.replace(f"<!--{key}-->", value)
     return head + "\n".join(_inert(key, block) for key, block in blocks.items()) + "\n</body>\n</html>\n"
 
