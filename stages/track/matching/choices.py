@@ -21,11 +21,11 @@ _SUBJECT = "i|you|he|she|it|we|they|there|this|that|these|those"
 _AUXILIARY = "is|are|was|were|do|does|did|can|could|will|would|has|have|had|should|must|may|might"
 _YES_SAID = re.compile(rf"(?:{either('yes_said')}|(?:{_SUBJECT}) (?:{_AUXILIARY}))\b(?! not)")
 _NO_SAID = re.compile(
-    rf"(?:{either('no_said')}|(?:{_SUBJECT}) (?:(?:{_AUXILIARY}) not|(?:{_AUXILIARY}|ca|wo)nt|cannot|never)\b.*)"
+    rf"(?:{either('no_said')}|(?:{_SUBJECT}) (?:(?:{_AUXILIARY}) (?:not|never)|(?:{_AUXILIARY}|ca|wo)nt|cannot|never)\b.*)"
 )
 _SAID = re.compile(r"\b(?:answer|verdict|statement|claim|this|that|it) (?:is|was) (not )?(\w+)")
 _BOTH = re.compile(
-    r"(?:yes|true|no|false)(?: (?:and|or)(?: \w+)?)? (?:yes|true|no|false)|(?:yes|true|no) (?:and|or) \w+"
+    r"(?:(?:yes|true)(?: (?:and|or) \w+)? (?:no|false)|(?:no|false)(?: (?:and|or) \w+)? (?:yes|true))|(?:yes|true|no) (?:and|or) \w+"
 )
 _NO_ONE = re.compile(r"\bno (?:one|doubt|wonder|mention|evidence|proof|reason|indication|sign)\b")
 _NEITHER = re.compile(
@@ -38,7 +38,7 @@ _LEADING = regex.compile(
 )
 _NAMED = regex.compile(
     r"(?i:\b(?:(?:answer|option|choice|letter)(?:\s+(?:is|was|would be))?|\bi\s(?:\w+\s)?(?:pick|choose|select)|\b(?:so|therefore|thus|hence),?(?=\s))\s*:?\s*\**[(\[\"'“]?)([A-Z])(?![\p{L}\p{N}+#'’]|-\p{L})"
-    r"|[(\[{]([A-Za-z])[)\]}]|(?i:\b(?:option|choice|letter|answer(?:\sis|:))\s)([a-z])(?=[.)]?\s*$)(?![\p{L}\p{N}+#'’]|-\p{L})"
+    r"|[(\[{]([A-Za-z])[)\]}]|(?i:\b(?:option|choice|letter|answer(?:\sis|:)?)\s)([a-z])(?=[.)]?\s*$)(?![\p{L}\p{N}+#'’]|-\p{L})"
 )
 _ORDINALS = ["first", "second", "third", "fourth", "fifth"]
 _COUNTED = re.compile(
@@ -48,13 +48,13 @@ _COUNTED = re.compile(
 _LISTED = regex.compile(r"(?<=\s)[(\[]?([A-Z])[.)\]:]\s")
 _OF_OPTION = regex.compile(r"\b[A-Z]\b")
 _AFTER_IT = regex.compile(
-    r",?\s(?:(over|rather than|instead of)|because|since|although|though|whereas)\b.*", regex.I | regex.S
+    r",?\s(?:(over|rather than|instead of)|because|since|although|though|whereas)\b[^.!?\n]*", regex.I
 )
 """What is said of other options behind one that is named."""
 _PREFERS = regex.compile(r"\b(?:choose|pick|prefer|select)\b", regex.I)
 _THEREFORE = re.compile(r"[,;.]\s(?:so|therefore|thus|hence)\b,?", re.I)
 _WHOLE = re.compile(
-    r"(all|both|none|neither)(?: (?:of|three|four|are|is|the|them|these|those|above|options|answers|choices|correct|right|true|apply))*"
+    r"(all|both|none)(?: (?:of|three|four|are|is|the|them|these|those|above|options|answers|choices|correct|right|true|apply))*(?: .+ nor .+)?"
 )
 _LETTERS_TOGETHER = regex.compile(r"(?i:both\s)?([A-J])(?:(?:,\s|,?\sand\s)([A-J]))+(?i:\sonly)?")
 _SOME = r"\(?[A-Z]\)?(?:(?:,|,?\s(?:and|or))\s\(?[A-Z]\)?){0,9}(?!\p{L})"
@@ -117,7 +117,7 @@ def chooses(
     wanted, text = _wanted(gold, choices)
     groups = {} if offers(answer) else _groups(choices)
     said = options_said(answer, len(choices) or None)
-    whole = _WHOLE.fullmatch(normalise(answer))
+    whole = _WHOLE.fullmatch(normalise(answer).replace("neither", "none"))
     if together := groups.get(whole[1] if whole else frozenset(said)):
         said = {together}
     body = _LEADING.sub("", compatible(answer), count=1) if _LEADING.match(answer) else answer
@@ -128,7 +128,7 @@ def chooses(
         return False
     after = _AFTER_IT.search(answer)
     if after and (not after[1] or _PREFERS.search(answer, endpos=after.start())):
-        answer = body = answer[: after.start()]
+        answer = body = _AFTER_IT.sub("", answer)
     reasons = _THEREFORE.split(answer)
     if any(states(reasons[-1], choice) for choice in choices):
         answer = body = reasons[-1]
@@ -144,7 +144,7 @@ def _groups(choices: Sequence[str]) -> dict[frozenset[str] | str, str]:
     """The letter of each option that stands for others, by their letters or by its first word: `both A and C`, `all of the above`."""
     result: dict[frozenset[str] | str, str] = {}
     for place, choice in enumerate(choices):
-        first = normalise(choice).partition(" ")[0]
+        first = normalise(choice).replace("neither", "none").partition(" ")[0]
         if match := _LETTERS_TOGETHER.fullmatch(choice.strip()):
             result[frozenset(match.captures(1) + match.captures(2))] = LETTERS[place]
         elif first in ("all", "both") and place > 1 and _WHOLE.fullmatch(normalise(choice)):

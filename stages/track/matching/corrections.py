@@ -15,7 +15,8 @@ _OTHERS = either("believed").replace("…", _SENTENCE + "{0,120}?").replace(r"\A
 _BELIEVED = regex.compile(rf"{_BEGINS}{_SENTENCE}{{0,60}}?(?:{_OTHERS}),?", regex.I)
 """What others believe, or the answer grants, before it says something else."""
 _REASON = regex.compile(
-    r"^(\W*[\p{Lu}\p{N}]\S*(?: (?:\p{Lu}\S*|of|the)){0,3}), (?:because|since)\b(?! of\b).*", regex.S
+    r"^(\W*[\p{Lu}\p{N}]\S*(?: (?:\p{Lu}\S*|of|the)){0,3}), (?:because|since|(?:even )?though|although|whereas)\b(?! of\b).*",
+    regex.S,
 )
 """Of a name: `Rome, because Milan is smaller`."""
 _TAKEN_BACK = regex.compile(

@@ -39,6 +39,7 @@ _CENTURY = re.compile(r"(?:the )?(1[0-8])00['’]?s")
 _DECADE = re.compile(r"(?:the )?\d\d(\d)0s")
 _DECADES: dict[str, str] = table("names")["decades"]
 _SHORT_YEAR = re.compile(r"(?<!\w)['’](\d\d)(?!\w)")
+_WORLD_WAR = re.compile(r"\bWW ?(?=I{1,2}\b|[12]\b)")
 _NONE = re.compile(r"\b(?:none|nil|nought)\b(?! of the)", re.IGNORECASE)
 _NOTE = re.compile(
     r"(?<=\S)(?:\s+\([^()]*\)|,? (?:Inc|Ltd|Corp|Co|LLC|GmbH|plc|A?F\.?C|Corporation|Company)\.?)$"
@@ -78,7 +79,7 @@ def exact(answer: str, key: Key) -> bool:
 def contains(answer: str, key: Key) -> bool:
     """The answer states a right one in whole words and does not deny it; a note in brackets behind it may be left out."""
     answer = re.sub(r"(?<=\d0)['’](?=s\b)", "", concluded(answer))
-    answer = re.sub(r"\bWW ?(?=I{1,2}\b|[12]\b)", "World War ", answer)
+    answer = _WORLD_WAR.sub("World War ", answer)
     if any(states(answer, gold) or _states_all(answer, gold) for gold in key.golds):
         return True
     forms = {form for gold in key.golds for form in _forms(gold, answer)}.difference(key.golds)
@@ -95,7 +96,12 @@ def contains(answer: str, key: Key) -> bool:
 
 def _forms(gold: str, answer: str) -> Iterator[str]:
     """Shorter or fuller forms of a right answer, where the answer names no other generation or century."""
-    yield from (_NOTE.sub("", gold), untitled(gold), *acronym_forms(answer, gold))
+    yield from (
+        _NOTE.sub("", gold),
+        untitled(gold),
+        _WORLD_WAR.sub("World War ", gold),
+        *acronym_forms(answer, gold),
+    )
     if _GENERATION.search(gold) and not _OTHER_GENERATION.search(answer):
         yield _GENERATION.sub("", gold)
     bare = _KIND.sub("", gold)
@@ -209,7 +215,8 @@ def kind_of(gold: str) -> str:
         return "date"
     if whole_time(gold):
         return "time"
-    return "number" if whole_quantity(gold) else "contains"
+    point = re.match(r"[(\[].*,.*[)\]]$", gold)
+    return "number" if whole_quantity(gold) and not point else "contains"
 
 
 def token_f1(answer: str, gold: str) -> float:

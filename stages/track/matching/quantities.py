@@ -120,7 +120,7 @@ _PER = re.compile(
     r"\b(mile|kilomet(?:re|er)|km|met(?:re|er))s? (?:per|an) (hour|second)( squared)?\b", re.IGNORECASE
 )
 _OPERATION = re.compile(r"(\d ?(?:[-+*/×x]|plus|minus|times) ?[\d.]+) (?:is|equals|makes|gives) (?=-?\d)")
-_LATER_EQUALS = re.compile(r"(?:[^.;!?\n=]|[.]\d)*=")
+_LATER_EQUALS = re.compile(r"(?:(?!,?\s(?:and|or|)\s?[a-z]\s?=)[^.;!?\n=]|[.]\d)*=")
 
 
 _CALENDAR = re.compile(r"(?<!\d)\d{4}(-\d\d?-\d\d?)(?!\d)|(?<!\d)(\d\d?/\d\d?/)\d{4}(?!\d)")
