@@ -24,10 +24,10 @@ from ghosttrack.common.formats.contexts import CONTEXTS, contexts_by_question, r
 from ghosttrack.common.formats.questions import QUESTIONS
 from ghosttrack.common.models.language_model import load_language_model
 from ghosttrack.common.models.prompts import encode_prompt
-from ghosttrack.stages.track.generate import Ends, greedy_answers, read_prompts, shared_prefix
+from ghosttrack.stages.track.generate import Ends, give_answers, read_prompts, shared_prefix
 from ghosttrack.stages.track.lens import read_lens
 from ghosttrack.stages.track.questions import plan_shards, read_questions
-from ghosttrack.stages.track.run_contexts import BATCHES, keys_of, prompts_of, read_batch
+from ghosttrack.stages.track.run_contexts import keys_of, prompts_of, read_batch
 
 NAME = "demo"
 LIMIT = 1.5
@@ -57,7 +57,7 @@ def measure(root: Path, most: int) -> dict[str, float | int]:
             encode_prompt(model, q["prefix"] + q["query"], q["subject"], len(q["prefix"])) for q in asked
         ]
         read = read_prompts(model, prompts, layers, shared_prefix(model, prompts))
-        answers = greedy_answers(
+        answers, _ = give_answers(
             model, prompts, read, layers, ends, SETTINGS.max_new_tokens, SETTINGS.candidates
         )
         for number, answer in zip(batch.numbers, answers, strict=True):
@@ -66,7 +66,7 @@ def measure(root: Path, most: int) -> dict[str, float | int]:
             emitted, rival = (column.repeat_interleave(len(layers)) for column in two.T)
             read_lens(model, answer.states.flatten(0, 1), emitted, rival)
     answered = _now()
-    for shard in plan_shards(keys_of(questions, own), len(questions), BATCHES * SETTINGS.batch_size):
+    for shard in plan_shards(keys_of(questions, own), len(questions), SETTINGS.batch_size):
         for batch in shard:
             prompts_here = [prompts_of(model, questions[number], own[number]) for number in batch.numbers]
             mine = [given[number] for number in batch.numbers]

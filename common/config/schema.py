@@ -336,7 +336,7 @@ class TrackingConfig(Section):
     stop: list[Annotated[str, Field(min_length=1)]] | None = None
     """Texts that end an answer, as the model's end tokens do, and are not of it; [] leaves the end to the model.
     null: a line break, and in a chat none."""
-    batch_size: int = Field(32, gt=0)
+    batch_size: int = Field(64, gt=0)
     """Questions answered at a time."""
     shard_questions: int = Field(128, gt=0)
     """Questions between two points at which a killed run can resume."""

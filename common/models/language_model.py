@@ -21,8 +21,8 @@ from transformers.utils import logging as transformers_logging
 from ghosttrack.common.engine.storage_errors import storage_error
 from ghosttrack.common.errors import ModelMismatchError, ModelSourceError
 from ghosttrack.common.models.branching import branches_right
+from ghosttrack.common.models.going_on import goes_on_right
 from ghosttrack.common.models.placing import load_placed
-from ghosttrack.common.models.reading import goes_on_right
 from ghosttrack.common.models.structure import acting, close, find_structure, first_of, head_of, probe_tokens
 
 
@@ -296,7 +296,7 @@ def understand(model: PreTrainedModel, tokenizer: Any) -> LanguageModel:
     )
     found = replace(found, packs=_packs(found))
     found = replace(found, caches=_keeps_keys_only(model) and goes_on_right(found))
-    return replace(found, branches=branches_right(found))
+    return replace(found, branches=branches_right(found) and goes_on_right(replace(found, branches=True)))
 
 
 def _keeps_keys_only(model: PreTrainedModel) -> bool:

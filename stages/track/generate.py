@@ -1,7 +1,7 @@
-"""Greedy answers with token logprobs, and the residual stream at the positions that are tracked.
+"""Greedy answers with token logprobs, samples beside them, and the residual stream at the positions that are tracked.
 
-What the prompts of a batch begin with in common is read once (`ghosttrack.common.models.reading`), so that each question
-costs only its own tokens. A row leaves the batch when its answer ends.
+What the prompts of a batch begin with in common is read once (`ghosttrack.common.models.reading`), and so is what answers of one
+prompt begin with (`ghosttrack.common.models.going_on`), so that each question costs only its own tokens.
 
 Positions: SUBJECT (-1) is the subject's last token in the query, 0 the last prompt token, 1… the answer's tokens.
 Position p ≥ 0 predicts answer token p + 1; the subject's token is read against the first answer token.
@@ -15,9 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ghosttrack.common.models.going_on import GoingOn
 from ghosttrack.common.models.language_model import LanguageModel
 from ghosttrack.common.models.prompts import Prompt
-from ghosttrack.common.models.reading import GoingOn, Prefix, ReadBatch, read_prefix, read_rows
+from ghosttrack.common.models.reading import Prefix, ReadBatch, read_prefix, read_rows
 from ghosttrack.common.models.vocabulary import all_texts
 
 SUBJECT = -1
@@ -91,8 +92,16 @@ def _subject_or_last(prompt: Prompt) -> int:
     return len(prompt.tokens) - 1 if prompt.subject is None else prompt.subject
 
 
+class Sampling(NamedTuple):
+    """Answers drawn at a temperature. draws: [n_prompts, n_samples, max_new_tokens], uniform in [0, 1); each chooses one token by
+    inversion of the cumulative distribution, so that a prompt's samples depend on its own draws only."""
+
+    temperature: float
+    draws: NDArray[np.float64]
+
+
 @torch.inference_mode()
-def greedy_answers(
+def give_answers(
     model: LanguageModel,
     prompts: Sequence[Prompt],
     read: tuple[ReadBatch, Tensor],
@@ -100,39 +109,59 @@ def greedy_answers(
     ends: Ends,
     max_new_tokens: int,
     n_candidates: int,
-) -> list[GreedyAnswer]:
-    """The likeliest token each time, to the end of each answer. read: from `read_prompts`."""
+    sampling: Sampling | None = None,
+) -> tuple[list[GreedyAnswer], list[list[str]]]:
+    """The greedy answer of each prompt, and the texts of its samples. read: from `read_prompts`.
+
+    Answers of a prompt are one text until they part: as many tokens are read as there are different beginnings.
+    """
     rows, logits = read
+    temperature, draws = sampling or Sampling(1.0, np.empty((len(prompts), 0, max_new_tokens)))
+    n, n_samples, most = draws.shape
+    uniform = torch.from_numpy(draws.reshape(n * n_samples, most))
+    # The first n answers are the greedy ones; `text` is which of the texts that go on each of those left stands behind.
+    answer = torch.arange(n + n * n_samples)
+    text = torch.cat([torch.arange(n), torch.arange(n).repeat_interleave(n_samples)])
     going = GoingOn(model, rows)
+    token_ids: list[list[int]] = [[] for _ in answer]
     chosen: list[list[Tensor]] = [[] for _ in prompts]
     logprobs: list[list[Tensor]] = [[] for _ in prompts]
     entropies: list[list[Tensor]] = [[] for _ in prompts]
-    token_ids: list[list[int]] = [[] for _ in prompts]
     states = [
         [both[0], both[1]] if prompt.subject is not None else [both[1]]
         for prompt, both in zip(prompts, rows.states.cpu(), strict=True)
     ]
     for step in range(max_new_tokens + 1):
-        distribution = logits.log_softmax(-1)
-        likeliest = distribution.topk(min(n_candidates, distribution.shape[1]), dim=-1)
-        spread = -(distribution.exp() * distribution).sum(-1)
-        numbers = going.number.tolist()
-        for number, *values in zip(
-            numbers, likeliest.indices.cpu(), likeliest.values.cpu(), spread.cpu(), strict=True
-        ):
-            for kept, value in zip((chosen, logprobs, entropies), values, strict=True):
-                kept[number].append(value)
-        token = likeliest.indices[:, 0]
-        left = ~ends.reached([token_ids[number] for number in numbers], token)
-        if step == max_new_tokens or not going.keep(left.to(token.device)):
-            break
-        token = token[left.to(token.device)]
-        final, reached = going.step(token, layers)
-        logits = model.logits(final).float()
-        for number, one, state in zip(going.number.tolist(), token.tolist(), reached.cpu(), strict=True):
+        greedy = answer < n
+        token = torch.empty_like(answer)
+        if bool(greedy.any()):
+            distribution = logits[text[greedy].to(logits.device)].log_softmax(-1)
+            likeliest = distribution.topk(min(n_candidates, distribution.shape[1]), dim=-1)
+            spread = -(distribution.exp() * distribution).sum(-1)
+            token[greedy] = likeliest.indices[:, 0].cpu()
+            found = zip(likeliest.indices.cpu(), likeliest.values.cpu(), spread.cpu(), strict=True)
+            for number, values in zip(answer[greedy].tolist(), found, strict=True):
+                for kept, value in zip((chosen, logprobs, entropies), values, strict=True):
+                    kept[number].append(value)
+        if not bool(greedy.all()):
+            token[~greedy] = _drawn(logits / temperature, text[~greedy], uniform[answer[~greedy] - n, step])
+        left = ~ends.reached([token_ids[number] for number in answer.tolist()], token)
+        left &= step < max_new_tokens
+        for number, one in zip(answer[left].tolist(), token[left].tolist(), strict=True):
             token_ids[number].append(one)
+        if step == max_new_tokens - 1:
+            left &= greedy  # what follows the last token is read of them alone
+        if not bool(left.any()):
+            break
+        answer, greedy = answer[left], greedy[left]
+        going_on, text = torch.stack([text[left], token[left]]).unique(dim=1, return_inverse=True)
+        final, reached = going.step(going_on[1], going_on[0], layers if bool(greedy.any()) else ())
+        logits = model.logits(final).float()
+        for number, state in zip(
+            answer[greedy].tolist(), reached[text[greedy].to(reached.device)].cpu(), strict=True
+        ):
             states[number].append(state)
-    return [
+    greedy_answers = [
         GreedyAnswer(
             text=model.tokenizer.decode(token_ids[number]).strip(),
             token_ids=token_ids[number],
@@ -146,39 +175,19 @@ def greedy_answers(
         )
         for number, prompt in enumerate(prompts)
     ]
+    samples = [model.tokenizer.decode(tokens).strip() for tokens in token_ids[n:]]
+    return greedy_answers, [samples[n_samples * row : n_samples * (row + 1)] for row in range(n)]
 
 
-@torch.inference_mode()
-def sampled_answers(
-    model: LanguageModel,
-    read: tuple[ReadBatch, Tensor],
-    ends: Ends,
-    max_new_tokens: int,
-    temperature: float,
-    draws: NDArray[np.float64],
-) -> list[list[str]]:
-    """Texts of answers drawn at a temperature, for each prompt as many as it has draws. read: from `read_prompts`.
+def _drawn(logits: Tensor, text: Tensor, uniform: Tensor) -> Tensor:
+    """A token for each answer from the distribution of its text: int64 [n_answers], on the CPU.
 
-    draws: [n_prompts, n_samples, max_new_tokens], uniform in [0, 1); each chooses one token by inversion of the
-    cumulative distribution, so that a prompt's samples depend on its own draws only.
+    logits: [n_texts, n_vocabulary]; text: int64 [n_answers]; uniform: [n_answers], in [0, 1).
     """
-    count, n_samples, _ = draws.shape
-    rows, logits = read
-    logits = logits.repeat_interleave(n_samples, dim=0)
-    uniform = torch.from_numpy(draws.reshape(count * n_samples, max_new_tokens)).to(logits.device)
-    going = GoingOn(model, rows, copies=n_samples)
-    texts: list[list[int]] = [[] for _ in range(count * n_samples)]
-    for step in range(max_new_tokens):
-        total = (logits / temperature).softmax(-1).double().cumsum(-1)
-        wanted = uniform[going.number, step, None] * total[:, -1:]
-        token = torch.searchsorted(total, wanted, right=True).clamp(max=total.shape[1] - 1)[:, 0]
-        numbers = going.number.tolist()
-        left = ~ends.reached([texts[number] for number in numbers], token)
-        for number, one, stays in zip(numbers, token.tolist(), left.tolist(), strict=True):
-            if stays:
-                texts[number].append(one)
-        if step == max_new_tokens - 1 or not going.keep(left.to(token.device)):
-            break
-        logits = model.logits(going.step(token[left.to(token.device)])[0]).float()
-    decoded = [model.tokenizer.decode(text).strip() for text in texts]
-    return [decoded[start : start + n_samples] for start in range(0, len(decoded), n_samples)]
+    own, line = text.unique(return_inverse=True)
+    total = logits[own.to(logits.device)].softmax(-1).double().cumsum(-1)
+    place = (line[:, None] == line).tril(-1).sum(-1)  # of an answer among those of its text
+    wanted = total.new_zeros(len(own), int(place.max()) + 1)
+    wanted[line, place] = uniform.to(total.device)
+    found = torch.searchsorted(total, wanted * total[:, -1:], right=True).clamp(max=total.shape[1] - 1)
+    return found[line, place].cpu()

@@ -16,7 +16,7 @@ from ghosttrack.common.models.language_model import LanguageModel
 CHUNK_ROWS = 256
 """Rows whose logits are made at a time: 50 MB for 50,000 tokens."""
 AT_ONCE = 8
-"""Rows of them that are read at a time on a CPU, while they are in its cache: they are gone through seven times."""
+"""Rows of them that are read at a time on a CPU, while they are in its cache: they are gone through six times."""
 
 
 class Lens(NamedTuple):
@@ -49,13 +49,19 @@ def read_lens(model: LanguageModel, states: Tensor, emitted: Tensor, rival: Tens
 
 def _read(logits: Tensor, wanted: Tensor) -> tuple[Tensor, ...]:
     """The columns of `Lens` of a few rows. logits: [n, n_vocabulary], changed in place; wanted: [n, 2]."""
-    highest, top = logits.max(dim=1, keepdim=True)
-    logits -= highest
+    top = _likeliest(logits)
+    logits -= logits.gather(1, top)
     asked = logits.gather(1, wanted)
     work = torch.empty_like(logits)
     rank = torch.gt(logits, asked[:, :1], out=work).sum(dim=1)
-    weight = torch.exp(logits, out=work)
-    total = weight.sum(dim=1)
-    mean = torch.linalg.vecdot(weight, logits) / total
+    total = torch.exp(logits, out=work).sum(dim=1)
+    mean = work.mul_(logits).sum(dim=1) / total
     log_total = total.log()
     return asked[:, 0] - log_total, asked[:, 1] - log_total, log_total - mean, top[:, 0], rank
+
+
+def _likeliest(logits: Tensor) -> Tensor:
+    """int64 [n, 1]. By numpy on a CPU, where torch takes seven times as long."""
+    if logits.device.type == "cpu":
+        return torch.from_numpy(logits.numpy().argmax(axis=1, keepdims=True))
+    return logits.argmax(dim=1, keepdim=True)

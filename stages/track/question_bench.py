@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ghosttrack.common.errors import DataError
+from ghosttrack.common.models.going_on import GoingOn
 from ghosttrack.common.models.interventions import Bench, Edit, gradients
 from ghosttrack.common.models.language_model import LanguageModel
-from ghosttrack.common.models.reading import GoingOn
 from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.stages.track.account import Head
 from ghosttrack.stages.track.causes import Effects, control_edits, edits_without, track_effects

@@ -33,9 +33,9 @@ from ghosttrack.stages.track.generate import (
     SUBJECT,
     Ends,
     GreedyAnswer,
-    greedy_answers,
+    Sampling,
+    give_answers,
     read_prompts,
-    sampled_answers,
     shared_prefix,
 )
 from ghosttrack.stages.track.given import encode_response, read_response
@@ -199,15 +199,23 @@ def _answer(
     if not batch.numbers:
         return
     asked = [prompts[number] for number in batch.numbers]
-    read = read_prompts(model, asked, layers, prefix)
-    answers = greedy_answers(model, asked, read, layers, ends, settings.max_new_tokens, settings.candidates)
-    samples: list[list[str]] | list[None] = [None] * len(asked)
+    drawn = None
     if sampling.samples:
         shape = (sampling.samples, settings.max_new_tokens)
         ids = [questions[number]["id"] for number in batch.numbers]
         draws = np.stack([generator(job.config.seed, "samples", name).random(shape) for name in ids])
-        samples = sampled_answers(model, read, ends, settings.max_new_tokens, sampling.temperature, draws)
-    yield from zip(batch.numbers, answers, samples, strict=True)
+        drawn = Sampling(sampling.temperature, draws)
+    answers, samples = give_answers(
+        model,
+        asked,
+        read_prompts(model, asked, layers, prefix),
+        layers,
+        ends,
+        settings.max_new_tokens,
+        settings.candidates,
+        drawn,
+    )
+    yield from zip(batch.numbers, answers, samples if drawn else [None] * len(asked), strict=True)
 
 
 def _record(

@@ -29,9 +29,6 @@ from ghosttrack.stages.track.questions import Batch, even, plan_shards, read_que
 from ghosttrack.stages.track.reread import ContextReader
 from ghosttrack.stages.track.run_answers import ends_of, gathered, language_model_of
 
-BATCHES = 2
-"""Questions are read so many batches of the answers' at a time: nothing but the candidates' tokens is unembedded."""
-
 
 class ContextPrompt(NamedTuple):
     """A question in a context. text: its worked examples; tokens: of all of it."""
@@ -59,7 +56,7 @@ def read_all(job: Job, asked: tuple[str, str], contexts: str, given: str) -> dic
     own = contexts_by_question(read_contexts(job.input(contexts, CONTEXTS.name)), questions)
     settings = job.config.tracking
     shards = plan_shards(
-        keys_of(questions, own), even(len(questions), settings.shard_questions), BATCHES * settings.batch_size
+        keys_of(questions, own), even(len(questions), settings.shard_questions), settings.batch_size
     )
 
     def begin() -> tuple[torch.device, Step]:

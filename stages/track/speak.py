@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import torch
 
+from ghosttrack.common.models.going_on import GoingOn
 from ghosttrack.common.models.language_model import LanguageModel
 from ghosttrack.common.models.prompts import Prompt
-from ghosttrack.common.models.reading import GoingOn
 from ghosttrack.stages.track.generate import Ends, read_prompts
 
 UNFINISHED = "\ufffd"

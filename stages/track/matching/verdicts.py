@@ -12,7 +12,7 @@ import torch
 
 from ghosttrack.common.models.language_model import LanguageModel
 from ghosttrack.common.models.prompts import Prompt, encode
-from ghosttrack.stages.track.generate import Ends, greedy_answers, read_prompts, shared_prefix
+from ghosttrack.stages.track.generate import Ends, give_answers, read_prompts, shared_prefix
 from ghosttrack.stages.track.matching.choices import verdict
 
 EXAMPLES = (
@@ -46,7 +46,7 @@ def verdicts(model: LanguageModel, prompts: Sequence[str], batch_size: int) -> l
         encoded = [Prompt(encode(model, text).tokens, None) for text in prompts[start : start + batch_size]]
         with torch.inference_mode():
             read = read_prompts(model, encoded, [], shared_prefix(model, encoded))
-        answers = greedy_answers(model, encoded, read, [], ends, MOST_TOKENS, 1)
+        answers, _ = give_answers(model, encoded, read, [], ends, MOST_TOKENS, 1)
         found += [verdict(answer.text) for answer in answers]
     return found
 

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from ghosttrack.common.models import interventions as module
+from ghosttrack.common.models.going_on import GoingOn
 from ghosttrack.common.models.interventions import Bench, Edit, gradients
 from ghosttrack.common.models.language_model import load_language_model
-from ghosttrack.common.models.reading import GoingOn, read_prefix
+from ghosttrack.common.models.reading import read_prefix
 from tests.stages.track.tiny_run import sae
 from tests.tiny_models import N_LAYERS, save_random_model
 

@@ -1,10 +1,13 @@
 """Against plain forward passes of one whole text, without cache, batch or padding."""
 
+import dataclasses
+
 import pytest
 import torch
 
+from ghosttrack.common.models.going_on import GoingOn
 from ghosttrack.common.models.language_model import load_language_model
-from ghosttrack.common.models.reading import GoingOn, read_prefix, read_rows
+from ghosttrack.common.models.reading import read_prefix, read_rows
 from tests.tiny_models import FAMILIES, N_LAYERS, VOCABULARY, WINDOW, save_random_model
 
 LAYERS = range(N_LAYERS)
@@ -50,23 +53,20 @@ def test_rows_of_a_batch_are_read_as_if_alone(model, rows, shared):
         torch.testing.assert_close(states, expected[places], rtol=1e-4, atol=1e-4)
 
 
-def test_rows_go_on_and_leave_as_if_alone(model, rows):
+def test_texts_go_on_part_and_leave_as_if_alone(model, rows):
     prefix = read_prefix(model, rows, 2 * WINDOW)
-    going = GoingOn(
-        model, read_rows(model, rows, [[len(row) - 1] for row in rows], [], prefix, keep_cache=True), copies=2
-    )
-    texts = [list(row) for row in rows for _ in range(2)]
-    for step in range(WINDOW + 2):
-        if step == 3:
-            assert going.keep(torch.tensor([True, False, False, True, True, True]))
-        token = torch.tensor([(7 * step + 11 * number) % VOCABULARY for number in going.number.tolist()])
-        final, states = going.step(token, LAYERS)
-        for number, one, reached, found in zip(
-            going.number.tolist(), token.tolist(), final, states, strict=True
-        ):
-            texts[number].append(one)
-            logits, expected = alone(model, texts[number])
-            torch.testing.assert_close(model.logits(reached), logits[-1], rtol=1e-4, atol=1e-4)
-            torch.testing.assert_close(found, expected[-1], rtol=1e-4, atol=1e-4)
-    assert going.number.tolist() == [0, 3, 4, 5]
-    assert not going.keep(torch.zeros(4, dtype=torch.bool))
+    last = [[len(row) - 1] for row in rows]
+    for branches in {model.branches, False}:
+        way = dataclasses.replace(model, branches=branches)
+        going = GoingOn(way, read_rows(way, rows, last, [], prefix, keep_cache=True))
+        texts = [list(row) for row in rows]
+        for step in range(WINDOW + 2):
+            behind = {0: [2, 0, 1, 1], 2: [1, 2, 1, 3], 4: [0, 3]}.get(step)
+            texts = [list(texts[number]) for number in behind or range(len(texts))]
+            token = torch.tensor([(7 * step + 11 * number) % VOCABULARY for number in range(len(texts))])
+            final, states = going.step(token, behind and torch.tensor(behind), LAYERS)
+            for text, one, reached, found in zip(texts, token.tolist(), final, states, strict=True):
+                text.append(one)
+                logits, expected = alone(model, text)
+                torch.testing.assert_close(model.logits(reached), logits[-1], rtol=1e-4, atol=1e-4)
+                torch.testing.assert_close(found, expected[-1], rtol=1e-4, atol=1e-4)

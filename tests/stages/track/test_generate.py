@@ -6,9 +6,9 @@ from ghosttrack.common.models.language_model import load_language_model
 from ghosttrack.common.models.prompts import encode, encode_prompt
 from ghosttrack.stages.track.generate import (
     Ends,
-    greedy_answers,
+    Sampling,
+    give_answers,
     read_prompts,
-    sampled_answers,
     shared_prefix,
 )
 from ghosttrack.stages.track.speak import speak
@@ -43,7 +43,12 @@ def never(model):
 
 def ask(model, prompts, layers, ends, limit, n_candidates=4):
     read = read_prompts(model, prompts, layers, shared_prefix(model, prompts))
-    return read, greedy_answers(model, prompts, read, layers, ends, limit, n_candidates)
+    return give_answers(model, prompts, read, layers, ends, limit, n_candidates)[0]
+
+
+def draw(model, prompts, ends, limit, temperature, draws):
+    read = read_prompts(model, prompts, [0], shared_prefix(model, prompts))
+    return give_answers(model, prompts, read, [0], ends, limit, 4, Sampling(temperature, draws))[1]
 
 
 def prompts_of(model, prefix, texts, subjects=None):
@@ -58,7 +63,7 @@ def test_greedy_tokens_are_those_of_generate(any_model):
     """transformers' own generation, one prompt at a time; ours in a batch of mixed lengths that share a prefix."""
     model = any_model
     prompts = prompts_of(model, PREFIX, ["abc", "what is this", "zz top and a longer one"])
-    _, answers = ask(model, prompts, [0], never(model), 8)
+    answers = ask(model, prompts, [0], never(model), 8)
     for prompt, answer in zip(prompts, answers, strict=True):
         ids = torch.tensor([prompt.tokens])
         expected = model.model.generate(
@@ -75,7 +80,7 @@ def test_a_batch_with_a_shared_prefix_equals_one_question_at_a_time_without_cach
     texts, subjects = ["abc", "what is this", "zz top"], ["b", "is", "not there"]
     prompts = prompts_of(model, prefix, texts, subjects)
     layers = range(N_LAYERS)
-    _, answers = ask(model, prompts, layers, never(model), 5)
+    answers = ask(model, prompts, layers, never(model), 5)
     for prompt, answer in zip(prompts, answers, strict=True):
         ids = list(prompt.tokens)
         assert len(answer.token_ids) == 5
@@ -105,9 +110,9 @@ def test_a_batch_with_a_shared_prefix_equals_one_question_at_a_time_without_cach
 def test_rows_leave_the_batch_at_their_ends_and_the_others_go_on_as_before(model):
     prompts = prompts_of(model, "x\n", ["hello there", "abc", "some words more"])
     layers = [0, N_LAYERS - 1]
-    _, whole = ask(model, prompts, layers, never(model), 6)
+    whole = ask(model, prompts, layers, never(model), 6)
     end = whole[0].token_ids[2]
-    _, cut = ask(model, prompts, layers, Ends(model, [], [end]), 6)
+    cut = ask(model, prompts, layers, Ends(model, [], [end]), 6)
     lengths = set()
     for before, after in zip(whole, cut, strict=True):
         stops = [place for place, token in enumerate(before.token_ids) if token == end]
@@ -121,19 +126,37 @@ def test_rows_leave_the_batch_at_their_ends_and_the_others_go_on_as_before(model
 
 def test_samples_follow_the_distribution_and_only_their_own_draws(model):
     prompts = prompts_of(model, "", ["abc", "what is this"])
-    read, _ = ask(model, prompts, [0], never(model), 2)
     draws = np.random.default_rng(0).random((2, 400, 1))
-    both = sampled_answers(model, read, never(model), 1, 1.0, draws)
+    both = draw(model, prompts, never(model), 1, 1.0, draws)
     logits, _ = reference(model, encode(model, "abc").tokens, [0])
     pieces = [model.tokenizer.decode([token]).strip() for token in range(len(logits))]
     likeliest = pieces[int(logits.argmax())]
     expected = sum(float(p) for piece, p in zip(pieces, logits.exp(), strict=True) if piece == likeliest)
     share = both[0].count(likeliest) / 400
     assert share == pytest.approx(expected, abs=4 * (expected * (1 - expected) / 400) ** 0.5 + 1e-3)
-    first, _ = ask(model, prompts[:1], [0], never(model), 2)
-    assert sampled_answers(model, first, never(model), 1, 1.0, draws[:1]) == both[:1]
-    cold = sampled_answers(model, read, never(model), 1, 1e-4, draws[:, :3])
+    assert draw(model, prompts[:1], never(model), 1, 1.0, draws[:1]) == both[:1]
+    cold = draw(model, prompts, never(model), 1, 1e-4, draws[:, :3])
     assert cold[0] == [likeliest] * 3
+
+
+def test_samples_are_those_of_whole_forward_passes(any_model):
+    """One sample at a time, the whole text read again for every token; some of them begin alike, with the greedy answer too."""
+    model, temperature = any_model, 0.5
+    prompts = prompts_of(model, PREFIX, ["abc", "what is this", "zz top"])
+    draws = np.random.default_rng(3).random((3, 4, 5))
+    draws[:, 1, :2] = draws[:, 0, :2]  # two go on together for two tokens, two to the end
+    draws[:, 3] = draws[:, 2]
+    found = draw(model, prompts, never(model), 5, temperature, draws)
+    for prompt, own, texts in zip(prompts, draws, found, strict=True):
+        assert texts[2] == texts[3]
+        for uniform, text in zip(own[:3], texts, strict=False):
+            ids = list(prompt.tokens)
+            for one in uniform:
+                with torch.inference_mode():
+                    logits = model.model(torch.tensor([ids])).logits[0, -1]
+                total = (logits.double() / temperature).softmax(-1).cumsum(-1).numpy()
+                ids.append(min(int(np.searchsorted(total, one, side="right")), len(total) - 1))
+            assert text == model.tokenizer.decode(ids[len(prompt.tokens) :]).strip()
 
 
 def test_a_text_to_stop_at_may_be_part_of_a_token_or_several(model):

@@ -7,7 +7,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ghosttrack.common.models.language_model import LanguageModel, load_language_model
 from ghosttrack.common.models.prompts import encode_prompt
 from ghosttrack.stages.track import given
-from ghosttrack.stages.track.generate import Ends, greedy_answers, read_prompts
+from ghosttrack.stages.track.generate import Ends, give_answers, read_prompts
 from ghosttrack.stages.track.questions import SHARD_CHARACTERS, plan_shards
 from ghosttrack.stages.track.spans import labels_given, labels_in, unmarked
 from tests.tiny_models import save_random_model
@@ -27,7 +27,7 @@ def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def test_the_model_s_own_answer_given_back_is_read_as_it_was_given(model: LanguageModel) -> None:
     prompt = encode_prompt(model, PROMPT, "cat")
-    [own] = greedy_answers(
+    [own], _ = give_answers(
         model, [prompt], read_prompts(model, [prompt], LAYERS), LAYERS, Ends(model, [], []), 6, 5
     )
     tokens = own.token_ids
