@@ -1,7 +1,8 @@
 """Pieces of one unit done by several processes of this machine, forked when all that they share has been loaded.
 
-On a CPU the small matrices of one forward pass keep several threads waiting for each other; as many processes, each with its
-share of the threads, do not wait, and memory that was loaded before stays one. Nothing is imported or copied for them.
+On a CPU the small matrices of one forward pass keep several threads waiting for each other; as many processes of one thread each
+do not wait, and memory that was loaded before stays one. Nothing is imported or copied for them. One thread, since the threads
+of OpenMP do not outlive a fork: a process that asked for more would wait for them for ever.
 """
 
 import contextlib
@@ -16,8 +17,8 @@ from typing import Any, TypeVar
 from ghosttrack.common.engine.parent import end_with_parent
 from ghosttrack.common.errors import RankLostError
 
-MOST = 4
-"""Processes: each has its own working memory."""
+MOST = 8
+"""Processes: each has its own working memory. Of more than twice as many threads one process makes more."""
 _do: Callable[[int], Any] | None = None
 Result = TypeVar("Result")
 
@@ -27,11 +28,11 @@ def side_by_side(
 ) -> Iterator[tuple[int, Result]]:
     """Do every piece, in this process where `threads` is 1; yields a piece and what came of it when it is done.
 
-    threads: of this process, to be dealt out; set_threads: makes a process use so many. Raises what a piece raises, and
+    threads: of this process, to be dealt out; set_threads: makes a process use so many, one. Raises what a piece raises, and
     RankLostError where a process was killed.
     """
     processes = min(threads, MOST, len(pieces))
-    if processes < 2 or sys.platform != "linux":
+    if processes < 2 or threads > 2 * MOST or sys.platform != "linux":
         for piece in pieces:
             yield piece, do(piece)
         return
@@ -45,7 +46,7 @@ def side_by_side(
             request()
         if os.getppid() != parent:
             os._exit(1)
-        set_threads(max(1, threads // processes))
+        set_threads(1)
 
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(processes, mp_context=context, initializer=begin) as pool:

@@ -1,7 +1,9 @@
-"""Pieces that are done by several processes: all of them, with their share of threads, and errors come back as they are."""
+"""Pieces that are done by several processes: all of them, by one thread each, and errors come back as they are."""
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -9,7 +11,7 @@ from ghosttrack.common.engine.side_by_side import side_by_side
 from ghosttrack.common.errors import DataError, RankLostError
 
 
-@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("threads", [1, 3, 8, 64])
 def test_every_piece_is_done_once(tmp_path, threads):
     shares = tmp_path / "shares"
     shares.mkdir()
@@ -24,11 +26,28 @@ def test_every_piece_is_done_once(tmp_path, threads):
     found = sorted(side_by_side([4, 5, 6, 7], do, threads, set_threads))
     assert found == [(4, 16), (5, 25), (6, 36), (7, 49)]
     by = {(tmp_path / str(piece)).read_text() for piece in (4, 5, 6, 7)}
-    if threads == 1:
+    if threads in (1, 64):  # alone, or more than so many processes would use
         assert by == {str(os.getpid())}
     else:
         assert str(os.getpid()) not in by
         assert {path.read_text() for path in shares.iterdir()} == {"1"}
+
+
+def test_pieces_compute_after_threads_have_worked_here():
+    """OpenMP's threads do not outlive a fork: a process that used several again would wait for ever."""
+    program = """
+import torch
+from ghosttrack.common.engine.side_by_side import side_by_side
+torch.set_num_threads(8)
+matrix = torch.randn(500, 500, generator=torch.Generator().manual_seed(0))
+work = lambda _: float((matrix @ matrix).softmax(-1).square().sum())
+expected = work(0)
+for _, found in side_by_side(range(3), work, 8, torch.set_num_threads):
+    assert abs(found - expected) < 1e-3 * expected
+"""
+    subprocess.run(
+        [sys.executable, "-c", program], check=True, timeout=120, env=os.environ | {"OMP_NUM_THREADS": "8"}
+    )
 
 
 def test_an_error_of_a_piece_is_raised_here(tmp_path):
