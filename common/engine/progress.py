@@ -21,7 +21,9 @@ class Progress:
     def __init__(
         self, total: float, unit: str = "it", what: str = "", initial: float = 0, *, shown: bool = True
     ) -> None:
-        on_terminal = sys.stderr.isatty() and os.environ.get("GHOSTTRACK_PROGRESS") != "lines"
+        wanted = os.environ.get("GHOSTTRACK_PROGRESS")
+        shown = shown and wanted != "none"
+        on_terminal = sys.stderr.isatty() and wanted != "lines"
         self._bar = tqdm(
             total=total, initial=initial, unit=unit, desc=what, unit_scale=True, dynamic_ncols=True,
             disable=not (on_terminal and shown), smoothing=0.1,

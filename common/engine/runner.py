@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import logging
+import os
 
 from ghosttrack.common.config.options import refuse_other_layers
 from ghosttrack.common.config.schema import Config
@@ -11,6 +12,9 @@ from ghosttrack.common.engine.claims import work_group
 from ghosttrack.common.engine.contract import Contract, Unit, expand
 from ghosttrack.common.engine.image import facts
 from ghosttrack.common.engine.job import Run, RunTogether
+from ghosttrack.common.engine.progress import Progress
+from ghosttrack.common.engine.side_by_side import processes_of, side_by_side
+from ghosttrack.common.engine.staleness import State
 from ghosttrack.common.engine.staleness import state as unit_state
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.engine.work import Work, at_work
@@ -39,6 +43,7 @@ def run_units(
                           "are extracted; go on with the next stage, or all with `ghosttrack run`")  # fmt: skip
     chosen = select_units(units, config, layers, names)
     together = contract.ranks == "shared" and ranks.count() > 1
+    threads = _threads_to_deal(contract)
     number = 0
     while number < len(chosen):
         unit = chosen[number]
@@ -49,6 +54,11 @@ def run_units(
             number += len(beside) - 1
             _run_side_by_side(store, beside, run_together, config, log)
             continue
+        if threads > 1 and unit.layer is not None:
+            beside = [unit, *itertools.takewhile(lambda other: other.layer is not None, chosen[number:])]
+            number += len(beside) - 1
+            _run_forked(store, beside, run, config, log, names, threads)
+            continue
         label = unit.label if len(chosen) == 1 else f"{unit.label} ({number} of {len(chosen)})"
         alone = not together and unit.layer is None
         if alone:
@@ -56,7 +66,7 @@ def run_units(
         found = unit_state(store, unit)
         if together or alone:
             ranks.barrier()  # all have seen the same state before one of them changes it
-        if found.reason is None and not (found.entry and found.entry.released and unit.name in names):
+        if _is_done(found, unit, names):
             if ranks.rank() == 0:
                 log.info(f"{label}: up to date", extra={"unit": unit.name})
         elif together:
@@ -97,7 +107,52 @@ def _run_side_by_side(
             if works:
                 found = run([work.job for work in works])
                 for work, metrics in zip(works, found, strict=True):
-                    work.finish(metrics, share=len(works))
+                    work.finish(metrics, together=len(works))
+
+
+def _is_done(found: State, unit: Unit, names: tuple[str, ...]) -> bool:
+    return found.reason is None and not (found.entry and found.entry.released and unit.name in names)
+
+
+def _threads_to_deal(contract: Contract) -> int:
+    """Threads of this process that processes of one thread each would make more of, where a stage's layers are apart: small
+    products wait for several. 1 with a GPU, and where processes share the stage already."""
+    if contract.ranks != "apart" or not contract.torch or ranks.count() > 1:
+        return 1
+    import torch
+
+    return 1 if torch.cuda.is_available() else torch.get_num_threads()
+
+
+def _run_forked(
+    store: Store, units: list[Unit], run: Run, config: Config, log: logging.Logger, names: tuple[str, ...],
+    threads: int,
+) -> None:  # fmt: skip
+    """Do units of one layer each by processes of this machine, which show their progress together."""
+    stale: list[int] = []
+    for number, unit in enumerate(units):
+        if _is_done(unit_state(store, unit), unit, names):
+            log.info(f"{unit.label}: up to date", extra={"unit": unit.name})
+        else:
+            stale.append(number)
+
+    processes = processes_of(len(stale), threads)
+
+    def begin(count: int) -> None:
+        import torch
+
+        torch.set_num_threads(count)
+        os.environ["GHOSTTRACK_PROGRESS"] = "none"
+
+    def do(number: int) -> None:
+        stop.check()
+        with store.claim(units[number]):
+            if not _is_done(unit_state(store, units[number]), units[number], names):
+                _run_unit(store, units[number], run, config, log, units[number].label, beside=processes)
+
+    with Progress(len(stale), "layers", units[0].stage, shown=processes > 1) as progress:
+        for _ in side_by_side(stale, do, threads, begin):
+            progress.update()
 
 
 def _run_apart(store: Store, unit: Unit, run: Run, config: Config, log: logging.Logger, label: str) -> None:
@@ -155,8 +210,9 @@ def _run_unit(
     label: str,
     rank: int = 0,
     count: int = 1,
+    beside: int = 1,
 ) -> None:
-    """rank, count: of the processes that do this unit together."""
+    """rank, count: of the processes that do this unit together; beside: processes that do a unit each in this time."""
     with at_work(store, unit, config, log, label, rank, count) as work:
         if work:
-            work.finish(run(work.job))
+            work.finish(run(work.job), beside=beside)

@@ -23,16 +23,22 @@ _do: Callable[[int], Any] | None = None
 Result = TypeVar("Result")
 
 
+def processes_of(pieces: int, threads: int) -> int:
+    """How many processes do so many pieces of a process that has so many threads."""
+    count = min(threads, MOST, pieces)
+    return 1 if count < 2 or threads > 2 * MOST or sys.platform != "linux" else count
+
+
 def side_by_side(
     pieces: Sequence[int], do: Callable[[int], Result], threads: int, set_threads: Callable[[int], object]
 ) -> Iterator[tuple[int, Result]]:
-    """Do every piece, in this process where `threads` is 1; yields a piece and what came of it when it is done.
+    """Do every piece, in this process where others would not be faster (`processes_of`); yields a piece and what came of it when it is done.
 
     threads: of this process, to be dealt out; set_threads: makes a process use so many, one. Raises what a piece raises, and
     RankLostError where a process was killed.
     """
-    processes = min(threads, MOST, len(pieces))
-    if processes < 2 or threads > 2 * MOST or sys.platform != "linux":
+    processes = processes_of(len(pieces), threads)
+    if processes == 1:
         for piece in pieces:
             yield piece, do(piece)
         return

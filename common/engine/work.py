@@ -32,10 +32,11 @@ class Work:
         self.metrics: dict[str, Any] = {}
         self._start, self._cpu = time.monotonic(), cpu_seconds()
 
-    def finish(self, metrics: dict[str, Any], share: int = 1) -> None:
-        """It is done. share: the units that were done in this time."""
+    def finish(self, metrics: dict[str, Any], together: int = 1, beside: int = 1) -> None:
+        """It is done. together: the units that this process did in this time; beside: processes that did as many each."""
         self.metrics = metrics
-        used = resource_usage((time.monotonic() - self._start) / share, (cpu_seconds() - self._cpu) / share)
+        elapsed, cpu = time.monotonic() - self._start, cpu_seconds() - self._cpu
+        used = resource_usage(elapsed / (together * beside), cpu / together)
         (self.job.staging / f"usage_{self.job.rank}.json").write_text(json.dumps(used))
 
 
