@@ -5,16 +5,14 @@ text (a line ends at a newline only), and one broken row is told without losing 
 """
 
 import codecs
-import contextlib
 import csv
 import gzip
-import io
 import itertools
 import json
 import re
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,8 +24,9 @@ Record = dict[str, Any]
 FORMATS = {".jsonl": "json", ".ndjson": "json", ".json": "json", ".csv": "csv", ".tsv": "csv", ".parquet": "parquet",
            ".arrow": "arrow"}  # fmt: skip
 """Ending, before any `.gz`, to the reader of `datasets`."""
-_INDEX = re.compile(r"Unnamed: \d+")
-"""The name of a column without one: the numbers that pandas writes before its rows."""
+_INDEX = re.compile(r"(Unnamed: \d+|\.\d+)?")
+"""The name of a column without one, such as of the numbers that pandas writes before its rows."""
+_LINE_END = re.compile(r"\r\n?|\n")
 _WHOLE = re.compile(r"(-?\d+\.0)?")
 _PATTERN = re.compile(r"[*?\[\]{}$]|::")
 """What is no name to the library that reads tables, but a pattern, a variable or a chain of file systems."""
@@ -57,38 +56,75 @@ def read_file(path: Path, key: str) -> Iterator[FileRow]:
         )
     if not path.is_file():
         raise DataError(f"{key} = {str(path)!r}: there is no such file")
-    if kind == "json":
-        yield from _json(path, key)
+    if kind in ("json", "csv"):
+        yield from _json(path, key) if kind == "json" else _csv(path, key)
         return
-    options: dict[str, Any] = {}
-    if kind == "csv":
-        separator, names = _header(path, key)
-        options = {
-            "sep": separator,
-            "keep_default_na": False,
-            "features": _texts(names),
-            "encoding": encoding_of(path),
-        }
-    table = load(kind, key, str(path), data_files=str(path), split="train", **options)
-    whole = _whole_numbers(table) if kind == "csv" else ()
-    for number, record in enumerate(table, start=2 if kind == "csv" else 1):
-        if kind == "csv":
-            record = {
-                name: of_cell(name, text.removesuffix(".0") if name in whole else text) if text else None
-                for name, text in record.items()
+    table = load(kind, key, str(path), data_files=str(path), split="train")
+    yield from (FileRow(number, record) for number, record in enumerate(table, start=1))
+
+
+def _csv(path: Path, key: str) -> Iterator[FileRow]:
+    """The rows of a table, every cell as the text that it is: `007`, `NA` and `1e5` stay so.
+
+    A row with more cells than the head has names is told, since nobody knows which of its commas parts nothing.
+    """
+    text, separator = _separated(path, key)
+    ended: list[bool] = []
+
+    def lines() -> Iterator[str]:
+        yield from (f"{line}\n" for line in _LINE_END.split(text))
+        ended.append(True)
+
+    csv.field_size_limit(MOST_BYTES)
+    reader = csv.reader(lines(), delimiter=separator)
+    names: list[str] = []
+    rows: list[tuple[int, list[str]]] = []
+    start = 1
+    try:
+        for cells in reader:
+            if ended:  # it went on to the end to find the other quotation mark
+                raise DataError(
+                    f"{path} line {start}: a quotation mark opens a cell that nothing closes; write it twice inside of quotes"
+                )
+            if cells and names:
+                rows.append((start, cells))
+            elif cells:
+                names = _unique(cells)
+            start = reader.line_num + 1
+    except csv.Error as error:
+        raise DataError(f"{path} line {start} cannot be read: {error}") from error
+    if not rows:
+        raise DataError(f"{key} = {str(path)!r}: the file has no questions")
+    columns = itertools.zip_longest(*(cells for _, cells in rows), fillvalue="")
+    whole = {name for name, column in zip(names, columns, strict=False) if _is_whole(column)}
+    for number, cells in rows:
+        if any(cells[len(names) :]):
+            yield FileRow(number, None, f"it has {len(cells)} cells, and the head names {len(names)} columns; put quotes around a cell that holds "
+                          f"{separator!r}")  # fmt: skip
+            continue
+        yield FileRow(
+            number,
+            {
+                name: of_cell(name, cell.removesuffix(".0") if name in whole else cell) if cell else None
+                for name, cell in itertools.zip_longest(names, cells[: len(names)], fillvalue="")
                 if not _INDEX.fullmatch(name)
-            }
-        yield FileRow(number, record)
+            },
+        )
 
 
-def _whole_numbers(table: Any) -> frozenset[str]:
-    """Columns of whole numbers of which some are not given: pandas writes those as 1912.0."""
-    return frozenset(
-        name
-        for name in table.column_names
-        if all(_WHOLE.fullmatch(text or "") for text in table[name])
-        and {bool(text) for text in table[name]} == {True, False}
-    )
+def _unique(names: Iterable[str]) -> list[str]:
+    """Names of columns, a second one of a name told from the first."""
+    found: dict[str, None] = {}
+    for name in map(str.strip, names):
+        found[
+            next(n for each in itertools.count() if (n := f"{name}.{each}" if each else name) not in found)
+        ] = None
+    return list(found)
+
+
+def _is_whole(column: Sequence[str]) -> bool:
+    """Whether these are whole numbers of which some are not given: pandas writes those as 1912.0."""
+    return all(_WHOLE.fullmatch(cell) for cell in column) and {bool(cell) for cell in column} == {True, False}
 
 
 def load(source: str, key: str, shown: str, **options: Any) -> Any:
@@ -122,6 +158,8 @@ def load(source: str, key: str, shown: str, **options: Any) -> Any:
         mend = (
             f"choose one of them with {key}_split or {key}_config"
             if re.search(r"(?i)config name is missing|available configs|(?:bad|unknown) split", text)
+            else "it is damaged, or holds no rows; write it again"
+            if place.exists()
             else "check the name and that this machine can reach the hub or has it in its cache"
         )
         raise DataError(f"{key} = {shown} cannot be loaded: {text}; {mend}") from error
@@ -142,13 +180,9 @@ def _plainly_named(place: Path, folder: Path) -> Path:
     return plain
 
 
-def encoding_of(path: Path) -> str:
-    """Of a text file, by the mark that it begins with; UTF-8 without one."""
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-        return _by_mark(file.read(4))
-
-
 def _by_mark(first: bytes) -> str:
+    if first in (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE):
+        return "utf-32"
     return "utf-16" if first[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
 
 
@@ -177,8 +211,11 @@ def _json(path: Path, key: str) -> Iterator[FileRow]:
     text = read_text(path, key)
     whole: Any = None
     if ".json" in path.suffixes:
-        with contextlib.suppress(ValueError):
+        try:
             whole = parse_json(text)
+        except ValueError as error:
+            if text.lstrip().startswith("["):
+                raise DataError(f"{path} is not JSON: {error}") from error
     if isinstance(whole, Mapping) and (table := _of_columns(whole)):
         whole = table
     if isinstance(whole, Mapping):
@@ -188,7 +225,7 @@ def _json(path: Path, key: str) -> Iterator[FileRow]:
         for number, value in enumerate(whole, start=1):
             yield _object(number, value)
         return
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in enumerate(_LINE_END.split(text), start=1):
         if line.strip():
             try:
                 yield _object(number, parse_json(line))
@@ -215,35 +252,16 @@ def _object(number: int, value: Any) -> FileRow:
     return FileRow(number, None, f"must be a JSON object, not {shown(value)}")
 
 
-def _header(path: Path, key: str) -> tuple[str, list[str]]:
-    """Separator and names of the columns of a table.
+def _separated(path: Path, key: str) -> tuple[str, str]:
+    """The text of a table, and what separates its cells.
 
     A .csv whose first line has no comma to cut at is cut at semicolons or tabs: spreadsheets write the first where the comma
     is in numbers.
     """
     text = read_text(path, key)
+    head = text.lstrip().partition("\n")[0]
     separators = "\t" if ".tsv" in path.name.lower() else ",;\t"
-    try:
-        found = {each: next(csv.reader(io.StringIO(text), delimiter=each), []) for each in separators}
-    except csv.Error as error:
-        raise DataError(f"{key} = {str(path)!r} cannot be read: {error}") from error
-    if not any(found.values()):
-        raise DataError(f"{key} = {str(path)!r}: the file has no questions")
-    return next((item for item in found.items() if len(item[1]) > 1), (separators[0], found[separators[0]]))
-
-
-def _texts(names: Iterable[str]) -> Any:
-    """Every column of a table as text, so that `007`, `NA` and `1e5` stay what they are."""
-    from datasets import Features, Value
-
-    found: dict[str, Any] = {}
-    for place, name in enumerate(
-        names
-    ):  # as pandas calls columns without a name, and those of a name that was there
-        name = name or f"Unnamed: {place}"
-        count = next(n for n in itertools.count() if (f"{name}.{n}" if n else name) not in found)
-        found[f"{name}.{count}" if count else name] = Value("string")
-    return Features(found)
+    return text, next((each for each in separators if each in head), separators[0])
 
 
 def shown(value: object) -> str:

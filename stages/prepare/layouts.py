@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ghosttrack.stages.prepare.cells import of_cell
+from ghosttrack.stages.prepare.rows import FIELDS
 
 Fields = dict[str, Any]
 Convert = Callable[[Mapping[str, Any]], Iterable[Fields]]
@@ -24,11 +25,13 @@ class FileLayout(NamedTuple):
 
 
 def known(columns: Iterable[str]) -> FileLayout | None:
-    """The layout of a data set with these columns; None where it is none of ours, or in our own fields."""
+    """The layout of a data set with these columns; None where it is none of ours, or in our own fields: where all columns that
+    tell a data set are fields of ours, it must have no other of those."""
     have = set(columns)
     if "relation" in have:
         return None
-    return next((layout for layout in LAYOUTS if layout.columns <= have), None)
+    ours = have & set(FIELDS) - {"label"}  # which SuperGLUE has beside the answer
+    return next((each for each in LAYOUTS if each.columns <= have and not each.columns < ours), None)
 
 
 def _of(columns: str, **written: str) -> Convert:
@@ -48,9 +51,14 @@ def _of(columns: str, **written: str) -> Convert:
 
 
 def _yes(convert: Convert) -> Convert:
-    """The same with a label that is written as yes (wrong) or no."""
+    """The same with a label that is written as yes (wrong) or no, FAIL or PASS."""
     return lambda row: (
-        {**found, "label": {"yes": 1, "no": 0}.get(str(found["label"]).strip().lower(), found["label"])}
+        {
+            **found,
+            "label": {"yes": 1, "no": 0, "fail": 1, "pass": 0}.get(
+                str(found["label"]).strip().lower(), found["label"]
+            ),
+        }
         for found in convert(row)
     )
 
@@ -65,9 +73,11 @@ def _both(right: str, wrong: str, convert: Convert) -> Convert:
 
 
 def nested(record: Mapping[str, Any], column: str) -> Any:
-    """What stands in a column, `a.b` for one inside of another; None where it is not there."""
+    """What stands in a column, `a.b` for one inside of another, `a.0` and `a.-1` for the first and the last of a list; None where it is not there."""
     value: Any = record
     for part in column.split("."):
+        if isinstance(value, list):
+            value = {str(place): one for start in (0, -len(value)) for place, one in enumerate(value, start)}
         value = value.get(part) if isinstance(value, Mapping) else None
     return value
 
@@ -215,12 +225,16 @@ def _super_glue(row: Mapping[str, Any]) -> Iterable[Fields]:
 
 
 def _bool_q(row: Mapping[str, Any]) -> Iterable[Fields]:
+    answer = {"true": True, "false": False}.get(str(row["answer"]).lower())
+    if answer is None:  # questions of somebody's own about passages
+        yield {name: row.get(name) for name in FIELDS}
+        return
     question = str(row["question"] or "").strip()
     asked = question and f"{question[0].upper()}{question[1:].rstrip('?')}?"
     yield {
         "question": asked,
         "passage": row["passage"],
-        "answer": {"true": True, "false": False}.get(str(row["answer"]).lower(), row["answer"]),
+        "answer": answer,
         "relation": "boolq",
         "subject": question,
     }
@@ -309,6 +323,8 @@ LAYOUTS = [
             _of("question answer=best_answer aliases=correct_answers relation=category")),
     _layout("TruthfulQA, options", "question mc1_targets mc2_targets", _truthful_choice),
     _layout("SQuAD", "id title context question answers", _squad),
+    _layout("HaluBench", "passage question answer label source_ds",
+            _yes(_of("id? question passage response=answer label relation=source_ds"))),
     _layout("BoolQ", "question answer passage", _bool_q),
     _layout("BoolQ, SuperGLUE", "question passage idx label", _super_glue),
     _layout("MMLU", "question subject choices answer",

@@ -6,6 +6,7 @@ import re
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from ghosttrack.stages.prepare.cells import of_cell
@@ -18,6 +19,10 @@ _WORKED_OUT = re.compile(r"(?:^|\n)####\s*(\S.*?)\s*$")  # GSM8K's answers are w
 DEEPEST = 64
 """Levels of a value that a row gives."""
 LETTERS = string.ascii_uppercase
+BEHIND = "no such option"
+"""The reason for a right option whose number is the number of options, as it is where they are counted from 1."""
+LABELS = {"0": 0, "1": 1, "false": 0, "true": 1, "": None}
+"""Labels as tables hold them, in small letters."""
 
 Span = tuple[int, int, int]
 
@@ -107,6 +112,15 @@ def _clean(value: Any, name: str, depth: int = 0) -> Any:
         if not math.isfinite(value):
             return None
         return int(value) if value.is_integer() and abs(value) < 2**53 else value
+    if isinstance(value, bytes):  # texts in files that do not say so of their columns
+        try:
+            value = value.decode()
+        except UnicodeDecodeError as error:
+            if name in FIELDS:
+                raise RowError(
+                    "broken text", f"{name!r} holds bytes that are no UTF-8 text: {error}"
+                ) from error
+            return value.hex()
     if isinstance(value, str):
         try:
             value.encode("utf-8")
@@ -122,8 +136,10 @@ def _clean(value: Any, name: str, depth: int = 0) -> Any:
     if isinstance(value, (list, tuple)):
         return [_clean(one, name, depth + 1) for one in value]
     if hasattr(value, "isoformat"):
-        return value.isoformat()
-    return value.hex() if isinstance(value, bytes) else value
+        return value.isoformat().removesuffix("T00:00:00")
+    if isinstance(value, Decimal):
+        return f"{value:f}" if value.is_finite() else None
+    return value
 
 
 def _asked(row: Mapping[str, Any]) -> tuple[str, bool]:
@@ -134,7 +150,7 @@ def _asked(row: Mapping[str, Any]) -> tuple[str, bool]:
     question, prompt = _stripped(row.get("question")), _stripped(row.get("prompt"))
     if bool(question) == bool(prompt):
         raise RowError("no question", "give exactly one of 'question' and 'prompt', and not empty")
-    return (question, True) if question else (prompt or "", False)
+    return (question.lstrip(), True) if question else (prompt or "", False)
 
 
 def _stripped(text: str | None) -> str | None:
@@ -158,7 +174,12 @@ def _answers(row: Mapping[str, Any], choices: Sequence[str]) -> tuple[str, ...]:
     if isinstance(answer, str) and (worked := _WORKED_OUT.search(answer)):
         answer = worked[1].replace(",", "")
     if not isinstance(answer, str) or not answer.strip():
-        raise RowError("no answer", f"'answer' must be a text, not {shown(row.get('answer'))}")
+        inside = (
+            "; name a part of it with data.columns, as in answer: answer.value"
+            if isinstance(answer, Mapping)
+            else ""
+        )
+        raise RowError("no answer", f"'answer' must be a text, not {shown(row.get('answer'))}{inside}")
     others = [] if aliases is None else aliases
     if not isinstance(others, list):
         raise RowError("bad aliases", f"'aliases' must be a list of texts, not {shown(aliases)}")
@@ -193,7 +214,7 @@ def _option(answer: Any, choices: Sequence[str], given: Any) -> int:
         if letter.isdecimal() and int(letter) < len(choices):
             return int(letter)
     raise RowError(
-        "bad answer",
+        BEHIND if str(answer).strip() == str(len(choices)) else "bad answer",
         f"'answer' must be one of the choices, its letter or its number from 0, not {shown(answer)}",
     )
 
@@ -207,7 +228,8 @@ def _number(value: float) -> str:
 
 def _label(row: Mapping[str, Any]) -> int | None:
     value = row.get("label")
-    value = {"0": 0, "1": 1, "": None}.get(value, value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        value = LABELS.get(value.strip().lower().removesuffix(".0"), value)
     if value not in (0, 1, None):
         raise RowError("bad label", f"'label' must be 0 (right) or 1 (wrong), not {shown(value)}")
     return None if value is None else int(value)
@@ -238,7 +260,7 @@ def _spans(row: Mapping[str, Any], response: str | None) -> tuple[Span, ...] | N
             )
         if label not in (0, 1):
             raise RowError("bad label", f"a span's label must be 0 (right) or 1 (wrong), not {shown(label)}")
-        spans.append((start, end, label))
+        spans.append((start, end, int(label)))
     spans.sort()
     for (_, end, _), (start, later, _) in itertools.pairwise(spans):
         if start < end:

@@ -192,6 +192,11 @@ def told(rows: sources.SourceRows) -> list[str]:
         sentences.append(
             f"{rows.where}: {counted(len(given) - read, 'row')} without a response; the model answers there"
         )
+    if unread := [one for one in given if one.label is not None and one.response is None]:
+        sentences.append(
+            f"{rows.where}: {counted(len(unread), 'row')} with a label and no response, row {unread[0].row} the first; the model gives its own answer there, "
+            "which the label judges only with data.matching: label. Where the label is of what the file calls 'answer', name that column as 'response'"
+        )
     marked = [wrong for one in given for _, _, wrong in one.spans or ()]
     if right := marked.count(0):
         sentences.append(

@@ -19,7 +19,7 @@ from ghosttrack.stages.prepare.facts import Fact
 from ghosttrack.stages.prepare.files import FileRow, format_of, load, read_file, read_text
 from ghosttrack.stages.prepare.layouts import FileLayout, known, nested
 from ghosttrack.stages.prepare.prompts import QuestionLine, Shot, asked, in_words
-from ghosttrack.stages.prepare.rows import FIELDS, Row, RowError, check
+from ghosttrack.stages.prepare.rows import BEHIND, FIELDS, LETTERS, Row, RowError, check
 from ghosttrack.stages.prepare.text import slug
 
 FIRST_ROWS = 100
@@ -115,7 +115,7 @@ def _table(key: str, source: str, config: str | None, split: str, *, streaming: 
     place = name if source.startswith(HUB_PREFIX) else str(as_path(name))
     setting = f", configuration {config!r}" if config else ""
     options = {"streaming": True} if streaming else {}
-    return load(place, key, f"hub:{name}{setting}, split {split!r}", name=config, split=split, **options)
+    return load(place, key, f"{source}{setting}, split {split!r}", name=config, split=split, **options)
 
 
 def _open(
@@ -156,6 +156,7 @@ def _rows(where: str, reads: Sequence[FileRow], columns: Mapping[str, str]) -> S
                 _keep(rows, kept, row)
         except BROKEN as error:
             rows.left_out.append(_broken(read, error, f"as {rows.layout} has it"))
+    _refuse_counted_from_one(rows, kept.values())
     _refuse_broken(rows, len(reads))
     for row in kept.values():
         _sort_in(rows, row)
@@ -172,7 +173,8 @@ def _fields(
         for fields in layout.convert(record):
             values = [value for value in fields.values() if value is not None]
             extra = {n: value for n, value in record.items() if n not in layout.bulky and value not in values}
-            yield fields, extra
+            name = record.get("id")
+            yield {"id": name if isinstance(name, (str, int)) else None, **fields}, extra
         return
     mapping = {name: name for name in FIELDS if name in record} | dict(columns)
     for one, other in (("question", "prompt"), ("prompt", "question")):
@@ -236,6 +238,15 @@ def _line(row: Row, name: str, prefix: str = "", shots: tuple[Shot, ...] = ()) -
     )
 
 
+def _refuse_counted_from_one(rows: SourceRows, kept: Iterable[Row]) -> None:
+    """Every other row would have its neighbour's option for the right one. Raises DataError."""
+    behind = next((row for row in rows.left_out if row["reason"] == BEHIND), None)
+    if behind and not any(row.given.choices and row.answer == LETTERS[0] for row in kept):
+        raise DataError(
+            f"{rows.where} line {behind['row']}: {behind['why']}; in no row the first option is right, so that they seem to be counted from 1"
+        )
+
+
 def _refuse_broken(rows: SourceRows, count: int) -> None:
     """A broken row is told and the rest goes on; many broken rows are an error. Raises DataError naming the first."""
     broken = [row for row in rows.left_out if row["reason"] not in HARMLESS]
@@ -276,14 +287,16 @@ def _check_columns(
         )
 
 
-def _paths(record: Mapping[str, Any], before: str = "") -> list[str]:
-    """Names of a record's columns, nested ones with a dot."""
-    found = []
-    for name, value in record.items():
-        found.append(f"{before}{name}")
-        if isinstance(value, Mapping):
-            found += _paths(value, f"{before}{name}.")
-    return found
+def _paths(record: Any, before: str = "", deeper: int = 3) -> list[str]:
+    """Names of a record's columns, and behind dots of what is inside of one, in a list of its first element."""
+    record = dict(enumerate(record[:1])) if isinstance(record, list) else record
+    if not isinstance(record, Mapping) or not deeper:
+        return []
+    return [
+        path
+        for name, value in record.items()
+        for path in (f"{before}{name}", *_paths(value, f"{before}{name}.", deeper - 1))
+    ]
 
 
 def _with_sources(reads: list[FileRow], source: str) -> list[FileRow]:

@@ -141,6 +141,33 @@ def test_ids_relations_and_what_is_kept_beside(tmp_path: Path) -> None:
     assert (squad.given.id, squad.given.passage) == ("5a", "Oslo is the capital.")
 
 
+OWN = {"id": "7", "question": "who is he?", "answer": "Tom", "aliases": ["Thomas"], "subject": "he"}
+
+
+@pytest.mark.parametrize("more", [{"passage": "Tom is he."}, {"choices": ["Tom", "Ada"]}])
+def test_a_file_in_our_own_fields_is_no_other_data_set(tmp_path: Path, more: dict[str, Any]) -> None:
+    rows = rows_of(tmp_path, OWN | more)
+    [fact] = rows.facts
+    assert (rows.layout, fact.given.id, fact.question, fact.relation, fact.subject) == (
+        None,
+        "7",
+        "who is he?",
+        "all",
+        "he",
+    )
+    assert fact.aliases == (("Tom", "Thomas") if "passage" in more else ("A", "Tom"))
+
+
+def test_a_passage_with_an_answer_in_words_is_no_yes_or_no(tmp_path: Path) -> None:
+    [fact] = rows_of(tmp_path, {"question": "who is he?", "passage": "Tom is he.", "answer": "Tom"}).facts
+    assert (fact.question, fact.relation, fact.aliases) == ("who is he?", "all", ("Tom",))
+
+
+def test_an_id_stays_whatever_the_layout(tmp_path: Path) -> None:
+    [fact] = rows_of(tmp_path, TRUTHFUL | {"id": 12}).facts
+    assert fact.given.id == "12"
+
+
 @pytest.mark.parametrize(
     ("record", "responses"),
     [
@@ -159,6 +186,7 @@ def test_ids_relations_and_what_is_kept_beside(tmp_path: Path) -> None:
         ({name: value for name, value in SHROOM.items() if name != "hard_labels"} | {"soft_labels": [{"start": 0, "prob": 0.6, "end": 3}, {"start": 4, "prob": 0.2, "end": 7}]},
          [("Ada won in 1990.", 1, ((0, 3, 1),))]),
         (SHROOM, [("Ada won in 1990.", 1, ((0, 3, 1), (11, 15, 1)))]),
+        ({"id": "1", "passage": "p", "question": "Why?", "answer": "So.", "label": "FAIL", "source_ds": "DROP"}, [("So.", 1, None)]),
     ],
 )  # fmt: skip
 def test_given_answers_with_their_labels(

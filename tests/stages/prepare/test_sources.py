@@ -1,8 +1,11 @@
 """Local files and datasets: what is read, and what each bad line is told."""
 
+import datetime
+import decimal
 import gzip
 import json
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pandas as pd
@@ -319,10 +322,121 @@ def test_whole_numbers_that_pandas_wrote_beside_empty_cells_are_whole(tmp_path: 
     assert [(fact.answer, fact.given.extra["version"]) for fact in facts] == [("1912", "1.0"), ("7", "3.0")]
 
 
-def test_a_table_with_a_broken_line_is_an_error_that_names_it(tmp_path: Path) -> None:
-    (tmp_path / "q.csv").write_text("question,answer\nA?,a\nB?,b,c,d\n")
-    with pytest.raises(DataError, match=r"q\.csv cannot be loaded: .*line 3"):
-        read(tmp_path / "q.csv")
+def table(path: Path, text: str, encoding: str = "utf-8") -> Path:
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding", "answers"),
+    [
+        ("\ufeffquestion,answer\r\nA?,1\r\nB?,b\r\n", "utf-8", ["1", "b"]),
+        ("question,answer\rA?,a\rB?,b\r", "utf-8", ["a", "b"]),
+        ("question,answer\nA?,ä\nB?,b\n", "utf-32", ["ä", "b"]),
+        (" question , answer\n A?, a\nB?, b\n", "utf-8", ["a", "b"]),
+        ("question,answer,answer,\nA?,a,x,\nB?,b,y,\n", "utf-8", ["a", "b"]),
+        ("question,answer\n\nA?,a\n\nB?,b\n\n", "utf-8", ["a", "b"]),
+        (f"question,answer\nA{'a' * 200_000}?,a\nB?,b\n", "utf-8", ["a", "b"]),
+        ('question,answer\n"A, or ""B""?\u2028Or C?",a\u2028b\nB?,b\n', "utf-8", ["a b", "b"]),
+    ],
+    ids=["mark", "old-ends", "utf-32", "spaces", "twice", "blank", "huge", "quotes"],
+)
+def test_tables_of_many_programs_are_read(
+    tmp_path: Path, text: str, encoding: str, answers: list[str]
+) -> None:
+    facts = read(table(tmp_path / "q.csv", text, encoding)).facts
+    assert [fact.answer for fact in facts] == answers
+    assert [fact.question[:1] for fact in facts if fact.question] == ["A", "B"]
+    assert all(fact.given.extra in ({}, {"answer.1": "x"}, {"answer.1": "y"}) for fact in facts)
+
+
+def test_a_row_of_a_table_with_a_cell_too_many_is_told_by_its_line_and_no_cell_moves(tmp_path: Path) -> None:
+    """Its cells are one to the left of their names where the first is taken for the row's own."""
+    text = 'question,answer\nWhat is 1, 2 and 3?,6\n"A\nB?",a\nC?,c\nD?,d\nE?,e,f\n'
+    rows = read(table(tmp_path / "q.csv", text))
+    assert [fact.answer for fact in rows.facts] == ["a", "c", "d"]
+    assert [(row["row"], row["reason"]) for row in rows.left_out] == [
+        (2, "not readable"),
+        (7, "not readable"),
+    ]
+    assert "3 cells, and the head names 2 columns" in rows.left_out[0]["why"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("question,answer\nA?,a\nB?,b,c,d\n", r"q\.csv line 3: it has 4 cells"),
+        ('question,answer\nA?,a\n"B?,b\nC?,c\n', r"q\.csv line 3: a quotation mark opens a cell that nothing closes"),
+        ("question,answer\n", "the file has no questions"),
+        ("", "the file has no questions"),
+    ],
+)  # fmt: skip
+def test_a_table_that_cannot_be_read_is_an_error_that_names_the_line(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        read(table(tmp_path / "q.csv", text))
+
+
+def test_a_list_of_objects_that_is_no_json_is_told_where(tmp_path: Path) -> None:
+    (tmp_path / "q.json").write_text('[\n{"question": "A?", "answer": "a"},\n]\n')
+    with pytest.raises(DataError, match=r"q\.json is not JSON: .* line (2|3) column"):
+        read(tmp_path / "q.json")
+
+
+@pytest.mark.parametrize("label", ["True", "1.0", " 1 ", 1.0, True])
+def test_a_label_is_read_as_tables_write_it(tmp_path: Path, label: object) -> None:
+    given = {"question": "Q?", "response": "x", "label": label}
+    [prompt] = read(write(tmp_path / "q.jsonl", given)).prompts
+    assert prompt.given.label == 1
+    pd.DataFrame([given]).to_csv(tmp_path / "q.csv", index=False)
+    [prompt] = read(tmp_path / "q.csv").prompts
+    assert prompt.given.label == 1
+
+
+def test_a_label_without_a_response_is_told(tmp_path: Path) -> None:
+    rows = read(write(tmp_path / "q.jsonl", GOOD | {"label": 1}))
+    [sentence] = told(rows)
+    assert "1 row with a label and no response, row 1 the first" in sentence
+
+
+@pytest.mark.parametrize(
+    ("values", "answer"),
+    [
+        ([b"caf\xc3\xa9", b"b"], "café"),
+        ([decimal.Decimal("1.50"), None], "1.50"),
+        ([datetime.datetime(2020, 1, 2), None], "2020-01-02"),
+        ([datetime.datetime(2020, 1, 2, 3), None], "2020-01-02T03:00:00"),
+    ],
+)
+def test_typed_columns_are_texts(tmp_path: Path, values: list[Any], answer: str) -> None:
+    pq.write_table(pa.table({"question": [b"A?", b"B?"], "answer": values}), tmp_path / "q.parquet")
+    fact = read(tmp_path / "q.parquet").facts[0]
+    assert (fact.question, fact.answer) == ("A?", answer)
+
+
+def test_options_that_are_counted_from_one_are_refused_and_one_bad_number_is_not(tmp_path: Path) -> None:
+    rows = [{"question": f"{n}?", "choices": ["a", "b", "c"], "answer": n} for n in (1, 2, 3)]
+    with pytest.raises(DataError, match=r"line 3: .*they seem to be counted from 1"):
+        read(write(tmp_path / "q.jsonl", *rows))
+    found = read(write(tmp_path / "q.jsonl", *rows, {**rows[0], "question": "0?", "answer": 0}))
+    assert [fact.answer for fact in found.facts] == ["B", "C", "A"]
+    assert [row["row"] for row in found.left_out] == [3]
+
+
+def test_turns_of_a_conversation_are_columns_by_their_place(tmp_path: Path) -> None:
+    turns = [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "Q?"},
+        {"role": "assistant", "content": "a"},
+    ]
+    path = write(tmp_path / "q.jsonl", {"messages": turns})
+    [fact] = read(path, question="messages.-2.content", answer="messages.2.content").facts
+    assert (fact.question, fact.answer) == ("Q?", "a")
+    with pytest.raises(
+        DataError, match=r"columns messages, messages\.0, messages\.0\.role, messages\.0\.content; say"
+    ):
+        read(path)
 
 
 def test_ragtruth_s_own_files_are_joined(tmp_path: Path) -> None:
