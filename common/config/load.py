@@ -90,7 +90,11 @@ def load_config(
         return Config.model_validate(data)
     except ValidationError as error:
         wrong = ".".join(map(str, error.errors()[0]["loc"]))
-        where = next((source for key, _, source in reversed(given) if key == wrong), path)
+        where: Any = path
+        if own := [source for key, _, source in given if f"{wrong}.".startswith(f"{key}.")]:
+            where = own[-1]
+        elif inside := [source for key, _, source in given if key.startswith(wrong)]:
+            where = f"{path} with {', '.join(inside)}"  # values that do not fit together
         raise ConfigError(f"{where}: {_describe(error, known_keys())}") from error
 
 

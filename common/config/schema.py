@@ -26,6 +26,16 @@ class Section(BaseModel):
     naming_files: ClassVar[frozenset[str]] = frozenset()
     """Fields that may name a file."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _yes_is_no_number(cls, data: Any) -> Any:
+        for name, value in data.items() if isinstance(data, Mapping) else ():
+            kind = cls.model_fields[name].annotation if name in cls.model_fields else bool
+            values = value if isinstance(value, list) else [value]
+            if kind is not bool and any(isinstance(each, bool) for each in values):
+                raise ValueError(f"{name} = {value} is a yes or no, which it does not take")
+        return data
+
     @model_validator(mode="after")
     def _is_plain(self) -> "Section":
         """Every text in one line, every number one that can mean something: texts get into scripts, numbers into sums."""

@@ -1,5 +1,6 @@
 """YAML that somebody else wrote: read within bounds, and every way in which it can be wrong is one ValueError."""
 
+from collections import Counter
 from typing import Any
 
 import yaml
@@ -9,6 +10,18 @@ LONGEST = 1 << 20
 DEEPEST = 32
 MOST_ALIASES = 100
 EVENTS = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+class _Once(yaml.SafeLoader):
+    """Of two values of one key the first would be lost without a word, and with it a whole section."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        if twice := next((name for name, count in names.items() if count > 1), None):
+            raise ValueError(
+                f"the key {twice!r} stands twice in what begins at line {node.start_mark.line + 1}"
+            )
+        return super().construct_mapping(node, deep)
 
 
 def parse_yaml(text: str, texts: bool = False) -> Any:
@@ -27,7 +40,7 @@ def parse_yaml(text: str, texts: bool = False) -> Any:
                 raise ValueError(
                     f"it is nested more than {DEEPEST} deep, or has more than {MOST_ALIASES} aliases"
                 )
-        value = yaml.load(text, yaml.BaseLoader) if texts else yaml.safe_load(text)
+        value = yaml.load(text, yaml.BaseLoader if texts else _Once)
     except (
         yaml.YAMLError,
         ValueError,

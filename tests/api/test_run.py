@@ -120,7 +120,7 @@ def test_what_it_was_made_with(run: gt.Run) -> None:
     assert (sae.layer, sae.d_hidden) == (2, 128)
     assert "AUROC" in run.report.text
     assert run.report.figures["name"] == "demo-stub"
-    with pytest.raises(DataError, match="no SAE of layer 9"):
+    with pytest.raises(DataError, match="has layers 0-3, no SAE of layer 9"):
         run.sae(9)
 
 
@@ -183,6 +183,24 @@ def test_a_new_question_has_all_that_a_question_of_the_run_has(run: gt.Run) -> N
     assert asked.plot().axes
     again = run.detector.score(["The capital of Norway is"])
     assert again["probability"][0] == asked.probability
+
+
+def test_every_question_has_its_row_also_one_that_cannot_be_asked(run: gt.Run) -> None:
+    """The rows after it would stand beside their neighbours' questions."""
+    rows = [
+        {"prompt": "The capital of Norway is", "id": np.int64(7)},
+        {"prompt": " "},
+        {"prompt": "The capital of Peru is"},
+    ]
+    with pytest.warns(
+        RunNotice, match="question 2 is not asked: give exactly one of 'question' and 'prompt'"
+    ):
+        table = run.detector.score(rows)
+    assert table["question"].tolist() == [row["prompt"] for row in rows]
+    assert table["probability"].isna().tolist() == [False, True, False]
+    frame = run.detector.score(pd.DataFrame([rows[0], rows[2]]))
+    assert frame["answer"].tolist() == table["answer"].dropna().tolist()
+    assert run.ask("挪威的首都是哪里？").prompt == "Q: 挪威的首都是哪里？\nA:"
 
 
 def test_an_answer_that_says_nothing_has_no_score_and_says_so(run: gt.Run) -> None:

@@ -31,6 +31,11 @@ class Asked(Question):
     """Made by `run.ask`, whose files go with it, or by `run.asked`."""
 
     @property
+    def row(self) -> int | None:
+        """Its number among the questions that were asked with it, from 1."""
+        return self._answer.row
+
+    @property
     def in_fit(self) -> bool:
         """Whether the stored detector was fitted on the very same prompt, so that its score says nothing new."""
         return self._run._fitted_prompts.get(self.prompt) is not None

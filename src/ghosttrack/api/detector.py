@@ -22,27 +22,33 @@ class RunDetector:
     def __repr__(self) -> str:
         return f"<Detector of {self._run.name}>"
 
-    def score(self, questions: Sequence[str | Mapping[str, Any]]) -> pd.DataFrame:
+    def score(self, questions: Sequence[str | Mapping[str, Any]] | pd.DataFrame) -> pd.DataFrame:
         """A row a question: text, answer, verdict (wrong, right, unfamiliar), probability (of being wrong), low, high,
         baseline (by the log-probability alone), in_fit.
 
-        questions: texts as `run.ask` takes them, or records with `question` or `prompt` and if wanted `relation`, `subject`,
-        `answer`. in_fit: the detector was fitted on that very question.
+        questions: texts as `run.ask` takes them, or records (a DataFrame's rows too) with `question` or `prompt` and if wanted `relation`, `subject`,
+        `answer`. A row that cannot be asked has nothing but its text, and a notice says why. in_fit: the detector was fitted on that very question.
         """
         import pandas as pd
 
+        if isinstance(questions, pd.DataFrame):
+            questions = questions.to_dict("records")
         if isinstance(questions, (str, Mapping)):
             questions = [questions]
         rows = [each if isinstance(each, Mapping) else _as_row(each) for each in questions]
-        found = self._run._session.ask(rows) if rows else []
+        asked = {each.row: each for each in (self._run._session.ask(rows) if rows else [])}
+        found = [asked.get(number) for number in range(1, len(rows) + 1)]
         table = {
-            "question": [each.text for each in found],
-            "answer": [each.answer for each in found],
-            "verdict": [each.verdict for each in found],
-            "probability": [each.probability for each in found],
-            "low": [None if each.interval is None else each.interval[0] for each in found],
-            "high": [None if each.interval is None else each.interval[1] for each in found],
-            "baseline": [each.baseline for each in found],
-            "in_fit": [each.in_fit for each in found],
+            "question": [
+                each.text if each else row.get("question", row.get("prompt"))
+                for each, row in zip(found, rows, strict=True)
+            ],
+            "answer": [each and each.answer for each in found],
+            "verdict": [each and each.verdict for each in found],
+            "probability": [each and each.probability for each in found],
+            "low": [each.interval[0] if each and each.interval else None for each in found],
+            "high": [each.interval[1] if each and each.interval else None for each in found],
+            "baseline": [each and each.baseline for each in found],
+            "in_fit": [each and each.in_fit for each in found],
         }
         return pd.DataFrame(table)

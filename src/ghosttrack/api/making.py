@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import yaml
 
 from ghosttrack.api.run import Run, open_run
+from ghosttrack.common.config.schema import NAME
 from ghosttrack.common.engine.storage import storage_errors
 from ghosttrack.common.errors import ConfigError
 from ghosttrack.orchestrate.request import Request
@@ -36,10 +39,13 @@ def run(
 def _written(config: Mapping[str, Any], root: Path) -> str:
     """The path of a configuration file with this content, kept beside the run's logs."""
     name = config.get("name")
-    if not isinstance(name, str) or not name:
-        raise ConfigError("a configuration that is given as a mapping needs a 'name'")
+    if not isinstance(name, str) or not re.match(NAME, name):
+        raise ConfigError(
+            f"a configuration that is given as a mapping needs a 'name' for folders, not {name!r}"
+        )
+    plain = json.loads(json.dumps(dict(config), default=str))  # paths and numbers of NumPy
     path = root / "runs" / f"{name}.yaml"
     with storage_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
+        path.write_text(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return str(path)

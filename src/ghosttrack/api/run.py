@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ghosttrack.api.report import Report
 from ghosttrack.common.config.load import configured, load_config, of_stub
-from ghosttrack.common.config.schema import NAME, Config
+from ghosttrack.common.config.schema import NAME, Config, describe_layers
 from ghosttrack.common.engine.contract import Contract, Unit, expand, load_contracts
 from ghosttrack.common.engine.storage import Entry, Store
 from ghosttrack.common.errors import ConfigError, CorruptInputError, DataError, MissingInputError, first_of
@@ -222,7 +222,7 @@ class Run:
 
         if layer not in self.layers:
             raise DataError(
-                f"{self.name} has layers {self.layers[0]} to {self.layers[-1]}, no SAE of layer {layer}"
+                f"{self.name} has layers {describe_layers(self.layers)}, no SAE of layer {layer!r}"
             )
         path = self.file(f"sae_train/layer_{layer}", f"sae_layer_{layer}_best.pt")
         return JumpReLUSAE.load(path, d_model=self.config.model.d_model, layer=layer)
@@ -251,7 +251,7 @@ class Run:
     def ask(self, question: str, *, relation: str | None = None, subject: str | None = None) -> Asked:
         """Let the model answer a new question; its tracks, and how likely the answer is wrong. Publishes nothing.
 
-        question: a text that ends with `?` is put as a question, any other text is what the model goes on with.
+        question: a text that ends with a question mark is put as a question, any other text is what the model goes on with.
         relation: one of the run's, whose worked examples then come first. subject: what it is about, where it stands in
         the text. The first question loads the model; it stays in memory.
         """
@@ -324,7 +324,7 @@ def _as_row(text: str, **labels: str | None) -> dict[str, str]:
     if not isinstance(text, str):
         raise DataError(f"a question is a text, not a {type(text).__name__}")
     known = {name: value for name, value in labels.items() if value is not None}
-    return {"question" if text.rstrip().endswith("?") else "prompt": text, **known}
+    return {"question" if text.rstrip().endswith(("?", "？", "؟")) else "prompt": text, **known}
 
 
 def _configuration(wanted: str, root: str | Path | None, overrides: Sequence[str]) -> Config | None:

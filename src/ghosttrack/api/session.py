@@ -25,7 +25,7 @@ from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.engine.storage import Entry
 from ghosttrack.common.formats.answers import read_answers
 from ghosttrack.common.formats.detector import DETECTOR, DETECTOR_ARRAYS
-from ghosttrack.common.formats.questions import in_chat
+from ghosttrack.common.formats.questions import ASKED_LEFT_OUT, in_chat
 from ghosttrack.stages.report.results import ASKED
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Session:
         self._log.setLevel(logging.ERROR)
 
     def ask(self, rows: Sequence[Mapping[str, Any]]) -> list[Asked]:
-        """The answers to new questions, in order. rows: `question` or `prompt`, and if wanted `relation`, `subject`, `answer`.
+        """The answers to new questions, in order; of a row that cannot be asked a notice says why. rows: `question` or `prompt`, and if wanted `relation`, `subject`, `answer`.
 
         Raises MissingInputError where the run has no detector yet, DataError for a row that cannot be read.
         """
@@ -79,9 +79,10 @@ class Session:
             Asked(self._run, scratch, number, answer, record)
             for number, (answer, record) in enumerate(zip(answers, records, strict=True))
         ]
-        for one in found:
-            for notice in one.notices:
-                warnings.warn(notice, RunNotice, stacklevel=4)
+        left_out = ASKED_LEFT_OUT.read(scratch.file(QUESTION, ASKED_LEFT_OUT.name))
+        not_asked = [f"question {row['row']} is not asked: {row['why']}" for row in left_out]
+        for notice in [*not_asked, *(notice for one in found for notice in one.notices)]:
+            warnings.warn(notice, RunNotice, stacklevel=4)
         return found
 
     def stream(self, row: Mapping[str, Any]) -> Iterator[Token]:
@@ -115,7 +116,7 @@ class Session:
         """A temporary folder with the questions in it, and the configuration that asks them."""
         folder = tempfile.TemporaryDirectory(prefix="ghosttrack-")
         asked = Path(folder.name) / "questions.jsonl"
-        asked.write_text("".join(json.dumps(dict(row)) + "\n" for row in rows), encoding="utf-8")
+        asked.write_text("".join(json.dumps(dict(row), default=str) + "\n" for row in rows), encoding="utf-8")
         data = self._run.config.data.model_copy(update={"asked": str(asked)})
         return Scratch(self._run, folder), self._run.config.model_copy(update={"data": data})
 

@@ -77,6 +77,29 @@ def test_a_section_of_the_wrong_type_is_named(write_config: WriteConfig) -> None
     assert "sae = 'large'" in error_of(write_config(sae="large"))
 
 
+@pytest.mark.parametrize("wrong", ["seed: yes", "extract: {batch_size: true}", "model: {layers: [true]}"])
+def test_a_yes_is_no_number(tmp_path: Path, wrong: str) -> None:
+    """It would be 1."""
+    path = tmp_path / "a.yaml"
+    path.write_text(f"sae: {{d_hidden: 8, target_l0: 2}}\n{wrong}\n")
+    assert "is a yes or no, which it does not take" in error_of(path, "model.base_model=miniature")
+
+
+def test_a_section_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    """The second would take the place of all that the first says."""
+    path = tmp_path / "a.yaml"
+    path.write_text("data: {shots: 2}\nmodel: {base_model: miniature}\ndata: {max_questions: 9}\n")
+    assert "the key 'data' stands twice" in error_of(path)
+
+
+def test_values_that_do_not_fit_together_are_laid_on_what_set_them(write_config: WriteConfig) -> None:
+    path = write_config("a")
+    assert error_of(path, "seed=1", "sae.target_l0=1e6").startswith(
+        f"{path} with --set sae.target_l0=1e6: sae"
+    )
+    assert error_of(path, "tracking.ladder=[none, foo]").startswith("--set tracking.ladder=[none, foo]: ")
+
+
 def test_a_missing_key_is_named(write_config: WriteConfig) -> None:
     assert "the key 'model.base_model' is missing" in error_of(write_config(model={"n_layers": 2}))
 
