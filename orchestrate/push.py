@@ -94,9 +94,8 @@ def write_answers(request: Request, plan: Plan, repository: str, folder: Path) -
 
 
 def upload(folder: Path, kind: str, name: str, private: bool) -> str:
-    """The address of what was pushed. Raises ConfigError for a name or token that the hub refuses."""
+    """The address of what was pushed. Raises ConfigError for a name or token that the hub refuses, or a hub out of reach."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
 
     api = HfApi(library_name="ghosttrack")
     try:
@@ -104,10 +103,10 @@ def upload(folder: Path, kind: str, name: str, private: bool) -> str:
         api.upload_folder(
             repo_id=name, repo_type=kind, folder_path=folder, commit_message="Pushed by ghosttrack"
         )
-    except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OSError) as error:
+    except Exception as error:  # httpx, huggingface_hub and the file system each have their own
         text = " ".join(str(error).split())[:300]
         raise ConfigError(
-            f"{name} was not pushed: {text}; check the name, and log in with `hf auth login` or HF_TOKEN"
+            f"{name} was not pushed: {text}; check the name and that this machine reaches the hub, and log in with `hf auth login` or HF_TOKEN"
         ) from error
     return str(address)
 

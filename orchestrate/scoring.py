@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ghosttrack.common.engine.storage import Entry, storage_errors
-from ghosttrack.common.errors import MissingInputError
+from ghosttrack.common.errors import ConfigError, MissingInputError
 from ghosttrack.common.formats.detector import ASKED_SCORES
 from ghosttrack.common.formats.questions import ASKED, ASKED_LEFT_OUT
 from ghosttrack.orchestrate.local import LocalExecutor
@@ -38,6 +38,10 @@ def score(request: Request, questions: Path, output: Path) -> None:
     Uses the model, the SAEs and the detector of a finished run of CONFIG. A question whose `relation` is one of that run's
     gets the relation's worked examples before it. Where right answers are given, their AUROC is told.
     """
+    if output.exists() and output.samefile(questions):
+        raise ConfigError(
+            f"--output {output} is the file of the questions, which the scores would replace; name another"
+        )
     terminal = Terminal()
     finish = f"ghosttrack run {request.name}"
     request = request.with_override(f"data.asked={questions.resolve()}")

@@ -131,6 +131,16 @@ def test_a_look_at_the_folders_first_pushes_nothing(stub_run: Pipeline, hub: Hub
         command(stub_run, "me/saes", "--output", str(tmp_path / "look"))
 
 
+def test_a_hub_out_of_reach_is_one_error(
+    stub_run: Pipeline, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "huggingface_hub.hf_api.constants.ENDPOINT", "http://127.0.0.1:9"
+    )  # nobody listens there
+    with pytest.raises(ConfigError, match=r"me/saes was not pushed: .*reaches the hub"):
+        command(stub_run, "me/saes")
+
+
 def test_what_the_hub_refuses_is_one_error(
     stub_run: Pipeline, hub: Hub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -172,9 +172,14 @@ def _find(name_or_path: str, folder: str) -> Path:
         raise ConfigError(
             f"{found.parent} has no configuration: the installation is not whole, install ghosttrack again"
         )
+    what, made = (
+        ("cluster profile", "")
+        if folder == "clusters"
+        else ("configuration", "; `ghosttrack init` writes one for any model")
+    )
     raise ConfigError(
-        f"there is no configuration {name_or_path!r}{_suggest(name_or_path, names)}; "
-        f"there are {', '.join(names)}, or give the path of a .yaml file; `ghosttrack init` writes one for any model"
+        f"there is no {what} {name_or_path!r}{_suggest(name_or_path, names)}; "
+        f"there are {', '.join(names)}, or give the path of a .yaml file{made}"
     )
 
 

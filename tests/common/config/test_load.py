@@ -224,6 +224,14 @@ def test_a_bad_cluster_profile_is_named(
     assert "site.yaml" in message
 
 
+def test_an_unknown_cluster_profile_is_not_called_a_configuration(write_config: WriteConfig) -> None:
+    message = error_of(write_config(), cluster="slurm-generik")
+    assert message.startswith(
+        "there is no cluster profile 'slurm-generik' (did you mean 'slurm-generic'?); there are "
+    )
+    assert "init" not in message
+
+
 def test_a_stub_is_known_by_the_name_of_its_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert load_config("demo-stub", environ={}) == load_config("demo", environ={}, stub=True)
     monkeypatch.chdir(tmp_path)
