@@ -140,7 +140,7 @@ def _without_config(source: str, folder: Path) -> str:
 def _of_config(source: str, folder: Path) -> Sizes:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        assert isinstance(config, dict)
+        assert isinstance(config, dict), "it holds no object"
     except (OSError, ValueError, AssertionError) as error:
         if found := storage_error(error, folder, "read"):
             raise found from error
@@ -183,7 +183,10 @@ def _by_transformers(source: str, folder: Path) -> tuple[int, int]:
 
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
-        return int(config.hidden_size), int(config.num_hidden_layers)
+        width, depth = int(config.hidden_size), int(config.num_hidden_layers)
+        if min(width, depth) < 1:
+            raise ValueError(f"it says {width} wide and {depth} deep")
+        return width, depth
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         text = " ".join(str(error).split())
         raise ModelSourceError(

@@ -358,7 +358,8 @@ def read_local_corpus(path: Path, column: str) -> list[str]:
             raise DataError(f"data.corpus = {path}: the folder has no .txt or .jsonl files")
         return [document for file in files for document in read_local_corpus(file, column)]
     if _is_text(path):
-        return re.split(r"\n[^\S\n]*\n\s*", read_text(path, "data.corpus").strip())
+        text = re.sub(r"\r\n?", "\n", read_text(path, "data.corpus"))
+        return re.split(r"\n[^\S\n]*\n\s*", text.strip())
     if format_of(path) is None:
         raise ConfigError(
             f"data.corpus = {str(path)!r} must be factbook, hub:<dataset>, .txt, .jsonl (or another file of rows) or a folder"
@@ -367,11 +368,11 @@ def read_local_corpus(path: Path, column: str) -> list[str]:
     for number, record, trouble in read_file(path, "data.corpus"):
         if record is None:
             raise DataError(f"{path} line {number} {trouble}")
-        if not isinstance(record.get(column), str):
+        if not isinstance(text := record.get(column, 0), str | None):
             raise DataError(
                 f"{path} line {number}: there is no text in the field {column!r} (data.corpus_column)"
             )
-        documents.append(record[column])
+        documents.append(text or "")
     return documents
 
 
@@ -379,6 +380,10 @@ def read_hub_corpus(source: str, config: str | None, split: str, column: str) ->
     """The texts of a hub dataset, read from disk as they are indexed. Raises DataError."""
     dataset = _table("data.corpus", source, config, split)
     _check_corpus_column(source, column, dataset.column_names)
+    if (kind := str(getattr(dataset.features[column], "dtype", "list"))) not in ("string", "large_string"):
+        raise DataError(
+            f"data.corpus_column = {column!r}, but that column of {source} holds {kind} and no text"
+        )
     texts: Sequence[str] = dataset[column]
     return texts
 

@@ -26,6 +26,7 @@ from ghosttrack.stages.prepare.sources import (
 
 
 def write(path: Path, *records: object) -> Path:
+    path.parent.mkdir(exist_ok=True)
     path.write_text("".join((r if isinstance(r, str) else json.dumps(r)) + "\n" for r in records), "utf-8")
     return path
 
@@ -540,6 +541,21 @@ def test_local_text_is_split_at_blank_lines(tmp_path: Path) -> None:
         read_local_corpus(tmp_path / "b.jsonl", "text")
     with pytest.raises(ConfigError, match=r"data\.corpus"):
         read_local_corpus(tmp_path / "a.doc", "text")
+
+
+def test_rows_without_a_text_are_empty_documents_and_line_ends_of_windows_are_ends(tmp_path: Path) -> None:
+    rows = write(tmp_path / "c.jsonl", {"text": "one"}, {"text": None}, {"text": "two"})
+    assert read_local_corpus(rows, "text") == ["one", "", "two"]
+    (tmp_path / "c.txt").write_bytes(b"One\r\nline.\r\n\r\nTwo.\r\n")
+    assert read_local_corpus(tmp_path / "c.txt", "text") == ["One\nline.", "Two."]
+    with pytest.raises(DataError, match=r"c\.jsonl line 1: there is no text in the field 'txt'"):
+        read_local_corpus(rows, "txt")
+
+
+def test_a_column_of_numbers_is_no_corpus(tmp_path: Path) -> None:
+    write(tmp_path / "hub/train.jsonl", {"text": 1})
+    with pytest.raises(DataError, match="holds int64 and no text"):
+        read_hub_corpus(f"hub:{tmp_path / 'hub'}", None, "train", "text")
 
 
 def test_hub_corpus_is_a_sequence_of_texts(tmp_path: Path) -> None:
