@@ -23,6 +23,7 @@ from ghosttrack.orchestrate.status import Overview, stage_statuses
 from ghosttrack.orchestrate.submission import Submission, read_submission
 from ghosttrack.orchestrate.usage import advice as advice_of
 from ghosttrack.orchestrate.usage import disk_use, gpu_use
+from ghosttrack.orchestrate.why import choose
 
 
 def overview(request: Request) -> Overview:
@@ -202,7 +203,8 @@ def gc(request: Request, labels: tuple[str, ...], yes: bool) -> None:
     plan: Plan = request.plan()
     found = releasable(plan)
     if labels:
-        found = [planned for planned in found if planned.unit.label in labels]
+        named = {planned.unit.label for label in labels for planned in choose(plan, label)}
+        found = [planned for planned in found if planned.unit.label in named]
     others: list[Rubbish] = [] if labels else rubbish(store, plan)
     for planned in found:
         terminal.line(

@@ -93,26 +93,38 @@ def edits_without(
 
 
 def control_edits(
-    nodes: Nodes, layers: Sequence[int], places: Sequence[int], tracks: Sequence[tuple[int, int]]
+    nodes: Nodes,
+    layers: Sequence[int],
+    places: Sequence[int],
+    tracks: Sequence[tuple[int, int]],
+    factor: float = 0.0,
+    *,
+    at_birth: bool = False,
 ) -> list[Edit]:
-    """For every node of the tracks, another latent that is active there, of the nearest activation, taken out: none of the
-    tracks' own, and each once."""
+    """For every node that `edits_without` changes, another latent that is active there, of the nearest activation, of which
+    `factor` is left: none of the tracks' own, and each once."""
     edits, active = [], nodes.active
     for problem in sorted({problem for problem, _ in tracks}):
         numbers = torch.tensor([number for one, number in tracks if one == problem])
-        own = torch.isin(nodes.track[problem], numbers)
+        of_tracks = own = torch.isin(nodes.track[problem], numbers)
+        if at_birth:
+            own = torch.zeros_like(of_tracks)
+            for number in numbers:
+                own[tuple((nodes.track[problem] == number).nonzero()[:1].T)] = True
         for place in own.any(1).nonzero()[:, 0].tolist():
             size = active.activations[problem, place].clamp(min=1e-12).log()
-            free = (active.activations[problem, place] > 0) & ~own[place]
+            free = (active.activations[problem, place] > 0) & ~of_tracks[place]
             for rank in own[place].nonzero()[:, 0].tolist():
                 distance = torch.where(free, (size - size[rank]).abs(), torch.inf)
                 nearest = int(distance.argmin())
                 if not free[nearest]:
                     break
                 free[nearest] = False
-                edits.append(
-                    Edit(layers[place], places[problem], int(active.latents[problem, place, nearest]), 0.0)
+                latent, activation = (
+                    active.latents[problem, place, nearest],
+                    active.activations[problem, place, nearest],
                 )
+                edits.append(Edit(layers[place], places[problem], int(latent), factor * float(activation)))
     return edits
 
 

@@ -78,7 +78,7 @@ class Interventions:
         for number, generation in enumerate(self.generations):
             if generation["id"] == name:
                 return number
-        if name.isdigit() and int(name) < len(self.generations):
+        if name.isdecimal() and int(name) < len(self.generations):
             return int(name)
         raise DataError(f"there is no question {name!r}; generations.jsonl lists the ids, lines are 0 to {len(self.generations) - 1}")  # fmt: skip
 
@@ -119,9 +119,12 @@ class Interventions:
         if candidate is not None:
             chosen += self._speaking_for(bench, candidate, count)
         edits = bench.without(chosen, factor=factor, at_birth=at_birth)
+        control = bench.control(chosen, factor=factor, at_birth=at_birth)
+        control = control or [self._other(bench, edit) for edit in edits]
         for layer, latent in latents:
-            edits += bench.latent(layer, latent, position, value)
-        control = bench.control(chosen) or [self._other(bench, edit) for edit in edits]
+            alone = bench.latent(layer, latent, position, value)
+            edits += alone
+            control += [self._other(bench, edit) for edit in alone]
         outcome, beside = bench.outcomes([edits, control])
         pieces = [self.model.tokenizer.decode([token]) for token in bench.candidates.tolist()]
         generation, question = self.generations[number], self.questions[number]

@@ -78,9 +78,11 @@ class QuestionBench:
             self.nodes, self.layers, self.places, [self._known(track) for track in tracks], factor, at_birth=at_birth
         )  # fmt: skip
 
-    def control(self, tracks: Sequence[Track]) -> list[Edit]:
-        """Edits of the same size that take out other latents at the same places."""
-        return control_edits(self.nodes, self.layers, self.places, [self._known(track) for track in tracks])
+    def control(self, tracks: Sequence[Track], *, factor: float = 0.0, at_birth: bool = False) -> list[Edit]:
+        """Edits of the same size that take out other latents at the same places, or leave `factor` of them."""
+        return control_edits(
+            self.nodes, self.layers, self.places, [self._known(track) for track in tracks], factor, at_birth=at_birth
+        )  # fmt: skip
 
     def latent(self, layer: int, latent: int, position: int = 0, value: float | None = None) -> list[Edit]:
         """An edit of one latent at a position: to a value, or out (None), for which it must be active."""

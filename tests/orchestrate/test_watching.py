@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from ghosttrack.common.config.cluster import Resources, bytes_of
+from ghosttrack.common.errors import ConfigError
 from ghosttrack.orchestrate import options
 from ghosttrack.orchestrate.cli import ghosttrack
 from ghosttrack.orchestrate.logbook import read_events
@@ -65,6 +66,8 @@ def test_advice_is_a_piece_of_a_profile(call) -> None:  # type: ignore[no-untype
 
 def test_gc_lists_first(call, finished: FakeProject) -> None:  # type: ignore[no-untyped-def]
     assert "nothing to remove" in call("gc").output
+    with pytest.raises(ConfigError, match=r"there is no unit 'sink/al' .*did you mean 'sink/all'"):
+        call("gc", "--unit", "sink/al", "--yes")
     aside = finished.root / ".store/layers/abc.corrupt-1"
     aside.mkdir()
     assert "nothing is removed yet" in call("gc").output

@@ -44,6 +44,10 @@ def test_a_track_is_taken_out_where_it_is_seen_and_a_control_beside_it():
     assert len(edits_without(nodes(), LAYERS, [9], [(0, 0)], at_birth=True)) == 1
     control = control_edits(nodes(), LAYERS, [9], [(0, 0)])
     assert [(e.layer, e.latent) for e in control] == [(0, 6), (1, 8), (2, 9)]
+    half = control_edits(nodes(), LAYERS, [9], [(0, 0)], 0.5)  # as much is left of it as of the track
+    assert [e.value for e in half] == pytest.approx([1, 0.5, 0.9])
+    birth = control_edits(nodes(), LAYERS, [9], [(0, 0)], at_birth=True)
+    assert [(e.layer, e.latent) for e in birth] == [(0, 6)]
     both = control_edits(nodes(), LAYERS, [9], [(0, 0), (0, 1)])
     assert [(e.layer, e.latent) for e in both] == [(0, 7), (1, 8), (2, 9)]  # one latent is left for two
 
