@@ -31,11 +31,10 @@ class RunDetector:
         """
         import pandas as pd
 
-        if isinstance(questions, pd.DataFrame):
-            questions = questions.to_dict("records")
-        if isinstance(questions, (str, Mapping)):
-            questions = [questions]
-        rows = [each if isinstance(each, Mapping) else _as_row(each) for each in questions]
+        given: Any = [questions] if isinstance(questions, (str, Mapping)) else questions
+        if isinstance(given, pd.DataFrame):
+            given = given.to_dict("records")
+        rows = [each if isinstance(each, Mapping) else _as_row(each) for each in given]
         asked = {each.row: each for each in (self._run._session.ask(rows) if rows else [])}
         found = [asked.get(number) for number in range(1, len(rows) + 1)]
         table = {
