@@ -17,6 +17,7 @@ MENDS = {
     errno.EACCES: f"permission denied; ask the owner for it or {ANOTHER_ROOT}",
     errno.EPERM: f"permission denied; ask the owner for it or {ANOTHER_ROOT}",
     errno.ENOTDIR: "a file stands where a folder should be; move it away",
+    errno.EEXIST: "something of that name is there already; move it away",
     errno.EISDIR: "a folder stands where a file should be; move it away",
     errno.EFBIG: "the file would exceed the size limit of this file system or shell (ulimit -f)",
     errno.EIO: "the device reports an input/output error; check the disk, then run again",
@@ -70,7 +71,10 @@ def storage_error(error: BaseException, path: Path | None = None, doing: str = "
     mend = MENDS.get(code) if code is not None else None
     if mend is None:
         return None
-    place = error.filename if isinstance(error, OSError) and error.filename is not None else path
+    named = (
+        (error.filename2 or error.filename) if isinstance(error, OSError) else None
+    )  # of a rename, what it should be
+    place = path if named is None else named
     if isinstance(place, int):  # a descriptor
         place = path
     return StorageError(f"cannot {doing} {place or 'a file'}: {mend}")

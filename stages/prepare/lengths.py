@@ -12,6 +12,8 @@ from ghosttrack.common.models.prompts import encode, encode_answer
 from ghosttrack.stages.prepare.prompts import QuestionLine
 
 TOO_LONG, UNKNOWN = "longer than the context", "not given back by the tokenizer"
+TOO_SHORT = "shorter than two tokens"
+"""The first is a sink, and is never tracked."""
 
 
 class TokenReader(NamedTuple):
@@ -57,7 +59,9 @@ def readable(
         response = question.given.response
         if response is None:
             return None
-        _, tokens = encode_answer(reader.tokenizer, question.prompt, response, special=not question.chat)
+        before, tokens = encode_answer(reader.tokenizer, question.prompt, response, special=not question.chat)
+        if len(before) < 2:
+            return f"its prompt is {TOO_SHORT}"
         cannot = f"the model's tokenizer cannot give back the response {response[:60]!r}"
         if not tokens or reader.tokenizer.unk_token_id in tokens:
             return f"{cannot}: it has no tokens for some of it"
@@ -79,6 +83,8 @@ def fitting(
     """
 
     def trouble(question: QuestionLine, size: int) -> str | None:
+        if size < 2:
+            return f"its prompt is {TOO_SHORT}"
         needed = size if question.given.response is not None else size + new
         if longest is None or needed <= longest:
             return None
@@ -93,7 +99,12 @@ def _parted(
     """The questions without a trouble, and what is told of the others. Raises DataError, with `none`, where none is left."""
     pairs = list(zip(questions, troubles, strict=True))
     left_out = [
-        {"row": question.given.row, "id": question.id, "reason": reason, "why": why}
+        {
+            "row": question.given.row,
+            "id": question.id,
+            "reason": TOO_SHORT if TOO_SHORT in why else reason,
+            "why": why,
+        }
         for question, why in pairs
         if why is not None
     ]

@@ -109,6 +109,12 @@ class Interventions:
     ) -> dict[str, Any]:
         """Take tracks at a position, latents (layer, latent), or the `count` tracks that speak most for a candidate out of the
         model: what it then says, and every candidate's logit, beside a control of the same size. Raises DataError."""
+        if not (tracks or latents or candidate is not None):
+            raise DataError("nothing is taken out; name tracks, latents or a candidate")
+        if wrong := [pair for pair in latents if not isinstance(pair, tuple | list) or len(pair) != 2]:
+            raise DataError(
+                f"a latent is named by its layer and its number, as in (12, 345), not by {wrong[0]!r}"
+            )
         _refuse_no_numbers(
             [position, *tracks, *(part for pair in latents for part in pair)],
             factor,

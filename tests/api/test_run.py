@@ -138,6 +138,16 @@ def test_errors_name_what_there_is(run: gt.Run, stub_run: Pipeline) -> None:
         run.ask(None)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="half of a surrogate pair"):
         run.ask("\ud800?")
+    for layer in (True, 1.0):
+        with pytest.raises(DataError, match="no SAE of layer"):
+            run.sae(layer)  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="not by a bool"):
+        run.question(True)
+    with pytest.raises(DataError, match="nothing is taken out"):
+        run.question(0).without()
+    for latents in ([0], [(0,)]):
+        with pytest.raises(DataError, match="a latent is named by its layer and its number"):
+            run.question(0).without(latents=latents)  # type: ignore[arg-type]
     for wrong in ({"factor": float("nan")}, {"latents": [(0, 1.5)]}, {"position": 10**30}):
         with pytest.raises(DataError, match="number"):
             run.question(0).without(0, **wrong)  # type: ignore[arg-type]

@@ -201,7 +201,7 @@ class Run:
                 hint = f"; did you mean {near[0]!r}?" if near else "; run.questions lists them"
                 raise DataError(f"{self.name} has no question {which!r}{hint}")
             which = self._numbers[which]
-        if not isinstance(which, Integral):
+        if not isinstance(which, Integral) or isinstance(which, bool):
             raise DataError(f"a question is named by its id or its number, not by a {type(which).__name__}")
         if not -len(self) <= which < len(self):
             raise DataError(f"{self.name} has {len(self)} questions, no number {which}")
@@ -220,7 +220,7 @@ class Run:
         """The SAE of a layer: `encode`, `decode`, `top_k` on block outputs in the model's units."""
         from ghosttrack.common.models.sae import JumpReLUSAE
 
-        if layer not in self.layers:
+        if layer not in self.layers or not isinstance(layer, Integral) or isinstance(layer, bool):
             raise DataError(
                 f"{self.name} has layers {describe_layers(self.layers)}, no SAE of layer {layer!r}"
             )

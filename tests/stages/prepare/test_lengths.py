@@ -1,6 +1,7 @@
 """Prompts that the model cannot hold are left out and told; the others are asked. `ghosttrack data` shows both."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from ghosttrack.common.errors import DataError
 from ghosttrack.stages.prepare.commands import data, labelled
 from ghosttrack.stages.prepare.lengths import (
     TOO_LONG,
+    TOO_SHORT,
     UNKNOWN,
     TokenReader,
     fitting,
@@ -53,6 +55,18 @@ def test_what_does_not_fit_is_left_out_and_told(folder: Path) -> None:
     assert (left["row"], left["reason"]) == (3, TOO_LONG)
     with pytest.raises(DataError, match="no question fits the model"):
         fitting(questions[1:2], [CONTEXT], CONTEXT, new=4)
+
+
+def test_a_prompt_of_one_token_is_left_out_and_told(folder: Path) -> None:
+    """The first token is a sink; one such row of a file of new questions left none of them scored."""
+    reader = reader_of(folder)
+    short, given, good = (
+        replace(asked(text, said), prefix="") for text, said in (("x", None), ("x", "yes"), ("ab", None))
+    )
+    kept, [first] = readable(reader, [short, given, good])
+    kept, [second] = fitting(kept, lengths(reader, kept), CONTEXT, new=4)
+    assert kept == [good]
+    assert [row["reason"] for row in (first, second)] == [TOO_SHORT, TOO_SHORT]
 
 
 def test_a_response_of_unknown_words_is_left_out_and_told() -> None:
