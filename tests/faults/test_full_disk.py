@@ -103,17 +103,16 @@ def test_links_that_go_round_are_a_storage_error_however_python_says_it(tmp_path
     assert storage_error(RuntimeError("Symlink loop from '/a'")) is not None
 
 
-@pytest.mark.parametrize("what", ["a folder in a file", "a file on a folder"])
-def test_what_stands_in_the_way_is_named(tmp_path: Path, what: str) -> None:
-    """As of the `--output` of a command."""
+@pytest.mark.parametrize("place", ["file", "folder"])
+def test_what_stands_in_the_way_is_named(tmp_path: Path, place: str) -> None:
+    """As of the `--output` of a command: a folder is to be made of a file, a file to take the place of a folder."""
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
-    place = "file" if "in a file" in what else "folder"
-    with (
-        pytest.raises(StorageError, match=f"cannot use .*{place}: .* move it away"),
-        storage_errors(tmp_path),
-    ):
-        if place == "file":
-            (tmp_path / "file").mkdir(parents=True, exist_ok=True)
-        else:
-            (tmp_path / "file").replace(tmp_path / "folder")
+
+    def write() -> None:
+        with storage_errors(tmp_path):
+            (tmp_path / place).mkdir(exist_ok=True)
+            (tmp_path / "file").replace(tmp_path / place)
+
+    with pytest.raises(StorageError, match=f"cannot use .*{place}: .* move it away"):
+        write()
