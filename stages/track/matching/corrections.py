@@ -4,7 +4,7 @@ import regex
 
 from ghosttrack.common.maths.text import normalise
 from ghosttrack.stages.track.matching.refusals import refuses
-from ghosttrack.stages.track.matching.words import either
+from ghosttrack.stages.track.matching.words import either, table
 
 _REJECTED = regex.compile(
     rf"(?<![^.?!…。！？؟\n])[^.?!…。！？؟\n]*+[?？؟]\s*(?={either('no_then')})", regex.I
@@ -19,6 +19,11 @@ _REASON = regex.compile(
     regex.S,
 )
 """Of a name: `Rome, because Milan is smaller`."""
+_KIN, _NAMED = table("names")["kin"].replace(" ", "|"), r"(?<!\p{L})\p{Lu}[\p{L}\p{M}.]*"
+_RELATIVE = regex.compile(
+    rf"{_NAMED}(?:\s{_NAMED}){{0,3}}['’]s\s(?:{_KIN}),?\s(?=\p{{Lu}})|(?<={_NAMED}),\s(?:(?:an?|the)\s)?(?:{_KIN})\sof\s{_NAMED}(?:\s{_NAMED}){{0,3}}"
+)
+"""Who only tells whom an answer means: `Abel's brother Cain`, `Plato, a student of Socrates`."""
 _TAKEN_BACK = regex.compile(
     rf"(?<![\p{{L}}\p{{N}}])(?:{either('taken_back')})(?!(?<=\p{{L}})\p{{L}})"
     rf"|(?:\.{{2,}}|…|\s[-–—]+|—)\s*(?:no(?=,)|actually(?=,?(?:\s+[^\s]+){{1,5}}$))|(?<=[\p{{L}}\p{{N}}]),\s(?:{either('no_then')}),\s(?-i:(?=[\p{{Lu}}\p{{N}}]))|(?<=[.!])\s(?:sorry|actually|no(?=,)),?(?=(?:\s+[^\s]+){{1,2}}$)",
@@ -28,7 +33,7 @@ _TAKEN_BACK = regex.compile(
 
 def corrected(answer: str) -> str:
     """The answer from behind its last correction on, without questions that it answers with no; all of it where nothing follows."""
-    answer = _REASON.sub(r"\1", _REJECTED.sub("", answer))
+    answer = _RELATIVE.sub("", _REASON.sub(r"\1", _REJECTED.sub("", answer)))
     if (rest := _BELIEVED.sub("", answer)).strip() and not refuses(rest):
         answer = rest
     for mark in reversed(list(_TAKEN_BACK.finditer(answer))):

@@ -81,7 +81,7 @@ _ASKED_BACK = regex.compile(
     regex.I,
 )
 """`Paris, isn't it?` and `Isn't it Paris?` say Paris."""
-_TURKISH = "d[aeıiuü]r|[dt][ae]n?|[yn]?[ıiuüae]|n?[ıiuü]n"
+_TURKISH = "[dt][aeıiuü]r|[dt][ae]n?|[yn]?[ıiuüae]|n?[ıiuü]n"
 _LOOSE: tuple[tuple[regex.Pattern[str], str | Callable[[regex.Match[str]], str]], ...] = (
     (regex.compile(r"(?<=\p{L})[-‐‑−](?=[\p{L}\p{N}])|(?<=\p{N})[-‐‑−](?=\p{L})"), ""),
     (regex.compile(r"(?<=(?<!\p{L})\p{Lu}) (?=\p{Lu}(?!\p{L}))"), ""),
