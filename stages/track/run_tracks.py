@@ -1,7 +1,7 @@
 """Units `all` and `independent`: encode the states with the SAEs and follow their latents, a shard of questions a step."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from ghosttrack.common.formats.tracks import INDEPENDENT, TRACKS
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.common.models.language_model import load_language_model
 from ghosttrack.common.models.sae import JumpReLUSAE
+from ghosttrack.common.models.steps import shard_name, shards_done
 from ghosttrack.stages.track import outputs
 from ghosttrack.stages.track.association import Association
 from ghosttrack.stages.track.follow_states import follow_states
@@ -126,9 +127,9 @@ def track_all(
     read_out: ReadOut,
     answers: Answers,
     ladder: Sequence[Any],
-) -> list[str]:
-    """Write the tables of each shard to scratch; the names of the shards. Where several processes do it together, each
-    takes every so-many-th shard, and all come back when all are done."""
+) -> range:
+    """Write the tables of each shard to scratch; the shards. Where several processes do it together, each takes every
+    so-many-th shard, and all come back when all are done."""
     settings, layers = job.config.tracking, job.config.layers
     most = len(layers) * settings.top_k_features
     if most > np.iinfo(np.int16).max:
@@ -136,45 +137,37 @@ def track_all(
             f"{len(layers)} layers of {settings.top_k_features} latents can be {most:,} tracks, and tracks are numbered to "
             "32,767; lower tracking.top_k_features or choose fewer layers with model.layers"
         )
-    count = len(answers.generations)
-    starts = range(0, count, QUESTIONS_A_SHARD)
-    names = [f"tracks_{number:05}" for number in range(len(starts))]
-    mine = list(zip(names, starts, strict=True))[job.rank :: job.ranks]
-    sizes = {name: min(QUESTIONS_A_SHARD, count - start) for name, start in mine}
-    before = sum(size for name, size in sizes.items() if job.done(name))
-    with job.progress(sum(sizes.values()), "questions", "tracks", before) as progress:
+    starts = range(0, len(answers.generations), QUESTIONS_A_SHARD)
 
-        def do(name: str, start: int) -> None:
-            low, high = np.searchsorted(answers.owner[:, 0], [start, start + QUESTIONS_A_SHARD])
-            found = follow_states(
-                answers.states[low:high], answers.owner[low:high], answers.tokens[low:high], saes, association,
-                read_out, k=settings.top_k_features, associator=settings.associator, ladder=ladder,
-                seed=int(generator(job.config.seed, "random association", name).integers(2**32)),
-            )  # fmt: skip
-            tables = {"tracks": found.nodes, "ladder": found.ladder, "layers": found.layers}
-            for table, columns in tables.items():
-                if columns:
-                    path = job.scratch(f"{name}.{table}.parquet")
-                    outputs.write_parquet(path, columns)
-                    fsync(path)
-            progress.update(sizes[name])
+    def do(number: int) -> None:
+        low, high = np.searchsorted(answers.owner[:, 0], [starts[number], starts[number] + QUESTIONS_A_SHARD])
+        found = follow_states(
+            answers.states[low:high], answers.owner[low:high], answers.tokens[low:high], saes, association,
+            read_out, k=settings.top_k_features, associator=settings.associator, ladder=ladder,
+            seed=int(generator(job.config.seed, "random association", f"tracks_{number:05}").integers(2**32)),
+        )  # fmt: skip
+        tables = {"tracks": found.nodes, "ladder": found.ladder, "layers": found.layers}
+        for table, columns in tables.items():
+            if columns:
+                [path] = _pieces(job, [number], table)
+                outputs.write_parquet(path, columns)
+                fsync(path)
 
-        for name, start in mine:
-            job.step(name, lambda name=name, start=start: do(name, start))  # type: ignore[misc]
-    job.barrier()
-    return names
+    sizes = [min(QUESTIONS_A_SHARD, len(answers.generations) - start) for start in starts]
+    shards_done(job, sizes, "tracks", lambda: (torch.device("cpu"), do))
+    return range(len(starts))
 
 
-def _pieces(job: Job, shards: list[str], table: str) -> list[Path]:
-    return [job.scratch(f"{step}.{table}.parquet") for step in shards]
+def _pieces(job: Job, shards: Iterable[int], table: str) -> list[Path]:
+    return [job.scratch(f"{shard_name(number)}.{table}.parquet") for number in shards]
 
 
-def _tables(job: Job, shards: list[str], table: str) -> Iterator[dict[str, NDArray[Any]]]:
+def _tables(job: Job, shards: range, table: str) -> Iterator[dict[str, NDArray[Any]]]:
     for piece in _pieces(job, shards, table):
         yield TABLES[table].read(piece)
 
 
-def _metrics(job: Job, shards: list[str], answers: Answers) -> dict[str, Any]:
+def _metrics(job: Job, shards: range, answers: Answers) -> dict[str, Any]:
     """Sums over the shards; a track's life is the number of layers at which it is seen. left_out: by reason, what a reader
     of the tables might look for in vain: positions, latents, whole scans."""
     tracks = nodes = linked = later = empty = beyond = 0
