@@ -210,7 +210,7 @@ def told(rows: sources.SourceRows) -> list[str]:
         )
     if rows.united:
         sentences.append(
-            f"{rows.where}: {rows.united} rows ask what another row asks, with another answer; both are kept, and either "
+            f"{rows.where}: in {counted(rows.united, 'row')} is asked what another row asks, with another answer; both are kept, and either "
             "answer counts as right"
         )
     return sentences

@@ -20,7 +20,13 @@ from ghosttrack.common.formats.questions import NEW
 @click.option("--track", "tracks", multiple=True, type=int, metavar="N", help="A track at --position.")
 @click.option("--latent", "latents", multiple=True, metavar="LAYER:LATENT", help="A latent at --position.")
 @click.option("--candidate", metavar="TEXT", help="The tracks that speak most for this candidate.")
-@click.option("--count", default=8, show_default=True, help="How many tracks --candidate takes.")
+@click.option(
+    "--count",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    help="How many tracks --candidate takes.",
+)
 @click.option("--position", default=0, show_default=True, help="-1 the subject, 0 the last prompt token.")
 @click.option("--factor", default=0.0, show_default=True, help="What is left of a track's activations.")
 @click.option("--at-birth", is_flag=True, help="Take a track out where it begins, not over its life.")

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 from scipy import stats
 
 from ghosttrack.common.errors import DataError
@@ -15,6 +16,7 @@ from ghosttrack.stages.track.causes import (
     share,
     track_effects,
 )
+from ghosttrack.stages.track.commands import intervene
 from ghosttrack.stages.track.intervening import Interventions
 from ghosttrack.stages.track.nodes import Nodes
 from ghosttrack.stages.track.run_causes import choose_questions
@@ -174,3 +176,9 @@ def test_a_run_that_takes_nothing_out_goes_on(tmp_path):
     run = TinyRun(tmp_path / "root", causes=0).give()
     run.track("answers", "association", "all", "account", "causes", "reasons")
     assert len(run.table("causes", CAUSES.name)["kind"]) == 0
+
+
+def test_no_tracks_for_a_candidate_are_refused():
+    """-1 took all but the last."""
+    done = CliRunner().invoke(intervene, ["--config", "demo", "0", "--candidate", "x", "--count", "-1"])
+    assert (done.exit_code, "--count" in done.output) == (2, True)
