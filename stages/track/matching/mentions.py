@@ -152,8 +152,9 @@ def denied(words: Sequence[frozenset[str]], clause: Sequence[int], place: int) -
     for back in range(place - 1, max(place - 1 - _REACH, -1), -1):
         if clause[back] != clause[place]:
             break
-        after = next((word for word in words[back + 1 : back + 3] if not word & {"a", "any"}), frozenset())
-        if words[back] & NEGATIONS and not after & _AFFIRMED:
+        after = words[back + 1] if back + 1 < len(words) else frozenset()
+        affirmed = any(word & _AFFIRMED for word in words[back + 1 : min(back + 3, place)])
+        if words[back] & NEGATIONS and not affirmed:
             numero = "no" in words[back] and back + 1 == place and any(w[0].isdecimal() for w in words[place])
             return not numero
         if any(one in words[back] and other in after for one, other in _PHRASES):
