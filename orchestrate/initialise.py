@@ -25,6 +25,7 @@ from ghosttrack.common.engine.storage import storage_errors
 from ghosttrack.common.errors import ConfigError
 from ghosttrack.common.models.sizes import BYTES, SHARE_OF_ROOM, Sizes, sizes_of
 from ghosttrack.orchestrate.doctor import ask_prepare
+from ghosttrack.orchestrate.doctor import columns as look
 from ghosttrack.orchestrate.machine import Machine, machine_of
 from ghosttrack.orchestrate.model_configs import Predicted
 from ghosttrack.orchestrate.plan import make_plan
@@ -144,8 +145,12 @@ def init(
         folder.mkdir(parents=True, exist_ok=True)
         path.write_text(text_of(settings, sizes), encoding="utf-8")
     terminal = Terminal()
-    plan = Request.of(str(path), cluster=cluster).plan()
+    request = Request.of(str(path), cluster=cluster)
+    plan = request.plan()
     terminal.plan(plan)
+    for diagnosis in look(request, plan):
+        if diagnosis.level != "ok":
+            terminal.diagnosis(diagnosis)
     if found and not given:
         said = ", ".join(f"{ours} = {column!r}" for ours, column in found.items())
         if "prompt" in found:

@@ -65,6 +65,14 @@ def test_columns_of_other_names_are_written_down_and_no_more_questions_than_ther
     assert config.data.max_questions == 30
 
 
+def test_a_folder_that_the_run_could_not_read_is_told_at_once(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows/train.jsonl").write_text('{"question": "Who?", "answer": "I"}\n')
+    said = " ".join(init("mine", "--model", str(models / "phi"), "--questions", "rows").output.split())
+    assert "'validation' cannot be loaded" in said
+    assert "choose one of them with data.questions_split" in said
+
+
 def test_columns_that_nothing_tells_are_asked_for(models: Path, tmp_path: Path) -> None:
     (tmp_path / "q.jsonl").write_text(
         '{"x": "Who?", "y": "I", "z": "You"}\n{"x": "When?", "y": "now", "z": "then"}\n'
