@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from huggingface_hub import constants
+
 from ghosttrack.common.config.cluster import ClusterProfile
 from ghosttrack.common.engine.contract import expand
 from ghosttrack.common.engine.fingerprint import SOURCE_KEYS, local_path
@@ -120,11 +122,9 @@ def binds(request: Request, stage: str) -> dict[str, str]:
 
 def hub_variables() -> dict[str, str]:
     """Folders of what comes from a model hub, as variables. A token lies in HF_HOME; it is not written into scripts."""
-    named = {"HF_HOME": str(Path.home() / ".cache/huggingface")}
+    named = {"HF_HOME": constants.HF_HOME}
     named |= {
-        name: os.environ[name]
-        for name in ("HF_HOME", "HF_HUB_CACHE", "HF_DATASETS_CACHE")
-        if os.environ.get(name)
+        name: os.environ[name] for name in ("HF_HUB_CACHE", "HF_DATASETS_CACHE") if os.environ.get(name)
     }
     return {name: str(Path(folder).resolve()) for name, folder in named.items()}
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import psutil
+from huggingface_hub import constants
 
 from ghosttrack.common.config.cluster import ClusterProfile, Resources, seconds_of
 from ghosttrack.common.config.schema import Config
@@ -265,8 +266,7 @@ def _is_hub_model(name: str) -> bool:
 
 def is_cached(kind: str, name: str) -> bool:
     """Whether the hub's cache on this machine has a whole snapshot of a model or dataset."""
-    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache/huggingface")
-    cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub") / f"{kind}--{name.replace('/', '--')}"
+    cache = Path(constants.HF_HUB_CACHE, f"{kind}--{name.replace('/', '--')}")
     if any(cache.glob("blobs/*.incomplete")):
         return False
     return any(

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 
 from ghosttrack.common import files
 from ghosttrack.common.config.cluster import ClusterProfile, Resources
@@ -84,7 +85,7 @@ def test_the_command_shuts_the_stage_off_and_tells_it_which_image_it_is_in(
 def test_prepare_keeps_what_it_fetches_and_writes_no_token_into_a_script(
     project: FakeProject, profile: ClusterProfile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hub"))
+    monkeypatch.setattr(constants, "HF_HOME", str(tmp_path / "hub"))
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     request = replace(project.request(), profile=profile)

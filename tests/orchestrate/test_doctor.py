@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import constants
 
 from ghosttrack.common.config.cluster import ClusterProfile
 from ghosttrack.common.config.load import load_config
@@ -47,8 +48,7 @@ def test_a_disk_that_is_too_small_is_trouble_with_the_way_out() -> None:
 def test_a_cache_is_complete_when_weights_are_there_and_nothing_is_half_fetched(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("HF_HOME", str(tmp_path))
-    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     model = tmp_path / "hub/models--me--mine"
     snapshot = model / "snapshots/abc"
     assert not doctor.is_cached("models", "me/mine")
@@ -94,8 +94,7 @@ def test_a_clock_that_is_off_is_a_warning(tmp_path: Path, monkeypatch: pytest.Mo
 def test_what_is_not_in_the_hub_s_cache_must_be_fetched_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: str, level: str
 ) -> None:
-    monkeypatch.setenv("HF_HOME", str(tmp_path))
-    monkeypatch.delenv("HF_HUB_CACHE", raising=False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setenv("HF_HUB_OFFLINE", offline)
     snapshot = tmp_path / "hub/datasets--Salesforce--wikitext/snapshots/abc"
     snapshot.mkdir(parents=True)
