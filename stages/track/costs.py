@@ -42,12 +42,12 @@ def cost(q: Quantities, unit: Unit) -> Cost | None:
         ),
         "all": Cost(
             flop=answers * encoding,
-            seconds=answers * q.layers * (1 + len(q["tracking.ladder"])) * 3.4e-5,
+            seconds=answers * q.layers * (1 + len(q["tracking.ladder"])) * 2.5e-5,
             size=24.0 * answers * q.layers * q["tracking.top_k_features"],
         ),
         "independent": Cost(
             flop=answers * encoding + q["tracking.fit_tokens"] * reading,
-            seconds=answers * q.layers * 7e-5,
+            seconds=answers * q.layers * 5e-5,
             size=12.0 * answers * q.layers * q["tracking.top_k_features"],
         ),
         "account": Cost(
