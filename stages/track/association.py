@@ -20,6 +20,10 @@ log-activation normal, and a chance pair's later log-activation y as that of all
     P(true | c, change) = P N(change; mean, variance) / (P N(change; mean, variance) + (1 - P) N(y; all detections))
 
 Were pairs weighted by P(true | c) alone, chance would count as births, deaths and noise, and links claim more than they are.
+What comes from nowhere goes on less often than what comes from somewhere: along the layers the odds of a pair are those of its
+source to be a feature and seen again, beside all sources; births, survival and detection are estimated with them. A birth is
+another feature than those that are there: where latents of cosine c are one feature with probability P(same | c), p0 is the
+density of random pairs times 1 - P(same | c) births / (births + clutter).
 
 Instead of the cosine the causal share may be compared: how much of the later latent's activation the residual stream carries
 there from the earlier, a_i g_ij / a_j with the gain g_ij = (d_i / s_l) · (s_l' w_j). Its likeness is share or 1/share, whichever
@@ -58,6 +62,7 @@ LEAST_VARIANCE = 1e-3
 """Of log-activation: 3 %, well below what two layers differ by."""
 MOST_CERTAIN = 0.999
 """Largest probability of detection and of survival, so that a missed detection is never impossible."""
+CERTAIN = 1 - MOST_CERTAIN, MOST_CERTAIN
 
 SMOOTHING = 2.0
 """Bins, of the densities of causal shares."""
@@ -207,6 +212,7 @@ def fit(
     rates = [_firing_rates(scans, layer, len(decoder)) for layer, decoder in enumerate(decoders)]
     tables: dict[int, list[Neighbours]] = {gap: [] for gap in GAPS}
     ratios: dict[int, list[Floats]] = {gap: [] for gap in GAPS}
+    same: dict[int, list[Floats]] = {gap: [] for gap in GAPS}
     links: dict[int, list[_Links]] = {gap: [] for gap in GAPS}
     for gap in GAPS:
         for layer in range(n_layers - gap):
@@ -216,15 +222,19 @@ def fit(
             )
             two = _TwoLayers(scans, active, level, nearest_latents(before, after), layer, later, other,
                              (rates[layer], rates[later]), gains is not None)  # fmt: skip
-            ratio, found = two.compare_shares() if two.causal else two.compare()
+            ratio, alike, found = two.compare_shares() if two.causal else two.compare()
             tables[gap].append(two.table)
             ratios[gap].append(ratio)
+            same[gap].append(alike)
             links[gap].append(found)
+    dynamics = _dynamics(level, active, links)
+    new = (dynamics["births"] / (dynamics["births"] + dynamics["clutter"])).numpy()[:, None]
+    ratio_of = {gap: np.array(ratios[gap]) - np.log1p(-np.array(same[gap]) * new[gap:]) for gap in GAPS}
     return Association(
         layers=list(layers),
         neighbours=tables,
-        log_ratio={gap: torch.from_numpy(np.array(ratios[gap]).reshape(-1, BINS)) for gap in GAPS},
-        **_dynamics(level, active, links),
+        log_ratio={gap: torch.from_numpy(rows.reshape(-1, BINS)) for gap, rows in ratio_of.items()},
+        **dynamics,
         provenance={"scans": n_scans, "k": k, "seed": seed, **(provenance or {})},
         kind="cosine" if gains is None else "causal",
     )
@@ -264,8 +274,8 @@ class _TwoLayers:
     rates: tuple[Floats, Floats]
     causal: bool
 
-    def compare(self) -> tuple[Floats, _Links]:
-        """log p1/p0 by bin of the cosine, [BINS], and the pairs of the same token."""
+    def compare(self) -> tuple[Floats, Floats, _Links]:
+        """By bin of the cosine, [BINS], log p1/p0 of random pairs, and P(same | c); and the pairs of the same token."""
         chance, together, pairs = self._counted()
         ids, cosines = self.table.ids.numpy(), self.table.cosines.numpy()
         rate, rate_after = (np.where(rate <= DENSE, rate, 0) for rate in self.rates)
@@ -283,7 +293,12 @@ class _TwoLayers:
         # Half a pair more everywhere: a bin that no random pair is in does not make a link certain.
         random += 0.5 / (len(self.other) * max(rate.sum() * rate_after.sum(), 1))
         ratio = _rising((excess + 0.5 / BINS) / (excess.sum() + 0.5) / random, random)
-        return np.log(ratio), _Links(*pairs[:3], told)
+        # Of the latents that are one feature as many go on as of all that are active.
+        going = excess.sum() / max(rate.sum() * len(self.other), 1)
+        same = np.clip(
+            _rising(excess / np.maximum(tries * going, 1e-9), np.asarray(tries, dtype=np.float64)), 0, 1
+        )
+        return np.log(ratio), same, _Links(*pairs[:3], told)
 
     def _told_apart(self, pairs: _Likely, counted: Floats) -> tuple[Floats, Floats]:
         """P(true | c) by bin, [BINS], no more than what was counted, and of every pair P(true | c, change)."""
@@ -302,7 +317,7 @@ class _TwoLayers:
             true = np.minimum(counted, _rising(share, number))
         return true, told
 
-    def compare_shares(self) -> tuple[Floats, _Links]:
+    def compare_shares(self) -> tuple[Floats, Floats, _Links]:
         """`compare` by causal shares. p0 is of all pairs of the table whose later latent is of another token."""
         *counts, pairs = self._counted()
         chance, together = (gaussian_filter1d(count, SMOOTHING, mode="nearest") for count in counts)
@@ -315,7 +330,7 @@ class _TwoLayers:
         random = gaussian_filter1d(_histogram(apart), SMOOTHING, mode="nearest")
         random = (random + 0.5) / max(n_pairs, 1.0)
         ratio = (excess + 0.5 / BINS) / (excess.sum() + 0.5) / random
-        return np.log(ratio), _Links(*pairs[:3], true[_bins(pairs.likeness)])
+        return np.log(ratio), np.zeros(BINS), _Links(*pairs[:3], true[_bins(pairs.likeness)])
 
     def _counted(self) -> tuple[Floats, Floats, _Likely]:
         """Mutually nearest pairs of latents that are not dense, by bin, [BINS]: in another token and in the same one; and all
@@ -370,17 +385,10 @@ def _likeness(gain: NDArray[Any], change: Floats) -> Floats:
 
 def _dynamics(level: Floats, active: NDArray[np.bool_], links: dict[int, list[_Links]]) -> dict[str, Tensor]:
     """Everything but the cosines. level: log-activations [n_scans, n_layers, k], 0 where inactive."""
-    n_scans, n_layers, k = level.shape
-    shape = (n_layers, n_scans, k)
-    # Probability that a detection goes on to the next layer, comes from the one before, or comes from two before.
-    onward, comes, returns = np.zeros(shape), np.zeros(shape), np.zeros(shape)
-    for layer, pair in enumerate(links[1]):
-        onward[layer][pair.problem, pair.before] = pair.true
-        comes[layer + 1][pair.problem, pair.after] = pair.true
-    for layer, pair in enumerate(links[2]):
-        returns[layer + 2][pair.problem, pair.after] = pair.true
+    n_layers = level.shape[1]
     here = active.transpose(1, 0, 2)
     level = level.transpose(1, 0, 2)
+    onward, comes, exists, links, births, clutter = _chained(here, links)
 
     drift, spread = _changes(level, links[1])
     spread_over_two = _changes(level, links[2])[1]
@@ -389,28 +397,24 @@ def _dynamics(level: Floats, active: NDArray[np.bool_], links: dict[int, list[_L
     noise = max(float(np.mean(doubled)) / 2, LEAST_VARIANCE) if len(doubled) else LEAST_VARIANCE
 
     detection, survival = np.zeros((n_layers - 1, 2)), np.ones(n_layers - 1)
+    seen = onward.sum((1, 2)) / np.maximum(exists.sum((1, 2)), 1)
     for layer in range(n_layers - 1):
-        weight = comes[layer] if layer else here[layer].astype(np.float64)
+        weight = exists[layer][here[layer]]
         detection[layer] = _logistic(
-            level[layer][here[layer]], onward[layer][here[layer]], weight[here[layer]]
+            level[layer][here[layer]], onward[layer][here[layer]] / np.maximum(weight, 1e-12), weight
         )
         if layer < n_layers - 2:
             pair = links[2][layer]
             later = (1 - onward[layer][pair.problem, pair.before]) * pair.true
             later *= 1 - comes[layer + 2][pair.problem, pair.after]
-            total = max(weight.sum(), 1.0)
-            next_seen = (weight * onward[layer]).sum() / total
-            after_miss = (weight[pair.problem, pair.before] * later).sum() / total
-            # s d = next_seen and s (1 - d) s d = after_miss, taking s and d alike at the two layers.
-            survival[layer] = np.clip(
-                (after_miss + next_seen**2) / max(next_seen, 1e-9), 1 - MOST_CERTAIN, MOST_CERTAIN
-            )
+            # Of those that are there unseen as many are seen at the layer after as of those that are seen.
+            unseen = later.sum() / max(weight.sum(), 1) / max(seen[layer + 1], 1e-9)
+            survival[layer] = np.clip(seen[layer] + unseen, *CERTAIN)
         elif layer:
             survival[layer] = survival[layer - 1]
     if n_layers > 2:  # at the first layer it cannot be told which detections are features that exist already
         detection[0], survival[0] = detection[1], survival[1]
 
-    births, clutter = _new_ones(here, onward, comes, returns)
     levels = [values[mask] if mask.any() else np.zeros(1) for values, mask in zip(level, here, strict=True)]
     arrays = {
         "survival": survival,
@@ -426,6 +430,53 @@ def _dynamics(level: Floats, active: NDArray[np.bool_], links: dict[int, list[_L
     return {name: torch.from_numpy(values) for name, values in arrays.items()}
 
 
+def _chained(
+    here: NDArray[np.bool_], links: dict[int, list[_Links]]
+) -> tuple[Floats, Floats, Floats, dict[int, list[_Links]], Floats, Floats]:
+    """Probability that a detection goes on to the next layer, comes from the one before, is of a feature by all that is known up
+    to the next layer, [n_layers, n_scans, k] each; the links, true as probably as their sources allow; births and clutter."""
+    n_layers, n_scans, _ = here.shape
+    onward, comes, returns = np.zeros((3, *here.shape))
+    exists, lasting = here.astype(np.float64), np.zeros(n_layers)
+    told = {gap: list(links[gap]) for gap in GAPS}
+    for layer, pair in enumerate(links[1]):
+        known = 1 - (1 - comes[layer]) * (1 - returns[layer])
+        new, place, true = here[layer] - known, (pair.problem, pair.before), pair.true
+        seen, lasting[layer] = true.sum() / max(here[layer].sum(), 1), np.clip(true.sum(), *CERTAIN)
+        learns = min(known.sum(), true.sum()) >= 1  # at the first layer all comes from nowhere
+        if learns:
+            seen, lasting[layer] = 0.9, 0.5
+            for _ in range(ROUNDS):
+                before = known + new * lasting[layer]
+                true = _from_sources(pair, before * seen, here[layer])
+                after = before * (1 - seen) / (1 - before * seen)
+                after[place] = true + (1 - true) * after[place]
+                seen = np.clip(true.sum() / after.sum(), *CERTAIN)
+                lasts = (new / np.maximum(before, 1e-300) * after).sum() * lasting[layer]
+                lasting[layer] = np.clip(lasts / max(new.sum(), 1e-9), *CERTAIN)
+            exists[layer] = after
+        onward[layer][place] = comes[layer + 1][pair.problem, pair.after] = true
+        told[1][layer] = pair._replace(true=true)
+        if layer < 2:  # features of the first layer are seen again as often as those of the second
+            lasting[0] = np.clip(onward[0].sum() / max(here[0].sum(), 1) / max(seen, 1e-9), *CERTAIN)
+        if layer < n_layers - 2:
+            pair = links[2][layer]
+            true = _from_sources(pair, after * seen, here[layer]) if learns else pair.true
+            returns[layer + 2][pair.problem, pair.after] = true
+            told[2][layer] = pair._replace(true=true)
+    if n_layers > 1:
+        lasting[-1] = lasting[-2]
+    number = np.maximum((here * (1 - comes) * (1 - returns)).sum((1, 2)), 1) / n_scans
+    return onward, comes, exists, told, number * lasting, number * (1 - lasting)
+
+
+def _from_sources(pair: _Links, going: Floats, here: NDArray[np.bool_]) -> Floats:
+    """P(true) of pairs, [n], whose sources go on with these probabilities, [n_scans, k], and not all with their mean."""
+    one, mean = going[pair.problem, pair.before], going[here].mean()
+    ratio = one / (1 - one) * (1 - mean) / mean
+    return pair.true * ratio / np.maximum(pair.true * ratio + 1 - pair.true, 1e-300)
+
+
 def _changes(level: Floats, links: list[_Links]) -> tuple[Floats, Floats]:
     """Mean and variance of the change of log-activation over true links, a value a pair of layers."""
     mean, variance = np.zeros(len(links)), np.ones(len(links))
@@ -437,29 +488,6 @@ def _changes(level: Floats, links: list[_Links]) -> tuple[Floats, Floats]:
         mean[layer] = np.average(change, weights=pair.true)
         variance[layer] = np.average((change - mean[layer]) ** 2, weights=pair.true)
     return mean, np.maximum(variance, LEAST_VARIANCE)
-
-
-def _new_ones(
-    here: NDArray[np.bool_], onward: Floats, comes: Floats, returns: Floats
-) -> tuple[Floats, Floats]:
-    """Expected births and clutter a scan: [n_layers] each.
-
-    A detection that comes from nowhere is a birth as often as it goes on, beside how often one that comes from
-    somewhere does.
-    """
-    n_layers, n_scans, _ = here.shape
-    new = here * (1 - comes) * (1 - returns)
-    number = new.sum((1, 2)) / n_scans
-    lasting = np.ones(n_layers)
-    for layer in range(n_layers - 1):
-        old_ones = max(layer, 1) if n_layers > 2 else layer
-        old = (comes[old_ones] * onward[old_ones]).sum() / max(comes[old_ones].sum(), 1e-9)
-        goes_on = (new[layer] * onward[layer]).sum() / max(new[layer].sum(), 1e-9)
-        lasting[layer] = np.clip(goes_on / max(old, 1e-9), 1 - MOST_CERTAIN, MOST_CERTAIN)
-    if n_layers > 1:
-        lasting[-1] = lasting[-2]
-    number = np.maximum(number, 1 / n_scans)
-    return number * lasting, number * (1 - lasting)
 
 
 def _normal(values: Floats, fitted_to: Floats, weights: Floats) -> Floats:

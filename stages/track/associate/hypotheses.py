@@ -53,15 +53,13 @@ class Decisions(NamedTuple):
     """Where detections came from in a hypothesis, while it is not final; a value a hypothesis and detection.
 
     place, previous: detections as layer · k + rank, previous -1 for a birth. cosine of the link; existence: probability
-    that the detection belongs to a lasting feature; certainty: share of probability that taking in scans has not dropped
-    since (what N-scan pruning drops left out: links of planted scenes are less sure then than they are often right).
+    that the detection belongs to a lasting feature.
     """
 
     place: Ints
     previous: Ints
     cosine: NDArray[np.float32]
     existence: Floats
-    certainty: Floats
 
 
 @dataclass
@@ -120,7 +118,7 @@ def track_by_hypotheses(scans: Scans, association: Association) -> Tracks:
 
 def _empty() -> Forest:
     none, nothing = np.zeros(0, dtype=np.int64), np.zeros(0)
-    decisions = Decisions(none, none, nothing.astype(np.float32), nothing, nothing)
+    decisions = Decisions(none, none, nothing.astype(np.float32), nothing)
     return Forest(none, none, nothing, none, no_tracks(), none, decisions)
 
 
@@ -163,10 +161,7 @@ def _take_in(
     inherited = heir, take(forest.decisions, decision[place])
     holder, living = _merge([grown[0], grown[1]])
     decider, decisions = _merge([inherited, decided])
-    return Forest(
-        problem, group, children.weight, holder, living, decider,
-        decisions._replace(certainty=decisions.certainty * kept[group[decider]]),
-    )  # fmt: skip
+    return Forest(problem, group, children.weight, holder, living, decider, decisions)
 
 
 def _groups(cluster: Ints, column: Ints, n_clusters: int, columns: Ints, n_columns: int) -> tuple[Ints, Ints]:
@@ -331,7 +326,7 @@ def _grow(
     existence = np.full(len(owner), new_existence)
     existence[linked] = 1.0
     here = Living(problem, np.full(len(owner), layer), rank, mean, variance, existence)
-    decisions = Decisions(layer * k + rank, previous, cosine, existence, np.ones(len(owner)))
+    decisions = Decisions(layer * k + rank, previous, cosine, existence)
     # Tracks without a detection go on if they were seen at the last layer.
     heir, instance = _rows(track_joint, children.parent)
     span = max(len(track), 1)
@@ -396,7 +391,7 @@ def _write(forest: Forest, rows: Ints, tracks: Tracks) -> Ints:
         forest.problem[cluster[best]] * n_places + taken.place[best], tracks.previous.shape
     )
     tracks.previous[where], tracks.link[where] = taken.previous[best], taken.cosine[best]
-    tracks.posterior[where] = np.minimum(probability[best], 1) * taken.certainty[best]
+    tracks.posterior[where] = np.minimum(probability[best], 1)
     tracks.existence[where] = np.minimum(existence[best], 1)
     agreed = np.zeros(choice.max() + 1, dtype=bool)
     agreed[choice[best]] = True

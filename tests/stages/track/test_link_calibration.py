@@ -18,8 +18,8 @@ FROM_POSTERIOR = 0.1
 def planted() -> list[Tracked]:
     """Seeds are others than those on which the model of association was chosen."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(validation, "ASSOCIATORS", ("nearest", "marginals"))
-        return [validation.scene_tracks(300, 40, seed) for seed in range(100, 106)]
+        patch.setattr(validation, "ASSOCIATORS", ("nearest", "marginals", "hypotheses"))
+        return [validation.scene_tracks(300, 40, seed) for seed in (300, 301)]
 
 
 def test_links_are_right_where_both_ends_are_one_feature() -> None:
@@ -56,14 +56,39 @@ def test_reliability_of_what_is_right_as_often_as_it_says_and_of_what_is_not() -
     assert sum(each["links"] for each in honest["bins"]) == honest["links"] == 20_000
     assert honest["error"][0] < 0.02
     assert sure["error"][1] > 0.2
-    by_hand = [posterior[(posterior >= low / 10) & (posterior < (low + 1) / 10)].mean() for low in range(10)]
+    tenths = [(posterior >= low / 10) & (posterior < (low + 1) / 10) for low in range(10)]
+    by_hand = [posterior[mine].mean() for mine in tenths]
     assert [each["posterior"] for each in honest["bins"]] == pytest.approx(by_hand, abs=1e-4)
+    by_chance = np.sqrt(
+        2 / np.pi * np.array([(posterior * (1 - posterior))[mine].sum() for mine in tenths[1:9]])
+    )
+    assert honest["doubtful_by_chance"] == pytest.approx(by_chance.sum() / honest["doubtful_links"], abs=1e-4)
     assert judge(honest, "marginals").passed is True
     assert judge(sure, "marginals").passed is False
     certain = Judged(problem, np.where(posterior < 0.99, 0.99, posterior), random.random(20_000) < 0.99)
     few = reliability(certain, seed=0)
     assert few["error"][0] < 0.02
     assert judge(few, "marginals").passed is None
+
+
+@pytest.mark.parametrize("off", [0.0, 0.06])
+def test_the_bias_of_few_links_is_taken_off(off: float) -> None:
+    """400 links whose posteriors are off by a known distance, drawn again and again."""
+    random, problem = np.random.default_rng(1), np.repeat(np.arange(40), 10)
+    found = []
+    for _ in range(60):
+        posterior = random.uniform(0.15, 0.85, 400)
+        found.append(reliability(Judged(problem, posterior, random.random(400) < posterior + off), seed=0))
+    error, debiased = (
+        np.mean([each[f"doubtful_{kind}"][0] for each in found]) for kind in ("error", "debiased")
+    )
+    assert abs(debiased - off) < 0.65 * abs(error - off)
+    low, high = np.array([each["doubtful_debiased"][1:] for each in found]).T
+    assert (low <= off).mean() > 0.8
+    if off:
+        assert ((low <= off) & (off <= high)).mean() > 0.75
+    else:  # what exact posteriors of so many links have is foretold
+        assert np.mean([each["doubtful_by_chance"] for each in found]) == pytest.approx(error, rel=0.1)
 
 
 def test_scenes_are_counted_on() -> None:
@@ -103,13 +128,13 @@ def test_planted_scenes_have_links_to_judge() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("way", ["nearest", "marginals"])
+@pytest.mark.parametrize("way", ["nearest", "marginals", "hypotheses"])
 def test_doubtful_links_are_right_as_often_as_they_say(planted: list[Tracked], way: str) -> None:
-    """Features that neither the model of association nor its constants were fitted to, 240 problems in each scene."""
+    """Features that neither the model of association nor its constants were fitted to, 80 problems in each scene."""
     found = Judged.joined([judged(scene, ways[way]) for scenes in planted for scene, ways in scenes.values()])
     bins = {each["low"]: each for each in reliability(found, seed=0)["bins"]}
     for low in (0.5, 0.6, 0.7, 0.8):
-        assert bins[low]["links"] > 200
+        assert bins[low]["links"] > 80
         assert bins[low]["right"] == pytest.approx(bins[low]["posterior"], abs=FROM_POSTERIOR)
 
 
