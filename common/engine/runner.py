@@ -5,11 +5,14 @@ import itertools
 import logging
 import os
 
+import psutil
+
 from ghosttrack.common.config.options import refuse_other_layers
-from ghosttrack.common.config.schema import Config
+from ghosttrack.common.config.schema import Config, flattened
 from ghosttrack.common.engine import ranks, stop
 from ghosttrack.common.engine.claims import work_group
-from ghosttrack.common.engine.contract import Contract, Unit, expand
+from ghosttrack.common.engine.contract import STAGES_FOLDER, Contract, Unit, expand
+from ghosttrack.common.engine.costs import Quantities, costs_of
 from ghosttrack.common.engine.image import facts
 from ghosttrack.common.engine.job import Run, RunTogether
 from ghosttrack.common.engine.progress import Progress
@@ -43,7 +46,7 @@ def run_units(
                           "are extracted; go on with the next stage, or all with `ghosttrack run`")  # fmt: skip
     chosen = select_units(units, config, layers, names)
     together = contract.ranks == "shared" and ranks.count() > 1
-    threads = _threads_to_deal(contract)
+    threads = _threads_to_deal(contract, config)
     number = 0
     while number < len(chosen):
         unit = chosen[number]
@@ -114,14 +117,20 @@ def _is_done(found: State, unit: Unit, names: tuple[str, ...]) -> bool:
     return found.reason is None and not (found.entry and found.entry.released and unit.name in names)
 
 
-def _threads_to_deal(contract: Contract) -> int:
+def _threads_to_deal(contract: Contract, config: Config) -> int:
     """Threads of this process that processes of one thread each would make more of, where a stage's layers are apart: small
-    products wait for several. 1 with a GPU, and where processes share the stage already."""
-    if contract.ranks != "apart" or not contract.torch or ranks.count() > 1:
+    products wait for several. As many as have room in memory; 1 with a GPU, where processes share the stage already, and in a job,
+    whose memory was asked for one process."""
+    if contract.ranks != "apart" or not contract.torch or ranks.count() > 1 or "SLURM_JOB_ID" in os.environ:
         return 1
     import torch
 
-    return 1 if torch.cuda.is_available() else torch.get_num_threads()
+    if torch.cuda.is_available():
+        return 1
+    settings = dict(flattened(config.model_dump(mode="json")), layers=config.layers)
+    needed = costs_of(STAGES_FOLDER / contract.stage).memory(Quantities(settings)) or 1
+    threads, room = torch.get_num_threads(), int(psutil.virtual_memory().available / needed)
+    return min(threads, room) if 2 * room >= threads else 1
 
 
 def _run_forked(
