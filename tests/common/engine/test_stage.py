@@ -204,7 +204,7 @@ def test_what_reads_all_layers_is_left_out_where_some_are_chosen() -> None:
         (["--layers", "some"], 10, "is not a list of layers"),
         (["--unit", "layer_9"], 10, "there is no unit 'layer_9'"),
         (["--set", "sae.d_hiden=3"], 10, "did you mean 'sae.d_hidden'?"),
-        (["--cluster", "nowhere"], 10, "there is no configuration 'nowhere'"),
+        (["--cluster", "nowhere"], 10, "there is no cluster profile 'nowhere'"),
         (["--colour"], 2, "No such option"),
     ],
 )
