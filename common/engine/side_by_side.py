@@ -65,6 +65,10 @@ def side_by_side(
                 "a process that did a part of the work was killed; out of memory, if nobody did it. Give the command again "
                 "to go on from the finished steps"
             ) from error
+        except KeyboardInterrupt:  # each would go on with the next piece that it was given
+            for process in multiprocessing.active_children():
+                process.terminate()
+            raise
         finally:
             for future in waiting:
                 with contextlib.suppress(RuntimeError):

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -48,6 +49,28 @@ for _, found in side_by_side(range(3), work, 8, torch.set_num_threads):
     subprocess.run(
         [sys.executable, "-c", program], check=True, timeout=120, env=os.environ | {"OMP_NUM_THREADS": "8"}
     )
+
+
+def test_an_interruption_ends_all_processes_at_once(tmp_path):
+    program = """
+import sys, time
+from pathlib import Path
+from ghosttrack.common.engine.side_by_side import side_by_side
+def work(piece):
+    (Path(sys.argv[1]) / str(piece)).touch()
+    time.sleep(60)
+list(side_by_side(range(8), work, 2, lambda _: None))
+"""
+    running = subprocess.Popen(
+        [sys.executable, "-c", program, str(tmp_path)], start_new_session=True, stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )  # fmt: skip
+    while len(list(tmp_path.iterdir())) < 2:
+        time.sleep(0.05)
+    os.killpg(running.pid, signal.SIGINT)
+    _, said = running.communicate(timeout=30)
+    assert said.strip().endswith(b"KeyboardInterrupt")
+    assert len(list(tmp_path.iterdir())) < 8
 
 
 def test_an_error_of_a_piece_is_raised_here(tmp_path):
