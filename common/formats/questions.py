@@ -23,6 +23,8 @@ LEFT_OUT = Lines(
 )
 ASKED_LEFT_OUT = Lines("asked_left_out.jsonl", "prepare", "the same of the file of new questions")
 ASKED = Lines("asked.jsonl", "prepare", "new questions, in the same form as questions.jsonl")
+QUESTION_MARKS = ("?", "？", "؟", "՞", ";", "፧")
+"""Ends of questions, in the scripts that have their own; any other text is one to go on from."""
 NEW = "new:"
 """Begins the id of a new question wherever it stands beside the run's own, so that one of the same id is not taken for it."""
 

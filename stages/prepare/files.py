@@ -68,6 +68,7 @@ def _csv(path: Path, key: str) -> Iterator[FileRow]:
 
     A row with more cells than the head has names is told, since nobody knows which of its commas parts nothing.
     """
+    csv.field_size_limit(MOST_BYTES)
     text, separator = _separated(path, key)
     ended: list[bool] = []
 
@@ -75,7 +76,6 @@ def _csv(path: Path, key: str) -> Iterator[FileRow]:
         yield from (f"{line}\n" for line in _LINE_END.split(text))
         ended.append(True)
 
-    csv.field_size_limit(MOST_BYTES)
     reader = csv.reader(lines(), delimiter=separator)
     names: list[str] = []
     rows: list[tuple[int, list[str]]] = []
@@ -259,9 +259,10 @@ def _separated(path: Path, key: str) -> tuple[str, str]:
     is in numbers.
     """
     text = read_text(path, key)
-    head = text.lstrip().partition("\n")[0]
+    head = _LINE_END.split(text.lstrip("\r\n"), maxsplit=1)[0]
     separators = "\t" if ".tsv" in path.name.lower() else ",;\t"
-    return text, next((each for each in separators if each in head), separators[0])
+    cuts = (each for each in separators if len(next(csv.reader([head], delimiter=each), [])) > 1)
+    return text, next(cuts, separators[0])
 
 
 def shown(value: object) -> str:

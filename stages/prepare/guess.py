@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ghosttrack.common.formats.questions import QUESTION_MARKS
 from ghosttrack.stages.prepare.layouts import known
 
 QUESTIONS = (
@@ -16,7 +17,6 @@ ANSWERS = ("answer", "response", "answers", "gold", "target", "reference", "corr
 """Names in the order in which they are looked for, in any case of letters."""
 ASKING = frozenset({"question", "query", "problem", "question_text", "instruction", "q"})
 """Those that name a question, and not a text to go on from."""
-QUESTION_MARKS = ("?", "？", "؟", "՞", ";", "፧")
 MARKS = (*QUESTION_MARKS, ":", "：")
 """Ends of questions and of prompts, in the scripts that have their own."""
 _NAMES = re.compile(r"(?:^|[_ -])(?:id|uuid|guid|index|url|source|split)$", re.IGNORECASE)

@@ -243,7 +243,8 @@ def _refuse_counted_from_one(rows: SourceRows, kept: Iterable[Row]) -> None:
     behind = next((row for row in rows.left_out if row["reason"] == BEHIND), None)
     if behind and not any(row.given.choices and row.answer == LETTERS[0] for row in kept):
         raise DataError(
-            f"{rows.where} line {behind['row']}: {behind['why']}; in no row the first option is right, so that they seem to be counted from 1"
+            f"{rows.where} line {behind['row']}: {behind['why']}; in no row the first option is right, so that they seem to be counted from 1; count from 0, or write the options' "
+            "letters or texts"
         )
 
 

@@ -70,62 +70,46 @@ def track_effects(
     return Effects(code >> 32, code & ((1 << 32) - 1), predicted.double().numpy(), direct.double().numpy())
 
 
+Node = tuple[int, int, int]
+"""Problem, place of the layer, and rank there."""
+
+
+def nodes_of(nodes: Nodes, tracks: Sequence[tuple[int, int]], *, at_birth: bool = False) -> list[Node]:
+    """All nodes of tracks (problem and number of each), or the first of each."""
+    return [
+        (problem, place, rank)
+        for problem, number in tracks
+        for place, rank in (nodes.track[problem] == number).nonzero().tolist()[: 1 if at_birth else None]
+    ]
+
+
 def edits_without(
-    nodes: Nodes,
-    layers: Sequence[int],
-    places: Sequence[int],
-    tracks: Sequence[tuple[int, int]],
-    factor: float = 0.0,
-    *,
-    at_birth: bool = False,
+    nodes: Nodes, layers: Sequence[int], places: Sequence[int], chosen: Sequence[Node], factor: float = 0.0
 ) -> list[Edit]:
-    """Edits that leave `factor` of tracks' activations. places: token of each problem; tracks: problem and number."""
-    edits = []
-    for problem, number in tracks:
-        place, rank = (nodes.track[problem] == number).nonzero(as_tuple=True)
-        for at, k in list(zip(place.tolist(), rank.tolist(), strict=True))[: 1 if at_birth else None]:
-            latent, activation = (
-                nodes.active.latents[problem, at, k],
-                nodes.active.activations[problem, at, k],
-            )
-            edits.append(Edit(layers[at], places[problem], int(latent), factor * float(activation)))
-    return edits
+    """Edits that leave `factor` of nodes' activations. places: token of each problem."""
+    active = nodes.active
+    return [
+        Edit(layers[at[1]], places[at[0]], int(active.latents[at]), factor * float(active.activations[at]))
+        for at in chosen
+    ]
 
 
-def control_edits(
-    nodes: Nodes,
-    layers: Sequence[int],
-    places: Sequence[int],
-    tracks: Sequence[tuple[int, int]],
-    factor: float = 0.0,
-    *,
-    at_birth: bool = False,
-) -> list[Edit]:
-    """For every node that `edits_without` changes, another latent that is active there, of the nearest activation, of which
-    `factor` is left: none of the tracks' own, and each once."""
-    edits, active = [], nodes.active
-    for problem in sorted({problem for problem, _ in tracks}):
-        numbers = torch.tensor([number for one, number in tracks if one == problem])
-        of_tracks = own = torch.isin(nodes.track[problem], numbers)
-        if at_birth:
-            own = torch.zeros_like(of_tracks)
-            for number in numbers:
-                own[tuple((nodes.track[problem] == number).nonzero()[:1].T)] = True
-        for place in own.any(1).nonzero()[:, 0].tolist():
-            size = active.activations[problem, place].clamp(min=1e-12).log()
-            free = (active.activations[problem, place] > 0) & ~of_tracks[place]
-            for rank in own[place].nonzero()[:, 0].tolist():
-                distance = torch.where(free, (size - size[rank]).abs(), torch.inf)
-                nearest = int(distance.argmin())
-                if not free[nearest]:
-                    break
-                free[nearest] = False
-                latent, activation = (
-                    active.latents[problem, place, nearest],
-                    active.activations[problem, place, nearest],
-                )
-                edits.append(Edit(layers[place], places[problem], int(latent), factor * float(activation)))
-    return edits
+def controls_of(nodes: Nodes, chosen: Sequence[Node]) -> list[Node]:
+    """For every node another one at its place, of the nearest activation: none of those nodes' tracks, and each once."""
+    activations = nodes.active.activations
+    free, found = activations > 0, list[Node]()
+    for at in chosen:
+        free[at[0]] &= nodes.track[at[0]] != nodes.track[at]
+    size = activations.clamp(min=1e-12).log()
+    for problem, place, rank in sorted(set(chosen)):
+        distance = torch.where(
+            free[problem, place], (size[problem, place] - size[problem, place, rank]).abs(), torch.inf
+        )
+        nearest = int(distance.argmin())
+        if free[problem, place, nearest]:
+            free[problem, place, nearest] = False
+            found.append((problem, place, nearest))
+    return found
 
 
 class Agreement(NamedTuple):

@@ -16,7 +16,7 @@ from ghosttrack.common.models.interventions import Bench, Edit, gradients
 from ghosttrack.common.models.language_model import LanguageModel
 from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.stages.track.account import Head
-from ghosttrack.stages.track.causes import Effects, control_edits, edits_without, track_effects
+from ghosttrack.stages.track.causes import Effects, Node, controls_of, edits_without, nodes_of, track_effects
 from ghosttrack.stages.track.generate import Ends
 from ghosttrack.stages.track.nodes import Nodes
 from ghosttrack.stages.track.rereading import Rereader, text_of
@@ -74,15 +74,15 @@ class QuestionBench:
 
     def without(self, tracks: Sequence[Track], *, factor: float = 0.0, at_birth: bool = False) -> list[Edit]:
         """Edits that take tracks out, over their lives or at their births, or leave `factor` of them. Raises DataError for a track that is not there."""
-        return edits_without(
-            self.nodes, self.layers, self.places, [self._known(track) for track in tracks], factor, at_birth=at_birth
-        )  # fmt: skip
+        return edits_without(self.nodes, self.layers, self.places, self._nodes(tracks, at_birth), factor)
 
     def control(self, tracks: Sequence[Track], *, factor: float = 0.0, at_birth: bool = False) -> list[Edit]:
         """Edits of the same size that take out other latents at the same places, or leave `factor` of them."""
-        return control_edits(
-            self.nodes, self.layers, self.places, [self._known(track) for track in tracks], factor, at_birth=at_birth
-        )  # fmt: skip
+        others = controls_of(self.nodes, self._nodes(tracks, at_birth))
+        return edits_without(self.nodes, self.layers, self.places, others, factor)
+
+    def _nodes(self, tracks: Sequence[Track], at_birth: bool) -> list[Node]:
+        return nodes_of(self.nodes, [self._known(track) for track in tracks], at_birth=at_birth)
 
     def latent(self, layer: int, latent: int, position: int = 0, value: float | None = None) -> list[Edit]:
         """An edit of one latent at a position: to a value, or out (None), for which it must be active."""

@@ -25,7 +25,7 @@ from ghosttrack.common.formats.detector import ASKED_SCORES
 from ghosttrack.common.formats.final_report import REPORT
 from ghosttrack.common.formats.hallucination_scores import SCORES
 from ghosttrack.common.formats.latents import LATENTS
-from ghosttrack.common.formats.questions import QUESTIONS
+from ghosttrack.common.formats.questions import QUESTION_MARKS, QUESTIONS
 from ghosttrack.common.formats.snapshot import TOKENIZER
 
 if TYPE_CHECKING:
@@ -324,7 +324,7 @@ def _as_row(text: str, **labels: str | None) -> dict[str, str]:
     if not isinstance(text, str):
         raise DataError(f"a question is a text, not a {type(text).__name__}")
     known = {name: value for name, value in labels.items() if value is not None}
-    return {"question" if text.rstrip().endswith(("?", "？", "؟")) else "prompt": text, **known}
+    return {"question" if text.rstrip().endswith(QUESTION_MARKS) else "prompt": text, **known}
 
 
 def _configuration(wanted: str, root: str | Path | None, overrides: Sequence[str]) -> Config | None:

@@ -11,8 +11,9 @@ from ghosttrack.common.formats.causes import CAUSES
 from ghosttrack.stages.track.causes import (
     _figures,
     agreement,
-    control_edits,
+    controls_of,
     edits_without,
+    nodes_of,
     share,
     track_effects,
 )
@@ -36,21 +37,22 @@ def nodes():
 
 
 def test_a_track_is_taken_out_where_it_is_seen_and_a_control_beside_it():
-    edits = edits_without(nodes(), LAYERS, [9], [(0, 0)])
+    own = nodes_of(nodes(), [(0, 0)])
+    edits = edits_without(nodes(), LAYERS, [9], own)
     assert [(e.layer, e.place, e.latent, e.value) for e in edits] == [
         (0, 9, 5, 0),
         (1, 9, 5, 0),
         (2, 9, 5, 0),
     ]
-    assert [e.value for e in edits_without(nodes(), LAYERS, [9], [(0, 0)], 0.5)] == [1.5, 2, 1]
-    assert len(edits_without(nodes(), LAYERS, [9], [(0, 0)], at_birth=True)) == 1
-    control = control_edits(nodes(), LAYERS, [9], [(0, 0)])
-    assert [(e.layer, e.latent) for e in control] == [(0, 6), (1, 8), (2, 9)]
-    half = control_edits(nodes(), LAYERS, [9], [(0, 0)], 0.5)  # as much is left of it as of the track
-    assert [e.value for e in half] == pytest.approx([1, 0.5, 0.9])
-    birth = control_edits(nodes(), LAYERS, [9], [(0, 0)], at_birth=True)
-    assert [(e.layer, e.latent) for e in birth] == [(0, 6)]
-    both = control_edits(nodes(), LAYERS, [9], [(0, 0), (0, 1)])
+    assert [e.value for e in edits_without(nodes(), LAYERS, [9], own, 0.5)] == [1.5, 2, 1]
+    controls = edits_without(nodes(), LAYERS, [9], controls_of(nodes(), own), 0.5)
+    assert [(e.layer, e.latent) for e in controls] == [(0, 6), (1, 8), (2, 9)]
+    assert [e.value for e in controls] == pytest.approx(
+        [1, 0.5, 0.9]
+    )  # as much is left of it as of the track
+    birth = nodes_of(nodes(), [(0, 0)], at_birth=True)
+    assert (birth, controls_of(nodes(), birth)) == ([(0, 0, 0)], [(0, 0, 1)])
+    both = edits_without(nodes(), LAYERS, [9], controls_of(nodes(), nodes_of(nodes(), [(0, 0), (0, 1)])))
     assert [(e.layer, e.latent) for e in both] == [(0, 7), (1, 8), (2, 9)]  # one latent is left for two
 
 
