@@ -1,4 +1,4 @@
-"""Digests of files, and bringing files to the disk."""
+"""Digests of files, finding them where others work, and bringing them to the disk."""
 
 import contextlib
 import hashlib
@@ -8,6 +8,9 @@ import re
 from pathlib import Path
 
 from ghosttrack.common.errors import ConfigError
+
+LOOKS = 100
+"""Times that a folder is looked at anew before a change in each of them is an error: one in two is rare."""
 
 
 def as_path(text: str) -> Path:
@@ -26,6 +29,18 @@ def root_folder(root: str) -> Path:
             "give a folder of a local or shared file system, and copy finished results from there"
         )
     return Path(os.path.abspath(os.path.expanduser(root)))
+
+
+def found(folder: Path, pattern: str) -> list[Path]:
+    """What `folder.glob(pattern)` finds, sorted, where other processes make and remove folders meanwhile.
+
+    pathlib looks into a folder after it has seen it, and raises FileNotFoundError where it has gone in between: then it is
+    looked at anew. Raises OSError otherwise.
+    """
+    for _ in range(LOOKS):
+        with contextlib.suppress(FileNotFoundError):
+            return sorted(folder.glob(pattern))
+    return sorted(folder.glob(pattern))
 
 
 def sha256_of(path: Path) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from ghosttrack.common.engine.contract import Contract
 from ghosttrack.common.engine.storage import Store, storage_errors
 from ghosttrack.common.errors import BusyError
+from ghosttrack.orchestrate.disk import folder_size
 
 
 @dataclass
@@ -59,7 +60,7 @@ def _public_names(store: Store, folders: set[Path], config_name: str) -> list[Pa
 def _remove(store: Store, path: Path, removed: Removed) -> None:
     if not path.exists():
         return
-    removed.size += sum(file.lstat().st_size for file in path.rglob("*") if not file.is_symlink())
+    removed.size += folder_size(path)
     shutil.rmtree(path)
     removed.names.append(_relative(store, path))
 

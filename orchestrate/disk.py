@@ -51,7 +51,7 @@ def mount_of(folder: Path) -> Path:
 
 def folder_size(folder: Path) -> int:
     """Bytes that the files of a folder take on disk; reserved ones count in full."""
-    return sum(_size(path) for path in folder.rglob("*"))
+    return sum(_size(Path(inside, name)) for inside, _, names in os.walk(folder) for name in names)
 
 
 def _size(path: Path) -> int:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from ghosttrack.common.files import found
+
 POLL_SECONDS = 0.5
 
 
@@ -42,12 +44,15 @@ def follow_lines(folder: Path, patterns: Iterable[str]) -> Iterator[str]:
 
 
 def _follow(folder: Path, patterns: Sequence[str]) -> Iterator[tuple[Path, str]]:
-    positions = {file: file.stat().st_size for pattern in patterns for file in folder.glob(pattern)}
+    positions = {file: file.stat().st_size for pattern in patterns for file in found(folder, pattern)}
     while True:
-        for file in sorted({file for pattern in patterns for file in folder.glob(pattern)}):
-            with file.open("rb") as opened:
-                opened.seek(positions.get(file, 0))
-                text = opened.read()
+        for file in sorted({file for pattern in patterns for file in found(folder, pattern)}):
+            try:
+                with file.open("rb") as opened:
+                    opened.seek(positions.get(file, 0))
+                    text = opened.read()
+            except FileNotFoundError:  # `clean` was quicker
+                continue
             whole = text[: text.rfind(b"\n") + 1]
             positions[file] = positions.get(file, 0) + len(whole)
             for line in re.split(r"\r\n?|\n", whole.decode(errors="replace"))[:-1]:

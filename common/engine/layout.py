@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from ghosttrack.common.engine.contract import Unit
+from ghosttrack.common.files import found
 
 MANIFEST = "manifest.json"
 RELEASED = "released.json"
@@ -28,7 +29,7 @@ class Layout:
 
     def configurations(self) -> list[Path]:
         """A folder of pointers for each configuration."""
-        return [path for path in (self.folder / "current").glob("*") if path.is_dir()]
+        return [path for path in found(self.folder / "current", "*") if path.is_dir()]
 
     def pointers(self, name: str, stage: str) -> Path:
         """The folder of the pointers of a configuration's stage; a pointer is named like its unit."""

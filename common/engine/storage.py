@@ -20,7 +20,7 @@ from ghosttrack.common.engine.layout import OF_A_CONFIGURATION, RELEASED, WORK, 
 from ghosttrack.common.engine.manifest import Manifest
 from ghosttrack.common.engine.storage_errors import storage_errors
 from ghosttrack.common.errors import CorruptInputError, MissingInputError
-from ghosttrack.common.files import root_folder
+from ghosttrack.common.files import found, root_folder
 
 __all__ = ["Entry", "Store", "storage_errors"]
 
@@ -62,18 +62,11 @@ class Store:
 
     def stages(self, name: str) -> list[str]:
         """The stages that have results of a configuration. Raises StorageError where that cannot be seen."""
-        folder = self.layout.pointers(name, "")
-        with storage_errors(folder):
-            return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        return _names_in(self.layout.pointers(name, ""))
 
     def published(self, name: str, stage: str) -> list[str]:
         """The units of a configuration's stage that have a result. Raises StorageError where that cannot be seen."""
-        folder = self.layout.pointers(name, stage)
-        with storage_errors(folder):
-            try:
-                return sorted(os.listdir(folder))
-            except (FileNotFoundError, NotADirectoryError):
-                return []
+        return _names_in(self.layout.pointers(name, stage))
 
     def kept(self, unit: Unit, key: str, *, verified: bool = True) -> Entry | None:
         """A unit's result with this key, made for whichever configuration, or None. verified: its files are as they were."""
@@ -126,9 +119,9 @@ class Store:
 
     def files_at(self, name: str, stage: str) -> Iterator[tuple[str, Path]]:
         """Unit and file of all that a configuration's stage has, published or still being written."""
-        for path in self.layout.pointers(name, stage).glob("*/*"):
+        for path in found(self.layout.pointers(name, stage), "*/*"):
             yield path.parent.name, path
-        for path in self.layout.in_progress(name, stage).glob("*/*/out/*"):
+        for path in found(self.layout.in_progress(name, stage), "*/*/out/*"):
             yield path.parents[2].name, path
 
     def in_progress(self, name: str, stage: str) -> Path:
@@ -147,7 +140,7 @@ class Store:
             for kind in ("current", "staging")
             for path in (
                 *(folder / kind / name / other for other in others),
-                *(path for path in sorted((folder / kind).glob("*")) if path.name != name),
+                *(path for path in found(folder / kind, "*") if path.name != name),
             )
             if path.is_dir()
         ]
@@ -193,7 +186,7 @@ class Store:
     def at_work(self, name: str | None = None) -> Iterator[tuple[str, claims.Holder]]:
         """`configuration/stage/unit` of all that is being written, of one configuration or of any, and who writes it."""
         folder = self.layout.claims
-        for claim in sorted((folder / name if name else folder).rglob("*.json")):
+        for claim in found(folder / name if name else folder, "**/*.json"):
             if holder := claims.holder_of(claim):
                 yield claim.relative_to(folder).with_suffix("").as_posix(), holder
 
@@ -213,30 +206,30 @@ class Store:
         folder = self.layout.attempts(unit)
         with contextlib.suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
-            number = len(list(folder.glob("*.json"))) + 1
+            number = len(found(folder, "*.json")) + 1
             content = json.dumps({"actionStatus": "FailedActionStatus", **record}, indent=2)
             while not atomic.create(folder / f"{number:04}.json", content.encode(), self.layout.temporary):
                 number += 1
 
     def failures(self, unit: Unit) -> list[dict[str, Any]]:
         """The recorded failed attempts, oldest first."""
-        found = []
-        for path in sorted(self.layout.attempts(unit).glob("*.json")):
+        records = []
+        for path in found(self.layout.attempts(unit), "*.json"):
             with contextlib.suppress(OSError, ValueError, RecursionError):
-                found.append(json.loads(path.read_bytes()))
-        return [record for record in found if isinstance(record, dict)]
+                records.append(json.loads(path.read_bytes()))
+        return [record for record in records if isinstance(record, dict)]
 
     def finished_steps(self, unit: Unit, key: str = "*") -> int:
         """How many steps of work in progress, under this key or any, can be continued from."""
-        return sum(1 for _ in self.layout.staging(unit).glob(f"{key}/steps/*.json"))
+        return len(found(self.layout.staging(unit), f"{key}/steps/*.json"))
 
     def abandoned(self, unit: Unit) -> list[Path]:
         """Folders of work on a unit under any key."""
-        return [path for path in sorted(self.layout.staging(unit).glob("*")) if path.is_dir()]
+        return [path for path in found(self.layout.staging(unit), "*") if path.is_dir()]
 
     def set_aside(self) -> list[Path]:
         """Folders of results that were found damaged."""
-        return [path for path in sorted(self.layout.folder.glob("*/*.corrupt-*")) if path.is_dir()]
+        return [path for path in found(self.layout.folder, "*/*.corrupt-*") if path.is_dir()]
 
     def folders_of(self, name: str) -> list[Path]:
         """The folders that a configuration alone has in the store."""
@@ -244,11 +237,19 @@ class Store:
 
     def unreferenced(self) -> list[Path]:
         """Folders of results that no configuration points to."""
-        pointers = [p for p in self.layout.folder.glob("current/*/*/*") if p.is_symlink()]
+        pointers = [p for p in found(self.layout.folder, "current/*/*/*") if p.is_symlink()]
         in_use = {(pointer.parent / os.readlink(pointer)).resolve() for pointer in pointers}
-        results = [path for path in self.layout.folder.glob("*/*") if path.parent.name not in WORK]
+        results = [path for path in found(self.layout.folder, "*/*") if path.parent.name not in WORK]
         return [path for path in results if path.resolve() not in in_use]
 
     def forget_verification(self, result: Path) -> None:
         """That a result's files were found good; it is about to go."""
         self.layout.verified(result.parent.name, result.name).unlink(missing_ok=True)
+
+
+def _names_in(folder: Path) -> list[str]:
+    with storage_errors(folder):
+        try:
+            return sorted(os.listdir(folder))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
