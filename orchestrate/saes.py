@@ -13,7 +13,7 @@ from ghosttrack.common.engine.fingerprint import name_of
 from ghosttrack.common.engine.progress import format_bytes
 from ghosttrack.common.engine.storage import Store, storage_errors
 from ghosttrack.common.errors import ConfigError, MissingInputError, StorageError
-from ghosttrack.common.formats.saes import INDEPENDENT_SAE, SAE
+from ghosttrack.common.formats.saes import INDEPENDENT_SAE, SAE, SAE_METRICS
 from ghosttrack.orchestrate.disk import folder_size
 from ghosttrack.orchestrate.options import takes_config
 from ghosttrack.orchestrate.plan import PlannedUnit
@@ -62,7 +62,7 @@ def export(request: Request, output: Path, layers: list[int] | None, independent
             raise StorageError(f"{folder} is there already; give --force to replace it, or another --output")
     for layer, folder in folders.items():
         with storage_errors(folder):
-            write(files[layer], folder, layer, config)
+            write(files[layer], folder, layer, config, trained_as(units[layer]))
         terminal.line(f"{folder}: {format_bytes(folder_size(folder))}")
     terminal.line(f"SAELens loads one with `sae_lens.SAE.load_from_disk({str(folders[chosen[0]])!r})`;")
     terminal.line(
@@ -72,25 +72,32 @@ def export(request: Request, output: Path, layers: list[int] | None, independent
 
 
 def published_sae(request: Request, planned: PlannedUnit) -> Path:
-    """The verified file. Raises MissingInputError or CorruptInputError."""
+    """The file, verified with its metrics. Raises MissingInputError or CorruptInputError."""
     layer = planned.unit.layer
     if planned.entry is None:
         raise MissingInputError(
             f"{request.config.name}: the SAE of layer {layer} has no result; `ghosttrack run` makes it, or choose the "
             "layers that there are with --layers"
         )
-    name = planned.unit.writes[0]
-    Store(request.config.paths.root).verify(planned.entry, [name])
-    return planned.entry.file(name)
+    Store(request.config.paths.root).verify(planned.entry, planned.unit.writes)
+    return planned.entry.file(planned.unit.writes[0])
 
 
-def write(file: Path, folder: Path, layer: int, config: Config) -> None:
-    """Write a layer's folder beside its place and change it over when it is whole."""
+def trained_as(planned: PlannedUnit) -> str | None:
+    """Digest of the file that a published SAE, having been imported, was first exported from, where that is known."""
+    assert planned.entry
+    source = SAE_METRICS.read(planned.entry.file(planned.unit.writes[1])).get("source", {})
+    found = source.get("trained_as")
+    return str(found) if found else None
+
+
+def write(file: Path, folder: Path, layer: int, config: Config, trained_as: str | None = None) -> None:
+    """Write a layer's folder beside its place and change it over when it is whole. trained_as: see the function."""
     from ghosttrack.common.models import saelens  # late: it takes torch with it
 
     new, old = (folder.with_name(f".{folder.name}.{word}.{os.getpid()}") for word in ("new", "old"))
     try:
-        saelens.export(file, new, layer=layer, metadata=metadata_of(config))
+        saelens.export(file, new, layer=layer, metadata=metadata_of(config), trained_as=trained_as)
         if folder.exists():
             folder.replace(old)
         new.replace(folder)

@@ -85,7 +85,10 @@ def test_exported_saes_stand_in_for_extraction_and_training(finished: Pipeline, 
     export = [sys.executable, "-m", "ghosttrack.orchestrate", "sae", "export", "demo", "--stub", "--set",
               f"paths.root={finished.root}", "--output", str(tmp_path / "saes")]  # fmt: skip
     subprocess.run(export, cwd=CODE, stdin=subprocess.DEVNULL, check=True)
-    output = finished.run("name=imported", f"sae.pretrained={tmp_path}/saes/layer_{{layer}}")
+    trained_on = finished.root / "results/demo-stub/detection"
+    output = finished.run(
+        "name=imported", f"sae.pretrained={tmp_path}/saes/layer_{{layer}}", f"detection.transfer={trained_on}"
+    )
     assert re.search(r"imported: \d+ of \d+ units are taken from earlier runs", output)
     assert "prepare/model" not in ran(output)
     assert not [label for label in ran(output) if label.startswith(("extract/", "sae_train/base"))]
@@ -100,6 +103,9 @@ def test_exported_saes_stand_in_for_extraction_and_training(finished: Pipeline, 
     assert [question["score"] for question in imported] == pytest.approx(
         [question["score"] for question in trained], abs=0.01
     )
+    # A detector that was fitted with the trained SAEs knows the copies as the same.
+    metrics = json.loads((finished.root / "results/imported/detection/detection_metrics.json").read_text())
+    assert [each["from"] for each in metrics["transfers"]] == ["demo-stub"]
 
 
 def kill_during(pipeline: Pipeline, stage: str, delay: float) -> int:

@@ -8,6 +8,7 @@ function is that, or becomes that: standard, JumpReLU, gated, TopK and BatchTopK
 what would compute something else, and touches no network.
 """
 
+import hashlib
 import json
 import math
 import re
@@ -26,6 +27,7 @@ from torch.nn import functional
 
 from ghosttrack.common.engine.fingerprint import GEMMA_SCOPE_FILES, LLAMA_SCOPE_FILES, SAE_FILES
 from ghosttrack.common.errors import CorruptInputError, MissingInputError, ModelMismatchError, NumericError
+from ghosttrack.common.files import sha256_of
 from ghosttrack.common.models.sae import JumpReLUSAE
 
 CONFIG_FILE, WEIGHTS_FILE = SAE_FILES
@@ -59,6 +61,10 @@ class Own(BaseModel):
     """None: no state is an outlier."""
     target_l0: float | None = Field(None, gt=0)
     layer: int | None = None
+    trained_as: str | None = None
+    """sha256 of the file that was exported."""
+    weights: str | None = None
+    """sha256 of the weights beside this: others are another SAE, whatever `trained_as` says."""
 
 
 class SaeLensMetadata(BaseModel):
@@ -116,13 +122,14 @@ class Pretrained:
     target_l0: float | None
     """Mean active latents a token that it was trained for or has, where the folder says so."""
     source: dict[str, str | None]
-    """architecture, sae_lens_version, model_name and hook_name, as in the folder."""
+    """architecture, sae_lens_version, model_name and hook_name, as in the folder; trained_as: digest of GhostTrack's file
+    that it was exported from, as long as its weights are those."""
 
 
-def write(sae: JumpReLUSAE, folder: Path, metadata: Mapping[str, Any]) -> None:
+def write(sae: JumpReLUSAE, folder: Path, metadata: Mapping[str, Any], trained_as: str | None = None) -> None:
     """Write a layer's SAE as a new folder that `sae_lens.SAE.load_from_disk` loads, with the same outputs.
 
-    metadata: what else SAELens may know, such as model_name. Raises OSError.
+    metadata: what else SAELens may know, such as model_name; trained_as: see `Own`. Raises OSError.
     """
     if sae.k is not None or sae.own_scale is not None:
         raise ModelMismatchError(
@@ -130,11 +137,13 @@ def write(sae: JumpReLUSAE, folder: Path, metadata: Mapping[str, Any]) -> None:
         )
     folder.mkdir(parents=True)
     tensors = {name: tensor.float().contiguous() for name, tensor in _plain(sae).items()}
-    (folder / WEIGHTS_FILE).write_bytes(
-        to_bytes(tensors)
-    )  # safetensors' own writer leaves it unreadable to others
+    weights = to_bytes(tensors)
+    (folder / WEIGHTS_FILE).write_bytes(weights)  # safetensors' own writer leaves it unreadable to others
     limit = sae.norm_limit if math.isfinite(sae.norm_limit) else None
-    own = Own(scale=sae.scale, norm_limit=limit, target_l0=sae.target_l0, layer=sae.layer)
+    own = Own(
+        scale=sae.scale, norm_limit=limit, target_l0=sae.target_l0, layer=sae.layer, trained_as=trained_as,
+        weights=hashlib.sha256(weights).hexdigest(),
+    )  # fmt: skip
     settings = {
         "architecture": "jumprelu",
         "d_in": sae.d_model,
@@ -156,9 +165,11 @@ def write(sae: JumpReLUSAE, folder: Path, metadata: Mapping[str, Any]) -> None:
     (folder / CONFIG_FILE).write_text(text + "\n", encoding="utf-8")
 
 
-def export(file: Path, folder: Path, *, layer: int, metadata: Mapping[str, Any]) -> None:
+def export(
+    file: Path, folder: Path, *, layer: int, metadata: Mapping[str, Any], trained_as: str | None
+) -> None:
     """Write a published SAE of a layer as a new folder; see `write` and `JumpReLUSAE.load` for errors."""
-    write(JumpReLUSAE.load(file, layer=layer), folder, metadata)
+    write(JumpReLUSAE.load(file, layer=layer), folder, metadata, trained_as or sha256_of(file))
 
 
 def read(folder: Path, *, layer: int, d_model: int, d_hidden: int, target_l0: float) -> Pretrained:
@@ -185,6 +196,9 @@ def read(folder: Path, *, layer: int, d_model: int, d_hidden: int, target_l0: fl
         "sae_lens_version": metadata.sae_lens_version,
         "model_name": metadata.model_name,
         "hook_name": metadata.hook_name,
+        "trained_as": own.trained_as
+        if own.weights and own.weights == sha256_of(folder / WEIGHTS_FILE)
+        else None,
     }
     return Pretrained(sae, known, source)
 

@@ -1,12 +1,15 @@
-"""Anchored scores: the answer's standing in other contexts and a trained score, added with fixed weights.
+"""Anchored scores: the answer's standing in other contexts and a trained score, added with weights that nothing is fitted for.
 
-s = z(A) + w · z(b): A is the anchor, which no label was asked for, b a trained log-odds, z in means and spreads of training rows
-(of b by fits that had not seen them). Learnt weights alone lose on other data what fixed ones keep. w is 1 where the answer is
-like what was fitted and falls with its distance from that (`Novelty`).
+s = (1 − w k) · z(A) + w · z(b): A is the anchor, which no label was asked for, b a trained log-odds, z in means and spreads of
+training rows (of b by fits that had not seen them). Learnt weights alone lose on other data what fixed ones keep, and are
+better where much was learnt of the very relation. w is 1 where the answer is like what was fitted and falls with its distance
+from that (`Novelty`); k is m / (m + 30) for m training answers of the question's relation (`known`).
 """
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +20,8 @@ from ghosttrack.stages.detect.fitted.ridge import Singles, Standardiser
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+HALF = 30
+"""Training answers of a relation that halve the anchor's weight in it."""
 NEIGHBOURS = 10
 """The training answer whose distance counts: the so-many-th nearest one."""
 
@@ -63,6 +68,26 @@ def _nearest(z: Singles, place: Singles) -> Floats:
     return np.sqrt(np.maximum(np.partition(squares, at, axis=1)[:, at], 0.0)).astype(np.float64)
 
 
+def counted(relations: Sequence[str]) -> dict[str, int]:
+    """Training answers of each relation that has a name."""
+    return dict(Counter(filter(None, relations)))
+
+
+def known(relations: Sequence[str], counts: Mapping[str, int]) -> Floats:
+    """How far each question's relation is known, from 0 to 1, [n]. counts: see `counted`."""
+    answers = np.array([counts.get(relation, 0) for relation in relations], dtype=np.float64)
+    return answers / (answers + HALF)
+
+
+def known_inside(relations: Sequence[str], inner: Ints) -> Floats:
+    """The same of training rows, each by those of the other inner folds, [n]."""
+    names, result = np.array(relations, dtype=np.str_), np.zeros(len(relations))
+    for fold in np.unique(inner):
+        own = inner == fold
+        result[own] = known(names[own].tolist(), counted(names[~own].tolist()))
+    return result
+
+
 @dataclass(frozen=True)
 class Anchored:
     """Means and spreads of the two parts."""
@@ -72,9 +97,12 @@ class Anchored:
     trained_mean: float
     trained_spread: float
 
-    def score(self, anchor: Floats, trained: Floats, weight: Floats | float = 1.0) -> Floats:
+    def score(
+        self, anchor: Floats, trained: Floats, known: Floats | float, weight: Floats | float = 1.0
+    ) -> Floats:
+        """known: see `known`; weight: see `Novelty.weight`."""
         return np.asarray(
-            (anchor - self.anchor_mean) / self.anchor_spread
+            (1 - weight * known) * (anchor - self.anchor_mean) / self.anchor_spread
             + weight * (trained - self.trained_mean) / self.trained_spread
         )
 

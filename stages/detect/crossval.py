@@ -20,7 +20,15 @@ from ghosttrack.common.maths.calibration import Platt, fit_platt
 from ghosttrack.common.maths.metrics import auroc, best_f1_threshold
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.stages.detect import models
-from ghosttrack.stages.detect.anchored import Anchored, Novelty, fit_anchored, fit_novelty
+from ghosttrack.stages.detect.anchored import (
+    Anchored,
+    Novelty,
+    counted,
+    fit_anchored,
+    fit_novelty,
+    known,
+    known_inside,
+)
 from ghosttrack.stages.detect.columns import Columns, Experts, fit_experts
 from ghosttrack.stages.detect.data import Data
 from ghosttrack.stages.detect.evidence import BEFORE_ANSWER
@@ -60,6 +68,11 @@ class Side(NamedTuple):
     test: Columns
     cells: NDArray[np.float32]  # [n_train, n_cells] held-out probe scores
     test_cells: NDArray[np.float32]
+    relations: dict[str, int]  # training answers of each
+    known: (
+        Floats  # [n_train] how far their relation is known from the other inner folds, see `anchored.known`
+    )
+    test_known: Floats
 
     def signals_of(self, name: str) -> list[str]:
         """The signals of a detector (`STACKS`) that these rows have."""
@@ -84,9 +97,12 @@ def fit_side(data: Data, labels: Floats, fold: Fold) -> Side:
     experts, columns, cells = fit_experts(
         train, own, fold.inner, [name for name in TABLES if name in data.tables]
     )
+    named = [item.relation for item in train.asked]
+    relations = counted(named)
     return Side(
-        own, fold.inner, experts, columns, experts.columns(test), cells, experts.probes.score(test.states)
-    )
+        own, fold.inner, experts, columns, experts.columns(test), cells, experts.probes.score(test.states), relations,
+        known_inside(named, fold.inner), known([item.relation for item in test.asked], relations),
+    )  # fmt: skip
 
 
 def decide(scored: Scored, labels: Floats) -> Decided:
@@ -177,7 +193,10 @@ def _anchored(
         train, test = np.nan_to_num(train), np.nan_to_num(test)
         fitted = fit_anchored(train, trained.held_out)
         return Scored(
-            fitted.score(train, trained.held_out), fitted.score(test, trained.test, weight), "1 : 1", False
+            fitted.score(train, trained.held_out, side.known),
+            fitted.score(test, trained.test, side.test_known, weight),
+            "not fitted",
+            False,
         )
 
     def control(name: str) -> Scored:
@@ -316,7 +335,7 @@ def fit_final(side: Side) -> Final:
         anchor = side.train.column(ANCHOR)
         anchored = fit_anchored(anchor, held_out)
         novelty = fit_novelty(side.train.of(signals), side.inner)
-        held_out = anchored.score(anchor, held_out)
+        held_out = anchored.score(anchor, held_out, side.known)
     platt = fit_platt(held_out, side.labels)
     threshold = best_f1_threshold(side.labels, platt(held_out))
     return Final(model, one_prompt, anchored, novelty, held_out, platt, threshold)

@@ -24,7 +24,7 @@ from ghosttrack.common.errors import CorruptInputError, LabelError, ModelMismatc
 from ghosttrack.common.foreign import whole
 from ghosttrack.common.formats.detector import DETECTOR, DETECTOR_ARRAYS
 from ghosttrack.common.maths.calibration import Platt, fit_platt
-from ghosttrack.stages.detect.anchored import Anchored, Novelty
+from ghosttrack.stages.detect.anchored import Anchored, Novelty, known
 from ghosttrack.stages.detect.columns import Columns, Experts
 from ghosttrack.stages.detect.crossval import Side, fit_final, fit_side
 from ghosttrack.stages.detect.data import Data
@@ -43,7 +43,7 @@ from ghosttrack.stages.detect.token_risk import TokenRisk, fit_token_risk
 
 Floats = NDArray[np.float64]
 
-VERSION = 7
+VERSION = 8
 BASELINE = "logits.min_logprob"
 
 
@@ -61,6 +61,8 @@ class Detector:
     """The trained score without contexts: what they are held against on other data."""
     anchored: Anchored | None
     novelty: Novelty | None
+    relations: dict[str, int]
+    """Training answers of each."""
     platt: Platt
     threshold: float
     """On the calibrated probability: at or above it, an answer is called wrong."""
@@ -94,13 +96,14 @@ class Detector:
             )
         return self.experts.columns(data)
 
-    def raw_score(self, columns: Columns) -> Floats:
+    def raw_score(self, data: Data, columns: Columns) -> Floats:
         """The score before calibration, [n]."""
         values = columns.of(self.signals)
         trained = self.model.score(values)
         if self.anchored is None or self.novelty is None:
             return trained
-        return self.anchored.score(columns.column(ANCHOR), trained, self.novelty.weight(values))
+        share = known([item.relation for item in data.asked], self.relations)
+        return self.anchored.score(columns.column(ANCHOR), trained, share, self.novelty.weight(values))
 
     def one_prompt_score(self, columns: Columns) -> Floats:
         """The log-odds of everything but other contexts, [n]."""
@@ -108,14 +111,14 @@ class Detector:
 
     def score(self, data: Data) -> Floats:
         """Calibrated probability that each answer is wrong, [n]."""
-        return self.platt(self.raw_score(self.columns(data)))
+        return self.platt(self.raw_score(data, self.columns(data)))
 
     def explain(self, data: Data) -> list[Reason]:
         """The probability and why, a record a question; see `explain.reasons`."""
         if not data.asked:
             return []  # new questions may all be left out
         columns = self.columns(data)
-        probability = self.platt(self.raw_score(columns))
+        probability = self.platt(self.raw_score(data, columns))
         found = reasons(self.reference, columns.of(self.signals), probability)
         familiar = self.familiarity.p_value(data.states)
         baseline = self.baseline(-columns.column(BASELINE))
@@ -161,7 +164,7 @@ def keep(
     final = fit_final(side)
     return Detector(
         VERSION, provenance, data.layers, signals, side.experts, final.model, final.one_prompt, final.anchored,
-        final.novelty, final.platt, final.threshold, reference_of(side, signals, final.held_out, ids),
+        final.novelty, side.relations, final.platt, final.threshold, reference_of(side, signals, final.held_out, ids),
         fit_familiarity(data.states, groups, seed), fit_platt(-side.train.column(BASELINE), side.labels),
         fit_token_risk([a.logprobs for a in data.asked], [a.entropies for a in data.asked], side.labels),
         sorted({asked.form for asked in data.asked}),

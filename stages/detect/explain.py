@@ -2,7 +2,7 @@
 
 The contributions are the detector's own: its log-odds are their sum and the intercept. Where the answer was read in other
 contexts, its standing there counts as in the detector: the sum is anchored as that is, and calibrated, with the trained part
-counting fully.
+counting fully and relations known as far as they are on average.
 """
 
 from __future__ import annotations
@@ -66,14 +66,17 @@ def _anchored(side: Side, additive: Additive, held_out: Floats, at: int) -> Addi
     """Anchored and calibrated, the additive model is an additive model again. at: the anchor's number among its columns."""
     anchor = side.train.column(ANCHOR)
     joint = fit_anchored(anchor, held_out)
-    platt = fit_platt(joint.score(anchor, held_out), side.labels)
+    usual = float(side.known.mean())
+    platt = fit_platt(joint.score(anchor, held_out, usual), side.labels)
     slope = platt.slope / platt.scale
     share = slope / joint.trained_spread
     weights = additive.weights * share
     intercept = share * (additive.intercept - joint.trained_mean) + platt.offset - slope * platt.centre
     if rate := float(additive.rate[at]):  # the anchor, standardised as its column is
-        weights[at] += slope / (joint.anchor_spread * rate)
-        intercept += slope * (float(additive.mean[at]) - joint.anchor_mean) / joint.anchor_spread
+        weights[at] += slope * (1 - usual) / (joint.anchor_spread * rate)
+        intercept += (
+            slope * (1 - usual) * (float(additive.mean[at]) - joint.anchor_mean) / joint.anchor_spread
+        )
     return dataclasses.replace(additive, weights=weights, intercept=intercept)
 
 

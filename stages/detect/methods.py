@@ -64,14 +64,15 @@ STACKS: dict[str, tuple[str, list[str], str]] = {
 AVERAGED, RIDGE = "logistic regression, mean of penalties", "ridge regression, mean of penalties"
 ANCHORED = (
     "anchored", "other contexts and everything",
-    "How the answer stands in other contexts, and the trained score of everything (contexts among it), with fixed weights; "
-    "the trained part counts less the farther an answer is from what was fitted.",
+    "How the answer stands in other contexts, and the trained score of everything (contexts among it), with weights that "
+    "are not fitted: the trained part counts less the farther an answer is from what was fitted, the other the less, the more "
+    "answers of the relation were trained on.",
 )  # fmt: skip
 """Name, title and description."""
 CONTROLS: dict[str, tuple[str, str]] = {
     "control/unweighted": (
         "anchored, distance not looked at",
-        "The same, the trained part always counting fully.",
+        "The same, the trained part counting as if every answer were like what was fitted.",
     ),
     "control/permuted": (
         "permuted contexts and everything",
@@ -103,7 +104,7 @@ CONTROLS: dict[str, tuple[str, str]] = {
         "Agreement of sampled answers in the anchor's place, the trained score of one prompt.",
     ),
 }
-"""What takes the contexts' place, with the same fixed weights. Registered before the frozen test was first opened, but for what is
+"""What takes the contexts' place, with the same weights. Registered before the frozen test was first opened, but for what is
 made of `TRAINED`, which was put beside the anchor later (METHOD.md, section 7)."""
 MAIN, TRAINED = "full", "full_contexts"
 """The detector of one prompt, and the trained part of the anchored one."""

@@ -19,6 +19,7 @@ from ghosttrack.common.formats.ladder import LADDER
 from ghosttrack.common.formats.layers import LAYERS
 from ghosttrack.common.formats.lens import LENS
 from ghosttrack.common.formats.positions import POSITIONS
+from ghosttrack.common.formats.saes import SAE, SAE_METRICS
 from ghosttrack.common.formats.tracks import INDEPENDENT, TRACKS
 from ghosttrack.common.maths.text import normalise
 from ghosttrack.stages.detect.data import Data
@@ -108,18 +109,26 @@ def answer_files(entries: Entries, answers: str, tracks: str, contexts: str) -> 
 def provenance(entries: Entries, answers: str, tracks: str) -> dict[str, str]:
     """Digests of the model and of the SAEs behind the inputs, by which a stored detector knows its own.
 
-    answers, tracks: the units that the inputs come from.
+    answers, tracks: the units that the inputs come from. A SAE that was exported and imported again counts as the trained one.
     """
-    return {
-        "model": _digest_of(entries[answers], "prepare/model/"),
-        "saes": _digest_of(entries[tracks], "sae_train/"),
-    }
+    saes = _inputs(entries[tracks], "sae_train/")
+    for unit, entry in entries.items():
+        prefix, _, layer = unit.partition("layer_")
+        if prefix == "sae_train/":
+            source = SAE_METRICS.read(entry.file(SAE_METRICS.of(layer))).get("source", {})
+            if source.get("trained_as"):
+                saes[f"{unit}/{SAE.of(layer)}"] = source["trained_as"]
+    return {"model": _digest_of(_inputs(entries[answers], "prepare/model/")), "saes": _digest_of(saes)}
 
 
-def _digest_of(entry: Entry, prefix: str) -> str:
-    digests = entry.manifest.input_digests
-    own = sorted(f"{name} {digest}" for name, digest in digests.items() if name.startswith(prefix))
-    return hashlib.sha256("\n".join(own).encode()).hexdigest()
+def _inputs(entry: Entry, prefix: str) -> dict[str, str]:
+    return {name: digest for name, digest in entry.manifest.input_digests.items() if name.startswith(prefix)}
+
+
+def _digest_of(digests: Mapping[str, str]) -> str:
+    return hashlib.sha256(
+        "\n".join(sorted(f"{name} {digest}" for name, digest in digests.items())).encode()
+    ).hexdigest()
 
 
 def protocol_rows(answers: Sequence[Answer], data: Data, labels: Floats, groups: Ints) -> LabelledRows:

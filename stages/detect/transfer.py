@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from ghosttrack.stages.detect.columns import Columns
 from ghosttrack.stages.detect.crossval import Decided
 from ghosttrack.stages.detect.data import Data
 from ghosttrack.stages.detect.detector import Detector, load
@@ -40,9 +39,9 @@ def transferred(
     detector = load(folder)
     detector.require(provenance)
     rows = np.flatnonzero(~np.isnan(labels))
-    columns = detector.columns(data.of(rows))
+    data = data.of(rows)
     tables = []
-    for method, score in _scores(detector, columns).items():
+    for method, score in _scores(detector, data).items():
         probability = detector.platt(score)
         decided = Decided(
             score, probability, (probability >= detector.threshold).astype(np.int64), 1 / (1 + np.exp(-score)),
@@ -52,13 +51,14 @@ def transferred(
     return Transferred(detector.provenance.get("name", folder.resolve().parent.name), pd.concat(tables))
 
 
-def _scores(detector: Detector, columns: Columns) -> dict[str, Floats]:
+def _scores(detector: Detector, data: Data) -> dict[str, Floats]:
     """The detector's own score, and what it is compared with: everything of one prompt, the anchor, log-probability."""
+    columns = detector.columns(data)
     own = -columns.column("logits.sum_logprob")
     if detector.anchored is None:
-        return {MAIN: detector.raw_score(columns), "logprob_sum": own}
+        return {MAIN: detector.raw_score(data, columns), "logprob_sum": own}
     return {
-        ANCHORED[0]: detector.raw_score(columns),
+        ANCHORED[0]: detector.raw_score(data, columns),
         MAIN: detector.one_prompt_score(columns),
         "anchor": columns.column(ANCHOR),
         "logprob_sum": own,

@@ -11,6 +11,7 @@ from ghosttrack.common.config.load import load_config
 from ghosttrack.common.engine.contract import load_contract
 from ghosttrack.common.engine.stage import run_units
 from ghosttrack.common.errors import ConfigError, CorruptInputError, MissingInputError, StorageError
+from ghosttrack.common.files import sha256_of
 from ghosttrack.common.models import saelens
 from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.orchestrate import cli
@@ -25,14 +26,18 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        settings = ["model.d_model=6", "sae.d_hidden=20", "sae.target_l0=5", "model.layers=0-2", "data.corpus=" + str(folder),
-                    f"paths.root={folder}/root", f"sae.pretrained={folder}/given/layer_{{layer}}"]  # fmt: skip
-        self.settings = settings
-        self.options = [part for each in settings for part in ("--set", each)]
         for layer in range(3):
             sae = replace(make_sae(6, 20, seed=layer), layer=layer)
             saelens.write(sae, folder / f"given/layer_{layer}", {})
-        config = load_config("gpt2-medium", settings, environ={})
+        self.take(folder / "given")
+
+    def take(self, given: Path) -> None:
+        """Import SAEs in the place of those that there are."""
+        self.settings = ["model.d_model=6", "sae.d_hidden=20", "sae.target_l0=5", "model.layers=0-2",
+                         f"data.corpus={self.folder}", f"paths.root={self.folder}/root",
+                         f"sae.pretrained={given}/layer_{{layer}}"]  # fmt: skip
+        self.options = [part for each in self.settings for part in ("--set", each)]
+        config = load_config("gpt2-medium", self.settings, environ={})
         names = tuple(f"layer_{layer}" for layer in range(3))
         run_units(
             load_contract(STAGES / "sae_train"), run, config, names=names, log=logging.getLogger("test")
@@ -107,6 +112,18 @@ def test_saes_that_were_trained_apart_are_exported_beside_the_others(
     for kind, sae in written.items():
         assert sae.W_dec.allclose(JumpReLUSAE.load(published[kind]).W_dec, atol=1e-6)
     assert not written["layer"].W_dec.allclose(written["independent"].W_dec, atol=1e-2)
+
+
+def test_a_copy_of_a_copy_names_the_file_that_was_trained(project: Project) -> None:
+    settings = json.loads((project.export() / "layer_1/cfg.json").read_text())
+    trained = settings["metadata"]["ghosttrack"]["trained_as"]
+    assert trained == sha256_of(project.published(1))
+    project.take(project.folder / "out")
+    assert sha256_of(project.published(1)) != trained  # to rounding it is the same
+    metrics = json.loads(project.published(1).with_name("sae_layer_1_metrics.json").read_text())
+    assert metrics["source"]["trained_as"] == trained
+    again = json.loads((project.export("--force") / "layer_1/cfg.json").read_text())
+    assert again["metadata"]["ghosttrack"]["trained_as"] == trained
 
 
 def test_layers_can_be_chosen(project: Project, capsys: pytest.CaptureFixture[str]) -> None:

@@ -90,6 +90,14 @@ def test_what_is_written_computes_the_same(tmp_path: Path, states: Tensor) -> No
     assert (settings["d_in"], settings["d_sae"], settings["architecture"]) == (D_MODEL, D_HIDDEN, "jumprelu")
 
 
+def test_where_it_comes_from_is_known_as_long_as_the_weights_are_those(tmp_path: Path) -> None:
+    saelens.write(make_sae(), tmp_path / "a", {}, trained_as="abc")
+    assert read(tmp_path / "a").source["trained_as"] == "abc"
+    weights = load_file(tmp_path / "a/sae_weights.safetensors")
+    save_file({**weights, "b_dec": weights["b_dec"] + 1}, tmp_path / "a/sae_weights.safetensors")
+    assert read(tmp_path / "a").source["trained_as"] is None
+
+
 @pytest.mark.parametrize("norm_limit", [50.0, math.inf])
 def test_what_was_written_comes_back_as_it_was(tmp_path: Path, states: Tensor, norm_limit: float) -> None:
     sae = replace(make_sae().folded(), norm_limit=norm_limit)
@@ -169,6 +177,7 @@ def test_a_sae_of_saelens_computes_the_same(tmp_path: Path, states: Tensor, chan
     assert torch.allclose(sae.W_dec.norm(dim=1), torch.ones(D_HIDDEN), atol=1e-5)
     assert (sae.scale, sae.norm_limit, sae.target_l0, found.target_l0) == (1.0, math.inf, 9.0, None)
     assert found.source["model_name"] == "gpt2"
+    assert found.source["trained_as"] is None
     assert found.source["architecture"] == "jumprelu"
 
 

@@ -5,7 +5,7 @@ import pytest
 
 from ghosttrack.common.errors import CorruptInputError, NumericError
 from ghosttrack.common.maths.metrics import auroc
-from ghosttrack.stages.detect.anchored import fit_anchored, fit_novelty
+from ghosttrack.stages.detect.anchored import counted, fit_anchored, fit_novelty, known, known_inside
 from ghosttrack.stages.detect.columns import Columns
 from ghosttrack.stages.detect.crossval import dealt
 from ghosttrack.stages.detect.features.contexts import context_features
@@ -93,7 +93,27 @@ def test_the_trained_part_counts_less_the_farther_an_answer_is_from_what_was_fit
     assert np.mean(novelty.weight(rng.normal(size=(200, 4))) == 1.0) > 0.8
     joint = fit_anchored(values[:, 0], values[:, 1])
     z = [(column - column.mean()) / column.std() for column in values.T[:2]]
-    np.testing.assert_allclose(joint.score(values[:, 0], values[:, 1], 0.5), z[0] + 0.5 * z[1])
+    np.testing.assert_allclose(joint.score(values[:, 0], values[:, 1], 0.0, 0.5), z[0] + 0.5 * z[1])
+
+
+def test_the_anchor_gives_way_as_far_as_the_relation_is_known_and_the_answer_is_like_what_was_fitted():
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=(200, 2))
+    joint = fit_anchored(values[:, 0], values[:, 1])
+    z = [(column - column.mean()) / column.std() for column in values.T]
+    score = joint.score(values[:, 0], values[:, 1], np.full(200, 0.75), np.full(200, 0.5))
+    np.testing.assert_allclose(score, 0.625 * z[0] + 0.5 * z[1])
+    counts = counted(["border", "", "capital", "border", ""])
+    assert counts == {"border": 2, "capital": 1}
+    # Thirty answers halve it; where no relation is named, or none like it was trained on, it stands whole.
+    np.testing.assert_allclose(known(["border", "river"], {"border": 30}), [0.5, 0])
+    np.testing.assert_allclose(known(["border", "", "river", "capital"], counts), [2 / 32, 0, 0, 1 / 31])
+
+
+def test_a_training_answer_s_relation_is_known_by_the_other_inner_folds_alone():
+    relations, inner = ["a", "a", "a", "b", "b", "a"], np.array([0, 0, 1, 1, 1, 2])
+    expected = [2 / 32, 2 / 32, 3 / 33, 0, 0, 3 / 33]
+    np.testing.assert_allclose(known_inside(relations, inner), expected)
 
 
 def test_dealt_rows_stay_in_their_relation_and_none_keeps_its_own():

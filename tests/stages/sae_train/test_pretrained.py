@@ -36,7 +36,7 @@ def test_a_layer_is_taken_as_it_was_exported(tmp_path: Path) -> None:
     assert metrics == {
         "layer": 2, "target_l0": 4.0, "pretrained": True,
         "source": {"architecture": "jumprelu", "sae_lens_version": "6.0.0", "model_name": "gpt2",
-                   "hook_name": "blocks.2.hook_resid_post"},
+                   "hook_name": "blocks.2.hook_resid_post", "trained_as": None},
     }  # fmt: skip
 
 
