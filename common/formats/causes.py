@@ -19,7 +19,9 @@ CAUSES = Table(
         Column("direct", "float32", "the same by what the account says of the last layer"),
         Column("drop", "float32", "measured"),
         Column(
-            "control_drop", "float32", "with other latents of like activation at the same places taken out"
+            "control_drop",
+            "float32",
+            "with as much of other latents of like activation at the same places taken out",
         ),
         Column("token", "int32", "what the model then says first"),
         Column("control_token", "int32"),

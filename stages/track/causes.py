@@ -5,7 +5,7 @@ on from the ones before is partly gone already when its turn comes, or silent; o
 the gradient of the logit difference along its decoder row, summed over the track, is the predicted effect.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -53,21 +53,39 @@ def track_effects(
     code, owner = np.unique((problem * (1 << 32) + number).numpy(), return_inverse=True)
     track = torch.full(nodes.track.shape, -1)
     track[nodes.where] = torch.from_numpy(owner.ravel())
-    gone = torch.zeros(len(code), gradient.shape[2])  # what has been taken of the stream, by track
     predicted, direct = torch.zeros(2, len(code))
-    for place, sae in enumerate(saes):
-        row, rank = (track[:, place] >= 0).nonzero(as_tuple=True)
-        own, latent = track[row, place, rank], nodes.active.latents[row, place, rank]
-        activation = nodes.active.activations[row, place, rank]
-        left = activation - sae.scale * (gone[own] * sae.W_enc.T[latent]).sum(1)
-        unit = units[place]
-        taken = left * (left > (unit[row, 0] if isinstance(unit, Tensor) else unit) * sae.threshold[latent])
-        change = taken[:, None] * sae.W_dec[latent] / sae.scale
-        gone[own] += change
+    for place, (row, rank, own, _, change) in enumerate(_taken(nodes, track, saes, units)):
         predicted[own] += (change * gradient[place][row]).sum(1)
         if place == len(saes) - 1:
-            direct[own] = activation * (sae.W_dec[latent] * read_out[row]).sum(1) / sae.scale
+            activation, latent = (
+                nodes.active.activations[row, place, rank],
+                nodes.active.latents[row, place, rank],
+            )
+            direct[own] = activation * (saes[-1].W_dec[latent] * read_out[row]).sum(1) / saes[-1].scale
     return Effects(code >> 32, code & ((1 << 32) - 1), predicted.double().numpy(), direct.double().numpy())
+
+
+def _taken(
+    nodes: Nodes,
+    group: Tensor,
+    saes: Sequence[JumpReLUSAE],
+    units: Sequence[Tensor | float],
+    factor: float = 0.0,
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor, Tensor]]:
+    """Layer by layer, what goes from the stream when groups of nodes are taken out, or all but `factor` of their activations, to
+    first order: rows and ranks of the layer's nodes [m], their groups [m], activation that goes [m], change of the state
+    [m, d_model] with its sign turned. group: by node, -1 for what stays."""
+    gone = torch.zeros(int(group.max()) + 1, saes[0].d_model)
+    for place, (sae, unit) in enumerate(zip(saes, units, strict=True)):
+        row, rank = (group[:, place] >= 0).nonzero(as_tuple=True)
+        own, latent = group[row, place, rank], nodes.active.latents[row, place, rank]
+        activation = nodes.active.activations[row, place, rank]
+        left = activation - sae.scale * (gone[own] * sae.W_enc.T[latent]).sum(1)
+        taken = left * (left > (unit[row, 0] if isinstance(unit, Tensor) else unit) * sae.threshold[latent])
+        taken = taken - factor * activation
+        change = taken[:, None] * sae.W_dec[latent] / sae.scale
+        gone.index_add_(0, own, change)
+        yield row, rank, own, taken, change
 
 
 Node = tuple[int, int, int]
@@ -83,33 +101,40 @@ def nodes_of(nodes: Nodes, tracks: Sequence[tuple[int, int]], *, at_birth: bool 
     ]
 
 
-def edits_without(
-    nodes: Nodes, layers: Sequence[int], places: Sequence[int], chosen: Sequence[Node], factor: float = 0.0
+def edits_of(
+    nodes: Nodes, layers: Sequence[int], places: Sequence[int], left: Iterable[tuple[Node, float]]
 ) -> list[Edit]:
-    """Edits that leave `factor` of nodes' activations. places: token of each problem."""
-    active = nodes.active
-    return [
-        Edit(layers[at[1]], places[at[0]], int(active.latents[at]), factor * float(active.activations[at]))
-        for at in chosen
-    ]
+    """Edits that leave so much of nodes' activations. places: token of each problem."""
+    return [Edit(layers[at[1]], places[at[0]], int(nodes.active.latents[at]), value) for at, value in left]
 
 
-def controls_of(nodes: Nodes, chosen: Sequence[Node]) -> list[Node]:
-    """For every node another one at its place, of the nearest activation: none of those nodes' tracks, and each once."""
+def controls_of(
+    nodes: Nodes,
+    chosen: Sequence[Node],
+    saes: Sequence[JumpReLUSAE],
+    units: Sequence[Tensor | float],
+    factor: float = 0.0,
+) -> list[tuple[Node, float]]:
+    """For every node another one at its place, of the nearest activation, and the activation that is left of it where as much
+    goes as of the node itself, to first order: none of those nodes' tracks, and each once. What the stream carried on from a
+    track's earlier nodes is gone already when a later one's turn comes; of other latents, whole, far more would go."""
     activations = nodes.active.activations
-    free, found = activations > 0, list[Node]()
+    free, group = activations > 0, torch.full(nodes.track.shape, -1)
     for at in chosen:
         free[at[0]] &= nodes.track[at[0]] != nodes.track[at]
-    size = activations.clamp(min=1e-12).log()
-    for problem, place, rank in sorted(set(chosen)):
-        distance = torch.where(
-            free[problem, place], (size[problem, place] - size[problem, place, rank]).abs(), torch.inf
-        )
-        nearest = int(distance.argmin())
-        if free[problem, place, nearest]:
-            free[problem, place, nearest] = False
-            found.append((problem, place, nearest))
-    return found
+        group[at] = at[0]
+    size, found = activations.clamp(min=1e-12).log(), dict[Node, tuple[Node, float]]()
+    for place, (row, rank, _, taken, _) in enumerate(_taken(nodes, group, saes, units, factor)):
+        for problem, own, goes in zip(row.tolist(), rank.tolist(), taken.tolist(), strict=True):
+            distance = torch.where(
+                free[problem, place], (size[problem, place] - size[problem, place, own]).abs(), torch.inf
+            )
+            nearest = int(distance.argmin())
+            if goes and free[problem, place, nearest]:
+                free[problem, place, nearest] = False
+                left = max(0.0, float(activations[problem, place, nearest]) - goes)
+                found[problem, place, own] = (problem, place, nearest), left
+    return [found[at] for at in sorted(found)]
 
 
 class Agreement(NamedTuple):

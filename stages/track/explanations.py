@@ -78,7 +78,7 @@ def judge_answers(causes: Mapping[str, NDArray[Any]], wrong: NDArray[np.bool_]) 
     return Verdict(
         question, bool(own.mean() >= CHANGED and p < SIGNIFICANT),
         f"Without the {best} strongest {'track' if best == 1 else 'tracks'} {own.mean():.0%} of {len(own)} wrong answers begin "
-        f"otherwise, and {control.mean():.0%} without other latents of like activation at the same places (paired, one-sided "
+        f"otherwise, and {control.mean():.0%} without as much of other latents at the same places (paired, one-sided "
         f"p = {p:.2g}); {CHANGED:.0%} against at most {CONTROL_CHANGED:.0%} {'is reached' if reached else 'is not reached'}.",
     )  # fmt: skip
 

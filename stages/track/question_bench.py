@@ -3,6 +3,7 @@ share. Reads what a run has published; writes nothing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from ghosttrack.common.models.interventions import Bench, Edit, gradients
 from ghosttrack.common.models.language_model import LanguageModel
 from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.stages.track.account import Head
-from ghosttrack.stages.track.causes import Effects, Node, controls_of, edits_without, nodes_of, track_effects
+from ghosttrack.stages.track.causes import Effects, Node, controls_of, edits_of, nodes_of, track_effects
 from ghosttrack.stages.track.generate import Ends
 from ghosttrack.stages.track.nodes import Nodes
 from ghosttrack.stages.track.rereading import Rereader, text_of
@@ -74,12 +75,14 @@ class QuestionBench:
 
     def without(self, tracks: Sequence[Track], *, factor: float = 0.0, at_birth: bool = False) -> list[Edit]:
         """Edits that take tracks out, over their lives or at their births, or leave `factor` of them. Raises DataError for a track that is not there."""
-        return edits_without(self.nodes, self.layers, self.places, self._nodes(tracks, at_birth), factor)
+        chosen = self._nodes(tracks, at_birth)
+        left = [factor * float(self.nodes.active.activations[at]) for at in chosen]
+        return edits_of(self.nodes, self.layers, self.places, zip(chosen, left, strict=True))
 
     def control(self, tracks: Sequence[Track], *, factor: float = 0.0, at_birth: bool = False) -> list[Edit]:
-        """Edits of the same size that take out other latents at the same places, or leave `factor` of them."""
-        others = controls_of(self.nodes, self._nodes(tracks, at_birth))
-        return edits_without(self.nodes, self.layers, self.places, others, factor)
+        """Edits that take as much of other latents at the same places as taking tracks out, or all but `factor` of them, takes."""
+        others = controls_of(self.nodes, self._nodes(tracks, at_birth), self.saes, self._units, factor)
+        return edits_of(self.nodes, self.layers, self.places, others)
 
     def _nodes(self, tracks: Sequence[Track], at_birth: bool) -> list[Node]:
         return nodes_of(self.nodes, [self._known(track) for track in tracks], at_birth=at_birth)
@@ -111,15 +114,19 @@ class QuestionBench:
         first = min(self.places)
         slopes = gradients(self.model, self.layers, self.bench.tokens, first, emitted, rival, self.prefix)
         at = torch.tensor([place - first for place in self.places])
-        units = [
+        return track_effects(
+            self.nodes, slopes[:, at], self._read_out(head, emitted, rival), self.saes, self._units
+        )
+
+    @cached_property
+    def _units(self) -> list[Tensor | float]:
+        """Of each layer the unit of its SAE's thresholds at each problem."""
+        return [
             sae.own_unit(torch.stack([self.states(layer, place) for place in self.places]))
             if sae.own_scale
             else 1.0
             for layer, sae in zip(self.layers, self.saes, strict=True)
         ]
-        return track_effects(
-            self.nodes, slopes[:, at], self._read_out(head, emitted, rival), self.saes, units
-        )
 
     def outcomes(self, interventions: Sequence[Sequence[Edit]]) -> list[Outcome]:
         """What each intervention does, in batches."""

@@ -12,7 +12,7 @@ from ghosttrack.stages.track.causes import (
     _figures,
     agreement,
     controls_of,
-    edits_without,
+    edits_of,
     nodes_of,
     share,
     track_effects,
@@ -36,24 +36,45 @@ def nodes():
     return Nodes.of(rows, np.array([[0, 0]]), LAYERS, 4)
 
 
-def test_a_track_is_taken_out_where_it_is_seen_and_a_control_beside_it():
+def left_of_latents(saes, unit, factor=0.0):
+    """By brute force: of track 0, what goes at each layer when nothing but edits changes the state from layer to layer."""
+    state, goes = torch.zeros(32), []
+    for one, activation in zip(saes, (3.0, 4.0, 2.0), strict=True):
+        carried = activation + float(state * one.scale @ one.W_enc[:, 5])
+        seen = carried if carried > unit * one.threshold[5] else 0.0
+        goes.append(seen - factor * activation)
+        state = state - goes[-1] * one.W_dec[5] / one.scale
+    return goes, state
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.5])
+def test_a_control_loses_as_much_as_goes_of_the_track(factor):
+    saes, units = [sae(layer) for layer in LAYERS], 3 * [1.0]
     own = nodes_of(nodes(), [(0, 0)])
-    edits = edits_without(nodes(), LAYERS, [9], own)
+    controls = controls_of(nodes(), own, saes, units, factor)
+    goes, _ = left_of_latents(saes, 1.0, factor)
+    others = {(0, 0, 1): 2.0, (0, 1, 1): 1.0, (0, 2, 1): 1.8}
+    expected = [
+        (at, max(0.0, activation - gone))
+        for (at, activation), gone in zip(others.items(), goes, strict=True)
+        if gone
+    ]
+    assert [at for at, _ in controls] == [at for at, _ in expected]
+    assert [left for _, left in controls] == pytest.approx([left for _, left in expected], rel=1e-5)
+    birth = nodes_of(nodes(), [(0, 0)], at_birth=True)
+    assert [at for at, _ in controls_of(nodes(), birth, saes, units)] == [(0, 0, 1)]
+    both = controls_of(nodes(), nodes_of(nodes(), [(0, 0), (0, 1)]), saes, units)
+    assert both[0][0] == (0, 0, 2)  # one latent is left for two
+
+
+def test_a_track_is_taken_out_where_it_is_seen():
+    own = nodes_of(nodes(), [(0, 0)])
+    edits = edits_of(nodes(), LAYERS, [9], [(at, 0.0) for at in own])
     assert [(e.layer, e.place, e.latent, e.value) for e in edits] == [
         (0, 9, 5, 0),
         (1, 9, 5, 0),
         (2, 9, 5, 0),
     ]
-    assert [e.value for e in edits_without(nodes(), LAYERS, [9], own, 0.5)] == [1.5, 2, 1]
-    controls = edits_without(nodes(), LAYERS, [9], controls_of(nodes(), own), 0.5)
-    assert [(e.layer, e.latent) for e in controls] == [(0, 6), (1, 8), (2, 9)]
-    assert [e.value for e in controls] == pytest.approx(
-        [1, 0.5, 0.9]
-    )  # as much is left of it as of the track
-    birth = nodes_of(nodes(), [(0, 0)], at_birth=True)
-    assert (birth, controls_of(nodes(), birth)) == ([(0, 0, 0)], [(0, 0, 1)])
-    both = edits_without(nodes(), LAYERS, [9], controls_of(nodes(), nodes_of(nodes(), [(0, 0), (0, 1)])))
-    assert [(e.layer, e.latent) for e in both] == [(0, 7), (1, 8), (2, 9)]  # one latent is left for two
 
 
 @pytest.mark.parametrize("unit", [1.0, 8.0])
@@ -65,15 +86,7 @@ def test_predictions_are_exact_where_only_the_residual_stream_carries(unit):
     effects = track_effects(
         nodes(), read_out[None].expand(3, 1, 32), read_out, saes, 3 * [torch.tensor([[unit]])]
     )
-    state = torch.zeros(32)
-    for layer, activation in zip(LAYERS, (3.0, 4.0, 2.0), strict=True):
-        one = saes[layer]
-        carried = float(
-            state * one.scale @ one.W_enc[:, 5]
-        )  # what edits so far have left of it is less by this
-        left = activation + carried
-        if left > unit * one.threshold[5]:  # else the latent is silent already
-            state = state - left * one.W_dec[5] / one.scale
+    _, state = left_of_latents(saes, unit)
     assert effects.predicted[0] == pytest.approx(-float(state @ read_out[0]), rel=1e-5)
     last = saes[2].W_dec[5] / saes[2].scale
     assert effects.direct[0] == pytest.approx(2 * float(last @ read_out[0]), rel=1e-5)

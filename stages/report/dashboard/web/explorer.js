@@ -207,7 +207,7 @@ function interventionsSection(record, tokens, promoted) {
   const sets = rows.filter((row) => row.kind === "set" && row.changed).sort((a, b) => a.size - b.size);
   return section("With tracks taken out",
     h("p", null, sets.length ? [`Without ${sets[0].size === 1 ? "one track" : `the ${sets[0].size} tracks of largest predicted effect`} the model begins with `, h("b", null, says(sets[0].token)), sets[0].right ? ", which is right." : ", which is not right."] : "No set of tracks that was taken out changes the answer’s first token."),
-    note("Drops of the answer’s lead over its strongest rival, in logits. Upper bar: measured; lower, hollow: with other latents of like activation taken out instead."),
+    note("Drops of the answer’s lead over its strongest rival, in logits. Upper bar: measured; lower, hollow: with as much of other latents taken out instead."),
     table(["taken out", "predicted", "measured", "control", "", "says then", "control says"], rows.map((row) => [nameOf(row), fixed(row.predicted, 2, true), fixed(row.drop, 2, true), fixed(row.control_drop, 2, true),
       s("svg", { viewBox: "0 0 100 14", width: 100, height: 14, class: "inline", role: "img", "aria-label": `measured ${fixed(row.drop, 2, true)}, control ${fixed(row.control_drop, 2, true)}` }, s("line", { class: "axis", x1: 50, x2: 50, y1: 0, y2: 14 }), bar(row.drop, "bar", 1), bar(row.control_drop, "hollowbar", 8)),
       row.changed ? [h("b", null, says(row.token)), row.right ? " ✓" : ""] : "the same", row.control_changed ? says(row.control_token) : "the same"]), { caption: "Tracks taken out", numeric: [1, 2, 3] }));
