@@ -1,9 +1,9 @@
 """Anchored scores: the answer's standing in other contexts and a trained score, added with weights that nothing is fitted for.
 
-s = (1 − w k) · z(A) + w · z(b): A is the anchor, which no label was asked for, b a trained log-odds, z in means and spreads of
-training rows (of b by fits that had not seen them). Learnt weights alone lose on other data what fixed ones keep, and are
-better where much was learnt of the very relation. w is 1 where the answer is like what was fitted and falls with its distance
-from that (`Novelty`); k is m / (m + 30) for m training answers of the question's relation (`known`).
+s = (1 − k) · (z(A) / 2 + w · z(b)) + k · z(b): A is the anchor, which no label was asked for, b a trained log-odds, z in means
+and spreads of training rows (of b by fits that had not seen them). Learnt weights alone lose on other data what fixed ones keep,
+and are better where much was learnt of the very relation. k is m / (m + 30) for m training answers of the question's relation
+(`known`); w is 1 where the answer is like what was fitted and falls with its distance from that (`Novelty`).
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from ghosttrack.stages.detect.fitted.ridge import Singles, Standardiser
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
+WEIGHT = 0.5
+"""Of the anchor in a relation of which nothing is known."""
 HALF = 30
-"""Training answers of a relation that halve the anchor's weight in it."""
+"""Training answers of a relation that halve that."""
 NEIGHBOURS = 10
 """The training answer whose distance counts: the so-many-th nearest one."""
 
@@ -101,10 +103,9 @@ class Anchored:
         self, anchor: Floats, trained: Floats, known: Floats | float, weight: Floats | float = 1.0
     ) -> Floats:
         """known: see `known`; weight: see `Novelty.weight`."""
-        return np.asarray(
-            (1 - weight * known) * (anchor - self.anchor_mean) / self.anchor_spread
-            + weight * (trained - self.trained_mean) / self.trained_spread
-        )
+        a = (anchor - self.anchor_mean) / self.anchor_spread
+        b = (trained - self.trained_mean) / self.trained_spread
+        return np.asarray((1 - known) * (WEIGHT * a + weight * b) + known * b)
 
 
 def fit_anchored(anchor: Floats, held_out: Floats) -> Anchored:
