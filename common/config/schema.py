@@ -258,7 +258,7 @@ class ExtractConfig(Section):
     """Tokens a row."""
     dtype: Literal["auto", "float32", "bfloat16", "float16", "int8"] = "auto"
     """Storage type of hidden states; auto: float16 where a layer's states leave room in it, else bfloat16; int8 has
-    a scale a row."""
+    a scale a row. Those of answers are float16 where all fit, float32 otherwise and for float32 and bfloat16."""
     layers_per_wave: int | None = Field(None, gt=0)
     """Layers whose states one forward pass writes; null takes all in one. Smaller waves need less disk at a time,
     and a forward pass each."""

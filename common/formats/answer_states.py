@@ -5,8 +5,8 @@ from ghosttrack.common.formats.file import File
 ANSWER_STATES = File(
     "states.npy",
     "track",
-    "float16, or float32 where one number is too large for it, [n, n_layers, d_model], block outputs; positions.parquet "
-    "says whose",
+    "float16, or float32 where one number is too large for it or `extract.dtype` is float32 or bfloat16, [n, n_layers, d_model], "
+    "block outputs; positions.parquet says whose",
 )
 ACTIVATIONS = File(
     "feature_activations.pt",

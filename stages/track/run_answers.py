@@ -126,7 +126,7 @@ def _do_shard(
     if not bool(states.isfinite().all()):
         raise NumericError(f"shard {number}: a block output is not finite; check model.dtype and the model")
     stored = states.half()
-    if not bool(stored.isfinite().all()):
+    if job.config.extract.dtype in ("float32", "bfloat16") or not bool(stored.isfinite().all()):
         stored = states.float()  # numpy has no bfloat16
     owners = [(line, place) for line in order for place in answers[line].positions]
     content = {

@@ -13,6 +13,7 @@ import pytest
 import torch
 import yaml
 
+from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.contract import expand, task_key
 from ghosttrack.common.errors import ConfigError, DataError, MissingInputError, ModelMismatchError
 from ghosttrack.common.models.language_model import load_language_model
@@ -302,6 +303,22 @@ def test_two_processes_write_the_bytes_of_one(tmp_path: Path) -> None:
     for unit in ALL:
         assert alone.digests(unit) == together.digests(unit)
     assert together.entry("answers").manifest.predicate.resource_usage["processes"] == 2
+
+
+@pytest.mark.parametrize(
+    ("dtype", "stored"),
+    [("auto", np.float16), ("float16", np.float16), ("bfloat16", np.float32), ("float32", np.float32)],
+)
+def test_states_of_answers_are_stored_as_the_configuration_says(
+    tmp_path: Path, dtype: str, stored: type
+) -> None:
+    run = TinyRun(tmp_path / "root")
+    settings = run.config.model_dump(mode="json", exclude_unset=True)
+    run.config = Config.model_validate(
+        {**settings, "extract": {**settings.get("extract", {}), "dtype": dtype}}
+    )
+    run.give().track("answers")
+    assert np.load(run.entry("answers").file("states.npy")).dtype == stored
 
 
 def test_states_too_large_for_float16_are_stored_as_float32_and_tracked(tmp_path: Path) -> None:
