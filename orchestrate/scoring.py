@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from ghosttrack.orchestrate.request import Request
     "questions",
     required=True,
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Questions, a JSON object a line: `question` or `prompt`; if wanted id, relation, subject, answer, aliases, response.",
+    help="Questions, in any file that data.questions can name: in its columns, a known data set's, or ours: `question` or `prompt`; if wanted id, relation, subject, answer, aliases, response.",
 )
 @click.option(
     "--output",
@@ -70,7 +71,7 @@ def _with_left_out(scored: Entry, asked: Entry) -> list[str]:
     rows += [
         (row["row"], json.dumps({**row, "scored": False}, ensure_ascii=False) + "\n") for row in left_out
     ]
-    return [line for _, line in sorted(rows)]
+    return [line for _, line in sorted(rows, key=itemgetter(0))]
 
 
 def units_for_questions(request: Request) -> list[str]:

@@ -248,7 +248,7 @@ class DataConfig(Section):
     judge: str | None = None
     """Model that judges with data.matching: judge, named as model.base_model; null asks the model under study."""
     asked: str | None = None
-    """Path of a .jsonl file of new questions, which the stored detector scores; `ghosttrack score` sets it."""
+    """Path of a file of new questions, which the stored detector scores; `ghosttrack score` sets it."""
 
 
 class ExtractConfig(Section):

@@ -5,6 +5,7 @@ text (a line ends at a newline only), and one broken row is told without losing 
 """
 
 import codecs
+import contextlib
 import csv
 import gzip
 import itertools
@@ -30,6 +31,8 @@ _LINE_END = re.compile(r"\r\n?|\n")
 _WHOLE = re.compile(r"(-?\d+\.0)?")
 _PATTERN = re.compile(r"[*?\[\]{}$]|::")
 """What is no name to the library that reads tables, but a pattern, a variable or a chain of file systems."""
+SEPARATORS = ",;\t|"
+"""Of cells, in the order in which the head is tried."""
 MOST_BYTES = 1 << 30
 """Of a text file, unpacked: it is read whole."""
 
@@ -135,23 +138,81 @@ def load(source: str, key: str, shown: str, **options: Any) -> Any:
     """
     import datasets
 
-    datasets.disable_progress_bars()
     place = Path(options.get("data_files", source))
-    pattern = place.exists() and _PATTERN.search(str(place.absolute()))
-    try:
-        if (place / "state.json").is_file() and (place / "dataset_info.json").is_file():
+    with _told(place, key, shown), tempfile.TemporaryDirectory() as cache:
+        if _is_saved(place):
             return datasets.load_from_disk(str(place))  # what `save_to_disk` wrote has one split
-        if not place.exists() or (options.get("streaming") and not pattern):
+        plain = _plainly_named(place, Path(cache))
+        if not place.exists() or (options.get("streaming") and plain == place):
             return datasets.load_dataset(source, **options)
-        with tempfile.TemporaryDirectory() as cache:
-            if pattern:
-                plain = _plainly_named(place, Path(cache))
-                options = {name: value for name, value in options.items() if name != "streaming"}
-                if place.is_dir():
-                    source = str(plain)
-                else:
-                    options["data_files"] = str(plain)
-            return datasets.load_dataset(source, cache_dir=cache, keep_in_memory=True, **options)
+        options.pop("streaming", None)
+        options |= {"data_files" if "data_files" in options else "path": str(plain)}
+        return datasets.load_dataset(**{"path": source, "cache_dir": cache, "keep_in_memory": True} | options)
+
+
+def read_set(source: str, key: str, shown: str, *, name: str | None, split: str) -> Sequence[FileRow]:
+    """The rows of a folder or of a data set of the hub. Raises DataError.
+
+    Which files are of the split the library says. JSON and CSV among them are read here, as anywhere else: to the library
+    `007` is 7, `NA` is nothing, and one broken row breaks its file.
+    """
+    import datasets
+
+    place = Path(source)
+    with _told(place, key, shown), tempfile.TemporaryDirectory() as cache:
+        if not _is_saved(place):
+            plain = str(_plainly_named(place, Path(cache)))
+            builder = datasets.load_dataset_builder(plain, name, cache_dir=cache if place.exists() else None)
+            parts = _texts(builder.config)
+            of_split = {part: files for part, files in parts.items() if part in re.findall(r"\w+", split)}
+            rows = {
+                part: _rows_of(datasets.DownloadManager().download(files), key)
+                for part, files in of_split.items()
+            }
+            if rows:
+                cuts = datasets.ReadInstruction.from_spec(split).to_absolute(
+                    {part: len(own) for part, own in rows.items()}
+                )
+                return [row for cut in cuts for row in rows[cut.splitname][cut.from_ : cut.to]]
+    table = load(source, key, shown, name=name, split=split)
+    return [FileRow(number, record) for number, record in enumerate(table, start=1)]
+
+
+def _texts(settings: Any) -> dict[str, list[str]]:
+    """The files of each split, where all are JSON or CSV that is written as usual; {} for others, which the library reads."""
+    files = {part: [str(file) for file in each] for part, each in (settings.data_files or {}).items()}
+    told = ("name", "version", "data_dir", "data_files", "description", "sep")
+    usual = type(settings)(**{each: getattr(settings, each) for each in told if hasattr(settings, each)})
+    if any(format_of(Path(file)) not in ("json", "csv") for each in files.values() for file in each):
+        return {}
+    return files if usual == settings and getattr(settings, "sep", ",") in SEPARATORS else {}
+
+
+def _rows_of(paths: Sequence[str], key: str) -> list[FileRow]:
+    """The rows of files, with their own numbers where it is one file, else counted through."""
+    rows = [(Path(path), row) for path in paths for row in read_file(Path(path), key)]
+    if len(paths) == 1:
+        return [row for _, row in rows]
+    return [
+        FileRow(number, row.record, row.trouble and f"{path.name} line {row.number}: {row.trouble}")
+        for number, (path, row) in enumerate(rows, start=1)
+    ]
+
+
+def _is_saved(place: Path) -> bool:
+    return (place / "state.json").is_file() and (place / "dataset_info.json").is_file()
+
+
+@contextlib.contextmanager
+def _told(place: Path, key: str, shown: str) -> Iterator[None]:
+    """Raises DataError for whatever the library raises."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    try:
+        yield
+    except DataError:
+        raise
     except Exception as error:
         causes = [str(error), str(error.__cause__ or "")]
         text = " ".join(" ".join(causes).split())[:300]
@@ -166,7 +227,9 @@ def load(source: str, key: str, shown: str, **options: Any) -> Any:
 
 
 def _plainly_named(place: Path, folder: Path) -> Path:
-    """Links to a file, or to all files of a folder, under a name that is no pattern, by which the library would look for others."""
+    """A file or folder; where its name is a pattern, by which the library would look for others, links to it under another."""
+    if not place.exists() or not _PATTERN.search(str(place.absolute())):
+        return place
     if place.is_file():
         packed = ".gz" if place.suffix == ".gz" else ""
         link = folder / f"rows{Path(place.name.removesuffix(packed)).suffix}{packed}"
@@ -255,12 +318,12 @@ def _object(number: int, value: Any) -> FileRow:
 def _separated(path: Path, key: str) -> tuple[str, str]:
     """The text of a table, and what separates its cells.
 
-    A .csv whose first line has no comma to cut at is cut at semicolons or tabs: spreadsheets write the first where the comma
+    A .csv whose first line has no comma to cut at is cut at semicolons, tabs or bars: spreadsheets write the first where the comma
     is in numbers.
     """
     text = read_text(path, key)
     head = _LINE_END.split(text.lstrip("\r\n"), maxsplit=1)[0]
-    separators = "\t" if ".tsv" in path.name.lower() else ",;\t"
+    separators = "\t" if ".tsv" in path.name.lower() else SEPARATORS
     cuts = (each for each in separators if len(next(csv.reader([head], delimiter=each), [])) > 1)
     return text, next(cuts, separators[0])
 

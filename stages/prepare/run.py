@@ -275,7 +275,7 @@ def prepare_asked(job: Job) -> dict[str, Any]:
     examples = {record["relation"]: record["prefix"] for record in asked_before if not in_chat(record)}
     shots = {record["relation"]: _shots(record) for record in asked_before if in_chat(record)}
     path = as_path(str(job.config.data.asked))
-    questions, left_out = sources.read_asked(path, examples, shots)
+    questions, left_out = sources.read_asked(path, examples, shots, job.config.data.columns)
     reader = lengths.reader_of(job.input_dir("prepare/model"))
     if shots and (chat := chat_of(reader.tokenizer, job.config.model)):
         questions = [chat.put(question) if question.asks else question for question in questions]

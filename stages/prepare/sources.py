@@ -16,7 +16,7 @@ from ghosttrack.common.engine.fingerprint import HUB_PREFIX
 from ghosttrack.common.errors import ConfigError, DataError
 from ghosttrack.common.files import as_path
 from ghosttrack.stages.prepare.facts import Fact
-from ghosttrack.stages.prepare.files import FileRow, format_of, load, read_file, read_text
+from ghosttrack.stages.prepare.files import FileRow, format_of, load, read_file, read_set, read_text
 from ghosttrack.stages.prepare.layouts import FileLayout, known, nested
 from ghosttrack.stages.prepare.prompts import QuestionLine, Shot, asked, in_words
 from ghosttrack.stages.prepare.rows import BEHIND, FIELDS, LETTERS, Row, RowError, check
@@ -111,11 +111,18 @@ def _check_corpus_column(source: str, column: str, names: Iterable[str]) -> None
 
 def _table(key: str, source: str, config: str | None, split: str, *, streaming: bool = False) -> Any:
     """A data set of the hub, or a folder laid out like one, as `datasets` has it. key: that names it. Raises DataError."""
-    name = source.removeprefix(HUB_PREFIX)
-    place = name if source.startswith(HUB_PREFIX) else str(as_path(name))
-    setting = f", configuration {config!r}" if config else ""
+    place, shown = _place(source, config, split)
     options = {"streaming": True} if streaming else {}
-    return load(place, key, f"{source}{setting}, split {split!r}", name=config, split=split, **options)
+    return load(place, key, shown, name=config, split=split, **options)
+
+
+def _place(source: str, config: str | None, split: str) -> tuple[str, str]:
+    """Name or path of a data set for the library, and for a message."""
+    name = source.removeprefix(HUB_PREFIX)
+    setting = f", configuration {config!r}" if config else ""
+    return name if source.startswith(HUB_PREFIX) else str(
+        as_path(name)
+    ), f"{source}{setting}, split {split!r}"
 
 
 def _open(
@@ -124,9 +131,12 @@ def _open(
     """How the source is called in messages, and its rows as they are asked for."""
     path = as_path(source.removeprefix(HUB_PREFIX))
     if source.startswith(HUB_PREFIX) or path.is_dir():
-        table = _table("data.questions", source, config, split, streaming=streaming)
         where = f"{source.removeprefix(HUB_PREFIX)}, {split}"
-        return where, (FileRow(number, row) for number, row in enumerate(table, start=1))
+        if streaming and not path.exists():
+            table = _table("data.questions", source, config, split, streaming=True)
+            return where, (FileRow(number, row) for number, row in enumerate(table, start=1))
+        place, shown = _place(source, config, split)
+        return where, iter(read_set(place, "data.questions", shown, name=config, split=split))
     if format_of(path) is None:
         raise ConfigError(
             f"data.questions = {source!r} must be factbook, hub:<dataset>, a folder, or a file of .jsonl, .json, .csv, .tsv, "
@@ -144,18 +154,8 @@ def _rows(where: str, reads: Sequence[FileRow], columns: Mapping[str, str]) -> S
     if not layout:
         _check_columns(reads, list(names), columns, where)
     kept: dict[Any, Row] = {}
-    for read in reads:
-        if read.record is None:
-            rows.left_out.append(
-                {"row": read.number, "id": None, "reason": "not readable", "why": read.trouble}
-            )
-            continue
-        try:
-            for fields, extra in _fields(read.record, columns, layout):
-                row = check(fields, read.number, extra)
-                _keep(rows, kept, row)
-        except BROKEN as error:
-            rows.left_out.append(_broken(read, error, f"as {rows.layout} has it"))
+    for row in _checked(reads, columns, layout, rows.left_out):
+        _keep(rows, kept, row)
     _refuse_counted_from_one(rows, kept.values())
     _refuse_broken(rows, len(reads))
     for row in kept.values():
@@ -163,6 +163,24 @@ def _rows(where: str, reads: Sequence[FileRow], columns: Mapping[str, str]) -> S
     if not kept:
         raise DataError(f"data.questions = {where}: the file has no questions{_told(rows)}")
     return rows
+
+
+def _checked(
+    reads: Iterable[FileRow],
+    columns: Mapping[str, str],
+    layout: FileLayout | None,
+    left_out: list[dict[str, Any]],
+    needs_answer: bool = True,
+) -> Iterator[Row]:
+    """Every row, checked; what is told of one that cannot be asked is put behind left_out."""
+    for read in reads:
+        try:
+            if read.record is None:
+                raise RowError("not readable", read.trouble)
+            for fields, extra in _fields(read.record, columns, layout):
+                yield check(fields, read.number, extra, needs_answer)
+        except BROKEN as error:
+            left_out.append(_broken(read, error, layout))
 
 
 def _fields(
@@ -187,16 +205,14 @@ def _fields(
     )
 
 
-def _broken(read: FileRow, error: Exception, how: str) -> dict[str, Any]:
+def _broken(read: FileRow, error: Exception, layout: FileLayout | None) -> dict[str, Any]:
     """What is told of a row that cannot be asked."""
-    known = isinstance(error, RowError)
-    reason = error.reason if isinstance(error, RowError) else "not readable"
+    known, how = isinstance(error, RowError), f"as {layout.name} has it" if layout else "as it should be"
     name = read.record.get("id") if read.record else None
-    shown = name if isinstance(name, (str, int)) else None
     return {
         "row": read.number,
-        "id": shown,
-        "reason": reason,
+        "id": name if isinstance(name, (str, int)) else None,
+        "reason": error.reason if isinstance(error, RowError) else "not readable",
         "why": str(error) if known else f"is not {how}: {error!r}",
     }
 
@@ -316,29 +332,38 @@ def _with_sources(reads: list[FileRow], source: str) -> list[FileRow]:
 
 
 def read_asked(
-    path: Path, examples: Mapping[str, str], shots: Mapping[str, tuple[Shot, ...]] | None = None
+    path: Path,
+    examples: Mapping[str, str],
+    shots: Mapping[str, tuple[Shot, ...]] | None = None,
+    columns: Mapping[str, str] | None = None,
 ) -> tuple[list[QuestionLine], list[dict[str, Any]]]:
     """New questions of a file, in its order, and what is told of the rows that cannot be asked.
 
     The right answer may be left out, where nobody knows it. examples: relation to the worked examples that come before its
     questions; a line that names another relation, or none, is asked without. shots: those of a chat, for its questions.
+    columns: as of `read_questions`, for a file that has the columns asked of; others are in our fields or a known data set's.
     Raises DataError where no row can be asked.
     """
+    reads = _with_sources(list(read_file(path, "data.asked")), str(path))
+    records = [read.record for read in reads[:1000] if read.record]
+    columns = {
+        ours: column
+        for ours, column in (columns or {}).items()
+        if any(nested(each, column) is not None for each in records)
+    }
+    if not {"question", "prompt"} & set(columns):
+        columns = {}
+    layout = None if columns else known(name for record in records for name in record)
     new: dict[str, QuestionLine] = {}
     left_out: list[dict[str, Any]] = []
-    for read in read_file(path, "data.asked"):
-        if read.record is None:
-            left_out.append({"row": read.number, "id": None, "reason": "not readable", "why": read.trouble})
+    for row in _checked(reads, columns, layout, left_out, needs_answer=False):
+        number, name = row.given.row, row.given.id or f"line_{row.given.row}"
+        if name in new and row.given.id:
+            why = f"the id {name!r} was there before; ids must be unique"
+            left_out.append({"row": number, "id": name, "reason": "id twice", "why": why})
             continue
-        fields = {name: value for name, value in read.record.items() if name in FIELDS}
-        extra = {name: value for name, value in read.record.items() if name not in FIELDS}
-        try:
-            row = check(fields, read.number, extra, needs_answer=False)
-            if (name := row.given.id or f"line_{read.number}") in new:
-                raise RowError("id twice", f"the id {name!r} was there before; ids must be unique")
-        except BROKEN as error:
-            left_out.append(_broken(read, error, "as it should be"))
-            continue
+        if name in new:  # two responses in a row of the file
+            name = f"{name}_{len(new)}"
         of_chat = (shots or {}).get(row.relation, ()) if row.is_question else ()
         new[name] = _line(row, name, examples.get(row.relation, ""), of_chat)
     if not new:

@@ -27,7 +27,7 @@ class RunDetector:
         baseline (by the log-probability alone), in_fit.
 
         questions: texts as `run.ask` takes them, or records (a DataFrame's rows too) with `question` or `prompt` and if wanted `relation`, `subject`,
-        `answer`. A row that cannot be asked has nothing but its text, and a notice says why. in_fit: the detector was fitted on that very question.
+        `answer`, or in the columns of the run's own file or a known data set. A row that cannot be asked has nothing but its text, and a notice says why. in_fit: the detector was fitted on that very question.
         """
         import pandas as pd
 
@@ -35,12 +35,17 @@ class RunDetector:
         if isinstance(given, pd.DataFrame):
             given = given.to_dict("records")
         rows = [each if isinstance(each, Mapping) else _as_row(each) for each in given]
-        asked = {each.row: each for each in (self._run._session.ask(rows) if rows else [])}
-        found = [asked.get(number) for number in range(1, len(rows) + 1)]
+        columns = {} if any(isinstance(each, str) for each in given) else self._run.config.data.columns
+        asked: dict[int | None, list[Any]] = {}
+        for each in self._run._session.ask(rows, columns) if rows else []:
+            asked.setdefault(each.row, []).append(each)  # two, where a data set has two responses a row
+        pairs = [
+            (row, each) for number, row in enumerate(rows, start=1) for each in asked.get(number, [None])
+        ]
+        found = [each for _, each in pairs]
         table = {
             "question": [
-                each.text if each else row.get("question", row.get("prompt"))
-                for each, row in zip(found, rows, strict=True)
+                each.text if each else row.get("question", row.get("prompt")) for row, each in pairs
             ],
             "answer": [each and each.answer for each in found],
             "verdict": [each and each.verdict for each in found],

@@ -64,12 +64,13 @@ class Session:
         self._log = logging.getLogger("ghosttrack.asked")
         self._log.setLevel(logging.ERROR)
 
-    def ask(self, rows: Sequence[Mapping[str, Any]]) -> list[Asked]:
-        """The answers to new questions, in order; of a row that cannot be asked a notice says why. rows: `question` or `prompt`, and if wanted `relation`, `subject`, `answer`.
+    def ask(self, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str] | None = None) -> list[Asked]:
+        """The answers to new questions, in order; of a row that cannot be asked a notice says why. rows: `question` or `prompt`, and if wanted `relation`, `subject`, `answer`,
+        or a known data set's. columns: our fields to theirs, where they are the rows of somebody's file.
 
         Raises MissingInputError where the run has no detector yet, DataError for a row that cannot be read.
         """
-        scratch, config = self._begin(rows)
+        scratch, config = self._begin(rows, columns or {})
         for unit in asked_units(config):
             self._do(unit, config, scratch)
         answers = read_answers(scratch.file("track/asked_answers", "generations.jsonl"))
@@ -92,7 +93,7 @@ class Session:
         from ghosttrack.stages.track.run_answers import ends_of, language_model_of, tokens_of
         from ghosttrack.stages.track.speak import speak
 
-        scratch, config = self._begin([row])
+        scratch, config = self._begin([row], {})
         units = asked_units(config)
         asked = next(unit for unit in units if unit.label == QUESTION)
         self._do(asked, config, scratch)
@@ -112,12 +113,12 @@ class Session:
             risk = float(detector.token_risk(logprobs, entropies)[-1])
             yield Token(spoken.text, risk, spoken.logprob, spoken.entropy)
 
-    def _begin(self, rows: Sequence[Mapping[str, Any]]) -> tuple[Scratch, Config]:
+    def _begin(self, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> tuple[Scratch, Config]:
         """A temporary folder with the questions in it, and the configuration that asks them."""
         folder = tempfile.TemporaryDirectory(prefix="ghosttrack-")
         asked = Path(folder.name) / "questions.jsonl"
         asked.write_text("".join(json.dumps(dict(row), default=str) + "\n" for row in rows), encoding="utf-8")
-        data = self._run.config.data.model_copy(update={"asked": str(asked)})
+        data = self._run.config.data.model_copy(update={"asked": str(asked), "columns": columns})
         return Scratch(self._run, folder), self._run.config.model_copy(update={"data": data})
 
     def _job(self, unit: Unit, config: Config, scratch: Scratch) -> QuietJob:

@@ -54,7 +54,7 @@ _EAST_ASIAN_TIME = re.compile(
 )
 _HALF_BEFORE = re.compile(rf"(?:({either('am_before')})|{either('pm_before')}) ?(?=[\d{NUMERALS}])")
 _HALF_AFTER = re.compile(rf"(?<=\d) ?(?:uhr |o['’]?clock |heures )?(?:({either('am')})|(?:{either('pm')}))\b")
-_DEFAULTS = (datetime(2001, 1, 1), datetime(2004, 12, 28))
+_DEFAULTS = (datetime(2000, 1, 1), datetime(2004, 12, 28))
 
 
 class Date(NamedTuple):

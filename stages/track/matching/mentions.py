@@ -56,6 +56,10 @@ _DENIED_AFTER = regex.compile(
 _BESIDE = regex.compile(
     rf"(?:^|\s)(?:{either('beside')})\s(?:(?:the\s)?(?:city|town|village|capital)\s(?:of\s)?)?(?:the\s)?$"
 )
+_KIN = _NAMES["kin"].split()
+_KIN_OF = regex.compile(
+    rf"(?:(?:the|an?|his|her|their|(?:young|old|eld)(?:er|est)|first|second|late)\s){{0,2}}(?:{'|'.join(_KIN)})\sof(?:\sthe)?"
+)
 _DENIED_BEFORE = regex.compile(f"(?:{either('not_apart')})$")
 _PREFIXES = [regex.compile(one["prefixes"]) for one in table("languages").values() if "prefixes" in one]
 _ENDINGS = [
@@ -194,6 +198,8 @@ def _places(said: _Words, wanted: Sequence[frozenset[str]]) -> Iterator[int]:
         after = next(iter(said.words[last + 1 : last + 2]), "")
         if after in _OTHER_THINGS or (after == "city" and wanted[-1] & _OTHER_CITIES):
             continue
+        if (after in _KIN and f"{said.words[last]}s" in said.spellings[last]) or _relative(said, start):
+            continue
         if not _denied_after(said, last) and not _in_a_term(said.words, start, last):
             yield start
 
@@ -251,6 +257,13 @@ def _beside(said: _Words, start: int) -> bool:
     """Whether the words before a name make it the neighbour of what is meant: `just outside Paris`."""
     first = max(bisect_left(said.clause, said.clause[start]), start - 6)
     return bool(_BESIDE.search(" ".join(said.words[first:start]) + " "))
+
+
+def _relative(said: _Words, start: int) -> bool:
+    """Whether a clause begins with what makes a name that of a relative: `the brother of Abel`, not `the father of physics`."""
+    before = " ".join(said.words[bisect_left(said.clause, said.clause[start]) : start])
+    named = not any(word.startswith(_NOUN) for word in said.spellings[start])
+    return named and bool(_KIN_OF.fullmatch(before))
 
 
 def _denied_after(said: _Words, last: int) -> bool:

@@ -119,6 +119,9 @@ _FRACTION_WORDS = regex.compile(
 _PER = re.compile(
     r"\b(mile|kilomet(?:re|er)|km|met(?:re|er))s? (?:per|an) (hour|second)( squared)?\b", re.IGNORECASE
 )
+_BELOW_ZERO = re.compile(
+    rf"(?i)(?<![-\d.,])(\d[\d.,]*\s?(?:°\s?[CF]?|(?:degr[eé]|grad)\w*(?: [cf]\w+)?|градус\w*)?)\s(?:{either('below_zero')})"
+)
 _OPERATION = re.compile(r"(\d ?(?:[-+*/×x]|plus|minus|times) ?[\d.]+) (?:is|equals|makes|gives) (?=-?\d)")
 _LATER_EQUALS = re.compile(r"(?:(?!,?\s(?:and|or|)\s?[a-z]\s?=)[^.;!?\n=]|[.]\d)*=")
 
@@ -212,7 +215,7 @@ def spell_out(text: str) -> str:
     plain = re.sub(r"\b(\d+) and (?:1|one|a) half\b(?: (1(?:000)+)\b)?", _and_a_half, plain)
     names = "|".join(_FRACTIONS)
     plain = re.sub(rf"\b(\d+)[ -]({names})s?\b(?: of an?\b)?", lambda m: f"{m[1]}/{_FRACTIONS[m[2]]}", plain)
-    plain = _OPERATION.sub(r"\1 = ", plain)
+    plain = _BELOW_ZERO.sub(r"-\1", _OPERATION.sub(r"\1 = ", plain))
     return re.sub(r"(?<![\w/])half\b(?: an?\b)?", "1/2", plain)
 
 

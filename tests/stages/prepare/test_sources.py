@@ -74,6 +74,38 @@ def test_new_questions_keep_order_ids_and_examples_and_need_no_answer(tmp_path: 
 
 
 @pytest.mark.parametrize(
+    ("record", "asked"),
+    [
+        ({"q": {"text": "Who?"}, "gold": "Ada", "n": 1}, ("Q: Who?\nA:", ("Ada",), None)),  # as data.columns says
+        ({"q": {"text": "Who?"}}, ("Q: Who?\nA:", (), None)),
+        ({"question": "Who?", "answer": "Ada", "gold": "x"}, ("Q: Who?\nA:", ("Ada",), None)),
+        ({"subj": "E", "prop": "author", "obj": "Ada", "question": "Who?", "possible_answers": "[]"}, ("Q: Who?\nA:", ("Ada",), None)),
+        ({"passage": "Ada sat.", "question": "did ada sit", "answer": True},
+         ("Ada sat.\nQ: Did ada sit?\nA:", ("Yes", "True"), None)),
+        ({"user_query": "Why?", "chatgpt_response": "So.", "hallucination": "yes"}, ("Q: Why?\nA:", (), "So.")),
+    ],
+)  # fmt: skip
+def test_new_questions_are_read_through_the_mapping_of_the_run_s_own(
+    tmp_path: Path, record: dict[str, Any], asked: tuple[object, ...]
+) -> None:
+    path = write(tmp_path / "new.json", [record])
+    [line], left_out = read_asked(path, {}, columns={"question": "q.text", "answer": "gold"})
+    assert ((line.query, line.aliases, line.given.response), left_out) == (asked, [])
+
+
+def test_both_responses_of_a_row_are_asked(tmp_path: Path) -> None:
+    both = {"knowledge": "k", "question": "Where?", "right_answer": "Oslo", "hallucinated_answer": "Rome"}
+    lines, _ = read_asked(write(tmp_path / "new.jsonl", both, both), {})
+    assert [(line.given.row, line.given.response) for line in lines] == [
+        (1, "Oslo"),
+        (1, "Rome"),
+        (2, "Oslo"),
+        (2, "Rome"),
+    ]
+    assert len({line.id for line in lines}) == 4
+
+
+@pytest.mark.parametrize(
     ("line", "message"),
     [
         ({"question": "R?", "id": "a"}, "the id 'a' was there before"),
@@ -508,6 +540,34 @@ def test_a_folder_is_read_by_its_split(tmp_path: Path) -> None:
     for source in (str(folder), f"hub:{folder}"):
         [fact] = read_questions(source, {}, split="train").facts
         assert (fact.answer, fact.aliases) == ("A", ("A", "B"))
+
+
+def test_a_table_in_a_folder_is_read_as_one_beside_it(tmp_path: Path) -> None:
+    """The library says which files are of a split; it would read 007 as 7, NA as nothing, and no file with a broken row."""
+    folder = tmp_path / "codes"
+    folder.mkdir()
+    for name, separator in (("train.csv", ","), ("test.csv", "|")):
+        pd.DataFrame(ROWS).to_csv(folder / name, index=False, sep=separator)
+    card = "---\nconfigs:\n- config_name: codes\n  sep: '|'\n  data_files: test.csv\n---\n"
+    expected = [(row["id"], row["answer"]) for row in ROWS]
+    for place in (folder, f"hub:{folder}"):
+        rows = read_questions(str(place), {}, split="train")
+        assert [(fact.given.id, fact.answer) for fact in rows.facts] == expected
+    [last] = read_questions(str(folder), {}, split="train[1:]").facts
+    assert (last.given.id, last.given.row) == ("1e5", 3)
+    (folder / "README.md").write_text(card)
+    rows = read_questions(str(folder), {}, "codes", "train")
+    assert [(fact.given.id, fact.answer) for fact in rows.facts] == expected
+
+
+def test_a_broken_row_in_one_of_several_files_is_told_by_its_place(tmp_path: Path) -> None:
+    write(tmp_path / "rows/train-1.jsonl", GOOD, {**GOOD, "question": "R\u2028?"})
+    write(tmp_path / "rows/train-2.jsonl", "{broken", {"question": "S?", "answer": 7})
+    rows = read_questions(str(tmp_path / "rows"), {}, split="train")
+    assert [(fact.question, fact.given.row) for fact in rows.facts] == [("Q?", 1), ("R\u2028?", 2), ("S?", 4)]
+    [bad] = rows.left_out
+    assert bad["row"] == 3
+    assert bad["why"].startswith("train-2.jsonl line 1: it is not JSON")
 
 
 def test_a_folder_that_save_to_disk_wrote_is_read(tmp_path: Path) -> None:
