@@ -33,6 +33,8 @@ _PATTERN = re.compile(r"[*?\[\]{}$]|::")
 """What is no name to the library that reads tables, but a pattern, a variable or a chain of file systems."""
 SEPARATORS = ",;\t|"
 """Of cells, in the order in which the head is tried."""
+NOT_GIVEN = frozenset({"nan", "NaN", "inf", "-inf"})
+"""How Python and pandas write in a table what is no number."""
 MOST_BYTES = 1 << 30
 """Of a text file, unpacked: it is read whole."""
 
@@ -67,7 +69,7 @@ def read_file(path: Path, key: str) -> Iterator[FileRow]:
 
 
 def _csv(path: Path, key: str) -> Iterator[FileRow]:
-    """The rows of a table, every cell as the text that it is: `007`, `NA` and `1e5` stay so.
+    """The rows of a table, every cell as the text that it is: `007`, `NA` and `1e5` stay so, `nan` is none.
 
     A row with more cells than the head has names is told, since nobody knows which of its commas parts nothing.
     """
@@ -90,7 +92,7 @@ def _csv(path: Path, key: str) -> Iterator[FileRow]:
                     f"{path} line {start}: a quotation mark opens a cell that nothing closes; write it twice inside of quotes"
                 )
             if cells and names:
-                rows.append((start, cells))
+                rows.append((start, ["" if cell in NOT_GIVEN else cell for cell in cells]))
             elif cells:
                 names = _unique(cells)
             start = reader.line_num + 1

@@ -4,6 +4,7 @@ import itertools
 import math
 import re
 import string
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -154,7 +155,9 @@ def _asked(row: Mapping[str, Any]) -> tuple[str, bool]:
 
 
 def _stripped(text: str | None) -> str | None:
-    return text.rstrip(" ") if text and text.strip() else None
+    """None for a text in which nothing is to be seen."""
+    seen = any(unicodedata.category(character)[0] not in "CZ" for character in text or "")
+    return text.rstrip(" ") if text and seen else None
 
 
 def _answers(row: Mapping[str, Any], choices: Sequence[str]) -> tuple[str, ...]:

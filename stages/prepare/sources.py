@@ -317,8 +317,9 @@ def _paths(record: Any, before: str = "", deeper: int = 3) -> list[str]:
 
 
 def _with_sources(reads: list[FileRow], source: str) -> list[FileRow]:
-    """RAGTruth's responses with their prompts, which its authors publish in a file beside them."""
-    prompts = as_path(source).parent / "source_info.jsonl"
+    """RAGTruth's responses with their prompts, which its authors publish in a file beside them, perhaps of the same folder."""
+    path = as_path(source)
+    prompts = (path if path.is_dir() else path.parent) / "source_info.jsonl"
     first = next((read.record for read in reads if read.record), {})
     if source.startswith(HUB_PREFIX) or "source_id" not in first or not prompts.exists():
         return reads
@@ -328,6 +329,7 @@ def _with_sources(reads: list[FileRow], source: str) -> list[FileRow]:
         if read.record is None
         else read._replace(record=infos.get(str(read.record["source_id"]), {}) | read.record)
         for read in reads
+        if read.record is None or "source_info" not in read.record or "response" in read.record
     ]
 
 

@@ -223,9 +223,12 @@ def test_ragtruth_as_its_authors_publish_it_is_joined_with_its_prompts(tmp_path:
     }
     (tmp_path / "response.jsonl").write_text(json.dumps(own) + "\n")
     (tmp_path / "source_info.jsonl").write_text(json.dumps(source) + "\n")
-    [prompt] = read_questions(str(tmp_path / "response.jsonl"), {}).prompts
-    assert (prompt.query, prompt.relation, prompt.given.spans) == ("Why? Say:", "QA", ((10, 19, 1),))
-    assert "source_info" not in prompt.given.extra
+    for place in (tmp_path / "response.jsonl", tmp_path):
+        rows = read_questions(str(place), {}, split="train")
+        [prompt] = rows.prompts
+        assert (prompt.query, prompt.relation, prompt.given.spans) == ("Why? Say:", "QA", ((10, 19, 1),))
+        assert "source_info" not in prompt.given.extra
+        assert rows.left_out == []
 
 
 def test_layouts_do_not_take_each_other_s_data_sets() -> None:

@@ -139,6 +139,7 @@ GOOD = {"question": "Q?", "answer": "a"}
         ({"answer": "a"}, "exactly one of 'question' and 'prompt'"),
         ({"question": "Q?", "prompt": "P", "answer": "a"}, "exactly one of"),
         ({"question": "  ", "answer": "a"}, "exactly one of"),
+        ({"question": "\u200b\ufeff\u00a0", "answer": "a"}, "exactly one of"),
         ({"question": 3, "answer": "a"}, "'question' must be a text"),
         ({"question": "Q?", "answer": "a", "aliases": "b"}, "'aliases' must be a list"),
         ({"question": "Q?", "answer": "a", "relation": ["r"]}, "'relation' must be a text"),
@@ -350,9 +351,14 @@ def test_whole_numbers_that_pandas_wrote_beside_empty_cells_are_whole(tmp_path: 
     table = pd.DataFrame(
         {"question": ["a?", "b?", "c?"], "answer": [1912, None, 7], "version": ["1.0", "2.0", "3.0"]}
     )
-    table.to_csv(tmp_path / "q.csv", index=False)
-    facts = read(tmp_path / "q.csv").facts
-    assert [(fact.answer, fact.given.extra["version"]) for fact in facts] == [("1912", "1.0"), ("7", "3.0")]
+    for nothing in ("", "nan"):
+        table.to_csv(tmp_path / "q.csv", index=False, na_rep=nothing)
+        rows = read(tmp_path / "q.csv")
+        assert [(fact.answer, fact.given.extra["version"]) for fact in rows.facts] == [
+            ("1912", "1.0"),
+            ("7", "3.0"),
+        ]
+        assert rows.reasons == {"no answer": 1}
 
 
 def table(path: Path, text: str, encoding: str = "utf-8") -> Path:
