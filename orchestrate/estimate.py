@@ -18,8 +18,8 @@ from ghosttrack.common.engine.contract import STAGES_FOLDER, Unit
 from ghosttrack.common.engine.costs import Quantities, costs_of, expected_questions
 from ghosttrack.common.engine.storage import Entry
 
-START_SECONDS = 2.0
-"""A unit: reading inputs, publishing, its share of the start of a process."""
+START_SECONDS = 0.5
+"""A unit: reading inputs, publishing."""
 
 
 class Estimate(NamedTuple):
@@ -95,7 +95,7 @@ def _kind(label: str) -> str:
 
 
 def _start_seconds(unit: Unit) -> float:
-    return START_SECONDS if unit.layer is None else START_SECONDS / 20  # layers share a process
+    return START_SECONDS if unit.layer is None else START_SECONDS / 5  # layers share a process
 
 
 @functools.cache

@@ -5,13 +5,14 @@ from ghosttrack.common.formats.file import Lines
 KINDS = {
     "recall_override": "A right answer led in two layers running or more, and lost.",
     "prior_default": "Attention to the worked examples gives the answer more than that to the subject and the question does.",
-    "unknown_subject": "No right answer is among the model's candidates for the first token.",
+    "unknown_subject": "No right answer is among the model's candidates where the answer parts from it.",
     "other": "A right answer was a candidate but never led.",
 }
 REASONS = Lines(
     "reasons.jsonl",
     "track",
-    "a line a wrong answer, of its first token against the right candidate, or the strongest rival where there is none: "
+    "a line a wrong answer, of the token at which it parts from every right answer (`position`, as in the other tables; `after`: what "
+    "was said before it) against the right candidate, or the strongest rival where there is none: "
     "`question, id, emitted, against, right` (whether that one is right), `kind`, `written` (by source and MLP, as far as that can be told, logits at the "
     "last layer's scale, which with `constant` add up to `difference`), `from_layer, to_layer` (the shortest run of layers that "
     "writes half of it), `led` (layers at which the other was ahead), `overtaken` (layer, and what wrote most there, null where that cannot be told), "

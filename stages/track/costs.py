@@ -61,7 +61,7 @@ def cost(q: Quantities, unit: Unit) -> Cost | None:
             flop=q["tracking.causes"] * CAUSES_A_QUESTION * 4 * 2 * q.block_parameters,
             seconds=2 + 0.5 * q["tracking.causes"],
         ),
-        "reasons": Cost(seconds=0.5 + 0.001 * q.questions, size=600.0 * q.questions),
+        "reasons": Cost(seconds=0.001 * q.questions, size=600.0 * q.questions),
         "validation": Cost(
             flop=min(q["tracking.fit_tokens"], VALIDATION_TOKENS) * reading, seconds=15 + q.layers
         ),

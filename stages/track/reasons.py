@@ -17,6 +17,8 @@ from ghosttrack.common.formats.account import SOURCES, STATE, STEP
 Floats = NDArray[np.float64]
 WRITERS = STEP[1:]
 LAYERS_LED = 2
+LEAST_TOLD = 0.05
+"""Share of what speaks for an answer that a second source must have to be named."""
 _NAMES = {
     **{f"attention_{source}": f"attention to {words}" for source, words in zip(
         SOURCES, ("the worked examples", "the subject", "the question's other words", "the answer so far", "the position itself"),
@@ -114,6 +116,7 @@ def sentence(found: Mapping[str, Any]) -> str:
     gains = {name: value for name, value in found["written"].items() if name in _NAMES and value > 0}
     whole = max(sum(gains.values()), 1e-12)
     best = sorted(gains, key=lambda name: -gains[name])[:2]
+    best = [name for name in best if name == best[0] or gains[name] >= LEAST_TOLD * whole]
     what = " and ".join(f"{_NAMES[name]} ({gains[name] / whole:.0%})" for name in best)
     if not what:
         told = any(name in _NAMES for name in found["written"])
@@ -121,8 +124,9 @@ def sentence(found: Mapping[str, Any]) -> str:
     other = "the right answer" if found["right"] else "its rival"
     first, last = found["from_layer"], found["to_layer"]
     where = f"at layer {first}" if first == last else f"between layers {first} and {last}"
+    after = f"after {_quoted(found['after'])}, " if found.get("after", "").strip() else ""
     parts = [
-        f"{_quoted(found['emitted'])} beat {other} {_quoted(found['against'])} by {found['difference']:.1f} logits, for which "
+        f"{after}{_quoted(found['emitted'])} beat {other} {_quoted(found['against'])} by {found['difference']:.1f} logits, for which "
         f"{what} spoke most, half of it {where}"
     ]
     if found["overtaken"]:
@@ -137,9 +141,19 @@ def sentence(found: Mapping[str, Any]) -> str:
     if smallest := found.get("smallest_set"):
         verdict = "which is right" if smallest["right"] else "which is wrong too"
         tracks = "1 track" if smallest["size"] == 1 else f"{smallest['size']} tracks"
-        parts.append(f"without {tracks} the model says {_quoted(smallest['says'])}, {verdict}")
-    return "; ".join(parts) + "."
+        parts.append(f"without {tracks} the model begins with {_quoted(smallest['says'])}, {verdict}")
+    text = "; ".join(parts) + "."
+    return text[0].upper() + text[1:]
 
 
 def _quoted(text: str) -> str:
-    return f"“{text.strip()}”" if text.strip() else repr(text)
+    """Tokens without ink by name."""
+    return (
+        f"“{text.strip()}”"
+        if text.strip()
+        else "a line break"
+        if "\n" in text
+        else "a space"
+        if text
+        else "the end"
+    )

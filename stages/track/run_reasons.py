@@ -1,4 +1,5 @@
-"""Unit `reasons`: where each wrong answer came from, from the account of its first token and from what interventions showed."""
+"""Unit `reasons`: where each wrong answer came from, from the account of the token at which it parts from every right
+answer, and from what interventions showed."""
 
 from collections import Counter
 from typing import Any
@@ -13,6 +14,7 @@ from ghosttrack.common.formats.answers import GENERATIONS
 from ghosttrack.common.formats.candidates import CANDIDATES
 from ghosttrack.common.formats.causes import CAUSES
 from ghosttrack.common.formats.reasons import REASONS
+from ghosttrack.common.maths.parting import RIGHT, parting, side
 from ghosttrack.common.maths.text import normalise
 from ghosttrack.stages.track.reasons import reason, sentence
 
@@ -24,23 +26,35 @@ def run(job: Job) -> dict[str, Any]:
         return {}
     generations = GENERATIONS.read(job.input("track/answers", GENERATIONS.name))
     tokenizer = AutoTokenizer.from_pretrained(job.input_dir("prepare/model"))
-    candidates = CANDIDATES.read(job.input("track/answers", CANDIDATES.name))
-    first = candidates["position"] == 0
-    tokens, of = candidates["token"][first], candidates["question"][first]
     causes = CAUSES.read(job.input("track/causes", CAUSES.name))
     lines = []
     with job.progress(len(generations), "questions", "reasons") as progress:
         for start in range(0, len(generations), QUESTIONS_AT_A_TIME):
             numbers = range(start, min(start + QUESTIONS_AT_A_TIME, len(generations)))
             account = ACCOUNT.read(job.input("track/account", ACCOUNT.name), where={"question": numbers})
+            candidates = CANDIDATES.read(
+                job.input("track/answers", CANDIDATES.name), where={"question": numbers}
+            )
             for number in numbers:
                 if generations[number]["label"] != 1:
                     continue
-                own = (account["question"] == number) & (account["position"] == 0)
+                said = generations[number]["tokens"]
+                golds = [normalise(alias) for alias in generations[number]["aliases"]]
+                place = parting(said, golds)
+                own = (account["question"] == number) & (account["position"] == place)
+                if not own.any():  # cut off there
+                    place, own = 0, (account["question"] == number) & (account["position"] == 0)
                 rows = {name: values[own] for name, values in account.items()}
-                texts = [str(tokenizer.decode([token])) for token in tokens[of == number].tolist()]
-                right = right_ranks(texts, generations[number]["aliases"])
+                there = (candidates["question"] == number) & (candidates["position"] == place)
+                texts = [str(tokenizer.decode([token])) for token in candidates["token"][there].tolist()]
+                so_far, rest = "".join(said[:place]), "".join(said[place:])
+                right = [
+                    rank
+                    for rank, text in enumerate(texts)
+                    if rank and side(text, so_far, rest, golds) == RIGHT
+                ]
                 found = reason(rows, right, job.config.layers, texts)
+                found |= {"position": place, "after": so_far}
                 found["smallest_set"] = smallest_set(causes, number, tokenizer)
                 lines.append(
                     {
@@ -59,17 +73,6 @@ def run(job: Job) -> dict[str, Any]:
         "with_smallest_set": len(measured),
         "right_without_it": sum(line["smallest_set"]["right"] for line in measured),
     }
-
-
-def right_ranks(texts: list[str], aliases: list[str]) -> list[int]:
-    """Ranks of the candidates with which a right answer begins; rank 0, the first token of a wrong answer, is none, nor is
-    another spelling of it."""
-    emitted = texts[0].strip().casefold()
-    golds = [normalise(alias) for alias in aliases]
-    return [
-        rank for rank, text in enumerate(texts)
-        if text.strip().casefold() != emitted and (said := normalise(text)) and any(gold.startswith(said) for gold in golds)
-    ]  # fmt: skip
 
 
 def smallest_set(causes: dict[str, NDArray[Any]], question: int, tokenizer: Any) -> dict[str, Any] | None:

@@ -149,7 +149,7 @@ def test_the_tables_of_a_question_are_those_of_the_files(page: Chromium, made_up
     nodes = cell("track/all", "tracks.parquet")
     tracks = rows_of(page, "Tracks at this position")
     assert len(tracks) == nodes.track.nunique()
-    for name, _, side, _, existence, effect, chain in tracks:
+    for name, _, _, side, _, existence, effect, chain in tracks:
         own = nodes[nodes.track == int(name)].sort_values("layer")
         assert read_number(existence) == pytest.approx(own.existence.max(), abs=ROUNDED)
         peak = own.loc[own.effect.abs().idxmax()]
@@ -357,7 +357,7 @@ def test_the_picture_of_every_answer_ends_in_that_answer(page: Chromium, made_up
     candidates = table_of(made_up, "track/answers", "candidates.parquet")
     right = 0
     for number, record in enumerate(made_up.lines("track/answers", "generations.jsonl")):
-        page.go(f"#/question/{record['id'].replace('/', '%2F').replace(' ', '%20')}")
+        page.go(f"#/question/{record['id'].replace('/', '%2F').replace(' ', '%20')}?position=0")
         titles = page.run(
             "[...document.querySelectorAll('svg.trajectory:not(.small) title')].map(e => e.textContent)"
         )
@@ -446,11 +446,35 @@ def test_any_question_stands_beside_another_and_figures_can_be_saved(page: Chrom
     assert root.tag.endswith("svg")
     assert len(root.findall(".//{http://www.w3.org/2000/svg}path")) > 10
     assert re.search(r"fill: url\((&quot;)?#hatch", svg)
+    name = "{http://www.w3.org/2000/svg}"
+    texts = {"".join(text.itertext()): text for text in root.findall(f"{name}text")}
+    left, top, width, height = map(float, root.get("viewBox", "").split())
+    assert any(text.startswith("Trajectory of") for text in texts), list(
+        texts
+    )  # its title, and the legend below it
+    assert {"latents on no track", "what the SAE cannot explain", "another candidate"} <= set(texts)
+    assert all(left <= float(each.get("x", 0)) < left + width - 20 for each in texts.values())
+    assert all(top < float(each.get("y", 0)) < top + height for each in texts.values())
     kind = page.run("(async () => { const make = URL.createObjectURL; let kept; URL.createObjectURL = (blob) => { kept = blob; return make(blob); };"
                     " document.querySelectorAll('button.save')[1].click(); await new Promise(r => setTimeout(r, 1500)); URL.createObjectURL = make; return [kept.type, kept.size]; })()")  # fmt: skip
     assert kind[0] == "image/png"
     assert kind[1] > 10_000
     assert page.console == []
+
+
+def test_a_wrong_answer_opens_at_the_token_at_which_it_parts_from_the_right_one(
+    page: Chromium, made_up: Results
+) -> None:
+    later = [line["id"] for line in made_up.lines("track/reasons", "reasons.jsonl") if line["position"] == 1]
+    assert later
+    for id in later:
+        record = next(
+            each for each in made_up.lines("track/answers", "generations.jsonl") if each["id"] == id
+        )
+        page.go(f"#/question/{id.replace('/', '%2F').replace(' ', '%20')}")
+        shown = page.run("document.querySelector('.choices [aria-current]').textContent")
+        assert shown.strip("␣") == record["tokens"][0].strip()
+        assert "At this token of the answer" in page.text()
 
 
 PAGES_WITH_CHARTS = ["#/overview", "#/results", "#/sae", "#/sae/2", QUESTION, "#/feature/2/3"]

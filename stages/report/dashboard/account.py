@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ghosttrack.common.formats.account import ACCOUNT, SOURCES, difference
 from ghosttrack.common.formats.cells import cell_of, cells_of, position_of
+from ghosttrack.common.maths.parting import RIGHT, RIVAL, side
 from ghosttrack.common.maths.text import normalise
 from ghosttrack.stages.report.results import Results
 
@@ -53,24 +54,16 @@ def contestants(
     for record, own in zip(records, bounds, strict=True):
         golds = [normalise(alias) for alias in record.get("aliases") or [record["gold"] or ""]]
         for place in range(own.start, own.stop):
-            so_far = "".join(record["tokens"][: positions[place]])
-            emitted = _spelled(texts.get(str(token[first[place]]), ""))
+            at = max(positions[place], 0)
+            so_far, rest = "".join(record["tokens"][:at]), "".join(record["tokens"][at:])
             for rank in range(1, stop[place] - first[place]):
                 if right[place] >= 0 and rival[place] >= 0:
                     break
-                text = texts.get(str(token[first[place] + rank]), "")
-                if _spelled(text) == emitted:
-                    continue  # what was said, with a space before it or a capital
-                said = normalise(so_far + text)
-                begins = said not in ("", normalise(so_far)) and any(gold.startswith(said) for gold in golds)
-                chosen = right if begins else rival
-                if chosen[place] < 0:
+                speaks = side(texts.get(str(token[first[place] + rank]), ""), so_far, rest, golds)
+                chosen = {RIGHT: right, RIVAL: rival}.get(speaks)
+                if chosen is not None and chosen[place] < 0:
                     chosen[place] = rank
     return Contestants(cells, right, rival)
-
-
-def _spelled(token: str) -> str:
-    return token.strip().casefold()
 
 
 def of_cells(found: Contestants, cell: Ints) -> Contestants:

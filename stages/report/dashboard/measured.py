@@ -40,7 +40,9 @@ def measurements(
     if results.has(REASONS_UNIT, REASONS.name):
         for line in results.lines(REASONS_UNIT, REASONS.name):
             if questions is None or line["question"] in questions:
-                found[line["question"] - first]["reason"] = {key: line[key] for key in ("kind", "sentence")}
+                found[line["question"] - first]["reason"] = {
+                    key: line.get(key, 0) for key in ("kind", "sentence", "position")
+                }
     _add(results, found, "interventions", CAUSES_UNIT, CAUSES, MEASURED, questions)
     _add(results, found, "risk", TOKENS_UNIT, TOKEN_SCORES, ("position", "risk", "label"), questions)
     if results.has(EVIDENCE_UNIT, EVIDENCE.name):

@@ -123,7 +123,8 @@ def make_run(
         ("track", "account", {"account.parquet": lambda path: ACCOUNT.write(path, account(rng, cells, layers))}, ("track/all",)),
         ("track", "contexts", {"contexts.parquet": _parquet(evidence(rng, records))}, ("track/answers",)),
         ("track", "causes", {"causes.parquet": _parquet(causes(rng, questions))}, ("track/account",)),
-        ("track", "reasons", {"reasons.jsonl": _lines([{"question": q, "id": r["id"], "kind": "other", "sentence": f"“{r['answer']}” won."}
+        ("track", "reasons", {"reasons.jsonl": _lines([{"question": q, "id": r["id"], "kind": "other", "position": int(q == max(p for p, each in enumerate(records) if each["label"])),
+                                                       "sentence": f"“{r['answer']}” won."}
                                                       for q, r in enumerate(records) if r["label"]])}, ("track/causes",)),
         ("detect", "all", {"hallucination_scores.json": _json({"schema_version": 3, "detector": "tracks", "questions": scored}),
                            "detection_metrics.json": _json({**report["data"], "schema_version": 3, "detector": "tracks", "associator": None, "methods": [],

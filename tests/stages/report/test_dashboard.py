@@ -449,6 +449,9 @@ def test_contestants_of_later_tokens_go_on_from_what_was_said():
     texts |= {"5": "New", "6": " new"}  # what was said, spelled otherwise
     found = contestants({"cell": cells[:3], "token": np.array([3, 5, 6])}, texts, records)
     assert (found.right.tolist(), found.rival.tolist()) == ([-1], [-1])
+    texts |= {"7": " N"}  # New Jersey begins so as well
+    found = contestants({"cell": cells[:3], "token": np.array([3, 7, 4])}, texts, records)
+    assert (found.right.tolist(), found.rival.tolist()) == ([2], [-1])
 
 
 def test_what_was_measured_stands_with_its_question(page, results):

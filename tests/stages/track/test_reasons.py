@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 from ghosttrack.common.formats.account import ACCOUNT, STATE, STEP
+from ghosttrack.common.formats.answers import GENERATIONS
 from ghosttrack.common.formats.reasons import KINDS, REASONS
+from ghosttrack.common.maths.parting import parting
+from ghosttrack.common.maths.text import normalise
 from ghosttrack.stages.track.associate.follow import follow
 from ghosttrack.stages.track.association import Association, fit
 from ghosttrack.stages.track.explanations import (
@@ -15,7 +18,6 @@ from ghosttrack.stages.track.explanations import (
     predictive,
 )
 from ghosttrack.stages.track.reasons import reason, runs, sentence, shortest_run, written
-from ghosttrack.stages.track.run_reasons import right_ranks
 from ghosttrack.stages.track.scenes import SCENES, plant, scores
 from tests.stages.track.tiny_run import TinyRun
 
@@ -62,15 +64,18 @@ def test_kinds_are_what_their_names_say():
     assert reason(account_of([1.0, 2.0, 4.0], "attention_subject"), [1], layers, texts)["kind"] == "other"
     said = sentence({**override, "smallest_set": {"size": 2, "says": " Paris", "right": True}})
     for words in ("“Lyon” beat the right answer “Paris” by 4.0 logits", "the MLPs (100%)", "layers 3 to 4",
-                  "layer 5 overtook", "without 2 tracks the model says “Paris”, which is right"):  # fmt: skip
+                  "layer 5 overtook", "without 2 tracks the model begins with “Paris”, which is right"):  # fmt: skip
         assert words in said
 
 
-def test_right_candidates_begin_a_right_answer():
-    assert right_ranks([" Ly", " Par", " the", " ", " paris"], ["Paris"]) == [1, 4]
-    assert right_ranks([" Par", "Par", " par", " P", " Ly"], ["Paris"]) == [
-        3
-    ]  # said already, spelled otherwise
+def test_a_sentence_says_after_what_and_names_no_source_of_nothing():
+    found = reason(account_of([-1.0, -2.0, 4.0]), [1], [3, 4, 5], [" 9", " 8"])
+    found["written"]["attention_bias"] = 1e-6
+    said = sentence({**found, "position": 2, "after": " 19"})
+    assert said.startswith(
+        "After “19”, “9” beat the right answer “8” by 4.0 logits, for which the MLPs (100%) spoke most"
+    )
+    assert sentence({**found, "emitted": "\n"}).startswith("A line break beat the right answer")
 
 
 def test_verdicts_on_explanations():
@@ -146,12 +151,19 @@ def test_every_wrong_answer_has_its_reason(tmp_path):
     lines = REASONS.read(run.entry("reasons").file(REASONS.name))
     account = ACCOUNT.read(run.entry("account").file(ACCOUNT.name))
     assert len(lines) == run.metrics("reasons")["wrong_answers"] > 0
+    answers = GENERATIONS.read(run.entry("answers").file(GENERATIONS.name))
     for line in lines:
         assert line["kind"] in KINDS
+        said, golds = (
+            answers[line["question"]],
+            [normalise(gold) for gold in answers[line["question"]]["aliases"]],
+        )
+        assert line["position"] == parting(said["tokens"], golds)
+        assert line["after"] == "".join(said["tokens"][: line["position"]])
         assert line["sentence"].endswith(".")
         total = sum(line["written"].values()) + line["constant"]
         assert total == pytest.approx(line["difference"], abs=1e-2)
-        rows = (account["question"] == line["question"]) & (account["position"] == 0)
+        rows = (account["question"] == line["question"]) & (account["position"] == line["position"])
         last = account["raw"][rows][-1]
         assert any(
             line["difference"] == pytest.approx(float(last[0] - other), abs=1e-3) for other in last[1:]

@@ -91,29 +91,27 @@ function scoreOf(question, key = "score") {
 async function questionPage(id, query) {
   const list = await questions(), question = list.byId.get(id);
   if (!question) return [section("Not found", note(`This page has no question ${id}.`), h("p", null, link("#/questions", "All questions")))];
-  const [record, named, index] = await Promise.all([details(question), block("tokens"), features()]);
+  const [record, vocabulary, index] = await Promise.all([details(question), block("tokens"), features()]);
   const other = list.byId.get(query.get("beside")) ?? (question.beside >= 0 ? list[question.beside] : null);
-  const beside = other && (await details(other)), tokens = { data: { ...named.data, ...beside?.texts, ...record.texts } };
+  const beside = other && (await details(other)), tokens = { data: { ...vocabulary.data, ...beside?.texts, ...record.texts } };
   const state = filterOf(query), kept = filterWords(state), some = selected(list, state), place = some.indexOf(question);
-  const wanted = Number(query.get("position") ?? 0);
-  const cell = record.cells.find((each) => each.position === wanted) ?? record.cells.find((each) => each.position === 0) ?? record.cells[0];
-  const first = record.cells.find((each) => each.position === 0) ?? cell;
-  const promoted = (layer, latent) => {
+  const at = (position) => record.cells.find((each) => each.position === position) ?? record.cells.find((each) => each.position === 0) ?? record.cells[0];
+  const parting = at(record.reason?.position ?? 0), cell = query.has("position") ? at(Number(query.get("position"))) : parting;
+  const named = (layer, latent) => {
     const at = index.place.get(`${layer}/${latent}`);
-    const words = at === undefined ? null : index.promoted[at];
-    return (at !== undefined && index.label[at]?.[0]) || (words?.length ? words.map(plain).join(" · ") : null);
+    return { label: index.label[at]?.[0] ?? `no label, ${layer}:${latent}`, tokens: (index.promoted[at] ?? []).map(visible).join(" ") };
   };
   const step = (by, words) => place >= 0 && some[place + by] && link(questionLink(some[place + by].id, undefined, kept), words);
   return [
     section(question.question,
       h("p", { class: "near" }, [step(-1, "← previous"), link(`#/questions${kept ? `?${kept}` : ""}`, some.length < list.length ? `the ${plural(some.length, "question")} of the list` : "all questions"), step(1, "next →")].filter(Boolean).flatMap((each, i) => (i ? [" · ", each] : [each]))),
-      verdict(question, record, first && contestants(record, record.cells, first, tokens.data), first?.account() ?? []),
+      verdict(question, record, parting && contestants(record, record.cells, parting, tokens.data), parting?.account() ?? []),
       tokensOf(question, record, kept)),
-    cell ? trajectorySection({ question, record, cell, tokens: tokens.data, promoted, kept }) : section("Trajectory", note("This run has no trajectories yet."), ...absentNote()),
-    takeOutForm(question, cell, promoted),
-    (!question.new || record.interventions) && later(() => interventionsSection(record, tokens.data, promoted)),
+    cell ? trajectorySection({ question, record, cell, tokens: tokens.data, named, kept }) : section("Trajectory", note("This run has no trajectories yet."), ...absentNote()),
+    takeOutForm(question, cell, named),
+    (!question.new || record.interventions) && later(() => interventionsSection(record, tokens.data, named)),
     later(() => contextsSection(record.contexts)),
-    cell && other && later(() => besideSection({ question, record, other, beside, cell, tokens: tokens.data, promoted, list })),
+    cell && other && later(() => besideSection({ question, record, other, beside, cell, tokens: tokens.data, named, list })),
     later(() => contributionsSection(record.explanation, list)),
     section("Asked as", h("pre", { class: "prompt" }, record.prompt), record.samples?.length > 0 && folded(`${plural(record.samples.length, "sampled answer")}`, h("ul", null, record.samples.map((text) => h("li", null, text)))),
       note(`Question ${question.id}; relation ${question.relation}; subject ${record.subject}; group ${record.group}${question.gold ? `; accepted answers: ${record.aliases?.join(", ") ?? question.gold}` : ""}.`)),
@@ -126,7 +124,7 @@ function verdict(question, record, rivals, account) {
   const said = [h("p", { class: "finding" }, `Asked “${question.question}”, the model said `, h("b", { class: "for" }, question.answer || "(nothing)"), ": ", outcome(question), judged, ".")];
   const found = account.length > 0 && decision(account);
   if (found) {
-    const by = found.by && (found.always ? null : [", where ", h("b", null, WRITER_WORDS[found.by]), ` wrote most of its lead over “${plain(rivals.opponentText)}”`]);
+    const by = found.by && (found.always || record.reason ? null : [", where ", h("b", null, WRITER_WORDS[found.by]), ` wrote most of its lead over “${plain(rivals.opponentText)}”`]);
     said.push(h("p", null, found.always ? `“${plain(rivals.saidText)}” leads the candidates in every layer.` : [`It was decided at layer ${found.layer} of ${account.at(-1).layer}: from there to the end “${plain(rivals.saidText)}” leads all candidates`, by, "."]));
   } else if (account.length) said.push(h("p", null, `“${plain(rivals.saidText)}” does not lead the candidates at the last layer: the answer was given, not chosen by the model.`));
   if (record.reason) said.push(h("p", null, record.reason.sentence));
@@ -158,7 +156,7 @@ function tokensOf(question, record, kept) {
     record.tokens.length > 6 && folded("Answer tokens as a table", table(["token", "risk", "label", "log-probability (nats)", "entropy (nats)"], record.tokens.map((token, i) => [visible(token), fixed(risks.get(i + 1)?.risk), labelled(i), fixed(record.logprobs?.[i]), fixed(record.entropies?.[i])]), { caption: "Answer tokens", numeric: [1, 3, 4] }))];
 }
 
-function trajectorySection({ question, record, cell, tokens, promoted, kept }) {
+function trajectorySection({ question, record, cell, tokens, named, kept }) {
   const rivals = contestants(record, record.cells, cell, tokens);
   const nodes = cell.nodes(), account = cell.account(), layers = cell.layers(), lens = cell.lens();
   const places = h("nav", { class: "choices", "aria-label": "Positions" }, record.cells.map((each) => h("a", { href: questionLink(question.id, each.position, kept), "aria-current": each === cell ? "true" : null },
@@ -166,14 +164,14 @@ function trajectorySection({ question, record, cell, tokens, promoted, kept }) {
   const drawn = nodes.filter((node) => node.place < LANES), every = new Set(nodes.map((node) => node.place)).size;
   const changes = leadChanges(account), token = (rank) => visible(rivals.text(rivals.leader(rank)));
   const list = changes.length > 0 && folded(`The lead changes ${plural(changes.length, "time")}`, h("ul", { class: "changes" }, changes.map((change) => h("li", null, `Layer ${change.layer}: from ${token(change.from)} to ${token(change.to)}.`))));
-  const picture = h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Trajectory, with a track a lane" }, trajectory({ nodes: drawn, account, lens, rivals, promoted, width: 1180, name: `Trajectory of ${question.question}` }));
+  const picture = h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Trajectory, with a track a lane" }, trajectory({ nodes: drawn, account, lens, rivals, named, width: 1180, name: `Trajectory of ${question.question}` }));
   picture.addEventListener("keydown", (event) => {
     const lane = event.target.closest?.(".lane");
     if (!lane || !["ArrowDown", "ArrowUp"].includes(event.key)) return;
     const all = [...picture.querySelectorAll(".lane")], next = all[all.indexOf(lane) + (event.key === "ArrowDown" ? 1 : -1)];
     if (next) { event.preventDefault(); next.focus(); }
   });
-  const all = every > LANES && h("button", { type: "button", class: "more", onclick: () => { picture.replaceChildren(trajectory({ nodes, account, lens, rivals, promoted, width: 1180, name: `Trajectory of ${question.question}` })); picture.nextElementSibling.replaceWith(savers(picture.firstChild)); all.remove(); } }, `Draw all ${every} tracks, not only the ${LANES} strongest`);
+  const all = every > LANES && h("button", { type: "button", class: "more", onclick: () => { picture.replaceChildren(trajectory({ nodes, account, lens, rivals, named, width: 1180, name: `Trajectory of ${question.question}` })); picture.nextElementSibling.replaceWith(savers(picture.firstChild)); all.remove(); } }, `Draw all ${every} tracks, not only the ${LANES} strongest`);
   const missing = rivals.right === undefined && question.label === 1 && cell.position <= 0 && rivals.list.length > 0;
   const layerRow = (row) => {
     const read = lens.find((each) => each.layer === row.layer), its = account.find((each) => each.layer === row.layer);
@@ -181,25 +179,25 @@ function trajectorySection({ question, record, cell, tokens, promoted, kept }) {
       its ? token(its.leader) : "–", ...["said", "right", "rival", "total", ...PARTS.map(([key]) => key), ...WRITERS.map(([key]) => key)].map((key) => fixed(its?.[key]))];
   };
   return section("How the answer came about", places,
-    h("p", null, "At ", cell.position < 0 ? "the end of the subject" : cell.position === 0 ? "the last prompt token" : "this token of the answer", ", layer by layer: ", account.length > 0 && "which candidate is ahead, what its lead is made of and who wrote it; ", "below, the strongest tracks. Each lane opens its latent; the number at its end is its largest effect, in logits, on the answer over its strongest rival, ", h("b", null, visible(rivals.strongestText)), "."),
+    h("p", null, "At ", cell.position < 0 ? "the end of the subject" : cell.position === 0 ? "the last prompt token" : "this token of the answer", ", layer by layer: ", account.length > 0 && "which candidate is ahead, what its lead is made of and who wrote it; ", "below, the strongest tracks. Each lane opens its latent, named by the tokens that it is active on where these tell it well; the number at its end is its largest effect, in logits, on the answer over its strongest rival, ", h("b", null, visible(rivals.strongestText)), "."),
     missing && note("No right answer is among the model’s candidates here, so none is drawn."), !account.length && run.absent.length > 0 && note("This run has no account of its answers yet: ghosttrack run makes it."),
     legendOfTrajectory(rivals, account), picture, all, list,
-    folded("Tracks as a table, with their features", () => trackTable(nodes, promoted)),
+    folded("Tracks as a table, with their features", () => trackTable(nodes, named)),
     layers.length > 0 && folded("Layers as a table", () => table(["layer", "latents", "births", "deaths", "entropy of the association (nats)", "SAE error", "lens reads", "its rank of the answer", "its log-probability of the answer (nats)", "its entropy (nats)", "in the lead", "log-probability among the candidates: the answer", "the right one", "the rival", "lead (logits)", ...PARTS.map(([, text]) => text), ...WRITERS.map(([, text]) => `written: ${text}`)],
       layers.map(layerRow), { caption: "Layers", numeric: [...Array(10).keys(), ...Array.from({ length: 14 }, (_, i) => i + 11)].filter((i) => i !== 6) })),
     rivals.list.length > 0 && folded("Candidate answers of the model", () => table(["token", "log-probability"], rivals.list.map((each) => [visible(rivals.text(each.token)), fixed(each.logprob)]), { caption: "Candidates", numeric: [1] })));
 }
 
 // What the model says with tracks taken out, and with as many other latents taken out at the same places.
-function interventionsSection(record, tokens, promoted) {
+function interventionsSection(record, tokens, named) {
   const rows = record.interventions;
   if (!rows?.length) return section("With tracks taken out", note("Not measured for this question. ", h("code", null, "ghosttrack intervene"), " measures it: it takes a track out and lets the model go on."));
   const nameOf = (row) => {
-    if (row.kind === "set") return `the ${row.size} of largest predicted effect`;
+    if (row.kind === "set") return row.size === 1 ? "the track of largest predicted effect" : `the ${row.size} of largest predicted effect`;
     const nodes = (record.cells.find((cell) => cell.position === row.position)?.nodes() ?? []).filter((node) => node.track === row.track);
     const loudest = nodes.length && nodes.reduce((best, node) => (node.activation > best.activation ? node : best));
     const words = `track ${row.track}, ${row.position < 0 ? "subject" : "last prompt token"}`;
-    return loudest ? [link(featureLink(loudest.layer, loudest.latent), promoted(loudest.layer, loudest.latent) ?? `latent ${loudest.layer}:${loudest.latent}`), ` (${words})`] : words;
+    return loudest ? [link(featureLink(loudest.layer, loudest.latent), named(loudest.layer, loudest.latent).label), ` (${words})`] : words;
   };
   const most = Math.max(...rows.flatMap((row) => [Math.abs(row.drop ?? 0), Math.abs(row.control_drop ?? 0)]), 1e-9);
   const bar = (value, kind, y) => value !== null && s("rect", { class: kind, x: Math.min(50, 50 + (value / most) * 48), y, width: Math.max((Math.abs(value) / most) * 48, 0.5), height: 5 });
@@ -235,18 +233,18 @@ function contextsSection(found) {
 }
 
 // Another question beside this one: the nearest of its relation that went the other way, or any that is chosen.
-function besideSection({ question, record, other, beside, cell, tokens, promoted, list }) {
+function besideSection({ question, record, other, beside, cell, tokens, named, list }) {
   const its = beside.cells.find((each) => each.position === cell.position) ?? beside.cells.find((each) => each.position === 0);
   if (!its) return null;
-  const chosen = list[question.beside] !== other, rivals = contestants(beside, beside.cells, its, tokens);
+  const chosen = list[question.beside] !== other, own = contestants(record, record.cells, cell, tokens), rivals = contestants(beside, beside.cells, its, tokens);
   const input = h("input", { list: "others", size: 36, placeholder: "id of a question", "aria-label": "Another question to set beside this one", onchange: (event) => { if (list.byId.has(event.target.value)) location.hash = `${questionLink(question.id, cell.position)}&beside=${encodeURIComponent(event.target.value)}`; } });
   const options = h("datalist", { id: "others" });
   input.addEventListener("focus", () => options.replaceChildren(...list.filter((each) => each.relation === question.relation).slice(0, 200).map((each) => h("option", { value: each.id }, each.question))), { once: true });
   return section(chosen ? "Beside it" : other.label === 0 ? "The nearest question that went right" : "The nearest question that went wrong",
     h("p", null, chosen ? "" : question.same_relation ? "Of the same relation: " : "Its relation has none; of another: ", link(questionLink(other.id, its.position), other.question), " → ", h("b", null, other.answer), " ", outcome(other), probabilityOf(other) !== null && [", probability of being wrong ", scoreOf(other)], ". Its page has its tables."),
     h("div", { class: "pair" },
-      h("div", null, h("h3", null, question.question), trajectory({ nodes: cell.nodes().filter((node) => node.place < LANES), account: cell.account(), lens: cell.lens(), rivals: contestants(record, record.cells, cell, tokens), promoted, width: 580, labels: false, name: `Trajectory of ${question.question}` })),
-      h("div", null, h("h3", null, other.question), trajectory({ nodes: its.nodes().filter((node) => node.place < LANES), account: its.account(), lens: its.lens(), rivals, promoted, width: 580, labels: false, name: `Trajectory of ${other.question}` }))),
+      h("div", null, h("h3", null, question.question), legendOfContestants(own), trajectory({ nodes: cell.nodes().filter((node) => node.place < LANES), account: cell.account(), lens: cell.lens(), rivals: own, named, width: 580, labels: false, name: `Trajectory of ${question.question}` })),
+      h("div", null, h("h3", null, other.question), legendOfContestants(rivals), trajectory({ nodes: its.nodes().filter((node) => node.place < LANES), account: its.account(), lens: its.lens(), rivals, named, width: 580, labels: false, name: `Trajectory of ${other.question}` }))),
     h("p", { class: "note" }, "Set another one beside it: ", input, options));
 }
 

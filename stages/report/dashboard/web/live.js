@@ -36,11 +36,11 @@ async function askPage() {
 }
 
 // Tracks of this position, the strongest on the answer first, to be taken out while the model answers again.
-function takeOutForm(question, cell, promoted) {
+function takeOutForm(question, cell, named) {
   if (!served || !cell || cell.position > 0) return null;
   const { lanes } = lanesOf(cell.nodes()), by = (lane) => Math.abs(lane.peak.effect ?? 0);
   if (!lanes.length) return null;
-  const words = (lane) => `${promoted(lane.loudest.layer, lane.loudest.latent) ?? `latent ${lane.loudest.layer}:${lane.loudest.latent}`} (track ${lane.track}, layers ${lane.birth}–${lane.death}, ${fixed(lane.peak.effect, 2, true)} logits)`;
+  const words = (lane) => `${named(lane.loudest.layer, lane.loudest.latent).label} (track ${lane.track}, layers ${lane.birth}–${lane.death}, ${fixed(lane.peak.effect, 2, true)} logits)`;
   const choice = h("select", { multiple: true, size: 8, required: true }, [...lanes].sort((a, b) => by(b) - by(a)).map((lane) => h("option", { value: lane.track }, words(lane))));
   const found = h("div"), form = h("form", { class: "filters takeout" }, h("label", { class: "find" }, "Tracks ", choice), h("button", { type: "submit" }, "Take them out"));
   const status = working(form, "The model answers without them, and without as much of others.", async () => {

@@ -51,7 +51,7 @@ function methodsSection(found, split, number) {
     forest({ title: `AUROC, ${share(found.confidence, 0)} intervals`, xLabel: "AUROC", guide: [{ x: 0.5, text: "chance" }],
       rows: ordered.map((method) => ({ name: methodTitle(found, method.name), kind: method.kind, values: [method.figures.auroc, method.figures.auroc_within_relation] })) }),
     table(["method", "sees tracks", ...METRICS.map(([, name]) => name)], shown.map((method) => [
-      h("span", { title: description(method.name) }, methodTitle(found, method.name)), method.kind === "detector" ? "yes" : "no",
+      h("span", { class: "name", title: description(method.name) }, methodTitle(found, method.name)), method.kind === "detector" ? "yes" : "no",
       ...METRICS.map(([key]) => figure("final_report.json", `/splits/${number}/methods/${method.i}/figures/${key}`))]),
       { caption: `Methods on ${split.title}`, numeric: METRICS.map((_, i) => i + 2) }),
     folded("What the methods are", h("dl", null, found.methods.map((each) => [h("dt", null, each.title), h("dd", null, each.description, each.signals.length > 0 && ` Sees: ${each.signals.join(", ")}.`)]))));
@@ -85,7 +85,7 @@ function ladderSection(found, split, number) {
   return section("Associations compared", note("The same latents and the same signals with other associations between layers. Tracking helps only where an association beats none and random association."),
     forest({ title: "AUROC by association", xLabel: "AUROC", rows: rungs.map((rung) => ({ name: rung.card?.title ?? rung.name, kind: "detector", values: [rung.figures.auroc, rung.figures.auroc_within_relation] })) }),
     table(["association", "what it is", "AUROC", "AUROC within relation", "F1"], rungs.map((rung) => [rung.card?.title ?? rung.name, rung.card?.description ?? "",
-      ...["auroc", "auroc_within_relation", "f1"].map((key) => figure("final_report.json", `/splits/${number}/methods/${rung.i}/figures/${key}`))]), { caption: "Ladder", numeric: [2, 3, 4] }));
+      ...["auroc", "auroc_within_relation", "f1"].map((key) => figure("final_report.json", `/splits/${number}/methods/${rung.i}/figures/${key}`))]), { caption: "Associations", numeric: [2, 3, 4] }));
 }
 
 function comparisonsSection(found, split, number) {

@@ -11,12 +11,25 @@ function standalone(picture) {
   };
   inline(picture, copy);
   inline(document.querySelector("svg.unseen defs"), patterns);
-  const [, , width, height] = picture.getAttribute("viewBox").split(" ").map(Number);
-  fill(copy, { xmlns: SVG, width, height }, []);
-  copy.prepend(patterns, s("rect", { width, height, fill: getComputedStyle(document.body).backgroundColor }));
+  const [, , width, drawn] = picture.getAttribute("viewBox").split(" ").map(Number), around = picture.closest("figure, .pair > div, section"), TOP = 28;
+  const text = (words, x, y, more) => s("text", { x, y, "font-family": "sans-serif", "font-size": 13, "text-anchor": "start", fill: getComputedStyle(document.body).color, ...more }, words);
+  // The page's words about it are beside it: its title goes above, its legend below.
+  copy.append(text(around?.querySelector("figcaption")?.textContent ?? picture.getAttribute("aria-label").split(": ")[0], 8, 10 - TOP, { "font-weight": 600, "font-size": 15 }));
+  let x = 8, y = drawn + 6;
+  for (const entry of around?.querySelectorAll(".legend li") ?? []) {
+    const wide = 56 + 7.6 * entry.textContent.length;
+    if (x > 8 && x + wide > width) [x, y] = [8, y + 20];
+    const sign = entry.querySelector("svg").cloneNode(true);
+    inline(entry.querySelector("svg"), sign);
+    copy.append(fill(sign, { x, y }, []), text(entry.textContent, x + 40, y + 11));
+    x += wide;
+  }
+  const height = TOP + (y > drawn + 6 || x > 8 ? y + 22 : drawn);
+  fill(copy, { xmlns: SVG, width, height, viewBox: `0 ${-TOP} ${width} ${height}` }, []);
+  copy.prepend(patterns, s("rect", { y: -TOP, width, height, fill: getComputedStyle(document.body).backgroundColor }));
   // tokens may hold characters that XML does not allow
-  const text = new XMLSerializer().serializeToString(copy).replace(/[^\t\n\r\x20-\uD7FF\uE000-\uFFFD\u{10000}-\u{10FFFF}]/gu, "\uFFFD");
-  return { text, width, height };
+  const written = new XMLSerializer().serializeToString(copy).replace(/[^\t\n\r\x20-\uD7FF\uE000-\uFFFD\u{10000}-\u{10FFFF}]/gu, "\uFFFD");
+  return { text: written, width, height };
 }
 
 function download(blob, name) {

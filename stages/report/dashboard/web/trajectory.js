@@ -67,8 +67,8 @@ function decision(account) {
   return { layer: account[at].layer, by, always: at === 0 };
 }
 
-// options: {nodes, account, lens, rivals, promoted(layer, latent), width, labels, name}
-function trajectory({ nodes, account, lens, rivals, promoted, width, name, labels = true }) {
+// options: {nodes, account, lens, rivals, named(layer, latent) -> {label, tokens}, width, labels, name}
+function trajectory({ nodes, account, lens, rivals, named, width, name, labels = true }) {
   const all = [...new Set([...account, ...lens, ...nodes].map((row) => row.layer))].sort((a, b) => a - b);
   const { lanes, strongest, loudest } = nodes.length ? lanesOf(nodes) : { lanes: [], strongest: 1, loudest: 1 };
   const left = labels ? 176 : 58, right = labels ? 84 : 14, begin = d3.scaleBand(all, [left, width - right]), step = begin.bandwidth();
@@ -87,7 +87,7 @@ function trajectory({ nodes, account, lens, rivals, promoted, width, name, label
     frame.title("tracks", frame.y + 10);
     frame.y += 18;
   }
-  for (const lane of lanes) parts.push(laneOf(lane, frame, { all, strongest, loudest, rivals, promoted }));
+  for (const lane of lanes) parts.push(laneOf(lane, frame, { all, strongest, loudest, rivals, named }));
   frame.y += 4;
   if (!lanes.length) { parts.push(s("text", { class: "label", x: left, y: frame.y + 14 }, "no tracks here")); frame.y += 22; }
   for (const change of leadChanges(account)) {
@@ -157,10 +157,10 @@ function writerRows(frame, account, rivals) {
   ], { y: { domain: told.map(({ text }) => text), padding: 0, round: false, axis: null } });
 }
 
-function laneOf(lane, frame, { all, strongest, loudest, rivals, promoted }) {
+function laneOf(lane, frame, { all, strongest, loudest, rivals, named }) {
   const { px, labels, width, left, right } = frame, middle = frame.y + LANE / 2;
   const kind = (effect) => kindOfSide(sideOf(effect, strongest), rivals);
-  const group = s(labels ? "a" : "g", { class: `lane ${lane.side}`, href: labels ? featureLink(lane.loudest.layer, lane.loudest.latent) : null, "data-track": lane.track, "aria-label": labels ? laneWords(lane, promoted) : null });
+  const group = s(labels ? "a" : "g", { class: `lane ${lane.side}`, href: labels ? featureLink(lane.loudest.layer, lane.loudest.latent) : null, "data-track": lane.track, "aria-label": labels ? laneWords(lane, named) : null });
   if (labels) group.append(s("rect", { class: "ground", x: 0, y: middle - LANE / 2, width, height: LANE }));
   const thick = (node) => 1.5 + (LANE - 5) * Math.sqrt(node.activation / loudest);
   lane.nodes.forEach((node, j) => {
@@ -178,7 +178,8 @@ function laneOf(lane, frame, { all, strongest, loudest, rivals, promoted }) {
   if (first.layer !== all[0]) group.append(s("circle", { class: "birth", cx: px(first.layer), cy: middle, r: labels ? 3.6 : 2.6 }, s("title", null, `born in layer ${first.layer}, posterior ${fixed(first.posterior)}`)));
   if (last.layer !== all.at(-1)) group.append(s("path", { class: "death", d: `M${px(last.layer) + 5},${middle - 5}l0,10` }, s("title", null, `ends in layer ${last.layer}`)));
   if (labels) {
-    group.append(s("text", { class: "lanelabel", x: left - 8, y: middle + 4, "text-anchor": "end" }, shorten(promoted(lane.loudest.layer, lane.loudest.latent) ?? `latent ${lane.loudest.layer}:${lane.loudest.latent}`, 22)));
+    const { label, tokens } = named(lane.loudest.layer, lane.loudest.latent);
+    group.append(s("text", { class: "lanelabel", x: left - 8, y: middle + 4, "text-anchor": "end" }, shorten(label, 22), s("title", null, `${label}; promotes ${tokens}`)));
     group.append(s("text", { class: "tick", x: width - right + 6, y: middle + 4 }, fixed(lane.peak.effect, 3, true)));
   }
   frame.y += LANE;
@@ -204,18 +205,20 @@ function pictureWords(lanes, all, account, rivals) {
   return `${plural(lanes.length, "track")} over ${plural(all.length, "layer")}, ${sides.join(", ")}; they live ${fixed(mean, 1)} layers on average.${ending}`;
 }
 
-function laneWords(lane, promoted) {
-  const words = promoted(lane.loudest.layer, lane.loudest.latent);
-  return `track ${lane.track}${words ? `, ${words}` : ""}, ${SIDE_WORDS[lane.side]}, layers ${lane.birth} to ${lane.death}, ` +
+function laneWords(lane, named) {
+  return `track ${lane.track}, ${named(lane.loudest.layer, lane.loudest.latent).label}, ${SIDE_WORDS[lane.side]}, layers ${lane.birth} to ${lane.death}, ` +
     `strongest activation ${fixed(lane.loudest.activation)} in layer ${lane.loudest.layer}, largest effect ${fixed(lane.peak.effect, 3, true)} in layer ${lane.peak.layer}`;
 }
 
+const item = (picture, ...words) => h("li", null, picture, ...words);
+const contestantItems = (rivals) => [
+  item(swatch("for"), "said: ", h("b", null, visible(rivals.saidText))),
+  rivals.right !== undefined && item(swatch("right"), "dotted: right, ", h("b", null, visible(rivals.text(rivals.right)))),
+  rivals.rival !== undefined && item(swatch("against"), "hatched: strongest wrong rival, ", h("b", null, visible(rivals.text(rivals.rival))))];
+const legendOfContestants = (rivals) => h("ul", { class: "legend" }, contestantItems(rivals));
+
 function legendOfTrajectory(rivals, account) {
-  const item = (picture, ...words) => h("li", null, picture, ...words);
-  return h("ul", { class: "legend" },
-    item(swatch("for"), "said: ", h("b", null, visible(rivals.saidText))),
-    rivals.right !== undefined && item(swatch("right"), "dotted: right, ", h("b", null, visible(rivals.text(rivals.right)))),
-    rivals.rival !== undefined && item(swatch("against"), "hatched: strongest wrong rival, ", h("b", null, visible(rivals.text(rivals.rival)))),
+  return h("ul", { class: "legend" }, contestantItems(rivals),
     account.length > 0 && item(swatch("other"), "another candidate"),
     account.some((row) => row.total !== null) && PARTS.map(([key, text]) => item(swatch(key), text)),
     item(mark(s("path", { fill: ink("neither"), "fill-opacity": 0.8, d: "M0,6L34,1L34,13L0,8Z" })), "a track: width is activation, strength the link posterior (outlined below 0.5), colour whom it speaks for"),
@@ -225,14 +228,14 @@ function legendOfTrajectory(rivals, account) {
 }
 
 // The tracks as a table, with links to their features.
-function trackTable(nodes, promoted) {
+function trackTable(nodes, named) {
   if (!nodes.length) return null;
   const { lanes } = lanesOf(nodes);
-  return table(["track", "promotes", "side", "layers", "existence", "largest effect", "latents (layer: latent, activation, link posterior)"],
+  return table(["track", "active on", "promotes", "side", "layers", "existence", "largest effect", "latents (layer: latent, activation, link posterior)"],
     lanes.map((lane) => [
-      lane.track, promoted(lane.loudest.layer, lane.loudest.latent) ?? "–", SIDE_WORDS[lane.side], `${lane.birth}–${lane.death}`,
+      lane.track, ...Object.values(named(lane.loudest.layer, lane.loudest.latent)), SIDE_WORDS[lane.side], `${lane.birth}–${lane.death}`,
       fixed(Math.max(...lane.nodes.map((node) => node.existence ?? 0))), `${fixed(lane.peak.effect, 3, true)} in layer ${lane.peak.layer}`,
       h("span", { class: "chain" }, lane.nodes.map((node, i) => [i ? " → " : "", link_(node), ` ${fixed(node.activation)}${i ? ` (${fixed(node.posterior)})` : ""}`])),
-    ]), { caption: "Tracks at this position", numeric: [0, 4, 5] });
+    ]), { caption: "Tracks at this position", numeric: [0, 5, 6] });
 }
 const link_ = (node) => link(featureLink(node.layer, node.latent), `${node.layer}:${node.latent}`);
