@@ -29,7 +29,7 @@ from ghosttrack.common.formats.evidence import EVIDENCE
 from ghosttrack.common.formats.questions import QUESTIONS
 from ghosttrack.common.formats.scores import MAIN_SPLIT, SCORE_TABLE
 from ghosttrack.common.maths.bootstrap import group_weights, interval
-from ghosttrack.common.maths.metrics import auroc_by_block, ones
+from ghosttrack.common.maths.metrics import auroc_by_block
 from ghosttrack.common.models.language_model import LanguageModel, load_language_model
 from ghosttrack.common.models.prompts import encode
 from ghosttrack.stages.detect.features.contexts import ANCHOR, context_features
@@ -70,7 +70,7 @@ def compared(
 ) -> dict[str, Any]:
     """Of each score its AUROC, pooled and within relations, and its difference with its interval to `contexts`, or to `anchored`
     of those that are joined to the trained score."""
-    weights = np.concatenate([ones(len(labels)), group_weights(groups, RESAMPLES, 0)])
+    weights = group_weights(groups, RESAMPLES, 0)
     codes = np.unique(list(relation), return_inverse=True)[1]
     values = {
         name: {

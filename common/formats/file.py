@@ -109,7 +109,10 @@ class Lines(File):
 
     def read(self, path: Path) -> list[dict[str, Any]]:
         """Every record, an object each. Raises CorruptInputError naming the line."""
-        records = []
+        return list(self.each(path))
+
+    def each(self, path: Path) -> Iterator[dict[str, Any]]:
+        """The same one after another."""
         with whole(path, f"run {self.stage} again", self.name), path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
                 try:
@@ -120,13 +123,12 @@ class Lines(File):
                     ) from error
                 if not isinstance(record, dict):
                     raise CorruptInputError(f"{path} line {number} is no JSON object; run {self.stage} again")
-                records.append(record)
-        return records
+                yield record
 
     def read_as(self, path: Path, kind: type[Model]) -> list[Model]:
         """The same as records of a kind. Raises CorruptInputError naming the line and the key."""
         records = []
-        for number, content in enumerate(self.read(path), start=1):
+        for number, content in enumerate(self.each(path), start=1):
             try:
                 records.append(kind.model_validate(content))
             except ValidationError as error:

@@ -24,12 +24,16 @@ class Interval(NamedTuple):
     high: float | None = None
 
 
-def group_weights(groups: ArrayLike, resamples: int, seed: int) -> Floats:
-    """How often each row is drawn in each resample, [resamples, n_rows]; rows of a group are drawn together."""
+def group_weights(groups: ArrayLike, resamples: int, seed: int) -> NDArray[np.uint8]:
+    """How often each row is drawn in each resample, [1 + resamples, n_rows], the sample itself first; rows of a group are drawn
+    together. In bytes: thousands of resamples of 100,000 rows are to be held. (A group that is drawn 256 times counts as 255.)"""
     codes = np.unique(np.asarray(groups), return_inverse=True)[1]
     n_groups = int(codes.max()) + 1
-    drawn = np.random.default_rng(seed).multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=resamples)
-    return drawn[:, codes].astype(np.float64)
+    random, chances = np.random.default_rng(seed), np.full(n_groups, 1 / n_groups)
+    weights = np.ones((1 + resamples, len(codes)), dtype=np.uint8)
+    for row in weights[1:]:
+        row[:] = np.minimum(random.multinomial(n_groups, chances), 255)[codes]
+    return weights
 
 
 def interval(values: Floats, confidence: float) -> Interval:

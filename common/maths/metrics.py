@@ -1,7 +1,7 @@
 """Figures of merit for scores that say how likely an answer is wrong.
 
-Every function takes `weights`, a weight a row in each of B resamples ([B, n]), and returns B values, so that two
-thousand bootstrap replicates cost a few matrix operations and a point estimate is the case of one row of ones.
+Every function takes `weights`, a weight a row in each of B resamples ([B, n], of any type of number), and returns B values, so
+that two thousand bootstrap replicates cost a few matrix operations and a point estimate is the case of one row of ones.
 Label 1 (wrong) is the positive class; a higher score means more likely wrong. Definitions: Fawcett 2006 (ROC), Davis
 and Goadrich 2006 (average precision as a sum over distinct thresholds), Naeini et al. 2015 (ECE), Geifman, Uziel and
 El-Yaniv 2019 (risk–coverage), Malinin and Gales 2021 and lm-polygraph (prediction rejection). Not here: resampling
@@ -18,8 +18,10 @@ from scipy.special import digamma
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Weights = NDArray[np.uint8] | Floats
 
 _VALUES_AT_ONCE = 40_000  # rows x resamples worked on together: a dozen arrays of them fit the cache
+_FACTORS_AT_ONCE = 1 << 22  # of a matrix of weights that is multiplied
 
 
 class RankMetrics(NamedTuple):
@@ -54,7 +56,7 @@ def ones(n_rows: int) -> Floats:
     return np.ones((1, n_rows))
 
 
-def rank_metrics(labels: ArrayLike, scores: ArrayLike, weights: Floats) -> RankMetrics:
+def rank_metrics(labels: ArrayLike, scores: ArrayLike, weights: Weights) -> RankMetrics:
     """All threshold-free metrics.
 
     labels: [n] 0/1; scores: [n] finite; weights: [B, n] counts of each row. AUROC and average precision equal
@@ -64,7 +66,7 @@ def rank_metrics(labels: ArrayLike, scores: ArrayLike, weights: Floats) -> RankM
     order = np.argsort(-s, kind="stable")
     y, starts = y[order], _run_starts(s[order])
     parts = [
-        _rank_metrics_of_sorted(y, starts, weights[rows].take(order, axis=1))
+        _rank_metrics_of_sorted(y, starts, weights[rows].take(order, axis=1).astype(np.float64))
         for rows in _batches(weights.shape)
     ]
     return RankMetrics(*(np.concatenate(column) for column in zip(*parts, strict=True)))
@@ -146,7 +148,7 @@ def auroc(labels: ArrayLike, scores: ArrayLike) -> float:
     return float(rank_metrics(y, scores, ones(len(y))).auroc[0])
 
 
-def auroc_by_block(labels: ArrayLike, scores: ArrayLike, blocks: ArrayLike, weights: Floats) -> Floats:
+def auroc_by_block(labels: ArrayLike, scores: ArrayLike, blocks: ArrayLike, weights: Weights) -> Floats:
     """AUROC inside each block (relation) of each resample.
 
     blocks: [n] block number 0…m−1, none empty; returns [B, m], NaN where a block lacks a class in a resample.
@@ -158,7 +160,7 @@ def auroc_by_block(labels: ArrayLike, scores: ArrayLike, blocks: ArrayLike, weig
     first_run = np.searchsorted(starts, _run_starts(b))
     results = []
     for rows in _batches(weights.shape):
-        w = weights[rows].take(order, axis=1)
+        w = weights[rows].take(order, axis=1).astype(np.float64)
         d_tp, d_all = _by_run(w * y, starts), _by_run(w, starts)
         d_fp = d_all - d_tp
         before = np.cumsum(d_tp, axis=1) - d_tp
@@ -171,25 +173,25 @@ def auroc_by_block(labels: ArrayLike, scores: ArrayLike, blocks: ArrayLike, weig
     return np.concatenate(results)
 
 
-def decision_metrics(labels: ArrayLike, predicted: ArrayLike, weights: Floats) -> DecisionMetrics:
+def decision_metrics(labels: ArrayLike, predicted: ArrayLike, weights: Weights) -> DecisionMetrics:
     """Precision, recall, F1 and accuracy of 0/1 decisions (1 = called wrong); labels, predicted: [n]."""
     y, p = np.asarray(labels, dtype=np.float64), np.asarray(predicted, dtype=np.float64)
     tp, called, positives, correct, total = (
-        weights @ np.stack([y * p, p, y, y == p, np.ones_like(y)], axis=1)
+        weighted(weights, np.stack([y * p, p, y, y == p, np.ones_like(y)], axis=1))
     ).T
     with np.errstate(invalid="ignore", divide="ignore"):
         return DecisionMetrics(tp / called, tp / positives, 2 * tp / (called + positives), correct / total)
 
 
-def brier(labels: ArrayLike, probabilities: ArrayLike, weights: Floats) -> Floats:
+def brier(labels: ArrayLike, probabilities: ArrayLike, weights: Weights) -> Floats:
     """Mean squared error of the probability of being wrong, [B]; 0 is perfect."""
     y, p = np.asarray(labels, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
-    return np.asarray(weights @ (p - y) ** 2 / weights.sum(axis=1))
+    return weighted(weights, (p - y) ** 2) / weights.sum(axis=1)
 
 
-def brier_skill(labels: ArrayLike, probabilities: ArrayLike, weights: Floats) -> Floats:
+def brier_skill(labels: ArrayLike, probabilities: ArrayLike, weights: Weights) -> Floats:
     """1 − Brier / Brier of always saying the resample's share of wrong answers, [B]; NaN where a class is missing."""
-    share = weights @ np.asarray(labels, dtype=np.float64) / weights.sum(axis=1)
+    share = weighted(weights, np.asarray(labels, dtype=np.float64)) / weights.sum(axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         skill = 1 - brier(labels, probabilities, weights) / (share * (1 - share))
     return np.where(np.isfinite(skill), skill, np.nan)
@@ -205,17 +207,17 @@ def equal_mass_bins(probabilities: ArrayLike, n_bins: int = 15) -> Ints:
 
 
 def expected_calibration_error(
-    labels: ArrayLike, probabilities: ArrayLike, weights: Floats, n_bins: int = 15
+    labels: ArrayLike, probabilities: ArrayLike, weights: Weights, n_bins: int = 15
 ) -> Floats:
     """Σ_b (n_b / n) · |share wrong − mean probability| over equal-mass bins, [B]; bins are those of the full sample."""
     y, p = np.asarray(labels, dtype=np.float64), np.asarray(probabilities, dtype=np.float64)
     bins = equal_mass_bins(p, n_bins)
     gaps = np.zeros((len(y), int(bins.max(initial=0)) + 1))
     gaps[np.arange(len(y)), bins] = y - p
-    return np.asarray(np.abs(weights @ gaps).sum(axis=1) / weights.sum(axis=1))
+    return np.asarray(np.abs(weighted(weights, gaps)).sum(axis=1) / weights.sum(axis=1))
 
 
-def calibration_error_by_chance(probabilities: ArrayLike, weights: Floats) -> Floats:
+def calibration_error_by_chance(probabilities: ArrayLike, weights: Weights) -> Floats:
     """What the ECE of exact probabilities is on average, [B]: labels fall as they say, and a bin's share strays from its mean.
 
     A bin's Σ(y − p) has variance Σp(1 − p), and the mean of |z| of a normal z is √(2/π) of its deviation.
@@ -224,7 +226,7 @@ def calibration_error_by_chance(probabilities: ArrayLike, weights: Floats) -> Fl
     bins = equal_mass_bins(p)
     variance = np.zeros((len(p), int(bins.max(initial=0)) + 1))
     variance[np.arange(len(p)), bins] = p * (1 - p)
-    return np.asarray(np.sqrt(2 / np.pi * (weights @ variance)).sum(axis=1) / weights.sum(axis=1))
+    return np.asarray(np.sqrt(2 / np.pi * weighted(weights, variance)).sum(axis=1) / weights.sum(axis=1))
 
 
 def best_f1_threshold(labels: ArrayLike, scores: ArrayLike) -> float:
@@ -241,9 +243,16 @@ def best_f1_threshold(labels: ArrayLike, scores: ArrayLike) -> float:
     return float(s[best] if best + 1 == len(s) else (s[best] + s[best + 1]) / 2)
 
 
-def _batches(shape: tuple[int, ...]) -> list[slice]:
+def weighted(weights: Weights, values: Floats) -> Floats:
+    """weights @ values in float64, some resamples at a time. values: [n] or [n, k]."""
+    batches = _batches(weights.shape, _FACTORS_AT_ONCE)
+    # Column by column in memory: in which order BLAS adds up, and so the last digit, depends on it.
+    return np.concatenate([weights[rows].astype(np.float64, order="F") @ values for rows in batches])
+
+
+def _batches(shape: tuple[int, ...], values: int = _VALUES_AT_ONCE) -> list[slice]:
     """Slices over resamples that keep the working set small."""
-    step = max(1, _VALUES_AT_ONCE // max(1, shape[1]))
+    step = max(1, values // max(1, shape[1]))
     return [slice(start, start + step) for start in range(0, shape[0], step)]
 
 

@@ -26,6 +26,9 @@ HALF = 30
 """Training answers of a relation that halve that."""
 NEIGHBOURS = 10
 """The training answer whose distance counts: the so-many-th nearest one."""
+MOST_KEPT = 16_384
+"""Training answers that are kept to compare with, evenly drawn."""
+ROWS_AT_ONCE = 2048
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Novelty:
 
     mean: Singles
     rate: Singles
-    place: Singles  # [n, d] training rows, standardised
+    place: Singles  # [at most MOST_KEPT, d] training rows, standardised
     usual: float
 
     def weight(self, values: Floats) -> Floats:
@@ -48,7 +51,8 @@ def fit_novelty(values: Floats, inner: Ints) -> Novelty:
     """How far training answers usually are from each other, to judge new ones by. values: [n, d] columns of the
     training rows, held out as the trained score's are; inner: [n]."""
     standardiser = Standardiser.fit(values)
-    place = _standard(*standardiser, values)
+    kept = evenly(len(values), MOST_KEPT)
+    place, inner = _standard(*standardiser, values[kept]), inner[kept]
     distances = np.concatenate(
         [_nearest(place[inner == fold], place[inner != fold]) for fold in np.unique(inner)]
     )
@@ -65,9 +69,20 @@ def _standard(mean: Singles, rate: Singles, values: Floats) -> Singles:
 
 def _nearest(z: Singles, place: Singles) -> Floats:
     """Distance to the NEIGHBOURS-th nearest row of `place`, or the farthest of fewer, [n]."""
-    squares = (z**2).sum(axis=1)[:, None] - 2 * z @ place.T + (place**2).sum(axis=1)
-    at = min(NEIGHBOURS, len(place)) - 1
-    return np.sqrt(np.maximum(np.partition(squares, at, axis=1)[:, at], 0.0)).astype(np.float64)
+    at, own = min(NEIGHBOURS, len(place)) - 1, (place**2).sum(axis=1)
+    found = np.zeros(len(z))
+    for start in range(0, len(z), ROWS_AT_ONCE):
+        part = z[start : start + ROWS_AT_ONCE]
+        squares = (part**2).sum(axis=1)[:, None] - 2 * part @ place.T + own
+        found[start : start + ROWS_AT_ONCE] = np.sqrt(
+            np.maximum(np.partition(squares, at, axis=1)[:, at], 0.0)
+        )
+    return found
+
+
+def evenly(count: int, most: int) -> slice:
+    """So many of the rows at most."""
+    return slice(None, None, max(1, -(-count // most)))
 
 
 def counted(relations: Sequence[str]) -> dict[str, int]:

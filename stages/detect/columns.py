@@ -112,8 +112,7 @@ def fit_experts(
 
     data: of the training rows; labels, inner: [n]. tables: signals scored by a ridge regression.
     """
-    rows = np.arange(len(data))
-    probes, cells = fit_probes(data.states, rows, labels, inner)
+    probes, cells = fit_probes(data.states, labels, inner)
     ensemble, ensemble_scores = fit_linear(cells, labels, inner)
     habits, habit_columns = fit_habits(data.asked, data.tokens, data.logprobs, labels, inner)
     linear = {name: fit_linear(data.tables[name].values, labels, inner) for name in tables}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -92,7 +93,9 @@ class Decided(NamedTuple):
 
 def fit_side(data: Data, labels: Floats, fold: Fold) -> Side:
     """Everything that a fold's training side teaches, applied to its test side. data, labels: of all questions."""
-    train, test = data.of(fold.train), data.of(fold.test)
+    own_tables = {name: table for name, table in data.tables.items() if not name.startswith("rung/")}
+    scored = replace(data, tables=own_tables)
+    train, test = scored.of(fold.train), scored.of(fold.test)
     own = labels[fold.train]
     experts, columns, cells = fit_experts(
         train, own, fold.inner, [name for name in TABLES if name in data.tables]

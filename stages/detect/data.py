@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
-from ghosttrack.stages.detect.evidence import AnsweredQuestion, States
+from ghosttrack.stages.detect.evidence import AnsweredQuestion, PlacedStates
 from ghosttrack.stages.detect.features.table import FeatureTable
 
 Floats = NDArray[np.float64]
@@ -23,7 +23,7 @@ class Data:
     asked: list[AnsweredQuestion]
     layers: list[int]
     tables: dict[str, FeatureTable]  # signal → features; the ladder's as "rung/<name>"
-    states: States  # [n, 4, n_layers, d_model]
+    states: PlacedStates
     latents: csr_matrix | None  # [n, n_layers · d_hidden]; None where only the token signals are wanted
     tokens: Ints  # [n, m] candidates for the first answer token
     logprobs: Floats  # [n, m]
@@ -38,7 +38,7 @@ class Data:
             [self.asked[row] for row in rows],
             self.layers,
             {name: FeatureTable(table.values[rows], table.names) for name, table in self.tables.items()},
-            self.states[rows],
+            self.states.of(rows),
             None if self.latents is None else self.latents[rows],
             self.tokens[rows],
             self.logprobs[rows],

@@ -6,13 +6,16 @@ such a position (its subject is not in the prompt, its answer has no tokens) has
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from ghosttrack.common.errors import CorruptInputError, NumericError
+from ghosttrack.common.files import take_room
 from ghosttrack.common.formats.answers import Answer
 from ghosttrack.common.maths.text import normalise
 
@@ -20,6 +23,8 @@ Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 States = NDArray[np.float16] | NDArray[np.float32]
 """As `track` stored them."""
+Stored = Path | States
+"""A file of numpy's, or what is in it."""
 Ints = NDArray[np.int64]
 
 PLACES = ("subject", "prompt", "first", "last")
@@ -28,6 +33,8 @@ BEFORE_ANSWER = ("subject", "prompt")
 """Places that are read before the first token is generated."""
 
 LENS = ("logprob", "rival_logprob", "entropy", "rank")
+QUESTIONS_AT_A_TIME = 512
+"""Whose states are moved."""
 
 
 class AnsweredQuestion(NamedTuple):
@@ -84,23 +91,61 @@ def place_rows(question: Ints, position: Ints, n_questions: int) -> Ints:
     return rows
 
 
-def states_by_place(question: Ints, position: Ints, states: States, n_questions: int) -> States:
-    """Block outputs at each question's places, NaN where one is absent. states: [n_rows, n_layers, d_model] →
-    [n_questions, 4, n_layers, d_model]. Raises NumericError for NaN or Inf."""
+@dataclass(frozen=True)
+class PlacedStates:
+    """Block outputs of n questions at their places, read one place and layer at a time: of 100,000 questions they take 14 GB.
+
+    stored: [4, n_layers, n_all, d_model], NaN where a place is absent; rows: [n], of n_all.
+    """
+
+    stored: Stored
+    rows: Ints
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """n, 4, n_layers, d_model."""
+        places, depth, _, width = _opened(self.stored).shape
+        return len(self.rows), places, depth, width
+
+    def at(self, place: int, layer: int) -> Singles:
+        """[n, d_model]. place, layer: numbers among PLACES and among the run's layers."""
+        return _opened(self.stored)[place, layer][self.rows].astype(np.float32)
+
+    def of(self, rows: Ints) -> PlacedStates:
+        return PlacedStates(self.stored, self.rows[rows])
+
+
+def _opened(stored: Stored, mode: Literal["r", "r+"] = "r") -> States:
+    """Mapped anew each time, so that what was read of a file does not stay in memory."""
+    return stored if isinstance(stored, np.ndarray) else np.load(stored, mmap_mode=mode, allow_pickle=False)
+
+
+def states_by_place(
+    question: Ints, position: Ints, states: Stored, n_questions: int, room: Path | None = None
+) -> PlacedStates:
+    """Block outputs at each question's places. states: [n_rows, n_layers, d_model]; room: a file for what may be too much for
+    memory. Raises NumericError for NaN or Inf."""
     rows = place_rows(question, position, n_questions)
-    result = np.full((n_questions, len(PLACES), *states.shape[1:]), np.nan, dtype=states.dtype)
-    for place in range(len(PLACES)):
-        there = np.flatnonzero(rows[:, place] >= 0)
-        result[there, place] = states[rows[there, place]]
-        finite = np.isfinite(result[there, place].max(axis=(1, 2))) & np.isfinite(
-            result[there, place].min(axis=(1, 2))
-        )
-        if not finite.all():
-            bad = there[np.argmin(finite)]
-            raise NumericError(
-                f"states of question {bad}, {PLACES[place]} are not all finite; run track again"
-            )
-    return result
+    kind, (_, depth, width) = _opened(states).dtype, _opened(states).shape
+    shape = (len(PLACES), depth, n_questions, width)
+    stored: Stored = np.empty(shape, kind) if room is None else room
+    if room is not None:
+        np.lib.format.open_memmap(room, mode="w+", dtype=kind, shape=shape)
+        take_room(room)
+    for start in range(0, n_questions, QUESTIONS_AT_A_TIME):
+        result, source = _opened(stored, "r+"), _opened(states)
+        for place, own in enumerate(rows[start : start + QUESTIONS_AT_A_TIME].T):
+            there = np.flatnonzero(own >= 0)
+            moved = np.full((len(own), depth, width), np.nan, dtype=kind)
+            moved[there] = source[own[there]]
+            finite = np.isfinite(moved[there]).all(axis=(1, 2))
+            if not finite.all():
+                bad = start + there[np.argmin(finite)]
+                raise NumericError(
+                    f"states of question {bad}, {PLACES[place]} are not all finite; run track again"
+                )
+            result[place, :, start : start + len(own)] = moved.swapaxes(0, 1)
+    return PlacedStates(stored, np.arange(n_questions))
 
 
 def lens_by_place(table: pd.DataFrame, n_questions: int, layers: list[int]) -> dict[str, Singles]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ghosttrack.common.maths.calibration import fit_platt
-from ghosttrack.stages.detect.anchored import WEIGHT, fit_anchored
+from ghosttrack.stages.detect.anchored import MOST_KEPT, WEIGHT, evenly, fit_anchored
 from ghosttrack.stages.detect.crossval import Side, fit_additive
 from ghosttrack.stages.detect.features.contexts import ANCHOR
 from ghosttrack.stages.detect.models import Additive
@@ -40,7 +40,7 @@ class Reference:
     names: list[str]  # of the columns
     probability: Floats  # [n] held-out, calibrated, ascending
     wrong: Floats  # [n] labels in that order
-    right_ids: list[str]
+    right_ids: list[str]  # of right answers, MOST_KEPT at most
     right_place: NDArray[np.float32]  # [n_right, n_columns] contributions of the right answers
 
 
@@ -55,6 +55,7 @@ def reference_of(side: Side, signals: list[str], held_out: Floats, ids: list[str
     probability = fit_platt(held_out, side.labels)(held_out)
     order = np.argsort(probability, kind="stable")
     right = np.flatnonzero(side.labels == 0)
+    right = right[evenly(len(right), MOST_KEPT)]
     return Reference(
         additive, names,
         probability[order], side.labels[order], [ids[row] for row in right],

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ghosttrack.common.maths.seeds import generator
-from ghosttrack.stages.detect.evidence import PLACES, States
+from ghosttrack.stages.detect.evidence import PLACES, PlacedStates
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -36,24 +36,28 @@ class Familiarity:
     known: NDArray[np.float16]  # [m, d_model] standardised, of unit length
     distances: Floats  # [m] ascending: of each to its k-th nearest of another group
 
-    def p_value(self, states: States) -> Floats:
-        """How unusual questions are. states: [n, 4, n_layers, d_model] → [n], the share of training questions at
-        least as far from the others."""
-        here = _standard(states[:, PROMPT, self.place].astype(np.float32), self.mean, self.spread)
-        far = _nearest(1 - here @ self.known.T.astype(np.float32))
+    def p_value(self, states: PlacedStates) -> Floats:
+        """How unusual questions are, [n]: the share of training questions at least as far from the others."""
+        here, known = (
+            _standard(states.at(PROMPT, self.place), self.mean, self.spread),
+            self.known.T.astype(np.float32),
+        )
+        parts = range(0, max(len(here), 1), MOST_KEPT)
+        far = np.concatenate([_nearest(1 - here[start : start + MOST_KEPT] @ known) for start in parts])
         at_least = len(self.distances) - np.searchsorted(self.distances, far - 1e-6)
         return (1 + at_least) / (1 + len(self.distances))
 
-    def unfamiliar(self, states: States) -> NDArray[np.bool_]:
+    def unfamiliar(self, states: PlacedStates) -> NDArray[np.bool_]:
         return self.p_value(states) <= FALSE_ALARMS
 
 
-def fit_familiarity(states: States, groups: Ints, seed: int) -> Familiarity:
-    """Distances between training questions of different groups, by the prompt's state halfway up. states: [n, 4,
-    n_layers, d_model] of the training questions; groups: [n], questions on one thing."""
-    place = states.shape[2] // 2
-    rows = np.sort(generator(seed, "familiarity").permutation(len(states))[:MOST_KEPT])
-    here = states[rows, PROMPT, place].astype(np.float32)
+def fit_familiarity(states: PlacedStates, groups: Ints, seed: int) -> Familiarity:
+    """Distances between training questions of different groups, by the prompt's state halfway up. states: of the training
+    questions; groups: [n], questions on one thing."""
+    n, _, depth, _ = states.shape
+    place = depth // 2
+    rows = np.sort(generator(seed, "familiarity").permutation(n)[:MOST_KEPT])
+    here = states.of(rows).at(PROMPT, place)
     mean, spread = here.mean(axis=0), here.std(axis=0) + np.float32(1e-6)
     known = _standard(here, mean, spread).astype(np.float16)
     distance = 1 - known.astype(np.float32) @ known.T.astype(np.float32)

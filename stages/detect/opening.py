@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,13 +56,15 @@ class OpenedRun:
         return protocol_rows(self.answers, self.data, self.labels, self.groups)
 
 
-def read_run(entries: Entries, config: Config, on_piece: Callable[[], None] = lambda: None) -> OpenedRun:
-    """The published answers and tracks. Raises LabelError, DataError for answers that contradict each other or lack
+def read_run(
+    entries: Entries, config: Config, on_piece: Callable[[], None] = lambda: None, room: Path | None = None
+) -> OpenedRun:
+    """The published answers and tracks. room: a file to keep states in, which may be too many for memory. Raises LabelError, DataError for answers that contradict each other or lack
     features without a reason."""
     answers = read_answers(entries["track/answers"].file(GENERATIONS.name))
     refuse_conflicts(answers)
     data, leader = read_data(
-        input_files(entries, config), answers, config.layers, config.sae.d_hidden, on_piece
+        input_files(entries, config), answers, config.layers, config.sae.d_hidden, on_piece, room
     )
     excluded = exclusions(answers, complete(data))
     labels = np.array(

@@ -53,7 +53,9 @@ def permutation_control(
     scores = np.zeros(shuffled.shape)
     for fold in folds:
         standardiser = Standardiser.fit(values[fold.train])
-        train, test = (np.nan_to_num(standardiser(values[part])) for part in (fold.train, fold.test))
+        train, test = (
+            np.nan_to_num(standardiser(values[part]), copy=False) for part in (fold.train, fold.test)
+        )
         nothing = np.zeros(0, dtype=np.int64)
         fitted = fit_ridges(train, shuffled[fold.train], nothing, (PENALTY,))
         scores[fold.test] = test @ fitted.weights[0]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, vstack
 
 from ghosttrack.common.errors import CorruptInputError
 from ghosttrack.common.foreign import whole
@@ -26,7 +27,7 @@ from ghosttrack.stages.detect.data import Data
 from ghosttrack.stages.detect.evidence import (
     PLACES,
     AnsweredQuestion,
-    States,
+    PlacedStates,
     first_candidates,
     lens_by_place,
     states_by_place,
@@ -45,6 +46,7 @@ from ghosttrack.stages.detect.features.tracks import features_of_pieces
 from ghosttrack.stages.detect.features.words import surface_features
 
 Columns = dict[str, NDArray[Any]]
+Item, Made = TypeVar("Item"), TypeVar("Made")
 NODE_COLUMNS = ("question", "position", "layer", "latent", "activation", "track", "link", "effect")
 THREADS = 2
 MEND = "run track again"
@@ -72,8 +74,10 @@ def read_data(
     layers: list[int],
     d_hidden: int,
     on_piece: Callable[[], None] = lambda: None,
+    room: Path | None = None,
 ) -> tuple[Data, NDArray[np.float64]]:
-    """All that the fits may see, and the leading candidate by place and layer, [n, 4, n_layers].
+    """All that the fits may see, and the leading candidate by place and layer, [n, 4, n_layers]. room: a file to keep states in
+    that may be too many for memory; tables that are read by ridge regressions alone are float32, as these are.
 
     Raises CorruptInputError for files that cannot be read or contradict the answers, NumericError for NaN or Inf.
     """
@@ -86,13 +90,15 @@ def read_data(
     )
     leader, silent = curves.pop("leader"), (curves["n_active"] == 0).any(axis=2)
     error = {"fvu": np.log(np.maximum(curves.pop("error"), 1e-9))}
+    read = [name for name in LENS.names if name != "top"]
+    lens = lens_by_place(LENS.frame(files.lens, read), n, layers)
     last = np.array([len(answer.tokens) for answer in answers], dtype=np.int64)
     tables = {
         "text": surface_features(asked),
         "logits": token_features(asked, logprobs),
-        "lens": lens_features(lens_by_place(LENS.frame(files.lens), n, layers), layers),
-        "error": layer_features(error, "error", layers),
-        "competition": joined([layer_features(curves, "competition", layers), lead_changes(leader)]),
+        "lens": lens_features(lens, layers).narrow(),
+        "error": layer_features(error, "error", layers).narrow(),
+        "competition": joined([layer_features(curves, "competition", layers), lead_changes(leader)]).narrow(),
     }
     if any(item.samples for item in asked):
         tables["samples"] = sample_features(asked, [[normalise(s) for s in item.samples] for item in asked])
@@ -103,12 +109,12 @@ def read_data(
             tables["contexts"] = context_features(evidence, n)
     found, latents = _track_tables(files, last, layers, d_hidden, on_piece)
     tables |= {name: _filled(table, silent) for name, table in found.items()}
-    return Data(asked, layers, tables, _states(files, n), latents, tokens, logprobs), leader
+    return Data(asked, layers, tables, _states(files, n, room), latents, tokens, logprobs), leader
 
 
 def _filled(table: FeatureTable, silent: NDArray[np.bool_]) -> FeatureTable:
-    """Features of tracks, 0 where a layer has none to tell of because no latent is active. silent: [n, 4] question and place."""
-    values = table.values.copy()
+    """Features of tracks, made 0 where a layer has none to tell of because no latent is active. silent: [n, 4] question and place."""
+    values = table.values
     for number, place in enumerate(PLACES):
         if place == "subject":
             continue  # it may be absent, and is taken as usual then
@@ -146,29 +152,45 @@ def _track_tables(
         on_piece()
         return (found, first + np.arange(count), _latents(local, last[first:], count, layers, d_hidden))
 
-    with ThreadPoolExecutor(THREADS) as pool:
-        pieces = list(pool.map(piece, pieces_of(files.tracks)))
-    if not pieces:
-        raise CorruptInputError(f"{files.tracks} has no rows: no latent was active; raise sae.target_l0")
     tables: dict[str, FeatureTable] = {}
-    for rung in rungs:
-        names = pieces[0][0][rung].names
-        values = np.full((n, len(names)), np.nan)
-        for found, rows, _ in pieces:
-            here = np.isfinite(found[rung].values).any(axis=1)
-            values[rows[here]] = found[rung].values[here]
-        tables["tracks" if rung is None else f"rung/{rung}"] = FeatureTable(values, names)
+    active: list[csr_matrix] = []
+    known = 0
+    with ThreadPoolExecutor(THREADS) as pool:
+        for found, rows, latents in _in_order(pool, piece, pieces_of(files.tracks)):
+            for rung, own in found.items():
+                name = "tracks" if rung is None else f"rung/{rung}"
+                if name not in tables:
+                    tables[name] = FeatureTable(np.full((n, len(own.names)), np.nan, np.float32), own.names)
+                here = np.isfinite(own.values).any(axis=1)
+                tables[name].values[rows[here]] = own.values[here]
+            active += [_no_latents(rows[0] - known, latents.shape[1]), latents]
+            known = rows[-1] + 1
+    if not active:
+        raise CorruptInputError(f"{files.tracks} has no rows: no latent was active; raise sae.target_l0")
     if files.independent is not None:
-        every = range(len(_row_counts(files.independent)))
-        own = _at_places(_row_groups(files.independent, every, NODE_COLUMNS), last, files.independent)
-        tables["rung/independent"] = features_of_pieces([own], n, layers, [None])[None]
-    whole = sum(_spread(latents, rows, n) for _, rows, latents in pieces)
-    return tables, csr_matrix(whole)
+        tables["rung/independent"] = _independent(files.independent, last, layers)
+    return tables, vstack([*active, _no_latents(n - known, active[0].shape[1])], "csr")
 
 
-def _spread(latents: csr_matrix, rows: NDArray[np.int64], n: int) -> csr_matrix:
-    placed = latents.tocoo()
-    return csr_matrix((placed.data, (rows[placed.row], placed.col)), shape=(n, latents.shape[1]))
+def _independent(path: Path, last: NDArray[np.int64], layers: list[int]) -> FeatureTable:
+    """Features of the tracks of SAEs that were trained apart."""
+    read = (_at_places(_row_groups(path, groups, NODE_COLUMNS), last, path) for groups in pieces_of(path))
+    return features_of_pieces(read, len(last), layers, [None])[None].narrow()
+
+
+def _no_latents(count: int, width: int) -> csr_matrix:
+    return csr_matrix((count, width), dtype=np.float32)
+
+
+def _in_order(pool: Executor, do: Callable[[Item], Made], items: Sequence[Item]) -> Iterator[Made]:
+    """What comes of each item, in their order; no more are begun than are waited for, so that results do not pile up."""
+    waiting: deque[Future[Made]] = deque()
+    for item in items:
+        waiting.append(pool.submit(do, item))
+        if len(waiting) > THREADS:
+            yield waiting.popleft().result()
+    for future in waiting:
+        yield future.result()
 
 
 def _latents(
@@ -203,7 +225,7 @@ def _row_groups(path: Path, groups: Sequence[int], names: Sequence[str]) -> Colu
         return {name: table[name].to_numpy() for name in names}
 
 
-def _states(files: Files, n_questions: int) -> States:
+def _states(files: Files, n_questions: int, room: Path | None) -> PlacedStates:
     owner = POSITIONS.read(files.positions)
     with whole(files.states, MEND, "array of states"):
         states = np.load(files.states, mmap_mode="r", allow_pickle=False)
@@ -212,7 +234,7 @@ def _states(files: Files, n_questions: int) -> States:
             f"{files.states} has shape {states.shape}, and {files.positions} {len(owner['question'])} rows; run track again"
         )
     question, position = (owner[name].astype(np.int64) for name in ("question", "position"))
-    return states_by_place(question, position, states, n_questions)
+    return states_by_place(question, position, files.states, n_questions, room)
 
 
 def pieces_of(path: Path) -> list[list[int]]:

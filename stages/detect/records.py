@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from ghosttrack.common.formats.answers import Answer
@@ -16,6 +20,9 @@ from ghosttrack.stages.detect.crossval import Decided
 from ghosttrack.stages.detect.methods import MethodDescription
 
 Ints = NDArray[np.int64]
+Key = TypeVar("Key")
+ROWS_AT_ONCE = 1 << 20
+"""Of a table that is written."""
 
 CSV_COLUMNS = ("id", "relation", "question", "answer", "gold", "label", "excluded", "score", "threshold", "predicted",
                "fold")  # fmt: skip
@@ -38,10 +45,34 @@ def score_rows(split: str, repeat: int, fold: int, test: Ints, method: str, deci
     )
 
 
-def score_table(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """scores.parquet: a row a (split, repeat, method, question), in this order."""
-    table = pd.concat(parts, ignore_index=True) if parts else _no_scores()
-    return table.sort_values(["split", "repeat", "method", "question"], kind="stable", ignore_index=True)
+def write_scores(path: Path, parts: Iterable[pd.DataFrame]) -> None:
+    """scores.parquet: a row a (split, repeat, method, question), in this order. parts: of `score_rows`."""
+    keyed: defaultdict[tuple[str, int, str], list[pd.DataFrame]] = defaultdict(list)
+    for part in filter(len, parts):
+        keyed[part["split"].iat[0], int(part["repeat"].iat[0]), part["method"].iat[0]].append(part)
+
+    def of(keys: Sequence[tuple[str, int, str]]) -> pd.DataFrame:
+        found = [
+            pd.concat(keyed[key]).sort_values("question", kind="stable", ignore_index=True) for key in keys
+        ]
+        return pd.concat(found, ignore_index=True) if found else _no_scores()
+
+    rows = max((sum(map(len, own)) for own in keyed.values()), default=1)
+    write_frames(path, map(of, _runs(sorted(keyed), max(1, ROWS_AT_ONCE // rows))))
+
+
+def write_frames(path: Path, frames: Iterable[pd.DataFrame]) -> None:
+    """A table that comes in pieces, each a row group, as pandas writes it."""
+    tables = (pa.Table.from_pandas(frame, preserve_index=False) for frame in frames)
+    first = next(tables)
+    with pq.ParquetWriter(path, first.schema) as writer:
+        for table in chain([first], tables):
+            writer.write_table(table)
+
+
+def _runs(keys: Sequence[Key], size: int) -> list[Sequence[Key]]:
+    """So many together; one that is empty where there are none."""
+    return [keys[start : start + size] for start in range(0, max(len(keys), 1), size)]
 
 
 def _no_scores() -> pd.DataFrame:

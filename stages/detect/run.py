@@ -52,6 +52,8 @@ from ghosttrack.stages.detect.reading import complete, pieces_of, read_data
 from ghosttrack.stages.detect.transfer import transferred
 
 PROMPT = PLACES.index("prompt")
+QUESTIONS_AT_A_TIME = 8192
+"""Whose features are written."""
 PERMUTED_TABLES = ("logits", "lens", "error", "tracks", "competition")
 
 Floats = NDArray[np.float64]
@@ -76,7 +78,7 @@ def run_all(job: Job) -> dict[str, Any]:
     settings = job.config.detection
     files = input_files(job.entries, job.config)
     with job.progress(len(pieces_of(files.tracks)), unit="piece", what="features") as progress:
-        opened = read_run(job.entries, job.config, progress.update)
+        opened = read_run(job.entries, job.config, progress.update, job.scratch("states.npy"))
     data, labels, rows = opened.data, opened.labels, opened.rows
     try:
         splits = splits_of(opened, job.config)
@@ -113,12 +115,12 @@ def run_all(job: Job) -> dict[str, Any]:
         transferred(as_path(folder), data, labels, kept.provenance, transfer_name(number))
         for number, folder in enumerate(settings.transfers)
     ]
-    tables += [other.scores for other in others]
+    tables += [part for other in others for part in other.scores]
     questions = _question_records(job, opened)
     _add_scores(questions, results, main_of(list(data.tables)))
     sample = records.sample_summary(opened.answers, opened.excluded, opened.groups)
     methods = _method_records(results)
-    records.score_table(tables).to_parquet(job.output(SCORE_TABLE.name), index=False)
+    records.write_scores(job.output(SCORE_TABLE.name), tables)
     SCORES.write(
         job.output(SCORES.name),
         {
@@ -159,7 +161,7 @@ def _undefined(job: Job, opened: OpenedRun, error: str) -> dict[str, Any]:
     job.log.warning(why)
     questions = _question_records(job, opened)
     saved.save_none(why, job.output(DETECTOR.name), job.output(DETECTOR_ARRAYS.name))
-    records.score_table([]).to_parquet(job.output(SCORE_TABLE.name), index=False)
+    records.write_scores(job.output(SCORE_TABLE.name), [])
     SCORES.write(
         job.output(SCORES.name), {"detector": detector, "questions": questions, "other_questions": []}
     )
@@ -247,8 +249,8 @@ def _familiarity(splits: Sequence[SplitFolds], data: Data, groups: Ints, seed: i
         if split.name not in ("test", "relations") or split.repeat:
             continue
         for fold in split.folds:
-            fitted = fit_familiarity(data.states[fold.train], groups[fold.train], seed)
-            called.setdefault(split.name, []).extend(fitted.unfamiliar(data.states[fold.test]).tolist())
+            fitted = fit_familiarity(data.states.of(fold.train), groups[fold.train], seed)
+            called.setdefault(split.name, []).extend(fitted.unfamiliar(data.states.of(fold.test)).tolist())
     return {name: round(float(np.mean(found)), 4) for name, found in sorted(called.items())}
 
 
@@ -313,7 +315,7 @@ def _permutations(
     refits = job.config.detection.permutations
     if not refits:
         return None
-    cell = data.states[:, PLACES.index("last"), 2 * len(data.layers) // 3].astype(np.float32)
+    cell = data.states.at(PLACES.index("last"), 2 * len(data.layers) // 3)
     tables = [data.tables[name].values.astype(np.float32) for name in PERMUTED_TABLES if name in data.tables]
     relation = np.full(len(data), -1, dtype=np.int64)
     relation[rows.row] = rows.relation
@@ -392,9 +394,13 @@ def _aurocs(results: Sequence[tuple[SplitFolds, int, Fold, FoldResult]], labels:
 
 def _write_features(path: Path, ids: Sequence[str], data: Data) -> None:
     tables = [table for name, table in data.tables.items() if not name.startswith("rung/")]
-    frame = pd.DataFrame(
-        np.concatenate([table.values for table in tables], axis=1).astype(np.float32),
-        columns=[name for table in tables for name in table.names],
-    )
-    frame.insert(0, "id", list(ids))
-    frame.to_parquet(path, index=False)
+    names = [name for table in tables for name in table.names]
+
+    def piece(start: int) -> pd.DataFrame:
+        rows = slice(start, start + QUESTIONS_AT_A_TIME)
+        values = np.concatenate([table.values[rows] for table in tables], axis=1).astype(np.float32)
+        frame = pd.DataFrame(values, columns=names)
+        frame.insert(0, "id", list(ids[rows]))
+        return frame
+
+    records.write_frames(path, map(piece, range(0, len(ids), QUESTIONS_AT_A_TIME)))

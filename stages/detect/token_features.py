@@ -91,7 +91,7 @@ def _so_far(answers: Sequence[Answer], question: Ints, token: Ints) -> Floats:
         both = np.column_stack(
             [np.cumsum(values) / np.arange(1, len(values) + 1), np.minimum.accumulate(values)]
         )
-        own = question == number
+        own = slice(*np.searchsorted(question, [number, number + 1]))
         found[own] = both[token[own] - 1]
     return found
 

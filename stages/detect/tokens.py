@@ -25,6 +25,7 @@ from ghosttrack.common.formats.positions import POSITIONS
 from ghosttrack.common.formats.token_scores import TOKEN_METRICS, TOKEN_SCORES
 from ghosttrack.common.maths.bootstrap import group_weights, interval
 from ghosttrack.common.maths.metrics import (
+    Weights,
     auroc,
     auroc_by_block,
     best_f1_threshold,
@@ -68,9 +69,7 @@ def run(job: Job) -> dict[str, Any]:
         scores, thresholds = out_of_fold(
             tokens, groups, config.layers, config.detection.folds, config.detection.inner_folds, config.seed
         )
-    weights = np.concatenate(
-        [np.ones((1, len(groups))), group_weights(groups, config.evaluation.bootstrap, config.seed)]
-    )
+    weights = group_weights(groups, config.evaluation.bootstrap, config.seed)
     report = figures(
         tokens, scores, thresholds, weights, config.evaluation.confidence, wrong_answers(answers, tokens)
     )
@@ -172,7 +171,7 @@ def figures(
     tokens: Tokens,
     scores: Mapping[str, Floats],
     thresholds: Mapping[str, Floats],
-    weights: Floats,
+    weights: Weights,
     confidence: float,
     wrong: Ints,
 ) -> dict[str, Any]:
@@ -184,7 +183,7 @@ def figures(
     per_token, per_answer, inside, methods = {}, {}, {}, {}
     for name, score in scores.items():
         ranks = rank_metrics(tokens.label, score, weights)
-        worst = np.array([score[tokens.question == one].max() for one in answer_of])
+        worst = np.maximum.reduceat(score, first)  # tokens of an answer stand together
         both = 0 < wrong.sum() < len(wrong)
         of_answers = (
             rank_metrics(wrong, worst, weights[:, first]).auroc if both else np.full(len(weights), np.nan)
@@ -220,13 +219,13 @@ def figures(
     }  # fmt: skip
 
 
-def within_relation(tokens: Tokens, score: Floats, weights: Floats) -> Floats:
+def within_relation(tokens: Tokens, score: Floats, weights: Weights) -> Floats:
     """Mean of the token AUROCs inside each relation that has tokens of both labels, [B]."""
     blocks = np.unique(tokens.relation, return_inverse=True)[1]
     return mean_of_defined(auroc_by_block(tokens.label, score, blocks, weights))
 
 
-def recall_at_false_alarms(label: Ints, score: Floats, weights: Floats) -> Floats:
+def recall_at_false_alarms(label: Ints, score: Floats, weights: Weights) -> Floats:
     """Share of wrong tokens that are flagged where at most `FALSE_ALARMS` of the right ones are, [B]."""
     order = np.argsort(-score, kind="stable")
     ends = np.flatnonzero(
@@ -242,7 +241,7 @@ def recall_at_false_alarms(label: Ints, score: Floats, weights: Floats) -> Float
     return found
 
 
-def span_f1(tokens: Tokens, flagged: NDArray[np.bool_], weights: Floats) -> Floats:
+def span_f1(tokens: Tokens, flagged: NDArray[np.bool_], weights: Weights) -> Floats:
     """F1 of spans, [B]: a wrong span is found where a token of it is flagged, a flagged run is right where it touches one."""
     spans, runs = runs_of(tokens, tokens.label == 1), runs_of(tokens, flagged)
     hit = np.array([flagged[start:stop].any() for start, stop in spans], dtype=float)

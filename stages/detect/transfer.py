@@ -26,7 +26,7 @@ class Transferred(NamedTuple):
     """What another run's detector says of these questions. origin: the configuration that it was fitted for."""
 
     origin: str
-    scores: pd.DataFrame
+    scores: list[pd.DataFrame]
 
 
 def transferred(
@@ -48,7 +48,7 @@ def transferred(
             AVERAGED, detector.threshold,
         )  # fmt: skip
         tables.append(score_rows(split, 0, 0, rows, method, decided))
-    return Transferred(detector.provenance.get("name", folder.resolve().parent.name), pd.concat(tables))
+    return Transferred(detector.provenance.get("name", folder.resolve().parent.name), tables)
 
 
 def _scores(detector: Detector, data: Data) -> dict[str, Floats]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ghosttrack.common.formats.final_report import Curve, Curves
-from ghosttrack.common.maths.metrics import equal_mass_bins
+from ghosttrack.common.maths.metrics import equal_mass_bins, weighted
 from ghosttrack.stages.evaluate.scorecard import Sample
 from ghosttrack.stages.evaluate.scores import Scores
 
@@ -69,11 +69,12 @@ def _on_grid(sample: Sample, score: Floats, steps: Steps, grid: Floats, reverse:
     order = np.argsort(score if reverse else -score, kind="stable")
     s = score[order]
     ends = np.flatnonzero(np.append(s[1:] != s[:-1], True))
-    weights = sample.weights[: 1 + MAX_RESAMPLES].take(order, axis=1)
-    tp = np.cumsum(weights * sample.labels[order], axis=1)[:, ends]
-    fp = np.cumsum(weights, axis=1)[:, ends] - tp
+    weights, labels = sample.weights[: 1 + MAX_RESAMPLES], sample.labels[order]
     result = np.full((len(weights), len(grid)), np.nan)
-    for row, (t, f) in enumerate(zip(tp, fp, strict=True)):
+    for row, drawn in enumerate(weights):
+        w = drawn[order].astype(np.float64)
+        t = np.cumsum(w * labels)[ends]
+        f = np.cumsum(w)[ends] - t
         if t[-1] and f[-1]:
             x, y = steps(t, f)
             if steps is roc_steps:
@@ -92,7 +93,7 @@ def _reliability(name: str, sample: Sample, scores: Scores) -> Curve:
         inside = np.eye(int(bins.max()) + 1)[bins]
         inside = inside[:, inside.any(axis=0)]
         with np.errstate(invalid="ignore", divide="ignore"):
-            share = (weights * sample.labels) @ inside / (weights @ inside)
+            share = weighted(weights, sample.labels[:, None] * inside) / weighted(weights, inside)
         found.append((probability @ inside / inside.sum(axis=0), share))
     least = min(len(x) for x, _ in found)  # ties can leave a repeat with fewer bins
     kept = [(x, y) for x, y in found if len(x) == least]

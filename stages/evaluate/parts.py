@@ -25,6 +25,7 @@ from ghosttrack.common.formats.final_report import (
     SplitReport,
     StrictReport,
 )
+from ghosttrack.common.maths.metrics import weighted
 from ghosttrack.stages.evaluate import scorecard
 from ghosttrack.stages.evaluate.curves import curves
 from ghosttrack.stages.evaluate.scorecard import Sample, Values, figure
@@ -230,7 +231,7 @@ def error_types(
         called = split.methods[detection.detector].predicted[:, mine].mean(axis=0)
         weights = sample.weights[:, mine]
         with np.errstate(invalid="ignore"):
-            found = weights @ called / weights.sum(axis=1)
+            found = weighted(weights, called) / weights.sum(axis=1)
         reports.append(
             ErrorType(
                 name=name,

@@ -44,7 +44,7 @@ class Sample(NamedTuple):
     labels: Floats  # [n] 1 wrong
     relation: Ints  # [n] relation number
     relations: list[str]  # names by number
-    weights: Floats  # [1 + B, n]: the sample itself, then `group_weights`
+    weights: metrics.Weights  # [1 + B, n], of `group_weights`
     confidence: float
 
     @classmethod
@@ -53,7 +53,7 @@ class Sample(NamedTuple):
         seed: int,
     ) -> Sample:  # fmt: skip
         names, numbers = np.unique(list(relations), return_inverse=True)
-        weights = np.concatenate([metrics.ones(len(labels)), group_weights(groups, resamples, seed)])
+        weights = group_weights(groups, resamples, seed)
         return cls(labels, numbers, names.tolist(), weights, confidence)
 
     def only(self, rows: NDArray[np.bool_], labels: Floats | None = None) -> Sample:

@@ -6,12 +6,13 @@ method in a split) is left out and said in `Detection.absent`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from ghosttrack.common.errors import CorruptInputError, LabelError, NumericError
@@ -114,7 +115,7 @@ def read_detection(questions_path: Path, metrics_path: Path, scores_path: Path) 
     absent = [str(sentence) for sentence in metrics.get("absent", [])]
     splits = {
         name: split
-        for name, table in _tables(scores_path).items()
+        for name, table in _tables(scores_path)
         if (
             split := _split(
                 name,
@@ -212,15 +213,17 @@ def _kind(kind: str, signals: Sequence[str]) -> Any:
     return "baseline" if kind == "detector" and "tracks" not in signals else kind
 
 
-def _tables(path: Path) -> dict[str, pd.DataFrame]:
-    """The rows of each split."""
+def _tables(path: Path) -> Iterator[tuple[str, pd.DataFrame]]:
+    """The rows of each split, one after another."""
     columns = ["question", "split", "repeat", "method", *VALUES]
-    table = SCORE_TABLE.table(path, columns, dictionaries=["split", "method"]).to_pandas()
-    if unknown := sorted(name for name in table["split"].cat.categories if not is_split(name)):
+    table = SCORE_TABLE.table(path, columns, dictionaries=["split", "method"])
+    names = table["split"].unique().to_pylist()
+    if unknown := sorted(name for name in names if not is_split(name)):
         raise CorruptInputError(
             f"{path} has unknown splits {unknown}, known are {list(SPLITS)}; run detect again"
         )
-    return {str(name): rows for name, rows in table.groupby("split", observed=True)}
+    for name in names:
+        yield name, table.filter(pc.equal(table["split"], name)).to_pandas()
 
 
 def _split(

@@ -6,11 +6,11 @@ its manifest is refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow.parquet as pq
 
@@ -23,6 +23,7 @@ from ghosttrack.common.formats.final_report import REPORT
 from ghosttrack.common.formats.hallucination_scores import SCORES
 from ghosttrack.common.formats.saes import QUALITY
 
+Kept = TypeVar("Kept")
 OWN = "report"
 ASKED = {"track/answers": "track/asked_answers", "track/all": "track/asked", "track/contexts": "track/asked_contexts",
          "prepare/contexts": "prepare/asked_contexts"}  # fmt: skip
@@ -42,7 +43,7 @@ class Results:
     deep: bool = True
     """Whether every file is hashed again before it is read, not only one that has changed since it was."""
     _verified: set[tuple[str, str]] = field(default_factory=set)
-    _contents: dict[tuple[str, str], Any] = field(default_factory=dict)
+    _contents: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def open(cls, root: str, name: str, *, deep: bool = True) -> Results:
@@ -134,14 +135,19 @@ class Results:
 
     def json(self, unit: str, file: str) -> Any:
         """The content of a JSON file; read once, not to be changed."""
-        if (unit, file) not in self._contents:
-            form = DECLARED.get(file) or Json(file, unit.split("/")[0], "")
-            self._contents[unit, file] = form.read_any(self.path(unit, file))
-        return self._contents[unit, file]
+        form = DECLARED.get(file) or Json(file, unit.split("/")[0], "")
+        return self.kept(f"{unit}/{file}", lambda: form.read_any(self.path(unit, file)))
 
     def json_if_there(self, unit: str, file: str) -> Any:
         """None where there is no such file."""
         return self.json(unit, file) if self.has(unit, file) else None
+
+    def kept(self, name: str, make: Callable[[], Kept]) -> Kept:
+        """What is made of files, made once."""
+        if name not in self._contents:
+            self._contents[name] = make()
+        found: Kept = self._contents[name]
+        return found
 
     def lines(self, unit: str, file: str) -> list[dict[str, Any]]:
         """The records of a JSON Lines file."""

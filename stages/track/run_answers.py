@@ -6,7 +6,7 @@ Where several processes do it together, each takes every so-many-th shard.
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,7 +78,7 @@ def answer_all(job: Job, questions: list[dict[str, Any]]) -> dict[str, Any]:
         _let_judge(job, records)
     _gather_states(job, records, len(shards))
     for name, table in (("lens", LENS), ("candidates", CANDIDATES)):
-        paths = (job.scratch(f"{shard_name(number)}.{name}.npz") for number in range(len(shards)))
+        paths = [job.scratch(f"{shard_name(number)}.{name}.npz") for number in range(len(shards))]
         table.write(job.output(table.name), gathered(paths))
     GENERATIONS.write(job.output(GENERATIONS.name), records)
     return _metrics(job, records)
@@ -385,15 +385,22 @@ def _gather_states(job: Job, records: list[dict[str, Any]], n_shards: int) -> No
     POSITIONS.write(job.output(POSITIONS.name), {"question": question, "position": position})
 
 
-def gathered(paths: Iterable[Path]) -> Columns:
-    """A table's rows from the files of all shards, by question; within a question they are in order already."""
-    pieces: list[Columns] = []
-    for path in paths:
-        with np.load(path) as arrays:
-            pieces.append(dict(arrays))
-    table = {column: np.concatenate([piece[column] for piece in pieces]) for column in pieces[0]}
-    order = np.argsort(table["question"], kind="stable")
-    return {column: values[order] for column, values in table.items()}
+def gathered(paths: Sequence[Path]) -> Columns:
+    """A table's rows from the files of all shards, by question; within a question they are in order already. A column at a time,
+    so that little more than the table is held."""
+    with np.load(paths[0]) as arrays:
+        names = arrays.files
+
+    def column(name: str) -> np.ndarray:
+        pieces = []
+        for path in paths:
+            with np.load(path) as arrays:
+                values = arrays[name]  # one long text would make all as wide
+                pieces.append(values.astype(object) if values.dtype.kind == "U" else values)
+        return np.concatenate(pieces)
+
+    order = np.argsort(column("question"), kind="stable")
+    return {name: column(name)[order] for name in names}
 
 
 def _metrics(job: Job, records: list[dict[str, Any]]) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def read_all(job: Job, asked: tuple[str, str], contexts: str, given: str) -> dic
 
     if not shards_done(job, sizes_of(shards), "contexts", begin):
         return {}
-    table = gathered(job.scratch(f"{shard_name(number)}.npz") for number in range(len(shards)))
+    table = gathered([job.scratch(f"{shard_name(number)}.npz") for number in range(len(shards))])
     EVIDENCE.write(job.output(EVIDENCE.name), table)
     metrics = _metrics(table, answers, own)
     if said := told(metrics):

@@ -9,13 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Singles = NDArray[np.float32]
 
 
 class FeatureTable(NamedTuple):
     """values: [n_questions, n_features], NaN where a question lacks what the feature is read from."""
 
-    values: Floats
+    values: Floats | Singles
     names: list[str]
+
+    def narrow(self) -> FeatureTable:
+        """In float32."""
+        return FeatureTable(self.values.astype(np.float32), self.names)
 
 
 def joined(tables: Sequence[FeatureTable]) -> FeatureTable:

@@ -28,14 +28,14 @@ class Linear:
     centre: float
 
     def score(self, values: NDArray[np.floating]) -> Floats:
-        z = np.nan_to_num(Standardiser(self.mean, self.rate)(values))
+        z = np.nan_to_num(Standardiser(self.mean, self.rate)(values), copy=False)
         return (z @ self.weights).astype(np.float64) + self.centre
 
 
 def fit_linear(values: NDArray[np.floating], labels: Floats, inner: Ints) -> tuple[Linear, Floats]:
     """The fit on all rows, and each row's score by a fit without its inner fold, [n]."""
     standardiser = Standardiser.fit(values)
-    ridges = fit_ridges(np.nan_to_num(standardiser(values)), labels[:, None], inner, PENALTIES)
+    ridges = fit_ridges(np.nan_to_num(standardiser(values), copy=False), labels[:, None], inner, PENALTIES)
     fitted = Linear(
         standardiser.mean, standardiser.rate, ridges.weights[:, :, 0].mean(axis=0), float(ridges.centre[0])
     )

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ghosttrack.common.maths.metrics import ones, rank_metrics
-from ghosttrack.stages.detect.evidence import PLACES, States
+from ghosttrack.stages.detect.evidence import PLACES, PlacedStates
 from ghosttrack.stages.detect.fitted.ridge import Ints, Singles, Standardiser, fit_ridges
 
 Floats = NDArray[np.float64]
@@ -40,34 +40,30 @@ class Probes:
     def cell_name(self, cell: int, layers: list[int]) -> str:
         return f"{PLACES[cell // len(layers)]}, layer {layers[cell % len(layers)]}"
 
-    def score(self, states: States) -> Singles:
-        """What each probe says. states: [n, 4, n_layers, d_model] → [n, n_cells], each cell in units of its spread; 0
-        where absent."""
+    def score(self, states: PlacedStates) -> Singles:
+        """What each probe says, [n, n_cells], each cell in units of its spread; 0 where absent."""
         n, places, depth, _ = states.shape
         scores = np.zeros((n, places * depth), dtype=np.float32)
         for cell in range(places * depth):
-            z = Standardiser(self.mean[cell], self.rate[cell])(
-                states[:, cell // depth, cell % depth].astype(np.float32)
-            )
-            scores[:, cell] = np.nan_to_num(z) @ self.weights[cell] / self.spread[cell]
+            z = Standardiser(self.mean[cell], self.rate[cell])(states.at(cell // depth, cell % depth))
+            scores[:, cell] = np.nan_to_num(z, copy=False) @ self.weights[cell] / self.spread[cell]
         return scores
 
 
-def fit_probes(states: States, rows: Ints, labels: Floats, inner: Ints) -> tuple[Probes, Singles]:
-    """The probes fitted on all `rows`, and [len(rows), n_cells] held-out scores in units of their spread.
-
-    states: [n, 4, n_layers, d_model] of all questions, NaN where a place is absent.
-    """
-    _, places, depth, width = states.shape
+def fit_probes(states: PlacedStates, labels: Floats, inner: Ints) -> tuple[Probes, Singles]:
+    """The probes fitted on n questions, and [n, n_cells] held-out scores in units of their spread."""
+    n, places, depth, width = states.shape
     n_cells = places * depth
     parts = [np.zeros((n_cells, width), dtype=np.float32) for _ in range(3)]
-    held_out = np.zeros((len(rows), n_cells), dtype=np.float32)
+    held_out = np.zeros((n, n_cells), dtype=np.float32)
     spread, area = np.ones(n_cells, dtype=np.float32), np.zeros(n_cells)
-    once = ones(len(rows))
+    once = ones(n)
     for cell in range(n_cells):
-        values = states[rows, cell // depth, cell % depth].astype(np.float32)
+        values = states.at(cell // depth, cell % depth)
         standardiser = Standardiser.fit(values)
-        ridges = fit_ridges(np.nan_to_num(standardiser(values)), labels[:, None], inner, PENALTIES)
+        ridges = fit_ridges(
+            np.nan_to_num(standardiser(values), copy=False), labels[:, None], inner, PENALTIES
+        )
         for part, found in zip(parts, (*standardiser, ridges.weights[:, :, 0].mean(axis=0)), strict=True):
             part[cell] = found
         held_out[:, cell] = ridges.held_out[:, :, 0].mean(axis=0) - ridges.centre[0]

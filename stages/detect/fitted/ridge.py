@@ -19,6 +19,7 @@ Floats = NDArray[np.float64]
 Singles = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
+_VALUES_AT_ONCE = 1 << 24  # of a table whose means are taken in float64
 _CLIP = 6.0  # standard deviations; a few coordinates of residual streams are wild
 
 
@@ -31,6 +32,10 @@ class Standardiser(NamedTuple):
     @classmethod
     def fit(cls, values: NDArray[np.floating]) -> Standardiser:
         values = values.astype(np.float32, copy=False)
+        if values.size > _VALUES_AT_ONCE and values.shape[1] > 2:
+            width = max(2, _VALUES_AT_ONCE // len(values))
+            parts = [cls.fit(values[:, start : start + width]) for start in range(0, values.shape[1], width)]
+            return cls(*(np.concatenate(column) for column in zip(*parts, strict=True)))
         there = ~np.isnan(values)
         if there.all():
             mean, spread = values.mean(axis=0, dtype=np.float64), values.std(axis=0, dtype=np.float64)
@@ -43,7 +48,8 @@ class Standardiser(NamedTuple):
         return cls(mean.astype(np.float32), rate.astype(np.float32))
 
     def __call__(self, values: NDArray[np.floating]) -> Singles:
-        z = (values.astype(np.float32, copy=False) - self.mean) * self.rate
+        z = values.astype(np.float32, copy=False) - self.mean
+        z *= self.rate
         return np.clip(z, -_CLIP, _CLIP, out=z)
 
 

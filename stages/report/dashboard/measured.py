@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ghosttrack.common.formats.causes import CAUSES
-from ghosttrack.common.formats.contexts import CONTEXTS, contexts_by_question, read_contexts
+from ghosttrack.common.formats.contexts import CONTEXTS
 from ghosttrack.common.formats.evidence import EVIDENCE
 from ghosttrack.common.formats.file import Table, only
 from ghosttrack.common.formats.reasons import REASONS
@@ -38,16 +38,29 @@ def measurements(
     if not records:
         return found
     if results.has(REASONS_UNIT, REASONS.name):
-        for line in results.lines(REASONS_UNIT, REASONS.name):
-            if questions is None or line["question"] in questions:
-                found[line["question"] - first]["reason"] = {
-                    key: line.get(key, 0) for key in ("kind", "sentence", "position")
-                }
+        told = results.kept("reasons by question", lambda: _reasons(results))
+        for number, of_it in enumerate(found, start=first):
+            if number in told:
+                of_it["reason"] = told[number]
     _add(results, found, "interventions", CAUSES_UNIT, CAUSES, MEASURED, questions)
     _add(results, found, "risk", TOKENS_UNIT, TOKEN_SCORES, ("position", "risk", "label"), questions)
     if results.has(EVIDENCE_UNIT, EVIDENCE.name):
         for number, streams in enumerate(_streams(results, records, questions)):
             found[number]["contexts"] = streams
+    return found
+
+
+def _reasons(results: Results) -> dict[int, dict[str, Any]]:
+    lines = REASONS.each(results.path(REASONS_UNIT, REASONS.name))
+    kept = ("kind", "sentence", "position")
+    return {line["question"]: {key: line.get(key, 0) for key in kept} for line in lines}
+
+
+def _kinds(results: Results) -> dict[tuple[str, str | None], list[str]]:
+    """Of each relation, or question that has its own, the kinds of its contexts."""
+    found: dict[tuple[str, str | None], list[str]] = {}
+    for line in CONTEXTS.each(results.path("prepare/contexts", CONTEXTS.name)):
+        found.setdefault((line["relation"], line.get("question")), []).append(line["kind"])
     return found
 
 
@@ -83,8 +96,8 @@ def _streams(
     probability in each context, what is left to one being that of all other answers, and what it comes to in a `sentence`."""
     kinds: list[list[str]] = [[] for _ in records]
     if results.has("prepare/contexts", CONTEXTS.name):
-        contexts = read_contexts(results.path("prepare/contexts", CONTEXTS.name))
-        kinds = [[each.kind for each in own] for own in contexts_by_question(contexts, records)]
+        known = results.kept("kinds of contexts", lambda: _kinds(results))
+        kinds = [known.get((r["relation"], r["id"])) or known.get((r["relation"], None), []) for r in records]
     table = EVIDENCE.read(results.path(EVIDENCE_UNIT, EVIDENCE.name), where=only(questions))
     bounds = np.searchsorted(
         table["question"], (questions.start if questions else 0) + np.arange(len(records) + 1)

@@ -231,18 +231,39 @@ def matches(
     confidence: [n] mean log-probability of the answer.
     """
     found, same = np.full(len(label), -1, dtype=np.int64), np.zeros(len(label), dtype=bool)
-    pools = {value: np.flatnonzero(label == value) for value in (0.0, 1.0)}
-    by_relation = {
-        (value, name): pool[relation[pool] == name]
-        for value, pool in pools.items()
-        for name in np.unique(relation)
-    }
-    for number in range(len(label)):
-        wanted = 1.0 if label[number] == 0 else 0.0
-        pool = by_relation[wanted, relation[number]]
-        same[number] = len(pool) > 0
-        pool = pool if len(pool) else pools[wanted]
-        if len(pool):
-            away = np.abs(length[pool] - length[number]) * 1e6 + np.abs(confidence[pool] - confidence[number])
-            found[number] = pool[np.argmin(away)]
+    wanted = np.where(label == 0, 1.0, 0.0)
+    for value in (0.0, 1.0):
+        pool, asking = label == value, wanted == value
+        for name in np.unique(relation[asking]):
+            own = relation == name
+            rows, same_relation = np.flatnonzero(asking & own), bool((pool & own).any())
+            among = np.flatnonzero(pool & own if same_relation else pool)
+            same[rows] = same_relation
+            found[rows] = _nearest(among, rows, length, confidence)
     return found, same
+
+
+def _nearest(pool: Ints, rows: Ints, length: NDArray[Any], confidence: NDArray[np.float64]) -> Ints:
+    """Of each row the one of the pool, ascending, with the nearest length, then the nearest confidence, then the first; −1 where
+    the pool is empty."""
+    if not len(pool):
+        return np.full(len(rows), -1)
+    lengths = np.unique(length[pool])
+    best, away = np.full(len(rows), -1), np.full(len(rows), np.inf)
+    for shift in (-1, 0):  # the length below, and the one that is as long or above
+        place = np.clip(np.searchsorted(lengths, length[rows]) + shift, 0, len(lengths) - 1)
+        for one in np.unique(place):
+            asking = np.flatnonzero(place == one)
+            among = pool[length[pool] == lengths[one]]
+            among = among[np.argsort(confidence[among], kind="stable")]
+            known = confidence[among]
+            first = np.searchsorted(known, known)  # of equal confidence
+            at = np.searchsorted(known, confidence[rows[asking]])
+            for beside in (at - 1, at):
+                near = first[np.clip(beside, 0, len(among) - 1)]
+                far = abs(lengths[one] - length[rows[asking]]) * 1e6 + np.abs(
+                    known[near] - confidence[rows[asking]]
+                )
+                nearer = (far < away[asking]) | ((far == away[asking]) & (among[near] < best[asking]))
+                best[asking[nearer]], away[asking[nearer]] = among[near][nearer], far[nearer]
+    return best

@@ -197,3 +197,18 @@ def test_best_threshold_has_the_best_f1_of_all(seed):
     found = metrics.best_f1_threshold(labels, scores)
     best = max(reference.f1_score(labels, scores >= t) for t in scores)
     assert reference.f1_score(labels, scores >= found) == pytest.approx(best)
+
+
+def test_weights_in_bytes_give_what_floats_give(monkeypatch):
+    rng = np.random.default_rng(3)
+    labels, scores = rng.integers(0, 2, 90), rng.random(90)
+    whole = rng.integers(0, 5, (40, 90))
+    asked = (metrics.rank_metrics, metrics.brier_skill, metrics.expected_calibration_error)
+    expected = [measure(labels, scores, whole.astype(float)) for measure in asked]
+    monkeypatch.setattr(metrics, "_FACTORS_AT_ONCE", 700)  # seven resamples at a time
+    monkeypatch.setattr(metrics, "_VALUES_AT_ONCE", 500)
+    for measure, floats in zip(asked, expected, strict=True):
+        np.testing.assert_allclose(measure(labels, scores, whole.astype(np.uint8)), floats, rtol=1e-12)
+    flagged = (scores > 0.5).astype(int)
+    found = metrics.decision_metrics(labels, flagged, np.full((1, 90), 200, dtype=np.uint8))
+    assert found.accuracy[0] == (labels == flagged).mean()  # 90 · 200 is no byte

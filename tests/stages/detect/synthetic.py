@@ -20,6 +20,7 @@ from ghosttrack.common.engine.contract import expand, load_contract
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.formats.evidence import EVIDENCE
 from ghosttrack.common.formats.reasons import KINDS, REASONS
+from ghosttrack.stages.detect.evidence import PlacedStates
 
 ROOT = Path(__file__).resolve().parents[3]
 EXCLUDED = {"empty": 0.01, "echo": 0.01}
@@ -222,6 +223,11 @@ def write_track_unit(
     ladder(table).to_parquet(folder / "ladder.parquet", index=False)
     layer_table(lines, wrong, layers).to_parquet(folder / "layers.parquet", index=False)
     return folder
+
+
+def placed(states: np.ndarray) -> PlacedStates:
+    """states: [n, 4, n_layers, d_model]."""
+    return PlacedStates(states.transpose(1, 2, 0, 3), np.arange(len(states)))
 
 
 def inputs(folder: Path) -> dict[str, Path]:

@@ -5,6 +5,7 @@ import pytest
 
 from ghosttrack.common.errors import CorruptInputError, NumericError
 from ghosttrack.common.maths.metrics import auroc
+from ghosttrack.stages.detect import anchored
 from ghosttrack.stages.detect.anchored import counted, fit_anchored, fit_novelty, known, known_inside
 from ghosttrack.stages.detect.columns import Columns
 from ghosttrack.stages.detect.crossval import dealt
@@ -133,3 +134,17 @@ def test_all_columns_of_a_signal_are_dealt_together_and_no_others():
     np.testing.assert_array_equal(found.of(["contexts"]), values[order][:, [1, 3]])
     np.testing.assert_array_equal(found.of(["text"]), values[:, [0, 2]])
     np.testing.assert_array_equal(columns.values, np.arange(12.0).reshape(3, 4))
+
+
+def test_distances_to_many_training_answers_are_taken_in_parts_to_some_of_them(monkeypatch):
+    values, inner = np.random.default_rng(0).normal(size=(300, 6)), np.arange(300) % 4
+    asked = np.random.default_rng(1).normal(size=(50, 6)) * 2
+    whole = fit_novelty(values, inner)
+    assert len(whole.place) == 300
+    expected = whole.weight(asked)
+    monkeypatch.setattr(anchored, "ROWS_AT_ONCE", 16)
+    np.testing.assert_allclose(fit_novelty(values, inner).weight(asked), expected, rtol=1e-5)
+    monkeypatch.setattr(anchored, "MOST_KEPT", 100)
+    some = fit_novelty(values, inner)
+    np.testing.assert_array_equal(some.place, whole.place[::3])
+    assert np.corrcoef(some.weight(asked), expected)[0, 1] > 0.9

@@ -25,6 +25,7 @@ from ghosttrack.common.maths.text import normalise
 from ghosttrack.stages.detect.crossval import fit_side, methods_of
 from ghosttrack.stages.detect.detector import fit, load, save
 from ghosttrack.stages.detect.error_types import error_types
+from ghosttrack.stages.detect.evidence import PlacedStates
 from ghosttrack.stages.detect.explain import competition_of
 from ghosttrack.stages.detect.features.table import FeatureTable
 from ghosttrack.stages.detect.opening import protocol_rows
@@ -203,8 +204,9 @@ def test_an_early_warning_knows_neither_later_layers_nor_what_was_answered(finis
         }
         return found[f"early/{seen}"], found[f"early/{seen}/prompt"]
 
-    states = data.states.copy()
-    states[:, :, 3:] = np.random.default_rng(1).normal(size=states[:, :, 3:].shape)
+    stored = data.states.stored.copy()
+    stored[:, 3:] = np.random.default_rng(1).normal(size=stored[:, 3:].shape)
+    states = PlacedStates(stored, data.states.rows)
     lens = data.tables["lens"]
     kept = [".entropy." in name and int(name.rsplit(".", 1)[1]) <= seen for name in lens.names]
     other = np.where(kept, lens.values, np.random.default_rng(2).normal(size=lens.values.shape))

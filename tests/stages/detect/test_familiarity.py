@@ -7,6 +7,7 @@ from sklearn.neighbors import NearestNeighbors
 from ghosttrack.stages.detect.explain import Reference, _interval
 from ghosttrack.stages.detect.familiarity import FALSE_ALARMS, NEIGHBOUR, PROMPT, fit_familiarity
 from ghosttrack.stages.detect.token_risk import fit_token_risk
+from tests.stages.detect.synthetic import placed
 
 WIDTH, LAYERS = 24, 3
 
@@ -26,17 +27,17 @@ def centres() -> np.ndarray:
 
 def test_false_alarms_are_as_promised_and_another_relation_is_found(centres: np.ndarray) -> None:
     random = np.random.default_rng(2)
-    fitted = fit_familiarity(states_of(centres[:8], 60, random), np.arange(480), 0)
-    own = fitted.unfamiliar(states_of(centres[:8], 250, random)).mean()
+    fitted = fit_familiarity(placed(states_of(centres[:8], 60, random)), np.arange(480), 0)
+    own = fitted.unfamiliar(placed(states_of(centres[:8], 250, random))).mean()
     assert abs(own - FALSE_ALARMS) < 0.02
-    assert fitted.unfamiliar(states_of(centres[8:], 250, random)).mean() > 0.95
+    assert fitted.unfamiliar(placed(states_of(centres[8:], 250, random))).mean() > 0.95
 
 
 def test_the_p_value_is_that_of_the_nearest_neighbours_of_another_library(centres: np.ndarray) -> None:
     random = np.random.default_rng(3)
     train, asked = states_of(centres[:4], 30, random), states_of(centres[2:6], 10, random)
     groups = np.repeat(np.arange(60), 2)
-    fitted = fit_familiarity(train, groups, 0)
+    fitted = fit_familiarity(placed(train), groups, 0)
     here = train[:, PROMPT, LAYERS // 2].astype(np.float64)
     mean, spread = here.mean(axis=0), here.std(axis=0)
 
@@ -53,7 +54,7 @@ def test_the_p_value_is_that_of_the_nearest_neighbours_of_another_library(centre
         (1 + sum(distance >= far for distance in own)) / (1 + len(own))
         for far in (kth(NearestNeighbors().fit(known), row) for row in unit(asked))
     ]
-    np.testing.assert_allclose(fitted.p_value(asked), expected, atol=2.1 / len(train))
+    np.testing.assert_allclose(fitted.p_value(placed(asked)), expected, atol=2.1 / len(train))
 
 
 def test_a_token_s_risk_hangs_on_nothing_after_it() -> None:

@@ -15,6 +15,7 @@ from ghosttrack.stages.detect.fitted.ridge import Standardiser, fit_ridges
 from ghosttrack.stages.detect.models import STRENGTHS, fit, fit_additive
 from ghosttrack.stages.detect.permutation import permutation_control
 from ghosttrack.stages.detect.protocol.splits import Fold
+from tests.stages.detect.synthetic import placed
 
 
 def problem(n=240, d=20, strength=1.0, seed=0):
@@ -67,7 +68,7 @@ def test_held_out_scores_know_nothing_of_their_own_labels():
     none = np.zeros((240, 2), dtype=np.int64), np.zeros((240, 2))
     for scores in (
         fit_linear(values, labels, inner)[1],
-        fit_probes(states, np.arange(240), labels, inner)[1][:, 0],
+        fit_probes(placed(states), labels, inner)[1][:, 0],
         fit_latents(latents, labels, inner)[1],
         fit_habits(asked, *none, labels, inner)[1][:, 1],
     ):
@@ -80,12 +81,12 @@ def test_probes_find_the_cell_that_knows():
     states = rng.normal(size=(300, 4, 3, 10)).astype(np.float16)
     states[:, 2, 1] += labels[:, None]
     states[::9, 0] = np.nan  # a subject that is not in the prompt
-    probes, held_out = fit_probes(states, np.arange(300), labels, np.arange(300) % 3)
+    probes, held_out = fit_probes(placed(states), labels, np.arange(300) % 3)
     assert probes.best == 2 * 3 + 1
     assert probes.cell_name(probes.best, [0, 5, 9]) == "first, layer 5"
     assert probes.auroc[probes.best] > 0.9
     assert np.isfinite(held_out).all()
-    scores = probes.score(states)
+    scores = probes.score(placed(states))
     assert (scores[::9, :3] == 0).all()
     np.testing.assert_allclose(place_means(scores, 3)[:, 2], scores[:, 6:9].mean(axis=1), rtol=1e-5)
 

@@ -14,6 +14,9 @@ def test_groups_are_drawn_whole_and_as_often_as_there_are_groups():
     assert (weights[:, [0, 1, 3]].sum(axis=1) == 3).all()
     np.testing.assert_allclose(weights.mean(axis=0), 1, atol=0.15)
     np.testing.assert_array_equal(weights, group_weights(groups, 500, seed=0))
+    assert (weights[0] == 1).all()  # the sample itself
+    drawn = np.random.default_rng(0).multinomial(3, np.full(3, 1 / 3), size=500)
+    np.testing.assert_array_equal(weights[1:], drawn[:, [1, 0, 0, 2, 1]])
 
 
 def test_the_interval_of_a_mean_is_that_of_theory():

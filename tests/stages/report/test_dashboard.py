@@ -149,6 +149,22 @@ def test_a_wrong_answer_stands_beside_a_right_one_of_its_relation():
     assert same.tolist() == [True, True, True, False, False, True]
 
 
+def test_who_stands_beside_is_the_nearest_of_all():
+    rng = np.random.default_rng(0)
+    label = rng.choice([0.0, 1.0, np.nan], 400, p=[0.45, 0.45, 0.1])
+    relation, length = rng.choice(list("abcdef"), 400), rng.integers(1, 9, 400)
+    label[relation == "f"] = 1  # whose right answers are of other relations
+    confidence = rng.choice([*np.linspace(-3, 0, 25)], 400)  # many are equal
+    beside, same = tracks.matches(label, relation, length, confidence)
+    for number in range(400):
+        pool = np.flatnonzero(label == (1 if label[number] == 0 else 0))
+        own = pool[relation[pool] == relation[number]]
+        assert same[number] == (len(own) > 0)
+        pool = own if len(own) else pool
+        away = abs(length[pool] - length[number]) * 1e6 + np.abs(confidence[pool] - confidence[number])
+        assert beside[number] == pool[np.argmin(away)]
+
+
 def test_everyone_right_leaves_nobody_to_stand_beside():
     beside, _ = tracks.matches(np.zeros(3), np.array(["a"] * 3), np.ones(3), np.zeros(3))
     assert beside.tolist() == [-1, -1, -1]

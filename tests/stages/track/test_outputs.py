@@ -15,6 +15,7 @@ from ghosttrack.stages.track import outputs
 from ghosttrack.stages.track.clusters import cluster_latents, effect_geometry
 from ghosttrack.stages.track.follow_states import NODE_COLUMNS
 from ghosttrack.stages.track.questions import plan_shards, read_questions
+from ghosttrack.stages.track.run_answers import gathered
 from ghosttrack.stages.track.trajectories import Labels, question_record
 
 
@@ -145,6 +146,17 @@ class PlainUnpickler(pickle.Unpickler):
             "_frombuffer",
         }
         return super().find_class(module, name)
+
+
+def test_the_rows_of_shards_come_together_by_question(tmp_path):
+    paths = [tmp_path / "0.npz", tmp_path / "1.npz"]
+    np.savez(paths[0], question=np.array([1, 1, 3]), rank=np.array([0, 1, 0]), text=np.array(["a", "b", "c"]))
+    np.savez(paths[1], question=np.array([0, 2]), rank=np.array([7, 8]), text=np.array(["long" * 500, "d"]))
+    found = gathered(paths)
+    assert found["question"].tolist() == [0, 1, 1, 2, 3]
+    assert found["rank"].tolist() == [7, 0, 1, 8, 0]
+    assert found["text"].tolist() == ["long" * 500, "a", "b", "d", "c"]
+    assert found["text"].nbytes < 100  # no text is as wide as the longest
 
 
 def test_clusters_separate_directions_and_open_in_a_restricted_unpickler(tmp_path):
