@@ -1,16 +1,21 @@
 """The whole demo and its parts against what their arithmetic alone would take: one line of JSON.
 
-    python -m benchmarks.pipeline [--quick] [--finished ROOT]
+    python -m benchmarks.pipeline [--quick] [--finished ROOT | --against COMMIT [--rounds N]]
 
 Runs `demo` in an empty folder (`--quick`: 128 questions and ten layers), or looks at a run that is there. A part's floor is the
 FLOP that it cannot do without, at the rate of fp32 matrix products measured here and now: forward passes of every token
 that is new once, logits where they are read, 10 · d · h a sample of SAE training. `floor_ratio`: floors of all parts
 over the time of the demo; `answers_ratio`: that of the answers alone. `parts`: seconds, CPU seconds and floor of each unit.
+
+`--against`: the same of another commit (in a git worktree of its own) and of this tree, in turn, so that both see the same machine; of
+each figure the medians `before` and `after`, and the median of after / before by round.
 """
 
 import argparse
 import json
 import math
+import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -31,6 +36,15 @@ from ghosttrack.common.formats.questions import QUESTIONS
 from ghosttrack.common.models.prompts import common_prefix
 
 NAME = "demo"
+HERE = Path(__file__).resolve().parents[1]
+FIGURES = (
+    "demo_seconds",
+    "floor_ratio",
+    "answers_ratio",
+    "detect_seconds_1000q",
+    "open_seconds",
+    "ask_seconds",
+)
 QUICK = ("data.max_questions=128", "data.max_tokens=8000", "model.layers=20-29", "tracking.causes=16")
 ASKED = "What is the capital of Norway?"
 
@@ -176,13 +190,52 @@ def measure(root: Path, seconds: float | None, overrides: Sequence[str]) -> dict
     }
 
 
+def against(tree: Path, commit: str, rounds: int, options: Sequence[str] = ()) -> dict[str, Any]:
+    """A commit and the tree measured in turn, which of them first in turn as well. options: of the benchmark."""
+    found: dict[str, list[dict[str, float]]] = {"before": [], "after": []}
+    with tempfile.TemporaryDirectory() as scratch:
+        other = Path(scratch) / "before"
+        git = ["git", "-C", str(tree), "worktree"]
+        subprocess.run([*git, "add", "--detach", str(other), commit], check=True, stdout=sys.stderr)
+        try:
+            for number in range(rounds):
+                sides = [("before", other), ("after", tree)]
+                for name, place in sides if number % 2 == 0 else reversed(sides):
+                    found[name].append(_measured(place, options))
+        finally:
+            subprocess.run([*git, "remove", "--force", str(other)], check=True)
+    report: dict[str, Any] = {"against": commit, "rounds": rounds}
+    for figure in FIGURES:
+        pairs = [[each[figure] for each in round_] for round_ in zip(*found.values(), strict=True)]
+        before, after = (statistics.median(side) for side in zip(*pairs, strict=True))
+        ratio = statistics.median(new / old for old, new in pairs)
+        report[figure] = {"before": before, "after": after, "ratio": round(ratio, 3)}
+    return report
+
+
+def _measured(tree: Path, options: Sequence[str]) -> dict[str, Any]:
+    """What the benchmark of a tree says of it."""
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.pipeline", *options], check=True, stdout=subprocess.PIPE, text=True, cwd=tree,
+        env={**os.environ, "PYTHONPATH": f"{tree / 'src'}{os.pathsep}{tree}"},
+    )  # fmt: skip
+    report: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return report
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="fewer questions, tokens and layers")
     parser.add_argument("--finished", type=Path, metavar="ROOT", help="look at the demo that is there")
+    parser.add_argument("--against", metavar="COMMIT", help="compare with this commit, in turn")
+    parser.add_argument("--rounds", type=int, default=3, help="of --against")
     arguments = parser.parse_args()
+    if arguments.against is not None:
+        options = ["--quick"] if arguments.quick else []
+        print(json.dumps(against(HERE, arguments.against, arguments.rounds, options)))
+        return
     if arguments.finished is not None:
         print(json.dumps(measure(arguments.finished, None, ())))
         return

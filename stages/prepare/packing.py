@@ -6,6 +6,7 @@ segment begins with the tokens that the tokenizer puts before every text (BOS), 
 SAEs trained on prose alone fit question prompts badly, hence the prompts.
 """
 
+from array import array
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -148,22 +149,22 @@ def pack(
         if index < len(prose):
             before = list(beginning[:count]) if used[index] else []
             stop = used[index] + count - len(before)
-            piece = [*before, *prose[index][used[index] : stop]]
+            piece = array("i", [*before, *prose[index][used[index] : stop]])
             used[index] = stop
             if used[index] < len(prose[index]):
                 queue.appendleft(index)
         else:
-            piece = ending(prompts[index - len(prose)], count, beginning)
+            piece = array("i", ending(prompts[index - len(prose)], count, beginning))
         pieces.append(piece)
         docs.append(index)
         space -= count
         if space == 0:
             space = row_length
     lengths = np.array([len(piece) for piece in pieces])
-    starts = np.repeat(np.cumsum(lengths) - lengths, lengths)
+    starts = np.repeat((np.cumsum(lengths) - lengths).astype(np.int32), lengths)
     tokens = np.fromiter((token for piece in pieces for token in piece), dtype=np.int32, count=lengths.sum())
-    position = np.arange(lengths.sum()) - starts
-    return tokens, np.repeat(docs, lengths).astype(np.int32), position.astype(np.int32)
+    position = np.arange(lengths.sum(), dtype=np.int32) - starts
+    return tokens, np.repeat(np.array(docs, dtype=np.int32), lengths), position
 
 
 def _next_segment(
@@ -195,14 +196,14 @@ def _next_segment(
 
 def _tokenized(
     texts: Sequence[str], tokenize: Tokenize, budget: int, longest: int | None, seed: int, name: str
-) -> tuple[list[list[int]], tuple[int, int]]:
+) -> tuple[list[Sequence[int]], tuple[int, int]]:
     """Documents as tokens, in random order, until the budget is met.
 
     longest: cut documents here (but see `cut_to_budget`), and the last one to meet the budget exactly;
     None: documents stay whole, and one that does not fit ends the list. Also returns how many empty
     texts and repeats were passed over on the way.
     """
-    documents: list[list[int]] = []
+    documents: list[Sequence[int]] = []
     seen: set[str] = set()
     empty = repeats = 0
     left = budget
@@ -224,7 +225,7 @@ def _tokenized(
                 left = 0
                 break
             if tokens:
-                documents.append(tokens)
+                documents.append(array("i", tokens))  # a list takes nine times as much
                 left -= min(len(tokens), longest or len(tokens))
     if longest is not None:
         lengths = cut_to_budget([len(tokens) for tokens in documents], budget, longest)
