@@ -1,13 +1,13 @@
 """Memory and seconds of what follows the answers, by the number of questions: `python -m benchmarks.large [--quick]`.
 
 Made-up files of a run (three positions a question, 30 layers; states a ninth as wide as the demo's, a twentieth of its nodes,
-a quarter of its resamples) are published through their formats, of 2,500, 5,000 and 10,000 questions, and the real units are run on
+a quarter of its resamples, two folds) are published through their formats, of 2,500, 5,000 and 10,000 questions, and the real units are run on
 them, each a process of its own:
 `track/reasons`, `detect/all`, `evaluate/all`, `report/all`; a run is opened in Python, and the dashboard's blocks are made as
 `serve` makes them. `corpus`: states of one layer are measured and drawn in batches as training does, so many tokens of them.
 
-Ends with one line of JSON: of each its peak memory (GB) and seconds at each size, the exponent by which both grow from the smallest to
-the largest, and what the largest comes to at 100,000 questions (100 M tokens) by the straight line through the two last sizes.
+Ends with one line of JSON: of each its peak memory (GB) and processor seconds at each size, the exponent by which both grow from the
+smallest to the largest, and what they come to at 100,000 questions (100 M tokens) by the straight line through the two last sizes.
 """
 
 import argparse
@@ -62,9 +62,8 @@ def main() -> None:
     options = parser.parse_args()
     if options.inside:
         name, *rest = options.inside
-        start = time.perf_counter()
         INSIDE[name](*rest)
-        print(json.dumps({"seconds": time.perf_counter() - start, "gb": _peak()}))
+        print(json.dumps({"seconds": time.process_time(), "gb": _peak()}))
         return
     sizes = options.sizes or (QUICK if options.quick else SIZES)
     found: dict[str, list[tuple[int, float, float]]] = {}
@@ -116,7 +115,7 @@ def measure(root: Path, questions: int, only: str | None) -> Iterator[tuple[str,
             raise SystemExit(f"{unit} failed: {done.stderr[-2000:]}")
         manifest = root / ".store" / "current" / NAME / stage / name / "manifest.json"
         usage = json.loads(manifest.read_text("utf-8"))["predicate"]["resourceUsage"]
-        yield unit, max(usage["treePeakMemory"] or 0, usage["maxRSS"]) / 1e9, usage["elapsedSec"]
+        yield unit, max(usage["treePeakMemory"] or 0, usage["maxRSS"]) / 1e9, usage["cpuSec"]
         if unit == only:
             return
     for part in ("open", "serve"):
@@ -143,7 +142,7 @@ def publish(root: Path, questions: int) -> None:
     config = {
         "name": NAME, "paths": {"root": str(root)}, "model": {"base_model": "made-up", "d_model": WIDTH, "n_layers": DEPTH},
         "sae": {"d_hidden": LATENTS}, "tracking": {"ladder": list(RUNGS)},
-        "detection": {"repeats": 1, "relation_folds": 0, "answer_folds": 0, "early_points": 2, "permutations": 20},
+        "detection": {"repeats": 1, "folds": 2, "inner_folds": 2, "relation_folds": 0, "answer_folds": 0, "early_points": 1, "permutations": 10},
         "evaluation": {"bootstrap": 500},
     }  # fmt: skip
     (root / f"{NAME}.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
@@ -177,6 +176,9 @@ def publish(root: Path, questions: int) -> None:
         "layers": list(range(DEPTH)), "model.base_model": "made-up", "model.d_model": WIDTH, "model.n_layers": DEPTH,
         "sae.d_hidden": LATENTS,
     }  # fmt: skip
+    for layer in range(DEPTH):
+        name = f"sae_layer_{layer}_metrics.json"
+        units.insert(0, (f"sae_train/layer_{layer}", {name: _json({})}, ()))
     for unit, files, reads in units:
         stage, name = unit.split("/")
         synthetic.publish(store, NAME, stage, name, files, parameters, reads)

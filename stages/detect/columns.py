@@ -101,7 +101,7 @@ class Experts:
         if latents is not None:
             add("latents", latents, ["latents.score"])
         for name in sorted(RAW & set(data.tables)):
-            add(name, data.tables[name].values, data.tables[name].names)
+            add(name, data.tables[name].values.astype(np.float64, copy=False), data.tables[name].names)
         return Columns(np.concatenate(values, axis=1), names, signals)
 
 

@@ -46,7 +46,8 @@ from ghosttrack.stages.detect.features.tracks import features_of_pieces
 from ghosttrack.stages.detect.features.words import surface_features
 
 Columns = dict[str, NDArray[Any]]
-Item, Made = TypeVar("Item"), TypeVar("Made")
+Item = TypeVar("Item")
+Made = TypeVar("Made")
 NODE_COLUMNS = ("question", "position", "layer", "latent", "activation", "track", "link", "effect")
 THREADS = 2
 MEND = "run track again"

@@ -49,7 +49,8 @@ def write_scores(path: Path, parts: Iterable[pd.DataFrame]) -> None:
     """scores.parquet: a row a (split, repeat, method, question), in this order. parts: of `score_rows`."""
     keyed: defaultdict[tuple[str, int, str], list[pd.DataFrame]] = defaultdict(list)
     for part in filter(len, parts):
-        keyed[part["split"].iat[0], int(part["repeat"].iat[0]), part["method"].iat[0]].append(part)
+        of_all: Any = part.iloc[0]
+        keyed[of_all["split"], int(of_all["repeat"]), of_all["method"]].append(part)
 
     def of(keys: Sequence[tuple[str, int, str]]) -> pd.DataFrame:
         found = [
