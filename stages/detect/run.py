@@ -78,7 +78,7 @@ def run_all(job: Job) -> dict[str, Any]:
     settings = job.config.detection
     files = input_files(job.entries, job.config)
     with job.progress(len(pieces_of(files.tracks)), unit="piece", what="features") as progress:
-        opened = read_run(job.entries, job.config, progress.update, job.scratch("states.npy"))
+        opened = read_run(job.entries, job.config, progress.update, job.scratch("by_place.npy"))
     data, labels, rows = opened.data, opened.labels, opened.rows
     try:
         splits = splits_of(opened, job.config)
