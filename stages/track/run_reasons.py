@@ -45,8 +45,7 @@ def run(job: Job) -> dict[str, Any]:
                 if not own.any():  # cut off there
                     place, own = 0, (account["question"] == number) & (account["position"] == 0)
                 rows = {name: values[own] for name, values in account.items()}
-                first, end = np.searchsorted(candidates["question"], [number, number + 1])
-                there = first + np.flatnonzero(candidates["position"][first:end] == place)
+                there = (candidates["question"] == number) & (candidates["position"] == place)
                 texts = [str(tokenizer.decode([token])) for token in candidates["token"][there].tolist()]
                 so_far, rest = "".join(said[:place]), "".join(said[place:])
                 right = [
