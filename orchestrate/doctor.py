@@ -22,7 +22,7 @@ from ghosttrack.common.engine.fingerprint import HUB_PREFIX, SAE_FILES, WORDS, c
 from ghosttrack.common.engine.progress import format_bytes, format_seconds
 from ghosttrack.common.errors import ConfigError, ImageError, SchedulerError
 from ghosttrack.common.files import fsync
-from ghosttrack.common.models.sizes import BYTES, SHARE_OF_ROOM, weights_and_vocabulary
+from ghosttrack.common.models.sizes import BYTES, SHARE_OF_ROOM, arithmetic, weights_and_vocabulary
 from ghosttrack.common.models.source import MINIATURE, PACKAGE_PREFIX
 from ghosttrack.orchestrate.container import images_of
 from ghosttrack.orchestrate.disk import mount_of
@@ -172,9 +172,10 @@ def room(config: Config, profile: ClusterProfile) -> Iterator[Diagnosis]:
     if weights is None:
         return
     machine, settings = machine_of(profile), config.model
-    size = weights * BYTES[settings.dtype]
+    dtype = arithmetic(settings.dtype, machine.gpu)
+    size = weights * BYTES[dtype]
     place = "a GPU" if machine.gpu else "memory"
-    takes = f"the model's weights take {format_bytes(size)} as {settings.dtype}"
+    takes = f"the model's weights take {format_bytes(size)} as {dtype}"
     if machine.memory is None:
         yield Diagnosis(
             "ok",
@@ -191,7 +192,7 @@ def room(config: Config, profile: ClusterProfile) -> Iterator[Diagnosis]:
     )
     if settings.offload != "none":
         spread.append(f"{settings.offload} (model.offload: {settings.offload}), which is slow")
-    less = "" if settings.dtype != "float32" else ", or --set model.dtype=bfloat16"
+    less = "" if dtype != "float32" else ", or --set model.dtype=bfloat16"
     offload = "memory or disk" if machine.gpu else "disk"
     if spread:
         yield Diagnosis("warning", "room for the model", f"{seen}: its blocks will be spread over {' and '.join(spread)}",

@@ -23,7 +23,7 @@ from ghosttrack.common.engine.contract import load_contracts
 from ghosttrack.common.engine.fingerprint import FACTBOOK, HUB_PREFIX, WORDS, local_path
 from ghosttrack.common.engine.storage import storage_errors
 from ghosttrack.common.errors import ConfigError
-from ghosttrack.common.models.sizes import BYTES, SHARE_OF_ROOM, Sizes, sizes_of
+from ghosttrack.common.models.sizes import BYTES, SHARE_OF_ROOM, Sizes, arithmetic, sizes_of
 from ghosttrack.orchestrate.doctor import ask_prepare
 from ghosttrack.orchestrate.doctor import columns as look
 from ghosttrack.orchestrate.machine import Machine, machine_of
@@ -236,7 +236,7 @@ def _settings(
     )
     chat = {"chat": "auto"} if sizes.chat and data["questions"] != FACTBOOK else {}
     settings: dict[str, Any] = {
-        "model": {**model, **chat, "dtype": "bfloat16" if machine.gpu else "float32"},
+        "model": {**model, **chat, "dtype": arithmetic("auto", machine.gpu)},
         "data": {
             **data,
             **short,

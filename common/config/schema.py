@@ -180,8 +180,8 @@ class ModelConfig(Section):
     """System prompt of a conversation; null leaves it to the template."""
     layers: LayerList | None = None
     """Blocks to study, such as `0-5` or `[0, 2, 4]`; null takes all."""
-    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    """Arithmetic of the language model's forward pass."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Arithmetic of the language model's forward pass; auto: bfloat16 on a GPU that has it, else float32."""
     devices: Literal["auto", "one"] = "auto"
     """auto: a model that has no room on one GPU is spread over all that a process sees; one: never."""
     offload: Literal["none", "memory", "disk"] = "none"

@@ -24,7 +24,7 @@ from transformers import (
 )
 
 from ghosttrack.common.errors import ModelSourceError
-from ghosttrack.common.models.sizes import SHARE_OF_ROOM
+from ghosttrack.common.models.sizes import SHARE_OF_ROOM, arithmetic
 
 Device = int | str
 
@@ -34,7 +34,8 @@ def load_placed(folder: Path, dtype: str, devices: str, offload: str) -> PreTrai
 
     Raises ModelSourceError where there is no room for it anywhere.
     """
-    arguments: dict[str, Any] = {"trust_remote_code": False, "dtype": getattr(torch, dtype)}
+    gpu = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    arguments: dict[str, Any] = {"trust_remote_code": False, "dtype": getattr(torch, arithmetic(dtype, gpu))}
     room = room_of(devices, offload)
     first = next(iter(room))
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors")) * arguments["dtype"].itemsize / 4

@@ -82,10 +82,6 @@ def complete(config: Any, reader: Any) -> Any:
     for name, tensor in (("attention_bias", "attn_q.bias"), ("mlp_bias", "ffn_up.bias")):
         if hasattr(config, name) and tensor in tensors:
             setattr(config, name, True)
-    if (
-        getattr(config, "pad_token_id", None) or 0
-    ) >= config.vocab_size:  # the kind's own, of a larger vocabulary
-        config.pad_token_id = None
     _set_layers(config, reader)
     _set_score_scale(config, reader)
     _set_positions(config, reader)

@@ -50,6 +50,7 @@ def load_source(source: str, revision: str | None = None) -> tuple[PreTrainedMod
     place, arguments = _arguments(source)
     refuse_without_config(source)
     _refuse_unknown_quantisation(source)
+    _refuse_odd_generation(source)
     if revision is not None and place == source:
         arguments["revision"] = revision
     try:
@@ -65,7 +66,11 @@ def load_source(source: str, revision: str | None = None) -> tuple[PreTrainedMod
             if file is None:
                 reader = reader_for(config)
             else:
-                arguments["config"] = complete(config, file)
+                config = complete(config, file)
+            text = config.get_text_config()
+            if (text.pad_token_id or 0) >= text.vocab_size:  # of no use, and no embedding is made with it
+                text.pad_token_id = None
+            arguments["config"] = config
             loaded: Any = reader.from_pretrained(
                 place,
                 dtype=torch.float32,
@@ -150,11 +155,28 @@ def _refuse_unknown_quantisation(source: str) -> None:
     folder = locate(source).folder
     settings = _config_of(folder).get("quantization_config") if folder else None
     method = settings.get("quant_method") if isinstance(settings, dict) else None
-    if method is not None and method != "bitsandbytes" and method not in KNOWN:
+    if method is not None and method != "bitsandbytes" and str(method) not in KNOWN:
         raise ModelSourceError(
             f"model.base_model = {source!r} is quantised by {str(method)[:40]!r}, which transformers does not read; give the model's "
             "folder before quantisation"
         )
+
+
+def _refuse_odd_generation(source: str) -> None:
+    """transformers leaves out a damaged generation_config.json, and with it the end tokens. Raises ModelSourceError."""
+    from transformers import GenerationConfig
+
+    folder = locate(source).folder
+    if folder is None or not (folder / "generation_config.json").is_file():
+        return
+    try:
+        GenerationConfig.from_pretrained(folder)
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        if isinstance(error, OSError) and (found := storage_error(error)):
+            raise found from error
+        raise ModelSourceError(
+            f"model.base_model = {source!r}: its generation_config.json cannot be read ({in_short(error)}); correct it, or take it away"
+        ) from error
 
 
 def _wrong_weights(model: nn.Module, loading: Mapping[str, Any]) -> str | None:

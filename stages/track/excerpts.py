@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ghosttrack.common.models.held_out import HeldOutText
 from ghosttrack.stages.track.corpus_scans import CorpusScans
+from ghosttrack.stages.track.outputs import in_half
 
 TOKENS_BEFORE = 12
 TOKENS_AFTER = 6
@@ -73,7 +74,7 @@ def excerpts(
             "activation": pa.array(activation[rows], pa.float32()),
             "before": windows.before.take(at), "token": windows.token.take(at), "after": windows.after.take(at),
             "lengths": pa.ListArray.from_arrays(offsets, pa.array(windows.lengths[scan[rows]][inside])),
-            "heat": pa.ListArray.from_arrays(offsets, pa.array(heat[inside].astype(np.float16))),
+            "heat": pa.ListArray.from_arrays(offsets, pa.array(in_half(heat[inside]))),
         }
     )  # fmt: skip
 

@@ -34,7 +34,7 @@ def write_activations(
 
     pieces: nodes in order, with `question, position, layer, latent, activation`; owner: [n_problems, 2], question and
     position. Opens with `torch.load(weights_only=True)`; `torch.sparse_csr_tensor(crow, latent, activation, shape)` is
-    the matrix. Row `problem · n_layers + place of the layer in layers`; activation float16.
+    the matrix. Row `problem · n_layers + place of the layer in layers`; activation float16 (`in_half`).
     """
     n_rows = len(owner) * len(layers)
     crow = np.zeros(n_rows + 1, dtype=np.int64)
@@ -64,7 +64,7 @@ def write_activations(
             ]
             np.add.at(crow, problem * len(layers) + places[nodes["layer"]] + 1, 1)
             file.put("latent", written, torch.from_numpy(nodes["latent"].astype(np.int32)))
-            file.put("activation", written, torch.from_numpy(nodes["activation"].astype(np.float16)))
+            file.put("activation", written, torch.from_numpy(in_half(nodes["activation"])))
             written += len(nodes["latent"])
         for name, values in (
             ("question", owner[:, 0].astype(np.int32)),
@@ -75,6 +75,11 @@ def write_activations(
         ):
             file.put(name, 0, torch.from_numpy(values))
         file.sync()
+
+
+def in_half(activations: NDArray[np.float32]) -> NDArray[np.float16]:
+    """float16, at most its largest number: those of SAEs that take states as they are go beyond it where states do."""
+    return np.minimum(activations, np.finfo(np.float16).max).astype(np.float16)
 
 
 def write_clusters(folder: Path, clusters: list[dict[str, Any]], layers: list[int]) -> None:

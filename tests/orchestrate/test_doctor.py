@@ -166,6 +166,7 @@ def test_a_file_that_a_word_hides_is_told(tmp_path, monkeypatch):
         ({}, Machine(1e9, False), "ok", "take 40 MB as float32, and memory has 1 GB"),
         ({}, Machine(5e7, False), "warning", "model.offload=disk, or --set model.dtype=bfloat16"),
         ({"offload": "disk"}, Machine(5e7, False), "warning", "spread over disk (model.offload: disk), which is slow"),
+        ({}, Machine(4e7, True), "ok", "take 20 MB as bfloat16, and a GPU has 40 MB"),
         ({"dtype": "bfloat16"}, Machine(2e7, True), "warning", "spread over all GPUs of the job (model.devices: auto)"),
         ({"devices": "one", "dtype": "bfloat16"}, Machine(2e7, True), "warning", "--set model.offload=disk"),
         ({"devices": "one", "offload": "memory"}, Machine(2e7, True), "warning", "spread over memory (model.offload: memory)"),

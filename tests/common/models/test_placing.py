@@ -119,3 +119,18 @@ def test_gpus_in_order_then_memory_then_disk(monkeypatch: pytest.MonkeyPatch) ->
     assert list(placing.room_of("one", "memory")) == [1, "cpu"]
     monkeypatch.setenv("WORLD_SIZE", "3")  # each process has its own
     assert list(placing.room_of("auto", "none")) == [1]
+
+
+@pytest.mark.parametrize(
+    ("has", "kind"), [(None, torch.float32), (False, torch.float32), (True, torch.bfloat16)]
+)
+def test_arithmetic_is_bfloat16_on_a_gpu_that_has_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, has: bool | None, kind: torch.dtype
+) -> None:
+    """A pretended GPU, on which nothing is computed. has: bfloat16; None: there is no GPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: has is not None)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: has)
+    monkeypatch.setattr(placing, "room_of", lambda *_: {"cpu": float("inf")})
+    monkeypatch.setattr(placing, "choose_device", lambda: torch.device("cpu"))
+    assert placing.load_placed(folder, "auto", "auto", "none").dtype == kind
+    assert placing.load_placed(folder, "float32", "auto", "none").dtype == torch.float32

@@ -184,6 +184,7 @@ def test_an_adapter_without_its_base_says_what_to_do(tmp_path: Path) -> None:
     ("settings", "words"),
     [
         ({"quantization_config": {"quant_method": "wonderquant"}}, r"quantised by 'wonderquant', which .* before quantisation"),
+        ({"quantization_config": {"quant_method": ["gptq"]}}, r"quantised by .*gptq.*, which .* before quantisation"),
         ({"model_type": "wonderformer"}, r"pip install --upgrade transformers, or take a model of an architecture"),
         ({"model_type": "t5"}, r"architecture 't5' is none that transformers reads as a language model"),
     ],
@@ -264,3 +265,23 @@ def test_a_damaged_configuration_of_a_model_names_its_mend(tmp_path):
     (tmp_path / "config.json").write_text("{bad")
     with pytest.raises(ModelSourceError, match=r"cannot be read as a model.s configuration .*fetch it again"):
         snapshot.load_source(str(tmp_path), None)
+
+
+def test_a_padding_token_that_does_not_exist_is_none(tmp_path):
+    folder = save_random_model(tmp_path / "model", "llama")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "pad_token_id": 99_999}))
+    model, _ = snapshot.load_source(str(folder))
+    expected = random_model("llama").state_dict()
+    assert all(torch.equal(value, expected[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("text", ["{bad", "[1]", '{"max_new_tokens": -5}', '{"num_return_sequences": 3}'])
+def test_a_generation_configuration_that_is_none_is_named_and_not_left_out(tmp_path, text):
+    folder = save_random_model(tmp_path / "model", "llama")
+    (folder / "generation_config.json").write_text(text)
+    with pytest.raises(
+        ModelSourceError, match=r"generation_config\.json cannot be read .*; correct it, or take"
+    ) as error:
+        snapshot.load_source(str(folder))
+    assert "\n" not in str(error.value)
