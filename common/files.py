@@ -1,11 +1,14 @@
 """Digests of files, finding them where others work, and bringing them to the disk."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
 import re
+import shutil
 from pathlib import Path
+from typing import Any
 
 from ghosttrack.common.errors import ConfigError
 
@@ -41,6 +44,28 @@ def found(folder: Path, pattern: str) -> list[Path]:
         with contextlib.suppress(FileNotFoundError):
             return sorted(folder.glob(pattern))
     return sorted(folder.glob(pattern))
+
+
+def target_of(path: Path) -> str | None:
+    """Where a symbolic link leads; None for what is none, or is gone."""
+    try:
+        return os.readlink(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            return None
+        raise
+
+
+def remove_folder(path: Path) -> None:
+    """Remove a folder and all in it, whoever removes some of it meanwhile. Raises OSError for what cannot be removed."""
+
+    def refused(_function: object, _path: str, trouble: Any) -> None:
+        if not isinstance(trouble[1], FileNotFoundError):
+            raise trouble[1]
+
+    shutil.rmtree(path, onerror=refused)
 
 
 def sha256_of(path: Path) -> str:

@@ -1,6 +1,6 @@
 """Removes a configuration's results, and what in the store no pointer leads to any more."""
 
-import shutil
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,6 +8,7 @@ from pathlib import Path
 from ghosttrack.common.engine.contract import Contract
 from ghosttrack.common.engine.storage import Store, storage_errors
 from ghosttrack.common.errors import BusyError
+from ghosttrack.common.files import found, remove_folder
 from ghosttrack.orchestrate.disk import folder_size
 
 
@@ -22,6 +23,9 @@ def clean(store: Store, contracts: Iterable[Contract], config_name: str) -> Remo
     """Of all units that the stages ever have: settings decide which exist, and may have been others.
 
     Raises BusyError while anything is being written under the root, StorageError when it cannot delete."""
+    results = (
+        store.results()
+    )  # before it is seen that nobody is at work: what is published meanwhile is not among them
     _refuse_when_busy(store)
     removed = Removed()
     folders = {
@@ -31,16 +35,18 @@ def clean(store: Store, contracts: Iterable[Contract], config_name: str) -> Remo
     }
     with storage_errors(store.root):
         for public in _public_names(store, folders, config_name):
-            public.unlink()
+            public.unlink(missing_ok=True)
             removed.names.append(_relative(store, public))
         for folder in sorted(folders, key=lambda path: -len(path.parts)):
             _remove_empty(folder, store.root)
         for folder in store.folders_of(config_name):
             _remove(store, folder, removed)
         _remove(store, store.root / "runs" / config_name, removed)
-        for result in store.unreferenced():
-            store.forget_verification(result)
-            _remove(store, result, removed)
+        in_use = {path.resolve() for path in store.pointed_to()}
+        for result in results:
+            if result.resolve() not in in_use:
+                store.forget_verification(result)
+                _remove(store, result, removed)
     return removed
 
 
@@ -53,7 +59,7 @@ def _refuse_when_busy(store: Store) -> None:
 
 def _public_names(store: Store, folders: set[Path], config_name: str) -> list[Path]:
     """Links through this configuration's pointers, those of layers that it no longer studies too."""
-    candidates = folders | {path for folder in folders if folder.is_dir() for path in folder.iterdir()}
+    candidates = folders | {path for folder in folders for path in found(folder, "*")}
     return sorted(path for path in candidates if store.layout.is_public_link(path, config_name))
 
 
@@ -61,14 +67,15 @@ def _remove(store: Store, path: Path, removed: Removed) -> None:
     if not path.exists():
         return
     removed.size += folder_size(path)
-    shutil.rmtree(path)
+    remove_folder(path)
     removed.names.append(_relative(store, path))
 
 
 def _remove_empty(folder: Path, root: Path) -> None:
-    while folder != root and folder.is_dir() and not any(folder.iterdir()):
-        folder.rmdir()
-        folder = folder.parent
+    with contextlib.suppress(OSError):  # it is not empty, or not there
+        while folder != root:
+            folder.rmdir()
+            folder = folder.parent
 
 
 def _relative(store: Store, path: Path) -> str:

@@ -4,13 +4,15 @@ Temporary results whose every reader is done and verifies (hidden states), work 
 no more, and damaged results that were set aside.
 """
 
-import shutil
+import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ghosttrack.common.engine.storage import Store
-from ghosttrack.common.errors import CorruptInputError, MissingInputError
+from ghosttrack.common.engine.contract import Unit
+from ghosttrack.common.engine.storage import Store, storage_errors
+from ghosttrack.common.errors import BusyError, CorruptInputError, MissingInputError
+from ghosttrack.common.files import remove_folder
 from ghosttrack.orchestrate.disk import folder_size
 from ghosttrack.orchestrate.plan import Plan, PlannedUnit
 
@@ -32,8 +34,8 @@ def releasable(plan: Plan) -> list[PlannedUnit]:
 def release(store: Store, plan: Plan, labels: Iterable[str]) -> int:
     """Remove the files of those of these units that are releasable and whose readers verify; the bytes freed.
 
-    labels: `stage/unit`. What is still needed, read by something damaged, or shared with a configuration that is at work
-    is left.
+    labels: `stage/unit`. What is still needed, read by something damaged or by work that goes on (of other settings, say), or
+    shared with a configuration that is at work is left.
     """
     labels = set(labels)
     freed = 0
@@ -41,7 +43,7 @@ def release(store: Store, plan: Plan, labels: Iterable[str]) -> int:
         readers = [p for p in plan.units if any(r.name == planned.unit.label for r in p.unit.reads)]
         if planned.unit.label not in labels or store.others_at_work(planned.unit):
             continue
-        if all(_verifies(store, reader) for reader in readers):
+        if all(_verifies(store, reader) and not store.claim_holder(reader.unit) for reader in readers):
             freed += store.release(planned.unit)
     return freed
 
@@ -63,19 +65,27 @@ class Rubbish:
     path: Path
     size: int
     what: str
+    unit: Unit | None = None
+    """That it is work on."""
 
 
 def rubbish(store: Store, plan: Plan) -> list[Rubbish]:
     """Abandoned work of this configuration, and results that were found damaged and set aside."""
-    found = [(path, "a damaged result that was set aside") for path in store.set_aside()]
-    for planned in plan.units:
-        unit = planned.unit
-        if planned.reason is None and store.claim_holder(unit) is None:
-            found += [(path, "work that was abandoned") for path in store.abandoned(unit)]
-    return [Rubbish(path, folder_size(path), what) for path, what in found]
+    found = [
+        Rubbish(path, folder_size(path), "a damaged result that was set aside") for path in store.set_aside()
+    ]
+    for unit in (planned.unit for planned in plan.units if planned.reason is None):
+        if store.claim_holder(unit) is None:
+            abandoned = store.abandoned(unit)
+            found += [Rubbish(path, folder_size(path), "work that was abandoned", unit) for path in abandoned]
+    return found
 
 
-def remove(item: Rubbish) -> int:
-    """The bytes freed."""
-    shutil.rmtree(item.path)
+def remove(store: Store, item: Rubbish) -> int:
+    """The bytes freed; none where somebody has begun to work there since it was found."""
+    try:
+        with store.claim(item.unit) if item.unit else contextlib.nullcontext(), storage_errors(item.path):
+            remove_folder(item.path)
+    except BusyError:
+        return 0
     return item.size

@@ -1,5 +1,6 @@
 """The structured logs of a run's stages, read back in order."""
 
+import contextlib
 import json
 import re
 import time
@@ -25,9 +26,25 @@ class Event:
     traceback: str = ""
 
 
+def logs_in(folder: Path, patterns: Iterable[str]) -> list[Path]:
+    """Log files, the one that was written last at the end."""
+    changed = {}
+    for file in (file for pattern in patterns for file in found(folder, pattern)):
+        with contextlib.suppress(FileNotFoundError):  # `clean` was quicker
+            changed[file] = file.stat().st_mtime
+    return sorted(changed, key=changed.__getitem__)
+
+
+def text_of(file: Path) -> str:
+    """Of a log; of one that has gone nothing."""
+    with contextlib.suppress(FileNotFoundError):
+        return file.read_text("utf-8", "replace")
+    return ""
+
+
 def read_events(files: list[Path]) -> list[Event]:
     """All events of some log files, oldest first."""
-    events = [event for file in files for event in _parse(file, file.read_text("utf-8", "replace"))]
+    events = [event for file in files for event in _parse(file, text_of(file))]
     return sorted(events, key=lambda event: event.time)
 
 
@@ -44,14 +61,17 @@ def follow_lines(folder: Path, patterns: Iterable[str]) -> Iterator[str]:
 
 
 def _follow(folder: Path, patterns: Sequence[str]) -> Iterator[tuple[Path, str]]:
-    positions = {file: file.stat().st_size for pattern in patterns for file in found(folder, pattern)}
+    positions = {}
+    for file in logs_in(folder, patterns):
+        with contextlib.suppress(FileNotFoundError):
+            positions[file] = file.stat().st_size
     while True:
-        for file in sorted({file for pattern in patterns for file in found(folder, pattern)}):
+        for file in logs_in(folder, patterns):
             try:
                 with file.open("rb") as opened:
                     opened.seek(positions.get(file, 0))
                     text = opened.read()
-            except FileNotFoundError:  # `clean` was quicker
+            except FileNotFoundError:
                 continue
             whole = text[: text.rfind(b"\n") + 1]
             positions[file] = positions.get(file, 0) + len(whole)

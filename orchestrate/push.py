@@ -16,6 +16,7 @@ import click
 from ghosttrack.common.engine.progress import format_bytes
 from ghosttrack.common.engine.storage import Store, storage_errors
 from ghosttrack.common.errors import ConfigError, StorageError
+from ghosttrack.common.foreign import whole
 from ghosttrack.common.formats.detector import DETECTOR, DETECTOR_ARRAYS
 from ghosttrack.common.formats.final_report import REPORT
 from ghosttrack.common.formats.hallucination_scores import SCORES
@@ -68,7 +69,9 @@ def write_model(request: Request, plan: Plan, repository: str, folder: Path) -> 
         file = published_sae(request, plan.unit_that_writes(SAE.of(layer)))
         write(file, folder / f"layer_{layer}", layer, request.config)
     for name in (DETECTOR.name, DETECTOR_ARRAYS.name, REPORT.name):
-        shutil.copyfile(_published(plan, name), folder / name)
+        file = _published(plan, name)
+        with whole(file, f"`ghosttrack run {request.name}` makes it again"):  # it may go while it is copied
+            shutil.copyfile(file, folder / name)
     report = REPORT.read(folder / REPORT.name)
     (folder / CARD).write_text(_model_card(request, report, repository), encoding="utf-8")
 
@@ -112,9 +115,7 @@ def upload(folder: Path, kind: str, name: str, private: bool) -> str:
 
 
 def _published(plan: Plan, name: str) -> Path:
-    entry = plan.result_of(name)
-    Store(plan.config.paths.root).verify(entry, [name])
-    return entry.file(name)
+    return Store(plan.config.paths.root).file(plan.result_of(name), name)
 
 
 def _model_card(request: Request, report: Mapping[str, Any], repository: str) -> str:

@@ -44,7 +44,7 @@ def summaries(store: Store) -> list[RunSummary]:
             last_finished=max(entry.finished for entry in entries),
             elapsed=sum(entry.elapsed for entry in entries),
             size=sum(entry.size for entry in entries if not entry.released),
-            auroc=_auroc(entries),
+            auroc=_auroc(store, entries),
             differs={key: asked[name].get(key, NO_SETTING) for key in differing},
         )
         for name, entries in runs.items()
@@ -70,12 +70,12 @@ def _settings(entries: Sequence[Any]) -> dict[str, Any]:
     return {key: value for entry in entries for key, value in entry.parameters.items()}
 
 
-def _auroc(entries: Sequence[Any]) -> float | None:
+def _auroc(store: Store, entries: Sequence[Any]) -> float | None:
     for entry in entries:
         if REPORT.name in entry.manifest.files and not entry.released:
             aurocs = entry.manifest.predicate.metrics.get("auroc")
             try:
-                report = REPORT.read(entry.file(REPORT.name))
+                report = REPORT.read(store.file(entry, REPORT.name))
             except (CorruptInputError, MissingInputError):
                 return None  # `ghosttrack verify` tells
             value = aurocs.get(str(report.get("detector"))) if isinstance(aurocs, dict) else None

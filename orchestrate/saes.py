@@ -79,8 +79,9 @@ def published_sae(request: Request, planned: PlannedUnit) -> Path:
             f"{request.config.name}: the SAE of layer {layer} has no result; `ghosttrack run` makes it, or choose the "
             "layers that there are with --layers"
         )
-    Store(request.config.paths.root).verify(planned.entry, planned.unit.writes)
-    return planned.entry.file(planned.unit.writes[0])
+    store = Store(request.config.paths.root)
+    file, *_ = (store.file(planned.entry, name) for name in planned.unit.writes)  # `trained_as` reads another
+    return file
 
 
 def trained_as(planned: PlannedUnit) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ghosttrack.common.engine.storage import Entry, storage_errors
+from ghosttrack.common.engine.storage import Entry, Store, storage_errors
 from ghosttrack.common.errors import ConfigError, MissingInputError
 from ghosttrack.common.formats.detector import ASKED_SCORES
 from ghosttrack.common.formats.questions import ASKED, ASKED_LEFT_OUT
@@ -58,15 +58,17 @@ def score(request: Request, questions: Path, output: Path) -> None:
     scored, asked = (plan.result_of(file.name) for file in (ASKED_SCORES, ASKED))
     with storage_errors(output):
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text("".join(_with_left_out(scored, asked)), encoding="utf-8")
+        output.write_text("".join(_with_left_out(Store(str(plan.root)), scored, asked)), encoding="utf-8")
     metrics = (entry.manifest.predicate.metrics for entry in (scored, asked))
     terminal.line(f"{output}: {_summary(*metrics)}")
 
 
-def _with_left_out(scored: Entry, asked: Entry) -> list[str]:
+def _with_left_out(store: Store, scored: Entry, asked: Entry) -> list[str]:
     """The lines of scores.jsonl, and in the place of each row that could not be asked what is wrong with it."""
-    lines = scored.file(ASKED_SCORES.name).read_text(encoding="utf-8").split("\n")[:-1]
-    places, left_out = (lines_of.read(asked.file(lines_of.name)) for lines_of in (ASKED, ASKED_LEFT_OUT))
+    lines = store.file(scored, ASKED_SCORES.name).read_text(encoding="utf-8").split("\n")[:-1]
+    places, left_out = (
+        lines_of.read(store.file(asked, lines_of.name)) for lines_of in (ASKED, ASKED_LEFT_OUT)
+    )
     rows = [(place["row"], f"{line}\n") for place, line in zip(places, lines, strict=True)]
     rows += [
         (row["row"], json.dumps({**row, "scored": False}, ensure_ascii=False) + "\n") for row in left_out

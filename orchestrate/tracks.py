@@ -2,6 +2,7 @@
 
 import click
 
+from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.formats.validation import VALIDATION, VALIDATION_WORDS
 from ghosttrack.orchestrate.local import LocalExecutor
 from ghosttrack.orchestrate.options import takes_config
@@ -28,8 +29,9 @@ def validate(request: Request) -> None:
     if planned.reason is not None:
         LocalExecutor(terminal).run_stage(request, unit.stage, [unit.name])
     entry = request.plan().result_of(VALIDATION.name)
-    terminal.line(entry.file(VALIDATION_WORDS.name).read_text(encoding="utf-8"))
-    report = VALIDATION.read(entry.file(VALIDATION.name))
+    store = Store(request.config.paths.root)
+    terminal.line(store.file(entry, VALIDATION_WORDS.name).read_text(encoding="utf-8"))
+    report = VALIDATION.read(store.file(entry, VALIDATION.name))
     said = {
         kind: [v["question"] for v in report["verdicts"] if v["passed"] is kind]
         for kind in (True, False, None)

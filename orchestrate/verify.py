@@ -1,6 +1,5 @@
 """Every published file of a configuration against its manifest, every public name against the store."""
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -8,6 +7,7 @@ from ghosttrack.common.engine.contract import Unit
 from ghosttrack.common.engine.entry import broken_promise
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.errors import CorruptInputError, MissingInputError
+from ghosttrack.common.files import target_of
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def verify_units(store: Store, units: Iterable[Unit], *, deep: bool = False) -> 
             except (CorruptInputError, MissingInputError) as error:
                 findings.append(Finding(unit.label, str(error)))
         for public, target in store.public_links(unit).items():
-            if not public.is_symlink() or os.readlink(public) != target:
+            if target_of(public) != target:
                 findings.append(
                     Finding(
                         unit.label, f"{public} is not the link to the result; `ghosttrack run` makes it again"

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import click
 
@@ -13,7 +12,7 @@ from ghosttrack.common.errors import ConfigError, MissingInputError, StageFailed
 from ghosttrack.orchestrate.disk import folder_size
 from ghosttrack.orchestrate.executor import executor_behind
 from ghosttrack.orchestrate.gc import Rubbish, releasable, release, remove, rubbish
-from ghosttrack.orchestrate.logbook import follow_events, follow_lines, read_events
+from ghosttrack.orchestrate.logbook import follow_events, follow_lines, logs_in, read_events, text_of
 from ghosttrack.orchestrate.options import takes_config, takes_submitted_config
 from ghosttrack.orchestrate.plan import Plan
 from ghosttrack.orchestrate.render import Terminal
@@ -109,13 +108,13 @@ def logs(request: Request, stage: str | None, count: int, follow: bool, raw: boo
         raise ConfigError(f"there is no stage {stage!r}; there are {', '.join(names)}")
     terminal = Terminal()
     patterns = _raw_patterns(request, stage) if raw else [f"{stage or '*'}.jsonl"]
-    files = sorted({file for pattern in patterns for file in request.logs.glob(pattern)}, key=_changed)
+    files = logs_in(request.logs, patterns)
     if not files and not follow:
         raise MissingInputError(
             f"there are no logs {request.logs / patterns[0]} yet; `ghosttrack run` writes them"
         )
     if raw:
-        lines = [line for file in files for line in file.read_text(errors="replace").splitlines()]
+        lines = [line for file in files for line in text_of(file).splitlines()]
         for line in lines[max(len(lines) - count, 0) :]:
             terminal.line(line)
         if follow:
@@ -140,10 +139,6 @@ def _raw_patterns(request: Request, stage: str | None) -> list[str]:
         if any(unit.startswith(f"{stage}/") for task in job.tasks for unit in task.units)
     ]
     return [f"{stage}.log", *(f"{request.config.name}.{job.link}-*.out" for job in jobs)]
-
-
-def _changed(file: Path) -> float:
-    return file.stat().st_mtime
 
 
 @click.command()
@@ -215,7 +210,9 @@ def gc(request: Request, labels: tuple[str, ...], yes: bool) -> None:
     if not found and not others:
         terminal.line(f"{request.config.name}: there is nothing to remove")
     elif yes:
-        freed = release(store, plan, [planned.unit.label for planned in found]) + sum(map(remove, others))
+        freed = release(store, plan, [planned.unit.label for planned in found]) + sum(
+            remove(store, item) for item in others
+        )
         terminal.line(f"{request.config.name}: {format_bytes(freed)} freed")
     else:
         terminal.line("nothing is removed yet; give --yes to do it")

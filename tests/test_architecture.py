@@ -199,6 +199,28 @@ def test_no_function_is_longer_than_a_screen() -> None:
     assert long == []
 
 
+def test_no_model_s_own_code_is_ever_asked_for() -> None:
+    """transformers asks on the terminal whether to run it unless it is told not to, in each call."""
+    calls = [
+        (f"{file.relative_to(ROOT)}:{node.lineno}", {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords})
+        for folder in ("common", "stages", "orchestrate", "src")
+        for file in sorted((ROOT / folder).rglob("*.py"))
+        if any(name.startswith("transformers") for name in imports(file))
+        for node in ast.walk(tree_of(file))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "from_pretrained"
+    ]  # fmt: skip
+    assert len(calls) > 5
+    told = {"trust_remote_code": "False"}
+    spread = {"common/models/placing.py"}  # whose arguments are one dictionary, of which this is the first
+    open_to_it = [
+        place
+        for place, given in calls
+        if not told.items() <= given.items() and place.split(":")[0] not in spread
+    ]
+    assert open_to_it == []
+    assert '{"trust_remote_code": False, ' in (ROOT / "common/models/placing.py").read_text()
+
+
 def test_planning_loads_no_torch() -> None:
     code = (
         "import sys; from ghosttrack.orchestrate.request import Request; from ghosttrack.orchestrate import cli;"

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from ghosttrack.common.errors import StorageError
-from ghosttrack.common.files import fsync, make_folder
+from ghosttrack.common.files import fsync, make_folder, target_of
 
 LEFT_OVER_AFTER = 3600.0
 """Seconds after which a temporary file is nobody's any more: they live for milliseconds."""
@@ -45,7 +45,7 @@ def link(path: Path, target: str, fresh: Path) -> None:
     fresh: what the link is called before it is renamed, on the same file system; one that a killed run left is used up.
     Only who may write `path` calls this, so that two never share the name. Raises StorageError for a file of the user's.
     """
-    if path.is_symlink() and os.readlink(path) == target:
+    if target_of(path) == target:
         fresh.unlink(missing_ok=True)
         return
     make_folder(path.parent)

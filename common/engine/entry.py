@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from ghosttrack.common.engine.contract import Unit, key_of
 from ghosttrack.common.engine.layout import MANIFEST, RELEASED, Layout
-from ghosttrack.common.engine.manifest import Manifest
+from ghosttrack.common.engine.manifest import Manifest, digest_line
 from ghosttrack.common.engine.storage_errors import storage_error
 from ghosttrack.common.errors import CorruptInputError
 
@@ -79,13 +79,12 @@ def open_entry(layout: Layout, path: Path, label: str, stage: str) -> Entry:
         raise CorruptInputError(f"{label}: its pointer leads out of the store, to {path}; {MEND}")
     try:
         content = file.read_bytes()
-        recorded = (path / f"{MANIFEST}.sha256").read_bytes().decode("ascii").split()[0]
-    except (FileNotFoundError, NotADirectoryError, IndexError, UnicodeDecodeError) as error:
+        recorded = (path / f"{MANIFEST}.sha256").read_bytes()
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise CorruptInputError(f"{label}: {file} or its .sha256 is gone; {MEND}") from error
     except OSError as error:
         raise storage_error(error, file, "read") or error from error
-    digest = hashlib.sha256(content).hexdigest()
-    if digest != recorded:
+    if recorded != digest_line(content).encode():
         raise CorruptInputError(f"{label}: {file} does not match its digest; {MEND}")
     try:
         manifest = Manifest.model_validate_json(content)
@@ -94,7 +93,7 @@ def open_entry(layout: Layout, path: Path, label: str, stage: str) -> Entry:
         raise CorruptInputError(f"{label}: {file} is not a manifest of this version; {MEND}") from error
     if not key == manifest.predicate.task_key == path.name or manifest.predicate.stage != stage:
         raise CorruptInputError(f"{label}: {file} contradicts its task key; {MEND}")
-    return Entry(path, manifest, digest)
+    return Entry(path, manifest, hashlib.sha256(content).hexdigest())
 
 
 def broken_promise(unit: Unit, names: Collection[str]) -> str | None:

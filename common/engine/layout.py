@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from ghosttrack.common.engine.contract import Unit
-from ghosttrack.common.files import found
+from ghosttrack.common.files import found, target_of
 
 MANIFEST = "manifest.json"
 RELEASED = "released.json"
@@ -81,4 +81,4 @@ class Layout:
 
     def is_public_link(self, path: Path, name: str) -> bool:
         """Whether a path is a link through a pointer of the configuration `name`."""
-        return path.is_symlink() and f"{self.folder.name}/current/{name}/" in os.readlink(path)
+        return f"{self.folder.name}/current/{name}/" in (target_of(path) or "")

@@ -20,7 +20,7 @@ from ghosttrack.common.engine.layout import OF_A_CONFIGURATION, RELEASED, WORK, 
 from ghosttrack.common.engine.manifest import Manifest
 from ghosttrack.common.engine.storage_errors import storage_errors
 from ghosttrack.common.errors import CorruptInputError, MissingInputError
-from ghosttrack.common.files import found, root_folder
+from ghosttrack.common.files import found, root_folder, target_of
 
 __all__ = ["Entry", "Store", "storage_errors"]
 
@@ -32,6 +32,7 @@ class Store:
         """Raises ConfigError for a root that is no folder of a file system."""
         self.root = root_folder(root)
         self.layout = Layout(self.root)
+        self._marks: dict[Path, dict[str, verification.Mark]] = {}
 
     def current(self, name: str, stage: str, unit: str) -> Entry | None:
         """The result of a unit that counts now, or None.
@@ -95,7 +96,7 @@ class Store:
         Raises MissingInputError or CorruptInputError naming the file and the mend, StorageError where it may not be read.
         """
         record = self.layout.verified(entry.manifest.predicate.stage, entry.path.name)
-        known = verification.marks_in(record)
+        known = verification.marks_in(record) or self._marks.get(record, {})
         seen = dict(known)
         try:
             for name in entry.manifest.files if files is None else files:
@@ -103,19 +104,22 @@ class Store:
                 seen[name] = verification.checked(entry, name, None if deep else mark, trusted_for)
         finally:
             if seen != known:
-                with contextlib.suppress(OSError):  # a reader without write permission hashes again next time
+                self._marks[record] = seen  # a reader without write permission has no other memory
+                with contextlib.suppress(OSError):
                     record.parent.mkdir(parents=True, exist_ok=True)
                     atomic.replace(record, verification.to_bytes(seen), self.layout.temporary)
+
+    def file(self, entry: Entry, name: str) -> Path:
+        """A file of a result, to be read now: hashed unless that was done a short while ago. Raises as `verify` does."""
+        self.verify(entry, [name], trusted_for=verification.TRUSTED_TO_READ)
+        return entry.file(name)
 
     def public_links(self, unit: Unit) -> dict[Path, str]:
         """Public path to relative link target, through the unit's pointer."""
         return self.layout.public_links(unit)
 
     def links_are_whole(self, unit: Unit) -> bool:
-        return all(
-            path.is_symlink() and os.readlink(path) == target
-            for path, target in self.public_links(unit).items()
-        )
+        return all(target_of(path) == target for path, target in self.public_links(unit).items())
 
     def files_at(self, name: str, stage: str) -> Iterator[tuple[str, Path]]:
         """Unit and file of all that a configuration's stage has, published or still being written."""
@@ -235,12 +239,14 @@ class Store:
         """The folders that a configuration alone has in the store."""
         return [self.layout.folder / kind / name for kind in OF_A_CONFIGURATION]
 
-    def unreferenced(self) -> list[Path]:
-        """Folders of results that no configuration points to."""
-        pointers = [p for p in found(self.layout.folder, "current/*/*/*") if p.is_symlink()]
-        in_use = {(pointer.parent / os.readlink(pointer)).resolve() for pointer in pointers}
-        results = [path for path in found(self.layout.folder, "*/*") if path.parent.name not in WORK]
-        return [path for path in results if path.resolve() not in in_use]
+    def results(self) -> list[Path]:
+        """Folders of all results."""
+        return [path for path in found(self.layout.folder, "*/*") if path.parent.name not in WORK]
+
+    def pointed_to(self) -> set[Path]:
+        """Folders of the results that count now, of whichever configuration."""
+        pointers = found(self.layout.folder, "current/*/*/*")
+        return {pointer.parent / target for pointer in pointers if (target := target_of(pointer))}
 
     def forget_verification(self, result: Path) -> None:
         """That a result's files were found good; it is about to go."""

@@ -18,6 +18,7 @@ MENDS = {
     errno.EPERM: f"permission denied; ask the owner for it or {ANOTHER_ROOT}",
     errno.ENOTDIR: "a file stands where a folder should be; move it away",
     errno.EEXIST: "something of that name is there already; move it away",
+    errno.ENOTEMPTY: "something is being written into it; run again when that is done",
     errno.EISDIR: "a folder stands where a file should be; move it away",
     errno.EFBIG: "the file would exceed the size limit of this file system or shell (ulimit -f)",
     errno.EIO: "the device reports an input/output error; check the disk, then run again",

@@ -15,6 +15,7 @@ from typing import Any
 
 from ghosttrack.common.engine.storage import Entry
 from ghosttrack.common.errors import MissingInputError, StorageError
+from ghosttrack.common.foreign import whole
 from ghosttrack.common.formats.final_report import REPORT
 from ghosttrack.stages.report.dashboard.run_card import code_of
 from ghosttrack.stages.report.results import Results
@@ -53,7 +54,10 @@ def write_crate(results: Results, folder: Path, *, files: bool = True) -> int:
     new = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(new, ignore_errors=True)
     try:
-        _fill(new, results, packed)
+        with whole(
+            new, f"`ghosttrack run {results.name}` makes it again", "crate"
+        ):  # a result may go while it is copied
+            _fill(new, results, packed)
         if folder.exists():  # an older crate, beside whose files the user may have put some
             for file in sorted(path for path in new.rglob("*") if path.is_file()):
                 target = folder / file.relative_to(new)

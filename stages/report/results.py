@@ -42,8 +42,13 @@ class Results:
     entries: dict[str, Entry]
     deep: bool = True
     """Whether every file is hashed again before it is read, not only one that has changed since it was."""
+<<<<<<< HEAD
     _verified: set[tuple[str, str]] = field(default_factory=set)
     _contents: dict[str, Any] = field(default_factory=dict)
+=======
+    _read: set[tuple[str, str]] = field(default_factory=set)
+    _contents: dict[tuple[str, str], Any] = field(default_factory=dict)
+>>>>>>> efb399c (Looking at a run that is cleaned or stopped meanwhile is no traceback in any command: links and logs are read as found or not there, gc removes under the claim, clean nothing that was published since it looked)
 
     @classmethod
     def open(cls, root: str, name: str, *, deep: bool = True) -> Results:
@@ -102,9 +107,8 @@ class Results:
                 f"{self.name}: {unit} has no {file}; `ghosttrack run {self.name}` makes it"
             )
         entry = self.entries[unit]
-        if (unit, file) not in self._verified:
-            self.store.verify(entry, [file], deep=self.deep)
-            self._verified.add((unit, file))
+        self.store.verify(entry, [file], deep=self.deep and (unit, file) not in self._read)
+        self._read.add((unit, file))
         return entry.file(file)
 
     def of_new_questions(self) -> Results | None:
@@ -127,7 +131,7 @@ class Results:
     @property
     def read(self) -> frozenset[tuple[str, str]]:
         """Unit and file of all that was read so far."""
-        return frozenset(self._verified)
+        return frozenset(self._read)
 
     def first(self, units: Iterable[str], file: str) -> str | None:
         """The first of these units that has the file."""

@@ -177,8 +177,10 @@ def test_rubbish_is_abandoned_work_and_damage_that_was_set_aside(waves: FakeProj
     assert {item.path for item in found} == {abandoned, aside}
     with store.claim(unit):  # somebody works on it
         assert {item.path for item in rubbish(store, request.plan())} == {aside}
+        assert [remove(store, item) for item in found if item.unit] == [0]
+    assert abandoned.exists()
     for item in found:
-        assert remove(item) >= 0
+        assert remove(store, item) >= 0
     assert rubbish(store, request.plan()) == []
     with pytest.raises(BusyError), store.claim(unit), store.claim(unit):
         pass

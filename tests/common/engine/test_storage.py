@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ghosttrack.common.engine import claims, verification
+from ghosttrack.common.engine import atomic, claims, verification
 from ghosttrack.common.engine.claims import holder_of, process_start, work_group
 from ghosttrack.common.engine.contract import Unit
 from ghosttrack.common.engine.manifest import digest_line
@@ -202,7 +202,13 @@ def test_what_is_read_is_hashed_again_after_a_while(store: Store, monkeypatch: p
 
     monkeypatch.setattr(verification, "mark_of", as_if_nothing_had_happened)
     store.verify(entry)  # nobody reads it now
-    store.verify(entry, trusted_for=60)
+    assert store.file(entry, "a.txt") == file  # made a moment ago
+    in_an_hour = time.time_ns() + 3600 * 10**9
+    with monkeypatch.context() as later:
+        later.setattr(verification.time, "time_ns", lambda: in_an_hour)
+        store.verify(entry)
+        with pytest.raises(CorruptInputError, match=r"a.txt does not match"):
+            store.file(entry, "a.txt")
     with pytest.raises(CorruptInputError, match=r"a.txt does not match"):
         store.verify(entry, trusted_for=0)
     in_eight_days = time.time_ns() + 8 * 86400 * 10**9
@@ -227,22 +233,35 @@ def test_a_file_is_hashed_once(store: Store, monkeypatch: pytest.MonkeyPatch) ->
         return original(path)
 
     monkeypatch.setattr(verification, "sha256_of", counting)
-    store.verify(entry, ["a.txt"])
-    store.verify(entry)
-    store.verify(entry)
+    with monkeypatch.context() as of_another:  # a store in which this reader may write nothing
+
+        def refuse(*_: object) -> None:
+            raise PermissionError
+
+        of_another.setattr(atomic, "replace", refuse)
+        for name in ("a.txt", "a.txt", "b.txt", "b.txt"):
+            assert store.file(entry, name).name == name
+    assert [path.name for path in hashed] == ["a.txt", "b.txt"]
+    hashed.clear()
+    again = Store(str(store.root))
+    again.verify(entry, ["a.txt"])
+    again.verify(entry)
+    again.verify(entry)
     assert [path.name for path in hashed] == ["a.txt", "b.txt"]
     store.verify(entry, ["a.txt"], deep=True)
     store.verify(entry)
     assert [path.name for path in hashed] == ["a.txt", "b.txt", "a.txt"]
 
 
-@pytest.mark.parametrize("how", ["digest", "content", "truncated", "no digest", "key", "moved"])
+@pytest.mark.parametrize("how", ["digest", "its name", "content", "truncated", "no digest", "key", "moved"])
 def test_a_damaged_manifest_is_refused(store: Store, how: str) -> None:
     unit = unit_of(seed=0)
     entry = publish(store, unit, "one")
     file, digest = entry.path / "manifest.json", entry.path / "manifest.json.sha256"
     if how == "digest":
         digest.write_text("0" * 64 + "  manifest.json\n")
+    elif how == "its name":
+        digest.write_text(digest.read_text().replace("json", "jsoo"))
     elif how == "content":
         file.write_text(file.read_text().replace('"seed": 0', '"seed": 1'))
     elif how == "truncated":
