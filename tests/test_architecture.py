@@ -208,6 +208,7 @@ def test_no_model_s_own_code_is_ever_asked_for() -> None:
         if any(name.startswith("transformers") for name in imports(file))
         for node in ast.walk(tree_of(file))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "from_pretrained"
+        and ast.unparse(node.func.value) != "GenerationConfig"  # numbers alone
     ]  # fmt: skip
     assert len(calls) > 5
     told = {"trust_remote_code": "False"}

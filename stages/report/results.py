@@ -42,13 +42,8 @@ class Results:
     entries: dict[str, Entry]
     deep: bool = True
     """Whether every file is hashed again before it is read, not only one that has changed since it was."""
-<<<<<<< HEAD
-    _verified: set[tuple[str, str]] = field(default_factory=set)
-    _contents: dict[str, Any] = field(default_factory=dict)
-=======
     _read: set[tuple[str, str]] = field(default_factory=set)
-    _contents: dict[tuple[str, str], Any] = field(default_factory=dict)
->>>>>>> efb399c (Looking at a run that is cleaned or stopped meanwhile is no traceback in any command: links and logs are read as found or not there, gc removes under the claim, clean nothing that was published since it looked)
+    _contents: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
     def open(cls, root: str, name: str, *, deep: bool = True) -> Results:

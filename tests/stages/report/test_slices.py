@@ -1,6 +1,7 @@
 """What the served dashboard sends: the single file's blocks, with all that a file has no room for."""
 
 import base64
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from ghosttrack.common.errors import CorruptInputError
+from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.stages.report.dashboard import packing
 from ghosttrack.stages.report.dashboard.build import build
 from ghosttrack.stages.report.dashboard.questions import QUESTIONS_A_BLOCK
@@ -51,6 +54,22 @@ def test_the_list_is_that_of_the_file_with_the_new_questions_at_its_end(
     assert all(entry["id"].startswith("new:") and entry["scored"]["baseline"] == 0.25 for entry in new)
     assert [entry["scored"]["unfamiliar"] for entry in new] == [False, True, False]
     assert all(entry["beside"] < QUESTIONS for entry in listed)  # never one whose answer nobody judged
+
+
+def test_what_rots_under_a_server_is_not_shown(tmp_path: Path) -> None:
+    """Also where it was whole when it was first read."""
+    synthetic.make_run(tmp_path)
+    results = Results.open(str(tmp_path), "made-up", deep=False)
+    slices = Slices(results)
+    sent(slices, "q1")
+    file = results.path("track/all", TRACKS.name)
+    times, content = file.stat(), bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.chmod(0o644)
+    file.write_bytes(content)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    with pytest.raises(CorruptInputError, match=TRACKS.name):
+        slices.block("q2")
 
 
 @pytest.mark.parametrize("number", [0, 7, 23, 24, 26])
