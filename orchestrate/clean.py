@@ -23,9 +23,8 @@ def clean(store: Store, contracts: Iterable[Contract], config_name: str) -> Remo
     """Of all units that the stages ever have: settings decide which exist, and may have been others.
 
     Raises BusyError while anything is being written under the root, StorageError when it cannot delete."""
-    results = (
-        store.results()
-    )  # before it is seen that nobody is at work: what is published meanwhile is not among them
+    # Before it is seen that nobody is at work: what is published meanwhile is not among them.
+    results = store.results()
     _refuse_when_busy(store)
     removed = Removed()
     folders = {

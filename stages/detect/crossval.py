@@ -70,9 +70,7 @@ class Side(NamedTuple):
     cells: NDArray[np.float32]  # [n_train, n_cells] held-out probe scores
     test_cells: NDArray[np.float32]
     relations: dict[str, int]  # training answers of each
-    known: (
-        Floats  # [n_train] how far their relation is known from the other inner folds, see `anchored.known`
-    )
+    known: Floats  # [n_train] how far their relations are, by the other inner folds; see `anchored.known`
     test_known: Floats
 
     def signals_of(self, name: str) -> list[str]:
