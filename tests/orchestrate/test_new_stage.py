@@ -10,6 +10,7 @@ import yaml
 from ghosttrack.common.engine.manifest import digest_line
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.orchestrate.container import Image, run_command
+from ghosttrack.orchestrate.estimate import START_SECONDS
 from ghosttrack.orchestrate.local import LocalExecutor
 from ghosttrack.orchestrate.plan import Plan
 from ghosttrack.orchestrate.render import Terminal
@@ -91,7 +92,7 @@ def test_a_stage_tells_its_costs(
     (weigh / "costs.py").write_text(COSTS)
     [planned] = finished.request().plan().stale
     assert planned.known
-    assert (planned.seconds, planned.size) == (122.0, 7e6)  # and two seconds to start
+    assert (planned.seconds, planned.size) == (120 + START_SECONDS, 7e6)
 
 
 def test_its_image_is_rendered(finished: FakeProject, weigh: Path, tmp_path: Path) -> None:
