@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 from ghosttrack.common.errors import ConfigError
 
@@ -60,12 +59,9 @@ def target_of(path: Path) -> str | None:
 
 def remove_folder(path: Path) -> None:
     """Remove a folder and all in it, whoever removes some of it meanwhile. Raises OSError for what cannot be removed."""
-
-    def refused(_function: object, _path: str, trouble: Any) -> None:
-        if not isinstance(trouble[1], FileNotFoundError):
-            raise trouble[1]
-
-    shutil.rmtree(path, onerror=refused)
+    while path.exists():
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(path)
 
 
 def sha256_of(path: Path) -> str:

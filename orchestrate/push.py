@@ -66,8 +66,8 @@ def write_model(request: Request, plan: Plan, repository: str, folder: Path) -> 
     if folder.exists() and any(folder.iterdir()):
         raise StorageError(f"{folder} is there already; name another --output")
     for layer in request.config.layers:
-        file = published_sae(request, plan.unit_that_writes(SAE.of(layer)))
-        write(file, folder / f"layer_{layer}", layer, request.config)
+        published = published_sae(request, plan.unit_that_writes(SAE.of(layer)))
+        write(published, folder / f"layer_{layer}", layer, request.config)
     for name in (DETECTOR.name, DETECTOR_ARRAYS.name, REPORT.name):
         file = _published(plan, name)
         with whole(file, f"`ghosttrack run {request.name}` makes it again"):  # it may go while it is copied

@@ -3,6 +3,7 @@
 import os
 import shutil
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 
@@ -13,7 +14,7 @@ from ghosttrack.common.engine.fingerprint import name_of
 from ghosttrack.common.engine.progress import format_bytes
 from ghosttrack.common.engine.storage import Store, storage_errors
 from ghosttrack.common.errors import ConfigError, MissingInputError, StorageError
-from ghosttrack.common.formats.saes import INDEPENDENT_SAE, SAE, SAE_METRICS
+from ghosttrack.common.formats.saes import INDEPENDENT_SAE, SAE, trained_as
 from ghosttrack.orchestrate.disk import folder_size
 from ghosttrack.orchestrate.options import takes_config
 from ghosttrack.orchestrate.plan import PlannedUnit
@@ -62,7 +63,7 @@ def export(request: Request, output: Path, layers: list[int] | None, independent
             raise StorageError(f"{folder} is there already; give --force to replace it, or another --output")
     for layer, folder in folders.items():
         with storage_errors(folder):
-            write(files[layer], folder, layer, config, trained_as(units[layer]))
+            write(files[layer], folder, layer, config)
         terminal.line(f"{folder}: {format_bytes(folder_size(folder))}")
     terminal.line(f"SAELens loads one with `sae_lens.SAE.load_from_disk({str(folders[chosen[0]])!r})`;")
     terminal.line(
@@ -71,8 +72,15 @@ def export(request: Request, output: Path, layers: list[int] | None, independent
     )
 
 
-def published_sae(request: Request, planned: PlannedUnit) -> Path:
-    """The file, verified with its metrics. Raises MissingInputError or CorruptInputError."""
+class Published(NamedTuple):
+    """A SAE's file and that of its figures."""
+
+    file: Path
+    metrics: Path
+
+
+def published_sae(request: Request, planned: PlannedUnit) -> Published:
+    """Verified. Raises MissingInputError or CorruptInputError."""
     layer = planned.unit.layer
     if planned.entry is None:
         raise MissingInputError(
@@ -80,25 +88,18 @@ def published_sae(request: Request, planned: PlannedUnit) -> Path:
             "layers that there are with --layers"
         )
     store = Store(request.config.paths.root)
-    file, *_ = (store.file(planned.entry, name) for name in planned.unit.writes)  # `trained_as` reads another
-    return file
+    file, metrics = (store.file(planned.entry, name) for name in planned.unit.writes)
+    return Published(file, metrics)
 
 
-def trained_as(planned: PlannedUnit) -> str | None:
-    """Digest of the file that a published SAE, having been imported, was first exported from, where that is known."""
-    assert planned.entry
-    source = SAE_METRICS.read(planned.entry.file(planned.unit.writes[1])).get("source", {})
-    found = source.get("trained_as")
-    return str(found) if found else None
-
-
-def write(file: Path, folder: Path, layer: int, config: Config, trained_as: str | None = None) -> None:
-    """Write a layer's folder beside its place and change it over when it is whole. trained_as: see the function."""
+def write(sae: Published, folder: Path, layer: int, config: Config) -> None:
+    """Write a layer's folder beside its place and change it over when it is whole."""
     from ghosttrack.common.models import saelens  # late: it takes torch with it
 
     new, old = (folder.with_name(f".{folder.name}.{word}.{os.getpid()}") for word in ("new", "old"))
     try:
-        saelens.export(file, new, layer=layer, metadata=metadata_of(config), trained_as=trained_as)
+        metadata, first = metadata_of(config), trained_as(sae.metrics)
+        saelens.export(sae.file, new, layer=layer, metadata=metadata, trained_as=first)
         if folder.exists():
             folder.replace(old)
         new.replace(folder)

@@ -38,6 +38,9 @@ class Context(BaseModel):
     """Whether the prefix is of a conversation, in which the question is the next turn."""
 
 
+ByOwner = dict[tuple[str, str | None], list[Context]]
+
+
 def read_contexts(path: Path) -> list[Context]:
     """All lines in order. Raises CorruptInputError naming the line."""
     return CONTEXTS.read_as(path, Context)
@@ -51,10 +54,17 @@ def contexts_by_question(
     contexts: Sequence[Context], questions: Sequence[Mapping[str, Any]]
 ) -> list[list[Context]]:
     """The contexts of each question (`id`, `relation`): its own where it has some, else those of its relation."""
-    own: dict[tuple[str, str | None], list[Context]] = {}
+    own = contexts_by_owner(contexts)
+    return [contexts_of(own, question) for question in questions]
+
+
+def contexts_by_owner(contexts: Iterable[Context]) -> ByOwner:
+    """Of each question that has its own (relation and id), or of each relation (and None)."""
+    own: ByOwner = {}
     for context in contexts:
         own.setdefault((context.relation, context.question), []).append(context)
-    return [
-        own.get((question["relation"], question["id"])) or own.get((question["relation"], None), [])
-        for question in questions
-    ]
+    return own
+
+
+def contexts_of(own: ByOwner, question: Mapping[str, Any]) -> list[Context]:
+    return own.get((question["relation"], question["id"])) or own.get((question["relation"], None), [])

@@ -1,5 +1,7 @@
 """The SAEs of a model, and how good they are."""
 
+from pathlib import Path
+
 from pydantic import BaseModel, Field
 
 from ghosttrack.common.formats.file import File, Json
@@ -74,3 +76,10 @@ QUALITY = Json(
 )
 SAE_PAGE = File("sae_layer_{layer}.png", "sae_train", "a page a layer")
 IDENTITY_PAGE = File("sae_identity.png", "sae_train", "identity, recovery and error over depth")
+
+
+def trained_as(metrics: Path) -> str | None:
+    """Digest of the file that an imported SAE was first exported from, where its metrics file knows it; None for one that
+    was trained here."""
+    found = SAE_METRICS.read(metrics).get("source", {}).get("trained_as")
+    return str(found) if found else None

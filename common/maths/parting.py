@@ -25,9 +25,8 @@ def side(text: str, so_far: str, rest: str, golds: Sequence[str]) -> str:
     said, before = normalise(so_far + text), normalise(so_far)
     spelled = text.strip().casefold()
     ends = said == before
-    if (
-        ends or said not in golds or said == normalise(so_far + rest)
-    ):  # " Niger" beside " Nigeria" is right all the same
+    # " Niger" beside " Nigeria" is right all the same.
+    if ends or said not in golds or said == normalise(so_far + rest):
         if rest.strip().casefold().startswith(spelled) if spelled else not rest.strip():
             return SAID
         if ends and not normalise(rest):

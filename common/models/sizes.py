@@ -26,16 +26,14 @@ MOST_BLOW_UP = 16
 """Times as many weights as its files hold that a configuration may describe: quantised ones are packed, a few to a number."""
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 """Of a weight, by `model.dtype`."""
+SHARE_OF_ROOM = 0.6
+"""Of a device's free memory that weights may take; the rest is for states and for the block at work."""
+TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 
 
 def arithmetic(dtype: str, gpu: bool) -> str:
     """What a `model.dtype` is with a GPU that has bfloat16, or without one."""
     return ("bfloat16" if gpu else "float32") if dtype == "auto" else dtype
-
-
-SHARE_OF_ROOM = 0.6
-"""Of a device's free memory that weights may take; the rest is for states and for the block at work."""
-TEMPLATE_FILES = ("chat_template.jinja", "chat_template.json")
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from ghosttrack.common.formats.ladder import LADDER
 from ghosttrack.common.formats.layers import LAYERS
 from ghosttrack.common.formats.lens import LENS
 from ghosttrack.common.formats.positions import POSITIONS
-from ghosttrack.common.formats.saes import SAE, SAE_METRICS
+from ghosttrack.common.formats.saes import SAE, SAE_METRICS, trained_as
 from ghosttrack.common.formats.tracks import INDEPENDENT, TRACKS
 from ghosttrack.common.maths.text import normalise
 from ghosttrack.stages.detect.data import Data
@@ -59,8 +59,8 @@ class OpenedRun:
 def read_run(
     entries: Entries, config: Config, on_piece: Callable[[], None] = lambda: None, room: Path | None = None
 ) -> OpenedRun:
-    """The published answers and tracks. room: a file to keep states in, which may be too many for memory. Raises LabelError, DataError for answers that contradict each other or lack
-    features without a reason."""
+    """The published answers and tracks. room: a file to keep states in, which may be too many for memory. Raises
+    LabelError, DataError for answers that contradict each other or lack features without a reason."""
     answers = read_answers(entries["track/answers"].file(GENERATIONS.name))
     refuse_conflicts(answers)
     data, leader = read_data(
@@ -117,10 +117,8 @@ def provenance(entries: Entries, answers: str, tracks: str) -> dict[str, str]:
     saes = _inputs(entries[tracks], "sae_train/")
     for unit, entry in entries.items():
         prefix, _, layer = unit.partition("layer_")
-        if prefix == "sae_train/":
-            source = SAE_METRICS.read(entry.file(SAE_METRICS.of(layer))).get("source", {})
-            if source.get("trained_as"):
-                saes[f"{unit}/{SAE.of(layer)}"] = source["trained_as"]
+        if prefix == "sae_train/" and (first := trained_as(entry.file(SAE_METRICS.of(layer)))):
+            saes[f"{unit}/{SAE.of(layer)}"] = first
     return {"model": _digest_of(_inputs(entries[answers], "prepare/model/")), "saes": _digest_of(saes)}
 
 

@@ -120,9 +120,8 @@ def _place(source: str, config: str | None, split: str) -> tuple[str, str]:
     """Name or path of a data set for the library, and for a message."""
     name = source.removeprefix(HUB_PREFIX)
     setting = f", configuration {config!r}" if config else ""
-    return name if source.startswith(HUB_PREFIX) else str(
-        as_path(name)
-    ), f"{source}{setting}, split {split!r}"
+    place = name if source.startswith(HUB_PREFIX) else str(as_path(name))
+    return place, f"{source}{setting}, split {split!r}"
 
 
 def _open(

@@ -54,9 +54,8 @@ def write_crate(results: Results, folder: Path, *, files: bool = True) -> int:
     new = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(new, ignore_errors=True)
     try:
-        with whole(
-            new, f"`ghosttrack run {results.name}` makes it again", "crate"
-        ):  # a result may go while it is copied
+        # A result may go while it is copied.
+        with whole(new, f"`ghosttrack run {results.name}` makes it again", "crate"):
             _fill(new, results, packed)
         if folder.exists():  # an older crate, beside whose files the user may have put some
             for file in sorted(path for path in new.rglob("*") if path.is_file()):

@@ -138,9 +138,8 @@ def test_before_its_time_limit_a_job_stops_and_goes_on_in_another_start(
     run.project.trouble("source/all", "steps 300")  # thirty seconds
     run.submit()
     job, steps = run.job("source"), run.project.root / "steps.txt"
-    run.wait(
-        lambda: run.slurm.job(job).get("Restarts", "0") != "0" and steps.exists(), 300
-    )  # a slow start makes none
+    # Loaded machines have starts that make no step.
+    run.wait(lambda: run.slurm.job(job).get("Restarts", "0") != "0" and steps.exists(), 300)
     assert 0 < len(steps.read_text()) < 300
     run.wait(lambda: "source/all" not in run.stale(), 600)
     assert len(steps.read_text()) == 300  # nothing twice

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ghosttrack.common.formats.causes import CAUSES
-from ghosttrack.common.formats.contexts import CONTEXTS
+from ghosttrack.common.formats.contexts import CONTEXTS, contexts_by_owner, contexts_of, read_contexts
 from ghosttrack.common.formats.evidence import EVIDENCE
 from ghosttrack.common.formats.file import Table, only
 from ghosttrack.common.formats.reasons import REASONS
@@ -56,14 +56,6 @@ def _reasons(results: Results) -> dict[int, dict[str, Any]]:
     return {line["question"]: {key: line.get(key, 0) for key in kept} for line in lines}
 
 
-def _kinds(results: Results) -> dict[tuple[str, str | None], list[str]]:
-    """Of each relation, or question that has its own, the kinds of its contexts."""
-    found: dict[tuple[str, str | None], list[str]] = {}
-    for line in CONTEXTS.each(results.path("prepare/contexts", CONTEXTS.name)):
-        found.setdefault((line["relation"], line.get("question")), []).append(line["kind"])
-    return found
-
-
 def tokens_said(record: Mapping[str, Any]) -> list[int]:
     """Numbers of the tokens that the model says with tracks taken out."""
     return [row[key] for row in record.get("interventions", ()) for key in ("token", "control_token")]
@@ -96,8 +88,9 @@ def _streams(
     probability in each context, what is left to one being that of all other answers, and what it comes to in a `sentence`."""
     kinds: list[list[str]] = [[] for _ in records]
     if results.has("prepare/contexts", CONTEXTS.name):
-        known = results.kept("kinds of contexts", lambda: _kinds(results))
-        kinds = [known.get((r["relation"], r["id"])) or known.get((r["relation"], None), []) for r in records]
+        path = results.path("prepare/contexts", CONTEXTS.name)
+        own = results.kept("contexts by owner", lambda: contexts_by_owner(read_contexts(path)))
+        kinds = [[each.kind for each in contexts_of(own, record)] for record in records]
     table = EVIDENCE.read(results.path(EVIDENCE_UNIT, EVIDENCE.name), where=only(questions))
     bounds = np.searchsorted(
         table["question"], (questions.start if questions else 0) + np.arange(len(records) + 1)

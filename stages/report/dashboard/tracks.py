@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 from ghosttrack.common.formats.cells import cell_of
 
@@ -248,22 +249,10 @@ def _nearest(pool: Ints, rows: Ints, length: NDArray[Any], confidence: NDArray[n
     the pool is empty."""
     if not len(pool):
         return np.full(len(rows), -1)
-    lengths = np.unique(length[pool])
-    best, away = np.full(len(rows), -1), np.full(len(rows), np.inf)
-    for shift in (-1, 0):  # the length below, and the one that is as long or above
-        place = np.clip(np.searchsorted(lengths, length[rows]) + shift, 0, len(lengths) - 1)
-        for one in np.unique(place):
-            asking = np.flatnonzero(place == one)
-            among = pool[length[pool] == lengths[one]]
-            among = among[np.argsort(confidence[among], kind="stable")]
-            known = confidence[among]
-            first = np.searchsorted(known, known)  # of equal confidence
-            at = np.searchsorted(known, confidence[rows[asking]])
-            for beside in (at - 1, at):
-                near = first[np.clip(beside, 0, len(among) - 1)]
-                far = abs(lengths[one] - length[rows[asking]]) * 1e6 + np.abs(
-                    known[near] - confidence[rows[asking]]
-                )
-                nearer = (far < away[asking]) | ((far == away[asking]) & (among[near] < best[asking]))
-                best[asking[nearer]], away[asking[nearer]] = among[near][nearer], far[nearer]
-    return best
+    place = np.column_stack([length * 1e6, confidence])
+    points, first = np.unique(place[pool], axis=0, return_index=True)
+    nearest = np.arange(
+        1, min(len(points), 4) + 1
+    )  # so many may be equally near: longer or shorter, surer or less sure
+    away, near = cKDTree(points).query(place[rows], nearest, p=1)
+    return np.where(away == away[:, :1], pool[first[near]], len(place)).min(axis=1)
