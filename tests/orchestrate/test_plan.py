@@ -129,10 +129,14 @@ def test_weeks_on_a_cpu_are_remarked(project: FakeProject, days: int, gpus: int,
 
 def test_planning_thirty_layers_is_quick() -> None:
     config, contracts = load_config("demo", environ={}), load_contracts()
-    make_plan(config, contracts)
-    start = time.process_time()
-    make_plan(config, contracts)
-    assert time.process_time() - start < 0.5  # 0.1 s and the 50 ms of the measured rate, on an idle machine
+
+    def seconds() -> float:
+        start = time.process_time()
+        make_plan(config, contracts)
+        return time.process_time() - start
+
+    # 0.1 s and the 50 ms of the measured rate, on an idle machine
+    assert min(seconds() for _ in range(3)) < 0.5
 
 
 # ---- estimates

@@ -67,10 +67,14 @@ def test_of_all_stages_it_is_quick_and_different() -> None:
     folders = [path.parent for path in STAGES_FOLDER.glob("*/contract.yaml")]
     digests = {code_digest(folder) for folder in folders}
     assert len(digests) == len(folders)
-    start = time.process_time()
-    for folder in folders:
-        code_digest(folder)
-    assert time.process_time() - start < 0.3
+
+    def seconds() -> float:
+        start = time.process_time()
+        for folder in folders:
+            code_digest(folder)
+        return time.process_time() - start
+
+    assert min(seconds() for _ in range(3)) < 0.3
 
 
 def test_it_finds_what_a_run_loads() -> None:

@@ -1147,11 +1147,17 @@ def test_a_surname_is_enough_where_a_person_is_asked_for(
 
 @pytest.mark.parametrize("piece", ["word ", "I say word ", "more than 5 or 6 ", "A, B and "])
 def test_a_long_answer_is_judged_in_a_time_that_grows_with_its_length(piece: str) -> None:
-    def seconds(times: int) -> float:
+    def once(times: int) -> float:
         start = time.process_time()
         judge(piece * times, ["Paris"])
         judge(piece * times, ["5"])
         judge(piece * times, ["A", "Paris"], choices=("Paris", "Oslo"))
         return time.process_time() - start
 
-    assert seconds(1600) < 10 * max(seconds(400), 0.05)
+    def seconds(
+        times: int,
+    ) -> float:  # a collection of what other tests left, or a neighbour, slows one of three
+        return min(once(times) for _ in range(3))
+
+    # a square would be 64 times
+    assert seconds(1600) < 24 * max(seconds(200), 0.02)
