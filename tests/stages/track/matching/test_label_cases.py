@@ -1154,9 +1154,8 @@ def test_a_long_answer_is_judged_in_a_time_that_grows_with_its_length(piece: str
         judge(piece * times, ["A", "Paris"], choices=("Paris", "Oslo"))
         return time.process_time() - start
 
-    def seconds(
-        times: int,
-    ) -> float:  # a collection of what other tests left, or a neighbour, slows one of three
+    # a collection of what other tests left, or a neighbour, slows one of three
+    def seconds(times: int) -> float:
         return min(once(times) for _ in range(3))
 
     # a square would be 64 times
