@@ -255,7 +255,11 @@ def _chat(job: Job, questions: Sequence[QuestionLine]) -> Chat | None:
     """The chat that some of these questions are turns of."""
     if not any(question.chat for question in questions):
         return None
-    return chat_of(lengths.reader_of(job.input_dir("prepare/model")).tokenizer, job.config.model)
+    return chat_of(_reader(job).tokenizer, job.config.model)
+
+
+def _reader(job: Job) -> lengths.TokenReader:
+    return job.kept("reader", lambda: lengths.reader_of(job.input_dir("prepare/model")))
 
 
 def _write_contexts(job: Job, found: Sequence[Context], questions: Sequence[QuestionLine]) -> dict[str, Any]:
@@ -276,7 +280,7 @@ def prepare_asked(job: Job) -> dict[str, Any]:
     shots = {record["relation"]: _shots(record) for record in asked_before if in_chat(record)}
     path = as_path(str(job.config.data.asked))
     questions, left_out = sources.read_asked(path, examples, shots, job.config.data.columns)
-    reader = lengths.reader_of(job.input_dir("prepare/model"))
+    reader = _reader(job)
     if shots and (chat := chat_of(reader.tokenizer, job.config.model)):
         questions = [chat.put(question) if question.asks else question for question in questions]
     questions, too_long = _fitting(job, reader, questions)

@@ -61,6 +61,7 @@ class Session:
     def __init__(self, run: Run) -> None:
         self._run = run
         self.at_hand: dict[str, Any] = {}
+        self._known_units: list[Unit] = []
         self._log = logging.getLogger("ghosttrack.asked")
         self._log.setLevel(logging.ERROR)
 
@@ -71,7 +72,7 @@ class Session:
         Raises MissingInputError where the run has no detector yet, DataError for a row that cannot be read.
         """
         scratch, config = self._begin(rows, columns or {})
-        for unit in asked_units(config):
+        for unit in self._units(config):
             self._do(unit, config, scratch)
         answers = read_answers(scratch.file("track/asked_answers", "generations.jsonl"))
         text = scratch.file("detect/asked", "scores.jsonl").read_text(encoding="utf-8")
@@ -94,7 +95,7 @@ class Session:
         from ghosttrack.stages.track.speak import speak
 
         scratch, config = self._begin([row], {})
-        units = asked_units(config)
+        units = self._units(config)
         asked = next(unit for unit in units if unit.label == QUESTION)
         self._do(asked, config, scratch)
         answering = next(unit for unit in units if unit.label == ANSWERS)
@@ -112,6 +113,12 @@ class Session:
             entropies.append(spoken.entropy)
             risk = float(detector.token_risk(logprobs, entropies)[-1])
             yield Token(spoken.text, risk, spoken.logprob, spoken.entropy)
+
+    def _units(self, config: Config) -> list[Unit]:
+        """What is done whenever something is asked; that units are different for different questions matters to keys only."""
+        if not self._known_units:
+            self._known_units = asked_units(config)
+        return self._known_units
 
     def _begin(self, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> tuple[Scratch, Config]:
         """A temporary folder with the questions in it, and the configuration that asks them."""
