@@ -20,10 +20,10 @@ from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.contract import PRETRAINED, PRETRAINED_INDEPENDENT
 from ghosttrack.common.engine.fingerprint import HUB_PREFIX, SAE_FILES, WORDS, content_of_sae, local_path
 from ghosttrack.common.engine.progress import format_bytes, format_seconds
-from ghosttrack.common.errors import ConfigError, ImageError, SchedulerError
+from ghosttrack.common.errors import ConfigError, ImageError, ModelSourceError, SchedulerError
 from ghosttrack.common.files import fsync
 from ghosttrack.common.models.sizes import BYTES, SHARE_OF_ROOM, arithmetic, weights_and_vocabulary
-from ghosttrack.common.models.source import MINIATURE, PACKAGE_PREFIX
+from ghosttrack.common.models.source import MINIATURE, PACKAGE_PREFIX, locate
 from ghosttrack.orchestrate.container import images_of
 from ghosttrack.orchestrate.disk import mount_of
 from ghosttrack.orchestrate.executor import executor_named
@@ -44,6 +44,7 @@ def examine(request: Request, executor: str, contained: bool) -> Iterator[Diagno
     yield from disk(plan)
     yield from file_system(plan.root)
     yield from sources(request, plan)
+    yield from model(request, plan)
     yield from columns(request, plan)
     yield from room(request.config, request.profile)
     if executor == "slurm":
@@ -164,6 +165,30 @@ def sources(request: Request, plan: Plan) -> Iterator[Diagnosis]:
                 f"where compute nodes are offline, run `python -m ghosttrack.stages.{fetching[0]} --config {request.name}` "
                 "on a machine with a network and this root first",
             )  # fmt: skip
+
+
+def model(request: Request, plan: Plan) -> Iterator[Diagnosis]:
+    """Whether a model that is here can be read, as far as that is known without its weights."""
+    source = request.config.model.base_model
+    stale = {planned.unit.name for planned in plan.stale_of("prepare")}
+    if "model" not in stale or "--stub" in request.options:
+        return
+    try:
+        refuse_model(source, request.config.model.revision)
+        yield Diagnosis("ok", "model.base_model", f"{source} is of an architecture that can be read")
+    except ModelSourceError as error:
+        text, _, mend = str(error).rpartition("; ")
+        yield Diagnosis("trouble", "model.base_model", text, mend)
+
+
+def refuse_model(source: str, revision: str | None) -> None:
+    """Raises ModelSourceError for a model that is here and could not be read; the stage that would read it looks."""
+    if source == MINIATURE or locate(source).hub is not None:
+        return
+    try:
+        ask_prepare("model", source, *(["--revision", revision] if revision else []))
+    except ConfigError as error:
+        raise ModelSourceError(str(error)) from error
 
 
 def room(config: Config, profile: ClusterProfile) -> Iterator[Diagnosis]:

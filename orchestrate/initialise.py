@@ -24,7 +24,7 @@ from ghosttrack.common.engine.fingerprint import FACTBOOK, HUB_PREFIX, WORDS, lo
 from ghosttrack.common.engine.storage import storage_errors
 from ghosttrack.common.errors import ConfigError
 from ghosttrack.common.models.sizes import BYTES, SHARE_OF_ROOM, Sizes, arithmetic, sizes_of
-from ghosttrack.orchestrate.doctor import ask_prepare
+from ghosttrack.orchestrate.doctor import ask_prepare, refuse_model
 from ghosttrack.orchestrate.doctor import columns as look
 from ghosttrack.orchestrate.machine import Machine, machine_of
 from ghosttrack.orchestrate.model_configs import Predicted
@@ -130,6 +130,7 @@ def init(
     if revision is None:
         del model["revision"]
     sizes = sizes_of(model["base_model"], revision)
+    refuse_model(model["base_model"], revision)
     data: dict[str, Any] = {
         "questions": _absolute(questions, "data.questions"),
         "corpus": _absolute(corpus, "data.corpus"),

@@ -130,4 +130,14 @@ def guess(source: Path) -> None:
     click.echo(json.dumps(found))
 
 
-COMMANDS = (data, columns, guess)
+@click.command()
+@click.argument("source")
+@click.option("--revision")
+def model(source: str, revision: str | None) -> None:
+    """Whether a model is one that can be read, without its weights."""
+    from ghosttrack.stages.prepare.snapshot import check_source
+
+    check_source(source, revision)
+
+
+COMMANDS = (data, columns, guess, model)

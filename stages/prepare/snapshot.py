@@ -10,10 +10,11 @@ import json
 import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from accelerate import init_empty_weights
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -43,6 +44,51 @@ def load_source(source: str, revision: str | None = None) -> tuple[PreTrainedMod
     Raises ModelSourceError when the source cannot be found or read, asks for code of its own, or has not exactly the
     weights of its architecture, all of them finite.
     """
+    with _opened(source, revision) as opened:
+        loaded: Any = opened.reader.from_pretrained(
+            opened.place,
+            config=opened.config,
+            dtype=torch.float32,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are named below
+            **opened.arguments,
+        )
+        model, loading = loaded
+        if opened.gguf is not None:
+            model = completed(model, opened.gguf)
+    if complaint := _wrong_weights(model, loading):
+        raise ModelSourceError(
+            f"model.base_model = {source!r} {complaint}; take a whole copy of it, its weights and its config.json"
+        )
+    return model.eval(), opened.tokenizer
+
+
+def check_source(source: str, revision: str | None = None) -> None:
+    """Raises ModelSourceError where `load_source` would before it reads weights: for an architecture, say, or a part of a GGUF file."""
+    with _opened(source, revision) as opened, init_empty_weights():
+        model = opened.reader.from_config(opened.config)
+        if opened.gguf is not None:
+            completed(model, opened.gguf)
+
+
+class _Opened(NamedTuple):
+    """place, arguments: what to hand to `reader.from_pretrained`, a class of transformers. gguf: a `gguf.GGUFReader`."""
+
+    place: str
+    arguments: dict[str, Any]
+    reader: Any
+    config: Any
+    tokenizer: Any
+    gguf: Any
+
+
+@contextlib.contextmanager
+def _opened(source: str, revision: str | None) -> Iterator[_Opened]:
+    """A source before its weights are read, to do so within the context.
+
+    Raises ModelSourceError, for what fails within it too.
+    """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
     from transformers.utils import logging as transformers_logging
 
@@ -60,28 +106,20 @@ def load_source(source: str, revision: str | None = None) -> tuple[PreTrainedMod
             tokenizer = AutoTokenizer.from_pretrained(
                 place, use_fast=True, trust_remote_code=False, **arguments
             )
-            reader: Any = AutoModelForCausalLM
+            if not tokenizer.is_fast:
+                raise ModelSourceError(
+                    f"model.base_model = {source!r} has no fast tokenizer; GhostTrack needs one"
+                )
             config = AutoConfig.from_pretrained(place, trust_remote_code=False, **arguments)
             file = _gguf_reader(source)
             if file is None:
-                reader = reader_for(config)
+                reader: Any = reader_for(config)
             else:
-                config = complete(config, file)
+                reader, config = AutoModelForCausalLM, complete(config, file)
             text = config.get_text_config()
             if (text.pad_token_id or 0) >= text.vocab_size:  # of no use, and no embedding is made with it
                 text.pad_token_id = None
-            arguments["config"] = config
-            loaded: Any = reader.from_pretrained(
-                place,
-                dtype=torch.float32,
-                trust_remote_code=False,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # they are named below
-                **arguments,
-            )
-            model, loading = loaded
-            if file is not None:
-                model = completed(model, file)
+            yield _Opened(place, arguments, reader, config, tokenizer, file)
     except ModelSourceError:
         raise
     except Exception as error:  # a file of somebody else's in any of four formats, through as many libraries
@@ -94,13 +132,6 @@ def load_source(source: str, revision: str | None = None) -> tuple[PreTrainedMod
         raise ModelSourceError(
             f"model.base_model = {source!r} cannot be loaded: {in_short(error)}; {_mend(source)}"
         ) from error
-    if not tokenizer.is_fast:
-        raise ModelSourceError(f"model.base_model = {source!r} has no fast tokenizer; GhostTrack needs one")
-    if complaint := _wrong_weights(model, loading):
-        raise ModelSourceError(
-            f"model.base_model = {source!r} {complaint}; take a whole copy of it, its weights and its config.json"
-        )
-    return model.eval(), tokenizer
 
 
 def reader_of_source(source: str, revision: str | None = None) -> TokenReader:

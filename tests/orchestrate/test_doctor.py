@@ -18,6 +18,7 @@ from ghosttrack.orchestrate.doctor import Diagnosis, examine, raise_for
 from ghosttrack.orchestrate.machine import Machine, machine_of
 from ghosttrack.orchestrate.request import Request
 from tests.fake_project import FakeProject
+from tests.tiny_gguf import save_tiny_gguf
 
 
 def levels(found: list[Diagnosis]) -> dict[str, str]:
@@ -145,6 +146,18 @@ def test_no_trouble_is_no_error() -> None:
     raise_for([Diagnosis("ok", "a", "b"), Diagnosis("warning", "a", "b", "c")])
     with pytest.raises(ConfigError, match="1 things"):
         raise_for([Diagnosis("trouble", "a", "b", "c")])
+
+
+def test_a_model_that_could_not_be_read_is_trouble_before_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_tiny_gguf(tmp_path / "odd.gguf", "mystery")
+    settings = [f"paths.root={tmp_path}", f"model.base_model={tmp_path}/odd.gguf", "model.n_layers=3", "model.d_model=32", "model.layers=0-1"]  # fmt: skip
+    request = Request.of("demo", settings)
+    [found] = doctor.model(request, request.plan())
+    assert (found.level, found.what) == ("trouble", "model.base_model")
+    assert "mystery is not supported" in found.seen
+    assert "give the folder with the model's config.json" in found.mend
 
 
 def test_a_file_that_a_word_hides_is_told(tmp_path, monkeypatch):

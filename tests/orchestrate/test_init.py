@@ -11,7 +11,9 @@ from ghosttrack.common.config.cluster import ClusterProfile
 from ghosttrack.common.config.load import load_config, with_sizes
 from ghosttrack.common.errors import ConfigError, GhostTrackError, ModelSourceError
 from ghosttrack.common.models.sizes import Sizes
+from ghosttrack.orchestrate import initialise
 from ghosttrack.orchestrate.cli import ghosttrack
+from ghosttrack.orchestrate.doctor import refuse_model
 from ghosttrack.orchestrate.initialise import Machine, choose, spread
 from tests.tiny_gguf import save_tiny_gguf
 from tests.tiny_models import D_MODEL, N_LAYERS, save_random_model
@@ -28,6 +30,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def _elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(initialise, "refuse_model", lambda *_: None)  # a process with transformers each time
 
 
 def init(*arguments: str) -> Result:
@@ -123,6 +126,17 @@ def test_what_cannot_be_is_refused_in_one_line(arguments: list[str], words: str)
         init(*arguments)
     assert "\n" not in str(caught.value)
     assert not list(Path().glob("*.yaml"))
+
+
+def test_a_model_that_the_run_could_not_read_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(initialise, "refuse_model", refuse_model)
+    save_tiny_gguf(tmp_path / "odd.gguf", add=lambda writer: writer.add_logit_scale(0.5))
+    with pytest.raises(ModelSourceError, match=r"logit_scale is 0\.5.* give the folder with") as caught:
+        init("mine", "--model", "odd.gguf")
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.glob("*.yaml"))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 from ghosttrack.common.errors import ModelSourceError
 from ghosttrack.common.models.language_model import load_language_model
 from ghosttrack.stages.prepare import snapshot
-from ghosttrack.stages.prepare.snapshot import load_source
+from ghosttrack.stages.prepare.snapshot import check_source, load_source
 from tests.tiny_gguf import save_gguf, save_tiny_gguf
 from tests.tiny_models import WINDOW, byte_tokenizer, random_model
 
@@ -100,8 +100,9 @@ def test_positions_are_scaled_as_the_file_says(tmp_path: Path, rotary: dict[str,
 )
 def test_what_would_not_be_computed_is_refused(tmp_path: Path, add: Add, words: str) -> None:
     save_tiny_gguf(tmp_path / "model.gguf", add=add)
-    with pytest.raises(ModelSourceError, match=words):
-        load_source(str(tmp_path / "model.gguf"))
+    for read in (check_source, load_source):
+        with pytest.raises(ModelSourceError, match=words):
+            read(str(tmp_path / "model.gguf"))
 
 
 RMS, LAYER = {"attention.layer_norm_rms_epsilon": 1e-4}, {"attention.layer_norm_epsilon": 1e-3}
@@ -166,6 +167,7 @@ def test_a_file_is_the_model_that_it_was_made_from(tmp_path: Path, name: str) ->
             kinds[type(value)](key if key.startswith("general.") else f"{architecture}.{key}", value)
 
     save_gguf(tmp_path / "model.gguf", expected, architecture, add)
+    check_source(str(tmp_path / "model.gguf"))
     found, _ = load_source(str(tmp_path / "model.gguf"))
     snapshot.save(found, byte_tokenizer(), tmp_path / "folder")
     again = AutoModelForCausalLM.from_pretrained(tmp_path / "folder")

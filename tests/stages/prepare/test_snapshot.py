@@ -167,11 +167,10 @@ def test_a_quantised_checkpoint_names_the_library_that_it_needs(
 
 def test_a_gguf_file_of_an_architecture_that_transformers_does_not_read(tmp_path: Path) -> None:
     save_tiny_gguf(tmp_path / "odd.gguf", "mystery")
-    with pytest.raises(
-        ModelSourceError, match=r"architecture mystery is not supported.*give the folder"
-    ) as error:
-        snapshot.load_source(str(tmp_path / "odd.gguf"))
-    assert "\n" not in str(error.value)
+    for read in (snapshot.check_source, snapshot.load_source):
+        with pytest.raises(ModelSourceError, match=r"mystery is not supported.*give the folder") as error:
+            read(str(tmp_path / "odd.gguf"))
+        assert "\n" not in str(error.value)
 
 
 def test_an_adapter_without_its_base_says_what_to_do(tmp_path: Path) -> None:
@@ -195,9 +194,10 @@ def test_what_transformers_does_not_know_is_named(
     folder = save_random_model(tmp_path / "model", "llama")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, **settings}))
-    with pytest.raises(ModelSourceError, match=words) as error:
-        snapshot.load_source(str(folder))
-    assert "\n" not in str(error.value)
+    for read in (snapshot.check_source, snapshot.load_source):
+        with pytest.raises(ModelSourceError, match=words) as error:
+            read(str(folder))
+        assert "\n" not in str(error.value)
 
 
 def test_an_adapter_beside_its_base_is_not_left_out_in_silence_and_a_missing_tokenizer_is_named(
