@@ -229,7 +229,7 @@ def _anchored(
 
 IN_ITS_PLACE = {
     "control/one_prompt": (ANCHOR, 1.0),
-    "control/own": ("logits.sum_logprob", -1.0),
+    "control/own": ("logits.improbability", 1.0),
     "control/unshown": (UNSHOWN, 1.0),
     "control/logarithms": (LOGARITHMS, 1.0),
     "control/samples": ("samples.agreement", -1.0),

@@ -43,7 +43,7 @@ from ghosttrack.stages.detect.token_risk import TokenRisk, fit_token_risk
 
 Floats = NDArray[np.float64]
 
-VERSION = 8
+VERSION = 9
 BASELINE = "logits.min_logprob"
 
 

@@ -87,8 +87,8 @@ CONTROLS: dict[str, tuple[str, str]] = {
         "The anchor and the trained score of everything that one prompt tells.",
     ),
     "control/own": (
-        "own log-probability and everything of one prompt",
-        "The answer's own log-probability in the anchor's place, the trained score of one prompt.",
+        "own probability and everything of one prompt",
+        "How improbable the answer is in its own prompt, in the anchor's place, the trained score of one prompt.",
     ),
     "control/unshown": (
         "anchor, no answer shown, and everything of one prompt",
@@ -96,8 +96,7 @@ CONTROLS: dict[str, tuple[str, str]] = {
     ),
     "control/logarithms": (
         "mean of logarithms and everything of one prompt",
-        "The mean of the answer's log-probabilities in the place of the logarithm of its mean probability, the trained "
-        "score of one prompt.",
+        "The mean of the answer's log-probabilities in the place of its mean probability, the trained score of one prompt.",
     ),
     "control/samples": (
         "sampled answers and everything of one prompt",

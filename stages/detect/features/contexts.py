@@ -15,25 +15,26 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import logsumexp, softmax, xlogy
+from scipy.special import softmax, xlogy
 
 from ghosttrack.common.errors import CorruptInputError, NumericError
 from ghosttrack.common.formats.evidence import EVIDENCE
 from ghosttrack.stages.detect.features.table import FeatureTable, from_columns
+from ghosttrack.stages.detect.features.tokens import improbability
 
 Floats = NDArray[np.float64]
 Columns = Mapping[str, NDArray[Any]]
 
 ANCHOR = "contexts.anchor"
-"""− log of the answer's mean probability in the other contexts, in nats: higher is more likely wrong, no label asked."""
+"""How improbable the answer is in the other contexts, their mean (`improbability`): higher is more likely wrong, no label asked."""
 LOGARITHMS = "contexts.anchor_logarithms"
-"""− mean of the logarithms in its place."""
+"""− mean of the log-probabilities in its place, nats."""
 UNSHOWN = "contexts.anchor_unshown"
 """The anchor without the contexts that show the answer; with all, where each shows it."""
 
 
 def context_features(table: Columns, n_questions: int) -> FeatureTable:
-    """Features of n answers. One without another context has its own log-probability in the anchor's place.
+    """Features of n answers. One without another context has its own probability in the anchor's place.
 
     Raises CorruptInputError for a table that does not speak of each question, NumericError for NaN or Inf.
     """
@@ -58,19 +59,22 @@ def context_features(table: Columns, n_questions: int) -> FeatureTable:
 def _features(own: Columns) -> dict[str, float]:
     """Of one question's rows."""
     is_answer = own["hypothesis"] == 0
+    home = is_answer & (own["context"] == 0)
     other = is_answer & (own["context"] > 0)
-    at_home = float(own["evidence"][is_answer & (own["context"] == 0)][0])
-    read = own["evidence"][other].astype(np.float64) if other.any() else np.array([at_home])
-    unshown = own["evidence"][other & ~own["shows"]].astype(np.float64)
+    elsewhere = other if other.any() else home
+    unshown = other & ~own["shows"]
+    evidence = own["evidence"].astype(np.float64)
+    at_home, read = float(evidence[home][0]), evidence[elsewhere]
+    improbable = improbability(evidence, own["n_tokens"])
     count = int(own["hypothesis"].max()) + 1
     # Rows are sorted, and every context has a row for each hypothesis.
     posterior = softmax(own["total"].astype(np.float64).reshape(-1, count), axis=1)
     mean = posterior.mean(axis=0)
     entropy = float(-xlogy(mean, mean).sum())
     return {
-        ANCHOR: _surprise(read),
+        ANCHOR: float(improbable[elsewhere].mean()),
         LOGARITHMS: -float(read.mean()),
-        UNSHOWN: _surprise(unshown if len(unshown) else read),
+        UNSHOWN: float(improbable[unshown if unshown.any() else elsewhere].mean()),
         "contexts.worst": -float(read.min()),
         "contexts.spread": float(read.std()),
         "contexts.inflation": at_home - float(read.mean()),
@@ -82,8 +86,3 @@ def _features(own: Columns) -> dict[str, float]:
         "contexts.disagreement": entropy + float(xlogy(posterior, posterior).sum(axis=1).mean()),
         "contexts.churn": float(np.abs(posterior - mean).sum(axis=1).mean() / 2),
     }
-
-
-def _surprise(evidence: Floats) -> float:
-    """− log of the mean of the probabilities whose logarithms these are."""
-    return float(np.log(len(evidence)) - logsumexp(evidence))

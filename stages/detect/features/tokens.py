@@ -12,6 +12,18 @@ from ghosttrack.stages.detect.features.table import FeatureTable, from_columns
 
 Floats = NDArray[np.float64]
 
+SHORT = 4
+"""Tokens that an answer may have to be judged as a whole."""
+
+
+def improbability(logprob: Floats, tokens: Floats) -> Floats:
+    """− probability of an answer; of a longer one than SHORT that of SHORT tokens of it, at their geometric mean.
+
+    Between −1 and 0, so that a data set whose answers are less likely by many nats does not outweigh, in a sum, what else
+    is known of them, and no answer's length does.
+    """
+    return np.asarray(-np.exp(logprob * np.minimum(1.0, SHORT / np.maximum(tokens, 1))))
+
 
 def token_features(asked: Sequence[AnsweredQuestion], candidate_logprobs: Floats) -> FeatureTable:
     """Features of n answers; NaN for answers without tokens.
@@ -23,13 +35,15 @@ def token_features(asked: Sequence[AnsweredQuestion], candidate_logprobs: Floats
         return [how(np.asarray(v)) if v else np.nan for v in values]  # type: ignore[operator]
 
     logprobs, entropies = [item.logprobs for item in asked], [item.entropies for item in asked]
+    sums = np.array(over(logprobs, np.sum))
     chances = np.exp(candidate_logprobs)
     shares = chances / chances.sum(axis=1, keepdims=True)
     return from_columns({
         "logits.first_logprob": over(logprobs, lambda v: v[0]),
         "logits.min_logprob": over(logprobs, np.min),
         "logits.mean_logprob": over(logprobs, np.mean),
-        "logits.sum_logprob": over(logprobs, np.sum),
+        "logits.sum_logprob": sums,
+        "logits.improbability": improbability(sums, np.array([len(v) for v in logprobs])),
         "logits.last_logprob": over(logprobs, lambda v: v[-1]),
         "logits.first_entropy": over(entropies, lambda v: v[0]),
         "logits.max_entropy": over(entropies, np.max),

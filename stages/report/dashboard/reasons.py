@@ -47,6 +47,7 @@ COLUMNS = {
     "logits.min_logprob": "how likely the least likely token of the answer was",
     "logits.mean_logprob": "how likely the tokens of the answer were on average",
     "logits.sum_logprob": "how likely the answer was as a whole",
+    "logits.improbability": "how improbable the answer was",
     "logits.last_logprob": "how likely the last token of the answer was",
     "logits.first_entropy": "how undecided the model was at the first token",
     "logits.max_entropy": "how undecided the model was at its most undecided token",

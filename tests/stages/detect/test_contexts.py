@@ -10,12 +10,14 @@ from ghosttrack.stages.detect.anchored import counted, fit_anchored, fit_novelty
 from ghosttrack.stages.detect.columns import Columns
 from ghosttrack.stages.detect.crossval import dealt
 from ghosttrack.stages.detect.features.contexts import context_features
+from ghosttrack.stages.detect.features.tokens import improbability
 
 
 def table(rows):
-    """rows: (question, context, hypothesis, evidence, total, shows, greedy)."""
+    """rows: (question, context, hypothesis, evidence, total, shows, greedy), answers of one token."""
     names = ("question", "context", "hypothesis", "evidence", "total", "shows", "greedy")
-    return dict(zip(names, map(np.array, zip(*rows, strict=True)), strict=True))
+    columns = dict(zip(names, map(np.array, zip(*rows, strict=True)), strict=True))
+    return {**columns, "n_tokens": np.ones(len(rows), dtype=np.uint16)}
 
 
 TWO = table([
@@ -29,9 +31,9 @@ TWO = table([
 def test_features_are_those_worked_out_by_hand():
     features = context_features(TWO, 2)
     first, alone = (dict(zip(features.names, row, strict=True)) for row in features.values)
-    assert first["contexts.anchor"] == pytest.approx(-np.log((np.exp(-2.0) + np.exp(-0.2)) / 2))
+    assert first["contexts.anchor"] == pytest.approx(-(np.exp(-2.0) + np.exp(-0.2)) / 2)
     assert first["contexts.anchor_logarithms"] == pytest.approx(1.1)
-    assert first["contexts.anchor_unshown"] == pytest.approx(2.0)  # context 2 shows the answer
+    assert first["contexts.anchor_unshown"] == pytest.approx(-np.exp(-2.0))  # context 2 shows the answer
     assert first["contexts.inflation"] == pytest.approx(0.6)
     assert first["contexts.agreement"] == 0.5
     posterior = np.array([[0.75, 0.25], [0.25, 0.75], [0.8, 0.2]])
@@ -46,7 +48,7 @@ def test_features_are_those_worked_out_by_hand():
         entropy(mean) - np.mean([entropy(p) for p in posterior])
     )
     assert first["contexts.churn"] == pytest.approx(np.mean([abs(p - mean).sum() / 2 for p in posterior]))
-    assert alone["contexts.anchor"] == pytest.approx(1.5)  # no other context: its own log-probability
+    assert alone["contexts.anchor"] == pytest.approx(-np.exp(-1.5))  # no other context: its own probability
     assert alone["contexts.entropy"] == alone["contexts.churn"] == 0.0
 
 
@@ -75,7 +77,35 @@ def test_an_answer_that_every_context_shows_is_read_in_all_of_them():
     shown["shows"][:] = True
     features = context_features(shown, 1)
     found = dict(zip(features.names, features.values[0], strict=True))
-    assert found["contexts.anchor_unshown"] == found["contexts.anchor"] < found["contexts.anchor_logarithms"]
+    assert found["contexts.anchor_unshown"] == found["contexts.anchor"]
+
+
+def test_an_answer_of_many_tokens_is_as_improbable_as_four_of_them():
+    assert improbability(np.array([-1.0, -4.0, -8.0, -800.0]), np.array([1, 4, 8, 800])) == pytest.approx(
+        -np.exp([-1.0, -4.0, -4.0, -4.0])
+    )
+    long = {**TWO, "n_tokens": np.where(TWO["question"] == 0, 8, 1)}
+    found = context_features(long, 2)
+    assert found.values[0, found.names.index("contexts.anchor")] == pytest.approx(
+        -(np.exp(-1.0) + np.exp(-0.1)) / 2
+    )
+
+
+def test_answers_of_another_data_set_that_are_less_likely_by_many_nats_do_not_outweigh_the_trained_score():
+    """Planted: the trained score tells them, and the anchor tells nothing about answers whose log-probabilities are spread
+    ten times as widely as those that it was standardised by."""
+    rng, n = np.random.default_rng(1), 2000
+    wrong = np.arange(n) % 2
+    trained = rng.normal(size=n) + wrong
+    here, there = -rng.exponential(1 + wrong), -rng.exponential(10, n)
+
+    def score(anchor):
+        return fit_anchored(anchor(here), trained).score(anchor(there), trained, 0.0)
+
+    probability = score(lambda v: improbability(v, np.ones(n)))
+    logarithm = score(lambda v: -v)
+    assert auroc(wrong, probability) > auroc(wrong, trained) - 0.03
+    assert auroc(wrong, logarithm) < auroc(wrong, trained) - 0.1
 
 
 def test_a_table_of_other_questions_or_with_nan_is_refused():
