@@ -53,7 +53,7 @@ _EMPHASIS = regex.compile(r"(?<!\p{L})\*+(?=\p{L})|(?<=\*\p{L}+|\p{L}{2})\*+(?!\
 _TOKEN = regex.compile(
     r"""[-−+±]?(?<![\p{L}\p{N}][-−+])(?:(?<=[-−+±])|(?<![\p{N}]))\p{N}+(?:[.,:/⁄^٫٬]\p{N}+)*%?(?!\p{L})  # a number, its sign and marks
       | [\p{L}\p{M}\p{N}]+(?:[+\#]+(?![\p{L}\p{N}]))?                                 # a word, with the signs of C++ and F#
-      | \p{Regional_Indicator}{2} | \p{Extended_Pictographic}\X?               # a flag, an emoji
+      | \p{Regional_Indicator}{2} | (?=\p{Extended_Pictographic})\X            # a flag, an emoji
       | [^\s]                                                                 # any other sign
     """,
     regex.VERBOSE,

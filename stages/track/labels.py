@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from ghosttrack.common.maths.text import normalise
+from ghosttrack.stages.track.matching.choices import pole, restated
 from ghosttrack.stages.track.matching.corrections import corrected
 from ghosttrack.stages.track.matching.matchers import MATCHERS, Key, applicable, auto, exact
 from ghosttrack.stages.track.matching.people import asks_who
@@ -23,6 +24,12 @@ _NOTHING = re.compile(r"[-/\\*#\s]*")
 _NEXT_QUESTION = re.compile(r"(?<=\S)\s*\n\s*(?:(?:Q|Question|User|Human)(?: \d+)?|Explanation|Note|Reason):")
 """Where a model goes on with a question of its own, or explains what it said."""
 
+_WHOSE = re.compile(r"\bwhose (\w+)", re.IGNORECASE)
+_FORMERLY = re.compile(r"(?<=\w)\s*\((?:formerly|previously|once|originally|until)\b[^()]*\)")
+"""In an answer about who or what holds an office now: `Lyon (formerly Paris)`."""
+_OFFICE = re.compile(
+    r"\b(?:capital|president|king|queen|chancellor|minister|champion|holder)\b", re.IGNORECASE
+)
 _DUTCH = re.compile(r"(?is)^(?!.*\b(?:the|of|wh\w+)\b).*\b(?:de|het|een|van|welke?|wie|wat|waar)\b")
 """Of a question: where it is asked in Dutch, `of` is an English `or`."""
 
@@ -53,8 +60,15 @@ def judge(
     if _DUTCH.search(query) and not any(" of " in gold for gold in golds):
         answer = answer.replace(" of ", " or ")
     answer = corrected(_NEXT_QUESTION.split(_ASIDE.sub("", answer), maxsplit=1)[0])
+    if whose := _WHOSE.search(query):
+        answer = re.sub(rf"(?<=['’]s) {whose[1]}\b", "", answer)
+    if _OFFICE.search(query):
+        answer = _FORMERLY.sub("", answer)
+    if any(pole(gold) is not None for gold in golds):
+        answer = restated(answer, query)
     said = normalise(answer)
-    if _NOTHING.fullmatch(said) and not any(gold.strip() == answer.strip() for gold in golds):
+    signs = bool(answer.strip()) and any(not any(map(str.isalnum, gold)) for gold in golds)
+    if _NOTHING.fullmatch(said) and not signs:
         return Judgement(None, None, "empty")
     if not golds:
         return Judgement(None, None, "refusal" if refuses(answer) else "no_gold_answer")

@@ -13,7 +13,8 @@ _BETWEEN = regex.compile(
     rf"(?<=[\p{{L}}\p{{M}}\p{{N}}\p{{P}}]),?\s+(?:{_OR})\s+|(?<={_SPACELESS})(?:{_OR})(?={_SPACELESS})"
     rf"|(?<=\b(?:{_PERHAPS})\s[^,;.!?\n]{{1,40}}),\s+(?=(?:{_PERHAPS})\s)"
     rf"|(?<=(?<!\p{{L}})(?-i:\p{{Lu}})[\p{{L}}.’'-]*)(?<!^\W*(?:well|h?u?m+|oh|so|ok(?:ay)?)),\s+(?=(?:{_PERHAPS})\s+(?-i:\p{{Lu}}))"
-    rf"|(?<=\p{{N}}),\s+(?=(?:{_PERHAPS})\s+\p{{N}})",
+    rf"|(?<=\p{{N}}),\s+(?=(?:{_PERHAPS})\s+\p{{N}})"
+    r"|(?<=(?-i:\p{Lu})[\p{L}.’'-]*)\s+/\s+(?=(?-i:\p{Lu}))",
     regex.I,
 )
 _LISTED = regex.compile(rf",\s+(?=(?:[^,;.!?\n]{{1,30}},\s+){{1,5}}(?:{_OR})\s)", regex.I)

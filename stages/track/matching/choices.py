@@ -63,7 +63,7 @@ _REJECTED = regex.compile(
     rf"|\b(?i:eliminat|exclud|reject|discard|rul)\w*\s(?:out\s)?{_SOME}"
 )
 _ONE_LETTER = regex.compile(
-    r"(?<![\p{L}\p{N}'’]|\p{L}-)(?![AI]\s+(?!(?:is|and|or|nor|over)\b)\p{Ll})([A-Z])(?![\p{L}\p{N}+#'’]|-\p{L})"
+    r"(?<![\p{L}\p{N}'’]|\p{L}-)(?![AI]\s+(?!(?:is|and|or|nor|over)\b)\p{Ll})([A-Z])(?![\p{L}\p{N}+#'’]|-\p{L}|\s(?:sharp|plus\splus)\b)"
 )
 
 
@@ -178,6 +178,24 @@ def pole(text: str) -> bool | None:
     return word in YES if word in (YES | NO) - _NO_POLES else None
 
 
+def restated(answer: str, question: str) -> str:
+    """`yes` of an answer that says what was asked, `no` of one that denies it: `Sam doesn't live in Lima`; others as they are."""
+    asked = _content(question.rpartition("Q: ")[2].strip().rpartition("\n")[2])
+    said = _content(answer)
+    rest = [word for word in said if word not in NEGATIONS and word != asked[0]] if asked else []
+    if len(rest) < 2 or rest != [word for word in asked[1:] if word != asked[0]]:
+        return answer
+    return "no" if NEGATIONS.intersection(said) else "yes"
+
+
+def _content(text: str) -> list[str]:
+    return [
+        word if word in NEGATIONS else word.rstrip("s")
+        for word in normalise(text).split()
+        if word not in ("the", "a", "an")
+    ]
+
+
 def verdict(answer: str) -> bool | None:
     """Whether an answer says yes (True) or no (False); None where it says neither or both."""
     said = normalise(answer[answer.rfind("?") + 1 :]) or normalise(answer)
@@ -199,7 +217,7 @@ def verdict(answer: str) -> bool | None:
     last_but = len(words) - words[::-1].index("but") if "but" in words else 0
     for place, word in enumerate(words):
         if word in YES | NO:
-            turned = any(
+            turned = word != "no" and any(
                 before in NEGATIONS - {"no", "wrong", "incorrect"}
                 for before in words[max(place - 3, last_but, 0) : place]
             )

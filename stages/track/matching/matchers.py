@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import regex
 
-from ghosttrack.common.maths.text import normalise
+from ghosttrack.common.maths.text import compatible, normalise
 from ghosttrack.stages.track.matching.alternatives import decided, offers
 from ghosttrack.stages.track.matching.choices import chooses, is_letter, pole, verdict
 from ghosttrack.stages.track.matching.dates import dates, short_days, times, whole_date, whole_time
@@ -26,7 +26,7 @@ from ghosttrack.stages.track.matching.quantities import (
     whole_quantity,
     with_numerals,
 )
-from ghosttrack.stages.track.matching.words import either, table
+from ghosttrack.stages.track.matching.words import either, table, words
 
 _BEYOND = re.compile(r"(?:\b(?:before|after|prior to)|(?:^|\s)≠)\s*$", re.IGNORECASE)
 _SO = re.compile(
@@ -42,17 +42,22 @@ _SHORT_YEAR = re.compile(r"(?<!\w)['’](\d\d)(?!\w)")
 _WORLD_WAR = re.compile(r"\bWW ?(?=I{1,2}\b|[12]\b)")
 _NONE = re.compile(r"\b(?:none|nil|nought)\b(?! of the)", re.IGNORECASE)
 _NOTE = re.compile(
-    r"(?<=\S)(?:\s+\([^()]*\)|,? (?:Inc|Ltd|Corp|Co|LLC|GmbH|plc|A?F\.?C|Corporation|Company)\.?)$"
+    r"(?<=\S)(?:\s+\([^()]*\)|\.js|,? (?:Inc|Ltd|Corp|Co|LLC|GmbH|plc|A?F\.?C|Corporation|Company)\.?)$"
 )
 """What stands behind a name to tell it from others: Mercury (planet), Apple Inc."""
 _KINDS = "|".join(table("names")["kinds"].split())
 _KIND = re.compile(rf"^(?:{_KINDS}) | (?:{_KINDS})$")
 _OTHER_KIND = re.compile(rf" (?:{_KINDS}|{'|'.join(table('names')['other_kinds'].split())})\b", re.IGNORECASE)
+_UNIVERSITY = re.compile(r"University of (?P<of>\w+)|(?P<name>\w+) University")
 _LAST_FIRST = regex.compile(
     r"^\W*(\p{L}[^\s,()\d]*(?: [^\s,()\d]+){0,2}), ([\p{Lu}\p{Lo}][^\s,()\d]*(?: [^\s,()\d]+){0,2}?\.?)\W*$"
 )
 _ITEMS = re.compile(rf"\s*(?:,|;|&|\b(?:{either('and')})\b|\n)+\s*(?:and\s)?\s*")
+_COMPOUND = regex.compile(r"(?<=\p{Ll})-(?=\p{Lu}\p{Ll})")
 _HAN_ITEMS = re.compile("[、和与與及]")
+_FILLERS = frozenset(
+    map(normalise, (*words("yes"), *words("perhaps"), "please", "obviously", "respectively"))
+)
 _HYPHEN = re.compile(r"(?<=[^\W\d])-(?=[^\W\d])")
 _CONCLUDES = re.compile(
     rf"(?:(?<![a-zа-я])(?:{either('concludes')})(?!(?<=[a-z])[a-z])\s?:?|####|\\boxed\{{)(?!\W*(?:correct|right|simple|clear|obvious|easy|known|given|found)\b)",
@@ -80,6 +85,8 @@ def contains(answer: str, key: Key) -> bool:
     """The answer states a right one in whole words and does not deny it; a note in brackets behind it may be left out."""
     answer = re.sub(r"(?<=\d0)['’](?=s\b)", "", concluded(answer))
     answer = _WORLD_WAR.sub("World War ", answer)
+    if any(_lists_more(answer, gold) for gold in key.golds):
+        return False
     if any(states(answer, gold) or _states_all(answer, gold) for gold in key.golds):
         return True
     forms = {form for gold in key.golds for form in _forms(gold, answer)}.difference(key.golds)
@@ -88,7 +95,8 @@ def contains(answer: str, key: Key) -> bool:
     swapped = answer if offers(answer) else _LAST_FIRST.sub(r"\2 \1", answer)
     if swapped != answer and any(states(swapped, gold) for gold in key.golds):
         return True
-    if any(names_person(swapped, name, key.person) for name in (*key.golds, *forms)):
+    compounds = dict.fromkeys((swapped, _COMPOUND.sub(" ", swapped)))
+    if any(names_person(said, name, key.person) for name in (*key.golds, *forms) for said in compounds):
         return True
     numbered = [gold for gold in map(with_numerals, (*key.golds, *forms)) if any(c.isdecimal() for c in gold)]
     return bool(numbered) and any(states(with_numerals(answer), gold) for gold in numbered)
@@ -104,6 +112,12 @@ def _forms(gold: str, answer: str) -> Iterator[str]:
     )
     if _GENERATION.search(gold) and not _OTHER_GENERATION.search(answer):
         yield _GENERATION.sub("", gold)
+    if fuller := table("names")["fuller"].get(gold):
+        yield from (fuller, *acronym_forms(answer, fuller))
+    if (place := _UNIVERSITY.fullmatch(gold)) and place[place.lastgroup] not in table("names")[
+        "universities"
+    ].split():
+        yield f"{place['of']} University" if place["of"] else f"University of {place['name']}"
     bare = _KIND.sub("", gold)
     if (
         bare != gold
@@ -129,6 +143,19 @@ def _states_all(answer: str, gold: str) -> bool:
         return gold.replace(" ", "") in answer.replace(" ", "")
     items = [item for item in (_HAN_ITEMS if "、" in gold else _ITEMS).split(gold) if normalise(item)]
     return len(items) > 1 and all(states(_HYPHEN.sub(" ", answer), item) for item in items)
+
+
+def _lists_more(answer: str, gold: str) -> bool:
+    """Whether the answer is a list of single words with those of the right one's and others: `Crosby, Stills, Nash & Young`."""
+    wanted, said = (set(map(normalise, _ITEMS.split(compatible(text)))) for text in (gold, answer))
+    more = said - wanted
+    return (
+        len(wanted) > 1
+        and wanted < said
+        and not any(" " in one for one in said)
+        and not more & _FILLERS
+        and "" not in more
+    )
 
 
 def number(answer: str, key: Key) -> bool:

@@ -15,7 +15,7 @@ import regex
 
 from ghosttrack.common.maths.text import SPACELESS, compatible, normalise, pointed_alike
 from ghosttrack.stages.track.matching.han import simplified
-from ghosttrack.stages.track.matching.words import either, table, words
+from ghosttrack.stages.track.matching.words import either, items, table, words
 
 _JOINED, _POSSESSED, _NOUN = "\ue000", "\ue001", "\ue002"  # private-use characters, which no answer means
 _INITIAL = regex.compile(r"(?<!\p{L})\p{Lu}\.(?=\s(?:\p{Lu}|\p{L}{3}))")
@@ -23,6 +23,7 @@ _ALL_DENIED = regex.compile(
     r"(?<=\b(?:[Nn]ot|[Nn]either|[Nn]ever)\s[^;:.!?\n]{1,60}),(?=(?:\s\p{Lu}[^,;:.!?\n]{0,20},)*\s\p{Lu}[^,;:.!?\n]{0,20},?\sn?or\s)"
 )
 """`not Paris, London or Rome`."""
+_NO_OTHER = regex.compile(r"\b(?:no(?:ne|thing|body)?|not any) other(?: \p{L}+)? than\b", regex.I)
 _NEITHER = regex.compile(rf"\b({either('neither')})\s([^.;!?\n]{{1,40}}?),?\s\1\s", regex.I)
 _COMPOUND = regex.compile(r"(?<=\p{L})[-‐‑–](?=\p{Lu}\p{Ll})")
 _POSSESSIVE = regex.compile(r"(?<=\p{L})['’`ʼ]s(?!\p{L})")
@@ -37,6 +38,7 @@ SCRIPTS_MEET = regex.compile(
     rf"(?<=[\p{{Latin}}\d])(?={SPACELESS.pattern}|\p{{Hangul}})|(?<={SPACELESS.pattern}|\p{{Hangul}})(?=[\p{{Latin}}\d])"
 )
 """Between letters of two scripts, of which one has no spaces: Paris|です, 选|B."""
+_HAN = regex.compile(r"\p{Han}")
 _KATAKANA = regex.compile(r"[\p{Katakana}ー]")
 _ALL_KANA = regex.compile(r"[\p{Hiragana}\p{Katakana}ー]+")
 _KATAKANA_OF = {code: code + 0x60 for code in range(0x3041, 0x3097)}
@@ -91,12 +93,19 @@ _LOOSE: tuple[tuple[regex.Pattern[str], str | Callable[[regex.Match[str]], str]]
     (regex.compile(r"(?<=(?<!\p{L})\p{Lu}) (?=\p{Lu}(?!\p{L}))"), ""),
     (regex.compile(r"(?<!\p{L})(?:[ldjmnst]|qu)['’](?=\p{L}{3})", regex.I), ""),
     (regex.compile(rf"(?<=\p{{L}})['’](?:{_TURKISH})(?!\p{{L}})"), ""),
+    (regex.compile(r"(?<=\b[ACFJ]) sharp\b", regex.I), "#"),
+    (regex.compile(r"(?<=\bC) plus plus\b", regex.I), "++"),
+    (regex.compile(r"(?<=\w): (?=\w)"), " "),
+    (regex.compile(r"(?<=\d) to (?=\d)"), ":"),
+    (regex.compile(r"(?<=(?<!\p{L})\p{Lu}{1,3}) (?=\d)"), ""),
+    (regex.compile("[أإآ]|ة(?!\\w)|ى(?!\\w)"), lambda match: {"ة": "ه", "ى": "ي"}.get(match[0], "ا")),
     (regex.compile("[äöü]", regex.I), lambda match: {"ä": "ae", "ö": "oe", "ü": "ue"}[match[0].lower()]),
 )
-"""Looser spellings, where the strict one is not there: Spiderman, l'Espagne, Ankara'da, Koeln."""
+"""Looser spellings, where the strict one is not there: Spiderman, l'Espagne, Ankara'da, C sharp, BA 117, القاهره, Koeln."""
 _REACH = 7
 """Words between a negation and what it denies, at most."""
 _COMMON_WORDS = frozenset(_NAMES["common"].split())
+_CASED = frozenset(_NAMES["cased"].split())
 
 
 class _Words(NamedTuple):
@@ -123,13 +132,16 @@ def states(answer: str, name: str) -> bool:
         answer, key = simplified(answer), simplified(key)
         pieces = [answer] if _CLAUSE.search(name) else _CLAUSE.split(answer)
         return any(_states_part(piece, key) for piece in pieces if piece)
+    common = name[0].isupper() | (name[0] == ".") and len(name) <= 3 and key in _COMMON_WORDS
+    if name in _CASED or (common and normalise(answer) != key):
+        return bool(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", compatible(answer)))
     if (
-        name[0].isupper() | (name[0] == ".")
-        and len(name) <= 3
-        and key in _COMMON_WORDS
-        and normalise(answer) != key
+        len(key) > 5
+        and key.replace(" ", "") == normalise(answer).replace(" ", "")
+        and key.replace(" ", "").isalpha()
     ):
-        return bool(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", answer))
+        return True
+    answer = without_longer(answer, name)
     answer, name = (SCRIPTS_MEET.sub(" ", text) for text in (_ASKED_BACK.sub("", answer), name))
     if _states_words(answer, name):
         return True
@@ -138,6 +150,14 @@ def states(answer: str, name: str) -> bool:
         if (loose, wanted) != (answer, name) and _states_words(loose, wanted):
             return True
     return False
+
+
+def without_longer(answer: str, name: str) -> str:
+    """The answer without longer names that hold this one's and are another's: `John Quincy Adams` for John Adams."""
+    for longer in items(_NAMES["longer"].get(normalise(name), "")):
+        if not regex.fullmatch(longer, name, regex.I):
+            answer = regex.sub(rf"(?<!\w){longer}(?!\w)", " ", answer, flags=regex.I)
+    return answer
 
 
 def _kana(key: str) -> str:
@@ -277,7 +297,7 @@ def _denied_after(said: _Words, last: int) -> bool:
 @lru_cache(maxsize=16_384)
 def _words(text: str, sentence: bool = False) -> _Words:
     """sentence: whether a capital in front may be that of a sentence."""
-    text = _ALL_DENIED.sub(" or", _NEITHER.sub(r"not \2, not ", text))
+    text = _ALL_DENIED.sub(" or", _NEITHER.sub(r"not \2, not ", _NO_OTHER.sub("", text)))
     text = _COMPOUND.sub(f" {_JOINED} ", _POSSESSIVE.sub(f" {_POSSESSED} ", text))
     common = frozenset(_COMMON_NOUN.findall(text[:1].lower() + text[1:] if sentence else text))
     initials = frozenset(letter.lower() for letter in _INITIAL.findall(text))
@@ -316,15 +336,15 @@ def _spellings(word: str, common: frozenset[str]) -> frozenset[str]:
 def _states_part(answer: str, key: str) -> bool:
     """The same where words are not set apart; a name in katakana is a whole run of it."""
     said, key = normalise(answer).replace(" ", ""), key.replace(" ", "")
-    for longer in _NAMES["longer"].get(key, "").split():
+    for longer in items(_NAMES["longer"].get(key, "")):
         said = said.replace(longer, " ")
     for match in re.finditer(re.escape(key), said):
         before, after = said[: match.start()], said[match.end() :]
         edges = ((before[-1:], key[0]), (after[:1], key[-1]))
         if any(_KATAKANA.match(outer) and _KATAKANA.match(inner) for outer, inner in edges):
             continue
-        if after.startswith(tuple(_OTHER_THINGS)):
-            continue
+        if after.startswith(tuple(_OTHER_THINGS)) or (_HAN.match(key[-1]) and _KATAKANA.match(after)):
+            continue  # 東京タワー
         if not _DENIED_BEFORE.search(before) and not _DENIED_AFTER.match(after):
             return True
     return False

@@ -11,7 +11,7 @@ from functools import lru_cache
 import regex
 
 from ghosttrack.common.maths.text import normalise
-from ghosttrack.stages.track.matching.mentions import states
+from ghosttrack.stages.track.matching.mentions import states, without_longer
 from ghosttrack.stages.track.matching.words import either, table, words
 
 _TITLES = frozenset(words("titles"))
@@ -25,6 +25,7 @@ _ROLE = regex.compile(
 """`The author of Hamlet is`, `Name the first king of …`; not `The capital of the king`, `The king's house`, `The king was born in`."""
 _MADE_BY = regex.compile(rf"\b(?:{either('made_by')})\W*$", regex.I)
 _LEFT_OUT = frozenset(table("names")["left_out"].split())
+_NO_SURNAME = frozenset(table("names")["no_surname"].split())
 _PARTICLES = frozenset(table("names")["particles"].split())
 _NAME = regex.compile(
     r"(?:(?:\p{Lu}\.\s?)+|\p{Lu}[\p{L}\p{M}'’-]*\.?\s)(?:[\p{L}\p{M}'’.-]+\s)*(\p{Lu}[\p{L}\p{M}'’-]+)"
@@ -40,24 +41,35 @@ def asks_who(question: str) -> bool:
 
 def names_person(answer: str, gold: str, asked: bool) -> bool:
     """Whether the answer names the person that `gold` names, in another form. asked: whether a person is asked for."""
-    answer, gold = _bare(answer), _bare(gold.strip())
+    answer, gold = _bare(without_longer(answer, gold)), _bare(gold.strip())
     if not (match := _NAME.fullmatch(gold)):
         return False
     surname, wanted = match[1], _parts(gold[: match.start(1)])
+    namesake = without_longer(gold, f"{wanted[0]} {surname}") != gold
     other = rf"[ ](?!{regex.escape(wanted[0])})\p{{Lu}}\p{{Ll}}"  # Lincoln Memorial
     for found in regex.finditer(rf"(?<![\p{{L}}-]){regex.escape(surname)}(?![\p{{L}}-]|{other})", answer):
         before = _given(answer[: found.start()])
         given = [part for part in before if part.lower() not in _TITLES]
         if not given:
             same = asked or bool(before) or all(len(part) == 1 for part in wanted)
+        elif namesake and len(given) == 1:
+            same = False
         elif all(len(part) == 1 for part in given) or all(len(part) == 1 for part in wanted):
             same = given[0][0] == wanted[0][0]
         else:
             same = given == [part for place, part in enumerate(wanted) if not place or len(part) > 1]
             same |= asked and given == wanted[-len(given) :]  # García Márquez
+            same |= _middle_names_apart(given, wanted, surname)
         if same and states(answer, surname):
             return True
     return False
+
+
+def _middle_names_apart(given: list[str], wanted: list[str], surname: str) -> bool:
+    """Whether only one of two names has middle names: `Barack Hussein Obama`."""
+    if given[0] != wanted[0] or min(len(given), len(wanted)) > 1 or surname in _NO_SURNAME:
+        return False
+    return wanted[0].lower() not in table("names")["other_places"]
 
 
 @lru_cache(maxsize=16_384)

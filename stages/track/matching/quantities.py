@@ -216,6 +216,7 @@ def spell_out(text: str) -> str:
     names = "|".join(_FRACTIONS)
     plain = re.sub(rf"\b(\d+)[ -]({names})s?\b(?: of an?\b)?", lambda m: f"{m[1]}/{_FRACTIONS[m[2]]}", plain)
     plain = _BELOW_ZERO.sub(r"-\1", _OPERATION.sub(r"\1 = ", plain))
+    plain = re.sub(r"^(\W*[\d.,]+) ?= ?[\d.,]+ ?[-+*/×x] ?[\d.,]+\W*$", r"\1", plain)  # 56 = 7 × 8
     return re.sub(r"(?<![\w/])half\b(?: an?\b)?", "1/2", plain)
 
 
