@@ -33,6 +33,8 @@ _PATTERN = re.compile(r"[*?\[\]{}$]|::")
 """What is no name to the library that reads tables, but a pattern, a variable or a chain of file systems."""
 SEPARATORS = ",;\t|"
 """Of cells, in the order in which the head is tried."""
+MMLU = ("question", "A", "B", "C", "D", "answer")
+"""The columns of MMLU's own tables, which have no head: the first row ends in the letter of an option."""
 NOT_GIVEN = frozenset({"nan", "NaN", "inf", "-inf"})
 """How Python and pandas write in a table what is no number."""
 MOST_BYTES = 1 << 30
@@ -91,6 +93,8 @@ def _csv(path: Path, key: str) -> Iterator[FileRow]:
                 raise DataError(
                     f"{path} line {start}: a quotation mark opens a cell that nothing closes; write it twice inside of quotes"
                 )
+            if cells and not names and len(cells) == len(MMLU) and cells[-1] in MMLU[1:-1]:
+                names = list(MMLU)
             if cells and names:
                 rows.append((start, ["" if cell in NOT_GIVEN else cell for cell in cells]))
             elif cells:
@@ -251,8 +255,11 @@ def _by_mark(first: bytes) -> str:
     return "utf-16" if first[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else "utf-8-sig"
 
 
-def read_text(path: Path, key: str) -> str:
-    """A text file, unpacked if it ends in .gz. Raises DataError."""
+def read_text(path: Path, key: str, errors: str = "strict") -> str:
+    """A text file, unpacked if it ends in .gz. errors: what becomes of bytes that are no text, as `bytes.decode` has it.
+
+    Raises DataError.
+    """
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             raw = file.read(MOST_BYTES + 1)
@@ -260,7 +267,7 @@ def read_text(path: Path, key: str) -> str:
             raise DataError(
                 f"{path} holds more than {MOST_BYTES >> 30} GiB of text; cut it into several files"
             )
-        return raw.decode(_by_mark(raw[:4]))
+        return raw.decode(_by_mark(raw[:4]), errors)
     except FileNotFoundError as error:
         raise DataError(f"{key} = {str(path)!r}: there is no such file") from error
     except UnicodeDecodeError as error:
@@ -273,7 +280,7 @@ def read_text(path: Path, key: str) -> str:
 
 def _json(path: Path, key: str) -> Iterator[FileRow]:
     """A list of objects, objects a line, or an object whose one list holds them (`{"data": […]}`)."""
-    text = read_text(path, key)
+    text = read_text(path, key, "surrogateescape")
     whole: Any = None
     if ".json" in path.suffixes:
         try:
@@ -323,7 +330,7 @@ def _separated(path: Path, key: str) -> tuple[str, str]:
     A .csv whose first line has no comma to cut at is cut at semicolons, tabs or bars: spreadsheets write the first where the comma
     is in numbers.
     """
-    text = read_text(path, key)
+    text = read_text(path, key, "surrogateescape")
     head = _LINE_END.split(text.lstrip("\r\n"), maxsplit=1)[0]
     separators = "\t" if ".tsv" in path.name.lower() else SEPARATORS
     cuts = (each for each in separators if len(next(csv.reader([head], delimiter=each), [])) > 1)

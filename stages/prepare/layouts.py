@@ -75,7 +75,9 @@ def _both(right: str, wrong: str, convert: Convert) -> Convert:
 def nested(record: Mapping[str, Any], column: str) -> Any:
     """What stands in a column, `a.b` for one inside of another, `a.0` and `a.-1` for the first and the last of a list; None where it is not there."""
     value: Any = record
-    for part in column.split("."):
+    for part in (
+        [column] if column in record else column.split(".")
+    ):  # of a table, `answer.value` may be the name
         if isinstance(value, list):
             value = {str(place): one for start in (0, -len(value)) for place, one in enumerate(value, start)}
         value = value.get(part) if isinstance(value, Mapping) else None
@@ -221,7 +223,12 @@ def _felm(row: Mapping[str, Any]) -> Iterable[Fields]:
 
 def _super_glue(row: Mapping[str, Any]) -> Iterable[Fields]:
     """BoolQ as a part of SuperGLUE has it; its tests have the label -1."""
-    yield from _bool_q({**row, "answer": {"0": False, "1": True}.get(str(row["label"]))})
+    yield from _bool_q(
+        {
+            **row,
+            "answer": {"0": False, "false": False, "1": True, "true": True}.get(str(row["label"]).lower()),
+        }
+    )
 
 
 def _bool_q(row: Mapping[str, Any]) -> Iterable[Fields]:

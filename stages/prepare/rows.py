@@ -99,7 +99,7 @@ def check(record: Mapping[str, Any], number: int, extra: Mapping[str, Any], need
         raise RowError("no answer", said)
     given = Given(
         id=_name(row, "id"), row=number, passage=_text(row, "passage"), choices=choices, response=response, label=label,
-        spans=spans, extra={name: _clean(value, name) for name, value in extra.items()},
+        spans=spans, extra={_clean(name, name): _clean(value, name) for name, value in extra.items()},
     )  # fmt: skip
     subject = _name(row, "subject") or (text if is_question or "\n" not in text.strip() else "")
     return Row(text, is_question, aliases, _name(row, "relation") or DEFAULT_RELATION, subject, given)
@@ -126,6 +126,9 @@ def _clean(value: Any, name: str, depth: int = 0) -> Any:
         try:
             value.encode("utf-8")
         except UnicodeEncodeError as error:
+            if "\udc80" <= (half := value[error.start]) <= "\udcff":  # as `files` reads what is no UTF-8
+                byte = f"{name!r} has the byte {ord(half) - 0xDC00:#x} at character {error.start}"
+                raise RowError("broken text", f"{byte}, which is no UTF-8; save the file as UTF-8") from error
             raise RowError(
                 "broken text",
                 f"{name!r} has half of a surrogate pair ({value[error.start]!a}) at character {error.start}, which is no "
@@ -133,7 +136,7 @@ def _clean(value: Any, name: str, depth: int = 0) -> Any:
             ) from error
         return value
     if isinstance(value, Mapping):
-        return {key: _clean(one, name, depth + 1) for key, one in value.items()}
+        return {_clean(key, name): _clean(one, name, depth + 1) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
         return [_clean(one, name, depth + 1) for one in value]
     if hasattr(value, "isoformat"):

@@ -30,6 +30,8 @@ HARMLESS = frozenset({"no answer", "empty response", "duplicate"})
 """Reasons for which a row is left out that are no fault of the file."""
 
 
+_HALF = re.compile("[\ud800-\udfff]")
+"""What no text has: a byte that is no UTF-8 as `files` reads it, or half of a surrogate pair."""
 BROKEN = (
     RowError, KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError, RecursionError,
 )  # fmt: skip
@@ -177,7 +179,10 @@ def _checked(
             if read.record is None:
                 raise RowError("not readable", read.trouble)
             for fields, extra in _fields(read.record, columns, layout):
-                yield check(fields, read.number, extra, needs_answer)
+                try:
+                    yield check(fields, read.number, extra, needs_answer)
+                except RowError as error:  # one question of an article; the others are asked
+                    left_out.append(_broken(read, error, layout, fields))
         except BROKEN as error:
             left_out.append(_broken(read, error, layout))
 
@@ -197,17 +202,19 @@ def _fields(
     for one, other in (("question", "prompt"), ("prompt", "question")):
         if one in columns and other not in columns:
             mapping.pop(other, None)
-    taken = {column.split(".")[0] for column in mapping.values()}
+    taken = {part for column in mapping.values() for part in (column, column.split(".")[0])}
     yield (
         {name: nested(record, column) for name, column in mapping.items()},
         {name: value for name, value in record.items() if name not in taken},
     )
 
 
-def _broken(read: FileRow, error: Exception, layout: FileLayout | None) -> dict[str, Any]:
-    """What is told of a row that cannot be asked."""
+def _broken(
+    read: FileRow, error: Exception, layout: FileLayout | None, fields: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """What is told of a row, or of one question in it, that cannot be asked."""
     known, how = isinstance(error, RowError), f"as {layout.name} has it" if layout else "as it should be"
-    name = read.record.get("id") if read.record else None
+    name = (fields or read.record or {}).get("id")
     return {
         "row": read.number,
         "id": name if isinstance(name, (str, int)) else None,
@@ -395,9 +402,9 @@ def read_local_corpus(path: Path, column: str) -> list[str]:
     for number, record, trouble in read_file(path, "data.corpus"):
         if record is None:
             raise DataError(f"{path} line {number} {trouble}")
-        if not isinstance(text := record.get(column, 0), str | None):
+        if not isinstance(text := record.get(column, 0), str | None) or _HALF.search(text or ""):
             raise DataError(
-                f"{path} line {number}: there is no text in the field {column!r} (data.corpus_column)"
+                f"{path} line {number}: there is no UTF-8 text in the field {column!r} (data.corpus_column)"
             )
         documents.append(text or "")
     return documents

@@ -48,7 +48,8 @@ _NOTE = re.compile(
 _KINDS = "|".join(table("names")["kinds"].split())
 _KIND = re.compile(rf"^(?:{_KINDS}) | (?:{_KINDS})$")
 _OTHER_KIND = re.compile(rf" (?:{_KINDS}|{'|'.join(table('names')['other_kinds'].split())})\b", re.IGNORECASE)
-_UNIVERSITY = re.compile(r"University of (?P<of>\w+)|(?P<name>\w+) University")
+_UNIVERSITY = re.compile(r"University of (\w+)|(\w+) University")
+_UNIVERSITIES = frozenset(table("names")["universities"].split())
 _LAST_FIRST = regex.compile(
     r"^\W*(\p{L}[^\s,()\d]*(?: [^\s,()\d]+){0,2}), ([\p{Lu}\p{Lo}][^\s,()\d]*(?: [^\s,()\d]+){0,2}?\.?)\W*$"
 )
@@ -114,10 +115,8 @@ def _forms(gold: str, answer: str) -> Iterator[str]:
         yield _GENERATION.sub("", gold)
     if fuller := table("names")["fuller"].get(gold):
         yield from (fuller, *acronym_forms(answer, fuller))
-    if (place := _UNIVERSITY.fullmatch(gold)) and place[place.lastgroup] not in table("names")[
-        "universities"
-    ].split():
-        yield f"{place['of']} University" if place["of"] else f"University of {place['name']}"
+    if (named := _UNIVERSITY.fullmatch(gold)) and (named[1] or named[2]) not in _UNIVERSITIES:
+        yield f"{named[1]} University" if named[1] else f"University of {named[2]}"
     bare = _KIND.sub("", gold)
     if (
         bare != gold

@@ -85,7 +85,7 @@ def rows_of(folder: Path, record: dict[str, Any]) -> SourceRows:
         (MMLU, "MMLU", "What is 2 + 2?", ("B", "4")),
         (BOOL | {"idx": 3, "label": 0}, "BoolQ", "Does tom live in rome?", ("Yes", "True")),
         (
-            {"question": BOOL["question"], "passage": BOOL["passage"], "idx": 3, "label": 0},
+            {"question": BOOL["question"], "passage": BOOL["passage"], "idx": 3, "label": False},
             "BoolQ, SuperGLUE",
             "Does tom live in rome?",
             ("No", "False"),
@@ -202,6 +202,21 @@ def test_an_unanswerable_question_is_left_out_by_its_reason(tmp_path: Path) -> N
     path.write_text(json.dumps(SQUAD) + "\n" + json.dumps(open_question) + "\n")
     rows = read_questions(str(path), {})
     assert [(row["id"], row["reason"]) for row in rows.left_out] == [("5b", "no answer")]
+
+
+def test_an_unanswerable_question_of_an_article_loses_no_other(tmp_path: Path) -> None:
+    asked = [
+        {
+            "id": f"{n}",
+            "question": f"Where, {n}?",
+            "answers": [{"text": "Oslo", "answer_start": 0}] if n else [],
+        }
+        for n in range(3)
+    ]
+    article = {"title": "Norway", "paragraphs": [{"context": "Oslo is the capital.", "qas": asked}]}
+    rows = rows_of(tmp_path, {"version": "v2.0", "data": [article]})
+    assert [fact.given.id for fact in rows.facts] == ["1", "2"]
+    assert [(row["id"], row["reason"]) for row in rows.left_out] == [("0", "no answer")]
 
 
 def test_ragtruth_without_its_prompts_says_where_they_are(tmp_path: Path) -> None:

@@ -168,9 +168,44 @@ def test_missing_empty_and_binary_files(tmp_path: Path) -> None:
         read(tmp_path / "none.jsonl")
     with pytest.raises(DataError, match="no questions"):
         read(write(tmp_path / "empty.jsonl", ""))
-    (tmp_path / "b.jsonl").write_bytes(b'{"question": "\xff"}')
-    with pytest.raises(DataError, match="not UTF-8"):
+    (tmp_path / "b.jsonl").write_bytes(b'{"question": "\xff", "answer": "a"}')
+    with pytest.raises(
+        DataError, match=r"line 1: 'question' has the byte 0xff at character 0, which is no UTF-8"
+    ):
         read(tmp_path / "b.jsonl")
+
+
+@pytest.mark.parametrize("place", ["id", "question", "answer", "note"])
+def test_a_byte_that_is_no_text_loses_its_row_alone(tmp_path: Path, place: str) -> None:
+    lines = [
+        json.dumps({"id": f"{n}", "question": f"Q{n}?", "answer": "a", "note": "b"}).encode()
+        for n in range(4)
+    ]
+    lines[2] = json.dumps(
+        {"id": "2", "question": "Q2?", "answer": "a", "note": "b"} | {place: "\u00e9"}, ensure_ascii=False
+    ).encode("latin-1")
+    (tmp_path / "q.jsonl").write_bytes(b"\n".join(lines))
+    rows = read(tmp_path / "q.jsonl")
+    assert [fact.question for fact in rows.facts] == ["Q0?", "Q1?", "Q3?"]
+    assert [(row["row"], row["reason"]) for row in rows.left_out] == [(3, "broken text")]
+    assert f"{place!r} has the byte 0xe9" in rows.left_out[0]["why"]
+    (tmp_path / "c.jsonl").write_bytes(b'{"text": "a"}\n{"text": "\xe9"}\n')
+    with pytest.raises(DataError, match=r"c\.jsonl line 2: there is no UTF-8 text"):
+        read_local_corpus(tmp_path / "c.jsonl", "text")
+
+
+def test_a_column_may_have_a_dot_in_its_name(tmp_path: Path) -> None:
+    path = table(tmp_path / "q.csv", "q.text,a.b,c\nWho?,Ada,x\n")
+    [fact] = read(path, question="q.text", answer="a.b").facts
+    assert (fact.question, fact.answer, fact.given.extra) == ("Who?", "Ada", {"c": "x"})
+
+
+def test_mmlu_s_own_tables_have_no_head(tmp_path: Path) -> None:
+    path = table(tmp_path / "q.csv", '"Which, of these?",a,b,c,d,B\nWhy?,1,2,3,4,D\n')
+    assert [(fact.question, fact.aliases) for fact in read(path).facts] == [
+        ("Which, of these?", ("B", "b")),
+        ("Why?", ("D", "4")),
+    ]
 
 
 def test_one_broken_row_of_many_is_told_and_the_rest_is_asked(tmp_path: Path) -> None:
