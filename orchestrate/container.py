@@ -1,8 +1,8 @@
 """How a stage is started in its Apptainer image: shut off from the machine but for what it reads and writes.
 
-The root folder is bound read-only; what a stage writes lies under it and is bound on top: the store (where the results
-of all other stages are read-only again, so that a stage cannot touch them), the run's folder and the public folders.
-Staging and results are one mount, since publishing is a rename.
+The root folder is bound read-only; what a stage writes lies under it and is bound on top: the store, the run's logs and the
+public folders of the stage. In the store what is not its units' own is read-only again (`Store.bound`); staging, results and
+pointers are one mount, since publishing is a rename. docs/RELIABILITY.md has the table of what can be written, and why.
 """
 
 import os
@@ -71,7 +71,7 @@ def run_command(image: Image, request: Request, units: Sequence[str]) -> list[st
         command.append("--userns")
     if gpus:
         command.append("--nv")
-    for source, mode in binds(request, stage).items():
+    for source, mode in binds(request, stage, units).items():
         command += bind_option(source, mode)
     for bind in profile.binds:
         command += ["--bind", ",".join(os.path.expanduser(part) for part in bind.split(","))]
@@ -90,28 +90,28 @@ def bind_option(path: str, mode: str) -> list[str]:
     return ["--mount", ",".join(fields)]  # fields of CSV
 
 
-def binds(request: Request, stage: str) -> dict[str, str]:
-    """Path to `ro` or `rw`, in the order in which they are mounted; the folders are made. Paths are the same inside."""
+def binds(request: Request, stage: str, units: Sequence[str] = ()) -> dict[str, str]:
+    """Path to `ro` or `rw`, in the order in which they are mounted; the folders are made. Paths are the same inside.
+
+    units: that the container does; all of the stage when empty.
+    """
     store = Store(request.config.paths.root)
     root = store.root.resolve()
     other_stages = [contract.stage for contract in request.contracts if contract.stage != stage]
-    public = {
-        (root / unit.folder).parent if unit.publishes_folder else root / unit.folder
-        for contract in request.contracts
-        if contract.stage == stage
-        for unit in expand(contract, request.config)
-    }
+    mine = expand(request.contract_of(stage), request.config)
+    public = {(root / unit.folder).parent if unit.publishes_folder else root / unit.folder for unit in mine}
+    names = units or [unit.name for unit in mine]
     chosen: dict[Path, str] = {Path.cwd(): "ro", root: "ro"}
     for source in sources(request):
         chosen.setdefault(source, "ro")
-    writable = [request.folder.resolve(), *sorted(public)]
+    writable = [request.logs.resolve(), *sorted(public)]
     if request.contract_of(stage).network:
         writable += map(Path, hub_variables().values())
     for folder in writable:
         chosen[folder] = "rw"
     chosen |= {
         root / path.relative_to(store.root): mode
-        for path, mode in store.bound(request.config.name, stage, other_stages).items()
+        for path, mode in store.bound(request.config.name, stage, names, other_stages).items()
     }
     with storage_errors(root):
         for folder in chosen:

@@ -96,7 +96,7 @@ class Store:
         Raises MissingInputError or CorruptInputError naming the file and the mend, StorageError where it may not be read.
         """
         record = self.layout.verified(entry.manifest.predicate.stage, entry.path.name)
-        known = verification.marks_in(record) or self._marks.get(record, {})
+        known = verification.later(verification.marks_in(record), self._marks.get(record, {}))
         seen = dict(known)
         try:
             for name in entry.manifest.files if files is None else files:
@@ -132,24 +132,26 @@ class Store:
         """The folder of the work in progress of a configuration's stage; it need not be there."""
         return self.layout.in_progress(name, stage)
 
-    def bound(self, name: str, stage: str, others: Iterable[str]) -> dict[Path, str]:
-        """What of the store a container of a configuration's stage sees, `rw` or `ro`, outermost first.
+    def bound(self, name: str, stage: str, units: Iterable[str], others: Iterable[str]) -> dict[Path, str]:
+        """What of the store a container that does these units of a configuration's stage sees, `rw` or `ro`, outermost first.
 
-        Its results and its work are in one mount, since publishing is a rename; the results of other stages, and the
-        pointers and the work of other stages and configurations, are not its to change.
+        The store as a whole can be written, since publishing is a rename and a rename is within one mount. On top of that
+        lies, read-only, what is not the units' own to change: the results of other stages, what counts of other units of
+        this one, whichever configuration's; and pointers, work, claims and records of other stages and configurations.
         """
-        folder, others = self.layout.folder, [other for other in others if other != stage]
-        foreign = [
-            path
-            for kind in ("current", "staging")
-            for path in (
-                *(folder / kind / name / other for other in others),
-                *(path for path in found(folder / kind, "*") if path.name != name),
-            )
-            if path.is_dir()
-        ]
-        results = [folder / other for other in others]
-        return {folder: "rw", **dict.fromkeys((*results, *foreign), "ro")}
+        folder, units, others = self.layout.folder, set(units), [each for each in others if each != stage]
+        closed = [folder / kind / other for kind in ("", "verified") for other in others]
+        own = [(folder / kind, name) for kind in OF_A_CONFIGURATION]
+        own += [(place / name, stage) for place, _ in own]
+        there = [path for place, mine in own for path in found(place, "*") if path.name != mine]
+        there += [path for path in found(folder / "openings", "*") if path != self.layout.openings(name)]
+        there += [path for path in found(folder / "attempts" / name / stage, "*") if path.name not in units]
+        pointers = [path for path in found(folder / "current", f"*/{stage}/*") if path.name not in units]
+        counting = {Path(target_of(path) or "").name for path in pointers}
+        there += [path for path in found(folder / stage, "*") if path.name in counting]
+        # A link that a container made must not lead the next one to where it leads.
+        closed += [path for path in there if path.exists() and not path.is_symlink()]
+        return {folder: "rw", **dict.fromkeys(closed, "ro")}
 
     def staging(self, unit: Unit, key: str) -> Path:
         """The folder in which a unit's work begins, with what finished steps of a killed run wrote and nothing else."""

@@ -38,6 +38,12 @@ def marks_in(record: Path) -> dict[str, Mark]:
         return {}
 
 
+def later(*known: Mapping[str, Mark]) -> dict[str, Mark]:
+    """Of each file the mark that was made last."""
+    marks = [item for each in known for item in each.items()]
+    return dict(sorted(marks, key=lambda item: item[1][-1]))
+
+
 def to_bytes(marks: Mapping[str, Mark]) -> bytes:
     return json.dumps(dict(marks)).encode()
 

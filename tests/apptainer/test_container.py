@@ -9,7 +9,7 @@ import pytest
 
 from ghosttrack.common.config.cluster import ClusterProfile
 from ghosttrack.common.errors import ImageError
-from ghosttrack.orchestrate.container import binds, images_of, is_restricted_root
+from ghosttrack.orchestrate.container import bind_option, binds, images_of, is_restricted_root
 from tests.apptainer.conftest import Image
 from tests.fake_project import FakeProject
 from tests.faults import pipeline as small
@@ -51,14 +51,12 @@ def test_signed_images_pass_and_unsigned_or_changed_ones_do_not(
 
 
 def test_a_stage_cannot_touch_what_others_have_published(
-    image: Callable[[str], Image], project: FakeProject
+    image: Callable[[str], Image], finished: FakeProject
 ) -> None:
-    file, root = image("detect").file, project.root.resolve()
-    options = [
-        part
-        for path, mode in binds(project.request(), "layers").items()
-        for part in ("--bind", f"{path}:{path}:{mode}")
-    ]
+    file, root = image("detect").file, finished.root.resolve()
+    one, two = ((root / f".store/current/small/layers/layer_{layer}").resolve() for layer in (1, 2))
+    modes = binds(finished.request(), "layers", ["layer_1"])
+    options = [part for path, mode in modes.items() for part in bind_option(path, mode)]
     (root / ".store/source/kept").touch()
 
     def touch(path: Path) -> "subprocess.CompletedProcess[str]":
@@ -68,7 +66,11 @@ def test_a_stage_cannot_touch_what_others_have_published(
             capture_output=True, text=True,
         )  # fmt: skip
 
-    for path in (root / ".store/source/kept", root / ".store/sink/new", root / "data/new", root / "new"):
+    for path in (
+        root / ".store/source/kept", root / ".store/sink/new", root / "data/new", root / "new", two / "new",
+        root / ".store/current/small/source/new", root / ".store/claims/small/sink/new", root / ".store/verified/source/new",
+        root / "runs/small/new",
+    ):  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
         done = touch(path)
         assert done.returncode != 0, path
@@ -76,8 +78,9 @@ def test_a_stage_cannot_touch_what_others_have_published(
     for path in (
         root / ".store/staging",
         root / ".store/layers",
+        one,
         root / "models/checkpoints/small",
-        root / "runs/small",
+        root / "runs/small/logs",
     ):
         path.mkdir(parents=True, exist_ok=True)
         done = touch(path / "new")

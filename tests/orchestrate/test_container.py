@@ -49,9 +49,52 @@ def test_a_stage_cannot_change_the_pointers_and_the_work_of_others(finished: Fak
     shutil.copytree(
         finished.root / ".store/current/small", finished.root / ".store/current/other", symlinks=True
     )
+    openings = finished.root / ".store/openings"
+    openings.mkdir()
+    (openings / "small.txt").touch()
+    (openings / "other.txt").touch()
     modes, store = binds(finished.request(), "layers"), f"{finished.root.resolve()}/.store"
-    assert modes[f"{store}/current/small/source"] == modes[f"{store}/current/other"] == "ro"
-    assert not {f"{store}/current", f"{store}/current/small", f"{store}/current/small/layers"} & set(modes)
+    for place in (
+        "current/small/source",
+        "current/other",
+        "claims/small/source",
+        "verified/source",
+        "openings/other.txt",
+    ):
+        assert modes[f"{store}/{place}"] == "ro"
+    writable = (
+        "current",
+        "current/small",
+        "current/small/layers",
+        "claims/small/layers",
+        "openings/small.txt",
+    )
+    assert not {f"{store}/{place}" for place in writable} & set(modes)
+
+
+def test_a_unit_cannot_change_what_counts_of_others(finished: FakeProject) -> None:
+    """Nor does a link that a container left, or a pointer to anywhere, make more of the machine visible to the next."""
+    store = finished.root.resolve() / ".store"
+    one, two = (store / f"current/small/layers/layer_{layer}" for layer in (1, 2))
+    others = {str(path.resolve()) for path in two.parent.iterdir() if path != one}
+    assert len(others) > 2
+    (store / "attempts/small/layers/layer_2").mkdir(parents=True)
+    hostile = {
+        "layer_7": "../../../layers/planted",
+        "layer_8": "..",
+        "layer_9": "../../../../..",
+        "layer_10": "/",
+    }
+    for name, target in hostile.items():
+        two.with_name(name).symlink_to(target)
+    (store / "layers/planted").symlink_to("/etc")
+    modes = binds(finished.request(), "layers", ["layer_1"])
+    assert modes[str(two.resolve())] == modes[str(store / "attempts/small/layers/layer_2")] == "ro"
+    assert str(one.resolve()) not in modes
+    closed = {path for path, mode in modes.items() if mode == "ro" and Path(path).parent == store / "layers"}
+    assert closed == others
+    assert "/etc" not in modes
+    assert not {path for path in binds(finished.request(), "layers") if Path(path).parent == store / "layers"}
 
 
 def test_a_stage_sees_its_root_read_only_but_for_what_it_writes(project: FakeProject) -> None:
@@ -62,7 +105,8 @@ def test_a_stage_sees_its_root_read_only_but_for_what_it_writes(project: FakePro
     assert modes[f"{root}/.store/source"] == modes[f"{root}/.store/sink"] == "ro"
     assert f"{root}/.store/layers" not in modes  # in one mount with its staging folder, for the rename
     assert modes[f"{root}/models/checkpoints/small"] == "rw"
-    assert modes[f"{root}/runs/small"] == "rw"
+    assert modes[f"{root}/runs/small/logs"] == "rw"
+    assert f"{root}/runs/small" not in modes  # it has scripts that run outside of containers
     assert not [path for path in modes if "results" in path]
     paths = list(modes)
     assert paths.index(str(root)) < paths.index(f"{root}/.store") < paths.index(f"{root}/.store/source")
