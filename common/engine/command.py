@@ -1,6 +1,10 @@
 """How a command line of ours ends: one clear line for every trouble, and the trouble's exit code."""
 
+import contextlib
+import io
+import os
 import sys
+from typing import NoReturn
 
 import click
 
@@ -13,22 +17,49 @@ def run_command(command: click.Command, name: str, program: str) -> None:
 
     name: begins the lines about troubles; program: how the usage line calls the command.
     """
+    _open_streams()
+    stdout = sys.stdout
     try:
         code = command.main(prog_name=program, standalone_mode=False)
+        sys.stdout.flush()
         if code:  # of `context.exit(code)`
             sys.exit(code)
     except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
+        with contextlib.suppress(OSError):
+            error.show()
+        _end(error.exit_code)
     except (KeyboardInterrupt, click.Abort):
-        print(f"{name}: interrupted; the next run goes on from here", file=sys.stderr)
-        sys.exit(130)
+        _end(130, f"{name}: interrupted; the next run goes on from here")
     except BrokenPipeError:  # `ghosttrack logs | head`
-        sys.stderr.close()
-        sys.exit(141)
+        _end(141)
+    except SystemExit:
+        if sys.stdout is not stdout:  # click has put another in its place, since the reader has gone
+            _end(141)
+        raise
     except Exception as error:
         found = error if isinstance(error, GhostTrackError) else storage_error(error)
         if found is None:
             raise
-        print(f"{name}: error: {found}", file=sys.stderr)
-        sys.exit(found.exit_code)
+        _end(found.exit_code, f"{name}: error: {found}")
+
+
+def _open_streams() -> None:
+    """A standard stream that is closed is nothing, or the next file that is opened would have its number and be printed into;
+    what an encoding does not have is shown as a question mark."""
+    for name in ("stdin", "stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")
+
+
+def _end(code: int, why: str = "") -> NoReturn:
+    """End the process. What a stream that fails still holds goes nowhere, or Python would try again as it ends."""
+    with contextlib.suppress(OSError):
+        print(why, end="\n" if why else "", file=sys.stderr)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(code)

@@ -5,6 +5,7 @@ import http.client
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -104,8 +105,22 @@ def test_what_is_no_question_is_refused_in_one_line(made_up: Dashboard, body: An
         assert ask(made_up, "POST", "/without", wrong)[0] == 422
 
 
-def test_too_much_is_not_read(made_up: Dashboard) -> None:
-    assert ask(made_up, "POST", "/ask", **{"Content-Length": str(1 << 30)})[0] == 413
+@pytest.mark.parametrize("length", [str(1 << 30), "9" * 5000, "\xb2", "-1", "x", ""])
+def test_too_much_is_not_read(made_up: Dashboard, length: str) -> None:
+    assert ask(made_up, "POST", "/ask", **{"Content-Length": length})[0] == 413
+
+
+@pytest.mark.parametrize(
+    "path", ["http://[/", "//[", "*", "/block/q\xb2", "/block/..%2f..%2fetc", "/?token=%ed%a0%80"]
+)
+def test_a_path_of_any_kind_is_answered(
+    made_up: Dashboard, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with socket.create_connection(("127.0.0.1", made_up.server_address[1]), timeout=20) as connection:
+        host = f"Host: 127.0.0.1:{made_up.server_address[1]}\r\n{TOKEN}: {made_up.token}\r\nConnection: close\r\n\r\n"
+        connection.sendall(f"GET {path} HTTP/1.1\r\n{host}".encode("latin-1"))
+        assert b"".join(iter(lambda: connection.recv(4096), b"")).split()[1] in (b"404", b"403")
+    assert not caplog.records
 
 
 def test_a_port_that_is_taken_and_a_run_that_is_not_there(made_up: Dashboard, tmp_path: Path) -> None:

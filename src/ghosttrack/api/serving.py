@@ -17,7 +17,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 import click
 
@@ -80,14 +80,14 @@ class Handler(BaseHTTPRequestHandler):
     timeout = 60
 
     def do_GET(self) -> None:
-        address = urlsplit(self.path)
-        if address.path == "/":
-            if self._may((parse_qs(address.query).get("token") or [""])[0]):
+        path, _, query = self.path.partition("?")
+        if path == "/":
+            if self._may((parse_qs(query).get("token") or [""])[0]):
                 self._send(HTTPStatus.OK, self.server.page, "text/html; charset=utf-8")
-        elif address.path.startswith("/block/"):
+        elif path.startswith("/block/"):
             if self._may(self.headers.get(TOKEN, "")):
-                self._answer(lambda: self.server.slices.block(address.path.removeprefix("/block/")))
-        elif address.path == "/favicon.ico":  # browsers ask for one whatever the page says
+                self._answer(lambda: self.server.slices.block(path.removeprefix("/block/")))
+        elif path == "/favicon.ico":  # browsers ask for one whatever the page says
             self._send(HTTPStatus.NO_CONTENT, b"", "image/x-icon")
         else:
             self._refuse(HTTPStatus.NOT_FOUND, "there is nothing here")
@@ -95,7 +95,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         work = {"/ask": self.server.live.ask, "/without": self.server.live.without}.get(self.path)
         length = self.headers.get("Content-Length", "")
-        if not length.isdigit() or int(length) > LARGEST:
+        if not length.isdecimal() or len(length) > len(str(LARGEST)) or int(length) > LARGEST:
             self.close_connection = True
             return self._refuse(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"send at most {LARGEST} bytes, and say how many"

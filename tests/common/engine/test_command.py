@@ -1,0 +1,69 @@
+"""How a command ends whose standard streams are closed, full, left by their reader, or of an old encoding."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMAND = r"""
+import sys
+import click
+from ghosttrack.common.engine.command import run_command
+from ghosttrack.common.errors import ConfigError
+@click.command()
+@click.argument("how")
+def say(how):
+    with open(sys.argv[0]) as file:
+        assert file.fileno() > 2
+    print("1 \u2192 2 \udcff" + " " * 100_000)
+    if how == "wrong":
+        raise ConfigError("it is \u2192 wrong \udcff")
+    click.get_current_context().exit(7 if how == "seven" else 0)
+run_command(say, "say", "say")
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> list[str]:
+    (tmp_path / "say.py").write_text(COMMAND)
+    return [sys.executable, str(tmp_path / "say.py")]
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_nothing(program: list[str], closed: str) -> None:
+    for how, code in {"well": 0, "seven": 7, "wrong": 10}.items():
+        done = subprocess.run(["bash", "-c", f'"$@" {closed}', "x", *program, how], capture_output=True)
+        assert done.returncode == code
+        assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux alone has a disk that is always full")
+def test_a_full_disk_under_the_output_is_one_line(program: list[str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([*program, "well"], stdout=full, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 17
+    assert done.stderr.count("\n") == 1
+    assert "the disk is full" in done.stderr
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_reader_that_has_gone_is_no_fault(program: list[str], stream: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: writer}
+    done = subprocess.run([*program, "wrong"], **pipes, text=True)  # type: ignore[call-overload]
+    os.close(writer)
+    assert done.returncode == (141 if stream == "stdout" else 10)
+    assert not done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_what_an_encoding_lacks_is_a_question_mark(program: list[str], encoding: str) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run([*program, "wrong"], capture_output=True, env=environment)
+    arrow = "\u2192" if encoding == "utf-8" else "?"
+    assert done.returncode == 10
+    assert done.stdout.decode(encoding).startswith(f"1 {arrow} 2 ?")
+    assert done.stderr.startswith(b"say: error: it is ")
