@@ -7,10 +7,13 @@ import json
 import os
 import re
 import shutil
+import stat
 from pathlib import Path
 
 from ghosttrack.common.errors import ConfigError
 
+LONGEST_RECORD = 1 << 28
+"""Bytes."""
 LOOKS = 100
 """Times that a folder is looked at anew before a change in each of them is an error: one in two is rare."""
 
@@ -62,6 +65,17 @@ def remove_folder(path: Path) -> None:
     while path.exists():
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(path)
+
+
+def content_of(path: Path) -> bytes:
+    """The bytes of a record of ours. Raises OSError; FileNotFoundError, too, for what is longer than any record, and for a pipe,
+    a socket or a device, which would be waited for or has no end."""
+    status = path.stat()
+    if not stat.S_ISDIR(status.st_mode) and (
+        not stat.S_ISREG(status.st_mode) or status.st_size > LONGEST_RECORD
+    ):
+        raise FileNotFoundError(errno.ENOENT, "it is no record", str(path))
+    return path.read_bytes()
 
 
 def sha256_of(path: Path) -> str:

@@ -31,7 +31,8 @@ def logs_in(folder: Path, patterns: Iterable[str]) -> list[Path]:
     changed = {}
     for file in (file for pattern in patterns for file in found(folder, pattern)):
         with contextlib.suppress(FileNotFoundError):  # `clean` was quicker
-            changed[file] = file.stat().st_mtime
+            if file.is_file():  # a pipe of that name has no end
+                changed[file] = file.stat().st_mtime
     return sorted(changed, key=changed.__getitem__)
 
 

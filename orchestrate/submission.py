@@ -13,6 +13,7 @@ from ghosttrack.common.config.cluster import Resources
 from ghosttrack.common.engine import atomic
 from ghosttrack.common.engine.storage import storage_errors
 from ghosttrack.common.errors import CorruptInputError, MissingInputError
+from ghosttrack.common.files import content_of
 
 FILE = "submission.json"
 
@@ -79,7 +80,7 @@ def read_submission(folder: Path) -> Submission | None:
     """The record of a run folder, or None where nothing was submitted. Raises CorruptInputError."""
     path = folder / FILE
     try:
-        return Submission.model_validate_json(path.read_bytes())
+        return Submission.model_validate_json(content_of(path))
     except FileNotFoundError:
         return None
     except ValidationError as error:
@@ -122,7 +123,7 @@ def read_ending(folder: Path, job: str) -> Ending | None:
     """How a job ended, by its own record; None where there is none that can be read. folder: the run's; job: as the
     scheduler calls it."""
     try:
-        return Ending.model_validate_json((folder / "jobs" / "ended" / f"{job}.json").read_bytes())
+        return Ending.model_validate_json(content_of(folder / "jobs" / "ended" / f"{job}.json"))
     except (OSError, ValidationError):
         return None
 

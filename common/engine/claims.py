@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict
 from ghosttrack.common.engine import atomic
 from ghosttrack.common.engine.storage_errors import storage_errors
 from ghosttrack.common.errors import BusyError
+from ghosttrack.common.files import content_of
 
 HEARTBEAT = 20.0
 """Seconds between two signs of life of a claim."""
@@ -193,7 +194,7 @@ def _locks(descriptor: int) -> bool:
 def _lock_state(path: Path) -> str:
     """`held` by somebody, `free`, or `unknown` where it cannot be told."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return "unknown"
     try:
@@ -254,6 +255,6 @@ def _expires(path: Path, holder: Holder) -> bool:
 def _read(path: Path) -> Holder | None:
     """None for what is no claim."""
     try:
-        return Holder.model_validate_json(path.read_bytes())
+        return Holder.model_validate_json(content_of(path))
     except (FileNotFoundError, ValueError):
         return None

@@ -15,6 +15,7 @@ from ghosttrack.common.engine.layout import MANIFEST, RELEASED, Layout
 from ghosttrack.common.engine.manifest import Manifest, digest_line
 from ghosttrack.common.engine.storage_errors import storage_error
 from ghosttrack.common.errors import CorruptInputError
+from ghosttrack.common.files import content_of
 
 MEND = "`ghosttrack run` makes it again"
 
@@ -78,8 +79,8 @@ def open_entry(layout: Layout, path: Path, label: str, stage: str) -> Entry:
     if path.parent != layout.result(stage, path.name).parent:
         raise CorruptInputError(f"{label}: its pointer leads out of the store, to {path}; {MEND}")
     try:
-        content = file.read_bytes()
-        recorded = (path / f"{MANIFEST}.sha256").read_bytes()
+        content = content_of(file)
+        recorded = content_of(path / f"{MANIFEST}.sha256")
     except (FileNotFoundError, NotADirectoryError) as error:
         raise CorruptInputError(f"{label}: {file} or its .sha256 is gone; {MEND}") from error
     except OSError as error:

@@ -20,7 +20,7 @@ from ghosttrack.common.engine.layout import OF_A_CONFIGURATION, RELEASED, WORK, 
 from ghosttrack.common.engine.manifest import Manifest
 from ghosttrack.common.engine.storage_errors import storage_errors
 from ghosttrack.common.errors import CorruptInputError, MissingInputError
-from ghosttrack.common.files import found, root_folder, target_of
+from ghosttrack.common.files import content_of, found, root_folder, target_of
 
 __all__ = ["Entry", "Store", "storage_errors"]
 
@@ -222,7 +222,7 @@ class Store:
         records = []
         for path in found(self.layout.attempts(unit), "*.json"):
             with contextlib.suppress(OSError, ValueError, RecursionError):
-                records.append(json.loads(path.read_bytes()))
+                records.append(json.loads(content_of(path)))
         return [record for record in records if isinstance(record, dict)]
 
     def finished_steps(self, unit: Unit, key: str = "*") -> int:

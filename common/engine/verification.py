@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from ghosttrack.common.engine.entry import MEND, Entry
 from ghosttrack.common.engine.storage_errors import storage_error
 from ghosttrack.common.errors import CorruptInputError, MissingInputError
-from ghosttrack.common.files import sha256_of, stamp_of
+from ghosttrack.common.files import content_of, sha256_of, stamp_of
 
 TRUSTED_TO_READ = 600.0
 """Seconds for which a file that was hashed may be read without being hashed again."""
@@ -31,7 +31,7 @@ def marks_in(record: Path) -> dict[str, Mark]:
     try:
         return {
             name: mark
-            for name, mark in _MARKS.validate_json(record.read_bytes(), strict=True).items()
+            for name, mark in _MARKS.validate_json(content_of(record), strict=True).items()
             if len(mark) == 5
         }
     except (OSError, ValidationError, ValueError, RecursionError):
