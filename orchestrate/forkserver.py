@@ -18,6 +18,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ghosttrack.common.engine.command import open_streams
 from ghosttrack.common.engine.parent import end_with_parent
 
 LIBRARIES = ("torch", "transformers.modeling_utils", "sklearn.linear_model", "matplotlib.figure")
@@ -102,6 +103,7 @@ def _serve(connection: socket.socket) -> tuple[bytes, int] | None:
 
 
 def _main() -> None:
+    open_streams()  # while standard output is what it was opened as
     connection = socket.socket(fileno=int(sys.argv[1]))
     for library in sys.argv[2:]:
         importlib.import_module(library)

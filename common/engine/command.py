@@ -17,7 +17,7 @@ def run_command(command: click.Command, name: str, program: str) -> None:
 
     name: begins the lines about troubles; program: how the usage line calls the command.
     """
-    _open_streams()
+    open_streams()
     stdout = sys.stdout
     try:
         code = command.main(prog_name=program, standalone_mode=False)
@@ -43,13 +43,13 @@ def run_command(command: click.Command, name: str, program: str) -> None:
         _end(found.exit_code, f"{name}: error: {found}")
 
 
-def _open_streams() -> None:
+def open_streams() -> None:
     """A standard stream that is closed is nothing, or the next file that is opened would have its number and be printed into;
     what an encoding does not have is shown as a question mark."""
     for name in ("stdin", "stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "r+"))  # noqa: SIM115
-    if isinstance(sys.stdout, io.TextIOWrapper):
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="replace")
 
 

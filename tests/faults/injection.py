@@ -190,8 +190,10 @@ def run(
     code: int | None = None,
     watch: Watch = "changes",
     power: bool = False,
+    limit: int = 0,
 ) -> Outcome:
     """Do `work` in a forked process; it gives an exit code. at: the operation at which it is killed, or fails with `code`.
+    limit: seconds after which it is ended by SIGALRM.
 
     power: with the process ends the machine, and what was not fsynced is lost.
     """
@@ -205,6 +207,7 @@ def run(
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, 1)
             os.dup2(null, 2)
+            signal.alarm(limit)
             injection.arm()
             ended = work()
         except BaseException:

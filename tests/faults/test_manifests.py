@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import os
 import random
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -154,6 +156,43 @@ def test_a_manifest_of_any_shape(finished: Pipeline, tally: Tally) -> None:
         finally:
             rewrite(entry.path, before)
         tally("manifest: hostile value", True)
+
+
+@pytest.mark.parametrize(
+    "place", ["manifest.json", "manifest.json.sha256", "claims", "verified", "attempts", "text.jsonl"]
+)
+def test_what_is_no_file_is_not_waited_for(
+    finished: Pipeline, tmp_path: Path, place: str, tally: Tally
+) -> None:
+    """A pipe, a socket or a device where a record or an output should be, or one that is far too long; a run mends it."""
+    unit, saved = finished.units[1], shutil.copytree(finished.root, tmp_path / "saved", symlinks=True)
+    store, makers = finished.store, {
+        "pipe": os.mkfifo,
+        "socket": lambda path: os.mknod(path, stat.S_IFSOCK | 0o600),
+        "endless": lambda path: path.symlink_to("/dev/zero"),
+        "long": lambda path: os.truncate(os.open(path, os.O_CREAT | os.O_WRONLY), 3 << 30),
+        "folder": os.mkdir,
+    }  # fmt: skip
+    for what, make in makers.items():
+        entry = store.current(unit.config_name, unit.stage, unit.name)
+        assert entry
+        path = {
+            "claims": store.layout.claim(unit),
+            "verified": store.layout.verified(unit.stage, entry.key),
+            "attempts": store.layout.attempts(unit) / "0001.json",
+        }.get(place, entry.path / place)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)
+        make(path)
+        os.utime(path, (0, 0), follow_symlinks=False)  # a claim that has just been made would be waited for
+        looked = run(lambda: 0 if reads_without_a_traceback(finished) else 1, finished.root, limit=20)
+        assert looked.code == 0, f"{what}: {looked}"
+        if place not in ("claims", "verified") or what != "folder":
+            done = run(finished.both, finished.root, limit=60)
+            assert done.code == 0, f"{what}: {done.said}"
+            assert finished.whole()
+        finished.restore(saved)
+        tally("no file where one should be", True)
 
 
 @pytest.mark.parametrize("kind", ["claims", "verified", "attempts"])
