@@ -53,7 +53,7 @@ def test_a_reader_that_has_gone_is_no_fault(program: list[str], stream: str) -> 
     reader, writer = os.pipe()
     os.close(reader)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: writer}
-    done = subprocess.run([*program, "wrong"], **pipes, text=True)  # type: ignore[call-overload]
+    done = subprocess.run([*program, "wrong"], **pipes)  # type: ignore[call-overload]
     os.close(writer)
     assert done.returncode == (141 if stream == "stdout" else 10)
     assert not done.stderr
