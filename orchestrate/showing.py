@@ -27,7 +27,7 @@ def _report(command: str, words: str) -> click.Command:
 
 dashboard = _report(
     "dashboard",
-    "Write CONFIG's results as one HTML file to look at: trajectories, features, figures. Needs no network.",
+    "Write CONFIG's results as one HTML file to look at: trajectories, latents, figures. Needs no network.",
 )
 export = _report(
     "export", "Write CONFIG's results for a paper: LaTeX and CSV tables, vector figures, macros, provenance."

@@ -77,9 +77,11 @@ def format_probability(probability: float) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """`42 s`, `3:07` (minutes) or `2:03:09` (hours)."""
+    """`<1 s`, `42 s`, `3:07` (minutes) or `2:03:09` (hours)."""
     if seconds == float("inf"):
         return "?"
+    if 0 < seconds < 1:
+        return "<1 s"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"

@@ -9,7 +9,7 @@ Associator = Literal["none", "random", "feature_id", "nearest", "marginals", "hy
 ASSOCIATORS: tuple[Associator, ...] = get_args(Associator)
 """From the bottom of the ladder."""
 RUNGS = {
-    "none": "no association", "random": "random association", "feature_id": "association by feature number",
+    "none": "no association", "random": "random association", "feature_id": "association by latent number",
     "nearest": "nearest-neighbour association", "marginals": "association by marginal probabilities",
     "hypotheses": "multi-hypothesis association", "independent": "association of independently trained SAEs",
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Why does a language model hallucinate? Follow its features across layers as competing hypothesis tracks.
+"""Why does a language model hallucinate? Follow its latents across layers as competing hypothesis tracks.
 
     import ghosttrack as gt
 

@@ -185,7 +185,7 @@ def _of_saes(sae: Sequence[SaeLayer]) -> list[Expectation]:
             note=f"mean over layers, range over layers; the share of variance unexplained is {fvu:.2f}",
         ),
         Expectation(
-            metric="Active features", source="reference page", wanted=f"{L0_WANTED[0]}–{L0_WANTED[1]}",
+            metric="Active latents", source="reference page", wanted=f"{L0_WANTED[0]}–{L0_WANTED[1]}",
             found=_range(l0), met=L0_WANTED[0] <= min(l0) and max(l0) <= L0_WANTED[1],
             note="mean over layers, range over layers; met if every layer is inside",
         ),

@@ -33,8 +33,8 @@ def page(
         return "\n\n".join(_undefined(report, examples, sources, tokens or {})) + "\n"
     sections = [
         f"# {report['name']}: do hypothesis tracks show wrong answers?",
-        f"**{report['headline']['detector']}**",
-        f"**{report['headline']['tracking']}**",
+        f"**{plain_sentence(report)}**",
+        markdown_table(tables.finding(report)),
         *_token_headline(tokens or {}),
         data_sentence(report["data"]),
         f"Positive class: a wrong answer. Intervals: {report['confidence']:.0%}, {report['resamples']:,} bootstrap resamples "
@@ -61,6 +61,19 @@ def page(
         *appendices(report, sources),
     ]  # fmt: skip
     return "\n\n".join(sections) + "\n"
+
+
+def plain_sentence(report: Json) -> str:
+    """The finding without a term of the field but its first: of pairs, since that is what AUROC counts."""
+    grouped = report["splits"][0]
+    figures = {method["name"]: method["figures"]["auroc"]["value"] for method in grouped["methods"]}
+    said = f"{report['data']['prevalence']:.0%} of the questions are answered wrongly."
+    if (ours := figures.get(report["detector"])) is not None:
+        said += f" Of a wrong and a right answer, the detector finds the wrong one the more suspicious in {ours:.1%} of pairs"
+        if theirs := figures.get(best := grouped["best_baseline"].get("auroc")):
+            said += f"; the best single method without tracks ({tables.titles(report)[best]}) in {theirs:.1%}"
+        said += "."
+    return f"{said} {report['headline']['tracking'].split('. ')[0].rstrip('.')}."
 
 
 def _undefined(
@@ -138,12 +151,14 @@ def appendices(report: Json, sources: Sequence[Sequence[str]]) -> list[str]:
     return [
         "# Appendices",
         "## A. Does tracking help?",
+        report["headline"]["tracking"],
         *_ladder(report, grouped),
         "The same signals with tracks and without:",
         *_comparisons(report, grouped, "increment"),
         "Methods that see tracks against the best single one that does not:",
         *_comparisons(report, grouped, "detector"),
         "## B. All methods",
+        report["headline"]["detector"],
         f"{grouped['title']}: {_lower(grouped['description'])} {_repeats(grouped)}Questions are ranked by the calibrated "
         "probability, which means the same in every fold.",
         markdown_table(tables.methods(report, grouped, tables.RANKING)),
@@ -261,7 +276,7 @@ def _matchers(report: Json) -> list[str]:
 
 
 SHARED = 0.5
-"""Share of features that keep their number from which SAEs count as sharing them."""
+"""Share of latents that keep their number from which SAEs count as sharing them."""
 
 
 def sae_sentence(stack: Json) -> str:
@@ -270,22 +285,22 @@ def sae_sentence(stack: Json) -> str:
         "Measured on held-out documents. Recovered is the share of the loss that the model does not lose when a SAE's "
         "reconstruction takes the place of a block's output, where 0% is what the mean state in its place would do; with "
         f"all layers' SAEs in place at once it is {tables.share(stack['ce_recovered'])} of the cross-entropy and "
-        f"{tables.share(stack['kl_recovered'])} of KL, and {_end(stack['fvu_at_the_end'])}. A feature is the same one in the next layer where its "
+        f"{tables.share(stack['kl_recovered'])} of KL, and {_end(stack['fvu_at_the_end'])}. A latent is the same one in the next layer where its "
         "nearest decoder direction there has its number. The pages `sae_layer_<i>.png` and `sae_identity.png` beside the "
         "SAEs show it all."
     )
 
 
 def apart_sentence(layers: Sequence[Json]) -> list[str]:
-    """What it means for tracks where most features are not the same ones in the next layer, as of SAEs trained apart."""
+    """What it means for tracks where most latents are not the same ones in the next layer, as of SAEs trained apart."""
     shares = [layer["next_self_match"] for layer in layers if layer["next_self_match"] is not None]
     if not shares or sum(shares) / len(shares) >= SHARED:
         return []
     return [
-        f"**These SAEs do not share their features**: on average {tables.share(sum(shares) / len(shares))} of a layer's features "
+        f"**These SAEs do not share their latents**: on average {tables.share(sum(shares) / len(shares))} of a layer's latents "
         "have their nearest decoder direction in the next layer under the same number, as it is where each layer's SAE was trained "
-        "apart (`sae.pretrained` of others, or `sae.shared_base: false`). A track then joins features that point the same way, if "
-        "any do, and is no life of one feature; births, deaths and lengths of tracks say more about the SAEs than about the model."
+        "apart (`sae.pretrained` of others, or `sae.shared_base: false`). A track then joins latents that point the same way, if "
+        "any do, and is no life of one latent; births, deaths and lengths of tracks say more about the SAEs than about the model."
     ]
 
 

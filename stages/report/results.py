@@ -26,9 +26,9 @@ from ghosttrack.common.formats.saes import QUALITY
 Kept = TypeVar("Kept")
 OWN = "report"
 ASKED = {"track/answers": "track/asked_answers", "track/all": "track/asked", "track/contexts": "track/asked_contexts",
-         "prepare/contexts": "prepare/asked_contexts"}  # fmt: skip
+         "prepare/contexts": "prepare/asked_contexts", "track/account": "track/asked_account"}  # fmt: skip
 """The units of new questions that have the files of a run's own."""
-SCORED = "detect/asked"
+SCORED, ACCOUNTED = "detect/asked", "track/account"
 DECLARED = {form.name: form for form in (METRICS, QUALITY, REPORT, SCORES)}
 """What is read is as its module says."""
 
@@ -109,17 +109,22 @@ class Results:
     def of_new_questions(self) -> Results | None:
         """Those of the last `ghosttrack score`, as if they were a run's own; None where there are none, or where their
         scores are of others that were asked before."""
-        scored = self.entries.get(SCORED)
-        if scored is None or any(own not in self.entries for own in ASKED.values()):
+        entries = {unit: self.entries[own] for unit, own in ASKED.items() if own in self.entries}
+        if SCORED not in self.entries or ASKED.keys() - entries.keys() - {ACCOUNTED}:
             return None
-        answers = self.entries[ASKED["track/answers"]].manifest.files
-        read = scored.manifest.input_digests
-        if any(
-            read.get(f"{ASKED['track/answers']}/{file}", each.sha256) != each.sha256
-            for file, each in answers.items()
-        ):
+
+        def of_these(entry: Entry) -> bool:
+            """Whether it was made from the answers that are there."""
+            answered, read = ASKED["track/answers"], entry.manifest.input_digests
+            return all(
+                read.get(f"{answered}/{file}", each.sha256) == each.sha256
+                for file, each in self.entries[answered].manifest.files.items()
+            )
+
+        if not of_these(self.entries[SCORED]):
             return None
-        entries = {unit: self.entries[own] for unit, own in ASKED.items()}
+        if ACCOUNTED in entries and not of_these(entries[ACCOUNTED]):
+            del entries[ACCOUNTED]
         kept = {unit: self.entries[unit] for unit in (SCORED, "prepare/model") if unit in self.entries}
         return Results(self.store, self.name, {**entries, **kept}, self.deep)
 

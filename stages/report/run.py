@@ -14,7 +14,7 @@ from ghosttrack.common.formats.hallucination_scores import SCORES
 from ghosttrack.common.formats.report import PICTURES, REPORT_PAGE
 from ghosttrack.common.formats.token_scores import TOKEN_METRICS
 from ghosttrack.stages.report import tables
-from ghosttrack.stages.report.page import data_sentence, page, surest
+from ghosttrack.stages.report.page import data_sentence, page, plain_sentence, surest
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -37,11 +37,10 @@ def run(job: Job) -> dict[str, Any]:
 def summarise(console: Console, report: dict[str, Any]) -> None:
     """The finding, the main methods and the expectations, compact enough for one screen."""
     console.print()
-    told = ("detector", "tracking") if report.get("undefined") else ("tracking", "detector")
-    console.print(f"[bold]{report['name']}[/bold]  {report['headline'][told[0]]}")
-    console.print(report["headline"][told[1]])
+    undefined = report.get("undefined")
+    console.print(f"[bold]{report['name']}[/bold]  {undefined or plain_sentence(report)}")
     console.print(data_sentence(report["data"]))
-    if report.get("undefined"):
+    if undefined:
         console.print(tables.in_terminal([row[:-2] for row in tables.expectations(report)]))
         return
     methods = tables.main_methods(report, ("auroc", "auroc_within_relation", "f1"), digits=2)

@@ -87,6 +87,34 @@ def main_methods(report: Json, names: Sequence[str], digits: int = 3) -> Rows:
     return methods(report, {**grouped, "methods": main}, names, digits)
 
 
+ASKED_OF = (
+    ("grouped", "auroc", "all questions"),
+    ("grouped", "auroc_within_relation", "within a relation"),
+    ("relations", "auroc", "relations held out"),
+    ("test", "auroc", "frozen test"),
+)
+"""What the finding in short is of: split, metric, and what that is called."""
+
+
+def finding(report: Json) -> Rows:
+    """Header and a row a question: the main detector, the best single method without tracks, and their paired difference."""
+    called, rows = titles(report), []
+    for name, metric, where in ASKED_OF:
+        for split in (each for each in report["splits"] if each["split"] == name):
+            figures = {method["name"]: method["figures"] for method in split["methods"]}
+            rows += [
+                [
+                    where,
+                    figure(figures[each["method"]][metric]),
+                    f"{figure(figures[each['against']][metric])}, {called[each['against']]}",
+                    f"{figure(each['difference'], signed=True)}, {each['verdict']}",
+                ]
+                for each in split["comparisons"]
+                if (each["about"], each["method"], each["metric"]) == ("detector", report["detector"], metric)
+            ]
+    return [["AUROC", "detector", "best single method without tracks", "difference"], *rows]
+
+
 def comparisons(report: Json, split: Json, about: str) -> Rows:
     """Header and a row a pair of methods, pooled and within relation side by side."""
     called = titles(report)
@@ -193,7 +221,7 @@ def transfers(report: Json) -> Rows:
 def expectations(report: Json) -> Rows:
     verdict = {True: "met", False: "not met", None: "unknown"}
     rows = [
-        [e["metric"], e["wanted"], figure(e["found"], 1 if e["metric"] == "Active features" else 3),
+        [e["metric"], e["wanted"], figure(e["found"], 1 if e["metric"].startswith("Active") else 3),
          verdict[e["met"]], e["source"], e["note"]]
         for e in report["expectations"]
     ]  # fmt: skip
@@ -272,8 +300,8 @@ def data(report: Json) -> Rows:
 
 def sae(report: Json) -> Rows:
     header = [
-        "layer", "active features (L0)", "variance unexplained (FVU)", "reconstruction loss", "dead features",
-        "cross-entropy recovered", "KL recovered", "same feature in the next layer",
+        "layer", "active latents (L0)", "variance unexplained (FVU)", "reconstruction loss", "dead latents",
+        "cross-entropy recovered", "KL recovered", "same latent in the next layer",
     ]  # fmt: skip
     rows = [
         [str(s["layer"]), number(s["l0"], 1), number(s["fvu"]), number(s["mse"]), share(s["dead_fraction"]),

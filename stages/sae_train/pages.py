@@ -100,16 +100,16 @@ def _l0(axes: Axes, record: Json) -> None:
     edges, counts = found["edges"], found["counts"]
     total = sum(counts)
     axes.stairs([100 * count / total for count in counts], edges, fill=True, color=BLUE, alpha=0.75)
-    quantiles = record["l0_quantiles"]
+    quantiles, highest = record["l0_quantiles"], 100 * max(counts) / total
     for name, colour in (("0.05", GREY), ("0.5", INK), ("0.95", GREY)):
-        axes.axvline(quantiles[name], color=colour, linewidth=1.2, linestyle=":")
-    axes.axvline(record["target_l0"], color=ORANGE, linestyle="--", label="target of the mean")
+        axes.vlines(quantiles[name], 0, highest, color=colour, linewidth=1.2, linestyle=":")
+    axes.vlines(record["target_l0"], 0, highest, color=ORANGE, linestyle="--", label="target of the mean")
     axes.set_title("Active latents a token, % of tokens")
     said = (
         f"{name} {quantiles[key]:.0f}" for name, key in (("5%", "0.05"), ("median", "0.5"), ("95%", "0.95"))
     )
     axes.set_xlabel(" · ".join(said))
-    axes.set_ylim(0, HEADROOM * 100 * max(counts) / total)
+    axes.set_ylim(0, HEADROOM * highest)
     axes.legend(loc="upper right")
 
 

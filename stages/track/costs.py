@@ -68,6 +68,7 @@ def cost(q: Quantities, unit: Unit) -> Cost | None:
         "asked_answers": Cost(),  # nobody has counted the new questions
         "asked_contexts": Cost(),
         "asked": Cost(),
+        "asked_account": Cost(),
     }.get(unit.name)
 
 

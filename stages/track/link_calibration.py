@@ -125,7 +125,7 @@ def judge(found: dict[str, Any], associator: str) -> Verdict:
     near = min(found["bins"], key=lambda each: abs(each["posterior"] - 0.7))
     return Verdict(
         question, error <= LARGEST_ERROR,
-        f"In planted scenes, whose features are known, posterior and share of right links differ in the mean by {error:.3f} "
+        f"In planted scenes, whose tracks are known, posterior and share of right links differ in the mean by {error:.3f} "
         f"[{low:.3f}, {high:.3f}] over the {found['doubtful_links']:,} links of 10 % to 90 % (at most {LARGEST_ERROR:g} is asked for; "
         f"association by {associator}; {found['doubtful_error'][0]:.3f} before its bias is taken off, exact posteriors would have "
         f"{found['doubtful_by_chance']:.3f}), and by {found['error'][0]:.3f} over all {found['links']:,}; of the {near['links']:,} links of "

@@ -27,6 +27,7 @@ UNITS = {
     "asked_answers": run_answers.run_asked,
     "asked_contexts": run_contexts.run_asked,
     "asked": run_tracks.run_asked,
+    "asked_account": run_account.run_asked,
     "independent": run_tracks.run_independent,
     "validation": run_validation.run,
 }

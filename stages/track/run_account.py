@@ -21,9 +21,8 @@ from ghosttrack.common.formats.account import ACCOUNT
 from ghosttrack.common.formats.file import write_json
 from ghosttrack.common.formats.origins import ORIGINS, SHARES
 from ghosttrack.common.formats.positions import POSITIONS
-from ghosttrack.common.formats.questions import QUESTIONS
+from ghosttrack.common.formats.questions import ASKED, QUESTIONS
 from ghosttrack.common.formats.tracks import TRACKS
-from ghosttrack.common.models.language_model import LanguageModel, load_language_model
 from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.common.models.steps import Step, shard_name, shards_done
 from ghosttrack.common.models.writes import Writes
@@ -32,6 +31,7 @@ from ghosttrack.stages.track.nodes import Nodes
 from ghosttrack.stages.track.origins import births, contributions, shares
 from ghosttrack.stages.track.questions import even, read_questions
 from ghosttrack.stages.track.rereading import Rereader, join_writes, text_of
+from ghosttrack.stages.track.run_answers import language_model_of
 from ghosttrack.stages.track.run_tracks import QUESTIONS_A_SHARD, Answers
 from ghosttrack.stages.track.saes import load_saes
 
@@ -45,14 +45,24 @@ Columns = dict[str, NDArray[Any]]
 
 
 def run(job: Job) -> dict[str, Any]:
-    questions = read_questions(job.input("prepare/questions", QUESTIONS.name))
-    positions = len(POSITIONS.read(job.input("track/answers", POSITIONS.name), ["position"])["position"])
+    return account_for(job, ("prepare/questions", QUESTIONS.name), "track/answers", "track/all")
+
+
+def run_asked(job: Job) -> dict[str, Any]:
+    """The same of new questions."""
+    return account_for(job, ("prepare/asked", ASKED.name), "track/asked_answers", "track/asked")
+
+
+def account_for(job: Job, asked: tuple[str, str], answered: str, tracked: str) -> dict[str, Any]:
+    """asked: unit and file of the questions; answered, tracked: units of their answers and of their tracks."""
+    questions = read_questions(job.input(*asked))
+    positions = len(POSITIONS.read(job.input(answered, POSITIONS.name), ["position"])["position"])
     long = POSITIONS_A_SHARD * len(questions) // max(positions, 1)
     size = even(len(questions), max(min(QUESTIONS_A_SHARD, long), 1))
     shards = [range(first, min(first + size, len(questions))) for first in range(0, len(questions), size)]
 
     def begin() -> tuple[torch.device, Step]:
-        desk = _Desk(job, questions)
+        desk = _Desk(job, questions, answered, tracked)
         return desk.device, lambda number: _do_shard(job, desk, number, shards[number])
 
     if not shards_done(job, [*map(len, shards)], "account", begin):
@@ -102,14 +112,12 @@ def _why(job: Job, shards: int) -> str:
 class _Desk:
     """What is needed to account for questions, loaded once."""
 
-    def __init__(self, job: Job, questions: list[dict[str, Any]]) -> None:
-        self._saes: list[JumpReLUSAE] = load_saes(job)
+    def __init__(self, job: Job, questions: list[dict[str, Any]], answered: str, tracked: str) -> None:
+        self._saes: list[JumpReLUSAE] = job.kept("saes", lambda: load_saes(job))
         self._layers, self._questions = job.config.layers, questions
-        self._model: LanguageModel = load_language_model(
-            job.input_dir("prepare/model"), **job.config.model.loading
-        )
-        self._answers = Answers(job, "track/answers")
-        self._tracks = job.input("track/all", TRACKS.name)
+        self._model = language_model_of(job)
+        self._answers = Answers(job, answered)
+        self._tracks = job.input(tracked, TRACKS.name)
         self._k = job.config.tracking.top_k_features
         self._head, self._reader = Head.of(self._model), Rereader(self._model)
         if not self._head.norm.plain and not job.rank:

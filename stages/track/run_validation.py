@@ -29,7 +29,7 @@ from ghosttrack.stages.track.link_calibration import Judged
 from ghosttrack.stages.track.run_association import scan_held_out
 from ghosttrack.stages.track.run_causes import summary
 from ghosttrack.stages.track.saes import load_saes
-from ghosttrack.stages.track.validation_plot import draw
+from ghosttrack.stages.track.validation_plot import ASSOCIATORS, draw
 
 SCENE_PROBLEMS = (300, 40)
 """To fit to, and to score."""
@@ -257,13 +257,13 @@ def words(report: dict[str, Any]) -> str:
         "All passed." if passed == total else some,
         *(f"## {each['question']}\n\n**{told[each['passed']]}.** {each['words']}" for each in report["verdicts"]),
         "## Planted scenes",
-        _table("scene | associator | GOSPA ↓ | MOTA ↑ | IDF1 ↑", (
-            f"{scene} | {name} | {means['gospa']:.3f} | {means['mota']:.3f} | {means['idf1']:.3f}"
+        _table("scene | association | GOSPA ↓ | MOTA ↑ | IDF1 ↑", (
+            f"{scene} | {ASSOCIATORS[name][0]} | {means['gospa']:.3f} | {means['mota']:.3f} | {means['idf1']:.3f}"
             for scene, associators in report["scenes"].items() for name, means in associators.items()
         )),
         "## Posteriors of links in planted scenes",
-        _table("associator | posterior | links | mean posterior | right", (
-            f"{name} | {each['low']:.0%}–{each['high']:.0%} | {each['links']:,} | {each['posterior']:.3f} | {each['right']:.3f}"
+        _table("association | posterior | links | mean posterior | right", (
+            f"{ASSOCIATORS[name][0]} | {each['low']:.0%}–{each['high']:.0%} | {each['links']:,} | {each['posterior']:.3f} | {each['right']:.3f}"
             for name, table in links["scenes"].items() for each in table["bins"]
         )),
         "## Posteriors of links, and what their targets lose without their sources",

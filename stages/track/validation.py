@@ -1,6 +1,6 @@
 """Whether tracks can be believed, before anything is built on them: four questions, each against what chance would give.
 
-Planted scenes: does an associator find features whose truth is known? Likelihood: do fitted links foretell how active a
+Planted scenes: does an associator find tracks whose truth is known? Likelihood: do fitted links foretell how active a
 feature is at the next layer, in text they were not fitted to, better than links dealt at random? Life: do tracks outlast
 those of decoders whose rows were permuted? Causes: does taking a latent out of the stream lower the latent that it is linked
 to more than it lowers the same latent to take out one of the same strength that it is not linked to?
@@ -78,7 +78,7 @@ def scene_scores(
 def judge_scenes(found: dict[str, dict[str, dict[str, list[float]]]]) -> Verdict:
     """Multi-hypothesis against nearest neighbour on the scenes with clutter or dropouts together, by GOSPA, paired: as it
     is, and looking back as they do."""
-    question = "Are planted features found, and better by several hypotheses than by one?"
+    question = "Are planted tracks found, and better by several hypotheses than by one?"
     hard = [name for name in ("dropout", "clutter", "all") if name in found]
     many, one, smoothed, dealt = (
         np.concatenate([found[name][associator]["gospa"] for name in hard])

@@ -10,10 +10,16 @@ from numpy.typing import NDArray
 
 from ghosttrack.common.pictures import AMBER, BLUE, GREEN, GREY, INK, ORANGE, PINK, SKY
 
-COLOURS = {
-    "none": GREY, "random": PINK, "feature_id": AMBER, "nearest": BLUE, "marginals": GREEN,
-    "nearest_look_back": SKY, "hypotheses": ORANGE,
-}  # fmt: skip
+ASSOCIATORS = {
+    "none": ("no association", GREY),
+    "random": ("random", PINK),
+    "feature_id": ("same latent number", AMBER),
+    "nearest": ("nearest neighbour", BLUE),
+    "marginals": ("marginal probabilities", GREEN),
+    "nearest_look_back": ("nearest, looking back", SKY),
+    "hypotheses": ("several hypotheses", ORANGE),
+}
+"""Those of planted scenes: what each is called, and its colour."""
 REAL, NULL = BLUE, GREY
 
 
@@ -22,17 +28,17 @@ def draw(path: Path, report: Mapping[str, Any], likelihood: Mapping[str, NDArray
     figure = Figure(figsize=(12, 8), layout="constrained")
     axes = figure.subplots(2, 2)
     scenes = report["scenes"]
-    width = 0.8 / len(COLOURS)
-    for number, (name, colour) in enumerate(COLOURS.items()):
+    width = 0.8 / len(ASSOCIATORS)
+    for number, (name, (words, colour)) in enumerate(ASSOCIATORS.items()):
         heights = [scenes[scene][name]["gospa"] for scene in scenes]
         axes[0, 0].bar(
-            np.arange(len(scenes)) + (number - (len(COLOURS) - 1) / 2) * width,
+            np.arange(len(scenes)) + (number - (len(ASSOCIATORS) - 1) / 2) * width,
             heights,
             width,
             color=colour,
-            label=name,
+            label=words,
         )
-    axes[0, 0].set_xticks(range(len(scenes)), list(scenes))
+    axes[0, 0].set_xticks(range(len(scenes)), [{"all": "all at once"}.get(scene, scene) for scene in scenes])
     axes[0, 0].set(title="Planted scenes", ylabel="mean GOSPA (lower is better)")
     axes[0, 0].legend(fontsize=8, ncols=2)
     life = report["life"]
@@ -45,11 +51,16 @@ def draw(path: Path, report: Mapping[str, Any], likelihood: Mapping[str, NDArray
     axes[0, 1].set(title="Life of tracks", ylabel="activation-weighted mean, layers")
     if len(likelihood["linked"]):
         bins = np.histogram_bin_edges(np.concatenate([likelihood["linked"], likelihood["random"]]), 40)
-        for kind, colour in (("random", NULL), ("linked", REAL)):
-            axes[1, 0].hist(likelihood[kind], bins, color=colour, alpha=0.7, label=kind)
+        for kind, colour, label in (
+            ("random", NULL, "links dealt at random"),
+            ("linked", REAL, "links that were made"),
+        ):
+            axes[1, 0].hist(likelihood[kind], bins, color=colour, alpha=0.7, label=label)
         axes[1, 0].legend()
     axes[1, 0].set(
-        title="Log density of the next activation", xlabel="nats a link, mean of a token", ylabel="tokens"
+        title="Log density of the next activation",
+        xlabel="nats a link, mean over a token's links",
+        ylabel="tokens",
     )
     by_layer = report["causes"]["by_layer"]
     places = [layer["layer"] for layer in by_layer]

@@ -11,7 +11,7 @@ from tests.browser.test_dashboard import EVERY_PAGE
 
 pytestmark = pytest.mark.browser
 
-PAGES = [*EVERY_PAGE, "#/feature/2/3", "#/nowhere"]
+PAGES = [*EVERY_PAGE, "#/latent/2/3", "#/nowhere"]
 
 
 @pytest.fixture(scope="module")

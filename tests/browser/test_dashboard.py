@@ -203,9 +203,9 @@ def test_the_tables_of_a_question_are_those_of_the_files(page: Chromium, made_up
     )
 
 
-def test_the_numbers_of_a_feature_are_those_of_the_files(page: Chromium, made_up: Results) -> None:
+def test_the_numbers_of_a_latent_are_those_of_the_files(page: Chromium, made_up: Results) -> None:
     page.go(QUESTION)
-    target = page.run("document.querySelector('a[href^=\"#/feature\"]').getAttribute('href')")
+    target = page.run("document.querySelector('a[href^=\"#/latent\"]').getAttribute('href')")
     layer, latent = map(int, target.split("/")[2:])
     page.go(target)
     own = (
@@ -240,7 +240,7 @@ def test_the_numbers_of_a_feature_are_those_of_the_files(page: Chromium, made_up
     after = after.assign(
         to_layer=after.layer.shift(-1), to=after.latent.shift(-1), certain=after.posterior.shift(-1)
     )[same]
-    for name, _, count, _, posterior in rows_of(page, "Features after it") or []:
+    for name, _, count, _, posterior in rows_of(page, "Latents after it") or []:
         to_layer, to = map(int, re.findall(r"\d+", name))
         links = after[
             (after.layer == layer)
@@ -300,7 +300,7 @@ def test_filters_agree_with_the_answers(page: Chromium, made_up: Results) -> Non
         )
 
 
-def test_features_are_found_by_label_and_layer(page: Chromium, made_up: Results) -> None:
+def test_latents_are_found_by_label_and_layer(page: Chromium, made_up: Results) -> None:
     page.go("#/latents?layer=2")
     latents = table_of(made_up, "track/association", "latents.parquet")
     body = "document.querySelectorAll('main tbody tr').length"
@@ -314,9 +314,9 @@ def test_features_are_found_by_label_and_layer(page: Chromium, made_up: Results)
     )
 
 
-def test_a_link_to_a_feature_leads_back_to_its_questions(page: Chromium) -> None:
+def test_a_link_to_a_latent_leads_back_to_its_questions(page: Chromium) -> None:
     page.go(QUESTION)
-    target = page.run("document.querySelector('a[href^=\"#/feature\"]').getAttribute('href')")
+    target = page.run("document.querySelector('a[href^=\"#/latent\"]').getAttribute('href')")
     page.go(target)
     text = page.text()
     for heading in ("Promotes", "Suppresses", "Where it is most active in the corpus", "Neighbours"):
@@ -477,7 +477,7 @@ def test_a_wrong_answer_opens_at_the_token_at_which_it_parts_from_the_right_one(
         assert "At this token of the answer" in page.text()
 
 
-PAGES_WITH_CHARTS = ["#/overview", "#/results", "#/sae", "#/sae/2", QUESTION, "#/feature/2/3"]
+PAGES_WITH_CHARTS = ["#/overview", "#/results", "#/sae", "#/sae/2", QUESTION, "#/latent/2/3"]
 
 
 @pytest.mark.parametrize("width", [1400, 390])
@@ -544,7 +544,7 @@ def test_markup_in_texts_is_shown_and_never_run(page: Chromium) -> None:
         "#/questions",
         "#/question/capital%2Fland%200",
         "#/question/capital%2Fland%200?position=1",
-        "#/feature/0/0",
+        "#/latent/0/0",
     ):
         page.go(fragment)
         assert page.run("window.hacked === undefined")
@@ -557,7 +557,7 @@ def test_markup_in_texts_is_shown_and_never_run(page: Chromium) -> None:
 def test_links_are_stable_and_unknown_ones_are_answered(page: Chromium) -> None:
     page.go("#/question/nowhere")
     assert "no question nowhere" in page.text()
-    page.go("#/feature/0/99999")
+    page.go("#/latent/0/99999")
     assert "in none of the tracks" in page.text()
     page.go("#/nonsense")
     assert "There is no page nonsense" in page.text()
@@ -591,7 +591,7 @@ def test_every_link_of_a_file_with_little_room_leads_to_a_page(browser: Chromium
         )
     kinds = [fragment.split("/")[1].split("?")[0] for fragment in seen]
     assert kinds.count("question") >= 4
-    assert kinds.count("feature") > 40
+    assert kinds.count("latent") > 40
     assert browser.console == []
 
 
@@ -642,7 +642,7 @@ def test_what_is_drawn_can_be_read(page: Chromium) -> None:
     for name in ("ROC", "Precision and recall of wrong answers", "Reliability", "Risk and coverage"):
         assert len(rows_of(page, name)) >= 6
     page.go("#/sae/2")
-    assert rows_of(page, "Active features of a token")
+    assert rows_of(page, "Active latents of a token")
     for fragment in EVERY_PAGE:
         page.go(fragment)
         assert page.run(
@@ -691,7 +691,7 @@ def test_texts_have_contrast_in_light_and_dark_on_every_page(page: Chromium, sys
     page.theme(system_is_dark)
     try:
         page.go(QUESTION)
-        feature = page.run("document.querySelector('a[href^=\"#/feature\"]').getAttribute('href')")
+        latent = page.run("document.querySelector('a[href^=\"#/latent\"]').getAttribute('href')")
         grounds = set()
         for dark in (
             system_is_dark,
@@ -701,7 +701,7 @@ def test_texts_have_contrast_in_light_and_dark_on_every_page(page: Chromium, sys
             red = page.run("getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0]")
             assert (int(red) < 128) == dark
             grounds.add(red)
-            for fragment in [*EVERY_PAGE, feature]:
+            for fragment in [*EVERY_PAGE, latent]:
                 page.go(fragment)
                 worst = page.run(CONTRAST)
                 assert worst["ratio"] >= 4.5, (fragment, dark, worst)
@@ -742,7 +742,7 @@ def test_what_a_half_finished_run_lacks_is_named(browser: Chromium, tmp_path: An
     browser.open(file)
     text = browser.text()
     assert "final_report.json" in text
-    assert "contexts of features" in text
+    assert "contexts of latents" in text
     assert "ghosttrack run made-up" in text
     for fragment in EVERY_PAGE:
         browser.go(fragment)

@@ -50,7 +50,7 @@ def test_every_page_opens_and_every_track_can_be_drawn(page: Chromium) -> None:
     )
     assert page.run(lanes) == TRACKS
     assert page.run("document.querySelectorAll('form.takeout option').length") == TRACKS
-    page.go("#/feature/2/3")
+    page.go("#/latent/2/3")
     page.wait("!document.body.innerText.includes('is being counted')")
     assert "Its tracks go on to" in page.text()
     assert page.console == []

@@ -16,7 +16,7 @@ from ghosttrack.stages.report.results import Results
 
 Json = Mapping[str, Any]
 SAE_FIGURES = {
-    "fvu": "variance unexplained (FVU)", "ce_recovered": "cross-entropy recovered", "l0": "active features (L0)",
+    "fvu": "variance unexplained (FVU)", "ce_recovered": "cross-entropy recovered", "l0": "active latents (L0)",
 }  # fmt: skip
 
 

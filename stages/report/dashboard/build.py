@@ -28,8 +28,8 @@ from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.common.package import package_file
 from ghosttrack.stages.report.dashboard import run_card
 from ghosttrack.stages.report.dashboard.asked import Record, read_questions, with_new
-from ghosttrack.stages.report.dashboard.features import FEATURES_A_BLOCK, FeatureBook
-from ghosttrack.stages.report.dashboard.features import UNIT as FEATURES_UNIT
+from ghosttrack.stages.report.dashboard.latents import LATENTS_A_BLOCK, LatentBook
+from ghosttrack.stages.report.dashboard.latents import UNIT as LATENTS_UNIT
 from ghosttrack.stages.report.dashboard.measured import measurements, tokens_said
 from ghosttrack.stages.report.dashboard.packing import pack
 from ghosttrack.stages.report.dashboard.questions import (
@@ -40,8 +40,8 @@ from ghosttrack.stages.report.dashboard.questions import (
     Detail,
     DrawnTracks,
     extent_of,
-    features_in,
     index,
+    latents_in,
     question_block,
     read_trajectories,
 )
@@ -51,7 +51,7 @@ from ghosttrack.stages.report.results import Results
 LIMIT = 38e6
 """Bytes that the file should stay under."""
 SCRIPTS = ("data.js", "dom.js", "charts.js", "save.js", "trajectory.js", "overview.js", "sae.js", "results.js", "explorer.js",
-           "feature.js", "live.js", "main.js")  # fmt: skip
+           "latent.js", "live.js", "main.js")  # fmt: skip
 LIBRARY = ("vendor/d3.min.js", "vendor/plot.umd.min.js")
 """What draws the charts, in the order in which they are run."""
 REPORTS = {REPORT: "evaluate/all", QUALITY: "sae_train/quality", TOKEN_METRICS: "detect/tokens"}
@@ -61,12 +61,12 @@ SAMPLE = 6
 
 
 class Blocks:
-    """The blocks of questions and of features at any detail."""
+    """The blocks of questions and of latents at any detail."""
 
-    def __init__(self, records: Sequence[Record], found: DrawnTracks, book: FeatureBook) -> None:
+    def __init__(self, records: Sequence[Record], found: DrawnTracks, book: LatentBook) -> None:
         self._records, self._found, self._book = records, found, book
-        self.drawn = functools.cache(lambda tracks: features_in(found, tracks, WIDTH))
-        """Features of the tracks that are drawn, of each cell so many."""
+        self.drawn = functools.cache(lambda tracks: latents_in(found, tracks, WIDTH))
+        """Latents of the tracks that are drawn, of each cell so many."""
         self.shown = functools.cache(
             lambda tracks: np.union1d(self.drawn(tracks), book.named_by(self.drawn(tracks)))
         )
@@ -79,26 +79,26 @@ class Blocks:
 
         return _in_threads(block, range(0, len(self._records), QUESTIONS_A_BLOCK)[some])
 
-    def features(self, detail: Detail, some: slice = slice(None)) -> list[str]:
+    def latents(self, detail: Detail, some: slice = slice(None)) -> list[str]:
         drawn, shown = self.drawn(detail.tracks), self.shown(detail.tracks)
 
         def block(start: int) -> str:
-            features = shown[start : start + FEATURES_A_BLOCK]
+            latents = shown[start : start + LATENTS_A_BLOCK]
             return pack(
                 [
-                    self._book.page(feature, detail.contexts) if own else self._book.card(feature)
-                    for feature, own in zip(features.tolist(), np.isin(features, drawn), strict=True)
+                    self._book.page(latent, detail.contexts) if own else self._book.card(latent)
+                    for latent, own in zip(latents.tolist(), np.isin(latents, drawn), strict=True)
                 ]
             )
 
-        return _in_threads(block, range(0, len(shown), FEATURES_A_BLOCK)[some])
+        return _in_threads(block, range(0, len(shown), LATENTS_A_BLOCK)[some])
 
     def size(self, detail: Detail) -> float:
         """Bytes that they take, from a sample."""
         total = 0.0
         for count, blocks in (
             (-(-len(self._records) // QUESTIONS_A_BLOCK), self.questions),
-            (-(-len(self.shown(detail.tracks)) // FEATURES_A_BLOCK), self.features),
+            (-(-len(self.shown(detail.tracks)) // LATENTS_A_BLOCK), self.latents),
         ):
             sample = blocks(detail, slice(None, None, max(1, count // SAMPLE)))
             total += count * float(np.mean([len(block) for block in sample])) if sample else 0.0
@@ -121,13 +121,13 @@ def build(results: Results, limit: float = LIMIT) -> str:
         other, other_texts = read_trajectories(new, WIDTH, others)
         found, texts = with_new(found, other, len(own)), {**texts, **other_texts}
     records = [*own, *others]
-    book = FeatureBook(results, found.census, [record["id"] for record in own])
+    book = LatentBook(results, found.census, [record["id"] for record in own])
     run = run_data(results, len(own))
     questions, tokens = pack(index(records, scored, len(others))), pack(texts)
     room = limit - len(page(results.name, pack(run), {"questions": questions, "tokens": tokens})) - 1.6e5
     blocks = Blocks(records, found, book)
     detail = next((each for each in DETAILS if blocks.size(each) * 1.03 < room), DETAILS[-1])
-    features, drawn = blocks.shown(detail.tracks), blocks.drawn(detail.tracks)
+    latents, drawn = blocks.shown(detail.tracks), blocks.drawn(detail.tracks)
     outdated = {entry["file"] for entry in run["absent"]}
     run["digests"] = {
         f"{unit}/{file}": results.digest(unit, file)
@@ -136,7 +136,7 @@ def build(results: Results, limit: float = LIMIT) -> str:
     }
     run["extent"] = {
         **extent_of(found, len(records), detail),
-        "features": [len(drawn), book.n_latents],
+        "latents": [len(drawn), book.n_latents],
         "contexts": [book.contexts_of(drawn, detail.contexts), book.n_contexts],
     }
     whole = page(
@@ -145,16 +145,16 @@ def build(results: Results, limit: float = LIMIT) -> str:
         {
             "questions": questions,
             "tokens": tokens,
-            "features": pack(
+            "latents": pack(
                 {
-                    "a_block": FEATURES_A_BLOCK,
-                    "promoted": [book.promoted(feature) for feature in features.tolist()],
-                    "label": [book.label(feature) for feature in features.tolist()],
+                    "a_block": LATENTS_A_BLOCK,
+                    "promoted": [book.promoted(latent) for latent in latents.tolist()],
+                    "label": [book.label(latent) for latent in latents.tolist()],
                 },
-                {"layer": features // WIDTH, "latent": features % WIDTH},
+                {"layer": latents // WIDTH, "latent": latents % WIDTH},
             ),
             **{f"q{number}": block for number, block in enumerate(blocks.questions(detail))},
-            **{f"f{number}": block for number, block in enumerate(blocks.features(detail))},
+            **{f"f{number}": block for number, block in enumerate(blocks.latents(detail))},
         },
     )
     if len(whole) > limit:
@@ -176,7 +176,7 @@ def run_data(results: Results, questions: int, a_block: int = QUESTIONS_A_BLOCK)
     reports = {file: results.json_if_there(unit, file.name) for file, unit in REPORTS.items()}
     old = [file for file, content in reports.items() if content and not file.is_current(content)]
     old_files = [f"{REPORTS[file]}/{file.name}" for file in old]
-    tables = ((TRACKS_UNIT, TRACKS), (FEATURES_UNIT, LATENTS), (FEATURES_UNIT, LATENT_CONTEXTS))
+    tables = ((TRACKS_UNIT, TRACKS), (LATENTS_UNIT, LATENTS), (LATENTS_UNIT, LATENT_CONTEXTS))
     old_files += [
         f"{unit}/{table.name}"
         for unit, table in tables

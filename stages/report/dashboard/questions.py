@@ -58,7 +58,7 @@ TEXTS = ("prompt", "gold", "aliases", "subject", "group", "strict_label", "token
 
 @dataclass(frozen=True)
 class Detail:
-    """How much of each question and feature the page holds."""
+    """How much of each question and latent the page holds."""
 
     positions: int
     """Positions of a question: the last prompt token, the subject, the answer tokens from the first."""
@@ -298,8 +298,8 @@ def extent_of(found: DrawnTracks, questions: int, detail: Detail) -> dict[str, l
     return extent
 
 
-def features_in(found: DrawnTracks, tracks: int, width: int) -> NDArray[np.int64]:
-    """Features (layer · width + latent) of the tracks that are drawn, ascending."""
+def latents_in(found: DrawnTracks, tracks: int, width: int) -> NDArray[np.int64]:
+    """Latents (layer · width + latent) of the tracks that are drawn, ascending."""
     if not found.nodes:
         return np.array([], dtype=np.int64)
     drawn = found.nodes["place"] < tracks

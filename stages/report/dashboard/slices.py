@@ -20,8 +20,8 @@ from ghosttrack.common.formats.questions import NEW
 from ghosttrack.stages.report.dashboard import run_card
 from ghosttrack.stages.report.dashboard.asked import Record, read_questions, told
 from ghosttrack.stages.report.dashboard.build import run_data
-from ghosttrack.stages.report.dashboard.features import UNIT as FEATURES_UNIT
-from ghosttrack.stages.report.dashboard.features import FeatureBook
+from ghosttrack.stages.report.dashboard.latents import UNIT as LATENTS_UNIT
+from ghosttrack.stages.report.dashboard.latents import LatentBook
 from ghosttrack.stages.report.dashboard.measured import measurements, tokens_said
 from ghosttrack.stages.report.dashboard.packing import packed
 from ghosttrack.stages.report.dashboard.questions import (
@@ -52,7 +52,7 @@ class StoredQuestion(NamedTuple):
 
 
 class Slices:
-    """Blocks by name: `run`, `questions`, `tokens`, `features`, `q<number>` of a question, `f<number>` of a latent.
+    """Blocks by name: `run`, `questions`, `tokens`, `latents`, `q<number>` of a question, `f<number>` of a latent.
 
     Many threads may ask at a time.
     """
@@ -61,7 +61,7 @@ class Slices:
         self._results = results
         self._lock = threading.RLock()
         self._made: dict[str, Any] = {}
-        self._books: dict[int, FeatureBook] = {}
+        self._books: dict[int, LatentBook] = {}
         self._live: list[StoredQuestion] = []
         self._live_scores: list[Record] = []
         self._counting: threading.Thread | None = None
@@ -70,13 +70,13 @@ class Slices:
         """Raises KeyError for a block that there is not, CorruptInputError for a result that is not as its manifest says."""
         if name == "tokens":  # those of a question come with it
             return quick({})
-        if name in ("run", "questions", "features"):
+        if name in ("run", "questions", "latents"):
             make: Callable[[], bytes] = getattr(self, f"_{name}_block")
             return self._once(f"block {name}", make)
         found = re.fullmatch(r"([qf])(\d{1,9})", name)
         if found is None:
             raise KeyError(name)
-        return (self._question_block if found[1] == "q" else self._feature_block)(int(found[2]))
+        return (self._question_block if found[1] == "q" else self._latent_block)(int(found[2]))
 
     def add(self, results: Results, answer: Mapping[str, Any], score: Mapping[str, Any]) -> Record:
         """Show a question that has just been asked, the first of its results; its short record with its `number`."""
@@ -145,7 +145,7 @@ class Slices:
     def _scores(self) -> dict[str, Record]:
         return self._once("scores", lambda: {score["id"]: score for score in self._stored[1]})
 
-    def _features_block(self) -> bytes:
+    def _latents_block(self) -> bytes:
         layer, latent, promoted, label = self._latents
         return quick({"a_block": 1, "promoted": promoted, "label": label}, {"layer": layer, "latent": latent})
 
@@ -155,9 +155,9 @@ class Slices:
         return self._once("latents", self._read_latents)
 
     def _read_latents(self) -> tuple[Any, ...]:
-        if not self._results.has_table(FEATURES_UNIT, LATENTS):
+        if not self._results.has_table(LATENTS_UNIT, LATENTS):
             return (), (), [], []
-        path = self._results.path(FEATURES_UNIT, LATENTS.name)
+        path = self._results.path(LATENTS_UNIT, LATENTS.name)
         table = LATENTS.table(path, ["layer", "latent", "promoted", "label", "label_score"])
         label = [
             None if text is None else [text, round(score, 3)]
@@ -166,7 +166,7 @@ class Slices:
         promoted = pc.list_slice(table["promoted"], 0, 3).to_pylist()
         return table["layer"].to_numpy(), table["latent"].to_numpy(), promoted, label
 
-    def _feature_block(self, number: int) -> bytes:
+    def _latent_block(self, number: int) -> bytes:
         layers, latents, *_ = self._latents
         if number >= len(layers):
             raise KeyError(number)
@@ -180,7 +180,7 @@ class Slices:
                 ids = [place.record["id"] for place in self.places[: self._stored[2]]]
                 while len(self._books) >= BOOKS:
                     del self._books[next(iter(self._books))]
-                self._books[layer] = FeatureBook(
+                self._books[layer] = LatentBook(
                     self._results, counted or Census(WIDTH, self._labels), ids, layer
                 )
             book = self._books[layer]

@@ -1,4 +1,4 @@
-"""Which tracks the page draws, and what all tracks together say of features. Functions on arrays of track nodes.
+"""Which tracks the page draws, and what all tracks together say of latents. Functions on arrays of track nodes.
 
 Nodes are the rows of `tracks.parquet` beside those of `ladder.parquet`, sorted by question, position and layer. A cell is
 a position of a question. A page cannot hold every track of thousands of questions: of each cell it has the strongest, by
@@ -23,7 +23,7 @@ Ints = NDArray[np.int64]
 STRONGEST = 20
 """Most tracks of a cell that are drawn."""
 EXAMPLES = 5
-"""Questions named on the page of a feature."""
+"""Questions named on the page of a latent."""
 
 
 def whole_questions(batches: Iterable[Nodes]) -> Iterator[Nodes]:
@@ -73,7 +73,7 @@ def place_in_run(keys: NDArray[Any]) -> Ints:
     return np.arange(len(keys)) - np.searchsorted(keys, keys)
 
 
-class FeatureLinks(NamedTuple):
+class LatentLinks(NamedTuple):
     """How often a latent's track goes on in a latent of a later layer. A row a pair, sorted by source."""
 
     source: Ints
@@ -86,45 +86,45 @@ class FeatureLinks(NamedTuple):
 
 
 class Examples(NamedTuple):
-    """Where latents are most active. A row a place, sorted by feature and falling activation."""
+    """Where latents are most active. A row a place, sorted by latent and falling activation."""
 
-    feature: Ints
+    latent: Ints
     question: Ints
     position: Ints
     activation: NDArray[np.float64]
 
 
 class Parts(NamedTuple):
-    """In how many answers each feature is on a track; ascending features."""
+    """In how many answers each latent is on a track; ascending latents."""
 
-    feature: Ints
+    latent: Ints
     wrong: Ints
     right: Ints
 
 
 @dataclass
 class Census:
-    """Counts over all nodes, a piece after another; a feature is layer · width + latent."""
+    """Counts over all nodes, a piece after another; a latent is layer · width + latent."""
 
     width: int
     label: NDArray[np.float64]
     """Of each question: 1 wrong, 0 right, NaN excluded."""
-    _links: list[FeatureLinks] = field(default_factory=list)
+    _links: list[LatentLinks] = field(default_factory=list)
     _examples: list[Examples] = field(default_factory=list)
     _parts: list[Parts] = field(default_factory=list)
 
     def add(self, nodes: Nodes) -> int:
         """Count some nodes; the number of their tracks."""
-        feature = nodes["layer"].astype(np.int64) * self.width + nodes["latent"]
-        links = links_of(nodes, feature)
+        latent = nodes["layer"].astype(np.int64) * self.width + nodes["latent"]
+        links = links_of(nodes, latent)
         self._links.append(links)
         self._examples.append(
-            strongest_places(feature, nodes["question"], nodes["position"], nodes["activation"])
+            strongest_places(latent, nodes["question"], nodes["position"], nodes["activation"])
         )
-        self._parts.append(parts_in(feature, nodes["question"], self.label))
+        self._parts.append(parts_in(latent, nodes["question"], self.label))
         if len(self._links) >= 16:
             self._merge()
-        return len(feature) - int(links.times.sum())  # every node but a track's first has a link
+        return len(latent) - int(links.times.sum())  # every node but a track's first has a link
 
     @property
     def seen(self) -> bool:
@@ -136,29 +136,29 @@ class Census:
         self._examples = [strongest_places(*joined)]
         self._parts = [merged_parts(self._parts)]
 
-    def result(self) -> tuple[FeatureLinks, Examples, Parts]:
+    def result(self) -> tuple[LatentLinks, Examples, Parts]:
         self._merge()
         return self._links[0], self._examples[0], self._parts[0]
 
 
-def parts_in(feature: Ints, question: NDArray[Any], label: NDArray[np.float64]) -> Parts:
-    """In how many wrong and right answers features are on a track, of whole questions."""
+def parts_in(latent: Ints, question: NDArray[Any], label: NDArray[np.float64]) -> Parts:
+    """In how many wrong and right answers latents are on a track, of whole questions."""
     missing = max(
         int(question.max(initial=-1)) + 1 - len(label), 0
     )  # a run may have tracks and lack its answers
     label = np.append(label, np.full(missing, np.nan))
-    owner, number = np.divmod(np.unique(feature * len(label) + question), max(len(label), 1))
+    owner, number = np.divmod(np.unique(latent * len(label) + question), max(len(label), 1))
     return merged_parts([Parts(owner, (label[number] == 1).astype(int), (label[number] == 0).astype(int))])
 
 
 def merged_parts(pieces: Iterable[Parts]) -> Parts:
-    feature, wrong, right = (np.concatenate(column) for column in zip(*pieces, strict=True))
-    key, row = np.unique(feature, return_inverse=True)
+    latent, wrong, right = (np.concatenate(column) for column in zip(*pieces, strict=True))
+    key, row = np.unique(latent, return_inverse=True)
     counts = (np.bincount(row, column, len(key)).astype(np.int64) for column in (wrong, right))
     return Parts(key, *counts)
 
 
-def links_of(nodes: Nodes, feature: Ints) -> FeatureLinks:
+def links_of(nodes: Nodes, latent: Ints) -> LatentLinks:
     """The links of some nodes, counted by pair."""
     key = _cell(nodes) * (int(nodes["track"].max(initial=0)) + 1) + nodes["track"]
     order = np.argsort(key * (int(nodes["layer"].max(initial=0)) + 1) + nodes["layer"])
@@ -167,9 +167,9 @@ def links_of(nodes: Nodes, feature: Ints) -> FeatureLinks:
     ones = np.ones(len(after), dtype=np.int64)
     return merged_links(
         [
-            FeatureLinks(
-                feature[before],
-                feature[after],
+            LatentLinks(
+                latent[before],
+                latent[after],
                 ones,
                 nodes["link"][after],
                 np.nan_to_num(nodes["posterior"][after]),
@@ -178,7 +178,7 @@ def links_of(nodes: Nodes, feature: Ints) -> FeatureLinks:
     )
 
 
-def merged_links(pieces: Iterable[FeatureLinks]) -> FeatureLinks:
+def merged_links(pieces: Iterable[LatentLinks]) -> LatentLinks:
     source, target, times, cosine, posterior = (
         np.concatenate(column) for column in zip(*pieces, strict=True)
     )
@@ -186,39 +186,37 @@ def merged_links(pieces: Iterable[FeatureLinks]) -> FeatureLinks:
     key, first, row = np.unique(source * span + target, return_index=True, return_inverse=True)
     total = np.bincount(row, times, len(key))
     mean = np.bincount(row, posterior * times, len(key)) / np.maximum(total, 1)
-    return FeatureLinks(
+    return LatentLinks(
         key // span, key % span, total.astype(np.int64), cosine[first].astype(np.float64), mean
     )
 
 
 def strongest_places(
-    feature: Ints, question: NDArray[Any], position: NDArray[Any], activation: NDArray[Any]
+    latent: Ints, question: NDArray[Any], position: NDArray[Any], activation: NDArray[Any]
 ) -> Examples:
-    """Of each feature the places where it is most active, a place a question. activation: positive."""
+    """Of each latent the places where it is most active, a place a question. activation: positive."""
     enough = EXAMPLES * (int(position.max(initial=0)) + 2)  # so many rows hold that many questions
-    rows = _first_of_each(feature, activation, enough)
-    rows = rows[
-        np.lexsort((question[rows], feature[rows]))
-    ]  # stable: the strongest of a question stays first
-    pair = feature[rows] * (int(question.max(initial=0)) + 1) + question[rows]
+    rows = _first_of_each(latent, activation, enough)
+    rows = rows[np.lexsort((question[rows], latent[rows]))]  # stable: the strongest of a question stays first
+    pair = latent[rows] * (int(question.max(initial=0)) + 1) + question[rows]
     rows = rows[np.unique(pair, return_index=True)[1]]
-    rows = rows[_first_of_each(feature[rows], activation[rows], EXAMPLES)]
+    rows = rows[_first_of_each(latent[rows], activation[rows], EXAMPLES)]
     return Examples(
-        feature[rows],
+        latent[rows],
         question[rows].astype(np.int64),
         position[rows].astype(np.int64),
         activation[rows].astype(np.float64),
     )
 
 
-def _first_of_each(feature: Ints, activation: NDArray[Any], count: int) -> Ints:
-    """Rows sorted by feature and falling activation, the first of each feature.
+def _first_of_each(latent: Ints, activation: NDArray[Any], count: int) -> Ints:
+    """Rows sorted by latent and falling activation, the first of each latent.
 
     The bits of positive floats are in the order of the floats, so one integer sorts by both.
     """
     bits = activation.astype(np.float32).view(np.int32).astype(np.int64)
-    order = np.argsort((feature << 32) | (0x7FFFFFFF - bits))
-    return order[place_in_run(feature[order]) < count]
+    order = np.argsort((latent << 32) | (0x7FFFFFFF - bits))
+    return order[place_in_run(latent[order]) < count]
 
 
 def matches(

@@ -111,7 +111,7 @@ def test_without_a_ladder_nothing_is_claimed(tmp_path):
 
 def test_expectations_say_met_or_not(evaluated, report, tmp_path):
     met = {e.metric: e.met for e in report.expectations if e.source == "reference page"}
-    assert met == {"Reconstruction loss": True, "Active features": True, "AUROC": True, "F1": True}
+    assert met == {"Reconstruction loss": True, "Active latents": True, "AUROC": True, "F1": True}
     assert {e.metric for e in report.expectations if e.source == "this project"} == {
         "AUROC within relations", "AUROC, relations held out", "Calibration error (ECE)", "AUROC, labels permuted",
     }  # fmt: skip

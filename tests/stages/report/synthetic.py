@@ -166,6 +166,7 @@ def ask(store: Store, name: str = "made-up", questions: int = 3, layers: int = 6
         ("track", "asked_contexts", {"contexts.parquet": _parquet(evidence(rng, records))}, ("track/asked_answers",)),
         ("track", "asked", {"tracks.parquet": _parquet(track_nodes(rng, cells, layers, 64, 12)),
                             "layers.parquet": _parquet(layer_table(rng, cells, layers))}, ("track/asked_answers",)),
+        ("track", "asked_account", {"account.parquet": lambda path: ACCOUNT.write(path, account(rng, cells, layers))}, ("track/asked_answers",)),
         ("detect", "asked", {"scores.jsonl": _lines(scored)}, ("track/asked_answers", "track/asked")),
     ]  # fmt: skip
     for stage, unit, files, reads in units:

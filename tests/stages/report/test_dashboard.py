@@ -120,23 +120,23 @@ def test_the_census_counts_links_and_answers_as_one_by_one(nodes):
     strongest: dict[int, dict[int, float]] = {}
     for row in range(len(nodes["question"])):
         track = tuple(int(nodes[name][row]) for name in ("question", "position", "track"))
-        feature = int(nodes["layer"][row]) * 1000 + int(nodes["latent"][row])
+        latent = int(nodes["layer"][row]) * 1000 + int(nodes["latent"][row])
         if track in last:
-            counted.setdefault((last[track], feature), []).append(float(nodes["posterior"][row]))
-        last[track] = feature
-        best = strongest.setdefault(feature, {})
+            counted.setdefault((last[track], latent), []).append(float(nodes["posterior"][row]))
+        last[track] = latent
+        best = strongest.setdefault(latent, {})
         best[track[0]] = max(best.get(track[0], 0.0), float(nodes["activation"][row]))
     assert {
         (int(s), int(t)): int(n) for s, t, n in zip(links.source, links.target, links.times, strict=True)
     } == {pair: len(v) for pair, v in counted.items()}
     for s, t, mean in zip(links.source, links.target, links.posterior, strict=True):
         assert mean == pytest.approx(np.mean(counted[int(s), int(t)]), abs=1e-6)
-    for feature, wrong, right in zip(*parts, strict=True):
-        seen = list(strongest[feature])
+    for latent, wrong, right in zip(*parts, strict=True):
+        seen = list(strongest[latent])
         assert (wrong, right) == (sum(labels[q] == 1 for q in seen), sum(labels[q] == 0 for q in seen))
-    assert len(parts.feature) == len(strongest)
-    for feature, best in list(strongest.items())[:40]:
-        found = examples.activation[examples.feature == feature]
+    assert len(parts.latent) == len(strongest)
+    for latent, best in list(strongest.items())[:40]:
+        found = examples.activation[examples.latent == latent]
         np.testing.assert_allclose(found, sorted(best.values(), reverse=True)[: tracks.EXAMPLES])
 
 
@@ -264,10 +264,10 @@ def test_a_small_limit_leaves_out_detail_but_no_question(small_page, page):
     assert all(record["cells"] for record in found)
 
 
-def test_every_feature_that_a_page_links_to_has_a_page(tmp_path):
+def test_every_latent_that_a_page_links_to_has_a_page(tmp_path):
     make_run(tmp_path, questions=3, positions=3, tracks=30, latents=400)
     small = blocks(build(Results.open(str(tmp_path), "made-up"), limit=650e3))
-    index, columns = packing.unpack(small["features"])
+    index, columns = packing.unpack(small["latents"])
     known = set(zip(columns["layer"].tolist(), columns["latent"].tolist(), strict=True))
     pages = [page for key in small if re.fullmatch(r"f\d+", key) for page in packing.unpack(small[key])[0]]
     assert len(pages) == len(known) == len(index["promoted"])
@@ -289,11 +289,11 @@ def test_neighbours_are_the_most_frequent_links(page, nodes):
     last: dict[tuple[int, int, int], tuple[int, int]] = {}
     for row in range(len(nodes["question"])):
         track = tuple(int(nodes[name][row]) for name in ("question", "position", "track"))
-        feature = (int(nodes["layer"][row]), int(nodes["latent"][row]))
+        latent = (int(nodes["layer"][row]), int(nodes["latent"][row]))
         if track in last:
             after = counted.setdefault(last[track], {})
-            after[feature] = after.get(feature, 0) + 1
-        last[track] = feature
+            after[latent] = after.get(latent, 0) + 1
+        last[track] = latent
     found, _ = packing.unpack(blocks(page)["f0"])
     for entry in found:
         after = counted.get((entry["layer"], entry["latent"]), {})
@@ -324,7 +324,7 @@ def test_what_was_left_out_is_counted(results, page, nodes, small_page):
                     tracks_shown += len(set(columns["nodes.track"][slice(*cell["nodes"])].tolist()))
     assert extent["tracks"] == [tracks_shown, every]
     pages = [page for key in small if re.fullmatch(r"f\d+", key) for page in packing.unpack(small[key])[0]]
-    assert extent["features"] == [sum("from" in page for page in pages), 6 * 64]
+    assert extent["latents"] == [sum("from" in page for page in pages), 6 * 64]
     contexts = pq.read_table(results.path("track/association", "excerpts.parquet"))
     assert extent["contexts"] == [sum(len(page.get("contexts", [])) for page in pages), len(contexts)]
 

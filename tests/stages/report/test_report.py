@@ -32,10 +32,19 @@ def final(evaluated):
 
 def test_the_finding_comes_first(text, final):
     paragraphs = text.split("\n\n")
-    assert paragraphs[1:3] == [f"**{final['headline'][part]}**" for part in ("detector", "tracking")]
-    assert re.search(
-        r"(beats|does worse than|shows no clear difference from) .*paired difference .*\[.*\]", paragraphs[1]
-    )
+    grouped = final["splits"][0]
+    auroc = {each["name"]: each["figures"]["auroc"] for each in grouped["methods"]}
+    assert re.match(r"\*\*\d+% of the questions are answered wrongly\. ", paragraphs[1])
+    for name in (final["detector"], grouped["best_baseline"]["auroc"]):
+        assert f" in {auroc[name]['value']:.1%}" in paragraphs[1]
+    first = paragraphs[2].splitlines()[2]
+    assert first.startswith(f"| all questions | {tables.figure(auroc[final['detector']])} |")
+    [compared] = [
+        each for each in grouped["comparisons"]
+        if (each["about"], each["method"], each["metric"]) == ("detector", final["detector"], "auroc")
+    ]  # fmt: skip
+    assert first.endswith(f"| {tables.figure(compared['difference'], signed=True)}, {compared['verdict']} |")
+    assert all(final["headline"][part] in paragraphs[3:] for part in ("detector", "tracking"))
 
 
 def test_every_figure_of_every_split_is_listed(text, final):
@@ -143,11 +152,11 @@ def test_an_unreadable_input_is_named(tmp_path):
         REPORT.read(path)
 
 
-def test_saes_that_share_no_features_are_told_and_what_it_means_for_tracks() -> None:
+def test_saes_that_share_no_latents_are_told_and_what_it_means_for_tracks() -> None:
     def layers(match: float) -> list[dict[str, float | None]]:
         return [{"next_self_match": match}, {"next_self_match": match}, {"next_self_match": None}]
 
     assert apart_sentence(layers(0.9)) == []
     [said] = apart_sentence(layers(0.02))
-    assert "do not share their features" in said
+    assert "do not share their latents" in said
     assert "2.0%" in said

@@ -86,6 +86,7 @@ def test_a_question_alone_is_the_one_in_the_file(slices: Slices, file: dict[str,
             own, its = slice(*cell[table]), slice(*other[table])
             for name in (name for name in columns if name.startswith(f"{table}.")):
                 np.testing.assert_array_equal(columns[name][own], theirs[name][its], err_msg=name)
+    assert all(start < stop for start, stop in (cell["account"] for cell in record["cells"]))  # of new ones too
     assert all(record["texts"][str(token)] for token in columns["candidates.token"])
 
 
@@ -101,12 +102,12 @@ def test_every_latent_has_a_page_which_is_the_file_s_once_all_tracks_are_counted
     results: Results, file: dict[str, str]
 ) -> None:
     slices = Slices(results)
-    listed, columns = sent(slices, "features")
+    listed, columns = sent(slices, "latents")
     assert (
         len(listed["promoted"])
         == pq.read_metadata(results.path("track/association", "latents.parquet")).num_rows
     )
-    theirs, their_columns = packing.unpack(file["features"])
+    theirs, their_columns = packing.unpack(file["latents"])
     places = {
         pair: k
         for k, pair in enumerate(zip(columns["layer"].tolist(), columns["latent"].tolist(), strict=True))
@@ -137,3 +138,9 @@ def test_scores_of_other_questions_than_were_last_asked_are_not_shown(tmp_path: 
         store, "made-up", "track", "asked_answers", {"generations.jsonl": synthetic._lines(records)}, {"x": 1}
     )
     assert Results.open(str(tmp_path), "made-up").of_new_questions() is None
+    scores = synthetic._lines(synthetic.scores(np.random.default_rng(5), records))
+    synthetic.publish(store, "made-up", "detect", "asked", {"scores.jsonl": scores}, {}, ("track/asked_answers",))
+    now = Results.open(str(tmp_path), "made-up").of_new_questions()
+    assert now is not None
+    assert now.has("detect/asked", "scores.jsonl")
+    assert not now.has("track/account", "account.parquet")  # that of those before

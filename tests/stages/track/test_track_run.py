@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -43,7 +44,7 @@ def left_out(run: TinyRun, unit: str = "all") -> dict[str, int]:
 def plain(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
     run = TinyRun(tmp_path_factory.mktemp("plain") / "root", twin=True).give()
     return run.track(
-        *ALL, "account", "shown", "contexts", "independent", "asked_answers", "asked_contexts", "asked"
+        *ALL, "account", "shown", "contexts", "independent", "asked_answers", "asked_contexts", "asked", "asked_account"
     )
 
 
@@ -191,6 +192,12 @@ def test_every_answer_is_read_again_in_every_context(plain: TinyRun) -> None:
     assert plain.metrics("contexts")["contexts"] == 2
     asked = plain.table("asked_contexts", "contexts.parquet")
     np.testing.assert_array_equal(asked.to_numpy(), table.to_numpy())
+
+
+def test_the_account_of_new_questions_is_that_of_the_same_questions_in_a_run(plain: TinyRun) -> None:
+    own, asked = (plain.table(unit, "account.parquet") for unit in ("account", "asked_account"))
+    assert len(own) > 0
+    pd.testing.assert_frame_equal(asked, own)
 
 
 def test_contexts_that_were_killed_go_on_after_their_finished_shards(

@@ -129,19 +129,19 @@ async function details(question) {
 
 const WHOLE = new Set(["layer", "latent", "track", "n_active", "births", "deaths", "leader", "top", "rank", "token", "place", "side"]);
 
-let featureIndex;
-async function features() {
-  if (!featureIndex) {
-    const { data, columns } = await block("features");
+let latentIndex;
+async function latents() {
+  if (!latentIndex) {
+    const { data, columns } = await block("latents");
     const place = new Map();
     for (let i = 0; i < (columns.layer?.length ?? 0); i++) place.set(`${columns.layer[i]}/${columns.latent[i]}`, i);
-    featureIndex = { aBlock: data.a_block, promoted: data.promoted, label: data.label, layer: columns.layer, latent: columns.latent, place };
+    latentIndex = { aBlock: data.a_block, promoted: data.promoted, label: data.label, layer: columns.layer, latent: columns.latent, place };
   }
-  return featureIndex;
+  return latentIndex;
 }
 
-async function feature(layer, latent) {
-  const index = await features();
+async function latentAt(layer, latent) {
+  const index = await latents();
   const place = index.place.get(`${layer}/${latent}`);
   if (place === undefined) return null;
   const name = `f${Math.floor(place / index.aBlock)}`, found = (await block(name)).data[place % index.aBlock];

@@ -89,7 +89,7 @@ const questionLink = (id, position, kept = "") => {
   const query = [position === undefined ? "" : `position=${position}`, kept].filter(Boolean).join("&");
   return `#/question/${encodeURIComponent(id)}${query ? `?${query}` : ""}`;
 };
-const featureLink = (layer, latent) => `#/feature/${layer}/${latent}`;
+const latentLink = (layer, latent) => `#/latent/${layer}/${latent}`;
 
 // A token as it can be seen: spaces and line ends have signs.
 const visible = (token) => (token === null || token === undefined ? "?" : token.replace(/ /g, "␣").replace(/\n/g, "⏎").replace(/\t/g, "⇥") || "∅");

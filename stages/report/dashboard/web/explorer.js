@@ -91,7 +91,7 @@ function scoreOf(question, key = "score") {
 async function questionPage(id, query) {
   const list = await questions(), question = list.byId.get(id);
   if (!question) return [section("Not found", note(`This page has no question ${id}.`), h("p", null, link("#/questions", "All questions")))];
-  const [record, vocabulary, index] = await Promise.all([details(question), block("tokens"), features()]);
+  const [record, vocabulary, index] = await Promise.all([details(question), block("tokens"), latents()]);
   const other = list.byId.get(query.get("beside")) ?? (question.beside >= 0 ? list[question.beside] : null);
   const beside = other && (await details(other)), tokens = { data: { ...vocabulary.data, ...beside?.texts, ...record.texts } };
   const state = filterOf(query), kept = filterWords(state), some = selected(list, state), place = some.indexOf(question);
@@ -164,14 +164,14 @@ function trajectorySection({ question, record, cell, tokens, named, kept }) {
   const drawn = nodes.filter((node) => node.place < LANES), every = new Set(nodes.map((node) => node.place)).size;
   const changes = leadChanges(account), token = (rank) => visible(rivals.text(rivals.leader(rank)));
   const list = changes.length > 0 && folded(`The lead changes ${plural(changes.length, "time")}`, h("ul", { class: "changes" }, changes.map((change) => h("li", null, `Layer ${change.layer}: from ${token(change.from)} to ${token(change.to)}.`))));
-  const picture = h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Trajectory, with a track a lane" }, trajectory({ nodes: drawn, account, lens, rivals, named, width: 1180, name: `Trajectory of ${question.question}` }));
+  const picture = h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Trajectory, with a track a lane" }, trajectory({ nodes: drawn, account, lens, rivals, named, width: widthOf(1180), name: `Trajectory of ${question.question}` }));
   picture.addEventListener("keydown", (event) => {
     const lane = event.target.closest?.(".lane");
     if (!lane || !["ArrowDown", "ArrowUp"].includes(event.key)) return;
     const all = [...picture.querySelectorAll(".lane")], next = all[all.indexOf(lane) + (event.key === "ArrowDown" ? 1 : -1)];
     if (next) { event.preventDefault(); next.focus(); }
   });
-  const all = every > LANES && h("button", { type: "button", class: "more", onclick: () => { picture.replaceChildren(trajectory({ nodes, account, lens, rivals, named, width: 1180, name: `Trajectory of ${question.question}` })); picture.nextElementSibling.replaceWith(savers(picture.firstChild)); all.remove(); } }, `Draw all ${every} tracks, not only the ${LANES} strongest`);
+  const all = every > LANES && h("button", { type: "button", class: "more", onclick: () => { picture.replaceChildren(trajectory({ nodes, account, lens, rivals, named, width: widthOf(1180), name: `Trajectory of ${question.question}` })); picture.nextElementSibling.replaceWith(savers(picture.firstChild)); all.remove(); } }, `Draw all ${every} tracks, not only the ${LANES} strongest`);
   const missing = rivals.right === undefined && question.label === 1 && cell.position <= 0 && rivals.list.length > 0;
   const layerRow = (row) => {
     const read = lens.find((each) => each.layer === row.layer), its = account.find((each) => each.layer === row.layer);
@@ -180,9 +180,9 @@ function trajectorySection({ question, record, cell, tokens, named, kept }) {
   };
   return section("How the answer came about", places,
     h("p", null, "At ", cell.position < 0 ? "the end of the subject" : cell.position === 0 ? "the last prompt token" : "this token of the answer", ", layer by layer: ", account.length > 0 && "which candidate is ahead, what its lead is made of and who wrote it; ", "below, the strongest tracks. Each lane opens its latent, named by the tokens that it is active on where these tell it well; the number at its end is its largest effect, in logits, on the answer over its strongest rival, ", h("b", null, visible(rivals.strongestText)), "."),
-    missing && note("No right answer is among the model’s candidates here, so none is drawn."), !account.length && run.absent.length > 0 && note("This run has no account of its answers yet: ghosttrack run makes it."),
+    missing && note("No right answer is among the model’s candidates here, so none is drawn."), !account.length && (question.new || run.absent.length > 0) && note(question.new ? "This question was scored before accounts of new answers were made; " : "This run has no account of its answers yet; ", h("code", null, question.new ? "ghosttrack score" : "ghosttrack run"), " makes it."),
     legendOfTrajectory(rivals, account), picture, all, list,
-    folded("Tracks as a table, with their features", () => trackTable(nodes, named)),
+    folded("Tracks as a table, with their latents", () => trackTable(nodes, named)),
     layers.length > 0 && folded("Layers as a table", () => table(["layer", "latents", "births", "deaths", "entropy of the association (nats)", "SAE error", "lens reads", "its rank of the answer", "its log-probability of the answer (nats)", "its entropy (nats)", "in the lead", "log-probability among the candidates: the answer", "the right one", "the rival", "lead (logits)", ...PARTS.map(([, text]) => text), ...WRITERS.map(([, text]) => `written: ${text}`)],
       layers.map(layerRow), { caption: "Layers", numeric: [...Array(10).keys(), ...Array.from({ length: 14 }, (_, i) => i + 11)].filter((i) => i !== 6) })),
     rivals.list.length > 0 && folded("Candidate answers of the model", () => table(["token", "log-probability"], rivals.list.map((each) => [visible(rivals.text(each.token)), fixed(each.logprob)]), { caption: "Candidates", numeric: [1] })));
@@ -197,7 +197,7 @@ function interventionsSection(record, tokens, named) {
     const nodes = (record.cells.find((cell) => cell.position === row.position)?.nodes() ?? []).filter((node) => node.track === row.track);
     const loudest = nodes.length && nodes.reduce((best, node) => (node.activation > best.activation ? node : best));
     const words = `track ${row.track}, ${row.position < 0 ? "subject" : "last prompt token"}`;
-    return loudest ? [link(featureLink(loudest.layer, loudest.latent), named(loudest.layer, loudest.latent).label), ` (${words})`] : words;
+    return loudest ? [link(latentLink(loudest.layer, loudest.latent), named(loudest.layer, loudest.latent).label), ` (${words})`] : words;
   };
   const most = Math.max(...rows.flatMap((row) => [Math.abs(row.drop ?? 0), Math.abs(row.control_drop ?? 0)]), 1e-9);
   const bar = (value, kind, y) => value !== null && s("rect", { class: kind, x: Math.min(50, 50 + (value / most) * 48), y, width: Math.max((Math.abs(value) / most) * 48, 0.5), height: 5 });

@@ -1,6 +1,6 @@
 // Which page is shown follows from the address alone, so that every page can be linked to.
 
-const PAGES = [["overview", "Overview"], ["results", "Results"], ["questions", "Questions"], ["latents", "Features"], ["sae", "SAEs"], ...(served ? [["ask", "Ask"]] : [])];
+const PAGES = [["overview", "Overview"], ["results", "Results"], ["questions", "Questions"], ["latents", "Latents"], ["sae", "SAEs"], ...(served ? [["ask", "Ask"]] : [])];
 
 function parseAddress() {
   const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
@@ -19,7 +19,7 @@ async function pageOf({ parts, query }) {
   if (name === "latents") return latentsPage(query);
   if (name === "ask" && served) return askPage();
   if (name === "sae") return saePage(rest[0]);
-  if (name === "feature") return featurePage(Number(rest[0]), Number(rest[1]));
+  if (name === "latent") return latentPage(Number(rest[0]), Number(rest[1]));
   return [noSuchPage(name)];
 }
 
@@ -53,7 +53,7 @@ async function show() {
   }
   if (mine !== visit) return;
   content.replaceChildren(...found.flat(Infinity).filter(Boolean));
-  const current = { question: "questions", feature: "latents" }[address.parts[0]] ?? address.parts[0] ?? "overview";
+  const current = { question: "questions", latent: "latents" }[address.parts[0]] ?? address.parts[0] ?? "overview";
   for (const anchor of document.querySelectorAll("#pages a")) {
     if (anchor.dataset.page === current) anchor.setAttribute("aria-current", "page");
     else anchor.removeAttribute("aria-current");
@@ -104,7 +104,7 @@ async function begin() {
   await show();
   document.documentElement.dataset.ready = (performance.now()).toFixed(0);
   // what every question page wants, before one is asked for
-  await Promise.all([questions(), block("tokens"), features(), charting()]).catch((error) => console.error(error));
+  await Promise.all([questions(), block("tokens"), latents(), charting()]).catch((error) => console.error(error));
 }
 
 begin();

@@ -9,7 +9,7 @@ function overviewPage(notice) {
           card("questions", h("span", { class: "number", "data-source": "final_report.json#/data/n_labelled", "data-digits": 0 }, fixed(found.data.n_labelled, 0)), `of ${fixed(found.data.n_questions, 0)} have a label`),
           card("answered wrongly", figure("final_report.json", "/data/prevalence", { percent: true }), `${fixed(found.data.n_wrong, 0)} wrong, ${fixed(found.data.n_right, 0)} right`),
           ...mainCards(found)),
-        folded("The findings in figures", h("p", null, found.headline.detector), h("p", null, found.headline.tracking)),
+        !found.undefined && h("p", null, link("#/results", "All figures")),
         excludedWords(found))
     : section("The finding", note("This run has no evaluation yet."));
   return [
@@ -38,9 +38,9 @@ function plainFinding(found) {
   const base = found.splits[0]?.best_baseline.auroc, titleOf = (name) => found.methods.find((each) => each.name === name)?.title ?? name;
   const pairs = (name) => figure("final_report.json", `/splits/0/methods/${place(name)}/figures/auroc`, { percent: true });
   return h("p", { class: "finding" }, figure("final_report.json", "/data/prevalence", { percent: true }), " of the questions are answered wrongly. ",
-    place(found.detector) >= 0 && ["Of a wrong and a right answer, the detector finds the wrong one the more suspicious in ", pairs(found.detector), " of pairs", base && place(base) >= 0 && [`; the best single signal without tracks (${titleOf(base)}) in `, pairs(base)], ". "],
+    place(found.detector) >= 0 && ["Of a wrong and a right answer, the detector finds the wrong one the more suspicious in ", pairs(found.detector), " of pairs", base && place(base) >= 0 && [`; the best single method without tracks (${titleOf(base)}) in `, pairs(base)], ". "],
     run.reports["token_metrics.json"]?.methods.detector && ["Within long answers the detector's AUROC is ", tokenFigure("/methods/detector/token_auroc"), " token by token, that of the token's log-probability ", tokenFigure("/methods/logprob/token_auroc"), ". "],
-    found.headline.helps === true ? "Tracking helps." : found.headline.helps === false ? "That tracking itself helps is not shown." : "");
+    `${found.headline.tracking.split(". ")[0].replace(/\.$/, "")}.`);
 }
 
 const shortCommit = (code) => (code ? code.slice(0, 10) + (code.endsWith("-dirty") ? " (changed)" : "") : "–");
@@ -65,7 +65,7 @@ function excludedWords(found) {
 
 // What was left out, so that a browser opens the file at once.
 function extentSection() {
-  const words = { positions: "positions of questions", tracks: "tracks, the strongest of each position", features: "features with a page of their own, those on the tracks that are drawn", contexts: "contexts of features" };
+  const words = { positions: "positions of questions", tracks: "tracks, the strongest of each position", latents: "latents with a page of their own, those on the tracks that are drawn", contexts: "contexts of latents" };
   const rows = Object.entries(run.extent).filter(([, [, all]]) => all > 0);
   return rows.length > 0 && section("What this file holds", note("All questions. Of the rest a file that a browser opens at once has no room for everything:"),
     h("ul", { id: "extent" }, rows.map(([key, [some, all]]) => h("li", null, `${some === all ? "all" : `${fixed(some, 0)} of`} ${fixed(all, 0)} ${words[key]}`))));

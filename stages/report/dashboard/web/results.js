@@ -7,7 +7,7 @@ function resultsPage(query) {
   const split = found.splits[number];
   return [
     section("Results",
-      h("p", { class: "finding" }, found.headline.detector), h("p", { class: "finding" }, found.headline.tracking),
+      plainFinding(found), findingTable(found), !found.undefined && folded("In words, with every figure", h("p", null, found.headline.detector), h("p", null, found.headline.tracking)),
       found.absent.length > 0 && folded(`Not measured: ${plural(found.absent.length, "thing")}`, h("ul", null, found.absent.map((words) => h("li", null, words)))),
       found.splits.length > 1 && h("nav", { "aria-label": "Ways to hold questions back", class: "choices" }, found.splits.map((each, i) => h("a", { href: `#/results?split=${encodeURIComponent(each.split)}`, "aria-current": i === number ? "true" : null }, each.title)))),
     number === 0 && tokensSection(),
@@ -22,6 +22,18 @@ function resultsPage(query) {
       ["was right", figure("final_report.json", `/splits/${number}/confusion/right_called_wrong`, { digits: 1 }), figure("final_report.json", `/splits/${number}/confusion/right_called_right`, { digits: 1 })]], { caption: "Mean over repeats, each at the threshold of its training side", numeric: [1, 2] })),
     number === 0 && restSections(found),
   ];
+}
+
+// The main detector, the best single method without tracks, and their paired difference.
+const ASKED_OF = [["grouped", "auroc", "all questions"], ["grouped", "auroc_within_relation", "within a relation"], ["relations", "auroc", "relations held out"], ["test", "auroc", "frozen test"]];
+function findingTable(found) {
+  const rows = ASKED_OF.flatMap(([name, metric, words]) => {
+    const i = found.splits.findIndex((each) => each.split === name), split = found.splits[i], compared = split?.comparisons ?? [];
+    const k = compared.findIndex((each) => each.about === "detector" && each.method === found.detector && each.metric === metric);
+    const of = (method) => figure("final_report.json", `/splits/${i}/methods/${split.methods.findIndex((each) => each.name === method)}/figures/${metric}`);
+    return k < 0 ? [] : [[words, of(found.detector), of(compared[k].against), methodTitle(found, compared[k].against), figure("final_report.json", `/splits/${i}/comparisons/${k}/difference`, { signed: true }), compared[k].verdict]];
+  });
+  return rows.length > 0 && table(["AUROC", "detector", "best single method without tracks", "which is", "difference", "so the detector is"], rows, { caption: "The finding in figures", numeric: [1, 2, 4] });
 }
 
 // Every token of answers whose spans are labelled: each figure of token_metrics.json is a value with its interval.

@@ -71,8 +71,8 @@ function decision(account) {
 function trajectory({ nodes, account, lens, rivals, named, width, name, labels = true }) {
   const all = [...new Set([...account, ...lens, ...nodes].map((row) => row.layer))].sort((a, b) => a - b);
   const { lanes, strongest, loudest } = nodes.length ? lanesOf(nodes) : { lanes: [], strongest: 1, loudest: 1 };
-  const left = labels ? 176 : 58, right = labels ? 84 : 14, begin = d3.scaleBand(all, [left, width - right]), step = begin.bandwidth();
-  const frame = { all, left, right, width, step, labels, parts: [], y: 8, px: (layer) => begin(layer) + step / 2 };
+  const narrow = width < 640, left = labels ? (narrow ? 116 : 176) : 58, right = labels ? (narrow ? 66 : 84) : 14, begin = d3.scaleBand(all, [left, width - right]), step = begin.bandwidth();
+  const frame = { all, left, right, width, step, labels, narrow, parts: [], y: 8, px: (layer) => begin(layer) + step / 2 };
   frame.title = (text, where) => labels && frame.parts.push(s("text", { class: "label", x: left - 8, y: where, "text-anchor": "end" }, text));
   const top = frame.y, parts = frame.parts;
   if (account.length) {
@@ -160,7 +160,7 @@ function writerRows(frame, account, rivals) {
 function laneOf(lane, frame, { all, strongest, loudest, rivals, named }) {
   const { px, labels, width, left, right } = frame, middle = frame.y + LANE / 2;
   const kind = (effect) => kindOfSide(sideOf(effect, strongest), rivals);
-  const group = s(labels ? "a" : "g", { class: `lane ${lane.side}`, href: labels ? featureLink(lane.loudest.layer, lane.loudest.latent) : null, "data-track": lane.track, "aria-label": labels ? laneWords(lane, named) : null });
+  const group = s(labels ? "a" : "g", { class: `lane ${lane.side}`, href: labels ? latentLink(lane.loudest.layer, lane.loudest.latent) : null, "data-track": lane.track, "aria-label": labels ? laneWords(lane, named) : null });
   if (labels) group.append(s("rect", { class: "ground", x: 0, y: middle - LANE / 2, width, height: LANE }));
   const thick = (node) => 1.5 + (LANE - 5) * Math.sqrt(node.activation / loudest);
   lane.nodes.forEach((node, j) => {
@@ -179,7 +179,7 @@ function laneOf(lane, frame, { all, strongest, loudest, rivals, named }) {
   if (last.layer !== all.at(-1)) group.append(s("path", { class: "death", d: `M${px(last.layer) + 5},${middle - 5}l0,10` }, s("title", null, `ends in layer ${last.layer}`)));
   if (labels) {
     const { label, tokens } = named(lane.loudest.layer, lane.loudest.latent);
-    group.append(s("text", { class: "lanelabel", x: left - 8, y: middle + 4, "text-anchor": "end" }, shorten(label, 22), s("title", null, `${label}; promotes ${tokens}`)));
+    group.append(s("text", { class: "lanelabel", x: left - 8, y: middle + 4, "text-anchor": "end" }, shorten(label, frame.narrow ? 16 : 22), s("title", null, `${label}; promotes ${tokens}`)));
     group.append(s("text", { class: "tick", x: width - right + 6, y: middle + 4 }, fixed(lane.peak.effect, 3, true)));
   }
   frame.y += LANE;
@@ -187,11 +187,11 @@ function laneOf(lane, frame, { all, strongest, loudest, rivals, named }) {
 }
 
 function lensStrip(frame, lens, rivals) {
-  const height = frame.labels ? 76 : 20, kind = (row) => rivals.kindOf(row.top);
+  const worded = frame.labels && frame.step >= 11, height = worded ? 76 : 20, kind = (row) => rivals.kindOf(row.top); // words side by side
   frame.title("logit lens reads", frame.y + height / 2 + 4);
   panel(frame, height, 8, [
     Plot.cell(lens, { x: "layer", fill: (row) => ink(kind(row)), insetLeft: 0.5, insetRight: 0.5, rx: 2, title: (row) => `layer ${row.layer}: of all tokens the lens reads ${visible(rivals.text(row.top))}; the answer given has rank ${row.rank}, log-probability ${fixed(row.logprob)}; entropy ${fixed(row.entropy)} nats` }),
-    frame.labels && Plot.text(lens, { x: "layer", text: (row) => shorten(plain(rivals.text(row.top)), 10), rotate: -90, frameAnchor: "bottom", textAnchor: "start", dy: -5, pointerEvents: "none",
+    worded && Plot.text(lens, { x: "layer", text: (row) => shorten(plain(rivals.text(row.top)), 10), rotate: -90, frameAnchor: "bottom", textAnchor: "start", dy: -5, pointerEvents: "none",
       fill: (row) => ({ for: "var(--onfor)", right: "var(--onagainst)", against: "var(--onagainst)" })[kind(row)] ?? "var(--ink)", stroke: (row) => ({ right: "var(--good)", against: "var(--against)" })[kind(row)] ?? "none", strokeWidth: 4 }),
   ]);
 }
@@ -227,7 +227,7 @@ function legendOfTrajectory(rivals, account) {
     item(mark(s("line", { class: "lead", x1: 17, x2: 17, y1: 0, y2: 14 })), "the lead changes"));
 }
 
-// The tracks as a table, with links to their features.
+// The tracks as a table, with links to their latents.
 function trackTable(nodes, named) {
   if (!nodes.length) return null;
   const { lanes } = lanesOf(nodes);
@@ -238,4 +238,4 @@ function trackTable(nodes, named) {
       h("span", { class: "chain" }, lane.nodes.map((node, i) => [i ? " → " : "", link_(node), ` ${fixed(node.activation)}${i ? ` (${fixed(node.posterior)})` : ""}`])),
     ]), { caption: "Tracks at this position", numeric: [0, 5, 6] });
 }
-const link_ = (node) => link(featureLink(node.layer, node.latent), `${node.layer}:${node.latent}`);
+const link_ = (node) => link(latentLink(node.layer, node.latent), `${node.layer}:${node.latent}`);

@@ -1,16 +1,16 @@
-// The page of a feature: what it answers to, what it promotes, and where its tracks come from and go to.
+// The page of a latent: what it answers to, what it promotes, and where its tracks come from and go to.
 
-async function featurePage(layer, latent) {
+async function latentPage(layer, latent) {
   const here = location.hash;
-  const [found, list] = await Promise.all([feature(layer, latent), questions()]);
-  const title = `Feature ${latent} of layer ${layer}`;
-  if (!found) return [section(title, note("This feature is in none of the tracks that this page has."), h("p", null, link("#/questions", "Questions")))];
-  const index = await features();
+  const [found, list] = await Promise.all( latentAt(layer, latent), questions()]);
+  const title = `Latent ${latent} of layer ${layer}`;
+  if (!found) return [section(title, note("This latent is in none of the tracks that this page has."), h("p", null, link("#/questions", "Questions")))];
+  const index = await latents();
   const promotes = (l, f) => { const place = index.place.get(`${l}/${f}`); return place === undefined ? "" : (index.promoted[place] ?? []).map(visible).join(" "); };
   const neighbours = (rows, words) => rows?.length
-    ? table(["feature", "promotes", "tracks", "decoder cosine", "mean link posterior"], rows.map(([l, f, count, cosine, posterior]) => [link(featureLink(l, f), `layer ${l}, ${f}`), promotes(l, f), fixed(count, 0), fixed(cosine), fixed(posterior)]), { caption: words, numeric: [2, 3, 4] })
+    ? table(["latent", "promotes", "tracks", "decoder cosine", "mean link posterior"], rows.map(([l, f, count, cosine, posterior]) => [link(latentLink(l, f), `layer ${l}, ${f}`), promotes(l, f), fixed(count, 0), fixed(cosine), fixed(posterior)]), { caption: words, numeric: [2, 3, 4] })
     : note("none");
-  if (!found.from && !found.contexts) // named by another feature, and on no track that is drawn
+  if (!found.from && !found.contexts) // named by another latent, and on no track that is drawn
     return [section(title, ...heading(found), note("None of the tracks that this file draws goes through it, so that is all that the file has of it."))];
   const context = ([activation, , before, token, after, lengths, heat]) => h("li", null, h("span", { class: "activation" }, fixed(activation)), h("span", { class: "text" }, heated(before, token, after, lengths, heat)));
   const top = (found.contexts ?? []).slice(0, Math.ceil((found.contexts ?? []).length / 2)), rest = (found.contexts ?? []).slice(top.length);
@@ -20,7 +20,7 @@ async function featurePage(layer, latent) {
     section("Where it is most active in the corpus", top.length ? h("ol", { class: "contexts" }, top.map(context)) : note("This page has no contexts of it."), note("Shade: its activation on each token, up to the strongest of these. The marked token is the one that the number is of.")),
     rest.length > 0 && section("At all strengths", h("ol", { class: "contexts" }, rest.map((each) => h("div", null, h("span", { class: "note" }, `quantile ${share(each[1], 0)}`), context(each))).map((each) => [...each.children]).map(([words, item]) => { item.prepend(words); return item; }))),
     found.histogram && section("How strongly it is active", bars({ title: "Its activations", values: found.histogram, label: (k) => fixed((k * found.max_activation) / found.histogram.length, 2), xLabel: "activation", yLabel: "tokens of the corpus" })),
-    section("Neighbours", h("h3", null, "Its tracks come from"), neighbours(found.from, "Features before it"), h("h3", null, "Its tracks go on to"), neighbours(found.to, "Features after it")),
+    section("Neighbours", h("h3", null, "Its tracks come from"), neighbours(found.from, "Latents before it"), h("h3", null, "Its tracks go on to"), neighbours(found.to, "Latents after it")),
     section("Answers that it took part in", found.parts && note(`On a track in ${fixed(found.parts[0], 0)} wrong answers (${share(found.parts[0] / found.parts[2])} of them) and ${fixed(found.parts[1], 0)} right ones (${share(found.parts[1] / found.parts[3])}). Those in which it is most active:`), found.examples?.length
       ? table(["question", "answer", "", "position", "activation"], found.examples.map(([id, position, activation]) => {
           const question = list.byId.get(id);
@@ -43,7 +43,7 @@ function heated(before, token, after, lengths, heat) {
 const level = (digit) => Math.ceil((Number(digit) * 4) / 9);
 
 const heading = (found) => [
-  h("p", { class: "near" }, link("#/latents", "all features"), " · ", link(`#/sae/${found.layer}`, `the SAE of layer ${found.layer}`)),
+  h("p", { class: "near" }, link("#/latents", "all latents"), " · ", link(`#/sae/${found.layer}`, `the SAE of layer ${found.layer}`)),
   h("p", { class: "finding" }, found.label ? ["Active on ", h("b", null, found.label), `: F1 ${fixed(found.label_score, 2)} on text that the label was not made from.`] : `No label: no token says when it is active${Number.isFinite(found.label_score) ? ` (the best try has F1 ${fixed(found.label_score, 2)} on other text)` : ""}.`),
   h("dl", { class: "cards" },
     card("fires on", found.firing_rate === undefined ? "–" : share(found.firing_rate, 3), "of the corpus's tokens"),
@@ -56,16 +56,16 @@ const heading = (found) => [
 const tokenList = (tokens, kind, by) => (tokens?.length ? h("ul", { class: "tokens" }, tokens.map((token, i) => h("li", { class: kind }, visible(token), by && h("span", { class: "note" }, ` ${fixed(by[i], 2, true)}`)))) : note("not known"));
 const positionName = (position) => (position < 0 ? "end of the subject" : position === 0 ? "last prompt token" : `answer token ${position}`);
 
-// All features that the file has a page of, found by label, by what they promote, or by layer.
+// All latents that the file has a page of, found by label, by what they promote, or by layer.
 async function latentsPage(query) {
-  const index = await features();
-  if (!index.promoted.length) return [...absentNote(), section("Features", note("This run has no features yet."))];
+  const index = await latents();
+  if (!index.promoted.length) return [...absentNote(), section("Latents", note("This run has no latents yet."))];
   const rows = index.promoted.map((tokens, i) => ({ i, layer: index.layer[i], latent: index.latent[i], tokens, label: index.label[i], search: `${index.layer[i]}:${index.latent[i]} ${index.label[i]?.[0] ?? ""} ${tokens.map(plain).join(" ")}`.toLowerCase() }));
   const layers = [...new Set(rows.map((row) => row.layer))].sort((a, b) => a - b);
   const state = { find: query.get("find") ?? "", layer: query.get("layer") ?? "", labelled: query.get("labelled") ?? "" };
   const count = h("p", { role: "status", class: "note", id: "found" }), body = h("tbody"), more = h("button", { type: "button", class: "more" }, "Show more");
   let shown = [], drawn = 0, waiting;
-  const row = (each) => h("tr", null, h("td", null, link(featureLink(each.layer, each.latent), `layer ${each.layer}, ${each.latent}`)), h("td", null, each.label?.[0] ?? "no label"), h("td", { class: "right" }, fixed(each.label?.[1], 2)), h("td", null, each.tokens.map(visible).join(" ")));
+  const row = (each) => h("tr", null, h("td", null, link(latentLink(each.layer, each.latent), `layer ${each.layer}, ${each.latent}`)), h("td", null, each.label?.[0] ?? "no label"), h("td", { class: "right" }, fixed(each.label?.[1], 2)), h("td", null, each.tokens.map(visible).join(" ")));
   const draw = () => { body.append(...shown.slice(drawn, drawn + PAGE).map(row)); drawn = Math.min(drawn + PAGE, shown.length); more.hidden = drawn >= shown.length; };
   const update = () => {
     const words = state.find.toLowerCase().split(/\s+/).filter(Boolean);
@@ -74,18 +74,18 @@ async function latentsPage(query) {
     body.replaceChildren();
     drawn = 0;
     draw();
-    count.textContent = `${plural(shown.length, "feature")} of ${rows.length.toLocaleString("en-US")}, the best labelled first.`;
+    count.textContent = `${plural(shown.length, "latent")} of ${rows.length.toLocaleString("en-US")}, the best labelled first.`;
     const kept = new URLSearchParams(Object.entries(state).filter(([, value]) => value)).toString();
     history.replaceState(history.state, "", `#/latents${kept ? `?${kept}` : ""}`);
   };
   const choose = (key, name, options) => h("label", null, name, h("select", { onchange: (event) => { state[key] = event.target.value; update(); } }, options.map(([value, text]) => h("option", { value, selected: String(value) === state[key] }, text))));
   more.addEventListener("click", draw);
   update();
-  return [section("Features",
+  return [section("Latents",
     h("form", { class: "filters", role: "search", onsubmit: (event) => event.preventDefault() },
       h("label", { class: "find" }, "Find ", h("input", { id: "find", type: "search", value: state.find, placeholder: "words of a label or of promoted tokens, or layer:number", oninput: (event) => { clearTimeout(waiting); state.find = event.target.value; waiting = setTimeout(update, 80); } })),
       choose("layer", "Layer ", [["", "all layers"], ...layers.map((layer) => [layer, `layer ${layer}`])]),
       choose("labelled", "Label ", [["", "with and without"], ["yes", "with a label"]])),
     count, note("A label is made of tokens in one half of held-out text and scored by F1 in the other; below 0.5 there is none."),
-    h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Features" }, h("table", null, h("thead", null, h("tr", null, ["feature", "active on", "F1", "promotes"].map((name, i) => h("th", { scope: "col", class: i === 2 ? "right" : null }, name)))), body)), more)];
+    h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Latents" }, h("table", null, h("thead", null, h("tr", null, ["latent", "active on", "F1", "promotes"].map((name, i) => h("th", { scope: "col", class: i === 2 ? "right" : null }, name)))), body)), more)];
 }

@@ -1,4 +1,4 @@
-"""The blocks of the feature pages: what a latent answers to, what it promotes, and what its tracks come from and go to."""
+"""The blocks of the latent pages: what a latent answers to, what it promotes, and what its tracks come from and go to."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from ghosttrack.common.formats.latents import LATENTS
 from ghosttrack.stages.report.dashboard.tracks import (
     Census,
     Examples,
-    FeatureLinks,
     Ints,
+    LatentLinks,
     Parts,
     place_in_run,
 )
 from ghosttrack.stages.report.results import Results
 
 UNIT = "track/association"
-FEATURES_A_BLOCK = 60
+LATENTS_A_BLOCK = 60
 NEIGHBOURS = 6
 CARD = ("firing_rate", "mean_activation", "promoted", "suppressed", "label", "label_score")
 MEASURED = ("promoted_by", "suppressed_by", "max_activation", "histogram")
@@ -30,7 +30,7 @@ FIRST, LONGEST = ord("0"), 200
 
 
 class Beside(NamedTuple):
-    """The most frequent links at each feature."""
+    """The most frequent links at each latent."""
 
     owner: Ints
     """Ascending."""
@@ -38,19 +38,19 @@ class Beside(NamedTuple):
     """Of the links, those of an owner by falling frequency."""
 
     @classmethod
-    def of(cls, owner: Ints, links: FeatureLinks) -> Beside:
-        """The most frequent links at each feature. owner: [n_links] the end of each link at whose feature it is to be
+    def of(cls, owner: Ints, links: LatentLinks) -> Beside:
+        """The most frequent links at each latent. owner: [n_links] the end of each link at whose latent it is to be
         found."""
         order = np.lexsort((-links.times, owner))
         order = order[place_in_run(owner[order]) < NEIGHBOURS]
         return cls(owner[order], order)
 
-    def rows_of(self, feature: int) -> Ints:
-        return self.rows[slice(*np.searchsorted(self.owner, [feature, feature + 1]))]
+    def rows_of(self, latent: int) -> Ints:
+        return self.rows[slice(*np.searchsorted(self.owner, [latent, latent + 1]))]
 
 
-class FeatureBook:
-    """What is known of every latent; a feature is layer · width + latent."""
+class LatentBook:
+    """What is known of every latent; a latent is layer · width + latent."""
 
     def __init__(
         self, results: Results, census: Census, questions: Sequence[str], layer: int | None = None
@@ -60,7 +60,7 @@ class FeatureBook:
         self._latents = self._indexed(results, LATENTS)
         excerpts = self._indexed(results, LATENT_CONTEXTS, layer)
         self._contexts = Excerpts(*excerpts) if excerpts else None
-        self._links: FeatureLinks | None = None
+        self._links: LatentLinks | None = None
         self._before: Beside | None = None
         self._after: Beside | None = None
         self._examples: Examples | None = None
@@ -74,19 +74,19 @@ class FeatureBook:
     def _indexed(
         self, results: Results, file: Table, layer: int | None = None
     ) -> tuple[Ints, dict[str, Any]] | None:
-        """Features of the rows, ascending, and the columns in that order."""
+        """Latents of the rows, ascending, and the columns in that order."""
         if not results.has_table(UNIT, file):
             return None
         where = None if layer is None else {"layer": range(layer, layer + 1)}
         table = file.table(results.path(UNIT, file.name), where=where)
-        feature = table["layer"].to_numpy().astype(np.int64) * self._width + table["latent"].to_numpy()
+        latent = table["layer"].to_numpy().astype(np.int64) * self._width + table["latent"].to_numpy()
         order = (
-            np.lexsort((table["rank"].to_numpy(), feature))
+            np.lexsort((table["rank"].to_numpy(), latent))
             if "rank" in table.column_names
-            else np.argsort(feature)
+            else np.argsort(latent)
         )
         table = table.take(order)
-        return feature[order], {name: table[name].combine_chunks() for name in table.column_names}
+        return latent[order], {name: table[name].combine_chunks() for name in table.column_names}
 
     @property
     def n_latents(self) -> int:
@@ -94,65 +94,65 @@ class FeatureBook:
 
     @property
     def n_contexts(self) -> int:
-        return len(self._contexts.feature) if self._contexts else 0
+        return len(self._contexts.latent) if self._contexts else 0
 
-    def promoted(self, feature: int, count: int = 3) -> list[str]:
+    def promoted(self, latent: int, count: int = 3) -> list[str]:
         """The tokens that it promotes most, by which tracks are named."""
-        rows = _rows(self._latents[0], feature) if self._latents else range(0)
+        rows = _rows(self._latents[0], latent) if self._latents else range(0)
         return self._latents[1]["promoted"][rows[0]].as_py()[:count] if self._latents and len(rows) else []
 
-    def label(self, feature: int) -> list[Any] | None:
+    def label(self, latent: int) -> list[Any] | None:
         """What says when it is active, and how well; None where nothing does."""
-        rows = _rows(self._latents[0], feature) if self._latents else range(0)
+        rows = _rows(self._latents[0], latent) if self._latents else range(0)
         if not self._latents or not len(rows):
             return None
         text, score = (self._latents[1][name][rows[0]].as_py() for name in ("label", "label_score"))
         return None if text is None else [text, round(score, 3)]
 
-    def contexts_of(self, features: Ints, most: int) -> int:
-        """Contexts of these features, of each as many as a page has."""
+    def contexts_of(self, latents: Ints, most: int) -> int:
+        """Contexts of these latents, of each as many as a page has."""
         if self._contexts is None:
             return 0
-        own = self._contexts.feature
+        own = self._contexts.latent
         return int(
-            np.minimum(np.searchsorted(own, features, "right") - np.searchsorted(own, features), most).sum()
+            np.minimum(np.searchsorted(own, latents, "right") - np.searchsorted(own, latents), most).sum()
         )
 
-    def named_by(self, features: Ints) -> Ints:
-        """Other features that the pages of these name as neighbours, ascending."""
+    def named_by(self, latents: Ints) -> Ints:
+        """Other latents that the pages of these name as neighbours, ascending."""
         if self._links is None or self._before is None or self._after is None:
             return np.array([], dtype=np.int64)
         sides = ((self._before, self._links.source), (self._after, self._links.target))
-        named = [other[beside.rows[np.isin(beside.owner, features)]] for beside, other in sides]
-        return np.setdiff1d(np.concatenate(named), features)
+        named = [other[beside.rows[np.isin(beside.owner, latents)]] for beside, other in sides]
+        return np.setdiff1d(np.concatenate(named), latents)
 
-    def card(self, feature: int, names: Sequence[str] = CARD) -> dict[str, Any]:
-        """What is known of a feature by itself; all there is to show of one that no drawn track goes through."""
-        found: dict[str, Any] = {"layer": feature // self._width, "latent": feature % self._width}
+    def card(self, latent: int, names: Sequence[str] = CARD) -> dict[str, Any]:
+        """What is known of a latent by itself; all there is to show of one that no drawn track goes through."""
+        found: dict[str, Any] = {"layer": latent // self._width, "latent": latent % self._width}
         if self._latents:
-            for row in _rows(self._latents[0], feature)[:1]:
+            for row in _rows(self._latents[0], latent)[:1]:
                 columns = self._latents[1]
                 found |= {name: _short(columns[name].slice(row, 1).to_pylist()[0]) for name in names}
         return found
 
-    def page(self, feature: int, contexts: int) -> dict[str, Any]:
-        """All of one feature; contexts: most of them."""
-        found = self.card(feature, (*CARD, *MEASURED))
+    def page(self, latent: int, contexts: int) -> dict[str, Any]:
+        """All of one latent; contexts: most of them."""
+        found = self.card(latent, (*CARD, *MEASURED))
         if self._contexts:
-            found["contexts"] = self._contexts.of(feature, contexts)
+            found["contexts"] = self._contexts.of(latent, contexts)
         if self._links is not None and self._before is not None and self._after is not None:
-            found["from"] = self._neighbours(self._links, self._before.rows_of(feature), self._links.source)
-            found["to"] = self._neighbours(self._links, self._after.rows_of(feature), self._links.target)
+            found["from"] = self._neighbours(self._links, self._before.rows_of(latent), self._links.source)
+            found["to"] = self._neighbours(self._links, self._after.rows_of(latent), self._links.target)
         if self._examples is not None:
             found["examples"] = self._places(
-                self._examples, _rows(self._examples.feature, feature) if self._questions else []
+                self._examples, _rows(self._examples.latent, latent) if self._questions else []
             )
         if self._parts is not None:
-            for row in _rows(self._parts.feature, feature):
+            for row in _rows(self._parts.latent, latent):
                 found["parts"] = [int(self._parts.wrong[row]), int(self._parts.right[row]), *self._answers]
         return found
 
-    def _neighbours(self, links: FeatureLinks, rows: Ints, other: Ints) -> list[list[Any]]:
+    def _neighbours(self, links: LatentLinks, rows: Ints, other: Ints) -> list[list[Any]]:
         """`[layer, latent, links, cosine, mean posterior]` of each."""
         return [
             [int(other[row] // self._width), int(other[row] % self._width), int(links.times[row]),
@@ -180,23 +180,23 @@ def thinned(rows: range, count: int) -> list[int]:
 class Excerpts:
     """The contexts of all latents as a page takes them."""
 
-    def __init__(self, feature: Ints, columns: Mapping[str, Any]) -> None:
-        """feature: of each row, ascending; rows of one by falling activation."""
-        self.feature = feature
+    def __init__(self, latent: Ints, columns: Mapping[str, Any]) -> None:
+        """latent: of each row, ascending; rows of one by falling activation."""
+        self.latent = latent
         self._columns = columns
         self._activation = columns["activation"].to_numpy()
         self._offsets = columns["lengths"].offsets.to_numpy()
-        most = self._activation[np.searchsorted(feature, feature)]
+        most = self._activation[np.searchsorted(latent, latent)]
         heat = columns["heat"].flatten().to_numpy(zero_copy_only=False).astype(np.float32)
         digits = np.ceil(9 * heat / np.repeat(most, np.diff(self._offsets))).clip(0, 9)
         self._heat = (digits.astype(np.uint8) + ord("0")).tobytes()
         lengths = np.minimum(columns["lengths"].flatten().to_numpy(), LONGEST)
         self._lengths = (lengths.astype(np.uint8) + FIRST).tobytes()
 
-    def of(self, feature: int, count: int) -> list[list[Any]]:
+    def of(self, latent: int, count: int) -> list[list[Any]]:
         """At most so many, each `[activation, quantile, before, token, after, lengths, heat]`: of every token its length as a
         character from FIRST, and a digit of its activation, 9 the latent's largest."""
-        rows = _rows(self.feature, feature)
+        rows = _rows(self.latent, latent)
         names = ("quantile", "before", "token", "after")
         parts = [self._columns[name].slice(rows.start, len(rows)).to_pylist() for name in names]
         found = []
