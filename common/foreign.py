@@ -5,6 +5,7 @@ boundary, whatever comes out of it.
 """
 
 import contextlib
+import gc
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,19 @@ def whole(path: Path, mend: str, kind: str = "file") -> Iterator[None]:
         if found := storage_error(error, path, "read"):
             raise found from error
         raise CorruptInputError(f"{path} is not a whole {kind} ({in_short(error)}); {mend}") from error
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Without Python's search for cycles of objects that nobody holds: where millions are made that all stay, it looks at
+    them again and again, and takes several times what making them does."""
+    looking = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if looking:
+            gc.enable()
 
 
 def parse_json(text: str | bytes) -> Any:

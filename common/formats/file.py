@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ghosttrack.common.errors import CorruptInputError, NumericError
-from ghosttrack.common.foreign import parse_json, whole
+from ghosttrack.common.foreign import parse_json, uncollected, whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,6 +74,7 @@ class Json(File):
             )
         return content
 
+    @uncollected()
     def read_any(self, path: Path) -> dict[str, Any]:
         """A file of whichever version; that of today's is as declared. Raises CorruptInputError."""
         content = read_json(path, self)
@@ -107,6 +108,7 @@ class Json(File):
 class Lines(File):
     """JSON Lines: a record a line."""
 
+    @uncollected()
     def read(self, path: Path) -> list[dict[str, Any]]:
         """Every record, an object each. Raises CorruptInputError naming the line."""
         return list(self.each(path))
@@ -125,6 +127,7 @@ class Lines(File):
                     raise CorruptInputError(f"{path} line {number} is no JSON object; run {self.stage} again")
                 yield record
 
+    @uncollected()
     def read_as(self, path: Path, kind: type[Model]) -> list[Model]:
         """The same as records of a kind. Raises CorruptInputError naming the line and the key."""
         records = []

@@ -18,11 +18,11 @@ def all_texts(tokenizer: Any) -> list[str]:
 
 def token_texts(tokenizer: Mapping[str, Any], ids: Iterable[int]) -> dict[int, str]:
     """Number to text, of the numbers that are in the vocabulary. tokenizer: the content of tokenizer.json."""
-    vocabulary = tokenizer["model"]["vocab"]
-    if isinstance(vocabulary, list):
-        pieces = dict(enumerate(name for name, _ in vocabulary))
-    else:
-        pieces = {number: name for name, number in vocabulary.items()}
+    vocabulary, ids = tokenizer["model"]["vocab"], dict.fromkeys(ids)
+    numbered = enumerate(name for name, _ in vocabulary) if isinstance(vocabulary, list) else (
+        (number, name) for name, number in vocabulary.items()
+    )  # fmt: skip
+    pieces = {number: name for number, name in numbered if number in ids}
     added = {entry["id"]: entry["content"] for entry in tokenizer.get("added_tokens", ())}
     read = _from_bytes if "ByteLevel" in str(tokenizer.get("decoder")) else _from_marks
     return {

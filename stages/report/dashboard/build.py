@@ -19,6 +19,7 @@ import numpy as np
 
 from ghosttrack.common.engine.progress import format_bytes
 from ghosttrack.common.errors import DataError
+from ghosttrack.common.foreign import uncollected
 from ghosttrack.common.formats.final_report import REPORT
 from ghosttrack.common.formats.latent_contexts import LATENT_CONTEXTS
 from ghosttrack.common.formats.latents import LATENTS
@@ -105,6 +106,7 @@ class Blocks:
         return total
 
 
+@uncollected()
 def build(results: Results, limit: float = LIMIT) -> str:
     """The page. Raises CorruptInputError for a result that is not what its manifest says, DataError where the page has
     no room even for the least detail."""

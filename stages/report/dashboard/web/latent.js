@@ -2,7 +2,7 @@
 
 async function latentPage(layer, latent) {
   const here = location.hash;
-  const [found, list] = await Promise.all( latentAt(layer, latent), questions()]);
+  const [found, list] = await Promise.all([latentAt(layer, latent), questions()]);
   const title = `Latent ${latent} of layer ${layer}`;
   if (!found) return [section(title, note("This latent is in none of the tracks that this page has."), h("p", null, link("#/questions", "Questions")))];
   const index = await latents();
