@@ -9,7 +9,15 @@ from ghosttrack.common.engine.progress import Progress, format_bytes, format_pro
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
-    [(0, "0 s"), (0.4, "<1 s"), (59.4, "59 s"), (59.6, "1:00"), (187, "3:07"), (7389, "2:03:09"), (float("inf"), "?")],
+    [
+        (0, "0 s"),
+        (0.4, "<1 s"),
+        (59.4, "59 s"),
+        (59.6, "1:00"),
+        (187, "3:07"),
+        (7389, "2:03:09"),
+        (float("inf"), "?"),
+    ],
 )
 def test_seconds(seconds: float, text: str) -> None:
     assert format_seconds(seconds) == text

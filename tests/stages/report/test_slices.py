@@ -86,7 +86,9 @@ def test_a_question_alone_is_the_one_in_the_file(slices: Slices, file: dict[str,
             own, its = slice(*cell[table]), slice(*other[table])
             for name in (name for name in columns if name.startswith(f"{table}.")):
                 np.testing.assert_array_equal(columns[name][own], theirs[name][its], err_msg=name)
-    assert all(start < stop for start, stop in (cell["account"] for cell in record["cells"]))  # of new ones too
+    assert all(
+        start < stop for start, stop in (cell["account"] for cell in record["cells"])
+    )  # of new ones too
     assert all(record["texts"][str(token)] for token in columns["candidates.token"])
 
 
@@ -139,7 +141,9 @@ def test_scores_of_other_questions_than_were_last_asked_are_not_shown(tmp_path: 
     )
     assert Results.open(str(tmp_path), "made-up").of_new_questions() is None
     scores = synthetic._lines(synthetic.scores(np.random.default_rng(5), records))
-    synthetic.publish(store, "made-up", "detect", "asked", {"scores.jsonl": scores}, {}, ("track/asked_answers",))
+    synthetic.publish(
+        store, "made-up", "detect", "asked", {"scores.jsonl": scores}, {}, ("track/asked_answers",)
+    )
     now = Results.open(str(tmp_path), "made-up").of_new_questions()
     assert now is not None
     assert now.has("detect/asked", "scores.jsonl")

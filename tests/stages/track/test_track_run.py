@@ -44,7 +44,15 @@ def left_out(run: TinyRun, unit: str = "all") -> dict[str, int]:
 def plain(tmp_path_factory: pytest.TempPathFactory) -> TinyRun:
     run = TinyRun(tmp_path_factory.mktemp("plain") / "root", twin=True).give()
     return run.track(
-        *ALL, "account", "shown", "contexts", "independent", "asked_answers", "asked_contexts", "asked", "asked_account"
+        *ALL,
+        "account",
+        "shown",
+        "contexts",
+        "independent",
+        "asked_answers",
+        "asked_contexts",
+        "asked",
+        "asked_account",
     )
 
 
