@@ -112,7 +112,7 @@ def reason(
 
 
 def sentence(found: Mapping[str, Any]) -> str:
-    """One sentence of a reason's figures."""
+    """A reason's figures in a few short sentences."""
     gains = {name: value for name, value in found["written"].items() if name in _NAMES and value > 0}
     whole = max(sum(gains.values()), 1e-12)
     best = sorted(gains, key=lambda name: -gains[name])[:2]
@@ -124,17 +124,18 @@ def sentence(found: Mapping[str, Any]) -> str:
     other = "the right answer" if found["right"] else "its rival"
     first, last = found["from_layer"], found["to_layer"]
     where = f"at layer {first}" if first == last else f"between layers {first} and {last}"
+    digits = 1 if abs(found["difference"]) >= 0.05 else 3
     after = f"after {_quoted(found['after'])}, " if found.get("after", "").strip() else ""
     parts = [
-        f"{after}{_quoted(found['emitted'])} beat {other} {_quoted(found['against'])} by {found['difference']:.1f} logits, for which "
-        f"{what} spoke most, half of it {where}"
+        f"{after}{_quoted(found['emitted'])} beat {other} {_quoted(found['against'])} by {found['difference']:.{digits}f} logits",
+        f"what spoke for it most: {what}; half of its gain was written {where}",
     ]
     if found["overtaken"]:
         first, last = found["led"][-1]
         where = f"layer {first}" if first == last else f"layers {first} to {last}"
         parts.append(
-            f"{other} was ahead last at {where}, until {_NAMES.get(found['overtaken']['by'], 'a block')} of layer "
-            f"{found['overtaken']['layer']} overtook it"
+            f"{other} was last ahead at {where}; {_NAMES.get(found['overtaken']['by'], 'a block')} overtook it at layer "
+            f"{found['overtaken']['layer']}"
         )
     else:
         parts.append(f"{other} was never ahead" if not found["led"] else f"{other} is ahead at the end too")
@@ -142,8 +143,7 @@ def sentence(found: Mapping[str, Any]) -> str:
         verdict = "which is right" if smallest["right"] else "which is wrong too"
         tracks = "1 track" if smallest["size"] == 1 else f"{smallest['size']} tracks"
         parts.append(f"without {tracks} the model begins with {_quoted(smallest['says'])}, {verdict}")
-    text = "; ".join(parts) + "."
-    return text[0].upper() + text[1:]
+    return " ".join(f"{part[0].upper()}{part[1:]}." for part in parts)
 
 
 def _quoted(text: str) -> str:

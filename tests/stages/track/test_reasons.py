@@ -64,7 +64,7 @@ def test_kinds_are_what_their_names_say():
     assert reason(account_of([1.0, 2.0, 4.0], "attention_subject"), [1], layers, texts)["kind"] == "other"
     said = sentence({**override, "smallest_set": {"size": 2, "says": " Paris", "right": True}})
     for words in ("“Lyon” beat the right answer “Paris” by 4.0 logits", "the MLPs (100%)", "layers 3 to 4",
-                  "layer 5 overtook", "without 2 tracks the model begins with “Paris”, which is right"):  # fmt: skip
+                  "the MLPs overtook it at layer 5.", "Without 2 tracks the model begins with “Paris”, which is right"):  # fmt: skip
         assert words in said
 
 
@@ -73,8 +73,9 @@ def test_a_sentence_says_after_what_and_names_no_source_of_nothing():
     found["written"]["attention_bias"] = 1e-6
     said = sentence({**found, "position": 2, "after": " 19"})
     assert said.startswith(
-        "After “19”, “9” beat the right answer “8” by 4.0 logits, for which the MLPs (100%) spoke most"
+        "After “19”, “9” beat the right answer “8” by 4.0 logits. What spoke for it most: the MLPs (100%); half of its gain"
     )
+    assert "by 0.012 logits. " in sentence({**found, "difference": 0.0123})
     assert sentence({**found, "emitted": "\n"}).startswith("A line break beat the right answer")
 
 

@@ -123,11 +123,11 @@ function verdict(question, record, rivals, account) {
   const judged = question.label === 1 ? ["; right is ", h("b", { class: "right" }, question.gold)] : "";
   const said = [h("p", { class: "finding" }, `Asked “${question.question}”, the model said `, h("b", { class: "for" }, question.answer || "(nothing)"), ": ", outcome(question), judged, ".")];
   const found = account.length > 0 && decision(account);
-  if (found) {
-    const by = found.by && (found.always || record.reason ? null : [", where ", h("b", null, WRITER_WORDS[found.by]), ` wrote most of its lead over “${plain(rivals.opponentText)}”`]);
-    said.push(h("p", null, found.always ? `“${plain(rivals.saidText)}” leads the candidates in every layer.` : [`It was decided at layer ${found.layer} of ${account.at(-1).layer}: from there to the end “${plain(rivals.saidText)}” leads all candidates`, by, "."]));
-  } else if (account.length) said.push(h("p", null, `“${plain(rivals.saidText)}” does not lead the candidates at the last layer: the answer was given, not chosen by the model.`));
   if (record.reason) said.push(h("p", null, record.reason.sentence));
+  if (found) {
+    const by = found.by && (found.always || record.reason ? null : [", where ", h("b", null, WRITER_WORDS[found.by]), ` wrote most of its lead over “${plain(rivals.opponentText)}”`]), last = account.at(-1).layer;
+    said.push(h("p", null, found.always ? `“${plain(rivals.saidText)}” leads all candidates in every layer.` : [`“${plain(rivals.saidText)}” leads all candidates `, found.layer === last ? `only at the last layer, ${last}` : `from layer ${found.layer} to the last, ${last}`, by, "."]));
+  } else if (account.length) said.push(h("p", null, `“${plain(rivals.saidText)}” does not lead the candidates at the last layer: the answer was given, not chosen by the model.`));
   const scored = question.scored;
   if (scored?.unfamiliar) said.push(h("p", null, h("b", null, "The question is unlike all that the detector was fitted on"), `: its score counts for little. By its least likely token alone the answer is wrong with probability ${fixed(scored.baseline)}.`));
   else if (scored?.other_form) said.push(note("It is put in a form that the detector was not fitted on."));

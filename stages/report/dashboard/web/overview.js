@@ -16,7 +16,7 @@ function overviewPage(notice) {
     ...absentNote(),
     finding,
     found && section("Expected and found", table(["what", "wanted", "found", "", "note"],
-      found.expectations.map((each, i) => [each.metric, each.wanted, figure("final_report.json", `/expectations/${i}/found`), each.met === null ? "not measured" : each.met ? "✓\u00a0met" : "✗\u00a0not\u00a0met", each.note]),
+      found.expectations.map((each, i) => [each.metric, each.wanted, figure("final_report.json", `/expectations/${i}/found`, { digits: each.found.value < 10 ? 3 : 1 }), each.met === null ? "not measured" : each.met ? "✓\u00a0met" : "✗\u00a0not\u00a0met", each.note]),
       { caption: "Expected quality", numeric: [2] })),
     extentSection(),
     section("Stages", stageBars(), table(["stage", "units", "time", "processor time", "most memory", "GPU memory", "on disk", "finished"],

@@ -114,8 +114,8 @@ const edged = (rows) => [rows[0], ...rows, rows.at(-1)].map((row, i) => ({ ...ro
 function streams(frame, account, rivals) {
   const kinds = [["said", "for", rivals.saidText], ["right", "right", rivals.text(rivals.right)], ["rival", "against", rivals.text(rivals.rival)]].filter(([key]) => account.some((row) => row[key] !== null));
   const height = frame.labels ? 104 : 60;
-  frame.title("shares of the", frame.y + height / 2 - 4);
-  frame.title("contestants", frame.y + height / 2 + 12);
+  frame.title("shares among", frame.y + height / 2 - 4);
+  frame.title("these three", frame.y + height / 2 + 12);
   const most = account.map((row) => d3.max(kinds, ([key]) => row[key]));
   const shares = kinds.flatMap(([key, kind, text]) => edged(account.map((row, i) => ({ kind, text, share: row[key] === null ? 0 : Math.exp(row[key] - most[i]) }))));
   const stack = (more) => Plot.stackY({ offset: "normalize", order: null }, { x: "x", y: "share", z: "kind", ...more });
@@ -128,7 +128,7 @@ function streams(frame, account, rivals) {
 }
 
 function leaders(frame, account, rivals) {
-  frame.title("in the lead", frame.y + 13);
+  frame.title("first of all", frame.y + 13);
   panel(frame, 18, 8, [Plot.cell(account, { x: "layer", fill: (row) => ink(rivals.kindOf(rivals.leader(row.leader))), insetLeft: 0.5, insetRight: 0.5, rx: 2, title: (row) => `layer ${row.layer}: ${visible(rivals.text(rivals.leader(row.leader)))} leads` })]);
 }
 
