@@ -1,9 +1,10 @@
 """Anchored scores: the answer's standing in other contexts and a trained score, added with weights that nothing is fitted for.
 
-s = (1 − k) · (z(A) / 2 + w · z(b)) + k · z(b): A is the anchor, which no label was asked for, b a trained log-odds, z in means
-and spreads of training rows (of b by fits that had not seen them). Learnt weights alone lose on other data what fixed ones keep,
-and are better where much was learnt of the very relation. k is m / (m + 30) for m training answers of the question's relation
-(`known`); w is 1 where the answer is like what was fitted and falls with its distance from that (`Novelty`).
+s = v · ((1 − k) · (z(A) / 2 + w · z(b)) + k · z(b)) + (1 − v) · z(A): A is the anchor, which no label was asked for, b a trained
+log-odds, z in means and spreads of training rows (of b by fits that had not seen them). Learnt weights alone lose on other data what
+fixed ones keep, and are better where much was learnt of the very relation. k is m / (m + 30) for m training answers of the question's
+relation (`known`), v is n / (n + 50) for n training answers; w is 1 where the answer is like what was fitted and falls with its
+distance from that (`Novelty`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ WEIGHT = 0.5
 """Of the anchor in a relation of which nothing is known."""
 HALF = 30
 """Training answers of a relation that halve that."""
+FEW = 50
+"""Training answers of which as much is learnt as is known without them."""
 NEIGHBOURS = 10
 """The training answer whose distance counts: the so-many-th nearest one."""
 MOST_KEPT = 16_384
@@ -107,25 +110,38 @@ def known_inside(relations: Sequence[str], inner: Ints) -> Floats:
 
 @dataclass(frozen=True)
 class Anchored:
-    """Means and spreads of the two parts."""
+    """Means and spreads of the two parts, and how many answers the trained one was fitted to."""
 
     anchor_mean: float
     anchor_spread: float
     trained_mean: float
     trained_spread: float
+    fitted_to: int
+
+    def weights(
+        self, known: Floats | float, weight: Floats | float = 1.0
+    ) -> tuple[Floats | float, Floats | float]:
+        """Of anchor and trained score, both standardised. known: see `known`; weight: see `Novelty.weight`."""
+        learnt = self.fitted_to / (self.fitted_to + FEW)
+        return 1 - learnt + learnt * (1 - known) * WEIGHT, learnt * ((1 - known) * weight + known)
 
     def score(
         self, anchor: Floats, trained: Floats, known: Floats | float, weight: Floats | float = 1.0
     ) -> Floats:
-        """known: see `known`; weight: see `Novelty.weight`."""
+        """[n], of the same arguments."""
+        of_anchor, of_trained = self.weights(known, weight)
         a = (anchor - self.anchor_mean) / self.anchor_spread
         b = (trained - self.trained_mean) / self.trained_spread
-        return np.asarray((1 - known) * (WEIGHT * a + weight * b) + known * b)
+        return np.asarray(of_anchor * a + of_trained * b)
 
 
 def fit_anchored(anchor: Floats, held_out: Floats) -> Anchored:
     """Means and spreads by which anchor and trained score count alike. anchor: [n] of the training rows; held_out:
     [n] their trained scores by fits that had not seen them."""
     return Anchored(
-        float(anchor.mean()), float(anchor.std()) or 1.0, float(held_out.mean()), float(held_out.std()) or 1.0
+        float(anchor.mean()),
+        float(anchor.std()) or 1.0,
+        float(held_out.mean()),
+        float(held_out.std()) or 1.0,
+        len(anchor),
     )

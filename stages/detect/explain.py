@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ghosttrack.common.maths.calibration import fit_platt
-from ghosttrack.stages.detect.anchored import MOST_KEPT, WEIGHT, evenly, fit_anchored
+from ghosttrack.stages.detect.anchored import MOST_KEPT, evenly, fit_anchored
 from ghosttrack.stages.detect.crossval import Side, fit_additive
 from ghosttrack.stages.detect.features.contexts import ANCHOR
 from ghosttrack.stages.detect.models import Additive
@@ -68,15 +68,15 @@ def _anchored(side: Side, additive: Additive, held_out: Floats, at: int) -> Addi
     anchor = side.train.column(ANCHOR)
     joint = fit_anchored(anchor, held_out)
     known = float(side.known.mean())
-    usual = WEIGHT * (1 - known)
+    of_anchor, of_trained = joint.weights(known)
     platt = fit_platt(joint.score(anchor, held_out, known), side.labels)
     slope = platt.slope / platt.scale
-    share = slope / joint.trained_spread
+    share = slope * of_trained / joint.trained_spread
     weights = additive.weights * share
     intercept = share * (additive.intercept - joint.trained_mean) + platt.offset - slope * platt.centre
     if rate := float(additive.rate[at]):  # the anchor, standardised as its column is
-        weights[at] += slope * usual / (joint.anchor_spread * rate)
-        intercept += slope * usual * (float(additive.mean[at]) - joint.anchor_mean) / joint.anchor_spread
+        weights[at] += slope * of_anchor / (joint.anchor_spread * rate)
+        intercept += slope * of_anchor * (float(additive.mean[at]) - joint.anchor_mean) / joint.anchor_spread
     return dataclasses.replace(additive, weights=weights, intercept=intercept)
 
 
