@@ -68,7 +68,7 @@ def _anchored(side: Side, additive: Additive, held_out: Floats, at: int) -> Addi
     anchor = side.train.column(ANCHOR)
     joint = fit_anchored(anchor, held_out)
     known = float(side.known.mean())
-    of_anchor, of_trained = joint.weights(known)
+    of_anchor, of_trained = map(float, joint.weights(known))
     platt = fit_platt(joint.score(anchor, held_out, known), side.labels)
     slope = platt.slope / platt.scale
     share = slope * of_trained / joint.trained_spread
