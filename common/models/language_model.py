@@ -23,6 +23,7 @@ from ghosttrack.common.errors import ModelMismatchError, ModelSourceError
 from ghosttrack.common.models.branching import branches_right
 from ghosttrack.common.models.going_on import goes_on_right
 from ghosttrack.common.models.placing import load_placed
+from ghosttrack.common.models.sizes import context_of
 from ghosttrack.common.models.structure import acting, close, find_structure, first_of, head_of, probe_tokens
 
 
@@ -93,7 +94,7 @@ class LanguageModel:
     @property
     def longest(self) -> int | None:
         """Tokens that the model sees at most; None: its configuration names no bound."""
-        return getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return context_of(self.model.config)
 
     def end_tokens(self) -> tuple[list[int], list[int | str]]:
         """The tokens that end a text: of tokenizer, config and generation config. Also those that do not exist."""

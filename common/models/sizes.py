@@ -51,6 +51,22 @@ class Sizes:
     """Tokens that have an embedding."""
 
 
+def context_of(config: Any) -> int | None:
+    """Tokens of a text that a model sees at most, by its configuration in transformers; None: it names no bound.
+
+    Positions of the kind "longrope" have other frequencies in a text beyond the original length, and in all texts that are read
+    beside it; so texts end there.
+    """
+    text = config.get_text_config()
+    rotary = getattr(text, "rope_parameters", None) or {}
+    bounds = [
+        one["original_max_position_embeddings"]
+        for one in (rotary, *rotary.values())
+        if isinstance(one, dict) and one.get("rope_type") == "longrope"
+    ]
+    return min([*bounds, *filter(None, [_first(vars(text), CONTEXTS)])], default=None)
+
+
 MINIATURE_SIZES = Sizes(d_model=64, n_layers=4, architecture="llama")
 
 
@@ -201,9 +217,12 @@ def _by_transformers(source: str, folder: Path) -> tuple[int, int]:
 
 
 def _weights(folder: Path) -> int | None:
-    """Numbers in a folder's safetensors, from their headers; None where there are none."""
-    total = 0
-    for path in folder.glob("*.safetensors"):
+    """Numbers in the safetensors that are loaded, from their headers; None where there are none."""
+    total, index = 0, folder / "model.safetensors.index.json"
+    names = {"model.safetensors"}  # of others beside them, such as consolidated.safetensors, nothing is read
+    if index.is_file():
+        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+    for path in (folder / name for name in names if (folder / name).is_file()):
         with path.open("rb") as file:
             try:
                 [length] = struct.unpack("<Q", file.read(8))

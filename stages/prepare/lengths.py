@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from ghosttrack.common.engine.storage_errors import storage_error
 from ghosttrack.common.errors import DataError, ModelSourceError
 from ghosttrack.common.models.prompts import encode, encode_answer
+from ghosttrack.common.models.sizes import context_of
 from ghosttrack.stages.prepare.prompts import QuestionLine
 
 TOO_LONG, UNKNOWN = "longer than the context", "not given back by the tokenizer"
@@ -36,7 +37,7 @@ def reader_of(source: str | Path, **arguments: Any) -> TokenReader:
         raise ModelSourceError(
             f"{source} is not a usable snapshot: {' '.join(str(error).split())}"
         ) from error
-    return TokenReader(tokenizer, getattr(config.get_text_config(), "max_position_embeddings", None))
+    return TokenReader(tokenizer, context_of(config))
 
 
 def lengths(reader: TokenReader, questions: Sequence[QuestionLine]) -> list[int]:

@@ -96,6 +96,10 @@ def prepare_model(job: Job) -> dict[str, Any]:
             "prompts are left open, against the tokenizer, which closes every text: the loss on what follows is "
             f"{beginning['loss_closed']} nats a token behind its closing tokens and {beginning['loss_open']} without them"
         )
+    if others := snapshot.not_applied(model):
+        job.log.warning(
+            f"answers are the model's likeliest tokens: {first_of(others)} of its generation_config.json is not applied"
+        )
     snapshot.save(model, tokenizer, job.output(CONFIG.name).parent)
     config: Any = model.config
     if commit := getattr(config, "_commit_hash", None):

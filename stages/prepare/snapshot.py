@@ -34,6 +34,10 @@ PADDING, MOST_PADDING = 0.1, 1024
 as that number and up to half of theirs."""
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
+OTHER_TOKENS = (
+    "repetition_penalty", "no_repeat_ngram_size", "bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "sequence_bias",
+    "forced_bos_token_id", "forced_eos_token_id", "min_length", "min_new_tokens", "num_beams", "guidance_scale", "stop_strings",
+)  # fmt: skip
 CONSTANTS = (".masked_bias", ".inv_freq")
 """Ends of names that older checkpoints have for what is no weight: a mask's fill value, the rotary frequencies."""
 
@@ -208,6 +212,14 @@ def _refuse_odd_generation(source: str) -> None:
         raise ModelSourceError(
             f"model.base_model = {source!r}: its generation_config.json cannot be read ({in_short(error)}); correct it, or take it away"
         ) from error
+
+
+def not_applied(model: PreTrainedModel) -> list[str]:
+    """What of a model's generation configuration would choose other tokens than the likeliest, or end elsewhere than at its end tokens."""
+    settings = model.generation_config
+    return [
+        f"{name} = {value!r}" for name in OTHER_TOKENS if (value := getattr(settings, name, None)) not in (None, False, 0, 1, [])
+    ]  # fmt: skip
 
 
 def _wrong_weights(model: nn.Module, loading: Mapping[str, Any]) -> str | None:

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -16,7 +17,8 @@ import transformers
 
 from ghosttrack.common.errors import ModelSourceError, StorageError
 from ghosttrack.common.models import gguf_header
-from ghosttrack.common.models.sizes import sizes_of
+from ghosttrack.common.models.sizes import context_of, sizes_of
+from tests.tiny_models import FAMILIES, random_model
 
 CONFIGS = ["BloomConfig", "FalconConfig", "GPT2Config", "GPTJConfig", "GPTNeoConfig", "GPTNeoXConfig", "Gemma3Config",
            "LlamaConfig", "MixtralConfig", "MptConfig", "OPTConfig", "Olmo2Config", "Qwen3Config", "StableLmConfig"]  # fmt: skip
@@ -42,6 +44,38 @@ def test_weights_are_counted_and_a_template_is_seen(tmp_path: Path) -> None:
     assert not sizes.chat
     (tmp_path / "chat_template.jinja").write_text("{{ messages }}")
     assert sizes_of(str(tmp_path)).chat
+
+
+def test_weights_that_are_not_loaded_do_not_count(tmp_path: Path) -> None:
+    """As in folders of Mistral's, which hold their weights twice."""
+    model = random_model("llama")
+    model.save_pretrained(tmp_path, max_shard_size="20KB")
+    shards = list(tmp_path.glob("model-*.safetensors"))
+    assert len(shards) > 2
+    shutil.copy(shards[0], tmp_path / "consolidated.safetensors")
+    assert sizes_of(str(tmp_path)).parameters == sum(weight.numel() for weight in model.parameters())
+
+
+LONG = {
+    "rope_type": "longrope", "rope_theta": 1e4, "short_factor": [1.0] * 4, "long_factor": [4.0] * 4, "factor": 4.0,
+    "original_max_position_embeddings": 32,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "context"),
+    [
+        ("llama", {}, 128), ("mpt", {}, 128), ("gpt2", {}, 128), ("bloom", {}, None),
+        ("llama", {"rope_parameters": LONG}, 32),
+        ("phi3", {"rope_parameters": LONG, "original_max_position_embeddings": 32}, 32),
+        ("llama", {"rope_parameters": {**LONG, "rope_type": "yarn"}}, 128),
+    ],
+)  # fmt: skip
+def test_a_context_ends_where_other_texts_of_a_batch_would_be_read_otherwise(
+    family: str, changes: dict[str, object], context: int | None
+) -> None:
+    name, settings = FAMILIES[family]
+    assert context_of(getattr(transformers, f"{name}Config")(**settings, **changes)) == context
 
 
 def write_gguf(path: Path, architecture: str = "llama") -> None:

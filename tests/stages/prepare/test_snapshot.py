@@ -285,3 +285,13 @@ def test_a_generation_configuration_that_is_none_is_named_and_not_left_out(tmp_p
     ) as error:
         snapshot.load_source(str(folder))
     assert "\n" not in str(error.value)
+
+
+def test_settings_that_choose_other_tokens_are_told() -> None:
+    model = random_model("llama")
+    assert model.generation_config is not None
+    assert snapshot.not_applied(model) == []
+    model.generation_config.update(
+        repetition_penalty=1.05, temperature=0.7, top_p=0.8, num_beams=1, stop_strings=["###"]
+    )
+    assert snapshot.not_applied(model) == ["repetition_penalty = 1.05", "stop_strings = ['###']"]
