@@ -214,7 +214,7 @@ def test_an_unanswerable_question_of_an_article_loses_no_other(tmp_path: Path) -
         for n in range(3)
     ]
     article = {"title": "Norway", "paragraphs": [{"context": "Oslo is the capital.", "qas": asked}]}
-    rows = rows_of(tmp_path, {"version": "v2.0", "data": [article]})
+    rows = rows_of(tmp_path, article)
     assert [fact.given.id for fact in rows.facts] == ["1", "2"]
     assert [(row["id"], row["reason"]) for row in rows.left_out] == [("0", "no answer")]
 
