@@ -31,9 +31,9 @@ function findingTable(found) {
     const i = found.splits.findIndex((each) => each.split === name), split = found.splits[i], compared = split?.comparisons ?? [];
     const k = compared.findIndex((each) => each.about === "detector" && each.method === found.detector && each.metric === metric);
     const of = (method) => figure("final_report.json", `/splits/${i}/methods/${split.methods.findIndex((each) => each.name === method)}/figures/${metric}`);
-    return k < 0 ? [] : [[words, of(found.detector), of(compared[k].against), methodTitle(found, compared[k].against), figure("final_report.json", `/splits/${i}/comparisons/${k}/difference`, { signed: true }), compared[k].verdict]];
+    return k < 0 ? [] : [[words, of(found.detector), of(compared[k].against), figure("final_report.json", `/splits/${i}/comparisons/${k}/difference`, { signed: true }), compared[k].verdict, h("span", { class: "name" }, methodTitle(found, compared[k].against))]];
   });
-  return rows.length > 0 && table(["AUROC", "detector", "best single method without tracks", "which is", "difference", "so the detector is"], rows, { caption: "The finding in figures", numeric: [1, 2, 4] });
+  return rows.length > 0 && table(["AUROC", "detector", "best without tracks", "difference", "the detector is", "the best without tracks is"], rows, { caption: "The finding in figures", numeric: [1, 2, 3] });
 }
 
 // Every token of answers whose spans are labelled: each figure of token_metrics.json is a value with its interval.

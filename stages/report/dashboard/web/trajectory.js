@@ -71,7 +71,7 @@ function decision(account) {
 function trajectory({ nodes, account, lens, rivals, named, width, name, labels = true }) {
   const all = [...new Set([...account, ...lens, ...nodes].map((row) => row.layer))].sort((a, b) => a - b);
   const { lanes, strongest, loudest } = nodes.length ? lanesOf(nodes) : { lanes: [], strongest: 1, loudest: 1 };
-  const narrow = width < 640, left = labels ? (narrow ? 116 : 176) : 58, right = labels ? (narrow ? 66 : 84) : 14, begin = d3.scaleBand(all, [left, width - right]), step = begin.bandwidth();
+  const narrow = width < 640, left = labels ? (narrow ? 128 : 176) : 58, right = labels ? (narrow ? 66 : 84) : 14, begin = d3.scaleBand(all, [left, width - right]), step = begin.bandwidth();
   const frame = { all, left, right, width, step, labels, narrow, parts: [], y: 8, px: (layer) => begin(layer) + step / 2 };
   frame.title = (text, where) => labels && frame.parts.push(s("text", { class: "label", x: left - 8, y: where, "text-anchor": "end" }, text));
   const top = frame.y, parts = frame.parts;
