@@ -425,13 +425,13 @@ def test_next_stays_within_the_list_and_back_leads_to_where_one_was(page: Chromi
     page.wait("document.querySelector('table.questions') !== null && window.scrollY === 120")
     page.go("#/questions")
     page.run(
-        "[...document.querySelectorAll('th button')].find(e => e.textContent === 'right answer').click()"
+        "[...document.querySelectorAll('th button')].find(e => e.textContent === 'a right answer').click()"
     )
     golds = page.run(
         "[...document.querySelectorAll('table.questions tbody tr')].map(e => e.cells[2].textContent)"
     )
     assert golds == sorted(golds)
-    assert page.run("document.querySelector('th[aria-sort=ascending]').textContent") == "right answer"
+    assert page.run("document.querySelector('th[aria-sort=ascending]').textContent") == "a right answer"
     assert "order=gold" in page.run("location.hash")
 
 

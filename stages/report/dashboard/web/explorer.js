@@ -63,7 +63,7 @@ async function questionsPage(query) {
   };
   const choose = (key, name, options) => h("label", null, name, h("select", { id: `choose-${key}`, onchange: (event) => { state[key] = event.target.value; update(); } },
     options.map(([value, text]) => h("option", { value, selected: value === state[key] }, text))));
-  const heads = [["question", "question"], ["answer", "the model’s answer"], ["gold", "right answer"], ["outcome", "it was"], ["low", "probability of being wrong"], ["relation", "relation"]].map(([order, name], i) =>
+  const heads = [["question", "question"], ["answer", "the model’s answer"], ["gold", "a right answer"], ["outcome", "it was"], ["low", "probability of being wrong"], ["relation", "relation"]].map(([order, name], i) =>
     h("th", { scope: "col", class: i === 4 ? "right" : null, "data-order": order }, h("button", { type: "button", class: "sort", onclick: () => { state.order = state.order === order ? `-${order}` : order; update(); } }, name)));
   let waiting;
   more.addEventListener("click", () => draw());
@@ -120,7 +120,7 @@ async function questionPage(id, query) {
 
 // Asked, said, right; when it was decided and by what; how sure the detector is.
 function verdict(question, record, rivals, account) {
-  const judged = question.label === 1 ? ["; right is ", h("b", { class: "right" }, question.gold)] : "";
+  const judged = question.label === 1 ? ["; a right answer is ", h("b", { class: "right" }, question.gold)] : "";
   const said = [h("p", { class: "finding" }, `Asked “${question.question}”, the model said `, h("b", { class: "for" }, question.answer || "(nothing)"), ": ", outcome(question), judged, ".")];
   const found = account.length > 0 && decision(account);
   if (record.reason) said.push(h("p", null, record.reason.sentence));

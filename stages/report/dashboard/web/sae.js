@@ -46,6 +46,6 @@ function saeCard(quality, layer) {
       pair >= 0 && card("cosine with the next layer's", figure("sae_quality.json", `/identity/adjacent/${pair}/cosine`), "decoder directions of the same number")),
     h("div", { class: "charts" },
       each.l0_histogram && bars({ title: "Active latents of a token", values: each.l0_histogram.counts, label: (k) => fixed(each.l0_histogram.edges[k], 0), xLabel: "active latents", yLabel: "tokens" }),
-      each.firing_rate_histogram && bars({ title: "How often latents fire", values: each.firing_rate_histogram.counts, label: (k) => `10^${fixed(each.firing_rate_histogram.log10_edges[k], 1)}`, xLabel: "share of tokens", yLabel: "latents" })),
+      each.firing_rate_histogram && bars({ title: "How often latents fire", values: each.firing_rate_histogram.counts, label: (k) => `${Number((100 * 10 ** each.firing_rate_histogram.log10_edges[k]).toPrecision(2))}%`, xLabel: "share of tokens", yLabel: "latents" })),
     each.l0_quantiles && note(`Active latents at the quantiles of tokens: ${Object.entries(each.l0_quantiles).map(([q, value]) => `${share(Number(q), 0)}: ${fixed(value, 0)}`).join(", ")}.`))];
 }
