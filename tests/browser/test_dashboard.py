@@ -205,7 +205,7 @@ def test_the_tables_of_a_question_are_those_of_the_files(page: Chromium, made_up
 
 def test_the_numbers_of_a_latent_are_those_of_the_files(page: Chromium, made_up: Results) -> None:
     page.go(QUESTION)
-    target = page.run("document.querySelector('a[href^=\"#/latent\"]').getAttribute('href')")
+    target = page.run("document.querySelector('a[href^=\"#/latent/\"]').getAttribute('href')")
     layer, latent = map(int, target.split("/")[2:])
     page.go(target)
     own = (
@@ -316,7 +316,7 @@ def test_latents_are_found_by_label_and_layer(page: Chromium, made_up: Results) 
 
 def test_a_link_to_a_latent_leads_back_to_its_questions(page: Chromium) -> None:
     page.go(QUESTION)
-    target = page.run("document.querySelector('a[href^=\"#/latent\"]').getAttribute('href')")
+    target = page.run("document.querySelector('a[href^=\"#/latent/\"]').getAttribute('href')")
     page.go(target)
     text = page.text()
     for heading in ("Promotes", "Suppresses", "Where it is most active in the corpus", "Neighbours"):
@@ -691,7 +691,7 @@ def test_texts_have_contrast_in_light_and_dark_on_every_page(page: Chromium, sys
     page.theme(system_is_dark)
     try:
         page.go(QUESTION)
-        latent = page.run("document.querySelector('a[href^=\"#/latent\"]').getAttribute('href')")
+        latent = page.run("document.querySelector('a[href^=\"#/latent/\"]').getAttribute('href')")
         grounds = set()
         for dark in (
             system_is_dark,
