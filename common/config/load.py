@@ -28,6 +28,8 @@ COLUMNS = "data.columns."
 """Below it every key is one of our fields."""
 STUB = "-stub"
 """What the name of a configuration's stub ends in."""
+LONGEST = 1 << 24
+"""Bytes of a file."""
 CONFIG_FOLDER = package_folder("config")
 
 ENVIRONMENT_KEYS = {
@@ -185,6 +187,10 @@ def _find(name_or_path: str, folder: str) -> Path:
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
+        if path.stat().st_size > LONGEST:
+            raise ConfigError(
+                f"{path} is longer than any configuration, {LONGEST} bytes; is it the file that was meant?"
+            )
         data = parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from error

@@ -6,23 +6,33 @@ GHOSTTRACK_STOP_FILE names it; GHOSTTRACK_DEADLINE is the end of the job in epoc
 GHOSTTRACK_GRACE how many seconds before it a stage should stop by itself.
 """
 
+import contextlib
+import math
 import os
 import time
 from pathlib import Path
 
-from ghosttrack.common.errors import StopRequested
+from ghosttrack.common.errors import ConfigError, StopRequested
 
 DEFAULT_GRACE = 60.0
 
 
 def requested() -> bool:
-    """Cheap enough to be asked at every step of a loop."""
+    """Cheap enough to be asked at every step of a loop. Raises ConfigError for times that are none."""
     file = os.environ.get("GHOSTTRACK_STOP_FILE")
     if file and Path(file).exists():
         return True
-    deadline = os.environ.get("GHOSTTRACK_DEADLINE")
-    grace = float(os.environ.get("GHOSTTRACK_GRACE") or DEFAULT_GRACE)
-    return bool(deadline) and time.time() > float(deadline or 0) - grace
+    return time.time() > _seconds("GHOSTTRACK_DEADLINE", math.inf) - _seconds(
+        "GHOSTTRACK_GRACE", DEFAULT_GRACE
+    )
+
+
+def _seconds(variable: str, otherwise: float) -> float:
+    text = os.environ.get(variable) or str(otherwise)
+    with contextlib.suppress(ValueError):
+        if not math.isnan(seconds := float(text)):
+            return seconds
+    raise ConfigError(f"the environment variable {variable} is {text!r}; give it seconds, or none")
 
 
 def check() -> None:

@@ -17,7 +17,7 @@ from ghosttrack.common.config.cluster import ClusterProfile
 from ghosttrack.common.config.load import known_keys, load_config
 from ghosttrack.common.config.yaml_text import parse_yaml
 from ghosttrack.common.engine.contract import Unit
-from ghosttrack.common.errors import GhostTrackError
+from ghosttrack.common.errors import ConfigError, GhostTrackError
 from ghosttrack.orchestrate.chain import Link, Task
 from ghosttrack.orchestrate.plan import PlannedUnit
 from ghosttrack.orchestrate.slurm.script import Setting, render, render_medic, render_whole
@@ -56,6 +56,15 @@ def test_every_key_takes_every_hostile_value(small: Path, tally: Tally) -> None:
     for key in KNOWN:
         for value in HOSTILE if WHOLE else chance.sample(HOSTILE, 5):
             tally("configuration: hostile value of a key", is_refused_or_taken(small, f"{key}={value}"))
+
+
+def test_what_is_far_too_long_for_a_configuration_is_not_read(small: Path) -> None:
+    long = small.with_name("long.yaml")
+    with long.open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ConfigError, match="longer than any configuration"):
+        load_config(str(long))
+    long.unlink()
 
 
 VALUES = st.recursive(

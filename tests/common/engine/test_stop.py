@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ghosttrack.common.engine import stop
-from ghosttrack.common.errors import StopRequested
+from ghosttrack.common.errors import ConfigError, StopRequested
 
 VARIABLES = ("GHOSTTRACK_STOP_FILE", "GHOSTTRACK_DEADLINE", "GHOSTTRACK_GRACE")
 
@@ -43,3 +43,12 @@ def test_a_deadline_counts_from_its_grace_on(
     if grace is not None:
         monkeypatch.setenv("GHOSTTRACK_GRACE", str(grace))
     assert stop.requested() is stops
+
+
+@pytest.mark.parametrize("variable", ["GHOSTTRACK_DEADLINE", "GHOSTTRACK_GRACE"])
+@pytest.mark.parametrize("text", ["soon", "nan", "1:00", "\udcff"])
+def test_a_time_that_is_none_is_told(monkeypatch: pytest.MonkeyPatch, variable: str, text: str) -> None:
+    monkeypatch.setenv("GHOSTTRACK_DEADLINE", str(time.time() + 1000))
+    monkeypatch.setenv(variable, text)
+    with pytest.raises(ConfigError, match=variable):
+        stop.requested()
