@@ -60,6 +60,11 @@ def target_of(path: Path) -> str | None:
         raise
 
 
+def leads_out(path: Path, folder: Path) -> bool:
+    """Whether a path in a folder is, by links on the way, elsewhere: who can write there must not choose what is removed."""
+    return not path.resolve().is_relative_to(folder.resolve())
+
+
 def remove_folder(path: Path) -> None:
     """Remove a folder and all in it, whoever removes some of it meanwhile. Raises OSError for what cannot be removed."""
     while path.exists():

@@ -1,7 +1,7 @@
 """How a stage is started in its Apptainer image: shut off from the machine but for what it reads and writes.
 
-The root folder is bound read-only; what a stage writes lies under it and is bound on top: the store, the run's logs and the
-public folders of the stage. In the store what is not its units' own is read-only again (`Store.bound`); staging, results and
+The root folder is bound read-only; what a stage writes lies under it and is bound on top: the store, the stage's log and its
+public folders. In the store what is not its units' own is read-only again (`Store.bound`); staging, results and
 pointers are one mount, since publishing is a rename. docs/RELIABILITY.md has the table of what can be written, and why.
 """
 
@@ -91,7 +91,7 @@ def bind_option(path: str, mode: str) -> list[str]:
 
 
 def binds(request: Request, stage: str, units: Sequence[str] = ()) -> dict[str, str]:
-    """Path to `ro` or `rw`, in the order in which they are mounted; the folders are made. Paths are the same inside.
+    """Path to `ro` or `rw`, in the order in which they are mounted; what is not there is made. Paths are the same inside.
 
     units: that the container does; all of the stage when empty.
     """
@@ -104,7 +104,8 @@ def binds(request: Request, stage: str, units: Sequence[str] = ()) -> dict[str, 
     chosen: dict[Path, str] = {Path.cwd(): "ro", root: "ro"}
     for source in sources(request):
         chosen.setdefault(source, "ro")
-    writable = [request.logs.resolve(), *sorted(public)]
+    log = request.log_of(stage)
+    writable = [log, *sorted(public)]
     if request.contract_of(stage).network:
         writable += map(Path, hub_variables().values())
     for folder in writable:
@@ -114,9 +115,10 @@ def binds(request: Request, stage: str, units: Sequence[str] = ()) -> dict[str, 
         for path, mode in store.bound(request.config.name, stage, names, other_stages).items()
     }
     with storage_errors(root):
-        for folder in chosen:
-            if not folder.exists():
-                folder.mkdir(parents=True)
+        for path in chosen:
+            if not path.exists():
+                (path.parent if path == log else path).mkdir(parents=True, exist_ok=True)
+        log.touch()
     return {str(path): mode for path, mode in chosen.items()}
 
 

@@ -117,6 +117,10 @@ class Request:
         """Folder of the logs: a JSON lines file and a raw output file a stage."""
         return self.folder / "logs"
 
+    def log_of(self, stage: str) -> Path:
+        """The structured log that a stage's processes write."""
+        return self.logs.resolve() / f"{stage}.jsonl"
+
     def plan(self) -> Plan:
         """The state of things now."""
         folder = Path(self.profile.images)
@@ -142,7 +146,7 @@ class Request:
 
     def stage_arguments(self, stage: str, units: Sequence[str] = ()) -> list[str]:
         """What a stage is called with, whichever way it is started. units: only these; all when empty."""
-        arguments = [*self.options, *self._sizes(), "--log-file", str(self.logs.resolve() / f"{stage}.jsonl")]
+        arguments = [*self.options, *self._sizes(), "--log-file", str(self.log_of(stage))]
         if self.strict_code:
             arguments.append("--strict-code")
         if (processes := self.processes_of(stage)) > 1:

@@ -35,6 +35,10 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL, errno.EB
 """What `flock` says where there is no such thing."""
 
 
+_mine: dict[Path, int] = {}
+"""Claims that this process holds, and their descriptors."""
+
+
 class Holder(BaseModel):
     """Who made a claim."""
 
@@ -63,6 +67,7 @@ def held(path: Path, label: str, temporary: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         while (lock := _create(path, temporary)) is None:
             _break_dead(path, label, temporary)
+    _mine[path] = lock
     stop = threading.Event()
 
     def beat() -> None:
@@ -75,9 +80,24 @@ def held(path: Path, label: str, temporary: Path) -> Iterator[None]:
         yield
     finally:
         stop.set()
+        _mine.pop(path, None)
         with contextlib.suppress(OSError):
-            path.unlink()
+            if _is(lock, path):
+                path.unlink()
         os.close(lock)
+
+
+def lost(path: Path) -> bool:
+    """Whether somebody has taken a claim of this process, which gave no sign of life for too long (it was stopped, say)."""
+    lock = _mine.get(path)
+    try:
+        return lock is not None and not _is(lock, path)
+    except FileNotFoundError:
+        return True
+
+
+def _is(lock: int, path: Path) -> bool:
+    return os.path.samestat(os.fstat(lock), path.stat())
 
 
 def holder_of(path: Path) -> Holder | None:

@@ -13,7 +13,8 @@ from ghosttrack.common.engine.entry import Entry, open_entry
 from ghosttrack.common.engine.layout import MANIFEST, RELEASED, Layout
 from ghosttrack.common.engine.manifest import Manifest, digest_line
 from ghosttrack.common.engine.storage_errors import storage_errors
-from ghosttrack.common.files import fsync, make_folder
+from ghosttrack.common.errors import StorageError
+from ghosttrack.common.files import fsync, leads_out, make_folder
 
 
 def prepare_staging(layout: Layout, unit: Unit, key: str) -> Path:
@@ -25,6 +26,10 @@ def prepare_staging(layout: Layout, unit: Unit, key: str) -> Path:
     path = layout.staging(unit) / key
     out = path / "out"
     with storage_errors(path):
+        if leads_out(out, layout.folder):
+            raise StorageError(
+                f"a link on the way to {out} leads out of the store; remove it, then run again"
+            )
         atomic.sweep(layout.temporary)
         if not out.exists() or (unit.publishes_folder and not any(path.glob("steps/*.json"))):
             shutil.rmtree(path, ignore_errors=True)

@@ -19,8 +19,8 @@ from ghosttrack.common.engine.entry import Entry, broken_promise, open_entry
 from ghosttrack.common.engine.layout import OF_A_CONFIGURATION, RELEASED, WORK, Layout
 from ghosttrack.common.engine.manifest import Manifest
 from ghosttrack.common.engine.storage_errors import storage_errors
-from ghosttrack.common.errors import CorruptInputError, MissingInputError
-from ghosttrack.common.files import content_of, found, root_folder, target_of
+from ghosttrack.common.errors import BusyError, CorruptInputError, MissingInputError
+from ghosttrack.common.files import content_of, found, leads_out, root_folder, target_of
 
 __all__ = ["Entry", "Store", "storage_errors"]
 
@@ -163,7 +163,8 @@ class Store:
 
     def abandon(self, unit: Unit) -> None:
         """Forget work in progress: it may have been made from something that was damaged."""
-        shutil.rmtree(self.layout.staging(unit), ignore_errors=True)
+        for path in self._own([self.layout.staging(unit)]):
+            shutil.rmtree(path, ignore_errors=True)
 
     @contextlib.contextmanager
     def claim(self, unit: Unit) -> Iterator[None]:
@@ -173,7 +174,13 @@ class Store:
             yield
 
     def publish(self, unit: Unit, key: str, manifest: Manifest) -> Entry:
-        """Make the staged output files the unit's result. The pointer's rename is the commit."""
+        """Make the staged output files the unit's result. The pointer's rename is the commit. Raises BusyError for who has lost
+        the claim meanwhile: another one works in the same folder."""
+        if claims.lost(self.layout.claim(unit)):
+            raise BusyError(
+                f"{unit.config_name}: {unit.label} was taken over by another process, since this one gave no sign of life for "
+                f"{claims.CLAIM_EXPIRES:.0f} s; nothing is published here, the other one does it"
+            )
         return publishing.publish(self.layout, unit, key, manifest)
 
     def point(self, unit: Unit, key: str) -> None:
@@ -231,19 +238,23 @@ class Store:
 
     def abandoned(self, unit: Unit) -> list[Path]:
         """Folders of work on a unit under any key."""
-        return [path for path in found(self.layout.staging(unit), "*") if path.is_dir()]
+        return [path for path in self._own(found(self.layout.staging(unit), "*")) if path.is_dir()]
 
     def set_aside(self) -> list[Path]:
         """Folders of results that were found damaged."""
-        return [path for path in found(self.layout.folder, "*/*.corrupt-*") if path.is_dir()]
+        return [path for path in self._own(found(self.layout.folder, "*/*.corrupt-*")) if path.is_dir()]
 
     def folders_of(self, name: str) -> list[Path]:
         """The folders that a configuration alone has in the store."""
-        return [self.layout.folder / kind / name for kind in OF_A_CONFIGURATION]
+        return self._own(self.layout.folder / kind / name for kind in OF_A_CONFIGURATION)
 
     def results(self) -> list[Path]:
         """Folders of all results."""
-        return [path for path in found(self.layout.folder, "*/*") if path.parent.name not in WORK]
+        return [path for path in self._own(found(self.layout.folder, "*/*")) if path.parent.name not in WORK]
+
+    def _own(self, paths: Iterable[Path]) -> list[Path]:
+        """Those that are in the store, which others may write: by a link something else would be removed."""
+        return [path for path in paths if not leads_out(path, self.layout.folder)]
 
     def pointed_to(self) -> set[Path]:
         """Folders of the results that count now, of whichever configuration."""

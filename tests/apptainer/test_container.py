@@ -69,7 +69,7 @@ def test_a_stage_cannot_touch_what_others_have_published(
     for path in (
         root / ".store/source/kept", root / ".store/sink/new", root / "data/new", root / "new", two / "new",
         root / ".store/current/small/source/new", root / ".store/claims/small/sink/new", root / ".store/verified/source/new",
-        root / "runs/small/new",
+        root / "runs/small/new", root / "runs/small/logs/new",
     ):  # fmt: skip
         path.parent.mkdir(parents=True, exist_ok=True)
         done = touch(path)
@@ -80,7 +80,6 @@ def test_a_stage_cannot_touch_what_others_have_published(
         root / ".store/layers",
         one,
         root / "models/checkpoints/small",
-        root / "runs/small/logs",
     ):
         path.mkdir(parents=True, exist_ok=True)
         done = touch(path / "new")

@@ -167,6 +167,25 @@ def test_a_file_system_without_locks(
         tally("claim: without a lock", True)
 
 
+def test_who_was_stopped_for_too_long_publishes_nothing_and_leaves_the_claim_of_the_next(
+    tmp_path: Path, tally: Tally
+) -> None:
+    """Where there are no locks: a machine that slept, a process that was stopped, and goes on when another is at work."""
+    store, unit = Store(str(tmp_path)), unit_of()
+    claim = store.layout.claim(unit)
+    with store.claim(unit):
+        claim.unlink()
+        claim.write_text(json.dumps({"host": "x", "pid": 1, "started": 1.0}))  # another one
+        with pytest.raises(BusyError, match="taken over"):
+            publish(store, unit, "one")
+    assert claim.exists()
+    claim.unlink()
+    with store.claim(unit):
+        publish(store, unit, "one")
+    assert not claim.exists()
+    tally("claim: lost while stopped", True)
+
+
 def _race(root: str, start: Any, results: Any) -> None:
     start.wait()
     try:

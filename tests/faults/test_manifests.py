@@ -1,6 +1,8 @@
 """Manifests, claims and records that somebody else wrote: nothing leaves the store by them, and none is a traceback."""
 
+import contextlib
 import hashlib
+import itertools
 import json
 import os
 import random
@@ -12,11 +14,13 @@ from typing import Any
 
 import pytest
 
+from ghosttrack.common.engine.contract import load_contract
 from ghosttrack.common.engine.manifest import digest_line
 from ghosttrack.common.engine.staleness import state
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.errors import CorruptInputError, GhostTrackError
-from ghosttrack.orchestrate.gc import releasable, rubbish
+from ghosttrack.orchestrate.clean import clean
+from ghosttrack.orchestrate.gc import releasable, remove, rubbish
 from ghosttrack.orchestrate.status import stage_statuses
 from ghosttrack.orchestrate.usage import advice, disk_use
 from ghosttrack.orchestrate.verify import verify_units
@@ -156,6 +160,43 @@ def test_a_manifest_of_any_shape(finished: Pipeline, tally: Tally) -> None:
         finally:
             rewrite(entry.path, before)
         tally("manifest: hostile value", True)
+
+
+@pytest.mark.parametrize(
+    "place", ["stage", "staging", "staging/small", "staging/small/lower", "current", "attempts"]
+)
+def test_a_link_in_the_store_gives_nothing_outside_away(
+    finished: Pipeline, tmp_path: Path, place: str, tally: Tally
+) -> None:
+    """Who may write the store of several people puts a link there to somebody's folders, and waits until they clean."""
+    saved = shutil.copytree(finished.root, tmp_path / "saved", symlinks=True)
+    names = ("small", "lower", "layer_0", "all", "a" * 64, "a" * 64 + ".corrupt-1", "out")
+    precious = [
+        tmp_path.joinpath("home", *each, "kept")
+        for each in itertools.product(names, names, ("out", "layer_1"))
+    ]
+    for path in precious:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    link = finished.root / ".store" / place
+    shutil.rmtree(link, ignore_errors=True)
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(tmp_path / "home")
+    store = finished.store
+    try:
+        with contextlib.suppress(GhostTrackError):
+            for item in rubbish(store, finished.plan()):
+                remove(store, item)
+        for unit in finished.units:
+            store.abandon(unit)
+            with contextlib.suppress(GhostTrackError):
+                store.staging(unit, "a" * 64)
+        with contextlib.suppress(GhostTrackError):
+            clean(store, [load_contract(folder) for folder in finished.folders.values()], "small")
+        assert all(path.exists() for path in precious)
+        tally("link in the store that leads out", True)
+    finally:
+        finished.restore(saved)
 
 
 @pytest.mark.parametrize(
