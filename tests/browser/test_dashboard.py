@@ -662,6 +662,13 @@ def test_a_narrow_screen_needs_no_scrolling_sideways(page: Chromium) -> None:
         for fragment in EVERY_PAGE:
             page.go(fragment)
             assert page.run("document.documentElement.scrollWidth") <= 390, fragment
+        page.go(QUESTION + "?position=0")
+        left, right = page.run(
+            "(() => { const ends = [...document.querySelectorAll('svg.trajectory:not(.small), svg.trajectory:not(.small) text')]"
+            ".map(e => e.getBoundingClientRect()); return [Math.min(...ends.map(e => e.left)), Math.max(...ends.map(e => e.right))] })()"
+        )
+        assert left >= 0  # its rows' names, and its decision at the right
+        assert right <= 390
     finally:
         page.call(
             "Emulation.setDeviceMetricsOverride", width=1400, height=1000, deviceScaleFactor=1, mobile=False

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import pyarrow.compute as pc
 
+from ghosttrack.common.foreign import uncollected
 from ghosttrack.common.formats.latents import LATENTS
 from ghosttrack.common.formats.questions import NEW
 from ghosttrack.stages.report.dashboard import run_card
@@ -154,6 +155,7 @@ class Slices:
         """Of every latent its layer and number, three tokens that it promotes, and its label with its score."""
         return self._once("latents", self._read_latents)
 
+    @uncollected()
     def _read_latents(self) -> tuple[Any, ...]:
         if not self._results.has_table(LATENTS_UNIT, LATENTS):
             return (), (), [], []
