@@ -4,6 +4,7 @@
 """
 
 import os
+import re
 from pathlib import Path
 
 from ghosttrack.common.engine.contract import Unit
@@ -12,6 +13,8 @@ from ghosttrack.common.files import found, target_of
 MANIFEST = "manifest.json"
 RELEASED = "released.json"
 """In the folder of a result whose files were removed once nothing needed them; its manifest stays."""
+RESULT = re.compile(r"[0-9a-f]{64}(\.corrupt-\d+)?")
+"""The name of a result's folder: its key; it was set aside where it was found damaged."""
 OF_A_CONFIGURATION = ("current", "staging", "claims", "attempts")
 """Folders of the store that hold a folder of each configuration."""
 WORK = (*OF_A_CONFIGURATION, "verified", "temporary", "openings")

@@ -16,7 +16,7 @@ from typing import Any
 from ghosttrack.common.engine import atomic, claims, publishing, verification
 from ghosttrack.common.engine.contract import Unit
 from ghosttrack.common.engine.entry import Entry, broken_promise, open_entry
-from ghosttrack.common.engine.layout import OF_A_CONFIGURATION, RELEASED, WORK, Layout
+from ghosttrack.common.engine.layout import OF_A_CONFIGURATION, RELEASED, RESULT, WORK, Layout
 from ghosttrack.common.engine.manifest import Manifest
 from ghosttrack.common.engine.storage_errors import storage_errors
 from ghosttrack.common.errors import BusyError, CorruptInputError, MissingInputError
@@ -249,8 +249,9 @@ class Store:
         return self._own(self.layout.folder / kind / name for kind in OF_A_CONFIGURATION)
 
     def results(self) -> list[Path]:
-        """Folders of all results."""
-        return [path for path in self._own(found(self.layout.folder, "*/*")) if path.parent.name not in WORK]
+        """Folders of all results, and of nothing else that lies there, if `.store` itself is a link to somebody's folders."""
+        there = [path for path in self._own(found(self.layout.folder, "*/*")) if path.parent.name not in WORK]
+        return [path for path in there if RESULT.fullmatch(path.name)]
 
     def _own(self, paths: Iterable[Path]) -> list[Path]:
         """Those that are in the store, which others may write: by a link something else would be removed."""

@@ -170,7 +170,14 @@ def test_a_link_in_the_store_gives_nothing_outside_away(
 ) -> None:
     """Who may write the store of several people puts a link there to somebody's folders, and waits until they clean."""
     saved = shutil.copytree(finished.root, tmp_path / "saved", symlinks=True)
-    names = ("small", "lower", "layer_0", "all", "a" * 64, "a" * 64 + ".corrupt-1", "out")
+    names = (
+        "small",
+        "lower",
+        "layer_0",
+        "all",
+        "photos",
+        *(("a" * 64, "a" * 64 + ".corrupt-1", "out") if place else ()),
+    )
     precious = [
         tmp_path.joinpath("home", *each, "kept")
         for each in itertools.product(names, names, ("out", "layer_1"))
