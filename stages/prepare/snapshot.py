@@ -114,6 +114,7 @@ def _opened(source: str, revision: str | None) -> Iterator[_Opened]:
                 raise ModelSourceError(
                     f"model.base_model = {source!r} has no fast tokenizer; GhostTrack needs one"
                 )
+            tokenizer("größer 東京")  # one whose class is not its vocabulary's fails at what it does not know
             config = AutoConfig.from_pretrained(place, trust_remote_code=False, **arguments)
             file = _gguf_reader(source)
             if file is None:

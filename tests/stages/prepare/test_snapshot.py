@@ -22,7 +22,15 @@ from ghosttrack.common.errors import ModelMismatchError, ModelSourceError
 from ghosttrack.common.models.language_model import understand
 from ghosttrack.stages.prepare import snapshot
 from tests.tiny_gguf import save_tiny_gguf
-from tests.tiny_models import D_MODEL, FAMILIES, N_LAYERS, byte_tokenizer, random_model, save_random_model
+from tests.tiny_models import (
+    D_MODEL,
+    FAMILIES,
+    N_LAYERS,
+    bos_tokenizer,
+    byte_tokenizer,
+    random_model,
+    save_random_model,
+)
 
 
 def tiny_tokenizer(size: int = 20) -> Any:
@@ -295,3 +303,16 @@ def test_settings_that_choose_other_tokens_are_told() -> None:
         repetition_penalty=1.05, temperature=0.7, top_p=0.8, num_beams=1, stop_strings=["###"]
     )
     assert snapshot.not_applied(model) == ["repetition_penalty = 1.05", "stop_strings = ['###']"]
+
+
+def test_a_tokenizer_that_fails_at_what_it_does_not_know_is_told_when_it_is_loaded(tmp_path: Path) -> None:
+    folder = save_random_model(tmp_path / "model", "llama", bos_tokenizer)
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({**settings, "tokenizer_class": "GemmaTokenizer"})
+    )
+    with pytest.raises(
+        ModelSourceError, match=r"<unk>.*not found in the vocabulary; fetch it again, whole"
+    ) as error:
+        snapshot.load_source(str(folder))
+    assert "\n" not in str(error.value)
