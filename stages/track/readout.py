@@ -15,8 +15,8 @@ from torch import Tensor
 from ghosttrack.common.models.language_model import LanguageModel
 from ghosttrack.common.models.linear_norm import LinearNorm
 
-DIRECTIONS_AT_A_TIME = 64
-"""Directions whose effects on all tokens are made at a time."""
+DIRECTIONS_AT_A_TIME, TOKENS_AT_A_TIME = 1024, 2048
+"""Effects that are made at a time: with few directions the tokens' rows wait for memory."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,15 @@ class ReadOut:
         raised: tuple[list[list[str]], list[list[float]]] = ([], [])
         lowered: tuple[list[list[str]], list[list[float]]] = ([], [])
         for part in directions.split(DIRECTIONS_AT_A_TIME):
-            effect = part @ self.weight[: len(pieces)].T
-            for kept, largest in ((raised, True), (lowered, False)):
-                values, best = effect.topk(count, dim=1, largest=largest)
-                kept[0].extend([pieces[token] for token in row] for row in best.tolist())
+            found: tuple[list[tuple[Tensor, Tensor]], list[tuple[Tensor, Tensor]]] = ([], [])
+            for start in range(0, len(pieces), TOKENS_AT_A_TIME):
+                effect = part @ self.weight[start : min(start + TOKENS_AT_A_TIME, len(pieces))].T
+                for best, largest in zip(found, (True, False), strict=True):
+                    values, tokens = effect.topk(min(count, effect.shape[1]), dim=1, largest=largest)
+                    best.append((values, tokens + start))
+            for kept, best, largest in zip((raised, lowered), found, (True, False), strict=True):
+                values, tokens = (torch.cat(columns, dim=1) for columns in zip(*best, strict=True))
+                values, place = values.topk(count, dim=1, largest=largest)
+                kept[0].extend([pieces[token] for token in row] for row in tokens.gather(1, place).tolist())
                 kept[1].extend(values.tolist())
         return raised, lowered
