@@ -107,7 +107,7 @@ def measure_splice(job: Job, model: LanguageModel, saes: Mapping[int, JumpReLUSA
     known = torch.load(path, weights_only=True)
     means = {layer: known["layers"][layer]["mean"].to(model.device) for layer in saes}
 
-    names = [*map(str, saes), "all"]
+    names = ["all", *map(str, saes)]  # those first that take longest, so that processes end together
     done = sum(job.done(_step(number, name)) for number in range(len(batches)) for name in names)
     with job.progress(len(batches) * len(names), "passes", "splice", initial=done) as progress:
         for number, batch in enumerate(batches):

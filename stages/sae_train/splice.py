@@ -27,8 +27,8 @@ from ghosttrack.common.models.sae import JumpReLUSAE
 
 HELD_NUMBERS = 1 << 26
 """Most log-probabilities of the model that are kept at a time (4 bytes each)."""
-HEAD_TOKENS = 256
-"""Predictions whose logits are made at a time."""
+HEAD_TOKENS, COMPARED = 256, 16
+"""Predictions whose logits are made, and whose losses are, at a time: what was made of a few is in the cache while it is read."""
 KINDS = ("sae", "zero", "mean")
 """What takes a state's place."""
 
@@ -77,14 +77,13 @@ def kept_mask(sae: JumpReLUSAE, text: HeldOutText, states: Tensor) -> Tensor:
 @torch.inference_mode()
 def layer_alone(model: LanguageModel, clean: Clean, sae: JumpReLUSAE, mean: Tensor, layer: int) -> Losses:
     """Losses where one block's output is replaced. sae, mean ([d_model]): of this layer, on the model's device."""
-    states = clean.states[layer]
-    kept = kept_mask(sae, clean.text, states)
-    losses = {}
-    for kind in KINDS:
-        with model.going_on_after(layer, replaced(kind, states, kept, sae, mean)):
-            final = model.final_states(clean.text.token, clean.text.position)
-        losses[kind] = _compare(model, final, clean)
-    return losses
+    states, text = clean.states[layer], clean.text
+    kept = kept_mask(sae, text, states)
+    of_kinds = torch.cat([replaced(kind, states, kept, sae, mean) for kind in KINDS])
+    with model.going_on_after(layer, of_kinds):
+        final = model.final_states(*(each.repeat(len(KINDS), 1) for each in (text.token, text.position)))
+    own = zip(KINDS, final.chunk(len(KINDS)), strict=True)
+    return {kind: _compare(model, part, clean) for kind, part in own}
 
 
 @torch.inference_mode()
@@ -139,10 +138,12 @@ def _compare(model: LanguageModel, final: Tensor, clean: Clean) -> dict[str, flo
         clean.target.split(HEAD_TOKENS),
         strict=True,
     )
-    for states, known, target in parts:
-        found = _log_probabilities(model, states)
-        ce += float(functional.nll_loss(found, target, reduction="sum"))
-        kl += float(functional.kl_div(found, known, reduction="sum", log_target=True))
+    for states, *own in parts:
+        rows = (each.split(COMPARED) for each in (model.logits(states).float(), *own))
+        for logits, known, target in zip(*rows, strict=True):
+            found = torch.log_softmax(logits, dim=-1)
+            ce += float(functional.nll_loss(found, target, reduction="sum"))
+            kl += float(functional.kl_div(found, known, reduction="sum", log_target=True))
     return {"ce": ce, "kl": kl}
 
 
