@@ -10,7 +10,7 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
@@ -32,7 +32,7 @@ def processes_of(pieces: int, threads: int) -> int:
 def side_by_side(
     pieces: Sequence[int], do: Callable[[int], Result], threads: int, set_threads: Callable[[int], object]
 ) -> Iterator[tuple[int, Result]]:
-    """Do every piece, in this process where others would not be faster (`processes_of`); yields a piece and what came of it when it is done.
+    """Do every piece, in this process where others would not be faster (`processes_of`); yields each, in order, and what came of it.
 
     threads: of this process, to be dealt out; set_threads: makes a process use so many, one. Raises what a piece raises, and
     RankLostError where a process was killed.
@@ -56,10 +56,10 @@ def side_by_side(
 
     context = multiprocessing.get_context("fork")
     with ProcessPoolExecutor(processes, mp_context=context, initializer=begin) as pool:
-        waiting = {pool.submit(_call, piece): piece for piece in pieces}
+        waiting = [pool.submit(_call, piece) for piece in pieces]
         try:
-            for future in as_completed(waiting):
-                yield waiting[future], future.result()
+            for piece, future in zip(pieces, waiting, strict=True):
+                yield piece, future.result()
         except BrokenProcessPool as error:
             raise RankLostError(
                 "a process that did a part of the work was killed; out of memory, if nobody did it. Give the command again "

@@ -281,6 +281,12 @@ def load_language_model(
     return understand(model, tokenizer)
 
 
+@functools.lru_cache(maxsize=1)
+def shared_language_model(folder: Path, dtype: str, devices: str, offload: str) -> LanguageModel:
+    """`load_language_model` where the units of one process read the same one after another: it is loaded once."""
+    return load_language_model(folder, dtype, devices, offload)
+
+
 def understand(model: PreTrainedModel, tokenizer: Any) -> LanguageModel:
     """A model with its parts found and verified, and what it can do tried out. Raises ModelSourceError."""
     parts = find_structure(model)

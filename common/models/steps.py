@@ -1,7 +1,7 @@
 """A unit's steps by several processes of one CPU, where the unit computes with torch."""
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 import torch
 
@@ -9,6 +9,7 @@ from ghosttrack.common.engine.job import Job
 from ghosttrack.common.engine.side_by_side import side_by_side
 
 Step: TypeAlias = Callable[[int], object]
+Result = TypeVar("Result")
 
 
 def shard_name(number: int) -> str:
@@ -50,7 +51,15 @@ def steps_done(
     `do` changes in memory is lost. name: of a step.
     """
     left = [number for number in numbers if not job.done(name(number))]
-    alone = device.type == "cpu" and job.ranks == 1 and job.at_hand is None
-    threads = torch.get_num_threads() if alone else 1
-    done = side_by_side(left, lambda n: job.step(name(n), lambda: do(n)), threads, torch.set_num_threads)
-    return (number for number, _ in done)
+    alone = job.ranks == 1 and job.at_hand is None
+    done = dealt(lambda n: job.step(name(n), lambda: do(n)), left, device, alone)
+    return (number for number, _ in zip(left, done, strict=True))
+
+
+def dealt(
+    do: Callable[[int], Result], pieces: Sequence[int], device: torch.device, alone: bool = True
+) -> Iterator[Result]:
+    """What `do` makes of each piece, in order: of a unit that one process does `alone`, by processes forked here where it is
+    done on a CPU."""
+    threads = torch.get_num_threads() if alone and device.type == "cpu" else 1
+    return (found for _, found in side_by_side(pieces, do, threads, torch.set_num_threads))

@@ -277,13 +277,10 @@ def _score_all(
         split, _, fold = tasks[task]
         return _score_fold(data, labels, split.name, _published(split), fold, early, job.config.seed)
 
-    found: dict[int, FoldResult] = {}
     with job.progress(len(tasks), unit="fold", what="fitting and scoring") as progress:
         for task, result in side_by_side(range(len(tasks)), score, threads_per_process(1), lambda _: None):
-            found[task] = result
             progress.update()
-    for task, (split, number, fold) in enumerate(tasks):
-        yield split, number, fold, found[task]
+            yield *tasks[task], result
 
 
 def _score_fold(

@@ -30,7 +30,7 @@ there from the earlier, a_i g_ij / a_j with the gain g_ij = (d_i / s_l) · (s_l'
 is less than one, 1 where all is carried; nothing is assumed about how the densities run over it, they are smoothed.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -186,6 +186,24 @@ class Association:
         return cls(**known)
 
 
+class _Links(NamedTuple):
+    """Mutually nearest pairs of one pair of layers, a value a pair, and how probably they are true."""
+
+    problem: NDArray[np.int64]
+    before: NDArray[np.int64]
+    after: NDArray[np.int64]
+    true: Floats
+
+
+class _Compared(NamedTuple):
+    """A pair of layers: its table, by bin log p1/p0 of random pairs and P(same | c), [BINS], and the pairs of the same token."""
+
+    table: Neighbours
+    ratio: Floats
+    same: Floats
+    links: _Links
+
+
 def fit(
     scans: Scans,
     decoders: Sequence[Tensor],
@@ -193,12 +211,14 @@ def fit(
     seed: int,
     provenance: dict[str, Any] | None = None,
     gains: Sequence[tuple[Tensor, Tensor]] | None = None,
+    each: Callable[[Callable[[int], _Compared], Sequence[int]], Iterable[_Compared]] = map,
 ) -> Association:
     """The association model of these SAEs.
 
     scans: of held-out text, one a token; decoders: a layer's [d_hidden, d_model] with unit rows, widths d_hidden may
     differ; layers: the model's numbers of them. provenance: plain values to be kept with it. gains: of each layer what a latent
-    writes to the stream and what it reads from it, [d_hidden, d_model] each, for causal likeness instead of cosines.
+    writes to the stream and what it reads from it, [d_hidden, d_model] each, for causal likeness instead of cosines. each: `map`,
+    or what does as much by processes.
     Raises DataError for fewer than two scans, NumericError for activations that are not finite.
     """
     n_scans, n_layers, k = scans.latents.shape
@@ -210,43 +230,34 @@ def fit(
     active = scans.activations > 0
     level = np.log(scans.activations, where=active, out=np.zeros(active.shape, dtype=np.float64))
     rates = [_firing_rates(scans, layer, len(decoder)) for layer, decoder in enumerate(decoders)]
-    tables: dict[int, list[Neighbours]] = {gap: [] for gap in GAPS}
-    ratios: dict[int, list[Floats]] = {gap: [] for gap in GAPS}
-    same: dict[int, list[Floats]] = {gap: [] for gap in GAPS}
-    links: dict[int, list[_Links]] = {gap: [] for gap in GAPS}
-    for gap in GAPS:
-        for layer in range(n_layers - gap):
-            later = layer + gap
-            before, after = (
-                (decoders[layer], decoders[later]) if gains is None else (gains[layer][0], gains[later][1])
-            )
-            two = _TwoLayers(scans, active, level, nearest_latents(before, after), layer, later, other,
-                             (rates[layer], rates[later]), gains is not None)  # fmt: skip
-            ratio, alike, found = two.compare_shares() if two.causal else two.compare()
-            tables[gap].append(two.table)
-            ratios[gap].append(ratio)
-            same[gap].append(alike)
-            links[gap].append(found)
-    dynamics = _dynamics(level, active, links)
+    pairs = [(gap, layer) for gap in GAPS for layer in range(n_layers - gap)]
+
+    def compare(number: int) -> _Compared:
+        gap, layer = pairs[number]
+        later = layer + gap
+        before, after = (
+            (decoders[layer], decoders[later]) if gains is None else (gains[layer][0], gains[later][1])
+        )
+        two = _TwoLayers(scans, active, level, nearest_latents(before, after), layer, later, other,
+                         (rates[layer], rates[later]), gains is not None)  # fmt: skip
+        return _Compared(two.table, *(two.compare_shares() if two.causal else two.compare()))
+
+    found = [*each(compare, range(len(pairs)))]
+    of = {gap: [one for one, (own, _) in zip(found, pairs, strict=True) if own == gap] for gap in GAPS}
+    dynamics = _dynamics(level, active, {gap: [one.links for one in of[gap]] for gap in GAPS})
     new = (dynamics["births"] / (dynamics["births"] + dynamics["clutter"])).numpy()[:, None]
-    ratio_of = {gap: np.array(ratios[gap]) - np.log1p(-np.array(same[gap]) * new[gap:]) for gap in GAPS}
+    ratio_of = {
+        gap: np.array([one.ratio for one in of[gap]]) - np.log1p(-np.array([one.same for one in of[gap]]) * new[gap:])
+        for gap in GAPS
+    }  # fmt: skip
     return Association(
         layers=list(layers),
-        neighbours=tables,
+        neighbours={gap: [one.table for one in of[gap]] for gap in GAPS},
         log_ratio={gap: torch.from_numpy(rows.reshape(-1, BINS)) for gap, rows in ratio_of.items()},
         **dynamics,
         provenance={"scans": n_scans, "k": k, "seed": seed, **(provenance or {})},
         kind="cosine" if gains is None else "causal",
     )
-
-
-class _Links(NamedTuple):
-    """Mutually nearest pairs of one pair of layers, a value a pair, and how probably they are true."""
-
-    problem: NDArray[np.int64]
-    before: NDArray[np.int64]
-    after: NDArray[np.int64]
-    true: Floats
 
 
 class _Likely(NamedTuple):

@@ -18,7 +18,7 @@ from ghosttrack.common.formats.questions import ASKED, QUESTIONS, in_chat
 from ghosttrack.common.formats.saes import SAE
 from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.common.models.interventions import Edit
-from ghosttrack.common.models.language_model import LanguageModel, load_language_model
+from ghosttrack.common.models.language_model import LanguageModel, shared_language_model
 from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.stages.track.account import Head
 from ghosttrack.stages.track.generate import Ends
@@ -49,7 +49,7 @@ class Interventions:
 
     @classmethod
     def open(cls, find: Find, config: Config) -> "Interventions":
-        loaded = load_language_model(find("prepare/model", ""), **config.model.loading)
+        loaded = shared_language_model(find("prepare/model", ""), **config.model.loading)
         layers, width = config.layers, loaded.d_model
         saes = [
             JumpReLUSAE.load(find(f"sae_train/layer_{i}", SAE.of(i)), d_model=width, layer=i) for i in layers

@@ -24,7 +24,7 @@ from ghosttrack.common.formats.positions import POSITIONS
 from ghosttrack.common.formats.questions import ASKED, QUESTIONS, in_chat, prompt_of
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.common.maths.text import normalise
-from ghosttrack.common.models.language_model import LanguageModel, load_language_model
+from ghosttrack.common.models.language_model import LanguageModel, load_language_model, shared_language_model
 from ghosttrack.common.models.prompts import Prompt, encode_question
 from ghosttrack.common.models.reading import Prefix
 from ghosttrack.common.models.steps import Step, shard_name, shards_done
@@ -87,7 +87,7 @@ def answer_all(job: Job, questions: list[dict[str, Any]]) -> dict[str, Any]:
 def language_model_of(job: Job) -> LanguageModel:
     model: LanguageModel = job.kept(
         "language model",
-        lambda: load_language_model(job.input_dir("prepare/model"), **job.config.model.loading),
+        lambda: shared_language_model(job.input_dir("prepare/model"), **job.config.model.loading),
     )
     return model
 

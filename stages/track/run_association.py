@@ -1,5 +1,6 @@
 """Unit `association`: the association model fitted to held-out text, and what every latent is about."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,14 +15,16 @@ from ghosttrack.common.formats.latent_contexts import LATENT_CONTEXTS
 from ghosttrack.common.formats.latents import LATENTS
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.common.models.held_out import HeldOutText, held_out_text
-from ghosttrack.common.models.language_model import LanguageModel, load_language_model
+from ghosttrack.common.models.language_model import LanguageModel
 from ghosttrack.common.models.sae import JumpReLUSAE
+from ghosttrack.common.models.steps import dealt
 from ghosttrack.common.models.vocabulary import all_texts
 from ghosttrack.stages.track.association import Association, fit
 from ghosttrack.stages.track.corpus_scans import CorpusScans, scan_text
 from ghosttrack.stages.track.excerpts import Windows, excerpts
 from ghosttrack.stages.track.naming import histograms, labels, words_of
 from ghosttrack.stages.track.readout import ReadOut
+from ghosttrack.stages.track.run_answers import language_model_of
 from ghosttrack.stages.track.saes import load_saes
 
 PROMOTED = 8
@@ -34,25 +37,32 @@ def run(job: Job) -> dict[str, Any]:
     if job.rank:
         return {}
     layers, saes = job.config.layers, load_saes(job)
-    model = load_language_model(job.input_dir("prepare/model"), **job.config.model.loading)
+    model = language_model_of(job)
     association, found, text = fit_to_text(job, model, saes)
     association.save(job.output(ASSOCIATION.name))
     ASSOCIATION_FIGURES.write(job.output(ASSOCIATION_FIGURES.name), summary(association))
     pieces = all_texts(model.tokenizer)
     windows, read_out = Windows(found, text, pieces), ReadOut.of(model)
-    del model  # what follows needs none of it
     number, words = words_of(pieces)
     token = text.token.numpy()
     spoken = (number[token[found.row, found.column]], number[token[found.row, found.column - 1]])
+
+    def about(place: int) -> tuple[pa.Table, pa.Table]:
+        sae, layer = saes[place], layers[place]
+        named = labels(found, place, sae.d_hidden, *spoken, words)
+        return (
+            _latents_table(layer, sae, found, place, read_out, pieces, named),
+            excerpts(found, windows, place, layer, CONTEXTS, sae.d_hidden),
+        )
+
     with (
         job.progress(len(layers), "layers", "latents") as progress,
         LATENTS.in_pieces(job.output(LATENTS.name)) as write_latents,
         LATENT_CONTEXTS.in_pieces(job.output(LATENT_CONTEXTS.name)) as write_contexts,
     ):
-        for place, (layer, sae) in enumerate(zip(layers, saes, strict=True)):
-            named = labels(found, place, sae.d_hidden, *spoken, words)
-            write_latents(_latents_table(layer, sae, found, place, read_out, pieces, named))
-            write_contexts(excerpts(found, windows, place, layer, CONTEXTS, sae.d_hidden))
+        for latents, contexts in dealt(about, range(len(layers)), model.device):
+            write_latents(latents)
+            write_contexts(contexts)
             progress.update(1)
     return figures(association, found)
 
@@ -67,7 +77,8 @@ def fit_to_text(
         "tokens": int(text.real.sum()), "text": "held-out documents", "model": name_of(settings.model.base_model),
     }  # fmt: skip
     decoders = [sae.W_dec for sae in saes]
-    return fit(found.scans, decoders, settings.layers, settings.seed, provenance), found, text
+    each = partial(dealt, device=model.device)
+    return fit(found.scans, decoders, settings.layers, settings.seed, provenance, each=each), found, text
 
 
 def scan_held_out(

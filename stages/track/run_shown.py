@@ -21,12 +21,12 @@ from ghosttrack.common.formats.file import only
 from ghosttrack.common.formats.latent_contexts import LATENT_CONTEXTS
 from ghosttrack.common.formats.latents import LATENTS
 from ghosttrack.common.formats.tracks import TRACKS
-from ghosttrack.common.models.language_model import load_language_model
 from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.common.models.vocabulary import all_texts
 from ghosttrack.stages.track import outputs
 from ghosttrack.stages.track.clusters import cluster_latents, effect_geometry
 from ghosttrack.stages.track.readout import ReadOut
+from ghosttrack.stages.track.run_answers import language_model_of
 from ghosttrack.stages.track.saes import load_saes
 from ghosttrack.stages.track.trajectories import Labels, question_record
 
@@ -41,9 +41,8 @@ def run(job: Job) -> dict[str, Any]:
     if job.rank:
         return {}
     saes = load_saes(job)
-    model = load_language_model(job.input_dir("prepare/model"), **job.config.model.loading)
+    model = language_model_of(job)
     read_out, tokenizer = ReadOut.of(model), model.tokenizer
-    del model
     generations = GENERATIONS.read(job.input("track/answers", GENERATIONS.name))
     weight = _total_activation(job, saes)
     pieces = all_texts(tokenizer)

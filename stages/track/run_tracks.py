@@ -23,7 +23,6 @@ from ghosttrack.common.formats.layers import LAYERS
 from ghosttrack.common.formats.positions import POSITIONS
 from ghosttrack.common.formats.tracks import INDEPENDENT, TRACKS
 from ghosttrack.common.maths.seeds import generator
-from ghosttrack.common.models.language_model import load_language_model
 from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.common.models.steps import shard_name, shards_done
 from ghosttrack.stages.track import outputs
@@ -43,9 +42,7 @@ TABLES = {"tracks": TRACKS, "ladder": LADDER, "layers": LAYERS}
 def run(job: Job) -> dict[str, Any]:
     saes = load_saes(job)
     association = Association.load(job.input("track/association", ASSOCIATION.name))
-    model = load_language_model(job.input_dir("prepare/model"), **job.config.model.loading)
-    read_out = ReadOut.of(model)
-    del model
+    read_out = ReadOut.of(language_model_of(job))
     answers = Answers(job, "track/answers")
     shards = track_all(job, saes, association, read_out, answers, job.config.tracking.ladder)
     if job.rank:
@@ -63,7 +60,7 @@ def run(job: Job) -> dict[str, Any]:
 def run_independent(job: Job) -> dict[str, Any]:
     """The same tracks of SAEs that were trained apart, for the ablation."""
     saes = load_twins(job)
-    model = load_language_model(job.input_dir("prepare/model"), **job.config.model.loading)
+    model = language_model_of(job)
     kept, figures_kept = job.scratch("twins.pt"), job.scratch("twins.json")
 
     def fit_them() -> None:

@@ -1,6 +1,7 @@
 """Unit `validation`: put the tracker to the test and write down in figures and in words whether it passed."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,8 +18,8 @@ from ghosttrack.common.formats.tracks import INDEPENDENT, TRACKS
 from ghosttrack.common.formats.validation import VALIDATION, VALIDATION_PICTURE, VALIDATION_WORDS
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.common.models.held_out import HeldOutText
-from ghosttrack.common.models.language_model import load_language_model
 from ghosttrack.common.models.sae import JumpReLUSAE
+from ghosttrack.common.models.steps import dealt
 from ghosttrack.stages.track import explanations, link_calibration, stability, validation
 from ghosttrack.stages.track.associate.follow import follow
 from ghosttrack.stages.track.associate.record import Tracks
@@ -26,9 +27,11 @@ from ghosttrack.stages.track.association import Association, Scans, fit
 from ghosttrack.stages.track.causes import agreement_of
 from ghosttrack.stages.track.corpus_scans import CorpusScans
 from ghosttrack.stages.track.link_calibration import Judged
+from ghosttrack.stages.track.run_answers import language_model_of
 from ghosttrack.stages.track.run_association import scan_held_out
 from ghosttrack.stages.track.run_causes import summary
 from ghosttrack.stages.track.saes import load_saes
+from ghosttrack.stages.track.scenes import SCENES
 from ghosttrack.stages.track.validation_plot import ASSOCIATORS, draw
 
 SCENE_PROBLEMS = (300, 40)
@@ -40,6 +43,7 @@ TOKENS_AT_A_TIME = 16
 LATEST_POSITION = 16
 """Of a tested token, so that it is cheap to read again: what stands before it is read with it for every link."""
 
+CALIBRATED = ("nearest", "marginals", "hypotheses")
 DROPS = ("slope", "slope_low", "slope_high", "rank", "rank_low", "rank_high")
 OUTCOMES = {"passed": True, "failed": False, "not_told": None}
 
@@ -50,48 +54,40 @@ def run(job: Job) -> dict[str, Any]:
     settings, seed = job.config, job.config.seed
     saes = load_saes(job)
     association = Association.load(job.input("track/association", ASSOCIATION.name))
-    model = load_language_model(job.input_dir("prepare/model"), **settings.model.loading)
-    with job.progress(4, "questions", "validation") as progress:
-        planted = validation.scene_tracks(*SCENE_PROBLEMS, seed)
-        scenes = validation.scene_scores(planted)
-        calibration = {
-            associator: link_calibration.reliability(
-                Judged.joined(
-                    [link_calibration.judged(scene, ways[associator]) for scene, ways in planted.values()]
-                ),
-                seed,
-            )
-            for associator in ("nearest", "marginals", "hypotheses")
-        }
-        progress.update(1)
-        found, text = scan_held_out(job, model, saes, min(settings.tracking.fit_tokens, MOST_SCANS))
-        even, odd = _halves(found)
-        by_cosine = fit(even, [sae.W_dec for sae in saes], settings.layers, seed)
-        linked = follow(odd, by_cosine, "nearest", [sae.W_dec for sae in saes], seed=seed)
-        likelihood, life = _likelihood_and_life(even, odd, by_cosine, linked, saes, settings.layers, seed)
-        progress.update(2)
-        tracks = follow(found.scans, association, "nearest", [sae.W_dec for sae in saes], seed=seed)
-        chosen = _tokens_to_test(found, text, seed)
-        links = validation.sample_links(found.scans, tracks, chosen, seed)
-        drops = validation.ablate(
-            model,
-            text,
-            found.row[chosen],
-            found.column[chosen],
-            saes,
-            settings.layers,
-            links,
-            TOKENS_AT_A_TIME,
-        )
-        progress.update(1)
-    del model  # what follows needs none of it
+    model = language_model_of(job)
+    decoders = [sae.W_dec for sae in saes]
+    found, text = scan_held_out(job, model, saes, min(settings.tracking.fit_tokens, MOST_SCANS))
+    even, odd = _halves(found)
+    by_cosine = fit(even, decoders, settings.layers, seed, each=partial(dealt, device=model.device))
+    linked = follow(odd, by_cosine, "nearest", decoders, seed=seed)
+    tracks = follow(found.scans, association, "nearest", decoders, seed=seed)
+    chosen = _tokens_to_test(found, text, seed)
+    links = validation.sample_links(found.scans, tracks, chosen, seed)
+    at = found.row[chosen], found.column[chosen]
+    parts: list[Callable[[], Any]] = [
+        lambda: validation.ablate(model, text, *at, saes, settings.layers, links, TOKENS_AT_A_TIME),
+        lambda: _causal_links(even, odd, by_cosine, linked, saes, settings.layers, seed),
+        lambda: _likelihood_and_life(even, odd, by_cosine, linked, saes, settings.layers, seed),
+        *(partial(_scene, name, seed) for name in SCENES),
+    ]
+    with job.progress(len(parts), "parts", "validation") as progress:
+        results = []
+        for result in dealt(lambda number: parts[number](), range(len(parts)), model.device):
+            results.append(result)
+            progress.update(1)
+    drops, causal_links, (likelihood, life), *planted = results
+    scenes = {name: scores for name, (scores, _) in zip(SCENES, planted, strict=True)}
+    calibration = {
+        associator: link_calibration.reliability(Judged.joined([own[associator] for _, own in planted]), seed)
+        for associator in CALIBRATED
+    }
     verdicts = [
         validation.judge_scenes(scenes),
         validation.judge_likelihood(likelihood["linked"], likelihood["random"]),
         validation.judge_life(life["real"], life["permuted"], len(settings.layers)),
         validation.judge_causes(drops, links.token),
         link_calibration.judge(calibration[settings.tracking.associator], settings.tracking.associator),
-        _causal_links(even, odd, by_cosine, linked, saes, settings.layers, seed),
+        causal_links,
         *_explanations(job),
         *_stability(job),
     ]
@@ -121,6 +117,15 @@ def run(job: Job) -> dict[str, Any]:
     }
     del causes["by_layer"]
     return {"passed": report["passed"], **named, "life": life, "causes": causes}
+
+
+def _scene(name: str, seed: int) -> tuple[dict[str, dict[str, list[float]]], dict[str, Judged]]:
+    """A planted scene's scores by associator and measure, and links by associator."""
+    planted = validation.scene_tracks(*SCENE_PROBLEMS, seed, [name])
+    scene, ways = planted[name]
+    return validation.scene_scores(planted)[name], {
+        associator: link_calibration.judged(scene, ways[associator]) for associator in CALIBRATED
+    }
 
 
 def _rounded_means(scenes: Mapping[str, Mapping[str, Mapping[str, Sequence[float]]]]) -> dict[str, Any]:

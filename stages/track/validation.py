@@ -6,7 +6,7 @@ those of decoders whose rows were permuted? Causes: does taking a latent out of 
 to more than it lowers the same latent to take out one of the same strength that it is not linked to?
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -45,10 +45,13 @@ class Verdict(NamedTuple):
     words: str
 
 
-def scene_tracks(n_fit: int, n_test: int, seed: int) -> dict[str, tuple[Scene, dict[str, Tracks]]]:
+def scene_tracks(
+    n_fit: int, n_test: int, seed: int, names: Iterable[str] = tuple(SCENES)
+) -> dict[str, tuple[Scene, dict[str, Tracks]]]:
     """Scene by name → the scene, and associator → its tracks there. Fitted on other problems of the same scene."""
     found: dict[str, tuple[Scene, dict[str, Tracks]]] = {}
-    for name, planted in SCENES.items():
+    for name in names:
+        planted = SCENES[name]
         scene = plant(planted, n_fit + n_test, seed)
         association = fit(scene.scans.part(0, n_fit), scene.decoders, range(planted.n_layers), seed)
         test = scene._replace(scans=scene.scans.part(n_fit, n_fit + n_test), truth=scene.truth[n_fit:])
