@@ -404,7 +404,7 @@ def read_local_corpus(path: Path, column: str) -> list[str]:
             raise DataError(f"{path} line {number} {trouble}")
         if not isinstance(text := record.get(column, 0), str | None) or _HALF.search(text or ""):
             raise DataError(
-                f"{path} line {number}: there is no UTF-8 text in the field {column!r} (data.corpus_column)"
+                f"{path} line {number}: there is no text in the field {column!r} (data.corpus_column)"
             )
         documents.append(text or "")
     return documents
