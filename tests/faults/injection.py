@@ -214,7 +214,7 @@ def run(
             said = traceback.format_exc()
         finally:
             injection.busy = True
-            with os.fdopen(writer, "w") as file:
+            with contextlib.suppress(BrokenPipeError), os.fdopen(writer, "w") as file:
                 json.dump([said[-3000:], injection.count, sorted(sys.modules)], file)
             os._exit(ended)
     os.close(writer)
