@@ -421,8 +421,8 @@ def _mixed(entries: Mapping[str, Entry]) -> list[str]:
     return notices
 
 
-def asked_units(config: Config) -> list[Unit]:
-    """What new questions need to be scored: the units that only they make, in the order in which they run.
+def asked_units(config: Config, last: Sequence[str] = (SCORES_OF_ASKED,)) -> list[Unit]:
+    """What new questions need for these units: those that only they make, in the order in which they run.
 
     config: with `data.asked`.
     """
@@ -430,7 +430,7 @@ def asked_units(config: Config) -> list[Unit]:
     contracts = load_contracts()
     usual = {unit.label for contract in contracts for unit in expand(contract, plain)}
     new = [unit for contract in contracts for unit in expand(contract, config) if unit.label not in usual]
-    needed, wanted = [], {SCORES_OF_ASKED}
+    needed, wanted = [], set(last)
     for unit in reversed(new):  # what reads comes after what it reads
         if unit.label in wanted:
             needed.append(unit)
