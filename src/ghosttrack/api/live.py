@@ -14,7 +14,7 @@ from typing import Any
 
 from ghosttrack.api.asked import Asked
 from ghosttrack.api.question import Question, Source
-from ghosttrack.api.run import Run
+from ghosttrack.api.run import SCORES_OF_ASKED, Run, _as_row
 from ghosttrack.common.errors import DataError
 from ghosttrack.common.formats.answers import GENERATIONS
 from ghosttrack.common.formats.questions import NEW
@@ -64,7 +64,8 @@ class Live:
             raise DataError("relation and subject are texts, or left out")
         with self._model, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the page says it
-            found = self._run.ask(question, relation=relation, subject=subject)
+            row = _as_row(question, relation=relation, subject=subject)
+            [found] = self._run._session.ask([row], last=(SCORES_OF_ASKED, ASKED["track/account"]))
             fresh = Fresh(self._results, found._source)
             [answer] = fresh.lines("track/answers", GENERATIONS.name)
             record = self._slices.add(fresh, answer, found.record or {})

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ghosttrack.api.asked import Asked
-from ghosttrack.api.run import RunNotice, asked_units
+from ghosttrack.api.run import SCORES_OF_ASKED, RunNotice, asked_units
 from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.contract import Unit
 from ghosttrack.common.engine.manifest import BuildDefinition, Dependency, Manifest, Predicate
@@ -61,18 +61,23 @@ class Session:
     def __init__(self, run: Run) -> None:
         self._run = run
         self.at_hand: dict[str, Any] = {}
-        self._known_units: list[Unit] = []
+        self._known_units: dict[tuple[str, ...], list[Unit]] = {}
         self._log = logging.getLogger("ghosttrack.asked")
         self._log.setLevel(logging.ERROR)
 
-    def ask(self, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str] | None = None) -> list[Asked]:
+    def ask(
+        self,
+        rows: Sequence[Mapping[str, Any]],
+        columns: Mapping[str, str] | None = None,
+        last: tuple[str, ...] = (SCORES_OF_ASKED,),
+    ) -> list[Asked]:
         """The answers to new questions, in order; of a row that cannot be asked a notice says why. rows: `question` or `prompt`, and if wanted `relation`, `subject`, `answer`,
-        or a known data set's. columns: our fields to theirs, where they are the rows of somebody's file.
+        or a known data set's. columns: our fields to theirs, where they are the rows of somebody's file; last: units that are wanted.
 
         Raises MissingInputError where the run has no detector yet, DataError for a row that cannot be read.
         """
         scratch, config = self._begin(rows, columns or {})
-        for unit in self._units(config):
+        for unit in self._units(config, last):
             self._do(unit, config, scratch)
         answers = read_answers(scratch.file("track/asked_answers", "generations.jsonl"))
         text = scratch.file("detect/asked", "scores.jsonl").read_text(encoding="utf-8")
@@ -114,11 +119,11 @@ class Session:
             risk = float(detector.token_risk(logprobs, entropies)[-1])
             yield Token(spoken.text, risk, spoken.logprob, spoken.entropy)
 
-    def _units(self, config: Config) -> list[Unit]:
+    def _units(self, config: Config, last: tuple[str, ...] = (SCORES_OF_ASKED,)) -> list[Unit]:
         """What is done whenever something is asked; that units are different for different questions matters to keys only."""
-        if not self._known_units:
-            self._known_units = asked_units(config)
-        return self._known_units
+        if last not in self._known_units:
+            self._known_units[last] = asked_units(config, last)
+        return self._known_units[last]
 
     def _begin(self, rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> tuple[Scratch, Config]:
         """A temporary folder with the questions in it, and the configuration that asks them."""
