@@ -177,7 +177,7 @@ def model(request: Request, plan: Plan) -> Iterator[Diagnosis]:
         refuse_model(source, request.config.model.revision)
         yield Diagnosis("ok", "model.base_model", f"{source} is of an architecture that can be read")
     except ModelSourceError as error:
-        text, _, mend = str(error).rpartition("; ")
+        text, _, mend = str(error).partition("; ")
         yield Diagnosis("trouble", "model.base_model", text, mend)
 
 

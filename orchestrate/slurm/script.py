@@ -263,7 +263,8 @@ def _function(setting: Setting, stage: str, resources: Resources) -> list[str]:
             "--machines",
             str(resources.nodes),
         ]
-    text, check = shlex.join(command), list[str]()
+    text = shlex.join(command)
+    check: list[str] = []
     if stage in setting.images:
         at = command.index(str(setting.images[stage][0]))
         closed = '${closed[@]+"${closed[@]}"}'  # an empty array is an unset variable before bash 4.4
