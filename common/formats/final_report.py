@@ -308,6 +308,9 @@ class Expectation(Record):
 class Headline(Record):
     """The finding in words, for the top of every page; a negative is said as plainly as a positive."""
 
+    contexts: str = Field(
+        description="What the candidate answers' standing in other contexts adds to everything of one prompt; empty: not read."
+    )
     detector: str = Field(description="Whether the main detector beats the best baseline, by how much.")
     tracking: str = Field(description="Whether tracking helps, by how much, over which baseline.")
     helps: bool | None = Field(

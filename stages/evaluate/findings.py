@@ -32,7 +32,7 @@ ECE_WANTED = 0.03
 
 CONTEXT_FIGURES: tuple[tuple[str, Metric, str], ...] = (
     ("grouped", "auroc", "all questions"),
-    ("grouped", "auroc_within_relation", "within relations"),
+    ("grouped", "auroc_within_relation", "questions of one relation"),
     ("relations", "auroc", "relations held out"),
 )
 
@@ -40,12 +40,16 @@ CONTEXT_FIGURES: tuple[tuple[str, Metric, str], ...] = (
 def headline(
     detector: str, cards: Mapping[str, MethodCard], splits: Mapping[str, SplitReport], main_rung: str | None
 ) -> Headline:
-    """What was found, in a sentence of the detector and one of the tracking. main_rung: the rung of the association
-    that the detector's tracks were made by."""
+    """What was found: of the hypotheses, of the detector, of the tracking. main_rung: the rung of the association that
+    the detector's tracks were made by."""
     grouped = splits["grouped"]
     tracking, helps = tracking_sentence(grouped, cards, detector, main_rung)
-    sentences = [contexts_sentence(cards, splits), detector_sentence(detector, cards, splits)]
-    return Headline(detector=" ".join(filter(None, sentences)), tracking=tracking, helps=helps)
+    return Headline(
+        contexts=contexts_sentence(cards, splits),
+        detector=detector_sentence(detector, cards, splits),
+        tracking=tracking,
+        helps=helps,
+    )
 
 
 def contexts_sentence(cards: Mapping[str, MethodCard], splits: Mapping[str, SplitReport]) -> str:
@@ -62,12 +66,12 @@ def contexts_sentence(cards: Mapping[str, MethodCard], splits: Mapping[str, Spli
              if (each.about, each.method, each.against, each.metric) == ("contexts", "anchored", "full", metric)), None
         )  # fmt: skip
         if found:
-            parts.append(f"{where} {interval(found.difference, signed=True)} ({found.verdict})")
+            parts.append(f"{interval(found.difference, signed=True)} on {where} ({found.verdict})")
     if not parts:
         return ""
     return (
-        f"What candidate answers are worth in other contexts, added to {cards['full'].title} of one prompt, changes AUROC by: "
-        f"{'; '.join(parts)}."
+        f"Hypotheses, the candidate answers read again in other contexts, change the AUROC of {cards['full'].title} of one prompt "
+        f"by {'; '.join(parts)}."
     )
 
 

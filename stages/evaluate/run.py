@@ -71,7 +71,8 @@ def run(job: Job) -> dict[str, Any]:
     report.write(job.output(REPORT.name))
     for picture, draw in plots.DRAWN.items():
         draw(report).savefig(job.output(picture.name), dpi=plots.DPI)
-    job.log.info(report.headline.detector)
+    for sentence in filter(None, (report.headline.contexts, report.headline.detector)):
+        job.log.info(sentence)
     job.log.info(report.headline.tracking)
     return {
         "headline": report.headline.detector,
@@ -107,7 +108,7 @@ def _undefined(job: Job, detection: Detection, why: str) -> dict[str, Any]:
     given = _given(job, detection)
     report = FinalReport(
         **given,
-        headline=Headline(detector=why, tracking=NOT_TOLD, helps=None),
+        headline=Headline(contexts="", detector=why, tracking=NOT_TOLD, helps=None),
         undefined=why,
         main_methods=[],
         methods=[],

@@ -33,6 +33,7 @@ def page(
         return "\n\n".join(_undefined(report, examples, sources, tokens or {})) + "\n"
     sections = [
         f"# {report['name']}: do hypothesis tracks show wrong answers?",
+        *filter(None, [report["headline"]["contexts"]]),
         f"**{plain_sentence(report)}**",
         markdown_table(tables.finding(report)),
         *_token_headline(tokens or {}),

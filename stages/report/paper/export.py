@@ -136,7 +136,7 @@ def document(report: Mapping[str, Any], names: Sequence[str], figures: Sequence[
 \date{{}}
 \begin{{document}}
 \maketitle
-\noindent {latex(report["headline"]["detector"])} {latex(report["headline"]["tracking"])}
+\noindent {" ".join(latex(report["headline"][part]) for part in ("contexts", "detector", "tracking"))}
 
 Of \GTNQuestions{{}} questions \GTNLabelled{{}} have a label; \GTprevalence{{}} were answered wrongly. The detector reaches
 an AUROC of \GTaurocCI{{}}. Autoencoders are JumpReLU~\cite{{rajamanoharan2024jumprelu}}; intervals are

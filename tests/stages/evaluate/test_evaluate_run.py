@@ -1,5 +1,6 @@
 import json
 import re
+from types import SimpleNamespace
 
 import jsonschema
 import matplotlib.image
@@ -10,7 +11,9 @@ from sklearn.metrics import cohen_kappa_score, confusion_matrix, roc_auc_score
 
 from ghosttrack.common.engine.contract import load_contract
 from ghosttrack.common.errors import CorruptInputError
-from ghosttrack.common.formats.final_report import FinalReport
+from ghosttrack.common.formats.final_report import Comparison, Figure, FinalReport
+from ghosttrack.common.formats.scores import TRANSFER
+from ghosttrack.stages.evaluate.findings import contexts_sentence
 from ghosttrack.stages.evaluate.sae import read_sae
 from tests.stages.evaluate import scored
 
@@ -85,6 +88,29 @@ def test_the_headline_says_what_was_found(report):
     assert report.headline.helps is True
     for part in ("over random association", "over no association", "tracks added to white box"):
         assert part in report.headline.tracking
+
+
+def test_what_hypotheses_add_is_said_of_every_split_within_relations_and_on_other_data(report):
+    def split(*gains, origin=None):
+        comparisons = [
+            Comparison(about="contexts", method="anchored", against="full", metric=metric, verdict="better",
+                       difference=Figure(value=gain, low=gain - 0.01, high=gain + 0.01))
+            for metric, gain in gains
+        ]  # fmt: skip
+        return SimpleNamespace(comparisons=comparisons, origin=origin)
+
+    splits = {
+        "grouped": split(("auroc", 0.02), ("auroc_within_relation", 0.04)),
+        "relations": split(("auroc", 0.03)),
+        TRANSFER: split(("auroc", 0.11), origin="facts"),
+    }
+    assert contexts_sentence({"full": report.methods[0]}, splits) == (
+        "Hypotheses, the candidate answers read again in other contexts, change the AUROC of tracks + white box of one prompt by "
+        "+0.020 [+0.010, +0.030] on all questions (better); +0.040 [+0.030, +0.050] on questions of one relation (better); "
+        "+0.030 [+0.020, +0.040] on relations held out (better); +0.110 [+0.100, +0.120] on another data set, the detector of "
+        "facts as it is (better)."
+    )
+    assert report.headline.contexts == ""  # nothing was read in another context
 
 
 def test_a_negative_is_said_as_plainly(tmp_path, monkeypatch):

@@ -469,7 +469,7 @@ def final_report(
     }  # fmt: skip
     report = {
         "schema_version": 2, "name": name, "model": "made-up/model", "layers": list(range(layers)), "seed": 0, "confidence": 0.95, "resamples": 200,
-        "headline": {"detector": "Made-up numbers: the detector shows no clear difference from the best baseline.", "tracking": "Tracking is not shown to help.", "helps": None},
+        "headline": {"contexts": "Made-up numbers: hypotheses change nothing.", "detector": "Made-up numbers: the detector shows no clear difference from the best baseline.", "tracking": "Tracking is not shown to help.", "helps": None},
         "data": {"n_questions": len(records), "n_labelled": len(labels), "n_wrong": sum(labels), "n_right": len(labels) - sum(labels), "prevalence": sum(labels) / len(labels),
                  "excluded": {"refusal": len(records) - len(labels)}, "unexplained": 0, "n_groups": len(labels), "largest_group": 1, "n_relations": 4},
         "detector": "tracks", "main_methods": ["tracks", "logprob_min"], "methods": cards, "splits": [split, {**split, "split": "relations", "title": "Questions on new relations"}],

@@ -47,6 +47,13 @@ def test_the_finding_comes_first(text, final):
     assert all(final["headline"][part] in paragraphs[3:] for part in ("detector", "tracking"))
 
 
+def test_what_hypotheses_add_is_the_first_sentence(final):
+    final["headline"]["contexts"] = (
+        "Hypotheses change it by +0.018 [+0.005, +0.031] on all questions (better)."
+    )
+    assert page(final, [], [["file", "unit"]]).split("\n\n")[1] == final["headline"]["contexts"]
+
+
 def test_every_figure_of_every_split_is_listed(text, final):
     titles = {card["name"]: card["title"] for card in final["methods"]}
     for split in final["splits"]:

@@ -7,7 +7,7 @@ function resultsPage(query) {
   const split = found.splits[number];
   return [
     section("Results",
-      plainFinding(found), findingTable(found), !found.undefined && folded("In words, with every figure", h("p", null, found.headline.detector), h("p", null, found.headline.tracking)),
+      plainFinding(found), findingTable(found), !found.undefined && folded("In words, with every figure", ["contexts", "detector", "tracking"].map((part) => h("p", null, found.headline[part]))),
       found.absent.length > 0 && folded(`Not measured: ${plural(found.absent.length, "thing")}`, h("ul", null, found.absent.map((words) => h("li", null, words)))),
       found.splits.length > 1 && h("nav", { "aria-label": "Ways to hold questions back", class: "choices" }, found.splits.map((each, i) => h("a", { href: `#/results?split=${encodeURIComponent(each.split)}`, "aria-current": i === number ? "true" : null }, each.title)))),
     number === 0 && tokensSection(),
