@@ -87,6 +87,11 @@ def run_child(
         keep.close()
 
 
+def ending(code: int) -> str:
+    """How a process ended, by its exit code or minus the signal that ended it."""
+    return f"ended with exit code {code}" if code >= 0 else f"was ended by {signal.Signals(-code).name}"
+
+
 class LogLines:
     """Writes text to a log a line at a time: of a line that was drawn over, its last state; no colours."""
 

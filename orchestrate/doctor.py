@@ -24,6 +24,7 @@ from ghosttrack.common.errors import ConfigError, ImageError, ModelSourceError, 
 from ghosttrack.common.files import fsync
 from ghosttrack.common.models.sizes import BYTES, SHARE_OF_ROOM, arithmetic, weights_and_vocabulary
 from ghosttrack.common.models.source import MINIATURE, PACKAGE_PREFIX, locate
+from ghosttrack.orchestrate.child import ending
 from ghosttrack.orchestrate.container import images_of
 from ghosttrack.orchestrate.disk import mount_of
 from ghosttrack.orchestrate.executor import executor_named
@@ -268,9 +269,16 @@ def ask_prepare(*arguments: str) -> str:
     """What a command of the stage that reads data prints, run as a process of its own. Raises ConfigError with its error."""
     line = [sys.executable, "-m", "ghosttrack.stages.prepare", *arguments]
     done = subprocess.run(line, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL)
+    if done.returncode < 0:
+        raise ConfigError(
+            f"prepare {arguments[0]} {ending(done.returncode)}; if nobody ended it, the machine ran out of memory: free "
+            "some, then give the same command again"
+        )
     if done.returncode:
         # Libraries' own threads may have a last word when a process ends with an error.
-        lines = done.stderr.strip().splitlines() or ["no reason given"]
+        lines = done.stderr.strip().splitlines() or [
+            f"prepare {arguments[0]} {ending(done.returncode)}, without a reason"
+        ]
         said = next((line for line in reversed(lines) if line.startswith("prepare: error: ")), lines[-1])
         raise ConfigError(said.removeprefix("prepare: error: "))
     return done.stdout

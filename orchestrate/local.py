@@ -17,7 +17,7 @@ from ghosttrack.common.engine.progress import format_bytes, format_seconds
 from ghosttrack.common.engine.storage import Store, storage_errors
 from ghosttrack.common.errors import StageFailedError
 from ghosttrack.orchestrate.chain import Link, chain_of
-from ghosttrack.orchestrate.child import run_child
+from ghosttrack.orchestrate.child import ending, run_child
 from ghosttrack.orchestrate.forkserver import ForkServer, pays
 from ghosttrack.orchestrate.gc import release
 from ghosttrack.orchestrate.plan import Plan, PlannedUnit
@@ -112,10 +112,10 @@ class LocalExecutor:
             log.write(f"===== {datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ} {shlex.join(command)}\n")
             code = run_child(command, {**os.environ, **code_variables(request)}, log, self._server)
             elapsed = format_seconds(time.monotonic() - start)
-            log.write(f"===== {_ending(code)} after {elapsed}\n")
+            log.write(f"===== {ending(code)} after {elapsed}\n")
         if code:
             raise StageFailedError(
-                f"{stage} {_ending(code)} after {elapsed}; its output is above and in {log_file}. "
+                f"{stage} {ending(code)} after {elapsed}; its output is above and in {log_file}. "
                 f"{_mend(code)}, then give the same command again: finished work is kept",
                 code if code > 0 else 128 - code,
             )
@@ -165,12 +165,6 @@ def code_variables(request: Request) -> dict[str, str]:
         folders.insert(0, request.stages_folder.parent)
     path = os.pathsep.join([*map(str, folders), *filter(None, [os.environ.get("PYTHONPATH")])])
     return {"PYTHONPATH": path, "PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
-
-
-def _ending(code: int) -> str:
-    if code >= 0:
-        return f"ended with exit code {code}"
-    return f"was ended by {signal.Signals(-code).name}"
 
 
 def _mend(code: int) -> str:

@@ -40,12 +40,16 @@ UNFINISHED = 0.7
 """Share of rows."""
 OFTEN = 0.3
 """Share of rows."""
+TIMES = 3
+"""As many other values, or letters, as tell the columns apart that are no answer."""
 
 
 def guess(records: Sequence[Mapping[str, Any]]) -> dict[str, str] | None:
     """Our field to the column, {} where the names are ours or a known data set's; None where it cannot be told.
 
-    Two columns of text are told apart by their ends, and else by their lengths; of more, the names must say.
+    Two columns of text are told apart by their ends, and else by their lengths. Of more, the question is the one that asks, and the
+    answer the one that is left without those that stand in the question (its subject), have few values (its kind) or go on for
+    long (an explanation).
     """
     names = list(dict.fromkeys(name for record in records for name in record))
     if known(names):
@@ -59,10 +63,10 @@ def guess(records: Sequence[Mapping[str, Any]]) -> dict[str, str] | None:
         rest = [name for name in texts if name not in (question, answer)]
         if question is None and answer is None and len(rest) == 2:
             question, answer = sorted(rest, key=lambda name: _like_a_question(records, name), reverse=True)
-        elif question is None and len(rest) == 1:
-            [question] = rest
-        elif answer is None and len(rest) == 1:
-            [answer] = rest
+        elif question is None:
+            question = _only(rest) or _only([name for name in rest if _asks(records, name)])
+        if question is not None and answer is None:
+            answer = _the_answer(records, question, [name for name in rest if name != question])
     if question is None or answer is None:
         return None
     asks = (question.lower() in ASKING and not unfinished(records, question)) or _share_ending(
@@ -108,6 +112,30 @@ def _like_a_question(records: Sequence[Mapping[str, Any]], name: str) -> tuple[f
     values = [value for record in records if (value := _text(record.get(name)))]
     lists = any(isinstance(record.get(name), list) for record in records)
     return (-1.0 if lists else _share_ending(records, name, MARKS), sum(map(len, values)) / len(values))
+
+
+def _asks(records: Sequence[Mapping[str, Any]], name: str) -> bool:
+    return _share_ending(records, name, MARKS) >= OFTEN or unfinished(records, name)
+
+
+def _only(names: Sequence[str]) -> str | None:
+    return names[0] if len(names) == 1 else None
+
+
+def _the_answer(records: Sequence[Mapping[str, Any]], question: str, names: Sequence[str]) -> str | None:
+    """The column of these that can be the answer to the question, where no other can."""
+    if len(names) < 2:
+        return _only(names)
+    asked = [_text(record.get(question)) for record in records]
+    texts = {name: [_text(record.get(name)) for record in records] for name in names}
+    texts = {
+        name: values
+        for name, values in texts.items()
+        if sum(map(str.__contains__, asked, values)) < UNFINISHED * len(records)
+    }
+    most = max((len(set(values)) for values in texts.values()), default=0)
+    sizes = {name: sum(map(len, values)) for name, values in texts.items() if TIMES * len(set(values)) > most}
+    return _only([name for name, size in sizes.items() if size < TIMES * min(sizes.values())])
 
 
 def _share_ending(records: Sequence[Mapping[str, Any]], name: str, marks: tuple[str, ...]) -> float:

@@ -160,6 +160,23 @@ def test_a_model_that_could_not_be_read_is_trouble_before_it_runs(
     assert "give the folder with the model's config.json" in found.mend
 
 
+@pytest.mark.parametrize(
+    ("last", "told"),
+    [("kill -KILL $$", "prepare model was ended by SIGKILL; .* out of memory: free some, then give the same command again"),
+     ("exit 3", "prepare model ended with exit code 3, without a reason"),
+     ("echo 'prepare: error: it is odd; mend it' >&2; exit 3", "it is odd; mend it")],
+)  # fmt: skip
+def test_how_a_look_of_prepare_ended_is_told(
+    last: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\n{last}\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    with pytest.raises(ConfigError, match=f"^{told}$"):
+        doctor.ask_prepare("model", "somewhere")
+
+
 def test_a_file_that_a_word_hides_is_told(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     config = load_config("demo", [], environ={})
