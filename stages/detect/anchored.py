@@ -7,19 +7,14 @@ relation (`known`), v is n / (n + 50) for n training answers; w is 1 where the a
 distance from that (`Novelty`).
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ghosttrack.stages.detect.fitted.ridge import Singles, Standardiser
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from ghosttrack.common.maths.arrays import Floats, Ints, Singles
+from ghosttrack.stages.detect.fitted.ridge import Standardiser
 
 WEIGHT = 0.5
 """Of the anchor in a relation of which nothing is known."""

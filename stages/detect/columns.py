@@ -5,14 +5,12 @@ comes from a fit that had not seen its inner fold, so that the model on top lear
 new questions. Signals of a handful of features are columns as they stand.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ghosttrack.common.errors import ModelMismatchError
+from ghosttrack.common.maths.arrays import Floats, Ints, Singles
 from ghosttrack.stages.detect.data import Data
 from ghosttrack.stages.detect.evidence import PLACES
 from ghosttrack.stages.detect.fitted import habits as habit_counts
@@ -20,9 +18,6 @@ from ghosttrack.stages.detect.fitted.habits import Habits, fit_habits
 from ghosttrack.stages.detect.fitted.latents import LatentProbe, fit_latents
 from ghosttrack.stages.detect.fitted.linear import Linear, fit_linear
 from ghosttrack.stages.detect.fitted.probes import Probes, fit_probes, place_means
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 RAW = {"text", "logits", "samples", "contexts"}
 """Signals whose features are columns themselves, beside their score."""
@@ -46,7 +41,7 @@ class Columns:
     def column(self, name: str) -> Floats:
         return self.values[:, self.names.index(name)]
 
-    def dealt(self, signal: str, order: Ints) -> Columns:
+    def dealt(self, signal: str, order: Ints) -> "Columns":
         """Every row with this signal's columns of row order[row]. order: [n]."""
         own = self.where([signal])
         values = self.values.copy()
@@ -80,7 +75,7 @@ class Experts:
         )  # fmt: skip
 
     def _assemble(
-        self, data: Data, cells: NDArray[np.float32], ensemble: Floats, habits: Floats, scores: dict[str, Floats],
+        self, data: Data, cells: Singles, ensemble: Floats, habits: Floats, scores: dict[str, Floats],
         latents: Floats | None,
     ) -> Columns:  # fmt: skip
         values: list[Floats] = []
@@ -107,7 +102,7 @@ class Experts:
 
 def fit_experts(
     data: Data, labels: Floats, inner: Ints, tables: list[str]
-) -> tuple[Experts, Columns, NDArray[np.float32]]:
+) -> tuple[Experts, Columns, Singles]:
     """The experts of one training side, the held-out columns of its rows, and the probes' held-out scores [n, n_cells].
 
     data: of the training rows; labels, inner: [n]. tables: signals scored by a ridge regression.

@@ -5,8 +5,6 @@ it, and on these scores the probability is calibrated (Platt) and the threshold 
 it does there: models are averaged over fixed penalties. The held-out rows are scored once, by the fits on the whole training side.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
+from ghosttrack.common.maths.arrays import Floats, Ints, Singles
 from ghosttrack.common.maths.calibration import Platt, fit_platt
 from ghosttrack.common.maths.metrics import auroc, best_f1_threshold
 from ghosttrack.common.maths.seeds import generator
@@ -53,9 +52,6 @@ from ghosttrack.stages.detect.methods import (
 from ghosttrack.stages.detect.models import Additive, fit_additive
 from ghosttrack.stages.detect.protocol.splits import Fold
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
-
 TABLES = ("text", "logits", "samples", "lens", "error", "tracks", "competition")
 
 
@@ -67,8 +63,8 @@ class Side(NamedTuple):
     experts: Experts
     train: Columns
     test: Columns
-    cells: NDArray[np.float32]  # [n_train, n_cells] held-out probe scores
-    test_cells: NDArray[np.float32]
+    cells: Singles  # [n_train, n_cells] held-out probe scores
+    test_cells: Singles
     relations: dict[str, int]  # training answers of each
     known: Floats  # [n_train] how far their relations are, by the other inner folds; see `anchored.known`
     test_known: Floats

@@ -1,19 +1,14 @@
 """All that the fits of a run may draw on: feature tables by signal, states, latents, candidates, for the same n questions."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
+from ghosttrack.common.maths.arrays import Floats, Ints
 from ghosttrack.stages.detect.evidence import AnsweredQuestion, PlacedStates
 from ghosttrack.stages.detect.features.table import FeatureTable
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -31,7 +26,7 @@ class Data:
     def __len__(self) -> int:
         return len(self.asked)
 
-    def of(self, rows: Ints | Sequence[int]) -> Data:
+    def of(self, rows: Ints | Sequence[int]) -> "Data":
         """The same of some questions."""
         rows = np.asarray(rows, dtype=np.int64)
         return Data(

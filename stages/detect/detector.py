@@ -9,8 +9,6 @@
 What it was fitted on is part of it: `require` refuses answers of another model or latents of other SAEs.
 """
 
-from __future__ import annotations
-
 import io
 import zipfile
 from dataclasses import dataclass
@@ -23,6 +21,7 @@ from numpy.typing import NDArray
 from ghosttrack.common.errors import CorruptInputError, LabelError, ModelMismatchError
 from ghosttrack.common.foreign import whole
 from ghosttrack.common.formats.detector import DETECTOR, DETECTOR_ARRAYS
+from ghosttrack.common.maths.arrays import Floats, Ints
 from ghosttrack.common.maths.calibration import Platt, fit_platt
 from ghosttrack.stages.detect.anchored import Anchored, Novelty, known
 from ghosttrack.stages.detect.columns import Columns, Experts
@@ -40,8 +39,6 @@ from ghosttrack.stages.detect.models import Additive
 from ghosttrack.stages.detect.protocol.splits import Fold
 from ghosttrack.stages.detect.store import flatten, unflatten
 from ghosttrack.stages.detect.token_risk import TokenRisk, fit_token_risk
-
-Floats = NDArray[np.float64]
 
 VERSION = 9
 BASELINE = "logits.min_logprob"
@@ -145,7 +142,7 @@ def fit(
     fold: Fold,
     provenance: dict[str, str],
     ids: list[str],
-    groups: NDArray[np.int64],
+    groups: Ints,
     seed: int = 0,
 ) -> Detector:
     """A detector fitted on the training rows of a fold, everything chosen on its inner folds.
@@ -157,7 +154,7 @@ def fit(
 
 
 def keep(
-    side: Side, data: Data, provenance: dict[str, str], ids: list[str], groups: NDArray[np.int64], seed: int
+    side: Side, data: Data, provenance: dict[str, str], ids: list[str], groups: Ints, seed: int
 ) -> Detector:
     """The main detector of a training side. data, ids, groups: of its rows."""
     signals = side.signals_of(TRAINED)

@@ -5,18 +5,14 @@ describes, it detects nothing.
 The first answer token decides. A candidate is right when a right answer begins with its text.
 """
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ghosttrack.common.formats.answers import Answer
+from ghosttrack.common.maths.arrays import Floats
 from ghosttrack.common.maths.text import normalise
-
-Floats = NDArray[np.float64]
 
 _LAYERS_LED = 2
 

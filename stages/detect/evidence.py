@@ -4,8 +4,6 @@ No gold answer, alias or label is in here. Arrays over places have four entries 
 such a position (its subject is not in the prompt, its answer has no tokens) has NaN there.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -17,15 +15,13 @@ from numpy.typing import NDArray
 from ghosttrack.common.errors import CorruptInputError, NumericError
 from ghosttrack.common.files import take_room
 from ghosttrack.common.formats.answers import Answer
+from ghosttrack.common.maths.arrays import Floats, Ints, Singles
 from ghosttrack.common.maths.text import normalise
 
-Floats = NDArray[np.float64]
-Singles = NDArray[np.float32]
-States = NDArray[np.float16] | NDArray[np.float32]
+States = NDArray[np.float16] | Singles
 """As `track` stored them."""
 Stored = Path | States
 """A file of numpy's, or what is in it."""
-Ints = NDArray[np.int64]
 
 PLACES = ("subject", "prompt", "first", "last")
 """Last subject token, last prompt token, first and last answer token."""
@@ -53,7 +49,7 @@ class AnsweredQuestion(NamedTuple):
     form: str  # of the prompt: whether worked examples come first, and whether a sentence is completed
 
     @classmethod
-    def of(cls, answer: Answer) -> AnsweredQuestion:
+    def of(cls, answer: Answer) -> "AnsweredQuestion":
         return cls(
             answer.relation, answer.subject, answer.question, answer.prefix, answer.answer, normalise(answer.answer),
             answer.token_ids, answer.logprobs, answer.entropies, answer.samples,
@@ -111,7 +107,7 @@ class PlacedStates:
         """[n, d_model]. place, layer: numbers among PLACES and among the run's layers."""
         return _opened(self.stored)[place, layer][self.rows].astype(np.float32)
 
-    def of(self, rows: Ints) -> PlacedStates:
+    def of(self, rows: Ints) -> "PlacedStates":
         return PlacedStates(self.stored, self.rows[rows])
 
 

@@ -5,24 +5,20 @@ contexts, its standing there counts as in the detector: the sum is anchored as t
 counting fully and relations known as far as they are on average.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ghosttrack.common.maths.arrays import Floats, Singles
 from ghosttrack.common.maths.calibration import fit_platt
 from ghosttrack.stages.detect.anchored import MOST_KEPT, evenly, fit_anchored
 from ghosttrack.stages.detect.crossval import Side, fit_additive
 from ghosttrack.stages.detect.features.contexts import ANCHOR
 from ghosttrack.stages.detect.models import Additive
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 Reason = dict[str, Any]
 
 NEIGHBOURS = 200
@@ -41,7 +37,7 @@ class Reference:
     probability: Floats  # [n] held-out, calibrated, ascending
     wrong: Floats  # [n] labels in that order
     right_ids: list[str]  # of right answers, MOST_KEPT at most
-    right_place: NDArray[np.float32]  # [n_right, n_columns] contributions of the right answers
+    right_place: Singles  # [n_right, n_columns] contributions of the right answers
 
 
 def reference_of(side: Side, signals: list[str], held_out: Floats, ids: list[str]) -> Reference:

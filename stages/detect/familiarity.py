@@ -5,18 +5,14 @@ standardised and of unit length (deep nearest neighbours, Sun et al. 2022). What
 questions themselves, each against those of other groups: a conformal p-value (Bates et al. 2023).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ghosttrack.common.maths.arrays import Bools, Floats, Ints, Singles
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.stages.detect.evidence import PLACES, PlacedStates
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 PROMPT = PLACES.index("prompt")
 NEIGHBOUR = 5
@@ -31,8 +27,8 @@ class Familiarity:
     """Arrays of the training questions that are kept. place: of the layer in the detector's layers."""
 
     place: int
-    mean: NDArray[np.float32]  # [d_model]
-    spread: NDArray[np.float32]  # [d_model]
+    mean: Singles  # [d_model]
+    spread: Singles  # [d_model]
     known: NDArray[np.float16]  # [m, d_model] standardised, of unit length
     distances: Floats  # [m] ascending: of each to its k-th nearest of another group
 
@@ -47,7 +43,7 @@ class Familiarity:
         at_least = len(self.distances) - np.searchsorted(self.distances, far - 1e-6)
         return (1 + at_least) / (1 + len(self.distances))
 
-    def unfamiliar(self, states: PlacedStates) -> NDArray[np.bool_]:
+    def unfamiliar(self, states: PlacedStates) -> Bools:
         return self.p_value(states) <= FALSE_ALARMS
 
 
@@ -65,14 +61,12 @@ def fit_familiarity(states: PlacedStates, groups: Ints, seed: int) -> Familiarit
     return Familiarity(place, mean, spread, known, np.sort(_nearest(distance)).astype(np.float64))
 
 
-def _standard(
-    states: NDArray[np.float32], mean: NDArray[np.float32], spread: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def _standard(states: Singles, mean: Singles, spread: Singles) -> Singles:
     scaled = (states - mean) / spread
     return scaled / np.maximum(np.linalg.norm(scaled, axis=1, keepdims=True), 1e-12)
 
 
-def _nearest(distance: NDArray[np.float32]) -> NDArray[np.float32]:
+def _nearest(distance: Singles) -> Singles:
     """The k-th smallest of each row, [n]; the largest finite one where there are fewer."""
     k = min(NEIGHBOUR, distance.shape[1]) - 1
     found = np.partition(distance, k, axis=1)[:, k]

@@ -4,15 +4,10 @@ A method turns the columns of one training side into held-out scores of the trai
 its threshold chosen, and scores of the test rows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-Floats = NDArray[np.float64]
+from ghosttrack.common.maths.arrays import Floats
 
 Kind = Literal["baseline", "detector", "rung", "early", "control"]
 

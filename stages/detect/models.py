@@ -3,18 +3,13 @@
 It is averaged over fixed penalties, none chosen by how well it does. A missing value counts as the column's mean.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from ghosttrack.stages.detect.fitted.ridge import Singles, Standardiser
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from ghosttrack.common.maths.arrays import Floats, Ints, Singles
+from ghosttrack.stages.detect.fitted.ridge import Standardiser
 
 STRENGTHS = (0.001, 0.01, 0.1)
 """Reciprocals of the L2 penalties over which the log-odds are averaged."""

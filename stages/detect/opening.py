@@ -1,14 +1,11 @@
 """A run's answers and tracks as detection reads them, from a stage's inputs. In Python, `ghosttrack.open` opens a run."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.storage import Entry
@@ -22,6 +19,7 @@ from ghosttrack.common.formats.lens import LENS
 from ghosttrack.common.formats.positions import POSITIONS
 from ghosttrack.common.formats.saes import SAE, SAE_METRICS, trained_as
 from ghosttrack.common.formats.tracks import INDEPENDENT, TRACKS
+from ghosttrack.common.maths.arrays import Floats, Ints
 from ghosttrack.common.maths.text import normalise
 from ghosttrack.stages.detect.data import Data
 from ghosttrack.stages.detect.protocol.exclusions import exclusions
@@ -30,8 +28,6 @@ from ghosttrack.stages.detect.protocol.groups import question_groups, refuse_con
 from ghosttrack.stages.detect.protocol.splits import LabelledRows, SplitFolds, SplitPlan, all_splits
 from ghosttrack.stages.detect.reading import Files, complete, read_data
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 Entries = Mapping[str, Entry]
 
 

@@ -6,20 +6,16 @@ and fold: shuffling inside relations leaves their own difficulty as it was, and 
 what one fold trains on say the opposite of what it is tested on, so that scores of different folds must not be compared.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ghosttrack.common.maths.arrays import Floats, Ints
 from ghosttrack.common.maths.metrics import auroc_by_block, ones
 from ghosttrack.stages.detect.fitted.ridge import Standardiser, fit_ridges
 from ghosttrack.stages.detect.protocol.splits import Fold
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 PENALTY = 0.3
 

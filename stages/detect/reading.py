@@ -1,7 +1,5 @@
 """The files of the tracking phase as `Data`: the edge between the store and the functions on arrays."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -22,6 +20,7 @@ from ghosttrack.common.formats.ladder import columns_of
 from ghosttrack.common.formats.layers import LAYERS
 from ghosttrack.common.formats.lens import LENS
 from ghosttrack.common.formats.positions import POSITIONS
+from ghosttrack.common.maths.arrays import Bools, Floats, Ints
 from ghosttrack.common.maths.text import normalise
 from ghosttrack.stages.detect.data import Data
 from ghosttrack.stages.detect.evidence import (
@@ -76,7 +75,7 @@ def read_data(
     d_hidden: int,
     on_piece: Callable[[], None] = lambda: None,
     room: Path | None = None,
-) -> tuple[Data, NDArray[np.float64]]:
+) -> tuple[Data, Floats]:
     """All that the fits may see, and the leading candidate by place and layer, [n, 4, n_layers]. room: a file to keep states in
     that may be too many for memory; tables that are read by ridge regressions alone are float32, as these are.
 
@@ -113,7 +112,7 @@ def read_data(
     return Data(asked, layers, tables, _states(files, n, room), latents, tokens, logprobs), leader
 
 
-def _filled(table: FeatureTable, silent: NDArray[np.bool_]) -> FeatureTable:
+def _filled(table: FeatureTable, silent: Bools) -> FeatureTable:
     """Features of tracks, made 0 where a layer has none to tell of because no latent is active. silent: [n, 4] question and place."""
     values = table.values
     for number, place in enumerate(PLACES):
@@ -125,7 +124,7 @@ def _filled(table: FeatureTable, silent: NDArray[np.bool_]) -> FeatureTable:
     return FeatureTable(values, table.names)
 
 
-def complete(data: Data) -> NDArray[np.bool_]:
+def complete(data: Data) -> Bools:
     """[n] whether a question has every feature of prompt and answer; a subject may be absent from a prompt."""
     result = np.ones(len(data), dtype=bool)
     for table in data.tables.values():
@@ -135,7 +134,7 @@ def complete(data: Data) -> NDArray[np.bool_]:
 
 
 def _track_tables(
-    files: Files, last: NDArray[np.int64], layers: list[int], d_hidden: int, on_piece: Callable[[], None]
+    files: Files, last: Ints, layers: list[int], d_hidden: int, on_piece: Callable[[], None]
 ) -> tuple[dict[str, FeatureTable], csr_matrix]:
     """Track features by signal and rung, and the latents at the last answer token."""
     n = len(last)
@@ -143,7 +142,7 @@ def _track_tables(
         raise CorruptInputError(f"{files.ladder} has other rows than {files.tracks}; run track again")
     rungs: list[str | None] = [None, *files.rungs]
 
-    def piece(groups: list[int]) -> tuple[dict[str | None, FeatureTable], NDArray[np.int64], csr_matrix]:
+    def piece(groups: list[int]) -> tuple[dict[str | None, FeatureTable], Ints, csr_matrix]:
         own = _row_groups(files.tracks, groups, NODE_COLUMNS)
         others = _row_groups(files.ladder, groups, columns_of(files.rungs)) if files.ladder else {}
         columns = _at_places({**own, **others}, last, files.tracks)
@@ -173,7 +172,7 @@ def _track_tables(
     return tables, vstack([*active, _no_latents(n - known, active[0].shape[1])], "csr")
 
 
-def _independent(path: Path, last: NDArray[np.int64], layers: list[int]) -> FeatureTable:
+def _independent(path: Path, last: Ints, layers: list[int]) -> FeatureTable:
     """Features of the tracks of SAEs that were trained apart."""
     read = (_at_places(_row_groups(path, groups, NODE_COLUMNS), last, path) for groups in pieces_of(path))
     return features_of_pieces(read, len(last), layers, [None])[None].narrow()
@@ -194,9 +193,7 @@ def _in_order(pool: Executor, do: Callable[[Item], Made], items: Sequence[Item])
         yield future.result()
 
 
-def _latents(
-    columns: Columns, last: NDArray[np.int64], count: int, layers: list[int], d_hidden: int
-) -> csr_matrix:
+def _latents(columns: Columns, last: Ints, count: int, layers: list[int], d_hidden: int) -> csr_matrix:
     """log(1 + activation) at the last answer token, [count, n_layers · d_hidden] float32."""
     there = (columns["position"] > 0) & (columns["position"] == last[columns["question"]])
     index = np.searchsorted(layers, columns["layer"][there])
@@ -209,7 +206,7 @@ def _latents(
     )
 
 
-def _at_places(columns: Columns, last: NDArray[np.int64], path: Path) -> Columns:
+def _at_places(columns: Columns, last: Ints, path: Path) -> Columns:
     """Rows at the places that features are read at."""
     question, position = columns["question"].astype(np.int64), columns["position"].astype(np.int64)
     if len(question) and (question.min() < 0 or question.max() >= len(last)):

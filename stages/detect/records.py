@@ -1,7 +1,5 @@
 """The detector's results as plain records and tables: what each file of the unit holds."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
@@ -12,14 +10,13 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from ghosttrack.common.formats.answers import Answer
 from ghosttrack.common.formats.neutral import csv_cell
+from ghosttrack.common.maths.arrays import Ints
 from ghosttrack.stages.detect.crossval import Decided
 from ghosttrack.stages.detect.methods import MethodDescription
 
-Ints = NDArray[np.int64]
 Key = TypeVar("Key")
 ROWS_AT_ONCE = 1 << 20
 """Of a table that is written."""

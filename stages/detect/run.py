@@ -1,7 +1,5 @@
 """Tell wrong answers from right ones by every method of the protocol, and keep the detector that does it best."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -10,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from ghosttrack.common.engine.launch import threads_per_process
@@ -25,6 +22,7 @@ from ghosttrack.common.formats.hallucination_scores import SCORES
 from ghosttrack.common.formats.reasons import KINDS, REASONS
 from ghosttrack.common.formats.scores import SCORE_TABLE, transfer_name
 from ghosttrack.common.formats.snapshot import TOKENIZER
+from ghosttrack.common.maths.arrays import Floats, Ints
 from ghosttrack.common.maths.calibration import fit_platt
 from ghosttrack.common.maths.metrics import auroc
 from ghosttrack.common.models.vocabulary import token_texts
@@ -55,9 +53,6 @@ PROMPT = PLACES.index("prompt")
 QUESTIONS_AT_A_TIME = 8192
 """Whose features are written."""
 PERMUTED_TABLES = ("logits", "lens", "error", "tracks", "competition")
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 class FoldResult(NamedTuple):

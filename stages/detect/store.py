@@ -4,8 +4,6 @@ A dataclass or named tuple becomes `{"type": name, field: …}`, an array the na
 that the reader lists can be made from a file.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Mapping
 from typing import Any

@@ -4,23 +4,17 @@ A row a labelled token. Token t is written from position t − 1 and read at pos
 Right answers are not in here, but for the labels.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from ghosttrack.common.foreign import whole
 from ghosttrack.common.formats.answers import Answer
+from ghosttrack.common.maths.arrays import Floats, Ints, Singles
 from ghosttrack.stages.detect.evidence import States
-
-Floats = NDArray[np.float64]
-Singles = NDArray[np.float32]
-Ints = NDArray[np.int64]
 
 LENS_COLUMNS = ("logprob", "rival_logprob", "entropy", "rank")
 LAYER_COLUMNS = (

@@ -5,16 +5,13 @@ answers with the answer's label, answers weighing alike. It sees nothing of late
 model speaks.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-Floats = NDArray[np.float64]
+from ghosttrack.common.maths.arrays import Floats
 
 
 @dataclass(frozen=True)

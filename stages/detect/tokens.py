@@ -6,8 +6,6 @@ where claims have relations, the share of wrong tokens of each. Answers
 are judged by their riskiest token (Obeso et al. 2025).
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +21,7 @@ from ghosttrack.common.formats.layers import LAYERS
 from ghosttrack.common.formats.lens import LENS
 from ghosttrack.common.formats.positions import POSITIONS
 from ghosttrack.common.formats.token_scores import TOKEN_METRICS, TOKEN_SCORES
+from ghosttrack.common.maths.arrays import Bools, Floats, Ints
 from ghosttrack.common.maths.bootstrap import group_weights, interval
 from ghosttrack.common.maths.metrics import (
     Weights,
@@ -36,9 +35,6 @@ from ghosttrack.stages.detect.fitted.ridge import Standardiser, fit_ridges
 from ghosttrack.stages.detect.protocol.folds import deal
 from ghosttrack.stages.detect.protocol.groups import question_groups
 from ghosttrack.stages.detect.token_features import LAYER_COLUMNS, Tokens, read_tokens
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 PENALTIES = (1e-3, 1e-2, 1e-1, 1.0)
 DETECTOR, RELATION, PLAIN = "detector", "relation", ("logprob", "entropy")
@@ -241,7 +237,7 @@ def recall_at_false_alarms(label: Ints, score: Floats, weights: Weights) -> Floa
     return found
 
 
-def span_f1(tokens: Tokens, flagged: NDArray[np.bool_], weights: Weights) -> Floats:
+def span_f1(tokens: Tokens, flagged: Bools, weights: Weights) -> Floats:
     """F1 of spans, [B]: a wrong span is found where a token of it is flagged, a flagged run is right where it touches one."""
     spans, runs = runs_of(tokens, tokens.label == 1), runs_of(tokens, flagged)
     hit = np.array([flagged[start:stop].any() for start, stop in spans], dtype=float)
@@ -253,7 +249,7 @@ def span_f1(tokens: Tokens, flagged: NDArray[np.bool_], weights: Weights) -> Flo
         return np.nan_to_num(2 * precision * recall / (precision + recall))
 
 
-def runs_of(tokens: Tokens, chosen: NDArray[np.bool_]) -> list[tuple[int, int]]:
+def runs_of(tokens: Tokens, chosen: Bools) -> list[tuple[int, int]]:
     """Runs [start, stop) of chosen rows that stand side by side in one answer."""
     table = pd.DataFrame({"question": tokens.question, "token": tokens.token})[chosen]
     rows = np.flatnonzero(chosen)

@@ -3,23 +3,19 @@
 The detector must read the same layers of the same model with the same SAEs; only the questions differ.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
+from ghosttrack.common.maths.arrays import Floats
 from ghosttrack.stages.detect.crossval import Decided
 from ghosttrack.stages.detect.data import Data
 from ghosttrack.stages.detect.detector import Detector, load
 from ghosttrack.stages.detect.features.contexts import ANCHOR
 from ghosttrack.stages.detect.methods import ANCHORED, AVERAGED, MAIN
 from ghosttrack.stages.detect.records import score_rows
-
-Floats = NDArray[np.float64]
 
 
 class Transferred(NamedTuple):

@@ -5,19 +5,16 @@ ROC: Fawcett 2006; reliability over bins of equal mass: Naeini et al. 2015; risk
 2019.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ghosttrack.common.formats.final_report import Curve, Curves
+from ghosttrack.common.maths.arrays import Floats
 from ghosttrack.common.maths.metrics import equal_mass_bins, weighted
 from ghosttrack.stages.evaluate.scorecard import Sample
 from ghosttrack.stages.evaluate.scores import Scores
 
-Floats = NDArray[np.float64]
 Steps = Callable[[Floats, Floats], tuple[Floats, Floats]]
 
 GRID = np.linspace(0, 1, 101)

@@ -1,7 +1,5 @@
 """From figures to statements: the headlines, and expectations with met or not met."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """The parts of the final report, each from scores and resampled values."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -25,6 +23,7 @@ from ghosttrack.common.formats.final_report import (
     SplitReport,
     StrictReport,
 )
+from ghosttrack.common.maths.arrays import Floats
 from ghosttrack.common.maths.metrics import weighted
 from ghosttrack.stages.evaluate import scorecard
 from ghosttrack.stages.evaluate.curves import curves
@@ -116,7 +115,7 @@ def relation_counts(questions: Questions) -> list[RelationReport]:
 
 
 def _by_relation(
-    relation: NDArray[np.str_], label: NDArray[np.float64], auroc: Mapping[str, dict[str, Figure]]
+    relation: NDArray[np.str_], label: Floats, auroc: Mapping[str, dict[str, Figure]]
 ) -> list[RelationReport]:
     rows = [
         RelationReport(
@@ -133,7 +132,7 @@ def _by_relation(
 
 def matcher_reports(questions: Questions) -> list[MatcherReport]:
     """Each matcher against the labels, and of two matchers how often they differ; those that differ most come first."""
-    says: dict[str, NDArray[np.float64]] = {}
+    says: dict[str, Floats] = {}
     for name in dict.fromkeys(name for matched in questions.matched for name in matched):
         says[name] = np.array([matched.get(name, np.nan) for matched in questions.matched])
     reports = []

@@ -1,7 +1,5 @@
 """Pictures of the final report, each to be read at a glance; drawn from its figures alone."""
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

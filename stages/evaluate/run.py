@@ -1,7 +1,5 @@
 """Evaluate honestly: every figure with an interval, every baseline and rung beside it on the same questions."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from ghosttrack.common.engine.fingerprint import name_of

@@ -1,7 +1,5 @@
 """Quality of the SAEs, as `sae_train` measured it on held-out text."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 

@@ -4,15 +4,12 @@ All methods, and all repeats of a cross-validation, see the same resamples, and 
 its repeats, so that repeats make a figure steadier without making a question count more than once.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from ghosttrack.common.formats.final_report import (
@@ -27,11 +24,9 @@ from ghosttrack.common.formats.final_report import (
     Verdict,
 )
 from ghosttrack.common.maths import metrics
+from ghosttrack.common.maths.arrays import Bools, Floats, Ints
 from ghosttrack.common.maths.bootstrap import centred, group_weights, interval
 from ghosttrack.stages.evaluate.scores import ScoredSplit, Scores
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 METRICS: tuple[Metric, ...] = ("auroc", "auroc_within_relation")
 RELATION_ONLY = {"relation"}
@@ -51,12 +46,12 @@ class Sample(NamedTuple):
     def of(
         cls, labels: Floats, relations: Sequence[str], groups: Sequence[str], resamples: int, confidence: float,
         seed: int,
-    ) -> Sample:  # fmt: skip
+    ) -> "Sample":  # fmt: skip
         names, numbers = np.unique(list(relations), return_inverse=True)
         weights = group_weights(groups, resamples, seed)
         return cls(labels, numbers, names.tolist(), weights, confidence)
 
-    def only(self, rows: NDArray[np.bool_], labels: Floats | None = None) -> Sample:
+    def only(self, rows: Bools, labels: Floats | None = None) -> "Sample":
         """The same resamples of some of the rows, or with other labels."""
         names, numbers = np.unique(self.relation[rows], return_inverse=True)
         return Sample(

@@ -4,8 +4,6 @@ Nothing is fitted or repaired here. What contradicts itself is an error; what co
 method in a split) is left out and said in `Detection.absent`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -29,9 +27,8 @@ from ghosttrack.common.formats.scores import (
     is_split,
     split_text,
 )
+from ghosttrack.common.maths.arrays import Bools, Floats, Ints
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 Names = NDArray[np.str_]
 
 VALUES = ("probability", "raw_probability", "predicted")
@@ -62,7 +59,7 @@ class Scores(NamedTuple):
     raw_probability: Floats  # [R, n] before calibration
     predicted: Ints  # [R, n] 1: called wrong
 
-    def only(self, rows: NDArray[np.bool_]) -> Scores:
+    def only(self, rows: Bools) -> "Scores":
         return Scores(self.probability[:, rows], self.raw_probability[:, rows], self.predicted[:, rows])
 
 

@@ -45,6 +45,7 @@ from torch import Tensor
 
 from ghosttrack.common.errors import CorruptInputError, DataError, NumericError
 from ghosttrack.common.foreign import whole
+from ghosttrack.common.maths.arrays import Bools, Floats, Ints, Singles
 from ghosttrack.stages.track.neighbours import Neighbours, active_pairs, nearest_latents, take
 
 FORMAT = "ghosttrack.association"
@@ -67,8 +68,6 @@ CERTAIN = 1 - MOST_CERTAIN, MOST_CERTAIN
 SMOOTHING = 2.0
 """Bins, of the densities of causal shares."""
 
-Floats = NDArray[np.float64]
-
 
 class Scans(NamedTuple):
     """The strongest active latents of each layer, a problem being one position of one text.
@@ -77,8 +76,8 @@ class Scans(NamedTuple):
     than k latents are active.
     """
 
-    latents: NDArray[np.int64]
-    activations: NDArray[np.float32]
+    latents: Ints
+    activations: Singles
 
     def part(self, start: int, stop: int) -> "Scans":
         """Problems start to stop."""
@@ -121,9 +120,9 @@ class Association:
     """Plain values: where the scans came from, how many, the seed."""
     kind: str = "cosine"
     """What likeness is of: "cosine" of decoder rows, or "causal": the tables' cosines are gains then."""
-    scores: dict[int, list[NDArray[np.float32]]] = field(init=False, repr=False, compare=False)
+    scores: dict[int, list[Singles]] = field(init=False, repr=False, compare=False)
     """By gap and pair: log p1/p0 of every entry of the table, [d_before, n]."""
-    widths: dict[int, list[NDArray[np.int64]]] = field(init=False, repr=False, compare=False)
+    widths: dict[int, list[Ints]] = field(init=False, repr=False, compare=False)
     """By gap and pair: how many neighbours of each latent have a positive score, or a positive gain: the gate, [d_before]."""
 
     def __post_init__(self) -> None:
@@ -148,7 +147,7 @@ class Association:
         )
 
     def likelihood_ratio(
-        self, gap: int, pair: int, latent: NDArray[np.int64], place: NDArray[np.int64], change: Floats
+        self, gap: int, pair: int, latent: Ints, place: Ints, change: Floats
     ) -> NDArray[np.floating[Any]]:
         """log p1/p0 of pairs that the table knows: [n]. latent: at layer `pair`; place: column of the table; change: of
         log-activation from it to the later latent."""
@@ -189,9 +188,9 @@ class Association:
 class _Links(NamedTuple):
     """Mutually nearest pairs of one pair of layers, a value a pair, and how probably they are true."""
 
-    problem: NDArray[np.int64]
-    before: NDArray[np.int64]
-    after: NDArray[np.int64]
+    problem: Ints
+    before: Ints
+    after: Ints
     true: Floats
 
 
@@ -264,9 +263,9 @@ class _Likely(NamedTuple):
     """Pairs of active latents of two layers: problem, ranks before and after, and how alike: the cosine, or the likeness of
     gains."""
 
-    problem: NDArray[np.int64]
-    before: NDArray[np.int64]
-    after: NDArray[np.int64]
+    problem: Ints
+    before: Ints
+    after: Ints
     likeness: Floats
 
 
@@ -276,12 +275,12 @@ class _TwoLayers:
     chance; rates: firing rates at the two layers; causal: the table has gains."""
 
     scans: Scans
-    active: NDArray[np.bool_]
+    active: Bools
     level: Floats
     table: Neighbours
     layer: int
     later: int
-    other: NDArray[np.int64]
+    other: Ints
     rates: tuple[Floats, Floats]
     causal: bool
 
@@ -356,7 +355,7 @@ class _TwoLayers:
             counts.append(_histogram(pairs.likeness[sparse]))
         return counts[0], counts[1], pairs
 
-    def _known_pairs(self, order: NDArray[np.int64]) -> _Likely:
+    def _known_pairs(self, order: Ints) -> _Likely:
         """Active pairs that the table knows; the later scans are taken in `order`."""
         scans, layer, later = self.scans, self.layer, self.later
         every = np.full(len(self.table.ids), self.table.ids.shape[1])
@@ -374,7 +373,7 @@ class _TwoLayers:
         change = change - self.level[found.problem, layer, found.before]
         return found._replace(likeness=_likeness(found.likeness, change))
 
-    def _mutual(self, order: NDArray[np.int64]) -> _Likely:
+    def _mutual(self, order: Ints) -> _Likely:
         """Of `_known_pairs` those that are each other's best among the active."""
         found, k = self._known_pairs(order), self.scans.latents.shape[2]
         best = np.ones(len(found.likeness), dtype=bool)
@@ -394,7 +393,7 @@ def _likeness(gain: NDArray[Any], change: Floats) -> Floats:
     return np.exp(-np.abs(np.log(np.maximum(gain, 1e-6)) - change))
 
 
-def _dynamics(level: Floats, active: NDArray[np.bool_], links: dict[int, list[_Links]]) -> dict[str, Tensor]:
+def _dynamics(level: Floats, active: Bools, links: dict[int, list[_Links]]) -> dict[str, Tensor]:
     """Everything but the cosines. level: log-activations [n_scans, n_layers, k], 0 where inactive."""
     n_layers = level.shape[1]
     here = active.transpose(1, 0, 2)
@@ -442,7 +441,7 @@ def _dynamics(level: Floats, active: NDArray[np.bool_], links: dict[int, list[_L
 
 
 def _chained(
-    here: NDArray[np.bool_], links: dict[int, list[_Links]]
+    here: Bools, links: dict[int, list[_Links]]
 ) -> tuple[Floats, Floats, Floats, dict[int, list[_Links]], Floats, Floats]:
     """Probability that a detection goes on to the next layer, comes from the one before, is of a feature by all that is known up
     to the next layer, [n_layers, n_scans, k] each; the links, true as probably as their sources allow; births and clutter."""
@@ -481,7 +480,7 @@ def _chained(
     return onward, comes, exists, told, number * lasting, number * (1 - lasting)
 
 
-def _from_sources(pair: _Links, going: Floats, here: NDArray[np.bool_]) -> Floats:
+def _from_sources(pair: _Links, going: Floats, here: Bools) -> Floats:
     """P(true) of pairs, [n], whose sources go on with these probabilities, [n_scans, k], and not all with their mean."""
     one, mean = going[pair.problem, pair.before], going[here].mean()
     ratio = one / (1 - one) * (1 - mean) / mean
@@ -532,7 +531,7 @@ def _rising(values: Floats, weights: Floats) -> Floats:
     return np.array(rising, dtype=np.float64)
 
 
-def _bins(cosine: NDArray[Any]) -> NDArray[np.int64]:
+def _bins(cosine: NDArray[Any]) -> Ints:
     return np.clip(((cosine + 1) * (BINS / 2)).astype(np.int64), 0, BINS - 1)
 
 

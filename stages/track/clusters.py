@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 from torch import Tensor
+
+from ghosttrack.common.maths.arrays import Floats
 
 MOST_LATENTS = 4000
 """Latents with the highest total activation take part."""
@@ -25,7 +26,7 @@ def effect_geometry(read_out: Tensor) -> Tensor:
 
 
 def cluster_latents(
-    weight: list[NDArray[np.float64]],
+    weight: list[Floats],
     layers: list[int],
     decoders: list[Tensor],
     geometry: Tensor,

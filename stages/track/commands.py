@@ -1,7 +1,5 @@
 """What the stage can be asked for besides its units: take something out of the model and see what it says."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

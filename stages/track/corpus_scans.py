@@ -3,11 +3,10 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from ghosttrack.common.maths.arrays import Floats, Ints
 from ghosttrack.common.models.held_out import HeldOutText
 from ghosttrack.common.models.language_model import LanguageModel
 from ghosttrack.common.models.sae import JumpReLUSAE, strongest
@@ -24,10 +23,10 @@ class CorpusScans:
     """
 
     scans: Scans
-    row: NDArray[np.int64]
-    column: NDArray[np.int64]
-    firing_rate: list[NDArray[np.float64]]
-    mean_activation: list[NDArray[np.float64]]
+    row: Ints
+    column: Ints
+    firing_rate: list[Floats]
+    mean_activation: list[Floats]
     at_start: int
     outliers: int
     beyond_k: float

@@ -5,16 +5,14 @@ from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
+from ghosttrack.common.maths.arrays import Bools, Ints, Singles
 from ghosttrack.common.models.held_out import HeldOutText
 from ghosttrack.stages.track.corpus_scans import CorpusScans
 from ghosttrack.stages.track.outputs import in_half
 
 TOKENS_BEFORE = 12
 TOKENS_AFTER = 6
-
-Ints = NDArray[np.int64]
 
 
 class Windows:
@@ -79,7 +77,7 @@ def excerpts(
     )  # fmt: skip
 
 
-def spread(rank: Ints, whole: Ints, count: int) -> NDArray[np.bool_]:
+def spread(rank: Ints, whole: Ints, count: int) -> Bools:
     """Which places are kept: of each latent the first half of `count`, and as many evenly spaced among the rest.
 
     rank: of each place among those of its latent; whole: how many those are.
@@ -92,8 +90,8 @@ def spread(rank: Ints, whole: Ints, count: int) -> NDArray[np.bool_]:
 
 
 def activation_at(
-    scan: Ints, latent: Ints, activation: NDArray[np.float32], wanted: Ints, of: Ints, width: int
-) -> NDArray[np.float32]:
+    scan: Ints, latent: Ints, activation: Singles, wanted: Ints, of: Ints, width: int
+) -> Singles:
     """Activations of latents `of` [n] at scans `wanted` [n, m], 0 where not active or no scan.
 
     scan, latent, activation: of every active latent at every scan, in any order.

@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ghosttrack.common.maths.arrays import Bools, Ints
 from ghosttrack.common.models.sae import JumpReLUSAE, strongest
 from ghosttrack.stages.track.associate.follow import Associator, follow
 from ghosttrack.stages.track.associate.record import Tracks
@@ -33,7 +34,7 @@ class Followed:
 @torch.inference_mode()
 def follow_states(
     states: Tensor,
-    owner: NDArray[np.int64],
+    owner: Ints,
     candidates: Tensor,
     saes: Sequence[JumpReLUSAE],
     association: Association,
@@ -125,9 +126,7 @@ def _rungs(
     return rungs
 
 
-def births_and_deaths(
-    tracks: Tracks, active: NDArray[np.bool_]
-) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def births_and_deaths(tracks: Tracks, active: Bools) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Tracks that begin at a layer, and that are seen at it last (the last layer left out): [n_problems, n_layers]."""
     n, n_layers, k = active.shape
     births = (active & (tracks.previous < 0)).sum(2, dtype=np.int32)

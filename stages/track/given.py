@@ -4,8 +4,6 @@ Nothing is generated. A response is read whole in one forward pass after its pro
 that memory grows with the states that are kept and not with length times vocabulary.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 

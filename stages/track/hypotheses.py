@@ -5,8 +5,6 @@ normalisation ("Paris", "Paris.") are one hypothesis: its tokens are those met f
 all its spellings, each with its end, so that "New" and "New York" are two events and not one within the other.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ghosttrack.common.maths.arrays import Singles
 from ghosttrack.common.models.language_model import LanguageModel
 
 CHUNK_ROWS = 256
@@ -23,9 +24,9 @@ class Lens(NamedTuple):
     """A value a row, [n]. logprob, rival_logprob: float32, of the emitted token and of its rival, nats; entropy:
     float32, nats; top: int32, the likeliest token; rank: int32, how many tokens are likelier than the emitted one."""
 
-    logprob: NDArray[np.float32]
-    rival_logprob: NDArray[np.float32]
-    entropy: NDArray[np.float32]
+    logprob: Singles
+    rival_logprob: Singles
+    entropy: Singles
     top: NDArray[np.int32]
     rank: NDArray[np.int32]
 

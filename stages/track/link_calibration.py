@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import stats
 
+from ghosttrack.common.maths.arrays import Bools, Floats, Ints, Singles
 from ghosttrack.stages.track.associate.record import Tracks
 from ghosttrack.stages.track.scenes import Scene
 from ghosttrack.stages.track.validation import LEAST_PROBLEMS, Verdict
@@ -22,15 +22,14 @@ DOUBTFUL = slice(1, 9)
 LARGEST_ERROR = 0.05
 """Mean distance of share and posterior of doubtful links, less its bias, that passes."""
 DRAWS = 300
-Floats = NDArray[np.float64]
 
 
 class Judged(NamedTuple):
     """A row a link. problem: int64; posterior; right: whether both ends are of one planted feature."""
 
-    problem: NDArray[np.int64]
+    problem: Ints
     posterior: Floats
-    right: NDArray[np.bool_]
+    right: Bools
 
     @classmethod
     def joined(cls, parts: Sequence["Judged"]) -> "Judged":
@@ -133,7 +132,7 @@ def judge(found: dict[str, Any], associator: str) -> Verdict:
     )  # fmt: skip
 
 
-def by_posterior(posterior: NDArray[np.float32], linked: Floats, control: Floats) -> list[dict[str, Any]]:
+def by_posterior(posterior: Singles, linked: Floats, control: Floats) -> list[dict[str, Any]]:
     """Links of the model's own text in thirds by posterior: `links, posterior, drop_linked, drop_control, stronger` (share of
     links whose target falls more than with the control)."""
     if not len(posterior):

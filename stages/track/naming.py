@@ -8,8 +8,8 @@ last token does not tell gets a low score, and is called unlabelled rather than 
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ghosttrack.common.maths.arrays import Floats, Ints, Singles
 from ghosttrack.stages.track.corpus_scans import CorpusScans
 
 LEAST = 0.5
@@ -19,9 +19,6 @@ OFTEN, MOSTLY = 3, 0.5
 """A token of a label stands so often in the first half, and the latent is active at this share of it."""
 BINS = 16
 """Of a histogram, equally wide from 0 to the largest activation."""
-
-Ints = NDArray[np.int64]
-Floats = NDArray[np.float64]
 
 
 def words_of(pieces: Sequence[str]) -> tuple[Ints, list[str]]:
@@ -65,7 +62,7 @@ def labels(
     ], score
 
 
-def histograms(found: CorpusScans, place: int, width: int) -> tuple[NDArray[np.float32], Ints]:
+def histograms(found: CorpusScans, place: int, width: int) -> tuple[Singles, Ints]:
     """The largest activation of each latent, [width], and counts of its activations in BINS bins up to it, [width, BINS]."""
     activations = found.scans.activations[:, place]
     active = np.nonzero(activations > 0)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ghosttrack.common.errors import ModelMismatchError
+from ghosttrack.common.maths.arrays import Bools, Ints
 
 NEIGHBOURS = 16
 CHUNK_ROWS = 2048
@@ -38,9 +39,9 @@ class Pairs(NamedTuple):
     earlier: which of the latents given; after: rank in the later scan; place: column of the table, 0 the nearest.
     """
 
-    earlier: NDArray[np.int64]
-    after: NDArray[np.int64]
-    place: NDArray[np.int64]
+    earlier: Ints
+    after: Ints
+    place: Ints
 
 
 def nearest_latents(before: Tensor, after: Tensor) -> Neighbours:
@@ -64,11 +65,11 @@ def nearest_latents(before: Tensor, after: Tensor) -> Neighbours:
 
 def active_pairs(
     table: Neighbours,
-    widths: NDArray[np.int64],
-    problem: NDArray[np.int64],
-    latent: NDArray[np.int64],
-    after: NDArray[np.int64],
-    active: NDArray[np.bool_],
+    widths: Ints,
+    problem: Ints,
+    latent: Ints,
+    after: Ints,
+    active: Bools,
 ) -> Pairs:
     """The pairs of latents that the table knows, ordered by the earlier latent and place.
 
@@ -84,9 +85,7 @@ def active_pairs(
     return Pairs(earlier[kept], found[kept].astype(np.int64), place[kept])
 
 
-def ragged(
-    starts: NDArray[np.int64], counts: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def ragged(starts: Ints, counts: Ints) -> tuple[Ints, Ints]:
     """Runs of consecutive numbers, one after another: which run each is of, and the number. starts, counts: [n_runs]."""
     run = np.repeat(np.arange(len(counts)), counts)
     return run, np.arange(len(run)) - (np.cumsum(counts) - counts - starts)[run]

@@ -12,6 +12,7 @@ from torch import Tensor
 from ghosttrack.common.formats.cells import cell_of
 from ghosttrack.common.formats.file import only
 from ghosttrack.common.formats.tracks import TRACKS
+from ghosttrack.common.maths.arrays import Ints
 from ghosttrack.stages.track.account import Active
 
 
@@ -26,7 +27,7 @@ class Nodes(NamedTuple):
     where: tuple[Tensor, Tensor, Tensor]
 
     @classmethod
-    def read(cls, path: Path, owner: NDArray[np.int64], layers: Sequence[int], k: int) -> "Nodes":
+    def read(cls, path: Path, owner: Ints, layers: Sequence[int], k: int) -> "Nodes":
         """The published tracks of some positions. owner: [n, 2], question and position of each problem, sorted,
         without a gap."""
         names = ["question", "position", "layer", "latent", "activation", "track"]
@@ -36,9 +37,7 @@ class Nodes(NamedTuple):
         return cls.of({name: column[inside] for name, column in rows.items()}, owner, layers, k)
 
     @classmethod
-    def of(
-        cls, rows: dict[str, NDArray[np.generic]], owner: NDArray[np.int64], layers: Sequence[int], k: int
-    ) -> "Nodes":
+    def of(cls, rows: dict[str, NDArray[np.generic]], owner: Ints, layers: Sequence[int], k: int) -> "Nodes":
         """The same from rows that are read already. rows: columns of tracks.parquet, sorted as the file is."""
         code = cell_of(rows["question"], rows["position"])
         problem = np.searchsorted(cell_of(owner[:, 0], owner[:, 1]), code)

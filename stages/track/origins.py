@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ghosttrack.common.formats.origins import BIRTHS, SHARES
+from ghosttrack.common.maths.arrays import Bools, Singles
 from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.common.models.writes import Writes
 from ghosttrack.stages.track.account import Active, parts_of_step
@@ -77,7 +78,7 @@ def own_part(
     return own
 
 
-def births(of_activation: NDArray[np.float32], begins: NDArray[np.bool_]) -> NDArray[np.int8]:
+def births(of_activation: Singles, begins: Bools) -> NDArray[np.int8]:
     """Which of BIRTHS gave most of each node that begins a track, -1 elsewhere and where that is untold. of_activation:
     [n_nodes, len(SHARES)]."""
     kinds = np.stack(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ghosttrack.common.formats.clusters import CLUSTERS, PICKLED_CLUSTERS
 from ghosttrack.common.formats.states import TensorFile, reserve_tensors
+from ghosttrack.common.maths.arrays import Ints, Singles
 
 Rows = Mapping[str, NDArray[Any]]
 """Column to values."""
@@ -26,7 +27,7 @@ def write_activations(
     path: Path,
     pieces: Iterable[Rows],
     n_nodes: int,
-    owner: NDArray[np.int64],
+    owner: Ints,
     layers: list[int],
     d_hidden: int,
 ) -> None:
@@ -77,7 +78,7 @@ def write_activations(
         file.sync()
 
 
-def in_half(activations: NDArray[np.float32]) -> NDArray[np.float16]:
+def in_half(activations: Singles) -> NDArray[np.float16]:
     """float16, at most its largest number: those of SAEs that take states as they are go beyond it where states do."""
     return np.minimum(activations, np.finfo(np.float16).max).astype(np.float16)
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ghosttrack.common.errors import DataError
+from ghosttrack.common.maths.arrays import Ints, Singles
 from ghosttrack.common.models.going_on import GoingOn
 from ghosttrack.common.models.interventions import Bench, Edit, gradients
 from ghosttrack.common.models.language_model import LanguageModel
@@ -31,8 +32,8 @@ class Outcome:
     """What the model says after an intervention. logits: [m], of the candidates for the first answer token; change: [m],
     against the model as it is; token: what it now says first; drop: of logit(emitted) - logit(strongest rival)."""
 
-    logits: NDArray[np.float32]
-    change: NDArray[np.float32]
+    logits: Singles
+    change: Singles
     token: int
     drop: float
 
@@ -47,7 +48,7 @@ class QuestionBench:
         layers: Sequence[int],
         question: Mapping[str, Any],
         rows: Mapping[str, NDArray[Any]],
-        candidates: NDArray[np.int64],
+        candidates: Ints,
         k: int,
         reader: Rereader,
     ) -> None:

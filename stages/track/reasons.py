@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ghosttrack.common.formats.account import SOURCES, STATE, STEP
+from ghosttrack.common.maths.arrays import Bools, Floats
 
-Floats = NDArray[np.float64]
 WRITERS = STEP[1:]
 LAYERS_LED = 2
 LEAST_TOLD = 0.05
@@ -71,7 +71,7 @@ def shortest_run(gains: Floats) -> tuple[int, int]:
     return 0, len(gains) - 1
 
 
-def runs(led: NDArray[np.bool_]) -> list[tuple[int, int]]:
+def runs(led: Bools) -> list[tuple[int, int]]:
     """First and last place of every run of true values."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], led.astype(np.int8), [0]])))
     return [(int(start), int(stop) - 1) for start, stop in edges.reshape(-1, 2)]

@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from ghosttrack.common.engine.fingerprint import name_of
 from ghosttrack.common.engine.stage import Job
@@ -13,6 +12,7 @@ from ghosttrack.common.formats.association import ASSOCIATION, ASSOCIATION_FIGUR
 from ghosttrack.common.formats.corpus import CORPUS, read_corpus
 from ghosttrack.common.formats.latent_contexts import LATENT_CONTEXTS
 from ghosttrack.common.formats.latents import LATENTS
+from ghosttrack.common.maths.arrays import Floats
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.common.models.held_out import HeldOutText, held_out_text
 from ghosttrack.common.models.language_model import LanguageModel
@@ -127,7 +127,7 @@ def figures(association: Association, found: CorpusScans) -> dict[str, Any]:
 
 def _latents_table(
     layer: int, sae: JumpReLUSAE, found: CorpusScans, place: int, read_out: ReadOut, pieces: list[str],
-    named: tuple[list[str | None], NDArray[np.float64]],
+    named: tuple[list[str | None], Floats],
 ) -> pa.Table:  # fmt: skip
     (raised, by), (lowered, by_lowered) = read_out.promoted(sae.W_dec, pieces, PROMOTED)
     most, counts = histograms(found, place, sae.d_hidden)

@@ -21,6 +21,7 @@ from ghosttrack.common.formats.file import only
 from ghosttrack.common.formats.latent_contexts import LATENT_CONTEXTS
 from ghosttrack.common.formats.latents import LATENTS
 from ghosttrack.common.formats.tracks import TRACKS
+from ghosttrack.common.maths.arrays import Floats
 from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.common.models.vocabulary import all_texts
 from ghosttrack.stages.track import outputs
@@ -72,7 +73,7 @@ def run(job: Job) -> dict[str, Any]:
     }
 
 
-def _total_activation(job: Job, saes: list[JumpReLUSAE]) -> list[NDArray[np.float64]]:
+def _total_activation(job: Job, saes: list[JumpReLUSAE]) -> list[Floats]:
     """Of each latent over all positions: [d_hidden] a layer."""
     totals = [np.zeros(sae.d_hidden) for sae in saes]
     file = pq.ParquetFile(job.input("track/all", TRACKS.name))
@@ -86,7 +87,7 @@ def _total_activation(job: Job, saes: list[JumpReLUSAE]) -> list[NDArray[np.floa
 
 
 def _clusters(
-    job: Job, saes: list[JumpReLUSAE], weight: list[NDArray[np.float64]], read_out: ReadOut, pieces: list[str]
+    job: Job, saes: list[JumpReLUSAE], weight: list[Floats], read_out: ReadOut, pieces: list[str]
 ) -> list[dict[str, Any]]:
     """Clusters with what they promote and the strongest contexts of their heaviest latents."""
     decoders = [sae.W_dec for sae in saes]

@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.formats.account import ACCOUNT
@@ -16,6 +15,7 @@ from ghosttrack.common.formats.file import only
 from ghosttrack.common.formats.neutral import markdown_table
 from ghosttrack.common.formats.tracks import INDEPENDENT, TRACKS
 from ghosttrack.common.formats.validation import VALIDATION, VALIDATION_PICTURE, VALIDATION_WORDS
+from ghosttrack.common.maths.arrays import Floats
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.common.models.held_out import HeldOutText
 from ghosttrack.common.models.sae import JumpReLUSAE
@@ -331,7 +331,7 @@ def _drops(job: Job) -> list[dict[str, Any]]:
     return found
 
 
-def _births(job: Job, causes: dict[str, Any]) -> NDArray[np.float64]:
+def _births(job: Job, causes: dict[str, Any]) -> Floats:
     """Place among the layers at which the track of each row begins; NaN for sets."""
     path, layers = job.input("track/all", TRACKS.name), job.config.layers
     births = np.full(len(causes["question"]), np.nan)

@@ -12,11 +12,11 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from ghosttrack.common.maths.arrays import Floats, Ints
 from ghosttrack.stages.track.associate.record import Tracks
-from ghosttrack.stages.track.association import Floats, Scans
+from ghosttrack.stages.track.association import Scans
 from ghosttrack.stages.track.scoring import Score, Snapshot, score
 
 CUTOFF = 0.7
@@ -70,7 +70,7 @@ class Scene(NamedTuple):
     decoders: list[Tensor]
     scans: Scans
     truth: list[list[Snapshot]]
-    path_of: NDArray[np.int64]
+    path_of: Ints
 
 
 def plant(planted: Planted, n_problems: int, seed: int) -> Scene:
@@ -193,5 +193,5 @@ def scores(scene: Scene, tracks: Tracks) -> list[Score]:
     ]
 
 
-def _unit(vectors: NDArray[np.float64]) -> Floats:
+def _unit(vectors: Floats) -> Floats:
     return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)

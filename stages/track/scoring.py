@@ -13,17 +13,16 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.spatial.distance import cdist
 
-from ghosttrack.stages.track.association import Floats
+from ghosttrack.common.maths.arrays import Floats, Ints
 
 
 class Snapshot(NamedTuple):
     """What is there at one layer: numbers int64 [n], and states float64 [n, d]."""
 
-    numbers: NDArray[np.int64]
+    numbers: Ints
     states: Floats
 
 
@@ -34,8 +33,8 @@ class Gospa(NamedTuple):
     localisation: float
     missed: float
     false: float
-    truth: NDArray[np.int64]
-    track: NDArray[np.int64]
+    truth: Ints
+    track: Ints
 
     @property
     def squared(self) -> float:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from ghosttrack.common.maths.arrays import Floats
 from ghosttrack.stages.track.explanations import RANK_CORRELATION
 from ghosttrack.stages.track.validation import LEAST_PROBLEMS, SIGNIFICANT, Verdict, less
 
@@ -19,7 +20,7 @@ COLUMNS = ("question", "layer", "effect")
 Nodes = Mapping[str, NDArray[Any]]
 
 
-def by_layer(nodes: Nodes, questions: int, layers: Sequence[int]) -> NDArray[np.float64]:
+def by_layer(nodes: Nodes, questions: int, layers: Sequence[int]) -> Floats:
     """Effects of all tracks on the answer's lead over its rival, summed: [questions, n_layers]. layers: ascending."""
     found = np.zeros((questions, len(layers)))
     np.add.at(found, (nodes["question"], np.searchsorted(layers, nodes["layer"])), nodes["effect"])
@@ -48,7 +49,7 @@ def judge_stability(own: Nodes, other: Nodes, questions: int, layers: Sequence[i
     )  # fmt: skip
 
 
-def _rank_correlations(first: NDArray[np.float64], second: NDArray[np.float64]) -> NDArray[np.float64]:
+def _rank_correlations(first: Floats, second: Floats) -> Floats:
     """Of each row of one with that of the other."""
     ranks = [stats.rankdata(values, axis=1) for values in (first, second)]
     centred = [each - each.mean(1, keepdims=True) for each in ranks]

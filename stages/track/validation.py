@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
 from ghosttrack.common.formats.ladder import ASSOCIATORS
+from ghosttrack.common.maths.arrays import Bools, Floats, Ints, Singles
 from ghosttrack.common.models.held_out import HeldOutText
 from ghosttrack.common.models.language_model import LanguageModel
 from ghosttrack.common.models.sae import JumpReLUSAE
@@ -98,9 +98,7 @@ def judge_scenes(found: dict[str, dict[str, dict[str, list[float]]]]) -> Verdict
     )  # fmt: skip
 
 
-def link_likelihoods(
-    scans: Scans, tracks: Tracks, association: Association
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+def link_likelihoods(scans: Scans, tracks: Tracks, association: Association) -> tuple[Floats, Bools]:
     """Mean log density of a linked latent's log-activation, given that of the latent it continues, over the links of one
     layer of each problem; and which problems have such a link. [n_problems] each, nats."""
     n, n_layers, k = scans.latents.shape
@@ -122,7 +120,7 @@ def link_likelihoods(
     return total / np.maximum(count, 1), count > 0
 
 
-def judge_likelihood(linked: NDArray[np.float64], dealt: NDArray[np.float64]) -> Verdict:
+def judge_likelihood(linked: Floats, dealt: Floats) -> Verdict:
     question = "Do links foretell activations in text that they were not fitted to?"
     if len(linked) < LEAST_PROBLEMS:
         return Verdict(
@@ -174,17 +172,17 @@ class LinkTrials:
     latent's layer; source, target: latents at it and at the next; control: the latent active at the source's layer and
     token whose activation is nearest to the source's, and which the target does not continue. *_activation: float32."""
 
-    token: NDArray[np.int64]
-    layer: NDArray[np.int64]
-    source: NDArray[np.int64]
-    target: NDArray[np.int64]
-    control: NDArray[np.int64]
-    source_activation: NDArray[np.float32]
-    control_activation: NDArray[np.float32]
-    posterior: NDArray[np.float32]
+    token: Ints
+    layer: Ints
+    source: Ints
+    target: Ints
+    control: Ints
+    source_activation: Singles
+    control_activation: Singles
+    posterior: Singles
 
 
-def sample_links(scans: Scans, tracks: Tracks, chosen: NDArray[np.int64], seed: int) -> LinkTrials:
+def sample_links(scans: Scans, tracks: Tracks, chosen: Ints, seed: int) -> LinkTrials:
     """At each chosen problem and each pair of tracked layers that follow each other, one link at random.
 
     chosen: int64, rows of the scans.
@@ -226,16 +224,16 @@ class Drops(NamedTuple):
     """What of the target's activation goes when a latent is taken out at the token: 1 all of it, negative where it grows.
     linked: the one it is linked to; control: the other. [n] each, float64."""
 
-    linked: NDArray[np.float64]
-    control: NDArray[np.float64]
+    linked: Floats
+    control: Floats
 
 
 @torch.inference_mode()
 def ablate(
     model: LanguageModel,
     text: HeldOutText,
-    row: NDArray[np.int64],
-    column: NDArray[np.int64],
+    row: Ints,
+    column: Ints,
     saes: Sequence[JumpReLUSAE],
     layers: Sequence[int],
     links: LinkTrials,
@@ -279,8 +277,8 @@ class _Bench:
         cls,
         model: LanguageModel,
         text: HeldOutText,
-        row: NDArray[np.int64],
-        column: NDArray[np.int64],
+        row: Ints,
+        column: Ints,
         saes: Sequence[JumpReLUSAE],
         layers: Sequence[int],
     ) -> "_Bench":
@@ -289,7 +287,7 @@ class _Bench:
         model.read_blocks(bench.token, bench.position, layers, bench.states.__setitem__)
         return bench
 
-    def target(self, place: int, number: NDArray[np.int64], target: NDArray[np.int64]) -> NDArray[np.float64]:
+    def target(self, place: int, number: Ints, target: Ints) -> Floats:
         """Activations of targets at the layer after `place` as they are: [n]. number: [n], which of the tokens."""
         rows = torch.from_numpy(number)
         return self._read(place + 1, self.states[self.layers[place + 1]][rows, self.last[rows]], target)
@@ -297,11 +295,11 @@ class _Bench:
     def target_without(
         self,
         place: int,
-        number: NDArray[np.int64],
-        target: NDArray[np.int64],
-        latent: NDArray[np.int64],
-        activation: NDArray[np.float32],
-    ) -> NDArray[np.float64]:
+        number: Ints,
+        target: Ints,
+        latent: Ints,
+        activation: Singles,
+    ) -> Floats:
         """Activations of targets at the layer after `place` when latents of this much are taken out at it: [n].
 
         number: [n], which of the tokens.
@@ -316,14 +314,12 @@ class _Bench:
             self.model.read_blocks(self.token[rows], self.position[rows], [after], reached.__setitem__)
         return self._read(place + 1, reached[after][batch, self.last[rows]], target)
 
-    def _read(self, place: int, states: Tensor, target: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _read(self, place: int, states: Tensor, target: Ints) -> Floats:
         acts = self.saes[place].encode(states.float().cpu())
         return acts[torch.arange(len(target)), torch.from_numpy(target)].double().numpy()
 
 
-def _contexts(
-    text: HeldOutText, row: NDArray[np.int64], column: NDArray[np.int64]
-) -> tuple[Tensor, Tensor, Tensor]:
+def _contexts(text: HeldOutText, row: Ints, column: Ints) -> tuple[Tensor, Tensor, Tensor]:
     """Each token with what it sees of its segment, alone: tokens and positions [n, length], and the token's place [n].
 
     Padding on the right is a segment of its own.
@@ -339,7 +335,7 @@ def _contexts(
     return token, position, last
 
 
-def judge_causes(drops: Drops, token: NDArray[np.int64]) -> Verdict:
+def judge_causes(drops: Drops, token: Ints) -> Verdict:
     """Paired over tokens, since the links of one token hang together. token: [n_links]."""
     question = "Are links causal?"
     numbers, owner = np.unique(token, return_inverse=True)
@@ -358,7 +354,7 @@ def judge_causes(drops: Drops, token: NDArray[np.int64]) -> Verdict:
     )  # fmt: skip
 
 
-def less(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+def less(first: Floats, second: Floats) -> float:
     """One-sided p of Wilcoxon's signed-rank test that first is less than second; 1 where they are the same."""
     if np.array_equal(first, second):
         return 1.0

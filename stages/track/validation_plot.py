@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
+from ghosttrack.common.maths.arrays import Floats
 from ghosttrack.common.pictures import AMBER, BLUE, GREEN, GREY, INK, ORANGE, PINK, SKY
 
 ASSOCIATORS = {
@@ -23,7 +23,7 @@ ASSOCIATORS = {
 REAL, NULL = BLUE, GREY
 
 
-def draw(path: Path, report: Mapping[str, Any], likelihood: Mapping[str, NDArray[np.float64]]) -> None:
+def draw(path: Path, report: Mapping[str, Any], likelihood: Mapping[str, Floats]) -> None:
     """Write the picture. report: validation.json; likelihood: log densities a token by kind of link."""
     figure = Figure(figsize=(12, 8), layout="constrained")
     axes = figure.subplots(2, 2)

@@ -1,7 +1,5 @@
 """layers.parquet as features: association entropy, births, the SAE's error, and how the candidate answers compete."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,10 +8,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from ghosttrack.common.errors import CorruptInputError, NumericError
+from ghosttrack.common.maths.arrays import Floats
 from ghosttrack.stages.detect.evidence import PLACES, place_rows
 from ghosttrack.stages.detect.features.table import FeatureTable
-
-Floats = NDArray[np.float64]
 
 COMPETITION = ("n_active", "births", "deaths", "association_entropy", "margin", "competition_entropy")
 

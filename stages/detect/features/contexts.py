@@ -7,8 +7,6 @@ posterior over hypotheses in a context is the softmax of their log-probabilities
 disagreement (Jensen–Shannon: that entropy less the mean of the contexts' own) and a churn (mean total variation from it).
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping
 from typing import Any
@@ -22,7 +20,6 @@ from ghosttrack.common.formats.evidence import EVIDENCE
 from ghosttrack.stages.detect.features.table import FeatureTable, from_columns
 from ghosttrack.stages.detect.features.tokens import improbability
 
-Floats = NDArray[np.float64]
 Columns = Mapping[str, NDArray[Any]]
 
 ANCHOR = "contexts.anchor"

@@ -1,17 +1,12 @@
 """The logit lens along the layers: when the answer comes up, how far it leads, and how steadily."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ghosttrack.common.maths.arrays import Floats, Singles
 from ghosttrack.stages.detect.evidence import PLACES
 from ghosttrack.stages.detect.features.table import FeatureTable
-
-Singles = NDArray[np.float32]
-Floats = NDArray[np.float64]
 
 
 def lens_features(lens: dict[str, Singles], layers: Sequence[int]) -> FeatureTable:

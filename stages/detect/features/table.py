@@ -1,15 +1,11 @@
 """A table of features: a row a question, a named column a feature."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Singles = NDArray[np.float32]
+from ghosttrack.common.maths.arrays import Floats, Singles
 
 
 class FeatureTable(NamedTuple):
@@ -18,7 +14,7 @@ class FeatureTable(NamedTuple):
     values: Floats | Singles
     names: list[str]
 
-    def narrow(self) -> FeatureTable:
+    def narrow(self) -> "FeatureTable":
         """In float32."""
         return FeatureTable(self.values.astype(np.float32), self.names)
 

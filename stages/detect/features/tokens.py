@@ -1,16 +1,12 @@
 """What the model's distributions say of an answer: log-probabilities, entropies, and the field of candidates."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ghosttrack.common.maths.arrays import Floats
 from ghosttrack.stages.detect.evidence import AnsweredQuestion
 from ghosttrack.stages.detect.features.table import FeatureTable, from_columns
-
-Floats = NDArray[np.float64]
 
 SHORT = 4
 """Tokens that an answer may have to be judged as a whole."""

@@ -9,8 +9,6 @@ counting and sorting on flat arrays, linear in the number of nodes; questions ar
 long table is worked through in pieces (`features_of_pieces`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,11 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ghosttrack.common.errors import CorruptInputError, DataError, NumericError
+from ghosttrack.common.maths.arrays import Bools, Floats, Ints
 from ghosttrack.stages.detect.evidence import PLACES
 from ghosttrack.stages.detect.features.table import FeatureTable
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 Numbers = NDArray[Any]
 
 FAMILIES = {
@@ -150,7 +147,7 @@ class Cells:
     track_cell: Ints  # [n_tracks]
 
     @classmethod
-    def of(cls, tracks: TrackNodes, layers: list[int]) -> Cells:
+    def of(cls, tracks: TrackNodes, layers: list[int]) -> "Cells":
         """Checks the order and the numbers of a table of nodes and arranges it."""
         known = np.asarray(layers, dtype=np.int64)
         layer = np.searchsorted(known, tracks.layer)
@@ -191,7 +188,7 @@ class Cells:
     def n_cells(self) -> int:
         return len(self.question)
 
-    def sums(self, weights: Floats | None = None, rows: NDArray[np.bool_] | None = None) -> Floats:
+    def sums(self, weights: Floats | None = None, rows: Bools | None = None) -> Floats:
         """Sum of `weights` (or count of nodes) by cell and layer, over the nodes `rows`; [n_cells, n_layers]."""
         slot = self.slot if rows is None else self.slot[rows]
         chosen = weights if weights is None or rows is None else weights[rows]
@@ -199,12 +196,12 @@ class Cells:
         return flat.reshape(self.n_cells, self.n_layers).astype(np.float64)
 
     @cached_property
-    def born(self) -> NDArray[np.bool_]:
+    def born(self) -> Bools:
         """[n_nodes] first node of its track."""
         return _changes(self.track)
 
     @cached_property
-    def ended(self) -> NDArray[np.bool_]:
+    def ended(self) -> Bools:
         """[n_nodes] last node of its track."""
         return np.append(self.born[1:], True)[: len(self.track)]
 
@@ -243,7 +240,7 @@ class Cells:
         """[n_tracks] nodes a track."""
         return np.bincount(self.track, minlength=len(self.track_cell))
 
-    def thirds(self, name: str, values: Floats, where: NDArray[np.bool_]) -> dict[str, Floats]:
+    def thirds(self, name: str, values: Floats, where: Bools) -> dict[str, Floats]:
         """Mean over the layers of each third where `where` holds, 0 where it never does; [n_cells] each."""
         parts = np.array_split(np.arange(self.n_layers), 3)
         means = {}
@@ -254,7 +251,7 @@ class Cells:
                 means[f"{name}_{part}"] = _ratio(total, counts)
         return means
 
-    def slope(self, values: Floats, where: NDArray[np.bool_]) -> Floats:
+    def slope(self, values: Floats, where: Bools) -> Floats:
         """Least-squares slope over depth (0 first layer, 1 last) through the layers where `where` holds; [n_cells]."""
         depth = np.linspace(0.0, 1.0, self.n_layers)[None, :]
         count = where.sum(axis=1)
@@ -424,7 +421,7 @@ def _answers(cells: Cells) -> dict[str, Floats]:
     }
 
 
-def _longest_run(broken: NDArray[np.bool_]) -> Ints:
+def _longest_run(broken: Bools) -> Ints:
     """Longest stretch of layers without a break; broken: [n_cells, n_layers − 1] break between neighbours."""
     run = np.ones(len(broken), dtype=np.int64)
     best = run.copy()
@@ -442,7 +439,7 @@ def _ratio(numerator: Numbers | float, denominator: Numbers) -> Floats:
     return np.divide(top, bottom, out=np.zeros(top.shape), where=bottom != 0)
 
 
-def _changes(values: Numbers) -> NDArray[np.bool_]:
+def _changes(values: Numbers) -> Bools:
     """[n] whether a value differs from the one before; the first does."""
     return np.append(True, values[1:] != values[:-1])[: len(values)]
 
@@ -451,10 +448,10 @@ def _first_unknown(layers: Ints, known: Ints) -> int:
     return int(layers[~np.isin(layers, known)][0])
 
 
-def _check_order(tracks: TrackNodes, new_cell: NDArray[np.bool_], new_track: NDArray[np.bool_]) -> None:
+def _check_order(tracks: TrackNodes, new_cell: Bools, new_track: Bools) -> None:
     """Rows must ascend by question, position, track and layer, without repeats."""
 
-    def falls(values: Ints) -> NDArray[np.bool_]:
+    def falls(values: Ints) -> Bools:
         return np.append(False, values[1:] < values[:-1])[: len(values)]
 
     same_question = ~_changes(tracks.question)

@@ -1,7 +1,5 @@
 """What the texts alone say: the surface of question and answer, without the model's inside."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 

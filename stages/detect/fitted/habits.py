@@ -6,19 +6,14 @@ where the relation was not seen, and counts as the mean. Pointwise mutual inform
 Hanks 1990) is the answer's log-probability less that of its mean probability over the relation's questions.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ghosttrack.common.maths.arrays import Floats, Ints
 from ghosttrack.stages.detect.evidence import AnsweredQuestion
-from ghosttrack.stages.detect.fitted.ridge import Ints
-
-Floats = NDArray[np.float64]
 
 NAMES = ("relation_wrong", "answer_wrong", "answer_wrong_in_relation", "answer_share", "surprise", "prior_rank",
          "subject_lead")  # fmt: skip

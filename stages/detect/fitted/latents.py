@@ -4,18 +4,14 @@ Gurnee et al. 2023 choose a probe's features by how well each does alone; so is 
 fit, inner folds included.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from sklearn.linear_model import LogisticRegression
 
-from ghosttrack.stages.detect.fitted.ridge import Ints, Singles, Standardiser
-
-Floats = NDArray[np.float64]
+from ghosttrack.common.maths.arrays import Floats, Ints, Singles
+from ghosttrack.stages.detect.fitted.ridge import Standardiser
 
 KEPT = 512
 PENALTIES = (0.01, 0.1)

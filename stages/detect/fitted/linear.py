@@ -3,16 +3,13 @@
 A penalty chosen by inner AUROC makes unrelated tables look as if they told something; a mean over penalties does not.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ghosttrack.stages.detect.fitted.ridge import Ints, Singles, Standardiser, fit_ridges
-
-Floats = NDArray[np.float64]
+from ghosttrack.common.maths.arrays import Floats, Ints, Singles
+from ghosttrack.stages.detect.fitted.ridge import Standardiser, fit_ridges
 
 PENALTIES = (0.003, 0.03, 0.3, 3.0)
 """For standardised columns, per training row."""

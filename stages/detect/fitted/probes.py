@@ -4,18 +4,14 @@ SAPLMA (Azaria and Mitchell 2023) and P(IK) (Kadavath et al. 2022) are such prob
 cell is chosen on the inner folds, and the mean over the layers of a place is a steadier score than any one of them.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ghosttrack.common.maths.arrays import Floats, Ints, Singles
 from ghosttrack.common.maths.metrics import ones, rank_metrics
 from ghosttrack.stages.detect.evidence import PLACES, PlacedStates
-from ghosttrack.stages.detect.fitted.ridge import Ints, Singles, Standardiser, fit_ridges
-
-Floats = NDArray[np.float64]
+from ghosttrack.stages.detect.fitted.ridge import Standardiser, fit_ridges
 
 PENALTIES = (0.1, 1.0)
 """For standardised states, per training row; a probe is the mean over them."""

@@ -6,8 +6,6 @@ share it. For 0/1 labels this is Fisher's discriminant up to scale (Hastie, Tibs
 18.3.5).
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,9 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
-Floats = NDArray[np.float64]
-Singles = NDArray[np.float32]
-Ints = NDArray[np.int64]
+from ghosttrack.common.maths.arrays import Floats, Ints, Singles
 
 _VALUES_AT_ONCE = 1 << 24  # of a table whose means are taken in float64
 _CLIP = 6.0  # standard deviations; a few coordinates of residual streams are wild
@@ -30,7 +26,7 @@ class Standardiser(NamedTuple):
     rate: Singles  # [d]
 
     @classmethod
-    def fit(cls, values: NDArray[np.floating]) -> Standardiser:
+    def fit(cls, values: NDArray[np.floating]) -> "Standardiser":
         values = values.astype(np.float32, copy=False)
         if values.size > _VALUES_AT_ONCE and values.shape[1] > 2:
             width = max(2, _VALUES_AT_ONCE // len(values))
@@ -111,10 +107,10 @@ class _Moments(NamedTuple):
     n_rows: int
 
     @classmethod
-    def of(cls, z: Singles, y: Singles) -> _Moments:
+    def of(cls, z: Singles, y: Singles) -> "_Moments":
         return cls(z.T @ z, z.T @ y, z.sum(axis=0), y.sum(axis=0), len(z))
 
-    def without(self, other: _Moments) -> _Moments:
+    def without(self, other: "_Moments") -> "_Moments":
         return _Moments(
             self.gram - other.gram,
             self.product - other.product,

@@ -1,14 +1,10 @@
 """What is learned from and measured on, and every question that is not, by reason."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
-
-import numpy as np
-from numpy.typing import NDArray
 
 from ghosttrack.common.errors import DataError
 from ghosttrack.common.formats.answers import Answer
+from ghosttrack.common.maths.arrays import Bools
 
 UNEXPLAINED = "unexplained"
 MOST_UNEXPLAINED = 0.005
@@ -19,7 +15,7 @@ SAYS_NOTHING = ("empty", "refusal")
 """Why an answer has no label whatever is right: nothing in it could be right or wrong."""
 
 
-def unscored(answers: Sequence[Answer], complete: NDArray[np.bool_]) -> list[str | None]:
+def unscored(answers: Sequence[Answer], complete: Bools) -> list[str | None]:
     """Why each new question gets no score, None for those that do: its answer says nothing, or a signal is missing.
 
     complete: [n] whether every signal has finite features of the question.
@@ -30,7 +26,7 @@ def unscored(answers: Sequence[Answer], complete: NDArray[np.bool_]) -> list[str
     ]
 
 
-def exclusions(answers: Sequence[Answer], complete: NDArray[np.bool_]) -> list[str | None]:
+def exclusions(answers: Sequence[Answer], complete: Bools) -> list[str | None]:
     """Why each question is left out, None for those that are in.
 
     complete: [n] whether every signal has finite features of the question. Raises DataError if more than

@@ -4,17 +4,14 @@ Built on scikit-learn's StratifiedGroupKFold; what it lets pass (a fold without 
 is refused here with the counts that explain it.
 """
 
-from __future__ import annotations
-
 import warnings
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from sklearn.model_selection import StratifiedGroupKFold
 
 from ghosttrack.common.errors import DataError, LabelError
-
-Ints = NDArray[np.int64]
+from ghosttrack.common.maths.arrays import Ints
 
 MEND = (
     "ask more questions (data.max_questions), other relations (data.relations), or use fewer detection.folds"

@@ -10,28 +10,24 @@ Own questions may name no subject. Two of them are joined when they have a right
 word of one among them: `Who wrote Hamlet?` and `Who was the author of Hamlet?`, but not `Is 7 prime?` and `Is 11 prime?`.
 """
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from itertools import product
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from ghosttrack.common.errors import LabelError
 from ghosttrack.common.formats.answers import Answer
+from ghosttrack.common.maths.arrays import Ints
 from ghosttrack.common.maths.text import SPACELESS, normalise
 
 MOST_WORDS = 0.6
 """Share of the shorter question's words that one which asks the same has in common with it."""
 MOST_ALIKE = 50
 """Questions with one answer that share a word, beyond which it tells nothing of them; bounds the pairs that are compared."""
-
-Ints = NDArray[np.int64]
 
 
 def question_groups(answers: Sequence[Answer]) -> Ints:

@@ -12,17 +12,13 @@ development rows) and scores it, once. All other splits live on the development 
 The inner folds of a training side, on which everything is chosen, hold out groups, relations or answers as the outer ones do.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ghosttrack.common.errors import LabelError
+from ghosttrack.common.maths.arrays import Bools, Ints
 from ghosttrack.stages.detect.protocol.folds import MEND, assert_groups_whole, deal, grouped_folds
-
-Ints = NDArray[np.int64]
 
 TEST_FRACTION = 0.2
 FROZEN_SEED = 20
@@ -39,7 +35,7 @@ class LabelledRows(NamedTuple):
     answer: Ints  # number of the normalised answer that the model gave
     text: Ints  # number of the normalised question
 
-    def where(self, chosen: NDArray[np.bool_]) -> LabelledRows:
+    def where(self, chosen: Bools) -> "LabelledRows":
         return LabelledRows(*(column[chosen] for column in self))
 
 
@@ -124,8 +120,8 @@ def _can_be_learned(rows: LabelledRows, split: SplitFolds) -> bool:
 
 def _fold(
     rows: LabelledRows,
-    train: NDArray[np.bool_],
-    test: NDArray[np.bool_],
+    train: Bools,
+    test: Bools,
     held_out: str,
     inner_folds: int,
     seed: int,

@@ -8,9 +8,9 @@ lasting feature at all. A track lives on while it was seen at the last layer, or
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ghosttrack.stages.track.association import GAPS, Association, Floats, Scans
+from ghosttrack.common.maths.arrays import Bools, Floats, Ints, Singles
+from ghosttrack.stages.track.association import GAPS, Association, Scans
 from ghosttrack.stages.track.neighbours import active_pairs, take
 
 LEAST_ODDS = 0.01
@@ -27,9 +27,9 @@ class Living(NamedTuple):
     probability, then, that there is a lasting feature.
     """
 
-    problem: NDArray[np.int64]
-    start: NDArray[np.int64]
-    rank: NDArray[np.int64]
+    problem: Ints
+    start: Ints
+    rank: Ints
     mean: Floats
     variance: Floats
     existence: Floats
@@ -48,20 +48,20 @@ class Candidates(NamedTuple):
     cosine of the decoder rows.
     """
 
-    track: NDArray[np.int64]
-    after: NDArray[np.int64]
+    track: Ints
+    after: Ints
     log_odds: Floats
     mean: Floats
     variance: Floats
-    cosine: NDArray[np.float32]
+    cosine: Singles
 
 
 class Detections(NamedTuple):
     """Scans with what is used of them at every step, [n_problems, n_layers, k]: latents int64, active bool, and level,
     the log-activation float64 (0 where inactive)."""
 
-    latents: NDArray[np.int64]
-    active: NDArray[np.bool_]
+    latents: Ints
+    active: Bools
     level: Floats
 
     @classmethod

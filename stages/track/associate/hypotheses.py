@@ -20,10 +20,10 @@ from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from ghosttrack.common.maths.arrays import Floats, Ints, Singles
 from ghosttrack.stages.track.associate.filter import (
     LEAST_EXISTENCE,
     Candidates,
@@ -36,7 +36,7 @@ from ghosttrack.stages.track.associate.filter import (
 )
 from ghosttrack.stages.track.associate.murty import k_best
 from ghosttrack.stages.track.associate.record import Tracks, empty_tracks, number_tracks
-from ghosttrack.stages.track.association import Association, Floats, Scans
+from ghosttrack.stages.track.association import Association, Scans
 from ghosttrack.stages.track.neighbours import Table, ragged, take
 
 KEPT = 5
@@ -45,8 +45,6 @@ LEAST_WEIGHT = 0.01
 """A hypothesis that a hundred to one speaks against is dropped at once."""
 DEPTH = 2
 """Scans that a decision waits for. A track may be missed once, so two show whether it goes on."""
-
-Ints = NDArray[np.int64]
 
 
 class Decisions(NamedTuple):
@@ -58,7 +56,7 @@ class Decisions(NamedTuple):
 
     place: Ints
     previous: Ints
-    cosine: NDArray[np.float32]
+    cosine: Singles
     existence: Floats
 
 

@@ -11,10 +11,9 @@ until they stand still. Exact where the graph of pairs has no cycle, which after
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ghosttrack.common.maths.arrays import Floats, Ints
 from ghosttrack.stages.track.associate.nearest import alone
-from ghosttrack.stages.track.association import Floats
 
 TOLERANCE = 1e-6
 MAX_ITERATIONS = 500
@@ -32,9 +31,9 @@ class Marginals(NamedTuple):
 
 
 def link_probabilities(
-    problem: NDArray[np.int64],
-    row: NDArray[np.int64],
-    column: NDArray[np.int64],
+    problem: Ints,
+    row: Ints,
+    column: Ints,
     log_odds: Floats,
     n_rows: int,
     n_columns: int,

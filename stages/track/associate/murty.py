@@ -9,18 +9,15 @@ import heapq
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
-from ghosttrack.stages.track.association import Floats
+from ghosttrack.common.maths.arrays import Floats, Ints
 
 FEW_PAIRS = 4
 """Up to here all associations are simply listed."""
 
 
-def k_best(
-    row: NDArray[np.int64], column: NDArray[np.int64], gain: Floats, k: int
-) -> list[tuple[float, list[int]]]:
+def k_best(row: Ints, column: Ints, gain: Floats, k: int) -> list[tuple[float, list[int]]]:
     """The k best sets of pairs in which no row and no column is twice, or as many as there are.
 
     row, column: int64 [n_pairs]; gain: [n_pairs], of any sign. Returns total gains, falling, and the pairs chosen; the empty
@@ -55,7 +52,7 @@ def _every(row: list[int], column: list[int], gain: list[float]) -> Iterator[tup
     return ((sum(gain[pair] for pair in pairs), pairs) for pairs in chosen)
 
 
-def _ranked(cost: Floats, k: int) -> Iterator[tuple[float, NDArray[np.int64]]]:
+def _ranked(cost: Floats, k: int) -> Iterator[tuple[float, Ints]]:
     """Assignments of every row by rising cost. cost: [n, m], m >= n, inf where forbidden."""
     first = _solve(cost)
     waiting = [] if first is None else [(first[0], 0, first[1], cost, 0)]
@@ -77,7 +74,7 @@ def _ranked(cost: Floats, k: int) -> Iterator[tuple[float, NDArray[np.int64]]]:
                 heapq.heappush(waiting, (solved[0], count, solved[1], rest, row))
 
 
-def _solve(cost: Floats) -> tuple[float, NDArray[np.int64]] | None:
+def _solve(cost: Floats) -> tuple[float, Ints] | None:
     try:
         rows, choice = linear_sum_assignment(cost)
     except ValueError:  # scipy's word for "infeasible"

@@ -7,15 +7,14 @@ several tracks really contest several detections, goes to an assignment solver, 
 """
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from ghosttrack.stages.track.association import Floats
+from ghosttrack.common.maths.arrays import Bools, Floats, Ints
 
 
-def best_pairs(row: NDArray[np.int64], column: NDArray[np.int64], gain: Floats) -> NDArray[np.bool_]:
+def best_pairs(row: Ints, column: Ints, gain: Floats) -> Bools:
     """Which pairs make up the one-to-one choice of largest total gain; a pair without gain is never chosen.
 
     row, column: int64 [n], numbers of tracks and detections, unique over problems; gain: [n].
@@ -43,12 +42,12 @@ def best_pairs(row: NDArray[np.int64], column: NDArray[np.int64], gain: Floats) 
     return chosen
 
 
-def alone(row: NDArray[np.int64], column: NDArray[np.int64]) -> NDArray[np.bool_]:
+def alone(row: Ints, column: Ints) -> Bools:
     """Which pairs share neither track nor detection with another pair."""
     return (np.bincount(row)[row] == 1) & (np.bincount(column)[column] == 1)
 
 
-def components(row: NDArray[np.int64], column: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+def components(row: Ints, column: Ints) -> list[Ints]:
     """The pairs of each connected component, in order of their first pair."""
     if not len(row):
         return []
@@ -60,7 +59,7 @@ def components(row: NDArray[np.int64], column: NDArray[np.int64]) -> list[NDArra
     return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1)
 
 
-def _best_other(key: NDArray[np.int64], gain: Floats) -> Floats:
+def _best_other(key: Ints, gain: Floats) -> Floats:
     """For each pair, the largest gain of another pair with the same key, or 0."""
     order = np.lexsort((-gain, key))
     first = np.r_[True, np.diff(key[order]) != 0]
@@ -74,6 +73,6 @@ def _best_other(key: NDArray[np.int64], gain: Floats) -> Floats:
     return other
 
 
-def _first(key: NDArray[np.int64]) -> NDArray[np.int64]:
+def _first(key: Ints) -> Ints:
     """Places of the first appearance of each key, in order."""
     return np.sort(np.unique(key, return_index=True)[1])

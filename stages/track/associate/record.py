@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ghosttrack.common.maths.arrays import Bools, Singles
 from ghosttrack.stages.track.association import Scans
 
 
@@ -22,11 +23,11 @@ class Tracks(NamedTuple):
 
     track: NDArray[np.int32]
     previous: NDArray[np.int32]
-    link: NDArray[np.float32]
-    posterior: NDArray[np.float32]
-    existence: NDArray[np.float32]
-    entropy: NDArray[np.float32]
-    discarded: NDArray[np.float32]
+    link: Singles
+    posterior: Singles
+    existence: Singles
+    entropy: Singles
+    discarded: Singles
 
 
 def empty_tracks(scans: Scans) -> Tracks:
@@ -43,7 +44,7 @@ def empty_tracks(scans: Scans) -> Tracks:
     )
 
 
-def number_tracks(tracks: Tracks, active: NDArray[np.bool_]) -> Tracks:
+def number_tracks(tracks: Tracks, active: Bools) -> Tracks:
     """Numbers from the links; inactive places are emptied. active: bool [n_problems, n_layers, k]."""
     tracks.posterior[~active] = 0
     n_problems, n_layers, k = active.shape

@@ -7,8 +7,8 @@ track's state is averaged over all detections that it may have given.
 """
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ghosttrack.common.maths.arrays import Bools, Floats, Ints
 from ghosttrack.stages.track.associate.filter import (
     LEAST_EXISTENCE,
     Candidates,
@@ -22,7 +22,7 @@ from ghosttrack.stages.track.associate.filter import (
 from ghosttrack.stages.track.associate.marginals import Marginals, link_probabilities
 from ghosttrack.stages.track.associate.nearest import best_pairs
 from ghosttrack.stages.track.associate.record import Tracks, empty_tracks, number_tracks
-from ghosttrack.stages.track.association import Association, Floats, Scans
+from ghosttrack.stages.track.association import Association, Scans
 from ghosttrack.stages.track.neighbours import take
 
 
@@ -71,7 +71,7 @@ def track_by_scan(scans: Scans, association: Association, soft: bool) -> Tracks:
     return number_tracks(tracks, active)
 
 
-def _missed(fresh: Living, seen: NDArray[np.int64], association: Association, layer: int) -> Living:
+def _missed(fresh: Living, seen: Ints, association: Association, layer: int) -> Living:
     """Those of the tracks seen at the last layer that go on unseen. seen: which were seen again (negative: no matter)."""
     kept = after_a_miss(fresh, association, layer) > LEAST_EXISTENCE
     kept[seen[seen >= 0]] = False
@@ -86,7 +86,7 @@ def _averaged(pairs: Candidates, marginals: Marginals) -> tuple[Floats, Floats]:
     return mean, np.bincount(pairs.track, spread).astype(np.float64)[pairs.track]
 
 
-def _entropy(problem: NDArray[np.int64], marginals: Marginals, active: NDArray[np.bool_]) -> Floats:
+def _entropy(problem: Ints, marginals: Marginals, active: Bools) -> Floats:
     """Mean over a scan's detections of the entropy of where each comes from, nats: [n_problems]."""
     n_problems, k = active.shape
     terms = np.bincount(problem, _surprise(marginals.linked), minlength=n_problems)
