@@ -17,6 +17,7 @@ from transformers import PreTrainedModel
 
 from ghosttrack.common.errors import ConfigError
 from ghosttrack.common.models.prompts import around
+from ghosttrack.common.models.sizes import context_of
 from ghosttrack.stages.prepare.tokenizer import plain
 
 CLEARLY = 0.05
@@ -107,11 +108,13 @@ def loss(
 ) -> float:
     """Mean cross-entropy of the prose, nats a token, of what follows this share of each text, or its first token.
 
-    start, between: tokens before the text, and before what is predicted.
+    start, between: tokens before the text, and before what is predicted. Texts end where the model's context does.
     """
     total, count = 0.0, 0
+    longest = context_of(model.config)
+    room = None if longest is None else max(longest - len(start) - len(between), 0)
     for text in PROSE:
-        tokens = tokenizer(text, add_special_tokens=False).input_ids
+        tokens = tokenizer(text, add_special_tokens=False).input_ids[:room]
         at = max(1, int(share * len(tokens)))
         ids = torch.tensor([[*start, *tokens[:at], *between, *tokens[at:]]])
         first = len(start) + at + len(between)

@@ -33,7 +33,11 @@ PADDING, MOST_PADDING = 0.1, 1024
 """Share of a model's embeddings that no token of its own may have; small models, rounded up to the next power of two, may have as many
 as that number and up to half of theirs."""
 
-TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
+FAST, OLD = (
+    "tokenizer.json",
+    ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "qwen.tiktoken", "tekken.json"),
+)
+"""Files of tokenizers: the one that is read, and those that transformers makes it from, with a library to each."""
 OTHER_TOKENS = (
     "repetition_penalty", "no_repeat_ngram_size", "bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "sequence_bias",
     "forced_bos_token_id", "forced_eos_token_id", "min_length", "min_new_tokens", "num_beams", "guidance_scale", "stop_strings",
@@ -103,6 +107,7 @@ def _opened(source: str, revision: str | None) -> Iterator[_Opened]:
     _refuse_odd_generation(source)
     if revision is not None and place == source:
         arguments["revision"] = revision
+    tokenizer = None
     try:
         if locate(source).folder is not None:
             sizes_of(source)  # a configuration of more weights than there are would take the memory for them
@@ -122,7 +127,8 @@ def _opened(source: str, revision: str | None) -> Iterator[_Opened]:
             else:
                 reader, config = AutoModelForCausalLM, complete(config, file)
             text = config.get_text_config()
-            if (text.pad_token_id or 0) >= text.vocab_size:  # of no use, and no embedding is made with it
+            padding = getattr(text, "pad_token_id", None)
+            if (padding or 0) >= text.vocab_size:  # of no use, and no embedding is made with it
                 text.pad_token_id = None
             yield _Opened(place, arguments, reader, config, tokenizer, file)
     except ModelSourceError:
@@ -135,7 +141,7 @@ def _opened(source: str, revision: str | None) -> Iterator[_Opened]:
                 f"model.base_model = {source!r}: its .bin file holds more than weights, and is not run; give safetensors"
             ) from error
         raise ModelSourceError(
-            f"model.base_model = {source!r} cannot be loaded: {in_short(error)}; {_mend(source)}"
+            f"model.base_model = {source!r} {_trouble(source, error, tokenizer)}"
         ) from error
 
 
@@ -148,26 +154,38 @@ def reader_of_source(source: str, revision: str | None = None) -> TokenReader:
         return reader_of(place, **arguments)
 
 
-def _mend(source: str) -> str:
-    """What to do about a source that does not load, by what it is."""
-    place = locate(source)
+def _trouble(source: str, error: Exception, tokenizer: Any) -> str:
+    """What is wrong with a source that does not load, and what to do about it, by what it is and whether its tokenizer was read."""
+    if "trust_remote_code" in str(error):
+        return (
+            "brings code of its own, which is not run; take a model of an architecture that transformers has (pip install --upgrade "
+            f"transformers may bring it), and for a tokenizer of its own a {FAST} without `auto_map` in its tokenizer_config.json"
+        )
+    place, wrong = locate(source), f"cannot be loaded: {in_short(error)}"
     if place.gguf:
         return (
-            "fetch the file again if it is damaged; where transformers reads no GGUF of this architecture, give the folder with "
-            "the model's config.json and safetensors that it was made from"
+            f"{wrong}; fetch the file again if it is damaged; where transformers reads no GGUF of this architecture, give the folder "
+            "with the model's config.json and safetensors that it was made from"
         )
     if place.folder is None:
-        return (
-            "give a hub id that this machine can reach, a local folder or package:<distribution>/<file.gguf>"
-        )
+        return f"{wrong}; give a hub id that this machine can reach, a local folder or package:<distribution>/<file.gguf>"
     config = _config_of(place.folder)
     if config.get("quantization_config"):
-        return "it is quantised: install the library that reads it, or give the model's folder before quantisation"
+        return f"{wrong}; it is quantised: install the library that reads it, or give the model's folder before quantisation"
     if config and not _is_known(config.get("model_type")):
-        return "run pip install --upgrade transformers, or take a model of an architecture that it has"
-    if config and not any((place.folder / name).is_file() for name in TOKENIZERS):
-        return "its tokenizer is missing or of an old kind: put the tokenizer.json of the model beside its weights"
-    return "fetch it again, whole: config.json, weights (.safetensors or .bin) and tokenizer"
+        return (
+            f"{wrong}; run pip install --upgrade transformers, or take a model of an architecture that it has"
+        )
+    if tokenizer is None and not any((place.folder / name).is_file() for name in (FAST, "vocab.json")):
+        old = next((name for name in OLD if (place.folder / name).is_file()), None)
+        lacks, mend = f"no {FAST}", f"put the {FAST} of the model beside its weights"
+        if old is None:
+            return f"has {lacks}; {mend}"
+        return (
+            f"has {lacks}, but a {old}; {mend} (where sentencepiece or tiktoken is installed, transformers' AutoTokenizer makes one of "
+            f"a {old})"
+        )
+    return f"{wrong}; fetch it again, whole: config.json, weights (.safetensors or .bin) and tokenizer"
 
 
 def _config_of(folder: Path) -> dict[str, Any]:

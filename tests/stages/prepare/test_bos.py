@@ -122,3 +122,11 @@ def test_a_prompt_is_left_open_where_the_model_does_not_go_on_behind_the_closing
 def test_a_bos_that_does_not_exist_cannot_be_demanded():
     with pytest.raises(ConfigError, match="neither the tokenizer nor"):
         bos.decide(random_model("llama"), byte_tokenizer(), "always")
+
+
+def test_prose_is_read_as_far_as_the_model_s_context_goes():
+    """Learned positions end there: of a small model of one's own, before the first sentence does."""
+    tokenizer = bos_tokenizer()
+    _, found = bos.decide(random_model("gpt2", n_positions=16), tokenizer, "auto")
+    assert found["loss_with_bos"] > 0
+    assert found["loss_without_bos"] > 0

@@ -217,8 +217,47 @@ def test_an_adapter_beside_its_base_is_not_left_out_in_silence_and_a_missing_tok
         snapshot.load_source(str(folder))
     (folder / "adapter_config.json").unlink()
     (folder / "tokenizer.json").unlink()
-    with pytest.raises(ModelSourceError, match=r"put the tokenizer\.json of the model beside its weights"):
+    with pytest.raises(
+        ModelSourceError, match=r"has no tokenizer\.json; put the tokenizer\.json of the model"
+    ):
         snapshot.load_source(str(folder))
+    (folder / "tokenizer.model").write_bytes(b"\n\x0e\n\x05<unk>")
+    with pytest.raises(
+        ModelSourceError, match=r"has no tokenizer\.json, but a tokenizer\.model; put .* makes one of"
+    ):
+        snapshot.check_source(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("file", "settings"),
+    [
+        ("config.json", {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config", "AutoModelForCausalLM": "mine.Model"}}),
+        ("tokenizer_config.json", {"tokenizer_class": "Mine", "auto_map": {"AutoTokenizer": ["mine.Tokenizer", None]}}),
+    ],
+)  # fmt: skip
+def test_code_of_a_model_s_own_is_not_run_and_told(
+    tmp_path: Path, file: str, settings: dict[str, object]
+) -> None:
+    folder = save_random_model(tmp_path / "model", "llama")
+    (folder / "mine.py").write_text(f"open({str(tmp_path / 'run')!r}, 'w')")
+    (folder / file).write_text(json.dumps({**json.loads((folder / file).read_text()), **settings}))
+    with pytest.raises(
+        ModelSourceError, match=r"code of its own, which is not run; take .* without `auto_map`"
+    ):
+        snapshot.check_source(str(folder))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_configuration_that_knows_no_padding(tmp_path: Path) -> None:
+    sizes = {
+        "vocab_size": 264,
+        "hidden_size": D_MODEL,
+        "num_hidden_layers": 2,
+        "attention_hidden_size": D_MODEL,
+    }
+    transformers.RwkvForCausalLM(transformers.RwkvConfig(**sizes)).save_pretrained(tmp_path)
+    byte_tokenizer().save_pretrained(tmp_path)
+    assert snapshot.load_source(str(tmp_path))[0].config.model_type == "rwkv"
 
 
 def test_a_file_of_weights_that_holds_code_is_not_run_and_told(tmp_path: Path) -> None:
