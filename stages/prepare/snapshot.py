@@ -15,6 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from accelerate import init_empty_weights
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -38,6 +40,7 @@ FAST, OLD = (
     ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "qwen.tiktoken", "tekken.json"),
 )
 """Files of tokenizers: the one that is read, and those that transformers makes it from, with a library to each."""
+PROCESSORS = "chat_template.json"
 OTHER_TOKENS = (
     "repetition_penalty", "no_repeat_ngram_size", "bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "sequence_bias",
     "forced_bos_token_id", "forced_eos_token_id", "min_length", "min_new_tokens", "num_beams", "guidance_scale", "stop_strings",
@@ -119,6 +122,7 @@ def _opened(source: str, revision: str | None) -> Iterator[_Opened]:
                 raise ModelSourceError(
                     f"model.base_model = {source!r} has no fast tokenizer; GhostTrack needs one"
                 )
+            _give_template(tokenizer, place, arguments)
             tokenizer("größer 東京")  # one whose class is not its vocabulary's fails at what it does not know
             config = AutoConfig.from_pretrained(place, trust_remote_code=False, **arguments)
             file = _gguf_reader(source)
@@ -151,7 +155,22 @@ def reader_of_source(source: str, revision: str | None = None) -> TokenReader:
     if revision is not None and place == source:
         arguments["revision"] = revision
     with _one_gguf_parse() if "gguf_file" in arguments else contextlib.nullcontext():
-        return reader_of(place, **arguments)
+        found = reader_of(place, **arguments)
+    _give_template(found.tokenizer, place, arguments)
+    return found
+
+
+def _give_template(tokenizer: Any, place: str, arguments: Mapping[str, Any]) -> None:
+    """Give a tokenizer without a chat template the one that stands beside it for a processor, of a model that sees pictures too."""
+    if tokenizer.chat_template or "gguf_file" in arguments:
+        return
+    folder = Path(place)
+    with contextlib.suppress(EntryNotFoundError):
+        path = (
+            folder / PROCESSORS if folder.is_dir() else Path(hf_hub_download(place, PROCESSORS, **arguments))
+        )
+        if path.is_file():
+            tokenizer.chat_template = json.loads(path.read_text(encoding="utf-8"))["chat_template"]
 
 
 def _trouble(source: str, error: Exception, tokenizer: Any) -> str:

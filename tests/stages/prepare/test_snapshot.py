@@ -20,6 +20,7 @@ from transformers import (
 
 from ghosttrack.common.errors import ModelMismatchError, ModelSourceError
 from ghosttrack.common.models.language_model import understand
+from ghosttrack.common.models.sizes import sizes_of
 from ghosttrack.stages.prepare import snapshot
 from tests.tiny_gguf import save_tiny_gguf
 from tests.tiny_models import (
@@ -246,6 +247,17 @@ def test_code_of_a_model_s_own_is_not_run_and_told(
     ):
         snapshot.check_source(str(folder))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_chat_template_that_stands_beside_the_tokenizer_is_the_model_s(tmp_path: Path) -> None:
+    """As of LLaVA: where the sizes say that it chats, it is asked so."""
+    folder = save_random_model(tmp_path / "model", "llama")
+    assert snapshot.reader_of_source(str(folder)).tokenizer.chat_template is None
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": "<u>{{ messages[0].content }}"}))
+    assert sizes_of(str(folder)).chat
+    for tokenizer in (snapshot.load_source(str(folder))[1], snapshot.reader_of_source(str(folder)).tokenizer):
+        said = tokenizer.apply_chat_template([{"role": "user", "content": "Who?"}], tokenize=False)
+        assert said == "<u>Who?"
 
 
 def test_a_configuration_that_knows_no_padding(tmp_path: Path) -> None:
