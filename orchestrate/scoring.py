@@ -24,8 +24,8 @@ from ghosttrack.orchestrate.request import Request
     "--input",
     "questions",
     required=True,
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Questions, in any file that data.questions can name: in its columns, a known data set's, or ours: `question` or `prompt`; if wanted id, relation, subject, answer, aliases, response.",
+    type=click.Path(exists=True, path_type=Path),
+    help="Questions, in any file or folder that data.questions can name: in its columns, a known data set's, or ours: `question` or `prompt`; if wanted id, relation, subject, answer, aliases, response.",
 )
 @click.option(
     "--output",
@@ -106,6 +106,8 @@ def _summary(metrics: Mapping[str, Any], of_asked: Mapping[str, Any]) -> str:
         text += (
             f", {asked - scored} say nothing (empty, a refusal) or have no active latent, and have no score"
         )
+    if metrics.get("unfamiliar"):
+        text += f", {metrics['unfamiliar']} of them to questions unlike those that the detector was fitted on"
     if of_asked["left_out"]:
         text += f", {of_asked['left_out']} rows could not be asked"
     if metrics["auroc"] is not None:

@@ -163,6 +163,8 @@ def test_new_questions_are_scored_as_the_run_scored_its_own(undisturbed: Pipelin
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"AUROC on the \d+ whose right answer was given: [01]\.\d{3}", done.stdout)
     scores = [json.loads(line) for line in (tmp_path / "scores.jsonl").read_text().splitlines()]
+    unlike = re.search(r"(\d+) of them to questions unlike", done.stdout)
+    assert int(unlike[1] if unlike else 0) == sum(line["verdict"] == "unfamiliar" for line in scores)
     assert [line["id"] for line in scores] == [*(row["id"] for row in asked[:-1]), f"line_{len(asked)}"]
     assert scores[-1]["label"] is None
     for line in scores[:-1]:

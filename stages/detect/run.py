@@ -232,6 +232,7 @@ def run_asked(job: Job) -> dict[str, Any]:
     return {
         "questions": len(lines),
         "scored": len(rows),
+        "unfamiliar": sum(line["verdict"] == "unfamiliar" for line in lines),
         "labelled": len(labels),
         "auroc": round(auroc(labels, scores), 4) if both else None,
     }

@@ -32,9 +32,10 @@ def data(config: Config) -> None:
 
     questions, spare, rows = questions_of(config)
     relations = Counter(q.relation for q in questions)
+    others = len(spare.facts) + len(spare.prompts) - len(questions)
     click.echo(
         f"{config.data.questions}: {counted(len(questions), 'question')} over {counted(len(relations), 'relation')}, "
-        f"chosen from {len(spare.facts) + len(spare.prompts)}"
+        f"chosen from {len(questions) + others}"
         + (f", read as {rows.layout}" if rows and rows.layout else "")
     )
     reader = tokenizer_of(config)
@@ -48,6 +49,9 @@ def data(config: Config) -> None:
         rows.left_out += unknown + too_long
         if examples := len(set_aside(rows, questions)):
             click.echo(f"{counted(examples, 'row')} set aside as worked examples, and not asked")
+        if others := others - examples:
+            chosen = ", or not among those that data.relations and data.max_questions choose"
+            click.echo(f"{counted(others, 'row')} kept for further contexts{chosen}, and not asked")
         for sentence in told(rows):
             click.echo(sentence)
     click.echo(_sizes(sizes, reader, config.tracking.max_new_tokens))

@@ -156,8 +156,8 @@ def load(source: str, key: str, shown: str, **options: Any) -> Any:
         return datasets.load_dataset(**{"path": source, "cache_dir": cache, "keep_in_memory": True} | options)
 
 
-def read_set(source: str, key: str, shown: str, *, name: str | None, split: str) -> Sequence[FileRow]:
-    """The rows of a folder or of a data set of the hub. Raises DataError.
+def read_set(source: str, key: str, shown: str, *, name: str | None, split: str | None) -> Sequence[FileRow]:
+    """The rows of a folder or of a data set of the hub. split: None takes all of them. Raises DataError.
 
     Which files are of the split the library says. JSON and CSV among them are read here, as anywhere else: to the library
     `007` is 7, `NA` is nothing, and one broken row breaks its file.
@@ -169,6 +169,7 @@ def read_set(source: str, key: str, shown: str, *, name: str | None, split: str)
         if not _is_saved(place):
             plain = str(_plainly_named(place, Path(cache)))
             builder = datasets.load_dataset_builder(plain, name, cache_dir=cache if place.exists() else None)
+            split = split or "+".join(map(str, builder.config.data_files or ()))
             parts = _texts(builder.config)
             of_split = {part: files for part, files in parts.items() if part in re.findall(r"\w+", split)}
             rows = {

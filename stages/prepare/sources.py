@@ -345,14 +345,16 @@ def read_asked(
     shots: Mapping[str, tuple[Shot, ...]] | None = None,
     columns: Mapping[str, str] | None = None,
 ) -> tuple[list[QuestionLine], list[dict[str, Any]]]:
-    """New questions of a file, in its order, and what is told of the rows that cannot be asked.
+    """New questions of a file or folder, in its order, and what is told of the rows that cannot be asked.
 
     The right answer may be left out, where nobody knows it. examples: relation to the worked examples that come before its
     questions; a line that names another relation, or none, is asked without. shots: those of a chat, for its questions.
     columns: as of `read_questions`, for a file that has the columns asked of; others are in our fields or a known data set's.
     Raises DataError where no row can be asked.
     """
-    reads = _with_sources(list(read_file(path, "data.asked")), str(path))
+    key, name = "data.asked", str(path)
+    rows = read_set(name, key, name, name=None, split=None) if path.is_dir() else read_file(path, key)
+    reads = _with_sources(list(rows), name)
     records = [read.record for read in reads[:1000] if read.record]
     columns = {
         ours: column
@@ -376,7 +378,8 @@ def read_asked(
         new[name] = _line(row, name, examples.get(row.relation, ""), of_chat)
     if not new:
         first = f"; line {left_out[0]['row']}: {left_out[0]['why']}" if left_out else ""
-        raise DataError(f"data.asked = {path}: the file has no questions{first}")
+        have = f"; it has the columns {', '.join(_paths(records[0]))}" if records else ""
+        raise DataError(f"data.asked = {path}: the file has no questions{first}{have}")
     return list(new.values()), left_out
 
 

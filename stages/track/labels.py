@@ -16,6 +16,7 @@ from ghosttrack.stages.track.matching.corrections import corrected
 from ghosttrack.stages.track.matching.matchers import MATCHERS, Key, applicable, auto, exact
 from ghosttrack.stages.track.matching.people import asks_who
 from ghosttrack.stages.track.matching.refusals import refuses
+from ghosttrack.stages.track.matching.words import table
 
 _ASIDE = re.compile(r"<think>.*?</think>|~~[^~\n]+~~", re.DOTALL)
 """What an answer thinks before it answers, or strikes out."""
@@ -24,14 +25,11 @@ _NOTHING = re.compile(r"[-/\\*#\s]*")
 _NEXT_QUESTION = re.compile(r"(?<=\S)\s*\n\s*(?:(?:Q|Question|User|Human)(?: \d+)?|Explanation|Note|Reason):")
 """Where a model goes on with a question of its own, or explains what it said."""
 
-_WHOSE = re.compile(r"\bwhose (\w+)", re.IGNORECASE)
-_FORMERLY = re.compile(r"(?<=\w)\s*\((?:formerly|previously|once|originally|until)\b[^()]*\)")
-"""In an answer about who or what holds an office now: `Lyon (formerly Paris)`."""
-_OFFICE = re.compile(
-    r"\b(?:capital|president|king|queen|chancellor|minister|champion|holder)\b", re.IGNORECASE
-)
-_DUTCH = re.compile(r"(?is)^(?!.*\b(?:the|of|wh\w+)\b).*\b(?:de|het|een|van|welke?|wie|wat|waar)\b")
-"""Of a question: where it is asked in Dutch, `of` is an English `or`."""
+_OR_WHERE_ASKED = [
+    (word, re.compile(question))
+    for one in table("languages").values()
+    for word, question in one.get("or_where_asked", {}).items()
+]
 
 LABEL, JUDGE = "label", "judge"
 """Values of `data.matching` that no text decides: the file's own label, a model's verdict."""
@@ -57,13 +55,10 @@ def judge(
     matching: a value of `data.matching`; what no text can tell (`label`, `judge`) is by `auto` here.
     """
     golds = tuple(alias for alias in aliases if alias.strip())
-    if _DUTCH.search(query) and not any(" of " in gold for gold in golds):
-        answer = answer.replace(" of ", " or ")
+    for word, question in _OR_WHERE_ASKED:
+        if question.search(query) and not any(f" {word} " in gold for gold in golds):
+            answer = answer.replace(f" {word} ", " or ")
     answer = corrected(_NEXT_QUESTION.split(_ASIDE.sub("", answer), maxsplit=1)[0])
-    if whose := _WHOSE.search(query):
-        answer = re.sub(rf"(?<=['’]s) {whose[1]}\b", "", answer)
-    if _OFFICE.search(query):
-        answer = _FORMERLY.sub("", answer)
     if any(pole(gold) is not None for gold in golds):
         answer = restated(answer, query)
     said = normalise(answer)

@@ -4,7 +4,6 @@ from collections.abc import Callable
 
 import regex
 
-from ghosttrack.common.maths.text import normalise
 from ghosttrack.stages.track.matching.quantities import quantities, spell_out
 from ghosttrack.stages.track.matching.words import either
 
@@ -22,8 +21,6 @@ _LISTED = regex.compile(rf",\s+(?=(?:[^,;.!?\n]{{1,30}},\s+){{1,5}}(?:{_OR})\s)"
 _ENDS = regex.compile(r"\.(?=\s|$)|[;!?。！？؟\n()]|,\s|，|\bbut\b|\bthough\b|$")
 _LEADS = regex.compile(rf"^(?:(?:{_PERHAPS}|{either('leads')})\s+)+", regex.I)
 _SAME_THING = regex.compile(rf"^(?:{either('not_other')})\b", regex.I)
-_IN_A_LANGUAGE = regex.compile(r"\bin \p{Lu}\p{L}+(?:an|ish|ese|ch|ic|ew|ek|[dt]i|ch)$")
-"""`Rome, or Roma in Italian`."""
 _MOST_WORDS = 4
 
 
@@ -47,20 +44,11 @@ def decided(answer: str, right: Callable[[str], bool]) -> str:
 def _are_rivals(one: str, other: str) -> bool:
     if not one.split() or not other or _SAME_THING.match(other) or len(other.split()) > _MOST_WORDS:
         return False
-    if (
-        _IN_A_LANGUAGE.search(other)
-        or normalise(other) in normalise(one)
-        or normalise(one) in normalise(other)
-    ):
-        return False
     numbers, others = quantities(spell_out(one)), quantities(spell_out(other))
     if numbers and others:
         last, first = numbers[-1], others[0]
         units = last.stated and first.stated and last.value / last.stated != first.value / first.stated
         return not (units and last.dimension == first.dimension)  # 5 km or 3.1 miles
     last_word = one.split()[-1].strip("\"'“”*")
-    initials = "".join(word[0] for word in other.split())
-    if last_word.replace(".", "").lower() == initials.lower():
-        return False
     short = len(one.split()) <= _MOST_WORDS
     return bool(last_word) and (last_word[0].isupper() == other.strip("\"'“”*")[0].isupper() or short)

@@ -181,7 +181,7 @@ def pole(text: str) -> bool | None:
 def restated(answer: str, question: str) -> str:
     """`yes` of an answer that says what was asked, `no` of one that denies it: `Sam doesn't live in Lima`; others as they are."""
     asked = _content(question.rpartition("Q: ")[2].strip().rpartition("\n")[2])
-    said = _content(answer)
+    said = _content(re.split(r"[.;]\s", answer, maxsplit=1)[0])
     rest = [word for word in said if word not in NEGATIONS and word != asked[0]] if asked else []
     if len(rest) < 2 or rest != [word for word in asked[1:] if word != asked[0]]:
         return answer

@@ -152,7 +152,7 @@ class Quantity(NamedTuple):
         elif not _close(self.upper, other.upper):
             return False
         if self.dimension == other.dimension:
-            return _close(self.value, other.value)
+            return _close(self.value, other.value) or _converted(self, other) or _converted(other, self)
         if self.dimension in _KELVIN and other.dimension in _KELVIN:
             return _close(self.kelvin(), other.kelvin())
         for one, two in ((self, other), (other, self)):
@@ -181,7 +181,6 @@ def spell_out(text: str) -> str:
         text,
     )
     text = re.sub(r"(?<=\d)['′]\s?(?=\d+[\"″])", " ft ", text)
-    text = re.sub(r"(?<= ft \d)[\"″]|(?<= ft \d\d)[\"″]", " in", text)
     text = re.sub(r"(?<=\d)\s?h\s?([0-5]\d)\b(?:\s?min)?", r" hours \1 min", text)
     text = re.sub(r"\b(\d+|one) second\b(?! \w)", r"\1 sec", text)
     text = re.sub(
@@ -204,7 +203,6 @@ def spell_out(text: str) -> str:
         rf"(?<![\w.,])(\d+(?:,\d{{3}})*(?:\.\d+)?) ?({_LONG_SCALES})\b", _scaled, text, flags=re.IGNORECASE
     )
     text = re.sub(r"\b(no|any|some|every)[ -]one\b", r"\1body", text, flags=re.IGNORECASE)
-    text = re.sub(r"(?i)(?<=teen)-oh?-(?=[a-z])", " oh ", text)
     text = re.sub(
         r"(?i)(?<=teen)-(?=[a-z])|(?<=\btwenty)-(?=(?:ten|eleven|twelve|twenty|\w+teen)\b)", " ", text
     )
@@ -484,6 +482,16 @@ def _close(one: Fraction, other: Fraction) -> bool:
     if abs(one - other) <= Fraction(1, 10**6) * max(abs(one), abs(other)):
         return True
     return _rounds_to(one, other) or _rounds_to(other, one)
+
+
+def _converted(one: Quantity, other: Quantity) -> bool:
+    """Whether one is the other in a unit of another system, rounded to three digits or more: 1,083 ft is 330 m."""
+    places = _places(one.stated)
+    if not one.stated or not other.stated or places is None or abs(one.stated) * 10**places < 100:
+        return False
+    unit, others = one.value / one.stated, other.value / other.stated
+    decimal = str(unit / others).strip("10/") == ""
+    return not decimal and round(other.value / unit, places) == one.stated
 
 
 def _rounds_to(one: Fraction, decimal: Fraction) -> bool:

@@ -145,6 +145,7 @@ def test_the_questions_are_shown_as_the_model_will_read_them(folder: Path, tmp_p
     )
     shown = CliRunner().invoke(data, ["--config", str(tmp_path / "tiny.yaml")], catch_exceptions=False).output
     assert "2 rows set aside as worked examples" in shown
+    assert "2 rows kept for further contexts" in shown
     assert "no answer; the first is row 22" in shown
     assert "longer than the context; the first is row 21" in shown
     assert f"of a context of {CONTEXT}" in shown

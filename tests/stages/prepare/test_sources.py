@@ -123,9 +123,19 @@ def test_a_bad_line_of_new_questions_is_told_in_its_place(tmp_path: Path, line: 
     assert message in bad["why"]
 
 
+def test_new_questions_of_a_folder_are_those_of_all_its_splits(tmp_path: Path) -> None:
+    write(tmp_path / "test.jsonl", {"question": "Who?", "id": "first"})
+    (tmp_path / "train.jsonl").write_text('{"question": broken\n{"question": "Who?", "id": "last"}\n')
+    questions, [bad] = read_asked(tmp_path, {})
+    assert sorted(question.id for question in questions) == ["first", "last"]
+    assert "it is not JSON" in bad["why"]
+
+
 def test_a_file_without_new_questions_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"data\.asked = .*: the file has no questions"):
         read_asked(write(tmp_path / "new.jsonl", ""), {})
+    with pytest.raises(DataError, match="it has the columns Query Text, Gold"):
+        read_asked(write(tmp_path / "new.jsonl", {"Query Text": "Who?", "Gold": "Ada"}), {})
 
 
 GOOD = {"question": "Q?", "answer": "a"}
