@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ghosttrack.common.engine.layout import MANIFEST
 from ghosttrack.common.engine.storage import Entry
 from ghosttrack.common.errors import MissingInputError, StorageError
 from ghosttrack.common.foreign import whole
@@ -21,8 +22,8 @@ from ghosttrack.stages.report.dashboard.run_card import code_of
 from ghosttrack.stages.report.results import Results
 
 Json = dict[str, Any]
-LEFT_OUT = ("extract", "prepare/model")
-"""Stages and units whose files are named only."""
+LEFT_OUT = ("extract/", "prepare/model")
+"""What the labels of units whose files are named only begin with."""
 NEEDED = "evaluate/all"
 CONTEXT = [
     "https://w3id.org/ro/crate/1.1/context",
@@ -47,8 +48,8 @@ def write_crate(results: Results, folder: Path, *, files: bool = True) -> int:
         raise StorageError(f"{folder} is no RO-Crate and is not empty; choose another --output")
     packed = {
         label
-        for label in results.entries
-        if files and not _left_out(label) and not results.entries[label].released
+        for label, entry in results.entries.items()
+        if files and not label.startswith(LEFT_OUT) and not entry.released
     }
     folder = folder.resolve()
     new = folder.with_name(f".{folder.name}.new")
@@ -72,13 +73,12 @@ def write_crate(results: Results, folder: Path, *, files: bool = True) -> int:
 def _fill(folder: Path, results: Results, packed: set[str]) -> None:
     folder.mkdir(parents=True)
     for label in sorted(packed):
-        for name in results.entries[label].manifest.files:
-            target = folder / _path(label, name)
+        entry = results.entries[label]
+        for name in entry.manifest.files:
+            target = folder / label / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(results.path(label, name), target)
-        (folder / _path(label, "manifest.json")).write_bytes(
-            results.entries[label].file("manifest.json").read_bytes()
-        )
+        shutil.copyfile(entry.file(MANIFEST), folder / label / MANIFEST)
     content = json.dumps(metadata_of(results, packed), indent=1, ensure_ascii=False) + "\n"
     (folder / "ro-crate-metadata.json").write_text(content, encoding="utf-8")
 
@@ -88,9 +88,7 @@ def metadata_of(results: Results, packed: set[str]) -> Json:
     report = results.json_if_there(NEEDED, REPORT.name) or {}
     headline = report.get("headline") or {}
     actions = [_action(label, entry, results, packed) for label, entry in results.entries.items()]
-    parts = [
-        entity for label, entry in results.entries.items() for entity in _files(label, entry, label in packed)
-    ]
+    parts = [entity for label, entry in results.entries.items() for entity in _files(label, entry, packed)]
     stages = dict.fromkeys(label.split("/")[0] for label in results.entries)
     root = {
         "@id": "./",
@@ -132,18 +130,18 @@ def _action(label: str, entry: Entry, results: Results, packed: set[str]) -> Jso
         "endTime": metadata.finished_on,
         "actionStatus": {"@id": "http://schema.org/CompletedActionStatus"},
         "instrument": _ref(f"#stage-{label.split('/')[0]}"),
-        "object": [_ref(_file_id(name, packed)) for name in read],
-        "result": [_ref(_file_id(f"{label}/{name}", packed)) for name in entry.manifest.files],
+        "object": [_ref(_identity(name, packed)) for name in read],
+        "result": [_ref(_identity(f"{label}/{name}", packed)) for name in entry.manifest.files],
         "taskKey": entry.key,
         "description": f"parameters: {json.dumps(entry.parameters, sort_keys=True, ensure_ascii=False)}",
     }  # fmt: skip
 
 
-def _files(label: str, entry: Entry, packed: bool) -> list[Json]:
+def _files(label: str, entry: Entry, packed: set[str]) -> list[Json]:
     found = [
         {
-            "@id": _identity(label, name, packed),
-            "@type": "File" if packed else "CreativeWork",
+            "@id": _identity(f"{label}/{name}", packed),
+            "@type": "File" if label in packed else "CreativeWork",
             "name": name,
             "encodingFormat": subject.media_type,
             "contentSize": str(subject.size),
@@ -151,30 +149,17 @@ def _files(label: str, entry: Entry, packed: bool) -> list[Json]:
         }
         for name, subject in entry.manifest.files.items()
     ]
-    if packed:
+    if label in packed:
         found.append(
-            {"@id": _path(label, "manifest.json"), "@type": "File", "name": f"manifest of {label}", "encodingFormat": "application/json",
-             "contentSize": str(entry.file("manifest.json").stat().st_size), "sha256": entry.manifest_sha256}
+            {"@id": f"{label}/{MANIFEST}", "@type": "File", "name": f"manifest of {label}", "encodingFormat": "application/json",
+             "contentSize": str(entry.file(MANIFEST).stat().st_size), "sha256": entry.manifest_sha256}
         )  # fmt: skip
     return found
 
 
-def _file_id(name: str, packed: set[str]) -> str:
-    label, file = name.rsplit("/", 1)
-    return _identity(label, file, label in packed)
-
-
-def _identity(label: str, name: str, packed: bool) -> str:
-    """A path in the crate, or a name for what is not in it."""
-    return _path(label, name) if packed else f"#not-packed-{label.replace('/', '-')}-{name}"
-
-
-def _path(label: str, name: str) -> str:
-    return f"{label}/{name}"
-
-
-def _left_out(label: str) -> bool:
-    return any(label == each or label.startswith(f"{each}/") for each in LEFT_OUT)
+def _identity(name: str, packed: set[str]) -> str:
+    """Of `stage/unit/file`: its path in the crate, or a name for what is not in it."""
+    return name if name.rpartition("/")[0] in packed else f"#not-packed-{name.replace('/', '-')}"
 
 
 def _version(results: Results, stage: str) -> str:

@@ -6,16 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ghosttrack.common.engine.progress import format_probability
+from ghosttrack.common.formats import report as drawn
 from ghosttrack.common.formats.neutral import markdown_table, markdown_text
-from ghosttrack.common.formats.report import (
-    ABLATION_PICTURE,
-    CONFUSION_PICTURE,
-    EARLY_PICTURE,
-    METRICS_PICTURE,
-    RELIABILITY_PICTURE,
-    RISK_PICTURE,
-    ROC_PICTURE,
-)
 from ghosttrack.stages.report import tables
 
 Json = Mapping[str, Any]
@@ -43,7 +35,7 @@ def page(
         "resamples. The best baseline is the best on a single signal, chosen after the fact, in its favour.",
         "## Methods",
         markdown_table(tables.main_methods(report, (*tables.RANKING[:2], "f1", "ece"))),
-        f"![AUROC of every method]({METRICS_PICTURE.name})",
+        f"![AUROC of every method]({drawn.METRICS_PICTURE.name})",
         "## Expected quality",
         markdown_table(tables.expectations(report)),
         "## Harder splits",
@@ -172,10 +164,10 @@ def appendices(report: Json, sources: Sequence[Sequence[str]]) -> list[str]:
             f"- {called[m['name']]} (`{m['name']}`): {m['description']}"
             for m in report["methods"] if m["kind"] in ("detector", "baseline")
         ),
-        f"![ROC curves]({ROC_PICTURE.name})",
-        f"![Confusion matrix]({CONFUSION_PICTURE.name})",
-        f"![Reliability]({RELIABILITY_PICTURE.name})",
-        f"![Risk and coverage]({RISK_PICTURE.name})",
+        f"![ROC curves]({drawn.ROC_PICTURE.name})",
+        f"![Confusion matrix]({drawn.CONFUSION_PICTURE.name})",
+        f"![Reliability]({drawn.RELIABILITY_PICTURE.name})",
+        f"![Risk and coverage]({drawn.RISK_PICTURE.name})",
         "## C. Harder splits in full",
         "\n".join(f"- **{split['title']}**: {_lower(split['description'])}" for split in report["splits"]),
         *[part for split in report["splits"][1:] for part in _split(report, split)],
@@ -238,17 +230,14 @@ def openings_sentence(count: int | None) -> str:
 def permutation_sentence(permutation: Json | None) -> str:
     if permutation is None:
         return "Labels were not permuted."
-    beyond = (
-        "beyond every one of them"
-        if permutation["observed"] > permutation["high"]
-        else "not beyond all of them"
+    observed, mean, low, high = (
+        tables.number(permutation[key]) for key in ("observed", "mean", "low", "high")
     )
+    is_beyond = permutation["observed"] > permutation["high"]
     return (
         f"With labels permuted within relations, {permutation['n']:,} times, a ridge regression on the same features and folds has a mean AUROC "
-        f"inside a relation and fold of "
-        f"{tables.number(permutation['mean'])} ({tables.number(permutation['low'])} to {tables.number(permutation['high'])}); "
-        f"with the true labels it has {tables.number(permutation['observed'])}, {beyond} "
-        f"(p = {permutation['p_value']:.3g})."
+        f"inside a relation and fold of {mean} ({low} to {high}); with the true labels it has {observed}, "
+        f"{'beyond every one of them' if is_beyond else 'not beyond all of them'} (p = {permutation['p_value']:.3g})."
     )
 
 
@@ -322,15 +311,11 @@ def surest(records: Sequence[Json], each: int = 4) -> Sequence[Json]:
 
 
 def example_rows(records: Sequence[Json]) -> list[list[str]]:
-    was = {1: "wrong", 0: "right", None: "–"}
-    rows = [
-        [
-            *(markdown_text(record[key]) for key in ("question", "answer", "gold")),
-            was[record["label"]],
-            "–" if record["score"] is None else format_probability(record["score"]),
-        ]
-        for record in records
-    ]
+    was, rows = {1: "wrong", 0: "right", None: "–"}, []
+    for record in records:
+        texts = (markdown_text(record[key]) for key in ("question", "answer", "gold"))
+        score = "–" if record["score"] is None else format_probability(record["score"])
+        rows.append([*texts, was[record["label"]], score])
     return [["question", "answer", "right answer", "it was", "probability of being wrong"], *rows]
 
 
@@ -341,7 +326,7 @@ def _ladder(report: Json, split: Json) -> list[str]:
     return [
         "The same features on the same latents and folds, with other associations between layers:",
         markdown_table(rows),
-        f"![The ladder of associations]({ABLATION_PICTURE.name})",
+        f"![The ladder of associations]({drawn.ABLATION_PICTURE.name})",
     ]
 
 
@@ -352,17 +337,15 @@ def _comparisons(report: Json, split: Json, about: str) -> list[str]:
 
 def _split(report: Json, split: Json) -> list[str]:
     """A harder split in full."""
-    parts = [
+    figures = (*tables.RANKING[:2], "f1", "brier_skill", "ece", "prr")
+    compared = [tables.comparisons(report, split, about) for about in ("detector", "increment")]
+    return [
         f"### {split['title']}",
         f"{split['n']:,} questions of {split['n_relations']:,} relations in {split['n_groups']:,} groups, "
         f"{split['prevalence']:.0%} wrong. {_repeats(split)}",
-        markdown_table(
-            tables.methods(report, split, (*tables.RANKING[:2], "f1", "brier_skill", "ece", "prr"))
-        ),
+        markdown_table(tables.methods(report, split, figures)),
+        *(markdown_table(rows) for rows in (*compared, tables.ladder(report, split)) if len(rows) > 1),
     ]
-    compared = [tables.comparisons(report, split, about) for about in ("detector", "increment")]
-    parts += [markdown_table(rows) for rows in (*compared, tables.ladder(report, split)) if len(rows) > 1]
-    return parts
 
 
 def _early_warning(report: Json) -> list[str]:
@@ -370,7 +353,7 @@ def _early_warning(report: Json) -> list[str]:
         return ["It was not measured how soon a wrong answer is known."]
     return [
         "AUROC from the first layers alone, and from the prompt alone, before a token of the answer is generated:",
-        f"![Early warning]({EARLY_PICTURE.name})",
+        f"![Early warning]({drawn.EARLY_PICTURE.name})",
         markdown_table(tables.early_warning(report)),
     ]
 

@@ -64,6 +64,11 @@ def figure(entry: Json, digits: int = 3, signed: bool = False) -> str:
     return f"{value} [{low}, {high}]" if entry["low"] is not None else value
 
 
+def lead(comparison: Json) -> str:
+    """`+0.031 [+0.010, +0.052], better`."""
+    return f"{figure(comparison['difference'], signed=True)}, {comparison['verdict']}"
+
+
 def titles(report: Json) -> dict[str, str]:
     """Method → what it is called."""
     return {card["name"]: card["title"] for card in report["methods"]}
@@ -102,35 +107,28 @@ def finding(report: Json) -> Rows:
     for name, metric, where in ASKED_OF:
         for split in (each for each in report["splits"] if each["split"] == name):
             figures = {method["name"]: method["figures"] for method in split["methods"]}
-            rows += [
-                [
-                    where,
-                    figure(figures[each["method"]][metric]),
-                    f"{figure(figures[each['against']][metric])}, {called[each['against']]}",
-                    f"{figure(each['difference'], signed=True)}, {each['verdict']}",
-                ]
-                for each in split["comparisons"]
-                if (each["about"], each["method"], each["metric"]) == ("detector", report["detector"], metric)
-            ]
+            for each in split["comparisons"]:
+                if (each["about"], each["method"], each["metric"]) == (
+                    "detector",
+                    report["detector"],
+                    metric,
+                ):
+                    own, best = (figure(figures[each[side]][metric]) for side in ("method", "against"))
+                    rows.append([where, own, f"{best}, {called[each['against']]}", lead(each)])
     return [["AUROC", "detector", "best single method without tracks", "difference"], *rows]
 
 
 def comparisons(report: Json, split: Json, about: str) -> Rows:
     """Header and a row a pair of methods, pooled and within relation side by side."""
     called = titles(report)
-    pairs: dict[tuple[str, str, str], dict[str, str]] = {}
+    pairs: dict[tuple[str, str], dict[str, str]] = {}
     for each in split["comparisons"]:
         if each["about"] == about:
             # The best baseline may be another one within relations: then it has a row of its own.
-            row = pairs.setdefault((each["method"], each["against"], about), {})
-            row[each["metric"]] = f"{figure(each['difference'], signed=True)}, {each['verdict']}"
+            pairs.setdefault((each["method"], each["against"]), {})[each["metric"]] = lead(each)
     rows = [
-        [
-            called[method],
-            called[against],
-            *(row.get(metric, "–") for metric in ("auroc", "auroc_within_relation")),
-        ]
-        for (method, against, _), row in pairs.items()
+        [called[method], called[against], *(row.get(metric, "–") for metric in RANKING[:2])]
+        for (method, against), row in pairs.items()
     ]
     return [["method", "against", "AUROC", "AUROC within relation"], *rows]
 
@@ -139,13 +137,12 @@ def ladder(report: Json, split: Json) -> Rows:
     """Header and a row a rung: its AUROC, and what it gains over random and over no association."""
     rung_of = {card["name"]: card["rung"] for card in report["methods"] if card["kind"] == "rung"}
     gained = {
-        (each["method"], rung_of.get(each["against"]), each["metric"]): f"{figure(each['difference'], signed=True)}, "
-        f"{each['verdict']}"
+        (each["method"], rung_of.get(each["against"]), each["metric"]): lead(each)
         for each in split["comparisons"]
         if each["about"] == "association"
-    }  # fmt: skip
+    }
     figures = {m["name"]: m["figures"] for m in split["methods"] if m["kind"] == "rung"}
-    metrics, nulls = ("auroc", "auroc_within_relation"), ("random", "none")
+    metrics, nulls = RANKING[:2], ("random", "none")
     rows = [
         [titles(report)[name], *(figure(figures[name][metric]) for metric in metrics),
          *(gained.get((name, null, metric), "") for metric in metrics for null in nulls)]
@@ -162,27 +159,20 @@ def splits(report: Json) -> Rows:
     """Header and a row a split: the main detector, the best baseline there, and the difference."""
     rows = []
     for split in report["splits"]:
-        aurocs = {m["name"]: m["figures"] for m in split["methods"]}
+        figures = {m["name"]: m["figures"] for m in split["methods"]}
         detector, best = report["detector"], split["best_baseline"].get("auroc")
-        difference = next(
-            (each for each in split["comparisons"]
-             if (each["about"], each["method"], each["metric"]) == ("detector", detector, "auroc")), None
-        )  # fmt: skip
-        rows.append(
-            [
-                split["title"],
-                f"{split['n']:,}",
-                f"{split['prevalence']:.0%}",
-                *(
-                    figure(aurocs[detector][name]) if detector in aurocs else "not scored"
-                    for name in ("auroc", "auroc_within_relation", "f1")
-                ),
-                f"{titles(report)[best]}: {figure(aurocs[best]['auroc'])}" if best else "–",
-                f"{figure(difference['difference'], signed=True)}, {difference['verdict']}"
-                if difference
-                else "–",
-            ]
-        )
+        leads = [
+            lead(each)
+            for each in split["comparisons"]
+            if (each["about"], each["method"], each["metric"]) == ("detector", detector, "auroc")
+        ]
+        own = [
+            figure(figures[detector][name]) if detector in figures else "not scored"
+            for name in (*RANKING[:2], "f1")
+        ]
+        against = f"{titles(report)[best]}: {figure(figures[best]['auroc'])}" if best else "–"
+        counts = [split["title"], f"{split['n']:,}", f"{split['prevalence']:.0%}"]
+        rows.append([*counts, *own, against, *(leads[:1] or ["–"])])
     header = [
         "split", "questions", "wrong", "AUROC", "AUROC within relation", "F1", "best baseline", "difference",
     ]  # fmt: skip
@@ -202,29 +192,20 @@ def transfers(report: Json) -> Rows:
         if split["split"] != "grouped" and not split.get("origin"):
             continue
         found = {method["name"]: method["figures"] for method in split["methods"]}
-        rows.append(
-            [
-                split.get("origin") or report["name"],
-                report["name"],
-                f"{split['n']:,}",
-                *(figure(found[name]["auroc"]) if name in found else "–" for name in shown),
-                *(
-                    figure(found[name]["auroc_within_relation"]) if name in found else "–"
-                    for name in shown[:1]
-                ),
-            ]
-        )
+        wanted = [*((name, "auroc") for name in shown), *((name, RANKING[1]) for name in shown[:1])]
+        cells = [figure(found[name][metric]) if name in found else "–" for name, metric in wanted]
+        rows.append([split.get("origin") or report["name"], report["name"], f"{split['n']:,}", *cells])
     header = ["from", "to", "questions", *(called[name] for name in shown), "within relation"]
     return [header, *rows]
 
 
 def expectations(report: Json) -> Rows:
-    verdict = {True: "met", False: "not met", None: "unknown"}
-    rows = [
-        [e["metric"], e["wanted"], figure(e["found"], 1 if e["metric"].startswith("Active") else 3),
-         verdict[e["met"]], e["source"], e["note"]]
-        for e in report["expectations"]
-    ]  # fmt: skip
+    verdict, rows = {True: "met", False: "not met", None: "unknown"}, []
+    for each in report["expectations"]:
+        found = figure(each["found"], 1 if each["metric"].startswith("Active") else 3)
+        rows.append(
+            [each["metric"], each["wanted"], found, verdict[each["met"]], each["source"], each["note"]]
+        )
     return [["expected", "wanted", "found", "", "whose", "note"], *rows]
 
 
@@ -250,17 +231,11 @@ def early_warning(report: Json, most: int = 12) -> Rows:
     points = report["early_warning"]
     step = -(-len(points) // most)
     signals = {card["name"]: " + ".join(card["signals"]) for card in report["methods"]}
-    rows = [
-        [
-            "prompt alone" if point["before_answer"] else "prompt and answer",
-            signals[point["method"]],
-            f"{point['depth']:.0%}",
-            figure(point["auroc"]),
-            figure(point["auroc_within_relation"]),
-        ]
-        for number, point in enumerate(points)
-        if (len(points) - 1 - number) % step == 0
-    ]
+    rows = []
+    for point in points[::-1][::step][::-1]:
+        seen = "prompt alone" if point["before_answer"] else "prompt and answer"
+        figures = (figure(point[metric]) for metric in RANKING[:2])
+        rows.append([seen, signals[point["method"]], f"{point['depth']:.0%}", *figures])
     return [["seen", "signals", "depth", "AUROC", "AUROC within relation"], *rows]
 
 
@@ -279,21 +254,16 @@ def error_types(report: Json) -> Rows:
 def data(report: Json) -> Rows:
     """The data card."""
     card = report["data"]
-    excluded = [[f"left out: {reason}", f"{count:,}"] for reason, count in card["excluded"].items()]
+    wrong = "" if card["prevalence"] is None else f" ({card['prevalence']:.1%})"
+    largest = f" (largest: {card['largest_group']:,} questions)"
     return [
         ["questions", f"{card['n_questions']:,}"],
         ["with a label", f"{card['n_labelled']:,}"],
-        [
-            "answered wrong",
-            f"{card['n_wrong']:,}" + ("" if card["prevalence"] is None else f" ({card['prevalence']:.1%})"),
-        ],
+        ["answered wrong", f"{card['n_wrong']:,}{wrong}"],
         ["answered right", f"{card['n_right']:,}"],
-        *excluded,
+        *([f"left out: {reason}", f"{count:,}"] for reason, count in card["excluded"].items()),
         ["left out without a reason", f"{card['unexplained']:,}"],
-        [
-            "groups that never cross a fold",
-            f"{card['n_groups']:,} (largest: {card['largest_group']:,} questions)",
-        ],
+        ["groups that never cross a fold", f"{card['n_groups']:,}{largest}"],
         ["relations", f"{card['n_relations']:,}"],
     ]
 
@@ -316,19 +286,12 @@ def relations(report: Json) -> Rows:
     if report["splits"]:
         best = report["splits"][0]["best_baseline"].get("auroc")
         shown = [report["detector"], *([best] if best else [])]
-    rows = [
-        [
-            r["relation"],
-            f"{r['n']:,}",
-            f"{r['n_wrong'] / r['n']:.0%}",
-            *(figure(r["auroc"][name]) for name in shown),
-        ]
-        for r in report["relations"]
-    ]
-    return [
-        ["relation", "questions", "wrong", *(f"AUROC of {titles(report)[name]}" for name in shown)],
-        *rows,
-    ]
+    rows = []
+    for each in report["relations"]:
+        aurocs = (figure(each["auroc"][name]) for name in shown)
+        rows.append([each["relation"], f"{each['n']:,}", f"{each['n_wrong'] / each['n']:.0%}", *aurocs])
+    header = ["relation", "questions", "wrong", *(f"AUROC of {titles(report)[name]}" for name in shown)]
+    return [header, *rows]
 
 
 def matchers(reports: Sequence[Json]) -> Rows:

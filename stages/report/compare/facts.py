@@ -53,7 +53,7 @@ class ModelFacts(BaseModel):
     transfers: dict[str, Interval]
     """AUROC of other configurations' detectors on these questions, nothing fitted again, by where each comes from."""
     sae: list[dict[str, float | None]]
-    """A record a layer: depth (0 the model's first block, 1 its last), fvu, l0, ce_recovered, dead_fraction."""
+    """A record a layer: depth (0 the model's first block, 1 its last), fvu, l0, ce_recovered."""
     outdated: list[str]
     """Files of an earlier version, whose figures are not read."""
 
@@ -69,7 +69,7 @@ def facts_of(results: Results, name: str | None = None) -> ModelFacts:
     }
     outdated = [file.name for file, content in read.items() if content and not file.is_current(content)]
     report, quality = (None if file.name in outdated else content for file, content in read.items())
-    parameters = _parameters(results)
+    parameters = {key: value for entry in results.entries.values() for key, value in entry.parameters.items()}
     cards = stage_cards(results)
     split = report["splits"][0] if report and report["splits"] else None
     model = results.entries.get("prepare/model")
@@ -105,16 +105,10 @@ def stages_of(facts: Sequence[ModelFacts]) -> list[str]:
     return list(dict.fromkeys(stage for each in facts for stage in each.seconds))
 
 
-def _parameters(results: Results) -> dict[str, Any]:
-    """All parameters that any unit depended on."""
-    return {key: value for entry in results.entries.values() for key, value in entry.parameters.items()}
-
-
 def _extract_batch(results: Results) -> int | None:
-    for label, entry in results.entries.items():
-        if label.startswith("extract/layers"):
-            return entry.manifest.predicate.build_definition.internal_parameters.get("batchSize")
-    return None
+    extracted = [entry for label, entry in results.entries.items() if label.startswith("extract/layers")]
+    internal = [entry.manifest.predicate.build_definition.internal_parameters for entry in extracted]
+    return internal[0].get("batchSize") if internal else None
 
 
 def _size(results: Results, parameters: Json, key: str, *names: str) -> int | None:
@@ -137,14 +131,12 @@ def _figures(report: Json | None, split: Json | None) -> dict[str, Interval]:
 
 
 def _transfers(report: Json | None) -> dict[str, Interval]:
-    found = {}
-    for split in report["splits"] if report else []:
-        main = next(
-            (each for each in split["methods"] if report and each["name"] == report["detector"]), None
-        )
-        if split.get("origin") and main:
-            found[split["origin"]] = Interval(**main["figures"]["auroc"])
-    return found
+    return {
+        split["origin"]: Interval(**method["figures"]["auroc"])
+        for split in (report["splits"] if report else [])
+        for method in split["methods"]
+        if report and split.get("origin") and method["name"] == report["detector"]
+    }
 
 
 def _sae(quality: Json | None, blocks: int | None) -> list[dict[str, float | None]]:
@@ -152,14 +144,8 @@ def _sae(quality: Json | None, blocks: int | None) -> list[dict[str, float | Non
     if not quality:
         return []
     last = max(blocks - 1, 1) if blocks else max([each["layer"] for each in quality["layers"]] + [1])
-    return [
-        {
-            "layer": each["layer"],
-            "depth": each["layer"] / last,
-            "fvu": each["fvu"],
-            "l0": each["l0"],
-            "dead_fraction": each["dead_fraction"],
-            "ce_recovered": each["splice"]["ce_recovered"]["mean"],
-        }
-        for each in quality["layers"]
-    ]
+    found = []
+    for each in quality["layers"]:
+        recovered, depth = each["splice"]["ce_recovered"]["mean"], each["layer"] / last
+        found.append({"depth": depth, "fvu": each["fvu"], "l0": each["l0"], "ce_recovered": recovered})
+    return found

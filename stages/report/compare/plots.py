@@ -65,21 +65,12 @@ def auroc_plot(facts: Sequence[ModelFacts]) -> Canvas:
 def cost_plot(facts: Sequence[ModelFacts]) -> Canvas:
     canvas = Canvas(figsize=(11, 1.2 + 0.5 * len(facts) * 2))
     left, right = canvas.subplots(1, 2)
-    for axes, title, scale, values in (
-        (left, "hours", 3600.0, [each.seconds for each in facts]),
-        (
-            right,
-            "GB on disk",
-            1e9,
-            [{stage: float(size) for stage, size in each.bytes.items()} for each in facts],
-        ),
-    ):
+    names = [each.name for each in facts]
+    for axes, title, scale, of in ((left, "hours", 3600.0, "seconds"), (right, "GB on disk", 1e9, "bytes")):
         start = [0.0] * len(facts)
         for number, stage in enumerate(stages_of(facts)):
-            amounts = [each.get(stage, 0.0) / scale for each in values]
-            axes.barh(
-                [each.name for each in facts], amounts, left=start, label=stage, color=COLOURS[number % 6]
-            )
+            amounts = [getattr(each, of).get(stage, 0.0) / scale for each in facts]
+            axes.barh(names, amounts, left=start, label=stage, color=COLOURS[number % 6])
             start = [a + b for a, b in zip(start, amounts, strict=True)]
         axes.set_title(title)
         axes.invert_yaxis()

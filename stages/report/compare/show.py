@@ -28,6 +28,7 @@ from ghosttrack.stages.report.compare.plots import draw
 from ghosttrack.stages.report.results import Results
 
 Rows = list[list[str]]
+Pairs = dict[tuple[str, str], Difference | None]
 WIDTH, STEPS = 40, "▁▂▃▄▅▆▇█"
 
 
@@ -67,21 +68,17 @@ def names_of(results: Sequence[Results]) -> list[str]:
     ]
 
 
-def paired(results: Sequence[Results]) -> dict[tuple[str, str], Difference | None]:
+def paired(results: Sequence[Results]) -> Pairs:
     """Each model against each one before it."""
-    records = [
-        (each.json_if_there("detect/all", SCORES.name) or {"questions": []})["questions"] for each in results
-    ]
     names = names_of(results)
+    scores = [each.json_if_there("detect/all", SCORES.name) or {"questions": []} for each in results]
     return {
-        (names[a], names[b]): compare_pair(records[a], records[b])
+        (names[a], names[b]): compare_pair(scores[a]["questions"], scores[b]["questions"])
         for a, b in itertools.combinations(range(len(results)), 2)
     }
 
 
-def parts(
-    facts: Sequence[ModelFacts], pairs: dict[tuple[str, str], Difference | None]
-) -> list[tuple[str, Rows]]:
+def parts(facts: Sequence[ModelFacts], pairs: Pairs) -> list[tuple[str, Rows]]:
     """Titled tables: header and rows."""
     found = [
         ("Models", models(facts)),
@@ -97,7 +94,7 @@ def parts(
     return [(title, rows) for title, rows in found if len(rows) > 1]
 
 
-def notes(facts: Sequence[ModelFacts], pairs: dict[tuple[str, str], Difference | None]) -> list[str]:
+def notes(facts: Sequence[ModelFacts], pairs: Pairs) -> list[str]:
     """What to know when reading the tables, and what is missing."""
     lines = [
         f"{first} and {second} share too few questions with labels and scores for paired intervals; no difference is shown."
@@ -137,12 +134,9 @@ def models(facts: Sequence[ModelFacts]) -> Rows:
         *(_row(f"  {stage}", [each.bytes.get(stage) for each in facts], format_bytes) for stage in stages_of(facts)),
         _row("most memory of a unit", [each.memory for each in facts], format_bytes),
     ]  # fmt: skip
-    header = ["", *(each.name for each in facts), *(["ratio"] if len(facts) == 2 else [])]
-    return [
-        header,
-        ["model", *(each.model or "–" for each in facts), *([""] if len(facts) == 2 else [])],
-        *rows,
-    ]
+    ratio = ["ratio"] if len(facts) == 2 else []
+    named = ["model", *(each.model or "–" for each in facts), *([""] if ratio else [])]
+    return [["", *(each.name for each in facts), *ratio], named, *rows]
 
 
 def _row(
@@ -199,22 +193,17 @@ def saes(facts: Sequence[ModelFacts]) -> Rows:
     if not any(each.sae for each in facts):
         return rows
     for quarter in range(4):
-        low, high = quarter / 4, (quarter + 1) / 4
         cells = []
         for each in facts:
-            layers = [
-                layer
-                for layer in each.sae
-                if low <= (layer["depth"] or 0.0) < high or (high == 1 and layer["depth"] == 1)
-            ]
+            layers = [layer for layer in each.sae if min(int(4 * (layer["depth"] or 0.0)), 3) == quarter]
             for key, _, show in columns:
                 known = [value for layer in layers if (value := layer[key]) is not None]
                 cells.append(show(sum(known) / len(known)) if known else "–")
-        rows.append([f"{low:.0%}–{high:.0%}", *cells])
+        rows.append([f"{quarter / 4:.0%}–{(quarter + 1) / 4:.0%}", *cells])
     return rows
 
 
-def differences(pairs: dict[tuple[str, str], Difference | None]) -> Rows:
+def differences(pairs: Pairs) -> Rows:
     rows = [["first", "second", "questions", "AUROC", "AUROC within relation", "share answered correctly"]]
     for (first, second), found in pairs.items():
         if found:
@@ -227,9 +216,7 @@ def differences(pairs: dict[tuple[str, str], Difference | None]) -> Rows:
     return rows
 
 
-def markdown(
-    facts: Sequence[ModelFacts], pairs: dict[tuple[str, str], Difference | None], plots: Sequence[str]
-) -> str:
+def markdown(facts: Sequence[ModelFacts], pairs: Pairs, plots: Sequence[str]) -> str:
     pieces = [f"# {' and '.join(each.name for each in facts)}"]
     for title, rows in parts(facts, pairs):
         rows = [[*map(markdown_text, row)] if row[0] == "model" else row for row in rows]
@@ -239,9 +226,7 @@ def markdown(
     return "\n\n".join(pieces) + "\n"
 
 
-def page(
-    facts: Sequence[ModelFacts], pairs: dict[tuple[str, str], Difference | None], plots: dict[str, str]
-) -> str:
+def page(facts: Sequence[ModelFacts], pairs: Pairs, plots: dict[str, str]) -> str:
     """One HTML file without scripts."""
     pieces = []
     for title, rows in parts(facts, pairs):
@@ -299,19 +284,16 @@ def in_characters(facts: Sequence[ModelFacts]) -> Iterator[tuple[str, list[list[
         }
         if values := [value for heights in known.values() for value in heights]:
             low, high = min(values), max(values)
-            rows = [
-                [name, sparkline(heights, low, high) or "not measured"] for name, heights in known.items()
-            ]
+            lines = {name: sparkline(heights, low, high) for name, heights in known.items()}
+            rows = [[name, line or "not measured"] for name, line in lines.items()]
             yield f"{title}, from {tables.number(low)} to {tables.number(high)}, layer by layer", rows
     for title, show, totals in (
         ("Time in all", format_seconds, [sum(each.seconds.values()) for each in facts]),
         ("Storage in all", format_bytes, [float(sum(each.bytes.values())) for each in facts]),
     ):
         bars = [Bar(max(totals) or 1.0, 0, total, width=WIDTH) for total in totals]
-        yield (
-            title,
-            [[each.name, bar, show(total)] for each, bar, total in zip(facts, bars, totals, strict=True)],
-        )
+        drawn = zip(facts, bars, totals, strict=True)
+        yield title, [[each.name, bar, show(total)] for each, bar, total in drawn]
 
 
 def sparkline(heights: Sequence[float], low: float, high: float) -> str:

@@ -78,23 +78,18 @@ def macros(numbers: Sequence[Number]) -> str:
         rf"\newcommand{{\{number.macro}}}{{{latex(number.text) if number.value == number.text else number.text}}}"
         for number in numbers
     ]
-    return (
-        "% Made by `ghosttrack export`; PROVENANCE.txt says where each number is from.\n"
-        + "\n".join(lines)
-        + "\n"
-    )
+    head = "% Made by `ghosttrack export`; PROVENANCE.txt says where each number is from."
+    return "\n".join([head, *lines, ""])
 
 
 def provenance(results: Results, numbers: Sequence[Number], missing: Sequence[str] = ()) -> str:
     """Each number with the pointer into its file, each file with its digest and that of its manifest, and what is missing."""
-    lines = [
-        f"Numbers of {results.name}. Each line: macro, value in full, file and place in it (JSON pointer).",
-        "",
-    ]
+    head = f"Numbers of {results.name}. Each line: macro, value in full, file and place in it (JSON pointer)."
+    lines = [head, ""]
     for unit, file in dict.fromkeys((number.unit, number.file) for number in numbers):
         entry = results.entries[unit]
         lines += [
-            f"{file}",
+            file,
             f"  unit      {unit}",
             f"  sha256    {results.digest(unit, file)}",
             f"  manifest  sha256 {entry.manifest_sha256}",
@@ -103,19 +98,15 @@ def provenance(results: Results, numbers: Sequence[Number], missing: Sequence[st
             f"  finished  {entry.manifest.predicate.run_details.metadata.finished_on}",
             "",
         ]
-    lines += [f"\\{n.macro}\t{_full(n)}\t{n.file}#{n.pointer}" for n in numbers]
+    for each in numbers:
+        interval = each.value is None and each.macro.endswith("CI")
+        lines.append(
+            f"\\{each.macro}\t{'with its interval' if interval else each.value}\t{each.file}#{each.pointer}"
+        )
     if missing:
         lines += ["", "Not here:", *(f"  {line}" for line in missing)]
-    lines += [
-        "",
-        "Tables and figures are drawn from final_report.json alone. Check it all with",
-        f"  ghosttrack verify {results.name} --deep",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _full(number: Number) -> str:
-    return "with its interval" if number.value is None and number.macro.endswith("CI") else str(number.value)
+    lines += ["", "Tables and figures are drawn from final_report.json alone. Check it all with"]
+    return "\n".join([*lines, f"  ghosttrack verify {results.name} --deep", ""])
 
 
 def document(report: Mapping[str, Any], names: Sequence[str], figures: Sequence[str]) -> str:

@@ -66,9 +66,12 @@ def _of_report(report: Json) -> Iterator[Number]:
                 if i == 0 and method["name"] == split["best_baseline"].get("auroc"):
                     yield from _figure(f"baseline{camel(metric)}", figure, pointer)
         for j, each in enumerate(split["comparisons"]):
-            name = f"{where}{camel(each['about'])}{camel(each['method'])}Over{camel(each['against'])}{camel(each['metric'])}"
+            about, method, against, metric = (
+                camel(each[key]) for key in ("about", "method", "against", "metric")
+            )
+            pointer = f"/splits/{i}/comparisons/{j}/difference"
             yield from _figure(
-                name, each["difference"], f"/splits/{i}/comparisons/{j}/difference", signed=True
+                f"{where}{about}{method}Over{against}{metric}", each["difference"], pointer, signed=True
             )
     if report["permutation"]:
         for key, digits in (("n", 0), ("observed", 3), ("mean", 3), ("p_value", 4)):
@@ -76,26 +79,19 @@ def _of_report(report: Json) -> Iterator[Number]:
 
 
 def _of_saes(quality: Json) -> Iterator[Number]:
+    shown = {"LZero": "l0", "Fvu": "fvu", "Mse": "mse", "CeRecovered": "splice/ce_recovered/mean"}
     for i, layer in enumerate(quality["layers"]):
-        for key, pointer, digits in (
-            ("LZero", "l0", 1),
-            ("Fvu", "fvu", 3),
-            ("Mse", "mse", 3),
-            ("CeRecovered", "splice/ce_recovered/mean", 3),
-        ):
-            where = f"/layers/{i}/{pointer}"
-            value = at(quality, where)
-            yield Number(
-                f"GTsaeLayer{camel(str(layer['layer']))}{key}", _text(value, digits), value, *QUALITY, where
-            )
+        for key, pointer in shown.items():
+            value, where = at(quality, f"/layers/{i}/{pointer}"), f"/layers/{i}/{pointer}"
+            text = _text(value, 1 if key == "LZero" else 3)
+            yield Number(f"GTsaeLayer{camel(str(layer['layer']))}{key}", text, value, *QUALITY, where)
 
 
 def _figure(name: str, figure: Json, pointer: str, signed: bool = False) -> Iterator[Number]:
     """`\\GTauroc`, `\\GTaurocLow`, `\\GTaurocHigh`, and all three at once as `\\GTaurocCI`."""
     for suffix, key in (("", "value"), ("Low", "low"), ("High", "high")):
-        yield Number(
-            f"GT{name}{suffix}", _text(figure[key], 3, signed), figure[key], *REPORT, f"{pointer}/{key}"
-        )
+        text = _text(figure[key], 3, signed)
+        yield Number(f"GT{name}{suffix}", text, figure[key], *REPORT, f"{pointer}/{key}")
     yield Number(f"GT{name}CI", latex(tables.figure(figure, signed=signed)), None, *REPORT, pointer)
 
 

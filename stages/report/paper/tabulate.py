@@ -27,12 +27,10 @@ class PaperTable:
     signed: bool = False
 
 
+DECIDED = ("f1", "precision", "recall", "brier", "ece")
 MEASURES = {
     "methods": ("Telling wrong answers from right ones", tables.RANKING),
-    "decisions": (
-        "Decisions at chosen thresholds, and calibration",
-        ("f1", "precision", "recall", "brier", "ece"),
-    ),
+    "decisions": ("Decisions at chosen thresholds, and calibration", DECIDED),
     "selective": ("Selective answering", ("aurc", "prr", "coverage_80", "coverage_90")),
 }
 """Tables of a split's methods: caption and figures."""
@@ -51,7 +49,7 @@ ERRORS = {
     "best baseline": "baseline_auroc",
     "found": "found",
 }
-BOTH = ("auroc", "auroc_within_relation")
+BOTH = tables.RANKING[:2]
 
 
 def tables_of(report: Json) -> list[PaperTable]:
@@ -63,8 +61,7 @@ def tables_of(report: Json) -> list[PaperTable]:
         for p in report["early_warning"]
     ]  # fmt: skip
     relations = [
-        [r["relation"], r["n"], r["n_wrong"], *(r["auroc"][name] for name in main)]
-        for r in report["relations"]
+        [r["relation"], r["n"], r["n_wrong"], *(r["auroc"][k] for k in main)] for r in report["relations"]
     ]
     moved, *moves = tables.transfers(report)
     met = {True: "yes", False: "no", None: "not measured"}
@@ -105,27 +102,18 @@ def _of_split(report: Json, split: Json, number: int) -> Iterator[PaperTable]:
     rungs = [method for method in split["methods"] if method["kind"] == "rung"]
     rungs.sort(key=lambda method: list(RUNGS).index(rung_of[method["name"]]))
     yield of_methods("ladder", "The same latents under other associations", "association", rungs, BOTH)
-    compared = [
-        [
-            titles[c["method"]],
-            titles[c["against"]],
-            tables.FIGURES[c["metric"]],
-            c["difference"],
-            c["verdict"],
-        ]
-        for c in split["comparisons"]
-    ]
-    header = ["method", "against", "figure", "difference", "verdict"]
-    yield PaperTable(
-        f"comparisons{suffix}", f"Paired differences. {split['title']}.", header, compared, signed=True
-    )
+    compared = []
+    for each in split["comparisons"]:
+        named = [titles[each["method"]], titles[each["against"]], tables.FIGURES[each["metric"]]]
+        compared.append([*named, each["difference"], each["verdict"]])
+    header, caption = ["method", "against", "figure", "difference", "verdict"], "Paired differences."
+    yield PaperTable(f"comparisons{suffix}", f"{caption} {split['title']}.", header, compared, signed=True)
 
 
 def _of_records(name: str, caption: str, columns: Mapping[str, str], records: Iterable[Json]) -> PaperTable:
     """columns: header to key."""
-    return PaperTable(
-        name, caption, list(columns), [[each[key] for key in columns.values()] for each in records]
-    )
+    rows = [[each[key] for key in columns.values()] for each in records]
+    return PaperTable(name, caption, list(columns), rows)
 
 
 def as_latex(table: PaperTable) -> str:
@@ -170,21 +158,15 @@ def _shown(cell: Cell, signed: bool) -> str:
 
 def as_csv(table: PaperTable) -> str:
     """A figure takes three columns; numbers have all their digits."""
-    figures = [
-        any(isinstance(row[column], Mapping) for row in table.rows) for column in range(len(table.header))
-    ]
+    lines: list[list[Any]] = [[]]
+    for column, title in enumerate(table.header):
+        figure = any(isinstance(row[column], Mapping) for row in table.rows)
+        lines[0] += [title, f"{title} low", f"{title} high"] if figure else [title]
+    for row in table.rows:
+        lines.append([])
+        for cell in row:
+            lines[-1] += [cell["value"], cell["low"], cell["high"]] if isinstance(cell, Mapping) else [cell]
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(
-        [
-            csv_cell(name)
-            for title, figure in zip(table.header, figures, strict=True)
-            for name in ((title, f"{title} low", f"{title} high") if figure else (title,))
-        ]
-    )
-    for row in table.rows:
-        cells: list[Any] = []
-        for cell in row:
-            cells += [cell["value"], cell["low"], cell["high"]] if isinstance(cell, Mapping) else [cell]
-        writer.writerow(["" if cell is None else csv_cell(cell) for cell in cells])
+    writer.writerows([csv_cell(cell) for cell in line] for line in lines)
     return file.getvalue()
