@@ -23,6 +23,7 @@ from ghosttrack.common.errors import ModelMismatchError, ModelSourceError
 from ghosttrack.common.models.branching import branches_right
 from ghosttrack.common.models.going_on import goes_on_right
 from ghosttrack.common.models.placing import load_placed
+from ghosttrack.common.models.products import by_linear
 from ghosttrack.common.models.sizes import context_of
 from ghosttrack.common.models.structure import acting, close, find_structure, first_of, head_of, probe_tokens
 
@@ -277,6 +278,7 @@ def load_language_model(
             f"{folder} is not a usable model snapshot: {' '.join(str(error).split())}"
         ) from error
     model.requires_grad_(False)
+    by_linear(model)
     check_tokenizer(tokenizer, model.get_input_embeddings().weight.shape[0], str(folder))
     return understand(model, tokenizer)
 

@@ -23,6 +23,7 @@ from torch.nn import functional
 
 from ghosttrack.common.errors import CorruptInputError, ModelMismatchError, NumericError
 from ghosttrack.common.foreign import whole
+from ghosttrack.common.models.products import linear
 
 FORMAT = "ghosttrack.jumprelu_sae"
 VERSION = 1
@@ -84,7 +85,7 @@ class JumpReLUSAE:
         """What is active in states. states: [..., d_model], the model's units → activations [..., d_hidden] float32,
         0 where inactive."""
         own = self.own_unit(states)
-        preactivations = self.normalise(states) @ self.W_enc + own * self.b_enc
+        preactivations = linear(self.normalise(states), self.W_enc.T) + own * self.b_enc
         acts = preactivations * (preactivations > own * self.threshold)
         if self.k is None or self.k >= self.d_hidden:
             return acts
@@ -97,7 +98,7 @@ class JumpReLUSAE:
 
         states: [..., d_model], those that were encoded; a SAE with a scale of each state's own needs them.
         """
-        return acts @ self.W_dec / self.scale + self.bias(states)
+        return linear(acts, self.W_dec.T) / self.scale + self.bias(states)
 
     def own_unit(self, states: Tensor) -> Tensor | float:
         """The unit of biases and thresholds at each state, [..., 1]; 1 for all, where states have no scale of their own."""

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ghosttrack.common.models.products import linear
 from ghosttrack.stages.sae_train.evaluate import QUANTILES, quantiles
 
 CHUNK_ROWS = 2048
@@ -84,5 +85,5 @@ def report(decoders: Mapping[int, Tensor], seed: int) -> dict[str, Any]:
 
 def _nearest(decoder: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
     """Largest cosine of each row to any row of the other, and which row that is: [n] each."""
-    found = [(rows @ other.T).max(1) for rows in decoder.split(CHUNK_ROWS)]
+    found = [(linear(rows, other)).max(1) for rows in decoder.split(CHUNK_ROWS)]
     return torch.cat([part.values for part in found]), torch.cat([part.indices for part in found])

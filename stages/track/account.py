@@ -18,6 +18,7 @@ from torch import Tensor
 from ghosttrack.common.formats.account import SOURCES, STATE, STEP
 from ghosttrack.common.models.language_model import LanguageModel
 from ghosttrack.common.models.linear_norm import LinearNorm
+from ghosttrack.common.models.products import linear
 from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.common.models.writes import Writes
 
@@ -81,7 +82,7 @@ def parts_of_state(state: Tensor, latents: Tensor, activations: Tensor, sae: Jum
     tracked = torch.nn.functional.embedding_bag(latents, decoder, per_sample_weights=activations, mode="sum")
     acts = sae.encode(state)
     left = torch.ones_like(acts).scatter_reduce(1, latents, (activations <= 0).float(), "amin")
-    untracked = (acts * left) @ decoder
+    untracked = linear(acts * left, decoder.T)
     bias = sae.bias(state).expand_as(state)
     return torch.stack([tracked, untracked, bias, state - tracked - untracked - bias], dim=1)
 

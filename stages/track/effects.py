@@ -9,6 +9,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from ghosttrack.common.models.products import linear
+
 
 class CompetitionByLayer(NamedTuple):
     """Of each position and layer, [n_problems, n_layers]: margin, float32, effect on the emitted token less that on the
@@ -28,7 +30,7 @@ def node_effects(
     latents, activations: [n, k]; decoder: [d_hidden, d_model], in the model's units; difference: [n, d_model], of the
     two tokens' rows of the read-out; scale: [n], of the final state.
     """
-    every = difference @ decoder.T
+    every = linear(difference, decoder)
     return activations * every.gather(1, latents) / scale[:, None]
 
 

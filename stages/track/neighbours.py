@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ghosttrack.common.errors import ModelMismatchError
 from ghosttrack.common.maths.arrays import Bools, Ints
+from ghosttrack.common.models.products import linear
 
 NEIGHBOURS = 16
 CHUNK_ROWS = 2048
@@ -55,7 +56,7 @@ def nearest_latents(before: Tensor, after: Tensor) -> Neighbours:
             f"decoders of width {before.shape[1]} and {after.shape[1]} cannot be compared; they are of two models"
         )
     n = min(NEIGHBOURS, len(after))
-    found = [(rows @ after.T).topk(n, dim=1) for rows in before.split(CHUNK_ROWS)]
+    found = [(linear(rows, after)).topk(n, dim=1) for rows in before.split(CHUNK_ROWS)]
     return Neighbours(
         torch.cat([part.indices for part in found]).to(torch.int32),
         torch.cat([part.values for part in found]),

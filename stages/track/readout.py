@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ghosttrack.common.models.language_model import LanguageModel
 from ghosttrack.common.models.linear_norm import LinearNorm
+from ghosttrack.common.models.products import linear
 
 DIRECTIONS_AT_A_TIME, TOKENS_AT_A_TIME = 1024, 2048
 """Effects that are made at a time: with few directions the tokens' rows wait for memory."""
@@ -55,7 +56,7 @@ class ReadOut:
         for part in directions.split(DIRECTIONS_AT_A_TIME):
             found: tuple[list[tuple[Tensor, Tensor]], list[tuple[Tensor, Tensor]]] = ([], [])
             for start in range(0, len(pieces), TOKENS_AT_A_TIME):
-                effect = part @ self.weight[start : min(start + TOKENS_AT_A_TIME, len(pieces))].T
+                effect = linear(part, self.weight[start : min(start + TOKENS_AT_A_TIME, len(pieces))])
                 for best, largest in zip(found, (True, False), strict=True):
                     values, tokens = effect.topk(min(count, effect.shape[1]), dim=1, largest=largest)
                     best.append((values, tokens + start))
