@@ -51,8 +51,8 @@ from ghosttrack.stages.report.results import Results
 
 LIMIT = 38e6
 """Bytes that the file should stay under."""
-SCRIPTS = ("data.js", "dom.js", "charts.js", "save.js", "trajectory.js", "overview.js", "sae.js", "results.js", "explorer.js",
-           "latent.js", "live.js", "main.js")  # fmt: skip
+SCRIPTS = ("data.js", "dom.js", "lists.js", "charts.js", "save.js", "trajectory.js", "overview.js", "sae.js", "results.js",
+           "explorer.js", "latent.js", "live.js", "main.js")  # fmt: skip
 LIBRARY = ("vendor/d3.min.js", "vendor/plot.umd.min.js")
 """What draws the charts, in the order in which they are run."""
 REPORTS = {REPORT: "evaluate/all", QUALITY: "sae_train/quality", TOKEN_METRICS: "detect/tokens"}

@@ -28,8 +28,7 @@ function formatOf(digits) {
 function fixed(value, digits = 3, signed = false) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
   const text = formatOf(digits).format(Math.abs(value));
-  const negative = value < 0 && /[1-9]/.test(text);
-  return (negative ? "−" : signed ? "+" : "") + text;
+  return (value < 0 ? "−" : signed ? "+" : "") + text;
 }
 const share = (value, digits = 1) => (value === null || value === undefined ? "–" : `${fixed(value * 100, digits)}%`);
 

@@ -19,64 +19,26 @@ const ORDERS = {
 };
 const OUTCOMES = { all: ["all answers", () => true], wrong: ["wrong answers", (q) => q.label === 1], right: ["right answers", (q) => q.label === 0], out: ["left out", (q) => q.label === null && !q.new], new: ["new questions", (q) => q.new === true] };
 const CALLS = { all: ["whatever it said", () => true], caught: ["wrong, called wrong", (q) => q.label === 1 && calledWrong(q)], missed: ["wrong, called right", (q) => q.label === 1 && !calledWrong(q)], alarm: ["right, called wrong", (q) => q.label === 0 && calledWrong(q)], cleared: ["right, called right", (q) => q.label === 0 && !calledWrong(q)] };
-const PAGE = 60;
 
-// What the list is narrowed to, as the address has it; pages of questions carry it on, so that "next" stays within it.
-const filterOf = (query) => ({ find: query.get("find") ?? "", relation: query.get("relation") ?? "", outcome: query.get("outcome") ?? "all", call: query.get("call") ?? "all", order: query.get("order") ?? "given" });
-const filterWords = (state) => new URLSearchParams(Object.entries(state).filter(([key, value]) => value && value !== "all" && !(key === "order" && value === "given"))).toString();
+// What the list is narrowed to; pages of questions carry it on, so that "next" stays within it.
+const EVERY = { find: "", relation: "", outcome: "all", call: "all", order: "given" };
 function selected(list, state) {
-  const words = state.find.toLowerCase().split(/\s+/).filter(Boolean);
   const keep = [OUTCOMES[state.outcome] ?? OUTCOMES.all, CALLS[state.call] ?? CALLS.all].map(([, test]) => test);
-  const found = list.filter((question) => (!state.relation || question.relation === state.relation) && keep.every((test) => test(question)) && words.every((word) => question.search.includes(word)));
-  const backward = state.order.startsWith("-"), [, order] = ORDERS[state.order.replace(/^-/, "")] ?? ORDERS.given;
-  return found.sort((a, b) => (backward ? -order(a, b) : order(a, b)) || a.number - b.number);
+  return narrowed(list, state, Object.fromEntries(column(ORDERS, 1)), (question) => (!state.relation || question.relation === state.relation) && keep.every((test) => test(question)));
 }
+const column = (table, part) => Object.entries(table).map(([key, parts]) => [key, parts[part]]);
 
 async function questionsPage(query) {
   const list = await questions();
   if (!list.length) return [...absentNote(), section("Questions", note("This run has no answers yet."))];
-  const relations = [...new Set(list.map((question) => question.relation))].sort();
-  const state = filterOf(query);
-  const count = h("p", { role: "status", class: "note", id: "found" }), body = h("tbody"), more = h("button", { type: "button", class: "more" }, "Show more");
-  let shown = [], drawn = 0, kept = "";
-
-  const row = (question) => h("tr", null,
-    h("td", null, link(questionLink(question.id, undefined, kept), question.question)), h("td", null, question.answer), h("td", null, question.gold), h("td", null, outcome(question)),
-    h("td", { class: "right" }, probabilityOf(question) === null ? "–" : scoreOf(question)), h("td", null, question.relation));
-  const draw = (count = PAGE) => {
-    body.append(...shown.slice(drawn, drawn + count).map(row));
-    drawn = Math.min(drawn + count, shown.length);
-    more.hidden = drawn >= shown.length;
-    remember({ rows: drawn });
-  };
-  const update = (rows = PAGE) => {
-    shown = selected(list, state);
-    kept = filterWords(state);
-    history.replaceState(history.state, "", `#/questions${kept ? `?${kept}` : ""}`);
-    body.replaceChildren();
-    drawn = 0;
-    draw(rows);
-    const wrong = shown.filter((question) => question.label === 1).length;
-    count.textContent = `${plural(shown.length, "question")} of ${list.length.toLocaleString("en-US")}; ${wrong.toLocaleString("en-US")} answered wrongly.`;
-    for (const head of heads) head.setAttribute("aria-sort", state.order === head.dataset.order ? "ascending" : state.order === `-${head.dataset.order}` ? "descending" : "none");
-    orders.value = state.order;
-  };
-  const choose = (key, name, options) => h("label", null, name, h("select", { id: `choose-${key}`, onchange: (event) => { state[key] = event.target.value; update(); } },
-    options.map(([value, text]) => h("option", { value, selected: value === state[key] }, text))));
-  const heads = [["question", "question"], ["answer", "the model’s answer"], ["gold", "a right answer"], ["outcome", "it was"], ["low", "probability of being wrong"], ["relation", "relation"]].map(([order, name], i) =>
-    h("th", { scope: "col", class: i === 4 ? "right" : null, "data-order": order }, h("button", { type: "button", class: "sort", onclick: () => { state.order = state.order === order ? `-${order}` : order; update(); } }, name)));
-  let waiting;
-  more.addEventListener("click", () => draw());
-  const ordering = choose("order", "Order ", Object.entries(ORDERS).map(([key, [text]]) => [key, text])), orders = ordering.querySelector("select");
-  const form = h("form", { class: "filters", role: "search", onsubmit: (event) => event.preventDefault() },
-    h("label", { class: "find" }, "Find ", h("input", { id: "find", type: "search", value: state.find, placeholder: "words of question, answer or right answer (press /)", oninput: (event) => { clearTimeout(waiting); state.find = event.target.value; waiting = setTimeout(update, 80); } })),
-    choose("relation", "Relation ", [["", "all relations"], ...relations.map((name) => [name, name])]),
-    choose("outcome", "Answer ", Object.entries(OUTCOMES).map(([key, [text]]) => [key, text])),
-    choose("call", "Detector ", Object.entries(CALLS).map(([key, [text]]) => [key, text])),
-    ordering);
-  update(Math.max(PAGE, remembered().rows ?? 0));
-  return [section("Questions", form, count, list.some((question) => question.scored?.interval) && note(INTERVAL),
-    h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Questions" }, h("table", { class: "questions" }, h("thead", null, h("tr", null, heads)), body)), more)];
+  const relations = [...new Set(list.map((question) => question.relation))].sort(), state = stateOf(query, EVERY);
+  return [listing({ title: "Questions", page: "questions", defaults: EVERY, state, hint: "words of question, answer or right answer (press /)",
+    choices: [["relation", "Relation", [["", "all relations"], ...relations.map((name) => [name, name])]], ["outcome", "Answer", column(OUTCOMES, 0)], ["call", "Detector", column(CALLS, 0)], ["order", "Order", column(ORDERS, 0)]],
+    heads: [["question", "question"], ["answer", "the model’s answer"], ["gold", "a right answer"], ["outcome", "it was"], ["low", "probability of being wrong", true], ["relation", "relation"]],
+    select: () => selected(list, state),
+    cells: (question, kept) => [link(questionLink(question.id, undefined, kept), question.question), question.answer, question.gold, outcome(question), probabilityOf(question) === null ? "–" : scoreOf(question), question.relation],
+    told: (shown) => `${plural(shown.length, "question")} of ${list.length.toLocaleString("en-US")}; ${fixed(shown.filter((question) => question.label === 1).length, 0)} answered wrongly.`,
+    notes: list.some((question) => question.scored?.interval) && note(INTERVAL) })];
 }
 
 const INTERVAL = "In brackets: the 95 % interval of the share of wrong answers among the training answers that were scored most alike, widened to the probability itself where the two differ by more.";
@@ -94,7 +56,7 @@ async function questionPage(id, query) {
   const [record, vocabulary, index] = await Promise.all([details(question), block("tokens"), latents()]);
   const other = list.byId.get(query.get("beside")) ?? (question.beside >= 0 ? list[question.beside] : null);
   const beside = other && (await details(other)), tokens = { data: { ...vocabulary.data, ...beside?.texts, ...record.texts } };
-  const state = filterOf(query), kept = filterWords(state), some = selected(list, state), place = some.indexOf(question);
+  const state = stateOf(query, EVERY), kept = stateWords(state, EVERY), some = selected(list, state), place = some.indexOf(question);
   const at = (position) => record.cells.find((each) => each.position === position) ?? record.cells.find((each) => each.position === 0) ?? record.cells[0];
   const parting = at(record.reason?.position ?? 0), cell = query.has("position") ? at(Number(query.get("position"))) : parting;
   const named = (layer, latent) => {
@@ -144,7 +106,7 @@ function tokensOf(question, record, kept) {
   if (!record.tokens?.length) return null;
   const risks = new Map((record.risk ?? []).map((row) => [row.position, row]));
   const value = (i) => risks.get(i + 1)?.risk ?? (risks.size ? 0 : 1 - Math.exp(record.logprobs?.[i] ?? 0));
-  const most = Math.max(...record.tokens.map((_, i) => value(i)), 1e-9), there = new Set(record.cells.map((cell) => cell.position));
+  const most = risks.size ? d3.max(record.tokens, (_, i) => value(i)) || 1 : 1, there = new Set(record.cells.map((cell) => cell.position));
   const labelled = (i) => ["right", "wrong"][risks.get(i + 1)?.label] ?? "–", marked = [...risks.values()].some((row) => row.label === 1);
   const words = (i) => `${risks.get(i + 1)?.label === 1 ? "in a span labelled wrong, " : ""}${risks.has(i + 1) ? `risk ${fixed(risks.get(i + 1).risk)}, ` : ""}log-probability ${fixed(record.logprobs?.[i])}, entropy ${fixed(record.entropies?.[i])} nats`;
   const chips = record.tokens.map((token, i) => {
@@ -179,7 +141,7 @@ function trajectorySection({ question, record, cell, tokens, named, kept }) {
       its ? token(its.leader) : "–", ...["said", "right", "rival", "total", ...PARTS.map(([key]) => key), ...WRITERS.map(([key]) => key)].map((key) => fixed(its?.[key]))];
   };
   return section("How the answer came about", places,
-    h("p", null, "At ", cell.position < 0 ? "the end of the subject" : cell.position === 0 ? "the last prompt token" : "this token of the answer", ", layer by layer: ", account.length > 0 && "which candidate is ahead, what its lead is made of and who wrote it; ", "below, the strongest tracks. Each lane opens its latent, named by the tokens that it is active on where these tell it well; the number at its end is its largest effect, in logits, on the answer over its strongest rival, ", h("b", null, visible(rivals.strongestText)), "."),
+    h("p", null, "At ", cell.position < 0 ? "the end of the subject" : cell.position === 0 ? "the last prompt token" : "this token of the answer", ", layer by layer: ", account.length > 0 && "which candidate is ahead, what its lead is made of and who wrote it; ", "below, the strongest tracks. Each lane opens its latent, named by the tokens that it is active on where these tell it well; the number at its end is its largest direct effect, in logits, on the answer over its strongest rival, ", h("b", null, visible(rivals.strongestText)), "."),
     missing && note("No right answer is among the model’s candidates here, so none is drawn."), !account.length && (question.new || run.absent.length > 0) && note(question.new ? "This question was scored before accounts of new answers were made; " : "This run has no account of its answers yet; ", h("code", null, question.new ? "ghosttrack score" : "ghosttrack run"), " makes it."),
     legendOfTrajectory(rivals, account), picture, all, list,
     folded("Tracks as a table, with their latents", () => trackTable(nodes, named)),
@@ -219,15 +181,16 @@ function contextsSection(found) {
   const order = [...found.answers.keys()].sort((a, b) => (a ? 1 : 0) - (b ? 1 : 0) || (found.answers[a][1] === 2 ? 0 : 1) - (found.answers[b][1] === 2 ? 0 : 1));
   let rivals = 0;
   const kinds = new Map(order.map((k) => [k, found.answers[k][1] === 1 ? "for" : found.answers[k][1] === 2 ? "right" : rivals++ ? "neither" : "against"]));
-  const rows = order.flatMap((k) => edged(found.answers[k][2].map((chance) => ({ k, chance })))), n = found.kinds.length;
   const words = found.kinds.map((kind, i) => (i ? CONTEXT_WORDS[kind] ?? kind : kind));
+  const rows = found.kinds.flatMap((_, i) => {
+    const chances = order.map((k) => found.answers[k][2][i]), title = `${words[i]}: ${order.map((k, j) => `${found.answers[k][0] || "(nothing)"} ${share(chances[j])}`).join(", ")}`;
+    return [...order.map((k, j) => ({ i, title, kind: kinds.get(k), chance: chances[j] })), { i, title, kind: "other", chance: 1 - d3.sum(chances) }];
+  });
   return section("The same question in other contexts",
     found.sentence && h("p", null, found.sentence),
     note("Probability that the model gives each answer, asked as it was and after other worked examples; what is left is all other answers together."),
-    chart({ title: "Candidate answers by context", most: 580, height: 220, x: axis("context", { domain: [-0.5, n - 0.5], ticks: d3.range(n), tickSize: 0, tickFormat: (i) => (i ? String(i) : "as asked") }), y: axis(null, { domain: [0, 1], ticks: 2, tickFormat: (value) => share(value, 0) }),
-      marks: [Plot.frame({ fill: ink("other"), stroke: null }),
-        Plot.areaY(rows, Plot.stackY({ order: null }, { x: "x", y: "chance", z: "k", fill: (row) => ink(kinds.get(row.k)) })), Plot.ruleX(d3.range(n), { ...GUIDE, pointerEvents: "none" }),
-        Plot.rect(found.kinds, { x1: (_, i) => i - 0.5, x2: (_, i) => i + 0.5, fillOpacity: 0, title: (_, i) => `${words[i]}: ${order.map((k) => `${found.answers[k][0] || "(nothing)"} ${share(found.answers[k][2][i])}`).join(", ")}` })] }),
+    chart({ title: "Candidate answers by context", most: 580, height: 220, x: axis("context", { ticks: null, tickSize: 0, tickFormat: (i) => (i ? String(i) : "as asked") }), y: axis(null, { domain: [0, 1], ticks: 2, tickFormat: (value) => share(value, 0) }),
+      marks: [Plot.barY(rows, Plot.stackY({ order: null }, { x: "i", y: "chance", fill: (row) => ink(row.kind), title: "title", inset: 0.5 }))] }),
     h("ul", { class: "legend" }, order.map((k) => h("li", null, swatch(kinds.get(k)), shorten(found.answers[k][0] || "(nothing)", 30), k === 0 ? " (said)" : found.answers[k][1] === 2 ? " (right)" : "")), h("li", null, swatch("other"), "all other answers")),
     folded("Candidate answers by context as a table", table(["answer", ...words.map((word, i) => (i ? `${i}: ${word}` : word))], order.map((k) => [found.answers[k][0] || "(nothing)", ...found.answers[k][2].map((each) => fixed(each))]), { caption: "Candidate answers by context", numeric: [...words.keys()].map((i) => i + 1) })));
 }
@@ -257,10 +220,10 @@ function contributionsSection(found, list) {
     s("svg", { viewBox: "0 0 100 12", width: 100, height: 12, "aria-hidden": "true" }, s("line", { class: "axis", x1: 50, x2: 50, y1: 0, y2: 12 }), width > 0 && s("rect", { fill: ink(value > 0 ? "against" : "for"), x: value > 0 ? 50 : 50 - width, y: 2, height: 8, width })),
     " ", words);
   return section("Why the detector says so",
-    note("What each column adds to the log-odds of being wrong; to the right: speaks for a wrong answer."),
+    note("What each signal adds to the log-odds of being wrong; to the right: speaks for a wrong answer."),
     h("ul", { class: "contributions" },
-      found.parts.map((each) => row(each.contribution, h("span", { title: each.feature, class: "words" }, `${each.words} ${each.contribution > 0 ? "(for wrong)" : "(for right)"}`), (Math.abs(each.contribution) / most) * 48)),
-      found.rest !== null && row(found.rest, "all other columns together", 0),
+      found.parts.map((each) => row(each.contribution, h("span", { title: each.feature }, `${each.words} ${each.contribution > 0 ? "(for wrong)" : "(for right)"}`), (Math.abs(each.contribution) / most) * 48)),
+      found.rest !== null && row(found.rest, "all other signals together", 0),
       found.intercept !== null && row(found.intercept, "where every answer starts", 0),
       found.additive_log_odds !== null && row(found.additive_log_odds, h("b", null, "log-odds of being wrong, in all"), 0)),
     nearest && h("p", null, "The right answer that is most like it in these terms: ", link(questionLink(nearest.id), nearest.question), " → ", h("b", null, nearest.answer), "."));

@@ -57,35 +57,22 @@ const tokenList = (tokens, kind, by) => (tokens?.length ? h("ul", { class: "toke
 const positionName = (position) => (position < 0 ? "end of the subject" : position === 0 ? "last prompt token" : `answer token ${position}`);
 
 // All latents that the file has a page of, found by label, by what they promote, or by layer.
+const EVERY_LATENT = { find: "", layer: "", labelled: "", order: "-score" };
+const BY = { latent: (a, b) => a.number - b.number, label: (a, b) => (a.label?.[0] ?? "\uffff").localeCompare(b.label?.[0] ?? "\uffff"), score: (a, b) => (a.label?.[1] ?? -1) - (b.label?.[1] ?? -1), promotes: (a, b) => a.promotes.localeCompare(b.promotes) };
+
 async function latentsPage(query) {
   const index = await latents();
   if (!index.promoted.length) return [...absentNote(), section("Latents", note("This run has no latents yet."))];
-  const rows = index.promoted.map((tokens, i) => ({ i, layer: index.layer[i], latent: index.latent[i], tokens, label: index.label[i], search: `${index.layer[i]}:${index.latent[i]} ${index.label[i]?.[0] ?? ""} ${tokens.map(plain).join(" ")}`.toLowerCase() }));
-  const layers = [...new Set(rows.map((row) => row.layer))].sort((a, b) => a - b);
-  const state = { find: query.get("find") ?? "", layer: query.get("layer") ?? "", labelled: query.get("labelled") ?? "" };
-  const count = h("p", { role: "status", class: "note", id: "found" }), body = h("tbody"), more = h("button", { type: "button", class: "more" }, "Show more");
-  let shown = [], drawn = 0, waiting;
-  const row = (each) => h("tr", null, h("td", null, link(latentLink(each.layer, each.latent), `layer ${each.layer}, ${each.latent}`)), h("td", null, each.label?.[0] ?? "no label"), h("td", { class: "right" }, fixed(each.label?.[1], 2)), h("td", null, each.tokens.map(visible).join(" ")));
-  const draw = () => { body.append(...shown.slice(drawn, drawn + PAGE).map(row)); drawn = Math.min(drawn + PAGE, shown.length); more.hidden = drawn >= shown.length; };
-  const update = () => {
-    const words = state.find.toLowerCase().split(/\s+/).filter(Boolean);
-    shown = rows.filter((each) => (state.layer === "" || each.layer === Number(state.layer)) && (!state.labelled || each.label) && words.every((word) => each.search.includes(word)));
-    shown.sort((a, b) => (b.label?.[1] ?? -1) - (a.label?.[1] ?? -1) || a.i - b.i);
-    body.replaceChildren();
-    drawn = 0;
-    draw();
-    count.textContent = `${plural(shown.length, "latent")} of ${rows.length.toLocaleString("en-US")}, the best labelled first.`;
-    const kept = new URLSearchParams(Object.entries(state).filter(([, value]) => value)).toString();
-    history.replaceState(history.state, "", `#/latents${kept ? `?${kept}` : ""}`);
-  };
-  const choose = (key, name, options) => h("label", null, name, h("select", { onchange: (event) => { state[key] = event.target.value; update(); } }, options.map(([value, text]) => h("option", { value, selected: String(value) === state[key] }, text))));
-  more.addEventListener("click", draw);
-  update();
-  return [section("Latents",
-    h("form", { class: "filters", role: "search", onsubmit: (event) => event.preventDefault() },
-      h("label", { class: "find" }, "Find ", h("input", { id: "find", type: "search", value: state.find, placeholder: "words of a label or of promoted tokens, or layer:number", oninput: (event) => { clearTimeout(waiting); state.find = event.target.value; waiting = setTimeout(update, 80); } })),
-      choose("layer", "Layer ", [["", "all layers"], ...layers.map((layer) => [layer, `layer ${layer}`])]),
-      choose("labelled", "Label ", [["", "with and without"], ["yes", "with a label"]])),
-    count, note("A label is made of tokens in one half of held-out text and scored by F1 in the other; below 0.5 there is none."),
-    h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Latents" }, h("table", null, h("thead", null, h("tr", null, ["latent", "active on", "F1", "promotes"].map((name, i) => h("th", { scope: "col", class: i === 2 ? "right" : null }, name)))), body)), more)];
+  const rows = index.promoted.map((tokens, number) => {
+    const [layer, latent, label] = [index.layer[number], index.latent[number], index.label[number]];
+    return { number, layer, latent, label, promotes: tokens.map(visible).join(" "), search: `${layer}:${latent} ${label?.[0] ?? ""} ${tokens.map(plain).join(" ")}`.toLowerCase() };
+  });
+  const layers = [...new Set(rows.map((row) => row.layer))].sort((a, b) => a - b), state = stateOf(query, EVERY_LATENT);
+  return [listing({ title: "Latents", page: "latents", defaults: EVERY_LATENT, state, hint: "words of a label or of promoted tokens, or layer:number",
+    choices: [["layer", "Layer", [["", "all layers"], ...layers.map((layer) => [layer, `layer ${layer}`])]], ["labelled", "Label", [["", "with and without"], ["yes", "with a label"]]]],
+    heads: [["latent", "latent"], ["label", "active on"], ["score", "F1", true], ["promotes", "promotes"]],
+    select: () => narrowed(rows, state, BY, (row) => (state.layer === "" || row.layer === Number(state.layer)) && (!state.labelled || row.label)),
+    cells: ({ layer, latent, label, promotes }) => [link(latentLink(layer, latent), `layer ${layer}, ${latent}`), label?.[0] ?? "no label", fixed(label?.[1], 2), promotes],
+    told: (shown) => `${plural(shown.length, "latent")} of ${rows.length.toLocaleString("en-US")}${state.order === "-score" ? ", the best labelled first" : ""}.`,
+    notes: note("A label is made of tokens in one half of held-out text and scored by F1 in the other; below 0.5 there is none.") })];
 }

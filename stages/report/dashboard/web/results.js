@@ -96,8 +96,8 @@ function ladderSection(found, split, number) {
   rungs.sort((a, b) => found.methods.indexOf(a.card) - found.methods.indexOf(b.card)); // the report's order is the ladder's
   return section("Associations compared", note("The same latents and the same signals with other associations between layers. Tracking helps only where an association beats none and random association."),
     forest({ title: "AUROC by association", xLabel: "AUROC", rows: rungs.map((rung) => ({ name: rung.card?.title ?? rung.name, kind: "detector", values: [rung.figures.auroc, rung.figures.auroc_within_relation] })) }),
-    table(["association", "what it is", "AUROC", "AUROC within relation", "F1"], rungs.map((rung) => [rung.card?.title ?? rung.name, rung.card?.description ?? "",
-      ...["auroc", "auroc_within_relation", "f1"].map((key) => figure("final_report.json", `/splits/${number}/methods/${rung.i}/figures/${key}`))]), { caption: "Associations", numeric: [2, 3, 4] }));
+    table(["association", "AUROC", "AUROC within relation", "F1"], rungs.map((rung) => [rung.card?.title ?? rung.name,
+      ...["auroc", "auroc_within_relation", "f1"].map((key) => figure("final_report.json", `/splits/${number}/methods/${rung.i}/figures/${key}`))]), { caption: "Associations", numeric: [1, 2, 3] }));
 }
 
 function comparisonsSection(found, split, number) {

@@ -115,7 +115,7 @@ function streams(frame, account, rivals) {
   const kinds = [["said", "for", rivals.saidText], ["right", "right", rivals.text(rivals.right)], ["rival", "against", rivals.text(rivals.rival)]].filter(([key]) => account.some((row) => row[key] !== null));
   const height = frame.labels ? 104 : 60;
   frame.title("shares among", frame.y + height / 2 - 4);
-  frame.title("these three", frame.y + height / 2 + 12);
+  frame.title(`these ${["", "one", "two", "three"][kinds.length]}`, frame.y + height / 2 + 12);
   const most = account.map((row) => d3.max(kinds, ([key]) => row[key]));
   const shares = kinds.flatMap(([key, kind, text]) => edged(account.map((row, i) => ({ kind, text, share: row[key] === null ? 0 : Math.exp(row[key] - most[i]) }))));
   const stack = (more) => Plot.stackY({ offset: "normalize", order: null }, { x: "x", y: "share", z: "kind", ...more });
@@ -128,7 +128,7 @@ function streams(frame, account, rivals) {
 }
 
 function leaders(frame, account, rivals) {
-  frame.title("first of all", frame.y + 13);
+  frame.title("in the lead", frame.y + 13);
   panel(frame, 18, 8, [Plot.cell(account, { x: "layer", fill: (row) => ink(rivals.kindOf(rivals.leader(row.leader))), insetLeft: 0.5, insetRight: 0.5, rx: 2, title: (row) => `layer ${row.layer}: ${visible(rivals.text(rivals.leader(row.leader)))} leads` })]);
 }
 
@@ -136,8 +136,8 @@ function leaders(frame, account, rivals) {
 function accountBars(frame, account, rivals) {
   const height = frame.labels ? 120 : 64;
   const words = (row) => `layer ${row.layer}: ${visible(rivals.saidText)} over ${visible(rivals.opponentText)} ${fixed(row.total, 2, true)} logits = ${PARTS.map(([key, text]) => `${text} ${fixed(row[key], 2, true)}`).join(", ")}`;
-  frame.title("lead in logits,", frame.y + height / 2 - 4);
-  frame.title("and its parts", frame.y + height / 2 + 12);
+  frame.title(`lead over ${shorten(visible(rivals.opponentText), frame.narrow ? 6 : 10)},`, frame.y + height / 2 - 4);
+  frame.title("in logits, by part", frame.y + height / 2 + 12);
   const parts = PARTS.flatMap(([key]) => account.map((row) => ({ layer: row.layer, key, value: row[key] ?? 0, words: words(row) })));
   panel(frame, height, 10, [
     Plot.barY(parts, Plot.stackY({ order: null }, { x: "layer", y: "value", fill: (row) => ink(row.key), title: "words", insetLeft: frame.step * 0.1, insetRight: frame.step * 0.1 })),
@@ -192,7 +192,7 @@ function lensStrip(frame, lens, rivals) {
   panel(frame, height, 8, [
     Plot.cell(lens, { x: "layer", fill: (row) => ink(kind(row)), insetLeft: 0.5, insetRight: 0.5, rx: 2, title: (row) => `layer ${row.layer}: of all tokens the lens reads ${visible(rivals.text(row.top))}; the answer given has rank ${row.rank}, log-probability ${fixed(row.logprob)}; entropy ${fixed(row.entropy)} nats` }),
     worded && Plot.text(lens, { x: "layer", text: (row) => shorten(plain(rivals.text(row.top)), 10), rotate: -90, frameAnchor: "bottom", textAnchor: "start", dy: -5, pointerEvents: "none",
-      fill: (row) => ({ for: "var(--onfor)", right: "var(--onagainst)", against: "var(--onagainst)" })[kind(row)] ?? "var(--ink)", stroke: (row) => ({ right: "var(--good)", against: "var(--against)" })[kind(row)] ?? "none", strokeWidth: 4 }),
+      fill: (row) => (kind(row) === "other" ? "var(--ink)" : "var(--ground)"), stroke: (row) => ({ right: "var(--good)", against: "var(--against)" })[kind(row)] ?? "none", strokeWidth: 4 }),
   ]);
 }
 
