@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import click
 
+from ghosttrack.common.engine.parent import end_with_parent
 from ghosttrack.orchestrate.local import code_variables
 from ghosttrack.orchestrate.options import takes_config
 from ghosttrack.orchestrate.request import Request
@@ -85,10 +86,11 @@ def _run(
 
 
 def _child(arguments: Sequence[str], module: str, request: Request | None = None) -> int:
-    """Exit code of a module that is run as a process of its own; what it says goes to this terminal."""
+    """Exit code of a module that is run as a process of its own; what it says goes to this terminal, and it ends with
+    this process: a server that stayed would keep its port."""
     variables = code_variables(request) if request else {}
     line = [sys.executable, "-m", module, *arguments]
-    with subprocess.Popen(line, env={**os.environ, **variables}) as child:
+    with subprocess.Popen(line, env={**os.environ, **variables}, preexec_fn=end_with_parent()) as child:
         while True:
             try:
                 return child.wait()

@@ -1,6 +1,7 @@
 """`ghosttrack dashboard`, `export` and `crate`: the stage's work, its words and its exit codes."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -54,3 +55,19 @@ def test_nothing_to_show(write_config: Callable[..., Path], tmp_path: Path) -> N
     done = ghosttrack("dashboard", write_config(), folder=tmp_path)
     assert done.returncode == 13
     assert "small has no results" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel ends a child with its parent on Linux")
+def test_a_server_ends_with_the_command_that_started_it(tmp_path):
+    program = "from ghosttrack.orchestrate import showing; showing._child([], 'waits')"
+    (tmp_path / "waits.py").write_text(
+        "import time; print('here', flush=True); time.sleep(60)", encoding="utf-8"
+    )
+    command = subprocess.Popen(
+        [sys.executable, "-c", program], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert command.stdout
+    assert command.stdout.readline() == "here\n"
+    command.kill()
+    command.communicate(timeout=30)  # to the end of the pipe, whose other end the child has too

@@ -13,6 +13,7 @@ from ghosttrack.common.formats.saes import QUALITY as QUALITY_FILE
 from ghosttrack.common.package import package_file
 from ghosttrack.stages.report.dashboard.run_card import code_of
 from ghosttrack.stages.report.paper.figures import write_figures
+from ghosttrack.stages.report.paper.inspect_log import inspect_log
 from ghosttrack.stages.report.paper.numbers import QUALITY, REPORT, Number, latex, numbers_of
 from ghosttrack.stages.report.paper.tabulate import as_csv, as_latex, tables_of
 from ghosttrack.stages.report.results import Results
@@ -42,16 +43,18 @@ def export(results: Results, folder: Path) -> Exported:
     numbers = numbers_of(report, quality)
     tables = tables_of(report)
     found = [table for table in tables if table.rows]
+    log, samples = inspect_log(results)
     missing = _missing(results, report, quality, [table.name for table in tables if not table.rows])
     files = {
         "macros.tex": macros(numbers),
         "methods.bib": package_file("stages/report/paper/methods.bib").read_text(encoding="utf-8"),
         "PROVENANCE.txt": provenance(results, numbers, missing),
+        f"inspect/{log}": samples,
         **{f"tables/{table.name}.tex": as_latex(table) for table in found},
         **{f"tables/{table.name}.csv": as_csv(table) for table in found},
     }
     with storage_errors(folder):
-        for name in ("tables", "figures"):
+        for name in ("tables", "figures", "inspect"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         figures = write_figures(report, folder / "figures")
         files["results.tex"] = document(report, [table.name for table in found], figures)

@@ -1,6 +1,8 @@
 """The export for a paper: every number is the one in its file, and the LaTeX compiles."""
 
 import csv
+import importlib.util
+import json
 import os
 import re
 import shutil
@@ -41,6 +43,31 @@ def folder(results, tmp_path_factory):
 @pytest.fixture(scope="module")
 def report(results):
     return results.json("evaluate/all", "final_report.json")
+
+
+def test_the_answers_are_a_log_of_inspect(results, folder):
+    (path,) = (folder / "inspect").iterdir()
+    assert re.match(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d", path.name)  # without it Inspect does not list the file
+    log = json.loads(path.read_text(encoding="utf-8"))
+    answers = results.lines("track/answers", "generations.jsonl")
+    scores = {
+        each["id"]: each["score"]
+        for each in results.json("detect/all", "hallucination_scores.json")["questions"]
+    }
+    assert [(each["id"], each["output"]["choices"][0]["message"]["content"]) for each in log["samples"]] == [
+        (each["id"], each["answer"]) for each in answers
+    ]
+    for sample, answer in zip(log["samples"], answers, strict=True):
+        verdict = {"C": 0, "I": 1, None: None}[sample["scores"].get("right", {}).get("value")]
+        assert verdict == answer["label"]
+        assert sample["scores"].get("probability_wrong", {}).get("value") == scores.get(answer["id"])
+    labels = [each["label"] for each in answers if each["label"] is not None]
+    (score,) = log["results"]["scores"]
+    assert score["metrics"]["accuracy"]["value"] == labels.count(0) / len(labels)
+    if importlib.util.find_spec("inspect_ai"):
+        from inspect_ai.log import read_eval_log
+
+        assert len(read_eval_log(str(path)).samples) == len(answers)
 
 
 def test_every_macro_is_the_number_in_its_file(results, folder):
