@@ -205,7 +205,8 @@ def assert_tracks_of_asked_questions_are_taken_out(scored: Pipeline, scores: lis
 
 def test_a_finished_run_is_opened_fitted_and_scored_from_python(undisturbed: Pipeline) -> None:
     """The same fold, seed and data: the detector that the run kept, fitted once more."""
-    from ghosttrack.stages.detect.detector import fit, load
+    from ghosttrack.stages.detect.crossval import fit_side
+    from ghosttrack.stages.detect.detector import keep, load
     from ghosttrack.stages.detect.opening import read_run, splits_of
 
     opened = gt.open("demo-stub", root=undisturbed.root)
@@ -215,7 +216,9 @@ def test_a_finished_run_is_opened_fitted_and_scored_from_python(undisturbed: Pip
     fold = next(split for split in splits_of(run, config) if split.name == "test").folds[0]
     stored = load(undisturbed.root / RESULTS / "detection")
     stored.require(run.provenance)
-    again = fit(run.data, run.labels, fold, run.provenance, run.ids, run.groups, config.seed)
+    side, rows = fit_side(run.data, run.labels, fold), fold.train
+    ids = [run.ids[row] for row in rows]
+    again = keep(side, run.data.of(rows), run.provenance, ids, run.groups[rows], config.seed)
     asked = run.data.of(fold.test)
     np.testing.assert_allclose(again.score(asked), stored.score(asked), atol=1e-6)
     published = json.loads((undisturbed.root / RESULTS / "detection/hallucination_scores.json").read_text())

@@ -5,7 +5,7 @@ comes from a fit that had not seen its inner fold, so that the model on top lear
 new questions. Signals of a handful of features are columns as they stand.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -57,7 +57,7 @@ class Experts:
     ensemble: Linear  # of the probes' scores
     habits: Habits
     scores: dict[str, Linear]  # signal → ridge regression on its table
-    latents: LatentProbe | None = field(default=None)
+    latents: LatentProbe
 
     def columns(self, data: Data) -> Columns:
         """The columns of all questions of `data`. Raises ModelMismatchError where a signal that was fitted is missing."""
@@ -67,17 +67,14 @@ class Experts:
                 "set detection.samples and tracking.contexts alike"
             )
         cells = self.probes.score(data.states)
-        return self._assemble(
-            data, cells, self.ensemble.score(cells),
-            self.habits.columns(data.asked, data.tokens, data.logprobs),
-            {name: fitted.score(data.tables[name].values) for name, fitted in self.scores.items()},
-            None if self.latents is None or data.latents is None else self.latents.score(data.latents),
-        )  # fmt: skip
+        scores = {name: fitted.score(data.tables[name].values) for name, fitted in self.scores.items()}
+        habits = self.habits.columns(data.asked, data.tokens, data.logprobs)
+        scores["latents"] = self.latents.score(data.latents)
+        return self._assemble(data, cells, self.ensemble.score(cells), habits, scores)
 
     def _assemble(
-        self, data: Data, cells: Singles, ensemble: Floats, habits: Floats, scores: dict[str, Floats],
-        latents: Floats | None,
-    ) -> Columns:  # fmt: skip
+        self, data: Data, cells: Singles, ensemble: Floats, habits: Floats, scores: dict[str, Floats]
+    ) -> Columns:
         values: list[Floats] = []
         names: list[str] = []
         signals: list[str] = []
@@ -93,8 +90,6 @@ class Experts:
         add("habits", habits, [f"habits.{name}" for name in habit_counts.NAMES])
         for name, score in scores.items():
             add(name, score, [f"{name}.score"])
-        if latents is not None:
-            add("latents", latents, ["latents.score"])
         for name in sorted(RAW & set(data.tables)):
             add(name, data.tables[name].values.astype(np.float64, copy=False), data.tables[name].names)
         return Columns(np.concatenate(values, axis=1), names, signals)
@@ -111,13 +106,8 @@ def fit_experts(
     ensemble, ensemble_scores = fit_linear(cells, labels, inner)
     habits, habit_columns = fit_habits(data.asked, data.tokens, data.logprobs, labels, inner)
     linear = {name: fit_linear(data.tables[name].values, labels, inner) for name in tables}
-    latent_probe, latent_scores = (
-        (None, None) if data.latents is None else fit_latents(data.latents, labels, inner)
-    )
-    experts = Experts(
-        probes, ensemble, habits, {name: fitted for name, (fitted, _) in linear.items()}, latent_probe,
-    )  # fmt: skip
-    columns = experts._assemble(
-        data, cells, ensemble_scores, habit_columns, {name: scores for name, (_, scores) in linear.items()}, latent_scores,
-    )  # fmt: skip
-    return experts, columns, cells
+    latents, latent_scores = fit_latents(data.latents, labels, inner)
+    fitted = {name: fit for name, (fit, _) in linear.items()}
+    scores = {name: held_out for name, (_, held_out) in linear.items()} | {"latents": latent_scores}
+    experts = Experts(probes, ensemble, habits, fitted, latents)
+    return experts, experts._assemble(data, cells, ensemble_scores, habit_columns, scores), cells

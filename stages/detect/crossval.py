@@ -16,13 +16,10 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from ghosttrack.common.maths.arrays import Floats, Ints, Singles
-from ghosttrack.common.maths.calibration import Platt, fit_platt
+from ghosttrack.common.maths.calibration import fit_platt
 from ghosttrack.common.maths.metrics import auroc, best_f1_threshold
 from ghosttrack.common.maths.seeds import generator
-from ghosttrack.stages.detect import models
 from ghosttrack.stages.detect.anchored import (
-    Anchored,
-    Novelty,
     counted,
     fit_anchored,
     fit_novelty,
@@ -49,7 +46,7 @@ from ghosttrack.stages.detect.methods import (
     Scored,
     present,
 )
-from ghosttrack.stages.detect.models import Additive, fit_additive
+from ghosttrack.stages.detect.models import fit_additive
 from ghosttrack.stages.detect.protocol.splits import Fold
 
 TABLES = ("text", "logits", "samples", "lens", "error", "tracks", "competition")
@@ -309,30 +306,3 @@ def _early(
                 ),
                 Scored(held_out, model.score(test), RIDGE, False),
             )  # fmt: skip
-
-
-class Final(NamedTuple):
-    """The main detector of a training side, to be kept. anchored, novelty: None where there are no other contexts."""
-
-    model: Additive
-    one_prompt: Additive
-    anchored: Anchored | None
-    novelty: Novelty | None
-    held_out: Floats
-    platt: Platt
-    threshold: float
-
-
-def fit_final(side: Side) -> Final:
-    signals = side.signals_of(TRAINED)
-    model, held_out = fit_additive(side.train.of(signals), side.labels, side.inner)
-    one_prompt, anchored, novelty = model, None, None
-    if "contexts" in signals:
-        one_prompt = models.fit(side.train.of(side.signals_of(MAIN)), side.labels)
-        anchor = side.train.column(ANCHOR)
-        anchored = fit_anchored(anchor, held_out)
-        novelty = fit_novelty(side.train.of(signals), side.inner)
-        held_out = anchored.score(anchor, held_out, side.known)
-    platt = fit_platt(held_out, side.labels)
-    threshold = best_f1_threshold(side.labels, platt(held_out))
-    return Final(model, one_prompt, anchored, novelty, held_out, platt, threshold)

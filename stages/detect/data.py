@@ -19,7 +19,7 @@ class Data:
     layers: list[int]
     tables: dict[str, FeatureTable]  # signal → features; the ladder's as "rung/<name>"
     states: PlacedStates
-    latents: csr_matrix | None  # [n, n_layers · d_hidden]; None where only the token signals are wanted
+    latents: csr_matrix  # [n, n_layers · d_hidden]
     tokens: Ints  # [n, m] candidates for the first answer token
     logprobs: Floats  # [n, m]
 
@@ -34,7 +34,7 @@ class Data:
             self.layers,
             {name: FeatureTable(table.values[rows], table.names) for name, table in self.tables.items()},
             self.states.of(rows),
-            None if self.latents is None else self.latents[rows],
+            self.latents[rows],
             self.tokens[rows],
             self.logprobs[rows],
         )

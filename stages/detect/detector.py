@@ -1,6 +1,6 @@
 """A detector to keep: fit it, score answers that nobody labelled, say why, and store it without pickle.
 
-    detector = fit(data, labels, fold, provenance)
+    detector = keep(fit_side(data, labels, fold), data.of(fold.train), provenance, ids, groups, seed)
     probability = detector.score(data)              # of answers of the same model, read by the same SAEs
     reasons = detector.explain(data)
     save(detector, folder / JSON_FILE, folder / ARRAY_FILE)
@@ -23,9 +23,11 @@ from ghosttrack.common.foreign import whole
 from ghosttrack.common.formats.detector import DETECTOR, DETECTOR_ARRAYS
 from ghosttrack.common.maths.arrays import Floats, Ints
 from ghosttrack.common.maths.calibration import Platt, fit_platt
-from ghosttrack.stages.detect.anchored import Anchored, Novelty, known
+from ghosttrack.common.maths.metrics import best_f1_threshold
+from ghosttrack.stages.detect import models
+from ghosttrack.stages.detect.anchored import Anchored, Novelty, fit_anchored, fit_novelty, known
 from ghosttrack.stages.detect.columns import Columns, Experts
-from ghosttrack.stages.detect.crossval import Side, fit_final, fit_side
+from ghosttrack.stages.detect.crossval import Side
 from ghosttrack.stages.detect.data import Data
 from ghosttrack.stages.detect.explain import Reason, Reference, reasons, reference_of
 from ghosttrack.stages.detect.familiarity import FALSE_ALARMS, Familiarity, fit_familiarity
@@ -34,9 +36,8 @@ from ghosttrack.stages.detect.fitted.habits import Habits
 from ghosttrack.stages.detect.fitted.latents import LatentProbe
 from ghosttrack.stages.detect.fitted.linear import Linear
 from ghosttrack.stages.detect.fitted.probes import Probes
-from ghosttrack.stages.detect.methods import MAIN, TRAINED, present
-from ghosttrack.stages.detect.models import Additive
-from ghosttrack.stages.detect.protocol.splits import Fold
+from ghosttrack.stages.detect.methods import MAIN, TRAINED
+from ghosttrack.stages.detect.models import Additive, fit_additive
 from ghosttrack.stages.detect.store import flatten, unflatten
 from ghosttrack.stages.detect.token_risk import TokenRisk, fit_token_risk
 
@@ -74,11 +75,10 @@ class Detector:
     def require(self, provenance: dict[str, str]) -> None:
         """Raises ModelMismatchError unless the answers come from the model and SAEs that this was fitted on."""
         for what, name in (("model", "the model"), ("saes", "the SAEs")):
-            if self.provenance.get(what) != provenance.get(what):
+            if self.provenance[what] != provenance[what]:
                 raise ModelMismatchError(
-                    f"the detector was fitted on other files of {name} ({_short(self.provenance.get(what))}) than these "
-                    f"answers come from ({_short(provenance.get(what))}); use the detector of the same configuration, or "
-                    "run detect on these answers"
+                    f"the detector was fitted on other files of {name} ({self.provenance[what][:12]}) than these answers come "
+                    f"from ({provenance[what][:12]}); use the detector of the same configuration, or run detect on these answers"
                 )
 
     def columns(self, data: Data) -> Columns:
@@ -101,10 +101,6 @@ class Detector:
             return trained
         share = known([item.relation for item in data.asked], self.relations)
         return self.anchored.score(columns.column(ANCHOR), trained, share, self.novelty.weight(values))
-
-    def one_prompt_score(self, columns: Columns) -> Floats:
-        """The log-odds of everything but other contexts, [n]."""
-        return self.one_prompt.score(columns.of(present(MAIN, self.signals)))
 
     def score(self, data: Data) -> Floats:
         """Calibrated probability that each answer is wrong, [n]."""
@@ -136,63 +132,52 @@ class Detector:
         ]
 
 
-def fit(
-    data: Data,
-    labels: Floats,
-    fold: Fold,
-    provenance: dict[str, str],
-    ids: list[str],
-    groups: Ints,
-    seed: int = 0,
-) -> Detector:
-    """A detector fitted on the training rows of a fold, everything chosen on its inner folds.
-
-    data, labels, ids, groups: of all questions; labels 1 wrong, 0 right. Raises LabelError where a class is missing.
-    """
-    side, rows = fit_side(data, labels, fold), fold.train
-    return keep(side, data.of(rows), provenance, [ids[row] for row in rows], groups[rows], seed)
-
-
 def keep(
     side: Side, data: Data, provenance: dict[str, str], ids: list[str], groups: Ints, seed: int
 ) -> Detector:
-    """The main detector of a training side. data, ids, groups: of its rows."""
+    """The main detector of a training side, to be kept. data, ids, groups: of its rows."""
     signals = side.signals_of(TRAINED)
-    final = fit_final(side)
+    values, labels = side.train.of(signals), side.labels
+    model, held_out = fit_additive(values, labels, side.inner)
+    one_prompt, anchored, novelty = model, None, None
+    if "contexts" in signals:
+        one_prompt = models.fit(side.train.of(side.signals_of(MAIN)), labels)
+        anchor = side.train.column(ANCHOR)
+        anchored, novelty = fit_anchored(anchor, held_out), fit_novelty(values, side.inner)
+        held_out = anchored.score(anchor, held_out, side.known)
+    platt = fit_platt(held_out, labels)
     return Detector(
-        VERSION, provenance, data.layers, signals, side.experts, final.model, final.one_prompt, final.anchored,
-        final.novelty, side.relations, final.platt, final.threshold, reference_of(side, signals, final.held_out, ids),
-        fit_familiarity(data.states, groups, seed), fit_platt(-side.train.column(BASELINE), side.labels),
-        fit_token_risk([a.logprobs for a in data.asked], [a.entropies for a in data.asked], side.labels),
-        sorted({asked.form for asked in data.asked}),
-    )  # fmt: skip
-
-
-_TYPES: dict[str, Any] = {
-    each.__name__: each
-    for each in (
-        Detector,
-        Experts,
-        Probes,
-        Linear,
-        Habits,
-        LatentProbe,
-        Additive,
-        Anchored,
-        Novelty,
-        Platt,
-        Reference,
-        Familiarity,
-        TokenRisk,
+        version=VERSION,
+        provenance=provenance,
+        layers=data.layers,
+        signals=signals,
+        experts=side.experts,
+        model=model,
+        one_prompt=one_prompt,
+        anchored=anchored,
+        novelty=novelty,
+        relations=side.relations,
+        platt=platt,
+        threshold=best_f1_threshold(labels, platt(held_out)),
+        reference=reference_of(side, signals, held_out, ids),
+        familiarity=fit_familiarity(data.states, groups, seed),
+        baseline=fit_platt(-side.train.column(BASELINE), labels),
+        token_risk=fit_token_risk(
+            [a.logprobs for a in data.asked], [a.entropies for a in data.asked], labels
+        ),
+        forms=sorted({asked.form for asked in data.asked}),
     )
-}
+
+
+_STORED = (Detector, Experts, Probes, Linear, Habits, LatentProbe, Additive, Anchored, Novelty, Platt, Reference,
+           Familiarity, TokenRisk)  # fmt: skip
+_TYPES: dict[str, Any] = {each.__name__: each for each in _STORED}
 
 
 def save_none(why: str, json_path: Path, array_path: Path) -> None:
     """The two files where nothing could be fitted; `load` says why."""
     DETECTOR.write(json_path, {"version": VERSION, "undefined": why})
-    with zipfile.ZipFile(array_path, "w"):
-        pass
+    zipfile.ZipFile(array_path, "w").close()
 
 
 def save(detector: Detector, json_path: Path, array_path: Path) -> None:
@@ -223,11 +208,5 @@ def load(folder: Path) -> Detector:
         )
     if why := content.get("undefined"):
         raise LabelError(f"{path}: no detector could be fitted: {why}")
-    detector = unflatten(content, arrays, _TYPES)
-    if not isinstance(detector, Detector):
-        raise CorruptInputError(f"{path} is not a stored detector; run detect again")
+    detector: Detector = unflatten(content, arrays, _TYPES)
     return detector
-
-
-def _short(digest: str | None) -> str:
-    return digest[:12] if digest else "unknown"

@@ -4,9 +4,10 @@ No gold answer, alias or label is in here. Arrays over places have four entries 
 such a position (its subject is not in the prompt, its answer has no tokens) has NaN there.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from ghosttrack.common.errors import CorruptInputError, NumericError
 from ghosttrack.common.files import take_room
+from ghosttrack.common.foreign import whole
 from ghosttrack.common.formats.answers import Answer
 from ghosttrack.common.maths.arrays import Floats, Ints, Singles
 from ghosttrack.common.maths.text import normalise
@@ -28,7 +30,6 @@ PLACES = ("subject", "prompt", "first", "last")
 BEFORE_ANSWER = ("subject", "prompt")
 """Places that are read before the first token is generated."""
 
-LENS = ("logprob", "rival_logprob", "entropy", "rank")
 QUESTIONS_AT_A_TIME = 512
 """Whose states are moved."""
 
@@ -67,16 +68,14 @@ def _form(answer: Answer) -> str:
 def place_rows(question: Ints, position: Ints, n_questions: int) -> Ints:
     """Row of each question's places in a table sorted by question and position, [n_questions, 4]; −1 where absent.
 
-    Raises CorruptInputError for a table that is out of order or speaks of questions that do not exist.
+    Raises CorruptInputError for a table that is not, or speaks of questions that do not exist.
     """
-    if len(question) and (question.min() < 0 or question.max() >= n_questions):
-        raise CorruptInputError(
-            f"the table speaks of questions {question.min()} to {question.max()}, but there are {n_questions}; "
-            "run track again"
-        )
     step = np.diff(question)
-    if (step < 0).any() or ((step == 0) & (np.diff(position) <= 0)).any():
-        raise CorruptInputError("the table is not sorted by question and position; run track again")
+    known = not len(question) or 0 <= question.min() <= question.max() < n_questions
+    if not known or (step < 0).any() or ((step == 0) & (np.diff(position) <= 0)).any():
+        raise CorruptInputError(
+            f"a table of answers is not sorted by questions 0 to {n_questions - 1} and position; run track again"
+        )
     rows = np.full((n_questions, len(PLACES)), -1, dtype=np.int64)
     numbers = np.arange(len(question))
     for place, wanted in enumerate((-1, 0, 1)):
@@ -85,6 +84,30 @@ def place_rows(question: Ints, position: Ints, n_questions: int) -> Ints:
     answers = position > 0
     rows[question[answers], 3] = numbers[answers]  # the last one written is the last position
     return rows
+
+
+def by_place(
+    table: pd.DataFrame, file: str, names: Sequence[str], n_questions: int, layers: list[int], kind: type
+) -> dict[str, NDArray[Any]]:
+    """Columns of a table with a row a layer of every position, as [n_questions, 4, n_layers] of a kind of number; NaN where a
+    place is absent. Raises CorruptInputError, NumericError naming the file."""
+    depth = len(layers)
+    if len(table) % depth or (table["layer"].to_numpy().reshape(-1, depth) != layers).any():
+        raise CorruptInputError(
+            f"{file} does not have the layers {layers} at every position; run track again"
+        )
+    question, position = (table[name].to_numpy(dtype=np.int64)[::depth] for name in ("question", "position"))
+    rows = place_rows(question, position, n_questions)
+    result = {}
+    for name in names:
+        values = table[name].to_numpy(dtype=kind).reshape(-1, depth)
+        finite = np.isfinite(values).all(axis=1)
+        if not finite.all():
+            raise NumericError(
+                f"{file}: {name} of question {question[np.argmin(finite)]} is not finite; run track again"
+            )
+        result[name] = np.where(rows[..., None] >= 0, values[rows], kind(np.nan))
+    return result
 
 
 @dataclass(frozen=True)
@@ -113,7 +136,10 @@ class PlacedStates:
 
 def _opened(stored: Stored, mode: Literal["r", "r+"] = "r") -> States:
     """Mapped anew each time, so that what was read of a file does not stay in memory."""
-    return stored if isinstance(stored, np.ndarray) else np.load(stored, mmap_mode=mode, allow_pickle=False)
+    if isinstance(stored, np.ndarray):
+        return stored
+    with whole(stored, "run track again", "array of states"):
+        return np.load(stored, mmap_mode=mode, allow_pickle=False)
 
 
 def states_by_place(
@@ -144,45 +170,22 @@ def states_by_place(
     return PlacedStates(stored, np.arange(n_questions))
 
 
-def lens_by_place(table: pd.DataFrame, n_questions: int, layers: list[int]) -> dict[str, Singles]:
-    """lens.parquet as arrays over places and layers. Raises CorruptInputError, NumericError."""
-    depth = len(layers)
-    question, position = table["question"].to_numpy(), table["position"].to_numpy()
-    if len(table) % depth or (table["layer"].to_numpy().reshape(-1, depth) != layers).any():
-        raise CorruptInputError(
-            f"lens.parquet does not have the layers {layers} at every position; run track again"
-        )
-    rows = place_rows(question[::depth].astype(np.int64), position[::depth].astype(np.int64), n_questions)
-    there = rows >= 0
-    result = {}
-    for name in LENS:
-        values = table[name].to_numpy(dtype=np.float32).reshape(-1, depth)
-        if not np.isfinite(values).all():
-            bad = int(np.argmin(np.isfinite(values).all(axis=1)))
-            raise NumericError(
-                f"lens.parquet: {name} of question {question[bad * depth]} is not finite; run track again"
-            )
-        result[name] = np.full((n_questions, len(PLACES), depth), np.nan, dtype=np.float32)
-        result[name][there] = values[rows[there]]
-    return result
-
-
 def first_candidates(table: pd.DataFrame, n_questions: int) -> tuple[Ints, Floats]:
     """The candidates for the first answer token: tokens and log-probabilities, [n_questions, m].
 
     Raises CorruptInputError, NumericError.
     """
     first = table[table["position"] == 0]
-    count = int(first["rank"].max()) + 1 if len(first) else 0
-    if (
-        len(first) != n_questions * count
-        or (first["question"].to_numpy() != np.arange(n_questions).repeat(count)).any()
-    ):
+    question, count = first["question"].to_numpy(), len(first) // max(n_questions, 1)
+    if not np.array_equal(question, np.arange(n_questions).repeat(count)):
         raise CorruptInputError(
             "candidates.parquet does not have position 0 of every question; run track again"
         )
+    tokens = first["token"].to_numpy(dtype=np.int64).reshape(n_questions, count)
     logprobs = first["logprob"].to_numpy(dtype=np.float64).reshape(n_questions, count)
-    if not np.isfinite(logprobs).all():
-        bad = int(np.argmin(np.isfinite(logprobs).all(axis=1)))
-        raise NumericError(f"candidates.parquet: logprob of question {bad} is not finite; run track again")
-    return first["token"].to_numpy(dtype=np.int64).reshape(n_questions, count), logprobs
+    finite = np.isfinite(logprobs).all(axis=1)
+    if not finite.all():
+        raise NumericError(
+            f"candidates.parquet: logprob of question {np.argmin(finite)} is not finite; run track again"
+        )
+    return tokens, logprobs

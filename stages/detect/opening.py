@@ -1,7 +1,7 @@
 """A run's answers and tracks as detection reads them, from a stage's inputs. In Python, `ghosttrack.open` opens a run."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +49,17 @@ class OpenedRun:
 
     @property
     def rows(self) -> LabelledRows:
-        return protocol_rows(self.answers, self.data, self.labels, self.groups)
+        """The labelled questions as the protocol divides them."""
+        kept = np.flatnonzero(~np.isnan(self.labels))
+        relation, said, text = (
+            np.unique(values, return_inverse=True)[1][kept]
+            for values in (
+                [answer.relation for answer in self.answers],
+                [item.said for item in self.data.asked],
+                [normalise(answer.question) for answer in self.answers],
+            )
+        )
+        return LabelledRows(kept, self.labels[kept].astype(np.int64), self.groups[kept], relation, said, text)
 
 
 def read_run(
@@ -126,14 +136,3 @@ def _digest_of(digests: Mapping[str, str]) -> str:
     return hashlib.sha256(
         "\n".join(sorted(f"{name} {digest}" for name, digest in digests.items())).encode()
     ).hexdigest()
-
-
-def protocol_rows(answers: Sequence[Answer], data: Data, labels: Floats, groups: Ints) -> LabelledRows:
-    """The labelled questions as the protocol divides them."""
-    kept = np.flatnonzero(~np.isnan(labels))
-    relation = np.unique([answer.relation for answer in answers], return_inverse=True)[1]
-    said = np.unique([item.said for item in data.asked], return_inverse=True)[1]
-    text = np.unique([normalise(answer.question) for answer in answers], return_inverse=True)[1]
-    return LabelledRows(
-        kept, labels[kept].astype(np.int64), groups[kept], relation[kept], said[kept], text[kept]
-    )

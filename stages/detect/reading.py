@@ -26,18 +26,17 @@ from ghosttrack.stages.detect.data import Data
 from ghosttrack.stages.detect.evidence import (
     PLACES,
     AnsweredQuestion,
-    PlacedStates,
+    by_place,
     first_candidates,
-    lens_by_place,
     states_by_place,
 )
 from ghosttrack.stages.detect.features.competition import (
     COMPETITION,
-    curves_by_place,
     layer_features,
     lead_changes,
 )
 from ghosttrack.stages.detect.features.contexts import context_features
+from ghosttrack.stages.detect.features.lens import COLUMNS as LENS_COLUMNS
 from ghosttrack.stages.detect.features.lens import lens_features
 from ghosttrack.stages.detect.features.table import FeatureTable, joined
 from ghosttrack.stages.detect.features.tokens import sample_features, token_features
@@ -85,13 +84,12 @@ def read_data(
     asked = [AnsweredQuestion.of(answer) for answer in answers]
     tokens, logprobs = first_candidates(CANDIDATES.frame(files.candidates), n)
     wanted = [*COMPETITION, "error", "leader"]
-    curves = curves_by_place(
-        LAYERS.frame(files.layers, ["question", "position", "layer", *wanted]), wanted, n, layers
-    )
+    table = LAYERS.frame(files.layers, ["question", "position", "layer", *wanted])
+    curves = by_place(table, LAYERS.name, wanted, n, layers, np.float64)
     leader, silent = curves.pop("leader"), (curves["n_active"] == 0).any(axis=2)
     error = {"fvu": np.log(np.maximum(curves.pop("error"), 1e-9))}
-    read = [name for name in LENS.names if name != "top"]
-    lens = lens_by_place(LENS.frame(files.lens, read), n, layers)
+    table = LENS.frame(files.lens, ["question", "position", "layer", *LENS_COLUMNS])
+    lens = by_place(table, LENS.name, LENS_COLUMNS, n, layers, np.float32)
     last = np.array([len(answer.tokens) for answer in answers], dtype=np.int64)
     tables = {
         "text": surface_features(asked),
@@ -109,7 +107,10 @@ def read_data(
             tables["contexts"] = context_features(evidence, n)
     found, latents = _track_tables(files, last, layers, d_hidden, on_piece)
     tables |= {name: _filled(table, silent) for name, table in found.items()}
-    return Data(asked, layers, tables, _states(files, n, room), latents, tokens, logprobs), leader
+    owner = POSITIONS.read(files.positions)
+    question, position = (owner[name].astype(np.int64) for name in ("question", "position"))
+    states = states_by_place(question, position, files.states, n, room)
+    return Data(asked, layers, tables, states, latents, tokens, logprobs), leader
 
 
 def _filled(table: FeatureTable, silent: Bools) -> FeatureTable:
@@ -163,23 +164,19 @@ def _track_tables(
                     tables[name] = FeatureTable(np.full((n, len(own.names)), np.nan, np.float32), own.names)
                 here = np.isfinite(own.values).any(axis=1)
                 tables[name].values[rows[here]] = own.values[here]
-            active += [_no_latents(rows[0] - known, latents.shape[1]), latents]
+            active += [csr_matrix((rows[0] - known, latents.shape[1]), dtype=np.float32), latents]
             known = rows[-1] + 1
     if not active:
         raise CorruptInputError(f"{files.tracks} has no rows: no latent was active; raise sae.target_l0")
     if files.independent is not None:
         tables["rung/independent"] = _independent(files.independent, last, layers)
-    return tables, vstack([*active, _no_latents(n - known, active[0].shape[1])], "csr")
+    return tables, vstack([*active, csr_matrix((n - known, active[0].shape[1]), dtype=np.float32)], "csr")
 
 
 def _independent(path: Path, last: Ints, layers: list[int]) -> FeatureTable:
     """Features of the tracks of SAEs that were trained apart."""
     read = (_at_places(_row_groups(path, groups, NODE_COLUMNS), last, path) for groups in pieces_of(path))
     return features_of_pieces(read, len(last), layers, [None])[None].narrow()
-
-
-def _no_latents(count: int, width: int) -> csr_matrix:
-    return csr_matrix((count, width), dtype=np.float32)
 
 
 def _in_order(pool: Executor, do: Callable[[Item], Made], items: Sequence[Item]) -> Iterator[Made]:
@@ -221,18 +218,6 @@ def _row_groups(path: Path, groups: Sequence[int], names: Sequence[str]) -> Colu
     with whole(path, MEND, "table of tracks"):
         table = pq.ParquetFile(path).read_row_groups(list(groups), columns=list(names))
         return {name: table[name].to_numpy() for name in names}
-
-
-def _states(files: Files, n_questions: int, room: Path | None) -> PlacedStates:
-    owner = POSITIONS.read(files.positions)
-    with whole(files.states, MEND, "array of states"):
-        states = np.load(files.states, mmap_mode="r", allow_pickle=False)
-    if states.ndim != 3 or len(states) != len(owner["question"]):
-        raise CorruptInputError(
-            f"{files.states} has shape {states.shape}, and {files.positions} {len(owner['question'])} rows; run track again"
-        )
-    question, position = (owner[name].astype(np.int64) for name in ("question", "position"))
-    return states_by_place(question, position, files.states, n_questions, room)
 
 
 def pieces_of(path: Path) -> list[list[int]]:

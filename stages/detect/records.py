@@ -15,7 +15,6 @@ from ghosttrack.common.formats.answers import Answer
 from ghosttrack.common.formats.neutral import csv_cell
 from ghosttrack.common.maths.arrays import Ints
 from ghosttrack.stages.detect.crossval import Decided
-from ghosttrack.stages.detect.methods import MethodDescription
 
 Key = TypeVar("Key")
 ROWS_AT_ONCE = 1 << 20
@@ -137,9 +136,8 @@ def asked_record(
 
     reason: of `Detector.explain`; None where there is no score, for what `excluded` says.
     """
-    known = {} if reason is None else dict(reason)
-    score = known.pop("probability", None)
-    unknown = bool(known.get("unfamiliar"))
+    known = dict(reason or {})
+    score, unknown = known.pop("probability", None), bool(known.get("unfamiliar"))
     wrong = score is not None and score >= threshold
     return {
         "id": answer.id,
@@ -184,16 +182,3 @@ def sample_summary(answers: Sequence[Answer], reasons: Sequence[str | None], gro
         "n_without_subject": sum(not answers[row].subject_found for row in kept),
         "excluded": dict(sorted(Counter(reason for reason in reasons if reason).items())),
     }
-
-
-def method_record(
-    method: MethodDescription, choices: Sequence[tuple[str, int, int, str, float]]
-) -> dict[str, Any]:
-    """A method as detection_metrics.json has it. choices: (split, repeat, fold, what the training side chose,
-    threshold)."""
-    record: dict[str, Any] = dict(method._asdict())
-    record["folds"] = [
-        {"split": split, "repeat": repeat, "fold": fold, "chosen": chosen, "threshold": threshold}
-        for split, repeat, fold, chosen, threshold in choices
-    ]
-    return record

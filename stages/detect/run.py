@@ -27,7 +27,7 @@ from ghosttrack.common.maths.calibration import fit_platt
 from ghosttrack.common.maths.metrics import auroc
 from ghosttrack.common.models.vocabulary import token_texts
 from ghosttrack.stages.detect import detector as saved
-from ghosttrack.stages.detect import records
+from ghosttrack.stages.detect import records, tokens
 from ghosttrack.stages.detect.crossval import Decided, Side, decide, fit_side, methods_of
 from ghosttrack.stages.detect.data import Data
 from ghosttrack.stages.detect.error_types import error_types
@@ -56,17 +56,19 @@ PERMUTED_TABLES = ("logits", "lens", "error", "tracks", "competition")
 
 
 class FoldResult(NamedTuple):
+    split: SplitFolds
+    number: int
     methods: list[tuple[MethodDescription, Decided]]
     side: Side | None  # of the frozen test's fold, whose detector is kept
     reasons: list[Reason] | None  # of the test rows, where they are published
 
+    @property
+    def fold(self) -> Fold:
+        return self.split.folds[self.number]
+
 
 def run(job: Job) -> dict[str, Any]:
-    if job.unit == "tokens":
-        from ghosttrack.stages.detect import tokens
-
-        return tokens.run(job)
-    return run_asked(job) if job.unit == "asked" else run_all(job)
+    return {"all": run_all, "tokens": tokens.run, "asked": run_asked}[job.unit](job)
 
 
 def run_all(job: Job) -> dict[str, Any]:
@@ -87,49 +89,35 @@ def run_all(job: Job) -> dict[str, Any]:
     digest = hashlib.sha256("\n".join(opened.ids[row] for row in frozen.test).encode()).hexdigest()
     results = list(_score_all(job, data, labels, splits))
     openings = job.count_opening(digest, _seen(results))
-    side = next(result.side for _, _, _, result in results if result.side is not None)
-    rows_kept = frozen.train
+    side = next(result.side for result in results if result.side is not None)
     kept = saved.keep(
         side,
-        data.of(rows_kept),
+        data.of(frozen.train),
         {**opened.provenance, "name": job.config.name},
-        [opened.ids[row] for row in rows_kept],
-        opened.groups[rows_kept],
+        [opened.ids[row] for row in frozen.train],
+        opened.groups[frozen.train],
         job.config.seed,
     )
     saved.save(kept, job.output(DETECTOR.name), job.output(DETECTOR_ARRAYS.name))
     main_folds = next(split.folds for split in splits if split.name == "grouped")
     control = _permutations(job, data, labels, rows, main_folds)
-
-    tables = [
-        records.score_rows(split.name, split.repeat, number, split.folds[number].test, method.name, decided)
-        for split, number, _, result in results
-        for method, decided in result.methods
-    ]
     others = [
         transferred(as_path(folder), data, labels, kept.provenance, transfer_name(number))
         for number, folder in enumerate(settings.transfers)
     ]
-    tables += [part for other in others for part in other.scores]
+    tables = [
+        records.score_rows(
+            result.split.name, result.split.repeat, result.number, result.fold.test, method.name, decided
+        )
+        for result in results
+        for method, decided in result.methods
+    ] + [part for other in others for part in other.scores]
     questions = _question_records(job, opened)
     _add_scores(questions, results, main_of(list(data.tables)))
-    sample = records.sample_summary(opened.answers, opened.excluded, opened.groups)
-    methods = _method_records(results)
-    records.write_scores(job.output(SCORE_TABLE.name), tables)
-    SCORES.write(
-        job.output(SCORES.name),
+    sample = _publish(
+        job, opened, questions, tables,
         {
-            "detector": main_of(list(data.tables)), "questions": questions,
-            "other_questions": questions if others else [],
-        },
-    )  # fmt: skip
-    METRICS.write(
-        job.output(METRICS.name),
-        {
-            **sample,
-            "detector": main_of(list(data.tables)),
-            "associator": job.config.tracking.associator,
-            "methods": methods,
+            "methods": _method_records(results),
             "splits": [
                 {"name": s.name, "repeat": s.repeat, "folds": [[len(f.train), len(f.test)] for f in s.folds]}
                 for s in splits
@@ -144,31 +132,43 @@ def run_all(job: Job) -> dict[str, Any]:
             ],
             "absent": _absent(splits, data, bool(others)),
         },
-    )
-    _write_tables(job, opened, questions)
+    )  # fmt: skip
     return {**sample, "auroc": _aurocs(results, labels)}
 
 
 def _undefined(job: Job, opened: OpenedRun, error: str) -> dict[str, Any]:
     """Everything but what needs right and wrong answers. error: why the rows cannot be divided."""
-    sample = records.sample_summary(opened.answers, opened.excluded, opened.groups)
-    why, detector = records.undefined_because(sample, error), main_of(list(opened.data.tables))
-    job.log.warning(why)
-    questions = _question_records(job, opened)
-    saved.save_none(why, job.output(DETECTOR.name), job.output(DETECTOR_ARRAYS.name))
-    records.write_scores(job.output(SCORE_TABLE.name), [])
-    SCORES.write(
-        job.output(SCORES.name), {"detector": detector, "questions": questions, "other_questions": []}
+    why = records.undefined_because(
+        records.sample_summary(opened.answers, opened.excluded, opened.groups), error
     )
-    METRICS.write(
-        job.output(METRICS.name),
-        {
-            **sample, "undefined": why, "detector": detector, "associator": job.config.tracking.associator, "methods": [],
-            "permutation": None, "error_types": KINDS, "absent": [f"Every figure of detection is undefined: {why}"],
-        },
-    )  # fmt: skip
-    _write_tables(job, opened, questions)
-    return {**sample, "undefined": why}
+    job.log.warning(why)
+    saved.save_none(why, job.output(DETECTOR.name), job.output(DETECTOR_ARRAYS.name))
+    absent = [f"Every figure of detection is undefined: {why}"]
+    metrics = {"undefined": why, "methods": [], "permutation": None, "error_types": KINDS, "absent": absent}
+    return {**_publish(job, opened, _question_records(job, opened), [], metrics), "undefined": why}
+
+
+def _publish(
+    job: Job,
+    opened: OpenedRun,
+    questions: list[dict[str, Any]],
+    tables: Sequence[pd.DataFrame],
+    metrics: dict[str, Any],
+) -> dict[str, Any]:
+    """Write what is written whether or not anything could be told apart; the sample's summary. metrics: the rest of METRICS."""
+    detector = main_of(list(opened.data.tables))
+    sample = records.sample_summary(opened.answers, opened.excluded, opened.groups)
+    records.write_scores(job.output(SCORE_TABLE.name), tables)
+    others = questions if metrics.get("transfers") else []
+    SCORES.write(
+        job.output(SCORES.name), {"detector": detector, "questions": questions, "other_questions": others}
+    )
+    head = {**sample, "detector": detector, "associator": job.config.tracking.associator}
+    METRICS.write(job.output(METRICS.name), {**head, **metrics})
+    with job.output(DECISIONS.name).open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows(records.csv_rows(questions))
+    _write_features(job.output(FEATURES.name), opened.ids, opened.data)
+    return sample
 
 
 def _question_records(job: Job, opened: OpenedRun) -> list[dict[str, Any]]:
@@ -187,17 +187,11 @@ def _question_records(job: Job, opened: OpenedRun) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _write_tables(job: Job, opened: OpenedRun, questions: Sequence[dict[str, Any]]) -> None:
-    with job.output(DECISIONS.name).open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(records.csv_rows(questions))
-    _write_features(job.output(FEATURES.name), opened.ids, opened.data)
-
-
-def _seen(results: Sequence[tuple[SplitFolds, int, Fold, FoldResult]]) -> str:
+def _seen(results: Sequence[FoldResult]) -> str:
     """Digest of every score of the frozen test."""
     scores = hashlib.sha256()
-    for split, _, _, result in results:
-        if split.name == "test":
+    for result in results:
+        if result.split.name == "test":
             for method, decided in result.methods:
                 scores.update(method.name.encode() + decided.score.tobytes())
     return scores.hexdigest()
@@ -259,40 +253,36 @@ def _candidates(job: Job, tokens: Ints) -> list[list[str]]:
     return [[texts[token] for token in row] for row in tokens.tolist()]
 
 
-def _score_all(
-    job: Job, data: Data, labels: Floats, splits: Sequence[SplitFolds]
-) -> Iterator[tuple[SplitFolds, int, Fold, FoldResult]]:
+def _score_all(job: Job, data: Data, labels: Floats, splits: Sequence[SplitFolds]) -> Iterator[FoldResult]:
     """Every fold of every split, a process each (most of a fit is Python); each on one thread, so that equal input gives
     equal bits whatever the number of processes."""
     layers = job.config.layers
     points = np.unique(np.linspace(0, len(layers) - 1, job.config.detection.early_points).round().astype(int))
     early = [layers[point] for point in points]
-    tasks = [(split, number, fold) for split in splits for number, fold in enumerate(split.folds)]
+    tasks = [(split, number) for split in splits for number in range(len(split.folds))]
 
-    def score(task: int) -> FoldResult:
-        split, _, fold = tasks[task]
-        return _score_fold(data, labels, split.name, _published(split), fold, early, job.config.seed)
+    def score(task: int) -> tuple[Any, Any, Any]:
+        split, number = tasks[task]
+        return _score_fold(data, labels, split, split.folds[number], early, job.config.seed)
 
     with job.progress(len(tasks), unit="fold", what="fitting and scoring") as progress:
-        for task, result in side_by_side(range(len(tasks)), score, threads_per_process(1), lambda _: None):
+        for task, found in side_by_side(range(len(tasks)), score, threads_per_process(1), lambda _: None):
             progress.update()
-            yield *tasks[task], result
+            yield FoldResult(*tasks[task], *found)
 
 
 def _score_fold(
-    data: Data, labels: Floats, split: str, published: bool, fold: Fold, early: list[int], seed: int
-) -> FoldResult:
+    data: Data, labels: Floats, split: SplitFolds, fold: Fold, early: list[int], seed: int
+) -> tuple[list[tuple[MethodDescription, Decided]], Side | None, list[Reason] | None]:
+    """What `FoldResult` holds besides the fold."""
+    # hallucination_scores.json has these splits' scores: every question is in one test of them.
+    published = split.name == "test" or (split.name == "grouped" and split.repeat == 0)
     with threadpool_limits(1):
         side = fit_side(data, labels, fold)
         scored = list(methods_of(data, side, fold, seed, early))
         methods = [(method, decide(scores, side.labels)) for method, scores in scored]
         why = _explain(side, fold, scored) if published else None
-    return FoldResult(methods, side if split == "test" else None, why)
-
-
-def _published(split: SplitFolds) -> bool:
-    """Whether hallucination_scores.json has this split's scores: every question is in one test of these."""
-    return split.name == "test" or (split.name == "grouped" and split.repeat == 0)
+    return methods, side if split.name == "test" else None, why
 
 
 def _explain(side: Side, fold: Fold, scored: Sequence[tuple[MethodDescription, Scored]]) -> list[Reason]:
@@ -318,22 +308,18 @@ def _permutations(
         )
 
 
-def _add_scores(
-    questions: list[dict[str, Any]],
-    results: Sequence[tuple[SplitFolds, int, Fold, FoldResult]],
-    detector: str,
-) -> None:
+def _add_scores(questions: list[dict[str, Any]], results: Sequence[FoldResult], detector: str) -> None:
     """Scores, decisions and reasons of the published splits, in place."""
-    for split, number, fold, result in results:
+    for result in results:
         if result.reasons is None:
             continue
         main = next(decided for method, decided in result.methods if method.name == detector)
-        for place, row in enumerate(fold.test.tolist()):
+        for place, row in enumerate(result.fold.test.tolist()):
             why = dict(result.reasons[place])
             nearest = why.pop("nearest_right")
             questions[row] |= {
-                "split": split.name,
-                "fold": number,
+                "split": result.split.name,
+                "fold": result.number,
                 "score": float(main.probability[place]),
                 "threshold": float(main.threshold),
                 "predicted": int(main.predicted[place]),
@@ -342,16 +328,16 @@ def _add_scores(
             }
 
 
-def _method_records(results: Sequence[tuple[SplitFolds, int, Fold, FoldResult]]) -> list[dict[str, Any]]:
-    methods: dict[str, MethodDescription] = {}
-    choices: dict[str, list[tuple[str, int, int, str, float]]] = {}
-    for split, number, _, result in results:
+def _method_records(results: Sequence[FoldResult]) -> list[dict[str, Any]]:
+    """Methods as detection_metrics.json has them, each with what every training side chose."""
+    found: dict[str, dict[str, Any]] = {}
+    for result in results:
+        split, repeat, fold = result.split.name, result.split.repeat, result.number
         for method, decided in result.methods:
-            methods.setdefault(method.name, method)
-            choices.setdefault(method.name, []).append(
-                (split.name, split.repeat, number, decided.chosen, float(decided.threshold))
-            )
-    return [records.method_record(method, choices[name]) for name, method in methods.items()]
+            chosen = {"chosen": decided.chosen, "threshold": float(decided.threshold)}
+            record = found.setdefault(method.name, {**method._asdict(), "folds": []})
+            record["folds"].append({"split": split, "repeat": repeat, "fold": fold, **chosen})
+    return list(found.values())
 
 
 def _absent(splits: Sequence[SplitFolds], data: Data, transfer: bool) -> list[str]:
@@ -369,20 +355,16 @@ def _absent(splits: Sequence[SplitFolds], data: Data, transfer: bool) -> list[st
     )
 
 
-def _aurocs(results: Sequence[tuple[SplitFolds, int, Fold, FoldResult]], labels: Floats) -> dict[str, float]:
+def _aurocs(results: Sequence[FoldResult], labels: Floats) -> dict[str, float]:
     """Method → AUROC of the first grouped repeat, for the manifest and the log."""
-    found: dict[str, list[tuple[Ints, Floats]]] = {}
-    for split, _, fold, result in results:
-        if split.name == "grouped" and split.repeat == 0:
+    found: dict[str, list[Floats]] = {}
+    for result in results:
+        if result.split.name == "grouped" and result.split.repeat == 0:
             for method, decided in result.methods:
                 if method.kind != "early":
-                    found.setdefault(method.name, []).append((fold.test, decided.probability))
-    return {
-        name: round(
-            auroc(labels[np.concatenate([t for t, _ in parts])], np.concatenate([p for _, p in parts])), 4
-        )
-        for name, parts in found.items()
-    }
+                    pair = np.stack([labels[result.fold.test], decided.probability])
+                    found.setdefault(method.name, []).append(pair)
+    return {name: round(auroc(*np.concatenate(parts, axis=1)), 4) for name, parts in found.items()}
 
 
 def _write_features(path: Path, ids: Sequence[str], data: Data) -> None:

@@ -15,8 +15,8 @@ from ghosttrack.common.foreign import whole
 from ghosttrack.common.formats.answers import Answer
 from ghosttrack.common.maths.arrays import Floats, Ints, Singles
 from ghosttrack.stages.detect.evidence import States
+from ghosttrack.stages.detect.features.lens import COLUMNS as LENS_COLUMNS
 
-LENS_COLUMNS = ("logprob", "rival_logprob", "entropy", "rank")
 LAYER_COLUMNS = (
     "n_active", "births", "deaths", "association_entropy", "error", "margin", "competition_entropy",
 )  # fmt: skip

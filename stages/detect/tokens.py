@@ -176,43 +176,42 @@ def figures(
     weights: [1 + B, n], the sample's own in front; tokens of a document have one weight. wrong: from `wrong_answers`.
     """
     answer_of, first = np.unique(tokens.question, return_index=True)
-    per_token, per_answer, inside, methods = {}, {}, {}, {}
+    undefined = np.full(len(weights), np.nan)
+    drawn: dict[str, dict[str, Floats]] = {}  # method → figure → [1 + B]
     for name, score in scores.items():
         ranks = rank_metrics(tokens.label, score, weights)
         worst = np.maximum.reduceat(score, first)  # tokens of an answer stand together
         both = 0 < wrong.sum() < len(wrong)
-        of_answers = (
-            rank_metrics(wrong, worst, weights[:, first]).auroc if both else np.full(len(weights), np.nan)
-        )
-        flagged = score >= thresholds[name]
-        per_token[name], per_answer[name] = ranks.auroc, of_answers
+        drawn[name] = {
+            "token_auroc": ranks.auroc,
+            "token_auprc": ranks.auprc_wrong,
+            "recall_at_0.1_false_alarms": recall_at_false_alarms(tokens.label, score, weights),
+            "span_f1": span_f1(tokens, score >= thresholds[name], weights),
+            "answer_auroc": rank_metrics(wrong, worst, weights[:, first]).auroc if both else undefined,
+        }
         if tokens.relation.any():
             # The rates of a relation are lowest in the folds that have most of its wrong tokens: an order that tells nothing.
             alike = name == RELATION
-            inside[name] = np.full(len(weights), np.nan) if alike else within_relation(tokens, score, weights)
-        methods[name] = {
-            "token_auroc": list(interval(ranks.auroc, confidence)),
-            "token_auprc": list(interval(ranks.auprc_wrong, confidence)),
-            "recall_at_0.1_false_alarms": list(
-                interval(recall_at_false_alarms(tokens.label, score, weights), confidence)
-            ),
-            "span_f1": list(interval(span_f1(tokens, flagged, weights), confidence)),
-            "answer_auroc": list(interval(of_answers, confidence)),
-            **({WITHIN: list(interval(inside[name], confidence))} if inside else {}),
-        }
+            drawn[name][WITHIN] = undefined if alike else within_relation(tokens, score, weights)
+
+    def told(figures: Mapping[str, Floats]) -> dict[str, list[float | None]]:
+        return {figure: list(interval(values, confidence)) for figure, values in figures.items()}
+
     lead = {
-        name: {
-            "token_auroc": list(interval(per_token[DETECTOR] - per_token[name], confidence)),
-            "answer_auroc": list(interval(per_answer[DETECTOR] - per_answer[name], confidence)),
-            **({WITHIN: list(interval(inside[DETECTOR] - inside[name], confidence))} if inside else {}),
-        }
-        for name in scores
+        name: told(
+            {f: drawn[DETECTOR][f] - own[f] for f in ("token_auroc", "answer_auroc", WITHIN) if f in own}
+        )
+        for name, own in drawn.items()
         if name != DETECTOR
     }
     return {
-        "tokens": len(tokens.label), "wrong_tokens": int(tokens.label.sum()), "answers": len(answer_of),
-        "wrong_answers": int(wrong.sum()), "methods": methods, "detector_less": lead,
-    }  # fmt: skip
+        "tokens": len(tokens.label),
+        "wrong_tokens": int(tokens.label.sum()),
+        "answers": len(answer_of),
+        "wrong_answers": int(wrong.sum()),
+        "methods": {name: told(figures) for name, figures in drawn.items()},
+        "detector_less": lead,
+    }
 
 
 def within_relation(tokens: Tokens, score: Floats, weights: Weights) -> Floats:

@@ -12,9 +12,9 @@ import pandas as pd
 from ghosttrack.common.maths.arrays import Floats
 from ghosttrack.stages.detect.crossval import Decided
 from ghosttrack.stages.detect.data import Data
-from ghosttrack.stages.detect.detector import Detector, load
+from ghosttrack.stages.detect.detector import load
 from ghosttrack.stages.detect.features.contexts import ANCHOR
-from ghosttrack.stages.detect.methods import ANCHORED, AVERAGED, MAIN
+from ghosttrack.stages.detect.methods import ANCHORED, AVERAGED, MAIN, present
 from ghosttrack.stages.detect.records import score_rows
 
 
@@ -28,7 +28,8 @@ class Transferred(NamedTuple):
 def transferred(
     folder: Path, data: Data, labels: Floats, provenance: dict[str, str], split: str
 ) -> Transferred:
-    """Rows of scores.parquet. folder: a detection folder with a stored detector.
+    """Rows of scores.parquet: the detector's own score, and what it is compared with: everything of one prompt, the anchor,
+    log-probability. folder: a detection folder with a stored detector.
 
     Raises CorruptInputError where there is none, ModelMismatchError where it belongs to another model or other SAEs.
     """
@@ -36,26 +37,16 @@ def transferred(
     detector.require(provenance)
     rows = np.flatnonzero(~np.isnan(labels))
     data = data.of(rows)
-    tables = []
-    for method, score in _scores(detector, data).items():
-        probability = detector.platt(score)
-        decided = Decided(
-            score, probability, (probability >= detector.threshold).astype(np.int64), 1 / (1 + np.exp(-score)),
-            AVERAGED, detector.threshold,
-        )  # fmt: skip
-        tables.append(score_rows(split, 0, 0, rows, method, decided))
-    return Transferred(detector.provenance.get("name", folder.resolve().parent.name), tables)
-
-
-def _scores(detector: Detector, data: Data) -> dict[str, Floats]:
-    """The detector's own score, and what it is compared with: everything of one prompt, the anchor, log-probability."""
     columns = detector.columns(data)
-    own = -columns.column("logits.sum_logprob")
-    if detector.anchored is None:
-        return {MAIN: detector.raw_score(data, columns), "logprob_sum": own}
-    return {
-        ANCHORED[0]: detector.raw_score(data, columns),
-        MAIN: detector.one_prompt_score(columns),
-        "anchor": columns.column(ANCHOR),
-        "logprob_sum": own,
-    }
+    scores = {MAIN: detector.raw_score(data, columns)}
+    if detector.anchored is not None:
+        one_prompt = detector.one_prompt.score(columns.of(present(MAIN, detector.signals)))
+        scores = {ANCHORED[0]: scores[MAIN], MAIN: one_prompt, "anchor": columns.column(ANCHOR)}
+    scores["logprob_sum"] = -columns.column("logits.sum_logprob")
+    tables = []
+    for method, score in scores.items():
+        probability = detector.platt(score)
+        predicted, raw = (probability >= detector.threshold).astype(np.int64), 1 / (1 + np.exp(-score))
+        decided = Decided(score, probability, predicted, raw, AVERAGED, detector.threshold)
+        tables.append(score_rows(split, 0, 0, rows, method, decided))
+    return Transferred(detector.provenance["name"], tables)

@@ -1,6 +1,6 @@
 """From figures to statements: the headlines, and expectations with met or not met."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -27,12 +27,12 @@ HELD_OUT_WANTED = 0.87
 WITHIN_WANTED = 0.82
 ECE_WANTED = 0.03
 
-
-CONTEXT_FIGURES: tuple[tuple[str, Metric, str], ...] = (
-    ("grouped", "auroc", "all questions"),
-    ("grouped", "auroc_within_relation", "questions of one relation"),
-    ("relations", "auroc", "relations held out"),
+LOOKED_AT: tuple[tuple[str, Metric, str, str], ...] = (
+    ("grouped", "auroc", "all questions", ""),
+    ("grouped", "auroc_within_relation", "questions of one relation", "within relations "),
+    ("relations", "auroc", "relations held out", "with relations held out "),
 )
+"""Split and figure that sentences are on, and what they call it."""
 
 
 def headline(
@@ -57,13 +57,9 @@ def contexts_sentence(cards: Mapping[str, MethodCard], splits: Mapping[str, Spli
         (name, "auroc", f"another data set, the detector of {report.origin} as it is" if report.origin else "another data set")
         for name, report in splits.items() if name.startswith(TRANSFER)
     ]  # fmt: skip
-    for split, metric, where in (*CONTEXT_FIGURES, *other):
+    for split, metric, where in (*(each[:3] for each in LOOKED_AT), *other):
         report = splits.get(split)
-        found = report and next(
-            (each for each in report.comparisons
-             if (each.about, each.method, each.against, each.metric) == ("contexts", "anchored", "full", metric)), None
-        )  # fmt: skip
-        if found:
+        if report and (found := comparison(report, "contexts", "anchored", metric, "full")):
             parts.append(f"{interval(found.difference, signed=True)} on {where} ({found.verdict})")
     if not parts:
         return ""
@@ -78,13 +74,9 @@ def detector_sentence(
 ) -> str:
     """Whether the main detector beats the best baseline: pooled, within relations, and with relations held out."""
     parts: list[str] = []
-    for split, metric, where in (
-        ("grouped", "auroc", ""),
-        ("grouped", "auroc_within_relation", "within relations "),
-        ("relations", "auroc", "with relations held out "),
-    ):
+    for split, metric, _, where in LOOKED_AT:
         report = splits.get(split)
-        found = report and comparison(report.comparisons, "detector", detector, metric)
+        found = report and comparison(report, "detector", detector, metric)
         if not report or not found:
             continue
         ours, theirs = (
@@ -143,10 +135,16 @@ def tracking_sentence(
     return f"{opening}. Differences of AUROC: {'; '.join(parts)}.", helps
 
 
-def comparison(found: Iterable[Comparison], about: str, method: str, metric: str) -> Comparison | None:
-    return next(
-        (each for each in found if (each.about, each.method, each.metric) == (about, method, metric)), None
-    )
+def comparison(
+    report: SplitReport, about: str, method: str, metric: str, against: str | None = None
+) -> Comparison | None:
+    for each in report.comparisons:
+        if (each.about, each.method, each.metric) == (about, method, metric) and against in (
+            None,
+            each.against,
+        ):
+            return each
+    return None
 
 
 def method_of(report: SplitReport, name: str) -> MethodReport:

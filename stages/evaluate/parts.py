@@ -1,12 +1,14 @@
 """The parts of the final report, each from scores and resampled values."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import cohen_kappa_score
 
+from ghosttrack.common.errors import CorruptInputError
 from ghosttrack.common.formats.detection_metrics import Permutations
 from ghosttrack.common.formats.final_report import (
     Confusion,
@@ -20,9 +22,12 @@ from ghosttrack.common.formats.final_report import (
     Metric,
     Permutation,
     RelationReport,
+    SaeLayer,
+    SaeStack,
     SplitReport,
     StrictReport,
 )
+from ghosttrack.common.formats.saes import QUALITY, SaeQuality
 from ghosttrack.common.maths.arrays import Floats
 from ghosttrack.common.maths.metrics import weighted
 from ghosttrack.stages.evaluate import scorecard
@@ -108,15 +113,10 @@ def data_card(counts: Mapping[str, Any]) -> DataCard:
     )
 
 
-def relation_counts(questions: Questions) -> list[RelationReport]:
-    """A row a relation with labelled answers, without figures of methods; the most frequent first."""
-    labelled = np.isfinite(questions.label)
-    return _by_relation(questions.relation[labelled], questions.label[labelled], {})
-
-
-def _by_relation(
+def relation_reports(
     relation: NDArray[np.str_], label: Floats, auroc: Mapping[str, dict[str, Figure]]
 ) -> list[RelationReport]:
+    """A row a relation with labelled answers, the most frequent first. auroc: by relation and method."""
     rows = [
         RelationReport(
             relation=str(name),
@@ -130,49 +130,44 @@ def _by_relation(
     return sorted(rows, key=lambda row: (-row.n, row.relation))
 
 
+def auroc_by_relation(
+    sample: Sample, values: Mapping[str, Values], methods: Sequence[str]
+) -> dict[str, dict[str, Figure]]:
+    return {
+        name: {m: figure(values[m].by_relation[:, number], sample.confidence) for m in methods}
+        for number, name in enumerate(sample.relations)
+    }
+
+
 def matcher_reports(questions: Questions) -> list[MatcherReport]:
     """Each matcher against the labels, and of two matchers how often they differ; those that differ most come first."""
-    says: dict[str, Floats] = {}
-    for name in dict.fromkeys(name for matched in questions.matched for name in matched):
-        says[name] = np.array([matched.get(name, np.nan) for matched in questions.matched])
+    says = {
+        name: np.array([matched.get(name, np.nan) for matched in questions.matched], dtype=np.float64)
+        for name in dict.fromkeys(name for matched in questions.matched for name in matched)
+    }
     reports = []
     for name, said in says.items():
-        both = np.isfinite(said) & np.isfinite(questions.label)
-        if not both.any():
+        both = np.flatnonzero(np.isfinite(said) & np.isfinite(questions.label))
+        if not len(both):
             continue
-        mine, label = said[both], questions.label[both]
+        apart = said[both] - questions.label[both]
         reports.append(
             MatcherReport(
                 name=name,
-                n=int(both.sum()),
-                n_wrong=int(mine.sum()),
-                wrong_where_label_is_right=int(((mine == 1) & (label == 0)).sum()),
-                right_where_label_is_wrong=int(((mine == 0) & (label == 1)).sum()),
+                n=len(both),
+                n_wrong=int(said[both].sum()),
+                wrong_where_label_is_right=int((apart > 0).sum()),
+                right_where_label_is_wrong=int((apart < 0).sum()),
                 differs={
-                    other: int((said != theirs)[np.isfinite(said) & np.isfinite(theirs)].sum())
-                    for other, theirs in says.items()
-                    if other != name
+                    other: int((np.abs(said - o) > 0).sum()) for other, o in says.items() if other != name
                 },
-                disagreements=[
-                    questions.id[row] for row in np.flatnonzero(both)[mine != label][:MOST_DISAGREEMENTS]
-                ],
+                disagreements=[questions.id[row] for row in both[apart != 0][:MOST_DISAGREEMENTS]],
             )
         )
     return sorted(
         reports,
         key=lambda each: (-each.wrong_where_label_is_right - each.right_where_label_is_wrong, each.name),
     )
-
-
-def relation_reports(
-    sample: Sample, split: ScoredSplit, values: Mapping[str, Values], methods: Sequence[str]
-) -> list[RelationReport]:
-    """A row a relation, the most frequent first."""
-    auroc = {
-        name: {m: figure(values[m].by_relation[:, number], sample.confidence) for m in methods}
-        for number, name in enumerate(sample.relations)
-    }
-    return _by_relation(split.relation, sample.labels, auroc)
 
 
 def early_warning(
@@ -214,19 +209,23 @@ def error_types(
 ) -> list[ErrorType]:
     """Wrong answers of one type against all right ones, by the main detector and by the best baseline."""
     reports = []
-    types = np.array([each or "" for each in split.error_type])
+    types = np.array(split.error_type, dtype=object)
+    no_figure = figure(np.array([np.nan]), sample.confidence)
     for name, description in detection.error_types.items():
         mine = (types == name) & (split.label == 1)
         if not mine.any():
             continue
         rows = mine | (split.label == 0)
         smaller = sample.only(rows)
-        aurocs = {}
-        for method in (detection.detector, *([baseline] if baseline else [])):
-            measured = scorecard.measure_ranking(
-                smaller, split.methods[method].only(rows), detection.cards[method]
+        aurocs = {
+            method: figure(
+                scorecard.measure_ranking(
+                    smaller, split.methods[method].only(rows), detection.cards[method]
+                ).by_name["auroc"],
+                sample.confidence,
             )
-            aurocs[method] = figure(measured.by_name["auroc"], sample.confidence)
+            for method in filter(None, (detection.detector, baseline))
+        }
         called = split.methods[detection.detector].predicted[:, mine].mean(axis=0)
         weights = sample.weights[:, mine]
         with np.errstate(invalid="ignore"):
@@ -238,9 +237,7 @@ def error_types(
                 n=int(mine.sum()),
                 share=float(mine.sum() / split.label.sum()),
                 auroc=aurocs[detection.detector],
-                baseline_auroc=aurocs[baseline]
-                if baseline
-                else figure(np.array([np.nan]), sample.confidence),
+                baseline_auroc=aurocs[baseline] if baseline else no_figure,
                 found=figure(found, sample.confidence),
             )
         )
@@ -249,15 +246,12 @@ def error_types(
 
 def error_type_agreement(questions: Questions) -> ErrorTypeAgreement | None:
     """How far kinds told from accounts are those told from tracks alone; None where no answer has both."""
-    both = [
-        pair
-        for pair in zip(questions.error_type, questions.error_type_by_tracks, strict=True)
-        if None not in pair
-    ]
+    pairs = zip(questions.error_type, questions.error_type_by_tracks, strict=True)
+    both = [pair for pair in pairs if None not in pair]
     if not both:
         return None
-    kinds = sorted({str(kind) for pair in both for kind in pair})
     account, tracks = zip(*both, strict=True)
+    kinds = sorted({*account, *tracks})
     same = sum(one == other for one, other in both)
     kappa = float(cohen_kappa_score(account, tracks, labels=kinds)) if len(kinds) > 1 else 1.0
     counts = {
@@ -287,3 +281,27 @@ def strict_report(
         kappa=float(cohen_kappa_score(split.label[rows], split.strict[rows])),
         methods=reports,
     )
+
+
+def read_sae(path: Path, layers: Sequence[int]) -> tuple[list[SaeLayer], SaeStack]:
+    """Quality of these layers' SAEs, and of all of them at once. Raises CorruptInputError."""
+    quality = SaeQuality.model_validate(QUALITY.read(path))
+    matches = {pair.layer: pair.self_match for pair in quality.identity.adjacent}
+    found = [
+        SaeLayer(
+            layer=each.layer, l0=each.l0, fvu=each.fvu, mse=each.mse, dead_fraction=each.dead_fraction,
+            ce_recovered=each.splice.ce_recovered["mean"],
+            kl_recovered=each.splice.kl_recovered["mean"],
+            next_self_match=matches.get(each.layer),
+        )
+        for each in quality.layers
+    ]  # fmt: skip
+    whole = quality.all_layers
+    stack = SaeStack(
+        ce_recovered=whole.ce_recovered["mean"],
+        kl_recovered=whole.kl_recovered["mean"],
+        fvu_at_the_end=whole.error_by_depth[-1].fvu,
+    )
+    if [layer.layer for layer in found] != list(layers):
+        raise CorruptInputError(f"{path} is of other layers than are studied; run sae_train again")
+    return found, stack

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from ghosttrack.common.engine.fingerprint import name_of
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.formats.detection_metrics import METRICS
@@ -11,7 +13,6 @@ from ghosttrack.common.formats.saes import QUALITY
 from ghosttrack.common.formats.scores import MAIN_SPLIT, SCORE_TABLE
 from ghosttrack.stages.evaluate import parts, plots, scorecard
 from ghosttrack.stages.evaluate.findings import expectations, headline
-from ghosttrack.stages.evaluate.sae import read_sae
 from ghosttrack.stages.evaluate.scorecard import Sample
 from ghosttrack.stages.evaluate.scores import Detection, read_detection
 
@@ -58,7 +59,9 @@ def run(job: Job) -> dict[str, Any]:
         methods=list(detection.cards.values()),
         splits=list(splits.values()),
         absent=[*detection.absent, *([] if strict else ["Strict labels: none, or all alike."])],
-        relations=parts.relation_reports(sample, grouped, found, main_methods),
+        relations=parts.relation_reports(
+            grouped.relation, sample.labels, parts.auroc_by_relation(sample, found, main_methods)
+        ),
         early_warning=parts.early_warning(detection, sample, found, job.config.layers),
         permutation=permutation,
         frozen_test_openings=detection.openings,
@@ -83,7 +86,7 @@ def run(job: Job) -> dict[str, Any]:
 
 def _given(job: Job, detection: Detection) -> dict[str, Any]:
     """What a report says whether or not anything could be told apart."""
-    sae, stack = read_sae(job.input("sae_train/quality", QUALITY.name), job.config.layers)
+    sae, stack = parts.read_sae(job.input("sae_train/quality", QUALITY.name), job.config.layers)
     return {
         "name": job.config.name,
         "model": name_of(job.config.model.base_model),
@@ -103,7 +106,8 @@ def _given(job: Job, detection: Detection) -> dict[str, Any]:
 
 def _undefined(job: Job, detection: Detection, why: str) -> dict[str, Any]:
     """A report of what there is where wrong answers cannot be told from right ones; no figure is made up."""
-    given = _given(job, detection)
+    given, questions = _given(job, detection), detection.questions
+    labelled = np.isfinite(questions.label)
     report = FinalReport(
         **given,
         headline=Headline(contexts="", detector=why, tracking=NOT_TOLD, helps=None),
@@ -112,7 +116,7 @@ def _undefined(job: Job, detection: Detection, why: str) -> dict[str, Any]:
         methods=[],
         splits=[],
         absent=detection.absent,
-        relations=parts.relation_counts(detection.questions),
+        relations=parts.relation_reports(questions.relation[labelled], questions.label[labelled], {}),
         early_warning=[],
         permutation=None,
         error_types=[],

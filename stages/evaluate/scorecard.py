@@ -70,63 +70,53 @@ class Values(NamedTuple):
 def measure(sample: Sample, scores: Scores, card: MethodCard) -> Values:
     """All figures of a method in the sample and in each resample."""
     repeats = [
-        _one_repeat(sample, *columns, card=card)
+        _one_repeat(sample, *columns)
         for columns in zip(scores.probability, scores.raw_probability, scores.predicted, strict=True)
     ]
-    values = Values(
-        {name: np.mean([each.by_name[name] for each in repeats], axis=0) for name in repeats[0].by_name},
-        np.mean([each.by_relation for each in repeats], axis=0),
-    )
+    within, by_relation = _within(sample, scores, card)
+    by_name = {name: np.mean([each[name] for each in repeats], axis=0) for name in repeats[0]} | within
     for name in ("ece", "ece_before"):
-        values.by_name[name] = centred(values.by_name[name])
-    return values
+        by_name[name] = centred(by_name[name])
+    return Values(by_name, by_relation)
 
 
 def _one_repeat(
-    sample: Sample, probability: Floats, raw_probability: Floats, predicted: Ints, card: MethodCard
-) -> Values:  # fmt: skip
+    sample: Sample, probability: Floats, raw_probability: Floats, predicted: Ints
+) -> dict[str, Floats]:
     y, weights = sample.labels, sample.weights
-    ranking = _ranking(sample, probability, card)
-    return Values(
-        {
-            **metrics.rank_metrics(y, probability, weights)._asdict(),
-            "auroc_within_relation": ranking.by_name["auroc_within_relation"],
-            **metrics.decision_metrics(y, predicted, weights)._asdict(),
-            "brier": metrics.brier(y, probability, weights),
-            "brier_skill": metrics.brier_skill(y, probability, weights),
-            "ece": metrics.expected_calibration_error(y, probability, weights),
-            "ece_by_chance": metrics.calibration_error_by_chance(probability, weights),
-            "ece_before": metrics.expected_calibration_error(y, raw_probability, weights),
-        },
-        ranking.by_relation,
-    )
+    return {
+        **metrics.rank_metrics(y, probability, weights)._asdict(),
+        **metrics.decision_metrics(y, predicted, weights)._asdict(),
+        "brier": metrics.brier(y, probability, weights),
+        "brier_skill": metrics.brier_skill(y, probability, weights),
+        "ece": metrics.expected_calibration_error(y, probability, weights),
+        "ece_by_chance": metrics.calibration_error_by_chance(probability, weights),
+        "ece_before": metrics.expected_calibration_error(y, raw_probability, weights),
+    }
 
 
 def measure_ranking(sample: Sample, scores: Scores, card: MethodCard) -> Values:
     """AUROC alone, pooled and within relations."""
-    everything = np.zeros(len(sample.labels), dtype=np.int64)
+    one_block = np.zeros(len(sample.labels), dtype=np.int64)
     pooled = [
-        metrics.auroc_by_block(sample.labels, score, everything, sample.weights)[:, 0]
+        metrics.auroc_by_block(sample.labels, score, one_block, sample.weights)[:, 0]
         for score in scores.probability
     ]
-    inside = [_ranking(sample, score, card) for score in scores.probability]
-    return Values(
-        {
-            "auroc": np.mean(pooled, axis=0),
-            "auroc_within_relation": np.mean(
-                [each.by_name["auroc_within_relation"] for each in inside], axis=0
-            ),
-        },
-        np.mean([each.by_relation for each in inside], axis=0),
-    )
+    within, by_relation = _within(sample, scores, card)
+    return Values({"auroc": np.mean(pooled, axis=0), **within}, by_relation)
 
 
-def _ranking(sample: Sample, score: Floats, card: MethodCard) -> Values:
-    same_in_relation = bool(card.signals) and set(card.signals) <= RELATION_ONLY
-    by_relation = metrics.auroc_by_block(
-        sample.labels, np.zeros_like(score) if same_in_relation else score, sample.relation, sample.weights
-    )
-    return Values({"auroc_within_relation": metrics.mean_of_defined(by_relation)}, by_relation)
+def _within(sample: Sample, scores: Scores, card: MethodCard) -> tuple[dict[str, Floats], Floats]:
+    """`auroc_within_relation`, and the AUROC of each relation."""
+    alike = set(card.signals) == RELATION_ONLY
+    found = [
+        metrics.auroc_by_block(
+            sample.labels, np.zeros_like(score) if alike else score, sample.relation, sample.weights
+        )
+        for score in scores.probability
+    ]
+    mean = np.mean([metrics.mean_of_defined(each) for each in found], axis=0)
+    return {"auroc_within_relation": mean}, np.mean(found, axis=0)
 
 
 def measure_all(
@@ -150,16 +140,8 @@ def measure_all(
 
 
 def figure(values: Floats, confidence: float) -> Figure:
-    """A value and its interval. values: [1 + B], the sample's own first; see
-    `ghosttrack.common.maths.bootstrap.interval`."""
+    """A value and its interval. values: [1 + B], the sample's own first."""
     return Figure(**interval(values, confidence)._asdict())
-
-
-def verdict(difference: Figure) -> Verdict:
-    """Whether the interval of a difference excludes zero."""
-    if difference.low is None or difference.high is None:
-        return "undefined"
-    return "better" if difference.low > 0 else "worse" if difference.high < 0 else "no clear difference"
 
 
 def method_report(sample: Sample, card: MethodCard, values: Values) -> MethodReport:
@@ -172,16 +154,21 @@ def best(candidates: Sequence[str], values: Mapping[str, Values], metric: Metric
     return max(candidates, key=lambda name: np.nan_to_num(values[name].by_name[metric][0], nan=-1.0))
 
 
+def verdict(difference: Figure) -> Verdict:
+    """Whether the interval of a difference excludes zero."""
+    if difference.low is None or difference.high is None:
+        return "undefined"
+    return "better" if difference.low > 0 else "worse" if difference.high < 0 else "no clear difference"
+
+
 def compare(
-    sample: Sample, values: Mapping[str, Values], method: str, against: str, metric: Metric,
-    about: About = "detector",
-) -> Comparison:  # fmt: skip
+    sample: Sample, values: Mapping[str, Values], about: About, method: str, against: str, metric: Metric
+) -> Comparison:
     """Paired difference method − against."""
-    difference = figure(values[method].by_name[metric] - values[against].by_name[metric], sample.confidence)
+    of = figure(values[method].by_name[metric] - values[against].by_name[metric], sample.confidence)
     return Comparison(
-        about=about, method=method, against=against, metric=metric, difference=difference,
-        verdict=verdict(difference),
-    )  # fmt: skip
+        about=about, method=method, against=against, metric=metric, difference=of, verdict=verdict(of)
+    )
 
 
 def comparisons(
@@ -217,7 +204,7 @@ def comparisons(
     ]
     pairs += [("contexts", *pair) for pair in _of_contexts(values, cards)]
     return [
-        compare(sample, values, method, against[metric], metric, about)
+        compare(sample, values, about, method, against[metric], metric)
         for about, method, against in pairs
         for metric in METRICS
     ]

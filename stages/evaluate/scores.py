@@ -107,27 +107,19 @@ def read_detection(questions_path: Path, metrics_path: Path, scores_path: Path) 
         return Detection(
             metrics["detector"], None, {}, questions, metrics, {}, None, None, {}, metrics["absent"], why
         )
-    cards, detector = _cards(metrics, metrics_path)
-    origins = {str(each["split"]): str(each["from"]) for each in metrics.get("transfers", [])}
-    absent = [str(sentence) for sentence in metrics.get("absent", [])]
-    splits = {
-        name: split
-        for name, table in _tables(scores_path)
-        if (
-            split := _split(
-                name,
-                table,
-                others if name.startswith(TRANSFER) else questions,
-                cards,
-                scores_path,
-                absent,
-                origins,
-            )
-        )
-    }
+    cards, detector = _cards(metrics), metrics["detector"]
+    if detector not in cards or cards[detector].kind != "detector":
+        raise CorruptInputError(f"{metrics_path}: {detector!r} is not one of its detectors; run detect again")
+    origins = {each["split"]: each["from"] for each in metrics.get("transfers", [])}
+    absent = list(metrics["absent"])
+    splits = {}
+    for name, table in _tables(scores_path):
+        asked = others if name.startswith(TRANSFER) else questions
+        if split := _split(name, table, asked, cards, scores_path, absent, origins.get(name)):
+            splits[name] = split
     if MAIN_SPLIT not in splits or detector not in splits[MAIN_SPLIT].methods:
         raise CorruptInputError(
-            f"{scores_path} has no complete scores of detector {detector!r} on split {MAIN_SPLIT!r}; run detect again"
+            f"{scores_path} has no scores of detector {detector!r} on split {MAIN_SPLIT!r}; run detect again"
         )
     told = " ".join(absent)
     absent += [
@@ -137,17 +129,14 @@ def read_detection(questions_path: Path, metrics_path: Path, scores_path: Path) 
     ]
     return Detection(
         detector=detector,
-        rung=next(
-            (card.name for card in cards.values() if card.rung and card.rung == metrics.get("associator")),
-            None,
-        ),
+        rung=next((card.name for card in cards.values() if card.rung == metrics["associator"]), None),
         cards=cards,
         questions=questions,
         counts=metrics,
         splits=dict(sorted(splits.items(), key=lambda item: _place(item[0]))),
         permutation=metrics["permutation"] and Permutations.model_validate(metrics["permutation"]),
         openings=metrics.get("frozen_test_openings"),
-        error_types=dict(metrics.get("error_types") or {}),
+        error_types=metrics["error_types"],
         absent=absent,
     )
 
@@ -166,15 +155,15 @@ def read_questions(path: Path) -> tuple[Questions, Questions]:
 
 def _questions(records: Sequence[Mapping[str, Any]]) -> Questions:
     return Questions(
-        id=[str(record["id"]) for record in records],
-        relation=np.array([str(record["relation"]) for record in records]),
-        group=np.array([str(record["group"]) for record in records]),
+        id=[record["id"] for record in records],
+        relation=np.array([record["relation"] for record in records]),
+        group=np.array([record["group"] for record in records]),
         label=_labels([record["label"] for record in records]),
-        strict=_labels([record.get("strict_label") for record in records]),
+        strict=_labels([record["strict_label"] for record in records]),
         excluded=[record["excluded"] for record in records],
-        error_type=[record.get("error_type") for record in records],
+        error_type=[record["error_type"] for record in records],
         error_type_by_tracks=[record.get("error_type_by_tracks") for record in records],
-        matched=[record.get("matched") or {} for record in records],
+        matched=[record.get("matched", {}) for record in records],
     )
 
 
@@ -182,32 +171,19 @@ def _labels(values: Sequence[int | None]) -> Floats:
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 
-def _cards(metrics: Mapping[str, Any], path: Path) -> tuple[dict[str, MethodCard], str]:
-    detector: str = metrics["detector"]
-    cards = [
-        MethodCard(
-            name=entry["name"],
-            title=RUNGS.get(entry.get("rung")) or entry.get("title") or entry["name"].replace("_", " "),
-            kind=_kind(entry["kind"], entry.get("signals", [])),
-            description=entry["description"],
-            signals=entry.get("signals", []),
-            rung=entry.get("rung"),
-            layer=entry.get("layer"),
-            before_answer=entry.get("before_answer", False),
-        )
-        for entry in metrics["methods"]
-    ]
+def _cards(metrics: Mapping[str, Any]) -> dict[str, MethodCard]:
+    """Methods by name, in their order, rungs behind the others in the ladder's. A classifier on several signals is a baseline
+    when tracks are not among them."""
+    cards = []
+    for entry in metrics["methods"]:
+        own = {name: entry[name] for name in MethodCard.model_fields}
+        own["title"] = RUNGS.get(own["rung"], own["title"])
+        if own["kind"] == "detector" and "tracks" not in own["signals"]:
+            own["kind"] = "baseline"
+        cards.append(MethodCard(**own))
     order = list(RUNGS)
-    cards.sort(key=lambda card: order.index(card.rung) if card.kind == "rung" and card.rung in order else -1)
-    by_name = {card.name: card for card in cards}
-    if detector not in by_name or by_name[detector].kind != "detector":
-        raise CorruptInputError(f"{path}: {detector!r} is not one of its detectors; run detect again")
-    return by_name, detector
-
-
-def _kind(kind: str, signals: Sequence[str]) -> Any:
-    """A classifier on several signals is a baseline when tracks are not among them."""
-    return "baseline" if kind == "detector" and "tracks" not in signals else kind
+    cards.sort(key=lambda card: order.index(card.rung) if card.rung in order else -1)
+    return {card.name: card for card in cards}
 
 
 def _tables(path: Path) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -224,32 +200,32 @@ def _tables(path: Path) -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def _split(
-    name: str, table: pd.DataFrame, questions: Questions, cards: Mapping[str, MethodCard], path: Path, absent: list[str],
-    origins: Mapping[str, str],
-) -> ScoredSplit | None:  # fmt: skip
+    name: str,
+    table: pd.DataFrame,
+    questions: Questions,
+    cards: Mapping[str, MethodCard],
+    path: Path,
+    absent: list[str],
+    origin: str | None,
+) -> ScoredSplit | None:
     """None, with a sentence in `absent`, for a side split that has one class only."""
-    if unknown := sorted(set(table["method"].cat.remove_unused_categories().cat.categories) - set(cards)):
+    if table["question"].max() >= len(questions.id):
         raise CorruptInputError(
-            f"{path}: methods {unknown} are not in detection_metrics.json; run detect again"
-        )
-    if table["question"].min() < 0 or table["question"].max() >= len(questions.id):
-        raise CorruptInputError(
-            f"{path}: split {name!r} has question {int(table['question'].max())}, but there are {len(questions.id)}; "
-            "run detect again"
+            f"{path}: split {name!r} has question {table['question'].max()}, but there are {len(questions.id)}; run detect again"
         )
     labelled = table[np.isfinite(questions.label[table["question"]])]
     rows, repeats = np.unique(labelled["question"]), np.unique(labelled["repeat"])
     labels = questions.label[rows]
     if len(np.unique(labels)) < 2:
-        which = (
-            "no labelled answers"
-            if not len(rows)
-            else f"{len(rows)} answers, all {'wrong' if labels[0] else 'right'}"
+        some = (
+            f"{len(rows)} answers, all {'wrong' if labels[0] else 'right'}"
+            if len(rows)
+            else "no labelled answers"
         )
-        message = f"split {name!r} has {which}: there is nothing to tell apart"
+        message = f"split {name!r} has {some}: there is nothing to tell apart"
         if name == MAIN_SPLIT:
             raise LabelError(f"{path}: {message}; ask more questions or other relations (data.relations)")
-        absent.append(f"{split_text(name, origins.get(name)).title}: {message}.")
+        absent.append(f"{split_text(name, origin).title}: {message}.")
         return None
     methods = {}
     for method in cards:
@@ -258,28 +234,14 @@ def _split(
             if name == MAIN_SPLIT:
                 absent.append(f"{SPLITS[name].title}: {cards[method].title} was not scored.")
             continue
-        if (
-            len(mine) != len(rows) * len(repeats)
-            or not (mine["question"].to_numpy().reshape(len(repeats), -1) == rows).all()
-        ):
-            absent.append(
-                f"{split_text(name, origins.get(name)).title}: {cards[method].title} scored {len(mine):,} of "
-                f"{len(rows) * len(repeats):,} answers and is left out."
+        values = np.array([mine[column] for column in VALUES], dtype=np.float64)
+        if not (finite := np.isfinite(values).all(axis=0)).all():
+            bad = questions.id[mine["question"].iloc[int(np.argmin(finite))]]
+            raise NumericError(
+                f"{path}: a score of question {bad!r} by {method!r} in split {name!r} is not finite; run detect again"
             )
-            continue
-        for column in VALUES:
-            if not np.isfinite(mine[column].to_numpy(dtype=np.float64)).all():
-                bad = int(np.argmin(np.isfinite(mine[column].to_numpy(dtype=np.float64))))
-                raise NumericError(
-                    f"{path}: {column} of question {questions.id[mine['question'].iloc[bad]]!r} by {method!r} in split "
-                    f"{name!r} is {mine[column].iloc[bad]}; run detect again"
-                )
-        shape = (len(repeats), len(rows))
-        probability, raw_probability = (
-            mine[column].to_numpy(dtype=np.float64).reshape(shape) for column in VALUES[:2]
-        )
-        predicted = mine["predicted"].to_numpy(dtype=np.int64).reshape(shape)
-        methods[method] = Scores(probability, raw_probability, predicted)
+        probability, raw_probability, predicted = values.reshape(len(VALUES), len(repeats), len(rows))
+        methods[method] = Scores(probability, raw_probability, predicted.astype(np.int64))
     return ScoredSplit(
         name=name,
         rows=rows.astype(np.int64),
@@ -289,5 +251,5 @@ def _split(
         group=questions.group[rows],
         error_type=[questions.error_type[row] for row in rows],
         methods=methods,
-        origin=origins.get(name),
+        origin=origin,
     )

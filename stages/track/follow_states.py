@@ -18,8 +18,6 @@ from ghosttrack.stages.track.readout import ReadOut
 
 Columns = dict[str, NDArray[np.generic]]
 
-NODE_COLUMNS = ("question", "position", "layer", "latent", "activation", "track", "link", "posterior", "existence", "effect")  # fmt: skip
-
 
 @dataclass(frozen=True)
 class Followed:

@@ -76,15 +76,14 @@ def reliability(found: Judged, seed: int) -> dict[str, Any]:
     doubtful = int(total[0, DOUBTFUL].sum())
     exact = np.bincount(place, found.posterior * (1 - found.posterior), minlength=n_bins)[DOUBTFUL]
     debiased, low, high = with_interval(DOUBTFUL, _debiased)
+    basic = np.clip([debiased, 2 * debiased - high, 2 * debiased - low], 0, 1)
     return {
         "links": len(place),
         "error": with_interval(slice(None)),
         "doubtful_links": doubtful,
         "doubtful_error": with_interval(DOUBTFUL),
         "doubtful_by_chance": round(float(np.sqrt(2 / np.pi * exact).sum()) / max(doubtful, 1), 4),
-        "doubtful_debiased": np.clip([debiased, 2 * debiased - high, 2 * debiased - low], 0, 1)
-        .round(4)
-        .tolist(),
+        "doubtful_debiased": np.round(basic, 4).tolist(),
         "bins": [
             {
                 "low": round(float(EDGES[i]), 2),
@@ -135,16 +134,19 @@ def judge(found: dict[str, Any], associator: str) -> Verdict:
 def by_posterior(posterior: Singles, linked: Floats, control: Floats) -> list[dict[str, Any]]:
     """Links of the model's own text in thirds by posterior: `links, posterior, drop_linked, drop_control, stronger` (share of
     links whose target falls more than with the control)."""
-    if not len(posterior):
-        return []
+    thirds = np.array_split(np.argsort(posterior, kind="stable"), 3)
     return [
         {
             "links": len(rows),
-            "posterior": round(float(posterior[rows].mean()), 4),
-            "drop_linked": round(float(linked[rows].mean()), 4),
-            "drop_control": round(float(control[rows].mean()), 4),
-            "stronger": round(float((linked[rows] > control[rows]).mean()), 4),
+            "posterior": _mean(posterior[rows]),
+            "drop_linked": _mean(linked[rows]),
+            "drop_control": _mean(control[rows]),
+            "stronger": _mean(linked[rows] > control[rows]),
         }
-        for rows in np.array_split(np.argsort(posterior, kind="stable"), 3)
+        for rows in thirds
         if len(rows)
     ]
+
+
+def _mean(values: Any) -> float:
+    return round(float(values.mean()), 4)

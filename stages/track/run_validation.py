@@ -141,18 +141,16 @@ def _rounded_means(scenes: Mapping[str, Mapping[str, Mapping[str, Sequence[float
 
 def _causes(links: validation.LinkTrials, drops: validation.Drops, layers: list[int]) -> dict[str, Any]:
     """What the linked and the controls lose without the source, over all tested links and layer by layer."""
+
+    def lost(rows: Any) -> dict[str, Any]:
+        linked, control = drops.linked[rows], drops.control[rows]
+        return {"links": len(linked), "drop_linked": _mean(linked), "drop_control": _mean(control)}
+
     return {
-        "links": len(drops.linked),
-        "drop_linked": _mean(drops.linked),
-        "drop_control": _mean(drops.control),
+        **lost(slice(None)),
         "precision": _mean(drops.linked > drops.control),
         "by_layer": [
-            {
-                "layer": layers[place],
-                "links": int((here := links.layer == place).sum()),
-                "drop_linked": _mean(drops.linked[here]),
-                "drop_control": _mean(drops.control[here]),
-            }
+            {"layer": layers[place], **lost(links.layer == place)}
             for place in np.unique(links.layer).tolist()
         ],
     }
@@ -304,30 +302,20 @@ def _drops(job: Job) -> list[dict[str, Any]]:
     """Slope and rank correlation of measured on predicted drops, with intervals over questions, by kind and by the depth at which
     a track begins."""
     causes = CAUSES.read(job.input("track/causes", CAUSES.name))
-    kind, depth = causes["kind"].astype(str), _births(job, causes) / max(len(job.config.layers), 1)
-    single = kind == "track"
+    single = causes["kind"].astype(str) == "track"
+    third = np.floor(_births(job, causes) / max(len(job.config.layers), 1) * 3).clip(0, 2)
+    sizes = np.unique(causes["size"][~single]).tolist()
     groups = {"one track": single}
-    groups |= {
-        f"sets of {size}": ~single & (causes["size"] == size)
-        for size in np.unique(causes["size"][~single]).tolist()
-    }
-    thirds = ("first", "middle", "last")
-    for i, name in enumerate(thirds):
-        groups[f"one track born in the {name} third of the layers"] = single & (
-            np.floor(depth * 3).clip(0, 2) == i
-        )
+    groups |= {f"sets of {size}": ~single & (causes["size"] == size) for size in sizes}
+    for i, name in enumerate(("first", "middle", "last")):
+        groups[f"one track born in the {name} third of the layers"] = single & (third == i)
     found = []
     for what, rows in groups.items():
-        figures = agreement_of(causes, rows, "predicted", job.config.seed)
-        if figures is not None:
-            values = (
-                figures.slope,
-                *figures.slope_interval,
-                figures.rank_correlation,
-                *figures.rank_interval,
-            )
-            told = zip(DROPS, (round(float(value), 3) for value in values), strict=True)
-            found.append({"what": what, "n": figures.n, **dict(told)})
+        each = agreement_of(causes, rows, "predicted", job.config.seed)
+        if each is not None:
+            values = (each.slope, *each.slope_interval, each.rank_correlation, *each.rank_interval)
+            told = (round(float(value), 3) for value in values)
+            found.append({"what": what, "n": each.n, **dict(zip(DROPS, told, strict=True))})
     return found
 
 

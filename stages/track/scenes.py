@@ -166,21 +166,18 @@ def reported(scans: Scans, tracks: Tracks, decoders: Sequence[Tensor], problem: 
         for rank in np.flatnonzero(tracks.existence[problem, layer] >= LEAST_EXISTENCE).tolist():
             direction = decoder[scans.latents[problem, layer, rank]].numpy().astype(np.float64)
             state = np.append(direction, np.log(float(scans.activations[problem, layer, rank])))
-            number = int(tracks.track[problem, layer, rank])
+            number, previous = (
+                int(tracks.track[problem, layer, rank]),
+                int(tracks.previous[problem, layer, rank]),
+            )
             states[layer][number] = state
-            before = int(tracks.previous[problem, layer, rank]) // k
-            if (
-                tracks.previous[problem, layer, rank] >= 0
-                and before == layer - 2
-                and number in states[before]
-            ):
-                between = (states[before][number] + state) / 2
+            if previous >= 0 and previous // k == layer - 2 and number in states[layer - 2]:
+                between = (states[layer - 2][number] + state) / 2
                 between[:-1] = _unit(between[:-1])
                 states[layer - 1][number] = between
+    width = decoders[0].shape[1] + 1
     return [
-        Snapshot(np.array(list(here), dtype=np.int64), np.array(list(here.values())).reshape(len(here), -1))
-        if here
-        else Snapshot(np.zeros(0, dtype=np.int64), np.zeros((0, decoders[0].shape[1] + 1)))
+        Snapshot(np.array(list(here), dtype=np.int64), np.array(list(here.values())).reshape(-1, width))
         for here in states
     ]
 

@@ -203,18 +203,9 @@ def sample_links(scans: Scans, tracks: Tracks, chosen: Ints, seed: int) -> LinkT
             control = int(distance.argmin())
             if np.isfinite(distance[control]):
                 before, after = scans.latents[one, layer - 1], scans.latents[one, layer]
-                columns.append(
-                    (
-                        number,
-                        layer - 1,
-                        before[source],
-                        after[target],
-                        before[control],
-                        here[source],
-                        here[control],
-                        tracks.posterior[one, layer, target],
-                    )
-                )
+                latents = before[source], after[target], before[control]
+                strength = here[source], here[control], tracks.posterior[one, layer, target]
+                columns.append((number, layer - 1, *latents, *strength))
     kinds = (np.int64,) * 5 + (np.float32,) * 3
     values = list(zip(*columns, strict=True)) if columns else [()] * len(kinds)
     return LinkTrials(*(np.array(one, dtype=kind) for one, kind in zip(values, kinds, strict=True)))
@@ -243,80 +234,34 @@ def ablate(
 
     row, column: [n_tokens], where in the text the chosen tokens are.
     """
-    linked, control = np.zeros(len(links.token)), np.zeros(len(links.token))
+    drops = Drops(np.zeros(len(links.token)), np.zeros(len(links.token)))
     for start in range(0, len(row), tokens_at_a_time):
         part = slice(start, start + tokens_at_a_time)
-        bench = _Bench.of(model, text, row[part], column[part], saes, layers)
+        token, position, last = _contexts(text, row[part], column[part])
+        token, position = token.to(model.device), position.to(model.device)
+        states: dict[int, Tensor] = {}
+        model.read_blocks(token, position, layers, states.__setitem__)
         mine = (links.token >= start) & (links.token < start + tokens_at_a_time)
         for place in np.unique(links.layer[mine]).tolist():
             which = np.flatnonzero(mine & (links.layer == place))
-            at = (place, links.token[which] - start, links.target[which])
-            source, activation = links.source[which], links.source_activation[which]
-            clean = np.maximum(bench.target(*at), 1e-12)
-            linked[which] = 1 - bench.target_without(*at, source, activation) / clean
-            other = bench.target_without(*at, links.control[which], links.control_activation[which])
-            control[which] = 1 - other / clean
-    return Drops(linked, control)
-
-
-@dataclass(frozen=True)
-class _Bench:
-    """Some tokens, each with what it sees before it, and the model's states there: tokens and positions [n, length], the
-    token's place [n], layer → states [n, length, d_model]."""
-
-    model: LanguageModel
-    saes: Sequence[JumpReLUSAE]
-    layers: Sequence[int]
-    token: Tensor
-    position: Tensor
-    last: Tensor
-    states: dict[int, Tensor]
-
-    @classmethod
-    def of(
-        cls,
-        model: LanguageModel,
-        text: HeldOutText,
-        row: Ints,
-        column: Ints,
-        saes: Sequence[JumpReLUSAE],
-        layers: Sequence[int],
-    ) -> "_Bench":
-        token, position, last = _contexts(text, row, column)
-        bench = cls(model, saes, layers, token.to(model.device), position.to(model.device), last, {})
-        model.read_blocks(bench.token, bench.position, layers, bench.states.__setitem__)
-        return bench
-
-    def target(self, place: int, number: Ints, target: Ints) -> Floats:
-        """Activations of targets at the layer after `place` as they are: [n]. number: [n], which of the tokens."""
-        rows = torch.from_numpy(number)
-        return self._read(place + 1, self.states[self.layers[place + 1]][rows, self.last[rows]], target)
-
-    def target_without(
-        self,
-        place: int,
-        number: Ints,
-        target: Ints,
-        latent: Ints,
-        activation: Singles,
-    ) -> Floats:
-        """Activations of targets at the layer after `place` when latents of this much are taken out at it: [n].
-
-        number: [n], which of the tokens.
-        """
-        layer, after, sae = self.layers[place], self.layers[place + 1], self.saes[place]
-        rows, batch = torch.from_numpy(number), torch.arange(len(number))
-        taken = torch.from_numpy(activation)[:, None] * sae.W_dec[torch.from_numpy(latent)] / sae.scale
-        changed = self.states[layer][rows].clone()
-        changed[batch, self.last[rows]] -= taken.to(changed)
-        reached: dict[int, Tensor] = {}
-        with self.model.going_on_after(layer, changed):
-            self.model.read_blocks(self.token[rows], self.position[rows], [after], reached.__setitem__)
-        return self._read(place + 1, reached[after][batch, self.last[rows]], target)
-
-    def _read(self, place: int, states: Tensor, target: Ints) -> Floats:
-        acts = self.saes[place].encode(states.float().cpu())
-        return acts[torch.arange(len(target)), torch.from_numpy(target)].double().numpy()
+            rows, (layer, after) = torch.from_numpy(links.token[which] - start), layers[place : place + 2]
+            at = torch.arange(len(which)), last[rows]
+            target = at[0], torch.from_numpy(links.target[which])
+            clean = saes[place + 1].encode(states[after][rows][at].float().cpu())[target].double().numpy()
+            for drop, latent, activation in (
+                (drops.linked, links.source, links.source_activation),
+                (drops.control, links.control, links.control_activation),
+            ):
+                decoder = saes[place].W_dec[torch.from_numpy(latent[which])]
+                taken = torch.from_numpy(activation[which])[:, None] * decoder / saes[place].scale
+                changed = states[layer][rows].clone()
+                changed[at] -= taken.to(changed)
+                reached: dict[int, Tensor] = {}
+                with model.going_on_after(layer, changed):
+                    model.read_blocks(token[rows], position[rows], [after], reached.__setitem__)
+                left = saes[place + 1].encode(reached[after][at].float().cpu())[target].double().numpy()
+                drop[which] = 1 - left / np.maximum(clean, 1e-12)
+    return drops
 
 
 def _contexts(text: HeldOutText, row: Ints, column: Ints) -> tuple[Tensor, Tensor, Tensor]:

@@ -31,13 +31,8 @@ def draw(path: Path, report: Mapping[str, Any], likelihood: Mapping[str, Floats]
     width = 0.8 / len(ASSOCIATORS)
     for number, (name, (words, colour)) in enumerate(ASSOCIATORS.items()):
         heights = [scenes[scene][name]["gospa"] for scene in scenes]
-        axes[0, 0].bar(
-            np.arange(len(scenes)) + (number - (len(ASSOCIATORS) - 1) / 2) * width,
-            heights,
-            width,
-            color=colour,
-            label=words,
-        )
+        at = np.arange(len(scenes)) + (number - (len(ASSOCIATORS) - 1) / 2) * width
+        axes[0, 0].bar(at, heights, width, color=colour, label=words)
     axes[0, 0].set_xticks(range(len(scenes)), [{"all": "all at once"}.get(scene, scene) for scene in scenes])
     axes[0, 0].set(title="Planted scenes", ylabel="mean GOSPA (lower is better)")
     axes[0, 0].legend(fontsize=8, ncols=2)
@@ -51,27 +46,19 @@ def draw(path: Path, report: Mapping[str, Any], likelihood: Mapping[str, Floats]
     axes[0, 1].set(title="Life of tracks", ylabel="activation-weighted mean, layers")
     if len(likelihood["linked"]):
         bins = np.histogram_bin_edges(np.concatenate([likelihood["linked"], likelihood["random"]]), 40)
-        for kind, colour, label in (
-            ("random", NULL, "links dealt at random"),
-            ("linked", REAL, "links that were made"),
-        ):
+        shown = {"random": (NULL, "links dealt at random"), "linked": (REAL, "links that were made")}
+        for kind, (colour, label) in shown.items():
             axes[1, 0].hist(likelihood[kind], bins, color=colour, alpha=0.7, label=label)
         axes[1, 0].legend()
-    axes[1, 0].set(
-        title="Log density of the next activation",
-        xlabel="nats a link, mean over a token's links",
-        ylabel="tokens",
-    )
+    density = "nats a link, mean over a token's links"
+    axes[1, 0].set(title="Log density of the next activation", xlabel=density, ylabel="tokens")
     by_layer = report["causes"]["by_layer"]
     places = [layer["layer"] for layer in by_layer]
-    for key, colour, label in (
-        ("drop_linked", REAL, "linked latent"),
-        ("drop_control", NULL, "control of equal strength"),
-    ):
+    lost = {"drop_linked": (REAL, "linked latent"), "drop_control": (NULL, "control of equal strength")}
+    for key, (colour, label) in lost.items():
         axes[1, 1].plot(places, [layer[key] for layer in by_layer], "o-", color=colour, label=label)
     axes[1, 1].axhline(0, color=INK, linewidth=0.8)
-    axes[1, 1].set(
-        title="Taken out at layer l", xlabel="layer l", ylabel="share of the latent at l + 1 that goes"
-    )
+    share = "share of the latent at l + 1 that goes"
+    axes[1, 1].set(title="Taken out at layer l", xlabel="layer l", ylabel=share)
     axes[1, 1].legend(loc="center")
     figure.savefig(path, dpi=110)

@@ -8,11 +8,13 @@ from ghosttrack.common.maths.arrays import Floats, Singles
 from ghosttrack.stages.detect.evidence import PLACES
 from ghosttrack.stages.detect.features.table import FeatureTable
 
+COLUMNS = ("logprob", "rival_logprob", "entropy", "rank")
+
 
 def lens_features(lens: dict[str, Singles], layers: Sequence[int]) -> FeatureTable:
     """Log-probability, lead over the rival, entropy and log rank by place and layer, and what the curves do in all.
 
-    lens: from `evidence.lens_by_place`, each [n, 4, n_layers].
+    lens: of each of `COLUMNS` [n, 4, n_layers].
     """
     curves = {
         "logprob": lens["logprob"],

@@ -9,7 +9,7 @@ counting and sorting on flat arrays, linear in the number of nodes; questions ar
 long table is worked through in pieces (`features_of_pieces`).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -19,21 +19,10 @@ from numpy.typing import NDArray
 
 from ghosttrack.common.errors import CorruptInputError, DataError, NumericError
 from ghosttrack.common.maths.arrays import Bools, Floats, Ints
-from ghosttrack.stages.detect.evidence import PLACES
+from ghosttrack.stages.detect.evidence import PLACES, place_rows
 from ghosttrack.stages.detect.features.table import FeatureTable
 
 Numbers = NDArray[Any]
-
-FAMILIES = {
-    "entropy": "how evenly the activation is spread over the tracks",
-    "churn": "births and deaths of tracks from layer to layer",
-    "competition": "how far the strongest track leads, and how often the lead changes hands",
-    "stability": "how little latents and activations change along a track",
-    "dominance": "share of the activation held by the strongest tracks",
-    "density": "tracks alive, and their activation in all",
-    "lifetime": "how many layers tracks live",
-    "answers": "what tracks do for the answer against its rival, by their direct effects on the logits",
-}
 
 
 class TrackNodes(NamedTuple):
@@ -52,26 +41,14 @@ def question_features(tracks: TrackNodes, n_questions: int, layers: list[int]) -
     """Features of questions 0…n_questions−1.
 
     layers: the blocks that were tracked, ascending; `tracks` may hold nodes of these only.
-    Raises NumericError for activations or cosines that are not finite, CorruptInputError for a table out of order.
+    Raises NumericError for activations, cosines or effects that are not finite, CorruptInputError for other layers.
     """
     cells = Cells.of(tracks, layers)
     values, names = cell_features(cells)
-    question, position = cells.question, cells.position
-    answer = position > 0
-    last = np.zeros(n_questions, dtype=np.int64)
-    np.maximum.at(last, question, position)
-
-    table = np.full((len(PLACES), n_questions, len(names)), np.nan)
-    for place, rows in (
-        ("subject", position == -1),
-        ("prompt", position == 0),
-        ("first", position == 1),
-        ("last", answer & (position == last[question])),
-    ):
-        table[PLACES.index(place), question[rows]] = values[rows]
+    rows = place_rows(cells.question, cells.position, n_questions)
     return FeatureTable(
-        values=np.concatenate(list(table), axis=1),
-        names=[f"tracks.{place}.{name}" for place in PLACES for name in names],
+        np.where(rows[..., None] >= 0, values[rows], np.nan).reshape(n_questions, -1),
+        [f"tracks.{place}.{name}" for place in PLACES for name in names],
     )
 
 
@@ -99,27 +76,15 @@ def features_of_pieces(
 ) -> dict[str | None, FeatureTable]:
     """`question_features` by rung (None: the run's own tracks) of a table that comes piece by piece of whole questions.
 
-    Raises CorruptInputError for questions that do not exist or stand in two places, DataError for an empty table.
+    Raises DataError for an empty table.
     """
     tables: dict[str | None, FeatureTable] = {}
-    seen = np.zeros(n_questions, dtype=bool)
     for piece in pieces:
-        question = piece["question"].astype(np.int64)
-        present = np.unique(question)
-        low, high = int(present[0]), int(present[-1])
-        if low < 0 or high >= n_questions:
-            raise CorruptInputError(
-                f"tracks speak of questions {low} to {high}, but there are {n_questions}; run track again"
-            )
-        if seen[present].any():
-            raise CorruptInputError(
-                f"tracks of question {present[seen[present]][0]} stand in two places; run track again"
-            )
-        seen[present] = True
+        present = np.unique(piece["question"].astype(np.int64))
+        low, count = present[0], int(np.ptp(present)) + 1
         for rung in rungs:
-            found = question_features(
-                sorted_tracks({**piece, "question": question - low}, rung), high - low + 1, layers
-            )
+            nodes = sorted_tracks({**piece, "question": piece["question"] - low}, rung)
+            found = question_features(nodes, count, layers)
             if rung not in tables:
                 tables[rung] = FeatureTable(np.full((n_questions, len(found.names)), np.nan), found.names)
             tables[rung].values[present] = found.values[present - low]
@@ -148,28 +113,23 @@ class Cells:
 
     @classmethod
     def of(cls, tracks: TrackNodes, layers: list[int]) -> "Cells":
-        """Checks the order and the numbers of a table of nodes and arranges it."""
+        """Checks the numbers of a table of nodes and arranges it."""
         known = np.asarray(layers, dtype=np.int64)
-        layer = np.searchsorted(known, tracks.layer)
-        if len(layer) and (layer.max() == len(known) or (known[layer] != tracks.layer).any()):
+        if len(unknown := tracks.layer[~np.isin(tracks.layer, known)]):
             raise CorruptInputError(
-                f"tracks hold layer {_first_unknown(tracks.layer, known)}, which is not among the configured layers "
-                f"{layers}; run track again"
+                f"tracks hold layer {unknown[0]}, which is not among the configured layers {layers}; run track again"
             )
+        layer = np.searchsorted(known, tracks.layer)
         for name, bad in (
-            ("activation", ~(np.isfinite(tracks.activation) & (tracks.activation >= 0))),
+            ("activation", ~np.isfinite(tracks.activation)),
             ("link", np.isinf(tracks.link)),
             ("effect", ~np.isfinite(tracks.effect)),
         ):
             if bad.any():
-                row = int(np.argmax(bad))
-                raise NumericError(
-                    f"track node {row} (question {tracks.question[row]}, position {tracks.position[row]}, layer "
-                    f"{tracks.layer[row]}) has {name} {getattr(tracks, name)[row]}; run track again"
-                )
+                question = tracks.question[np.argmax(bad)]
+                raise NumericError(f"a track's {name} of question {question} is not finite; run track again")
         new_cell = _changes(tracks.question) | _changes(tracks.position)
         new_track = new_cell | _changes(tracks.track)
-        _check_order(tracks, new_cell, new_track)
         cell = np.cumsum(new_cell) - 1
         return cls(
             question=tracks.question[new_cell].astype(np.int64),
@@ -261,16 +221,7 @@ class Cells:
 
 def cell_features(cells: Cells) -> tuple[Floats, list[str]]:
     """All measures of every cell: [n_cells, n_measures] and names `<family>.<measure>`."""
-    measured = {
-        "entropy": _entropy(cells),
-        "churn": _churn(cells),
-        "competition": _competition(cells),
-        "stability": _stability(cells),
-        "dominance": _dominance(cells),
-        "density": _density(cells),
-        "lifetime": _lifetime(cells),
-        "answers": _answers(cells),
-    }
+    measured = {family: measure(cells) for family, measure in FAMILIES.items()}
     names = [f"{family}.{measure}" for family, measures in measured.items() for measure in measures]
     columns = [column for measures in measured.values() for column in measures.values()]
     return np.stack(columns, axis=1).astype(np.float64), names
@@ -421,6 +372,18 @@ def _answers(cells: Cells) -> dict[str, Floats]:
     }
 
 
+FAMILIES: dict[str, Callable[[Cells], dict[str, Floats]]] = {
+    "entropy": _entropy,
+    "churn": _churn,
+    "competition": _competition,
+    "stability": _stability,
+    "dominance": _dominance,
+    "density": _density,
+    "lifetime": _lifetime,
+    "answers": _answers,
+}
+
+
 def _longest_run(broken: Bools) -> Ints:
     """Longest stretch of layers without a break; broken: [n_cells, n_layers − 1] break between neighbours."""
     run = np.ones(len(broken), dtype=np.int64)
@@ -442,27 +405,3 @@ def _ratio(numerator: Numbers | float, denominator: Numbers) -> Floats:
 def _changes(values: Numbers) -> Bools:
     """[n] whether a value differs from the one before; the first does."""
     return np.append(True, values[1:] != values[:-1])[: len(values)]
-
-
-def _first_unknown(layers: Ints, known: Ints) -> int:
-    return int(layers[~np.isin(layers, known)][0])
-
-
-def _check_order(tracks: TrackNodes, new_cell: Bools, new_track: Bools) -> None:
-    """Rows must ascend by question, position, track and layer, without repeats."""
-
-    def falls(values: Ints) -> Bools:
-        return np.append(False, values[1:] < values[:-1])[: len(values)]
-
-    same_question = ~_changes(tracks.question)
-    bad = (
-        falls(tracks.question)
-        | (same_question & falls(tracks.position))
-        | (~new_cell & falls(tracks.track))
-        | (~new_track & (falls(tracks.layer) | ~_changes(tracks.layer)))
-    )
-    if bad.any():
-        raise CorruptInputError(
-            f"track node {int(np.argmax(bad))} is out of order; nodes must ascend by question, position, track and "
-            "layer; run track again"
-        )

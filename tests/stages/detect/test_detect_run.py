@@ -22,13 +22,12 @@ from ghosttrack.common.formats.answers import Answer
 from ghosttrack.common.formats.reasons import KINDS
 from ghosttrack.common.maths.metrics import auroc
 from ghosttrack.common.maths.text import normalise
-from ghosttrack.stages.detect.crossval import fit_side, methods_of
-from ghosttrack.stages.detect.detector import fit, load, save
+from ghosttrack.stages.detect.crossval import fit_side
+from ghosttrack.stages.detect.detector import keep, load, save
 from ghosttrack.stages.detect.error_types import error_types
-from ghosttrack.stages.detect.evidence import PlacedStates
 from ghosttrack.stages.detect.explain import competition_of
 from ghosttrack.stages.detect.features.table import FeatureTable
-from ghosttrack.stages.detect.opening import protocol_rows
+from ghosttrack.stages.detect.opening import OpenedRun
 from ghosttrack.stages.detect.protocol.groups import question_groups
 from ghosttrack.stages.detect.protocol.splits import SplitPlan, all_splits
 from ghosttrack.stages.detect.reading import Files, _filled, complete, pieces_of, read_data
@@ -180,7 +179,8 @@ def test_no_text_that_is_asked_twice_and_no_row_of_features_is_trained_on_where_
     data = data.of(rows)
     labels = np.array([np.nan if answer.label is None else answer.label for answer in both])
     prints = np.concatenate([table.values for table in data.tables.values()], axis=1)
-    splits = all_splits(protocol_rows(both, data, labels, question_groups(both)), SplitPlan(2, 3, 2, 2, 2), 0)
+    opened = OpenedRun(both, data, np.zeros(0), [None] * len(both), question_groups(both), labels, {})
+    splits = all_splits(opened.rows, SplitPlan(2, 3, 2, 2, 2), 0)
     assert {split.name for split in splits} == {"grouped", "test", "relations", "answers"}
     for split in splits:
         for fold in split.folds:
@@ -192,99 +192,12 @@ def test_no_text_that_is_asked_twice_and_no_row_of_features_is_trained_on_where_
 def test_an_early_warning_knows_neither_later_layers_nor_what_was_answered(finished_run):
     answers, data = read(finished_run)
     labels = np.array([np.nan if answer.label is None else answer.label for answer in answers])
-    rows = protocol_rows(answers, data, labels, question_groups(answers))
-    fold = all_splits(rows, SplitPlan(1, 2, 2, 0, 0), 0)[0].folds[0]
-    seen = data.layers[2]
-
-    def early(given):
-        side = fit_side(given, labels, fold)
-        found = {
-            method.name: scores.test
-            for method, scores in methods_of(given, side, fold, 0, [seen, data.layers[-1]])
-        }
-        return found[f"early/{seen}"], found[f"early/{seen}/prompt"]
-
-    stored = data.states.stored.copy()
-    stored[:, 3:] = np.random.default_rng(1).normal(size=stored[:, 3:].shape)
-    states = PlacedStates(stored, data.states.rows)
-    lens = data.tables["lens"]
-    kept = [".entropy." in name and int(name.rsplit(".", 1)[1]) <= seen for name in lens.names]
-    other = np.where(kept, lens.values, np.random.default_rng(2).normal(size=lens.values.shape))
-    changed = dataclasses.replace(
-        data, states=states, tables={**data.tables, "lens": FeatureTable(other, lens.names)}
-    )
-    for before, after in zip(early(data), early(changed), strict=True):
-        np.testing.assert_array_equal(before, after)
-
-
-def test_the_contributions_add_up_to_the_anchor_and_the_trained_score_that_are_published(out, scores):
-    """Within a fold an affine sum of the two, with weights that make their spreads alike."""
-    questions = json.loads((out / "hallucination_scores.json").read_text())["questions"]
-    own = scores[(scores["method"] == "full_contexts") & (scores["repeat"] == 0)]
-    own = own[own["split"].isin(["grouped", "test"])]
-    assert len(own) == sum(record["score"] is not None for record in questions)
-    anchor = scores[(scores["method"] == "anchor") & (scores["repeat"] == 0)].set_index(
-        ["split", "question"]
-    )["score"]
-    for (split, _), fold in own.groupby(["split", "fold"]):
-        parts = np.column_stack([fold["score"], anchor.loc[split].loc[fold["question"]], np.ones(len(fold))])
-        found = np.array([questions[row]["additive_log_odds"] for row in fold["question"]])
-        weights = np.linalg.lstsq(parts, found, rcond=None)[0]
-        assert np.quantile(np.abs(parts @ weights - found), 0.95) < 5e-3  # a wild anchor is clipped
-        assert (weights[:2] > 0).all()
-
-
-BASELINES = {
-    "logprob_first", "logprob_min", "logprob_sum", "logprob_mean", "token_entropy", "answer_length", "relation_prior",
-    "linear_probe", "probe_ensemble", "sae_latents", "reconstruction_error", "logit_lens", "surface_text", "question_tfidf",
-    "semantic_entropy", "self_consistency", "anchor", "context_entropy", "context_churn",
-}  # fmt: skip
-
-
-def test_every_baseline_every_rung_and_every_split_where_the_run_has_what_they_need(tmp_path, made_up):
-    lines, table = made_up
-    rng = np.random.default_rng(0)
-    sampled = [line | {"samples": [str(x) for x in rng.integers(0, 3, 5)]} for line in lines]
-    unit = synthetic.write_track_unit(tmp_path / "track", sampled, table)
-    table.to_parquet(unit / "tracks_independent.parquet", index=False)
-    settings = synthetic.config(
-        sae={"d_hidden": 64, "target_l0": 8, "independent_twin": True}, detection=FAST | {"answer_folds": 2}
-    )
-    run(synthetic.job("detect", settings, tmp_path, {**synthetic.inputs(unit), "track/independent": unit}))
-    scores = pd.read_parquet(synthetic.published(tmp_path) / "scores.parquet")
-    metrics = json.loads((synthetic.published(tmp_path) / "detection_metrics.json").read_text())
-    methods = {method["name"]: method for method in metrics["methods"]}
-    assert {name for name, method in methods.items() if method["kind"] == "baseline"} == BASELINES
-    assert {name for name in methods if name.startswith("rung/")} == {
-        "rung/none",
-        "rung/random",
-        "rung/independent",
-    }
-    assert set(scores["split"]) == {"grouped", "test", "answers"}
-    assert len(metrics["frozen_test"]) == 64
-    assert metrics["absent"] == [
-        "Relations held out: detection.relation_folds is 0, too few relations, or a fold without both classes.",
-        "Other data set: detection.transfer names no detector.",
-    ]
-    synthetic.write_track_unit(tmp_path / "unsampled/track", lines, table)
-    _, unsampled = read(tmp_path / "unsampled")
-    with pytest.raises(ModelMismatchError, match="fitted with samples"):
-        load(synthetic.published(tmp_path)).score(unsampled)
-
-
-def test_a_detector_is_fitted_scores_and_explains_from_python(finished_run):
-    answers, data = read(finished_run)
-    labels = np.array([np.nan if answer.label is None else answer.label for answer in answers])
-    rows = protocol_rows(answers, data, labels, question_groups(answers))
-    fold = all_splits(rows, SplitPlan(1, 2, 2, 0, 0), 0)[0].folds[0]
-    detector = fit(
-        data,
-        labels,
-        fold,
-        {"model": "m", "saes": "s"},
-        [answer.id for answer in answers],
-        question_groups(answers),
-    )
+    groups = question_groups(answers)
+    opened = OpenedRun(answers, data, np.zeros(0), [None] * len(answers), groups, labels, {})
+    fold = all_splits(opened.rows, SplitPlan(1, 2, 2, 0, 0), 0)[0].folds[0]
+    ids = [answers[row].id for row in fold.train]
+    side = fit_side(data, labels, fold)
+    detector = keep(side, data.of(fold.train), {"model": "m", "saes": "s"}, ids, groups[fold.train], 0)
     asked = data.of(fold.test)
     assert auroc(labels[fold.test], detector.score(asked)) > 0.7
     reasons = detector.explain(asked)

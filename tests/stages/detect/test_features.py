@@ -170,25 +170,10 @@ def test_few_layers_are_enough():
 def test_nan_activations_and_effects_are_refused(table):
     for column in ("activation", "effect"):
         bad = table.assign(**{column: table[column].where(table.index != 50, np.nan)})
-        with pytest.raises(NumericError, match=rf"question {table.question[50]}, .*{column} nan"):
+        with pytest.raises(NumericError, match=f"{column} of question {table.question[50]} is not finite"):
             question_features(tracks_of(bad), 12, LAYERS)
 
 
-@pytest.mark.parametrize("column", ["question", "position", "track", "layer"])
-def test_tracks_out_of_order_are_refused(table, column):
-    good = tracks_of(table)
-    values = getattr(good, column).copy()
-    row = int(np.flatnonzero(np.diff(values) > 0)[0])
-    swapped = np.arange(len(values))
-    swapped[[row, row + 1]] = [row + 1, row]
-    with pytest.raises(CorruptInputError, match="out of order"):
-        question_features(TrackNodes(*(column[swapped] for column in good)), 12, LAYERS)
-
-
-def test_unknown_layers_and_questions_are_refused(table):
+def test_unknown_layers_are_refused(table):
     with pytest.raises(CorruptInputError, match="layer 11"):
         question_features(tracks_of(table), 12, LAYERS[:-1])
-    with pytest.raises(CorruptInputError, match="but there are 10"):
-        features_of_pieces([columns_of(table)], 10, LAYERS, [None])
-    with pytest.raises(CorruptInputError, match="stand in two places"):
-        features_of_pieces([columns_of(table)] * 2, 12, LAYERS, [None])

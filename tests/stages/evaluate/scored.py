@@ -40,6 +40,10 @@ METHODS: list[dict[str, Any]] = [
     *({"name": f"early_{'prompt_' if before else ''}{layer}", "kind": "early", "layer": layer, "before_answer": before,
        "description": "first layers", "signals": ["tracks"]} for before in (True, False) for layer in (0, 1)),
 ]  # fmt: skip
+METHODS = [
+    {"title": each["name"].replace("_", " "), "rung": None, "layer": None, "before_answer": False} | each
+    for each in METHODS
+]
 ERROR_TYPES = {"unknown_subject": "weak subject tracks", "prior_default": "the relation's commonest answer"}
 
 

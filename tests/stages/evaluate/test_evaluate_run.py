@@ -14,7 +14,7 @@ from ghosttrack.common.errors import CorruptInputError
 from ghosttrack.common.formats.final_report import Comparison, Figure, FinalReport
 from ghosttrack.common.formats.scores import TRANSFER
 from ghosttrack.stages.evaluate.findings import contexts_sentence
-from ghosttrack.stages.evaluate.sae import read_sae
+from ghosttrack.stages.evaluate.parts import read_sae
 from tests.stages.evaluate import scored
 
 

@@ -38,7 +38,7 @@ def test_differences_are_paired_resample_by_resample(sample):
     rng = np.random.default_rng(1)
     good, bad = rng.normal(size=240) + 2 * sample.labels, rng.normal(size=240)
     values = {"good": measure(sample, good), "bad": measure(sample, bad)}
-    found = scorecard.compare(sample, values, "good", "bad", "auroc")
+    found = scorecard.compare(sample, values, "detector", "good", "bad", "auroc")
     slow = [
         roc_auc_score(sample.labels, good, sample_weight=w)
         - roc_auc_score(sample.labels, bad, sample_weight=w)
@@ -47,8 +47,10 @@ def test_differences_are_paired_resample_by_resample(sample):
     assert found.difference.low == pytest.approx(np.quantile(slow, 0.05), abs=1e-9)
     assert found.difference.high == pytest.approx(np.quantile(slow, 0.95), abs=1e-9)
     assert found.verdict == "better"
-    assert scorecard.compare(sample, values, "bad", "good", "auroc").verdict == "worse"
-    assert scorecard.compare(sample, values, "bad", "bad", "auroc").verdict == "no clear difference"
+    assert scorecard.compare(sample, values, "detector", "bad", "good", "auroc").verdict == "worse"
+    assert (
+        scorecard.compare(sample, values, "detector", "bad", "bad", "auroc").verdict == "no clear difference"
+    )
     assert scorecard.best(["bad", "good"], values, "auroc") == "good"
 
 

@@ -13,7 +13,6 @@ from ghosttrack.common.formats import trajectories
 from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.stages.track import outputs
 from ghosttrack.stages.track.clusters import cluster_latents, effect_geometry
-from ghosttrack.stages.track.follow_states import NODE_COLUMNS
 from ghosttrack.stages.track.questions import plan_shards, read_questions
 from ghosttrack.stages.track.run_answers import gathered
 from ghosttrack.stages.track.trajectories import Labels, question_record
@@ -32,7 +31,7 @@ def nodes():
     kinds = (np.int32, np.int16, np.int16, np.int32, np.float32, np.int16) + (np.float32,) * 4
     return {
         name: np.array([row[i] for row in rows], dtype=kind)
-        for i, (name, kind) in enumerate(zip(NODE_COLUMNS, kinds, strict=True))
+        for i, (name, kind) in enumerate(zip(TRACKS.names, kinds, strict=True))
     }
 
 
@@ -113,7 +112,7 @@ def test_activations_are_a_sparse_matrix_that_opens_without_pickled_code(tmp_pat
     ).to_dense()
     expected = torch.zeros(6, 9)
     for question, position, layer, latent, activation in zip(
-        *(nodes[name].tolist() for name in NODE_COLUMNS[:5]), strict=True
+        *(nodes[name].tolist() for name in TRACKS.names[:5]), strict=True
     ):
         row = [tuple(pair) for pair in OWNER.tolist()].index((question, position)) * 2 + [3, 4].index(layer)
         expected[row, latent] = min(activation, 65504.0)
