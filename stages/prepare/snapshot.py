@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from accelerate import init_empty_weights
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError
+from huggingface_hub import try_to_load_from_cache
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -164,13 +163,11 @@ def _give_template(tokenizer: Any, place: str, arguments: Mapping[str, Any]) -> 
     """Give a tokenizer without a chat template the one that stands beside it for a processor, of a model that sees pictures too."""
     if tokenizer.chat_template or "gguf_file" in arguments:
         return
-    folder = Path(place)
-    with contextlib.suppress(EntryNotFoundError):
-        path = (
-            folder / PROCESSORS if folder.is_dir() else Path(hf_hub_download(place, PROCESSORS, **arguments))
-        )
-        if path.is_file():
-            tokenizer.chat_template = json.loads(path.read_text(encoding="utf-8"))["chat_template"]
+    # a hub's was fetched with the sizes, or there is none: whoever is offline does not wait for an answer
+    beside = Path(place).is_dir()
+    path = Path(place, PROCESSORS) if beside else try_to_load_from_cache(place, PROCESSORS, **arguments)
+    if isinstance(path, (str, Path)) and Path(path).is_file():
+        tokenizer.chat_template = json.loads(Path(path).read_text(encoding="utf-8"))["chat_template"]
 
 
 def _trouble(source: str, error: Exception, tokenizer: Any) -> str:
