@@ -224,6 +224,8 @@ def verdict(answer: str) -> bool | None:
             found.add((word in YES) != turned)
     if len(found) == 1:
         return found.pop()
-    if not found and (_NO_SAID.fullmatch(said) or _YES_SAID.fullmatch(said)):
-        return not _NO_SAID.fullmatch(said)
+    opening = normalise(re.split(r"[.;,!]\s", answer, maxsplit=1)[0])  # `Of course not; whales are mammals`
+    for text in (said, opening) if not found else ():
+        if (no := _NO_SAID.fullmatch(text)) or _YES_SAID.fullmatch(text):
+            return not no
     return next((word in YES for word in _GLUED if answer.strip().startswith(word)), None)
