@@ -106,11 +106,11 @@ function tokensOf(question, record, kept) {
   if (!record.tokens?.length) return null;
   const risks = new Map((record.risk ?? []).map((row) => [row.position, row]));
   const value = (i) => risks.get(i + 1)?.risk ?? (risks.size ? 0 : 1 - Math.exp(record.logprobs?.[i] ?? 0));
-  const most = risks.size ? d3.max(record.tokens, (_, i) => value(i)) || 1 : 1, there = new Set(record.cells.map((cell) => cell.position));
+  const there = new Set(record.cells.map((cell) => cell.position));
   const labelled = (i) => ["right", "wrong"][risks.get(i + 1)?.label] ?? "–", marked = [...risks.values()].some((row) => row.label === 1);
   const words = (i) => `${risks.get(i + 1)?.label === 1 ? "in a span labelled wrong, " : ""}${risks.has(i + 1) ? `risk ${fixed(risks.get(i + 1).risk)}, ` : ""}log-probability ${fixed(record.logprobs?.[i])}, entropy ${fixed(record.entropies?.[i])} nats`;
   const chips = record.tokens.map((token, i) => {
-    const inner = h("span", { class: `token heat${Math.round((value(i) / most) * 4)}${risks.get(i + 1)?.label === 1 ? " labelled" : ""}`, title: words(i) }, visible(token));
+    const inner = h("span", { class: `token heat${Math.min(Math.round(5 * value(i)), 4)}${risks.get(i + 1)?.label === 1 ? " labelled" : ""}`, title: words(i) }, visible(token));
     return h("li", null, there.has(i + 1) ? link(questionLink(question.id, i + 1, kept), inner) : inner, record.tokens.length <= 6 && h("span", { class: "note" }, ` ${words(i)}`));
   });
   return [h("ol", { class: "answertokens", "aria-label": "Answer tokens" }, chips),
