@@ -107,9 +107,8 @@ class ImageBuilder:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
             (code / "entrypoint.sh").chmod(0o755)
-            self.build(
-                image, "apptainer/stage.def", STAGE_SQUASHFS, {**facts, "base": str(base), "code": str(code)}
-            )
+            variables = {**facts, "base": str(base), "code": str(code)}
+            self.build(image, "apptainer/stage.def", STAGE_SQUASHFS, variables)
         return image
 
     def recipe(self, files: Mapping[str, bytes], contract: Mapping[str, object]) -> dict[str, object]:
@@ -141,9 +140,8 @@ class ImageBuilder:
     def base_inputs(self, kind: str) -> str:
         """Digest of everything that a base is made from."""
         locks = {name: text(f"containers/{name}") for name in LOCKS[kind]}
-        return digest(
-            [text("apptainer/base.def"), locks, self.source, BASE_SQUASHFS, PYTHON, platform.machine()]
-        )
+        recipe = text("apptainer/base.def")
+        return digest([recipe, locks, self.source, BASE_SQUASHFS, PYTHON, platform.machine()])
 
     def bootstrap(self) -> tuple[str, str]:
         """Apptainer's `Bootstrap:` and `From:` for the chosen source of Python."""
@@ -190,18 +188,8 @@ class ImageBuilder:
         half.mkdir()
         machine = platform.machine()
         tags = [f"manylinux_2_{minor}_{machine}" for minor in range(36, 4, -1)]
-        command = [
-            sys.executable,
-            "-m",
-            "pip",
-            "download",
-            "-q",
-            "--dest",
-            str(half),
-            "--only-binary",
-            ":all:",
-        ]
-        command += ["--python-version", PYTHON, "--implementation", "cp"]
+        command = [sys.executable, "-m", "pip", "download", "-q", "--dest", str(half)]
+        command += ["--only-binary", ":all:", "--python-version", PYTHON, "--implementation", "cp"]
         for tag in [*tags, f"manylinux2014_{machine}", f"linux_{machine}"]:
             command += ["--platform", tag]
         chosen = self.cache / "pins.txt"
@@ -248,9 +236,8 @@ class ImageBuilder:
     def run(self, command: list[str], log: Path, environment: Mapping[str, str] | None = None) -> None:
         with log.open("w") as output:
             wrapped = run_mapped if command[0] == "apptainer" and is_restricted_root() else subprocess.call
-            code = wrapped(
-                command, stdout=output, stderr=subprocess.STDOUT, env={**os.environ, **(environment or {})}
-            )
+            variables = {**os.environ, **(environment or {})}
+            code = wrapped(command, stdout=output, stderr=subprocess.STDOUT, env=variables)
         if code != 0:
             tail = "\n".join(f"  | {line}" for line in log.read_text(errors="replace").splitlines()[-15:])
             hint = ""
@@ -273,16 +260,8 @@ def write_sbom(kind: str, path: Path) -> None:
     """What an image of a kind is made of, with digests, as CycloneDX JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
     pins = "\n".join(pin for name in LOCKS[kind] for pin in pinned(text(f"containers/{name}")))
-    command = [
-        sys.executable,
-        "-m",
-        "cyclonedx_py",
-        "requirements",
-        "--output-reproducible",
-        "--pyproject",
-        "pyproject.toml",
-        "-",
-    ]
+    command = [sys.executable, "-m", "cyclonedx_py", "requirements", "--output-reproducible"]
+    command += ["--pyproject", "pyproject.toml", "-"]
     done = subprocess.run(command, cwd=ROOT, input=pins + "\n", capture_output=True, text=True)
     if done.returncode:
         raise BuildError(f"no bill of materials: {done.stderr.strip()[-300:]}; run make .venv/.installed-dev")
@@ -331,13 +310,7 @@ def pinned(lock: str) -> list[str]:
     target = {
         "python_version": PYTHON,
         "python_full_version": f"{PYTHON}.0",
-        "implementation_name": "cpython",
-        "platform_python_implementation": "CPython",
-        "sys_platform": "linux",
-        "platform_system": "Linux",
-        "os_name": "posix",
-        "platform_machine": platform.machine(),
-    }
+    }  # the rest is as on this machine
     found = []
     for line in lock.splitlines():
         what, *hashes = line.partition("#")[0].split(" --hash=")

@@ -5,8 +5,6 @@ white; and greys for what is beside them. The dashboard has its own in `style.cs
 alone. Figures are made without pyplot, so that nothing depends on a display.
 """
 
-from __future__ import annotations
-
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, ParamSpec

@@ -44,17 +44,10 @@ def _sections(model: type[BaseModel], prefix: str) -> Iterator[str]:
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             sections.append((name, field.annotation))
             continue
-        default = (
-            "*(required)*"
-            if field.is_required()
-            else f"`{_shown(field.get_default(call_default_factory=True))}`"
-        )
-        if name == "name":
-            default = "the file's name"
-        elif name in SIZES:
-            default = "the model's"
-        meaning = " ".join((field.description or "").split())
-        rows.append([f"`{prefix}{name}`", default, meaning])
+        default = {"name": "the file's name", **dict.fromkeys(SIZES, "the model's")}.get(name, "*(required)*")
+        if not field.is_required():
+            default = f"`{_shown(field.get_default(call_default_factory=True))}`"
+        rows.append([f"`{prefix}{name}`", default, " ".join((field.description or "").split())])
     if rows:
         title = f"### {prefix.rstrip('.')}\n\n" if prefix else ""
         yield title + markdown_table([["key", "default", "meaning"], *rows])
@@ -63,24 +56,16 @@ def _sections(model: type[BaseModel], prefix: str) -> Iterator[str]:
 
 
 def _shown(value: Any) -> str:
-    return (
-        "null"
-        if value is None
-        else str(value).lower()
-        if isinstance(value, bool)
-        else str(value).replace("'", "")
-    )
+    text = "null" if value is None else str(value).replace("'", "")
+    return text.lower() if isinstance(value, bool) else text
 
 
 def comparison() -> str:
     """GPT-2 small beside medium: settings, and the estimator's time, memory and storage with their ratios."""
-    small, medium = (
-        Predicted(load_config(name, environ={}), load_cluster(PROFILE)) for name in (SMALL, MEDIUM)
-    )
+    profile = load_cluster(PROFILE)
+    small, medium = (Predicted(load_config(name, environ={}), profile) for name in (SMALL, MEDIUM))
 
-    def row(
-        title: str, of: Callable[[Predicted], float], show: Any = lambda value: f"{value:,}"
-    ) -> list[str]:
+    def row(title: str, of: Callable[[Predicted], float], show: Any = "{:,}".format) -> list[str]:
         one, other = of(small), of(medium)
         return [title, show(one), show(other), f"{other / one:.2f}×" if one else "–"]
 
@@ -116,14 +101,8 @@ def batches() -> str:
                     "sae_training": config.sae_training.model_copy(update={"batch_size": train})}
         )  # fmt: skip
         predicted = Predicted(changed, profile)
-        rows.append(
-            [
-                str(extract),
-                format_bytes(predicted.memory("extract")),
-                str(train),
-                format_bytes(predicted.memory("sae_train")),
-            ]
-        )
+        memory = [format_bytes(predicted.memory(stage)) for stage in ("extract", "sae_train")]
+        rows.append([str(extract), memory[0], str(train), memory[1]])
     return markdown_table([["`EXTRACT_BATCH_SIZE`", "memory", "`TRAIN_BATCH_SIZE`", "memory"], *rows])
 
 

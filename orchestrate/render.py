@@ -50,17 +50,11 @@ class Terminal:
         for group in fold(plan):
             fresh = group.units[0].reason is None
             known = all(planned.known for planned in group.units)
-            seconds = sum(planned.seconds for planned in group.units)
-            size = sum(planned.size for planned in group.units)
-            table.add_row(
-                group.stage,
-                group.names,
-                Text(group.state),
-                str(len(group.units)),
-                "" if fresh else format_seconds(seconds) if known else "unknown",
-                "" if fresh else format_bytes(size) if known else "unknown",
-                style="dim" if fresh else "",
-            )
+            seconds = format_seconds(sum(planned.seconds for planned in group.units))
+            size = format_bytes(sum(planned.size for planned in group.units))
+            takes = ("", "") if fresh else (seconds, size) if known else ("unknown", "unknown")
+            named = (group.stage, group.names, Text(group.state), str(len(group.units)))
+            table.add_row(*named, *takes, style="dim" if fresh else "")
         self.console.print(table)
         gpu_hours = f" ({plan.gpu_hours:.1f} GPU-hours)" if plan.gpu_hours else ""
         unknown = f", and what {len(plan.unknown)} units take is unknown" if plan.unknown else ""
@@ -182,66 +176,41 @@ def view_of(seen: Overview, looked: bool = False) -> Group:
     if seen.jobs.links:
         parts += [Text(), _jobs(seen)]
         if seen.jobs.active:
-            parts.append(
-                Text(f"expected to be through at {seen.jobs.expected_end.astimezone():%Y-%m-%d %H:%M}")
-            )
+            parts.append(Text(f"expected to be through at {_moment(seen.jobs.expected_end)}"))
     parts += [Text(failure, style="red") for failure in failures]
     for trouble in seen.jobs.troubles:
-        parts.append(
-            Text(
-                f"job {trouble.job} ({', '.join(trouble.units)}): {trouble.cause}; {trouble.mend}",
-                style="red",
-            )
-        )
+        said = f"job {trouble.job} ({', '.join(trouble.units)}): {trouble.cause}; {trouble.mend}"
+        parts.append(Text(said, style="red"))
         if trouble.tail:
             parts.append(Text(f"  {trouble.log}:", style="dim"))
             parts += [Text(f"    {line}", style="dim") for line in trouble.tail]
     if seen.jobs.trouble:
-        parts.append(
-            Text(
-                f"the scheduler could not be asked, so this is what the results say: {seen.jobs.trouble}",
-                style="yellow",
-            )
-        )
+        said = f"the scheduler could not be asked, so this is what the results say: {seen.jobs.trouble}"
+        parts.append(Text(said, style="yellow"))
     if looked:
-        parts.append(
-            Text(f"seen at {datetime.now():%H:%M:%S}; Ctrl-C ends the looking, not the work", style="dim")
-        )
+        said = f"seen at {datetime.now():%H:%M:%S}; Ctrl-C ends the looking, not the work"
+        parts.append(Text(said, style="dim"))
     return Group(*parts)
 
 
 def _stages(seen: Overview) -> Table:
     table = _table("stage", ">done", ">stale", ">failed", "running", "last finished", ">elapsed", ">size")
     for stage in seen.stages:
-        whole = stage.done == stage.units
-        finished = f"{stage.last_finished.astimezone():%Y-%m-%d %H:%M}" if stage.last_finished else ""
-        table.add_row(
-            stage.stage,
-            f"{stage.done}/{stage.units}",
-            str(stage.stale or ""),
-            Text(str(stage.failed or ""), style="red"),
-            Text(stage.running),
-            finished,
-            format_seconds(stage.elapsed) if stage.elapsed else "",
-            format_bytes(stage.size) if stage.size else "",
-            style="green" if whole else "",
-        )
+        failed, finished = Text(str(stage.failed or ""), style="red"), stage.last_finished
+        counts = (f"{stage.done}/{stage.units}", str(stage.stale or ""), failed, Text(stage.running))
+        took = (format_seconds(stage.elapsed) if stage.elapsed else "", _bytes(stage.size))
+        style = "green" if stage.done == stage.units else ""
+        table.add_row(stage.stage, *counts, _moment(finished) if finished else "", *took, style=style)
     return table
 
 
+def _moment(time: datetime) -> str:
+    return f"{time.astimezone():%Y-%m-%d %H:%M}"
+
+
 def _jobs(seen: Overview) -> Table:
-    table = _table(
-        "job",
-        "link",
-        ">done",
-        ">running",
-        ">waiting",
-        ">failed",
-        ">elapsed",
-        ">tasks/h",
-        ">left",
-        "why it waits",
-    )
+    numbers = (">done", ">running", ">waiting", ">failed", ">elapsed", ">tasks/h", ">left")
+    table = _table("job", "link", *numbers, "why it waits")
     for link in seen.jobs.links:
         rate = f"{3600 * link.done / link.seconds:.3g}" if link.done and link.seconds else ""
         table.add_row(

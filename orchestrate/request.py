@@ -1,5 +1,6 @@
 """What the user asked for: a configuration with its overrides, and how to hand it to a stage."""
 
+import itertools
 import os
 import shlex
 import sys
@@ -97,9 +98,8 @@ class Request:
     @property
     def overrides(self) -> list[str]:
         """`key=value` of everything that is not as the configuration file says."""
-        return [
-            value for option, value in zip(self.options, self.options[1:], strict=False) if option == "--set"
-        ]
+        pairs = itertools.pairwise(self.options)
+        return [value for option, value in pairs if option == "--set"]
 
     @property
     def cluster(self) -> str | None:
@@ -123,13 +123,12 @@ class Request:
 
     def plan(self) -> Plan:
         """The state of things now."""
-        folder = Path(self.profile.images)
-        images = (
-            {c.stage: inputs_of(folder / f"{c.stage}.sif") for c in self.contracts} if self.contained else {}
-        )
-        return make_plan(
-            self.config, self.contracts, self.profile, strict_code=self.strict_code, images=images
-        )
+        images = {}
+        if self.contained:
+            folder = Path(self.profile.images)
+            images = {each.stage: inputs_of(folder / f"{each.stage}.sif") for each in self.contracts}
+        strict = self.strict_code
+        return make_plan(self.config, self.contracts, self.profile, strict_code=strict, images=images)
 
     @property
     def name(self) -> str:
@@ -173,9 +172,5 @@ class Request:
 
     def stage_command(self, stage: str, units: Sequence[str] = ()) -> list[str]:
         """The command line of a stage's process on this machine, without a container."""
-        return [
-            sys.executable,
-            "-m",
-            stage_module(self.stages_folder / stage),
-            *self.stage_arguments(stage, units),
-        ]
+        module = stage_module(self.stages_folder / stage)
+        return [sys.executable, "-m", module, *self.stage_arguments(stage, units)]

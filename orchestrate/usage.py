@@ -62,9 +62,8 @@ def gpu_use(plan: Plan) -> list[GpuUse]:
         usages = [_usage(planned) for planned in plan.of_stage(stage) if planned.entry]
         seen = [value for usage in usages if (value := usage.get("gpuUtilisation")) is not None]
         memory = [value for usage in usages if (value := usage.get("gpuMemoryPeak")) is not None]
-        uses.append(
-            GpuUse(stage, len(usages), sum(seen) / len(seen) if seen else None, max(memory, default=None))
-        )
+        mean = sum(seen) / len(seen) if seen else None
+        uses.append(GpuUse(stage, len(usages), mean, max(memory, default=None)))
     return uses
 
 
@@ -103,19 +102,9 @@ def advice(plan: Plan, asked: Mapping[str, Resources]) -> list[Advice]:
         done = [planned for planned in plan.of_stage(stage) if planned.entry]
         if not done:
             continue
-        seconds = _longest_task(done)
         memory = max(planned.entry.memory for planned in done if planned.entry)
-        cores = max(_cores(_usage(planned)) for planned in done)
-        found.append(
-            Advice(
-                stage,
-                asked.get(stage),
-                seconds,
-                memory,
-                cores,
-                _proposal(asked.get(stage), seconds, memory, cores),
-            )
-        )
+        used = _longest_task(done), memory, max(_cores(_usage(planned)) for planned in done)
+        found.append(Advice(stage, asked.get(stage), *used, _proposal(asked.get(stage), *used)))
     return found
 
 

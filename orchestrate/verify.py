@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ghosttrack.common.engine.contract import Unit
-from ghosttrack.common.engine.entry import broken_promise
+from ghosttrack.common.engine.entry import MEND, broken_promise
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.errors import CorruptInputError, MissingInputError
 from ghosttrack.common.files import target_of
@@ -43,9 +43,7 @@ def verify_units(store: Store, units: Iterable[Unit], *, deep: bool = False) -> 
             unpublished.append(unit.label)
             continue
         if broken := broken_promise(unit, entry.manifest.files):
-            findings.append(
-                Finding(unit.label, f"its manifest has {broken}; `ghosttrack run` makes it again")
-            )
+            findings.append(Finding(unit.label, f"its manifest has {broken}; {MEND}"))
         if entry.released:
             continue
         for subject in entry.manifest.subject:
@@ -57,9 +55,5 @@ def verify_units(store: Store, units: Iterable[Unit], *, deep: bool = False) -> 
                 findings.append(Finding(unit.label, str(error)))
         for public, target in store.public_links(unit).items():
             if target_of(public) != target:
-                findings.append(
-                    Finding(
-                        unit.label, f"{public} is not the link to the result; `ghosttrack run` makes it again"
-                    )
-                )
+                findings.append(Finding(unit.label, f"{public} is not the link to the result; {MEND}"))
     return Verification(findings, unpublished, files, size)

@@ -48,13 +48,8 @@ def waves_of(config: Config, units: Iterable[Unit], size: Callable[[Unit], float
     waves = [size for size, is_wave in sizes if is_wave]
     sample = sum(size for size, is_wave in sizes if not is_wave)
     limit = config.extract.max_disk_gb
-    return Waves(
-        total=sample + sum(waves),
-        sample=sample,
-        wave=max(waves, default=0.0),
-        count=len(waves),
-        limit=None if limit is None else limit * 1e9,
-    )
+    limit = None if limit is None else limit * 1e9
+    return Waves(sample + sum(waves), sample, max(waves, default=0.0), len(waves), limit)
 
 
 def refusal(config: Config, waves: Waves, needed: float, free: float) -> str | None:

@@ -4,8 +4,6 @@ Imports are read, not followed at run time, so that no stage is loaded; a file i
 has changed. Left out is what does not make results: the contract, whose version counts, and the costs.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import re

@@ -5,8 +5,6 @@ and `GPU_EFFICIENCY`, the shares of a matrix product's rate that it reaches (1 u
 `memory(quantities) -> float`, bytes of one process. A stage without the module has no known costs.
 """
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import importlib.util

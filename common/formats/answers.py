@@ -1,7 +1,5 @@
 """The model's answers as the stages after `track` read them: `generations.jsonl`, checked line by line."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +85,7 @@ class Answer(BaseModel):
         return value
 
     @model_validator(mode="after")
-    def _lengths_agree(self) -> Answer:
+    def _lengths_agree(self) -> "Answer":
         if not len(self.tokens) == len(self.logprobs) == len(self.entropies):
             raise ValueError("tokens, logprobs and entropies must have one value an answer token")
         return self

@@ -1,7 +1,5 @@
 """`contexts.jsonl`: other ways to ask the questions of a relation, such as after further worked examples."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any

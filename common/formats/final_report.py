@@ -5,8 +5,6 @@ figure stands with its interval; null is a figure that is not defined, never one
 metrics are in `common/maths/metrics.py`, of the intervals in `common/maths/bootstrap.py`.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated, Literal
 

@@ -3,8 +3,6 @@
 `python -m ghosttrack.common.formats.registry` writes docs/files.md, the table of docs/structure.md and the JSON Schemas anew.
 """
 
-from __future__ import annotations
-
 import importlib
 import json
 import pkgutil

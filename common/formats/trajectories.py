@@ -1,7 +1,5 @@
 """`hypothesis_trajectories.json`: a question's strongest tracks, their labels, the competition, links over the answer."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path

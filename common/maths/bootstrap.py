@@ -6,8 +6,6 @@ interval of a difference is that of the paired differences. Intervals are percen
 figure would move with other questions, not with another training set.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -4,8 +4,6 @@ Platt 1999, with the smoothed targets and the Newton iteration of Lin, Lin and W
 free in sign, so a score that points the wrong way is turned round by the data it is fitted on.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -8,8 +8,6 @@ El-Yaniv 2019 (risk–coverage), Malinin and Gales 2021 and lm-polygraph (predic
 itself (`common/maths/bootstrap.py`) and calibration (`common/maths/calibration.py`).
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

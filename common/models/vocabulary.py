@@ -4,8 +4,6 @@ Byte-level vocabularies (GPT-2 and most models since) write each byte as a print
 and bytes as `<0x0A>`. A token that is a part of a character reads as the replacement character, as tokenizers decode it.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any

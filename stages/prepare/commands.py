@@ -1,7 +1,5 @@
 """What the stage can be asked for besides its units: the questions as the model will read them, before anything expensive."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence

@@ -5,8 +5,6 @@ everybody knows or a sentence of instruction stand before the question. Nothing 
 holds the answer of an asked question but by coincidence.
 """
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
@@ -68,7 +66,7 @@ class Manner(NamedTuple):
     chat: bool = False
 
     @classmethod
-    def of(cls, question: QuestionLine, chat: Chat | None) -> Manner:
+    def of(cls, question: QuestionLine, chat: Chat | None) -> "Manner":
         if question.chat:
             assert chat is not None
             return cls(chat.prefix, [(asked, answer) for asked, _, answer in GENERAL], True)

@@ -1,7 +1,5 @@
 """How long prompts are in the model's tokens, and which of them do not fit its context. No weights are loaded."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -4,8 +4,6 @@ A profile is a fact like others, whose answer is the profile that the factbook w
 profiles. What its claims are judged by, relation by relation, goes with it (`Given.facts`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 

@@ -1,7 +1,5 @@
 """What the stage can be asked for besides its unit: results to look at, to compare, to put in a paper, to hand on."""
 
-from __future__ import annotations
-
 import functools
 import time
 from pathlib import Path

@@ -5,8 +5,6 @@ results are the files that it wrote, and whose instrument is the stage. Hidden s
 not packed: they are named with their digests and can be made again.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The Markdown report: the findings on two pages, then what they rest on in appendices."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ A run may be half finished: what is not there is listed, with the command that m
 its manifest is refused.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from graphlib import TopologicalSorter
@@ -46,7 +44,7 @@ class Results:
     _contents: dict[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, root: str, name: str, *, deep: bool = True) -> Results:
+    def open(cls, root: str, name: str, *, deep: bool = True) -> "Results":
         """Of the configuration `name` under a root. Raises MissingInputError if it has no result at all, CorruptInputError."""
         store = Store(root)
         found = {
@@ -68,7 +66,7 @@ class Results:
         return cls(store, name, entries, deep)
 
     @classmethod
-    def at(cls, place: str) -> Results:
+    def at(cls, place: str) -> "Results":
         """Of a folder `<root>/results/<name>`, or of a name with results under the working folder."""
         path = Path(place)
         if path.parent.name == "results" or path.is_dir():
@@ -106,7 +104,7 @@ class Results:
         self._read.add((unit, file))
         return entry.file(file)
 
-    def of_new_questions(self) -> Results | None:
+    def of_new_questions(self) -> "Results | None":
         """Those of the last `ghosttrack score`, as if they were a run's own; None where there are none, or where their
         scores are of others that were asked before."""
         entries = {unit: self.entries[own] for unit, own in ASKED.items() if own in self.entries}

@@ -1,7 +1,5 @@
 """Tell what came out: a summary on the terminal, and a Markdown file with pictures that can be sent as a folder."""
 
-from __future__ import annotations
-
 import shutil
 import sys
 from typing import Any

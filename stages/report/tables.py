@@ -1,7 +1,5 @@
 """The figures of `final_report.json` as rows of text, shared by the Markdown file and the terminal."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Training curves to look at while they grow, in a tracker of the user's choice: accelerate's own classes, one process at a time."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path

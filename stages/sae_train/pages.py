@@ -1,7 +1,5 @@
 """Pictures of what was measured: a page for each layer's SAE, and one of how latents keep their identity over depth."""
 
-from __future__ import annotations
-
 import math
 import textwrap
 from collections.abc import Mapping

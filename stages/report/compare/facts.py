@@ -1,7 +1,5 @@
 """What there is to compare of a run, from its published results; None where a run has not made it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

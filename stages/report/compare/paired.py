@@ -4,8 +4,6 @@ Each model gave its own answers, so it has its own labels and scores; what is sh
 resamples.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 

@@ -1,7 +1,5 @@
 """The comparison of models as text for the terminal, as Markdown and as HTML."""
 
-from __future__ import annotations
-
 import base64
 import html
 import itertools

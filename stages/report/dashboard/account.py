@@ -1,8 +1,6 @@
 """The account of each position for the page: three contestants by name, how likely each is among the candidates at every layer,
 and what the difference between the answer given and its opponent is made of and was written by, layer by layer."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -36,7 +34,7 @@ class Contestants(NamedTuple):
         return np.where(self.right >= 0, self.right, self.rival)
 
     @classmethod
-    def none(cls) -> Contestants:
+    def none(cls) -> "Contestants":
         nobody = np.array([], dtype=np.int16)
         return cls(np.array([], dtype=np.int64), nobody, nobody)
 
@@ -66,7 +64,7 @@ def contestants(
     return Contestants(cells, right, rival)
 
 
-def of_cells(found: Contestants, cell: Ints) -> Contestants:
+def of_cells(found: Contestants, cell: Ints) -> "Contestants":
     """The same for other cells; what competes at a subject is what competes for the first answer token."""
     wanted = cell + (position_of(cell) < 0)
     at = np.minimum(np.searchsorted(found.cell, wanted), len(found.cell) - 1)

@@ -3,8 +3,6 @@
 They come after the run's own, with ids that begin with `new:`.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any

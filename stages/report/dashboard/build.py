@@ -5,8 +5,6 @@ Policy), so that text in questions could not run even if it were taken for marku
 inert script elements after the code; the page decodes a block when it is looked at.
 """
 
-from __future__ import annotations
-
 import base64
 import functools
 import hashlib
@@ -131,34 +129,23 @@ def build(results: Results, limit: float = LIMIT) -> str:
     detail = next((each for each in DETAILS if blocks.size(each) * 1.03 < room), DETAILS[-1])
     latents, drawn = blocks.shown(detail.tracks), blocks.drawn(detail.tracks)
     outdated = {entry["file"] for entry in run["absent"]}
-    run["digests"] = {
-        f"{unit}/{file}": results.digest(unit, file)
-        for unit, file in sorted(results.read)
-        if f"{unit}/{file}" not in outdated
-    }
+    digests = {f"{unit}/{file}": results.digest(unit, file) for unit, file in sorted(results.read)}
+    run["digests"] = {name: digest for name, digest in digests.items() if name not in outdated}
     run["extent"] = {
         **extent_of(found, len(records), detail),
         "latents": [len(drawn), book.n_latents],
         "contexts": [book.contexts_of(drawn, detail.contexts), book.n_contexts],
     }
-    whole = page(
-        results.name,
-        pack(run),
-        {
-            "questions": questions,
-            "tokens": tokens,
-            "latents": pack(
-                {
-                    "a_block": LATENTS_A_BLOCK,
-                    "promoted": [book.promoted(latent) for latent in latents.tolist()],
-                    "label": [book.label(latent) for latent in latents.tolist()],
-                },
-                {"layer": latents // WIDTH, "latent": latents % WIDTH},
-            ),
-            **{f"q{number}": block for number, block in enumerate(blocks.questions(detail))},
-            **{f"f{number}": block for number, block in enumerate(blocks.latents(detail))},
-        },
-    )
+    promoted, labels = ([of(latent) for latent in latents.tolist()] for of in (book.promoted, book.label))
+    listed = {"a_block": LATENTS_A_BLOCK, "promoted": promoted, "label": labels}
+    contents = {
+        "questions": questions,
+        "tokens": tokens,
+        "latents": pack(listed, {"layer": latents // WIDTH, "latent": latents % WIDTH}),
+        **{f"q{number}": block for number, block in enumerate(blocks.questions(detail))},
+        **{f"f{number}": block for number, block in enumerate(blocks.latents(detail))},
+    }
+    whole = page(results.name, pack(run), contents)
     if len(whole) > limit:
         raise DataError(
             f"the dashboard of {results.name} takes {format_bytes(len(whole))} with as little detail as it can have, "

@@ -1,8 +1,6 @@
 """The blocks of the latent pages: what a latent answers to, what it promotes, and what its tracks come from and go to."""
 
-from __future__ import annotations
-
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,14 +8,7 @@ import numpy as np
 from ghosttrack.common.formats.file import Table
 from ghosttrack.common.formats.latent_contexts import LATENT_CONTEXTS
 from ghosttrack.common.formats.latents import LATENTS
-from ghosttrack.stages.report.dashboard.tracks import (
-    Census,
-    Examples,
-    Ints,
-    LatentLinks,
-    Parts,
-    place_in_run,
-)
+from ghosttrack.stages.report.dashboard.tracks import Census, Ints, LatentLinks, place_in_run
 from ghosttrack.stages.report.results import Results
 
 UNIT = "track/association"
@@ -38,7 +29,7 @@ class Beside(NamedTuple):
     """Of the links, those of an owner by falling frequency."""
 
     @classmethod
-    def of(cls, owner: Ints, links: LatentLinks) -> Beside:
+    def of(cls, owner: Ints, links: LatentLinks) -> "Beside":
         """The most frequent links at each latent. owner: [n_links] the end of each link at whose latent it is to be
         found."""
         order = np.lexsort((-links.times, owner))
@@ -60,16 +51,14 @@ class LatentBook:
         self._latents = self._indexed(results, LATENTS)
         excerpts = self._indexed(results, LATENT_CONTEXTS, layer)
         self._contexts = Excerpts(*excerpts) if excerpts else None
-        self._links: LatentLinks | None = None
-        self._before: Beside | None = None
-        self._after: Beside | None = None
-        self._examples: Examples | None = None
-        self._parts: Parts | None = None
         self._answers = [int((census.label == wanted).sum()) for wanted in (1, 0)]
-        if census.seen:
-            self._links, self._examples, self._parts = census.result()
-            self._before = Beside.of(self._links.target, self._links)
-            self._after = Beside.of(self._links.source, self._links)
+        self._counted = census.result() if census.seen else None
+        if self._counted:
+            links, _, _ = self._counted
+            self._sides = {
+                "from": (Beside.of(links.target, links), links.source),
+                "to": (Beside.of(links.source, links), links.target),
+            }
 
     def _indexed(
         self, results: Results, file: Table, layer: int | None = None
@@ -80,11 +69,8 @@ class LatentBook:
         where = None if layer is None else {"layer": range(layer, layer + 1)}
         table = file.table(results.path(UNIT, file.name), where=where)
         latent = table["layer"].to_numpy().astype(np.int64) * self._width + table["latent"].to_numpy()
-        order = (
-            np.lexsort((table["rank"].to_numpy(), latent))
-            if "rank" in table.column_names
-            else np.argsort(latent)
-        )
+        ranked = "rank" in table.column_names
+        order = np.lexsort((table["rank"].to_numpy(), latent)) if ranked else np.argsort(latent)
         table = table.take(order)
         return latent[order], {name: table[name].combine_chunks() for name in table.column_names}
 
@@ -113,17 +99,14 @@ class LatentBook:
         """Contexts of these latents, of each as many as a page has."""
         if self._contexts is None:
             return 0
-        own = self._contexts.latent
-        return int(
-            np.minimum(np.searchsorted(own, latents, "right") - np.searchsorted(own, latents), most).sum()
-        )
+        start, stop = (np.searchsorted(self._contexts.latent, latents, side) for side in ("left", "right"))
+        return int(np.minimum(stop - start, most).sum())
 
     def named_by(self, latents: Ints) -> Ints:
         """Other latents that the pages of these name as neighbours, ascending."""
-        if self._links is None or self._before is None or self._after is None:
+        if self._counted is None:
             return np.array([], dtype=np.int64)
-        sides = ((self._before, self._links.source), (self._after, self._links.target))
-        named = [other[beside.rows[np.isin(beside.owner, latents)]] for beside, other in sides]
+        named = [other[at.rows[np.isin(at.owner, latents)]] for at, other in self._sides.values()]
         return np.setdiff1d(np.concatenate(named), latents)
 
     def card(self, latent: int, names: Sequence[str] = CARD) -> dict[str, Any]:
@@ -140,16 +123,18 @@ class LatentBook:
         found = self.card(latent, (*CARD, *MEASURED))
         if self._contexts:
             found["contexts"] = self._contexts.of(latent, contexts)
-        if self._links is not None and self._before is not None and self._after is not None:
-            found["from"] = self._neighbours(self._links, self._before.rows_of(latent), self._links.source)
-            found["to"] = self._neighbours(self._links, self._after.rows_of(latent), self._links.target)
-        if self._examples is not None:
-            found["examples"] = self._places(
-                self._examples, _rows(self._examples.latent, latent) if self._questions else []
-            )
-        if self._parts is not None:
-            for row in _rows(self._parts.latent, latent):
-                found["parts"] = [int(self._parts.wrong[row]), int(self._parts.right[row]), *self._answers]
+        if self._counted:
+            links, examples, parts = self._counted
+            for side, (beside, other) in self._sides.items():
+                found[side] = self._neighbours(links, beside.rows_of(latent), other)
+            places = _rows(examples.latent, latent) if self._questions else ()
+            found["examples"] = [
+                [self._questions[int(examples.question[row])], int(examples.position[row]),
+                 round(float(examples.activation[row]), 6)]
+                for row in places
+            ]  # fmt: skip
+            for row in _rows(parts.latent, latent):
+                found["parts"] = [int(parts.wrong[row]), int(parts.right[row]), *self._answers]
         return found
 
     def _neighbours(self, links: LatentLinks, rows: Ints, other: Ints) -> list[list[Any]]:
@@ -157,13 +142,6 @@ class LatentBook:
         return [
             [int(other[row] // self._width), int(other[row] % self._width), int(links.times[row]),
              round(float(links.cosine[row]), 6), round(float(links.posterior[row]), 6)]
-            for row in rows
-        ]  # fmt: skip
-
-    def _places(self, examples: Examples, rows: Iterable[int]) -> list[list[Any]]:
-        return [
-            [self._questions[int(examples.question[row])], int(examples.position[row]),
-             round(float(examples.activation[row]), 6)]
             for row in rows
         ]  # fmt: skip
 

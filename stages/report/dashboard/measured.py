@@ -1,8 +1,6 @@
 """What was measured of each question beside its tracks: where its answer came from, what the model says with tracks taken
 out, how candidate answers stand in other contexts, and the risk of every token."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -92,16 +90,12 @@ def _streams(
         own = results.kept("contexts by owner", lambda: contexts_by_owner(read_contexts(path)))
         kinds = [[each.kind for each in contexts_of(own, record)] for record in records]
     table = EVIDENCE.read(results.path(EVIDENCE_UNIT, EVIDENCE.name), where=only(questions))
-    bounds = np.searchsorted(
-        table["question"], (questions.start if questions else 0) + np.arange(len(records) + 1)
-    )
+    first = questions.start if questions else 0
+    bounds = np.searchsorted(table["question"], first + np.arange(len(records) + 1))
     found = []
     for number, record in enumerate(records):
         rows = slice(bounds[number], bounds[number + 1])
-        shape = (
-            int(table["context"][rows].max(initial=-1)) + 1,
-            int(table["hypothesis"][rows].max(initial=-1)) + 1,
-        )
+        shape = [int(table[name][rows].max(initial=-1)) + 1 for name in ("context", "hypothesis")]
         chance = np.zeros(shape)
         chance[table["context"][rows], table["hypothesis"][rows]] = np.exp(table["total"][rows].astype(float))
         golds = {normalise(alias) for alias in record.get("aliases") or ()}
@@ -113,13 +107,10 @@ def _streams(
         ]  # fmt: skip
         named = [AS_ASKED, *kinds[number]][: shape[0]]
         given = rows.start + np.flatnonzero(table["greedy"][rows])  # a row a context
-        said = [
-            str(text) for text, own in zip(table["text"][given], table["context"][given], strict=True) if own
-        ]
+        said = [str(text) for text in table["text"][given[table["context"][given] > 0]]]
         sentence = in_other_contexts(texts.get(0, ""), said, chance[:, 0]) if said else ""
-        found.append(
-            {"kinds": named + ["?"] * (shape[0] - len(named)), "answers": answers, "sentence": sentence}
-        )
+        named += ["?"] * (shape[0] - len(named))
+        found.append({"kinds": named, "answers": answers, "sentence": sentence})
     return found
 
 

@@ -5,8 +5,6 @@ names each column with its type, its length and where it begins after the header
 Numbers of the results stand in columns as whole thousandths, so that a page shows what a file has to three decimals.
 """
 
-from __future__ import annotations
-
 import base64
 import gzip
 import json

@@ -1,7 +1,5 @@
 """The blocks of the question explorer: an index of all questions, and their trajectories, some questions to a block."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,17 +17,10 @@ from ghosttrack.common.formats.lens import LENS
 from ghosttrack.common.formats.snapshot import TOKENIZER
 from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.common.models.vocabulary import token_texts
+from ghosttrack.stages.report.dashboard import tracks
 from ghosttrack.stages.report.dashboard.account import Contestants, account_table, contestants
 from ghosttrack.stages.report.dashboard.packing import thousandths
-from ghosttrack.stages.report.dashboard.tracks import (
-    STRONGEST,
-    Census,
-    Nodes,
-    matches,
-    place_in_run,
-    ranks,
-    whole_questions,
-)
+from ghosttrack.stages.report.dashboard.tracks import STRONGEST, Census, Nodes, place_in_run, whole_questions
 from ghosttrack.stages.report.results import Results
 
 ANSWERS_UNIT, TRACKS_UNIT = "track/answers", "track/all"
@@ -42,8 +33,20 @@ CANDIDATES_SHOWN = 16
 
 LAYER_COLUMNS = ("n_active", "births", "deaths", "association_entropy", "error")
 LENS_COLUMNS = ("logprob", "entropy", "top", "rank")
+DRAWN = (
+    "cell",
+    "place",
+    "layer",
+    "latent",
+    "activation",
+    "effect",
+    "track",
+    "link",
+    "posterior",
+    "existence",
+)
 WHOLE = {
-    "layer", "latent", "track", "n_active", "births", "deaths", "leader", "top", "rank", "token", "side",
+    "place", "layer", "latent", "track", "n_active", "births", "deaths", "leader", "top", "rank", "token", "side",
 }  # fmt: skip
 """Columns of whole numbers; the others go as thousandths."""
 INDEXED = ("id", "relation", "question", "answer", "gold", "label", "excluded")
@@ -66,19 +69,11 @@ class Detail:
     contexts: int
 
 
-DETAILS = (
-    Detail(12, STRONGEST, 20),
-    Detail(12, STRONGEST, 14),
-    Detail(12, STRONGEST, 10),
-    Detail(6, 16, 10),
-    Detail(3, 16, 6),
-    Detail(3, 12, 4),
-    Detail(2, 12, 4),
-    Detail(2, 10, 3),
-    Detail(1, 10, 3),
-    Detail(1, 6, 2),
-    Detail(1, 4, 1),
-)
+_DETAILS = (
+    (12, STRONGEST, 20), (12, STRONGEST, 14), (12, STRONGEST, 10), (6, 16, 10), (3, 16, 6), (3, 12, 4), (2, 12, 4),
+    (2, 10, 3), (1, 10, 3), (1, 6, 2), (1, 4, 1),
+)  # fmt: skip
+DETAILS = tuple(Detail(*each) for each in _DETAILS)
 """Fullest first; a page takes the first that keeps it small enough."""
 
 
@@ -152,19 +147,14 @@ def read_census(results: Results, census: Census) -> Census:
 
 def labels_of(records: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
     """Of each question 1 wrong, 0 right, NaN excluded."""
-    return np.array(
-        [np.nan if record["label"] is None else record["label"] for record in records], dtype=float
-    )
+    return np.array([record["label"] for record in records], dtype=float)  # NaN for None
 
 
 def texts_of_tokens(results: Results, ids: list[int]) -> dict[str, str]:
     """Text of the tokens that are named by number."""
     tokenizer = results.json_if_there("prepare/model", TOKENIZER.name)
-    return (
-        {}
-        if tokenizer is None
-        else {str(number): text for number, text in token_texts(tokenizer, ids).items()}
-    )
+    found = {} if tokenizer is None else token_texts(tokenizer, ids)
+    return {str(number): text for number, text in found.items()}
 
 
 def _batches(results: Results, questions: range | None) -> Iterator[Nodes]:
@@ -172,8 +162,7 @@ def _batches(results: Results, questions: range | None) -> Iterator[Nodes]:
     if questions is not None:
         yield _from_first(TRACKS.read(path, TRACKS.names, where=only(questions)), questions)
         return
-    tracks = pq.ParquetFile(path)
-    for batch in tracks.iter_batches(NODES_AT_ONCE, columns=TRACKS.names):
+    for batch in pq.ParquetFile(path).iter_batches(NODES_AT_ONCE, columns=TRACKS.names):
         yield {name: batch.column(name).to_numpy(zero_copy_only=False) for name in batch.schema.names}
 
 
@@ -188,7 +177,7 @@ def _joined(pieces: Sequence[Mapping[str, NDArray[Any]]]) -> dict[str, NDArray[A
 
 def _kept(nodes: Nodes, strongest: int) -> dict[str, NDArray[Any]]:
     """The nodes of the strongest tracks, track by track."""
-    rank = ranks(nodes, nodes["track"])
+    rank = tracks.ranks(nodes, nodes["track"])
     rows = np.flatnonzero(rank < strongest)
     cell = cell_of(nodes["question"], nodes["position"])
     rows = rows[np.lexsort((nodes["layer"][rows], rank[rows], cell[rows]))]
@@ -239,19 +228,14 @@ def question_block(
                 lengths[name] += len(picked)
                 rows[name].append(picked)
             cells.append(cell)
-        record = records[number]
-        heads.append(
-            {**{key: record.get(key) for key in TEXTS if record.get(key) is not None}, "cells": cells}
-        )
+        texts = {key: value for key in TEXTS if (value := records[number].get(key)) is not None}
+        heads.append({**texts, "cells": cells})
     for name, table in _tables(found).items():
         picked = np.concatenate(rows[name]) if rows[name] else np.array([], dtype=np.int64)
         for column in table:
-            if column == "cell":
-                continue
-            values = table[column][picked]
-            columns[f"{name}.{column}"] = (
-                values if column in WHOLE or column == "place" else thousandths(values)
-            )
+            if column != "cell":
+                values = table[column][picked]
+                columns[f"{name}.{column}"] = values if column in WHOLE else thousandths(values)
     return heads, columns
 
 
@@ -264,15 +248,9 @@ def _cells_of(layers: Mapping[str, NDArray[Any]], number: int) -> NDArray[np.int
 
 
 def _tables(found: DrawnTracks) -> dict[str, dict[str, NDArray[Any]]]:
-    node = ("cell", "place", "layer", "latent", "activation", "effect")
     tables = {
-        "nodes": {name: found.nodes[name] for name in (*node, "track", "link", "posterior", "existence")}
-        if found.nodes
-        else {},
-        "account": found.account,
-        "layers": found.layers,
-        "lens": found.lens,
-        "candidates": found.candidates,
+        "nodes": {name: found.nodes[name] for name in DRAWN if found.nodes},
+        **{name: getattr(found, name) for name in ("account", "layers", "lens", "candidates")},
     }
     return {name: table for name, table in tables.items() if table}
 
@@ -287,9 +265,8 @@ def _rows(table: Mapping[str, NDArray[Any]], cell: int, name: str, detail: Detai
 
 def extent_of(found: DrawnTracks, questions: int, detail: Detail) -> dict[str, list[int]]:
     """How many positions and tracks the page holds, and how many there are."""
-    every, kept = [_cells_of(found.layers, number) for number in range(questions)], []
-    for number, cells in enumerate(every):
-        kept.append(cell_of(number, kept_positions(cells, detail.positions)))
+    every = [_cells_of(found.layers, number) for number in range(questions)]
+    kept = [cell_of(n, kept_positions(cells, detail.positions)) for n, cells in enumerate(every)]
     extent = {"positions": [sum(map(len, kept)), sum(map(len, every))]}
     if found.nodes and kept:
         shown = np.isin(found.nodes["cell"], np.concatenate(kept)) & (found.nodes["place"] < detail.tracks)
@@ -320,7 +297,7 @@ def index(
     length = np.array([len(record["tokens"]) for record in records])
     confidence = np.array([np.mean(record["logprobs"]) if record["logprobs"] else 0.0 for record in records])
     relation = np.array([record["relation"] for record in records], dtype=str)
-    beside, same = matches(labels, relation, length, confidence)
+    beside, same = tracks.matches(labels, relation, length, confidence)
     found = []
     for number, record in enumerate(records):
         entry = {name: record[name] for name in INDEXED}

@@ -1,7 +1,5 @@
 """What speaks for and against an answer, in words: the parts of an additive model's log-odds, as detect publishes them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

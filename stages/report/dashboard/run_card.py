@@ -1,7 +1,5 @@
 """What the overview says of a run: its stages, what they took, and where each result came from."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from ghosttrack.common.engine.manifest import Manifest
@@ -45,10 +43,9 @@ def stage_cards(results: Results) -> list[dict[str, Any]]:
     cards = []
     for stage in results.stages:
         found = [entry for label, entry in results.entries.items() if label.startswith(f"{stage}/")]
-        if not found:
-            continue
         predicates = [entry.manifest.predicate for entry in found]
         usage = [predicate.resource_usage for predicate in predicates]
+        gpus = [each.get("gpuMemoryPeak") or each.get("gpuPeakBytes") or 0.0 for each in usage]
         cards.append(
             {
                 "stage": stage,
@@ -56,10 +53,7 @@ def stage_cards(results: Results) -> list[dict[str, Any]]:
                 "seconds": sum(entry.elapsed for entry in found),
                 "cpu_seconds": sum(each.get("cpuSec") or 0.0 for each in usage),
                 "memory": max(entry.memory for entry in found),
-                "gpu_memory": max(
-                    each.get("gpuMemoryPeak") or each.get("gpuPeakBytes") or 0.0 for each in usage
-                )
-                or None,
+                "gpu_memory": max(gpus) or None,
                 "bytes": sum(entry.size for entry in found),
                 "started": min(predicate.run_details.metadata.started_on for predicate in predicates),
                 "finished": max(predicate.run_details.metadata.finished_on for predicate in predicates),
@@ -82,11 +76,9 @@ def provenance(results: Results) -> list[dict[str, Any]]:
                 "finished": predicate.run_details.metadata.finished_on,
                 "code": code_of(entry.manifest),
                 "environment": {
-                    key: value for key, value in predicate.environment.items() if value is not None
+                    key: known for key, known in predicate.environment.items() if known is not None
                 },
-                "files": {
-                    name: [subject.size, subject.sha256] for name, subject in entry.manifest.files.items()
-                },
+                "files": {name: [file.size, file.sha256] for name, file in entry.manifest.files.items()},
                 "released": entry.released,
             }
         )

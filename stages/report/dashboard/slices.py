@@ -5,8 +5,6 @@ every context of a latent, and a page of every latent. Nothing of the size of th
 all tracks together say of a latent is counted in the background once the first latent is looked at.
 """
 
-from __future__ import annotations
-
 import functools
 import re
 import threading

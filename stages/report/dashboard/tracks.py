@@ -5,8 +5,6 @@ a position of a question. A page cannot hold every track of thousands of questio
 activation and by effect on the answer in turn.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -143,10 +141,8 @@ class Census:
 
 def parts_in(latent: Ints, question: NDArray[Any], label: NDArray[np.float64]) -> Parts:
     """In how many wrong and right answers latents are on a track, of whole questions."""
-    missing = max(
-        int(question.max(initial=-1)) + 1 - len(label), 0
-    )  # a run may have tracks and lack its answers
-    label = np.append(label, np.full(missing, np.nan))
+    missing = int(question.max(initial=-1)) + 1 - len(label)  # a run may have tracks and lack its answers
+    label = np.append(label, np.full(max(missing, 0), np.nan))
     owner, number = np.divmod(np.unique(latent * len(label) + question), max(len(label), 1))
     return merged_parts([Parts(owner, (label[number] == 1).astype(int), (label[number] == 0).astype(int))])
 
@@ -164,31 +160,17 @@ def links_of(nodes: Nodes, latent: Ints) -> LatentLinks:
     order = np.argsort(key * (int(nodes["layer"].max(initial=0)) + 1) + nodes["layer"])
     goes_on = key[order][1:] == key[order][:-1]
     before, after = order[:-1][goes_on], order[1:][goes_on]
-    ones = np.ones(len(after), dtype=np.int64)
-    return merged_links(
-        [
-            LatentLinks(
-                latent[before],
-                latent[after],
-                ones,
-                nodes["link"][after],
-                np.nan_to_num(nodes["posterior"][after]),
-            )
-        ]
-    )
+    times, posterior = np.ones(len(after), dtype=np.int64), np.nan_to_num(nodes["posterior"][after])
+    return merged_links([LatentLinks(latent[before], latent[after], times, nodes["link"][after], posterior)])
 
 
 def merged_links(pieces: Iterable[LatentLinks]) -> LatentLinks:
-    source, target, times, cosine, posterior = (
-        np.concatenate(column) for column in zip(*pieces, strict=True)
-    )
+    source, target, times, cosine, posterior = map(np.concatenate, zip(*pieces, strict=True))
     span = int(target.max(initial=0)) + 1
     key, first, row = np.unique(source * span + target, return_index=True, return_inverse=True)
-    total = np.bincount(row, times, len(key))
+    total = np.bincount(row, times, len(key)).astype(np.int64)
     mean = np.bincount(row, posterior * times, len(key)) / np.maximum(total, 1)
-    return LatentLinks(
-        key // span, key % span, total.astype(np.int64), cosine[first].astype(np.float64), mean
-    )
+    return LatentLinks(key // span, key % span, total, cosine[first].astype(np.float64), mean)
 
 
 def strongest_places(
@@ -201,12 +183,8 @@ def strongest_places(
     pair = latent[rows] * (int(question.max(initial=0)) + 1) + question[rows]
     rows = rows[np.unique(pair, return_index=True)[1]]
     rows = rows[_first_of_each(latent[rows], activation[rows], EXAMPLES)]
-    return Examples(
-        latent[rows],
-        question[rows].astype(np.int64),
-        position[rows].astype(np.int64),
-        activation[rows].astype(np.float64),
-    )
+    question, position = (column[rows].astype(np.int64) for column in (question, position))
+    return Examples(latent[rows], question, position, activation[rows].astype(np.float64))
 
 
 def _first_of_each(latent: Ints, activation: NDArray[Any], count: int) -> Ints:
@@ -249,8 +227,7 @@ def _nearest(pool: Ints, rows: Ints, length: NDArray[Any], confidence: NDArray[n
         return np.full(len(rows), -1)
     place = np.column_stack([length * 1e6, confidence])
     points, first = np.unique(place[pool], axis=0, return_index=True)
-    nearest = np.arange(
-        1, min(len(points), 4) + 1
-    )  # so many may be equally near: longer or shorter, surer or less sure
+    # Four may be equally near: longer or shorter, surer or less sure.
+    nearest = np.arange(1, min(len(points), 4) + 1)
     away, near = cKDTree(points).query(place[rows], nearest, p=1)
     return np.where(away == away[:, :1], pool[first[near]], len(place)).min(axis=1)

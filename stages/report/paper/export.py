@@ -1,7 +1,5 @@
 """A run's numbers for a paper: tables, figures, macros, the methods' references, and where each number is from."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """Vector figures at the width of a column, with embedded fonts."""
 
-from __future__ import annotations
-
 import functools
 import textwrap
 from collections.abc import Callable, Mapping, Sequence

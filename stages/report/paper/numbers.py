@@ -1,7 +1,5 @@
 """Every number of a run that a text may quote: its macro, its text, and the place in the file that it is read from."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Tables of a run: as LaTeX (booktabs) with rounded figures and as CSV with all digits. Both from the same rows."""
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
