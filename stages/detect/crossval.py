@@ -46,7 +46,7 @@ from ghosttrack.stages.detect.methods import (
     Scored,
     present,
 )
-from ghosttrack.stages.detect.models import fit_additive
+from ghosttrack.stages.detect.models import Additive, fit_additive
 from ghosttrack.stages.detect.protocol.splits import Fold
 
 TABLES = ("text", "logits", "samples", "lens", "error", "tracks", "competition")
@@ -65,6 +65,12 @@ class Side(NamedTuple):
     relations: dict[str, int]  # training answers of each
     known: Floats  # [n_train] how far their relations are, by the other inner folds; see `anchored.known`
     test_known: Floats
+    stacks: dict[str, tuple[Additive, Floats]]  # detector → its model, and its rows' held-out scores
+
+    @property
+    def trained(self) -> tuple[Additive, Floats]:
+        """The trained part of the detector that is kept."""
+        return self.stacks.get(TRAINED, self.stacks[MAIN])
 
     def signals_of(self, name: str) -> list[str]:
         """The signals of a detector (`STACKS`) that these rows have."""
@@ -93,9 +99,14 @@ def fit_side(data: Data, labels: Floats, fold: Fold) -> Side:
     )
     named = [item.relation for item in train.asked]
     relations = counted(named)
+    stacks = {}
+    for name, (_, signals, _) in STACKS.items():
+        read = present(name, columns.signals)
+        if name == MAIN or not {"tracks", "contexts"} & set(signals) - set(read):
+            stacks[name] = fit_additive(columns.of(read), own, fold.inner)
     return Side(
         own, fold.inner, experts, columns, experts.columns(test), cells, experts.probes.score(test.states), relations,
-        known_inside(named, fold.inner), known([item.relation for item in test.asked], relations),
+        known_inside(named, fold.inner), known([item.relation for item in test.asked], relations), stacks,
     )  # fmt: skip
 
 
@@ -158,21 +169,14 @@ def methods_of(
     """Every method with its scores on one fold."""
     yield from _baselines(data, side, fold)
     trained: dict[str, Scored] = {}
-    for name, (title, signals, description) in STACKS.items():
-        read = side.signals_of(name)
-        if name != MAIN and {"tracks", "contexts"} & set(signals) - set(read):
-            continue
-        trained[name] = _trained(side.train, side.test, read, side)
+    for name, (model, held_out) in side.stacks.items():
+        (title, _, description), read = STACKS[name], side.signals_of(name)
+        trained[name] = Scored(held_out, model.score(side.test.of(read)), AVERAGED, True)
         yield MethodDescription(name, title, "detector", description, read), trained[name]
     if TRAINED in trained:
         yield from _anchored(data, side, fold, trained, seed)
     yield from _rungs(data, side, fold)
     yield from _early(data, side, fold, early_layers)
-
-
-def _trained(train: Columns, test: Columns, signals: list[str], side: Side) -> Scored:
-    model, held_out = fit_additive(train.of(signals), side.labels, side.inner)
-    return Scored(held_out, model.score(test.of(signals)), AVERAGED, True)
 
 
 def _anchored(
@@ -207,7 +211,9 @@ def _anchored(
                 zip((train, test), keys, (fold.train, fold.test), strict=True)
             )
         )
-        return joined(train.column(ANCHOR), test.column(ANCHOR), _trained(train, test, signals, side))
+        model, held_out = fit_additive(train.of(signals), side.labels, side.inner)
+        scored = Scored(held_out, model.score(test.of(signals)), AVERAGED, True)
+        return joined(train.column(ANCHOR), test.column(ANCHOR), scored)
 
     name, title, description = ANCHORED
     anchor = side.train.column(ANCHOR), side.test.column(ANCHOR)
@@ -261,19 +267,19 @@ def _baselines(data: Data, side: Side, fold: Fold) -> Iterator[tuple[MethodDescr
     )  # fmt: skip
 
 
+def _ridge(train: NDArray[np.floating], test: NDArray[np.floating], side: Side) -> Scored:
+    model, held_out = fit_linear(train, side.labels, side.inner)
+    return Scored(held_out, model.score(test), RIDGE, False)
+
+
 def _rungs(data: Data, side: Side, fold: Fold) -> Iterator[tuple[MethodDescription, Scored]]:
     """The same features and model on the tracks of every association."""
     for name in sorted(data.tables):
-        if not name.startswith("rung/"):
-            continue
-        rung = name.removeprefix("rung/")
-        values = data.tables[name].values
-        train, test = values[fold.train], values[fold.test]
-        model, held_out = fit_linear(train, side.labels, side.inner)
-        yield (
-            MethodDescription(name, f"tracks, {rung.replace('_', ' ')}", "rung", "Track features of this association.", ["tracks"], rung),
-            Scored(held_out, model.score(test), RIDGE, False),
-        )  # fmt: skip
+        if name.startswith("rung/"):
+            rung, values = name.removeprefix("rung/"), data.tables[name].values
+            title, description = f"tracks, {rung.replace('_', ' ')}", "Track features of this association."
+            card = MethodDescription(name, title, "rung", description, ["tracks"], rung)
+            yield card, _ridge(values[fold.train], values[fold.test], side)
 
 
 def _early(
@@ -290,19 +296,19 @@ def _early(
     in_prompt = np.array([found is not None and found[1] in BEFORE_ANSWER for found in entropies])
     cell_layer = np.tile(data.layers, side.cells.shape[1] // depth)
     cell_in_prompt = np.arange(side.cells.shape[1]) // depth < len(BEFORE_ANSWER)
+    description = "Probes and the logit lens' entropy, of the layers up to this one."
     for layer in early_layers:
         for before in (True, False):
             cells = (cell_layer <= layer) & (cell_in_prompt | (not before))
             curves = (curve_layer >= 0) & (curve_layer <= layer) & (in_prompt | (not before))
-            train = np.concatenate([side.cells[:, cells], lens.values[fold.train][:, curves]], axis=1)
-            test = np.concatenate([side.test_cells[:, cells], lens.values[fold.test][:, curves]], axis=1)
-            model, held_out = fit_linear(train, side.labels, side.inner)
+            train, test = (
+                np.concatenate([of_cells[:, cells], lens.values[rows][:, curves]], axis=1)
+                for of_cells, rows in ((side.cells, fold.train), (side.test_cells, fold.test))
+            )
             last = layer == early_layers[-1]
             name = f"early/{layer}{'/prompt' if before else ''}" if not (before and last) else "prompt"
-            yield (
-                MethodDescription(
-                    name, f"layers up to {layer}{', prompt alone' if before else ''}", "early",
-                    "Probes and the logit lens' entropy, of the layers up to this one.", ["probe", "lens"], None, layer, before,
-                ),
-                Scored(held_out, model.score(test), RIDGE, False),
-            )  # fmt: skip
+            title = f"layers up to {layer}{', prompt alone' if before else ''}"
+            card = MethodDescription(
+                name, title, "early", description, ["probe", "lens"], None, layer, before
+            )
+            yield card, _ridge(train, test, side)

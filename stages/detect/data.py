@@ -7,8 +7,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from ghosttrack.common.maths.arrays import Floats, Ints
-from ghosttrack.stages.detect.evidence import AnsweredQuestion, PlacedStates
-from ghosttrack.stages.detect.features.table import FeatureTable
+from ghosttrack.stages.detect.evidence import AnsweredQuestion, FeatureTable, PlacedStates
 
 
 @dataclass(frozen=True)

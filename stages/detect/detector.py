@@ -37,7 +37,7 @@ from ghosttrack.stages.detect.fitted.latents import LatentProbe
 from ghosttrack.stages.detect.fitted.linear import Linear
 from ghosttrack.stages.detect.fitted.probes import Probes
 from ghosttrack.stages.detect.methods import MAIN, TRAINED
-from ghosttrack.stages.detect.models import Additive, fit_additive
+from ghosttrack.stages.detect.models import Additive
 from ghosttrack.stages.detect.store import flatten, unflatten
 from ghosttrack.stages.detect.token_risk import TokenRisk, fit_token_risk
 
@@ -138,7 +138,7 @@ def keep(
     """The main detector of a training side, to be kept. data, ids, groups: of its rows."""
     signals = side.signals_of(TRAINED)
     values, labels = side.train.of(signals), side.labels
-    model, held_out = fit_additive(values, labels, side.inner)
+    model, held_out = side.trained
     one_prompt, anchored, novelty = model, None, None
     if "contexts" in signals:
         one_prompt = models.fit(side.train.of(side.signals_of(MAIN)), labels)
@@ -159,7 +159,7 @@ def keep(
         relations=side.relations,
         platt=platt,
         threshold=best_f1_threshold(labels, platt(held_out)),
-        reference=reference_of(side, signals, held_out, ids),
+        reference=reference_of(side, held_out, ids),
         familiarity=fit_familiarity(data.states, groups, seed),
         baseline=fit_platt(-side.train.column(BASELINE), labels),
         token_risk=fit_token_risk(

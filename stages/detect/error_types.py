@@ -30,23 +30,19 @@ def error_types(
     given: defaultdict[str, Counter[str]] = defaultdict(Counter)
     for answer in answers:
         given[answer.relation][normalise(answer.answer)] += 1
-    result: list[str | None] = []
-    for row, answer in enumerate(answers):
-        if answer.label != 1:
-            result.append(None)
-            continue
+
+    def kind(row: int, answer: Answer) -> str:
         golds = [normalise(alias) for alias in (answer.aliases or [answer.gold])]
+        texts = [normalise(candidate) for candidate in candidates[row]]
         right = [
-            rank
-            for rank, candidate in enumerate(candidates[row])
-            if (text := normalise(candidate)) and any(gold.startswith(text) for gold in golds)
+            rank for rank, text in enumerate(texts) if text and any(gold.startswith(text) for gold in golds)
         ]
         led = np.isin(leader[row], right)
         said, (common, count) = normalise(answer.answer), given[answer.relation].most_common(1)[0]
         if (np.convolve(led, np.ones(_LAYERS_LED), "valid") >= _LAYERS_LED).any():
-            result.append("recall_override")
-        elif said == common and count > 1:
-            result.append("prior_default")
-        else:
-            result.append("other" if right else "unknown_subject")
-    return result
+            return "recall_override"
+        if said == common and count > 1:
+            return "prior_default"
+        return "other" if right else "unknown_subject"
+
+    return [kind(row, answer) if answer.label == 1 else None for row, answer in enumerate(answers)]

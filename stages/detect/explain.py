@@ -15,8 +15,9 @@ import numpy as np
 from ghosttrack.common.maths.arrays import Floats, Singles
 from ghosttrack.common.maths.calibration import fit_platt
 from ghosttrack.stages.detect.anchored import MOST_KEPT, evenly, fit_anchored
-from ghosttrack.stages.detect.crossval import Side, fit_additive
+from ghosttrack.stages.detect.crossval import Side
 from ghosttrack.stages.detect.features.contexts import ANCHOR
+from ghosttrack.stages.detect.methods import TRAINED
 from ghosttrack.stages.detect.models import Additive
 
 Reason = dict[str, Any]
@@ -40,12 +41,13 @@ class Reference:
     right_place: Singles  # [n_right, n_columns] contributions of the right answers
 
 
-def reference_of(side: Side, signals: list[str], held_out: Floats, ids: list[str]) -> Reference:
+def reference_of(side: Side, held_out: Floats, ids: list[str]) -> Reference:
     """What explanations of a fold's scores compare with. held_out: the main detector's scores of the training rows;
     ids: of these rows."""
+    signals = side.signals_of(TRAINED)
     values = side.train.of(signals)
     names = [side.train.names[number] for number in side.train.where(signals)]
-    additive, trained = fit_additive(values, side.labels, side.inner)
+    additive, trained = side.trained
     if ANCHOR in names:
         additive = _anchored(side, additive, trained, names.index(ANCHOR))
     probability = fit_platt(held_out, side.labels)(held_out)

@@ -26,8 +26,10 @@ from ghosttrack.stages.detect.data import Data
 from ghosttrack.stages.detect.evidence import (
     PLACES,
     AnsweredQuestion,
+    FeatureTable,
     by_place,
     first_candidates,
+    joined,
     states_by_place,
 )
 from ghosttrack.stages.detect.features.competition import (
@@ -38,7 +40,6 @@ from ghosttrack.stages.detect.features.competition import (
 from ghosttrack.stages.detect.features.contexts import context_features
 from ghosttrack.stages.detect.features.lens import COLUMNS as LENS_COLUMNS
 from ghosttrack.stages.detect.features.lens import lens_features
-from ghosttrack.stages.detect.features.table import FeatureTable, joined
 from ghosttrack.stages.detect.features.tokens import sample_features, token_features
 from ghosttrack.stages.detect.features.tracks import features_of_pieces
 from ghosttrack.stages.detect.features.words import surface_features

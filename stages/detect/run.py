@@ -286,10 +286,10 @@ def _score_fold(
 
 
 def _explain(side: Side, fold: Fold, scored: Sequence[tuple[MethodDescription, Scored]]) -> list[Reason]:
-    signals = side.signals_of(TRAINED)
     main = next(scores for method, scores in scored if method.name == main_of(side.train.signals))
-    reference = reference_of(side, signals, main.held_out, [str(row) for row in fold.train])
-    return reasons(reference, side.test.of(signals), fit_platt(main.held_out, side.labels)(main.test))
+    reference = reference_of(side, main.held_out, [str(row) for row in fold.train])
+    probability = fit_platt(main.held_out, side.labels)(main.test)
+    return reasons(reference, side.test.of(side.signals_of(TRAINED)), probability)
 
 
 def _permutations(

@@ -13,6 +13,7 @@ import pandas as pd
 
 from ghosttrack.common.foreign import whole
 from ghosttrack.common.formats.answers import Answer
+from ghosttrack.common.formats.cells import cell_of
 from ghosttrack.common.maths.arrays import Floats, Ints, Singles
 from ghosttrack.stages.detect.evidence import States
 from ghosttrack.stages.detect.features.lens import COLUMNS as LENS_COLUMNS
@@ -54,7 +55,7 @@ def read_tokens(
     question, token, label = np.array(owner, dtype=np.int64).reshape(-1, 3).T
     logprob = np.array([answers[q].logprobs[t - 1] for q, t in zip(question, token, strict=True)])
     entropy = np.array([answers[q].entropies[t - 1] for q, t in zip(question, token, strict=True)])
-    rows = _rows(*positions, question, token)
+    rows = np.searchsorted(cell_of(*positions), cell_of(question, token))
     with whole(states, "run track again", "array of states"):
         loaded = np.load(states, mmap_mode="r", allow_pickle=False)
     so_far = _so_far(answers, question, token)
@@ -99,12 +100,5 @@ def _of_layers(
         if name in ("rank", "error"):
             values[:, :, number] = np.log1p(np.maximum(values[:, :, number], 0))
     there = table[["question", "position"]].to_numpy(dtype=np.int64)[::depth]
-    rows = _rows(there[:, 0], there[:, 1], question, position)
+    rows = np.searchsorted(cell_of(*there.T), cell_of(question, position))
     return values[rows].reshape(len(question), -1)
-
-
-def _rows(owners: Ints, places: Ints, question: Ints, position: Ints) -> Ints:
-    """Row of each (question, position) in a table that is sorted by both."""
-    span = int(max(places.max(), position.max())) + 2
-    key, wanted = owners * span + places + 1, question * span + position + 1
-    return np.searchsorted(key, wanted)

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.metrics import cohen_kappa_score
 
-from ghosttrack.common.errors import CorruptInputError
 from ghosttrack.common.formats.detection_metrics import Permutations
 from ghosttrack.common.formats.final_report import (
     Confusion,
@@ -283,8 +282,8 @@ def strict_report(
     )
 
 
-def read_sae(path: Path, layers: Sequence[int]) -> tuple[list[SaeLayer], SaeStack]:
-    """Quality of these layers' SAEs, and of all of them at once. Raises CorruptInputError."""
+def read_sae(path: Path) -> tuple[list[SaeLayer], SaeStack]:
+    """Quality of each layer's SAE, and of all of them at once. Raises CorruptInputError."""
     quality = SaeQuality.model_validate(QUALITY.read(path))
     matches = {pair.layer: pair.self_match for pair in quality.identity.adjacent}
     found = [
@@ -302,6 +301,4 @@ def read_sae(path: Path, layers: Sequence[int]) -> tuple[list[SaeLayer], SaeStac
         kl_recovered=whole.kl_recovered["mean"],
         fvu_at_the_end=whole.error_by_depth[-1].fvu,
     )
-    if [layer.layer for layer in found] != list(layers):
-        raise CorruptInputError(f"{path} is of other layers than are studied; run sae_train again")
     return found, stack

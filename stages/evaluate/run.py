@@ -86,7 +86,7 @@ def run(job: Job) -> dict[str, Any]:
 
 def _given(job: Job, detection: Detection) -> dict[str, Any]:
     """What a report says whether or not anything could be told apart."""
-    sae, stack = parts.read_sae(job.input("sae_train/quality", QUALITY.name), job.config.layers)
+    sae, stack = parts.read_sae(job.input("sae_train/quality", QUALITY.name))
     return {
         "name": job.config.name,
         "model": name_of(job.config.model.base_model),

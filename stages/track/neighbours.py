@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ghosttrack.common.errors import ModelMismatchError
 from ghosttrack.common.maths.arrays import Bools, Ints
 from ghosttrack.common.models.products import linear
 
@@ -47,14 +46,7 @@ class Pairs(NamedTuple):
 
 def nearest_latents(before: Tensor, after: Tensor) -> Neighbours:
     """The decoder rows of the next layer that are nearest to each row, by cosine. before, after: decoders [d_hidden,
-    d_model] with unit rows; the numbers of latents may differ.
-
-    Raises ModelMismatchError where the widths d_model differ.
-    """
-    if before.shape[1] != after.shape[1]:
-        raise ModelMismatchError(
-            f"decoders of width {before.shape[1]} and {after.shape[1]} cannot be compared; they are of two models"
-        )
+    d_model] with unit rows; the numbers of latents may differ."""
     n = min(NEIGHBOURS, len(after))
     found = [(linear(rows, after)).topk(n, dim=1) for rows in before.split(CHUNK_ROWS)]
     return Neighbours(

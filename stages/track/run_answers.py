@@ -46,6 +46,8 @@ from ghosttrack.stages.track.questions import Batch, even, plan_shards, read_que
 from ghosttrack.stages.track.spans import labels_given, labels_in, token_offsets, unmarked
 
 Columns = dict[str, np.ndarray]
+JUDGED = ("label", "strict_label", "excluded", "matched")
+"""Where a `Judgement` stands in a line of generations.jsonl."""
 
 
 def run(job: Job) -> dict[str, Any]:
@@ -81,7 +83,7 @@ def answer_all(job: Job, questions: list[dict[str, Any]]) -> dict[str, Any]:
         paths = [job.scratch(f"{shard_name(number)}.{name}.npz") for number in range(len(shards))]
         table.write(job.output(table.name), gathered(paths))
     GENERATIONS.write(job.output(GENERATIONS.name), records)
-    return _metrics(job, records)
+    return _metrics(records)
 
 
 def language_model_of(job: Job) -> LanguageModel:
@@ -250,10 +252,7 @@ def _record(
         "answer": answer.text,
         "gold": question["answer"],
         "aliases": question["aliases"],
-        "label": judgement.label,
-        "strict_label": judgement.strict,
-        "excluded": judgement.excluded,
-        "matched": judgement.matched,
+        **dict(zip(JUDGED, judgement, strict=True)),
         "subject_found": prompt.subject is not None,
         "token_ids": answer.token_ids,
         "tokens": answer.tokens,
@@ -305,14 +304,8 @@ def _let_judge(job: Job, records: list[dict[str, Any]]) -> None:
     texts = [asked_of(record["question"], record["aliases"], record["answer"]) for record in asked]
     said = verdicts(model, texts, job.config.tracking.batch_size)
     for record, verdict in zip(asked, said, strict=True):
-        before = Judgement(*(record[name] for name in ("label", "strict_label", "excluded", "matched")))
-        after = with_verdict(before, verdict)
-        record |= {
-            "label": after.label,
-            "strict_label": after.strict,
-            "excluded": after.excluded,
-            "matched": after.matched,
-        }
+        judged = with_verdict(Judgement(*(record[name] for name in JUDGED)), verdict)
+        record |= dict(zip(JUDGED, judged, strict=True))
 
 
 def _lens_columns(
@@ -403,9 +396,8 @@ def gathered(paths: Sequence[Path]) -> Columns:
     return {name: column(name)[order] for name in names}
 
 
-def _metrics(job: Job, records: list[dict[str, Any]]) -> dict[str, Any]:
+def _metrics(records: list[dict[str, Any]]) -> dict[str, Any]:
     labels = [record["label"] for record in records if record["label"] is not None]
-    lengths = [len(record["token_ids"]) for record in records]
     return {
         "questions": len(records),
         "labelled": len(labels),
@@ -413,10 +405,6 @@ def _metrics(job: Job, records: list[dict[str, Any]]) -> dict[str, Any]:
         "judge_agrees_with_exact": _agreement(records),
         "excluded": dict(Counter(record["excluded"] for record in records if record["label"] is None)),
         "subject_not_found": sum(not record["subject_found"] for record in records),
-        "positions": sum(lengths) + len(records) + sum(record["subject_found"] for record in records),
-        "answer_tokens": round(float(np.mean(lengths)), 3),
-        "longest_answers": sum(length == job.config.tracking.max_new_tokens for length in lengths),
-        "samples": job.config.detection.samples,
     }
 
 

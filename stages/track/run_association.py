@@ -64,7 +64,7 @@ def run(job: Job) -> dict[str, Any]:
             write_latents(latents)
             write_contexts(contexts)
             progress.update(1)
-    return figures(association, found)
+    return figures(found)
 
 
 def fit_to_text(
@@ -112,16 +112,11 @@ def summary(association: Association) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def figures(association: Association, found: CorpusScans) -> dict[str, Any]:
-    alive = [float((rate > 0).mean()) for rate in found.firing_rate]
+def figures(found: CorpusScans) -> dict[str, Any]:
     return {
         "scans": len(found.scans.latents),
         "left_out": {"position_0": found.at_start, "norm_outlier": found.outliers},
         "active_beyond_top_k": round(found.beyond_k, 3),
-        "alive_latents": round(float(np.mean(alive)), 4),
-        "mean_survival": round(float(association.survival.mean()), 4) if len(association.survival) else None,
-        "births_a_layer": round(float(association.births.mean()), 3),
-        "clutter_a_layer": round(float(association.clutter.mean()), 3),
     }
 
 

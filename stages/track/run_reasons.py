@@ -66,13 +66,7 @@ def run(job: Job) -> dict[str, Any]:
                 )
             progress.update(len(numbers))
     REASONS.write(job.output(REASONS.name), lines)
-    measured = [line for line in lines if line["smallest_set"]]
-    return {
-        "wrong_answers": len(lines),
-        "kinds": dict(Counter(line["kind"] for line in lines)),
-        "with_smallest_set": len(measured),
-        "right_without_it": sum(line["smallest_set"]["right"] for line in measured),
-    }
+    return {"wrong_answers": len(lines), "kinds": dict(Counter(line["kind"] for line in lines))}
 
 
 def smallest_set(causes: dict[str, NDArray[Any]], question: int, tokenizer: Any) -> dict[str, Any] | None:

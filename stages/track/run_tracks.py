@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from ghosttrack.common.engine.stage import Job
-from ghosttrack.common.errors import ConfigError, CorruptInputError
+from ghosttrack.common.errors import ConfigError
 from ghosttrack.common.files import fsync
 from ghosttrack.common.formats.answer_states import ACTIVATIONS, ANSWER_STATES
 from ghosttrack.common.formats.answers import GENERATIONS
@@ -66,7 +66,7 @@ def run_independent(job: Job) -> dict[str, Any]:
     def fit_them() -> None:
         association, found, _ = fit_to_text(job, model, saes)
         association.save(kept)
-        figures_kept.write_text(json.dumps(figures(association, found)), "utf-8")
+        figures_kept.write_text(json.dumps(figures(found)), "utf-8")
         for file in (kept, figures_kept):
             fsync(file)
 
@@ -100,13 +100,8 @@ class Answers:
 
     def __init__(self, job: Job, unit: str) -> None:
         self.generations = GENERATIONS.read(job.input(unit, GENERATIONS.name))
-        path = job.input(unit, ANSWER_STATES.name)
-        self.states = torch.from_numpy(np.load(path, mmap_mode="c"))
-        if self.states.shape[1] != len(job.config.layers):
-            raise CorruptInputError(
-                f"{path} has states of {self.states.shape[1]} layers, not of {len(job.config.layers)}; "
-                "run the track stage again"
-            )
+        states = np.load(job.input(unit, ANSWER_STATES.name), mmap_mode="c", allow_pickle=False)
+        self.states = torch.from_numpy(states)
         positions = POSITIONS.read(job.input(unit, POSITIONS.name))
         self.owner = np.stack([positions["question"], positions["position"]], axis=1).astype(np.int64)
         self.candidates = CANDIDATES.read(job.input(unit, CANDIDATES.name))
@@ -165,29 +160,18 @@ def _tables(job: Job, shards: range, table: str) -> Iterator[dict[str, NDArray[A
 
 
 def _metrics(job: Job, shards: range, answers: Answers) -> dict[str, Any]:
-    """Sums over the shards; a track's life is the number of layers at which it is seen. left_out: by reason, what a reader
-    of the tables might look for in vain: positions, latents, whole scans."""
-    tracks = nodes = linked = later = empty = beyond = 0
-    weight = weighted = 0.0
+    """Sums over the shards. left_out: by reason, what a reader of the tables might look for in vain: positions, latents, whole
+    scans."""
+    tracks = nodes = empty = beyond = 0
     for table in _tables(job, shards, "tracks"):
-        code = (cell_of(table["question"], table["position"]) << 16) + table["track"]
-        _, owner, life = np.unique(code, return_inverse=True, return_counts=True)
-        tracks += len(life)
-        nodes += len(code)
-        linked += int((~np.isnan(table["link"])).sum())
-        later += int((table["layer"] > min(job.config.layers)).sum())
-        activation = table["activation"].astype(np.float64)
-        weight += float(activation.sum())
-        weighted += float((life[owner.ravel()] * activation).sum())
+        tracks += len(np.unique((cell_of(table["question"], table["position"]) << 16) + table["track"]))
+        nodes += len(table["track"])
     for table in _tables(job, shards, "layers"):
         empty += int((table["n_active"] == 0).sum())
         beyond += int(np.maximum(table["n_active"] - job.config.tracking.top_k_features, 0).sum())
     return {
         "tracks": tracks,
         "nodes": nodes,
-        "mean_track_life": round(nodes / max(tracks, 1), 3),
-        "activation_weighted_track_life": round(weighted / max(weight, 1e-12), 3),
-        "linked_fraction": round(linked / max(later, 1), 4),
         "left_out": {
             "subject_not_found": sum(not line["subject_found"] for line in answers.generations),
             "empty_answer": sum(not line["token_ids"] for line in answers.generations),

@@ -4,7 +4,7 @@ What each field means stands in `ghosttrack.common.formats.trajectories`.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,17 +17,13 @@ LEAST_OVERLAP = 0.3
 """Cosine of two tracks' activations over (layer, latent) below which one does not continue the other."""
 
 
-class Labels:
+class Labels(NamedTuple):
     """Names of things: `tokens`, the text of every token of the vocabulary; `promoted`, of each (layer, latent); the
     number of the semantic `cluster` of each (layer, latent) that is in one."""
 
-    def __init__(
-        self,
-        tokens: Sequence[str],
-        promoted: Mapping[tuple[int, int], list[str]],
-        clusters: Mapping[tuple[int, int], int],
-    ) -> None:
-        self.tokens, self.promoted, self.clusters = tokens, promoted, clusters
+    tokens: Sequence[str]
+    promoted: Mapping[tuple[int, int], list[str]]
+    clusters: Mapping[tuple[int, int], int]
 
 
 def question_record(

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ghosttrack.common.maths.arrays import Floats
-from ghosttrack.stages.detect.evidence import PLACES
-from ghosttrack.stages.detect.features.table import FeatureTable
+from ghosttrack.stages.detect.evidence import PLACES, FeatureTable
 
 COMPETITION = ("n_active", "births", "deaths", "association_entropy", "margin", "competition_entropy")
 

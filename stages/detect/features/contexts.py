@@ -17,7 +17,7 @@ from scipy.special import softmax, xlogy
 
 from ghosttrack.common.errors import CorruptInputError, NumericError
 from ghosttrack.common.formats.evidence import EVIDENCE
-from ghosttrack.stages.detect.features.table import FeatureTable, from_columns
+from ghosttrack.stages.detect.evidence import FeatureTable, from_columns
 from ghosttrack.stages.detect.features.tokens import improbability
 
 Columns = Mapping[str, NDArray[Any]]

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ghosttrack.common.maths.arrays import Floats
-from ghosttrack.stages.detect.evidence import AnsweredQuestion
-from ghosttrack.stages.detect.features.table import FeatureTable, from_columns
+from ghosttrack.stages.detect.evidence import AnsweredQuestion, FeatureTable, from_columns
 
 SHORT = 4
 """Tokens that an answer may have to be judged as a whole."""

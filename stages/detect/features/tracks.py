@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ghosttrack.common.errors import CorruptInputError, DataError, NumericError
+from ghosttrack.common.formats.cells import cell_of
 from ghosttrack.common.maths.arrays import Bools, Floats, Ints
-from ghosttrack.stages.detect.evidence import PLACES, place_rows
-from ghosttrack.stages.detect.features.table import FeatureTable
+from ghosttrack.stages.detect.evidence import PLACES, FeatureTable, place_rows
 
 Numbers = NDArray[Any]
 
@@ -60,10 +60,8 @@ def sorted_tracks(columns: Mapping[str, Numbers], rung: str | None = None) -> Tr
     prefix = "" if rung is None else f"{rung}_"
     track = columns[f"{prefix}track"].astype(np.int64)
     layer = columns["layer"].astype(np.int64)
-    cell = columns["question"].astype(np.int64) * 65536 + columns["position"].astype(np.int64) + 1
-    order = np.argsort(
-        (cell * (int(track.max(initial=0)) + 1) + track) * (int(layer.max(initial=0)) + 1) + layer
-    )
+    cell = cell_of(columns["question"], columns["position"])
+    order = np.argsort((cell * (track.max(initial=0) + 1) + track) * (layer.max(initial=0) + 1) + layer)
     return TrackNodes(
         columns["question"].astype(np.int64)[order], columns["position"].astype(np.int64)[order], track[order],
         layer[order], columns["activation"].astype(np.float64)[order],

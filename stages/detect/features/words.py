@@ -4,8 +4,7 @@ import re
 from collections.abc import Sequence
 
 from ghosttrack.common.maths.text import normalise
-from ghosttrack.stages.detect.evidence import AnsweredQuestion
-from ghosttrack.stages.detect.features.table import FeatureTable, from_columns
+from ghosttrack.stages.detect.evidence import AnsweredQuestion, FeatureTable, from_columns
 
 _NEGATIONS = {"not", "no", "never", "none", "cannot", "nobody", "nothing"}
 _HEDGES = {"may", "might", "perhaps", "possibly", "probably", "likely", "some", "about", "generally", "often"}

@@ -24,9 +24,7 @@ class Probes:
     mean: Singles  # [n_cells, d_model]
     rate: Singles  # [n_cells, d_model]
     weights: Singles  # [n_cells, d_model]
-    spread: (
-        Singles  # [n_cells] standard deviation of the held-out scores: its reciprocal weighs a cell in a mean
-    )
+    spread: Singles  # [n_cells] of the held-out scores: its reciprocal weighs a cell in a mean
     auroc: Floats  # [n_cells] of the held-out scores
 
     @property

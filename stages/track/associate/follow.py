@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from torch import Tensor
 
-from ghosttrack.common.errors import ModelMismatchError
 from ghosttrack.common.formats.ladder import Associator
 from ghosttrack.stages.track.associate.hypotheses import track_by_hypotheses
 from ghosttrack.stages.track.associate.nulls import dealt_anew, no_links, same_number, with_cosines
@@ -30,14 +29,7 @@ def follow(
 
     decoders: a layer's [d_hidden, d_model] with unit rows, those that the association was fitted to. seed and given are
     for `random` alone: the tracks whose births, lengths and deaths it keeps, those of `nearest` unless given.
-    Raises ModelMismatchError where scans, decoders and association are not of the same layers.
     """
-    n_layers = scans.latents.shape[1]
-    if not n_layers == len(decoders) == len(association.layers):
-        raise ModelMismatchError(
-            f"scans of {n_layers} layers, {len(decoders)} SAEs and an association model of {len(association.layers)} "
-            "layers do not belong together; run the track stage again"
-        )
     if associator == "random":
         if given is None:
             given = follow(scans, association, "nearest", decoders, seed=seed)

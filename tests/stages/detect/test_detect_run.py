@@ -25,8 +25,8 @@ from ghosttrack.common.maths.text import normalise
 from ghosttrack.stages.detect.crossval import fit_side
 from ghosttrack.stages.detect.detector import keep, load, save
 from ghosttrack.stages.detect.error_types import error_types
+from ghosttrack.stages.detect.evidence import FeatureTable
 from ghosttrack.stages.detect.explain import competition_of
-from ghosttrack.stages.detect.features.table import FeatureTable
 from ghosttrack.stages.detect.opening import OpenedRun
 from ghosttrack.stages.detect.protocol.groups import question_groups
 from ghosttrack.stages.detect.protocol.splits import SplitPlan, all_splits
