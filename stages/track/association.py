@@ -43,7 +43,7 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
-from ghosttrack.common.errors import CorruptInputError, DataError, NumericError
+from ghosttrack.common.errors import DataError, NumericError
 from ghosttrack.common.foreign import whole
 from ghosttrack.common.maths.arrays import Bools, Floats, Ints, Singles
 from ghosttrack.stages.track.neighbours import Neighbours, active_pairs, nearest_latents, take
@@ -167,22 +167,14 @@ class Association:
     @classmethod
     def load(cls, path: Path) -> "Association":
         """Raises CorruptInputError for a file that is no association model of this version."""
-        with whole(path, "run `ghosttrack run` to make it anew", f"{FORMAT} file"):
+        with whole(path, "run `ghosttrack run` to make it anew", f"{FORMAT} file of version {VERSION}"):
             content = torch.load(path, map_location="cpu", weights_only=True)
-        names = {f.name for f in fields(cls) if f.init}
-        if (
-            not isinstance(content, dict)
-            or (content.get("format"), content.get("version")) != (FORMAT, VERSION)
-            or not names <= content.keys()
-        ):
-            raise CorruptInputError(
-                f"{path} is not a {FORMAT} file of version {VERSION}; run `ghosttrack run` to make it anew"
-            )
-        known = {name: content[name] for name in names}
-        known["neighbours"] = {
-            gap: [Neighbours(*table) for table in tables] for gap, tables in known["neighbours"].items()
-        }
-        return cls(**known)
+            if (content.pop("format"), content.pop("version")) != (FORMAT, VERSION):
+                raise ValueError("another format or version")
+            neighbours = {
+                gap: [Neighbours(*table) for table in tables] for gap, tables in content["neighbours"].items()
+            }
+            return cls(**content | {"neighbours": neighbours})
 
 
 class _Links(NamedTuple):

@@ -6,11 +6,13 @@ last token does not tell gets a low score, and is called unlabelled rather than 
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from ghosttrack.common.maths.arrays import Floats, Ints, Singles
 from ghosttrack.stages.track.corpus_scans import CorpusScans
+from ghosttrack.stages.track.neighbours import take
 
 LEAST = 0.5
 """Score from which a label is given."""
@@ -40,23 +42,20 @@ def labels(
     chosen, best, score = [""] * width, np.full(width, -1.0), np.full(width, np.nan)
     for kind, word in (("", now), ("after ", before)):
         seen = [np.bincount(word[half], minlength=len(words)) for half in (first, ~first)]
-        pairs = [_pairs(latent[part], word[scan[part]], len(words)) for part in (first[scan], ~first[scan])]
-        (owner, named, hits), (owner_then, named_then, hits_then) = pairs
-        good = (hits >= OFTEN) & (hits > MOSTLY * seen[0][named])
-        owner, named, hits = owner[good], named[good], hits[good]
-        order = np.lexsort((-hits, owner))
-        owner, named, hits = owner[order], named[order], hits[order]
-        kept = np.arange(len(owner)) - np.searchsorted(owner, owner) < TOKENS
-        owner, named, hits = owner[kept], named[kept], hits[kept]
-        then = _looked_up(owner_then * len(words) + named_then, hits_then, owner * len(words) + named)
-        own, other = (np.bincount(latent[part], minlength=width) for part in (first[scan], ~first[scan]))
-        f1 = _f1(owner, hits, seen[0][named], own)
-        f1_then = _f1(owner, then, seen[1][named], other)
+        halves = (first[scan], ~first[scan])
+        said, then = (_said(latent[half], word[scan[half]], len(words)) for half in halves)
+        said = take(said, (said.hits >= OFTEN) & (said.hits > MOSTLY * seen[0][said.word]))
+        said = take(said, np.lexsort((-said.hits, said.latent)))
+        said = take(said, np.arange(len(said.hits)) - np.searchsorted(said.latent, said.latent) < TOKENS)
+        keys, wanted = (each.latent * len(words) + each.word for each in (then, said))
+        own, other = (np.bincount(latent[half], minlength=width) for half in halves)
+        f1 = _f1(said.latent, said.hits, seen[0][said.word], own)
+        f1_then = _f1(said.latent, _looked_up(keys, then.hits, wanted), seen[1][said.word], other)
         for each in np.flatnonzero(f1 > best).tolist():
-            mine = slice(*np.searchsorted(owner, [each, each + 1]))
+            mine = slice(*np.searchsorted(said.latent, [each, each + 1]))
             if mine.stop > mine.start:
                 best[each], score[each] = f1[each], f1_then[each]
-                chosen[each] = kind + ", ".join(_quoted(words[number]) for number in named[mine].tolist())
+                chosen[each] = kind + ", ".join(_quoted(words[number]) for number in said.word[mine].tolist())
     return [
         text if value >= LEAST else None for text, value in zip(chosen, score.tolist(), strict=True)
     ], score
@@ -73,10 +72,18 @@ def histograms(found: CorpusScans, place: int, width: int) -> tuple[Singles, Int
     return most, np.bincount(latent * BINS + place_of, minlength=width * BINS).reshape(width, BINS)
 
 
-def _pairs(latent: Ints, word: Ints, n_words: int) -> tuple[Ints, Ints, Ints]:
-    """Latents and words that are active together, and how often; ascending."""
+class _Said(NamedTuple):
+    """Latents and words that are active together, and how often, a value a pair."""
+
+    latent: Ints
+    word: Ints
+    hits: Ints
+
+
+def _said(latent: Ints, word: Ints, n_words: int) -> _Said:
+    """Ascending by latent and word."""
     key, count = np.unique(latent * n_words + word, return_counts=True)
-    return key // n_words, key % n_words, count
+    return _Said(key // n_words, key % n_words, count)
 
 
 def _looked_up(keys: Ints, values: Ints, wanted: Ints) -> Ints:
