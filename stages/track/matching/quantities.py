@@ -200,7 +200,10 @@ def spell_out(text: str) -> str:
         rf"\b(?:several|many|some|a few) (?:{_LONG_SCALES})\b|(?<!\d )\b(?:{_LONG_SCALES})s\b", "many", text
     )
     text = re.sub(
-        rf"(?<![\w.,])(\d+(?:,\d{{3}})*(?:\.\d+)?) ?({_LONG_SCALES})\b", _scaled, text, flags=re.IGNORECASE
+        rf"(?<![\w.,])(\d+(?:,\d{{3}})*(?:\.\d+)?|\d+,\d\d?) ?({_LONG_SCALES})\b",
+        _scaled,
+        text,
+        flags=re.IGNORECASE,
     )
     text = re.sub(r"\b(no|any|some|every)[ -]one\b", r"\1body", text, flags=re.IGNORECASE)
     text = re.sub(
@@ -279,8 +282,8 @@ def _sum(values: list[int]) -> int:
 
 
 def _scaled(match: "re.Match[str]") -> str:
-    """`1.5 million` in digits."""
-    value = Fraction(match[1].replace(",", "")) * _SCALES[match[2].lower()]
+    """`1.5 million` and `1,5 million` in digits."""
+    value = Fraction(re.sub(r",(?=\d{3})", "", match[1]).replace(",", ".")) * _SCALES[match[2].lower()]
     return str(value.numerator) if value.denominator == 1 else match[0]
 
 
