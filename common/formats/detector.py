@@ -19,6 +19,6 @@ ASKED_SCORES = Lines(
     "detect",
     "a line a new question: `id, relation, question, answer, scored, excluded` (why there is no score: `empty`, `refusal`, `no_features`), `score, threshold, verdict` (`wrong`, `right`, or "
     "`unfamiliar`: unlike all that the detector was fitted on), `predicted, familiarity` (a p-value), `unfamiliar, baseline` "
-    "(probability by the lowest token log-probability alone), `form, other_form` (of the prompt), `token_risks, interval, "
+    "(probability by that of the answer alone), `form, other_form` (of the prompt), `token_risks, interval, "
     "contributions, rest, intercept, additive_log_odds, nearest_right, competition, gold, label`",
 )

@@ -41,8 +41,8 @@ from ghosttrack.stages.detect.models import Additive
 from ghosttrack.stages.detect.store import flatten, unflatten
 from ghosttrack.stages.detect.token_risk import TokenRisk, fit_token_risk
 
-VERSION = 9
-BASELINE = "logits.min_logprob"
+VERSION = 10
+BASELINE = "logits.improbability"
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Detector:
     reference: Reference
     familiarity: Familiarity
     baseline: Platt
-    """Of the lowest log-probability of an answer's tokens: what is left to say where a question is unfamiliar."""
+    """Of how improbable the answer is: what is left to say where a question is unfamiliar. Bounded, and long answers do not pay."""
     token_risk: TokenRisk
     forms: list[str]
     """Of the prompts that it was fitted on."""
@@ -114,7 +114,7 @@ class Detector:
         probability = self.platt(self.raw_score(data, columns))
         found = reasons(self.reference, columns.of(self.signals), probability)
         familiar = self.familiarity.p_value(data.states)
-        baseline = self.baseline(-columns.column(BASELINE))
+        baseline = self.baseline(columns.column(BASELINE))
         return [
             {
                 "probability": float(probability[row]),
@@ -161,7 +161,7 @@ def keep(
         threshold=best_f1_threshold(labels, platt(held_out)),
         reference=reference_of(side, held_out, ids),
         familiarity=fit_familiarity(data.states, groups, seed),
-        baseline=fit_platt(-side.train.column(BASELINE), labels),
+        baseline=fit_platt(side.train.column(BASELINE), labels),
         token_risk=fit_token_risk(
             [a.logprobs for a in data.asked], [a.entropies for a in data.asked], labels
         ),

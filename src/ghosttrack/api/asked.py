@@ -52,7 +52,7 @@ class Asked(Question):
 
     @property
     def baseline(self) -> float | None:
-        """How likely the answer is wrong by its least likely token alone, calibrated."""
+        """How likely the answer is wrong by its own probability alone, calibrated; of a long answer four tokens count."""
         return None if self.record is None else self.record.get("baseline")
 
     @cached_property
@@ -81,13 +81,13 @@ class Asked(Question):
 
     def _verdict(self) -> str:
         if self.unfamiliar and self.record:
-            return f", unfamiliar; {format_probability(self.record['baseline'])} likely wrong by log-probability alone"
+            return f", unfamiliar; {format_probability(self.record['baseline'])} likely wrong by the answer's probability alone"
         return super()._verdict()
 
     def _judgement(self) -> str:
         if self.unfamiliar:
             return (
                 "The question is unlike all that the detector was fitted on, so its score does not count; by the "
-                f"log-probability alone the answer is wrong with probability {self.baseline:.2f}."
+                f"answer's probability alone it is wrong with probability {self.baseline:.2f}."
             )
         return super()._judgement()

@@ -24,7 +24,7 @@ class RunDetector:
 
     def score(self, questions: Sequence[str | Mapping[str, Any]] | pd.DataFrame) -> pd.DataFrame:
         """A row a question: text, answer, verdict (wrong, right, unfamiliar), probability (of being wrong), low, high,
-        baseline (by the log-probability alone), in_fit.
+        baseline (by the probability of the answer alone), in_fit.
 
         questions: texts as `run.ask` takes them, or records (a DataFrame's rows too) with `question` or `prompt` and if wanted `relation`, `subject`,
         `answer`, or in the columns of the run's own file or a known data set. A row that cannot be asked has nothing but its text, and a notice says why. in_fit: the detector was fitted on that very question.

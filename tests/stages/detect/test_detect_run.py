@@ -27,6 +27,7 @@ from ghosttrack.stages.detect.detector import keep, load, save
 from ghosttrack.stages.detect.error_types import error_types
 from ghosttrack.stages.detect.evidence import FeatureTable
 from ghosttrack.stages.detect.explain import competition_of
+from ghosttrack.stages.detect.features.tokens import token_features
 from ghosttrack.stages.detect.opening import OpenedRun
 from ghosttrack.stages.detect.protocol.groups import question_groups
 from ghosttrack.stages.detect.protocol.splits import SplitPlan, all_splits
@@ -306,6 +307,22 @@ def test_the_stored_detector_gives_the_scores_it_gave_before_it_was_stored(finis
     reasons = detector.explain(asked)
     trained = set(scores.loc[scores["split"] == "grouped", "question"])
     assert {reason["nearest_right"] for reason in reasons} <= {answers[q].id for q in trained}
+
+
+def test_what_stands_beside_an_unfamiliar_answer_is_its_own_probability_and_not_its_length(finished_run, out):
+    _, data = read(finished_run)
+    asked = data.of(np.flatnonzero(complete(data)))
+    alike = ([-0.7] * 4, [-2.1] + [-0.5] * 7, [-0.7] * 40)  # of one geometric mean
+    longer = [
+        item._replace(logprobs=each, entropies=[1.0] * len(each), token_ids=[0] * len(each))
+        for each, item in zip(alike, asked.asked, strict=False)
+    ]
+    logits = token_features(longer, np.full((len(longer), 4), -1.0))
+    made_up = dataclasses.replace(asked.of(np.arange(len(longer))), asked=longer)
+    tables = {**made_up.tables, "logits": logits}
+    told = [reason["baseline"] for reason in load(out).explain(dataclasses.replace(made_up, tables=tables))]
+    assert told == pytest.approx([told[0]] * len(alike))
+    assert 0 < told[0] < 1
 
 
 def test_a_detector_refuses_another_model_other_saes_and_other_layers(finished_run, out):

@@ -91,7 +91,7 @@ function verdict(question, record, rivals, account) {
     said.push(h("p", null, found.always ? `“${plain(rivals.saidText)}” leads all candidates in every layer.` : [`“${plain(rivals.saidText)}” leads all candidates `, found.layer === last ? `only at the last layer, ${last}` : `from layer ${found.layer} to the last, ${last}`, by, "."]));
   } else if (account.length) said.push(h("p", null, `“${plain(rivals.saidText)}” does not lead the candidates at the last layer: the answer was given, not chosen by the model.`));
   const scored = question.scored;
-  if (scored?.unfamiliar) said.push(h("p", null, h("b", null, "The question is unlike all that the detector was fitted on"), `: its score counts for little. By its least likely token alone the answer is wrong with probability ${fixed(scored.baseline)}.`));
+  if (scored?.unfamiliar) said.push(h("p", null, h("b", null, "The question is unlike all that the detector was fitted on"), `: its score counts for little. By its probability alone the answer is wrong with probability ${fixed(scored.baseline)}.`));
   else if (scored?.other_form) said.push(note("It is put in a form that the detector was not fitted on."));
   if (scored?.score !== undefined && scored.score !== null) {
     const good = question.label === null ? "" : scored.predicted === question.label ? " That is so." : " That is not so.";
