@@ -15,6 +15,7 @@ CAUSES = Table(
         Column("size", "int16", "tracks that are taken out"),
         POSITION,
         Column("track", "int16", "number within question and position; of a set the first one's"),
+        Column("margin", "float32", "logit(emitted) − logit(strongest rival) with everything in place"),
         Column("predicted", "float32", "drop of logit(emitted) − logit(strongest rival), to first order"),
         Column("direct", "float32", "the same by what the account says of the last layer"),
         Column("drop", "float32", "measured"),

@@ -15,6 +15,7 @@ REASONS = Lines(
     "was said before it) against the right candidate, or the strongest rival where there is none: "
     "`question, id, emitted, against, right` (whether that one is right), `kind`, `written` (by source and MLP, as far as that can be told, logits at the "
     "last layer's scale, which with `constant` add up to `difference`), `from_layer, to_layer` (the shortest run of layers that "
-    "writes half of it), `led` (layers at which the other was ahead), `overtaken` (layer, and what wrote most there, null where that cannot be told), "
-    "`smallest_set` (tracks, and what the model says without them; null where not measured or never changed), `sentence`",
+    "writes half of what layers write for it), `led` (layers at which the other was ahead), `overtaken` (layer, and what wrote most there, null where that cannot be told), "
+    "`smallest_set` (`size`, what the model `says` first without so many of the strongest tracks, whether a right answer begins so, and "
+    "`control_says`, null where the control changes nothing; null where not measured or never changed), `sentence`",
 )

@@ -12,15 +12,19 @@ Json = Mapping[str, Any]
 
 
 def page(
-    report: Json, examples: Sequence[Json], sources: Sequence[Sequence[str]], tokens: Json | None = None
+    report: Json,
+    examples: Sequence[Json],
+    sources: Sequence[Sequence[str]],
+    tokens: Json | None = None,
+    validation: Json | None = None,
 ) -> str:
     """The report in Markdown. report: final_report.json; examples: records of hallucination_scores.json; sources:
-    header and a row a file read; tokens: token_metrics.json.
+    header and a row a file read; tokens: token_metrics.json; validation: validation.json.
 
     Two pages with what was found; what they rest on stands in appendices.
     """
     if report.get("undefined"):
-        return "\n\n".join(_undefined(report, examples, sources, tokens or {})) + "\n"
+        return "\n\n".join(_undefined(report, examples, sources, tokens or {}, validation or {})) + "\n"
     sections = [
         f"# {report['name']}: do hypothesis tracks show wrong answers?",
         *filter(None, [report["headline"]["contexts"]]),
@@ -48,8 +52,8 @@ def page(
         *(["Not measured:\n\n" + "\n".join(f"- {sentence}" for sentence in report["absent"])] if report["absent"] else []),
         "## Answers that the detector is surest about",
         markdown_table(example_rows(examples)),
-        f"Each answer's tracks and account: `ghosttrack dashboard {report['name']}`.",
-        *appendices(report, sources),
+        f"Each answer's tracks and account: `ghosttrack dashboard {report['name']}`.{_checks(validation or {})}",
+        *appendices(report, sources, validation or {}),
     ]  # fmt: skip
     return "\n\n".join(sections) + "\n"
 
@@ -68,7 +72,7 @@ def plain_sentence(report: Json) -> str:
 
 
 def _undefined(
-    report: Json, examples: Sequence[Json], sources: Sequence[Sequence[str]], tokens: Json
+    report: Json, examples: Sequence[Json], sources: Sequence[Sequence[str]], tokens: Json, validation: Json
 ) -> list[str]:
     """What there is to show where wrong answers cannot be told from right ones."""
     return [
@@ -90,6 +94,7 @@ def _undefined(
         sae_sentence(report["sae_all_layers"]),
         markdown_table(tables.sae(report)),
         *apart_sentence(report["sae"]),
+        *_believed("## Can tracks be believed?", validation),
         "## Provenance",
         *_sources(report, "", sources),
     ]
@@ -137,7 +142,7 @@ def _transfers(report: Json) -> list[str]:
     ]
 
 
-def appendices(report: Json, sources: Sequence[Sequence[str]]) -> list[str]:
+def appendices(report: Json, sources: Sequence[Sequence[str]], validation: Json) -> list[str]:
     grouped, called = report["splits"][0], tables.titles(report)
     return [
         "# Appendices",
@@ -184,7 +189,8 @@ def appendices(report: Json, sources: Sequence[Sequence[str]]) -> list[str]:
         "## I. Sparse autoencoders",
         sae_sentence(report["sae_all_layers"]),
         markdown_table(tables.sae(report)),
-        "## J. Provenance",
+        *_believed("## J. Can tracks be believed?", validation),
+        "## K. Provenance",
         *_sources(
             report,
             "Everything that was fitted or chosen (layer, features, regularisation, calibration, threshold) was so on the training "
@@ -192,6 +198,52 @@ def appendices(report: Json, sources: Sequence[Sequence[str]]) -> list[str]:
             sources,
         ),
     ]  # fmt: skip
+
+
+def _checks(validation: Json) -> str:
+    told = len(validation.get("verdicts", ()))
+    return (
+        f" Of {told} checks whether they can be believed, {validation['passed']} passed (appendix J)."
+        if told
+        else ""
+    )
+
+
+def _believed(heading: str, validation: Json) -> list[str]:
+    """What the validation of the tracker found, and what answers do without tracks."""
+    if not validation.get("verdicts"):
+        return []
+    told = {True: "✓ yes", False: "✗ no", None: "could not be told"}
+    rows = [["question", "", "what was found"]] + [
+        [each["question"], told[each["passed"]], each["words"]] for each in validation["verdicts"]
+    ]
+    parts = [heading, markdown_table(rows)]
+    if changed := validation["changed"]:
+        sets = {each["what"]: each for each in validation["drops"]}
+        kinds = ("changed", "control", "became_right")
+        parts += [
+            "Wrong answers whose first token changes without their tracks of largest predicted effect, and without as much of other "
+            "latents. Effects do not add up: the more tracks go, the less of what each alone would lower is lowered, since "
+            "later tracks carry on what earlier ones gave, which their sum counts twice, and later blocks are known to make up for what is "
+            "missing (self-repair).",
+            markdown_table(
+                [["tracks taken out", "wrong answers", "changed", "control", "a right answer begins so", "measured drop over predicted, of all answers"]]
+                + [
+                    [str(each["size"]), str(each["wrong_answers"]), *(_percent(each[kind]) for kind in kinds), _slope(sets, each["size"])]
+                    for each in changed
+                ]
+            ),
+        ]  # fmt: skip
+    return parts
+
+
+def _percent(share: Sequence[float] | None) -> str:
+    return "–" if share is None else f"{share[0]:.0%} [{share[1]:.0%}, {share[2]:.0%}]"
+
+
+def _slope(sets: Mapping[str, Json], size: int) -> str:
+    found = sets.get(f"sets of {size}")
+    return f"{found['slope']:.2f} [{found['slope_low']:.2f}, {found['slope_high']:.2f}]" if found else "–"
 
 
 def _sources(report: Json, protocol: str, sources: Sequence[Sequence[str]]) -> list[str]:

@@ -11,6 +11,7 @@ from ghosttrack.common.formats.final_report import REPORT
 from ghosttrack.common.formats.hallucination_scores import SCORES
 from ghosttrack.common.formats.report import PICTURES, REPORT_PAGE
 from ghosttrack.common.formats.token_scores import TOKEN_METRICS
+from ghosttrack.common.formats.validation import VALIDATION
 from ghosttrack.stages.report import tables
 from ghosttrack.stages.report.page import data_sentence, page, plain_sentence, surest
 
@@ -24,7 +25,8 @@ def run(job: Job) -> dict[str, Any]:
         *([f"`{name}`", f"`{entry.key[:16]}`"] for name, entry in job.entries.items()),
     ]
     tokens = TOKEN_METRICS.read(job.input("detect/tokens", TOKEN_METRICS.name))
-    text = page(report, surest(scores["questions"]), sources, tokens)
+    validation = VALIDATION.read(job.input("track/validation", VALIDATION.name))
+    text = page(report, surest(scores["questions"]), sources, tokens, validation)
     job.output(REPORT_PAGE.name).write_text(text, encoding="utf-8")
     for picture in PICTURES:
         shutil.copyfile(job.input("evaluate/all", picture.name), job.output(picture.name))

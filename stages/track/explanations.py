@@ -10,6 +10,7 @@ from scipy import stats
 
 from ghosttrack.stages.track.associate.record import Tracks
 from ghosttrack.stages.track.association import Association, Scans
+from ghosttrack.stages.track.causes import share
 from ghosttrack.stages.track.validation import LEAST_PROBLEMS, SIGNIFICANT, Verdict
 
 COMPLETE = 1e-3
@@ -51,35 +52,27 @@ def judge_predictions(found: Mapping[str, Any] | None) -> Verdict:
 
 
 def judge_answers(causes: Mapping[str, NDArray[Any]], wrong: NDArray[np.bool_]) -> Verdict:
-    """Whether taking decisive tracks out changes answers more than taking others out does. causes: columns of
-    causes.parquet; wrong: whether the answer to each row's question is wrong. Paired, at the set size at which the
-    tracks and the controls differ most."""
-    question = "Do wrong answers change when their tracks are taken out, and not when others are?"
-    rows = wrong & (causes["kind"] == "set")
-    sizes = [
-        size
-        for size in np.unique(causes["size"][rows])
-        if (rows & (causes["size"] == size)).sum() >= LEAST_PROBLEMS
-    ]
-    if not sizes:
+    """Whether taking the strongest track out changes answers and taking as much of others out does not, paired. causes:
+    columns of causes.parquet; wrong: whether the answer to each row's question is wrong."""
+    question = "Do wrong answers change when their strongest track is taken out, and not when others are?"
+    rows = wrong & (causes["kind"] == "set") & (causes["size"] == 1)
+    own, control = causes["changed"][rows], causes["control_changed"][rows]
+    if len(own) < LEAST_PROBLEMS:
         return Verdict(
             question, None, "Tracks of too few wrong answers were taken out; raise tracking.causes."
         )
-
-    def at(size: int) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-        chosen = rows & (causes["size"] == size)
-        return causes["changed"][chosen], causes["control_changed"][chosen]
-
-    best = max(sizes, key=lambda size: float(at(size)[0].mean() - at(size)[1].mean()))
-    own, control = at(best)
     only, other = int((own & ~control).sum()), int((control & ~own).sum())
     p = stats.binomtest(only, only + other, alternative="greater").pvalue if only + other else 1.0
     reached = own.mean() >= CHANGED and control.mean() <= CONTROL_CHANGED
+    margin = causes["margin"][rows]
+    near = margin <= np.median(margin)
     return Verdict(
-        question, bool(own.mean() >= CHANGED and p < SIGNIFICANT),
-        f"Without the {best} strongest {'track' if best == 1 else 'tracks'} {own.mean():.0%} of {len(own)} wrong answers begin "
-        f"otherwise, and {control.mean():.0%} without as much of other latents at the same places (paired, one-sided "
-        f"p = {p:.2g}); {CHANGED:.0%} against at most {CONTROL_CHANGED:.0%} {'is reached' if reached else 'is not reached'}.",
+        question, bool(reached and p < SIGNIFICANT),
+        f"Without their strongest track {_percent(own)} of {len(own)} wrong answers begin otherwise, and {_percent(control)} "
+        f"without as much of other latents at the same places (paired, one-sided p = {p:.2g}); {CHANGED:.0%} against at most "
+        f"{CONTROL_CHANGED:.0%} {'is reached' if reached else 'is not reached'}. An answer that hardly leads gives way to any "
+        f"change: of those that lead by at most {np.median(margin):.2g} logits {_percent(own[near])} change, {_percent(control[near])} "
+        f"under the control; of the others {_percent(own[~near])} and {_percent(control[~near])}.",
     )  # fmt: skip
 
 
@@ -123,6 +116,13 @@ def judge_causal_links(
         f"{over['random'][0]:+.3f} [{over['random'][1]:+.3f}, {over['random'][2]:+.3f}]; over links by cosine "
         f"{over['cosine'][0]:+.3f} [{over['cosine'][1]:+.3f}, {over['cosine'][2]:+.3f}], so that they {kept}.",
     )  # fmt: skip
+
+
+def _percent(flags: NDArray[np.bool_]) -> str:
+    """A share with its 95 % interval."""
+    if (found := share(flags)) is None:
+        return "none"
+    return f"{found[0]:.0%} [{found[1]:.0%}, {found[2]:.0%}]"
 
 
 def _interval(values: Any) -> str:

@@ -18,7 +18,7 @@ from ghosttrack.common.maths.arrays import Bools, Floats
 WRITERS = STEP[1:]
 LAYERS_LED = 2
 LEAST_TOLD = 0.05
-"""Share of what speaks for an answer that a second source must have to be named."""
+"""Share of what speaks for an answer that a second source, or one against it, must have to be named."""
 _NAMES = {
     **{f"attention_{source}": f"attention to {words}" for source, words in zip(
         SOURCES, ("the worked examples", "the subject", "the question's other words", "the answer so far", "the position itself"),
@@ -61,9 +61,9 @@ def written(account: Mapping[str, NDArray[Any]], first: int, second: int) -> Wri
 
 
 def shortest_run(gains: Floats) -> tuple[int, int]:
-    """First and last place of the shortest run whose sum is at least half of the whole, the whole being positive; all places
-    where it is not."""
-    total = np.concatenate([[0.0], np.cumsum(gains)])
+    """First and last place of the shortest run that holds at least half of all gains; all places where there is none. Losses are
+    left out: where gains and losses nearly cancel, a single layer has far more than half of what remains."""
+    total = np.concatenate([[0.0], np.cumsum(np.maximum(gains, 0.0))])
     for length in range(1, len(gains) + 1):
         sums = total[length:] - total[:-length]
         if total[-1] > 0 and sums.max() >= total[-1] / 2:
@@ -113,37 +113,61 @@ def reason(
 
 def sentence(found: Mapping[str, Any]) -> str:
     """A reason's figures in a few short sentences."""
-    gains = {name: value for name, value in found["written"].items() if name in _NAMES and value > 0}
-    whole = max(sum(gains.values()), 1e-12)
-    best = sorted(gains, key=lambda name: -gains[name])[:2]
-    best = [name for name in best if name == best[0] or gains[name] >= LEAST_TOLD * whole]
-    what = " and ".join(f"{_NAMES[name]} ({gains[name] / whole:.0%})" for name in best)
-    if not what:
-        told = any(name in _NAMES for name in found["written"])
-        what = "nothing in the blocks" if told else "something in the blocks that cannot be taken apart"
+    emitted, against = _quoted(found["emitted"]), _quoted(found["against"])
     other = "the right answer" if found["right"] else "its rival"
+    after = f"after {_quoted(found['after'])}, " if found.get("after", "").strip() else ""
+    beat = "beat" if found["difference"] >= 0 else "was given, though it is behind"  # another's answer
+    absent = "" if found["right"] else "; no right answer was among the candidates"
     first, last = found["from_layer"], found["to_layer"]
     where = f"at layer {first}" if first == last else f"between layers {first} and {last}"
-    digits = 1 if abs(found["difference"]) >= 0.05 else 3
-    after = f"after {_quoted(found['after'])}, " if found.get("after", "").strip() else ""
     parts = [
-        f"{after}{_quoted(found['emitted'])} beat {other} {_quoted(found['against'])} by {found['difference']:.{digits}f} logits",
-        f"what spoke for it most: {what}; half of its gain was written {where}",
+        f"{after}{emitted} {beat} {other} {against} by {_logits(abs(found['difference']))} logits{absent}",
+        f"{_writers(found['written'])}; half of what layers wrote for it came {where}",
     ]
     if found["overtaken"]:
         first, last = found["led"][-1]
-        where = f"layer {first}" if first == last else f"layers {first} to {last}"
+        led = f"layer {first}" if first == last else f"layers {first} to {last}"
         parts.append(
-            f"{other} was last ahead at {where}; {_NAMES.get(found['overtaken']['by'], 'a block')} overtook it at layer "
-            f"{found['overtaken']['layer']}"
+            f"{other} was last ahead at {led}, until {_NAMES.get(found['overtaken']['by'], 'a block')} put {emitted} ahead at "
+            f"layer {found['overtaken']['layer']}"
         )
     else:
         parts.append(f"{other} was never ahead" if not found["led"] else f"{other} is ahead at the end too")
     if smallest := found.get("smallest_set"):
-        verdict = "which is right" if smallest["right"] else "which is wrong too"
-        tracks = "1 track" if smallest["size"] == 1 else f"{smallest['size']} tracks"
-        parts.append(f"without {tracks} the model begins with {_quoted(smallest['says'])}, {verdict}")
+        tracks = "strongest track" if smallest["size"] == 1 else f"{smallest['size']} strongest tracks"
+        parts.append(
+            f"without its {tracks} the answer begins with {_quoted(smallest['says'])}, as {'a' if smallest['right'] else 'no'} right "
+            f"answer does; {_beside(smallest['control_says'])}"
+        )
     return " ".join(f"{part[0].upper()}{part[1:]}." for part in parts)
+
+
+def _writers(written: Mapping[str, float]) -> str:
+    """What spoke most for a difference of logits, and what most against it."""
+    told = {_NAMES[name]: value for name, value in written.items() if name in _NAMES}
+    least = LEAST_TOLD * sum(value for value in told.values() if value > 0)
+    order = sorted(told, key=lambda name: -told[name])
+    best = [name for name in order[:2] if told[name] > 0 and (name == order[0] or told[name] >= least)]
+    what = " and ".join(f"{name} (+{_logits(told[name])})" for name in best)
+    if not what:
+        what = "nothing in the blocks" if told else "something in the blocks that cannot be taken apart"
+    worst = (
+        f", against it {order[-1]} (−{_logits(-told[order[-1]])})"
+        if told and told[order[-1]] < -least
+        else ""
+    )
+    return f"most for it spoke {what}{worst}"
+
+
+def _beside(control_says: str | None) -> str:
+    """What a control of the same size does, so that a change that comes of the size alone is not taken for one of the tracks."""
+    if control_says is None:
+        return "without as much of other latents it stays as it is"
+    return f"but without as much of other latents it changes too, to {_quoted(control_says)}"
+
+
+def _logits(value: float) -> str:
+    return f"{value:.{1 if abs(value) >= 0.05 else 3}f}"
 
 
 def _quoted(text: str) -> str:

@@ -99,10 +99,11 @@ def _take_out(desk: Interventions, number: int, rows: Columns) -> None:
         interventions += [bench.without(tracks[-1]), bench.control(tracks[-1])]
     found = bench.outcomes(interventions)
     emitted = int(bench.candidates[0])
+    margin = float(np.subtract(*bench.bench.logits[bench.candidates[:2]].tolist()))
     for place, (group, names) in enumerate(zip(groups, tracks, strict=True)):
         own, control = found[2 * place], found[2 * place + 1]
         row = (
-            number, "track" if place < len(alone) else "set", len(group), *names[0],
+            number, "track" if place < len(alone) else "set", len(group), *names[0], margin,
             float(effects.predicted[group].sum()), float(effects.direct[group].sum()), own.drop, control.drop,
             own.token, control.token, own.token != emitted, control.token != emitted,
             _is_right(desk, number, own.token), _is_right(desk, number, emitted),

@@ -70,7 +70,7 @@ def run(job: Job) -> dict[str, Any]:
 
 
 def smallest_set(causes: dict[str, NDArray[Any]], question: int, tokenizer: Any) -> dict[str, Any] | None:
-    """The fewest of the strongest tracks without which the first token is another."""
+    """The fewest of the strongest tracks without which the first token is another, and what it is under the control."""
     rows = np.flatnonzero((causes["question"] == question) & (causes["kind"] == "set") & causes["changed"])
     if not len(rows):
         return None
@@ -79,4 +79,7 @@ def smallest_set(causes: dict[str, NDArray[Any]], question: int, tokenizer: Any)
         "size": int(causes["size"][row]),
         "says": tokenizer.decode([int(causes["token"][row])]),
         "right": bool(causes["right"][row]),
+        "control_says": (
+            tokenizer.decode([int(causes["control_token"][row])]) if causes["control_changed"][row] else None
+        ),
     }

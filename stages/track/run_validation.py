@@ -81,6 +81,7 @@ def run(job: Job) -> dict[str, Any]:
         associator: link_calibration.reliability(Judged.joined([own[associator] for _, own in planted]), seed)
         for associator in CALIBRATED
     }
+    told, changed = _explanations(job)
     verdicts = [
         validation.judge_scenes(scenes),
         validation.judge_likelihood(likelihood["linked"], likelihood["random"]),
@@ -88,7 +89,7 @@ def run(job: Job) -> dict[str, Any]:
         validation.judge_causes(drops, links.token),
         link_calibration.judge(calibration[settings.tracking.associator], settings.tracking.associator),
         causal_links,
-        *_explanations(job),
+        *told,
         *_stability(job),
     ]
     causes = _causes(links, drops, settings.layers)
@@ -106,6 +107,7 @@ def run(job: Job) -> dict[str, Any]:
         },
         "life": life,
         "drops": _drops(job),
+        "changed": changed,
         "causes": causes,
     }
     VALIDATION.write(job.output(VALIDATION.name), report)
@@ -174,8 +176,8 @@ def _causal_links(
     )
 
 
-def _explanations(job: Job) -> list[validation.Verdict]:
-    """Verdicts on the account and on interventions, as their units published them."""
+def _explanations(job: Job) -> tuple[list[validation.Verdict], list[dict[str, Any]]]:
+    """Verdicts on the account and on interventions, as their units published them; wrong answers that change, by size of set."""
     account = ACCOUNT.read(
         job.input("track/account", ACCOUNT.name), ["position", "layer", "leader", "rest", "mlp"]
     )
@@ -183,13 +185,14 @@ def _explanations(job: Job) -> list[validation.Verdict]:
     causes = CAUSES.read(job.input("track/causes", CAUSES.name))
     labels = [line["label"] for line in GENERATIONS.read(job.input("track/answers", GENERATIONS.name))]
     wrong = np.array([labels[number] == 1 for number in causes["question"].tolist()], dtype=bool)
+    figures = summary(causes, labels, job.config.seed)
     return [
         explanations.judge_account(
             account["rest"], account["leader"][last] == 0, not np.isnan(account["mlp"]).any()
         ),
-        explanations.judge_predictions(summary(causes, labels, job.config.seed)["predicted"]),
+        explanations.judge_predictions(figures["predicted"]),
         explanations.judge_answers(causes, wrong),
-    ]
+    ], figures["changed"]
 
 
 def _stability(job: Job) -> list[validation.Verdict]:
@@ -279,6 +282,13 @@ def words(report: dict[str, Any]) -> str:
             f"{each['what']} | {each['n']} | {_with_interval(each, 'slope')} | {_with_interval(each, 'rank')}"
             for each in report["drops"]
         )),
+        "## Wrong answers that begin otherwise",
+        "Without as many tracks as stand in the first column, those of largest predicted effect, and without as much of other "
+        "latents at the same places.",
+        _table("tracks taken out | wrong answers | without them | with the control | without them, and a right answer begins so", (
+            f"{each['size']} | {each['wrong_answers']} | {_share(each['changed'])} | {_share(each['control'])} | {_share(each['became_right'])}"
+            for each in report["changed"]
+        )),
         "## Causes by layer",
         _table(f"layer | links | {drops}", (
             f"{each['layer']} | {each['links']} | {each['drop_linked']:.3f} | {each['drop_control']:.3f}"
@@ -292,6 +302,10 @@ def words(report: dict[str, Any]) -> str:
 def _table(header: str, rows: Iterable[str]) -> str:
     """A Markdown table; cells are parted by bars."""
     return markdown_table([row.split(" | ") for row in (header, *rows)])
+
+
+def _share(values: Sequence[float] | None) -> str:
+    return "–" if values is None else f"{values[0]:.0%} [{values[1]:.0%}, {values[2]:.0%}]"
 
 
 def _with_interval(row: dict[str, Any], key: str) -> str:

@@ -20,6 +20,7 @@ UNITS = {
     "final_report.json": "evaluate/all",
     "sae_quality.json": "sae_train/quality",
     "token_metrics.json": "detect/tokens",
+    "validation.json": "track/validation",
 }
 EVERY_PAGE = [
     "#/latents",
@@ -59,6 +60,9 @@ def test_every_number_shown_is_the_one_in_its_file(page: Chromium, made_up: Resu
     } <= seen
     assert {"final_report.json#/permutation/low", "final_report.json#/permutation/high"} <= seen
     assert {f"token_metrics.json#/detector_less/entropy/token_auroc/{i}" for i in range(3)} <= seen
+    assert {
+        f"validation.json#/changed/0/{kind}/{i}" for kind in ("changed", "control") for i in range(3)
+    } <= seen
     report = made_up.json("evaluate/all", "final_report.json")
     for i in range(len(report["splits"][0]["methods"])):
         kind = report["splits"][0]["methods"][i]["kind"]

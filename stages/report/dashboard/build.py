@@ -24,6 +24,7 @@ from ghosttrack.common.formats.latents import LATENTS
 from ghosttrack.common.formats.saes import QUALITY
 from ghosttrack.common.formats.token_scores import TOKEN_METRICS
 from ghosttrack.common.formats.tracks import TRACKS
+from ghosttrack.common.formats.validation import VALIDATION
 from ghosttrack.common.package import package_file
 from ghosttrack.stages.report.dashboard import run_card
 from ghosttrack.stages.report.dashboard.asked import Record, read_questions, with_new
@@ -53,7 +54,9 @@ SCRIPTS = ("data.js", "dom.js", "lists.js", "charts.js", "save.js", "trajectory.
            "explorer.js", "latent.js", "live.js", "main.js")  # fmt: skip
 LIBRARY = ("vendor/d3.min.js", "vendor/plot.umd.min.js")
 """What draws the charts, in the order in which they are run."""
-REPORTS = {REPORT: "evaluate/all", QUALITY: "sae_train/quality", TOKEN_METRICS: "detect/tokens"}
+REPORTS = {
+    REPORT: "evaluate/all", QUALITY: "sae_train/quality", TOKEN_METRICS: "detect/tokens", VALIDATION: "track/validation",
+}  # fmt: skip
 """Files that the page holds whole, since it shows their numbers, and their units."""
 SAMPLE = 6
 """Blocks packed to see how large a page gets."""

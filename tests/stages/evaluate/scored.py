@@ -20,6 +20,7 @@ from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.contract import expand, load_contract
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.formats.token_scores import TOKEN_METRICS
+from ghosttrack.common.formats.validation import VALIDATION
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -205,6 +206,33 @@ def write_tokens(folder: Path) -> Path:
     return path.parent
 
 
+def validated(size: int = 1) -> dict[str, Any]:
+    """What a report and a page read of validation.json: one check passed, one failed, one that could not be told."""
+    sets = {
+        "what": f"sets of {size}",
+        "n": 9,
+        "slope": 0.8,
+        "slope_low": 0.7,
+        "slope_high": 0.9,
+        "rank": 0.7,
+        "rank_low": 0.6,
+        "rank_high": 0.8,
+    }
+    return {
+        "passed": 1, "failed": 1, "not_told": 1,
+        "verdicts": [{"question": f"Question {passed}?", "passed": passed, "words": f"In words {passed}."} for passed in (True, False, None)],
+        "drops": [{**sets, "what": "one track"}, sets],
+        "changed": [{"size": size, "wrong_answers": 24, "changed": [0.75, 0.55, 0.88], "control": [0.08, 0.02, 0.26], "became_right": None}],
+    }  # fmt: skip
+
+
+def write_validation(folder: Path) -> Path:
+    path = folder / "validation" / VALIDATION.name
+    path.parent.mkdir()
+    VALIDATION.write(path, validated())
+    return path.parent
+
+
 def run_all(folder: Path) -> Path:
     """Made-up scores, evaluate and report."""
     report(folder, write(folder / "detect"))
@@ -218,6 +246,7 @@ def report(folder: Path, detect: Path) -> str:
     units = {
         "detect/all": detect,
         "detect/tokens": write_tokens(folder),
+        "track/validation": write_validation(folder),
         "evaluate/all": evaluate(folder, detect),
     }
     run(job("report", folder / "report", units))

@@ -27,6 +27,8 @@ from ghosttrack.common.engine.storage import Entry, Store
 from ghosttrack.common.files import sha256_of
 from ghosttrack.common.formats.account import ACCOUNT, STATE, STEP
 from ghosttrack.common.formats.final_report import FinalReport
+from ghosttrack.common.formats.validation import VALIDATION
+from tests.stages.evaluate.scored import validated
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 WORDS = ["Paris", "Lyon", "Rome", "Oslo", "Lima", "Cairo", "Kyiv", "Bern", "Riga", "Quito", "Accra", "Doha"]
@@ -123,6 +125,7 @@ def make_run(
         ("track", "account", {"account.parquet": lambda path: ACCOUNT.write(path, account(rng, cells, layers))}, ("track/all",)),
         ("track", "contexts", {"contexts.parquet": _parquet(evidence(rng, records))}, ("track/answers",)),
         ("track", "causes", {"causes.parquet": _parquet(causes(rng, questions))}, ("track/account",)),
+        ("track", "validation", {"validation.json": _json({**validated(), "schema_version": VALIDATION.version})}, ("track/causes",)),
         ("track", "reasons", {"reasons.jsonl": _lines([{"question": q, "id": r["id"], "kind": "other", "position": int(q == max(p for p, each in enumerate(records) if each["label"])),
                                                        "sentence": f"“{r['answer']}” won."}
                                                       for q, r in enumerate(records) if r["label"]])}, ("track/causes",)),
@@ -325,7 +328,7 @@ def causes(rng: np.random.Generator, questions: int) -> dict[str, Any]:
     kind = ["track", "track", "set"] * (n // 3)
     return {
         "question": asked.astype(np.int32), "kind": kind, "size": np.tile([1, 1, 2], n // 3).astype(np.int16), "position": np.zeros(n, dtype=np.int16),
-        "track": np.tile([0, 3, 0], n // 3).astype(np.int16), **{name: rng.normal(1, 1, n).astype(np.float32) for name in ("predicted", "direct", "drop", "control_drop")},
+        "track": np.tile([0, 3, 0], n // 3).astype(np.int16), **{name: rng.normal(1, 1, n).astype(np.float32) for name in ("margin", "predicted", "direct", "drop", "control_drop")},
         "token": rng.integers(1, 13, n).astype(np.int32), "control_token": rng.integers(1, 13, n).astype(np.int32), "changed": np.tile([False, False, True], n // 3),
         "control_changed": np.zeros(n, dtype=bool), "right": np.zeros(n, dtype=bool), "was_right": np.zeros(n, dtype=bool),
     }  # fmt: skip

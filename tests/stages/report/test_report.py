@@ -102,6 +102,15 @@ def test_long_answers_are_shown_by_token_where_there_are_any(text, final):
     assert "Token by token" not in few
 
 
+def test_whether_tracks_can_be_believed_is_told_with_what_answers_do_without_them(text, final):
+    assert "Of 3 checks whether they can be believed, 1 passed (appendix J)." in text
+    for row in ("| Question True? | ✓ yes | In words True. |", "| Question False? | ✗ no | In words False. |",
+                "| Question None? | could not be told | In words None. |",
+                "| 1 | 24 | 75% [55%, 88%] | 8% [2%, 26%] | – | 0.80 [0.70, 0.90] |"):  # fmt: skip
+        assert row in text.split("## J. Can tracks be believed?")[1]
+    assert "believed" not in page(final, [], [["result", "task key"]])
+
+
 def test_tables_have_as_many_cells_in_every_row(text):
     for table in re.findall(r"(?:^\|.*\|$\n?)+", text, flags=re.MULTILINE):
         assert len({row.count("|") for row in table.strip().splitlines()}) == 1, table

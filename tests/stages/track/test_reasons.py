@@ -26,7 +26,8 @@ def test_runs_and_the_shortest_half():
     assert runs(np.array([True, True, False, True])) == [(0, 1), (3, 3)]
     assert shortest_run(np.array([0.1, 3.0, -1.0, 2.0, 0.5])) == (1, 1)
     assert shortest_run(np.array([1.0, 1.0, 1.0, 1.0])) == (0, 1)
-    assert shortest_run(np.array([-1.0, 0.5])) == (0, 1)
+    assert shortest_run(np.array([1.0, 1.0, -5.0, 1.0, 1.0])) == (0, 1)  # losses are no part of it
+    assert shortest_run(np.array([-1.0, -0.5])) == (0, 1)
 
 
 def account_of(differences, mover="mlp"):
@@ -62,10 +63,18 @@ def test_kinds_are_what_their_names_say():
         == "prior_default"
     )
     assert reason(account_of([1.0, 2.0, 4.0], "attention_subject"), [1], layers, texts)["kind"] == "other"
-    said = sentence({**override, "smallest_set": {"size": 2, "says": " Paris", "right": True}})
-    for words in ("“Lyon” beat the right answer “Paris” by 4.0 logits", "the MLPs (100%)", "layers 3 to 4",
-                  "the MLPs overtook it at layer 5.", "Without 2 tracks the model begins with “Paris”, which is right"):  # fmt: skip
+    said = sentence(
+        {**override, "smallest_set": {"size": 2, "says": " Paris", "right": True, "control_says": None}}
+    )
+    for words in ("“Lyon” beat the right answer “Paris” by 4.0 logits.", "Most for it spoke the MLPs (+4.0);", "layers 3 to 4, until the MLPs put “Lyon” ahead at layer 5.",
+                  "Without its 2 strongest tracks the answer begins with “Paris”, as a right answer does; without as much of other latents it stays as it is."):  # fmt: skip
         assert words in said
+    nothing = {"size": 1, "says": " Rome", "right": False, "control_says": " Nice"}
+    assert sentence({**override, "smallest_set": nothing}).endswith(
+        "strongest track the answer begins with “Rome”, as no right answer does; but without as much of other latents it changes too, to “Nice”."
+    )
+    unknown = sentence(reason(account_of([1.0, 2.0, 4.0]), [], layers, texts))
+    assert "beat its rival “Paris” by 4.0 logits; no right answer was among the candidates." in unknown
 
 
 def test_a_sentence_says_after_what_and_names_no_source_of_nothing():
@@ -73,10 +82,23 @@ def test_a_sentence_says_after_what_and_names_no_source_of_nothing():
     found["written"]["attention_bias"] = 1e-6
     said = sentence({**found, "position": 2, "after": " 19"})
     assert said.startswith(
-        "After “19”, “9” beat the right answer “8” by 4.0 logits. What spoke for it most: the MLPs (100%); half of its gain"
+        "After “19”, “9” beat the right answer “8” by 4.0 logits. Most for it spoke the MLPs (+4.0); half of what layers wrote"
     )
     assert "by 0.012 logits. " in sentence({**found, "difference": 0.0123})
     assert sentence({**found, "emitted": "\n"}).startswith("A line break beat the right answer")
+    found["written"] = {
+        "before": 0.5,
+        "mlp": -4.2,
+        "attention_subject": 3.0,
+        "attention_examples": 1.5,
+        "attention_question": 0.1,
+    }
+    assert (
+        "Most for it spoke attention to the subject (+3.0) and attention to the worked examples (+1.5), against it the MLPs (−4.2);"
+        in sentence(found)
+    )
+    given = sentence({**found, "difference": -0.5})
+    assert given.startswith("“9” was given, though it is behind the right answer “8” by 0.5 logits.")
 
 
 def test_verdicts_on_explanations():
@@ -93,13 +115,20 @@ def test_verdicts_on_explanations():
     assert judge_predictions(good).passed is True
     assert judge_predictions({**good, "slope": 0.4}).passed is False
     assert judge_predictions(None).passed is None
-    rows = {"kind": np.array(["set"] * 40), "size": np.full(40, 2), "changed": np.arange(40) < 30,
+    rows = {"kind": np.array(["set"] * 40), "size": np.full(40, 1), "changed": np.arange(40) < 30, "margin": np.arange(40) / 10,
             "control_changed": np.arange(40) < 3}  # fmt: skip
     verdict = judge_answers(rows, np.ones(40, bool))
     assert verdict.passed is True
     assert "is reached" in verdict.words
+    assert (
+        "of those that lead by at most 1.9 logits 100% [84%, 100%] change, 15% [5%, 36%] under"
+        in verdict.words
+    )
+    others = {**rows, "control_changed": np.arange(40) < 5}  # one in eight, where one in ten is allowed
+    assert judge_answers(others, np.ones(40, bool)).passed is False
     assert judge_answers({**rows, "control_changed": rows["changed"]}, np.ones(40, bool)).passed is False
     assert judge_answers(rows, np.zeros(40, bool)).passed is None
+    assert judge_answers({**rows, "size": np.full(40, 2)}, np.ones(40, bool)).passed is None
 
 
 def test_links_by_causal_shares_find_planted_features():

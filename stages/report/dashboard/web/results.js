@@ -21,6 +21,7 @@ function resultsPage(query) {
       ["was wrong", figure("final_report.json", `/splits/${number}/confusion/wrong_called_wrong`, { digits: 1 }), figure("final_report.json", `/splits/${number}/confusion/wrong_called_right`, { digits: 1 })],
       ["was right", figure("final_report.json", `/splits/${number}/confusion/right_called_wrong`, { digits: 1 }), figure("final_report.json", `/splits/${number}/confusion/right_called_right`, { digits: 1 })]], { caption: "Mean over repeats, each at the threshold of its training side", numeric: [1, 2] })),
     number === 0 && restSections(found),
+    number === 0 && validationSection(),
   ];
 }
 
@@ -49,6 +50,18 @@ function tokensSection() {
   return section(title, note(`${fixed(found.tokens, 0)} labelled tokens of ${plural(found.answers, "answer")}, ${fixed(found.wrong_tokens, 0)} of them in wrong spans. Each risk is from a fit without the token's document; an answer has that of its riskiest token.`),
     table(["method", ...shown.map(([, words]) => words), "detector over it"], best.map((name) => [name.replaceAll("_", " "), ...shown.map(([key]) => tokenFigure(`/methods/${name}/${key}`)),
       name in found.detector_less ? tokenFigure(`/detector_less/${name}/token_auroc`, { signed: true }) : "–"]), { caption: title, numeric: [...shown.keys()].map((i) => i + 1).concat(shown.length + 1) }));
+}
+
+// Whether tracks can be believed, and what wrong answers do without their strongest ones.
+function validationSection() {
+  const found = run.reports["validation.json"];
+  if (!found) return null;
+  const told = (passed) => (passed === null ? "could not be told" : passed ? "✓\u00a0yes" : "✗\u00a0no");
+  const shares = (i, kind) => (found.changed[i][kind] ? ranged("validation.json", ...[0, 1, 2].map((k) => `/changed/${i}/${kind}/${k}`), { percent: true }) : "–");
+  return section("Can tracks be believed?",
+    table(["question", "", "what was found"], found.verdicts.map((each) => [each.question, told(each.passed), each.words]), { caption: "Checks of the tracker" }),
+    found.changed?.length > 0 && table(["tracks taken out", "wrong answers", "begin otherwise", "with as much of other latents taken out", "begin as a right answer does"],
+      found.changed.map((each, i) => [fixed(each.size, 0), fixed(each.wrong_answers, 0), ...["changed", "control", "became_right"].map((kind) => shares(i, kind))]), { caption: "Wrong answers without their tracks of largest predicted effect", numeric: [0, 1, 2, 3, 4] }));
 }
 
 const methodTitle = (found, name) => found.methods.find((each) => each.name === name)?.title ?? name;
