@@ -163,7 +163,9 @@ def test_the_report_does_not_count_what_could_not_be_told_as_passed() -> None:
             "interventions": [{"links": 4, "posterior": 0.9, "drop_linked": 0.2, "drop_control": 0.1, "stronger": 0.75}],
         },
         "drops": [{"what": "one track", "n": 30, "slope": 0.9, "slope_low": 0.8, "slope_high": 1.0, "rank": 0.8, "rank_low": 0.7, "rank_high": 0.9}],
+        "changed": [{"size": 1, "wrong_answers": 24, "changed": [0.75, 0.55, 0.88], "control": [0.08, 0.02, 0.26], "became_right": None}],
         "causes": {"by_layer": []}}  # fmt: skip
     text = words(report)
+    assert "| 1 | 24 | 75% [55%, 88%] | 8% [2%, 26%] | – |" in text
     assert "1 of 3 passed, 1 failed, 1 could not be told." in text
     assert "**not told.**" in text
