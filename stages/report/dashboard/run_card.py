@@ -17,6 +17,7 @@ from ghosttrack.common.formats.lens import LENS
 from ghosttrack.common.formats.reasons import REASONS
 from ghosttrack.common.formats.saes import QUALITY
 from ghosttrack.common.formats.tracks import TRACKS
+from ghosttrack.common.formats.validation import VALIDATION
 from ghosttrack.stages.report.results import Results
 
 PARTS = (
@@ -27,6 +28,7 @@ PARTS = (
     ("births and deaths, layer by layer", "track/all", LAYERS.name),
     ("the account of every answer", "track/account", ACCOUNT.name),
     ("tracks taken out", "track/causes", CAUSES.name),
+    ("whether tracks can be believed", "track/validation", VALIDATION.name),
     ("where wrong answers came from", "track/reasons", REASONS.name),
     ("candidate answers in other contexts", "track/contexts", EVIDENCE.name),
     ("firing rates and tokens of latents", "track/association", LATENTS.name),

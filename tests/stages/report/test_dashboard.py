@@ -377,6 +377,7 @@ def test_a_tampered_manifest_is_refused_by_name(root, tmp_path):
         "detect/all",
         "track/account",
         "track/causes",
+        "track/validation",
         "track/all",
         "track/association",
         "sae_train/quality",
@@ -388,7 +389,7 @@ def test_a_missing_stage_is_named_and_the_rest_is_there(tmp_path, missing):
     run, _ = packing.unpack(blocks(build(Results.open(str(tmp_path), "made-up")))["run"])
     assert any(entry["file"].startswith(missing) for entry in run["absent"])
     assert missing not in {unit["unit"] for unit in run["provenance"]}
-    assert len(run["provenance"]) == 11
+    assert len(run["provenance"]) == 12
 
 
 def test_the_picture_of_an_answer_is_its_account(page, results):
