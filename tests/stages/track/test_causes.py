@@ -60,7 +60,7 @@ def test_a_control_loses_as_much_as_goes_of_the_track(factor):
         if gone
     ]
     assert [at for at, _ in controls] == [at for at, _ in expected]
-    assert [left for _, left in controls] == pytest.approx([left for _, left in expected], rel=1e-5)
+    assert [left for _, left in controls] == pytest.approx([left for _, left in expected], rel=1e-5, abs=1e-5)
     birth = nodes_of(nodes(), [(0, 0)], at_birth=True)
     assert [at for at, _ in controls_of(nodes(), birth, saes, units)] == [(0, 0, 1)]
     both = controls_of(nodes(), nodes_of(nodes(), [(0, 0), (0, 1)]), saes, units)
