@@ -77,7 +77,7 @@ def words(result: dict[str, Any]) -> str:
     lines = [
         f"{result['question']}: {result['query']}",
         f"as it is:     {result['answer']!r} ({result['judged']})",
-        f"without {result['taken_out']}: {result['new_answer']!r} ({result['new_judged']})",
+        f"{result['intervention']}: {result['new_answer']!r} ({result['new_judged']})",
         f"control (as much of other latents): {result['control_answer']!r} ({result['control_judged']})",
         "",
         f"{'candidate':<20} {'logit':>8} {'change':>8} {'control':>8}",

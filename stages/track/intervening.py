@@ -1,6 +1,5 @@
 """Interventions in the questions of a run, by its published files: what the unit, the command and the public API ask for."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from numbers import Integral, Real
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 
 from ghosttrack.common.config.schema import Config
-from ghosttrack.common.errors import DataError
+from ghosttrack.common.errors import DataError, NumericError
 from ghosttrack.common.formats.answers import GENERATIONS
 from ghosttrack.common.formats.candidates import CANDIDATES
 from ghosttrack.common.formats.questions import ASKED, QUESTIONS, in_chat
@@ -23,10 +22,12 @@ from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.stages.track.account import Head
 from ghosttrack.stages.track.generate import Ends
 from ghosttrack.stages.track.labels import judge
-from ghosttrack.stages.track.question_bench import QuestionBench
+from ghosttrack.stages.track.question_bench import QuestionBench, Track
 from ghosttrack.stages.track.questions import read_questions
 from ghosttrack.stages.track.rereading import Rereader
 
+LARGEST = 1_000_000
+"""Factor or value: of far larger ones a norm's squares overflow, and all logits are 0."""
 Find = Callable[[str, str], Path]
 """The path of a file (empty: the folder) of a unit `stage/unit`."""
 
@@ -108,7 +109,7 @@ class Interventions:
         count: int = 8,
     ) -> dict[str, Any]:
         """Take tracks at a position, latents (layer, latent), or the `count` tracks that speak most for a candidate out of the
-        model: what it then says, and every candidate's logit, beside a control of the same size. Raises DataError."""
+        model: what it then says, and every candidate's logit, beside a control of the same size. Raises DataError, NumericError where the logits overflow."""
         if not (tracks or latents or candidate is not None):
             raise DataError("nothing is taken out; name tracks, latents or a candidate")
         if wrong := [pair for pair in latents if not isinstance(pair, tuple | list) or len(pair) != 2]:
@@ -132,6 +133,11 @@ class Interventions:
             edits += alone
             control += [self._other(bench, edit) for edit in alone]
         outcome, beside = bench.outcomes([edits, control])
+        if not np.isfinite([outcome.logits, beside.logits]).all():
+            raise NumericError(
+                f"with so much left of latents the model's numbers overflow in {self.model.unembedding.dtype}: its logits are not finite; give "
+                "a smaller factor or value"
+            )
         pieces = [self.model.tokenizer.decode([token]) for token in bench.candidates.tolist()]
         generation, question = self.generations[number], self.questions[number]
         said = {
@@ -142,10 +148,7 @@ class Interventions:
         return {
             "question": generation["id"],
             "query": question["query"],
-            "taken_out": ", ".join(
-                [f"track {track} at position {place}" for place, track in chosen]
-                + [f"latent {latent} of layer {layer}" for layer, latent in latents]
-            ),
+            "intervention": _in_words(chosen, latents, factor, at_birth, value),
             **{f"{key}answer": answer for key, answer in said.items()},
             **{f"{key}judged": self._judged(answer, question) for key, answer in said.items()},
             "drop": outcome.drop,
@@ -204,11 +207,30 @@ class Interventions:
         return {0: "right", 1: "wrong", None: judgement.excluded or "not told"}[judgement.label]
 
 
+def _in_words(
+    tracks: Sequence[Track],
+    latents: Sequence[tuple[int, int]],
+    factor: float,
+    at_birth: bool,
+    value: float | None,
+) -> str:
+    """What is otherwise than in the model as it is."""
+    own = ", ".join(f"track {track} at position {place}" for place, track in tracks)
+    others, parts = ", ".join(f"latent {latent} of layer {layer}" for layer, latent in latents), []
+    if own:
+        parts.append(
+            (f"with {factor:g} times " if factor else "without ") + own + at_birth * ", at birth alone"
+        )
+    if others:
+        parts.append(f"without {others}" if value is None else f"with {others} at {value:g}")
+    return "; ".join(parts)
+
+
 def _refuse_no_numbers(whole: Sequence[Any], *sizes: Any) -> None:
-    """Raises DataError for a position, track or latent that is no number of one, and for a size that is not finite."""
+    """Raises DataError for a position, track or latent that is no number of one, and for a size beyond all sense."""
     for each in whole:
         if not isinstance(each, Integral) or isinstance(each, bool) or abs(int(each)) >= 2**31:
             raise DataError(f"positions, tracks and latents are whole numbers, not {each!r:.60}")
     for size in sizes:
-        if not (isinstance(size, Real) and math.isfinite(size)):
-            raise DataError(f"a factor or value is a finite number, not {size!r:.60}")
+        if not (isinstance(size, Real) and abs(size) <= LARGEST):
+            raise DataError(f"a factor or value is a number of at most {LARGEST:,}, not {size!r:.60}")

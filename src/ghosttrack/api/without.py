@@ -17,9 +17,9 @@ class Without:
         self._result = result
 
     @property
-    def taken_out(self) -> str:
-        """Which tracks and latents, in words."""
-        return str(self._result["taken_out"])
+    def intervention(self) -> str:
+        """What was taken out or set, in words."""
+        return str(self._result["intervention"])
 
     @property
     def answer(self) -> str:
@@ -60,6 +60,6 @@ class Without:
 
     def __repr__(self) -> str:
         return (
-            f"<Without {self.taken_out}: {self._result['answer']!r} → {self.answer!r} ({self._result['new_judged']}), control "
+            f"<{self.intervention}: {self._result['answer']!r} → {self.answer!r} ({self._result['new_judged']}), control "
             f"{self.control_answer!r}>"
         )

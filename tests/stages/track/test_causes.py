@@ -1,13 +1,16 @@
 """Which tracks an answer hangs on: predictions against measured effects where all is linear, controls, and the unit's files."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 from scipy import stats
 
-from ghosttrack.common.errors import DataError
+from ghosttrack.common.errors import DataError, NumericError
 from ghosttrack.common.formats.causes import CAUSES
+from ghosttrack.common.models.language_model import load_language_model
 from ghosttrack.stages.track.causes import (
     _figures,
     agreement,
@@ -20,6 +23,7 @@ from ghosttrack.stages.track.causes import (
 from ghosttrack.stages.track.commands import intervene
 from ghosttrack.stages.track.intervening import Interventions
 from ghosttrack.stages.track.nodes import Nodes
+from ghosttrack.stages.track.rereading import Rereader
 from ghosttrack.stages.track.run_causes import choose_questions
 from tests.stages.track.tiny_run import TinyRun, sae
 
@@ -158,7 +162,9 @@ def test_an_intervention_tells_every_candidates_change_and_the_new_answer(run, d
     assert found["answer"] == found["answer"].strip()
     assert len(found["candidates"]) == run.config.tracking.candidates
     assert any(one["change"] != 0 for one in found["candidates"])
+    assert found["intervention"] == f"without track {number} at position 0"
     nothing = desk.intervene(3, [number], factor=1.0)
+    assert nothing["intervention"] == f"with 1 times track {number} at position 0"
     assert nothing["new_answer"] == nothing["answer"]
     assert max(abs(one["change"]) for one in nothing["candidates"]) < 0.05  # as far as states are rounded
 
@@ -169,7 +175,7 @@ def test_taking_out_nothing_gives_the_answer_that_was_given(desk):
         assert bench.answer([], ends, desk.config.tracking.max_new_tokens) == generation["answer"]
 
 
-def test_what_is_not_there_is_said(desk):
+def test_what_is_not_there_is_said(run, desk):
     with pytest.raises(DataError, match="no track 9999"):
         desk.intervene(0, [9999])
     with pytest.raises(DataError, match="no question 'nobody'"):
@@ -180,7 +186,15 @@ def test_what_is_not_there_is_said(desk):
     silent = int((desk.saes[0].encode(bench.states(0, bench.places[-1])) == 0).nonzero()[0])
     with pytest.raises(DataError, match="is not active"):
         desk.intervene(0, latents=[(0, silent)])
-    assert desk.intervene(0, latents=[(0, silent)], value=5.0)["drop"] != 0
+    added = desk.intervene(0, latents=[(0, silent)], value=5.0)
+    assert added["drop"] != 0
+    assert added["intervention"] == f"with latent {silent} of layer 0 at 5"
+    with pytest.raises(DataError, match=r"at most 1,000,000, not 1e\+30"):
+        desk.intervene(0, latents=[(0, silent)], value=1e30)
+    model = load_language_model(run.store.current(run.config.name, "prepare", "model").path, "float16")
+    half = replace(desk, model=model, reader=Rereader(model))
+    with pytest.raises(NumericError, match=r"overflow in torch\.float16"):
+        half.intervene(0, latents=[(0, silent)], value=1e6)
     with pytest.raises(DataError, match="no candidate"):
         desk.intervene(0, candidate="something else")
     with pytest.raises(DataError, match="position 5"):
