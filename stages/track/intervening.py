@@ -232,5 +232,5 @@ def _refuse_no_numbers(whole: Sequence[Any], *sizes: Any) -> None:
         if not isinstance(each, Integral) or isinstance(each, bool) or abs(int(each)) >= 2**31:
             raise DataError(f"positions, tracks and latents are whole numbers, not {each!r:.60}")
     for size in sizes:
-        if not (isinstance(size, Real) and abs(size) <= LARGEST):
+        if not (isinstance(size, Real) and abs(float(size)) <= LARGEST):
             raise DataError(f"a factor or value is a number of at most {LARGEST:,}, not {size!r:.60}")
