@@ -220,19 +220,23 @@ def _believed(heading: str, validation: Json) -> list[str]:
     parts = [heading, markdown_table(rows)]
     if changed := validation["changed"]:
         sets = {each["what"]: each for each in validation["drops"]}
-        kinds = ("changed", "control", "became_right")
+        header = ["tracks taken out", "wrong answers", "changed", "control", "a right answer begins so",
+                  "measured drop over predicted, of all answers"]  # fmt: skip
+        rows = [
+            [
+                str(each["size"]),
+                str(each["wrong_answers"]),
+                *(_percent(each[kind]) for kind in ("changed", "control", "became_right")),
+                _slope(sets, each["size"]),
+            ]
+            for each in changed
+        ]
         parts += [
             "Wrong answers whose first token changes without their tracks of largest predicted effect, and without as much of other "
             "latents. Effects do not add up: the more tracks go, the less of what each alone would lower is lowered, since "
             "later tracks carry on what earlier ones gave, which their sum counts twice, and later blocks are known to make up for what is "
             "missing (self-repair).",
-            markdown_table(
-                [["tracks taken out", "wrong answers", "changed", "control", "a right answer begins so", "measured drop over predicted, of all answers"]]
-                + [
-                    [str(each["size"]), str(each["wrong_answers"]), *(_percent(each[kind]) for kind in kinds), _slope(sets, each["size"])]
-                    for each in changed
-                ]
-            ),
+            markdown_table([header, *rows]),
         ]  # fmt: skip
     return parts
 
