@@ -9,6 +9,7 @@ from torch import Tensor
 from ghosttrack.common.errors import NumericError
 from ghosttrack.common.formats.states import StatesWriter
 from ghosttrack.common.models.language_model import LanguageModel
+from ghosttrack.common.models.products import linear
 
 MEASURED_ROWS = 4
 """Rows of the corpus whose largest number decides the storage type."""
@@ -126,7 +127,7 @@ def peak_flops(device: torch.device, dtype: torch.dtype, size: int = 1024, secon
     fastest, end = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < end or fastest == float("inf"):
         start = time.perf_counter()
-        matrix @ matrix
+        linear(matrix, matrix)
         if device.type == "cuda":
             torch.cuda.synchronize(device)
         fastest = min(fastest, time.perf_counter() - start)
