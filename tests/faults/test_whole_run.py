@@ -119,16 +119,20 @@ def trials(stub_run: Pipeline, tmp_path_factory: pytest.TempPathFactory) -> Tria
     return Trials(stub_run, tmp_path_factory.mktemp("trials"))
 
 
+def rounds(whole: int) -> pytest.MarkDecorator:
+    """A test for each turn through all units, so that the whole can be done in pieces and by several processes."""
+    return pytest.mark.parametrize(("turn", "of"), [(turn, whole) for turn in range(whole if WHOLE else 1)])
+
+
 def chosen(
-    trials: Trials, quick: list[str], rounds: int, chance: random.Random
+    trials: Trials, quick: list[str], turn: int, of: int, chance: random.Random
 ) -> Iterator[tuple[Unit, int]]:
-    """Few units that are quick, or all in turn, and where in each: spread over all its changes of files."""
-    for turn in range(rounds if WHOLE else 1):
-        for label in sorted(trials.units) if WHOLE else quick:
-            every = 4 if label in LONG else 1
-            if turn % every == 0:
-                unit, share = trials.units[label], (turn + every * chance.random()) / (rounds + every - 1)
-                yield unit, int(share % 1 * trials.count(unit))
+    """Few units that are quick, or all, and where in each: the turns spread over all its changes of files."""
+    for label in sorted(trials.units) if WHOLE else quick:
+        every = 4 if label in LONG else 1
+        if turn % every == 0:
+            unit, share = trials.units[label], (turn + every * chance.random()) / (of + every - 1)
+            yield unit, int(share % 1 * trials.count(unit))
 
 
 def killed(trials: Trials, unit: Unit, at: int, chance: random.Random) -> int:
@@ -142,19 +146,22 @@ def killed(trials: Trials, unit: Unit, at: int, chance: random.Random) -> int:
     return kills.count(-9)
 
 
-def test_any_unit_of_a_run_is_killed(trials: Trials, tally: Tally) -> None:
-    chance = random.Random(SEED + 2)
+@rounds(16)
+def test_any_unit_of_a_run_is_killed(trials: Trials, turn: int, of: int, tally: Tally) -> None:
+    chance = random.Random(f"{SEED} kills {turn}")
     kills = [
         killed(trials, *each, chance)
-        for each in chosen(trials, ["track/reasons", "detect/tokens"], 16, chance)
+        for each in chosen(trials, ["track/reasons", "detect/tokens"], turn, of, chance)
     ]
     assert sum(kills) >= len(kills)
     for _ in range(sum(kills)):
         tally("killed at a change of a file: units of a run", True)
 
 
-def test_the_machine_ends_with_any_unit_of_a_run(trials: Trials, tally: Tally) -> None:
-    for unit, at in chosen(trials, ["track/reasons"], 8, random.Random(SEED + 3)):
+@rounds(8)
+def test_the_machine_ends_with_any_unit_of_a_run(trials: Trials, turn: int, of: int, tally: Tally) -> None:
+    chance = random.Random(f"{SEED} power {turn}")
+    for unit, at in chosen(trials, ["track/reasons"], turn, of, chance):
         trials.remove(unit)
         cut = trials.do(unit, at, power=True)
         assert cut.code in (-9, 0), cut
@@ -163,9 +170,10 @@ def test_the_machine_ends_with_any_unit_of_a_run(trials: Trials, tally: Tally) -
             tally("power cut at a change of a file: units of a run", True)
 
 
-def test_any_unit_of_a_run_is_refused_a_file(trials: Trials, tally: Tally) -> None:
-    chance = random.Random(SEED + 4)
-    for unit, at in chosen(trials, ["track/reasons"], 8, chance):
+@rounds(8)
+def test_any_unit_of_a_run_is_refused_a_file(trials: Trials, turn: int, of: int, tally: Tally) -> None:
+    chance = random.Random(f"{SEED} refusals {turn}")
+    for unit, at in chosen(trials, ["track/reasons"], turn, of, chance):
         code = chance.choice(EVERYDAY)
         trials.remove(unit)
         failed = trials.do(unit, at, code)
