@@ -1,8 +1,7 @@
-"""How a stage is started in its Apptainer image: shut off from the machine but for what it reads and writes.
+"""How a stage is started in its Apptainer image: shut off from the machine but for what it reads and where it works.
 
-The root folder is bound read-only; what a stage writes lies under it and is bound on top: the store, the stage's log and its
-public folders. In the store what is not its units' own is read-only again (`Store.bound`); staging, results and
-pointers are one mount, since publishing is a rename. docs/RELIABILITY.md has the table of what can be written, and why.
+The root folder is bound read-only. What is bound on top of it can be written: the stage's log, and, by the publisher that
+starts the container (`orchestrate/publisher.py`), the folders of its units' work. docs/RELIABILITY.md has the table.
 """
 
 import os
@@ -14,7 +13,7 @@ from pathlib import Path
 from huggingface_hub import constants
 
 from ghosttrack.common.config.cluster import ClusterProfile
-from ghosttrack.common.engine.contract import expand
+from ghosttrack.common.engine.contained import VARIABLE
 from ghosttrack.common.engine.fingerprint import SOURCE_KEYS, local_path
 from ghosttrack.common.engine.storage import Store, storage_errors
 from ghosttrack.common.errors import ImageError
@@ -56,22 +55,27 @@ def images_of(profile: ClusterProfile, stages: Iterable[str]) -> Images:
 
 
 def run_command(image: Image, request: Request, units: Sequence[str]) -> list[str]:
-    """`apptainer run …` for units of the image's stage."""
+    """`apptainer run …` for units of the image's stage, started by a publisher."""
     profile, stage = request.profile, image.stage
     gpus, network = profile.resources_of(stage).gpus > 0, request.contract_of(stage).network
     variables = {
         "GHOSTTRACK_IMAGE": str(image.path),
         "GHOSTTRACK_IMAGE_SHA256": image.sha256,
+        VARIABLE: "1",
         **(hub_variables() if network else {}),
         **({"HF_HUB_OFFLINE": "1"} if not network or os.environ.get("HF_HUB_OFFLINE") == "1" else {}),
         **profile.environment,
     }
-    command = ["apptainer", "--quiet", "run", "--cleanenv", "--containall", "--no-home"]
+    command = request.module_command(
+        "ghosttrack.orchestrate.publisher", *request.sizes(), "--stages", str(request.stages_folder.resolve()), "--stage", stage,
+        "--image", str(image.path), "--",
+    )  # fmt: skip
+    command += ["apptainer", "--quiet", "run", "--cleanenv", "--containall", "--no-home"]
     if is_restricted_root():
         command.append("--userns")
     if gpus:
         command.append("--nv")
-    for source, mode in binds(request, stage, units).items():
+    for source, mode in binds(request, stage).items():
         command += bind_option(source, mode)
     for bind in profile.binds:
         command += ["--bind", ",".join(os.path.expanduser(part) for part in bind.split(","))]
@@ -90,30 +94,15 @@ def bind_option(path: str, mode: str) -> list[str]:
     return ["--mount", ",".join(fields)]  # fields of CSV
 
 
-def binds(request: Request, stage: str, units: Sequence[str] = ()) -> dict[str, str]:
-    """Path to `ro` or `rw`, in the order in which they are mounted; what is not there is made. Paths are the same inside.
-
-    units: that the container does; all of the stage when empty.
-    """
-    store = Store(request.config.paths.root)
-    root = store.root.resolve()
-    other_stages = [contract.stage for contract in request.contracts if contract.stage != stage]
-    mine = expand(request.contract_of(stage), request.config)
-    public = {(root / unit.folder).parent if unit.publishes_folder else root / unit.folder for unit in mine}
-    names = units or [unit.name for unit in mine]
+def binds(request: Request, stage: str) -> dict[str, str]:
+    """Path to `ro` or `rw`, in the order in which they are mounted; what is not there is made. Paths are the same inside."""
+    root, log = Store(request.config.paths.root).root.resolve(), request.log_of(stage)
     chosen: dict[Path, str] = {Path.cwd(): "ro", root: "ro"}
     for source in sources(request):
         chosen.setdefault(source, "ro")
-    log = request.log_of(stage)
-    writable = [log, *sorted(public)]
+    chosen[log] = "rw"
     if request.contract_of(stage).network:
-        writable += map(Path, hub_variables().values())
-    for folder in writable:
-        chosen[folder] = "rw"
-    chosen |= {
-        root / path.relative_to(store.root): mode
-        for path, mode in store.bound(request.config.name, stage, names, other_stages).items()
-    }
+        chosen |= dict.fromkeys(map(Path, hub_variables().values()), "rw")
     with storage_errors(root):
         for path in chosen:
             if not path.exists():

@@ -145,7 +145,7 @@ class Request:
 
     def stage_arguments(self, stage: str, units: Sequence[str] = ()) -> list[str]:
         """What a stage is called with, whichever way it is started. units: only these; all when empty."""
-        arguments = [*self.options, *self._sizes(), "--log-file", str(self.log_of(stage))]
+        arguments = [*self.options, *self.sizes(), "--log-file", str(self.log_of(stage))]
         if self.strict_code:
             arguments.append("--strict-code")
         if (processes := self.processes_of(stage)) > 1:
@@ -154,7 +154,7 @@ class Request:
             arguments += ["--unit", unit]
         return arguments
 
-    def _sizes(self) -> list[str]:
+    def sizes(self) -> list[str]:
         """The model's sizes where its configuration leaves them out: a stage need not reach the model to know them."""
         if "--stub" in self.options:
             return []

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import shutil
 import socket
 import threading
 import time
@@ -64,7 +65,15 @@ def sweep(temporary: Path) -> None:
         for left in temporary.iterdir():
             with contextlib.suppress(OSError):
                 if abs(time.time() - left.lstat().st_mtime) > LEFT_OVER_AFTER:
-                    left.unlink()
+                    remove(left)
+
+
+def remove(path: Path) -> None:
+    """Remove a folder with all that is in it, or a file or link."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def fresh_path(temporary: Path) -> Path:

@@ -89,7 +89,7 @@ def open_entry(layout: Layout, path: Path, label: str, stage: str) -> Entry:
         raise CorruptInputError(f"{label}: {file} does not match its digest; {MEND}")
     try:
         manifest = Manifest.model_validate_json(content)
-        key = _key_of(manifest)
+        key = key_of_manifest(manifest)
     except (ValidationError, ValueError, RecursionError) as error:
         raise CorruptInputError(f"{label}: {file} is not a manifest of this version; {MEND}") from error
     if not key == manifest.predicate.task_key == path.name or manifest.predicate.stage != stage:
@@ -111,7 +111,8 @@ def broken_promise(unit: Unit, names: Collection[str]) -> str | None:
     )
 
 
-def _key_of(manifest: Manifest) -> str:
+def key_of_manifest(manifest: Manifest) -> str:
+    """The task key of what a manifest says that it is of."""
     predicate = manifest.predicate
     return key_of(
         predicate.stage,

@@ -11,8 +11,8 @@ from typing import Any
 
 from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine import atomic, ranks, stop
+from ghosttrack.common.engine.contained import store_of
 from ghosttrack.common.engine.contract import Unit
-from ghosttrack.common.engine.layout import Layout
 from ghosttrack.common.engine.progress import Progress
 from ghosttrack.common.engine.provenance import now
 from ghosttrack.common.engine.storage import Entry
@@ -120,17 +120,7 @@ class Job:
 
         what, seen: digests, of what was opened and of what was seen there; the same seen again is the same opening.
         """
-        path = Layout(Path(self.config.paths.root)).openings(self.config.name)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        line = f"{what} {seen}\n"
-        with path.open("a+", encoding="utf-8") as file:
-            file.seek(0)
-            known = {known for known in file.read().splitlines(keepends=True) if known.startswith(f"{what} ")}
-            if line not in known:
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
-        return len(known | {line})
+        return store_of(self.config.paths.root).count_opening(self.work, what, seen)
 
     def progress(self, total: float, unit: str = "it", what: str = "", initial: float = 0) -> Progress:
         """Rate and time left; of the processes that do a unit together, the first shows its own share."""

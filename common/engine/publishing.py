@@ -14,7 +14,7 @@ from ghosttrack.common.engine.layout import MANIFEST, RELEASED, Layout
 from ghosttrack.common.engine.manifest import Manifest, digest_line
 from ghosttrack.common.engine.storage_errors import storage_errors
 from ghosttrack.common.errors import StorageError
-from ghosttrack.common.files import fsync, leads_out, make_folder
+from ghosttrack.common.files import found, fsync, leads_out, make_folder
 
 
 def prepare_staging(layout: Layout, unit: Unit, key: str) -> Path:
@@ -26,26 +26,27 @@ def prepare_staging(layout: Layout, unit: Unit, key: str) -> Path:
     path = layout.staging(unit) / key
     out = path / "out"
     with storage_errors(path):
-        if leads_out(out, layout.folder):
+        if leads_out(path.parent, layout.folder):
             raise StorageError(
-                f"a link on the way to {out} leads out of the store; remove it, then run again"
+                f"a link on the way to {path} leads out of the store; remove it, then run again"
             )
+        for place in (path, out):
+            if place.is_symlink():  # what a container may have left
+                place.unlink()
         atomic.sweep(layout.temporary)
         if not out.exists() or (unit.publishes_folder and not any(path.glob("steps/*.json"))):
             shutil.rmtree(path, ignore_errors=True)
         out.mkdir(parents=True, exist_ok=True)
-        for found in list(out.iterdir()):
-            if found.name.startswith(MANIFEST) or (
-                not unit.publishes_folder and found.name not in unit.writes
-            ):
-                _remove(found)
+        for left in list(out.iterdir()):
+            if left.name.startswith(MANIFEST) or (not unit.publishes_folder and left.name not in unit.writes):
+                atomic.remove(left)
     return path
 
 
-def publish(layout: Layout, unit: Unit, key: str, manifest: Manifest) -> Entry:
-    """Make the staged output files the unit's result. The pointer's rename is the commit."""
-    staging, final = layout.staging(unit) / key, layout.result(unit.stage, key)
-    out, content = staging / "out", manifest.to_bytes()
+def publish(layout: Layout, unit: Unit, key: str, manifest: Manifest, out: Path | None = None) -> Entry:
+    """Make the staged output files, or those of the folder `out`, the unit's result. The pointer's rename is the commit."""
+    final, content = layout.result(unit.stage, key), manifest.to_bytes()
+    out = out or layout.staging(unit) / key / "out"
     with storage_errors(final):
         for subject in manifest.subject:
             fsync(out / subject.name)
@@ -68,7 +69,8 @@ def publish(layout: Layout, unit: Unit, key: str, manifest: Manifest) -> Entry:
         record.parent.mkdir(parents=True, exist_ok=True)
         atomic.replace(record, verification.to_bytes(marks), layout.temporary)
     point(layout, unit, key)
-    shutil.rmtree(layout.staging(unit), ignore_errors=True)  # work under other keys is abandoned
+    for left in found(layout.staging(unit), "*"):  # other keys' too; the folder itself may be a mount
+        shutil.rmtree(left, ignore_errors=True)
     return entry
 
 
@@ -107,10 +109,3 @@ def release(layout: Layout, unit: Unit, entry: Entry) -> int:
                 entry.file(name).unlink()
         layout.verified(unit.stage, entry.key).unlink(missing_ok=True)
     return freed
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()

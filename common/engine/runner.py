@@ -11,6 +11,7 @@ from ghosttrack.common.config.options import refuse_other_layers
 from ghosttrack.common.config.schema import Config, flattened
 from ghosttrack.common.engine import ranks, stop
 from ghosttrack.common.engine.claims import work_group
+from ghosttrack.common.engine.contained import store_of
 from ghosttrack.common.engine.contract import STAGES_FOLDER, Contract, Unit, expand
 from ghosttrack.common.engine.costs import Quantities, costs_of
 from ghosttrack.common.engine.image import facts
@@ -39,7 +40,7 @@ def run_units(
 
     A unit whose files were released counts as up to date unless it is asked for by name.
     """
-    store = Store(config.paths.root)
+    store = store_of(config.paths.root)
     units = expand(contract, config, strict_code=strict_code, image=facts().get("inputs", ""))
     if not units:
         raise ConfigError(f"{contract.stage} has nothing to do for {config.name}: sae.pretrained is set, so that no states "

@@ -132,27 +132,6 @@ class Store:
         """The folder of the work in progress of a configuration's stage; it need not be there."""
         return self.layout.in_progress(name, stage)
 
-    def bound(self, name: str, stage: str, units: Iterable[str], others: Iterable[str]) -> dict[Path, str]:
-        """What of the store a container that does these units of a configuration's stage sees, `rw` or `ro`, outermost first.
-
-        The store as a whole can be written, since publishing is a rename and a rename is within one mount. On top of that
-        lies, read-only, what is not the units' own to change: the results of other stages, what counts of other units of
-        this one, whichever configuration's; and pointers, work, claims and records of other stages and configurations.
-        """
-        folder, units, others = self.layout.folder, set(units), [each for each in others if each != stage]
-        closed = [folder / kind / other for kind in ("", "verified") for other in others]
-        own = [(folder / kind, name) for kind in OF_A_CONFIGURATION]
-        own += [(place / name, stage) for place, _ in own]
-        there = [path for place, mine in own for path in found(place, "*") if path.name != mine]
-        there += [path for path in found(folder / "openings", "*") if path != self.layout.openings(name)]
-        there += [path for path in found(folder / "attempts" / name / stage, "*") if path.name not in units]
-        pointers = [path for path in found(folder / "current", f"*/{stage}/*") if path.name not in units]
-        counting = {Path(target_of(path) or "").name for path in pointers}
-        there += [path for path in found(folder / stage, "*") if path.name in counting]
-        # A link that a container made must not lead the next one to where it leads.
-        closed += [path for path in there if path.exists() and not path.is_symlink()]
-        return {folder: "rw", **dict.fromkeys(closed, "ro")}
-
     def staging(self, unit: Unit, key: str) -> Path:
         """The folder in which a unit's work begins, with what finished steps of a killed run wrote and nothing else."""
         return publishing.prepare_staging(self.layout, unit, key)
@@ -163,7 +142,7 @@ class Store:
 
     def abandon(self, unit: Unit) -> None:
         """Forget work in progress: it may have been made from something that was damaged."""
-        for path in self._own([self.layout.staging(unit)]):
+        for path in self._own(found(self.layout.staging(unit), "*")):
             shutil.rmtree(path, ignore_errors=True)
 
     @contextlib.contextmanager
@@ -173,15 +152,15 @@ class Store:
         with claims.held(self.layout.claim(unit), label, self.layout.temporary):
             yield
 
-    def publish(self, unit: Unit, key: str, manifest: Manifest) -> Entry:
-        """Make the staged output files the unit's result. The pointer's rename is the commit. Raises BusyError for who has lost
-        the claim meanwhile: another one works in the same folder."""
+    def publish(self, unit: Unit, key: str, manifest: Manifest, out: Path | None = None) -> Entry:
+        """Make the staged output files, or those of the folder `out` in the store, the unit's result. The pointer's rename is the
+        commit. Raises BusyError for who has lost the claim meanwhile: another one works in the same folder."""
         if claims.lost(self.layout.claim(unit)):
             raise BusyError(
                 f"{unit.config_name}: {unit.label} was taken over by another process, since this one gave no sign of life for "
                 f"{claims.CLAIM_EXPIRES:.0f} s; nothing is published here, the other one does it"
             )
-        return publishing.publish(self.layout, unit, key, manifest)
+        return publishing.publish(self.layout, unit, key, manifest, out)
 
     def point(self, unit: Unit, key: str) -> None:
         """Let a kept result be the unit's current one, make its public names, and end the work on it."""
@@ -223,6 +202,22 @@ class Store:
             content = json.dumps({"actionStatus": "FailedActionStatus", **record}, indent=2)
             while not atomic.create(folder / f"{number:04}.json", content.encode(), self.layout.temporary):
                 number += 1
+
+    def count_opening(self, unit: Unit, what: str, seen: str) -> int:
+        """Count that a unit's work opened `what`, such as a test that is held back; how often it was opened by now.
+
+        what, seen: digests, of what was opened and of what was seen there; the same seen again is the same opening.
+        """
+        path, line = self.layout.openings(unit.config_name), f"{what} {seen}\n"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+", encoding="utf-8") as file:
+            file.seek(0)
+            known = {known for known in file.read().splitlines(keepends=True) if known.startswith(f"{what} ")}
+            if line not in known:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+        return len(known | {line})
 
     def failures(self, unit: Unit) -> list[dict[str, Any]]:
         """The recorded failed attempts, oldest first."""

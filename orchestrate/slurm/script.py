@@ -41,21 +41,6 @@ OWN_NODE = (
     '${CUDA_VISIBLE_DEVICES:+"APPTAINERENV_CUDA_VISIBLE_DEVICES=$CUDA_VISIBLE_DEVICES"}; exec "$@"'
 )
 """On each of several nodes: a container gets the number and the GPUs of its own node, not the batch script's."""
-OTHER_UNITS = r"""
-# Sets `closed`: options by which a container cannot change what counts of other units of its stage.
-other_units() {  # STAGE --unit NAME ...
-    local pointer key result
-    closed=()
-    for pointer in "$run"/../../.store/current/*/"$1"/*; do
-        key=$(basename "$(readlink "$pointer")")
-        result=$(readlink -f "$run/../../.store")/$1/$key
-        if [[ " $* " != *" --unit ${pointer##*/} "* && $key =~ ^[0-9a-f]+$ && -d $result && ! -L $result ]]; then
-            result=${result//\"/\"\"}
-            closed+=(--mount "type=bind,\"source=$result\",\"destination=$result\",ro")
-        fi
-    done
-}
-"""
 PORTS = "$((20000 + SLURM_JOB_ID % 20000))"
 
 
@@ -213,7 +198,6 @@ def _preparation(setting: Setting, resources: Resources) -> list[str]:
                 '    echo "error: $1 is missing or was changed since submission; submit again, with what it is now" >&2',
                 f"    exit {ImageError.exit_code}",
                 "}",
-                *OTHER_UNITS.splitlines(),
             ]
             if setting.contained
             else []
@@ -264,15 +248,9 @@ def _function(setting: Setting, stage: str, resources: Resources) -> list[str]:
             str(resources.nodes),
         ]
     text = shlex.join(command)
-    check: list[str] = []
-    if stage in setting.images:
-        at = command.index(str(setting.images[stage][0]))
-        closed = '${closed[@]+"${closed[@]}"}'  # an empty array is an unset variable before bash 4.4
-        text = f"{shlex.join(command[:at])} {closed} {shlex.join(command[at:])}"
-        check = [
-            f"    unchanged {shlex.join(map(str, setting.images[stage]))}",
-            f'    other_units {stage} "$@"',
-        ]
+    check = (
+        [f"    unchanged {shlex.join(map(str, setting.images[stage]))}"] if stage in setting.images else []
+    )
     if several:
         return [
             f"{stage}() {{",

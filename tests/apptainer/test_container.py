@@ -3,15 +3,19 @@
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ghosttrack.common.config.cluster import ClusterProfile
+from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.errors import ImageError
 from ghosttrack.orchestrate.container import bind_option, binds, images_of, is_restricted_root
+from ghosttrack.orchestrate.local import LocalExecutor
+from ghosttrack.orchestrate.render import Terminal
+from ghosttrack.orchestrate.request import Request
 from tests.apptainer.conftest import Image
-from tests.fake_project import FakeProject
 from tests.faults import pipeline as small
 from tests.faults.test_claims import check_one_writer
 from tests.pipeline import Pipeline
@@ -50,40 +54,39 @@ def test_signed_images_pass_and_unsigned_or_changed_ones_do_not(
         images_of(profile, ["detect"])
 
 
-def test_a_stage_cannot_touch_what_others_have_published(
-    image: Callable[[str], Image], finished: FakeProject
+def test_a_run_in_containers_publishes_the_same_from_a_store_that_they_cannot_write(
+    image: Callable[[str], Image], stub_run: Pipeline, tmp_path: Path
 ) -> None:
-    file, root = image("detect").file, finished.root.resolve()
-    one, two = ((root / f".store/current/small/layers/layer_{layer}").resolve() for layer in (1, 2))
-    modes = binds(finished.request(), "layers", ["layer_1"])
+    """Detection of a stub run made anew; then what of the root can be written in a container that is bound alike."""
+    file, root = image("detect").file, tmp_path / "root"
+    shutil.copytree(stub_run.root, root, symlinks=True)
+    published = stub_run.store.current("demo-stub", "detect", "all")
+    assert published
+    for unit in (root / ".store/current/demo-stub/detect").iterdir():
+        shutil.rmtree(unit.resolve())
+        unit.unlink()
+    request = Request.of("demo", [f"paths.root={root}"], stub=True)
+    request = replace(request, profile=ClusterProfile(images=str(file.parent)), contained=True)
+    images = images_of(request.profile, ["detect"])
+    LocalExecutor(Terminal(), images.command).run_stage(request, "detect", [])
+    store = Store(str(root))
+    entry = store.current("demo-stub", "detect", "all")
+    assert entry
+    store.verify(entry, deep=True)
+    assert set(entry.manifest.files) == set(published.manifest.files)
+    assert entry.manifest.predicate.container_image
+    assert not list(store.at_work())
+    modes = binds(request, "detect")
     options = [part for path, mode in modes.items() for part in bind_option(path, mode)]
-    (root / ".store/source/kept").touch()
-
-    def touch(path: Path) -> "subprocess.CompletedProcess[str]":
-        namespace = ["--userns"] if is_restricted_root() else []
-        return subprocess.run(
-            ["apptainer", "--silent", "exec", *namespace, "--containall", "--no-home", *options, file, "touch", path],
+    namespace = ["--userns"] if is_restricted_root() else []
+    places = ["", ".store", ".store/staging/demo-stub/detect", ".store/detect", ".store/current/demo-stub/detect", ".store/claims",
+              ".store/verified/detect", ".store/openings", "runs/demo-stub/logs", "results/demo-stub/detection"]  # fmt: skip
+    for place in places:
+        done = subprocess.run(
+            ["apptainer", "--silent", "exec", *namespace, "--containall", "--no-home", *options, file, "touch", root / place / "new"],
             capture_output=True, text=True,
         )  # fmt: skip
-
-    for path in (
-        root / ".store/source/kept", root / ".store/sink/new", root / "data/new", root / "new", two / "new",
-        root / ".store/current/small/source/new", root / ".store/claims/small/sink/new", root / ".store/verified/source/new",
-        root / "runs/small/new", root / "runs/small/logs/new",
-    ):  # fmt: skip
-        path.parent.mkdir(parents=True, exist_ok=True)
-        done = touch(path)
-        assert done.returncode != 0, path
-        assert "Read-only file system" in done.stderr
-    for path in (
-        root / ".store/staging",
-        root / ".store/layers",
-        one,
-        root / "models/checkpoints/small",
-    ):
-        path.mkdir(parents=True, exist_ok=True)
-        done = touch(path / "new")
-        assert done.returncode == 0, done.stderr
+        assert "Read-only file system" in done.stderr, place
 
 
 def test_two_containers_on_a_host_do_not_write_one_unit(

@@ -4,8 +4,10 @@ import functools
 import json
 import os
 import shutil
+import socket
 import sys
 import textwrap
+import threading
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -18,10 +20,12 @@ import torch
 from safetensors.torch import save_file
 
 from ghosttrack.common.config.load import load_config
+from ghosttrack.common.engine.contained import VARIABLE
 from ghosttrack.common.engine.contract import Unit, expand, load_contract
 from ghosttrack.common.engine.stage import Job, main
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.orchestrate.plan import Plan, make_plan
+from ghosttrack.orchestrate.publisher import Publisher
 from tests.conftest import write_small_config
 
 CONTRACTS = {
@@ -121,12 +125,21 @@ class Pipeline:
             return int(ended.code or 0)
         return 0
 
+    def contained(self, stage: str) -> int:
+        """The same by way of a publisher, as a stage in a container does; both of them in this process, for good."""
+        door, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        os.dup2(theirs.fileno(), 0)
+        os.environ[VARIABLE] = "1"
+        publisher = Publisher(self.store, [unit for unit in self.units if unit.stage == stage])
+        threading.Thread(target=publisher.accept, args=(door,), daemon=True).start()
+        return self.stage(stage)
+
     def both(self) -> int:
         """The exit code of the first stage that fails, or 0."""
         return self.stage("upper") or self.stage("lower")
 
-    def work(self, stage: str) -> Callable[[], int]:
-        return functools.partial(self.stage, stage)
+    def work(self, stage: str, way: str = "plain") -> Callable[[], int]:
+        return functools.partial(self.contained if way == "contained" else self.stage, stage)
 
     @property
     def units(self) -> list[Unit]:

@@ -51,52 +51,58 @@ def recovers(pipeline: Pipeline, expected: dict[str, bytes]) -> None:
     assert pipeline.whole()
 
 
-def operations(pipeline: Pipeline, saved: Path, stage: str, *, reads: bool) -> Outcome:
+def operations(pipeline: Pipeline, saved: Path, stage: str, way: str, *, reads: bool) -> Outcome:
     pipeline.restore(saved)
-    return run(pipeline.work(stage), pipeline.root, watch="all" if reads else "changes")
+    return run(pipeline.work(stage, way), pipeline.root, watch="all" if reads else "changes")
 
 
-@pytest.mark.parametrize("stage", ["upper", "lower"])
+@pytest.mark.parametrize(
+    ("stage", "way"), [("upper", "plain"), ("lower", "plain"), ("upper", "contained"), ("lower", "contained")]
+)
 def test_killed_at_every_change_of_a_file(
-    pipeline: Pipeline, saved: dict[str, Path], expected: dict[str, bytes], stage: str, tally: Tally
+    pipeline: Pipeline, saved: dict[str, Path], expected: dict[str, bytes], stage: str, way: str, tally: Tally
 ) -> None:
-    total = operations(pipeline, saved[stage], stage, reads=False).operations
+    total = operations(pipeline, saved[stage], stage, way, reads=False).operations
     assert total > 60
     chance = random.Random(SEED)
     points = range(total) if WHOLE else sorted(chance.sample(range(total), 8))
     for at in points:
         pipeline.restore(saved[stage])
-        killed = run(pipeline.work(stage), pipeline.root, at)
+        killed = run(pipeline.work(stage, way), pipeline.root, at)
         assert killed.code == -9
         if WHOLE and chance.random() < 0.5:  # and the next one too, somewhere
             run(pipeline.both, pipeline.root, chance.randrange(total))
         recovers(pipeline, expected)
-        tally(f"killed at a file operation: {stage}", True)
+        tally(f"killed at a file operation: {stage}, {way}", True)
 
 
-@pytest.mark.parametrize("stage", ["upper", "lower"])
+@pytest.mark.parametrize(
+    ("stage", "way"), [("upper", "plain"), ("lower", "plain"), ("upper", "contained"), ("lower", "contained")]
+)
 def test_a_power_cut_that_loses_what_was_not_fsynced(
-    pipeline: Pipeline, saved: dict[str, Path], expected: dict[str, bytes], stage: str, tally: Tally
+    pipeline: Pipeline, saved: dict[str, Path], expected: dict[str, bytes], stage: str, way: str, tally: Tally
 ) -> None:
-    total = operations(pipeline, saved[stage], stage, reads=False).operations
+    total = operations(pipeline, saved[stage], stage, way, reads=False).operations
     points = range(total) if WHOLE else sorted(random.Random(SEED).sample(range(total), 4))
     for at in points:
         pipeline.restore(saved[stage])
-        assert run(pipeline.work(stage), pipeline.root, at, power=True).code == -9
+        assert run(pipeline.work(stage, way), pipeline.root, at, power=True).code == -9
         recovers(pipeline, expected)
-        tally(f"power cut at a file operation: {stage}", True)
+        tally(f"power cut at a file operation: {stage}, {way}", True)
 
 
-@pytest.mark.parametrize("stage", ["upper", "lower"])
+@pytest.mark.parametrize(
+    ("stage", "way"), [("upper", "plain"), ("lower", "plain"), ("upper", "contained"), ("lower", "contained")]
+)
 def test_every_refusal_is_one_clear_error(
-    pipeline: Pipeline, saved: dict[str, Path], expected: dict[str, bytes], stage: str, tally: Tally
+    pipeline: Pipeline, saved: dict[str, Path], expected: dict[str, bytes], stage: str, way: str, tally: Tally
 ) -> None:
-    total = operations(pipeline, saved[stage], stage, reads=True).operations
+    total = operations(pipeline, saved[stage], stage, way, reads=True).operations
     chance = random.Random(SEED + 1)
     trials = [(at, code) for at in range(total) for code in EVERYDAY]
     for at, code in sorted(chance.sample(trials, budget(10, 300))):
         pipeline.restore(saved[stage])
-        failed = run(pipeline.work(stage), pipeline.root, at, code, watch="all")
+        failed = run(pipeline.work(stage, way), pipeline.root, at, code, watch="all")
         assert failed.code in DOCUMENTED, f"errno {code} at {at}: exit {failed.code}\n{failed.said}"
         recovers(pipeline, expected)
-        tally(f"errno at a file operation: {stage}", True)
+        tally(f"errno at a file operation: {stage}, {way}", True)

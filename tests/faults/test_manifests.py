@@ -232,12 +232,14 @@ def test_what_is_no_file_is_not_waited_for(
         path.unlink(missing_ok=True)
         make(path)
         os.utime(path, (0, 0), follow_symlinks=False)  # a claim that has just been made would be waited for
-        looked = run(lambda: 0 if reads_without_a_traceback(finished) else 1, finished.root, limit=300)
-        assert looked.code == 0, f"{what}: {looked.said}"
-        done = run(finished.both, finished.root, limit=300)
-        assert done.code == 0, f"{what}: {done.said}"
-        assert finished.whole()
-        finished.restore(saved)
+        try:
+            looked = run(lambda: 0 if reads_without_a_traceback(finished) else 1, finished.root, limit=300)
+            assert looked.code == 0, f"{what}: {looked.said}"
+            done = run(finished.both, finished.root, limit=300)
+            assert done.code == 0, f"{what}: {done.said}"
+            assert finished.whole()
+        finally:
+            finished.restore(saved)
         tally("no file where one should be", True)
 
 

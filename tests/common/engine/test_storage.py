@@ -59,7 +59,7 @@ def test_a_published_result_has_public_names_and_a_manifest(store: Store) -> Non
     subprocess.run(["sha256sum", "--check", "--quiet", "manifest.json.sha256"], cwd=entry.path, check=True)
     store.verify(entry, deep=True)
     assert store.links_are_whole(unit)
-    assert not (store.layout.folder / "staging/mine/alpha/all").exists()
+    assert not list((store.layout.folder / "staging/mine/alpha/all").iterdir())
 
 
 def test_the_root_can_be_moved(store: Store, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Rendered job scripts, compared with golden files; GHOSTTRACK_WRITE_GOLDEN=1 writes these anew, to be read in the diff."""
 
 import contextlib
-import csv
 import hashlib
 import json
 import os
@@ -181,34 +180,6 @@ def test_an_image_that_was_changed_since_submission_does_not_run(tmp_path: Path)
     image.write_bytes(b"as it was")
     assert run().returncode == 0
     assert (tmp_path / "ran").exists()
-
-
-def test_in_a_job_a_container_cannot_change_what_counts_of_other_units(tmp_path: Path) -> None:
-    """Whether they were there at submission or came later; links that a container left do not count."""
-    store, image = tmp_path / 'a "root"/.store', tmp_path / "track.sif"
-    image.write_bytes(b"")
-    digest = hashlib.sha256(b"").hexdigest()
-    targets = {"mine/track/all": "a1", "mine/track/other": "a2", "theirs/track/other": "a3", "theirs/track/all": "a4",
-               "theirs/track/planted": "a5", "theirs/track/up": "..", "mine/detect/all": "a6"}  # fmt: skip
-    for pointer, key in targets.items():
-        (store / "track" / key).mkdir(parents=True, exist_ok=True)
-        (store / "current" / pointer).parent.mkdir(parents=True, exist_ok=True)
-        (store / "current" / pointer).symlink_to(f"../../../track/{key}")
-    (store / "track/a5").rmdir()
-    (store / "track/a5").symlink_to("/etc")
-    where = replace(setting(), folder=store.parent / "runs/mine", images={"track": (image, digest)},
-                    commands={"track": ["printf", "%s\n", str(image)]})  # fmt: skip
-    where.folder.mkdir(parents=True)
-    environment = {"PATH": os.environ["PATH"], "SLURM_JOB_ID": "17"}
-    script = rendered(where, link("track", {None: [("track", "all")]}))
-    done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=True)
-    *mounts, last, _, unit = done.stdout.splitlines()
-    assert [last, unit] == [str(image), "all"]
-    assert mounts[::2] == ["--mount"] * 2
-    bound = [str(store.resolve() / "track" / key) for key in ("a2", "a3")]
-    assert [next(csv.reader([mount])) for mount in mounts[1::2]] == [
-        ["type=bind", f"source={path}", f"destination={path}", "ro"] for path in bound
-    ]
 
 
 def test_what_the_scheduler_ends_leaves_a_note_that_says_so(tmp_path: Path) -> None:
