@@ -152,9 +152,8 @@ def method_of(report: SplitReport, name: str) -> MethodReport:
 
 
 def _verb(found: Comparison) -> str:
-    return {"better": "beats", "worse": "does worse than"}.get(
-        found.verdict, "shows no clear difference from"
-    )
+    verbs = {"better": "beats", "worse": "does worse than"}
+    return verbs.get(found.verdict, "shows no clear difference from")
 
 
 def expectations(
@@ -201,13 +200,11 @@ def _of_detection(detector: str, grouped: SplitReport, held_out: SplitReport | N
         _above("AUROC within relations", "this project", WITHIN_WANTED, figures.auroc_within_relation,
                "mean over relations"),
     ]  # fmt: skip
-    for each in held_out.methods if held_out else ():
-        if each.name == detector:
-            rows.append(
-                _above(
-                    "AUROC, relations held out", "this project", HELD_OUT_WANTED, each.figures.auroc, pooled
-                )
-            )
+    rows += [
+        _above("AUROC, relations held out", "this project", HELD_OUT_WANTED, each.figures.auroc, pooled)
+        for each in (held_out.methods if held_out else ())
+        if each.name == detector
+    ]
     rows.append(
         Expectation(
             metric="Calibration error (ECE)", source="this project", wanted=f"≤ {ECE_WANTED}", found=figures.ece,

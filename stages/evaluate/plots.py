@@ -36,7 +36,7 @@ def plot_roc(report: FinalReport) -> Canvas:
     canvas, axes = _canvas(8.8, 8.4 + _ROW * len(report.main_methods))
     axes.plot([0, 1], [0, 1], **FAINT)
     grouped = report.splits[0]
-    _draw_curves(axes, report, grouped.curves.roc, banded=2, start=[0.0])
+    _draw_curves(axes, report, grouped.curves.roc, start=[0.0])
     _legend(canvas, report, {m.name: m.figures.auroc for m in grouped.methods}, "AUROC")
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), aspect="equal", xlabel="right answers called wrong (false alarms)",
              ylabel="wrong answers found",
@@ -56,7 +56,7 @@ def plot_risk_coverage(report: FinalReport) -> Canvas:
     for risk in (0.1, 0.2):
         axes.axhline(risk, **FAINT)
         axes.text(1.005, risk, f"{1 - risk:.0%}\naccuracy", fontsize=NOTE, color=MUTED, va="center")
-    _draw_curves(axes, report, curves, banded=2)
+    _draw_curves(axes, report, curves)
     _legend(canvas, report, {m.name: m.figures.prr for m in grouped.methods}, "PRR")
     axes.set(xlim=(0, 1), ylim=(0, top), xlabel="coverage: share of answers kept, least suspicious first",
              ylabel="risk: share wrong among those kept", title="Risk and coverage: what abstaining buys")  # fmt: skip
@@ -94,12 +94,8 @@ def plot_confusion(report: FinalReport) -> Canvas:
     canvas, axes = _canvas(8.4, 7.6)
     found, repeats = report.splits[0].confusion, report.splits[0].repeats
     assert found is not None, "the main detector is always scored on the grouped split"
-    counts = np.array(
-        [
-            [found.wrong_called_wrong, found.wrong_called_right],
-            [found.right_called_wrong, found.right_called_right],
-        ]
-    )
+    wrong = found.wrong_called_wrong, found.wrong_called_right
+    counts = np.array([wrong, (found.right_called_wrong, found.right_called_right)])
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     for row, column in np.ndindex(2, 2):
         axes.add_patch(
@@ -164,13 +160,8 @@ def plot_ablation(report: FinalReport) -> Canvas:
     heights = [len(rungs) + 1, len(compared) + 1]
     canvas = Canvas(figsize=(14, 3.2 + 0.6 * sum(heights)))
     upper, lower = canvas.subplots(2, 1, height_ratios=heights)
-    _forest(
-        upper,
-        report,
-        rungs,
-        rungs,
-        lambda m: GREY if report.card(m.name).rung in ("none", "random") else BLUE,
-    )
+    nulls = {card.name for card in report.methods if card.rung in ("none", "random")}
+    _forest(upper, report, rungs, rungs, lambda m: GREY if m.name in nulls else BLUE)
     upper.set_title("The same features on other associations", fontsize=PANEL)
     _differences(lower, report, compared)
     lower.set_title("Paired differences of AUROC", fontsize=PANEL)
@@ -192,16 +183,8 @@ def plot_early_warning(report: FinalReport) -> Canvas:
     for ((before, what), points), ((colour, line), marker) in zip(series.items(), shapes, strict=False):
         y = np.array([(f.value, f.low, f.high) for _, f in points], dtype=float).T
         label = f"{what}, {'prompt alone: before a token is generated' if before else 'prompt and answer'}"
-        pictures.curve(
-            axes,
-            [depth for depth, _ in points],
-            *y,
-            color=colour,
-            linestyle=line,
-            marker=marker,
-            label=label,
-            zorder=3,
-        )
+        drawn: Any = {"color": colour, "linestyle": line, "marker": marker, "label": label, "zorder": 3}
+        pictures.curve(axes, [depth for depth, _ in points], *y, **drawn)
     axes.axhline(0.5, **FAINT)
     axes.text(0.6, 0.503, "chance", fontsize=NOTE, color=MUTED)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -216,15 +199,8 @@ def say(text: str) -> Canvas:
     """A picture of a sentence, where there is nothing to draw."""
     canvas, axes = _canvas(8.4, 4.8)
     axes.set_axis_off()
-    axes.text(
-        0.5,
-        0.5,
-        textwrap.fill(text, WRAPPED),
-        fontsize=TITLE,
-        ha="center",
-        va="center",
-        transform=axes.transAxes,
-    )
+    middle: Any = {"ha": "center", "va": "center", "transform": axes.transAxes}
+    axes.text(0.5, 0.5, textwrap.fill(text, WRAPPED), fontsize=TITLE, **middle)
     return canvas
 
 
@@ -248,12 +224,12 @@ def _line(report: FinalReport, method: str) -> tuple[str, Any]:
 
 
 def _draw_curves(
-    axes: Axes, report: FinalReport, curves: Sequence[Curve], banded: int, start: Sequence[float] = ()
+    axes: Axes, report: FinalReport, curves: Sequence[Curve], start: Sequence[float] = ()
 ) -> None:
-    """The main methods, the last below the first; the first `banded` with their intervals. start: x and y of a first point."""
+    """The main methods, the last below the first; the first two with their intervals. start: x and y of a first point."""
     for place, found in reversed(list(enumerate(curves))):
         colour, line = _line(report, found.method)
-        band = [found.low, found.high] if place < banded else []
+        band = [found.low, found.high] if place < 2 else []
         columns = [None if values is None else [*start, *values] for values in (found.x, found.y, *band)]
         pictures.curve(
             axes, *columns, color=colour, linestyle=line, linewidth=2.2 + (place == 0), zorder=10 - place
@@ -306,11 +282,8 @@ def _differences(axes: Axes, report: FinalReport, rows: Sequence[Comparison]) ->
         [Mark(each.difference, colour, marker=marker)]
         for each, (colour, marker) in zip(rows, drawn, strict=True)
     ]
-    pictures.forest(
-        axes,
-        [f"{_title_of(report, each.method)} − {_title_of(report, each.against)}" for each in rows],
-        marks,
-    )
+    titles = [f"{_title_of(report, each.method)} − {_title_of(report, each.against)}" for each in rows]
+    pictures.forest(axes, titles, marks)
     for row, (each, (colour, _)) in enumerate(zip(rows, drawn, strict=True)):
         _beside(axes, row, _short(each.difference, signed=True), colour)
     axes.axvline(0, color=INK, linewidth=1.2, zorder=1)
