@@ -83,10 +83,13 @@ def test_interventions_are_what_whole_passes_with_hooks_give(model, tokens, with
     torch.testing.assert_close(found[-1], bench.logits)
 
 
-def test_batches_change_nothing(model, tokens, monkeypatch):
+@pytest.mark.parametrize(("name", "most"), [("ROWS_AT_A_TIME", 1), ("TOKENS_AT_A_TIME", 8)])
+def test_batches_change_nothing_and_are_small_where_the_text_is_long(model, tokens, monkeypatch, name, most):
     bench, edits = Bench(model, SAES, tokens, FIRST), some_edits(model, tokens)
     whole = bench.run(edits)
-    monkeypatch.setattr(module, "ROWS_AT_A_TIME", 1)
+    assert max(map(len, bench._batches(edits))) > 1
+    monkeypatch.setattr(module, name, most)
+    assert max(map(len, bench._batches(edits))) == 1
     torch.testing.assert_close(whole, bench.run(edits), rtol=1e-4, atol=1e-5)
 
 
