@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-Ints = NDArray[np.int64]
+from ghosttrack.common.maths.arrays import Ints
+
 POSITIONS_A_QUESTION = 1 << 16
 """Positions are stored as int16."""
 

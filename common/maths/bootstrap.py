@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Floats = NDArray[np.float64]
+from ghosttrack.common.maths.arrays import Floats
 
 
 class Interval(NamedTuple):

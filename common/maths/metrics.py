@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import digamma
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from ghosttrack.common.maths.arrays import Floats, Ints
+
 Weights = NDArray[np.uint8] | Floats
 
 _VALUES_AT_ONCE = 40_000  # rows x resamples worked on together: a dozen arrays of them fit the cache
