@@ -20,15 +20,8 @@ from ghosttrack.orchestrate.plan import Plan, PlannedUnit
 def releasable(plan: Plan) -> list[PlannedUnit]:
     """The temporary results that are there although everything that reads them is up to date."""
     waiting = {read.name for planned in plan.stale for read in planned.unit.reads}
-    return [
-        planned
-        for planned in plan.units
-        if planned.unit.temporary
-        and planned.reason is None
-        and planned.entry is not None
-        and not planned.entry.released
-        and planned.unit.label not in waiting
-    ]
+    there = [each for each in plan.units if each.reason is None and each.entry and not each.entry.released]
+    return [each for each in there if each.unit.temporary and each.unit.label not in waiting]
 
 
 def release(store: Store, plan: Plan, labels: Iterable[str]) -> int:
@@ -71,9 +64,8 @@ class Rubbish:
 
 def rubbish(store: Store, plan: Plan) -> list[Rubbish]:
     """Abandoned work of this configuration, and results that were found damaged and set aside."""
-    found = [
-        Rubbish(path, folder_size(path), "a damaged result that was set aside") for path in store.set_aside()
-    ]
+    aside = "a damaged result that was set aside"
+    found = [Rubbish(path, folder_size(path), aside) for path in store.set_aside()]
     for unit in (planned.unit for planned in plan.units if planned.reason is None):
         if store.claim_holder(unit) is None:
             abandoned = store.abandoned(unit)

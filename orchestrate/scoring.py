@@ -69,11 +69,9 @@ def _with_left_out(store: Store, scored: Entry, asked: Entry) -> list[str]:
     places, left_out = (
         lines_of.read(store.file(asked, lines_of.name)) for lines_of in (ASKED, ASKED_LEFT_OUT)
     )
-    rows = [(place["row"], f"{line}\n") for place, line in zip(places, lines, strict=True)]
-    rows += [
-        (row["row"], json.dumps({**row, "scored": False}, ensure_ascii=False) + "\n") for row in left_out
-    ]
-    return [line for _, line in sorted(rows, key=itemgetter(0))]
+    rows = [(place["row"], line) for place, line in zip(places, lines, strict=True)]
+    rows += [(row["row"], json.dumps({**row, "scored": False}, ensure_ascii=False)) for row in left_out]
+    return [f"{line}\n" for _, line in sorted(rows, key=itemgetter(0))]
 
 
 def units_for_questions(request: Request) -> list[str]:

@@ -111,13 +111,8 @@ class Overview:
     jobs: JobsStatus
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "config": self.name,
-            "stages": self.stages,
-            "jobs": self.jobs.links,
-            "active": self.jobs.active,
-            "trouble": self.jobs.trouble or None,
-        }
+        jobs = {"jobs": self.jobs.links, "active": self.jobs.active, "trouble": self.jobs.trouble or None}
+        return {"config": self.name, "stages": self.stages, **jobs}
 
 
 def stage_statuses(store: Store, plan: Plan) -> list[StageStatus]:

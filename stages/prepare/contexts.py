@@ -13,14 +13,7 @@ from ghosttrack.common.formats.contexts import Context
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.stages.prepare.chat import Chat
 from ghosttrack.stages.prepare.facts import Fact
-from ghosttrack.stages.prepare.prompts import (
-    QuestionLine,
-    Shot,
-    choose_shots,
-    cloze,
-    completion,
-    shot_of,
-)
+from ghosttrack.stages.prepare.prompts import QuestionLine, Shot, choose_shots, cloze, completion, shot_of
 from ghosttrack.stages.prepare.text import fold
 
 GENERAL: tuple[tuple[str, str, str], ...] = (

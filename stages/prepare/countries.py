@@ -68,16 +68,9 @@ def load_countries() -> tuple[Country, ...]:
         called = (name, *TABLES["other_names"].get(code, ()))
         aliases = dict.fromkeys((*called, *map(ascii_letters, called)))
         digits = _text(fields, "People and Society", "Population", "total").split(" ")[0].replace(",", "")
-        found.append(
-            Country(
-                code=code,
-                name=name,
-                aliases=tuple(aliases),
-                sovereign=_sovereign(_text(fields, "Government", "Dependency status")),
-                population=int(digits) if digits.isdigit() else 0,
-                fields=fields,
-            )
-        )
+        sovereign = _sovereign(_text(fields, "Government", "Dependency status"))
+        population = int(digits) if digits.isdigit() else 0
+        found.append(Country(code, name, tuple(aliases), sovereign, population, fields))
     return tuple(sorted(found, key=lambda country: (-country.population, country.code)))
 
 

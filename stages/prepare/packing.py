@@ -41,13 +41,8 @@ class PackedCorpus:
 
     def tensors(self) -> dict[str, Tensor]:
         """As they stand in `corpus.pt`."""
-        return {
-            "tokens": self.tokens,
-            "doc": self.doc,
-            "position": self.position,
-            "doc_held_out": self.held_out,
-            "doc_kind": self.kind,
-        }
+        of_documents = {"doc_held_out": self.held_out, "doc_kind": self.kind}
+        return {"tokens": self.tokens, "doc": self.doc, "position": self.position, **of_documents}
 
 
 def build(
@@ -82,12 +77,9 @@ def build(
             "split needs at least 2: raise data.max_tokens or give more documents in data.corpus"
         )
     tokens, doc, position = pack(prose, asked, row_length, generator(seed, "order"), beginning)
-    held_out = np.concatenate(
-        [
-            split(len(prose), held_out_fraction, generator(seed, "held out", "prose")),
-            split(len(asked), held_out_fraction, generator(seed, "held out", "prompts")),
-        ]
-    )
+    parts = (("prose", prose), ("prompts", asked))
+    chosen = [split(len(of), held_out_fraction, generator(seed, "held out", name)) for name, of in parts]
+    held_out = np.concatenate(chosen)
     kind = np.repeat(np.array([PROSE, PROMPT], dtype=np.uint8), [len(prose), len(asked)])
     return PackedCorpus(
         torch.from_numpy(tokens),

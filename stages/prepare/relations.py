@@ -134,10 +134,8 @@ def _currency_phrase(country: Country) -> str:
 
 
 def official_language(country: Country) -> Pairs:
-    text = country.text("People and Society/Languages/Languages") or country.text(
-        "People and Society/Languages"
-    )
-    text = drop_notes(text.split("\n")[0])
+    path = "People and Society/Languages"
+    text = drop_notes((country.text(f"{path}/Languages") or country.text(path)).split("\n")[0])
     answers: list[str] = []
     for item in split_list(text):
         if not re.search(r"\((?:[^()]*[;, ])?official", item) or re.search(
@@ -396,11 +394,7 @@ def local_name(country: Country) -> Pairs:
     text = country.text("Government/Country name/local short form").split("\n")[0]
     for item in re.split(r"/| or |;", text):
         name = drop_brackets(item)
-        if (
-            is_clean_name(name)
-            and name not in ("none",)
-            and fold(name) not in {fold(n) for n in country.aliases}
-        ):
+        if is_clean_name(name) and name != "none" and fold(name) not in map(fold, country.aliases):
             yield name, country_answers(country)
 
 
@@ -478,9 +472,7 @@ def _is_vague(name: str) -> bool:
 
 
 def _title(name: str) -> str:
-    words = [
-        w if w.lower() in PARTICLES and i else w.capitalize() for i, w in enumerate(name.lower().split())
-    ]
+    words = [w if w in PARTICLES and i else w.capitalize() for i, w in enumerate(name.lower().split())]
     return re.sub(r"-(\w)", lambda m: "-" + m[1].upper(), " ".join(words))
 
 

@@ -235,15 +235,9 @@ def prepare_contexts(job: Job) -> dict[str, Any]:
     """Write `contexts.jsonl`: other worked examples for the questions. Raises DataError."""
     questions = _read_questions(job.input("prepare/questions", QUESTIONS.name))
     _, spare, _ = questions_of(job.config)
-    settings = job.config
-    found = contexts.contexts_of(
-        questions,
-        spare,
-        settings.tracking.contexts,
-        settings.data.shots,
-        settings.seed,
-        _chat(job, questions),
-    )
+    settings, chat = job.config, _chat(job, questions)
+    count, shots = settings.tracking.contexts, settings.data.shots
+    found = contexts.contexts_of(questions, spare, count, shots, settings.seed, chat)
     return _write_contexts(job, found, questions)
 
 
