@@ -122,7 +122,8 @@ def sentence(found: Mapping[str, Any]) -> str:
     where = f"at layer {first}" if first == last else f"between layers {first} and {last}"
     parts = [
         f"{after}{emitted} {beat} {other} {against} by {_logits(abs(found['difference']))} logits{absent}",
-        f"{_writers(found['written'])}; half of what layers wrote for it came {where}",
+        _writers(found["written"]),
+        f"half of what the layers wrote for it came {where}",
     ]
     if found["overtaken"]:
         first, last = found["led"][-1]
@@ -151,12 +152,12 @@ def _writers(written: Mapping[str, float]) -> str:
     what = " and ".join(f"{name} (+{_logits(told[name])})" for name in best)
     if not what:
         what = "nothing in the blocks" if told else "something in the blocks that cannot be taken apart"
-    worst = (
-        f", against it {order[-1]} (−{_logits(-told[order[-1]])})"
+    against = (
+        f"; against it, {order[-1]} (−{_logits(-told[order[-1]])})"
         if told and told[order[-1]] < -least
         else ""
     )
-    return f"most for it spoke {what}{worst}"
+    return f"what spoke for it was mostly {what}{against}"
 
 
 def _beside(control_says: str | None) -> str:
