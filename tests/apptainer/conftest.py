@@ -15,8 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.apptainer.build_module import REPOSITORY, build
-
-NUMERIC_LIBRARIES = ("OPENBLAS_", "OMP_", "MKL_")
+from tests.slurm.whole import NUMERIC_LIBRARIES
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -9,12 +9,15 @@ from pathlib import Path
 import yaml
 
 CODE = Path(__file__).parents[2]
+NUMERIC_LIBRARIES = ("OPENBLAS_", "OMP_", "MKL_")
+"""What variables of theirs begin with: they choose kernels, and with them the last bits."""
 
 
 def profile(folder: Path, **changes: object) -> Path:
-    """A site whose jobs compute with one thread, as the runs that they are compared with."""
+    """A site whose jobs compute with one thread and the same kernels as the runs that they are compared with."""
+    kernels = {name: value for name, value in os.environ.items() if name.startswith(NUMERIC_LIBRARIES)}
     settings = {
-        "environment": {"OMP_NUM_THREADS": "1"},
+        "environment": kernels | {"OMP_NUM_THREADS": "1"},
         "resources": {"default": {"cpus": 4, "memory": "8G", "time": "1:00:00"}},
         **changes,
     }
