@@ -34,6 +34,7 @@ from ghosttrack.stages.track.trajectories import Labels, question_record
 QUESTIONS_AT_A_TIME = 128
 CLUSTER_TOKENS = 10
 CLUSTER_CONTEXTS = 5
+CONTEXT = ("before", "token", "after")
 
 Table = dict[str, NDArray[Any]]
 
@@ -98,14 +99,14 @@ def _clusters(
         return []
     centroids = torch.from_numpy(np.stack([cluster["centroid"] for cluster in clusters]))
     (raised, _), _ = read_out.promoted(centroids, pieces, CLUSTER_TOKENS)
-    contexts = LATENT_CONTEXTS.frame(job.input("track/association", LATENT_CONTEXTS.name))
-    best = contexts[contexts["rank"] == 0].set_index(["layer", "latent"])
+    path, columns = job.input("track/association", LATENT_CONTEXTS.name), ["layer", "latent", *CONTEXT]
+    best = LATENT_CONTEXTS.frame(path, columns, where={"rank": range(1)}).set_index(["layer", "latent"])
     known = set(best.index)
     for cluster, tokens in zip(clusters, raised, strict=True):
         cluster["tokens"] = tokens
         members = [pair for pair in map(tuple, cluster["members"].tolist()) if pair in known]
         cluster["contexts"] = [
-            {"layer": layer, "latent": latent, **{name: best.loc[(layer, latent), name] for name in ("before", "token", "after")}}
+            {"layer": layer, "latent": latent, **{name: best.loc[(layer, latent), name] for name in CONTEXT}}
             for layer, latent in members[:CLUSTER_CONTEXTS]
         ]  # fmt: skip
     return clusters
