@@ -71,7 +71,14 @@ class ContainedStore(Store):
 
     def __init__(self, root: str) -> None:
         super().__init__(root)
-        self._door = socket.socket(fileno=os.dup(0))  # in a process that multiprocessing forks, 0 is another
+        try:
+            self._door = socket.socket(
+                fileno=os.dup(0)
+            )  # in a process that multiprocessing forks, 0 is another
+        except OSError as error:
+            raise errors.ConfigError(
+                f"{VARIABLE} is set, but the standard input leads to no publisher; unset it, or start the stage by `ghosttrack run`"
+            ) from error
         self._claims: dict[str, Ask] = {}
         threading.Thread(target=self._end_with_publisher, daemon=True).start()
 

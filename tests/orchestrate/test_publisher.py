@@ -16,8 +16,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from ghosttrack.common.engine.contained import VARIABLE, store_of
 from ghosttrack.common.engine.storage import Store
-from ghosttrack.common.errors import StageFailedError
+from ghosttrack.common.errors import ConfigError, StageFailedError
 from ghosttrack.orchestrate.container import images_of
 from ghosttrack.orchestrate.local import LocalExecutor, code_variables
 from ghosttrack.orchestrate.render import Terminal
@@ -200,3 +201,16 @@ def test_a_container_does_not_outlive_its_publisher_nor_the_claim_its_container(
         assert not list(store.at_work())
     start(contained(""), "base")
     assert made(request)["base.txt"] == "0 16"
+
+
+def test_the_variable_without_a_publisher_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "1")
+    kept = os.dup(0)
+    try:
+        with (tmp_path / "no socket").open("w") as file:
+            os.dup2(file.fileno(), 0)
+        with pytest.raises(ConfigError, match="leads to no publisher; unset it"):
+            store_of(str(tmp_path))
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
