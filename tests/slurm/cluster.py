@@ -49,7 +49,8 @@ TCPTimeout=2
 InactiveLimit=0
 GresTypes=gpu
 AccountingStorageType=accounting_storage/none
-JobCompType=jobcomp/none
+JobCompType=jobcomp/filetxt
+JobCompLoc={folder}/ended.log
 JobAcctGatherType=jobacct_gather/none
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} RealMemory={memory} Gres=gpu:4 State=UNKNOWN
 PartitionName=main Nodes=ALL Default=YES MaxTime=1-00:00:00 State=UP
@@ -161,15 +162,30 @@ class Cluster:
 
     def job(self, name: str) -> dict[str, str]:
         """The fields of a job or array element, as scontrol shows them; empty when it is forgotten."""
-        text = self.call("scontrol", "show", "job", "-o", name).stdout
-        return dict(re.findall(r"(\w+)=(\S*)", text.splitlines()[0])) if text.strip() else {}
+        for _ in range(10):
+            done = self.call("scontrol", "show", "job", "-o", name)
+            if done.returncode == 0:
+                return dict(re.findall(r"(\w+)=(\S*)", done.stdout.splitlines()[0]))
+            if "Invalid job id" in done.stderr:
+                return {}
+            time.sleep(1)
+        raise TimeoutError(done.stderr)
 
     def wait(self, check: Callable[[], bool], seconds: float = 60, what: str = "a change") -> None:
         _until(check, seconds, what, self.state)
 
-    def wait_for(self, name: str, *states: str, seconds: float = 60) -> None:
-        """Until a job is in one of the states; a job that is forgotten has no state, "" """
-        self.wait(lambda: self.job(name).get("JobState", "") in states, seconds, f"job {name} to be {states}")
+    def ended(self, name: str) -> str:
+        """The state in which a job or array element ended, also when it is forgotten; empty while it has not.
+
+        A job that went back into the queue ended too, as REQUEUED or PREEMPTED, and then anew.
+        """
+        keys = ("ArrayJobId", "ArrayTaskId") if "_" in name else ("JobId",)
+        log = self.folder / "ended.log"
+        for line in reversed(log.read_text().splitlines() if log.exists() else []):
+            fields = dict(re.findall(r"(\w+)=(\S*)", line))
+            if "_".join(fields[key] for key in keys) == name:
+                return fields["JobState"]
+        return ""
 
     def queue(self) -> Sequence[str]:
         return self.call("squeue", "-h", "-o", "%i %t %r").stdout.splitlines()

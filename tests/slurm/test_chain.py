@@ -96,7 +96,7 @@ def test_a_failed_element_holds_its_own_followers_and_rerun_does_the_rest(run: R
 def test_a_job_whose_dependency_was_lifted_verifies_its_inputs_and_does_no_harm(run: Run) -> None:
     run.project.trouble("source/all", "no source")
     run.submit()
-    run.wait(lambda: run.slurm.job(run.job("source")).get("JobState") == "FAILED")
+    run.wait(lambda: run.slurm.ended(run.job("source")) == "FAILED")
     run.wait(lambda: run.slurm.job(run.job("source")) == {}, PURGED_AFTER + 60)  # forgotten
     script = run.request().folder / "jobs/base.sbatch"
     done = run.slurm.call("sbatch", "--parsable", f"--dependency=afterok:{run.job('source')}", str(script))
@@ -177,7 +177,7 @@ def test_a_preempted_job_goes_on_when_there_is_room_again(slurm: Cluster, tmp_pa
     )
     run.wait(lambda: run.slurm.job(job).get("Restarts") == "1", 120)
     assert len(steps.read_text()) < 450
-    run.wait(lambda: run.slurm.job(urgent) == {} or run.slurm.job(urgent)["JobState"] == "COMPLETED")
+    run.wait(lambda: run.slurm.ended(urgent) == "COMPLETED")
     run.wait(lambda: "source/all" not in run.stale(), 300)
     assert len(steps.read_text()) in (450, 451)  # nothing twice but for the step that it was in
     run_command(run, "cancel")

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slurm
 def test_a_failed_element_holds_its_own_successor_only(slurm: Cluster) -> None:
     first = slurm.submit("--array=0,2", script="[ $SLURM_ARRAY_TASK_ID = 0 ]")
     second = slurm.submit("--array=0,2", f"--dependency=aftercorr:{first}", script="true")
-    slurm.wait_for(f"{second}_0", "COMPLETED")
+    slurm.wait(lambda: slurm.ended(f"{second}_0") == "COMPLETED")
     assert slurm.job(f"{second}_2")["Reason"] in ("Dependency", "DependencyNeverSatisfied")
     slurm.wait(lambda: slurm.job(f"{second}_2").get("Reason") == "DependencyNeverSatisfied")
 
@@ -23,12 +23,11 @@ def test_a_dependency_on_a_failed_job_that_is_forgotten_never_comes_true_or_is_r
 ) -> None:
     """Whatever happens to it, a stage verifies its inputs itself."""
     failed = slurm.submit(script="exit 1")
-    slurm.wait_for(failed, "", seconds=PURGED_AFTER + 30)
+    slurm.wait(lambda: slurm.job(failed) == {}, PURGED_AFTER + 30)
     done = slurm.call("sbatch", "--parsable", f"--dependency=afterok:{failed}", "--wrap=true")
     if done.returncode == 0:  # accepted, with the dependency lifted or not
-        slurm.wait(
-            lambda: slurm.job(done.stdout.strip()).get("JobState") in ("COMPLETED", "PENDING", "RUNNING")
-        )
+        job = done.stdout.strip()
+        slurm.wait(lambda: slurm.ended(job) == "COMPLETED" or slurm.job(job).get("JobState") == "PENDING")
     else:
         assert "dependency" in done.stderr.lower()
 
@@ -47,7 +46,7 @@ def test_the_batch_shell_gets_the_signal_and_a_requeued_job_counts_its_restarts(
     )
     slurm.wait(lambda: (tmp_path / "ready").exists())
     assert slurm.call("scancel", "--signal=USR1", "--batch", job).returncode == 0
-    slurm.wait_for(job, "COMPLETED")
+    slurm.wait(lambda: slurm.ended(job) == "COMPLETED")
     assert (tmp_path / "said").read_text().splitlines() == ["stopped-", "again"]
 
 

@@ -43,7 +43,7 @@ def test_the_job_of_the_page_goes_back_into_the_queue_and_on(
 
     def is_done() -> bool:
         slurm.call("scontrol", "update", f"JobId={job}", "StartTime=now")  # it would wait for two minutes
-        return slurm.job(job)["JobState"] == "COMPLETED"
+        return slurm.ended(job) == "COMPLETED"
 
     # asked again, since a job that is still being cleaned up takes no update
     slurm.wait(is_done, 180, "the job to go on to its end")
