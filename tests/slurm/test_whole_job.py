@@ -41,12 +41,7 @@ def test_the_job_of_the_page_goes_back_into_the_queue_and_on(
     slurm.call("scancel", "--batch", "--signal=USR1", job)  # as SLURM does five minutes before the time limit
     slurm.wait(lambda: slurm.job(job).get("Restarts") == "1", 120, "the job to be back in the queue")
 
-    def is_done() -> bool:
-        slurm.call("scontrol", "update", f"JobId={job}", "StartTime=now")  # it would wait for two minutes
-        return slurm.ended(job) == "COMPLETED"
-
-    # asked again, since a job that is still being cleaned up takes no update
-    slurm.wait(is_done, 180, "the job to go on to its end")
+    slurm.wait(lambda: slurm.ended(job) == "COMPLETED", 120, "the job to go on to its end")
     assert calls.read_text() == "gpt2-medium EXECUTOR=local CLUSTER=a100-node ARGS=--set a=1 12 2\n" * 2
     assert "back into the queue" in (tmp_path / f"gpt2m-full_{job}.out").read_text()
     assert not list((tmp_path / "runs").iterdir())
