@@ -9,7 +9,7 @@ so that it splits by source exactly (Elhage et al. 2021).
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from transformers.masking_utils import AttentionMaskInterface, eager_mask
 from ghosttrack.common.errors import ModelMismatchError
 from ghosttrack.common.models.language_model import LanguageModel
 from ghosttrack.common.models.linear_norm import LinearNorm
+from ghosttrack.common.models.products import linear
 
 _NAME = "ghosttrack_by_source"
 EXACT = 2e-3
@@ -45,7 +46,6 @@ class Writes(NamedTuple):
 
     outputs[l] = before + Σ over blocks to l of Σ over sources of attention + attention_bias + mlp, to rounding. Of a block
     that cannot be taken apart so the three are NaN.
-    logits: [n, n_vocabulary], the model's own at these tokens, float32.
     """
 
     before: Tensor
@@ -53,7 +53,6 @@ class Writes(NamedTuple):
     attention_bias: Tensor
     mlp: Tensor
     outputs: Tensor
-    logits: Tensor
 
 
 class WriteReader:
@@ -87,7 +86,8 @@ class WriteReader:
         """
         (row, place), model = chosen, self._model
         start = sources.shape[1] - tokens.shape[1]
-        pieces, order = [], []
+        pieces: list[Writes] = []
+        order: list[Tensor] = []
         step = tokens.shape[1] if cache is None else QUERIES_AT_A_TIME
         for first in range(0, tokens.shape[1], step):
             part = tokens[:, first : first + step]
@@ -96,16 +96,30 @@ class WriteReader:
             here = row[inside], place[inside] - first
             reader = _Reader(model, self._norms, here, seen, n_sources, by_head)
             with reader.reading() if len(inside) else contextlib.nullcontext():
-                final = model.run(part.to(model.device), cache=cache, before=start + first)
+                model.run(part.to(model.device), cache=cache, before=start + first)
             if len(inside):
-                pieces.append(
-                    (*reader.writes(self.untold), model.logits(reader.at_chosen(final)).float().cpu())
-                )
+                pieces.append(reader.writes(self.untold))
                 order.append(inside)
-        back = torch.cat(order).argsort()
-        along = (0, 1, 1, 1, 1, 0)
-        columns = zip(zip(*pieces, strict=True), along, strict=True)
-        return Writes(*(torch.cat(parts, dim=axis).index_select(axis, back) for parts, axis in columns))
+        if len(pieces) == 1:
+            return pieces[0]
+        whole, back = join_writes(pieces), torch.cat(order).argsort()
+        return Writes(*(parts.index_select(axis, back) for parts, axis in zip(whole, _ALONG, strict=True)))
+
+
+_ALONG = (0, 1, 1, 1, 1)
+"""Along which axis of each of `Writes` tokens lie."""
+
+
+def join_writes(parts: Sequence[Writes]) -> Writes:
+    """Tokens one after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    return Writes(
+        *(
+            torch.cat(columns, dim=axis)
+            for columns, axis in zip(zip(*parts, strict=True), _ALONG, strict=True)
+        )
+    )
 
 
 @dataclass
@@ -220,8 +234,8 @@ class _Reader:
                 handles.append(child.register_forward_hook(projected))
         return output, weights
 
-    def writes(self, untold: dict[int, str]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """before, attention, attention_bias, mlp, outputs; see `Writes`. Blocks that cannot be told are added to `untold`."""
+    def writes(self, untold: dict[int, str]) -> Writes:
+        """Blocks that cannot be told are added to `untold`."""
         attention: list[Tensor] = []
         biases: list[Tensor] = []
         mlp: list[Tensor] = []
@@ -238,7 +252,7 @@ class _Reader:
                 parts.append(part)
         outputs = [seen.left for seen in self._blocks if seen.left is not None]
         stacks = [torch.stack(parts).cpu() for parts in (attention, biases, mlp, outputs)]
-        return self._blocks[0].entered.cpu(), stacks[0], stacks[1], stacks[2], stacks[3]
+        return Writes(self._blocks[0].entered.cpu(), *stacks)
 
     def _of_block(self, seen: _Seen, number: int) -> tuple[Tensor, Tensor, Tensor]:
         """attention, attention_bias and mlp of one block. Raises ModelMismatchError."""
@@ -263,13 +277,12 @@ class _Reader:
         with align_module_device(seen.projection):  # its block may be offloaded
             weight = seen.projection.weight.float()
         given = seen.by_source
-        matrix = (
-            weight.T if isinstance(seen.projection, nn.Linear) else weight
-        )  # GPT-2's Conv1D is the other way round
+        if not isinstance(seen.projection, nn.Linear):
+            weight = weight.T  # GPT-2's Conv1D is the other way round
         if not self._by_head:
-            return given.flatten(2) @ matrix
+            return linear(given.flatten(2), weight)
         n, n_sources, n_heads, width = given.shape
-        heads = torch.einsum("nshd,hdm->nhsm", given, matrix.reshape(n_heads, width, -1))
+        heads = torch.einsum("nshd,mhd->nhsm", given, weight.unflatten(1, (n_heads, width)))
         return heads.reshape(n, n_heads * n_sources, -1)
 
     def _writers(self, seen: _Seen, number: int) -> tuple[Tensor, tuple[str, str], tuple[float, float]]:

@@ -39,14 +39,14 @@ def contributions(
     for place, sae in enumerate(saes):
         latents = active.latents[:, place]
         # Gathered along the rows, in which latents lie side by side: a row stays in the processor's cache.
-        encoder = sae.scale * sae.W_enc.index_select(1, latents.reshape(-1)).T.unflatten(0, latents.shape)
+        encoder = sae.W_enc.index_select(1, latents.reshape(-1)).T.unflatten(0, latents.shape)
         carried, *attention, attention_bias, mlp = parts_of_step(writes, layers, place).unbind(1)
         constant, error = attention_bias - sae.mean, torch.zeros_like(carried)
         if place:
             tracked, untracked, sae_bias, error = held[:, place - 1].unbind(1)
             carried, constant = tracked + untracked, constant + sae_bias
         parts = torch.stack([carried, error, constant, *attention, mlp], dim=1)
-        found = encoder @ parts.mT  # [n, k, len(SHARES) - 1]
+        found = encoder @ (sae.scale * parts).mT  # [n, k, len(SHARES) - 1]
         found[..., 2] += sae.own_unit(writes.outputs[layers[place]]) * sae.b_enc[latents]
         own = own_part(active, previous, place, encoder, saes)
         found[..., 0] -= own
@@ -73,7 +73,8 @@ def own_part(
         row, node = (start == earlier).nonzero(as_tuple=True)
         if len(row):
             latent = active.latents[row, earlier, rank[row, node]]
-            gain = torch.linalg.vecdot(saes[earlier].W_dec[latent], encoder[row, node]) / saes[earlier].scale
+            gain = torch.linalg.vecdot(saes[earlier].W_dec[latent], encoder[row, node])
+            gain *= saes[place].scale / saes[earlier].scale
             own[row, node] = active.activations[row, earlier, rank[row, node]] * gain
     return own
 

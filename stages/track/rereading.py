@@ -88,11 +88,3 @@ class Rereader:
             cache = fork(prefix.cache, torch.zeros(len(texts), dtype=torch.long))
         place = torch.cat([text.chosen for text in texts]) - start
         return self._writes.read(tokens, cache, (row, place), sources, len(SOURCES), by_head=by_head)
-
-
-def join_writes(parts: Sequence[Writes]) -> Writes:
-    """Positions one after the other."""
-    along = (0, 1, 1, 1, 1, 0)
-    return Writes(
-        *(torch.cat(columns, dim=axis) for columns, axis in zip(zip(*parts, strict=True), along, strict=True))
-    )

@@ -25,12 +25,12 @@ from ghosttrack.common.formats.questions import ASKED, QUESTIONS
 from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.common.models.steps import Step, shard_name, shards_done
-from ghosttrack.common.models.writes import Writes
+from ghosttrack.common.models.writes import Writes, join_writes
 from ghosttrack.stages.track.account import Head, columns_of, states_apart, take_apart
 from ghosttrack.stages.track.nodes import Nodes
 from ghosttrack.stages.track.origins import births, contributions, shares
 from ghosttrack.stages.track.questions import even, read_questions
-from ghosttrack.stages.track.rereading import Rereader, join_writes, text_of
+from ghosttrack.stages.track.rereading import Rereader, text_of
 from ghosttrack.stages.track.run_answers import language_model_of
 from ghosttrack.stages.track.run_tracks import QUESTIONS_A_SHARD, Answers
 from ghosttrack.stages.track.saes import load_saes
