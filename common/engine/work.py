@@ -53,33 +53,33 @@ def at_work(
     """A unit with its inputs verified, published at the end of the block; None where an earlier run has made it."""
     entries = input_entries(store, unit)
     digests = input_digests(unit, entries)
-    _verify_inputs(store, unit, entries, digests, TRUSTED_TO_READ)
     key = task_key(unit, digests)
-    kept = store.kept(unit, key)
-    if kept and unit.strict_code and changed_since(kept, unit):
-        kept = None
-    if count > 1:
-        ranks.barrier()
-    if kept:
+    with _on_record(store, unit, key) as started:
+        _verify_inputs(store, unit, entries, digests, TRUSTED_TO_READ)
+        kept = store.kept(unit, key)
+        if kept and unit.strict_code and changed_since(kept, unit):
+            kept = None
+        if count > 1:
+            ranks.barrier()
+        if kept:
+            if rank == 0:
+                store.point(unit, key)
+            log.info(f"{label}: taken from an earlier run", extra={"unit": unit.name, "taskKey": key})
+            yield None
+            return
         if rank == 0:
-            store.point(unit, key)
-        log.info(f"{label}: taken from an earlier run", extra={"unit": unit.name, "taskKey": key})
-        yield None
-        return
-    if rank == 0:
-        store.staging(unit, key)
-    if count > 1:
-        ranks.barrier()
-    staging = store.staging_of(unit, key)
-    job = Job(config, unit, log, staging, entries, rank=rank, ranks=count)
-    resumed = store.finished_steps(unit, key)
-    if rank == 0:
-        log.info(
-            f"{label}: " + (f"goes on after {resumed} finished steps" if resumed else "starts"),
-            extra={"unit": unit.name, "taskKey": key},
-        )
-    started, work, sampler = now(), Work(job), Sampler()
-    try:
+            store.staging(unit, key)
+        if count > 1:
+            ranks.barrier()
+        staging = store.staging_of(unit, key)
+        job = Job(config, unit, log, staging, entries, rank=rank, ranks=count)
+        resumed = store.finished_steps(unit, key)
+        if rank == 0:
+            log.info(
+                f"{label}: " + (f"goes on after {resumed} finished steps" if resumed else "starts"),
+                extra={"unit": unit.name, "taskKey": key},
+            )
+        work, sampler = Work(job), Sampler()
         with sampler, device_errors(), storage_errors(store.root):
             yield work
             job.barrier()
@@ -92,6 +92,29 @@ def at_work(
             ]
         if broken := broken_promise(unit, {subject.name for subject in subjects}):
             raise RuntimeError(f"{unit.label} broke its contract: {broken}")
+        usage = together([json.loads((staging / f"usage_{each}.json").read_text()) for each in range(count)])
+        statement = statement_of(
+            unit, key, digests, entries, subjects,
+            started=started,
+            internal=job.internal,
+            usage={**usage, **sampler.usage(), "processes": float(count)},
+            metrics=work.metrics,
+        )  # fmt: skip
+        store.publish(unit, key, statement)
+        job.barrier()
+    size = sum(subject.size for subject in subjects)
+    log.info(
+        f"{label}: done in {format_seconds(usage['elapsedSec'] or 0.0)}, {len(subjects)} files, {format_bytes(size)}",
+        extra={"unit": unit.name, "taskKey": key, "metrics": work.metrics},
+    )
+
+
+@contextlib.contextmanager
+def _on_record(store: Store, unit: Unit, key: str) -> Iterator[str]:
+    """Gives the time; what fails within is a failed attempt of the unit, whether in its inputs, its work or its publishing."""
+    started = now()
+    try:
+        yield started
     except StopRequested:
         raise
     except BaseException as error:
@@ -100,21 +123,6 @@ def at_work(
                    "startedOn": started, "finishedOn": now(), "invocationId": invocation_id()}
         )  # fmt: skip
         raise
-    usage = together([json.loads((staging / f"usage_{each}.json").read_text()) for each in range(count)])
-    statement = statement_of(
-        unit, key, digests, entries, subjects,
-        started=started,
-        internal=job.internal,
-        usage={**usage, **sampler.usage(), "processes": float(count)},
-        metrics=work.metrics,
-    )  # fmt: skip
-    store.publish(unit, key, statement)
-    job.barrier()
-    size = sum(subject.size for subject in subjects)
-    log.info(
-        f"{label}: done in {format_seconds(usage['elapsedSec'] or 0.0)}, {len(subjects)} files, {format_bytes(size)}",
-        extra={"unit": unit.name, "taskKey": key, "metrics": work.metrics},
-    )
 
 
 def _verify_inputs(

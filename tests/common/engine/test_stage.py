@@ -220,6 +220,24 @@ def test_a_wrong_command_line_is_one_line(
     assert "results" not in stages.results()
 
 
+def test_a_failure_in_publishing_and_a_damaged_input_are_failed_attempts(
+    stages: Stages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ghosttrack.common.engine.atomic.replace", full)
+        assert stages.upper() == 17
+    assert "the disk is full" in stages.attempts("upper", "all")[-1]["error"]
+    assert stages.upper() == 0
+    file = (stages.root / "data/small/a.txt").resolve()
+    file.chmod(0o644)
+    file.write_text("seed 9")
+    assert stages.lower() == 14
+    assert "a.txt does not match its manifest" in stages.attempts("lower", "layer_0")[-1]["error"]
+
+
 def test_layers_mean_nothing_to_a_stage_of_one_unit(
     stages: Stages, capsys: pytest.CaptureFixture[str]
 ) -> None:
