@@ -26,17 +26,16 @@ from ghosttrack.common.engine.command import run_command
 from ghosttrack.common.engine.contained import Order, Reply
 from ghosttrack.common.engine.contract import Unit, expand, load_contracts, task_key
 from ghosttrack.common.engine.entry import broken_promise, key_of_manifest
-from ghosttrack.common.engine.manifest import Manifest
+from ghosttrack.common.engine.manifest import Manifest, Subject
 from ghosttrack.common.engine.parent import end_with_parent
 from ghosttrack.common.engine.staleness import input_digests, input_entries
 from ghosttrack.common.engine.storage import Store, storage_errors
 from ghosttrack.common.errors import BusyError, CorruptInputError, GhostTrackError
-from ghosttrack.common.files import sha256_of
+from ghosttrack.common.files import LONGEST_RECORD, sha256_of
+from ghosttrack.common.foreign import whole
 from ghosttrack.orchestrate.container import bind_option
 from ghosttrack.orchestrate.options import takes_config
 from ghosttrack.orchestrate.request import Request
-
-LONGEST_ORDER = 64 << 20
 
 
 class Publisher:
@@ -84,9 +83,10 @@ class Publisher:
                 if not sent:
                     return
                 for descriptor in descriptors:
-                    connection = socket.socket(fileno=descriptor)
-                    self._threads.append(threading.Thread(target=self._serve, args=(connection,)))
-                    self._threads[-1].start()
+                    with contextlib.suppress(OSError):  # it is no socket
+                        connection = socket.socket(fileno=descriptor)
+                        self._threads.append(threading.Thread(target=self._serve, args=(connection,)))
+                        self._threads[-1].start()
 
     def _serve(self, connection: socket.socket) -> None:
         """Follow the orders of one connection; what it has claimed is given back at its end."""
@@ -97,10 +97,13 @@ class Publisher:
             contextlib.ExitStack() as claims,
             connection.makefile("rwb") as file,
         ):
-            while line := file.readline(LONGEST_ORDER):
+            while line := file.readline(LONGEST_RECORD):
                 order = Order.model_validate_json(line)
                 try:
-                    with storage_errors(self.store.root):
+                    with (
+                        whole(Path(order.unit), "run again", "order of a container"),
+                        storage_errors(self.store.root),
+                    ):
                         reply = Reply(count=self._do(order, claims, claimed))
                 except GhostTrackError as error:
                     ours = isinstance(error, BusyError) and error.group == work_group()
@@ -125,8 +128,10 @@ class Publisher:
                                         "run again")  # fmt: skip
             if order.manifest:
                 self._publish(unit, order.key, order.manifest)
-            else:
+            elif self.store.kept(unit, order.key):
                 self.store.point(unit, order.key)
+            else:
+                raise CorruptInputError(f"{unit.label}: the container has found a result that is not there")
         return 0
 
     def _publish(self, unit: Unit, key: str, manifest: Manifest) -> None:
@@ -136,7 +141,7 @@ class Publisher:
                 "other files than its manifest" if names != set(manifest.files) else None
             )
             for name, subject in manifest.files.items():
-                if wrong is None and not _is(out / name, subject.sha256):
+                if wrong is None and not _is(out / name, subject):
                     wrong = f"another {name} than its manifest says"
             if wrong or key_of_manifest(manifest) != key:
                 raise CorruptInputError(
@@ -171,9 +176,10 @@ class Publisher:
             os.close(folder)
 
 
-def _is(path: Path, sha256: str) -> bool:
+def _is(path: Path, subject: Subject) -> bool:
     status = path.lstat()
-    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and sha256_of(path) == sha256
+    plain = stat.S_ISREG(status.st_mode) and status.st_nlink == 1 and status.st_size == subject.size
+    return plain and sha256_of(path) == subject.sha256
 
 
 @click.command()

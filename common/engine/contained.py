@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from ghosttrack.common import errors
 from ghosttrack.common.engine.claims import work_group
@@ -37,8 +37,8 @@ class Order(BaseModel):
     key: str = ""
     manifest: Manifest | None = None
     record: dict[str, Any] = {}
-    what: str = ""
-    seen: str = ""
+    what: str = Field("", pattern=r"^[0-9a-f]*$")
+    seen: str = Field("", pattern=r"^[0-9a-f]*$")
 
 
 class Reply(BaseModel):

@@ -4,14 +4,19 @@ An `apptainer` of our own stands for the real one, which `tests/apptainer` and `
 this kernel to enforce, and starts the stage with this machine's Python.
 """
 
+import contextlib
+import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -21,8 +26,10 @@ from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.errors import ConfigError, StageFailedError
 from ghosttrack.orchestrate.container import images_of
 from ghosttrack.orchestrate.local import LocalExecutor, code_variables
+from ghosttrack.orchestrate.publisher import Publisher
 from ghosttrack.orchestrate.render import Terminal
 from ghosttrack.orchestrate.request import Request
+from tests.common.results import manifest_of, unit_of
 from tests.fake_project import FakeProject
 
 APPTAINER = f"""#!{sys.executable}
@@ -214,3 +221,64 @@ def test_the_variable_without_a_publisher_is_told(tmp_path: Path, monkeypatch: p
     finally:
         os.dup2(kept, 0)
         os.close(kept)
+
+
+def test_orders_of_any_kind_change_nothing_and_an_honest_one_is_done_after_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, unit = Store(str(tmp_path)), unit_of()
+    files = {"a.txt": b"one", "b.txt": b"two"}
+    key, manifest = manifest_of(unit, files)
+    raised: list[object] = []
+    monkeypatch.setattr(threading, "excepthook", raised.append)
+    door, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    threading.Thread(target=Publisher(store, [unit]).accept, args=(door,), daemon=True).start()
+
+    def ask(*lines: object) -> list[Any]:
+        ours, other = socket.socketpair()
+        with ours:
+            with other:
+                socket.send_fds(theirs, [b"."], [other.fileno()])
+            ours.settimeout(20)
+            with ours.makefile("rwb") as stream, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                for line in lines:
+                    stream.write((line if isinstance(line, bytes) else json.dumps(line).encode()) + b"\n")
+                stream.flush()
+                ours.shutdown(socket.SHUT_WR)
+                return [json.loads(line) for line in stream]
+            return []
+
+    def order(do: str, **more: object) -> dict[str, object]:
+        return {"do": do, "unit": "all", **more}
+
+    def altered(*way: str | int, value: object) -> dict[str, Any]:
+        place = data = json.loads(manifest.to_bytes())
+        for step in way[:-1]:
+            place = place[step]
+        place[way[-1]] = value
+        return {"do": "publish", "unit": "all", "key": key, "manifest": data}
+
+    out = store.staging(unit, key) / "out"
+    for name, content in files.items():
+        (out / name).write_bytes(content)
+    claim, nan = order("claim"), float("nan")
+    hostile: list[tuple[object, ...]] = [
+        (b"",), (b"null",), (b"[" * 100_000,), (b"\xff\xfe",), (order("die"),), ({**claim, "unit": "../x"},), (order("publish", key=key),),
+        (claim, order("publish", key="../../.."), order("publish", key=key)), (claim, order("point", key=key)),
+        (claim, altered("subject", 0, "name", value="../x")), (claim, altered("subject", 0, "annotations", "size", value=9)),
+        (claim, altered("subject", value=[])),
+        (claim, altered("predicate", "buildDefinition", "externalParameters", value={"a": nan})),
+        (order("count_opening", what="a\nb", seen="0"),), (order("count_opening", what="\u2028"),), (order("record_failure", record=[]),),
+    ]  # fmt: skip
+    for lines in hostile:
+        assert not [reply for reply in ask(*lines)[len(lines) - 1 :] if not reply["error"]], lines
+    with (tmp_path / "no socket").open("w") as file:
+        socket.send_fds(theirs, [b"."], [file.fileno()])
+    assert store.current("mine", "alpha", "all") is None
+    assert not store.layout.openings("mine").exists()
+    honest = {"do": "publish", "unit": "all", "key": key, "manifest": json.loads(manifest.to_bytes())}
+    assert [reply["error"] for reply in ask(claim, honest, order("point", key=key))] == ["", "", ""]
+    entry = store.current("mine", "alpha", "all")
+    assert entry
+    store.verify(entry, deep=True)
+    assert not raised
