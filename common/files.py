@@ -12,8 +12,8 @@ from pathlib import Path
 
 from ghosttrack.common.errors import ConfigError
 
-LONGEST_RECORD = 1 << 28
-"""Bytes."""
+LONGEST_RECORD = 1 << 25
+"""Bytes; as JSON it takes thirty times as much memory at worst."""
 LOOKS = 100
 """Times that a folder is looked at anew before a change in each of them is an error: one in two is rare."""
 
@@ -24,7 +24,8 @@ def as_path(text: str) -> Path:
 
 
 def root_folder(root: str) -> Path:
-    """The absolute folder that `paths.root` names: a path, or a `file://` URL. Raises ConfigError for other protocols."""
+    """The absolute folder that `paths.root` names: a path, or a `file://` URL. Raises ConfigError for other protocols, and for a
+    name that is no text."""
     protocol = re.match(r"([A-Za-z][A-Za-z0-9+.-]*)(://|::)", root)
     if protocol and root.startswith("file://"):
         root = root.removeprefix("file://")
@@ -33,7 +34,15 @@ def root_folder(root: str) -> Path:
             f"paths.root: {root!r} is no folder; results are published by renames, which {protocol[1]} does not have: "
             "give a folder of a local or shared file system, and copy finished results from there"
         )
-    return Path(os.path.abspath(os.path.expanduser(root)))
+    folder = Path(os.path.abspath(os.path.expanduser(root)))
+    if any(
+        "\ud800" <= character <= "\udfff" for character in str(folder)
+    ):  # how Python holds bytes that are no characters
+        raise ConfigError(
+            f"paths.root: the name of {folder} is no text here, and results have to name it; choose another folder, or a locale "
+            "with UTF-8 (LC_ALL=C.UTF-8)"
+        )
+    return folder
 
 
 def found(folder: Path, pattern: str) -> list[Path]:
@@ -98,14 +107,19 @@ def remembered_sha256(path: Path) -> str:
     Writing sets the time of change (ctime) even where the time of modification is put back. Raises OSError.
     """
     beside, stamp = path.with_name(f".{path.name}.sha256"), list(stamp_of(path))
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        known = json.loads(beside.read_text())
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+        known = json.loads(content_of(beside))
         if known["stamp"] == stamp:
             return str(known["sha256"])
     digest = sha256_of(path)
-    with contextlib.suppress(OSError):  # in a folder that is not ours it is hashed each time
-        beside.write_text(json.dumps({"stamp": stamp, "sha256": digest}))
+    # In a folder that is not ours it is hashed each time; where a link or a pipe came with somebody's files, too.
+    with contextlib.suppress(OSError), open(beside, "w", opener=_open_no_link) as file:
+        file.write(json.dumps({"stamp": stamp, "sha256": digest}))
     return digest
+
+
+def _open_no_link(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
 
 
 def stamp_of(path: Path) -> tuple[int, int, int, int]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from ghosttrack.common.engine.storage_errors import storage_error
 from ghosttrack.common.errors import CorruptInputError, GhostTrackError, MissingInputError
+from ghosttrack.common.files import content_of
 
 
 @contextlib.contextmanager
@@ -53,6 +54,12 @@ def parse_json(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deep") from None
+
+
+def read_json(path: Path) -> Any:
+    """The value of a JSON file. Raises OSError, FileNotFoundError for a pipe, a device and what is far too long, too; ValueError
+    alone for its content."""
+    return parse_json(content_of(path))
 
 
 def in_short(error: BaseException) -> str:

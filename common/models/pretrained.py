@@ -4,7 +4,6 @@ All become the one SAE class, which says what is computed; what would compute so
 the residual stream after a block are read.
 """
 
-import json
 import re
 import tempfile
 from pathlib import Path
@@ -23,7 +22,7 @@ from ghosttrack.common.errors import (
     ModelMismatchError,
     NumericError,
 )
-from ghosttrack.common.foreign import whole
+from ghosttrack.common.foreign import read_json, whole
 from ghosttrack.common.models import saelens
 from ghosttrack.common.models.saelens import Pretrained
 
@@ -111,7 +110,7 @@ def _read_llama_scope(
     """
     path, weights = folder / LLAMA_SCOPE_FILES[0], folder / LLAMA_SCOPE_FILES[1]
     with whole(folder, "fetch it again, or correct sae.pretrained", "SAE of Llama Scope"):
-        settings = json.loads(path.read_text(encoding="utf-8"))
+        settings = read_json(path)
         kind, place = settings["act_fn"], settings["hook_point_in"]
         threshold, norm = (
             float(settings["jump_relu_threshold"]),

@@ -28,6 +28,7 @@ from torch.nn import functional
 from ghosttrack.common.engine.fingerprint import GEMMA_SCOPE_FILES, LLAMA_SCOPE_FILES, SAE_FILES
 from ghosttrack.common.errors import CorruptInputError, MissingInputError, ModelMismatchError, NumericError
 from ghosttrack.common.files import sha256_of
+from ghosttrack.common.foreign import read_json
 from ghosttrack.common.models.sae import JumpReLUSAE
 
 CONFIG_FILE, WEIGHTS_FILE = SAE_FILES
@@ -283,7 +284,7 @@ def _plain(sae: JumpReLUSAE) -> dict[str, Tensor]:
 def _read_settings(path: Path) -> Settings:
     """`cfg.json`, checked. Before version 6 what is now in `metadata` was among the settings."""
     try:
-        content = _given(json.loads(path.read_text(encoding="utf-8")))
+        content = _given(read_json(path))
         return Settings.model_validate(
             {**content, "metadata": {**content, **_given(content.get("metadata", {}))}}
         )

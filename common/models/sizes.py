@@ -4,7 +4,6 @@
 """
 
 import functools
-import json
 import math
 import struct
 from dataclasses import dataclass
@@ -13,6 +12,8 @@ from typing import Any
 
 from ghosttrack.common.engine.storage_errors import storage_error
 from ghosttrack.common.errors import GhostTrackError, ModelSourceError
+from ghosttrack.common.files import LONGEST_RECORD
+from ghosttrack.common.foreign import parse_json, read_json
 from ghosttrack.common.models import gguf_header
 from ghosttrack.common.models.source import MINIATURE, PACKAGE_PREFIX, ModelSource, locate
 
@@ -24,6 +25,8 @@ CONTEXTS = (
 """What configurations call a model's sizes, in the order in which they are looked for."""
 MOST_BLOW_UP = 16
 """Times as many weights as its files hold that a configuration may describe: quantised ones are packed, a few to a number."""
+LARGEST = 1 << 60
+"""Beyond it a number is no size."""
 BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 """Of a weight, by `model.dtype`."""
 SHARE_OF_ROOM = 0.6
@@ -160,7 +163,7 @@ def _without_config(source: str, folder: Path) -> str:
 
 def _of_config(source: str, folder: Path) -> Sizes:
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = read_json(folder / "config.json")
         assert isinstance(config, dict), "it holds no object"
     except (OSError, ValueError, AssertionError) as error:
         if found := storage_error(error, folder, "read"):
@@ -196,7 +199,9 @@ def _of_config(source: str, folder: Path) -> Sizes:
 
 
 def _first(config: dict[str, Any], names: tuple[str, ...]) -> int | None:
-    return next((value for name in names if isinstance(value := config.get(name), int) and value > 0), None)
+    return next(
+        (value for name in names if type(value := config.get(name)) is int and 0 < value < LARGEST), None
+    )
 
 
 def _by_transformers(source: str, folder: Path) -> tuple[int, int]:
@@ -221,27 +226,25 @@ def _weights(folder: Path) -> int | None:
     total, index = 0, folder / "model.safetensors.index.json"
     names = {"model.safetensors"}  # of others beside them, such as consolidated.safetensors, nothing is read
     if index.is_file():
-        names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
+        names = set(read_json(index)["weight_map"].values())
     for path in (folder / name for name in names if (folder / name).is_file()):
         with path.open("rb") as file:
             try:
                 [length] = struct.unpack("<Q", file.read(8))
-                header = json.loads(file.read(min(length, 1 << 27)))
+                header = parse_json(file.read(min(length, LONGEST_RECORD)))
             except (ValueError, struct.error):
                 return None
         total += sum(
             math.prod(map(int, entry["shape"])) for name, entry in header.items() if name != "__metadata__"
         )
-    return total or None
+    return total if 0 < total < LARGEST else None
 
 
 def _chats(folder: Path) -> bool:
     if any((folder / name).is_file() for name in TEMPLATE_FILES):
         return True
     try:
-        return bool(
-            json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")).get("chat_template")
-        )
+        return bool(read_json(folder / "tokenizer_config.json").get("chat_template"))
     except (OSError, ValueError, AttributeError):
         return False
 
@@ -257,6 +260,6 @@ def _of_gguf(path: Path, changed: int) -> Sizes:
             f"{path} does not tell its width and depth (general.architecture is {architecture!r}); it is no language model"
         )
     return Sizes(
-        width, depth, architecture, values.get(f"{architecture}.context_length"), header.weights,
-        "tokenizer.chat_template" in values, values.get("tokenizer.ggml.tokens"),
+        width, depth, architecture, _first(values, (f"{architecture}.context_length",)), header.weights,
+        "tokenizer.chat_template" in values, _first(values, ("tokenizer.ggml.tokens",)),
     )  # fmt: skip

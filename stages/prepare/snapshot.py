@@ -6,7 +6,6 @@ that come as a Python package; the package is never imported). Later stages read
 
 import contextlib
 import functools
-import json
 import pickle
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,7 +20,7 @@ from transformers import PreTrainedModel
 
 from ghosttrack.common.engine.storage_errors import storage_error
 from ghosttrack.common.errors import ModelMismatchError, ModelSourceError, first_of
-from ghosttrack.common.foreign import in_short
+from ghosttrack.common.foreign import in_short, read_json
 from ghosttrack.common.models.language_model import check_tokenizer
 from ghosttrack.common.models.placing import reader_for
 from ghosttrack.common.models.sizes import refuse_without_config, sizes_of
@@ -167,7 +166,7 @@ def _give_template(tokenizer: Any, place: str, arguments: Mapping[str, Any]) -> 
     beside = Path(place).is_dir()
     path = Path(place, PROCESSORS) if beside else try_to_load_from_cache(place, PROCESSORS, **arguments)
     if isinstance(path, (str, Path)) and Path(path).is_file():
-        tokenizer.chat_template = json.loads(Path(path).read_text(encoding="utf-8"))["chat_template"]
+        tokenizer.chat_template = read_json(Path(path))["chat_template"]
 
 
 def _trouble(source: str, error: Exception, tokenizer: Any) -> str:
@@ -207,7 +206,7 @@ def _trouble(source: str, error: Exception, tokenizer: Any) -> str:
 def _config_of(folder: Path) -> dict[str, Any]:
     """A folder's config.json; {} for a damaged one, of which whoever loads it tells."""
     with contextlib.suppress(OSError, ValueError):
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = read_json(folder / "config.json")
         return config if isinstance(config, dict) else {}
     return {}
 

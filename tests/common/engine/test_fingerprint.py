@@ -188,3 +188,18 @@ def test_a_file_that_begins_with_a_tilde_is_no_home(tmp_path, monkeypatch):
     for name in ("~nobody.jsonl", "./~nobody.jsonl"):
         assert str(content_of(name)).startswith("sha256:")
         assert load_config("demo", [f"data.questions={name}"], environ={}).data.questions == name
+
+
+def test_what_a_folder_of_others_remembers_is_neither_believed_nor_written_through(tmp_path):
+    """A folder that was unpacked may bring links, pipes and records with it."""
+    precious, file = tmp_path / "precious", tmp_path / "weights"
+    precious.write_text("kept")
+    file.write_bytes(b"one")
+    beside = tmp_path / ".weights.sha256"
+    makers = [lambda: beside.symlink_to(precious), lambda: os.mkfifo(beside), lambda: beside.symlink_to("/dev/zero"),
+              lambda: beside.write_text("[" * 100_000), lambda: beside.write_text('{"stamp": [], "sha256": "0"}')]  # fmt: skip
+    for make in makers:
+        beside.unlink(missing_ok=True)
+        make()
+        assert files.remembered_sha256(file) == files.sha256_of(file)
+    assert precious.read_text() == "kept"

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -17,7 +18,7 @@ import transformers
 
 from ghosttrack.common.errors import ModelSourceError, StorageError
 from ghosttrack.common.models import gguf_header
-from ghosttrack.common.models.sizes import context_of, sizes_of
+from ghosttrack.common.models.sizes import Sizes, context_of, sizes_of
 from tests.tiny_models import FAMILIES, random_model
 
 CONFIGS = ["BloomConfig", "FalconConfig", "GPT2Config", "GPTJConfig", "GPTNeoConfig", "GPTNeoXConfig", "Gemma3Config",
@@ -162,3 +163,32 @@ def test_torch_stays_out(tmp_path: Path) -> None:
         [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "False"
+
+
+def test_numbers_that_are_no_sizes_do_not_count(tmp_path: Path) -> None:
+    """What a header says may be of any length and kind; plans multiply it."""
+    header = json.dumps({"a": {"dtype": "F32", "shape": [10**400, 10**400], "data_offsets": [0, 0]}}).encode()
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+    settings = {
+        "model_type": "llama",
+        "hidden_size": 8,
+        "num_hidden_layers": 2,
+        "vocab_size": 10**400,
+        "max_position_embeddings": True,
+    }
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    assert sizes_of(str(tmp_path)) == Sizes(8, 2, "llama")
+    writer = gguf.GGUFWriter(tmp_path / "m.gguf", "llama")
+    writer.add_block_count(3)
+    writer.add_embedding_length(48)
+    writer.add_string("llama.context_length", "many")
+    writer.add_string("tokenizer.ggml.tokens", "many")
+    for write in (
+        writer.write_header_to_file,
+        writer.write_kv_data_to_file,
+        writer.write_tensors_to_file,
+        writer.close,
+    ):
+        write()
+    found = sizes_of(str(tmp_path / "m.gguf"))
+    assert (found.context, found.vocabulary) == (None, None)
