@@ -18,12 +18,17 @@ class GhostTrackError(Exception):
     exit_code = 1
 
     def __init__(self, message: str = "") -> None:
-        shown = message if message.isprintable() else "".join(map(_printable, message))
+        shown = printable(message)
         super().__init__(shown if len(shown) <= LONGEST_MESSAGE else f"{shown[:LONGEST_MESSAGE]} …")
 
 
+def printable(text: str, kept: str = "") -> str:
+    """Text for a terminal: line breaks, its controls, halves of characters and what turns the direction of reading as escapes, but
+    for the characters `kept`."""
+    return text if text.isprintable() else "".join(c if c in kept else _printable(c) for c in text)
+
+
 def _printable(character: str) -> str:
-    """Line breaks, terminal controls, halves of characters and what turns the direction of reading as escapes."""
     control = unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") or character in TURNS
     return ascii(character)[1:-1] if control else character
 

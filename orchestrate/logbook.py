@@ -1,7 +1,6 @@
 """The structured logs of a run's stages, read back in order."""
 
 import contextlib
-import json
 import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -10,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ghosttrack.common.files import found
+from ghosttrack.common.foreign import parse_json
 
 POLL_SECONDS = 0.5
 
@@ -84,8 +84,10 @@ def _follow(folder: Path, patterns: Sequence[str]) -> Iterator[tuple[Path, str]]
 def _parse(file: Path, text: str) -> Iterator[Event]:
     for line in text.split("\n"):
         try:
-            data = json.loads(line)
+            data = parse_json(line)
             moment = datetime.fromisoformat(data["time"].replace("Z", "+00:00")).astimezone()
-            yield Event(moment, file.stem, data["level"], data["message"], data.get("traceback", ""))
-        except (ValueError, KeyError, TypeError, AttributeError):
+            yield Event(
+                moment, file.stem, str(data["level"]), str(data["message"]), str(data.get("traceback", ""))
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
             continue  # the end of a line that a killed process did not finish

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ghosttrack.common.engine.progress import format_bytes, format_seconds
+from ghosttrack.common.errors import printable
 from ghosttrack.orchestrate.logbook import Event
 from ghosttrack.orchestrate.plan import Plan, fold
 from ghosttrack.orchestrate.runs import RunSummary
@@ -32,12 +33,12 @@ class Terminal:
     """Prints. Text from outside is never taken for markup."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False)
+        self.console = console or Console(highlight=False, markup=False)
         if not self.console.is_terminal:
             self.console.width = PLAIN_WIDTH
 
     def line(self, text: str = "", style: str = "") -> None:
-        self.console.print(Text(text, style=style), soft_wrap=True)
+        self.console.print(Text(printable(text, "\n\t"), style=style), soft_wrap=True)
 
     def heading(self, text: str) -> None:
         self.line(text, "bold")
@@ -120,7 +121,7 @@ class Terminal:
             table.add_row(
                 run.name, str(run.units), str(run.shared or ""), f"{run.last_finished:%Y-%m-%d %H:%M}",
                 format_seconds(run.elapsed), _bytes(run.size), "" if run.auroc is None else f"{run.auroc:.3f}",
-                shorten(asked, 160, placeholder=" …"),
+                shorten(printable(asked), 160, placeholder=" …"),
             )  # fmt: skip
         self.console.print(table)
 
@@ -163,9 +164,9 @@ class Terminal:
         text = Text(f"{event.time:%H:%M:%S} ", style="dim")
         text.append(f"{event.stage:<9} ", style="cyan")
         mark = f"{event.level}: " if event.level in LEVELS else ""
-        text.append(mark + event.message, style=LEVELS.get(event.level, "default"))
+        text.append(mark + printable(event.message, "\n"), style=LEVELS.get(event.level, "default"))
         if event.traceback:
-            text.append("\n" + event.traceback.rstrip(), style="dim")
+            text.append("\n" + printable(event.traceback.rstrip(), "\n\t"), style="dim")
         self.console.print(text, soft_wrap=True)
 
 
@@ -177,13 +178,13 @@ def view_of(seen: Overview, looked: bool = False) -> Group:
         parts += [Text(), _jobs(seen)]
         if seen.jobs.active:
             parts.append(Text(f"expected to be through at {_moment(seen.jobs.expected_end)}"))
-    parts += [Text(failure, style="red") for failure in failures]
+    parts += [Text(printable(failure), style="red") for failure in failures]
     for trouble in seen.jobs.troubles:
         said = f"job {trouble.job} ({', '.join(trouble.units)}): {trouble.cause}; {trouble.mend}"
         parts.append(Text(said, style="red"))
         if trouble.tail:
             parts.append(Text(f"  {trouble.log}:", style="dim"))
-            parts += [Text(f"    {line}", style="dim") for line in trouble.tail]
+            parts += [Text(f"    {printable(line)}", style="dim") for line in trouble.tail]
     if seen.jobs.trouble:
         said = f"the scheduler could not be asked, so this is what the results say: {seen.jobs.trouble}"
         parts.append(Text(said, style="yellow"))

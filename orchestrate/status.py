@@ -143,7 +143,7 @@ def _failure(store: Store, planned: PlannedUnit) -> str | None:
     if not attempts:
         return None
     last = attempts[-1]
-    if planned.entry and last.get("finishedOn", "") <= f"{planned.entry.finished:%Y-%m-%dT%H:%M:%SZ}":
+    if planned.entry and str(last.get("finishedOn", "")) <= f"{planned.entry.finished:%Y-%m-%dT%H:%M:%SZ}":
         return None
     return f"{last.get('error', 'failed')} ({last.get('finishedOn', 'unknown time')})"
 

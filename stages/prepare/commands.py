@@ -12,6 +12,7 @@ from ghosttrack.common.config.options import takes_config
 from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.fingerprint import FACTBOOK, WORDS
 from ghosttrack.common.engine.storage import Store
+from ghosttrack.common.errors import printable
 from ghosttrack.stages.prepare.chat import chat_of, put
 from ghosttrack.stages.prepare.lengths import TokenReader, fitting, lengths, readable, reader_of
 from ghosttrack.stages.prepare.prompts import QuestionLine
@@ -54,7 +55,7 @@ def data(config: Config) -> None:
             click.echo(sentence)
     click.echo(_sizes(sizes, reader, config.tracking.max_new_tokens))
     for line in shown(kept):
-        click.echo(line)
+        click.echo(printable(line, "\n\t"))
 
 
 def tokenizer_of(config: Config) -> TokenReader:

@@ -5,6 +5,7 @@ import sys
 from typing import Any
 
 from rich.console import Console
+from rich.text import Text
 
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.formats.final_report import REPORT
@@ -30,7 +31,7 @@ def run(job: Job) -> dict[str, Any]:
     job.output(REPORT_PAGE.name).write_text(text, encoding="utf-8")
     for picture in PICTURES:
         shutil.copyfile(job.input("evaluate/all", picture.name), job.output(picture.name))
-    summarise(Console(file=sys.stdout, highlight=False), report)
+    summarise(Console(file=sys.stdout, highlight=False, markup=False), report)
     return {"headline": report["headline"]["detector"], "tracking": report["headline"]["tracking"]}
 
 
@@ -38,7 +39,7 @@ def summarise(console: Console, report: dict[str, Any]) -> None:
     """The finding, the main methods and the expectations, compact enough for one screen."""
     console.print()
     undefined = report.get("undefined")
-    console.print(f"[bold]{report['name']}[/bold]  {undefined or plain_sentence(report)}")
+    console.print(Text.assemble((report["name"], "bold"), f"  {undefined or plain_sentence(report)}"))
     console.print(data_sentence(report["data"]))
     if undefined:
         console.print(tables.in_terminal([row[:-2] for row in tables.expectations(report)]))

@@ -8,7 +8,7 @@ import click
 from ghosttrack.common.config.options import takes_config
 from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.storage import Store
-from ghosttrack.common.errors import ConfigError, MissingInputError
+from ghosttrack.common.errors import ConfigError, MissingInputError, printable
 from ghosttrack.common.formats.questions import NEW
 
 
@@ -66,7 +66,7 @@ def intervene(
         desk = desk.of_asked(path)
     number = desk.number(question.removeprefix(NEW))
     result = desk.intervene(number, tracks, [_pair(text) for text in latents], candidate, **how)
-    click.echo(json.dumps(result, ensure_ascii=False) if as_json else words(result))
+    click.echo(json.dumps(result, ensure_ascii=False) if as_json else printable(words(result), "\n"))
 
 
 COMMANDS = (intervene,)

@@ -1,6 +1,7 @@
 """The looking commands on a local run: what they print, and when they end."""
 
 import json
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from ghosttrack.common.errors import ConfigError
 from ghosttrack.orchestrate import options
 from ghosttrack.orchestrate.cli import ghosttrack
 from ghosttrack.orchestrate.logbook import read_events
+from ghosttrack.orchestrate.render import Terminal
 from ghosttrack.orchestrate.request import Request
+from ghosttrack.orchestrate.runs import RunSummary
 from ghosttrack.orchestrate.usage import Advice, advice
 from tests.fake_project import FakeProject
 
@@ -117,3 +120,28 @@ def test_a_message_keeps_its_line_separators_and_bytes_that_are_none(tmp_path: P
     line = {"time": "2026-01-02T03:04:05Z", "level": "INFO", "message": "a\u2028b"}
     log.write_bytes(json.dumps(line, ensure_ascii=False).encode() + b"\n" + json.dumps({**line, "message": "?"}).encode().replace(b"?", b"\xff"))  # fmt: skip
     assert [event.message for event in read_events([log])] == ["a\u2028b", "\ufffd"]
+
+
+def test_a_log_of_any_shape_is_read_and_cannot_steer_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A container writes its own log."""
+    whole = {"time": "2026-01-02T03:04:05Z", "level": "INFO", "message": "seen"}
+    odd = [{**whole, key: value} for key in whole for value in (5, None, [], {"a": 1}, "x")]
+    odd += [
+        {**whole, "traceback": 7},
+        {**whole, "time": "0001-01-01T00:00:00+14:00"},
+        {**whole, "time": "9999-12-31T23:59:59-14:00"},
+    ]
+    steering = {**whole, "message": "[/x] [red]\x1b]52;c;aGk=\x07\x9b2J"}
+    lines = [*map(json.dumps, odd), "[" * 100_000, "null", "5", json.dumps(steering)]
+    (tmp_path / "track.jsonl").write_text("\n".join(lines))
+    for event in read_events([tmp_path / "track.jsonl"]):
+        Terminal().event(event)
+    Terminal().runs(
+        [RunSummary("one", 1, 0, datetime.now(), 1.0, 1, None, {"data.questions": "[/x]\x1b[2J.jsonl"})]
+    )
+    Terminal().line("[/x]\x1b[2J")
+    printed = capsys.readouterr().out
+    assert r"[/x] [red]\x1b]52;c;aGk=\x07\x9b2J" in printed
+    assert printed.replace("\n", "").isprintable()

@@ -35,11 +35,13 @@ def compare_results(results: Sequence[Results], output: Path | None) -> None:
     names = names_of(results)
     facts = [facts_of(each, name) for each, name in zip(results, names, strict=True)]
     pairs = paired(results)
-    console = Console(file=sys.stdout, highlight=False, width=None if sys.stdout.isatty() else 120)
+    console = Console(
+        file=sys.stdout, highlight=False, markup=False, width=None if sys.stdout.isatty() else 120
+    )
     for title, rows in parts(facts, pairs):
-        console.print(f"\n[bold]{title}[/bold]", tables.in_terminal(rows, wrap=True), sep="\n")
+        console.print(Text(f"\n{title}", "bold"), tables.in_terminal(rows, wrap=True), sep="\n")
     for title, lines in in_characters(facts):
-        console.print(f"\n[bold]{title}[/bold]", tables.in_terminal(lines, headed=False), sep="\n")
+        console.print(Text(f"\n{title}", "bold"), tables.in_terminal(lines, headed=False), sep="\n")
     for line in notes(facts, pairs):
         console.print(Text(line), style="dim")
     if output is None:
@@ -215,9 +217,12 @@ def differences(pairs: Pairs) -> Rows:
 
 
 def markdown(facts: Sequence[ModelFacts], pairs: Pairs, plots: Sequence[str]) -> str:
-    pieces = [f"# {' and '.join(each.name for each in facts)}"]
+    pieces = [f"# {' and '.join(markdown_text(each.name) for each in facts)}"]
     for title, rows in parts(facts, pairs):
-        rows = [[*map(markdown_text, row)] if row[0] == "model" else row for row in rows]
+        rows = [
+            [markdown_text(cell) if row[0] == "model" else html.escape(cell, quote=False) for cell in row]
+            for row in rows
+        ]
         pieces += [f"## {title}", markdown_table(rows)]
     pieces += [f"![{name.removesuffix('.svg').replace('_', ' ')}]({name})" for name in plots]
     pieces += notes(facts, pairs)
