@@ -107,7 +107,7 @@ class LocalExecutor:
         start = time.monotonic()
         with storage_errors(log_file):
             log_file.parent.mkdir(parents=True, exist_ok=True)
-            log = log_file.open("a", encoding="utf-8")
+            log = log_file.open("a", encoding="utf-8", errors="backslashreplace")
         with log:
             log.write(f"===== {datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ} {shlex.join(command)}\n")
             code = run_child(command, {**os.environ, **code_variables(request)}, log, self._server)

@@ -75,8 +75,9 @@ def launch_options(processes: int, machines: int = 1, main_process: str | None =
 
 
 def threads_per_process(processes: int) -> int:
-    """The user's OMP_NUM_THREADS, or an equal share of the cores that this process may use."""
-    if chosen := os.environ.get("OMP_NUM_THREADS"):
+    """The user's OMP_NUM_THREADS (its first level: `4,2` is one), or an equal share of the cores that this process may use."""
+    chosen = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    if chosen.isdecimal() and int(chosen):
         return int(chosen)
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     return max(1, cores // processes)

@@ -41,7 +41,7 @@ def set_up(stage: str, file: Path | None) -> logging.Logger:
     logger.addHandler(terminal)
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(file, encoding="utf-8")
+        handler = logging.FileHandler(file, encoding="utf-8", errors="backslashreplace")
         handler.setFormatter(JsonFormatter())
         logger.addHandler(handler)
     return logger

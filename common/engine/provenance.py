@@ -172,7 +172,7 @@ def invocation_id() -> str:
     if job is None:
         return f"{host()}/{os.getpid()}/{_PROCESS_START:.0f}"
     array = os.environ.get("SLURM_ARRAY_JOB_ID")
-    name = f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}" if array else job
+    name = f"{array}_{os.environ.get('SLURM_ARRAY_TASK_ID')}" if array else job
     cluster = os.environ.get("SLURM_CLUSTER_NAME", "slurm")
     return f"{cluster}/{name}/{os.environ.get('SLURM_RESTART_COUNT', '0')}"
 

@@ -14,11 +14,16 @@ PATIENCE = timedelta(days=14)
 
 
 def rank() -> int:
-    return int(os.environ.get("RANK", "0"))
+    return _given("RANK", 0)
 
 
 def count() -> int:
-    return int(os.environ.get("WORLD_SIZE", "1"))
+    return _given("WORLD_SIZE", 1)
+
+
+def _given(variable: str, alone: int) -> int:
+    """What `accelerate launch` says, which gives a LOCAL_RANK, too; a pod or an allocation may have such a variable of its own."""
+    return int(os.environ.get(variable, alone)) if "LOCAL_RANK" in os.environ else alone
 
 
 def join() -> None:

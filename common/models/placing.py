@@ -4,7 +4,6 @@ accelerate brings inputs and weights to where a block is computed. All but the b
 first device, where everything that reads states works.
 """
 
-import os
 import shutil
 import tempfile
 import weakref
@@ -23,6 +22,7 @@ from transformers import (
     PreTrainedModel,
 )
 
+from ghosttrack.common.engine import ranks
 from ghosttrack.common.errors import ModelSourceError
 from ghosttrack.common.models.sizes import SHARE_OF_ROOM, arithmetic
 
@@ -87,7 +87,7 @@ def room_of(devices: str, offload: str) -> dict[Device, float]:
     if not torch.cuda.is_available():
         return {"cpu": memory, "disk": float("inf")} if offload == "disk" else {"cpu": float("inf")}
     own = torch.cuda.current_device()
-    alone = devices == "one" or int(os.environ.get("WORLD_SIZE", "1")) > 1
+    alone = devices == "one" or ranks.count() > 1
     others = [] if alone else [number for number in range(torch.cuda.device_count()) if number != own]
     room: dict[Device, float] = {n: SHARE_OF_ROOM * torch.cuda.mem_get_info(n)[0] for n in (own, *others)}
     if offload != "none":

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 import ghosttrack as gt
-from ghosttrack.api.serving import TOKEN, Dashboard
+from ghosttrack.api.serving import TOKEN, Dashboard, serve
 from ghosttrack.common.config.load import load_config
 from ghosttrack.common.errors import ConfigError, MissingInputError
 from ghosttrack.stages.report.dashboard import packing
@@ -127,6 +128,12 @@ def test_a_port_that_is_taken_and_a_run_that_is_not_there(made_up: Dashboard, tm
     config = load_config("demo", [f"paths.root={made_up.slices._results.store.root}"], environ={})
     with pytest.raises(ConfigError, match="choose another --port"):
         Dashboard(config, port=made_up.server_address[1])
+    for host in ("a\0b", "\u00e9" * 70, "nowhere.invalid"):
+        with pytest.raises(ConfigError, match="or --host"):
+            Dashboard(config, host)
+    for port in ("70000", "-1"):
+        done = CliRunner().invoke(serve, ["--config", "demo", f"--port={port}"])
+        assert (done.exit_code, "range 0<=x<=65535" in done.output) == (2, True)
     with pytest.raises(MissingInputError, match="ghosttrack run demo"):
         Dashboard(load_config("demo", [f"paths.root={tmp_path}"], environ={}))
 

@@ -27,6 +27,7 @@ from ghosttrack.common.config.options import takes_config
 from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.command import run_command
 from ghosttrack.common.errors import ConfigError, GhostTrackError
+from ghosttrack.common.foreign import in_short
 from ghosttrack.stages.report.dashboard.build import page
 from ghosttrack.stages.report.dashboard.slices import Slices
 from ghosttrack.stages.report.results import Results
@@ -51,9 +52,9 @@ class Dashboard(ThreadingHTTPServer):
         self.page = page(config.name, "", {}, served=True).encode()
         try:
             super().__init__((host, port), Handler)
-        except OSError as error:
+        except (OSError, TypeError) as error:  # TypeError: of what cannot be the name of a host
             raise ConfigError(
-                f"{host}:{port} cannot be listened on ({error.strerror}); choose another --port"
+                f"{host}:{port} cannot be listened on ({in_short(error)}); choose another --port or --host"
             ) from error
 
     @property
@@ -161,7 +162,9 @@ class Handler(BaseHTTPRequestHandler):
 
 @click.command()
 @takes_config
-@click.option("--port", default=0, help="Where to listen; a free one when left out.")
+@click.option(
+    "--port", default=0, type=click.IntRange(0, 65535), help="Where to listen; a free one when left out."
+)
 @click.option(
     "--host",
     default="127.0.0.1",

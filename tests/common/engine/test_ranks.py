@@ -276,5 +276,7 @@ def test_options_of_several_machines_take_their_number_from_slurm(monkeypatch: p
 def test_threads_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert threads_per_process(2) == 3
+    monkeypatch.setenv("OMP_NUM_THREADS", "4,2")
+    assert threads_per_process(2) == 4
     monkeypatch.delenv("OMP_NUM_THREADS")
     assert threads_per_process(10_000) == 1

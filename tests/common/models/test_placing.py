@@ -117,7 +117,9 @@ def test_gpus_in_order_then_memory_then_disk(monkeypatch: pytest.MonkeyPatch) ->
     assert list(placing.room_of("auto", "none")) == [1, 0, 2]
     assert list(placing.room_of("auto", "disk")) == [1, 0, 2, "cpu", "disk"]
     assert list(placing.room_of("one", "memory")) == [1, "cpu"]
-    monkeypatch.setenv("WORLD_SIZE", "3")  # each process has its own
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    assert list(placing.room_of("auto", "none")) == [1, 0, 2]  # nobody has launched three
+    monkeypatch.setenv("LOCAL_RANK", "1")  # each process has its own
     assert list(placing.room_of("auto", "none")) == [1]
 
 
