@@ -8,7 +8,7 @@ from pathlib import Path
 from ghosttrack.common.engine.contract import Contract
 from ghosttrack.common.engine.storage import Store, storage_errors
 from ghosttrack.common.errors import BusyError
-from ghosttrack.common.files import found, remove_folder
+from ghosttrack.common.files import found, leads_out, remove_folder
 from ghosttrack.orchestrate.disk import folder_size
 
 
@@ -40,7 +40,8 @@ def clean(store: Store, contracts: Iterable[Contract], config_name: str) -> Remo
             _remove_empty(folder, store.root)
         for folder in store.folders_of(config_name):
             _remove(store, folder, removed)
-        _remove(store, store.root / "runs" / config_name, removed)
+        if not leads_out(runs := store.root / "runs" / config_name, store.root):
+            _remove(store, runs, removed)
         in_use = {path.resolve() for path in store.pointed_to()}
         for result in results:
             if result.resolve() not in in_use:

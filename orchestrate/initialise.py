@@ -19,6 +19,7 @@ import yaml
 from ghosttrack.common.config.cluster import ClusterProfile
 from ghosttrack.common.config.load import available_configs, load_cluster, with_sizes
 from ghosttrack.common.config.schema import NAME, Config
+from ghosttrack.common.engine import atomic
 from ghosttrack.common.engine.contract import load_contracts
 from ghosttrack.common.engine.fingerprint import FACTBOOK, HUB_PREFIX, WORDS, local_path
 from ghosttrack.common.engine.storage import storage_errors
@@ -143,8 +144,7 @@ def init(
     machine = machine_of(profile)
     settings = choose(name, with_sizes(model), data, sizes, machine, profile, hours, rows)
     with storage_errors(path):
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(text_of(settings, sizes), encoding="utf-8")
+        atomic.write(path, text_of(settings, sizes))
     terminal = Terminal()
     request = Request.of(str(path), cluster=cluster)
     plan = request.plan()

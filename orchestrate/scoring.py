@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ghosttrack.common.engine import atomic
 from ghosttrack.common.engine.storage import Entry, Store, storage_errors
 from ghosttrack.common.errors import ConfigError, MissingInputError
 from ghosttrack.common.formats.detector import ASKED_SCORES
@@ -57,8 +58,7 @@ def score(request: Request, questions: Path, output: Path) -> None:
     plan = request.plan()
     scored, asked = (plan.result_of(file.name) for file in (ASKED_SCORES, ASKED))
     with storage_errors(output):
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text("".join(_with_left_out(Store(str(plan.root)), scored, asked)), encoding="utf-8")
+        atomic.write(output, "".join(_with_left_out(Store(str(plan.root)), scored, asked)))
     metrics = (entry.manifest.predicate.metrics for entry in (scored, asked))
     terminal.line(f"{output}: {_summary(*metrics)}")
 

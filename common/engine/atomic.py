@@ -28,6 +28,15 @@ def replace(path: Path, content: bytes, temporary: Path) -> None:
     fsync(path.parent)
 
 
+def write(path: Path, text: str) -> None:
+    """Write a file where somebody wants it, whole or not at all; through a link, or to what is no file (/dev/stdout), as it is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        path.write_text(text, encoding="utf-8")
+    else:
+        replace(path, text.encode(), path.parent)
+
+
 def create(path: Path, content: bytes, temporary: Path) -> bool:
     """Create a file with its content in one step; False if it exists."""
     fresh = _written(content, temporary)

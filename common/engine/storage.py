@@ -208,15 +208,13 @@ class Store:
 
         what, seen: digests, of what was opened and of what was seen there; the same seen again is the same opening.
         """
-        path, line = self.layout.openings(unit.config_name), f"{what} {seen}\n"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+", encoding="utf-8") as file:
-            file.seek(0)
-            known = {known for known in file.read().splitlines(keepends=True) if known.startswith(f"{what} ")}
-            if line not in known:
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
+        path, counted, line = self.layout.openings(unit.config_name), b"", f"{what} {seen}\n".encode()
+        with contextlib.suppress(FileNotFoundError):
+            counted = content_of(path)
+        known = {each for each in counted.splitlines(keepends=True) if each.startswith(f"{what} ".encode())}
+        if line not in known:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            atomic.replace(path, counted + line, self.layout.temporary)
         return len(known | {line})
 
     def failures(self, unit: Unit) -> list[dict[str, Any]]:

@@ -40,8 +40,7 @@ def dashboard(config: Config | None, place: str | None, output: Path | None) -> 
     output = output or results.store.root / "results" / results.name / "dashboard.html"
     page = build(results)
     with storage_errors(output):
-        output.parent.mkdir(parents=True, exist_ok=True)
-        atomic.replace(output, page.encode(), output.parent)
+        atomic.write(output, page)
     click.echo(
         f"{output}: {format_bytes(len(page))}, made in {format_seconds(time.monotonic() - start)}; open it in a browser"
     )

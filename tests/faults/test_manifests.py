@@ -163,7 +163,8 @@ def test_a_manifest_of_any_shape(finished: Pipeline, tally: Tally) -> None:
 
 
 @pytest.mark.parametrize(
-    "place", ["", "stage", "staging", "staging/small", "staging/small/lower", "current", "attempts"]
+    "place",
+    ["", "stage", "staging", "staging/small", "staging/small/lower", "current", "attempts", "../runs"],
 )
 def test_a_link_in_the_store_gives_nothing_outside_away(
     finished: Pipeline, tmp_path: Path, place: str, tally: Tally

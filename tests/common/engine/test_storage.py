@@ -1,5 +1,6 @@
 """What the store promises: the old complete result or the new one, never a mix, and no damage unnoticed."""
 
+import errno
 import json
 import multiprocessing
 import os
@@ -542,7 +543,23 @@ def test_a_full_disk_is_one_clear_error_and_changes_nothing(small_disk: Path) ->
     assert public_files(store, unit_of()) == {"a.txt": "new", "b.txt": "NEW"}
 
 
-# ---- attempts, roots
+# ---- attempts, openings, roots
+
+
+def test_openings_are_counted_whatever_lies_in_the_place_of_their_record(store: Store) -> None:
+    unit = unit_of()
+    path = store.layout.openings(unit.config_name)
+    path.parent.mkdir(parents=True)
+    makers = (
+        lambda: path.write_bytes(b"\xff\xfe\n"),
+        lambda: os.mkfifo(path),
+        lambda: path.symlink_to("/dev/zero"),
+    )
+    for make in makers:
+        path.unlink(missing_ok=True)
+        make()
+        assert [store.count_opening(unit, "a", seen) for seen in ("1", "2", "1")] == [1, 2, 2]
+    assert path.read_text() == "a 1\na 2\n"
 
 
 def test_failed_attempts_are_kept_in_order(store: Store) -> None:
@@ -559,6 +576,30 @@ def test_a_root_that_is_no_folder_is_refused(root: str) -> None:
     with pytest.raises(ConfigError, match=r"paths.root: .* is no folder") as raised:
         Store(root)
     assert raised.value.exit_code == 10
+
+
+def test_a_root_whose_name_is_no_text_is_refused_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is no text here"):
+        Store(os.fsdecode(bytes(tmp_path) + b"/\xe8"))
+
+
+def test_what_somebody_wants_written_is_there_whole_or_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, link = tmp_path / "new" / "file", tmp_path / "link"
+    atomic.write(path, "one")
+    link.symlink_to(path)
+    atomic.write(link, "two")
+    assert link.is_symlink()
+    assert path.read_text() == "two"
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="no space left"):
+        atomic.write(path, "three")
+    assert [(each.name, each.read_text()) for each in path.parent.iterdir()] == [("file", "two")]
 
 
 def test_a_root_may_be_a_file_url(tmp_path: Path) -> None:
