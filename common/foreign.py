@@ -15,6 +15,9 @@ from ghosttrack.common.engine.storage_errors import storage_error
 from ghosttrack.common.errors import CorruptInputError, GhostTrackError, MissingInputError
 from ghosttrack.common.files import content_of
 
+MOST_BLOW_UP, HARMLESS = 50, 1 << 26
+"""Times its size that a file may unpack to, and bytes up to which nobody asks."""
+
 
 @contextlib.contextmanager
 def whole(path: Path, mend: str, kind: str = "file") -> Iterator[None]:
@@ -60,6 +63,23 @@ def read_json(path: Path) -> Any:
     """The value of a JSON file. Raises OSError, FileNotFoundError for a pipe, a device and what is far too long, too; ValueError
     alone for its content."""
     return parse_json(content_of(path))
+
+
+def refuse_bomb(path: Path, size: int) -> None:
+    """Raises ValueError where so many bytes are more than a file that is no bomb unpacks to."""
+    if size > max(HARMLESS, MOST_BLOW_UP * path.stat().st_size):
+        raise ValueError(
+            f"it unpacks to more than {MOST_BLOW_UP} times its size; write it anew, without packing"
+        )
+
+
+def read_arrays(path: Path) -> dict[str, Any]:
+    """The arrays of a .npz file by name, without pickles. Raises whatever NumPy does, ValueError for a bomb."""
+    import numpy as np  # late: most commands need none
+
+    with np.load(path, allow_pickle=False) as stored:
+        refuse_bomb(path, sum(member.file_size for member in stored.zip.infolist()))
+        return dict(stored)
 
 
 def in_short(error: BaseException) -> str:

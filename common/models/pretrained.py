@@ -9,7 +9,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
@@ -22,7 +21,7 @@ from ghosttrack.common.errors import (
     ModelMismatchError,
     NumericError,
 )
-from ghosttrack.common.foreign import read_json, whole
+from ghosttrack.common.foreign import read_arrays, read_json, whole
 from ghosttrack.common.models import saelens
 from ghosttrack.common.models.saelens import Pretrained
 
@@ -89,8 +88,10 @@ def _read_gemma_scope(path: Path, *, layer: int, d_model: int, d_hidden: int, ta
         raise ModelMismatchError(
             f"{path} is of layer {named[-1]}, and layer {layer} is asked for; correct sae.pretrained"
         )
-    with whole(path, "fetch it again, or correct sae.pretrained", "SAE"), np.load(path) as content:
-        found = {re.sub(r"^w_", "W_", name): torch.from_numpy(content[name]) for name in content.files}
+    with whole(path, "fetch it again, or correct sae.pretrained", "SAE"):
+        found = {
+            re.sub(r"^w_", "W_", name): torch.from_numpy(array) for name, array in read_arrays(path).items()
+        }
     w = _checked(path, found, d_model, d_hidden)
     l0 = re.search(r"average_l0_(\d+)", path.as_posix())
     known = float(l0[1]) if l0 else None

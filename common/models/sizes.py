@@ -187,9 +187,10 @@ def _of_config(source: str, folder: Path) -> Sizes:
     least = d_model * max(
         n_layers, _first(text, ("vocab_size",)) or 0, n_layers * (_first(text, ("intermediate_size",)) or 0)
     )
-    if weights is not None and least > MOST_BLOW_UP * weights:
+    held = sum(file.stat().st_size for file in folder.glob("*.bin")) if weights is None else weights
+    if held and least > MOST_BLOW_UP * held:
         raise ModelSourceError(
-            f"model.base_model = {source!r}: its config.json describes at least {least} weights, and its safetensors hold {weights}; "
+            f"model.base_model = {source!r}: its config.json describes at least {least} weights, and its files hold {held} at most; "
             "take both from the same model, whole"
         )
     return Sizes(

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ghosttrack.common.errors import CorruptInputError, LabelError, ModelMismatchError
-from ghosttrack.common.foreign import whole
+from ghosttrack.common.foreign import read_arrays, whole
 from ghosttrack.common.formats.detector import DETECTOR, DETECTOR_ARRAYS
 from ghosttrack.common.maths.arrays import Floats, Ints
 from ghosttrack.common.maths.calibration import Platt, fit_platt
@@ -200,8 +200,8 @@ def load(folder: Path) -> Detector:
     LabelError where there was nothing to fit one on."""
     path = folder / DETECTOR.name
     content, array_path = DETECTOR.read(path), folder / DETECTOR_ARRAYS.name
-    with whole(array_path, "run detect again", "detector"), np.load(array_path, allow_pickle=False) as stored:
-        arrays = dict(stored)
+    with whole(array_path, "run detect again", "detector"):
+        arrays = read_arrays(array_path)
     if content.get("version") != VERSION:
         raise CorruptInputError(
             f"{path} has version {content.get('version')}, not {VERSION}; run detect again"

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ghosttrack.common.errors import DataError
-from ghosttrack.common.foreign import parse_json
+from ghosttrack.common.foreign import parse_json, refuse_bomb
 from ghosttrack.stages.prepare.cells import of_cell
 
 Record = dict[str, Any]
@@ -146,6 +146,9 @@ def load(source: str, key: str, shown: str, **options: Any) -> Any:
 
     place = Path(options.get("data_files", source))
     with _told(place, key, shown), tempfile.TemporaryDirectory() as cache:
+        for file in [place] if place.is_file() else place.rglob("*.parquet"):
+            if file.suffix == ".parquet":
+                refuse_bomb(file, _size_of(file))
         if _is_saved(place):
             return datasets.load_from_disk(str(place))  # what `save_to_disk` wrote has one split
         plain = _plainly_named(place, Path(cache))
@@ -204,6 +207,29 @@ def _rows_of(paths: Sequence[str], key: str) -> list[FileRow]:
         FileRow(number, row.record, row.trouble and f"{path.name} line {row.number}: {row.trouble}")
         for number, (path, row) in enumerate(rows, start=1)
     ]
+
+
+def _size_of(path: Path) -> int:
+    """Bytes that a Parquet file takes as a table, about: it may hold one long value for all of its rows."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    file = pq.ParquetFile(path)
+    texts = [
+        field.name
+        for field in file.schema_arrow
+        if pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
+    ]
+    coded, size = pq.ParquetFile(path, read_dictionary=texts), 0
+    for group in range(file.num_row_groups):
+        told = file.metadata.row_group(group)
+        size += told.total_byte_size + 8 * sum(told.column(n).num_values for n in range(told.num_columns))
+        refuse_bomb(path, size)  # before any of it is unpacked
+        for name in texts:
+            for chunk in coded.read_row_group(group, [name]).column(0).chunks:
+                size += pc.sum(pc.binary_length(chunk.dictionary).take(chunk.indices)).as_py() or 0
+    return size
 
 
 def _is_saved(place: Path) -> bool:
@@ -268,6 +294,7 @@ def read_text(path: Path, key: str, errors: str = "strict") -> str:
             raise DataError(
                 f"{path} holds more than {MOST_BYTES >> 30} GiB of text; cut it into several files"
             )
+        refuse_bomb(path, len(raw))
         return raw.decode(_by_mark(raw[:4]), errors)
     except FileNotFoundError as error:
         raise DataError(f"{key} = {str(path)!r}: there is no such file") from error
@@ -275,7 +302,7 @@ def read_text(path: Path, key: str, errors: str = "strict") -> str:
         raise DataError(
             f"{path} is not {error.encoding.upper()} text: byte {error.start} is {error.object[error.start]:#x}; save it as UTF-8"
         ) from error
-    except (OSError, EOFError, zlib.error) as error:
+    except (OSError, ValueError, EOFError, zlib.error) as error:
         raise DataError(f"{key} = {str(path)!r} cannot be read: {error}") from error
 
 

@@ -21,7 +21,7 @@ import torch
 from safetensors.torch import save
 
 from ghosttrack.common.engine.fingerprint import content_of, content_of_sae
-from ghosttrack.common.errors import DataError, ModelSourceError
+from ghosttrack.common.errors import CorruptInputError, DataError, ModelSourceError
 from ghosttrack.common.formats.file import Column, Json, Lines, Table
 from ghosttrack.common.models import pretrained
 from ghosttrack.common.models.sae import JumpReLUSAE
@@ -186,6 +186,13 @@ def test_folders_of_saes(tmp_path: Path, tally: Tally) -> None:
         )
         shutil.rmtree(folder)
         tally("hostile file: SAEs of others", True)
+
+
+def test_an_archive_of_arrays_that_is_a_bomb(tmp_path: Path, tally: Tally) -> None:
+    np.savez_compressed(tmp_path / "params.npz", W_enc=np.zeros(30_000_000, np.float32))
+    with pytest.raises(CorruptInputError, match="unpacks to more than 50 times its size"):
+        pretrained.read(tmp_path / "params.npz", layer=0, d_model=WIDTH, d_hidden=LATENTS, target_l0=3.0)
+    tally("hostile file: bomb", True)
 
 
 def test_published_files(tmp_path: Path, tally: Tally) -> None:

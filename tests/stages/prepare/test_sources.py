@@ -383,6 +383,20 @@ def test_every_format_is_read_alike(tmp_path: Path, ending: str) -> None:
     ]
 
 
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
+    """A hundred kilobytes that are gigabytes of rows."""
+    long = pa.DictionaryArray.from_arrays(pa.array([0] * 3000, pa.int32()), ["x" * 1_000_000])
+    pq.write_table(
+        pa.table({"question": long, "answer": ["y"] * 3000}), tmp_path / "long.parquet", store_schema=False
+    )
+    pq.write_table(pa.table({"question": ["x"], "answer": [["y"] * 9_000_000]}), tmp_path / "many.parquet")
+    (tmp_path / "deep.json.gz").write_bytes(gzip.compress(b"[" + b"[]," * 30_000_000 + b"[]]"))
+    for file in tmp_path.iterdir():
+        assert file.stat().st_size < 1_000_000
+        with pytest.raises(DataError, match="unpacks to more than 50 times its size"):
+            read(file)
+
+
 @pytest.mark.parametrize("given", ['["Lima", "Lima, Peru"]', "['Lima', 'Lima, Peru']"])
 def test_a_list_that_a_table_holds_as_text_is_a_list_of_answers(tmp_path: Path, given: str) -> None:
     pd.DataFrame({"question": ["Capital of Peru?", "Sign?"], "answer": [given, "[a]"]}).to_csv(
