@@ -30,7 +30,7 @@ from ghosttrack.common.engine.manifest import Manifest, Subject
 from ghosttrack.common.engine.parent import end_with_parent
 from ghosttrack.common.engine.staleness import input_digests, input_entries
 from ghosttrack.common.engine.storage import Store, storage_errors
-from ghosttrack.common.errors import BusyError, CorruptInputError, GhostTrackError
+from ghosttrack.common.errors import BusyError, CorruptInputError, GhostTrackError, ImageError
 from ghosttrack.common.files import LONGEST_RECORD, sha256_of
 from ghosttrack.common.foreign import whole
 from ghosttrack.orchestrate.container import bind_option
@@ -60,7 +60,12 @@ class Publisher:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with ours:
             with theirs:
-                child = subprocess.Popen(command, stdin=theirs.fileno(), preexec_fn=end_with_parent())
+                try:
+                    child = subprocess.Popen(command, stdin=theirs.fileno(), preexec_fn=end_with_parent())
+                except OSError as error:
+                    raise ImageError(
+                        f"{command[0]} cannot be started ({error.strerror}); install it or load its module, or run with --container none"
+                    ) from error
 
             def pass_on(number: int, _: FrameType | None) -> None:
                 with contextlib.suppress(ProcessLookupError):

@@ -23,7 +23,7 @@ import pytest
 
 from ghosttrack.common.engine.contained import VARIABLE, store_of
 from ghosttrack.common.engine.storage import Store
-from ghosttrack.common.errors import ConfigError, StageFailedError
+from ghosttrack.common.errors import ConfigError, ImageError, StageFailedError
 from ghosttrack.orchestrate.container import images_of
 from ghosttrack.orchestrate.local import LocalExecutor, code_variables
 from ghosttrack.orchestrate.publisher import Publisher
@@ -208,6 +208,11 @@ def test_a_container_does_not_outlive_its_publisher_nor_the_claim_its_container(
         assert not list(store.at_work())
     start(contained(""), "base")
     assert made(request)["base.txt"] == "0 16"
+
+
+def test_a_container_runtime_that_is_not_there_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match=r"nothing-here cannot be started \(No such file.*--container none"):
+        Publisher(Store(str(tmp_path)), []).attend(["nothing-here", "run"])
 
 
 def test_the_variable_without_a_publisher_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
