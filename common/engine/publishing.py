@@ -37,6 +37,11 @@ def prepare_staging(layout: Layout, unit: Unit, key: str) -> Path:
         if not out.exists() or (unit.publishes_folder and not any(path.glob("steps/*.json"))):
             shutil.rmtree(path, ignore_errors=True)
         out.mkdir(parents=True, exist_ok=True)
+        for left in list(
+            path.rglob("*")
+        ):  # nothing of ours is a link or a pipe; by one that a container left, others would be written
+            if left.is_symlink() or not (left.is_file() or left.is_dir()):
+                left.unlink()
         for left in list(out.iterdir()):
             if left.name.startswith(MANIFEST) or (not unit.publishes_folder and left.name not in unit.writes):
                 atomic.remove(left)

@@ -543,6 +543,24 @@ def test_a_full_disk_is_one_clear_error_and_changes_nothing(small_disk: Path) ->
     assert public_files(store, unit_of()) == {"a.txt": "new", "b.txt": "NEW"}
 
 
+def test_nothing_is_written_through_what_a_container_left_in_the_work(store: Store, tmp_path: Path) -> None:
+    unit, key, precious = unit_of(), "a" * 64, tmp_path / "precious"
+    precious.write_text("kept")
+    work = store.staging(unit, key)
+    (work / "steps").mkdir()
+    (work / "steps/one.json").write_text("{}")
+    for name in ("usage_0.json", "part.npz", "out/a.txt", "steps/two.json"):
+        (work / name).symlink_to(precious)
+    os.mkfifo(work / "out/b.txt")
+    assert store.staging(unit, key) == work
+    assert {path.relative_to(work).as_posix() for path in work.rglob("*")} == {
+        "out",
+        "steps",
+        "steps/one.json",
+    }
+    assert precious.read_text() == "kept"
+
+
 # ---- attempts, openings, roots
 
 
