@@ -12,6 +12,8 @@ from ghosttrack.common.files import found
 from ghosttrack.common.foreign import parse_json
 
 POLL_SECONDS = 0.5
+LONGEST = 1 << 26
+"""Bytes of a log that are read."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,12 @@ def logs_in(folder: Path, patterns: Iterable[str]) -> list[Path]:
 
 
 def text_of(file: Path) -> str:
-    """Of a log; of one that has gone nothing."""
+    """The end of a log, all of it but for one that nobody reads through; of one that has gone, and of a pipe, nothing."""
     with contextlib.suppress(FileNotFoundError):
-        return file.read_text("utf-8", "replace")
+        if file.is_file():
+            with file.open("rb") as opened:
+                opened.seek(max(0, file.stat().st_size - LONGEST))
+                return opened.read(LONGEST).decode("utf-8", "replace")
     return ""
 
 

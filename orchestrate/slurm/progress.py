@@ -3,11 +3,13 @@
 Works without accounting (sacct): what the scheduler has forgotten is judged by the other two.
 """
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from pathlib import Path
 
 from ghosttrack.common.config.cluster import seconds_of
+from ghosttrack.orchestrate.logbook import text_of
 from ghosttrack.orchestrate.slurm.scheduler import QueuedJob, seconds_of_limit
 from ghosttrack.orchestrate.slurm.script import TERMINATED
 from ghosttrack.orchestrate.status import LinkStatus, Trouble
@@ -129,11 +131,9 @@ def _trouble(job: JobRecord, task: TaskRecord, cause: str, folder: Path, name: s
 
 
 def _tail(log: Path) -> list[str]:
-    try:
-        text = log.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return []
-    lines = [line.split("\r")[-1].rstrip() for line in text.splitlines()]
+    lines: list[str] = []
+    with contextlib.suppress(OSError):
+        lines = [line.rstrip() for line in text_of(log).splitlines()]
     return [line for line in lines if line][-TAIL:]
 
 

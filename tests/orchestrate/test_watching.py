@@ -1,6 +1,7 @@
 """The looking commands on a local run: what they print, and when they end."""
 
 import json
+import os
 from datetime import datetime
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from ghosttrack.common.config.cluster import Resources, bytes_of
 from ghosttrack.common.errors import ConfigError
 from ghosttrack.orchestrate import options
 from ghosttrack.orchestrate.cli import ghosttrack
-from ghosttrack.orchestrate.logbook import read_events
+from ghosttrack.orchestrate.logbook import read_events, text_of
 from ghosttrack.orchestrate.render import Terminal
 from ghosttrack.orchestrate.request import Request
 from ghosttrack.orchestrate.runs import RunSummary
@@ -145,3 +146,14 @@ def test_a_log_of_any_shape_is_read_and_cannot_steer_the_terminal(
     printed = capsys.readouterr().out
     assert r"[/x] [red]\x1b]52;c;aGk=\x07\x9b2J" in printed
     assert printed.replace("\n", "").isprintable()
+
+
+def test_of_a_log_without_end_the_end_is_read_and_of_a_pipe_nothing(tmp_path: Path) -> None:
+    log, pipe = tmp_path / "track.log", tmp_path / "pipe.log"
+    log.touch()
+    os.truncate(log, 20 << 30)
+    with log.open("ab") as file:
+        file.write(b"\nthe last line\n")
+    assert text_of(log).splitlines()[-1] == "the last line"
+    os.mkfifo(pipe)
+    assert text_of(pipe) == ""
