@@ -153,10 +153,10 @@ def process_start(pid: int) -> float | None:
     """
     if sys.platform == "linux":
         try:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
         except (OSError, ValueError):
             return None
-        return None if fields[0] == "Z" else float(fields[19])
+        return None if fields[0] == b"Z" else float(fields[19])
     try:
         process = psutil.Process(pid)
         return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()

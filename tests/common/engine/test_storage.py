@@ -446,6 +446,12 @@ def test_of_many_at_once_one_gets_the_claim(store: Store) -> None:
 def test_when_a_process_started() -> None:
     assert process_start(os.getpid()) == process_start(os.getpid())
     assert process_start(2**22 + 1) is None
+    started, own = process_start(os.getpid()), Path("/proc/self/comm")
+    if own.exists():
+        before = own.read_bytes()
+        own.write_bytes(b"\xff) 1 Z")  # whatever it calls itself
+        assert process_start(os.getpid()) == started
+        own.write_bytes(before)
 
 
 # ---- disks
