@@ -6,14 +6,14 @@ its manifest is refused.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from graphlib import TopologicalSorter
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pyarrow.parquet as pq
 
 from ghosttrack.common.engine.storage import Entry, Store
-from ghosttrack.common.errors import ConfigError, MissingInputError
+from ghosttrack.common.errors import ConfigError, CorruptInputError, MissingInputError
 from ghosttrack.common.foreign import whole
 from ghosttrack.common.formats.detection_metrics import METRICS
 from ghosttrack.common.formats.file import Json, Lines, Table
@@ -169,16 +169,21 @@ class Results:
 
 
 def _in_order(found: Mapping[str, Mapping[str, Entry]]) -> list[str]:
-    """The stages, each after those whose files its units have read."""
+    """The stages, each after those whose files its units have read. Raises CorruptInputError where their manifests go in a circle."""
     read = {
         stage: {name.split("/")[0] for entry in units.values() for name in entry.manifest.input_digests}
         - {stage}
         for stage, units in found.items()
     }
-    return [stage for stage in TopologicalSorter(read).static_order() if stage in found]
+    try:
+        return [stage for stage in TopologicalSorter(read).static_order() if stage in found]
+    except CycleError as error:
+        raise CorruptInputError(
+            f"by their manifests {' and '.join(error.args[1][1:])} were made of each other; run them again"
+        ) from error
 
 
 def _unit_order(unit: str) -> tuple[str, int]:
     """layer_10 after layer_9."""
     stem, _, number = unit.rpartition("_")
-    return (stem, int(number)) if number.isdigit() else (unit, -1)
+    return (stem, int(number)) if number.isdecimal() else (unit, -1)

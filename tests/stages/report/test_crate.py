@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+from types import SimpleNamespace
 
 import pytest
 from rocrate.rocrate import ROCrate
 
 from ghosttrack.common.errors import CorruptInputError, MissingInputError, StorageError
 from ghosttrack.stages.report.crate import write_crate
-from ghosttrack.stages.report.results import Results
+from ghosttrack.stages.report.results import Results, _in_order, _unit_order
 from tests.stages.report.synthetic import make_run
 
 
@@ -128,3 +129,16 @@ def test_a_crate_is_written_over_and_what_lies_beside_it_stays(results, tmp_path
     assert (folder / "notes.txt").read_text() == "mine"
     assert len(list(ROCrate(folder).data_entities)) > 10
     assert [path.name for path in tmp_path.iterdir()] == ["crate"]
+
+
+def test_manifests_that_go_in_a_circle_and_units_of_any_name_are_told():
+    def made_of(*names):
+        return {"all": SimpleNamespace(manifest=SimpleNamespace(input_digests=dict.fromkeys(names, "")))}
+
+    assert _in_order({"b": made_of("a/all/x", "b/all/y"), "a": made_of()}) == ["a", "b"]
+    with pytest.raises(CorruptInputError, match="made of each other"):
+        _in_order({"a": made_of("b/all/x"), "b": made_of("a/all/y")})
+    assert sorted(["layer_10", "layer_9", "layer_\u00b2"], key=_unit_order)[-2:] == [
+        "layer_10",
+        "layer_\u00b2",
+    ]
