@@ -99,7 +99,9 @@ FEW_QUESTIONS = 1000
     "--folder", default=".", type=click.Path(file_okay=False, path_type=Path), help="Where NAME.yaml goes."
 )
 @click.option(
-    "--hours", type=float, help="How long the run may take, by the estimate; else 1 on CPUs, 12 with a GPU."
+    "--hours",
+    type=click.FloatRange(0, min_open=True),
+    help="How long the run may take, by the estimate; else 1 on CPUs, 12 with a GPU.",
 )
 @click.option("--cluster", metavar="NAME", help="The profile that it will run with.")
 @click.option("--force", is_flag=True, help="Replace a file that is there.")  # fmt: skip

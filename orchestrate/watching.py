@@ -66,7 +66,7 @@ def status(request: Request, as_json: bool) -> None:
 @click.command()
 @takes_submitted_config
 @click.option(
-    "--every", type=click.FloatRange(min=1), default=10.0, show_default=True, help="Seconds between looks."
+    "--every", type=click.IntRange(1, 86400), default=10, show_default=True, help="Seconds between looks."
 )
 def watch(request: Request, every: float) -> None:
     """Show the status again and again, until everything is done or nothing runs any more.

@@ -114,6 +114,11 @@ class Store:
         self.verify(entry, [name], trusted_for=verification.TRUSTED_TO_READ)
         return entry.file(name)
 
+    def folder(self, entry: Entry) -> Path:
+        """The folder of a result, all of it to be read now. Raises as `verify` does."""
+        self.verify(entry, trusted_for=verification.TRUSTED_TO_READ)
+        return entry.path
+
     def public_links(self, unit: Unit) -> dict[Path, str]:
         """Public path to relative link target, through the unit's pointer."""
         return self.layout.public_links(unit)

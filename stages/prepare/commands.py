@@ -60,9 +60,9 @@ def data(config: Config) -> None:
 
 def tokenizer_of(config: Config) -> TokenReader:
     """The tokenizer of the run's snapshot where there is one, else of the model's source. Loads no weights."""
-    entry = Store(config.paths.root).current(config.name, "prepare", "model")
-    if entry is not None:
-        return reader_of(entry.file("config.json").parent)
+    store = Store(config.paths.root)
+    if entry := store.current(config.name, "prepare", "model"):
+        return reader_of(store.folder(entry))
     from ghosttrack.stages.prepare import miniature, snapshot
 
     if config.model.base_model == miniature.NAME:

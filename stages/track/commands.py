@@ -59,7 +59,7 @@ def intervene(
                 else f"ghosttrack run {config.name}"
             )
             raise MissingInputError(f"{config.name}: {unit} has no result; `{maker}` makes it")
-        return entry.file(file) if file else entry.path
+        return store.file(entry, file) if file else store.folder(entry)
 
     desk = Interventions.open(path, config)
     if question.startswith(NEW):

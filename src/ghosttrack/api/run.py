@@ -287,7 +287,7 @@ class Run:
         from ghosttrack.stages.track.intervening import Interventions
 
         def find(unit: str, name: str) -> Path:
-            return self.file(unit, name) if name else self.entry(unit).path
+            return self.file(unit, name) if name else self._store.folder(self.entry(unit))
 
         return Interventions.open(find, self.config)
 
