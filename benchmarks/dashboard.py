@@ -17,6 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ghosttrack.common.formats.answers import GENERATIONS
+from ghosttrack.common.formats.tracks import TRACKS as TRACK_TABLE
 from ghosttrack.stages.report.dashboard.build import build
 from ghosttrack.stages.report.results import Results
 from tests.browser.chromium import Chromium
@@ -49,7 +51,7 @@ def main() -> None:
         page = folder / "dashboard.html"
         page.write_text(build(results), encoding="utf-8")
         seconds = time.perf_counter() - start
-        ids = [record["id"] for record in results.lines("track/answers", "generations.jsonl")]
+        ids = [record["id"] for record in results.lines(GENERATIONS)]
         first, deep, clicks = shown(page, ids)
         found = {
             "build_seconds": round(seconds, 1),
@@ -62,7 +64,7 @@ def main() -> None:
             "trajectory_ms_most": round(max(clicks), 1),
             "peak_memory_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
             "questions": questions,
-            "nodes_mb": round(results.path("track/all", "tracks.parquet").stat().st_size / 1e6),
+            "nodes_mb": round(results.path(TRACK_TABLE).stat().st_size / 1e6),
         }
         met = None if quick else all(found[name] <= limit for name, limit in LIMITS.items())
         print(json.dumps({**found, "met": met}))

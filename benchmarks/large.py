@@ -185,7 +185,7 @@ def publish(root: Path, questions: int) -> None:
 
 
 _LADDER = Table(
-    LADDER.name, "track", LADDER.content,
+    LADDER.name, LADDER.unit, LADDER.content,
     tuple(Column(name, "float16" if name.endswith("link") else "int16") for name in columns_of(RUNGS)),
 )  # fmt: skip
 

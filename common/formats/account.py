@@ -88,7 +88,7 @@ class _Account(Table):
 
 ACCOUNT = _Account(
     "account.parquet",
-    "track",
+    "track/account",
     "a row a (question, position, layer), in that order: the logits of the lens for every candidate, taken apart",
     (
         QUESTION,

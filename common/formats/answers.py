@@ -10,7 +10,7 @@ from ghosttrack.common.formats.file import Lines
 
 GENERATIONS = Lines(
     "generations.jsonl",
-    "track",
+    "track/answers",
     "a question a line, in the order of questions.jsonl; `question` in every other file is the number of the line, from 0: "
     "`id, relation, subject, group, prompt, question` (as in questions.jsonl), `query, answer` (the model's), `gold, aliases, label` (1 wrong, 0 right, null excluded), "
     "`strict_label` (exact match), `excluded` (reason or null), `matched` (what each matcher that can say something of such an "

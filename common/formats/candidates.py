@@ -4,7 +4,7 @@ from ghosttrack.common.formats.file import POSITION, QUESTION, Column, Table
 
 CANDIDATES = Table(
     "candidates.parquet",
-    "track",
+    "track/answers",
     "a row a (question, position ≥ 0, rank): the model's `tracking.candidates` likeliest next tokens, the emitted one first",
     (
         QUESTION,

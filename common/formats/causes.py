@@ -6,7 +6,7 @@ KINDS = ("track", "set")
 """One track over its life; a question's tracks of largest predicted effect together."""
 CAUSES = Table(
     "causes.parquet",
-    "track",
+    "track/causes",
     "a row an intervention: tracks at the subject and at the last prompt token taken out over their lives, the SAE's error "
     "kept; by question, kind, and falling effect or rising size",
     (

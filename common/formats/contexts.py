@@ -8,7 +8,9 @@ from pydantic import BaseModel, ConfigDict
 
 from ghosttrack.common.formats.file import Lines
 
-CONTEXTS = Lines("contexts.jsonl", "prepare", "a context a line, of a relation or of one question alone")
+CONTEXTS = Lines(
+    "contexts.jsonl", "prepare/contexts", "a context a line, of a relation or of one question alone"
+)
 
 
 class Context(BaseModel):

@@ -12,7 +12,7 @@ from ghosttrack.common.formats.file import File
 
 CORPUS = File(
     "corpus.pt",
-    "prepare",
+    "prepare/corpus",
     "`tokens, doc, position` int32 [n_tokens], `doc_held_out` bool [n_docs], `doc_kind` uint8 [n_docs] (0 prose, 1 prompt). The "
     "stream is packed: row r of the forward pass is tokens [r·L, (r+1)·L), L = `extract.max_length`; a segment never crosses a "
     "row, `position` restarts at 0 with each segment",

@@ -67,7 +67,7 @@ class Metrics(BaseModel):
 
 METRICS = Json(
     "detection_metrics.json",
-    "detect",
+    "detect/all",
     "sample counts, `excluded` by reason; `detector` (the main one), `associator`; `methods`: `name, title, kind` (`baseline, "
     "detector, rung, early`), `description, signals, rung, layer, before_answer`, and what each training side chose (`folds`); "
     "`splits` (sizes); `permutation`: `observed, auroc` (of every refit), `p_value`; `frozen_test` (sha256 of its ids), "

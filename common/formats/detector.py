@@ -4,19 +4,19 @@ from ghosttrack.common.formats.file import File, Json, Lines
 
 DETECTOR = Json(
     "detector.json",
-    "detect",
+    "detect/all",
     "the detector fitted on all rows but the frozen test's; `stages/detect/detector.py` loads, scores and explains; no pickle; "
     "refuses another model or other SAEs",
     indent=None,
 )
-DETECTOR_ARRAYS = File("detector.npz", "detect", "its arrays")
-DECISIONS = File("classifications.csv", "detect", "decisions as a table")
+DETECTOR_ARRAYS = File("detector.npz", "detect/all", "its arrays")
+DECISIONS = File("classifications.csv", "detect/all", "decisions as a table")
 FEATURES = File(
-    "features.parquet", "detect", "every feature of the detector, a row a question, with its `id`"
+    "features.parquet", "detect/all", "every feature of the detector, a row a question, with its `id`"
 )
 ASKED_SCORES = Lines(
     "scores.jsonl",
-    "detect",
+    "detect/asked",
     "a line a new question: `id, relation, question, answer, scored, excluded` (why there is no score: `empty`, `refusal`, `no_features`), `score, threshold, verdict` (`wrong`, `right`, or "
     "`unfamiliar`: unlike all that the detector was fitted on), `predicted, familiarity` (a p-value), `unfamiliar, baseline` "
     "(probability by that of the answer alone), `form, other_form` (of the prompt), `token_risks, interval, "

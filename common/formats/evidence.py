@@ -8,7 +8,7 @@ from ghosttrack.common.formats.file import QUESTION, Column, Table
 
 EVIDENCE = Table(
     "contexts.parquet",
-    "track",
+    "track/contexts",
     "a row a (question, context, hypothesis), sorted by them",
     (
         QUESTION,

@@ -39,11 +39,16 @@ class Record(BaseModel):
 
 @dataclass(frozen=True)
 class File:
-    """A file of a stage. name: may hold `{layer}` or `{group}`; content: what is in it, in a sentence or two."""
+    """A file of a unit. name: may hold `{layer}` or `{group}`; unit: the `stage/unit` that writes it, of several the first;
+    content: what is in it, in a sentence or two."""
 
     name: str
-    stage: str
+    unit: str
     content: str
+
+    @property
+    def stage(self) -> str:
+        return self.unit.partition("/")[0]
 
     def of(self, place: object) -> str:
         """The name of the file of one layer, or of one wave of layers."""

@@ -369,7 +369,7 @@ class FinalReport(Record):
 
 REPORT = Json(
     "final_report.json",
-    "evaluate",
+    "evaluate/all",
     "every figure of every method on every split with its interval, comparisons, curves, controls; "
     "[schema](final_report.schema.json)",
     version=2,

@@ -57,7 +57,7 @@ class ScoredQuestions(BaseModel):
 
 SCORES = Json(
     "hallucination_scores.json",
-    "detect",
+    "detect/all",
     "`detector`; `questions`: id, texts, `label, strict_label, excluded, matched, group, error_type` (of a wrong answer, by its account: `reasons.jsonl`), `error_type_by_tracks` (by the leaders of its tracks alone); out of fold: `split, fold, score` "
     "(calibrated), `threshold, predicted, interval`; `contributions` (column → log-odds; with `rest` and `intercept` they add "
     "up to `additive_log_odds`), `nearest_right` (id), `competition`: `leaders` in turn (`candidate, rank, first_layer, "

@@ -17,7 +17,7 @@ RUNGS = {
 
 LADDER = Table(
     "ladder.parquet",
-    "track",
+    "track/all",
     "the rows of tracks.parquet; two columns a rung of `tracking.ladder`",
     (
         Column("<rung>_track", "int16", "as `track`, by that association"),

@@ -4,7 +4,7 @@ from ghosttrack.common.formats.file import LATENT, LAYER, Column, Table
 
 LATENT_CONTEXTS = Table(
     "excerpts.parquet",
-    "track",
+    "track/association",
     "a row a (latent, rank): where in held-out text it is active, ten places the strongest, ten at all strengths",
     (
         LAYER,

@@ -4,7 +4,7 @@ from ghosttrack.common.formats.file import LATENT, LAYER, Column, Table
 
 LATENTS = Table(
     "latents.parquet",
-    "track",
+    "track/association",
     "a row a latent",
     (
         LAYER,

@@ -4,7 +4,7 @@ from ghosttrack.common.formats.file import LAYER, POSITION, QUESTION, Column, Ta
 
 LAYERS = Table(
     "layers.parquet",
-    "track",
+    "track/all",
     "a row a (question, position, layer)",
     (
         QUESTION,

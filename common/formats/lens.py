@@ -4,7 +4,7 @@ from ghosttrack.common.formats.file import LAYER, POSITION, QUESTION, Column, Ta
 
 LENS = Table(
     "lens.parquet",
-    "track",
+    "track/answers",
     "a row a (question, position, layer), of the logit lens",
     (
         QUESTION,

@@ -16,7 +16,7 @@ BIRTHS = ("moved", "written", "split", "error")
 """Moved here by attention, written by the MLP, split from other latents, out of what the SAE left out before."""
 ORIGINS = Table(
     "origins.parquet",
-    "track",
+    "track/account",
     "the rows of tracks.parquet: shares of the activation by where it came from, which add up to one",
     (
         *(Column(name, "float16") for name in SHARES),

@@ -7,7 +7,7 @@ from ghosttrack.common.formats.file import Lines
 
 QUESTIONS = Lines(
     "questions.jsonl",
-    "prepare",
+    "prepare/questions",
     "a question a line: `id, relation, subject, prefix` (few-shot text, shared by a relation), `query` (cloze), `closing` (only of a "
     "turn of a chat: what the template writes between the question and the model's answer), `answer, "
     "aliases` (list, answer included), `question` (what is asked, in plain words, with passage and options), `shots` (the "
@@ -18,11 +18,11 @@ QUESTIONS = Lines(
 )
 LEFT_OUT = Lines(
     "left_out.jsonl",
-    "prepare",
+    "prepare/questions",
     "a row of the questions' file that is not asked a line: `row, id, reason, why`",
 )
-ASKED_LEFT_OUT = Lines("asked_left_out.jsonl", "prepare", "the same of the file of new questions")
-ASKED = Lines("asked.jsonl", "prepare", "new questions, in the same form as questions.jsonl")
+ASKED_LEFT_OUT = Lines("asked_left_out.jsonl", "prepare/asked", "the same of the file of new questions")
+ASKED = Lines("asked.jsonl", "prepare/asked", "new questions, in the same form as questions.jsonl")
 QUESTION_MARKS = ("?", "？", "؟", "՞", ";", "፧")
 """Ends of questions, in the scripts that have their own; any other text is one to go on from."""
 NEW = "new:"

@@ -10,7 +10,7 @@ KINDS = {
 }
 REASONS = Lines(
     "reasons.jsonl",
-    "track",
+    "track/reasons",
     "a line a wrong answer, of the token at which it parts from every right answer (`position`, as in the other tables; `after`: what "
     "was said before it) against the right candidate, or the strongest rival where there is none: "
     "`question, id, emitted, against, right` (whether that one is right), `kind`, `written` (by source and MLP, as far as that can be told, logits at the "

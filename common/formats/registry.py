@@ -12,7 +12,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from ghosttrack.common import formats
-from ghosttrack.common.engine.contract import Contract, load_contracts
+from ghosttrack.common.engine.contract import load_contracts
 from ghosttrack.common.engine.manifest import Manifest
 from ghosttrack.common.formats.detection_metrics import Metrics
 from ghosttrack.common.formats.file import File, Json, Table
@@ -52,26 +52,24 @@ def generic(pattern: str) -> str:
     return re.sub(r"\{(layers|member)\}", "{layer}", pattern)
 
 
-def rows(contracts: list[Contract] | None = None) -> list[tuple[str, File]]:
-    """Unit and file of all that the contracts say is written; of several units, the first that writes it."""
-    known, seen, found = files(), set(), []
-    for contract in contracts or load_contracts():
+def rows() -> list[File]:
+    """All that the contracts say is written, in their order."""
+    known, writers = files(), dict[str, str]()
+    for contract in load_contracts():
         for unit in contract.units:
-            for name in dict.fromkeys(map(generic, unit.writes)):
-                if name not in seen:
-                    seen.add(name)
-                    assert name in known, (
-                        f"{contract.stage}/{unit.name} writes {name}: describe it in common/formats"
-                    )
-                    found.append((f"{contract.stage}/{unit.name}", known[name]))
-    return found
+            for name in map(generic, unit.writes):
+                writers.setdefault(name, f"{contract.stage}/{unit.name}")
+    for name, unit in writers.items():
+        assert name in known, f"{unit} writes {name}: describe it in common/formats"
+        assert known[name].unit == unit, f"{name} is of {unit}, not of {known[name].unit}"
+    return [known[name] for name in writers]
 
 
 def table() -> str:
     """The table of docs/structure.md: the files of each unit, whose content docs/files.md tells."""
     names: dict[str, list[str]] = {}
-    for unit, file in rows():
-        names.setdefault(f"`{unit}`", []).append(f"`{file.name}`")
+    for file in rows():
+        names.setdefault(f"`{file.unit}`", []).append(f"`{file.name}`")
     return markdown_table([["unit", "files"], *([unit, ", ".join(own)] for unit, own in names.items())])
 
 
@@ -83,8 +81,8 @@ def reference() -> str:
         "Written by `python -m ghosttrack.common.formats.registry` from `common/formats/`, where each file's name, version and",
         "columns stand once. A version is in the file as `schema_version`; a reader refuses another.",
     ]
-    for unit, file in rows():
-        lines += ["", f"## {file.name}", "", f"Of `{unit}`{_version(file)}. {_sentence(file.content)}"]
+    for file in rows():
+        lines += ["", f"## {file.name}", "", f"Of `{file.unit}`{_version(file)}. {_sentence(file.content)}"]
         if isinstance(file, Table):
             columns = [[f"`{each.name}`", each.type, each.meaning] for each in file.columns]
             lines += ["", markdown_table([["column", "type", "meaning"], *columns])]

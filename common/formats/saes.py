@@ -51,21 +51,27 @@ class SaeQuality(BaseModel):
     identity: Identity
 
 
-BASE = File("sae_base.pt", "sae_train", "the shared SAE (normalised inputs)")
-BASE_METRICS = Json("base_metrics.json", "sae_train", "its held-out figures and its training")
-SAE = File("sae_layer_{layer}_best.pt", "sae_train", "`ghosttrack.common.models.sae.JumpReLUSAE`")
+BASE = File("sae_base.pt", "sae_train/base", "the shared SAE (normalised inputs)")
+BASE_METRICS = Json("base_metrics.json", "sae_train/base", "its held-out figures and its training")
+SAE = File(
+    "sae_layer_{layer}_best.pt", "sae_train/layer_{layer}", "`ghosttrack.common.models.sae.JumpReLUSAE`"
+)
 SAE_METRICS = Json(
     "sae_layer_{layer}_metrics.json",
-    "sae_train",
+    "sae_train/layer_{layer}",
     "l0, fvu, mse, dead_fraction, histograms, … on held-out documents",
 )
 INDEPENDENT_SAE = File(
-    "sae_layer_{layer}_independent.pt", "sae_train", "the same trained without the base, on as many tokens"
+    "sae_layer_{layer}_independent.pt",
+    "sae_train/independent_{layer}",
+    "the same trained without the base, on as many tokens",
 )
-INDEPENDENT_METRICS = Json("sae_layer_{layer}_independent_metrics.json", "sae_train", "its figures")
+INDEPENDENT_METRICS = Json(
+    "sae_layer_{layer}_independent_metrics.json", "sae_train/independent_{layer}", "its figures"
+)
 QUALITY = Json(
     "sae_quality.json",
-    "sae_train",
+    "sae_train/quality",
     "`text`: `tokens, predictions, segments, ce` (the model's own, nats a token); `layers`: of each, its metrics file and "
     "`measured_on` (`held_out_states`, or `splice` where the file has no figures of its own) and `splice`: `ce, kl` by what "
     "takes the states' place (`sae, zero, mean`), `ce_recovered, kl_recovered` by ablation (`zero, mean`; null where the "
@@ -74,8 +80,8 @@ QUALITY = Json(
     version=1,
     record=SaeQuality,
 )
-SAE_PAGE = File("sae_layer_{layer}.png", "sae_train", "a page a layer")
-IDENTITY_PAGE = File("sae_identity.png", "sae_train", "identity, recovery and error over depth")
+SAE_PAGE = File("sae_layer_{layer}.png", "sae_train/quality", "a page a layer")
+IDENTITY_PAGE = File("sae_identity.png", "sae_train/quality", "identity, recovery and error over depth")
 
 
 def trained_as(metrics: Path) -> str | None:

@@ -41,7 +41,7 @@ def split_text(name: str, origin: str | None = None) -> SplitText:
 
 SCORE_TABLE = Table(
     "scores.parquet",
-    "detect",
+    "detect/all",
     "a row a (split, repeat, method, question), sorted so",
     (
         QUESTION,

@@ -25,17 +25,17 @@ from ghosttrack.common.formats.file import File
 
 STATES = File(
     "layer_{layer}_states.pt",
-    "extract",
+    "extract/sample",
     '`{"states": [n_tokens, d_model]}` in `extract.dtype` (under `auto`, the one that fits the layer), block outputs, with `"scale": [n_tokens]` float32 beside int8; opens '
     "with `torch.load(mmap=True, weights_only=True)`, reads as float32 through `common/formats/states.py`",
 )
 INDEX = File(
     "index_layers_{group}.pt",
-    "extract",
+    "extract/layers_{group}",
     "`token, doc, position` int32 [n_tokens], `held_out` bool [n_tokens], `kind` uint8 [n_tokens]",
 )
 SAMPLE_INDEX = File(
-    "index_sample.pt", "extract", "the same of seeded whole rows of the corpus, for the shared base"
+    "index_sample.pt", "extract/sample", "the same of seeded whole rows of the corpus, for the shared base"
 )
 
 QUANTISED_MAX = 127

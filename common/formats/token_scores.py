@@ -4,7 +4,7 @@ from ghosttrack.common.formats.file import POSITION, QUESTION, Column, Json, Tab
 
 TOKEN_SCORES = Table(
     "token_scores.parquet",
-    "detect",
+    "detect/tokens",
     "a row a labelled answer token, sorted by question and position",
     (
         QUESTION,
@@ -22,7 +22,7 @@ TOKEN_SCORES = Table(
 )
 TOKEN_METRICS = Json(
     "token_metrics.json",
-    "detect",
+    "detect/tokens",
     "`methods`: of each method [value, low, high] of `token_auroc, token_auprc, recall_at_0.1_false_alarms, span_f1, "
     "answer_auroc` (by the riskiest token), and of profiles `token_auroc_within_relation`; `detector_less`: the detector's figure less each other method's, paired; counts; "
     "`why_not` where nothing is labelled",

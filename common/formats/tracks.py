@@ -16,13 +16,13 @@ _COLUMNS = (
 )
 TRACKS = Table(
     "tracks.parquet",
-    "track",
+    "track/all",
     "a row a node (active latent that is tracked), sorted by question, position, layer, falling activation",
     _COLUMNS,
 )
 INDEPENDENT = Table(
     "tracks_independent.parquet",
-    "track",
+    "track/independent",
     "the same of the SAEs that were trained apart, where there are any",
     _COLUMNS,
 )

@@ -11,7 +11,7 @@ from ghosttrack.common.formats.file import Json, Record
 
 TRAJECTORIES = Json(
     "hypothesis_trajectories.json",
-    "track",
+    "track/shown",
     "a question's strongest tracks, their labels, the competition, links over the answer; "
     "[schema](hypothesis_trajectories.schema.json)",
     version=2,

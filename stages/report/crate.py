@@ -22,7 +22,6 @@ from ghosttrack.stages.report.results import Results
 Json = dict[str, Any]
 LEFT_OUT = ("extract/", "prepare/model")
 """What the labels of units whose files are named only begin with."""
-NEEDED = "evaluate/all"
 CONTEXT = [
     "https://w3id.org/ro/crate/1.1/context",
     {
@@ -38,7 +37,7 @@ def write_crate(results: Results, folder: Path, *, files: bool = True) -> int:
     Nothing is seen of it before all of it is there. Raises MissingInputError for a run that is not finished, StorageError
     where the folder has something else in it, CorruptInputError for a file that is not what its manifest says.
     """
-    if NEEDED not in results.entries:
+    if REPORT.unit not in results.entries:
         raise MissingInputError(
             f"{results.name} is not finished: it has no evaluation; `ghosttrack run {results.name}` makes it"
         )
@@ -75,7 +74,7 @@ def _fill(folder: Path, results: Results, packed: set[str]) -> None:
         for name in entry.manifest.files:
             target = folder / label / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(results.path(label, name), target)
+            shutil.copyfile(results.verified(label, name), target)
         shutil.copyfile(entry.file(MANIFEST), folder / label / MANIFEST)
     content = json.dumps(metadata_of(results, packed), indent=1, ensure_ascii=False) + "\n"
     (folder / "ro-crate-metadata.json").write_text(content, encoding="utf-8")
@@ -83,7 +82,7 @@ def _fill(folder: Path, results: Results, packed: set[str]) -> None:
 
 def metadata_of(results: Results, packed: set[str]) -> Json:
     """The content of `ro-crate-metadata.json`. packed: labels of the units whose files are in the crate."""
-    report = results.json_if_there(NEEDED, REPORT.name) or {}
+    report = results.json_if_there(REPORT) or {}
     headline = report.get("headline") or {}
     actions = [_action(label, entry, results, packed) for label, entry in results.entries.items()]
     parts = [entity for label, entry in results.entries.items() for entity in _files(label, entry, packed)]

@@ -15,20 +15,15 @@ import pyarrow.parquet as pq
 from ghosttrack.common.engine.storage import Entry, Store
 from ghosttrack.common.errors import ConfigError, CorruptInputError, MissingInputError
 from ghosttrack.common.foreign import whole
-from ghosttrack.common.formats.detection_metrics import METRICS
-from ghosttrack.common.formats.file import Json, Lines, Table
-from ghosttrack.common.formats.final_report import REPORT
-from ghosttrack.common.formats.hallucination_scores import SCORES
-from ghosttrack.common.formats.saes import QUALITY
+from ghosttrack.common.formats.detector import ASKED_SCORES
+from ghosttrack.common.formats.file import File, Json, Lines, Table
 
 Kept = TypeVar("Kept")
 OWN = "report"
 ASKED = {"track/answers": "track/asked_answers", "track/all": "track/asked", "track/contexts": "track/asked_contexts",
          "prepare/contexts": "prepare/asked_contexts", "track/account": "track/asked_account"}  # fmt: skip
 """The units of new questions that have the files of a run's own."""
-SCORED, ACCOUNTED = "detect/asked", "track/account"
-DECLARED = {form.name: form for form in (METRICS, QUALITY, REPORT, SCORES)}
-"""What is read is as its module says."""
+SCORED, ACCOUNTED = ASKED_SCORES.unit, "track/account"
 
 
 @dataclass
@@ -81,28 +76,32 @@ class Results:
         """Those that have results, in the order in which they run."""
         return list(dict.fromkeys(label.split("/")[0] for label in self.entries))
 
-    def has(self, unit: str, file: str) -> bool:
-        entry = self.entries.get(unit)
-        return entry is not None and file in entry.manifest.files and not entry.released
+    def has(self, file: File) -> bool:
+        entry = self.entries.get(file.unit)
+        return entry is not None and file.name in entry.manifest.files and not entry.released
 
-    def has_table(self, unit: str, table: Table) -> bool:
+    def has_table(self, table: Table) -> bool:
         """Whether a table of this version is there. Raises CorruptInputError."""
-        if not self.has(unit, table.name):
+        if not self.has(table):
             return False
-        path = self.path(unit, table.name)
+        path = self.path(table)
         with whole(path, f"run {table.stage} again", table.name):
             return set(table.names) <= set(pq.read_schema(path).names)
 
-    def path(self, unit: str, file: str) -> Path:
+    def path(self, file: File) -> Path:
         """A file whose content has its digest. Raises MissingInputError or CorruptInputError."""
-        if not self.has(unit, file):
+        if not self.has(file):
             raise MissingInputError(
-                f"{self.name}: {unit} has no {file}; `ghosttrack run {self.name}` makes it"
+                f"{self.name}: {file.unit} has no {file.name}; `ghosttrack run {self.name}` makes it"
             )
+        return self.verified(file.unit, file.name)
+
+    def verified(self, unit: str, name: str) -> Path:
+        """The same of a file that is there, by its name."""
         entry = self.entries[unit]
-        self.store.verify(entry, [file], deep=self.deep and (unit, file) not in self._read)
-        self._read.add((unit, file))
-        return entry.file(file)
+        self.store.verify(entry, [name], deep=self.deep and (unit, name) not in self._read)
+        self._read.add((unit, name))
+        return entry.file(name)
 
     def of_new_questions(self) -> "Results | None":
         """Those of the last `ghosttrack score`, as if they were a run's own; None where there are none, or where their
@@ -131,18 +130,13 @@ class Results:
         """Unit and file of all that was read so far."""
         return frozenset(self._read)
 
-    def first(self, units: Iterable[str], file: str) -> str | None:
-        """The first of these units that has the file."""
-        return next((unit for unit in units if self.has(unit, file)), None)
-
-    def json(self, unit: str, file: str) -> Any:
+    def json(self, file: Json) -> Any:
         """The content of a JSON file; read once, not to be changed."""
-        form = DECLARED.get(file) or Json(file, unit.split("/")[0], "")
-        return self.kept(f"{unit}/{file}", lambda: form.read_any(self.path(unit, file)))
+        return self.kept(file.name, lambda: file.read_any(self.path(file)))
 
-    def json_if_there(self, unit: str, file: str) -> Any:
+    def json_if_there(self, file: Json) -> Any:
         """None where there is no such file."""
-        return self.json(unit, file) if self.has(unit, file) else None
+        return self.json(file) if self.has(file) else None
 
     def kept(self, name: str, make: Callable[[], Kept]) -> Kept:
         """What is made of files, made once."""
@@ -151,20 +145,20 @@ class Results:
         found: Kept = self._contents[name]
         return found
 
-    def lines(self, unit: str, file: str) -> list[dict[str, Any]]:
+    def lines(self, file: Lines) -> list[dict[str, Any]]:
         """The records of a JSON Lines file."""
-        return Lines(file, unit.split("/")[0], "").read(self.path(unit, file))
+        return file.read(self.path(file))
 
     def digest(self, unit: str, file: str) -> str:
         """sha256 of a file, as its manifest has it."""
         return self.entries[unit].manifest.files[file].sha256
 
-    def absent(self, wanted: Iterable[tuple[str, str, str]]) -> list[dict[str, str]]:
-        """Of (what it is, unit, file) those that are not there, each with the command that makes it."""
+    def absent(self, wanted: Iterable[tuple[str, File]]) -> list[dict[str, str]]:
+        """Of what it is and the file those that are not there, each with the command that makes it."""
         return [
-            {"what": what, "file": f"{unit}/{file}", "mend": f"ghosttrack run {self.name}"}
-            for what, unit, file in wanted
-            if not self.has(unit, file)
+            {"what": what, "file": f"{file.unit}/{file.name}", "mend": f"ghosttrack run {self.name}"}
+            for what, file in wanted
+            if not self.has(file)
         ]
 
 

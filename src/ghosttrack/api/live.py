@@ -17,7 +17,9 @@ from ghosttrack.api.question import Question, Source
 from ghosttrack.api.run import SCORES_OF_ASKED, Run, _as_row
 from ghosttrack.common.errors import DataError
 from ghosttrack.common.formats.answers import GENERATIONS
+from ghosttrack.common.formats.file import File
 from ghosttrack.common.formats.questions import NEW
+from ghosttrack.common.formats.snapshot import TOKENIZER
 from ghosttrack.stages.report.dashboard.slices import Slices
 from ghosttrack.stages.report.results import ASKED, Results
 
@@ -32,18 +34,14 @@ class Fresh(Results):
         super().__init__(results.store, results.name, results.entries, results.deep)
         self._source = source
 
-    def has(self, unit: str, file: str) -> bool:
-        return (
-            self._lies(unit, file).exists()
-            if unit in ASKED
-            else unit == "prepare/model" and super().has(unit, file)
-        )
+    def has(self, file: File) -> bool:
+        if file.unit in ASKED:
+            return self.path(file).exists()
+        return file.unit == TOKENIZER.unit and super().has(file)
 
-    def path(self, unit: str, file: str) -> Path:
-        return self._lies(unit, file) if unit in ASKED else super().path(unit, file)
-
-    def _lies(self, unit: str, file: str) -> Path:
-        return self._source.file(ASKED[unit], file)
+    def path(self, file: File) -> Path:
+        asked = ASKED.get(file.unit)
+        return self._source.file(asked, file.name) if asked else super().path(file)
 
 
 class Live:
@@ -67,7 +65,7 @@ class Live:
             row = _as_row(question, relation=relation, subject=subject)
             [found] = self._run._session.ask([row], last=(SCORES_OF_ASKED, ASKED["track/account"]))
             fresh = Fresh(self._results, found._source)
-            [answer] = fresh.lines("track/answers", GENERATIONS.name)
+            [answer] = fresh.lines(GENERATIONS)
             record = self._slices.add(fresh, answer, found.record or {})
             self._asked[record["id"]] = found
         return record

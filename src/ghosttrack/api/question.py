@@ -137,7 +137,7 @@ class Question:
     def tracks(self) -> pd.DataFrame:
         """A row an active latent: position, layer, latent, track, activation, link, posterior, existence, effect (on the
         logit of the emitted token less its rival's), promoted (tokens that the latent speaks for)."""
-        table = self._rows("track/all", TRACKS)
+        table = self._rows(TRACKS)
         promoted = self._run.latents["promoted"] if self._run.has("track/association") else None
         if promoted is not None:
             keys = list(zip(table["layer"].tolist(), table["latent"].tolist(), strict=True))
@@ -149,7 +149,7 @@ class Question:
     @cached_property
     def candidates(self) -> pd.DataFrame:
         """A row a (position, rank): token, text, logprob of the model's likeliest next tokens, the emitted one first."""
-        table = self._rows("track/answers", CANDIDATES)
+        table = self._rows(CANDIDATES)
         texts = self._run._token_texts(table["token"].tolist())
         table.insert(3, "text", [texts.get(token, "") for token in table["token"].tolist()])
         return table
@@ -157,16 +157,16 @@ class Question:
     @cached_property
     def lens(self) -> pd.DataFrame:
         """A row a (position, layer) of the logit lens: logprob of the emitted token, rival_logprob, entropy, top, rank."""
-        return self._rows("track/answers", LENS)
+        return self._rows(LENS)
 
     @cached_property
     def layers(self) -> pd.DataFrame:
         """A row a (position, layer): active latents, births, deaths, error, and the competition of the candidates."""
-        return self._rows("track/all", LAYERS)
+        return self._rows(LAYERS)
 
-    def _rows(self, unit: str, table: Table) -> pd.DataFrame:
+    def _rows(self, table: Table) -> pd.DataFrame:
         own = only(range(self._number, self._number + 1))
-        rows = table.frame(self._source.file(unit, table.name), where=own)
+        rows = table.frame(self._source.file(table.unit, table.name), where=own)
         return rows.drop(columns="question").reset_index(drop=True)
 
     def without(

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ghosttrack.common.models.sae import JumpReLUSAE
     from ghosttrack.stages.track.intervening import Interventions
 
-SCORES_OF_ASKED = "detect/asked"
+SCORES_OF_ASKED = ASKED_SCORES.unit
 FROZEN = "test"
 """The split whose rows the stored detector was not fitted on."""
 
@@ -263,7 +263,7 @@ class Run:
         if scored is None:
             return []
         answers = read_answers(self.file("track/asked_answers", GENERATIONS.name))
-        records = scored.lines(SCORES_OF_ASKED, ASKED_SCORES.name)
+        records = scored.lines(ASKED_SCORES)
         return [
             Asked(self, ScoredFiles(self), number, answer, record)
             for number, (answer, record) in enumerate(zip(answers, records, strict=True))

@@ -61,16 +61,13 @@ def facts_of(results: Results, name: str | None = None) -> ModelFacts:
 
     name: to call it by, where not by its own. Raises CorruptInputError for a result that is not what its manifest says.
     """
-    read = {
-        file: results.json_if_there(unit, file.name)
-        for unit, file in (("evaluate/all", REPORT), ("sae_train/quality", QUALITY))
-    }
+    read = {file: results.json_if_there(file) for file in (REPORT, QUALITY)}
     outdated = [file.name for file, content in read.items() if content and not file.is_current(content)]
     report, quality = (None if file.name in outdated else content for file, content in read.items())
     parameters = {key: value for entry in results.entries.values() for key, value in entry.parameters.items()}
     cards = stage_cards(results)
     split = report["splits"][0] if report and report["splits"] else None
-    model = results.entries.get("prepare/model")
+    model = results.entries.get(CONFIG.unit)
     layers = parameters.get("layers")
     blocks = _size(results, parameters, "n_layers", "num_hidden_layers", "n_layer")
     return ModelFacts(
@@ -113,7 +110,7 @@ def _size(results: Results, parameters: Json, key: str, *names: str) -> int | No
     """A size of the model: `key` of the parameters, or one of these names in the model's own configuration."""
     if f"model.{key}" in parameters:
         return int(parameters[f"model.{key}"])
-    config = results.json_if_there("prepare/model", CONFIG.name) or {}
+    config = results.json_if_there(CONFIG) or {}
     return next((config[name] for name in names if config.get(name)), None)
 
 

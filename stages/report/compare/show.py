@@ -71,7 +71,7 @@ def names_of(results: Sequence[Results]) -> list[str]:
 def paired(results: Sequence[Results]) -> Pairs:
     """Each model against each one before it."""
     names = names_of(results)
-    scores = [each.json_if_there("detect/all", SCORES.name) or {"questions": []} for each in results]
+    scores = [each.json_if_there(SCORES) or {"questions": []} for each in results]
     return {
         (names[a], names[b]): compare_pair(scores[a]["questions"], scores[b]["questions"])
         for a, b in itertools.combinations(range(len(results)), 2)

@@ -13,7 +13,6 @@ from ghosttrack.common.maths.parting import RIGHT, RIVAL, side
 from ghosttrack.common.maths.text import normalise
 from ghosttrack.stages.report.results import Results
 
-UNIT = "track/account"
 WRITERS = ("mlp", *(f"attention_{source}" for source in SOURCES))
 Ints = NDArray[np.int64]
 
@@ -79,9 +78,9 @@ def account_table(
     the lens' logit of the emitted token less its opponent's, and its parts; WRITERS, what was written towards it since the
     layer before. NaN where there is no such candidate or part. Empty without an account. questions: only those, counted
     from 0 in `found` and in what comes back."""
-    if not results.has(UNIT, ACCOUNT.name) or not len(found.cell):
+    if not results.has(ACCOUNT) or not len(found.cell):
         return {}
-    path = results.path(UNIT, ACCOUNT.name)
+    path = results.path(ACCOUNT)
     rows = ACCOUNT.pieces(path) if questions is None else [ACCOUNT.read(path, where={"question": questions})]
     pieces = [_piece(each, found, questions.start if questions else 0) for each in rows]
     return {name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]}

@@ -16,9 +16,9 @@ from ghosttrack.common.formats.detector import ASKED_SCORES
 from ghosttrack.common.formats.hallucination_scores import SCORES
 from ghosttrack.common.formats.questions import NEW
 from ghosttrack.stages.report.dashboard.measured import measurements
-from ghosttrack.stages.report.dashboard.questions import ANSWERS_UNIT, DrawnTracks
+from ghosttrack.stages.report.dashboard.questions import DrawnTracks
 from ghosttrack.stages.report.dashboard.reasons import explanation
-from ghosttrack.stages.report.results import SCORED, Results
+from ghosttrack.stages.report.results import Results
 
 Record = dict[str, Any]
 
@@ -26,8 +26,7 @@ Record = dict[str, Any]
 def read_new(results: Results) -> tuple[list[Record], list[Record]]:
     """results: of new questions (`Results.of_new_questions`). The records of their answers, with what was measured of each,
     and of their scores."""
-    answers = results.lines(ANSWERS_UNIT, GENERATIONS.name)
-    scores = results.lines(SCORED, ASKED_SCORES.name)
+    answers, scores = results.lines(GENERATIONS), results.lines(ASKED_SCORES)
     measured = measurements(results, answers)
     records = [
         {**told(answer, score, NEW + answer["id"]), **its}
@@ -38,9 +37,8 @@ def read_new(results: Results) -> tuple[list[Record], list[Record]]:
 
 def read_questions(results: Results) -> tuple[list[Record], list[Record], list[Record]]:
     """The records of a run's own answers and of new ones, and the scores of all of them; what is not there is empty."""
-    answered = results.has(ANSWERS_UNIT, GENERATIONS.name)
-    own = results.lines(ANSWERS_UNIT, GENERATIONS.name) if answered else []
-    scores = (results.json_if_there("detect/all", SCORES.name) or {"questions": []})["questions"]
+    own = results.lines(GENERATIONS) if results.has(GENERATIONS) else []
+    scores = (results.json_if_there(SCORES) or {"questions": []})["questions"]
     new = results.of_new_questions()
     others, their_scores = read_new(new) if new else ([], [])
     return own, others, [*scores, *their_scores]

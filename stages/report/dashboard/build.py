@@ -18,6 +18,7 @@ import numpy as np
 from ghosttrack.common.engine.progress import format_bytes
 from ghosttrack.common.errors import DataError
 from ghosttrack.common.foreign import uncollected
+from ghosttrack.common.formats.file import File
 from ghosttrack.common.formats.final_report import REPORT
 from ghosttrack.common.formats.latent_contexts import LATENT_CONTEXTS
 from ghosttrack.common.formats.latents import LATENTS
@@ -29,13 +30,11 @@ from ghosttrack.common.package import package_file
 from ghosttrack.stages.report.dashboard import run_card
 from ghosttrack.stages.report.dashboard.asked import Record, read_questions, with_new
 from ghosttrack.stages.report.dashboard.latents import LATENTS_A_BLOCK, LatentBook
-from ghosttrack.stages.report.dashboard.latents import UNIT as LATENTS_UNIT
 from ghosttrack.stages.report.dashboard.measured import measurements, tokens_said
 from ghosttrack.stages.report.dashboard.packing import pack
 from ghosttrack.stages.report.dashboard.questions import (
     DETAILS,
     QUESTIONS_A_BLOCK,
-    TRACKS_UNIT,
     WIDTH,
     Detail,
     DrawnTracks,
@@ -54,10 +53,8 @@ SCRIPTS = ("data.js", "dom.js", "lists.js", "charts.js", "save.js", "trajectory.
            "explorer.js", "latent.js", "live.js", "main.js")  # fmt: skip
 LIBRARY = ("vendor/d3.min.js", "vendor/plot.umd.min.js")
 """What draws the charts, in the order in which they are run."""
-REPORTS = {
-    REPORT: "evaluate/all", QUALITY: "sae_train/quality", TOKEN_METRICS: "detect/tokens", VALIDATION: "track/validation",
-}  # fmt: skip
-"""Files that the page holds whole, since it shows their numbers, and their units."""
+REPORTS = (REPORT, QUALITY, TOKEN_METRICS, VALIDATION)
+"""Files that the page holds whole, since it shows their numbers."""
 SAMPLE = 6
 """Blocks packed to see how large a page gets."""
 
@@ -165,18 +162,20 @@ def _in_threads(work: Callable[[int], str], items: Iterable[int]) -> list[str]:
 
 def run_data(results: Results, questions: int, a_block: int = QUESTIONS_A_BLOCK) -> dict[str, Any]:
     """All that the pages about the whole run are made of. questions: of the run's own; a_block: in a block of questions."""
-    reports = {file: results.json_if_there(unit, file.name) for file, unit in REPORTS.items()}
-    old = [file for file, content in reports.items() if content and not file.is_current(content)]
-    old_files = [f"{REPORTS[file]}/{file.name}" for file in old]
-    tables = ((TRACKS_UNIT, TRACKS), (LATENTS_UNIT, LATENTS), (LATENTS_UNIT, LATENT_CONTEXTS))
-    old_files += [
-        f"{unit}/{table.name}"
-        for unit, table in tables
-        if results.has(unit, table.name) and not results.has_table(unit, table)
+    reports = {file: results.json_if_there(file) for file in REPORTS}
+    old: list[File] = [file for file, content in reports.items() if content and not file.is_current(content)]
+    old += [
+        table
+        for table in (TRACKS, LATENTS, LATENT_CONTEXTS)
+        if results.has(table) and not results.has_table(table)
     ]
     absent = results.absent(run_card.PARTS) + [
-        {"what": "made by an earlier version", "file": file, "mend": f"ghosttrack run {results.name}"}
-        for file in old_files
+        {
+            "what": "made by an earlier version",
+            "file": f"{file.unit}/{file.name}",
+            "mend": f"ghosttrack run {results.name}",
+        }
+        for file in old
     ]
     return {
         "name": results.name,

@@ -11,7 +11,6 @@ from ghosttrack.common.formats.latents import LATENTS
 from ghosttrack.stages.report.dashboard.tracks import Census, Ints, LatentLinks, place_in_run
 from ghosttrack.stages.report.results import Results
 
-UNIT = "track/association"
 LATENTS_A_BLOCK = 60
 NEIGHBOURS = 6
 CARD = ("firing_rate", "mean_activation", "promoted", "suppressed", "label", "label_score")
@@ -64,10 +63,10 @@ class LatentBook:
         self, results: Results, file: Table, layer: int | None = None
     ) -> tuple[Ints, dict[str, Any]] | None:
         """Latents of the rows, ascending, and the columns in that order."""
-        if not results.has_table(UNIT, file):
+        if not results.has_table(file):
             return None
         where = None if layer is None else {"layer": range(layer, layer + 1)}
-        table = file.table(results.path(UNIT, file.name), where=where)
+        table = file.table(results.path(file), where=where)
         latent = table["layer"].to_numpy().astype(np.int64) * self._width + table["latent"].to_numpy()
         ranked = "rank" in table.column_names
         order = np.lexsort((table["rank"].to_numpy(), latent)) if ranked else np.argsort(latent)

@@ -17,12 +17,6 @@ from ghosttrack.common.formats.token_scores import TOKEN_SCORES
 from ghosttrack.common.maths.text import normalise
 from ghosttrack.stages.report.results import Results
 
-CAUSES_UNIT, REASONS_UNIT, EVIDENCE_UNIT, TOKENS_UNIT = (
-    "track/causes",
-    "track/reasons",
-    "track/contexts",
-    "detect/tokens",
-)
 AS_ASKED = "as asked"
 MEASURED = ("kind", "size", "position", "track", "predicted", "drop", "control_drop", "token", "control_token", "changed", "control_changed", "right")  # fmt: skip
 
@@ -35,21 +29,21 @@ def measurements(
     found: list[dict[str, Any]] = [{} for _ in records]
     if not records:
         return found
-    if results.has(REASONS_UNIT, REASONS.name):
+    if results.has(REASONS):
         told = results.kept("reasons by question", lambda: _reasons(results))
         for number, of_it in enumerate(found, start=first):
             if number in told:
                 of_it["reason"] = told[number]
-    _add(results, found, "interventions", CAUSES_UNIT, CAUSES, MEASURED, questions)
-    _add(results, found, "risk", TOKENS_UNIT, TOKEN_SCORES, ("position", "risk", "label"), questions)
-    if results.has(EVIDENCE_UNIT, EVIDENCE.name):
+    _add(results, found, "interventions", CAUSES, MEASURED, questions)
+    _add(results, found, "risk", TOKEN_SCORES, ("position", "risk", "label"), questions)
+    if results.has(EVIDENCE):
         for number, streams in enumerate(_streams(results, records, questions)):
             found[number]["contexts"] = streams
     return found
 
 
 def _reasons(results: Results) -> dict[int, dict[str, Any]]:
-    lines = REASONS.each(results.path(REASONS_UNIT, REASONS.name))
+    lines = REASONS.each(results.path(REASONS))
     kept = ("kind", "sentence", "position")
     return {line["question"]: {key: line.get(key, 0) for key in kept} for line in lines}
 
@@ -63,15 +57,13 @@ def _add(
     results: Results,
     found: list[dict[str, Any]],
     key: str,
-    unit: str,
     file: Table,
     columns: Sequence[str],
     questions: range | None,
 ) -> None:
     """The rows of a table to their questions."""
-    if results.has(unit, file.name):
-        path = results.path(unit, file.name)
-        frame: Any = file.frame(path, ["question", *columns], where=only(questions))
+    if results.has(file):
+        frame: Any = file.frame(results.path(file), ["question", *columns], where=only(questions))
         frame["question"] -= questions.start if questions else 0
         wide = {name: float for name in columns if frame[name].dtype.kind == "f"}
         frame = frame.astype(wide).round(4).astype(object).where(frame.notna(), None)
@@ -85,11 +77,11 @@ def _streams(
     """Of each question `kinds`, of its contexts, `answers`: text, side (1 the model's own, 2 a right one, 0 another) and
     probability in each context, what is left to one being that of all other answers, and what it comes to in a `sentence`."""
     kinds: list[list[str]] = [[] for _ in records]
-    if results.has("prepare/contexts", CONTEXTS.name):
-        path = results.path("prepare/contexts", CONTEXTS.name)
+    if results.has(CONTEXTS):
+        path = results.path(CONTEXTS)
         own = results.kept("contexts by owner", lambda: contexts_by_owner(read_contexts(path)))
         kinds = [[each.kind for each in contexts_of(own, record)] for record in records]
-    table = EVIDENCE.read(results.path(EVIDENCE_UNIT, EVIDENCE.name), where=only(questions))
+    table = EVIDENCE.read(results.path(EVIDENCE), where=only(questions))
     first = questions.start if questions else 0
     bounds = np.searchsorted(table["question"], first + np.arange(len(records) + 1))
     found = []

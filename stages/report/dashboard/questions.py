@@ -23,7 +23,6 @@ from ghosttrack.stages.report.dashboard.packing import thousandths
 from ghosttrack.stages.report.dashboard.tracks import STRONGEST, Census, Nodes, place_in_run, whole_questions
 from ghosttrack.stages.report.results import Results
 
-ANSWERS_UNIT, TRACKS_UNIT = "track/answers", "track/all"
 NODES_AT_ONCE = 1_500_000
 QUESTIONS_A_BLOCK = 20
 WIDTH = 1 << 20
@@ -108,14 +107,14 @@ def read_trajectories(
     census = Census(width, labels_of(records))
     kept: list[dict[str, NDArray[Any]]] = []
     n_tracks = 0
-    pieces = whole_questions(_batches(results, questions)) if results.has_table(TRACKS_UNIT, TRACKS) else []
+    pieces = whole_questions(_batches(results, questions)) if results.has_table(TRACKS) else []
     with ThreadPoolExecutor(2) as pool:  # sorting, which is most of it, leaves the other thread to work
         for nodes in pieces:
             counted, drawn = pool.submit(census.add, nodes), pool.submit(_kept, nodes, strongest)
             kept.append(drawn.result())
             n_tracks += counted.result()
-    lens = _table(results, ANSWERS_UNIT, LENS, LENS_COLUMNS, ("layer",), questions)
-    candidates = _table(results, ANSWERS_UNIT, CANDIDATES, ("token", "logprob"), ("rank",), questions)
+    lens = _table(results, LENS, LENS_COLUMNS, ("layer",), questions)
+    candidates = _table(results, CANDIDATES, ("token", "logprob"), ("rank",), questions)
     named = [table[column] for table, column in ((lens, "top"), (candidates, "token")) if table]
     texts = texts_of_tokens(results, np.unique(np.concatenate([*named, [*said]]).astype(np.int64)).tolist())
     followed = contestants(candidates, texts, records) if candidates else Contestants.none()
@@ -128,7 +127,7 @@ def read_trajectories(
     found = DrawnTracks(
         _joined(kept),
         account_table(results, followed, questions),
-        _table(results, TRACKS_UNIT, LAYERS, LAYER_COLUMNS, ("layer",), questions),
+        _table(results, LAYERS, LAYER_COLUMNS, ("layer",), questions),
         lens,
         candidates,
         census,
@@ -139,7 +138,7 @@ def read_trajectories(
 
 def read_census(results: Results, census: Census) -> Census:
     """What all tracks of a run say of its latents."""
-    if results.has_table(TRACKS_UNIT, TRACKS):
+    if results.has_table(TRACKS):
         for nodes in whole_questions(_batches(results, None)):
             census.add(nodes)
     return census
@@ -152,13 +151,13 @@ def labels_of(records: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
 
 def texts_of_tokens(results: Results, ids: list[int]) -> dict[str, str]:
     """Text of the tokens that are named by number."""
-    tokenizer = results.json_if_there("prepare/model", TOKENIZER.name)
+    tokenizer = results.json_if_there(TOKENIZER)
     found = {} if tokenizer is None else token_texts(tokenizer, ids)
     return {str(number): text for number, text in found.items()}
 
 
 def _batches(results: Results, questions: range | None) -> Iterator[Nodes]:
-    path = results.path(TRACKS_UNIT, TRACKS.name)
+    path = results.path(TRACKS)
     if questions is not None:
         yield _from_first(TRACKS.read(path, TRACKS.names, where=only(questions)), questions)
         return
@@ -186,17 +185,12 @@ def _kept(nodes: Nodes, strongest: int) -> dict[str, NDArray[Any]]:
 
 
 def _table(
-    results: Results,
-    unit: str,
-    file: Table,
-    columns: Sequence[str],
-    order: Sequence[str],
-    questions: range | None,
+    results: Results, file: Table, columns: Sequence[str], order: Sequence[str], questions: range | None
 ) -> dict[str, NDArray[Any]]:
-    if not results.has(unit, file.name):
+    if not results.has(file):
         return {}
     names = ["question", "position", *order, *columns]
-    values = _from_first(file.read(results.path(unit, file.name), names, where=only(questions)), questions)
+    values = _from_first(file.read(results.path(file), names, where=only(questions)), questions)
     cell = cell_of(values.pop("question"), values.pop("position"))
     rows = np.lexsort((*(values[name] for name in reversed(order)), cell))
     return {"cell": cell[rows], **{name: column[rows] for name, column in values.items()}}

@@ -21,21 +21,21 @@ from ghosttrack.common.formats.validation import VALIDATION
 from ghosttrack.stages.report.results import Results
 
 PARTS = (
-    ("questions and answers", "track/answers", GENERATIONS.name),
-    ("the logit lens", "track/answers", LENS.name),
-    ("candidate answers", "track/answers", CANDIDATES.name),
-    ("tracks", "track/all", TRACKS.name),
-    ("births and deaths, layer by layer", "track/all", LAYERS.name),
-    ("the account of every answer", "track/account", ACCOUNT.name),
-    ("tracks taken out", "track/causes", CAUSES.name),
-    ("whether tracks can be believed", "track/validation", VALIDATION.name),
-    ("where wrong answers came from", "track/reasons", REASONS.name),
-    ("candidate answers in other contexts", "track/contexts", EVIDENCE.name),
-    ("firing rates and tokens of latents", "track/association", LATENTS.name),
-    ("contexts of latents", "track/association", LATENT_CONTEXTS.name),
-    ("quality of the SAEs", "sae_train/quality", QUALITY.name),
-    ("scores of the questions", "detect/all", SCORES.name),
-    ("figures of the detector", "evaluate/all", REPORT.name),
+    ("questions and answers", GENERATIONS),
+    ("the logit lens", LENS),
+    ("candidate answers", CANDIDATES),
+    ("tracks", TRACKS),
+    ("births and deaths, layer by layer", LAYERS),
+    ("the account of every answer", ACCOUNT),
+    ("tracks taken out", CAUSES),
+    ("whether tracks can be believed", VALIDATION),
+    ("where wrong answers came from", REASONS),
+    ("candidate answers in other contexts", EVIDENCE),
+    ("firing rates and tokens of latents", LATENTS),
+    ("contexts of latents", LATENT_CONTEXTS),
+    ("quality of the SAEs", QUALITY),
+    ("scores of the questions", SCORES),
+    ("figures of the detector", REPORT),
 )
 """What the page shows, and the file that it is read from."""
 

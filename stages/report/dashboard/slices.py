@@ -19,7 +19,6 @@ from ghosttrack.common.formats.questions import NEW
 from ghosttrack.stages.report.dashboard import run_card
 from ghosttrack.stages.report.dashboard.asked import Record, read_questions, told
 from ghosttrack.stages.report.dashboard.build import run_data
-from ghosttrack.stages.report.dashboard.latents import UNIT as LATENTS_UNIT
 from ghosttrack.stages.report.dashboard.latents import LatentBook
 from ghosttrack.stages.report.dashboard.measured import measurements, tokens_said
 from ghosttrack.stages.report.dashboard.packing import packed
@@ -120,8 +119,8 @@ class Slices:
     def _run_block(self) -> bytes:
         results = self._results
         data = run_data(results, self._stored[2], a_block=1)
-        shown = [(unit, file) for _, unit, file in run_card.PARTS if results.has(unit, file)]
-        digests = {f"{unit}/{file}": results.digest(unit, file) for unit, file in shown}
+        shown = [(file.unit, file.name) for _, file in run_card.PARTS if results.has(file)]
+        digests = {f"{unit}/{name}": results.digest(unit, name) for unit, name in shown}
         return quick({**data, "digests": digests, "extent": {}})
 
     def _questions_block(self) -> bytes:
@@ -155,9 +154,9 @@ class Slices:
 
     @uncollected()
     def _read_latents(self) -> tuple[Any, ...]:
-        if not self._results.has_table(LATENTS_UNIT, LATENTS):
+        if not self._results.has_table(LATENTS):
             return (), (), [], []
-        path = self._results.path(LATENTS_UNIT, LATENTS.name)
+        path = self._results.path(LATENTS)
         table = LATENTS.table(path, ["layer", "latent", "promoted", "label", "label_score"])
         label = [
             None if text is None else [text, round(score, 3)]

@@ -6,13 +6,13 @@ from typing import Any, NamedTuple
 
 from ghosttrack.common.engine.storage import storage_errors
 from ghosttrack.common.errors import CorruptInputError, MissingInputError
-from ghosttrack.common.formats.final_report import REPORT as REPORT_FILE
-from ghosttrack.common.formats.saes import QUALITY as QUALITY_FILE
+from ghosttrack.common.formats.final_report import REPORT
+from ghosttrack.common.formats.saes import QUALITY
 from ghosttrack.common.package import package_file
 from ghosttrack.stages.report.dashboard.run_card import code_of
 from ghosttrack.stages.report.paper.figures import write_figures
 from ghosttrack.stages.report.paper.inspect_log import inspect_log
-from ghosttrack.stages.report.paper.numbers import QUALITY, REPORT, Number, latex, numbers_of
+from ghosttrack.stages.report.paper.numbers import Number, latex, numbers_of
 from ghosttrack.stages.report.paper.tabulate import as_csv, as_latex, tables_of
 from ghosttrack.stages.report.results import Results
 
@@ -25,18 +25,18 @@ class Exported(NamedTuple):
 
 def export(results: Results, folder: Path) -> Exported:
     """Write everything that there is. Raises MissingInputError where there is no evaluation."""
-    if not results.has(*REPORT):
+    if not results.has(REPORT):
         raise MissingInputError(
             f"{results.name} has no evaluation to export; `ghosttrack run {results.name}` makes it"
         )
-    report = results.json(*REPORT)
-    if not REPORT_FILE.is_current(report):
+    report = results.json(REPORT)
+    if not REPORT.is_current(report):
         raise CorruptInputError(
-            f"{results.name}: {REPORT[1]} has schema version {report.get('schema_version')}, not {REPORT_FILE.version}; "
+            f"{results.name}: {REPORT.name} has schema version {report.get('schema_version')}, not {REPORT.version}; "
             f"`ghosttrack run {results.name}` makes it again"
         )
-    quality = results.json_if_there(*QUALITY)
-    if quality and not QUALITY_FILE.is_current(quality):
+    quality = results.json_if_there(QUALITY)
+    if quality and not QUALITY.is_current(quality):
         quality = None
     numbers = numbers_of(report, quality)
     tables = tables_of(report)
@@ -66,11 +66,11 @@ def _missing(
 ) -> list[str]:
     lines = []
     if quality is None:
-        why = "is of an earlier version" if results.has(*QUALITY) else "is not there"
+        why = "is of an earlier version" if results.has(QUALITY) else "is not there"
         lines.append(
-            f"the macros of the SAEs (\\GTsaeLayer…): {'/'.join(QUALITY)} {why}; `ghosttrack run {results.name}` makes it"
+            f"the macros of the SAEs (\\GTsaeLayer…): {QUALITY.unit}/{QUALITY.name} {why}; `ghosttrack run {results.name}` makes it"
         )
-    lines += [f"the table {name}: {REPORT[1]} has no rows for it" for name in empty]
+    lines += [f"the table {name}: {REPORT.name} has no rows for it" for name in empty]
     return lines + [f"not measured: {words}" for words in report["absent"]]
 
 
@@ -87,12 +87,12 @@ def provenance(results: Results, numbers: Sequence[Number], missing: Sequence[st
     """Each number with the pointer into its file, each file with its digest and that of its manifest, and what is missing."""
     head = f"Numbers of {results.name}. Each line: macro, value in full, file and place in it (JSON pointer)."
     lines = [head, ""]
-    for unit, file in dict.fromkeys((number.unit, number.file) for number in numbers):
-        entry = results.entries[unit]
+    for file in dict.fromkeys(number.file for number in numbers):
+        entry = results.entries[file.unit]
         lines += [
-            file,
-            f"  unit      {unit}",
-            f"  sha256    {results.digest(unit, file)}",
+            file.name,
+            f"  unit      {file.unit}",
+            f"  sha256    {results.digest(file.unit, file.name)}",
             f"  manifest  sha256 {entry.manifest_sha256}",
             f"  task key  {entry.key}",
             f"  code      {code_of(entry.manifest) or 'unknown'}",
@@ -102,7 +102,7 @@ def provenance(results: Results, numbers: Sequence[Number], missing: Sequence[st
     for each in numbers:
         interval = each.value is None and each.macro.endswith("CI")
         lines.append(
-            f"\\{each.macro}\t{'with its interval' if interval else each.value}\t{each.file}#{each.pointer}"
+            f"\\{each.macro}\t{'with its interval' if interval else each.value}\t{each.file.name}#{each.pointer}"
         )
     if missing:
         lines += ["", "Not here:", *(f"  {line}" for line in missing)]

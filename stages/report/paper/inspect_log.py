@@ -21,11 +21,11 @@ VERSION = 2
 
 def inspect_log(results: Results) -> tuple[str, str]:
     """The log's name, which begins with a moment as Inspect looks for it, and its JSON."""
-    answers = results.lines("track/answers", GENERATIONS.name)
-    scores = {each["id"]: each for each in results.json("detect/all", SCORES.name)["questions"]}
-    model, entry = results.json("evaluate/all", REPORT.name)["model"], results.entries["detect/all"]
+    answers = results.lines(GENERATIONS)
+    scores = {each["id"]: each for each in results.json(SCORES)["questions"]}
+    model, entry = results.json(REPORT)["model"], results.entries[SCORES.unit]
     begun, ended = (
-        results.entries["track/answers"].manifest.predicate.run_details.metadata.started_on,
+        results.entries[GENERATIONS.unit].manifest.predicate.run_details.metadata.started_on,
         entry.manifest.predicate.run_details.metadata.finished_on,
     )
     judged = [each["label"] for each in answers if each["label"] is not None]

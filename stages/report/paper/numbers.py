@@ -5,8 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ghosttrack.common.formats.final_report import REPORT as REPORT_FILE
-from ghosttrack.common.formats.saes import QUALITY as QUALITY_FILE
+from ghosttrack.common.formats.file import File
+from ghosttrack.common.formats.final_report import REPORT
+from ghosttrack.common.formats.saes import QUALITY
 from ghosttrack.stages.report import tables
 
 Json = Mapping[str, Any]
@@ -20,13 +21,8 @@ class Number:
     macro: str
     text: str
     value: float | int | str | None
-    unit: str
-    file: str
+    file: File
     pointer: str
-
-
-REPORT = ("evaluate/all", REPORT_FILE.name)
-QUALITY = ("sae_train/quality", QUALITY_FILE.name)
 
 
 def numbers_of(report: Json, quality: Json | None) -> list[Number]:
@@ -43,11 +39,11 @@ def numbers_of(report: Json, quality: Json | None) -> list[Number]:
 def _of_report(report: Json) -> Iterator[Number]:
     def scalar(macro: str, pointer: str, digits: int = 0) -> Number:
         value = at(report, pointer)
-        return Number(f"GT{macro}", _text(value, digits), value, *REPORT, pointer)
+        return Number(f"GT{macro}", _text(value, digits), value, REPORT, pointer)
 
-    yield Number("GTrun", str(report["name"]), report["name"], *REPORT, "/name")
-    yield Number("GTmodel", str(report["model"]), report["model"], *REPORT, "/model")
-    yield Number("GTlayers", str(len(report["layers"])), len(report["layers"]), *REPORT, "/layers")
+    yield Number("GTrun", str(report["name"]), report["name"], REPORT, "/name")
+    yield Number("GTmodel", str(report["model"]), report["model"], REPORT, "/model")
+    yield Number("GTlayers", str(len(report["layers"])), len(report["layers"]), REPORT, "/layers")
     for key in ("n_questions", "n_labelled", "n_wrong", "n_right", "n_groups", "n_relations"):
         yield scalar(camel(key), f"/data/{key}")
     yield _share("prevalence", report["data"]["prevalence"], "/data/prevalence")
@@ -82,20 +78,20 @@ def _of_saes(quality: Json) -> Iterator[Number]:
         for key, pointer in shown.items():
             value, where = at(quality, f"/layers/{i}/{pointer}"), f"/layers/{i}/{pointer}"
             text = _text(value, 1 if key == "LZero" else 3)
-            yield Number(f"GTsaeLayer{camel(str(layer['layer']))}{key}", text, value, *QUALITY, where)
+            yield Number(f"GTsaeLayer{camel(str(layer['layer']))}{key}", text, value, QUALITY, where)
 
 
 def _figure(name: str, figure: Json, pointer: str, signed: bool = False) -> Iterator[Number]:
     """`\\GTauroc`, `\\GTaurocLow`, `\\GTaurocHigh`, and all three at once as `\\GTaurocCI`."""
     for suffix, key in (("", "value"), ("Low", "low"), ("High", "high")):
         text = _text(figure[key], 3, signed)
-        yield Number(f"GT{name}{suffix}", text, figure[key], *REPORT, f"{pointer}/{key}")
-    yield Number(f"GT{name}CI", latex(tables.figure(figure, signed=signed)), None, *REPORT, pointer)
+        yield Number(f"GT{name}{suffix}", text, figure[key], REPORT, f"{pointer}/{key}")
+    yield Number(f"GT{name}CI", latex(tables.figure(figure, signed=signed)), None, REPORT, pointer)
 
 
 def _share(name: str, value: float | None, pointer: str, digits: int = 1) -> Number:
     text = latex("–") if value is None else f"{value * 100:.{digits}f}\\,\\%"
-    return Number(f"GT{name}", text, value, *REPORT, pointer)
+    return Number(f"GT{name}", text, value, REPORT, pointer)
 
 
 def _text(value: float | None, digits: int, signed: bool = False) -> str:

@@ -13,6 +13,9 @@ from sklearn.metrics import roc_auc_score
 
 from ghosttrack.common.engine.progress import format_bytes, format_seconds
 from ghosttrack.common.errors import ConfigError, CorruptInputError
+from ghosttrack.common.formats.final_report import REPORT
+from ghosttrack.common.formats.hallucination_scores import SCORES
+from ghosttrack.common.formats.saes import QUALITY
 from ghosttrack.stages.report.compare.facts import Interval, _extract_batch, _transfers, facts_of
 from ghosttrack.stages.report.compare.paired import compare_pair
 from ghosttrack.stages.report.compare.show import (
@@ -47,11 +50,11 @@ def runs(root):
 
 
 def scores(results):
-    return results.json("detect/all", "hallucination_scores.json")["questions"]
+    return results.json(SCORES)["questions"]
 
 
 def test_facts_are_those_of_the_files(runs):
-    facts, report = facts_of(runs["large"]), runs["large"].json("evaluate/all", "final_report.json")
+    facts, report = facts_of(runs["large"]), runs["large"].json(REPORT)
     main = next(m for m in report["splits"][0]["methods"] if m["name"] == report["detector"])
     assert facts.figures["auroc"]._asdict() == main["figures"]["auroc"]
     assert (facts.layers, facts.width, facts.latents) == (10, 32, 64)
@@ -81,7 +84,7 @@ def test_detectors_of_other_data_sets_stand_in_a_matrix_from_row_to_column(runs)
 
 def test_a_transfer_is_read_of_the_report_by_where_its_detector_comes_from(tmp_path):
     make_run(tmp_path, "to", questions=20)
-    path = Results.open(str(tmp_path), "to").path("evaluate/all", "final_report.json")
+    path = Results.open(str(tmp_path), "to").path(REPORT)
     report = json.loads(path.read_text())
     report["splits"].append({**report["splits"][0], "split": "transfer", "origin": "from"})
     main = next(m for m in report["splits"][0]["methods"] if m["name"] == report["detector"])
@@ -220,7 +223,7 @@ def test_every_cell_in_markdown_and_html_is_that_of_the_files(runs):
     facts, pairs = [facts_of(each) for each in both], paired(both)
     found = markdown_tables(markdown(facts, pairs, []))
     assert html_tables(page(facts, pairs, {})) == found
-    reports = [each.json("evaluate/all", "final_report.json") for each in both]
+    reports = [each.json(REPORT) for each in both]
 
     rows = {row[0]: row[1:] for row in found["Models"]}
     assert rows["model"][:2] == [report["model"] for report in reports]
@@ -262,7 +265,7 @@ def test_every_cell_in_markdown_and_html_is_that_of_the_files(runs):
             *("{value:.3f} [{low:.3f}, {high:.3f}]".format(**each) for each in (*shown, methods[base]["auroc"])), base,
         ]  # fmt: skip
 
-    qualities = [each.json("sae_train/quality", "sae_quality.json")["layers"] for each in both]
+    qualities = [each.json(QUALITY)["layers"] for each in both]
     for quarter, row in enumerate(found["SAEs by relative depth"][1:]):
         wanted = [f"{quarter / 4:.0%}–{(quarter + 1) / 4:.0%}"]
         for layers in qualities:

@@ -14,7 +14,13 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from ghosttrack.common.errors import CorruptInputError, DataError, MissingInputError
-from ghosttrack.common.formats.answers import read_answers
+from ghosttrack.common.formats.account import ACCOUNT
+from ghosttrack.common.formats.answers import GENERATIONS, read_answers
+from ghosttrack.common.formats.candidates import CANDIDATES
+from ghosttrack.common.formats.causes import CAUSES
+from ghosttrack.common.formats.evidence import EVIDENCE
+from ghosttrack.common.formats.latent_contexts import LATENT_CONTEXTS
+from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.common.models.vocabulary import token_texts
 from ghosttrack.stages.detect.columns import fit_experts
 from ghosttrack.stages.detect.crossval import TABLES
@@ -55,7 +61,7 @@ def small_page(results):
 
 @pytest.fixture(scope="module")
 def nodes(results):
-    frame = pq.read_table(results.path("track/all", "tracks.parquet")).to_pandas()
+    frame = pq.read_table(results.path(TRACKS)).to_pandas()
     return {name: frame[name].to_numpy() for name in frame}
 
 
@@ -325,7 +331,7 @@ def test_what_was_left_out_is_counted(results, page, nodes, small_page):
     assert extent["tracks"] == [tracks_shown, every]
     pages = [page for key in small if re.fullmatch(r"f\d+", key) for page in packing.unpack(small[key])[0]]
     assert extent["latents"] == [sum("from" in page for page in pages), 6 * 64]
-    contexts = pq.read_table(results.path("track/association", "excerpts.parquet"))
+    contexts = pq.read_table(results.path(LATENT_CONTEXTS))
     assert extent["contexts"] == [sum(len(page.get("contexts", [])) for page in pages), len(contexts)]
 
 
@@ -394,9 +400,9 @@ def test_a_missing_stage_is_named_and_the_rest_is_there(tmp_path, missing):
 
 def test_the_picture_of_an_answer_is_its_account(page, results):
     """Of every position and layer: shares of the three contestants, and the lead over the right candidate where there is one."""
-    account = pq.read_table(results.path("track/account", "account.parquet")).to_pandas()
-    candidates = pq.read_table(results.path("track/answers", "candidates.parquet")).to_pandas()
-    records = read_answers(results.path("track/answers", "generations.jsonl"))
+    account = pq.read_table(results.path(ACCOUNT)).to_pandas()
+    candidates = pq.read_table(results.path(CANDIDATES)).to_pandas()
+    records = read_answers(results.path(GENERATIONS))
     heads, columns = packing.unpack(blocks(page)["q0"])
     seen = {"right": 0, "rival": 0}
     for number, head in enumerate(heads):
@@ -473,8 +479,8 @@ def test_contestants_of_later_tokens_go_on_from_what_was_said():
 
 def test_what_was_measured_stands_with_its_question(page, results):
     heads, _ = packing.unpack(blocks(page)["q0"])
-    causes = pq.read_table(results.path("track/causes", "causes.parquet")).to_pandas()
-    evidence = pq.read_table(results.path("track/contexts", "contexts.parquet")).to_pandas()
+    causes = pq.read_table(results.path(CAUSES)).to_pandas()
+    evidence = pq.read_table(results.path(EVIDENCE)).to_pandas()
     for number, head in enumerate(heads):
         own = causes[causes.question == number]
         assert [row["drop"] for row in head.get("interventions", [])] == pytest.approx(
@@ -487,9 +493,7 @@ def test_what_was_measured_stands_with_its_question(page, results):
             rows = evidence[(evidence.question == number) & (evidence.hypothesis == k)]
             assert set(rows.text) == {text}
             assert chances == pytest.approx(np.exp(rows.total).tolist(), abs=1e-4)
-        assert ("reason" in head) == (
-            results.lines("track/answers", "generations.jsonl")[number]["label"] == 1
-        )
+        assert ("reason" in head) == (results.lines(GENERATIONS)[number]["label"] == 1)
 
 
 def test_contributions_are_put_in_words_largest_first():

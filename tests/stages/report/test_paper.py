@@ -14,6 +14,10 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from ghosttrack.common.errors import CorruptInputError, MissingInputError
+from ghosttrack.common.formats.answers import GENERATIONS
+from ghosttrack.common.formats.final_report import REPORT
+from ghosttrack.common.formats.hallucination_scores import SCORES
+from ghosttrack.common.formats.saes import QUALITY
 from ghosttrack.stages.report.paper.export import export
 from ghosttrack.stages.report.paper.figures import SETTINGS, drawn
 from ghosttrack.stages.report.paper.numbers import at, camel, latex, numbers_of
@@ -42,18 +46,15 @@ def folder(results, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def report(results):
-    return results.json("evaluate/all", "final_report.json")
+    return results.json(REPORT)
 
 
 def test_the_answers_are_a_log_of_inspect(results, folder):
     (path,) = (folder / "inspect").iterdir()
     assert re.match(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d", path.name)  # without it Inspect does not list the file
     log = json.loads(path.read_text(encoding="utf-8"))
-    answers = results.lines("track/answers", "generations.jsonl")
-    scores = {
-        each["id"]: each["score"]
-        for each in results.json("detect/all", "hallucination_scores.json")["questions"]
-    }
+    answers = results.lines(GENERATIONS)
+    scores = {each["id"]: each["score"] for each in results.json(SCORES)["questions"]}
     assert [(each["id"], each["output"]["choices"][0]["message"]["content"]) for each in log["samples"]] == [
         (each["id"], each["answer"]) for each in answers
     ]
@@ -79,11 +80,11 @@ def test_every_macro_is_the_number_in_its_file(results, folder):
     ]
     assert {line[0][1:] for line in lines} == set(macros)
     assert len(lines) > 300
-    places = {"final_report.json": "evaluate/all", "sae_quality.json": "sae_train/quality"}
+    files = {file.name: file for file in (REPORT, QUALITY)}
     integers = 0
     for macro, value, place in lines:
         file, pointer = place.split("#")
-        exact = at(results.json(places[file], file), pointer)
+        exact = at(results.json(files[file]), pointer)
         shown = macros[macro[1:]].replace(r"\ensuremath{-}", "-")
         if macro.endswith("CI"):
             numbers = [float(text.replace(",", "")) for text in re.findall(r"[-+]?\d+\.\d+", shown)]

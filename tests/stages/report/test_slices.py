@@ -10,6 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from ghosttrack.common.errors import CorruptInputError
+from ghosttrack.common.formats.account import ACCOUNT
+from ghosttrack.common.formats.detector import ASKED_SCORES
+from ghosttrack.common.formats.latents import LATENTS
 from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.stages.report.dashboard import packing
 from ghosttrack.stages.report.dashboard.build import build
@@ -62,7 +65,7 @@ def test_what_rots_under_a_server_is_not_shown(tmp_path: Path) -> None:
     results = Results.open(str(tmp_path), "made-up", deep=False)
     slices = Slices(results)
     sent(slices, "q1")
-    file = results.path("track/all", TRACKS.name)
+    file = results.path(TRACKS)
     times, content = file.stat(), bytearray(file.read_bytes())
     content[len(content) // 2] ^= 1
     file.chmod(0o644)
@@ -93,7 +96,7 @@ def test_a_question_alone_is_the_one_in_the_file(slices: Slices, file: dict[str,
 
 
 def test_every_track_is_there_where_a_file_leaves_some_out(results: Results, slices: Slices) -> None:
-    whole = pq.read_table(results.path("track/all", "tracks.parquet"), filters=[("question", "=", 5)])
+    whole = pq.read_table(results.path(TRACKS), filters=[("question", "=", 5)])
     _, columns = sent(slices, "q5")
     assert len(columns["nodes.latent"]) == len(whole)
     small = blocks(build(results, limit=720e3))
@@ -105,10 +108,7 @@ def test_every_latent_has_a_page_which_is_the_file_s_once_all_tracks_are_counted
 ) -> None:
     slices = Slices(results)
     listed, columns = sent(slices, "latents")
-    assert (
-        len(listed["promoted"])
-        == pq.read_metadata(results.path("track/association", "latents.parquet")).num_rows
-    )
+    assert len(listed["promoted"]) == pq.read_metadata(results.path(LATENTS)).num_rows
     theirs, their_columns = packing.unpack(file["latents"])
     places = {
         pair: k
@@ -146,5 +146,5 @@ def test_scores_of_other_questions_than_were_last_asked_are_not_shown(tmp_path: 
     )
     now = Results.open(str(tmp_path), "made-up").of_new_questions()
     assert now is not None
-    assert now.has("detect/asked", "scores.jsonl")
-    assert not now.has("track/account", "account.parquet")  # that of those before
+    assert now.has(ASKED_SCORES)
+    assert not now.has(ACCOUNT)  # that of those before
