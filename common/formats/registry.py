@@ -59,9 +59,9 @@ def rows() -> list[File]:
         for unit in contract.units:
             for name in map(generic, unit.writes):
                 writers.setdefault(name, f"{contract.stage}/{unit.name}")
-    for name, unit in writers.items():
-        assert name in known, f"{unit} writes {name}: describe it in common/formats"
-        assert known[name].unit == unit, f"{name} is of {unit}, not of {known[name].unit}"
+    for name, writer in writers.items():
+        assert name in known, f"{writer} writes {name}: describe it in common/formats"
+        assert known[name].unit == writer, f"{name} is of {writer}, not of {known[name].unit}"
     return [known[name] for name in writers]
 
 
