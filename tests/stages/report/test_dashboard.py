@@ -352,7 +352,7 @@ def test_the_files_named_as_shown_are_those_that_were_read(root):
     }  # fmt: skip
     for name, digest in run["digests"].items():
         unit, _, file = name.rpartition("/")
-        assert hashlib.sha256(results.path(unit, file).read_bytes()).hexdigest() == digest
+        assert hashlib.sha256(results.verified(unit, file).read_bytes()).hexdigest() == digest
 
 
 def test_the_same_results_make_the_same_file(results, page):
