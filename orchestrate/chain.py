@@ -67,13 +67,14 @@ def chain_of(plan: Plan) -> list[Link]:
     groups: dict[str, list[PlannedUnit]] = {}
     for planned in stale:
         groups.setdefault(slots[planned.unit.label], []).append(planned)
-    place = {planned.unit.label: slots[planned.unit.label] for planned in stale}
     links = [
         Link(
             name=name,
             tasks=list(_tasks(units, bounded)),
-            throttle=plan.waves_at_a_time if bounded and _has_waves(units) else None,
-            after=_dependencies(name, units, place, {p.unit.label: p for p in stale}),
+            throttle=plan.waves_at_a_time
+            if any(p.unit.temporary and p.unit.index is not None for p in units)
+            else None,
+            after=_dependencies(name, units, slots, {p.unit.label: p for p in stale}),
         )
         for name, units in groups.items()
     ]
@@ -113,18 +114,13 @@ def _tasks(units: list[PlannedUnit], bounded: bool) -> Iterable[Task]:
         yield Task(index, members, [p for p in members if bounded and p.unit.temporary])
 
 
-def _has_waves(units: list[PlannedUnit]) -> bool:
-    return any(planned.unit.temporary and planned.unit.index is not None for planned in units)
-
-
 def _dependencies(
-    name: str, units: list[PlannedUnit], place: dict[str, str], stale: dict[str, PlannedUnit]
+    name: str, units: list[PlannedUnit], slots: dict[str, str], stale: dict[str, PlannedUnit]
 ) -> dict[str, Kind]:
     after: dict[str, Kind] = {}
     for planned in units:
         for read in planned.unit.reads:
-            link = place.get(read.name)
-            if link is None or link == name:
+            if read.name not in stale or (link := slots[read.name]) == name:
                 continue
             same = planned.unit.index is not None and stale[read.name].unit.index == planned.unit.index
             kind: Kind = "aftercorr" if same and after.get(link, "aftercorr") == "aftercorr" else "afterok"

@@ -25,7 +25,10 @@ def clean(store: Store, contracts: Iterable[Contract], config_name: str) -> Remo
     Raises BusyError while anything is being written under the root, StorageError when it cannot delete."""
     # Before it is seen that nobody is at work: what is published meanwhile is not among them.
     results = store.results()
-    _refuse_when_busy(store)
+    for label, holder in store.at_work():
+        raise BusyError(
+            f"process {holder.pid} on {holder.host} is writing {label}; wait for it, or stop it first"
+        )
     removed = Removed()
     folders = {
         store.root / template.folder.replace("{name}", config_name)
@@ -48,13 +51,6 @@ def clean(store: Store, contracts: Iterable[Contract], config_name: str) -> Remo
                 store.forget_verification(result)
                 _remove(store, result, removed)
     return removed
-
-
-def _refuse_when_busy(store: Store) -> None:
-    for label, holder in store.at_work():
-        raise BusyError(
-            f"process {holder.pid} on {holder.host} is writing {label}; wait for it, or stop it first"
-        )
 
 
 def _public_names(store: Store, folders: set[Path], config_name: str) -> list[Path]:

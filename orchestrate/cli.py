@@ -7,66 +7,28 @@ from ghosttrack.common.engine.contract import expand
 from ghosttrack.common.engine.progress import format_bytes
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.errors import CorruptInputError, MissingInputError, first_of
+from ghosttrack.orchestrate import (  # noqa: F401  each adds its commands
+    initialise,
+    push,
+    saes,
+    scoring,
+    showing,
+    submitting,
+    tracks,
+    watching,
+)
 from ghosttrack.orchestrate.clean import clean as clean_results
 from ghosttrack.orchestrate.doctor import columns, room
-from ghosttrack.orchestrate.initialise import init
-from ghosttrack.orchestrate.options import takes_config, takes_strict_code
-from ghosttrack.orchestrate.push import push
+from ghosttrack.orchestrate.options import ghosttrack, takes_config, takes_strict_code
 from ghosttrack.orchestrate.render import Terminal
 from ghosttrack.orchestrate.request import Request
-from ghosttrack.orchestrate.saes import sae
-from ghosttrack.orchestrate.scoring import score
-from ghosttrack.orchestrate.showing import compare, crate, dashboard, data, export, intervene, serve
-from ghosttrack.orchestrate.submitting import cancel, doctor, render, rerun, run
-from ghosttrack.orchestrate.tracks import track
 from ghosttrack.orchestrate.verify import verify_units
-from ghosttrack.orchestrate.watching import advice, du, gc, gpu, logs, runs, status, watch
 from ghosttrack.orchestrate.why import choose, explain
 
 
 def main() -> None:
     """Run the command line and end the process with its exit code (`common/errors.py`)."""
     run_command(ghosttrack, "ghosttrack", "ghosttrack")
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="ghosttrack")
-def ghosttrack() -> None:
-    """Why does a language model hallucinate? Plan, run and watch the pipeline.
-
-    CONFIG is a name from config/model_configs (demo, gpt2-medium, …), the path of a YAML file, or the name of one here
-    that `ghosttrack init` wrote.
-    """
-
-
-for command in (
-    init,
-    doctor,
-    run,
-    render,
-    rerun,
-    cancel,
-    runs,
-    status,
-    watch,
-    logs,
-    du,
-    gpu,
-    advice,
-    gc,
-    sae,
-    track,
-    score,
-    data,
-    dashboard,
-    serve,
-    compare,
-    export,
-    crate,
-    push,
-    intervene,
-):
-    ghosttrack.add_command(command)
 
 
 @ghosttrack.command()
@@ -105,7 +67,8 @@ def verify(request: Request, deep: bool) -> None:
     units = [unit for contract in request.contracts for unit in expand(contract, request.config)]
     verdict = verify_units(Store(request.config.paths.root), units, deep=deep)
     terminal = Terminal()
-    terminal.findings(verdict.findings)
+    for finding in verdict.findings:
+        terminal.line(f"{finding.unit}: {finding.trouble}", "red")
     if verdict.findings:
         raise CorruptInputError(
             f"{request.config.name}: {len(verdict.findings)} of {verdict.files} files are bad; "
@@ -130,7 +93,3 @@ def clean(request: Request) -> None:
     for name in removed.names:
         terminal.line(f"removed {name}")
     terminal.line(f"{request.config.name}: removed {len(removed.names)} items, {format_bytes(removed.size)}")
-
-
-if __name__ == "__main__":
-    main()

@@ -32,7 +32,7 @@ from ghosttrack.orchestrate.machine import machine_of
 from ghosttrack.orchestrate.plan import Plan
 from ghosttrack.orchestrate.render import Terminal
 from ghosttrack.orchestrate.request import Request
-from ghosttrack.orchestrate.status import Diagnosis
+from ghosttrack.orchestrate.status import Diagnosis, Level
 
 CLOCK_TOLERANCE = 5.0
 """Seconds that a file server's clock may be off."""
@@ -53,6 +53,17 @@ def examine(request: Request, executor: str, contained: bool) -> Iterator[Diagno
     if contained:
         yield from apptainer()
         yield from images(request.profile, stages_to_run(plan))
+
+
+def _judged(what: str, good: str, bad: str = "", mend: str = "", level: Level = "warning") -> Diagnosis:
+    """What a check found: that all is good, or what is not, with its mend."""
+    return Diagnosis(level, what, bad, mend) if bad else Diagnosis("ok", what, good)
+
+
+def _trouble(what: str, error: Exception, mend: str = "") -> Diagnosis:
+    """An error's text and the mend in it, else `mend`."""
+    seen, _, told = str(error).partition("; ")
+    return Diagnosis("trouble", what, seen, told or mend)
 
 
 def stages_to_run(plan: Plan) -> list[str]:
@@ -89,16 +100,12 @@ def file_system(root: Path) -> Iterator[Diagnosis]:
         yield Diagnosis("trouble", "file system", f"{root.resolve()} cannot be written: {error.strerror}",
                         "choose another root with --set paths.root=…")  # fmt: skip
         return
-    if missing:
-        yield Diagnosis("trouble", "file system", f"{root.resolve()} has no {', '.join(missing)}",
-                        "choose a root on another file system with --set paths.root=…")  # fmt: skip
-    else:
-        yield Diagnosis("ok", "file system", f"{root.resolve()}: {', '.join(ABILITIES)}")
-    if abs(skew) > CLOCK_TOLERANCE:
-        yield Diagnosis("warning", "clock", f"the file server's clock is {skew:+.0f} s off",
-                        "have it set; claims of other machines may look dead or alive for too long")  # fmt: skip
-    else:
-        yield Diagnosis("ok", "clock", f"{abs(skew):.1f} s between this machine and its file server")
+    lacks = f"{root.resolve()} has no {', '.join(missing)}" if missing else ""
+    mend = "choose a root on another file system with --set paths.root=…"
+    yield _judged("file system", f"{root.resolve()}: {', '.join(ABILITIES)}", lacks, mend, "trouble")
+    off = f"the file server's clock is {skew:+.0f} s off" if abs(skew) > CLOCK_TOLERANCE else ""
+    mend = "have it set; claims of other machines may look dead or alive for too long"
+    yield _judged("clock", f"{abs(skew):.1f} s between this machine and its file server", off, mend)
 
 
 def _replaces(folder: Path) -> None:
@@ -151,21 +158,22 @@ def sources(request: Request, plan: Plan) -> Iterator[Diagnosis]:
         key: value.removeprefix(HUB_PREFIX)
         for key, value in wanted.items()
         if local_path(value, key) is None
-        and (value.startswith(HUB_PREFIX) or (key == "model.base_model" and _is_hub_model(value)))
+        and (
+            value.startswith(HUB_PREFIX)
+            or (key == "model.base_model" and value != MINIATURE and not value.startswith(PACKAGE_PREFIX))
+        )
     }
     if not remote:
         yield Diagnosis("ok", "model and data", "all local: no network is needed")
     for key, name in remote.items():
         kind = "models" if key == "model.base_model" else "datasets"
-        if is_cached(kind, name):
-            yield Diagnosis("ok", key, f"{name} is in the hub's cache")
-        else:
-            yield Diagnosis(
-                "trouble" if offline else "warning", key, f"{name} is not in the hub's cache"
-                + (" and HF_HUB_OFFLINE=1" if offline else ""),
-                f"where compute nodes are offline, run `python -m ghosttrack.stages.{fetching[0]} --config {request.name}` "
-                "on a machine with a network and this root first",
-            )  # fmt: skip
+        lacks = f"{name} is not in the hub's cache{' and HF_HUB_OFFLINE=1' if offline else ''}"
+        mend = (
+            f"where compute nodes are offline, run `python -m ghosttrack.stages.{fetching[0]} --config {request.name}` "
+            "on a machine with a network and this root first"
+        )
+        yield _judged(key, f"{name} is in the hub's cache", "" if is_cached(kind, name) else lacks, mend,
+                      "trouble" if offline else "warning")  # fmt: skip
 
 
 def model(request: Request, plan: Plan) -> Iterator[Diagnosis]:
@@ -178,8 +186,7 @@ def model(request: Request, plan: Plan) -> Iterator[Diagnosis]:
         refuse_model(source, request.config.model.revision)
         yield Diagnosis("ok", "model.base_model", f"{source} is of an architecture that can be read")
     except ModelSourceError as error:
-        text, _, mend = str(error).partition("; ")
-        yield Diagnosis("trouble", "model.base_model", text, mend)
+        yield _trouble("model.base_model", error)
 
 
 def refuse_model(source: str, revision: str | None) -> None:
@@ -261,8 +268,7 @@ def columns(request: Request, plan: Plan) -> Iterator[Diagnosis]:
         ask_prepare("columns", *request.options)
         yield Diagnosis("ok", "columns", f"{' and '.join(named)} have their columns")
     except ConfigError as error:
-        text, _, mend = str(error).partition("; ")
-        yield Diagnosis("trouble", "columns", text, mend or "correct data in the configuration")
+        yield _trouble("columns", error, "correct data in the configuration")
 
 
 def ask_prepare(*arguments: str) -> str:
@@ -288,14 +294,9 @@ def pretrained_saes(config: Config, key: str) -> Diagnosis:
     """Whether there is a folder with the files of a SAE for every layer. key: that names the folders."""
     folders = [config.sae.pretrained_folder(layer, key == PRETRAINED_INDEPENDENT) for layer in config.layers]
     missing = [folder for folder in folders if content_of_sae(folder) is None]
-    if not missing:
-        return Diagnosis("ok", key, f"{len(folders)} SAEs in {config.value(key)}")
-    return Diagnosis("trouble", key, f"{missing[0]} has no {' and '.join(SAE_FILES)}",
-                     "correct it, or choose the layers that there are with --set model.layers=0-5")  # fmt: skip
-
-
-def _is_hub_model(name: str) -> bool:
-    return name != MINIATURE and not name.startswith(PACKAGE_PREFIX)
+    lacks = f"{missing[0]} has no {' and '.join(SAE_FILES)}" if missing else ""
+    mend = "correct it, or choose the layers that there are with --set model.layers=0-5"
+    return _judged(key, f"{len(folders)} SAEs in {config.value(key)}", lacks, mend, "trouble")
 
 
 def is_cached(kind: str, name: str) -> bool:
@@ -329,17 +330,15 @@ def cluster(profile: ClusterProfile, stages: Iterable[str], root: Path) -> Itera
             refused.setdefault(str(error), []).extend(names)
             continue
         # Many sites take such a job and never start it.
+        above = ""
         if most is not None and seconds_of(resources.time) > most:
-            yield Diagnosis(
-                "trouble", what,
-                f"{resources.time} are asked for, above the partition's time limit of {format_seconds(most)}",
-                "ask for less time in `resources` of the cluster profile: work that is stopped goes on where it was",
-            )  # fmt: skip
-        else:
-            yield Diagnosis("ok", what, said)
+            above = (
+                f"{resources.time} are asked for, above the partition's time limit of {format_seconds(most)}"
+            )
+        mend = "ask for less time in `resources` of the cluster profile: work that is stopped goes on where it was"
+        yield _judged(what, said, above, mend, "trouble")
     for refusal, names in refused.items():
-        seen, _, mend = refusal.partition("; ")
-        yield Diagnosis("trouble", f"slurm: {', '.join(names)}", seen, mend)
+        yield _trouble(f"slurm: {', '.join(names)}", SchedulerError(refusal))
     if mount_of(root) == Path("/") or _kind_of(root) in ("tmpfs", "overlay"):
         yield Diagnosis("warning", "shared root", f"{root.resolve()} may lie on this machine's own disk",
                         "where jobs run on other machines, take a shared folder with --set paths.root=…")  # fmt: skip
@@ -363,26 +362,15 @@ def apptainer() -> Iterator[Diagnosis]:
         return
     done = subprocess.run(["apptainer", "--version"], capture_output=True, text=True, errors="replace")
     yield Diagnosis("ok", "apptainer", done.stdout.strip() or done.stderr.strip())
-    limit = Path("/proc/sys/user/max_user_namespaces")
-    clone = Path("/proc/sys/kernel/unprivileged_userns_clone")
-    if (limit.exists() and limit.read_text().strip() == "0") or (
-        clone.exists() and clone.read_text().strip() == "0"
-    ):
-        yield Diagnosis(
-            "warning",
-            "user namespaces",
-            "switched off",
-            "an Apptainer that was installed setuid does without; else ask the site",
-        )
-    else:
-        yield Diagnosis("ok", "user namespaces", "allowed")
+    switches = Path("/proc/sys/user/max_user_namespaces"), Path("/proc/sys/kernel/unprivileged_userns_clone")
+    off = any(switch.exists() and switch.read_text().strip() == "0" for switch in switches)
+    mend = "an Apptainer that was installed setuid does without; else ask the site"
+    yield _judged("user namespaces", "allowed", "switched off" if off else "", mend)
     mounts = {"squashfuse": shutil.which("squashfuse") or shutil.which("squashfuse_ll", path="/usr/libexec/apptainer/bin"),
               "/dev/fuse": os.access("/dev/fuse", os.R_OK | os.W_OK)}  # fmt: skip
-    if missing := [name for name, there in mounts.items() if not there]:
-        yield Diagnosis("warning", "mounting images", f"no {' and no '.join(missing)}",
-                        "without them every start unpacks the whole image; ask the site")  # fmt: skip
-    else:
-        yield Diagnosis("ok", "mounting images", "squashfuse and /dev/fuse are usable")
+    lacks = " and ".join(f"no {name}" for name, there in mounts.items() if not there)
+    mend = "without them every start unpacks the whole image; ask the site"
+    yield _judged("mounting images", "squashfuse and /dev/fuse are usable", lacks, mend)
 
 
 def images(profile: ClusterProfile, stages: Iterable[str]) -> Iterator[Diagnosis]:
@@ -391,8 +379,7 @@ def images(profile: ClusterProfile, stages: Iterable[str]) -> Iterator[Diagnosis
         try:
             image = images_of(profile, [stage]).by_stage[stage]
         except ImageError as error:
-            text, _, mend = str(error).partition("; ")
-            yield Diagnosis("trouble", f"image of {stage}", text, mend)
+            yield _trouble(f"image of {stage}", error)
         else:
             yield Diagnosis("ok", f"image of {stage}", f"{image.path}, sha256 {image.sha256[:12]}…")
 

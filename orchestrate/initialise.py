@@ -29,6 +29,7 @@ from ghosttrack.orchestrate.doctor import ask_prepare, refuse_model
 from ghosttrack.orchestrate.doctor import columns as look
 from ghosttrack.orchestrate.machine import Machine, machine_of
 from ghosttrack.orchestrate.model_configs import Predicted
+from ghosttrack.orchestrate.options import ghosttrack
 from ghosttrack.orchestrate.plan import make_plan
 from ghosttrack.orchestrate.render import Terminal
 from ghosttrack.orchestrate.request import Request
@@ -74,7 +75,7 @@ FEW_QUESTIONS = 1000
 """Up to which detection and the ladder are the demo's, with a quarter of the folds and without the slowest rung."""
 
 
-@click.command("init")
+@ghosttrack.command()
 @click.argument("name")
 @click.option(
     "--model",
@@ -129,16 +130,18 @@ def init(
             raise ConfigError(
                 f"{option} {value}: there is no such file or folder; of the hub write hub:{value}"
             )
-    model: dict[str, Any] = {"base_model": _absolute(source, "model.base_model"), "revision": revision}
-    if revision is None:
-        del model["revision"]
+    model: dict[str, Any] = {"base_model": _absolute(source, "model.base_model")}
+    if revision is not None:
+        model["revision"] = revision
     sizes = sizes_of(model["base_model"], revision)
     refuse_model(model["base_model"], revision)
     data: dict[str, Any] = {
         "questions": _absolute(questions, "data.questions"),
         "corpus": _absolute(corpus, "data.corpus"),
     }
-    given = _pairs(columns)
+    if wrong := next((each for each in columns if not all(each.partition("="))), None):
+        raise ConfigError(f"--column {wrong}: write FIELD=COLUMN, as in --column question=query")
+    given = dict(each.partition("=")[::2] for each in columns)
     rows, found = look_at(data["questions"], given)
     if found:
         data["columns"] = found
@@ -170,13 +173,6 @@ LONGER = (
     "this is the least that init proposes, and longer than the hours given; take less with --set, such as "
     "--set data.max_questions=60 --set tracking.contexts=0, or a machine with a GPU"
 )
-
-
-def _pairs(columns: tuple[str, ...]) -> dict[str, str]:
-    pairs = dict(each.partition("=")[::2] for each in columns)
-    if wrong := next((each for each in columns if not all(each.partition("="))), None):
-        raise ConfigError(f"--column {wrong}: write FIELD=COLUMN, as in --column question=query")
-    return pairs
 
 
 def look_at(questions: str, given: dict[str, str]) -> tuple[int | None, dict[str, str]]:

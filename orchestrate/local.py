@@ -87,7 +87,9 @@ class LocalExecutor:
             if stale:
                 self._terminal.heading(f"{title}: {_describe(stale)}")
                 everything = len(stale) == len(now.of_stage(step.stage))
-                named = [p.unit.name for p in stale] if not everything or _released(stale) else []
+                # one that is up to date but for its files has to be named to be run
+                released = any(p.reason is not None and p.reason.kind == "released" for p in stale)
+                named = [p.unit.name for p in stale] if released or not everything else []
                 self.run_stage(request, step.stage, named)
                 now = request.plan()
                 self._check(request, now, step)
@@ -144,11 +146,6 @@ def steps_of(chain: Iterable[Link]) -> list[Step]:
                     steps.append(Step(stage, list(units)))
             steps[-1].release = [planned.unit.label for planned in task.release]
     return steps
-
-
-def _released(stale: list[PlannedUnit]) -> bool:
-    """Whether one of them is up to date but for its files, and so has to be named to be run."""
-    return any(planned.reason is not None and planned.reason.kind == "released" for planned in stale)
 
 
 def _describe(stale: list[PlannedUnit]) -> str:

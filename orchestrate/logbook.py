@@ -50,23 +50,12 @@ def text_of(file: Path) -> str:
 
 def read_events(files: list[Path]) -> list[Event]:
     """All events of some log files, oldest first."""
-    events = [event for file in files for event in _parse(file, text_of(file))]
+    events = [event for file in files for event in events_in(file, text_of(file))]
     return sorted(events, key=lambda event: event.time)
 
 
-def follow_events(folder: Path, pattern: str) -> Iterator[Event]:
-    """Events as they are written, from now on, in files that may not exist yet; never ends."""
-    for file, line in _follow(folder, [pattern]):
-        yield from _parse(file, line)
-
-
-def follow_lines(folder: Path, patterns: Iterable[str]) -> Iterator[str]:
-    """Lines as they are written, from now on, in files that may not exist yet; never ends."""
-    for _, line in _follow(folder, list(patterns)):
-        yield line
-
-
-def _follow(folder: Path, patterns: Sequence[str]) -> Iterator[tuple[Path, str]]:
+def follow(folder: Path, patterns: Sequence[str]) -> Iterator[tuple[Path, str]]:
+    """File and line as lines are written, from now on, in files that may not exist yet; never ends."""
     positions = {}
     for file in logs_in(folder, patterns):
         with contextlib.suppress(FileNotFoundError):
@@ -86,7 +75,8 @@ def _follow(folder: Path, patterns: Sequence[str]) -> Iterator[tuple[Path, str]]
         time.sleep(POLL_SECONDS)
 
 
-def _parse(file: Path, text: str) -> Iterator[Event]:
+def events_in(file: Path, text: str) -> Iterator[Event]:
+    """Those of some lines of a log file."""
     for line in text.split("\n"):
         try:
             data = parse_json(line)

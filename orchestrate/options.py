@@ -1,4 +1,4 @@
-"""The argument and the options that commands about a configuration share."""
+"""The command `ghosttrack`, to which modules add theirs; the argument and the options that these share."""
 
 import dataclasses
 import functools
@@ -12,6 +12,16 @@ from ghosttrack.orchestrate.executor import ExecutorName, default_executor
 from ghosttrack.orchestrate.request import Request
 
 Command = Callable[..., None]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="ghosttrack")
+def ghosttrack() -> None:
+    """Why does a language model hallucinate? Plan, run and watch the pipeline.
+
+    CONFIG is a name from config/model_configs (demo, gpt2-medium, …), the path of a YAML file, or the name of one here
+    that `ghosttrack init` wrote.
+    """
 
 
 def takes_config(command: Command, *, as_submitted: bool = False) -> Command:

@@ -22,7 +22,7 @@ from ghosttrack.common.formats.final_report import REPORT
 from ghosttrack.common.formats.hallucination_scores import SCORES
 from ghosttrack.common.formats.saes import SAE
 from ghosttrack.orchestrate.disk import folder_size
-from ghosttrack.orchestrate.options import takes_config
+from ghosttrack.orchestrate.options import ghosttrack, takes_config
 from ghosttrack.orchestrate.plan import Plan
 from ghosttrack.orchestrate.render import Terminal
 from ghosttrack.orchestrate.request import Request
@@ -33,7 +33,7 @@ ROWS = "data/answers.jsonl"
 COLUMNS = ("id", "relation", "question", "answer", "gold", "label", "score", "interval", "split")
 
 
-@click.command()
+@ghosttrack.command()
 @takes_config
 @click.argument("repository", metavar="OWNER/NAME")
 @click.option(

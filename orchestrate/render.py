@@ -20,7 +20,6 @@ from ghosttrack.orchestrate.plan import Plan, fold
 from ghosttrack.orchestrate.runs import RunSummary
 from ghosttrack.orchestrate.status import Diagnosis, Overview
 from ghosttrack.orchestrate.usage import Advice, DiskUse, GpuUse
-from ghosttrack.orchestrate.verify import Finding
 
 PLAIN_WIDTH = 140
 """Columns where the output is not a terminal."""
@@ -155,10 +154,6 @@ class Terminal:
         if found.mend:
             text.append(f"\n         {found.mend}", style="bold")
         self.console.print(text, soft_wrap=True)
-
-    def findings(self, findings: Iterable[Finding]) -> None:
-        for finding in findings:
-            self.line(f"{finding.unit}: {finding.trouble}", "red")
 
     def event(self, event: Event) -> None:
         text = Text(f"{event.time:%H:%M:%S} ", style="dim")

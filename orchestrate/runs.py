@@ -32,7 +32,10 @@ class RunSummary:
 def summaries(store: Store) -> list[RunSummary]:
     """The runs under a root, the one that was finished last first. Raises StorageError where they cannot be seen."""
     runs = {name: entries for name in store.names() if (entries := _entries(store, name))}
-    asked = {name: _settings(entries) for name, entries in runs.items()}
+    asked = {
+        name: {key: value for entry in entries for key, value in entry.parameters.items()}
+        for name, entries in runs.items()
+    }
     keys = sorted({key for settings in asked.values() for key in settings})
     differing = [key for key in keys if len({_text(settings.get(key)) for settings in asked.values()}) > 1]
     results = {name: {entry.path for entry in entries} for name, entries in runs.items()}
@@ -63,11 +66,6 @@ def _entries(store: Store, name: str) -> list[Any]:
                 continue  # `ghosttrack verify` tells
             entries += [entry] if entry else []
     return entries
-
-
-def _settings(entries: Sequence[Any]) -> dict[str, Any]:
-    """Key to value of all that the units of a run depend on."""
-    return {key: value for entry in entries for key, value in entry.parameters.items()}
 
 
 def _auroc(store: Store, entries: Sequence[Any]) -> float | None:

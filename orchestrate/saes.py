@@ -16,13 +16,13 @@ from ghosttrack.common.engine.storage import Store, storage_errors
 from ghosttrack.common.errors import ConfigError, MissingInputError, StorageError
 from ghosttrack.common.formats.saes import INDEPENDENT_SAE, SAE, trained_as
 from ghosttrack.orchestrate.disk import folder_size
-from ghosttrack.orchestrate.options import takes_config
+from ghosttrack.orchestrate.options import ghosttrack, takes_config
 from ghosttrack.orchestrate.plan import PlannedUnit
 from ghosttrack.orchestrate.render import Terminal
 from ghosttrack.orchestrate.request import Request
 
 
-@click.group()
+@ghosttrack.group()
 def sae() -> None:
     """Use trained SAEs elsewhere."""
 

@@ -14,12 +14,12 @@ from ghosttrack.common.errors import ConfigError, MissingInputError
 from ghosttrack.common.formats.detector import ASKED_SCORES
 from ghosttrack.common.formats.questions import ASKED, ASKED_LEFT_OUT
 from ghosttrack.orchestrate.local import LocalExecutor
-from ghosttrack.orchestrate.options import takes_config
+from ghosttrack.orchestrate.options import ghosttrack, takes_config
 from ghosttrack.orchestrate.render import Terminal
 from ghosttrack.orchestrate.request import Request
 
 
-@click.command()
+@ghosttrack.command()
 @takes_config
 @click.option(
     "--input",

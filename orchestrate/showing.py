@@ -9,14 +9,14 @@ import click
 
 from ghosttrack.common.engine.parent import end_with_parent
 from ghosttrack.orchestrate.local import code_variables
-from ghosttrack.orchestrate.options import takes_config
+from ghosttrack.orchestrate.options import ghosttrack, takes_config
 from ghosttrack.orchestrate.request import Request
 
 
 def _report(command: str, words: str) -> click.Command:
     """A command of the stage `report` that writes something of a run."""
 
-    @click.command(command, help=words)
+    @ghosttrack.command(command, help=words)
     @takes_config
     @click.option("--output", metavar="PATH", help="Where to write; the default is named when it is done.")
     @click.pass_context
@@ -38,7 +38,7 @@ crate = _report(
 )
 
 
-@click.command()
+@ghosttrack.command()
 @takes_config
 @click.option("--port", type=int, help="Where to listen; a free port when left out.")
 @click.option(
@@ -51,7 +51,7 @@ def serve(context: click.Context, request: Request, port: int | None, host: str 
     context.exit(_child([*request.options, *where], "ghosttrack.api.serving", request))
 
 
-@click.command()
+@ghosttrack.command()
 @takes_config
 @click.pass_context
 def data(context: click.Context, request: Request) -> None:
@@ -59,7 +59,7 @@ def data(context: click.Context, request: Request) -> None:
     context.exit(_run(request.options, "data", request, stage="prepare"))
 
 
-@click.command()
+@ghosttrack.command()
 @click.argument("results", nargs=-1, required=True)
 @click.option("--output", metavar="FOLDER", help="Write Markdown, HTML and plots here too.")
 @click.pass_context
@@ -68,7 +68,7 @@ def compare(context: click.Context, results: tuple[str, ...], output: str | None
     context.exit(_run([*results, *(["--output", output] if output else [])], "compare"))
 
 
-@click.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@ghosttrack.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 @click.pass_context
 def intervene(context: click.Context, arguments: tuple[str, ...]) -> None:

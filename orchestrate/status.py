@@ -28,11 +28,14 @@ class StageStatus:
     failures: list[str]
 
 
+Level = Literal["ok", "warning", "trouble"]
+
+
 @dataclass(frozen=True)
 class Diagnosis:
     """What was looked at before a run, and what was seen."""
 
-    level: Literal["ok", "warning", "trouble"]
+    level: Level
     what: str
     seen: str
     mend: str = ""

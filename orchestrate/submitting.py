@@ -1,7 +1,5 @@
 """Commands that bring a configuration up to date, here or through a scheduler, or take that back."""
 
-import click
-
 from ghosttrack.common.engine.contract import expand, task_key
 from ghosttrack.common.engine.staleness import input_digests, input_entries
 from ghosttrack.common.engine.storage import Store
@@ -11,6 +9,7 @@ from ghosttrack.orchestrate.container import Images, images_of
 from ghosttrack.orchestrate.doctor import columns, examine, raise_for, room
 from ghosttrack.orchestrate.executor import ExecutorName, executor_behind, executor_named
 from ghosttrack.orchestrate.options import (
+    ghosttrack,
     takes_config,
     takes_executor,
     takes_strict_code,
@@ -22,7 +21,7 @@ from ghosttrack.orchestrate.request import Request
 from ghosttrack.orchestrate.submission import read_submission
 
 
-@click.command()
+@ghosttrack.command()
 @takes_config
 @takes_strict_code
 @takes_executor
@@ -35,7 +34,7 @@ def run(request: Request, executor: ExecutorName, contained: bool) -> None:
     bring_up_to_date(request, executor, contained)
 
 
-@click.command()
+@ghosttrack.command()
 @takes_config
 @takes_executor
 def render(request: Request, executor: ExecutorName, contained: bool) -> None:
@@ -49,7 +48,7 @@ def render(request: Request, executor: ExecutorName, contained: bool) -> None:
     )
 
 
-@click.command()
+@ghosttrack.command()
 @takes_config
 @takes_executor
 def doctor(request: Request, executor: ExecutorName, contained: bool) -> None:
@@ -61,7 +60,7 @@ def doctor(request: Request, executor: ExecutorName, contained: bool) -> None:
     raise_for(found)
 
 
-@click.command()
+@ghosttrack.command()
 @takes_submitted_config
 def cancel(request: Request) -> None:
     """Cancel what was submitted for CONFIG and is not over."""
@@ -74,7 +73,7 @@ def cancel(request: Request) -> None:
     )
 
 
-@click.command()
+@ghosttrack.command()
 @takes_submitted_config
 @takes_executor
 def rerun(request: Request, executor: ExecutorName, contained: bool) -> None:

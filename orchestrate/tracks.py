@@ -5,12 +5,12 @@ import click
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.formats.validation import VALIDATION, VALIDATION_WORDS
 from ghosttrack.orchestrate.local import LocalExecutor
-from ghosttrack.orchestrate.options import takes_config
+from ghosttrack.orchestrate.options import ghosttrack, takes_config
 from ghosttrack.orchestrate.render import Terminal
 from ghosttrack.orchestrate.request import Request
 
 
-@click.group()
+@ghosttrack.group()
 def track() -> None:
     """Whether the tracker can be believed."""
 

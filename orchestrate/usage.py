@@ -103,7 +103,9 @@ def advice(plan: Plan, asked: Mapping[str, Resources]) -> list[Advice]:
         if not done:
             continue
         memory = max(planned.entry.memory for planned in done if planned.entry)
-        used = _longest_task(done), memory, max(_cores(_usage(planned)) for planned in done)
+        usages = [(u.get("elapsedSec") or 0.0, u.get("cpuSec") or 0.0) for u in map(_usage, done)]
+        cores = max(cpu / elapsed if elapsed >= 1 else 1.0 for elapsed, cpu in usages)
+        used = _longest_task(done), memory, cores
         found.append(Advice(stage, asked.get(stage), *used, _proposal(asked.get(stage), *used)))
     return found
 
@@ -131,8 +133,3 @@ def _proposal(asked: Resources | None, seconds: float, memory: float, cores: flo
 
 def _usage(planned: PlannedUnit) -> dict[str, float | None]:
     return planned.entry.manifest.predicate.resource_usage if planned.entry else {}
-
-
-def _cores(usage: Mapping[str, float | None]) -> float:
-    elapsed, cpu = usage.get("elapsedSec") or 0.0, usage.get("cpuSec") or 0.0
-    return cpu / elapsed if elapsed >= 1 else 1.0

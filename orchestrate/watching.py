@@ -5,21 +5,19 @@ from collections.abc import Callable
 
 import click
 
-from ghosttrack.common.config.cluster import Resources
 from ghosttrack.common.engine.progress import format_bytes
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.errors import ConfigError, MissingInputError, StageFailedError
 from ghosttrack.orchestrate.disk import folder_size
 from ghosttrack.orchestrate.executor import executor_behind
 from ghosttrack.orchestrate.gc import Rubbish, releasable, release, remove, rubbish
-from ghosttrack.orchestrate.logbook import follow_events, follow_lines, logs_in, read_events, text_of
-from ghosttrack.orchestrate.options import takes_config, takes_submitted_config
-from ghosttrack.orchestrate.plan import Plan
+from ghosttrack.orchestrate.logbook import events_in, follow, logs_in, read_events, text_of
+from ghosttrack.orchestrate.options import ghosttrack, takes_config, takes_submitted_config
 from ghosttrack.orchestrate.render import Terminal
 from ghosttrack.orchestrate.request import Request
 from ghosttrack.orchestrate.runs import summaries
 from ghosttrack.orchestrate.status import Overview, stage_statuses
-from ghosttrack.orchestrate.submission import Submission, read_submission
+from ghosttrack.orchestrate.submission import read_submission
 from ghosttrack.orchestrate.usage import advice as advice_of
 from ghosttrack.orchestrate.usage import disk_use, gpu_use
 from ghosttrack.orchestrate.why import choose
@@ -32,7 +30,7 @@ def overview(request: Request) -> Overview:
     return Overview(request.config.name, plan, stage_statuses(Store(request.config.paths.root), plan), jobs)
 
 
-@click.command()
+@ghosttrack.command()
 @click.option("--root", default=".", metavar="FOLDER", help="The folder the runs were made in (paths.root).")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 def runs(root: str, as_json: bool) -> None:
@@ -51,7 +49,7 @@ def runs(root: str, as_json: bool) -> None:
         terminal.runs(found)
 
 
-@click.command()
+@ghosttrack.command()
 @takes_submitted_config
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 def status(request: Request, as_json: bool) -> None:
@@ -63,7 +61,7 @@ def status(request: Request, as_json: bool) -> None:
         terminal.overview(seen)
 
 
-@click.command()
+@ghosttrack.command()
 @takes_submitted_config
 @click.option(
     "--every", type=click.IntRange(1, 86400), default=10, show_default=True, help="Seconds between looks."
@@ -91,17 +89,19 @@ def _watch(look: Callable[[], Overview], every: float, show: Callable[[Overview]
         time.sleep(every)
 
 
-@click.command()
+@ghosttrack.command()
 @takes_submitted_config
 @click.argument("stage", required=False)
 @click.option(
     "-n", "count", type=click.IntRange(min=0), default=50, show_default=True, help="Last lines to show."
 )
-@click.option("-f", "follow", is_flag=True, help="Go on with new lines as they are written; end with Ctrl-C.")
+@click.option(
+    "-f", "follows", is_flag=True, help="Go on with new lines as they are written; end with Ctrl-C."
+)
 @click.option(
     "--raw", is_flag=True, help="All that the processes and jobs printed, not only what they logged."
 )
-def logs(request: Request, stage: str | None, count: int, follow: bool, raw: bool) -> None:
+def logs(request: Request, stage: str | None, count: int, follows: bool, raw: bool) -> None:
     """Show the stages' logs in order of time, or one STAGE's."""
     names = [contract.stage for contract in request.contracts]
     if stage is not None and stage not in names:
@@ -109,7 +109,7 @@ def logs(request: Request, stage: str | None, count: int, follow: bool, raw: boo
     terminal = Terminal()
     patterns = _raw_patterns(request, stage) if raw else [f"{stage or '*'}.jsonl"]
     files = logs_in(request.logs, patterns)
-    if not files and not follow:
+    if not files and not follows:
         raise MissingInputError(
             f"there are no logs {request.logs / patterns[0]} yet; `ghosttrack run` writes them"
         )
@@ -117,15 +117,14 @@ def logs(request: Request, stage: str | None, count: int, follow: bool, raw: boo
         lines = [line for file in files for line in text_of(file).splitlines()]
         for line in lines[max(len(lines) - count, 0) :]:
             terminal.line(line)
-        if follow:
-            for line in follow_lines(request.logs, patterns):
-                terminal.line(line)
-        return
-    events = read_events(files)
-    for event in events[max(len(events) - count, 0) :]:
-        terminal.event(event)
-    if follow:
-        for event in follow_events(request.logs, patterns[0]):
+    else:
+        events = read_events(files)
+        for event in events[max(len(events) - count, 0) :]:
+            terminal.event(event)
+    for file, line in follow(request.logs, patterns) if follows else ():
+        if raw:
+            terminal.line(line)
+        for event in () if raw else events_in(file, line):
             terminal.event(event)
 
 
@@ -141,7 +140,7 @@ def _raw_patterns(request: Request, stage: str | None) -> list[str]:
     return [f"{stage}.log", *(f"{request.config.name}.{job.link}-*.out" for job in jobs)]
 
 
-@click.command()
+@ghosttrack.command()
 @takes_submitted_config
 def du(request: Request) -> None:
     """Show what every stage takes on disk, and what is expected to come."""
@@ -149,40 +148,32 @@ def du(request: Request) -> None:
     Terminal().disk(disk_use(Store(request.config.paths.root), plan), folder_size(request.folder), plan)
 
 
-@click.command()
+@ghosttrack.command()
 @takes_submitted_config
 def gpu(request: Request) -> None:
     """Show how busy the GPUs were and how much of their memory was used, as the manifests have it."""
     uses = gpu_use(request.plan())
-    if not any(use.memory is not None for use in uses):
+    if any(use.memory is not None for use in uses):
+        Terminal().gpus(uses)
+    else:
         Terminal().line(f"{request.config.name}: no result was made with a GPU")
-        return
-    Terminal().gpus(uses)
 
 
-@click.command()
+@ghosttrack.command()
 @takes_submitted_config
 def advice(request: Request) -> None:
     """Show what jobs used of what they asked for, and what to ask for next time."""
     plan = request.plan()
     submission = read_submission(request.folder)
-    asked = _asked(submission) if submission else {}
+    jobs = [*submission.earlier, *submission.jobs] if submission else []
+    asked = {unit.split("/")[0]: job.resources for job in jobs for task in job.tasks for unit in task.units}
     found = advice_of(plan, asked)
     if not found:
         raise MissingInputError(f"{request.config.name}: nothing has run yet; `ghosttrack run` first")
     Terminal().advice(found)
 
 
-def _asked(submission: Submission) -> dict[str, Resources]:
-    return {
-        unit.split("/")[0]: job.resources
-        for job in [*submission.earlier, *submission.jobs]
-        for task in job.tasks
-        for unit in task.units
-    }
-
-
-@click.command()
+@ghosttrack.command()
 @takes_config
 @click.option(
     "--unit", "labels", multiple=True, metavar="UNIT", help="Only this unit's files; may be repeated."
@@ -195,7 +186,7 @@ def gc(request: Request, labels: tuple[str, ...], yes: bool) -> None:
     aside. Results of earlier settings are left: `ghosttrack clean` removes them.
     """
     terminal, store = Terminal(), Store(request.config.paths.root)
-    plan: Plan = request.plan()
+    plan = request.plan()
     found = releasable(plan)
     if labels:
         named = {planned.unit.label for label in labels for planned in choose(plan, label)}

@@ -217,30 +217,34 @@ def _parse_value(key: str, text: str, source: str) -> Any:
 @functools.cache
 def _text_keys() -> dict[str, tuple[Any, ...]]:
     """Key that takes text, perhaps a list of texts or null too, to the types that it takes."""
-    found = {}
-    for key, annotation in _annotations(Config):
-        options = (
-            get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
-        )
-        texts = [option is str or get_origin(option) is Literal for option in options]
-        if any(texts) and all(
-            text or option in (type(None), list[str]) for text, option in zip(texts, options, strict=True)
-        ):
-            found[key] = options
-    return found
+    return {
+        key: options
+        for key, annotation in _annotations(Config)
+        for options in [_options(annotation)]
+        if any(map(_is_text, options))
+        and all(_is_text(option) or option in (type(None), list[str]) for option in options)
+    }
 
 
 @functools.cache
 def _text_list_keys() -> frozenset[str]:
     """Keys that take a list of texts, perhaps null too: no element of it is a number, a date or a no."""
-    found = set()
-    for key, annotation in _annotations(Config):
-        for option in (annotation, *get_args(annotation)):
-            element = get_args(option)[0] if get_origin(option) is list else None
-            element = get_args(element)[0] if get_origin(element) is Annotated else element
-            if element is str or get_origin(element) is Literal:
-                found.add(key)
-    return frozenset(found)
+    return frozenset(
+        key
+        for key, annotation in _annotations(Config)
+        for option in _options(annotation)
+        if get_origin(option) is list and _is_text(get_args(option)[0])
+    )
+
+
+def _options(annotation: Any) -> tuple[Any, ...]:
+    """The types that a value may have."""
+    return get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
+
+
+def _is_text(kind: Any) -> bool:
+    kind = get_args(kind)[0] if get_origin(kind) is Annotated else kind
+    return kind is str or get_origin(kind) is Literal
 
 
 def _assign(data: dict[str, Any], key: str, value: Any, source: str) -> None:

@@ -67,7 +67,12 @@ def statement_of(
                 resolved_dependencies=[*_dependencies(digests, entries), *_stage_code(unit)],
             ),
             run_details=manifest.RunDetails(
-                builder=_builder(),
+                builder=manifest.Builder(
+                    id="slurm" if os.environ.get("SLURM_JOB_ID") else "local",
+                    version={
+                        "ghosttrack": image.facts().get("version") or _version("ghosttrack") or "source"
+                    },
+                ),
                 metadata=manifest.Metadata(
                     invocation_id=invocation_id(), started_on=started, finished_on=now()
                 ),
@@ -150,11 +155,6 @@ def _code_at(commit: str, dirty: bool) -> manifest.Dependency:
     return manifest.Dependency(
         name="code", uri="git+ghosttrack", digest={"gitCommit": commit}, annotations={"dirty": dirty}
     )
-
-
-def _builder() -> manifest.Builder:
-    versions = {"ghosttrack": image.facts().get("version") or _version("ghosttrack") or "source"}
-    return manifest.Builder(id="slurm" if os.environ.get("SLURM_JOB_ID") else "local", version=versions)
 
 
 @functools.cache

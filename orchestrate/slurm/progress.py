@@ -81,14 +81,15 @@ def _link_status(
         seconds=seconds,
         left=max(job.predicted_seconds - seconds, 0.0) if unfinished else 0.0,
         reason=next(
-            (known[n].reason for n in map(job.name_of, job.tasks) if n in known and states_wait(known[n])), ""
+            (
+                queued.reason
+                for queued in (known.get(job.name_of(task)) for task in job.tasks)
+                if queued and queued.state == "PENDING" and queued.reason != "None"
+            ),
+            "",
         ),
         troubles=troubles,
     )
-
-
-def states_wait(job: QueuedJob) -> bool:
-    return job.state == "PENDING" and job.reason != "None"
 
 
 def _state(

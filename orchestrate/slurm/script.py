@@ -247,20 +247,13 @@ def _function(setting: Setting, stage: str, resources: Resources) -> list[str]:
             "--machines",
             str(resources.nodes),
         ]
-    text = shlex.join(command)
-    check = (
-        [f"    unchanged {shlex.join(map(str, setting.images[stage]))}"] if stage in setting.images else []
-    )
+    lines, main = [], ""
+    if stage in setting.images:
+        lines.append(f"    unchanged {shlex.join(map(str, setting.images[stage]))}")
     if several:
-        return [
-            f"{stage}() {{",
-            *check,
-            '    local main; main=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)',
-            f'    attend {text} --main-process "$main:{PORTS}" "$@"',
-            "}",
-            "",
-        ]
-    return [f"{stage}() {{", *check, f'    attend {text} "$@"', "}", ""]
+        lines.append('    local main; main=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)')
+        main = f' --main-process "$main:{PORTS}"'
+    return [f"{stage}() {{", *lines, f'    attend {shlex.join(command)}{main} "$@"', "}", ""]
 
 
 def _task(setting: Setting, task: Task) -> list[str]:
