@@ -9,6 +9,14 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
+from ghosttrack.common.formats.answers import GENERATIONS
+from ghosttrack.common.formats.final_report import REPORT
+from ghosttrack.common.formats.hallucination_scores import SCORES
+from ghosttrack.common.formats.reasons import REASONS
+from ghosttrack.common.formats.saes import QUALITY
+from ghosttrack.common.formats.token_scores import TOKEN_METRICS
+from ghosttrack.common.formats.tracks import TRACKS
+from ghosttrack.common.formats.validation import VALIDATION
 from ghosttrack.stages.report.results import Results
 from tests.browser.chromium import Chromium
 from tests.stages.report.synthetic import MARKUP, WORDS
@@ -16,12 +24,7 @@ from tests.stages.report.synthetic import MARKUP, WORDS
 pytestmark = pytest.mark.browser
 
 QUESTION = "#/question/currency%2Fland%201"
-UNITS = {
-    "final_report.json": "evaluate/all",
-    "sae_quality.json": "sae_train/quality",
-    "token_metrics.json": "detect/tokens",
-    "validation.json": "track/validation",
-}
+FILES = {file.name: file for file in (REPORT, QUALITY, TOKEN_METRICS, VALIDATION)}
 EVERY_PAGE = [
     "#/latents",
     "#/overview",
@@ -49,8 +52,7 @@ def test_every_number_shown_is_the_one_in_its_file(page: Chromium, made_up: Resu
         page.go(fragment)
         for number in numbers(page):
             file, _, pointer = number["source"].partition("#")
-            place = UNITS[file]
-            assert_shown(number, look_up(made_up.json(place, file), pointer))
+            assert_shown(number, look_up(made_up.json(FILES[file]), pointer))
             seen.add(number["source"])
     assert len(seen) > 200
     assert {
@@ -63,17 +65,14 @@ def test_every_number_shown_is_the_one_in_its_file(page: Chromium, made_up: Resu
     assert {
         f"validation.json#/changed/0/{kind}/{i}" for kind in ("changed", "control") for i in range(3)
     } <= seen
-    report = made_up.json("evaluate/all", "final_report.json")
+    report = made_up.json(REPORT)
     for i in range(len(report["splits"][0]["methods"])):
         kind = report["splits"][0]["methods"][i]["kind"]
         assert kind == "early" or f"final_report.json#/splits/0/methods/{i}/figures/auroc" in seen
 
 
 def test_every_score_of_a_question_is_the_one_in_its_file(page: Chromium, made_up: Results) -> None:
-    scores = {
-        record["id"]: record
-        for record in made_up.json("detect/all", "hallucination_scores.json")["questions"]
-    }
+    scores = {record["id"]: record for record in made_up.json(SCORES)["questions"]}
     page.go("#/questions")
     shown = numbers(page)
     page.go(QUESTION)
@@ -137,7 +136,7 @@ def read_number(text: str) -> float:
 def table_of(made_up: Results, unit: str, file: str) -> Any:
     import pyarrow.parquet as pq
 
-    return pq.read_table(made_up.path(unit, file)).to_pandas()
+    return pq.read_table(made_up.verified(unit, file)).to_pandas()
 
 
 ROUNDED = 0.0005001
@@ -199,7 +198,7 @@ def test_the_tables_of_a_question_are_those_of_the_files(page: Chromium, made_up
         candidates.logprob.tolist(), abs=ROUNDED
     )
 
-    score = made_up.json("detect/all", "hallucination_scores.json")["questions"][1]
+    score = made_up.json(SCORES)["questions"][1]
     wanted = sorted(score["contributions"].values(), key=lambda value: -abs(value))
     shown_parts = page.run("[...document.querySelectorAll('.contribution')].map(e => e.textContent)")
     assert [read_number(text) for text in shown_parts] == pytest.approx(
@@ -296,7 +295,7 @@ def test_search_finds_and_a_click_shows_the_trajectory(page: Chromium) -> None:
 
 
 def test_filters_agree_with_the_answers(page: Chromium, made_up: Results) -> None:
-    records = made_up.lines("track/answers", "generations.jsonl")
+    records = made_up.lines(GENERATIONS)
     for outcome, label in (("wrong", 1), ("right", 0), ("out", None)):
         page.go(f"#/questions?outcome={outcome}")
         assert page.run("document.querySelectorAll('table.questions tbody tr').length") == sum(
@@ -334,7 +333,7 @@ def test_a_link_to_a_latent_leads_back_to_its_questions(page: Chromium) -> None:
 def test_trajectory_shows_what_the_tables_have(page: Chromium, made_up: Results) -> None:
     import pyarrow.parquet as pq
 
-    nodes = pq.read_table(made_up.path("track/all", "tracks.parquet")).to_pandas()
+    nodes = pq.read_table(made_up.path(TRACKS)).to_pandas()
     page.go(QUESTION + "?position=1")
     cell = nodes[(nodes.question == 1) & (nodes.position == 1)]
     assert page.run("document.querySelector('.choices [aria-current]').textContent").startswith("␣")
@@ -360,7 +359,7 @@ def test_the_picture_of_every_answer_ends_in_that_answer(page: Chromium, made_up
     """At the last layer the emitted token leads; a right answer among the candidates is drawn; a lane opens its latent."""
     candidates = table_of(made_up, "track/answers", "candidates.parquet")
     right = 0
-    for number, record in enumerate(made_up.lines("track/answers", "generations.jsonl")):
+    for number, record in enumerate(made_up.lines(GENERATIONS)):
         page.go(f"#/question/{record['id'].replace('/', '%2F').replace(' ', '%20')}?position=0")
         titles = page.run(
             "[...document.querySelectorAll('svg.trajectory:not(.small) title')].map(e => e.textContent)"
@@ -404,7 +403,7 @@ def test_what_was_taken_out_and_other_contexts_are_those_of_the_files(
 
 
 def test_next_stays_within_the_list_and_back_leads_to_where_one_was(page: Chromium, made_up: Results) -> None:
-    wrong = [r["id"] for r in made_up.lines("track/answers", "generations.jsonl") if r["label"] == 1]
+    wrong = [r["id"] for r in made_up.lines(GENERATIONS) if r["label"] == 1]
 
     def wait_for(question: str) -> None:
         address = question.replace("/", "%2F").replace(" ", "%20")
@@ -469,12 +468,10 @@ def test_any_question_stands_beside_another_and_figures_can_be_saved(page: Chrom
 def test_a_wrong_answer_opens_at_the_token_at_which_it_parts_from_the_right_one(
     page: Chromium, made_up: Results
 ) -> None:
-    later = [line["id"] for line in made_up.lines("track/reasons", "reasons.jsonl") if line["position"] == 1]
+    later = [line["id"] for line in made_up.lines(REASONS) if line["position"] == 1]
     assert later
     for id in later:
-        record = next(
-            each for each in made_up.lines("track/answers", "generations.jsonl") if each["id"] == id
-        )
+        record = next(each for each in made_up.lines(GENERATIONS) if each["id"] == id)
         page.go(f"#/question/{id.replace('/', '%2F').replace(' ', '%20')}")
         shown = page.run("document.querySelector('.choices [aria-current]').textContent")
         assert shown.strip("␣") == record["tokens"][0].strip()
@@ -522,7 +519,7 @@ CHARTS = """[...document.querySelectorAll('figure.chart')].map((figure) => {
 
 def test_a_chart_says_the_value_under_the_pointer(page: Chromium, made_up: Results) -> None:
     page.go("#/sae")
-    first = made_up.json("sae_train/quality", "sae_quality.json")["layers"][0]
+    first = made_up.json(QUALITY)["layers"][0]
     x, y = page.run(
         "(() => { const box = document.querySelector('figure.chart [aria-label=dot] circle').getBoundingClientRect(); return [box.x + box.width / 2, box.y + box.height / 2] })()"
     )
