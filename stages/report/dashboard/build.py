@@ -64,7 +64,7 @@ class Blocks:
 
     def __init__(self, records: Sequence[Record], found: DrawnTracks, book: LatentBook) -> None:
         self._records, self._found, self._book = records, found, book
-        self.drawn = functools.cache(lambda tracks: latents_in(found, tracks, WIDTH))
+        self.drawn = functools.cache(lambda tracks: latents_in(found, tracks))
         """Latents of the tracks that are drawn, of each cell so many."""
         self.shown = functools.cache(
             lambda tracks: np.union1d(self.drawn(tracks), book.named_by(self.drawn(tracks)))
@@ -112,13 +112,13 @@ def build(results: Results, limit: float = LIMIT) -> str:
     reasons = {score["id"]: explanation(score) for score in scored}
     measured = measurements(results, own)
     said = [token for each in measured for token in tokens_said(each)]
-    found, texts = read_trajectories(results, WIDTH, own, said)
+    found, texts = read_trajectories(results, own, said)
     own = [
         {**record, **of_it, "explanation": reasons.get(record["id"])}
         for record, of_it in zip(own, measured, strict=True)
     ]
     if new := results.of_new_questions():
-        other, other_texts = read_trajectories(new, WIDTH, others)
+        other, other_texts = read_trajectories(new, others)
         found, texts = with_new(found, other, len(own)), {**texts, **other_texts}
     records = [*own, *others]
     book = LatentBook(results, found.census, [record["id"] for record in own])

@@ -81,10 +81,9 @@ class LatentBook:
     def n_contexts(self) -> int:
         return len(self._contexts.latent) if self._contexts else 0
 
-    def promoted(self, latent: int, count: int = 3) -> list[str]:
-        """The tokens that it promotes most, by which tracks are named."""
-        rows = _rows(self._latents[0], latent) if self._latents else range(0)
-        return self._latents[1]["promoted"][rows[0]].as_py()[:count] if self._latents and len(rows) else []
+    def promoted(self, latent: int) -> list[str]:
+        """The three tokens that it promotes most, by which tracks are named."""
+        return self.card(latent, ("promoted",)).get("promoted", [])[:3]
 
     def label(self, latent: int) -> list[Any] | None:
         """What says when it is active, and how well; None where nothing does."""

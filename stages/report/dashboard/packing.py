@@ -42,18 +42,6 @@ def packed(header: Any, columns: Mapping[str, NDArray[Any]] | None = None, level
     return gzip.compress(raw, level, mtime=0)
 
 
-def unpack(block: str) -> tuple[Any, dict[str, NDArray[Any]]]:
-    """The inverse of `pack`."""
-    raw = gzip.decompress(base64.b64decode(block))
-    length = int.from_bytes(raw[:4], "little")
-    head = json.loads(raw[4 : 4 + length])
-    columns = {
-        name: np.frombuffer(raw, dtype, count, 4 + length + offset)
-        for name, (dtype, count, offset) in head["columns"].items()
-    }
-    return head["data"], columns
-
-
 def thousandths(values: ArrayLike) -> NDArray[np.int32]:
     """Whole thousandths, rounded half to even as text formatting does; MISSING for NaN."""
     numbers = np.asarray(values, dtype=np.float64) * 1000

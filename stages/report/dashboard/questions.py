@@ -95,16 +95,14 @@ class DrawnTracks:
 
 def read_trajectories(
     results: Results,
-    width: int,
     records: Sequence[Mapping[str, Any]],
     said: Sequence[int] = (),
     questions: range | None = None,
     strongest: int = STRONGEST,
 ) -> tuple[DrawnTracks, dict[str, str]]:
-    """The strongest tracks of each cell. width: latents of a SAE, at least; questions: those of the records, where
-    they are not all; strongest: tracks of a cell. Tables that are not there are empty. With the texts of the tokens
+    """The strongest tracks of each cell. questions: those of the records, where they are not all; strongest: tracks of a cell. Tables that are not there are empty. With the texts of the tokens
     that they name, and of those `said` elsewhere."""
-    census = Census(width, labels_of(records))
+    census = Census(WIDTH, labels_of(records))
     kept: list[dict[str, NDArray[Any]]] = []
     n_tracks = 0
     pieces = whole_questions(_batches(results, questions)) if results.has_table(TRACKS) else []
@@ -269,12 +267,12 @@ def extent_of(found: DrawnTracks, questions: int, detail: Detail) -> dict[str, l
     return extent
 
 
-def latents_in(found: DrawnTracks, tracks: int, width: int) -> NDArray[np.int64]:
+def latents_in(found: DrawnTracks, tracks: int) -> NDArray[np.int64]:
     """Latents (layer · width + latent) of the tracks that are drawn, ascending."""
     if not found.nodes:
         return np.array([], dtype=np.int64)
     drawn = found.nodes["place"] < tracks
-    return np.unique(found.nodes["layer"][drawn].astype(np.int64) * width + found.nodes["latent"][drawn])
+    return np.unique(found.nodes["layer"][drawn].astype(np.int64) * WIDTH + found.nodes["latent"][drawn])
 
 
 def index(

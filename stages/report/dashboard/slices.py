@@ -134,9 +134,7 @@ class Slices:
         if not record.get("explanation"):
             record = {**record, "explanation": explanation(self._scores.get(record["id"], {}))}
         record = {**record, **measurements(results, [record], only)[0]}
-        found, texts = read_trajectories(
-            results, WIDTH, [record], tokens_said(record), only, EVERYTHING.tracks
-        )
+        found, texts = read_trajectories(results, [record], tokens_said(record), only, EVERYTHING.tracks)
         return quick(*question_block(range(1), [{**record, "texts": texts}], found, EVERYTHING))
 
     @property

@@ -34,6 +34,7 @@ from ghosttrack.stages.report.results import Results
 from tests.stages.detect import synthetic as made_up
 from tests.stages.report import synthetic
 from tests.stages.report.synthetic import MARKUP, make_run
+from tests.stages.report.unpacking import unpack
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +72,7 @@ def blocks(page):
 
 def test_a_block_comes_back_as_it_was():
     columns = {"a": np.array([1, -128, 127]), "b": np.array([40_000, -3]), "c": np.array([], dtype=int)}
-    header, back = packing.unpack(packing.pack({"text": "ä<b>"}, columns))
+    header, back = unpack(packing.pack({"text": "ä<b>"}, columns))
     assert header == {"text": "ä<b>"}
     assert [back[name].dtype.name for name in "abc"] == ["int8", "int32", "int8"]
     for name, values in columns.items():
@@ -177,7 +178,7 @@ def test_everyone_right_leaves_nobody_to_stand_beside():
 
 
 def test_numbers_of_trajectories_are_those_of_the_tables(page, nodes):
-    found, columns = packing.unpack(blocks(page)["q0"])
+    found, columns = unpack(blocks(page)["q0"])
     cell = next(cell for cell in found[3]["cells"] if cell["position"] == 1)
     start, stop = cell["nodes"]
     rows = np.flatnonzero((nodes["question"] == 3) & (nodes["position"] == 1))
@@ -214,7 +215,7 @@ def test_only_our_own_script_and_style_and_the_charting_library_are_admitted(pag
         content = re.search(f"<{tag}>(.*?)</{tag}>", page, re.DOTALL)[1]
         digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
         assert f"{tag}-src 'sha256-{digest}'" in policy
-    library = packing.unpack(blocks(page)["charting"])[0]
+    library = unpack(blocks(page)["charting"])[0]
     for script in library["scripts"]:
         digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
         assert f" 'sha256-{digest}'" in policy
@@ -230,7 +231,7 @@ def test_the_charting_library_is_what_its_notice_says_and_comes_with_its_licence
     said = {name: digest for digest, name in re.findall(r"^([0-9a-f]{64})  (\S+)  ", notice, re.MULTILINE)}
     found = {each.name: each.read_bytes() for each in vendor.iterdir() if each.name.endswith(".js")}
     assert {name: hashlib.sha256(content).hexdigest() for name, content in found.items()} == said
-    library = packing.unpack(blocks(page)["charting"])[0]
+    library = unpack(blocks(page)["charting"])[0]
     assert sorted(library["scripts"]) == sorted(content.decode() for content in found.values())
     assert library["notice"] == notice
     for name in ("Observable Plot", "D3", "d3-ease", "robust-predicates", "interval-tree-1d", "isoformat"):
@@ -265,7 +266,7 @@ def test_vocabularies_that_mark_spaces():
 
 def test_a_small_limit_leaves_out_detail_but_no_question(small_page, page):
     assert len(small_page) < len(page)
-    found, _ = packing.unpack(blocks(small_page)["q0"])
+    found, _ = unpack(blocks(small_page)["q0"])
     assert len(found) == 20
     assert all(record["cells"] for record in found)
 
@@ -273,16 +274,16 @@ def test_a_small_limit_leaves_out_detail_but_no_question(small_page, page):
 def test_every_latent_that_a_page_links_to_has_a_page(tmp_path):
     make_run(tmp_path, questions=3, positions=3, tracks=30, latents=400)
     small = blocks(build(Results.open(str(tmp_path), "made-up"), limit=650e3))
-    index, columns = packing.unpack(small["latents"])
+    index, columns = unpack(small["latents"])
     known = set(zip(columns["layer"].tolist(), columns["latent"].tolist(), strict=True))
-    pages = [page for key in small if re.fullmatch(r"f\d+", key) for page in packing.unpack(small[key])[0]]
+    pages = [page for key in small if re.fullmatch(r"f\d+", key) for page in unpack(small[key])[0]]
     assert len(pages) == len(known) == len(index["promoted"])
     whole = [page for page in pages if "from" in page]
     named = {tuple(row[:2]) for page in whole for row in page["from"] + page["to"]}
     drawn = set()
     for key in small:
         if re.fullmatch(r"q\d+", key):
-            _, nodes = packing.unpack(small[key])
+            _, nodes = unpack(small[key])
             drawn |= set(zip(nodes["nodes.layer"].tolist(), nodes["nodes.latent"].tolist(), strict=True))
     assert named | drawn <= known
     assert drawn <= {(page["layer"], page["latent"]) for page in whole}
@@ -300,7 +301,7 @@ def test_neighbours_are_the_most_frequent_links(page, nodes):
             after = counted.setdefault(last[track], {})
             after[latent] = after.get(latent, 0) + 1
         last[track] = latent
-    found, _ = packing.unpack(blocks(page)["f0"])
+    found, _ = unpack(blocks(page)["f0"])
     for entry in found:
         after = counted.get((entry["layer"], entry["latent"]), {})
         assert [row[2] for row in entry["to"]] == sorted(after.values(), reverse=True)[:6]
@@ -308,14 +309,14 @@ def test_neighbours_are_the_most_frequent_links(page, nodes):
 
 
 def test_what_was_left_out_is_counted(results, page, nodes, small_page):
-    whole, _ = packing.unpack(blocks(page)["run"])
+    whole, _ = unpack(blocks(page)["run"])
     small = blocks(small_page)
-    extent = packing.unpack(small["run"])[0]["extent"]
+    extent = unpack(small["run"])[0]["extent"]
     cells = [
         cell
         for key in small
         if re.fullmatch(r"q\d+", key)
-        for record in packing.unpack(small[key])[0]
+        for record in unpack(small[key])[0]
         for cell in record["cells"]
     ]
     assert extent["positions"] == [len(cells), 24 * 4]
@@ -324,12 +325,12 @@ def test_what_was_left_out_is_counted(results, page, nodes, small_page):
     tracks_shown = 0
     for key in small:
         if re.fullmatch(r"q\d+", key):
-            heads, columns = packing.unpack(small[key])
+            heads, columns = unpack(small[key])
             for record in heads:
                 for cell in record["cells"]:
                     tracks_shown += len(set(columns["nodes.track"][slice(*cell["nodes"])].tolist()))
     assert extent["tracks"] == [tracks_shown, every]
-    pages = [page for key in small if re.fullmatch(r"f\d+", key) for page in packing.unpack(small[key])[0]]
+    pages = [page for key in small if re.fullmatch(r"f\d+", key) for page in unpack(small[key])[0]]
     assert extent["latents"] == [sum("from" in page for page in pages), 6 * 64]
     contexts = pq.read_table(results.path(LATENT_CONTEXTS))
     assert extent["contexts"] == [sum(len(page.get("contexts", [])) for page in pages), len(contexts)]
@@ -342,7 +343,7 @@ def test_a_page_too_large_with_the_least_detail_is_one_clear_error(results):
 
 def test_the_files_named_as_shown_are_those_that_were_read(root):
     results = Results.open(str(root), "made-up")
-    run, _ = packing.unpack(blocks(build(results))["run"])
+    run, _ = unpack(blocks(build(results))["run"])
     assert set(run["digests"]) == {
         "detect/all/hallucination_scores.json", "detect/tokens/token_metrics.json", "evaluate/all/final_report.json", "prepare/model/tokenizer.json",
         "sae_train/quality/sae_quality.json", "track/account/account.parquet", "track/all/layers.parquet",
@@ -392,7 +393,7 @@ def test_a_tampered_manifest_is_refused_by_name(root, tmp_path):
 )
 def test_a_missing_stage_is_named_and_the_rest_is_there(tmp_path, missing):
     make_run(tmp_path, questions=5, without=[missing])
-    run, _ = packing.unpack(blocks(build(Results.open(str(tmp_path), "made-up")))["run"])
+    run, _ = unpack(blocks(build(Results.open(str(tmp_path), "made-up")))["run"])
     assert any(entry["file"].startswith(missing) for entry in run["absent"])
     assert missing not in {unit["unit"] for unit in run["provenance"]}
     assert len(run["provenance"]) == 12
@@ -403,7 +404,7 @@ def test_the_picture_of_an_answer_is_its_account(page, results):
     account = pq.read_table(results.path(ACCOUNT)).to_pandas()
     candidates = pq.read_table(results.path(CANDIDATES)).to_pandas()
     records = read_answers(results.path(GENERATIONS))
-    heads, columns = packing.unpack(blocks(page)["q0"])
+    heads, columns = unpack(blocks(page)["q0"])
     seen = {"right": 0, "rival": 0}
     for number, head in enumerate(heads):
         for cell in head["cells"]:
@@ -478,7 +479,7 @@ def test_contestants_of_later_tokens_go_on_from_what_was_said():
 
 
 def test_what_was_measured_stands_with_its_question(page, results):
-    heads, _ = packing.unpack(blocks(page)["q0"])
+    heads, _ = unpack(blocks(page)["q0"])
     causes = pq.read_table(results.path(CAUSES)).to_pandas()
     evidence = pq.read_table(results.path(EVIDENCE)).to_pandas()
     for number, head in enumerate(heads):

@@ -14,13 +14,13 @@ from ghosttrack.common.formats.account import ACCOUNT
 from ghosttrack.common.formats.detector import ASKED_SCORES
 from ghosttrack.common.formats.latents import LATENTS
 from ghosttrack.common.formats.tracks import TRACKS
-from ghosttrack.stages.report.dashboard import packing
 from ghosttrack.stages.report.dashboard.build import build
 from ghosttrack.stages.report.dashboard.questions import QUESTIONS_A_BLOCK
 from ghosttrack.stages.report.dashboard.slices import Slices
 from ghosttrack.stages.report.results import Results
 from tests.stages.report import synthetic
 from tests.stages.report.test_dashboard import blocks
+from tests.stages.report.unpacking import unpack
 
 QUESTIONS, NEW = 24, 3
 
@@ -43,14 +43,14 @@ def file(results: Results) -> dict[str, str]:
 
 
 def sent(slices: Slices, name: str) -> tuple[Any, dict[str, np.ndarray]]:
-    return packing.unpack(base64.b64encode(slices.block(name)).decode())
+    return unpack(base64.b64encode(slices.block(name)).decode())
 
 
 def test_the_list_is_that_of_the_file_with_the_new_questions_at_its_end(
     slices: Slices, file: dict[str, str]
 ) -> None:
     listed, _ = sent(slices, "questions")
-    assert listed == packing.unpack(file["questions"])[0]
+    assert listed == unpack(file["questions"])[0]
     assert len(listed) == QUESTIONS + NEW
     assert [entry.get("new", False) for entry in listed] == [False] * QUESTIONS + [True] * NEW
     new = listed[QUESTIONS:]
@@ -79,7 +79,7 @@ def test_what_rots_under_a_server_is_not_shown(tmp_path: Path) -> None:
 def test_a_question_alone_is_the_one_in_the_file(slices: Slices, file: dict[str, str], number: int) -> None:
     """Cells, and every row of every table (the made-up run fits into a file whole)."""
     [record], columns = sent(slices, f"q{number}")
-    records, theirs = packing.unpack(file[f"q{number // QUESTIONS_A_BLOCK}"])
+    records, theirs = unpack(file[f"q{number // QUESTIONS_A_BLOCK}"])
     in_file = records[number % QUESTIONS_A_BLOCK]
     for key in in_file.keys() - {"cells"}:
         assert record[key] == in_file[key], key
@@ -100,7 +100,7 @@ def test_every_track_is_there_where_a_file_leaves_some_out(results: Results, sli
     _, columns = sent(slices, "q5")
     assert len(columns["nodes.latent"]) == len(whole)
     small = blocks(build(results, limit=720e3))
-    assert len(packing.unpack(small["q0"])[1]["nodes.latent"]) < len(whole) * QUESTIONS_A_BLOCK
+    assert len(unpack(small["q0"])[1]["nodes.latent"]) < len(whole) * QUESTIONS_A_BLOCK
 
 
 def test_every_latent_has_a_page_which_is_the_file_s_once_all_tracks_are_counted(
@@ -109,7 +109,7 @@ def test_every_latent_has_a_page_which_is_the_file_s_once_all_tracks_are_counted
     slices = Slices(results)
     listed, columns = sent(slices, "latents")
     assert len(listed["promoted"]) == pq.read_metadata(results.path(LATENTS)).num_rows
-    theirs, their_columns = packing.unpack(file["latents"])
+    theirs, their_columns = unpack(file["latents"])
     places = {
         pair: k
         for k, pair in enumerate(zip(columns["layer"].tolist(), columns["latent"].tolist(), strict=True))
@@ -122,7 +122,7 @@ def test_every_latent_has_a_page_which_is_the_file_s_once_all_tracks_are_counted
         assert listed["promoted"][place] == theirs["promoted"][k]
         [page], _ = sent(slices, f"f{place}")
         assert page.pop("counting") is False
-        assert page == packing.unpack(file[f"f{k // theirs['a_block']}"])[0][k % theirs["a_block"]]
+        assert page == unpack(file[f"f{k // theirs['a_block']}"])[0][k % theirs["a_block"]]
 
 
 @pytest.mark.parametrize("name", ["q27", "f99999", "q-1", "../run", "q1x", ""])
