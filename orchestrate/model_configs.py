@@ -1,12 +1,10 @@
 """The parts of docs/MODEL_CONFIGS.md that come from the code: every key, and what two models are predicted to take.
 
-`python -m ghosttrack.orchestrate.model_configs` writes them anew between their marks; with `--check` it only says whether they are in
-step (exit code 1 where they are not).
+`python -m ghosttrack.orchestrate.model_configs` writes them anew between their marks.
 """
 
 import re
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -151,15 +149,5 @@ def filled(text: str, content: Mapping[str, str]) -> str:
     return text
 
 
-def main(arguments: Sequence[str], document: Path = DOCUMENT) -> int:
-    """The exit code. Raises FileNotFoundError outside a clone: an installed package has no docs."""
-    old = document.read_text(encoding="utf-8")
-    new = filled(old, parts())
-    if "--check" in arguments:
-        return int(old != new)
-    document.write_text(new, encoding="utf-8")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+if __name__ == "__main__":  # in a clone: an installed package has no docs
+    DOCUMENT.write_text(filled(DOCUMENT.read_text(encoding="utf-8"), parts()), encoding="utf-8")

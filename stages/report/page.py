@@ -20,8 +20,6 @@ def page(
 ) -> str:
     """The report in Markdown. report: final_report.json; examples: records of hallucination_scores.json; sources:
     header and a row a file read; tokens: token_metrics.json; validation: validation.json.
-
-    Two pages with what was found; what they rest on stands in appendices.
     """
     if report.get("undefined"):
         return "\n\n".join(_undefined(report, examples, sources, tokens or {}, validation or {})) + "\n"

@@ -235,7 +235,6 @@ function trackTable(nodes, named) {
     lanes.map((lane) => [
       lane.track, ...Object.values(named(lane.loudest.layer, lane.loudest.latent)), SIDE_WORDS[lane.side], `${lane.birth}–${lane.death}`,
       fixed(Math.max(...lane.nodes.map((node) => node.existence ?? 0))), `${fixed(lane.peak.effect, 3, true)} in layer ${lane.peak.layer}`,
-      h("span", { class: "chain" }, lane.nodes.map((node, i) => [i ? " → " : "", link_(node), ` ${fixed(node.activation)}${i ? ` (${fixed(node.posterior)})` : ""}`])),
+      h("span", { class: "chain" }, lane.nodes.map((node, i) => [i ? " → " : "", link(latentLink(node.layer, node.latent), `${node.layer}:${node.latent}`), ` ${fixed(node.activation)}${i ? ` (${fixed(node.posterior)})` : ""}`])),
     ]), { caption: "Tracks at this position", numeric: [0, 5, 6] });
 }
-const link_ = (node) => link(latentLink(node.layer, node.latent), `${node.layer}:${node.latent}`);
