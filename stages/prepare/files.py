@@ -144,7 +144,7 @@ def load(source: str, key: str, shown: str, **options: Any) -> Any:
     """
     import datasets
 
-    place = Path(options.get("data_files", source))
+    place = _whole_path(options.get("data_files", source))
     with _told(place, key, shown), tempfile.TemporaryDirectory() as cache:
         for file in [place] if place.is_file() else place.rglob("*.parquet"):
             if file.suffix == ".parquet":
@@ -152,10 +152,11 @@ def load(source: str, key: str, shown: str, **options: Any) -> Any:
         if _is_saved(place):
             return datasets.load_from_disk(str(place))  # what `save_to_disk` wrote has one split
         plain = _plainly_named(place, Path(cache))
-        if not place.exists() or (options.get("streaming") and plain == place):
+        if not place.exists():
             return datasets.load_dataset(source, **options)
-        options.pop("streaming", None)
         options |= {"data_files" if "data_files" in options else "path": str(plain)}
+        if options.pop("streaming", False) and plain == place:
+            return datasets.load_dataset(**{"path": source, "streaming": True} | options)
         return datasets.load_dataset(**{"path": source, "cache_dir": cache, "keep_in_memory": True} | options)
 
 
@@ -167,7 +168,7 @@ def read_set(source: str, key: str, shown: str, *, name: str | None, split: str 
     """
     import datasets
 
-    place = Path(source)
+    place = _whole_path(source)
     with _told(place, key, shown), tempfile.TemporaryDirectory() as cache:
         if not _is_saved(place):
             plain = str(_plainly_named(place, Path(cache)))
@@ -259,20 +260,25 @@ def _told(place: Path, key: str, shown: str) -> Iterator[None]:
         raise DataError(f"{key} = {shown} cannot be loaded: {text}; {mend}") from error
 
 
+def _whole_path(source: str) -> Path:
+    """Of what is here, from the root on: the library takes a folder `json` for its reader of that name, and reads all that lies beside it."""
+    return Path(source).absolute() if Path(source).exists() else Path(source)
+
+
 def _plainly_named(place: Path, folder: Path) -> Path:
     """A file or folder; where its name is a pattern, by which the library would look for others, links to it under another."""
-    if not place.exists() or not _PATTERN.search(str(place.absolute())):
+    if not place.exists() or not _PATTERN.search(str(place)):
         return place
     if place.is_file():
         packed = ".gz" if place.suffix == ".gz" else ""
         link = folder / f"rows{Path(place.name.removesuffix(packed)).suffix}{packed}"
-        link.symlink_to(place.absolute())
+        link.symlink_to(place)
         return link
     plain = folder / "rows"
     for file in (entry for entry in place.rglob("*") if entry.is_file()):
         link = plain / file.relative_to(place)
         link.parent.mkdir(parents=True, exist_ok=True)
-        link.symlink_to(file.absolute())
+        link.symlink_to(file)
     return plain
 
 

@@ -607,6 +607,18 @@ def test_a_folder_is_read_by_its_split(tmp_path: Path) -> None:
         assert (fact.answer, fact.aliases) == ("A", ("A", "B"))
 
 
+def test_a_folder_may_be_called_as_a_reader_of_the_library_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("json").mkdir()
+    write(Path("json/train.jsonl"), {"question": "Who?", "answer": "A"})
+    write(Path("beside.jsonl"), {"question": "Not this?", "answer": "B"})
+    for source in ("json", "hub:json"):
+        assert [fact.question for fact in read_questions(source, {}, split="train").facts] == ["Who?"]
+        check_questions(source, {}, None, "train")
+
+
 def test_a_table_in_a_folder_is_read_as_one_beside_it(tmp_path: Path) -> None:
     """The library says which files are of a split; it would read 007 as 7, NA as nothing, and no file with a broken row."""
     folder = tmp_path / "codes"
