@@ -25,6 +25,8 @@ _SUPERSCRIPT = re.compile("⁻?[²³¹⁰⁴-⁹]+(?![⁺⁻²³¹⁰⁴-⁹])")
 _FRACTION = re.compile("(\\d?)([¼-¾⅐-⅞])")
 _ENTITY = re.compile(r"&#?\w+;")
 _TEX = (
+    (re.compile(r"\\(?:left|right)\b|\\[!,;:]"), ""),
+    (re.compile(r"\\(?:text|mathrm|mathbf|textbf)\s*\{([^{}]*)\}"), r"\1"),
     (re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}"), r"\1/\2"),
     (re.compile(r"\\[dt]?frac\s*(\d)\s*(\d)"), r"\1/\2"),
     (re.compile(r"\\sqrt\s*\{([^{}]*)\}"), r"√\1"),
@@ -35,6 +37,13 @@ _TEX = (
     (re.compile(r"(?<=[^\W_])(?:_\{?|<sub>)(\d+)(?:\}|</sub>)?"), r"\1"),  # H_2O
     (re.compile(r"(?<=\d)\*\*(?=-?\d)"), "^"),
     (re.compile(r"\\([%$&#_])"), r"\1"),
+    (re.compile(r"\^?\\circ\b"), "°"),
+    (
+        re.compile(
+            r"\\(?=(?:(?:b|z|th)?eta|alpha|gamma|delta|epsilon|kappa|lambda|mu|nu|xi|pi|rho|sigma|tau|phi|chi|psi|omega)\b)(\w+)"
+        ),
+        lambda match: unicodedata.lookup(f"GREEK SMALL LETTER {match[1].replace('lambda', 'lamda')}"),
+    ),
     (re.compile(r"\\neq?\b|!="), "≠"),
     (re.compile(r"\\leq?\b|<="), "≤"),
     (re.compile(r"\\geq?\b|>="), "≥"),

@@ -42,7 +42,7 @@ _NAMED = regex.compile(
 )
 _ORDINALS = ["first", "second", "third", "fourth", "fifth"]
 _COUNTED = re.compile(
-    rf"(?:(?:the )?(?:correct |right )?answer is )?(?:the )?(?:({'|'.join(_ORDINALS)})(?: (?:one|option|choice|answer))?"
+    rf"(?:(?:(?!\bnot\b).)*\b(?:is|its|be|choose|pick|select) )?(?:the )?(?:({'|'.join(_ORDINALS)})(?: (?:one|option|choice|answer))?"
     r"|(last)(?: (?:one|option|choice|answer))?|(?:option|choice|answer|number) (\d{1,2})|(\d)(?:st|nd|rd|th)(?: (?:one|option|choice|answer))?)"
 )
 _LISTED = regex.compile(r"(?<=\s)[(\[]?([A-Z])[.)\]:]\s")

@@ -24,7 +24,7 @@ _YEAR = r"(?:\d{4}|['’]\d\d)"
 _ERA = r"(?: BC\b| AD\b)?"
 _DATE = re.compile(
     rf"\b(?:\d{{4}}[.,]? {_MONTH} \d{{1,2}}\b|{_DAY}(?: of| de)?[ -]{_MONTH}(?:(?:,| de)?[ -]{_YEAR}{_ERA})?|{_MONTH} {_DAY}\b(?:,? {_YEAR}{_ERA})?|{_MONTH},?(?: de)? {_YEAR}{_ERA}"
-    r"|(?:0[1-9]|1[0-2])/(?:1\d|20)\d\d|\d{4}(?:[-/]|\. ?)\d{1,2}(?:[-/]|\. ?)\d{1,2}|\d{1,2}[/.-]\d{1,2}[/.-](?:\d{4}|\d\d))(?:\b|(?=T\d\d:))",
+    r"|(?:0?[1-9]|1[0-2])/(?:1\d|20)\d\d|\d{4}(?:[-/]|\. ?)\d{1,2}(?:[-/]|\. ?)\d{1,2}|\d{1,2}[/.-]\d{1,2}[/.-](?:\d{4}|\d\d))(?:\b|(?=T\d\d:))",
     re.IGNORECASE,
 )
 _SHORT_DAY = re.compile(r"(?<![\w./-])(\d{1,2})(?:/(?=\d{1,2}(?![\w/.-]))|\.(?=\d{1,2}\.(?!\d)))(\d{1,2})\.?")
@@ -34,7 +34,7 @@ _TIME = re.compile(
 _EAST_ASIAN = re.compile(r"(?:(?P<year>\d{4})[年년] ?)?(?P<month>\d{1,2})[月월](?: ?(?P<day>\d{1,2})[日일])?")
 _VIETNAMESE = re.compile(r"(?:ngày )?(?P<day>\d{1,2}) tháng (?P<month>\d{1,2})(?:,? năm (?P<year>\d{4}))?")
 _ERAS = re.compile(r"(?<=[\dy])\s?(?:(B)\.?\s?C(?:\.?\s?E)?\b\.?|A\.?\s?D\b\.?|C\.?\s?E\b\.?)")
-_ERAS_ELSEWHERE = re.compile(rf"(?<=\d)\s?(?:({either('bc')})|{either('ad')})")
+_ERAS_ELSEWHERE = re.compile(rf"(?<=[\dy])\s?(?:({either('bc')})|{either('ad')})")
 _ERA_BEFORE = re.compile(rf"(?:({either('bc_before')})|{either('ad_before')})\s?(\d+)[年년]?")
 _YEARS_FROM = {
     era: int(years) for one in table("languages").values() for era, years in one.get("eras", {}).items()

@@ -40,11 +40,15 @@ _DECADE = re.compile(r"(?:the )?\d\d(\d)0s")
 _DECADES: dict[str, str] = table("names")["decades"]
 _SHORT_YEAR = re.compile(r"(?<!\w)['’](\d\d)(?!\w)")
 _WORLD_WAR = re.compile(r"\bWW ?(?=I{1,2}\b|[12]\b)")
-_NONE = re.compile(r"\b(?:none|nil|nought)\b(?! of the)", re.IGNORECASE)
+_NONE = re.compile(
+    r"\b(?:none|nil|nought|(?:is|are|has|have) no)\b(?! (?:of the|less|fewer|more)\b)", re.IGNORECASE
+)
 _NOTE = re.compile(
     r"(?<=\S)(?:\s+\([^()]*\)|\.js|,? (?:Inc|Ltd|Corp|Co|LLC|GmbH|plc|A?F\.?C|Corporation|Company)\.?)$"
 )
 """What stands behind a name to tell it from others: Mercury (planet), Apple Inc."""
+_EITHER_NAME = re.compile(r"[^/\d]{3,}(?:/[^/\d]{3,})+")
+"""Bombay/Mumbai, but not AC/DC."""
 _KINDS = "|".join(table("names")["kinds"].split())
 _KIND = re.compile(rf"^(?:{_KINDS}) | (?:{_KINDS})$")
 _OTHER_KIND = re.compile(rf" (?:{_KINDS}|{'|'.join(table('names')['other_kinds'].split())})\b", re.IGNORECASE)
@@ -103,12 +107,10 @@ def contains(answer: str, key: Key) -> bool:
 
 def _forms(gold: str, answer: str) -> Iterator[str]:
     """Shorter or fuller forms of a right answer, where the answer names no other generation or century."""
-    yield from (
-        _NOTE.sub("", gold),
-        untitled(gold),
-        _WORLD_WAR.sub("World War ", gold),
-        *acronym_forms(answer, gold),
-    )
+    plain = _NOTE.sub("", gold)
+    yield from (plain, untitled(gold), _WORLD_WAR.sub("World War ", gold), *acronym_forms(answer, plain))
+    if _EITHER_NAME.fullmatch(gold):
+        yield from gold.split("/")
     if _GENERATION.search(gold) and not _OTHER_GENERATION.search(answer):
         yield _GENERATION.sub("", gold)
     if fuller := table("names")["fuller"].get(gold):
@@ -126,6 +128,7 @@ def _forms(gold: str, answer: str) -> Iterator[str]:
         yield f"{int(century[1]) + 1}th century"
     if (decade := _DECADE.fullmatch(gold)) and decade[1] in _DECADES:
         yield from (f"{decade[1]}0s", _DECADES[decade[1]])
+        yield from (said.replace("N", gold[-5:-1]) for said in words("decade"))
 
 
 def concluded(answer: str) -> str:

@@ -93,8 +93,8 @@ _LOOSE: tuple[tuple[regex.Pattern[str], str | Callable[[regex.Match[str]], str]]
     (regex.compile(r"(?<=(?<!\p{L})\p{Lu}) (?=\p{Lu}(?!\p{L}))"), ""),
     (regex.compile(r"(?<!\p{L})(?:[ldjmnst]|qu)['’](?=\p{L}{3})", regex.I), ""),
     (regex.compile(rf"(?<=\p{{L}})['’](?:{_TURKISH})(?!\p{{L}})"), ""),
-    (regex.compile(r"(?<=\b[ACFJ]) sharp\b", regex.I), "#"),
-    (regex.compile(r"(?<=\bC) plus plus\b", regex.I), "++"),
+    (regex.compile(r"(?<=\b[ACFJ])[ -]sharp\b", regex.I), "#"),
+    (regex.compile(r"(?<=\bC) plus[ -]plus\b", regex.I), "++"),
     (regex.compile(r"(?<=\w): (?=\w)"), " "),
     (regex.compile(r"(?<=\d) to (?=\d)"), ":"),
     (regex.compile(r"(?<=(?<!\p{L})\p{Lu}{1,3}) (?=\d)"), ""),
@@ -136,7 +136,7 @@ def states(answer: str, name: str) -> bool:
     if name in _CASED or (common and normalise(answer) != key):
         return bool(re.search(rf"(?<!\w){re.escape(name)}(?!\w)", compatible(answer)))
     if (
-        len(key) > 5
+        len(key) > (2 if _HANGUL.search(key) else 5)
         and key.replace(" ", "") == normalise(answer).replace(" ", "")
         and key.replace(" ", "").isalpha()
     ):

@@ -99,6 +99,10 @@ _UNSPACED = regex.compile(
     r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Hangul}\p{Arabic}\p{Hebrew}\p{Devanagari}]"
 )
 _GLUED = regex.compile(rf"(?<={_UNSPACED.pattern})(?=\d)")
+_CENTURY_NAMES = "|".join(name for sign, name in names("units") if sign == "century")
+_CENTURY = regex.compile(
+    rf"\b(?:(?i:{_CENTURY_NAMES}|century)\s(?P<n>[IVXLC]+|\d\d?)\b|(?P<n>[IVXLC]+|\d\d?)(?:\.|e|[èe]me|th)?\s(?i:{_CENTURY_NAMES}|(?<=[IVXLC]+(?:th)?\s)century)(?!\w))"
+)
 _TIMES = ("", "once", "twice", "thrice")
 _AMOUNTS = {name.replace("-", " "): amount for amount, name in names("amounts")}
 _ARTICLES = re.compile(r"^(?:der|die|das|le|la|les|el|los|las|il|lo|o|a|het|de) ")
@@ -172,7 +176,7 @@ class Quantity(NamedTuple):
 @lru_cache(maxsize=16_384)
 def spell_out(text: str) -> str:
     """The text with ASCII digits and with its spelled numbers in digits; positions in it are those of `quantities`."""
-    text = ascii_digits(eras(compatible(text)))
+    text = ascii_digits(eras(_CENTURY.sub(_century, compatible(text))))
     text = text.replace("−", "-").replace("⁄", "/").replace("٫", ".").replace("٬", ",")
     text = _GLUED.sub(" ", re.sub(r"(?<=\d)_(?=\d{3})", "", text))
     text = re.sub(
@@ -200,7 +204,7 @@ def spell_out(text: str) -> str:
         rf"\b(?:several|many|some|a few) (?:{_LONG_SCALES})\b|(?<!\d )\b(?:{_LONG_SCALES})s\b", "many", text
     )
     text = re.sub(
-        rf"(?<![\w.,])(\d+(?:,\d{{3}})*(?:\.\d+)?|\d+,\d\d?) ?({_LONG_SCALES})\b",
+        rf"(?<![\w.,/])((?:\d+ )?\d/\d|\d+(?:,\d{{3}})*(?:\.\d+)?|\d+,\d\d?) ?({_LONG_SCALES})\b",
         _scaled,
         text,
         flags=re.IGNORECASE,
@@ -238,7 +242,7 @@ def _other_language(text: str) -> str:
     for language in LANGUAGE_CODES:
         with contextlib.suppress(ValueError):
             return str(text2num(words, language))
-    if len(words.split()) > 1 and words.split()[-1] in _UNITS:  # cien metros
+    if 1 < len(words.split()) < 4:  # cien metros, einundzwanzig Stück
         for language in LANGUAGE_CODES:
             if (written := alpha2digit(words, language, 0))[:1].isdecimal():
                 return str(written)
@@ -283,8 +287,15 @@ def _sum(values: list[int]) -> int:
 
 def _scaled(match: "re.Match[str]") -> str:
     """`1.5 million` and `1,5 million` in digits."""
-    value = Fraction(re.sub(r",(?=\d{3})", "", match[1]).replace(",", ".")) * _SCALES[match[2].lower()]
+    parts = re.sub(r",(?=\d{3})", "", match[1]).replace(",", ".").split()
+    value = sum(map(Fraction, parts)) * _SCALES[match[2].lower()]
     return str(value.numerator) if value.denominator == 1 else match[0]
+
+
+def _century(match: "regex.Match[str]") -> str:
+    """`siglo XVIII` and `18. Jahrhundert` as `18th century`."""
+    number = match["n"] if match["n"].isdecimal() else str(_roman_value(match["n"]))
+    return f"{number}th century"
 
 
 def _and_a_half(match: "re.Match[str]") -> str:
@@ -371,11 +382,15 @@ def roman_numerals(text: str) -> list[Quantity]:
     """Roman numerals of two letters and more, in capitals."""
     found = []
     for match in _ROMAN.finditer(text):
-        digits = [_ROMAN_VALUES[letter] for letter in match[0]]
-        pairs = zip(digits, [*digits[1:], 0], strict=True)
-        value = Fraction(sum(-digit if digit < after else digit for digit, after in pairs))
+        value = Fraction(_roman_value(match[0]))
         found.append(Quantity(value, None, None, match.start(), match.end(), value))
     return found
+
+
+def _roman_value(letters: str) -> int:
+    digits = [_ROMAN_VALUES[letter] for letter in letters]
+    pairs = zip(digits, [*digits[1:], 0], strict=True)
+    return sum(-digit if digit < after else digit for digit, after in pairs)
 
 
 def _quantity(match: "regex.Match[str]") -> Quantity | None:

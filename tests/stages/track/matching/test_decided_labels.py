@@ -637,6 +637,29 @@ CASES: dict[str, list[tuple[str, str, int | None]]] = {
         ("No hay duda de que es Roma", "Roma", 1), ("Nie ma wątpliwości, że to Rzym", "Rzym", 1),
         ("There's no doubt that it's Rome", "Rome", 1),
     ],
+    "centuries, eras and decades of many languages": [
+        ("le XVIIIe siècle", "18th century", 1), ("16e eeuw", "16th century", 1), ("Século XVI", "16th century", 1), ("XVe siècle", "16th century", 0),
+        ("V век до н. э.", "5th century BC", 1), ("5. Jahrhundert v. Chr.", "5th century BC", 1), ("IV век до н. э.", "5th century BC", 0),
+        ("siglo V", "5th century BC", 0), ("753 avanti Cristo", "753 BC", 1), ("in the year 323 before Christ", "323 BC", 1), ("44 vor Christus", "44 BC", 1),
+        ("44 nach Christus", "44 BC", 0), ("753 f.Kr.", "753 BC", 1), ("in den 1960er Jahren", "1960s", 1), ("années 1960", "1960s", 1),
+        ("1980-е годы", "1980s", 1), ("1990er", "1980s", 0), ("6/1944", "June 1944", 1), ("5/1944", "June 1944", 0),
+    ],
+    "numbers before what they count": [
+        ("einundzwanzig Stück", "21", 1), ("cuarenta personas", "40", 1), ("quatre personnes", "40", 0), ("achttien mensen", "18", 1),
+        ("3½ million", "3.5 million", 1), ("1/2 million", "500,000", 1), ("2 мільярди", "2 billion", 1), ("3 triệu", "3000000", 1), ("3 miljarder", "3000000", 0),
+        ("ein halb", "0,5", 1), ("There are no moons.", "0", 1), ("It has no moons", "2", 0),
+    ],
+    "not at all": [
+        ("Pas du tout", "No", 1), ("Pas du tout", "Yes", 0), ("En absoluto", "No", 1), ("Überhaupt nicht", "No", 1), ("совсем нет", "No", 1),
+        ("There is no doubt about it", "Yes", 1), ("Without a doubt", "Yes", 1), ("zonder twijfel", "Yes", 1), ("It has no fewer than two moons", "0", 0),
+    ],
+    "names that are written with another one": [
+        ("Mumbai", "Bombay/Mumbai", 1), ("football", "soccer/football", 1), ("Delhi", "Bombay/Mumbai", 0), ("DC", "AC/DC", 0), ("WHO", "World Health Organization (WHO)", 1),
+        ("c-sharp", "C#", 1), ("세종 대왕", "세종대왕", 1),
+    ],
+    "what TeX writes": [
+        ("$\\text{CO}_2$", "CO2", 1), ("12 cm", "12 \\text{ cm}", 1), ("30°", "30^\\circ", 1), ("2π", "2\\pi", 1), ("3π", "2\\pi", 0), ("θ", "\\theta", 1), ("$\\meta$", "θ", 0),
+    ],
 }  # fmt: skip
 """Answer, right answer, and 1 right, 0 wrong, None excluded."""
 ASKED: list[tuple[str, str, str, int]] = [
@@ -725,6 +748,9 @@ ASKED: list[tuple[str, str, str, int]] = [
 ]  # fmt: skip
 """The same behind their questions."""
 OPTIONS: list[tuple[tuple[str, ...], list[tuple[str, str, int]]]] = [
+    (("Mars", "Venus", "Earth"), [
+        ("It must be the first option.", "A", 1), ("I think it's the third one", "C", 1), ("It is not the first option.", "A", 0),
+    ]),
     (("Paris", "Oslo", "Rome", "All of the above"), [
         ("D", "D", 1), ("All of the above", "D", 1), ("All of them", "D", 1), ("A, B and C", "D", 1), ("A, B, C", "D", 1),
         ("Paris, Oslo and Rome", "D", 1), ("Paris and Oslo", "D", 0), ("Paris", "D", 0), ("D. All of the above", "A", 0),
