@@ -108,6 +108,9 @@ def _summary(metrics: Mapping[str, Any], of_asked: Mapping[str, Any]) -> str:
         text += f", {metrics['unfamiliar']} of them to questions unlike those that the detector was fitted on"
     if of_asked["left_out"]:
         text += f", {of_asked['left_out']} rows could not be asked"
+    if of_asked["columns"]:
+        named = ", ".join(f"{ours} is {column!r}" for ours, column in of_asked["columns"].items())
+        text += f"; by names and what stands in the columns, {named}"
     if metrics["auroc"] is not None:
         text += f"; AUROC on the {metrics['labelled']} whose right answer was given: {metrics['auroc']:.3f}"
     return text

@@ -217,7 +217,7 @@ class DataConfig(Section):
     columns: dict[str, str] = Field(default_factory=dict)
     """Our field (question or prompt, answer, aliases, id, relation, subject, passage, choices, response, label,
     spans) to the column of the questions' file or dataset, nested ones as `answer.value`. Fields not listed are
-    taken from the column of their name; well-known data sets need none."""
+    taken from the column of their name; well-known data sets need none, and other columns are guessed and told."""
     corpus: str = "factbook"
     """`factbook`, a path to .txt or .jsonl, or `hub:<dataset>`."""
     corpus_config: str | None = None

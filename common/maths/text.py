@@ -25,7 +25,7 @@ _SUPERSCRIPT = re.compile("⁻?[²³¹⁰⁴-⁹]+(?![⁺⁻²³¹⁰⁴-⁹])")
 _FRACTION = re.compile("(\\d?)([¼-¾⅐-⅞])")
 _ENTITY = re.compile(r"&#?\w+;")
 _TEX = (
-    (re.compile(r"\\(?:left|right)\b|\\[!,;:]"), ""),
+    (re.compile(r"\\(?:left|right)\b|\\!\s*|\\[,;:]"), ""),
     (re.compile(r"\\(?:text|mathrm|mathbf|textbf)\s*\{([^{}]*)\}"), r"\1"),
     (re.compile(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}"), r"\1/\2"),
     (re.compile(r"\\[dt]?frac\s*(\d)\s*(\d)"), r"\1/\2"),

@@ -19,8 +19,6 @@ from ghosttrack.stages.prepare.prompts import QuestionLine
 from ghosttrack.stages.prepare.rows import Given
 
 SHOWN = 10
-GUESSED_FROM = 200
-"""Rows."""
 
 
 @click.command()
@@ -126,10 +124,11 @@ def guess(source: Path) -> None:
     """As JSON: how many rows a file of questions has, their columns, and which of them seem to be question and answer."""
     from ghosttrack.stages.prepare.files import read_file
     from ghosttrack.stages.prepare.guess import guess as guessed
+    from ghosttrack.stages.prepare.sources import FIRST_ROWS
 
     records = [read.record for read in read_file(source, "data.questions") if read.record]
-    names = list(dict.fromkeys(name for record in records[:GUESSED_FROM] for name in record))
-    found = {"rows": len(records), "names": names, "columns": guessed(records[:GUESSED_FROM])}
+    names = list(dict.fromkeys(name for record in records[:FIRST_ROWS] for name in record))
+    found = {"rows": len(records), "names": names, "columns": guessed(records[:FIRST_ROWS])}
     click.echo(json.dumps(found))
 
 

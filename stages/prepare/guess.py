@@ -1,5 +1,5 @@
 """Which columns of a file of somebody else's hold question and answer, where no name says so: names that people use, and else
-what stands in them. A guess is for a person to see and to change (`ghosttrack init` writes it down); no stage reads by one.
+what stands in them. A guess is told wherever one is read by, for a person to see and to change: `ghosttrack init` writes it down.
 """
 
 import re
@@ -44,8 +44,10 @@ TIMES = 3
 """As many other values, or letters, as tell the columns apart that are no answer."""
 
 
-def guess(records: Sequence[Mapping[str, Any]]) -> dict[str, str] | None:
+def guess(records: Sequence[Mapping[str, Any]], needs_answer: bool = True) -> dict[str, str] | None:
     """Our field to the column, {} where the names are ours or a known data set's; None where it cannot be told.
+
+    needs_answer: whether a question alone says nothing; else the answer is one whose name says so, or none.
 
     Two columns of text are told apart by their ends, and else by their lengths. Of more, the question is the one that asks, and the
     answer the one that is left without those that stand in the question (its subject), have few values (its kind) or go on for
@@ -61,19 +63,19 @@ def guess(records: Sequence[Mapping[str, Any]]) -> dict[str, str] | None:
     texts = [name for name in names if _is_text(records, name) and not _NAMES.search(name)]
     if question is None or answer is None:
         rest = [name for name in texts if name not in (question, answer)]
-        if question is None and answer is None and len(rest) == 2:
+        if question is None and answer is None and len(rest) == 2 and needs_answer:
             question, answer = sorted(rest, key=lambda name: _like_a_question(records, name), reverse=True)
         elif question is None:
             question = _only(rest) or _only([name for name in rest if _asks(records, name)])
-        if question is not None and answer is None:
+        if question is not None and answer is None and needs_answer:
             answer = _the_answer(records, question, [name for name in rest if name != question])
-    if question is None or answer is None:
+    if question is None or (answer is None and needs_answer):
         return None
     asks = (question.lower() in ASKING and not unfinished(records, question)) or _share_ending(
         records, question, QUESTION_MARKS
     ) >= OFTEN
     field = "question" if asks else "prompt"
-    return {ours: name for ours, name in ((field, question), ("answer", answer)) if ours != name}
+    return {ours: name for ours, name in ((field, question), ("answer", answer)) if name and ours != name}
 
 
 def unfinished(records: Sequence[Mapping[str, Any]], name: str) -> bool:

@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ghosttrack.stages.prepare.cells import of_cell
-from ghosttrack.stages.prepare.rows import FIELDS
+from ghosttrack.stages.prepare.rows import FIELDS, MASK_INSIDE, RowError
 
+TRUTH = {"true": True, "1": True, "supports": True, "supported": True, "false": False, "0": False, "refutes": False, "refuted": False}  # fmt: skip
+"""Labels of claims, in small letters."""
 Fields = dict[str, Any]
 Convert = Callable[[Mapping[str, Any]], Iterable[Fields]]
 
@@ -28,7 +30,7 @@ def known(columns: Iterable[str]) -> FileLayout | None:
     """The layout of a data set with these columns; None where it is none of ours, or in our own fields: where all columns that
     tell a data set are fields of ours, it must have no other of those."""
     have = set(columns)
-    if "relation" in have:
+    if "relation" in have and have & {"answer", "response"}:
         return None
     ours = have & set(FIELDS) - {"label"}  # which SuperGLUE has beside the answer
     return next((each for each in LAYOUTS if each.columns <= have and not each.columns < ours), None)
@@ -179,9 +181,9 @@ def _lettered(row: Mapping[str, Any]) -> Iterable[Fields]:
 
 
 def _listed(row: Mapping[str, Any]) -> Iterable[Fields]:
-    """RACE, MedQA: options as a list, or as an object from letter to text."""
+    """RACE, MedQA, MMLU-Pro: options as a list, or as an object from letter to text."""
     options = row["options"]
-    yield {"id": row.get("id"), "question": row["question"], "passage": row.get("article"), "answer": row["answer"],
+    yield {"id": row.get("id"), "question": row["question"], "passage": row.get("article"), "answer": row["answer"], "relation": row.get("category"),
            "choices": list(options.values() if isinstance(options, Mapping) else options)}  # fmt: skip
 
 
@@ -202,12 +204,22 @@ def _counterfact(row: Mapping[str, Any]) -> Iterable[Fields]:
 
 
 def _lama(row: Mapping[str, Any]) -> Iterable[Fields]:
-    """A sentence whose last word is masked; one that goes on behind the mask is not told by a model that reads forwards."""
-    before, mask, after = str(row["masked_sentence"]).partition("[MASK]")
-    if not mask or after.strip(" ."):
-        raise ValueError("its sentence goes on after [MASK]")
+    """A sentence whose last word is masked, in the authors' file the first such; one that goes on behind the mask is not told by
+    a model that reads forwards."""
+    sentences = [one["masked_sentence"] for one in row.get("evidences", [row])]
+    parts = (str(sentence).partition("[MASK]") for sentence in sentences)
+    before = next((before for before, mask, after in parts if mask and not after.strip(" .")), None)
+    if before is None:
+        raise RowError(MASK_INSIDE, "its sentence goes on after [MASK]")
     yield {"id": row.get("uuid"), "prompt": before.rstrip(), "answer": row["obj_label"], "subject": row["sub_label"],
            "relation": row.get("predicate_id")}  # fmt: skip
+
+
+def _claim(row: Mapping[str, Any]) -> Iterable[Fields]:
+    """A claim that is true or false; one of which nobody knows has no answer."""
+    evidence = row.get("evidence")
+    yield {"id": row.get("id"), "question": f"Is this true? {row.get('claim', row.get('statement'))}", "relation": "claims",
+           "passage": evidence if isinstance(evidence, str) else None, "answer": TRUTH.get(str(row["label"]).strip().lower())}  # fmt: skip
 
 
 def _felm(row: Mapping[str, Any]) -> Iterable[Fields]:
@@ -264,12 +276,12 @@ def _ragtruth_own(row: Mapping[str, Any]) -> Iterable[Fields]:
 
 
 def _mu_shroom(row: Mapping[str, Any]) -> Iterable[Fields]:
-    hard = row.get("hard_labels")
-    if hard is None:  # by most of its annotators
-        hard = [(label["start"], label["end"]) for label in row["soft_labels"] if label["prob"] > 0.5]
-    spans = _joined(hard)
+    hard, soft = row.get("hard_labels"), row.get("soft_labels")
+    if hard is None and soft is not None:  # by most of its annotators
+        hard = [(label["start"], label["end"]) for label in soft if label["prob"] > 0.5]
+    spans = None if hard is None else _joined(hard)
     yield {"id": row["id"], "question": row["model_input"], "response": row["model_output_text"], "spans": spans,
-           "label": int(bool(spans)), "relation": row.get("lang")}  # fmt: skip
+           "label": None if spans is None else int(bool(spans)), "relation": row.get("lang")}  # fmt: skip
 
 
 def _spans(value: Any) -> list[list[int]]:
@@ -297,6 +309,7 @@ def _layout(name: str, columns: str, convert: Convert, bulky: str = "") -> FileL
     return FileLayout(name, frozenset(columns.split()), convert, frozenset(bulky.split()))
 
 
+_MMLU = _of("question choices answer relation=subject subject=question")
 DIALOGUE, SUMMARY = "{knowledge}\n{dialogue_history}\n[Assistant]:", "{document}\nSummary:"
 LAYOUTS = [
     _layout("TriviaQA, authors' file", "Answer Question QuestionId",
@@ -313,12 +326,15 @@ LAYOUTS = [
     _layout("SciQ", "question correct_answer distractor1 support",
             _of("question passage=support answer=correct_answer", relation="sciq")),
     _layout("MATH", "problem level type solution", _math),
+    _layout("MATH-500", "problem solution answer subject level", _of("id=unique_id? question=problem answer relation=subject")),
     _layout("DROP", "passage question answers_spans", _drop),
     _layout("Known facts", "subject attribute prompt template",  # of ROME's causal tracing: unfinished sentences
             _of("id=known_id? prompt answer=attribute subject relation=relation_id?")),
     _layout("CounterFact", "case_id requested_rewrite", _counterfact,
             "paraphrase_prompts neighborhood_prompts attribute_prompts generation_prompts"),
+    _layout("CounterFact, prompts", "prompt target_true subject relation_id", _of("prompt answer=target_true subject relation=relation_id")),
     _layout("LAMA", "masked_sentence obj_label sub_label", _lama),
+    _layout("LAMA, authors' file", "evidences obj_label sub_label", _lama, "evidences"),
     _layout("FELM", "index source prompt response segmented_response labels", _felm),
     _layout("TriviaQA", "question question_id question_source entity_pages answer",
             _of("id=question_id question answer=answer.value aliases=answer.aliases"), "entity_pages search_results"),
@@ -334,8 +350,8 @@ LAYOUTS = [
             _yes(_of("id? question passage response=answer label relation=source_ds"))),
     _layout("BoolQ", "question answer passage", _bool_q),
     _layout("BoolQ, SuperGLUE", "question passage idx label", _super_glue),
-    _layout("MMLU", "question subject choices answer",
-            _of("question choices answer relation=subject subject=question")),
+    _layout("MMLU", "question subject choices answer", _MMLU),
+    _layout("MMLU, training rows", "train", lambda row: _MMLU(row["train"])),
     _layout("HaluEval, QA", "knowledge question right_answer hallucinated_answer",
             _both("right_answer", "hallucinated_answer",
                   _of("question passage=knowledge answer=right_answer", relation="halueval_qa"))),
@@ -353,8 +369,9 @@ LAYOUTS = [
             _yes(_of("id=ID? question=user_query response=chatgpt_response label=hallucination", relation="halueval_general"))),
     _layout("RAGTruth", "id query context output task_type hallucination_labels", _ragtruth, "input_str"),
     _layout("RAGTruth, authors' files", "id source_id model labels response", _ragtruth_own, "source_info source"),
-    *(_layout("Mu-SHROOM", f"model_input model_output_text {labels}", _mu_shroom,
-              "soft_labels model_output_tokens model_output_logits") for labels in ("hard_labels", "soft_labels")),
+    _layout("Mu-SHROOM", "model_input model_output_text", _mu_shroom, "soft_labels model_output_tokens model_output_logits"),
+    _layout("claims", "claim label", _claim),
+    _layout("claims", "statement label", _claim),
     _layout("lists of answers", "question answers", _answers),
     _layout("lists of answers", "query answers", _answers),
 ]  # fmt: skip

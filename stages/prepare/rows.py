@@ -22,6 +22,8 @@ DEEPEST = 64
 LETTERS = string.ascii_uppercase
 BEHIND = "no such option"
 """The reason for a right option whose number is the number of options, as it is where they are counted from 1."""
+MASK_INSIDE = "goes on after its mask"
+"""The reason for a sentence whose masked word is not its last."""
 LABELS = {"0": 0, "1": 1, "false": 0, "true": 1, "": None}
 """Labels as tables hold them, in small letters."""
 

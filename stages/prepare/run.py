@@ -179,6 +179,11 @@ NAMED = 5
 def told(rows: sources.SourceRows) -> list[str]:
     """What a reader of the file's rows should know, a sentence each."""
     sentences = []
+    if rows.guessed:
+        named = ", ".join(f"{ours} is {column!r}" for ours, column in rows.guessed.items())
+        sentences.append(
+            f"{rows.where}: by names and what stands in the columns, {named}; data.columns can say otherwise"
+        )
     for reason, count in rows.reasons.items():
         own = [row for row in rows.left_out if row["reason"] == reason]
         listed = ", ".join(str(row["row"]) for row in own[:NAMED]) + (", …" if count > NAMED else "")
@@ -277,7 +282,7 @@ def prepare_asked(job: Job) -> dict[str, Any]:
     examples = {record["relation"]: record["prefix"] for record in asked_before if not in_chat(record)}
     shots = {record["relation"]: _shots(record) for record in asked_before if in_chat(record)}
     path = as_path(str(job.config.data.asked))
-    questions, left_out = sources.read_asked(path, examples, shots, job.config.data.columns)
+    questions, left_out, guessed = sources.read_asked(path, examples, shots, job.config.data.columns)
     reader = _reader(job)
     if shots and (chat := chat_of(reader.tokenizer, job.config.model)):
         questions = [chat.put(question) if question.asks else question for question in questions]
@@ -291,6 +296,7 @@ def prepare_asked(job: Job) -> dict[str, Any]:
         "questions": len(questions),
         "left_out": len(left_out),
         "with_examples": sum(bool(q.shots if q.chat else q.prefix) for q in questions),
+        "columns": guessed,
     }
 
 

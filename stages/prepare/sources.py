@@ -17,16 +17,17 @@ from ghosttrack.common.errors import ConfigError, DataError
 from ghosttrack.common.files import as_path
 from ghosttrack.stages.prepare.facts import Fact
 from ghosttrack.stages.prepare.files import FileRow, format_of, load, read_file, read_set, read_text
+from ghosttrack.stages.prepare.guess import guess
 from ghosttrack.stages.prepare.layouts import FileLayout, known, nested
 from ghosttrack.stages.prepare.prompts import QuestionLine, Shot, asked, in_words
-from ghosttrack.stages.prepare.rows import BEHIND, FIELDS, LETTERS, Row, RowError, check
+from ghosttrack.stages.prepare.rows import BEHIND, FIELDS, LETTERS, MASK_INSIDE, Row, RowError, check
 from ghosttrack.stages.prepare.text import slug
 
-FIRST_ROWS = 100
+FIRST_ROWS = 200
 """Of a source, that tell its columns."""
 MOST_BROKEN = 0.5
 """Share of broken rows from which on it is the file or its mapping that is wrong."""
-HARMLESS = frozenset({"no answer", "empty response", "duplicate"})
+HARMLESS = frozenset({"no answer", "empty response", "duplicate", MASK_INSIDE})
 """Reasons for which a row is left out that are no fault of the file."""
 
 
@@ -43,7 +44,8 @@ class SourceRows:
     """The questions of a source: `facts` to be asked with worked examples, `prompts` as they stand.
 
     left_out: of every row that is not among them, its number, id, reason and what is wrong in words. united: questions
-    that were there before with another right answer; both are kept, and either answer is right in both.
+    that were there before with another right answer; both are kept, and either answer is right in both. guessed: our field
+    to the column, where neither their names nor data.columns say so.
     """
 
     where: str
@@ -52,6 +54,7 @@ class SourceRows:
     left_out: list[dict[str, Any]] = field(default_factory=list)
     united: int = 0
     layout: str | None = None
+    guessed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def repeated_ids(self) -> list[str]:
@@ -72,7 +75,7 @@ def read_questions(
 
     columns: our field to the source's column; a nested column is written `answer.value`. A field that is not listed is
     taken from the column of its own name; without any mapping, well-known data sets are known by their columns
-    (`layouts`). Raises ConfigError for an unknown field or kind of source, DataError for a source that cannot be read.
+    (`layouts`), and others' columns by what stands in them (`guess`). Raises ConfigError for an unknown field or kind of source, DataError for a source that cannot be read.
     """
     if unknown := sorted(set(columns) - set(FIELDS)):
         raise ConfigError(
@@ -89,9 +92,9 @@ def check_questions(source: str, columns: Mapping[str, str], config: str | None,
     """
     _, reads = _open(source, config, split, streaming=True)
     first = list(itertools.islice(reads, FIRST_ROWS))
-    names = list(dict.fromkeys(name for read in first if read.record for name in read.record))
-    if columns or not known(names):
-        _check_columns(first, names, columns, source)
+    layout, columns = _columns(first, columns)
+    if not layout:
+        _check_columns(first, columns, source)
 
 
 def check_corpus(source: str, config: str | None, split: str, column: str) -> None:
@@ -148,12 +151,10 @@ def _open(
 
 def _rows(where: str, reads: Sequence[FileRow], columns: Mapping[str, str]) -> SourceRows:
     """Every row checked and sorted into what is asked how, and what is left out why. Raises DataError."""
-    rows = SourceRows(where)
-    names = dict.fromkeys(name for read in reads[:1000] if read.record for name in read.record)
-    layout = known(names) if not columns else None
-    rows.layout = layout.name if layout else None
+    given, (layout, columns) = columns, _columns(reads, columns)
+    rows = SourceRows(where, layout=layout.name if layout else None, guessed={} if given else columns)
     if not layout:
-        _check_columns(reads, list(names), columns, where)
+        _check_columns(reads, columns, where)
     kept: dict[Any, Row] = {}
     for row in _checked(reads, columns, layout, rows.left_out):
         _keep(rows, kept, row)
@@ -164,6 +165,19 @@ def _rows(where: str, reads: Sequence[FileRow], columns: Mapping[str, str]) -> S
     if not kept:
         raise DataError(f"data.questions = {where}: the file has no questions{_told(rows)}")
     return rows
+
+
+def _columns(
+    reads: Sequence[FileRow], columns: Mapping[str, str], needs_answer: bool = True
+) -> tuple[FileLayout | None, Mapping[str, str]]:
+    """The data set that the columns are of, or our field to the column: as given, else as guessed where no name is ours."""
+    records = [read.record for read in reads[:FIRST_ROWS] if read.record]
+    names = {name for record in records for name in record}
+    if columns or (layout := known(names)):
+        return (None, columns) if columns else (layout, {})
+    guessed = guess(records, needs_answer) or {}
+    asked = {"question", "prompt"} & names
+    return None, {ours: column for ours, column in guessed.items() if ours == "answer" or not asked}
 
 
 def _checked(
@@ -290,9 +304,7 @@ def _told(rows: SourceRows) -> str:
     )
 
 
-def _check_columns(
-    reads: Sequence[FileRow], names: list[str], columns: Mapping[str, str], where: str
-) -> None:
+def _check_columns(reads: Sequence[FileRow], columns: Mapping[str, str], where: str) -> None:
     """Raises DataError for a mapping to a column that is not there, or a source without question and answer."""
     records = [read.record for read in reads[:1000] if read.record]
     if not records:
@@ -302,7 +314,7 @@ def _check_columns(
             raise DataError(
                 f"data.columns.{name} = {column!r}, but {where} has the columns {', '.join(_paths(records[0]))}"
             )
-    have = {*names, *columns}
+    have = {*columns, *(name for record in records for name in record)}
     if not {"question", "prompt"} & have or not {"answer", "response"} & have:
         raise DataError(
             f"{where} has the columns {', '.join(_paths(records[0]))}; say with data.columns which of them are 'question' "
@@ -344,26 +356,26 @@ def read_asked(
     examples: Mapping[str, str],
     shots: Mapping[str, tuple[Shot, ...]] | None = None,
     columns: Mapping[str, str] | None = None,
-) -> tuple[list[QuestionLine], list[dict[str, Any]]]:
-    """New questions of a file or folder, in its order, and what is told of the rows that cannot be asked.
+) -> tuple[list[QuestionLine], list[dict[str, Any]], Mapping[str, str]]:
+    """New questions of a file or folder, in its order, what is told of the rows that cannot be asked, and the columns as guessed.
 
     The right answer may be left out, where nobody knows it. examples: relation to the worked examples that come before its
     questions; a line that names another relation, or none, is asked without. shots: those of a chat, for its questions.
-    columns: as of `read_questions`, for a file that has the columns asked of; others are in our fields or a known data set's.
+    columns: as of `read_questions`, for a file that has the columns asked of; others are read as there without them.
     Raises DataError where no row can be asked.
     """
     key, name = "data.asked", str(path)
     rows = read_set(name, key, name, name=None, split=None) if path.is_dir() else read_file(path, key)
     reads = _with_sources(list(rows), name)
     records = [read.record for read in reads[:1000] if read.record]
-    columns = {
+    given = {
         ours: column
         for ours, column in (columns or {}).items()
         if any(nested(each, column) is not None for each in records)
     }
-    if not {"question", "prompt"} & set(columns):
-        columns = {}
-    layout = None if columns else known(name for record in records for name in record)
+    if not {"question", "prompt"} & set(given):
+        given = {}
+    layout, columns = _columns(reads, given, needs_answer=False)
     new: dict[str, QuestionLine] = {}
     left_out: list[dict[str, Any]] = []
     for row in _checked(reads, columns, layout, left_out, needs_answer=False):
@@ -380,7 +392,7 @@ def read_asked(
         first = f"; line {left_out[0]['row']}: {left_out[0]['why']}" if left_out else ""
         have = f"; it has the columns {', '.join(_paths(records[0]))}" if records else ""
         raise DataError(f"data.asked = {path}: the file has no questions{first}{have}")
-    return list(new.values()), left_out
+    return list(new.values()), left_out, {} if given else columns
 
 
 def read_local_corpus(path: Path, column: str) -> list[str]:

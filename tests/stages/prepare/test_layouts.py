@@ -120,6 +120,38 @@ def rows_of(folder: Path, record: dict[str, Any]) -> SourceRows:
             ("Fish rest", "Yes, in a way"),
         ),
         (GSM, None, "How many apples?", ("1005",)),
+        ({"train": MMLU}, "MMLU, training rows", "What is 2 + 2?", ("B", "4")),
+        (
+            {
+                "problem": "1 + 1?",
+                "solution": "s",
+                "answer": "2",
+                "subject": "Algebra",
+                "level": 1,
+                "unique_id": "test/1.json",
+            },
+            "MATH-500",
+            "1 + 1?",
+            ("2",),
+        ),
+        (
+            {
+                "id": 7,
+                "verifiable": "VERIFIABLE",
+                "label": "REFUTES",
+                "claim": "Rome is in Peru.",
+                "evidence": [[[1, 2, "Rome", 0]]],
+            },
+            "claims",
+            "Is this true? Rome is in Peru.",
+            ("No", "False"),
+        ),
+        (
+            {"statement": "Rome is in Italy.", "label": 1},
+            "claims",
+            "Is this true? Rome is in Italy.",
+            ("Yes", "True"),
+        ),
     ],
 )
 def test_questions(
@@ -354,3 +386,52 @@ def test_tables_that_hold_lists_as_text(tmp_path: Path, record: dict[str, Any], 
         )
 
     assert read(read_questions(str(tmp_path / kind), {})) == read(rows_of(tmp_path, record))
+
+
+def test_a_claim_of_which_nobody_knows_has_no_answer_and_evidence_in_words_is_read_first(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "claims.jsonl"
+    claims = [("SUPPORTS", "Rome is large."), ("NOT ENOUGH INFO", None)]
+    path.write_text(
+        "".join(
+            json.dumps({"claim": "It is.", "label": label, "evidence": said}) + "\n" for label, said in claims
+        )
+    )
+    rows = read_questions(str(path), {})
+    assert ([fact.given.passage for fact in rows.facts], rows.reasons) == (
+        ["Rome is large."],
+        {"no answer": 1},
+    )
+
+
+def test_sentences_that_go_on_after_their_mask_are_left_out_however_many(tmp_path: Path) -> None:
+    path = tmp_path / "lama.jsonl"
+    sentences = ["Ada was born in [MASK].", "[MASK] is her home.", "In [MASK] she lived."]
+    path.write_text(
+        "".join(
+            json.dumps({"masked_sentence": one, "obj_label": "London", "sub_label": "Ada"}) + "\n"
+            for one in sentences
+        )
+    )
+    rows = read_questions(str(path), {})
+    assert ([line.query for line in rows.prompts], rows.reasons) == (
+        ["Ada was born in"],
+        {"goes on after its mask": 2},
+    )
+
+
+@pytest.mark.parametrize(
+    ("record", "prompt"),
+    [
+        ({"obj_label": "Oslo", "sub_label": "Ada", "evidences": [{"masked_sentence": "[MASK] is home."}, {"masked_sentence": "Ada lives in [MASK]."}]},
+         ("Ada lives in", "Oslo", "all")),
+        ({"relation": "{} lies in", "relation_id": "P17", "prompt": "Oslo lies in", "target_true": " Norway", "target_false": " Peru", "subject": "Oslo"},
+         ("Oslo lies in", "Norway", "P17")),
+    ],
+)  # fmt: skip
+def test_sentences_to_go_on_with(
+    tmp_path: Path, record: dict[str, Any], prompt: tuple[str, str, str]
+) -> None:
+    [line] = rows_of(tmp_path, record).prompts
+    assert (line.query, line.answer, line.relation) == prompt

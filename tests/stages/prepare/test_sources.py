@@ -65,7 +65,7 @@ def test_new_questions_keep_order_ids_and_examples_and_need_no_answer(tmp_path: 
         {"question": "Who wrote Emma?", "relation": "author", "subject": "Emma", "id": "emma"},
         {"prompt": "Two plus two is", "answer": 4},
     )
-    (first, second), left_out = read_asked(path, {"author": "Q: Who wrote Hamlet?\nA: Shakespeare\n\n"})
+    (first, second), left_out, _ = read_asked(path, {"author": "Q: Who wrote Hamlet?\nA: Shakespeare\n\n"})
     assert left_out == []
     assert (first.id, first.prefix) == ("emma", "Q: Who wrote Hamlet?\nA: Shakespeare\n\n")
     assert (first.query, first.answer, first.aliases) == ("Q: Who wrote Emma?\nA:", "", ())
@@ -89,13 +89,53 @@ def test_new_questions_are_read_through_the_mapping_of_the_run_s_own(
     tmp_path: Path, record: dict[str, Any], asked: tuple[object, ...]
 ) -> None:
     path = write(tmp_path / "new.json", [record])
-    [line], left_out = read_asked(path, {}, columns={"question": "q.text", "answer": "gold"})
+    [line], left_out, _ = read_asked(path, {}, columns={"question": "q.text", "answer": "gold"})
     assert ((line.query, line.aliases, line.given.response), left_out) == (asked, [])
+
+
+GERMAN = [
+    {"frage": "Wer schrieb Emma?", "antwort": "Jane Austen"},
+    {"frage": "Wo liegt Rom?", "antwort": "Italien"},
+]
+
+
+def test_columns_of_other_names_are_guessed_alike_and_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "fragen.jsonl", *GERMAN)
+    rows = read(path)
+    assert [(fact.question, fact.answer) for fact in rows.facts] == [tuple(row.values()) for row in GERMAN]
+    assert rows.guessed == {"question": "frage", "answer": "antwort"}
+    assert "question is 'frage', answer is 'antwort'" in told(rows)[0]
+    lines, left_out, guessed = read_asked(path, {})
+    assert ([line.question for line in lines], left_out, guessed) == (
+        [row["frage"] for row in GERMAN],
+        [],
+        {"question": "frage"},
+    )
+
+
+def test_a_right_answer_to_a_new_question_is_one_that_is_called_so(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "new.jsonl",
+        {"question": "Who?", "gold": "Ada", "kind": "person"},
+        {"question": "Where?", "gold": "Oslo", "kind": "place"},
+    )
+    lines, _, guessed = read_asked(path, {})
+    assert ([line.answer for line in lines], guessed) == (["Ada", "Oslo"], {"answer": "gold"})
+
+
+def test_rows_behind_their_names_are_rows(tmp_path: Path) -> None:
+    path = tmp_path / "rows.json"
+    path.write_text(
+        json.dumps(
+            {"a": {"question": "Who?", "answer": "Ada"}, "b": {"question": "Where?", "answer": "Oslo"}}
+        )
+    )
+    assert [(fact.given.id, fact.question) for fact in read(path).facts] == [("a", "Who?"), ("b", "Where?")]
 
 
 def test_both_responses_of_a_row_are_asked(tmp_path: Path) -> None:
     both = {"knowledge": "k", "question": "Where?", "right_answer": "Oslo", "hallucinated_answer": "Rome"}
-    lines, _ = read_asked(write(tmp_path / "new.jsonl", both, both), {})
+    lines, *_ = read_asked(write(tmp_path / "new.jsonl", both, both), {})
     assert [(line.given.row, line.given.response) for line in lines] == [
         (1, "Oslo"),
         (1, "Rome"),
@@ -117,7 +157,7 @@ def test_a_bad_line_of_new_questions_is_told_in_its_place(tmp_path: Path, line: 
     path = write(
         tmp_path / "new.jsonl", {"question": "Q?", "id": "a"}, line, {"question": "Last?", "id": "z"}
     )
-    questions, [bad] = read_asked(path, {})
+    questions, [bad], _ = read_asked(path, {})
     assert [question.id for question in questions] == ["a", "z"]
     assert bad["row"] == 2
     assert message in bad["why"]
@@ -126,7 +166,7 @@ def test_a_bad_line_of_new_questions_is_told_in_its_place(tmp_path: Path, line: 
 def test_new_questions_of_a_folder_are_those_of_all_its_splits(tmp_path: Path) -> None:
     write(tmp_path / "test.jsonl", {"question": "Who?", "id": "first"})
     (tmp_path / "train.jsonl").write_text('{"question": broken\n{"question": "Who?", "id": "last"}\n')
-    questions, [bad] = read_asked(tmp_path, {})
+    questions, [bad], _ = read_asked(tmp_path, {})
     assert sorted(question.id for question in questions) == ["first", "last"]
     assert "it is not JSON" in bad["why"]
 
