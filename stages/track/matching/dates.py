@@ -33,7 +33,7 @@ _TIME = re.compile(
 )
 _EAST_ASIAN = re.compile(r"(?:(?P<year>\d{4})[年년] ?)?(?P<month>\d{1,2})[月월](?: ?(?P<day>\d{1,2})[日일])?")
 _VIETNAMESE = re.compile(r"(?:ngày )?(?P<day>\d{1,2}) tháng (?P<month>\d{1,2})(?:,? năm (?P<year>\d{4}))?")
-_ERAS = re.compile(r"(?<=[\dy])\s?(?:(B)\.?\s?C(?:\.?\s?E)?\b\.?|A\.?\s?D\b\.?|C\.?\s?E\b\.?)")
+_ERAS = re.compile(r"(?<=[\dym])\s?(?:(B)\.?\s?C(?:\.?\s?E)?\b\.?|A\.?\s?D\b\.?|C\.?\s?E\b\.?)")
 _ERAS_ELSEWHERE = re.compile(rf"(?<=[\dy])\s?(?:({either('bc')})|{either('ad')})")
 _ERA_BEFORE = re.compile(rf"(?:({either('bc_before')})|{either('ad_before')})\s?(\d+)[年년]?")
 _YEARS_FROM = {
@@ -194,7 +194,8 @@ def eras(text: str) -> str:
     text = _ERA_YEAR.sub(lambda m: str(_YEARS_FROM[m[1]] + int(value_of(m[2].replace("元", "1")))), text)
     text = _ERA_BEFORE.sub(lambda match: f"{match[2]} {'BC' if match[1] else 'AD'}", text)
     text = _ERAS_ELSEWHERE.sub(lambda match: " BC" if match[1] else " AD", text)
-    return _ERAS.sub(lambda match: " BC" if match[1] else " AD", text)
+    text = _ERAS.sub(lambda match: " BC" if match[1] else " AD", text)
+    return text.replace("century AD", "century")
 
 
 def _iso(text: str) -> str:

@@ -91,7 +91,7 @@ _TURKISH = "[dt][aeıiuü]r|[dt][ae]n?|[yn]?[ıiuüae]|n?[ıiuü]n"
 _LOOSE: tuple[tuple[regex.Pattern[str], str | Callable[[regex.Match[str]], str]], ...] = (
     (regex.compile(r"(?<=\p{L})[-‐‑−](?=[\p{L}\p{N}])|(?<=\p{N})[-‐‑−](?=\p{L})"), ""),
     (regex.compile(r"(?<=(?<!\p{L})\p{Lu}) (?=\p{Lu}(?!\p{L}))"), ""),
-    (regex.compile(r"(?<!\p{L})(?:[ldjmnst]|qu)['’](?=\p{L}{3})", regex.I), ""),
+    (regex.compile(r"(?<!\p{L})(?:[ldjmnst]|qu)['’](?=\p{L}{2})", regex.I), ""),
     (regex.compile(rf"(?<=\p{{L}})['’](?:{_TURKISH})(?!\p{{L}})"), ""),
     (regex.compile(r"(?<=\b[ACFJ])[ -]sharp\b", regex.I), "#"),
     (regex.compile(r"(?<=\bC) plus[ -]plus\b", regex.I), "++"),

@@ -83,7 +83,8 @@ _SINGLE = regex.compile(r"(?<=\p{Lu}\p{L}+ )[IVXLCDM](?![\p{L}\p{N}'’])")
 _NUMBERED = regex.compile(r"(?:\bthe )?\b(\d+)(?:st|nd|rd|th) (\p{Lu}\p{L}+(?: \p{Lu}\p{L}+)*)")
 _ROMAN_VALUES = {"M": 1000, "D": 500, "C": 100, "L": 50, "X": 10, "V": 5, "I": 1}
 _ABOUT = re.compile(
-    r"\s*(?:(?:about|around|approximately|roughly|nearly|almost|circa|ca?\.?)\s+|[~≈])(?=\d)", re.IGNORECASE
+    r"\s*(?:(?:about|around|approximately|roughly|nearly|almost|circa|ca?\.?)\s+|[~≈]|[a-z]\s?=\s?)(?=-?\d)",
+    re.IGNORECASE,
 )
 _BOUND_WORDS = {"≥": "at_least", "≤": "at_most", ">": "more_than", "<": "less_than"}
 _BOUNDS = {
