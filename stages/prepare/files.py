@@ -342,7 +342,9 @@ def _json(path: Path, key: str) -> Iterator[FileRow]:
 def _of_columns(whole: Mapping[str, Any]) -> list[Record]:
     """The rows of a table that is written by its columns, lists or, as pandas has it, objects from row to value, or of rows that
     their names stand before; [] for others."""
-    columns = [dict(enumerate(column)) if isinstance(column, list) else column for column in whole.values()]
+    columns: list[Any] = [
+        dict(enumerate(each)) if isinstance(each, list) else each for each in whole.values()
+    ]
     if len(columns) < 2 or not all(isinstance(column, Mapping) for column in columns):
         return []
     keys = list(columns[0])
