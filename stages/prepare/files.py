@@ -348,7 +348,7 @@ def _of_columns(whole: Mapping[str, Any]) -> list[Record]:
     if len(columns) < 2 or not all(isinstance(column, Mapping) for column in columns):
         return []
     keys = list(columns[0])
-    if {"question", "prompt"} & set(keys):
+    if all({"question", "prompt"} & set(column) for column in columns):
         return [{"id": name, **row} for name, row in zip(whole, columns, strict=True)]
     if any(list(column) != keys for column in columns) or isinstance(
         next(iter(columns[0].values()), None), Mapping

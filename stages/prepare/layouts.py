@@ -10,7 +10,9 @@ from typing import Any, NamedTuple
 from ghosttrack.stages.prepare.cells import of_cell
 from ghosttrack.stages.prepare.rows import FIELDS, MASK_INSIDE, RowError
 
-TRUTH = {"true": True, "1": True, "supports": True, "supported": True, "false": False, "0": False, "refutes": False, "refuted": False}  # fmt: skip
+TRUTH = dict.fromkeys(("true", "1", "supports", "supported"), True) | dict.fromkeys(
+    ("false", "0", "refutes", "refuted"), False
+)
 """Labels of claims, in small letters."""
 Fields = dict[str, Any]
 Convert = Callable[[Mapping[str, Any]], Iterable[Fields]]
@@ -183,8 +185,8 @@ def _lettered(row: Mapping[str, Any]) -> Iterable[Fields]:
 def _listed(row: Mapping[str, Any]) -> Iterable[Fields]:
     """RACE, MedQA, MMLU-Pro: options as a list, or as an object from letter to text."""
     options = row["options"]
-    yield {"id": row.get("id"), "question": row["question"], "passage": row.get("article"), "answer": row["answer"], "relation": row.get("category"),
-           "choices": list(options.values() if isinstance(options, Mapping) else options)}  # fmt: skip
+    yield {"id": row.get("id"), "question": row["question"], "passage": row.get("article"), "answer": row["answer"],
+           "relation": row.get("category"), "choices": list(options.values() if isinstance(options, Mapping) else options)}  # fmt: skip
 
 
 def _math(row: Mapping[str, Any]) -> Iterable[Fields]:
