@@ -186,7 +186,8 @@ def _listed(row: Mapping[str, Any]) -> Iterable[Fields]:
     """RACE, MedQA, MMLU-Pro: options as a list, or as an object from letter to text."""
     options = row["options"]
     yield {"id": row.get("id"), "question": row["question"], "passage": row.get("article"), "answer": row["answer"],
-           "relation": row.get("category"), "choices": list(options.values() if isinstance(options, Mapping) else options)}  # fmt: skip
+           "relation": row.get("category"),
+           "choices": list(options.values() if isinstance(options, Mapping) else options)}  # fmt: skip
 
 
 def _math(row: Mapping[str, Any]) -> Iterable[Fields]:
@@ -221,7 +222,8 @@ def _claim(row: Mapping[str, Any]) -> Iterable[Fields]:
     """A claim that is true or false; one of which nobody knows has no answer."""
     evidence = row.get("evidence")
     yield {"id": row.get("id"), "question": f"Is this true? {row.get('claim', row.get('statement'))}", "relation": "claims",
-           "passage": evidence if isinstance(evidence, str) else None, "answer": TRUTH.get(str(row["label"]).strip().lower())}  # fmt: skip
+           "passage": evidence if isinstance(evidence, str) else None,
+           "answer": TRUTH.get(str(row["label"]).strip().lower())}  # fmt: skip
 
 
 def _felm(row: Mapping[str, Any]) -> Iterable[Fields]:
