@@ -176,8 +176,11 @@ def _columns(
     if columns or (layout := known(names)):
         return (None, columns) if columns else (layout, {})
     guessed = guess(records, needs_answer) or {}
-    asked = {"question", "prompt"} & names
-    return None, {ours: column for ours, column in guessed.items() if ours == "answer" or not asked}
+    if {"question", "prompt"} & names:
+        guessed = {
+            ours: column for ours, column in guessed.items() if ours == "answer" and column not in FIELDS
+        }
+    return None, guessed
 
 
 def _checked(

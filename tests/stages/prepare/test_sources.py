@@ -79,6 +79,7 @@ def test_new_questions_keep_order_ids_and_examples_and_need_no_answer(tmp_path: 
         ({"q": {"text": "Who?"}, "gold": "Ada", "n": 1}, ("Q: Who?\nA:", ("Ada",), None)),  # as data.columns says
         ({"q": {"text": "Who?"}}, ("Q: Who?\nA:", (), None)),
         ({"question": "Who?", "answer": "Ada", "gold": "x"}, ("Q: Who?\nA:", ("Ada",), None)),
+        ({"question": "Who?", "label": 1}, ("Q: Who?\nA:", (), None)),
         ({"subj": "E", "prop": "author", "obj": "Ada", "question": "Who?", "possible_answers": "[]"}, ("Q: Who?\nA:", ("Ada",), None)),
         ({"passage": "Ada sat.", "question": "did ada sit", "answer": True},
          ("Ada sat.\nQ: Did ada sit?\nA:", ("Yes", "True"), None)),
