@@ -157,7 +157,7 @@ class Manifest(ManifestPart):
         """Of the stage's code that did the work; "" where it is not on record."""
         dependencies = self.predicate.build_definition.resolved_dependencies
         found = [d for d in dependencies if d.name == f"{self.predicate.stage}/{CODE}"]
-        return found[0].digest["sha256"] if found else ""
+        return found[0].digest.get("sha256", "") if found else ""
 
     def to_bytes(self) -> bytes:
         data = self.model_dump(mode="json", by_alias=True)

@@ -21,6 +21,7 @@ from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.errors import CorruptInputError, GhostTrackError
 from ghosttrack.orchestrate.clean import clean
 from ghosttrack.orchestrate.gc import releasable, remove, rubbish
+from ghosttrack.orchestrate.runs import summaries
 from ghosttrack.orchestrate.status import stage_statuses
 from ghosttrack.orchestrate.usage import advice, disk_use
 from ghosttrack.orchestrate.verify import verify_units
@@ -115,6 +116,7 @@ def uses(pipeline: Pipeline) -> Iterator[Callable[[], object]]:
     yield lambda: disk_use(pipeline.store, plan)
     yield lambda: advice(plan, {})
     yield lambda: rubbish(pipeline.store, plan)
+    yield lambda: summaries(pipeline.store)
     yield lambda: releasable(plan)
 
 
@@ -126,6 +128,22 @@ def reads_without_a_traceback(pipeline: Pipeline) -> bool:
             if "\n" in str(error):
                 return False
     return True
+
+
+def test_code_without_a_digest_is_not_on_record(finished: Pipeline, tally: Tally) -> None:
+    unit = finished.units[0]
+    entry = finished.store.current(unit.config_name, unit.stage, unit.name)
+    assert entry
+    before = (entry.path / "manifest.json").read_bytes()
+    data = json.loads(before)
+    code = {"name": f"{unit.stage}/code", "uri": "", "digest": {"gitCommit": "x"}}
+    data["predicate"]["buildDefinition"]["resolvedDependencies"].append(code)
+    rewrite(entry.path, json.dumps(data).encode())
+    try:
+        assert reads_without_a_traceback(finished)
+    finally:
+        rewrite(entry.path, before)
+    tally("manifest: hostile value", True)
 
 
 def nodes(value: Any, way: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
