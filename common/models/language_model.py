@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoTokenizer, DynamicCache, PreTrainedModel
+from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
 from ghosttrack.common.engine.storage_errors import storage_error
@@ -270,7 +270,8 @@ def load_language_model(
     transformers_logging.disable_progress_bar()
     try:
         model = load_placed(folder, dtype, devices, offload).eval()
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        # as its tokenizer.json has it: classes of families may build another
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
     except (OSError, ValueError) as error:
         if found := storage_error(error, folder, "read"):
             raise found from error

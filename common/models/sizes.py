@@ -23,6 +23,11 @@ CONTEXTS = (
     "max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "n_ctx", "seq_length",
 )  # fmt: skip
 """What configurations call a model's sizes, in the order in which they are looked for."""
+COMPUTED_HERE: dict[str, Any] = {
+    "dtype": "float32", "attn_implementation": None, "_attn_implementation": None, "return_dict": True,
+    "output_hidden_states": False, "output_attentions": False,
+}  # fmt: skip
+"""In the place of what a configuration says of how a model was computed where it was saved."""
 MOST_BLOW_UP = 16
 """Times as many weights as its files hold that a configuration may describe: quantised ones are packed, a few to a number."""
 LARGEST = 1 << 60
@@ -209,7 +214,9 @@ def _by_transformers(source: str, folder: Path) -> tuple[int, int]:
     from transformers import AutoConfig
 
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False).get_text_config()
+        config = AutoConfig.from_pretrained(
+            folder, trust_remote_code=False, **COMPUTED_HERE
+        ).get_text_config()
         width, depth = int(config.hidden_size), int(config.num_hidden_layers)
         if min(width, depth) < 1:
             raise ValueError(f"it says {width} wide and {depth} deep")

@@ -10,8 +10,9 @@ from typing import Any
 
 
 def all_texts(tokenizer: Any) -> list[str]:
-    """The text of every token of a tokenizer of transformers', each decoded by itself."""
-    return list(tokenizer.batch_decode([[token] for token in range(len(tokenizer))]))
+    """The text of every number up to a tokenizer's last token, each decoded by itself: "" where numbers were left out."""
+    last = max(tokenizer.get_vocab().values())
+    return list(tokenizer.batch_decode([[token] for token in range(last + 1)]))
 
 
 def token_texts(tokenizer: Mapping[str, Any], ids: Iterable[int]) -> dict[int, str]:

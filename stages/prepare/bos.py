@@ -93,7 +93,7 @@ def _rounded(losses: dict[bool, float], which: bool) -> float | None:
 def bos_of(model: PreTrainedModel, tokenizer: Any) -> int | None:
     """The BOS token of the tokenizer, or else of the model's configuration, where it exists and has an embedding."""
     for token in (tokenizer.bos_token_id, getattr(model.config.get_text_config(), "bos_token_id", None)):
-        if isinstance(token, int) and 0 <= token < len(tokenizer):
+        if isinstance(token, int) and token in tokenizer.get_vocab().values():
             return token
     return None
 

@@ -121,7 +121,7 @@ def columns(config: Config) -> None:
 @click.command()
 @click.argument("source", type=click.Path(path_type=Path))
 def guess(source: Path) -> None:
-    """As JSON: how many rows a file of questions has, their columns, and which of them seem to be question and answer."""
+    """As JSON: how many rows a file of questions has, their columns, and which of them seem to be question, answer and relation."""
     from ghosttrack.stages.prepare.files import read_file
     from ghosttrack.stages.prepare.guess import guess as guessed
     from ghosttrack.stages.prepare.sources import FIRST_ROWS

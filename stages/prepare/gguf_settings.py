@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from tokenizers import decoders, pre_tokenizers
 from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, PreTrainedModel
 from transformers.integrations.ggml import GGUF_CONFIG_MAPPING
@@ -21,6 +22,7 @@ from transformers.modeling_gguf_pytorch_utils import (
 )
 
 from ghosttrack.common.errors import ModelSourceError
+from ghosttrack.stages.prepare.tokenizer import plain
 
 FREQUENCIES, SHORT, LONG = "rope_freqs.weight", "rope_factors_short.weight", "rope_factors_long.weight"
 LLAMA_3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
@@ -55,8 +57,12 @@ LARGE = {"gemma2": 46, "gemma3_text": 62}
 def complete(config: Any, reader: Any) -> Any:
     """The configuration of a file with what was left out of it. reader: a `gguf.GGUFReader`.
 
-    Raises ModelSourceError for what a model of this kind has no place for.
+    Raises ModelSourceError for what a model of this kind has no place for, and for a part of a file.
     """
+    if (parts := _field(reader, "count", "split.") or 1) > 1:
+        raise ModelSourceError(
+            f"this GGUF file is one of {parts} parts of a model; join them (`llama-gguf-split --merge`) and name the file that it makes"
+        )
     if isinstance(config, MistralConfig):  # of llama.cpp's kind "llama"; with a window it becomes one again
         config = LlamaConfig.from_dict(config.to_dict() | {"model_type": "llama"})
     known: Any = GGUF_CONFIG_MAPPING.get(config.model_type.removesuffix("_text"), {})
@@ -86,6 +92,20 @@ def complete(config: Any, reader: Any) -> Any:
     _set_score_scale(config, reader)
     _set_positions(config, reader)
     return config
+
+
+def spaced(tokenizer: Any, reader: Any) -> Any:
+    """The tokenizer of a file; without a space before every text where the file says so, and transformers puts one there."""
+    backend = tokenizer.backend_tokenizer
+    if _field(reader, "add_space_prefix", TOKENIZER) is not False or not isinstance(
+        backend.pre_tokenizer, pre_tokenizers.Metaspace
+    ):
+        return tokenizer
+    backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never", split=False)
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    return plain(tokenizer, backend)
 
 
 def completed(model: PreTrainedModel, reader: Any) -> PreTrainedModel:

@@ -1,5 +1,5 @@
-"""Which columns of a file of somebody else's hold question and answer, where no name says so: names that people use, and else
-what stands in them. A guess is told wherever one is read by, for a person to see and to change: `ghosttrack init` writes it down.
+"""Which columns of a file of somebody else's hold question, answer and relation, where no name says so: names that people use,
+and else what stands in them. A guess is told wherever one is read by, for a person to see and to change: `ghosttrack init` writes it down.
 """
 
 import re
@@ -15,6 +15,9 @@ QUESTIONS = (
 ANSWERS = ("answer", "response", "answers", "gold", "target", "reference", "correct_answer", "best_answer", "ground_truth", "label",
            "expected", "solution", "completion", "output", "a")  # fmt: skip
 """Names in the order in which they are looked for, in any case of letters."""
+RELATIONS = ("category", "topic", "predicate", "property", "domain", "kategorie", "thema")
+"""Names of what questions have in common, where each of its values has rows enough to be one."""
+ROWS_OF_RELATION = 8
 ASKING = frozenset({"question", "query", "problem", "question_text", "instruction", "q"})
 """Those that name a question, and not a text to go on from."""
 MARKS = (*QUESTION_MARKS, ":", "：")
@@ -45,7 +48,7 @@ TIMES = 3
 
 
 def guess(records: Sequence[Mapping[str, Any]], needs_answer: bool = True) -> dict[str, str] | None:
-    """Our field to the column, {} where the names are ours or a known data set's; None where it cannot be told.
+    """Our field to the column, {} where the names are ours or a known data set's; None where question or answer cannot be told.
 
     needs_answer: whether a question alone says nothing; else the answer is one whose name says so, or none.
 
@@ -56,13 +59,14 @@ def guess(records: Sequence[Mapping[str, Any]], needs_answer: bool = True) -> di
     names = list(dict.fromkeys(name for record in records for name in record))
     if known(names):
         return {}
+    relation = {} if "relation" in names else _relation(records, names)
     if {"question", "prompt"} & set(names) and {"answer", "response"} & set(names):
         cloze = "question" in names and "prompt" not in names and unfinished(records, "question")
-        return {"prompt": "question"} if cloze else {}
+        return {"prompt": "question", **relation} if cloze else relation
     question, answer = _named(names, QUESTIONS), _named(names, ANSWERS)
     texts = [name for name in names if _is_text(records, name) and not _NAMES.search(name)]
     if question is None or answer is None:
-        rest = [name for name in texts if name not in (question, answer)]
+        rest = [name for name in texts if name not in (question, answer, *relation.values())]
         if question is None and answer is None and len(rest) == 2 and needs_answer:
             question, answer = sorted(rest, key=lambda name: _like_a_question(records, name), reverse=True)
         elif question is None:
@@ -75,7 +79,16 @@ def guess(records: Sequence[Mapping[str, Any]], needs_answer: bool = True) -> di
         records, question, QUESTION_MARKS
     ) >= OFTEN
     field = "question" if asks else "prompt"
-    return {ours: name for ours, name in ((field, question), ("answer", answer)) if name and ours != name}
+    return {
+        ours: name for ours, name in ((field, question), ("answer", answer)) if name and ours != name
+    } | relation
+
+
+def _relation(records: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[str, str]:
+    """The column of the relation as `guess` has it, {} where there is none."""
+    name = _named(names, RELATIONS)
+    values = {record.get(name) for record in records if isinstance(record.get(name), str)} if name else set()
+    return {"relation": name} if name and 1 < len(values) <= len(records) / ROWS_OF_RELATION else {}
 
 
 def unfinished(records: Sequence[Mapping[str, Any]], name: str) -> bool:

@@ -22,18 +22,18 @@ class TokenReader(NamedTuple):
     longest: int | None
 
 
-def reader_of(source: str | Path, **arguments: Any) -> TokenReader:
-    """Of a snapshot's folder, or of another place that transformers reads. Raises ModelSourceError."""
-    from transformers import AutoConfig, AutoTokenizer
+def reader_of(snapshot: Path) -> TokenReader:
+    """Of a snapshot's folder. Raises ModelSourceError."""
+    from transformers import AutoConfig, PreTrainedTokenizerFast
 
     try:
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False, **arguments)
-        tokenizer = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **arguments)
+        config = AutoConfig.from_pretrained(snapshot, trust_remote_code=False)
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(snapshot)
     except (OSError, ValueError) as error:
-        if found := storage_error(error, Path(source), "read"):
+        if found := storage_error(error, snapshot, "read"):
             raise found from error
         raise ModelSourceError(
-            f"{source} is not a usable snapshot: {' '.join(str(error).split())}"
+            f"{snapshot} is not a usable snapshot: {' '.join(str(error).split())}"
         ) from error
     return TokenReader(tokenizer, context_of(config))
 

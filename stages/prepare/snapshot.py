@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from accelerate import init_empty_weights
-from huggingface_hub import try_to_load_from_cache
+from safetensors import safe_open
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -23,22 +23,22 @@ from ghosttrack.common.errors import ModelMismatchError, ModelSourceError, first
 from ghosttrack.common.foreign import in_short, read_json
 from ghosttrack.common.models.language_model import check_tokenizer
 from ghosttrack.common.models.placing import reader_for
-from ghosttrack.common.models.sizes import refuse_without_config, sizes_of
+from ghosttrack.common.models.sizes import COMPUTED_HERE, context_of, refuse_without_config, sizes_of
 from ghosttrack.common.models.source import locate
 from ghosttrack.common.models.structure import find_structure
-from ghosttrack.stages.prepare.gguf_settings import complete, completed
-from ghosttrack.stages.prepare.lengths import TokenReader, reader_of
+from ghosttrack.stages.prepare import tokenizer as tokenizers
+from ghosttrack.stages.prepare.gguf_settings import complete, completed, spaced
+from ghosttrack.stages.prepare.lengths import TokenReader
 
 PADDING, MOST_PADDING = 0.1, 1024
 """Share of a model's embeddings that no token of its own may have; small models, rounded up to the next power of two, may have as many
 as that number and up to half of theirs."""
 
-FAST, OLD = (
-    "tokenizer.json",
-    ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "qwen.tiktoken", "tekken.json"),
-)
-"""Files of tokenizers: the one that is read, and those that transformers makes it from, with a library to each."""
-PROCESSORS = "chat_template.json"
+FAST = tokenizers.FAST
+OLD = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "qwen.tiktoken", "tekken.json")
+"""Files of tokenizers that transformers makes the one from that is read, with a library to each."""
+QUANTISED = {"quantization_config", "compression_config"}
+"""Keys of a configuration that say how its weights are packed."""
 OTHER_TOKENS = (
     "repetition_penalty", "no_repeat_ngram_size", "bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "sequence_bias",
     "forced_bos_token_id", "forced_eos_token_id", "min_length", "min_new_tokens", "num_beams", "guidance_scale", "stop_strings",
@@ -98,36 +98,33 @@ def _opened(source: str, revision: str | None) -> Iterator[_Opened]:
 
     Raises ModelSourceError, for what fails within it too.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoConfig, AutoModelForCausalLM
     from transformers.utils import logging as transformers_logging
 
     transformers_logging.disable_progress_bar()
-    place, arguments = _arguments(source)
+    place, arguments = _arguments(source, revision)
     refuse_without_config(source)
     _refuse_unknown_quantisation(source)
     _refuse_odd_generation(source)
-    if revision is not None and place == source:
-        arguments["revision"] = revision
     tokenizer = None
     try:
         if locate(source).folder is not None:
             sizes_of(source)  # a configuration of more weights than there are would take the memory for them
         with _one_gguf_parse() if "gguf_file" in arguments else contextlib.nullcontext():
-            tokenizer = AutoTokenizer.from_pretrained(
-                place, use_fast=True, trust_remote_code=False, **arguments
-            )
+            tokenizer = tokenizers.read(place, arguments)
             if not tokenizer.is_fast:
                 raise ModelSourceError(
                     f"model.base_model = {source!r} has no fast tokenizer; GhostTrack needs one"
                 )
-            _give_template(tokenizer, place, arguments)
             tokenizer("größer 東京")  # one whose class is not its vocabulary's fails at what it does not know
-            config = AutoConfig.from_pretrained(place, trust_remote_code=False, **arguments)
+            config = AutoConfig.from_pretrained(place, trust_remote_code=False, **COMPUTED_HERE, **arguments)
+            _refuse_whole_numbers(source)
             file = _gguf_reader(source)
             if file is None:
                 reader: Any = reader_for(config)
             else:
                 reader, config = AutoModelForCausalLM, complete(config, file)
+                tokenizer = spaced(tokenizer, file)
             text = config.get_text_config()
             padding = getattr(text, "pad_token_id", None)
             if (padding or 0) >= text.vocab_size:  # of no use, and no embedding is made with it
@@ -149,24 +146,8 @@ def _opened(source: str, revision: str | None) -> Iterator[_Opened]:
 
 def reader_of_source(source: str, revision: str | None = None) -> TokenReader:
     """A source's tokenizer and how much its model can see, without its weights. Raises ModelSourceError."""
-    place, arguments = _arguments(source)
-    if revision is not None and place == source:
-        arguments["revision"] = revision
-    with _one_gguf_parse() if "gguf_file" in arguments else contextlib.nullcontext():
-        found = reader_of(place, **arguments)
-    _give_template(found.tokenizer, place, arguments)
-    return found
-
-
-def _give_template(tokenizer: Any, place: str, arguments: Mapping[str, Any]) -> None:
-    """Give a tokenizer without a chat template the one that stands beside it for a processor, of a model that sees pictures too."""
-    if tokenizer.chat_template or "gguf_file" in arguments:
-        return
-    # a hub's was fetched with the sizes, or there is none: whoever is offline does not wait for an answer
-    beside = Path(place).is_dir()
-    path = Path(place, PROCESSORS) if beside else try_to_load_from_cache(place, PROCESSORS, **arguments)
-    if isinstance(path, (str, Path)) and Path(path).is_file():
-        tokenizer.chat_template = read_json(Path(path))["chat_template"]
+    with _opened(source, revision) as opened:
+        return TokenReader(opened.tokenizer, context_of(opened.config))
 
 
 def _trouble(source: str, error: Exception, tokenizer: Any) -> str:
@@ -229,6 +210,26 @@ def _refuse_unknown_quantisation(source: str) -> None:
             f"model.base_model = {source!r} is quantised by {str(method)[:40]!r}, which transformers does not read; give the model's "
             "folder before quantisation"
         )
+
+
+def _refuse_whole_numbers(source: str) -> None:
+    """Packed weights of which no configuration says what they stand for would be taken for numbers. Raises ModelSourceError."""
+    folder = locate(source).folder
+    config = _config_of(folder) if folder else {}
+    if folder is None or QUANTISED & {*config, *(config.get("text_config") or ())}:
+        return
+    for path in sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("pytorch_model*.bin")):
+        if path.suffix == ".bin":
+            weights = torch.load(path, map_location="meta", weights_only=True)
+            whole = {name for name, values in weights.items() if not values.is_floating_point()}
+        else:
+            with safe_open(path, "pt") as file:
+                whole = {name for name in file.keys() if file.get_slice(name).get_dtype()[0] in "IU"}  # noqa: SIM118
+        if names := sorted(name for name in whole if name.endswith("weight")):
+            raise ModelSourceError(
+                f"model.base_model = {source!r} has whole numbers in the place of weights, and its config.json does not say what they "
+                f"stand for (quantization_config): {first_of(names)}; give the model's folder before quantisation"
+            )
 
 
 def _refuse_odd_generation(source: str) -> None:
@@ -314,12 +315,14 @@ def save(model: nn.Module, tokenizer: Any, folder: Path) -> None:
         file.chmod(0o755 if file.is_dir() else 0o644)  # safetensors are written for the owner only
 
 
-def _arguments(source: str) -> tuple[str, dict[str, Any]]:
+def _arguments(source: str, revision: str | None) -> tuple[str, dict[str, Any]]:
     """What to hand to `from_pretrained`: a place and keyword arguments."""
     place = locate(source)
     if place.gguf:
         return str(place.gguf.parent), {"gguf_file": place.gguf.name}
-    return str(place.folder or place.hub), {}
+    if place.folder:
+        return str(place.folder), {}
+    return str(place.hub), {} if revision is None else {"revision": revision}
 
 
 def _without_quantisation(model: nn.Module) -> nn.Module:

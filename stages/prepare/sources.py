@@ -178,7 +178,9 @@ def _columns(
     guessed = guess(records, needs_answer) or {}
     if {"question", "prompt"} & names:
         guessed = {
-            ours: column for ours, column in guessed.items() if ours == "answer" and column not in FIELDS
+            ours: column
+            for ours, column in guessed.items()
+            if ours in ("answer", "relation") and column not in FIELDS
         }
     return None, guessed
 
@@ -371,13 +373,15 @@ def read_asked(
     rows = read_set(name, key, name, name=None, split=None) if path.is_dir() else read_file(path, key)
     reads = _with_sources(list(rows), name)
     records = [read.record for read in reads[:1000] if read.record]
+    asks, columns = {"question", "prompt"}, columns or {}
     given = {
         ours: column
-        for ours, column in (columns or {}).items()
+        for ours, column in columns.items()
         if any(nested(each, column) is not None for each in records)
     }
-    if not {"question", "prompt"} & set(given):
-        given = {}
+    names = {name for record in records for name in record}
+    if not asks & given.keys() and (asks & columns.keys() or not asks & names or known(names)):
+        given = {}  # a file in other columns than the run's
     layout, columns = _columns(reads, given, needs_answer=False)
     new: dict[str, QuestionLine] = {}
     left_out: list[dict[str, Any]] = []

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from transformers import AutoTokenizer
+from transformers import PreTrainedTokenizerFast
 
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.formats.account import ACCOUNT
@@ -25,7 +25,7 @@ def run(job: Job) -> dict[str, Any]:
     if job.rank:
         return {}
     generations = GENERATIONS.read(job.input("track/answers", GENERATIONS.name))
-    tokenizer = AutoTokenizer.from_pretrained(job.input_dir("prepare/model"), trust_remote_code=False)
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(job.input_dir("prepare/model"))
     causes = CAUSES.read(job.input("track/causes", CAUSES.name))
     lines = []
     with job.progress(len(generations), "questions", "reasons") as progress:

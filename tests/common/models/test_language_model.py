@@ -2,9 +2,12 @@ import shutil
 
 import pytest
 import torch
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
 
 from ghosttrack.common.errors import ModelMismatchError, ModelSourceError
 from ghosttrack.common.models.language_model import load_language_model, understand
+from ghosttrack.common.models.vocabulary import all_texts
 from tests.tiny_models import (
     D_MODEL,
     FAMILIES,
@@ -191,3 +194,11 @@ def test_end_tokens_that_do_not_exist_are_told_apart(tmp_path):
     assert (byte_tokenizer().decode(end), absent) == ("Z", ["</s>"])
     (tmp_path / "generation_config.json").write_text('{"eos_token_id": [[1, 2], 3.0, -1]}')  # by nothing
     assert load_language_model(tmp_path).end_tokens() == ([], [-1, "3.0", "[1, 2]"])
+
+
+def test_numbers_that_a_vocabulary_leaves_out_are_no_text():
+    words = {"<unk>": 0, "a": 1, "b": 9}
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=Tokenizer(models.WordLevel(words, unk_token="<unk>"))
+    )
+    assert all_texts(tokenizer) == ["<unk>", "a", *[""] * 7, "b"]

@@ -2,17 +2,19 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import gguf
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, LlamaTokenizer
 
 from ghosttrack.common.errors import ModelSourceError
 from ghosttrack.common.models.language_model import load_language_model
 from ghosttrack.stages.prepare import snapshot
+from ghosttrack.stages.prepare.gguf_settings import TOKENIZER, spaced
 from ghosttrack.stages.prepare.snapshot import check_source, load_source
 from tests.tiny_gguf import save_gguf, save_tiny_gguf
 from tests.tiny_models import WINDOW, byte_tokenizer, random_model
@@ -198,3 +200,20 @@ def test_a_window_of_nobody_knows_which_layers_is_refused(tmp_path: Path) -> Non
     save_gguf(tmp_path / "model.gguf", random_model("qwen2"), "qwen2", add)
     with pytest.raises(ModelSourceError, match="sliding_window is 6, and no key says in which layers"):
         load_source(str(tmp_path / "model.gguf"))
+
+
+def test_a_part_of_a_file_is_told_before_its_weights_are_missed(tmp_path: Path) -> None:
+    save_tiny_gguf(tmp_path / "model.gguf", add=lambda writer: writer.add_uint16("split.count", 2))
+    with pytest.raises(ModelSourceError, match=r"one of 2 parts of a model; join them"):
+        check_source(str(tmp_path / "model.gguf"))
+
+
+def test_no_space_stands_before_a_text_where_the_file_says_so() -> None:
+    pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", "a", "b", "▁a"]
+    own = LlamaTokenizer(vocab={piece: n for n, piece in enumerate(pieces)}, merges=[("▁", "a")])
+    key = f"{TOKENIZER}add_space_prefix"
+    for told, tokens in ((None, [262, 259, 261]), (True, [262, 259, 261]), (False, [260, 259, 261])):
+        fields = {} if told is None else {key: SimpleNamespace(contents=lambda told=told: told)}
+        found = spaced(own, SimpleNamespace(fields=fields))
+        assert found("a b", add_special_tokens=False).input_ids == tokens
+        assert found.decode(tokens) == "a b"

@@ -42,6 +42,12 @@ CITIES = ["東京", "パリ", "ベルリン"]
         ({"question": ["The capital of Chad?", "Is it", "Name a city in Chad"], "answer": CITIES}, {}),
         ({"id": ["a", "b", "c"], "question": QUERIES, "key": CITIES}, {"answer": "key"}),
         ({"x": QUERIES, "split": ["test"] * 3, "y": CITIES}, {"question": "x", "answer": "y"}),
+        ({"question": 6 * QUERIES, "answer": 6 * CITIES, "Category": 9 * ["land", "city"]}, {"relation": "Category"}),
+        ({"query": 6 * QUERIES, "topic": 9 * ["land", "city"], "y": 6 * CITIES},
+         {"question": "query", "answer": "y", "relation": "topic"}),
+        ({"question": 6 * QUERIES, "answer": 6 * CITIES, "topic": 6 * ["a", "b", "c"]}, {}),  # too few rows of each
+        ({"question": 6 * QUERIES, "answer": 6 * CITIES, "topic": 18 * ["a"]}, {}),
+        ({"question": 6 * QUERIES, "answer": 6 * CITIES, "topic": 9 * ["a", "b"], "relation": 18 * ["c"]}, {}),
     ],
 )  # fmt: skip
 def test_columns_of_a_file_of_somebody_else(columns: dict[str, list[object]], expected: object) -> None:

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     AutoModelForCausalLM,
@@ -19,7 +21,7 @@ from transformers import (
 )
 
 from ghosttrack.common.errors import ModelMismatchError, ModelSourceError
-from ghosttrack.common.models.language_model import understand
+from ghosttrack.common.models.language_model import load_language_model, understand
 from ghosttrack.common.models.sizes import sizes_of
 from ghosttrack.stages.prepare import snapshot
 from tests.tiny_gguf import save_tiny_gguf
@@ -31,6 +33,7 @@ from tests.tiny_models import (
     byte_tokenizer,
     random_model,
     save_random_model,
+    sentence_piece_tokenizer,
 )
 
 
@@ -357,13 +360,78 @@ def test_settings_that_choose_other_tokens_are_told() -> None:
 
 
 def test_a_tokenizer_that_fails_at_what_it_does_not_know_is_told_when_it_is_loaded(tmp_path: Path) -> None:
-    folder = save_random_model(tmp_path / "model", "llama", bos_tokenizer)
-    settings = json.loads((folder / "tokenizer_config.json").read_text())
-    (folder / "tokenizer_config.json").write_text(
-        json.dumps({**settings, "tokenizer_class": "GemmaTokenizer"})
-    )
-    with pytest.raises(
-        ModelSourceError, match=r"<unk>.*not found in the vocabulary; fetch it again, whole"
-    ) as error:
+    folder = save_random_model(tmp_path / "model", "llama")
+    Tokenizer(models.WordLevel({"a": 0}, unk_token="<unk>")).save(str(folder / "tokenizer.json"))
+    with pytest.raises(ModelSourceError, match=r"Missing \[UNK\] token.*; fetch it again, whole") as error:
         snapshot.load_source(str(folder))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("form", ["safetensors", "bin"])
+def test_packed_weights_of_which_nothing_says_what_they_stand_for_are_refused(
+    tmp_path: Path, form: str
+) -> None:
+    folder = save_random_model(tmp_path, "gpt2")
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    mask = {"transformer.h.0.attn.bias": torch.ones(4, 4, dtype=torch.uint8)}  # as in old checkpoints
+
+    def put(changed: dict[str, torch.Tensor]) -> None:
+        if form == "bin":
+            torch.save(changed, folder / "pytorch_model.bin")
+        else:
+            save_file(changed, folder / "model.safetensors", {"format": "pt"})
+
+    put({**weights, **mask})
+    snapshot.check_source(str(folder))
+    put({name: (100 * weight).to(torch.int8) for name, weight in weights.items()})
+    with pytest.raises(
+        ModelSourceError, match=r"whole numbers in the place of weights.*weight.*before quantisation"
+    ):
+        snapshot.check_source(str(folder))
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "quantization_config": {}}))
+    snapshot.check_source(str(folder))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"torch_dtype": "torch.float16"}, {"dtype": "auto"}, {"_attn_implementation": "flash_attention_2"},
+        {"attn_implementation": "flash_attention_2"},
+        {"return_dict": False, "output_attentions": True, "output_hidden_states": True},
+    ],
+)  # fmt: skip
+def test_how_a_model_was_computed_elsewhere_is_not_heeded(tmp_path: Path, settings: dict[str, Any]) -> None:
+    folder = save_random_model(tmp_path / "model", "llama")
+    config = json.loads((folder / "config.json").read_text())
+    config.pop("dtype")
+    (folder / "config.json").write_text(json.dumps({**config, **settings}))
+    snapshot.check_source(str(folder))
+    model, tokenizer = snapshot.load_source(str(folder))
+    snapshot.save(model, tokenizer, tmp_path / "snapshot")
+    assert load_language_model(tmp_path / "snapshot").d_model == D_MODEL
+
+
+@pytest.mark.parametrize(
+    "name", [None, "Qwen2Tokenizer", "GPT2TokenizerFast", "GemmaTokenizer", "T5Tokenizer"]
+)
+@pytest.mark.parametrize("make", [bos_tokenizer, sentence_piece_tokenizer])
+def test_a_tokenizer_is_what_its_file_says_and_not_its_family(
+    tmp_path: Path, name: str | None, make: Callable[[], Any]
+) -> None:
+    """transformers builds every Qwen2's as the first was, and those of named classes likewise, as far as they can be."""
+    own = make()
+    folder = tmp_path / "model"
+    random_model("qwen2", vocab_size=len(own)).save_pretrained(folder)
+    own.save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text())
+    settings.pop("tokenizer_class")
+    path.write_text(json.dumps({**settings, "tokenizer_class": name} if name else settings))
+    model, tokenizer = snapshot.load_source(str(folder))
+    snapshot.save(model, tokenizer, tmp_path / "snapshot")
+    for found in (tokenizer, load_language_model(tmp_path / "snapshot").tokenizer):
+        for text in ("The capital of one", "  two\n 1234x", "a"):
+            assert found(text).input_ids == own(text).input_ids
+        assert found.eos_token == own.eos_token

@@ -134,6 +134,15 @@ def test_rows_behind_their_names_are_rows(tmp_path: Path) -> None:
     assert [(fact.given.id, fact.question) for fact in read(path).facts] == [("a", "Who?"), ("b", "Where?")]
 
 
+def test_new_questions_have_the_run_s_other_columns_where_the_question_s_needs_no_name(
+    tmp_path: Path,
+) -> None:
+    path = write(tmp_path / "new.json", [{"question": "Who?", "gold": "Ada", "topic": "author"}])
+    before = {"author": "Q: Who wrote Emma?\nA: Austen\n\n"}
+    [line], _, _ = read_asked(path, before, columns={"answer": "gold", "relation": "topic"})
+    assert (line.prefix, line.aliases) == (before["author"], ("Ada",))
+
+
 def test_both_responses_of_a_row_are_asked(tmp_path: Path) -> None:
     both = {"knowledge": "k", "question": "Where?", "right_answer": "Oslo", "hallucinated_answer": "Rome"}
     lines, *_ = read_asked(write(tmp_path / "new.jsonl", both, both), {})
