@@ -271,7 +271,7 @@ def load_language_model(
     try:
         model = load_placed(folder, dtype, devices, offload).eval()
         # as its tokenizer.json has it: classes of families may build another
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, trust_remote_code=False)
     except (OSError, ValueError) as error:
         if found := storage_error(error, folder, "read"):
             raise found from error

@@ -28,7 +28,7 @@ def reader_of(snapshot: Path) -> TokenReader:
 
     try:
         config = AutoConfig.from_pretrained(snapshot, trust_remote_code=False)
-        tokenizer = PreTrainedTokenizerFast.from_pretrained(snapshot)
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(snapshot, trust_remote_code=False)
     except (OSError, ValueError) as error:
         if found := storage_error(error, snapshot, "read"):
             raise found from error

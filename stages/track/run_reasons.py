@@ -25,7 +25,9 @@ def run(job: Job) -> dict[str, Any]:
     if job.rank:
         return {}
     generations = GENERATIONS.read(job.input("track/answers", GENERATIONS.name))
-    tokenizer = PreTrainedTokenizerFast.from_pretrained(job.input_dir("prepare/model"))
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(
+        job.input_dir("prepare/model"), trust_remote_code=False
+    )
     causes = CAUSES.read(job.input("track/causes", CAUSES.name))
     lines = []
     with job.progress(len(generations), "questions", "reasons") as progress:
