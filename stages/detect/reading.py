@@ -41,7 +41,7 @@ from ghosttrack.stages.detect.features.contexts import context_features
 from ghosttrack.stages.detect.features.lens import COLUMNS as LENS_COLUMNS
 from ghosttrack.stages.detect.features.lens import lens_features
 from ghosttrack.stages.detect.features.tokens import sample_features, token_features
-from ghosttrack.stages.detect.features.tracks import features_of_pieces
+from ghosttrack.stages.detect.features.tracks import question_features, sorted_tracks
 from ghosttrack.stages.detect.features.words import surface_features
 
 Columns = dict[str, NDArray[Any]]
@@ -142,42 +142,40 @@ def _track_tables(
     n = len(last)
     if files.ladder and _row_counts(files.tracks) != _row_counts(files.ladder):
         raise CorruptInputError(f"{files.ladder} has other rows than {files.tracks}; run track again")
-    rungs: list[str | None] = [None, *files.rungs]
+    names: dict[str, str | None] = {"tracks": None, **{f"rung/{rung}": rung for rung in files.rungs}}
 
-    def piece(groups: list[int]) -> tuple[dict[str | None, FeatureTable], Ints, csr_matrix]:
+    def piece(groups: list[int]) -> tuple[int, dict[str, FeatureTable], csr_matrix]:
         own = _row_groups(files.tracks, groups, NODE_COLUMNS)
         others = _row_groups(files.ladder, groups, columns_of(files.rungs)) if files.ladder else {}
-        columns = _at_places({**own, **others}, last, files.tracks)
-        first, count = int(columns["question"].min()), int(np.ptp(columns["question"])) + 1
-        local = {**columns, "question": columns["question"] - first}
-        found = features_of_pieces([local], count, layers, rungs)
+        first, local = _at_places({**own, **others}, last, files.tracks)
+        found = {name: _features(local, layers, rung) for name, rung in names.items()}
         on_piece()
-        return (found, first + np.arange(count), _latents(local, last[first:], count, layers, d_hidden))
+        return first, found, _latents(local, last[first:], layers, d_hidden)
 
     tables: dict[str, FeatureTable] = {}
+
+    def put(name: str, first: int, own: FeatureTable) -> None:
+        if name not in tables:
+            tables[name] = FeatureTable(np.full((n, len(own.names)), np.nan, np.float32), own.names)
+        tables[name].values[first : first + len(own.values)] = own.values
+
     active: list[csr_matrix] = []
     known = 0
     with ThreadPoolExecutor(THREADS) as pool:
-        for found, rows, latents in _in_order(pool, piece, pieces_of(files.tracks)):
-            for rung, own in found.items():
-                name = "tracks" if rung is None else f"rung/{rung}"
-                if name not in tables:
-                    tables[name] = FeatureTable(np.full((n, len(own.names)), np.nan, np.float32), own.names)
-                here = np.isfinite(own.values).any(axis=1)
-                tables[name].values[rows[here]] = own.values[here]
-            active += [csr_matrix((rows[0] - known, latents.shape[1]), dtype=np.float32), latents]
-            known = rows[-1] + 1
-    if not active:
-        raise CorruptInputError(f"{files.tracks} has no rows: no latent was active; raise sae.target_l0")
-    if files.independent is not None:
-        tables["rung/independent"] = _independent(files.independent, last, layers)
+        for first, found, latents in _in_order(pool, piece, pieces_of(files.tracks)):
+            for name, own in found.items():
+                put(name, first, own)
+            active += [csr_matrix((first - known, latents.shape[1]), dtype=np.float32), latents]
+            known = first + latents.shape[0]
+    if twins := files.independent:
+        for groups in pieces_of(twins):
+            first, local = _at_places(_row_groups(twins, groups, NODE_COLUMNS), last, twins)
+            put("rung/independent", first, _features(local, layers))
     return tables, vstack([*active, csr_matrix((n - known, active[0].shape[1]), dtype=np.float32)], "csr")
 
 
-def _independent(path: Path, last: Ints, layers: list[int]) -> FeatureTable:
-    """Features of the tracks of SAEs that were trained apart."""
-    read = (_at_places(_row_groups(path, groups, NODE_COLUMNS), last, path) for groups in pieces_of(path))
-    return features_of_pieces(read, len(last), layers, [None])[None].narrow()
+def _features(local: Columns, layers: list[int], rung: str | None = None) -> FeatureTable:
+    return question_features(sorted_tracks(local, rung), int(local["question"].max()) + 1, layers)
 
 
 def _in_order(pool: Executor, do: Callable[[Item], Made], items: Sequence[Item]) -> Iterator[Made]:
@@ -191,8 +189,8 @@ def _in_order(pool: Executor, do: Callable[[Item], Made], items: Sequence[Item])
         yield future.result()
 
 
-def _latents(columns: Columns, last: Ints, count: int, layers: list[int], d_hidden: int) -> csr_matrix:
-    """log(1 + activation) at the last answer token, [count, n_layers · d_hidden] float32."""
+def _latents(columns: Columns, last: Ints, layers: list[int], d_hidden: int) -> csr_matrix:
+    """log(1 + activation) at the last answer token, [n_questions, n_layers · d_hidden] float32."""
     there = (columns["position"] > 0) & (columns["position"] == last[columns["question"]])
     index = np.searchsorted(layers, columns["layer"][there])
     return csr_matrix(
@@ -200,19 +198,23 @@ def _latents(columns: Columns, last: Ints, count: int, layers: list[int], d_hidd
             np.log1p(columns["activation"][there]).astype(np.float32),
             (columns["question"][there], index * d_hidden + columns["latent"][there]),
         ),
-        shape=(count, len(layers) * d_hidden),
+        shape=(int(columns["question"].max()) + 1, len(layers) * d_hidden),
     )
 
 
-def _at_places(columns: Columns, last: Ints, path: Path) -> Columns:
-    """Rows at the places that features are read at."""
+def _at_places(columns: Columns, last: Ints, path: Path) -> tuple[int, Columns]:
+    """Rows at the places that features are read at, their questions counted from the first, and which that is."""
     question, position = columns["question"].astype(np.int64), columns["position"].astype(np.int64)
     if len(question) and (question.min() < 0 or question.max() >= len(last)):
         raise CorruptInputError(
             f"{path} speaks of questions {question.min()} to {question.max()}, but there are {len(last)}; run track again"
         )
     kept = (position <= 1) | (position == last[question])
-    return {**{name: values[kept] for name, values in columns.items()}, "question": question[kept]}
+    first = int(question[kept].min())
+    return first, {
+        **{name: values[kept] for name, values in columns.items()},
+        "question": question[kept] - first,
+    }
 
 
 def _row_groups(path: Path, groups: Sequence[int], names: Sequence[str]) -> Columns:
@@ -237,6 +239,8 @@ def pieces_of(path: Path) -> list[list[int]]:
         else:
             pieces.append([group])
         highest = max(highest, int(question.max()))
+    if not pieces:
+        raise CorruptInputError(f"{path} has no rows: no latent was active; raise sae.target_l0")
     return pieces
 
 

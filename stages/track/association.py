@@ -32,6 +32,7 @@ is less than one, 1 where all is carried; nothing is assumed about how the densi
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,7 +70,8 @@ SMOOTHING = 2.0
 """Bins, of the densities of causal shares."""
 
 
-class Scans(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Scans:
     """The strongest active latents of each layer, a problem being one position of one text.
 
     latents: int64 [n_problems, n_layers, k]; activations: float32 [n_problems, n_layers, k], falling, 0 where fewer
@@ -79,9 +81,17 @@ class Scans(NamedTuple):
     latents: Ints
     activations: Singles
 
-    def part(self, start: int, stop: int) -> "Scans":
-        """Problems start to stop."""
-        return Scans(self.latents[start:stop], self.activations[start:stop])
+    @cached_property
+    def active(self) -> Bools:
+        return self.activations > 0
+
+    @cached_property
+    def level(self) -> Floats:
+        """The log-activation, 0 where inactive."""
+        return np.log(self.activations, where=self.active, out=np.zeros(self.active.shape))
+
+    def of(self, problems: slice | Bools) -> "Scans":
+        return Scans(self.latents[problems], self.activations[problems])
 
 
 @dataclass
@@ -218,8 +228,6 @@ def fit(
     if not np.isfinite(scans.activations).all():
         raise NumericError("activations of the held-out text hold NaN or Inf; train the SAEs again")
     other = np.random.default_rng(seed).permutation(n_scans)
-    active = scans.activations > 0
-    level = np.log(scans.activations, where=active, out=np.zeros(active.shape, dtype=np.float64))
     rates = [_firing_rates(scans, layer, len(decoder)) for layer, decoder in enumerate(decoders)]
     pairs = [(gap, layer) for gap in GAPS for layer in range(n_layers - gap)]
 
@@ -229,13 +237,13 @@ def fit(
         before, after = (
             (decoders[layer], decoders[later]) if gains is None else (gains[layer][0], gains[later][1])
         )
-        two = _TwoLayers(scans, active, level, nearest_latents(before, after), layer, later, other,
+        two = _TwoLayers(scans, nearest_latents(before, after), layer, later, other,
                          (rates[layer], rates[later]), gains is not None)  # fmt: skip
         return _Compared(two.table, *(two.compare_shares() if two.causal else two.compare()))
 
     found = [*each(compare, range(len(pairs)))]
     of = {gap: [one for one, (own, _) in zip(found, pairs, strict=True) if own == gap] for gap in GAPS}
-    dynamics = _dynamics(level, active, {gap: [one.links for one in of[gap]] for gap in GAPS})
+    dynamics = _dynamics(scans, {gap: [one.links for one in of[gap]] for gap in GAPS})
     new = (dynamics["births"] / (dynamics["births"] + dynamics["clutter"])).numpy()[:, None]
     ratio_of = {
         gap: np.array([one.ratio for one in of[gap]]) - np.log1p(-np.array([one.same for one in of[gap]]) * new[gap:])
@@ -263,12 +271,10 @@ class _Likely(NamedTuple):
 
 @dataclass(frozen=True)
 class _TwoLayers:
-    """The scans of two layers, and their table. level: log-activations; other: of each scan the token that it is beside by
-    chance; rates: firing rates at the two layers; causal: the table has gains."""
+    """The scans of two layers, and their table. other: of each scan the token that it is beside by chance; rates: firing
+    rates at the two layers; causal: the table has gains."""
 
     scans: Scans
-    active: Bools
-    level: Floats
     table: Neighbours
     layer: int
     later: int
@@ -304,13 +310,13 @@ class _TwoLayers:
 
     def _told_apart(self, pairs: _Likely, counted: Floats) -> tuple[Floats, Floats]:
         """P(true | c) by bin, [BINS], no more than what was counted, and of every pair P(true | c, change)."""
-        level = self.level[pairs.problem, self.later, pairs.after]
-        change = level - self.level[pairs.problem, self.layer, pairs.before]
+        level = self.scans.level[pairs.problem, self.later, pairs.after]
+        change = level - self.scans.level[pairs.problem, self.layer, pairs.before]
         place, number = _bins(pairs.likeness), _histogram(pairs.likeness)
         true, told = counted, counted[place]
         if told.sum() < 1:
             return true, told  # nothing to learn from
-        everything = self.level[:, self.later][self.active[:, self.later]]
+        everything = self.scans.level[:, self.later][self.scans.active[:, self.later]]
         chance = _normal(level, everything, np.ones(len(everything)))
         for _ in range(ROUNDS):
             grown = true[place] * _normal(change, change, told)
@@ -326,9 +332,8 @@ class _TwoLayers:
         true = np.clip((together - chance) / np.maximum(together, 1), 0, 1)
         excess = true * together
         apart = self._known_pairs(self.other).likeness
-        n_pairs = float(
-            (self.active[:, self.layer].sum(1) * self.active[self.other, self.later].sum(1)).sum()
-        )
+        active = self.scans.active
+        n_pairs = float((active[:, self.layer].sum(1) * active[self.other, self.later].sum(1)).sum())
         random = gaussian_filter1d(_histogram(apart), SMOOTHING, mode="nearest")
         random = (random + 0.5) / max(n_pairs, 1.0)
         ratio = (excess + 0.5 / BINS) / (excess.sum() + 0.5) / random
@@ -351,18 +356,18 @@ class _TwoLayers:
         """Active pairs that the table knows; the later scans are taken in `order`."""
         scans, layer, later = self.scans, self.layer, self.later
         every = np.full(len(self.table.ids), self.table.ids.shape[1])
-        problem, before = np.nonzero(self.active[:, layer])
+        problem, before = np.nonzero(scans.active[:, layer])
         latent = scans.latents[problem, layer, before]
         pairs = active_pairs(
-            self.table, every, problem, latent, scans.latents[order, later], self.active[order, later]
+            self.table, every, problem, latent, scans.latents[order, later], scans.active[order, later]
         )
         value = self.table.cosines.numpy()[latent[pairs.earlier], pairs.place].astype(np.float64)
         found = _Likely(problem[pairs.earlier], before[pairs.earlier], pairs.after, value)
         if not self.causal:
             return found
         found = take(found, value > 0)
-        change = self.level[order[found.problem], later, found.after]
-        change = change - self.level[found.problem, layer, found.before]
+        change = scans.level[order[found.problem], later, found.after]
+        change = change - scans.level[found.problem, layer, found.before]
         return found._replace(likeness=_likeness(found.likeness, change))
 
     def _mutual(self, order: Ints) -> _Likely:
@@ -385,11 +390,10 @@ def _likeness(gain: NDArray[Any], change: Floats) -> Floats:
     return np.exp(-np.abs(np.log(np.maximum(gain, 1e-6)) - change))
 
 
-def _dynamics(level: Floats, active: Bools, links: dict[int, list[_Links]]) -> dict[str, Tensor]:
-    """Everything but the cosines. level: log-activations [n_scans, n_layers, k], 0 where inactive."""
-    n_layers = level.shape[1]
-    here = active.transpose(1, 0, 2)
-    level = level.transpose(1, 0, 2)
+def _dynamics(scans: Scans, links: dict[int, list[_Links]]) -> dict[str, Tensor]:
+    """Everything but the cosines."""
+    here, level = scans.active.transpose(1, 0, 2), scans.level.transpose(1, 0, 2)
+    n_layers = len(level)
     onward, comes, exists, links, births, clutter = _chained(here, links)
 
     drift, spread = _changes(level, links[1])
@@ -512,7 +516,7 @@ def _logistic(level: Floats, outcome: Floats, weight: Floats) -> Floats:
 
 
 def _firing_rates(scans: Scans, layer: int, d_hidden: int) -> Floats:
-    latents = scans.latents[:, layer][scans.activations[:, layer] > 0]
+    latents = scans.latents[:, layer][scans.active[:, layer]]
     return np.bincount(latents, minlength=d_hidden).astype(np.float64) / len(scans.latents)
 
 

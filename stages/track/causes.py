@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from torch import Tensor
 
+from ghosttrack.common.maths.arrays import Bools, Floats, Ints
 from ghosttrack.common.models.interventions import Edit
 from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.stages.track.nodes import Nodes
@@ -25,12 +26,12 @@ BOOTSTRAP = 500
 class Effects(NamedTuple):
     """Of every track at some problems, a value a track: problem, number, predicted drop, direct drop."""
 
-    problem: NDArray[np.int64]
-    number: NDArray[np.int64]
-    predicted: NDArray[np.float64]
-    direct: NDArray[np.float64]
+    problem: Ints
+    number: Ints
+    predicted: Floats
+    direct: Floats
 
-    def strongest(self, count: int) -> NDArray[np.int64]:
+    def strongest(self, count: int) -> Ints:
         """Those that would lower the answer most if they went, the most first; only such that would lower it."""
         order = np.argsort(-self.predicted, kind="stable")
         return order[self.predicted[order] > 0][:count]
@@ -148,9 +149,7 @@ class Agreement(NamedTuple):
     n: int
 
 
-def agreement(
-    predicted: NDArray[np.float64], drop: NDArray[np.float64], question: NDArray[np.int64], seed: int
-) -> Agreement | None:
+def agreement(predicted: Floats, drop: Floats, question: Ints, seed: int) -> Agreement | None:
     """None for fewer than three questions."""
     numbers, owner = np.unique(question, return_inverse=True)
     if len(numbers) < 3 or np.ptp(predicted) == 0:
@@ -165,14 +164,14 @@ def agreement(
 
 
 def agreement_of(
-    table: Mapping[str, NDArray[Any]], rows: NDArray[np.bool_], predicted: str, seed: int
+    table: Mapping[str, NDArray[Any]], rows: Bools, predicted: str, seed: int
 ) -> Agreement | None:
     """`agreement` of these rows of causes.parquet; predicted: the column."""
     foretold, drop = (table[name][rows].astype(np.float64) for name in (predicted, "drop"))
     return agreement(foretold, drop, table["question"][rows], seed)
 
 
-def share(flags: NDArray[np.bool_]) -> tuple[float, float, float] | None:
+def share(flags: Bools) -> tuple[float, float, float] | None:
     """A share with its 95 % interval (Wilson); None of nothing."""
     if not len(flags):
         return None
@@ -180,9 +179,7 @@ def share(flags: NDArray[np.bool_]) -> tuple[float, float, float] | None:
     return float(flags.mean()), float(low), float(high)
 
 
-def _figures(
-    predicted: NDArray[np.float64], drop: NDArray[np.float64], times: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _figures(predicted: Floats, drop: Floats, times: Floats) -> tuple[Floats, Floats]:
     """Slope and rank correlation where each pair counts so many times: [B] each, NaN where one side does not vary. times: [B, n]."""
     with np.errstate(invalid="ignore", divide="ignore"):
         variance, _, covariance = _moments(predicted[None], drop[None], times)
@@ -191,16 +188,14 @@ def _figures(
         return slope, covariance / np.sqrt(variance * other)
 
 
-def _moments(
-    x: NDArray[np.float64], y: NDArray[np.float64], times: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], ...]:
+def _moments(x: Floats, y: Floats, times: Floats) -> tuple[Floats, ...]:
     """Var x, var y and their covariance, [B] each."""
     count = times.sum(1)
     x, y = (values - ((times * values).sum(1) / count)[:, None] for values in (x, y))
     return tuple((times * product).sum(1) / count for product in (x * x, y * y, x * y))
 
 
-def _ranks(values: NDArray[np.float64], times: NDArray[np.float64]) -> NDArray[np.float64]:
+def _ranks(values: Floats, times: Floats) -> Floats:
     """Rank of each value, equal ones in the middle, where each is there so many times: [B, n]."""
     _, first, place = np.unique(np.sort(values), return_index=True, return_inverse=True)
     order = np.argsort(values, kind="stable")

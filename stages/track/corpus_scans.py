@@ -1,6 +1,6 @@
 """What SAEs see in held-out text: scans for the association model, and statistics of every latent."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -46,9 +46,12 @@ def scan_text(
     kept_rows, kept_columns, latents, activations = [], [], [], []
     counts = [torch.zeros(sae.d_hidden, dtype=torch.float64) for sae in saes]
     sums = [torch.zeros(sae.d_hidden, dtype=torch.float64) for sae in saes]
-    outliers, beyond = 0, 0
-    for start, batch in _batches(text, rows_at_a_time):
-        states = _states_of(model, batch, layers)
+    start = outliers = beyond = 0
+    for batch in text.batches(rows_at_a_time):
+        outputs: dict[int, Tensor] = {}
+        token, position = batch.token.to(model.device), batch.position.to(model.device)
+        model.read_blocks(token, position, layers, outputs.__setitem__)
+        states = {layer: output.cpu() for layer, output in outputs.items()}
         usable = batch.real & (batch.position > 0)
         strange = torch.stack(
             [sae.is_outlier(states[layer]) for layer, sae in zip(layers, saes, strict=True)]
@@ -68,6 +71,7 @@ def scan_text(
         kept_columns.append(column)
         latents.append(torch.stack([latent for latent, _ in found], dim=1))
         activations.append(torch.stack([activation for _, activation in found], dim=1))
+        start += len(batch.token)
         done(int(batch.real.sum()))
     n_scans = max(sum(map(len, kept_rows)), 1)
     return CorpusScans(
@@ -80,21 +84,3 @@ def scan_text(
         outliers=outliers,
         beyond_k=beyond / (n_scans * len(saes)),
     )  # fmt: skip
-
-
-def _states_of(model: LanguageModel, text: HeldOutText, layers: Sequence[int]) -> dict[int, Tensor]:
-    """Layer to block outputs [n_rows, length, d_model]."""
-    states: dict[int, Tensor] = {}
-
-    def keep(layer: int, output: Tensor) -> None:
-        states[layer] = output.cpu()
-
-    model.read_blocks(text.token.to(model.device), text.position.to(model.device), layers, keep)
-    return states
-
-
-def _batches(text: HeldOutText, rows: int) -> Iterator[tuple[int, HeldOutText]]:
-    start = 0
-    for batch in text.batches(rows):
-        yield start, batch
-        start += len(batch.token)

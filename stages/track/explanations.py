@@ -11,7 +11,7 @@ from scipy import stats
 from ghosttrack.stages.track.associate.record import Tracks
 from ghosttrack.stages.track.association import Association, Scans
 from ghosttrack.stages.track.causes import share
-from ghosttrack.stages.track.validation import LEAST_PROBLEMS, SIGNIFICANT, Verdict
+from ghosttrack.stages.track.validation import LEAST_PROBLEMS, SIGNIFICANT, Verdict, link_densities
 
 COMPLETE = 1e-3
 SLOPE, RANK_CORRELATION = (0.8, 1.2), 0.7
@@ -79,20 +79,12 @@ def judge_answers(causes: Mapping[str, NDArray[Any]], wrong: NDArray[np.bool_]) 
 def predictive(scans: Scans, tracks: Tracks, association: Association) -> NDArray[np.float64]:
     """Mean log density of all detections after the first layer, a value a problem, nats: of one that is linked given the one
     before, of any other as of a birth. So links are compared on the same detections, whichever they leave out."""
-    active = scans.activations > 0
-    level = np.log(scans.activations, where=active, out=np.zeros(active.shape))
-    k, noise = active.shape[2], float(association.noise_variance)
-    density = np.zeros(active.shape)
-    for layer in range(1, active.shape[1]):
-        spread = np.sqrt(float(association.level_variance[layer]))
-        density[:, layer] = stats.norm.logpdf(level[:, layer], float(association.level_mean[layer]), spread)
-        problem, rank = np.nonzero(tracks.previous[:, layer] >= (layer - 1) * k)
-        change = (
-            level[problem, layer, rank] - level[problem, layer - 1, tracks.previous[problem, layer, rank] % k]
-        )
-        spread = np.sqrt(float(association.change_variance[layer - 1]) + 2 * noise)
-        density[problem, layer, rank] = stats.norm.logpdf(change, float(association.drift[layer - 1]), spread)
-    later = active[:, 1:]
+    density = np.zeros(scans.active.shape)
+    for layer, problem, rank, linked in link_densities(scans, tracks, association):
+        mean, spread = float(association.level_mean[layer]), np.sqrt(float(association.level_variance[layer]))
+        density[:, layer] = stats.norm.logpdf(scans.level[:, layer], mean, spread)
+        density[problem, layer, rank] = linked
+    later = scans.active[:, 1:]
     return (density[:, 1:] * later).sum((1, 2)) / np.maximum(later.sum((1, 2)), 1)
 
 

@@ -68,7 +68,7 @@ def follow_states(
     scans = Scans(torch.stack(latents, 1).numpy(), torch.stack(activations, 1).numpy())
     decoders = [sae.W_dec for sae in saes]
     rungs = _rungs(scans, association, decoders, associator, ladder, seed)
-    tracks, active = rungs[associator], scans.activations > 0
+    tracks, active = rungs[associator], scans.active
     competition = compete(torch.stack(of_candidates, 1))
     problem, place_of, _ = np.nonzero(active)
     layers = np.array(association.layers, dtype=np.int16)

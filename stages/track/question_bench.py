@@ -13,7 +13,6 @@ from torch import Tensor
 
 from ghosttrack.common.errors import DataError
 from ghosttrack.common.maths.arrays import Ints, Singles
-from ghosttrack.common.models.going_on import GoingOn
 from ghosttrack.common.models.interventions import Bench, Edit, gradients
 from ghosttrack.common.models.language_model import LanguageModel
 from ghosttrack.common.models.sae import JumpReLUSAE
@@ -22,6 +21,7 @@ from ghosttrack.stages.track.causes import Effects, Node, controls_of, edits_of,
 from ghosttrack.stages.track.generate import Ends
 from ghosttrack.stages.track.nodes import Nodes
 from ghosttrack.stages.track.rereading import Rereader, text_of
+from ghosttrack.stages.track.speak import unfold
 
 Track = tuple[int, int]
 """Position and number."""
@@ -141,17 +141,8 @@ class QuestionBench:
 
     def answer(self, edits: Sequence[Edit], ends: Ends, max_new_tokens: int) -> str:
         """The whole greedy answer after an intervention in the prompt."""
-        if edits:
-            rows, logits = self.bench.rows(edits)
-        else:
-            rows, logits = self.bench.rows([self._nothing()])
-        going, tokens = GoingOn(self.model, rows), list[int]()
-        for _ in range(max_new_tokens):
-            token = logits.argmax(-1)
-            if bool(ends.reached([tokens], token)[0]):
-                break
-            tokens.append(int(token))
-            logits = self.model.logits(going.step(token)[0]).float()
+        read = self.bench.rows(edits or [self._nothing()])
+        tokens = [token for token, _ in unfold(self.model, read, ends, max_new_tokens)]
         return str(self.model.tokenizer.decode(tokens)).strip()
 
     def _nothing(self) -> Edit:

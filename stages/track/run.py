@@ -31,8 +31,10 @@ UNITS = {
     "independent": run_tracks.run_independent,
     "validation": run_validation.run,
 }
+BY_ONE = {"association", "shown", "reasons", "validation"}
+"""Units that one process does, however many there are."""
 
 
 def run(job: Job) -> dict[str, Any]:
     """Do one unit; returns its metrics."""
-    return UNITS[job.unit](job)
+    return {} if job.rank and job.unit in BY_ONE else UNITS[job.unit](job)

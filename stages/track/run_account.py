@@ -63,7 +63,7 @@ def account_for(job: Job, asked: tuple[str, str], answered: str, tracked: str) -
 
     def begin() -> tuple[torch.device, Step]:
         desk = _Desk(job, questions, answered, tracked)
-        return desk.device, lambda number: _do_shard(job, desk, number, shards[number])
+        return desk.model.device, lambda number: _do_shard(job, desk, number, shards[number])
 
     if not shards_done(job, [*map(len, shards)], "account", begin):
         return {}
@@ -80,12 +80,12 @@ def account_for(job: Job, asked: tuple[str, str], answered: str, tracked: str) -
 
 
 def _do_shard(job: Job, desk: "_Desk", number: int, shard: range) -> None:
-    parts = [desk.account(rows) for rows in batches(desk.owner, shard)]
+    parts = [desk.account(rows) for rows in batches(desk.answers.owner, shard)]
     for file, tables, kept in zip(FILES, zip(*parts, strict=True), _kept(job, number), strict=True):
         file.write(kept, _join(tables))
         fsync(kept)
     told = job.scratch(f"{shard_name(number)}.untold.json")
-    write_json(told, desk.untold)
+    write_json(told, desk.reader.untold)
     fsync(told)
 
 
@@ -115,11 +115,11 @@ class _Desk:
     def __init__(self, job: Job, questions: list[dict[str, Any]], answered: str, tracked: str) -> None:
         self._saes: list[JumpReLUSAE] = job.kept("saes", lambda: load_saes(job))
         self._layers, self._questions = job.config.layers, questions
-        self._model = language_model_of(job)
-        self._answers = Answers(job, answered)
+        self.model = language_model_of(job)
+        self.answers = Answers(job, answered)
         self._tracks = job.input(tracked, TRACKS.name)
         self._k = job.config.tracking.top_k_features
-        self._head, self._reader = Head.of(self._model), Rereader(self._model)
+        self._head, self.reader = Head.of(self.model), Rereader(self.model)
         if not self._head.norm.plain and not job.rank:
             job.log.warning(
                 "the model's final norm is not gain, bias and one scale a state: by that form it is told to "
@@ -129,30 +129,18 @@ class _Desk:
     @torch.inference_mode()
     def account(self, rows: slice) -> tuple[Columns, Columns]:
         """Rows of account.parquet and of origins.parquet of some positions."""
-        owner = self.owner[rows]
+        owner = self.answers.owner[rows]
         nodes = Nodes.read(self._tracks, owner, self._layers, self._k)
         writes = self._read(owner)
         held = states_apart(writes, nodes.active, self._saes, self._layers)
         account = take_apart(
-            writes, held, self._answers.tokens[rows], self._layers, self._head, self._model.final_norm
+            writes, held, self.answers.tokens[rows], self._layers, self._head, self.model.final_norm
         )
         given = contributions(writes, held, nodes.active, nodes.previous, self._saes, self._layers)
         of_nodes = shares(given, nodes.active.activations)[nodes.where].numpy()
         begins = nodes.previous[nodes.where].numpy() < 0
         columns = {name: of_nodes[:, number].astype(np.float16) for number, name in enumerate(SHARES)}
         return columns_of(account, owner, self._layers), {**columns, "birth": births(of_nodes, begins)}
-
-    @property
-    def owner(self) -> NDArray[np.int64]:
-        return self._answers.owner
-
-    @property
-    def device(self) -> torch.device:
-        return self._model.device
-
-    @property
-    def untold(self) -> dict[int, str]:
-        return self._reader.untold
 
     def _read(self, owner: NDArray[np.int64]) -> Writes:
         """Those with one prefix together."""
@@ -161,9 +149,9 @@ class _Desk:
             texts = []
             for number in group:
                 positions = owner[owner[:, 0] == number, 1]
-                answer = self._answers.generations[number]["token_ids"][: max(positions[-1], 0)]
-                texts.append(text_of(self._model, self._questions[number], answer, positions))
-            parts.append(self._reader.writes(texts))
+                answer = self.answers.generations[number]["token_ids"][: max(positions[-1], 0)]
+                texts.append(text_of(self.model, self._questions[number], answer, positions))
+            parts.append(self.reader.writes(texts))
         return join_writes(parts)
 
 

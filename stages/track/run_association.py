@@ -34,8 +34,6 @@ CONTEXTS = 20
 
 
 def run(job: Job) -> dict[str, Any]:
-    if job.rank:
-        return {}
     layers, saes = job.config.layers, load_saes(job)
     model = language_model_of(job)
     association, found, text = fit_to_text(job, model, saes)

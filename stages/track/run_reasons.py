@@ -22,8 +22,6 @@ QUESTIONS_AT_A_TIME = 256
 
 
 def run(job: Job) -> dict[str, Any]:
-    if job.rank:
-        return {}
     generations = GENERATIONS.read(job.input("track/answers", GENERATIONS.name))
     tokenizer = PreTrainedTokenizerFast.from_pretrained(
         job.input_dir("prepare/model"), trust_remote_code=False

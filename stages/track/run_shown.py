@@ -40,8 +40,6 @@ Table = dict[str, NDArray[Any]]
 
 
 def run(job: Job) -> dict[str, Any]:
-    if job.rank:
-        return {}
     saes = load_saes(job)
     model = language_model_of(job)
     read_out, tokenizer = ReadOut.of(model), model.tokenizer

@@ -49,8 +49,6 @@ OUTCOMES = {"passed": True, "failed": False, "not_told": None}
 
 
 def run(job: Job) -> dict[str, Any]:
-    if job.rank:
-        return {}
     settings, seed = job.config, job.config.seed
     saes = load_saes(job)
     association = Association.load(job.input("track/association", ASSOCIATION.name))
@@ -123,9 +121,8 @@ def run(job: Job) -> dict[str, Any]:
 
 def _scene(name: str, seed: int) -> tuple[dict[str, dict[str, list[float]]], dict[str, Judged]]:
     """A planted scene's scores by associator and measure, and links by associator."""
-    planted = validation.scene_tracks(*SCENE_PROBLEMS, seed, [name])
-    scene, ways = planted[name]
-    return validation.scene_scores(planted)[name], {
+    scene, ways = validation.scene_tracks(name, *SCENE_PROBLEMS, seed)
+    return validation.scene_scores(scene, ways), {
         associator: link_calibration.judged(scene, ways[associator]) for associator in CALIBRATED
     }
 
@@ -212,8 +209,7 @@ def _halves(found: CorpusScans) -> tuple[Scans, Scans]:
     odd = found.row % 2 == 1
     if not odd.any():
         odd = np.arange(len(odd)) % 2 == 1
-    latents, activations = found.scans
-    return Scans(latents[~odd], activations[~odd]), Scans(latents[odd], activations[odd])
+    return found.scans.of(~odd), found.scans.of(odd)
 
 
 def _tokens_to_test(found: CorpusScans, text: HeldOutText, seed: int) -> np.ndarray:
@@ -247,7 +243,7 @@ def _likelihood_and_life(
 
 def _linked_fraction(scans: Scans, previous: np.ndarray) -> float:
     """Of the detections after the first layer, how many continue one."""
-    active = (scans.activations > 0)[:, 1:]
+    active = scans.active[:, 1:]
     return float((previous[:, 1:][active] >= 0).mean()) if active.any() else 0.0
 
 

@@ -6,7 +6,7 @@ those of decoders whose rows were permuted? Causes: does taking a latent out of 
 to more than it lowers the same latent to take out one of the same strength that it is not linked to?
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -20,16 +20,15 @@ from ghosttrack.common.maths.arrays import Bools, Floats, Ints, Singles
 from ghosttrack.common.models.held_out import HeldOutText
 from ghosttrack.common.models.language_model import LanguageModel
 from ghosttrack.common.models.sae import JumpReLUSAE
-from ghosttrack.stages.track.associate.filter import Detections
 from ghosttrack.stages.track.associate.follow import follow
 from ghosttrack.stages.track.associate.hypotheses import look_back
 from ghosttrack.stages.track.associate.record import Tracks
 from ghosttrack.stages.track.association import Association, Scans, fit
 from ghosttrack.stages.track.scenes import SCENES, Scene, plant, scores
+from ghosttrack.stages.track.scoring import Score
 
 SMOOTHED = "nearest_look_back"
 """Control: nearest neighbour whose existence is judged with the next scans known, as that of several hypotheses is."""
-SCORES = ("gospa", "mota", "idf1")
 SIGNIFICANT = 0.01
 LEAST_LIFE_RATIO = 5.0
 LEAST_LIFE, DEEP = 8.0, 16
@@ -45,37 +44,25 @@ class Verdict(NamedTuple):
     words: str
 
 
-def scene_tracks(
-    n_fit: int, n_test: int, seed: int, names: Iterable[str] = tuple(SCENES)
-) -> dict[str, tuple[Scene, dict[str, Tracks]]]:
-    """Scene by name → the scene, and associator → its tracks there. Fitted on other problems of the same scene."""
-    found: dict[str, tuple[Scene, dict[str, Tracks]]] = {}
-    for name in names:
-        planted = SCENES[name]
-        scene = plant(planted, n_fit + n_test, seed)
-        association = fit(scene.scans.part(0, n_fit), scene.decoders, range(planted.n_layers), seed)
-        test = scene._replace(scans=scene.scans.part(n_fit, n_fit + n_test), truth=scene.truth[n_fit:])
-        ways: dict[str, Tracks] = {
-            associator: follow(test.scans, association, associator, test.decoders, seed=seed)
-            for associator in ASSOCIATORS
-        }
-        ways[SMOOTHED] = ways["nearest"]._replace(existence=ways["nearest"].existence.copy())
-        look_back(ways[SMOOTHED], Detections.of(test.scans), association)
-        found[name] = test, ways
-    return found
+def scene_tracks(name: str, n_fit: int, n_test: int, seed: int) -> tuple[Scene, dict[str, Tracks]]:
+    """A scene, and associator → its tracks there. Fitted on other problems of the same scene."""
+    planted = SCENES[name]
+    scene = plant(planted, n_fit + n_test, seed)
+    association = fit(scene.scans.of(slice(n_fit)), scene.decoders, range(planted.n_layers), seed)
+    test = scene._replace(scans=scene.scans.of(slice(n_fit, None)), truth=scene.truth[n_fit:])
+    ways: dict[str, Tracks] = {
+        associator: follow(test.scans, association, associator, test.decoders, seed=seed)
+        for associator in ASSOCIATORS
+    }
+    ways[SMOOTHED] = ways["nearest"]._replace(existence=ways["nearest"].existence.copy())
+    look_back(ways[SMOOTHED], test.scans, association)
+    return test, ways
 
 
-def scene_scores(
-    planted: Mapping[str, tuple[Scene, Mapping[str, Tracks]]],
-) -> dict[str, dict[str, dict[str, list[float]]]]:
-    """Scene → associator → measure → a value a problem. planted: `scene_tracks`."""
-    found: dict[str, dict[str, dict[str, list[float]]]] = {}
-    for name, (test, ways) in planted.items():
-        found[name] = {}
-        for way, tracks in ways.items():
-            each = np.array(scores(test, tracks), dtype=np.float64)
-            found[name][way] = {key: each[:, i].tolist() for i, key in enumerate(SCORES)}
-    return found
+def scene_scores(scene: Scene, ways: Mapping[str, Tracks]) -> dict[str, dict[str, list[float]]]:
+    """Associator → measure → a value a problem. scene, ways: of `scene_tracks`."""
+    found = {way: np.array(scores(scene, tracks), dtype=np.float64) for way, tracks in ways.items()}
+    return {way: dict(zip(Score._fields, each.T.tolist(), strict=True)) for way, each in found.items()}
 
 
 def judge_scenes(found: dict[str, dict[str, dict[str, list[float]]]]) -> Verdict:
@@ -101,23 +88,25 @@ def judge_scenes(found: dict[str, dict[str, dict[str, list[float]]]]) -> Verdict
 def link_likelihoods(scans: Scans, tracks: Tracks, association: Association) -> tuple[Floats, Bools]:
     """Mean log density of a linked latent's log-activation, given that of the latent it continues, over the links of one
     layer of each problem; and which problems have such a link. [n_problems] each, nats."""
-    n, n_layers, k = scans.latents.shape
-    total, count = np.zeros(n), np.zeros(n)
-    level = np.log(np.maximum(scans.activations, 1e-12)).astype(np.float64)
-    flat = level.reshape(n, -1)
-    noise = float(association.noise_variance)
-    for layer in range(1, n_layers):
-        problem, rank = np.nonzero(tracks.previous[:, layer] // k == layer - 1)
-        rank, problem = rank[keep := tracks.previous[problem, layer, rank] >= 0], problem[keep]
-        change = level[problem, layer, rank] - flat[problem, tracks.previous[problem, layer, rank]]
-        density = stats.norm.logpdf(
-            change,
-            float(association.drift[layer - 1]),
-            np.sqrt(float(association.change_variance[layer - 1]) + 2 * noise),
-        )
+    total, count = np.zeros((2, len(scans.latents)))
+    for _, problem, _, density in link_densities(scans, tracks, association):
         np.add.at(total, problem, density)
         np.add.at(count, problem, 1)
     return total / np.maximum(count, 1), count > 0
+
+
+def link_densities(
+    scans: Scans, tracks: Tracks, association: Association
+) -> Iterator[tuple[int, Ints, Ints, Floats]]:
+    """Layer by layer from the second on, of the links from the layer before: problem and rank of each, and its log density of
+    the log-activation given that of the latent it continues, nats."""
+    k, noise = scans.latents.shape[2], float(association.noise_variance)
+    for layer in range(1, scans.latents.shape[1]):
+        problem, rank = np.nonzero(tracks.previous[:, layer] >= (layer - 1) * k)
+        before = tracks.previous[problem, layer, rank] % k
+        change = scans.level[problem, layer, rank] - scans.level[problem, layer - 1, before]
+        spread = np.sqrt(float(association.change_variance[layer - 1]) + 2 * noise)
+        yield layer, problem, rank, stats.norm.logpdf(change, float(association.drift[layer - 1]), spread)
 
 
 def judge_likelihood(linked: Floats, dealt: Floats) -> Verdict:
@@ -140,9 +129,8 @@ def judge_likelihood(linked: Floats, dealt: Floats) -> Verdict:
 def weighted_life(scans: Scans, tracks: Tracks) -> float:
     """Mean number of layers at which a track is seen, over its nodes, weighted by their activation; 0 without nodes."""
     _, n_layers, k = scans.latents.shape
-    active = scans.activations > 0
-    problem = np.nonzero(active)[0]
-    code = problem * (n_layers * k) + tracks.track[active]
+    active = scans.active
+    code = np.nonzero(active)[0] * (n_layers * k) + tracks.track[active]
     _, owner, life = np.unique(code, return_inverse=True, return_counts=True)
     weight = scans.activations[active]
     return float(np.average(life[owner.ravel()], weights=weight)) if len(weight) else 0.0

@@ -5,11 +5,11 @@ the last subject token, the last prompt token, the first and the last answer tok
 nodes and nothing else: no text, label or gold answer can reach a feature.
 
 Series over layers are summarised by their mean in the early, middle and late third of the layers. All of it is
-counting and sorting on flat arrays, linear in the number of nodes; questions are independent of each other, so a
-long table is worked through in pieces (`features_of_pieces`).
+counting and sorting on flat arrays, linear in the number of nodes; questions are independent of each other, so that a
+long table can be worked through in pieces.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ghosttrack.common.errors import CorruptInputError, DataError, NumericError
+from ghosttrack.common.errors import CorruptInputError, NumericError
 from ghosttrack.common.formats.cells import cell_of
 from ghosttrack.common.maths.arrays import Bools, Floats, Ints
 from ghosttrack.stages.detect.evidence import PLACES, FeatureTable, place_rows
@@ -67,28 +67,6 @@ def sorted_tracks(columns: Mapping[str, Numbers], rung: str | None = None) -> Tr
         layer[order], columns["activation"].astype(np.float64)[order],
         columns[f"{prefix}link"].astype(np.float64)[order], columns["effect"].astype(np.float64)[order],
     )  # fmt: skip
-
-
-def features_of_pieces(
-    pieces: Iterable[dict[str, Numbers]], n_questions: int, layers: list[int], rungs: Sequence[str | None]
-) -> dict[str | None, FeatureTable]:
-    """`question_features` by rung (None: the run's own tracks) of a table that comes piece by piece of whole questions.
-
-    Raises DataError for an empty table.
-    """
-    tables: dict[str | None, FeatureTable] = {}
-    for piece in pieces:
-        present = np.unique(piece["question"].astype(np.int64))
-        low, count = present[0], int(np.ptp(present)) + 1
-        for rung in rungs:
-            nodes = sorted_tracks({**piece, "question": piece["question"] - low}, rung)
-            found = question_features(nodes, count, layers)
-            if rung not in tables:
-                tables[rung] = FeatureTable(np.full((n_questions, len(found.names)), np.nan), found.names)
-            tables[rung].values[present] = found.values[present - low]
-    if not tables:
-        raise DataError("there is not a single track node: no latent was active; raise sae.target_l0")
-    return tables
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ghosttrack.common.maths.arrays import Bools, Floats, Ints, Singles
+from ghosttrack.common.maths.arrays import Floats, Ints, Singles
 from ghosttrack.stages.track.association import GAPS, Association, Scans
 from ghosttrack.stages.track.neighbours import active_pairs, take
 
@@ -56,30 +56,13 @@ class Candidates(NamedTuple):
     cosine: Singles
 
 
-class Detections(NamedTuple):
-    """Scans with what is used of them at every step, [n_problems, n_layers, k]: latents int64, active bool, and level,
-    the log-activation float64 (0 where inactive)."""
-
-    latents: Ints
-    active: Bools
-    level: Floats
-
-    @classmethod
-    def of(cls, scans: Scans) -> "Detections":
-        active = scans.activations > 0
-        level = np.log(scans.activations, where=active, out=np.zeros(active.shape))
-        return cls(scans.latents, active, level)
-
-
 def born(association: Association, layer: int) -> tuple[float, float]:
     """A new track's variance of log-activation, and its existence probability."""
     births, clutter = float(association.births[layer]), float(association.clutter[layer])
     return float(association.noise_variance), births / (births + clutter)
 
 
-def weigh(
-    detections: Detections, living: Living, association: Association, layer: int
-) -> tuple[Candidates, Floats]:
+def weigh(scans: Scans, living: Living, association: Association, layer: int) -> tuple[Candidates, Floats]:
     """Every pair of a living track and a detection of `layer` that passes the gates, and for each living track the
     logarithm of the probability that it is not detected at this layer."""
     log_missed = np.zeros(len(living.problem))
@@ -87,7 +70,7 @@ def weigh(
     for gap in GAPS:
         mine = np.flatnonzero(living.start == layer - gap)
         if len(mine):
-            found, log_missed[mine] = _weigh(detections, take(living, mine), association, layer, gap)
+            found, log_missed[mine] = _weigh(scans, take(living, mine), association, layer, gap)
             parts.append(found._replace(track=mine[found.track]))
     if not parts:
         empty = np.zeros(0, dtype=np.int64)
@@ -107,7 +90,7 @@ def after_a_miss(living: Living, association: Association, layer: int) -> Floats
 
 
 def _weigh(
-    detections: Detections, living: Living, association: Association, layer: int, gap: int
+    scans: Scans, living: Living, association: Association, layer: int, gap: int
 ) -> tuple[Candidates, Floats]:
     """`weigh` of tracks that were all last seen at layer - gap."""
     start = layer - gap
@@ -120,13 +103,12 @@ def _weigh(
     detected = living.existence * association.seen(layer - 1, living.mean)
     mean = living.mean + float(association.drift[layer - 1])
     variance = living.variance + float(association.change_variance[layer - 1])
-    table, latent = association.neighbours[gap][start], detections.latents[living.problem, start, living.rank]
+    table, latent = association.neighbours[gap][start], scans.latents[living.problem, start, living.rank]
     track, after, place = active_pairs(
-        table, association.widths[gap][start], living.problem, latent, detections.latents[:, layer],
-        detections.active[:, layer],
+        table, association.widths[gap][start], living.problem, latent, scans.latents[:, layer], scans.active[:, layer]
     )  # fmt: skip
-    seen_at = detections.level[living.problem, start, living.rank]
-    measured = detections.level[living.problem[track], layer, after]
+    seen_at = scans.level[living.problem, start, living.rank]
+    measured = scans.level[living.problem[track], layer, after]
     noise = float(association.noise_variance)
     innovation, spread = measured - mean[track], variance[track] + noise
     log_odds = (

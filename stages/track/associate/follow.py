@@ -36,7 +36,7 @@ def follow(
         return dealt_anew(scans, given, decoders, seed)
     way = _ways(association, decoders)[associator]
     starts = range(0, max(len(scans.latents), 1), BLOCK)
-    blocks = [way(scans.part(start, start + BLOCK)) for start in starts]
+    blocks = [way(scans.of(slice(start, start + BLOCK))) for start in starts]
     tracks = Tracks(*(np.concatenate(columns) for columns in zip(*blocks, strict=True)))
     return tracks if association.kind == "cosine" else with_cosines(scans, tracks, decoders)
 

@@ -27,7 +27,6 @@ from ghosttrack.common.maths.arrays import Floats, Ints, Singles
 from ghosttrack.stages.track.associate.filter import (
     LEAST_EXISTENCE,
     Candidates,
-    Detections,
     Living,
     after_a_miss,
     born,
@@ -104,14 +103,13 @@ class _Children(NamedTuple):
 
 def track_by_hypotheses(scans: Scans, association: Association) -> Tracks:
     _, n_layers, k = scans.latents.shape
-    detections, tracks = Detections.of(scans), empty_tracks(scans)
-    forest = _empty()
+    tracks, forest = empty_tracks(scans), _empty()
     for layer in range(n_layers):
-        forest = _take_in(forest, detections, association, layer, tracks)
+        forest = _take_in(forest, scans, association, layer, tracks)
         forest = _make_final(forest, tracks, k, layer)
     _write(forest, np.arange(len(forest.decider)), tracks)
-    look_back(tracks, detections, association)
-    return number_tracks(tracks, detections.active)
+    look_back(tracks, scans, association)
+    return number_tracks(tracks, scans)
 
 
 def _empty() -> Forest:
@@ -120,14 +118,12 @@ def _empty() -> Forest:
     return Forest(none, none, nothing, none, no_tracks(), none, decisions)
 
 
-def _take_in(
-    forest: Forest, detections: Detections, association: Association, layer: int, tracks: Tracks
-) -> Forest:
+def _take_in(forest: Forest, scans: Scans, association: Association, layer: int, tracks: Tracks) -> Forest:
     """The forest after the scan of `layer`; writes its entropy and discarded mass."""
-    n_problems, _, k = detections.latents.shape
-    candidates, log_missed = weigh(detections, forest.living, association, layer)
+    n_problems, _, k = scans.latents.shape
+    candidates, log_missed = weigh(scans, forest.living, association, layer)
     column = forest.living.problem[candidates.track] * k + candidates.after
-    columns = np.flatnonzero(detections.active[:, layer])
+    columns = np.flatnonzero(scans.active[:, layer])
     cluster_group, column_group = _groups(
         forest.cluster[forest.holder[candidates.track]], column, len(forest.problem), columns, n_problems * k
     )
@@ -145,14 +141,14 @@ def _take_in(
     children, kept, entropy = _continue(
         joint, base, pair_joint, pair_track, column[pair], candidates.log_odds[pair], n_groups
     )
-    n_active = np.maximum(detections.active[:, layer].sum(1), 1)
+    n_active = np.maximum(scans.active[:, layer].sum(1), 1)
     tracks.entropy[:, layer] = np.bincount(problem, entropy, minlength=n_problems) / n_active
     tracks.discarded[:, layer] = -np.expm1(np.bincount(problem, np.log(kept), minlength=n_problems))
 
     group = joint.group[children.parent]
     grown, decided = _grow(
         forest.living, track_joint, track, children, pair_track, pair, candidates, column,
-        (columns, column_group), group, detections, association, layer,
+        (columns, column_group), group, scans, association, layer,
     )  # fmt: skip
     run, decision = _rows(forest.decider, joint.part)
     heir, place = _rows(joint.part_of[run], children.parent)
@@ -295,12 +291,12 @@ def _grow(
     column: Ints,
     grouped_columns: tuple[Ints, Ints],
     group: Ints,
-    detections: Detections,
+    scans: Scans,
     association: Association,
     layer: int,
 ) -> tuple[tuple[tuple[Ints, Living], tuple[Ints, Living]], tuple[Ints, Decisions]]:
     """Of every child: its tracks that were missed and those that this scan's detections are in, and its decisions."""
-    k = detections.latents.shape[2]
+    k = scans.latents.shape[2]
     new_variance, new_existence = born(association, layer)
     # Detections of a child: those of its group. Each is a birth unless the child has a pair for it.
     columns, column_group = grouped_columns
@@ -319,7 +315,7 @@ def _grow(
     previous[linked] = living.start[last] * k + living.rank[last]
     cosine = np.full(len(owner), np.nan, dtype=np.float32)
     cosine[linked] = candidates.cosine[chosen]
-    mean, variance = detections.level[problem, layer, rank], np.full(len(owner), new_variance)
+    mean, variance = scans.level[problem, layer, rank], np.full(len(owner), new_variance)
     mean[linked], variance[linked] = candidates.mean[chosen], candidates.variance[chosen]
     existence = np.full(len(owner), new_existence)
     existence[linked] = 1.0
@@ -396,23 +392,23 @@ def _write(forest: Forest, rows: Ints, tracks: Tracks) -> Ints:
     return rows[~agreed[choice]]
 
 
-def look_back(tracks: Tracks, detections: Detections, association: Association) -> None:
+def look_back(tracks: Tracks, scans: Scans, association: Association) -> None:
     """Existence in the light of the next two scans: what goes on was there, and what came alone probably was not.
 
     Changes it in place. Needs no hypotheses: the validation gives it to nearest neighbour too, to tell what they add.
     """
-    n_problems, n_layers, k = detections.latents.shape
+    n_problems, n_layers, k = scans.latents.shape
     existence = tracks.existence.reshape(n_problems, n_layers * k)
     linked = tracks.previous >= 0
     goes_on = np.zeros((n_problems, n_layers * k))
     goes_on[np.nonzero(linked)[0], tracks.previous[linked]] = tracks.posterior[linked]
     existence[:] = 1 - (1 - existence) * (1 - goes_on)
-    alone = detections.active & (tracks.previous < 0) & (goes_on.reshape(detections.active.shape) == 0)
+    alone = scans.active & (tracks.previous < 0) & (goes_on.reshape(scans.active.shape) == 0)
     for layer in range(n_layers - 1):
         here = tracks.existence[:, layer]
-        seen = association.seen(layer, detections.level[:, layer])
+        seen = association.seen(layer, scans.level[:, layer])
         tracks.existence[:, layer] = np.where(alone[:, layer], here * (1 - seen) / (1 - here * seen), here)
-    tracks.existence[~detections.active] = 0
+    tracks.existence[~scans.active] = 0
 
 
 def _rows(owner: Ints, wanted: Ints) -> tuple[Ints, Ints]:

@@ -18,12 +18,12 @@ ROWS = 512
 
 
 def no_links(scans: Scans, decoders: Sequence[Tensor]) -> Tracks:
-    return number_tracks(empty_tracks(scans), scans.activations > 0)
+    return number_tracks(empty_tracks(scans), scans)
 
 
 def same_number(scans: Scans, decoders: Sequence[Tensor]) -> Tracks:
     """A detection continues that of the same latent at the layer before, or two before if the latent was not active."""
-    tracks, active = empty_tracks(scans), scans.activations > 0
+    tracks, active = empty_tracks(scans), scans.active
     k = active.shape[2]
     for layer in range(1, active.shape[1]):
         for gap in reversed(GAPS):  # the nearer layer overwrites
@@ -33,7 +33,7 @@ def same_number(scans: Scans, decoders: Sequence[Tensor]) -> Tracks:
             same &= active[:, layer - gap, :, None] & active[:, layer, None, :]
             problem, before, after = np.nonzero(same)
             tracks.previous[problem, layer, after] = (layer - gap) * k + before
-    return with_cosines(scans, number_tracks(tracks, active), decoders)
+    return with_cosines(scans, number_tracks(tracks, scans), decoders)
 
 
 def dealt_anew(scans: Scans, given: Tracks, decoders: Sequence[Tensor], seed: int) -> Tracks:
@@ -44,11 +44,10 @@ def dealt_anew(scans: Scans, given: Tracks, decoders: Sequence[Tensor], seed: in
     same layers, and only who is whom has changed.
     """
     random = np.random.default_rng(seed)
-    tracks, active = empty_tracks(scans), scans.activations > 0
-    n_problems, n_layers, k = active.shape
-    stands = np.arange(n_layers * k, dtype=np.int32)[None].repeat(
-        n_problems, 0
-    )  # who now holds a detection's place
+    tracks = empty_tracks(scans)
+    n_problems, n_layers, k = scans.latents.shape
+    # Who now holds a detection's place.
+    stands = np.arange(n_layers * k, dtype=np.int32)[None].repeat(n_problems, 0)
     for layer in range(1, n_layers):
         goes_on = given.previous[:, layer] >= 0
         problem, rank = np.nonzero(goes_on)
@@ -57,7 +56,7 @@ def dealt_anew(scans: Scans, given: Tracks, decoders: Sequence[Tensor], seed: in
         stands[problem, layer * k + rank] = layer * k + dealt
         before = stands[problem, given.previous[problem, layer, rank]]
         tracks.previous[problem, layer, dealt] = before
-    return with_cosines(scans, number_tracks(tracks, active), decoders)
+    return with_cosines(scans, number_tracks(tracks, scans), decoders)
 
 
 def with_cosines(scans: Scans, tracks: Tracks, decoders: Sequence[Tensor]) -> Tracks:

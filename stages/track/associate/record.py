@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ghosttrack.common.maths.arrays import Bools, Singles
+from ghosttrack.common.maths.arrays import Singles
 from ghosttrack.stages.track.association import Scans
 
 
@@ -32,7 +32,7 @@ class Tracks(NamedTuple):
 
 def empty_tracks(scans: Scans) -> Tracks:
     """Every active latent a track of its own, for certain."""
-    shape, active = scans.latents.shape, scans.activations > 0
+    shape, active = scans.latents.shape, scans.active
     return Tracks(
         track=np.full(shape, -1, dtype=np.int32),
         previous=np.full(shape, -1, dtype=np.int32),
@@ -44,17 +44,17 @@ def empty_tracks(scans: Scans) -> Tracks:
     )
 
 
-def number_tracks(tracks: Tracks, active: Bools) -> Tracks:
-    """Numbers from the links; inactive places are emptied. active: bool [n_problems, n_layers, k]."""
-    tracks.posterior[~active] = 0
-    n_problems, n_layers, k = active.shape
+def number_tracks(tracks: Tracks, scans: Scans) -> Tracks:
+    """Numbers from the links; inactive places are emptied."""
+    tracks.posterior[~scans.active] = 0
+    n_problems, n_layers, k = scans.active.shape
     flat = tracks.track.reshape(n_problems, n_layers * k)
     born = np.zeros(n_problems, dtype=np.int32)
     for layer in range(n_layers):
         previous, number = tracks.previous[:, layer], tracks.track[:, layer]
         problem, rank = np.nonzero(previous >= 0)
         number[problem, rank] = flat[problem, previous[problem, rank]]
-        new = active[:, layer] & (previous < 0)
+        new = scans.active[:, layer] & (previous < 0)
         number[new] = (born[:, None] + np.cumsum(new, axis=1, dtype=np.int32) - 1)[new]
         born += new.sum(axis=1, dtype=np.int32)
     return tracks

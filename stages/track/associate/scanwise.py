@@ -12,7 +12,6 @@ from ghosttrack.common.maths.arrays import Bools, Floats, Ints
 from ghosttrack.stages.track.associate.filter import (
     LEAST_EXISTENCE,
     Candidates,
-    Detections,
     Living,
     after_a_miss,
     born,
@@ -29,10 +28,8 @@ from ghosttrack.stages.track.neighbours import take
 def track_by_scan(scans: Scans, association: Association, soft: bool) -> Tracks:
     """Tracks that are made layer by layer. soft: by marginals; else nearest neighbour."""
     n_problems, n_layers, k = scans.latents.shape
-    detections, tracks = Detections.of(scans), empty_tracks(scans)
-    active, mean, variance, existence = (
-        detections.active, detections.level.copy(), np.zeros(scans.latents.shape), np.zeros(scans.latents.shape)
-    )  # fmt: skip
+    tracks, active, mean = empty_tracks(scans), scans.active, scans.level.copy()
+    variance, existence = np.zeros((2, *scans.latents.shape))
     missed = no_tracks()
     for layer in range(n_layers):
         variance[:, layer], new_existence = born(association, layer)
@@ -43,22 +40,18 @@ def track_by_scan(scans: Scans, association: Association, soft: bool) -> Tracks:
         state = (array[problem, layer - 1, rank] for array in (mean, variance, existence))
         fresh = Living(problem, np.full(len(problem), layer - 1), rank, *state)
         living = Living(*(np.concatenate(columns) for columns in zip(missed, fresh, strict=True)))
-        pairs, _ = weigh(detections, living, association, layer)
-        column = living.problem[pairs.track] * k + pairs.after
+        pairs, _ = weigh(scans, living, association, layer)
+        problem = living.problem[pairs.track]
+        column = problem * k + pairs.after
         marginals = link_probabilities(
-            living.problem[pairs.track],
-            pairs.track,
-            column,
-            pairs.log_odds,
-            len(living.problem),
-            n_problems * k,
+            problem, pairs.track, column, pairs.log_odds, len(living.problem), n_problems * k
         )
         gain = marginals.linked - marginals.unlinked[column] if soft else pairs.log_odds
         chosen = best_pairs(pairs.track, column, gain)
         unlinked = marginals.unlinked.reshape(n_problems, k)
         existence[:, layer] = np.where(active[:, layer], 1 - unlinked * (1 - new_existence), 0)
         tracks.posterior[:, layer] = unlinked
-        tracks.entropy[:, layer] = _entropy(living.problem[pairs.track], marginals, active[:, layer])
+        tracks.entropy[:, layer] = _entropy(problem, marginals, active[:, layer])
         track = pairs.track[chosen]
         where = living.problem[track], layer, pairs.after[chosen]
         tracks.previous[where] = living.start[track] * k + living.rank[track]
@@ -68,7 +61,7 @@ def track_by_scan(scans: Scans, association: Association, soft: bool) -> Tracks:
         mean[where], variance[where] = (values[chosen] for values in states)
         missed = _missed(fresh, track - len(missed.problem), association, layer)
     tracks.existence[:] = existence
-    return number_tracks(tracks, active)
+    return number_tracks(tracks, scans)
 
 
 def _missed(fresh: Living, seen: Ints, association: Association, layer: int) -> Living:

@@ -9,7 +9,6 @@ from ghosttrack.stages.detect.evidence import PLACES
 from ghosttrack.stages.detect.features.tracks import (
     FAMILIES,
     TrackNodes,
-    features_of_pieces,
     question_features,
     sorted_tracks,
 )
@@ -126,15 +125,11 @@ def test_every_family_is_measured_at_every_place(table):
     assert len(set(names)) == len(names)
 
 
-def test_pieces_give_the_same_as_the_whole(table):
-    whole = question_features(tracks_of(table), 12, LAYERS)
-    pieces = [columns_of(table[table.question.isin(part)]) for part in ([0], [1, 2, 3, 4], range(5, 12))]
-    np.testing.assert_array_equal(whole.values, features_of_pieces(pieces, 12, LAYERS, [None])[None].values)
-
-
 def test_a_rung_has_the_tracks_of_its_own_columns(table):
     other = table.assign(x_track=table.groupby(["question", "position"]).cumcount(), x_link=np.nan)
-    found = features_of_pieces([columns_of(other)], 12, LAYERS, [None, "x"])
+    found = {
+        rung: question_features(sorted_tracks(columns_of(other), rung), 12, LAYERS) for rung in (None, "x")
+    }
     assert found[None].names == found["x"].names
     alone = found["x"].names.index("tracks.prompt.lifetime.single_layer")
     assert (found["x"].values[:, alone] == 1).all()

@@ -20,12 +20,12 @@ def scene():
 
 @pytest.fixture(scope="module")
 def association(scene):
-    return fit(scene.scans.part(0, 300), scene.decoders, range(len(scene.decoders)), seed=0)
+    return fit(scene.scans.of(slice(0, 300)), scene.decoders, range(len(scene.decoders)), seed=0)
 
 
 @pytest.fixture(scope="module")
 def tracked(scene, association):
-    held_out = scene.scans.part(300, 420)
+    held_out = scene.scans.of(slice(300, 420))
     return held_out, {way: follow(held_out, association, way, scene.decoders, seed=0) for way in EVERY}
 
 
@@ -83,8 +83,8 @@ def test_feature_id_follows_the_number_and_none_nothing(scene, association):
     latents = np.array([[[3, 5], [5, 9], [9, 3], [5, 3]]])
     scans = Scans(latents, np.ones(latents.shape, dtype=np.float32))
     decoders = scene.decoders[:4]
-    association = fit(scene.scans.part(0, 50)._replace(
-        latents=scene.scans.latents[:50, :4], activations=scene.scans.activations[:50, :4]), decoders, range(4), seed=0)  # fmt: skip
+    few = Scans(scene.scans.latents[:50, :4], scene.scans.activations[:50, :4])
+    association = fit(few, decoders, range(4), seed=0)
     same = follow(scans, association, "feature_id", decoders, seed=0).previous
     assert same.tolist() == [[[-1, -1], [1, -1], [3, 0], [2, 5]]]
     assert (follow(scans, association, "none", decoders, seed=0).previous == -1).all()
@@ -97,7 +97,7 @@ def test_runs_are_alike_to_the_bit_and_problems_do_not_touch(scene, association,
     for one, other in zip(again, found, strict=True):
         np.testing.assert_array_equal(one, other)
     if way != "random":  # dealt by one stream of random numbers
-        part = follow(scans.part(40, 47), association, way, scene.decoders, seed=0)
+        part = follow(scans.of(slice(40, 47)), association, way, scene.decoders, seed=0)
         for one, other in zip(part, found, strict=True):
             np.testing.assert_array_equal(one, other[40:47])
 
@@ -114,9 +114,9 @@ def test_hypotheses_beat_nearest_neighbour_on_clutter_and_dropouts(scene, tracke
 def test_permuted_decoders_leave_nothing_to_follow(scene):
     random = torch.Generator().manual_seed(0)
     decoders = [rows[torch.randperm(len(rows), generator=random)] for rows in scene.decoders]
-    model = fit(scene.scans.part(0, 300), decoders, range(len(decoders)), seed=0)
+    model = fit(scene.scans.of(slice(0, 300)), decoders, range(len(decoders)), seed=0)
     for way in MODELS:
-        found = follow(scene.scans.part(300, 420), model, way, decoders, seed=0)
+        found = follow(scene.scans.of(slice(300, 420)), model, way, decoders, seed=0)
         assert (found.previous >= 0).sum() < 0.05 * (found.track >= 0).sum()
 
 
@@ -193,8 +193,8 @@ def test_one_or_two_layers_are_enough(scene, way, n_layers):
 
 def test_no_problems_and_more_problems_than_a_block(scene, association):
     for way in EVERY:
-        assert len(follow(scene.scans.part(0, 0), association, way, scene.decoders, seed=0).track) == 0
-    many = Scans(*(np.concatenate([array[:300]] * 2) for array in scene.scans))
+        assert len(follow(scene.scans.of(slice(0, 0)), association, way, scene.decoders, seed=0).track) == 0
+    many = scene.scans.of(np.tile(np.arange(300), 2))
     assert len(many.latents) > BLOCK
     found = follow(many, association, "hypotheses", scene.decoders, seed=0)
     np.testing.assert_array_equal(found.previous[:300], found.previous[300:])
@@ -202,15 +202,15 @@ def test_no_problems_and_more_problems_than_a_block(scene, association):
 
 def test_saes_of_unequal_width_are_followed_and_of_another_model_refused(scene):
     wider = [torch.cat([rows, -rows[:7]]) if layer % 2 else rows for layer, rows in enumerate(scene.decoders)]
-    scans = scene.scans.part(0, 200)
+    scans = scene.scans.of(slice(0, 200))
     found = follow(scans, fit(scans, wider, range(len(wider)), seed=0), "nearest", wider, seed=0)
     assert (found.previous >= 0).any()
 
 
 def test_bad_input_is_refused(scene):
     with pytest.raises(DataError, match="at least two"):
-        fit(scene.scans.part(0, 1), scene.decoders, range(len(scene.decoders)), seed=0)
-    broken = scene.scans.part(0, 10)
+        fit(scene.scans.of(slice(0, 1)), scene.decoders, range(len(scene.decoders)), seed=0)
+    broken = scene.scans.of(slice(0, 10))
     broken = Scans(broken.latents, np.where(broken.activations > 1, np.float32(np.inf), broken.activations))
     with pytest.raises(NumericError, match="NaN"):
         fit(broken, scene.decoders, range(len(scene.decoders)), seed=0)

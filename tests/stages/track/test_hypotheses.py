@@ -10,7 +10,6 @@ from ghosttrack.stages.track.associate import hypotheses
 from ghosttrack.stages.track.associate.filter import (
     LEAST_EXISTENCE,
     Candidates,
-    Detections,
     Living,
     after_a_miss,
     born,
@@ -48,7 +47,7 @@ def scene() -> Scene:
 
 @pytest.fixture(scope="module")
 def association(scene: Scene) -> Association:
-    return fit(scene.scans.part(0, FITTED), scene.decoders, range(PLANTED.n_layers), seed=0)
+    return fit(scene.scans.of(slice(0, FITTED)), scene.decoders, range(PLANTED.n_layers), seed=0)
 
 
 def one_to_one(candidates: Candidates) -> Iterator[list[int]]:
@@ -59,19 +58,17 @@ def one_to_one(candidates: Candidates) -> Iterator[list[int]]:
                 yield list(pairs)
 
 
-def grown(
-    hypothesis: Hypothesis, detections: Detections, association: Association, layer: int
-) -> Iterator[Hypothesis]:
+def grown(hypothesis: Hypothesis, scans: Scans, association: Association, layer: int) -> Iterator[Hypothesis]:
     """All ways to take in a scan of the only problem."""
     log_weight, living, decided = hypothesis
-    k = detections.latents.shape[2]
-    candidates, log_missed = weigh(detections, living, association, layer)
+    k = scans.latents.shape[2]
+    candidates, log_missed = weigh(scans, living, association, layer)
     variance, existence = born(association, layer)
     for pairs in one_to_one(candidates):
         pair_of = {int(candidates.after[pair]): pair for pair in pairs}
         tracks, decisions = [], dict(decided)
-        for rank in np.flatnonzero(detections.active[0, layer]).tolist():
-            level = detections.level[0, layer, rank]
+        for rank in np.flatnonzero(scans.active[0, layer]).tolist():
+            level = scans.level[0, layer, rank]
             state, previous = (level, variance, existence), -1
             if (pair := pair_of.get(rank)) is not None:
                 last = candidates.track[pair]
@@ -106,10 +103,10 @@ def one_by_one(
 ) -> tuple[Decided, list[float]] | None:
     """Every hypothesis of a problem, cut back only by N-scan pruning: what the best decides, and by layer the probability
     of those that disagreed with it `depth` layers ago. None where there are too many."""
-    detections, k = Detections.of(scans), scans.latents.shape[2]
+    k = scans.latents.shape[2]
     found, dropped = [NOTHING], []
     for layer in range(scans.latents.shape[1]):
-        found = [new for each in found for new in grown(each, detections, association, layer)]
+        found = [new for each in found for new in grown(each, scans, association, layer)]
         if len(found) > most:
             return None
         share = weights(found)
@@ -130,7 +127,7 @@ def test_with_all_kept_but_by_n_scan_pruning_it_decides_and_discards_as_one_by_o
     monkeypatch.setattr(hypotheses, "DEPTH", depth)
     compared, most = 0, 0.0
     for problem in range(FITTED, FITTED + 20):
-        scans = scene.scans.part(problem, problem + 1)
+        scans = scene.scans.of(slice(problem, problem + 1))
         expected = one_by_one(scans, association, depth)
         if expected is None:
             continue
@@ -164,7 +161,7 @@ def test_what_the_window_has_left_behind_is_the_same_in_all_hypotheses(
     scene: Scene, association: Association, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Hypotheses that differ only before the window are one: of each cluster those of one ancestor are left."""
-    scans = scene.scans.part(FITTED, FITTED + TRIED)
+    scans = scene.scans.of(slice(FITTED, FITTED + TRIED))
     k, ended = scans.latents.shape[2], 0
     _, before, after = forests(scans, association, monkeypatch)
     for layer, (all_of_them, left) in enumerate(zip(before, after, strict=True)):
@@ -184,13 +181,13 @@ def test_the_discarded_mass_bounds_what_a_scan_drops(
     monkeypatch.setattr(hypotheses, "KEPT", 2)
     real = 0.0
     for problem in range(FITTED, FITTED + TRIED):
-        scans = scene.scans.part(problem, problem + 1)
+        scans = scene.scans.of(slice(problem, problem + 1))
         two = Scans(scans.latents[:, :2], scans.activations[:, :2])
         with monkeypatch.context() as patch:
             tracks, before, _ = forests(two, association, patch)
         found = [NOTHING]
         for layer in range(2):
-            found = [new for each in found for new in grown(each, Detections.of(two), association, layer)]
+            found = [new for each in found for new in grown(each, two, association, layer)]
         forest = before[1]
         options: dict[int, list[Decided]] = {}
         for hypothesis, cluster in enumerate(forest.cluster.tolist()):

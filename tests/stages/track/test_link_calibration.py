@@ -7,9 +7,9 @@ from ghosttrack.stages.track import validation
 from ghosttrack.stages.track.associate.record import Tracks, empty_tracks
 from ghosttrack.stages.track.association import Scans
 from ghosttrack.stages.track.link_calibration import Judged, by_posterior, judge, judged, reliability
-from ghosttrack.stages.track.scenes import Planted, Scene, plant
+from ghosttrack.stages.track.scenes import SCENES, Planted, Scene, plant
 
-Tracked = dict[str, tuple[Scene, dict[str, Tracks]]]
+Tracked = tuple[Scene, dict[str, Tracks]]
 FROM_POSTERIOR = 0.1
 """Of the share of links that are right, in a bin of a tenth."""
 
@@ -19,7 +19,7 @@ def planted() -> list[Tracked]:
     """Seeds are others than those on which the model of association was chosen."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(validation, "ASSOCIATORS", ("nearest", "marginals", "hypotheses"))
-        return [validation.scene_tracks(300, 40, seed) for seed in (300, 301)]
+        return [validation.scene_tracks(name, 300, 40, seed) for name in SCENES for seed in (300, 301)]
 
 
 def test_links_are_right_where_both_ends_are_one_feature() -> None:
@@ -121,8 +121,8 @@ def test_links_by_thirds_of_their_posterior() -> None:
 
 
 def test_planted_scenes_have_links_to_judge() -> None:
-    planted = validation.scene_tracks(12, 3, seed=0)
-    for scene, ways in planted.values():
+    for name in SCENES:
+        scene, ways = validation.scene_tracks(name, 12, 3, seed=0)
         assert len(judged(scene, ways["nearest"]).right) > 0
         assert judged(scene, ways["nearest"]).right.mean() > judged(scene, ways["random"]).right.mean()
 
@@ -131,7 +131,7 @@ def test_planted_scenes_have_links_to_judge() -> None:
 @pytest.mark.parametrize("way", ["nearest", "marginals", "hypotheses"])
 def test_doubtful_links_are_right_as_often_as_they_say(planted: list[Tracked], way: str) -> None:
     """Features that neither the model of association nor its constants were fitted to, 80 problems in each scene."""
-    found = Judged.joined([judged(scene, ways[way]) for scenes in planted for scene, ways in scenes.values()])
+    found = Judged.joined([judged(scene, ways[way]) for scene, ways in planted])
     bins = {each["low"]: each for each in reliability(found, seed=0)["bins"]}
     for low in (0.5, 0.6, 0.7, 0.8):
         assert bins[low]["links"] > 80

@@ -136,9 +136,9 @@ def test_links_by_causal_shares_find_planted_features():
     scene = plant(SCENES["all"], 240, 0)
     gains = [(decoder, decoder) for decoder in scene.decoders]
     layers = range(len(scene.decoders))
-    association = fit(scene.scans.part(0, 200), scene.decoders, layers, 0, gains=gains)
+    association = fit(scene.scans.of(slice(0, 200)), scene.decoders, layers, 0, gains=gains)
     assert association.kind == "causal"
-    test = scene._replace(scans=scene.scans.part(200, 240), truth=scene.truth[200:])
+    test = scene._replace(scans=scene.scans.of(slice(200, 240)), truth=scene.truth[200:])
     found = {
         name: np.array(scores(test, follow(test.scans, association, name, test.decoders, seed=0)))[
             :, 0

@@ -87,8 +87,8 @@ def oracle(scans, decoders, truth):
 @pytest.mark.slow
 def test_hypotheses_find_as_much_as_stone_soup():
     scene = plant(PLANTED, FITTED + SCENES, seed=0)
-    association = fit(scene.scans.part(0, FITTED), scene.decoders, range(PLANTED.n_layers), seed=0)
-    held_out, truth = scene.scans.part(FITTED, FITTED + SCENES), scene.truth[FITTED:]
+    association = fit(scene.scans.of(slice(0, FITTED)), scene.decoders, range(PLANTED.n_layers), seed=0)
+    held_out, truth = scene.scans.of(slice(FITTED, FITTED + SCENES)), scene.truth[FITTED:]
     tracks = follow(held_out, association, "hypotheses", scene.decoders, seed=0)
     ours, theirs = [], []
     for problem in range(SCENES):

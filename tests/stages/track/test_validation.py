@@ -39,7 +39,7 @@ def test_several_hypotheses_pass_only_where_they_are_better_than_one_and_than_ch
 
 
 def test_hypotheses_add_something_to_looking_back() -> None:
-    found = validation.scene_scores(validation.scene_tracks(300, 40, seed=0, names=HARD))
+    found = {name: validation.scene_scores(*validation.scene_tracks(name, 300, 40, seed=0)) for name in HARD}
     gospa = {way: np.mean([found[name][way]["gospa"] for name in HARD]) for way in found["all"]}
     assert gospa["hypotheses"] < gospa[validation.SMOOTHED] < gospa["nearest"]
     assert validation.judge_scenes(found).passed
@@ -51,7 +51,7 @@ def scene() -> Scene:
 
 
 def test_links_of_features_foretell_activations_and_those_dealt_at_random_do_not(scene: Scene) -> None:
-    scans, other = scene.scans.part(0, 200), scene.scans.part(200, 260)
+    scans, other = scene.scans.of(slice(0, 200)), scene.scans.of(slice(200, 260))
     association = fit(scans, scene.decoders, range(len(scene.decoders)), seed=0)
     linked = follow(other, association, "nearest", scene.decoders, seed=0)
     dealt = follow(other, association, "random", scene.decoders, seed=0, given=linked)
@@ -66,7 +66,7 @@ def test_links_of_features_foretell_activations_and_those_dealt_at_random_do_not
 
 
 def test_tracks_of_features_outlast_those_of_permuted_decoders(scene: Scene) -> None:
-    layers, scans = range(len(scene.decoders)), scene.scans.part(0, 200)
+    layers, scans = range(len(scene.decoders)), scene.scans.of(slice(0, 200))
     shuffled = validation.permuted(scene.decoders, seed=0)
     lives = []
     for decoders in (scene.decoders, shuffled):
@@ -82,9 +82,9 @@ def test_life_is_the_mean_over_nodes_weighted_by_activation() -> None:
     scans = Scans(np.zeros((1, 3, 2), dtype=np.int64), np.array([[[2, 1], [3, 0], [4, 0]]], dtype=np.float32))
     tracks = empty_tracks(scans)
     tracks.previous[0, 1:, 0] = [0, 2]  # the first of each layer, three layers long; the other is seen once
-    life = validation.weighted_life(scans, number_tracks(tracks, scans.activations > 0))
+    life = validation.weighted_life(scans, number_tracks(tracks, scans))
     assert life == pytest.approx((3 * 9 + 1 * 1) / 10)
-    assert validation.weighted_life(scans.part(0, 0), empty_tracks(scans.part(0, 0))) == 0
+    assert validation.weighted_life(scans.of(slice(0, 0)), empty_tracks(scans.of(slice(0, 0)))) == 0
 
 
 @pytest.mark.parametrize(
