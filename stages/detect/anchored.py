@@ -15,6 +15,7 @@ import numpy as np
 
 from ghosttrack.common.maths.arrays import Floats, Ints, Singles
 from ghosttrack.stages.detect.fitted.ridge import Standardiser
+from ghosttrack.stages.detect.protocol.folds import by_other_folds
 
 WEIGHT = 0.5
 """Of the anchor in a relation of which nothing is known."""
@@ -96,11 +97,8 @@ def known(relations: Sequence[str], counts: Mapping[str, int]) -> Floats:
 
 def known_inside(relations: Sequence[str], inner: Ints) -> Floats:
     """The same of training rows, each by those of the other inner folds, [n]."""
-    names, result = np.array(relations, dtype=np.str_), np.zeros(len(relations))
-    for fold in np.unique(inner):
-        own = inner == fold
-        result[own] = known(names[own].tolist(), counted(names[~own].tolist()))
-    return result
+    names = np.array(relations, dtype=np.str_)
+    return by_other_folds(inner, lambda rest, own: known(names[own].tolist(), counted(names[rest].tolist())))
 
 
 @dataclass(frozen=True)

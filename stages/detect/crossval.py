@@ -47,6 +47,7 @@ from ghosttrack.stages.detect.methods import (
     present,
 )
 from ghosttrack.stages.detect.models import Additive, fit_additive
+from ghosttrack.stages.detect.protocol.folds import by_other_folds
 from ghosttrack.stages.detect.protocol.splits import Fold
 
 TABLES = ("text", "logits", "samples", "lens", "error", "tracks", "competition")
@@ -154,13 +155,10 @@ def score_tfidf(train: Sequence[str], test: Sequence[str], labels: Floats, inner
         model = LogisticRegression(C=1.0, max_iter=500).fit(values, y)
         return np.asarray(model.decision_function(words.transform(asked)))
 
-    held_out = np.zeros(len(train))
-    for fold in np.unique(inner):
-        rest, own = np.flatnonzero(inner != fold), np.flatnonzero(inner == fold)
-        held_out[own] = fit(
-            [train[row] for row in rest.tolist()], labels[rest], [train[row] for row in own.tolist()]
-        )
-    return Scored(held_out, fit(train, labels, test), "logistic regression", True)
+    unseen = by_other_folds(
+        inner, lambda rest, own: fit([train[row] for row in rest], labels[rest], [train[row] for row in own])
+    )
+    return Scored(unseen, fit(train, labels, test), "logistic regression", True)
 
 
 def methods_of(

@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 
 from ghosttrack.common.maths.arrays import Floats, Ints, Singles
 from ghosttrack.stages.detect.fitted.ridge import Standardiser
+from ghosttrack.stages.detect.protocol.folds import by_other_folds
 
 STRENGTHS = (0.001, 0.01, 0.1)
 """Reciprocals of the L2 penalties over which the log-odds are averaged."""
@@ -45,8 +46,5 @@ def fit(values: Floats, labels: Floats) -> Additive:
 
 def fit_additive(values: Floats, labels: Floats, inner: Ints) -> tuple[Additive, Floats]:
     """The model of all rows, and each row's score by a fit without its inner fold, [n]."""
-    held_out = np.zeros(len(labels))
-    for fold in np.unique(inner):
-        rest, own = inner != fold, inner == fold
-        held_out[own] = fit(values[rest], labels[rest]).score(values[own])
-    return fit(values, labels), held_out
+    unseen = by_other_folds(inner, lambda rest, own: fit(values[rest], labels[rest]).score(values[own]))
+    return fit(values, labels), unseen

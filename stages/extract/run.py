@@ -213,9 +213,8 @@ class ForwardPass:
             progress.update(tokens)
             progress.note(f"{format_bytes(self.written)} written")
         with ThreadPoolExecutor(self.job.config.extract.num_workers) as threads:
-            list(
-                threads.map(states.StatesWriter.sync, self.out.values())
-            )  # a list, so that errors are raised
+            for _ in threads.map(states.StatesWriter.sync, self.out.values()):
+                pass  # looked at, so that errors are raised
         self._into_shard = 0
 
 

@@ -5,7 +5,6 @@ scale; they are left out by position and by norm, and the norm limit is stored w
 in chunks from a memory-mapped file: nothing here holds a layer whole.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -57,7 +56,8 @@ def fit_layer(
             f"layer {layer}: {len(states)} states but {len(position)} tokens in its index; "
             "run extract again (`ghosttrack run`)"
         )
-    norms = torch.cat([_norms(layer, start, chunk) for start, chunk in _chunks(states)])
+    starts = range(0, len(states), CHUNK_ROWS)
+    norms = torch.cat([_norms(layer, start, states[start : start + CHUNK_ROWS]) for start in starts])
     inner = position > 0
     if not inner.any():
         raise DataError(f"layer {layer}: every token is the first of its segment; raise extract.max_length")
@@ -91,12 +91,6 @@ def check_width(layer: int, states: States, d_model: int) -> None:
             f"layer {layer}: the states have shape {list(states.shape)} and model.d_model is {d_model}; "
             "correct model.d_model or run extract again"
         )
-
-
-def _chunks(states: States) -> Iterator[tuple[int, Tensor]]:
-    """First row and rows [n, d_model] float32 of one chunk after another: read when it is asked for, not all at once."""
-    for start in range(0, len(states), CHUNK_ROWS):
-        yield start, states[start : start + CHUNK_ROWS]
 
 
 def _norms(layer: int, start: int, chunk: Tensor) -> Tensor:

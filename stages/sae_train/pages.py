@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from ghosttrack.common import pictures
 from ghosttrack.common.pictures import BLUE, GREEN, GREY, INK, ORANGE
@@ -265,16 +265,8 @@ def _canvas(title: str) -> Canvas:
 
 def _tokens_axis(axes: Axes) -> None:
     axes.set_xlabel("tokens")
-    axes.xaxis.set_major_formatter(lambda value, _: _count(value))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))  # 20k, 1.5M
     axes.xaxis.set_major_locator(MaxNLocator(nbins=5))
-
-
-def _count(value: float) -> str:
-    """`20k`, `1.5M`."""
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if value >= size:
-            return f"{value / size:g}{letter}"
-    return f"{value:g}"
 
 
 def _power(number: int) -> str:

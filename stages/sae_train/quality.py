@@ -31,12 +31,12 @@ def measure_quality(job: Job) -> dict[str, Any]:
     saes = read_saes(job, model)
     records = {layer: read_record(job, layer) for layer in saes}
     spliced = measure_splice(job, model, saes)
-    same = measure_identity(job, saes)
+    seed = int(generator(job.config.seed, "sae_train", "identity").integers(2**31))
     report = {
         "text": spliced.pop("text"),
         "layers": [merged(records[layer], found) for layer, found in spliced.pop("layers").items()],
         "all_layers": spliced.pop("all_layers"),
-        "identity": same,
+        "identity": identity.report({layer: sae.W_dec for layer, sae in saes.items()}, seed),
     }
     QUALITY.write(job.output(QUALITY.name), report)
     for record in report["layers"]:
@@ -186,15 +186,15 @@ def clean_figures(
         raise NumericError(
             "the model's loss on held-out text is not finite; compute in a wider type with --set model.dtype=float32"
         )
-    return {"ce": ce, "layers": {layer: _known(sae, tallies[layer]) for layer, sae in saes.items()}}
-
-
-def _known(sae: JumpReLUSAE, tally: Tally) -> dict[str, Any]:
-    return {
-        "mean": (tally.masked.mean() / sae.scale).float() + sae.mean.cpu(),
-        "spread": tally.masked.spread() / sae.scale**2,
-        "figures": tally.figures(),
+    known = {
+        layer: {
+            "mean": (tally.masked.mean() / tally.sae.scale).float() + tally.sae.mean.cpu(),
+            "spread": tally.masked.spread() / tally.sae.scale**2,
+            "figures": tally.figures(),
+        }
+        for layer, tally in tallies.items()
     }
+    return {"ce": ce, "layers": known}
 
 
 def _step(number: int, name: str) -> str:
@@ -212,14 +212,6 @@ def _splice(
     else:
         layer = int(name)
         write_json(path, {"losses": splice.layer_alone(model, clean, saes[layer], means[layer], layer)})
-
-
-def measure_identity(job: Job, saes: Mapping[int, JumpReLUSAE]) -> dict[str, Any]:
-    path = job.scratch("identity.json")
-    seed = int(generator(job.config.seed, "sae_train", "identity").integers(2**31))
-    decoders = {layer: sae.W_dec for layer, sae in saes.items()}
-    job.step("identity", lambda: write_json(path, identity.report(decoders, seed)))
-    return json.loads(path.read_bytes())
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

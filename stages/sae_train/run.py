@@ -46,9 +46,8 @@ NOTE_EVERY = 20
 
 def run(job: Job) -> dict[str, Any]:
     if job.unit == "quality":
-        from ghosttrack.stages.sae_train.quality import (
-            measure_quality,
-        )  # late: training needs no language model
+        # Late: training needs no language model.
+        from ghosttrack.stages.sae_train.quality import measure_quality
 
         return measure_quality(job)
     if job.layer is None:

@@ -126,13 +126,7 @@ def _judged(
 
 def name_label(said: str, golds: Sequence[str]) -> int | None:
     """0 where a right name is said, with or without more; None where only a part of one is."""
-    keys = {_key(gold) for gold in golds}
-    if not keys:
-        return 1
-    key = _key(said)
-    if key in keys or any(states(said, gold) for gold in golds):
-        return 0
-    return None if any(f" {key} " in f" {gold} " for gold in keys) else 1
+    return 0 if any(states(said, gold) for gold in golds) else currency_label(said, golds)
 
 
 def currency_label(said: str, golds: Sequence[str]) -> int | None:

@@ -43,6 +43,24 @@ class GreedyAnswer(NamedTuple):
     candidates: Tensor
     candidate_logprobs: Tensor
 
+    @classmethod
+    def of(
+        cls,
+        model: LanguageModel,
+        token_ids: list[int],
+        states: Tensor,
+        candidates: Tensor,
+        candidate_logprobs: Tensor,
+        entropies: Tensor,
+    ) -> "GreedyAnswer":
+        """states: the subject's first, where there is one; entropies: [n + 1]."""
+        n, decode = len(token_ids), model.tokenizer.decode
+        return cls(
+            decode(token_ids).strip(), token_ids, [decode([token]) for token in token_ids],
+            candidate_logprobs[:n, 0].tolist(), entropies[:n].tolist(), list(range(n + 1 - len(states), n + 1)),
+            states, candidates, candidate_logprobs,
+        )  # fmt: skip
+
 
 class Ends:
     """What ends an answer: the model's end tokens, and texts to stop at.
@@ -162,18 +180,8 @@ def give_answers(
         ):
             states[number].append(state)
     greedy_answers = [
-        GreedyAnswer(
-            text=model.tokenizer.decode(token_ids[number]).strip(),
-            token_ids=token_ids[number],
-            tokens=[model.tokenizer.decode([token]) for token in token_ids[number]],
-            logprobs=[float(values[0]) for values in logprobs[number]][: len(token_ids[number])],
-            entropies=[float(value) for value in entropies[number]][: len(token_ids[number])],
-            positions=[SUBJECT] * (prompt.subject is not None) + list(range(len(token_ids[number]) + 1)),
-            states=torch.stack(states[number]),
-            candidates=torch.stack(chosen[number]),
-            candidate_logprobs=torch.stack(logprobs[number]),
-        )
-        for number, prompt in enumerate(prompts)
+        GreedyAnswer.of(model, tokens, *(torch.stack(each) for each in own))
+        for tokens, *own in zip(token_ids[:n], states, chosen, logprobs, entropies, strict=True)
     ]
     samples = [model.tokenizer.decode(tokens).strip() for tokens in token_ids[n:]]
     return greedy_answers, [samples[n_samples * row : n_samples * (row + 1)] for row in range(n)]

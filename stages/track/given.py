@@ -14,7 +14,7 @@ from ghosttrack.common.formats.questions import in_chat, prompt_of
 from ghosttrack.common.models.language_model import LanguageModel
 from ghosttrack.common.models.prompts import Prompt, encode, encode_answer
 from ghosttrack.common.models.reading import read_rows
-from ghosttrack.stages.track.generate import SUBJECT, GreedyAnswer
+from ghosttrack.stages.track.generate import GreedyAnswer
 
 PIECE = 128
 """Positions that are unembedded at a time."""
@@ -64,18 +64,8 @@ def read_response(
         _candidates(model.logits(piece).float(), own, n_candidates)
         for piece, own in zip(final.split(PIECE), emitted.split(PIECE), strict=True)
     ]
-    tokens, logprobs, entropies = (torch.cat([piece[part] for piece in pieces]).cpu() for part in range(3))
-    return GreedyAnswer(
-        text=model.tokenizer.decode(response.tokens).strip(),
-        token_ids=list(response.tokens),
-        tokens=[model.tokenizer.decode([token]) for token in response.tokens],
-        logprobs=logprobs[:n, 0].tolist(),
-        entropies=entropies[:n].tolist(),
-        positions=[SUBJECT] * len(subject) + list(range(n + 1)),
-        states=read.states[0].cpu(),
-        candidates=tokens,
-        candidate_logprobs=logprobs,
-    )
+    found = (torch.cat(parts).cpu() for parts in zip(*pieces, strict=True))
+    return GreedyAnswer.of(model, list(response.tokens), read.states[0].cpu(), *found)
 
 
 def _candidates(logits: Tensor, emitted: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
+from ghosttrack.common.formats.cells import cell_of
 from ghosttrack.common.formats.clusters import CLUSTERS, PICKLED_CLUSTERS
 from ghosttrack.common.formats.states import TensorFile, reserve_tensors
 from ghosttrack.common.maths.arrays import Ints, Singles
@@ -34,47 +35,34 @@ def write_activations(
     """`feature_activations.pt`: a sparse matrix in compressed rows, a row a (question, position, layer).
 
     pieces: nodes in order, with `question, position, layer, latent, activation`; owner: [n_problems, 2], question and
-    position. Opens with `torch.load(weights_only=True)`; `torch.sparse_csr_tensor(crow, latent, activation, shape)` is
+    position, sorted. Opens with `torch.load(weights_only=True)`; `torch.sparse_csr_tensor(crow, latent, activation, shape)` is
     the matrix. Row `problem · n_layers + place of the layer in layers`; activation float16 (`in_half`).
     """
     n_rows = len(owner) * len(layers)
     crow = np.zeros(n_rows + 1, dtype=np.int64)
-    reserve_tensors(
-        path,
-        {
-            "question": ((len(owner),), torch.int32),
-            "position": ((len(owner),), torch.int16),
-            "layers": ((len(layers),), torch.int16),
-            "shape": ((2,), torch.int64),
-            "crow": ((n_rows + 1,), torch.int64),
-            "latent": ((n_nodes,), torch.int32),
-            "activation": ((n_nodes,), torch.float16),
-        },
-    )
-    place_of = {layer: place for place, layer in enumerate(layers)}
-    places = np.array([place_of.get(layer, -1) for layer in range(max(layers) + 1)])
-    starts = {tuple(pair): number for number, pair in enumerate(owner.tolist())}
+    known = {
+        "question": owner[:, 0].astype(np.int32),
+        "position": owner[:, 1].astype(np.int16),
+        "layers": np.array(layers, dtype=np.int16),
+        "shape": np.array([n_rows, d_hidden]),
+        "crow": crow,
+    }
+    tensors = {name: torch.from_numpy(values) for name, values in known.items()}
+    sizes = {name: (tuple(tensor.shape), tensor.dtype) for name, tensor in tensors.items()}
+    of_nodes = {"latent": ((n_nodes,), torch.int32), "activation": ((n_nodes,), torch.float16)}
+    reserve_tensors(path, {**sizes, **of_nodes})
+    cells = cell_of(owner[:, 0], owner[:, 1])
     with TensorFile(path) as file:
         written = 0
         for nodes in pieces:
-            pairs, inverse = np.unique(
-                np.stack([nodes["question"], nodes["position"]], axis=1), axis=0, return_inverse=True
-            )
-            problem = np.array([starts[tuple(pair)] for pair in pairs.tolist()], dtype=np.int64)[
-                inverse.ravel()
-            ]
-            np.add.at(crow, problem * len(layers) + places[nodes["layer"]] + 1, 1)
+            problem = np.searchsorted(cells, cell_of(nodes["question"], nodes["position"]))
+            np.add.at(crow, problem * len(layers) + np.searchsorted(layers, nodes["layer"]) + 1, 1)
             file.put("latent", written, torch.from_numpy(nodes["latent"].astype(np.int32)))
             file.put("activation", written, torch.from_numpy(in_half(nodes["activation"])))
             written += len(nodes["latent"])
-        for name, values in (
-            ("question", owner[:, 0].astype(np.int32)),
-            ("position", owner[:, 1].astype(np.int16)),
-            ("layers", np.array(layers, dtype=np.int16)),
-            ("shape", np.array([n_rows, d_hidden])),
-            ("crow", np.cumsum(crow)),
-        ):
-            file.put(name, 0, torch.from_numpy(values))
+        np.cumsum(crow, out=crow)
+        for name, tensor in tensors.items():
+            file.put(name, 0, tensor)
         file.sync()
 
 

@@ -106,17 +106,15 @@ class ContextReader:
         wanted: list[dict[int, set[int]]] = [{} for _ in self._trees]
         for row, answer in asked:
             tree, prompt = self._tree[row], self._prompts[row]
-            [path] = self._trees[tree].add([prompt + self._before_last(answer)])
+            # Nothing is looked for behind the last token of an answer that was cut off there.
+            behind = answer if len(answer) < self._limit else answer[:-1]
+            [path] = self._trees[tree].add([prompt + behind])
             paths.append(path[len(prompt) - 1 :])
             for step, node in enumerate(paths[-1]):
                 wanted[tree].setdefault(node, set()).update(answer[step : step + 1])
         read(self._trees)
         self._see(wanted)
         return paths
-
-    def _before_last(self, answer: Tokens) -> Tokens:
-        """The tokens of an answer behind which something is looked for: its last, unless it was cut off there."""
-        return answer if len(answer) < self._limit else answer[:-1]
 
     @torch.inference_mode()
     def _see(self, wanted: Sequence[Mapping[int, set[int]]]) -> None:

@@ -114,15 +114,9 @@ def _do_shard(
         prefix = shared_prefix(model, of_all, prefix)
         for batch in members:
             for line, answer, samples in _answer(job, model, batch, questions, prompts, prefix, ends[chat]):
+                asked = model, questions[line], prompts[line]
                 answers[line] = answer
-                lines.append(
-                    {
-                        "line": line,
-                        **_record(
-                            model, questions[line], prompts[line], answer, samples, matching, elsewhere
-                        ),
-                    }
-                )
+                lines.append({"line": line, **_record(*asked, answer, samples, matching, elsewhere)})
     order = sorted(answers)
     states = torch.cat([answers[line].states for line in order])
     if not bool(states.isfinite().all()):
@@ -207,15 +201,9 @@ def _answer(
         ids = [questions[number]["id"] for number in batch.numbers]
         draws = np.stack([generator(job.config.seed, "samples", name).random(shape) for name in ids])
         drawn = Sampling(sampling.temperature, draws)
+    read = read_prompts(model, asked, layers, prefix)
     answers, samples = give_answers(
-        model,
-        asked,
-        read_prompts(model, asked, layers, prefix),
-        layers,
-        ends,
-        settings.max_new_tokens,
-        settings.candidates,
-        drawn,
+        model, asked, read, layers, ends, settings.max_new_tokens, settings.candidates, drawn
     )
     yield from zip(batch.numbers, answers, samples if drawn else [None] * len(asked), strict=True)
 

@@ -1,12 +1,11 @@
 """Units `all` and `independent`: encode the states with the SAEs and follow their latents, a shard of questions a step."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
@@ -18,7 +17,8 @@ from ghosttrack.common.formats.answers import GENERATIONS
 from ghosttrack.common.formats.association import ASSOCIATION
 from ghosttrack.common.formats.candidates import CANDIDATES
 from ghosttrack.common.formats.cells import cell_of
-from ghosttrack.common.formats.ladder import LADDER
+from ghosttrack.common.formats.file import Table
+from ghosttrack.common.formats.ladder import LADDER, Associator
 from ghosttrack.common.formats.layers import LAYERS
 from ghosttrack.common.formats.positions import POSITIONS
 from ghosttrack.common.formats.tracks import INDEPENDENT, TRACKS
@@ -44,17 +44,11 @@ def run(job: Job) -> dict[str, Any]:
     association = Association.load(job.input("track/association", ASSOCIATION.name))
     read_out = ReadOut.of(language_model_of(job))
     answers = Answers(job, "track/answers")
-    shards = track_all(job, saes, association, read_out, answers, job.config.tracking.ladder)
-    if job.rank:
-        return {}
-    for name, table in TABLES.items():
-        table.join(job.output(table.name), _pieces(job, shards, name))
-    nodes = pq.ParquetFile(job.output(TRACKS.name)).metadata.num_rows
-    outputs.write_activations(
-        job.output(ACTIVATIONS.name), _tables(job, shards, "tracks"), nodes, answers.owner,
-        job.config.layers, max(sae.d_hidden for sae in saes),
-    )  # fmt: skip
-    return _metrics(job, shards, answers)
+    if metrics := track_all(job, saes, association, read_out, answers, TABLES, job.config.tracking.ladder):
+        nodes, widest = _tables(job, answers, "tracks"), max(sae.d_hidden for sae in saes)
+        path, layers = job.output(ACTIVATIONS.name), job.config.layers
+        outputs.write_activations(path, nodes, metrics["nodes"], answers.owner, layers, widest)
+    return metrics
 
 
 def run_independent(job: Job) -> dict[str, Any]:
@@ -71,12 +65,9 @@ def run_independent(job: Job) -> dict[str, Any]:
             fsync(file)
 
     job.once("association", fit_them)
-    answers = Answers(job, "track/answers")
-    shards = track_all(job, saes, Association.load(kept), ReadOut.of(model), answers, [])
-    if job.rank:
-        return {}
-    INDEPENDENT.join(job.output(INDEPENDENT.name), _pieces(job, shards, "tracks"))
-    return {**_metrics(job, shards, answers), "association": json.loads(figures_kept.read_text("utf-8"))}
+    answers, read_out = Answers(job, "track/answers"), ReadOut.of(model)
+    metrics = track_all(job, saes, Association.load(kept), read_out, answers, {"tracks": INDEPENDENT})
+    return metrics and {**metrics, "association": json.loads(figures_kept.read_text("utf-8"))}
 
 
 def run_asked(job: Job) -> dict[str, Any]:
@@ -86,13 +77,8 @@ def run_asked(job: Job) -> dict[str, Any]:
         "association", lambda: Association.load(job.input("track/association", ASSOCIATION.name))
     )
     read_out = job.kept("read-out", lambda: ReadOut.of(language_model_of(job)))
-    answers = Answers(job, "track/asked_answers")
-    shards = track_all(job, saes, association, read_out, answers, [])
-    if job.rank:
-        return {}
-    for name in ("tracks", "layers"):
-        TABLES[name].join(job.output(TABLES[name].name), _pieces(job, shards, name))
-    return _metrics(job, shards, answers)
+    tables = {"tracks": TRACKS, "layers": LAYERS}
+    return track_all(job, saes, association, read_out, Answers(job, "track/asked_answers"), tables)
 
 
 class Answers:
@@ -110,6 +96,8 @@ class Answers:
         first = np.searchsorted(self.candidates["question"][:: self.m], self.owner[:, 0])
         self.tokens = torch.from_numpy(tokens[first + np.maximum(self.owner[:, 1], 0)].astype(np.int64))
         """int64 [n_problems, m], the candidates that compete at each."""
+        self.shards = range(0, len(self.generations), QUESTIONS_A_SHARD)
+        """The first question of each."""
 
 
 def track_all(
@@ -118,10 +106,11 @@ def track_all(
     association: Association,
     read_out: ReadOut,
     answers: Answers,
-    ladder: Sequence[Any],
-) -> range:
-    """Write the tables of each shard to scratch; the shards. Where several processes do it together, each takes every
-    so-many-th shard, and all come back when all are done."""
+    tables: Mapping[str, Table],
+    ladder: Sequence[Associator] = (),
+) -> dict[str, Any]:
+    """Follow the latents of all answers and publish tables of it; the metrics. tables: what to publish of TABLES, by its names.
+    Where several processes do it together, each takes every so-many-th shard, and one of them gathers; empty of the others."""
     settings, layers = job.config.tracking, job.config.layers
     most = len(layers) * settings.top_k_features
     if most > np.iinfo(np.int16).max:
@@ -129,7 +118,7 @@ def track_all(
             f"{len(layers)} layers of {settings.top_k_features} latents can be {most:,} tracks, and tracks are numbered to "
             "32,767; lower tracking.top_k_features or choose fewer layers with model.layers"
         )
-    starts = range(0, len(answers.generations), QUESTIONS_A_SHARD)
+    starts = answers.shards
 
     def do(number: int) -> None:
         low, high = np.searchsorted(answers.owner[:, 0], [starts[number], starts[number] + QUESTIONS_A_SHARD])
@@ -138,35 +127,36 @@ def track_all(
             read_out, k=settings.top_k_features, associator=settings.associator, ladder=ladder,
             seed=int(generator(job.config.seed, "random association", f"tracks_{number:05}").integers(2**32)),
         )  # fmt: skip
-        tables = {"tracks": found.nodes, "ladder": found.ladder, "layers": found.layers}
-        for table, columns in tables.items():
+        for name, columns in (("tracks", found.nodes), ("ladder", found.ladder), ("layers", found.layers)):
             if columns:
-                [path] = _pieces(job, [number], table)
+                path = _piece(job, number, name)
                 outputs.write_parquet(path, columns)
                 fsync(path)
 
     sizes = [min(QUESTIONS_A_SHARD, len(answers.generations) - start) for start in starts]
-    shards_done(job, sizes, "tracks", lambda: (torch.device("cpu"), do))
-    return range(len(starts))
+    if not shards_done(job, sizes, "tracks", lambda: (torch.device("cpu"), do)):
+        return {}
+    for name, table in tables.items():
+        table.join(job.output(table.name), [_piece(job, number, name) for number in range(len(starts))])
+    return _metrics(job, answers)
 
 
-def _pieces(job: Job, shards: Iterable[int], table: str) -> list[Path]:
-    return [job.scratch(f"{shard_name(number)}.{table}.parquet") for number in shards]
+def _piece(job: Job, shard: int, table: str) -> Path:
+    return job.scratch(f"{shard_name(shard)}.{table}.parquet")
 
 
-def _tables(job: Job, shards: range, table: str) -> Iterator[dict[str, NDArray[Any]]]:
-    for piece in _pieces(job, shards, table):
-        yield TABLES[table].read(piece)
+def _tables(job: Job, answers: Answers, table: str) -> Iterator[dict[str, NDArray[Any]]]:
+    return (TABLES[table].read(_piece(job, number, table)) for number in range(len(answers.shards)))
 
 
-def _metrics(job: Job, shards: range, answers: Answers) -> dict[str, Any]:
+def _metrics(job: Job, answers: Answers) -> dict[str, Any]:
     """Sums over the shards. left_out: by reason, what a reader of the tables might look for in vain: positions, latents, whole
     scans."""
     tracks = nodes = empty = beyond = 0
-    for table in _tables(job, shards, "tracks"):
+    for table in _tables(job, answers, "tracks"):
         tracks += len(np.unique((cell_of(table["question"], table["position"]) << 16) + table["track"]))
         nodes += len(table["track"])
-    for table in _tables(job, shards, "layers"):
+    for table in _tables(job, answers, "layers"):
         empty += int((table["n_active"] == 0).sum())
         beyond += int(np.maximum(table["n_active"] - job.config.tracking.top_k_features, 0).sum())
     return {

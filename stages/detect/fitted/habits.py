@@ -14,6 +14,7 @@ import numpy as np
 
 from ghosttrack.common.maths.arrays import Floats, Ints
 from ghosttrack.stages.detect.evidence import AnsweredQuestion
+from ghosttrack.stages.detect.protocol.folds import by_other_folds
 
 NAMES = ("relation_wrong", "answer_wrong", "answer_wrong_in_relation", "answer_share", "surprise", "prior_rank",
          "subject_lead")  # fmt: skip
@@ -81,14 +82,12 @@ def fit_habits(
     asked: Sequence[AnsweredQuestion], tokens: Ints, logprobs: Floats, labels: Floats, inner: Ints
 ) -> tuple[Habits, Floats]:
     """Counts of all rows, and [n, len(NAMES)] columns of each row from the rows of the other inner folds."""
-    held_out = np.zeros((len(asked), len(NAMES)))
-    for fold in np.unique(inner):
-        rest, own = np.flatnonzero(inner != fold), np.flatnonzero(inner == fold)
-        habits = count_habits(
-            [asked[row] for row in rest.tolist()], tokens[rest], logprobs[rest], labels[rest]
-        )
-        held_out[own] = habits.columns([asked[row] for row in own.tolist()], tokens[own], logprobs[own])
-    return count_habits(asked, tokens, logprobs, labels), held_out
+
+    def columns(rest: Ints, own: Ints) -> Floats:
+        habits = count_habits([asked[row] for row in rest], tokens[rest], logprobs[rest], labels[rest])
+        return habits.columns([asked[row] for row in own], tokens[own], logprobs[own])
+
+    return count_habits(asked, tokens, logprobs, labels), by_other_folds(inner, columns)
 
 
 def _pair(item: AnsweredQuestion) -> str:

@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 
 from ghosttrack.common.maths.arrays import Floats, Ints, Singles
 from ghosttrack.stages.detect.fitted.ridge import Standardiser
+from ghosttrack.stages.detect.protocol.folds import by_other_folds
 
 KEPT = 512
 PENALTIES = (0.01, 0.1)
@@ -52,11 +53,8 @@ def fit_latents(values: csr_matrix, labels: Floats, inner: Ints) -> tuple[Latent
 
     values: [n, n_layers · d_hidden] log(1 + activation) at the last answer token, layer after layer.
     """
-    held_out = np.zeros(len(labels))
-    for fold in np.unique(inner):
-        train, own = np.flatnonzero(inner != fold), np.flatnonzero(inner == fold)
-        held_out[own] = _fit(values[train], labels[train]).score(values[own])
-    return _fit(values, labels), held_out
+    unseen = by_other_folds(inner, lambda rest, own: _fit(values[rest], labels[rest]).score(values[own]))
+    return _fit(values, labels), unseen
 
 
 def _fit(values: csr_matrix, labels: Floats) -> LatentProbe:

@@ -5,13 +5,14 @@ is refused here with the counts that explain it.
 """
 
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.model_selection import StratifiedGroupKFold
 
 from ghosttrack.common.errors import DataError, LabelError
-from ghosttrack.common.maths.arrays import Ints
+from ghosttrack.common.maths.arrays import Floats, Ints
 
 MEND = (
     "ask more questions (data.max_questions), other relations (data.relations), or use fewer detection.folds"
@@ -65,6 +66,13 @@ def assert_groups_whole(folds: ArrayLike, groups: ArrayLike) -> None:
     pairs = np.unique(np.stack([np.asarray(groups), np.asarray(folds)], axis=1), axis=0)
     if len(np.unique(pairs[:, 0])) != len(pairs):
         raise AssertionError("a group of questions is spread over several folds")
+
+
+def by_other_folds(inner: Ints, score: Callable[[Ints, Ints], Floats]) -> Floats:
+    """What `score(rest, own)` says of the rows of each inner fold by those of the others, in the order of all rows."""
+    folds = [(np.flatnonzero(inner != fold), np.flatnonzero(inner == fold)) for fold in np.unique(inner)]
+    order = np.argsort(np.concatenate([own for _, own in folds]))
+    return np.concatenate([score(rest, own) for rest, own in folds])[order]
 
 
 def deal(labels: ArrayLike, keys: ArrayLike, n_folds: int, seed: int) -> Ints:

@@ -12,6 +12,7 @@ development rows) and scores it, once. All other splits live on the development 
 The inner folds of a training side, on which everything is chosen, hold out groups, relations or answers as the outer ones do.
 """
 
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -70,42 +71,41 @@ def all_splits(rows: LabelledRows, plan: SplitPlan, seed: int) -> list[SplitFold
     """
     frozen = grouped_folds(rows.label, rows.group, round(1 / TEST_FRACTION), FROZEN_SEED) == 0
     development = rows.where(~frozen)
+
+    def divided(
+        name: str, repeat: int, held_out: str, seed: int, sides: Iterable[tuple[Bools, Bools]]
+    ) -> SplitFolds:
+        scored = [(train, test) for train, test in sides if test.any()]
+        folds = [_fold(development, train, test, held_out, plan.inner_folds, seed) for train, test in scored]
+        return SplitFolds(name, repeat, folds)
+
     splits = []
     for repeat in range(plan.repeats):
         outer = grouped_folds(development.label, development.group, plan.folds, seed + 1 + repeat)
-        splits.append(
-            SplitFolds("grouped", repeat, [
-                _fold(development, outer != fold, outer == fold, "group", plan.inner_folds, seed + 1 + repeat)
-                for fold in range(plan.folds)
-            ])
-        )  # fmt: skip
+        splits.append(divided("grouped", repeat, "group", seed + 1 + repeat, _each_apart(outer)))
     splits.append(SplitFolds("test", 0, [_fold(rows, ~frozen, frozen, "group", plan.inner_folds, seed + 1)]))
     if plan.relation_folds > 1 and len(np.unique(development.relation)) > plan.relation_folds:
         outer = deal(development.label, development.relation, plan.relation_folds, seed)
-        splits.append(
-            SplitFolds("relations", 0, [
-                _fold(development, outer != fold, outer == fold, "relation", plan.inner_folds, seed)
-                for fold in range(plan.relation_folds)
-            ])
-        )  # fmt: skip
+        splits.append(divided("relations", 0, "relation", seed, _each_apart(outer)))
     if plan.answer_folds > 1 and len(np.unique(development.answer)) > plan.answer_folds:
-        by_answer = deal(development.label, development.answer, plan.answer_folds, seed)
-        by_group = deal(development.label, development.group, plan.answer_folds, seed)
-        splits.append(
-            SplitFolds("answers", 0, [
-                _fold(development, (by_answer != one) & (by_group != other), (by_answer == one) & (by_group == other),
-                      "answer", plan.inner_folds, seed)
-                for one in range(plan.answer_folds) for other in range(plan.answer_folds)
-            ])
-        )  # fmt: skip
-    scoring = (SplitFolds(s.name, s.repeat, [fold for fold in s.folds if len(fold.test)]) for s in splits)
-    learnable = [split for split in scoring if _can_be_learned(rows, split)]
+        by_answer, by_group = (
+            list(_each_apart(deal(development.label, keys, plan.answer_folds, seed)))
+            for keys in (development.answer, development.group)
+        )
+        crossed = [(a & b, c & d) for a, c in by_answer for b, d in by_group]
+        splits.append(divided("answers", 0, "answer", seed, crossed))
+    learnable = [split for split in splits if _can_be_learned(rows, split)]
     if not {"grouped", "test"} <= {split.name for split in learnable}:
         raise LabelError(
             f"{len(rows.label)} labelled questions ({int(rows.label.sum())} wrong) in {len(np.unique(rows.group))} groups leave some "
             f"training side with one class only; {MEND}"
         )
     return learnable
+
+
+def _each_apart(folds: Ints) -> Iterator[tuple[Bools, Bools]]:
+    """Training rows and test rows where each fold in turn is held out."""
+    return ((folds != fold, folds == fold) for fold in np.unique(folds))
 
 
 def _can_be_learned(rows: LabelledRows, split: SplitFolds) -> bool:
