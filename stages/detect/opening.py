@@ -9,16 +9,8 @@ import numpy as np
 
 from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.storage import Entry
-from ghosttrack.common.formats.answer_states import ANSWER_STATES
 from ghosttrack.common.formats.answers import GENERATIONS, Answer, read_answers
-from ghosttrack.common.formats.candidates import CANDIDATES
-from ghosttrack.common.formats.evidence import EVIDENCE
-from ghosttrack.common.formats.ladder import LADDER
-from ghosttrack.common.formats.layers import LAYERS
-from ghosttrack.common.formats.lens import LENS
-from ghosttrack.common.formats.positions import POSITIONS
 from ghosttrack.common.formats.saes import SAE, SAE_METRICS, trained_as
-from ghosttrack.common.formats.tracks import INDEPENDENT, TRACKS
 from ghosttrack.common.maths.arrays import Floats, Ints
 from ghosttrack.common.maths.text import normalise
 from ghosttrack.stages.detect.data import Data
@@ -26,7 +18,7 @@ from ghosttrack.stages.detect.protocol.exclusions import exclusions
 from ghosttrack.stages.detect.protocol.folds import check_classes
 from ghosttrack.stages.detect.protocol.groups import question_groups, refuse_conflicts
 from ghosttrack.stages.detect.protocol.splits import LabelledRows, SplitFolds, SplitPlan, all_splits
-from ghosttrack.stages.detect.reading import Files, complete, read_data
+from ghosttrack.stages.detect.reading import complete, read_data
 
 Entries = Mapping[str, Entry]
 
@@ -69,9 +61,9 @@ def read_run(
     LabelError, DataError for answers that contradict each other or lack features without a reason."""
     answers = read_answers(entries["track/answers"].file(GENERATIONS.name))
     refuse_conflicts(answers)
-    data, leader = read_data(
-        input_files(entries, config), answers, config.layers, config.sae.d_hidden, on_piece, room
-    )
+    files = files_of(entries, "track/answers", "track/contexts", "track/all", "track/independent")
+    rungs = config.tracking.ladder
+    data, leader = read_data(files, answers, config.layers, config.sae.d_hidden, rungs, on_piece, room)
     excluded = exclusions(answers, complete(data))
     labels = np.array(
         [np.nan if a.label is None or why else a.label for a, why in zip(answers, excluded, strict=True)]
@@ -92,27 +84,9 @@ def splits_of(run: OpenedRun, config: Config) -> list[SplitFolds]:
     return all_splits(rows, plan, config.seed)
 
 
-def input_files(entries: Entries, config: Config) -> Files:
-    """What is read of the run's own questions: the ladder of associations, and the twins where there are any, beside it."""
-    twin = entries.get("track/independent")
-    return answer_files(entries, "track/answers", "track/all", "track/contexts")._replace(
-        ladder=entries["track/all"].file(LADDER.name),
-        independent=twin.file(INDEPENDENT.name) if twin else None,
-        rungs=config.tracking.ladder,
-    )
-
-
-def answer_files(entries: Entries, answers: str, tracks: str, contexts: str) -> Files:
-    """Files of the units that answered questions, followed the answers' tracks and read the answers in other contexts."""
-    return Files(
-        states=entries[answers].file(ANSWER_STATES.name),
-        positions=entries[answers].file(POSITIONS.name),
-        lens=entries[answers].file(LENS.name),
-        candidates=entries[answers].file(CANDIDATES.name),
-        tracks=entries[tracks].file(TRACKS.name),
-        layers=entries[tracks].file(LAYERS.name),
-        contexts=entries[contexts].file(EVIDENCE.name),
-    )
+def files_of(entries: Entries, *units: str) -> dict[str, Path]:
+    """All files of these units, those that there are, by name."""
+    return {file.name: file for unit in units if unit in entries for file in entries[unit].path.iterdir()}
 
 
 def provenance(entries: Entries, answers: str, tracks: str) -> dict[str, str]:

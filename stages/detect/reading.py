@@ -1,10 +1,10 @@
 """The files of the tracking phase as `Data`: the edge between the store and the functions on arrays."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -13,13 +13,15 @@ from scipy.sparse import csr_matrix, vstack
 
 from ghosttrack.common.errors import CorruptInputError
 from ghosttrack.common.foreign import whole
+from ghosttrack.common.formats.answer_states import ANSWER_STATES
 from ghosttrack.common.formats.answers import Answer
 from ghosttrack.common.formats.candidates import CANDIDATES
 from ghosttrack.common.formats.evidence import EVIDENCE
-from ghosttrack.common.formats.ladder import columns_of
+from ghosttrack.common.formats.ladder import LADDER, columns_of
 from ghosttrack.common.formats.layers import LAYERS
 from ghosttrack.common.formats.lens import LENS
 from ghosttrack.common.formats.positions import POSITIONS
+from ghosttrack.common.formats.tracks import INDEPENDENT, TRACKS
 from ghosttrack.common.maths.arrays import Bools, Floats, Ints
 from ghosttrack.common.maths.text import normalise
 from ghosttrack.stages.detect.data import Data
@@ -45,6 +47,7 @@ from ghosttrack.stages.detect.features.tracks import question_features, sorted_t
 from ghosttrack.stages.detect.features.words import surface_features
 
 Columns = dict[str, NDArray[Any]]
+Files = Mapping[str, Path]
 Item = TypeVar("Item")
 Made = TypeVar("Made")
 NODE_COLUMNS = ("question", "position", "layer", "latent", "activation", "track", "link", "effect")
@@ -52,44 +55,30 @@ THREADS = 2
 MEND = "run track again"
 
 
-class Files(NamedTuple):
-    """Where the tracking phase's files are. rungs: names of the associations to compare; ladder: their file, None where
-    there is nothing to compare."""
-
-    states: Path
-    positions: Path
-    lens: Path
-    candidates: Path
-    tracks: Path
-    layers: Path
-    ladder: Path | None = None
-    independent: Path | None = None
-    rungs: Sequence[str] = ()
-    contexts: Path | None = None
-
-
 def read_data(
     files: Files,
     answers: Sequence[Answer],
     layers: list[int],
     d_hidden: int,
+    rungs: Sequence[str] = (),
     on_piece: Callable[[], None] = lambda: None,
     room: Path | None = None,
 ) -> tuple[Data, Floats]:
-    """All that the fits may see, and the leading candidate by place and layer, [n, 4, n_layers]. room: a file to keep states in
-    that may be too many for memory; tables that are read by ridge regressions alone are float32, as these are.
+    """All that the fits may see, and the leading candidate by place and layer, [n, 4, n_layers]. files: of the tracking phase, by
+    name; rungs: the associations to compare; room: a file to keep states in that may be too many for memory; tables that are
+    read by ridge regressions alone are float32, as these are.
 
     Raises CorruptInputError for files that cannot be read or contradict the answers, NumericError for NaN or Inf.
     """
     n = len(answers)
     asked = [AnsweredQuestion.of(answer) for answer in answers]
-    tokens, logprobs = first_candidates(CANDIDATES.frame(files.candidates), n)
+    tokens, logprobs = first_candidates(CANDIDATES.frame(files[CANDIDATES.name]), n)
     wanted = [*COMPETITION, "error", "leader"]
-    table = LAYERS.frame(files.layers, ["question", "position", "layer", *wanted])
+    table = LAYERS.frame(files[LAYERS.name], ["question", "position", "layer", *wanted])
     curves = by_place(table, LAYERS.name, wanted, n, layers, np.float64)
     leader, silent = curves.pop("leader"), (curves["n_active"] == 0).any(axis=2)
     error = {"fvu": np.log(np.maximum(curves.pop("error"), 1e-9))}
-    table = LENS.frame(files.lens, ["question", "position", "layer", *LENS_COLUMNS])
+    table = LENS.frame(files[LENS.name], ["question", "position", "layer", *LENS_COLUMNS])
     lens = by_place(table, LENS.name, LENS_COLUMNS, n, layers, np.float32)
     last = np.array([len(answer.tokens) for answer in answers], dtype=np.int64)
     tables = {
@@ -101,16 +90,14 @@ def read_data(
     }
     if any(item.samples for item in asked):
         tables["samples"] = sample_features(asked, [[normalise(s) for s in item.samples] for item in asked])
-    if files.contexts is not None:
-        columns = [column for column in EVIDENCE.names if column != "text"]
-        evidence = EVIDENCE.read(files.contexts, columns)
-        if (evidence["context"] > 0).any():  # tracking.contexts may be 0
-            tables["contexts"] = context_features(evidence, n)
-    found, latents = _track_tables(files, last, layers, d_hidden, on_piece)
+    evidence = EVIDENCE.read(files[EVIDENCE.name], [name for name in EVIDENCE.names if name != "text"])
+    if (evidence["context"] > 0).any():  # tracking.contexts may be 0
+        tables["contexts"] = context_features(evidence, n)
+    found, latents = _track_tables(files, last, layers, d_hidden, rungs, on_piece)
     tables |= {name: _filled(table, silent) for name, table in found.items()}
-    owner = POSITIONS.read(files.positions)
+    owner = POSITIONS.read(files[POSITIONS.name])
     question, position = (owner[name].astype(np.int64) for name in ("question", "position"))
-    states = states_by_place(question, position, files.states, n, room)
+    states = states_by_place(question, position, files[ANSWER_STATES.name], n, room)
     return Data(asked, layers, tables, states, latents, tokens, logprobs), leader
 
 
@@ -136,18 +123,23 @@ def complete(data: Data) -> Bools:
 
 
 def _track_tables(
-    files: Files, last: Ints, layers: list[int], d_hidden: int, on_piece: Callable[[], None]
+    files: Files,
+    last: Ints,
+    layers: list[int],
+    d_hidden: int,
+    rungs: Sequence[str],
+    on_piece: Callable[[], None],
 ) -> tuple[dict[str, FeatureTable], csr_matrix]:
     """Track features by signal and rung, and the latents at the last answer token."""
-    n = len(last)
-    if files.ladder and _row_counts(files.tracks) != _row_counts(files.ladder):
-        raise CorruptInputError(f"{files.ladder} has other rows than {files.tracks}; run track again")
-    names: dict[str, str | None] = {"tracks": None, **{f"rung/{rung}": rung for rung in files.rungs}}
+    n, tracks, ladder = len(last), files[TRACKS.name], files.get(LADDER.name)
+    if rungs and ladder and _row_counts(tracks) != _row_counts(ladder):
+        raise CorruptInputError(f"{ladder} has other rows than {tracks}; run track again")
+    names: dict[str, str | None] = {"tracks": None, **{f"rung/{rung}": rung for rung in rungs}}
 
     def piece(groups: list[int]) -> tuple[int, dict[str, FeatureTable], csr_matrix]:
-        own = _row_groups(files.tracks, groups, NODE_COLUMNS)
-        others = _row_groups(files.ladder, groups, columns_of(files.rungs)) if files.ladder else {}
-        first, local = _at_places({**own, **others}, last, files.tracks)
+        own = _row_groups(tracks, groups, NODE_COLUMNS)
+        others = _row_groups(ladder, groups, columns_of(rungs)) if rungs and ladder else {}
+        first, local = _at_places({**own, **others}, last, tracks)
         found = {name: _features(local, layers, rung) for name, rung in names.items()}
         on_piece()
         return first, found, _latents(local, last[first:], layers, d_hidden)
@@ -162,12 +154,12 @@ def _track_tables(
     active: list[csr_matrix] = []
     known = 0
     with ThreadPoolExecutor(THREADS) as pool:
-        for first, found, latents in _in_order(pool, piece, pieces_of(files.tracks)):
+        for first, found, latents in _in_order(pool, piece, pieces_of(tracks)):
             for name, own in found.items():
                 put(name, first, own)
             active += [csr_matrix((first - known, latents.shape[1]), dtype=np.float32), latents]
             known = first + latents.shape[0]
-    if twins := files.independent:
+    if twins := files.get(INDEPENDENT.name):
         for groups in pieces_of(twins):
             first, local = _at_places(_row_groups(twins, groups, NODE_COLUMNS), last, twins)
             put("rung/independent", first, _features(local, layers))

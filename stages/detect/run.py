@@ -22,6 +22,7 @@ from ghosttrack.common.formats.hallucination_scores import SCORES
 from ghosttrack.common.formats.reasons import KINDS, REASONS
 from ghosttrack.common.formats.scores import SCORE_TABLE, transfer_name
 from ghosttrack.common.formats.snapshot import TOKENIZER
+from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.common.maths.arrays import Floats, Ints
 from ghosttrack.common.maths.calibration import fit_platt
 from ghosttrack.common.maths.metrics import auroc
@@ -37,8 +38,7 @@ from ghosttrack.stages.detect.familiarity import fit_familiarity
 from ghosttrack.stages.detect.methods import TRAINED, MethodDescription, Scored, main_of
 from ghosttrack.stages.detect.opening import (
     OpenedRun,
-    answer_files,
-    input_files,
+    files_of,
     provenance,
     read_run,
     splits_of,
@@ -73,8 +73,8 @@ def run(job: Job) -> dict[str, Any]:
 
 def run_all(job: Job) -> dict[str, Any]:
     settings = job.config.detection
-    files = input_files(job.entries, job.config)
-    with job.progress(len(pieces_of(files.tracks)), unit="piece", what="features") as progress:
+    pieces = pieces_of(job.input("track/all", TRACKS.name))
+    with job.progress(len(pieces), unit="piece", what="features") as progress:
         opened = read_run(job.entries, job.config, progress.update, job.scratch("by_place.npy"))
     data, labels, rows = opened.data, opened.labels, opened.rows
     try:
@@ -203,7 +203,7 @@ def run_asked(job: Job) -> dict[str, Any]:
     detector = job.kept("detector", lambda: saved.load(job.input("detect/all", DETECTOR.name).parent))
     detector.require(provenance(job.entries, "track/asked_answers", "track/asked"))
     answers = read_answers(job.input("track/asked_answers", GENERATIONS.name))
-    files = answer_files(job.entries, "track/asked_answers", "track/asked", "track/asked_contexts")
+    files = files_of(job.entries, "track/asked_answers", "track/asked_contexts", "track/asked")
     data, leader = read_data(files, answers, job.config.layers, job.config.sae.d_hidden)
     excluded, candidates = unscored(answers, complete(data)), _candidates(job, data.tokens)
     rows = np.flatnonzero([reason is None for reason in excluded])

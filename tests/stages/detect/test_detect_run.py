@@ -31,7 +31,7 @@ from ghosttrack.stages.detect.features.tokens import token_features
 from ghosttrack.stages.detect.opening import OpenedRun
 from ghosttrack.stages.detect.protocol.groups import question_groups
 from ghosttrack.stages.detect.protocol.splits import SplitPlan, all_splits
-from ghosttrack.stages.detect.reading import Files, _filled, complete, pieces_of, read_data
+from ghosttrack.stages.detect.reading import _filled, complete, pieces_of, read_data
 from ghosttrack.stages.detect.run import run
 from ghosttrack.stages.report.paper.numbers import numbers_of
 from ghosttrack.stages.report.paper.tabulate import tables_of
@@ -66,12 +66,9 @@ def read(finished_run):
     from ghosttrack.common.formats.answers import read_answers
 
     folder = finished_run / "track"
-    files = Files(
-        *(folder / f"{name}" for name in ("states.npy", "positions.parquet", "lens.parquet", "candidates.parquet", "tracks.parquet",
-                                          "layers.parquet", "ladder.parquet")), None, ["none", "random"], folder / "contexts.parquet",
-    )  # fmt: skip
+    files = {file.name: file for file in folder.iterdir()}
     answers = read_answers(folder / "generations.jsonl")
-    return answers, read_data(files, answers, synthetic.config().layers, 64)[0]
+    return answers, read_data(files, answers, synthetic.config().layers, 64, ["none", "random"])[0]
 
 
 def test_every_question_has_a_record_and_every_labelled_one_a_score(out):
@@ -390,12 +387,11 @@ def test_another_runs_detector_scores_these_questions_and_nothing_is_fitted_agai
     from ghosttrack.common.formats.answers import read_answers
 
     folder = tmp_path / "track"
-    files = Files(
-        *(folder / name for name in ("states.npy", "positions.parquet", "lens.parquet", "candidates.parquet", "tracks.parquet",
-                                     "layers.parquet", "ladder.parquet")), None, ["none", "random"], folder / "contexts.parquet",
-    )  # fmt: skip
+    files = {file.name: file for file in folder.iterdir()}
     answers = read_answers(folder / "generations.jsonl")
-    data = read_data(files, answers, synthetic.config().layers, 64)[0].of(part["question"].to_numpy())
+    data = read_data(files, answers, synthetic.config().layers, 64, ["none", "random"])[0].of(
+        part["question"].to_numpy()
+    )
     np.testing.assert_allclose(load(out).score(data), part["probability"], atol=1e-6)
 
 

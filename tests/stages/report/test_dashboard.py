@@ -24,7 +24,7 @@ from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.common.models.vocabulary import token_texts
 from ghosttrack.stages.detect.columns import fit_experts
 from ghosttrack.stages.detect.crossval import TABLES
-from ghosttrack.stages.detect.reading import Files, complete, read_data
+from ghosttrack.stages.detect.reading import complete, read_data
 from ghosttrack.stages.report.dashboard import packing, reasons, tracks
 from ghosttrack.stages.report.dashboard.account import contestants, of_cells
 from ghosttrack.stages.report.dashboard.build import build
@@ -532,11 +532,7 @@ def columns_of_detect(folder):
     lines = [{**line, "samples": ["word", "other"]} for line in lines]
     layers = made_up.config().layers
     made_up.write_track_unit(folder, lines, made_up.tracks(lines, wrong, layers))
-    files = Files(**{
-        name: folder / file
-        for name, file in (("states", "states.npy"), *((name, f"{name}.parquet") for name in
-                            ("positions", "lens", "candidates", "tracks", "layers", "contexts")))
-    })  # fmt: skip
+    files = {file.name: file for file in folder.iterdir()}
     data = read_data(files, read_answers(folder / "generations.jsonl"), layers, 64)[0]
     rows = np.flatnonzero(complete(data))
     tables = [name for name in TABLES if name in data.tables]
