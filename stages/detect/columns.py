@@ -11,8 +11,7 @@ import numpy as np
 
 from ghosttrack.common.errors import ModelMismatchError
 from ghosttrack.common.maths.arrays import Floats, Ints, Singles
-from ghosttrack.stages.detect.data import Data
-from ghosttrack.stages.detect.evidence import PLACES
+from ghosttrack.stages.detect.evidence import PLACES, Data
 from ghosttrack.stages.detect.fitted import habits as habit_counts
 from ghosttrack.stages.detect.fitted.habits import Habits, fit_habits
 from ghosttrack.stages.detect.fitted.latents import LatentProbe, fit_latents

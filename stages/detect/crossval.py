@@ -27,10 +27,9 @@ from ghosttrack.stages.detect.anchored import (
     known_inside,
 )
 from ghosttrack.stages.detect.columns import Columns, Experts, fit_experts
-from ghosttrack.stages.detect.data import Data
-from ghosttrack.stages.detect.evidence import BEFORE_ANSWER
+from ghosttrack.stages.detect.evidence import BEFORE_ANSWER, Data
 from ghosttrack.stages.detect.features.contexts import ANCHOR, LOGARITHMS, UNSHOWN
-from ghosttrack.stages.detect.fitted.linear import fit_linear
+from ghosttrack.stages.detect.fitted.linear import Additive, fit_additive, fit_linear
 from ghosttrack.stages.detect.methods import (
     ANCHORED,
     AVERAGED,
@@ -46,7 +45,6 @@ from ghosttrack.stages.detect.methods import (
     Scored,
     present,
 )
-from ghosttrack.stages.detect.models import Additive, fit_additive
 from ghosttrack.stages.detect.protocol.folds import by_other_folds
 from ghosttrack.stages.detect.protocol.splits import Fold
 

@@ -24,20 +24,18 @@ from ghosttrack.common.formats.detector import DETECTOR, DETECTOR_ARRAYS
 from ghosttrack.common.maths.arrays import Floats, Ints
 from ghosttrack.common.maths.calibration import Platt, fit_platt
 from ghosttrack.common.maths.metrics import best_f1_threshold
-from ghosttrack.stages.detect import models
 from ghosttrack.stages.detect.anchored import Anchored, Novelty, fit_anchored, fit_novelty, known
 from ghosttrack.stages.detect.columns import Columns, Experts
 from ghosttrack.stages.detect.crossval import Side
-from ghosttrack.stages.detect.data import Data
+from ghosttrack.stages.detect.evidence import Data
 from ghosttrack.stages.detect.explain import Reason, Reference, reasons, reference_of
 from ghosttrack.stages.detect.familiarity import FALSE_ALARMS, Familiarity, fit_familiarity
 from ghosttrack.stages.detect.features.contexts import ANCHOR
 from ghosttrack.stages.detect.fitted.habits import Habits
 from ghosttrack.stages.detect.fitted.latents import LatentProbe
-from ghosttrack.stages.detect.fitted.linear import Linear
+from ghosttrack.stages.detect.fitted.linear import Additive, Linear, fit_logistic
 from ghosttrack.stages.detect.fitted.probes import Probes
 from ghosttrack.stages.detect.methods import MAIN, TRAINED
-from ghosttrack.stages.detect.models import Additive
 from ghosttrack.stages.detect.store import flatten, unflatten
 from ghosttrack.stages.detect.token_risk import TokenRisk, fit_token_risk
 
@@ -141,7 +139,7 @@ def keep(
     model, held_out = side.trained
     one_prompt, anchored, novelty = model, None, None
     if "contexts" in signals:
-        one_prompt = models.fit(side.train.of(side.signals_of(MAIN)), labels)
+        one_prompt = fit_logistic(side.train.of(side.signals_of(MAIN)), labels)
         anchor = side.train.column(ANCHOR)
         anchored, novelty = fit_anchored(anchor, held_out), fit_novelty(values, side.inner)
         held_out = anchored.score(anchor, held_out, side.known)

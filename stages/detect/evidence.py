@@ -1,6 +1,6 @@
 """What is known of each answer, arranged by question: everything that features may be made of, and nothing else.
 
-No gold answer, alias or label is in here. Arrays over places have four entries a question (`PLACES`); a question without
+No gold answer, alias or label is in here; `Data` has all of it that fits may draw on. Arrays over places have four entries a question (`PLACES`); a question without
 such a position (its subject is not in the prompt, its answer has no tokens) has NaN there.
 """
 
@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 
 from ghosttrack.common.errors import CorruptInputError, NumericError
 from ghosttrack.common.files import take_room
@@ -214,3 +215,32 @@ def first_candidates(table: pd.DataFrame, n_questions: int) -> tuple[Ints, Float
             f"candidates.parquet: logprob of question {np.argmin(finite)} is not finite; run track again"
         )
     return tokens, logprobs
+
+
+@dataclass(frozen=True)
+class Data:
+    """n questions, in the order of generations.jsonl or a part of it."""
+
+    asked: list[AnsweredQuestion]
+    layers: list[int]
+    tables: dict[str, FeatureTable]  # signal → features; the ladder's as "rung/<name>"
+    states: PlacedStates
+    latents: csr_matrix  # [n, n_layers · d_hidden]
+    tokens: Ints  # [n, m] candidates for the first answer token
+    logprobs: Floats  # [n, m]
+
+    def __len__(self) -> int:
+        return len(self.asked)
+
+    def of(self, rows: Ints | Sequence[int]) -> "Data":
+        """The same of some questions."""
+        rows = np.asarray(rows, dtype=np.int64)
+        return Data(
+            [self.asked[row] for row in rows],
+            self.layers,
+            {name: FeatureTable(table.values[rows], table.names) for name, table in self.tables.items()},
+            self.states.of(rows),
+            self.latents[rows],
+            self.tokens[rows],
+            self.logprobs[rows],
+        )

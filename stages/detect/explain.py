@@ -17,8 +17,8 @@ from ghosttrack.common.maths.calibration import fit_platt
 from ghosttrack.stages.detect.anchored import MOST_KEPT, evenly, fit_anchored
 from ghosttrack.stages.detect.crossval import Side
 from ghosttrack.stages.detect.features.contexts import ANCHOR
+from ghosttrack.stages.detect.fitted.linear import Additive
 from ghosttrack.stages.detect.methods import TRAINED
-from ghosttrack.stages.detect.models import Additive
 
 Reason = dict[str, Any]
 

@@ -13,7 +13,7 @@ from ghosttrack.common.formats.answers import GENERATIONS, Answer, read_answers
 from ghosttrack.common.formats.saes import SAE, SAE_METRICS, trained_as
 from ghosttrack.common.maths.arrays import Floats, Ints
 from ghosttrack.common.maths.text import normalise
-from ghosttrack.stages.detect.data import Data
+from ghosttrack.stages.detect.evidence import Data
 from ghosttrack.stages.detect.protocol.exclusions import exclusions
 from ghosttrack.stages.detect.protocol.folds import check_classes
 from ghosttrack.stages.detect.protocol.groups import question_groups, refuse_conflicts

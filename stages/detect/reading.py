@@ -24,10 +24,10 @@ from ghosttrack.common.formats.positions import POSITIONS
 from ghosttrack.common.formats.tracks import INDEPENDENT, TRACKS
 from ghosttrack.common.maths.arrays import Bools, Floats, Ints
 from ghosttrack.common.maths.text import normalise
-from ghosttrack.stages.detect.data import Data
 from ghosttrack.stages.detect.evidence import (
     PLACES,
     AnsweredQuestion,
+    Data,
     FeatureTable,
     by_place,
     first_candidates,

@@ -30,9 +30,8 @@ from ghosttrack.common.models.vocabulary import token_texts
 from ghosttrack.stages.detect import detector as saved
 from ghosttrack.stages.detect import records, tokens
 from ghosttrack.stages.detect.crossval import Decided, Side, decide, fit_side, methods_of
-from ghosttrack.stages.detect.data import Data
 from ghosttrack.stages.detect.error_types import error_types
-from ghosttrack.stages.detect.evidence import PLACES
+from ghosttrack.stages.detect.evidence import PLACES, Data
 from ghosttrack.stages.detect.explain import Reason, competition_of, reasons, reference_of
 from ghosttrack.stages.detect.familiarity import fit_familiarity
 from ghosttrack.stages.detect.methods import TRAINED, MethodDescription, Scored, main_of

@@ -11,8 +11,8 @@ import pandas as pd
 
 from ghosttrack.common.maths.arrays import Floats
 from ghosttrack.stages.detect.crossval import Decided
-from ghosttrack.stages.detect.data import Data
 from ghosttrack.stages.detect.detector import load
+from ghosttrack.stages.detect.evidence import Data
 from ghosttrack.stages.detect.features.contexts import ANCHOR
 from ghosttrack.stages.detect.methods import ANCHORED, AVERAGED, MAIN, present
 from ghosttrack.stages.detect.records import score_rows

@@ -9,10 +9,9 @@ from ghosttrack.common.maths.metrics import auroc
 from ghosttrack.stages.detect.evidence import AnsweredQuestion
 from ghosttrack.stages.detect.fitted.habits import NAMES, count_habits, fit_habits
 from ghosttrack.stages.detect.fitted.latents import fit_latents, telling_columns
-from ghosttrack.stages.detect.fitted.linear import fit_linear
+from ghosttrack.stages.detect.fitted.linear import STRENGTHS, fit_additive, fit_linear, fit_logistic
 from ghosttrack.stages.detect.fitted.probes import fit_probes, place_means
 from ghosttrack.stages.detect.fitted.ridge import Standardiser, fit_ridges
-from ghosttrack.stages.detect.models import STRENGTHS, fit, fit_additive
 from ghosttrack.stages.detect.permutation import permutation_control
 from ghosttrack.stages.detect.protocol.splits import Fold
 from tests.stages.detect.synthetic import placed
@@ -131,7 +130,7 @@ def test_the_additive_model_is_the_mean_of_its_penalties_and_its_contributions_a
     np.testing.assert_allclose(model.score(values), wanted, atol=2e-3)
     np.testing.assert_allclose(model.contributions(values).sum(axis=1) + model.intercept, model.score(values))
     own = inner == 0
-    np.testing.assert_array_equal(held_out[own], fit(values[~own], labels[~own]).score(values[own]))
+    np.testing.assert_array_equal(held_out[own], fit_logistic(values[~own], labels[~own]).score(values[own]))
 
 
 def test_shuffled_labels_are_not_found_and_real_ones_are():
