@@ -19,21 +19,16 @@ def cost(q: Quantities, unit: Unit) -> Cost | None:
     unembedding = 2 * q.d_model * q.vocabulary
     reading = 2 * q.block_parameters + encoding
     answers = q.questions * (1 + q.answer)
+    asked = q.questions * (1 + q["tracking.contexts"])
+    tokens = TOKENS_PER_PROMPT + q.answer * (1 + q["detection.samples"])
     return {
         "answers": Cost(
-            flop=q.questions
-            * 2
-            * q.model_parameters
-            * (TOKENS_PER_PROMPT + q.answer * (1 + q["detection.samples"]))
-            + answers * q.layers * unembedding,
+            flop=q.questions * 2 * q.model_parameters * tokens + answers * q.layers * unembedding,
             size=answers * q.layers * (2.0 * q.d_model + 24),
         ),
         "contexts": Cost(
-            flop=q.questions
-            * (1 + q["tracking.contexts"])
-            * 2
-            * (q.block_parameters * TOKENS_PER_PROMPT + q.model_parameters * q.answer),
-            size=60.0 * q.questions * (1 + q["tracking.contexts"]),
+            flop=asked * 2 * (q.block_parameters * TOKENS_PER_PROMPT + q.model_parameters * q.answer),
+            size=60.0 * asked,
         ),
         "association": Cost(
             flop=q["tracking.fit_tokens"] * reading + q.layers * q.d_hidden * unembedding,

@@ -67,13 +67,6 @@ class QuestionBench:
         on_device = {layer: sae.to(model.device) for layer, sae in zip(layers, saes, strict=True)}
         self.bench = Bench(model, on_device, text.tokens, min(self.places), self.prefix)
 
-    def tracks(self) -> list[Track]:
-        found = {
-            (int(p), int(n))
-            for p, n in zip(self.nodes.where[0], self.nodes.track[self.nodes.where], strict=True)
-        }
-        return [(int(self.positions[problem]), number) for problem, number in sorted(found)]
-
     def without(self, tracks: Sequence[Track], *, factor: float = 0.0, at_birth: bool = False) -> list[Edit]:
         """Edits that take tracks out, over their lives or at their births, or leave `factor` of them. Raises DataError for a track that is not there."""
         chosen = self._nodes(tracks, at_birth)

@@ -5,6 +5,7 @@ one, and together in sets of rising size, each beside a control of the same size
 """
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,6 @@ WRONG = 0.75
 """Share of the questions whose answers are wrong, as far as there are so many."""
 QUESTIONS_A_STEP = 8
 
-Columns = dict[str, list[Any]]
-
 
 def run(job: Job) -> dict[str, Any]:
     generations = GENERATIONS.read(job.input("track/answers", GENERATIONS.name))
@@ -47,12 +46,10 @@ def run(job: Job) -> dict[str, Any]:
 
     if not shards_done(job, [*map(len, steps)], "causes", begin):
         return {}
-    pieces = [json.loads(_kept(job, number).read_text("utf-8")) for number in range(len(steps))]
+    rows = [row for number in range(len(steps)) for row in json.loads(_kept(job, number).read_text("utf-8"))]
     table = {
-        column.name: np.array(
-            [value for piece in pieces for value in piece[column.name]], dtype=_DTYPES[column.type]
-        )
-        for column in CAUSES.columns
+        column.name: np.array([row[place] for row in rows], dtype=_DTYPES[column.type])
+        for place, column in enumerate(CAUSES.columns)
     }
     CAUSES.write(job.output(CAUSES.name), table)
     return summary(table, [line["label"] for line in generations], job.config.seed)
@@ -63,9 +60,7 @@ def _kept(job: Job, number: int) -> Path:
 
 
 def _do_step(job: Job, desk: Interventions, number: int, questions: list[int]) -> None:
-    rows: Columns = {column: [] for column in CAUSES.names}
-    for question in questions:
-        _take_out(desk, question, rows)
+    rows = [row for question in questions for row in _taken_out(desk, question)]
     path = _kept(job, number)
     path.write_text(json.dumps(rows), "utf-8")
     fsync(path)
@@ -83,8 +78,8 @@ def choose_questions(labels: list[int | None], count: int, seed: int) -> list[in
     return sorted([*wrong[:n_wrong], *right[: count - n_wrong]])
 
 
-def _take_out(desk: Interventions, number: int, rows: Columns) -> None:
-    """Adds the rows of one question."""
+def _taken_out(desk: Interventions, number: int) -> Iterator[tuple[Any, ...]]:
+    """The rows of one question, in the order of the columns."""
     bench = desk.bench(number)
     effects = bench.effects(desk.head)
     best = effects.strongest(max(SET_SIZES))
@@ -102,14 +97,12 @@ def _take_out(desk: Interventions, number: int, rows: Columns) -> None:
     margin = float(np.subtract(*bench.bench.logits[bench.candidates[:2]].tolist()))
     for place, (group, names) in enumerate(zip(groups, tracks, strict=True)):
         own, control = found[2 * place], found[2 * place + 1]
-        row = (
+        yield (
             number, "track" if place < len(alone) else "set", len(group), *names[0], margin,
             float(effects.predicted[group].sum()), float(effects.direct[group].sum()), own.drop, control.drop,
             own.token, control.token, own.token != emitted, control.token != emitted,
             _is_right(desk, number, own.token), _is_right(desk, number, emitted),
         )  # fmt: skip
-        for column, value in zip(CAUSES.names, row, strict=True):
-            rows[column].append(value)
 
 
 def _is_right(desk: Interventions, number: int, token: int) -> bool:
