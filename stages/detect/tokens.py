@@ -223,9 +223,8 @@ def within_relation(tokens: Tokens, score: Floats, weights: Weights) -> Floats:
 def recall_at_false_alarms(label: Ints, score: Floats, weights: Weights) -> Floats:
     """Share of wrong tokens that are flagged where at most `FALSE_ALARMS` of the right ones are, [B]."""
     order = np.argsort(-score, kind="stable")
-    ends = np.flatnonzero(
-        np.append(np.diff(score[order]) != 0, True)
-    )  # tokens of one score are flagged together
+    # Tokens of one score are flagged together.
+    ends = np.flatnonzero(np.append(np.diff(score[order]) != 0, True))
     found = np.full(len(weights), np.nan)
     for number, weight in enumerate(weights):
         right = np.cumsum(weight[order] * (label[order] == 0))[ends]

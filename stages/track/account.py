@@ -91,13 +91,8 @@ def states_apart(
     writes: Writes, active: Active, saes: Sequence[JumpReLUSAE], layers: Sequence[int]
 ) -> Tensor:
     """`parts_of_state` of every tracked layer: [n, n_layers, len(STATE), d_model]."""
-    return torch.stack(
-        [
-            parts_of_state(writes.outputs[layer], active.latents[:, place], active.activations[:, place], sae)
-            for place, (layer, sae) in enumerate(zip(layers, saes, strict=True))
-        ],
-        dim=1,
-    )
+    of_layers = zip(layers, active.latents.unbind(1), active.activations.unbind(1), saes, strict=True)
+    return torch.stack([parts_of_state(writes.outputs[layer], *own) for layer, *own in of_layers], dim=1)
 
 
 def parts_of_step(writes: Writes, layers: Sequence[int], place: int) -> Tensor:
@@ -105,16 +100,8 @@ def parts_of_step(writes: Writes, layers: Sequence[int], place: int) -> Tensor:
     before = layers[place - 1] if place else -1
     blocks = slice(before + 1, layers[place] + 1)
     carried = writes.outputs[before] if place else writes.before
-    sources = writes.attention[blocks].sum(0)
-    return torch.cat(
-        [
-            carried[:, None],
-            sources,
-            writes.attention_bias[blocks].sum(0)[:, None],
-            writes.mlp[blocks].sum(0)[:, None],
-        ],
-        dim=1,
-    )
+    bias, mlp = (each[blocks].sum(0)[:, None] for each in (writes.attention_bias, writes.mlp))
+    return torch.cat([carried[:, None], writes.attention[blocks].sum(0), bias, mlp], dim=1)
 
 
 def take_apart(
@@ -133,7 +120,7 @@ def take_apart(
     gained = rows * head.norm.gain
     if head.norm.centred:
         gained = gained - gained.mean(-1, keepdim=True)
-    raws, states, steps, rests = [], [], [], []
+    found = []
     for place, layer in enumerate(layers):
         state = writes.outputs[layer]
         normed = _asked(final_norm, state)
@@ -141,14 +128,9 @@ def take_apart(
         raw = (rows @ normed[:, :, None])[..., 0] + head.factor * head.bias[candidates]
         came = parts_of_step(writes, layers, place)
         both = [(part @ gained.mT) / divisor[:, None, None] for part in (held[:, place], came)]
-        rests.append(_rest(both[0], both[1], raw - constant))
-        raws.append(raw)
-        states.append(both[0])
-        steps.append(both[1])
-    raw = torch.stack(raws, 1)
-    return Account(
-        head.capped(raw), raw, torch.stack(states, 1), torch.stack(steps, 1), constant, torch.stack(rests, 1)
-    )
+        found.append((raw, *both, _rest(*both, raw - constant)))
+    raw, states, steps, rest = (torch.stack(each, 1) for each in zip(*found, strict=True))
+    return Account(head.capped(raw), raw, states, steps, constant, rest)
 
 
 def _rest(held: Tensor, came: Tensor, whole: Tensor) -> Tensor:

@@ -58,10 +58,7 @@ def track_effects(
     for place, (row, rank, own, _, change) in enumerate(_taken(nodes, track, saes, units)):
         predicted[own] += (change * gradient[place][row]).sum(1)
         if place == len(saes) - 1:
-            activation, latent = (
-                nodes.active.activations[row, place, rank],
-                nodes.active.latents[row, place, rank],
-            )
+            latent, activation = (each[row, place, rank] for each in nodes.active)
             direct[own] = activation * (saes[-1].W_dec[latent] * read_out[row]).sum(1) / saes[-1].scale
     return Effects(code >> 32, code & ((1 << 32) - 1), predicted.double().numpy(), direct.double().numpy())
 
@@ -79,8 +76,7 @@ def _taken(
     gone = torch.zeros(int(group.max()) + 1, saes[0].d_model)
     for place, (sae, unit) in enumerate(zip(saes, units, strict=True)):
         row, rank = (group[:, place] >= 0).nonzero(as_tuple=True)
-        own, latent = group[row, place, rank], nodes.active.latents[row, place, rank]
-        activation = nodes.active.activations[row, place, rank]
+        own, latent, activation = (each[row, place, rank] for each in (group, *nodes.active))
         left = activation - sae.scale * (gone[own] * sae.W_enc.T[latent]).sum(1)
         taken = left * (left > (unit[row, 0] if isinstance(unit, Tensor) else unit) * sae.threshold[latent])
         taken = taken - factor * activation

@@ -28,6 +28,7 @@ from ghosttrack.stages.track.rereading import Rereader
 
 LARGEST = 1_000_000
 """Factor or value: of far larger ones a norm's squares overflow, and all logits are 0."""
+OF_CANDIDATES = ("token", "logit", "change", "control_change")
 Find = Callable[[str, str], Path]
 """The path of a file (empty: the folder) of a unit `stage/unit`."""
 
@@ -116,11 +117,8 @@ class Interventions:
             raise DataError(
                 f"a latent is named by its layer and its number, as in (12, 345), not by {wrong[0]!r}"
             )
-        _refuse_no_numbers(
-            [position, *tracks, *(part for pair in latents for part in pair)],
-            factor,
-            *([] if value is None else [value]),
-        )
+        whole = [position, *tracks, *(part for pair in latents for part in pair)]
+        _refuse_no_numbers(whole, [factor] if value is None else [factor, value])
         bench = self.bench(number)
         chosen = [(position, track) for track in tracks]
         if candidate is not None:
@@ -138,7 +136,8 @@ class Interventions:
                 f"with so much left of latents the model's numbers overflow in {self.model.unembedding.dtype}: its logits are not finite; give "
                 "a smaller factor or value"
             )
-        pieces = [self.model.tokenizer.decode([token]) for token in bench.candidates.tolist()]
+        changes = (each.tolist() for each in (outcome.logits, outcome.change, beside.change))
+        candidates = zip(self._texts(bench), *changes, strict=True)
         generation, question = self.generations[number], self.questions[number]
         said = {
             "": generation["answer"],
@@ -153,17 +152,7 @@ class Interventions:
             **{f"{key}judged": self._judged(answer, question) for key, answer in said.items()},
             "drop": outcome.drop,
             "control_drop": beside.drop,
-            "candidates": [
-                {
-                    "token": text,
-                    "logit": float(logit),
-                    "change": float(change),
-                    "control_change": float(other),
-                }
-                for text, logit, change, other in zip(
-                    pieces, outcome.logits, outcome.change, beside.change, strict=True
-                )
-            ],
+            "candidates": [dict(zip(OF_CANDIDATES, each, strict=True)) for each in candidates],
         }
 
     def ends(self, question: dict[str, Any]) -> Ends:
@@ -175,7 +164,7 @@ class Interventions:
 
     def _speaking_for(self, bench: QuestionBench, candidate: str, count: int) -> list[tuple[int, int]]:
         """The tracks whose absence would lower a candidate most against the best other one."""
-        texts = [self.model.tokenizer.decode([token]) for token in bench.candidates.tolist()]
+        texts = self._texts(bench)
         ranks = [rank for rank, text in enumerate(texts) if candidate in (text, text.strip())]
         if not ranks:
             raise DataError(f"{candidate!r} is no candidate; they are {', '.join(map(repr, texts))}")
@@ -185,6 +174,10 @@ class Interventions:
             (int(bench.positions[effects.problem[one]]), int(effects.number[one]))
             for one in effects.strongest(count)
         ]
+
+    def _texts(self, bench: QuestionBench) -> list[str]:
+        """Of the candidates, by rank."""
+        return [self.model.tokenizer.decode([token]) for token in bench.candidates.tolist()]
 
     def _other(self, bench: QuestionBench, edit: Edit) -> Edit:
         """The same change to the latent that is nearest in activation at the place, or to the next one where none is."""
@@ -197,13 +190,8 @@ class Interventions:
         return edit._replace(latent=latent, value=float(acts[latent]) + edit.value - own)
 
     def _judged(self, answer: str, question: dict[str, Any]) -> str:
-        judgement = judge(
-            answer,
-            question["aliases"],
-            question["query"],
-            self.config.data.matching,
-            question.get("choices") or (),
-        )
+        matching, choices = self.config.data.matching, question.get("choices") or ()
+        judgement = judge(answer, question["aliases"], question["query"], matching, choices)
         return {0: "right", 1: "wrong", None: judgement.excluded or "not told"}[judgement.label]
 
 
@@ -216,17 +204,14 @@ def _in_words(
 ) -> str:
     """What is otherwise than in the model as it is."""
     own = ", ".join(f"track {track} at position {place}" for place, track in tracks)
-    others, parts = ", ".join(f"latent {latent} of layer {layer}" for layer, latent in latents), []
-    if own:
-        parts.append(
-            (f"with {factor:g} times " if factor else "without ") + own + at_birth * ", at birth alone"
-        )
-    if others:
-        parts.append(f"without {others}" if value is None else f"with {others} at {value:g}")
-    return "; ".join(parts)
+    others = ", ".join(f"latent {latent} of layer {layer}" for layer, latent in latents)
+    left = f"with {factor:g} times " if factor else "without "
+    of_latents = f"without {others}" if value is None else f"with {others} at {value:g}"
+    parts = [own and left + own + at_birth * ", at birth alone", others and of_latents]
+    return "; ".join(filter(None, parts))
 
 
-def _refuse_no_numbers(whole: Sequence[Any], *sizes: Any) -> None:
+def _refuse_no_numbers(whole: Sequence[Any], sizes: Sequence[Any]) -> None:
     """Raises DataError for a position, track or latent that is no number of one, and for a size beyond all sense."""
     for each in whole:
         if not isinstance(each, Integral) or isinstance(each, bool) or abs(int(each)) >= 2**31:

@@ -152,11 +152,9 @@ def _writers(written: Mapping[str, float]) -> str:
     what = " and ".join(f"{name} (+{_logits(told[name])})" for name in best)
     if not what:
         what = "nothing in the blocks" if told else "something in the blocks that cannot be taken apart"
-    against = (
-        f"; against it, {order[-1]} (−{_logits(-told[order[-1]])})"
-        if told and told[order[-1]] < -least
-        else ""
-    )
+    against = ""
+    if told and told[order[-1]] < -least:
+        against = f"; against it, {order[-1]} (−{_logits(-told[order[-1]])})"
     return f"what spoke for it was mostly {what}{against}"
 
 
@@ -173,12 +171,6 @@ def _logits(value: float) -> str:
 
 def _quoted(text: str) -> str:
     """Tokens without ink by name."""
-    return (
-        f"“{text.strip()}”"
-        if text.strip()
-        else "a line break"
-        if "\n" in text
-        else "a space"
-        if text
-        else "the end"
-    )
+    if text.strip():
+        return f"“{text.strip()}”"
+    return "a line break" if "\n" in text else "a space" if text else "the end"

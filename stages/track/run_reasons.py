@@ -48,22 +48,13 @@ def run(job: Job) -> dict[str, Any]:
                 there = (candidates["question"] == number) & (candidates["position"] == place)
                 texts = [str(tokenizer.decode([token])) for token in candidates["token"][there].tolist()]
                 so_far, rest = "".join(said[:place]), "".join(said[place:])
-                right = [
-                    rank
-                    for rank, text in enumerate(texts)
-                    if rank and side(text, so_far, rest, golds) == RIGHT
-                ]
-                found = reason(rows, right, job.config.layers, texts)
+                sides = [side(text, so_far, rest, golds) for text in texts]
+                right = [rank for rank in range(1, len(texts)) if sides[rank] == RIGHT]
+                found = {"question": number, "id": generations[number]["id"]}
+                found |= reason(rows, right, job.config.layers, texts)
                 found |= {"position": place, "after": so_far}
                 found["smallest_set"] = smallest_set(causes, number, tokenizer)
-                lines.append(
-                    {
-                        "question": number,
-                        "id": generations[number]["id"],
-                        **found,
-                        "sentence": sentence(found),
-                    }
-                )
+                lines.append({**found, "sentence": sentence(found)})
             progress.update(len(numbers))
     REASONS.write(job.output(REASONS.name), lines)
     return {"wrong_answers": len(lines), "kinds": dict(Counter(line["kind"] for line in lines))}

@@ -128,7 +128,7 @@ def _problem(
         if path not in chosen and len(chosen) < planted.features:
             chosen += [path, *([partner[path]] if path in partner else [])]
     scans: list[dict[int, float]] = [{} for _ in range(planted.n_layers)]
-    there: list[list[tuple[int, Floats]]] = [[] for _ in range(planted.n_layers)]
+    there: list[dict[int, Floats]] = [{} for _ in range(planted.n_layers)]
     for path in chosen:
         birth, length = 0, planted.n_layers
         if not planted.lasting:
@@ -139,7 +139,7 @@ def _problem(
             if layer >= joined[path]:
                 break
             level += random.normal(0, planted.wander)
-            there[layer].append((path, np.append(directions[layer, path], level)))
+            there[layer][path] = np.append(directions[layer, path], level)
             if random.random() >= planted.dropout:
                 scans[layer][path] = level + random.normal(0, planted.noise)
     for layer, scan in enumerate(scans if planted.clutter else ()):
@@ -147,15 +147,7 @@ def _problem(
         number = min(random.poisson(planted.clutter), len(free))
         for path in random.choice(free, number, replace=False).tolist():
             scan[path] = random.normal(0.5, 0.5)
-    width = planted.d_model + 1
-    truth = [
-        Snapshot(
-            np.array([path for path, _ in here], dtype=np.int64),
-            np.array([s for _, s in here]).reshape(-1, width),
-        )
-        for here in there
-    ]
-    return scans, truth
+    return scans, [_snapshot(here, planted.d_model) for here in there]
 
 
 def reported(scans: Scans, tracks: Tracks, decoders: Sequence[Tensor], problem: int) -> list[Snapshot]:
@@ -166,20 +158,20 @@ def reported(scans: Scans, tracks: Tracks, decoders: Sequence[Tensor], problem: 
         for rank in np.flatnonzero(tracks.existence[problem, layer] >= LEAST_EXISTENCE).tolist():
             direction = decoder[scans.latents[problem, layer, rank]].numpy().astype(np.float64)
             state = np.append(direction, np.log(float(scans.activations[problem, layer, rank])))
-            number, previous = (
-                int(tracks.track[problem, layer, rank]),
-                int(tracks.previous[problem, layer, rank]),
-            )
+            number, previous = (int(each[problem, layer, rank]) for each in (tracks.track, tracks.previous))
             states[layer][number] = state
             if previous >= 0 and previous // k == layer - 2 and number in states[layer - 2]:
                 between = (states[layer - 2][number] + state) / 2
                 between[:-1] = _unit(between[:-1])
                 states[layer - 1][number] = between
-    width = decoders[0].shape[1] + 1
-    return [
-        Snapshot(np.array(list(here), dtype=np.int64), np.array(list(here.values())).reshape(-1, width))
-        for here in states
-    ]
+    return [_snapshot(here, decoders[0].shape[1]) for here in states]
+
+
+def _snapshot(states: dict[int, Floats], d_model: int) -> Snapshot:
+    """Of states by number: direction and log-activation."""
+    return Snapshot(
+        np.array(list(states), dtype=np.int64), np.array(list(states.values())).reshape(-1, d_model + 1)
+    )
 
 
 def scores(scene: Scene, tracks: Tracks) -> list[Score]:

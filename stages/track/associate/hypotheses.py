@@ -375,10 +375,8 @@ def _write(forest: Forest, rows: Ints, tracks: Tracks) -> Ints:
     n_places = tracks.previous[0].size
     place = np.unique(cluster * n_places + taken.place, return_inverse=True)[1]
     choice = np.unique(place * (n_places + 1) + taken.previous + 1, return_inverse=True)[1]
-    probability, existence = (
-        np.bincount(choice, weight)[choice],
-        np.bincount(place, weight * taken.existence)[place],
-    )
+    probability = np.bincount(choice, weight)[choice]
+    existence = np.bincount(place, weight * taken.existence)[place]
     best_hypothesis = np.searchsorted(forest.cluster, np.arange(len(forest.problem)))
     best = best_hypothesis[cluster] == hypothesis
     where = np.unravel_index(
