@@ -8,6 +8,8 @@ counting fully and relations known as far as they are on average.
 import dataclasses
 import math
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -88,23 +90,21 @@ def reasons(reference: Reference, values: Floats, probability: Floats) -> list[R
     parts = reference.additive.contributions(values)
     place = parts.astype(np.float32)
     squares = (reference.right_place**2).sum(axis=1)
-    records = []
-    for row in range(len(values)):
-        strongest = np.argsort(-np.abs(parts[row]), kind="stable")[:SHOWN]
-        distance = squares - 2 * reference.right_place @ place[row]
-        records.append(
-            {
-                "interval": list(_interval(reference, float(probability[row]))),
-                "contributions": {
-                    reference.names[number]: round(float(parts[row, number]), 4) for number in strongest
-                },
-                "rest": round(float(parts[row].sum() - parts[row, strongest].sum()), 4),
-                "intercept": round(reference.additive.intercept, 4),
-                "additive_log_odds": round(float(parts[row].sum() + reference.additive.intercept), 4),
-                "nearest_right": reference.right_ids[int(np.argmin(distance))] if len(squares) else None,
-            }
-        )
-    return records
+    intercept = reference.additive.intercept
+
+    def record(own: Floats, here: Singles, probability: float) -> Reason:
+        strongest = np.argsort(-np.abs(own), kind="stable")[:SHOWN]
+        distance = squares - 2 * reference.right_place @ here
+        return {
+            "interval": list(_interval(reference, probability)),
+            "contributions": {reference.names[number]: round(float(own[number]), 4) for number in strongest},
+            "rest": round(float(own.sum() - own[strongest].sum()), 4),
+            "intercept": round(intercept, 4),
+            "additive_log_odds": round(float(own.sum() + intercept), 4),
+            "nearest_right": reference.right_ids[int(np.argmin(distance))] if len(squares) else None,
+        }
+
+    return [record(*each) for each in zip(parts, place, probability.tolist(), strict=True)]
 
 
 def _interval(reference: Reference, probability: float) -> tuple[float, float]:
@@ -128,11 +128,9 @@ def competition_of(leader: Floats, layers: list[int], candidates: list[str]) -> 
     if np.isnan(leader).any():
         return {"leaders": [], "winner": None, "won_at": None}
     leaders: list[Reason] = []
-    for layer, rank in zip(layers, leader.astype(int).tolist(), strict=True):
-        if leaders and leaders[-1]["rank"] == rank:
-            leaders[-1]["last_layer"] = layer
-        else:
-            leaders.append(
-                {"candidate": candidates[rank], "rank": rank, "first_layer": layer, "last_layer": layer}
-            )
+    for rank, led in groupby(zip(leader.astype(int).tolist(), layers, strict=True), key=itemgetter(0)):
+        own = [layer for _, layer in led]
+        leaders.append(
+            {"candidate": candidates[rank], "rank": rank, "first_layer": own[0], "last_layer": own[-1]}
+        )
     return {"leaders": leaders, "winner": leaders[-1]["candidate"], "won_at": leaders[-1]["first_layer"]}

@@ -6,7 +6,7 @@ are cosines. They are made in chunks: d_hidden² numbers are never there at once
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -70,15 +70,15 @@ def report(decoders: Mapping[int, Tensor], seed: int) -> dict[str, Any]:
     layers = sorted(decoders)
     first = layers[0]
     d_hidden, d_model = decoders[first].shape
+
+    def pairs(name: str, others: Iterable[tuple[int, int]]) -> list[dict[str, Any]]:
+        return [
+            {"layer": one, name: other, **compare(decoders[one], decoders[other])} for one, other in others
+        ]
+
     return {
-        "adjacent": [
-            {"layer": layer, "next": following, **compare(decoders[layer], decoders[following])}
-            for layer, following in itertools.pairwise(layers)
-        ],
-        "to_first": [
-            {"layer": layer, "first": first, **compare(decoders[layer], decoders[first])}
-            for layer in layers[1:]
-        ],
+        "adjacent": pairs("next", itertools.pairwise(layers)),
+        "to_first": pairs("first", ((layer, first) for layer in layers[1:])),
         "random": at_random(d_hidden, d_model, seed),
     }
 

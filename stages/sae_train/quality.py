@@ -124,12 +124,9 @@ def measure_splice(job: Job, model: LanguageModel, saes: Mapping[int, JumpReLUSA
                 progress.update()
 
     parts = {
-        name: [
-            json.loads(job.scratch(f"{_step(number, name)}.json").read_bytes())
-            for number in range(len(batches))
-        ]
+        name: [json.loads(job.scratch(f"{_step(number, name)}.json").read_bytes()) for number in range(len(batches))]
         for name in names
-    }
+    }  # fmt: skip
     losses = {
         name: splice.recovery(splice.add_up([part["losses"] for part in found]), known["ce"], n_predictions)
         for name, found in parts.items()

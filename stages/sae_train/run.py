@@ -267,19 +267,12 @@ def check_tokens(batches: Batches, epochs: float) -> int:
 
 def history(run: Training) -> dict[str, Any]:
     """What a second run would find again."""
-    return {
-        "training_tokens": run.n_tokens,
-        "checks": [
-            {
-                "step": check.step,
-                "tokens": check.step * run.batches.batch_size,
-                "held_out_fvu": check.fvu,
-                "held_out_l0": check.l0,
-            }
-            for check in run.checks
-        ],
-        "curve": run.curve(),
-    }
+    size = run.batches.batch_size
+    checks = [
+        {"step": step, "tokens": step * size, "held_out_fvu": fvu, "held_out_l0": l0}
+        for step, fvu, l0 in run.checks
+    ]
+    return {"training_tokens": run.n_tokens, "checks": checks, "curve": run.curve()}
 
 
 def speed(run: Training) -> dict[str, float]:

@@ -58,14 +58,8 @@ def cluster_latents(
     for number in np.unique(assigned):
         inside = assigned == number
         centroid = (directions[inside] * total[inside, None]).sum(axis=0)
-        clusters.append(
-            {
-                "weight": float(total[inside].sum()),
-                "centroid": (centroid / max(float(np.linalg.norm(centroid)), 1e-12)).astype(np.float32),
-                "members": np.stack([np.array(layers)[place[inside]], latent[inside]], axis=1).astype(
-                    np.int32
-                ),
-            }
-        )
+        centroid = (centroid / max(float(np.linalg.norm(centroid)), 1e-12)).astype(np.float32)
+        members = np.stack([np.array(layers)[place[inside]], latent[inside]], axis=1).astype(np.int32)
+        clusters.append({"weight": float(total[inside].sum()), "centroid": centroid, "members": members})
     clusters.sort(key=lambda cluster: -cluster["weight"])
     return [{"id": number, **cluster} for number, cluster in enumerate(clusters)]

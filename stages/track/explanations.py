@@ -58,9 +58,8 @@ def judge_answers(causes: Mapping[str, NDArray[Any]], wrong: NDArray[np.bool_]) 
     rows = wrong & (causes["kind"] == "set") & (causes["size"] == 1)
     own, control = causes["changed"][rows], causes["control_changed"][rows]
     if len(own) < LEAST_PROBLEMS:
-        return Verdict(
-            question, None, "Tracks of too few wrong answers were taken out; raise tracking.causes."
-        )
+        few = "Tracks of too few wrong answers were taken out; raise tracking.causes."
+        return Verdict(question, None, few)
     only, other = int((own & ~control).sum()), int((control & ~own).sum())
     p = stats.binomtest(only, only + other, alternative="greater").pvalue if only + other else 1.0
     reached = own.mean() >= CHANGED and control.mean() <= CONTROL_CHANGED

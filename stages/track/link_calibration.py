@@ -75,8 +75,8 @@ def reliability(found: Judged, seed: int) -> dict[str, Any]:
 
     doubtful = int(total[0, DOUBTFUL].sum())
     exact = np.bincount(place, found.posterior * (1 - found.posterior), minlength=n_bins)[DOUBTFUL]
-    debiased, low, high = with_interval(DOUBTFUL, _debiased)
-    basic = np.clip([debiased, 2 * debiased - high, 2 * debiased - low], 0, 1)
+    debiased, lowest, highest = with_interval(DOUBTFUL, _debiased)
+    basic = np.clip([debiased, 2 * debiased - highest, 2 * debiased - lowest], 0, 1)
     return {
         "links": len(place),
         "error": with_interval(slice(None)),
@@ -85,17 +85,12 @@ def reliability(found: Judged, seed: int) -> dict[str, Any]:
         "doubtful_by_chance": round(float(np.sqrt(2 / np.pi * exact).sum()) / max(doubtful, 1), 4),
         "doubtful_debiased": np.round(basic, 4).tolist(),
         "bins": [
-            {
-                "low": round(float(EDGES[i]), 2),
-                "high": round(float(EDGES[i + 1]), 2),
-                "links": int(total[0, i]),
-                "posterior": round(float(total[1, i] / total[0, i]), 4),
-                "right": round(float(total[2, i] / total[0, i]), 4),
-            }
-            for i in range(n_bins)
-            if total[0, i]
+            {"low": round(low, 2), "high": round(high, 2), "links": int(links), "posterior": round(posterior / links, 4),
+             "right": round(right / links, 4)}
+            for low, high, (links, posterior, right) in zip(EDGES.tolist(), EDGES[1:].tolist(), total.T.tolist(), strict=False)
+            if links
         ],
-    }
+    }  # fmt: skip
 
 
 def _error(sums: Floats) -> float:

@@ -83,15 +83,10 @@ def keys_of(
 
     Where no other question has the same before it, as where a context is made for one alone, any may be in its batch.
     """
-    before = [
-        "\0".join([q["prefix"], *(c.prefix for c in each)])
-        for q, each in zip(questions, contexts, strict=True)
-    ]
+    pairs = zip(questions, contexts, strict=True)
+    before = ["\0".join([q["prefix"], *(context.prefix for context in each)]) for q, each in pairs]
     count = Counter(before)
-    return [
-        (text if count[text] > 1 else "", in_chat(question))
-        for text, question in zip(before, questions, strict=True)
-    ]
+    return [(text if count[text] > 1 else "", in_chat(q)) for text, q in zip(before, questions, strict=True)]
 
 
 def _do_shard(
@@ -117,12 +112,11 @@ def prompts_of(
     model: LanguageModel, question: dict[str, Any], contexts: Sequence[Context]
 ) -> list[ContextPrompt]:
     """The question in context 0 and in every other."""
-    pairs = [(question["prefix"], question["query"])]
-    pairs += [
-        (context.prefix, question["query"] if context.query is None else context.query)
-        for context in contexts
+    asked, closing, special = question["query"], question.get("closing", ""), not in_chat(question)
+    pairs = [
+        (question["prefix"], asked),
+        *((c.prefix, asked if c.query is None else c.query) for c in contexts),
     ]
-    closing, special = question.get("closing", ""), not in_chat(question)
     return [
         ContextPrompt(prefix, encode(model, prefix + query + closing, special=special).tokens)
         for prefix, query in pairs
@@ -159,12 +153,8 @@ def read_batch(
         for context in range(most)
     ]  # fmt: skip
     read = [(row, context) for context, rows in enumerate(fits) for row in rows]
-    reader = ContextReader(
-        model,
-        [[prompts[row][context].tokens for row in rows] for context, rows in enumerate(fits)],
-        ends,
-        limit,
-    )
+    texts = [[prompts[row][context].tokens for row in rows] for context, rows in enumerate(fits)]
+    reader = ContextReader(model, texts, ends, limit)
     others = {number: own[row] for number, (row, context) in enumerate(read) if context}
     said = reader.greedy(others)
     for number, (row, context) in enumerate(read):

@@ -36,10 +36,7 @@ def judge_stability(own: Nodes, other: Nodes, questions: int, layers: Sequence[i
     if len(there) < LEAST_PROBLEMS:
         return Verdict(question, None, f"Both have tracks at {len(there)} answers only, too few to tell.")
     dealt = np.roll(there, len(there) // 2)
-    same, others = (
-        _rank_correlations(first[there], second[there]),
-        _rank_correlations(first[there], second[dealt]),
-    )
+    same, others = (_rank_correlations(first[there], second[beside]) for beside in (there, dealt))
     p = less(-same, -others)
     return Verdict(
         question, bool(same.mean() >= RANK_CORRELATION and p < SIGNIFICANT),

@@ -44,15 +44,16 @@ def question_record(
         tracks, left_out = strongest_tracks(here, strongest, labels)
         _continue(before, tracks)
         before = tracks
-        record["positions"].append(
-            {
-                "position": position,
-                "token": generation["tokens"][position - 1] if position > 0 else None,
-                **_competition(layers, candidates, position, labels),
-                "tracks": tracks,
-                "tracks_left_out": left_out,
-            }
-        )
+        token = generation["tokens"][position - 1] if position > 0 else None
+        competition = _competition(layers, candidates, position, labels)
+        found = {
+            "position": position,
+            "token": token,
+            **competition,
+            "tracks": tracks,
+            "tracks_left_out": left_out,
+        }
+        record["positions"].append(found)
     return record
 
 
@@ -122,7 +123,5 @@ def _continue(before: Sequence[Mapping[str, Any]], tracks: Sequence[dict[str, An
     overlap[overlap < LEAST_OVERLAP] = 0
     for earlier, later in zip(*linear_sum_assignment(overlap, maximize=True), strict=True):
         if overlap[earlier, later] > 0:
-            tracks[later]["continues"] = {
-                "id": before[earlier]["id"],
-                "overlap": round(float(overlap[earlier, later]), 3),
-            }
+            share = round(float(overlap[earlier, later]), 3)
+            tracks[later]["continues"] = {"id": before[earlier]["id"], "overlap": share}

@@ -112,11 +112,8 @@ def link_densities(
 def judge_likelihood(linked: Floats, dealt: Floats) -> Verdict:
     question = "Do links foretell activations in text that they were not fitted to?"
     if len(linked) < LEAST_PROBLEMS:
-        return Verdict(
-            question,
-            None,
-            f"There were links at {len(linked)} tokens only, too few to tell; raise tracking.fit_tokens.",
-        )
+        few = f"There were links at {len(linked)} tokens only, too few to tell; raise tracking.fit_tokens."
+        return Verdict(question, None, few)
     p = less(-linked, -dealt)
     return Verdict(
         question, p < SIGNIFICANT and float(linked.mean()) > float(dealt.mean()),
@@ -260,9 +257,8 @@ def _contexts(text: HeldOutText, row: Ints, column: Ints) -> tuple[Tensor, Tenso
     last = text.position[torch.from_numpy(row), torch.from_numpy(column)]
     width = int(last.max()) + 1
     token, position = torch.zeros((2, len(row), width), dtype=torch.long)
-    for number, (one, end, size) in enumerate(
-        zip(row.tolist(), column.tolist(), (last + 1).tolist(), strict=True)
-    ):
+    places = zip(row.tolist(), column.tolist(), (last + 1).tolist(), strict=True)
+    for number, (one, end, size) in enumerate(places):
         token[number, :size] = text.token[one, end + 1 - size : end + 1]
         position[number, :size] = torch.arange(size)
     return token, position, last
@@ -273,9 +269,8 @@ def judge_causes(drops: Drops, token: Ints) -> Verdict:
     question = "Are links causal?"
     numbers, owner = np.unique(token, return_inverse=True)
     if len(numbers) < LEAST_PROBLEMS:
-        return Verdict(
-            question, None, f"There were links to test at {len(numbers)} tokens only, too few to tell."
-        )
+        few = f"There were links to test at {len(numbers)} tokens only, too few to tell."
+        return Verdict(question, None, few)
     linked, control = (np.bincount(owner, values) / np.bincount(owner) for values in drops)
     p, precision = less(-linked, -control), float((drops.linked > drops.control).mean())
     return Verdict(
