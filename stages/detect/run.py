@@ -89,14 +89,8 @@ def run_all(job: Job) -> dict[str, Any]:
     results = list(_score_all(job, data, labels, splits))
     openings = job.count_opening(digest, _seen(results))
     side = next(result.side for result in results if result.side is not None)
-    kept = saved.keep(
-        side,
-        data.of(frozen.train),
-        {**opened.provenance, "name": job.config.name},
-        [opened.ids[row] for row in frozen.train],
-        opened.groups[frozen.train],
-        job.config.seed,
-    )
+    origin, ids = {**opened.provenance, "name": job.config.name}, [opened.ids[row] for row in frozen.train]
+    kept = saved.keep(side, data.of(frozen.train), origin, ids, opened.groups[frozen.train], job.config.seed)
     saved.save(kept, job.output(DETECTOR.name), job.output(DETECTOR_ARRAYS.name))
     main_folds = next(split.folds for split in splits if split.name == "grouped")
     control = _permutations(job, data, labels, rows, main_folds)

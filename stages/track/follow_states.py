@@ -50,26 +50,27 @@ def follow_states(
     scale = read_out.scale(states[:, -1].float())
     rows = read_out.weight[candidates]
     difference = rows[:, 0] - rows[:, 1]
-    latents, activations, effects, of_candidates, errors, counts = [], [], [], [], [], []
+    found = []
     for place, sae in enumerate(saes):
         here = states[:, place].float()
         acts = sae.encode(here)
         latent, activation = strongest(acts, k)
         latent = latent.long()
         decoder = sae.W_dec / sae.scale
-        effects.append(node_effects(latent, activation, decoder, difference, scale))
-        of_candidates.append(candidate_effects(latent, activation, decoder, rows, scale))
+        effect = node_effects(latent, activation, decoder, difference, scale)
+        of_candidates = candidate_effects(latent, activation, decoder, rows, scale)
         # Less what no latent says, not less the mean, which SAEs from elsewhere do not keep.
         spread = (here - sae.bias(here)).square().sum(1).clamp(min=1e-12)
-        errors.append((here - sae.decode(acts, here)).square().sum(1) / spread)
-        counts.append((acts > 0).sum(1))
-        latents.append(latent)
-        activations.append(activation)
-    scans = Scans(torch.stack(latents, 1).numpy(), torch.stack(activations, 1).numpy())
+        error = (here - sae.decode(acts, here)).square().sum(1) / spread
+        found.append((latent, activation, effect, of_candidates, error, (acts > 0).sum(1)))
+    latents, activations, effects, competing, errors, counts = (
+        torch.stack(each, 1) for each in zip(*found, strict=True)
+    )
+    scans = Scans(latents.numpy(), activations.numpy())
     decoders = [sae.W_dec for sae in saes]
     rungs = _rungs(scans, association, decoders, associator, ladder, seed)
     tracks, active = rungs[associator], scans.active
-    competition = compete(torch.stack(of_candidates, 1))
+    competition = compete(competing)
     problem, place_of, _ = np.nonzero(active)
     layers = np.array(association.layers, dtype=np.int16)
     nodes: Columns = {
@@ -82,30 +83,29 @@ def follow_states(
         "link": tracks.link[active],
         "posterior": tracks.posterior[active],
         "existence": tracks.existence[active],
-        "effect": torch.stack(effects, 1).numpy()[active],
+        "effect": effects.numpy()[active],
     }
-    columns: Columns = {}
+    of_ladder: Columns = {}
     for name in ladder:
-        columns[f"{name}_track"] = rungs[name].track[active].astype(np.int16)
-        columns[f"{name}_link"] = rungs[name].link[active].astype(np.float16)
+        of_ladder[f"{name}_track"] = rungs[name].track[active].astype(np.int16)
+        of_ladder[f"{name}_link"] = rungs[name].link[active].astype(np.float16)
     births, deaths = births_and_deaths(tracks, active)
-    counted = torch.stack(counts, 1).numpy()
     discarded = rungs["hypotheses"].discarded if "hypotheses" in rungs else tracks.discarded
     per_layer: Columns = {
         "question": owner[:, 0].repeat(n_layers).astype(np.int32),
         "position": owner[:, 1].repeat(n_layers).astype(np.int16),
         "layer": np.tile(layers, n),
-        "n_active": counted.ravel().astype(np.int32),
+        "n_active": counts.numpy().ravel().astype(np.int32),
         "births": births.ravel(),
         "deaths": deaths.ravel(),
         "association_entropy": tracks.entropy.ravel().astype(np.float32),
         "discarded_mass": discarded.ravel().astype(np.float32),
-        "error": torch.stack(errors, 1).numpy().ravel(),
+        "error": errors.numpy().ravel(),
         "margin": competition.margin.numpy().ravel(),
         "competition_entropy": competition.entropy.numpy().ravel(),
         "leader": competition.leader.numpy().ravel(),
     }
-    return Followed(nodes, columns, per_layer)
+    return Followed(nodes, of_ladder, per_layer)
 
 
 def _rungs(

@@ -102,11 +102,9 @@ def batches(owner: NDArray[np.int64], shard: range) -> Iterator[slice]:
 
 def _why(job: Job, shards: int) -> str:
     """In brackets: the first reason that a shard gives for what it could not tell."""
-    told = (
-        json.loads(job.scratch(f"{shard_name(number)}.untold.json").read_bytes()) for number in range(shards)
-    )
-    reasons = [reason for untold in told for reason in untold.values()]
-    return f" ({reasons[0]})" if reasons else ""
+    files = (job.scratch(f"{shard_name(number)}.untold.json") for number in range(shards))
+    reasons = (reason for file in files for reason in json.loads(file.read_bytes()).values())
+    return next((f" ({reason})" for reason in reasons), "")
 
 
 class _Desk:

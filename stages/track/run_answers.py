@@ -4,7 +4,6 @@ Where several processes do it together, each takes every so-many-th shard.
 """
 
 import itertools
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -132,10 +131,8 @@ def _do_shard(
     }
     lens = _lens_columns(model, job.config.layers, states, owners, answers)
     candidates = _candidate_columns(answers, order)
-    files = [
-        job.scratch(f"{shard_name(number)}.{ending}")
-        for ending in ("pt", "lens.npz", "candidates.npz", "jsonl")
-    ]
+    endings = ("pt", "lens.npz", "candidates.npz", "jsonl")
+    files = [job.scratch(f"{shard_name(number)}.{ending}") for ending in endings]
     torch.save(content, files[0])
     np.savez(files[1], **lens)  # type: ignore[arg-type]
     np.savez(files[2], **candidates)  # type: ignore[arg-type]
@@ -330,22 +327,18 @@ def _candidate_columns(answers: dict[int, GreedyAnswer], order: list[int]) -> Co
 
 def _gather_records(job: Job, n_shards: int) -> list[dict[str, Any]]:
     """All shards' records in the order of questions.jsonl."""
-    records: list[dict[str, Any]] = []
-    for number in range(n_shards):
-        with job.scratch(f"{shard_name(number)}.jsonl").open(encoding="utf-8") as lines:
-            records += map(json.loads, lines)
-    records.sort(key=lambda record: record.pop("line"))
-    return records
+    files = (job.scratch(f"{shard_name(number)}.jsonl") for number in range(n_shards))
+    return sorted(
+        itertools.chain.from_iterable(map(GENERATIONS.each, files)), key=lambda record: record.pop("line")
+    )
 
 
 def _gather_states(job: Job, records: list[dict[str, Any]], n_shards: int) -> None:
     """Write states.npy, which needs no torch to be read, and whose rows they are; holds no more than a question's."""
     counts = [len(record["token_ids"]) + 1 + record["subject_found"] for record in records]
     starts = np.concatenate([[0], np.cumsum(counts)])
-    shards = [
-        torch.load(job.scratch(f"{shard_name(number)}.pt"), mmap=True, weights_only=True)
-        for number in range(n_shards)
-    ]
+    files = [job.scratch(f"{shard_name(number)}.pt") for number in range(n_shards)]
+    shards = [torch.load(file, mmap=True, weights_only=True) for file in files]
     fits = all(shard["states"].dtype == torch.float16 for shard in shards)
     states = np.lib.format.open_memmap(
         job.output(ANSWER_STATES.name),
@@ -398,9 +391,5 @@ def _metrics(records: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _agreement(records: list[dict[str, Any]]) -> float | None:
     """Share of the judge's verdicts that are those of exact matching; None where there is no judge."""
-    pairs = [
-        (record["matched"][JUDGE], record["matched"]["exact"])
-        for record in records
-        if JUDGE in record["matched"]
-    ]
-    return round(sum(one == other for one, other in pairs) / len(pairs), 4) if pairs else None
+    judged = [record["matched"] for record in records if JUDGE in record["matched"]]
+    return round(sum(said[JUDGE] == said["exact"] for said in judged) / len(judged), 4) if judged else None

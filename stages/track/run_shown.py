@@ -114,11 +114,7 @@ def _labels(job: Job, clusters: list[dict[str, Any]], pieces: list[str]) -> Labe
     table = LATENTS.table(job.input("track/association", LATENTS.name), ["layer", "latent", "promoted"])
     pairs = zip(table["layer"].to_pylist(), table["latent"].to_pylist(), strict=True)
     promoted = dict(zip(pairs, table["promoted"].to_pylist(), strict=True))
-    number_of = {
-        (layer, latent): cluster["id"]
-        for cluster in clusters
-        for layer, latent in cluster["members"].tolist()
-    }
+    number_of = {(layer, latent): one["id"] for one in clusters for layer, latent in one["members"].tolist()}
     return Labels(pieces, promoted, number_of)
 
 
