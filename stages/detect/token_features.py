@@ -83,9 +83,8 @@ def _so_far(answers: Sequence[Answer], question: Ints, token: Ints) -> Floats:
     found = np.empty((len(question), 2))
     for number in np.unique(question):
         values = np.array(answers[number].logprobs)
-        both = np.column_stack(
-            [np.cumsum(values) / np.arange(1, len(values) + 1), np.minimum.accumulate(values)]
-        )
+        mean = np.cumsum(values) / np.arange(1, len(values) + 1)
+        both = np.column_stack([mean, np.minimum.accumulate(values)])
         own = slice(*np.searchsorted(question, [number, number + 1]))
         found[own] = both[token[own] - 1]
     return found

@@ -66,10 +66,8 @@ def percent(value: float | None) -> str:
 def _loss(axes: Axes, record: Json) -> None:
     curve, checks = record["curve"], [check for check in record["checks"] if "tokens" in check]
     axes.plot(curve["tokens"], curve["loss"], color=BLUE, label="training loss (MSE)")
-    fvu = [check["held_out_fvu"] for check in checks]
-    axes.plot(
-        [check["tokens"] for check in checks], fvu, "o--", color=ORANGE, markersize=6, label="held-out FVU"
-    )
+    tokens, fvu = ([check[name] for check in checks] for name in ("tokens", "held_out_fvu"))
+    axes.plot(tokens, fvu, "o--", color=ORANGE, markersize=6, label="held-out FVU")
     axes.set_title("Loss in training")
     _tokens_axis(axes)
     axes.set_ylim(bottom=0)
@@ -78,11 +76,11 @@ def _loss(axes: Axes, record: Json) -> None:
 
 def _dead(axes: Axes, record: Json) -> None:
     curve = record["curve"]
-    axes.plot(curve["tokens"], [100 * value for value in curve["dead_fraction"]], color=BLUE)
+    dead = [100 * value for value in curve["dead_fraction"]]
+    axes.plot(curve["tokens"], dead, color=BLUE)
     axes.set_title("Dead latents in training, %")
     _tokens_axis(axes)
-    top = max([1.0, *(100 * value for value in curve["dead_fraction"])])
-    axes.set_ylim(0, 1.1 * top)
+    axes.set_ylim(0, 1.1 * max([1.0, *dead]))
 
 
 def _no_training(axes: Axes, record: Json) -> None:
@@ -200,11 +198,9 @@ def _cosines(axes: Axes, same: Json) -> None:
     layers = [pair["layer"] for pair in pairs]
     low, high = ([pair["cosine_quantiles"][q] for pair in pairs] for q in ("0.05", "0.95"))
     axes.fill_between(layers, low, high, color=BLUE, alpha=0.15, linewidth=0, label="5–95% of latents")
-    middle, nearest = (
-        [pair["cosine_quantiles"]["0.5"] for pair in pairs],
-        [pair["nearest_cosine"] for pair in pairs],
-    )
+    middle = [pair["cosine_quantiles"]["0.5"] for pair in pairs]
     axes.plot(layers, middle, "o-", color=BLUE, label="same latent in the next layer, median")
+    nearest = [pair["nearest_cosine"] for pair in pairs]
     axes.plot(layers, nearest, "--", color=GREEN, label="nearest latent there, mean")
     ends = (random["cosine_quantiles"][q] for q in ("0.05", "0.95"))
     axes.axhspan(*ends, color=GREY, alpha=0.3, linewidth=0, label="same latent, random directions")

@@ -4,6 +4,7 @@ The metrics files hold what a second run would find again; how long it took goes
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +71,7 @@ def train_base(job: Job) -> dict[str, Any]:
     if settings.shared_base:
         each = -(-check_tokens(batches, training.base_epochs) // len(layers))
         rows = [evaluate.thin(layer.held_out, each) for layer in layers]
-
-        def check(candidate: Parameters) -> evaluate.Checked:
-            return evaluate.fvu_at_target(candidate, layers, rows, settings.target_l0)
-
+        check = partial(evaluate.fvu_at_target, layers=layers, rows=rows, target_l0=settings.target_l0)
         what = f"base of {len(layers)} layers"
         training_run = new_run(job, parameters, batches, training.base_epochs, check, what)
         parameters, timing = follow([job], [training_run], what)[0], speed(training_run)
@@ -90,7 +88,7 @@ def run_together(jobs: Sequence[Job]) -> list[dict[str, Any]]:
     layers = [open_layer(job, layer_of(job), read_index(job)) for job in jobs]
     runs = [layer_run(job, layer) for job, layer in zip(jobs, layers, strict=True)]
     numbers = describe_layers(layer_of(job) for job in jobs)
-    best = follow(jobs, runs, f"layer {numbers}" if len(jobs) == 1 else f"layers {numbers}")
+    best = follow(jobs, runs, f"layer{'s' * (len(jobs) > 1)} {numbers}")
     return [finish_layer(*each) for each in zip(jobs, layers, runs, best, strict=True)]
 
 
@@ -103,10 +101,7 @@ def layer_run(job: Job, layer: LayerStates) -> Training:
         of_base = min(training.base_tokens_per_layer, len(layer.train))
         epochs += training.base_epochs * of_base / len(layer.train)
     rows = evaluate.thin(layer.held_out, check_tokens(batches, epochs))
-
-    def check(candidate: Parameters) -> evaluate.Checked:
-        return evaluate.fvu_at_target(candidate, [layer], [rows], settings.target_l0)
-
+    check = partial(evaluate.fvu_at_target, layers=[layer], rows=[rows], target_l0=settings.target_l0)
     name = f"layer {layer.layer} apart" if is_twin(job) else f"layer {layer.layer}"
     return new_run(job, parameters, batches, epochs, check, name)
 
@@ -139,12 +134,9 @@ def import_layer(job: Job, layer: int) -> dict[str, Any]:
     """Take the layer's SAE from a folder instead of training it, with a metrics file that says where it comes from; how good it
     is, the unit `quality` measures. See `ghosttrack.common.models.pretrained.read` for errors."""
     settings, (sae_file, metrics_file) = job.config.sae, files_of(job)
+    folder, d_model = settings.pretrained_folder(layer, is_twin(job)), job.config.model.d_model
     found = pretrained.read(
-        settings.pretrained_folder(layer, is_twin(job)),
-        layer=layer,
-        d_model=job.config.model.d_model,
-        d_hidden=settings.d_hidden,
-        target_l0=settings.target_l0,
+        folder, layer=layer, d_model=d_model, d_hidden=settings.d_hidden, target_l0=settings.target_l0
     )
     found.sae.save(job.output(sae_file))
     metrics = {"layer": layer, "target_l0": found.target_l0, "pretrained": True, "source": found.source}

@@ -51,7 +51,7 @@ def scan_text(
         outputs: dict[int, Tensor] = {}
         token, position = batch.token.to(model.device), batch.position.to(model.device)
         model.read_blocks(token, position, layers, outputs.__setitem__)
-        states = {layer: output.cpu() for layer, output in outputs.items()}
+        states = {layer: outputs.pop(layer).cpu() for layer in layers}
         usable = batch.real & (batch.position > 0)
         strange = torch.stack(
             [sae.is_outlier(states[layer]) for layer, sae in zip(layers, saes, strict=True)]

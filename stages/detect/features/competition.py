@@ -31,11 +31,6 @@ def lead_changes(leader: Floats) -> FeatureTable:
         "layers_led": ours.mean(axis=2),
         "commitment": (depth - held) / depth,
     }
-    columns = [
-        np.where(absent, np.nan, values)[:, place]
-        for place in range(len(PLACES))
-        for values in measures.values()
-    ]
-    return FeatureTable(
-        np.stack(columns, axis=1), [f"competition.{place}.{name}" for place in PLACES for name in measures]
-    )
+    values = np.where(absent[..., None], np.nan, np.stack([*measures.values()], axis=2))
+    names = [f"competition.{place}.{name}" for place in PLACES for name in measures]
+    return FeatureTable(values.reshape(-1, len(names)), names)

@@ -232,9 +232,7 @@ def _competition(cells: Cells) -> dict[str, Floats]:
     leader = cells.at_rank(cells.track, 0, -1)
     changed = (leader[:, 1:] != leader[:, :-1]) & some[:, 1:] & some[:, :-1]
     final = leader[:, -1]
-    final_length = (
-        np.where(final >= 0, cells.lengths[np.maximum(final, 0)], 0) if len(cells.lengths) else final * 0
-    )
+    final_length = np.append(cells.lengths, 0)[final]  # 0 where nobody leads
     return {
         **cells.thirds("margin", margin, some),
         "lead_changes": changed.mean(axis=1) if cells.n_layers > 1 else np.zeros(cells.n_cells),
@@ -372,9 +370,7 @@ def _longest_run(broken: Bools) -> Ints:
 
 def _ratio(numerator: Numbers | float, denominator: Numbers) -> Floats:
     """numerator / denominator, 0 where the denominator is 0."""
-    top, bottom = np.broadcast_arrays(
-        np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64)
-    )
+    top, bottom = np.broadcast_arrays(np.asarray(numerator, float), np.asarray(denominator, float))
     return np.divide(top, bottom, out=np.zeros(top.shape), where=bottom != 0)
 
 
