@@ -8,7 +8,7 @@ it does there: models are averaged over fixed penalties. The held-out rows are s
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ from ghosttrack.stages.detect.anchored import (
 )
 from ghosttrack.stages.detect.columns import Columns, Experts, fit_experts
 from ghosttrack.stages.detect.evidence import BEFORE_ANSWER, Data
-from ghosttrack.stages.detect.features.contexts import ANCHOR, LOGARITHMS, UNSHOWN
+from ghosttrack.stages.detect.features.contexts import ANCHOR
 from ghosttrack.stages.detect.fitted.linear import Additive, fit_additive, fit_linear
 from ghosttrack.stages.detect.methods import (
     ANCHORED,
@@ -123,7 +123,7 @@ def decide(scored: Scored, labels: Floats) -> Decided:
     )
 
 
-def signed(train: Floats, test: Floats, labels: Floats, chosen: str = "") -> Scored:
+def signed(train: Floats, test: Floats, labels: Floats, chosen: str) -> Scored:
     """A single number as a score: turned round if higher means right in training; a missing one counts as the mean."""
     middle = float(np.nanmean(train)) if np.isfinite(train).any() else 0.0
     train, test = np.nan_to_num(train, nan=middle), np.nan_to_num(test, nan=middle)
@@ -195,17 +195,13 @@ def _anchored(
 
     def control(name: str) -> Scored:
         train, test = side.train, side.test
-        if name in IN_ITS_PLACE:
-            column, sign = IN_ITS_PLACE[name]
-            return joined(sign * train.column(column), sign * test.column(column), trained[MAIN])
         if name == "control/unweighted":
             return joined(train.column(ANCHOR), test.column(ANCHOR), trained[TRAINED])
-        keys = (relation[fold.train], relation[fold.test]) if name == "control/dealt" else (None, None)
+        key = relation if name == "control/dealt" else np.zeros(len(relation))
+        sides = zip((train, test), (fold.train, fold.test), strict=True)
         train, test = (
-            columns.dealt("contexts", dealt(len(rows), key, generator(seed, name, str(place))))
-            for place, (columns, key, rows) in enumerate(
-                zip((train, test), keys, (fold.train, fold.test), strict=True)
-            )
+            columns.dealt("contexts", dealt(key[rows], generator(seed, name, str(place))))
+            for place, (columns, rows) in enumerate(sides)
         )
         model, held_out = fit_additive(train.of(signals), side.labels, side.inner)
         scored = Scored(held_out, model.score(test.of(signals)), AVERAGED, True)
@@ -217,27 +213,20 @@ def _anchored(
         MethodDescription(name, title, "detector", description, signals),
         joined(*anchor, trained[TRAINED], weight),
     )
-    for name, (title, description) in CONTROLS.items():
-        if name not in IN_ITS_PLACE or IN_ITS_PLACE[name][0] in side.train.names:
-            yield MethodDescription(name, title, "control", description, signals), control(name)
+    for name, (title, description, place) in CONTROLS.items():
+        card = MethodDescription(name, title, "control", description, signals)
+        if place is None:
+            yield card, control(name)
+        elif (column := place[0]) in side.train.names:
+            own = (place[1] * columns.column(column) for columns in (side.train, side.test))
+            yield card, joined(*own, trained[MAIN])
 
 
-IN_ITS_PLACE = {
-    "control/one_prompt": (ANCHOR, 1.0),
-    "control/own": ("logits.improbability", 1.0),
-    "control/unshown": (UNSHOWN, 1.0),
-    "control/logarithms": (LOGARITHMS, 1.0),
-    "control/samples": ("samples.agreement", -1.0),
-}
-"""Column and sign of what stands beside the trained score of one prompt."""
-
-
-def dealt(count: int, key: NDArray[np.str_] | None, random: np.random.Generator) -> Ints:
-    """Row numbers dealt anew, among the rows of each key alone where there is one; no row keeps its own where it can."""
-    result = np.arange(count)
-    for value in np.unique(key) if key is not None else [None]:
-        own = np.flatnonzero(key == value) if key is not None else result.copy()
-        order = random.permutation(own)
+def dealt(key: NDArray[Any], random: np.random.Generator) -> Ints:
+    """Row numbers dealt anew among the rows of each key, [n]; no row keeps its own where it can."""
+    result = np.arange(len(key))
+    for value in np.unique(key):
+        order = random.permutation(np.flatnonzero(key == value))
         result[order] = np.roll(order, 1)
     return result
 

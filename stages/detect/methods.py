@@ -64,42 +64,46 @@ ANCHORED = (
     "answers of the relation were trained on.",
 )  # fmt: skip
 """Name, title and description."""
-CONTROLS: dict[str, tuple[str, str]] = {
+CONTROLS: dict[str, tuple[str, str, tuple[str, float] | None]] = {
     "control/unweighted": (
         "anchored, distance not looked at",
-        "The same, the trained part counting as if every answer were like what was fitted.",
+        "The same, the trained part counting as if every answer were like what was fitted.", None,
     ),
     "control/permuted": (
         "permuted contexts and everything",
-        "The contexts of a question drawn at random in their place, the trained score fitted to them.",
+        "The contexts of a question drawn at random in their place, the trained score fitted to them.", None,
     ),
     "control/dealt": (
         "another question's contexts and everything",
-        "The contexts of another question of the relation, the trained score fitted to them.",
+        "The contexts of another question of the relation, the trained score fitted to them.", None,
     ),
     "control/one_prompt": (
         "anchor and everything of one prompt",
-        "The anchor and the trained score of everything that one prompt tells.",
+        "The anchor and the trained score of everything that one prompt tells.", ("contexts.anchor", 1.0),
     ),
     "control/own": (
         "own probability and everything of one prompt",
         "How improbable the answer is in its own prompt, in the anchor's place, the trained score of one prompt.",
+        ("logits.improbability", 1.0),
     ),
     "control/unshown": (
         "anchor, no answer shown, and everything of one prompt",
         "Contexts that show the answer are left out, the trained score of one prompt.",
+        ("contexts.anchor_unshown", 1.0),
     ),
     "control/logarithms": (
         "mean of logarithms and everything of one prompt",
         "The mean of the answer's log-probabilities in the place of its mean probability, the trained score of one prompt.",
+        ("contexts.anchor_logarithms", 1.0),
     ),
     "control/samples": (
         "sampled answers and everything of one prompt",
         "Agreement of sampled answers in the anchor's place, the trained score of one prompt.",
+        ("samples.agreement", -1.0),
     ),
-}
-"""What takes the contexts' place, with the same weights. Registered before the frozen test was first opened, but for what is
-made of `TRAINED`, which was put beside the anchor later (METHOD.md, section 7)."""
+}  # fmt: skip
+"""What takes the contexts' place, with the same weights: title, description, and column and sign where a column stands beside the
+trained score of one prompt. Registered before the frozen test was first opened, but for what is made of `TRAINED`, which was put beside the anchor later (METHOD.md, section 7)."""
 MAIN, TRAINED = "full", "full_contexts"
 """The detector of one prompt, and the trained part of the anchored one."""
 
