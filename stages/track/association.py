@@ -32,7 +32,6 @@ is less than one, 1 where all is carried; nothing is assumed about how the densi
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, fields
-from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -70,27 +69,24 @@ SMOOTHING = 2.0
 """Bins, of the densities of causal shares."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Scans:
     """The strongest active latents of each layer, a problem being one position of one text.
 
     latents: int64 [n_problems, n_layers, k]; activations: float32 [n_problems, n_layers, k], falling, 0 where fewer
-    than k latents are active.
+    than k latents are active; level: float64, their logarithm, 0 where inactive.
     """
 
     latents: Ints
     activations: Singles
+    active: Bools = field(init=False)
+    level: Floats = field(init=False)
 
-    @cached_property
-    def active(self) -> Bools:
-        return self.activations > 0
+    def __post_init__(self) -> None:
+        self.active = self.activations > 0
+        self.level = np.log(self.activations, where=self.active, out=np.zeros(self.active.shape))
 
-    @cached_property
-    def level(self) -> Floats:
-        """The log-activation, 0 where inactive."""
-        return np.log(self.activations, where=self.active, out=np.zeros(self.active.shape))
-
-    def of(self, problems: slice | Bools) -> "Scans":
+    def of(self, problems: slice | Bools | Ints) -> "Scans":
         return Scans(self.latents[problems], self.activations[problems])
 
 
