@@ -43,7 +43,7 @@ def scan_text(
     done: Callable[[int], None],
 ) -> CorpusScans:
     """Read the text and encode every kept token with the SAEs. done: told the number of tokens after each batch."""
-    kept_rows, kept_columns, latents, activations = [], [], [], []
+    scans: list[tuple[Tensor, ...]] = []
     counts = [torch.zeros(sae.d_hidden, dtype=torch.float64) for sae in saes]
     sums = [torch.zeros(sae.d_hidden, dtype=torch.float64) for sae in saes]
     start = outliers = beyond = 0
@@ -67,17 +67,16 @@ def scan_text(
             beyond += int((active.sum(1) - k).clamp(min=0).sum())
             found.append(strongest(acts, k))
         row, column = kept.nonzero(as_tuple=True)
-        kept_rows.append(row + start)
-        kept_columns.append(column)
-        latents.append(torch.stack([latent for latent, _ in found], dim=1))
-        activations.append(torch.stack([activation for _, activation in found], dim=1))
+        strongest_of = (torch.stack(each, dim=1) for each in zip(*found, strict=True))
+        scans.append((row + start, column, *strongest_of))
         start += len(batch.token)
         done(int(batch.real.sum()))
-    n_scans = max(sum(map(len, kept_rows)), 1)
+    rows, columns, latents, activations = (torch.cat(each) for each in zip(*scans, strict=True))
+    n_scans = max(len(rows), 1)
     return CorpusScans(
-        scans=Scans(torch.cat(latents).long().numpy(), torch.cat(activations).numpy()),
-        row=torch.cat(kept_rows).numpy(),
-        column=torch.cat(kept_columns).numpy(),
+        scans=Scans(latents.long().numpy(), activations.numpy()),
+        row=rows.numpy(),
+        column=columns.numpy(),
         firing_rate=[(count / n_scans).numpy() for count in counts],
         mean_activation=[(total / count.clamp(min=1)).numpy() for count, total in zip(counts, sums, strict=True)],
         at_start=int((text.real & (text.position == 0)).sum()),

@@ -35,16 +35,15 @@ class Lens(NamedTuple):
 def read_lens(model: LanguageModel, states: Tensor, emitted: Tensor, rival: Tensor) -> Lens:
     """What block outputs say of the next token by the model's own final norm and unembedding. states: [n, d_model]
     block outputs; emitted, rival: int64 [n], tokens to look for."""
-    columns: list[list[Tensor]] = [[] for _ in Lens._fields]
+    found: list[tuple[Tensor, ...]] = []
     asked = torch.stack([emitted, rival], dim=1).to(model.device)
     for rows, wanted in zip(states.split(CHUNK_ROWS), asked.split(CHUNK_ROWS), strict=True):
         final = model.final_norm(rows.to(model.device, model.unembedding.dtype))
         logits = model.logits(final).float()
         few = AT_ONCE if logits.device.type == "cpu" else CHUNK_ROWS
-        found = [_read(*parts) for parts in zip(logits.split(few), wanted.split(few), strict=True)]
-        for column, values in zip(columns, zip(*found, strict=True), strict=True):
-            column.append(torch.cat(values).cpu())
-    logprob, rival_logprob, entropy, *tokens = (torch.cat(column).numpy() for column in columns)
+        found += [_read(*parts) for parts in zip(logits.split(few), wanted.split(few), strict=True)]
+    columns = (torch.cat(column).cpu().numpy() for column in zip(*found, strict=True))
+    logprob, rival_logprob, entropy, *tokens = columns
     return Lens(logprob, rival_logprob, entropy, *(values.astype(np.int32) for values in tokens))
 
 

@@ -7,8 +7,8 @@ from torch import Tensor
 
 from ghosttrack.common.formats.ladder import Associator
 from ghosttrack.stages.track.associate.hypotheses import track_by_hypotheses
-from ghosttrack.stages.track.associate.nulls import dealt_anew, no_links, same_number, with_cosines
-from ghosttrack.stages.track.associate.record import Tracks
+from ghosttrack.stages.track.associate.nulls import dealt_anew, same_number, with_cosines
+from ghosttrack.stages.track.associate.record import Tracks, empty_tracks, number_tracks
 from ghosttrack.stages.track.associate.scanwise import track_by_scan
 from ghosttrack.stages.track.association import Association, Scans
 
@@ -34,18 +34,14 @@ def follow(
         if given is None:
             given = follow(scans, association, "nearest", decoders, seed=seed)
         return dealt_anew(scans, given, decoders, seed)
-    way = _ways(association, decoders)[associator]
-    starts = range(0, max(len(scans.latents), 1), BLOCK)
-    blocks = [way(scans.of(slice(start, start + BLOCK))) for start in starts]
-    tracks = Tracks(*(np.concatenate(columns) for columns in zip(*blocks, strict=True)))
-    return tracks if association.kind == "cosine" else with_cosines(scans, tracks, decoders)
-
-
-def _ways(association: Association, decoders: Sequence[Tensor]) -> dict[str, Callable[[Scans], Tracks]]:
-    return {
-        "none": lambda scans: no_links(scans, decoders),
+    way: Callable[[Scans], Tracks] = {
+        "none": lambda scans: number_tracks(empty_tracks(scans), scans),
         "feature_id": lambda scans: same_number(scans, decoders),
         "nearest": lambda scans: track_by_scan(scans, association, soft=False),
         "hypotheses": lambda scans: track_by_hypotheses(scans, association),
         "marginals": lambda scans: track_by_scan(scans, association, soft=True),
-    }
+    }[associator]
+    starts = range(0, max(len(scans.latents), 1), BLOCK)
+    blocks = [way(scans.of(slice(start, start + BLOCK))) for start in starts]
+    tracks = Tracks(*(np.concatenate(columns) for columns in zip(*blocks, strict=True)))
+    return tracks if association.kind == "cosine" else with_cosines(scans, tracks, decoders)

@@ -1,7 +1,6 @@
 """Associations that know nothing of directions: what the others must be better than.
 
-`none`: every detection is a track of its own. `feature_id`: the latent with the same number. `random`: the tracks of another
-associator with their detections dealt out anew.
+`feature_id`: the latent with the same number. `random`: the tracks of another associator with their detections dealt out anew.
 """
 
 from collections.abc import Sequence
@@ -15,10 +14,6 @@ from ghosttrack.stages.track.association import GAPS, Scans
 
 ROWS = 512
 """Pairs of directions that are multiplied at a time: they stay in the processor's cache."""
-
-
-def no_links(scans: Scans, decoders: Sequence[Tensor]) -> Tracks:
-    return number_tracks(empty_tracks(scans), scans)
 
 
 def same_number(scans: Scans, decoders: Sequence[Tensor]) -> Tracks:
