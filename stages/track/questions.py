@@ -1,15 +1,35 @@
-"""Questions in the order in which they are cheapest to answer: those with a common prefix together."""
+"""Questions, those of the run or new ones, in the order in which they are cheapest to answer: with a common prefix together."""
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ghosttrack.common.engine.job import Job
 from ghosttrack.common.errors import CorruptInputError
-from ghosttrack.common.formats.questions import QUESTIONS
+from ghosttrack.common.formats.questions import ASKED, QUESTIONS
 
 Prefix = tuple[str, bool]
 """What stands before a question, and whether it is a conversation."""
+
+
+class Sources(NamedTuple):
+    """Unit and file of questions, and the units of what was made of them."""
+
+    questions: tuple[str, str]
+    contexts: str
+    answers: str
+    tracks: str
+
+
+OWN = Sources(("prepare/questions", QUESTIONS.name), "prepare/contexts", "track/answers", "track/all")
+NEW = Sources(("prepare/asked", ASKED.name), "prepare/asked_contexts", "track/asked_answers", "track/asked")
+"""For the stored detector to score."""
+
+
+def sources_of(job: Job) -> Sources:
+    """What a unit reads; those of new questions are named for that."""
+    return NEW if job.unit.startswith("asked") else OWN
 
 
 class Batch(NamedTuple):

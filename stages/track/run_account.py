@@ -21,7 +21,6 @@ from ghosttrack.common.formats.account import ACCOUNT
 from ghosttrack.common.formats.file import write_json
 from ghosttrack.common.formats.origins import ORIGINS, SHARES
 from ghosttrack.common.formats.positions import POSITIONS
-from ghosttrack.common.formats.questions import ASKED, QUESTIONS
 from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.common.models.steps import Step, shard_name, shards_done
@@ -29,7 +28,7 @@ from ghosttrack.common.models.writes import Writes, join_writes
 from ghosttrack.stages.track.account import Head, columns_of, states_apart, take_apart
 from ghosttrack.stages.track.nodes import Nodes
 from ghosttrack.stages.track.origins import births, contributions, shares
-from ghosttrack.stages.track.questions import even, read_questions
+from ghosttrack.stages.track.questions import Sources, even, read_questions, sources_of
 from ghosttrack.stages.track.rereading import Rereader, text_of
 from ghosttrack.stages.track.run_answers import language_model_of
 from ghosttrack.stages.track.run_tracks import QUESTIONS_A_SHARD, Answers
@@ -45,24 +44,15 @@ Columns = dict[str, NDArray[Any]]
 
 
 def run(job: Job) -> dict[str, Any]:
-    return account_for(job, ("prepare/questions", QUESTIONS.name), "track/answers", "track/all")
-
-
-def run_asked(job: Job) -> dict[str, Any]:
-    """The same of new questions."""
-    return account_for(job, ("prepare/asked", ASKED.name), "track/asked_answers", "track/asked")
-
-
-def account_for(job: Job, asked: tuple[str, str], answered: str, tracked: str) -> dict[str, Any]:
-    """asked: unit and file of the questions; answered, tracked: units of their answers and of their tracks."""
-    questions = read_questions(job.input(*asked))
-    positions = len(POSITIONS.read(job.input(answered, POSITIONS.name), ["position"])["position"])
+    sources = sources_of(job)
+    questions = read_questions(job.input(*sources.questions))
+    positions = len(POSITIONS.read(job.input(sources.answers, POSITIONS.name), ["position"])["position"])
     long = POSITIONS_A_SHARD * len(questions) // max(positions, 1)
     size = even(len(questions), max(min(QUESTIONS_A_SHARD, long), 1))
     shards = [range(first, min(first + size, len(questions))) for first in range(0, len(questions), size)]
 
     def begin() -> tuple[torch.device, Step]:
-        desk = _Desk(job, questions, answered, tracked)
+        desk = _Desk(job, questions, sources)
         return desk.model.device, lambda number: _do_shard(job, desk, number, shards[number])
 
     if not shards_done(job, [*map(len, shards)], "account", begin):
@@ -110,12 +100,12 @@ def _why(job: Job, shards: int) -> str:
 class _Desk:
     """What is needed to account for questions, loaded once."""
 
-    def __init__(self, job: Job, questions: list[dict[str, Any]], answered: str, tracked: str) -> None:
+    def __init__(self, job: Job, questions: list[dict[str, Any]], sources: Sources) -> None:
         self._saes: list[JumpReLUSAE] = job.kept("saes", lambda: load_saes(job))
         self._layers, self._questions = job.config.layers, questions
         self.model = language_model_of(job)
-        self.answers = Answers(job, answered)
-        self._tracks = job.input(tracked, TRACKS.name)
+        self.answers = Answers(job, sources.answers)
+        self._tracks = job.input(sources.tracks, TRACKS.name)
         self._k = job.config.tracking.top_k_features
         self._head, self.reader = Head.of(self.model), Rereader(self.model)
         if not self._head.norm.plain and not job.rank:

@@ -20,7 +20,7 @@ from ghosttrack.common.formats.answers import GENERATIONS
 from ghosttrack.common.formats.candidates import CANDIDATES
 from ghosttrack.common.formats.lens import LENS
 from ghosttrack.common.formats.positions import POSITIONS
-from ghosttrack.common.formats.questions import ASKED, QUESTIONS, in_chat, prompt_of
+from ghosttrack.common.formats.questions import in_chat, prompt_of
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.common.maths.text import normalise
 from ghosttrack.common.models.language_model import LanguageModel, load_language_model, shared_language_model
@@ -41,7 +41,7 @@ from ghosttrack.stages.track.given import encode_response, read_response
 from ghosttrack.stages.track.labels import JUDGE, Judgement, judge, with_label, with_verdict
 from ghosttrack.stages.track.lens import Lens, read_lens
 from ghosttrack.stages.track.matching.verdicts import asked_of, verdicts
-from ghosttrack.stages.track.questions import Batch, even, plan_shards, read_questions, sizes_of
+from ghosttrack.stages.track.questions import Batch, even, plan_shards, read_questions, sizes_of, sources_of
 from ghosttrack.stages.track.spans import labels_given, labels_in, token_offsets, unmarked
 
 Columns = dict[str, np.ndarray]
@@ -50,16 +50,7 @@ JUDGED = ("label", "strict_label", "excluded", "matched")
 
 
 def run(job: Job) -> dict[str, Any]:
-    return answer_all(job, read_questions(job.input("prepare/questions", QUESTIONS.name)))
-
-
-def run_asked(job: Job) -> dict[str, Any]:
-    """The same for new questions, which the stored detector is to score."""
-    return answer_all(job, read_questions(job.input("prepare/asked", ASKED.name)))
-
-
-def answer_all(job: Job, questions: list[dict[str, Any]]) -> dict[str, Any]:
-    settings = job.config.tracking
+    settings, questions = job.config.tracking, read_questions(job.input(*sources_of(job).questions))
     if not questions:
         raise DataError("questions.jsonl is empty; check data.questions and data.relations")
     shards = plan_shards(

@@ -18,14 +18,14 @@ from ghosttrack.common.files import fsync
 from ghosttrack.common.formats.answers import GENERATIONS, Answer, read_answers
 from ghosttrack.common.formats.contexts import CONTEXTS, Context, contexts_by_question, read_contexts
 from ghosttrack.common.formats.evidence import EVIDENCE
-from ghosttrack.common.formats.questions import ASKED, QUESTIONS, in_chat
+from ghosttrack.common.formats.questions import in_chat
 from ghosttrack.common.maths.text import normalise
 from ghosttrack.common.models.language_model import LanguageModel
 from ghosttrack.common.models.prompts import encode
 from ghosttrack.common.models.steps import Step, shard_name, shards_done
 from ghosttrack.stages.track.generate import Ends
 from ghosttrack.stages.track.hypotheses import Standing, columns_of, rows_of
-from ghosttrack.stages.track.questions import Batch, even, plan_shards, read_questions, sizes_of
+from ghosttrack.stages.track.questions import Batch, even, plan_shards, read_questions, sizes_of, sources_of
 from ghosttrack.stages.track.reread import ContextReader
 from ghosttrack.stages.track.run_answers import ends_of, gathered, language_model_of
 
@@ -38,17 +38,8 @@ class ContextPrompt(NamedTuple):
 
 
 def run(job: Job) -> dict[str, Any]:
-    return read_all(job, ("prepare/questions", QUESTIONS.name), "prepare/contexts", "track/answers")
-
-
-def run_asked(job: Job) -> dict[str, Any]:
-    """The same for new questions, which the stored detector is to score."""
-    return read_all(job, ("prepare/asked", ASKED.name), "prepare/asked_contexts", "track/asked_answers")
-
-
-def read_all(job: Job, asked: tuple[str, str], contexts: str, given: str) -> dict[str, Any]:
-    """Read every answer again after other worked examples. asked: unit and file of the questions; contexts, given:
-    units of their contexts and of the answers to them."""
+    """Read every answer again after other worked examples."""
+    asked, contexts, given, _ = sources_of(job)
     questions = read_questions(job.input(*asked))
     answers = read_answers(job.input(given, GENERATIONS.name))
     if [question["id"] for question in questions] != [answer.id for answer in answers]:

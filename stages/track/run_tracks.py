@@ -28,6 +28,7 @@ from ghosttrack.common.models.steps import shard_name, shards_done
 from ghosttrack.stages.track import outputs
 from ghosttrack.stages.track.association import Association
 from ghosttrack.stages.track.follow_states import follow_states
+from ghosttrack.stages.track.questions import NEW, sources_of
 from ghosttrack.stages.track.readout import ReadOut
 from ghosttrack.stages.track.run_answers import language_model_of
 from ghosttrack.stages.track.run_association import figures, fit_to_text
@@ -40,10 +41,14 @@ TABLES = {"tracks": TRACKS, "ladder": LADDER, "layers": LAYERS}
 
 
 def run(job: Job) -> dict[str, Any]:
-    saes = load_saes(job)
-    association = Association.load(job.input("track/association", ASSOCIATION.name))
-    read_out = ReadOut.of(language_model_of(job))
-    answers = Answers(job, "track/answers")
+    saes = job.kept("saes", lambda: load_saes(job))
+    path = job.input("track/association", ASSOCIATION.name)
+    association = job.kept("association", lambda: Association.load(path))
+    read_out = job.kept("read-out", lambda: ReadOut.of(language_model_of(job)))
+    answers = Answers(job, sources_of(job).answers)
+    if sources_of(job) is NEW:  # what the stored detector reads, no more
+        tables = {"tracks": TRACKS, "layers": LAYERS}
+        return track_all(job, saes, association, read_out, answers, tables)
     if metrics := track_all(job, saes, association, read_out, answers, TABLES, job.config.tracking.ladder):
         nodes, widest = _tables(job, answers, "tracks"), max(sae.d_hidden for sae in saes)
         path, layers = job.output(ACTIVATIONS.name), job.config.layers
@@ -68,17 +73,6 @@ def run_independent(job: Job) -> dict[str, Any]:
     answers, read_out = Answers(job, "track/answers"), ReadOut.of(model)
     metrics = track_all(job, saes, Association.load(kept), read_out, answers, {"tracks": INDEPENDENT})
     return metrics and {**metrics, "association": json.loads(figures_kept.read_text("utf-8"))}
-
-
-def run_asked(job: Job) -> dict[str, Any]:
-    """Tracks of the answers to new questions: what the stored detector reads, no more."""
-    saes = job.kept("saes", lambda: load_saes(job))
-    association = job.kept(
-        "association", lambda: Association.load(job.input("track/association", ASSOCIATION.name))
-    )
-    read_out = job.kept("read-out", lambda: ReadOut.of(language_model_of(job)))
-    tables = {"tracks": TRACKS, "layers": LAYERS}
-    return track_all(job, saes, association, read_out, Answers(job, "track/asked_answers"), tables)
 
 
 class Answers:
