@@ -17,7 +17,6 @@ CAUSES = Table(
         Column("track", "int16", "number within question and position; of a set the first one's"),
         Column("margin", "float32", "logit(emitted) − logit(strongest rival) with everything in place"),
         Column("predicted", "float32", "drop of logit(emitted) − logit(strongest rival), to first order"),
-        Column("direct", "float32", "the same by what the account says of the last layer"),
         Column("drop", "float32", "measured"),
         Column(
             "control_drop",

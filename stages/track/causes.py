@@ -24,12 +24,11 @@ BOOTSTRAP = 500
 
 
 class Effects(NamedTuple):
-    """Of every track at some problems, a value a track: problem, number, predicted drop, direct drop."""
+    """Of every track at some problems, a value a track: problem, number, predicted drop."""
 
     problem: Ints
     number: Ints
     predicted: Floats
-    direct: Floats
 
     def strongest(self, count: int) -> Ints:
         """Those that would lower the answer most if they went, the most first; only such that would lower it."""
@@ -40,27 +39,22 @@ class Effects(NamedTuple):
 def track_effects(
     nodes: Nodes,
     gradient: Tensor,
-    read_out: Tensor,
     saes: Sequence[JumpReLUSAE],
     units: Sequence[Tensor | float],
 ) -> Effects:
     """How far a logit difference would drop without each track, to first order (see the module's head), in logits.
 
-    gradient: [n_layers, n, d_model], of the difference by the state of each problem at each layer; read_out: [n, d_model], by
-    the last layer's state with the final norm's scale held (0 where a position does not predict); units: of each layer the
+    gradient: [n_layers, n, d_model], of the difference by the state of each problem at each layer; units: of each layer the
     unit of its SAE's thresholds at each problem ([n, 1] or 1), which is held.
     """
     problem, number = nodes.where[0], nodes.track[nodes.where]
     code, owner = np.unique((problem * (1 << 32) + number).numpy(), return_inverse=True)
     track = torch.full(nodes.track.shape, -1)
     track[nodes.where] = torch.from_numpy(owner.ravel())
-    predicted, direct = torch.zeros(2, len(code))
-    for place, (row, rank, own, _, change) in enumerate(_taken(nodes, track, saes, units)):
-        predicted[own] += (change * gradient[place][row]).sum(1)
-        if place == len(saes) - 1:
-            latent, activation = (each[row, place, rank] for each in nodes.active)
-            direct[own] = activation * (saes[-1].W_dec[latent] * read_out[row]).sum(1) / saes[-1].scale
-    return Effects(code >> 32, code & ((1 << 32) - 1), predicted.double().numpy(), direct.double().numpy())
+    predicted = torch.zeros(len(code))
+    for slopes, (row, _, own, _, change) in zip(gradient, _taken(nodes, track, saes, units), strict=True):
+        predicted[own] += (change * slopes[row]).sum(1)
+    return Effects(code >> 32, code & ((1 << 32) - 1), predicted.double().numpy())
 
 
 def _taken(
@@ -159,12 +153,10 @@ def agreement(predicted: Floats, drop: Floats, question: Ints, seed: int) -> Agr
     return Agreement(float(slope), (low[0], high[0]), float(rank), (low[1], high[1]), len(drop))
 
 
-def agreement_of(
-    table: Mapping[str, NDArray[Any]], rows: Bools, predicted: str, seed: int
-) -> Agreement | None:
-    """`agreement` of these rows of causes.parquet; predicted: the column."""
-    foretold, drop = (table[name][rows].astype(np.float64) for name in (predicted, "drop"))
-    return agreement(foretold, drop, table["question"][rows], seed)
+def agreement_of(table: Mapping[str, NDArray[Any]], rows: Bools, seed: int) -> Agreement | None:
+    """`agreement` of these rows of causes.parquet."""
+    predicted, drop = (table[name][rows].astype(np.float64) for name in ("predicted", "drop"))
+    return agreement(predicted, drop, table["question"][rows], seed)
 
 
 def share(flags: Bools) -> tuple[float, float, float] | None:

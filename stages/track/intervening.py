@@ -19,7 +19,6 @@ from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.common.models.interventions import Edit
 from ghosttrack.common.models.language_model import LanguageModel, shared_language_model
 from ghosttrack.common.models.sae import JumpReLUSAE
-from ghosttrack.stages.track.account import Head
 from ghosttrack.stages.track.generate import Ends
 from ghosttrack.stages.track.labels import judge
 from ghosttrack.stages.track.question_bench import QuestionBench, Track
@@ -46,7 +45,6 @@ class Interventions:
     tracks: Path
     candidates: dict[str, Any]
     reader: Rereader
-    head: Head
     _ends: dict[bool, Ends] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -62,7 +60,7 @@ class Interventions:
             GENERATIONS.read(find("track/answers", GENERATIONS.name)),
             find("track/all", TRACKS.name),
             CANDIDATES.read(find("track/answers", CANDIDATES.name)),
-            Rereader(loaded), Head.of(loaded),
+            Rereader(loaded),
         )  # fmt: skip
 
     def of_asked(self, find: Find) -> "Interventions":
@@ -169,7 +167,7 @@ class Interventions:
         if not ranks:
             raise DataError(f"{candidate!r} is no candidate; they are {', '.join(map(repr, texts))}")
         rank = ranks[0]
-        effects = bench.effects(self.head, (rank, 0 if rank else 1))
+        effects = bench.effects((rank, 0 if rank else 1))
         return [
             (int(bench.positions[effects.problem[one]]), int(effects.number[one]))
             for one in effects.strongest(count)

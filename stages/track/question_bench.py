@@ -16,7 +16,6 @@ from ghosttrack.common.maths.arrays import Ints, Singles
 from ghosttrack.common.models.interventions import Bench, Edit, gradients
 from ghosttrack.common.models.language_model import LanguageModel
 from ghosttrack.common.models.sae import JumpReLUSAE
-from ghosttrack.stages.track.account import Head
 from ghosttrack.stages.track.causes import Effects, Node, controls_of, edits_of, nodes_of, track_effects
 from ghosttrack.stages.track.generate import Ends
 from ghosttrack.stages.track.nodes import Nodes
@@ -101,16 +100,14 @@ class QuestionBench:
         """The model's own state at a token, [d_model] float32 on the CPU."""
         return self.bench.states(layer, place).float().cpu()
 
-    def effects(self, head: Head, ranks: tuple[int, int] = (0, 1)) -> Effects:
+    def effects(self, ranks: tuple[int, int] = (0, 1)) -> Effects:
         """Predicted effects of every track on the logit of one candidate less that of another; `problem` numbers
         `positions`."""
         emitted, rival = (int(self.candidates[rank]) for rank in ranks)
         first = min(self.places)
         slopes = gradients(self.model, self.layers, self.bench.tokens, first, emitted, rival, self.prefix)
         at = torch.tensor([place - first for place in self.places])
-        return track_effects(
-            self.nodes, slopes[:, at], self._read_out(head, emitted, rival), self.saes, self._units
-        )
+        return track_effects(self.nodes, slopes[:, at], self.saes, self._units)
 
     @cached_property
     def _units(self) -> list[Tensor | float]:
@@ -143,16 +140,6 @@ class QuestionBench:
         sae, place = self.saes[-1], self.places[-1]
         value = sae.encode(self.states(self.layers[-1], place))[0]
         return Edit(self.layers[-1], place, 0, float(value))
-
-    def _read_out(self, head: Head, emitted: int, rival: int) -> Tensor:
-        """The logit difference by the last tracked layer's state, the norm's scale held, at each position."""
-        found = torch.zeros(len(self.places), self.model.d_model)
-        state = self.states(self.layers[-1], self.places[-1])
-        normed = self.model.final_norm(state[None].to(self.model.unembedding))[0].float().cpu()
-        divisor = head.norm.divisor(state, normed)
-        row = head.factor * (head.rows[emitted] - head.rows[rival]) * head.norm.gain / divisor
-        found[-1] = row - row.mean() if head.norm.centred else row
-        return found
 
     def _problem(self, position: int) -> int:
         if position not in self.positions:

@@ -81,7 +81,7 @@ def choose_questions(labels: list[int | None], count: int, seed: int) -> list[in
 def _taken_out(desk: Interventions, number: int) -> Iterator[tuple[Any, ...]]:
     """The rows of one question, in the order of the columns."""
     bench = desk.bench(number)
-    effects = bench.effects(desk.head)
+    effects = bench.effects()
     best = effects.strongest(max(SET_SIZES))
     others = generator(desk.config.seed, "causes", str(number)).permutation(len(effects.number))
     alone = [*best[:ALONE], *[one for one in others.tolist() if one not in best[:ALONE]][:ALONE]]
@@ -99,7 +99,7 @@ def _taken_out(desk: Interventions, number: int) -> Iterator[tuple[Any, ...]]:
         own, control = found[2 * place], found[2 * place + 1]
         yield (
             number, "track" if place < len(alone) else "set", len(group), *names[0], margin,
-            float(effects.predicted[group].sum()), float(effects.direct[group].sum()), own.drop, control.drop,
+            float(effects.predicted[group].sum()), own.drop, control.drop,
             own.token, control.token, own.token != emitted, control.token != emitted,
             _is_right(desk, number, own.token), _is_right(desk, number, emitted),
         )  # fmt: skip
@@ -117,14 +117,8 @@ def summary(table: dict[str, NDArray[Any]], labels: list[int | None], seed: int)
     """Figures for the manifest and the validation: agreement of drops with predictions, answers changed by set size."""
     tracks = table["kind"] == "track"
     wrong = np.array([labels[number] == 1 for number in table["question"].tolist()], dtype=bool)
-    found: dict[str, Any] = {"questions": len(np.unique(table["question"])), "interventions": 2 * len(tracks)}
-    for name in ("predicted", "direct"):
-        figures = agreement_of(table, tracks, name, seed)
-        found[name] = None if figures is None else {
-            key: [round(one, 3) for one in value] if isinstance(value, tuple) else round(value, 3)
-            for key, value in figures._asdict().items()
-        }  # fmt: skip
-    found["changed"] = [
+    figures = agreement_of(table, tracks, seed)
+    changed = [
         {
             "size": size,
             "wrong_answers": int(rows.sum()),
@@ -135,8 +129,16 @@ def summary(table: dict[str, NDArray[Any]], labels: list[int | None], seed: int)
         for size in SET_SIZES
         if (rows := ~tracks & wrong & (table["size"] == size)).any()
     ]
-    return found
+    return {
+        "questions": len(np.unique(table["question"])),
+        "interventions": 2 * len(tracks),
+        "predicted": figures and {name: _rounded(value) for name, value in figures._asdict().items()},
+        "changed": changed,
+    }
 
 
-def _rounded(values: tuple[float, float, float] | None) -> list[float] | None:
-    return None if values is None else [round(value, 3) for value in values]
+def _rounded(figure: Any) -> Any:
+    """A figure or several to three digits; None of none."""
+    if isinstance(figure, tuple):
+        return [round(each, 3) for each in figure]
+    return None if figure is None else round(figure, 3)

@@ -235,16 +235,8 @@ def _likelihood_and_life(
         "real": round(validation.weighted_life(tried_on, linked), 3),
         "permuted": round(validation.weighted_life(tried_on, nothing), 3),
         "random": round(validation.weighted_life(tried_on, dealt), 3),
-        "linked_fraction": round(_linked_fraction(tried_on, linked.previous), 4),
-        "linked_fraction_permuted": round(_linked_fraction(tried_on, nothing.previous), 4),
     }
     return {"linked": values[there], "random": others[there]}, life
-
-
-def _linked_fraction(scans: Scans, previous: np.ndarray) -> float:
-    """Of the detections after the first layer, how many continue one."""
-    active = scans.active[:, 1:]
-    return float((previous[:, 1:][active] >= 0).mean()) if active.any() else 0.0
 
 
 def words(report: dict[str, Any]) -> str:
@@ -321,7 +313,7 @@ def _drops(job: Job) -> list[dict[str, Any]]:
         groups[f"one track born in the {name} third of the layers"] = single & (third == i)
     found = []
     for what, rows in groups.items():
-        each = agreement_of(causes, rows, "predicted", job.config.seed)
+        each = agreement_of(causes, rows, job.config.seed)
         if each is not None:
             values = (each.slope, *each.slope_interval, each.rank_correlation, *each.rank_interval)
             told = (round(float(value), 3) for value in values)

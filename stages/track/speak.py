@@ -34,13 +34,14 @@ def unfold(
     rows, logits = read
     going, said = GoingOn(model, rows), list[int]()
     while len(said) < most:
+        if said:
+            logits = model.logits(going.step(torch.tensor(said[-1:]))[0]).float()
         distribution = logits[0].log_softmax(-1)
         token = distribution.argmax()
         if bool(ends.reached([said], token[None])[0]):
             return
         said.append(int(token))
         yield said[-1], distribution
-        logits = model.logits(going.step(token[None])[0]).float()
 
 
 @torch.inference_mode()

@@ -328,7 +328,7 @@ def causes(rng: np.random.Generator, questions: int) -> dict[str, Any]:
     kind = ["track", "track", "set"] * (n // 3)
     return {
         "question": asked.astype(np.int32), "kind": kind, "size": np.tile([1, 1, 2], n // 3).astype(np.int16), "position": np.zeros(n, dtype=np.int16),
-        "track": np.tile([0, 3, 0], n // 3).astype(np.int16), **{name: rng.normal(1, 1, n).astype(np.float32) for name in ("margin", "predicted", "direct", "drop", "control_drop")},
+        "track": np.tile([0, 3, 0], n // 3).astype(np.int16), **{name: rng.normal(1, 1, n).astype(np.float32) for name in ("margin", "predicted", "drop", "control_drop")},
         "token": rng.integers(1, 13, n).astype(np.int32), "control_token": rng.integers(1, 13, n).astype(np.int32), "changed": np.tile([False, False, True], n // 3),
         "control_changed": np.zeros(n, dtype=bool), "right": np.zeros(n, dtype=bool), "was_right": np.zeros(n, dtype=bool),
     }  # fmt: skip
