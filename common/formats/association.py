@@ -1,10 +1,7 @@
-"""The association model of the tracker, and its figures."""
+"""The association model of the tracker."""
 
-from ghosttrack.common.formats.file import File, Json
+from ghosttrack.common.formats.file import File
 
 ASSOCIATION = File(
     "association.pt", "track/association", "the fitted association model (`stages/track/association.py`)"
-)
-ASSOCIATION_FIGURES = Json(
-    "association.json", "track/association", "its figures by layer", version=1, indent=2
 )

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from ghosttrack.common.engine.fingerprint import name_of
 from ghosttrack.common.engine.stage import Job
-from ghosttrack.common.formats.association import ASSOCIATION, ASSOCIATION_FIGURES
+from ghosttrack.common.formats.association import ASSOCIATION
 from ghosttrack.common.formats.corpus import CORPUS, read_corpus
 from ghosttrack.common.formats.latent_contexts import LATENT_CONTEXTS
 from ghosttrack.common.formats.latents import LATENTS
@@ -38,7 +38,6 @@ def run(job: Job) -> dict[str, Any]:
     model = language_model_of(job)
     association, found, text = fit_to_text(job, model, saes)
     association.save(job.output(ASSOCIATION.name))
-    ASSOCIATION_FIGURES.write(job.output(ASSOCIATION_FIGURES.name), summary(association))
     pieces = all_texts(model.tokenizer)
     windows, read_out = Windows(found, text, pieces), ReadOut.of(model)
     number, words = words_of(pieces)
@@ -93,21 +92,6 @@ def scan_held_out(
             progress.update,
         )  # fmt: skip
     return found, text
-
-
-def summary(association: Association) -> dict[str, Any]:
-    """The fitted figures by layer, as JSON-ready data."""
-    numbers = {
-        name: np.round(getattr(association, name).numpy(), 5).tolist()
-        for name in ("survival", "detection", "drift", "change_variance", "noise_variance", "level_mean",
-                     "level_variance", "births", "clutter")
-    }  # fmt: skip
-    return {
-        "layers": association.layers,
-        "provenance": association.provenance,
-        **numbers,
-        "log_ratio": {str(gap): np.round(ratio.numpy(), 4).tolist() for gap, ratio in association.log_ratio.items()},
-    }  # fmt: skip
 
 
 def figures(found: CorpusScans) -> dict[str, Any]:
