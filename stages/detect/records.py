@@ -4,7 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +16,6 @@ from ghosttrack.common.formats.neutral import csv_cell
 from ghosttrack.common.maths.arrays import Ints
 from ghosttrack.stages.detect.crossval import Decided
 
-Key = TypeVar("Key")
 ROWS_AT_ONCE = 1 << 20
 """Of a table that is written."""
 
@@ -55,7 +54,8 @@ def write_scores(path: Path, parts: Iterable[pd.DataFrame]) -> None:
         return pd.concat(found, ignore_index=True) if found else _no_scores()
 
     rows = max((sum(map(len, own)) for own in keyed.values()), default=1)
-    write_frames(path, map(of, _runs(sorted(keyed), max(1, ROWS_AT_ONCE // rows))))
+    keys, size = sorted(keyed), max(1, ROWS_AT_ONCE // rows)
+    write_frames(path, (of(keys[start : start + size]) for start in range(0, max(len(keys), 1), size)))
 
 
 def write_frames(path: Path, frames: Iterable[pd.DataFrame]) -> None:
@@ -65,11 +65,6 @@ def write_frames(path: Path, frames: Iterable[pd.DataFrame]) -> None:
     with pq.ParquetWriter(path, first.schema) as writer:
         for table in chain([first], tables):
             writer.write_table(table)
-
-
-def _runs(keys: Sequence[Key], size: int) -> list[Sequence[Key]]:
-    """So many together; one that is empty where there are none."""
-    return [keys[start : start + size] for start in range(0, max(len(keys), 1), size)]
 
 
 def _no_scores() -> pd.DataFrame:

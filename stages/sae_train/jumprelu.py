@@ -132,7 +132,8 @@ def training_step(stack: Parameters, batch: Tensor, target_l0: float, products: 
     preactivations = products.view(-1).index_select(0, pairs).float()
     preactivations += encoder_bias.index_select(0, columns)
     margins = preactivations - raw_thresholds.index_select(0, columns)
-    stack.offset.copy_(_kth_largest_of_each(margins, of_sae, n_saes, wanted))
+    of_each = margins.split(torch.bincount(of_sae, minlength=n_saes).tolist())
+    stack.offset.copy_(torch.stack([kth_largest(some, wanted) for some in of_each]))
     close = (margins > (stack.offset - half_window).index_select(0, of_sae)).nonzero().view(-1)
     rows, columns = rows.index_select(0, close), columns.index_select(0, close)
     preactivations = preactivations.index_select(0, close)
@@ -188,12 +189,6 @@ def _candidates(products: Tensor, stack: Parameters, wanted: int) -> tuple[Tenso
         if int(torch.bincount(of_sae, minlength=n_saes).min()) > wanted:
             break
     return pairs, rows, pairs - (rows - of_sae) * d_hidden, of_sae
-
-
-def _kth_largest_of_each(margins: Tensor, of_sae: Tensor, n_saes: int, count: int) -> Tensor:
-    """`kth_largest` of each SAE's margins [n_pairs], which stand one SAE after another: [n_saes]."""
-    sizes = torch.bincount(of_sae, minlength=n_saes).tolist()
-    return torch.stack([kth_largest(some, count) for some in margins.split(sizes)])
 
 
 def wake_(stack: Parameters, silent: Tensor, size: Tensor) -> None:

@@ -64,7 +64,8 @@ def read_clean(model: LanguageModel, text: HeldOutText, layers: Sequence[int]) -
     with model.reading(layers, states.__setitem__):
         final = model.final_states(text.token, text.position)
     target = text.token.roll(-1, dims=1)[text.predicts]
-    known = torch.cat([_log_probabilities(model, part) for part in final[text.predicts].split(HEAD_TOKENS)])
+    logits = (model.logits(part).float() for part in final[text.predicts].split(HEAD_TOKENS))
+    known = torch.cat([torch.log_softmax(part, dim=-1) for part in logits])
     ce = functional.nll_loss(known, target, reduction="sum")
     return Clean(text, states, known, target, float(ce))
 
@@ -123,10 +124,6 @@ def replaced(kind: str, states: Tensor, kept: Tensor, sae: JumpReLUSAE, mean: Te
     else:
         new = torch.zeros_like(states)
     return torch.where(kept[..., None], new, states)
-
-
-def _log_probabilities(model: LanguageModel, final: Tensor) -> Tensor:
-    return torch.log_softmax(model.logits(final).float(), dim=-1)
 
 
 def _compare(model: LanguageModel, final: Tensor, clean: Clean) -> dict[str, float]:

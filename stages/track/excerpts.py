@@ -9,6 +9,7 @@ import pyarrow as pa
 from ghosttrack.common.maths.arrays import Bools, Ints, Singles
 from ghosttrack.common.models.held_out import HeldOutText
 from ghosttrack.stages.track.corpus_scans import CorpusScans
+from ghosttrack.stages.track.neighbours import looked_up
 from ghosttrack.stages.track.outputs import in_half
 
 TOKENS_BEFORE = 12
@@ -56,7 +57,7 @@ def excerpts(
     latent, activation = latents[active], activations[active]
     order = np.lexsort((scan, -activation, latent))
     scan, latent, activation = scan[order], latent[order], activation[order]
-    rank = np.arange(len(latent)) - np.searchsorted(latent, latent)
+    rank = _places(latent)
     whole = np.searchsorted(latent, latent, side="right") - np.searchsorted(latent, latent)
     rows = np.flatnonzero(spread(rank, whole, count))
     inside = windows.inside[scan[rows]]
@@ -98,10 +99,10 @@ def activation_at(
     """
     key = scan * width + latent
     order = np.argsort(key)
-    key, sought = key[order], wanted * width + of[:, None]
-    at = np.minimum(np.searchsorted(key, sought), len(key) - 1)
-    return np.where((wanted >= 0) & (key[at] == sought), activation[order][at], 0).astype(np.float32)
+    sought = np.where(wanted >= 0, wanted * width + of[:, None], -1)
+    return looked_up(key[order], activation[order], sought).astype(np.float32)
 
 
 def _places(latent: Ints) -> Ints:
+    """Of each row, ordered by latent, among those of its latent."""
     return np.arange(len(latent)) - np.searchsorted(latent, latent)

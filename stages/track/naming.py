@@ -12,7 +12,7 @@ import numpy as np
 
 from ghosttrack.common.maths.arrays import Floats, Ints, Singles
 from ghosttrack.stages.track.corpus_scans import CorpusScans
-from ghosttrack.stages.track.neighbours import take
+from ghosttrack.stages.track.neighbours import looked_up, take
 
 LEAST = 0.5
 """Score from which a label is given."""
@@ -50,7 +50,7 @@ def labels(
         keys, wanted = (each.latent * len(words) + each.word for each in (then, said))
         own, other = (np.bincount(latent[half], minlength=width) for half in halves)
         f1 = _f1(said.latent, said.hits, seen[0][said.word], own)
-        f1_then = _f1(said.latent, _looked_up(keys, then.hits, wanted), seen[1][said.word], other)
+        f1_then = _f1(said.latent, looked_up(keys, then.hits, wanted), seen[1][said.word], other)
         for each in np.flatnonzero(f1 > best).tolist():
             mine = slice(*np.searchsorted(said.latent, [each, each + 1]))
             if mine.stop > mine.start:
@@ -84,14 +84,6 @@ def _said(latent: Ints, word: Ints, n_words: int) -> _Said:
     """Ascending by latent and word."""
     key, count = np.unique(latent * n_words + word, return_counts=True)
     return _Said(key // n_words, key % n_words, count)
-
-
-def _looked_up(keys: Ints, values: Ints, wanted: Ints) -> Ints:
-    """The values of wanted keys, 0 where there is none. keys: ascending."""
-    if not len(keys):
-        return np.zeros(len(wanted), dtype=np.int64)
-    at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
-    return np.where(keys[at] == wanted, values[at], 0)
 
 
 def _f1(owner: Ints, hits: Ints, said: Ints, active: Ints) -> Floats:

@@ -84,6 +84,14 @@ def ragged(starts: Ints, counts: Ints) -> tuple[Ints, Ints]:
     return run, np.arange(len(run)) - (np.cumsum(counts) - counts - starts)[run]
 
 
+def looked_up(keys: Ints, values: NDArray[Any], wanted: Ints) -> NDArray[Any]:
+    """The values of wanted keys, of any shape, 0 where there is none. keys: ascending, [n] as values."""
+    if not len(keys):
+        return np.zeros(wanted.shape, dtype=values.dtype)
+    at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+    return np.where(keys[at] == wanted, values[at], 0)
+
+
 def take(table: Table, rows: NDArray[Any]) -> Table:
     """The rows of a table, by number or by mask."""
     return type(table)(*(column[rows] for column in table))
