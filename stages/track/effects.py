@@ -4,22 +4,10 @@ Direct effects (`readout`): activation · decoder · unembedding over the scale 
 active at a layer make up that state, so that their effects add up to what the layer says about the candidates.
 """
 
-from typing import NamedTuple
-
 import torch
 from torch import Tensor
 
 from ghosttrack.common.models.products import linear
-
-
-class CompetitionByLayer(NamedTuple):
-    """Of each position and layer, [n_problems, n_layers]: margin, float32, effect on the emitted token less that on the
-    best other candidate; entropy, float32, nats, of the softmax of the effects over the candidates; leader, int16, rank
-    of the candidate with the largest effect (0: the emitted token)."""
-
-    margin: Tensor
-    entropy: Tensor
-    leader: Tensor
 
 
 def node_effects(
@@ -42,31 +30,25 @@ def candidate_effects(
     return torch.bmm(rows, written[:, :, None])[:, :, 0] / scale[:, None]
 
 
-def compete(effects: Tensor) -> CompetitionByLayer:
-    """How the candidates stand against each other at each layer. effects: [n_problems, n_layers, m ≥ 2], the emitted
-    token first."""
+def compete(effects: Tensor) -> dict[str, Tensor]:
+    """How the candidates stand against each other at each position and layer, columns of layers.parquet, [n_problems, n_layers]
+    each: margin, float32, effect on the emitted token less that on the best other candidate; competition_entropy, float32,
+    nats, of the softmax of the effects over the candidates; leader, int16, rank of the candidate with the largest effect (0: the
+    emitted token). effects: [n_problems, n_layers, m ≥ 2], the emitted token first."""
     share = effects.log_softmax(-1)
-    return CompetitionByLayer(
-        margin=effects[..., 0] - effects[..., 1:].amax(-1),
-        entropy=-(share.exp() * share).sum(-1),
-        leader=effects.argmax(-1).to(torch.int16),
-    )
+    return {
+        "margin": effects[..., 0] - effects[..., 1:].amax(-1),
+        "competition_entropy": -(share.exp() * share).sum(-1),
+        "leader": effects.argmax(-1).to(torch.int16),
+    }
 
 
-class Course(NamedTuple):
-    """How the lead went over the layers. commitment: the layer from which on the emitted token leads, None where it does
-    not lead at the end; lead_changes: how often the leader changes; late_override: whether it takes the lead for good in
-    the last quarter of the layers, from another."""
-
-    commitment: int | None
-    lead_changes: int
-    late_override: bool
-
-
-def course(leader: list[int], layers: list[int]) -> Course:
-    """How the lead of one position went. leader: rank of the leading candidate at each layer."""
+def course(leader: list[int], layers: list[int]) -> tuple[int | None, int, bool]:
+    """How the lead of one position went over the layers: the layer from which on the emitted token leads, None where it does not
+    lead at the end; how often the leader changes; and whether the emitted token takes the lead for good in the last quarter of the
+    layers, from another. leader: rank of the leading candidate at each layer."""
     changes = [place for place in range(1, len(leader)) if leader[place] != leader[place - 1]]
     if not leader or leader[-1] != 0:
-        return Course(None, len(changes), False)
+        return None, len(changes), False
     start = changes[-1] if changes else 0
-    return Course(layers[start], len(changes), start > 0 and 4 * start >= 3 * len(layers))
+    return layers[start], len(changes), start > 0 and 4 * start >= 3 * len(layers)

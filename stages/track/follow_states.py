@@ -70,7 +70,6 @@ def follow_states(
     decoders = [sae.W_dec for sae in saes]
     rungs = _rungs(scans, association, decoders, associator, ladder, seed)
     tracks, active = rungs[associator], scans.active
-    competition = compete(competing)
     problem, place_of, _ = np.nonzero(active)
     layers = np.array(association.layers, dtype=np.int16)
     nodes: Columns = {
@@ -101,9 +100,7 @@ def follow_states(
         "association_entropy": tracks.entropy.ravel().astype(np.float32),
         "discarded_mass": discarded.ravel().astype(np.float32),
         "error": errors.numpy().ravel(),
-        "margin": competition.margin.numpy().ravel(),
-        "competition_entropy": competition.entropy.numpy().ravel(),
-        "leader": competition.leader.numpy().ravel(),
+        **{name: values.numpy().ravel() for name, values in compete(competing).items()},
     }
     return Followed(nodes, of_ladder, per_layer)
 

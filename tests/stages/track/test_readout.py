@@ -81,9 +81,9 @@ def test_effects_add_up_to_the_logits_of_what_the_latents_write(model):
 def test_competition_and_its_course():
     effects = torch.tensor([[[1.0, 3.0, 2.0], [2.0, 1.0, 0.0]]])
     found = compete(effects)
-    assert found.margin.tolist() == [[-2.0, 1.0]]
-    assert found.leader.tolist() == [[1, 0]]
-    assert float(found.entropy[0, 0]) == pytest.approx(
+    assert found["margin"].tolist() == [[-2.0, 1.0]]
+    assert found["leader"].tolist() == [[1, 0]]
+    assert float(found["competition_entropy"][0, 0]) == pytest.approx(
         float(torch.distributions.Categorical(logits=effects[0, 0]).entropy())
     )
     layers = list(range(10, 18))
