@@ -125,7 +125,7 @@ def track_shard(
     tokens = torch.arange(len(here) * m).reshape(-1, m) % VOCABULARY
     found = follow_states(here.half(), owner, tokens, saes, association, read_out, k=SETTINGS.top_k_features,
                           associator=SETTINGS.associator, ladder=ladder, seed=0)  # fmt: skip
-    for name, columns in (("tracks", found.nodes), ("ladder", found.ladder), ("layers", found.layers)):
+    for name, columns in found.items():
         if columns:
             outputs.write_parquet(folder / f"{name}.parquet", columns)
     rows = owner.repeat(m, axis=0).astype(np.int32)
@@ -134,7 +134,7 @@ def track_shard(
     labels = Labels([""] * VOCABULARY, defaultdict(list), {})
     names = ("id", "relation", "subject", "prompt", "answer", "gold", "label", "excluded")
     generation = {**dict.fromkeys(names), "tokens": [""] * POSITIONS}
-    tables = [table_of(columns) for columns in (found.nodes, found.layers, candidates)]
+    tables = [table_of(columns) for columns in (found["tracks"], found["layers"], candidates)]
     records = (
         question_record(generation, number, *(of(number) for of in tables), SETTINGS.strongest_tracks, labels)
         for number in range(len(here) // POSITIONS)

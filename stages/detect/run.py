@@ -104,7 +104,7 @@ def run_all(job: Job) -> dict[str, Any]:
         )
         for result in results
         for method, decided in result.methods
-    ] + [part for other in others for part in other.scores]
+    ] + [part for _, scores in others for part in scores]
     questions = _question_records(job, opened)
     _add_scores(questions, results, main_of(list(data.tables)))
     sample = _publish(
@@ -121,7 +121,7 @@ def run_all(job: Job) -> dict[str, Any]:
             "familiarity": _familiarity(splits, data, opened.groups, job.config.seed),
             "error_types": KINDS,
             "transfers": [
-                {"split": transfer_name(number), "from": other.origin} for number, other in enumerate(others)
+                {"split": transfer_name(number), "from": origin} for number, (origin, _) in enumerate(others)
             ],
             "absent": _absent(splits, data, bool(others)),
         },

@@ -4,7 +4,6 @@ The detector must read the same layers of the same model with the same SAEs; onl
 """
 
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -18,18 +17,12 @@ from ghosttrack.stages.detect.methods import ANCHORED, AVERAGED, MAIN, present
 from ghosttrack.stages.detect.records import score_rows
 
 
-class Transferred(NamedTuple):
-    """What another run's detector says of these questions. origin: the configuration that it was fitted for."""
-
-    origin: str
-    scores: list[pd.DataFrame]
-
-
 def transferred(
     folder: Path, data: Data, labels: Floats, provenance: dict[str, str], split: str
-) -> Transferred:
-    """Rows of scores.parquet: the detector's own score, and what it is compared with: everything of one prompt, the anchor,
-    log-probability. folder: a detection folder with a stored detector.
+) -> tuple[str, list[pd.DataFrame]]:
+    """What another run's detector says of these questions: the configuration that it was fitted for, and rows of scores.parquet:
+    its own score, and what it is compared with: everything of one prompt, the anchor, log-probability. folder: a detection
+    folder with a stored detector.
 
     Raises CorruptInputError where there is none, ModelMismatchError where it belongs to another model or other SAEs.
     """
@@ -49,4 +42,4 @@ def transferred(
         predicted, raw = (probability >= detector.threshold).astype(np.int64), 1 / (1 + np.exp(-score))
         decided = Decided(score, probability, predicted, raw, AVERAGED, detector.threshold)
         tables.append(score_rows(split, 0, 0, rows, method, decided))
-    return Transferred(detector.provenance["name"], tables)
+    return detector.provenance["name"], tables

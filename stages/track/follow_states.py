@@ -1,7 +1,6 @@
 """From the states at some positions to rows of the tables: nodes, their tracks on every rung of the ladder, and layers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,16 +18,6 @@ from ghosttrack.stages.track.readout import ReadOut
 Columns = dict[str, NDArray[np.generic]]
 
 
-@dataclass(frozen=True)
-class Followed:
-    """nodes, ladder: a value a node, sorted by question, position, layer and falling activation. layers: a value a
-    (question, position, layer); its n_active counts those beyond the k strongest too."""
-
-    nodes: Columns
-    ladder: Columns
-    layers: Columns
-
-
 @torch.inference_mode()
 def follow_states(
     states: Tensor,
@@ -42,8 +31,10 @@ def follow_states(
     associator: Associator,
     ladder: Sequence[Associator],
     seed: int,
-) -> Followed:
-    """Track the strongest latents of states, and let the candidates compete by them. states: [n, n_layers, d_model],
+) -> dict[str, Columns]:
+    """Track the strongest latents of states, and let the candidates compete by them. Returns columns of `tracks` and `ladder`, a
+    value a node, sorted by question, position, layer and falling activation, and of `layers`, a value a (question, position,
+    layer), whose n_active counts latents beyond the k strongest too. states: [n, n_layers, d_model],
     any float type; owner: [n, 2], question and position of each; candidates: int64 [n, m], tokens that compete at
     each, the emitted one first. seed: for random association."""
     n, n_layers, _ = states.shape
@@ -68,7 +59,10 @@ def follow_states(
     )
     scans = Scans(latents.numpy(), activations.numpy())
     decoders = [sae.W_dec for sae in saes]
-    rungs = _rungs(scans, association, decoders, associator, ladder, seed)
+    rungs = {associator: follow(scans, association, associator, decoders, seed=seed)}
+    for name in ladder:
+        if name not in rungs:  # random is dealt from the published tracks
+            rungs[name] = follow(scans, association, name, decoders, seed=seed, given=rungs[associator])
     tracks, active = rungs[associator], scans.active
     problem, place_of, _ = np.nonzero(active)
     layers = np.array(association.layers, dtype=np.int16)
@@ -102,23 +96,7 @@ def follow_states(
         "error": errors.numpy().ravel(),
         **{name: values.numpy().ravel() for name, values in compete(competing).items()},
     }
-    return Followed(nodes, of_ladder, per_layer)
-
-
-def _rungs(
-    scans: Scans,
-    association: Association,
-    decoders: Sequence[Tensor],
-    associator: Associator,
-    ladder: Sequence[Associator],
-    seed: int,
-) -> dict[Associator, Tracks]:
-    """The published tracks and those of the ladder, each associator once; random is dealt from the published ones."""
-    rungs = {associator: follow(scans, association, associator, decoders, seed=seed)}
-    for name in ladder:
-        if name not in rungs:
-            rungs[name] = follow(scans, association, name, decoders, seed=seed, given=rungs[associator])
-    return rungs
+    return {"tracks": nodes, "ladder": of_ladder, "layers": per_layer}
 
 
 def births_and_deaths(tracks: Tracks, active: Bools) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

@@ -121,7 +121,7 @@ def track_all(
             read_out, k=settings.top_k_features, associator=settings.associator, ladder=ladder,
             seed=int(generator(job.config.seed, "random association", f"tracks_{number:05}").integers(2**32)),
         )  # fmt: skip
-        for name, columns in (("tracks", found.nodes), ("ladder", found.ladder), ("layers", found.layers)):
+        for name, columns in found.items():
             if columns:
                 path = _piece(job, number, name)
                 outputs.write_parquet(path, columns)
