@@ -26,21 +26,6 @@ class Snapshot(NamedTuple):
     states: Floats
 
 
-class Gospa(NamedTuple):
-    """Of one layer, in squared units of the state: `localisation`, `missed` and `false`; which pairs were matched, as
-    places in the two snapshots."""
-
-    localisation: float
-    missed: float
-    false: float
-    truth: Ints
-    track: Ints
-
-    @property
-    def squared(self) -> float:
-        return self.localisation + self.missed + self.false
-
-
 class Score(NamedTuple):
     """gospa: root mean square over layers, in units of the state, lower is better; mota: at most 1; idf1: 0 to 1."""
 
@@ -49,22 +34,16 @@ class Score(NamedTuple):
     idf1: float
 
 
-def gospa(truth: Floats, tracks: Floats, cutoff: float) -> Gospa:
-    """The GOSPA metric (Rahmathullah et al. 2017) of one layer, with α = 2 and p = 2. truth: [n, d]; tracks: [m,
-    d]."""
+def gospa(truth: Floats, tracks: Floats, cutoff: float) -> tuple[float, Ints, Ints]:
+    """The GOSPA metric (Rahmathullah et al. 2017) of one layer, with α = 2 and p = 2, squared; and which pairs were matched, as
+    places in both. truth: [n, d]; tracks: [m, d]."""
     squared = cdist(truth, tracks, "sqeuclidean")
     # Matching a pair saves c² of penalties and costs d²: never more than what is saved.
     rows, columns = linear_sum_assignment(np.minimum(squared, cutoff**2))
     near = squared[rows, columns] < cutoff**2
     rows, columns = rows[near], columns[near]
-    penalty = cutoff**2 / 2
-    return Gospa(
-        float(squared[rows, columns].sum()),
-        penalty * (len(truth) - len(rows)),
-        penalty * (len(tracks) - len(rows)),
-        rows,
-        columns,
-    )
+    missed, false = (cutoff**2 / 2 * (len(each) - len(rows)) for each in (truth, tracks))
+    return float(squared[rows, columns].sum()) + missed + false, rows, columns
 
 
 def score(truth: Sequence[Snapshot], tracks: Sequence[Snapshot], cutoff: float) -> Score:
@@ -78,12 +57,11 @@ def _gospa_over_layers(truth: Sequence[Snapshot], tracks: Sequence[Snapshot], cu
     total = 0.0
     owner: dict[int, int] = {}
     for there, found in zip(truth, tracks, strict=True):
-        here = gospa(there.states, found.states, cutoff)
-        pairs = zip(there.numbers[here.truth].tolist(), found.numbers[here.track].tolist(), strict=True)
-        matched = dict(pairs)
+        squared, rows, columns = gospa(there.states, found.states, cutoff)
+        matched = dict(zip(there.numbers[rows].tolist(), found.numbers[columns].tolist(), strict=True))
         switches = sum(owner.get(number, track) != track for number, track in matched.items())
         owner |= matched
-        total += here.squared + switches * cutoff**2 / 2
+        total += squared + switches * cutoff**2 / 2
     return float(np.sqrt(total / max(len(truth), 1)))
 
 
