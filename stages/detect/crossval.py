@@ -217,9 +217,9 @@ def _anchored(
         card = MethodDescription(name, title, "control", description, signals)
         if place is None:
             yield card, control(name)
-        elif (column := place[0]) in side.train.names:
-            own = (place[1] * columns.column(column) for columns in (side.train, side.test))
-            yield card, joined(*own, trained[MAIN])
+        elif place[0] in side.train.names:
+            train, test = (place[1] * columns.column(place[0]) for columns in (side.train, side.test))
+            yield card, joined(train, test, trained[MAIN])
 
 
 def dealt(key: NDArray[Any], random: np.random.Generator) -> Ints:

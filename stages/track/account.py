@@ -92,7 +92,11 @@ def states_apart(
 ) -> Tensor:
     """`parts_of_state` of every tracked layer: [n, n_layers, len(STATE), d_model]."""
     of_layers = zip(layers, active.latents.unbind(1), active.activations.unbind(1), saes, strict=True)
-    return torch.stack([parts_of_state(writes.outputs[layer], *own) for layer, *own in of_layers], dim=1)
+    parts = [
+        parts_of_state(writes.outputs[layer], latents, activations, sae)
+        for layer, latents, activations, sae in of_layers
+    ]
+    return torch.stack(parts, dim=1)
 
 
 def parts_of_step(writes: Writes, layers: Sequence[int], place: int) -> Tensor:
@@ -127,8 +131,8 @@ def take_apart(
         divisor = head.norm.divisor(state, normed)
         raw = (rows @ normed[:, :, None])[..., 0] + head.factor * head.bias[candidates]
         came = parts_of_step(writes, layers, place)
-        both = [(part @ gained.mT) / divisor[:, None, None] for part in (held[:, place], came)]
-        found.append((raw, *both, _rest(*both, raw - constant)))
+        of_state, of_step = (part @ gained.mT / divisor[:, None, None] for part in (held[:, place], came))
+        found.append((raw, of_state, of_step, _rest(of_state, of_step, raw - constant)))
     raw, states, steps, rest = (torch.stack(each, 1) for each in zip(*found, strict=True))
     return Account(head.capped(raw), raw, states, steps, constant, rest)
 
