@@ -23,7 +23,7 @@ _DAY = r"(?:the )?\d{1,2}(?:st|nd|rd|th|er|o|\.(?= ))?"
 _YEAR = r"(?:\d{4}|['’]\d\d)"
 _ERA = r"(?: BC\b| AD\b)?"
 _DATE = re.compile(
-    rf"\b(?:\d{{4}}[.,]? {_MONTH} \d{{1,2}}\b|{_DAY}(?: of| de)?[ -]{_MONTH}(?:(?:,| de)?[ -]{_YEAR}{_ERA})?|{_MONTH} {_DAY}\b(?:,? {_YEAR}{_ERA})?|{_MONTH},?(?: de)? {_YEAR}{_ERA}"
+    rf"\b(?:\d{{4}}[.,]? {_MONTH} \d{{1,2}}\b|{_DAY}(?: of| de)?[ -]{_MONTH}(?:(?:,| de)?[ -]{_YEAR}{_ERA})?|{_MONTH} {_DAY}\b(?:(?:,| in)? {_YEAR}{_ERA})?|{_MONTH},?(?: de)? {_YEAR}{_ERA}"
     r"|(?:0?[1-9]|1[0-2])/(?:1\d|20)\d\d|\d{4}(?:[-/]|\. ?)\d{1,2}(?:[-/]|\. ?)\d{1,2}|\d{1,2}[/.-]\d{1,2}[/.-](?:\d{4}|\d\d))(?:\b|(?=T\d\d:))",
     re.IGNORECASE,
 )
@@ -85,7 +85,7 @@ def dates(text: str) -> tuple[Found, ...]:
     for match in _DATE.finditer(text):
         said, before, _ = match[0].removesuffix(" AD").partition(" BC")
         written = _MONTH_NAME.sub(lambda m: _MONTH_OF[m[0].lower().rstrip(".")], said)
-        written = re.sub(r"(?i)\b(?:of|de|the)\b|(?<=\d)(?:er|o)\b", " ", written).replace(
+        written = re.sub(r"(?i)\b(?:of|de|in|the)\b|(?<=\d)(?:er|o)\b", " ", written).replace(
             ".", "/" if said[0].isdigit() else " "
         )
         try:

@@ -113,7 +113,7 @@ def _forms(gold: str, answer: str) -> Iterator[str]:
         yield from gold.split("/")
     if _GENERATION.search(gold) and not _OTHER_GENERATION.search(answer):
         yield _GENERATION.sub("", gold)
-    if fuller := table("names")["fuller"].get(gold):
+    if fuller := table("names")["fuller"].get(gold.replace(".", "")):
         yield from (fuller, *acronym_forms(answer, fuller))
     if (named := _UNIVERSITY.fullmatch(gold)) and (named[1] or named[2]) not in _UNIVERSITIES:
         yield f"{named[1]} University" if named[1] else f"University of {named[2]}"

@@ -28,9 +28,9 @@ _LEFT_OUT = frozenset(table("names")["left_out"].split())
 _NO_SURNAME = frozenset(table("names")["no_surname"].split())
 _PARTICLES = frozenset(table("names")["particles"].split())
 _NAME = regex.compile(
-    r"(?:(?:\p{Lu}\.\s?)+|\p{Lu}[\p{L}\p{M}'’-]*\.?\s)(?:[\p{L}\p{M}'’.-]+\s)*(\p{Lu}[\p{L}\p{M}'’-]+)"
+    r"(?:(?:\p{Lu}\.[\s-]?)+|\p{Lu}[\p{L}\p{M}'’-]*\.?\s)(?:[\p{L}\p{M}'’.-]+\s)*(\p{Lu}[\p{L}\p{M}'’-]+)"
 )
-_GIVEN = regex.compile(r"((?:(?:\p{Lu}\.\s?)+|\p{L}[\p{L}'’-]*\.?\s)*)$")
+_GIVEN = regex.compile(r"((?:(?:\p{Lu}\.[\s-]?)+|\p{L}[\p{L}'’-]*\.?\s)*)$")
 
 
 def asks_who(question: str) -> bool:

@@ -7,6 +7,7 @@ import contextlib
 import re
 from fractions import Fraction
 from functools import lru_cache
+from itertools import takewhile
 from typing import NamedTuple
 
 import regex
@@ -235,9 +236,10 @@ def _other_language(text: str) -> str:
     bare = _ARTICLES.sub("", words)
     if bare in _AMOUNTS:
         return _AMOUNTS[bare]
-    values = numerals()
-    if words and all(word in values for word in words.split()):
-        return str(_sum([values[word] for word in words.split()]))
+    values, parts = numerals(), words.split()
+    read = [values[word] for word in takewhile(values.__contains__, parts)]
+    if read and (rest := parts[len(read) :]) in ([], parts[-1:]) and (not rest or words > "\u036f"):
+        return " ".join([str(_sum(read)), *rest])  # одиннадцать игроков
     if len(words) < 2 or not words.replace(" ", "").replace("-", "").isalpha() or len(words.split()) > 7:
         return text
     for language in LANGUAGE_CODES:

@@ -8,7 +8,7 @@ from ghosttrack.stages.track.matching.words import either, table, words
 _MEANWHILE = "the|that|this|these|what|who|when|where|which|how|if|about|on|with|to|for|from|in|at|enough|any|information|an?|your|you|it|of"
 _ELSEWHERE = "|".join(word for code in table("languages") if code != "en" for word in words("unknown", code))
 _REFUSAL = re.compile(
-    "unknown|not known|none|null|nan|na|n/a|n a|not available|no answer(?: available| given)?|unanswerable|no comment|idk|dunno"
+    "unknown|not known|none|null|nan|na|n/a|n a|not available|(?:there is )?no answer(?: available| given| to (?:this|that|the question))?|unanswerable|no comment|idk|dunno"
     rf"|(?:(?:{either('sorry')}) )?(?:but )?"
     rf"(?:(?:{'|'.join(words('unknown', 'en'))})(?: (?:whether|{_MEANWHILE})\b.*)?|{_ELSEWHERE})"
 )
