@@ -6,7 +6,7 @@ import psutil
 
 from ghosttrack.common.config.cluster import ClusterProfile, bytes_of
 from ghosttrack.common.engine.contract import load_contracts
-from ghosttrack.common.engine.sampler import ask_gpus
+from ghosttrack.common.engine.usage import ask_gpus
 
 
 @dataclass(frozen=True)

@@ -58,10 +58,9 @@ CONTRACTS = {
 }
 
 MAIN = """
-    from pathlib import Path
     from ghosttrack.common.engine.stage import main
 
-    main(Path(__file__).parent)
+    main(__file__)
     """
 
 COSTS = """

@@ -39,11 +39,10 @@ ENVIRONMENT_KEYS = {
 }
 
 
-def environment_overrides(environ: Mapping[str, str] = os.environ) -> list[str]:
+def environment_overrides() -> list[str]:
     """`key=value` of what environment variables override."""
-    return [
-        f"{key}={value}" for variable, key in ENVIRONMENT_KEYS.items() if (value := environ.get(variable))
-    ]
+    given = {key: os.environ.get(variable) for variable, key in ENVIRONMENT_KEYS.items()}
+    return [f"{key}={value}" for key, value in given.items() if value]
 
 
 def load_config(

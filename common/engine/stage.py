@@ -26,13 +26,14 @@ from ghosttrack.common.errors import ConfigError
 __all__ = ["Job", "Run", "RunTogether", "main", "run_units"]
 
 
-def main(stage_folder: Path) -> None:
-    """Run a stage's command line and end the process with its exit code.
+def main(file: str) -> None:
+    """Run a stage's command line and end the process with its exit code. file: a module in the stage's folder.
 
     The stage's module `run` has the function `run` that does a unit and, where the contract lets a process do several
     units in one go, `run_together`; it is imported late, so that `--help` needs no torch. A module `commands` has in
     `COMMANDS` what the stage can be asked for besides its units.
     """
+    stage_folder = Path(file).parent
     contract, module = load_contract(stage_folder), stage_module(stage_folder)
     group = _command(contract, module)
     if (stage_folder / "commands.py").exists():

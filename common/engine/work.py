@@ -16,10 +16,9 @@ from ghosttrack.common.engine.entry import Entry, broken_promise
 from ghosttrack.common.engine.job import Job
 from ghosttrack.common.engine.progress import format_bytes, format_seconds
 from ghosttrack.common.engine.provenance import invocation_id, now, statement_of, subject_of
-from ghosttrack.common.engine.sampler import Sampler
 from ghosttrack.common.engine.staleness import changed_since, input_digests, input_entries
 from ghosttrack.common.engine.storage import Store, storage_errors
-from ghosttrack.common.engine.usage import cpu_seconds, resource_usage, together
+from ghosttrack.common.engine.usage import Sampler, cpu_seconds, resource_usage, together
 from ghosttrack.common.engine.verification import TRUSTED_TO_READ
 from ghosttrack.common.errors import CorruptInputError, MissingInputError, StopRequested
 

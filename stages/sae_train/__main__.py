@@ -1,7 +1,5 @@
 """`python -m ghosttrack.stages.sae_train`."""
 
-from pathlib import Path
-
 from ghosttrack.common.engine.stage import main
 
-main(Path(__file__).parent)
+main(__file__)

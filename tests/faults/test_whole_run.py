@@ -64,7 +64,7 @@ class Trials:
             unit.name,
         ]
         try:
-            main(STAGES_FOLDER / unit.stage)
+            main(str(STAGES_FOLDER / unit.stage / "__main__.py"))
         except SystemExit as ended:
             return int(ended.code or 0)
         return 0

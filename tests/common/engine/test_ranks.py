@@ -42,10 +42,9 @@ CONTRACT = """
 """
 UNITS = ["base", "layer_0", "layer_1", "layer_2", "after"]
 MAIN = """
-    from pathlib import Path
     from ghosttrack.common.engine.stage import main
 
-    main(Path(__file__).parent)
+    main(__file__)
 """
 RUN = """
     import os, time

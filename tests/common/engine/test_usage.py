@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ghosttrack.common.engine.sampler import Sampler, gpu_samples, tree_memory
+from ghosttrack.common.engine.usage import Sampler, gpu_samples, tree_memory
 
 
 def test_only_the_gpus_of_the_process_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
