@@ -3,8 +3,7 @@
 `python -m ghosttrack.orchestrate.model_configs` writes them anew between their marks.
 """
 
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from ghosttrack.common.engine.contract import STAGES_FOLDER, Unit, expand, load_
 from ghosttrack.common.engine.costs import costs_of
 from ghosttrack.common.engine.progress import format_bytes, format_seconds
 from ghosttrack.common.formats.neutral import markdown_table
+from ghosttrack.common.formats.registry import filled
 from ghosttrack.common.formats.saes import INDEPENDENT_SAE, SAE
 from ghosttrack.orchestrate.estimate import Estimator
 from ghosttrack.orchestrate.plan import gpus_of
@@ -137,16 +137,6 @@ def _kind(unit: Unit) -> str:
         return "states"
     files = {saes.of(unit.layer) for saes in (SAE, INDEPENDENT_SAE)}
     return "saes" if files & set(unit.writes) else "rest"
-
-
-def filled(text: str, content: Mapping[str, str]) -> str:
-    """A document with what stands between the marks `<!-- made: name -->` and `<!-- end -->` replaced."""
-    for name, part in content.items():
-        pattern = re.compile(rf"(<!-- made: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
-        text, count = pattern.subn(lambda found, part=part: f"{found[1]}{part}\n{found[2]}", text)  # type: ignore[misc]
-        if count != 1:
-            raise ValueError(f"{DOCUMENT} has {count} places for {name}, not one")
-    return text
 
 
 if __name__ == "__main__":  # in a clone: an installed package has no docs

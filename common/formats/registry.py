@@ -7,6 +7,7 @@ import importlib
 import json
 import pkgutil
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -23,7 +24,6 @@ from ghosttrack.common.formats.saes import SaeQuality
 from ghosttrack.common.formats.trajectories import Trajectories
 
 STRUCTURE, REFERENCE = Path("docs/structure.md"), Path("docs/files.md")
-MARKS = ("<!-- files: written by python -m ghosttrack.common.formats.registry -->", "<!-- end of files -->")
 SCHEMAS: dict[str, type[BaseModel]] = {
     "detection_metrics": Metrics,
     "final_report": FinalReport,
@@ -101,10 +101,14 @@ def documents() -> dict[Path, str]:
     return {STRUCTURE: table(), REFERENCE: reference(), **schemas}
 
 
-def with_table(text: str, part: str) -> str:
-    """docs/structure.md with the table in its place."""
-    head, _, rest = text.partition(MARKS[0])
-    return f"{head}{MARKS[0]}\n\n{part}\n\n{MARKS[1]}{rest.partition(MARKS[1])[2]}"
+def filled(text: str, parts: Mapping[str, str]) -> str:
+    """A document with parts between their marks, `<!-- made: name -->` and `<!-- end -->`. Raises ValueError for a lost mark."""
+    for name, part in parts.items():
+        pattern = re.compile(rf"(<!-- made: {name} -->\n).*?(<!-- end -->)", re.DOTALL)
+        text, count = pattern.subn(lambda found, part=part: f"{found[1]}{part}\n{found[2]}", text)  # type: ignore[misc]
+        if count != 1:
+            raise ValueError(f"the document has {count} places for {name}, not one")
+    return text
 
 
 def _version(file: File) -> str:
@@ -118,7 +122,7 @@ def _sentence(text: str) -> str:
 def main() -> None:
     for path, content in documents().items():
         if path == STRUCTURE:
-            content = with_table(path.read_text(encoding="utf-8"), content)
+            content = filled(path.read_text(encoding="utf-8"), {"files": content})
         path.write_text(content, encoding="utf-8")
 
 

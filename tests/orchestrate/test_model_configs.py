@@ -3,7 +3,8 @@
 import pytest
 
 from ghosttrack.common.config.load import known_keys, load_cluster, load_config
-from ghosttrack.orchestrate.model_configs import DOCUMENT, Predicted, filled, parts
+from ghosttrack.common.formats.registry import filled
+from ghosttrack.orchestrate.model_configs import DOCUMENT, Predicted, parts
 
 PROFILE = load_cluster("example-a100")
 
