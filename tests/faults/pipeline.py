@@ -120,7 +120,7 @@ class Pipeline:
         sys.argv = ["x", "--config", str(self.config)]
         sys.modules[f"stages.{stage}.run"] = types.SimpleNamespace(run=RUNS[stage])  # type: ignore[assignment]
         try:
-            main(self.folders[stage])
+            main(str(self.folders[stage] / "__main__.py"))
         except SystemExit as ended:
             return int(ended.code or 0)
         return 0
