@@ -23,7 +23,7 @@ from transformers import (
 )
 
 from ghosttrack.common.engine import ranks
-from ghosttrack.common.errors import ModelSourceError
+from ghosttrack.common.errors import ModelSourceError, first_of
 from ghosttrack.common.models.sizes import SHARE_OF_ROOM, arithmetic
 
 Device = int | str
@@ -35,26 +35,37 @@ def load_placed(folder: Path, dtype: str, devices: str, offload: str) -> PreTrai
     Raises ModelSourceError where there is no room for it anywhere.
     """
     gpu = torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-    arguments: dict[str, Any] = {"trust_remote_code": False, "dtype": getattr(torch, arithmetic(dtype, gpu))}
+    kind = getattr(torch, arithmetic(dtype, gpu))
+    arguments: dict[str, Any] = {"trust_remote_code": False, "dtype": kind, "output_loading_info": True}
     room = room_of(devices, offload)
     first = next(iter(room))
-    size = sum(path.stat().st_size for path in folder.glob("*.safetensors")) * arguments["dtype"].itemsize / 4
+    size = sum(path.stat().st_size for path in folder.glob("*.safetensors")) * kind.itemsize / 4
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     reader = reader_for(config)
     if size <= room[first] or len(room) == 1:
-        model = reader.from_pretrained(folder, **arguments)
+        model: Any = _whole(folder, *reader.from_pretrained(folder, **arguments))
         return model.to(choose_device())
     with torch.device("meta"):
-        empty = reader.from_config(config, dtype=arguments["dtype"])
+        empty = reader.from_config(config, dtype=kind)
     scratch = tempfile.mkdtemp(prefix="ghosttrack-offload-")
     try:
-        model = reader.from_pretrained(
-            folder, device_map=device_map(empty, room), offload_folder=scratch, **arguments
+        placed = device_map(empty, room)
+        model = _whole(
+            folder, *reader.from_pretrained(folder, device_map=placed, offload_folder=scratch, **arguments)
         )
     except BaseException:
         shutil.rmtree(scratch, ignore_errors=True)
         raise
     weakref.finalize(model, shutil.rmtree, scratch, ignore_errors=True)
+    return model
+
+
+def _whole(folder: Path, model: PreTrainedModel, loading: Mapping[str, Any]) -> PreTrainedModel:
+    """The model that was loaded. Raises ModelSourceError for one with weights that its files do not hold: transformers makes them up."""
+    if missing := sorted(loading["missing_keys"]):
+        raise ModelSourceError(
+            f"{folder} has not all weights of its model: {first_of(missing)}; make it anew"
+        )
     return model
 
 

@@ -64,6 +64,8 @@ def load_source(source: str, revision: str | None = None) -> tuple[PreTrainedMod
             **opened.arguments,
         )
         model, loading = loaded
+        if QUANTISED & vars(opened.config).keys():
+            model._weight_conversions = None  # they would be saved by the names of packed ones
         if opened.gguf is not None:
             model = completed(model, opened.gguf)
     if complaint := _wrong_weights(model, loading):

@@ -435,3 +435,45 @@ def test_a_tokenizer_is_what_its_file_says_and_not_its_family(
         for text in ("The capital of one", "  two\n 1234x", "a"):
             assert found(text).input_ids == own(text).input_ids
         assert found.eos_token == own.eos_token
+
+
+FP4 = torch.tensor([0, 0.5, 1, 1.5, 2, 3, 4, 6])
+"""What the first eight of sixteen codes of a four-bit number stand for; the others are the same below zero."""
+
+
+def test_a_model_of_four_bit_experts_is_saved_whole(tmp_path: Path) -> None:
+    """As gpt-oss is published: 32 codes share a power of two (OCP Microscaling Formats, MXFP4)."""
+    folder = save_random_model(tmp_path / "model", "gpt_oss")
+    weights = load_file(folder / "model.safetensors")
+    packed, meant = {}, {}
+    for name, values in weights.items():
+        if values.ndim != 3:
+            packed[name] = values
+            continue
+        codes = torch.randint(16, (values.shape[0], values.shape[2], values.shape[1] // 32, 32))
+        powers = torch.randint(120, 127, codes.shape[:3])
+        numbers = torch.cat([FP4, -FP4])[codes] * 2.0 ** (powers[..., None] - 127)
+        meant[name] = numbers.flatten(2).transpose(1, 2)
+        packed[f"{name}_blocks"] = (codes[..., ::2] + 16 * codes[..., 1::2]).to(torch.uint8)
+        packed[f"{name}_scales"] = powers.to(torch.uint8)
+    save_file(packed, folder / "model.safetensors", {"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(
+        json.dumps({**config, "quantization_config": {"quant_method": "mxfp4"}})
+    )
+    snapshot.save(*snapshot.load_source(str(folder)), tmp_path / "snapshot")
+    found = load_language_model(tmp_path / "snapshot").model.state_dict()
+    assert len(meant) == 2 * N_LAYERS
+    for name, values in meant.items():
+        torch.testing.assert_close(found[name], values)
+
+
+def test_a_snapshot_without_some_of_its_weights_is_refused(tmp_path: Path) -> None:
+    folder = save_random_model(tmp_path / "model", "llama")
+    weights = load_file(folder / "model.safetensors")
+    weights.pop("model.norm.weight")
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(
+        ModelSourceError, match=r"not all weights of its model: model\.norm\.weight; make it anew"
+    ):
+        load_language_model(folder)
