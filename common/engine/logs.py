@@ -6,6 +6,8 @@ import sys
 import time
 from pathlib import Path
 
+from ghosttrack.common.errors import printable
+
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -27,7 +29,8 @@ class JsonFormatter(logging.Formatter):
 class PlainFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         mark = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
-        return f"{record.name.removeprefix('ghosttrack.')}: {mark}{record.getMessage()}"
+        said = printable(record.getMessage(), "\n")
+        return f"{record.name.removeprefix('ghosttrack.')}: {mark}{said}"
 
 
 def set_up(stage: str, file: Path | None) -> logging.Logger:

@@ -6,6 +6,8 @@ from typing import Any
 from rich.console import RenderableType
 from rich.table import Table
 
+from ghosttrack.common.errors import printable
+
 Json = Mapping[str, Any]
 Rows = list[list[str]]
 
@@ -34,7 +36,7 @@ def in_terminal(rows: Sequence[Sequence[RenderableType]], headed: bool = True, w
     for column, title in enumerate(rows[0]):
         table.add_column(title, overflow="fold", no_wrap=column > 0 and not wrap)
     for row in rows[headed:]:
-        table.add_row(*row)
+        table.add_row(*(printable(cell) if isinstance(cell, str) else cell for cell in row))
     return table
 
 

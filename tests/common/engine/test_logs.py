@@ -11,13 +11,13 @@ def test_an_event_is_a_line_of_json_and_plain_words(
 ) -> None:
     log = logs.set_up("alpha", tmp_path / "deep" / "alpha.jsonl")
     log.info("layer 3: done", extra={"unit": "layer_3", "path": Path("x")})
-    log.warning("two\nlines")
+    log.warning("two\nlines, \x1b[2J cleared")
     try:
         raise ValueError("bad")
     except ValueError:
         log.exception("failed")
     assert capsys.readouterr().err.startswith(
-        "alpha: layer 3: done\nalpha: warning: two\nlines\nalpha: error: failed\n"
+        "alpha: layer 3: done\nalpha: warning: two\nlines, \\x1b[2J cleared\nalpha: error: failed\n"
     )
     events = [json.loads(line) for line in (tmp_path / "deep" / "alpha.jsonl").read_text().splitlines()]
     assert [event["level"] for event in events] == ["info", "warning", "error"]
