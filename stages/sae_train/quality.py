@@ -123,10 +123,10 @@ def measure_splice(job: Job, model: LanguageModel, saes: Mapping[int, JumpReLUSA
                 progress.note(f"layer {names[place]}" if names[place] != "all" else "all layers")
                 progress.update()
 
-    parts = {
-        name: [json.loads(job.scratch(f"{_step(number, name)}.json").read_bytes()) for number in range(len(batches))]
-        for name in names
-    }  # fmt: skip
+    def kept(number: int, name: str) -> Any:
+        return json.loads(job.scratch(f"{_step(number, name)}.json").read_bytes())
+
+    parts = {name: [kept(number, name) for number in range(len(batches))] for name in names}
     losses = {
         name: splice.recovery(splice.add_up([part["losses"] for part in found]), known["ce"], n_predictions)
         for name, found in parts.items()

@@ -77,6 +77,7 @@ def reliability(found: Judged, seed: int) -> dict[str, Any]:
     exact = np.bincount(place, found.posterior * (1 - found.posterior), minlength=n_bins)[DOUBTFUL]
     debiased, lowest, highest = with_interval(DOUBTFUL, _debiased)
     basic = np.clip([debiased, 2 * debiased - highest, 2 * debiased - lowest], 0, 1)
+    bins = zip(EDGES.tolist(), EDGES[1:].tolist(), *total.tolist(), strict=False)
     return {
         "links": len(place),
         "error": with_interval(slice(None)),
@@ -85,12 +86,12 @@ def reliability(found: Judged, seed: int) -> dict[str, Any]:
         "doubtful_by_chance": round(float(np.sqrt(2 / np.pi * exact).sum()) / max(doubtful, 1), 4),
         "doubtful_debiased": np.round(basic, 4).tolist(),
         "bins": [
-            {"low": round(low, 2), "high": round(high, 2), "links": int(links), "posterior": round(posterior / links, 4),
-             "right": round(right / links, 4)}
-            for low, high, (links, posterior, right) in zip(EDGES.tolist(), EDGES[1:].tolist(), total.T.tolist(), strict=False)
+            {"low": round(low, 2), "high": round(high, 2), "links": int(links)}
+            | {"posterior": round(posterior / links, 4), "right": round(right / links, 4)}
+            for low, high, links, posterior, right in bins
             if links
         ],
-    }  # fmt: skip
+    }
 
 
 def _error(sums: Floats) -> float:

@@ -79,7 +79,9 @@ def run(job: Job) -> dict[str, Any]:
         associator: link_calibration.reliability(Judged.joined([own[associator] for _, own in planted]), seed)
         for associator in CALIBRATED
     }
-    told, changed = _explanations(job)
+    generations = GENERATIONS.read(job.input("track/answers", GENERATIONS.name))
+    interventions = CAUSES.read(job.input("track/causes", CAUSES.name))
+    told, changed = _explanations(job, interventions, [line["label"] for line in generations])
     verdicts = [
         validation.judge_scenes(scenes),
         validation.judge_likelihood(likelihood["linked"], likelihood["random"]),
@@ -88,7 +90,7 @@ def run(job: Job) -> dict[str, Any]:
         link_calibration.judge(calibration[settings.tracking.associator], settings.tracking.associator),
         causal_links,
         *told,
-        *_stability(job),
+        *_stability(job, len(generations)),
     ]
     causes = _causes(links, drops, settings.layers)
     report = {
@@ -104,7 +106,7 @@ def run(job: Job) -> dict[str, Any]:
             "interventions": link_calibration.by_posterior(links.posterior, drops.linked, drops.control),
         },
         "life": life,
-        "drops": _drops(job),
+        "drops": _drops(job, interventions),
         "changed": changed,
         "causes": causes,
     }
@@ -173,14 +175,14 @@ def _causal_links(
     )
 
 
-def _explanations(job: Job) -> tuple[list[validation.Verdict], list[dict[str, Any]]]:
+def _explanations(
+    job: Job, causes: dict[str, Any], labels: list[int | None]
+) -> tuple[list[validation.Verdict], list[dict[str, Any]]]:
     """Verdicts on the account and on interventions, as their units published them; wrong answers that change, by size of set."""
     account = ACCOUNT.read(
         job.input("track/account", ACCOUNT.name), ["position", "layer", "leader", "rest", "mlp"]
     )
     last = (account["layer"] == max(job.config.layers)) & (account["position"] >= 0)
-    causes = CAUSES.read(job.input("track/causes", CAUSES.name))
-    labels = [line["label"] for line in GENERATIONS.read(job.input("track/answers", GENERATIONS.name))]
     wrong = np.array([labels[number] == 1 for number in causes["question"].tolist()], dtype=bool)
     figures = summary(causes, labels, job.config.seed)
     return [
@@ -192,11 +194,10 @@ def _explanations(job: Job) -> tuple[list[validation.Verdict], list[dict[str, An
     ], figures["changed"]
 
 
-def _stability(job: Job) -> list[validation.Verdict]:
+def _stability(job: Job, questions: int) -> list[validation.Verdict]:
     """A verdict where there are SAEs that were trained apart."""
     if "track/independent" not in job.entries:
         return []
-    questions = len(GENERATIONS.read(job.input("track/answers", GENERATIONS.name)))
     own, twins = (
         table.read(job.input(unit, table.name), stability.COLUMNS, where={"position": range(1)})
         for unit, table in (("track/all", TRACKS), ("track/independent", INDEPENDENT))
@@ -300,10 +301,9 @@ def _with_interval(row: dict[str, Any], key: str) -> str:
     return f"{row[key]:.2f} [{row[f'{key}_low']:.2f}, {row[f'{key}_high']:.2f}]"
 
 
-def _drops(job: Job) -> list[dict[str, Any]]:
+def _drops(job: Job, causes: dict[str, Any]) -> list[dict[str, Any]]:
     """Slope and rank correlation of measured on predicted drops, with intervals over questions, by kind and by the depth at which
     a track begins."""
-    causes = CAUSES.read(job.input("track/causes", CAUSES.name))
     single = causes["kind"].astype(str) == "track"
     third = np.floor(_births(job, causes) / max(len(job.config.layers), 1) * 3).clip(0, 2)
     sizes = np.unique(causes["size"][~single]).tolist()
