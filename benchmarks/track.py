@@ -69,7 +69,7 @@ def main() -> None:
     samples = scans(SAMPLES, random)
     rates: dict[str, list[float]] = {}
     for _ in range(turns):
-        rates.setdefault("reference", []).append(rate(lambda: reference(samples.part(0, 2), decoders), 2))
+        rates.setdefault("reference", []).append(rate(lambda: reference(samples.of(slice(2)), decoders), 2))
         for name, key in (("nearest", "nn"), ("marginals", "bp"), ("hypotheses", "kbest")):
             rates.setdefault(key, []).append(rate(tracker(samples, association, name, decoders), SAMPLES))
     found = {name: statistics.median(values) for name, values in rates.items()}

@@ -5,13 +5,12 @@ normalisation ("Paris", "Paris.") are one hypothesis: its tokens are those met f
 all its spellings, each with its end, so that "New" and "New York" are two events and not one within the other.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from ghosttrack.common.formats.evidence import EVIDENCE
 from ghosttrack.common.maths.text import normalise
 
 Tokens = tuple[int, ...]
@@ -58,12 +57,3 @@ def rows_of(
                 }
             )
     return rows
-
-
-def columns_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
-    """The columns of contexts.parquet."""
-    kinds = {"string": np.str_}
-    return {
-        column.name: np.array([row[column.name] for row in rows], dtype=kinds.get(column.type, column.type))
-        for column in EVIDENCE.columns
-    }

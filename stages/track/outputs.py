@@ -1,7 +1,7 @@
 """The files of the tracking phase, written piece by piece so that memory does not grow with them."""
 
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ghosttrack.common.formats.cells import cell_of
 from ghosttrack.common.formats.clusters import CLUSTERS, PICKLED_CLUSTERS
+from ghosttrack.common.formats.file import Table
 from ghosttrack.common.formats.states import TensorFile, reserve_tensors
 from ghosttrack.common.maths.arrays import Ints, Singles
 
@@ -22,6 +23,17 @@ Rows = Mapping[str, NDArray[Any]]
 
 def write_parquet(path: Path, columns: Rows) -> None:
     pq.write_table(pa.table(dict(columns)), path, compression="zstd")
+
+
+def columns_of(table: Table, rows: Sequence[Mapping[str, Any]]) -> dict[str, NDArray[Any]]:
+    """Rows of values by column as columns of the types that a table has."""
+    of_texts = {"string": np.str_}
+    return {
+        column.name: np.array(
+            [row[column.name] for row in rows], dtype=of_texts.get(column.type, column.type)
+        )
+        for column in table.columns
+    }
 
 
 def write_activations(

@@ -22,6 +22,7 @@ from ghosttrack.common.maths.text import normalise
 from ghosttrack.common.models.steps import Step, shard_name, shards_done
 from ghosttrack.stages.track.causes import SET_SIZES, agreement_of, share
 from ghosttrack.stages.track.intervening import Interventions
+from ghosttrack.stages.track.outputs import columns_of
 
 ALONE = 4
 """Of each question that are taken out alone: the strongest, and as many at random, so that figures are not of the
@@ -47,10 +48,7 @@ def run(job: Job) -> dict[str, Any]:
     if not shards_done(job, [*map(len, steps)], "causes", begin):
         return {}
     rows = [row for number in range(len(steps)) for row in json.loads(_kept(job, number).read_text("utf-8"))]
-    table = {
-        column.name: np.array([row[place] for row in rows], dtype=_DTYPES[column.type])
-        for place, column in enumerate(CAUSES.columns)
-    }
+    table = columns_of(CAUSES, rows)
     CAUSES.write(job.output(CAUSES.name), table)
     return summary(table, [line["label"] for line in generations], job.config.seed)
 
@@ -66,9 +64,6 @@ def _do_step(job: Job, desk: Interventions, number: int, questions: list[int]) -
     fsync(path)
 
 
-_DTYPES = {"string": object, "bool": bool, **{name: name for name in ("int16", "int32", "float32")}}
-
-
 def choose_questions(labels: list[int | None], count: int, seed: int) -> list[int]:
     """Lines of questions, ascending; only such as have a label."""
     order = generator(seed, "causes").permutation(len(labels)).tolist()
@@ -78,8 +73,8 @@ def choose_questions(labels: list[int | None], count: int, seed: int) -> list[in
     return sorted([*wrong[:n_wrong], *right[: count - n_wrong]])
 
 
-def _taken_out(desk: Interventions, number: int) -> Iterator[tuple[Any, ...]]:
-    """The rows of one question, in the order of the columns."""
+def _taken_out(desk: Interventions, number: int) -> Iterator[dict[str, Any]]:
+    """The rows of one question."""
     bench = desk.bench(number)
     effects = bench.effects()
     best = effects.strongest(max(SET_SIZES))
@@ -97,12 +92,13 @@ def _taken_out(desk: Interventions, number: int) -> Iterator[tuple[Any, ...]]:
     margin = float(np.subtract(*bench.bench.logits[bench.candidates[:2]].tolist()))
     for place, (group, names) in enumerate(zip(groups, tracks, strict=True)):
         own, control = found[2 * place], found[2 * place + 1]
-        yield (
+        row = (
             number, "track" if place < len(alone) else "set", len(group), *names[0], margin,
             float(effects.predicted[group].sum()), own.drop, control.drop,
             own.token, control.token, own.token != emitted, control.token != emitted,
             _is_right(desk, number, own.token), _is_right(desk, number, emitted),
         )  # fmt: skip
+        yield dict(zip(CAUSES.names, row, strict=True))
 
 
 def _is_right(desk: Interventions, number: int, token: int) -> bool:

@@ -24,7 +24,8 @@ from ghosttrack.common.models.language_model import LanguageModel
 from ghosttrack.common.models.prompts import encode
 from ghosttrack.common.models.steps import Step, shard_name, shards_done
 from ghosttrack.stages.track.generate import Ends
-from ghosttrack.stages.track.hypotheses import Standing, columns_of, rows_of
+from ghosttrack.stages.track.hypotheses import Standing, rows_of
+from ghosttrack.stages.track.outputs import columns_of
 from ghosttrack.stages.track.questions import Batch, even, plan_shards, read_questions, sizes_of, sources_of
 from ghosttrack.stages.track.reread import ContextReader
 from ghosttrack.stages.track.run_answers import ends_of, gathered, language_model_of
@@ -95,7 +96,7 @@ def _do_shard(
         for line, standing in zip(batch.numbers, standings, strict=True):
             rows += rows_of(line, standing, lambda tokens: model.tokenizer.decode(list(tokens)).strip())
     path = job.scratch(f"{shard_name(number)}.npz")
-    np.savez(path, **columns_of(rows))  # type: ignore[arg-type]
+    np.savez(path, **columns_of(EVIDENCE, rows))  # type: ignore[arg-type]
     fsync(path)
 
 

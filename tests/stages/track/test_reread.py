@@ -8,11 +8,13 @@ import torch
 
 from ghosttrack.common.formats.answers import Answer
 from ghosttrack.common.formats.contexts import Context
+from ghosttrack.common.formats.evidence import EVIDENCE
 from ghosttrack.common.models import branching
 from ghosttrack.common.models.language_model import load_language_model
 from ghosttrack.stages.detect.features.contexts import context_features
 from ghosttrack.stages.track.generate import Ends
-from ghosttrack.stages.track.hypotheses import Standing, columns_of, rows_of
+from ghosttrack.stages.track.hypotheses import Standing, rows_of
+from ghosttrack.stages.track.outputs import columns_of
 from ghosttrack.stages.track.reread import ContextReader
 from ghosttrack.stages.track.run_contexts import ContextPrompt, _metrics, read_batch, told
 from tests.tiny_models import WINDOW, save_random_model
@@ -177,7 +179,7 @@ def test_what_is_out_of_the_ordinary_is_counted_by_reason():
         rows += rows_of(number, standing, lambda tokens: texts[tuple(tokens)])
     context = Context(relation="r", context=1, kind="examples", prefix="")
     metrics = _metrics(
-        columns_of(rows),
+        columns_of(EVIDENCE, rows),
         [Answer.model_construct(token_ids=list(standing.own)) for standing in standings],
         [[context] * (len(standing.greedy) - 1) for standing in standings],
     )
@@ -188,7 +190,7 @@ def test_what_is_out_of_the_ordinary_is_counted_by_reason():
         "1 questions without another context, 1 contexts that do not fit the model, 1 answers that every context shows, "
         "1 questions with another answer in every context, 1 empty answers"
     )
-    features = context_features(columns_of(rows), len(standings))
+    features = context_features(columns_of(EVIDENCE, rows), len(standings))
     assert np.isfinite(features.values).all()
 
 
