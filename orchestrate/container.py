@@ -30,20 +30,8 @@ class Image:
     sha256: str
 
 
-@dataclass(frozen=True)
-class Images:
-    """The images of a run's stages, as they were when it began."""
-
-    by_stage: Mapping[str, Image]
-
-    @property
-    def digests(self) -> dict[str, str]:
-        """Stage to sha256."""
-        return {stage: image.sha256 for stage, image in self.by_stage.items()}
-
-    def command(self, request: Request, stage: str, units: Sequence[str]) -> list[str]:
-        """The command line that runs units of a stage in its image; all that are stale when `units` is empty."""
-        return run_command(self.by_stage[stage], request, units)
+Images = Mapping[str, Image]
+"""Stage to its image, as it was when a run began; empty where stages run in none."""
 
 
 def images_of(profile: ClusterProfile, stages: Iterable[str]) -> Images:
@@ -51,11 +39,11 @@ def images_of(profile: ClusterProfile, stages: Iterable[str]) -> Images:
 
     Raises ImageError for one that is missing, unsigned or was changed after it was signed.
     """
-    return Images({stage: _image(profile, stage) for stage in stages})
+    return {stage: _image(profile, stage) for stage in stages}
 
 
-def run_command(image: Image, request: Request, units: Sequence[str]) -> list[str]:
-    """`apptainer run …` for units of the image's stage, started by a publisher."""
+def container_command(image: Image, request: Request, units: Sequence[str] = ()) -> list[str]:
+    """`apptainer run …` for units of the image's stage, all that are stale where none is named, started by a publisher."""
     profile, stage = request.profile, image.stage
     gpus, network = profile.resources_of(stage).gpus > 0, request.contract_of(stage).network
     variables = {

@@ -377,7 +377,7 @@ def images(profile: ClusterProfile, stages: Iterable[str]) -> Iterator[Diagnosis
     """Whether the image of every stage is there, signed where that is asked for, and what its digest is."""
     for stage in stages:
         try:
-            image = images_of(profile, [stage]).by_stage[stage]
+            image = images_of(profile, [stage])[stage]
         except ImageError as error:
             yield _trouble(f"image of {stage}", error)
         else:

@@ -1,6 +1,7 @@
 """What an executor can be asked, and which one a name means: the one place from which `slurm/` is imported."""
 
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, Protocol
 
 from ghosttrack.common.config.cluster import ClusterProfile, Resources
@@ -45,11 +46,9 @@ def default_executor(profile: ClusterProfile) -> ExecutorName:
     return profile.executor or ("slurm" if scheduler.available() else "local")
 
 
-def executor_named(name: ExecutorName, terminal: Terminal, images: Images | None = None) -> Executor:
+def executor_named(name: ExecutorName, terminal: Terminal, images: Images = MappingProxyType({})) -> Executor:
     """The executor of a name. images: where stages run in containers."""
-    if name == "slurm":
-        return SlurmExecutor(terminal, images)
-    return LocalExecutor(terminal, images.command) if images else LocalExecutor(terminal)
+    return SlurmExecutor(terminal, images) if name == "slurm" else LocalExecutor(terminal, images)
 
 
 def executor_behind(request: Request, terminal: Terminal) -> Executor:

@@ -5,10 +5,11 @@ import os
 import shlex
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
+from types import MappingProxyType
 
 import ghosttrack
 from ghosttrack.common.config.cluster import ClusterProfile, Resources
@@ -18,6 +19,7 @@ from ghosttrack.common.engine.storage import Store, storage_errors
 from ghosttrack.common.errors import StageFailedError
 from ghosttrack.orchestrate.chain import Link, chain_of
 from ghosttrack.orchestrate.child import ending, run_child
+from ghosttrack.orchestrate.container import Images, container_command
 from ghosttrack.orchestrate.forkserver import ForkServer, pays
 from ghosttrack.orchestrate.gc import release
 from ghosttrack.orchestrate.plan import Plan, PlannedUnit
@@ -25,9 +27,6 @@ from ghosttrack.orchestrate.render import Terminal
 from ghosttrack.orchestrate.request import Request
 from ghosttrack.orchestrate.status import Allowed, JobsStatus
 from ghosttrack.orchestrate.submission import nothing_submitted
-
-Commander = Callable[[Request, str, Sequence[str]], list[str]]
-"""Makes the command line that runs some units of a stage."""
 
 
 @dataclass
@@ -46,9 +45,9 @@ class LocalExecutor:
     upstream result came out the same, the unit is up to date and what follows it too.
     """
 
-    def __init__(self, terminal: Terminal, command: Commander = Request.stage_command) -> None:
-        self._terminal = terminal
-        self._command = command
+    def __init__(self, terminal: Terminal, images: Images = MappingProxyType({})) -> None:
+        """images: where stages run in containers."""
+        self._terminal, self._images = terminal, images
         self._server: ForkServer | None = None
 
     def submit(self, request: Request, plan: Plan) -> None:
@@ -60,7 +59,7 @@ class LocalExecutor:
     def forking(self, request: Request, stages: Iterable[str]) -> Iterator[None]:
         """Within the context, stages are forks of one process, where that pays for those that will run."""
         needy = [stage for stage in stages if request.contract_of(stage).torch]
-        if self._command is not Request.stage_command or not pays(len(needy)):
+        if self._images or not pays(len(needy)):
             yield
             return
         with contextlib.closing(ForkServer({**os.environ, **code_variables(request)})) as self._server:
@@ -104,7 +103,11 @@ class LocalExecutor:
 
     def run_stage(self, request: Request, stage: str, names: list[str]) -> None:
         """Run a stage's units in a process. names: of the units; empty for all that are not up to date."""
-        command = self._command(request, stage, names)
+        command = (
+            container_command(self._images[stage], request, names)
+            if self._images
+            else request.stage_command(stage, names)
+        )
         log_file = request.logs / f"{stage}.log"
         start = time.monotonic()
         with storage_errors(log_file):

@@ -133,8 +133,7 @@ def look_after(request: Request, excluded: Sequence[str], terminal: Terminal) ->
         return
     known = _settled([job.job_id for job in submission.jobs], terminal)
     if going := [job.name for job in known.values() if _goes_on(job)]:
-        setting = setting_of(request, None)
-        submit_medic(request, setting, submission, excluded, terminal, after=going)
+        submit_medic(request, setting_of(request, {}), submission, excluded, terminal, after=going)
         return
     plan = request.plan()
     if not plan.stale:
@@ -161,7 +160,7 @@ def look_after(request: Request, excluded: Sequence[str], terminal: Terminal) ->
         terminal.line(f"{failure.link}: {failure.cause}; retry {found.attempt} of {slurm.retry.attempts}")
     scheduler.cancel({job.job_id for job in known.values() if job.active}, terminal.line)
     stages = list(dict.fromkeys(planned.unit.stage for planned in plan.stale))
-    images = images_of(request.profile, stages) if submission.container == "apptainer" else None
+    images = images_of(request.profile, stages if submission.container == "apptainer" else ())
     SlurmExecutor(terminal, images, found).submit(request, plan)
 
 

@@ -12,7 +12,7 @@ from ghosttrack.common.config.cluster import ClusterProfile, Resources
 from ghosttrack.common.engine.storage import storage_errors
 from ghosttrack.common.errors import BusyError, SchedulerError, StorageError
 from ghosttrack.orchestrate.chain import Link, chain_of
-from ghosttrack.orchestrate.container import Images
+from ghosttrack.orchestrate.container import Images, container_command
 from ghosttrack.orchestrate.local import code_variables
 from ghosttrack.orchestrate.plan import Plan
 from ghosttrack.orchestrate.render import Terminal
@@ -58,7 +58,7 @@ class SlurmExecutor:
     """Hands the whole chain to SLURM and returns."""
 
     def __init__(
-        self, terminal: Terminal, images: Images | None = None, treatment: Treatment | None = None
+        self, terminal: Terminal, images: Images = MappingProxyType({}), treatment: Treatment | None = None
     ) -> None:
         """images: where stages run in containers. treatment: of a retry by cause."""
         self._terminal, self._images = terminal, images
@@ -77,7 +77,7 @@ class SlurmExecutor:
             name=request.config.name, token=uuid.uuid4().hex[:12],
             container="apptainer" if self._images else "none",
             cluster=request.cluster, overrides=request.overrides,
-            images=self._images.digests if self._images else {},
+            images={stage: image.sha256 for stage, image in self._images.items()},
             attempt=self._treatment.attempt, earlier=[*before.earlier, *before.jobs] if before else [],
         )  # fmt: skip
         try:
@@ -230,23 +230,22 @@ def _without(setting: Setting, nodes: Sequence[str]) -> Setting:
     return replace(setting, profile=profile)
 
 
-def setting_of(request: Request, images: Images | None) -> Setting:
+def setting_of(request: Request, images: Images) -> Setting:
     """What the scripts of a run have in common."""
-    release = request.own_command("gc", "--yes")
     return Setting(
         name=request.config.name,
         folder=request.folder.resolve(),
         working_folder=Path.cwd(),
         profile=request.profile,
         commands={
-            contract.stage: images.command(request, contract.stage, ())
-            if images and contract.stage in images.by_stage
+            contract.stage: container_command(images[contract.stage], request)
+            if contract.stage in images
             else request.stage_command(contract.stage)
             for contract in request.contracts
         },
-        release_command=release,
+        release_command=request.own_command("gc", "--yes"),
         shares_work={contract.stage: contract.ranks != "none" for contract in request.contracts},
-        images={stage: (image.path, image.sha256) for stage, image in images.by_stage.items()} if images else {},
+        images={stage: (image.path, image.sha256) for stage, image in images.items()},
         environment=code_variables(request),
     )  # fmt: skip
 

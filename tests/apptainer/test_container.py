@@ -44,7 +44,7 @@ def test_signed_images_pass_and_unsigned_or_changed_ones_do_not(
     with pytest.raises(ImageError, match="does not bear a good signature"):
         images_of(profile, ["detect"])
     subprocess.run(["apptainer", "sign", "--key", private, copy], check=True, capture_output=True)
-    assert len(images_of(profile, ["detect"]).digests["detect"]) == 64
+    assert len(images_of(profile, ["detect"])["detect"].sha256) == 64
     with copy.open("r+b") as file:
         file.seek(copy.stat().st_size // 2)
         byte = file.read(1)
@@ -68,7 +68,7 @@ def test_a_run_in_containers_publishes_the_same_from_a_store_that_they_cannot_wr
     request = Request.of("demo", [f"paths.root={root}"], stub=True)
     request = replace(request, profile=ClusterProfile(images=str(file.parent)), contained=True)
     images = images_of(request.profile, ["detect"])
-    LocalExecutor(Terminal(), images.command).run_stage(request, "detect", [])
+    LocalExecutor(Terminal(), images).run_stage(request, "detect", [])
     store = Store(str(root))
     entry = store.current("demo-stub", "detect", "all")
     assert entry

@@ -10,7 +10,7 @@ from huggingface_hub import constants
 from ghosttrack.common import files
 from ghosttrack.common.config.cluster import ClusterProfile, Resources
 from ghosttrack.common.errors import ImageError
-from ghosttrack.orchestrate.container import bind_option, binds, images_of, run_command
+from ghosttrack.orchestrate.container import bind_option, binds, container_command, images_of
 from tests.fake_project import FakeProject
 
 
@@ -36,11 +36,11 @@ def test_an_image_is_hashed_once_and_again_when_it_has_changed(
     hashed: list[Path] = []
     whole = files.sha256_of
     monkeypatch.setattr(files, "sha256_of", lambda path: (hashed.append(path), whole(path))[1])
-    first = images_of(profile, ["source"]).digests
-    assert images_of(profile, ["source"]).digests == first
+    first = images_of(profile, ["source"])
+    assert images_of(profile, ["source"]) == first
     assert len(hashed) == 1
     (Path(profile.images) / "source.sif").write_bytes(b"something else")
-    assert images_of(profile, ["source"]).digests != first
+    assert images_of(profile, ["source"]) != first
     assert len(hashed) == 2
 
 
@@ -57,8 +57,8 @@ def test_the_command_shuts_the_stage_off_and_tells_it_which_image_it_is_in(
     project: FakeProject, profile: ClusterProfile
 ) -> None:
     request = replace(project.request(), profile=profile)
-    image = images_of(profile, ["layers"]).by_stage["layers"]
-    command = run_command(image, request, ["layer_1"])
+    image = images_of(profile, ["layers"])["layers"]
+    command = container_command(image, request, ["layer_1"])
     for option in ("--cleanenv", "--containall", "--no-home", "/data:/data:ro", "MINE=1", "HF_HUB_OFFLINE=1",
                    f"GHOSTTRACK_IMAGE_SHA256={image.sha256}"):  # fmt: skip
         assert option in command
@@ -79,8 +79,8 @@ def test_prepare_keeps_what_it_fetches_and_writes_no_token_into_a_script(
     request = replace(request, contracts=[fetching])
     assert binds(request, "prepare")[str(tmp_path / "hub")] == "rw"
     assert (tmp_path / "hub").is_dir()
-    image = replace(images_of(profile, ["source"]).by_stage["source"], stage="prepare")
-    command = run_command(image, request, [])
+    image = replace(images_of(profile, ["source"])["source"], stage="prepare")
+    command = container_command(image, request, [])
     assert f"HF_HOME={tmp_path}/hub" in command
     assert "HF_HUB_OFFLINE=1" not in command
     assert "secret" not in " ".join(command)
@@ -91,8 +91,8 @@ def test_gpus_are_passed_through_where_the_profile_asks_for_some(
 ) -> None:
     with_gpus = profile.model_copy(update={"resources": {"layers": Resources(gpus=2)}})
     request = replace(project.request(), profile=with_gpus)
-    image = images_of(profile, ["layers"]).by_stage["layers"]
-    assert "--nv" in run_command(image, request, [])
+    image = images_of(profile, ["layers"])["layers"]
+    assert "--nv" in container_command(image, request, [])
 
 
 def test_a_key_that_is_not_there_is_one_clear_error(profile: ClusterProfile, tmp_path: Path) -> None:

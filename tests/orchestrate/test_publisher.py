@@ -24,7 +24,7 @@ import pytest
 from ghosttrack.common.engine.contained import VARIABLE, store_of
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.errors import ConfigError, ImageError, StageFailedError
-from ghosttrack.orchestrate.container import images_of
+from ghosttrack.orchestrate.container import container_command, images_of
 from ghosttrack.orchestrate.local import LocalExecutor, code_variables
 from ghosttrack.orchestrate.publisher import Publisher
 from ghosttrack.orchestrate.render import Terminal
@@ -89,7 +89,7 @@ def contained(
 
 def start(request: Request, *names: str) -> None:
     images = images_of(request.profile, ["source", "layers", "sink"])
-    LocalExecutor(Terminal(), images.command).run_stage(request, "layers", list(names))
+    LocalExecutor(Terminal(), images).run_stage(request, "layers", list(names))
 
 
 def made(request: Request) -> dict[str, str]:
@@ -183,7 +183,7 @@ def test_a_container_does_not_outlive_its_publisher_nor_the_claim_its_container(
     request = contained("time.sleep(600)")
     images = images_of(request.profile, ["layers"])
     store, mark = Store(request.config.paths.root), str(request.logs)
-    command = images.command(request, "layers", ["base"])
+    command = container_command(images["layers"], request, ["base"])
 
     def at_work() -> list[psutil.Process]:
         return [

@@ -332,7 +332,7 @@ def test_a_script_can_be_submitted_by_hand(run: Run) -> None:
     request = run.request()
     from ghosttrack.orchestrate.slurm.submit import setting_of, write_scripts
 
-    scripts = write_scripts(setting_of(request, None), chain_of(request.plan()))
+    scripts = write_scripts(setting_of(request, {}), chain_of(request.plan()))
     before = ""
     for link in ("source", "base", "layers", "heads", "sink"):
         script = scripts[link][0]

@@ -17,7 +17,7 @@ NOBODY = 65534
 
 def test_a_root_that_cannot_be_written_is_one_clear_error(project: FakeProject) -> None:
     request = project.request()
-    setting, chain = setting_of(request, None), chain_of(request.plan())
+    setting, chain = setting_of(request, {}), chain_of(request.plan())
     for parent in project.root.parents:  # let nobody through pytest's private folders
         if parent.stat().st_uid == os.getuid() and Path(tempfile.gettempdir()) in parent.parents:
             parent.chmod(parent.stat().st_mode | 0o055)
