@@ -66,15 +66,14 @@ def export(config: Config, output: Path | None) -> None:
 @click.command()
 @takes_config
 @click.option("--output", type=_PATH, help="The folder to write; crate/<name> when left out.")
-@click.option("--metadata-only", is_flag=True, help="Leave out the results themselves.")
-def crate(config: Config, output: Path | None, metadata_only: bool) -> None:
+def crate(config: Config, output: Path | None) -> None:
     """A finished run as an RO-Crate."""
     from ghosttrack.stages.report.crate import write_crate
     from ghosttrack.stages.report.results import Results
 
     output = output or Path("crate") / config.name
     with storage_errors(output):
-        count = write_crate(Results.open(config.paths.root, config.name), output, files=not metadata_only)
+        count = write_crate(Results.open(config.paths.root, config.name), output)
     click.echo(f"{output}: ro-crate-metadata.json describes {count} files")
 
 

@@ -31,8 +31,8 @@ CONTEXT = [
 ]
 
 
-def write_crate(results: Results, folder: Path, *, files: bool = True) -> int:
-    """Write the crate; the number of files that it describes. files: copy them too, verified.
+def write_crate(results: Results, folder: Path) -> int:
+    """Write the crate, its files verified; the number of files that it describes.
 
     Nothing is seen of it before all of it is there. Raises MissingInputError for a run that is not finished, StorageError
     where the folder has something else in it, CorruptInputError for a file that is not what its manifest says.
@@ -46,7 +46,7 @@ def write_crate(results: Results, folder: Path, *, files: bool = True) -> int:
     packed = {
         label
         for label, entry in results.entries.items()
-        if files and not label.startswith(LEFT_OUT) and not entry.released
+        if not label.startswith(LEFT_OUT) and not entry.released
     }
     folder = folder.resolve()
     new = folder.with_name(f".{folder.name}.new")

@@ -85,14 +85,6 @@ def test_it_survives_a_round_trip_through_the_library(folder, tmp_path):
     assert again.name == "GhostTrack run made-up"
 
 
-def test_metadata_alone(results, tmp_path):
-    write_crate(results, tmp_path / "bare", files=False)
-    assert [path.name for path in (tmp_path / "bare").iterdir()] == ["ro-crate-metadata.json"]
-    crate = ROCrate(tmp_path / "bare")
-    assert not list(crate.data_entities)
-    assert any(entity.get("name") == "final_report.json" for entity in crate.contextual_entities)
-
-
 def test_an_unfinished_run_is_refused(tmp_path):
     make_run(tmp_path, questions=5, without=["evaluate/all"])
     with pytest.raises(MissingInputError, match="not finished"):
@@ -123,7 +115,7 @@ def test_a_tampered_file_leaves_nothing_behind_and_can_be_tried_again(tmp_path):
 
 def test_a_crate_is_written_over_and_what_lies_beside_it_stays(results, tmp_path):
     folder = tmp_path / "crate"
-    write_crate(results, folder, files=False)
+    write_crate(results, folder)
     (folder / "notes.txt").write_text("mine")
     write_crate(results, folder)
     assert (folder / "notes.txt").read_text() == "mine"
