@@ -9,7 +9,7 @@ import yaml
 
 from ghosttrack.common.engine.manifest import digest_line
 from ghosttrack.common.engine.storage import Store
-from ghosttrack.orchestrate.container import Image, run_command
+from ghosttrack.orchestrate.container import Image, container_command
 from ghosttrack.orchestrate.estimate import START_SECONDS
 from ghosttrack.orchestrate.local import LocalExecutor
 from ghosttrack.orchestrate.plan import Plan
@@ -103,7 +103,7 @@ def test_its_image_is_rendered(finished: FakeProject, weigh: Path, tmp_path: Pat
     assert recipe["kind"] == "torch"
     assert recipe["code"].keys() == files.keys()
     image = Image("weigh", tmp_path / "weigh.sif", "0" * 64)
-    command = run_command(image, finished.request(), ["all"])
+    command = container_command(image, finished.request(), ["all"])
     assert command[command.index("--") + 1 :][:3] == ["apptainer", "--quiet", "run"]
     assert str(image.path) in command
     assert command[-2:] == ["--unit", "all"]
