@@ -252,7 +252,7 @@ def _sources(report: Json, protocol: str, sources: Sequence[Sequence[str]]) -> l
     """How it came about. protocol: sentences on what was fitted."""
     return [
         f"Model {markdown_text(report['model'])}, {len(report['layers'])} layers, seed {report['seed']}. Every answer is the model's own "
-        f"greedy one, where its row gives none. {protocol}To repeat it: `ghosttrack run {report['name']}`. The files that this page was made from; their "
+        f"greedy one, where its row gives none. {protocol}To repeat it: `ghosttrack run {report['name']}`, with the same `--set` where any was given. The files that this page was made from; their "
         "inputs, parameters, code and machine are in the `manifest.json` beside them:",
         markdown_table(sources),
     ]
@@ -299,8 +299,8 @@ def strict_sentence(report: Json) -> str:
         return "There are no strict labels."
     kappa = "" if strict["kappa"] is None else f" (kappa {strict['kappa']:.2f})"
     return (
-        f"Labels are lenient: an answer is right when a gold answer or alias stands in its first line. By strict labels "
-        f"(exact match) {strict['disagree']:,} of {strict['n']:,} answers are judged otherwise{kappa}; "
+        f"By strict labels (an answer is right only where it is a right one and nothing else, but for form) "
+        f"{strict['disagree']:,} of {strict['n']:,} answers are judged otherwise{kappa}; "
         "the same scores against them, nothing fitted again:"
     )
 
@@ -393,8 +393,8 @@ def _split(report: Json, split: Json) -> list[str]:
     compared = [tables.comparisons(report, split, about) for about in ("detector", "increment")]
     return [
         f"### {split['title']}",
-        f"{split['n']:,} questions of {split['n_relations']:,} relations in {split['n_groups']:,} groups, "
-        f"{split['prevalence']:.0%} wrong. {_repeats(split)}",
+        f"Questions: {split['n']:,}; relations: {split['n_relations']:,}; groups: {split['n_groups']:,}; wrong: "
+        f"{split['prevalence']:.0%}. {_repeats(split)}",
         markdown_table(tables.methods(report, split, figures)),
         *(markdown_table(rows) for rows in (*compared, tables.ladder(report, split)) if len(rows) > 1),
     ]

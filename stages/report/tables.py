@@ -255,14 +255,14 @@ def data(report: Json) -> Rows:
     """The data card."""
     card = report["data"]
     wrong = "" if card["prevalence"] is None else f" ({card['prevalence']:.1%})"
-    largest = f" (largest: {card['largest_group']:,} questions)"
+    largest = f" (questions in the largest: {card['largest_group']:,})"
     return [
         ["questions", f"{card['n_questions']:,}"],
         ["with a label", f"{card['n_labelled']:,}"],
         ["answered wrong", f"{card['n_wrong']:,}{wrong}"],
         ["answered right", f"{card['n_right']:,}"],
         *([f"left out: {reason}", f"{count:,}"] for reason, count in card["excluded"].items()),
-        ["left out without a reason", f"{card['unexplained']:,}"],
+        *([["left out without a reason", f"{card['unexplained']:,}"]] if card["unexplained"] else []),
         ["groups that never cross a fold", f"{card['n_groups']:,}{largest}"],
         ["relations", f"{card['n_relations']:,}"],
     ]

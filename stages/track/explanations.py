@@ -18,21 +18,26 @@ SLOPE, RANK_CORRELATION = (0.8, 1.2), 0.7
 CHANGED, CONTROL_CHANGED = 0.6, 0.1
 
 
-def judge_account(rest: NDArray[np.float32], leads: NDArray[np.bool_], told: bool = True) -> Verdict:
+def judge_account(rest: NDArray[np.float32], leads: NDArray[np.bool_] | None, told: bool = True) -> Verdict:
     """Whether the account adds up to the logits. rest: relative error of every row; leads: of every position that
-    predicts, whether the emitted token leads at the last layer; told: whether every block was taken apart."""
+    predicts, whether the emitted token leads at the last layer, None where the model has further layers above it; told:
+    whether every block was taken apart."""
     question = "Is the account of an answer complete?"
-    if not len(leads):
+    if not len(rest if leads is None else leads):
         return Verdict(question, None, "There is no position at which the model predicts.")
-    worst, share = float(rest.max()), float(leads.mean())
+    worst = float(rest.max())
+    leading = "which token leads at the end is not told, since the model has further layers above those that were read"
+    if leads is not None:
+        leading = (
+            f"the emitted token leads at the last layer at {leads.mean():.2%} of {len(leads):,} positions"
+        )
     wrote = "so does what attention and MLP wrote"
     if not told:
         wrote = "what attention and MLP wrote cannot be told at all layers"
     return Verdict(
-        question, worst < COMPLETE and share == 1.0,
+        question, worst < COMPLETE and (leads is None or bool(leads.all())),
         f"Tracks, other latents, the SAE's bias and its error add up to the lens' logits of all candidates to {worst:.1g} of "
-        f"the parts' size (at most {COMPLETE:g} is asked for), and {wrote}; the emitted token leads "
-        f"at the last layer at {share:.2%} of {len(leads):,} positions.",
+        f"the parts' size (at most {COMPLETE:g} is asked for), and {wrote}; {leading}.",
     )  # fmt: skip
 
 

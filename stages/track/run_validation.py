@@ -182,13 +182,13 @@ def _explanations(
     account = ACCOUNT.read(
         job.input("track/account", ACCOUNT.name), ["position", "layer", "leader", "rest", "mlp"]
     )
-    last = (account["layer"] == max(job.config.layers)) & (account["position"] >= 0)
+    layer = max(job.config.layers)
+    last = (account["layer"] == layer) & (account["position"] >= 0)
+    leads = account["leader"][last] == 0 if layer == job.config.model.n_layers - 1 else None
     wrong = np.array([labels[number] == 1 for number in causes["question"].tolist()], dtype=bool)
     figures = summary(causes, labels, job.config.seed)
     return [
-        explanations.judge_account(
-            account["rest"], account["leader"][last] == 0, not np.isnan(account["mlp"]).any()
-        ),
+        explanations.judge_account(account["rest"], leads, not np.isnan(account["mlp"]).any()),
         explanations.judge_predictions(figures["predicted"]),
         explanations.judge_answers(causes, wrong),
     ], figures["changed"]

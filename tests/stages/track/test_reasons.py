@@ -105,6 +105,9 @@ def test_verdicts_on_explanations():
     assert judge_account(np.float32([1e-6]), np.array([True])).passed is True
     assert judge_account(np.float32([1e-2]), np.array([True])).passed is False
     assert judge_account(np.float32([1e-6]), np.array([True, False])).passed is False
+    above = judge_account(np.float32([1e-6]), None)  # layers above the last that was read
+    assert above.passed is True
+    assert "further layers above" in above.words
     good = {
         "slope": 0.9,
         "slope_interval": [0.8, 1],
