@@ -65,6 +65,9 @@ def complete(config: Any, reader: Any) -> Any:
         )
     if isinstance(config, MistralConfig):  # of llama.cpp's kind "llama"; with a window it becomes one again
         config = LlamaConfig.from_dict(config.to_dict() | {"model_type": "llama"})
+    for token in ("bos_token_id", "eos_token_id"):
+        if _field(reader, token, TOKENIZER) is None and _field(reader, "model", TOKENIZER) != "llama":
+            setattr(config, token, None)  # the class's own is a token of another vocabulary
     known: Any = GGUF_CONFIG_MAPPING.get(config.model_type.removesuffix("_text"), {})
     for key, names in NAMES.items():
         value = _field(reader, key)

@@ -192,6 +192,17 @@ def test_all_that_ends_a_turn_is_an_end_token(tmp_path: Path) -> None:
     assert load_language_model(tmp_path / "folder").end_tokens() == ([5, 9, 263], [])
 
 
+def test_a_file_that_names_no_end_has_none(tmp_path: Path) -> None:
+    def without(writer: gguf.GGUFWriter) -> None:
+        for name in ("bos", "eos"):
+            del writer.kv_data[0][f"{TOKENIZER}{name}_token_id"]
+
+    save_tiny_gguf(tmp_path / "model.gguf", add=without)
+    found, _ = load_source(str(tmp_path / "model.gguf"))
+    snapshot.save(found, byte_tokenizer(), tmp_path / "folder")
+    assert load_language_model(tmp_path / "folder").end_tokens() == ([], [])
+
+
 def test_a_window_of_nobody_knows_which_layers_is_refused(tmp_path: Path) -> None:
     def add(writer: gguf.GGUFWriter) -> None:
         writer.add_layer_norm_rms_eps(1e-6)
