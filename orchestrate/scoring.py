@@ -107,7 +107,9 @@ def _summary(metrics: Mapping[str, Any], of_asked: Mapping[str, Any]) -> str:
     if metrics.get("unfamiliar"):
         text += f", {metrics['unfamiliar']} of them to questions unlike those that the detector was fitted on"
     if of_asked["left_out"]:
-        text += f", {of_asked['left_out']} rows could not be asked"
+        text += (
+            f", {of_asked['left_out']} {'row' if of_asked['left_out'] == 1 else 'rows'} could not be asked"
+        )
     if of_asked["columns"]:
         named = ", ".join(f"{ours} is {column!r}" for ours, column in of_asked["columns"].items())
         text += f"; by names and what stands in the columns, {named}"

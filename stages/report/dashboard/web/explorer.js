@@ -89,7 +89,7 @@ function verdict(question, record, rivals, account) {
   if (found) {
     const by = found.by && (found.always || record.reason ? null : [", where ", h("b", null, WRITER_WORDS[found.by]), ` wrote most of its lead over “${plain(rivals.opponentText)}”`]), last = account.at(-1).layer;
     said.push(h("p", null, found.always ? `“${plain(rivals.saidText)}” leads all candidates in every layer.` : [`“${plain(rivals.saidText)}” leads all candidates `, found.layer === last ? `only at the last layer, ${last}` : `from layer ${found.layer} to the last, ${last}`, by, "."]));
-  } else if (account.length) said.push(h("p", null, `“${plain(rivals.saidText)}” does not lead the candidates at the last layer: the answer was given, not chosen by the model.`));
+  } else if (account.length) said.push(h("p", null, `“${plain(rivals.saidText)}” does not lead the candidates at layer ${account.at(-1).layer}, the last that was read: it was decided in a layer above, or the answer was given.`));
   const scored = question.scored;
   if (scored?.unfamiliar) said.push(h("p", null, h("b", null, "The question is unlike all that the detector was fitted on"), `: its score counts for little. By its probability alone the answer is wrong with probability ${fixed(scored.baseline)}.`));
   else if (scored?.other_form) said.push(note("It is put in a form that the detector was not fitted on."));
