@@ -116,7 +116,11 @@ def sentence(found: Mapping[str, Any]) -> str:
     emitted, against = _quoted(found["emitted"]), _quoted(found["against"])
     other = "the right answer" if found["right"] else "its rival"
     after = f"after {_quoted(found['after'])}, " if found.get("after", "").strip() else ""
-    beat = "beat" if found["difference"] >= 0 else "was given, though it is behind"  # another's answer
+    beat = (
+        "beat"
+        if found["difference"] >= 0
+        else "was given, though at the last layer that was read it is behind"
+    )
     absent = "" if found["right"] else "; no right answer was among the candidates"
     first, last = found["from_layer"], found["to_layer"]
     where = f"at layer {first}" if first == last else f"between layers {first} and {last}"
@@ -133,7 +137,7 @@ def sentence(found: Mapping[str, Any]) -> str:
             f"layer {found['overtaken']['layer']}"
         )
     else:
-        parts.append(f"{other} was never ahead" if not found["led"] else f"{other} is ahead at the end too")
+        parts.append(f"{other} was never ahead" if not found["led"] else f"{other} is still ahead there")
     if smallest := found.get("smallest_set"):
         tracks = "strongest track" if smallest["size"] == 1 else f"{smallest['size']} strongest tracks"
         parts.append(

@@ -98,7 +98,9 @@ def test_a_sentence_says_after_what_and_names_no_source_of_nothing():
         in sentence(found)
     )
     given = sentence({**found, "difference": -0.5})
-    assert given.startswith("“9” was given, though it is behind the right answer “8” by 0.5 logits.")
+    assert given.startswith(
+        "“9” was given, though at the last layer that was read it is behind the right answer “8” by 0.5 logits."
+    )
 
 
 def test_verdicts_on_explanations():

@@ -60,7 +60,7 @@ function mainCards(found) {
 
 function excludedWords(found) {
   const reasons = Object.entries(found.data.excluded);
-  return note(`Left out: ${reasons.length ? reasons.map(([reason, count]) => `${count} ${reason}`).join(", ") : "none"}. Intervals: ${share(found.confidence, 0)}, bootstrap over ${plural(found.data.n_groups, "group")} of questions, ${plural(found.resamples, "resample")}. Positive class: a wrong answer. Model ${found.model}, ${plural(found.layers.length, "layer")}, seed ${found.seed}.`);
+  return note(`Left out: ${reasons.length ? reasons.map(([reason, count]) => `${count} ${reason}`).join(", ") : "none"}. Intervals: ${share(found.confidence, 0)}, bootstrap over ${plural((found.splits[0] ?? found.data).n_groups, "group")} of questions, ${plural(found.resamples, "resample")}. Positive class: a wrong answer. Model ${found.model}, ${plural(found.layers.length, "layer")}, seed ${found.seed}.`);
 }
 
 // What was left out, so that a browser opens the file at once.
