@@ -20,9 +20,9 @@ import ghosttrack as gt
 from ghosttrack.api.serving import TOKEN, Dashboard, serve
 from ghosttrack.common.config.load import load_config
 from ghosttrack.common.errors import ConfigError, MissingInputError
-from ghosttrack.stages.report.dashboard import packing
 from tests.pipeline import CODE, Pipeline
 from tests.stages.report.synthetic import make_run
+from tests.stages.report.unpacking import unpack
 
 
 def serving(config: Any) -> Iterator[Dashboard]:
@@ -69,7 +69,7 @@ def test_the_page_and_its_blocks(made_up: Dashboard) -> None:
     assert headers["Cache-Control"] == "no-store"
     status, _, block = ask(made_up, "GET", "/block/questions")
     assert status == 200
-    listed, _ = packing.unpack(base64.b64encode(block).decode())
+    listed, _ = unpack(base64.b64encode(block).decode())
     assert len(listed) == 6
     assert ask(made_up, "GET", "/block/q6")[0] == 404
     assert ask(made_up, "GET", "/etc/passwd")[0] == 404
@@ -149,12 +149,10 @@ def test_a_question_is_asked_and_a_track_taken_out_as_the_api_does(
     asked = run.ask("The capital of Norway is")
     assert entry["answer"] == asked.answer
     assert entry["scored"]["score"] == asked.probability
-    [record], columns = packing.unpack(
-        base64.b64encode(ask(stub, "GET", f"/block/q{entry['number']}")[2]).decode()
-    )
+    [record], columns = unpack(base64.b64encode(ask(stub, "GET", f"/block/q{entry['number']}")[2]).decode())
     assert len(columns["nodes.latent"]) == len(asked.tracks)
     assert record["prompt"] == asked.prompt
-    listed, _ = packing.unpack(base64.b64encode(ask(stub, "GET", "/block/questions")[2]).decode())
+    listed, _ = unpack(base64.b64encode(ask(stub, "GET", "/block/questions")[2]).decode())
     assert listed[entry["number"]]["id"] == entry["id"]
     track = int(asked.tracks.loc[asked.tracks["position"] == 0, "track"].iloc[0])
     for name, question in ((entry["id"], asked), (run.question(2).id, run.question(2))):
