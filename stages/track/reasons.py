@@ -137,7 +137,9 @@ def sentence(found: Mapping[str, Any]) -> str:
             f"layer {found['overtaken']['layer']}"
         )
     else:
-        parts.append(f"{other} was never ahead" if not found["led"] else f"{other} is still ahead there")
+        parts.append(
+            f"{other} was never ahead" if not found["led"] else f"{other} is ahead at that last layer too"
+        )
     if smallest := found.get("smallest_set"):
         tracks = "strongest track" if smallest["size"] == 1 else f"{smallest['size']} strongest tracks"
         parts.append(
