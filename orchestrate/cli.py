@@ -71,8 +71,7 @@ def verify(request: Request, deep: bool) -> None:
         terminal.line(f"{finding.unit}: {finding.trouble}", "red")
     if verdict.findings:
         raise CorruptInputError(
-            f"{request.config.name}: {len(verdict.findings)} of {verdict.files} files are bad; "
-            f"`ghosttrack run` makes them again"
+            f"{request.config.name}: {len(verdict.findings)} troubles with its {verdict.files} files; `ghosttrack run` makes what is bad again"
         )
     if verdict.unpublished:
         raise MissingInputError(
