@@ -14,16 +14,22 @@ MOST_STEPS = 100
 
 
 class Platt(NamedTuple):
-    """p(wrong) = 1 / (1 + exp(−(slope · (score − centre) / scale + offset)))."""
+    """p(wrong) = 1 / (1 + exp(−(slope · (score − centre) / scale + offset))). lowest, highest: scores that it was fitted on."""
 
     slope: float
     offset: float
     centre: float
     scale: float
+    lowest: float
+    highest: float
 
     def __call__(self, scores: ArrayLike) -> NDArray[np.float64]:
         z = self.slope * (np.asarray(scores, dtype=np.float64) - self.centre) / self.scale + self.offset
         return _sigmoid(z)
+
+    def bounded(self, scores: ArrayLike) -> NDArray[np.float64]:
+        """No surer of a score beyond those that it was fitted on than of the last of them."""
+        return self(np.clip(scores, self.lowest, self.highest))
 
 
 def fit_platt(scores: ArrayLike, labels: ArrayLike) -> Platt:
@@ -46,7 +52,7 @@ def fit_platt(scores: ArrayLike, labels: ArrayLike) -> Platt:
         beta, improved, loss = beta - rate * step, loss - new, new
         if improved < 1e-12 * max(1.0, loss):
             break
-    return Platt(float(beta[0]), float(beta[1]), centre, scale)
+    return Platt(float(beta[0]), float(beta[1]), centre, scale, float(s.min()), float(s.max()))
 
 
 def _sigmoid(z: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -39,7 +39,7 @@ from ghosttrack.stages.detect.methods import MAIN, TRAINED
 from ghosttrack.stages.detect.store import flatten, unflatten
 from ghosttrack.stages.detect.token_risk import TokenRisk, fit_token_risk
 
-VERSION = 10
+VERSION = 11
 BASELINE = "logits.improbability"
 
 
@@ -101,18 +101,18 @@ class Detector:
         return self.anchored.score(columns.column(ANCHOR), trained, share, self.novelty.weight(values))
 
     def score(self, data: Data) -> Floats:
-        """Calibrated probability that each answer is wrong, [n]."""
-        return self.platt(self.raw_score(data, self.columns(data)))
+        """Calibrated probability that each answer is wrong, [n]; of one unlike those that it was fitted on as that of the last of them."""
+        return self.platt.bounded(self.raw_score(data, self.columns(data)))
 
     def explain(self, data: Data) -> list[Reason]:
         """The probability and why, a record a question; see `explain.reasons`."""
         if not data.asked:
             return []  # new questions may all be left out
         columns = self.columns(data)
-        probability = self.platt(self.raw_score(data, columns))
+        probability = self.platt.bounded(self.raw_score(data, columns))
         found = reasons(self.reference, columns.of(self.signals), probability)
         familiar = self.familiarity.p_value(data.states)
-        baseline = self.baseline(columns.column(BASELINE))
+        baseline = self.baseline.bounded(columns.column(BASELINE))
         return [
             {
                 "probability": float(probability[row]),

