@@ -183,8 +183,8 @@ class Cluster:
         log = self.folder / "ended.log"
         for line in reversed(log.read_text().splitlines() if log.exists() else []):
             fields = dict(re.findall(r"(\w+)=(\S*)", line))
-            if "_".join(fields[key] for key in keys) == name:
-                return fields["JobState"]
+            if "_".join(fields.get(key, "") for key in keys) == name:
+                return fields.get("JobState", "")
         return ""
 
     def queue(self) -> Sequence[str]:
