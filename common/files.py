@@ -35,9 +35,8 @@ def root_folder(root: str) -> Path:
             "give a folder of a local or shared file system, and copy finished results from there"
         )
     folder = Path(os.path.abspath(os.path.expanduser(root)))
-    if any(
-        "\ud800" <= character <= "\udfff" for character in str(folder)
-    ):  # how Python holds bytes that are no characters
+    # Halves of characters are how Python holds bytes that are no characters.
+    if any("\ud800" <= character <= "\udfff" for character in str(folder)):
         raise ConfigError(
             f"paths.root: the name of {folder} is no text here, and results have to name it; choose another folder, or a locale "
             "with UTF-8 (LC_ALL=C.UTF-8)"

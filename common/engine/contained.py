@@ -72,9 +72,8 @@ class ContainedStore(Store):
     def __init__(self, root: str) -> None:
         super().__init__(root)
         try:
-            self._door = socket.socket(
-                fileno=os.dup(0)
-            )  # in a process that multiprocessing forks, 0 is another
+            # In a process that multiprocessing forks, 0 is another.
+            self._door = socket.socket(fileno=os.dup(0))
         except OSError as error:
             raise errors.ConfigError(
                 f"{VARIABLE} is set, but the standard input leads to no publisher; unset it, or start the stage by `ghosttrack run`"

@@ -37,9 +37,8 @@ def prepare_staging(layout: Layout, unit: Unit, key: str) -> Path:
         if not out.exists() or (unit.publishes_folder and not any(path.glob("steps/*.json"))):
             shutil.rmtree(path, ignore_errors=True)
         out.mkdir(parents=True, exist_ok=True)
-        for left in list(
-            path.rglob("*")
-        ):  # nothing of ours is a link or a pipe; by one that a container left, others would be written
+        # Nothing of ours is a link or a pipe; by one that a container left, others would be written.
+        for left in list(path.rglob("*")):
             if left.is_symlink() or not (left.is_file() or left.is_dir()):
                 left.unlink()
         for left in list(out.iterdir()):
