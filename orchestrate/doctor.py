@@ -276,9 +276,10 @@ def ask_prepare(*arguments: str) -> str:
     line = [sys.executable, "-m", "ghosttrack.stages.prepare", *arguments]
     done = subprocess.run(line, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL)
     if done.returncode < 0:
+        last = "".join(f", saying {line!r}" for line in done.stderr.strip().splitlines()[-1:])
         raise ConfigError(
-            f"prepare {arguments[0]} {ending(done.returncode)}; if nobody ended it, the machine ran out of memory: free "
-            "some, then give the same command again"
+            f"prepare {arguments[0]} {ending(done.returncode)}{last}; if nobody ended it, the machine ran out of memory: "
+            "free some, then give the same command again"
         )
     if done.returncode:
         # Libraries' own threads may have a last word when a process ends with an error.

@@ -1,9 +1,11 @@
 """How a command line of ours ends: one clear line for every trouble, and the trouble's exit code."""
 
+import atexit
 import contextlib
 import io
 import os
 import sys
+from collections.abc import Callable
 from typing import NoReturn
 
 import click
@@ -41,6 +43,24 @@ def run_command(command: click.Command, name: str, program: str) -> None:
         if found is None:
             raise
         _end(found.exit_code, f"{name}: error: {found}")
+
+
+def end_after(work: Callable[[], None]) -> NoReturn:
+    """Do some work and be gone, without taking down the interpreter and what libraries have loaded.
+
+    Their threads may still run, and one that wants the interpreter while it is taken down aborts the process: work that is
+    done would be told as failed (pyarrow that read a part of a file, apache/arrow 34314 and 45214).
+    """
+    try:
+        work()
+        code = 0
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    atexit._run_exitfuncs()  # what multiprocessing and logging still have to do
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
 
 
 def open_streams() -> None:

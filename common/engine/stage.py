@@ -9,6 +9,7 @@ import json
 import logging
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -16,18 +17,23 @@ from ghosttrack.common.config.load import load_config
 from ghosttrack.common.config.options import NAME, chosen_layers, takes_overrides
 from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine import launch, logs, ranks
-from ghosttrack.common.engine.command import run_command
+from ghosttrack.common.engine.command import end_after, run_command
 from ghosttrack.common.engine.contract import Contract, load_contract, stage_module
 from ghosttrack.common.engine.job import Job, Run, RunTogether
 from ghosttrack.common.engine.runner import run_units
 from ghosttrack.common.engine.storage import storage_errors
 from ghosttrack.common.errors import ConfigError
 
-__all__ = ["Job", "Run", "RunTogether", "main", "run_units"]
+__all__ = ["Job", "Run", "RunTogether", "main", "run_stage", "run_units"]
 
 
-def main(file: str) -> None:
-    """Run a stage's command line and end the process with its exit code. file: a module in the stage's folder.
+def main(file: str) -> NoReturn:
+    """Run a stage's command line and end the process with its exit code. file: a module in the stage's folder."""
+    end_after(lambda: run_stage(file))
+
+
+def run_stage(file: str) -> None:
+    """The same in a process that goes on where all went well. Raises SystemExit with the code otherwise.
 
     The stage's module `run` has the function `run` that does a unit and, where the contract lets a process do several
     units in one go, `run_together`; it is imported late, so that `--help` needs no torch. A module `commands` has in

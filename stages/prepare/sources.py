@@ -104,7 +104,7 @@ def check_corpus(source: str, config: str | None, split: str, column: str) -> No
             raise DataError(f"data.corpus = {source!r}: there is no such file or folder")
         return
     table = _table("data.corpus", source, config, split, streaming=True)
-    _check_corpus_column(source, column, next(iter(table), {}))
+    _check_corpus_column(source, column, table.column_names or next(iter(table), {}))
 
 
 def _check_corpus_column(source: str, column: str, names: Iterable[str]) -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from ghosttrack.common.engine.contract import STAGES_FOLDER, Unit
-from ghosttrack.common.engine.stage import main
+from ghosttrack.common.engine.stage import run_stage
 from ghosttrack.common.engine.storage import Entry
 from tests.faults.conftest import SEED, WHOLE, Tally
 from tests.faults.injection import EVERYDAY, Outcome, run
@@ -64,7 +64,7 @@ class Trials:
             unit.name,
         ]
         try:
-            main(str(STAGES_FOLDER / unit.stage / "__main__.py"))
+            run_stage(str(STAGES_FOLDER / unit.stage / "__main__.py"))
         except SystemExit as ended:
             return int(ended.code or 0)
         return 0

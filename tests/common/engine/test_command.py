@@ -23,6 +23,7 @@ def say(how):
     click.get_current_context().exit(7 if how == "seven" else 0)
 run_command(say, "say", "say")
 """
+LAST = COMMAND.splitlines()[-1]
 
 
 @pytest.fixture
@@ -67,3 +68,28 @@ def test_what_an_encoding_lacks_is_a_question_mark(program: list[str], encoding:
     assert done.returncode == 10
     assert done.stdout.decode(encoding).startswith(f"1 {arrow} 2 ?")
     assert done.stderr.startswith(b"say: error: it is ")
+
+
+ABORTS = r"""
+import atexit, ctypes
+libc = ctypes.CDLL(None)
+libc.on_exit(ctypes.cast(libc.abort, ctypes.c_void_p), None)
+atexit.register(print, "all is put away")
+"""
+
+
+@pytest.mark.parametrize(("how", "code"), [("well", 0), ("seven", 7), ("wrong", 10)])
+def test_work_that_is_done_is_not_undone_by_libraries_that_abort_as_they_are_taken_down(
+    program: list[str], how: str, code: int
+) -> None:
+    file = Path(program[1])
+    for last, ends in {
+        LAST: -6,
+        f"from ghosttrack.common.engine.command import end_after\nend_after(lambda: {LAST})": code,
+    }.items():
+        file.write_text(ABORTS + COMMAND.replace(LAST, last))
+        done = subprocess.run([*program, how], capture_output=True, text=True, errors="replace")
+        assert done.returncode == ends
+        assert done.stdout.startswith("1 ")
+        assert done.stdout.endswith("all is put away\n")
+        assert ("it is" in done.stderr) == (how == "wrong")

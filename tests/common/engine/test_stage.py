@@ -17,7 +17,7 @@ import pytest
 from ghosttrack.common.config.load import load_config
 from ghosttrack.common.engine.contract import STAGES_FOLDER, expand, load_contract
 from ghosttrack.common.engine.runner import select_units
-from ghosttrack.common.engine.stage import Job, Run, main
+from ghosttrack.common.engine.stage import Job, Run, run_stage
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.engine.usage import together
 from ghosttrack.common.errors import DataError, NumericError
@@ -81,7 +81,7 @@ class Stages:
         self.monkeypatch.setattr(sys, "argv", argv)
         try:
             self.monkeypatch.setitem(sys.modules, f"stages.{stage}.run", types.SimpleNamespace(run=run))
-            main(str(self.folders[stage] / "__main__.py"))
+            run_stage(str(self.folders[stage] / "__main__.py"))
         except SystemExit as ended:
             return int(ended.code or 0)
         return 0
@@ -248,7 +248,7 @@ def test_layers_mean_nothing_to_a_stage_of_one_unit(
 def test_a_configuration_must_be_named(stages: Stages, capsys: pytest.CaptureFixture[str]) -> None:
     stages.monkeypatch.setattr(sys, "argv", ["x"])
     with pytest.raises(SystemExit) as ended:
-        main(str(stages.folders["upper"] / "__main__.py"))
+        run_stage(str(stages.folders["upper"] / "__main__.py"))
     assert ended.value.code == 2
     assert "--config" in capsys.readouterr().err
 
@@ -453,5 +453,7 @@ def test_describe_and_help_say_what_a_stage_does(stages: Stages, capsys: pytest.
     for arguments, expected in ((["--help"], "reads   upper/all: a.txt"), (["describe"], "A file a layer.")):
         stages.monkeypatch.setattr(sys, "argv", ["x", *arguments])
         with contextlib.suppress(SystemExit):
-            main(str(stages.folders["lower"] / "__main__.py"))  # there is no code of it that could be loaded
+            run_stage(
+                str(stages.folders["lower"] / "__main__.py")
+            )  # there is no code of it that could be loaded
         assert expected in capsys.readouterr().out
