@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from ghosttrack.common.config.load import load_config
 from ghosttrack.common.engine.contained import VARIABLE
 from ghosttrack.common.engine.contract import Unit, expand, load_contract
-from ghosttrack.common.engine.stage import Job, main
+from ghosttrack.common.engine.stage import Job, run_stage
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.orchestrate.plan import Plan, make_plan
 from ghosttrack.orchestrate.publisher import Publisher
@@ -120,7 +120,7 @@ class Pipeline:
         sys.argv = ["x", "--config", str(self.config)]
         sys.modules[f"stages.{stage}.run"] = types.SimpleNamespace(run=RUNS[stage])  # type: ignore[assignment]
         try:
-            main(str(self.folders[stage] / "__main__.py"))
+            run_stage(str(self.folders[stage] / "__main__.py"))
         except SystemExit as ended:
             return int(ended.code or 0)
         return 0
