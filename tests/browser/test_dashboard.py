@@ -676,6 +676,34 @@ def test_a_narrow_screen_needs_no_scrolling_sideways(page: Chromium) -> None:
         )
 
 
+def test_pictures_are_drawn_anew_where_the_window_is_made_narrower(page: Chromium) -> None:
+    widths = "[...document.querySelectorAll('figure.chart > svg, svg.trajectory:not(.small)')].map(e => Number(e.getAttribute('viewBox').split(' ')[2]))"
+    try:
+        for fragment in ("#/results", "#/sae/2", QUESTION):
+            page.go(fragment)
+            page.run("document.querySelector('details').open = true, null")
+            before, saved = page.run(widths), page.run("document.querySelectorAll('p.save').length")
+            page.call(
+                "Emulation.setDeviceMetricsOverride", width=390, height=800, deviceScaleFactor=1, mobile=False
+            )
+            page.wait(f"Math.max(...{widths}) < 390")
+            assert len(page.run(widths)) == len(before) == saved
+            assert page.run("document.querySelectorAll('p.save').length") == saved
+            assert page.run("document.querySelector('details').open")  # nothing else is made anew
+            page.call(
+                "Emulation.setDeviceMetricsOverride",
+                width=1400,
+                height=1000,
+                deviceScaleFactor=1,
+                mobile=False,
+            )
+            page.wait(f"JSON.stringify({widths}) === {json.dumps(json.dumps(before, separators=(',', ':')))}")
+    finally:
+        page.call(
+            "Emulation.setDeviceMetricsOverride", width=1400, height=1000, deviceScaleFactor=1, mobile=False
+        )
+
+
 def test_sides_are_told_apart_by_more_than_hue(page: Chromium) -> None:
     page.go(QUESTION)
     for picture in ("svg.trajectory:not(.small)", "svg.trajectory.small"):

@@ -22,15 +22,32 @@ function plot({ marks, ...options }) {
   return picture;
 }
 
-// A figure of Plot's own options. most: its width in CSS pixels, where there is room for it; words: what a screen reader says of it.
-function chart({ title, words = "The table after it has the numbers.", most = 520, below, ...options }) {
-  const picture = plot({ width: widthOf(most), marginTop: 16, marginLeft: 62, marginBottom: 44, ariaLabel: `${title}. ${words}`, ...options });
-  picture.setAttribute("role", "img");
-  picture.querySelector("style").remove(); // the page's own has all that it says
+// A figure of Plot's own options. most: its width in CSS pixels, where there is room for it; fit(width): options that follow from
+// it; words: what a screen reader says of it.
+function chart({ title, words = "The table after it has the numbers.", most = 520, below, fit, ...options }) {
+  const picture = fitted(() => {
+    const width = widthOf(most), drawn = plot({ width, marginTop: 16, marginLeft: 62, marginBottom: 44, ariaLabel: `${title}. ${words}`, ...options, ...fit?.(width) });
+    drawn.setAttribute("role", "img");
+    drawn.querySelector("style").remove(); // the page's own has all that it says
+    return drawn;
+  });
   return h("figure", { class: most > 600 ? "chart wide" : "chart" }, h("figcaption", null, title), picture, below);
 }
 
 const widthOf = (most) => Math.min(most, document.getElementById("content").clientWidth - 45);
+
+// Pictures that are as wide as their place, each with what draws it again when the window has another width.
+const drawing = new WeakMap();
+function fitted(draw) {
+  const picture = draw();
+  drawing.set(picture, draw);
+  return picture;
+}
+
+function refit() {
+  for (const picture of document.querySelectorAll("#content svg")) if (drawing.has(picture)) picture.replaceWith(fitted(drawing.get(picture)));
+  offerSaving();
+}
 
 // The ends of an axis with room about the values. Those that differ by less than a hundredth are drawn as the level line that they are.
 function roomy(values) {
@@ -59,21 +76,22 @@ function lineChart({ title, series, x, y, xLabel, yLabel, diagonal, marks = [], 
 // rows: {name, kind, values: [{value, low, high}]}: a line a row, a mark and an interval for each value, the second one hollow.
 function forest({ title, rows, guide = [], xLabel }) {
   const each = rows.flatMap(({ name, kind, values }, y) => values.map((value, j) => ({ ...value, y, j, name, stroke: ink(kind === "detector" ? "c0" : "soft") }))).filter((row) => (row.value ?? null) !== null);
-  const left = Math.min(d3.max(rows, (row) => 7 * row.name.length + 16), widthOf(900) * 0.42);
-  return chart({ title, most: 900, height: 30 * rows.length + 60, marginLeft: left, x: axis(xLabel, { grid: true, domain: roomy([...each.flatMap((row) => [row.value, row.low, row.high]), ...guide.map(({ x }) => x)]) }),
+  const leftOf = (width) => Math.min(d3.max(rows, (row) => 7 * row.name.length + 16), width * 0.42);
+  return chart({ title, most: 900, height: 30 * rows.length + 60, x: axis(xLabel, { grid: true, domain: roomy([...each.flatMap((row) => [row.value, row.low, row.high]), ...guide.map(({ x }) => x)]) }),
     y: { domain: d3.range(rows.length) },
-    marks: [Plot.axisY({ label: null, tickSize: 0, lineWidth: (left - 12) / 13, tickFormat: (y) => shorten(rows[y].name, Math.floor((left - 12) / 4.4)) }), // two lines at most
+    fit: (width) => ({ marginLeft: leftOf(width), marks: [
+      Plot.axisY({ label: null, tickSize: 0, lineWidth: (leftOf(width) - 12) / 13, tickFormat: (y) => shorten(rows[y].name, Math.floor((leftOf(width) - 12) / 4.4)) }), // two lines at most
       Plot.ruleX(guide, { x: "x", title: "text", ...GUIDE }),
       [-5.5, 5.5].map((dy, j) => [each.filter((row) => row.j === j)].map((some) => [
         Plot.ruleY(some, { y: "y", x1: "low", x2: "high", dy, stroke: "stroke", strokeWidth: 2.2 }),
-        Plot.dot(some, { y: "y", x: "value", dy, r: 4.5, stroke: "stroke", strokeWidth: 2, fill: j ? "var(--ground)" : "stroke", title: (row) => `${row.name}: ${fixed(row.value)} [${fixed(row.low)}, ${fixed(row.high)}]` })]))] });
+        Plot.dot(some, { y: "y", x: "value", dy, r: 4.5, stroke: "stroke", strokeWidth: 2, fill: j ? "var(--ground)" : "stroke", title: (row) => `${row.name}: ${fixed(row.value)} [${fixed(row.low)}, ${fixed(row.high)}]` })]))] }) });
 }
 
 const shorten = (text, most) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 
 // A histogram with its table. values: [n]; label(i): where the i-th bar begins.
 function bars({ title, values, label, xLabel, yLabel }) {
-  return chart({ title, height: 260, x: axis(xLabel, { ticks: d3.range(0, values.length, Math.ceil(values.length / Math.floor(widthOf(520) / 80))), tickFormat: (i) => label(i) }), y: axis(yLabel, { grid: true, ticks: 4, nice: true }),
+  return chart({ title, height: 260, fit: (width) => ({ x: axis(xLabel, { ticks: d3.range(0, values.length, Math.ceil(values.length / Math.floor(width / 80))), tickFormat: (i) => label(i) }) }), y: axis(yLabel, { grid: true, ticks: 4, nice: true }),
     marks: [Plot.rectY(values, { x1: (_, i) => i, x2: (_, i) => i + 1, y: (value) => value, insetLeft: 0.5, insetRight: 0.5, fill: "var(--c0)", title: (value, i) => `${label(i)}: ${fixed(value, 0)}`, tip: { pointer: "x", ariaHidden: "true" } }), Plot.ruleY([0])],
     below: folded(`${title} as a table`, table([`${xLabel}, from`, yLabel], values.map((value, i) => [label(i), fixed(value, 0)]), { caption: title, numeric: [0, 1] })) });
 }

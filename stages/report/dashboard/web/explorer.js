@@ -73,7 +73,7 @@ async function questionPage(id, query) {
     takeOutForm(question, cell, named),
     (!question.new || record.interventions) && later(() => interventionsSection(record, tokens.data, named)),
     later(() => contextsSection(record.contexts)),
-    cell && other && later(() => besideSection({ question, record, other, beside, cell, tokens: tokens.data, named, list })),
+    cell && other && later(() => besideSection({ question, record, other, beside, cell, tokens: tokens.data, named, list, kept })),
     later(() => contributionsSection(record.explanation, list)),
     section("Asked as", h("pre", { class: "prompt" }, record.prompt), record.samples?.length > 0 && folded(`${plural(record.samples.length, "sampled answer")}`, h("ul", null, record.samples.map((text) => h("li", null, text)))),
       note(`Question ${question.id}; relation ${question.relation}; subject ${record.subject}; group ${record.group}${question.gold ? `; accepted answers: ${record.aliases?.join(", ") ?? question.gold}` : ""}.`)),
@@ -82,13 +82,14 @@ async function questionPage(id, query) {
 
 // Asked, said, right; when it was decided and by what; how sure the detector is.
 function verdict(question, record, rivals, account) {
-  const judged = question.label === 1 ? ["; a right answer is ", h("b", { class: "right" }, question.gold)] : "";
+  const others = (record.aliases ?? []).filter((text) => text !== question.gold), some = others.slice(0, 6).join(", ") + (others.length > 6 ? ", …" : "");
+  const judged = question.label === 1 ? ["; a right answer is ", h("b", { class: "right" }, question.gold), others.length > 0 && ` (also accepted: ${some})`] : "";
   const said = [h("p", { class: "finding" }, `Asked “${question.question}”, the model said `, h("b", { class: "for" }, question.answer || "(nothing)"), ": ", outcome(question), judged, ".")];
   const found = account.length > 0 && decision(account);
   if (record.reason) said.push(h("p", null, record.reason.sentence));
   if (found) {
-    const by = found.by && (found.always || record.reason ? null : [", where ", h("b", null, WRITER_WORDS[found.by]), ` wrote most of its lead over “${plain(rivals.opponentText)}”`]), last = account.at(-1).layer;
-    said.push(h("p", null, found.always ? `“${plain(rivals.saidText)}” leads all candidates in every layer.` : [`“${plain(rivals.saidText)}” leads all candidates `, found.layer === last ? `only at the last layer, ${last}` : `from layer ${found.layer} to the last, ${last}`, by, "."]));
+    const by = found.by && (found.always || record.reason ? null : [", where ", h("b", null, WRITER_WORDS[found.by]), ` wrote most of its lead over “${plain(rivals.opponentText)}”`]), last = account.at(-1).layer, before = found.always ? null : rivals.text(rivals.leader(found.before));
+    said.push(h("p", null, found.always ? `“${plain(rivals.saidText)}” leads all candidates in every layer.` : [`“${plain(rivals.saidText)}” leads all candidates `, found.layer === last ? `only at the last layer, ${last}` : `from layer ${found.layer} to the last, ${last}`, by, `; just before, “${plain(before)}” does.`]));
   } else if (account.length) said.push(h("p", null, `“${plain(rivals.saidText)}” does not lead the candidates at layer ${account.at(-1).layer}, the last that was read: it was decided in a layer above, or the answer was given.`));
   const scored = question.scored;
   if (scored?.unfamiliar) said.push(h("p", null, h("b", null, "The question is unlike all that the detector was fitted on"), `: its score counts for little. By its probability alone the answer is wrong with probability ${fixed(scored.baseline)}.`));
@@ -126,14 +127,15 @@ function trajectorySection({ question, record, cell, tokens, named, kept }) {
   const drawn = nodes.filter((node) => node.place < LANES), every = new Set(nodes.map((node) => node.place)).size;
   const changes = leadChanges(account), token = (rank) => visible(rivals.text(rivals.leader(rank)));
   const list = changes.length > 0 && folded(`The lead changes ${plural(changes.length, "time")}`, h("ul", { class: "changes" }, changes.map((change) => h("li", null, `Layer ${change.layer}: from ${token(change.from)} to ${token(change.to)}.`))));
-  const picture = h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Trajectory, with a track a lane" }, trajectory({ nodes: drawn, account, lens, rivals, named, width: widthOf(1180), name: `Trajectory of ${question.question}` }));
+  const draw = (some) => fitted(() => trajectory({ nodes: some, account, lens, rivals, named, width: widthOf(1180), name: `Trajectory of ${question.question}` }));
+  const picture = h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": "Trajectory, with a track a lane" }, draw(drawn));
   picture.addEventListener("keydown", (event) => {
     const lane = event.target.closest?.(".lane");
     if (!lane || !["ArrowDown", "ArrowUp"].includes(event.key)) return;
     const all = [...picture.querySelectorAll(".lane")], next = all[all.indexOf(lane) + (event.key === "ArrowDown" ? 1 : -1)];
     if (next) { event.preventDefault(); next.focus(); }
   });
-  const all = every > LANES && h("button", { type: "button", class: "more", onclick: () => { picture.replaceChildren(trajectory({ nodes, account, lens, rivals, named, width: widthOf(1180), name: `Trajectory of ${question.question}` })); picture.nextElementSibling.replaceWith(savers(picture.firstChild)); all.remove(); } }, `Draw all ${every} tracks, not only the ${LANES} strongest`);
+  const all = every > LANES && h("button", { type: "button", class: "more", onclick: () => { picture.replaceChildren(draw(nodes)); offerSaving(); all.remove(); } }, `Draw all ${every} tracks, not only the ${LANES} strongest`);
   const missing = rivals.right === undefined && question.label === 1 && cell.position <= 0 && rivals.list.length > 0;
   const layerRow = (row) => {
     const read = lens.find((each) => each.layer === row.layer), its = account.find((each) => each.layer === row.layer);
@@ -190,17 +192,21 @@ function contextsSection(found) {
     found.sentence && h("p", null, found.sentence),
     note("Probability that the model gives each answer, asked as it was and after other worked examples; what is left is all other answers together."),
     chart({ title: "Candidate answers by context", most: 580, height: 220, x: axis("context", { ticks: null, tickSize: 0, tickFormat: (i) => (i ? String(i) : "as asked") }), y: axis(null, { domain: [0, 1], ticks: 2, tickFormat: (value) => share(value, 0) }),
-      marks: [Plot.barY(rows, Plot.stackY({ order: null }, { x: "i", y: "chance", fill: (row) => ink(row.kind), title: "title", inset: 0.5 }))] }),
-    h("ul", { class: "legend" }, order.map((k) => h("li", null, swatch(kinds.get(k)), shorten(found.answers[k][0] || "(nothing)", 30), k === 0 ? " (said)" : found.answers[k][1] === 2 ? " (right)" : "")), h("li", null, swatch("other"), "all other answers")),
+      marks: [Plot.barY(rows, Plot.stackY({ order: null }, { x: "i", y: "chance", fill: (row) => ink(row.kind), title: "title", inset: 0.5 }))],
+      below: h("ul", { class: "legend" }, order.map((k) => h("li", null, swatch(kinds.get(k)), shorten(found.answers[k][0] || "(nothing)", 30), k === 0 ? " (said)" : found.answers[k][1] === 2 ? " (right)" : "")), h("li", null, swatch("other"), "all other answers")) }),
     folded("Candidate answers by context as a table", table(["answer", ...words.map((word, i) => (i ? `${i}: ${word}` : word))], order.map((k) => [found.answers[k][0] || "(nothing)", ...found.answers[k][2].map((each) => fixed(each))]), { caption: "Candidate answers by context", numeric: [...words.keys()].map((i) => i + 1) })));
 }
 
 // Another question beside this one: the nearest of its relation that went the other way, or any that is chosen.
-function besideSection({ question, record, other, beside, cell, tokens, named, list }) {
+function besideSection({ question, record, other, beside, cell, tokens, named, list, kept }) {
   const its = beside.cells.find((each) => each.position === cell.position) ?? beside.cells.find((each) => each.position === 0);
   if (!its) return null;
   const chosen = list[question.beside] !== other, own = contestants(record, record.cells, cell, tokens), rivals = contestants(beside, beside.cells, its, tokens);
-  const input = h("input", { list: "others", size: 36, placeholder: "id of a question", "aria-label": "Another question to set beside this one", onchange: (event) => { if (list.byId.has(event.target.value)) location.hash = `${questionLink(question.id, cell.position)}&beside=${encodeURIComponent(event.target.value)}`; } });
+  const input = h("input", { list: "others", size: 36, placeholder: "a question or its id", "aria-label": "Another question to set beside this one", onchange: ({ target }) => {
+    const found = list.byId.get(target.value) ?? list.find((each) => each.question === target.value);
+    target.setCustomValidity(found ? "" : "No question has this id or these words.");
+    if (target.reportValidity()) location.hash = questionLink(question.id, cell.position, [kept, `beside=${encodeURIComponent(found.id)}`].filter(Boolean).join("&"));
+  } });
   const options = h("datalist", { id: "others" });
   input.addEventListener("focus", () => options.replaceChildren(...list.filter((each) => each.relation === question.relation).slice(0, 200).map((each) => h("option", { value: each.id }, each.question))), { once: true });
   return section(chosen ? "Beside it" : other.label === 0 ? "The nearest question that went right" : "The nearest question that went wrong",

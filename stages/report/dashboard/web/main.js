@@ -66,7 +66,7 @@ async function show() {
   if (mine !== visit) return;
   content.dataset.milliseconds = (performance.now() - start).toFixed(1);
   for (const make of pending.splice(0)) make();
-  for (const picture of content.querySelectorAll("figure.chart > svg, svg.trajectory:not(.small)")) (picture.closest(".scroll") ?? picture).after(savers(picture));
+  offerSaving();
   if (remembered().scroll) window.scrollTo(0, remembered().scroll);
   content.dataset.shown = location.hash;
 }
@@ -100,6 +100,8 @@ async function begin() {
       else { location.hash = "#/questions"; setTimeout(go, 150); }
     }
   });
+  let resizing, wide = innerWidth;
+  addEventListener("resize", () => { clearTimeout(resizing); resizing = setTimeout(() => { if (wide !== innerWidth) { wide = innerWidth; refit(); } }, 100); });
   addEventListener("hashchange", () => show());
   await show();
   document.documentElement.dataset.ready = (performance.now()).toFixed(0);

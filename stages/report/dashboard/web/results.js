@@ -89,7 +89,7 @@ function curvesSection(found, split, number) {
   const chart = (kind, title, xLabel, yLabel, more) => {
     const curves = split.curves[kind];
     return curves.length > 0 && h("div", null, lineChart({ title, xLabel, yLabel, x: [0, 1], y: [0, 1], ...more,
-      series: curves.slice(0, 6).map((curve, i) => ({ name: methodTitle(found, curve.method), points: curve.x.map((x, k) => [x, curve.y[k]]), low: i === 0 ? curve.low : null, high: curve.high, dots: kind === "reliability" })) }),
+      series: curves.slice(0, kind === "reliability" ? 2 : 6).map((curve, i) => ({ name: methodTitle(found, curve.method), points: curve.x.map((x, k) => [x, curve.y[k]]), low: i === 0 ? curve.low : null, high: curve.high, dots: kind === "reliability" })) }),
       folded(`${title} as a table`, table(["method", xLabel, yLabel], curves.slice(0, 6).flatMap((curve, i) => spread(curve.x.length, 6).map((k) => {
         const place = (key) => `/splits/${number}/curves/${kind}/${i}/${key}/${k}`;
         return [methodTitle(found, curve.method), figure("final_report.json", place("x")), ranged("final_report.json", place("y"), place("low"), place("high"))];

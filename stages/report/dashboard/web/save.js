@@ -53,6 +53,13 @@ async function asPng(picture) {
   } finally { URL.revokeObjectURL(address); }
 }
 
+// Under each picture that is large enough, and its legend.
+function offerSaving() {
+  const content = document.getElementById("content");
+  for (const old of content.querySelectorAll("p.save")) old.remove();
+  for (const picture of content.querySelectorAll("figure.chart > svg, svg.trajectory:not(.small)")) (picture.closest(".scroll") ?? picture.parentNode.querySelector(".legend") ?? picture).after(savers(picture));
+}
+
 function savers(picture) {
   const name = (picture.getAttribute("aria-label") ?? "figure").split(/[.:]/)[0].replace(/[^\p{L}\p{N}]+/gu, "-").slice(0, 60).toLowerCase();
   const button = (kind, make) => h("button", { type: "button", class: "save", "aria-label": `Save as ${kind}: ${name}`, onclick: async () => download(await make(picture), `${run.name}-${name}.${kind.toLowerCase()}`) }, kind);

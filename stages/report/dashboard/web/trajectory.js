@@ -57,14 +57,15 @@ function leadChanges(account) {
   return account.slice(1).map((row, i) => ({ layer: row.layer, from: account[i].leader, to: row.leader })).filter((each) => each.from !== each.to);
 }
 
-// The layer from which on the emitted token leads to the end, and what wrote most towards it there; null where it never does.
+// The layer from which on the emitted token leads to the end, and what wrote most towards it there; before: the rank of who led
+// until then; null where it never leads.
 function decision(account) {
   let at = account.length;
   while (at > 0 && account[at - 1].leader === 0) at--;
   if (at === account.length) return null;
   const told = WRITERS.map(([key]) => [key, account[at][key]]).filter(([, value]) => value !== null && value > 0);
   const [by] = told.sort((a, b) => b[1] - a[1])[0] ?? [null];
-  return { layer: account[at].layer, by, always: at === 0 };
+  return { layer: account[at].layer, by, always: at === 0, before: account[at - 1]?.leader };
 }
 
 // options: {nodes, account, lens, rivals, named(layer, latent) -> {label, tokens}, width, labels, name}
