@@ -18,6 +18,7 @@ import yaml
 
 from ghosttrack.common.config.cluster import ClusterProfile
 from ghosttrack.common.config.load import available_configs, load_cluster, with_sizes
+from ghosttrack.common.config.options import Finite
 from ghosttrack.common.config.schema import NAME, Config
 from ghosttrack.common.engine import atomic
 from ghosttrack.common.engine.contract import load_contracts
@@ -101,7 +102,7 @@ FEW_QUESTIONS = 1000
 )
 @click.option(
     "--hours",
-    type=click.FloatRange(0, min_open=True),
+    type=Finite(0, min_open=True),
     help="How long the run may take, by the estimate; else 1 on CPUs, 12 with a GPU.",
 )
 @click.option("--cluster", metavar="NAME", help="The profile that it will run with.")

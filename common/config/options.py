@@ -1,6 +1,7 @@
 """The options by which a command is told its configuration, the same for stages and for the orchestrator."""
 
 import functools
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -11,6 +12,16 @@ from ghosttrack.common.config.schema import Config, describe_layers, parse_layer
 from ghosttrack.common.errors import ConfigError
 
 NAME = "A name from config/model_configs, or the path of a YAML file."
+
+
+class Finite(click.FloatRange):
+    """A number of an option: neither nan, which compares with no bound, nor infinite."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value} is not a number that can be reckoned with; give one such as 1.5.", param, ctx)
+        return number
 
 
 def chosen_layers(context: click.Context, parameter: click.Parameter, value: str | None) -> Any:

@@ -14,7 +14,7 @@ GENERATIONS = Lines(
     "a question a line, in the order of questions.jsonl; `question` in every other file is the number of the line, from 0: "
     "`id, relation, subject, group, prompt, question` (as in questions.jsonl), `query, answer` (the model's), `gold, aliases, label` (1 wrong, 0 right, null excluded), "
     "`strict_label` (exact match), `excluded` (reason or null), `matched` (what each matcher that can say something of such an "
-    "answer says, 1 wrong, 0 right), `subject_found` (in the query, not at the sequence's first "
+    "answer says, 1 wrong, 0 right), `n_shots` (worked examples before it), `subject_found` (in the query, not at the sequence's first "
     "token), `token_ids, tokens, logprobs, entropies` (lists, a value an answer token), `samples` (texts, with "
     "`detection.samples`), `row, extra` (as in questions.jsonl); of a given answer `given` (true), of a profile `claims` ([start, "
     "end, label, relation] in characters of the answer) and `token_relations` (of the claim that a token is in), and of both `token_labels` where spans are labelled (1 in a wrong one, "
@@ -55,6 +55,8 @@ class Answer(BaseModel):
     """What each matcher that can say something of such an answer says: 1 wrong, 0 right."""
     strict_label: int | None = None
     """The label by exact match with a right answer."""
+    n_shots: int = 0
+    """Worked examples before the question."""
     subject_found: bool = True
     """Whether the subject stands in the prompt, so that there is a position -1."""
     given: bool = False

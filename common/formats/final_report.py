@@ -250,6 +250,9 @@ class MatcherReport(Record):
 
 class DataCard(Record):
     n_questions: int
+    n_examples: int = Field(
+        0, description="Facts that stand before the questions as worked examples, and are not asked."
+    )
     n_labelled: int
     n_wrong: int
     n_right: int

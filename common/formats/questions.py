@@ -1,6 +1,6 @@
 """`questions.jsonl` and `asked.jsonl`: what the model is asked; `left_out.jsonl`: what it is not."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ghosttrack.common.formats.file import Lines
@@ -37,3 +37,10 @@ def prompt_of(question: Mapping[str, Any]) -> str:
 def in_chat(question: Mapping[str, Any]) -> bool:
     """Whether a question is a turn of a chat, whose template writes the special tokens into the text."""
     return "closing" in question
+
+
+def worked_examples(questions: Iterable[Mapping[str, Any]]) -> int:
+    """How many facts stand before these questions as worked examples; they are not asked."""
+    return len(
+        {(question["relation"], *shot) for question in questions for shot in question.get("shots", ())}
+    )

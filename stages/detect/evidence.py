@@ -85,10 +85,12 @@ class AnsweredQuestion(NamedTuple):
 
 
 def _form(answer: Answer) -> str:
-    if answer.chat:
-        return "a question in a chat"
     asked = "a sentence to complete" if answer.query == answer.question else "a question"
-    return f"{asked} {'after' if answer.prefix else 'without'} worked examples"
+    if answer.chat:  # what stands before it is the template's too
+        asked, shown = "a question in a chat", bool(answer.n_shots)
+    else:
+        shown = bool(answer.prefix)
+    return f"{asked} {'after' if shown else 'without'} worked examples"
 
 
 def place_rows(question: Ints, position: Ints, n_questions: int) -> Ints:

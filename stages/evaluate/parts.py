@@ -104,11 +104,15 @@ def split_report(
     )  # fmt: skip
 
 
-def data_card(counts: Mapping[str, Any]) -> DataCard:
-    """The questions in numbers. counts: of detection_metrics.json."""
-    known = {name: counts[name] for name in DataCard.model_fields if name != "unexplained"}
+def data_card(counts: Mapping[str, Any], n_examples: int) -> DataCard:
+    """The questions in numbers. counts: of detection_metrics.json; n_examples: facts that are not asked but shown."""
+    known = {
+        name: counts[name] for name in DataCard.model_fields if name not in ("unexplained", "n_examples")
+    }
     return DataCard(
-        **known, unexplained=counts["n_questions"] - counts["n_labelled"] - sum(counts["excluded"].values())
+        **known,
+        n_examples=n_examples,
+        unexplained=counts["n_questions"] - counts["n_labelled"] - sum(counts["excluded"].values()),
     )
 
 

@@ -9,6 +9,7 @@ from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.formats.detection_metrics import METRICS
 from ghosttrack.common.formats.final_report import REPORT, FinalReport, Headline
 from ghosttrack.common.formats.hallucination_scores import SCORES
+from ghosttrack.common.formats.questions import QUESTIONS, worked_examples
 from ghosttrack.common.formats.saes import QUALITY
 from ghosttrack.common.formats.scores import MAIN_SPLIT, SCORE_TABLE
 from ghosttrack.stages.evaluate import parts, plots, scorecard
@@ -94,7 +95,9 @@ def _given(job: Job, detection: Detection) -> dict[str, Any]:
         "seed": job.config.seed,
         "confidence": job.config.evaluation.confidence,
         "resamples": job.config.evaluation.bootstrap,
-        "data": parts.data_card(detection.counts),
+        "data": parts.data_card(
+            detection.counts, worked_examples(QUESTIONS.each(job.input("prepare/questions", QUESTIONS.name)))
+        ),
         "detector": detection.detector,
         "error_type_agreement": parts.error_type_agreement(detection.questions),
         "matching": job.config.data.matching,

@@ -263,7 +263,12 @@ def data_sentence(data: Json) -> str:
     return (
         f"{data['n_labelled']:,} of {data['n_questions']:,} questions have a label (left out: {excluded}); "
         f"{data['n_right']:,} of them are answered correctly"
-        + ("." if data["prevalence"] is None else f" ({1 - data['prevalence']:.0%}).")
+        + ("" if data["prevalence"] is None else f" ({1 - data['prevalence']:.0%})")
+        + (
+            f"; {data['n_examples']:,} more are worked examples, and not asked."
+            if data.get("n_examples")
+            else "."
+        )
     )
 
 

@@ -258,6 +258,7 @@ def data(report: Json) -> Rows:
     largest = f" (questions in the largest: {card['largest_group']:,})"
     return [
         ["questions", f"{card['n_questions']:,}"],
+        *([["worked examples, not asked", f"{card['n_examples']:,}"]] if card.get("n_examples") else []),
         ["with a label", f"{card['n_labelled']:,}"],
         ["answered wrong", f"{card['n_wrong']:,}{wrong}"],
         ["answered right", f"{card['n_right']:,}"],

@@ -5,7 +5,7 @@ from typing import Any
 
 import click
 
-from ghosttrack.common.config.options import takes_config
+from ghosttrack.common.config.options import Finite, takes_config
 from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.errors import ConfigError, MissingInputError, printable
@@ -26,9 +26,11 @@ from ghosttrack.common.formats.questions import NEW
     help="How many tracks --candidate takes.",
 )
 @click.option("--position", default=0, show_default=True, help="-1 the subject, 0 the last prompt token.")
-@click.option("--factor", default=0.0, show_default=True, help="What is left of a track's activations.")
+@click.option(
+    "--factor", type=Finite(), default=0.0, show_default=True, help="What is left of a track's activations."
+)
 @click.option("--at-birth", is_flag=True, help="Take a track out where it begins, not over its life.")
-@click.option("--value", type=float, help="The activation that latents get; left out, they are taken out.")
+@click.option("--value", type=Finite(), help="The activation that latents get; left out, they are taken out.")
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for programs.")
 def intervene(
     config: Config,

@@ -229,6 +229,7 @@ def _record(
         "gold": question["answer"],
         "aliases": question["aliases"],
         **dict(zip(JUDGED, judgement, strict=True)),
+        "n_shots": len(question.get("shots", ())),
         "subject_found": prompt.subject is not None,
         "token_ids": answer.token_ids,
         "tokens": answer.tokens,

@@ -97,6 +97,14 @@ def test_too_few_hours_are_told_with_fewer_layers(models: Path) -> None:
     assert spread(24, 3) == [6, 12, 18]
 
 
+@pytest.mark.parametrize("hours", ["nan", "inf", "-1", "0"])
+def test_hours_that_nothing_can_take_are_refused_in_a_line(models: Path, hours: str) -> None:
+    arguments = ["init", "mine", "--model", str(models / "phi"), "--hours", hours]
+    said = CliRunner().invoke(ghosttrack, arguments)
+    assert said.exit_code == 2
+    assert said.output.splitlines()[-1].startswith("Error: Invalid value for '--hours': ")
+
+
 def test_it_writes_where_it_is_told_and_replaces_nothing_unasked(models: Path, tmp_path: Path) -> None:
     arguments = ["mine", "--model", str(models / "phi"), "--folder", "configs"]
     said = init(*arguments)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from ghosttrack.common.errors import NumericError
+from ghosttrack.common.formats.answers import Answer
 from ghosttrack.stages.detect import evidence
-from ghosttrack.stages.detect.evidence import PlacedStates, states_by_place
+from ghosttrack.stages.detect.evidence import AnsweredQuestion, PlacedStates, states_by_place
 
 
 @pytest.mark.parametrize(("kind", "largest"), [(np.float16, 60_000), (np.float32, 1e7)])
@@ -49,3 +50,34 @@ def test_states_that_are_not_finite_are_refused() -> None:
     states = np.full((1, 2, 4), np.inf, dtype=np.float32)
     with pytest.raises(NumericError, match="question 0"):
         states_by_place(np.array([0]), np.array([0]), states, 1)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "query", "closing", "n_shots", "form"),
+    [
+        ("", "Spain's capital is", "", 0, "a sentence to complete without worked examples"),
+        (
+            "Peru's capital is Lima\n",
+            "Spain's capital is",
+            "",
+            1,
+            "a sentence to complete after worked examples",
+        ),
+        ("<user>", "Which is it?", "<model>", 0, "a question in a chat without worked examples"),
+        (
+            "<user>Which?<model>It<user>",
+            "Which is it?",
+            "<model>",
+            1,
+            "a question in a chat after worked examples",
+        ),
+    ],
+)
+def test_the_form_of_a_prompt_tells_worked_examples_from_what_a_template_says(
+    prefix: str, query: str, closing: str, n_shots: int, form: str
+) -> None:
+    answer = Answer(
+        id="1", relation="capital", group="1", prompt=prefix + query + closing, question=query, query=query, answer="Madrid",
+        gold="Madrid", label=0, tokens=[], logprobs=[], entropies=[], n_shots=n_shots,
+    )  # fmt: skip
+    assert AnsweredQuestion.of(answer).form == form

@@ -19,6 +19,7 @@ import pandas as pd
 from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.contract import expand, load_contract
 from ghosttrack.common.engine.stage import Job
+from ghosttrack.common.formats.questions import QUESTIONS
 from ghosttrack.common.formats.token_scores import TOKEN_METRICS
 from ghosttrack.common.formats.validation import VALIDATION
 
@@ -179,6 +180,19 @@ def write_sae_quality(folder: Path, layers: list[int], l0: float = 64.0, mse: fl
     return folder
 
 
+def write_questions(folder: Path) -> Path:
+    """questions.jsonl of two questions of a relation, which have two of their three worked examples in common."""
+    spain, chile, peru = (
+        ["Spain's capital is", "Madrid"],
+        ["Chile's capital is", "Santiago"],
+        ["Peru's capital is", "Lima"],
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    shots = ([spain, chile], [chile, peru])
+    QUESTIONS.write(folder / QUESTIONS.name, [{"relation": "capital", "shots": each} for each in shots])
+    return folder
+
+
 def evaluate(folder: Path, detect: Path, l0: float = 64.0, mse: float = 0.005) -> Path:
     """The files that evaluate makes of a folder that `write` made."""
     from ghosttrack.stages.evaluate.run import run
@@ -186,6 +200,7 @@ def evaluate(folder: Path, detect: Path, l0: float = 64.0, mse: float = 0.005) -
     units = {
         "detect/all": detect,
         "sae_train/quality": write_sae_quality(folder / "sae", config().layers, l0, mse),
+        "prepare/questions": write_questions(folder / "questions"),
     }
     run(job("evaluate", folder / "evaluate", units))
     return folder / "evaluate" / "out"

@@ -75,6 +75,8 @@ def test_what_is_expected_counted_and_absent_is_told(text, final):
         assert {True: "| met |", False: "| not met |"}[row["met"]] in text
     assert "- Semantic entropy: detection.samples is 0." in text
     assert f"| left out: empty | {final['data']['excluded']['empty']} |" in text
+    assert "; 3 more are worked examples, and not asked." in text
+    assert "| worked examples, not asked | 3 |" in text
     assert "| unknown subject |" in text
     assert f"answers are judged otherwise (kappa {final['strict']['kappa']:.2f})" in text
     assert "beyond every one of them" in text
