@@ -1,7 +1,8 @@
 """A run's answers as a log of Inspect (https://inspect.aisi.org.uk/eval-logs.html), for its viewer and its data frames.
 
 A sample a question: the prompt, the right answers, the model's own, and two scores, whether the answer is right and how
-likely the detector holds it to be wrong. Only what the format demands is there, and what the run knows.
+likely the detector holds it to be wrong. Only what the format demands is there, and what the run knows; the samples are
+last, since lists of logs are made of what stands before them.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ def inspect_log(results: Results) -> tuple[str, str]:
             "created": begun, "task": results.name, "task_id": entry.key[:22], "model": model, "config": {},
             "dataset": {"name": results.name, "samples": len(answers), "sample_ids": [each["id"] for each in answers]},
         },
+        "plan": {},
         "results": {
             "total_samples": len(answers), "completed_samples": len(answers),
             "scores": [{"name": "right", "scorer": "right", "scored_samples": len(judged), "metrics": {"accuracy": right}}],
@@ -51,6 +53,7 @@ def inspect_log(results: Results) -> tuple[str, str]:
 
 def _sample(answer: Mapping[str, Any], scored: Mapping[str, Any], model: str) -> dict[str, Any]:
     said = answer["answer"]
+    reply = {"role": "assistant", "content": said}
     found: dict[str, Any] = {}
     if answer["label"] is not None:
         found["right"] = {"value": "I" if answer["label"] else "C", "answer": said}
@@ -58,6 +61,7 @@ def _sample(answer: Mapping[str, Any], scored: Mapping[str, Any], model: str) ->
         found["probability_wrong"] = {"value": scored["score"], "answer": said}
     return {
         "id": answer["id"], "epoch": 1, "input": answer["prompt"], "target": answer["aliases"] or answer["gold"] or "",
-        "output": {"model": model, "choices": [{"message": {"role": "assistant", "content": said}, "stop_reason": "stop"}]},
+        "messages": [{"role": "user", "content": answer["prompt"]}, reply],
+        "output": {"model": model, "choices": [{"message": reply, "stop_reason": "stop"}]},
         "scores": found, "metadata": {name: answer[name] for name in ("relation", "subject", "group", "excluded")},
     }  # fmt: skip

@@ -53,6 +53,15 @@ def test_the_answers_are_a_log_of_inspect(results, folder):
     (path,) = (folder / "inspect").iterdir()
     assert re.match(r"\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d", path.name)  # without it Inspect does not list the file
     log = json.loads(path.read_text(encoding="utf-8"))
+    needed = [
+        "version",
+        "status",
+        "eval",
+        "plan",
+        "results",
+        "stats",
+    ]  # by its lists of logs, before the samples
+    assert list(log) == [*needed, "samples"]
     answers = results.lines(GENERATIONS)
     scores = {each["id"]: each["score"] for each in results.json(SCORES)["questions"]}
     assert [(each["id"], each["output"]["choices"][0]["message"]["content"]) for each in log["samples"]] == [
@@ -69,6 +78,7 @@ def test_the_answers_are_a_log_of_inspect(results, folder):
         from inspect_ai.log import read_eval_log
 
         assert len(read_eval_log(str(path)).samples) == len(answers)
+        assert read_eval_log(str(path), header_only=True).results == read_eval_log(str(path)).results
 
 
 def test_every_macro_is_the_number_in_its_file(results, folder):
