@@ -1,7 +1,7 @@
 import functools
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,18 @@ def pytest_configure(config: pytest.Config) -> None:
     # Matrices of a few kilobytes are done before a second thread has woken up, and where several processes test side by
     # side, the threads of each wait, spinning, for a core that another one has. Read when torch is first imported.
     os.environ["OMP_NUM_THREADS"] = "1"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_test_ends_pytest() -> Iterator[None]:
+    """A stage's `main` ends its process: all tests after it would seem to have passed."""
+
+    def end_after(work: Callable[[], None]) -> None:
+        raise AssertionError("a test calls run_stage, whose process goes on, and not main")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ghosttrack.common.engine.stage.end_after", end_after)
+        yield
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
