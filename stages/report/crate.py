@@ -14,6 +14,7 @@ from typing import Any
 from ghosttrack.common.engine.layout import MANIFEST
 from ghosttrack.common.engine.storage import Entry
 from ghosttrack.common.errors import MissingInputError, StorageError
+from ghosttrack.common.files import remove_folder
 from ghosttrack.common.foreign import whole
 from ghosttrack.common.formats.final_report import REPORT
 from ghosttrack.stages.report.dashboard.run_card import code_of
@@ -49,22 +50,32 @@ def write_crate(results: Results, folder: Path) -> int:
         if not label.startswith(LEFT_OUT) and not entry.released
     }
     folder = folder.resolve()
-    new = folder.with_name(f".{folder.name}.new")
-    shutil.rmtree(new, ignore_errors=True)
+    new, old = (folder.with_name(f".{folder.name}.{which}") for which in ("new", "old"))
+    if old.exists() and not folder.exists():  # killed between the two renames below
+        old.rename(folder)
+    remove_folder(new)
     try:
         # A result may go while it is copied.
         with whole(new, f"`ghosttrack run {results.name}` makes it again", "crate"):
             _fill(new, results, packed)
-        if folder.exists():  # an older crate, beside whose files the user may have put some
-            for file in sorted(path for path in new.rglob("*") if path.is_file()):
-                target = folder / file.relative_to(new)
-                target.parent.mkdir(parents=True, exist_ok=True)
-                file.replace(target)
-        else:
-            new.rename(folder)
+        if folder.exists():
+            _keep_others(folder, new)
+            remove_folder(old)
+            folder.rename(old)
+        new.rename(folder)
+        remove_folder(old)
     finally:
         shutil.rmtree(new, ignore_errors=True)
     return sum(len(entry.manifest.files) for entry in results.entries.values())
+
+
+def _keep_others(old: Path, new: Path) -> None:
+    """What lies in an older crate and is no part of the new one, such as notes of the user's."""
+    for file in sorted(old.rglob("*")):
+        target = new / file.relative_to(old)
+        if not target.exists() and (file.is_symlink() or file.is_file()):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(file, target, follow_symlinks=False)
 
 
 def _fill(folder: Path, results: Results, packed: set[str]) -> None:
