@@ -13,6 +13,7 @@ import json
 import re
 import tempfile
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -39,6 +40,8 @@ NOT_GIVEN = frozenset({"nan", "NaN", "inf", "-inf"})
 """How Python and pandas write in a table what is no number."""
 MOST_BYTES = 1 << 30
 """Of a text file, unpacked: it is read whole."""
+MOST_PARTS = 1 << 21
+"""Of lists and objects in one JSON value, of rows of a table and of questions: each takes up to 400 bytes."""
 
 
 class FileRow(NamedTuple):
@@ -80,7 +83,7 @@ def _csv(path: Path, key: str) -> Iterator[FileRow]:
     ended: list[bool] = []
 
     def lines() -> Iterator[str]:
-        yield from (f"{line}\n" for line in _LINE_END.split(text))
+        yield from (f"{line}\n" for line in _lines(text))
         ended.append(True)
 
     reader = csv.reader(lines(), delimiter=separator)
@@ -97,6 +100,7 @@ def _csv(path: Path, key: str) -> Iterator[FileRow]:
                 names = list(MMLU)
             if cells and names:
                 rows.append((start, ["" if cell in NOT_GIVEN else cell for cell in cells]))
+                _refuse_many(len(rows), path)
             elif cells:
                 names = _unique(cells)
             start = reader.line_num + 1
@@ -124,10 +128,13 @@ def _csv(path: Path, key: str) -> Iterator[FileRow]:
 def _unique(names: Iterable[str]) -> list[str]:
     """Names of columns, a second one of a name told from the first."""
     found: dict[str, None] = {}
+    again: Counter[str] = Counter()
     for name in map(str.strip, names):
-        found[
-            next(n for each in itertools.count() if (n := f"{name}.{each}" if each else name) not in found)
-        ] = None
+        fresh = name
+        while fresh in found:
+            again[name] += 1
+            fresh = f"{name}.{again[name]}"
+        found[fresh] = None
     return list(found)
 
 
@@ -312,13 +319,43 @@ def read_text(path: Path, key: str, errors: str = "strict") -> str:
         raise DataError(f"{key} = {str(path)!r} cannot be read: {error}") from error
 
 
+def held(rows: Iterable[FileRow], where: str) -> list[FileRow]:
+    """All rows of a source. Raises DataError for more than may be held at once."""
+    found = list(itertools.islice(rows, MOST_PARTS + 1))
+    _refuse_many(len(found), where)
+    return found
+
+
+def _refuse_many(count: int, path: Path | str) -> None:
+    """Raises DataError where a file has more parts than may be held at once."""
+    if count > MOST_PARTS:
+        raise DataError(
+            f"{path} has more than {MOST_PARTS >> 20} million rows, lists or objects; cut it into several files, or take some of them"
+        )
+
+
+def _lines(text: str) -> Iterator[str]:
+    """One after another: as a list those of a text of short ones take many times what it takes."""
+    start = 0
+    for end in _LINE_END.finditer(text):
+        yield text[start : end.start()]
+        start = end.end()
+    yield text[start:]
+
+
+def _parsed(text: str, path: Path) -> Any:
+    """The value of a JSON text of a file. Raises ValueError for what is none, DataError for too much of it."""
+    _refuse_many(text.count("[") + text.count("{"), path)
+    return parse_json(text)
+
+
 def _json(path: Path, key: str) -> Iterator[FileRow]:
     """A list of objects, objects a line, or an object whose one list holds them (`{"data": […]}`)."""
     text = read_text(path, key, "surrogateescape")
     whole: Any = None
     if ".json" in path.suffixes:
         try:
-            whole = parse_json(text)
+            whole = _parsed(text, path)
         except ValueError as error:
             if text.lstrip().startswith("["):
                 raise DataError(f"{path} is not JSON: {error}") from error
@@ -331,10 +368,10 @@ def _json(path: Path, key: str) -> Iterator[FileRow]:
         for number, value in enumerate(whole, start=1):
             yield _object(number, value)
         return
-    for number, line in enumerate(_LINE_END.split(text), start=1):
+    for number, line in enumerate(_lines(text), start=1):
         if line.strip():
             try:
-                yield _object(number, parse_json(line))
+                yield _object(number, _parsed(line, path))
             except ValueError as error:
                 yield FileRow(number, None, f"it is not JSON: {error}")
 

@@ -16,7 +16,7 @@ from ghosttrack.common.engine.fingerprint import HUB_PREFIX
 from ghosttrack.common.errors import ConfigError, DataError
 from ghosttrack.common.files import as_path
 from ghosttrack.stages.prepare.facts import Fact
-from ghosttrack.stages.prepare.files import FileRow, format_of, load, read_file, read_set, read_text
+from ghosttrack.stages.prepare.files import FileRow, format_of, held, load, read_file, read_set, read_text
 from ghosttrack.stages.prepare.guess import guess
 from ghosttrack.stages.prepare.layouts import FileLayout, known, nested
 from ghosttrack.stages.prepare.prompts import QuestionLine, Shot, asked, in_words
@@ -82,7 +82,7 @@ def read_questions(
             f"data.columns names {unknown[0]!r}, which is not one of our fields: {', '.join(FIELDS)}"
         )
     where, reads = _open(source, config, split)
-    return _rows(where, _with_sources(list(reads), source), columns)
+    return _rows(where, _with_sources(held(reads, where), source), columns)
 
 
 def check_questions(source: str, columns: Mapping[str, str], config: str | None, split: str) -> None:
@@ -371,7 +371,7 @@ def read_asked(
     """
     key, name = "data.asked", str(path)
     rows = read_set(name, key, name, name=None, split=None) if path.is_dir() else read_file(path, key)
-    reads = _with_sources(list(rows), name)
+    reads = _with_sources(held(rows, name), name)
     records = [read.record for read in reads[:1000] if read.record]
     asks, columns = {"question", "prompt"}, columns or {}
     given = {

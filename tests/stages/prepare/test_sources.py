@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ghosttrack.common.errors import ConfigError, DataError
+from ghosttrack.stages.prepare import files
 from ghosttrack.stages.prepare.run import told
 from ghosttrack.stages.prepare.sources import (
     SourceRows,
@@ -445,6 +446,34 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path) -> None:
         assert file.stat().st_size < 1_000_000
         with pytest.raises(DataError, match="unpacks to more than 50 times its size"):
             read(file)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("q.json", "[" + "[]," * 30 + "{}]"),
+        ("q.jsonl", "[" + "{}," * 30 + "1]"),
+        ("q.jsonl", "[]\n" * 30),
+        ("q.csv", "question,answer\n" + "a,b\n" * 30),
+    ],
+)
+def test_a_file_of_which_too_much_would_be_held_at_once_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, content: str
+) -> None:
+    """Three bytes of `[],` take seventy, a line that is no question four hundred."""
+    monkeypatch.setattr(files, "MOST_PARTS", 20)
+    (tmp_path / name).write_text(content)
+    for use in (lambda: read(tmp_path / name), lambda: read_asked(tmp_path / name, {})):
+        with pytest.raises(
+            DataError, match=f"{name} has more than .* million rows, lists or objects; cut it"
+        ):
+            use()
+
+
+def test_many_columns_of_one_name_are_told_apart_at_once(tmp_path: Path) -> None:
+    (tmp_path / "q.csv").write_text("question,answer" + ",a" * 50_000 + ",a.1\nWho?,me" + ",x" * 50_001)
+    [fact] = read(tmp_path / "q.csv").facts
+    assert len(fact.given.extra) == 50_001
 
 
 @pytest.mark.parametrize("given", ['["Lima", "Lima, Peru"]', "['Lima', 'Lima, Peru']"])
