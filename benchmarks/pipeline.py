@@ -31,6 +31,7 @@ import ghosttrack as gt
 from ghosttrack.common.config.schema import Config
 from ghosttrack.common.formats.answers import GENERATIONS, read_answers
 from ghosttrack.common.formats.contexts import CONTEXTS, Context, contexts_by_question, read_contexts
+from ghosttrack.common.formats.corpus import CORPUS
 from ghosttrack.common.formats.evidence import EVIDENCE
 from ghosttrack.common.formats.questions import QUESTIONS
 from ghosttrack.common.models.products import linear
@@ -96,7 +97,7 @@ def new_tokens(prompts: Sequence[Sequence[int]], alike: Sequence[str]) -> int:
 
 
 def flop_of_answers(model: Model, questions: Sequence[Mapping[str, Any]], run: gt.Run) -> float:
-    answers = read_answers(run.file("track/answers", GENERATIONS.name))
+    answers = read_answers(run.file(GENERATIONS))
     prompts = model.tokenizer([q["prefix"] + q["query"] for q in questions])["input_ids"]
     said = sum(len(answer.token_ids) for answer in answers)
     positions = said + 2 * len(answers)  # the subject, the last prompt token, and the answer
@@ -106,8 +107,8 @@ def flop_of_answers(model: Model, questions: Sequence[Mapping[str, Any]], run: g
 
 def flop_of_contexts(model: Model, questions: Sequence[Mapping[str, Any]], run: gt.Run) -> float:
     columns = ["question", "context", "hypothesis", "n_tokens"]
-    table = EVIDENCE.read(run.file("track/contexts", EVIDENCE.name), columns)
-    own = contexts_by_question(read_contexts(run.file("prepare/contexts", CONTEXTS.name)), questions)
+    table = EVIDENCE.read(run.file(EVIDENCE), columns)
+    own = contexts_by_question(read_contexts(run.file(CONTEXTS)), questions)
     texts, kinds = [], []
     for question, others in zip(questions, own, strict=True):
         for prefix, query in [(question["prefix"], question["query"]), *map(_pair(question), others)]:
@@ -128,8 +129,8 @@ def _pair(question: Mapping[str, Any]) -> Any:
 def floors(run: gt.Run, config: Config, rate: float) -> dict[str, float]:
     """Seconds by unit that its arithmetic takes at this rate, of the units whose arithmetic is told."""
     model = read_model(run.entry("prepare/model").path)
-    questions = QUESTIONS.read(run.file("prepare/questions", QUESTIONS.name))
-    tokens = len(torch.load(run.file("prepare/corpus", "corpus.pt"), weights_only=True)["tokens"])
+    questions = QUESTIONS.read(run.file(QUESTIONS))
+    tokens = len(torch.load(run.file(CORPUS), weights_only=True)["tokens"])
     sample = 10 * config.model.d_model * config.sae.d_hidden
     training, n_layers = config.sae_training, len(run.layers)
     flop = {
@@ -171,7 +172,7 @@ def measure(root: Path, seconds: float | None, overrides: Sequence[str]) -> dict
     rate = gemm_rate()
     each, floor = parts(root), floors(run, run.config, rate)
     whole = seconds if seconds is not None else sum(wall for wall, _ in each.values())
-    n = sum(answer.label is not None for answer in read_answers(run.file("track/answers", GENERATIONS.name)))
+    n = sum(answer.label is not None for answer in read_answers(run.file(GENERATIONS)))
     opened = timed(root, f"run = gt.open({NAME!r}, root=ROOT)\nrun.scores")
     asked = timed(root, f"run = gt.open({NAME!r}, root=ROOT)\nrun.ask({ASKED!r})\nmark()\nrun.ask({ASKED!r})")
     return {

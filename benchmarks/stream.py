@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 
 import ghosttrack as gt
+from ghosttrack.common.formats.snapshot import CONFIG
 from ghosttrack.common.models.language_model import load_language_model
 from ghosttrack.common.models.prompts import encode_prompt
 from ghosttrack.stages.detect.token_risk import fit_token_risk
@@ -41,7 +42,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     run = gt.open(options.name, root=options.root)
-    model = load_language_model(run.file("prepare/model", "config.json").parent)
+    model = load_language_model(run.file(CONFIG).parent)
     prompt = encode_prompt(model, PROMPT, "", 0)
     ends = Ends(model, [], [])  # nothing ends the answer, so that both say as many tokens
     answers = [answer for answer in run.answers if answer.label is not None]

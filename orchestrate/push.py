@@ -66,7 +66,7 @@ def write_model(request: Request, plan: Plan, repository: str, folder: Path) -> 
     if folder.exists() and any(folder.iterdir()):
         raise StorageError(f"{folder} is there already; name another --output")
     for layer in request.config.layers:
-        published = published_sae(request, plan.unit_that_writes(SAE.of(layer)))
+        published = published_sae(request, plan.unit_that_writes(SAE.of(layer).name))
         write(published, folder / f"layer_{layer}", layer, request.config)
     for name in (DETECTOR.name, DETECTOR_ARRAYS.name, REPORT.name):
         file = _published(plan, name)

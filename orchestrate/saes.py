@@ -48,11 +48,11 @@ def export(request: Request, output: Path, layers: list[int] | None, independent
     kind, key = ("independent", PRETRAINED_INDEPENDENT) if independent else ("layer", PRETRAINED)
     saes = INDEPENDENT_SAE if independent else SAE
     writers = {file: planned for planned in request.plan().units for file in planned.unit.writes}
-    if saes.of(chosen[0]) not in writers:
+    if saes.of(chosen[0]).name not in writers:
         raise ConfigError(
             f"{config.name} has no SAEs that were trained apart; set sae.independent_twin or sae.pretrained_independent"
         )
-    units = {layer: writers[saes.of(layer)] for layer in chosen}
+    units = {layer: writers[saes.of(layer).name] for layer in chosen}
     files = {layer: published_sae(request, planned) for layer, planned in units.items()}
     folders = {layer: output / f"{kind}_{layer}" for layer in chosen}
     for planned in units.values():

@@ -94,7 +94,7 @@ RUN = """
                 os.kill(os.getpid(), 9)
             if not what.startswith("steps"):
                 raise NumericError(what)
-        texts = [job.input(read.name, file).read_text() for read in job.work.reads for file in read.files]
+        texts = [job.entries[read.name].file(file).read_text() for read in job.work.reads for file in read.files]
         if job.work.stage == "source":
             job.output("number.txt").write_text(str(job.config.seed // 10))
         elif job.work.writes == ["joined.json"]:

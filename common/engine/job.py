@@ -17,6 +17,7 @@ from ghosttrack.common.engine.progress import Progress
 from ghosttrack.common.engine.provenance import now
 from ghosttrack.common.engine.storage import Entry
 from ghosttrack.common.files import fsync, stamp_of
+from ghosttrack.common.formats.file import File
 
 
 @dataclass
@@ -53,17 +54,19 @@ class Job:
     def layer(self) -> int | None:
         return self.work.layer
 
-    def input(self, unit: str, file: str) -> Path:
-        """Path of a verified input, such as `input("prepare/corpus", "corpus.pt")`."""
-        return self.entries[unit].file(file)
+    def input(self, file: File | str) -> Path:
+        """Path of a verified input, such as `input(CORPUS)`: from the one unit that the contract has it read from."""
+        name = str(file)
+        [unit] = [read.name for read in self.work.reads if name in read.files]
+        return self.entries[unit].file(name)
 
     def input_dir(self, unit: str) -> Path:
         """Folder of an input unit of which every file is read."""
         return self.entries[unit].path
 
-    def output(self, name: str) -> Path:
+    def output(self, file: File | str) -> Path:
         """Path to write an output file at; it is published when the unit is done."""
-        return self.staging / "out" / name
+        return self.staging / "out" / str(file)
 
     def scratch(self, name: str) -> Path:
         """Path for work in progress that is not published; it is there again after a crash."""

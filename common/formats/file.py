@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -46,13 +46,17 @@ class File:
     unit: str
     content: str
 
+    def __str__(self) -> str:
+        return self.name
+
     @property
     def stage(self) -> str:
         return self.unit.partition("/")[0]
 
-    def of(self, place: object) -> str:
-        """The name of the file of one layer, or of one wave of layers."""
-        return self.name.replace("{layer}", str(place)).replace("{group}", str(place))
+    def of(self, place: object) -> File:
+        """The file of one layer, or of one wave of layers."""
+        name, unit = (re.sub(r"\{(layer|group)\}", str(place), text) for text in (self.name, self.unit))
+        return replace(self, name=name, unit=unit)
 
     def corrupt(self, path: Path, why: object) -> CorruptInputError:
         """The error for a file that is not what its name says."""

@@ -1,10 +1,12 @@
 """`questions.jsonl` and `asked.jsonl`: what the model is asked; `left_out.jsonl`: what it is not."""
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
-from ghosttrack.common.formats.file import Lines
+from ghosttrack.common.formats.file import File, Lines
 
+AnyFile = TypeVar("AnyFile", bound=File)
 QUESTIONS = Lines(
     "questions.jsonl",
     "prepare/questions",
@@ -25,6 +27,9 @@ ASKED_LEFT_OUT = Lines("asked_left_out.jsonl", "prepare/asked", "the same of the
 ASKED = Lines("asked.jsonl", "prepare/asked", "new questions, in the same form as questions.jsonl")
 QUESTION_MARKS = ("?", "？", "؟", "՞", ";", "፧")
 """Ends of questions, in the scripts that have their own; any other text is one to go on from."""
+OF_NEW = {"track/answers": "track/asked_answers", "track/all": "track/asked", "track/contexts": "track/asked_contexts",
+          "prepare/contexts": "prepare/asked_contexts", "track/account": "track/asked_account"}  # fmt: skip
+"""The units of new questions that have the files of a run's own."""
 NEW = "new:"
 """Begins the id of a new question wherever it stands beside the run's own, so that one of the same id is not taken for it."""
 
@@ -32,6 +37,11 @@ NEW = "new:"
 def prompt_of(question: Mapping[str, Any]) -> str:
     """The whole text that a question is asked with."""
     return str(question["prefix"] + question["query"] + question.get("closing", ""))
+
+
+def of_new(file: AnyFile) -> AnyFile:
+    """The file of new questions that is of the form of a run's own."""
+    return replace(file, unit=OF_NEW.get(file.unit, file.unit))
 
 
 def in_chat(question: Mapping[str, Any]) -> bool:

@@ -97,7 +97,7 @@ def provenance(entries: Entries, answers: str, tracks: str) -> dict[str, str]:
     saes = _inputs(entries[tracks], "sae_train/")
     for unit, entry in entries.items():
         prefix, _, layer = unit.partition("layer_")
-        if prefix == "sae_train/" and (first := trained_as(entry.file(SAE_METRICS.of(layer)))):
+        if prefix == "sae_train/" and (first := trained_as(entry.file(SAE_METRICS.of(layer).name))):
             saes[f"{unit}/{SAE.of(layer)}"] = first
     return {"model": _digest_of(_inputs(entries[answers], "prepare/model/")), "saes": _digest_of(saes)}
 

@@ -72,7 +72,7 @@ def run(job: Job) -> dict[str, Any]:
 
 def run_all(job: Job) -> dict[str, Any]:
     settings = job.config.detection
-    pieces = pieces_of(job.input("track/all", TRACKS.name))
+    pieces = pieces_of(job.input(TRACKS))
     with job.progress(len(pieces), unit="piece", what="features") as progress:
         opened = read_run(job.entries, job.config, progress.update, job.scratch("by_place.npy"))
     data, labels, rows = opened.data, opened.labels, opened.rows
@@ -91,7 +91,7 @@ def run_all(job: Job) -> dict[str, Any]:
     side = next(result.side for result in results if result.side is not None)
     origin, ids = {**opened.provenance, "name": job.config.name}, [opened.ids[row] for row in frozen.train]
     kept = saved.keep(side, data.of(frozen.train), origin, ids, opened.groups[frozen.train], job.config.seed)
-    saved.save(kept, job.output(DETECTOR.name), job.output(DETECTOR_ARRAYS.name))
+    saved.save(kept, job.output(DETECTOR), job.output(DETECTOR_ARRAYS))
     main_folds = next(split.folds for split in splits if split.name == "grouped")
     control = _permutations(job, data, labels, rows, main_folds)
     others = [
@@ -135,7 +135,7 @@ def _undefined(job: Job, opened: OpenedRun, error: str) -> dict[str, Any]:
         records.sample_summary(opened.answers, opened.excluded, opened.groups), error
     )
     job.log.warning(why)
-    saved.save_none(why, job.output(DETECTOR.name), job.output(DETECTOR_ARRAYS.name))
+    saved.save_none(why, job.output(DETECTOR), job.output(DETECTOR_ARRAYS))
     absent = [f"Every figure of detection is undefined: {why}"]
     metrics = {"undefined": why, "methods": [], "permutation": None, "error_types": KINDS, "absent": absent}
     return {**_publish(job, opened, _question_records(job, opened), [], metrics), "undefined": why}
@@ -151,16 +151,16 @@ def _publish(
     """Write what is written whether or not anything could be told apart; the sample's summary. metrics: the rest of METRICS."""
     detector = main_of(list(opened.data.tables))
     sample = records.sample_summary(opened.answers, opened.excluded, opened.groups)
-    records.write_scores(job.output(SCORE_TABLE.name), tables)
+    records.write_scores(job.output(SCORE_TABLE), tables)
     others = questions if metrics.get("transfers") else []
     SCORES.write(
-        job.output(SCORES.name), {"detector": detector, "questions": questions, "other_questions": others}
+        job.output(SCORES), {"detector": detector, "questions": questions, "other_questions": others}
     )
     head = {**sample, "detector": detector, "associator": job.config.tracking.associator}
-    METRICS.write(job.output(METRICS.name), {**head, **metrics})
-    with job.output(DECISIONS.name).open("w", newline="", encoding="utf-8") as file:
+    METRICS.write(job.output(METRICS), {**head, **metrics})
+    with job.output(DECISIONS).open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows(records.csv_rows(questions))
-    _write_features(job.output(FEATURES.name), opened.ids, opened.data)
+    _write_features(job.output(FEATURES), opened.ids, opened.data)
     return sample
 
 
@@ -168,7 +168,7 @@ def _question_records(job: Job, opened: OpenedRun) -> list[dict[str, Any]]:
     """Every question, as yet without its score."""
     candidates = _candidates(job, opened.data.tokens)
     by_tracks = error_types(opened.answers, candidates, opened.leader[:, PROMPT])
-    told = REASONS.read(job.input("track/reasons", REASONS.name))
+    told = REASONS.read(job.input(REASONS))
     types = {line["question"]: line["kind"] for line in told}
     return [
         records.question_record(
@@ -192,10 +192,10 @@ def _seen(results: Sequence[FoldResult]) -> str:
 
 def run_asked(job: Job) -> dict[str, Any]:
     """The stored detector on new questions; nothing is fitted. Raises ModelMismatchError for answers that are not its own."""
-    job.input("detect/all", DETECTOR_ARRAYS.name)  # is there and whole; it lies beside the other
-    detector = job.kept("detector", lambda: saved.load(job.input("detect/all", DETECTOR.name).parent))
+    job.input(DETECTOR_ARRAYS)  # is there and whole; it lies beside the other
+    detector = job.kept("detector", lambda: saved.load(job.input(DETECTOR).parent))
     detector.require(provenance(job.entries, "track/asked_answers", "track/asked"))
-    answers = read_answers(job.input("track/asked_answers", GENERATIONS.name))
+    answers = read_answers(job.input(GENERATIONS))
     files = files_of(job.entries, "track/asked_answers", "track/asked_contexts", "track/asked")
     data, leader = read_data(files, answers, job.config.layers, job.config.sae.d_hidden)
     excluded, candidates = unscored(answers, complete(data)), _candidates(job, data.tokens)
@@ -212,7 +212,7 @@ def run_asked(job: Job) -> dict[str, Any]:
         )
         for row, answer in enumerate(answers)
     ]
-    ASKED_SCORES.write(job.output(ASKED_SCORES.name), lines)
+    ASKED_SCORES.write(job.output(ASKED_SCORES), lines)
     known = [(line["label"], line["score"]) for line in lines if line["label"] is not None and line["scored"]]
     labels, scores = np.array(known, dtype=np.float64).reshape(-1, 2).T
     both = 0 < labels.sum() < len(labels)
@@ -239,7 +239,7 @@ def _familiarity(splits: Sequence[SplitFolds], data: Data, groups: Ints, seed: i
 
 def _candidates(job: Job, tokens: Ints) -> list[list[str]]:
     """Texts of the candidates for the first answer token, by question and rank. tokens: [n, m]."""
-    path = job.input("prepare/model", TOKENIZER.name)
+    path = job.input(TOKENIZER)
     tokenizer = job.kept("tokenizer", lambda: TOKENIZER.read(path))
     # A model may have rows of unembedding beyond its tokenizer's tokens.
     texts = dict.fromkeys(np.unique(tokens).tolist(), "") | token_texts(tokenizer, np.unique(tokens).tolist())

@@ -44,16 +44,16 @@ FALSE_ALARMS = 0.1
 
 def run(job: Job) -> dict[str, Any]:
     config = job.config
-    answers = read_answers(job.input("track/answers", GENERATIONS.name))
+    answers = read_answers(job.input(GENERATIONS))
     if not any(answer.token_labels for answer in answers):
         return _nothing(job, "no answer has labelled spans")
-    owner = POSITIONS.read(job.input("track/answers", POSITIONS.name))
+    owner = POSITIONS.read(job.input(POSITIONS))
     tokens = read_tokens(
         answers,
         (owner["question"].astype(np.int64), owner["position"].astype(np.int64)),
-        job.input("track/answers", ANSWER_STATES.name),
-        LENS.frame(job.input("track/answers", LENS.name)),
-        LAYERS.frame(job.input("track/all", LAYERS.name), ["question", "position", *LAYER_COLUMNS]),
+        job.input(ANSWER_STATES),
+        LENS.frame(job.input(LENS)),
+        LAYERS.frame(job.input(LAYERS), ["question", "position", *LAYER_COLUMNS]),
         len(config.layers),
     )
     groups = question_groups(answers)[tokens.question]
@@ -69,9 +69,9 @@ def run(job: Job) -> dict[str, Any]:
     report = figures(
         tokens, scores, thresholds, weights, config.evaluation.confidence, wrong_answers(answers, tokens)
     )
-    TOKEN_METRICS.write(job.output(TOKEN_METRICS.name), report)
+    TOKEN_METRICS.write(job.output(TOKEN_METRICS), report)
     text = [answers[q].tokens[t - 1] for q, t in zip(tokens.question, tokens.token, strict=True)]
-    TOKEN_SCORES.write(job.output(TOKEN_SCORES.name), {
+    TOKEN_SCORES.write(job.output(TOKEN_SCORES), {
         "question": tokens.question.astype(np.int32), "position": tokens.token.astype(np.int16), "token": text,
         "label": tokens.label.astype(np.int8), "risk": scores[DETECTOR].astype(np.float32),
         "logprob": tokens.logprob.astype(np.float32), "entropy": tokens.entropy.astype(np.float32),
@@ -86,8 +86,8 @@ def run(job: Job) -> dict[str, Any]:
 
 def _nothing(job: Job, why: str, labelled: int = 0) -> dict[str, Any]:
     """labelled: how many tokens have a label."""
-    TOKEN_METRICS.write(job.output(TOKEN_METRICS.name), {"why_not": why, "tokens": labelled, "methods": {}})
-    TOKEN_SCORES.write(job.output(TOKEN_SCORES.name), no_tokens())
+    TOKEN_METRICS.write(job.output(TOKEN_METRICS), {"why_not": why, "tokens": labelled, "methods": {}})
+    TOKEN_SCORES.write(job.output(TOKEN_SCORES), no_tokens())
     return {"tokens": labelled, "why_not": why}
 
 

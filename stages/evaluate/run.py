@@ -23,9 +23,9 @@ NOT_TOLD = "Whether tracking helps cannot be told."
 def run(job: Job) -> dict[str, Any]:
     settings = job.config.evaluation
     detection = read_detection(
-        job.input("detect/all", SCORES.name),
-        job.input("detect/all", METRICS.name),
-        job.input("detect/all", SCORE_TABLE.name),
+        job.input(SCORES),
+        job.input(METRICS),
+        job.input(SCORE_TABLE),
     )
     if detection.undefined:
         return _undefined(job, detection, detection.undefined)
@@ -70,9 +70,9 @@ def run(job: Job) -> dict[str, Any]:
         strict=strict,
         expectations=expectations(detection.detector, splits, given["sae"], permutation),
     )
-    report.write(job.output(REPORT.name))
+    report.write(job.output(REPORT))
     for picture, draw in plots.DRAWN.items():
-        draw(report).savefig(job.output(picture.name), dpi=plots.DPI)
+        draw(report).savefig(job.output(picture), dpi=plots.DPI)
     for sentence in filter(None, (report.headline.contexts, report.headline.detector)):
         job.log.info(sentence)
     job.log.info(report.headline.tracking)
@@ -87,7 +87,7 @@ def run(job: Job) -> dict[str, Any]:
 
 def _given(job: Job, detection: Detection) -> dict[str, Any]:
     """What a report says whether or not anything could be told apart."""
-    sae, stack = parts.read_sae(job.input("sae_train/quality", QUALITY.name))
+    sae, stack = parts.read_sae(job.input(QUALITY))
     return {
         "name": job.config.name,
         "model": name_of(job.config.model.base_model),
@@ -126,9 +126,9 @@ def _undefined(job: Job, detection: Detection, why: str) -> dict[str, Any]:
         strict=None,
         expectations=expectations(detection.detector, {}, given["sae"], None),
     )
-    report.write(job.output(REPORT.name))
+    report.write(job.output(REPORT))
     canvas = plots.say(why)
     for picture in plots.DRAWN:
-        canvas.savefig(job.output(picture.name), dpi=plots.DPI)
+        canvas.savefig(job.output(picture), dpi=plots.DPI)
     job.log.warning(why)
     return {"headline": why, "undefined": why}

@@ -134,7 +134,7 @@ def states_of_others(job: Job) -> int:
 
 def corpus_of(job: Job, model: LanguageModel) -> Corpus:
     """What this unit reads: all of the corpus, or of it the pooled sample of all layers."""
-    corpus = read_corpus(job.input("prepare/corpus", CORPUS.name), model.unembedding.shape[0])
+    corpus = read_corpus(job.input(CORPUS), model.unembedding.shape[0])
     if job.work.layers:
         return corpus
     length = job.config.extract.max_length

@@ -100,7 +100,7 @@ def prepare_model(job: Job) -> dict[str, Any]:
         job.log.warning(
             f"answers are the model's likeliest tokens: {first_of(others)} of its generation_config.json is not applied"
         )
-    snapshot.save(model, tokenizer, job.output(CONFIG.name).parent)
+    snapshot.save(model, tokenizer, job.output(CONFIG).parent)
     config: Any = model.config
     if commit := getattr(config, "_commit_hash", None):
         job.internal["modelCommit"] = commit
@@ -123,7 +123,7 @@ def prepare_judge(job: Job) -> dict[str, Any]:
     model, tokenizer = _load(job, str(job.config.data.judge), None)
     embedding: Any = model.get_input_embeddings()
     tokenizer, _ = without_beyond(tokenizer, embedding.weight.shape[0])
-    snapshot.save(model, tokenizer, job.output(CONFIG.name).parent)
+    snapshot.save(model, tokenizer, job.output(CONFIG).parent)
     return {"parameters": sum(parameter.numel() for parameter in model.parameters())}
 
 
@@ -141,8 +141,8 @@ def prepare_questions(job: Job) -> dict[str, Any]:
         )
     questions, too_long = _fitting(job, reader, questions)
     rows.left_out += too_long
-    QUESTIONS.write(job.output(QUESTIONS.name), [question.record() for question in questions])
-    LEFT_OUT.write(job.output(LEFT_OUT.name), rows.left_out)
+    QUESTIONS.write(job.output(QUESTIONS), [question.record() for question in questions])
+    LEFT_OUT.write(job.output(LEFT_OUT), rows.left_out)
     for warning in told(rows):
         job.log.warning(warning)
     counts = Counter(question.relation for question in questions)
@@ -238,7 +238,7 @@ def set_aside(rows: sources.SourceRows, questions: Sequence[QuestionLine]) -> li
 
 def prepare_contexts(job: Job) -> dict[str, Any]:
     """Write `contexts.jsonl`: other worked examples for the questions. Raises DataError."""
-    questions = _read_questions(job.input("prepare/questions", QUESTIONS.name))
+    questions = _read_questions(job.input(QUESTIONS))
     _, spare, _ = questions_of(job.config)
     settings, chat = job.config, _chat(job, questions)
     count, shots = settings.tracking.contexts, settings.data.shots
@@ -248,8 +248,8 @@ def prepare_contexts(job: Job) -> dict[str, Any]:
 
 def prepare_asked_contexts(job: Job) -> dict[str, Any]:
     """The same for new questions, by the same rule."""
-    questions = _read_questions(job.input("prepare/asked", ASKED.name))
-    known = read_contexts(job.input("prepare/contexts", CONTEXTS.name))
+    questions = _read_questions(job.input(ASKED))
+    known = read_contexts(job.input(CONTEXTS))
     found = contexts.contexts_of_asked(questions, known, job.config.tracking.contexts, _chat(job, questions))
     return _write_contexts(job, found, questions)
 
@@ -266,7 +266,7 @@ def _reader(job: Job) -> lengths.TokenReader:
 
 
 def _write_contexts(job: Job, found: Sequence[Context], questions: Sequence[QuestionLine]) -> dict[str, Any]:
-    write_contexts(job.output(CONTEXTS.name), found)
+    write_contexts(job.output(CONTEXTS), found)
     own = contexts_by_question(found, [question.record() for question in questions])
     fewer = sum(len(each) < job.config.tracking.contexts for each in own)
     if fewer:
@@ -278,7 +278,7 @@ def _write_contexts(job: Job, found: Sequence[Context], questions: Sequence[Ques
 
 def prepare_asked(job: Job) -> dict[str, Any]:
     """Write `asked.jsonl`, new questions in the form of `questions.jsonl`. Raises DataError."""
-    asked_before = QUESTIONS.read(job.input("prepare/questions", QUESTIONS.name))
+    asked_before = QUESTIONS.read(job.input(QUESTIONS))
     examples = {record["relation"]: record["prefix"] for record in asked_before if not in_chat(record)}
     shots = {record["relation"]: _shots(record) for record in asked_before if in_chat(record)}
     path = as_path(str(job.config.data.asked))
@@ -288,8 +288,8 @@ def prepare_asked(job: Job) -> dict[str, Any]:
         questions = [chat.put(question) if question.asks else question for question in questions]
     questions, too_long = _fitting(job, reader, questions)
     left_out = sorted([*left_out, *too_long], key=lambda row: row["row"])
-    QUESTIONS.write(job.output(ASKED.name), [question.record() for question in questions])
-    LEFT_OUT.write(job.output(ASKED_LEFT_OUT.name), left_out)
+    QUESTIONS.write(job.output(ASKED), [question.record() for question in questions])
+    LEFT_OUT.write(job.output(ASKED_LEFT_OUT), left_out)
     for row in left_out:
         job.log.warning(f"{job.config.data.asked} line {row['row']} is not asked: {row['why']}")
     return {
@@ -375,7 +375,7 @@ def prepare_corpus(job: Job) -> dict[str, Any]:
     folder = job.input_dir("prepare/model")
     tokenize = _tokenizer(folder, length)
     tokenize_chat = _tokenizer(folder, length, special=False)
-    asked = QUESTIONS.read(job.input("prepare/questions", QUESTIONS.name))
+    asked = QUESTIONS.read(job.input(QUESTIONS))
     prompts = [prompt_of(record) for record in asked]
     chat = {prompt_of(record) for record in asked if in_chat(record)}
     begins, _ = around(lengths.reader_of(folder).tokenizer)
@@ -400,7 +400,7 @@ def prepare_corpus(job: Job) -> dict[str, Any]:
             seed=job.config.seed,
             beginning=begins,
         )
-    torch.save(corpus.tensors(), job.output(CORPUS.name))
+    torch.save(corpus.tensors(), job.output(CORPUS))
     of_prompts = corpus.kind[corpus.doc.long()] == packing.PROMPT
     if corpus.skipped_empty:
         job.log.warning(f"{corpus.skipped_empty} empty documents were left out")

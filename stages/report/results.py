@@ -17,12 +17,10 @@ from ghosttrack.common.errors import ConfigError, CorruptInputError, MissingInpu
 from ghosttrack.common.foreign import whole
 from ghosttrack.common.formats.detector import ASKED_SCORES
 from ghosttrack.common.formats.file import File, Json, Lines, Table
+from ghosttrack.common.formats.questions import OF_NEW
 
 Kept = TypeVar("Kept")
 OWN = "report"
-ASKED = {"track/answers": "track/asked_answers", "track/all": "track/asked", "track/contexts": "track/asked_contexts",
-         "prepare/contexts": "prepare/asked_contexts", "track/account": "track/asked_account"}  # fmt: skip
-"""The units of new questions that have the files of a run's own."""
 SCORED, ACCOUNTED = ASKED_SCORES.unit, "track/account"
 
 
@@ -106,13 +104,13 @@ class Results:
     def of_new_questions(self) -> "Results | None":
         """Those of the last `ghosttrack score`, as if they were a run's own; None where there are none, or where their
         scores are of others that were asked before."""
-        entries = {unit: self.entries[own] for unit, own in ASKED.items() if own in self.entries}
-        if SCORED not in self.entries or ASKED.keys() - entries.keys() - {ACCOUNTED}:
+        entries = {unit: self.entries[own] for unit, own in OF_NEW.items() if own in self.entries}
+        if SCORED not in self.entries or OF_NEW.keys() - entries.keys() - {ACCOUNTED}:
             return None
 
         def of_these(entry: Entry) -> bool:
             """Whether it was made from the answers that are there."""
-            answered, read = ASKED["track/answers"], entry.manifest.input_digests
+            answered, read = OF_NEW["track/answers"], entry.manifest.input_digests
             return all(
                 read.get(f"{answered}/{file}", each.sha256) == each.sha256
                 for file, each in self.entries[answered].manifest.files.items()

@@ -18,19 +18,19 @@ from ghosttrack.stages.report.page import data_sentence, page, plain_sentence, s
 
 
 def run(job: Job) -> dict[str, Any]:
-    report = REPORT.read(job.input("evaluate/all", REPORT.name))
-    scores = SCORES.read(job.input("detect/all", SCORES.name))
+    report = REPORT.read(job.input(REPORT))
+    scores = SCORES.read(job.input(SCORES))
     # Nothing that has a time in it: the same inputs give the same page.
     sources = [
         ["result", "task key"],
         *([f"`{name}`", f"`{entry.key[:16]}`"] for name, entry in job.entries.items()),
     ]
-    tokens = TOKEN_METRICS.read(job.input("detect/tokens", TOKEN_METRICS.name))
-    validation = VALIDATION.read(job.input("track/validation", VALIDATION.name))
+    tokens = TOKEN_METRICS.read(job.input(TOKEN_METRICS))
+    validation = VALIDATION.read(job.input(VALIDATION))
     text = page(report, surest(scores["questions"]), sources, tokens, validation)
-    job.output(REPORT_PAGE.name).write_text(text, encoding="utf-8")
+    job.output(REPORT_PAGE).write_text(text, encoding="utf-8")
     for picture in PICTURES:
-        shutil.copyfile(job.input("evaluate/all", picture.name), job.output(picture.name))
+        shutil.copyfile(job.input(picture), job.output(picture))
     summarise(Console(file=sys.stdout, highlight=False, markup=False), report)
     return {"headline": report["headline"]["detector"], "tracking": report["headline"]["tracking"]}
 

@@ -38,11 +38,11 @@ def measure_quality(job: Job) -> dict[str, Any]:
         "all_layers": spliced.pop("all_layers"),
         "identity": identity.report({layer: sae.W_dec for layer, sae in saes.items()}, seed),
     }
-    QUALITY.write(job.output(QUALITY.name), report)
+    QUALITY.write(job.output(QUALITY), report)
     for record in report["layers"]:
         path = job.output(SAE_PAGE.of(record["layer"]))
         pages.layer_page(record, report).savefig(path, dpi=pages.DPI)
-    pages.identity_page(report).savefig(job.output(IDENTITY_PAGE.name), dpi=pages.DPI)
+    pages.identity_page(report).savefig(job.output(IDENTITY_PAGE), dpi=pages.DPI)
     return summary(report)
 
 
@@ -77,7 +77,7 @@ def read_saes(job: Job, model: LanguageModel) -> dict[int, JumpReLUSAE]:
     """Every layer's SAE, on the model's device."""
     return {
         layer: JumpReLUSAE.load(
-            job.input(f"sae_train/layer_{layer}", SAE.of(layer)),
+            job.input(SAE.of(layer)),
             d_model=model.d_model, layer=layer,
         ).to(model.device)
         for layer in job.config.layers
@@ -86,7 +86,7 @@ def read_saes(job: Job, model: LanguageModel) -> dict[int, JumpReLUSAE]:
 
 def read_record(job: Job, layer: int) -> dict[str, Any]:
     """A layer's metrics file. Raises CorruptInputError."""
-    path = job.input(f"sae_train/layer_{layer}", SAE_METRICS.of(layer))
+    path = job.input(SAE_METRICS.of(layer))
     record = SAE_METRICS.read(path)
     if record.get("layer") != layer:
         raise SAE_METRICS.corrupt(path, f"it is of layer {record.get('layer')}")
@@ -156,7 +156,7 @@ def measure_splice(job: Job, model: LanguageModel, saes: Mapping[int, JumpReLUSA
 def held_out(job: Job, model: LanguageModel) -> HeldOutText:
     """What the model reads."""
     settings = job.config
-    corpus = read_corpus(job.input("prepare/corpus", CORPUS.name), model.unembedding.shape[0])
+    corpus = read_corpus(job.input(CORPUS), model.unembedding.shape[0])
     random = generator(settings.seed, "sae_train", job.unit)
     return held_out_text(corpus, settings.sae_training.splice_tokens, settings.extract.max_length, random)
 

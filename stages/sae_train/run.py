@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from ghosttrack.common.config.schema import describe_layers
-from ghosttrack.common.engine.contract import Read
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.foreign import whole
+from ghosttrack.common.formats.file import File
 from ghosttrack.common.formats.saes import (
     BASE,
     BASE_METRICS,
@@ -78,8 +78,8 @@ def train_base(job: Job) -> dict[str, Any]:
         checked = check(parameters)
         by_layer = dict(zip(map(str, job.config.layers), checked.by_layer, strict=True))
         metrics |= {"fvu": checked.mean, "fvu_by_layer": by_layer, **history(training_run)}
-    to_sae(parameters, None, settings.target_l0).save(job.output(BASE.name))
-    BASE_METRICS.write(job.output(BASE_METRICS.name), metrics)
+    to_sae(parameters, None, settings.target_l0).save(job.output(BASE))
+    BASE_METRICS.write(job.output(BASE_METRICS), metrics)
     return metrics | timing
 
 
@@ -203,8 +203,8 @@ def is_twin(job: Job) -> bool:
     return job.unit == f"independent_{job.layer}"
 
 
-def files_of(job: Job) -> tuple[str, str]:
-    """Names of the layer's SAE and of what is measured of it."""
+def files_of(job: Job) -> tuple[File, File]:
+    """The layer's SAE and what is measured of it."""
     sae, metrics = (INDEPENDENT_SAE, INDEPENDENT_METRICS) if is_twin(job) else (SAE, SAE_METRICS)
     return sae.of(job.layer), metrics.of(job.layer)
 
@@ -215,28 +215,22 @@ def has_base(job: Job) -> bool:
 
 
 def read_base(job: Job, layer: LayerStates) -> JumpReLUSAE:
-    path = job.input("sae_train/base", BASE.name)
+    path = job.input(BASE)
     return JumpReLUSAE.load(path, d_model=job.config.model.d_model).to(layer.mean.device)
 
 
 def read_index(job: Job) -> dict[str, Tensor]:
     """The columns of the index beside the states that this unit reads. Raises CorruptInputError."""
-    source = states_source(job)
-    name = SAMPLE_INDEX.name if source.unit == "sample" else INDEX.of(source.unit.removeprefix("layers_"))
-    path = job.input(source.name, name)
+    source = next(read.unit for read in job.work.reads if read.stage == "extract")
+    path = job.input(SAMPLE_INDEX if source == "sample" else INDEX.of(source.removeprefix("layers_")))
     with whole(path, "run extract again", "token index"):
         index = torch.load(path, mmap=True, weights_only=True)
         return {name: index[name] for name in ("doc", "position", "held_out")}
 
 
-def states_source(job: Job) -> Read:
-    """The unit whose states this one reads: a wave of layers, or a sample of all of them."""
-    return next(read for read in job.work.reads if read.stage == "extract")
-
-
 def open_layer(job: Job, number: int, index: dict[str, Tensor]) -> LayerStates:
     """A layer's checked, memory-mapped states; batches of it go to the GPU where there is one."""
-    states = open_states(job.input(states_source(job).name, STATES.of(number)))
+    states = open_states(job.input(STATES.of(number)))
     check_width(number, states, job.config.model.d_model)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return fit_layer(number, states, index["position"], index["held_out"], device)

@@ -1,15 +1,18 @@
 """What the stage can be asked for besides its units: take something out of the model and see what it says."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
 
 from ghosttrack.common.config.options import Finite, takes_config
 from ghosttrack.common.config.schema import Config
-from ghosttrack.common.engine.storage import Store
+from ghosttrack.common.engine.storage import Entry, Store
 from ghosttrack.common.errors import ConfigError, MissingInputError, printable
+from ghosttrack.common.formats.file import File
 from ghosttrack.common.formats.questions import NEW
+from ghosttrack.common.formats.snapshot import CONFIG
 
 
 @click.command()
@@ -51,19 +54,16 @@ def intervene(
         raise ConfigError("nothing is taken out; say what with --track, --latent or --candidate")
     store = Store(config.paths.root)
 
-    def path(unit: str, file: str) -> Any:
-        stage, own = unit.split("/")
-        entry = store.current(config.name, stage, own)
-        if entry is None:
-            maker = (
-                f"ghosttrack score {config.name} --input …"
-                if "asked" in own
-                else f"ghosttrack run {config.name}"
-            )
-            raise MissingInputError(f"{config.name}: {unit} has no result; `{maker}` makes it")
-        return store.file(entry, file) if file else store.folder(entry)
+    def entry(unit: str) -> Entry:
+        if found := store.current(config.name, *unit.split("/")):
+            return found
+        maker = f"score {config.name} --input …" if "asked" in unit else f"run {config.name}"
+        raise MissingInputError(f"{config.name}: {unit} has no result; `ghosttrack {maker}` makes it")
 
-    desk = Interventions.open(path, config)
+    def path(file: File) -> Path:
+        return store.file(entry(file.unit), file.name)
+
+    desk = Interventions.open(store.folder(entry(CONFIG.unit)), path, config)
     if question.startswith(NEW):
         desk = desk.of_asked(path)
     number = desk.number(question.removeprefix(NEW))

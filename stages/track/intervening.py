@@ -13,7 +13,8 @@ from ghosttrack.common.config.schema import Config
 from ghosttrack.common.errors import DataError, NumericError
 from ghosttrack.common.formats.answers import GENERATIONS
 from ghosttrack.common.formats.candidates import CANDIDATES
-from ghosttrack.common.formats.questions import ASKED, QUESTIONS, in_chat
+from ghosttrack.common.formats.file import File
+from ghosttrack.common.formats.questions import ASKED, QUESTIONS, in_chat, of_new
 from ghosttrack.common.formats.saes import SAE
 from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.common.models.interventions import Edit
@@ -28,8 +29,8 @@ from ghosttrack.stages.track.rereading import Rereader
 LARGEST = 1_000_000
 """Factor or value: of far larger ones a norm's squares overflow, and all logits are 0."""
 OF_CANDIDATES = ("token", "logit", "change", "control_change")
-Find = Callable[[str, str], Path]
-"""The path of a file (empty: the folder) of a unit `stage/unit`."""
+Find = Callable[[File], Path]
+"""The path of a published file."""
 
 
 @dataclass
@@ -48,29 +49,24 @@ class Interventions:
     _ends: dict[bool, Ends] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def open(cls, find: Find, config: Config) -> "Interventions":
-        loaded = shared_language_model(find("prepare/model", ""), **config.model.loading)
+    def open(cls, model: Path, find: Find, config: Config) -> "Interventions":
+        """model: the folder of its snapshot."""
+        loaded = shared_language_model(model, **config.model.loading)
         layers, width = config.layers, loaded.d_model
-        saes = [
-            JumpReLUSAE.load(find(f"sae_train/layer_{i}", SAE.of(i)), d_model=width, layer=i) for i in layers
-        ]
+        saes = [JumpReLUSAE.load(find(SAE.of(i)), d_model=width, layer=i) for i in layers]
         return cls(
-            config, loaded, saes, layers,
-            read_questions(find("prepare/questions", QUESTIONS.name)),
-            GENERATIONS.read(find("track/answers", GENERATIONS.name)),
-            find("track/all", TRACKS.name),
-            CANDIDATES.read(find("track/answers", CANDIDATES.name)),
-            Rereader(loaded),
+            config, loaded, saes, layers, read_questions(find(QUESTIONS)), GENERATIONS.read(find(GENERATIONS)),
+            find(TRACKS), CANDIDATES.read(find(CANDIDATES)), Rereader(loaded),
         )  # fmt: skip
 
     def of_asked(self, find: Find) -> "Interventions":
         """The same model and SAEs at new questions."""
         return replace(
             self,
-            questions=read_questions(find("prepare/asked", ASKED.name)),
-            generations=GENERATIONS.read(find("track/asked_answers", GENERATIONS.name)),
-            candidates=CANDIDATES.read(find("track/asked_answers", CANDIDATES.name)),
-            tracks=find("track/asked", TRACKS.name),
+            questions=read_questions(find(ASKED)),
+            generations=GENERATIONS.read(find(of_new(GENERATIONS))),
+            candidates=CANDIDATES.read(find(of_new(CANDIDATES))),
+            tracks=find(of_new(TRACKS)),
         )
 
     def number(self, name: str) -> int:

@@ -13,23 +13,9 @@ Prefix = tuple[str, bool]
 """What stands before a question, and whether it is a conversation."""
 
 
-class Sources(NamedTuple):
-    """Unit and file of questions, and the units of what was made of them."""
-
-    questions: tuple[str, str]
-    contexts: str
-    answers: str
-    tracks: str
-
-
-OWN = Sources(("prepare/questions", QUESTIONS.name), "prepare/contexts", "track/answers", "track/all")
-NEW = Sources(("prepare/asked", ASKED.name), "prepare/asked_contexts", "track/asked_answers", "track/asked")
-"""For the stored detector to score."""
-
-
-def sources_of(job: Job) -> Sources:
-    """What a unit reads; those of new questions are named for that."""
-    return NEW if job.unit.startswith("asked") else OWN
+def of_new_questions(job: Job) -> bool:
+    """Whether a unit is for the stored detector to score; such units are named for that."""
+    return job.unit.startswith("asked")
 
 
 class Batch(NamedTuple):
@@ -37,6 +23,11 @@ class Batch(NamedTuple):
 
     prefix: Prefix
     numbers: list[int]
+
+
+def questions_of(job: Job) -> list[dict[str, Any]]:
+    """Those that a unit reads: the run's, or new ones. Raises CorruptInputError."""
+    return read_questions(job.input(ASKED if of_new_questions(job) else QUESTIONS))
 
 
 def read_questions(path: Path) -> list[dict[str, Any]]:

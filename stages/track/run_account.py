@@ -28,7 +28,7 @@ from ghosttrack.common.models.writes import Writes, join_writes
 from ghosttrack.stages.track.account import Head, columns_of, states_apart, take_apart
 from ghosttrack.stages.track.nodes import Nodes
 from ghosttrack.stages.track.origins import births, contributions, shares
-from ghosttrack.stages.track.questions import Sources, even, read_questions, sources_of
+from ghosttrack.stages.track.questions import even, questions_of
 from ghosttrack.stages.track.rereading import Rereader, text_of
 from ghosttrack.stages.track.run_answers import language_model_of
 from ghosttrack.stages.track.run_tracks import QUESTIONS_A_SHARD, Answers
@@ -44,22 +44,21 @@ Columns = dict[str, NDArray[Any]]
 
 
 def run(job: Job) -> dict[str, Any]:
-    sources = sources_of(job)
-    questions = read_questions(job.input(*sources.questions))
-    positions = len(POSITIONS.read(job.input(sources.answers, POSITIONS.name), ["position"])["position"])
+    questions = questions_of(job)
+    positions = len(POSITIONS.read(job.input(POSITIONS), ["position"])["position"])
     long = POSITIONS_A_SHARD * len(questions) // max(positions, 1)
     size = even(len(questions), max(min(QUESTIONS_A_SHARD, long), 1))
     shards = [range(first, min(first + size, len(questions))) for first in range(0, len(questions), size)]
 
     def begin() -> tuple[torch.device, Step]:
-        desk = _Desk(job, questions, sources)
+        desk = _Desk(job, questions)
         return desk.model.device, lambda number: _do_shard(job, desk, number, shards[number])
 
     if not shards_done(job, [*map(len, shards)], "account", begin):
         return {}
     pieces = [_kept(job, number) for number in range(len(shards))]
     for number, file in enumerate(FILES):
-        file.join(job.output(file.name), [piece[number] for piece in pieces])
+        file.join(job.output(file), [piece[number] for piece in pieces])
     metrics = _metrics([piece[0] for piece in pieces])
     if untold := metrics["layers_untold"]:
         job.log.warning(
@@ -100,12 +99,12 @@ def _why(job: Job, shards: int) -> str:
 class _Desk:
     """What is needed to account for questions, loaded once."""
 
-    def __init__(self, job: Job, questions: list[dict[str, Any]], sources: Sources) -> None:
+    def __init__(self, job: Job, questions: list[dict[str, Any]]) -> None:
         self._saes: list[JumpReLUSAE] = job.kept("saes", lambda: load_saes(job))
         self._layers, self._questions = job.config.layers, questions
         self.model = language_model_of(job)
-        self.answers = Answers(job, sources.answers)
-        self._tracks = job.input(sources.tracks, TRACKS.name)
+        self.answers = Answers(job)
+        self._tracks = job.input(TRACKS)
         self._k = job.config.tracking.top_k_features
         self._head, self.reader = Head.of(self.model), Rereader(self.model)
         if not self._head.norm.plain and not job.rank:

@@ -41,7 +41,7 @@ from ghosttrack.stages.track.given import encode_response, read_response
 from ghosttrack.stages.track.labels import JUDGE, Judgement, judge, with_label, with_verdict
 from ghosttrack.stages.track.lens import Lens, read_lens
 from ghosttrack.stages.track.matching.verdicts import asked_of, verdicts
-from ghosttrack.stages.track.questions import Batch, even, plan_shards, read_questions, sizes_of, sources_of
+from ghosttrack.stages.track.questions import Batch, even, plan_shards, questions_of, sizes_of
 from ghosttrack.stages.track.spans import labels_given, labels_in, token_offsets, unmarked
 
 Columns = dict[str, np.ndarray]
@@ -50,7 +50,7 @@ JUDGED = ("label", "strict_label", "excluded", "matched")
 
 
 def run(job: Job) -> dict[str, Any]:
-    settings, questions = job.config.tracking, read_questions(job.input(*sources_of(job).questions))
+    settings, questions = job.config.tracking, questions_of(job)
     if not questions:
         raise DataError("questions.jsonl is empty; check data.questions and data.relations")
     shards = plan_shards(
@@ -71,8 +71,8 @@ def run(job: Job) -> dict[str, Any]:
     _gather_states(job, records, len(shards))
     for name, table in (("lens", LENS), ("candidates", CANDIDATES)):
         paths = [job.scratch(f"{shard_name(number)}.{name}.npz") for number in range(len(shards))]
-        table.write(job.output(table.name), gathered(paths))
-    GENERATIONS.write(job.output(GENERATIONS.name), records)
+        table.write(job.output(table), gathered(paths))
+    GENERATIONS.write(job.output(GENERATIONS), records)
     return _metrics(records)
 
 
@@ -333,12 +333,12 @@ def _gather_states(job: Job, records: list[dict[str, Any]], n_shards: int) -> No
     shards = [torch.load(file, mmap=True, weights_only=True) for file in files]
     fits = all(shard["states"].dtype == torch.float16 for shard in shards)
     states = np.lib.format.open_memmap(
-        job.output(ANSWER_STATES.name),
+        job.output(ANSWER_STATES),
         mode="w+",
         dtype=np.float16 if fits else np.float32,
         shape=(int(starts[-1]), *shards[0]["states"].shape[1:]),
     )
-    take_room(job.output(ANSWER_STATES.name))
+    take_room(job.output(ANSWER_STATES))
     question, position = np.empty(len(states), np.int32), np.empty(len(states), np.int16)
     for shard in shards:
         lines, sizes = shard["question"].unique_consecutive(return_counts=True)
@@ -348,7 +348,7 @@ def _gather_states(job: Job, records: list[dict[str, Any]], n_shards: int) -> No
             states[own] = shard["states"][place : place + size].numpy()
             question[own], position[own] = line, shard["position"][place : place + size].numpy()
     states.flush()
-    POSITIONS.write(job.output(POSITIONS.name), {"question": question, "position": position})
+    POSITIONS.write(job.output(POSITIONS), {"question": question, "position": position})
 
 
 def gathered(paths: Sequence[Path]) -> Columns:

@@ -37,7 +37,7 @@ def run(job: Job) -> dict[str, Any]:
     layers, saes = job.config.layers, load_saes(job)
     model = language_model_of(job)
     association, found, text = fit_to_text(job, model, saes)
-    association.save(job.output(ASSOCIATION.name))
+    association.save(job.output(ASSOCIATION))
     pieces = all_texts(model.tokenizer)
     windows, read_out = Windows(found, text, pieces), ReadOut.of(model)
     number, words = words_of(pieces)
@@ -54,8 +54,8 @@ def run(job: Job) -> dict[str, Any]:
 
     with (
         job.progress(len(layers), "layers", "latents") as progress,
-        LATENTS.in_pieces(job.output(LATENTS.name)) as write_latents,
-        LATENT_CONTEXTS.in_pieces(job.output(LATENT_CONTEXTS.name)) as write_contexts,
+        LATENTS.in_pieces(job.output(LATENTS)) as write_latents,
+        LATENT_CONTEXTS.in_pieces(job.output(LATENT_CONTEXTS)) as write_contexts,
     ):
         for latents, contexts in dealt(about, range(len(layers)), model.device):
             write_latents(latents)
@@ -83,7 +83,7 @@ def scan_held_out(
 ) -> tuple[CorpusScans, HeldOutText]:
     """What SAEs see in about so many tokens of held-out text, and the text."""
     settings = job.config
-    corpus = read_corpus(job.input("prepare/corpus", CORPUS.name), model.unembedding.shape[0])
+    corpus = read_corpus(job.input(CORPUS), model.unembedding.shape[0])
     random = generator(settings.seed, "track", "association")
     text = held_out_text(corpus, n_tokens, settings.extract.max_length, random)
     with job.progress(int(text.real.sum()), "tok", "held-out text") as progress:

@@ -33,23 +33,21 @@ QUESTIONS_A_STEP = 8
 
 
 def run(job: Job) -> dict[str, Any]:
-    generations = GENERATIONS.read(job.input("track/answers", GENERATIONS.name))
+    generations = GENERATIONS.read(job.input(GENERATIONS))
     chosen = choose_questions(
         [line["label"] for line in generations], job.config.tracking.causes, job.config.seed
     )
     steps = [chosen[start : start + QUESTIONS_A_STEP] for start in range(0, len(chosen), QUESTIONS_A_STEP)]
 
     def begin() -> tuple[torch.device, Step]:
-        desk = Interventions.open(
-            lambda unit, file: job.input(unit, file) if file else job.input_dir(unit), job.config
-        )
+        desk = Interventions.open(job.input_dir("prepare/model"), job.input, job.config)
         return desk.model.device, lambda number: _do_step(job, desk, number, steps[number])
 
     if not shards_done(job, [*map(len, steps)], "causes", begin):
         return {}
     rows = [row for number in range(len(steps)) for row in json.loads(_kept(job, number).read_text("utf-8"))]
     table = columns_of(CAUSES, rows)
-    CAUSES.write(job.output(CAUSES.name), table)
+    CAUSES.write(job.output(CAUSES), table)
     return summary(table, [line["label"] for line in generations], job.config.seed)
 
 

@@ -26,7 +26,7 @@ from ghosttrack.common.models.steps import Step, shard_name, shards_done
 from ghosttrack.stages.track.generate import Ends
 from ghosttrack.stages.track.hypotheses import Standing, rows_of
 from ghosttrack.stages.track.outputs import columns_of
-from ghosttrack.stages.track.questions import Batch, even, plan_shards, read_questions, sizes_of, sources_of
+from ghosttrack.stages.track.questions import Batch, even, plan_shards, questions_of, sizes_of
 from ghosttrack.stages.track.reread import ContextReader
 from ghosttrack.stages.track.run_answers import ends_of, gathered, language_model_of
 
@@ -40,12 +40,13 @@ class ContextPrompt(NamedTuple):
 
 def run(job: Job) -> dict[str, Any]:
     """Read every answer again after other worked examples."""
-    asked, contexts, given, _ = sources_of(job)
-    questions = read_questions(job.input(*asked))
-    answers = read_answers(job.input(given, GENERATIONS.name))
+    questions = questions_of(job)
+    answers = read_answers(job.input(GENERATIONS))
     if [question["id"] for question in questions] != [answer.id for answer in answers]:
-        raise CorruptInputError(f"{given} answers other questions than {asked[0]} has; run track again")
-    own = contexts_by_question(read_contexts(job.input(contexts, CONTEXTS.name)), questions)
+        raise CorruptInputError(
+            f"{job.input(GENERATIONS)} answers other questions than were asked; run track again"
+        )
+    own = contexts_by_question(read_contexts(job.input(CONTEXTS)), questions)
     settings = job.config.tracking
     shards = plan_shards(
         keys_of(questions, own), even(len(questions), settings.shard_questions), settings.batch_size
@@ -61,7 +62,7 @@ def run(job: Job) -> dict[str, Any]:
     if not shards_done(job, sizes_of(shards), "contexts", begin):
         return {}
     table = gathered([job.scratch(f"{shard_name(number)}.npz") for number in range(len(shards))])
-    EVIDENCE.write(job.output(EVIDENCE.name), table)
+    EVIDENCE.write(job.output(EVIDENCE), table)
     metrics = _metrics(table, answers, own)
     if said := told(metrics):
         job.log.info(said)

@@ -22,19 +22,17 @@ QUESTIONS_AT_A_TIME = 256
 
 
 def run(job: Job) -> dict[str, Any]:
-    generations = GENERATIONS.read(job.input("track/answers", GENERATIONS.name))
+    generations = GENERATIONS.read(job.input(GENERATIONS))
     tokenizer = PreTrainedTokenizerFast.from_pretrained(
         job.input_dir("prepare/model"), trust_remote_code=False
     )
-    causes = CAUSES.read(job.input("track/causes", CAUSES.name))
+    causes = CAUSES.read(job.input(CAUSES))
     lines = []
     with job.progress(len(generations), "questions", "reasons") as progress:
         for start in range(0, len(generations), QUESTIONS_AT_A_TIME):
             numbers = range(start, min(start + QUESTIONS_AT_A_TIME, len(generations)))
-            account = ACCOUNT.read(job.input("track/account", ACCOUNT.name), where={"question": numbers})
-            candidates = CANDIDATES.read(
-                job.input("track/answers", CANDIDATES.name), where={"question": numbers}
-            )
+            account = ACCOUNT.read(job.input(ACCOUNT), where={"question": numbers})
+            candidates = CANDIDATES.read(job.input(CANDIDATES), where={"question": numbers})
             for number in numbers:
                 if generations[number]["label"] != 1:
                     continue
@@ -56,7 +54,7 @@ def run(job: Job) -> dict[str, Any]:
                 found["smallest_set"] = smallest_set(causes, number, tokenizer)
                 lines.append({**found, "sentence": sentence(found)})
             progress.update(len(numbers))
-    REASONS.write(job.output(REASONS.name), lines)
+    REASONS.write(job.output(REASONS), lines)
     return {"wrong_answers": len(lines), "kinds": dict(Counter(line["kind"] for line in lines))}
 
 

@@ -43,7 +43,7 @@ def run(job: Job) -> dict[str, Any]:
     saes = load_saes(job)
     model = language_model_of(job)
     read_out, tokenizer = ReadOut.of(model), model.tokenizer
-    generations = GENERATIONS.read(job.input("track/answers", GENERATIONS.name))
+    generations = GENERATIONS.read(job.input(GENERATIONS))
     weight = _total_activation(job, saes)
     pieces = all_texts(tokenizer)
     clusters = _clusters(job, saes, weight, read_out, pieces)
@@ -75,7 +75,7 @@ def run(job: Job) -> dict[str, Any]:
 def _total_activation(job: Job, saes: list[JumpReLUSAE]) -> list[Floats]:
     """Of each latent over all positions: [d_hidden] a layer."""
     totals = [np.zeros(sae.d_hidden) for sae in saes]
-    file = pq.ParquetFile(job.input("track/all", TRACKS.name))
+    file = pq.ParquetFile(job.input(TRACKS))
     for group in range(file.num_row_groups):
         nodes = file.read_row_group(group, columns=["layer", "latent", "activation"])
         layer, latent, activation = (column.to_numpy() for column in nodes.columns)
@@ -97,7 +97,7 @@ def _clusters(
         return []
     centroids = torch.from_numpy(np.stack([cluster["centroid"] for cluster in clusters]))
     (raised, _), _ = read_out.promoted(centroids, pieces, CLUSTER_TOKENS)
-    path, columns = job.input("track/association", LATENT_CONTEXTS.name), ["layer", "latent", *CONTEXT]
+    path, columns = job.input(LATENT_CONTEXTS), ["layer", "latent", *CONTEXT]
     best = LATENT_CONTEXTS.frame(path, columns, where={"rank": range(1)}).set_index(["layer", "latent"])
     known = set(best.index)
     for cluster, tokens in zip(clusters, raised, strict=True):
@@ -111,7 +111,7 @@ def _clusters(
 
 
 def _labels(job: Job, clusters: list[dict[str, Any]], pieces: list[str]) -> Labels:
-    table = LATENTS.table(job.input("track/association", LATENTS.name), ["layer", "latent", "promoted"])
+    table = LATENTS.table(job.input(LATENTS), ["layer", "latent", "promoted"])
     pairs = zip(table["layer"].to_pylist(), table["latent"].to_pylist(), strict=True)
     promoted = dict(zip(pairs, table["promoted"].to_pylist(), strict=True))
     number_of = {(layer, latent): one["id"] for one in clusters for layer, latent in one["members"].tolist()}
@@ -120,10 +120,10 @@ def _labels(job: Job, clusters: list[dict[str, Any]], pieces: list[str]) -> Labe
 
 def _records(job: Job, generations: list[dict[str, Any]], labels: Labels) -> Iterator[dict[str, Any]]:
     """The questions' records in order."""
-    candidates = CANDIDATES.read(job.input("track/answers", CANDIDATES.name))
+    candidates = CANDIDATES.read(job.input(CANDIDATES))
     for start in range(0, len(generations), QUESTIONS_AT_A_TIME):
         numbers = range(start, min(start + QUESTIONS_AT_A_TIME, len(generations)))
-        nodes = TRACKS.read(job.input("track/all", TRACKS.name), where=only(numbers))
+        nodes = TRACKS.read(job.input(TRACKS), where=only(numbers))
         layers = _standing(job, numbers)
         for line in numbers:
             yield question_record(
@@ -135,7 +135,7 @@ def _records(job: Job, generations: list[dict[str, Any]], labels: Labels) -> Ite
 def _standing(job: Job, numbers: range) -> Table:
     """By question, position and layer: who leads, and by how much the emitted token does."""
     names = ["question", "position", "layer", "leader", "logit"]
-    table = ACCOUNT.read(job.input("track/account", ACCOUNT.name), names, where=only(numbers))
+    table = ACCOUNT.read(job.input(ACCOUNT), names, where=only(numbers))
     logit = table.pop("logit")
     return {**table, "margin": logit[:, 0] - logit[:, 1:].max(axis=1)}
 

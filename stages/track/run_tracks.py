@@ -28,7 +28,7 @@ from ghosttrack.common.models.steps import shard_name, shards_done
 from ghosttrack.stages.track import outputs
 from ghosttrack.stages.track.association import Association
 from ghosttrack.stages.track.follow_states import follow_states
-from ghosttrack.stages.track.questions import NEW, sources_of
+from ghosttrack.stages.track.questions import of_new_questions
 from ghosttrack.stages.track.readout import ReadOut
 from ghosttrack.stages.track.run_answers import language_model_of
 from ghosttrack.stages.track.run_association import figures, fit_to_text
@@ -42,16 +42,16 @@ TABLES = {"tracks": TRACKS, "ladder": LADDER, "layers": LAYERS}
 
 def run(job: Job) -> dict[str, Any]:
     saes = job.kept("saes", lambda: load_saes(job))
-    path = job.input("track/association", ASSOCIATION.name)
+    path = job.input(ASSOCIATION)
     association = job.kept("association", lambda: Association.load(path))
     read_out = job.kept("read-out", lambda: ReadOut.of(language_model_of(job)))
-    answers = Answers(job, sources_of(job).answers)
-    if sources_of(job) is NEW:  # what the stored detector reads, no more
+    answers = Answers(job)
+    if of_new_questions(job):  # what the stored detector reads, no more
         tables = {"tracks": TRACKS, "layers": LAYERS}
         return track_all(job, saes, association, read_out, answers, tables)
     if metrics := track_all(job, saes, association, read_out, answers, TABLES, job.config.tracking.ladder):
         nodes, widest = _tables(job, answers, "tracks"), max(sae.d_hidden for sae in saes)
-        path, layers = job.output(ACTIVATIONS.name), job.config.layers
+        path, layers = job.output(ACTIVATIONS), job.config.layers
         outputs.write_activations(path, nodes, metrics["nodes"], answers.owner, layers, widest)
     return metrics
 
@@ -70,7 +70,7 @@ def run_independent(job: Job) -> dict[str, Any]:
             fsync(file)
 
     job.once("association", fit_them)
-    answers, read_out = Answers(job, "track/answers"), ReadOut.of(model)
+    answers, read_out = Answers(job), ReadOut.of(model)
     metrics = track_all(job, saes, Association.load(kept), read_out, answers, {"tracks": INDEPENDENT})
     return metrics and {**metrics, "association": json.loads(figures_kept.read_text("utf-8"))}
 
@@ -78,13 +78,13 @@ def run_independent(job: Job) -> dict[str, Any]:
 class Answers:
     """What a unit of answers wrote. owner: int64 [n_problems, 2], question and position; states: memory-mapped."""
 
-    def __init__(self, job: Job, unit: str) -> None:
-        self.generations = GENERATIONS.read(job.input(unit, GENERATIONS.name))
-        states = np.load(job.input(unit, ANSWER_STATES.name), mmap_mode="c", allow_pickle=False)
+    def __init__(self, job: Job) -> None:
+        self.generations = GENERATIONS.read(job.input(GENERATIONS))
+        states = np.load(job.input(ANSWER_STATES), mmap_mode="c", allow_pickle=False)
         self.states = torch.from_numpy(states)
-        positions = POSITIONS.read(job.input(unit, POSITIONS.name))
+        positions = POSITIONS.read(job.input(POSITIONS))
         self.owner = np.stack([positions["question"], positions["position"]], axis=1).astype(np.int64)
-        self.candidates = CANDIDATES.read(job.input(unit, CANDIDATES.name))
+        self.candidates = CANDIDATES.read(job.input(CANDIDATES))
         self.m = int(self.candidates["rank"].max()) + 1
         tokens = self.candidates["token"].reshape(-1, self.m)
         first = np.searchsorted(self.candidates["question"][:: self.m], self.owner[:, 0])
@@ -131,7 +131,7 @@ def track_all(
     if not shards_done(job, sizes, "tracks", lambda: (torch.device("cpu"), do)):
         return {}
     for name, table in tables.items():
-        table.join(job.output(table.name), [_piece(job, number, name) for number in range(len(starts))])
+        table.join(job.output(table), [_piece(job, number, name) for number in range(len(starts))])
     return _metrics(job, answers)
 
 

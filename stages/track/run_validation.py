@@ -51,7 +51,7 @@ OUTCOMES = {"passed": True, "failed": False, "not_told": None}
 def run(job: Job) -> dict[str, Any]:
     settings, seed = job.config, job.config.seed
     saes = load_saes(job)
-    association = Association.load(job.input("track/association", ASSOCIATION.name))
+    association = Association.load(job.input(ASSOCIATION))
     model = language_model_of(job)
     decoders = [sae.W_dec for sae in saes]
     found, text = scan_held_out(job, model, saes, min(settings.tracking.fit_tokens, MOST_SCANS))
@@ -79,8 +79,8 @@ def run(job: Job) -> dict[str, Any]:
         associator: link_calibration.reliability(Judged.joined([own[associator] for _, own in planted]), seed)
         for associator in CALIBRATED
     }
-    generations = GENERATIONS.read(job.input("track/answers", GENERATIONS.name))
-    interventions = CAUSES.read(job.input("track/causes", CAUSES.name))
+    generations = GENERATIONS.read(job.input(GENERATIONS))
+    interventions = CAUSES.read(job.input(CAUSES))
     told, changed = _explanations(job, interventions, [line["label"] for line in generations])
     verdicts = [
         validation.judge_scenes(scenes),
@@ -110,9 +110,9 @@ def run(job: Job) -> dict[str, Any]:
         "changed": changed,
         "causes": causes,
     }
-    VALIDATION.write(job.output(VALIDATION.name), report)
-    job.output(VALIDATION_WORDS.name).write_text(words(report), "utf-8")
-    draw(job.output(VALIDATION_PICTURE.name), report, likelihood)
+    VALIDATION.write(job.output(VALIDATION), report)
+    job.output(VALIDATION_WORDS).write_text(words(report), "utf-8")
+    draw(job.output(VALIDATION_PICTURE), report, likelihood)
     named = {
         name: [verdict.question for verdict in verdicts if verdict.passed is OUTCOMES[name]]
         for name in ("failed", "not_told")
@@ -179,9 +179,7 @@ def _explanations(
     job: Job, causes: dict[str, Any], labels: list[int | None]
 ) -> tuple[list[validation.Verdict], list[dict[str, Any]]]:
     """Verdicts on the account and on interventions, as their units published them; wrong answers that change, by size of set."""
-    account = ACCOUNT.read(
-        job.input("track/account", ACCOUNT.name), ["position", "layer", "leader", "rest", "mlp"]
-    )
+    account = ACCOUNT.read(job.input(ACCOUNT), ["position", "layer", "leader", "rest", "mlp"])
     layer = max(job.config.layers)
     last = (account["layer"] == layer) & (account["position"] >= 0)
     leads = account["leader"][last] == 0 if layer == job.config.model.n_layers - 1 else None
@@ -199,7 +197,7 @@ def _stability(job: Job, questions: int) -> list[validation.Verdict]:
     if "track/independent" not in job.entries:
         return []
     own, twins = (
-        table.read(job.input(unit, table.name), stability.COLUMNS, where={"position": range(1)})
+        table.read(job.input(table), stability.COLUMNS, where={"position": range(1)})
         for unit, table in (("track/all", TRACKS), ("track/independent", INDEPENDENT))
     )
     return [stability.judge_stability(own, twins, questions, job.config.layers)]
@@ -323,7 +321,7 @@ def _drops(job: Job, causes: dict[str, Any]) -> list[dict[str, Any]]:
 
 def _births(job: Job, causes: dict[str, Any]) -> Floats:
     """Place among the layers at which the track of each row begins; NaN for sets."""
-    path, layers = job.input("track/all", TRACKS.name), job.config.layers
+    path, layers = job.input(TRACKS), job.config.layers
     births = np.full(len(causes["question"]), np.nan)
     for question in np.unique(causes["question"]).tolist():
         rows = TRACKS.read(path, ["position", "layer", "track"], where=only(range(question, question + 1)))

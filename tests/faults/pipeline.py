@@ -80,7 +80,7 @@ def write_upper(job: Job) -> dict[str, Any]:
 
 
 def write_lower(job: Job) -> dict[str, Any]:
-    lines = job.input("upper/all", "text.jsonl").read_text().splitlines()
+    lines = job.input("text.jsonl").read_text().splitlines()
     for step in range(2):
 
         def part(step: int = step) -> None:
@@ -94,7 +94,7 @@ def write_lower(job: Job) -> dict[str, Any]:
     unfinished.rename(job.output(f"layer_{job.layer}.txt"))
     np.save(
         job.output(f"layer_{job.layer}.npy"),
-        np.load(job.input("upper/all", "array.npy")) * float(job.layer or 0),
+        np.load(job.input("array.npy")) * float(job.layer or 0),
     )
     return {}
 

@@ -35,7 +35,7 @@ CONTRACT = {
 }  # fmt: skip
 RUN = """
 def run(job):
-    job.output("weights.json").write_text(str(len(job.input("sink/all", "joined.json").read_text())))
+    job.output("weights.json").write_text(str(len(job.input("joined.json").read_text())))
     return {"n": 1}
 """
 COSTS = """

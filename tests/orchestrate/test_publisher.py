@@ -55,7 +55,7 @@ from ghosttrack.common.engine import contained
 def run(job):
     store = Path(job.config.paths.root, ".store")
     file = job.output(job.work.writes[0])
-    texts = [job.input(read.name, name).read_text() for read in job.work.reads for name in read.files]
+    texts = [job.entries[read.name].file(name).read_text() for read in job.work.reads for name in read.files]
     mine = job.config.sae.d_hidden if job.layer is None else job.layer
     file.write_text(" ".join([*texts, str(mine)]))
     {deed}

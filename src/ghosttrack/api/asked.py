@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from ghosttrack.api.question import Question
 from ghosttrack.common.engine.progress import format_probability
-from ghosttrack.stages.report.results import ASKED
+from ghosttrack.common.formats.file import File
+from ghosttrack.common.formats.questions import of_new
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,8 +24,8 @@ class ScoredFiles:
     def __init__(self, run: Run) -> None:
         self._run = run
 
-    def file(self, unit: str, name: str) -> Path:
-        return self._run.file(ASKED.get(unit, unit), name)
+    def file(self, file: File) -> Path:
+        return self._run.file(of_new(file))
 
 
 class Asked(Question):

@@ -18,10 +18,10 @@ from ghosttrack.api.run import SCORES_OF_ASKED, Run, _as_row
 from ghosttrack.common.errors import DataError
 from ghosttrack.common.formats.answers import GENERATIONS
 from ghosttrack.common.formats.file import File
-from ghosttrack.common.formats.questions import NEW
+from ghosttrack.common.formats.questions import NEW, OF_NEW
 from ghosttrack.common.formats.snapshot import TOKENIZER
 from ghosttrack.stages.report.dashboard.slices import Slices
-from ghosttrack.stages.report.results import ASKED, Results
+from ghosttrack.stages.report.results import Results
 
 LONGEST = 20_000
 """Characters of a question."""
@@ -35,13 +35,12 @@ class Fresh(Results):
         self._source = source
 
     def has(self, file: File) -> bool:
-        if file.unit in ASKED:
+        if file.unit in OF_NEW:
             return self.path(file).exists()
         return file.unit == TOKENIZER.unit and super().has(file)
 
     def path(self, file: File) -> Path:
-        asked = ASKED.get(file.unit)
-        return self._source.file(asked, file.name) if asked else super().path(file)
+        return self._source.file(file) if file.unit in OF_NEW else super().path(file)
 
 
 class Live:
@@ -63,7 +62,7 @@ class Live:
         with self._model, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the page says it
             row = _as_row(question, relation=relation, subject=subject)
-            [found] = self._run._session.ask([row], last=(SCORES_OF_ASKED, ASKED["track/account"]))
+            [found] = self._run._session.ask([row], last=(SCORES_OF_ASKED, OF_NEW["track/account"]))
             fresh = Fresh(self._results, found._source)
             [answer] = fresh.lines(GENERATIONS)
             record = self._slices.add(fresh, answer, found.record or {})

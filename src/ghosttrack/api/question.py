@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from ghosttrack.common.engine.progress import format_probability
 from ghosttrack.common.formats.candidates import CANDIDATES
-from ghosttrack.common.formats.file import Table, only
+from ghosttrack.common.formats.file import File, Table, only
 from ghosttrack.common.formats.layers import LAYERS
 from ghosttrack.common.formats.lens import LENS
 from ghosttrack.common.formats.tracks import TRACKS
@@ -40,7 +40,7 @@ SHOWN = 5
 class Source(Protocol):
     """Where the tables of answered questions lie: a run, or what a new question left in memory."""
 
-    def file(self, unit: str, name: str) -> Path: ...
+    def file(self, file: File) -> Path: ...
 
 
 class Question:
@@ -166,7 +166,7 @@ class Question:
 
     def _rows(self, table: Table) -> pd.DataFrame:
         own = only(range(self._number, self._number + 1))
-        rows = table.frame(self._source.file(table.unit, table.name), where=own)
+        rows = table.frame(self._source.file(table), where=own)
         return rows.drop(columns="question").reset_index(drop=True)
 
     def without(

@@ -22,10 +22,13 @@ from ghosttrack.common.engine.storage import Entry, Store
 from ghosttrack.common.errors import ConfigError, CorruptInputError, DataError, MissingInputError, first_of
 from ghosttrack.common.formats.answers import GENERATIONS, read_answers
 from ghosttrack.common.formats.detector import ASKED_SCORES
+from ghosttrack.common.formats.file import File
 from ghosttrack.common.formats.final_report import REPORT
 from ghosttrack.common.formats.hallucination_scores import SCORES
 from ghosttrack.common.formats.latents import LATENTS
-from ghosttrack.common.formats.questions import QUESTION_MARKS, QUESTIONS
+from ghosttrack.common.formats.questions import QUESTION_MARKS, QUESTIONS, of_new
+from ghosttrack.common.formats.report import REPORT_PAGE
+from ghosttrack.common.formats.saes import SAE
 from ghosttrack.common.formats.snapshot import TOKENIZER
 
 if TYPE_CHECKING:
@@ -133,8 +136,12 @@ class Run:
             )
         return self._entries[unit]
 
-    def file(self, unit: str, name: str) -> Path:
+    def file(self, file: File) -> Path:
         """A published file, checked against its manifest. Raises MissingInputError, CorruptInputError."""
+        return self.verified(file.unit, file.name)
+
+    def verified(self, unit: str, name: str) -> Path:
+        """The same of a unit, by its name."""
         entry = self.entry(unit)
         if name not in entry.manifest.files:
             raise MissingInputError(f"{unit} of {self.name} has no file {name}; another version made it")
@@ -143,7 +150,7 @@ class Run:
     @cached_property
     def answers(self) -> list[Answer]:
         """The model's answers as records, in the order of the questions."""
-        return read_answers(self.file("track/answers", GENERATIONS.name))
+        return read_answers(self.file(GENERATIONS))
 
     @cached_property
     def questions(self) -> pd.DataFrame:
@@ -154,7 +161,7 @@ class Run:
         import pandas as pd
 
         if not self.has("track/answers"):
-            rows = QUESTIONS.read(self.file("prepare/questions", QUESTIONS.name))
+            rows = QUESTIONS.read(self.file(QUESTIONS))
             table = pd.DataFrame(rows, columns=["id", "relation", "subject", "query", "answer"])
             return table.rename(columns={"query": "question", "answer": "gold"}).set_index("id")
         columns = ("relation", "subject", "question", "answer", "gold", "label", "excluded")
@@ -220,21 +227,19 @@ class Run:
             raise DataError(
                 f"{self.name} has layers {describe_layers(self.layers)}, no SAE of layer {layer!r}"
             )
-        path = self.file(f"sae_train/layer_{layer}", f"sae_layer_{layer}_best.pt")
+        path = self.file(SAE.of(layer))
         return JumpReLUSAE.load(path, d_model=self.config.model.d_model, layer=layer)
 
     @cached_property
     def latents(self) -> pd.DataFrame:
         """A row a latent, by layer and latent: firing_rate, mean_activation, promoted and suppressed tokens, label and its score (F1)."""
-        return LATENTS.frame(self.file("track/association", LATENTS.name)).set_index(["layer", "latent"])
+        return LATENTS.frame(self.file(LATENTS)).set_index(["layer", "latent"])
 
     @cached_property
     def report(self) -> Report:
         """The report: `.text` (Markdown) and `.figures` (every number, as in final_report.json)."""
-        text = (
-            self.file("report/all", "report.md").read_text(encoding="utf-8") if self.has("report/all") else ""
-        )
-        return Report(self.name, text, REPORT.read(self.file("evaluate/all", REPORT.name)))
+        text = self.file(REPORT_PAGE).read_text(encoding="utf-8") if self.has("report/all") else ""
+        return Report(self.name, text, REPORT.read(self.file(REPORT)))
 
     @cached_property
     def detector(self) -> RunDetector:
@@ -262,7 +267,7 @@ class Run:
         scored = Results(self._store, self.name, self._entries, deep=False).of_new_questions()
         if scored is None:
             return []
-        answers = read_answers(self.file("track/asked_answers", GENERATIONS.name))
+        answers = read_answers(self.file(of_new(GENERATIONS)))
         records = scored.lines(ASKED_SCORES)
         return [
             Asked(self, ScoredFiles(self), number, answer, record)
@@ -286,15 +291,13 @@ class Run:
     def _interventions(self) -> Interventions:
         from ghosttrack.stages.track.intervening import Interventions
 
-        def find(unit: str, name: str) -> Path:
-            return self.file(unit, name) if name else self._store.folder(self.entry(unit))
-
-        return Interventions.open(find, self.config)
+        model = self._store.folder(self.entry("prepare/model"))
+        return Interventions.open(model, self.file, self.config)
 
     @cached_property
     def _records(self) -> dict[str, Mapping[str, Any]]:
         """The lines of hallucination_scores.json by id."""
-        scores = SCORES.read(self.file("detect/all", SCORES.name))
+        scores = SCORES.read(self.file(SCORES))
         return {record["id"]: record for record in scores["questions"]}
 
     @cached_property
@@ -304,7 +307,7 @@ class Run:
 
     @cached_property
     def _tokenizer(self) -> Mapping[str, Any]:
-        return TOKENIZER.read(self.file("prepare/model", TOKENIZER.name))
+        return TOKENIZER.read(self.file(TOKENIZER))
 
     def _token_texts(self, tokens: Sequence[int]) -> dict[int, str]:
         from ghosttrack.common.models.vocabulary import token_texts

@@ -23,17 +23,17 @@ from ghosttrack.common.engine.manifest import BuildDefinition, Dependency, Manif
 from ghosttrack.common.engine.progress import Progress
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.engine.storage import Entry
-from ghosttrack.common.formats.answers import read_answers
-from ghosttrack.common.formats.detector import DETECTOR, DETECTOR_ARRAYS
-from ghosttrack.common.formats.questions import ASKED_LEFT_OUT, in_chat
-from ghosttrack.stages.report.results import ASKED
+from ghosttrack.common.formats.answers import GENERATIONS, read_answers
+from ghosttrack.common.formats.detector import ASKED_SCORES, DETECTOR, DETECTOR_ARRAYS
+from ghosttrack.common.formats.file import File
+from ghosttrack.common.formats.questions import ASKED_LEFT_OUT, OF_NEW, in_chat, of_new
 
 if TYPE_CHECKING:
     from ghosttrack.api.run import Run
 
 
 QUESTION, DETECTED = "prepare/asked", "detect/all"
-ANSWERS = ASKED["track/answers"]
+ANSWERS = OF_NEW["track/answers"]
 
 
 class Token(NamedTuple):
@@ -79,14 +79,14 @@ class Session:
         scratch, config = self._begin(rows, columns or {})
         for unit in self._units(config, last):
             self._do(unit, config, scratch)
-        answers = read_answers(scratch.file("track/asked_answers", "generations.jsonl"))
-        text = scratch.file("detect/asked", "scores.jsonl").read_text(encoding="utf-8")
+        answers = read_answers(scratch.file(GENERATIONS))
+        text = scratch.file(ASKED_SCORES).read_text(encoding="utf-8")
         records = [json.loads(line) for line in text.split("\n") if line]
         found = [
             Asked(self._run, scratch, number, answer, record)
             for number, (answer, record) in enumerate(zip(answers, records, strict=True))
         ]
-        left_out = ASKED_LEFT_OUT.read(scratch.file(QUESTION, ASKED_LEFT_OUT.name))
+        left_out = ASKED_LEFT_OUT.read(scratch.file(ASKED_LEFT_OUT))
         not_asked = [f"question {row['row']} is not asked: {row['why']}" for row in left_out]
         for notice in [*not_asked, *(notice for one in found for notice in one.notices)]:
             warnings.warn(notice, RunNotice, stacklevel=4)
@@ -95,7 +95,7 @@ class Session:
     def stream(self, row: Mapping[str, Any]) -> Iterator[Token]:
         """The answer to one new question, token by token with its risk, as the model speaks."""
         from ghosttrack.stages.detect.detector import load
-        from ghosttrack.stages.track.questions import read_questions
+        from ghosttrack.stages.track.questions import questions_of
         from ghosttrack.stages.track.run_answers import ends_of, language_model_of, tokens_of
         from ghosttrack.stages.track.speak import speak
 
@@ -105,11 +105,11 @@ class Session:
         self._do(asked, config, scratch)
         answering = next(unit for unit in units if unit.label == ANSWERS)
         job = self._job(answering, config, scratch)
-        folder = self._run.file(DETECTED, DETECTOR.name).parent
-        self._run.file(DETECTED, DETECTOR_ARRAYS.name)
+        folder = self._run.file(DETECTOR).parent
+        self._run.file(DETECTOR_ARRAYS)
         detector = job.kept("detector", lambda: load(folder))
         model = language_model_of(job)
-        [question] = read_questions(job.input(QUESTION, "asked.jsonl"))
+        [question] = questions_of(job)
         ends = ends_of(job, model, in_chat(question))
         logprobs: list[float] = []
         entropies: list[float] = []
@@ -155,9 +155,9 @@ class Scratch:
     def folder_of(self, unit: Unit) -> Path:
         return Path(self._folder.name) / unit.stage / unit.name
 
-    def file(self, unit: str, name: str) -> Path:
+    def file(self, file: File) -> Path:
         """A file of the units of new questions; those of a run's own mean theirs."""
-        return self._made[ASKED.get(unit, unit)].file(name)
+        return self._made[of_new(file).unit].file(file.name)
 
     def inputs(self, unit: Unit) -> dict[str, Entry]:
         """What a unit reads: of the run, verified, or made here a moment ago."""
@@ -169,7 +169,7 @@ class Scratch:
             entries[read.name] = self._run.entry(read.name)
             files = entries[read.name].manifest.files if read.files == ["*"] else read.files
             for file in files:
-                self._run.file(read.name, file)
+                self._run.verified(read.name, file)
         return entries
 
     def made(self, unit: Unit, job: Job) -> None:

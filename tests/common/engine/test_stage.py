@@ -57,7 +57,7 @@ def write_upper(job: Job) -> dict[str, Any]:
 
 
 def write_lower(job: Job) -> dict[str, Any]:
-    text = job.input("upper/all", "a.txt").read_text()
+    text = job.input("a.txt").read_text()
     job.output(f"layer_{job.layer}.txt").write_text(f"{text}, layer {job.layer}")
     return {}
 

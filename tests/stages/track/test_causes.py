@@ -142,12 +142,11 @@ def test_the_unit_measures_single_tracks_and_sets(run):
 
 @pytest.fixture(scope="module")
 def desk(run):
-    def find(unit, file):
-        stage, name = unit.split("/")
-        entry = run.store.current(run.config.name, stage, name)
-        return entry.file(file) if file else entry.path
+    def entry(unit):
+        return run.store.current(run.config.name, *unit.split("/"))
 
-    return Interventions.open(find, run.config)
+    model = entry("prepare/model").path
+    return Interventions.open(model, lambda file: entry(file.unit).file(file.name), run.config)
 
 
 def test_an_intervention_tells_every_candidates_change_and_the_new_answer(run, desk):
