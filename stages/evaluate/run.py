@@ -95,9 +95,7 @@ def _given(job: Job, detection: Detection) -> dict[str, Any]:
         "seed": job.config.seed,
         "confidence": job.config.evaluation.confidence,
         "resamples": job.config.evaluation.bootstrap,
-        "data": parts.data_card(
-            detection.counts, worked_examples(QUESTIONS.each(job.input("prepare/questions", QUESTIONS.name)))
-        ),
+        "data": parts.data_card(detection.counts, worked_examples(QUESTIONS.each(job.input(QUESTIONS)))),
         "detector": detection.detector,
         "error_type_agreement": parts.error_type_agreement(detection.questions),
         "matching": job.config.data.matching,

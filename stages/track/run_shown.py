@@ -58,7 +58,7 @@ def run(job: Job) -> dict[str, Any]:
                 yield record
 
         head = {"layers": job.config.layers, "associator": job.config.tracking.associator}
-        written = trajectories.write(job.output(trajectories.TRAJECTORIES.name), head, records())
+        written = trajectories.write(job.output(trajectories.TRAJECTORIES), head, records())
     active = sum(int((total > 0).sum()) for total in weight)
     clustered = sum(len(cluster["members"]) for cluster in clusters)
     return {
