@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from ghosttrack.common.engine.storage import Store
+from ghosttrack.common.engine.storage import Entry, Store
 from ghosttrack.common.errors import CorruptInputError, MissingInputError
 from ghosttrack.common.formats.final_report import REPORT
 
@@ -31,7 +31,11 @@ class RunSummary:
 
 def summaries(store: Store) -> list[RunSummary]:
     """The runs under a root, the one that was finished last first. Raises StorageError where they cannot be seen."""
-    runs = {name: entries for name in store.names() if (entries := _entries(store, name))}
+    known = {  # what cannot be read, `ghosttrack verify` tells
+        name: [entry for _, entry in store.entries(name) if isinstance(entry, Entry)]
+        for name in store.names()
+    }
+    runs = {name: entries for name, entries in known.items() if entries}
     asked = {
         name: {key: value for entry in entries for key, value in entry.parameters.items()}
         for name, entries in runs.items()
@@ -55,20 +59,7 @@ def summaries(store: Store) -> list[RunSummary]:
     return sorted(found, key=lambda run: run.last_finished, reverse=True)
 
 
-def _entries(store: Store, name: str) -> list[Any]:
-    """The results of a run that can be read."""
-    entries = []
-    for stage in store.stages(name):
-        for unit in store.published(name, stage):
-            try:
-                entry = store.current(name, stage, unit)
-            except CorruptInputError:
-                continue  # `ghosttrack verify` tells
-            entries += [entry] if entry else []
-    return entries
-
-
-def _auroc(store: Store, entries: Sequence[Any]) -> float | None:
+def _auroc(store: Store, entries: Sequence[Entry]) -> float | None:
     for entry in entries:
         if REPORT.name in entry.manifest.files and not entry.released:
             aurocs = entry.manifest.predicate.metrics.get("auroc")

@@ -69,6 +69,21 @@ class Store:
         """The units of a configuration's stage that have a result. Raises StorageError where that cannot be seen."""
         return _names_in(self.layout.pointers(name, stage))
 
+    def entries(
+        self, name: str, stages: Iterable[str] | None = None
+    ) -> Iterator[tuple[str, Entry | CorruptInputError]]:
+        """`stage/unit` and result of all that counts now of a configuration, or the error of one that cannot be read.
+        stages: these, in this order; None: all."""
+        for stage in self.stages(name) if stages is None else stages:
+            for unit in self.published(name, stage):
+                found: Entry | CorruptInputError | None
+                try:
+                    found = self.current(name, stage, unit)
+                except CorruptInputError as error:
+                    found = error
+                if found:
+                    yield f"{stage}/{unit}", found
+
     def kept(self, unit: Unit, key: str, *, verified: bool = True) -> Entry | None:
         """A unit's result with this key, made for whichever configuration, or None. verified: its files are as they were."""
         path = self.layout.result(unit.stage, key)

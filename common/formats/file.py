@@ -86,7 +86,12 @@ class Json(File):
     @uncollected()
     def read_any(self, path: Path) -> dict[str, Any]:
         """A file of whichever version; that of today's is as declared. Raises CorruptInputError."""
-        content = read_json(path, self)
+        with whole(path, f"run {self.stage} again", self.name):
+            text = path.read_text(encoding="utf-8")
+            try:
+                content = parse_json(text)
+            except ValueError as error:
+                raise CorruptInputError(f"{path} is not JSON ({error}); run {self.stage} again") from error
         if not isinstance(content, dict):
             raise self.corrupt(path, "it is not a JSON object")
         if self.record is not None and (self.version is None or self.is_current(content)):
@@ -297,16 +302,6 @@ def _filters(where: Where | None) -> list[tuple[str, str, int]] | None:
         for name, values in where.items()
         for term in ((name, ">=", values.start), (name, "<", values.stop))
     ]
-
-
-def read_json(path: Path, file: File) -> Any:
-    """The content of a JSON file. Raises CorruptInputError."""
-    with whole(path, f"run {file.stage} again", file.name):
-        text = path.read_text(encoding="utf-8")
-        try:
-            return parse_json(text)
-        except ValueError as error:
-            raise CorruptInputError(f"{path} is not JSON ({error}); run {file.stage} again") from error
 
 
 def write_json(path: Path, content: object, indent: int | None = 1) -> None:

@@ -19,7 +19,6 @@ from ghosttrack.common.errors import (
     CorruptInputError,
     MissingInputError,
     ModelMismatchError,
-    NumericError,
 )
 from ghosttrack.common.foreign import read_arrays, read_json, whole
 from ghosttrack.common.models import saelens
@@ -148,33 +147,11 @@ def _read_llama_scope(
 
 def _checked(path: Path, found: dict[str, Tensor], d_model: int, d_hidden: int) -> dict[str, Tensor]:
     """The five tensors as float32. Raises where one is missing, of another shape or not finite."""
-    for name in saelens.TENSORS["jumprelu"]:
-        if name not in found:
-            raise CorruptInputError(f"{path} has no {name}; it is no JumpReLU SAE, or not whole")
-        if not found[name].is_floating_point():
-            raise CorruptInputError(
-                f"{path}: {name} is of {found[name].dtype} and no floating-point numbers; fetch it again"
-            )
-    if found["W_enc"].ndim != 2:
-        raise CorruptInputError(f"{path}: W_enc is {list(found['W_enc'].shape)} and should be a matrix")
-    width, latents = found["W_enc"].shape
-    if width != d_model:
-        raise ModelMismatchError(
-            f"{path}: it takes width {width}, and model.d_model is {d_model}; take SAEs of this model"
-        )
-    if latents > d_hidden:
-        raise ModelMismatchError(
-            f"{path}: it has {latents} latents, and sae.d_hidden is {d_hidden}; give --set sae.d_hidden={latents}, or the widest "
-            "layer's"
-        )
-    shapes = {"b_enc": (latents,), "W_dec": (latents, width), "b_dec": (width,), "threshold": (latents,)}
-    for name, shape in shapes.items():
-        if tuple(found[name].shape) != shape:
-            raise CorruptInputError(
-                f"{path}: {name} is {list(found[name].shape)} and should be {list(shape)}"
-            )
-    w = {name: found[name].float().contiguous() for name in saelens.TENSORS["jumprelu"]}
-    for name, tensor in w.items():
-        if not bool(tensor.isfinite().all()):
-            raise NumericError(f"{path}: {name} holds NaN or Inf; the SAE cannot be used")
-    return w
+    w = {name: found[name] for name in saelens.TENSORS["jumprelu"] if name in found}
+    if missing := [name for name in saelens.TENSORS["jumprelu"] if name not in w]:
+        raise CorruptInputError(f"{path} has no {missing[0]}; it is no JumpReLU SAE, or not whole")
+    if w["W_enc"].ndim != 2:
+        raise CorruptInputError(f"{path}: W_enc is {list(w['W_enc'].shape)} and should be a matrix")
+    width, latents = w["W_enc"].shape
+    saelens.check_widths(path, width, latents, d_model, d_hidden)
+    return saelens.checked(path, w, width, latents)

@@ -184,7 +184,7 @@ def read(folder: Path, *, layer: int, d_model: int, d_hidden: int, target_l0: fl
     settings = _read_settings(path)
     _check_kind(path, settings)
     check_place(path, settings.metadata.hook_name, layer)
-    _check_widths(path, settings, d_model, d_hidden)
+    check_widths(path, settings.d_in, settings.d_sae, d_model, d_hidden)
     w = _as_jumprelu(settings, _read_weights(folder / WEIGHTS_FILE, settings))
     metadata = settings.metadata
     own, known = metadata.ghosttrack, metadata.ghosttrack.target_l0 or settings.most_active or metadata.l0
@@ -350,21 +350,21 @@ def check_place(path: Path, hook_name: str | None, layer: int) -> None:
         )
 
 
-def _check_widths(path: Path, settings: Settings, d_model: int, d_hidden: int) -> None:
-    if settings.d_in != d_model:
+def check_widths(path: Path, d_in: int, d_sae: int, d_model: int, d_hidden: int) -> None:
+    """Raises ModelMismatchError for a SAE of another model's width, or of more latents than there is room for."""
+    if d_in != d_model:
         raise ModelMismatchError(
-            f"{path}: d_in is {settings.d_in} and model.d_model is {d_model}; take SAEs of this model"
+            f"{path}: d_in is {d_in} and model.d_model is {d_model}; take SAEs of this model"
         )
-    if settings.d_sae > d_hidden:
+    if d_sae > d_hidden:
         raise ModelMismatchError(
-            f"{path}: d_sae is {settings.d_sae} and sae.d_hidden is {d_hidden}; give "
-            f"--set sae.d_hidden={settings.d_sae}"
+            f"{path}: d_sae is {d_sae} and sae.d_hidden is {d_hidden}; give --set sae.d_hidden={d_sae}, or the widest layer's"
         )
 
 
 def _read_weights(path: Path, settings: Settings) -> dict[str, Tensor]:
     """The architecture's tensors as float32, checked."""
-    kind, d_model, d_hidden = settings.kind, settings.d_in, settings.d_sae
+    kind = settings.kind
     if not path.is_file():
         raise _missing(path)
     try:
@@ -387,22 +387,29 @@ def _read_weights(path: Path, settings: Settings) -> dict[str, Tensor]:
         raise CorruptInputError(
             f"{path}: {', '.join(wrong)}; a SAE of the kind {kind} has {', '.join(TENSORS[kind])} and nothing else"
         )
-    shapes: dict[str, tuple[int, ...]] = {
-        "W_enc": (d_model, d_hidden), "b_enc": (d_hidden,), "W_dec": (d_hidden, d_model), "b_dec": (d_model,),
-        **dict.fromkeys(("threshold", "b_gate", "b_mag", "r_mag", FACTORS[0]), (d_hidden,)), "topk_threshold": (),
-    }  # fmt: skip
+    return checked(path, found, settings.d_in, settings.d_sae)
+
+
+def checked(path: Path, found: Mapping[str, Tensor], d_in: int, d_sae: int) -> dict[str, Tensor]:
+    """Tensors as float32. Raises CorruptInputError for one of another shape or type, NumericError for NaN or Inf."""
+    of_other_shapes: dict[str, tuple[int, ...]] = {
+        "W_enc": (d_in, d_sae),
+        "W_dec": (d_sae, d_in),
+        "b_dec": (d_in,),
+    }
+    whole = {}
     for name, tensor in found.items():
-        if name == "topk_threshold" and tensor.shape == (d_hidden,):
-            shapes[name] = (d_hidden,)
-        if tuple(tensor.shape) != shapes[name] or not tensor.is_floating_point():
+        shape = of_other_shapes.get(name, (d_sae,))
+        scalar = name == "topk_threshold" and not tensor.ndim
+        if not (tensor.shape == shape or scalar) or not tensor.is_floating_point():
             raise CorruptInputError(
-                f"{path}: {name} should be {list(shapes[name])} of floating-point numbers, as cfg.json says, and is "
-                f"{list(tensor.shape)} {tensor.dtype}; save the SAE again with SAELens"
+                f"{path}: {name} should be {list(shape)} of floating-point numbers and is {list(tensor.shape)} {tensor.dtype}; "
+                "fetch the SAE again, or save it again with SAELens"
             )
-        found[name] = tensor.float()
-        if not found[name].isfinite().all():
+        whole[name] = tensor.float().contiguous()
+        if not whole[name].isfinite().all():
             raise NumericError(f"{path}: {name} holds NaN or Inf; the SAE cannot be used")
-    return found
+    return whole
 
 
 def _missing(path: Path) -> MissingInputError:

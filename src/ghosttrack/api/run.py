@@ -19,7 +19,7 @@ from ghosttrack.common.config.load import configured, load_config, of_stub
 from ghosttrack.common.config.schema import NAME, Config, describe_layers
 from ghosttrack.common.engine.contract import Contract, Unit, expand, load_contracts
 from ghosttrack.common.engine.storage import Entry, Store
-from ghosttrack.common.errors import ConfigError, CorruptInputError, DataError, MissingInputError, first_of
+from ghosttrack.common.errors import ConfigError, DataError, MissingInputError, first_of
 from ghosttrack.common.formats.answers import GENERATIONS, read_answers
 from ghosttrack.common.formats.detector import ASKED_SCORES
 from ghosttrack.common.formats.file import File
@@ -71,13 +71,16 @@ def open_run(name: str | Path, root: str | Path | None = None, overrides: Sequen
 def opened(name: str, root: str, base: Config | None) -> Run:
     """The run of a name under a root. base: the configuration of that name, where there is one. Raises MissingInputError."""
     store = Store(root)
-    entries, notices = _entries(store, name) if re.fullmatch(NAME, name) else ({}, [])
+    stages = [contract.stage for contract in load_contracts()]
+    found = dict(store.entries(name, stages)) if re.fullmatch(NAME, name) else {}
+    entries = {unit: entry for unit, entry in found.items() if isinstance(entry, Entry)}
     if not entries:
         there = ", ".join(store.names()) or "none"
         raise MissingInputError(
             f"{Path(root).resolve()} has no run {name!r} (there: {there}); make it with `ghosttrack run {name}`, or say with "
             "root=… in which folder it was made"
         )
+    notices = [str(each) for each in found.values() if not isinstance(each, Entry)]
     return Run(_config_as_run(name, root, base, entries.values()), store, entries, notices)
 
 
@@ -333,21 +336,6 @@ def _configuration(wanted: str, root: str | Path | None, overrides: Sequence[str
     environ = {name: os.environ[name] for name in ("GHOSTTRACK_ROOT",) if name in os.environ}
     overrides = [*([] if root is None else [f"paths.root={root}"]), *overrides]
     return load_config(wanted, overrides, environ=environ)
-
-
-def _entries(store: Store, name: str) -> tuple[dict[str, Entry], list[str]]:
-    """What is published of a run, by unit, and notices about what cannot be read."""
-    entries, notices = {}, []
-    published = [(c.stage, unit) for c in load_contracts() for unit in store.published(name, c.stage)]
-    for stage, unit in published:
-        try:
-            entry = store.current(name, stage, unit)
-        except CorruptInputError as error:
-            notices.append(str(error))
-            continue
-        if entry is not None:
-            entries[f"{stage}/{unit}"] = entry
-    return entries, notices
 
 
 def _config_as_run(name: str, root: str, base: Config | None, entries: Iterable[Entry]) -> Config:

@@ -174,7 +174,7 @@ def test_gemma_scope_of_other_places_and_layers_is_refused(tmp_path: Path) -> No
     ):
         with pytest.raises(ModelMismatchError, match=words):
             read(gemma_scope(tmp_path / name, w))
-    with pytest.raises(CorruptInputError, match=r"b_dec is of torch\.int16"):
+    with pytest.raises(CorruptInputError, match=r"b_dec should be .* torch\.int16"):
         read(gemma_scope(tmp_path / "whole/layer_3", w | {"b_dec": torch.zeros(D_MODEL, dtype=torch.int16)}))
     del w["threshold"]
     with pytest.raises(CorruptInputError, match="has no threshold"):
