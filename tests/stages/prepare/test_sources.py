@@ -462,6 +462,7 @@ def test_a_file_of_which_too_much_would_be_held_at_once_is_refused(
 ) -> None:
     """Three bytes of `[],` take seventy, a line that is no question four hundred."""
     monkeypatch.setattr(files, "MOST_PARTS", 20)
+    monkeypatch.setattr(files, "MOST_ROWS", 20)
     (tmp_path / name).write_text(content)
     for use in (lambda: read(tmp_path / name), lambda: read_asked(tmp_path / name, {})):
         with pytest.raises(
