@@ -22,7 +22,10 @@ _ASIDE = re.compile(r"<think>.*?</think>|~~[^~\n]+~~", re.DOTALL)
 """What an answer thinks before it answers, or strikes out."""
 _NOTHING = re.compile(r"[-/\\*#\s]*")
 """Of a normalised answer: dashes, slashes and marks of Markdown, and nothing else."""
-_NEXT_QUESTION = re.compile(r"(?<=\S)\s*\n\s*(?:(?:Q|Question|User|Human)(?: \d+)?|Explanation|Note|Reason):")
+_NEXT_QUESTION = re.compile(
+    r"(?<=\S)\s*\n\s*(?:(?:Q|Question|User|Human)(?: \d+)?|Explanation|Note|Reason):"
+    r"|(?<=\S)\s+(?:Q|Question):(?=[^\n]{1,400}\s(?:A|Answer):)"
+)
 """Where a model goes on with a question of its own, or explains what it said."""
 
 _OR_WHERE_ASKED = [

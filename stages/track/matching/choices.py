@@ -159,8 +159,8 @@ def _wanted(gold: str, choices: Sequence[str]) -> tuple[str | None, str | None]:
     if (key := normalise(gold)) in keys:
         place = keys.index(key)
         return LETTERS[place], choices[place]
-    if is_letter(gold):
-        letter = next(c for c in gold if c.isalpha())
+    if is_letter(gold.upper() if choices else gold):
+        letter = next(c for c in gold.upper() if c.isalpha())
         place = LETTERS.index(letter)
         return letter, choices[place] if place < len(choices) else None
     if match := _LEADING.match(gold):

@@ -17,13 +17,23 @@ _MONTHS = [english[-1] for english in parser.parserinfo.MONTHS]
 _MONTH_OF = {name.lower(): english[-1] for english in parser.parserinfo.MONTHS for name in english} | {
     name: _MONTHS[number] for code in table("languages") for number, name in enumerate(words("months", code))
 }
-_MONTH = "(?:" + "|".join(sorted(_MONTH_OF, key=len, reverse=True)) + r")(?!\w)\.?"
+_FIRST_LETTERS = [(name[:length], month) for name, month in _MONTH_OF.items() for length in (3, 4)]
+_SHORT_MONTHS = {
+    short: month
+    for short, month in _FIRST_LETTERS
+    if all(m == month for s, m in _FIRST_LETTERS if s == short)
+}
+"""`Okt.` of Oktober, where no other month begins so."""
+_MONTH = (
+    rf"(?:(?:{'|'.join(sorted(_MONTH_OF, key=len, reverse=True))})(?!\w)\.?|(?:{'|'.join(_SHORT_MONTHS)})\.)"
+)
+_MONTH_OF = _SHORT_MONTHS | _MONTH_OF
 _MONTH_NAME = re.compile(rf"(?<!\w){_MONTH}", re.IGNORECASE)
 _DAY = r"(?:the )?\d{1,2}(?:st|nd|rd|th|er|o|\.(?= ))?"
 _YEAR = r"(?:\d{4}|['’]\d\d)"
 _ERA = r"(?: BC\b| AD\b)?"
 _DATE = re.compile(
-    rf"\b(?:\d{{4}}[.,]? {_MONTH} \d{{1,2}}\b|{_DAY}(?: of| de)?[ -]{_MONTH}(?:(?:,| de)?[ -]{_YEAR}{_ERA})?|{_MONTH} {_DAY}\b(?:(?:,| in)? {_YEAR}{_ERA})?|{_MONTH},?(?: de)? {_YEAR}{_ERA}"
+    rf"\b(?:\d{{4}}[.,]? {_MONTH} \d{{1,2}}\b|{_DAY}(?: of| de)?[ -]{_MONTH}(?:(?:,| del?)?[ -]{_YEAR}{_ERA})?|{_MONTH} {_DAY}\b(?:(?:,| in)? {_YEAR}{_ERA})?|{_MONTH},?(?: del?)? {_YEAR}{_ERA}"
     r"|(?:0?[1-9]|1[0-2])/(?:1\d|20)\d\d|\d{4}(?:[-/]|\. ?)\d{1,2}(?:[-/]|\. ?)\d{1,2}|\d{1,2}[/.-]\d{1,2}[/.-](?:\d{4}|\d\d))(?:\b|(?=T\d\d:))",
     re.IGNORECASE,
 )
@@ -41,6 +51,7 @@ _YEARS_FROM = {
 }
 _ERA_YEAR = re.compile(rf"({'|'.join(_YEARS_FROM)})\s?(\d+|元|[一二三四五六七八九十]+)(?=年|\D|$)")
 """Years that are counted from a reign or another beginning: 令和元年 is 2019."""
+_OF_YEAR = re.compile(rf"(?<=\d{{4}}) (?:{either('of_year')})(?!\w)", re.IGNORECASE)
 _CLOCKS = [
     (code, re.compile(r"\b" + re.sub("[HN]", r"(?P<\g<0>>\\w+)", said) + r"\b"), minutes)
     for code, one in table("languages").items()
@@ -85,7 +96,7 @@ def dates(text: str) -> tuple[Found, ...]:
     for match in _DATE.finditer(text):
         said, before, _ = match[0].removesuffix(" AD").partition(" BC")
         written = _MONTH_NAME.sub(lambda m: _MONTH_OF[m[0].lower().rstrip(".")], said)
-        written = re.sub(r"(?i)\b(?:of|de|in|the)\b|(?<=\d)(?:er|o)\b", " ", written).replace(
+        written = re.sub(r"(?i)\b(?:of|del?|in|the)\b|(?<=\d)(?:er|o)\b", " ", written).replace(
             ".", "/" if said[0].isdigit() else " "
         )
         try:
@@ -200,7 +211,8 @@ def eras(text: str) -> str:
 
 def _iso(text: str) -> str:
     """ASCII digits, years of four, and dates of East Asia as others write them."""
-    text = _EAST_ASIAN.sub(_numbered, han_numbers(eras(ascii_digits(compatible(text)))))
+    text = _OF_YEAR.sub("", eras(ascii_digits(compatible(text))))
+    text = _EAST_ASIAN.sub(_numbered, han_numbers(text))
     text = _VIETNAMESE.sub(_numbered, text)
     return re.sub(r"\b\d{1,3}(?= (?:BC|AD)\b)", lambda match: match[0].zfill(4), text)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -14,9 +14,10 @@ from ghosttrack.common.maths.text import compatible, normalise
 from ghosttrack.stages.track.matching.alternatives import decided, offers
 from ghosttrack.stages.track.matching.choices import chooses, is_letter, pole, verdict
 from ghosttrack.stages.track.matching.dates import dates, short_days, times, whole_date, whole_time
+from ghosttrack.stages.track.matching.forms import DECADE, forms_of, in_one_form
 from ghosttrack.stages.track.matching.han import simplified
 from ghosttrack.stages.track.matching.mentions import denied_before, denied_behind, states
-from ghosttrack.stages.track.matching.people import acronym_forms, names_person, untitled
+from ghosttrack.stages.track.matching.people import names_person
 from ghosttrack.stages.track.matching.quantities import (
     may_be_a_word,
     quantities,
@@ -26,34 +27,17 @@ from ghosttrack.stages.track.matching.quantities import (
     whole_quantity,
     with_numerals,
 )
-from ghosttrack.stages.track.matching.words import either, table, words
+from ghosttrack.stages.track.matching.words import either, words
 
 _BEYOND = re.compile(r"(?:\b(?:before|after|prior to)|(?:^|\s)≠)\s*$", re.IGNORECASE)
 _SO = re.compile(
     r"\b(?:so|therefore|thus|hence|leaves|leaving|equals|total|costs?),?\s+(?:(?:the|it|there|that|this|total|sum|result|costs?|is|are|was|were|makes?|gives?|leaves?|has|have|had|he|she|they|we|i|get|=)\s+)*(?=[$€£]?-?\d)",
     re.IGNORECASE,
 )
-_GENERATION = re.compile(r",? Jr\.?$")
-_OTHER_GENERATION = re.compile(r"\b(?:Sr|Senior|II|III|IV)\b")
-_CENTURY = re.compile(r"(?:the )?(1[0-8])00['’]?s")
-_DECADE = re.compile(r"(?:the )?\d\d(\d)0s")
-_DECADES: dict[str, str] = table("names")["decades"]
 _SHORT_YEAR = re.compile(r"(?<!\w)['’](\d\d)(?!\w)")
-_WORLD_WAR = re.compile(r"\bWW ?(?=I{1,2}\b|[12]\b)")
 _NONE = re.compile(
     r"\b(?:none|nil|nought|(?:is|are|has|have) no)\b(?! (?:of the|less|fewer|more)\b)", re.IGNORECASE
 )
-_NOTE = re.compile(
-    r"(?<=\S)(?:\s+\([^()]*\)|\.js|,? (?:Inc|Ltd|Corp|Co|LLC|GmbH|plc|A?F\.?C|Corporation|Company)\.?)$"
-)
-"""What stands behind a name to tell it from others: Mercury (planet), Apple Inc."""
-_EITHER_NAME = re.compile(r"[^/\d]{3,}(?:/[^/\d]{3,})+")
-"""Bombay/Mumbai, but not AC/DC."""
-_KINDS = "|".join(table("names")["kinds"].split())
-_KIND = re.compile(rf"^(?:{_KINDS}) | (?:{_KINDS})$")
-_OTHER_KIND = re.compile(rf" (?:{_KINDS}|{'|'.join(table('names')['other_kinds'].split())})\b", re.IGNORECASE)
-_UNIVERSITY = re.compile(r"University of (\w+)|(\w+) University")
-_UNIVERSITIES = frozenset(table("names")["universities"].split())
 _LAST_FIRST = regex.compile(
     r"^\W*(\p{L}[^\s,()\d]*(?: [^\s,()\d]+){0,2}), ([\p{Lu}\p{Lo}][^\s,()\d]*(?: [^\s,()\d]+){0,2}?\.?)\W*$"
 )
@@ -89,46 +73,23 @@ def exact(answer: str, key: Key) -> bool:
 def contains(answer: str, key: Key) -> bool:
     """The answer states a right one in whole words and does not deny it; a note in brackets behind it may be left out."""
     answer = re.sub(r"(?<=\d0)['’](?=s\b)", "", concluded(answer))
-    answer = _WORLD_WAR.sub("World War ", answer)
+    answer = in_one_form(answer)
+    key = key._replace(golds=tuple(map(in_one_form, key.golds)))
     if any(_lists_more(answer, gold) for gold in key.golds):
         return False
     if any(states(answer, gold) or _states_all(answer, gold) for gold in key.golds):
         return True
-    forms = {form for gold in key.golds for form in _forms(gold, answer)}.difference(key.golds)
+    forms = {form for gold in key.golds for form in forms_of(gold, answer)}.difference(key.golds)
     if any(states(answer, form) for form in forms):
         return True
     swapped = answer if offers(answer) else _LAST_FIRST.sub(r"\2 \1", answer)
+    if swapped != answer and any(states(swapped, gold) for gold in key.golds):
+        return True  # Korea, South
     compounds = dict.fromkeys((swapped, _COMPOUND.sub(" ", swapped)))
     if any(names_person(said, name, key.person) for name in (*key.golds, *forms) for said in compounds):
         return True
     numbered = [gold for gold in map(with_numerals, (*key.golds, *forms)) if any(c.isdecimal() for c in gold)]
     return bool(numbered) and any(states(with_numerals(answer), gold) for gold in numbered)
-
-
-def _forms(gold: str, answer: str) -> Iterator[str]:
-    """Shorter or fuller forms of a right answer, where the answer names no other generation or century."""
-    plain = _NOTE.sub("", gold)
-    yield from (plain, untitled(gold), _WORLD_WAR.sub("World War ", gold), *acronym_forms(answer, plain))
-    if _EITHER_NAME.fullmatch(gold):
-        yield from gold.split("/")
-    if _GENERATION.search(gold) and not _OTHER_GENERATION.search(answer):
-        yield _GENERATION.sub("", gold)
-    if fuller := table("names")["fuller"].get(gold.replace(".", "")):
-        yield from (fuller, *acronym_forms(answer, fuller))
-    if (named := _UNIVERSITY.fullmatch(gold)) and (named[1] or named[2]) not in _UNIVERSITIES:
-        yield f"{named[1]} University" if named[1] else f"University of {named[2]}"
-    bare = _KIND.sub("", gold)
-    if (
-        bare != gold
-        and (place := answer.find(bare)) >= 0
-        and not _OTHER_KIND.match(answer, place + len(bare))
-    ):
-        yield bare  # Nile of the River Nile
-    if century := _CENTURY.fullmatch(gold):
-        yield f"{int(century[1]) + 1}th century"
-    if (decade := _DECADE.fullmatch(gold)) and decade[1] in _DECADES:
-        yield from (f"{decade[1]}0s", _DECADES[decade[1]])
-        yield from (said.replace("N", gold[-5:-1]) for said in words("decade"))
 
 
 def concluded(answer: str) -> str:
@@ -242,6 +203,8 @@ def kind_of(gold: str) -> str:
         return "date"
     if whole_time(gold):
         return "time"
+    if DECADE.fullmatch(gold):
+        return "contains"
     point = re.match(r"[(\[].*,.*[)\]]$", gold)
     return "number" if whole_quantity(gold) and not point else "contains"
 

@@ -42,6 +42,7 @@ _HAN = regex.compile(r"\p{Han}")
 _KATAKANA = regex.compile(r"[\p{Katakana}ー]")
 _ALL_KANA = regex.compile(r"[\p{Hiragana}\p{Katakana}ー]+")
 _KATAKANA_OF = {code: code + 0x60 for code in range(0x3041, 0x3097)}
+_OPERATOR = r"[\p{Sm}\p{Sc}\p{So}&-]"
 _SKIN = regex.compile("[\U0001f3fb-\U0001f3ff]")
 _HANGUL = regex.compile(r"\p{Hangul}$")
 _PARTICLES = regex.compile(
@@ -99,7 +100,10 @@ _LOOSE: tuple[tuple[regex.Pattern[str], str | Callable[[regex.Match[str]], str]]
     (regex.compile(r"(?<=\d) to (?=\d)"), ":"),
     (regex.compile(r"(?<=(?<!\p{L})\p{Lu}{1,3}) (?=\d)"), ""),
     (regex.compile("[أإآ]|ة(?!\\w)|ى(?!\\w)"), lambda match: {"ة": "ه", "ى": "ي"}.get(match[0], "ا")),
-    (regex.compile("[äöü]", regex.I), lambda match: {"ä": "ae", "ö": "oe", "ü": "ue"}[match[0].lower()]),
+    (
+        regex.compile("[äöüøå]", regex.I),
+        lambda match: {"ä": "ae", "ö": "oe", "ü": "ue", "ø": "oe", "å": "aa"}[match[0].lower()],
+    ),
 )
 """Looser spellings, where the strict one is not there: Spiderman, l'Espagne, Ankara'da, C sharp, BA 117, القاهره, Koeln."""
 _REACH = 7
@@ -125,7 +129,7 @@ def states(answer: str, name: str) -> bool:
     if not key:
         return bool(name.strip()) and name.strip() in answer
     if regex.fullmatch(r"[\p{Sm}&]+", sign := compatible(name).strip()):
-        return bool(regex.search(rf"(?<![\p{{S}}&-]){regex.escape(sign)}(?![\p{{S}}&-])", compatible(answer)))
+        return bool(regex.search(rf"(?<!{_OPERATOR}){regex.escape(sign)}(?!{_OPERATOR})", compatible(answer)))
     if SPACELESS.search(key):
         if _kana(normalise(answer)) == _kana(key):
             return True

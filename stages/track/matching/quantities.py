@@ -84,7 +84,7 @@ _SINGLE = regex.compile(r"(?<=\p{Lu}\p{L}+ )[IVXLCDM](?![\p{L}\p{N}'’])")
 _NUMBERED = regex.compile(r"(?:\bthe )?\b(\d+)(?:st|nd|rd|th) (\p{Lu}\p{L}+(?: \p{Lu}\p{L}+)*)")
 _ROMAN_VALUES = {"M": 1000, "D": 500, "C": 100, "L": 50, "X": 10, "V": 5, "I": 1}
 _ABOUT = re.compile(
-    r"\s*(?:(?:about|around|approximately|roughly|nearly|almost|circa|ca?\.?)\s+|[~≈]|[a-z]\s?=\s?)(?=-?\d)",
+    r"\s*(?:(?:about|around|approximately|roughly|nearly|almost|circa|ca?\.?|(?:in )?the year)\s+|[~≈]|[a-z]\s?=\s?)(?=-?\d)",
     re.IGNORECASE,
 )
 _BOUND_WORDS = {"≥": "at_least", "≤": "at_most", ">": "more_than", "<": "less_than"}
@@ -103,7 +103,7 @@ _UNSPACED = regex.compile(
 _GLUED = regex.compile(rf"(?<={_UNSPACED.pattern})(?=\d)")
 _CENTURY_NAMES = "|".join(name for sign, name in names("units") if sign == "century")
 _CENTURY = regex.compile(
-    rf"\b(?:(?i:{_CENTURY_NAMES}|century)\s(?P<n>[IVXLC]+|\d\d?)\b|(?P<n>[IVXLC]+|\d\d?)(?:\.|e|[èe]me|th)?\s(?i:{_CENTURY_NAMES}|(?<=[IVXLC]+(?:th)?\s)century)(?!\w))"
+    rf"\b(?:(?i:{_CENTURY_NAMES}|century)\s(?P<n>[IVXLC]+|\d\d?)\b|(?P<n>[IVXLC]+|\d\d?)(?:\.|e|[èe]me|th)?\s(?i:{_CENTURY_NAMES}|(?<=[IVXLC]+(?:th)?\s)century)(?!\w)|(?i:{_CENTURY_NAMES})\s(?P<word>\p{{L}}+)|(?P<word>\p{{L}}{{4,}})\s(?i:{_CENTURY_NAMES})(?!\w))"
 )
 _TIMES = ("", "once", "twice", "thrice")
 _AMOUNTS = {name.replace("-", " "): amount for amount, name in names("amounts")}
@@ -122,6 +122,10 @@ _FRACTIONS_OF = {
 _FRACTION_WORDS = regex.compile(
     rf"(?i)\b(\p{{L}}+) ?\b({'|'.join(name for _, parts in _FRACTIONS_OF.values() for name in parts)})\b"
 )
+_PERCENT = re.compile(rf"\b(?:{either('percent')})\b", re.IGNORECASE)
+_SEASON = re.compile(r"(?<![\d/.])((?:1\d|20)\d\d)/(?=\d\d(?:\d\d)?(?![\d/]))")
+_AGO = re.compile(r"\b(years|[kmb]ya|[MG]a) ago\b")
+_NTH_CENTURY = re.compile(r"(?<=\d(?:st|nd|rd|th)) c\b\.?(?! ?[a-z])")
 _PER = re.compile(
     r"\b(mile|kilomet(?:re|er)|km|met(?:re|er))s? (?:per|an) (hour|second)( squared)?\b", re.IGNORECASE
 )
@@ -179,6 +183,7 @@ class Quantity(NamedTuple):
 def spell_out(text: str) -> str:
     """The text with ASCII digits and with its spelled numbers in digits; positions in it are those of `quantities`."""
     text = ascii_digits(eras(_CENTURY.sub(_century, compatible(text))))
+    text = _SEASON.sub(r"\1-", _AGO.sub(r"\1", _NTH_CENTURY.sub(" century", text)))
     text = text.replace("−", "-").replace("⁄", "/").replace("٫", ".").replace("٬", ",")
     text = _GLUED.sub(" ", re.sub(r"(?<=\d)_(?=\d{3})", "", text))
     text = re.sub(
@@ -195,7 +200,7 @@ def spell_out(text: str) -> str:
     text = re.sub(r"\b(?:an?|one) (hour|day|week|month|year|mile) and a half\b", r"1.5 \1s", text)
     text = _PER.sub(lambda m: f"{m[1]}/{m[2][0].lower()}{'^2' if m[3] else ''}", text)
     text = han_numbers(_other_language(text))
-    text = re.sub(r"\bper cent\b", "percent", text)
+    text = _PERCENT.sub("%", text)
     text = re.sub(rf"\ban? (?=(?:{_LONG_SCALES}|half|third|quarter)\b)", "one ", text, flags=re.IGNORECASE)
     text = re.sub(
         rf"\b(half|quarter of) (?:an?|one) (?=(?:{_LONG_SCALES})\b)",
@@ -245,7 +250,9 @@ def _other_language(text: str) -> str:
     for language in LANGUAGE_CODES:
         with contextlib.suppress(ValueError):
             return str(text2num(words, language))
-    if 1 < len(words.split()) < 4:  # cien metros, einundzwanzig Stück
+    if (
+        1 < len(words.split()) < 4 and alpha2digit(words, "en", 0) == words
+    ):  # cien metros, einundzwanzig Stück
         for language in LANGUAGE_CODES:
             if (written := alpha2digit(words, language, 0))[:1].isdecimal():
                 return str(written)
@@ -296,7 +303,11 @@ def _scaled(match: "re.Match[str]") -> str:
 
 
 def _century(match: "regex.Match[str]") -> str:
-    """`siglo XVIII` and `18. Jahrhundert` as `18th century`."""
+    """`siglo XVIII`, `18. Jahrhundert` and `achtzehntes Jahrhundert` as `18th century`."""
+    if word := match["word"]:
+        read = (re.match(r"\d+", alpha2digit(word.lower(), language, 0)) for language in LANGUAGE_CODES)
+        number = next((found[0] for found in read if found), None)
+        return f"{number}th century" if number else match[0]
     number = match["n"] if match["n"].isdecimal() else str(_roman_value(match["n"]))
     return f"{number}th century"
 
@@ -377,7 +388,7 @@ def with_numerals(text: str) -> str:
         text = f"{text[: roman.start]}{roman.value}{text[roman.end :]}"
     text = _REGNAL.sub(r" \1", re.sub(r"(?i)\bworld war\b", "World War", text))
     text = re.sub(r"(?<=\w )No\. (?=\d)", "", text)
-    text = _NUMBERED.sub(r"\2 \1", text)
+    text = re.sub(r"\b(\d+)(?:st|nd|rd|th)\b", r"\1", _NUMBERED.sub(r"\2 \1", text))
     return _SINGLE.sub(lambda match: str(_ROMAN_VALUES[match[0]]), text)
 
 

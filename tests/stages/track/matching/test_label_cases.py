@@ -850,6 +850,30 @@ CASES: dict[str, list[tuple[str, str, int | None]]] = {
         ("98.6 F", "37 °C", 1), ("4 light-years", "4 years", 0), ("4 ly", "4 light years", 1), ("100 N", "100 newtons", 1), ("xiv", "14", 1),
         ("WWII", "World War II", 1), ("WWI", "World War II", 0),
     ],
+    "decades, centuries and eras as they are said": [
+        ("14 CE", "AD 14", 1), ("the year 14", "AD 14", 1), ("14 BC", "AD 14", 0), ("66 Mya", "66 million years ago", 1),
+        ("66 thousand years ago", "66 million years ago", 0), ("late 1100s", "late 12th century", 1), ("early 12th century", "late 12th century", 0),
+        ("the beginning of the 20th century", "early 20th century", 1), ("the end of the 1940s", "late 1940s", 1), ("19th c.", "19th century", 1),
+        ("second millennium BCE", "2nd millennium BC", 1), ("die siebziger Jahre", "1970er", 1), ("in den 70ern", "1970er Jahre", 1), ("1970", "1970er", 0),
+        ("les années 80", "années 1980", 1), ("les années 90", "années 1980", 0), ("los años sesenta", "años 60", 1),
+        ("im neunzehnten Jahrhundert", "19. Jahrhundert", 1), ("siglo quince", "siglo XV", 1), ("siglo doce", "siglo XV", 0),
+        ("399 год до нашей эры", "399 до н. э.", 1), ("1998-99", "1998/99", 1), ("1997-98", "1998/99", 0),
+    ],
+    "dates and shares of other languages": [
+        ("am 3. Okt. 1990", "3. Oktober 1990", 1), ("am 3. Nov. 1990", "3. Oktober 1990", 0), ("12.04.1961", "12 апреля 1961 года", 1),
+        ("2 giugno del 1946", "2 giugno 1946", 1), ("20 %", "20 pour cent", 1), ("30%", "30 por ciento", 1),
+    ],
+    "brackets and slashes": [
+        ("Paul McCartney", "(Sir) Paul McCartney", 1), ("Satisfaction", "(I Can't Get No) Satisfaction", 1), ("color", "colo(u)r", 1),
+        ("dogs", "dog[s]", 1), ("f", "f(x)", 0), ("Godthåb", "Nuuk (formerly Godthåb)", 1), ("1950", "John Smith (born 1950)", 0), ("kg", "kilogram (kg)", 1),
+        ("Москва", "Moscow (Москва)", 1), ("France", "Lyon (France)", 0), ("planet", "Mercury (planet)", 0), ("Mercury (element)", "Mercury (planet)", 0),
+        ("Titanic (the 1997 film)", "Titanic (1997 film)", 1), ("ACDC", "AC/DC", 1), ("AC", "AC/DC", 0),
+    ],
+    "signs by name, and names the other way round": [
+        ("ampersand", "&", 1), ("percent sign", "%", 1), ("the `==` operator", "==", 1), ("=", "==", 0), ("Korea, South", "South Korea", 1),
+        ("Korea, North", "South Korea", 0), ("Second World War", "World War II", 1), ("Aeroe", "Ærø", 1),
+        ("Bram Stoker Q: Who wrote Persuasion? A: Jane Austen", "Jane Austen", 0),
+    ],
     "thousands and decimals of other countries": [
         ("384.400 km", "384,400 km", 1), ("384,4 km", "384,400 km", 0), ("3,142", "3.142", 1), ("1,500", "1.5", 0), ("3142", "3.142", 0),
         ("4,5 Mrd.", "4.5 billion", 1), ("7 mil millones", "7 billion", 1),
