@@ -13,17 +13,17 @@ from ghosttrack.orchestrate.options import ghosttrack, takes_config
 from ghosttrack.orchestrate.request import Request
 
 
-def _report(command: str, words: str) -> click.Command:
-    """A command of the stage `report` that writes something of a run."""
+def _report(command: str, words: str, **more: str) -> click.Command:
+    """A command of the stage `report` that writes something of a run. more: the help of further options, by name."""
 
-    @ghosttrack.command(command, help=words)
-    @takes_config
-    @click.option("--output", metavar="PATH", help="Where to write; the default is named when it is done.")
     @click.pass_context
-    def written(context: click.Context, request: Request, output: str | None) -> None:
-        context.exit(_run([*request.options, *(["--output", output] if output else [])], command, request))
+    def written(context: click.Context, request: Request, **given: str | None) -> None:
+        options = [f"--{name}={value}" for name, value in given.items() if value is not None]
+        context.exit(_run([*request.options, *options], command, request))
 
-    return written
+    for name, text in {"output": "Where to write; the default is named when it is done.", **more}.items():
+        written = click.option(f"--{name}", help=text)(written)
+    return ghosttrack.command(command, help=words)(takes_config(written))
 
 
 dashboard = _report(
@@ -31,7 +31,9 @@ dashboard = _report(
     "Write CONFIG's results as one HTML file to look at: trajectories, latents, figures. Needs no network.",
 )
 export = _report(
-    "export", "Write CONFIG's results for a paper: LaTeX and CSV tables, vector figures, macros, provenance."
+    "export",
+    "Write CONFIG's results for a paper: LaTeX and CSV tables, vector figures, macros, provenance; for Inspect, Neuronpedia.",
+    neuronpedia="Latents too, as Neuronpedia imports them; the id of the user there whose they are.",
 )
 crate = _report(
     "crate", "Write CONFIG's finished run as an RO-Crate: the results with machine-readable provenance."

@@ -49,13 +49,24 @@ def dashboard(config: Config | None, place: str | None, output: Path | None) -> 
 @click.command()
 @takes_config
 @click.option("--output", type=_PATH, help="The folder to write into; paper/<name> when left out.")
-def export(config: Config, output: Path | None) -> None:
+@click.option(
+    "--neuronpedia",
+    metavar="USER",
+    help="Also latents as Neuronpedia imports them, as this user's there (an id).",
+)
+def export(config: Config, output: Path | None, neuronpedia: str | None) -> None:
     """Tables, figures, macros and provenance for a paper."""
     from ghosttrack.stages.report.paper.export import export as export_paper
+    from ghosttrack.stages.report.paper.neuronpedia import export as export_latents
     from ghosttrack.stages.report.results import Results
 
     output = output or Path("paper") / config.name
-    files, missing = export_paper(Results.open(config.paths.root, config.name), output)
+    results = Results.open(config.paths.root, config.name)
+    files, missing = export_paper(results, output)
+    if neuronpedia:
+        click.echo(
+            f"{export_latents(results, config, output / 'neuronpedia', neuronpedia)}: a folder a layer"
+        )
     for line in missing:
         click.echo(f"not here: {line}")
     click.echo(
