@@ -169,7 +169,6 @@ def sample_summary(answers: Sequence[Answer], reasons: Sequence[str | None], gro
         "n_labelled": len(kept),
         "n_wrong": sum(labels),
         "n_right": len(labels) - sum(labels),
-        "n_wrong_strict": sum(answers[row].strict_label or 0 for row in kept),
         "prevalence": sum(labels) / len(labels) if labels else None,
         "n_groups": len(np.unique(groups[kept])),
         "largest_group": int(np.bincount(groups[kept]).max()) if kept else 0,
