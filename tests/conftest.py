@@ -11,6 +11,7 @@ from filelock import FileLock
 from ghosttrack.common.config.load import ENVIRONMENT_KEYS
 from ghosttrack.orchestrate.local import LocalExecutor
 from ghosttrack.orchestrate.render import Terminal
+from tests.components import asleep
 from tests.fake_project import FakeProject
 from tests.pipeline import Pipeline, ran
 
@@ -37,8 +38,12 @@ def no_test_ends_pytest() -> Iterator[None]:
         yield
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that take long first, so that workers end together; one that makes the stub run, then those that need none."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Files that take long first, so that workers end together; one that makes the stub run, then those that need none.
+    Tests on real components are left out where nobody asks for them."""
+    if sleeping := [item for item in items if asleep(item, config.option.markexpr or "")]:
+        config.hook.pytest_deselected(items=sleeping)
+        items[:] = [item for item in items if item not in sleeping]
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     stub = [item.path for item in items if "stub_run" in getattr(item, "fixturenames", ())]
     items.sort(key=lambda item: (item.path not in slow, item.path in stub and item.path != stub[0]))

@@ -1,7 +1,4 @@
-"""The tests of real images run only where they are asked for: `pytest -m apptainer`.
-
-Where Apptainer is missing they skip; with GHOSTTRACK_REQUIRE_APPTAINER=1 they fail instead.
-"""
+"""Real images, for `pytest -m apptainer` (`tests/components.py`)."""
 
 import functools
 import os
@@ -15,16 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.apptainer.build_module import REPOSITORY, build
+from tests.components import missing
 from tests.slurm.whole import NUMERIC_LIBRARIES
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if "apptainer" in (config.option.markexpr or ""):
-        return
-    asleep = [item for item in items if item.get_closest_marker("apptainer")]
-    if asleep:
-        config.hook.pytest_deselected(items=asleep)
-        items[:] = [item for item in items if item not in asleep]
 
 
 @dataclass(frozen=True)
@@ -49,9 +38,7 @@ class Image:
 def image() -> Callable[[str], Image]:
     """Gives a stage's image, built if it is missing or out of date."""
     if shutil.which("apptainer") is None:
-        if os.environ.get("GHOSTTRACK_REQUIRE_APPTAINER") == "1":
-            pytest.fail("apptainer is not installed, and GHOSTTRACK_REQUIRE_APPTAINER=1")
-        pytest.skip("apptainer is not installed")
+        missing("apptainer", "apptainer is not installed")
 
     @functools.cache
     def get(stage: str) -> Image:

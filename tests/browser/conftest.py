@@ -1,10 +1,5 @@
-"""The tests in a real browser run only where they are asked for: `pytest -m browser`.
+"""A real browser, for `pytest -m browser` (`tests/components.py`): Chromium of the distribution (`.ci/install-browser`)."""
 
-Chromium comes from the distribution (`.ci/install-browser`). Where it is missing they skip; with
-GHOSTTRACK_REQUIRE_BROWSER=1 they fail instead.
-"""
-
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,25 +8,14 @@ import pytest
 from ghosttrack.stages.report.dashboard.build import build
 from ghosttrack.stages.report.results import Results
 from tests.browser.chromium import Chromium, executable
+from tests.components import missing
 from tests.stages.report.synthetic import make_run
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if "browser" in (config.option.markexpr or ""):
-        return
-    asleep = [item for item in items if item.get_closest_marker("browser")]
-    if asleep:
-        config.hook.pytest_deselected(items=asleep)
-        items[:] = [item for item in items if item not in asleep]
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Chromium]:
     if executable() is None:
-        text = "there is no Chromium (.ci/install-browser)"
-        if os.environ.get("GHOSTTRACK_REQUIRE_BROWSER") == "1":
-            pytest.fail(f"{text}, and GHOSTTRACK_REQUIRE_BROWSER=1")
-        pytest.skip(text)
+        missing("browser", "there is no Chromium (.ci/install-browser)")
     with Chromium() as found:
         yield found
 

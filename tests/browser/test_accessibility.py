@@ -1,13 +1,13 @@
 """No page of the dashboard breaks a rule of axe-core, in light on a wide screen and in dark on a phone's."""
 
 import importlib.util
-import os
 from pathlib import Path
 
 import pytest
 
 from tests.browser.chromium import Chromium
 from tests.browser.test_dashboard import EVERY_PAGE
+from tests.components import missing
 
 pytestmark = pytest.mark.browser
 
@@ -19,9 +19,7 @@ def axe() -> str:
     """Its source (`.ci/install-browser` puts it into the environment)."""
     found = importlib.util.find_spec("axe_playwright_python")
     if found is None or found.origin is None:
-        if os.environ.get("GHOSTTRACK_REQUIRE_BROWSER") == "1":
-            pytest.fail("there is no axe-core (.ci/install-browser)")
-        pytest.skip("there is no axe-core (.ci/install-browser)")
+        missing("browser", "there is no axe-core (.ci/install-browser)")
     return (Path(found.origin).parent / "axe.min.js").read_text(encoding="utf-8")
 
 

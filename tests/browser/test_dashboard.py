@@ -81,9 +81,8 @@ def test_every_score_of_a_question_is_the_one_in_its_file(page: Chromium, made_u
         if number["source"].startswith("hallucination_scores.json"):
             assert_shown(number, scores[number["source"].partition("#")[2]][number["key"]])
     keys = [number["key"] for number in shown]
-    assert (
-        keys.count("score") == keys.count("interval") == len(scores) + 2
-    )  # the question's own, and the one beside it
+    # the question's own, and the one beside it
+    assert keys.count("score") == keys.count("interval") == len(scores) + 2
     assert "threshold" in keys
 
 
@@ -452,9 +451,8 @@ def test_any_question_stands_beside_another_and_figures_can_be_saved(page: Chrom
     name = "{http://www.w3.org/2000/svg}"
     texts = {"".join(text.itertext()): text for text in root.findall(f"{name}text")}
     left, top, width, height = map(float, root.get("viewBox", "").split())
-    assert any(text.startswith("Trajectory of") for text in texts), list(
-        texts
-    )  # its title, and the legend below it
+    # its title, and the legend below it
+    assert any(text.startswith("Trajectory of") for text in texts), list(texts)
     assert {"latents on no track", "what the SAE cannot explain", "another candidate"} <= set(texts)
     assert all(left <= float(each.get("x", 0)) < left + width - 20 for each in texts.values())
     assert all(top < float(each.get("y", 0)) < top + height for each in texts.values())

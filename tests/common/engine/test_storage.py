@@ -2,7 +2,6 @@
 
 import errno
 import json
-import multiprocessing
 import os
 import resource
 import shutil
@@ -414,33 +413,6 @@ def test_a_reused_process_id_is_not_the_holder(store: Store) -> None:
     claim.write_text(json.dumps(mine))
     with store.claim(unit_of()):
         pass
-
-
-def _try_claim(root: str, start: Any, results: Any) -> None:
-    start.wait()
-    try:
-        with Store(root).claim(unit_of()):
-            results.put("held")
-            start.wait()
-    except BusyError:
-        results.put("busy")
-        start.wait()
-
-
-def test_of_many_at_once_one_gets_the_claim(store: Store) -> None:
-    """Four processes find the claim of a dead one at the same moment."""
-    claim = store.layout.folder / "claims/mine/alpha/all.json"
-    claim.parent.mkdir(parents=True)
-    claim.write_text(json.dumps({"host": claims.socket.gethostname(), "pid": os.getpid(), "started": 1.0}))
-    fork = multiprocessing.get_context("fork")
-    start, results = fork.Barrier(4), fork.Queue()
-    processes = [fork.Process(target=_try_claim, args=(str(store.root), start, results)) for _ in range(4)]
-    for process in processes:
-        process.start()
-    outcomes = sorted(results.get(timeout=20) for _ in processes)
-    for process in processes:
-        process.join()
-    assert outcomes == ["busy", "busy", "busy", "held"]
 
 
 def test_when_a_process_started() -> None:

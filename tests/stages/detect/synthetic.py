@@ -7,20 +7,19 @@ tracks know nothing of the label. Relations differ in difficulty and log-probabi
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ghosttrack.common.config.schema import Config
-from ghosttrack.common.engine.contract import expand, load_contract
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.formats.evidence import EVIDENCE
 from ghosttrack.common.formats.reasons import KINDS, REASONS
 from ghosttrack.stages.detect.evidence import PlacedStates
+from tests.jobs import job_of, unit_of
 
 ROOT = Path(__file__).resolve().parents[3]
 EXCLUDED = {"empty": 0.01, "echo": 0.01}
@@ -242,15 +241,13 @@ def inputs(folder: Path) -> dict[str, Path]:
 
 def job(stage: str, settings: Config, folder: Path, inputs: dict[str, Path]) -> Job:
     """A job of a stage that reads from plain folders and writes to `folder`."""
-    (folder / "out").mkdir(parents=True, exist_ok=True)
-    unit = next(u for u in expand(load_contract(ROOT / "stages" / stage), settings) if u.name == "all")
     manifest = SimpleNamespace(input_digests={"prepare/model/weights": "m", "sae_train/layer_0/sae": "s"})
     entries = {
         name: SimpleNamespace(path=path, file=path.joinpath, manifest=manifest)
         for name, path in inputs.items()
     }
     settings = settings.model_copy(update={"paths": settings.paths.model_copy(update={"root": str(folder)})})
-    return Job(settings, unit, logging.getLogger("test"), folder, cast(Any, entries))
+    return job_of(unit_of(stage, settings), settings, folder, entries)
 
 
 def published(folder: Path) -> Path:

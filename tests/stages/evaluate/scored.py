@@ -7,21 +7,20 @@ detector beats the best baseline, real association beats none and random, and de
 from __future__ import annotations
 
 import json
-import logging
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ghosttrack.common.config.schema import Config
-from ghosttrack.common.engine.contract import expand, load_contract
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.formats.questions import QUESTIONS
 from ghosttrack.common.formats.token_scores import TOKEN_METRICS
 from ghosttrack.common.formats.validation import VALIDATION
+from tests.jobs import job_of, unit_of
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -153,14 +152,12 @@ def config() -> Config:
 
 def job(stage: str, folder: Path, inputs: dict[str, Path]) -> Job:
     """A job of a stage that reads from plain folders and writes to `folder`."""
-    (folder / "out").mkdir(parents=True, exist_ok=True)
     settings = config()
-    [unit] = expand(load_contract(ROOT / "stages" / stage), settings)
     entries = {
         name: SimpleNamespace(path=path, file=path.joinpath, key="0" * 64, manifest_sha256="1" * 64)
         for name, path in inputs.items()
     }
-    return Job(settings, unit, logging.getLogger("test"), folder, cast(Any, entries))
+    return job_of(unit_of(stage, settings), settings, folder, entries)
 
 
 def write_sae_quality(folder: Path, layers: list[int], l0: float = 64.0, mse: float = 0.005) -> Path:

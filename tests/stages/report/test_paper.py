@@ -3,7 +3,6 @@
 import csv
 import importlib.util
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -23,6 +22,7 @@ from ghosttrack.stages.report.paper.figures import SETTINGS, drawn
 from ghosttrack.stages.report.paper.numbers import at, camel, latex, numbers_of
 from ghosttrack.stages.report.results import Results
 from ghosttrack.stages.report.tables import share
+from tests.components import missing
 from tests.stages.report import synthetic
 from tests.stages.report.synthetic import make_run
 
@@ -178,9 +178,7 @@ def test_special_characters_are_escaped():
 
 def test_the_latex_compiles(folder, tmp_path):
     if shutil.which("pdflatex") is None:
-        if os.environ.get("GHOSTTRACK_REQUIRE_LATEX") == "1":
-            pytest.fail("there is no pdflatex (.ci/install-browser), and GHOSTTRACK_REQUIRE_LATEX=1")
-        pytest.skip("there is no pdflatex (.ci/install-browser)")
+        missing("latex", "there is no pdflatex (.ci/install-browser)")
     copy = shutil.copytree(folder, tmp_path / "paper")
     for command in ("pdflatex", "bibtex", "pdflatex", "pdflatex"):
         options = ["-interaction=nonstopmode", "-halt-on-error"] if command == "pdflatex" else []

@@ -1,19 +1,18 @@
 """States that are sums of a few known directions, and a job that runs the stage on files of them."""
 
-import logging
 import re
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ghosttrack.common.config.schema import Config
-from ghosttrack.common.engine.contract import expand, load_contract
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.formats.states import States
 from ghosttrack.stages.sae_train.normalise import LayerStates, fit_layer
+from tests.jobs import job_of, unit_of
 
 ROOT = Path(__file__).resolve().parents[3]
 INDEX = re.compile(r"index_.*\.pt")
@@ -71,13 +70,11 @@ def config(layers: list[int], **changes: Any) -> Config:
 
 def job(settings: Config, unit: str, root: Path, extract: Path) -> Job:
     """A job of the stage that writes to root/<unit>/out and finds the base in root/base/out."""
-    [work] = [u for u in expand(load_contract(ROOT / "stages" / "sae_train"), settings) if u.name == unit]
-    folder = root / unit
-    (folder / "out").mkdir(parents=True, exist_ok=True)
+    work = unit_of("sae_train", settings, unit)
     entries = {
         read.name: SimpleNamespace(path=extract, file=lambda name: extract / INDEX.sub("index.pt", name))
         if read.stage == "extract"
         else SimpleNamespace(path=root / "base" / "out", file=(root / "base" / "out").joinpath)
         for read in work.reads
     }
-    return Job(settings, work, logging.getLogger("test"), folder, cast(Any, entries))
+    return job_of(work, settings, root / unit, entries)

@@ -1,18 +1,16 @@
 """The unit `quality` from files to files, on a tiny model with three SAEs: two trained here, one from elsewhere."""
 
 import json
-import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
 from matplotlib.image import imread
 
-from ghosttrack.common.engine.contract import expand, load_contract
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.errors import CorruptInputError, ModelMismatchError
 from ghosttrack.common.models.language_model import load_language_model
@@ -20,8 +18,9 @@ from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.stages.sae_train import pages, quality, splice
 from ghosttrack.stages.sae_train.evaluate import Tally
 from ghosttrack.stages.sae_train.run import run
+from tests.jobs import job_of, unit_of
 from tests.stages.sae_train import spliced
-from tests.stages.sae_train.synthetic import ROOT, config
+from tests.stages.sae_train.synthetic import config
 from tests.stages.sae_train.test_pages import record
 from tests.tiny_models import D_MODEL, N_LAYERS, save_random_model
 
@@ -59,15 +58,12 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def job(folder: Path, inputs: Path) -> Job:
-    (folder / "out").mkdir(parents=True, exist_ok=True)
-    [work] = [
-        u for u in expand(load_contract(ROOT / "stages" / "sae_train"), SETTINGS) if u.name == "quality"
-    ]
+    work = unit_of("sae_train", SETTINGS, "quality")
     entries = {
         read.name: SimpleNamespace(path=inputs / read.unit, file=(inputs / read.unit).joinpath)
         for read in work.reads
     }
-    return Job(SETTINGS, work, logging.getLogger("test"), folder, cast(Any, entries))
+    return job_of(work, SETTINGS, folder, entries)
 
 
 @pytest.fixture(scope="module")
