@@ -7,16 +7,9 @@ from ghosttrack.common.engine.contract import expand
 from ghosttrack.common.engine.progress import format_bytes
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.errors import CorruptInputError, MissingInputError, first_of
-from ghosttrack.orchestrate import (  # noqa: F401  each adds its commands
-    initialise,
-    push,
-    saes,
-    scoring,
-    showing,
-    submitting,
-    tracks,
-    watching,
-)
+
+# Each of these adds its commands.
+from ghosttrack.orchestrate import initialise, push, saes, scoring, showing, submitting, tracks, watching  # noqa: F401
 from ghosttrack.orchestrate.clean import clean as clean_results
 from ghosttrack.orchestrate.doctor import columns, room
 from ghosttrack.orchestrate.options import ghosttrack, takes_config, takes_strict_code

@@ -80,8 +80,7 @@ def _alternatives(config: Config, waves: Waves, room: float) -> Iterable[str]:
         yield f"fewer layers a wave: extract.layers_per_wave={layers} with extract.max_disk_gb={gigabytes}"
     if config.extract.dtype != "int8":
         yield f"a smaller type: extract.dtype=int8 (now {config.extract.dtype})"
-    share = (
-        (room - waves.sample) / waves.wave if room > waves.sample else room / least
-    )  # the sample is as large
+    # the sample is as large
+    share = (room - waves.sample) / waves.wave if room > waves.sample else room / least
     if share < 1:
         yield f"fewer tokens: data.max_tokens={int(config.data.max_tokens * share)} (now {config.data.max_tokens})"

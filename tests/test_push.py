@@ -134,9 +134,8 @@ def test_a_look_at_the_folders_first_pushes_nothing(stub_run: Pipeline, hub: Hub
 def test_a_hub_out_of_reach_is_one_error(
     stub_run: Pipeline, hub: Hub, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "huggingface_hub.hf_api.constants.ENDPOINT", "http://127.0.0.1:9"
-    )  # nobody listens there
+    # nobody listens there
+    monkeypatch.setattr("huggingface_hub.hf_api.constants.ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(ConfigError, match=r"me/saes was not pushed: .*reaches the hub"):
         command(stub_run, "me/saes")
 

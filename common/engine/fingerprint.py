@@ -67,9 +67,8 @@ def local_path(value: object, key: str | None = None) -> Path | None:
         return None
     try:
         path = as_path(value.removeprefix(HUB_PREFIX))
-        return (
-            path if path.is_file() or path.is_dir() else None
-        )  # a device or a pipe has no content of its own
+        # a device or a pipe has no content of its own
+        return path if path.is_file() or path.is_dir() else None
     except (OSError, RuntimeError):  # a name too long for a file; a home that is not there
         return None
 

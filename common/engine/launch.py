@@ -32,9 +32,8 @@ def launch(
     of the first of them, where there are several. Raises ConfigError for what cannot be.
     """
     options = launch_options(processes, machines, main_process)
-    logging.getLogger("torch.distributed").setLevel(
-        logging.CRITICAL
-    )  # the rank's own error is told by the rank
+    # the rank's own error is told by the rank
+    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
     from accelerate.commands.launch import launch_command, launch_command_parser
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 

@@ -72,9 +72,8 @@ def storage_error(error: BaseException, path: Path | None = None, doing: str = "
     mend = MENDS.get(code) if code is not None else None
     if mend is None:
         return None
-    named = (
-        (error.filename2 or error.filename) if isinstance(error, OSError) else None
-    )  # of a rename, what it should be
+    # of a rename, what it should be
+    named = (error.filename2 or error.filename) if isinstance(error, OSError) else None
     place = path if named is None else named
     if isinstance(place, int):  # a descriptor
         place = path
@@ -89,9 +88,8 @@ def _errno_of(error: BaseException) -> int | None:
             return int(code[1])
         named = (code for code in (errno.ENOSPC, errno.EDQUOT, errno.EIO) if os.strerror(code) in str(error))
         return next(named, None)
-    if isinstance(error, RuntimeError) and str(error).startswith(
-        "Symlink loop"
-    ):  # of pathlib before Python 3.13
+    # of pathlib before Python 3.13
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):
         return errno.ELOOP
     return None
 

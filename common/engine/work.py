@@ -41,13 +41,7 @@ class Work:
 
 @contextlib.contextmanager
 def at_work(
-    store: Store,
-    unit: Unit,
-    config: Config,
-    log: logging.Logger,
-    label: str,
-    rank: int = 0,
-    count: int = 1,
+    store: Store, unit: Unit, config: Config, log: logging.Logger, label: str, rank: int = 0, count: int = 1
 ) -> Iterator[Work | None]:
     """A unit with its inputs verified, published at the end of the block; None where an earlier run has made it."""
     entries = input_entries(store, unit)

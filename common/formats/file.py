@@ -99,9 +99,8 @@ class Json(File):
                 record = self.record.model_validate(content)
             except ValidationError as error:
                 raise self.corrupt(path, _first_fault(error)) from error
-            if (
-                self.record.model_config.get("extra") == "forbid"
-            ):  # all of it is declared: what came later has its default
+            # all of it is declared: what came later has its default
+            if self.record.model_config.get("extra") == "forbid":
                 return record.model_dump(mode="json")
         return content
 
@@ -259,9 +258,8 @@ class Table(File):
         table = columns if isinstance(columns, pa.Table) else pa.table(dict(columns))
         kinds = {column.name: ARROW_NAMES.get(column.type, column.type) for column in self.columns}
         for place, field in enumerate(table.schema):
-            if (
-                pa.types.is_null(field.type) and field.name in kinds
-            ):  # no row, or none with a value, to tell the type by
+            # no row, or none with a value, to tell the type by
+            if pa.types.is_null(field.type) and field.name in kinds:
                 empty = pa.nulls(len(table), pa.type_for_alias(kinds[field.name]))
                 table = table.set_column(place, field.name, empty)
         found = [(field.name, str(field.type)) for field in table.schema]

@@ -207,9 +207,8 @@ def _offsets(path: Path) -> list[int]:
         entries.sort(key=lambda entry: int(entry.filename.rsplit("/", 1)[1]))
         offsets = []
         for entry in entries:
-            file.seek(
-                entry.header_offset + 26
-            )  # lengths of name and padding, in the local header of 30 bytes
+            # lengths of name and padding, in the local header of 30 bytes
+            file.seek(entry.header_offset + 26)
             lengths = file.read(4)
             name, extra = (int.from_bytes(lengths[at : at + 2], "little") for at in (0, 2))
             offsets.append(entry.header_offset + 30 + name + extra)

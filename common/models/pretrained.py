@@ -14,12 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from ghosttrack.common.engine.fingerprint import GEMMA_SCOPE_FILES, LLAMA_SCOPE_FILES, RELEASE_PREFIX
-from ghosttrack.common.errors import (
-    ConfigError,
-    CorruptInputError,
-    MissingInputError,
-    ModelMismatchError,
-)
+from ghosttrack.common.errors import ConfigError, CorruptInputError, MissingInputError, ModelMismatchError
 from ghosttrack.common.foreign import read_arrays, read_json, whole
 from ghosttrack.common.models import saelens
 from ghosttrack.common.models.saelens import Pretrained

@@ -122,9 +122,8 @@ def _folder_of(source: str, place: ModelSource, revision: str | None) -> Path:
 
     try:
         found = try_to_load_from_cache(source, "config.json", revision=revision)
-        if not isinstance(
-            found, str
-        ):  # asked once: a download asks a hub that is out of reach for half a minute
+        # asked once: a download asks a hub that is out of reach for half a minute
+        if not isinstance(found, str):
             get_hf_file_metadata(hf_hub_url(source, "config.json", revision=revision))
         path = found if isinstance(found, str) else hf_hub_download(source, "config.json", revision=revision)
         for name in ("tokenizer_config.json", *TEMPLATE_FILES):
@@ -184,9 +183,8 @@ def _of_config(source: str, folder: Path) -> Sizes:
             "blocks than it answers with; name a decoder-only model"
         )
     d_model, n_layers = _first(text, WIDTHS), _first(text, DEPTHS)
-    if (
-        d_model is None or n_layers is None
-    ):  # what is left out has its class's default, which transformers knows
+    # what is left out has its class's default, which transformers knows
+    if d_model is None or n_layers is None:
         d_model, n_layers = _by_transformers(source, folder)
     weights = _weights(folder)
     least = d_model * max(

@@ -39,11 +39,7 @@ def shards_done(
 
 
 def steps_done(
-    job: Job,
-    device: torch.device,
-    numbers: Sequence[int],
-    name: Callable[[int], str],
-    do: Step,
+    job: Job, device: torch.device, numbers: Sequence[int], name: Callable[[int], str], do: Step
 ) -> Iterator[int]:
     """Do the steps that are not done yet; yields a step's number when it is done.
 

@@ -182,9 +182,8 @@ class _Reader:
         def hook(module: nn.Module, arguments: Any, output: Any) -> None:
             output = output if isinstance(output, Tensor) else output[0]
             seen = self._blocks[-1]
-            if (
-                isinstance(output, Tensor) and output.numel() == seen.shape.numel()
-            ):  # OPT's are [all tokens, d_model]
+            # OPT's are [all tokens, d_model]
+            if isinstance(output, Tensor) and output.numel() == seen.shape.numel():
                 seen.children[name] = self.at_chosen(output.reshape(seen.shape)).float()
 
         return hook

@@ -19,13 +19,7 @@ from ghosttrack.common.maths.arrays import Floats, Ints, Singles
 from ghosttrack.common.maths.calibration import fit_platt
 from ghosttrack.common.maths.metrics import auroc, best_f1_threshold
 from ghosttrack.common.maths.seeds import generator
-from ghosttrack.stages.detect.anchored import (
-    counted,
-    fit_anchored,
-    fit_novelty,
-    known,
-    known_inside,
-)
+from ghosttrack.stages.detect.anchored import counted, fit_anchored, fit_novelty, known, known_inside
 from ghosttrack.stages.detect.columns import Columns, Experts, fit_experts
 from ghosttrack.stages.detect.evidence import BEFORE_ANSWER, Data
 from ghosttrack.stages.detect.features.contexts import ANCHOR

@@ -34,11 +34,7 @@ from ghosttrack.stages.detect.evidence import (
     joined,
     states_by_place,
 )
-from ghosttrack.stages.detect.features.competition import (
-    COMPETITION,
-    layer_features,
-    lead_changes,
-)
+from ghosttrack.stages.detect.features.competition import COMPETITION, layer_features, lead_changes
 from ghosttrack.stages.detect.features.contexts import context_features
 from ghosttrack.stages.detect.features.lens import COLUMNS as LENS_COLUMNS
 from ghosttrack.stages.detect.features.lens import lens_features

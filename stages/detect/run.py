@@ -35,13 +35,7 @@ from ghosttrack.stages.detect.evidence import PLACES, Data
 from ghosttrack.stages.detect.explain import Reason, competition_of, reasons, reference_of
 from ghosttrack.stages.detect.familiarity import fit_familiarity
 from ghosttrack.stages.detect.methods import TRAINED, MethodDescription, Scored, main_of
-from ghosttrack.stages.detect.opening import (
-    OpenedRun,
-    files_of,
-    provenance,
-    read_run,
-    splits_of,
-)
+from ghosttrack.stages.detect.opening import OpenedRun, files_of, provenance, read_run, splits_of
 from ghosttrack.stages.detect.permutation import PermutationTest, permutation_control
 from ghosttrack.stages.detect.protocol.exclusions import unscored
 from ghosttrack.stages.detect.protocol.splits import Fold, LabelledRows, SplitFolds

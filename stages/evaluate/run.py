@@ -22,11 +22,7 @@ NOT_TOLD = "Whether tracking helps cannot be told."
 
 def run(job: Job) -> dict[str, Any]:
     settings = job.config.evaluation
-    detection = read_detection(
-        job.input(SCORES),
-        job.input(METRICS),
-        job.input(SCORE_TABLE),
-    )
+    detection = read_detection(job.input(SCORES), job.input(METRICS), job.input(SCORE_TABLE))
     if detection.undefined:
         return _undefined(job, detection, detection.undefined)
     samples = {

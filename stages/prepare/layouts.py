@@ -79,9 +79,8 @@ def _both(right: str, wrong: str, convert: Convert) -> Convert:
 def nested(record: Mapping[str, Any], column: str) -> Any:
     """What stands in a column, `a.b` for one inside of another, `a.0` and `a.-1` for the first and the last of a list; None where it is not there."""
     value: Any = record
-    for part in (
-        [column] if column in record else column.split(".")
-    ):  # of a table, `answer.value` may be the name
+    # of a table, `answer.value` may be the name
+    for part in [column] if column in record else column.split("."):
         if isinstance(value, list):
             value = {str(place): one for start in (0, -len(value)) for place, one in enumerate(value, start)}
         value = value.get(part) if isinstance(value, Mapping) else None

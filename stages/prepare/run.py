@@ -27,14 +27,7 @@ from ghosttrack.common.formats.contexts import (
     write_contexts,
 )
 from ghosttrack.common.formats.corpus import CORPUS
-from ghosttrack.common.formats.questions import (
-    ASKED,
-    ASKED_LEFT_OUT,
-    LEFT_OUT,
-    QUESTIONS,
-    in_chat,
-    prompt_of,
-)
+from ghosttrack.common.formats.questions import ASKED, ASKED_LEFT_OUT, LEFT_OUT, QUESTIONS, in_chat, prompt_of
 from ghosttrack.common.formats.snapshot import CONFIG
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.common.models.prompts import around

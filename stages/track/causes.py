@@ -37,10 +37,7 @@ class Effects(NamedTuple):
 
 
 def track_effects(
-    nodes: Nodes,
-    gradient: Tensor,
-    saes: Sequence[JumpReLUSAE],
-    units: Sequence[Tensor | float],
+    nodes: Nodes, gradient: Tensor, saes: Sequence[JumpReLUSAE], units: Sequence[Tensor | float]
 ) -> Effects:
     """How far a logit difference would drop without each track, to first order (see the module's head), in logits.
 

@@ -57,12 +57,7 @@ def nearest_latents(before: Tensor, after: Tensor) -> Neighbours:
 
 
 def active_pairs(
-    table: Neighbours,
-    widths: Ints,
-    problem: Ints,
-    latent: Ints,
-    after: Ints,
-    active: Bools,
+    table: Neighbours, widths: Ints, problem: Ints, latent: Ints, after: Ints, active: Bools
 ) -> Pairs:
     """The pairs of latents that the table knows, ordered by the earlier latent and place.
 

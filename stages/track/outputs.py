@@ -37,12 +37,7 @@ def columns_of(table: Table, rows: Sequence[Mapping[str, Any]]) -> dict[str, NDA
 
 
 def write_activations(
-    path: Path,
-    pieces: Iterable[Rows],
-    n_nodes: int,
-    owner: Ints,
-    layers: list[int],
-    d_hidden: int,
+    path: Path, pieces: Iterable[Rows], n_nodes: int, owner: Ints, layers: list[int], d_hidden: int
 ) -> None:
     """`feature_activations.pt`: a sparse matrix in compressed rows, a row a (question, position, layer).
 

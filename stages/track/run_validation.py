@@ -198,7 +198,7 @@ def _stability(job: Job, questions: int) -> list[validation.Verdict]:
         return []
     own, twins = (
         table.read(job.input(table), stability.COLUMNS, where={"position": range(1)})
-        for unit, table in (("track/all", TRACKS), ("track/independent", INDEPENDENT))
+        for table in (TRACKS, INDEPENDENT)
     )
     return [stability.judge_stability(own, twins, questions, job.config.layers)]
 

@@ -160,9 +160,8 @@ class Injection:
         if event == "open" and self.watch == "changes" and not (arguments[2] or 0) & WRITING:
             return
         path = os.fsdecode(path)
-        if (
-            event in ("os.remove", "os.rmdir") and arguments[1] >= 0
-        ):  # as shutil.rmtree does, within an open folder
+        # as shutil.rmtree does, within an open folder
+        if event in ("os.remove", "os.rmdir") and arguments[1] >= 0:
             path = os.path.join(os.readlink(f"/proc/self/fd/{arguments[1]}"), path)
         if not path.startswith(self.root):
             return

@@ -92,10 +92,7 @@ def write_lower(job: Job) -> dict[str, Any]:
     unfinished = job.output(f"layer_{job.layer}.txt.tmp")  # as writers do that rename
     unfinished.write_text("".join(job.scratch(f"part_{step}.txt").read_text() for step in range(2)))
     unfinished.rename(job.output(f"layer_{job.layer}.txt"))
-    np.save(
-        job.output(f"layer_{job.layer}.npy"),
-        np.load(job.input("array.npy")) * float(job.layer or 0),
-    )
+    np.save(job.output(f"layer_{job.layer}.npy"), np.load(job.input("array.npy")) * float(job.layer or 0))
     return {}
 
 

@@ -103,9 +103,7 @@ def test_a_configuration_is_named_once_as_an_argument_or_as_an_option(
 ) -> None:
     asked, request = [], finished.request()
     monkeypatch.setattr(
-        options.Request,
-        "of",
-        classmethod(lambda cls, name, *_, **__: asked.append(name) or request),
+        options.Request, "of", classmethod(lambda cls, name, *_, **__: asked.append(name) or request)
     )
     assert CliRunner().invoke(ghosttrack, ["status", "--config", "small"]).exit_code == 0
     assert CliRunner().invoke(ghosttrack, ["status", "small"]).exit_code == 0

@@ -166,9 +166,8 @@ def test_a_job_whose_node_fails_goes_on_when_the_node_is_back(run: Run) -> None:
 
 def test_a_preempted_job_goes_on_when_there_is_room_again(slurm: Cluster, tmp_path: Path) -> None:
     run = Run(tmp_path, slurm, slurm={"partition": "scavenge"})
-    run.project.trouble(
-        "source/all", "steps 450"
-    )  # slurmctld looks every half a minute who has had his grace
+    # slurmctld looks every half a minute who has had his grace
+    run.project.trouble("source/all", "steps 450")
     run.submit()
     job, steps = run.job("source"), run.project.root / "steps.txt"
     run.wait(lambda: steps.exists() and len(steps.read_text()) >= 5)

@@ -118,14 +118,7 @@ def _can_be_learned(rows: LabelledRows, split: SplitFolds) -> bool:
     )
 
 
-def _fold(
-    rows: LabelledRows,
-    train: Bools,
-    test: Bools,
-    held_out: str,
-    inner_folds: int,
-    seed: int,
-) -> Fold:
+def _fold(rows: LabelledRows, train: Bools, test: Bools, held_out: str, inner_folds: int, seed: int) -> Fold:
     """held_out: the field of `LabelledRows` that no row of the test shares with a training row; a text is never shared."""
     train = train & ~np.isin(rows.text, rows.text[test])
     side = rows.where(train)

@@ -31,12 +31,7 @@ class Marginals(NamedTuple):
 
 
 def link_probabilities(
-    problem: Ints,
-    row: Ints,
-    column: Ints,
-    log_odds: Floats,
-    n_rows: int,
-    n_columns: int,
+    problem: Ints, row: Ints, column: Ints, log_odds: Floats, n_rows: int, n_columns: int
 ) -> Marginals:
     """Marginals of all one-to-one assignments, by belief propagation. problem: int64 [n]; row, column: int64 [n],
     tracks and detections, unique over problems."""

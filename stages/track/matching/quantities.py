@@ -489,9 +489,8 @@ def _added(last: Quantity, quantity: Quantity, between: str) -> Quantity | None:
             value=last.value + value, stated=last.value + value, dimension=money, end=quantity.end
         )
     if last.value == last.stated * _UNITS["ft"][1] and quantity.dimension is None and quantity.stated < 12:
-        return last._replace(
-            value=last.value + quantity.stated * _UNITS["in"][1], end=quantity.end
-        )  # 5 foot 11
+        # 5 foot 11
+        return last._replace(value=last.value + quantity.stated * _UNITS["in"][1], end=quantity.end)
     if (last.dimension, quantity.dimension) == ("years", "months"):
         return last._replace(value=last.value + quantity.value / 12, end=quantity.end)
     if quantity.dimension not in ("time", "length", "mass") or quantity.dimension != last.dimension:

@@ -47,9 +47,8 @@ def test_two_checkpoints_of_one_architecture_are_two_inputs(tmp_path):
         (tmp_path / name / "model.safetensors").write_bytes(bytes(size - 1) + name[4:5].encode())
     before = content_of(str(tmp_path / "step1000"))
     assert content_of(str(tmp_path / "step2000")) != before
-    assert (
-        content_of(str(tmp_path / "step1000")) == before
-    )  # what is remembered beside the weights is no part of them
+    # what is remembered beside the weights is no part of them
+    assert content_of(str(tmp_path / "step1000")) == before
 
 
 @pytest.mark.parametrize("size", [100, 2 << 20])

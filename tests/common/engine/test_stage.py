@@ -188,11 +188,7 @@ def test_layers_and_units_can_be_chosen(stages: Stages) -> None:
 def test_what_reads_all_layers_is_left_out_where_some_are_chosen() -> None:
     config = load_config("demo", ["model.layers=0-2"], environ={})
     units = expand(load_contract(STAGES_FOLDER / "sae_train"), config)
-    assert [unit.name for unit in select_units(units, config, [0, 2], ())] == [
-        "base",
-        "layer_0",
-        "layer_2",
-    ]
+    assert [unit.name for unit in select_units(units, config, [0, 2], ())] == ["base", "layer_0", "layer_2"]
     assert [unit.name for unit in select_units(units, config, [0, 1, 2], ())] == [unit.name for unit in units]
     assert [unit.name for unit in select_units(units, config, None, ())] == [unit.name for unit in units]
 
@@ -453,7 +449,6 @@ def test_describe_and_help_say_what_a_stage_does(stages: Stages, capsys: pytest.
     for arguments, expected in ((["--help"], "reads   upper/all: a.txt"), (["describe"], "A file a layer.")):
         stages.monkeypatch.setattr(sys, "argv", ["x", *arguments])
         with contextlib.suppress(SystemExit):
-            run_stage(
-                str(stages.folders["lower"] / "__main__.py")
-            )  # there is no code of it that could be loaded
+            # there is no code of it that could be loaded
+            run_stage(str(stages.folders["lower"] / "__main__.py"))
         assert expected in capsys.readouterr().out

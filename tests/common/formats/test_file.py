@@ -31,11 +31,7 @@ def test_a_json_file_carries_its_version_and_is_read_back(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [
-        ('{"schema_version": 1}', "schema version 1, not 2"),
-        ("{", "not JSON"),
-        ("[1]", "not a JSON object"),
-    ],
+    [('{"schema_version": 1}', "schema version 1, not 2"), ("{", "not JSON"), ("[1]", "not a JSON object")],
 )
 def test_what_is_no_such_json_file_is_refused_with_the_stage_to_run(tmp_path, text, words):
     path = tmp_path / REPORT.name

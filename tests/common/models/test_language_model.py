@@ -130,9 +130,8 @@ def test_a_model_whose_tokens_see_later_ones_is_refused():
 
 def test_a_model_that_cannot_be_run_is_refused_in_one_line():
     model = random_model("llama")
-    model.model.layers[0].self_attn.o_proj = torch.nn.Linear(
-        8, D_MODEL
-    )  # as sizes that contradict each other make it
+    # as sizes that contradict each other make it
+    model.model.layers[0].self_attn.o_proj = torch.nn.Linear(8, D_MODEL)
     with pytest.raises(ModelSourceError, match=r"it does not read tokens alone \(mat1 and mat2") as error:
         understand(model, byte_tokenizer())
     assert "\n" not in str(error.value)

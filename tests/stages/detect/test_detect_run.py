@@ -157,14 +157,11 @@ def test_no_text_and_no_row_of_features_crosses_folds(finished_run, scores):
             assert prints.setdefault(rows[question].tobytes(), number) == number
 
 
-def test_no_text_that_is_asked_twice_and_no_row_of_features_is_trained_on_where_it_is_tested(
-    finished_run,
-):
+def test_no_text_that_is_asked_twice_and_no_row_of_features_is_trained_on_where_it_is_tested(finished_run):
     answers, data = read(finished_run)
     rng = np.random.default_rng(0)
-    copied = rng.choice(
-        len(answers), 40, replace=False
-    )  # asked again in another relation, with another subject
+    # asked again in another relation, with another subject
+    copied = rng.choice(len(answers), 40, replace=False)
     again = [
         answers[row].model_copy(update={
             "id": f"again {row}", "relation": "another", "subject": f"other {row}", "group": f"other {row}",

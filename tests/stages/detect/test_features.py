@@ -6,12 +6,7 @@ import pytest
 
 from ghosttrack.common.errors import CorruptInputError, NumericError
 from ghosttrack.stages.detect.evidence import PLACES
-from ghosttrack.stages.detect.features.tracks import (
-    FAMILIES,
-    TrackNodes,
-    question_features,
-    sorted_tracks,
-)
+from ghosttrack.stages.detect.features.tracks import FAMILIES, TrackNodes, question_features, sorted_tracks
 from tests.stages.detect import synthetic
 
 LAYERS = [2, 3, 5, 8, 9, 11]

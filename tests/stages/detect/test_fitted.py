@@ -116,9 +116,8 @@ def test_habits_count_training_rows_alone():
     columns = habits.columns([item("a", "x"), item("unseen", "z")], tokens[:2], logprobs[:2])
     assert columns[0, NAMES.index("surprise")] == pytest.approx(np.log(0.5 / (0.5 + 1e-5)))
     assert columns[0, NAMES.index("answer_wrong_in_relation")] > columns[0, NAMES.index("relation_wrong")]
-    assert columns[1, NAMES.index("relation_wrong")] == pytest.approx(
-        0, abs=1e-9
-    )  # half of all rows are wrong
+    # half of all rows are wrong
+    assert columns[1, NAMES.index("relation_wrong")] == pytest.approx(0, abs=1e-9)
 
 
 def test_the_additive_model_is_the_mean_of_its_penalties_and_its_contributions_add_up():

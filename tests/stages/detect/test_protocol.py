@@ -192,9 +192,8 @@ def test_splits_that_cannot_be_made_are_left_out():
     assert "relations" not in {split.name for split in all_splits(one_relation, SplitPlan(1, 3, 2, 4, 0), 0)}
     decided = rows._replace(relation=rows.label * 3 + rows.row % 3)  # relations all right or all wrong
     assert {s.name for s in all_splits(decided, SplitPlan(1, 3, 2, 2, 0), 0)} >= {"grouped", "test"}
-    three = rows._replace(
-        relation=rows.row % 3
-    )  # one of two parts is a single relation, with nothing to hold out inside
+    # one of two parts is a single relation, with nothing to hold out inside
+    three = rows._replace(relation=rows.row % 3)
     assert "relations" not in {split.name for split in all_splits(three, SplitPlan(1, 3, 2, 2, 0), 0)}
 
 

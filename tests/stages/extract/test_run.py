@@ -28,16 +28,7 @@ from ghosttrack.common.errors import (
 from ghosttrack.common.formats.states import open_states
 from ghosttrack.stages.extract import run as stage
 from ghosttrack.stages.extract.forward import write_states
-from tests.stages.extract.corpora import (
-    LENGTH,
-    TOKENS,
-    configured,
-    digests,
-    extract,
-    packed,
-    prepare,
-    result,
-)
+from tests.stages.extract.corpora import LENGTH, TOKENS, configured, digests, extract, packed, prepare, result
 from tests.tiny_models import D_MODEL, N_LAYERS, save_large_model
 
 CODE = Path(__file__).parents[3]

@@ -90,9 +90,8 @@ def test_a_tokenizer_of_another_model() -> None:
     snapshot.check(tiny_model(), tiny_tokenizer(20), "here", 8, 2)
     with pytest.raises(ModelMismatchError, match="token ids up to 20"):
         snapshot.check(tiny_model(), tiny_tokenizer(21), "here", 8, 2)
-    snapshot.check(
-        tiny_model(), tiny_tokenizer(12), "here", 8, 2
-    )  # padded, as many are, the small ones by much
+    # padded, as many are, the small ones by much
+    snapshot.check(tiny_model(), tiny_tokenizer(12), "here", 8, 2)
     with pytest.raises(ModelMismatchError, match=r"token ids up to 8 only.* belongs to another model"):
         snapshot.check(tiny_model(), tiny_tokenizer(9), "here", 8, 2)
 

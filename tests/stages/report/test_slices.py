@@ -89,9 +89,8 @@ def test_a_question_alone_is_the_one_in_the_file(slices: Slices, file: dict[str,
             own, its = slice(*cell[table]), slice(*other[table])
             for name in (name for name in columns if name.startswith(f"{table}.")):
                 np.testing.assert_array_equal(columns[name][own], theirs[name][its], err_msg=name)
-    assert all(
-        start < stop for start, stop in (cell["account"] for cell in record["cells"])
-    )  # of new ones too
+    # of new ones too
+    assert all(start < stop for start, stop in (cell["account"] for cell in record["cells"]))
     assert all(record["texts"][str(token)] for token in columns["candidates.token"])
 
 

@@ -124,9 +124,8 @@ def test_bins_of_a_histogram_of_l0_are_whole_and_few_and_hold_every_token(low: i
 
 def test_halves_take_turns_within_every_document() -> None:
     block = evaluate.BLOCK
-    rows = torch.tensor(
-        [row for row in range(10, 10 + 7 * block) if row != 14]
-    )  # a token is missing, as an outlier is
+    # a token is missing, as an outlier is
+    rows = torch.tensor([row for row in range(10, 10 + 7 * block) if row != 14])
     document = torch.where(rows < 10 + 3 * block, 5, torch.where(rows < 10 + 6 * block, 8, 9))
     expected = [0] * (block - 1) + [1] * block + [0] * block  # document 5
     expected += [1] * block + [0] * block + [1] * block  # document 8

@@ -138,9 +138,8 @@ def test_contributions_add_up_to_what_the_encoder_sees(writes, which, own_scale)
     if own_scale:
         saes = [by_own_scale(one) for one in saes]
     previous = torch.full(active.latents.shape, -1)
-    previous[:, 1:, 0] = (
-        torch.arange(len(layers) - 1) * K + 1
-    )  # the strongest continues the second of the layer before
+    # the strongest continues the second of the layer before
+    previous[:, 1:, 0] = torch.arange(len(layers) - 1) * K + 1
     held = states_apart(writes, active, saes, layers)
     found = contributions(writes, held, active, previous, saes, layers)
     for place, (layer, one) in enumerate(zip(layers, saes, strict=True)):

@@ -126,9 +126,8 @@ def test_a_profile_that_the_model_gave_is_recorded_with_its_claims_by_character_
     }  # fmt: skip
     model = load_language_model(save_random_model(tmp_path, "llama"), "float32")
     prompt = encode_question(model, question)
-    answer = read_response(
-        model, prompt, encode_response(model, question, text), [0], 4
-    )  # in the form of its own
+    # in the form of its own
+    answer = read_response(model, prompt, encode_response(model, question, text), [0], 4)
     line = Answer.model_validate(run_answers._record(model, question, prompt, answer, None, "auto", 0))
     assert line.answer == text
     assert [(text[start:end], label, relation) for start, end, label, relation in line.claims] == [

@@ -4,13 +4,7 @@ import torch
 
 from ghosttrack.common.models.language_model import load_language_model
 from ghosttrack.common.models.prompts import encode, encode_prompt
-from ghosttrack.stages.track.generate import (
-    Ends,
-    Sampling,
-    give_answers,
-    read_prompts,
-    shared_prefix,
-)
+from ghosttrack.stages.track.generate import Ends, Sampling, give_answers, read_prompts, shared_prefix
 from ghosttrack.stages.track.speak import speak
 from tests.tiny_models import FAMILIES, N_LAYERS, save_random_model
 

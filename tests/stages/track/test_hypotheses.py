@@ -167,9 +167,8 @@ def test_what_the_window_has_left_behind_is_the_same_in_all_hypotheses(
     for layer, (all_of_them, left) in enumerate(zip(before, after, strict=True)):
         assert (left.decisions.place // k > layer - hypotheses.DEPTH).all()
         number, several = np.unique(left.cluster, return_counts=True)
-        assert (
-            several[np.isin(number, left.cluster[left.decider])] > 1
-        ).all()  # nothing waits where all agree
+        # nothing waits where all agree
+        assert (several[np.isin(number, left.cluster[left.decider])] > 1).all()
         ended += len(all_of_them.cluster) - len(left.cluster) > 0
     assert ended
 

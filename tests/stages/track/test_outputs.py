@@ -138,13 +138,7 @@ class PlainUnpickler(pickle.Unpickler):
 
     def find_class(self, module, name):
         assert module.startswith("numpy")
-        assert name in {
-            "_reconstruct",
-            "ndarray",
-            "dtype",
-            "scalar",
-            "_frombuffer",
-        }
+        assert name in {"_reconstruct", "ndarray", "dtype", "scalar", "_frombuffer"}
         return super().find_class(module, name)
 
 
