@@ -43,8 +43,8 @@ def chat_of(tokenizer: Any, model: ModelConfig) -> Chat | None:
 
     Raises ConfigError for a template that fails, and for a system prompt that nobody would read.
     """
-    if model.chat not in (AUTO, NONE):
-        tokenizer.chat_template = _template(model.chat)
+    named = tokenizer.chat_template if model.chat in (AUTO, NONE) else _template(model.chat)
+    tokenizer.chat_template = default_template(named)
     if model.chat != NONE and tokenizer.chat_template:
         _refuse_endless(tokenizer)
         chat = Chat(tokenizer, model.system)
@@ -61,6 +61,13 @@ def chat_of(tokenizer: Any, model: ModelConfig) -> Chat | None:
             "model.system out"
         )
     return None
+
+
+def default_template(templates: str | dict[str, str] | None) -> str | None:
+    """Of a tokenizer's templates that have names, for tools and the like, the one for what is only said."""
+    if isinstance(templates, dict):
+        return templates.get("default") or next(iter(templates.values()), None)
+    return templates
 
 
 def _template(name: str) -> str:
@@ -173,14 +180,16 @@ class Chat:
         said = question.question.strip()
         frame = self.frame(question.shots)
         text = self._render(self._turns(question.shots, said))
-        if text != frame.prefix + said + frame.closing:
+        query = text[len(frame.prefix) : len(text) - len(frame.closing)]
+        # What a template does to line breaks and spaces is what the model reads.
+        if text != frame.prefix + query + frame.closing or query.split() != said.split():
             raise ConfigError(
                 f"the chat template does not give back the question {said[:80]!r} ({question.id}), but {text[-160:]!r}; {_MEND}"
             )
         joint = (
             "" if question.given.response is None or question.given.response[:1].isspace() else frame.joint
         )
-        return replace(question, prefix=frame.prefix, query=said, closing=frame.closing + joint)
+        return replace(question, prefix=frame.prefix, query=query, closing=frame.closing + joint)
 
     def _turns(self, shots: Sequence[Shot], said: str) -> list[dict[str, str]]:
         turns = [] if self._system is None else [{"role": "system", "content": self._system}]
@@ -190,7 +199,10 @@ class Chat:
 
     def _before_answer(self, turns: list[dict[str, str]], text: str) -> str:
         """What the template puts between what it makes of some turns and an answer that is given."""
-        given = self._render([*turns, {"role": "assistant", "content": _ANSWER}], asks=False)
+        turns = [*turns, {"role": "assistant", "content": _ANSWER}]
+        if not self._takes(turns, asks=False):  # of a single turn
+            return ""
+        given = self._render(turns, asks=False)
         before, found, _ = given.rpartition(_ANSWER)
         return before.removeprefix(text) if found and before.startswith(text) else ""
 
@@ -209,22 +221,25 @@ class Chat:
                 mend = "it takes no system prompt: leave model.system out"
             elif self._system is None and self._takes([{"role": "system", "content": _PLACE}, *turns]):
                 mend = "it needs a system prompt: give one with model.system"
+            elif len(turns) > 1 and self._takes(turns[-1:]):
+                mend = "it takes no earlier turns, which worked examples are: set data.shots: 0 and tracking.contexts: 0"
             raise ConfigError(f"the chat template fails: {_why(error)}; {mend}") from error
 
-    def _takes(self, turns: list[dict[str, str]], gives: str = "") -> bool:
+    def _takes(self, turns: list[dict[str, str]], gives: str = "", asks: bool = True) -> bool:
         try:
-            return gives in self._apply(turns)
+            return gives in self._apply(turns, asks)
         except Exception:  # whatever it is
             return False
 
     def _refuse_dropped(self, prefix: str, shots: Sequence[Shot]) -> None:
         """Raises ConfigError where the template leaves out something that was said before the question."""
-        if self._system is not None and self._system.strip() not in prefix:
+        prefix = " ".join(prefix.split())
+        if self._system is not None and " ".join(self._system.split()) not in prefix:
             raise ConfigError(
                 f"the chat template drops the system prompt {self._system[:60]!r}; leave model.system out"
             )
         start = 0
-        for text in (text.strip() for shot in shots for text in shot):
+        for text in (" ".join(text.split()) for shot in shots for text in shot):
             place = prefix.find(text, start)
             if place < 0:
                 raise ConfigError(

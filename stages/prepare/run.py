@@ -32,7 +32,7 @@ from ghosttrack.common.formats.snapshot import CONFIG
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.common.models.prompts import around
 from ghosttrack.stages.prepare import bos, contexts, factbook, lengths, miniature, packing, snapshot, sources
-from ghosttrack.stages.prepare.chat import Chat, chat_of, dated, put
+from ghosttrack.stages.prepare.chat import Chat, chat_of, dated, default_template, put
 from ghosttrack.stages.prepare.facts import Fact
 from ghosttrack.stages.prepare.profiles import profiles
 from ghosttrack.stages.prepare.prompts import (
@@ -72,11 +72,8 @@ def prepare_model(job: Job) -> dict[str, Any]:
         job.log.info(
             f"the tokenizer's added tokens beyond the model's embeddings are left out: {first_of(beyond)}"
         )
-    templates = tokenizer.chat_template
-    if isinstance(templates, dict):  # for tools, and the like
-        templates = templates.get("default") or next(iter(templates.values()))
-    if templates:
-        tokenizer.chat_template = dated(templates)
+    if template := default_template(tokenizer.chat_template):
+        tokenizer.chat_template = dated(template)
     snapshot.check(model, tokenizer, settings.base_model, settings.d_model, settings.n_layers)
     tokenizer, beginning = bos.decide(model, tokenizer, settings.bos)
     if beginning["bos"] != beginning["tokenizer_adds_bos"]:

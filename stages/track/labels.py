@@ -18,8 +18,8 @@ from ghosttrack.stages.track.matching.people import asks_who
 from ghosttrack.stages.track.matching.refusals import refuses
 from ghosttrack.stages.track.matching.words import table
 
-_ASIDE = re.compile(r"<think>.*?</think>|~~[^~\n]+~~", re.DOTALL)
-"""What an answer thinks before it answers, or strikes out."""
+_ASIDE = re.compile(r"(?:\A|<think(?:ing)?>).*?</think(?:ing)?>|<think(?:ing)?>.*|~~[^~\n]+~~", re.DOTALL)
+"""What an answer thinks before it answers (the prompt may have opened it, and the answer may end in it), or strikes out."""
 _NOTHING = re.compile(r"[-/\\*#\s]*")
 """Of a normalised answer: dashes, slashes and marks of Markdown, and nothing else."""
 _NEXT_QUESTION = re.compile(

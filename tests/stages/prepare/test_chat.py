@@ -32,11 +32,29 @@ LLAMA_2 = (
     "{% if message.role == 'user' %}[INST] {{ system if loop.first else '' }}{{ message.content }} [/INST]"
     "{% else %} {{ message.content }}{{ eos_token }}{% endif %}{% endfor %}"
 )
+MISTRAL = (
+    "{% if messages[0].role == 'system' %}{% set system = messages[0].content %}{% set messages = messages[1:] %}{% endif %}{{ bos_token }}"
+    "{% for m in messages %}{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('roles must alternate') }}{% endif %}"
+    "{% if m.role == 'user' %}[INST] {% if loop.last and system is defined %}{{ system }}\n\n{% endif %}{{ m.content }}[/INST]"
+    "{% else %} {{ m.content | trim }}{{ eos_token }}{% endif %}{% endfor %}"
+)
+"""What the system says stands in the last turn."""
+FALCON = (
+    "{% for m in messages %}{% if not loop.first %}{{ '\n' }}{% endif %}{{ m.role | capitalize }}: "
+    "{{ m.content.strip().replace('\n\n', '\n') }}{% endfor %}{% if add_generation_prompt %}{{ '\nAssistant:' }}{% endif %}"
+)
+THINKING = (
+    "{% set ns = namespace(system='') %}{% for m in messages %}{% if m.role == 'system' %}{% set ns.system = m.content %}{% endif %}{% endfor %}"
+    "{{ bos_token }}{{ ns.system }}{% for m in messages %}{% if m.role == 'user' %}<user>{{ m.content }}{% elif m.role == 'assistant' %}"
+    "<model>{{ m.content.split('</think>')[-1] }}{{ eos_token }}{% endif %}{% endfor %}{% if add_generation_prompt %}<model><think>\n{% endif %}"
+)
 PARTS = CHATML.replace(
     "{{ message.content }}", "{% for part in message.content %}{{ part.text }}{% endfor %}"
 )
 """Of models that see pictures too: what is said is a list of parts."""
-TEMPLATES = {"chatml": CHATML, "gemma": GEMMA, "llama 2": LLAMA_2, "parts": PARTS}
+TEMPLATES = {
+    "chatml": CHATML, "gemma": GEMMA, "llama 2": LLAMA_2, "mistral": MISTRAL, "falcon": FALCON, "thinking": THINKING, "parts": PARTS,
+}  # fmt: skip
 SHOTS = (("What is the capital of Spain?", "Madrid"), ("What is the capital of Italy?", "Rome"))
 
 
@@ -79,13 +97,15 @@ def test_a_question_is_what_the_template_makes_of_it(name: str, system: str | No
     expected = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
     prompt = encode_question(tokenizer, asked)
     assert prompt.tokens == expected
-    assert prompt.tokens.count(tokenizer.bos_token_id) == (name in ("gemma", "llama 2"))  # never twice
+    assert prompt.tokens.count(tokenizer.bos_token_id) == (
+        tokenizer.bos_token in TEMPLATES[name] or "bos_token" in TEMPLATES[name]
+    )  # never twice
     assert prompt.subject is not None
     assert tokenizer.decode(prompt.tokens[: prompt.subject + 1]).endswith("the capital of France")
     assert asked["query"] == "What is the capital of France?"
 
 
-@pytest.mark.parametrize("name", sorted(TEMPLATES.keys() - {"parts"}))
+@pytest.mark.parametrize("name", sorted(TEMPLATES.keys() - {"parts", "thinking"}))
 def test_a_given_answer_stands_where_the_template_puts_it(name: str) -> None:
     tokenizer = tokenizer_with(TEMPLATES[name])
     asked = Chat(tokenizer, None).put(question(given=Given(response="Paris")))
@@ -97,6 +117,42 @@ def test_a_given_answer_stands_where_the_template_puts_it(name: str) -> None:
     expected = tokenizer.apply_chat_template(turns, return_dict=False)
     assert expected[: len(before) + len(answer)] == before + answer
     assert tokenizer.decode(answer) == "Paris"
+
+
+def test_line_breaks_are_those_that_the_template_makes() -> None:
+    tokenizer = tokenizer_with(FALCON)
+    shots = (("Which?\n\nA. Rome\n\nB. Bonn", "A"),)
+    asked = (
+        Chat(tokenizer, None)
+        .put(replace(question("Which?\n\nA. Paris\n\nB. Lyon", "Paris"), shots=shots))
+        .record()
+    )
+    turns = [
+        {"role": role, "content": said}
+        for role, said in (("user", shots[0][0]), ("assistant", "A"), ("user", asked["question"]))
+    ]
+    expected = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
+    assert encode_question(tokenizer, asked).tokens == expected
+    assert asked["query"] == "Which?\nA. Paris\nB. Lyon"
+
+
+def test_a_template_of_one_turn_takes_questions_without_worked_examples() -> None:
+    alone = "{% if messages | length > 1 %}{{ raise_exception('one turn only') }}{% endif %}Question: {{ messages[0].content }}\nAnswer:"
+    chat = Chat(tokenizer_with(alone), None)
+    assert (
+        chat.put(replace(question(), shots=())).prompt == "Question: What is the capital of France?\nAnswer:"
+    )
+    with pytest.raises(ConfigError, match=r"takes no earlier turns.* set data\.shots: 0"):
+        chat.put(question())
+
+
+@pytest.mark.parametrize("templates", [{"tools": "no", "default": CHATML}, {"rag": CHATML}])
+def test_of_templates_with_names_the_default_is_taken(templates: dict[str, str]) -> None:
+    tokenizer = tokenizer_with(None)
+    tokenizer.chat_template = templates
+    chat = chat_of(tokenizer, model_of())
+    assert chat is not None
+    assert chat.put(question()).closing == "<|im_end|>\n<|im_start|>assistant\n"
 
 
 def test_a_subject_is_not_looked_for_in_the_words_of_the_template() -> None:

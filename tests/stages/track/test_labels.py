@@ -61,3 +61,16 @@ def test_an_answer_that_says_nothing_is_known_where_no_right_answer_is(answer, r
 @pytest.mark.parametrize("gold", ["£", "😀", "?"])
 def test_a_sign_can_be_the_right_answer(gold):
     assert judge(gold, [gold])[:3] == (0, 0, None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "label"),
+    [
+        ("<think>Lyon?</think>Paris", 0),
+        ("Lyon? No.\n</think>\n\nParis", 0),  # the prompt opened it
+        ("Paris? No.\n</think>\n\nLyon", 1),
+        ("<think>\nParis, or", None),
+    ],
+)
+def test_what_is_thought_before_an_answer_is_none(answer, label):
+    assert judge(answer, ["Paris"]).label == label
