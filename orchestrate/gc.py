@@ -20,7 +20,8 @@ from ghosttrack.orchestrate.plan import Plan, PlannedUnit
 def releasable(plan: Plan) -> list[PlannedUnit]:
     """The temporary results that are there although everything that reads them is up to date."""
     waiting = {read.name for planned in plan.stale for read in planned.unit.reads}
-    there = [each for each in plan.units if each.reason is None and each.entry and not each.entry.released]
+    # also of a result that is marked as released, where a killed `gc` has left some of its files
+    there = [each for each in plan.units if each.reason is None and each.entry and each.entry.has_files]
     return [each for each in there if each.unit.temporary and each.unit.label not in waiting]
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from ghosttrack.common.engine import atomic
 from ghosttrack.common.engine.progress import format_bytes
 from ghosttrack.common.engine.storage import Store, storage_errors
 from ghosttrack.common.errors import ConfigError, StorageError
@@ -48,23 +49,24 @@ COLUMNS = ("id", "relation", "question", "answer", "gold", "label", "score", "in
 def push(request: Request, repository: str, answers: str | None, private: bool, output: Path | None) -> None:
     """Push CONFIG's SAEs and detector to the Hugging Face hub as the model OWNER/NAME, with a card."""
     terminal, plan = Terminal(), request.plan()
-    with tempfile.TemporaryDirectory() as scratch:
-        place = output or Path(scratch)
-        found = {("model", repository): place / "model"}
-        with storage_errors(place):
-            write_model(request, plan, repository, found["model", repository])
+    if output and output.exists() and any(output.iterdir()):
+        raise StorageError(f"{output} is there already; name another --output")
+    names = {"model": repository, **({"dataset": answers} if answers else {})}
+    with atomic.folder(output) if output else tempfile.TemporaryDirectory() as scratch:
+        place = Path(scratch)
+        folders = {"model": place / "model", "dataset": place / "answers"}
+        with storage_errors(output or place):
+            write_model(request, plan, repository, folders["model"])
             if answers:
-                found["dataset", answers] = place / "answers"
-                write_answers(request, plan, repository, found["dataset", answers])
-        for (kind, name), folder in found.items():
-            size = format_bytes(folder_size(folder))
-            terminal.line(f"{folder}: {size}" if output else f"{upload(folder, kind, name, private)}: {size}")
+                write_answers(request, plan, repository, folders["dataset"])
+        for kind, name in names.items():
+            size, folder = format_bytes(folder_size(folders[kind])), folders[kind].name
+            address = output / folder if output else upload(folders[kind], kind, name, private)
+            terminal.line(f"{address}: {size}")
 
 
 def write_model(request: Request, plan: Plan, repository: str, folder: Path) -> None:
-    """SAEs, detector, report and card. Raises MissingInputError for what there is not yet, StorageError for a folder in use."""
-    if folder.exists() and any(folder.iterdir()):
-        raise StorageError(f"{folder} is there already; name another --output")
+    """SAEs, detector, report and card. Raises MissingInputError for what there is not yet."""
     for layer in request.config.layers:
         published = published_sae(request, plan.unit_that_writes(SAE.of(layer).name))
         write(published, folder / f"layer_{layer}", layer, request.config)

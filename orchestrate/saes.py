@@ -1,7 +1,6 @@
 """Commands about trained SAEs: as folders that SAELens loads."""
 
-import os
-import shutil
+import contextlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +8,7 @@ import click
 
 from ghosttrack.common.config.options import chosen_layers, refuse_other_layers
 from ghosttrack.common.config.schema import Config, describe_layers
+from ghosttrack.common.engine import atomic
 from ghosttrack.common.engine.contract import PRETRAINED, PRETRAINED_INDEPENDENT
 from ghosttrack.common.engine.fingerprint import name_of
 from ghosttrack.common.engine.progress import format_bytes
@@ -61,9 +61,13 @@ def export(request: Request, output: Path, layers: list[int] | None, independent
     for folder in folders.values():
         if not force and folder.exists() and any(folder.iterdir()):
             raise StorageError(f"{folder} is there already; give --force to replace it, or another --output")
-    for layer, folder in folders.items():
-        with storage_errors(folder):
-            write(files[layer], folder, layer, config)
+    with (
+        storage_errors(output),
+        contextlib.ExitStack() as stack,
+    ):  # all of them change over when the last is whole
+        for layer, folder in folders.items():
+            write(files[layer], stack.enter_context(atomic.folder(folder)), layer, config)
+    for folder in folders.values():
         terminal.line(f"{folder}: {format_bytes(folder_size(folder))}")
     terminal.line(f"SAELens loads one with `sae_lens.SAE.load_from_disk({str(folders[chosen[0]])!r})`;")
     terminal.line(
@@ -93,19 +97,11 @@ def published_sae(request: Request, planned: PlannedUnit) -> Published:
 
 
 def write(sae: Published, folder: Path, layer: int, config: Config) -> None:
-    """Write a layer's folder beside its place and change it over when it is whole."""
+    """Write a layer's folder."""
     from ghosttrack.common.models import saelens  # late: it takes torch with it
 
-    new, old = (folder.with_name(f".{folder.name}.{word}.{os.getpid()}") for word in ("new", "old"))
-    try:
-        metadata, first = metadata_of(config), trained_as(sae.metrics)
-        saelens.export(sae.file, new, layer=layer, metadata=metadata, trained_as=first)
-        if folder.exists():
-            folder.replace(old)
-        new.replace(folder)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
+    metadata, first = metadata_of(config), trained_as(sae.metrics)
+    saelens.export(sae.file, folder, layer=layer, metadata=metadata, trained_as=first)
 
 
 def metadata_of(config: Config) -> dict[str, object]:

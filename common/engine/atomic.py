@@ -7,10 +7,11 @@ import shutil
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from ghosttrack.common.errors import StorageError
-from ghosttrack.common.files import fsync, make_folder, target_of
+from ghosttrack.common.files import fsync, make_folder, remove_folder, target_of
 
 LEFT_OVER_AFTER = 3600.0
 """Seconds after which a temporary file is nobody's any more: they live for milliseconds."""
@@ -47,6 +48,29 @@ def create(path: Path, content: bytes, temporary: Path) -> bool:
     finally:
         fresh.unlink()
     return True
+
+
+@contextlib.contextmanager
+def folder(path: Path) -> Iterator[Path]:
+    """A new folder to fill, which takes the place of `path` as the block ends well: a kill leaves the old one or the new one.
+
+    What a killed one has left beside it, the next one removes.
+    """
+    path = path.resolve()
+    new, old = (path.with_name(f".{path.name}.{which}") for which in ("new", "old"))
+    if old.exists() and not path.exists():  # killed between the two renames
+        old.rename(path)
+    remove_folder(new)
+    new.mkdir(parents=True)
+    try:
+        yield new
+        if path.exists():
+            remove_folder(old)
+            path.rename(old)
+        new.rename(path)
+        remove_folder(old)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
 
 
 def link(path: Path, target: str, fresh: Path) -> None:

@@ -38,6 +38,10 @@ class Entry:
         return (self.path / RELEASED).exists()
 
     @property
+    def has_files(self) -> bool:
+        return any((self.path / name).exists() for name in self.manifest.files)
+
+    @property
     def parameters(self) -> dict[str, Any]:
         """Those that it depends on, by dotted key."""
         return self.manifest.predicate.build_definition.external_parameters

@@ -136,7 +136,7 @@ def write(sae: JumpReLUSAE, folder: Path, metadata: Mapping[str, Any], trained_a
         raise ModelMismatchError(
             "a TopK SAE, or one with a scale of each state's own, is not exported: take it from where it came from"
         )
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: tensor.float().contiguous() for name, tensor in _plain(sae).items()}
     weights = to_bytes(tensors)
     (folder / WEIGHTS_FILE).write_bytes(weights)  # safetensors' own writer leaves it unreadable to others

@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ghosttrack.common.engine import atomic
 from ghosttrack.common.engine.layout import MANIFEST
 from ghosttrack.common.engine.storage import Entry
 from ghosttrack.common.errors import MissingInputError, StorageError
-from ghosttrack.common.files import remove_folder
 from ghosttrack.common.foreign import whole
 from ghosttrack.common.formats.final_report import REPORT
 from ghosttrack.stages.report.dashboard.run_card import code_of
@@ -49,23 +49,11 @@ def write_crate(results: Results, folder: Path) -> int:
         for label, entry in results.entries.items()
         if not label.startswith(LEFT_OUT) and not entry.released
     }
-    folder = folder.resolve()
-    new, old = (folder.with_name(f".{folder.name}.{which}") for which in ("new", "old"))
-    if old.exists() and not folder.exists():  # killed between the two renames below
-        old.rename(folder)
-    remove_folder(new)
-    try:
+    with atomic.folder(folder) as new:
         # A result may go while it is copied.
         with whole(new, f"`ghosttrack run {results.name}` makes it again", "crate"):
             _fill(new, results, packed)
-        if folder.exists():
-            _keep_others(folder, new)
-            remove_folder(old)
-            folder.rename(old)
-        new.rename(folder)
-        remove_folder(old)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
+        _keep_others(folder, new)
     return sum(len(entry.manifest.files) for entry in results.entries.values())
 
 
@@ -79,7 +67,6 @@ def _keep_others(old: Path, new: Path) -> None:
 
 
 def _fill(folder: Path, results: Results, packed: set[str]) -> None:
-    folder.mkdir(parents=True)
     for label in sorted(packed):
         entry = results.entries[label]
         for name in entry.manifest.files:

@@ -16,6 +16,7 @@ from ghosttrack.orchestrate.local import LocalExecutor
 from ghosttrack.orchestrate.render import Terminal
 from ghosttrack.orchestrate.request import Request
 from tests.fake_project import CONTRACTS, FakeProject
+from tests.faults.injection import run as killed
 
 STATES = """
     stage: states
@@ -125,6 +126,25 @@ def test_states_are_kept_until_all_that_reads_them_is_made(waves: FakeProject) -
     assert freed == len("layers_0")
     assert request.plan().stale == []
     assert [p.unit.label for p in releasable(request.plan())] == ["states/layers_1", "states/layers_2"]
+
+
+def test_states_that_a_killed_gc_has_left_are_found_again(waves: FakeProject) -> None:
+    request = waves.request()
+    run(request)
+    states = waves.root / ".store/current/small/states/layers_1"
+
+    def collect() -> int:
+        return release(store_of(waves), request.plan(), ["states/layers_1"]) and 0
+
+    marked = next(
+        at
+        for at in range(100)
+        if killed(collect, waves.root, at).code == -9 and (states / "released.json").exists()
+    )
+    assert marked
+    assert [p.unit.label for p in releasable(request.plan())][1] == "states/layers_1"
+    assert release(store_of(waves), request.plan(), ["states/layers_1"]) == len("layers_1")
+    assert "states/layers_1" not in [p.unit.label for p in releasable(request.plan())]
 
 
 def test_what_a_damaged_result_was_made_from_is_kept(waves: FakeProject) -> None:

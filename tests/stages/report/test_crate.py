@@ -10,7 +10,6 @@ from rocrate.rocrate import ROCrate
 from ghosttrack.common.errors import CorruptInputError, MissingInputError, StorageError
 from ghosttrack.stages.report.crate import write_crate
 from ghosttrack.stages.report.results import Results, _in_order, _unit_order
-from tests.faults.injection import run
 from tests.stages.report.synthetic import make_run
 
 
@@ -122,32 +121,6 @@ def test_a_crate_is_written_over_and_what_lies_beside_it_stays(results, tmp_path
     assert (folder / "notes.txt").read_text() == "mine"
     assert len(list(ROCrate(folder).data_entities)) > 10
     assert [path.name for path in tmp_path.iterdir()] == ["crate"]
-
-
-def test_a_crate_whose_writing_is_killed_is_the_old_one_or_the_new_one(tmp_path):
-    make_run(tmp_path / "run", questions=5)
-    results, folder = Results.open(str(tmp_path / "run"), "made-up"), tmp_path / "out/crate"
-
-    def write():
-        return write_crate(results, folder) and 0
-
-    write()
-    (folder / "notes.txt").write_text("mine")
-    report, new = folder / "ro-crate-metadata.json", (folder / "ro-crate-metadata.json").read_bytes()
-    total = run(write, folder.parent).operations
-    for at in (3, *range(total - len(list(folder.rglob("*"))) - 25, total, 4), *range(total - 4, total)):
-        (folder / "evaluate/all/final_report.json").write_text("of an earlier run")
-        report.write_text("old")
-        assert run(write, folder.parent, at).code == -9
-        if folder.exists():
-            whole = {"old": "of an earlier run"}.get(report.read_text())
-            assert ((folder / "evaluate/all/final_report.json").read_text() == "of an earlier run") == bool(
-                whole
-            )
-        write()
-        assert report.read_bytes() == new
-        assert (folder / "notes.txt").read_text() == "mine"
-        assert [path.name for path in folder.parent.iterdir()] == ["crate"]
 
 
 def test_manifests_that_go_in_a_circle_and_units_of_any_name_are_told():
