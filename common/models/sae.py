@@ -63,6 +63,10 @@ class JumpReLUSAE:
     """What a state is divided by before it is encoded: `layer_norm` (its standard deviation, when its mean is gone, which comes back
     after decoding) or `constant_norm_rescale` (its norm, over √d_model); None: nothing."""
 
+    def __repr__(self) -> str:
+        """In a line, without its weights."""
+        return f"<SAE{self._of_layer()}: {self.d_model} wide, {self.d_hidden} latents, {self.target_l0} active of a token>"
+
     @property
     def d_model(self) -> int:
         return self.W_enc.shape[0]

@@ -112,6 +112,12 @@ def test_a_question_is_drawn_and_told(run: gt.Run, tmp_path: Path) -> None:
     assert question.answer in question.sentence
     assert f"{question.probability:.2f}" in question.sentence
     assert "data:image/png" in question._repr_html_()
+    names = [each.get_text().replace(r"\$", "$") for each in question.plot().axes[1].get_yticklabels()]
+    known = set(question.tracks["label"].dropna())
+    assert names
+    assert all(
+        name.startswith("no label, ") or any(label.startswith(name[:23]) for label in known) for name in names
+    )
     assert len(repr(question)) < 250
 
 

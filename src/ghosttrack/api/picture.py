@@ -55,11 +55,16 @@ def _lanes(axes: Axes, question: Question, position: int, names: list[str]) -> N
         colour = np.where(nodes["effect"] >= 0, SAID, RIVAL)
         size = 12 + 160 * (nodes["effect"].abs() / most) ** 0.7
         axes.scatter(nodes["layer"], np.full(len(nodes), lane), s=size, c=colour, zorder=2)
-        last = nodes.iloc[-1]
-        labels.append(_plain(str(last.get("promoted", f"{last['layer']}/{last['latent']}"))))
+        loudest = nodes.loc[nodes["activation"].idxmax()]
+        label = loudest.get("label")
+        if not isinstance(label, str):  # a missing one is NaN
+            label = f"no label, {loudest['layer']}:{loudest['latent']}"
+        labels.append(_plain(label if len(label) <= 24 else f"{label[:23]}…"))
     axes.set_yticks(range(len(labels)), labels, fontsize=8)
     axes.set_ylim(len(labels) - 0.4, -0.6)
-    axes.set_title("strongest tracks; size: effect on the logits", loc="left", fontsize=9)
+    axes.set_title(
+        "strongest tracks, by what they are active on; size: effect on the logits", loc="left", fontsize=9
+    )
     handles = [
         Line2D([], [], marker="o", linestyle="", color=colour, label=f"for {name}")
         for colour, name in zip((SAID, RIVAL), names, strict=False)

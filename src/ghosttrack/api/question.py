@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ghosttrack.common.engine.progress import format_probability
 from ghosttrack.common.formats.candidates import CANDIDATES
 from ghosttrack.common.formats.file import File, Table, only
+from ghosttrack.common.formats.latents import LATENTS
 from ghosttrack.common.formats.layers import LAYERS
 from ghosttrack.common.formats.lens import LENS
 from ghosttrack.common.formats.tracks import TRACKS
@@ -107,6 +108,11 @@ class Question:
                 text += f" (right: {self.gold})"
         return f"{text}. {self._judgement()}".strip()
 
+    @property
+    def reason(self) -> str | None:
+        """Where a wrong answer of a run came from, in a sentence; None of others."""
+        return self._run._reasons.get(self._number) if self._run is self._source else None
+
     def _verdict(self) -> str:
         found = "" if self.wrong is None else ", wrong" if self.wrong else ", right"
         return (
@@ -136,13 +142,15 @@ class Question:
     @cached_property
     def tracks(self) -> pd.DataFrame:
         """A row an active latent: position, layer, latent, track, activation, link, posterior, existence, effect (on the
-        logit of the emitted token less its rival's), promoted (tokens that the latent speaks for)."""
+        logit of the emitted token less its rival's), label (tokens that the latent is active on; missing where none tell it), promoted
+        (tokens that it speaks for)."""
         table = self._rows(TRACKS)
-        promoted = self._run.latents["promoted"] if self._run.has("track/association") else None
-        if promoted is not None:
+        if self._run.has(LATENTS.unit):
             keys = list(zip(table["layer"].tolist(), table["latent"].tolist(), strict=True))
+            latents = self._run.latents.loc[keys]
+            table["label"] = latents["label"].tolist()
             table["promoted"] = [
-                " ".join(token.strip() for token in found[:3]) for found in promoted.loc[keys]
+                " ".join(token.strip() for token in found[:3]) for found in latents["promoted"]
             ]
         return table
 
@@ -207,7 +215,8 @@ class Question:
         plt.close(figure)
         source = base64.b64encode(picture.getvalue()).decode()
         return (
-            f'<div><p>{html.escape(self.sentence)}</p><img alt="{html.escape(self.sentence)}" '
+            f"<div><p>{html.escape(self.sentence)}</p><p>{html.escape(self.reason or '')}</p>"
+            f'<img alt="{html.escape(self.sentence)}" '
             f'src="data:image/png;base64,{source}"></div>'
         )
 

@@ -27,6 +27,7 @@ from ghosttrack.common.formats.final_report import REPORT
 from ghosttrack.common.formats.hallucination_scores import SCORES
 from ghosttrack.common.formats.latents import LATENTS
 from ghosttrack.common.formats.questions import QUESTION_MARKS, QUESTIONS, of_new
+from ghosttrack.common.formats.reasons import REASONS
 from ghosttrack.common.formats.report import REPORT_PAGE
 from ghosttrack.common.formats.saes import SAE
 from ghosttrack.common.formats.snapshot import TOKENIZER
@@ -237,6 +238,12 @@ class Run:
     def latents(self) -> pd.DataFrame:
         """A row a latent, by layer and latent: firing_rate, mean_activation, promoted and suppressed tokens, label and its score (F1)."""
         return LATENTS.frame(self.file(LATENTS)).set_index(["layer", "latent"])
+
+    @cached_property
+    def _reasons(self) -> dict[int, str]:
+        if not self.has(REASONS.unit):
+            return {}
+        return {line["question"]: line["sentence"] for line in REASONS.each(self.file(REASONS))}
 
     @cached_property
     def report(self) -> Report:
