@@ -38,8 +38,9 @@ def contributions(
     given = torch.zeros(*active.latents.shape, len(SHARES))
     for place, sae in enumerate(saes):
         latents = active.latents[:, place]
-        # Gathered along the rows, in which latents lie side by side: a row stays in the processor's cache.
-        encoder = sae.W_enc.index_select(1, latents.reshape(-1)).T.unflatten(0, latents.shape)
+        # Gathered along the rows, in which latents lie side by side: a row stays in the processor's cache. Then turned, so that
+        # each latent's numbers lie side by side for the products.
+        encoder = sae.W_enc.index_select(1, latents.reshape(-1)).T.contiguous().unflatten(0, latents.shape)
         carried, *attention, attention_bias, mlp = parts_of_step(writes, layers, place).unbind(1)
         constant, error = attention_bias - sae.mean, torch.zeros_like(carried)
         if place:

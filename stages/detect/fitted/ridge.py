@@ -72,13 +72,14 @@ def fit_ridges(z: Singles, labels: Floats, inner: Ints, penalties: Sequence[floa
         products = z @ z.T
         for part in [*parts, None]:
             rest = np.arange(n) if part is None else np.setdiff1d(np.arange(n), part)
-            mean = y[rest].mean(axis=0)
+            mean, across = y[rest].mean(axis=0), products.take(rest, axis=1)
+            system = across.take(rest, axis=0)
             for number, penalty in enumerate(penalties):
-                dual = _solve(products[np.ix_(rest, rest)], y[rest] - mean, penalty * len(rest))
+                dual = _solve(system.copy(), y[rest] - mean, penalty * len(rest))
                 if part is None:
                     weights[number] = z.T @ dual
                 else:
-                    held_out[number, part] = products[np.ix_(part, rest)] @ dual + mean
+                    held_out[number, part] = across[part] @ dual + mean
         return Ridges(held_out, weights, labels.mean(axis=0))
     whole = _Moments.of(z, y)
     for part in [*parts, None]:
@@ -95,7 +96,8 @@ def fit_ridges(z: Singles, labels: Floats, inner: Ints, penalties: Sequence[floa
 def _solve(system: Singles, target: Singles, penalty: float) -> Singles:
     """The solution [m, k] of (system + penalty · 1) x = target. system: [m, m], its own copy, written over."""
     system.flat[:: len(system) + 1] += penalty
-    factor = cho_factor(system, lower=True, overwrite_a=True, check_finite=False)
+    # By columns, as LAPACK wants it: the matrix is its own transpose.
+    factor = cho_factor(system.T, lower=True, overwrite_a=True, check_finite=False)
     return np.asarray(cho_solve(factor, target, check_finite=False), dtype=np.float32)
 
 
