@@ -20,7 +20,7 @@ from ghosttrack.common.maths.seeds import generator
 from ghosttrack.common.models.held_out import HeldOutText, held_out_text
 from ghosttrack.common.models.language_model import LanguageModel, load_language_model
 from ghosttrack.common.models.sae import JumpReLUSAE
-from ghosttrack.common.models.steps import steps_done
+from ghosttrack.common.models.steps import dealt, steps_done
 from ghosttrack.stages.sae_train import identity, pages, splice
 from ghosttrack.stages.sae_train.evaluate import Tally
 
@@ -39,10 +39,15 @@ def measure_quality(job: Job) -> dict[str, Any]:
         "identity": identity.report({layer: sae.W_dec for layer, sae in saes.items()}, seed),
     }
     QUALITY.write(job.output(QUALITY), report)
-    for record in report["layers"]:
-        path = job.output(SAE_PAGE.of(record["layer"]))
-        pages.layer_page(record, report).savefig(path, dpi=pages.DPI)
-    pages.identity_page(report).savefig(job.output(IDENTITY_PAGE), dpi=pages.DPI)
+    paths = [job.output(SAE_PAGE.of(layer)) for layer in saes] + [job.output(IDENTITY_PAGE)]
+
+    def draw(number: int) -> None:
+        of_layer = number < len(saes)
+        page = pages.layer_page(report["layers"][number], report) if of_layer else pages.identity_page(report)
+        page.savefig(paths[number], dpi=pages.DPI)
+
+    for _ in dealt(draw, range(len(paths)), model.device):
+        pass
     return summary(report)
 
 

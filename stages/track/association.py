@@ -39,7 +39,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
-from sklearn.isotonic import IsotonicRegression
+from sklearn.isotonic import isotonic_regression
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 
@@ -518,9 +518,7 @@ def _firing_rates(scans: Scans, layer: int, d_hidden: int) -> Floats:
 
 def _rising(values: Floats, weights: Floats) -> Floats:
     """The nearest sequence, by weighted squares, that does not fall."""
-    regression = IsotonicRegression()
-    rising = regression.fit_transform(np.arange(len(values)), values, sample_weight=weights + 1e-12)
-    return np.array(rising, dtype=np.float64)
+    return np.array(isotonic_regression(values, sample_weight=weights + 1e-12), dtype=np.float64)
 
 
 def _bins(cosine: NDArray[Any]) -> Ints:

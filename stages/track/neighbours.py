@@ -67,10 +67,11 @@ def active_pairs(
     rank_of = np.full((len(after), table.d_after), -1, dtype=np.int16)
     scan, rank = np.nonzero(active)
     rank_of[scan, after[scan, rank]] = rank
-    earlier, place = ragged(np.zeros(len(latent), dtype=np.int64), widths[latent])
-    found = rank_of[problem[earlier], table.ids.numpy()[latent[earlier], place]]
-    kept = found >= 0
-    return Pairs(earlier[kept], found[kept].astype(np.int64), place[kept])
+    wide = widths[latent]
+    ids = table.ids.numpy()[latent, : wide.max(initial=0)]
+    found = rank_of.ravel()[problem[:, None] * table.d_after + ids]
+    earlier, place = np.nonzero((found >= 0) & (np.arange(ids.shape[1]) < wide[:, None]))
+    return Pairs(earlier, found[earlier, place].astype(np.int64), place)
 
 
 def ragged(starts: Ints, counts: Ints) -> tuple[Ints, Ints]:
