@@ -22,6 +22,7 @@ _PARTS = [
 ]
 _PART = re.compile(r"(?:early|mid|late) ")
 _WORLD_WAR = re.compile(r"\bWW ?(?=I{1,2}\b|[12]\b)")
+_SEASON = re.compile(r"(?<![\d/–-])((1\d|20)\d\d)[/–-](?:\2)?(\d\d)(?![\d/–-])")
 _NOTE = re.compile(
     r"(?<=\S)(?:\s+[(\[][^()\[\]]*[)\]]|\.js|,? (?:Inc|Ltd|Corp|Co|LLC|GmbH|plc|A?F\.?C|Corporation|Company)\.?)$"
 )
@@ -78,8 +79,8 @@ def forms_of(gold: str, answer: str) -> Iterator[str]:
 
 
 def in_one_form(text: str) -> str:
-    """The text with `early` for the beginning of a decade or century, and so on, and World War for WW."""
-    text = _WORLD_WAR.sub("World War ", text)
+    """The text with `early` for the beginning of a decade or century, and so on, World War for WW, and seasons as 1998-1999."""
+    text = _SEASON.sub(r"\1-\2\3", _WORLD_WAR.sub("World War ", text))
     for part, pattern in _PARTS:
         text = pattern.sub(part, text)
     return text

@@ -52,6 +52,7 @@ _CONCLUDES = re.compile(
     rf"(?:(?<![a-zа-я])(?:{either('concludes')})(?!(?<=[a-z])[a-z])\s?:?|####|\\boxed\{{)(?!\W*(?:correct|right|simple|clear|obvious|easy|known|given|found)\b)",
     re.IGNORECASE,
 )
+_MAY_BE_UNIT = re.compile(r"[^\W\d_][\w /^²³.]{0,29}")
 F1_RIGHT = 0.5
 """Least token F1 of a right answer."""
 
@@ -77,7 +78,9 @@ def contains(answer: str, key: Key) -> bool:
     key = key._replace(golds=tuple(map(in_one_form, key.golds)))
     if any(_lists_more(answer, gold) for gold in key.golds):
         return False
-    if any(states(answer, gold) or _states_all(answer, gold) for gold in key.golds):
+    if any(
+        states(answer, gold) or _states_all(answer, gold) or _same_unit(answer, gold) for gold in key.golds
+    ):
         return True
     forms = {form for gold in key.golds for form in forms_of(gold, answer)}.difference(key.golds)
     if any(states(answer, form) for form in forms):
@@ -104,6 +107,14 @@ def _states_all(answer: str, gold: str) -> bool:
         return gold.replace(" ", "") in answer.replace(" ", "")
     items = [item for item in (_HAN_ITEMS if "、" in gold else _ITEMS).split(gold) if normalise(item)]
     return len(items) > 1 and all(states(_HYPHEN.sub(" ", answer), item) for item in items)
+
+
+def _same_unit(answer: str, gold: str) -> bool:
+    """Whether both are a unit and nothing else: `kg` and kilogram."""
+    if not all(_MAY_BE_UNIT.fullmatch(text.strip()) for text in (answer, gold)):
+        return False
+    said, wanted = (whole_quantity(f"1 {text.strip()}") for text in (answer, gold))
+    return bool(said and wanted and said.dimension and wanted.dimension and said.same(wanted))
 
 
 def _lists_more(answer: str, gold: str) -> bool:

@@ -97,9 +97,7 @@ def test_a_question_is_what_the_template_makes_of_it(name: str, system: str | No
     expected = tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
     prompt = encode_question(tokenizer, asked)
     assert prompt.tokens == expected
-    assert prompt.tokens.count(tokenizer.bos_token_id) == (
-        tokenizer.bos_token in TEMPLATES[name] or "bos_token" in TEMPLATES[name]
-    )  # never twice
+    assert prompt.tokens.count(tokenizer.bos_token_id) == ("bos_token" in TEMPLATES[name])  # never twice
     assert prompt.subject is not None
     assert tokenizer.decode(prompt.tokens[: prompt.subject + 1]).endswith("the capital of France")
     assert asked["query"] == "What is the capital of France?"

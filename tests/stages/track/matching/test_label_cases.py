@@ -872,6 +872,8 @@ CASES: dict[str, list[tuple[str, str, int | None]]] = {
     "signs by name, and names the other way round": [
         ("ampersand", "&", 1), ("percent sign", "%", 1), ("the `==` operator", "==", 1), ("=", "==", 0), ("Korea, South", "South Korea", 1),
         ("Korea, North", "South Korea", 0), ("Second World War", "World War II", 1), ("Aeroe", "Ærø", 1),
+        ("kg", "kilogram", 1), ("g", "kilogram", 0), ("metres per second", "m/s", 1), ("kilometres per hour", "m/s", 0), ("CHF", "Swiss franc", 1),
+        ("the 1998–99 season", "1998/1999 season", 1), ("the 1997–98 season", "1998/1999 season", 0),
         ("Bram Stoker Q: Who wrote Persuasion? A: Jane Austen", "Jane Austen", 0),
     ],
     "thousands and decimals of other countries": [
