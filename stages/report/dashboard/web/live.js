@@ -24,7 +24,7 @@ async function askPage() {
   const text = h("input", { id: "ask", required: true, size: 60, maxlength: 4000 }), subject = h("input", { size: 24 });
   const relation = h("select", null, h("option", { value: "" }, "none"), relations.map((name) => h("option", { value: name }, name)));
   const form = h("form", { class: "filters ask" }, h("label", { class: "find" }, "Question, or the beginning of a sentence ", text), h("label", null, "Relation ", relation), h("label", null, "Subject ", subject), h("button", { type: "submit" }, "Ask"));
-  const status = working(form, "The model reads and answers; the first time it is loaded before.", async () => {
+  const status = working(form, "The model reads and answers; before its first answer it is loaded.", async () => {
     const entry = await (await call("ask", { question: text.value, relation: relation.value || null, subject: subject.value || null })).json();
     listed(entry, entry.number);
     list[entry.number] = entry;
