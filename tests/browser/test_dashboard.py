@@ -455,7 +455,10 @@ def test_any_question_stands_beside_another_and_figures_can_be_saved(page: Chrom
     assert any(text.startswith("Trajectory of") for text in texts), list(texts)
     assert {"latents on no track", "what the SAE cannot explain", "another candidate"} <= set(texts)
     assert all(left <= float(each.get("x", 0)) < left + width - 20 for each in texts.values())
-    assert all(top < float(each.get("y", 0)) < top + height for each in texts.values())
+    assert all(
+        top + float(each.get("font-size", 0)) <= float(each.get("y", 0)) < top + height
+        for each in texts.values()
+    )
     kind = page.run("(async () => { const make = URL.createObjectURL; let kept; URL.createObjectURL = (blob) => { kept = blob; return make(blob); };"
                     " document.querySelectorAll('button.save')[1].click(); await new Promise(r => setTimeout(r, 1500)); URL.createObjectURL = make; return [kept.type, kept.size]; })()")  # fmt: skip
     assert kind[0] == "image/png"

@@ -14,7 +14,7 @@ function standalone(picture) {
   const [, , width, drawn] = picture.getAttribute("viewBox").split(" ").map(Number), around = picture.closest("figure, .pair > div, section"), TOP = 28;
   const text = (words, x, y, more) => s("text", { x, y, "font-family": "sans-serif", "font-size": 13, "text-anchor": "start", fill: getComputedStyle(document.body).color, ...more }, words);
   // The page's words about it are beside it: its title goes above, its legend below.
-  copy.append(text(around?.querySelector("figcaption")?.textContent ?? picture.getAttribute("aria-label").split(": ")[0], 8, 10 - TOP, { "font-weight": 600, "font-size": 15 }));
+  copy.append(text(around?.querySelector("figcaption")?.textContent ?? picture.getAttribute("aria-label").split(": ")[0], 8, 17 - TOP, { "font-weight": 600, "font-size": 15 }));
   let x = 8, y = drawn + 6;
   for (const entry of around?.querySelectorAll(".legend li") ?? []) {
     const wide = 56 + 7.6 * entry.textContent.length;
