@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 
 from ghosttrack.common.config.schema import Config, flattened
 from ghosttrack.common.engine.contract import STAGES_FOLDER, Unit
-from ghosttrack.common.engine.costs import Quantities, costs_of, expected_questions
+from ghosttrack.common.engine.costs import READ_RATE, Quantities, costs_of, expected_questions
+from ghosttrack.common.engine.fingerprint import SOURCE_KEYS, content_of
 from ghosttrack.common.engine.storage import Entry
 
 START_SECONDS = 0.5
@@ -41,11 +42,13 @@ class Estimator:
     ) -> None:
         settings = dict(flattened(config.model_dump(mode="json")), layers=config.layers)
         earlier = dict(settings)
-        for entry in entries.values():
-            earlier |= {key: value for key, value in entry.parameters.items() if key in settings}
+        for entry in entries.values():  # a file is on record by its content, of which no size can be told
+            known = settings.keys() - SOURCE_KEYS
+            earlier |= {key: value for key, value in entry.parameters.items() if key in known}
         asked = entries.get("prepare/questions")
-        for each in (settings, earlier):
-            each["questions"] = _questions(each, asked)
+        made = _made(asked)
+        settings["questions"] = _questions(settings, asked)
+        earlier["questions"] = settings["questions"] if made is None else made
         self.now, self._earlier = Quantities(settings), Quantities(earlier)
         self._entries, self._stages = entries, stages_folder
         self._by_kind: dict[str, list[Entry]] = {}
@@ -65,7 +68,7 @@ class Estimator:
         if not measured and unit.layer is not None:
             measured = self._by_kind.get(_kind(unit.label), [])
         if measured:
-            seconds = sum(entry.elapsed for entry in measured) / len(measured)
+            seconds = sum(map(undisturbed, measured)) / len(measured)
             size = sum(entry.size for entry in measured) / len(measured)
             if now is None:
                 return Estimate(seconds, size)
@@ -81,17 +84,34 @@ class Estimator:
         return Estimate(_start_seconds(unit) + work, now.size)
 
 
+def _made(asked: Entry | None) -> int | None:
+    """How many questions were made. asked: their result."""
+    made = asked.manifest.predicate.metrics.get("questions") if asked else None
+    return int(made) if made else None
+
+
 def _questions(settings: Mapping[str, Any], asked: Entry | None) -> int:
     """As many as were made by these settings, or are expected. asked: the questions that were made."""
-    made = asked.manifest.predicate.metrics.get("questions") if asked else None
-    if asked and made and all(settings.get(key, value) == value for key, value in asked.parameters.items()):
-        return int(made)
+    made, parameters = _made(asked), asked.parameters if asked else {}
+    now = {key: content_of(settings.get(key), key) for key in parameters}
+    if made is not None and all(now[key] == value for key, value in parameters.items()):
+        return made
     return expected_questions(settings["data.questions"], settings["data.max_questions"])
 
 
 def _kind(label: str) -> str:
     """What a unit has in common with those of other layers."""
     return re.sub(r"_\d+$", "", label)
+
+
+def undisturbed(entry: Entry) -> float:
+    """Seconds that a result took, or would have where they were lost to other programs: without a GPU a unit takes no longer
+    than all that its processes computed, and its files."""
+    usage = entry.manifest.predicate.resource_usage
+    computed = usage.get("cpuSec")
+    if computed is None or usage.get("gpuPeakBytes"):
+        return entry.elapsed
+    return min(entry.elapsed, computed + entry.size / READ_RATE)
 
 
 def _start_seconds(unit: Unit) -> float:

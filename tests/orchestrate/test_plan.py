@@ -14,17 +14,19 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from transformers import GPT2Config
 
 from ghosttrack.common.config.load import load_config
 from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.contract import STAGES_FOLDER, Contract, Unit, expand, load_contracts
-from ghosttrack.common.engine.costs import costs_of
+from ghosttrack.common.engine.costs import READ_RATE, costs_of
+from ghosttrack.common.engine.fingerprint import content_of
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.errors import BusyError, ConfigError, GhostTrackError
 from ghosttrack.orchestrate import estimate
 from ghosttrack.orchestrate.chain import chain_of
 from ghosttrack.orchestrate.clean import clean
-from ghosttrack.orchestrate.estimate import Estimator, measure_rate
+from ghosttrack.orchestrate.estimate import Estimator, measure_rate, undisturbed
 from ghosttrack.orchestrate.plan import Plan, fold, make_plan
 from ghosttrack.orchestrate.render import Terminal
 from ghosttrack.orchestrate.status import stage_statuses
@@ -230,7 +232,31 @@ def test_questions_are_counted_where_they_are_known(tmp_path: Path) -> None:
     assert questions(f"data.questions={tmp_path / 'gone.jsonl'}") == 5000
     assert questions() == 9000
     assert questions(made={"data.questions": "factbook", "data.max_questions": None}) == 9044
+    assert questions(*own, made={"data.questions": content_of(str(rows)), "data.max_questions": None}) == 9044
     assert questions("data.max_questions=100", made={"data.max_questions": None}) == 100
+
+
+@pytest.mark.parametrize(
+    ("usage", "seconds"),
+    [
+        ({}, 600), ({"cpuSec": 900.0}, 600), ({"cpuSec": 60.0}, 61), ({"cpuSec": 60.0, "gpuPeakBytes": 1e9}, 600),
+    ],
+)  # fmt: skip
+def test_what_is_measured_is_what_will_be_without_what_other_programs_took(
+    tmp_path: Path, usage: dict[str, float], seconds: float
+) -> None:
+    """And a local model, which is on record by its content, is as large as it was."""
+    GPT2Config(vocab_size=300_000, n_embd=576, n_head=9, n_layer=30).save_pretrained(tmp_path / "model")
+    config = load_config("demo", [f"model.base_model={tmp_path / 'model'}"], environ={})
+    units = {unit.label: unit for contract in load_contracts() for unit in expand(contract, config)}
+    unit = units["track/answers"]
+    predicate = SimpleNamespace(resource_usage=usage, metrics={})
+    entry: Any = SimpleNamespace(
+        manifest=SimpleNamespace(predicate=predicate), parameters=unit.parameters | units["prepare/model"].parameters,
+        elapsed=600.0, size=READ_RATE,
+    )  # fmt: skip
+    assert "sha256:" in str(entry.parameters["model.base_model"])
+    assert Estimator(config, {unit.label: entry}).predict(unit).seconds == pytest.approx(seconds)
 
 
 def test_samples_are_answers_too() -> None:
@@ -266,7 +292,7 @@ def test_an_earlier_run_is_scaled(finished: FakeProject, monkeypatch: pytest.Mon
     plan = finished.request("sae.d_hidden=16").plan()
     base = next(planned for planned in plan.stale if planned.unit.label == "layers/base")
     assert base.entry
-    assert base.seconds == pytest.approx(base.entry.elapsed)
+    assert base.seconds == pytest.approx(undisturbed(base.entry))
     assert base.size == pytest.approx(base.entry.size)
 
 
