@@ -5,8 +5,6 @@ import functools
 import io
 import json
 import re
-import subprocess
-import sys
 import tokenize
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +13,7 @@ import pytest
 
 from ghosttrack.common.config.load import load_config
 from ghosttrack.common.engine.contract import ALL_FILES, expand, load_contracts
+from tests.commands import python
 
 ROOT = Path(__file__).parents[1]
 CODE_WIDTH = 130
@@ -228,8 +227,7 @@ def test_planning_loads_no_torch() -> None:
         "Request.of('demo').plan();"
         "print([name for name in ('torch', 'transformers', 'sklearn', 'pandas', 'datasets') if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    assert python("-c", code, cwd=ROOT).stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -239,7 +237,7 @@ def test_a_stage_describes_itself_without_torch(stage: str) -> None:
         "atexit.register(lambda: print('torch' in sys.modules, file=sys.stderr));"
         f"import ghosttrack.stages.{stage}.__main__"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = python("-c", code, cwd=ROOT)
     assert done.stderr == "False\n"
     description = json.loads(done.stdout)
     assert description["stage"] == stage
@@ -259,8 +257,7 @@ def test_stages_with_a_slim_image_do_without_torch(stage: str) -> None:
         "sys.meta_path.insert(0, Absent())\n"
         f"import ghosttrack.stages.{stage}.run"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    python("-c", code, cwd=ROOT)
 
 
 def test_a_line_of_code_fits_the_screen() -> None:

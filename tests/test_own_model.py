@@ -1,9 +1,6 @@
 """A model of which nothing is known: two commands to the report, in a folder of the user's; and a .gguf file as a model."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +8,7 @@ import torch
 
 from ghosttrack.stages.prepare.factbook import facts
 from ghosttrack.stages.prepare.snapshot import load_source
+from tests.commands import ghosttrack
 from tests.tiny_gguf import save_tiny_gguf
 from tests.tiny_models import random_model, save_random_model
 
@@ -44,22 +42,12 @@ def write_questions(source: str, path: Path) -> None:
             file.write(json.dumps(row) + "\n")
 
 
-def ghosttrack(folder: Path, *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "ghosttrack.orchestrate", *arguments], cwd=folder, capture_output=True, text=True,
-        stdin=subprocess.DEVNULL, env={**os.environ, "GHOSTTRACK_EXECUTOR": "local"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 def test_two_commands_from_a_model_to_the_report(tmp_path: Path) -> None:
     source = save_random_model(tmp_path / "model", FAMILY)
     write_questions(str(source), tmp_path / "questions.jsonl")
-    ghosttrack(
-        tmp_path, "init", "mine", "--model", "model", "--questions", "questions.jsonl", "--hours", "0.01"
-    )
-    ghosttrack(tmp_path, "run", "mine", *SHORT)
+    given = ("--model", "model", "--questions", "questions.jsonl", "--hours", "0.01")
+    ghosttrack("init", "mine", *given, cwd=tmp_path)
+    ghosttrack("run", "mine", *SHORT, cwd=tmp_path)
     report = json.loads((tmp_path / "results/mine/evaluation/final_report.json").read_text())
     assert report["name"] == "mine"
     assert report["model"] == source.name  # its path is of this machine

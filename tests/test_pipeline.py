@@ -18,6 +18,7 @@ import ghosttrack as gt
 from ghosttrack.api.serving import Dashboard
 from ghosttrack.common.config.load import load_config
 from ghosttrack.common.engine.contract import load_contracts
+from tests.commands import ghosttrack
 from tests.pipeline import CODE, RESULTS, Pipeline, ran
 
 pytestmark = pytest.mark.slow
@@ -82,9 +83,8 @@ def test_a_tampered_layer_is_made_again_and_comes_out_the_same(finished: Pipelin
 
 
 def test_exported_saes_stand_in_for_extraction_and_training(finished: Pipeline, tmp_path: Path) -> None:
-    export = [sys.executable, "-m", "ghosttrack.orchestrate", "sae", "export", "demo", "--stub", "--set",
-              f"paths.root={finished.root}", "--output", str(tmp_path / "saes")]  # fmt: skip
-    subprocess.run(export, cwd=CODE, stdin=subprocess.DEVNULL, check=True)
+    options = ("--stub", "--set", f"paths.root={finished.root}", "--output", tmp_path / "saes")
+    ghosttrack("sae", "export", "demo", *options, cwd=CODE)
     trained_on = finished.root / "results/demo-stub/detection"
     output = finished.run(
         "name=imported", f"sae.pretrained={tmp_path}/saes/layer_{{layer}}", f"detection.transfer={trained_on}"
@@ -155,12 +155,8 @@ def test_new_questions_are_scored_as_the_run_scored_its_own(undisturbed: Pipelin
     (tmp_path / "new.jsonl").write_text("".join(json.dumps(row) + "\n" for row in asked))
     options = ["--stub", "--set", f"paths.root={undisturbed.root}"]
     before = undisturbed.digests()
-    done = subprocess.run(
-        [sys.executable, "-m", "ghosttrack.orchestrate", "score", "demo", *options,
-         "--input", tmp_path / "new.jsonl", "--output", tmp_path / "scores.jsonl"],
-        cwd=CODE, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
+    options += ["--input", str(tmp_path / "new.jsonl"), "--output", str(tmp_path / "scores.jsonl")]
+    done = ghosttrack("score", "demo", *options, cwd=CODE)
     assert re.search(r"AUROC on the \d+ whose right answer was given: [01]\.\d{3}", done.stdout)
     scores = [json.loads(line) for line in (tmp_path / "scores.jsonl").read_text().splitlines()]
     unlike = re.search(r"(\d+) of them to questions unlike", done.stdout)
@@ -194,12 +190,8 @@ def assert_tracks_of_asked_questions_are_taken_out(scored: Pipeline, scores: lis
     with Dashboard(config) as server:
         found = server.live.without({"question": f"new:{question.id}", "tracks": [track]})
     assert found["drop"] == pytest.approx(drop, abs=1e-5)
-    done = subprocess.run(
-        [sys.executable, "-m", "ghosttrack.orchestrate", "intervene", "demo", f"new:{question.id}", "--stub",
-         "--set", f"paths.root={scored.root}", "--track", str(track), "--json"],
-        cwd=CODE, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    options = ("--stub", "--set", f"paths.root={scored.root}", "--track", track, "--json")
+    done = ghosttrack("intervene", "demo", f"new:{question.id}", *options, cwd=CODE)
     assert json.loads(done.stdout)["drop"] == pytest.approx(drop, abs=1e-5)
 
 

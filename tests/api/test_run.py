@@ -4,8 +4,6 @@ import hashlib
 import json
 import re
 import shutil
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -21,6 +19,7 @@ from ghosttrack.api.run import RunNotice
 from ghosttrack.common.config.load import CONFIG_FOLDER, load_config
 from ghosttrack.common.engine.manifest import digest_line
 from ghosttrack.common.errors import DataError, MissingInputError
+from tests.commands import python
 from tests.pipeline import RESULTS, Pipeline
 
 pytestmark = pytest.mark.slow
@@ -43,10 +42,7 @@ def test_importing_and_opening_load_nothing_heavy(stub_run: Pipeline, tmp_path: 
         f"run = gt.open('demo-stub', root={str(stub_run.root)!r}); print(run)\n"
         "assert not {'torch', 'transformers', 'sklearn', 'pandas'} & set(sys.modules)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
+    done = python("-c", code, cwd=tmp_path)
     assert re.fullmatch(r"<Run demo-stub: \d+ questions, 4 layers of miniature>\n", done.stdout)
 
 

@@ -1,12 +1,12 @@
 """The dashboard as `ghosttrack serve` sends it, in a real Chromium."""
 
-import threading
 from collections.abc import Iterator
 
 import pytest
 
 from ghosttrack.api.serving import Dashboard
 from ghosttrack.common.config.load import load_config
+from tests.api.test_serving import serving
 from tests.browser.chromium import Chromium
 from tests.stages.report import synthetic
 
@@ -20,12 +20,7 @@ TRACKS = 30
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
     root = tmp_path_factory.mktemp("served")
     synthetic.ask(synthetic.make_run(root, "demo", tracks=TRACKS), "demo")
-    with Dashboard(load_config("demo", [f"paths.root={root}"], environ={})) as found:
-        thread = threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        yield found
-        found.shutdown()
-        thread.join()
+    yield from serving(load_config("demo", [f"paths.root={root}"], environ={}))
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """What the doctor finds, and the mend that it says."""
 
 import os
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from ghosttrack.orchestrate import doctor
 from ghosttrack.orchestrate.doctor import Diagnosis, examine, raise_for
 from ghosttrack.orchestrate.machine import Machine, machine_of
 from ghosttrack.orchestrate.request import Request
+from tests.commands import ghosttrack
 from tests.fake_project import FakeProject
 from tests.tiny_gguf import save_tiny_gguf
 
@@ -130,13 +130,10 @@ def test_a_missing_image_is_trouble(tmp_path: Path) -> None:
 
 
 def test_the_command_prints_all_and_ends_with_one_line_about_the_trouble(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "ghosttrack.orchestrate", "doctor", "demo", "--stub", "--executor", "local",
-         "--container", "apptainer", "--set", f"paths.root={tmp_path}"],
-        cwd=Path(__file__).parents[2], capture_output=True, text=True,
-        env={**os.environ, "PATH": str(tmp_path)},
+    done = ghosttrack(
+        "doctor", "demo", "--stub", "--executor", "local", "--container", "apptainer", "--set", f"paths.root={tmp_path}",
+        code=10, cwd=Path(__file__).parents[2], env={**os.environ, "PATH": str(tmp_path)},
     )  # fmt: skip
-    assert done.returncode == 10
     assert "trouble  apptainer: there is none on this machine" in done.stdout
     assert "ok       file system" in done.stdout
     assert "things stand in the way, apptainer first" in done.stderr

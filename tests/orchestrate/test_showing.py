@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import ghosttrack
 from tests.stages.report.synthetic import make_run
 
 
@@ -18,22 +19,16 @@ def config(write_config: Callable[..., Path], tmp_path: Path) -> Path:
     return write_config()
 
 
-def ghosttrack(*arguments: object, folder: Path) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "ghosttrack.orchestrate", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
-
-
 @pytest.mark.slow
 def test_each_command_says_where_its_result_is(config: Path, tmp_path: Path) -> None:
-    done = ghosttrack("dashboard", config, folder=tmp_path)
+    done = ghosttrack("dashboard", config, cwd=tmp_path)
     page = tmp_path / "root/results/small/dashboard.html"
-    assert done.returncode == 0, done.stderr
     assert str(page) in done.stdout
     assert page.read_text().startswith("<!doctype html>")
-    done = ghosttrack("export", config, "--output", "paper/results", folder=tmp_path)
+    done = ghosttrack("export", config, "--output", "paper/results", cwd=tmp_path)
     assert "paper/results: " in done.stdout
     assert (tmp_path / "paper/results/macros.tex").exists()
-    done = ghosttrack("crate", config, folder=tmp_path)
+    done = ghosttrack("crate", config, cwd=tmp_path)
     assert "ro-crate-metadata.json" in done.stdout
     assert json.loads((tmp_path / "crate/small/ro-crate-metadata.json").read_text())["@graph"]
 
@@ -44,17 +39,13 @@ def test_a_tampered_result_ends_with_one_line_and_its_exit_code(config: Path, tm
     file.chmod(0o644)
     file.write_text(file.read_text().replace("0.66", "0.99"))
     for command in ("dashboard", "export"):
-        done = ghosttrack(command, config, folder=tmp_path)
-        assert done.returncode == 14
-        [line] = done.stderr.splitlines()
+        [line] = ghosttrack(command, config, code=14, cwd=tmp_path).stderr.splitlines()
         assert "final_report.json" in line
     assert not (tmp_path / "root/results/small/dashboard.html").exists()
 
 
 def test_nothing_to_show(write_config: Callable[..., Path], tmp_path: Path) -> None:
-    done = ghosttrack("dashboard", write_config(), folder=tmp_path)
-    assert done.returncode == 13
-    assert "small has no results" in done.stderr
+    assert "small has no results" in ghosttrack("dashboard", write_config(), code=13, cwd=tmp_path).stderr
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel ends a child with its parent on Linux")

@@ -1,12 +1,12 @@
 """Whole pipelines of the real stages on the test cluster: the site, and the command."""
 
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
+
+from tests import commands
 
 CODE = Path(__file__).parents[2]
 NUMERIC_LIBRARIES = ("OPENBLAS_", "OMP_", "MKL_")
@@ -28,12 +28,7 @@ def profile(folder: Path, **changes: object) -> Path:
 
 def ghosttrack(*arguments: str, folder: Path = CODE) -> str:
     environment = {**os.environ, "PYTHONPATH": str(CODE / "src"), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "ghosttrack.orchestrate", *arguments],
-        cwd=folder, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
-    return done.stdout
+    return commands.ghosttrack(*arguments, cwd=folder, env=environment).stdout
 
 
 def sets(values: Sequence[str]) -> list[str]:

@@ -1,7 +1,5 @@
 """The identity of a stage's code changes with what makes results, and with nothing else."""
 
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -10,6 +8,7 @@ import pytest
 from ghosttrack.common.engine import code
 from ghosttrack.common.engine.code import code_digest, parts_of
 from ghosttrack.common.engine.contract import STAGES_FOLDER
+from tests.commands import python
 
 
 @pytest.fixture
@@ -83,6 +82,6 @@ def test_it_finds_what_a_run_loads() -> None:
         "import sys, ghosttrack.stages.evaluate.run;"
         "print(*[name for name in sys.modules if name.startswith('ghosttrack.common.')])"
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert len(done.stdout.split()) > 10
-    assert set(done.stdout.split()) <= parts_of(STAGES_FOLDER / "evaluate").keys()
+    loaded = python("-c", program).stdout.split()
+    assert len(loaded) > 10
+    assert set(loaded) <= parts_of(STAGES_FOLDER / "evaluate").keys()

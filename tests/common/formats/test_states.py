@@ -2,8 +2,6 @@
 
 import errno
 import resource
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +19,7 @@ from ghosttrack.common.formats.states import (
     reserve,
     roomy_dtype,
 )
+from tests.commands import python
 
 
 def write(path: Path, start: int, rows: torch.Tensor) -> bool:
@@ -120,8 +119,7 @@ with StatesWriter(path) as file:
         file.write(start, rows)
 print(peak() - before)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert float(done.stdout) < 40
+    assert float(python("-c", program).stdout) < 40
     size = 200_000 * (512 * 4 if name == "float32" else 512 + 4)
     assert (tmp_path / "layer_0_states.pt").stat().st_blocks * 512 >= size
 

@@ -6,8 +6,6 @@ import os
 import shutil
 import socket
 import struct
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -19,6 +17,7 @@ import transformers
 from ghosttrack.common.errors import ModelSourceError, StorageError
 from ghosttrack.common.models import gguf_header
 from ghosttrack.common.models.sizes import Sizes, context_of, sizes_of
+from tests.commands import python
 from tests.tiny_models import FAMILIES, random_model
 
 CONFIGS = ["BloomConfig", "FalconConfig", "GPT2Config", "GPTJConfig", "GPTNeoConfig", "GPTNeoXConfig", "Gemma3Config",
@@ -159,10 +158,7 @@ def test_a_hub_that_is_out_of_reach_is_asked_once(monkeypatch: pytest.MonkeyPatc
 def test_torch_stays_out(tmp_path: Path) -> None:
     transformers.MptConfig().save_pretrained(tmp_path)
     code = "import sys; from ghosttrack.common.models.sizes import sizes_of; sizes_of(sys.argv[1]); print('torch' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
-    )
-    assert done.stdout.strip() == "False"
+    assert python("-c", code, tmp_path).stdout.strip() == "False"
 
 
 def test_numbers_that_are_no_sizes_do_not_count(tmp_path: Path) -> None:

@@ -28,6 +28,7 @@ from ghosttrack.common.errors import (
 from ghosttrack.common.formats.states import open_states
 from ghosttrack.stages.extract import run as stage
 from ghosttrack.stages.extract.forward import write_states
+from tests.commands import python
 from tests.stages.extract.corpora import LENGTH, TOKENS, configured, digests, extract, packed, prepare, result
 from tests.tiny_models import D_MODEL, N_LAYERS, save_large_model
 
@@ -130,11 +131,7 @@ def test_two_processes_write_the_bytes_of_one(config: Config, tmp_path: Path) ->
     extract(alone)
     file = tmp_path / "tiny.yaml"
     file.write_text(yaml.safe_dump(together.model_dump(mode="json", exclude={"name"})))
-    done = subprocess.run(
-        [sys.executable, "-m", "ghosttrack.stages.extract", "--config", str(file), "--processes", "2"],
-        cwd=CODE, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    python("-m", "ghosttrack.stages.extract", "--config", file, "--processes", "2", cwd=CODE)
     assert digests(alone) == digests(together)
     entry = result(together)
     assert entry

@@ -3,8 +3,6 @@
 import html
 import json
 import re
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -30,6 +28,7 @@ from ghosttrack.stages.report.compare.show import (
     sparkline,
 )
 from ghosttrack.stages.report.results import Results
+from tests.commands import ghosttrack, python
 from tests.stages.report import synthetic
 from tests.stages.report.synthetic import make_run
 
@@ -305,9 +304,8 @@ def test_html_shows_texts_as_text(runs):
 
 
 def test_the_command_of_the_reference_page(root, tmp_path):
-    command = [sys.executable, "-m", "ghosttrack.stages.report", "compare", "--small", f"{root}/results/small", "--medium", f"{root}/results/large",
-               "--output", str(tmp_path / "out")]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    runs = ("--small", f"{root}/results/small", "--medium", f"{root}/results/large")
+    done = python("-m", "ghosttrack.stages.report", "compare", *runs, "--output", tmp_path / "out")
     assert "layers studied" in done.stdout
     names = {path.name for path in (tmp_path / "out").iterdir()}
     assert {
@@ -329,14 +327,7 @@ def test_the_command_of_the_reference_page(root, tmp_path):
 
 def test_three_models_through_the_command_line(root, runs):
     names = ("small", "large", "unfinished")
-    command = [
-        sys.executable,
-        "-m",
-        "ghosttrack.orchestrate",
-        "compare",
-        *(f"{root}/results/{name}" for name in names),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = ghosttrack("compare", *(f"{root}/results/{name}" for name in names))
     lines = done.stdout.splitlines()
     for name in ("small", "large"):
         report = json.loads((root / f"results/{name}/evaluate/final_report.json").read_text())
@@ -360,29 +351,9 @@ def test_lines_of_characters_have_the_heights_of_their_numbers():
 
 
 def test_one_model_is_no_comparison(root):
-    done = subprocess.run(
-        [sys.executable, "-m", "ghosttrack.orchestrate", "compare", f"{root}/results/small"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 10
-    assert "two models or more" in done.stderr
+    assert "two models or more" in ghosttrack("compare", f"{root}/results/small", code=10).stderr
 
 
 def test_a_folder_without_results_is_named(root):
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "ghosttrack.orchestrate",
-            "compare",
-            f"{root}/results/small",
-            f"{root}/results/nothing",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 13
+    done = ghosttrack("compare", f"{root}/results/small", f"{root}/results/nothing", code=13)
     assert "nothing has no results" in done.stderr

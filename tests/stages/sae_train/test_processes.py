@@ -3,8 +3,6 @@
 import logging
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from ghosttrack.common.engine.contract import STAGES_FOLDER, load_contract
 from ghosttrack.common.engine.stage import Job, run_units
 from ghosttrack.common.files import sha256_of
 from ghosttrack.stages.sae_train.run import run
+from tests.commands import python
 from tests.pipeline import CODE, Pipeline
 
 pytestmark = pytest.mark.slow
@@ -49,12 +48,10 @@ def test_two_processes_train_the_saes_that_one_trains(
         assert len(used) == len(UNITS)
         assert len(set(used)) == (1 if threads == 1 else 3)  # this one trains the base
     settings = (f"paths.root={together}", twin, "sae_training.layers_together=2")
-    done = subprocess.run(
-        [sys.executable, "-m", "ghosttrack.stages.sae_train", "--config", "demo", "--stub", "--processes", "2",
-         *(part for value in settings for part in ("--set", value)), *(f"--unit={unit}" for unit in UNITS)],
-        cwd=CODE, capture_output=True, text=True,
+    python(
+        "-m", "ghosttrack.stages.sae_train", "--config", "demo", "--stub", "--processes", "2",
+        *(part for value in settings for part in ("--set", value)), *(f"--unit={unit}" for unit in UNITS), cwd=CODE,
     )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
     digests = [
         {
             path.name: sha256_of(path)

@@ -2,8 +2,6 @@
 
 import io
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ from ghosttrack.stages.track import (
     stability,
 )
 from ghosttrack.stages.track.generate import Ends
+from tests.commands import python
 from tests.stages.extract import corpora
 from tests.stages.track.test_outputs import PlainUnpickler
 from tests.stages.track.tiny_run import QUESTIONS, TinyRun, contract, sae, silent
@@ -314,11 +313,8 @@ def test_two_processes_write_the_bytes_of_one(tmp_path: Path) -> None:
     file = tmp_path / "tiny.yaml"
     file.write_text(yaml.safe_dump(together.config.model_dump(mode="json", exclude={"name"})))
     units = [f"--unit={unit}" for unit in (*ALL, "contexts")]
-    done = subprocess.run(
-        [sys.executable, "-m", "ghosttrack.stages.track", "--config", str(file), *units, "--processes", "2"],
-        cwd=corpora.STAGES.parent, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    command = ("-m", "ghosttrack.stages.track", "--config", file, *units, "--processes", "2")
+    python(*command, cwd=corpora.STAGES.parent)
     for unit in ALL:
         assert alone.digests(unit) == together.digests(unit)
     assert together.entry("answers").manifest.predicate.resource_usage["processes"] == 2
