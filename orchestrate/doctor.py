@@ -73,17 +73,9 @@ def stages_to_run(plan: Plan) -> list[str]:
 def disk(plan: Plan) -> Iterator[Diagnosis]:
     """What may still be written, free space and quota, against what the plan predicts."""
     seen = f"{format_bytes(plan.size)} to come, {format_bytes(plan.free)} free in {plan.root.resolve()}"
-    if plan.refusal:
-        yield Diagnosis("trouble", "disk", seen, plan.refusal)
-    elif plan.size > 0.8 * plan.free:
-        yield Diagnosis(
-            "warning",
-            "disk",
-            seen,
-            "other users of the disk may need it too: free some, or use another root with --set paths.root=…",
-        )
-    else:
-        yield Diagnosis("ok", "disk", seen)
+    tight = "other users of the disk may need it too: free some, or use another root with --set paths.root=…"
+    level: Level = "trouble" if plan.refusal else "warning" if plan.size > 0.8 * plan.free else "ok"
+    yield Diagnosis(level, "disk", seen, plan.refusal or tight * (level == "warning"))
 
 
 def file_system(root: Path) -> Iterator[Diagnosis]:
@@ -147,9 +139,8 @@ def sources(request: Request, plan: Plan) -> Iterator[Diagnosis]:
             yield pretrained_saes(settings, PRETRAINED_INDEPENDENT)
     fetching = [contract.stage for contract in request.contracts if contract.network]
     if not any(plan.stale_of(stage) for stage in fetching):
-        yield Diagnosis(
-            "ok", "model and data", f"stage {', '.join(fetching)} is done: no node needs a network"
-        )
+        seen = f"stage {', '.join(fetching)} is done: no node needs a network"
+        yield Diagnosis("ok", "model and data", seen)
         return
     offline = os.environ.get("HF_HUB_OFFLINE") == "1"
     wanted = {"model.base_model": settings.model.base_model, "data.questions": settings.data.questions,
@@ -208,31 +199,25 @@ def room(config: Config, profile: ClusterProfile) -> Iterator[Diagnosis]:
     dtype = arithmetic(settings.dtype, machine.gpu)
     size = weights * BYTES[dtype]
     place = "a GPU" if machine.gpu else "memory"
-    takes = f"the model's weights take {format_bytes(size)} as {dtype}"
+    what, seen = "room for the model", f"the model's weights take {format_bytes(size)} as {dtype}"
     if machine.memory is None:
-        yield Diagnosis(
-            "ok",
-            "room for the model",
-            f"{takes}; what a GPU has is not known here, and would be with resources.track.gpu_memory in the cluster profile",
-        )
+        seen += "; what a GPU has is not known here, and would be with resources.track.gpu_memory in the cluster profile"
+    else:
+        seen += f", and {place} has {format_bytes(machine.memory)}"
+    if machine.memory is None or size <= SHARE_OF_ROOM * machine.memory:
+        yield Diagnosis("ok", what, seen)
         return
-    seen = f"{takes}, and {place} has {format_bytes(machine.memory)}"
-    if size <= SHARE_OF_ROOM * machine.memory:
-        yield Diagnosis("ok", "room for the model", seen)
-        return
-    spread = (
-        ["all GPUs of the job (model.devices: auto)"] if machine.gpu and settings.devices == "auto" else []
-    )
+    spread = []
+    if machine.gpu and settings.devices == "auto":
+        spread.append("all GPUs of the job (model.devices: auto)")
     if settings.offload != "none":
         spread.append(f"{settings.offload} (model.offload: {settings.offload}), which is slow")
     less = "" if dtype != "float32" else ", or --set model.dtype=bfloat16"
-    offload = "memory or disk" if machine.gpu else "disk"
+    mend = "let blocks lie elsewhere with --set model.offload=disk"
     if spread:
-        yield Diagnosis("warning", "room for the model", f"{seen}: its blocks will be spread over {' and '.join(spread)}",
-                        f"where that is too little or too slow, take another machine{less}")  # fmt: skip
-    else:
-        yield Diagnosis("warning", "room for the model", seen,
-                        f"let blocks lie elsewhere with --set model.offload={offload.split()[-1]}{less}")  # fmt: skip
+        seen += f": its blocks will be spread over {' and '.join(spread)}"
+        mend = "where that is too little or too slow, take another machine"
+    yield Diagnosis("warning", what, seen, mend + less)
 
 
 def words(config: Config) -> Iterator[Diagnosis]:
@@ -333,9 +318,8 @@ def cluster(profile: ClusterProfile, stages: Iterable[str], root: Path) -> Itera
         # Many sites take such a job and never start it.
         above = ""
         if most is not None and seconds_of(resources.time) > most:
-            above = (
-                f"{resources.time} are asked for, above the partition's time limit of {format_seconds(most)}"
-            )
+            limit = format_seconds(most)
+            above = f"{resources.time} are asked for, above the partition's time limit of {limit}"
         mend = "ask for less time in `resources` of the cluster profile: work that is stopped goes on where it was"
         yield _judged(what, said, above, mend, "trouble")
     for refusal, names in refused.items():
@@ -354,12 +338,8 @@ def _kind_of(folder: Path) -> str:
 def apptainer() -> Iterator[Diagnosis]:
     """Whether Apptainer is there and can mount an image without unpacking it."""
     if shutil.which("apptainer") is None:
-        yield Diagnosis(
-            "trouble",
-            "apptainer",
-            "there is none on this machine",
-            "load its module (modules in the profile), or --container none",
-        )
+        mend = "load its module (modules in the profile), or --container none"
+        yield Diagnosis("trouble", "apptainer", "there is none on this machine", mend)
         return
     done = subprocess.run(["apptainer", "--version"], capture_output=True, text=True, errors="replace")
     yield Diagnosis("ok", "apptainer", done.stdout.strip() or done.stderr.strip())

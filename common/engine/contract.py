@@ -126,9 +126,8 @@ class Unit(Section):
     @property
     def manifest_name(self) -> str:
         """Public name of the manifest beside the outputs; units that share a folder put their name before it."""
-        return (
-            "manifest.json" if self.name == "all" or self.publishes_folder else f"{self.name}.manifest.json"
-        )
+        alone = self.name == "all" or self.publishes_folder
+        return "manifest.json" if alone else f"{self.name}.manifest.json"
 
 
 def load_contracts(folder: Path = STAGES_FOLDER) -> list[Contract]:
@@ -216,13 +215,8 @@ def task_key(unit: Unit, input_digests: Mapping[str, str]) -> str:
 def key_of(
     stage: str, version: int, unit: str, parameters: Mapping[str, Any], input_digests: Mapping[str, str]
 ) -> str:
-    identity = {
-        "stage": stage,
-        "contractVersion": version,
-        "unit": unit,
-        "parameters": dict(parameters),
-        "inputs": dict(input_digests),
-    }
+    identity = {"stage": stage, "contractVersion": version, "unit": unit, "parameters": dict(parameters),
+                "inputs": dict(input_digests)}  # fmt: skip
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(canonical.encode()).hexdigest()
 
@@ -315,10 +309,8 @@ def _with_contents(parameters: dict[str, Any], config: Config, layers: list[int]
     """The parameters of a unit of these layers; SAEs that it takes ready-made count by their content."""
     for key in (PRETRAINED, PRETRAINED_INDEPENDENT):
         if parameters.get(key) is not None:
-            folders = [
-                config.sae.pretrained_folder(layer, key == PRETRAINED_INDEPENDENT)
-                for layer in layers or config.layers
-            ]
+            twin, places = key == PRETRAINED_INDEPENDENT, layers or config.layers
+            folders = [config.sae.pretrained_folder(layer, twin) for layer in places]
             contents = [content_of_sae(folder) or "missing" for folder in folders]
             parameters = {**parameters, key: contents[0] if len(contents) == 1 else contents}
     return parameters

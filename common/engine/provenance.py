@@ -53,36 +53,29 @@ def statement_of(
     key: its task key. digests: `stage/unit/file` to sha256 of all that was read. entries: `stage/unit` to the results
     that they are of. started: when the work began, as `now` gives it.
     """
-    return manifest.Manifest(
-        subject=list(subjects),
-        predicate=manifest.Predicate(
-            stage=unit.stage,
-            contract_version=unit.version,
-            unit=unit.name,
-            task_key=key,
-            build_definition=manifest.BuildDefinition(
-                build_type=f"https://ghosttrack.dev/stage/{unit.stage}/v{unit.version}",
-                external_parameters=unit.parameters,
-                internal_parameters=internal,
-                resolved_dependencies=[*_dependencies(digests, entries), *_stage_code(unit)],
-            ),
-            run_details=manifest.RunDetails(
-                builder=manifest.Builder(
-                    id="slurm" if os.environ.get("SLURM_JOB_ID") else "local",
-                    version={
-                        "ghosttrack": image.facts().get("version") or _version("ghosttrack") or "source"
-                    },
-                ),
-                metadata=manifest.Metadata(
-                    invocation_id=invocation_id(), started_on=started, finished_on=now()
-                ),
-            ),
-            container_image=image.container_image(),
-            environment=_environment(),
-            resource_usage=usage,
-            metrics=metrics,
+    version = image.facts().get("version") or _version("ghosttrack") or "source"
+    builder = "slurm" if os.environ.get("SLURM_JOB_ID") else "local"
+    times = manifest.Metadata(invocation_id=invocation_id(), started_on=started, finished_on=now())
+    predicate = manifest.Predicate(
+        stage=unit.stage,
+        contract_version=unit.version,
+        unit=unit.name,
+        task_key=key,
+        build_definition=manifest.BuildDefinition(
+            build_type=f"https://ghosttrack.dev/stage/{unit.stage}/v{unit.version}",
+            external_parameters=unit.parameters,
+            internal_parameters=internal,
+            resolved_dependencies=[*_dependencies(digests, entries), *_stage_code(unit)],
         ),
+        run_details=manifest.RunDetails(
+            builder=manifest.Builder(id=builder, version={"ghosttrack": version}), metadata=times
+        ),
+        container_image=image.container_image(),
+        environment=_environment(),
+        resource_usage=usage,
+        metrics=metrics,
     )
+    return manifest.Manifest(subject=list(subjects), predicate=predicate)
 
 
 def subject_of(path: Path) -> manifest.Subject:
@@ -124,12 +117,8 @@ def _stage_code(unit: Unit) -> list[manifest.Dependency]:
     """The stage's own code with what it imports, file by file the same wherever it is installed."""
     if not unit.code:
         return []
-    name = f"{unit.stage}/{manifest.CODE}"
-    return [
-        manifest.Dependency(
-            name=name, uri=f"pkg:ghosttrack/stages/{unit.stage}", digest={"sha256": unit.code}
-        )
-    ]
+    name, uri = f"{unit.stage}/{manifest.CODE}", f"pkg:ghosttrack/stages/{unit.stage}"
+    return [manifest.Dependency(name=name, uri=uri, digest={"sha256": unit.code})]
 
 
 @functools.cache
@@ -140,9 +129,8 @@ def _code() -> list[manifest.Dependency]:
     folder = Path(__file__).parent
 
     def git(*arguments: str) -> str:
-        done = subprocess.run(
-            ["git", *arguments], cwd=folder, capture_output=True, text=True, errors="replace", check=True
-        )
+        command = ["git", *arguments]
+        done = subprocess.run(command, cwd=folder, capture_output=True, errors="replace", check=True)
         return done.stdout.strip()
 
     with contextlib.suppress(OSError, subprocess.CalledProcessError):

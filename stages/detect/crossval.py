@@ -180,11 +180,9 @@ def _anchored(
     def joined(train: Floats, test: Floats, trained: Scored, weight: Floats | float = 1.0) -> Scored:
         train, test = np.nan_to_num(train), np.nan_to_num(test)
         fitted = fit_anchored(train, trained.held_out)
+        held_out = fitted.score(train, trained.held_out, side.known)
         return Scored(
-            fitted.score(train, trained.held_out, side.known),
-            fitted.score(test, trained.test, side.test_known, weight),
-            "not fitted",
-            False,
+            held_out, fitted.score(test, trained.test, side.test_known, weight), "not fitted", False
         )
 
     def control(name: str) -> Scored:
@@ -203,10 +201,8 @@ def _anchored(
 
     name, title, description = ANCHORED
     anchor = side.train.column(ANCHOR), side.test.column(ANCHOR)
-    yield (
-        MethodDescription(name, title, "detector", description, signals),
-        joined(*anchor, trained[TRAINED], weight),
-    )
+    card = MethodDescription(name, title, "detector", description, signals)
+    yield card, joined(*anchor, trained[TRAINED], weight)
     for name, (title, description, place) in CONTROLS.items():
         card = MethodDescription(name, title, "control", description, signals)
         if place is None:
@@ -287,7 +283,6 @@ def _early(
             last = layer == early_layers[-1]
             name = f"early/{layer}{'/prompt' if before else ''}" if not (before and last) else "prompt"
             title = f"layers up to {layer}{', prompt alone' if before else ''}"
-            card = MethodDescription(
-                name, title, "early", description, ["probe", "lens"], None, layer, before
-            )
+            seen = ["probe", "lens"]
+            card = MethodDescription(name, title, "early", description, seen, None, layer, before)
             yield card, _ridge(train, test, side)

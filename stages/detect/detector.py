@@ -113,6 +113,7 @@ class Detector:
         found = reasons(self.reference, columns.of(self.signals), probability)
         familiar = self.familiarity.p_value(data.states)
         baseline = self.baseline.bounded(columns.column(BASELINE))
+        risks = (self.token_risk(asked.logprobs, asked.entropies) for asked in data.asked)
         return [
             {
                 "probability": float(probability[row]),
@@ -121,12 +122,10 @@ class Detector:
                 "form": asked.form,
                 "other_form": asked.form not in self.forms,
                 "baseline": round(float(baseline[row]), 4),
-                "token_risks": [
-                    round(float(risk), 4) for risk in self.token_risk(asked.logprobs, asked.entropies)
-                ],
+                "token_risks": [round(float(risk), 4) for risk in own],
                 **reason,
             }
-            for row, (asked, reason) in enumerate(zip(data.asked, found, strict=True))
+            for row, (asked, reason, own) in enumerate(zip(data.asked, found, risks, strict=True))
         ]
 
 
@@ -144,6 +143,7 @@ def keep(
         anchored, novelty = fit_anchored(anchor, held_out), fit_novelty(values, side.inner)
         held_out = anchored.score(anchor, held_out, side.known)
     platt = fit_platt(held_out, labels)
+    told = [asked.logprobs for asked in data.asked], [asked.entropies for asked in data.asked]
     return Detector(
         version=VERSION,
         provenance=provenance,
@@ -160,9 +160,7 @@ def keep(
         reference=reference_of(side, held_out, ids),
         familiarity=fit_familiarity(data.states, groups, seed),
         baseline=fit_platt(side.train.column(BASELINE), labels),
-        token_risk=fit_token_risk(
-            [a.logprobs for a in data.asked], [a.entropies for a in data.asked], labels
-        ),
+        token_risk=fit_token_risk(*told, labels),
         forms=sorted({asked.form for asked in data.asked}),
     )
 
@@ -201,9 +199,8 @@ def load(folder: Path) -> Detector:
     with whole(array_path, "run detect again", "detector"):
         arrays = read_arrays(array_path)
     if content.get("version") != VERSION:
-        raise CorruptInputError(
-            f"{path} has version {content.get('version')}, not {VERSION}; run detect again"
-        )
+        found = content.get("version")
+        raise CorruptInputError(f"{path} has version {found}, not {VERSION}; run detect again")
     if why := content.get("undefined"):
         raise LabelError(f"{path}: no detector could be fitted: {why}")
     detector: Detector = unflatten(content, arrays, _TYPES)

@@ -74,9 +74,8 @@ def run_all(job: Job) -> dict[str, Any]:
         splits = splits_of(opened, job.config)
     except (LabelError, DataError) as error:
         return _undefined(job, opened, str(error))
-    job.log.info(
-        f"{len(rows.row)} labelled questions in {len(np.unique(rows.group))} groups, {len(splits)} splits"
-    )
+    groups = len(np.unique(rows.group))
+    job.log.info(f"{len(rows.row)} labelled questions in {groups} groups, {len(splits)} splits")
 
     frozen = next(split for split in splits if split.name == "test").folds[0]
     digest = hashlib.sha256("\n".join(opened.ids[row] for row in frozen.test).encode()).hexdigest()
@@ -92,13 +91,11 @@ def run_all(job: Job) -> dict[str, Any]:
         transferred(as_path(folder), data, labels, kept.provenance, transfer_name(number))
         for number, folder in enumerate(settings.transfers)
     ]
-    tables = [
-        records.score_rows(
-            result.split.name, result.split.repeat, result.number, result.fold.test, method.name, decided
-        )
-        for result in results
-        for method, decided in result.methods
-    ] + [part for _, scores in others for part in scores]
+    tables: list[pd.DataFrame] = []
+    for of in results:
+        place = (of.split.name, of.split.repeat, of.number, of.fold.test)
+        tables += [records.score_rows(*place, method.name, decided) for method, decided in of.methods]
+    tables += [part for _, scores in others for part in scores]
     questions = _question_records(job, opened)
     _add_scores(questions, results, main_of(list(data.tables)))
     sample = _publish(
@@ -125,9 +122,8 @@ def run_all(job: Job) -> dict[str, Any]:
 
 def _undefined(job: Job, opened: OpenedRun, error: str) -> dict[str, Any]:
     """Everything but what needs right and wrong answers. error: why the rows cannot be divided."""
-    why = records.undefined_because(
-        records.sample_summary(opened.answers, opened.excluded, opened.groups), error
-    )
+    sample = records.sample_summary(opened.answers, opened.excluded, opened.groups)
+    why = records.undefined_because(sample, error)
     job.log.warning(why)
     saved.save_none(why, job.output(DETECTOR), job.output(DETECTOR_ARRAYS))
     absent = [f"Every figure of detection is undefined: {why}"]
@@ -147,9 +143,8 @@ def _publish(
     sample = records.sample_summary(opened.answers, opened.excluded, opened.groups)
     records.write_scores(job.output(SCORE_TABLE), tables)
     others = questions if metrics.get("transfers") else []
-    SCORES.write(
-        job.output(SCORES), {"detector": detector, "questions": questions, "other_questions": others}
-    )
+    told = {"detector": detector, "questions": questions, "other_questions": others}
+    SCORES.write(job.output(SCORES), told)
     head = {**sample, "detector": detector, "associator": job.config.tracking.associator}
     METRICS.write(job.output(METRICS), {**head, **metrics})
     with job.output(DECISIONS).open("w", newline="", encoding="utf-8") as file:
@@ -196,16 +191,11 @@ def run_asked(job: Job) -> dict[str, Any]:
     rows = np.flatnonzero([reason is None for reason in excluded])
     with threadpool_limits(1):
         found = dict(zip(rows.tolist(), detector.explain(data.of(rows)), strict=True))
-    lines = [
-        records.asked_record(
-            answer,
-            detector.threshold,
-            found.get(row),
-            excluded[row],
-            competition_of(leader[row, PROMPT], data.layers, candidates[row]),
-        )
-        for row, answer in enumerate(answers)
-    ]
+    lines = []
+    for row, answer in enumerate(answers):
+        competition = competition_of(leader[row, PROMPT], data.layers, candidates[row])
+        why = (found.get(row), excluded[row], competition)
+        lines.append(records.asked_record(answer, detector.threshold, *why))
     ASKED_SCORES.write(job.output(ASKED_SCORES), lines)
     known = [(line["label"], line["score"]) for line in lines if line["label"] is not None and line["scored"]]
     labels, scores = np.array(known, dtype=np.float64).reshape(-1, 2).T
@@ -289,10 +279,9 @@ def _permutations(
     tables = [data.tables[name].values.astype(np.float32) for name in PERMUTED_TABLES if name in data.tables]
     relation = np.full(len(data), -1, dtype=np.int64)
     relation[rows.row] = rows.relation
+    values = np.concatenate([*tables, cell], axis=1)
     with threadpool_limits(1):
-        return permutation_control(
-            np.concatenate([*tables, cell], axis=1), labels, relation, folds, refits, job.config.seed
-        )
+        return permutation_control(values, labels, relation, folds, refits, job.config.seed)
 
 
 def _add_scores(questions: list[dict[str, Any]], results: Sequence[FoldResult], detector: str) -> None:
@@ -337,9 +326,8 @@ def _absent(splits: Sequence[SplitFolds], data: Data, transfer: bool) -> list[st
         "samples": "Semantic entropy and self-consistency: detection.samples is 0, so nothing was sampled.",
         "independent": "SAEs trained apart in the ladder: sae.independent_twin is false, or SAEs were imported without sae.pretrained_independent.",
     }
-    return [sentence for name, sentence in sentences.items() if name not in names] + (
-        ["Other data set: detection.transfer names no detector."] if not transfer else []
-    )
+    absent = [sentence for name, sentence in sentences.items() if name not in names]
+    return absent if transfer else [*absent, "Other data set: detection.transfer names no detector."]
 
 
 def _aurocs(results: Sequence[FoldResult], labels: Floats) -> dict[str, float]:

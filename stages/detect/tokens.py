@@ -61,14 +61,12 @@ def run(job: Job) -> dict[str, Any]:
     if enough < config.detection.folds:
         why = f"{enough} documents with wrong (or right) spans, fewer than detection.folds ({config.detection.folds})"
         return _nothing(job, why, len(groups))
+    folds = config.detection.folds, config.detection.inner_folds
     with threadpool_limits(1):
-        scores, thresholds = out_of_fold(
-            tokens, groups, config.layers, config.detection.folds, config.detection.inner_folds, config.seed
-        )
+        scores, thresholds = out_of_fold(tokens, groups, config.layers, *folds, config.seed)
     weights = group_weights(groups, config.evaluation.bootstrap, config.seed)
-    report = figures(
-        tokens, scores, thresholds, weights, config.evaluation.confidence, wrong_answers(answers, tokens)
-    )
+    wrong, confidence = wrong_answers(answers, tokens), config.evaluation.confidence
+    report = figures(tokens, scores, thresholds, weights, confidence, wrong)
     TOKEN_METRICS.write(job.output(TOKEN_METRICS), report)
     text = [answers[q].tokens[t - 1] for q, t in zip(tokens.question, tokens.token, strict=True)]
     TOKEN_SCORES.write(job.output(TOKEN_SCORES), {
@@ -127,9 +125,7 @@ def out_of_fold(
         both = np.empty((n, len(learnt)), dtype=np.float32)  # inner held-out scores where the detector learns
         for column, name in enumerate(learnt):
             both[train, column], both[test, column] = found[name]
-        everything = np.column_stack(
-            [tokens.tables["token"], tokens.tables["lens"], tokens.tables["tracks"], both]
-        )
+        everything = np.column_stack([*(tokens.tables[name] for name in ("token", "lens", "tracks")), both])
         found[DETECTOR] = _ridge(everything, train, test, label, inside)
         for name, (of_train, of_test) in found.items():
             scores.setdefault(name, np.empty(n))[test] = of_test
@@ -150,9 +146,8 @@ def _ridge(values: NDArray[Any], train: Ints, test: Ints, label: Ints, inner: In
     z = standard(values[train])
     fitted = fit_ridges(z, label[:, None].astype(np.float64), inner, PENALTIES)
     best = int(np.argmax([auroc(label, held[:, 0]) for held in fitted.held_out]))
-    return fitted.held_out[best, :, 0].astype(np.float64), (
-        standard(values[test]) @ fitted.weights[best, :, 0] + fitted.centre[0]
-    ).astype(np.float64)
+    scored = standard(values[test]) @ fitted.weights[best, :, 0] + fitted.centre[0]
+    return fitted.held_out[best, :, 0].astype(np.float64), scored.astype(np.float64)
 
 
 def wrong_answers(answers: Sequence[Answer], tokens: Tokens) -> Ints:
@@ -197,13 +192,9 @@ def figures(
     def told(figures: Mapping[str, Floats]) -> dict[str, list[float | None]]:
         return {figure: list(interval(values, confidence)) for figure, values in figures.items()}
 
-    lead = {
-        name: told(
-            {f: drawn[DETECTOR][f] - own[f] for f in ("token_auroc", "answer_auroc", WITHIN) if f in own}
-        )
-        for name, own in drawn.items()
-        if name != DETECTOR
-    }
+    led, ours = ("token_auroc", "answer_auroc", WITHIN), drawn[DETECTOR]
+    others = {name: own for name, own in drawn.items() if name != DETECTOR}
+    lead = {name: told({f: ours[f] - own[f] for f in led if f in own}) for name, own in others.items()}
     return {
         "tokens": len(tokens.label),
         "wrong_tokens": int(tokens.label.sum()),

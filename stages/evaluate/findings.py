@@ -42,12 +42,8 @@ def headline(
     the detector's tracks were made by."""
     grouped = splits["grouped"]
     tracking, helps = tracking_sentence(grouped, cards, detector, main_rung)
-    return Headline(
-        contexts=contexts_sentence(cards, splits),
-        detector=detector_sentence(detector, cards, splits),
-        tracking=tracking,
-        helps=helps,
-    )
+    contexts, found = contexts_sentence(cards, splits), detector_sentence(detector, cards, splits)
+    return Headline(contexts=contexts, detector=found, tracking=tracking, helps=helps)
 
 
 def contexts_sentence(cards: Mapping[str, MethodCard], splits: Mapping[str, SplitReport]) -> str:
@@ -79,10 +75,8 @@ def detector_sentence(
         found = report and comparison(report, "detector", detector, metric)
         if not report or not found:
             continue
-        ours, theirs = (
-            number(getattr(method_of(report, name).figures, metric).value)
-            for name in (detector, found.against)
-        )
+        both = (method_of(report, name).figures for name in (detector, found.against))
+        ours, theirs = (number(getattr(figures, metric).value) for figures in both)
         baseline = cards[found.against].title
         gain = interval(found.difference, signed=True)
         if parts:
@@ -102,12 +96,9 @@ def tracking_sentence(
     report: SplitReport, cards: Mapping[str, MethodCard], detector: str, main_rung: str | None
 ) -> tuple[str, bool | None]:
     """Whether tracking helps, from three paired differences, and whether all three are above zero."""
-    against = [
-        each
-        for each in report.comparisons
-        if each.about == "association" and each.method == main_rung and each.metric == "auroc"
-    ]
-    increments = [each for each in report.comparisons if each.about == "increment" and each.metric == "auroc"]
+    compared = [each for each in report.comparisons if each.metric == "auroc"]
+    against = [each for each in compared if each.about == "association" and each.method == main_rung]
+    increments = [each for each in compared if each.about == "increment"]
     widest = max((len(cards[each.method].signals) for each in increments), default=0)
     increments = [each for each in increments if each.method == detector] or [
         each for each in increments if len(cards[each.method].signals) == widest
@@ -115,14 +106,11 @@ def tracking_sentence(
     if not against + increments:
         return "Whether tracking helps was not measured: no association was compared.", None
 
+    named = [(f"{cards[each.method].title} over", each) for each in against]
+    named += [("tracks added to", each) for each in increments]
     parts = [
-        f"{cards[each.method].title} over {cards[each.against].title} "
-        f"{interval(each.difference, signed=True)} ({each.verdict})"
-        for each in against
-    ] + [
-        f"tracks added to {cards[each.against].title} {interval(each.difference, signed=True)} "
-        f"({each.verdict})"
-        for each in increments
+        f"{what} {cards[each.against].title} {interval(each.difference, signed=True)} ({each.verdict})"
+        for what, each in named
     ]
     better = [each.verdict == "better" for each in against + increments]
     if len(against) == 2 and increments:
@@ -138,13 +126,9 @@ def tracking_sentence(
 def comparison(
     report: SplitReport, about: str, method: str, metric: str, against: str | None = None
 ) -> Comparison | None:
-    for each in report.comparisons:
-        if (each.about, each.method, each.metric) == (about, method, metric) and against in (
-            None,
-            each.against,
-        ):
-            return each
-    return None
+    wanted = (about, method, metric)
+    found = (each for each in report.comparisons if (each.about, each.method, each.metric) == wanted)
+    return next((each for each in found if against in (None, each.against)), None)
 
 
 def method_of(report: SplitReport, name: str) -> MethodReport:

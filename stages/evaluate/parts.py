@@ -18,7 +18,6 @@ from ghosttrack.common.formats.final_report import (
     Figure,
     MatcherReport,
     MethodCard,
-    Metric,
     Permutation,
     RelationReport,
     SaeLayer,
@@ -62,20 +61,11 @@ def split_report(
 ) -> SplitReport:  # fmt: skip
     cards = detection.cards
     kinds = ("detector", "baseline", "rung", "control")
-    reports = sorted(
-        (
-            scorecard.method_report(sample, cards[name], values[name])
-            for name in values
-            if cards[name].kind in kinds
-        ),
-        key=lambda report: (kinds.index(report.kind), -(report.figures.auroc.value or 0), report.name),
-    )
+    shown = [name for name in values if cards[name].kind in kinds]
+    reports = [scorecard.method_report(sample, cards[name], values[name]) for name in shown]
+    reports.sort(key=lambda each: (kinds.index(each.kind), -(each.figures.auroc.value or 0), each.name))
     baselines = single_baselines(cards, (report.name for report in reports))
-    best: dict[Metric, str] = (
-        {metric: scorecard.best(baselines, values, metric) for metric in scorecard.METRICS}
-        if baselines
-        else {}
-    )
+    best = {metric: scorecard.best(baselines, values, metric) for metric in scorecard.METRICS if baselines}
     wrong = int(split.label.sum())
     main = split.methods.get(detection.detector)
     return SplitReport(
@@ -106,30 +96,21 @@ def split_report(
 
 def data_card(counts: Mapping[str, Any], n_examples: int) -> DataCard:
     """The questions in numbers. counts: of detection_metrics.json; n_examples: facts that are not asked but shown."""
-    known = {
-        name: counts[name] for name in DataCard.model_fields if name not in ("unexplained", "n_examples")
-    }
-    return DataCard(
-        **known,
-        n_examples=n_examples,
-        unexplained=counts["n_questions"] - counts["n_labelled"] - sum(counts["excluded"].values()),
-    )
+    unexplained = counts["n_questions"] - counts["n_labelled"] - sum(counts["excluded"].values())
+    own = {"n_examples": n_examples, "unexplained": unexplained}
+    return DataCard(**{name: counts[name] for name in DataCard.model_fields.keys() - own}, **own)
 
 
 def relation_reports(
     relation: NDArray[np.str_], label: Floats, auroc: Mapping[str, dict[str, Figure]]
 ) -> list[RelationReport]:
     """A row a relation with labelled answers, the most frequent first. auroc: by relation and method."""
-    rows = [
-        RelationReport(
-            relation=str(name),
-            n=int(own.sum()),
-            n_wrong=int(label[own].sum()),
-            auroc=auroc.get(str(name), {}),
+    rows = []
+    for name in np.unique(relation).tolist():
+        own, figures = relation == name, auroc.get(name, {})
+        rows.append(
+            RelationReport(relation=name, n=int(own.sum()), n_wrong=int(label[own].sum()), auroc=figures)
         )
-        for name in np.unique(relation)
-        for own in [relation == name]
-    ]
     return sorted(rows, key=lambda row: (-row.n, row.relation))
 
 
@@ -167,10 +148,10 @@ def matcher_reports(questions: Questions) -> list[MatcherReport]:
                 disagreements=[questions.id[row] for row in both[apart != 0][:MOST_DISAGREEMENTS]],
             )
         )
-    return sorted(
-        reports,
-        key=lambda each: (-each.wrong_where_label_is_right - each.right_where_label_is_wrong, each.name),
+    reports.sort(
+        key=lambda each: (-each.wrong_where_label_is_right - each.right_where_label_is_wrong, each.name)
     )
+    return reports
 
 
 def early_warning(
@@ -220,15 +201,11 @@ def error_types(
             continue
         rows = mine | (split.label == 0)
         smaller = sample.only(rows)
-        aurocs = {
-            method: figure(
-                scorecard.measure_ranking(
-                    smaller, split.methods[method].only(rows), detection.cards[method]
-                ).by_name["auroc"],
-                sample.confidence,
-            )
-            for method in filter(None, (detection.detector, baseline))
-        }
+        aurocs = {}
+        for method in filter(None, (detection.detector, baseline)):
+            own = split.methods[method].only(rows)
+            ranked = scorecard.measure_ranking(smaller, own, detection.cards[method])
+            aurocs[method] = figure(ranked.by_name["auroc"], sample.confidence)
         called = split.methods[detection.detector].predicted[:, mine].mean(axis=0)
         weights = sample.weights[:, mine]
         with np.errstate(invalid="ignore"):
@@ -257,11 +234,8 @@ def error_type_agreement(questions: Questions) -> ErrorTypeAgreement | None:
     kinds = sorted({*account, *tracks})
     same = sum(one == other for one, other in both)
     kappa = float(cohen_kappa_score(account, tracks, labels=kinds)) if len(kinds) > 1 else 1.0
-    counts = {
-        kind: {other: n for other in kinds if (n := both.count((kind, other)))}
-        for kind in kinds
-        if kind in account
-    }
+    told = [kind for kind in kinds if kind in account]
+    counts = {kind: {other: n for other in kinds if (n := both.count((kind, other)))} for kind in told}
     return ErrorTypeAgreement(n=len(both), same=same, kappa=kappa, counts=counts)
 
 

@@ -109,12 +109,8 @@ def measure_ranking(sample: Sample, scores: Scores, card: MethodCard) -> Values:
 def _within(sample: Sample, scores: Scores, card: MethodCard) -> tuple[dict[str, Floats], Floats]:
     """`auroc_within_relation`, and the AUROC of each relation."""
     alike = set(card.signals) == RELATION_ONLY
-    found = [
-        metrics.auroc_by_block(
-            sample.labels, np.zeros_like(score) if alike else score, sample.relation, sample.weights
-        )
-        for score in scores.probability
-    ]
+    said = np.zeros_like(scores.probability) if alike else scores.probability
+    found = [metrics.auroc_by_block(sample.labels, each, sample.relation, sample.weights) for each in said]
     mean = np.mean([metrics.mean_of_defined(each) for each in found], axis=0)
     return {"auroc_within_relation": mean}, np.mean(found, axis=0)
 
@@ -166,9 +162,8 @@ def compare(
 ) -> Comparison:
     """Paired difference method − against."""
     of = figure(values[method].by_name[metric] - values[against].by_name[metric], sample.confidence)
-    return Comparison(
-        about=about, method=method, against=against, metric=metric, difference=of, verdict=verdict(of)
-    )
+    pair = {"about": about, "method": method, "against": against, "metric": metric}
+    return Comparison(**pair, difference=of, verdict=verdict(of))
 
 
 def comparisons(

@@ -121,12 +121,8 @@ def read_detection(questions_path: Path, metrics_path: Path, scores_path: Path) 
         raise CorruptInputError(
             f"{scores_path} has no scores of detector {detector!r} on split {MAIN_SPLIT!r}; run detect again"
         )
-    told = " ".join(absent)
-    absent += [
-        f"{text.title}: not scored."
-        for name, text in SPLITS.items()
-        if name not in splits and text.title not in told
-    ]
+    told, missing = " ".join(absent), [text.title for name, text in SPLITS.items() if name not in splits]
+    absent += [f"{title}: not scored." for title in missing if title not in told]
     return Detection(
         detector=detector,
         rung=next((card.name for card in cards.values() if card.rung == metrics["associator"]), None),
@@ -217,11 +213,9 @@ def _split(
     rows, repeats = np.unique(labelled["question"]), np.unique(labelled["repeat"])
     labels = questions.label[rows]
     if len(np.unique(labels)) < 2:
-        some = (
-            f"{len(rows)} answers, all {'wrong' if labels[0] else 'right'}"
-            if len(rows)
-            else "no labelled answers"
-        )
+        some = "no labelled answers"
+        if len(rows):
+            some = f"{len(rows)} answers, all {'wrong' if labels[0] else 'right'}"
         message = f"split {name!r} has {some}: there is nothing to tell apart"
         if name == MAIN_SPLIT:
             raise LabelError(f"{path}: {message}; ask more questions or other relations (data.relations)")

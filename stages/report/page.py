@@ -102,9 +102,8 @@ def _token_headline(tokens: Json) -> list[str]:
     """What the detector has over the token's own log-probability, where there is anything."""
     if not tokens.get("methods"):
         return []
-    own, detector = (
-        tables.triple(tokens["methods"][name]["token_auroc"]) for name in ("logprob", "detector")
-    )
+    methods = (tokens["methods"][name] for name in ("logprob", "detector"))
+    own, detector = (tables.triple(method["token_auroc"]) for method in methods)
     lead = tables.triple(tokens["detector_less"]["logprob"]["token_auroc"], signed=True)
     return [
         f"**Token by token, within long answers, the detector has an AUROC of {detector}, the token's log-probability {own}, "
@@ -199,12 +198,9 @@ def appendices(report: Json, sources: Sequence[Sequence[str]], validation: Json)
 
 
 def _checks(validation: Json) -> str:
-    told = len(validation.get("verdicts", ()))
-    return (
-        f" Of {told} checks whether they can be believed, {validation['passed']} passed (appendix J)."
-        if told
-        else ""
-    )
+    if not (told := len(validation.get("verdicts", ()))):
+        return ""
+    return f" Of {told} checks whether they can be believed, {validation['passed']} passed (appendix J)."
 
 
 def _believed(heading: str, validation: Json) -> list[str]:
@@ -212,23 +208,16 @@ def _believed(heading: str, validation: Json) -> list[str]:
     if not validation.get("verdicts"):
         return []
     told = {True: "✓ yes", False: "✗ no", None: "could not be told"}
-    rows = [["question", "", "what was found"]] + [
-        [each["question"], told[each["passed"]], each["words"]] for each in validation["verdicts"]
-    ]
-    parts = [heading, markdown_table(rows)]
+    found = [[each["question"], told[each["passed"]], each["words"]] for each in validation["verdicts"]]
+    parts = [heading, markdown_table([["question", "", "what was found"], *found])]
     if changed := validation["changed"]:
         sets = {each["what"]: each for each in validation["drops"]}
         header = ["tracks taken out", "wrong answers", "changed", "control", "a right answer begins so",
                   "measured drop over predicted, of all answers"]  # fmt: skip
-        rows = [
-            [
-                str(each["size"]),
-                str(each["wrong_answers"]),
-                *(_percent(each[kind]) for kind in ("changed", "control", "became_right")),
-                _slope(sets, each["size"]),
-            ]
-            for each in changed
-        ]
+        rows = []
+        for each in changed:
+            shares = (_percent(each[kind]) for kind in ("changed", "control", "became_right"))
+            rows.append([str(each["size"]), str(each["wrong_answers"]), *shares, _slope(sets, each["size"])])
         parts += [
             "Wrong answers whose first token changes without their tracks of largest predicted effect, and without as much of other "
             "latents. Effects do not add up: the more tracks go, the less of what each alone would lower is lowered, since "
@@ -260,15 +249,11 @@ def _sources(report: Json, protocol: str, sources: Sequence[Sequence[str]]) -> l
 
 def data_sentence(data: Json) -> str:
     excluded = ", ".join(f"{count:,} {reason}" for reason, count in data["excluded"].items()) or "none"
+    share = "" if data["prevalence"] is None else f" ({1 - data['prevalence']:.0%})"
+    more = f"; {n:,} more are worked examples, and not asked" if (n := data.get("n_examples")) else ""
     return (
         f"{data['n_labelled']:,} of {data['n_questions']:,} questions have a label (left out: {excluded}); "
-        f"{data['n_right']:,} of them are answered correctly"
-        + ("" if data["prevalence"] is None else f" ({1 - data['prevalence']:.0%})")
-        + (
-            f"; {data['n_examples']:,} more are worked examples, and not asked."
-            if data.get("n_examples")
-            else "."
-        )
+        f"{data['n_right']:,} of them are answered correctly{share}{more}."
     )
 
 
@@ -287,9 +272,8 @@ def openings_sentence(count: int | None) -> str:
 def permutation_sentence(permutation: Json | None) -> str:
     if permutation is None:
         return "Labels were not permuted."
-    observed, mean, low, high = (
-        tables.number(permutation[key]) for key in ("observed", "mean", "low", "high")
-    )
+    keys = ("observed", "mean", "low", "high")
+    observed, mean, low, high = (tables.number(permutation[key]) for key in keys)
     is_beyond = permutation["observed"] > permutation["high"]
     return (
         f"With labels permuted within relations, {permutation['n']:,} times, a ridge regression on the same features and folds has a mean AUROC "

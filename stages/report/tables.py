@@ -108,11 +108,8 @@ def finding(report: Json) -> Rows:
         for split in (each for each in report["splits"] if each["split"] == name):
             figures = {method["name"]: method["figures"] for method in split["methods"]}
             for each in split["comparisons"]:
-                if (each["about"], each["method"], each["metric"]) == (
-                    "detector",
-                    report["detector"],
-                    metric,
-                ):
+                wanted = ("detector", report["detector"], metric)
+                if (each["about"], each["method"], each["metric"]) == wanted:
                     own, best = (figure(figures[each[side]][metric]) for side in ("method", "against"))
                     rows.append([where, own, f"{best}, {called[each['against']]}", lead(each)])
     return [["AUROC", "detector", "best single method without tracks", "difference"], *rows]

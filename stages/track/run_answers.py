@@ -77,10 +77,8 @@ def run(job: Job) -> dict[str, Any]:
 
 
 def language_model_of(job: Job) -> LanguageModel:
-    model: LanguageModel = job.kept(
-        "language model",
-        lambda: shared_language_model(job.input_dir("prepare/model"), **job.config.model.loading),
-    )
+    folder, how = job.input_dir("prepare/model"), job.config.model.loading
+    model: LanguageModel = job.kept("language model", lambda: shared_language_model(folder, **how))
     return model
 
 
@@ -190,9 +188,8 @@ def _answer(
         draws = np.stack([generator(job.config.seed, "samples", name).random(shape) for name in ids])
         drawn = Sampling(sampling.temperature, draws)
     read = read_prompts(model, asked, layers, prefix)
-    answers, samples = give_answers(
-        model, asked, read, layers, ends, settings.max_new_tokens, settings.candidates, drawn
-    )
+    most, candidates = settings.max_new_tokens, settings.candidates
+    answers, samples = give_answers(model, asked, read, layers, ends, most, candidates, drawn)
     yield from zip(batch.numbers, answers, samples if drawn else [None] * len(asked), strict=True)
 
 
@@ -320,9 +317,8 @@ def _candidate_columns(answers: dict[int, GreedyAnswer], order: list[int]) -> Co
 def _gather_records(job: Job, n_shards: int) -> list[dict[str, Any]]:
     """All shards' records in the order of questions.jsonl."""
     files = (job.scratch(f"{shard_name(number)}.jsonl") for number in range(n_shards))
-    return sorted(
-        itertools.chain.from_iterable(map(GENERATIONS.each, files)), key=lambda record: record.pop("line")
-    )
+    records = itertools.chain.from_iterable(map(GENERATIONS.each, files))
+    return sorted(records, key=lambda record: record.pop("line"))
 
 
 def _gather_states(job: Job, records: list[dict[str, Any]], n_shards: int) -> None:
@@ -332,12 +328,8 @@ def _gather_states(job: Job, records: list[dict[str, Any]], n_shards: int) -> No
     files = [job.scratch(f"{shard_name(number)}.pt") for number in range(n_shards)]
     shards = [torch.load(file, mmap=True, weights_only=True) for file in files]
     fits = all(shard["states"].dtype == torch.float16 for shard in shards)
-    states = np.lib.format.open_memmap(
-        job.output(ANSWER_STATES),
-        mode="w+",
-        dtype=np.float16 if fits else np.float32,
-        shape=(int(starts[-1]), *shards[0]["states"].shape[1:]),
-    )
+    shape, dtype = (int(starts[-1]), *shards[0]["states"].shape[1:]), np.float16 if fits else np.float32
+    states = np.lib.format.open_memmap(job.output(ANSWER_STATES), mode="w+", dtype=dtype, shape=shape)
     take_room(job.output(ANSWER_STATES))
     question, position = np.empty(len(states), np.int32), np.empty(len(states), np.int16)
     for shard in shards:
