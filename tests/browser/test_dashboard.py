@@ -430,7 +430,7 @@ def test_next_stays_within_the_list_and_back_leads_to_where_one_was(page: Chromi
         "[...document.querySelectorAll('th button')].find(e => e.textContent === 'a right answer').click()"
     )
     golds = page.run(
-        "[...document.querySelectorAll('table.questions tbody tr')].map(e => e.cells[2].textContent)"
+        "[...document.querySelectorAll('table.questions tbody tr')].map(e => e.cells[4].textContent)"
     )
     assert golds == sorted(golds)
     assert page.run("document.querySelector('th[aria-sort=ascending]').textContent") == "a right answer"

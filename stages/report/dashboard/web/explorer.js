@@ -34,9 +34,9 @@ async function questionsPage(query) {
   const relations = [...new Set(list.map((question) => question.relation))].sort(), state = stateOf(query, EVERY);
   return [listing({ title: "Questions", page: "questions", defaults: EVERY, state, hint: "words of question, answer or right answer (press /)",
     choices: [["relation", "Relation", [["", "all relations"], ...relations.map((name) => [name, name])]], ["outcome", "Answer", column(OUTCOMES, 0)], ["call", "Detector", column(CALLS, 0)], ["order", "Order", column(ORDERS, 0)]],
-    heads: [["question", "question"], ["answer", "the model’s answer"], ["gold", "a right answer"], ["outcome", "it was"], ["low", "probability of being wrong", true], ["relation", "relation"]],
+    heads: [["question", "question"], ["answer", "the model’s answer"], ["outcome", "it was"], ["low", "probability of being wrong", true], ["gold", "a right answer"], ["relation", "relation"]],
     select: () => selected(list, state),
-    cells: (question, kept) => [link(questionLink(question.id, undefined, kept), question.question), question.answer, question.gold, outcome(question), probabilityOf(question) === null ? "–" : scoreOf(question), question.relation],
+    cells: (question, kept) => [link(questionLink(question.id, undefined, kept), question.question), question.answer, outcome(question), probabilityOf(question) === null ? "–" : scoreOf(question), question.gold, question.relation],
     told: (shown) => `${plural(shown.length, "question")} of ${list.length.toLocaleString("en-US")}; ${fixed(shown.filter((question) => question.label === 1).length, 0)} answered wrongly.`,
     notes: list.some((question) => question.scored?.interval) && note(INTERVAL) })];
 }
