@@ -31,6 +31,8 @@ CURVES = {
     "reliability": ("probability of being wrong", "share wrong"),
     "risk_coverage": ("share of answers kept", "share wrong among them"),
 }
+MOST = {"reliability": 2}
+"""Curves of a kind, where more would hide each other; of the other kinds as many as there are lines."""
 
 
 def write_figures(report: Json, folder: Path) -> list[str]:
@@ -59,7 +61,7 @@ def _of_split(report: Json, split: Json, found: dict[str, Canvas]) -> None:
     for kind in CURVES:
         if curves := split["curves"][kind]:
             draw = functools.partial(_curves, split=split, kind=kind, titles=titles)
-            found[kind] = _canvas(COLUMN, 2.3, draw, len(curves[:6]))
+            found[kind] = _canvas(COLUMN, 2.3, draw, len(curves[: MOST.get(kind, len(LINES))]))
     for name, kinds in (("methods", ("detector", "baseline")), ("ladder", ("rung",))):
         if methods := [method for method in split["methods"] if method["kind"] in kinds]:
             draw = functools.partial(_forest, methods=methods, titles=titles)
@@ -80,7 +82,8 @@ def _canvas(width: float, height: float, draw: Callable[[Axes], None], legend_ro
 
 def _curves(axes: Axes, split: Json, kind: str, titles: Mapping[str, str]) -> None:
     marker = "o" if kind == "reliability" else None
-    for number, (found, (colour, line)) in enumerate(zip(split["curves"][kind], LINES, strict=False)):
+    shown = split["curves"][kind][: MOST.get(kind)]
+    for number, (found, (colour, line)) in enumerate(zip(shown, LINES, strict=False)):
         band = (found["low"], found["high"]) if number == 0 else ()
         pictures.curve(axes, found["x"], found["y"], *band, color=colour, linestyle=line, marker=marker,
                        label=titles[found["method"]])  # fmt: skip
@@ -101,7 +104,8 @@ def _forest(axes: Axes, methods: Sequence[Json], titles: Mapping[str, str]) -> N
         )
         marks.append([Mark(pooled, colour, 0.15), Mark(within, colour, -0.15, False)])
     pictures.forest(axes, [textwrap.fill(titles[method["name"]], WRAPPED) for method in rows], marks)
-    axes.set_xlabel("AUROC; hollow: within a relation")
+    blue = "; blue: sees tracks" if {method["kind"] for method in rows} >= {"detector", "baseline"} else ""
+    axes.set_xlabel(f"AUROC; hollow: within a relation{blue}")
 
 
 def _early(axes: Axes, points: Sequence[Json]) -> None:
