@@ -34,6 +34,7 @@ from ghosttrack.common.formats.layers import LAYERS
 from ghosttrack.common.formats.lens import LENS
 from ghosttrack.common.formats.positions import POSITIONS
 from ghosttrack.common.formats.tracks import TRACKS
+from ghosttrack.common.formats.validation import VALIDATION
 from tests.stages.report import synthetic
 
 SIZES, QUICK = (2500, 5000, 10_000), (250, 500, 1000)
@@ -155,6 +156,7 @@ def publish(root: Path, questions: int) -> None:
     quality = synthetic.sae_quality(np.random.default_rng(1), DEPTH)
     units: list[tuple[str, synthetic.Files, tuple[str, ...]]] = [
         ("prepare/model", {"tokenizer.json": synthetic.tokenizer, "tokenizer_config.json": _json(tokenizer), "config.json": _json({"model_type": "llama"})}, ()),
+        ("prepare/questions", {"questions.jsonl": _lines([{"relation": each["relation"], "shots": [[each["query"], each["gold"]]]} for each in records])}, ()),
         ("prepare/contexts", {"contexts.jsonl": _lines([])}, ()),
         ("sae_train/quality", {"sae_quality.json": _json(quality)}, ()),
         ("track/answers", {
@@ -170,6 +172,7 @@ def publish(root: Path, questions: int) -> None:
         }, ("prepare/model",)),
         ("track/account", {"account.parquet": lambda path: account(path, owner)}, ()),
         ("track/causes", {"causes.parquet": lambda path: synthetic.pq.write_table(synthetic.pa.table(synthetic.causes(np.random.default_rng(4), 96)), path)}, ()),
+        ("track/validation", {"validation.json": _json({**synthetic.validated(), "schema_version": VALIDATION.version})}, ()),
         ("detect/tokens", {"token_metrics.json": _json({"schema_version": 1, "why_not": "no answer has labelled spans", "tokens": 0, "methods": {}})}, ()),
     ]  # fmt: skip
     parameters = {

@@ -1,7 +1,6 @@
 """The rows of tracks.parquet as arrays again: the tracked latents of some questions by position and layer."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -10,10 +9,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ghosttrack.common.formats.cells import cell_of
-from ghosttrack.common.formats.file import only
-from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.common.maths.arrays import Ints
 from ghosttrack.stages.track.account import Active
+
+COLUMNS = ("question", "position", "layer", "latent", "activation", "track")
 
 
 class Nodes(NamedTuple):
@@ -27,19 +26,12 @@ class Nodes(NamedTuple):
     where: tuple[Tensor, Tensor, Tensor]
 
     @classmethod
-    def read(cls, path: Path, owner: Ints, layers: Sequence[int], k: int) -> "Nodes":
-        """The published tracks of some positions. owner: [n, 2], question and position of each problem, sorted,
-        without a gap."""
-        names = ["question", "position", "layer", "latent", "activation", "track"]
-        rows = TRACKS.read(path, names, where=only(range(owner[0, 0], owner[-1, 0] + 1)))
-        cell = cell_of(rows["question"], rows["position"])
-        inside = (cell >= cell_of(*owner[0])) & (cell <= cell_of(*owner[-1]))
-        return cls.of({name: column[inside] for name, column in rows.items()}, owner, layers, k)
-
-    @classmethod
     def of(cls, rows: dict[str, NDArray[np.generic]], owner: Ints, layers: Sequence[int], k: int) -> "Nodes":
-        """The same from rows that are read already. rows: columns of tracks.parquet, sorted as the file is."""
+        """The published tracks of some positions. rows: columns (COLUMNS) of tracks.parquet, sorted as the file is, of these
+        positions and perhaps others; owner: [n, 2], question and position of each problem, sorted, without a gap."""
         code = cell_of(rows["question"], rows["position"])
+        inside = slice(*np.searchsorted(code, cell_of(*owner[[0, -1]].T) + np.array([0, 1])))
+        code, rows = code[inside], {name: column[inside] for name, column in rows.items()}
         problem = np.searchsorted(cell_of(owner[:, 0], owner[:, 1]), code)
         place = np.searchsorted(np.array(layers), rows["layer"])
         scan = problem * len(layers) + place

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.files import fsync
 from ghosttrack.common.formats.account import ACCOUNT
-from ghosttrack.common.formats.file import write_json
+from ghosttrack.common.formats.file import only, write_json
 from ghosttrack.common.formats.origins import ORIGINS, SHARES
 from ghosttrack.common.formats.positions import POSITIONS
 from ghosttrack.common.formats.tracks import TRACKS
@@ -26,7 +26,7 @@ from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.common.models.steps import Step, shard_name, shards_done
 from ghosttrack.common.models.writes import Writes, join_writes
 from ghosttrack.stages.track.account import Head, columns_of, states_apart, take_apart
-from ghosttrack.stages.track.nodes import Nodes
+from ghosttrack.stages.track.nodes import COLUMNS, Nodes
 from ghosttrack.stages.track.origins import births, contributions, shares
 from ghosttrack.stages.track.questions import even, questions_of
 from ghosttrack.stages.track.rereading import Rereader, text_of
@@ -69,7 +69,8 @@ def run(job: Job) -> dict[str, Any]:
 
 
 def _do_shard(job: Job, desk: "_Desk", number: int, shard: range) -> None:
-    parts = [desk.account(rows) for rows in batches(desk.answers.owner, shard)]
+    tracked = TRACKS.read(job.input(TRACKS), COLUMNS, where=only(shard))
+    parts = [desk.account(rows, tracked) for rows in batches(desk.answers.owner, shard)]
     for file, tables, kept in zip(FILES, zip(*parts, strict=True), _kept(job, number), strict=True):
         file.write(kept, _join(tables))
         fsync(kept)
@@ -104,7 +105,6 @@ class _Desk:
         self._layers, self._questions = job.config.layers, questions
         self.model = language_model_of(job)
         self.answers = Answers(job)
-        self._tracks = job.input(TRACKS)
         self._k = job.config.tracking.top_k_features
         self._head, self.reader = Head.of(self.model), Rereader(self.model)
         if not self._head.norm.plain and not job.rank:
@@ -114,18 +114,18 @@ class _Desk:
             )
 
     @torch.inference_mode()
-    def account(self, rows: slice) -> tuple[Columns, Columns]:
-        """Rows of account.parquet and of origins.parquet of some positions."""
+    def account(self, rows: slice, tracked: Columns) -> tuple[Columns, Columns]:
+        """Rows of account.parquet and of origins.parquet of some positions. tracked: for `Nodes`."""
         owner = self.answers.owner[rows]
-        nodes = Nodes.read(self._tracks, owner, self._layers, self._k)
+        active, previous, _, where = Nodes.of(tracked, owner, self._layers, self._k)
         writes = self._read(owner)
-        held = states_apart(writes, nodes.active, self._saes, self._layers)
+        held = states_apart(writes, active, self._saes, self._layers)
         account = take_apart(
             writes, held, self.answers.tokens[rows], self._layers, self._head, self.model.final_norm
         )
-        given = contributions(writes, held, nodes.active, nodes.previous, self._saes, self._layers)
-        of_nodes = shares(given, nodes.active.activations)[nodes.where].numpy()
-        begins = nodes.previous[nodes.where].numpy() < 0
+        given = contributions(writes, held, active, previous, self._saes, self._layers)
+        of_nodes = shares(given, active.activations)[where].numpy()
+        begins = previous[where].numpy() < 0
         columns = {name: of_nodes[:, number].astype(np.float16) for number, name in enumerate(SHARES)}
         return columns_of(account, owner, self._layers), {**columns, "birth": births(of_nodes, begins)}
 
