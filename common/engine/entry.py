@@ -108,11 +108,8 @@ def broken_promise(unit: Unit, names: Collection[str]) -> str | None:
     missing, extra = sorted(set(unit.writes) - set(names)), sorted(set(names) - set(unit.writes))
     if not missing and not extra:
         return None
-    return "; ".join(
-        f"{what} {', '.join(files)}"
-        for what, files in (("missing files", missing), ("unknown files", extra))
-        if files
-    )
+    told = (("missing files", missing), ("unknown files", extra))
+    return "; ".join(f"{what} {', '.join(files)}" for what, files in told if files)
 
 
 def key_of_manifest(manifest: Manifest) -> str:

@@ -88,14 +88,8 @@ def content_of_sae(place: Path) -> str | None:
     """
     if str(place).startswith(RELEASE_PREFIX):
         return str(place)
-    names = next(
-        (
-            names
-            for names in (SAE_FILES, GEMMA_SCOPE_FILES, LLAMA_SCOPE_FILES)
-            if (place / names[0]).is_file()
-        ),
-        SAE_FILES,
-    )
+    forms = (SAE_FILES, GEMMA_SCOPE_FILES, LLAMA_SCOPE_FILES)
+    names = next((names for names in forms if (place / names[0]).is_file()), SAE_FILES)
     files = [place] if place.suffix == ".npz" else [place / name for name in names]
     try:
         digests = [remembered_sha256(file) for file in files]

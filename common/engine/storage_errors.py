@@ -106,9 +106,6 @@ def _asked(path: Path | None) -> int:
     for folder in [path, *path.parents] if path else []:
         with contextlib.suppress(OSError):
             status = os.statvfs(folder)
-            return (
-                errno.ENOSPC
-                if status.f_bavail * status.f_frsize < 1 << 20 or not status.f_favail
-                else errno.EIO
-            )
+            is_full = status.f_bavail * status.f_frsize < 1 << 20 or not status.f_favail
+            return errno.ENOSPC if is_full else errno.EIO
     return errno.EIO

@@ -140,8 +140,5 @@ def _number(token: str) -> str:
         return token
     token = ascii_digits(token)
     token = re.sub("[−–—]", "-", token).replace("٬", ",").replace("٫", ".").replace("⁄", "/")
-    return (
-        token.replace(",", "")
-        if re.fullmatch(r"[-+]?[1-9]\d{0,2}(,\d{2,3})*,\d{3}(\.\d+)?%?", token)
-        else token
-    )
+    grouped = re.fullmatch(r"[-+]?[1-9]\d{0,2}(,\d{2,3})*,\d{3}(\.\d+)?%?", token)
+    return token.replace(",", "") if grouped else token

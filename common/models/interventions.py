@@ -163,13 +163,8 @@ def _beginning(intervention: Intervention) -> tuple[int, int]:
 def _cropped(cache: DynamicCache, length: int, count: int) -> list[tuple[Tensor, Tensor]]:
     """Keys and values of the first tokens of one row, for many."""
     layers: Any = cache.layers
-    return [
-        (
-            layer.keys[:, :, :length].expand(count, -1, -1, -1),
-            layer.values[:, :, :length].expand(count, -1, -1, -1),
-        )
-        for layer in layers
-    ]
+    both = ((layer.keys[:, :, :length], layer.values[:, :, :length]) for layer in layers)
+    return [(keys.expand(count, -1, -1, -1), values.expand(count, -1, -1, -1)) for keys, values in both]
 
 
 def gradients(

@@ -293,17 +293,8 @@ def shared_language_model(folder: Path, dtype: str, devices: str, offload: str) 
 def understand(model: PreTrainedModel, tokenizer: Any) -> LanguageModel:
     """A model with its parts found and verified, and what it can do tried out. Raises ModelSourceError."""
     parts = find_structure(model)
-    found = LanguageModel(
-        model,
-        tokenizer,
-        parts.backbone,
-        parts.blocks,
-        parts.final_norm,
-        parts.unembedding,
-        packs=True,
-        caches=True,
-        beside=parts.beside,
-    )
+    own = parts.backbone, parts.blocks, parts.final_norm, parts.unembedding
+    found = LanguageModel(model, tokenizer, *own, packs=True, caches=True, beside=parts.beside)
     found = replace(found, packs=_packs(found))
     found = replace(found, caches=_keeps_keys_only(model) and goes_on_right(found))
     return replace(found, branches=branches_right(found) and goes_on_right(replace(found, branches=True)))

@@ -212,11 +212,8 @@ def _from_content(path: Path, content: Any) -> JumpReLUSAE:
     for name, shape in shapes.items():
         tensor = content[name]
         if not isinstance(tensor, Tensor) or tuple(tensor.shape) != shape or tensor.dtype != torch.float32:
-            found = (
-                f"{list(tensor.shape)} {tensor.dtype}"
-                if isinstance(tensor, Tensor)
-                else type(tensor).__name__
-            )
+            is_tensor = isinstance(tensor, Tensor)
+            found = f"{list(tensor.shape)} {tensor.dtype}" if is_tensor else type(tensor).__name__
             raise CorruptInputError(f"{path}: {name} should be {list(shape)} torch.float32 and is {found}")
         if not tensor.isfinite().all():
             raise NumericError(f"{path}: {name} holds NaN or Inf; train it again with `ghosttrack run`")

@@ -192,14 +192,13 @@ def read(folder: Path, *, layer: int, d_model: int, d_hidden: int, target_l0: fl
         w, scale=own.scale, d_hidden=d_hidden, layer=layer, target_l0=known or target_l0,
         norm_limit=own.norm_limit, k=settings.most_active, own_scale=settings.own_scale, path=path,
     )  # fmt: skip
+    is_own = own.weights and own.weights == sha256_of(folder / WEIGHTS_FILE)
     source = {
         "architecture": settings.architecture,
         "sae_lens_version": metadata.sae_lens_version,
         "model_name": metadata.model_name,
         "hook_name": metadata.hook_name,
-        "trained_as": own.trained_as
-        if own.weights and own.weights == sha256_of(folder / WEIGHTS_FILE)
-        else None,
+        "trained_as": own.trained_as if is_own else None,
     }
     return Pretrained(sae, known, source)
 

@@ -44,11 +44,9 @@ _BYTES = _byte_of_character()
 
 
 def _from_bytes(piece: str) -> str:
-    return (
-        bytes(_BYTES[c] for c in piece).decode("utf-8", "replace")
-        if all(c in _BYTES for c in piece)
-        else piece
-    )
+    if not all(c in _BYTES for c in piece):
+        return piece
+    return bytes(_BYTES[c] for c in piece).decode("utf-8", "replace")
 
 
 def _from_marks(piece: str) -> str:

@@ -114,12 +114,8 @@ def join_writes(parts: Sequence[Writes]) -> Writes:
     """Tokens one after the other."""
     if len(parts) == 1:
         return parts[0]
-    return Writes(
-        *(
-            torch.cat(columns, dim=axis)
-            for columns, axis in zip(zip(*parts, strict=True), _ALONG, strict=True)
-        )
-    )
+    columns = zip(zip(*parts, strict=True), _ALONG, strict=True)
+    return Writes(*(torch.cat(column, dim=axis) for column, axis in columns))
 
 
 @dataclass

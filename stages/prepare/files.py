@@ -117,14 +117,12 @@ def _csv(path: Path, key: str) -> Iterator[FileRow]:
             yield FileRow(number, None, f"it has {len(cells)} cells, and the head names {len(names)} columns; put quotes around a cell that holds "
                           f"{separator!r}")  # fmt: skip
             continue
-        yield FileRow(
-            number,
-            {
-                name: of_cell(name, cell.removesuffix(".0") if name in whole else cell) if cell else None
-                for name, cell in itertools.zip_longest(names, cells[: len(names)], fillvalue="")
-                if not _INDEX.fullmatch(name)
-            },
-        )
+        record = {
+            name: of_cell(name, cell.removesuffix(".0") if name in whole else cell) if cell else None
+            for name, cell in itertools.zip_longest(names, cells[: len(names)], fillvalue="")
+            if not _INDEX.fullmatch(name)
+        }
+        yield FileRow(number, record)
 
 
 def _unique(names: Iterable[str]) -> list[str]:

@@ -215,10 +215,8 @@ def _scaling(reader: Any, config: Any) -> dict[str, Any] | None:
     tensors = _tensors(reader)
     if FREQUENCIES in tensors and (tensors[FREQUENCIES] != 1).any():
         return {"rope_type": "llama3", "factor": float(tensors[FREQUENCIES].max()), **LLAMA_3}
-    kind, original = (
-        _field(reader, "rope.scaling.type"),
-        _field(reader, "rope.scaling.original_context_length"),
-    )
+    kind = _field(reader, "rope.scaling.type")
+    original = _field(reader, "rope.scaling.original_context_length")
     if LONG in tensors:
         of_length = {"short_factor": tensors[SHORT].tolist(), "long_factor": tensors[LONG].tolist()}
         if hasattr(config, "original_max_position_embeddings"):  # of Phi-3, which has it twice

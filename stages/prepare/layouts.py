@@ -56,13 +56,9 @@ def _of(columns: str, **written: str) -> Convert:
 
 def _yes(convert: Convert) -> Convert:
     """The same with a label that is written as yes (wrong) or no, FAIL or PASS."""
+    words = {"yes": 1, "no": 0, "fail": 1, "pass": 0}
     return lambda row: (
-        {
-            **found,
-            "label": {"yes": 1, "no": 0, "fail": 1, "pass": 0}.get(
-                str(found["label"]).strip().lower(), found["label"]
-            ),
-        }
+        {**found, "label": words.get(str(found["label"]).strip().lower(), found["label"])}
         for found in convert(row)
     )
 
@@ -238,12 +234,8 @@ def _felm(row: Mapping[str, Any]) -> Iterable[Fields]:
 
 def _super_glue(row: Mapping[str, Any]) -> Iterable[Fields]:
     """BoolQ as a part of SuperGLUE has it; its tests have the label -1."""
-    yield from _bool_q(
-        {
-            **row,
-            "answer": {"0": False, "false": False, "1": True, "true": True}.get(str(row["label"]).lower()),
-        }
-    )
+    truth = {"0": False, "false": False, "1": True, "true": True}
+    yield from _bool_q({**row, "answer": truth.get(str(row["label"]).lower())})
 
 
 def _bool_q(row: Mapping[str, Any]) -> Iterable[Fields]:

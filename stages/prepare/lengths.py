@@ -97,16 +97,11 @@ def _parted(
 ) -> tuple[list[QuestionLine], list[dict[str, Any]]]:
     """The questions without a trouble, and what is told of the others. Raises DataError, with `none`, where none is left."""
     pairs = list(zip(questions, troubles, strict=True))
-    left_out = [
-        {
-            "row": question.given.row,
-            "id": question.id,
-            "reason": TOO_SHORT if TOO_SHORT in why else reason,
-            "why": why,
-        }
-        for question, why in pairs
-        if why is not None
-    ]
+    left_out = []
+    for question, why in pairs:
+        if why is not None:
+            kind = TOO_SHORT if TOO_SHORT in why else reason
+            left_out.append({"row": question.given.row, "id": question.id, "reason": kind, "why": why})
     if left_out and len(left_out) == len(pairs):
         raise DataError(f"{none}: of {left_out[0]['id']!r}, {left_out[0]['why']}")
     return [question for question, why in pairs if why is None], left_out
