@@ -8,6 +8,7 @@ function is that, or becomes that: standard, JumpReLU, gated, TopK and BatchTopK
 what would compute something else, and touches no network.
 """
 
+import errno
 import hashlib
 import json
 import math
@@ -128,7 +129,7 @@ class Pretrained:
 
 
 def write(sae: JumpReLUSAE, folder: Path, metadata: Mapping[str, Any], trained_as: str | None = None) -> None:
-    """Write a layer's SAE as a new folder that `sae_lens.SAE.load_from_disk` loads, with the same outputs.
+    """Write a layer's SAE as a folder, new or empty, that `sae_lens.SAE.load_from_disk` loads, with the same outputs.
 
     metadata: what else SAELens may know, such as model_name; trained_as: see `Own`. Raises OSError.
     """
@@ -137,6 +138,8 @@ def write(sae: JumpReLUSAE, folder: Path, metadata: Mapping[str, Any], trained_a
             "a TopK SAE, or one with a scale of each state's own, is not exported: take it from where it came from"
         )
     folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise FileExistsError(errno.EEXIST, "it holds files already", str(folder))
     tensors = {name: tensor.float().contiguous() for name, tensor in _plain(sae).items()}
     weights = to_bytes(tensors)
     (folder / WEIGHTS_FILE).write_bytes(weights)  # safetensors' own writer leaves it unreadable to others
