@@ -31,7 +31,7 @@ async function askPage() {
     location.hash = questionLink(entry.id);
   });
   const asked = list.filter((question) => question.new);
-  return [section("Ask the model", note("A relation’s worked examples come before the question. The answer gets its tracks, the account of its lead and its probability of being wrong, as those of the run have; nothing is written into the run."), form, status),
+  return [section("Ask the model", note("A relation’s worked examples come before the question. The subject is the words in it that it is about, such as Norway; left out, the whole text counts as it. The answer gets its tracks, the account of its lead and its probability of being wrong, as those of the run have; nothing is written into the run."), form, status),
     asked.length > 0 && section("Asked so far", h("ul", null, asked.map((question) => h("li", null, link(questionLink(question.id), question.question), " → ", h("b", null, question.answer)))))];
 }
 
