@@ -1,6 +1,7 @@
 """`import ghosttrack as gt`: what a notebook does with a run, held against the run's files and against what it published."""
 
 import hashlib
+import html
 import json
 import re
 import shutil
@@ -108,6 +109,9 @@ def test_a_question_is_drawn_and_told(run: gt.Run, tmp_path: Path) -> None:
     assert question.answer in question.sentence
     assert f"{question.probability:.2f}" in question.sentence
     assert "data:image/png" in question._repr_html_()
+    explained = next(each for each in run if each.reason)
+    assert explained.wrong
+    assert html.escape(str(explained.reason)) in explained._repr_html_()
     names = [each.get_text().replace(r"\$", "$") for each in question.plot().axes[1].get_yticklabels()]
     known = set(question.tracks["label"].dropna())
     assert names

@@ -214,10 +214,9 @@ class Question:
         figure.savefig(picture, format="png", dpi=110)
         plt.close(figure)
         source = base64.b64encode(picture.getvalue()).decode()
+        words = "".join(f"<p>{html.escape(each)}</p>" for each in (self.sentence, self.reason) if each)
         return (
-            f"<div><p>{html.escape(self.sentence)}</p><p>{html.escape(self.reason or '')}</p>"
-            f'<img alt="{html.escape(self.sentence)}" '
-            f'src="data:image/png;base64,{source}"></div>'
+            f'<div>{words}<img alt="{html.escape(self.sentence)}" src="data:image/png;base64,{source}"></div>'
         )
 
 
