@@ -164,7 +164,13 @@ def test_a_question_is_asked_and_a_track_taken_out_as_the_api_does(
         assert found["drop"] == pytest.approx(expected.drop, abs=1e-5)
 
 
-def test_the_command_says_where_the_page_is_and_ends_with_ctrl_c(made_up: Dashboard, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("end", "code"),
+    [(signal.SIGINT, 0), (signal.SIGTERM, -signal.SIGTERM), (signal.SIGKILL, -signal.SIGKILL)],
+)
+def test_the_command_says_where_the_page_is_and_ends_in_order_with_ctrl_c_or_with_who_started_it(
+    made_up: Dashboard, end: signal.Signals, code: int
+) -> None:
     root = made_up.slices._results.store.root
     command = [sys.executable, "-m", "ghosttrack.orchestrate", "serve", "demo", "--set", f"paths.root={root}"]
     running = subprocess.Popen(
@@ -176,9 +182,12 @@ def test_the_command_says_where_the_page_is_and_ends_with_ctrl_c(made_up: Dashbo
     if not line.startswith("demo: open http://127.0.0.1:"):
         running.kill()
         pytest.fail(str(running.communicate()))
-    os.killpg(running.pid, signal.SIGINT)
+    if end == signal.SIGINT:  # a terminal sends it to all
+        os.killpg(running.pid, end)
+    else:
+        running.send_signal(end)
     output, errors = running.communicate(timeout=60)
-    assert (running.returncode, output, errors) == (0, "ended\n", "")
+    assert (running.returncode, output, errors) == (code, "ended\n", "")
 
 
 def listening_to_ctrl_c() -> None:

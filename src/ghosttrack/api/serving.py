@@ -12,6 +12,7 @@ import hmac
 import json
 import logging
 import secrets
+import signal
 import sys
 from collections.abc import Callable
 from http import HTTPStatus
@@ -173,6 +174,7 @@ class Handler(BaseHTTPRequestHandler):
 )
 def serve(config: Config, port: int, host: str) -> None:
     """Serve the dashboard until Ctrl-C."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # or its temporary files would stay
     with Dashboard(config, host, port) as server, contextlib.suppress(KeyboardInterrupt):
         click.echo(f"{config.name}: open {server.address} in a browser; Ctrl-C ends it")
         sys.stdout.flush()
