@@ -52,6 +52,10 @@ def publish(layout: Layout, unit: Unit, key: str, manifest: Manifest, out: Path 
     final, content = layout.result(unit.stage, key), manifest.to_bytes()
     out = out or layout.staging(unit) / key / "out"
     with storage_errors(final):
+        if not out.exists():
+            raise StorageError(
+                f"{out} was removed while {unit.label} was made, by `ghosttrack clean` perhaps; give the command again"
+            )
         for subject in manifest.subject:
             fsync(out / subject.name)
         atomic.replace(out / f"{MANIFEST}.sha256", digest_line(content).encode(), layout.temporary)

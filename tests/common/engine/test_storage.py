@@ -48,6 +48,15 @@ def entry_of(store: Store, unit: Unit) -> Entry:
     return entry
 
 
+def test_work_that_somebody_removed_before_it_was_published_is_one_error(store: Store) -> None:
+    unit = unit_of()
+    key, statement = manifest_of(unit, {"a.txt": b"one", "b.txt": b"ONE"})
+    store.staging(unit, key)
+    shutil.rmtree(store.layout.staging(unit))
+    with pytest.raises(StorageError, match="was removed while alpha/all was made"):
+        store.publish(unit, key, statement)
+
+
 def test_a_published_result_has_public_names_and_a_manifest(store: Store) -> None:
     unit = unit_of()
     publish(store, unit, "one")
