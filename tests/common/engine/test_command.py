@@ -93,3 +93,12 @@ def test_work_that_is_done_is_not_undone_by_libraries_that_abort_as_they_are_tak
         assert done.stdout.startswith("1 ")
         assert done.stdout.endswith("all is put away\n")
         assert ("it is" in done.stderr) == (how == "wrong")
+
+
+def test_a_profiler_around_the_work_writes_what_it_saw(program: list[str], tmp_path: Path) -> None:
+    ends = f"from ghosttrack.common.engine.command import end_after\nend_after(lambda: {LAST})"
+    Path(program[1]).write_text(COMMAND.replace(LAST, ends))
+    saw = tmp_path / "saw"
+    command = [program[0], "-m", "cProfile", "-o", str(saw), program[1], "well"]
+    subprocess.run(command, capture_output=True, check=True)
+    assert saw.stat().st_size
