@@ -135,7 +135,7 @@ class Predicted:
 def _kind(unit: Unit) -> str:
     if unit.temporary:
         return "states"
-    files = {saes.of(unit.layer) for saes in (SAE, INDEPENDENT_SAE)}
+    files = {saes.of(unit.layer).name for saes in (SAE, INDEPENDENT_SAE)}
     return "saes" if files & set(unit.writes) else "rest"
 
 
