@@ -9,6 +9,8 @@ LONGEST = 1 << 20
 """Characters. A configuration has a few thousand."""
 DEEPEST = 32
 MOST_ALIASES = 100
+MOST_BITS = 1024
+"""Of a number. One of 0xff… may have any length, and Python does not show one of more than 4300 digits."""
 EVENTS = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -70,3 +72,5 @@ def _bounded(value: Any, left: list[int] | None = None, depth: int = 0) -> None:
     elif isinstance(value, (list, set)):
         for inner in value:
             _bounded(inner, left, depth + 1)
+    elif isinstance(value, int) and value.bit_length() > MOST_BITS:
+        raise ValueError(f"a number has more than {MOST_BITS} bits")

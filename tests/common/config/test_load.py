@@ -65,6 +65,7 @@ def test_an_unknown_key_of_set_suggests_the_right_one(write_config: WriteConfig)
         ("name=../../etc", "name = '../../etc'"),
         ("extract.batch_size", "has no value"),
         ("extract.batch_size=[", "not valid YAML"),
+        (f"sae.d_hidden=0x{'f' * 5000}", "more than 1024 bits"),
     ],
 )
 def test_a_wrong_type_or_value_names_key_and_value(
