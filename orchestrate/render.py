@@ -8,8 +8,9 @@ from datetime import datetime
 from textwrap import shorten
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.live import Live
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
@@ -28,16 +29,27 @@ LONG = 2 * 86400.0
 LEVELS = {"warning": "yellow", "error": "red", "critical": "red"}
 
 
+class Screen(Console):
+    """Text from outside is never taken for markup, and its controls are shown; those of styles come after this."""
+
+    def __init__(self) -> None:
+        super().__init__(highlight=False, markup=False)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else segment._replace(text=printable(segment.text, "\n"))
+
+
 class Terminal:
-    """Prints. Text from outside is never taken for markup."""
+    """Prints."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False, markup=False)
+        self.console = console or Screen()
         if not self.console.is_terminal:
             self.console.width = PLAIN_WIDTH
 
     def line(self, text: str = "", style: str = "") -> None:
-        self.console.print(Text(printable(text, "\n\t"), style=style), soft_wrap=True)
+        self.console.print(Text(text, style=style), soft_wrap=True)
 
     def heading(self, text: str) -> None:
         self.line(text, "bold")
@@ -120,7 +132,7 @@ class Terminal:
             table.add_row(
                 run.name, str(run.units), str(run.shared or ""), f"{run.last_finished:%Y-%m-%d %H:%M}",
                 format_seconds(run.elapsed), _bytes(run.size), "" if run.auroc is None else f"{run.auroc:.3f}",
-                shorten(printable(asked), 160, placeholder=" …"),
+                shorten(asked, 160, placeholder=" …"),
             )  # fmt: skip
         self.console.print(table)
 
@@ -159,9 +171,9 @@ class Terminal:
         text = Text(f"{event.time:%H:%M:%S} ", style="dim")
         text.append(f"{event.stage:<9} ", style="cyan")
         mark = f"{event.level}: " if event.level in LEVELS else ""
-        text.append(mark + printable(event.message, "\n"), style=LEVELS.get(event.level, "default"))
+        text.append(mark + event.message, style=LEVELS.get(event.level, "default"))
         if event.traceback:
-            text.append("\n" + printable(event.traceback.rstrip(), "\n\t"), style="dim")
+            text.append("\n" + event.traceback.rstrip(), style="dim")
         self.console.print(text, soft_wrap=True)
 
 
@@ -173,13 +185,13 @@ def view_of(seen: Overview, looked: bool = False) -> Group:
         parts += [Text(), _jobs(seen)]
         if seen.jobs.active:
             parts.append(Text(f"expected to be through at {_moment(seen.jobs.expected_end)}"))
-    parts += [Text(printable(failure), style="red") for failure in failures]
+    parts += [Text(failure, style="red") for failure in failures]
     for trouble in seen.jobs.troubles:
         said = f"job {trouble.job} ({', '.join(trouble.units)}): {trouble.cause}; {trouble.mend}"
         parts.append(Text(said, style="red"))
         if trouble.tail:
             parts.append(Text(f"  {trouble.log}:", style="dim"))
-            parts += [Text(f"    {printable(line)}", style="dim") for line in trouble.tail]
+            parts += [Text(f"    {line}", style="dim") for line in trouble.tail]
     if seen.jobs.trouble:
         said = f"the scheduler could not be asked, so this is what the results say: {seen.jobs.trouble}"
         parts.append(Text(said, style="yellow"))

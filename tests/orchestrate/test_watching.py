@@ -4,6 +4,7 @@ import json
 import os
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -16,6 +17,7 @@ from ghosttrack.orchestrate.logbook import read_events, text_of
 from ghosttrack.orchestrate.render import Terminal
 from ghosttrack.orchestrate.request import Request
 from ghosttrack.orchestrate.runs import RunSummary
+from ghosttrack.orchestrate.status import Diagnosis, JobsStatus, Overview, StageStatus
 from ghosttrack.orchestrate.usage import Advice, advice
 from tests.fake_project import FakeProject
 
@@ -138,11 +140,15 @@ def test_a_log_of_any_shape_is_read_and_cannot_steer_the_terminal(
     for event in read_events([tmp_path / "track.jsonl"]):
         Terminal().event(event)
     Terminal().runs(
-        [RunSummary("one", 1, 0, datetime.now(), 1.0, 1, None, {"data.questions": "[/x]\x1b[2J.jsonl"})]
+        [RunSummary("\x9b2J", 1, 0, datetime.now(), 1.0, 1, None, {"data.questions": "[/x]\x1b[2J.jsonl"})]
     )
+    Terminal().diagnosis(Diagnosis("ok", "apptainer", "\x1b]0;1.4\x07"))
+    stage = StageStatus("track", 1, 0, 1, 0, "all by process 1 on \x1b[2J", None, 0.0, 0, [])
+    plan: Any = None
+    Terminal().overview(Overview("demo", plan, [stage], JobsStatus()))
     Terminal().line("[/x]\x1b[2J")
     printed = capsys.readouterr().out
-    assert r"[/x] [red]\x1b]52;c;aGk=\x07\x9b2J" in printed
+    assert r"[/x] [red]\x1b]52;c;aGk=\x9b2J" in printed
     assert printed.replace("\n", "").isprintable()
 
 
