@@ -62,7 +62,7 @@ def _tokenizer() -> PreTrainedTokenizerFast:
         vocab_size=4096, special_tokens=["<|end|>"], show_progress=False,
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
     )  # fmt: skip
-    pairs.train_from_iterator([document.text for document in prose()[::20]], trainer)
+    pairs.train_from_iterator(prose()[::20], trainer)
     return PreTrainedTokenizerFast(tokenizer_object=pairs, bos_token="<|end|>", eos_token="<|end|>")
 
 

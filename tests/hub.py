@@ -61,7 +61,7 @@ def stand_in(
             "",
             " = Heading = \n",
             "",
-            *(f" {part} \n" for part in document.text.split("\n") if part),
+            *(f" {part} \n" for part in document.split("\n") if part),
         )
     ]
     text = pa.table({"text": lines})

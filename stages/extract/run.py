@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 from accelerate.utils import find_executable_batch_size
 
@@ -45,7 +44,6 @@ POSITION_ZERO = (
 def run(job: Job) -> dict[str, Any]:
     settings, layers = job.config.extract, job.work.layers or job.config.layers
     model = load_language_model(job.input_dir("prepare/model"), **job.config.model.loading)
-    before = psutil.Process().memory_info().rss
     corpus = corpus_of(job, model)
     paths = {layer: job.output(STATES.of(layer)) for layer in layers}
 
@@ -84,7 +82,6 @@ def run(job: Job) -> dict[str, Any]:
         "tokens_per_second": round(done / elapsed * job.ranks, 1) if todo else None,
         "model_flop_utilisation": float(f"{flops / peak:.3g}") if todo else None,
         "gemm_flops": peak,
-        "bytes_beyond_the_model": max(0, psutil.Process().memory_info().rss - before),
     }
 
 

@@ -16,8 +16,10 @@ _ARRAY = re.compile(r"\barray\((\[.*?\])(?:, dtype=[\w<>' ]+)?\)", re.DOTALL)
 _NAN = re.compile(r"\bnan\b")
 
 
-def of_cell(name: str, text: str) -> Any:
-    """The list or object that a cell writes down; the text itself where it is none, or a list of numbers alone."""
+def of_cell(name: str, text: Any) -> Any:
+    """The list or object that a cell writes down; what is there itself where it is no such text, or a list of numbers alone."""
+    if not isinstance(text, str):
+        return text
     stripped = text.strip()
     if name.lower() in TEXTS or stripped[:1] + stripped[-1:] not in ("[]", "{}"):
         return text

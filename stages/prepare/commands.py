@@ -14,7 +14,7 @@ from ghosttrack.common.engine.fingerprint import FACTBOOK, WORDS
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.errors import printable
 from ghosttrack.stages.prepare.chat import chat_of, put
-from ghosttrack.stages.prepare.lengths import TokenReader, fitting, lengths, readable, reader_of
+from ghosttrack.stages.prepare.lengths import TokenReader, reader_of, sorted_out
 from ghosttrack.stages.prepare.prompts import QuestionLine
 from ghosttrack.stages.prepare.rows import Given
 
@@ -39,12 +39,10 @@ def data(config: Config) -> None:
     questions = put(chat_of(reader.tokenizer, config.model), questions, config.model)
     if turns := sum(question.chat for question in questions):
         click.echo(f"{turns} are turns of a chat, by the model's chat template")
-    questions, unknown = readable(reader, questions)
-    sizes = lengths(reader, questions)
-    kept, too_long = fitting(questions, sizes, reader.longest, config.tracking.max_new_tokens)
+    kept, cannot, sizes = sorted_out(reader, questions, config.tracking.max_new_tokens)
     if rows:
-        rows.left_out += unknown + too_long
-        if examples := len(set_aside(rows, questions)):
+        rows.left_out += cannot
+        if examples := len(set_aside(rows, kept)):
             click.echo(f"{counted(examples, 'row')} set aside as worked examples, and not asked")
         if others := others - examples:
             chosen = ", or not among those that data.relations and data.max_questions choose"

@@ -35,14 +35,7 @@ class Country:
 
     def raw(self, path: str) -> str:
         """The text at a path such as `Government/Capital/name`, markup kept; empty if there is none."""
-        node: Any = self.fields
-        for part in path.split("/"):
-            if not isinstance(node, dict) or part not in node:
-                return ""
-            node = node[part]
-        if isinstance(node, dict):
-            node = node.get("text", "")
-        return node if isinstance(node, str) else ""
+        return _raw(self.fields, path)
 
     def text(self, path: str) -> str:
         """The plain text at a path."""
@@ -60,15 +53,16 @@ def load_countries() -> tuple[Country, ...]:
         if code in TABLES["entries"]:
             continue
         name = TABLES["names"].get(code) or drop_brackets(
-            _text(fields, "Government", "Country name", "conventional short form")
+            strip_markup(_raw(fields, "Government/Country name/conventional short form"))
         )
         if not name or name == "none":
             continue
         name = name.removeprefix("The ")
         called = (name, *TABLES["other_names"].get(code, ()))
         aliases = dict.fromkeys((*called, *map(ascii_letters, called)))
-        digits = _text(fields, "People and Society", "Population", "total").split(" ")[0].replace(",", "")
-        sovereign = _sovereign(_text(fields, "Government", "Dependency status"))
+        total = strip_markup(_raw(fields, "People and Society/Population/total"))
+        digits = total.split(" ")[0].replace(",", "")
+        sovereign = _sovereign(strip_markup(_raw(fields, "Government/Dependency status")))
         population = int(digits) if digits.isdigit() else 0
         found.append(Country(code, name, tuple(aliases), sovereign, population, fields))
     return tuple(sorted(found, key=lambda country: (-country.population, country.code)))
@@ -101,11 +95,12 @@ def spoken(name: str) -> str:
     return f"the {name}" if with_article else name
 
 
-def _text(fields: dict[str, Any], *path: str) -> str:
+def _raw(fields: dict[str, Any], path: str) -> str:
     node: Any = fields
-    for part in path:
-        node = node.get(part, {}) if isinstance(node, dict) else {}
-    return strip_markup(node.get("text", "")) if isinstance(node, dict) else ""
+    for part in path.split("/"):
+        node = node.get(part) if isinstance(node, dict) else None
+    node = node.get("text") if isinstance(node, dict) else node
+    return node if isinstance(node, str) else ""
 
 
 def _sovereign(status: str) -> str | None:

@@ -6,7 +6,6 @@ readable text. Both are pure functions of the installed package, in a fixed orde
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -25,14 +24,6 @@ _SHORTEST_FIELD = 40
 """Characters below which a field is a figure or a label, not prose."""
 
 
-@dataclass(frozen=True)
-class Document:
-    """A piece of text: `name` for people (`France / Geography`), `text` plain."""
-
-    name: str
-    text: str
-
-
 @lru_cache(maxsize=1)
 def facts() -> tuple[Fact, ...]:
     """All facts, sorted by relation and subject; one for each (relation, subject).
@@ -44,13 +35,13 @@ def facts() -> tuple[Fact, ...]:
     found: list[Fact] = []
     for relation, read in RELATIONS.items():
         gathered = [
-            (relation, subject, tuple(answers))
+            (subject, tuple(answers))
             for country in load_countries()
             if country.population
             for subject, answers in read(country)
         ]
         most = len(gathered) if relation in _SHARED else MOST_COUNTRIES
-        for _, subject, answers in merge_subjects(gathered, most):
+        for subject, answers in merge_subjects(gathered, most):
             if relation in PLACE_RELATIONS:
                 namesakes = places[fold(subject)]
                 if len(namesakes) > MOST_COUNTRIES or fold(subject) in country_names:
@@ -63,7 +54,7 @@ def facts() -> tuple[Fact, ...]:
 
 
 @lru_cache(maxsize=1)
-def prose() -> tuple[Document, ...]:
+def prose() -> tuple[str, ...]:
     """The readable text of the factbook, a document for each country and section, headings kept.
 
     Raises DataError when the data package is not installed.
@@ -78,7 +69,7 @@ def prose() -> tuple[Document, ...]:
             lines = list(_prose_lines(content))
             if lines:
                 heading = f"{section} of {spoken(title)}" if section != "Introduction" else title
-                documents.append(Document(f"{title} / {section}", "\n".join([heading, *lines])))
+                documents.append("\n".join([heading, *lines]))
     return tuple(documents)
 
 

@@ -39,21 +39,21 @@ def make_fact(relation: str, subject: str, answers: Sequence[str]) -> Fact | Non
 
 
 def merge_subjects(
-    gathered: Iterable[tuple[str, str, Sequence[str]]], most_answers: int
-) -> list[tuple[str, str, list[str]]]:
-    """(relation, subject, answers) with the answers of equal subjects joined, in order of first sight.
+    gathered: Iterable[tuple[str, Sequence[str]]], most_answers: int
+) -> list[tuple[str, list[str]]]:
+    """Subjects of one relation, the answers of equal ones joined, in order of first sight.
 
     Subjects are equal when they fold to the same text. A subject with more than `most_answers` distinct
     groups of answers is too ambiguous to ask about and is dropped.
     """
-    merged: dict[tuple[str, str], tuple[str, list[Sequence[str]]]] = {}
-    for relation, subject, answers in gathered:
-        _, groups = merged.setdefault((relation, fold(subject)), (subject, []))
+    merged: dict[str, tuple[str, list[Sequence[str]]]] = {}
+    for subject, answers in gathered:
+        _, groups = merged.setdefault(fold(subject), (subject, []))
         if answers not in groups:
             groups.append(answers)
     return [
-        (relation, subject, list(dict.fromkeys(answer for group in groups for answer in group)))
-        for (relation, _), (subject, groups) in merged.items()
+        (subject, list(dict.fromkeys(answer for group in groups for answer in group)))
+        for subject, groups in merged.values()
         if len(groups) <= most_answers
     ]
 

@@ -89,9 +89,7 @@ def _pop_qa(row: Mapping[str, Any]) -> Iterable[Fields]:
 
 
 def _simple_qa(row: Mapping[str, Any]) -> Iterable[Fields]:
-    about = row["metadata"]
-    if isinstance(about, str):
-        about = of_cell("metadata", about)
+    about = of_cell("metadata", row["metadata"])
     topic = about.get("topic") if isinstance(about, Mapping) else None
     yield {"question": row["problem"], "answer": row["answer"], "relation": topic}
 
@@ -120,10 +118,9 @@ def _truthful_choice(row: Mapping[str, Any]) -> Iterable[Fields]:
     }
 
 
-def _squad(row: Mapping[str, Any]) -> Iterable[Fields]:
-    texts = list((row["answers"] or {}).get("text", []))
-    yield {"id": row["id"], "question": row["question"], "passage": row["context"], "relation": "squad",
-           "subject": row["title"], "answer": texts[0] if texts else None, "aliases": texts}  # fmt: skip
+_squad = _of(
+    "id question passage=context subject=title answer=answers.text.0 aliases=answers.text", relation="squad"
+)
 
 
 def _squad_own(row: Mapping[str, Any]) -> Iterable[Fields]:
@@ -149,12 +146,6 @@ def _answers(row: Mapping[str, Any]) -> Iterable[Fields]:
         "aliases": texts,
         **named,
     }
-
-
-def _drop(row: Mapping[str, Any]) -> Iterable[Fields]:
-    texts = list((row["answers_spans"] or {}).get("spans", []))
-    yield {"id": row.get("query_id"), "question": row["question"], "passage": row["passage"], "relation": "drop",
-           "answer": texts[0] if texts else None, "aliases": texts}  # fmt: skip
 
 
 def _options(row: Mapping[str, Any]) -> Iterable[Fields]:
@@ -296,7 +287,7 @@ def _joined(spans: Iterable[Sequence[int]]) -> list[list[int]]:
 
 
 def _as_list(value: Any) -> Any:
-    found = of_cell("", value) if isinstance(value, str) else value
+    found = of_cell("", value)
     return [found] if isinstance(found, str) else found
 
 
@@ -322,7 +313,8 @@ LAYOUTS = [
             _of("question passage=support answer=correct_answer", relation="sciq")),
     _layout("MATH", "problem level type solution", _math),
     _layout("MATH-500", "problem solution answer subject level", _of("id=unique_id? question=problem answer relation=subject")),
-    _layout("DROP", "passage question answers_spans", _drop),
+    _layout("DROP", "passage question answers_spans",
+            _of("id=query_id? question passage answer=answers_spans.spans.0 aliases=answers_spans.spans", relation="drop")),
     _layout("Known facts", "subject attribute prompt template",  # of ROME's causal tracing: unfinished sentences
             _of("id=known_id? prompt answer=attribute subject relation=relation_id?")),
     _layout("CounterFact", "case_id requested_rewrite", _counterfact,

@@ -38,6 +38,17 @@ def reader_of(snapshot: Path) -> TokenReader:
     return TokenReader(tokenizer, context_of(config))
 
 
+def sorted_out(
+    reader: TokenReader, questions: Sequence[QuestionLine], new: int
+) -> tuple[list[QuestionLine], list[dict[str, Any]], list[int]]:
+    """The questions that can be read and that the model can hold with an answer of `new` tokens, what is told of the others, and
+    the tokens of each that can be read. Raises DataError where none is left."""
+    questions, unreadable = readable(reader, questions)
+    sizes = lengths(reader, questions)
+    kept, too_long = fitting(questions, sizes, reader.longest, new)
+    return kept, unreadable + too_long, sizes
+
+
 def lengths(reader: TokenReader, questions: Sequence[QuestionLine]) -> list[int]:
     """Tokens of each prompt, with the response that it brings."""
     return [

@@ -64,7 +64,7 @@ def known(facts: Sequence[Fact]) -> list[Fact]:
 def build(seed: int) -> tuple[PreTrainedModel, Any]:
     """The fitted model (float32) and its tokenizer; the same for the same seed on the same machine."""
     facts = world(seed)
-    texts = [document.text[:2000] for document in prose()[::40]]
+    texts = [text[:2000] for text in prose()[::40]]
     tokenizer = _tokenizer([_line(fact) for fact in facts for _ in range(40)] + texts)
     with torch.random.fork_rng(), _one_thread():
         torch.manual_seed(seed)

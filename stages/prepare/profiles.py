@@ -4,7 +4,7 @@ A profile is a fact like others, whose answer is the profile that the factbook w
 profiles. What its claims are judged by, relation by relation, goes with it (`Given.facts`).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from ghosttrack.stages.prepare.countries import Country, load_countries, spoken
@@ -30,6 +30,15 @@ _ALSO = {
     "isiXhosa": ("Xhosa",), "isiNdebele": ("Ndebele",), "Burma": ("Myanmar",), "United Kingdom": ("England", "Northern Ireland"),
 }  # fmt: skip
 """What a text may say for a name of the factbook."""
+_SENTENCES = {
+    "continent": "It is in {}.",
+    "capital": "Its capital is {}.",
+    "largest_city": "Its largest city is {}.",
+    "official_language": "Its official language is {}.",
+    "currency": "Its currency is the {}.",
+    "demonym": "Its people are called {}.",
+    "religion": "Most of its people are {}.",
+}
 
 
 @lru_cache(maxsize=1)
@@ -65,18 +74,9 @@ def _also(names: Iterable[str]) -> tuple[str, ...]:
 
 def written(facts: Mapping[str, Sequence[str]], bordering: Sequence[str]) -> str:
     """The profile in sentences, in a fixed order, of what is known. bordering: the neighbours' names."""
-    sentences = (sentence for write in _SENTENCES for sentence in write(facts, bordering))
+    single = (text.format(facts[relation][0]) for relation, text in _SENTENCES.items() if facts.get(relation))
+    sentences = [*single, *_population(facts), *_border(facts, bordering), *_independence(facts)]
     return " ".join(sentence.replace("..", ".") for sentence in sentences)  # Washington, D.C.
-
-
-def _one(
-    relation: str, sentence: str
-) -> Callable[[Mapping[str, Sequence[str]], Sequence[str]], Iterator[str]]:
-    def write(facts: Mapping[str, Sequence[str]], _: Sequence[str]) -> Iterator[str]:
-        if facts.get(relation):
-            yield sentence.format(facts[relation][0])
-
-    return write
 
 
 def _border(facts: Mapping[str, Sequence[str]], bordering: Sequence[str]) -> Iterator[str]:
@@ -87,7 +87,7 @@ def _border(facts: Mapping[str, Sequence[str]], bordering: Sequence[str]) -> Ite
         yield "It has no land borders."
 
 
-def _population(facts: Mapping[str, Sequence[str]], _: Sequence[str]) -> Iterator[str]:
+def _population(facts: Mapping[str, Sequence[str]]) -> Iterator[str]:
     if "population" in facts:
         yield f"It has about {rounded(int(facts['population'][0]))} people."
 
@@ -100,22 +100,8 @@ def rounded(people: int) -> str:
     return f"{int(float(f'{people:.2g}')):,}"
 
 
-def _independence(facts: Mapping[str, Sequence[str]], _: Sequence[str]) -> Iterator[str]:
+def _independence(facts: Mapping[str, Sequence[str]]) -> Iterator[str]:
     if "independence_from" in facts and "independence_year" in facts:
         ruler = spoken(facts["independence_from"][0])
         ruler = f"the {ruler}" if ruler.endswith((" Union", " Empire")) else ruler
         yield f"It became independent from {ruler} in {facts['independence_year'][0]}."
-
-
-_SENTENCES = (
-    _one("continent", "It is in {}."),
-    _one("capital", "Its capital is {}."),
-    _one("largest_city", "Its largest city is {}."),
-    _one("official_language", "Its official language is {}."),
-    _one("currency", "Its currency is the {}."),
-    _one("demonym", "Its people are called {}."),
-    _one("religion", "Most of its people are {}."),
-    _population,
-    _border,
-    _independence,
-)

@@ -200,7 +200,7 @@ def _answers(row: Mapping[str, Any], choices: Sequence[str]) -> tuple[str, ...]:
 
 def _listed(value: Any) -> Any:
     """A list of texts that is written as one text, as tables hold lists."""
-    found = of_cell("", value) if isinstance(value, str) else value
+    found = of_cell("", value)
     return (
         found if isinstance(found, list) and found and all(isinstance(one, str) for one in found) else value
     )
@@ -251,7 +251,7 @@ def _spans(row: Mapping[str, Any], response: str | None) -> tuple[Span, ...] | N
     if response is None:
         raise RowError("bad spans", "'spans' are places in 'response', which is not given")
     spans: list[Span] = []
-    value = of_cell("", value) if isinstance(value, str) else value
+    value = of_cell("", value)
     for span in value if isinstance(value, list) else [value]:
         parts = [span.get(name) for name in ("start", "end", "label")] if isinstance(span, Mapping) else span
         if not isinstance(parts, list) or len(parts) != 3 or not all(isinstance(part, int) for part in parts):

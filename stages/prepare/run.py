@@ -2,11 +2,11 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 
 from ghosttrack.common.config.schema import Config
 from ghosttrack.common.engine.fingerprint import (
@@ -37,7 +37,6 @@ from ghosttrack.stages.prepare.facts import Fact
 from ghosttrack.stages.prepare.profiles import profiles
 from ghosttrack.stages.prepare.prompts import (
     QuestionLine,
-    Shot,
     ask,
     asked_for,
     even_quota,
@@ -65,9 +64,7 @@ def run(job: Job) -> dict[str, Any]:
 def prepare_model(job: Job) -> dict[str, Any]:
     """Write the snapshot folder. Raises ModelSourceError and ModelMismatchError."""
     settings = job.config.model
-    model, tokenizer = _load(job, settings.base_model, settings.revision)
-    embedding: Any = model.get_input_embeddings()
-    tokenizer, beyond = without_beyond(tokenizer, embedding.weight.shape[0])
+    model, tokenizer, beyond = _load(job, settings.base_model, settings.revision)
     if beyond:
         job.log.info(
             f"the tokenizer's added tokens beyond the model's embeddings are left out: {first_of(beyond)}"
@@ -102,17 +99,17 @@ def prepare_model(job: Job) -> dict[str, Any]:
     }
 
 
-def _load(job: Job, source: str, revision: str | None) -> tuple[Any, Any]:
-    if source == miniature.NAME:
-        return miniature.build(job.config.seed)
-    return snapshot.load_source(source, revision)
+def _load(job: Job, source: str, revision: str | None) -> tuple[Any, Any, list[str]]:
+    """Model, tokenizer, and what of the tokenizer is left out: tokens beyond the model's embeddings."""
+    small = source == miniature.NAME
+    model, tokenizer = miniature.build(job.config.seed) if small else snapshot.load_source(source, revision)
+    embedding: Any = model.get_input_embeddings()
+    return model, *without_beyond(tokenizer, embedding.weight.shape[0])
 
 
 def prepare_judge(job: Job) -> dict[str, Any]:
     """Write the snapshot folder of the model that judges. Raises ModelSourceError."""
-    model, tokenizer = _load(job, str(job.config.data.judge), None)
-    embedding: Any = model.get_input_embeddings()
-    tokenizer, _ = without_beyond(tokenizer, embedding.weight.shape[0])
+    model, tokenizer, _ = _load(job, str(job.config.data.judge), None)
     snapshot.save(model, tokenizer, job.output(CONFIG).parent)
     return {"parameters": sum(parameter.numel() for parameter in model.parameters())}
 
@@ -129,8 +126,8 @@ def prepare_questions(job: Job) -> dict[str, Any]:
             "the chat template writes nothing that an answer begins with, so that the model has to open its turn itself; a template "
             "with a generation prompt can be named with model.chat"
         )
-    questions, too_long = _fitting(job, reader, questions)
-    rows.left_out += too_long
+    questions, cannot, _ = lengths.sorted_out(reader, questions, job.config.tracking.max_new_tokens)
+    rows.left_out += cannot
     QUESTIONS.write(job.output(QUESTIONS), [question.record() for question in questions])
     LEFT_OUT.write(job.output(LEFT_OUT), rows.left_out)
     for warning in told(rows):
@@ -150,16 +147,6 @@ def prepare_questions(job: Job) -> dict[str, Any]:
         "united": rows.united,
         "worked_examples": len(set_aside(rows, questions)),
     }
-
-
-def _fitting(
-    job: Job, reader: lengths.TokenReader, questions: Sequence[QuestionLine]
-) -> tuple[list[QuestionLine], list[dict[str, Any]]]:
-    """The questions that the model can hold, and what is told of the others."""
-    questions, unknown = lengths.readable(reader, questions)
-    sizes = lengths.lengths(reader, questions)
-    kept, too_long = lengths.fitting(questions, sizes, reader.longest, job.config.tracking.max_new_tokens)
-    return kept, unknown + too_long
 
 
 NAMED = 5
@@ -268,16 +255,16 @@ def _write_contexts(job: Job, found: Sequence[Context], questions: Sequence[Ques
 
 def prepare_asked(job: Job) -> dict[str, Any]:
     """Write `asked.jsonl`, new questions in the form of `questions.jsonl`. Raises DataError."""
-    asked_before = QUESTIONS.read(job.input(QUESTIONS))
-    examples = {record["relation"]: record["prefix"] for record in asked_before if not in_chat(record)}
-    shots = {record["relation"]: _shots(record) for record in asked_before if in_chat(record)}
+    asked_before = _read_questions(job.input(QUESTIONS))
+    examples = {question.relation: question.prefix for question in asked_before if not question.chat}
+    shots = {question.relation: question.shots for question in asked_before if question.chat}
     path = as_path(str(job.config.data.asked))
     questions, left_out, guessed = sources.read_asked(path, examples, shots, job.config.data.columns)
     reader = _reader(job)
     if shots and (chat := chat_of(reader.tokenizer, job.config.model)):
         questions = [chat.put(question) if question.asks else question for question in questions]
-    questions, too_long = _fitting(job, reader, questions)
-    left_out = sorted([*left_out, *too_long], key=lambda row: row["row"])
+    questions, cannot, _ = lengths.sorted_out(reader, questions, job.config.tracking.max_new_tokens)
+    left_out = sorted([*left_out, *cannot], key=lambda row: row["row"])
     QUESTIONS.write(job.output(ASKED), [question.record() for question in questions])
     LEFT_OUT.write(job.output(ASKED_LEFT_OUT), left_out)
     for row in left_out:
@@ -291,19 +278,8 @@ def prepare_asked(job: Job) -> dict[str, Any]:
 
 
 def _read_questions(path: Path) -> list[QuestionLine]:
-    records = QUESTIONS.read(path)
-    known = {field.name for field in fields(QuestionLine)}
-    return [
-        QuestionLine(
-            **{key: value for key, value in record.items() if key in known}
-            | {"aliases": tuple(record["aliases"]), "shots": _shots(record)}
-        )
-        for record in records
-    ]
-
-
-def _shots(record: dict[str, Any]) -> tuple[Shot, ...]:
-    return tuple((asked, answer) for asked, answer in record.get("shots", ()))
+    """Without what their rows gave."""
+    return TypeAdapter(list[QuestionLine]).validate_python(QUESTIONS.read(path))
 
 
 def questions_of(config: Config) -> tuple[list[QuestionLine], contexts.Spare, sources.SourceRows | None]:
@@ -416,7 +392,7 @@ def corpus_texts(config: Config) -> Sequence[str]:
     """The texts of `data.corpus`. Raises DataError, ConfigError."""
     data = config.data
     if data.corpus == FACTBOOK:
-        return [document.text for document in factbook.prose()]
+        return factbook.prose()
     if data.corpus.startswith(HUB_PREFIX):
         return sources.read_hub_corpus(data.corpus, data.corpus_config, data.corpus_split, data.corpus_column)
     return sources.read_local_corpus(as_path(data.corpus), data.corpus_column)

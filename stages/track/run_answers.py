@@ -18,6 +18,7 @@ from ghosttrack.common.files import fsync, take_room
 from ghosttrack.common.formats.answer_states import ANSWER_STATES
 from ghosttrack.common.formats.answers import GENERATIONS
 from ghosttrack.common.formats.candidates import CANDIDATES
+from ghosttrack.common.formats.file import Table
 from ghosttrack.common.formats.lens import LENS
 from ghosttrack.common.formats.positions import POSITIONS
 from ghosttrack.common.formats.questions import in_chat, prompt_of
@@ -69,9 +70,9 @@ def run(job: Job) -> dict[str, Any]:
     if job.config.data.matching == JUDGE:
         _let_judge(job, records)
     _gather_states(job, records, len(shards))
-    for name, table in (("lens", LENS), ("candidates", CANDIDATES)):
-        paths = [job.scratch(f"{shard_name(number)}.{name}.npz") for number in range(len(shards))]
-        table.write(job.output(table), gathered(paths))
+    for table in (LENS, CANDIDATES):
+        paths = [job.scratch(f"{shard_name(number)}.{table.name}") for number in range(len(shards))]
+        table.write(job.output(table), gathered(table, paths))
     GENERATIONS.write(job.output(GENERATIONS), records)
     return _metrics(records)
 
@@ -120,11 +121,11 @@ def _do_shard(
     }
     lens = _lens_columns(model, job.config.layers, states, owners, answers)
     candidates = _candidate_columns(answers, order)
-    endings = ("pt", "lens.npz", "candidates.npz", "jsonl")
+    endings = ("pt", LENS.name, CANDIDATES.name, "jsonl")
     files = [job.scratch(f"{shard_name(number)}.{ending}") for ending in endings]
     torch.save(content, files[0])
-    np.savez(files[1], **lens)  # type: ignore[arg-type]
-    np.savez(files[2], **candidates)  # type: ignore[arg-type]
+    LENS.write(files[1], lens)
+    CANDIDATES.write(files[2], candidates)
     GENERATIONS.write(files[3], sorted(lines, key=lambda record: record["line"]))
     for file in files:
         fsync(file)
@@ -343,22 +344,15 @@ def _gather_states(job: Job, records: list[dict[str, Any]], n_shards: int) -> No
     POSITIONS.write(job.output(POSITIONS), {"question": question, "position": position})
 
 
-def gathered(paths: Sequence[Path]) -> Columns:
+def gathered(table: Table, paths: Sequence[Path]) -> Columns:
     """A table's rows from the files of all shards, by question; within a question they are in order already. A column at a time,
     so that little more than the table is held."""
-    with np.load(paths[0]) as arrays:
-        names = arrays.files
 
     def column(name: str) -> np.ndarray:
-        pieces = []
-        for path in paths:
-            with np.load(path) as arrays:
-                values = arrays[name]  # one long text would make all as wide
-                pieces.append(values.astype(object) if values.dtype.kind == "U" else values)
-        return np.concatenate(pieces)
+        return np.concatenate([table.read(path, [name])[name] for path in paths])
 
     order = np.argsort(column("question"), kind="stable")
-    return {name: column(name)[order] for name in names}
+    return {name: column(name)[order] for name in table.names}
 
 
 def _metrics(records: list[dict[str, Any]]) -> dict[str, Any]:

@@ -61,7 +61,8 @@ def run(job: Job) -> dict[str, Any]:
 
     if not shards_done(job, sizes_of(shards), "contexts", begin):
         return {}
-    table = gathered([job.scratch(f"{shard_name(number)}.npz") for number in range(len(shards))])
+    paths = [job.scratch(f"{shard_name(number)}.{EVIDENCE.name}") for number in range(len(shards))]
+    table = gathered(EVIDENCE, paths)
     EVIDENCE.write(job.output(EVIDENCE), table)
     metrics = _metrics(table, answers, own)
     if said := told(metrics):
@@ -96,8 +97,8 @@ def _do_shard(
         )  # fmt: skip
         for line, standing in zip(batch.numbers, standings, strict=True):
             rows += rows_of(line, standing, lambda tokens: model.tokenizer.decode(list(tokens)).strip())
-    path = job.scratch(f"{shard_name(number)}.npz")
-    np.savez(path, **columns_of(EVIDENCE, rows))  # type: ignore[arg-type]
+    path = job.scratch(f"{shard_name(number)}.{EVIDENCE.name}")
+    EVIDENCE.write(path, columns_of(EVIDENCE, rows))
     fsync(path)
 
 

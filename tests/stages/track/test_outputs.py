@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from ghosttrack.common.formats import trajectories
+from ghosttrack.common.formats.file import Column, Table
 from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.stages.track import outputs
 from ghosttrack.stages.track.clusters import cluster_latents, effect_geometry
@@ -143,10 +144,17 @@ class PlainUnpickler(pickle.Unpickler):
 
 
 def test_the_rows_of_shards_come_together_by_question(tmp_path):
-    paths = [tmp_path / "0.npz", tmp_path / "1.npz"]
-    np.savez(paths[0], question=np.array([1, 1, 3]), rank=np.array([0, 1, 0]), text=np.array(["a", "b", "c"]))
-    np.savez(paths[1], question=np.array([0, 2]), rank=np.array([7, 8]), text=np.array(["long" * 500, "d"]))
-    found = gathered(paths)
+    columns = Column("question", "int64"), Column("rank", "int64"), Column("text", "string")
+    table, paths = Table("rows.parquet", "track/answers", "rows", columns), [tmp_path / "0", tmp_path / "1"]
+    table.write(
+        paths[0],
+        {"question": np.array([1, 1, 3]), "rank": np.array([0, 1, 0]), "text": np.array(["a", "b", "c"])},
+    )
+    table.write(
+        paths[1],
+        {"question": np.array([0, 2]), "rank": np.array([7, 8]), "text": np.array(["long" * 500, "d"])},
+    )
+    found = gathered(table, paths)
     assert found["question"].tolist() == [0, 1, 1, 2, 3]
     assert found["rank"].tolist() == [7, 0, 1, 8, 0]
     assert found["text"].tolist() == ["long" * 500, "a", "b", "d", "c"]
