@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
 from ghosttrack.common.maths.seeds import generator
@@ -171,12 +172,9 @@ def _fit(
 
 def _pad(rows: Sequence[Sequence[tuple[int, bool]]], padding: int) -> tuple[Tensor, Tensor]:
     """Right-padded inputs [row, position] and targets, -100 where nothing is to be learned."""
-    width = max(map(len, rows))
-    inputs = torch.full((len(rows), width), padding)
-    targets = torch.full((len(rows), width), -100)
-    for index, row in enumerate(rows):
-        tokens = torch.tensor([token for token, _ in row])
-        learn = torch.tensor([wanted for _, wanted in row])
-        inputs[index, : len(row)] = tokens
-        targets[index, : len(row)] = torch.where(learn, tokens, -100)
-    return inputs, targets
+    inputs = [torch.tensor([token for token, _ in row]) for row in rows]
+    targets = [torch.tensor([token if wanted else -100 for token, wanted in row]) for row in rows]
+    return (
+        pad_sequence(inputs, batch_first=True, padding_value=padding),
+        pad_sequence(targets, batch_first=True, padding_value=-100),
+    )

@@ -106,11 +106,12 @@ def _opened(source: str, revision: str | None) -> Iterator[_Opened]:
     transformers_logging.disable_progress_bar()
     place, arguments = _arguments(source, revision)
     refuse_without_config(source)
-    _refuse_unknown_quantisation(source)
-    _refuse_odd_generation(source)
-    tokenizer = None
+    tokenizer, folder = None, locate(source).folder
+    if folder is not None:
+        _refuse_unknown_quantisation(source, folder)
+        _refuse_odd_generation(source, folder)
     try:
-        if locate(source).folder is not None:
+        if folder is not None:
             sizes_of(source)  # a configuration of more weights than there are would take the memory for them
         with _one_gguf_parse() if "gguf_file" in arguments else contextlib.nullcontext():
             tokenizer = tokenizers.read(place, arguments)
@@ -120,7 +121,8 @@ def _opened(source: str, revision: str | None) -> Iterator[_Opened]:
                 )
             tokenizer("größer 東京")  # one whose class is not its vocabulary's fails at what it does not know
             config = AutoConfig.from_pretrained(place, trust_remote_code=False, **COMPUTED_HERE, **arguments)
-            _refuse_whole_numbers(source)
+            if folder is not None:
+                _refuse_whole_numbers(source, folder)
             file = _gguf_reader(source)
             if file is None:
                 reader: Any = reader_for(config)
@@ -154,6 +156,8 @@ def reader_of_source(source: str, revision: str | None = None) -> TokenReader:
 
 def _trouble(source: str, error: Exception, tokenizer: Any) -> str:
     """What is wrong with a source that does not load, and what to do about it, by what it is and whether its tokenizer was read."""
+    from transformers import CONFIG_MAPPING
+
     if "trust_remote_code" in str(error):
         return (
             "brings code of its own, which is not run; take a model of an architecture that transformers has (pip install --upgrade "
@@ -170,7 +174,7 @@ def _trouble(source: str, error: Exception, tokenizer: Any) -> str:
     config = _config_of(place.folder)
     if config.get("quantization_config"):
         return f"{wrong}; it is quantised: install the library that reads it, or give the model's folder before quantisation"
-    if config and not _is_known(config.get("model_type")):
+    if config and config.get("model_type") not in CONFIG_MAPPING:
         return (
             f"{wrong}; run pip install --upgrade transformers, or take a model of an architecture that it has"
         )
@@ -194,18 +198,11 @@ def _config_of(folder: Path) -> dict[str, Any]:
     return {}
 
 
-def _is_known(model_type: object) -> bool:
-    from transformers import CONFIG_MAPPING
-
-    return model_type in CONFIG_MAPPING
-
-
-def _refuse_unknown_quantisation(source: str) -> None:
+def _refuse_unknown_quantisation(source: str, folder: Path) -> None:
     """transformers skips what it does not know, and packed weights would be taken for numbers. Raises ModelSourceError."""
     from transformers.quantizers.auto import AUTO_QUANTIZATION_CONFIG_MAPPING as KNOWN
 
-    folder = locate(source).folder
-    settings = _config_of(folder).get("quantization_config") if folder else None
+    settings = _config_of(folder).get("quantization_config")
     method = settings.get("quant_method") if isinstance(settings, dict) else None
     if method is not None and method != "bitsandbytes" and str(method) not in KNOWN:
         raise ModelSourceError(
@@ -214,11 +211,10 @@ def _refuse_unknown_quantisation(source: str) -> None:
         )
 
 
-def _refuse_whole_numbers(source: str) -> None:
+def _refuse_whole_numbers(source: str, folder: Path) -> None:
     """Packed weights of which no configuration says what they stand for would be taken for numbers. Raises ModelSourceError."""
-    folder = locate(source).folder
-    config = _config_of(folder) if folder else {}
-    if folder is None or QUANTISED & {*config, *(config.get("text_config") or ())}:
+    config = _config_of(folder)
+    if QUANTISED & {*config, *(config.get("text_config") or ())}:
         return
     for path in sorted(folder.glob("model*.safetensors")) or sorted(folder.glob("pytorch_model*.bin")):
         if path.suffix == ".bin":
@@ -234,12 +230,11 @@ def _refuse_whole_numbers(source: str) -> None:
             )
 
 
-def _refuse_odd_generation(source: str) -> None:
+def _refuse_odd_generation(source: str, folder: Path) -> None:
     """transformers leaves out a damaged generation_config.json, and with it the end tokens. Raises ModelSourceError."""
     from transformers import GenerationConfig
 
-    folder = locate(source).folder
-    if folder is None or not (folder / "generation_config.json").is_file():
+    if not (folder / "generation_config.json").is_file():
         return
     try:
         GenerationConfig.from_pretrained(folder)

@@ -36,6 +36,17 @@ def columns_of(table: Table, rows: Sequence[Mapping[str, Any]]) -> dict[str, NDA
     }
 
 
+def gathered(table: Table, paths: Sequence[Path]) -> dict[str, NDArray[Any]]:
+    """A table's rows from the files of all shards, by question; within a question they are in order already. A column at a time,
+    so that little more than the table is held."""
+
+    def column(name: str) -> NDArray[Any]:
+        return np.concatenate([table.read(path, [name])[name] for path in paths])
+
+    order = np.argsort(column("question"), kind="stable")
+    return {name: column(name)[order] for name in table.names}
+
+
 def write_activations(
     path: Path, pieces: Iterable[Rows], n_nodes: int, owner: Ints, layers: list[int], d_hidden: int
 ) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from transformers import DynamicCache
 
 from ghosttrack.common.formats.account import SOURCES
@@ -76,13 +77,10 @@ class Rereader:
     def writes(self, texts: Sequence[Text], *, by_head: bool = False) -> Writes:
         """What the blocks write at the chosen places of texts, one text after the other."""
         prefix = self.prefix(texts)
-        start, longest = len(prefix.tokens), max(len(text.tokens) for text in texts)
-        tokens = torch.zeros((len(texts), longest - start), dtype=torch.long)
-        sources = torch.zeros((sum(len(text.chosen) for text in texts), longest), dtype=torch.long)
+        start = len(prefix.tokens)
+        tokens = pad_sequence([torch.tensor(text.tokens[start:]) for text in texts], batch_first=True)
+        sources = pad_sequence([own for text in texts for own in text.sources], batch_first=True)
         row = torch.repeat_interleave(torch.tensor([len(text.chosen) for text in texts]))
-        for number, text in enumerate(texts):
-            tokens[number, : len(text.tokens) - start] = torch.tensor(text.tokens[start:])
-            sources[row == number, : len(text.tokens)] = text.sources
         cache = DynamicCache() if self.model.caches else None
         if prefix.cache is not None:
             cache = fork(prefix.cache, torch.zeros(len(texts), dtype=torch.long))

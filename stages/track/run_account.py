@@ -26,13 +26,12 @@ from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.common.models.steps import Step, shard_name, shards_done
 from ghosttrack.common.models.writes import Writes, join_writes
 from ghosttrack.stages.track.account import Head, columns_of, states_apart, take_apart
+from ghosttrack.stages.track.loaded import language_model_of, load_saes
 from ghosttrack.stages.track.nodes import COLUMNS, Nodes
 from ghosttrack.stages.track.origins import births, contributions, shares
 from ghosttrack.stages.track.questions import even, questions_of
 from ghosttrack.stages.track.rereading import Rereader, text_of
-from ghosttrack.stages.track.run_answers import language_model_of
 from ghosttrack.stages.track.run_tracks import QUESTIONS_A_SHARD, Answers
-from ghosttrack.stages.track.saes import load_saes
 
 QUESTIONS_AT_A_TIME = 16
 POSITIONS_A_SHARD = 4096

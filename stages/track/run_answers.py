@@ -5,8 +5,7 @@ Where several processes do it together, each takes every so-many-th shard.
 
 import itertools
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,13 +17,12 @@ from ghosttrack.common.files import fsync, take_room
 from ghosttrack.common.formats.answer_states import ANSWER_STATES
 from ghosttrack.common.formats.answers import GENERATIONS
 from ghosttrack.common.formats.candidates import CANDIDATES
-from ghosttrack.common.formats.file import Table
 from ghosttrack.common.formats.lens import LENS
 from ghosttrack.common.formats.positions import POSITIONS
 from ghosttrack.common.formats.questions import in_chat, prompt_of
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.common.maths.text import normalise
-from ghosttrack.common.models.language_model import LanguageModel, load_language_model, shared_language_model
+from ghosttrack.common.models.language_model import LanguageModel, load_language_model
 from ghosttrack.common.models.prompts import Prompt, encode_question
 from ghosttrack.common.models.reading import Prefix
 from ghosttrack.common.models.steps import Step, shard_name, shards_done
@@ -41,7 +39,9 @@ from ghosttrack.stages.track.generate import (
 from ghosttrack.stages.track.given import encode_response, read_response
 from ghosttrack.stages.track.labels import JUDGE, Judgement, judge, with_label, with_verdict
 from ghosttrack.stages.track.lens import Lens, read_lens
+from ghosttrack.stages.track.loaded import language_model_of
 from ghosttrack.stages.track.matching.verdicts import asked_of, verdicts
+from ghosttrack.stages.track.outputs import gathered
 from ghosttrack.stages.track.questions import Batch, even, plan_shards, questions_of, sizes_of
 from ghosttrack.stages.track.spans import labels_given, labels_in, token_offsets, unmarked
 
@@ -75,12 +75,6 @@ def run(job: Job) -> dict[str, Any]:
         table.write(job.output(table), gathered(table, paths))
     GENERATIONS.write(job.output(GENERATIONS), records)
     return _metrics(records)
-
-
-def language_model_of(job: Job) -> LanguageModel:
-    folder, how = job.input_dir("prepare/model"), job.config.model.loading
-    model: LanguageModel = job.kept("language model", lambda: shared_language_model(folder, **how))
-    return model
 
 
 def _do_shard(
@@ -342,17 +336,6 @@ def _gather_states(job: Job, records: list[dict[str, Any]], n_shards: int) -> No
             question[own], position[own] = line, shard["position"][place : place + size].numpy()
     states.flush()
     POSITIONS.write(job.output(POSITIONS), {"question": question, "position": position})
-
-
-def gathered(table: Table, paths: Sequence[Path]) -> Columns:
-    """A table's rows from the files of all shards, by question; within a question they are in order already. A column at a time,
-    so that little more than the table is held."""
-
-    def column(name: str) -> np.ndarray:
-        return np.concatenate([table.read(path, [name])[name] for path in paths])
-
-    order = np.argsort(column("question"), kind="stable")
-    return {name: column(name)[order] for name in table.names}
 
 
 def _metrics(records: list[dict[str, Any]]) -> dict[str, Any]:

@@ -22,10 +22,9 @@ from ghosttrack.common.models.vocabulary import all_texts
 from ghosttrack.stages.track.association import Association, fit
 from ghosttrack.stages.track.corpus_scans import CorpusScans, scan_text
 from ghosttrack.stages.track.excerpts import Windows, excerpts
+from ghosttrack.stages.track.loaded import language_model_of, load_saes
 from ghosttrack.stages.track.naming import histograms, labels, words_of
 from ghosttrack.stages.track.readout import ReadOut
-from ghosttrack.stages.track.run_answers import language_model_of
-from ghosttrack.stages.track.saes import load_saes
 
 PROMOTED = 8
 """Tokens a latent that are named, each way."""

@@ -25,10 +25,11 @@ from ghosttrack.common.models.prompts import encode
 from ghosttrack.common.models.steps import Step, shard_name, shards_done
 from ghosttrack.stages.track.generate import Ends
 from ghosttrack.stages.track.hypotheses import Standing, rows_of
-from ghosttrack.stages.track.outputs import columns_of
+from ghosttrack.stages.track.loaded import language_model_of
+from ghosttrack.stages.track.outputs import columns_of, gathered
 from ghosttrack.stages.track.questions import Batch, even, plan_shards, questions_of, sizes_of
 from ghosttrack.stages.track.reread import ContextReader
-from ghosttrack.stages.track.run_answers import ends_of, gathered, language_model_of
+from ghosttrack.stages.track.run_answers import ends_of
 
 
 class ContextPrompt(NamedTuple):

@@ -26,9 +26,8 @@ from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.common.models.vocabulary import all_texts
 from ghosttrack.stages.track import outputs
 from ghosttrack.stages.track.clusters import cluster_latents, effect_geometry
+from ghosttrack.stages.track.loaded import language_model_of, load_saes
 from ghosttrack.stages.track.readout import ReadOut
-from ghosttrack.stages.track.run_answers import language_model_of
-from ghosttrack.stages.track.saes import load_saes
 from ghosttrack.stages.track.trajectories import Labels, question_record
 
 QUESTIONS_AT_A_TIME = 128

@@ -21,6 +21,7 @@ from ghosttrack.common.formats.file import Table
 from ghosttrack.common.formats.ladder import LADDER, Associator
 from ghosttrack.common.formats.layers import LAYERS
 from ghosttrack.common.formats.positions import POSITIONS
+from ghosttrack.common.formats.saes import INDEPENDENT_SAE
 from ghosttrack.common.formats.tracks import INDEPENDENT, TRACKS
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.common.models.sae import JumpReLUSAE
@@ -28,11 +29,10 @@ from ghosttrack.common.models.steps import shard_name, shards_done
 from ghosttrack.stages.track import outputs
 from ghosttrack.stages.track.association import Association
 from ghosttrack.stages.track.follow_states import follow_states
+from ghosttrack.stages.track.loaded import language_model_of, load_saes
 from ghosttrack.stages.track.questions import of_new_questions
 from ghosttrack.stages.track.readout import ReadOut
-from ghosttrack.stages.track.run_answers import language_model_of
 from ghosttrack.stages.track.run_association import figures, fit_to_text
-from ghosttrack.stages.track.saes import load_saes, load_twins
 
 QUESTIONS_A_SHARD = 128
 """Not a setting: random association is drawn shard by shard."""
@@ -58,7 +58,7 @@ def run(job: Job) -> dict[str, Any]:
 
 def run_independent(job: Job) -> dict[str, Any]:
     """The same tracks of SAEs that were trained apart, for the ablation."""
-    saes = load_twins(job)
+    saes = load_saes(job, INDEPENDENT_SAE)
     model = language_model_of(job)
     kept, figures_kept = job.scratch("twins.pt"), job.scratch("twins.json")
 

@@ -27,10 +27,9 @@ from ghosttrack.stages.track.association import Association, Scans, fit
 from ghosttrack.stages.track.causes import agreement_of
 from ghosttrack.stages.track.corpus_scans import CorpusScans
 from ghosttrack.stages.track.link_calibration import Judged
-from ghosttrack.stages.track.run_answers import language_model_of
+from ghosttrack.stages.track.loaded import language_model_of, load_saes
 from ghosttrack.stages.track.run_association import scan_held_out
 from ghosttrack.stages.track.run_causes import summary
-from ghosttrack.stages.track.saes import load_saes
 from ghosttrack.stages.track.scenes import SCENES
 from ghosttrack.stages.track.validation_plot import ASSOCIATORS, draw
 

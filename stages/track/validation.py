@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from scipy import stats
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from ghosttrack.common.formats.ladder import ASSOCIATORS
 from ghosttrack.common.maths.arrays import Bools, Floats, Ints, Singles
@@ -255,13 +256,10 @@ def _contexts(text: HeldOutText, row: Ints, column: Ints) -> tuple[Tensor, Tenso
     Padding on the right is a segment of its own.
     """
     last = text.position[torch.from_numpy(row), torch.from_numpy(column)]
-    width = int(last.max()) + 1
-    token, position = torch.zeros((2, len(row), width), dtype=torch.long)
-    places = zip(row.tolist(), column.tolist(), (last + 1).tolist(), strict=True)
-    for number, (one, end, size) in enumerate(places):
-        token[number, :size] = text.token[one, end + 1 - size : end + 1]
-        position[number, :size] = torch.arange(size)
-    return token, position, last
+    places = zip(row.tolist(), column.tolist(), last.tolist(), strict=True)
+    token = [text.token[one, end - before : end + 1] for one, end, before in places]
+    position = [torch.arange(len(tokens)) for tokens in token]
+    return pad_sequence(token, batch_first=True), pad_sequence(position, batch_first=True), last
 
 
 def judge_causes(drops: Drops, token: Ints) -> Verdict:

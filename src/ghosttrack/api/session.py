@@ -95,8 +95,9 @@ class Session:
     def stream(self, row: Mapping[str, Any]) -> Iterator[Token]:
         """The answer to one new question, token by token with its risk, as the model speaks."""
         from ghosttrack.stages.detect.detector import load
+        from ghosttrack.stages.track.loaded import language_model_of
         from ghosttrack.stages.track.questions import questions_of
-        from ghosttrack.stages.track.run_answers import ends_of, language_model_of, tokens_of
+        from ghosttrack.stages.track.run_answers import ends_of, tokens_of
         from ghosttrack.stages.track.speak import speak
 
         scratch, config = self._begin([row], {})

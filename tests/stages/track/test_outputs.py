@@ -15,7 +15,6 @@ from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.stages.track import outputs
 from ghosttrack.stages.track.clusters import cluster_latents, effect_geometry
 from ghosttrack.stages.track.questions import plan_shards, read_questions
-from ghosttrack.stages.track.run_answers import gathered
 from ghosttrack.stages.track.trajectories import Labels, question_record
 
 
@@ -154,7 +153,7 @@ def test_the_rows_of_shards_come_together_by_question(tmp_path):
         paths[1],
         {"question": np.array([0, 2]), "rank": np.array([7, 8]), "text": np.array(["long" * 500, "d"])},
     )
-    found = gathered(table, paths)
+    found = outputs.gathered(table, paths)
     assert found["question"].tolist() == [0, 1, 1, 2, 3]
     assert found["rank"].tolist() == [7, 0, 1, 8, 0]
     assert found["text"].tolist() == ["long" * 500, "a", "b", "d", "c"]

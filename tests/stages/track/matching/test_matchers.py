@@ -1,9 +1,12 @@
 """Matchers on plain strings: what counts as right, in many scripts and forms."""
 
 import pytest
+import yaml
 
 from ghosttrack.common.maths.text import normalise
+from ghosttrack.common.package import package_file
 from ghosttrack.stages.track.matching.matchers import MATCHERS, Key, auto, kind_of, token_f1
+from ghosttrack.stages.track.matching.words import table
 
 RIGHT = [
     ("1,000", "1000"),
@@ -299,3 +302,9 @@ def test_the_key_of_a_text_never_merges_different_things(one, other):
 )  # fmt: skip
 def test_the_key_of_a_text_is_the_same_in_every_form(one, other):
     assert normalise(one) == normalise(other)
+
+
+@pytest.mark.parametrize("name", ["languages", "names", "units"])
+def test_the_words_are_the_same_where_yaml_is_read_without_its_c_library(name: str) -> None:
+    text = package_file(f"stages/track/matching/{name}.yaml").read_text(encoding="utf-8")
+    assert yaml.load(text, yaml.BaseLoader) == table(name)
