@@ -64,14 +64,15 @@ def capital(country: Country) -> Pairs:
                 other = re.sub(r"^aka |^Kiev is.*", "", other)
                 if is_clean_name(other):
                     answers.append(other)
-    if country.code == "us":
-        answers = ["Washington, D.C.", "Washington", "Washington DC"]
-    if country.code == "bm":
-        answers = ["Naypyidaw", "Nay Pyi Taw", "Rangoon", "Yangon"]
-    if country.code == "up":
-        answers = ["Kyiv", "Kiev"]
+    answers = TABLES["capitals"].get(country.code, answers)
     if answers:
         yield country.name, answers
+
+
+@lru_cache(maxsize=1024)
+def _capitals(country: Country) -> dict[str, str]:
+    """All names of its capital, by what they fold to."""
+    return {fold(name): name for _, names in capital(country) for name in names}
 
 
 def continent(country: Country) -> Pairs:
@@ -81,11 +82,7 @@ def continent(country: Country) -> Pairs:
         return
     if country.code in ("rs", "ri", "tu", "kz", "gg", "aj", "am", "cy"):
         accepted = list(dict.fromkeys([*accepted, "Europe", "Asia", "Eurasia"]))
-    if country.code == "gl":
-        accepted = ["North America", "Europe", "Arctic"]
-    if country.code == "as":
-        accepted = ["Oceania", "Australia"]
-    yield country.name, accepted
+    yield country.name, TABLES["continents_of"].get(country.code, accepted)
 
 
 _PEGGED_TO_POUND = ("im", "je", "gi", "fk", "sh", "gk")
@@ -299,15 +296,13 @@ def capital_of(country: Country) -> Pairs:
 
 
 def city(country: Country) -> Pairs:
-    capitals = {fold(name) for _, names in capital(country) for name in names}
     for name, _ in urban_areas(country):
-        if fold(name) not in capitals:
+        if fold(name) not in _capitals(country):
             yield name, place_answers(country, name)
 
 
 def port(country: Country) -> Pairs:
-    known = {fold(name) for name, _ in urban_areas(country)}
-    known |= {fold(name) for _, names in capital(country) for name in names}
+    known = {fold(name) for name, _ in urban_areas(country)} | _capitals(country).keys()
     for item in split_list(drop_notes(country.text("Transportation/Ports/key ports"))):
         name = re.sub(r" (?:Ko|Hang|Hafen)$", "", drop_brackets(item)).strip(" -")
         dull = re.search(
@@ -417,12 +412,11 @@ COUNTRY_SUBJECTS = frozenset(function.__name__ for function in _OF_A_COUNTRY)
 def urban_areas(country: Country) -> list[tuple[str, float]]:
     """The large cities of a country with their populations (people)."""
     text = drop_notes(country.text("People and Society/Major urban areas - population").split("\n")[0])
-    capitals = {fold(name): name for _, names in capital(country) for name in names}
     found = []
     for number, million, name in re.findall(r"([\d.,]*\d)( million)?\s+([^\d,;(]+)", text):
         name = name.strip(" -\n")
         if name.isupper():
-            name = capitals.get(fold(name)) or _title(name)
+            name = _capitals(country).get(fold(name)) or _title(name)
         name = TABLES["agglomerations"].get(name, name)
         if is_clean_name(name):
             people = float(number.replace(",", "")) * (1e6 if million else 1)
