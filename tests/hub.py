@@ -57,12 +57,7 @@ def stand_in(
     lines = [
         line
         for document in prose()[:documents]
-        for line in (
-            "",
-            " = Heading = \n",
-            "",
-            *(f" {part} \n" for part in document.split("\n") if part),
-        )
+        for line in ("", " = Heading = \n", "", *(f" {part} \n" for part in document.split("\n") if part))
     ]
     text = pa.table({"text": lines})
     _write(folder / "Salesforce/wikitext", "wikitext-103-raw-v1", {"train": text, "validation": text[:50]})
