@@ -129,7 +129,7 @@ class Predicate(ManifestPart):
     container_image: dict[str, str] | None = None
     action_status: Literal["CompletedActionStatus"] = "CompletedActionStatus"
     environment: dict[str, str | None]
-    resource_usage: dict[str, float | None]
+    resource_usage: dict[str, Annotated[float, Field(ge=0, le=LARGEST)] | None]
     metrics: Annotated[dict[str, Any], AfterValidator(is_bounded)] = {}
 
 
