@@ -250,6 +250,11 @@ def _assign(data: dict[str, Any], key: str, value: Any, source: str) -> None:
     known = list(known_keys())
     if key not in known and not key.startswith(COLUMNS):
         raise ConfigError(f"{source}: there is no key {key!r}{_suggest(key, known)}")
+    put(data, key, value)
+
+
+def put(data: dict[str, Any], key: str, value: Any) -> None:
+    """Set the value of a dotted key. What stands where a section should be gives way."""
     *sections, last = key.split(".")
     for section in sections:
         if not isinstance(data.get(section), dict):

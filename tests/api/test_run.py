@@ -7,6 +7,8 @@ import re
 import shutil
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import matplotlib.image
 import numpy as np
@@ -19,7 +21,7 @@ from ghosttrack.api import run as api_run
 from ghosttrack.api.run import RunNotice
 from ghosttrack.common.config.load import CONFIG_FOLDER, load_config
 from ghosttrack.common.engine.manifest import digest_line
-from ghosttrack.common.errors import DataError, MissingInputError
+from ghosttrack.common.errors import ConfigError, DataError, MissingInputError
 from tests.commands import python
 from tests.pipeline import RESULTS, Pipeline
 
@@ -56,6 +58,12 @@ def test_it_says_what_was_run_not_what_the_file_says_now(run: gt.Run, stub_run: 
     assert own.layers == config.layers
     changed = gt.open("demo-stub", root=stub_run.root, overrides=["tracking.top_k_features=5"])
     assert changed.config.tracking.top_k_features == config.tracking.top_k_features
+
+
+def test_parameters_on_record_that_contradict_each_other_are_one_error() -> None:
+    made: Any = SimpleNamespace(parameters={"model": 5, "model.d_model.x": 1, "seed.x": 1})
+    with pytest.raises(ConfigError, match="does not make a whole configuration"):
+        api_run._config_as_run("demo", ".", load_config("demo", environ={}), [made])
 
 
 def test_a_configuration_says_in_which_folder_it_was_run(

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ghosttrack.api.report import Report
-from ghosttrack.common.config.load import configured, load_config, of_stub
+from ghosttrack.common.config.load import configured, load_config, of_stub, put
 from ghosttrack.common.config.schema import NAME, Config, describe_layers
 from ghosttrack.common.engine.contract import Contract, Unit, expand, load_contracts
 from ghosttrack.common.engine.storage import Entry, Store
@@ -352,7 +352,7 @@ def _config_as_run(name: str, root: str, base: Config | None, entries: Iterable[
         for key, value in entry.parameters.items():
             if isinstance(value, str) and value.startswith("sha256:") and base is not None:
                 continue  # a file of the user's, by content; the configuration says where it lies
-            _put(data, "model.layers" if key == "layers" else key, value)
+            put(data, "model.layers" if key == "layers" else key, value)
     data["name"] = name
     data["paths"] = {"root": root}
     try:
@@ -362,13 +362,6 @@ def _config_as_run(name: str, root: str, base: Config | None, entries: Iterable[
             f"what the manifests of {name} say does not make a whole configuration ({' '.join(str(error).split())[:200]}); "
             "open it by its configuration file"
         ) from error
-
-
-def _put(data: dict[str, Any], key: str, value: Any) -> None:
-    *sections, last = key.split(".")
-    for section in sections:
-        data = data.setdefault(section, {})
-    data[last] = value
 
 
 def _known(data: Mapping[str, Any], model: Any) -> dict[str, Any]:
