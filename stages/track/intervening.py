@@ -71,11 +71,10 @@ class Interventions:
 
     def number(self, name: str) -> int:
         """The line of a question, by its id or its number. Raises DataError."""
-        for number, generation in enumerate(self.generations):
-            if generation["id"] == name:
-                return number
-        if name.isdecimal() and int(name) < len(self.generations):
-            return int(name)
+        names = [each["id"] for each in self.generations]
+        names += map(str, range(len(names)))
+        if name in names:
+            return names.index(name) % len(self.generations)
         raise DataError(f"there is no question {name!r}; generations.jsonl lists the ids, lines are 0 to {len(self.generations) - 1}")  # fmt: skip
 
     def bench(self, number: int) -> QuestionBench:
