@@ -81,14 +81,19 @@ def remove_folder(path: Path) -> None:
 
 
 def content_of(path: Path) -> bytes:
-    """The bytes of a record of ours. Raises OSError; FileNotFoundError, too, for what is longer than any record, and for a pipe,
-    a socket or a device, which would be waited for or has no end."""
-    status = path.stat()
-    if not stat.S_ISDIR(status.st_mode) and (
-        not stat.S_ISREG(status.st_mode) or status.st_size > LONGEST_RECORD
-    ):
+    """The bytes of a record of ours. Raises OSError; FileNotFoundError, too, for what is longer than any record."""
+    if status_of(path).st_size > LONGEST_RECORD:
         raise FileNotFoundError(errno.ENOENT, "it is no record", str(path))
     return path.read_bytes()
+
+
+def status_of(path: Path) -> os.stat_result:
+    """Of what is about to be read. Raises OSError; FileNotFoundError, too, for a pipe, a socket or a device, which would be
+    waited for or has no end."""
+    status = path.stat()
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
+        raise FileNotFoundError(errno.ENOENT, "it is no file", str(path))
+    return status
 
 
 def sha256_of(path: Path) -> str:
@@ -122,8 +127,8 @@ def _open_no_link(path: str, flags: int) -> int:
 
 
 def stamp_of(path: Path) -> tuple[int, int, int, int]:
-    """Size, time of modification, time of change and inode: other where the content has become another."""
-    status = path.stat()
+    """Size, time of modification, time of change and inode: other where the content has become another. Raises as `status_of`."""
+    status = status_of(path)
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 

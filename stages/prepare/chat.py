@@ -20,7 +20,7 @@ import psutil
 
 from ghosttrack.common.config.schema import ModelConfig
 from ghosttrack.common.errors import ConfigError
-from ghosttrack.common.files import as_path
+from ghosttrack.common.files import as_path, content_of
 from ghosttrack.stages.prepare.prompts import QuestionLine, Shot
 
 AUTO, NONE = "auto", "none"
@@ -72,7 +72,7 @@ def default_template(templates: str | dict[str, str] | None) -> str | None:
 
 def _template(name: str) -> str:
     try:
-        text = as_path(name).read_text(encoding="utf-8")
+        text = content_of(as_path(name)).decode()
     except (OSError, UnicodeDecodeError) as error:
         if name.startswith("sha256:"):  # of a run that was opened by its name
             raise ConfigError(

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ghosttrack.common.errors import DataError
+from ghosttrack.common.files import status_of
 from ghosttrack.common.foreign import parse_json, refuse_bomb
 from ghosttrack.stages.prepare.cells import of_cell
 
@@ -301,6 +302,7 @@ def read_text(path: Path, key: str, errors: str = "strict") -> str:
     Raises DataError.
     """
     try:
+        status_of(path)
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             raw = file.read(MOST_BYTES + 1)
         if len(raw) > MOST_BYTES:

@@ -409,7 +409,9 @@ def read_local_corpus(path: Path, column: str) -> list[str]:
     Raises DataError for a missing or unreadable file, or a row without the field.
     """
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if _is_text(file) or format_of(file))
+        files = sorted(
+            file for file in path.rglob("*") if file.is_file() and (_is_text(file) or format_of(file))
+        )
         if not files:
             raise DataError(f"data.corpus = {path}: the folder has no .txt or .jsonl files")
         return [document for file in files for document in read_local_corpus(file, column)]

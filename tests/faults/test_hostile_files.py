@@ -6,6 +6,7 @@
 import gzip
 import io
 import json
+import os
 import random
 import shutil
 import struct
@@ -21,14 +22,15 @@ import torch
 from safetensors.torch import save
 
 from ghosttrack.common.engine.fingerprint import content_of, content_of_sae
-from ghosttrack.common.errors import CorruptInputError, DataError, ModelSourceError
+from ghosttrack.common.errors import ConfigError, CorruptInputError, DataError, ModelSourceError
 from ghosttrack.common.formats.file import Column, Json, Lines, Table
 from ghosttrack.common.models import pretrained
 from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.common.models.sizes import sizes_of
-from ghosttrack.stages.prepare import files, sources
+from ghosttrack.stages.prepare import chat, files, sources
 from tests.faults.conftest import SEED, Tally, budget
 from tests.faults.hostile import VALUES, as_json, changed, damaged, is_taken_or_refused
+from tests.faults.injection import run
 
 CORPUS = Path(__file__).parent / "corpus"
 WIDTH, LATENTS = 4, 8
@@ -307,6 +309,25 @@ def test_a_configuration_of_more_weights_than_there_are_is_refused(tmp_path: Pat
     (tmp_path / "model.safetensors").write_bytes(save({"a": torch.zeros(3, 8)}))
     with pytest.raises(ModelSourceError, match="describes at least 8000000000 weights"):
         sizes_of(str(tmp_path))
+
+
+def test_a_pipe_is_no_text(tmp_path: Path, tally: Tally) -> None:
+    """Nor is a device, nor a folder whose name ends in .txt."""
+    (tmp_path / "texts/folder.txt").mkdir(parents=True)
+    (tmp_path / "texts/folder.txt/a.txt").write_text("one")
+    os.mkfifo(tmp_path / "texts/pipe.txt")
+
+    def read() -> int:
+        with pytest.raises(DataError, match="there is no such file"):
+            sources.read_local_corpus(tmp_path / "texts/pipe.txt", "text")
+        for template in (tmp_path / "texts/pipe.txt", "/dev/zero"):
+            with pytest.raises(ConfigError, match="it is no file; give auto"):
+                chat._template(str(template))
+        return sources.read_local_corpus(tmp_path / "texts", "text") != ["one"]
+
+    done = run(read, tmp_path, limit=60)
+    assert done.code == 0, done.said
+    tally("hostile file: pipes and devices", True)
 
 
 @pytest.mark.parametrize("source", ["/dev/zero", "/dev/stdin"])

@@ -262,6 +262,20 @@ def test_what_is_no_file_is_not_waited_for(
         tally("no file where one should be", True)
 
 
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_what_is_no_file_in_the_place_of_an_empty_one_is_not_waited_for(
+    tmp_path: Path, make: Callable[[Path], None], tally: Tally
+) -> None:
+    """Its size, none, is that of the file."""
+    store, unit = Store(str(tmp_path)), unit_of()
+    path = publish(store, unit, "").file("a.txt")
+    path.unlink()
+    make(path)
+    done = run(lambda: 0 if verify_units(store, [unit]).findings else 1, tmp_path, limit=60)
+    assert done.code == 0, done.said
+    tally("no file where one should be", True)
+
+
 @pytest.mark.parametrize("kind", ["claims", "verified", "attempts"])
 def test_a_record_of_any_shape(finished: Pipeline, kind: str, tally: Tally) -> None:
     chance = random.Random(SEED)
