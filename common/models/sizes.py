@@ -241,9 +241,9 @@ def _weights(folder: Path) -> int | None:
             except (ValueError, struct.error):
                 return None
         total += sum(
-            math.prod(map(int, entry["shape"])) for name, entry in header.items() if name != "__metadata__"
+            math.prod(map(float, entry["shape"])) for name, entry in header.items() if name != "__metadata__"
         )
-    return total if 0 < total < LARGEST else None
+    return int(total) if 0 < total < LARGEST else None
 
 
 def _chats(folder: Path) -> bool:

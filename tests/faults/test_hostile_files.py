@@ -311,6 +311,21 @@ def test_a_configuration_of_more_weights_than_there_are_is_refused(tmp_path: Pat
         sizes_of(str(tmp_path))
 
 
+def test_a_shape_that_is_longer_than_a_lifetime_is_not_multiplied(tmp_path: Path, tally: Tally) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "llama", "hidden_size": 8, "num_hidden_layers": 2}')
+    header = b'{"a": {"shape": [%s]}}' % b",".join([b"9" * 4000] * 4000)
+    (tmp_path / "model.safetensors").write_bytes(struct.pack("<Q", len(header)) + header)
+
+    def read() -> int:
+        with pytest.raises(ModelSourceError, match="fetch it again"):
+            sizes_of(str(tmp_path))
+        return 0
+
+    done = run(read, tmp_path, limit=20)
+    assert done.code == 0, done.said
+    tally("hostile file: header of a model", True)
+
+
 def test_a_pipe_is_no_text(tmp_path: Path, tally: Tally) -> None:
     """Nor is a device, nor a folder whose name ends in .txt."""
     (tmp_path / "texts/folder.txt").mkdir(parents=True)
