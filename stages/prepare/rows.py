@@ -16,7 +16,7 @@ from ghosttrack.stages.prepare.files import shown
 FIELDS = ("id", "question", "prompt", "passage", "choices", "answer", "aliases", "relation", "subject", "response", "label",
           "spans")  # fmt: skip
 DEFAULT_RELATION = "all"
-_WORKED_OUT = re.compile(r"(?:^|\n)####\s*(\S.*?)\s*$")  # GSM8K's answers are worked out before it
+_WORKED_OUT = re.compile(r"(?:^|\n)####\s*(\S.*)$")  # GSM8K's answers are worked out before it
 DEEPEST = 64
 """Levels of a value that a row gives."""
 LETTERS = string.ascii_uppercase
@@ -179,7 +179,7 @@ def _answers(row: Mapping[str, Any], choices: Sequence[str]) -> tuple[str, ...]:
         return ("Yes", "True") if answer else ("No", "False")
     if isinstance(answer, (int, float)):
         answer = _number(answer)
-    if isinstance(answer, str) and (worked := _WORKED_OUT.search(answer)):
+    if isinstance(answer, str) and (worked := _WORKED_OUT.search(answer.rstrip())):
         answer = worked[1].replace(",", "")
     if not isinstance(answer, str) or not answer.strip():
         inside = (
@@ -219,7 +219,9 @@ def _option(answer: Any, choices: Sequence[str], given: Any) -> int:
         letter = answer.strip().strip("().").upper()
         if len(letter) == 1 and letter in LETTERS[: len(choices)]:
             return LETTERS.index(letter)
-        if letter.isdecimal() and int(letter) < len(choices):
+        if (
+            len(letter) <= 2 and letter.isdecimal() and int(letter) < len(choices)
+        ):  # of more digits than Python reads
             return int(letter)
     raise RowError(
         BEHIND if str(answer).strip() == str(len(choices)) else "bad answer",

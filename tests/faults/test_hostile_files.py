@@ -28,6 +28,7 @@ from ghosttrack.common.models import pretrained
 from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.common.models.sizes import sizes_of
 from ghosttrack.stages.prepare import chat, files, sources
+from ghosttrack.stages.prepare.rows import RowError, check
 from tests.faults.conftest import SEED, Tally, budget
 from tests.faults.hostile import VALUES, as_json, changed, damaged, is_taken_or_refused
 from tests.faults.injection import run
@@ -324,6 +325,21 @@ def test_a_shape_that_is_longer_than_a_lifetime_is_not_multiplied(tmp_path: Path
     done = run(read, tmp_path, limit=20)
     assert done.code == 0, done.said
     tally("hostile file: header of a model", True)
+
+
+def test_rows_of_long_parts(tmp_path: Path, tally: Tally) -> None:
+    """Spaces that a pattern tries in pairs, more digits than Python reads."""
+
+    def read() -> int:
+        spaced = {"question": "Which?", "answer": f"#### a{' ' * 300_000}b"}
+        assert check(spaced, 1, {}).aliases == ("a b",)
+        with pytest.raises(RowError, match="one of the choices"):
+            check({"question": "Which?", "answer": "9" * 5000, "choices": ["a", "b"]}, 1, {})
+        return 0
+
+    done = run(read, tmp_path, limit=20)
+    assert done.code == 0, done.said
+    tally("hostile file: rows of long parts", True)
 
 
 def test_a_pipe_is_no_text(tmp_path: Path, tally: Tally) -> None:
