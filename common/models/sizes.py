@@ -229,7 +229,7 @@ def _by_transformers(source: str, folder: Path) -> tuple[int, int]:
 
 def _weights(folder: Path) -> int | None:
     """Numbers in the safetensors that are loaded, from their headers; None where there are none."""
-    total, index = 0, folder / "model.safetensors.index.json"
+    total, index = 0.0, folder / "model.safetensors.index.json"
     names = {"model.safetensors"}  # of others beside them, such as consolidated.safetensors, nothing is read
     if index.is_file():
         names = set(read_json(index)["weight_map"].values())

@@ -73,7 +73,7 @@ def read_file(path: Path, key: str) -> Iterator[FileRow]:
         yield from _json(path, key) if kind == "json" else _csv(path, key)
         return
     table = load(kind, key, str(path), data_files=str(path), split="train")
-    yield from (FileRow(number, record) for number, record in enumerate(table, start=1))
+    yield from decoded(table, path, key, str(path))
 
 
 def _csv(path: Path, key: str) -> Iterator[FileRow]:
@@ -193,8 +193,13 @@ def read_set(source: str, key: str, shown: str, *, name: str | None, split: str 
                     {part: len(own) for part, own in rows.items()}
                 )
                 return [row for cut in cuts for row in rows[cut.splitname][cut.from_ : cut.to]]
-    table = load(source, key, shown, name=name, split=split)
-    return [FileRow(number, record) for number, record in enumerate(table, start=1)]
+    return list(decoded(load(source, key, shown, name=name, split=split), place, key, shown))
+
+
+def decoded(table: Any, place: Path, key: str, shown: str) -> Iterator[FileRow]:
+    """The rows of what `load` gives, which looks at what is in one as it is read. Raises DataError."""
+    with _told(place, key, shown):
+        yield from (FileRow(number, record) for number, record in enumerate(table, start=1))
 
 
 def _texts(settings: Any) -> dict[str, list[str]]:

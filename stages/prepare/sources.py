@@ -16,7 +16,16 @@ from ghosttrack.common.engine.fingerprint import HUB_PREFIX
 from ghosttrack.common.errors import ConfigError, DataError
 from ghosttrack.common.files import as_path
 from ghosttrack.stages.prepare.facts import Fact
-from ghosttrack.stages.prepare.files import FileRow, format_of, held, load, read_file, read_set, read_text
+from ghosttrack.stages.prepare.files import (
+    FileRow,
+    decoded,
+    format_of,
+    held,
+    load,
+    read_file,
+    read_set,
+    read_text,
+)
 from ghosttrack.stages.prepare.guess import guess
 from ghosttrack.stages.prepare.layouts import FileLayout, known, nested
 from ghosttrack.stages.prepare.prompts import QuestionLine, Shot, asked, in_words
@@ -138,7 +147,7 @@ def _open(
         where = f"{source.removeprefix(HUB_PREFIX)}, {split}"
         if streaming and not path.exists():
             table = _table("data.questions", source, config, split, streaming=True)
-            return where, (FileRow(number, row) for number, row in enumerate(table, start=1))
+            return where, decoded(table, path, "data.questions", where)
         place, shown = _place(source, config, split)
         return where, iter(read_set(place, "data.questions", shown, name=config, split=split))
     if format_of(path) is None:

@@ -132,6 +132,15 @@ def test_tables_of_questions(tmp_path: Path, tally: Tally) -> None:
         tally("hostile file: tables of questions", True)
 
 
+def test_a_table_whose_texts_are_none(tmp_path: Path, tally: Tally) -> None:
+    """The library looks at what is in a row as it is read."""
+    texts = pa.array([b"\xff?", b"b?"]).cast(pa.string(), safe=False)
+    pq.write_table(pa.table({"question": texts, "answer": ["x", "y"]}), tmp_path / "q.parquet")
+    with pytest.raises(DataError, match=r"cannot be loaded.*can't decode"):
+        sources.read_questions(str(tmp_path / "q.parquet"), {})
+    tally("hostile file: tables of questions", True)
+
+
 def archive(tensors: dict[str, torch.Tensor], chance: random.Random) -> bytes:
     file = io.BytesIO()
     arrays: dict[str, Any] = {
