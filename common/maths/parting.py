@@ -33,3 +33,20 @@ def side(text: str, so_far: str, rest: str, golds: Sequence[str]) -> str:
             return SAID
     goes_on = said in golds if ends else any(gold.startswith(said) for gold in golds)
     return RIGHT if said and goes_on else RIVAL
+
+
+def contestants(
+    texts: Sequence[str], tokens: Sequence[str], position: int, golds: Sequence[str]
+) -> tuple[int, int]:
+    """Whom the emitted token is set against: ranks of the likeliest other candidate that goes on to a right answer, and of
+    the likeliest other that does not; −1 where there is none.
+
+    texts: of the candidates by rank; tokens: of the answer; position: how many of them were said before; golds: normalised.
+    """
+    so_far, rest = "".join(tokens[:position]), "".join(tokens[position:])
+    found: dict[str, int] = {}
+    for rank, text in enumerate(texts[1:], start=1):
+        found.setdefault(side(text, so_far, rest, golds), rank)
+        if RIGHT in found and RIVAL in found:
+            break
+    return found.get(RIGHT, -1), found.get(RIVAL, -1)

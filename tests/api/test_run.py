@@ -117,9 +117,15 @@ def test_a_question_is_drawn_and_told(run: gt.Run, tmp_path: Path) -> None:
     assert question.answer in question.sentence
     assert f"{question.probability:.2f}" in question.sentence
     assert "data:image/png" in question._repr_html_()
-    explained = next(each for each in run if each.reason)
-    assert explained.wrong
-    assert html.escape(str(explained.reason)) in explained._repr_html_()
+    for explained in [each for each in run if each.reason][:6]:
+        assert explained.wrong
+        assert html.escape(str(explained.reason)) in explained._repr_html_()
+        lines = {
+            str(line.get_label()).partition(":")[0]: line.get_ydata()
+            for line in explained.plot().axes[0].lines
+        }
+        assert lines["said"][-1] == max(line[-1] for line in lines.values())  # what is said leads at the end
+        assert ("right" in lines) == explained._reason["right"]
     names = [each.get_text().replace(r"\$", "$") for each in question.plot().axes[1].get_yticklabels()]
     known = set(question.tracks["label"].dropna())
     assert names

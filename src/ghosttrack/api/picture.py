@@ -1,14 +1,18 @@
-"""A question's picture: what the logit lens reads from layer to layer, and the tracks that speak for or against the answer."""
+"""A question's picture: how the answer's contestants stand from layer to layer, and the tracks that speak for or against it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import PercentFormatter
 
-from ghosttrack.common.pictures import BLUE, GREY, ORANGE
+from ghosttrack.common.errors import DataError
+from ghosttrack.common.maths.parting import contestants
+from ghosttrack.common.maths.text import normalise
+from ghosttrack.common.pictures import BLUE, GREEN, GREY, ORANGE, drawn_in, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,34 +20,68 @@ if TYPE_CHECKING:
     from ghosttrack.api.question import Question
 
 LANES = 12
-SAID, RIVAL, QUIET = BLUE, ORANGE, GREY
+SAID, RIGHT, RIVAL = ("said", BLUE, "-"), ("right", GREEN, "-."), ("strongest wrong rival", ORANGE, "--")
+BESIDE: Any = {"bbox_to_anchor": (1.0, 1.0), "loc": "upper left", "fontsize": 8}
 
 
+@drawn_in(style(10, 10, 9))
 def draw(question: Question, position: int) -> Figure:
-    """Log-probabilities by the lens above, the strongest tracks as lanes below."""
+    """Shares of the contestants above, the strongest tracks as lanes below. Raises DataError for a position that is not there."""
     figure = Figure(figsize=(9, 6), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=[2, 3])
-    shown = question.candidates[question.candidates["position"] == max(position, 0)]
-    names = [_quoted(text) for text in shown["text"].head(2)]
-    _lens(above, question, position, names)
-    _lanes(below, question, position, names)
+    before = max(position, 0)
+    shown = question.candidates[question.candidates["position"] == before]
+    if shown.empty:
+        raise DataError(f"{question.id} has no position {position}")
+    names = [_quoted(text) for text in shown["text"]]
+    golds = [normalise(each) for each in question._answer.aliases or [question.gold or ""] if each]
+    right, rival = contestants(shown["text"].tolist(), question._answer.tokens, before, golds)
+    kinds = {0: SAID, rival: RIVAL} if question.wrong is False else {0: SAID, right: RIGHT, rival: RIVAL}
+    _shares(above, question, position, names, {rank: kinds[rank] for rank in kinds if rank >= 0})
+    _lanes(below, question, position, names, kinds.get(1, RIVAL)[1])
     below.set_xlabel("layer")
     title = question.text if len(question.text) <= 90 else f"…{question.text[-89:]}"
     figure.suptitle(f"{_plain(title)} → {_plain(question.answer)}", fontsize=11)
+    after = "".join(question._answer.tokens[:before])
+    where = (
+        "at the end of the subject"
+        if position < 0
+        else f"after {_quoted(after)}"
+        if after
+        else "where the answer begins"
+    )
+    above.set_title(f"who is ahead, {where}")
     return figure
 
 
-def _lens(axes: Axes, question: Question, position: int, names: list[str]) -> None:
-    rows = question.lens[question.lens["position"] == position]
-    styles = ((SAID, "-", "said"), (RIVAL, "--", "rival"))
-    for column, (colour, line, what), name in zip(("logprob", "rival_logprob"), styles, names, strict=False):
-        axes.plot(rows["layer"], rows[column], color=colour, linestyle=line, label=f"{what}: {name}")
-    axes.set_ylabel("log-probability (nats)")
-    axes.set_title("logit lens", loc="left", fontsize=9)
-    axes.legend(frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+def _shares(
+    axes: Axes, question: Question, position: int, names: list[str], kinds: dict[int, tuple[str, str, str]]
+) -> None:
+    """Of the candidates' probability, by the account; of a new question without one only the lens of said and strongest."""
+    rows, account = question.lens[question.lens["position"] == position], question._standing(position)
+    if account is None:
+        chance = np.exp(rows[["logprob", "rival_logprob"]].to_numpy())
+        axes.set_ylabel("probability by the logit lens")
+    else:
+        chance = np.exp(account - account.max(axis=1, keepdims=True))
+        chance /= chance.sum(axis=1, keepdims=True)
+        axes.set_ylabel("share among candidates")
+    drawn = {rank: kind for rank, kind in kinds.items() if rank < chance.shape[1]}
+    for rank, (what, colour, line) in drawn.items():
+        axes.plot(
+            rows["layer"], chance[:, rank], color=colour, linestyle=line, label=f"{what}: {names[rank]}"
+        )
+    others = np.delete(chance, list(drawn), axis=1)
+    if others.size:
+        axes.plot(
+            rows["layer"], others.max(axis=1), color=GREY, linestyle=":", label="strongest other candidate"
+        )
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.legend(**BESIDE)
 
 
-def _lanes(axes: Axes, question: Question, position: int, names: list[str]) -> None:
+def _lanes(axes: Axes, question: Question, position: int, names: list[str], against: str) -> None:
+    """against: the colour of the strongest rival."""
     rows = question.tracks[question.tracks["position"] == position]
     weight = rows["effect"].abs().groupby(rows["track"]).sum().sort_values(ascending=False)
     strongest = weight.index[:LANES].tolist()
@@ -51,8 +89,8 @@ def _lanes(axes: Axes, question: Question, position: int, names: list[str]) -> N
     labels = []
     for lane, track in enumerate(strongest):
         nodes = rows[rows["track"] == track].sort_values("layer")
-        axes.plot(nodes["layer"], np.full(len(nodes), lane), color=QUIET, linewidth=1, zorder=1)
-        colour = np.where(nodes["effect"] >= 0, SAID, RIVAL)
+        axes.plot(nodes["layer"], np.full(len(nodes), lane), color=GREY, linewidth=1, zorder=1)
+        colour = np.where(nodes["effect"] >= 0, BLUE, against)
         size = 12 + 160 * (nodes["effect"].abs() / most) ** 0.7
         axes.scatter(nodes["layer"], np.full(len(nodes), lane), s=size, c=colour, zorder=2)
         loudest = nodes.loc[nodes["activation"].idxmax()]
@@ -62,14 +100,12 @@ def _lanes(axes: Axes, question: Question, position: int, names: list[str]) -> N
         labels.append(_plain(label if len(label) <= 24 else f"{label[:23]}…"))
     axes.set_yticks(range(len(labels)), labels, fontsize=8)
     axes.set_ylim(len(labels) - 0.4, -0.6)
-    axes.set_title(
-        "strongest tracks, by what they are active on; size: effect on the logits", loc="left", fontsize=9
-    )
+    axes.set_title("strongest tracks, by what they are active on; size: effect on the logits")
     handles = [
         Line2D([], [], marker="o", linestyle="", color=colour, label=f"for {name}")
-        for colour, name in zip((SAID, RIVAL), names, strict=False)
+        for colour, name in zip((BLUE, against), names, strict=False)
     ]
-    axes.legend(handles=handles, frameon=False, fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+    axes.legend(handles=handles, **BESIDE)
 
 
 def _quoted(text: str) -> str:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ghosttrack.common.engine.progress import format_probability
+from ghosttrack.common.errors import MissingInputError
+from ghosttrack.common.formats.account import ACCOUNT
 from ghosttrack.common.formats.candidates import CANDIDATES
 from ghosttrack.common.formats.file import File, Table, only
 from ghosttrack.common.formats.latents import LATENTS
@@ -21,6 +23,7 @@ from ghosttrack.common.formats.tracks import TRACKS
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
+    from numpy.typing import NDArray
 
     from ghosttrack.api.run import Run
     from ghosttrack.api.without import Without
@@ -41,7 +44,9 @@ SHOWN = 5
 class Source(Protocol):
     """Where the tables of answered questions lie: a run, or what a new question left in memory."""
 
-    def file(self, file: File) -> Path: ...
+    def file(self, file: File) -> Path:
+        """Raises MissingInputError."""
+        ...
 
 
 class Question:
@@ -111,7 +116,11 @@ class Question:
     @property
     def reason(self) -> str | None:
         """Where a wrong answer of a run came from, in a sentence; None of others."""
-        return self._run._reasons.get(self._number) if self._run is self._source else None
+        return self._reason.get("sentence")
+
+    @property
+    def _reason(self) -> Mapping[str, Any]:
+        return self._run._reasons.get(self._number, {}) if self._run is self._source else {}
 
     def _verdict(self) -> str:
         found = "" if self.wrong is None else ", wrong" if self.wrong else ", right"
@@ -201,11 +210,22 @@ class Question:
     def _interventions(self) -> Interventions:
         return self._run._interventions
 
-    def plot(self, position: int = PROMPT) -> Figure:
-        """How the answer came about at a position (0: where its first token is predicted), over the layers."""
+    def _standing(self, position: int) -> NDArray[Any] | None:
+        """The lens' logit of every candidate at a position, [n_layers, m]; None where there is no account."""
+        try:
+            path = self._source.file(ACCOUNT)
+        except MissingInputError:
+            return None
+        names = ["position", "logit"]
+        rows = ACCOUNT.read(path, names, where=only(range(self._number, self._number + 1)))
+        return rows["logit"][rows["position"] == position]
+
+    def plot(self, position: int | None = None) -> Figure:
+        """How the answer came about at a position, over the layers. 0: where its first token is predicted; None: where a wrong
+        answer parts from every right one, as far as that is known."""
         from ghosttrack.api.picture import draw
 
-        return draw(self, position)
+        return draw(self, self._reason.get("position", PROMPT) if position is None else position)
 
     def _repr_html_(self) -> str:
         import matplotlib.pyplot as plt

@@ -240,10 +240,11 @@ class Run:
         return LATENTS.frame(self.file(LATENTS)).set_index(["layer", "latent"])
 
     @cached_property
-    def _reasons(self) -> dict[int, str]:
+    def _reasons(self) -> dict[int, Mapping[str, Any]]:
+        """The lines of reasons.jsonl by number."""
         if not self.has(REASONS.unit):
             return {}
-        return {line["question"]: line["sentence"] for line in REASONS.each(self.file(REASONS))}
+        return {line["question"]: line for line in REASONS.each(self.file(REASONS))}
 
     @cached_property
     def report(self) -> Report:

@@ -23,6 +23,7 @@ from ghosttrack.common.engine.manifest import BuildDefinition, Dependency, Manif
 from ghosttrack.common.engine.progress import Progress
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.engine.storage import Entry
+from ghosttrack.common.errors import MissingInputError
 from ghosttrack.common.formats.answers import GENERATIONS, read_answers
 from ghosttrack.common.formats.detector import ASKED_SCORES, DETECTOR, DETECTOR_ARRAYS
 from ghosttrack.common.formats.file import File
@@ -157,8 +158,11 @@ class Scratch:
         return Path(self._folder.name) / unit.stage / unit.name
 
     def file(self, file: File) -> Path:
-        """A file of the units of new questions; those of a run's own mean theirs."""
-        return self._made[of_new(file).unit].file(file.name)
+        """A file of the units of new questions; those of a run's own mean theirs. Raises MissingInputError."""
+        unit = of_new(file).unit
+        if unit not in self._made:
+            raise MissingInputError(f"{unit} is not made for this question")
+        return self._made[unit].file(file.name)
 
     def inputs(self, unit: Unit) -> dict[str, Entry]:
         """What a unit reads: of the run, verified, or made here a moment ago."""

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from ghosttrack.common.formats.account import ACCOUNT, SOURCES, difference
 from ghosttrack.common.formats.cells import cell_of, cells_of, position_of
-from ghosttrack.common.maths.parting import RIGHT, RIVAL, side
+from ghosttrack.common.maths import parting
 from ghosttrack.common.maths.text import normalise
 from ghosttrack.stages.report.results import Results
 
@@ -51,15 +51,12 @@ def contestants(
     for record, own in zip(records, bounds, strict=True):
         golds = [normalise(alias) for alias in record.get("aliases") or [record["gold"] or ""]]
         for place in range(own.start, own.stop):
-            at = max(positions[place], 0)
-            so_far, rest = "".join(record["tokens"][:at]), "".join(record["tokens"][at:])
-            for rank in range(1, stop[place] - first[place]):
-                if right[place] >= 0 and rival[place] >= 0:
-                    break
-                speaks = side(texts.get(str(token[first[place] + rank]), ""), so_far, rest, golds)
-                chosen = {RIGHT: right, RIVAL: rival}.get(speaks)
-                if chosen is not None and chosen[place] < 0:
-                    chosen[place] = rank
+            named = [texts.get(str(number), "") for number in token[first[place] : stop[place]]]
+            right[place], rival[place] = parting.contestants(
+                named, record["tokens"], max(positions[place], 0), golds
+            )
+        if record.get("label") == 0:  # it is itself the right one, whatever else would have been
+            right[own] = -1
     return Contestants(cells, right, rival)
 
 

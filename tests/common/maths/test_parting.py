@@ -2,7 +2,7 @@
 
 import pytest
 
-from ghosttrack.common.maths.parting import RIGHT, RIVAL, SAID, parting, side
+from ghosttrack.common.maths.parting import RIGHT, RIVAL, SAID, contestants, parting, side
 
 
 @pytest.mark.parametrize(
@@ -43,3 +43,14 @@ def test_the_token_at_which_an_answer_parts_from_every_right_one(tokens, golds, 
 )
 def test_whom_a_token_speaks_for(text, so_far, rest, golds, wanted):
     assert side(text, so_far, rest, golds) == wanted
+
+
+def test_an_answer_is_set_against_the_likeliest_right_and_the_likeliest_wrong_candidate():
+    tokens, golds = [" Al", "mat", "y"], ["astana", "nur-sultan"]
+    assert contestants([" Al", " A", " Kh", " Nur", " Ast"], tokens, 0, golds) == (3, 2)
+    assert contestants([" Al", " Kh", " Q"], tokens, 0, golds) == (-1, 1)
+    assert contestants([" Al"], tokens, 0, golds) == (-1, -1)
+    assert contestants([" y", " din", " pound"], [" Jordan", "ian", " y", "en"], 2, ["jordanian dinar"]) == (
+        1,
+        2,
+    )
