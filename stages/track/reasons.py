@@ -122,23 +122,20 @@ def sentence(found: Mapping[str, Any]) -> str:
         else "was given, though at the last layer that was read it is behind"
     )
     absent = "" if found["right"] else "; no right answer was among the candidates"
-    first, last = found["from_layer"], found["to_layer"]
-    where = f"at layer {first}" if first == last else f"between layers {first} and {last}"
     parts = [
         f"{after}{emitted} {beat} {other} {against} by {_logits(abs(found['difference']))} logits{absent}",
         _writers(found["written"]),
-        f"half of what the layers wrote for it came {where}",
     ]
-    if found["overtaken"]:
-        first, last = found["led"][-1]
-        led = f"layer {first}" if first == last else f"layers {first} to {last}"
-        parts.append(
-            f"{other} was last ahead at {led}, until {_NAMES.get(found['overtaken']['by'], 'a block')} put {emitted} ahead at "
-            f"layer {found['overtaken']['layer']}"
-        )
+    if overtaken := found["overtaken"]:
+        by = _NAMES.get(overtaken["by"], "a block")
+        parts.append(f"{emitted} is ahead of {against} from layer {overtaken['layer']} on, put there by {by}")
+    elif found["led"]:
+        parts.append(f"{other} is ahead at that last layer too")
     else:
+        first, last = found["from_layer"], found["to_layer"]
+        where = f"at layer {first}" if first == last else f"between layers {first} and {last}"
         parts.append(
-            f"{other} was never ahead" if not found["led"] else f"{other} is ahead at that last layer too"
+            f"{against} is ahead of it at no layer; half of what the layers wrote for {emitted} came {where}"
         )
     if smallest := found.get("smallest_set"):
         tracks = "strongest track" if smallest["size"] == 1 else f"{smallest['size']} strongest tracks"

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from ghosttrack.common.maths.arrays import Floats
-from ghosttrack.common.pictures import AMBER, BLUE, GREEN, GREY, INK, ORANGE, PINK, SKY
+from ghosttrack.common.pictures import AMBER, BLUE, GREEN, GREY, INK, ORANGE, PINK, SKY, drawn_in, style
 
 ASSOCIATORS = {
     "none": ("no association", GREY),
@@ -23,8 +23,9 @@ ASSOCIATORS = {
 REAL, NULL = BLUE, GREY
 
 
-def draw(path: Path, report: Mapping[str, Any], likelihood: Mapping[str, Floats]) -> None:
-    """Write the picture. report: validation.json; likelihood: log densities a token by kind of link."""
+@drawn_in(style(13, 11, 10))
+def draw(path: Path, report: Mapping[str, Any], likelihood: Mapping[str, Floats]) -> Figure:
+    """Draw and write the picture. report: validation.json; likelihood: log densities a token by kind of link."""
     figure = Figure(figsize=(12, 8), layout="constrained")
     axes = figure.subplots(2, 2)
     scenes = report["scenes"]
@@ -62,3 +63,4 @@ def draw(path: Path, report: Mapping[str, Any], likelihood: Mapping[str, Floats]
     axes[1, 1].set(title="Taken out at layer l", xlabel="layer l", ylabel=share)
     axes[1, 1].legend(loc="center")
     figure.savefig(path, dpi=110)
+    return figure

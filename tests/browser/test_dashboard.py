@@ -374,7 +374,7 @@ def test_the_picture_of_every_answer_ends_in_that_answer(page: Chromium, made_up
         right += drawn
         text = page.text()
         assert f"the model said {record['answer']}" in text
-        assert "leads all candidates " in text
+        assert "Of all candidates, " in text
         assert ("won." in text) == (record["label"] == 1)
     assert right >= 3
     lane = page.run("document.querySelector('svg.trajectory .lane').getAttribute('href')")

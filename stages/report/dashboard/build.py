@@ -27,6 +27,7 @@ from ghosttrack.common.formats.token_scores import TOKEN_METRICS
 from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.common.formats.validation import VALIDATION
 from ghosttrack.common.package import package_file
+from ghosttrack.stages.report import tables
 from ghosttrack.stages.report.dashboard import run_card
 from ghosttrack.stages.report.dashboard.asked import Record, read_questions, with_new
 from ghosttrack.stages.report.dashboard.latents import LATENTS_A_BLOCK, LatentBook
@@ -181,6 +182,7 @@ def run_data(results: Results, questions: int, a_block: int = QUESTIONS_A_BLOCK)
         "name": results.name,
         "questions": questions,
         "questions_a_block": a_block,
+        "titles": {"finding": tables.ASKED_OF, "figures": tables.FIGURES, "tokens": tables.TOKEN_FIGURES},
         "reports": {file.name: None if file in old else content for file, content in reports.items()},
         "stages": run_card.stage_cards(results),
         "provenance": run_card.provenance(results),

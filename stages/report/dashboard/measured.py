@@ -115,8 +115,10 @@ def in_other_contexts(answer: str, said: Sequence[str], chance: NDArray[np.float
         opening = f"The model gives the same answer in {where}"
     else:
         listed = [f"“{text}” {_times(count)}" for text, count in others.most_common(MOST_LISTED)]
-        more = [f"{len(others) - MOST_LISTED} more"] if len(others) > MOST_LISTED else []
-        opening = f"In {where} the model gives this answer {_times(len(said) - others.total())}, {', '.join([*listed, *more])}"
+        more = [f"{len(others) - MOST_LISTED} other answers"] if len(others) > MOST_LISTED else []
+        same = len(said) - others.total()
+        gives = f"gives this answer {_times(same)}" if same else "never gives this answer"
+        opening = f"In {where} the model {gives}, and says {', '.join([*listed, *more])}"
     elsewhere = float(chance[1:].mean())
     return f"{opening}. The answer had a probability of {chance[0]:.0%} as asked and has {elsewhere:.0%} on average in the others."
 
@@ -126,4 +128,4 @@ MOST_LISTED = 3
 
 
 def _times(count: int) -> str:
-    return {0: "never", 1: "once", 2: "twice"}.get(count, f"{count} times")
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")

@@ -451,11 +451,14 @@ def test_the_picture_of_an_answer_is_its_account(page, results):
 def test_what_the_model_says_in_other_contexts_in_a_sentence():
     found = in_other_contexts("Oslo", ["Rome", "Oslo", "Rome", ""], np.array([0.6, 0.1, 0.5, 0.1, 0.1]))
     assert found == (
-        "In 4 other contexts the model gives this answer once, “Rome” twice, “nothing” once. The answer had a probability of "
+        "In 4 other contexts the model gives this answer once, and says “Rome” twice, “nothing” once. The answer had a probability of "
         "60% as asked and has 20% on average in the others."
     )
     another = in_other_contexts("Oslo", list("abcde"), np.full(6, 0.5))
-    assert "this answer never, “a” once, “b” once, “c” once, 2 more." in another
+    assert (
+        "the model never gives this answer, and says “a” once, “b” once, “c” once, 2 other answers."
+        in another
+    )
     assert in_other_contexts("Oslo", ["Oslo"], np.array([0.5, 0.25])).startswith(
         "The model gives the same answer in the other context. "
     )

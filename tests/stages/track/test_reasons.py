@@ -66,7 +66,7 @@ def test_kinds_are_what_their_names_say():
     said = sentence(
         {**override, "smallest_set": {"size": 2, "says": " Paris", "right": True, "control_says": None}}
     )
-    for words in ("“Lyon” beat the right answer “Paris” by 4.0 logits.", "What spoke for it was mostly the MLPs (+4.0).", "layers 3 to 4, until the MLPs put “Lyon” ahead at layer 5.",
+    for words in ("“Lyon” beat the right answer “Paris” by 4.0 logits.", "What spoke for it was mostly the MLPs (+4.0).", "“Lyon” is ahead of “Paris” from layer 5 on, put there by the MLPs.",
                   "Without its 2 strongest tracks the answer begins with “Paris”, as a right answer does; without as much of other latents it stays as it is."):  # fmt: skip
         assert words in said
     nothing = {"size": 1, "says": " Rome", "right": False, "control_says": " Nice"}
@@ -75,6 +75,7 @@ def test_kinds_are_what_their_names_say():
     )
     unknown = sentence(reason(account_of([1.0, 2.0, 4.0]), [], layers, texts))
     assert "beat its rival “Paris” by 4.0 logits; no right answer was among the candidates." in unknown
+    assert "“Paris” is ahead of it at no layer; half of what the layers wrote for “Lyon” came " in unknown
 
 
 def test_a_sentence_says_after_what_and_names_no_source_of_nothing():
@@ -82,7 +83,7 @@ def test_a_sentence_says_after_what_and_names_no_source_of_nothing():
     found["written"]["attention_bias"] = 1e-6
     said = sentence({**found, "position": 2, "after": " 19"})
     assert said.startswith(
-        "After “19”, “9” beat the right answer “8” by 4.0 logits. What spoke for it was mostly the MLPs (+4.0). Half of what the layers wrote"
+        "After “19”, “9” beat the right answer “8” by 4.0 logits. What spoke for it was mostly the MLPs (+4.0). “9” is ahead of “8” from layer 5 on"
     )
     assert "by 0.012 logits. " in sentence({**found, "difference": 0.0123})
     assert sentence({**found, "emitted": "\n"}).startswith("A line break beat the right answer")

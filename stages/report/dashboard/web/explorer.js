@@ -41,7 +41,7 @@ async function questionsPage(query) {
     notes: list.some((question) => question.scored?.interval) && note(INTERVAL) })];
 }
 
-const INTERVAL = "In brackets: the 95 % interval of the share of wrong answers among the training answers that were scored most alike, widened to the probability itself where the two differ by more.";
+const INTERVAL = "In brackets: how many of the training answers with the most similar scores were wrong (95 % interval, widened where the probability lies outside it).";
 
 // One number of the question's score; the probability itself with its interval.
 function scoreOf(question, key = "score") {
@@ -86,11 +86,12 @@ function verdict(question, record, rivals, account) {
   const judged = question.label === 1 ? ["; a right answer is ", h("b", { class: "right" }, question.gold), others.length > 0 && ` (also accepted: ${some})`] : "";
   const said = [h("p", { class: "finding" }, `Asked “${question.question}”, the model said `, h("b", { class: "for" }, question.answer || "(nothing)"), ": ", outcome(question), judged, ".")];
   const found = account.length > 0 && decision(account);
-  if (record.reason) said.push(h("p", null, record.reason.sentence));
+  const reason = record.reason ? `${record.reason.sentence} ` : "", last = account.at(-1)?.layer, it = `“${plain(rivals?.saidText)}”`;
   if (found) {
-    const by = found.by && (found.always || record.reason ? null : [", where ", h("b", null, WRITER_WORDS[found.by]), ` wrote most of its lead over “${plain(rivals.opponentText)}”`]), last = account.at(-1).layer, before = found.always ? null : rivals.text(rivals.leader(found.before));
-    said.push(h("p", null, found.always ? `“${plain(rivals.saidText)}” leads all candidates in every layer.` : [`“${plain(rivals.saidText)}” leads all candidates `, found.layer === last ? `only at the last layer, ${last}` : `from layer ${found.layer} to the last, ${last}`, by, `; just before, “${plain(before)}” does.`]));
-  } else if (account.length) said.push(h("p", null, `“${plain(rivals.saidText)}” does not lead the candidates at layer ${account.at(-1).layer}, the last that was read: it was decided in a layer above, or the answer was given.`));
+    const since = found.always ? "in every layer" : found.layer === last ? `only at the last layer, ${last}` : `from layer ${found.layer} to the last, ${last}`;
+    const by = !reason && found.by && !found.always && [` At layer ${found.layer}, `, h("b", null, WRITER_WORDS[found.by]), ` wrote most of its lead over “${plain(rivals.opponentText)}”.`];
+    said.push(h("p", null, reason, `Of all candidates, ${it} leads ${since}${found.always ? "" : `, after “${plain(rivals.text(rivals.leader(found.before)))}”`}.`, by));
+  } else if (reason || account.length) said.push(h("p", null, reason, account.length > 0 && `${it} does not lead the candidates at layer ${last}, the last that was read: it was decided in a layer above, or the answer was given.`));
   const scored = question.scored;
   if (scored?.unfamiliar) said.push(h("p", null, h("b", null, "The question is unlike all that the detector was fitted on"), `: its score counts for little. By its probability alone the answer is wrong with probability ${fixed(scored.baseline)}.`));
   else if (scored?.other_form) said.push(note("It is put in a form that the detector was not fitted on."));
@@ -109,7 +110,7 @@ function tokensOf(question, record, kept) {
   const value = (i) => risks.get(i + 1)?.risk ?? (risks.size ? 0 : 1 - Math.exp(record.logprobs?.[i] ?? 0));
   const there = new Set(record.cells.map((cell) => cell.position));
   const labelled = (i) => ["right", "wrong"][risks.get(i + 1)?.label] ?? "–", marked = [...risks.values()].some((row) => row.label === 1);
-  const words = (i) => `${risks.get(i + 1)?.label === 1 ? "in a span labelled wrong, " : ""}${risks.has(i + 1) ? `risk ${fixed(risks.get(i + 1).risk)}, ` : ""}log-probability ${fixed(record.logprobs?.[i])}, entropy ${fixed(record.entropies?.[i])} nats`;
+  const words = (i) => `${risks.get(i + 1)?.label === 1 ? "in a span labelled wrong, " : ""}${risks.has(i + 1) ? `risk ${fixed(risks.get(i + 1).risk)}, ` : ""}probability ${share(Math.exp(record.logprobs?.[i]))}, entropy ${fixed(record.entropies?.[i], 2)} nats`;
   const chips = record.tokens.map((token, i) => {
     const inner = h("span", { class: `token heat${Math.min(Math.round(5 * value(i)), 4)}${risks.get(i + 1)?.label === 1 ? " labelled" : ""}`, title: words(i) }, visible(token));
     return h("li", null, there.has(i + 1) ? link(questionLink(question.id, i + 1, kept), inner) : inner, record.tokens.length <= 6 && h("span", { class: "note" }, ` ${words(i)}`));
@@ -143,7 +144,7 @@ function trajectorySection({ question, record, cell, tokens, named, kept }) {
       its ? token(its.leader) : "–", ...["said", "right", "rival", "total", ...PARTS.map(([key]) => key), ...WRITERS.map(([key]) => key)].map((key) => fixed(its?.[key]))];
   };
   return section("How the answer came about", places,
-    h("p", null, "At ", cell.position < 0 ? "the end of the subject" : cell.position === 0 ? "the last prompt token" : "this token of the answer", ", layer by layer: ", account.length > 0 && "which candidate is ahead, what its lead is made of and who wrote it; ", "below, the strongest tracks. Each lane opens its latent, named by the tokens that it is active on where these tell it well; the number at its end is its largest direct effect, in logits, on the answer over its strongest rival, ", h("b", null, visible(rivals.strongestText)), "."),
+    h("p", null, "At ", cell.position < 0 ? "the end of the subject" : cell.position === 0 ? "the last prompt token" : "this token of the answer", ", layer by layer: ", account.length > 0 && "the candidates’ shares of their probability, who leads, what the answer’s lead is made of and what wrote it; ", "the strongest tracks. A lane opens its latent, named by the tokens that it is active on where these tell it well; the number at its end is its largest direct effect, in logits, on the answer over its strongest rival, ", h("b", null, visible(rivals.strongestText)), "."),
     missing && note("No right answer is among the model’s candidates here, so none is drawn."), !account.length && (question.new || run.absent.length > 0) && note(question.new ? "This question was scored before accounts of new answers were made; " : "This run has no account of its answers yet; ", h("code", null, question.new ? "ghosttrack score" : "ghosttrack run"), " makes it."),
     legendOfTrajectory(rivals, account), picture, all, list,
     folded("Tracks as a table, with their latents", () => trackTable(nodes, named)),

@@ -26,9 +26,8 @@ function resultsPage(query) {
 }
 
 // The main detector, the best single method without tracks, and their paired difference.
-const ASKED_OF = [["grouped", "auroc", "all questions"], ["grouped", "auroc_within_relation", "within a relation"], ["relations", "auroc", "relations held out"], ["test", "auroc", "frozen test"]];
 function findingTable(found) {
-  const rows = ASKED_OF.flatMap(([name, metric, words]) => {
+  const rows = run.titles.finding.flatMap(([name, metric, words]) => {
     const i = found.splits.findIndex((each) => each.split === name), split = found.splits[i], compared = split?.comparisons ?? [];
     const k = compared.findIndex((each) => each.about === "detector" && each.method === found.detector && each.metric === metric);
     const of = (method) => figure("final_report.json", `/splits/${i}/methods/${split.methods.findIndex((each) => each.name === method)}/figures/${metric}`);
@@ -38,14 +37,13 @@ function findingTable(found) {
 }
 
 // Every token of answers whose spans are labelled: each figure of token_metrics.json is a value with its interval.
-const TOKEN_FIGURES = [["token_auroc", "AUROC, token"], ["token_auroc_within_relation", "within relation"], ["token_auprc", "AUPRC, token"], ["recall_at_0.1_false_alarms", "recall at 10 % false alarms"], ["span_f1", "F1, span"], ["answer_auroc", "AUROC, answer"]];
 const tokenFigure = (pointer, options) => ranged("token_metrics.json", `${pointer}/0`, `${pointer}/1`, `${pointer}/2`, options);
 
 function tokensSection() {
   const found = run.reports["token_metrics.json"], title = "Long answers, token by token";
   if (!found?.tokens) return null;
   if (found.why_not) return section(title, note(`No figures: ${found.why_not}.`));
-  const shown = TOKEN_FIGURES.filter(([key]) => key in found.methods.detector);
+  const shown = Object.entries(run.titles.tokens).filter(([key]) => key in found.methods.detector);
   const best = Object.entries(found.methods).sort(([, a], [, b]) => b.token_auroc[0] - a.token_auroc[0]).map(([name]) => name);
   return section(title, note(`${fixed(found.tokens, 0)} labelled tokens of ${plural(found.answers, "answer")}, ${fixed(found.wrong_tokens, 0)} of them in wrong spans. Each risk is from a fit without the token's document; an answer has that of its riskiest token.`),
     table(["method", ...shown.map(([, words]) => words), "detector over it"], best.map((name) => [name.replaceAll("_", " "), ...shown.map(([key]) => tokenFigure(`/methods/${name}/${key}`)),
@@ -65,8 +63,6 @@ function validationSection() {
 }
 
 const methodTitle = (found, name) => found.methods.find((each) => each.name === name)?.title ?? name;
-const METRICS = [["auroc", "AUROC"], ["auroc_within_relation", "AUROC within relation"], ["auprc_wrong", "AUPRC (wrong)"], ["auprc_right", "AUPRC (right)"], ["f1", "F1"], ["precision", "precision"], ["recall", "recall"], ["accuracy", "accuracy"],
-  ["brier", "Brier"], ["brier_skill", "Brier skill"], ["ece_before", "ECE before calibration"], ["ece", "ECE"], ["ece_by_chance", "ECE if exact"], ["aurc", "AURC"], ["e_aurc", "E-AURC"], ["prr", "PRR"], ["prr_half", "PRR, half rejected"], ["coverage_80", "coverage at 80 %"], ["coverage_90", "coverage at 90 %"]];
 
 function methodsSection(found, split, number) {
   const shown = split.methods.map((method, i) => ({ ...method, i })).filter((method) => method.kind === "detector" || method.kind === "baseline");
@@ -75,10 +71,10 @@ function methodsSection(found, split, number) {
   return section("Methods", note("Filled: AUROC of all questions; hollow: within a relation. Blue methods see tracks."),
     forest({ title: `AUROC, ${share(found.confidence, 0)} intervals`, xLabel: "AUROC", guide: [{ x: 0.5, text: "chance" }],
       rows: ordered.map((method) => ({ name: methodTitle(found, method.name), kind: method.kind, values: [method.figures.auroc, method.figures.auroc_within_relation] })) }),
-    table(["method", "sees tracks", ...METRICS.map(([, name]) => name)], shown.map((method) => [
+    table(["method", "sees tracks", ...Object.values(run.titles.figures)], shown.map((method) => [
       h("span", { class: "name", title: description(method.name) }, methodTitle(found, method.name)), method.kind === "detector" ? "yes" : "no",
-      ...METRICS.map(([key]) => figure("final_report.json", `/splits/${number}/methods/${method.i}/figures/${key}`))]),
-      { caption: `Methods on ${split.title}`, numeric: METRICS.map((_, i) => i + 2) }),
+      ...Object.keys(run.titles.figures).map((key) => figure("final_report.json", `/splits/${number}/methods/${method.i}/figures/${key}`))]),
+      { caption: `Methods on ${split.title}`, numeric: Object.keys(run.titles.figures).map((_, i) => i + 2) }),
     folded("What the methods are", h("dl", null, found.methods.map((each) => [h("dt", null, each.title), h("dd", null, each.description, each.signals.length > 0 && ` Sees: ${each.signals.join(", ")}.`)]))));
 }
 
@@ -116,9 +112,9 @@ function ladderSection(found, split, number) {
 function comparisonsSection(found, split, number) {
   if (!split.comparisons.length) return null;
   const about = { detector: "detector against the best without tracks", association: "association against a null", increment: "with tracks against without", contexts: "answers in other contexts" };
-  return section("Do tracks help?", note("Paired differences on the same resamples of the same questions."), table(["question", "method", "against", "figure", "difference", "verdict"],
-    split.comparisons.map((each, i) => [about[each.about], methodTitle(found, each.method), methodTitle(found, each.against), METRICS.find(([key]) => key === each.metric)?.[1] ?? each.metric,
-      figure("final_report.json", `/splits/${number}/comparisons/${i}/difference`, { signed: true }), each.verdict]), { caption: "Paired differences", numeric: [4] }));
+  return section("Do tracks help?", number === 0 && h("p", null, found.headline.tracking), folded("Every paired difference, on the same resamples of the same questions", table(["question", "method", "against", "figure", "difference", "verdict"],
+    split.comparisons.map((each, i) => [about[each.about], methodTitle(found, each.method), methodTitle(found, each.against), run.titles.figures[each.metric] ?? each.metric,
+      figure("final_report.json", `/splits/${number}/comparisons/${i}/difference`, { signed: true }), each.verdict]), { caption: "Paired differences", numeric: [4] })));
 }
 
 function earlySection(found) {

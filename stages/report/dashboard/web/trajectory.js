@@ -111,21 +111,19 @@ function panel(frame, height, gap, marks, options) {
 // Bars over the layers as an area, up to the edges of the first and the last of n.
 const edged = (rows) => [rows[0], ...rows, rows.at(-1)].map((row, i) => ({ ...row, x: Math.min(Math.max(i - 1, -0.5), rows.length - 0.5) }));
 
-// How the contestants share what probability they have together, one above the other.
+// The contestants' shares of the probability of all candidates, one above the other, and what the other candidates have together.
 function streams(frame, account, rivals) {
   const kinds = [["said", "for", rivals.saidText], ["right", "right", rivals.text(rivals.right)], ["rival", "against", rivals.text(rivals.rival)]].filter(([key]) => account.some((row) => row[key] !== null));
-  const height = frame.labels ? 104 : 60;
-  frame.title("shares among", frame.y + height / 2 - 4);
-  frame.title(`these ${["", "one", "two", "three"][kinds.length]}`, frame.y + height / 2 + 12);
-  const most = account.map((row) => d3.max(kinds, ([key]) => row[key]));
-  const shares = kinds.flatMap(([key, kind, text]) => edged(account.map((row, i) => ({ kind, text, share: row[key] === null ? 0 : Math.exp(row[key] - most[i]) }))));
-  const stack = (more) => Plot.stackY({ offset: "normalize", order: null }, { x: "x", y: "share", z: "kind", ...more });
-  const last = shares.filter((row) => row.x > account.length - 1), whole = d3.sum(last, (row) => row.share);
+  const chance = (row, key) => Math.exp(row[key] ?? -Infinity), height = frame.labels ? 104 : 60;
+  frame.title("share among", frame.y + height / 2 - 4);
+  frame.title("all candidates", frame.y + height / 2 + 12);
+  const shares = [...kinds, ["other", "other", "others"]].flatMap(([key, kind, text]) => edged(account.map((row) => ({ kind, text, share: key === "other" ? Math.max(1 - d3.sum(kinds, ([each]) => chance(row, each)), 0) : chance(row, key) }))));
+  const stack = (more) => Plot.stackY({ order: null }, { x: "x", y: "share", z: "kind", ...more });
   panel(frame, height, 6, [
     Plot.areaY(shares, stack({ fill: (row) => ink(row.kind) })),
-    Plot.rect(account, { x1: (_, i) => i - 0.5, x2: (_, i) => i + 0.5, fillOpacity: 0, title: (row) => `layer ${row.layer}: ${kinds.map(([key, , text]) => `${visible(text)} ${share(Math.exp(row[key]))}`).join(", ")} of the probability of all candidates` }),
-    frame.labels && Plot.text(last, stack({ text: (row) => (row.share > 0.12 * whole ? shorten(visible(row.text), 9) : ""), textAnchor: "start", dx: 6, fill: "var(--soft)" })),
-  ], { x: { domain: [-0.5, account.length - 0.5], axis: null } });
+    Plot.rect(account, { x1: (_, i) => i - 0.5, x2: (_, i) => i + 0.5, fillOpacity: 0, title: (row) => `layer ${row.layer}: ${kinds.map(([key, , text]) => `${visible(text)} ${share(chance(row, key))}`).join(", ")} of the probability of all candidates` }),
+    frame.labels && Plot.text(shares.filter((row) => row.x > account.length - 1), stack({ text: (row) => (row.share > 0.12 ? shorten(visible(row.text), 9) : ""), textAnchor: "start", dx: 6, fill: "var(--soft)" })),
+  ], { x: { domain: [-0.5, account.length - 0.5], axis: null }, y: { domain: [0, 1], axis: null } });
 }
 
 function leaders(frame, account, rivals) {
