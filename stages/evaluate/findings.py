@@ -115,8 +115,8 @@ def tracking_sentence(
     better = [each.verdict == "better" for each in against + increments]
     if len(against) == 2 and increments:
         helps = all(better)
-        opening = "Tracking helps" if helps else "Tracking does not help" if not any(better) else (
-            f"Tracking helps in {sum(better)} of {len(better)} comparisons, which is not enough to say that it helps"
+        opening = "Tracks add to the other signals" if helps else "Tracks add nothing to the other signals" if not any(better) else (
+            f"Tracks help in {sum(better)} of {len(better)} comparisons, too few to say that they help"
         )  # fmt: skip
     else:
         helps, opening = None, "Whether tracking helps was measured in part"

@@ -304,6 +304,7 @@ def _bare(axes: Axes) -> None:
     axes.spines["left"].set_visible(False)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", color=RULE, linewidth=1)
+    axes.locator_params(axis="x", nbins=6)
     axes.set_axisbelow(True)
 
 

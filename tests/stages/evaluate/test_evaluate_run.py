@@ -84,7 +84,7 @@ def test_the_headline_says_what_was_found(report):
         r"difference \+0\.\d+ \[\+0\.\d+, \+0\.\d+\]; within relations .*; with relations held out ",
         report.headline.detector,
     )
-    assert report.headline.tracking.startswith("Tracking helps. Differences of AUROC: ")
+    assert report.headline.tracking.startswith("Tracks add to the other signals. Differences of AUROC: ")
     assert report.headline.helps is True
     for part in ("over random association", "over no association", "tracks added to white box"):
         assert part in report.headline.tracking
@@ -119,7 +119,7 @@ def test_a_negative_is_said_as_plainly(tmp_path, monkeypatch):
     out = scored.evaluate(tmp_path, scored.write(tmp_path / "detect"))
     headline = FinalReport.model_validate_json((out / "final_report.json").read_text()).headline
     assert "does worse than the best single method without tracks" in headline.detector
-    assert headline.tracking.startswith("Tracking does not help. ")
+    assert headline.tracking.startswith("Tracks add nothing to the other signals. ")
     assert "(worse)" in headline.tracking
     assert headline.helps is False
 
