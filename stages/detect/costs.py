@@ -6,7 +6,7 @@ from ghosttrack.common.engine.costs import Cost, Quantities
 
 def cost(q: Quantities, unit: Unit) -> Cost | None:
     known = {
-        "all": Cost(seconds=1 + 0.027 * q.questions, size=1.5e4 * q.questions),
+        "all": Cost(seconds=1 + 0.016 * q.questions, size=1.5e4 * q.questions),
         "tokens": Cost(),
         "asked": Cost(),
     }

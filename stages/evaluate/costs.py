@@ -5,4 +5,4 @@ from ghosttrack.common.engine.costs import Cost, Quantities
 
 
 def cost(q: Quantities, unit: Unit) -> Cost | None:
-    return Cost(seconds=5 + 0.002 * q.questions, size=2e6)
+    return Cost(seconds=1 + 0.008 * q.questions, size=2e6)

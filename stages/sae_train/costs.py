@@ -7,9 +7,9 @@ The quality of n layers' SAEs takes 3 losses of S spliced tokens for each (half 
 from ghosttrack.common.engine.contract import Unit
 from ghosttrack.common.engine.costs import FLOAT, INTERPRETER_BYTES, READ_RATE, Cost, Quantities
 
-EFFICIENCY = 1.6
+EFFICIENCY = 3.0
 """Of the float32 matrix product's rate on two CPU cores: training has its product in bfloat16."""
-SPLICE_EFFICIENCY = 0.38
+SPLICE_EFFICIENCY = 0.85
 """Of the same for losses inside the model, which go over the whole vocabulary in memory."""
 GPU_EFFICIENCY = 0.4
 """Of a GPU's rate, which is that of its fast arithmetic already."""

@@ -7,8 +7,9 @@ unembedding 2·V·d; of the tracked latents k are followed a scan, for each asso
 from ghosttrack.common.engine.contract import Unit
 from ghosttrack.common.engine.costs import FLOAT, INTERPRETER_BYTES, TOKENS_PER_PROMPT, Cost, Quantities
 
-EFFICIENCY = 0.7
-"""Share of the float32 matrix product's rate, measured on two CPU cores."""
+EFFICIENCY = 1.4
+"""Share of the float32 matrix product's rate by these counts, measured on two CPU cores."""
+GPU_EFFICIENCY = 0.7
 VALIDATION_TOKENS = 4096
 CAUSES_A_QUESTION = 30
 """Interventions, each of some four tokens."""
@@ -18,6 +19,8 @@ def cost(q: Quantities, unit: Unit) -> Cost | None:
     encoding = 2 * q.d_model * q.d_hidden * q.layers
     unembedding = 2 * q.d_model * q.vocabulary
     reading = 2 * q.block_parameters + encoding
+    validated = min(q["tracking.fit_tokens"], VALIDATION_TOKENS)
+    fitting = 1.2e-4 * q["tracking.fit_tokens"] * q.layers
     answers = q.questions * (1 + q.answer)
     asked = q.questions * (1 + q["tracking.contexts"])
     tokens = TOKENS_PER_PROMPT + q.answer * (1 + q["detection.samples"])
@@ -32,34 +35,32 @@ def cost(q: Quantities, unit: Unit) -> Cost | None:
         ),
         "association": Cost(
             flop=q["tracking.fit_tokens"] * reading + q.layers * q.d_hidden * unembedding,
-            seconds=2 + 0.7 * q.layers,
+            seconds=1 + fitting,
             size=600.0 * q.layers * q.d_hidden,
         ),
         "all": Cost(
             flop=answers * encoding,
-            seconds=answers * q.layers * (1 + len(q["tracking.ladder"])) * 2.5e-5,
+            seconds=answers * q.layers * (1 + len(q["tracking.ladder"])) * 1.6e-5,
             size=24.0 * answers * q.layers * q["tracking.top_k_features"],
         ),
         "independent": Cost(
             flop=answers * encoding + q["tracking.fit_tokens"] * reading,
-            seconds=answers * q.layers * 5e-5,
+            seconds=answers * q.layers * 5e-5 + fitting,
             size=12.0 * answers * q.layers * q["tracking.top_k_features"],
         ),
         "account": Cost(
             flop=q.questions * 2 * q.block_parameters * (TOKENS_PER_PROMPT + q.answer)
             + 3 * answers * encoding,
-            seconds=0.02 * q.questions,
+            seconds=0.01 * q.questions,
             size=answers * q.layers * (34.0 * q["tracking.candidates"] + 10.0 * q["tracking.top_k_features"]),
         ),
-        "shown": Cost(seconds=1 + 0.011 * q.questions, size=40e3 * q.questions),
+        "shown": Cost(seconds=0.5 + 0.0045 * q.questions, size=40e3 * q.questions),
         "causes": Cost(
             flop=q["tracking.causes"] * CAUSES_A_QUESTION * 4 * 2 * q.block_parameters,
-            seconds=2 + 0.5 * q["tracking.causes"],
+            seconds=1 + 0.17 * q["tracking.causes"],
         ),
-        "reasons": Cost(seconds=0.001 * q.questions, size=600.0 * q.questions),
-        "validation": Cost(
-            flop=min(q["tracking.fit_tokens"], VALIDATION_TOKENS) * reading, seconds=15 + q.layers
-        ),
+        "reasons": Cost(seconds=0.0006 * q.questions, size=600.0 * q.questions),
+        "validation": Cost(flop=validated * reading, seconds=2.7e-4 * validated * q.layers),
         "asked_answers": Cost(),  # nobody has counted the new questions
         "asked_contexts": Cost(),
         "asked": Cost(),
