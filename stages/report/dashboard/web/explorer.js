@@ -88,7 +88,7 @@ function verdict(question, record, rivals, account) {
   const found = account.length > 0 && decision(account);
   const reason = record.reason ? `${record.reason.sentence} ` : "", last = account.at(-1)?.layer, it = `“${plain(rivals?.saidText)}”`;
   if (found) {
-    const since = found.always ? "in every layer" : found.layer === last ? `only at the last layer, ${last}` : `from layer ${found.layer} to the last, ${last}`;
+    const since = found.always ? "in every layer" : found.layer === last ? `${found.again ? "again" : "only"} at the last layer, ${last}` : `${found.again ? "again " : ""}from layer ${found.layer} to the last, ${last}`;
     const by = !reason && found.by && !found.always && [` At layer ${found.layer}, `, h("b", null, WRITER_WORDS[found.by]), ` wrote most of its lead over “${plain(rivals.opponentText)}”.`];
     said.push(h("p", null, reason, `Of all candidates, ${it} leads ${since}${found.always ? "" : `, after “${plain(rivals.text(rivals.leader(found.before)))}”`}.`, by));
   } else if (reason || account.length) said.push(h("p", null, reason, account.length > 0 && `${it} does not lead the candidates at layer ${last}, the last that was read: it was decided in a layer above, or the answer was given.`));
@@ -116,7 +116,7 @@ function tokensOf(question, record, kept) {
     return h("li", null, there.has(i + 1) ? link(questionLink(question.id, i + 1, kept), inner) : inner, record.tokens.length <= 6 && h("span", { class: "note" }, ` ${words(i)}`));
   });
   return [h("ol", { class: "answertokens", "aria-label": "Answer tokens" }, chips),
-    note(risks.size ? `Darker: riskier, by the detector of tokens.${marked ? " Underlined: in a span that is labelled wrong." : ""}` : "Darker: less likely to the model."),
+    note(risks.size ? `Stronger shade: riskier, by the detector of tokens.${marked ? " Underlined: in a span that is labelled wrong." : ""}` : "Stronger shade: less likely to the model."),
     record.tokens.length > 6 && folded("Answer tokens as a table", table(["token", "risk", "label", "log-probability (nats)", "entropy (nats)"], record.tokens.map((token, i) => [visible(token), fixed(risks.get(i + 1)?.risk), labelled(i), fixed(record.logprobs?.[i]), fixed(record.entropies?.[i])]), { caption: "Answer tokens", numeric: [1, 3, 4] }))];
 }
 
@@ -144,7 +144,7 @@ function trajectorySection({ question, record, cell, tokens, named, kept }) {
       its ? token(its.leader) : "–", ...["said", "right", "rival", "total", ...PARTS.map(([key]) => key), ...WRITERS.map(([key]) => key)].map((key) => fixed(its?.[key]))];
   };
   return section("How the answer came about", places,
-    h("p", null, "At ", cell.position < 0 ? "the end of the subject" : cell.position === 0 ? "the last prompt token" : "this token of the answer", ", layer by layer: ", account.length > 0 && "the candidates’ shares of their probability, who leads, what the answer’s lead is made of and what wrote it; ", "the strongest tracks. A lane opens its latent, named by the tokens that it is active on where these tell it well; the number at its end is its largest direct effect, in logits, on the answer over its strongest rival, ", h("b", null, visible(rivals.strongestText)), "."),
+    h("p", null, cell.position < 0 ? "At the end of the subject" : cell.position === 0 ? "At the last prompt token" : `After “${plain(record.tokens.slice(0, cell.position).join(""))}”`, ", layer by layer: ", account.length > 0 && "the candidates’ shares of their probability, who leads, what the answer’s lead is made of and what wrote it; ", "the strongest tracks. A lane opens its latent, named by the tokens that it is active on where these tell it well; the number at its end is its largest direct effect, in logits, on the answer over its strongest rival, ", h("b", null, visible(rivals.strongestText)), "."),
     missing && note("No right answer is among the model’s candidates here, so none is drawn."), !account.length && (question.new || run.absent.length > 0) && note(question.new ? "This question was scored before accounts of new answers were made; " : "This run has no account of its answers yet; ", h("code", null, question.new ? "ghosttrack score" : "ghosttrack run"), " makes it."),
     legendOfTrajectory(rivals, account), picture, all, list,
     folded("Tracks as a table, with their latents", () => trackTable(nodes, named)),

@@ -58,14 +58,14 @@ function leadChanges(account) {
 }
 
 // The layer from which on the emitted token leads to the end, and what wrote most towards it there; before: the rank of who led
-// until then; null where it never leads.
+// until then; again: whether it had led before; null where it never leads.
 function decision(account) {
   let at = account.length;
   while (at > 0 && account[at - 1].leader === 0) at--;
   if (at === account.length) return null;
   const told = WRITERS.map(([key]) => [key, account[at][key]]).filter(([, value]) => value !== null && value > 0);
   const [by] = told.sort((a, b) => b[1] - a[1])[0] ?? [null];
-  return { layer: account[at].layer, by, always: at === 0, before: account[at - 1]?.leader };
+  return { layer: account[at].layer, by, always: at === 0, before: account[at - 1]?.leader, again: account.slice(0, at).some((row) => row.leader === 0) };
 }
 
 // options: {nodes, account, lens, rivals, named(layer, latent) -> {label, tokens}, width, labels, name}
