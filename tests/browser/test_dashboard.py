@@ -476,7 +476,7 @@ def test_a_wrong_answer_opens_at_the_token_at_which_it_parts_from_the_right_one(
         page.go(f"#/question/{id.replace('/', '%2F').replace(' ', '%20')}")
         shown = page.run("document.querySelector('.choices [aria-current]').textContent")
         assert shown.strip("␣") == record["tokens"][0].strip()
-        assert "At this token of the answer" in page.text()
+        assert f"After “{record['tokens'][0].strip()}”, layer by layer" in page.text()
 
 
 PAGES_WITH_CHARTS = ["#/overview", "#/results", "#/sae", "#/sae/2", QUESTION, "#/latent/2/3"]
