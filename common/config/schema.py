@@ -267,7 +267,7 @@ class ExtractConfig(Section):
     are removed once the SAEs trained on them verify; null: no bound."""
     num_workers: int = Field(8, gt=0, le=1024)
     """Threads that bring the files of a shard to the disk. Does not change the result's meaning."""
-    shard_rows: int = Field(64, gt=0)
+    shard_rows: int = Field(32, gt=0)
     """Rows between two points at which a killed run can resume."""
 
 

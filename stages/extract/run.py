@@ -4,7 +4,6 @@ Where several processes do it together, each takes every so-many-th shard and wr
 """
 
 import contextlib
-import functools
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 from accelerate.utils import find_executable_batch_size
 
-from ghosttrack.common.engine.progress import Progress, format_bytes
+from ghosttrack.common.engine.progress import format_bytes
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.errors import ConfigError, NumericError, StorageError
@@ -25,6 +24,7 @@ from ghosttrack.common.formats.states import STATES
 from ghosttrack.common.maths.sampling import sampled_rows
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.common.models.language_model import LanguageModel, load_language_model
+from ghosttrack.common.models.steps import steps_done
 from ghosttrack.stages.extract.forward import (
     batches,
     flop_per_token,
@@ -154,29 +154,31 @@ class ForwardPass:
     out: dict[int, states.StatesWriter]
     batch_size: int
     """Rows a forward pass that memory was enough for so far."""
-    written: int = 0
-    """Bytes."""
-    _into_shard: int = 0
-    """Tokens of the shard at work that are written."""
     _clamped: set[int] = field(default_factory=set)
     """Layers whose states went beyond the type that was measured to hold them."""
 
     def do(self, shards: dict[int, tuple[int, int]]) -> None:
         """Do the shards that are not done, each a step. shards: number to token range.
 
-        Where memory runs out it goes on from there with half the batch. Raises ConfigError where one row is too much.
+        Where memory runs out it goes on with half the batch. Raises ConfigError where one row is too much.
         """
         sizes = {number: stop - start for number, (start, stop) in shards.items()}
         before = sum(size for number, size in sizes.items() if self.job.done(step_of(number)))
-        what = f"{self.job.unit}, {len(self.out)} layers"
+        row = sum(file.row_bytes for file in self.out.values())
+        written = 0
 
         def go_on(batch_size: int) -> None:
+            nonlocal written
             if batch_size < self.batch_size:
                 self.job.log.warning(f"out of memory: {batch_size} rows a forward pass from here on")
                 self.batch_size = batch_size
-            for number, tokens in shards.items():
-                self.job.step(step_of(number), functools.partial(self._shard, number, *tokens, progress))
+            do = lambda number: self._shard(number, *shards[number])  # noqa: E731
+            for number in steps_done(self.job, self.model.device, list(shards), step_of, do):
+                written += sizes[number] * row
+                progress.update(sizes[number])
+                progress.note(f"{format_bytes(written)} written")
 
+        what = f"{self.job.unit}, {len(self.out)} layers"
         with self.job.progress(sum(sizes.values()), "tok", what, initial=before) as progress:
             try:
                 find_executable_batch_size(go_on, self.batch_size, lambda: self.batch_size // 2)()
@@ -188,10 +190,9 @@ class ForwardPass:
                     "model.dtype=bfloat16"
                 ) from error
 
-    def _shard(self, number: int, start: int, stop: int, progress: Progress) -> None:
+    def _shard(self, number: int, start: int, stop: int) -> None:
         length = self.job.config.extract.max_length
-        for batch in batches(start + self._into_shard, stop, length, self.batch_size):
-            tokens = batch[1] * batch[2]
+        for batch in batches(start, stop, length, self.batch_size):
             try:
                 beyond = write_states(
                     self.model, self.corpus.token, self.corpus.position, batch, self.out,
@@ -205,14 +206,9 @@ class ForwardPass:
                     "times what was measured, are stored as its largest number; extract.dtype=bfloat16 holds them"
                 )
                 self._clamped |= beyond
-            self._into_shard += tokens
-            self.written += tokens * sum(file.row_bytes for file in self.out.values())
-            progress.update(tokens)
-            progress.note(f"{format_bytes(self.written)} written")
         with ThreadPoolExecutor(self.job.config.extract.num_workers) as threads:
             for _ in threads.map(states.StatesWriter.sync, self.out.values()):
                 pass  # looked at, so that errors are raised
-        self._into_shard = 0
 
 
 def step_of(shard: int) -> str:
