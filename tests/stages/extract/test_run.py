@@ -237,7 +237,7 @@ def test_where_memory_runs_out_the_batch_is_halved(config: Config, monkeypatch: 
     settings = configured(Path(config.paths.root), batch_size=8, shard_rows=8)
     crowded = Crowded(3)
     monkeypatch.setattr(stage, "write_states", crowded)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # in this process, so that what it sees is seen here
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # in this process, where `seen` is
     extract(settings)
     internal = internal_of(settings)
     assert (internal["batchSize"], internal["batchSizeUsed"]) == (8, 2)
