@@ -7,14 +7,14 @@ and the token of the first edit; what comes before is cached. Interventions on o
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache
 
 from ghosttrack.common.models.language_model import LanguageModel
-from ghosttrack.common.models.reading import Prefix, ReadBatch, fork
+from ghosttrack.common.models.reading import Prefix, ReadBatch, fork, reform
 from ghosttrack.common.models.sae import JumpReLUSAE
 
 ROWS_AT_A_TIME = 32
@@ -105,11 +105,7 @@ class Bench:
         place, layer = map(min, zip(*map(_beginning, interventions), strict=True))
         place = place if self._cache is not None else 0
         count = len(interventions)
-        cache = None
-        if self._cache is not None:
-            cache = DynamicCache()
-            for kept in _cropped(self._cache, place, count):
-                cache.update(*kept, len(cache.layers))
+        cache = _cropped(self._cache, place, count) if self._cache is not None else None
         edits = self._by_layer(interventions, place)
 
         def replacement(number: int, output: Tensor) -> Tensor:
@@ -121,26 +117,21 @@ class Bench:
             final = self.model.run(ids, cache=cache, before=place)[:, -1]
         if cache is None or self._cache is None:
             return final, None
-        whole, later = DynamicCache(), _cropped(cache, len(self.tokens), count)
-        for number, clean in enumerate(_cropped(self._cache, len(self.tokens), count)):
-            whole.update(*(clean if number <= layer else later[number]), number)
+        whole = _cropped(self._cache, len(self.tokens), count)
+        whole.layers[layer + 1 :] = cache.layers[layer + 1 :]
         return final, whole
 
-    def _by_layer(
-        self, interventions: Sequence[Intervention], place: int
-    ) -> dict[int, tuple[Tensor, Tensor, Tensor, Tensor]]:
+    def _by_layer(self, interventions: Sequence[Intervention], place: int) -> dict[int, list[Tensor]]:
         """Layer → row, column, latent and value of its edits."""
         found: dict[int, list[tuple[int, int, int, float]]] = {}
         for row, edits in enumerate(interventions):
             for edit in edits:
                 found.setdefault(edit.layer, []).append((row, edit.place - place, edit.latent, edit.value))
-        device, tables = self.model.device, {}
-        for layer, rows in found.items():
-            rows_of, columns, latents, values = (
-                torch.tensor(numbers, device=device) for numbers in zip(*rows, strict=True)
-            )
-            tables[layer] = rows_of, columns, latents, values
-        return tables
+        device = self.model.device
+        return {
+            layer: [torch.tensor(numbers, device=device) for numbers in zip(*rows, strict=True)]
+            for layer, rows in found.items()
+        }
 
     @staticmethod
     def _edited(
@@ -160,11 +151,9 @@ def _beginning(intervention: Intervention) -> tuple[int, int]:
     return min(edit.place for edit in intervention), min(edit.layer for edit in intervention)
 
 
-def _cropped(cache: DynamicCache, length: int, count: int) -> list[tuple[Tensor, Tensor]]:
-    """Keys and values of the first tokens of one row, for many."""
-    layers: Any = cache.layers
-    both = ((layer.keys[:, :, :length], layer.values[:, :, :length]) for layer in layers)
-    return [(keys.expand(count, -1, -1, -1), values.expand(count, -1, -1, -1)) for keys, values in both]
+def _cropped(cache: DynamicCache, length: int, count: int) -> DynamicCache:
+    """Keys and values of the first tokens of one row, for many, in the same memory."""
+    return reform(cache, lambda some: some[:, :, :length].expand(count, -1, -1, -1))
 
 
 def gradients(
@@ -181,10 +170,9 @@ def gradients(
     the change that it makes times this (attribution patching, Nanda 2023).
     """
     before = len(prefix.tokens) if prefix is not None and prefix.cache is not None else 0
-    cache = DynamicCache() if model.caches else None
-    if prefix is not None and prefix.cache is not None and cache is not None:
-        for number, (keys, values) in enumerate(_cropped(prefix.cache, before, 1)):
-            cache.update(keys.clone(), values.clone(), number)
+    cache = None
+    if model.caches:
+        cache = reform(prefix.cache, torch.clone) if prefix and prefix.cache else DynamicCache()
     found: list[Tensor] = []
 
     def follow(layer: int, output: Tensor) -> Tensor:

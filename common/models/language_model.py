@@ -120,18 +120,11 @@ class LanguageModel:
         """Within the context, every forward pass calls `sink(layer, states [batch, position, d_model])`
         with each listed block's output on `device`, in order of depth."""
 
-        def hook_of(layer: int) -> Callable[[nn.Module, Any, Any], None]:
-            def hook(module: nn.Module, arguments: Any, output: Any) -> None:
-                sink(layer, self._packed(first_of(output).to(self.device)))
+        def read(layer: int, output: Any) -> None:
+            sink(layer, self._packed(first_of(output).to(self.device)))
 
-            return hook
-
-        handles = [self.blocks[layer].register_forward_hook(hook_of(layer)) for layer in layers]
-        try:
+        with self._watching(layers, read):
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     @contextlib.contextmanager
     def replacing(
@@ -139,22 +132,26 @@ class LanguageModel:
     ) -> Iterator[None]:
         """Within the context, the output of each listed block is `replacement(layer, output)`, of the same shape."""
 
-        def hook_of(layer: int) -> Callable[[nn.Module, Any, Any], Any]:
-            def hook(module: nn.Module, arguments: Any, output: Any) -> Any:
-                states = first_of(output)
-                new = self._in_segments(replacement(layer, self._packed(states.to(self.device)))).to(
-                    states.device
-                )
-                return new if isinstance(output, Tensor) else (new, *output[1:])
+        def put(layer: int, output: Any) -> Any:
+            states = first_of(output)
+            new = self._in_segments(replacement(layer, self._packed(states.to(self.device))))
+            new = new.to(states.device)
+            return new if isinstance(output, Tensor) else (new, *output[1:])
 
-            return hook
-
-        handles = [self.blocks[layer].register_forward_hook(hook_of(layer)) for layer in layers]
-        try:
+        with self._watching(layers, put):
             yield
-        finally:
-            for handle in handles:
-                handle.remove()
+
+    @contextlib.contextmanager
+    def _watching(self, layers: Sequence[int], see: Callable[[int, Any], Any]) -> Iterator[None]:
+        """Within the context, `see` gets what each listed block puts out; what it returns, if anything, takes its place."""
+
+        def hook_of(layer: int) -> Callable[[nn.Module, Any, Any], Any]:
+            return lambda module, arguments, output: see(layer, output)
+
+        with contextlib.ExitStack() as stack:
+            for layer in layers:
+                stack.callback(self.blocks[layer].register_forward_hook(hook_of(layer)).remove)
+            yield
 
     @contextlib.contextmanager
     def going_on_after(self, layer: int, states: Tensor) -> Iterator[None]:
