@@ -21,15 +21,16 @@ from ghosttrack.common.config.load import available_configs, load_cluster, with_
 from ghosttrack.common.config.options import Finite
 from ghosttrack.common.config.schema import NAME, Config
 from ghosttrack.common.engine import atomic
-from ghosttrack.common.engine.contract import load_contracts
+from ghosttrack.common.engine.contract import STAGES_FOLDER, load_contracts
+from ghosttrack.common.engine.costs import costs_of
 from ghosttrack.common.engine.fingerprint import FACTBOOK, HUB_PREFIX, WORDS, local_path
 from ghosttrack.common.engine.storage import storage_errors
 from ghosttrack.common.errors import ConfigError
 from ghosttrack.common.models.sizes import BYTES, SHARE_OF_ROOM, Sizes, arithmetic, sizes_of
 from ghosttrack.orchestrate.doctor import ask_prepare, refuse_model
 from ghosttrack.orchestrate.doctor import columns as look
+from ghosttrack.orchestrate.estimate import Estimator
 from ghosttrack.orchestrate.machine import Machine, machine_of
-from ghosttrack.orchestrate.model_configs import Predicted
 from ghosttrack.orchestrate.options import ghosttrack
 from ghosttrack.orchestrate.plan import make_plan
 from ghosttrack.orchestrate.render import Terminal
@@ -223,7 +224,7 @@ def choose(
         config = Config.model_validate({"name": name, **settings})
         if make_plan(config, contracts, profile).seconds <= 3600 * hours:
             break
-    return _with_batches(name, settings, machine, profile)
+    return _with_batches(name, settings, machine)
 
 
 def _settings(
@@ -273,15 +274,14 @@ def spread(n_layers: int, count: int) -> list[int]:
     return [round((place + 1) * n_layers / (count + 1)) for place in range(count)]
 
 
-def _with_batches(
-    name: str, settings: dict[str, Any], machine: Machine, profile: ClusterProfile
-) -> dict[str, Any]:
+def _with_batches(name: str, settings: dict[str, Any], machine: Machine) -> dict[str, Any]:
     """With the largest batch sizes that the memory holds, or a small GPU's where it is not known."""
     for section, stage in (("extract", "extract"), ("tracking", "track")):
         for size in BATCHES:
             settings[section]["batch_size"] = size
-            predicted = Predicted(Config.model_validate({"name": name, **settings}), profile)
-            if predicted.memory(stage) <= SHARE_OF_MEMORY * (machine.memory or SMALL_GPU):
+            now = Estimator(Config.model_validate({"name": name, **settings}), {}).now
+            memory = costs_of(STAGES_FOLDER / stage).memory(now) or 0.0
+            if memory <= SHARE_OF_MEMORY * (machine.memory or SMALL_GPU):
                 break
     return settings
 

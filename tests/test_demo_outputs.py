@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
+from docs.made_files import files
 from ghosttrack.api.serving import Dashboard
 from ghosttrack.common.config.load import load_config
 from ghosttrack.common.config.schema import describe_layers
@@ -23,7 +24,6 @@ from ghosttrack.common.formats.file import ARROW_NAMES as ARROW
 from ghosttrack.common.formats.file import Table
 from ghosttrack.common.formats.final_report import FinalReport
 from ghosttrack.common.formats.ladder import LADDER, columns_of
-from ghosttrack.common.formats.registry import files
 from ghosttrack.common.formats.report import PICTURES
 from tests.browser.chromium import Chromium, executable
 

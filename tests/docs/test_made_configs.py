@@ -2,18 +2,16 @@
 
 import pytest
 
+from docs.made_configs import DOCUMENT, Predicted, parts
+from docs.made_files import filled
 from ghosttrack.common.config.load import known_keys, load_cluster, load_config
-from ghosttrack.common.formats.registry import filled
-from ghosttrack.orchestrate.model_configs import DOCUMENT, Predicted, parts
 
 PROFILE = load_cluster("example-a100")
 
 
 @pytest.mark.parametrize("part", ["keys", "comparison", "batches"])
 def test_the_document_has_what_the_code_says(part: str) -> None:
-    assert parts()[part] in DOCUMENT.read_text(encoding="utf-8"), (
-        "run `python -m ghosttrack.orchestrate.model_configs`"
-    )
+    assert parts()[part] in DOCUMENT.read_text(encoding="utf-8"), "run `python -m docs.made_configs`"
 
 
 def test_every_key_is_documented_with_a_description() -> None:

@@ -1,6 +1,6 @@
 """The parts of docs/MODEL_CONFIGS.md that come from the code: every key, and what two models are predicted to take.
 
-`python -m ghosttrack.orchestrate.model_configs` writes them anew between their marks.
+`python -m docs.made_configs` writes them anew between their marks.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from docs.made_files import filled
 from ghosttrack.common.config.cluster import ClusterProfile
 from ghosttrack.common.config.load import load_cluster, load_config
 from ghosttrack.common.config.schema import SIZES, Config
@@ -17,7 +18,6 @@ from ghosttrack.common.engine.contract import STAGES_FOLDER, Unit, expand, load_
 from ghosttrack.common.engine.costs import costs_of
 from ghosttrack.common.engine.progress import format_bytes, format_seconds
 from ghosttrack.common.formats.neutral import markdown_table
-from ghosttrack.common.formats.registry import filled
 from ghosttrack.common.formats.saes import INDEPENDENT_SAE, SAE
 from ghosttrack.orchestrate.estimate import Estimator
 from ghosttrack.orchestrate.plan import gpus_of

@@ -1,6 +1,6 @@
-"""All published files that the modules beside this one describe, by name; and the documents made from them.
+"""All published files that the modules of `common/formats/` describe, by name; and the documents made from them.
 
-`python -m ghosttrack.common.formats.registry` writes docs/files.md, the table of docs/structure.md and the JSON Schemas anew.
+`python -m docs.made_files` writes docs/files.md, the table of docs/structure.md and the JSON Schemas anew.
 """
 
 import importlib
@@ -38,8 +38,6 @@ def files() -> dict[str, File]:
     """Every file, by its name. Imports all modules, some of which take torch with them."""
     found: dict[str, File] = {}
     for module in pkgutil.iter_modules(formats.__path__, f"{formats.__name__}."):
-        if module.name == __name__:
-            continue
         for value in vars(importlib.import_module(module.name)).values():
             for each in value if isinstance(value, tuple) else (value,):
                 if isinstance(each, File):
@@ -78,7 +76,7 @@ def reference() -> str:
     lines = [
         "# Published files",
         "",
-        "Written by `python -m ghosttrack.common.formats.registry` from `common/formats/`, where each file's name, version and",
+        "Written by `python -m docs.made_files` from `common/formats/`, where each file's name, version and",
         "columns stand once. A version is in the file as `schema_version`; a reader refuses another.",
     ]
     for file in rows():
