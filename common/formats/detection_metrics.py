@@ -1,10 +1,9 @@
 """`detection_metrics.json`: what was scored, by which methods, on which splits."""
 
-from typing import Literal
-
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, computed_field
 
 from ghosttrack.common.formats.file import Json
+from ghosttrack.common.formats.final_report import MethodCard
 
 
 class Choice(BaseModel):
@@ -17,16 +16,8 @@ class Choice(BaseModel):
     threshold: float
 
 
-class Method(BaseModel):
-    name: str
-    title: str | None = None
-    kind: Literal["baseline", "detector", "rung", "early", "control"]
-    description: str
-    signals: list[str] = []
-    rung: str | None = None
-    layer: int | None = None
-    before_answer: bool = False
-    folds: list[Choice] = []
+class Method(MethodCard):
+    folds: list[Choice] = Field([])
 
 
 class SplitSizes(BaseModel):
@@ -37,9 +28,15 @@ class SplitSizes(BaseModel):
 
 
 class Permutations(BaseModel):
+    """AUROC with the labels as they are, and of every refit on shuffled ones."""
+
     observed: float
     auroc: list[float]
-    p_value: float | None = None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def p_value(self) -> float:
+        return (1 + sum(value >= self.observed for value in self.auroc)) / (len(self.auroc) + 1)
 
 
 class Metrics(BaseModel):

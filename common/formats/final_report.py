@@ -6,21 +6,16 @@ metrics are in `common/maths/metrics.py`, of the intervals in `common/maths/boot
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
 from ghosttrack.common.formats.file import Json, Record
 
 Kind = Literal["detector", "baseline", "rung", "early", "control"]
 About = Literal["detector", "association", "increment", "contexts"]
 Metric = Literal["auroc", "auroc_within_relation"]
-FORMER = {"not told apart": "no clear difference"}
-"""Words of earlier files of this version, and what is written now."""
-Verdict = Annotated[
-    Literal["better", "worse", "no clear difference", "undefined"],
-    BeforeValidator(lambda word: FORMER.get(word, word)),
-]
+Verdict = Literal["better", "worse", "no clear difference", "undefined"]
 
 
 class Figure(Record):

@@ -5,11 +5,10 @@ its threshold chosen, and scores of the test rows.
 """
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from ghosttrack.common.formats.final_report import Kind
 from ghosttrack.common.maths.arrays import Floats
-
-Kind = Literal["baseline", "detector", "rung", "early", "control"]
 
 SINGLE = {
     "logprob_first": ("logits.first_logprob", "first token log-probability"),

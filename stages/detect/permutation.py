@@ -7,26 +7,17 @@ what one fold trains on say the opposite of what it is tested on, so that scores
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ghosttrack.common.formats.detection_metrics import Permutations
 from ghosttrack.common.maths.arrays import Floats, Ints
 from ghosttrack.common.maths.metrics import auroc_by_block, ones
 from ghosttrack.stages.detect.fitted.ridge import Standardiser, fit_ridges
 from ghosttrack.stages.detect.protocol.splits import Fold
 
 PENALTY = 0.3
-
-
-class PermutationTest(NamedTuple):
-    observed: float
-    auroc: list[float]
-
-    @property
-    def p_value(self) -> float:
-        return (1 + sum(value >= self.observed for value in self.auroc)) / (len(self.auroc) + 1)
 
 
 def permutation_control(
@@ -36,7 +27,7 @@ def permutation_control(
     folds: Sequence[Fold],
     refits: int,
     seed: int,
-) -> PermutationTest:
+) -> Permutations:
     """AUROC of refits on labels that are shuffled within relations, and of the labels as they are. values: [n, d] of
     all questions; labels: [n]; relation: [n] numbers; folds: of one split."""
     rows = np.sort(np.concatenate([fold.test for fold in folds]))
@@ -65,4 +56,4 @@ def permutation_control(
         float(np.nanmean(auroc_by_block(shuffled[rows, number], scores[rows, number], blocks, once)))
         for number in range(refits + 1)
     ]
-    return PermutationTest(found[0], found[1:])
+    return Permutations(observed=found[0], auroc=found[1:])

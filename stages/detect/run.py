@@ -16,7 +16,7 @@ from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.errors import DataError, LabelError
 from ghosttrack.common.files import as_path
 from ghosttrack.common.formats.answers import GENERATIONS, read_answers
-from ghosttrack.common.formats.detection_metrics import METRICS
+from ghosttrack.common.formats.detection_metrics import METRICS, Permutations
 from ghosttrack.common.formats.detector import ASKED_SCORES, DECISIONS, DETECTOR, DETECTOR_ARRAYS, FEATURES
 from ghosttrack.common.formats.hallucination_scores import SCORES
 from ghosttrack.common.formats.reasons import KINDS, REASONS
@@ -36,7 +36,7 @@ from ghosttrack.stages.detect.explain import Reason, competition_of, reasons, re
 from ghosttrack.stages.detect.familiarity import fit_familiarity
 from ghosttrack.stages.detect.methods import TRAINED, MethodDescription, Scored, main_of
 from ghosttrack.stages.detect.opening import OpenedRun, files_of, provenance, read_run, splits_of
-from ghosttrack.stages.detect.permutation import PermutationTest, permutation_control
+from ghosttrack.stages.detect.permutation import permutation_control
 from ghosttrack.stages.detect.protocol.exclusions import unscored
 from ghosttrack.stages.detect.protocol.splits import Fold, LabelledRows, SplitFolds
 from ghosttrack.stages.detect.reading import complete, pieces_of, read_data
@@ -108,7 +108,7 @@ def run_all(job: Job) -> dict[str, Any]:
             ],
             "frozen_test": digest,
             "frozen_test_openings": openings,
-            "permutation": {**control._asdict(), "p_value": control.p_value} if control else None,
+            "permutation": control and control.model_dump(),
             "familiarity": _familiarity(splits, data, opened.groups, job.config.seed),
             "error_types": KINDS,
             "transfers": [
@@ -271,7 +271,7 @@ def _explain(side: Side, fold: Fold, scored: Sequence[tuple[MethodDescription, S
 
 def _permutations(
     job: Job, data: Data, labels: Floats, rows: LabelledRows, folds: Sequence[Fold]
-) -> PermutationTest | None:
+) -> Permutations | None:
     refits = job.config.detection.permutations
     if not refits:
         return None

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import pandas as pd
 from sklearn.metrics import cohen_kappa_score
 
 from ghosttrack.common.formats.detection_metrics import Permutations
@@ -26,12 +26,11 @@ from ghosttrack.common.formats.final_report import (
     StrictReport,
 )
 from ghosttrack.common.formats.saes import QUALITY, SaeQuality
-from ghosttrack.common.maths.arrays import Floats
 from ghosttrack.common.maths.metrics import weighted
 from ghosttrack.stages.evaluate import scorecard
 from ghosttrack.stages.evaluate.curves import curves
 from ghosttrack.stages.evaluate.scorecard import Sample, Values, figure
-from ghosttrack.stages.evaluate.scores import Detection, Questions, ScoredSplit
+from ghosttrack.stages.evaluate.scores import Detection, ScoredSplit
 
 MAIN_METHODS = 6
 MOST_DISAGREEMENTS = 20
@@ -66,29 +65,30 @@ def split_report(
     reports.sort(key=lambda each: (kinds.index(each.kind), -(each.figures.auroc.value or 0), each.name))
     baselines = single_baselines(cards, (report.name for report in reports))
     best = {metric: scorecard.best(baselines, values, metric) for metric in scorecard.METRICS if baselines}
-    wrong = int(split.label.sum())
+    label, n = split.label, len(split.label)
+    wrong = int(label.sum())
     main = split.methods.get(detection.detector)
     return SplitReport(
         split=split.name,
         title=split.text.title,
         description=split.text.description,
         origin=split.origin,
-        n=len(split.rows),
+        n=n,
         n_wrong=wrong,
-        n_right=len(split.rows) - wrong,
-        prevalence=wrong / len(split.rows),
-        n_groups=len(np.unique(split.group)),
+        n_right=n - wrong,
+        prevalence=wrong / n,
+        n_groups=split.questions["group"].nunique(),
         n_relations=len(sample.relations),
         repeats=len(next(iter(split.methods.values())).probability),
-        f1_all_called_wrong=2 * wrong / (wrong + len(split.rows)),
+        f1_all_called_wrong=2 * wrong / (wrong + n),
         methods=reports,
         best_baseline=best,
         comparisons=scorecard.comparisons(sample, values, cards, best),
         confusion=None if main is None else Confusion(
-            wrong_called_wrong=float(main.predicted[:, split.label == 1].sum(axis=1).mean()),
-            wrong_called_right=float((1 - main.predicted[:, split.label == 1]).sum(axis=1).mean()),
-            right_called_wrong=float(main.predicted[:, split.label == 0].sum(axis=1).mean()),
-            right_called_right=float((1 - main.predicted[:, split.label == 0]).sum(axis=1).mean()),
+            wrong_called_wrong=float(main.predicted[:, label == 1].sum(axis=1).mean()),
+            wrong_called_right=float((1 - main.predicted[:, label == 1]).sum(axis=1).mean()),
+            right_called_wrong=float(main.predicted[:, label == 0].sum(axis=1).mean()),
+            right_called_right=float((1 - main.predicted[:, label == 0]).sum(axis=1).mean()),
         ),
         curves=curves(sample, {name: split.methods[name] for name in main_methods if name in split.methods}),
     )  # fmt: skip
@@ -101,16 +101,12 @@ def data_card(counts: Mapping[str, Any], n_examples: int) -> DataCard:
     return DataCard(**{name: counts[name] for name in DataCard.model_fields.keys() - own}, **own)
 
 
-def relation_reports(
-    relation: NDArray[np.str_], label: Floats, auroc: Mapping[str, dict[str, Figure]]
-) -> list[RelationReport]:
-    """A row a relation with labelled answers, the most frequent first. auroc: by relation and method."""
-    rows = []
-    for name in np.unique(relation).tolist():
-        own, figures = relation == name, auroc.get(name, {})
-        rows.append(
-            RelationReport(relation=name, n=int(own.sum()), n_wrong=int(label[own].sum()), auroc=figures)
-        )
+def relation_reports(questions: pd.DataFrame, auroc: Mapping[str, dict[str, Figure]]) -> list[RelationReport]:
+    """A row a relation of labelled questions, the most frequent first. auroc: by relation and method."""
+    rows = [
+        RelationReport(relation=name, n=len(own), n_wrong=int(own["label"].sum()), auroc=auroc.get(name, {}))
+        for name, own in questions.groupby("relation")
+    ]
     return sorted(rows, key=lambda row: (-row.n, row.relation))
 
 
@@ -123,18 +119,16 @@ def auroc_by_relation(
     }
 
 
-def matcher_reports(questions: Questions) -> list[MatcherReport]:
+def matcher_reports(questions: pd.DataFrame) -> list[MatcherReport]:
     """Each matcher against the labels, and of two matchers how often they differ; those that differ most come first."""
-    says = {
-        name: np.array([matched.get(name, np.nan) for matched in questions.matched], dtype=np.float64)
-        for name in dict.fromkeys(name for matched in questions.matched for name in matched)
-    }
+    table = pd.DataFrame([*questions["matched"]], dtype=np.float64)
+    says, label = {str(name): said.to_numpy() for name, said in table.items()}, questions["label"].to_numpy()
     reports = []
     for name, said in says.items():
-        both = np.flatnonzero(np.isfinite(said) & np.isfinite(questions.label))
+        both = np.flatnonzero(np.isfinite(said) & np.isfinite(label))
         if not len(both):
             continue
-        apart = said[both] - questions.label[both]
+        apart = said[both] - label[both]
         reports.append(
             MatcherReport(
                 name=name,
@@ -145,7 +139,7 @@ def matcher_reports(questions: Questions) -> list[MatcherReport]:
                 differs={
                     other: int((np.abs(said - o) > 0).sum()) for other, o in says.items() if other != name
                 },
-                disagreements=[questions.id[row] for row in both[apart != 0][:MOST_DISAGREEMENTS]],
+                disagreements=questions["id"].iloc[both[apart != 0][:MOST_DISAGREEMENTS]].tolist(),
             )
         )
     reports.sort(
@@ -182,7 +176,7 @@ def permutation_report(found: Permutations | None) -> Permutation | None:
         mean=float(permuted.mean()),
         low=float(permuted.min()),
         high=float(permuted.max()),
-        p_value=float((1 + (permuted >= found.observed).sum()) / (len(permuted) + 1)),
+        p_value=found.p_value,
         auroc=permuted.tolist(),
         met=bool(0.48 <= permuted.mean() <= 0.52 and found.observed > permuted.max()),
     )
@@ -193,7 +187,7 @@ def error_types(
 ) -> list[ErrorType]:
     """Wrong answers of one type against all right ones, by the main detector and by the best baseline."""
     reports = []
-    types = np.array(split.error_type, dtype=object)
+    types = split.questions["error_type"].to_numpy()
     no_figure = figure(np.array([np.nan]), sample.confidence)
     for name, description in detection.error_types.items():
         mine = (types == name) & (split.label == 1)
@@ -224,9 +218,9 @@ def error_types(
     return reports
 
 
-def error_type_agreement(questions: Questions) -> ErrorTypeAgreement | None:
+def error_type_agreement(questions: pd.DataFrame) -> ErrorTypeAgreement | None:
     """How far kinds told from accounts are those told from tracks alone; None where no answer has both."""
-    pairs = zip(questions.error_type, questions.error_type_by_tracks, strict=True)
+    pairs = zip(questions["error_type"], questions["error_type_by_tracks"], strict=True)
     both = [pair for pair in pairs if None not in pair]
     if not both:
         return None
@@ -243,19 +237,20 @@ def strict_report(
     detection: Detection, sample: Sample, split: ScoredSplit, methods: Sequence[str]
 ) -> StrictReport | None:
     """The same scores against the strict labels; None if there are none, or of one class only."""
-    rows = np.isfinite(split.strict)
-    if len(np.unique(split.strict[rows])) < 2:
+    judged, label = split.questions["strict_label"].to_numpy(), split.label
+    rows = np.isfinite(judged)
+    if len(np.unique(judged[rows])) < 2:
         return None
-    strict = sample.only(rows, split.strict)
+    strict = sample.only(rows, judged)
     reports = []
     for name in methods:
         measured = scorecard.measure(strict, split.methods[name].only(rows), detection.cards[name])
         reports.append(scorecard.method_report(strict, detection.cards[name], measured))
     return StrictReport(
         n=int(rows.sum()),
-        n_wrong=int(split.strict[rows].sum()),
-        disagree=int((split.strict != split.label)[rows].sum()),
-        kappa=float(cohen_kappa_score(split.label[rows], split.strict[rows])),
+        n_wrong=int(judged[rows].sum()),
+        disagree=int((judged != label)[rows].sum()),
+        kappa=float(cohen_kappa_score(label[rows], judged[rows])),
         methods=reports,
     )
 

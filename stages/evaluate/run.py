@@ -2,8 +2,6 @@
 
 from typing import Any
 
-import numpy as np
-
 from ghosttrack.common.engine.fingerprint import name_of
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.formats.detection_metrics import METRICS
@@ -27,8 +25,8 @@ def run(job: Job) -> dict[str, Any]:
         return _undefined(job, detection, detection.undefined)
     samples = {
         name: Sample.of(
-            split.label, split.relation.tolist(), split.group.tolist(), settings.bootstrap, settings.confidence,
-            job.config.seed,
+            split.label, split.questions["relation"].tolist(), split.questions["group"].tolist(), settings.bootstrap,
+            settings.confidence, job.config.seed,
         )
         for name, split in detection.splits.items()
     }  # fmt: skip
@@ -57,7 +55,7 @@ def run(job: Job) -> dict[str, Any]:
         splits=list(splits.values()),
         absent=[*detection.absent, *([] if strict else ["Strict labels: none, or all alike."])],
         relations=parts.relation_reports(
-            grouped.relation, sample.labels, parts.auroc_by_relation(sample, found, main_methods)
+            grouped.questions, parts.auroc_by_relation(sample, found, main_methods)
         ),
         early_warning=parts.early_warning(detection, sample, found, job.config.layers),
         permutation=permutation,
@@ -103,8 +101,7 @@ def _given(job: Job, detection: Detection) -> dict[str, Any]:
 
 def _undefined(job: Job, detection: Detection, why: str) -> dict[str, Any]:
     """A report of what there is where wrong answers cannot be told from right ones; no figure is made up."""
-    given, questions = _given(job, detection), detection.questions
-    labelled = np.isfinite(questions.label)
+    given = _given(job, detection)
     report = FinalReport(
         **given,
         headline=Headline(contexts="", detector=why, tracking=NOT_TOLD, helps=None),
@@ -113,7 +110,7 @@ def _undefined(job: Job, detection: Detection, why: str) -> dict[str, Any]:
         methods=[],
         splits=[],
         absent=detection.absent,
-        relations=parts.relation_reports(questions.relation[labelled], questions.label[labelled], {}),
+        relations=parts.relation_reports(detection.questions.dropna(subset="label"), {}),
         early_warning=[],
         permutation=None,
         error_types=[],

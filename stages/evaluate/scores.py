@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from ghosttrack.common.errors import CorruptInputError, LabelError, NumericError
 from ghosttrack.common.formats.detection_metrics import METRICS, Permutations
@@ -29,23 +28,12 @@ from ghosttrack.common.formats.scores import (
 )
 from ghosttrack.common.maths.arrays import Bools, Floats, Ints
 
-Names = NDArray[np.str_]
-
 VALUES = ("probability", "raw_probability", "predicted")
-
-
-class Questions(NamedTuple):
-    """The n questions that answers were labelled for, in the order of generations.jsonl."""
-
-    id: list[str]
-    relation: Names  # [n]
-    group: Names  # [n] what must share a fold
-    label: Floats  # [n] 1 wrong, 0 right, NaN left out
-    strict: Floats  # [n] by exact match; NaN where there is none
-    excluded: list[str | None]  # reason
-    error_type: list[str | None]  # of wrong answers
-    error_type_by_tracks: list[str | None]  # the same by the leaders of tracks alone
-    matched: list[Mapping[str, int]]  # matcher → 1 wrong, 0 right
+COLUMNS: dict[str, Any] = {
+    **dict.fromkeys(("id", "relation", "group", "label", "strict_label", "error_type", "error_type_by_tracks")), "matched": {},
+}  # fmt: skip
+"""Of hallucination_scores.json, what is looked at of a question, and what it is where nothing is said. Labels: 1 wrong, 0 right,
+NaN left out; matched: matcher → 1 wrong, 0 right."""
 
 
 class Scores(NamedTuple):
@@ -67,15 +55,16 @@ class ScoredSplit(NamedTuple):
     """The n labelled questions of a split and the methods that scored all of them."""
 
     name: str
-    rows: Ints  # [n] line of generations.jsonl (of the other data set's questions in `transfer`)
-    label: Floats  # [n]
-    strict: Floats  # [n]
-    relation: Names  # [n]
-    group: Names  # [n]
-    error_type: list[str | None]
+    questions: pd.DataFrame
+    """A row each, of `COLUMNS`, by line of generations.jsonl (of the other data set's questions in `transfer`)."""
     methods: dict[str, Scores]
     origin: str | None = None
     """Of a transfer: the configuration whose detector scored these questions."""
+
+    @property
+    def label(self) -> Floats:
+        """[n]"""
+        return self.questions["label"].to_numpy()
 
     @property
     def text(self) -> SplitText:
@@ -88,7 +77,7 @@ class Detection(NamedTuple):
     detector: str  # the main one
     rung: str | None  # the rung whose association the detector's tracks were made by
     cards: dict[str, MethodCard]
-    questions: Questions
+    questions: pd.DataFrame  # of `COLUMNS`, in the order of generations.jsonl
     counts: Mapping[str, Any]  # of the questions, as detection_metrics.json has them
     splits: dict[str, ScoredSplit]  # in the order of SPLITS
     permutation: Permutations | None
@@ -102,7 +91,8 @@ def read_detection(questions_path: Path, metrics_path: Path, scores_path: Path) 
     """Raises CorruptInputError for files that contradict themselves or each other, NumericError for NaN scores,
     LabelError if the questions of the main split are all right or all wrong."""
     metrics = METRICS.read(metrics_path)
-    questions, others = read_questions(questions_path)
+    content = SCORES.read(questions_path)
+    questions, others = (_questions(content.get(key, ())) for key in ("questions", "other_questions"))
     if why := metrics.get("undefined"):
         return Detection(
             metrics["detector"], None, {}, questions, metrics, {}, None, None, {}, metrics["absent"], why
@@ -143,28 +133,10 @@ def _place(name: str) -> tuple[int, int]:
     return list(SPLITS).index(base), int(number or 1)
 
 
-def read_questions(path: Path) -> tuple[Questions, Questions]:
-    """hallucination_scores.json: a record a question, and those of the other data set of split `transfer`, if any."""
-    content = SCORES.read(path)
-    return _questions(content["questions"]), _questions(content.get("other_questions", []))
-
-
-def _questions(records: Sequence[Mapping[str, Any]]) -> Questions:
-    return Questions(
-        id=[record["id"] for record in records],
-        relation=np.array([record["relation"] for record in records]),
-        group=np.array([record["group"] for record in records]),
-        label=_labels([record["label"] for record in records]),
-        strict=_labels([record["strict_label"] for record in records]),
-        excluded=[record["excluded"] for record in records],
-        error_type=[record["error_type"] for record in records],
-        error_type_by_tracks=[record.get("error_type_by_tracks") for record in records],
-        matched=[record.get("matched", {}) for record in records],
-    )
-
-
-def _labels(values: Sequence[int | None]) -> Floats:
-    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+def _questions(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    rows = [[record.get(name, default) for name, default in COLUMNS.items()] for record in records]
+    table = pd.DataFrame(rows, columns=list(COLUMNS), dtype=object)
+    return table.astype({"label": np.float64, "strict_label": np.float64})
 
 
 def _cards(metrics: Mapping[str, Any]) -> dict[str, MethodCard]:
@@ -198,20 +170,21 @@ def _tables(path: Path) -> Iterator[tuple[str, pd.DataFrame]]:
 def _split(
     name: str,
     table: pd.DataFrame,
-    questions: Questions,
+    questions: pd.DataFrame,
     cards: Mapping[str, MethodCard],
     path: Path,
     absent: list[str],
     origin: str | None,
 ) -> ScoredSplit | None:
     """None, with a sentence in `absent`, for a side split that has one class only."""
-    if table["question"].max() >= len(questions.id):
+    if table["question"].max() >= len(questions):
         raise CorruptInputError(
-            f"{path}: split {name!r} has question {table['question'].max()}, but there are {len(questions.id)}; run detect again"
+            f"{path}: split {name!r} has question {table['question'].max()}, but there are {len(questions)}; run detect again"
         )
-    labelled = table[np.isfinite(questions.label[table["question"]])]
+    label = questions["label"].to_numpy()
+    labelled = table[np.isfinite(label[table["question"]])]
     rows, repeats = np.unique(labelled["question"]), np.unique(labelled["repeat"])
-    labels = questions.label[rows]
+    labels = label[rows]
     if len(np.unique(labels)) < 2:
         some = "no labelled answers"
         if len(rows):
@@ -230,20 +203,10 @@ def _split(
             continue
         values = np.array([mine[column] for column in VALUES], dtype=np.float64)
         if not (finite := np.isfinite(values).all(axis=0)).all():
-            bad = questions.id[mine["question"].iloc[int(np.argmin(finite))]]
+            bad = questions["id"][mine["question"].iloc[int(np.argmin(finite))]]
             raise NumericError(
                 f"{path}: a score of question {bad!r} by {method!r} in split {name!r} is not finite; run detect again"
             )
         probability, raw_probability, predicted = values.reshape(len(VALUES), len(repeats), len(rows))
         methods[method] = Scores(probability, raw_probability, predicted.astype(np.int64))
-    return ScoredSplit(
-        name=name,
-        rows=rows.astype(np.int64),
-        label=labels,
-        strict=questions.strict[rows],
-        relation=questions.relation[rows],
-        group=questions.group[rows],
-        error_type=[questions.error_type[row] for row in rows],
-        methods=methods,
-        origin=origin,
-    )
+    return ScoredSplit(name, questions.iloc[rows], methods, origin)

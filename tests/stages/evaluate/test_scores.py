@@ -52,9 +52,8 @@ def test_only_labelled_questions_count(folder):
         lambda t: pd.concat([t, t[t["question"] == 0].assign(question=np.int32(49))], ignore_index=True),
     )
     found = read(folder)
-    assert found.questions.excluded[49] == "empty"
-    assert 49 not in found.splits["grouped"].rows
-    assert len(found.splits["grouped"].rows) == 98
+    assert 49 not in found.splits["grouped"].questions.index
+    assert len(found.splits["grouped"].questions) == 98
 
 
 def test_what_is_not_there_is_said_and_the_rest_is_shown(folder):
