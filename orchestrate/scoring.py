@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from ghosttrack.common.engine import atomic
+from ghosttrack.common.engine.contract import units_of_new
 from ghosttrack.common.engine.storage import Entry, Store, storage_errors
 from ghosttrack.common.errors import ConfigError, MissingInputError
 from ghosttrack.common.formats.detector import ASKED_SCORES
@@ -48,7 +49,7 @@ def score(request: Request, questions: Path, output: Path) -> None:
     finish = f"ghosttrack run {request.name}"
     request = request.with_override(f"data.asked={questions.resolve()}")
     _refuse_unfinished(request, finish)
-    names = units_for_questions(request)
+    names = units_of_new(request.contracts)
     stages, executor = list(dict.fromkeys(label.split("/")[0] for label in names)), LocalExecutor(terminal)
     with executor.forking(request, stages):
         for stage in stages:
@@ -74,19 +75,9 @@ def _with_left_out(store: Store, scored: Entry, asked: Entry) -> list[str]:
     return [f"{line}\n" for _, line in sorted(rows, key=itemgetter(0))]
 
 
-def units_for_questions(request: Request) -> list[str]:
-    """`stage/unit` of those that there are for new questions alone, in order."""
-    return [
-        f"{contract.stage}/{unit.name}"
-        for contract in request.contracts
-        for unit in contract.units
-        if "asked" in unit.when
-    ]
-
-
 def _refuse_unfinished(request: Request, finish: str) -> None:
     """Raises MissingInputError where what the new units read is not there or not up to date."""
-    plan, names = request.plan(), units_for_questions(request)
+    plan, names = request.plan(), units_of_new(request.contracts)
     new = [each.unit for each in plan.units if each.unit.label in names]
     read = {read.name for unit in new for read in unit.reads} - {unit.label for unit in new}
     for each in plan.stale:

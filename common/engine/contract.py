@@ -204,6 +204,16 @@ def expand(contract: Contract, config: Config, *, strict_code: bool = False, ima
     ]
 
 
+def units_of_new(contracts: Sequence[Contract]) -> list[str]:
+    """`stage/unit` of those that there are for new questions alone, in order."""
+    return [
+        f"{contract.stage}/{unit.name}"
+        for contract in contracts
+        for unit in contract.units
+        if "asked" in unit.when
+    ]
+
+
 def task_key(unit: Unit, input_digests: Mapping[str, str]) -> str:
     """sha256 of the canonical JSON of all that the result depends on; no paths, hosts or times.
 

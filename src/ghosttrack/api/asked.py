@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ghosttrack.api.question import Question
 from ghosttrack.common.engine.progress import format_probability
-from ghosttrack.common.formats.file import File
-from ghosttrack.common.formats.questions import of_new
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ghosttrack.api.run import Run
     from ghosttrack.stages.track.intervening import Interventions
-
-
-class ScoredFiles:
-    """Where the tables of the questions of the last `ghosttrack score` lie: in the run, under units of their own."""
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-
-    def file(self, file: File) -> Path:
-        return self._run.file(of_new(file))
 
 
 class Asked(Question):
@@ -56,6 +43,11 @@ class Asked(Question):
         """How likely the answer is wrong by its own probability alone, calibrated; of a long answer four tokens count."""
         return None if self.record is None else self.record.get("baseline")
 
+    @property
+    def _reason(self) -> Mapping[str, Any]:
+        """Of a run's own questions only."""
+        return {}
+
     @cached_property
     def tokens(self) -> pd.DataFrame:
         """A row an answer token: text, logprob, entropy (nats), and risk: how likely the answer is wrong, seen up to it."""
@@ -65,7 +57,7 @@ class Asked(Question):
 
     @property
     def _interventions(self) -> Interventions:
-        return self._run._interventions.of_asked(self._source.file)
+        return self._run._interventions.of_asked(self._find)
 
     @property
     def notices(self) -> list[str]:

@@ -10,10 +10,10 @@ import threading
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ghosttrack.api.asked import Asked
-from ghosttrack.api.question import Question, Source
+from ghosttrack.api.question import Question
 from ghosttrack.api.run import SCORES_OF_ASKED, Run, _as_row
 from ghosttrack.common.errors import DataError
 from ghosttrack.common.formats.answers import GENERATIONS
@@ -23,6 +23,9 @@ from ghosttrack.common.formats.snapshot import TOKENIZER
 from ghosttrack.stages.report.dashboard.slices import Slices
 from ghosttrack.stages.report.results import Results
 
+if TYPE_CHECKING:
+    from ghosttrack.stages.track.intervening import Find
+
 LONGEST = 20_000
 """Characters of a question."""
 
@@ -30,9 +33,9 @@ LONGEST = 20_000
 class Fresh(Results):
     """The files of a question that was asked a moment ago, in the places of a run's own."""
 
-    def __init__(self, results: Results, source: Source) -> None:
+    def __init__(self, results: Results, find: Find) -> None:
         super().__init__(results.store, results.name, results.entries, results.deep)
-        self._source = source
+        self._find = find
 
     def has(self, file: File) -> bool:
         if file.unit in OF_NEW:
@@ -40,7 +43,7 @@ class Fresh(Results):
         return file.unit == TOKENIZER.unit and super().has(file)
 
     def path(self, file: File) -> Path:
-        return self._source.file(file) if file.unit in OF_NEW else super().path(file)
+        return self._find(file) if file.unit in OF_NEW else super().path(file)
 
 
 class Live:
@@ -63,7 +66,7 @@ class Live:
             warnings.simplefilter("ignore")  # the page says it
             row = _as_row(question, relation=relation, subject=subject)
             [found] = self._run._session.ask([row], last=(SCORES_OF_ASKED, OF_NEW["track/account"]))
-            fresh = Fresh(self._results, found._source)
+            fresh = Fresh(self._results, found._find)
             [answer] = fresh.lines(GENERATIONS)
             record = self._slices.add(fresh, answer, found.record or {})
             self._asked[record["id"]] = found

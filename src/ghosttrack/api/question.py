@@ -7,14 +7,13 @@ import html
 import io
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from ghosttrack.common.engine.progress import format_probability
 from ghosttrack.common.errors import MissingInputError
 from ghosttrack.common.formats.account import ACCOUNT
 from ghosttrack.common.formats.candidates import CANDIDATES
-from ghosttrack.common.formats.file import File, Table, only
+from ghosttrack.common.formats.file import Table, only
 from ghosttrack.common.formats.latents import LATENTS
 from ghosttrack.common.formats.layers import LAYERS
 from ghosttrack.common.formats.lens import LENS
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from ghosttrack.api.run import Run
     from ghosttrack.api.without import Without
     from ghosttrack.common.formats.answers import Answer
-    from ghosttrack.stages.track.intervening import Interventions
+    from ghosttrack.stages.track.intervening import Find, Interventions
 
 UNSCORED = {
     "empty": "the answer says nothing",
@@ -38,24 +37,15 @@ UNSCORED = {
 """Why an answer has no score, in words."""
 PROMPT = 0
 """The position at which the first answer token is predicted."""
-SHOWN = 5
-
-
-class Source(Protocol):
-    """Where the tables of answered questions lie: a run, or what a new question left in memory."""
-
-    def file(self, file: File) -> Path:
-        """Raises MissingInputError."""
-        ...
 
 
 class Question:
-    """A question of a run. Made by `run.question(id)`."""
+    """A question of a run. Made by `run.question(id)`. find: where the tables of answered questions lie."""
 
     def __init__(
-        self, run: Run, source: Source, number: int, answer: Answer, record: Mapping[str, Any] | None
+        self, run: Run, find: Find, number: int, answer: Answer, record: Mapping[str, Any] | None
     ) -> None:
-        self._run, self._source, self._number = run, source, number
+        self._run, self._find, self._number = run, find, number
         self.record = record
         """What detection says of it (a line of hallucination_scores.json), or None."""
         self._answer = answer
@@ -120,7 +110,7 @@ class Question:
 
     @property
     def _reason(self) -> Mapping[str, Any]:
-        return self._run._reasons.get(self._number, {}) if self._run is self._source else {}
+        return self._run._reasons.get(self._number, {})
 
     def _verdict(self) -> str:
         found = "" if self.wrong is None else ", wrong" if self.wrong else ", right"
@@ -183,7 +173,7 @@ class Question:
 
     def _rows(self, table: Table) -> pd.DataFrame:
         own = only(range(self._number, self._number + 1))
-        rows = table.frame(self._source.file(table), where=own)
+        rows = table.frame(self._find(table), where=own)
         return rows.drop(columns="question").reset_index(drop=True)
 
     def without(
@@ -213,7 +203,7 @@ class Question:
     def _standing(self, position: int) -> NDArray[Any] | None:
         """The lens' logit of every candidate at a position, [n_layers, m]; None where there is no account."""
         try:
-            path = self._source.file(ACCOUNT)
+            path = self._find(ACCOUNT)
         except MissingInputError:
             return None
         names = ["position", "logit"]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ghosttrack.api.report import Report
 from ghosttrack.common.config.load import configured, load_config, of_stub, put
 from ghosttrack.common.config.schema import NAME, Config, describe_layers
-from ghosttrack.common.engine.contract import Contract, Unit, expand, load_contracts
+from ghosttrack.common.engine.contract import Contract, Unit, expand, load_contracts, units_of_new
 from ghosttrack.common.engine.storage import Entry, Store
 from ghosttrack.common.errors import ConfigError, DataError, MissingInputError, first_of
 from ghosttrack.common.formats.answers import GENERATIONS, read_answers
@@ -214,9 +214,8 @@ class Run:
             raise DataError(f"{self.name} has {len(self)} questions, no number {which}")
         number = range(len(self))[which]
         answer = self.answers[number]
-        return Question(
-            self, self, number, answer, self._records.get(answer.id) if self.has("detect/all") else None
-        )
+        record = self._records.get(answer.id) if self.has("detect/all") else None
+        return Question(self, self.file, number, answer, record)
 
     def in_fit(self, question_id: str) -> bool:
         """Whether the stored detector was fitted on this question."""
@@ -272,7 +271,7 @@ class Run:
     @cached_property
     def asked(self) -> list[Asked]:
         """The questions of the last `ghosttrack score`, in order; empty where there are none."""
-        from ghosttrack.api.asked import Asked, ScoredFiles
+        from ghosttrack.api.asked import Asked
         from ghosttrack.stages.report.results import Results
 
         scored = Results(self._store, self.name, self._entries, deep=False).of_new_questions()
@@ -281,7 +280,7 @@ class Run:
         answers = read_answers(self.file(of_new(GENERATIONS)))
         records = scored.lines(ASKED_SCORES)
         return [
-            Asked(self, ScoredFiles(self), number, answer, record)
+            Asked(self, lambda file: self.file(of_new(file)), number, answer, record)
             for number, (answer, record) in enumerate(zip(answers, records, strict=True))
         ]
 
@@ -418,13 +417,11 @@ def asked_units(config: Config, last: Sequence[str] = (SCORES_OF_ASKED,)) -> lis
 
     config: with `data.asked`.
     """
-    plain = config.model_copy(update={"data": config.data.model_copy(update={"asked": None})})
     contracts = load_contracts()
-    usual = {unit.label for contract in contracts for unit in expand(contract, plain)}
-    new = [unit for contract in contracts for unit in expand(contract, config) if unit.label not in usual]
-    needed, wanted = [], set(last)
-    for unit in reversed(new):  # what reads comes after what it reads
-        if unit.label in wanted:
+    new, needed, wanted = set(units_of_new(contracts)), [], set(last)
+    units = [unit for contract in contracts for unit in expand(contract, config)]
+    for unit in reversed(units):  # what reads comes after what it reads
+        if unit.label in wanted & new:
             needed.append(unit)
             wanted |= {read.name for read in unit.reads}
     return needed[::-1]

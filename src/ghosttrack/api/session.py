@@ -84,7 +84,7 @@ class Session:
         text = scratch.file(ASKED_SCORES).read_text(encoding="utf-8")
         records = [json.loads(line) for line in text.split("\n") if line]
         found = [
-            Asked(self._run, scratch, number, answer, record)
+            Asked(self._run, scratch.file, number, answer, record)
             for number, (answer, record) in enumerate(zip(answers, records, strict=True))
         ]
         left_out = ASKED_LEFT_OUT.read(scratch.file(ASKED_LEFT_OUT))
