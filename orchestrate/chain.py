@@ -130,11 +130,8 @@ def _dependencies(
 
 def _ordered(links: list[Link]) -> list[Link]:
     """Every link after those that it waits for, else as they come."""
-    ordered: list[Link] = []
-    waiting = list(links)
+    waiting, ordered = {link.name: link for link in links}, []
     while waiting:
-        done = {link.name for link in ordered}
-        ready = next(link for link in waiting if set(link.after) <= done)
-        waiting.remove(ready)
-        ordered.append(ready)
+        ready = next(link for link in waiting.values() if not link.after.keys() & waiting.keys())
+        ordered.append(waiting.pop(ready.name))
     return ordered

@@ -61,7 +61,7 @@ def verify(request: Request, deep: bool) -> None:
     verdict = verify_units(Store(request.config.paths.root), units, deep=deep)
     terminal = Terminal()
     for finding in verdict.findings:
-        terminal.line(f"{finding.unit}: {finding.trouble}", "red")
+        terminal.line(finding, "red")
     if verdict.findings:
         raise CorruptInputError(
             f"{request.config.name}: {len(verdict.findings)} troubles with its {verdict.files} files; `ghosttrack run` makes what is bad again"

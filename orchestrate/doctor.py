@@ -49,10 +49,10 @@ def examine(request: Request, executor: str, contained: bool) -> Iterator[Diagno
     yield from columns(request, plan)
     yield from room(request.config, request.profile)
     if executor == "slurm":
-        yield from cluster(request.profile, stages_to_run(plan), plan.root)
+        yield from cluster(request.profile, plan.stale_stages, plan.root)
     if contained:
         yield from apptainer()
-        yield from images(request.profile, stages_to_run(plan))
+        yield from images(request.profile, plan.stale_stages)
 
 
 def _judged(what: str, good: str, bad: str = "", mend: str = "", level: Level = "warning") -> Diagnosis:
@@ -64,10 +64,6 @@ def _trouble(what: str, error: Exception, mend: str = "") -> Diagnosis:
     """An error's text and the mend in it, else `mend`."""
     seen, _, told = str(error).partition("; ")
     return Diagnosis("trouble", what, seen, told or mend)
-
-
-def stages_to_run(plan: Plan) -> list[str]:
-    return list(dict.fromkeys(planned.unit.stage for planned in plan.stale))
 
 
 def disk(plan: Plan) -> Iterator[Diagnosis]:

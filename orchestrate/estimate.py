@@ -107,9 +107,8 @@ def _kind(label: str) -> str:
 def undisturbed(entry: Entry) -> float:
     """Seconds that a result took, or would have where they were lost to other programs: without a GPU a unit takes no longer
     than all that its processes computed, and its files."""
-    usage = entry.manifest.predicate.resource_usage
-    computed = usage.get("cpuSec")
-    if computed is None or usage.get("gpuPeakBytes"):
+    computed = entry.usage.get("cpuSec")
+    if computed is None or entry.usage.get("gpuPeakBytes"):
         return entry.elapsed
     return min(entry.elapsed, computed + entry.size / READ_RATE)
 

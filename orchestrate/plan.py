@@ -62,6 +62,11 @@ class Plan:
         return [planned for planned in self.units if planned.reason]
 
     @property
+    def stale_stages(self) -> list[str]:
+        """In the order in which they run."""
+        return list(dict.fromkeys(planned.unit.stage for planned in self.stale))
+
+    @property
     def unknown(self) -> list[PlannedUnit]:
         """Stale units of which nobody knows what they take."""
         return [planned for planned in self.stale if not planned.known]

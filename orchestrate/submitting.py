@@ -6,7 +6,7 @@ from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.errors import CorruptInputError, DataError, MissingInputError, StorageError
 from ghosttrack.common.formats.report import REPORT_PAGE
 from ghosttrack.orchestrate.container import Images, images_of
-from ghosttrack.orchestrate.doctor import columns, examine, raise_for, room, stages_to_run
+from ghosttrack.orchestrate.doctor import columns, examine, raise_for, room
 from ghosttrack.orchestrate.executor import ExecutorName, executor_behind, executor_named
 from ghosttrack.orchestrate.options import (
     ghosttrack,
@@ -137,7 +137,7 @@ def adopt(plan: Plan) -> int:
 
 
 def _images(request: Request, plan: Plan, contained: bool) -> Images:
-    return images_of(request.profile, stages_to_run(plan) if contained else ())
+    return images_of(request.profile, plan.stale_stages if contained else ())
 
 
 def _show_results(terminal: Terminal, request: Request, plan: Plan) -> None:

@@ -1,13 +1,15 @@
 """What results took and take: bytes on disk, GPUs, and what to ask a scheduler for next time."""
 
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ghosttrack.common.config.cluster import Resources, bytes_of, seconds_of
-from ghosttrack.common.engine.storage import Store
+from ghosttrack.common.config.cluster import Resources, bytes_of, seconds_of, time_of
+from ghosttrack.common.engine.contract import Unit
+from ghosttrack.common.engine.storage import Entry, Store
 from ghosttrack.orchestrate.disk import folder_size
-from ghosttrack.orchestrate.plan import Plan, PlannedUnit
+from ghosttrack.orchestrate.plan import Plan
 
 MEMORY_MARGIN, TIME_MARGIN = 1.25, 1.5
 
@@ -59,7 +61,7 @@ class GpuUse:
 def gpu_use(plan: Plan) -> list[GpuUse]:
     uses = []
     for stage in plan.stages:
-        usages = [_usage(planned) for planned in plan.of_stage(stage) if planned.entry]
+        usages = [planned.entry.usage for planned in plan.of_stage(stage) if planned.entry]
         seen = [value for usage in usages if (value := usage.get("gpuUtilisation")) is not None]
         memory = [value for usage in usages if (value := usage.get("gpuMemoryPeak")) is not None]
         mean = sum(seen) / len(seen) if seen else None
@@ -99,37 +101,30 @@ def advice(plan: Plan, asked: Mapping[str, Resources]) -> list[Advice]:
     """For every stage that has run. asked: stage to what its jobs asked for, where it was submitted."""
     found = []
     for stage in plan.stages:
-        done = [planned for planned in plan.of_stage(stage) if planned.entry]
+        done = [(planned.unit, planned.entry) for planned in plan.of_stage(stage) if planned.entry]
         if not done:
             continue
-        memory = max(planned.entry.memory for planned in done if planned.entry)
-        usages = [(u.get("elapsedSec") or 0.0, u.get("cpuSec") or 0.0) for u in map(_usage, done)]
-        cores = max(cpu / elapsed if elapsed >= 1 else 1.0 for elapsed, cpu in usages)
+        memory = max(entry.memory for _, entry in done)
+        took = [(entry.elapsed, entry.usage.get("cpuSec") or 0.0) for _, entry in done]
+        cores = max(cpu / elapsed if elapsed >= 1 else 1.0 for elapsed, cpu in took)
         used = _longest_task(done), memory, cores
         found.append(Advice(stage, asked.get(stage), *used, _proposal(asked.get(stage), *used)))
     return found
 
 
-def _longest_task(done: Iterable[PlannedUnit]) -> float:
+def _longest_task(done: Iterable[tuple[Unit, Entry]]) -> float:
     """Seconds; units of the same index are one task's."""
-    tasks: dict[tuple[int | None, str], float] = {}
-    for planned in done:
-        index = planned.unit.index
-        task = index, "" if index is not None else planned.unit.name
-        tasks[task] = tasks.get(task, 0.0) + (planned.entry.elapsed if planned.entry else 0.0)
+    tasks: defaultdict[int | str, float] = defaultdict(float)
+    for unit, entry in done:
+        tasks[unit.name if unit.index is None else unit.index] += entry.elapsed
     return max(tasks.values())
 
 
 def _proposal(asked: Resources | None, seconds: float, memory: float, cores: float) -> Resources:
-    minutes = max(10, math.ceil(seconds * TIME_MARGIN / 600) * 10)
     return (asked or Resources()).model_copy(
         update={
             "memory": f"{max(1, math.ceil(memory * MEMORY_MARGIN / 2**30))}G",
-            "time": f"{minutes // 60}:{minutes % 60:02}:00",
+            "time": time_of(max(1, math.ceil(seconds * TIME_MARGIN / 600)) * 600),
             "cpus": max(1, math.ceil(cores)),
         }
     )
-
-
-def _usage(planned: PlannedUnit) -> dict[str, float | None]:
-    return planned.entry.manifest.predicate.resource_usage if planned.entry else {}

@@ -11,16 +11,9 @@ from ghosttrack.common.files import target_of
 
 
 @dataclass(frozen=True)
-class Finding:
-    """A damaged file of a unit."""
-
-    unit: str
-    trouble: str
-
-
-@dataclass(frozen=True)
 class Verification:
-    findings: list[Finding]
+    findings: list[str]
+    """What is wrong with a unit, each with the unit before it."""
     unpublished: list[str]
     """Units that have no result."""
     files: int
@@ -30,20 +23,20 @@ class Verification:
 def verify_units(store: Store, units: Iterable[Unit], *, deep: bool = False) -> Verification:
     """Hold the files of units against their manifests. deep: hash every file again, whether it was hashed since it
     last changed or not."""
-    findings: list[Finding] = []
+    findings: list[str] = []
     unpublished: list[str] = []
     files = size = 0
     for unit in units:
         try:
             entry = store.current(unit.config_name, unit.stage, unit.name)
         except CorruptInputError as error:
-            findings.append(Finding(unit.label, str(error).removeprefix(f"{unit.label}: ")))
+            findings.append(f"{unit.label}: {str(error).removeprefix(f'{unit.label}: ')}")
             continue
         if entry is None:
             unpublished.append(unit.label)
             continue
         if broken := broken_promise(unit, entry.manifest.files):
-            findings.append(Finding(unit.label, f"its manifest has {broken}; {MEND}"))
+            findings.append(f"{unit.label}: its manifest has {broken}; {MEND}")
         if entry.released:
             continue
         for subject in entry.manifest.subject:
@@ -52,8 +45,8 @@ def verify_units(store: Store, units: Iterable[Unit], *, deep: bool = False) -> 
             try:
                 store.verify(entry, [subject.name], deep=deep)
             except (CorruptInputError, MissingInputError) as error:
-                findings.append(Finding(unit.label, str(error)))
+                findings.append(f"{unit.label}: {error}")
         for public, target in store.public_links(unit).items():
             if target_of(public) != target:
-                findings.append(Finding(unit.label, f"{public} is not the link to the result; {MEND}"))
+                findings.append(f"{unit.label}: {public} is not the link to the result; {MEND}")
     return Verification(findings, unpublished, files, size)

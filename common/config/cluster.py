@@ -4,7 +4,7 @@ Its `config` section replaces values of the model configuration; the rest says h
 each stage asks for, and how a container is started there.
 """
 
-import re
+import functools
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field
@@ -15,13 +15,14 @@ SCALES = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 """SLURM counts memory in powers of 1024."""
 
 
+def time_of(seconds: int) -> str:
+    """A SLURM time, hours:minutes:seconds."""
+    return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+
+
 def _as_time(value: object) -> object:
     """YAML 1.1 reads 4:00:00 as a number in base 60."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        return value
-    minutes, seconds = divmod(value, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}"
+    return time_of(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 Time = Annotated[str, BeforeValidator(_as_time), Field(pattern=r"^(\d{1,5}-)?\d{1,6}:\d\d:\d\d$")]
@@ -136,8 +137,7 @@ def bytes_of(memory: str) -> float:
 
 
 def seconds_of(time: str) -> int:
-    """Seconds of a SLURM time such as `1-12:00:00`."""
-    match = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)", time)
-    assert match, time
-    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
-    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    """Seconds of a SLURM time such as `1-12:00:00` or `10:00`. Raises ValueError for what is none."""
+    days, _, clock = time.rpartition("-")
+    seconds = functools.reduce(lambda sum, part: 60 * sum + int(part), clock.split(":"), 0)
+    return 86400 * int(days or 0) + seconds

@@ -52,15 +52,19 @@ class Entry:
         return sum(subject.size for subject in self.manifest.subject)
 
     @property
+    def usage(self) -> dict[str, float | None]:
+        """What its making used (`common/engine/usage.py`)."""
+        return self.manifest.predicate.resource_usage
+
+    @property
     def elapsed(self) -> float:
         """Seconds that it took to make."""
-        return self.manifest.predicate.resource_usage.get("elapsedSec") or 0.0
+        return self.usage.get("elapsedSec") or 0.0
 
     @property
     def memory(self) -> float:
         """Bytes, the most that its processes had."""
-        usage = self.manifest.predicate.resource_usage
-        return max(usage.get("treePeakMemory") or 0.0, usage.get("maxRSS") or 0.0)
+        return max(self.usage.get("treePeakMemory") or 0.0, self.usage.get("maxRSS") or 0.0)
 
     @property
     def finished(self) -> datetime:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from ghosttrack.common.config.cluster import Resources, RetryConfig, bytes_of, seconds_of
+from ghosttrack.common.config.cluster import Resources, RetryConfig, bytes_of, seconds_of, time_of
 from ghosttrack.common.engine.command import run_command
 from ghosttrack.common.engine.contract import load_contracts
 from ghosttrack.common.engine.storage import Store
@@ -93,8 +93,7 @@ def _more_time(old: Resources, factor: float, limit: Limits) -> Resources | str:
     wanted = min(math.ceil(had * factor), limit.seconds or math.inf)
     if wanted <= had:
         return f"{old.time} were too short, and its partition gives no more"
-    minutes, seconds = divmod(int(wanted), 60)
-    return old.model_copy(update={"time": f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"})
+    return old.model_copy(update={"time": time_of(int(wanted))})
 
 
 def _larger(one: Resources, other: Resources) -> Resources:
@@ -159,8 +158,8 @@ def look_after(request: Request, excluded: Sequence[str], terminal: Terminal) ->
     for failure in failures:
         terminal.line(f"{failure.link}: {failure.cause}; retry {found.attempt} of {slurm.retry.attempts}")
     scheduler.cancel({job.job_id for job in known.values() if job.active}, terminal.line)
-    stages = list(dict.fromkeys(planned.unit.stage for planned in plan.stale))
-    images = images_of(request.profile, stages if submission.container == "apptainer" else ())
+    contained = submission.container == "apptainer"
+    images = images_of(request.profile, plan.stale_stages if contained else ())
     SlurmExecutor(terminal, images, found).submit(request, plan)
 
 

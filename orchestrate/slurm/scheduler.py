@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ghosttrack.common.config.cluster import Resources, SlurmProfile
+from ghosttrack.common.config.cluster import Resources, SlurmProfile, seconds_of
 from ghosttrack.common.errors import SchedulerError
 
 WAITS = (2.0, 5.0, 15.0, 30.0)
@@ -218,14 +218,10 @@ def limits(partition: str | None) -> Limits:
 
 
 def seconds_of_limit(text: str) -> int | None:
-    """Seconds of sinfo's `1-00:00:00`, `10:00` or `infinite`."""
-    match = re.fullmatch(r"(?:([0-9]+)-)?([0-9]+(?::[0-9]+){0,2})", text)
-    if not match:
-        return None
-    seconds = 0
-    for part in match[2].split(":"):
-        seconds = seconds * 60 + int(part)
-    return seconds + 86400 * int(match[1] or 0)
+    """Seconds of sinfo's `1-00:00:00`, `10:00` or `infinite` (None)."""
+    with contextlib.suppress(ValueError):
+        return seconds_of(text)
+    return None
 
 
 def cancel(jobs: Iterable[str], tell: Tell) -> None:
