@@ -5,7 +5,6 @@ import click
 from ghosttrack.common.engine.command import run_command
 from ghosttrack.common.engine.contract import expand
 from ghosttrack.common.engine.progress import format_bytes
-from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.errors import CorruptInputError, MissingInputError, first_of
 
 # Each of these adds its commands.
@@ -58,7 +57,7 @@ def why(request: Request, unit: str) -> None:
 def verify(request: Request, deep: bool) -> None:
     """Check every published file against its manifest; names each bad one (exit code 14)."""
     units = [unit for contract in request.contracts for unit in expand(contract, request.config)]
-    verdict = verify_units(Store(request.config.paths.root), units, deep=deep)
+    verdict = verify_units(request.store, units, deep=deep)
     terminal = Terminal()
     for finding in verdict.findings:
         terminal.line(finding, "red")
@@ -80,7 +79,7 @@ def verify(request: Request, deep: bool) -> None:
 @takes_config
 def clean(request: Request) -> None:
     """Remove CONFIG's results, and stored results that no configuration points to any more."""
-    removed = clean_results(Store(request.config.paths.root), request.contracts, request.config.name)
+    removed = clean_results(request.store, request.contracts, request.config.name)
     terminal = Terminal()
     for name in removed.names:
         terminal.line(f"removed {name}")

@@ -15,7 +15,7 @@ from huggingface_hub import constants
 from ghosttrack.common.config.cluster import ClusterProfile
 from ghosttrack.common.engine.contained import VARIABLE
 from ghosttrack.common.engine.fingerprint import SOURCE_KEYS, local_path
-from ghosttrack.common.engine.storage import Store, storage_errors
+from ghosttrack.common.engine.storage import storage_errors
 from ghosttrack.common.errors import ImageError
 from ghosttrack.common.files import remembered_sha256
 from ghosttrack.orchestrate.request import Request
@@ -84,7 +84,7 @@ def bind_option(path: str, mode: str) -> list[str]:
 
 def binds(request: Request, stage: str) -> dict[str, str]:
     """Path to `ro` or `rw`, in the order in which they are mounted; what is not there is made. Paths are the same inside."""
-    root, log = Store(request.config.paths.root).root.resolve(), request.log_of(stage)
+    root, log = request.store.root.resolve(), request.log_of(stage)
     chosen: dict[Path, str] = {Path.cwd(): "ro", root: "ro"}
     for source in sources(request):
         chosen.setdefault(source, "ro")

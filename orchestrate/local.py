@@ -15,7 +15,7 @@ import ghosttrack
 from ghosttrack.common.config.cluster import ClusterProfile, Resources
 from ghosttrack.common.engine.contract import STAGES_FOLDER
 from ghosttrack.common.engine.progress import format_bytes, format_seconds
-from ghosttrack.common.engine.storage import Store, storage_errors
+from ghosttrack.common.engine.storage import storage_errors
 from ghosttrack.common.errors import StageFailedError
 from ghosttrack.orchestrate.chain import Link, chain_of
 from ghosttrack.orchestrate.child import ending, run_child
@@ -95,7 +95,7 @@ class LocalExecutor:
             else:
                 self._terminal.heading(f"{title}: up to date after all, its inputs came out the same")
             if step.release:
-                freed = release(Store(request.config.paths.root), now, step.release)
+                freed = release(request.store, now, step.release)
                 self._terminal.line(
                     f"{', '.join(step.release)}: no longer needed, {format_bytes(freed)} freed"
                 )

@@ -255,7 +255,7 @@ def make_plan(
         free=free_bytes(store.root),
         waves=waves,
         staged=sum(
-            folder_size(store.in_progress(config.name, contract.stage))
+            folder_size(store.layout.in_progress(config.name, contract.stage))
             for contract in contracts
             if any(pattern.temporary for pattern in contract.units)
         ),

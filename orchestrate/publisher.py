@@ -210,9 +210,7 @@ def publish(
         name for option, name in zip(command[at:], command[at + 1 :], strict=False) if option == "--unit"
     ]
     units = expand(contract, request.config)
-    publisher = Publisher(
-        Store(request.config.paths.root), [u for u in units if u.name in names or not names]
-    )
+    publisher = Publisher(request.store, [u for u in units if u.name in names or not names])
     binds = [part for folder in publisher.writable for part in bind_option(str(folder), "rw")]
     context.exit(publisher.attend([*command[:at], *binds, *command[at:]]))
 

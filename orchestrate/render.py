@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
 from textwrap import shorten
@@ -20,7 +20,7 @@ from ghosttrack.orchestrate.logbook import Event
 from ghosttrack.orchestrate.plan import Plan, fold
 from ghosttrack.orchestrate.runs import RunSummary
 from ghosttrack.orchestrate.status import Diagnosis, Overview
-from ghosttrack.orchestrate.usage import Advice, DiskUse, GpuUse
+from ghosttrack.orchestrate.usage import Advice
 
 PLAIN_WIDTH = 140
 """Columns where the output is not a terminal."""
@@ -114,11 +114,10 @@ class Terminal:
         with Live(console=self.console, auto_refresh=False) as live:
             yield lambda seen: live.update(view_of(seen, looked=True), refresh=True)
 
-    def disk(self, uses: Iterable[DiskUse], run_folder: int, plan: Plan) -> None:
-        uses = list(uses)
-        rows = [(u.stage, *map(_bytes, (u.now, u.released, u.staging, u.to_come))) for u in uses]
+    def disk(self, uses: Mapping[str, tuple[float, ...]], run_folder: int, plan: Plan) -> None:
+        rows = [(stage, *map(_bytes, sizes)) for stage, sizes in uses.items()]
         self.console.print(_table("stage", ">now", ">removed", ">in progress", ">to come", rows=rows))
-        here = sum(use.now + use.staging for use in uses) + run_folder
+        here = sum(now + staging for now, _, staging, _ in uses.values()) + run_folder
         self.line(
             f"{plan.config.name}: {format_bytes(here)} on disk, {format_bytes(run_folder)} of it logs and job scripts; "
             f"{format_bytes(plan.size)} to come, {format_bytes(plan.free)} free in {plan.root.resolve()}"
@@ -136,11 +135,11 @@ class Terminal:
             )  # fmt: skip
         self.console.print(table)
 
-    def gpus(self, uses: Iterable[GpuUse]) -> None:
+    def gpus(self, uses: Mapping[str, tuple[int, float | None, float | None]]) -> None:
         rows = [
-            (u.stage, str(u.units), "" if u.utilisation is None else f"{u.utilisation:.0f} %", _bytes(u.memory or 0))
-            for u in uses
-        ]  # fmt: skip
+            (stage, str(units), "" if busy is None else f"{busy:.0f} %", _bytes(memory or 0))
+            for stage, (units, busy, memory) in uses.items()
+        ]
         self.console.print(_table("stage", ">units", ">utilisation", ">most memory", rows=rows))
 
     def advice(self, found: Iterable[Advice]) -> None:

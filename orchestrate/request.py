@@ -108,9 +108,14 @@ class Request:
         return None if at is None else self.options[at + 1]
 
     @property
+    def store(self) -> Store:
+        """Where its results are."""
+        return Store(self.config.paths.root)
+
+    @property
     def folder(self) -> Path:
         """What is kept of the run besides its results: logs, job scripts, what was submitted."""
-        return Store(self.config.paths.root).root / "runs" / self.config.name
+        return self.store.root / "runs" / self.config.name
 
     @property
     def logs(self) -> Path:

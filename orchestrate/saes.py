@@ -12,7 +12,7 @@ from ghosttrack.common.engine import atomic
 from ghosttrack.common.engine.contract import PRETRAINED, PRETRAINED_INDEPENDENT
 from ghosttrack.common.engine.fingerprint import name_of
 from ghosttrack.common.engine.progress import format_bytes
-from ghosttrack.common.engine.storage import Store, storage_errors
+from ghosttrack.common.engine.storage import storage_errors
 from ghosttrack.common.errors import ConfigError, MissingInputError, StorageError
 from ghosttrack.common.formats.saes import INDEPENDENT_SAE, SAE, trained_as
 from ghosttrack.orchestrate.disk import folder_size
@@ -91,7 +91,7 @@ def published_sae(request: Request, planned: PlannedUnit) -> Published:
             f"{request.config.name}: the SAE of layer {layer} has no result; `ghosttrack run` makes it, or choose the "
             "layers that there are with --layers"
         )
-    store = Store(request.config.paths.root)
+    store = request.store
     file, metrics = (store.file(planned.entry, name) for name in planned.unit.writes)
     return Published(file, metrics)
 

@@ -2,7 +2,6 @@
 
 import click
 
-from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.formats.validation import VALIDATION, VALIDATION_WORDS
 from ghosttrack.orchestrate.local import LocalExecutor
 from ghosttrack.orchestrate.options import ghosttrack, takes_config
@@ -29,7 +28,7 @@ def validate(request: Request) -> None:
     if planned.reason is not None:
         LocalExecutor(terminal).run_stage(request, unit.stage, [unit.name])
     entry = request.plan().result_of(VALIDATION.name)
-    store = Store(request.config.paths.root)
+    store = request.store
     terminal.line(store.file(entry, VALIDATION_WORDS.name).read_text(encoding="utf-8"))
     report = VALIDATION.read(store.file(entry, VALIDATION.name))
     said = {

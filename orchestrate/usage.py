@@ -14,58 +14,27 @@ from ghosttrack.orchestrate.plan import Plan
 MEMORY_MARGIN, TIME_MARGIN = 1.25, 1.5
 
 
-@dataclass(frozen=True)
-class DiskUse:
-    """Bytes of a stage."""
-
-    stage: str
-    now: int
-    """Of published results."""
-    released: int
-    """That were removed since nothing needs them."""
-    staging: int
-    """Of work in progress."""
-    to_come: float
-    """That stale units will write, as predicted."""
-
-
-def disk_use(store: Store, plan: Plan) -> list[DiskUse]:
-    uses = []
+def disk_use(store: Store, plan: Plan) -> dict[str, tuple[float, ...]]:
+    """Stage to bytes: of its published results, of those that were removed since nothing needs them, of work in progress, and that
+    stale units will write, as predicted."""
+    uses: dict[str, tuple[float, ...]] = {}
     for stage in plan.stages:
         units = plan.of_stage(stage)
-        entries = [planned.entry for planned in units if planned.entry]
-        uses.append(
-            DiskUse(
-                stage=stage,
-                now=sum(entry.size for entry in entries if not entry.released),
-                released=sum(entry.size for entry in entries if entry.released),
-                staging=folder_size(store.in_progress(plan.config.name, stage)),
-                to_come=sum(planned.size for planned in units if planned.reason),
-            )
-        )
+        sizes = [(planned.entry.size, planned.entry.released) for planned in units if planned.entry]
+        now, removed = (sum(size for size, gone in sizes if gone is which) for which in (False, True))
+        staging = folder_size(store.layout.in_progress(plan.config.name, stage))
+        uses[stage] = now, removed, staging, sum(planned.size for planned in units if planned.reason)
     return uses
 
 
-@dataclass(frozen=True)
-class GpuUse:
-    """Of a stage's units: mean and peak over those that were measured."""
-
-    stage: str
-    units: int
-    utilisation: float | None
-    """0–100."""
-    memory: float | None
-    """Bytes."""
-
-
-def gpu_use(plan: Plan) -> list[GpuUse]:
-    uses = []
+def gpu_use(plan: Plan) -> dict[str, tuple[int, float | None, float | None]]:
+    """Stage to how many units it has a result of, and of those that were measured mean utilisation (0–100) and most memory (bytes)."""
+    uses = {}
     for stage in plan.stages:
         usages = [planned.entry.usage for planned in plan.of_stage(stage) if planned.entry]
         seen = [value for usage in usages if (value := usage.get("gpuUtilisation")) is not None]
         memory = [value for usage in usages if (value := usage.get("gpuMemoryPeak")) is not None]
-        mean = sum(seen) / len(seen) if seen else None
-        uses.append(GpuUse(stage, len(usages), mean, max(memory, default=None)))
+        uses[stage] = len(usages), sum(seen) / len(seen) if seen else None, max(memory, default=None)
     return uses
 
 

@@ -46,7 +46,7 @@ def verify_units(store: Store, units: Iterable[Unit], *, deep: bool = False) -> 
                 store.verify(entry, [subject.name], deep=deep)
             except (CorruptInputError, MissingInputError) as error:
                 findings.append(f"{unit.label}: {error}")
-        for public, target in store.public_links(unit).items():
+        for public, target in store.layout.public_links(unit).items():
             if target_of(public) != target:
                 findings.append(f"{unit.label}: {public} is not the link to the result; {MEND}")
     return Verification(findings, unpublished, files, size)

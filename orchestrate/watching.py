@@ -27,7 +27,7 @@ def overview(request: Request) -> Overview:
     """The state of things now, with one call to the scheduler if anything was submitted."""
     plan = request.plan()
     jobs = executor_behind(request, Terminal()).status(request, plan)
-    return Overview(request.config.name, plan, stage_statuses(Store(request.config.paths.root), plan), jobs)
+    return Overview(request.config.name, plan, stage_statuses(request.store, plan), jobs)
 
 
 @ghosttrack.command()
@@ -145,7 +145,7 @@ def _raw_patterns(request: Request, stage: str | None) -> list[str]:
 def du(request: Request) -> None:
     """Show what every stage takes on disk, and what is expected to come."""
     plan = request.plan()
-    Terminal().disk(disk_use(Store(request.config.paths.root), plan), folder_size(request.folder), plan)
+    Terminal().disk(disk_use(request.store, plan), folder_size(request.folder), plan)
 
 
 @ghosttrack.command()
@@ -153,7 +153,7 @@ def du(request: Request) -> None:
 def gpu(request: Request) -> None:
     """Show how busy the GPUs were and how much of their memory was used, as the manifests have it."""
     uses = gpu_use(request.plan())
-    if any(use.memory is not None for use in uses):
+    if any(memory is not None for _, _, memory in uses.values()):
         Terminal().gpus(uses)
     else:
         Terminal().line(f"{request.config.name}: no result was made with a GPU")
@@ -185,7 +185,7 @@ def gc(request: Request, labels: tuple[str, ...], yes: bool) -> None:
     Hidden states whose every reader is made and verifies, work that was abandoned, and damaged results that were set
     aside. Results of earlier settings are left: `ghosttrack clean` removes them.
     """
-    terminal, store = Terminal(), Store(request.config.paths.root)
+    terminal, store = Terminal(), request.store
     plan = request.plan()
     found = releasable(plan)
     if labels:

@@ -134,12 +134,8 @@ class Store:
         self.verify(entry, trusted_for=verification.TRUSTED_TO_READ)
         return entry.path
 
-    def public_links(self, unit: Unit) -> dict[Path, str]:
-        """Public path to relative link target, through the unit's pointer."""
-        return self.layout.public_links(unit)
-
     def links_are_whole(self, unit: Unit) -> bool:
-        return all(target_of(path) == target for path, target in self.public_links(unit).items())
+        return all(target_of(path) == target for path, target in self.layout.public_links(unit).items())
 
     def files_at(self, name: str, stage: str) -> Iterator[tuple[str, Path]]:
         """Unit and file of all that a configuration's stage has, published or still being written."""
@@ -148,17 +144,9 @@ class Store:
         for path in found(self.layout.in_progress(name, stage), "*/*/out/*"):
             yield path.parents[2].name, path
 
-    def in_progress(self, name: str, stage: str) -> Path:
-        """The folder of the work in progress of a configuration's stage; it need not be there."""
-        return self.layout.in_progress(name, stage)
-
     def staging(self, unit: Unit, key: str) -> Path:
         """The folder in which a unit's work begins, with what finished steps of a killed run wrote and nothing else."""
         return publishing.prepare_staging(self.layout, unit, key)
-
-    def staging_of(self, unit: Unit, key: str) -> Path:
-        """The same folder, for who joins the work."""
-        return self.layout.staging(unit) / key
 
     def abandon(self, unit: Unit) -> None:
         """Forget work in progress: it may have been made from something that was damaged."""

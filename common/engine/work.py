@@ -64,7 +64,7 @@ def at_work(
             store.staging(unit, key)
         if count > 1:
             ranks.barrier()
-        staging = store.staging_of(unit, key)
+        staging = store.layout.staging(unit) / key
         job = Job(config, unit, log, staging, entries, rank=rank, ranks=count)
         resumed = store.finished_steps(unit, key)
         if rank == 0:

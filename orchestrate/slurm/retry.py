@@ -16,7 +16,6 @@ import click
 from ghosttrack.common.config.cluster import Resources, RetryConfig, bytes_of, seconds_of, time_of
 from ghosttrack.common.engine.command import run_command
 from ghosttrack.common.engine.contract import load_contracts
-from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.errors import StageFailedError
 from ghosttrack.orchestrate.container import images_of
 from ghosttrack.orchestrate.options import takes_config
@@ -106,7 +105,7 @@ def failures_of(
     request: Request, submission: Submission, known: Mapping[str, QueuedJob], plan: Plan
 ) -> list[Failure]:
     """What failed of itself, in the order of the chain."""
-    store = Store(request.config.paths.root)
+    store = request.store
     units = {planned.unit.label: planned.unit for planned in plan.units}
     statuses = link_statuses(
         submission, known, [p.unit.label for p in plan.stale], request.folder, request.name

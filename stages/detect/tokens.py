@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
@@ -85,16 +86,8 @@ def run(job: Job) -> dict[str, Any]:
 def _nothing(job: Job, why: str, labelled: int = 0) -> dict[str, Any]:
     """labelled: how many tokens have a label."""
     TOKEN_METRICS.write(job.output(TOKEN_METRICS), {"why_not": why, "tokens": labelled, "methods": {}})
-    TOKEN_SCORES.write(job.output(TOKEN_SCORES), no_tokens())
+    TOKEN_SCORES.write(job.output(TOKEN_SCORES), pa.table({name: [] for name in TOKEN_SCORES.names}))
     return {"tokens": labelled, "why_not": why}
-
-
-def no_tokens() -> dict[str, NDArray[Any]]:
-    """The columns of token_scores.parquet without rows."""
-    return {
-        column.name: np.array([], dtype=str if column.type == "string" else column.type)
-        for column in TOKEN_SCORES.columns
-    }
 
 
 def out_of_fold(

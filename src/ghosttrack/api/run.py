@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ghosttrack.api.report import Report
-from ghosttrack.common.config.load import configured, load_config, of_stub, put
+from ghosttrack.common.config.load import COLUMNS, configured, known_keys, load_config, of_stub, put
 from ghosttrack.common.config.schema import NAME, Config, describe_layers
 from ghosttrack.common.engine.contract import Contract, Unit, expand, load_contracts, units_of_new
 from ghosttrack.common.engine.storage import Entry, Store
@@ -348,32 +348,23 @@ def _configuration(wanted: str, root: str | Path | None, overrides: Sequence[str
 def _config_as_run(name: str, root: str, base: Config | None, entries: Iterable[Entry]) -> Config:
     """The configuration with what the manifests say was run. Raises ConfigError where that is not enough."""
     data: dict[str, Any] = {} if base is None else base.model_dump(mode="json")
+    known = set(known_keys())
     for entry in entries:
         for key, value in entry.parameters.items():
+            key = "model.layers" if key == "layers" else key
             if isinstance(value, str) and value.startswith("sha256:") and base is not None:
                 continue  # a file of the user's, by content; the configuration says where it lies
-            put(data, "model.layers" if key == "layers" else key, value)
+            if key in known or key.startswith(COLUMNS):  # else it is of another version
+                put(data, key, value)
     data["name"] = name
     data["paths"] = {"root": root}
     try:
-        return Config.model_validate(_known(data, Config))
+        return Config.model_validate(data)
     except ValueError as error:
         raise ConfigError(
             f"what the manifests of {name} say does not make a whole configuration ({' '.join(str(error).split())[:200]}); "
             "open it by its configuration file"
         ) from error
-
-
-def _known(data: Mapping[str, Any], model: Any) -> dict[str, Any]:
-    """Without keys that this version does not have."""
-    known = {}
-    for key, value in data.items():
-        if field := model.model_fields.get(key):
-            inner = field.annotation
-            known[key] = (
-                _known(value, inner) if isinstance(value, dict) and hasattr(inner, "model_fields") else value
-            )
-    return known
 
 
 def _versions(entries: Mapping[str, Entry], contracts: Sequence[Contract]) -> list[str]:

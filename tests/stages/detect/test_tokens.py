@@ -2,6 +2,7 @@
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
@@ -11,7 +12,6 @@ from ghosttrack.stages.detect.token_features import LAYER_COLUMNS, LENS_COLUMNS,
 from ghosttrack.stages.detect.tokens import (
     DETECTOR,
     figures,
-    no_tokens,
     out_of_fold,
     recall_at_false_alarms,
     runs_of,
@@ -146,5 +146,5 @@ def test_a_claim_s_relation_alone_tells_nothing_within_relations(tmp_path):
 
 
 def test_an_empty_table_of_tokens_has_the_declared_columns(tmp_path):
-    TOKEN_SCORES.write(tmp_path / TOKEN_SCORES.name, no_tokens())
+    TOKEN_SCORES.write(tmp_path / TOKEN_SCORES.name, pa.table({name: [] for name in TOKEN_SCORES.names}))
     assert len(TOKEN_SCORES.frame(tmp_path / TOKEN_SCORES.name)) == 0
