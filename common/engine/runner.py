@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import logging
 import os
+from collections.abc import Callable
 
 import psutil
 
@@ -23,6 +24,10 @@ from ghosttrack.common.engine.staleness import state as unit_state
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.engine.work import Work, at_work
 from ghosttrack.common.errors import BusyError, ConfigError
+
+Do = Callable[..., None]
+"""Does a claimed unit. unit; label: for the log; rank, count: of the processes that do it together; beside: processes that do a
+unit each in this time."""
 
 
 def run_units(
@@ -46,6 +51,12 @@ def run_units(
         raise ConfigError(f"{contract.stage} has nothing to do for {config.name}: sae.pretrained is set, so that no states "
                           "are extracted; go on with the next stage, or all with `ghosttrack run`")  # fmt: skip
     chosen = select_units(units, config, layers, names)
+
+    def do(unit: Unit, label: str, rank: int = 0, count: int = 1, beside: int = 1) -> None:
+        with at_work(store, unit, config, log, label, rank, count) as work:
+            if work:
+                work.finish(run(work.job), beside=beside)
+
     together = contract.ranks == "shared" and ranks.count() > 1
     threads = _threads_to_deal(contract, config)
     number = 0
@@ -61,7 +72,7 @@ def run_units(
         if threads > 1 and unit.layer is not None:
             beside = [unit, *itertools.takewhile(lambda other: other.layer is not None, chosen[number:])]
             number += len(beside) - 1
-            _run_forked(store, beside, run, config, log, names, threads)
+            _run_forked(store, beside, do, log, names, threads)
             continue
         label = unit.label if len(chosen) == 1 else f"{unit.label} ({number} of {len(chosen)})"
         alone = not together and unit.layer is None
@@ -75,12 +86,12 @@ def run_units(
                 log.info(f"{label}: up to date", extra={"unit": unit.name})
         elif together:
             with store.claim(unit) if ranks.rank() == 0 else contextlib.nullcontext():
-                _run_unit(store, unit, run, config, log, label, ranks.rank(), ranks.count())
+                do(unit, label, ranks.rank(), ranks.count())
         elif ranks.count() > 1:
-            _run_apart(store, unit, run, config, log, label)
+            _run_apart(store, unit, do, log, label)
         else:
             with store.claim(unit):
-                _run_unit(store, unit, run, config, log, label)
+                do(unit, label)
 
 
 def _run_side_by_side(
@@ -135,9 +146,8 @@ def _threads_to_deal(contract: Contract, config: Config) -> int:
 
 
 def _run_forked(
-    store: Store, units: list[Unit], run: Run, config: Config, log: logging.Logger, names: tuple[str, ...],
-    threads: int,
-) -> None:  # fmt: skip
+    store: Store, units: list[Unit], run: Do, log: logging.Logger, names: tuple[str, ...], threads: int
+) -> None:
     """Do units of one layer each by processes of this machine, which show their progress together."""
     stale: list[int] = []
     for number, unit in enumerate(units):
@@ -158,20 +168,20 @@ def _run_forked(
         stop.check()
         with store.claim(units[number]):
             if not _is_done(unit_state(store, units[number]), units[number], names):
-                _run_unit(store, units[number], run, config, log, units[number].label, beside=processes)
+                run(units[number], units[number].label, beside=processes)
 
     with Progress(len(stale), "layers", units[0].stage, shown=processes > 1) as progress:
         for _ in side_by_side(stale, do, threads, begin):
             progress.update()
 
 
-def _run_apart(store: Store, unit: Unit, run: Run, config: Config, log: logging.Logger, label: str) -> None:
+def _run_apart(store: Store, unit: Unit, run: Do, log: logging.Logger, label: str) -> None:
     """Do a unit unless another rank has it. What is not of one layer the first rank does, while the others wait."""
     try:
         if unit.layer is not None or ranks.rank() == 0:
             with store.claim(unit):
                 if unit_state(store, unit).reason is not None:  # not done since it was looked at
-                    _run_unit(store, unit, run, config, log, label)
+                    run(unit, label)
     except BusyError as error:
         if error.group != work_group():
             raise  # not one of those that work beside this one
@@ -209,20 +219,3 @@ def select_units(
         for unit in units
         if unit.label not in left_out and not any(read.name in left_out for read in unit.reads)
     ]
-
-
-def _run_unit(
-    store: Store,
-    unit: Unit,
-    run: Run,
-    config: Config,
-    log: logging.Logger,
-    label: str,
-    rank: int = 0,
-    count: int = 1,
-    beside: int = 1,
-) -> None:
-    """rank, count: of the processes that do this unit together; beside: processes that do a unit each in this time."""
-    with at_work(store, unit, config, log, label, rank, count) as work:
-        if work:
-            work.finish(run(work.job), beside=beside)
