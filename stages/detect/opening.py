@@ -17,7 +17,7 @@ from ghosttrack.stages.detect.evidence import Data
 from ghosttrack.stages.detect.protocol.exclusions import exclusions
 from ghosttrack.stages.detect.protocol.folds import check_classes
 from ghosttrack.stages.detect.protocol.groups import question_groups, refuse_conflicts
-from ghosttrack.stages.detect.protocol.splits import LabelledRows, SplitFolds, SplitPlan, all_splits
+from ghosttrack.stages.detect.protocol.splits import LabelledRows, SplitFolds, all_splits
 from ghosttrack.stages.detect.reading import complete, read_data
 
 Entries = Mapping[str, Entry]
@@ -76,12 +76,9 @@ def read_run(
 
 def splits_of(run: OpenedRun, config: Config) -> list[SplitFolds]:
     """The run's protocol. Raises LabelError, DataError where its rows cannot be divided."""
-    settings, rows = config.detection, run.rows
-    check_classes(rows.label, settings.folds)
-    plan = SplitPlan(
-        settings.repeats, settings.folds, settings.inner_folds, settings.relation_folds, settings.answer_folds
-    )
-    return all_splits(rows, plan, config.seed)
+    rows = run.rows
+    check_classes(rows.label, config.detection.folds)
+    return all_splits(rows, config.detection, config.seed)
 
 
 def files_of(entries: Entries, *units: str) -> dict[str, Path]:

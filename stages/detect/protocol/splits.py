@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ghosttrack.common.config.schema import DetectionConfig
 from ghosttrack.common.errors import LabelError
 from ghosttrack.common.maths.arrays import Bools, Ints
 from ghosttrack.stages.detect.protocol.folds import MEND, assert_groups_whole, deal, grouped_folds
@@ -54,17 +55,7 @@ class SplitFolds(NamedTuple):
     folds: list[Fold]
 
 
-class SplitPlan(NamedTuple):
-    """How finely the rows are divided."""
-
-    repeats: int
-    folds: int
-    inner_folds: int
-    relation_folds: int  # 0 leaves the split out
-    answer_folds: int  # parts of groups and of answers: this many squared folds; 0 leaves the split out
-
-
-def all_splits(rows: LabelledRows, plan: SplitPlan, seed: int) -> list[SplitFolds]:
+def all_splits(rows: LabelledRows, plan: DetectionConfig, seed: int) -> list[SplitFolds]:
     """Every split of the protocol. `relations` and `answers` need more relations and answers than folds.
 
     Raises LabelError or DataError where the rows cannot be divided.

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from ghosttrack.common.config.schema import Config
+from ghosttrack.common.config.schema import Config, DetectionConfig
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.formats.evidence import EVIDENCE
 from ghosttrack.common.formats.reasons import KINDS, REASONS
@@ -23,6 +23,13 @@ from tests.jobs import job_of, unit_of
 
 ROOT = Path(__file__).resolve().parents[3]
 EXCLUDED = {"empty": 0.01, "echo": 0.01}
+
+
+def plan(repeats: int, folds: int, inner: int, relations: int, answers: int) -> DetectionConfig:
+    """How finely rows are divided."""
+    return DetectionConfig(
+        repeats=repeats, folds=folds, inner_folds=inner, relation_folds=relations, answer_folds=answers
+    )
 
 
 def config(**changes: Any) -> Config:

@@ -30,7 +30,7 @@ from ghosttrack.stages.detect.explain import competition_of
 from ghosttrack.stages.detect.features.tokens import token_features
 from ghosttrack.stages.detect.opening import OpenedRun
 from ghosttrack.stages.detect.protocol.groups import question_groups
-from ghosttrack.stages.detect.protocol.splits import SplitPlan, all_splits
+from ghosttrack.stages.detect.protocol.splits import all_splits
 from ghosttrack.stages.detect.reading import _filled, complete, pieces_of, read_data
 from ghosttrack.stages.detect.run import run
 from ghosttrack.stages.report.paper.numbers import numbers_of
@@ -175,7 +175,7 @@ def test_no_text_that_is_asked_twice_and_no_row_of_features_is_trained_on_where_
     labels = np.array([np.nan if answer.label is None else answer.label for answer in both])
     prints = np.concatenate([table.values for table in data.tables.values()], axis=1)
     opened = OpenedRun(both, data, np.zeros(0), [None] * len(both), question_groups(both), labels, {})
-    splits = all_splits(opened.rows, SplitPlan(2, 3, 2, 2, 2), 0)
+    splits = all_splits(opened.rows, synthetic.plan(2, 3, 2, 2, 2), 0)
     assert {split.name for split in splits} == {"grouped", "test", "relations", "answers"}
     for split in splits:
         for fold in split.folds:
@@ -189,7 +189,7 @@ def test_an_early_warning_knows_neither_later_layers_nor_what_was_answered(finis
     labels = np.array([np.nan if answer.label is None else answer.label for answer in answers])
     groups = question_groups(answers)
     opened = OpenedRun(answers, data, np.zeros(0), [None] * len(answers), groups, labels, {})
-    fold = all_splits(opened.rows, SplitPlan(1, 2, 2, 0, 0), 0)[0].folds[0]
+    fold = all_splits(opened.rows, synthetic.plan(1, 2, 2, 0, 0), 0)[0].folds[0]
     ids = [answers[row].id for row in fold.train]
     side = fit_side(data, labels, fold)
     detector = keep(side, data.of(fold.train), {"model": "m", "saes": "s"}, ids, groups[fold.train], 0)

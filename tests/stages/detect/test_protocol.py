@@ -8,7 +8,8 @@ from ghosttrack.common.formats.answers import Answer
 from ghosttrack.stages.detect.protocol.exclusions import exclusions, unscored
 from ghosttrack.stages.detect.protocol.folds import assert_groups_whole, grouped_folds
 from ghosttrack.stages.detect.protocol.groups import components, question_groups, refuse_conflicts
-from ghosttrack.stages.detect.protocol.splits import LabelledRows, SplitPlan, all_splits
+from ghosttrack.stages.detect.protocol.splits import LabelledRows, all_splits
+from tests.stages.detect.synthetic import plan
 
 
 def test_groups_stay_whole_and_classes_balanced():
@@ -157,7 +158,7 @@ def rows_of(n=600, seed=0):
 def test_splits_hold_out_what_they_say_and_open_the_test_once():
     rows = rows_of()
     at = {int(row): place for place, row in enumerate(rows.row)}
-    splits = all_splits(rows, SplitPlan(2, 5, 3, 4, 2), seed=3)
+    splits = all_splits(rows, plan(2, 5, 3, 4, 2), seed=3)
     assert [(split.name, split.repeat) for split in splits] == [
         ("grouped", 0), ("grouped", 1), ("test", 0), ("relations", 0), ("answers", 0)
     ]  # fmt: skip
@@ -189,18 +190,18 @@ def test_splits_hold_out_what_they_say_and_open_the_test_once():
 def test_splits_that_cannot_be_made_are_left_out():
     rows = rows_of()
     one_relation = rows._replace(relation=np.zeros(600, dtype=int))
-    assert "relations" not in {split.name for split in all_splits(one_relation, SplitPlan(1, 3, 2, 4, 0), 0)}
+    assert "relations" not in {split.name for split in all_splits(one_relation, plan(1, 3, 2, 4, 0), 0)}
     decided = rows._replace(relation=rows.label * 3 + rows.row % 3)  # relations all right or all wrong
-    assert {s.name for s in all_splits(decided, SplitPlan(1, 3, 2, 2, 0), 0)} >= {"grouped", "test"}
+    assert {s.name for s in all_splits(decided, plan(1, 3, 2, 2, 0), 0)} >= {"grouped", "test"}
     # one of two parts is a single relation, with nothing to hold out inside
     three = rows._replace(relation=rows.row % 3)
-    assert "relations" not in {split.name for split in all_splits(three, SplitPlan(1, 3, 2, 2, 0), 0)}
+    assert "relations" not in {split.name for split in all_splits(three, plan(1, 3, 2, 2, 0), 0)}
 
 
 def test_a_text_that_two_relations_share_is_not_trained_on_where_it_is_tested():
     rows = rows_of()._replace(text=np.arange(600) % 200)
     at = {int(row): place for place, row in enumerate(rows.row)}
-    for split in all_splits(rows, SplitPlan(1, 3, 2, 4, 2), 0):
+    for split in all_splits(rows, plan(1, 3, 2, 4, 2), 0):
         for fold in split.folds:
             train, test = ({int(rows.text[at[int(row)]]) for row in side} for side in (fold.train, fold.test))
             assert train.isdisjoint(test)
@@ -210,7 +211,7 @@ def test_a_text_that_two_relations_share_is_not_trained_on_where_it_is_tested():
 def test_no_seed_deals_the_frozen_test_anew():
     def frozen(seed):
         return (
-            next(s for s in all_splits(rows_of(), SplitPlan(1, 3, 2, 0, 0), seed) if s.name == "test")
+            next(s for s in all_splits(rows_of(), plan(1, 3, 2, 0, 0), seed) if s.name == "test")
             .folds[0]
             .test
         )
