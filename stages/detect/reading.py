@@ -39,7 +39,7 @@ from ghosttrack.stages.detect.features.contexts import context_features
 from ghosttrack.stages.detect.features.lens import COLUMNS as LENS_COLUMNS
 from ghosttrack.stages.detect.features.lens import lens_features
 from ghosttrack.stages.detect.features.tokens import sample_features, token_features
-from ghosttrack.stages.detect.features.tracks import question_features, sorted_tracks
+from ghosttrack.stages.detect.features.tracks import question_features
 from ghosttrack.stages.detect.features.words import surface_features
 
 Columns = dict[str, NDArray[Any]]
@@ -163,7 +163,7 @@ def _track_tables(
 
 
 def _features(local: Columns, layers: list[int], rung: str | None = None) -> FeatureTable:
-    return question_features(sorted_tracks(local, rung), int(local["question"].max()) + 1, layers)
+    return question_features(local, int(local["question"].max()) + 1, layers, rung)
 
 
 def _in_order(pool: Executor, do: Callable[[Item], Made], items: Sequence[Item]) -> Iterator[Made]:

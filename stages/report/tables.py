@@ -69,6 +69,14 @@ def lead(comparison: Json) -> str:
     return f"{figure(comparison['difference'], signed=True)}, {comparison['verdict']}"
 
 
+def leads(split: Json, about: str, method: str, metric: str) -> list[Json]:
+    """The comparisons of a method, in the figure `metric`."""
+    wanted = (about, method, metric)
+    return [
+        each for each in split["comparisons"] if (each["about"], each["method"], each["metric"]) == wanted
+    ]
+
+
 def titles(report: Json) -> dict[str, str]:
     """Method → what it is called."""
     return {card["name"]: card["title"] for card in report["methods"]}
@@ -107,11 +115,9 @@ def finding(report: Json) -> Rows:
     for name, metric, where in ASKED_OF:
         for split in (each for each in report["splits"] if each["split"] == name):
             figures = {method["name"]: method["figures"] for method in split["methods"]}
-            for each in split["comparisons"]:
-                wanted = ("detector", report["detector"], metric)
-                if (each["about"], each["method"], each["metric"]) == wanted:
-                    own, best = (figure(figures[each[side]][metric]) for side in ("method", "against"))
-                    rows.append([where, own, f"{best}, {called[each['against']]}", lead(each)])
+            for each in leads(split, "detector", report["detector"], metric):
+                own, best = (figure(figures[each[side]][metric]) for side in ("method", "against"))
+                rows.append([where, own, f"{best}, {called[each['against']]}", lead(each)])
     return [["AUROC", "detector", "best single method without tracks", "difference"], *rows]
 
 
@@ -158,18 +164,14 @@ def splits(report: Json) -> Rows:
     for split in report["splits"]:
         figures = {m["name"]: m["figures"] for m in split["methods"]}
         detector, best = report["detector"], split["best_baseline"].get("auroc")
-        leads = [
-            lead(each)
-            for each in split["comparisons"]
-            if (each["about"], each["method"], each["metric"]) == ("detector", detector, "auroc")
-        ]
+        gained = [lead(each) for each in leads(split, "detector", detector, "auroc")]
         own = [
             figure(figures[detector][name]) if detector in figures else "not scored"
             for name in (*RANKING[:2], "f1")
         ]
         against = f"{titles(report)[best]}: {figure(figures[best]['auroc'])}" if best else "–"
         counts = [split["title"], f"{split['n']:,}", f"{split['prevalence']:.0%}"]
-        rows.append([*counts, *own, against, *(leads[:1] or ["–"])])
+        rows.append([*counts, *own, against, *(gained[:1] or ["–"])])
     header = [
         "split", "questions", "wrong", "AUROC", "AUROC within relation", "F1", "best baseline", "difference",
     ]  # fmt: skip

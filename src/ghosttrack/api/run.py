@@ -9,12 +9,12 @@ import os
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ghosttrack.api.report import Report
 from ghosttrack.common.config.load import COLUMNS, configured, known_keys, load_config, of_stub, put
 from ghosttrack.common.config.schema import NAME, Config, describe_layers
 from ghosttrack.common.engine.contract import Contract, Unit, expand, load_contracts, units_of_new
@@ -50,6 +50,19 @@ FROZEN = "test"
 
 class RunNotice(UserWarning):
     """Something about a run that its reader should know: a part is missing, or another version made it."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """A run's report for a notebook. text: Markdown, empty where it is not written yet. figures: the content of
+    final_report.json."""
+
+    name: str
+    text: str = field(repr=False)
+    figures: dict[str, Any] = field(repr=False)
+
+    def _repr_markdown_(self) -> str:
+        return self.text or f"*{self.name}: figures only; the report is not written yet*"
 
 
 def open_run(name: str | Path, root: str | Path | None = None, overrides: Sequence[str] = ()) -> Run:

@@ -12,7 +12,7 @@ long table can be worked through in pieces.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,48 +25,22 @@ from ghosttrack.stages.detect.evidence import PLACES, FeatureTable, place_rows
 Numbers = NDArray[Any]
 
 
-class TrackNodes(NamedTuple):
-    """Track nodes, sorted by question, position, track, layer; see `tracks.parquet` in docs/files.md."""
+def question_features(
+    columns: Mapping[str, Numbers], n_questions: int, layers: list[int], rung: str | None = None
+) -> FeatureTable:
+    """Features of questions 0…n_questions−1, of nodes as the association `rung` links them (`<rung>_track`, `<rung>_link`).
 
-    question: Ints  # [n_nodes] row number of the question
-    position: Ints  # [n_nodes] 0 last prompt token, 1… answer tokens
-    track: Ints  # [n_nodes] number of the track within question and position
-    layer: Ints  # [n_nodes] block number of the language model
-    activation: Floats  # [n_nodes] > 0
-    link: Floats  # [n_nodes] decoder cosine to the track's previous node, NaN at birth
-    effect: Floats  # [n_nodes] direct effect on logit(emitted next token) − logit(strongest rival)
-
-
-def question_features(tracks: TrackNodes, n_questions: int, layers: list[int]) -> FeatureTable:
-    """Features of questions 0…n_questions−1.
-
-    layers: the blocks that were tracked, ascending; `tracks` may hold nodes of these only.
+    columns: of tracks.parquet, with `rung` those of ladder.parquet too, rows in any order within a position. layers: the
+    blocks that were tracked, ascending; nodes may be of these only.
     Raises NumericError for activations, cosines or effects that are not finite, CorruptInputError for other layers.
     """
-    cells = Cells.of(tracks, layers)
+    cells = Cells.of(columns, layers, "" if rung is None else f"{rung}_")
     values, names = cell_features(cells)
     rows = place_rows(cells.question, cells.position, n_questions)
     return FeatureTable(
         np.where(rows[..., None] >= 0, values[rows], np.nan).reshape(n_questions, -1),
         [f"tracks.{place}.{name}" for place in PLACES for name in names],
     )
-
-
-def sorted_tracks(columns: Mapping[str, Numbers], rung: str | None = None) -> TrackNodes:
-    """Nodes as the association `rung` links them (columns `<rung>_track`, `<rung>_link`), in the order of its tracks.
-
-    columns: of tracks.parquet, with `rung` those of ladder.parquet too; rows in any order within a position.
-    """
-    prefix = "" if rung is None else f"{rung}_"
-    track = columns[f"{prefix}track"].astype(np.int64)
-    layer = columns["layer"].astype(np.int64)
-    cell = cell_of(columns["question"], columns["position"])
-    order = np.argsort((cell * (track.max(initial=0) + 1) + track) * (layer.max(initial=0) + 1) + layer)
-    return TrackNodes(
-        columns["question"].astype(np.int64)[order], columns["position"].astype(np.int64)[order], track[order],
-        layer[order], columns["activation"].astype(np.float64)[order],
-        columns[f"{prefix}link"].astype(np.float64)[order], columns["effect"].astype(np.float64)[order],
-    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -88,36 +62,42 @@ class Cells:
     track_cell: Ints  # [n_tracks]
 
     @classmethod
-    def of(cls, tracks: TrackNodes, layers: list[int]) -> "Cells":
-        """Checks the numbers of a table of nodes and arranges it."""
+    def of(cls, columns: Mapping[str, Numbers], layers: list[int], linked: str) -> "Cells":
+        """Sorts nodes by cell, track and layer, checks their numbers and arranges them. linked: before `track` and `link`."""
         known = np.asarray(layers, dtype=np.int64)
-        if len(unknown := tracks.layer[~np.isin(tracks.layer, known)]):
+        track, depth = columns[f"{linked}track"].astype(np.int64), columns["layer"].astype(np.int64)
+        cell = cell_of(columns["question"], columns["position"])
+        order = np.argsort((cell * (track.max(initial=0) + 1) + track) * (depth.max(initial=0) + 1) + depth)
+        cell, track, depth = cell[order], track[order], depth[order]
+        if len(unknown := depth[~np.isin(depth, known)]):
             raise CorruptInputError(
                 f"tracks hold layer {unknown[0]}, which is not among the configured layers {layers}; run track again"
             )
-        layer = np.searchsorted(known, tracks.layer)
+        question = columns["question"].astype(np.int64)[order]
+        names = ("activation", f"{linked}link", "effect")
+        activation, link, effect = (columns[name].astype(np.float64)[order] for name in names)
         for name, bad in (
-            ("activation", ~np.isfinite(tracks.activation)),
-            ("link", np.isinf(tracks.link)),
-            ("effect", ~np.isfinite(tracks.effect)),
+            ("activation", ~np.isfinite(activation)),
+            ("link", np.isinf(link)),
+            ("effect", ~np.isfinite(effect)),
         ):
             if bad.any():
-                question = tracks.question[np.argmax(bad)]
-                raise NumericError(f"a track's {name} of question {question} is not finite; run track again")
-        new_cell = _changes(tracks.question) | _changes(tracks.position)
-        new_track = new_cell | _changes(tracks.track)
-        cell = np.cumsum(new_cell) - 1
+                of = question[np.argmax(bad)]
+                raise NumericError(f"a track's {name} of question {of} is not finite; run track again")
+        new_cell = _changes(cell)
+        new_track = new_cell | _changes(track)
+        number, layer = np.cumsum(new_cell) - 1, np.searchsorted(known, depth)
         return cls(
-            question=tracks.question[new_cell].astype(np.int64),
-            position=tracks.position[new_cell].astype(np.int64),
+            question=question[new_cell],
+            position=columns["position"].astype(np.int64)[order][new_cell],
             n_layers=len(known),
-            slot=cell * len(known) + layer,
+            slot=number * len(known) + layer,
             layer=layer,
-            activation=tracks.activation.astype(np.float64),
-            link=tracks.link.astype(np.float64),
-            effect=tracks.effect.astype(np.float64),
+            activation=activation,
+            link=link,
+            effect=effect,
             track=np.cumsum(new_track) - 1,
-            track_cell=cell[new_track],
+            track_cell=number[new_track],
         )
 
     @property

@@ -6,7 +6,7 @@ import pytest
 
 from ghosttrack.common.errors import CorruptInputError, NumericError
 from ghosttrack.stages.detect.evidence import PLACES
-from ghosttrack.stages.detect.features.tracks import FAMILIES, TrackNodes, question_features, sorted_tracks
+from ghosttrack.stages.detect.features.tracks import FAMILIES, question_features
 from tests.stages.detect import synthetic
 
 LAYERS = [2, 3, 5, 8, 9, 11]
@@ -22,10 +22,6 @@ def table() -> pd.DataFrame:
 
 def columns_of(table: pd.DataFrame) -> dict[str, np.ndarray]:
     return {name: table[name].to_numpy() for name in table}
-
-
-def tracks_of(table: pd.DataFrame) -> TrackNodes:
-    return sorted_tracks(columns_of(table))
 
 
 def slow_cell(cell: pd.DataFrame) -> dict[str, float]:
@@ -94,7 +90,7 @@ def slow_cell(cell: pd.DataFrame) -> dict[str, float]:
 
 
 def test_features_follow_their_definitions(table):
-    found = question_features(tracks_of(table), 12, LAYERS)
+    found = question_features(columns_of(table), 12, LAYERS)
     frame = pd.DataFrame(found.values, columns=found.names)
     for question in range(5):
         of_question = table[table.question == question]
@@ -113,7 +109,7 @@ def test_features_follow_their_definitions(table):
 
 
 def test_every_family_is_measured_at_every_place(table):
-    names = question_features(tracks_of(table), 12, LAYERS).names
+    names = question_features(columns_of(table), 12, LAYERS).names
     assert {tuple(name.split(".")[1:3]) for name in names} == {
         (place, family) for place in PLACES for family in FAMILIES
     }
@@ -122,9 +118,7 @@ def test_every_family_is_measured_at_every_place(table):
 
 def test_a_rung_has_the_tracks_of_its_own_columns(table):
     other = table.assign(x_track=table.groupby(["question", "position"]).cumcount(), x_link=np.nan)
-    found = {
-        rung: question_features(sorted_tracks(columns_of(other), rung), 12, LAYERS) for rung in (None, "x")
-    }
+    found = {rung: question_features(columns_of(other), 12, LAYERS, rung) for rung in (None, "x")}
     assert found[None].names == found["x"].names
     alone = found["x"].names.index("tracks.prompt.lifetime.single_layer")
     assert (found["x"].values[:, alone] == 1).all()
@@ -134,14 +128,14 @@ def test_a_rung_has_the_tracks_of_its_own_columns(table):
 def test_numbering_of_tracks_and_latents_does_not_matter(table):
     other = table.assign(track=table.track * 3 + 7, latent=0)
     np.testing.assert_array_equal(
-        question_features(tracks_of(table), 12, LAYERS).values,
-        question_features(tracks_of(other), 12, LAYERS).values,
+        question_features(columns_of(table), 12, LAYERS).values,
+        question_features(columns_of(other), 12, LAYERS).values,
     )
 
 
 def test_a_question_without_answer_tokens_has_no_answer_features(table):
     only_prompt = table[(table.question != 4) | (table.position <= 0)]
-    found = question_features(tracks_of(only_prompt), 13, LAYERS)
+    found = question_features(columns_of(only_prompt), 13, LAYERS)
     at_prompt = np.array([name.split(".")[1] in ("subject", "prompt") for name in found.names])
     assert np.isfinite(found.values[4, at_prompt]).all()
     assert np.isnan(found.values[4, ~at_prompt]).all()
@@ -151,7 +145,7 @@ def test_a_question_without_answer_tokens_has_no_answer_features(table):
 def test_few_layers_are_enough():
     lines, wrong = synthetic.answers(5)
     for layers in ([0], [0, 1]):
-        found = question_features(tracks_of(synthetic.tracks(lines, wrong, layers)), 5, layers)
+        found = question_features(columns_of(synthetic.tracks(lines, wrong, layers)), 5, layers)
         rows = [row for row, line in enumerate(lines) if line["tokens"] and line["subject_found"]]
         assert rows
         assert np.isfinite(found.values[rows]).all()
@@ -161,9 +155,9 @@ def test_nan_activations_and_effects_are_refused(table):
     for column in ("activation", "effect"):
         bad = table.assign(**{column: table[column].where(table.index != 50, np.nan)})
         with pytest.raises(NumericError, match=f"{column} of question {table.question[50]} is not finite"):
-            question_features(tracks_of(bad), 12, LAYERS)
+            question_features(columns_of(bad), 12, LAYERS)
 
 
 def test_unknown_layers_are_refused(table):
     with pytest.raises(CorruptInputError, match="layer 11"):
-        question_features(tracks_of(table), 12, LAYERS[:-1])
+        question_features(columns_of(table), 12, LAYERS[:-1])
