@@ -104,7 +104,9 @@ def data_card(counts: Mapping[str, Any], n_examples: int) -> DataCard:
 def relation_reports(questions: pd.DataFrame, auroc: Mapping[str, dict[str, Figure]]) -> list[RelationReport]:
     """A row a relation of labelled questions, the most frequent first. auroc: by relation and method."""
     rows = [
-        RelationReport(relation=name, n=len(own), n_wrong=int(own["label"].sum()), auroc=auroc.get(name, {}))
+        RelationReport(
+            relation=str(name), n=len(own), n_wrong=int(own["label"].sum()), auroc=auroc.get(str(name), {})
+        )
         for name, own in questions.groupby("relation")
     ]
     return sorted(rows, key=lambda row: (-row.n, row.relation))
