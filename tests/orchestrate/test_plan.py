@@ -250,10 +250,10 @@ def test_what_is_measured_is_what_will_be_without_what_other_programs_took(
     config = load_config("demo", [f"model.base_model={tmp_path / 'model'}"], environ={})
     units = {unit.label: unit for contract in load_contracts() for unit in expand(contract, config)}
     unit = units["track/answers"]
-    predicate = SimpleNamespace(resource_usage=usage, metrics={})
+    predicate = SimpleNamespace(metrics={})
     entry: Any = SimpleNamespace(
         manifest=SimpleNamespace(predicate=predicate), parameters=unit.parameters | units["prepare/model"].parameters,
-        elapsed=600.0, size=READ_RATE,
+        usage=usage, elapsed=600.0, size=READ_RATE,
     )  # fmt: skip
     assert "sha256:" in str(entry.parameters["model.base_model"])
     assert Estimator(config, {unit.label: entry}).predict(unit).seconds == pytest.approx(seconds)
