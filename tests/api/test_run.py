@@ -60,10 +60,13 @@ def test_it_says_what_was_run_not_what_the_file_says_now(run: gt.Run, stub_run: 
     assert changed.config.tracking.top_k_features == config.tracking.top_k_features
 
 
-def test_parameters_on_record_that_contradict_each_other_are_one_error() -> None:
+def test_parameters_on_record_that_are_no_keys_are_left_and_wrong_values_one_error() -> None:
+    config = load_config("demo", environ={})
     made: Any = SimpleNamespace(parameters={"model": 5, "model.d_model.x": 1, "seed.x": 1})
+    assert api_run._config_as_run("demo", ".", config, [made]) == config
+    wrong: Any = SimpleNamespace(parameters={"seed": {"x": 1}, "model.d_model": [1]})
     with pytest.raises(ConfigError, match="does not make a whole configuration"):
-        api_run._config_as_run("demo", ".", load_config("demo", environ={}), [made])
+        api_run._config_as_run("demo", ".", config, [wrong])
 
 
 def test_a_configuration_says_in_which_folder_it_was_run(
