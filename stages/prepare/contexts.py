@@ -102,17 +102,15 @@ def contexts_of(
             new = _new_sets(lines, shots or DEFAULT_SHOTS, count, seed, relation)
             manner = Manner.of(alike[0], chat)
             first = next((question for question in alike if question.prefix), alike[0])
-            variants = _distinct(first.prefix, _own(first), new, manner, count)
+            variants = _distinct(first, first.prefix, _own(first), new, manner, count)
             mixed = alike is others and turns
             for name in [question.id for question in alike] if mixed else [None]:
-                found += _rows(relation, name, variants, manner)
+                found += [context.model_copy(update={"question": name}) for context in variants]
         for question in others:
             own, query = split_prompt(question.query)
             if own:
                 manner = Manner.of(question, chat)
-                found += _rows(
-                    relation, question.id, _distinct(own, examples_of(own), [], manner, count), manner, query
-                )
+                found += _distinct(question, own, examples_of(own), [], manner, count, query)
     return found
 
 
@@ -166,8 +164,7 @@ def contexts_of_asked(
         if not own or prefix:
             before = prefix or question.prefix
             examples = examples_of(prefix) if prefix else _own(question)
-            variants = _distinct(before, examples, [], manner, count)
-            found += _rows(question.relation, question.id, variants, manner, query if prefix else None)
+            found += _distinct(question, before, examples, [], manner, count, query if prefix else None)
             continue
         if key not in done:
             done.add(key)
@@ -225,24 +222,28 @@ def _new_sets(
     return sets
 
 
-class Variant(NamedTuple):
-    kind: str
-    prefix: str
-    instruction: str
-    shots: list[Shot]
-
-
 def _distinct(
-    prefix: str, own: Sequence[Shot], new: Sequence[list[Shot]], manner: Manner, count: int
-) -> list[Variant]:
-    """Up to `count` contexts whose texts differ from the first and from each other. own: the examples of the first."""
+    question: QuestionLine,
+    prefix: str,
+    own: Sequence[Shot],
+    new: Sequence[list[Shot]],
+    manner: Manner,
+    count: int,
+    query: str | None = None,
+) -> list[Context]:
+    """Up to `count` contexts of a question whose texts differ from the first and from each other. own: the examples of the first."""
     seen: set[str] = {prefix}
-    found: list[Variant] = []
+    found: list[Context] = []
     for kind, instruction, shots in _variants(own, new, manner):
         text = manner.text(instruction, shots)
         if len(found) < count and text not in seen:
             seen.add(text)
-            found.append(Variant(kind, text, instruction, shots))
+            found.append(
+                Context(
+                    relation=question.relation, question=question.id, context=len(seen) - 1, kind=kind, prefix=text,
+                    query=query, shots=shots, instruction=instruction, chat=manner.chat,
+                )
+            )  # fmt: skip
     return found
 
 
@@ -266,18 +267,6 @@ def _variants(
             yield "general", "", list(manner.general[start::DEFAULT_SHOTS])
     for sentence in INSTRUCTIONS:
         yield "instruction", sentence, list(own)
-
-
-def _rows(
-    relation: str, question: str | None, variants: Sequence[Variant], manner: Manner, query: str | None = None
-) -> list[Context]:
-    return [
-        Context(
-            relation=relation, question=question, context=number, kind=variant.kind, prefix=variant.prefix, query=query,
-            shots=variant.shots, instruction=variant.instruction, chat=manner.chat,
-        )
-        for number, variant in enumerate(variants, start=1)
-    ]  # fmt: skip
 
 
 def _names(shot: Shot, subject: str) -> bool:

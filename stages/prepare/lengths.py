@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ghosttrack.common.engine.storage_errors import storage_error
-from ghosttrack.common.errors import DataError, ModelSourceError
+from ghosttrack.common.errors import DataError
+from ghosttrack.common.foreign import whole
 from ghosttrack.common.models.prompts import encode, encode_answer
 from ghosttrack.common.models.sizes import context_of
 from ghosttrack.stages.prepare.prompts import QuestionLine
@@ -23,18 +23,12 @@ class TokenReader(NamedTuple):
 
 
 def reader_of(snapshot: Path) -> TokenReader:
-    """Of a snapshot's folder. Raises ModelSourceError."""
+    """Of a snapshot's folder. Raises CorruptInputError."""
     from transformers import AutoConfig, PreTrainedTokenizerFast
 
-    try:
+    with whole(snapshot, "run prepare again", "snapshot"):
         config = AutoConfig.from_pretrained(snapshot, trust_remote_code=False)
         tokenizer = PreTrainedTokenizerFast.from_pretrained(snapshot, trust_remote_code=False)
-    except (OSError, ValueError) as error:
-        if found := storage_error(error, snapshot, "read"):
-            raise found from error
-        raise ModelSourceError(
-            f"{snapshot} is not a usable snapshot: {' '.join(str(error).split())}"
-        ) from error
     return TokenReader(tokenizer, context_of(config))
 
 

@@ -84,10 +84,10 @@ class Answers:
         self.states = torch.from_numpy(states)
         positions = POSITIONS.read(job.input(POSITIONS))
         self.owner = np.stack([positions["question"], positions["position"]], axis=1).astype(np.int64)
-        self.candidates = CANDIDATES.read(job.input(CANDIDATES))
-        self.m = int(self.candidates["rank"].max()) + 1
-        tokens = self.candidates["token"].reshape(-1, self.m)
-        first = np.searchsorted(self.candidates["question"][:: self.m], self.owner[:, 0])
+        candidates = CANDIDATES.read(job.input(CANDIDATES), ["question", "rank", "token"])
+        m = int(candidates["rank"].max()) + 1
+        tokens = candidates["token"].reshape(-1, m)
+        first = np.searchsorted(candidates["question"][::m], self.owner[:, 0])
         self.tokens = torch.from_numpy(tokens[first + np.maximum(self.owner[:, 1], 0)].astype(np.int64))
         """int64 [n_problems, m], the candidates that compete at each."""
         self.shards = range(0, len(self.generations), QUESTIONS_A_SHARD)
