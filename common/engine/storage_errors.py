@@ -35,6 +35,11 @@ MENDS = {
     errno.ENOLCK: "the file system has no locks left; run again, or mount it with locks",
     errno.EBUSY: "the file is in use; run again when it is free",
     errno.EDEADLK: "the file system reports a deadlock; run again",
+    errno.EINTR: "the file system was interrupted at it; run again",
+    errno.ETIMEDOUT: "the file system's server does not answer in time; run again when it does",
+    errno.EUCLEAN: "the file system is damaged; have it checked, then run again",
+    errno.EBADMSG: "the file system finds it damaged on the disk; have it checked, then run again",
+    errno.EKEYEXPIRED: "the key to the file system has expired; log in again, then run again",
     errno.ENOMEM: "the machine is out of memory; run again with more",
 }
 _CODE = re.compile(r"(?:os error |\[?errno )(\d+)", re.IGNORECASE)

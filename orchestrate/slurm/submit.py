@@ -10,7 +10,7 @@ from types import MappingProxyType
 
 from ghosttrack.common.config.cluster import ClusterProfile, Resources
 from ghosttrack.common.engine.storage import storage_errors
-from ghosttrack.common.errors import BusyError, SchedulerError, StorageError
+from ghosttrack.common.errors import BusyError, ConfigError, SchedulerError
 from ghosttrack.orchestrate.chain import Link, chain_of
 from ghosttrack.orchestrate.container import Images, container_command
 from ghosttrack.orchestrate.local import code_variables
@@ -272,7 +272,7 @@ def write_whole(setting: Setting, command: list[str], chain: list[Link], path: P
     """Write the script that runs everything in one job."""
     asked = [resources_of(setting.profile, link) for link in chain]
     if not asked:
-        raise StorageError(f"{setting.name}: nothing is stale, so there is nothing to submit")
+        raise ConfigError(f"{setting.name}: nothing is stale, so there is nothing to submit")
     _write(path, render_whole(setting, command, most_of(asked).model_copy(update={"nodes": 1})))
 
 

@@ -226,6 +226,6 @@ def run(
 
 EVERYDAY = (
     errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.EROFS, errno.EACCES, errno.EPERM,
-    errno.ENOLCK, errno.EREMOTEIO,
+    errno.ENOLCK, errno.EREMOTEIO, errno.EINTR, errno.ETIMEDOUT, errno.EUCLEAN,
 )  # fmt: skip
 """What a file system answers on a bad day."""

@@ -21,6 +21,7 @@ from ghosttrack.common.engine.storage_errors import storage_error, storage_error
 from ghosttrack.common.errors import StorageError
 from ghosttrack.common.files import take_room
 from tests.faults.conftest import Tally
+from tests.faults.injection import EVERYDAY
 
 NUMBERS = np.random.default_rng(0).standard_normal(200_000).astype(np.float32)
 """800 kB that do not compress."""
@@ -94,6 +95,12 @@ def test_a_full_disk(small: Path, writer: str, tally: Tally) -> None:
                                    ConnectionResetError(104, "reset")])  # fmt: skip
 def test_other_troubles_stay_what_they_are(error: Exception, tmp_path: Path) -> None:
     assert storage_error(error, tmp_path) is None
+
+
+@pytest.mark.parametrize("code", EVERYDAY)
+def test_what_a_file_system_answers_on_a_bad_day_is_a_storage_error(tmp_path: Path, code: int) -> None:
+    with pytest.raises(StorageError, match=f"{tmp_path}: .*; "), storage_errors(tmp_path):
+        raise OSError(code, os.strerror(code), str(tmp_path))
 
 
 def test_links_that_go_round_are_a_storage_error_however_python_says_it(tmp_path: Path) -> None:
