@@ -9,6 +9,7 @@ import re
 import shutil
 import stat
 from pathlib import Path
+from typing import TextIO
 
 from ghosttrack.common.errors import ConfigError
 
@@ -120,6 +121,11 @@ def remembered_sha256(path: Path) -> str:
     with contextlib.suppress(OSError), open(beside, "w", opener=_open_no_link) as file:
         file.write(json.dumps({"stamp": stamp, "sha256": digest}))
     return digest
+
+
+def append_to(path: Path) -> TextIO:
+    """A log, opened to add to it. Raises OSError; for a link or a pipe that others have put in its place, too."""
+    return open(path, "a", encoding="utf-8", errors="backslashreplace", opener=_open_no_link)
 
 
 def _open_no_link(path: str, flags: int) -> int:

@@ -17,6 +17,7 @@ from ghosttrack.common.engine.contract import STAGES_FOLDER
 from ghosttrack.common.engine.progress import format_bytes, format_seconds
 from ghosttrack.common.engine.storage import storage_errors
 from ghosttrack.common.errors import StageFailedError
+from ghosttrack.common.files import append_to
 from ghosttrack.orchestrate.chain import Link, chain_of
 from ghosttrack.orchestrate.child import ending, run_child
 from ghosttrack.orchestrate.container import Images, container_command
@@ -112,7 +113,7 @@ class LocalExecutor:
         start = time.monotonic()
         with storage_errors(log_file):
             log_file.parent.mkdir(parents=True, exist_ok=True)
-            log = log_file.open("a", encoding="utf-8", errors="backslashreplace")
+            log = append_to(log_file)
         with log:
             log.write(f"===== {datetime.now(timezone.utc):%Y-%m-%dT%H:%M:%SZ} {shlex.join(command)}\n")
             code = run_child(command, {**os.environ, **code_variables(request)}, log, self._server)

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from ghosttrack.common.errors import printable
+from ghosttrack.common.files import append_to
 
 _STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
@@ -44,7 +45,7 @@ def set_up(stage: str, file: Path | None) -> logging.Logger:
     logger.addHandler(terminal)
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(file, encoding="utf-8", errors="backslashreplace")
+        handler = logging.StreamHandler(append_to(file))
         handler.setFormatter(JsonFormatter())
         logger.addHandler(handler)
     return logger

@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 
 from ghosttrack.common.engine.contract import load_contract
+from ghosttrack.common.engine.logs import set_up
 from ghosttrack.common.engine.manifest import digest_line
 from ghosttrack.common.engine.staleness import state
-from ghosttrack.common.engine.storage import Store
-from ghosttrack.common.errors import CorruptInputError, GhostTrackError
+from ghosttrack.common.engine.storage import Store, storage_errors
+from ghosttrack.common.errors import CorruptInputError, GhostTrackError, StorageError
 from ghosttrack.orchestrate.clean import clean
 from ghosttrack.orchestrate.gc import releasable, remove, rubbish
 from ghosttrack.orchestrate.runs import summaries
@@ -273,6 +274,24 @@ def test_what_is_no_file_in_the_place_of_an_empty_one_is_not_waited_for(
     make(path)
     done = run(lambda: 0 if verify_units(store, [unit]).findings else 1, tmp_path, limit=60)
     assert done.code == 0, done.said
+    tally("no file where one should be", True)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: path.symlink_to(path.with_name("another"))])
+def test_a_log_is_not_written_by_a_link_nor_a_pipe_waited_for(
+    tmp_path: Path, make: Callable[[Path], None], tally: Tally
+) -> None:
+    log = tmp_path / "alpha.jsonl"
+    make(log)
+
+    def begin() -> int:
+        with pytest.raises(StorageError), storage_errors(log):
+            set_up("alpha", log)
+        return 0
+
+    done = run(begin, tmp_path, limit=60)
+    assert done.code == 0, done.said
+    assert not (tmp_path / "another").exists()
     tally("no file where one should be", True)
 
 
