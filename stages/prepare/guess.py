@@ -14,7 +14,7 @@ QUESTIONS = (
 )  # fmt: skip
 ANSWERS = ("answer", "response", "answers", "gold", "target", "reference", "correct_answer", "best_answer", "ground_truth", "label",
            "expected", "solution", "completion", "output", "a")  # fmt: skip
-"""Names in the order in which they are looked for, in any case of letters."""
+"""Names in the order in which they are looked for, in any case of letters; a space is as an underscore."""
 RELATIONS = ("category", "topic", "predicate", "property", "domain", "kategorie", "thema")
 """Names of what questions have in common, where each of its values has rows enough to be one."""
 ROWS_OF_RELATION = 8
@@ -106,7 +106,7 @@ def _breaks_off(text: str) -> bool:
 
 
 def _named(names: Sequence[str], wanted: Sequence[str]) -> str | None:
-    by_name = {name.lower().strip(): name for name in names}
+    by_name = {re.sub(r"[\s-]+", "_", name.lower().strip()): name for name in names}
     return next((by_name[name] for name in wanted if name in by_name), None)
 
 

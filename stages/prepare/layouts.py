@@ -14,6 +14,11 @@ TRUTH = dict.fromkeys(("true", "1", "supports", "supported"), True) | dict.fromk
     ("false", "0", "refutes", "refuted"), False
 )
 """Labels of claims, in small letters."""
+VERDICTS = {"is_hallucination": 1, "hallucination": 1, "hallucinated": 1, "is_correct": 0, "correct": 0}
+"""Columns that judge a response: the label where they say yes."""
+_YES, _NO = frozenset(("yes", "true", "1")), frozenset(("no", "false", "0"))
+TURNS = frozenset(("messages", "conversations"))
+"""Columns of conversations."""
 Fields = dict[str, Any]
 Convert = Callable[[Mapping[str, Any]], Iterable[Fields]]
 
@@ -35,6 +40,8 @@ def known(columns: Iterable[str]) -> FileLayout | None:
     if "relation" in have and have & {"answer", "response"}:
         return None
     ours = have & set(FIELDS) - {"label"}  # which SuperGLUE has beside the answer
+    if have & {"question", "prompt"} and have & {"answer", "response"}:
+        have -= TURNS  # the same once more
     return next((each for each in LAYOUTS if each.columns <= have and not each.columns < ours), None)
 
 
@@ -61,6 +68,13 @@ def _yes(convert: Convert) -> Convert:
         {**found, "label": words.get(str(found["label"]).strip().lower(), found["label"])}
         for found in convert(row)
     )
+
+
+def verdict(row: Mapping[str, Any]) -> int | None:
+    """The label of a response by a column that says whether it is wrong, or right; None where there is none."""
+    column = next(filter(row.__contains__, VERDICTS), "")
+    said = str(row.get(column)).strip().lower().removesuffix(".0")
+    return VERDICTS[column] ^ (said in _NO) if said in _YES | _NO else None
 
 
 def _both(right: str, wrong: str, convert: Convert) -> Convert:
@@ -134,6 +148,8 @@ def _squad_own(row: Mapping[str, Any]) -> Iterable[Fields]:
 def _answers(row: Mapping[str, Any]) -> Iterable[Fields]:
     """Questions with a list of right answers, texts or objects with a text (WebQuestions, EntityQuestions, MKQA)."""
     found = _as_list(row["answers"])
+    if isinstance(found, Mapping):  # as SQuAD has them
+        found = _as_list(found.get("text"))
     texts = [one.get("text") if isinstance(one, Mapping) else one for one in found or []]
     named = {
         name: row[name]
@@ -202,6 +218,18 @@ def _lama(row: Mapping[str, Any]) -> Iterable[Fields]:
         raise RowError(MASK_INSIDE, "its sentence goes on after [MASK]")
     yield {"id": row.get("uuid"), "prompt": before.rstrip(), "answer": row["obj_label"], "subject": row["sub_label"],
            "relation": row.get("predicate_id")}  # fmt: skip
+
+
+def _turns(row: Mapping[str, Any]) -> Iterable[Fields]:
+    """A conversation of one question and its answer; what a system is told before it is read as a passage."""
+    turns = next(_as_list(row[column]) for column in sorted(TURNS) if row.get(column))
+    said = [(turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))) for turn in turns]
+    told = said.pop(0)[1] if said and said[0][0] == "system" else None
+    if [who for who, _ in said] not in (["user", "assistant"], ["human", "gpt"]):
+        raise ValueError(
+            "of a conversation one question and its answer are read; write others as prompt and answer"
+        )
+    yield {"id": row.get("id"), "passage": told, "question": said[0][1], "answer": said[1][1]}
 
 
 def _claim(row: Mapping[str, Any]) -> Iterable[Fields]:
@@ -357,6 +385,7 @@ LAYOUTS = [
     _layout("RAGTruth", "id query context output task_type hallucination_labels", _ragtruth, "input_str"),
     _layout("RAGTruth, authors' files", "id source_id model labels response", _ragtruth_own, "source_info source"),
     _layout("Mu-SHROOM", "model_input model_output_text", _mu_shroom, "soft_labels model_output_tokens model_output_logits"),
+    *(_layout("conversations", column, _turns, column) for column in sorted(TURNS)),
     _layout("claims", "claim label", _claim),
     _layout("claims", "statement label", _claim),
     _layout("lists of answers", "question answers", _answers),

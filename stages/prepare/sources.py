@@ -27,7 +27,7 @@ from ghosttrack.stages.prepare.files import (
     read_text,
 )
 from ghosttrack.stages.prepare.guess import guess
-from ghosttrack.stages.prepare.layouts import FileLayout, known, nested
+from ghosttrack.stages.prepare.layouts import FileLayout, known, nested, verdict
 from ghosttrack.stages.prepare.prompts import QuestionLine, Shot, asked, in_words
 from ghosttrack.stages.prepare.rows import BEHIND, FIELDS, LETTERS, MASK_INSIDE, Row, RowError, check
 from ghosttrack.stages.prepare.text import slug
@@ -231,10 +231,10 @@ def _fields(
         if one in columns and other not in columns:
             mapping.pop(other, None)
     taken = {part for column in mapping.values() for part in (column, column.split(".")[0])}
-    yield (
-        {name: nested(record, column) for name, column in mapping.items()},
-        {name: value for name, value in record.items() if name not in taken},
-    )
+    fields = {name: nested(record, column) for name, column in mapping.items()}
+    if "response" in mapping and "label" not in mapping:
+        fields["label"] = verdict(record)
+    yield (fields, {name: value for name, value in record.items() if name not in taken})
 
 
 def _broken(

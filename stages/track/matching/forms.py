@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import regex
 
 from ghosttrack.stages.track.matching.people import acronym_forms, untitled
+from ghosttrack.stages.track.matching.translations import other_names
 from ghosttrack.stages.track.matching.words import either, names, table, words
 
 _GENERATION = re.compile(r",? Jr\.?$")
@@ -50,6 +51,7 @@ def forms_of(gold: str, answer: str) -> Iterator[str]:
         yield plain
     yield from _other_names(gold)
     yield from _named_sign(gold)
+    yield from other_names(gold, answer)
     if part := _PART.match(gold):
         yield from (part[0] + form for form in forms_of(gold[part.end() :], answer))
     yield from (untitled(gold), *acronym_forms(answer, plain))

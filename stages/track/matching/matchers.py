@@ -27,6 +27,7 @@ from ghosttrack.stages.track.matching.quantities import (
     whole_quantity,
     with_numerals,
 )
+from ghosttrack.stages.track.matching.translations import respelled
 from ghosttrack.stages.track.matching.words import either, words
 
 _BEYOND = re.compile(r"(?:\b(?:before|after|prior to)|(?:^|\s)≠)\s*$", re.IGNORECASE)
@@ -92,7 +93,10 @@ def contains(answer: str, key: Key) -> bool:
     if any(names_person(said, name, key.person) for name in (*key.golds, *forms) for said in compounds):
         return True
     numbered = [gold for gold in map(with_numerals, (*key.golds, *forms)) if any(c.isdecimal() for c in gold)]
-    return bool(numbered) and any(states(with_numerals(answer), gold) for gold in numbered)
+    if numbered and any(states(with_numerals(answer), gold) for gold in numbered):
+        return True
+    alike = respelled(answer, key.golds)
+    return alike != answer and contains(alike, key)
 
 
 def concluded(answer: str) -> str:

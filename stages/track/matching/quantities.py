@@ -516,13 +516,18 @@ def _close(one: Fraction, other: Fraction) -> bool:
 
 
 def _converted(one: Quantity, other: Quantity) -> bool:
-    """Whether one is the other in a unit of another system, rounded to three digits or more: 1,083 ft is 330 m."""
+    """Whether one is the other in a unit of another system, rounded to three digits or more: 1,083 ft is 330 m, 238,900 mi are
+    384,400 km."""
     places = _places(one.stated)
-    if not one.stated or not other.stated or places is None or abs(one.stated) * 10**places < 100:
+    if not one.stated or not other.stated or places is None:
         return False
     unit, others = one.value / one.stated, other.value / other.stated
     decimal = str(unit / others).strip("10/") == ""
-    return not decimal and round(other.value / unit, places) == one.stated
+    return not decimal and any(
+        round(other.value / unit, rounded) == one.stated
+        for rounded in range(places, places - 4, -1)
+        if abs(one.stated) * Fraction(10) ** rounded >= 100
+    )
 
 
 def _rounds_to(one: Fraction, decimal: Fraction) -> bool:

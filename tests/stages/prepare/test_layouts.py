@@ -322,6 +322,8 @@ PARAGRAPH = {
          "What is the capital?", ("Oslo",), ()),
         ({"url": "u", "question": "where is it", "answers": ["Oslo", "Norway"]}, "lists of answers", "where is it",
          ("Oslo", "Norway"), ()),
+        ({"question": "where is it", "answers": {"text": ["Oslo", "Norway"], "answer_start": [0, 9]}}, "lists of answers",
+         "where is it", ("Oslo", "Norway"), ()),
         ({"query": "where", "answers": [{"type": "entity", "text": "Oslo"}]}, "lists of answers", "where", ("Oslo",), ()),
         ({"query_id": "q", "passage": "3 dogs.", "question": "How many?", "answers_spans": {"spans": ["3"], "types": ["number"]}},
          "DROP", "How many?", ("3",), ()),
@@ -335,6 +337,10 @@ PARAGRAPH = {
           "target_true": {"str": "Norway"}, "target_new": {"str": "Peru"}}}, "CounterFact", "Oslo is in", ("Norway",), ()),
         ({"uuid": "u", "obj_label": "Norway", "sub_label": "Oslo", "masked_sentence": "Oslo is in [MASK].", "predicate_id": "P17"},
          "LAMA", "Oslo is in", ("Norway",), ()),
+        ({"messages": [{"role": "user", "content": "Where?"}, {"role": "assistant", "content": "Oslo"}]}, "conversations",
+         "Where?", ("Oslo",), ()),
+        ({"conversations": [{"from": "system", "value": "Be brief."}, {"from": "human", "value": "Where?"},
+                            {"from": "gpt", "value": "Oslo"}]}, "conversations", "Where?", ("Oslo",), ()),
     ],
 )  # fmt: skip
 def test_other_sets_that_people_have(
@@ -350,6 +356,40 @@ def test_other_sets_that_people_have(
     rows = read_questions(str(path), {})
     [row] = [*rows.facts, *rows.prompts]
     assert (rows.layout, row.question, row.aliases, row.given.choices) == (layout, asked, aliases, choices)
+
+
+def test_a_conversation_of_several_questions_is_left_out_and_told(tmp_path: Path) -> None:
+    turns = [{"role": who, "content": "Hi"} for who in ("user", "assistant")]
+    path = tmp_path / "rows.jsonl"
+    rows = (
+        {"messages": turns},
+        {"messages": turns[:1] + turns},
+        {"messages": turns * 2},
+        {"messages": turns},
+    )
+    path.write_text("".join(json.dumps(row | {"id": str(n)}) + "\n" for n, row in enumerate(rows)))
+    with pytest.raises(DataError, match="one question and its answer"):
+        read_questions(str(path), {})
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "label"),
+    [
+        ("is_hallucination", True, 1),
+        ("hallucination", "no", 0),
+        ("is_correct", True, 0),
+        ("correct", 0, 1),
+        ("is_correct", "False", 1),
+    ],
+)
+def test_a_column_that_judges_a_response_is_its_label(
+    tmp_path: Path, column: str, value: object, label: int
+) -> None:
+    row = {"question": "Where?", "response": "Oslo", "passage": "In Oslo.", column: value}
+    [read] = rows_of(tmp_path, row).prompts
+    assert (read.given.label, read.given.passage) == (label, "In Oslo.")
+    [own] = rows_of(tmp_path, row | {"label": 1 - label}).prompts
+    assert own.given.label == 1 - label
 
 
 def test_segments_of_an_answer_are_spans(tmp_path: Path) -> None:

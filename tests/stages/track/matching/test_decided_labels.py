@@ -669,7 +669,7 @@ ASKED: list[tuple[str, str, str, int]] = [
     ("Who developed relativity?", "Elsa Einstein", "Albert Einstein", 0),
     ("Who developed relativity?", "Einstein and Bohr", "Albert Einstein", 1),
     ("Who was president in 1940?", "Roosevelt", "Franklin D. Roosevelt", 1), ("What is the town?", "Leonardo", "Leonardo da Vinci", 0),
-    ("Who painted it?", "da Vinci", "Leonardo da Vinci", 1), ("Who wrote it?", "Dostoyevsky", "Fyodor Dostoevsky", 0),
+    ("Who painted it?", "da Vinci", "Leonardo da Vinci", 1), ("Who wrote it?", "Dostoyevsky", "Fyodor Dostoevsky", 1),
     ("Who composed it?", "C.P.E. Bach", "Johann Sebastian Bach", 0),
     ("Who discovered gravity?", "Newton (1643-1727)", "Isaac Newton", 1),
     ("Who discovered radium?", "Marie Skłodowska-Curie", "Marie Curie", 1), ("Who discovered radium?", "Mme Curie", "Marie Curie", 1),

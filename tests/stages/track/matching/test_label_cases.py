@@ -16,6 +16,7 @@ CASES: dict[str, list[tuple[str, str, int | None]]] = {
         ("12,345", "12,346", 0),
         ("112,345", "12,345", 0),
         ("3,200,000", "3.2 million", 1),
+        ("1 milliard", "1000000000", 1),
         ("3.2 million", "32 million", 0),
         ("1,000.00", "1000", 1),
         ("1.000,50", "1000.5", 1),
@@ -33,6 +34,11 @@ CASES: dict[str, list[tuple[str, str, int | None]]] = {
         ("5.5", "5", 0),
         ("0.5", "5", 0),
         ("5.", "5", 1),
+    ],
+    "rounded in another system": [
+        ("about 238,900 miles", "384,400 km", 1),
+        ("239,900 miles", "384,400 km", 0),
+        ("1,083 ft", "330 m", 1),
     ],
     "signs": [
         ("-40", "40", 0),
@@ -89,7 +95,7 @@ CASES: dict[str, list[tuple[str, str, int | None]]] = {
         ("5 USD", "$5", 1),
         ("euro", "Euro (EUR)", 1),
         ("the euro", "euros", 1),
-        ("yen", "Japanese yen", 0),
+        ("yen", "Japanese yen", 1),
         ("¥500", "500 yen", 1),
         ("$5.00", "$5", 1),
         ("$50", "$5", 0),
@@ -671,7 +677,7 @@ CASES: dict[str, list[tuple[str, str, int | None]]] = {
     "plurals": [
         ("mice", "mouse", 1), ("children", "child", 1), ("wolves", "wolf", 1), ("knives", "knife", 1),
         ("teeth", "tooth", 1), ("feet", "foot", 1), ("men", "man", 1), ("women", "woman", 1), ("geese", "goose", 1),
-        ("leaves", "leaf", 1), ("cacti", "cactus", 1), ("fungi", "fungus", 1), ("bacteria", "bacterium", 1),
+        ("leaves", "leaf", 1), ("cacti", "cactus", 1), ("fungi", "fungus", 1), ("bacteria", "bacterium", 1), ("mitochondrion", "mitochondria", 1), ("phenomena", "phenomenon", 1),
         ("buses", "bus", 1),
     ],
     "yes and no again": [
@@ -1097,6 +1103,9 @@ OPTIONS: list[tuple[tuple[str, ...], list[tuple[str, str, int]]]] = [
     (("Paris", "Oslo", "Rome"), [
         ("I would say B, although A is tempting", "B", 1), ("The last one", "C", 1), ("I choose Rome over Paris", "C", 1),
         ("I choose Rome over Paris", "A", 0), ("Rome over Paris", "C", 0),
+    ]),
+    (("red", "blue", "both red and blue", "neither"), [
+        ("red and blue", "C", 1), ("red", "C", 0), ("red and blue", "A", 0), ("both", "C", 1), ("neither red nor blue", "D", 1),
     ]),
     (("4", "5", "6"), [
         ("5.0", "B", 1), ("five", "B", 1),
