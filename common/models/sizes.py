@@ -162,7 +162,9 @@ def _without_config(source: str, folder: Path) -> str:
         )
     if files := sorted(folder.glob("*.gguf")):
         return f"model.base_model = {source!r} is a folder of GGUF files; name the file: {files[0]}"
-    return f"model.base_model = {source!r} has no config.json; name the folder that `save_pretrained` wrote"
+    inner = [path.parent for place in ("*", "snapshots/*") for path in folder.glob(f"{place}/config.json")]
+    such = f", such as {max(inner, key=lambda place: (len(place.name), place.name))}" if inner else ""
+    return f"model.base_model = {source!r} has no config.json; name the folder that `save_pretrained` wrote{such}"
 
 
 def _of_config(source: str, folder: Path) -> Sizes:

@@ -113,6 +113,7 @@ def test_what_is_no_model_is_refused_in_one_line_with_the_mend(tmp_path: Path) -
         "adapter": ({"adapter_config.json": "{}"}, "PEFT adapter without its base model; merge it"),
         "gguf": ({"m.gguf": ""}, "folder of GGUF files; name the file: .*m.gguf"),
         "empty": ({}, "has no config.json"),
+        "steps": ({"step-900/config.json": "{}", "step-1000/config.json": "{}"}, "no config.json; .* such as .*step-1000$"),
         "broken": ({"config.json": "{"}, "cannot be read as a model's configuration"),
         "two": ({"config.json": json.dumps({"model_type": "bart", "is_encoder_decoder": True})}, "encoder with a decoder .'bart'.*; name a "),
         "odd": ({"config.json": json.dumps({"model_type": "nobody-knows"})}, "say model.d_model and model.n_layers"),
@@ -121,6 +122,7 @@ def test_what_is_no_model_is_refused_in_one_line_with_the_mend(tmp_path: Path) -
         folder = tmp_path / name
         folder.mkdir()
         for file, text in files.items():
+            (folder / file).parent.mkdir(exist_ok=True)
             (folder / file).write_text(text)
         with pytest.raises(ModelSourceError, match=words) as caught:
             sizes_of(str(folder))

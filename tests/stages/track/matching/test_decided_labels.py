@@ -127,7 +127,7 @@ CASES: dict[str, list[tuple[str, str, int | None]]] = {
     "places": [
         ("Paris, Texas", "Paris", 1), ("NYC", "New York City", 1), ("New York", "New York City", 0), ("York", "New York", 0),
         ("Washington", "Washington, D.C.", 0), ("The Hague", "Hague", 1), ("Den Haag", "The Hague", 0), ("Saint-Denis", "St Denis", 1),
-        ("Ivory Coast", "Côte d'Ivoire", 0), ("Cote d'Ivoire", "Côte d’Ivoire", 1), ("Congo", "Democratic Republic of the Congo", 0),
+        ("Ivory Coast", "Côte d'Ivoire", 1), ("Cote d'Ivoire", "Côte d’Ivoire", 1), ("Congo", "Democratic Republic of the Congo", 0),
         ("DR Congo", "Congo", 1), ("North Korea", "South Korea", 0), ("Guinea", "Equatorial Guinea", 0),
         ("Dominica", "Dominican Republic", 0), ("Niger River", "Niger", 1), ("Genevan", "Geneva", 0), ("Rome, Italy", "Rome", 1),
         ("Rome in Italy", "Rome", 1), ("somewhere in France, Paris perhaps", "Paris", 1), ("Greater London", "London", 1),
