@@ -141,8 +141,8 @@ def chooses(
 
 
 def _groups(choices: Sequence[str]) -> dict[frozenset[str] | str, str]:
-    """The letter of each option that stands for others, by their letters or by its first word: `both A and C`, `red and blue`,
-    `all of the above`."""
+    """The letter of each option that stands for others, by their letters or by its first word: `both A and C`,
+    `both red and blue`, `all of the above`."""
     result: dict[frozenset[str] | str, str] = {}
     for place, choice in enumerate(choices):
         first = normalise(choice).replace("neither", "none").partition(" ")[0]
@@ -150,7 +150,9 @@ def _groups(choices: Sequence[str]) -> dict[frozenset[str] | str, str]:
             result[frozenset(match.captures(1) + match.captures(2))] = LETTERS[place]
         elif first in ("all", "both") and place > 1 and _WHOLE.fullmatch(normalise(choice)):
             result[frozenset(LETTERS[:place])] = LETTERS[place]
-        elif len(others := [one for one in choices if one != choice and states(choice, one)]) > 1:
+        elif first == "both" and (
+            others := [one for one in choices if one != choice and states(choice, one)]
+        ):
             result[frozenset(LETTERS[choices.index(one)] for one in others)] = LETTERS[place]
         result.setdefault(first, LETTERS[place])
     return result
