@@ -382,7 +382,7 @@ class DetectionConfig(Section):
     naming_files = frozenset({"transfer"})
 
     repeats: int = Field(2, ge=1, le=1000)
-    """Repetitions of the grouped cross-validation, each with folds of its own."""
+    """Repetitions of the cross-validation, grouped and with relations held out, each with folds of its own."""
     folds: int = Field(5, ge=2)
     """Outer folds of the grouped cross-validation."""
     inner_folds: int = Field(4, ge=2)

@@ -4,7 +4,9 @@ A fifth of the groups, the same whatever the seed, is the frozen test: split `te
 development rows) and scores it, once. All other splits live on the development rows alone:
 
 - `grouped`, repeated: whole groups are held out;
-- `relations`: whole relations are held out; a subject may have been seen in another relation, a text may not;
+- `relations`, repeated: whole relations are held out; a subject may have been seen in another relation, a text may not. The first
+  division is as even in classes as can be, the others are drawn: which relations are held out together moves the figure by
+  more than its interval over questions;
 - `answers`: neither the group nor the answer that the model gave is seen in training (the answer given, since features see
   that one and never the right one). Since groups and answers together hang in one piece, rows are divided by both at once
   and a fold is one part of the one crossed with one of the other.
@@ -20,7 +22,7 @@ import numpy as np
 from ghosttrack.common.config.schema import DetectionConfig
 from ghosttrack.common.errors import LabelError
 from ghosttrack.common.maths.arrays import Bools, Ints
-from ghosttrack.stages.detect.protocol.folds import MEND, assert_groups_whole, deal, grouped_folds
+from ghosttrack.stages.detect.protocol.folds import MEND, assert_groups_whole, deal, drawn, grouped_folds
 
 TEST_FRACTION = 0.2
 FROZEN_SEED = 20
@@ -76,8 +78,13 @@ def all_splits(rows: LabelledRows, plan: DetectionConfig, seed: int) -> list[Spl
         splits.append(divided("grouped", repeat, "group", seed + 1 + repeat, _each_apart(outer)))
     splits.append(SplitFolds("test", 0, [_fold(rows, ~frozen, frozen, "group", plan.inner_folds, seed + 1)]))
     if plan.relation_folds > 1 and len(np.unique(development.relation)) > plan.relation_folds:
-        outer = deal(development.label, development.relation, plan.relation_folds, seed)
-        splits.append(divided("relations", 0, "relation", seed, _each_apart(outer)))
+        for repeat in range(plan.repeats):
+            outer = (
+                drawn(development.relation, plan.relation_folds, seed + repeat)
+                if repeat
+                else deal(development.label, development.relation, plan.relation_folds, seed)
+            )
+            splits.append(divided("relations", repeat, "relation", seed + repeat, _each_apart(outer)))
     if plan.answer_folds > 1 and len(np.unique(development.answer)) > plan.answer_folds:
         by_answer, by_group = (
             list(_each_apart(deal(development.label, keys, plan.answer_folds, seed)))
