@@ -8,8 +8,10 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
 import regex
-from anyascii import anyascii
 from babel import languages, localedata
+
+from ghosttrack.common.maths.text import fold_marks
+from ghosttrack.stages.track.matching.words import table
 
 _WHOLE = 200
 """Countries and parts of the world that a language names at least, to be one that CLDR has whole."""
@@ -19,10 +21,11 @@ _OTHER_SCRIPT = regex.compile(r"[^\p{Latin}\P{L}]")
 _AROUND = re.compile(r"^[*\"' ]*(?:\w{1,3}(?:'|\s+))?|[.!*\"' ]+$")
 """An article, perhaps, and marks."""
 _NAME = regex.compile(r"(?<!\p{L})\p{Lu}\p{Ll}{5,}(?!\p{L})")
+_LETTERS = str.maketrans(table("names")["letters"])
 _SPELLINGS = [
     (re.compile(pattern), sound)
     for pattern, sound in (
-        ("tch|tsch", "ch"), ("sch", "sh"), ("kh", "h"), ("ff$", "v"), ("w", "v"), ("x", "ks"), ("c(?!h)", "k"), ("'|ʹ", ""),
+        ("tch|tsch", "ch"), ("sch", "sh"), ("kh", "h"), ("ff$", "v"), ("w", "v"), ("x", "ks"), ("c(?!h)", "k"), ("ph", "f"),
         ("er$", "r"), ("yo|[yi]e|(?<=[cs]h)o(?=v)", "e"), ("i?[yj]+|ii$", "i"),
     )
 ]  # fmt: skip
@@ -42,7 +45,7 @@ def respelled(answer: str, golds: Iterable[str]) -> str:
 @lru_cache(maxsize=4096)
 def _sounds(name: str) -> str:
     """A name in small Latin letters, one a sound."""
-    said = anyascii(name).lower()
+    said = fold_marks(name.lower()).translate(_LETTERS)
     for pattern, sound in _SPELLINGS:
         said = pattern.sub(sound, said)
     return said
