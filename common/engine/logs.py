@@ -46,6 +46,7 @@ def set_up(stage: str, file: Path | None) -> logging.Logger:
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
         handler = logging.StreamHandler(append_to(file))
+        handler.handleError = lambda record: None  # type: ignore[method-assign]  # a full disk is told by the work
         handler.setFormatter(JsonFormatter())
         logger.addHandler(handler)
     return logger

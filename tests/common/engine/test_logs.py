@@ -32,3 +32,9 @@ def test_a_second_run_appends(tmp_path: Path) -> None:
     for text in ("one", "two"):
         logs.set_up("alpha", tmp_path / "alpha.jsonl").info(text)
     assert len((tmp_path / "alpha.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_log_that_is_full_says_nothing_of_it(capsys: pytest.CaptureFixture[str]) -> None:
+    log = logs.set_up("alpha", Path("/dev/full"))
+    log.warning("work goes on")
+    assert capsys.readouterr().err == "alpha: warning: work goes on\n"
