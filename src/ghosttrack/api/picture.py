@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from ghosttrack.common.errors import DataError
 from ghosttrack.common.maths.parting import contestants
@@ -40,6 +40,7 @@ def draw(question: Question, position: int) -> Figure:
     _shares(above, question, position, names, {rank: kinds[rank] for rank in kinds if rank >= 0})
     _lanes(below, question, position, names, kinds.get(1, RIVAL)[1])
     below.set_xlabel("layer")
+    below.xaxis.set_major_locator(MaxNLocator(integer=True))
     title = question.text if len(question.text) <= 90 else f"…{question.text[-89:]}"
     figure.suptitle(f"{_plain(title)} → {_plain(question.answer)}", fontsize=11)
     after = "".join(question._answer.tokens[:before])
@@ -76,7 +77,7 @@ def _shares(
         axes.plot(
             rows["layer"], others.max(axis=1), color=GREY, linestyle=":", label="strongest other candidate"
         )
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0))
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
     axes.legend(**BESIDE)
 
 
