@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ghosttrack.api.question import Question
 
 LANES = 12
-SAID, RIGHT, RIVAL = ("said", BLUE, "-"), ("right", GREEN, "-."), ("strongest wrong rival", ORANGE, "--")
+SAID, RIGHT = ("said", BLUE, "-"), ("right", GREEN, "-.")
 BESIDE: Any = {"bbox_to_anchor": (1.0, 1.0), "loc": "upper left", "fontsize": 8}
 
 
@@ -36,9 +36,10 @@ def draw(question: Question, position: int) -> Figure:
     names = [_quoted(text) for text in shown["text"]]
     golds = [normalise(each) for each in question._answer.aliases or [question.gold or ""] if each]
     right, rival = contestants(shown["text"].tolist(), question._answer.tokens, before, golds)
-    kinds = {0: SAID, rival: RIVAL} if question.wrong is False else {0: SAID, right: RIGHT, rival: RIVAL}
+    against = ("strongest rival" if question.wrong is None else "strongest wrong rival", ORANGE, "--")
+    kinds = {0: SAID, **({} if question.wrong is False else {right: RIGHT}), rival: against}
     _shares(above, question, position, names, {rank: kinds[rank] for rank in kinds if rank >= 0})
-    _lanes(below, question, position, names, kinds.get(1, RIVAL)[1])
+    _lanes(below, question, position, names, kinds.get(1, against)[1])
     below.set_xlabel("layer")
     below.xaxis.set_major_locator(MaxNLocator(integer=True))
     title = question.text if len(question.text) <= 90 else f"…{question.text[-89:]}"

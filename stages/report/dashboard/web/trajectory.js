@@ -18,6 +18,7 @@ function contestants(record, cells, cell, tokens) {
     saidText: record.tokens?.[Math.max(cell.position, 0)] ?? name(said) ?? "the answer",
     opponentKind: right === undefined ? "against" : "right", opponentText: name(right ?? rival) ?? "its strongest rival",
     strongestText: name(strongest) ?? "its strongest rival",
+    rivalWords: record.gold ? "strongest wrong rival" : "strongest rival",
     leader: (rank) => list[rank]?.token,
   };
 }
@@ -213,7 +214,7 @@ const item = (picture, ...words) => h("li", null, picture, ...words);
 const contestantItems = (rivals) => [
   item(swatch("for"), "said: ", h("b", null, visible(rivals.saidText))),
   rivals.right !== undefined && item(swatch("right"), "dotted: right, ", h("b", null, visible(rivals.text(rivals.right)))),
-  rivals.rival !== undefined && item(swatch("against"), "hatched: strongest wrong rival, ", h("b", null, visible(rivals.text(rivals.rival))))];
+  rivals.rival !== undefined && item(swatch("against"), `hatched: ${rivals.rivalWords}, `, h("b", null, visible(rivals.text(rivals.rival))))];
 const legendOfContestants = (rivals) => h("ul", { class: "legend" }, contestantItems(rivals));
 
 function legendOfTrajectory(rivals, account) {
