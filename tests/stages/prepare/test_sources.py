@@ -622,13 +622,13 @@ def test_turns_of_a_conversation_are_columns_by_their_place(tmp_path: Path) -> N
         {"role": "user", "content": "Q?"},
         {"role": "assistant", "content": "a"},
     ]
-    path = write(tmp_path / "q.jsonl", {"messages": turns})
-    [fact] = read(path, question="messages.-2.content", answer="messages.2.content").facts
+    path = write(tmp_path / "q.jsonl", {"turns": turns})
+    [fact] = read(path, question="turns.-2.content", answer="turns.2.content").facts
     assert (fact.question, fact.answer) == ("Q?", "a")
-    with pytest.raises(
-        DataError, match=r"columns messages, messages\.0, messages\.0\.role, messages\.0\.content; say"
-    ):
+    with pytest.raises(DataError, match=r"columns turns, turns\.0, turns\.0\.role, turns\.0\.content; say"):
         read(path)
+    [known] = read(write(tmp_path / "known.jsonl", {"messages": turns})).facts
+    assert (known.question, known.answer, known.given.passage) == ("Q?", "a", "Be brief.")
 
 
 def test_ragtruth_s_own_files_are_joined(tmp_path: Path) -> None:
