@@ -242,9 +242,14 @@ def _weights(folder: Path) -> int | None:
                 header = parse_json(file.read(min(length, LONGEST_RECORD)))
             except (ValueError, struct.error):
                 return None
-        total += sum(
-            math.prod(map(float, entry["shape"])) for name, entry in header.items() if name != "__metadata__"
-        )
+        try:
+            total += sum(
+                math.prod(map(float, entry["shape"]))
+                for name, entry in header.items()
+                if name != "__metadata__"
+            )
+        except OverflowError:  # a number of hundreds of digits
+            return None
     return int(total) if 0 < total < LARGEST else None
 
 
