@@ -39,15 +39,20 @@ def shards_done(
 
 
 def steps_done(
-    job: Job, device: torch.device, numbers: Sequence[int], name: Callable[[int], str], do: Step
+    job: Job,
+    device: torch.device,
+    numbers: Sequence[int],
+    name: Callable[[int], str],
+    do: Step,
+    room: bool = True,
 ) -> Iterator[int]:
     """Do the steps that are not done yet; yields a step's number when it is done.
 
     On a CPU by several processes, forked here, unless others do the unit with this one or something is to be kept in it: what
-    `do` changes in memory is lost. name: of a step.
+    `do` changes in memory is lost. name: of a step; room: whether memory has room for several.
     """
     left = [number for number in numbers if not job.done(name(number))]
-    alone = job.ranks == 1 and job.at_hand is None
+    alone = room and job.ranks == 1 and job.at_hand is None
     done = dealt(lambda n: job.step(name(n), lambda: do(n)), left, device, alone)
     return (number for number, _ in zip(left, done, strict=True))
 

@@ -12,6 +12,8 @@ EFFICIENCY = 1.0
 GPU_EFFICIENCY = 0.5
 INDEX_BYTES = 14
 """A token in an index: token, document, position, held out, kind."""
+BLOCK_WIDTH = 14
+"""Numbers a token, in widths of the model, that a block at work has."""
 
 
 def cost(q: Quantities, unit: Unit) -> Cost | None:
@@ -31,4 +33,6 @@ def cost(q: Quantities, unit: Unit) -> Cost | None:
 def memory(q: Quantities) -> float:
     """A forward pass keeps the outputs of all blocks and of the block at work (4·d wide) of a batch."""
     tokens = q["extract.batch_size"] * q["extract.max_length"]
-    return INTERPRETER_BYTES + FLOAT * q.model_parameters + FLOAT * tokens * q.d_model * (q.layers + 14)
+    return (
+        INTERPRETER_BYTES + FLOAT * q.model_parameters + FLOAT * tokens * q.d_model * (q.layers + BLOCK_WIDTH)
+    )

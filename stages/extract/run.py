@@ -4,6 +4,7 @@ Where several processes do it together, each takes every so-many-th shard and wr
 """
 
 import contextlib
+import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -11,10 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from accelerate.utils import find_executable_batch_size
 
+from ghosttrack.common.engine.costs import FLOAT
 from ghosttrack.common.engine.progress import format_bytes
+from ghosttrack.common.engine.side_by_side import MOST
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.errors import ConfigError, NumericError, StorageError
@@ -25,6 +29,7 @@ from ghosttrack.common.maths.sampling import sampled_rows
 from ghosttrack.common.maths.seeds import generator
 from ghosttrack.common.models.language_model import LanguageModel, load_language_model
 from ghosttrack.common.models.steps import steps_done
+from ghosttrack.stages.extract.costs import BLOCK_WIDTH
 from ghosttrack.stages.extract.forward import (
     batches,
     flop_per_token,
@@ -173,7 +178,7 @@ class ForwardPass:
                 self.job.log.warning(f"out of memory: {batch_size} rows a forward pass from here on")
                 self.batch_size = batch_size
             do = lambda number: self._shard(number, *shards[number])  # noqa: E731
-            for number in steps_done(self.job, self.model.device, list(shards), step_of, do):
+            for number in steps_done(self.job, self.model.device, list(shards), step_of, do, self._roomy()):
                 written += sizes[number] * row
                 progress.update(sizes[number])
                 progress.note(f"{format_bytes(written)} written")
@@ -189,6 +194,14 @@ class ForwardPass:
                     "memory is not enough for one row of the corpus; lower extract.max_length, or take "
                     "model.dtype=bfloat16"
                 ) from error
+
+    def _roomy(self) -> bool:
+        """Whether as many processes as there may be have room for a batch each, of which one's size was chosen. In a scheduler's job
+        memory was asked for one process."""
+        settings, count = self.job.config.extract, min(MOST, torch.get_num_threads())
+        numbers = self.batch_size * settings.max_length * self.model.d_model * (len(self.out) + BLOCK_WIDTH)
+        available = psutil.virtual_memory().available
+        return "SLURM_JOB_ID" not in os.environ and count * FLOAT * numbers <= available
 
     def _shard(self, number: int, start: int, stop: int) -> None:
         length = self.job.config.extract.max_length

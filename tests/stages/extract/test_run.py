@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from ghosttrack.common.errors import (
     StorageError,
 )
 from ghosttrack.common.formats.states import open_states
+from ghosttrack.common.models.steps import steps_done
 from ghosttrack.stages.extract import run as stage
 from ghosttrack.stages.extract.forward import write_states
 from tests.commands import python
@@ -119,6 +121,30 @@ def test_the_plan_knows_the_bytes(config: Config) -> None:
             size = sum(subject.size for subject in entry.manifest.subject)
             predicted = Estimator(settings, {}).predict(unit)[1]
             assert 0 <= size - predicted <= 4096 * len(entry.manifest.subject)
+
+
+def test_processes_are_made_where_memory_has_room(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each has a batch in memory; a scheduler's job was given memory for one."""
+    seen = list[bool]()
+
+    def spy(*arguments: Any) -> Any:
+        seen.append(arguments[-1])
+        return steps_done(*arguments)
+
+    monkeypatch.setattr(stage, "steps_done", spy)
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    extract(config)
+    for name in ("job", "full"):
+        other = configured(Path(config.paths.root).with_name(name))
+        prepare(other)
+        with monkeypatch.context() as here:
+            if name == "job":
+                here.setenv("SLURM_JOB_ID", "1")
+            else:
+                here.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=1000))
+            extract(other)
+        assert digests(other) == digests(config)
+    assert seen == [True, False, False]
 
 
 @pytest.mark.slow
