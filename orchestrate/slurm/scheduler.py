@@ -7,7 +7,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,6 +76,8 @@ class QueuedJob:
     reason: str
     elapsed: str
     node: str
+    dependency: str
+    """As squeue writes it, `afterok:17(unfulfilled),aftercorr:18_*(unfulfilled)`; with ? between them any one will do."""
 
     @property
     def job_id(self) -> str:
@@ -92,12 +94,32 @@ class QueuedJob:
         """Whether it waits for something that will never be."""
         return self.state == "PENDING" and self.reason == "DependencyNeverSatisfied"
 
+    def waits_for(self, held: Collection[str]) -> bool:
+        """Whether it waits for jobs or elements of these names, whatever else ends."""
+        if self.state != "PENDING" or not self.reason.startswith("Dependency"):
+            return False
+        arrays = {name.split("_")[0] for name in held}
+        own_index = self.name.partition("_")[2]
+
+        def waits(part: str) -> bool:
+            kind, _, job = part.partition("(")[0].partition(":")
+            job = job.removesuffix("_*")
+            return f"{job}_{own_index}" in held if kind == "aftercorr" else job in arrays
+
+        quantifier = all if "?" in self.dependency else any
+        return quantifier(waits(part) for part in re.split("[?,]", self.dependency))
+
 
 def are_blocked(jobs: Iterable[QueuedJob]) -> bool:
-    """Whether nothing runs any more, and what is left waits, at first or second hand, for what failed."""
-    left = [job for job in jobs if job.active]
-    waiting = all(job.state == "PENDING" and job.reason.startswith("Dependency") for job in left)
-    return waiting and any(job.stuck for job in left)
+    """Whether nothing runs any more, and what is left waits, at first or second hand, for what failed.
+
+    By what each waits for, since the scheduler says "Dependency" for a while of those whose dependency came true too.
+    """
+    left = {job.name: job for job in jobs if job.active}
+    held: set[str] = set()
+    while more := {name for name, job in left.items() if job.stuck or job.waits_for(held)} - held:
+        held |= more
+    return bool(left) and len(held) == len(left)
 
 
 def available() -> bool:
@@ -180,7 +202,7 @@ def queue(jobs: Sequence[str], tell: Tell | None = None) -> dict[str, QueuedJob]
     if not jobs:
         return {}
     listing = f"--jobs={','.join(jobs)}"
-    command = ["squeue", "--noheader", "--array", "--states=all", listing, "--format=%i|%T|%r|%M|%N"]
+    command = ["squeue", "--noheader", "--array", "--states=all", listing, "--format=%i|%T|%r|%M|%N|%E"]
     try:
         text = _patiently(command, tell) if tell else _call(command)
     except SchedulerError as error:
@@ -190,7 +212,7 @@ def queue(jobs: Sequence[str], tell: Tell | None = None) -> dict[str, QueuedJob]
     found = {}
     for line in text.splitlines():
         fields = line.strip().split("|")
-        if len(fields) == 5:  # anything else is a banner
+        if len(fields) == 6:  # anything else is a banner
             found[fields[0]] = QueuedJob(*fields)
     return found
 

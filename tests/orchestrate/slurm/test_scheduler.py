@@ -8,7 +8,7 @@ import pytest
 
 from ghosttrack.common.errors import SchedulerError
 from ghosttrack.orchestrate.slurm import scheduler
-from ghosttrack.orchestrate.slurm.scheduler import NoAnswerError, QueuedJob
+from ghosttrack.orchestrate.slurm.scheduler import NoAnswerError, QueuedJob, are_blocked
 
 SILENCE = SchedulerError("sbatch: timed out after 120 s")
 
@@ -73,8 +73,8 @@ def test_colours_and_other_alphabets_of_a_sites_wrappers_do_no_harm(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     wrapper(tmp_path, "sbatch", b"\x1b[1;31mGr\xfc\xdfe\x1b[0m\n\x1b]0;site\x07\x1b[32m17\x1b[0m\n")
     assert scheduler.submit(Path("job.sbatch"), "name", "token/link", None, print) == "17"
-    wrapper(tmp_path, "squeue", b"Gr\xfc\xdfe|a\n\x1b[32m17_0|RUNNING|None|x-1:00|n1\x1b[0m\n")
-    assert scheduler.queue(["17"]) == {"17_0": QueuedJob("17_0", "RUNNING", "None", "x-1:00", "n1")}
+    wrapper(tmp_path, "squeue", b"Gr\xfc\xdfe|a\n\x1b[32m17_0|RUNNING|None|x-1:00|n1|(null)\x1b[0m\n")
+    assert scheduler.queue(["17"]) == {"17_0": QueuedJob("17_0", "RUNNING", "None", "x-1:00", "n1", "(null)")}
     wrapper(tmp_path, "sinfo", b"a*|1-00:00:00|N/A\na*|infinite:|1000+\na*|:|\n")
     assert scheduler.limits(None) == scheduler.Limits(1000, None)
 
@@ -146,5 +146,41 @@ def test_a_refusal_is_said_with_what_can_be_done(
 
 @pytest.mark.parametrize("state", ["RUNNING", "PENDING", "REQUEUE_HOLD", "SIGNALING", "STAGE_OUT", "STOPPED"])
 def test_a_state_that_is_not_an_end_is_active(state: str) -> None:
-    assert QueuedJob("17", state, "None", "0:10", "").active
-    assert not QueuedJob("17", "NODE_FAIL", "None", "0:10", "").active
+    assert QueuedJob("17", state, "None", "0:10", "", "(null)").active
+    assert not QueuedJob("17", "NODE_FAIL", "None", "0:10", "", "(null)").active
+
+
+def queued(text: str) -> list[QueuedJob]:
+    return [QueuedJob(*line.split("|")) for line in text.split()]
+
+
+FAILED_LAYER = """
+1_0|COMPLETED|None|0:00|vm|(null)
+1_1|FAILED|NonZeroExitCode|0:00|vm|(null)
+2_1|PENDING|DependencyNeverSatisfied|0:00||aftercorr:1_*(failed)
+3|PENDING|Dependency|0:00||afterok:2_*(unfulfilled)
+4_1|PENDING|Dependency|0:00||aftercorr:2_*(unfulfilled)
+"""
+
+
+@pytest.mark.parametrize(
+    ("others", "blocked"),
+    [
+        ("", True),
+        ("2_0|PENDING|Dependency|0:00||aftercorr:1_*(unfulfilled)", False),
+        ("2_0|PENDING|Resources|0:00||(null)", False),
+        ("2_0|RUNNING|None|0:00|vm|(null)", False),
+        ("4_0|PENDING|Dependency|0:00||aftercorr:2_*(unfulfilled)", False),
+        ("5|PENDING|Dependency|0:00||afterok:4_*(unfulfilled),afterany:9(unfulfilled)", True),
+        ("5|PENDING|Dependency|0:00||afterok:3(unfulfilled)?afternotok:1_*(unfulfilled)", False),
+        ("5|PENDING|Dependency|0:00||afterok:3(unfulfilled)?afternotok:4_*(unfulfilled)", True),
+    ],
+)
+def test_a_chain_is_blocked_when_all_that_is_left_waits_for_what_failed(others: str, blocked: bool) -> None:
+    """Lines of a real queue (SLURM 22.05); that of the first False was seen after layer 0 had ended."""
+    assert are_blocked(queued(FAILED_LAYER + others)) is blocked
+
+
+def test_a_chain_that_is_over_is_not_blocked() -> None:
+    assert not are_blocked(queued("1_1|FAILED|NonZeroExitCode|0:00|vm|(null)"))
+    assert not are_blocked([])
