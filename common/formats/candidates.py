@@ -1,6 +1,18 @@
 """`candidates.parquet`: the tokens that compete to be emitted."""
 
+from collections.abc import Sequence
+
+from ghosttrack.common.errors import DataError
 from ghosttrack.common.formats.file import POSITION, QUESTION, Column, Table
+
+
+def rank_of(candidate: int | str, texts: Sequence[str]) -> int:
+    """Of a candidate that is named by its rank or its text, with the space before it or without. texts: of all, by rank. Raises DataError."""
+    for rank, text in enumerate(texts):
+        if candidate in (rank, text, text.strip()):
+            return rank
+    raise DataError(f"{candidate!r} is no candidate; they are {', '.join(map(repr, texts)) or 'none'}")
+
 
 CANDIDATES = Table(
     "candidates.parquet",

@@ -230,6 +230,22 @@ class Table(File):
                     raise self.corrupt(path, f"its column {column.name!r} has gaps")
         return table
 
+    def rows(self, path: Path, wanted: range) -> pa.Table:
+        """Rows by number, for a table that has no column to find them by; other row groups are not read. Raises
+        CorruptInputError."""
+        import pyarrow.parquet as pq
+
+        with whole(path, f"run {self.stage} again", self.name):
+            groups: list[int] = []
+            file, start, first = pq.ParquetFile(path), 0, 0
+            for group in range(file.metadata.num_row_groups):
+                stop = start + file.metadata.row_group(group).num_rows
+                if start < wanted.stop and stop > wanted.start:
+                    first = first if groups else start
+                    groups.append(group)
+                start = stop
+            return file.read_row_groups(groups).slice(wanted.start - first, len(wanted))
+
     def write(self, path: Path, columns: Arrays | pa.Table) -> None:
         """Write the table. columns: as declared, in this order and of these types."""
         with self.in_pieces(path) as write:

@@ -53,6 +53,11 @@ class Head:
         factor = float((raw[usable] * linear[usable]).sum() / linear[usable].square().sum())
         return cls(norm.to("cpu"), rows.float().cpu(), bias.float().cpu(), round(factor, 4), cap)
 
+    def gained(self, candidates: Tensor) -> Tensor:
+        """What a final state less its mean, over its scale, is multiplied by: [..., d_model] of tokens [...]."""
+        gained = self.factor * self.rows[candidates] * self.norm.gain
+        return gained - gained.mean(-1, keepdim=True) if self.norm.centred else gained
+
     def capped(self, raw: Tensor) -> Tensor:
         return raw if self.cap is None else self.cap * torch.tanh(raw / self.cap)
 
@@ -121,20 +126,34 @@ def take_apart(
     assert writes.attention.shape[2] == len(SOURCES)
     rows = head.factor * head.rows[candidates]
     constant = (rows @ head.norm.bias) + head.factor * head.bias[candidates]
-    gained = rows * head.norm.gain
-    if head.norm.centred:
-        gained = gained - gained.mean(-1, keepdim=True)
+    gained = head.gained(candidates)
     found = []
     for place, layer in enumerate(layers):
-        state = writes.outputs[layer]
-        normed = _asked(final_norm, state)
-        divisor = head.norm.divisor(state, normed)
+        normed = _asked(final_norm, writes.outputs[layer])
+        divisor = head.norm.divisor(writes.outputs[layer], normed)
         raw = (rows @ normed[:, :, None])[..., 0] + head.factor * head.bias[candidates]
         came = parts_of_step(writes, layers, place)
         of_state, of_step = (part @ gained.mT / divisor[:, None, None] for part in (held[:, place], came))
         found.append((raw, of_state, of_step, _rest(of_state, of_step, raw - constant)))
     raw, states, steps, rest = (torch.stack(each, 1) for each in zip(*found, strict=True))
     return Account(head.capped(raw), raw, states, steps, constant, rest)
+
+
+def of_heads(
+    writes: Writes, candidates: Tensor, layers: Sequence[int], head: Head, final_norm: torch.nn.Module
+) -> Tensor:
+    """What each attention head wrote to a candidate's logit before a soft cap, read at the first tracked layer behind it.
+
+    writes: of one position, by head; candidates: int64 [m]; layers: those that are tracked. [blocks up to the last of them,
+    n_heads, len(SOURCES), m]; over heads and the blocks of a layer they add up to the account's `attention_…`.
+    """
+    gained, first, found = head.gained(candidates), 0, []
+    for layer in layers:
+        state = writes.outputs[layer]
+        divisor = head.norm.divisor(state, _asked(final_norm, state))
+        found.append(writes.attention[first : layer + 1, 0] @ gained.T / divisor)
+        first = layer + 1
+    return torch.cat(found).unflatten(1, (-1, len(SOURCES)))
 
 
 def _rest(held: Tensor, came: Tensor, whole: Tensor) -> Tensor:

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ghosttrack.common.config.schema import Config
 from ghosttrack.common.errors import DataError, NumericError
 from ghosttrack.common.formats.answers import GENERATIONS
-from ghosttrack.common.formats.candidates import CANDIDATES
+from ghosttrack.common.formats.candidates import CANDIDATES, rank_of
 from ghosttrack.common.formats.file import File
 from ghosttrack.common.formats.questions import ASKED, QUESTIONS, in_chat, of_new
 from ghosttrack.common.formats.saes import SAE
@@ -20,11 +21,12 @@ from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.common.models.interventions import Edit
 from ghosttrack.common.models.language_model import LanguageModel, shared_language_model
 from ghosttrack.common.models.sae import JumpReLUSAE
+from ghosttrack.stages.track.account import Head, of_heads
 from ghosttrack.stages.track.generate import Ends
 from ghosttrack.stages.track.labels import judge
 from ghosttrack.stages.track.question_bench import QuestionBench, Track
 from ghosttrack.stages.track.questions import read_questions
-from ghosttrack.stages.track.rereading import Rereader
+from ghosttrack.stages.track.rereading import Rereader, text_of
 
 LARGEST = 1_000_000
 """Factor or value: of far larger ones a norm's squares overflow, and all logits are 0."""
@@ -148,6 +150,17 @@ class Interventions:
             "candidates": [dict(zip(OF_CANDIDATES, each, strict=True)) for each in candidates],
         }
 
+    @torch.inference_mode()
+    def heads(self, number: int, position: int) -> NDArray[np.float32]:
+        """What every attention head wrote to the logits of a question's candidates at a position (`of_heads`). Raises
+        ModelMismatchError where a block cannot be taken apart."""
+        mine = (self.candidates["question"] == number) & (self.candidates["position"] == max(position, 0))
+        candidates = torch.from_numpy(self.candidates["token"][mine].astype(np.int64))
+        said = self.generations[number]["token_ids"][: max(position, 0)]
+        text = text_of(self.model, self.questions[number], said, np.array([position]))
+        head, writes = Head.of(self.model), self.reader.writes([text], by_head=True)
+        return of_heads(writes, candidates, self.layers, head, self.model.final_norm).numpy()
+
     def ends(self, question: dict[str, Any]) -> Ends:
         """What ends an answer to a question."""
         chat = in_chat(question)
@@ -157,11 +170,7 @@ class Interventions:
 
     def _speaking_for(self, bench: QuestionBench, candidate: str, count: int) -> list[tuple[int, int]]:
         """The tracks whose absence would lower a candidate most against the best other one."""
-        texts = self._texts(bench)
-        ranks = [rank for rank, text in enumerate(texts) if candidate in (text, text.strip())]
-        if not ranks:
-            raise DataError(f"{candidate!r} is no candidate; they are {', '.join(map(repr, texts))}")
-        rank = ranks[0]
+        rank = rank_of(candidate, self._texts(bench))
         effects = bench.effects((rank, 0 if rank else 1))
         return [
             (int(bench.positions[effects.problem[one]]), int(effects.number[one]))

@@ -263,6 +263,42 @@ def test_a_track_is_taken_out_of_a_question_of_the_run_and_of_a_new_one(run: gt.
         question.without(99999)
 
 
+def test_an_answer_is_accounted_for_by_layer_and_by_head(run: gt.Run) -> None:
+    question = run.question(0)
+    last = len(question.tokens) - 1
+    for position in (-1, 0, last):
+        account, heads = question.account(position=position), question.heads(position=position)
+        assert account.index.tolist() == run.layers
+        held = account[["constant", "tracks", "untracked", "sae_bias", "sae_error"]].sum(axis=1)
+        sources = [f"attention_{name}" for name in heads.columns]
+        came = account[["constant", "carried", *sources, "attention_bias", "mlp"]].sum(axis=1)
+        np.testing.assert_allclose(held, account["total"], atol=1e-3)
+        np.testing.assert_allclose(came, account["total"], atol=1e-3)
+        # every layer is tracked, so that each has one block's heads
+        np.testing.assert_allclose(heads.groupby("block").sum(), account[sources], atol=1e-3)
+        assert heads.index.get_level_values("head").nunique() > 1
+    standing = question.candidates.query("position == @last")["logprob"].to_numpy()
+    assert account["total"].iloc[-1] == pytest.approx(standing[0] - standing[1], abs=1e-3)
+    emitted = question.candidates.query("position == 0")["text"].iloc[0]
+    assert question.account(emitted, 3).equals(question.account(0, 3))
+    with pytest.raises(DataError, match="'no such' is no candidate"):
+        question.heads("no such")
+    with pytest.raises(DataError, match=r"position 99 of .* is not tracked"):
+        question.account(position=99)
+
+
+def test_tracks_say_where_each_activation_came_from(run: gt.Run) -> None:
+    for question in (run.question(0), run.question(len(run) - 1)):
+        tracks = question.tracks
+        moved = [name for name in tracks if name.startswith("moved_")]
+        shares = tracks[["own", "carried", "error", "bias", *moved, "written"]].sum(axis=1)
+        np.testing.assert_allclose(shares, 1, atol=0.05)
+        begins = tracks["link"].isna()
+        assert tracks["birth"].notna().equals(begins)
+        assert (tracks["own"][begins] == 0).all()
+    assert "birth" not in run.ask(question.prompt).tracks  # of a new question no account is made
+
+
 def test_streaming_says_what_asking_says_token_by_token(run: gt.Run) -> None:
     record = run.question(3)
     given = {"relation": record._answer.relation, "subject": record._answer.subject}

@@ -10,16 +10,19 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ghosttrack.common.engine.progress import format_probability
-from ghosttrack.common.errors import MissingInputError
-from ghosttrack.common.formats.account import ACCOUNT
-from ghosttrack.common.formats.candidates import CANDIDATES
+from ghosttrack.common.errors import DataError, MissingInputError
+from ghosttrack.common.formats.account import ACCOUNT, SOURCES, difference
+from ghosttrack.common.formats.candidates import CANDIDATES, rank_of
 from ghosttrack.common.formats.file import Table, only
 from ghosttrack.common.formats.latents import LATENTS
 from ghosttrack.common.formats.layers import LAYERS
 from ghosttrack.common.formats.lens import LENS
+from ghosttrack.common.formats.origins import BIRTHS, ORIGINS, SHARES
 from ghosttrack.common.formats.tracks import TRACKS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import pandas as pd
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
@@ -142,8 +145,15 @@ class Question:
     def tracks(self) -> pd.DataFrame:
         """A row an active latent: position, layer, latent, track, activation, link, posterior, existence, effect (on the
         logit of the emitted token less its rival's), label (tokens that the latent is active on; missing where none tell it), promoted
-        (tokens that it speaks for)."""
+        (tokens that it speaks for), and where its activation came from, in shares that add up to one (`origins.parquet`); birth: what
+        gave most of one that begins a track."""
         table = self._rows(TRACKS)
+        if len(table) and (origins := self._file(ORIGINS)):
+            number = TRACKS.read(self._find(TRACKS), ["question"])["question"]
+            first = int((number == self._number).argmax())
+            shares = ORIGINS.rows(origins, range(first, first + len(table))).to_pandas()
+            table[list(SHARES)] = shares[list(SHARES)].astype("float32")
+            table["birth"] = [None if birth < 0 else BIRTHS[birth] for birth in shares["birth"]]
         if self._run.has(LATENTS.unit):
             keys = list(zip(table["layer"].tolist(), table["latent"].tolist(), strict=True))
             latents = self._run.latents.loc[keys]
@@ -176,6 +186,49 @@ class Question:
         rows = table.frame(self._find(table), where=own)
         return rows.drop(columns="question").reset_index(drop=True)
 
+    def account(
+        self, candidate: int | str = 0, other: int | str = 1, *, position: int = PROMPT
+    ) -> pd.DataFrame:
+        """Why the model prefers one candidate to another, layer by layer: `total`, the lens' logit of the one less that of the
+        other, as what the state holds (constant, tracks, untracked, sae_bias, sae_error) and as what came about since the layer before
+        (constant, carried, attention by source and bias, mlp); either adds up to it (`account.parquet`). candidate, other: by rank in
+        `candidates`, or by text. position: as there; −1: the subject's last token."""
+        import pandas as pd
+
+        rows = ACCOUNT.read(self._find(ACCOUNT), where=only(range(self._number, self._number + 1)))
+        own = {name: values[rows["position"] == position] for name, values in rows.items()}
+        if not len(own["layer"]):
+            raise DataError(f"position {position} of {self.id} is not tracked; `tracks` lists those that are")
+        parts = difference(own, *(self._rank(each, position) for each in (candidate, other)))
+        return pd.DataFrame(parts, index=pd.Index(own["layer"], name="layer"))
+
+    def heads(
+        self, candidate: int | str = 0, other: int | str = 1, *, position: int = PROMPT
+    ) -> pd.DataFrame:
+        """The part of `account` that attention wrote, by head: a row a (block, head), a column a source, in logits before a soft
+        cap, read at the first tracked layer that is not before the block. Reads the question again; the first call loads the model.
+        Raises ModelMismatchError for a model whose blocks cannot be taken apart."""
+        import pandas as pd
+
+        first, second = (self._rank(each, position) for each in (candidate, other))
+        of_all = self._interventions.heads(self._number, position)
+        found = of_all[..., first] - of_all[..., second]
+        blocks = pd.MultiIndex.from_product(
+            [range(len(found)), range(found.shape[1])], names=["block", "head"]
+        )
+        return pd.DataFrame(found.reshape(-1, len(SOURCES)), index=blocks, columns=list(SOURCES))
+
+    def _rank(self, candidate: int | str, position: int) -> int:
+        """Of a candidate at a position. Raises DataError."""
+        there = self.candidates["position"] == max(position, 0)
+        return rank_of(candidate, self.candidates["text"][there].tolist())
+
+    def _file(self, table: Table) -> Path | None:
+        try:
+            return self._find(table)
+        except MissingInputError:
+            return None
+
     def without(
         self,
         *tracks: int,
@@ -202,11 +255,9 @@ class Question:
 
     def _standing(self, position: int) -> NDArray[Any] | None:
         """The lens' logit of every candidate at a position, [n_layers, m]; None where there is no account."""
-        try:
-            path = self._find(ACCOUNT)
-        except MissingInputError:
+        path, names = self._file(ACCOUNT), ["position", "logit"]
+        if path is None:
             return None
-        names = ["position", "logit"]
         rows = ACCOUNT.read(path, names, where=only(range(self._number, self._number + 1)))
         return rows["logit"][rows["position"] == position]
 

@@ -103,6 +103,8 @@ def test_a_table_in_pieces_is_the_whole_with_a_row_group_a_piece(tmp_path):
         write({"a": np.array([3], dtype=np.int32), "text": pa.nulls(1)})
     assert table.table(tmp_path / "t.parquet").equals(whole)
     assert pq.ParquetFile(tmp_path / "t.parquet").num_row_groups == 2
+    for wanted in (range(1), range(1, 3), range(2, 3), range(3)):
+        assert table.rows(tmp_path / "t.parquet", wanted).equals(whole[wanted.start : wanted.stop])
 
 
 def test_a_table_without_rows_has_the_types_of_its_columns(tmp_path):
