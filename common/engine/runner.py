@@ -6,8 +6,6 @@ import logging
 import os
 from collections.abc import Callable
 
-import psutil
-
 from ghosttrack.common.config.options import refuse_other_layers
 from ghosttrack.common.config.schema import Config, flattened
 from ghosttrack.common.engine import ranks, stop
@@ -18,7 +16,7 @@ from ghosttrack.common.engine.costs import Quantities, costs_of
 from ghosttrack.common.engine.image import facts
 from ghosttrack.common.engine.job import Run, RunTogether
 from ghosttrack.common.engine.progress import Progress
-from ghosttrack.common.engine.side_by_side import processes_of, side_by_side
+from ghosttrack.common.engine.side_by_side import processes_of, side_by_side, with_room
 from ghosttrack.common.engine.staleness import State
 from ghosttrack.common.engine.staleness import state as unit_state
 from ghosttrack.common.engine.storage import Store
@@ -131,9 +129,8 @@ def _is_done(found: State, unit: Unit, names: tuple[str, ...]) -> bool:
 
 def _threads_to_deal(contract: Contract, config: Config) -> int:
     """Threads of this process that processes of one thread each would make more of, where a stage's layers are apart: small
-    products wait for several. As many as have room in memory; 1 with a GPU, where processes share the stage already, and in a job,
-    whose memory was asked for one process."""
-    if contract.ranks != "apart" or not contract.torch or ranks.count() > 1 or "SLURM_JOB_ID" in os.environ:
+    products wait for several. As many as have room in memory; 1 with a GPU, and where processes share the stage already."""
+    if contract.ranks != "apart" or not contract.torch or ranks.count() > 1:
         return 1
     import torch
 
@@ -141,8 +138,7 @@ def _threads_to_deal(contract: Contract, config: Config) -> int:
         return 1
     settings = dict(flattened(config.model_dump(mode="json")), layers=config.layers)
     needed = costs_of(STAGES_FOLDER / contract.stage).memory(Quantities(settings)) or 1
-    threads, room = torch.get_num_threads(), int(psutil.virtual_memory().available / needed)
-    return min(threads, room) if 2 * room >= threads else 1
+    return with_room(torch.get_num_threads(), needed)
 
 
 def _run_forked(

@@ -14,6 +14,8 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
+import psutil
+
 from ghosttrack.common.engine.parent import end_with_parent
 from ghosttrack.common.errors import RankLostError
 
@@ -27,6 +29,13 @@ def processes_of(pieces: int, threads: int) -> int:
     """How many processes do so many pieces of a process that has so many threads."""
     count = min(threads, MOST, pieces)
     return 1 if count < 2 or threads > 2 * MOST or sys.platform != "linux" else count
+
+
+def with_room(threads: int, needed: float) -> int:
+    """Of the threads of this process, as many as have room in memory for `needed` bytes each as processes of their own. One where
+    less than half have it, and in a scheduler's job, whose memory was asked for one process."""
+    room = int(psutil.virtual_memory().available / max(needed, 1))
+    return min(threads, room) if 2 * room >= threads and "SLURM_JOB_ID" not in os.environ else 1
 
 
 def side_by_side(

@@ -6,7 +6,7 @@ from typing import TypeAlias, TypeVar
 import torch
 
 from ghosttrack.common.engine.job import Job
-from ghosttrack.common.engine.side_by_side import side_by_side
+from ghosttrack.common.engine.side_by_side import side_by_side, with_room
 
 Step: TypeAlias = Callable[[int], object]
 Result = TypeVar("Result")
@@ -44,23 +44,28 @@ def steps_done(
     numbers: Sequence[int],
     name: Callable[[int], str],
     do: Step,
-    room: bool = True,
+    needed: float = 0,
 ) -> Iterator[int]:
     """Do the steps that are not done yet; yields a step's number when it is done.
 
     On a CPU by several processes, forked here, unless others do the unit with this one or something is to be kept in it: what
-    `do` changes in memory is lost. name: of a step; room: whether memory has room for several.
+    `do` changes in memory is lost. name: of a step; needed: bytes that a process takes for itself, where that is much.
     """
     left = [number for number in numbers if not job.done(name(number))]
-    alone = room and job.ranks == 1 and job.at_hand is None
-    done = dealt(lambda n: job.step(name(n), lambda: do(n)), left, device, alone)
+    alone = job.ranks == 1 and job.at_hand is None
+    done = dealt(lambda n: job.step(name(n), lambda: do(n)), left, device, alone, needed)
     return (number for number, _ in zip(left, done, strict=True))
 
 
 def dealt(
-    do: Callable[[int], Result], pieces: Sequence[int], device: torch.device, alone: bool = True
+    do: Callable[[int], Result],
+    pieces: Sequence[int],
+    device: torch.device,
+    alone: bool = True,
+    needed: float = 0,
 ) -> Iterator[Result]:
     """What `do` makes of each piece, in order: of a unit that one process does `alone`, by processes forked here where it is
-    done on a CPU."""
+    done on a CPU and where memory has room (`with_room`)."""
     threads = torch.get_num_threads() if alone and device.type == "cpu" else 1
+    threads = with_room(threads, needed) if needed else threads
     return (found for _, found in side_by_side(pieces, do, threads, torch.set_num_threads))

@@ -4,7 +4,6 @@ Where several processes do it together, each takes every so-many-th shard and wr
 """
 
 import contextlib
-import os
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,13 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 from accelerate.utils import find_executable_batch_size
 
 from ghosttrack.common.engine.costs import FLOAT
 from ghosttrack.common.engine.progress import format_bytes
-from ghosttrack.common.engine.side_by_side import MOST
 from ghosttrack.common.engine.stage import Job
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.errors import ConfigError, NumericError, StorageError
@@ -178,7 +175,7 @@ class ForwardPass:
                 self.job.log.warning(f"out of memory: {batch_size} rows a forward pass from here on")
                 self.batch_size = batch_size
             do = lambda number: self._shard(number, *shards[number])  # noqa: E731
-            for number in steps_done(self.job, self.model.device, list(shards), step_of, do, self._roomy()):
+            for number in steps_done(self.job, self.model.device, list(shards), step_of, do, self._needed):
                 written += sizes[number] * row
                 progress.update(sizes[number])
                 progress.note(f"{format_bytes(written)} written")
@@ -195,13 +192,11 @@ class ForwardPass:
                     "model.dtype=bfloat16"
                 ) from error
 
-    def _roomy(self) -> bool:
-        """Whether as many processes as there may be have room for a batch each, of which one's size was chosen. In a scheduler's job
-        memory was asked for one process."""
-        settings, count = self.job.config.extract, min(MOST, torch.get_num_threads())
-        numbers = self.batch_size * settings.max_length * self.model.d_model * (len(self.out) + BLOCK_WIDTH)
-        available = psutil.virtual_memory().available
-        return "SLURM_JOB_ID" not in os.environ and count * FLOAT * numbers <= available
+    @property
+    def _needed(self) -> int:
+        """Bytes of a batch, whose size was chosen for one process."""
+        length = self.job.config.extract.max_length
+        return FLOAT * self.batch_size * length * self.model.d_model * (len(self.out) + BLOCK_WIDTH)
 
     def _shard(self, number: int, start: int, stop: int) -> None:
         length = self.job.config.extract.max_length

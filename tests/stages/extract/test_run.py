@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from ghosttrack.common.config.schema import Config
+from ghosttrack.common.engine.side_by_side import side_by_side
 from ghosttrack.common.engine.storage import Store
 from ghosttrack.common.errors import (
     ConfigError,
@@ -27,7 +28,6 @@ from ghosttrack.common.errors import (
     StorageError,
 )
 from ghosttrack.common.formats.states import open_states
-from ghosttrack.common.models.steps import steps_done
 from ghosttrack.stages.extract import run as stage
 from ghosttrack.stages.extract.forward import write_states
 from tests.commands import python
@@ -125,13 +125,13 @@ def test_the_plan_knows_the_bytes(config: Config) -> None:
 
 def test_processes_are_made_where_memory_has_room(config: Config, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each has a batch in memory; a scheduler's job was given memory for one."""
-    seen = list[bool]()
+    seen = list[int]()
 
-    def spy(*arguments: Any) -> Any:
-        seen.append(arguments[-1])
-        return steps_done(*arguments)
+    def spy(pieces: Any, do: Any, threads: int, set_threads: Any) -> Any:
+        seen.append(threads)
+        return side_by_side(pieces, do, threads, set_threads)
 
-    monkeypatch.setattr(stage, "steps_done", spy)
+    monkeypatch.setattr("ghosttrack.common.models.steps.side_by_side", spy)
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
     extract(config)
     for name in ("job", "full"):
@@ -144,7 +144,7 @@ def test_processes_are_made_where_memory_has_room(config: Config, monkeypatch: p
                 here.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=1000))
             extract(other)
         assert digests(other) == digests(config)
-    assert seen == [True, False, False]
+    assert seen == [torch.get_num_threads(), 1, 1]
 
 
 @pytest.mark.slow
