@@ -16,6 +16,7 @@ import torch
 from transformers import (
     MODEL_FOR_CAUSAL_LM_MAPPING,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    MODEL_FOR_MASKED_LM_MAPPING,
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
@@ -72,6 +73,11 @@ def _whole(folder: Path, model: PreTrainedModel, loading: Mapping[str, Any]) -> 
 def reader_for(config: Any) -> Any:
     """The class of transformers that reads a model: a language model, or one that sees pictures too, of which the part that reads
     text is studied. Raises ModelSourceError for any other."""
+    if type(config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(config, "is_decoder", False):
+        raise ModelSourceError(
+            f"the architecture {config.model_type!r} is an encoder as it is configured, which fills gaps and does not go on with a text; "
+            "name a decoder-only model with model.base_model"
+        )
     readers = [
         (AutoModelForImageTextToText, MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING),
         (AutoModelForCausalLM, MODEL_FOR_CAUSAL_LM_MAPPING),

@@ -196,6 +196,7 @@ def test_an_adapter_without_its_base_says_what_to_do(tmp_path: Path) -> None:
         ({"quantization_config": {"quant_method": "wonderquant"}}, r"quantised by 'wonderquant', which .* before quantisation"),
         ({"quantization_config": {"quant_method": ["gptq"]}}, r"quantised by .*gptq.*, which .* before quantisation"),
         ({"model_type": "wonderformer"}, r"pip install --upgrade transformers, or take a model of an architecture"),
+        ({"model_type": "bert"}, r"'bert' is an encoder as it is configured, which fills gaps"),
         ({"model_type": "t5"}, r"architecture 't5' is none that transformers reads as a language model"),
     ],
 )  # fmt: skip
