@@ -230,8 +230,8 @@ class Table(File):
                     raise self.corrupt(path, f"its column {column.name!r} has gaps")
         return table
 
-    def rows(self, path: Path, wanted: range) -> pa.Table:
-        """Rows by number, for a table that has no column to find them by; other row groups are not read. Raises
+    def rows(self, path: Path, wanted: range, columns: Sequence[str] | None = None) -> pa.Table:
+        """Rows by number, all columns or these, for a table that has no column to find them by; other row groups are not read. Raises
         CorruptInputError."""
         import pyarrow.parquet as pq
 
@@ -244,7 +244,7 @@ class Table(File):
                     first = first if groups else start
                     groups.append(group)
                 start = stop
-            return file.read_row_groups(groups).slice(wanted.start - first, len(wanted))
+            return file.read_row_groups(groups, columns).slice(wanted.start - first, len(wanted))
 
     def write(self, path: Path, columns: Arrays | pa.Table) -> None:
         """Write the table. columns: as declared, in this order and of these types."""

@@ -12,6 +12,7 @@ import pytest
 from ghosttrack.common.formats.answers import GENERATIONS
 from ghosttrack.common.formats.final_report import REPORT
 from ghosttrack.common.formats.hallucination_scores import SCORES
+from ghosttrack.common.formats.origins import BIRTHS
 from ghosttrack.common.formats.reasons import REASONS
 from ghosttrack.common.formats.saes import QUALITY
 from ghosttrack.common.formats.token_scores import TOKEN_METRICS
@@ -148,11 +149,14 @@ def test_the_tables_of_a_question_are_those_of_the_files(page: Chromium, made_up
         table = table_of(made_up, unit, file)
         return table[(table.question == 1) & (table.position == 1)]
 
-    nodes = cell("track/all", "tracks.parquet")
+    begins = table_of(made_up, "track/account", "origins.parquet").birth
+    nodes = cell("track/all", "tracks.parquet").join(begins)
     tracks = rows_of(page, "Tracks at this position")
     assert len(tracks) == nodes.track.nunique()
-    for name, _, _, side, _, existence, effect, chain in tracks:
+    for name, _, _, side, _, birth, existence, effect, chain in tracks:
         own = nodes[nodes.track == int(name)].sort_values("layer")
+        words = {"moved": "attention", "written": "MLP", "split": "split", "error": "error"}
+        assert words[BIRTHS[own.birth.iloc[0]]] in birth
         assert read_number(existence) == pytest.approx(own.existence.max(), abs=ROUNDED)
         peak = own.loc[own.effect.abs().idxmax()]
         assert read_number(effect.split(" ")[0]) == pytest.approx(peak.effect, abs=ROUNDED)

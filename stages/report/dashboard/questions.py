@@ -14,6 +14,7 @@ from ghosttrack.common.formats.cells import cell_of, cells_of, position_of
 from ghosttrack.common.formats.file import Table, only
 from ghosttrack.common.formats.layers import LAYERS
 from ghosttrack.common.formats.lens import LENS
+from ghosttrack.common.formats.origins import ORIGINS
 from ghosttrack.common.formats.snapshot import TOKENIZER
 from ghosttrack.common.formats.tracks import TRACKS
 from ghosttrack.common.models.vocabulary import token_texts
@@ -43,9 +44,10 @@ DRAWN = (
     "link",
     "posterior",
     "existence",
+    "birth",
 )
 WHOLE = {
-    "place", "layer", "latent", "track", "n_active", "births", "deaths", "leader", "top", "rank", "token", "side",
+    "place", "birth", "layer", "latent", "track", "n_active", "births", "deaths", "leader", "top", "rank", "token", "side",
 }  # fmt: skip
 """Columns of whole numbers; the others go as thousandths."""
 INDEXED = ("id", "relation", "question", "answer", "gold", "label", "excluded")
@@ -157,10 +159,24 @@ def texts_of_tokens(results: Results, ids: list[int]) -> dict[str, str]:
 def _batches(results: Results, questions: range | None) -> Iterator[Nodes]:
     path = results.path(TRACKS)
     if questions is not None:
-        yield _from_first(TRACKS.read(path, TRACKS.names, where=only(questions)), questions)
+        nodes = TRACKS.read(path, TRACKS.names, where=only(questions))
+        every = TRACKS.read(path, ["question"])["question"]
+        birth = _births(results, int(np.searchsorted(every, questions.start)), len(nodes["question"]))
+        yield {**_from_first(nodes, questions), "birth": birth}
         return
+    first = 0
     for batch in pq.ParquetFile(path).iter_batches(NODES_AT_ONCE, columns=TRACKS.names):
-        yield {name: batch.column(name).to_numpy(zero_copy_only=False) for name in batch.schema.names}
+        nodes = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in batch.schema.names}
+        yield {**nodes, "birth": _births(results, first, len(batch))}
+        first += len(batch)
+
+
+def _births(results: Results, first: int, count: int) -> NDArray[np.int8]:
+    """Column `birth` of so many nodes from the first; −1 where there is no account."""
+    if not (count and results.has(ORIGINS)):
+        return np.full(count, -1, dtype=np.int8)
+    rows = ORIGINS.rows(results.path(ORIGINS), range(first, first + count), ["birth"])
+    return rows["birth"].to_numpy()
 
 
 def _from_first(table: dict[str, NDArray[Any]], questions: range | None) -> dict[str, NDArray[Any]]:

@@ -14,6 +14,7 @@ from ghosttrack.common.formats.latent_contexts import LATENT_CONTEXTS
 from ghosttrack.common.formats.latents import LATENTS
 from ghosttrack.common.formats.layers import LAYERS
 from ghosttrack.common.formats.lens import LENS
+from ghosttrack.common.formats.origins import ORIGINS
 from ghosttrack.common.formats.reasons import REASONS
 from ghosttrack.common.formats.saes import QUALITY
 from ghosttrack.common.formats.tracks import TRACKS
@@ -27,6 +28,7 @@ PARTS = (
     ("tracks", TRACKS),
     ("births and deaths, layer by layer", LAYERS),
     ("the account of every answer", ACCOUNT),
+    ("what began each track", ORIGINS),
     ("tracks taken out", CAUSES),
     ("whether tracks can be believed", VALIDATION),
     ("where wrong answers came from", REASONS),

@@ -27,6 +27,7 @@ from ghosttrack.common.engine.storage import Entry, Store
 from ghosttrack.common.files import sha256_of
 from ghosttrack.common.formats.account import ACCOUNT, STATE, STEP
 from ghosttrack.common.formats.final_report import FinalReport
+from ghosttrack.common.formats.origins import BIRTHS, SHARES
 from ghosttrack.common.formats.validation import VALIDATION
 from tests.stages.evaluate.scored import validated
 
@@ -122,7 +123,8 @@ def make_run(
                                   "excerpts.parquet": _parquet(context_table(rng, nodes, 5, vocabulary))}, ("prepare/model",)),
         ("track", "all", {"tracks.parquet": _parquet(nodes), "layers.parquet": _parquet(layer_table(rng, cells, layers))},
          ("track/answers", "track/association")),
-        ("track", "account", {"account.parquet": lambda path: ACCOUNT.write(path, account(rng, cells, layers))}, ("track/all",)),
+        ("track", "account", {"account.parquet": lambda path: ACCOUNT.write(path, account(rng, cells, layers)),
+                              "origins.parquet": _parquet(origins(nodes))}, ("track/all",)),
         ("track", "contexts", {"contexts.parquet": _parquet(evidence(rng, records))}, ("track/answers",)),
         ("track", "causes", {"causes.parquet": _parquet(causes(rng, questions))}, ("track/account",)),
         ("track", "validation", {"validation.json": _json({**validated(), "schema_version": VALIDATION.version})}, ("track/causes",)),
@@ -254,6 +256,13 @@ def track_nodes(
         "effect": (rng.normal(0, 0.4, n)[row] * rng.uniform(0.5, 1.2, len(row))).astype(np.float32),
     }  # fmt: skip
     return {name: values[order] for name, values in columns.items()}
+
+
+def origins(nodes: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Rows of origins.parquet: all that is carried, and tracks begin in each way in turn."""
+    n, births = len(nodes["link"]), np.arange(len(nodes["link"])) % len(BIRTHS)
+    shares = {name: np.full(n, name == "carried", dtype=np.float16) for name in SHARES}
+    return {**shares, "birth": np.where(np.isnan(nodes["link"]), births, -1).astype(np.int8)}
 
 
 def _cells_and_layers(cells: np.ndarray, layers: int) -> dict[str, np.ndarray]:

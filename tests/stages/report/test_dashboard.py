@@ -346,7 +346,7 @@ def test_the_files_named_as_shown_are_those_that_were_read(root):
     run, _ = unpack(blocks(build(results))["run"])
     assert set(run["digests"]) == {
         "detect/all/hallucination_scores.json", "detect/tokens/token_metrics.json", "evaluate/all/final_report.json", "prepare/model/tokenizer.json",
-        "sae_train/quality/sae_quality.json", "track/account/account.parquet", "track/all/layers.parquet",
+        "sae_train/quality/sae_quality.json", "track/account/account.parquet", "track/account/origins.parquet", "track/all/layers.parquet",
         "track/all/tracks.parquet", "track/causes/causes.parquet", "track/contexts/contexts.parquet",
         "track/reasons/reasons.jsonl", "track/validation/validation.json", "track/answers/candidates.parquet", "track/answers/generations.jsonl",
         "track/answers/lens.parquet", "track/association/excerpts.parquet", "track/association/latents.parquet",

@@ -127,7 +127,7 @@ async function details(question) {
   return { ...record, cells };
 }
 
-const WHOLE = new Set(["layer", "latent", "track", "n_active", "births", "deaths", "leader", "top", "rank", "token", "place", "side"]);
+const WHOLE = new Set(["layer", "latent", "track", "n_active", "births", "deaths", "leader", "top", "rank", "token", "place", "side", "birth"]);
 
 let latentIndex;
 async function latents() {

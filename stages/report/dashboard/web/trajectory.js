@@ -40,6 +40,7 @@ function lanesOf(nodes) {
     lane.loudest = lane.nodes.reduce((best, node) => (node.activation > best.activation ? node : best));
     lane.side = sideOf(lane.peak.effect, strongest);
     lane.birth = lane.nodes[0].layer;
+    lane.origin = BIRTH_WORDS[lane.nodes[0].birth] ?? "";
     lane.death = lane.nodes.at(-1).layer;
   }
   const order = { for: 0, neither: 1, against: 2 };
@@ -48,6 +49,8 @@ function lanesOf(nodes) {
 }
 
 const sideOf = (effect, strongest) => (Math.abs(effect ?? 0) < 0.08 * strongest ? "neither" : effect > 0 ? "for" : "against");
+// What gave most of the activation that a track begins with, as origins.parquet numbers it.
+const BIRTH_WORDS = ["moved here by attention", "written by the MLP", "split from other latents", "out of the SAE's error before"];
 const SIDE_WORDS = { for: "for the answer given", against: "for its strongest rival", neither: "for neither" };
 const PARTS = [["tracks", "tracks"], ["untracked", "latents on no track"], ["bias", "biases"], ["sae_error", "what the SAE cannot explain"]];
 const WRITERS = [["mlp", "MLP"], ["attention_examples", "worked examples"], ["attention_subject", "subject"], ["attention_question", "other words"], ["attention_answer", "answer so far"], ["attention_itself", "the position"]];
@@ -175,7 +178,7 @@ function laneOf(lane, frame, { all, strongest, loudest, rivals, named }) {
     }
   });
   const first = lane.nodes[0], last = lane.nodes.at(-1);
-  if (first.layer !== all[0]) group.append(s("circle", { class: "birth", cx: px(first.layer), cy: middle, r: labels ? 3.6 : 2.6 }, s("title", null, `born in layer ${first.layer}, posterior ${fixed(first.posterior)}`)));
+  if (first.layer !== all[0]) group.append(s("circle", { class: "birth", cx: px(first.layer), cy: middle, r: labels ? 3.6 : 2.6 }, s("title", null, `born in layer ${first.layer}${lane.origin && `, ${lane.origin}`}, posterior ${fixed(first.posterior)}`)));
   if (last.layer !== all.at(-1)) group.append(s("path", { class: "death", d: `M${px(last.layer) + 5},${middle - 5}l0,10` }, s("title", null, `ends in layer ${last.layer}`)));
   if (labels) {
     const { label, tokens } = named(lane.loudest.layer, lane.loudest.latent);
@@ -206,7 +209,7 @@ function pictureWords(lanes, all, account, rivals) {
 }
 
 function laneWords(lane, named) {
-  return `track ${lane.track}, ${named(lane.loudest.layer, lane.loudest.latent).label}, ${SIDE_WORDS[lane.side]}, layers ${lane.birth} to ${lane.death}, ` +
+  return `track ${lane.track}, ${named(lane.loudest.layer, lane.loudest.latent).label}, ${SIDE_WORDS[lane.side]}, layers ${lane.birth} to ${lane.death}${lane.origin && `, ${lane.origin}`}, ` +
     `strongest activation ${fixed(lane.loudest.activation)} in layer ${lane.loudest.layer}, largest effect ${fixed(lane.peak.effect, 3, true)} in layer ${lane.peak.layer}`;
 }
 
@@ -231,10 +234,10 @@ function legendOfTrajectory(rivals, account) {
 function trackTable(nodes, named) {
   if (!nodes.length) return null;
   const { lanes } = lanesOf(nodes);
-  return table(["track", "active on", "promotes", "side", "layers", "existence", "largest effect", "latents (layer: latent, activation, link posterior)"],
+  return table(["track", "active on", "promotes", "side", "layers", "begins", "existence", "largest effect", "latents (layer: latent, activation, link posterior)"],
     lanes.map((lane) => [
-      lane.track, ...Object.values(named(lane.loudest.layer, lane.loudest.latent)), SIDE_WORDS[lane.side], `${lane.birth}–${lane.death}`,
+      lane.track, ...Object.values(named(lane.loudest.layer, lane.loudest.latent)), SIDE_WORDS[lane.side], `${lane.birth}–${lane.death}`, lane.origin || "–",
       fixed(Math.max(...lane.nodes.map((node) => node.existence ?? 0))), `${fixed(lane.peak.effect, 3, true)} in layer ${lane.peak.layer}`,
       h("span", { class: "chain" }, lane.nodes.map((node, i) => [i ? " → " : "", link(latentLink(node.layer, node.latent), `${node.layer}:${node.latent}`), ` ${fixed(node.activation)}${i ? ` (${fixed(node.posterior)})` : ""}`])),
-    ]), { caption: "Tracks at this position", numeric: [0, 5, 6] });
+    ]), { caption: "Tracks at this position", numeric: [0, 6, 7] });
 }
