@@ -213,6 +213,8 @@ def verdict(answer: str) -> bool | None:
         return words[0] in YES and words[1:2] != ["not"]
     if so := _SO.search(said):
         return so[1] in YES
+    if (last := normalise(re.split(r"[.!]\s", answer.strip())[-1])) in YES | NO:
+        return last in YES
     if _NEITHER.search(said):
         return None
     named = _SAID.search(said)

@@ -42,7 +42,7 @@ def asks_who(question: str) -> bool:
 def names_person(answer: str, gold: str, asked: bool) -> bool:
     """Whether the answer names the person that `gold` names, in another form. asked: whether a person is asked for."""
     answer, gold = _bare(without_longer(answer, gold)), _bare(gold.strip())
-    if not (match := _NAME.fullmatch(gold)):
+    if not (match := _NAME.fullmatch(gold)) or (not asked and match[1] in _NO_SURNAME):
         return False
     surname, wanted = match[1], _parts(gold[: match.start(1)])
     namesake = without_longer(gold, f"{wanted[0]} {surname}") != gold

@@ -941,7 +941,9 @@ CASES: dict[str, list[tuple[str, str, int | None]]] = {
     ],
     "what a model goes on with": [
         ("Madrid\nQ: What is the capital of France?\nA: Paris", "Paris", 0), ("Paris.\nExplanation: Rome is in Italy", "Rome", 0),
-        ("There is no evidence, so no.", "no", 1), ("Kyoto", "Kyoto Protocol", 0), ("The Kyoto Protocol", "Kyoto", 0),
+        ("There is no evidence, so no.", "no", 1), ("There is no evidence of that. No.", "no", 1), ("There is no doubt. Yes!", "yes", 1),
+        ("Democratic Republic of the Congo", "Republic of the Congo", 0), ("DR Congo", "Republic of the Congo", 0), ("The Republic of the Congo", "Republic of the Congo", 1),
+        ("Kyoto", "Kyoto Protocol", 0), ("The Kyoto Protocol", "Kyoto", 0),
     ],
     "numerals up to ten of languages that no library reads": [
         ("일곱", "7", 1), ("सात", "7", 1), ("سبعة", "7", 1), ("เจ็ด", "7", 1), ("שבע", "7", 1), ("επτά", "7", 1), ("bảy", "7", 1), ("sju", "7", 1),
