@@ -126,7 +126,7 @@ def test_batch_sizes_are_variables_of_that_file_and_of_the_environment(
 
 def test_a_job_that_is_told_to_stop_goes_back_into_the_queue(clone: Path) -> None:
     (clone / "bin/make").write_text(
-        '#!/bin/sh\nkill -USR1 $PPID; sleep 1; [ -e "$GHOSTTRACK_STOP_FILE" ] && exit 2\n'
+        '#!/bin/sh\nkill -USR1 $PPID; until [ -e "$GHOSTTRACK_STOP_FILE" ]; do sleep 0.1; done; exit 2\n'
     )
     (clone / "bin/scontrol").write_text('#!/bin/sh\necho scontrol "$@" >>"$RECORD"; exit 1\n')
     (clone / "bin/scontrol").chmod(0o755)

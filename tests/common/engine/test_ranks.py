@@ -61,7 +61,8 @@ RUN = """
             with (root / "calls.txt").open("a") as file:
                 file.write(f"{job.unit} {number} {os.environ['RANK']}\\n")
             job.scratch(str(number)).write_text(f"{job.unit} {number}\\n")
-            time.sleep(0.05)
+            while (root / "hold").exists():
+                time.sleep(0.05)
 
         job.once("reserve", lambda: job.scratch("reserved").touch())
         assert job.scratch("reserved").exists()
@@ -77,7 +78,8 @@ RUN = """
         root = Path(jobs[0].config.paths.root)
         with (root / "groups.txt").open("a") as file:
             file.write(f"{os.environ['RANK']} {' '.join(job.unit for job in jobs)}\\n")
-        time.sleep(0.5)  # so that no rank takes all
+        while len({line[0] for line in (root / "groups.txt").open()}) < int(os.environ.get("WORLD_SIZE", 1)):
+            time.sleep(0.05)  # so that no rank takes all
         return [{**run(job), "beside": len(jobs)} for job in jobs]
 """
 
@@ -233,21 +235,25 @@ def test_a_stop_file_ends_all_ranks_resumably(crowd: Crowd, tmp_path: Path) -> N
 @pytest.mark.slow
 @shared
 def test_a_killed_launcher_leaves_no_rank_behind(crowd: Crowd) -> None:
+    hold = crowd.root / "hold"
+    hold.touch()
     command = [sys.executable, "-m", "stages.crowd", "--config", str(crowd.config), "--processes", "2"]
     running = subprocess.Popen(command, env=crowd.environment, cwd=crowd.root, stderr=subprocess.DEVNULL)
     while not crowd.calls():
         assert running.poll() is None
         time.sleep(0.02)
-    running.send_signal(signal.SIGTERM)
-    assert running.wait(timeout=60) != 0
     claims = list((crowd.root / ".store/claims").rglob("*.json"))
     holders = [json.loads(claim.read_bytes())["pid"] for claim in claims]
-    for _ in range(100):
+    assert holders
+    running.send_signal(signal.SIGTERM)
+    assert running.wait(timeout=120) != 0
+    for _ in range(600):
         if not any(Path(f"/proc/{pid}").exists() for pid in holders):
             break
         time.sleep(0.1)
     else:
         pytest.fail(f"still there: {holders}")
+    hold.unlink()
     assert crowd.run(2).returncode == 0
 
 

@@ -183,18 +183,19 @@ def test_an_image_that_was_changed_since_submission_does_not_run(tmp_path: Path)
 
 
 def test_what_the_scheduler_ends_leaves_a_note_that_says_so(tmp_path: Path) -> None:
-    where = replace(setting(), folder=tmp_path, commands={"track": ["sleep", "60"]})
+    begun, ended = tmp_path / "begun", tmp_path / "jobs/ended/17.json"
+    command = ["sh", "-c", f"touch {begun}; exec sleep 60"]
+    where = replace(setting(), folder=tmp_path, commands={"track": command})
     script = rendered(where, link("track", {None: [("track", "all")]})).replace("track --unit all", "track")
-    ended = tmp_path / "jobs/ended/17.json"
     ended.parent.mkdir(parents=True)
     ended.write_text("an earlier start's")
     environment = {"PATH": os.environ["PATH"], "SLURM_JOB_ID": "17"}
     running = subprocess.Popen(["bash", "-c", script], env=environment, start_new_session=True)
-    while ended.exists():
+    while not begun.exists():
         time.sleep(0.01)
-    time.sleep(0.2)
+    assert not ended.exists()
     running.terminate()
-    assert running.wait(timeout=10) == 143
+    assert running.wait(timeout=120) == 143
     assert json.loads(ended.read_text())["exitCode"] == 143
     with contextlib.suppress(ProcessLookupError):
         os.killpg(running.pid, signal.SIGKILL)
