@@ -69,12 +69,12 @@ def as_json(value: Any) -> bytes:
 
 
 def is_taken_or_refused(use: Callable[[], object]) -> bool:
-    """Whether something ends well or in one line, within what time and memory it may take. Other errors pass through."""
-    started, before = time.monotonic(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    """Whether something ends well or in one line, within what computing time and memory it may take. Other errors pass through."""
+    started, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:
         use()
     except GhostTrackError as error:
         if not str(error).isprintable() and any(ord(character) < 32 for character in str(error)):
             return False
     taken = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
-    return time.monotonic() - started < SECONDS and taken < BYTES
+    return time.process_time() - started < SECONDS and taken < BYTES

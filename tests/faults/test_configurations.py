@@ -39,8 +39,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def is_refused_or_taken(small: Path, *overrides: str) -> bool:
-    """A GhostTrackError in one line, or a configuration; within 5 seconds."""
-    started = time.monotonic()
+    """A GhostTrackError in one line, or a configuration; within 5 seconds of computing."""
+    started = time.process_time()
     message = ""
     try:
         load_config(str(small), overrides)
@@ -48,7 +48,7 @@ def is_refused_or_taken(small: Path, *overrides: str) -> bool:
         message = str(error)
     assert "\n" not in message
     assert len(message) < 3000
-    return time.monotonic() - started < 5
+    return time.process_time() - started < 5
 
 
 def test_every_key_takes_every_hostile_value(small: Path, tally: Tally) -> None:

@@ -332,7 +332,7 @@ def test_a_shape_that_is_longer_than_a_lifetime_is_not_multiplied(tmp_path: Path
     def read() -> int:
         return sizes_of(str(tmp_path)).parameters is not None
 
-    done = run(read, tmp_path, limit=20)
+    done = run(read, tmp_path, limit=120)
     assert done.code == 0, done.said
     tally("hostile file: header of a model", True)
 
@@ -355,7 +355,7 @@ def test_rows_of_long_parts(tmp_path: Path, tally: Tally) -> None:
                 check(row, 1, {})
         return 0
 
-    done = run(read, tmp_path, limit=60)
+    done = run(read, tmp_path, limit=120)
     assert done.code == 0, done.said
     for _ in PARTS:
         tally("hostile file: rows of long parts", True)
@@ -375,7 +375,7 @@ def test_a_pipe_is_no_text(tmp_path: Path, tally: Tally) -> None:
                 chat._template(str(template))
         return sources.read_local_corpus(tmp_path / "texts", "text") != ["one"]
 
-    done = run(read, tmp_path, limit=60)
+    done = run(read, tmp_path, limit=120)
     assert done.code == 0, done.said
     tally("hostile file: pipes and devices", True)
 

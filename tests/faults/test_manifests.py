@@ -272,7 +272,7 @@ def test_what_is_no_file_in_the_place_of_an_empty_one_is_not_waited_for(
     path = publish(store, unit, "").file("a.txt")
     path.unlink()
     make(path)
-    done = run(lambda: 0 if verify_units(store, [unit]).findings else 1, tmp_path, limit=60)
+    done = run(lambda: 0 if verify_units(store, [unit]).findings else 1, tmp_path, limit=120)
     assert done.code == 0, done.said
     tally("no file where one should be", True)
 
@@ -289,7 +289,7 @@ def test_a_log_is_not_written_by_a_link_nor_a_pipe_waited_for(
             set_up("alpha", log)
         return 0
 
-    done = run(begin, tmp_path, limit=60)
+    done = run(begin, tmp_path, limit=120)
     assert done.code == 0, done.said
     assert not (tmp_path / "another").exists()
     tally("no file where one should be", True)
