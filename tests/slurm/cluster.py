@@ -15,6 +15,8 @@ PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "squeue", "scontrol", "sc
 CPUS, MEMORY_MB = 8, 64_000
 PURGED_AFTER = 6
 """Seconds after its end at which a job is forgotten."""
+PATIENCE = 600
+"""Seconds that a condition is waited for: only a test that fails waits so long, and a loaded machine needs its time."""
 CONFIGURATION = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -108,10 +110,10 @@ class Cluster:
                 f"--pid-file={self.folder}/munge/pid", f"--log-file={self.folder}/munge/log",
                 f"--seed-file={self.folder}/munge/seed",
             )  # fmt: skip
-            _until(lambda: (self.folder / "munge.socket").exists(), 10, "munged")
+            _until(lambda: (self.folder / "munge.socket").exists(), "munged")
             self.start_controller()
             self._start("slurmd", "-D", "-N", host, "-f", str(self.file))
-            _until(lambda: "idle" in self.ask("sinfo", "-h", "-o", "%t"), 60, "the node to be idle")
+            _until(lambda: "idle" in self.ask("sinfo", "-h", "-o", "%t"), "the node to be idle")
         except BaseException:
             self.__exit__()
             raise
@@ -132,7 +134,7 @@ class Cluster:
 
     def start_controller(self) -> None:
         self._controller = self._start("slurmctld", "-D", "-f", str(self.file))
-        _until(lambda: "UP" in self.ask("scontrol", "ping"), 30, "slurmctld")
+        _until(lambda: "UP" in self.ask("scontrol", "ping"), "slurmctld")
 
     @contextlib.contextmanager
     def silent(self) -> Iterator[None]:
@@ -142,10 +144,10 @@ class Cluster:
             yield
         finally:
             self._controller.send_signal(signal.SIGCONT)
-            _until(lambda: "UP" in self.ask("scontrol", "ping"), 30, "slurmctld")
+            _until(lambda: "UP" in self.ask("scontrol", "ping"), "slurmctld")
 
     def call(self, *command: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=60)
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, timeout=PATIENCE)
 
     def ask(self, *command: str) -> str:
         """What a command prints, both ways."""
@@ -171,8 +173,8 @@ class Cluster:
             time.sleep(1)
         raise TimeoutError(done.stderr)
 
-    def wait(self, check: Callable[[], bool], seconds: float = 60, what: str = "a change") -> None:
-        _until(check, seconds, what, self.state)
+    def wait(self, check: Callable[[], bool], what: str = "a change") -> None:
+        _until(check, what, self.state)
 
     def ended(self, name: str) -> str:
         """The state in which a job or array element ended, also when it is forgotten; empty while it has not.
@@ -222,11 +224,9 @@ def _free_ports(count: int) -> list[int]:
         return [each.getsockname()[1] for each in sockets]
 
 
-def _until(
-    check: Callable[[], bool], seconds: float, what: str, show: Callable[[], str] = lambda: ""
-) -> None:
-    end = time.monotonic() + seconds
+def _until(check: Callable[[], bool], what: str, show: Callable[[], str] = lambda: "") -> None:
+    end = time.monotonic() + PATIENCE
     while not check():
         if time.monotonic() > end:
-            raise TimeoutError(f"waited {seconds} s for {what}\n{show()}")
+            raise TimeoutError(f"waited {PATIENCE} s for {what}\n{show()}")
         time.sleep(0.1)

@@ -27,6 +27,8 @@ def slurm(running_cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> Iterator
     monkeypatch.setenv("SLURM_CONF", running_cluster.environment["SLURM_CONF"])
     yield running_cluster
     running_cluster.cancel_all()
+    # Jobs that are ending are in the queue for a while, where the next test would find them.
+    running_cluster.wait(lambda: not running_cluster.queue(), "an empty queue")
 
 
 @pytest.fixture

@@ -66,17 +66,17 @@ class Run:
 
     def states(self) -> dict[str, str]:
         """Job to state, where it is stuck to that."""
-        known = scheduler.queue(self.submission().job_ids)
+        known = scheduler.queue(self.submission().job_ids, print)
         return {name: job.reason if job.stuck else job.state for name, job in known.items()}
 
-    def wait(self, check: Callable[[], bool], seconds: float = 90) -> None:
-        self.slurm.wait(check, seconds)
+    def wait(self, check: Callable[[], bool]) -> None:
+        self.slurm.wait(check)
 
     def wait_for_end(self) -> None:
         """Until nothing runs or may still run."""
 
         def over() -> bool:
-            known = scheduler.queue(self.submission().job_ids).values()
+            known = scheduler.queue(self.submission().job_ids, print).values()
             return scheduler.are_blocked(known) or not any(job.active for job in known)
 
         self.wait(over)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -9,7 +10,6 @@ import sys
 import sysconfig
 import tempfile
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,18 @@ from ghosttrack.common.errors import BusyError, SchedulerError
 from ghosttrack.orchestrate.chain import chain_of
 from ghosttrack.orchestrate.slurm import scheduler
 from ghosttrack.orchestrate.submission import read_ending, read_submission
-from tests.slurm.cluster import CPUS, PURGED_AFTER, Cluster
+from tests.slurm.cluster import CPUS, PATIENCE, Cluster
 from tests.slurm.runs import Run, run_command, start_command
 
 pytestmark = pytest.mark.slurm
 
 CODE = Path(__file__).parents[2]
+SLOWLY = "steps 600"
+"""A minute of work, which a test makes short when it has seen what it waits for (`hurry`)."""
 
 
 def test_a_chain_is_submitted_in_one_go_and_runs_to_its_end(run: Run) -> None:
+    run.project.trouble("source/all", SLOWLY)
     submission = run.submit()
     assert [job.link for job in submission.jobs] == ["source", "base", "layers", "heads", "sink"]
     assert submission.complete
@@ -37,6 +40,7 @@ def test_a_chain_is_submitted_in_one_go_and_runs_to_its_end(run: Run) -> None:
     assert submission.jobs[4].dependency == f"afterok:{ids['heads']}"
     with pytest.raises(BusyError, match=r"jobs of it are in the queue.*ghosttrack watch"):
         run.submit()
+    run.project.hurry()
     run.wait(lambda: run.stale() == [])
     folder = run.request().folder
     run.wait(lambda: read_ending(folder, ids["sink"]) is not None)
@@ -73,7 +77,7 @@ def test_a_failed_element_holds_its_own_followers_and_rerun_does_the_rest(run: R
     run.wait_for_end()
     layers, heads, sink = (run.job(link) for link in ("layers", "heads", "sink"))
     states = run.states()
-    assert states[f"{layers}_1"] == "FAILED"
+    assert run.slurm.ended(f"{layers}_1") == "FAILED"
     assert states[f"{heads}_1"] == "DependencyNeverSatisfied"
     assert states[sink] == "PENDING"  # for what waits for ever
     assert run.stale() == ["layers/layer_1", "heads/layer_1", "sink/all"]
@@ -97,7 +101,7 @@ def test_a_job_whose_dependency_was_lifted_verifies_its_inputs_and_does_no_harm(
     run.project.trouble("source/all", "no source")
     run.submit()
     run.wait(lambda: run.slurm.ended(run.job("source")) == "FAILED")
-    run.wait(lambda: run.slurm.job(run.job("source")) == {}, PURGED_AFTER + 60)  # forgotten
+    run.wait(lambda: run.slurm.job(run.job("source")) == {})  # forgotten
     script = run.request().folder / "jobs/base.sbatch"
     done = run.slurm.call("sbatch", "--parsable", f"--dependency=afterok:{run.job('source')}", str(script))
     assert done.returncode == 0, done.stderr
@@ -112,22 +116,22 @@ def test_a_job_whose_dependency_was_lifted_verifies_its_inputs_and_does_no_harm(
 
 
 def test_a_job_that_is_told_to_stop_goes_on_from_where_it_was(run: Run) -> None:
-    run.project.trouble("source/all", "steps")
+    run.project.trouble("source/all", SLOWLY)
     run.submit()
     job, steps = run.job("source"), run.project.root / "steps.txt"
     run.wait(lambda: steps.exists() and len(steps.read_text()) >= 5)
     assert run.slurm.call("scancel", "--signal=USR1", "--batch", job).returncode == 0
     run.wait(lambda: run.slurm.job(job).get("Restarts") == "1")
-    at_stop = len(steps.read_text())
-    assert at_stop < 60
+    run.project.hurry()
     run.wait(lambda: run.stale() == [])
-    assert len(steps.read_text()) == 60  # nothing twice
+    assert len(steps.read_text()) == 600  # nothing twice
     entry = Store(str(run.project.root)).current("small", "source", "all")
     assert entry
     assert entry.manifest.predicate.run_details.metadata.invocation_id == f"test/{job}/1"
     log = (run.request().folder / f"logs/small.source-{job}.out").read_text()
     assert "back into the queue" in log
-    assert f"goes on after {at_stop} finished steps" in log
+    [at_stop] = re.findall(r"goes on after (\d+) finished steps", log)
+    assert 5 <= int(at_stop) < 600
 
 
 def test_before_its_time_limit_a_job_stops_and_goes_on_in_another_start(
@@ -135,19 +139,20 @@ def test_before_its_time_limit_a_job_stops_and_goes_on_in_another_start(
 ) -> None:
     minute = {"default": {"cpus": 1, "memory": "1G", "time": "0:01:00"}}
     run = Run(tmp_path, slurm, resources=minute, slurm={"grace": 40})  # leaves twenty seconds a start
-    run.project.trouble("source/all", "steps 300")  # thirty seconds
+    run.project.trouble("source/all", SLOWLY)
     run.submit()
     job, steps = run.job("source"), run.project.root / "steps.txt"
     # Loaded machines have starts that make no step.
-    run.wait(lambda: run.slurm.job(job).get("Restarts", "0") != "0" and steps.exists(), 300)
-    assert 0 < len(steps.read_text()) < 300
-    run.wait(lambda: "source/all" not in run.stale(), 600)
-    assert len(steps.read_text()) == 300  # nothing twice
+    run.wait(lambda: run.slurm.job(job).get("Restarts", "0") != "0" and steps.exists())
+    assert 0 < len(steps.read_text()) < 600
+    run.project.hurry()
+    run.wait(lambda: "source/all" not in run.stale())
+    assert len(steps.read_text()) == 600  # nothing twice
     run_command(run, "cancel")
 
 
 def test_a_job_whose_node_fails_goes_on_when_the_node_is_back(run: Run) -> None:
-    run.project.trouble("source/all", "steps")
+    run.project.trouble("source/all", SLOWLY)
     run.submit()
     job, steps = run.job("source"), run.project.root / "steps.txt"
     run.wait(lambda: steps.exists() and len(steps.read_text()) >= 5)
@@ -160,25 +165,27 @@ def test_a_job_whose_node_fails_goes_on_when_the_node_is_back(run: Run) -> None:
         run.wait(lambda: run.slurm.job(job).get("Restarts") == "1")
     finally:
         run.slurm.call("scontrol", "update", f"nodename={node}", "state=resume")
-    run.wait(lambda: run.stale() == [], 300)
-    assert len(steps.read_text()) in (60, 61)  # nothing twice but for the step that it was in
+    run.project.hurry()
+    run.wait(lambda: run.stale() == [])
+    assert len(steps.read_text()) in (600, 601)  # nothing twice but for the step that it was in
 
 
 def test_a_preempted_job_goes_on_when_there_is_room_again(slurm: Cluster, tmp_path: Path) -> None:
     run = Run(tmp_path, slurm, slurm={"partition": "scavenge"})
     # slurmctld looks every half a minute who has had his grace
-    run.project.trouble("source/all", "steps 450")
+    run.project.trouble("source/all", "steps 1200")
     run.submit()
     job, steps = run.job("source"), run.project.root / "steps.txt"
     run.wait(lambda: steps.exists() and len(steps.read_text()) >= 5)
     urgent = slurm.submit(
         "--partition=main", f"--cpus-per-task={CPUS}", "--mem=60G", script="#!/bin/sh\nsleep 3\n"
     )
-    run.wait(lambda: run.slurm.job(job).get("Restarts") == "1", 120)
-    assert len(steps.read_text()) < 450
+    run.wait(lambda: run.slurm.job(job).get("Restarts") == "1")
+    assert len(steps.read_text()) < 1200
+    run.project.hurry()
     run.wait(lambda: run.slurm.ended(urgent) == "COMPLETED")
-    run.wait(lambda: "source/all" not in run.stale(), 300)
-    assert len(steps.read_text()) in (450, 451)  # nothing twice but for the step that it was in
+    run.wait(lambda: "source/all" not in run.stale())
+    assert len(steps.read_text()) in (1200, 1201)  # nothing twice but for the step that it was in
     run_command(run, "cancel")
 
 
@@ -242,7 +249,7 @@ def test_two_users_side_by_side_do_not_meet(slurm: Cluster) -> None:
         yours = Run(folder / "yours", slurm)
         for path in [folder / "yours", *(folder / "yours").rglob("*")]:
             os.chown(path, NOBODY, NOBODY)
-        mine.project.trouble("source/all", "steps")  # so that both are there at a time
+        mine.project.trouble("source/all", SLOWLY)  # so that both are there at a time
         mine.submit()
         environment |= {
             "PATH": os.environ["PATH"], "HOME": str(folder / "yours"), "SLURM_CONF": str(slurm.file),
@@ -253,6 +260,7 @@ def test_two_users_side_by_side_do_not_meet(slurm: Cluster) -> None:
         assert done.returncode == 0, done.stderr
         owners = {line.split()[0] for line in slurm.ask("squeue", "-h", "-o", "%U %i").splitlines()}
         assert owners == {"0", str(NOBODY)}
+        mine.project.hurry()
         for run in (mine, yours):
             run.wait(lambda run=run: run.stale() == [])  # type: ignore[misc]
             assert len(set(run.project.calls())) == 9
@@ -267,14 +275,15 @@ def test_ctrl_c_during_submission_leaves_a_record_of_all_that_was_submitted(run:
     slow.mkdir()
     real = subprocess.run(["which", "sbatch"], capture_output=True, text=True, check=True).stdout.strip()
     (slow / "sbatch").write_text(
-        f'#!/bin/sh\ntouch {tmp_path}/called\n{real} "$@"; code=$?; sleep 2; exit $code\n'
+        f'#!/bin/sh\n{real} "$@"; code=$?; touch {tmp_path}/accepted\n'
+        f"while [ ! -e {tmp_path}/pressed ]; do sleep 0.1; done; exit $code\n"
     )
     (slow / "sbatch").chmod(0o755)
     running = start_command(run, "run", path=str(slow))
-    run.wait((tmp_path / "called").exists)
-    time.sleep(0.5)  # the job is accepted, and nobody knows its number yet
+    run.wait((tmp_path / "accepted").exists)  # and nobody knows its number yet
     running.send_signal(signal.SIGINT)
-    output, error = running.communicate(timeout=60)
+    (tmp_path / "pressed").touch()
+    output, error = running.communicate(timeout=PATIENCE)
     assert running.returncode == 130, error
     assert "1 of 5 jobs are submitted and recorded" in output
     submission = run.submission()

@@ -24,16 +24,17 @@ def medic_log(run: Run, job: str | None) -> str:
 
 def test_a_killed_task_gets_more_memory_and_the_chain_goes_on_by_itself(run: Run) -> None:
     run.project.trouble("layers/layer_1", "kill once")
-    run.project.trouble("heads/layer_0", "steps")  # for some seconds
+    run.project.trouble("heads/layer_0", "steps 3000")  # until the medic has seen that it runs
     medic = run.submit().medic
-    run.wait(lambda: run.stale() == [], 150)
+    run.wait(lambda: "looks after the others" in medic_log(run, medic))  # later, when nothing runs any more
+    run.project.hurry()
+    run.wait(lambda: run.stale() == [])
     submission = run.submission()
     assert submission.attempt == 1
     assert [(job.link, [task.index for task in job.tasks]) for job in submission.jobs] == [
         ("layers", [1]), ("heads", [1]), ("sink", [None]),
     ]  # fmt: skip
     assert [job.resources.memory for job in submission.jobs] == ["1536M", "1G", "1G"]
-    assert "looks after the others" in medic_log(run, medic)  # later, when nothing runs any more
     logs = run.request().logs.glob("small.retry-*.out")
     assert sum("layers: OUT_OF_MEMORY; retry 1 of 1" in log.read_text() for log in logs) == 1
     assert submission.medic is None  # the attempts are used up
@@ -51,7 +52,7 @@ def test_what_a_stage_complains_of_is_not_retried(run: Run) -> None:
 
 def test_after_a_chain_that_succeeds_the_medic_has_nothing_to_do(run: Run) -> None:
     medic = run.submit().medic
-    run.wait(lambda: "all is done" in medic_log(run, medic), 120)
+    run.wait(lambda: "all is done" in medic_log(run, medic))
     assert run.stale() == []
     run.wait(lambda: not run.slurm.queue())
 

@@ -9,7 +9,6 @@ from ghosttrack.orchestrate.render import Terminal
 from ghosttrack.orchestrate.slurm import scheduler
 from ghosttrack.orchestrate.status import LinkStatus
 from ghosttrack.orchestrate.watching import overview
-from tests.slurm.cluster import PURGED_AFTER
 from tests.slurm.runs import Run, run_command
 
 pytestmark = pytest.mark.slurm
@@ -24,13 +23,14 @@ def causes(run: Run) -> dict[str, str]:
 
 
 def test_waiting_running_failed_and_held_are_told_apart(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    run.project.trouble("source/all", "steps")
+    run.project.trouble("source/all", "steps 600")
     run.project.trouble("layers/layer_1", "no luck")
     run.submit()
     run.wait(lambda: links(run)["source"].running == 1)
     assert links(run)["heads"].waiting == 3
     assert "Dependency" in links(run)["layers"].reason
     assert overview(run.request()).jobs.active
+    run.project.hurry()
     run.wait_for_end()
     run.wait(lambda: causes(run) == {"layers/layer_1": "FAILED", "heads/layer_1": "DependencyNeverSatisfied"})
     run.wait(
@@ -71,7 +71,7 @@ def test_cancelled_and_forgotten_jobs_are_known_for_what_they_are(run: Run) -> N
     run.wait(lambda: links(run)["source"].running == 1)
     assert run_command(run, "cancel").returncode == 0
     run.wait(lambda: causes(run).get("source/all") == "CANCELLED")
-    run.wait(lambda: not scheduler.queue(run.submission().job_ids), PURGED_AFTER + 60)
+    run.wait(lambda: not scheduler.queue(run.submission().job_ids))
     assert set(causes(run).values()) <= {"CANCELLED", "FAILED"}
     assert causes(run)["sink/all"] == "CANCELLED"
 
@@ -82,7 +82,7 @@ def test_a_job_that_is_gone_without_a_word_is_known_to_be(run: Run) -> None:
     run.wait(lambda: links(run)["source"].running == 1)
     run.slurm.call("scancel", "--signal=KILL", "--full", *submission.job_ids)
     run.slurm.cancel_all()
-    run.wait(lambda: not scheduler.queue(submission.job_ids), PURGED_AFTER + 60)
+    run.wait(lambda: not scheduler.queue(submission.job_ids))
     # Whether its script could still write a note, and of what, is a race.
     assert causes(run)["source/all"] in ("vanished", "FAILED", "CANCELLED", "OUT_OF_MEMORY")
     assert causes(run)["sink/all"] == "vanished"
@@ -99,7 +99,7 @@ def test_a_job_out_of_time_is_known_for_it(run: Run) -> None:
     job = submission.jobs[0].job_id
     done = run.slurm.call("scontrol", "update", f"JobId={job}", "TimeLimit=00:00:01")
     assert done.returncode == 0, done.stderr
-    run.wait(lambda: causes(run).get("source/all") == "TIMEOUT", 120)
+    run.wait(lambda: causes(run).get("source/all") == "TIMEOUT")
 
 
 def test_a_scheduler_that_is_silent_does_not_hide_the_results(run: Run) -> None:

@@ -35,13 +35,13 @@ def test_the_job_of_the_page_goes_back_into_the_queue_and_on(
     done = subprocess.run(["sbatch", "--parsable", *less, page, "--set", "a=1"],
                           cwd=tmp_path, capture_output=True, text=True, check=True)  # fmt: skip
     job, calls = done.stdout.strip(), tmp_path / "calls"
-    slurm.wait(calls.exists, 120, "the job to call make")
+    slurm.wait(calls.exists, "the job to call make")
     asked = slurm.job(job)
     assert (asked["JobName"], asked["NumCPUs"], asked["TresPerNode"][-5:]) == ("gpt2m-full", "8", "gpu:4")
     slurm.call("scancel", "--batch", "--signal=USR1", job)  # as SLURM does five minutes before the time limit
-    slurm.wait(lambda: slurm.job(job).get("Restarts") == "1", 120, "the job to be back in the queue")
+    slurm.wait(lambda: slurm.job(job).get("Restarts") == "1", "the job to be back in the queue")
 
-    slurm.wait(lambda: slurm.ended(job) == "COMPLETED", 120, "the job to go on to its end")
+    slurm.wait(lambda: slurm.ended(job) == "COMPLETED", "the job to go on to its end")
     assert calls.read_text() == "gpt2-medium EXECUTOR=local CLUSTER=a100-node ARGS=--set a=1 12 2\n" * 2
     assert "back into the queue" in (tmp_path / f"gpt2m-full_{job}.out").read_text()
     assert not list((tmp_path / "runs").iterdir())
