@@ -357,14 +357,15 @@ def _parsed(text: str, path: Path) -> Any:
 
 
 def _json(path: Path, key: str) -> Iterator[FileRow]:
-    """A list of objects, objects a line, or an object whose one list holds them (`{"data": […]}`)."""
+    """A list of objects, whatever the file is called, objects a line, or an object whose one list holds them (`{"data": […]}`)."""
     text = read_text(path, key, "surrogateescape")
     whole: Any = None
-    if ".json" in path.suffixes:
+    is_list = text.lstrip().startswith("[")
+    if is_list or ".json" in path.suffixes:
         try:
             whole = _parsed(text, path)
         except ValueError as error:
-            if text.lstrip().startswith("["):
+            if is_list:
                 raise DataError(f"{path} is not JSON: {error}") from error
     if isinstance(whole, Mapping) and (table := _of_columns(whole)):
         whole = table

@@ -221,15 +221,20 @@ def _lama(row: Mapping[str, Any]) -> Iterable[Fields]:
 
 
 def _turns(row: Mapping[str, Any]) -> Iterable[Fields]:
-    """A conversation of one question and its answer; what a system is told before it is read as a passage."""
+    """The last question of a conversation and its answer; what was said before, and what a system is told, is its passage. With a
+    right answer beside it what was answered is a response."""
     turns = next(_as_list(row[column]) for column in sorted(TURNS) if row.get(column))
     said = [(turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))) for turn in turns]
-    told = said.pop(0)[1] if said and said[0][0] == "system" else None
-    if [who for who, _ in said] not in (["user", "assistant"], ["human", "gpt"]):
-        raise ValueError(
-            "of a conversation one question and its answer are read; write others as prompt and answer"
+    told = [said.pop(0)[1]] if said and said[0][0] == "system" else []
+    *before, (asks, question), (answers, answer) = said if len(said) > 1 else [("", ""), ("", "")]
+    if (asks, answers) not in (("user", "assistant"), ("human", "gpt")):
+        raise RowError(
+            "not readable",
+            "of a conversation the last question and its answer are read, and this ends in another turn; write it as prompt and answer",
         )
-    yield {"id": row.get("id"), "passage": told, "question": said[0][1], "answer": said[1][1]}
+    told += [f"{'User' if who == asks else 'Assistant'}: {text}" for who, text in before]
+    right = {"answer": row["answer"], "response": answer} if row.get("answer") else {"answer": answer}
+    yield {"id": row.get("id"), "passage": "\n".join(told) or None, "question": question, **right}
 
 
 def _claim(row: Mapping[str, Any]) -> Iterable[Fields]:

@@ -302,6 +302,8 @@ def _name(row: Mapping[str, Any], name: str) -> str | None:
     value = row.get(name)
     if value is None:
         return None
-    if not isinstance(value, (str, int)) or isinstance(value, bool):
+    if not isinstance(value, (str, int, float)) or isinstance(value, bool):
         raise RowError(f"bad {name}", f"{name!r} must be a text, not {shown(value)}")
+    if isinstance(value, float):  # a table's column of numbers with gaps: 3.0 is 3, and a gap no name
+        return None if math.isnan(value) else str(int(value) if value.is_integer() else value)
     return str(value).strip() or None

@@ -4,6 +4,7 @@ import datetime
 import decimal
 import gzip
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -616,6 +617,17 @@ def test_options_that_are_counted_from_one_are_refused_and_one_bad_number_is_not
     assert [row["row"] for row in found.left_out] == [3]
 
 
+def test_a_list_in_a_file_of_lines_is_read_and_numbers_name_questions(tmp_path: Path) -> None:
+    rows = [
+        {"id": name, "question": f"{n}?", "answer": str(n)} for n, name in enumerate((2.5, 3.0, 4, math.nan))
+    ]
+    (tmp_path / "q.jsonl").write_text(json.dumps(rows, indent=1))
+    assert [fact.given.id for fact in read(tmp_path / "q.jsonl").facts][:3] == ["2.5", "3", "4"]
+    (tmp_path / "q.jsonl").write_text(json.dumps(rows, indent=1)[:-9])
+    with pytest.raises(DataError, match=r"q\.jsonl is not JSON"):
+        read(tmp_path / "q.jsonl")
+
+
 def test_turns_of_a_conversation_are_columns_by_their_place(tmp_path: Path) -> None:
     turns = [
         {"role": "system", "content": "Be brief."},
@@ -629,6 +641,14 @@ def test_turns_of_a_conversation_are_columns_by_their_place(tmp_path: Path) -> N
         read(path)
     [known] = read(write(tmp_path / "known.jsonl", {"messages": turns})).facts
     assert (known.question, known.answer, known.given.passage) == ("Q?", "a", "Be brief.")
+    asked = [*turns, {"role": "user", "content": "And now?"}, {"role": "assistant", "content": "b"}]
+    [last] = read(write(tmp_path / "last.jsonl", {"messages": asked})).facts
+    assert (last.question, last.answer) == ("And now?", "b")
+    assert last.given.passage == "Be brief.\nUser: Q?\nAssistant: a"
+    [given] = read(write(tmp_path / "given.jsonl", {"messages": asked, "answer": "c"})).prompts
+    assert (given.answer, given.given.response) == ("c", "b")
+    with pytest.raises(DataError, match=r"line 1: of a conversation the last question .* write it as prompt"):
+        read(write(tmp_path / "open.jsonl", {"messages": asked[:-1]}))
 
 
 def test_ragtruth_s_own_files_are_joined(tmp_path: Path) -> None:
