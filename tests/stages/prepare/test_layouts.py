@@ -358,17 +358,17 @@ def test_other_sets_that_people_have(
     assert (rows.layout, row.question, row.aliases, row.given.choices) == (layout, asked, aliases, choices)
 
 
-def test_a_conversation_of_several_questions_is_left_out_and_told(tmp_path: Path) -> None:
+def test_a_conversation_that_ends_in_a_question_is_left_out_and_told(tmp_path: Path) -> None:
     turns = [{"role": who, "content": "Hi"} for who in ("user", "assistant")]
     path = tmp_path / "rows.jsonl"
     rows = (
         {"messages": turns},
-        {"messages": turns[:1] + turns},
+        {"messages": turns + turns[:1]},
         {"messages": turns * 2},
-        {"messages": turns},
+        {"messages": turns[:1]},
     )
     path.write_text("".join(json.dumps(row | {"id": str(n)}) + "\n" for n, row in enumerate(rows)))
-    with pytest.raises(DataError, match="one question and its answer"):
+    with pytest.raises(DataError, match=r"line 2: of a conversation the last question.*2 of 4 rows"):
         read_questions(str(path), {})
 
 
