@@ -11,7 +11,7 @@ def rank_of(candidate: int | str, texts: Sequence[str]) -> int:
     for rank, text in enumerate(texts):
         if candidate in (rank, text, text.strip()):
             return rank
-    raise DataError(f"{candidate!r} is no candidate; they are {', '.join(map(repr, texts)) or 'none'}")
+    raise DataError(f"{candidate!r} is no candidate; they are {', '.join(map(repr, texts))}")
 
 
 CANDIDATES = Table(

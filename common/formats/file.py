@@ -219,6 +219,10 @@ class Table(File):
                 read_dictionary=list(dictionaries) or None,
                 filters=_filters(where),
             )
+        return self._checked(path, table, columns)
+
+    def _checked(self, path: Path, table: pa.Table, columns: Sequence[str] | None) -> pa.Table:
+        """The table, where it has its columns as declared. Raises CorruptInputError."""
         if missing := set(self.names if columns is None else columns) - set(table.column_names):
             raise self.corrupt(path, f"it has no column {min(missing)!r}")
         for column in self.columns:
@@ -244,7 +248,10 @@ class Table(File):
                     first = first if groups else start
                     groups.append(group)
                 start = stop
-            return file.read_row_groups(groups, columns).slice(wanted.start - first, len(wanted))
+            table = file.read_row_groups(groups, columns).slice(wanted.start - first, len(wanted))
+        if len(table) != len(wanted):
+            raise self.corrupt(path, f"it has {start} rows and should have {wanted.stop} or more")
+        return self._checked(path, table, columns)
 
     def write(self, path: Path, columns: Arrays | pa.Table) -> None:
         """Write the table. columns: as declared, in this order and of these types."""

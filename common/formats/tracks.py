@@ -1,5 +1,7 @@
 """`tracks.parquet` and its twin of the SAEs that were trained apart: every node of every track."""
 
+from pathlib import Path
+
 from ghosttrack.common.formats.file import LATENT, LAYER, POSITION, QUESTION, Column, Table
 
 _COLUMNS = (
@@ -26,3 +28,8 @@ INDEPENDENT = Table(
     "the same of the SAEs that were trained apart, where there are any",
     _COLUMNS,
 )
+
+
+def first_row(path: Path, question: int) -> int:
+    """Row of tracks.parquet at which a question's nodes begin."""
+    return int(TRACKS.read(path, ["question"])["question"].searchsorted(question))

@@ -102,9 +102,9 @@ class QueuedJob:
         own_index = self.name.partition("_")[2]
 
         def waits(part: str) -> bool:
-            kind, _, job = part.partition("(")[0].partition(":")
-            job = job.removesuffix("_*")
-            return f"{job}_{own_index}" in held if kind == "aftercorr" else job in arrays
+            kind, _, name = part.partition("(")[0].partition(":")
+            name = name.replace("*", own_index) if kind == "aftercorr" else name.removesuffix("_*")
+            return name in held or (kind != "aftercorr" and name in arrays)
 
         quantifier = all if "?" in self.dependency else any
         return quantifier(waits(part) for part in re.split("[?,]", self.dependency))

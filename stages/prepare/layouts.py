@@ -226,12 +226,14 @@ def _turns(row: Mapping[str, Any]) -> Iterable[Fields]:
     turns = next(_as_list(row[column]) for column in sorted(TURNS) if row.get(column))
     said = [(turn.get("role", turn.get("from")), turn.get("content", turn.get("value"))) for turn in turns]
     told = [said.pop(0)[1]] if said and said[0][0] == "system" else []
-    *before, (asks, question), (answers, answer) = said if len(said) > 1 else [("", ""), ("", "")]
-    if (asks, answers) not in (("user", "assistant"), ("human", "gpt")):
+    if [who for who, _ in said[-2:]] not in (["user", "assistant"], ["human", "gpt"]):
         raise RowError(
             "not readable",
             "of a conversation the last question and its answer are read, and this ends in another turn; write it as prompt and answer",
         )
+    if not all(isinstance(text, str) for _, text in said):
+        raise RowError("not readable", "a turn of the conversation is no text; write it as prompt and answer")
+    *before, (asks, question), (_, answer) = said
     told += [f"{'User' if who == asks else 'Assistant'}: {text}" for who, text in before]
     right = {"answer": row["answer"], "response": answer} if row.get("answer") else {"answer": answer}
     yield {"id": row.get("id"), "passage": "\n".join(told) or None, "question": question, **right}

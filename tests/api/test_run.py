@@ -283,8 +283,12 @@ def test_an_answer_is_accounted_for_by_layer_and_by_head(run: gt.Run) -> None:
     assert question.account(emitted, 3).equals(question.account(0, 3))
     with pytest.raises(DataError, match="'no such' is no candidate"):
         question.heads("no such")
-    with pytest.raises(DataError, match=r"position 99 of .* is not tracked"):
-        question.account(position=99)
+    for ask in (question.account, question.heads):
+        for position in (99, -2):
+            with pytest.raises(
+                DataError, match=rf"position {position} of .* is not tracked; tracked are -1, 0, 1"
+            ):
+                ask(position=position)
 
 
 def test_tracks_say_where_each_activation_came_from(run: gt.Run) -> None:

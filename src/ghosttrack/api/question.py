@@ -18,7 +18,7 @@ from ghosttrack.common.formats.latents import LATENTS
 from ghosttrack.common.formats.layers import LAYERS
 from ghosttrack.common.formats.lens import LENS
 from ghosttrack.common.formats.origins import BIRTHS, ORIGINS, SHARES
-from ghosttrack.common.formats.tracks import TRACKS
+from ghosttrack.common.formats.tracks import TRACKS, first_row
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -149,8 +149,7 @@ class Question:
         gave most of one that begins a track."""
         table = self._rows(TRACKS)
         if len(table) and (origins := self._file(ORIGINS)):
-            number = TRACKS.read(self._find(TRACKS), ["question"])["question"]
-            first = int((number == self._number).argmax())
+            first = first_row(self._find(TRACKS), self._number)
             shares = ORIGINS.rows(origins, range(first, first + len(table))).to_pandas()
             table[list(SHARES)] = shares[list(SHARES)].astype("float32")
             table["birth"] = [None if birth < 0 else BIRTHS[birth] for birth in shares["birth"]]
@@ -197,9 +196,7 @@ class Question:
 
         rows = ACCOUNT.read(self._find(ACCOUNT), where=only(range(self._number, self._number + 1)))
         own = {name: values[rows["position"] == position] for name, values in rows.items()}
-        if not len(own["layer"]):
-            raise DataError(f"position {position} of {self.id} is not tracked; `tracks` lists those that are")
-        parts = difference(own, *(self._rank(each, position) for each in (candidate, other)))
+        parts = difference(own, *self._ranks(candidate, other, position))
         return pd.DataFrame(parts, index=pd.Index(own["layer"], name="layer"))
 
     def heads(
@@ -210,7 +207,7 @@ class Question:
         Raises ModelMismatchError for a model whose blocks cannot be taken apart."""
         import pandas as pd
 
-        first, second = (self._rank(each, position) for each in (candidate, other))
+        first, second = self._ranks(candidate, other, position)
         of_all = self._interventions.heads(self._number, position)
         found = of_all[..., first] - of_all[..., second]
         blocks = pd.MultiIndex.from_product(
@@ -218,10 +215,16 @@ class Question:
         )
         return pd.DataFrame(found.reshape(-1, len(SOURCES)), index=blocks, columns=list(SOURCES))
 
-    def _rank(self, candidate: int | str, position: int) -> int:
-        """Of a candidate at a position. Raises DataError."""
+    def _ranks(self, candidate: int | str, other: int | str, position: int) -> tuple[int, int]:
+        """Of two candidates at a position. Raises DataError."""
+        tracked = self.layers["position"].unique().tolist()
+        if position not in tracked:
+            raise DataError(
+                f"position {position} of {self.id} is not tracked; tracked are {', '.join(map(str, tracked))}"
+            )
         there = self.candidates["position"] == max(position, 0)
-        return rank_of(candidate, self.candidates["text"][there].tolist())
+        texts = self.candidates["text"][there].tolist()
+        return rank_of(candidate, texts), rank_of(other, texts)
 
     def _file(self, table: Table) -> Path | None:
         try:

@@ -16,7 +16,7 @@ from ghosttrack.common.formats.layers import LAYERS
 from ghosttrack.common.formats.lens import LENS
 from ghosttrack.common.formats.origins import ORIGINS
 from ghosttrack.common.formats.snapshot import TOKENIZER
-from ghosttrack.common.formats.tracks import TRACKS
+from ghosttrack.common.formats.tracks import TRACKS, first_row
 from ghosttrack.common.models.vocabulary import token_texts
 from ghosttrack.stages.report.dashboard import tracks
 from ghosttrack.stages.report.dashboard.account import Contestants, account_table, contestants
@@ -160,8 +160,7 @@ def _batches(results: Results, questions: range | None) -> Iterator[Nodes]:
     path = results.path(TRACKS)
     if questions is not None:
         nodes = TRACKS.read(path, TRACKS.names, where=only(questions))
-        every = TRACKS.read(path, ["question"])["question"]
-        birth = _births(results, int(np.searchsorted(every, questions.start)), len(nodes["question"]))
+        birth = _births(results, first_row(path, questions.start), len(nodes["question"]))
         yield {**_from_first(nodes, questions), "birth": birth}
         return
     first = 0
@@ -173,7 +172,7 @@ def _batches(results: Results, questions: range | None) -> Iterator[Nodes]:
 
 def _births(results: Results, first: int, count: int) -> NDArray[np.int8]:
     """Column `birth` of so many nodes from the first; −1 where there is no account."""
-    if not (count and results.has(ORIGINS)):
+    if not (count and results.has_table(ORIGINS)):
         return np.full(count, -1, dtype=np.int8)
     rows = ORIGINS.rows(results.path(ORIGINS), range(first, first + count), ["birth"])
     return rows["birth"].to_numpy()

@@ -105,6 +105,10 @@ def test_a_table_in_pieces_is_the_whole_with_a_row_group_a_piece(tmp_path):
     assert pq.ParquetFile(tmp_path / "t.parquet").num_row_groups == 2
     for wanted in (range(1), range(1, 3), range(2, 3), range(3)):
         assert table.rows(tmp_path / "t.parquet", wanted).equals(whole[wanted.start : wanted.stop])
+    with pytest.raises(CorruptInputError, match=r"it has 3 rows and should have 4 or more"):
+        table.rows(tmp_path / "t.parquet", range(2, 4))
+    with pytest.raises(CorruptInputError, match="it has no column 'b'"):
+        table.rows(tmp_path / "t.parquet", range(1), ["b"])
 
 
 def test_a_table_without_rows_has_the_types_of_its_columns(tmp_path):

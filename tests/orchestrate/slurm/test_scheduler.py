@@ -172,6 +172,8 @@ FAILED_LAYER = """
         ("2_0|RUNNING|None|0:00|vm|(null)", False),
         ("4_0|PENDING|Dependency|0:00||aftercorr:2_*(unfulfilled)", False),
         ("5|PENDING|Dependency|0:00||afterok:4_*(unfulfilled),afterany:9(unfulfilled)", True),
+        ("5|PENDING|Dependency|0:00||afterok:4_1(unfulfilled)", True),
+        ("5|PENDING|Dependency|0:00||afterok:4_0(unfulfilled)", False),
         ("5|PENDING|Dependency|0:00||afterok:3(unfulfilled)?afternotok:1_*(unfulfilled)", False),
         ("5|PENDING|Dependency|0:00||afterok:3(unfulfilled)?afternotok:4_*(unfulfilled)", True),
     ],

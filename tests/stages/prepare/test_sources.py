@@ -647,6 +647,9 @@ def test_turns_of_a_conversation_are_columns_by_their_place(tmp_path: Path) -> N
     assert last.given.passage == "Be brief.\nUser: Q?\nAssistant: a"
     [given] = read(write(tmp_path / "given.jsonl", {"messages": asked, "answer": "c"})).prompts
     assert (given.answer, given.given.response) == ("c", "b")
+    parts = [{**asked[1], "content": [{"type": "text", "text": "Q?"}]}, *asked[2:]]
+    with pytest.raises(DataError, match=r"line 1: a turn of the conversation is no text; write it as prompt"):
+        read(write(tmp_path / "parts.jsonl", {"messages": parts}))
     with pytest.raises(DataError, match=r"line 1: of a conversation the last question .* write it as prompt"):
         read(write(tmp_path / "open.jsonl", {"messages": asked[:-1]}))
 
