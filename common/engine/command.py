@@ -10,7 +10,7 @@ from typing import NoReturn
 
 import click
 
-from ghosttrack.common.engine.storage_errors import storage_error
+from ghosttrack.common.engine.storage_errors import gone, storage_error
 from ghosttrack.common.errors import GhostTrackError
 
 
@@ -39,7 +39,7 @@ def run_command(command: click.Command, name: str, program: str) -> None:
             _end(141)
         raise
     except Exception as error:
-        found = error if isinstance(error, GhostTrackError) else storage_error(error)
+        found = error if isinstance(error, GhostTrackError) else storage_error(error) or gone(error)
         if found is None:
             raise
         _end(found.exit_code, f"{name}: error: {found}")

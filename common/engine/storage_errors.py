@@ -85,6 +85,16 @@ def storage_error(error: BaseException, path: Path | None = None, doing: str = "
     return StorageError(f"cannot {doing} {place or 'a file'}: {mend}")
 
 
+def gone(error: BaseException) -> StorageError | None:
+    """The StorageError that a missing file is where nobody has asked whether it is there: it vanished during the work, or is to be
+    made where a file system takes none (/proc). None for another exception."""
+    if isinstance(error, FileNotFoundError) and error.filename:
+        return StorageError(
+            f"cannot use {error.filename}: it is gone, or nothing can be made there; see that the folder stays, or choose another"
+        )
+    return None
+
+
 def _errno_of(error: BaseException) -> int | None:
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno

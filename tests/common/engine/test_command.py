@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 COMMAND = r"""
+import os
 import sys
 import click
 from ghosttrack.common.engine.command import run_command
@@ -18,6 +19,8 @@ def say(how):
     with open(sys.argv[0]) as file:
         assert file.fileno() > 2
     print("1 \u2192 2 \udcff" + " " * 100_000)
+    if how == "nowhere":
+        os.mkdir("/proc/x")
     if how == "wrong":
         raise ConfigError("it is \u2192 wrong \udcff")
     click.get_current_context().exit(7 if how == "seven" else 0)
@@ -47,6 +50,14 @@ def test_a_full_disk_under_the_output_is_one_line(program: list[str]) -> None:
     assert done.returncode == 17
     assert done.stderr.count("\n") == 1
     assert "the disk is full" in done.stderr
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self"), reason="Linux alone has a folder that takes no files")
+def test_a_folder_that_takes_no_files_is_one_line(program: list[str]) -> None:
+    done = subprocess.run([*program, "nowhere"], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 17
+    assert done.stderr.count("\n") == 1
+    assert "cannot use /proc/x: it is gone, or nothing can be made there" in done.stderr
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
